@@ -1,0 +1,154 @@
+"""The patch grid: one object owns token order, patch geometry and positions.
+
+A spectrogram (B, F, T) is cut into f x t patches of (pf mel bands) x (pt frames). Token n is patch (i, j), i counted from
+the lowest band, j from the first frame:
+
+    order "freq": n = i * t + j     (MSM-MAE, MaskSpec, M2D, MATPAC)
+    order "time": n = j * f + i     (AudioMAE)
+
+Inside a patch the values run band by band, each band in time order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from unheard.errors import ConfigError
+
+TokenOrder = Literal["freq", "time"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where each token sits.
+
+    Parameters
+    ----------
+    freq, time : int
+        Number of patches along frequency (f) and time (t).
+    patch_size : tuple of int
+        Mel bands and frames of one patch (pf, pt).
+    order : {"freq", "time"}
+        Which axis the token index runs along last: "freq" is frequency-major, n = i * t + j.
+    """
+
+    freq: int
+    time: int
+    patch_size: tuple[int, int]
+    order: TokenOrder = "freq"
+
+    @classmethod
+    def of(cls, n_mels: int, frames: int, patch_size: tuple[int, int], order: TokenOrder = "freq") -> Grid:
+        """The grid that covers ``n_mels`` bands and as many whole patches as fit ``frames``.
+
+        Raises
+        ------
+        ConfigError
+            When the bands are not a whole number of patches, or not one patch fits in time.
+        """
+        if n_mels % patch_size[0] or frames < patch_size[1] or min(patch_size) < 1:
+            raise ConfigError(
+                f"patches of {patch_size[0]}x{patch_size[1]} (mel bands x frames) do not tile {n_mels} bands x {frames} frames; "
+                f"choose model.patch_size whose first number divides {n_mels} and whose second is at most {frames}"
+            )
+        return cls(n_mels // patch_size[0], frames // patch_size[1], patch_size, order)
+
+    @property
+    def num_patches(self) -> int:
+        """N = f * t."""
+        return self.freq * self.time
+
+    @property
+    def patch_dim(self) -> int:
+        """P = pf * pt, values in one patch."""
+        return self.patch_size[0] * self.patch_size[1]
+
+    @property
+    def n_mels(self) -> int:
+        """Mel bands the grid covers."""
+        return self.freq * self.patch_size[0]
+
+    @property
+    def frames(self) -> int:
+        """Frames the grid covers."""
+        return self.time * self.patch_size[1]
+
+    def patchify(self, spec: Float[Tensor, "B F T"]) -> Float[Tensor, "B N P"]:
+        """Cut a spectrogram into patches; frames beyond the last whole patch are left out."""
+        pattern = "b (i p) (j q) -> b (i j) (p q)" if self.order == "freq" else "b (i p) (j q) -> b (j i) (p q)"
+        pf, pt = self.patch_size
+        return rearrange(spec[..., : self.frames], pattern, i=self.freq, p=pf, j=self.time, q=pt)
+
+    def unpatchify(self, patches: Float[Tensor, "B N P"]) -> Float[Tensor, "B F T"]:
+        """Put patches back together; the inverse of `patchify`."""
+        pattern = "b (i j) (p q) -> b (i p) (j q)" if self.order == "freq" else "b (j i) (p q) -> b (i p) (j q)"
+        pf, pt = self.patch_size
+        return rearrange(patches, pattern, i=self.freq, p=pf, j=self.time, q=pt)
+
+    def by_time(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B t fD"]:
+        """One vector per time step: the tokens of its bands side by side, lowest band first (MSM-MAE, equation 1)."""
+        pattern = "b (i j) d -> b j (i d)" if self.order == "freq" else "b (j i) d -> b j (i d)"
+        return rearrange(tokens, pattern, i=self.freq)
+
+    def rows(self) -> Int[Tensor, " N"]:
+        """Frequency index i of each token."""
+        tokens = torch.arange(self.num_patches)
+        return tokens // self.time if self.order == "freq" else tokens % self.freq
+
+    def columns(self) -> Int[Tensor, " N"]:
+        """Time index j of each token."""
+        tokens = torch.arange(self.num_patches)
+        return tokens % self.time if self.order == "freq" else tokens // self.freq
+
+    def within(self, time: int) -> Int[Tensor, " n"]:
+        """Tokens of the first ``time`` columns, in the token order of the narrower grid (f x time)."""
+        narrow = Grid(self.freq, time, self.patch_size, self.order)
+        rows, columns = narrow.rows(), narrow.columns()
+        return rows * self.time + columns if self.order == "freq" else columns * self.freq + rows
+
+    def real_columns(self, frames: int) -> int:
+        """Time columns that hold at least one of the first ``frames`` frames."""
+        return max(1, min(self.time, -(-frames // self.patch_size[1])))
+
+    def valid(self, frames: Int[Tensor, " B"]) -> Bool[Tensor, "B N"]:
+        """True where a token's patch holds at least one of the first ``frames[b]`` frames, False on pure padding."""
+        starts = self.columns().to(frames.device) * self.patch_size[1]
+        return starts[None, :] < frames.clamp(min=1)[:, None]
+
+
+def sincos_2d(grid: Grid, dim: int) -> Float[Tensor, "N D"]:
+    """Fixed 2-D table of MAE: the first half of the channels encodes time, the second half frequency.
+
+    Each half is [sin(p w_0) .. sin(p w_{D/4-1}), cos(p w_0) ..] with w_k = 10000^(-k / (D/4)), computed in float64.
+
+    Raises
+    ------
+    ConfigError
+        When ``dim`` is not a multiple of 4.
+    """
+    if dim % 4:
+        raise ConfigError(f"a 2-D position table needs a width divisible by 4, got {dim}")
+    halves = [_sincos(index.double(), dim // 2) for index in (grid.columns(), grid.rows())]
+    return torch.cat(halves, dim=1).float()
+
+
+def _sincos(position: Float[Tensor, " N"], dim: int) -> Float[Tensor, "N d"]:
+    omega = 10000.0 ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
+    angle = position[:, None] * omega[None, :]
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def sincos_1d(length: int, dim: int) -> Float[Tensor, "N D"]:
+    """Interleaved 1-D table over the flattened token index: channel 2i = sin(n / 10000^(2i/D)), 2i+1 = cos of the same angle."""
+    rate = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] * rate[None, :]
+    table = torch.empty(length, dim, dtype=torch.float64)
+    table[:, 0::2] = angle.sin()
+    table[:, 1::2] = angle.cos()[:, : dim // 2]
+    return table.float()

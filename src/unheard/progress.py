@@ -1,0 +1,48 @@
+"""Progress as one small contract: wrap an iterable, see it move.
+
+Library functions take ``track: Track = silent``; the command line passes `bar`, which draws on stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Track(Protocol):
+    """Yields the items of an iterable and may show how far it has come."""
+
+    def __call__(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+        """Yield every item of ``items``; ``total`` is how many there will be."""
+        ...
+
+
+def silent(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+    """Show nothing."""
+    yield from items
+
+
+def bar(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+    """A progress bar with rate and remaining time on stderr; plain lines when stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield from _lines(items, total, description)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=False) as progress:
+        yield from progress.track(items, total=total, description=description)
+
+
+def _lines(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+    """One line at every tenth of the way, for logs."""
+    step = max(1, total // 10)
+    for done, item in enumerate(items, start=1):
+        yield item
+        if done % step == 0 or done == total:
+            print(f"{description}: {done}/{total}", file=sys.stderr, flush=True)
