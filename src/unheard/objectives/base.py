@@ -28,6 +28,8 @@ class Batch:
         Real frames in each crop.
     start_seconds : Float[Tensor, "B"]
         Where the crop starts in its clip.
+    noise : Float[Tensor, "B N"]
+        Uniform numbers in [0, 1) that decide the mask: a function of seed, epoch and position in it, whoever draws them.
     """
 
     spec: Float[Tensor, "B F T"]
@@ -35,6 +37,7 @@ class Batch:
     clips: Int[Tensor, " B"]
     frames: Int[Tensor, " B"]
     start_seconds: Float[Tensor, " B"]
+    noise: Float[Tensor, "B N"]
 
 
 class Objective(nn.Module, ABC):
@@ -51,12 +54,10 @@ class Objective(nn.Module, ABC):
         """Called after each optimiser step."""
 
 
-def weighted_mean(values: Float[Tensor, "B M"], weights: Bool[Tensor, "B M"]) -> Float[Tensor, ""]:
-    """Mean of ``values`` where ``weights`` is true; 0 when nothing is."""
-    kept = weights.to(values.dtype)
-    return (values * kept).sum() / kept.sum().clamp(min=1)
+def valid_mean(values: Float[Tensor, "B M"], batch: Batch, out: MaskedPass) -> Float[Tensor, ""]:
+    """Mean of a value of each hidden patch over those that are not padding; 0 when all of them are.
 
-
-def gather_valid(valid: Bool[Tensor, "B N"], index: Int[Tensor, "B M"]) -> Bool[Tensor, "B M"]:
-    """``valid`` at the tokens ``index``."""
-    return torch.gather(valid, 1, index)
+    The count is averaged over processes, so that averaging the gradients of all processes gives the mean over all of them.
+    """
+    weights = torch.gather(batch.valid, 1, out.mask.hide).to(values.dtype)
+    return (values * weights).sum() / out.mean_over_processes(weights.sum()).clamp(min=1)

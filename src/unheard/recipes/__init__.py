@@ -1,0 +1,48 @@
+"""Recipes by name. Each lives in a file of its own; a Python file with a ``recipe()`` function is one, too."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from unheard.errors import ConfigError
+from unheard.recipes import m2d, msm_mae
+from unheard.recipes.recipe import Recipe
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "msm-mae": msm_mae.recipe,
+    **{name: partial(msm_mae.paper, name) for name in msm_mae.TABLE_1},
+    "m2d": m2d.recipe,
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by name, or from a ``.py`` file that defines ``recipe()``.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such recipe or file.
+    """
+    if name in RECIPES:
+        return RECIPES[name]()
+    if name.endswith(".py"):
+        return _from_file(Path(name))
+    near = difflib.get_close_matches(name, RECIPES, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(RECIPES)}; or give a .py file with a recipe() function"
+    raise ConfigError(f"there is no recipe {name!r}; {hint}")
+
+
+def _from_file(path: Path) -> Recipe:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ConfigError(f"there is no recipe file {path}; give the path of a .py file with a recipe() function")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = module.recipe() if hasattr(module, "recipe") else None
+    if not isinstance(made, Recipe):
+        raise ConfigError(f"{path} must define recipe() returning an unheard.recipes.recipe.Recipe; got {made!r}")
+    return made

@@ -1,0 +1,112 @@
+"""Frozen dataclasses to JSON and back, and typed overrides by dotted name.
+
+Every configuration is a tree of frozen dataclasses with a documentation string under each field. Checking of types and
+ranges is pydantic's; errors name the field, what came and what fits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+from unheard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Tree = TypeVar("Tree", bound="DataclassInstance")
+
+
+def to_json(tree: DataclassInstance) -> dict[str, Any]:
+    """A configuration as plain dictionaries, lists, numbers and strings."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(tree)))
+    return plain
+
+
+def from_json(kind: type[Tree], values: Mapping[str, Any]) -> Tree:
+    """Build a configuration of type ``kind``; fields that are left out take their defaults.
+
+    Raises
+    ------
+    ConfigError
+        On an unknown field (with the nearest real one) or a value of the wrong type.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    _refuse_unknown(kind, values, "")
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where}: got {first['input']!r}; {first['msg']}") from None
+
+
+def override(tree: Tree, settings: Iterable[str]) -> Tree:
+    """Apply ``section.key=value`` settings to a configuration.
+
+    Values are JSON where they parse as JSON, plain text otherwise; ``16x4`` is a pair of numbers, ``null`` takes a value away.
+
+    Raises
+    ------
+    ConfigError
+        When a setting has no ``=``, names no field (the nearest one is suggested), or its value does not fit.
+    """
+    values = to_json(tree)
+    names = _leaves(values)
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"a setting looks like section.key=value, for example training.batch_size=64; got {setting!r}")
+        if name not in names:
+            raise ConfigError(_unknown(name, names))
+        *path, last = name.split(".")
+        section = values
+        for part in path:
+            section = section[part]
+        section[last] = _parse(text)
+    return from_json(type(tree), values)
+
+
+def names(tree: DataclassInstance) -> list[str]:
+    """Every dotted name of a configuration."""
+    return _leaves(to_json(tree))
+
+
+def _parse(text: str) -> Any:
+    pair = re.fullmatch(r"(\d+)x(\d+)", text)
+    if pair:
+        return [int(pair[1]), int(pair[2])]
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _refuse_unknown(kind: type[Any], values: Mapping[str, Any], prefix: str) -> None:
+    types = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in types:
+            raise ConfigError(_unknown(f"{prefix}{key}", [f"{prefix}{name}" for name in types]))
+        if dataclasses.is_dataclass(types[key]) and isinstance(value, Mapping):
+            _refuse_unknown(types[key], value, f"{prefix}{key}.")
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key, value in values.items():
+        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return found
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    by_end = {full.rsplit(".", 1)[-1]: full for full in known}
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [
+        by_end[end] for end in difflib.get_close_matches(name.rsplit(".", 1)[-1], by_end, n=1)
+    ]
+    hint = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(sorted({full.split('.')[0] for full in known}))}"
+    return f"there is no setting {name!r}; {hint}"

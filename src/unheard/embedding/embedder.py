@@ -1,0 +1,282 @@
+"""A loaded model: sound in, vectors out.
+
+    file -> wav -> spec -> windows of the trained duration, batched -> encoder, nothing hidden -> frames; scene = their mean
+
+Only real patches are encoded: the last window of a sound is cut to the patches it fills, and positions are cut with it. A
+sound's result does not depend on what else is embedded with it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from unheard.audio.frontend import LogMel, Statistics
+from unheard.audio.waveform import from_array, stream
+from unheard.embedding.pooling import Pool, Pooling
+from unheard.embedding.windows import Window, column_frames, cut
+from unheard.errors import AudioError, ConfigError
+from unheard.model.encoder import Encoder
+from unheard.model.patches import Grid
+from unheard.recipes.recipe import Recipe
+from unheard.weights.checkpoint import SavedModel
+
+Sound: TypeAlias = str | Path | tuple[np.ndarray, int]
+Blocks: TypeAlias = Iterable[np.ndarray]
+BATCH = 16  # windows encoded at once; our choice: larger batches fall out of a CPU's cache
+PENDING = 64  # windows gathered before encoding, so that sounds of equal length share a batch; our choice
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What the model says of one sound, as float32 numpy arrays.
+
+    Parameters
+    ----------
+    scene : ndarray (D',)
+        One vector for the whole sound; (T, D') with pool "none".
+    frames : ndarray (T, D')
+        One vector for each time step: the outputs of its frequency patches side by side, lowest band first.
+    times_ms : ndarray (T,)
+        Centre of each time step in milliseconds: the mean centre time of its patch's frames.
+    seconds : float
+        Length of the sound.
+    """
+
+    scene: Float32[np.ndarray, "..."]
+    frames: Float32[np.ndarray, "T D"]
+    times_ms: Float32[np.ndarray, " T"]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Options:
+    """How sounds are embedded.
+
+    Parameters
+    ----------
+    layer : int, optional
+        Which block's output, 1 to depth, or negative from the end; None: the last one, normalised.
+    pool : {"mean", "mean+std", "max", "none"}
+        How frames become the scene vector.
+    hop : float, optional
+        Seconds between frames, a whole part of a patch's duration; None: one patch. Finer hops encode shifted windows.
+    frames : bool
+        Keep the frames; without them memory does not grow with the length of a sound.
+    """
+
+    layer: int | None = None
+    pool: Pool = "mean"
+    hop: float | None = None
+    frames: bool = True
+
+
+class Model:
+    """An encoder with its front end, ready to embed; what `unheard.load` returns.
+
+    Parameters
+    ----------
+    saved : SavedModel
+        What a model folder holds.
+    device : str
+        Where the encoder runs.
+    pad_window : bool
+        Fill the last window of a sound with the mean up to the trained length, as published MSM-MAE features did.
+    """
+
+    def __init__(self, saved: SavedModel, device: str = "cpu", pad_window: bool = False) -> None:
+        self.config: Recipe = saved.recipe
+        self.learner = saved.learner.to(device)
+        self.statistics: Statistics = saved.statistics
+        self.provenance = saved.provenance
+        self.frontend = LogMel(saved.recipe.frontend)
+        self.device = torch.device(device)
+        self.pad_window = pad_window
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder as a plain module: patches (B, N, P) in, tokens (B, N, D) and CLS (B, D) out."""
+        return self.learner.model.encoder
+
+    @property
+    def grid(self) -> Grid:
+        """The patch grid of one window."""
+        return self.learner.grid
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second the front end takes; files are resampled to it."""
+        return self.config.frontend.sample_rate
+
+    @property
+    def embedding_size(self) -> int:
+        """D': embed_dim times the number of frequency patches."""
+        return self.encoder.embed_dim * self.grid.freq
+
+    @overload
+    def embed(self, sound: Sound, *, layer: int | None = ..., pool: Pool = ..., hop: float | None = ..., frames: bool = ...) -> Embedding: ...
+
+    @overload
+    def embed(
+        self, sound: list[Sound], *, layer: int | None = ..., pool: Pool = ..., hop: float | None = ..., frames: bool = ...
+    ) -> list[Embedding]: ...
+
+    def embed(
+        self, sound: Sound | list[Sound], *, layer: int | None = None, pool: Pool = "mean", hop: float | None = None, frames: bool = True
+    ) -> Embedding | list[Embedding]:
+        """Embed a file, an array with its sample rate, or a list of them.
+
+        Any length from one sample to hours works; see `Options` for the parameters.
+
+        Raises
+        ------
+        AudioError
+            When a sound cannot be read.
+        ConfigError
+            When a layer, pool or hop does not exist.
+
+        Examples
+        --------
+        >>> import numpy as np, unheard
+        >>> unheard.load("random-tiny").embed((np.zeros(16000), 16000)).scene.shape
+        (960,)
+        """
+        options = Options(layer, pool, hop, frames)
+        if isinstance(sound, list):
+            return [embedding for _, embedding in self.embed_many(sound, options)]
+        return next(self.embed_many([sound], options))[1]
+
+    def embed_many(
+        self, sounds: Iterable[Sound], options: Options = Options(), skip: Callable[[Sound, AudioError], None] | None = None
+    ) -> Iterator[tuple[Sound, Embedding]]:
+        """Embed sounds in batches across them, holding only a few windows at a time; yields each with its sound, in order.
+
+        With ``skip`` a sound that cannot be read is reported to it and left out; without it the error is raised.
+        """
+        offsets, take_layer = self._offsets(options.hop), self._layer(options.layer)
+        pending: list[tuple[_Job, Window]] = []
+        jobs: list[_Job] = []
+        for sound in sounds:
+            job = _Job(self, sound, options)
+            jobs.append(job)
+            try:
+                for window in self._windows(sound, job, offsets):
+                    pending.append((job, window))
+                    if len(pending) >= PENDING:
+                        self._encode(pending, take_layer)
+            except AudioError as error:
+                if skip is None:
+                    raise
+                skip(sound, error)
+                jobs.remove(job)
+                pending = [(owner, window) for owner, window in pending if owner is not job]
+            if not pending:
+                yield from ((job.sound, job.result()) for job in jobs)
+                jobs = []
+            elif len(jobs) >= PENDING:
+                self._encode(pending, take_layer)
+                yield from ((job.sound, job.result()) for job in jobs)
+                jobs = []
+        self._encode(pending, take_layer)
+        yield from ((job.sound, job.result()) for job in jobs)
+
+    def with_statistics(self, statistics: Statistics) -> Model:
+        """The same model with another normalisation."""
+        other = copy.copy(self)
+        other.statistics = statistics
+        return other
+
+    def _windows(self, sound: Sound, job: _Job, offsets: Sequence[int]) -> Iterator[Window]:
+        """The windows of a sound at every offset; the sound is read once for each."""
+        for offset in offsets:
+            waves = stream(sound, self.sample_rate) if isinstance(sound, str | Path) else [from_array(sound[0], sound[1], self.sample_rate)]
+            counted = job.count(waves) if offset == 0 else waves
+            yield from cut(self.frontend.stream(counted), self.grid.frames, offset)
+
+    @torch.inference_mode()
+    def _encode(self, pending: list[tuple[_Job, Window]], layer: int | None) -> None:
+        """Encode all pending windows, those with equally many patches together, and hand the frames to their owners in order."""
+        groups: dict[int, list[int]] = {}
+        for index, (_, window) in enumerate(pending):
+            groups.setdefault(self.grid.real_columns(window.frames), []).append(index)
+        results: dict[int, np.ndarray] = {}
+        for columns, members in groups.items():
+            for at in range(0, len(members), BATCH):
+                chunk = members[at : at + BATCH]
+                results.update(zip(chunk, self._frames([pending[i][1] for i in chunk], columns, layer), strict=True))
+        for index, (job, window) in enumerate(pending):
+            job.add(window, results[index])
+        pending.clear()
+
+    def _frames(self, windows: list[Window], columns: int, layer: int | None) -> Float32[np.ndarray, "B t D"]:
+        """Frame embeddings of windows that fill ``columns`` patches in time."""
+        spec = np.zeros((len(windows), self.grid.frames, self.grid.n_mels), dtype=np.float32)
+        for row, window in zip(spec, windows, strict=True):
+            row[: window.frames] = self.statistics.normalise_frames(window.spec)
+        patches = self.grid.patchify(torch.from_numpy(spec).to(self.device).transpose(1, 2))
+        whole = self.pad_window or columns == self.grid.time
+        keep = None if whole else self.grid.within(columns).to(self.device).expand(len(windows), -1)
+        tokens: Tensor = self.encoder(patches, keep)[0] if layer is None else self.encoder.layers(patches, keep)[layer]
+        narrow = Grid(self.grid.freq, self.grid.time if whole else columns, self.grid.patch_size, self.grid.order)
+        return narrow.by_time(tokens)[:, :columns].float().cpu().numpy()
+
+    def _layer(self, layer: int | None) -> int | None:
+        depth = len(self.encoder.transformer.blocks)
+        if layer is None:
+            return None
+        if not (1 <= layer <= depth or -depth <= layer <= -1):
+            raise ConfigError(f"layer must be 1 to {depth}, or -{depth} to -1 from the end; got {layer}")
+        return layer - 1 if layer > 0 else layer
+
+    def _offsets(self, hop: float | None) -> list[int]:
+        """First frames of the shifted passes that together give one frame every ``hop`` seconds."""
+        if hop is None:
+            return [0]
+        frames = hop * self.sample_rate / self.config.frontend.hop_size
+        width = self.grid.patch_size[1]
+        if abs(frames - round(frames)) > 1e-6 or round(frames) < 1 or width % round(frames):
+            step = self.config.frontend.hop_size / self.sample_rate
+            fitting = ", ".join(f"{n * step:g}" for n in range(1, width + 1) if width % n == 0)
+            raise ConfigError(f"hop must be a whole part of a patch's {width * step:g} s: one of {fitting}; got {hop:g}")
+        return list(range(0, width, round(frames)))
+
+
+class _Job:
+    """One sound on its way: what has been seen of it so far."""
+
+    def __init__(self, model: Model, sound: Sound, options: Options) -> None:
+        self.model, self.sound, self.options = model, sound, options
+        self.samples = 0
+        self.pooling = Pooling(options.pool)
+        self.frames: list[np.ndarray] = []
+        self.times: list[np.ndarray] = []
+
+    def count(self, waves: Blocks) -> Iterator[np.ndarray]:
+        """Pass waveform blocks on and count their samples."""
+        for wave in waves:
+            self.samples += len(wave)
+            yield wave
+
+    def add(self, window: Window, frames: Float32[np.ndarray, "t D"]) -> None:
+        """Take in the frames of one window."""
+        grid = self.model.grid
+        self.pooling.add(frames, column_frames(grid, window.frames))
+        if self.options.frames:
+            middle = window.start + np.arange(len(frames)) * grid.patch_size[1] + (grid.patch_size[1] - 1) / 2
+            self.frames.append(frames)
+            self.times.append(1000 * self.model.frontend.frame_centre(middle))
+
+    def result(self) -> Embedding:
+        """The embedding, frames in order of time."""
+        times = np.concatenate(self.times) if self.times else np.zeros(0)
+        frames = np.concatenate(self.frames) if self.frames else np.zeros((0, self.model.embedding_size), dtype=np.float32)
+        order = np.argsort(times, kind="stable")
+        return Embedding(self.pooling.result(), frames[order], times[order].astype(np.float32), self.samples / self.model.sample_rate)

@@ -1,0 +1,51 @@
+"""The decoder: mask tokens take the place of what was hidden, a small Transformer fills them in."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unheard.model.encoder import TOKEN_STD
+from unheard.model.masking import Mask
+from unheard.model.patches import Grid, sincos_1d, sincos_2d
+from unheard.model.sizes import ModelConfig, widths
+from unheard.model.transformer import Transformer, initialise
+
+
+class Decoder(nn.Module):
+    """Visible tokens in, one output for every patch of the grid out."""
+
+    positions: Tensor
+
+    def __init__(self, config: ModelConfig, grid: Grid) -> None:
+        super().__init__()
+        size = widths(config)
+        dim = size.decoder_embed_dim
+        self.embed_dim = dim
+        self.embed = nn.Linear(size.embed_dim, dim)
+        self.mask_token = nn.Parameter(torch.zeros(dim))
+        table = sincos_2d(grid, dim) if config.decoder_positions == "2d" else sincos_1d(grid.num_patches, dim)
+        self.register_buffer("positions", table)
+        self.transformer = Transformer(dim, size.decoder_depth, size.decoder_num_heads, config.mlp_ratio)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as MAE does."""
+        initialise(self)
+        nn.init.normal_(self.mask_token, std=TOKEN_STD)
+
+    def forward(
+        self, visible: Float[Tensor, "B K D"], mask: Mask, cls: Float[Tensor, "B D"] | None = None
+    ) -> Float[Tensor, "B N E"]:
+        """Put the visible tokens back in place, fill the rest with the mask token and decode.
+
+        The CLS token takes part, without a position, and is dropped at the end.
+        """
+        heard = self.embed(visible)  # (B, K, E)
+        batch, _, dim = heard.shape
+        full = self.mask_token.to(heard.dtype).expand(batch, len(self.positions), dim)
+        full = full.scatter(1, mask.keep[:, :, None].expand(-1, -1, dim), heard) + self.positions.to(heard.dtype)
+        if cls is None:
+            return self.transformer(full)
+        return self.transformer(torch.cat([self.embed(cls)[:, None], full], dim=1))[:, 1:]

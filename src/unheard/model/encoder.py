@@ -1,0 +1,98 @@
+"""The encoder: a ViT that sees only the patches it is given.
+
+    x = W patch + position;  [CLS; x] -> blocks -> norm
+
+The patch embedding is a linear layer on flattened patches, applied to the visible ones only: the same numbers as a strided
+convolution over the whole spectrogram (MAE), without its cost.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from unheard.model.patches import Grid, sincos_2d
+from unheard.model.sizes import ModelConfig, widths
+from unheard.model.transformer import Transformer, initialise
+
+TOKEN_STD = 0.02  # CLS and mask tokens start as N(0, 0.02): MAE reference
+
+
+class Encoder(nn.Module):
+    """Vision Transformer over spectrogram patches.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Sizes, CLS token, final norm.
+    grid : Grid
+        The full window; its position table is fixed (2-D sin-cos) and stored with the weights.
+    """
+
+    positions: Tensor
+
+    def __init__(self, config: ModelConfig, grid: Grid) -> None:
+        super().__init__()
+        size = widths(config)
+        self.grid = grid
+        self.embed_dim = size.embed_dim
+        self.patch_embed = nn.Linear(grid.patch_dim, size.embed_dim)
+        self.cls_token = nn.Parameter(torch.zeros(size.embed_dim)) if config.cls_token else None
+        self.register_buffer("positions", sincos_2d(grid, size.embed_dim))
+        self.transformer = Transformer(size.embed_dim, size.depth, size.num_heads, config.mlp_ratio, config.final_norm)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as MAE does; the bias of the patch embedding keeps PyTorch's convolution default."""
+        initialise(self.transformer)
+        nn.init.xavier_uniform_(self.patch_embed.weight)
+        bound = self.patch_embed.in_features**-0.5
+        nn.init.uniform_(self.patch_embed.bias, -bound, bound)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=TOKEN_STD)
+
+    def tokens(self, patches: Float[Tensor, "B N P"], index: Int[Tensor, "B K"] | None = None) -> Float[Tensor, "B K D"]:
+        """Embed the patches at ``index`` (all of them when it is left out) and add their positions."""
+        if index is None:
+            return self.patch_embed(patches) + self.positions
+        return self.patch_embed(take(patches, index)) + self.positions[index]
+
+    def with_cls(self, tokens: Float[Tensor, "B K D"]) -> Float[Tensor, "B K2 D"]:
+        """Prepend the CLS token, where the model has one; its position is zero."""
+        if self.cls_token is None:
+            return tokens
+        return torch.cat([self.cls_token.expand(len(tokens), 1, -1).to(tokens.dtype), tokens], dim=1)
+
+    def split_cls(self, x: Float[Tensor, "B K2 D"]) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B D"] | None]:
+        """Undo `with_cls`: the tokens, and the CLS output or None."""
+        return (x, None) if self.cls_token is None else (x[:, 1:], x[:, 0])
+
+    def forward(
+        self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None
+    ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B D"] | None]:
+        """Encode the patches at ``keep``.
+
+        Returns
+        -------
+        tokens : Float[Tensor, "B K D"]
+            Output of the visible patches, in the order of ``keep``.
+        cls : Float[Tensor, "B D"] or None
+            Output of the CLS token.
+        """
+        return self.split_cls(self.transformer(self.with_cls(self.tokens(patches, keep))))
+
+    def layers(self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None) -> list[Float[Tensor, "B K D"]]:
+        """The tokens after every block, CLS left out; the last entry is normalised."""
+        outputs = self.transformer.layers(self.with_cls(self.tokens(patches, keep)))
+        return [self.split_cls(x)[0] for x in outputs]
+
+    def attention(self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None) -> Float[Tensor, "B heads K K"]:
+        """Attention of the last block among the patches; the CLS row and column are cut off, rows then sum to less than one."""
+        weights = self.transformer.attention(self.with_cls(self.tokens(patches, keep)))
+        return weights if self.cls_token is None else weights[:, :, 1:, 1:]
+
+
+def take(tokens: Float[Tensor, "B N D"], index: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
+    """Select tokens by index, each crop its own."""
+    return torch.gather(tokens, 1, index[:, :, None].expand(-1, -1, tokens.shape[2]))

@@ -1,0 +1,110 @@
+"""The masked pass: the one thing every method here does, whatever it then asks of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from unheard.model.decoder import Decoder
+from unheard.model.encoder import Encoder, take
+from unheard.model.masking import Mask
+from unheard.model.patches import Grid
+from unheard.model.predictor import Predictor
+from unheard.model.sizes import ModelConfig
+from unheard.model.transformer import initialise
+
+
+def alone(value: Tensor) -> Tensor:
+    """The reduction of a single process: the value itself."""
+    return value
+
+
+@dataclass
+class MaskedPass:
+    """Everything one masked pass produced; objectives read it and nothing else of the model.
+
+    Parameters
+    ----------
+    patches : Float[Tensor, "B N P"]
+        The normalised input, cut into patches.
+    mask : Mask
+        ``keep`` (B, K) and ``hide`` (B, M).
+    visible : Float[Tensor, "B K D"]
+        Encoder output of the visible patches.
+    cls : Float[Tensor, "B D"] or None
+        Encoder output of the CLS token.
+    decoded : Float[Tensor, "B N E"]
+        Decoder output of every patch.
+    predicted : Float[Tensor, "B M R D"] or None
+        The predictor's guesses of the teacher's latents at hidden patches.
+    target : Float[Tensor, "B M D"] or None
+        The teacher's latents at hidden patches, without gradient.
+    best : Int[Tensor, "B M"] or None
+        Which hypothesis is nearest to the target.
+    mean_over_processes : Callable
+        Averages a tensor over all processes of a run.
+    """
+
+    patches: Float[Tensor, "B N P"]
+    mask: Mask
+    visible: Float[Tensor, "B K D"]
+    cls: Float[Tensor, "B D"] | None
+    decoded: Float[Tensor, "B N E"]
+    predicted: Float[Tensor, "B M R D"] | None = None
+    target: Float[Tensor, "B M D"] | None = None
+    best: Int[Tensor, "B M"] | None = None
+    mean_over_processes: Callable[[Tensor], Tensor] = field(default=alone, repr=False)
+
+
+class Teacher(nn.Module):
+    """A slowly moving average of the encoder's blocks and final norm.
+
+    Patch embedding, positions and CLS token are the student's own. It sees the hidden patches only (M2D) and never gets a
+    gradient.
+    """
+
+    def __init__(self, encoder: Encoder, copied: bool) -> None:
+        super().__init__()
+        self.transformer = copy.deepcopy(encoder.transformer)
+        if not copied:
+            initialise(self.transformer)
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, encoder: Encoder, patches: Float[Tensor, "B N P"], hide: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
+        """The teacher's latents of the hidden patches, CLS left out."""
+        tokens = encoder.with_cls(encoder.tokens(patches, hide))
+        return encoder.split_cls(self.transformer(tokens))[0]
+
+    @torch.no_grad()
+    def follow(self, encoder: Encoder, momentum: float) -> None:
+        """Move towards the student: teacher = momentum * teacher + (1 - momentum) * student."""
+        mine, theirs = list(self.transformer.parameters()), list(encoder.transformer.parameters())
+        torch._foreach_lerp_(mine, theirs, 1 - momentum)
+
+
+class MaskedModel(nn.Module):
+    """Encoder and decoder, with a latent predictor and its teacher where an objective needs them."""
+
+    def __init__(self, config: ModelConfig, grid: Grid, latents: bool = False, teacher_copied: bool = True) -> None:
+        super().__init__()
+        self.grid = grid
+        self.encoder = Encoder(config, grid)
+        self.decoder = Decoder(config, grid)
+        self.predictor = Predictor(self.decoder.embed_dim, self.encoder.embed_dim, config.hypotheses) if latents else None
+        self.teacher = Teacher(self.encoder, teacher_copied) if latents else None
+
+    def forward(self, patches: Float[Tensor, "B N P"], mask: Mask) -> MaskedPass:
+        """Encode what is visible, decode everything, and let the teacher look at what is hidden."""
+        visible, cls = self.encoder(patches, mask.keep)
+        decoded = self.decoder(visible, mask, cls)
+        out = MaskedPass(patches, mask, visible, cls, decoded)
+        if self.predictor is not None and self.teacher is not None:
+            out.predicted = self.predictor(take(decoded, mask.hide))
+            out.target = self.teacher(self.encoder, patches, mask.hide)
+        return out

@@ -1,0 +1,26 @@
+"""The predictor head: decoder outputs of hidden patches become guesses of the teacher's latents."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+
+class Predictor(nn.Module):
+    """``hypotheses`` parallel linear projections from the decoder's width to the encoder's.
+
+    One projection is M2D and MATPAC; MATPAC++ uses five.
+    """
+
+    def __init__(self, decoder_dim: int, embed_dim: int, hypotheses: int) -> None:
+        super().__init__()
+        self.hypotheses = hypotheses
+        self.project = nn.Linear(decoder_dim, hypotheses * embed_dim)
+        for rows in self.project.weight.data.split(embed_dim):  # each projection is initialised as a layer of its own
+            nn.init.xavier_uniform_(rows)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, decoded: Float[Tensor, "B M E"]) -> Float[Tensor, "B M R D"]:
+        """Project each hidden patch's decoder output."""
+        return self.project(decoded).unflatten(-1, (self.hypotheses, -1))

@@ -1,0 +1,124 @@
+"""Pre-norm Transformer blocks, the only ones encoder, decoder and teacher are made of.
+
+    x = x + attention(norm(x));  x = x + mlp(norm(x))
+
+LayerNorm eps 1e-6, exact GELU, no dropout: the values of MAE, which every method here starts from.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+AttentionKernel = Literal["fused", "explicit"]
+NORM_EPS = 1e-6  # MAE reference
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection for queries, keys and values."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.kernel: AttentionKernel = "fused"
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """Attend over the tokens."""
+        q, k, v = self._heads(x)
+        if self.kernel == "fused":
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        else:  # the fused kernel's backward is slow on CPU in bfloat16
+            mixed = _weights(q, k) @ v
+        return self.proj(mixed.transpose(1, 2).flatten(2))
+
+    def weights(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N N"]:
+        """The attention each token (row) pays to each other token (column); rows sum to one."""
+        q, k, _ = self._heads(x)
+        return _weights(q, k)
+
+    def _heads(self, x: Float[Tensor, "B N D"]) -> tuple[Tensor, Tensor, Tensor]:
+        batch, tokens, dim = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, dim // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, d)
+        return q, k, v
+
+
+def _weights(q: Tensor, k: Tensor) -> Tensor:
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
+
+
+class Block(nn.Module):
+    """One pre-norm block of width ``dim``."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attn = Attention(dim, num_heads)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.fc1 = nn.Linear(dim, int(dim * mlp_ratio))
+        self.fc2 = nn.Linear(int(dim * mlp_ratio), dim)
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """Apply the block."""
+        x = x + self.attn(self.norm1(x))
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks and a final LayerNorm (left out with ``final_norm=False``)."""
+
+    def __init__(self, dim: int, depth: int, num_heads: int, mlp_ratio: float = 4.0, final_norm: bool = True) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio) for _ in range(depth))
+        self.norm: nn.Module = nn.LayerNorm(dim, eps=NORM_EPS) if final_norm else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """All blocks, then the norm."""
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def layers(self, x: Float[Tensor, "B N D"]) -> list[Float[Tensor, "B N D"]]:
+        """The output of every block; the last one normalised."""
+        outputs = []
+        for block in self.blocks:
+            x = block(x)
+            outputs.append(x)
+        outputs[-1] = self.norm(x)
+        return outputs
+
+    def attention(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N N"]:
+        """The attention weights of the last block."""
+        *body, last = self.blocks
+        for block in body:
+            x = block(x)
+        return last.attn.weights(last.norm1(x))
+
+
+def use_attention(module: nn.Module, kernel: AttentionKernel) -> None:
+    """Set the attention kernel of every block below ``module``."""
+    for child in module.modules():
+        if isinstance(child, Attention):
+            child.kernel = kernel
+
+
+def initialise(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases for every linear layer, 1 and 0 for every norm (MAE reference).
+
+    The fused query-key-value projection counts as one 3D x D matrix, as in the reference.
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Linear):
+            nn.init.xavier_uniform_(child.weight)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+        elif isinstance(child, nn.LayerNorm):
+            nn.init.ones_(child.weight)
+            nn.init.zeros_(child.bias)

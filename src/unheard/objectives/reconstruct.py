@@ -1,0 +1,65 @@
+"""Reconstruct the hidden patches: the objective of MSM-MAE, MaskSpec and AudioMAE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unheard.model.encoder import take
+from unheard.model.masked_model import MaskedPass
+from unheard.objectives.base import Batch, Objective, valid_mean
+from unheard.model.transformer import initialise
+
+PIXEL_EPS = 1e-6  # MAE reference
+
+
+@dataclass(frozen=True)
+class ReconstructConfig:
+    """Pixel loss on hidden patches."""
+
+    weight: float = 1.0
+    """Weight in the sum of objectives; at 0 it is not built."""
+    norm_pix: bool = False
+    """Standardise each target patch by its own mean and variance (MaskSpec, AudioMAE)."""
+
+
+class Reconstruct(Objective):
+    """Mean squared error between the predicted and the true values of hidden patches.
+
+        L = mean over hidden patches m of  1/P sum_p (y_mp - x_mp)^2
+
+    With ``norm_pix`` the target is (x - mean) / sqrt(var + 1e-6) of its own patch, the variance unbiased.
+    """
+
+    def __init__(self, config: ReconstructConfig, decoder_dim: int, patch_dim: int) -> None:
+        super().__init__()
+        self.norm_pix = config.norm_pix
+        self.head = nn.Linear(decoder_dim, patch_dim)
+        initialise(self)
+
+    def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
+        """The loss over the hidden patches that are not padding."""
+        hide = out.mask.hide
+        predicted = self.head(take(out.decoded, hide)).float()
+        target = self.target(take(out.patches, hide).float())
+        error = (predicted - target).square().mean(dim=-1)  # (B, M)
+        return valid_mean(error, batch, out)
+
+    def target(self, patches: Float[Tensor, "B M P"]) -> Float[Tensor, "B M P"]:
+        """What the head should say of the given patches."""
+        if not self.norm_pix:
+            return patches
+        return (patches - patches.mean(dim=-1, keepdim=True)) / (patches.var(dim=-1, keepdim=True) + PIXEL_EPS).sqrt()
+
+    def spectrogram(self, decoded: Float[Tensor, "B N E"], patches: Float[Tensor, "B N P"]) -> Float[Tensor, "B N P"]:
+        """Predicted patches in the scale of the input.
+
+        With ``norm_pix`` the head never learned a patch's level; mean and deviation are taken from the true patch, as MAE's
+        own figures do.
+        """
+        predicted = self.head(decoded).float()
+        if not self.norm_pix:
+            return predicted
+        return predicted * (patches.var(dim=-1, keepdim=True) + PIXEL_EPS).sqrt() + patches.mean(dim=-1, keepdim=True)

@@ -1,0 +1,53 @@
+"""MSM-MAE: masked spectrogram modelling with a masked autoencoder.
+
+Niizumi, Takeuchi, Ohishi, Harada, Kashino: "Masked Spectrogram Modeling using Masked Autoencoders for Learning General-purpose
+Audio Representation", HEAR 2021, PMLR 166, 2022 (arXiv 2204.12260).
+
+    x_m hidden, x_v heard (a random quarter of the patches);  z = encoder(x_v)
+    y = decoder(z, mask tokens);                              L = mean over hidden patches |y_m - x_m|^2 / P
+    feature of time step j: the tokens of its bands side by side (equation 1)
+
+Table 1 of the paper names nine inputs, all ViT-Base: 96, 208, 304, 400 and 512 frames with 16x16 patches, and four other
+patch shapes. ``msm-mae`` is our default for audio of one's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unheard.model.sizes import ModelConfig
+from unheard.recipes.recipe import Recipe, TrainingConfig
+
+PAPER = "Niizumi et al. 2022, arXiv 2204.12260"
+
+# paper: batch 512, learning rate 6e-4 (reference code: 1.5e-4 * batch / 128 = 3e-4 * batch / 256), 100 epochs, 10 of warm-up
+PAPER_TRAINING = TrainingConfig(epochs=100, batch_size=512, base_learning_rate=3e-4, warmup=0.1)
+
+# frames, patch_size: paper, table 1
+TABLE_1: dict[str, tuple[int, tuple[int, int]]] = {
+    "msm-mae-96": (96, (16, 16)),
+    "msm-mae-208": (208, (16, 16)),
+    "msm-mae-304": (304, (16, 16)),
+    "msm-mae-400": (400, (16, 16)),
+    "msm-mae-512": (512, (16, 16)),
+    "msm-mae-200-16x8": (200, (16, 8)),
+    "msm-mae-200-16x4": (200, (16, 4)),
+    "msm-mae-208-8x16": (208, (8, 16)),
+    "msm-mae-304-80x4": (304, (80, 4)),
+}
+
+
+def paper(name: str) -> Recipe:
+    """One of the paper's nine configurations: ViT-Base, decoder 384 x 4 blocks with the 1-D position table, mask ratio 0.75."""
+    frames, patch_size = TABLE_1[name]
+    model = ModelConfig(size="base", frames=frames, patch_size=patch_size, decoder_positions="1d")
+    return Recipe(name=name, paper=PAPER, model=model, training=PAPER_TRAINING)
+
+
+def recipe() -> Recipe:
+    """The default: 208 frames, 16x16 patches, size small, 2-D positions in the decoder, trained by a budget of steps.
+
+    Small, batch 128, learning rate 1e-3 and clipping at 3 are our choice for one machine and hours, not thousands, of audio.
+    """
+    training = replace(PAPER_TRAINING, epochs=None, batch_size=128, learning_rate=1e-3, warmup=0.07, clip_norm=3.0)
+    return Recipe(name="msm-mae", paper=PAPER, model=ModelConfig(size="small"), training=training)

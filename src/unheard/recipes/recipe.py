@@ -1,0 +1,114 @@
+"""What a recipe is: a front end, a model, weighted objectives, and how to train them.
+
+A recipe is data. The files beside this one each tell one paper's method and hold its numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from unheard.audio.frontend import LogMelConfig
+from unheard.model.sizes import ModelConfig
+from unheard.objectives.latents import LatentsConfig
+from unheard.objectives.reconstruct import ReconstructConfig
+
+
+@dataclass(frozen=True)
+class ObjectivesConfig:
+    """One section for each objective; the loss is the sum of weight * objective."""
+
+    reconstruct: ReconstructConfig = field(default_factory=ReconstructConfig)
+    """Pixels of hidden patches."""
+    latents: LatentsConfig = field(default_factory=LatentsConfig)
+    """The teacher's latents of hidden patches."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The EMA teacher of latent objectives: teacher = momentum * teacher + (1 - momentum) * student."""
+
+    momentum_start: float = 0.99995
+    """Momentum at the first step (M2D reference)."""
+    momentum_end: float = 0.99999
+    """Momentum at the last step; linear in between (M2D reference)."""
+    copied: bool = False
+    """Start as a copy of the student, or with weights of its own (published)."""
+    moves: Literal["before_step", "after_step"] = "after_step"
+    """Absorb the student before the optimiser step (MATPAC) or after it (M2D)."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, how fast, how exact."""
+
+    seed: int = 0
+    """Seed of initial weights, crops and masks."""
+    epochs: float | None = None
+    """Passes over the corpus; null: use steps."""
+    steps: int | None = None
+    """Optimiser steps; null: from epochs, or a budget from the size of the corpus when both are null."""
+    batch_size: int = 128
+    """Crops of one optimiser step, over all processes."""
+    accumulate: int = 1
+    """Parts a process splits its share of the batch into, for memory."""
+    learning_rate: float | None = None
+    """Peak learning rate; null: base_learning_rate * batch_size / 256."""
+    base_learning_rate: float = 3e-4
+    """Peak learning rate at a batch of 256."""
+    warmup: float = 0.1
+    """Share of the run with linear warm-up from 0; then half a cosine down to 0."""
+    weight_decay: float = 0.05
+    """AdamW weight decay of matrices, CLS and mask tokens; biases and gains have none."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW moments (MAE reference)."""
+    clip_norm: float | None = None
+    """Largest global gradient norm; null: no clipping."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """auto: bf16 on CUDA, float32 elsewhere."""
+    compile: bool | None = None
+    """torch.compile; null: on CUDA only."""
+    devices: int = 1
+    """GPUs (or CPU processes) of this machine; under torchrun or SLURM theirs is used."""
+    log_every: int = 20
+    """Steps between two rows of metrics.jsonl."""
+    checkpoint_every: int = 500
+    """Steps between two checkpoints."""
+    keep_checkpoints: int = 2
+    """How many of the latest checkpoints stay."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How windows are drawn from the corpus."""
+
+    crops: Literal["length", "one"] = "length"
+    """Windows of a clip in one epoch: as many as its length holds, or one (MSM-MAE reference)."""
+    balance: Literal["none", "domain"] = "none"
+    """Give each domain of a manifest the same share of windows."""
+    short: Literal["pad", "join"] = "pad"
+    """What fills the window of a clip shorter than it: padding, or further short clips."""
+    statistics: Literal["scalar", "band"] = "scalar"
+    """Normalise by one mean and deviation, or by those of each mel band."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole method: everything needed to train it again."""
+
+    name: str = "msm-mae"
+    """The recipe's name."""
+    paper: str = ""
+    """Where it comes from."""
+    frontend: LogMelConfig = field(default_factory=LogMelConfig)
+    """Waveform to spectrogram."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Encoder, decoder, window and mask."""
+    objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
+    """What the masked pass is asked for."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """The EMA teacher, where an objective needs one."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """Optimiser, schedule, precision."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Windows."""

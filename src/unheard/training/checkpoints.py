@@ -1,0 +1,81 @@
+"""Checkpoints of a run: everything needed to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unheard.errors import CheckpointError
+from unheard.recipes.learner import Learner
+from unheard.training.optim import optimiser_state, restore_optimiser
+from unheard.weights.checkpoint import read_tensors, replace_folder, write_tensors
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands."""
+
+    step: int
+    """Optimiser steps done."""
+    total: int
+    """Steps of the whole run."""
+    kernel: str
+    """Attention kernel in use; kept for the rest of the run."""
+
+
+def save_checkpoint(run: Path, learner: Learner, optimiser: torch.optim.Optimizer, progress: Progress, keep: int) -> Path:
+    """Write ``checkpoints/step-XXXXXXXX`` and delete all but the latest ``keep``.
+
+    The folder holds every weight (teacher included), the optimiser's moments and the step. It appears under its name only
+    when it is complete.
+    """
+    folder = run / "checkpoints" / f"step-{progress.step:08d}"
+
+    def write(place: Path) -> None:
+        write_tensors(place / "learner.safetensors", dict(learner.state_dict()))
+        write_tensors(place / "optimiser.safetensors", optimiser_state(optimiser, learner))
+        (place / "state.json").write_text(json.dumps(vars(progress)) + "\n")
+
+    replace_folder(folder, write)
+    for old in checkpoints(run)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first."""
+    return sorted(folder for folder in (run / "checkpoints").glob("step-*") if (folder / "state.json").is_file())
+
+
+def read_progress(folder: Path) -> Progress:
+    """Where a checkpoint stands.
+
+    Raises
+    ------
+    CheckpointError
+        When its state is damaged.
+    """
+    try:
+        return Progress(**json.loads((folder / "state.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder}/state.json is damaged ({error}); delete this checkpoint to resume from the one before") from error
+
+
+def restore(folder: Path, learner: Learner, optimiser: torch.optim.Optimizer) -> None:
+    """Load a checkpoint into a learner and its optimiser.
+
+    Raises
+    ------
+    CheckpointError
+        When its tensors do not fit.
+    """
+    tensors = read_tensors(folder / "learner.safetensors")
+    try:
+        learner.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder} does not fit the run's configuration: {str(error).splitlines()[-1].strip()}") from error
+    restore_optimiser(optimiser, learner, read_tensors(folder / "optimiser.safetensors"))

@@ -1,0 +1,175 @@
+"""The engine: a thin layer over Lightning Fabric. Devices, processes and precision end here; the loop knows none of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from unheard.errors import ConfigError
+from unheard.model.masking import random
+from unheard.model.transformer import AttentionKernel, use_attention
+from unheard.objectives.base import Batch
+from unheard.recipes.learner import Learner
+from unheard.recipes.recipe import TrainingConfig
+from unheard.training.optim import build_optimiser
+
+Losses = dict[str, Tensor]
+
+
+class Engine:
+    """Runs a learner on whatever there is: one CPU, one GPU, or many processes under torchrun or SLURM.
+
+    Parameters
+    ----------
+    training : TrainingConfig
+        Precision, compilation, accumulation, clipping.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where to run.
+    """
+
+    learner: Learner
+    optimiser: torch.optim.Optimizer
+    kernel: AttentionKernel
+
+    def __init__(self, training: TrainingConfig, device: str = "auto") -> None:
+        self.accelerator = _accelerator(device)
+        self.precision = _precision(training.precision, self.accelerator)
+        self.training = training
+        precision = "bf16-mixed" if self.precision == "bf16" else "32-true"
+        self.fabric = Fabric(accelerator=self.accelerator, precision=precision, **_processes(training.devices))
+        self.fabric.launch()
+
+    def setup(self, learner: Learner, kernel: AttentionKernel | None = None) -> None:
+        """Move a learner to the device and build its optimiser; ``kernel`` is the attention kernel an earlier session used."""
+        slow_fused = self.accelerator == "cpu" and self.precision == "bf16"
+        self.kernel = kernel or ("explicit" if slow_fused else "fused")
+        use_attention(learner, self.kernel)
+        if self.training.compile or (self.training.compile is None and self.accelerator == "cuda"):
+            learner.compile(dynamic=False)
+        self.learner = learner
+        self.module, self._optimiser = self.fabric.setup(learner, build_optimiser(learner, self.training))
+        self.optimiser = self._optimiser.optimizer
+        learner.mean_over_processes = self.mean
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches must be."""
+        device: torch.device = self.fabric.device
+        return device
+
+    @property
+    def rank(self) -> int:
+        """Index of this process."""
+        return int(self.fabric.global_rank)
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        return int(self.fabric.world_size)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Average over all processes."""
+        if self.processes == 1:
+            return value
+        averaged: Tensor = self.fabric.all_reduce(value.detach().clone(), reduce_op="mean")
+        return averaged
+
+    def any_process(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        if self.processes == 1:
+            return flag
+        return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def first_process_first(self) -> AbstractContextManager[None]:
+        """Let the first process through before the others, so that what it writes is there for them."""
+        first: AbstractContextManager[None] = self.fabric.rank_zero_first()
+        return first
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self.fabric.barrier()
+
+    def losses_and_gradients(self, batch: Batch) -> Losses:
+        """Losses of this process's share of the batch; gradients are left on the parameters, averaged over processes."""
+        parts = _split(batch, self.training.accumulate)
+        total: Losses = {}
+        for index, part in enumerate(parts):
+            last = index == len(parts) - 1
+            with nullcontext() if last else self.fabric.no_backward_sync(self.module):
+                mask = random(part.noise, self.learner.recipe.model.mask_ratio, part.valid)
+                losses: Losses = self.module(part, mask)
+                self.fabric.backward(losses["loss"] / len(parts))
+            for name, value in losses.items():
+                total[name] = total.get(name, 0) + value.detach() / len(parts)
+        return total
+
+    def step(self, rate: float) -> None:
+        """Clip, move the weights with the given learning rate, and forget the gradients."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        if self.training.clip_norm is not None:
+            self.fabric.clip_gradients(self.module, self._optimiser, max_norm=self.training.clip_norm, error_if_nonfinite=False)
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+
+    def seed_step(self, step: int) -> None:
+        """Seed the global generator, so that anything random in a step depends on seed, step and rank alone."""
+        torch.manual_seed((self.training.seed * 1_000_003 + step) * 1_009 + self.rank)
+
+    def trial_seconds(self, batch: Batch) -> float:
+        """Seconds one step on ``batch`` takes, measured without moving a weight."""
+        self.losses_and_gradients(batch)
+        begin = time.perf_counter()
+        self.losses_and_gradients(batch)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self._optimiser.zero_grad()
+        return time.perf_counter() - begin
+
+
+def bf16_on_cpu() -> bool:
+    """Whether this processor computes in bfloat16 itself (AVX512-BF16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _accelerator(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device, False):
+        usable = ", ".join(name for name, there in available.items() if there)
+        raise ConfigError(f"device {device!r} is not available here; usable: auto, {usable}")
+    return device
+
+
+def _precision(asked: str, accelerator: str) -> str:
+    if asked == "auto":
+        return "bf16" if accelerator == "cuda" else "float32"
+    if asked == "bf16" and accelerator == "cpu" and not bf16_on_cpu():
+        raise ConfigError("training.precision=bf16 needs a processor with AVX512-BF16 or AMX, or a GPU; use float32 here")
+    return asked
+
+
+def _processes(devices: int) -> dict[str, Any]:
+    """Device and node counts: those of torchrun or SLURM when started by them, else the recipe's."""
+    started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", started)))
+    if started > 1:
+        return {"devices": local, "num_nodes": started // local, "strategy": "ddp"}
+    return {"devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    if parts == 1:
+        return [batch]
+    names = [field.name for field in fields(batch)]
+    pieces: Iterator[tuple[Tensor, ...]] = zip(*(getattr(batch, name).chunk(parts) for name in names), strict=True)
+    return [replace(batch, **dict(zip(names, piece, strict=True))) for piece in pieces]

@@ -1,0 +1,143 @@
+"""What a run writes about itself: ``metrics.jsonl``, TensorBoard, and a line or a bar on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from unheard.version import __version__
+
+
+class Journal:
+    """Writes the rows of a run and shows how far it has come.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    start, total : int
+        First step of this session, and steps of the whole run.
+    show : bool
+        Draw on stderr.
+    """
+
+    def __init__(self, run: Path, start: int, total: int, show: bool = True) -> None:
+        self.file = run / "metrics.jsonl"
+        keep_rows(self.file, start)
+        self.start, self.total = start, total
+        self.began = time.perf_counter()
+        self._writer = _tensorboard(run / "tensorboard", start)
+        self._display = _Display(start, total) if show else None
+
+    def __enter__(self) -> Journal:
+        """Begin to show."""
+        if self._display is not None:
+            self._display.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close files and the display."""
+        if self._display is not None:
+            self._display.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append one row; ``step`` is in it."""
+        with self.file.open("a") as file:
+            file.write(json.dumps(dict(row)) + "\n")
+        if self._writer is not None:
+            for name, value in row.items():
+                if name not in ("step", "time"):
+                    self._writer.add_scalar(name, value, int(row["step"]))
+        if self._display is not None:
+            self._display.show(row, time.perf_counter() - self.began)
+
+
+class _Display:
+    """A live bar on a terminal, plain lines elsewhere."""
+
+    def __init__(self, start: int, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.start, self.total = start, total
+        console = Console(file=sys.stderr)
+        columns = (TextColumn("step {task.completed:.0f}/{task.total:.0f}"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console) if console.is_terminal else None
+        self._task = self._bar.add_task("starting", total=total, completed=start) if self._bar else None
+
+    def open(self) -> None:
+        if self._bar is not None:
+            self._bar.start()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, row: Mapping[str, float], elapsed: float) -> None:
+        text = f"loss {row['loss']:.4f}  {row['clips_per_second']:.0f} clips/s  loader wait {100 * row['loader_wait']:.0f} %"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=row["step"], description=text)
+        else:
+            left = elapsed / max(row["step"] - self.start, 1) * (self.total - row["step"])
+            print(f"step {row['step']:.0f}/{self.total}  {text}  {duration(left)} left", file=sys.stderr, flush=True)
+
+
+def keep_rows(file: Path, step: int) -> None:
+    """Cut the rows after ``step`` and a torn last line, so that a resumed run continues one curve."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if row["step"] <= step:
+            kept.append(line + "\n")
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text("".join(kept))
+    os.replace(temporary, file)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, for ``environment.json``."""
+    packages = ("torch", "numpy", "soundfile", "soxr", "safetensors", "lightning-fabric")
+    return {
+        "unheard": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": {name: metadata.version(name) for name in packages},
+        "command": sys.argv,
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _tensorboard(folder: Path, start: int) -> Any | None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # the extra "track" is not installed; metrics.jsonl holds the same rows
+        return None
+    return SummaryWriter(str(folder), purge_step=start + 1)

@@ -1,0 +1,64 @@
+"""Optimiser and schedule."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from unheard.recipes.recipe import TrainingConfig
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """AdamW groups as MAE has them: biases and gains are not decayed, matrices, CLS and mask tokens are."""
+    decayed, free = [], []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            token = name.endswith(("cls_token", "mask_token"))
+            (decayed if parameter.ndim > 1 or token else free).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def build_optimiser(module: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """Fused AdamW with the recipe's moments; its rate is set before every step."""
+    return torch.optim.AdamW(parameter_groups(module, config.weight_decay), lr=0.0, betas=config.betas, fused=True)
+
+
+def peak_learning_rate(config: TrainingConfig) -> float:
+    """The recipe's rate, or its base rate scaled by batch / 256."""
+    if config.learning_rate is not None:
+        return config.learning_rate
+    return config.base_learning_rate * config.batch_size / 256
+
+
+def learning_rate(progress: float, peak: float, warmup: float) -> float:
+    """Linear warm-up from 0, then half a cosine to 0.
+
+    Parameters
+    ----------
+    progress : float
+        Share of the run that is done, in [0, 1].
+    peak : float
+        Rate at the end of the warm-up.
+    warmup : float
+        Share of the run that warms up.
+    """
+    if progress < warmup:
+        return peak * progress / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1 - warmup, 1e-12)))
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    """The optimiser's tensors by parameter name, such as ``model.encoder.cls_token/exp_avg``."""
+    named = {parameter: name for name, parameter in module.named_parameters()}
+    return {f"{named[p]}/{key}": value for p, state in optimiser.state.items() for key, value in state.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimiser_state` gave."""
+    parameters = dict(module.named_parameters())
+    for full, value in tensors.items():
+        name, _, key = full.rpartition("/")
+        parameter = parameters[name]
+        optimiser.state[parameter][key] = value if key == "step" else value.to(parameter.device)

@@ -1,0 +1,204 @@
+"""Pre-training: the loop, in the order a step happens.
+
+    batch -> mask -> before_step -> losses and gradients -> optimiser -> after_step -> journal -> checkpoint
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from unheard.config import from_json, to_json
+from unheard.data.batch import Loader
+from unheard.data.open import open_data
+from unheard.data.shards import SpecStore
+from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.model.sizes import explicit
+from unheard.recipes.learner import Learner, build
+from unheard.recipes.recipe import Recipe
+from unheard.training.checkpoints import checkpoints, read_progress, restore
+from unheard.training.engine import Engine
+from unheard.training.journal import Journal, environment
+from unheard.training.optim import learning_rate, peak_learning_rate
+from unheard.training.run import Keeper, Report, Run, Session, describe, sampler_of, total_steps, write_json
+from unheard.training.watch import Clock, Watch, stop_signal
+from unheard.version import __version__
+from unheard.weights.checkpoint import load_model
+
+
+def pretrain(
+    data: str | Path,
+    out: str | Path,
+    recipe: Recipe,
+    *,
+    init: str | Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    report: Report = Report(),
+) -> Run:
+    """Pre-train ``recipe`` on ``data`` and leave a run folder at ``out``.
+
+    Parameters
+    ----------
+    data : path
+        A folder of audio, a CSV with a ``path`` column, a manifest, or a packed corpus.
+    init : path, optional
+        A model or run folder whose weights training starts from.
+
+    Raises
+    ------
+    ConfigError
+        When ``out`` exists and ``overwrite`` is false, or the recipe cannot be built.
+    DataError
+        When nothing in ``data`` can be used, or the loss stops being a number.
+    """
+    run = Path(out)
+    recipe = replace(recipe, model=explicit(recipe.model))
+    learner = build(recipe)  # a recipe that cannot be built, or weights that do not fit, should say so before audio is read
+    if init is not None:
+        start_from(learner, str(init))
+    engine = Engine(recipe.training, device)
+    if engine.rank == 0:
+        _clear(run, overwrite)
+    with engine.first_process_first():
+        store = open_data(data, recipe.frontend, run / "corpus", report.track)
+    statistics = store.statistics if recipe.data.statistics == "scalar" else store.band_statistics
+    session = Session(
+        recipe=recipe,
+        data=str(Path(data).resolve()),
+        fingerprint=store.fingerprint,
+        statistics=statistics,
+        total=total_steps(recipe.training, sampler_of(store, recipe).size),
+        init=None if init is None else str(Path(init).resolve()),
+    )
+    if engine.rank == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(run / "config.json", {"unheard": __version__, **to_json(session)})
+        write_json(run / "environment.json", environment())
+    return _train(run, session, store, learner, engine, report)
+
+
+def resume(out: str | Path, *, device: str = "auto", report: Report = Report()) -> Run:
+    """Go on with the run at ``out`` from its latest checkpoint, or from the start when it has none.
+
+    Raises
+    ------
+    CheckpointError
+        When there is no run there.
+    DataError
+        When the corpus is not the one the run began with.
+    """
+    run = Path(out)
+    try:
+        stored = json.loads((run / "config.json").read_text())
+        stored.pop("unheard")
+        session = from_json(Session, stored)
+    except (OSError, KeyError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{run} is not a run that can be resumed: {error}") from error
+    saved = checkpoints(run)
+    if saved and read_progress(saved[-1]).step >= session.total:
+        report.say(f"{run} is finished: {session.total} of {session.total} steps")
+        return Run(run, session.total, session.total)
+    engine = Engine(session.recipe.training, device)
+    with engine.first_process_first():
+        store = open_data(session.data, session.recipe.frontend, run / "corpus", report.track)
+    if store.fingerprint != session.fingerprint:
+        raise DataError(f"the corpus {session.data} has changed since {run} began; restore it, or start a new run with --init {run}")
+    learner = build(session.recipe)
+    if session.init is not None and not saved:
+        start_from(learner, session.init)
+    return _train(run, session, store, learner, engine, report)
+
+
+def _train(run: Path, session: Session, store: SpecStore, learner: Learner, engine: Engine, report: Report) -> Run:
+    """Restore what a checkpoint holds, say what is coming, and run the loop."""
+    training = session.recipe.training
+    saved = checkpoints(run)
+    progress = read_progress(saved[-1]) if saved else None
+    engine.setup(learner, progress.kernel if progress else None)
+    step = 0
+    if progress is not None:
+        step = progress.step
+        restore(saved[-1], learner, engine.optimiser)
+    sampler = sampler_of(store, session.recipe)
+    loader = Loader(
+        store, sampler, learner.grid, session.statistics,
+        batch_size=training.batch_size, device=engine.device, rank=engine.rank, processes=engine.processes, steps=range(step, session.total),
+    )  # fmt: skip
+    with loader:
+        lines = describe(session, store, sampler, learner, engine, loader.peek(), step)
+        if engine.rank == 0:
+            for line in lines:
+                report.say(line)
+        step = _loop(run, session, store, engine, loader, report.live and engine.rank == 0)
+    if step >= session.total and engine.rank == 0:
+        report.finished(run, store)
+    return Run(run, step, session.total)
+
+
+def _loop(run: Path, session: Session, store: SpecStore, engine: Engine, loader: Loader, live: bool) -> int:
+    """Every step from the loader's first to its last, or to Ctrl-C; returns the steps done."""
+    training, learner = session.recipe.training, engine.learner
+    peak = peak_learning_rate(training)
+    step = loader.steps.start
+    keeper = Keeper(run, session, store, engine)
+    watch, clock = Watch(run, store.names), Clock(loader, training.batch_size)
+    journal = Journal(run, step, session.total, live) if engine.rank == 0 else nullcontext()
+    with journal as rows, stop_signal() as stopped:
+        for batch in loader:
+            progress = step / session.total
+            rate = learning_rate(progress, peak, training.warmup)
+            engine.seed_step(step)
+            learner.before_step(progress)
+            losses = engine.losses_and_gradients(batch)
+            engine.step(rate)
+            step += 1
+            learner.after_step(step / session.total)
+
+            watch.remember(step, batch, losses["loss"])
+            ending = step == session.total or engine.any_process(stopped())
+            saving = ending or step % training.checkpoint_every == 0
+            if saving or step % training.log_every == 0:
+                watch.check()
+            if ending or step % training.log_every == 0:
+                means = {name: float(engine.mean(value)) for name, value in losses.items()}
+                epoch = step * training.batch_size / loader.epoch_size
+                row = {"step": step, "epoch": epoch, **means, "learning_rate": rate, **clock.lap(step)}
+                if rows is not None:
+                    rows.write(row)
+            if saving:
+                keeper.save(step)
+            if ending:
+                break
+    return step
+
+
+def start_from(learner: Learner, source: str) -> None:
+    """Copy into ``learner`` every weight of a saved model that has its name and shape.
+
+    Raises
+    ------
+    CheckpointError
+        When the encoders differ.
+    """
+    theirs = load_model(Path(source)).learner.lasting_state()
+    mine = learner.state_dict()
+    fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
+    missing = [name for name in mine if name.startswith("model.encoder.") and name not in fitting]
+    if missing:
+        raise CheckpointError(f"--init {source}: its encoder has another size or patch than the recipe's ({missing[0]} differs); set model.* to match")
+    learner.load_state_dict(fitting, strict=False)
+    teacher = learner.model.teacher
+    if teacher is not None and learner.recipe.teacher.copied:
+        teacher.follow(learner.model.encoder, momentum=0.0)
+
+
+def _clear(run: Path, overwrite: bool) -> None:
+    """Make room for a new run, or refuse."""
+    if run.is_file() or (run.exists() and any(run.iterdir())):
+        if not overwrite:
+            raise ConfigError(f"{run} exists and is not empty; choose another -o, continue it with --resume, or replace it with --overwrite")
+        shutil.rmtree(run)

@@ -1,0 +1,144 @@
+"""What a run is: its folder, what is fixed when it starts, what it saves and what it says."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unheard.audio.frontend import Statistics
+from unheard.data.crops import CropSampler
+from unheard.data.shards import SpecStore
+from unheard.objectives.base import Batch
+from unheard.progress import Track, silent
+from unheard.recipes.learner import Learner
+from unheard.recipes.recipe import Recipe, TrainingConfig
+from unheard.training.checkpoints import Progress, save_checkpoint
+from unheard.training.engine import Engine
+from unheard.training.journal import duration
+from unheard.version import __version__
+from unheard.weights.checkpoint import Provenance, save_model
+
+STEP_BUDGET = 10_000  # our choice: 1.3 million crops at the default batch, hours on two cores, minutes on a GPU
+EPOCH_BUDGET = 400  # our choice: a small corpus is not repeated more often than this
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and where it stands."""
+
+    folder: Path
+    step: int
+    total: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step was done."""
+        return self.step >= self.total
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run tells the outside while it goes; the default tells nothing."""
+
+    say: Callable[[str], None] = lambda text: None
+    """Takes lines of text for a person."""
+    track: Track = silent
+    """Shows the progress of reading the corpus."""
+    live: bool = False
+    """Draw a progress line on stderr."""
+    finished: Callable[[Path, SpecStore], None] = lambda run, store: None
+    """Called once at the end with the run and its corpus; for figures and measurements."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything fixed when a run starts; stored as ``config.json`` of the run folder."""
+
+    recipe: Recipe
+    data: str
+    fingerprint: str
+    statistics: Statistics
+    total: int
+    init: str | None = None
+
+
+def sampler_of(store: SpecStore, recipe: Recipe) -> CropSampler:
+    """The windows a recipe draws from a corpus."""
+    domains = store.domains if recipe.data.balance == "domain" else None
+    return CropSampler(store.frames, recipe.model.frames, recipe.training.seed, crops=recipe.data.crops, domains=domains)
+
+
+def total_steps(training: TrainingConfig, windows: int) -> int:
+    """Steps of a run over a corpus with ``windows`` windows in an epoch."""
+    per_epoch = windows / training.batch_size
+    if training.steps is not None:
+        return training.steps
+    if training.epochs is not None:
+        return max(1, math.ceil(training.epochs * per_epoch))
+    return min(STEP_BUDGET, max(200, math.ceil(EPOCH_BUDGET * per_epoch)))
+
+
+class Keeper:
+    """Saves checkpoints and the latest model of a run, from the first process only."""
+
+    def __init__(self, run: Path, session: Session, store: SpecStore, engine: Engine) -> None:
+        self.run, self.session, self.store, self.engine = run, session, store, engine
+
+    def save(self, step: int) -> None:
+        """Write ``checkpoints/step-...`` and ``model/``."""
+        if self.engine.rank == 0:
+            recipe = self.session.recipe
+            place = Progress(step, self.session.total, self.engine.kernel)
+            save_checkpoint(self.run, self.engine.learner, self.engine.optimiser, place, recipe.training.keep_checkpoints)
+            save_model(self.run / "model", self.engine.learner, recipe, self.session.statistics, self.provenance(step))
+        self.engine.wait()
+
+    def provenance(self, step: int) -> Provenance:
+        """What the model card says of this run."""
+        trained = {
+            "steps": f"{step} of {self.session.total}",
+            "crops": step * self.session.recipe.training.batch_size,
+            "corpus": f"{len(self.store.frames)} clips, {self.store.seconds_total / 3600:.2f} hours",
+            "seed": self.session.recipe.training.seed,
+        }
+        return Provenance(source=f"pre-trained with unheard {__version__}", trained=trained)
+
+
+def describe(
+    session: Session, store: SpecStore, sampler: CropSampler, learner: Learner, engine: Engine, batch: Batch, step: int
+) -> list[str]:
+    """Lines that say what is about to happen, with an estimate of the time it takes."""
+    recipe, grid = session.recipe, learner.grid
+    lines: list[str] = []
+    training, window = recipe.training, recipe.model.frames * recipe.frontend.hop_size / recipe.frontend.sample_rate
+    encoder = sum(p.numel() for p in learner.model.encoder.parameters())
+    trained = sum(p.numel() for p in learner.parameters() if p.requires_grad)
+    lines.append(f"corpus     {len(store.frames)} clips, {store.seconds_total / 3600:.2f} hours, {len(store.skipped)} skipped; {sampler.size} windows an epoch")
+    mean, std = session.statistics.mean, session.statistics.std
+    lines.append(f"statistics mean {np.mean(mean):.4f}, deviation {np.mean(std):.4f}{'' if len(mean) == 1 else ' (averages over the bands)'}")
+    lines.append(f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens a window ({grid.freq} x {grid.time}), {recipe.model.mask_ratio:.0%} hidden")
+    lines.append(f"model      {recipe.name}, size {recipe.model.size}: encoder {encoder / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained")
+    seconds = engine.trial_seconds(batch) * (session.total - step)
+    lines.append(
+        f"training   {session.total} steps of {training.batch_size} windows, {session.total * training.batch_size / sampler.size:.1f} epochs; "
+        f"{engine.precision} on {engine.device.type}{f' x {engine.processes}' if engine.processes > 1 else ''}; about {duration(seconds)}"
+    )
+    median = float(np.median(store.frames))
+    if median < recipe.model.frames / 2:
+        fit = max(1, round(median / recipe.model.patch_size[1])) * recipe.model.patch_size[1]
+        lines.append(f"note       half of the clips are shorter than {median:.0f} frames; a window of {fit} (--set model.frames={fit}) would waste less on padding")
+    return lines
+
+
+def write_json(file: Path, values: dict[str, Any]) -> None:
+    """Write a JSON file under a temporary name, then put it in place."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    os.replace(temporary, file)

@@ -1,0 +1,39 @@
+"""The model card of a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unheard.audio.frontend import Statistics
+from unheard.model.sizes import widths
+from unheard.recipes.recipe import Recipe
+
+
+def model_card(
+    recipe: Recipe, statistics: Statistics, source: str, licence: str, trained: Mapping[str, Any], notes: Sequence[str]
+) -> str:
+    """Markdown that tells a stranger what the weights are and how to use them."""
+    size, model, frontend = widths(recipe.model), recipe.model, recipe.frontend
+    seconds = model.frames * frontend.hop_size / frontend.sample_rate
+    rows = {
+        "recipe": f"{recipe.name}{f' ({recipe.paper})' if recipe.paper else ''}",
+        "encoder": f"ViT, width {size.embed_dim}, {size.depth} blocks, {size.num_heads} heads",
+        "input": f"{frontend.sample_rate} Hz mono, {frontend.n_mels} mel bands {frontend.f_min:g}-{frontend.f_max:g} Hz, "
+        f"hop {1000 * frontend.hop_size / frontend.sample_rate:g} ms, windows of {model.frames} frames ({seconds:.2f} s)",
+        "patches": f"{model.patch_size[0]} mel bands x {model.patch_size[1]} frames",
+        "statistics": f"mean {_brief(statistics.mean)}, deviation {_brief(statistics.std)}",
+        "source": source or "-",
+        "licence of the weights": licence or "that of whoever trained them",
+        **{key.replace("_", " "): value for key, value in trained.items()},
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    remarks = "".join(f"\n- {note}" for note in notes)
+    return (
+        f"# {recipe.name}\n\nAn audio encoder made with `unheard`.\n\n| | |\n|---|---|\n{table}\n{remarks}\n\n"
+        "```python\nimport unheard\n\nmodel = unheard.load(\"path/to/this/folder\")\nmodel.embed(\"sound.wav\").scene\n```\n"
+    )
+
+
+def _brief(values: Sequence[float]) -> str:
+    return f"{values[0]:.4f}" if len(values) == 1 else f"{len(values)} bands, first {values[0]:.4f}"

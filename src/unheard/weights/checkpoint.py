@@ -1,0 +1,170 @@
+"""Model folders: ``config.json`` + ``model.safetensors`` + ``README.md``.
+
+A folder holds encoder, decoder and heads, the front end, the normalisation statistics and where the weights came from. Nothing
+is parsed from its name and nothing in it is a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unheard.audio.frontend import Statistics
+from unheard.config import from_json, to_json
+from unheard.errors import CheckpointError, ConfigError
+from unheard.recipes.learner import Learner, build
+from unheard.recipes.recipe import Recipe
+from unheard.version import __version__
+from unheard.weights.card import model_card
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from; stored in the folder and printed in its model card."""
+
+    source: str = ""
+    """The run or file the weights were made from."""
+    licence: str = ""
+    """Terms of the weights, where they were published by others."""
+    trained: dict[str, Any] = field(default_factory=dict)
+    """What training saw: clips, hours, steps, crops."""
+    notes: tuple[str, ...] = ()
+    """What a user should know."""
+    encoder_only: bool = False
+    """The decoder was never trained: embedding works, reconstruction does not."""
+
+
+@dataclass
+class SavedModel:
+    """A loaded model folder."""
+
+    learner: Learner
+    recipe: Recipe
+    statistics: Statistics
+    provenance: Provenance
+
+
+def save_model(folder: Path, learner: Learner, recipe: Recipe, statistics: Statistics, provenance: Provenance) -> None:
+    """Write a model folder, replacing one that is there only when the new one is complete."""
+    config = {
+        "format": FORMAT,
+        "unheard": __version__,
+        "recipe": to_json(recipe),
+        "statistics": to_json(statistics),
+        "provenance": to_json(provenance),
+    }
+
+    def write(place: Path) -> None:
+        save_file(_packed(learner.lasting_state()), place / "model.safetensors")
+        (place / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (place / "README.md").write_text(model_card(recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes))
+
+    replace_folder(folder, write)
+
+
+def load_model(path: Path) -> SavedModel:
+    """Read a model folder, or the latest model of a run folder.
+
+    Raises
+    ------
+    CheckpointError
+        When there is no model there, it was written by a newer version, or its weights do not fit its configuration.
+    """
+    folder = path / "model" if (path / "model" / "config.json").is_file() else path
+    config = _read_config(folder)
+    try:
+        recipe = from_json(Recipe, config["recipe"])
+        statistics = from_json(Statistics, config["statistics"])
+        provenance = from_json(Provenance, config["provenance"])
+        learner = build(recipe, seed=0)
+    except (KeyError, ConfigError) as error:
+        raise CheckpointError(f"{folder}/config.json does not describe a model of this version: {error}") from error
+    load_weights(learner, read_tensors(folder / "model.safetensors"), str(folder))
+    learner.eval().requires_grad_(False)
+    return SavedModel(learner, recipe, statistics, provenance)
+
+
+def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str) -> None:
+    """Load lasting weights, all of them and of the right shapes.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the tensors that are missing, left over or of another shape.
+    """
+    wanted = learner.lasting_state()
+    problems = [f"missing {name}" for name in wanted.keys() - tensors.keys()]
+    problems += [f"unknown {name}" for name in tensors.keys() - wanted.keys()]
+    problems += [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 6} more" if len(problems) > 6 else ""
+        raise CheckpointError(f"the weights of {source} do not fit its configuration: {'; '.join(sorted(problems)[:6])}{more}")
+    learner.load_state_dict(tensors, strict=False)
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises
+    ------
+    CheckpointError
+        When it is missing or damaged.
+    """
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file} cannot be read as safetensors ({error}); is the copy complete?") from error
+
+
+def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file."""
+    save_file(_packed(tensors), file)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Fill a temporary folder beside ``folder`` and put it in place; what was there stays until then."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        write(place)
+        place.chmod(0o755)
+        old = place.with_name(f"{place.name}-old")
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(place, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+        raise CheckpointError(f"{folder} is not a model: expected config.json and model.safetensors there, or a run folder with model/ in it")
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{folder}/config.json is not valid JSON ({error})") from error
+    if config.get("format", 0) > FORMAT:
+        raise CheckpointError(f"{folder} was written by unheard {config.get('unheard')}, newer than this one ({__version__}); upgrade unheard")
+    return config
