@@ -1,0 +1,1 @@
+"""Sound in: files and arrays to waveforms, waveforms to spectrograms."""
