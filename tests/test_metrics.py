@@ -1,0 +1,69 @@
+"""Our scores are scikit-learn's."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import sklearn.metrics as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unheard import metrics
+from unheard.errors import DataError
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), clips=st.integers(1, 60), classes=st.integers(2, 6))
+def test_classification_equals_scikit_learn(seed: int, clips: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, clips)
+    predicted = np.where(rng.random(clips) < 0.5, truth, rng.integers(0, classes, clips))
+    assert metrics.accuracy(truth, predicted) == pytest.approx(reference.accuracy_score(truth, predicted))
+    recalls = reference.recall_score(truth, predicted, labels=np.unique(truth), average="macro")
+    assert metrics.balanced_accuracy(truth, predicted) == pytest.approx(recalls)
+    ours = metrics.confusion_matrix(truth, predicted, classes)
+    assert (ours == reference.confusion_matrix(truth, predicted, labels=range(classes))).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), clips=st.integers(4, 60), tied=st.booleans())
+def test_ranking_equals_scikit_learn(seed: int, clips: int, tied: bool) -> None:
+    rng = np.random.default_rng(seed)
+    target = (rng.random((clips, 3)) < 0.4).astype(int)
+    target[0], target[1] = 1, 0
+    score = rng.integers(0, 4, (clips, 3)).astype(float) if tied else rng.random((clips, 3))
+    assert metrics.mean_average_precision(target, score) == pytest.approx(reference.average_precision_score(target, score))
+    assert metrics.roc_auc_mean(target, score) == pytest.approx(reference.roc_auc_score(target, score))
+
+
+def test_classes_that_never_occur_are_left_out() -> None:
+    target, score = np.array([[1, 0], [0, 0]]), np.array([[0.9, 0.1], [0.2, 0.3]])
+    assert metrics.mean_average_precision(target, score) == 1.0
+    assert metrics.roc_auc_mean(target, score) == 1.0
+    assert math.isnan(metrics.mean_average_precision(target * 0, score))
+
+
+def test_bootstrap_covers_and_is_seeded() -> None:
+    right = (np.arange(400) % 4 > 0).astype(float)  # 75 %
+    low, high = metrics.bootstrap_interval(lambda index: float(right[index].mean()), 400, seed=1)
+    spread = 1.96 * math.sqrt(0.75 * 0.25 / 400)
+    assert low == pytest.approx(0.75 - spread, abs=0.01)
+    assert high == pytest.approx(0.75 + spread, abs=0.01)
+    assert (low, high) == metrics.bootstrap_interval(lambda index: float(right[index].mean()), 400, seed=1)
+
+
+def test_wilson_interval_is_the_textbook_one() -> None:
+    assert metrics.wilson_interval(10, 20) == pytest.approx((0.2993, 0.7007), abs=1e-4)
+    assert metrics.wilson_interval(0, 5)[0] == 0.0
+    assert metrics.wilson_interval(5, 5)[1] == pytest.approx(1.0)
+
+
+def test_refuses_what_cannot_be_scored() -> None:
+    with pytest.raises(DataError, match="at least one clip"):
+        metrics.accuracy(np.zeros(0, int), np.zeros(0, int))
+    with pytest.raises(DataError, match="6 of 5"):
+        metrics.wilson_interval(6, 5)
+    with pytest.raises(DataError, match="at least one clip"):
+        metrics.bootstrap_interval(lambda index: 0.0, 0, seed=0)
