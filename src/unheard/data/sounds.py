@@ -6,13 +6,12 @@ smaller one. Instruments, not clips, are dealt out to splits and folds, so a tes
 
 from __future__ import annotations
 
-import csv
-import os
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from unheard.data.manifest import write_table
 from unheard.data.synthesis import FAMILIES, Sound, Wave
 from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
@@ -67,7 +66,7 @@ def make_sounds(out: Path | str, clips: int = 300, seed: int = 0, sample_rate: i
             path = Path(family) / f"{family}-{index:05d}.wav"
             _write_wav(out / path, _mix(sound.wav, np.random.default_rng((seed, index, 1))), sample_rate)
             rows.append(_row(path, family, instrument, sound))
-        return _write_labels(out / "labels.csv", rows)
+        return write_table(out / "labels.csv", COLUMNS, rows)
     except OSError as error:
         raise DataError(f"cannot write sounds to {out}: {error}; choose a folder that can be written and has room") from error
 
@@ -85,7 +84,7 @@ def _mix(wav: Wave, rng: np.random.Generator) -> Wave:
     peak = 10 ** (-rng.uniform(1, 20) / 20)
     floor = 10 ** (-rng.uniform(30, 60) / 20)
     mixed = wav / (np.abs(wav).max() + 1e-12) + floor * rng.standard_normal(len(wav)) / 3
-    return peak * mixed / np.abs(mixed).max()
+    return np.asarray(peak * mixed / np.abs(mixed).max())
 
 
 def _row(path: Path, family: str, instrument: int, sound: Sound) -> dict[str, str]:
@@ -109,14 +108,4 @@ def _write_wav(path: Path, wav: Wave, sample_rate: int) -> None:
         soundfile.write(unfinished, wav, sample_rate, subtype="PCM_16", format="WAV")
     except soundfile.LibsndfileError as error:
         raise DataError(f"cannot write {path}: {error.error_string}") from error
-    os.replace(unfinished, path)
-
-
-def _write_labels(path: Path, rows: list[dict[str, str]]) -> Path:
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(unfinished, path)
-    return path
+    unfinished.replace(path)

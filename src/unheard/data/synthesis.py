@@ -17,7 +17,7 @@ import numpy.typing as npt
 import soxr
 from jaxtyping import Float
 
-Wave = Float[npt.NDArray[np.float64], " S"]
+Wave = Float[npt.NDArray[np.float64], " _"]  # any length
 Generator = np.random.Generator
 
 BARS = {  # frequency ratios of the modes
@@ -55,7 +55,7 @@ class Sound:
 Family = Callable[[Generator, Generator, float, int], Sound]
 
 
-def hertz(midi: float) -> float:
+def hertz(midi: int) -> float:
     """Equal temperament, A4 = MIDI 69 = 440 Hz."""
     return float(440.0 * 2.0 ** ((midi - 69) / 12))
 
@@ -235,7 +235,7 @@ def place(onsets: Sequence[float], notes: Sequence[Wave], seconds: float, rate: 
 def shape(signal: Wave, rate: int, gain: Callable[[Wave], Wave]) -> Wave:
     """Filter with a zero-phase gain over frequency (Hz); the constant part is removed and the result has a mean square of 1."""
     spectrum = np.fft.rfft(signal)
-    frequencies = np.fft.rfftfreq(len(signal), 1 / rate)
+    frequencies = np.fft.rfftfreq(len(signal), 1 / rate).astype(np.float64)
     spectrum[0] = 0
     spectrum[1:] *= gain(frequencies[1:])
     out = np.fft.irfft(spectrum, len(signal))

@@ -1,0 +1,52 @@
+"""The manifest of a fetched corpus, and tables of text in general.
+
+``manifest.csv`` has one row a sound file: path (relative to the manifest), package, version, member (its path inside the package),
+sha256 (of the file at ``path``), seconds, domain (speech, music, effects) and heldout ("1" on files that a task tests on).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from unheard.errors import DataError
+
+NAME = "manifest.csv"
+COLUMNS = ("path", "package", "version", "member", "sha256", "seconds", "domain", "heldout")
+
+
+def read_manifest(folder: Path | str) -> list[dict[str, str]]:
+    """The rows of ``folder/manifest.csv``.
+
+    Raises
+    ------
+    DataError
+        When there is none or it has other columns.
+    """
+    path = Path(folder) / NAME
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            rows, columns = list(table), table.fieldnames or ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read; fetch a corpus into that folder first: unheard data fetch M -o {folder}") from error
+    if lacking := set(COLUMNS) - set(columns):
+        raise DataError(f"{path} lacks the columns {', '.join(sorted(lacking))}; it was not written by unheard data fetch")
+    return rows
+
+
+def pretraining_rows(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    """The manifest rows that may be pre-trained on: those that no task tests on."""
+    return [row for row in rows if row["heldout"] != "1"]
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> Path:
+    """Write a CSV under a temporary name beside ``path``, then put it in its place. Gives ``path`` back."""
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    unfinished.replace(path)
+    return path

@@ -1,0 +1,97 @@
+"""Notes rendered from General MIDI soundfonts: the gm tasks.
+
+Programs 0-111 play eight keys at velocity 100, two seconds held and one of release. gm-family asks for the family (program // 8) and
+gm-pitch for the key, both trained on FluidR3 and tested on TimGM6mb; gm-pitch-programs stays within FluidR3 and tests on every
+fourth program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from unheard.errors import DataError, UnheardError
+from unheard.progress import Track, silent
+
+GM_TASKS = ("gm-family", "gm-pitch", "gm-pitch-programs")
+FONTS = {"fluid": "fluid-soundfont-gm", "timgm6mb": "timgm6mb-soundfont"}  # short name -> package
+PROGRAMS, KEYS, VELOCITY = range(112), range(40, 76, 5), 100
+HELD, RELEASE = 2.0, 1.0  # seconds
+RENDER_RATE, RATE = 48000, 16000  # Hz; the synthesiser does not filter when it transposes, so it runs well above what is kept
+FAMILIES = (
+    *("piano", "chromatic-percussion", "organ", "guitar", "bass", "strings", "ensemble", "brass", "reed", "pipe"),
+    *("synth-lead", "synth-pad", "synth-effects", "ethnic"),
+)  # General MIDI level 1
+
+
+def note_rows(name: str) -> Iterator[tuple[str, ...]]:
+    """Path, label, split, fold and group of each note of a task."""
+    for font in ("fluid",) if name == "gm-pitch-programs" else FONTS:
+        for program in PROGRAMS:
+            for key in KEYS:
+                label = FAMILIES[program // 8] if name == "gm-family" else str(key)
+                tested = program % 4 == 3 if name == "gm-pitch-programs" else font == "timgm6mb"
+                yield f"notes/{font}/{program:03d}-{key}.wav", label, "test" if tested else "train", "", f"{font}-{program}"
+
+
+def render_notes(paths: Sequence[str], corpus_root: Path, folder: Path, track: Track = silent) -> None:
+    """Render the notes that ``folder`` lacks, 16 kHz mono.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        As `note_rows` gives them.
+    corpus_root : Path
+        Folder that holds the fetched soundfonts.
+
+    Raises
+    ------
+    DataError
+        When a soundfont is missing.
+    UnheardError
+        When tinysoundfont is not installed.
+    """
+    missing = [path for path in paths if not (folder / path).exists()]
+    synths: dict[str, tuple[Any, int]] = {}
+    for path in track(missing, len(missing), "notes"):
+        _, font, name = path.split("/")
+        if font not in synths:
+            synths[font] = _synth(FONTS[font], corpus_root)
+        program, key = (int(number) for number in Path(name).stem.split("-"))
+        wav = _note(*synths[font], program, key)
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_suffix(".part")
+        soundfile.write(unfinished, wav, RATE, subtype="PCM_16", format="WAV")
+        unfinished.replace(target)
+
+
+def _synth(package: str, corpus_root: Path) -> tuple[Any, int]:
+    try:
+        import tinysoundfont
+    except ImportError as error:
+        message = "this needs the package tinysoundfont, which is not installed; install it with: pip install --no-deps tinysoundfont"
+        raise UnheardError(message) from error  # no extra: its dependency PyAudio does not build everywhere and is not needed here
+    fonts = sorted((corpus_root / package).rglob("*.sf2"))
+    if not fonts:
+        raise DataError(f"{corpus_root} lacks the soundfont {package}; run: unheard data fetch {package} -o {corpus_root}")
+    synth = tinysoundfont.Synth(samplerate=RENDER_RATE, gain=-6)
+    return synth, synth.sfload(str(fonts[0]))
+
+
+def _note(synth: Any, font: int, program: int, key: int) -> np.ndarray:
+    """One note, mono; at most at full scale."""
+    synth.program_select(0, font, 0, program)
+    synth.noteon(0, key, VELOCITY)
+    held = np.frombuffer(bytes(synth.generate(round(HELD * RENDER_RATE))), np.float32)
+    synth.noteoff(0, key)
+    release = np.frombuffer(bytes(synth.generate(round(RELEASE * RENDER_RATE))), np.float32)
+    synth.sounds_off(0)
+    mono = np.concatenate([held, release]).reshape(-1, 2).mean(axis=1)
+    wav: np.ndarray = soxr.resample(mono, RENDER_RATE, RATE)
+    return wav / max(1.0, float(np.abs(wav).max()))
