@@ -267,12 +267,12 @@ class _Job:
 
     def add(self, window: Window, frames: Float32[np.ndarray, "t D"]) -> None:
         """Take in the frames of one window."""
-        grid = self.model.grid
+        grid, frontend = self.model.grid, self.model.frontend
         self.pooling.add(frames, column_frames(grid, window.frames))
         if self.options.frames:
             middle = window.start + np.arange(len(frames)) * grid.patch_size[1] + (grid.patch_size[1] - 1) / 2
             self.frames.append(frames)
-            self.times.append(1000 * self.model.frontend.frame_centre(middle))
+            self.times.append(1000 * (frontend.frame_centre(0) + middle * frontend.hop_size / frontend.sample_rate))
 
     def result(self) -> Embedding:
         """The embedding, frames in order of time."""

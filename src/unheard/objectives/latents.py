@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -23,6 +24,8 @@ class LatentsConfig:
     """Weight in the sum of objectives; at 0 neither it nor the teacher is built."""
     standardise_target: bool = True
     """Standardise each target token over its channels first (M2D); MATPAC does not."""
+    distance: Literal["cosine", "mse"] = "cosine"
+    """2 - 2 cos, the squared distance of unit vectors; or the mean squared difference of the raw ones (an option of M2D)."""
 
 
 class PredictLatents(Objective):
@@ -35,7 +38,7 @@ class PredictLatents(Objective):
 
     def __init__(self, config: LatentsConfig) -> None:
         super().__init__()
-        self.standardise_target = config.standardise_target
+        self.config = config
 
     def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
         """The loss over the hidden patches that are not padding.
@@ -48,7 +51,9 @@ class PredictLatents(Objective):
         if out.predicted is None or out.target is None:
             raise ConfigError("predicting latents needs a model with a teacher; build it with objectives.latents.weight above 0")
         target = out.target.float()
-        if self.standardise_target:
+        if self.config.standardise_target:
             target = (target - target.mean(dim=-1, keepdim=True)) / (target.var(dim=-1, keepdim=True) + TARGET_EPS).sqrt()
-        cosine = F.cosine_similarity(out.predicted[:, :, 0].float(), target, dim=-1)  # (B, M)
-        return valid_mean(2 - 2 * cosine, batch, out)
+        predicted = out.predicted[:, :, 0].float()
+        if self.config.distance == "mse":
+            return valid_mean((predicted - target).square().mean(dim=-1), batch, out)
+        return valid_mean(2 - 2 * F.cosine_similarity(predicted, target, dim=-1), batch, out)

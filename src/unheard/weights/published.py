@@ -127,7 +127,7 @@ def _rename_one(key: str, value: Tensor, recipe: Recipe) -> tuple[str, Tensor]:
         "pos_embed": ("model.encoder.positions", value[0, cls:] if value.ndim == 3 else value),
         "mask_token": ("model.decoder.mask_token", value.flatten()),
         "decoder_pos_embed": ("model.decoder.positions", value[0, cls:] if value.ndim == 3 else value),
-        "patch_embed.proj.weight": ("model.encoder.patch_embed.weight", value.flatten(1)),
+        "patch_embed.proj.weight": ("model.encoder.patch_embed.weight", value.reshape(len(value), -1)),
         "patch_embed.proj.bias": ("model.encoder.patch_embed.bias", value),
     }
     if key in whole:

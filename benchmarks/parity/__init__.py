@@ -1,0 +1,1 @@
+"""Recompute stored reference outputs and compare."""
