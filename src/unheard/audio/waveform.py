@@ -30,6 +30,9 @@ AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".
 MAX_CHANNELS = 64
 """An array with more rows than this is taken for (samples, channels) and refused (our choice)."""
 
+_LOOSE = frozenset({"MP3", "OGG"})
+"""Formats whose header only estimates the length: a few samples may be missing at the end."""
+
 _INTEGER_SCALE = {"int16": 2.0**15, "int32": 2.0**31}
 
 
@@ -209,7 +212,7 @@ def _open(path: str | Path) -> Any:
 
 
 def _decode(file: Any, path: str | Path, ahead: int, count: int) -> NDArray[np.float32]:
-    """Skip ``ahead`` samples and read the next ``count``, (S, C). Only an mp3, whose header estimates its length, may give fewer."""
+    """Skip ``ahead`` samples and read the next ``count``, (S, C). Only formats with an estimated length may give fewer."""
     if file.frames <= 0:
         raise AudioError(f"{path}: holds no samples; remove it")
     try:
@@ -218,7 +221,7 @@ def _decode(file: Any, path: str | Path, ahead: int, count: int) -> NDArray[np.f
         samples: NDArray[np.float32] = file.read(count, dtype="float32", always_2d=True)
     except (RuntimeError, ValueError, OSError) as error:
         raise AudioError(f"{path}: breaks off or is damaged; get it again, or remove it") from error
-    if len(samples) < count and file.format != "MP3":
+    if len(samples) < count and file.format not in _LOOSE:
         raise _cut(path, count, len(samples))
     return samples
 

@@ -1,0 +1,191 @@
+"""A corpus: which sounds there are, told by a folder, a CSV or the manifest of a fetched corpus."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from unheard.audio.waveform import find_audio, info
+from unheard.errors import AudioError, DataError
+from unheard.progress import Track, silent
+
+MANIFEST = "manifest.csv"
+"""A folder that holds this file is read through it."""
+
+HELD_OUT = frozenset({"test", "valid", "validation", "val", "dev", "eval"})
+"""Values of a ``split`` column whose rows are not pre-trained on."""
+
+THREADS = 2 * (os.cpu_count() or 1)
+"""Headers read at once; they wait for the disk (our choice)."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sound: a whole file or a part of one.
+
+    Parameters
+    ----------
+    path : str
+        Relative to the corpus's root, with forward slashes.
+    seconds : float
+        How long the clip is.
+    domain : str
+        What kind of sound it is, such as "speech"; empty when nobody said.
+    start : float
+        Where it begins in its file, in seconds.
+    end : float, optional
+        Where it ends in its file. Default: at the end of the file.
+    size : int
+        Bytes of the file, so that a changed file is noticed.
+    """
+
+    path: str
+    seconds: float
+    domain: str = ""
+    start: float = 0.0
+    end: float | None = None
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A sound that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Clips that can be used.
+
+    Parameters
+    ----------
+    root : Path
+        What the clips' paths are relative to.
+    clips : tuple of Clip
+    skipped : tuple of Skipped
+        What was found and cannot be used.
+    held_out : int
+        Rows left out because their ``split`` or ``heldout`` column keeps them for testing.
+    """
+
+    root: Path
+    clips: tuple[Clip, ...]
+    skipped: tuple[Skipped, ...] = ()
+    held_out: int = 0
+
+    @property
+    def hours(self) -> float:
+        """Hours of sound."""
+        return sum(clip.seconds for clip in self.clips) / 3600
+
+    def fingerprint(self) -> str:
+        """A hash of which clips there are (paths, parts, sizes and lengths): another corpus has another one."""
+        digest = hashlib.sha256()
+        for clip in self.clips:
+            digest.update(f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\n".encode())
+        return digest.hexdigest()
+
+
+def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
+    """Find the clips of a folder, a CSV or a fetched corpus, and read every file's header.
+
+    A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``, ``split`` and
+    ``heldout``. Rows whose split is one of `HELD_OUT`, or whose ``heldout`` is 1, are left out and counted. A folder is searched
+    with everything below it, or read through its `MANIFEST` when it has one.
+
+    Raises
+    ------
+    DataError
+        When the source does not exist, a CSV is malformed, or nothing in it can be used.
+    """
+    source = Path(source)
+    table = source / MANIFEST if (source / MANIFEST).is_file() else source
+    if table.is_dir():
+        root, rows = source, [{"path": path.relative_to(source).as_posix()} for path in find_audio(source)]
+    elif table.is_file():
+        root, rows = table.parent, read_csv(table, ("path",))
+    else:
+        raise DataError(f"{source}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus")
+    kept = [row for row in rows if row.get("split", "").lower() not in HELD_OUT and row.get("heldout") != "1"]
+    lengths = _scan(root, dict.fromkeys(row["path"] for row in kept), track)
+    made = [_clip(row, lengths[row["path"]], table) for row in kept]
+    clips = tuple(clip for clip in made if isinstance(clip, Clip))
+    skipped = tuple(clip for clip in made if isinstance(clip, Skipped))
+    if not clips:
+        why = f"the first of {len(skipped)} was skipped because: {skipped[0].reason}" if skipped else "it holds no sound files"
+        raise DataError(f"{source}: nothing in it can be used; {why}")
+    return Corpus(root, clips, skipped, len(rows) - len(kept))
+
+
+def read_csv(path: str | Path, required: tuple[str, ...]) -> list[dict[str, str]]:
+    """The rows of a CSV with a header line; a value that is left out is empty.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, not UTF-8 text, lacks a column of ``required``, or has a row with too many values.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restkey="", restval="", strict=True)
+            rows, columns = list(reader), list(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a CSV ({error}); give a UTF-8 table with a header line") from error
+    missing = [name for name in required if name not in columns]
+    if missing:
+        found = ", ".join(columns) or "none"
+        raise DataError(f"{path}: lacks the column {', '.join(missing)}; it has {found}, and needs {', '.join(required)}")
+    for number, row in enumerate(rows, start=2):
+        if isinstance(row.get(""), list):
+            raise DataError(f"{path}: row {number} has more values than the header has columns; quote values that hold a comma")
+    return rows
+
+
+def _scan(root: Path, paths: Iterable[str], track: Track) -> dict[str, tuple[float, int] | str]:
+    """Seconds and bytes of each file, or why it cannot be used."""
+
+    def look(path: str) -> tuple[float, int] | str:
+        try:
+            return info(root / path).seconds, (root / path).stat().st_size
+        except AudioError as error:
+            return str(error)
+
+    names = list(paths)
+    with ThreadPoolExecutor(THREADS) as pool:
+        return dict(zip(names, track(pool.map(look, names), len(names), "reading headers"), strict=True))
+
+
+def _clip(row: dict[str, str], found: tuple[float, int] | str, table: Path) -> Clip | Skipped:
+    """The clip of one row, or why there is none."""
+    path = Path(row["path"]).as_posix()
+    if isinstance(found, str):
+        return Skipped(path, found)
+    length, size = found
+    start, end = _seconds(row, "start", table) or 0.0, _seconds(row, "end", table)
+    seconds = min(length, math.inf if end is None else end) - start
+    if seconds <= 0:
+        return Skipped(
+            path, f"{path}: holds no samples from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s"
+        )
+    return Clip(path, seconds, row.get("domain", ""), start, end, size)
+
+
+def _seconds(row: dict[str, str], column: str, table: Path) -> float | None:
+    text = row.get(column, "").strip()
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise DataError(f"{table}: {column} of {row['path']} is {text!r}; give seconds, a number of at least 0")
+    return value

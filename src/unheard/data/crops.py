@@ -1,0 +1,183 @@
+"""Which window of which clip comes at which place: stateless, so that a seed and a step say it all.
+
+An epoch has a number of slots, each belonging to a clip. What is drawn at a position of an epoch is a function of (seed, epoch,
+position) alone; any number of processes that share the positions of a batch read the same crops as one process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64, UInt64
+from numpy.typing import ArrayLike
+
+from unheard.errors import ConfigError, DataError
+
+Indices = Int64[np.ndarray, " B"]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What fills a batch of windows: piece k copies ``lengths[k]`` frames of clip ``ids[k]`` from frame ``starts[k]`` into window
+    ``windows[k]`` at frame ``offsets[k]``. The first piece of each window is the crop that was drawn; they come first, in order.
+    """
+
+    windows: Indices
+    ids: Indices
+    starts: Indices
+    offsets: Indices
+    lengths: Indices
+
+    def real_frames(self, batch: int) -> Indices:
+        """Frames of each window up to the end of its last piece, (B,)."""
+        ends = np.zeros(batch, np.int64)
+        np.maximum.at(ends, self.windows, self.offsets + self.lengths)
+        return ends
+
+    def mask(self, batch: int, width: int) -> Bool[np.ndarray, "B T"]:
+        """True on frames that a piece covers."""
+        edges = np.zeros((batch, width + 1), np.int8)
+        np.add.at(edges, (self.windows, self.offsets), 1)
+        np.add.at(edges, (self.windows, self.offsets + self.lengths), -1)
+        covered: Bool[np.ndarray, "B T"] = np.cumsum(edges[:, :-1], axis=1, dtype=np.int8) > 0
+        return covered
+
+
+class CropSampler:
+    """Draws windows of ``width`` frames.
+
+    Parameters
+    ----------
+    frames : Int64[ndarray, "n"]
+        Frames of each clip.
+    width : int
+        Frames of a window.
+    seed : int
+    crops : {"length", "one"}
+        Slots of a clip in one epoch: as many as windows fit its length, rounded up, so that an epoch is one pass over the audio; or
+        one (MSM-MAE reference).
+    domains : sequence of str, optional
+        Domain of each clip. When given, positions go round the domains, so each gets the same share of windows.
+    short : {"pad", "join"}
+        What follows a clip shorter than the window: padding, or further short clips.
+    align : int
+        Joined clips begin at multiples of this, the frames of one patch.
+
+    Raises
+    ------
+    DataError
+        When there are no clips.
+    """
+
+    def __init__(
+        self,
+        frames: ArrayLike,
+        width: int,
+        seed: int,
+        crops: Literal["length", "one"] = "length",
+        domains: ArrayLike | None = None,
+        short: Literal["pad", "join"] = "pad",
+        align: int = 1,
+    ) -> None:
+        self.frames, self.width, self.seed, self.align = np.asarray(frames, np.int64), width, seed, align
+        if not len(self.frames) or self.frames.min() < 1:
+            raise DataError("a corpus without frames has no windows; give at least one clip that can be read")
+        if width < 1 or align < 1 or crops not in ("length", "one") or short not in ("pad", "join"):
+            raise ConfigError(
+                f"windows need width >= 1, align >= 1, crops length|one, short pad|join; got {width}, {align}, {crops}, {short}"
+            )
+        counts = -(-self.frames // width) if crops == "length" else np.ones_like(self.frames)
+        self._slots = np.repeat(np.arange(len(self.frames)), counts)
+        self._short = np.flatnonzero(self.frames < width) if short == "join" else np.empty(0, np.int64)
+        codes = None if domains is None else np.unique(np.asarray(domains), return_inverse=True)[1][self._slots]
+        self._by_domain = None if codes is None else [self._slots[codes == code] for code in range(codes.max() + 1)]
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    @property
+    def size(self) -> int:
+        """Windows of one epoch."""
+        return len(self._slots)
+
+    def positions(self, step: int, batch_size: int) -> tuple[Indices, Indices]:
+        """Epoch and position of every window of a global batch; batches run through epochs without gaps, so small corpora repeat."""
+        windows = step * batch_size + np.arange(batch_size, dtype=np.int64)
+        return windows // self.size, windows % self.size
+
+    def draw(self, epochs: ArrayLike, positions: ArrayLike) -> tuple[Indices, Indices]:
+        """Clip and first frame of the windows at ``positions`` of ``epochs``, both (B,).
+
+        The first frame is uniform over every place where the window fits, the last one included (the MSM-MAE reference leaves the
+        last out); 0 in a clip shorter than the window.
+        """
+        where, epoch = np.atleast_1d(np.asarray(positions, np.int64)), np.asarray(epochs, np.int64)
+        epoch = np.broadcast_to(epoch, where.shape)
+        if self._by_domain is None:
+            ids = np.empty_like(where)
+            for number in np.unique(epoch):
+                ids[epoch == number] = self._slots[self._order(int(number))[where[epoch == number]]]
+        else:
+            pools = [self._by_domain[i] for i in where % len(self._by_domain)]
+            chosen = _below(self._uniform(epoch, where, 1), np.array([len(pool) for pool in pools]))
+            ids = np.array([pool[i] for pool, i in zip(pools, chosen, strict=True)], np.int64)
+        starts = _below(self._uniform(epoch, where, 2), np.maximum(self.frames[ids] - self.width, 0) + 1)
+        return ids, starts
+
+    def pieces(self, epochs: ArrayLike, positions: ArrayLike) -> Pieces:
+        """`draw` and, with ``short="join"``, the clips that fill up windows of short clips."""
+        ids, starts = self.draw(epochs, positions)
+        where = np.atleast_1d(np.asarray(positions, np.int64))
+        epoch = np.broadcast_to(np.asarray(epochs, np.int64), where.shape)
+        windows, offsets = np.arange(len(ids)), np.zeros_like(ids)
+        lengths = np.minimum(self.frames[ids], self.width)
+        parts, turn = [(windows, ids, starts, offsets, lengths)], 3
+        while len(self._short):
+            offsets = -(-(offsets + lengths) // self.align) * self.align
+            open_ = offsets < self.width
+            if not open_.any():
+                break
+            windows, offsets = windows[open_], offsets[open_]
+            ids = self._short[_below(self._uniform(epoch[windows], where[windows], turn), np.full(len(windows), len(self._short)))]
+            lengths = np.minimum(self.frames[ids], self.width - offsets)
+            parts.append((windows, ids, np.zeros_like(ids), offsets, lengths))
+            turn += 1
+        return Pieces(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    def noise(self, epochs: ArrayLike, positions: ArrayLike, patches: int) -> Float32[np.ndarray, "B N"]:
+        """Uniform numbers in [0, 1) for the masks of the windows, a function of seed, epoch and position as well."""
+        keys = self._keys(np.asarray(epochs, np.int64), np.atleast_1d(np.asarray(positions, np.int64)), 0)
+        bits = scramble(keys[:, None] + np.arange(1, patches + 1, dtype=np.uint64)[None, :] * _GOLDEN)
+        noise: Float32[np.ndarray, "B N"] = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+        return noise
+
+    def _permutation(self, epoch: int) -> Indices:
+        generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.int64).view(np.uint64)))
+        return generator.permutation(self.size)
+
+    def _uniform(self, epochs: Indices, positions: Indices, purpose: int) -> Float64[np.ndarray, " B"]:
+        uniform: Float64[np.ndarray, " B"] = (self._keys(epochs, positions, purpose) >> np.uint64(11)) * 2.0**-53
+        return uniform
+
+    def _keys(self, epochs: Indices, positions: Indices, purpose: int) -> UInt64[np.ndarray, " B"]:
+        """A hash of (seed, epoch, position, purpose)."""
+        key = scramble(np.array([self.seed], np.int64).view(np.uint64) + np.uint64(purpose) * _GOLDEN)
+        for part in (epochs, positions):
+            key = scramble(key + (part.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+        return key
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def scramble(state: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+    """The output function of SplitMix64 (Steele, Lea and Flood 2014): counters in, well mixed bits out."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(state ^ (state >> np.uint64(31)))
+
+
+def _below(uniform: Float64[np.ndarray, " B"], count: Indices) -> Indices:
+    """Integers in 0 .. count - 1."""
+    return np.asarray(uniform * count, np.int64)
