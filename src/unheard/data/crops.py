@@ -31,6 +31,10 @@ class Pieces:
     offsets: Indices
     lengths: Indices
 
+    def full(self, batch: int, width: int) -> bool:
+        """Whether every window is one piece, without padding."""
+        return len(self.ids) == batch and bool((self.lengths == width).all())
+
     def real_frames(self, batch: int) -> Indices:
         """Frames of each window up to the end of its last piece, (B,)."""
         ends = np.zeros(batch, np.int64)
@@ -162,7 +166,7 @@ class CropSampler:
 
     def _keys(self, epochs: Indices, positions: Indices, purpose: int) -> UInt64[np.ndarray, " B"]:
         """A hash of (seed, epoch, position, purpose)."""
-        key = scramble(np.array([self.seed], np.int64).view(np.uint64) + np.uint64(purpose) * _GOLDEN)
+        key = scramble(np.array([self.seed], np.int64).view(np.uint64) + np.array([purpose], np.uint64) * _GOLDEN)
         for part in (epochs, positions):
             key = scramble(key + (part.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
         return key

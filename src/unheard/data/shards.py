@@ -133,15 +133,13 @@ class SpecStore:
 
         Plain byte copies: a copy is one contiguous run, so this moves memory as fast as the machine can.
         """
-        full = len(pieces.ids) == batch and bool((pieces.lengths == width).all())
-        out = (np.empty if full else np.zeros)(batch * width * self._row, np.uint8)
+        out = (np.empty if pieces.full(batch, width) else np.zeros)(batch * width * self._row, np.uint8)
         sources = self.index.shard[pieces.ids].tolist()
         first = ((self.index.offset[pieces.ids] + pieces.starts) * self._row).tolist()
         to = ((pieces.windows * width + pieces.offsets) * self._row).tolist()
         for source, a, b, size in zip(sources, first, to, (pieces.lengths * self._row).tolist(), strict=True):
             out[b : b + size] = self._bytes[source][a : a + size]
-        windows: Frames = out.view(self.header.dtype).reshape(batch, width, self.frontend.n_mels)
-        return windows
+        return np.asarray(out.view(self.header.dtype).reshape(batch, width, self.frontend.n_mels))
 
     def clip(self, number: int) -> Float[np.ndarray, "T F"]:
         """The whole log-mel of one clip, float32."""
