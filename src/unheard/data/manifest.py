@@ -10,6 +10,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from unheard.data.corpus import read_csv
 from unheard.errors import DataError
 
 NAME = "manifest.csv"
@@ -22,18 +23,12 @@ def read_manifest(folder: Path | str) -> list[dict[str, str]]:
     Raises
     ------
     DataError
-        When there is none or it has other columns.
+        When there is none or it lacks columns.
     """
     path = Path(folder) / NAME
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = csv.DictReader(file)
-            rows, columns = list(table), table.fieldnames or ()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read; fetch a corpus into that folder first: unheard data fetch M -o {folder}") from error
-    if lacking := set(COLUMNS) - set(columns):
-        raise DataError(f"{path} lacks the columns {', '.join(sorted(lacking))}; it was not written by unheard data fetch")
-    return rows
+    if not path.exists():
+        raise DataError(f"{path}: no such file; fetch a corpus into that folder first: unheard data fetch M -o {folder}")
+    return read_csv(path, COLUMNS)
 
 
 def pretraining_rows(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:

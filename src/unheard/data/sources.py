@@ -112,6 +112,7 @@ def fetch(name: str, out: Path | str, track: Track = silent) -> FetchReport:
         report.packages[package] = len(new)
         rows += new
         _write_manifest(report.manifest, rows)
+    _write_manifest(report.manifest, rows)  # also when nothing came: what is held out may have changed with the library
     if failed:
         reasons = "; ".join(f"{package}: {reason}" for package, reason in failed.items())
         raise DataError(f"{len(failed)} of {len(missing)} packages could not be fetched, the others are in {out}; run it again. {reasons}")
@@ -258,4 +259,8 @@ def _write_manifest(path: Path, rows: list[dict[str, str]]) -> None:
     tested = test_paths(rows)
     for row in rows:
         row["heldout"] = "1" if row["path"] in tested else ""
-    write_table(path, COLUMNS, rows)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_table(path, COLUMNS, rows)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}; choose a folder that can be written and has room") from error

@@ -1,0 +1,162 @@
+"""A labels CSV in memory, and who trains and who tests.
+
+Columns: path (relative to the CSV) and label (several joined by ``|``); optionally start and end (seconds), split (train, valid,
+test), fold, and group (clips that must stay on one side: a speaker, a kit, a recording).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from numpy.typing import NDArray
+
+from unheard.data.corpus import read_csv
+from unheard.errors import DataError, missing_extra
+
+SPLITS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test", "eval": "test"}
+Index = Int[NDArray[Any], " _"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A labels CSV, one entry a row.
+
+    Parameters
+    ----------
+    paths : list of Path
+        Existing files.
+    classes : list of str
+        Names, sorted.
+    target : Int[ndarray, "n C"]
+        1 where the clip has the class.
+    multilabel : bool
+        Whether some clip has more or fewer than one class.
+    split, fold, group : list of str
+        Empty strings where the table says nothing.
+    start, end : list of float or None
+        Seconds of the part that is meant; None for the file's own ends.
+    """
+
+    paths: list[Path]
+    classes: list[str]
+    target: Int[NDArray[Any], "n C"]
+    multilabel: bool
+    split: list[str]
+    fold: list[str]
+    group: list[str]
+    start: list[float | None]
+    end: list[float | None]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def index(self) -> Index:
+        """Class of each clip, of a table where each has one."""
+        return np.asarray(self.target.argmax(axis=1))
+
+
+def read_labels(path: Path | str) -> Labels:
+    """Read a labels CSV.
+
+    Raises
+    ------
+    DataError
+        When it cannot be read, lacks path or label, names files that do not exist, knows one class only, or has an unknown split or a
+        time that is no number.
+    """
+    path = Path(path)
+    rows = read_csv(path, ("path", "label"))
+    if not rows:
+        raise DataError(f"{path} has no rows; it needs one a clip under the header path,label")
+    paths = [path.parent / row["path"] for row in rows]
+    if absent := [row["path"] for row, file in zip(rows, paths, strict=True) if not file.is_file()]:
+        raise DataError(f"{path} names {len(absent)} files that do not exist, the first {absent[0]}; paths are relative to {path.parent}")
+    named = [[name.strip() for name in row["label"].split("|") if name.strip()] for row in rows]
+    classes = sorted({name for names in named for name in names})
+    if len(classes) < 2:
+        raise DataError(f"{path} has {len(classes)} class ({', '.join(classes)}); a probe needs at least two")
+    position = {name: index for index, name in enumerate(classes)}
+    target = np.zeros((len(rows), len(classes)), np.int64)
+    for clip, names in enumerate(named):
+        target[clip, [position[name] for name in names]] = 1
+    split, fold, group = ([row.get(column, "").strip() for row in rows] for column in ("split", "fold", "group"))
+    start, end = ([_seconds(row.get(column, ""), column, path) for row in rows] for column in ("start", "end"))
+    multilabel = bool((target.sum(axis=1) != 1).any())
+    return Labels(paths, classes, target, multilabel, _splits(split, path), fold, group, start, end)
+
+
+def partitions(labels: Labels, seed: int, folds: int = 5) -> Iterator[tuple[Index, Index, Index]]:
+    """Training, validation and test clips: of the split column, else of each fold in turn, else of ``folds`` made with ``seed``.
+
+    Made folds keep groups together and, with one label a clip, the classes in proportion. Validation is empty but for a split
+    that has it.
+
+    Raises
+    ------
+    DataError
+        When a split or fold column has gaps, a side is empty, or a class that is tested is never trained on.
+    """
+    everyone = np.arange(len(labels))
+    if any(labels.split):
+        sides = [everyone[np.array(labels.split) == side] for side in ("train", "valid", "test")]
+        yield _checked(labels, sides[0], sides[1], sides[2])
+        return
+    fold = np.array(labels.fold) if any(labels.fold) else _made_folds(labels, seed, folds)
+    if (fold == "").any():
+        raise DataError(f"{int((fold == '').sum())} of {len(fold)} clips have no fold; fill the column fold, or leave it out")
+    for name in np.unique(fold):
+        yield _checked(labels, everyone[fold != name], everyone[:0], everyone[fold == name])
+
+
+def _checked(labels: Labels, train: Index, valid: Index, test: Index) -> tuple[Index, Index, Index]:
+    if not len(train) or not len(test):
+        raise DataError(f"{len(train)} clips to train and {len(test)} to test on; the columns split or fold must give some of each")
+    unseen = (labels.target[test].sum(axis=0) > 0) & (labels.target[train].sum(axis=0) == 0)
+    if unseen.any():
+        names = ", ".join(np.array(labels.classes)[unseen])
+        raise DataError(f"classes that are tested but missing from the training clips: {names}; move some clips, or leave these out")
+    return train, valid, test
+
+
+def _made_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
+    """The fold of each clip."""
+    fold = np.empty(len(labels), dtype="<U8")
+    if labels.multilabel:
+        blocks = [name or f"#{clip}" for clip, name in enumerate(labels.group)]
+        names = np.random.default_rng(seed).permutation(np.unique(blocks))
+        home = {name: str(index % min(folds, len(names))) for index, name in enumerate(names)}
+        return np.array([home[name] for name in blocks])
+    try:
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    except ImportError as error:
+        raise missing_extra("scikit-learn", "eval") from error
+    count = labels.target.sum(axis=0)
+    if count.min() < 2:
+        raise DataError(f"class {labels.classes[int(count.argmin())]} has one clip; a probe needs two of each class, or a split column")
+    kind, groups = (StratifiedGroupKFold, labels.group) if any(labels.group) else (StratifiedKFold, None)
+    splitter = kind(min(folds, int(count.min())), shuffle=True, random_state=seed)
+    for number, (_, test) in enumerate(splitter.split(labels.target, labels.index, groups)):
+        fold[test] = str(number)
+    return fold
+
+
+def _splits(split: Sequence[str], path: Path) -> list[str]:
+    """Split names in one spelling: all filled or all empty."""
+    if any(split) and (unknown := sorted({name for name in split if name.lower() not in SPLITS})):
+        raise DataError(f"{path} has the split {unknown[0]!r}; use train, valid and test in every row, or no split column")
+    return [SPLITS.get(name.lower(), "") for name in split]
+
+
+def _seconds(text: str, column: str, path: Path) -> float | None:
+    if not text.strip():
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise DataError(f"{path} has the {column} {text!r}; it must be a number of seconds") from error

@@ -1,0 +1,215 @@
+"""Probes find what is in a vector, and say so honestly when nothing is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unheard.data.label_table import Labels, partitions
+from unheard.errors import DataError
+from unheard.evaluation.probe import NEIGHBOURS, Probe, log_mel_embedding, probe, read_labels
+from unheard.evaluation.probe_files import write
+
+FAST = Probe(rounds=200)
+
+
+def table(
+    classes: list[list[int]] | list[int], split: str | None = None, fold: str | None = None, group: list[str] | None = None
+) -> Labels:
+    rows = [entry if isinstance(entry, list) else [entry] for entry in classes]
+    target = np.array([[int(k in row) for k in range(max(map(max, rows)) + 1)] for row in rows])
+    n, sides = len(rows), {"r": "train", "v": "valid", "e": "test"}
+    names = [f"class{k}" for k in range(target.shape[1])]
+    return Labels(
+        paths=[Path(f"{i}.wav") for i in range(n)],
+        classes=names,
+        target=target,
+        multilabel=bool((target.sum(axis=1) != 1).any()),
+        split=[sides[side] for side in split] if split else [""] * n,
+        fold=list(fold) if fold else [""] * n,
+        group=group or [""] * n,
+        start=[None] * n,
+        end=[None] * n,
+    )
+
+
+def clouds(classes: list[int], distance: float, seed: int = 0, dimensions: int = 8) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return distance * rng.standard_normal((max(classes) + 1, dimensions))[classes] + rng.standard_normal((len(classes), dimensions))
+
+
+def scores(report: object, embedding: str, metric: str) -> dict[str, float]:
+    return {score.head: score.mean for score in report.scores if score.embedding == embedding and score.metric == metric}  # type: ignore[attr-defined]
+
+
+def test_separate_classes_are_found_and_noise_is_chance() -> None:
+    classes = [i % 3 for i in range(240)]
+    labels = table(classes, split="rre" * 80)  # index i % 3 is class and side at once: every side must hold every class
+    labels = replace(labels, split=["test" if i % 4 == 0 else "train" for i in range(240)])
+    noise = np.random.default_rng(5).standard_normal((240, 8))
+    report = probe({"good": clouds(classes, 5.0), "noise": noise}, labels, FAST)
+    assert all(value > 0.97 for value in scores(report, "good", "balanced accuracy").values())
+    assert all(value < 0.55 for value in scores(report, "noise", "balanced accuracy").values())
+    assert report.chance["balanced accuracy"] == pytest.approx(1 / 3)
+    assert report.tested == 60
+    for score in report.scores:
+        assert score.low <= score.mean <= score.high
+
+
+def test_linear_head_equals_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    classes = [i % 4 for i in range(200)]
+    side = ["test" if i >= 120 else "train" for i in range(200)]
+    vectors = clouds(classes, 0.7) * np.logspace(-3, 3, 8)
+    report = probe({"x": vectors}, replace(table(classes), split=side), FAST)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=1000)).fit(vectors[:120], classes[:120])
+    assert scores(report, "x", "accuracy")["linear"] == pytest.approx(model.score(vectors[120:], classes[120:]))
+
+
+def test_neighbours_agree_with_scikit_learn() -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.preprocessing import StandardScaler
+
+    classes = [i % 2 for i in range(300)]
+    vectors = clouds(classes, 0.6)
+    labels = replace(table(classes), split=["test" if i >= 200 else "train" for i in range(300)])
+    scaler = StandardScaler().fit(vectors[:200])
+    model = KNeighborsClassifier(NEIGHBOURS, metric="cosine", weights=lambda distance: 2 - distance)
+    model.fit(scaler.transform(vectors[:200]), classes[:200])
+    expected = model.score(scaler.transform(vectors[200:]), classes[200:])
+    assert scores(probe({"x": vectors}, labels, FAST), "x", "accuracy")["knn"] == pytest.approx(expected)
+
+
+def test_same_seeds_same_report() -> None:
+    classes = [i % 3 for i in range(60)]
+    vectors = clouds(classes, 1.0)
+    assert probe({"x": vectors}, table(classes), FAST) == probe({"x": vectors}, table(classes), FAST)
+
+
+def test_several_labels_a_clip_are_scored_by_map() -> None:
+    rng = np.random.default_rng(0)
+    target = (rng.random((200, 3)) < 0.4).astype(int)
+    target[0], target[1] = 1, [1, 1, 0]
+    labels = replace(table([[0, 1], [0, 2]]), paths=[Path("x")] * 200, target=target, split=["train", "test"] * 100, group=[""] * 200)
+    report = probe({"x": target + 0.1 * rng.standard_normal((200, 3))}, labels, FAST)
+    assert {score.metric for score in report.scores} == {"mAP"}
+    assert all(score.mean > 0.95 for score in report.scores)
+    assert report.chance["mAP"] == pytest.approx(target[1::2].mean(), abs=0.02)
+
+
+def test_tuning_helps_where_the_default_is_too_weak() -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((400, 40))
+    classes = ((vectors[:, 0] + 0.05 * vectors[:, 1:].sum(axis=1)) > 0).astype(int).tolist()
+    labels = replace(table(classes), split=["train" if i < 200 else "valid" if i < 300 else "test" for i in range(400)])
+    tuned = scores(probe({"x": vectors}, labels, Probe(tune=True, rounds=10)), "x", "accuracy")["linear"]
+    assert tuned >= scores(probe({"x": vectors}, labels, FAST), "x", "accuracy")["linear"]
+
+
+def test_embeddings_may_come_in_one_run_a_seed() -> None:
+    classes = [i % 2 for i in range(80)]
+    runs = np.stack([clouds(classes, distance) for distance in (0.0, 1.0, 6.0)])
+    report = probe({"random": runs}, replace(table(classes), split=["train", "train", "test", "test"] * 20), FAST)
+    values = next(score for score in report.scores if score.head == "linear").runs
+    assert values[0] < values[1] < values[2]
+
+
+def test_groups_stay_together_and_folds_cover_everyone_once() -> None:
+    classes = [i % 2 for i in range(60)]
+    groups = [f"g{i // 4}" for i in range(60)]
+    seen: list[int] = []
+    for train, valid, test in partitions(table(classes, group=groups), seed=3):
+        assert not {groups[i] for i in train} & {groups[i] for i in test}
+        assert not len(valid)
+        seen += test.tolist()
+    assert sorted(seen) == list(range(60))
+
+
+def test_given_folds_are_used() -> None:
+    labels = table([0, 1, 0, 1, 0, 1], fold="001122")
+    assert [test.tolist() for _, _, test in partitions(labels, seed=0)] == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (table([0, 0, 1, 1], split="rree"), "tested but missing from the training clips: class1"),
+        (table([0, 1, 0, 1], split="rrrr"), "0 to test on"),
+        (replace(table([0, 1, 0, 1]), fold=["1", "", "2", "1"]), "1 of 4 clips have no fold"),
+        (table([0, 0, 0, 1]), "class class1 has one clip"),
+    ],
+)
+def test_refuses_splits_that_cannot_be_scored(labels: Labels, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        probe({"x": np.random.default_rng(0).standard_normal((4, 2))}, labels, FAST)
+
+
+def test_refuses_vectors_that_do_not_fit() -> None:
+    labels = table([0, 1, 0, 1])
+    with pytest.raises(DataError, match=r"x: embeddings of shape \(3, 2\) came for 4"):
+        probe({"x": np.zeros((3, 2))}, labels)
+    with pytest.raises(DataError, match="not finite"):
+        probe({"x": np.full((4, 2), np.nan)}, labels)
+
+
+def test_constant_dimensions_do_no_harm() -> None:
+    classes = [i % 2 for i in range(40)]
+    vectors = np.concatenate([clouds(classes, 5.0), np.full((40, 3), 7.0)], axis=1)
+    assert scores(probe({"x": vectors}, table(classes), FAST), "x", "accuracy")["linear"] > 0.95
+
+
+def test_report_is_written_whole(tmp_path: Path) -> None:
+    classes = [i % 2 for i in range(40)]
+    report = probe({"model": clouds(classes, 2.0), "log-mel": clouds(classes, 0.5)}, table(classes), FAST)
+    paths = write(report, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["probe.json", "probe.md", "probe.png"]
+    assert json.loads(paths[0].read_text()) == report.to_json()
+    assert paths[1].read_text().startswith("| embedding | probe |")
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write"):
+        write(report, tmp_path / "file")
+
+
+def test_log_mel_embedding_is_mean_and_spread() -> None:
+    spec = np.array([[1.0, 3.0], [2.0, 2.0]])
+    assert log_mel_embedding(spec).tolist() == [2.0, 2.0, 1.0, 0.0]
+
+
+def test_reads_a_labels_csv(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).touch()
+    csv = tmp_path / "labels.csv"
+    csv.write_text("path,label,split,start,group\na.wav,dog|rain,train,0.5,x\nb.wav,dog,VAL,,\n")
+    labels = read_labels(csv)
+    assert labels.classes == ["dog", "rain"]
+    assert labels.multilabel
+    assert labels.target.tolist() == [[1, 1], [1, 0]]
+    assert labels.split == ["train", "valid"]
+    assert labels.start == [0.5, None]
+    assert labels.paths == [tmp_path / "a.wav", tmp_path / "b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\na.wav,dog\n", "lacks the column path"),
+        ("path,label\n", "has no rows"),
+        ("path,label\na.wav,dog\nmissing.wav,cat\n", "1 files that do not exist, the first missing.wav"),
+        ("path,label\na.wav,dog\n", "1 class .dog."),
+        ("path,label,split\na.wav,dog,train\na.wav,cat,later\n", "split 'later'"),
+        ("path,label,start\na.wav,dog,0\na.wav,cat,soon\n", "start 'soon'"),
+    ],
+)
+def test_refuses_a_bad_labels_csv(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_labels(tmp_path / "labels.csv")
