@@ -248,9 +248,9 @@ def _finite(wav: Waveform, name: object, sample_rate: int, offset: int = 0) -> W
     return wav
 
 
-def _resample(wav: Waveform, rate: int, target: int) -> Waveform:
+def _resample(wav: Waveform, rate: int, target: int) -> Float32[np.ndarray, " R"]:
     """Change the rate at soxr's HQ setting; at least one sample stays."""
     if rate == target:
         return wav
-    resampled: Waveform = soxr.resample(wav, rate, target, quality="HQ")
+    resampled: NDArray[np.float32] = soxr.resample(wav, rate, target, quality="HQ")
     return resampled if len(resampled) else wav[:1]

@@ -170,7 +170,8 @@ def quantise(spec: Float[np.ndarray, "T F"], dtype: Dtype) -> Frames:
     """Log-mel as it is stored."""
     if dtype == "float16":
         return spec.astype(np.float16)
-    return np.clip(np.rint((spec - np.float32(UINT8_FLOOR)) * np.float32(1 / UINT8_STEP)), 0, 255).astype(np.uint8)
+    steps = np.rint((spec - np.float32(UINT8_FLOOR)) * np.float32(1 / UINT8_STEP))
+    return np.asarray(np.clip(steps, 0, 255), np.uint8)
 
 
 def open_store(path: str | Path) -> SpecStore:
