@@ -11,14 +11,19 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from unheard.errors import ConfigError
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-Tree = TypeVar("Tree", bound="DataclassInstance")
+@runtime_checkable
+class DataclassInstance(Protocol):
+    """Any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+Tree = TypeVar("Tree", bound=DataclassInstance)
 
 
 def to_json(tree: DataclassInstance) -> dict[str, Any]:

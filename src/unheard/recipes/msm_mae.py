@@ -21,7 +21,7 @@ from unheard.recipes.recipe import Recipe, TrainingConfig
 PAPER = "Niizumi et al. 2022, arXiv 2204.12260"
 
 # paper: batch 512, learning rate 6e-4 (reference code: 1.5e-4 * batch / 128 = 3e-4 * batch / 256), 100 epochs, 10 of warm-up
-PAPER_TRAINING = TrainingConfig(epochs=100, batch_size=512, base_learning_rate=3e-4, warmup=0.1)
+PAPER_TRAINING = TrainingConfig(epochs=100.0, batch_size=512, base_learning_rate=3e-4, warmup=0.1)
 
 # frames, patch_size: paper, table 1
 TABLE_1: dict[str, tuple[int, tuple[int, int]]] = {

@@ -72,7 +72,8 @@ class Session:
 def sampler_of(store: SpecStore, recipe: Recipe) -> CropSampler:
     """The windows a recipe draws from a corpus."""
     domains = store.domains if recipe.data.balance == "domain" else None
-    return CropSampler(store.frames, recipe.model.frames, recipe.training.seed, crops=recipe.data.crops, domains=domains)
+    data, window = recipe.data, recipe.model.frames
+    return CropSampler(store.frames, window, recipe.training.seed, data.crops, domains, data.short, align=recipe.model.patch_size[1])
 
 
 def total_steps(training: TrainingConfig, windows: int) -> int:

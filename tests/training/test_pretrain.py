@@ -1,0 +1,227 @@
+"""A run from start to finish: what it leaves behind, how it stops, how it goes on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from unheard.config import override
+from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.model.sizes import ModelConfig
+from unheard.recipes import find_recipe
+from unheard.training.checkpoints import checkpoints
+from unheard.training.pretrain import pretrain, resume
+from unheard.training.run import Report
+from unheard.weights.checkpoint import load_model
+
+SMALL = replace(
+    find_recipe("msm-mae"),
+    model=ModelConfig(frames=48, patch_size=(16, 16), embed_dim=24, depth=2, num_heads=2, decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2),
+)
+SETTINGS = ["training.batch_size=8", "training.steps=14", "training.log_every=1", "training.checkpoint_every=4", "training.seed=5"]
+LATENT = ["objectives.reconstruct.weight=0.5", "objectives.latents.weight=1", "teacher.momentum_start=0.9", "teacher.momentum_end=0.99"]
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sounds")
+    generator = np.random.default_rng(0)
+    for index in range(12):
+        length = 16000 if index else 3000
+        tone = np.sin(np.arange(length) * (0.05 + 0.03 * index)) * 0.3 + 0.01 * generator.standard_normal(length)
+        soundfile.write(folder / f"{index:02d}.wav", tone.astype(np.float32), 16000)
+    return folder
+
+
+def rows(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run):
+    return [(row["step"], row["loss"]) for row in rows(run)]
+
+
+class StopAfter:
+    """Interrupts a run by raising when it says or saves something."""
+
+    def __init__(self, folder, step):
+        self.folder, self.step = folder, step
+
+
+@pytest.mark.parametrize("extra", [[], LATENT], ids=["pixels", "pixels and latents"])
+def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(sounds, tmp_path, extra):
+    recipe = override(SMALL, SETTINGS + extra)
+    pretrain(sounds, tmp_path / "whole", recipe, device="cpu")
+    pretrain(sounds, tmp_path / "broken", recipe, device="cpu")
+    for folder in checkpoints(tmp_path / "broken"):  # as if it had been killed some steps after the checkpoint at step 12
+        if not folder.name.endswith("12"):
+            shutil.rmtree(folder)
+    with (tmp_path / "broken/metrics.jsonl").open("a") as file:
+        file.write('{"step": 15, "lo')
+    resume(tmp_path / "broken", device="cpu")
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    ours, theirs = (torch.load if False else load_model)(tmp_path / "broken"), load_model(tmp_path / "whole")
+    for name, value in theirs.learner.lasting_state().items():
+        assert torch.equal(ours.learner.lasting_state()[name], value), name
+
+
+def test_kill_9_loses_nothing_before_the_last_checkpoint(sounds, tmp_path):
+    recipe = override(SMALL, [*SETTINGS, "training.steps=400", "training.checkpoint_every=5"])
+    pretrain(sounds, tmp_path / "whole", override(recipe, ["training.steps=400"]), device="cpu")
+    program = (
+        "import json, sys\nfrom unheard.config import from_json\nfrom unheard.recipes.recipe import Recipe\n"
+        "from unheard.training.pretrain import pretrain\n"
+        "pretrain(sys.argv[1], sys.argv[2], from_json(Recipe, json.loads(sys.argv[3])), device='cpu')\n"
+    )
+    from unheard.config import to_json
+
+    run = tmp_path / "killed"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, str(sounds), str(run), json.dumps(to_json(recipe))], env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 120
+    while not checkpoints(run) and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert checkpoints(run), "the run never wrote a checkpoint"
+    resume(run, device="cpu")
+    assert losses(run) == losses(tmp_path / "whole")
+
+
+def test_a_run_folder_holds_what_the_design_says(sounds, tmp_path):
+    said = []
+    run = pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Report(say=said.append))
+    assert run.finished and run.step == 14
+    for name in ("config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints", "model/config.json", "model/model.safetensors"):
+        assert (run.folder / name).exists(), name
+    first = rows(run.folder)[0]
+    assert {"step", "epoch", "loss", "loss/reconstruct", "learning_rate", "clips_per_second", "loader_wait", "time"} <= set(first)
+    text = "\n".join(said)
+    assert "12 clips" in text and "15 tokens a window" in text and "about" in text
+    assert len(checkpoints(run.folder)) == 2
+    assert not list(run.folder.rglob("*.pt*")) and not list(run.folder.rglob("*.pkl"))
+
+
+def test_a_finished_run_says_so(sounds, tmp_path):
+    pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu")
+    said = []
+    before = (tmp_path / "run/metrics.jsonl").read_bytes()
+    assert resume(tmp_path / "run", report=Report(say=said.append)).finished
+    assert "finished" in said[0]
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
+
+
+def test_with_no_checkpoint_yet_a_run_begins_again(sounds, tmp_path):
+    pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu")
+    whole = losses(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints")
+    resume(tmp_path / "run", device="cpu")
+    assert losses(tmp_path / "run") == whole
+
+
+def test_training_lowers_the_loss(sounds, tmp_path):
+    settings = ["training.batch_size=12", "training.steps=80", "training.log_every=1", "training.learning_rate=0.003"]
+    pretrain(sounds, tmp_path / "run", override(SMALL, settings), device="cpu")
+    curve = [loss for _, loss in losses(tmp_path / "run")]
+    assert np.mean(curve[-5:]) < 0.5 * np.mean(curve[:5])
+
+
+def test_an_existing_folder_is_refused_unless_told(sounds, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes.txt").write_text("mine")
+    recipe = override(SMALL, SETTINGS)
+    with pytest.raises(ConfigError, match="--overwrite"):
+        pretrain(sounds, tmp_path / "run", recipe)
+    assert (tmp_path / "run/notes.txt").exists()
+    pretrain(sounds, tmp_path / "run", recipe, device="cpu", overwrite=True)
+    assert not (tmp_path / "run/notes.txt").exists()
+
+
+def test_a_changed_corpus_is_refused_on_resume(sounds, tmp_path):
+    copy = tmp_path / "sounds"
+    shutil.copytree(sounds, copy)
+    pretrain(copy, tmp_path / "run", override(SMALL, SETTINGS), device="cpu")
+    shutil.rmtree(checkpoints(tmp_path / "run")[-1])
+    (copy / "03.wav").unlink()
+    with pytest.raises(DataError, match="has changed"):
+        resume(tmp_path / "run")
+
+
+def test_resuming_what_is_no_run_is_an_error(tmp_path):
+    with pytest.raises(CheckpointError, match="not a run"):
+        resume(tmp_path)
+
+
+def test_init_starts_from_weights_and_another_size_is_refused(sounds, tmp_path):
+    pretrain(sounds, tmp_path / "first", override(SMALL, SETTINGS), device="cpu")
+    again = override(SMALL, [*SETTINGS, "training.learning_rate=0", "training.steps=2"])
+    pretrain(sounds, tmp_path / "second", again, init=tmp_path / "first", device="cpu")
+    first, second = (load_model(tmp_path / name).learner.lasting_state() for name in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(CheckpointError, match="another size"):
+        pretrain(sounds, tmp_path / "third", override(again, ["model.embed_dim=32"]), init=tmp_path / "first")
+
+
+def test_accumulation_gives_the_same_run_as_one_large_batch(sounds, tmp_path):
+    settings = [*SETTINGS, "data.crops=length"]
+    only_long = tmp_path / "long"
+    shutil.copytree(sounds, only_long)
+    (only_long / "00.wav").unlink()  # no padding, so that equal parts weigh the same
+    pretrain(only_long, tmp_path / "whole", override(SMALL, settings), device="cpu")
+    pretrain(only_long, tmp_path / "parts", override(SMALL, [*settings, "training.accumulate=4"]), device="cpu")
+    for (_, a), (_, b) in zip(losses(tmp_path / "whole"), losses(tmp_path / "parts"), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_a_loss_that_is_no_number_names_step_and_files_and_keeps_the_last_checkpoint(sounds, tmp_path):
+    recipe = override(SMALL, [*SETTINGS, "training.learning_rate=1e30", "training.warmup=0.5", "training.checkpoint_every=1", "training.clip_norm=null"])
+    with pytest.raises(DataError, match=r"the loss became .*nan.* at step \d+, in a batch of .*\.wav.*last good checkpoint"):
+        pretrain(sounds, tmp_path / "run", recipe, device="cpu")
+    assert checkpoints(tmp_path / "run")
+
+
+def test_fewer_clips_than_a_batch_repeat(sounds, tmp_path):
+    small = tmp_path / "two"
+    small.mkdir()
+    for name in ("01.wav", "02.wav"):
+        shutil.copy(sounds / name, small)
+    run = pretrain(small, tmp_path / "run", override(SMALL, [*SETTINGS, "training.steps=null", "training.epochs=3"]), device="cpu")
+    assert run.step >= 1 and run.finished
+
+
+def test_ctrl_c_saves_a_checkpoint_and_resume_goes_on(sounds, tmp_path):
+    recipe = override(SMALL, [*SETTINGS, "training.steps=60", "training.checkpoint_every=1000"])
+    pretrain(sounds, tmp_path / "whole", recipe, device="cpu")
+    stopped = pretrain(sounds, tmp_path / "run", recipe, device="cpu", report=Report(say=lambda text: text.startswith("training") and os.kill(os.getpid(), 0)))
+    assert stopped.finished
+    shutil.rmtree(tmp_path / "run")
+
+    class Interrupt:
+        """Sends SIGINT once the loop has begun."""
+
+        def __call__(self, text):
+            import threading
+
+            if text.startswith("training"):
+                threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    slow = override(recipe, ["training.steps=2000"])
+    stopped = pretrain(sounds, tmp_path / "run", slow, device="cpu", report=Report(say=Interrupt()))
+    assert 0 < stopped.step < 2000 and not stopped.finished
+    assert checkpoints(tmp_path / "run")[-1].name.endswith(f"{stopped.step:08d}")
+
+
+def test_bf16_is_refused_where_the_processor_has_none(sounds, tmp_path, monkeypatch):
+    monkeypatch.setattr("unheard.training.engine.bf16_on_cpu", lambda: False)
+    with pytest.raises(ConfigError, match="AVX512-BF16 or AMX"):
+        pretrain(sounds, tmp_path / "run", override(SMALL, [*SETTINGS, "training.precision=bf16"]), device="cpu")
