@@ -8,7 +8,7 @@ is hard to beat on small corpora.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -233,17 +233,18 @@ def _scores(name: str, head: str, target: Int[NDArray[Any], "m C"], answers: lis
     truth, said = target.argmax(axis=1), [answer.argmax(axis=1) for answer in answers]
     if multilabel:
         score, truth, said = {"mAP": mean_average_precision}, target, answers
-    return [_score(Score(name, head, metric, 0, 0, 0, []), f, truth, said, how) for metric, f in score.items()]
+    return [_score((name, head, metric), f, truth, said, how) for metric, f in score.items()]
 
 
-def _score(blank: Score, score: Callable[[Any, Any], float], truth: NDArray[Any], said: list[Any], how: Probe) -> Score:
+def _score(names: tuple[str, str, str], score: Callable[[Any, Any], float], truth: NDArray[Any], said: list[Any], how: Probe) -> Score:
+    """Mean, interval and runs of one metric; ``names`` are embedding, head and metric."""
     runs = [score(truth, run) for run in said]
 
     def drawn_again(clips: Index) -> float:
         return float(np.mean([score(truth[clips], run[clips]) for run in said]))
 
     low, high = bootstrap_interval(drawn_again, len(truth), how.seeds[0], how.rounds)
-    return replace(blank, mean=float(np.mean(runs)), low=low, high=high, runs=runs)
+    return Score(*names, float(np.mean(runs)), low, high, runs)
 
 
 def _chance(labels: Labels, tested: Index) -> dict[str, float]:

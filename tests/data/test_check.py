@@ -1,0 +1,82 @@
+"""A folder with one file of every trouble."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from unheard.data import check as module
+from unheard.data.check import check
+from unheard.errors import DataError
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("trouble")
+    time = np.arange(RATE) / RATE
+    sine = 0.5 * np.sin(2 * np.pi * 440 * time)
+    soundfile.write(root / "good.wav", (32767 * sine).astype(np.int16), RATE)
+    soundfile.write(root / "loud.wav", sine / np.abs(sine).max() * 0.999, RATE)  # touches full scale, but is not cut off
+    soundfile.write(root / "same.flac", (32767 * sine).astype(np.int16), RATE)
+    soundfile.write(root / "clipped.wav", np.clip(4 * sine, -1, 1), RATE)
+    soundfile.write(root / "silent.ogg", np.zeros(RATE), RATE)
+    soundfile.write(root / "empty.wav", np.zeros(0), RATE)
+    soundfile.write(root / "short.wav", sine[:400], RATE)
+    soundfile.write(root / "offset.wav", 0.3 * sine + 0.2, RATE)
+    soundfile.write(root / "many.wav", np.stack([sine * gain for gain in (0.1, 0.2, 0.3, 0.4)], axis=1), RATE)
+    soundfile.write(root / "fast.wav", 0.9 * sine, 384000)
+    soundfile.write(root / "nan.wav", np.full(100, np.nan, np.float32), RATE, subtype="FLOAT")
+    (root / "nothing.wav").touch()
+    (root / "text.mp3").write_text("these are words")
+    (root / "notes.txt").write_text("not looked at")
+    soundfile.write(root / "cut.flac", np.random.default_rng(0).uniform(-0.5, 0.5, RATE), RATE)
+    (root / "cut.flac").write_bytes((root / "cut.flac").read_bytes()[:9000])
+    return root
+
+
+def test_finds_each_trouble_in_its_file(folder: Path) -> None:
+    found = {kind: set(paths) for kind, paths in check(folder).findings.items()}
+    assert found["unreadable"] == {"text.mp3", "nan.wav", "cut.flac"}
+    assert found["empty"] == {"empty.wav", "nothing.wav"}
+    assert found["silent"] == {"silent.ogg"}
+    assert found["clipped"] == {"clipped.wav"}
+    assert found["duplicate"] == {"same.flac"}
+    assert found["odd"] == {"short.wav", "offset.wav", "many.wav", "fast.wav"}
+
+
+def test_says_what_exactly_and_totals(folder: Path) -> None:
+    report = check(folder)
+    assert report.findings["odd"]["many.wav"] == "4 channels"
+    assert report.findings["odd"]["short.wav"] == "only 25 ms long"
+    assert report.findings["duplicate"]["same.flac"] == "same samples as good.wav"
+    assert report.files == 14
+    assert report.channels[4] == 1
+    assert report.rates[384000] == 1
+    assert report.hours == pytest.approx(8 / 3600, rel=0.2)
+    assert not report.clean
+    json.dumps(report.to_json())
+    lines = report.lines()
+    assert any("many.wav: 4 channels" in line for line in lines)
+    assert "4 odd" in lines[-1]
+
+
+def test_blocks_do_not_change_the_findings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = check(folder, workers=1)
+    monkeypatch.setattr(module, "BLOCK", 1000)
+    assert check(folder, workers=3) == whole
+
+
+def test_a_clean_folder_and_a_list_of_files(folder: Path, tmp_path: Path) -> None:
+    assert check([folder / "good.wav"]).clean
+    assert check(tmp_path).files == 0
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        check(tmp_path / "nowhere")
