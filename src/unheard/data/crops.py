@@ -110,30 +110,28 @@ class CropSampler:
         windows = step * batch_size + np.arange(batch_size, dtype=np.int64)
         return windows // self.size, windows % self.size
 
-    def draw(self, epochs: ArrayLike, positions: ArrayLike) -> tuple[Indices, Indices]:
+    def draw(self, epochs: int | Indices, positions: Indices) -> tuple[Indices, Indices]:
         """Clip and first frame of the windows at ``positions`` of ``epochs``, both (B,).
 
         The first frame is uniform over every place where the window fits, the last one included (the MSM-MAE reference leaves the
         last out); 0 in a clip shorter than the window.
         """
-        where, epoch = np.atleast_1d(np.asarray(positions, np.int64)), np.asarray(epochs, np.int64)
-        epoch = np.broadcast_to(epoch, where.shape)
+        epoch = np.broadcast_to(epochs, positions.shape)
         if self._by_domain is None:
-            ids = np.empty_like(where)
+            ids = np.empty_like(positions)
             for number in np.unique(epoch):
-                ids[epoch == number] = self._slots[self._order(int(number))[where[epoch == number]]]
+                ids[epoch == number] = self._slots[self._order(int(number))[positions[epoch == number]]]
         else:
-            pools = [self._by_domain[i] for i in where % len(self._by_domain)]
-            chosen = _below(self._uniform(epoch, where, 1), np.array([len(pool) for pool in pools]))
+            pools = [self._by_domain[i] for i in positions % len(self._by_domain)]
+            chosen = _below(self._uniform(epoch, positions, 1), np.array([len(pool) for pool in pools]))
             ids = np.array([pool[i] for pool, i in zip(pools, chosen, strict=True)], np.int64)
-        starts = _below(self._uniform(epoch, where, 2), np.maximum(self.frames[ids] - self.width, 0) + 1)
+        starts = _below(self._uniform(epoch, positions, 2), np.maximum(self.frames[ids] - self.width, 0) + 1)
         return ids, starts
 
-    def pieces(self, epochs: ArrayLike, positions: ArrayLike) -> Pieces:
+    def pieces(self, epochs: int | Indices, positions: Indices) -> Pieces:
         """`draw` and, with ``short="join"``, the clips that fill up windows of short clips."""
         ids, starts = self.draw(epochs, positions)
-        where = np.atleast_1d(np.asarray(positions, np.int64))
-        epoch = np.broadcast_to(np.asarray(epochs, np.int64), where.shape)
+        epoch = np.broadcast_to(epochs, positions.shape)
         windows, offsets = np.arange(len(ids)), np.zeros_like(ids)
         lengths = np.minimum(self.frames[ids], self.width)
         parts, turn = [(windows, ids, starts, offsets, lengths)], 3
@@ -143,15 +141,15 @@ class CropSampler:
             if not open_.any():
                 break
             windows, offsets = windows[open_], offsets[open_]
-            ids = self._short[_below(self._uniform(epoch[windows], where[windows], turn), np.full(len(windows), len(self._short)))]
+            ids = self._short[_below(self._uniform(epoch[windows], positions[windows], turn), np.full(len(windows), len(self._short)))]
             lengths = np.minimum(self.frames[ids], self.width - offsets)
             parts.append((windows, ids, np.zeros_like(ids), offsets, lengths))
             turn += 1
         return Pieces(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-    def noise(self, epochs: ArrayLike, positions: ArrayLike, patches: int) -> Float32[np.ndarray, "B N"]:
+    def noise(self, epochs: int | Indices, positions: Indices, patches: int) -> Float32[np.ndarray, "B N"]:
         """Uniform numbers in [0, 1) for the masks of the windows, a function of seed, epoch and position as well."""
-        keys = self._keys(np.asarray(epochs, np.int64), np.atleast_1d(np.asarray(positions, np.int64)), 0)
+        keys = self._keys(np.broadcast_to(epochs, positions.shape), positions, 0)
         bits = scramble(keys[:, None] + np.arange(1, patches + 1, dtype=np.uint64)[None, :] * _GOLDEN)
         noise: Float32[np.ndarray, "B N"] = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         return noise
