@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -53,13 +53,13 @@ class Index:
     """Its first frame in the shard."""
     frames: Int64[np.ndarray, " n"]
     """How many frames it has."""
-    path: NDArray[np.str_]
+    path: Shaped[np.ndarray, " n"]
     """File it was read from, relative to the corpus."""
-    domain: NDArray[np.str_]
+    domain: Shaped[np.ndarray, " n"]
     """Kind of sound; may be empty."""
-    start: NDArray[np.float64]
+    start: Float64[np.ndarray, " n"]
     """Where it begins in the file, in seconds."""
-    seconds: NDArray[np.float64]
+    seconds: Float64[np.ndarray, " n"]
     """How long it is."""
 
 

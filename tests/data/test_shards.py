@@ -1,0 +1,203 @@
+"""Packed shards hold what the front end gives, are the same bytes whatever the workers, survive a kill, and refuse damage."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unheard.audio.frontend import MATPAC, MSM_MAE_16K, LogMel
+from unheard.audio.waveform import read
+from unheard.data import pack as packing
+from unheard.data.corpus import Corpus, open_corpus
+from unheard.data.pack import pack
+from unheard.data.shards import SpecStore, check_frontend, dequantise, open_store, quantise
+from unheard.errors import DataError
+
+SMALL = 40_000
+"""Bytes of a shard in these tests: three or four clips."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("sounds")
+    rng = np.random.default_rng(0)
+    for number in range(11):
+        soundfile.write(folder / f"{number:02d}.wav", rng.normal(0, 0.1, rng.integers(200, 16000)), 16000)
+    soundfile.write(folder / "03.flac", rng.normal(0, 0.1, 48000), 16000)
+    (folder / "03.flac").write_bytes((folder / "03.flac").read_bytes()[:30000])  # its header is fine
+    (folder / "text.mp3").write_text("no sound")
+    soundfile.write(folder / "silent.wav", np.zeros(4000), 44100)
+    return open_corpus(folder)
+
+
+@pytest.fixture(scope="module")
+def store(corpus: Corpus) -> SpecStore:
+    return pack(corpus, MSM_MAE_16K, shard_bytes=SMALL)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_packed_clip_is_the_front_ends(corpus: Corpus, store: SpecStore) -> None:
+    assert len(store) == len(store.names) == 12
+    for number, name in enumerate(store.names):
+        spec = LogMel(MSM_MAE_16K).fast(read(corpus.root / name, 16000)[0])
+        assert store.frames[number] == len(spec)
+        assert np.abs(store.clip(number) - spec).max() < 0.005
+
+
+def test_statistics_are_those_of_all_frames(store: SpecStore) -> None:
+    frames = np.concatenate([store.clip(number) for number in range(len(store))]).astype(np.float64)
+    assert store.statistics.mean == pytest.approx([frames.mean()], abs=1e-3)
+    assert store.statistics.std == pytest.approx([frames.std(ddof=1)], abs=1e-3)
+    assert store.band_statistics.mean == pytest.approx(frames.mean(axis=0), abs=1e-3)
+    assert store.band_statistics.std == pytest.approx(frames.std(axis=0, ddof=1), abs=1e-3)
+
+
+def test_what_cannot_be_read_is_named_and_silence_is_kept(store: SpecStore) -> None:
+    assert sorted(skipped.path for skipped in store.skipped) == ["03.flac", "text.mp3"]
+    assert np.allclose(store.clip(store.names.index("silent.wav")), -15.942385, atol=0.005)
+
+
+def test_parts_of_files_are_packed(corpus: Corpus) -> None:
+    (corpus.root / "parts.csv").write_text("path,start,end,domain\n05.wav,0.1,0.3,a\n05.wav,0.2,,b\n")
+    store = pack(open_corpus(corpus.root / "parts.csv"), MSM_MAE_16K)
+    wav, _ = read(corpus.root / "05.wav", 16000)
+    assert store.frames[0] == 1 + 3200 // 160
+    assert np.abs(store.clip(1) - LogMel(MSM_MAE_16K).fast(wav[3200:])).max() < 0.005
+    assert store.domains == ["a", "b"]
+
+
+@given(seed=st.integers(0, 2**31), width=st.integers(1, 200))
+def test_gather_equals_plain_slicing(store: SpecStore, seed: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, len(store), 9)
+    starts = rng.integers(0, store.frames[ids])
+    windows, real = store.gather(ids, starts, width)
+    assert windows.shape == (9, width, 80)
+    for window, n, number, start in zip(windows, real, ids, starts, strict=True):
+        wanted = store.clip(int(number))[start : start + width]
+        assert n == len(wanted)
+        assert np.array_equal(window[:n].astype(np.float32), wanted)
+        assert not window[n:].any()
+
+
+def test_disk_and_memory_hold_the_same(corpus: Corpus, store: SpecStore, tmp_path: Path) -> None:
+    written = pack(corpus, MSM_MAE_16K, tmp_path / "packed", shard_bytes=SMALL)
+    for opened in (written, open_store(tmp_path / "packed")):
+        opened.verify()
+        assert opened.header.frontend == MSM_MAE_16K
+        assert (opened.names, opened.domains, opened.skipped) == (store.names, store.domains, store.skipped)
+        assert (opened.statistics, opened.band_statistics) == (store.statistics, store.band_statistics)
+        assert opened.fingerprint == store.fingerprint
+        assert opened.seconds_total == store.seconds_total
+        ids = np.arange(len(store))
+        assert np.array_equal(opened.gather(ids, 0 * ids, 50)[0], store.gather(ids, 0 * ids, 50)[0])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+def test_the_bytes_do_not_depend_on_the_workers(corpus: Corpus, dtype: str, tmp_path: Path) -> None:
+    for workers in (1, 3):
+        pack(corpus, MSM_MAE_16K, tmp_path / str(workers), dtype, workers, shard_bytes=SMALL)
+    assert contents(tmp_path / "1") == contents(tmp_path / "3")
+    assert len(list((tmp_path / "1").glob("*.bin"))) > 1
+
+
+@pytest.mark.parametrize("after", [1, 5, 9, 12])
+def test_a_killed_run_goes_on_to_the_same_bytes(corpus: Corpus, after: int, tmp_path: Path) -> None:
+    seen = []
+
+    def killed(items: Iterable[object], total: int, description: str) -> Iterator[object]:
+        for number, item in enumerate(items):
+            if number == after:
+                raise KeyboardInterrupt
+            yield item
+
+    def counted(items: Iterable[object], total: int, description: str) -> Iterator[object]:
+        seen.append(total)
+        yield from items
+
+    pack(corpus, MSM_MAE_16K, tmp_path / "whole", shard_bytes=SMALL)
+    with pytest.raises(KeyboardInterrupt):
+        pack(corpus, MSM_MAE_16K, tmp_path / "resumed", track=killed, shard_bytes=SMALL)
+    assert not list((tmp_path / "resumed").glob("*.part"))
+    pack(corpus, MSM_MAE_16K, tmp_path / "resumed", track=counted, shard_bytes=SMALL)
+    assert contents(tmp_path / "whole") == contents(tmp_path / "resumed")
+    assert (seen[0] < len(corpus.clips)) == (after > 8)
+
+
+def test_a_finished_corpus_is_opened_and_another_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    first = pack(corpus, MSM_MAE_16K, tmp_path)
+    assert pack(corpus, MSM_MAE_16K, tmp_path).fingerprint == first.fingerprint
+    with pytest.raises(DataError, match="another packed corpus"):
+        pack(corpus, MATPAC, tmp_path)
+
+
+def test_a_full_disk_is_one_clear_error(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(packing, "_replace", full)
+    with pytest.raises(DataError, match="disk is full") as caught:
+        pack(corpus, MSM_MAE_16K, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_place_that_cannot_be_written_is_an_error(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        pack(corpus, MSM_MAE_16K, tmp_path / "file" / "packed")
+
+
+def test_nothing_readable_is_an_error(corpus: Corpus) -> None:
+    bad = Corpus(corpus.root, tuple(clip for clip in corpus.clips if clip.path == "03.flac"))
+    with pytest.raises(DataError, match=r"none of 1 clips.*03\.flac"):
+        pack(bad, MSM_MAE_16K)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "changed", "newer", "torn", "index"])
+def test_damage_is_refused_by_name(damage: str, corpus: Corpus, tmp_path: Path) -> None:
+    pack(corpus, MSM_MAE_16K, tmp_path, shard_bytes=SMALL)
+    shard, header = tmp_path / "shard-00001.bin", tmp_path / "dataset.json"
+    values = shard.read_bytes()
+    if damage == "missing":
+        shard.unlink()
+    elif damage == "cut":
+        shard.write_bytes(values[:-2])
+    elif damage == "changed":
+        shard.write_bytes(bytes([values[0] ^ 1]) + values[1:])
+    elif damage == "newer":
+        header.write_text(json.dumps(json.loads(header.read_text()) | {"format": 99}))
+    elif damage == "torn":
+        header.write_text(header.read_text()[:100])
+    else:
+        (tmp_path / "index.npz").unlink()
+    said = {"missing": "shard-00001.bin is missing", "cut": "shard-00001.bin has", "changed": "shard-00001.bin", "newer": "format 99"}
+    with pytest.raises(DataError, match=said.get(damage, "not a packed corpus")):
+        open_store(tmp_path).verify()
+
+
+def test_another_front_end_is_refused_field_by_field(store: SpecStore) -> None:
+    check_frontend(store, MSM_MAE_16K)
+    with pytest.raises(DataError, match="center is True, wanted False"):
+        check_frontend(store, MATPAC)
+
+
+def test_uint8_covers_the_range_and_rounds_finely() -> None:
+    spec = np.linspace(-16, 8, 4000, dtype=np.float32).reshape(50, 80)
+    stored = quantise(spec, "uint8")
+    error = dequantise(torch.from_numpy(stored)).numpy() - spec
+    assert (stored.min(), stored.max()) == (0, 255)
+    assert np.abs(error).max() < 0.048
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(0.027, abs=0.001)
+    assert quantise(np.full((1, 80), 99.0, np.float32), "uint8").max() == 255
