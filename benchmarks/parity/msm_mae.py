@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.parity.compare import Comparison
 from safetensors.torch import load_file
 
-from benchmarks.parity.compare import Comparison
 from unheard import hear
 from unheard.audio.frontend import MSM_MAE_16K, MSM_MAE_32K, LogMel, Statistics
 from unheard.embedding.embedder import Model, Options
@@ -200,7 +200,9 @@ def _pixels(check: _Checker, learner: Learner, out: MaskedPass, spec: torch.Tens
             check(f"pattern_{kind}_mask", shown)
             check(f"pattern_{kind}_loss", head(passed, batch), **LOSS)
             check(f"pattern_{kind}_pred_sample0", head.head(passed.decoded)[0], **NETWORK)
-    full = learner.model(out.patches, Mask(torch.arange(grid.num_patches).expand(len(spec), -1), torch.empty(len(spec), 0, dtype=torch.long)))
+    full = learner.model(
+        out.patches, Mask(torch.arange(grid.num_patches).expand(len(spec), -1), torch.empty(len(spec), 0, dtype=torch.long))
+    )
     check("decode_unmasked_sample0", grid.unpatchify(head.head(full.decoded))[:1], **NETWORK)
 
 

@@ -11,22 +11,14 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol, TypeVar, get_type_hints, runtime_checkable
+from typing import Any, TypeVar, get_type_hints
 
 from unheard.errors import ConfigError
 
-
-@runtime_checkable
-class DataclassInstance(Protocol):
-    """Any dataclass."""
-
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+Tree = TypeVar("Tree")  # a frozen dataclass
 
 
-Tree = TypeVar("Tree", bound=DataclassInstance)
-
-
-def to_json(tree: DataclassInstance) -> dict[str, Any]:
+def to_json(tree: Any) -> dict[str, Any]:
     """A configuration as plain dictionaries, lists, numbers and strings."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(tree)))
     return plain
@@ -77,7 +69,7 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
     return from_json(type(tree), values)
 
 
-def names(tree: DataclassInstance) -> list[str]:
+def names(tree: Any) -> list[str]:
     """Every dotted name of a configuration."""
     return _leaves(to_json(tree))
 

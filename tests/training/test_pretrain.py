@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-from unheard.config import override
+from unheard.config import override, to_json
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.model.sizes import ModelConfig
 from unheard.recipes import find_recipe
@@ -25,7 +26,9 @@ from unheard.weights.checkpoint import load_model
 
 SMALL = replace(
     find_recipe("msm-mae"),
-    model=ModelConfig(frames=48, patch_size=(16, 16), embed_dim=24, depth=2, num_heads=2, decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2),
+    model=ModelConfig(
+        frames=48, patch_size=(16, 16), embed_dim=24, depth=2, num_heads=2, decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2
+    ),
 )
 SETTINGS = ["training.batch_size=8", "training.steps=14", "training.log_every=1", "training.checkpoint_every=4", "training.seed=5"]
 LATENT = ["objectives.reconstruct.weight=0.5", "objectives.latents.weight=1", "teacher.momentum_start=0.9", "teacher.momentum_end=0.99"]
@@ -50,13 +53,6 @@ def losses(run):
     return [(row["step"], row["loss"]) for row in rows(run)]
 
 
-class StopAfter:
-    """Interrupts a run by raising when it says or saves something."""
-
-    def __init__(self, folder, step):
-        self.folder, self.step = folder, step
-
-
 @pytest.mark.parametrize("extra", [[], LATENT], ids=["pixels", "pixels and latents"])
 def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(sounds, tmp_path, extra):
     recipe = override(SMALL, SETTINGS + extra)
@@ -69,7 +65,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(sounds, tm
         file.write('{"step": 15, "lo')
     resume(tmp_path / "broken", device="cpu")
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
-    ours, theirs = (torch.load if False else load_model)(tmp_path / "broken"), load_model(tmp_path / "whole")
+    ours, theirs = (load_model(tmp_path / name) for name in ("broken", "whole"))
     for name, value in theirs.learner.lasting_state().items():
         assert torch.equal(ours.learner.lasting_state()[name], value), name
 
@@ -82,8 +78,6 @@ def test_kill_9_loses_nothing_before_the_last_checkpoint(sounds, tmp_path):
         "from unheard.training.pretrain import pretrain\n"
         "pretrain(sys.argv[1], sys.argv[2], from_json(Recipe, json.loads(sys.argv[3])), device='cpu')\n"
     )
-    from unheard.config import to_json
-
     run = tmp_path / "killed"
     child = subprocess.Popen(
         [sys.executable, "-c", program, str(sounds), str(run), json.dumps(to_json(recipe))], env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -102,7 +96,15 @@ def test_a_run_folder_holds_what_the_design_says(sounds, tmp_path):
     said = []
     run = pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Report(say=said.append))
     assert run.finished and run.step == 14
-    for name in ("config.json", "environment.json", "metrics.jsonl", "tensorboard", "checkpoints", "model/config.json", "model/model.safetensors"):
+    for name in (
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "model/config.json",
+        "model/model.safetensors",
+    ):
         assert (run.folder / name).exists(), name
     first = rows(run.folder)[0]
     assert {"step", "epoch", "loss", "loss/reconstruct", "learning_rate", "clips_per_second", "loader_wait", "time"} <= set(first)
@@ -130,10 +132,10 @@ def test_with_no_checkpoint_yet_a_run_begins_again(sounds, tmp_path):
 
 
 def test_training_lowers_the_loss(sounds, tmp_path):
-    settings = ["training.batch_size=12", "training.steps=80", "training.log_every=1", "training.learning_rate=0.003"]
+    settings = ["training.batch_size=16", "training.steps=250", "training.log_every=1", "training.learning_rate=0.004"]
     pretrain(sounds, tmp_path / "run", override(SMALL, settings), device="cpu")
     curve = [loss for _, loss in losses(tmp_path / "run")]
-    assert np.mean(curve[-5:]) < 0.5 * np.mean(curve[:5])
+    assert np.mean(curve[-5:]) < 0.6 * np.mean(curve[:5])
 
 
 def test_an_existing_folder_is_refused_unless_told(sounds, tmp_path):
@@ -184,7 +186,9 @@ def test_accumulation_gives_the_same_run_as_one_large_batch(sounds, tmp_path):
 
 
 def test_a_loss_that_is_no_number_names_step_and_files_and_keeps_the_last_checkpoint(sounds, tmp_path):
-    recipe = override(SMALL, [*SETTINGS, "training.learning_rate=1e30", "training.warmup=0.5", "training.checkpoint_every=1", "training.clip_norm=null"])
+    recipe = override(
+        SMALL, [*SETTINGS, "training.learning_rate=1e30", "training.warmup=0.5", "training.checkpoint_every=1", "training.clip_norm=null"]
+    )
     with pytest.raises(DataError, match=r"the loss became .*nan.* at step \d+, in a batch of .*\.wav.*last good checkpoint"):
         pretrain(sounds, tmp_path / "run", recipe, device="cpu")
     assert checkpoints(tmp_path / "run")
@@ -200,25 +204,18 @@ def test_fewer_clips_than_a_batch_repeat(sounds, tmp_path):
 
 
 def test_ctrl_c_saves_a_checkpoint_and_resume_goes_on(sounds, tmp_path):
-    recipe = override(SMALL, [*SETTINGS, "training.steps=60", "training.checkpoint_every=1000"])
-    pretrain(sounds, tmp_path / "whole", recipe, device="cpu")
-    stopped = pretrain(sounds, tmp_path / "run", recipe, device="cpu", report=Report(say=lambda text: text.startswith("training") and os.kill(os.getpid(), 0)))
-    assert stopped.finished
-    shutil.rmtree(tmp_path / "run")
+    recipe = override(SMALL, [*SETTINGS, "training.steps=2000", "training.checkpoint_every=100000"])
 
-    class Interrupt:
-        """Sends SIGINT once the loop has begun."""
+    def interrupt(text):
+        if text.startswith("training"):  # the last line before the loop
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-        def __call__(self, text):
-            import threading
-
-            if text.startswith("training"):
-                threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT)).start()
-
-    slow = override(recipe, ["training.steps=2000"])
-    stopped = pretrain(sounds, tmp_path / "run", slow, device="cpu", report=Report(say=Interrupt()))
+    stopped = pretrain(sounds, tmp_path / "run", recipe, device="cpu", report=Report(say=interrupt))
     assert 0 < stopped.step < 2000 and not stopped.finished
     assert checkpoints(tmp_path / "run")[-1].name.endswith(f"{stopped.step:08d}")
+    stored = json.loads((tmp_path / "run/config.json").read_text())
+    (tmp_path / "run/config.json").write_text(json.dumps({**stored, "total": stopped.step + 3}))
+    assert resume(tmp_path / "run", device="cpu").step == stopped.step + 3
 
 
 def test_bf16_is_refused_where_the_processor_has_none(sounds, tmp_path, monkeypatch):

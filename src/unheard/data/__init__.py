@@ -1,0 +1,1 @@
+"""Corpora, shards, windows, batches."""

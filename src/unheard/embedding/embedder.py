@@ -51,7 +51,7 @@ class Embedding:
         Length of the sound.
     """
 
-    scene: Float32[np.ndarray, "..."]
+    scene: Float32[np.ndarray, ...]
     frames: Float32[np.ndarray, "T D"]
     times_ms: Float32[np.ndarray, " T"]
     seconds: float
@@ -122,7 +122,9 @@ class Model:
         return self.encoder.embed_dim * self.grid.freq
 
     @overload
-    def embed(self, sound: Sound, *, layer: int | None = ..., pool: Pool = ..., hop: float | None = ..., frames: bool = ...) -> Embedding: ...
+    def embed(
+        self, sound: Sound, *, layer: int | None = ..., pool: Pool = ..., hop: float | None = ..., frames: bool = ...
+    ) -> Embedding: ...
 
     @overload
     def embed(

@@ -6,7 +6,6 @@ One row a sound (``path, seconds, embedding``), or one row a frame with ``time_m
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -78,7 +77,7 @@ class TableWriter:
         write = {".parquet": _write_parquet, ".npz": _write_npz, ".csv": _write_csv}[self.out.suffix]
         with _clear_full_disk(self.out):
             write(temporary, tables)
-            os.replace(temporary, self.out)
+            temporary.replace(self.out)
         shutil.rmtree(self.parts, ignore_errors=True)
         return sum(len(table) for table in tables)
 
@@ -112,7 +111,7 @@ class TableWriter:
         temporary = target.with_suffix(".tmp")
         with _clear_full_disk(self.out):
             pq.write_table(pa.table(columns), temporary)
-            os.replace(temporary, target)
+            temporary.replace(target)
         self._rows, self._values = [], 0
 
 

@@ -20,7 +20,7 @@ from unheard.weights.checkpoint import SavedModel
 
 def vectors(
     model: Model, labels: Labels, seeds: Sequence[int] = (0, 1, 2), pool: Pool = "mean", layer: int | None = None, track: Track = silent
-) -> dict[str, Float[np.ndarray, "..."]]:
+) -> dict[str, Float[np.ndarray, ...]]:
     """Scene vectors of every clip of a label table.
 
     Returns

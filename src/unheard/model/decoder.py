@@ -35,9 +35,7 @@ class Decoder(nn.Module):
         initialise(self)
         nn.init.normal_(self.mask_token, std=TOKEN_STD)
 
-    def forward(
-        self, visible: Float[Tensor, "B K D"], mask: Mask, cls: Float[Tensor, "B D"] | None = None
-    ) -> Float[Tensor, "B N E"]:
+    def forward(self, visible: Float[Tensor, "B K D"], mask: Mask, cls: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B N E"]:
         """Put the visible tokens back in place, fill the rest with the mask token and decode.
 
         The CLS token takes part, without a position, and is dropped at the end.
@@ -46,6 +44,7 @@ class Decoder(nn.Module):
         batch, _, dim = heard.shape
         full = self.mask_token.to(heard.dtype).expand(batch, len(self.positions), dim)
         full = full.scatter(1, mask.keep[:, :, None].expand(-1, -1, dim), heard) + self.positions.to(heard.dtype)
-        if cls is None:
-            return self.transformer(full)
-        return self.transformer(torch.cat([self.embed(cls)[:, None], full], dim=1))[:, 1:]
+        if cls is not None:
+            full = torch.cat([self.embed(cls)[:, None], full], dim=1)
+        decoded: Tensor = self.transformer(full)
+        return decoded if cls is None else decoded[:, 1:]

@@ -54,9 +54,9 @@ class Encoder(nn.Module):
 
     def tokens(self, patches: Float[Tensor, "B N P"], index: Int[Tensor, "B K"] | None = None) -> Float[Tensor, "B K D"]:
         """Embed the patches at ``index`` (all of them when it is left out) and add their positions."""
-        if index is None:
-            return self.patch_embed(patches) + self.positions
-        return self.patch_embed(take(patches, index)) + self.positions[index]
+        chosen, positions = (patches, self.positions) if index is None else (take(patches, index), self.positions[index])
+        tokens: Tensor = self.patch_embed(chosen) + positions
+        return tokens
 
     def with_cls(self, tokens: Float[Tensor, "B K D"]) -> Float[Tensor, "B K2 D"]:
         """Prepend the CLS token, where the model has one; its position is zero."""

@@ -84,7 +84,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def follow(self, encoder: Encoder, momentum: float) -> None:
         """Move towards the student: teacher = momentum * teacher + (1 - momentum) * student."""
-        mine, theirs = list(self.transformer.parameters()), list(encoder.transformer.parameters())
+        mine: list[Tensor] = list(self.transformer.parameters())
+        theirs: list[Tensor] = list(encoder.transformer.parameters())
         torch._foreach_lerp_(mine, theirs, 1 - momentum)
 
 

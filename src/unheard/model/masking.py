@@ -75,7 +75,9 @@ def given(hidden: Bool[Tensor, "B N"]) -> Mask:
     """
     counts = hidden.sum(dim=1)
     if bool((counts != counts[0]).any()):
-        raise ConfigError(f"every crop of a batch must hide the same number of patches; got between {int(counts.min())} and {int(counts.max())}")
+        raise ConfigError(
+            f"every crop of a batch must hide the same number of patches; got between {int(counts.min())} and {int(counts.max())}"
+        )
     if int(counts[0]) == hidden.shape[1]:
         raise ConfigError(f"a mask must leave at least one of the {hidden.shape[1]} patches visible; this one hides all")
     order = torch.argsort(hidden.to(torch.int8), dim=1, stable=True)

@@ -6,7 +6,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-
 class Predictor(nn.Module):
     """``hypotheses`` parallel linear projections from the decoder's width to the encoder's.
 
@@ -17,10 +16,11 @@ class Predictor(nn.Module):
         super().__init__()
         self.hypotheses = hypotheses
         self.project = nn.Linear(decoder_dim, hypotheses * embed_dim)
-        for rows in self.project.weight.data.split(embed_dim):  # each projection is initialised as a layer of its own
+        for rows in self.project.weight.data.view(hypotheses, embed_dim, decoder_dim):  # each projection is initialised as a layer of its own
             nn.init.xavier_uniform_(rows)
         nn.init.zeros_(self.project.bias)
 
     def forward(self, decoded: Float[Tensor, "B M E"]) -> Float[Tensor, "B M R D"]:
         """Project each hidden patch's decoder output."""
-        return self.project(decoded).unflatten(-1, (self.hypotheses, -1))
+        predicted: Tensor = self.project(decoded)
+        return predicted.reshape(*predicted.shape[:2], self.hypotheses, -1)

@@ -7,7 +7,7 @@ LayerNorm eps 1e-6, exact GELU, no dropout: the values of MAE, which every metho
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,8 @@ class Attention(nn.Module):
             mixed = F.scaled_dot_product_attention(q, k, v)
         else:  # the fused kernel's backward is slow on CPU in bfloat16
             mixed = _weights(q, k) @ v
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        return out
 
     def weights(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N N"]:
         """The attention each token (row) pays to each other token (column); rows sum to one."""
@@ -44,13 +45,13 @@ class Attention(nn.Module):
 
     def _heads(self, x: Float[Tensor, "B N D"]) -> tuple[Tensor, Tensor, Tensor]:
         batch, tokens, dim = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, dim // self.num_heads)
+        qkv: Tensor = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, dim // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, d)
         return q, k, v
 
 
 def _weights(q: Tensor, k: Tensor) -> Tensor:
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    scores: Tensor = (q * float(q.shape[-1]) ** -0.5) @ k.transpose(-2, -1)
     return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
 
 
@@ -68,7 +69,8 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """Apply the block."""
         x = x + self.attn(self.norm1(x))
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return out
 
 
 class Transformer(nn.Module):
@@ -83,7 +85,8 @@ class Transformer(nn.Module):
         """All blocks, then the norm."""
         for block in self.blocks:
             x = block(x)
-        return self.norm(x)
+        out: Tensor = self.norm(x)
+        return out
 
     def layers(self, x: Float[Tensor, "B N D"]) -> list[Float[Tensor, "B N D"]]:
         """The output of every block; the last one normalised."""
@@ -96,9 +99,9 @@ class Transformer(nn.Module):
 
     def attention(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N N"]:
         """The attention weights of the last block."""
-        *body, last = self.blocks
-        for block in body:
+        for block in self.blocks[:-1]:
             x = block(x)
+        last = cast(Block, self.blocks[-1])
         return last.attn.weights(last.norm1(x))
 
 

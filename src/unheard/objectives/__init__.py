@@ -1,0 +1,1 @@
+"""What a masked pass is asked for, one loss a file."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from unheard.model.encoder import take
 from unheard.model.masked_model import MaskedPass
-from unheard.objectives.base import Batch, Objective, valid_mean
 from unheard.model.transformer import initialise
+from unheard.objectives.base import Batch, Objective, valid_mean
 
 PIXEL_EPS = 1e-6  # MAE reference
 
@@ -59,7 +59,8 @@ class Reconstruct(Objective):
         With ``norm_pix`` the head never learned a patch's level; mean and deviation are taken from the true patch, as MAE's
         own figures do.
         """
-        predicted = self.head(decoded).float()
+        predicted: Tensor = self.head(decoded).float()
         if not self.norm_pix:
             return predicted
-        return predicted * (patches.var(dim=-1, keepdim=True) + PIXEL_EPS).sqrt() + patches.mean(dim=-1, keepdim=True)
+        deviation = (patches.var(dim=-1, keepdim=True) + PIXEL_EPS).sqrt()
+        return predicted * deviation + patches.mean(dim=-1, keepdim=True)

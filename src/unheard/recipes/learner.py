@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -35,7 +36,9 @@ class Learner(nn.Module):
         if latents:
             built["latents"] = (asked.latents.weight, PredictLatents(asked.latents))
         if not built:
-            raise ConfigError("every objective has weight 0, so there is nothing to learn; set one, for example objectives.reconstruct.weight=1")
+            raise ConfigError(
+                "every objective has weight 0, so there is nothing to learn; set one, for example objectives.reconstruct.weight=1"
+            )
         self.weights = {name: weight for name, (weight, _) in built.items()}
         self.objectives = nn.ModuleDict({name: objective for name, (_, objective) in built.items()})
         self.mean_over_processes: Callable[[Tensor], Tensor] = alone
@@ -48,16 +51,20 @@ class Learner(nn.Module):
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         return {"loss": total, **{f"loss/{name}": value for name, value in losses.items()}}
 
+    def parts(self) -> Iterator[Objective]:
+        """The objectives, in the order they were built."""
+        return (cast(Objective, objective) for objective in self.objectives.values())
+
     def before_step(self, progress: float) -> None:
         """Run what moves before an optimiser step; ``progress`` is the share of the run that is done."""
         self._move_teacher("before_step", progress)
-        for objective in self.objectives.values():
+        for objective in self.parts():
             objective.before_step(progress)
 
     def after_step(self, progress: float) -> None:
         """Run what moves after an optimiser step."""
         self._move_teacher("after_step", progress)
-        for objective in self.objectives.values():
+        for objective in self.parts():
             objective.after_step(progress)
 
     def _move_teacher(self, when: str, progress: float) -> None:

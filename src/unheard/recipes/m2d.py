@@ -20,4 +20,6 @@ def recipe() -> Recipe:
     model = ModelConfig(frames=608, mask_ratio=0.7, decoder_embed_dim=512, decoder_depth=8, decoder_num_heads=16)
     objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), LatentsConfig(weight=1.0))
     training = TrainingConfig(epochs=300.0, batch_size=2048, base_learning_rate=3e-4, warmup=20 / 300, clip_norm=3.0)
-    return Recipe("m2d", "Niizumi et al. 2023, arXiv 2210.14648", model=model, objectives=objectives, teacher=TeacherConfig(), training=training)
+    return Recipe(
+        "m2d", "Niizumi et al. 2023, arXiv 2210.14648", model=model, objectives=objectives, teacher=TeacherConfig(), training=training
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from unheard.errors import CheckpointError
+from unheard.model.transformer import AttentionKernel
 from unheard.recipes.learner import Learner
 from unheard.training.optim import optimiser_state, restore_optimiser
 from unheard.weights.checkpoint import read_tensors, replace_folder, write_tensors
@@ -23,7 +24,7 @@ class Progress:
     """Optimiser steps done."""
     total: int
     """Steps of the whole run."""
-    kernel: str
+    kernel: AttentionKernel
     """Attention kernel in use; kept for the rest of the run."""
 
 

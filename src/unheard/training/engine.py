@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -43,8 +43,8 @@ class Engine:
         self.accelerator = _accelerator(device)
         self.precision = _precision(training.precision, self.accelerator)
         self.training = training
-        precision = "bf16-mixed" if self.precision == "bf16" else "32-true"
-        self.fabric = Fabric(accelerator=self.accelerator, precision=precision, **_processes(training.devices))
+        exact: dict[str, Any] = {"precision": "bf16-mixed" if self.precision == "bf16" else "32-true"}
+        self.fabric = Fabric(accelerator=self.accelerator, **exact, **_processes(training.devices))
         self.fabric.launch()
 
     def setup(self, learner: Learner, kernel: AttentionKernel | None = None) -> None:
@@ -79,8 +79,7 @@ class Engine:
         """Average over all processes."""
         if self.processes == 1:
             return value
-        averaged: Tensor = self.fabric.all_reduce(value.detach().clone(), reduce_op="mean")
-        return averaged
+        return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="mean"))
 
     def any_process(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -108,7 +107,7 @@ class Engine:
                 losses: Losses = self.module(part, mask)
                 self.fabric.backward(losses["loss"] / len(parts))
             for name, value in losses.items():
-                total[name] = total.get(name, 0) + value.detach() / len(parts)
+                total[name] = total.get(name, torch.zeros_like(value)) + value.detach() / len(parts)
         return total
 
     def step(self, rate: float) -> None:

@@ -73,7 +73,12 @@ class _Display:
 
         self.start, self.total = start, total
         console = Console(file=sys.stderr)
-        columns = (TextColumn("step {task.completed:.0f}/{task.total:.0f}"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+        )
         self._bar = Progress(*columns, console=console) if console.is_terminal else None
         self._task = self._bar.add_task("starting", total=total, completed=start) if self._bar else None
 
@@ -108,7 +113,7 @@ def keep_rows(file: Path, step: int) -> None:
             kept.append(line + "\n")
     temporary = file.with_suffix(".tmp")
     temporary.write_text("".join(kept))
-    os.replace(temporary, file)
+    temporary.replace(file)
 
 
 def environment() -> dict[str, Any]:

@@ -12,7 +12,8 @@ from unheard.recipes.recipe import TrainingConfig
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """AdamW groups as MAE has them: biases and gains are not decayed, matrices, CLS and mask tokens are."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             token = name.endswith(("cls_token", "mask_token"))
@@ -51,7 +52,7 @@ def learning_rate(progress: float, peak: float, warmup: float) -> float:
 
 def optimiser_state(optimiser: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
     """The optimiser's tensors by parameter name, such as ``model.encoder.cls_token/exp_avg``."""
-    named = {parameter: name for name, parameter in module.named_parameters()}
+    named: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     return {f"{named[p]}/{key}": value for p, state in optimiser.state.items() for key, value in state.items()}
 
 

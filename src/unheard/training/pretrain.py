@@ -1,6 +1,6 @@
 """Pre-training: the loop, in the order a step happens.
 
-    batch -> mask -> before_step -> losses and gradients -> optimiser -> after_step -> journal -> checkpoint
+batch -> mask -> before_step -> losses and gradients -> optimiser -> after_step -> journal -> checkpoint
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def pretrain(
     init: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    report: Report = Report(),
+    report: Report | None = None,
 ) -> Run:
     """Pre-train ``recipe`` on ``data`` and leave a run folder at ``out``.
 
@@ -55,7 +55,7 @@ def pretrain(
     DataError
         When nothing in ``data`` can be used, or the loss stops being a number.
     """
-    run = Path(out)
+    run, report = Path(out), report or Report()
     recipe = replace(recipe, model=explicit(recipe.model))
     learner = build(recipe)  # a recipe that cannot be built, or weights that do not fit, should say so before audio is read
     if init is not None:
@@ -81,7 +81,7 @@ def pretrain(
     return _train(run, session, store, learner, engine, report)
 
 
-def resume(out: str | Path, *, device: str = "auto", report: Report = Report()) -> Run:
+def resume(out: str | Path, *, device: str = "auto", report: Report | None = None) -> Run:
     """Go on with the run at ``out`` from its latest checkpoint, or from the start when it has none.
 
     Raises
@@ -91,7 +91,7 @@ def resume(out: str | Path, *, device: str = "auto", report: Report = Report()) 
     DataError
         When the corpus is not the one the run began with.
     """
-    run = Path(out)
+    run, report = Path(out), report or Report()
     try:
         stored = json.loads((run / "config.json").read_text())
         stored.pop("unheard")
@@ -189,7 +189,9 @@ def start_from(learner: Learner, source: str) -> None:
     fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
     missing = [name for name in mine if name.startswith("model.encoder.") and name not in fitting]
     if missing:
-        raise CheckpointError(f"--init {source}: its encoder has another size or patch than the recipe's ({missing[0]} differs); set model.* to match")
+        raise CheckpointError(
+            f"--init {source}: its encoder has another size or patch than the recipe's ({missing[0]} differs); set model.* to match"
+        )
     learner.load_state_dict(fitting, strict=False)
     teacher = learner.model.teacher
     if teacher is not None and learner.recipe.teacher.copied:
@@ -200,5 +202,7 @@ def _clear(run: Path, overwrite: bool) -> None:
     """Make room for a new run, or refuse."""
     if run.is_file() or (run.exists() and any(run.iterdir())):
         if not overwrite:
-            raise ConfigError(f"{run} exists and is not empty; choose another -o, continue it with --resume, or replace it with --overwrite")
+            raise ConfigError(
+                f"{run} exists and is not empty; choose another -o, continue it with --resume, or replace it with --overwrite"
+            )
         shutil.rmtree(run)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,11 +120,19 @@ def describe(
     training, window = recipe.training, recipe.model.frames * recipe.frontend.hop_size / recipe.frontend.sample_rate
     encoder = sum(p.numel() for p in learner.model.encoder.parameters())
     trained = sum(p.numel() for p in learner.parameters() if p.requires_grad)
-    lines.append(f"corpus     {len(store.frames)} clips, {store.seconds_total / 3600:.2f} hours, {len(store.skipped)} skipped; {sampler.size} windows an epoch")
+    lines.append(
+        f"corpus     {len(store.frames)} clips, {store.seconds_total / 3600:.2f} hours, {len(store.skipped)} skipped; {sampler.size} windows an epoch"
+    )
     mean, std = session.statistics.mean, session.statistics.std
-    lines.append(f"statistics mean {np.mean(mean):.4f}, deviation {np.mean(std):.4f}{'' if len(mean) == 1 else ' (averages over the bands)'}")
-    lines.append(f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens a window ({grid.freq} x {grid.time}), {recipe.model.mask_ratio:.0%} hidden")
-    lines.append(f"model      {recipe.name}, size {recipe.model.size}: encoder {encoder / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained")
+    lines.append(
+        f"statistics mean {np.mean(mean):.4f}, deviation {np.mean(std):.4f}{'' if len(mean) == 1 else ' (averages over the bands)'}"
+    )
+    lines.append(
+        f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens a window ({grid.freq} x {grid.time}), {recipe.model.mask_ratio:.0%} hidden"
+    )
+    lines.append(
+        f"model      {recipe.name}, size {recipe.model.size}: encoder {encoder / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained"
+    )
     seconds = engine.trial_seconds(batch) * (session.total - step)
     lines.append(
         f"training   {session.total} steps of {training.batch_size} windows, {session.total * training.batch_size / sampler.size:.1f} epochs; "
@@ -134,7 +141,9 @@ def describe(
     median = float(np.median(store.frames))
     if median < recipe.model.frames / 2:
         fit = max(1, round(median / recipe.model.patch_size[1])) * recipe.model.patch_size[1]
-        lines.append(f"note       half of the clips are shorter than {median:.0f} frames; a window of {fit} (--set model.frames={fit}) would waste less on padding")
+        lines.append(
+            f"note       half of the clips are shorter than {median:.0f} frames; a window of {fit} (--set model.frames={fit}) would waste less on padding"
+        )
     return lines
 
 
@@ -142,4 +151,4 @@ def write_json(file: Path, values: dict[str, Any]) -> None:
     """Write a JSON file under a temporary name, then put it in place."""
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(values, indent=2) + "\n")
-    os.replace(temporary, file)
+    temporary.replace(file)

@@ -17,6 +17,7 @@ from unheard.errors import DataError
 from unheard.objectives.base import Batch
 from unheard.training.checkpoints import checkpoints
 
+
 class Watch:
     """Looks out for a loss that is no number, without waiting for the device in every step."""
 
@@ -43,7 +44,9 @@ class Watch:
                 listed = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
                 last = checkpoints(self.run)
                 kept = f"the last good checkpoint is {last[-1]}" if last else "no checkpoint had been written"
-                raise DataError(f"the loss became {float(loss)} at step {step}, in a batch of {listed}; {kept}; try a lower training.learning_rate or training.clip_norm=1")
+                raise DataError(
+                    f"the loss became {float(loss)} at step {step}, in a batch of {listed}; {kept}; try a lower training.learning_rate or training.clip_norm=1"
+                )
         self._recent.clear()
 
 

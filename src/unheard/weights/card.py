@@ -10,9 +10,7 @@ from unheard.model.sizes import widths
 from unheard.recipes.recipe import Recipe
 
 
-def model_card(
-    recipe: Recipe, statistics: Statistics, source: str, licence: str, trained: Mapping[str, Any], notes: Sequence[str]
-) -> str:
+def model_card(recipe: Recipe, statistics: Statistics, source: str, licence: str, trained: Mapping[str, Any], notes: Sequence[str]) -> str:
     """Markdown that tells a stranger what the weights are and how to use them."""
     size, model, frontend = widths(recipe.model), recipe.model, recipe.frontend
     seconds = model.frames * frontend.hop_size / frontend.sample_rate
@@ -31,7 +29,7 @@ def model_card(
     remarks = "".join(f"\n- {note}" for note in notes)
     return (
         f"# {recipe.name}\n\nAn audio encoder made with `unheard`.\n\n| | |\n|---|---|\n{table}\n{remarks}\n\n"
-        "```python\nimport unheard\n\nmodel = unheard.load(\"path/to/this/folder\")\nmodel.embed(\"sound.wav\").scene\n```\n"
+        '```python\nimport unheard\n\nmodel = unheard.load("path/to/this/folder")\nmodel.embed("sound.wav").scene\n```\n'
     )
 
 

@@ -7,7 +7,6 @@ is parsed from its name and nothing in it is a pickle.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -69,7 +68,9 @@ def save_model(folder: Path, learner: Learner, recipe: Recipe, statistics: Stati
     def write(place: Path) -> None:
         save_file(_packed(learner.lasting_state()), place / "model.safetensors")
         (place / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (place / "README.md").write_text(model_card(recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes))
+        (place / "README.md").write_text(
+            model_card(recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes)
+        )
 
     replace_folder(folder, write)
 
@@ -127,7 +128,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         When it is missing or damaged.
     """
     try:
-        return load_file(file)
+        tensors: dict[str, Tensor] = load_file(file)
+        return tensors
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file} cannot be read as safetensors ({error}); is the copy complete?") from error
 
@@ -146,8 +148,8 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         place.chmod(0o755)
         old = place.with_name(f"{place.name}-old")
         if folder.exists():
-            os.replace(folder, old)
-        os.replace(place, folder)
+            folder.replace(old)
+        place.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -160,11 +162,15 @@ def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
-        raise CheckpointError(f"{folder} is not a model: expected config.json and model.safetensors there, or a run folder with model/ in it")
+        raise CheckpointError(
+            f"{folder} is not a model: expected config.json and model.safetensors there, or a run folder with model/ in it"
+        )
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{folder}/config.json is not valid JSON ({error})") from error
     if config.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{folder} was written by unheard {config.get('unheard')}, newer than this one ({__version__}); upgrade unheard")
+        raise CheckpointError(
+            f"{folder} was written by unheard {config.get('unheard')}, newer than this one ({__version__}); upgrade unheard"
+        )
     return config

@@ -27,7 +27,9 @@ from unheard.weights.allowlist import load_tensors
 from unheard.weights.checkpoint import Provenance, SavedModel, load_weights
 
 LAYOUTS = ("msm-mae", "m2d")
-NTT_LICENCE = "published by NTT for evaluation only: internal testing of the paper's method, no distribution; see the LICENSE of nttcslab/{}"
+NTT_LICENCE = (
+    "published by NTT for evaluation only: internal testing of the paper's method, no distribution; see the LICENSE of nttcslab/{}"
+)
 M2D_STATISTICS = (-7.1, 4.2)  # fixed in the M2D reference and stored in its files
 MSM_MAE_STATISTICS = (-5.4919, 5.0390)  # the README of msm-mae shows them; its files hold none
 
@@ -108,7 +110,11 @@ def rename(keys: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
         When a key belongs to no part we know.
     """
     named: dict[str, Tensor] = {}
-    left = {key: value for key, value in keys.items() if key not in ("norm_stats",) and not key.startswith(("target_", "audio_proj", "text_proj", "offline_predictor"))}
+    left = {
+        key: value
+        for key, value in keys.items()
+        if key not in ("norm_stats",) and not key.startswith(("target_", "audio_proj", "text_proj", "offline_predictor"))
+    }
     for key in [key for key in left if key.endswith(".attn.q_bias")]:
         stem = key.removesuffix("q_bias")
         query, value = left.pop(key), left.pop(f"{stem}v_bias")
@@ -151,12 +157,16 @@ def _recipe(keys: Mapping[str, Tensor], layout: str, size: InputSize) -> Recipe:
     """The configuration that the shapes and the name spell out."""
     for needed in ("pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "norm.weight"):
         if needed not in keys:
-            raise CheckpointError(f"the file has no {needed}, so it is not of layout {layout}; its keys begin with {', '.join(list(keys)[:3])}")
+            raise CheckpointError(
+                f"the file has no {needed}, so it is not of layout {layout}; its keys begin with {', '.join(list(keys)[:3])}"
+            )
     patches = (size.n_mels // size.patch_size[0]) * (size.frames // size.patch_size[1])
     rows = keys["pos_embed"].shape[1] - int("cls_token" in keys)
     if rows != patches or tuple(keys["patch_embed.proj.weight"].shape[2:]) != size.patch_size:
         kernel = "x".join(str(n) for n in keys["patch_embed.proj.weight"].shape[2:])
-        raise CheckpointError(f"--name says {patches} patches of {size.patch_size[0]}x{size.patch_size[1]}, the file has {rows} of {kernel}; give its released name")
+        raise CheckpointError(
+            f"--name says {patches} patches of {size.patch_size[0]}x{size.patch_size[1]}, the file has {rows} of {kernel}; give its released name"
+        )
     dim, decoder = keys["norm.weight"].shape[0], "decoder_embed.weight" in keys
     latents = layout == "m2d" and decoder and keys["decoder_pred.weight"].shape[0] == dim
     model = ModelConfig(
@@ -171,7 +181,12 @@ def _recipe(keys: Mapping[str, Tensor], layout: str, size: InputSize) -> Recipe:
     )
     if decoder:
         width = keys["decoder_embed.weight"].shape[0]
-        model = replace(model, decoder_embed_dim=width, decoder_depth=_depth(keys, "decoder_blocks."), decoder_num_heads=16 if width == 512 else _heads(width))
+        model = replace(
+            model,
+            decoder_embed_dim=width,
+            decoder_depth=_depth(keys, "decoder_blocks."),
+            decoder_num_heads=16 if width == 512 else _heads(width),
+        )
     pixels = ReconstructConfig(weight=0.0 if latents else 1.0)
     asked = ObjectivesConfig(pixels, LatentsConfig(weight=1.0 if latents else 0.0))
     frontend = replace(MSM_MAE_32K if size.sample_rate == 32_000 else MSM_MAE_16K, n_mels=size.n_mels)
