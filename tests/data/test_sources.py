@@ -53,6 +53,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tone(sounds / "explosion.wav", 0.25)
     tone(sounds / "silence/1.wav")
     (sounds / "broken.ogg").write_text("not a sound")
+    tone(sounds / "empty.wav", 0.0)
     (sounds / "readme.txt").write_text("words")
     (sounds / "link.wav").symlink_to("explosion.wav")
     build("hedgewars-data", tree, folder)
@@ -80,7 +81,7 @@ def test_unpacks_sounds_alone_and_says_where_each_came_from(store: Path, tmp_pat
     assert rows[0]["member"] == "usr/share/games/hedgewars/Data/Sounds/explosion.wav"
     for row in rows:
         assert hashlib.sha256((out / row["path"]).read_bytes()).hexdigest() == row["sha256"]
-    assert list(report.skipped) == [prefix + "broken.ogg"]
+    assert report.skipped == {prefix + "broken.ogg": "libsndfile cannot read it", prefix + "empty.wav": "it holds no samples"}
     assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["Hello.wav", "explosion.wav", "manifest.csv"]
     assert any("broken.ogg" in line for line in report.lines())
     assert report.to_json()["files"] == 2
@@ -162,8 +163,19 @@ def test_telephone_codecs_become_wav_of_the_right_length(tmp_path: Path) -> None
     assert lengths == {"p/a.wav": (8000, 16000), "p/b.wav": (4096, 16000), "p/c.wav": (160, 8000)}
 
 
+def test_a_file_decodes_the_same_whatever_was_decoded_before_it(tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    data = np.random.default_rng(0).integers(0, 256, 3000, np.uint8).tobytes()
+    paths = [tmp_path / f"{name}.g722" for name in ("alone", "loud", "after")]
+    for path, content in zip(paths, (data, data[::-1], data), strict=True):
+        path.write_bytes(content)
+    sources._decode_g722(paths[:1])
+    sources._decode_g722(paths[1:])
+    assert paths[2].with_suffix(".wav").read_bytes() == paths[0].with_suffix(".wav").read_bytes()
+
+
 def test_without_a_decoder_its_files_are_skipped_with_the_command_that_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lacking(paths: object) -> list[np.ndarray]:
+    def lacking(paths: object) -> None:
         raise UnheardError("install it with: pip install 'unheard[fetch]'")
 
     monkeypatch.setattr(sources, "_decode_g722", lacking)
