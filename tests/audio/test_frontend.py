@@ -121,6 +121,15 @@ def test_threads_do_not_disturb_each_other() -> None:
         assert all(np.array_equal(a, b) for a, b in zip(alone, pool.map(frontend.fast, wavs), strict=True))
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_views_and_arrays_that_cannot_be_written_are_taken(name: str) -> None:
+    frontend, wav = LogMel(PRESETS[name]), sound(8000)
+    locked = wav.copy()
+    locked.setflags(write=False)
+    assert np.array_equal(frontend.fast(locked), frontend.fast(wav))
+    assert np.array_equal(frontend.fast(wav[::-2]), frontend.fast(wav[::-2].copy()))
+
+
 def test_copies_and_pickles_work_and_weights_stay_out_of_the_state() -> None:
     frontend, wav = LogMel(), sound(5000)
     spec = frontend.fast(wav)

@@ -1,0 +1,111 @@
+"""Row c1: random crops of 208 frames from packed log-mel, one core. Baseline: one float32 .npy a clip, loaded whole in a Dataset, cropped,
+normalised and collated by a DataLoader, as the programs of the MSM-MAE family do.
+
+Page caches are warm. The packed rows stop at stored values (float16 or uint8), because the device widens and normalises them; the last
+row does that on the CPU as well and makes finished training batches.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from timing import arguments, interleave, show
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from unheard.audio.frontend import LogMelConfig, Statistics
+from unheard.data.batch import Loader
+from unheard.data.crops import CropSampler
+from unheard.data.shards import Dtype, Header, Index, SpecStore, dequantise, quantise
+from unheard.model.patches import Grid
+
+CLIPS, FRAMES, WIDTH, BATCH = 1500, 1001, 208, 256
+STATISTICS = Statistics((-7.1,), (4.2,))
+
+
+class OneFileAClip(Dataset[Tensor]):
+    """The baseline's data set."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = sorted(folder.glob("*.npy"))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, number: int) -> Tensor:
+        spec = np.load(self.files[number])
+        start = np.random.randint(spec.shape[-1] - WIDTH)  # noqa: NPY002 - as the baseline does
+        crop = spec[:, start : start + WIDTH]
+        return torch.from_numpy((crop - STATISTICS.mean[0]) / STATISTICS.std[0])[None]
+
+
+def packed(folder: Path, specs: list[np.ndarray], dtype: Dtype) -> SpecStore:
+    """The clips as a mapped shard."""
+    file = folder / f"{dtype}.bin"
+    np.concatenate([quantise(spec.T, dtype) for spec in specs]).tofile(file)
+    counts, names = np.full(CLIPS, FRAMES), np.array([str(i) for i in range(CLIPS)])
+    index = Index(np.zeros(CLIPS, np.int64), np.arange(CLIPS) * FRAMES, counts, names, names, np.zeros(CLIPS), counts * 0.01)
+    shard = np.memmap(file, dtype, mode="r", shape=(CLIPS * FRAMES, 80))
+    return SpecStore(Header(LogMelConfig(), dtype, STATISTICS, STATISTICS, "benchmark"), index, [shard])
+
+
+def gather(store: SpecStore, steps: int = 200) -> Callable[[], int]:
+    """Draw and copy crops, batch by batch."""
+    sampler = CropSampler(store.frames, WIDTH, seed=0, crops="one")
+    turn = iter(range(10**9))
+
+    def work() -> int:
+        for _ in range(steps):
+            store.fill(sampler.pieces(*sampler.positions(next(turn), BATCH)), BATCH, WIDTH)
+        return steps * BATCH
+
+    return work
+
+
+def finished(store: SpecStore, steps: int = 30) -> Callable[[], int]:
+    """Whole training batches: float32, normalised, band-major, with mask noise."""
+    sampler, grid = CropSampler(store.frames, WIDTH, seed=0, crops="one"), Grid.of(80, WIDTH, (16, 16))
+    loader = Loader(store, sampler, grid, STATISTICS, batch_size=BATCH, steps=range(1))
+    turn = iter(range(10**9))
+    return lambda: sum(len(loader.batch(next(turn)).spec) for _ in range(steps))
+
+
+def check(store: SpecStore, specs: list[np.ndarray]) -> float:
+    """Largest difference of packed crops to plain slices of the clips."""
+    ids, starts = CropSampler(store.frames, WIDTH, seed=1, crops="one").draw(0, np.arange(BATCH))
+    windows = dequantise(torch.from_numpy(store.gather(ids, starts, WIDTH)[0])).numpy()
+    wanted = np.stack([specs[i].T[start : start + WIDTH] for i, start in zip(ids, starts, strict=True)])
+    return float(np.abs(windows - wanted).max())
+
+
+def main() -> None:
+    chosen = arguments(__doc__ or "")
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    specs = [rng.uniform(-15, 5, (80, FRAMES)).astype(np.float32) for _ in range(CLIPS)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number, spec in enumerate(specs):
+            np.save(folder / f"{number:05d}.npy", spec)
+        stores: dict[Dtype, SpecStore] = {"float16": packed(folder, specs, "float16"), "uint8": packed(folder, specs, "uint8")}
+        differences = {dtype: check(store, specs) for dtype, store in stores.items()}
+        if differences["float16"] > 0.005 or differences["uint8"] > 0.05:
+            raise SystemExit(f"crops differ by {differences}")
+        baseline = DataLoader(OneFileAClip(folder), batch_size=BATCH, shuffle=True, drop_last=True)
+        candidates: dict[str, Callable[[], int]] = {
+            "one .npy a clip, Dataset + DataLoader": lambda: sum(len(batch) for batch in baseline),
+            "unheard, packed float16": gather(stores["float16"]),
+            "unheard, packed uint8": gather(stores["uint8"]),
+            "unheard, packed float16, finished float32 batches": finished(stores["float16"]),
+        }
+        table = interleave(candidates, chosen.rounds)
+    checked = "Largest difference to plain slices: " + ", ".join(f"{dtype} {value:.1e}" for dtype, value in differences.items())
+    show("c1", table, f"crops of {WIDTH} frames", checked, chosen.json)
+
+
+if __name__ == "__main__":
+    main()
