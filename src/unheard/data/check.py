@@ -2,14 +2,14 @@
 
 Every file is decoded once, block by block, in threads: memory does not grow with the length of a file. The kinds of findings:
 
-unreadable   not a sound file, 50 ms shorter than its header says, or with samples that are not finite numbers
+unreadable   not a sound file, shorter than its header says, or with samples that are not finite numbers
 empty        holds no samples
 silent       no sample above -70 dB of full scale
 clipped      more than one sample in 10,000 lies in a run of at least three equal samples at the file's own peak, and that peak is within
              0.5 dB of full scale or beyond it
 duplicate    decodes to the same samples as an earlier file
-odd          a rate outside 8-192 kHz, shorter than 0.1 s, a constant offset above 1 % of full scale, more than two channels, or 50 ms
-             longer than its header says
+odd          a rate outside 8-192 kHz, shorter than 0.1 s, a constant offset above 1 % of full scale, more than two channels, or a
+             header (of mp3 or ogg) that is more than 50 ms wrong about the length
 
 The thresholds are our choice. A file may be found more than once.
 """
@@ -41,6 +41,7 @@ NEAR_FULL_SCALE = 10 ** (-0.5 / 20)
 CLIPPED_RUN, CLIPPED_SHARE = 3, 1e-4
 TIE = 1.0001  # levels this close count as equal
 SHORT, OFFSET, LENGTH = 0.1, 0.01, 0.05  # seconds, share of full scale, seconds
+LOOSE = ("MP3", "OGG")  # formats whose header only estimates the length; `unheard.audio.waveform.read` takes what comes
 RATES = (8000, 192000)  # Hz
 
 
@@ -80,12 +81,12 @@ class CheckReport:
         """The report for people: every finding, then the totals."""
         found = [f"{kind:10}  {path}: {what}" for kind, paths in self.findings.items() for path, what in paths.items()]
         tables = [
-            f"{name}: " + ", ".join(f"{value} {unit} x {count}" for value, count in sorted(table.items()))
-            for name, unit, table in (("rates", "Hz", self.rates), ("channels", "ch", self.channels), ("formats", "", self.formats))
+            f"{name}: " + ", ".join(f"{value}{unit} x {count}" for value, count in sorted(table.items()))
+            for name, unit, table in (("rates", " Hz", self.rates), ("channels", " ch", self.channels), ("formats", "", self.formats))
             if table
         ]
         counts = ", ".join(f"{len(paths)} {kind}" for kind, paths in self.findings.items())
-        return [*found, f"{self.files} files, {self.hours:.2f} hours", *(line.replace("  x", " x") for line in tables), counts]
+        return [*found, f"{self.files} files, {self.hours:.2f} hours", *tables, counts]
 
 
 @dataclass
@@ -216,7 +217,8 @@ def _judge(header: AudioInfo, measures: _Measures) -> list[tuple[str, str]]:
     """Findings of a file that was read to its end."""
     if not measures.finite:
         return [("unreadable", "samples that are not finite numbers")]
-    if header.frames - measures.samples > LENGTH * header.sample_rate and header.format != "MP3":  # whose header estimates its length
+    gap = header.frames - measures.samples
+    if gap > 0 and header.format not in LOOSE:
         return [("unreadable", f"breaks off, {header.frames} samples were announced and {measures.samples} came")]
     found = []
     share = measures.at_peak / max(1, measures.samples * measures.channels)
@@ -230,10 +232,7 @@ def _judge(header: AudioInfo, measures: _Measures) -> list[tuple[str, str]]:
         (header.seconds < SHORT, f"only {1000 * header.seconds:.0f} ms long"),
         (offset > OFFSET, f"constant offset of {100 * offset:.1f} % of full scale"),
         (header.channels > 2, f"{header.channels} channels"),
-        (
-            measures.samples - header.frames > LENGTH * header.sample_rate,
-            f"{measures.samples} samples came, the header says {header.frames}",
-        ),
+        (abs(gap) > LENGTH * header.sample_rate, f"{measures.samples} samples came, the header says {header.frames}"),
     ]
     if any(is_odd for is_odd, _ in odd):
         found.append(("odd", ", ".join(what for is_odd, what in odd if is_odd)))
