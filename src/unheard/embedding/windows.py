@@ -32,7 +32,7 @@ class Window:
         return len(self.spec)
 
 
-def cut(blocks: Iterable[Float32[np.ndarray, "t F"]], width: int, offset: int = 0) -> Iterator[Window]:
+def cut(blocks: Iterable[Float32[np.ndarray, "_ F"]], width: int, offset: int = 0) -> Iterator[Window]:
     """Windows of ``width`` frames from consecutive blocks, beginning at frame ``offset``; the last one may be shorter.
 
     At most one window and one block are held at a time. Nothing is yielded when there are no frames after ``offset``.

@@ -1,0 +1,142 @@
+"""How well hidden patches are predicted, beside what anyone could fill in without a model.
+
+Errors are mean squares over hidden values, in units of the variance of the spectrograms they are measured on: 1 is as good as
+knowing only the mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from unheard.data.crops import CropSampler
+from unheard.data.shards import SpecStore, dequantise
+from unheard.errors import CheckpointError, DataError
+from unheard.model import masking
+from unheard.model.masking import Mask
+from unheard.model.patches import Grid
+from unheard.objectives.reconstruct import Reconstruct
+from unheard.recipes.learner import Learner
+from unheard.weights.checkpoint import SavedModel
+
+CROPS = 512  # enough for a second digit, seconds on a CPU; our choice
+SEED = 20_000  # crops and masks of the measurement, apart from any training seed
+
+
+@dataclass(frozen=True)
+class HiddenError:
+    """Errors on the hidden patches, in units of variance.
+
+    Parameters
+    ----------
+    model : float
+        The model's.
+    fill_in : dict of str to float
+        Of each simple fill-in from the visible patches.
+    crops : int
+        Windows measured.
+    """
+
+    model: float
+    fill_in: dict[str, float]
+    crops: int
+
+    @property
+    def best(self) -> tuple[str, float]:
+        """The best fill-in and its error."""
+        return min(self.fill_in.items(), key=lambda item: item[1])
+
+    def line(self) -> str:
+        """One line for a person."""
+        name, error = self.best
+        others = ", ".join(f"{key} {value:.3f}" for key, value in self.fill_in.items())
+        verdict = f"{self.model / error:.0%} of the best fill-in ({name})"
+        return f"error on hidden patches {self.model:.3f} of the variance, {verdict}; without a model: {others}"
+
+
+def fill_ins(spec: Float[Tensor, "B F T"], hidden: Bool[Tensor, "B F T"]) -> dict[str, Float[Tensor, "B F T"]]:
+    """Three ways to fill hidden values from the visible ones of the same mel band: mean, nearest in time, straight line in time.
+
+    A band with nothing visible takes the mean of everything visible in its crop.
+    """
+    heard = ~hidden
+    count = heard.sum(dim=2, keepdim=True)
+    everything = (spec * heard).sum(dim=(1, 2), keepdim=True) / heard.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    mean = torch.where(count > 0, (spec * heard).sum(dim=2, keepdim=True) / count.clamp(min=1), everything)
+    time = torch.arange(spec.shape[2]).expand_as(spec)
+    before = torch.where(heard, time, -1).cummax(dim=2).values
+    after = torch.where(heard, time, spec.shape[2]).flip(2).cummin(dim=2).values.flip(2)
+    left, right = spec.gather(2, before.clamp(min=0)), spec.gather(2, after.clamp(max=spec.shape[2] - 1))
+    has_left, has_right = before >= 0, after < spec.shape[2]
+    left, right = torch.where(has_left, left, right), torch.where(has_right, right, left)
+    nearer_left = (has_left & (time - before <= after - time)) | ~has_right
+    share = ((time - before) / (after - before).clamp(min=1)).clamp(0, 1)
+    line = torch.where(has_left & has_right, left + (right - left) * share, left)
+    seen = count > 0
+    filled = {"band mean": mean.expand_as(spec), "nearest": torch.where(nearer_left, left, right), "linear": line}
+    return {name: torch.where(seen, value, everything) for name, value in filled.items()}
+
+
+def hidden_values(grid: Grid, mask: Mask) -> Bool[Tensor, "B F T"]:
+    """True on the spectrogram values of hidden patches."""
+    flags = mask.hidden()[..., None].expand(-1, -1, grid.patch_dim)
+    return grid.unpatchify(flags.float()).bool()
+
+
+@torch.inference_mode()
+def predict(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask) -> Float[Tensor, "B F T"]:
+    """The spectrogram with its hidden patches predicted from the visible ones, which are kept as they are.
+
+    Raises
+    ------
+    CheckpointError
+        When the model has no pixel head.
+    """
+    if "reconstruct" not in learner.objectives:
+        raise CheckpointError("this model was trained without a reconstruction objective, so it cannot draw hidden patches")
+    head = learner.objectives["reconstruct"]
+    assert isinstance(head, Reconstruct)
+    patches = learner.grid.patchify(spec)
+    out = learner.model(patches, mask)
+    drawn = head.spectrogram(out.decoded, patches)
+    return learner.grid.unpatchify(torch.where(mask.hidden()[..., None], drawn, patches))
+
+
+def measure(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask) -> HiddenError:
+    """Errors of the model and of the fill-ins on one set of crops and masks."""
+    spec = spec[..., : learner.grid.frames]
+    hidden = hidden_values(learner.grid, mask)
+    variance = spec.var(unbiased=False)
+
+    def error(filled: Tensor) -> float:
+        return float((filled - spec)[hidden].square().mean() / variance)
+
+    at = [slice(first, first + 64) for first in range(0, len(spec), 64)]
+    drawn = torch.cat([predict(learner, spec[part], Mask(mask.keep[part], mask.hide[part])) for part in at])
+    return HiddenError(error(drawn), {name: error(value) for name, value in fill_ins(spec, hidden).items()}, len(spec))
+
+
+def corpus_error(saved: SavedModel, store: SpecStore, crops: int = CROPS) -> HiddenError:
+    """Measure on full-length crops of a corpus, with the training mask ratio; the same crops and masks every time.
+
+    Raises
+    ------
+    DataError
+        When no clip is as long as the window.
+    """
+    learner, width = saved.learner, saved.recipe.model.frames
+    long = np.flatnonzero(store.frames >= width)
+    if not len(long):
+        raise DataError(f"no clip is as long as the window of {width} frames, so there is no full-length crop to measure on")
+    sampler = CropSampler(store.frames[long], width, SEED)
+    number = min(crops, sampler.size)
+    epochs, positions = sampler.positions(0, number)
+    ids, starts = sampler.draw(epochs, positions)
+    stored, _ = store.gather(long[ids], starts, width)
+    spec = saved.statistics.normalise(dequantise(torch.from_numpy(np.array(stored))).transpose(1, 2))
+    noise = torch.from_numpy(sampler.noise(epochs, positions, learner.grid.num_patches))
+    return measure(learner, spec, masking.random(noise, saved.recipe.model.mask_ratio))
