@@ -18,10 +18,12 @@ from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
+    from unheard.data.shards import SpecStore
+    from unheard.evaluation.hidden import HiddenError
     from unheard.evaluation.probe import ProbeReport
     from unheard.training.run import Report, Run
 
-__all__ = ["convert", "embed", "load", "pretrain", "probe", "resume"]
+__all__ = ["attention", "convert", "embed", "load", "pretrain", "probe", "reconstruct", "report", "resume"]
 
 
 def pretrain(
@@ -112,8 +114,7 @@ def probe(
     from unheard.evaluation.probe_files import write
     from unheard.evaluation.probing import vectors
 
-    if Path(out).exists() and not overwrite:
-        raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
+    _refuse_existing(out, overwrite)
     table = read_labels(labels)
     found = vectors(_loaded(model), table, seeds, pool, layer, track)
     report = score(found, table, Probe(seeds=tuple(seeds)), track)
@@ -136,11 +137,98 @@ def convert(
     from unheard.weights.checkpoint import save_model
     from unheard.weights.published import convert as read
 
-    if Path(out).exists() and not overwrite:
-        raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
+    _refuse_existing(out, overwrite)
     saved = read(file, layout, name, settings)
     save_model(Path(out), saved.learner, saved.recipe, saved.statistics, saved.provenance)
     return load(out)
+
+
+def reconstruct(
+    model: Model | str | Path,
+    audio: str | Path,
+    out: str | Path,
+    *,
+    mask: str = "random",
+    mask_ratio: float | None = None,
+    start: float = 0.0,
+    seed: int = 0,
+    wav: str | Path | None = None,
+    overwrite: bool = False,
+) -> HiddenError:
+    """Draw what a model makes of the hidden patches of one window: input, reconstruction, error.
+
+    Parameters
+    ----------
+    out : path
+        ``.png``, ``.pdf`` or ``.svg``.
+    mask : {"random", "vertical", "horizontal", "chessboard"}
+        Which patches are hidden.
+    mask_ratio : float, optional
+        Share hidden by a random mask; the trained one when left out.
+    start : float
+        Where the window begins, in seconds.
+    wav : path, optional
+        Also write the reconstruction as sound.
+
+    Returns
+    -------
+    HiddenError
+        The model's error on hidden patches, and that of simple fill-ins.
+    """
+    from unheard.audio.resynthesis import to_wave, write_wave
+    from unheard.view.axes import save
+    from unheard.view.reconstruction import figure
+    from unheard.view.window import reconstruct_window, take_window
+
+    _refuse_existing(out, overwrite)
+    loaded = _loaded(model)
+    shown = reconstruct_window(loaded, take_window(loaded, audio, start), mask, mask_ratio, seed)
+    save(figure(shown), out)
+    if wav is not None:
+        _refuse_existing(wav, overwrite)
+        write_wave(to_wave(shown.drawn, loaded.config.frontend), loaded.sample_rate, wav)
+    return shown.error
+
+
+def attention(
+    model: Model | str | Path,
+    audio: str | Path,
+    out: str | Path,
+    *,
+    at: Sequence[tuple[int, int]] | None = None,
+    start: float = 0.0,
+    overwrite: bool = False,
+) -> None:
+    """Draw where reference patches look: attention of the last layer, averaged over heads.
+
+    Parameters
+    ----------
+    out : path
+        ``.png``, ``.pdf`` or ``.svg``.
+    at : sequence of (frequency, time) patch indices, optional
+        Reference patches; three loud ones when left out.
+    """
+    from unheard.view.attention import figure
+    from unheard.view.axes import save
+    from unheard.view.window import attention_window, take_window
+
+    _refuse_existing(out, overwrite)
+    loaded = _loaded(model)
+    window = take_window(loaded, audio, start)
+    gazes = attention_window(loaded, window, at)
+    save(figure(window.spec, gazes, loaded.grid.patch_size, window.scale, window.title), out)
+
+
+def report(run: str | Path) -> Path:
+    """Write ``report.html`` into a run folder: one page with its numbers, curves, figures and sounds; returns its path."""
+    from unheard.view.report import write_report
+
+    return write_report(Path(run))
+
+
+def _refuse_existing(out: str | Path, overwrite: bool) -> None:
+    if Path(out).exists() and not overwrite:
+        raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
 
 
 def _loaded(model: Model | str | Path) -> Model:
@@ -148,7 +236,14 @@ def _loaded(model: Model | str | Path) -> Model:
 
 
 def _watched(report: Report | None) -> Report:
-    """The caller's report, or a silent one; figures are drawn at the end either way."""
+    """The caller's report, or a silent one; a finished run is measured and drawn either way."""
     from unheard.training.run import Report
+    from unheard.view.run import finish
 
-    return replace(report or Report())
+    given = report or Report()
+
+    def finished(run: Path, store: SpecStore) -> None:
+        given.finished(run, store)
+        finish(run, store, given.say)
+
+    return replace(given, finished=finished)

@@ -1,0 +1,55 @@
+"""From a log-mel spectrogram back to sound: non-negative inversion of the mel matrix, then Griffin and Lim's phase search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from jaxtyping import Float32
+
+from unheard.audio.frontend import LogMelConfig, mel_matrix
+from unheard.errors import AudioError
+
+ROUNDS = 64  # of phase search; our choice, audible changes end before
+MOMENTUM = 0.99  # fast Griffin-Lim: Perraudin, Balazs and Sondergaard 2013
+
+
+def to_wave(log_mel: Float32[np.ndarray, "F T"], config: LogMelConfig, seed: int = 0) -> Float32[np.ndarray, " S"]:
+    """A waveform whose log-mel is close to ``log_mel``; the phase is a guess."""
+    weights = torch.from_numpy(mel_matrix(config).copy())
+    energy = (torch.from_numpy(log_mel).exp() - config.log_offset).clamp(min=0)
+    power = weights.T @ energy / (weights.T @ weights.sum(dim=1, keepdim=True)).clamp(min=1e-8)
+    for _ in range(ROUNDS):  # multiplicative updates keep the spectrum non-negative
+        power = power * (weights.T @ energy) / (weights.T @ (weights @ power)).clamp(min=1e-12)
+    magnitude, window = power.sqrt(), torch.hann_window(config.n_fft)
+
+    def wave(spectrum: torch.Tensor) -> torch.Tensor:
+        return torch.istft(spectrum, config.n_fft, config.hop_size, window=window, center=True)
+
+    turns = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(seed))
+    phase, before = torch.polar(torch.ones_like(turns), 2 * torch.pi * turns), torch.zeros(())
+    for _ in range(ROUNDS):
+        again = torch.stft(wave(magnitude * phase), config.n_fft, config.hop_size, window=window, center=True, return_complex=True)
+        moved = again - MOMENTUM / (1 + MOMENTUM) * before
+        phase, before = moved / moved.abs().clamp(min=1e-12), again
+    return wave(magnitude * phase).numpy()
+
+
+def write_wave(wav: Float32[np.ndarray, " S"], sample_rate: int, out: str | Path) -> None:
+    """Write 16-bit sound under a temporary name, then put it in place; louder than full scale is turned down.
+
+    Raises
+    ------
+    AudioError
+        When the file cannot be written.
+    """
+    path = Path(out)
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(unfinished, wav / max(1.0, float(np.abs(wav).max())), sample_rate, subtype="PCM_16", format="WAV")
+        unfinished.replace(path)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise AudioError(f"could not write {path}: {error}") from error

@@ -1,0 +1,131 @@
+"""One HTML page that shows a run: numbers, curves, figures, sounds and probes, all inside the file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unheard.errors import CheckpointError
+from unheard.training.journal import duration
+from unheard.view.axes import save
+from unheard.view.run import curve_figure, read_metrics
+
+STYLE = """
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { margin-top: 2.5rem; font-size: 1.2rem }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .8rem; border-bottom: 1px solid #8884; text-align: left }
+td + td { font-variant-numeric: tabular-nums } figure { margin: 1.5rem 0 } img { max-width: 100%; background: white }
+figcaption { opacity: .7; font-size: .9rem } .lead { opacity: .7; margin-top: .2rem }
+"""
+
+
+def write_report(run: Path) -> Path:
+    """Write ``report.html`` into a run folder.
+
+    Shows the configuration, the error on hidden patches beside the simple fill-ins, the training curves, every figure and sound
+    in ``figures/``, and every probe report in a folder below the run.
+
+    Raises
+    ------
+    CheckpointError
+        When the folder holds no run.
+    DataError
+        When the run has trained no step yet.
+    """
+    try:
+        config = json.loads((run / "config.json").read_text())
+        recipe = config["recipe"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{run} is not a run folder: {error}") from error
+    save(curve_figure(run), run / "figures" / "curves.png")
+    rows = read_metrics(run)
+    parts = [f"<h1>{html.escape(run.resolve().name)}</h1><p class=lead>{_lead(recipe, rows[-1], config['total'])}</p>"]
+    parts += ["<h2>Run</h2>", _table(_facts(config, rows))]
+    parts += _hidden(run)
+    parts += ["<h2>Training</h2>", _picture(run / "figures" / "curves.png", "loss, learning rate and speed over the steps")]
+    parts += _figures(run)
+    parts += _probes(run)
+    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{html.escape(run.name)}</title>"
+    out = run / "report.html"
+    unfinished = run / ".report.html.part"
+    unfinished.write_text(
+        f"<!doctype html><html lang=en>{head}<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n", encoding="utf-8"
+    )
+    unfinished.replace(out)
+    return out
+
+
+def _lead(recipe: dict[str, Any], last: dict[str, Any], total: int) -> str:
+    paper = f" ({html.escape(recipe['paper'])})" if recipe["paper"] else ""
+    return f"{html.escape(recipe['name'])}{paper}, size {recipe['model']['size']}, step {last['step']} of {total}, loss {last['loss']:.4f}"
+
+
+def _facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
+    recipe, training = config["recipe"], config["recipe"]["training"]
+    model, frontend = recipe["model"], recipe["frontend"]
+    speed = sorted(row["clips_per_second"] for row in rows)[len(rows) // 2]
+    crops = rows[-1]["step"] * training["batch_size"]
+    return {
+        "data": str(config["data"]),
+        "window": f"{model['frames']} frames, {model['frames'] * frontend['hop_size'] / frontend['sample_rate']:.2f} s",
+        "patches": f"{model['patch_size'][0]} mel bands x {model['patch_size'][1]} frames, {model['mask_ratio']:.0%} hidden",
+        "encoder": f"width {model['embed_dim']}, {model['depth']} blocks, {model['num_heads']} heads",
+        "trained on": f"{crops:,} windows, {rows[-1]['epoch']:.1f} epochs, seed {training['seed']}",
+        "speed": f"{speed:.0f} windows/s (median), about {duration(crops / max(speed, 1e-9))} of training",
+    }
+
+
+def _hidden(run: Path) -> Iterator[str]:
+    file = run / "hidden_error.json"
+    if file.is_file():
+        error = json.loads(file.read_text())
+        yield "<h2>Hidden patches</h2><p>Mean squared error on patches the model did not hear, in units of the variance.</p>"
+        yield _table(
+            {"this model": f"{error['model']:.3f}", **{f"{name} fill-in": f"{value:.3f}" for name, value in error["fill_in"].items()}}
+        )
+
+
+def _figures(run: Path) -> Iterator[str]:
+    shown = [file for file in sorted((run / "figures").glob("*")) if file.name != "curves.png" and not file.name.startswith(".")]
+    if shown:
+        yield "<h2>What it makes of what it did not hear</h2>"
+    for file in shown:
+        if file.suffix == ".png":
+            yield _picture(file, file.stem.replace("-", " "))
+        elif file.suffix == ".wav":
+            player = f"<audio controls src='{_inline(file, 'audio/wav')}'></audio>"
+            yield f"<figure>{player}<figcaption>{html.escape(file.stem)}</figcaption></figure>"
+
+
+def _probes(run: Path) -> Iterator[str]:
+    for file in sorted(run.glob("*/probe.json")):
+        report = json.loads(file.read_text())
+        yield f"<h2>Probe: {html.escape(file.parent.name)}</h2>"
+        counts = f"{report['tested']} of {report['clips']} clips tested, {len(report['classes'])} classes"
+        yield f"<p>{counts}; frozen embeddings, 95 % intervals.</p>"
+        rows = "".join(
+            f"<tr><td>{html.escape(s['embedding'])}<td>{s['head']}<td>{s['metric']}<td>{s['mean']:.3f}<td>{s['low']:.3f} to {s['high']:.3f}"
+            for s in report["scores"]
+        )
+        yield f"<table><tr><th>embedding<th>probe<th>metric<th>score<th>interval{rows}</table>"
+        if (file.parent / "probe.png").is_file():
+            yield _picture(file.parent / "probe.png", "score of each embedding with its interval; chance as a dashed line")
+
+
+def _table(rows: dict[str, str]) -> str:
+    return "<table>" + "".join(f"<tr><td>{html.escape(key)}<td>{html.escape(value)}" for key, value in rows.items()) + "</table>"
+
+
+def _picture(file: Path, text: str) -> str:
+    return (
+        f"<figure><img src='{_inline(file, 'image/png')}' alt='{html.escape(text)}'><figcaption>{html.escape(text)}</figcaption></figure>"
+    )
+
+
+def _inline(file: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"

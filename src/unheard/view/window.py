@@ -1,0 +1,153 @@
+"""One window of a sound through a model: what the figures show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from unheard.audio.waveform import read
+from unheard.embedding.embedder import Model
+from unheard.errors import CheckpointError, ConfigError
+from unheard.evaluation.hidden import measure, predict
+from unheard.model import masking
+from unheard.model.patches import Grid
+from unheard.view.attention import Gaze
+from unheard.view.axes import Scale
+from unheard.view.reconstruction import Reconstruction
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window of a sound.
+
+    Parameters
+    ----------
+    spec : ndarray (F, T)
+        Log-mel of the real frames, a whole number of patches unless the sound is shorter than one.
+    normal : Tensor (1, F, W)
+        The whole window as the model sees it, padding at 0.
+    grid : Grid
+        The patches that hold real frames.
+    scale : Scale
+        Axes.
+    title : str
+        File and time.
+    """
+
+    spec: Float32[np.ndarray, "F T"]
+    normal: Float[Tensor, "1 F W"]
+    grid: Grid
+    scale: Scale
+    title: str
+
+
+def take_window(model: Model, audio: str | Path, start: float = 0.0) -> Window:
+    """The first window of a sound from ``start`` seconds on.
+
+    Raises
+    ------
+    AudioError
+        When the file cannot be read, or is over by then.
+    """
+    full, frontend = model.grid, model.config.frontend
+    seconds = (full.frames * frontend.hop_size + frontend.n_fft) / frontend.sample_rate
+    wav, _ = read(audio, model.sample_rate, start=start, seconds=seconds)
+    return window_of(model, model.frontend.fast(wav), Path(audio).name, start)
+
+
+def window_of(model: Model, spec: Float32[np.ndarray, "T F"], name: str, start: float = 0.0) -> Window:
+    """The first window of a log-mel spectrogram that begins at ``start`` seconds of ``name``."""
+    full, frontend = model.grid, model.config.frontend
+    spec = spec[: full.frames]
+    normal = np.zeros((1, full.frames, full.n_mels), np.float32)
+    normal[0, : len(spec)] = model.statistics.normalise_frames(spec)
+    grid = Grid(full.freq, full.real_columns(len(spec)), full.patch_size, full.order)
+    title = f"{name}, {start:.1f} to {start + len(spec) * frontend.hop_size / frontend.sample_rate:.1f} s"
+    return Window(spec.T, torch.from_numpy(normal).transpose(1, 2), grid, Scale.of(frontend, start), title)
+
+
+def reconstruct_window(
+    model: Model, window: Window, mask: str = "random", mask_ratio: float | None = None, seed: int = 0
+) -> Reconstruction:
+    """Hide patches of a window and let the model draw them.
+
+    Parameters
+    ----------
+    mask : {"random", "vertical", "horizontal", "chessboard"}
+        Which patches are hidden.
+    mask_ratio : float, optional
+        Share hidden by a random mask; the trained one when left out.
+
+    Raises
+    ------
+    CheckpointError
+        When the model cannot reconstruct.
+    """
+    if model.provenance.encoder_only:
+        raise CheckpointError("this model has an encoder only (its decoder was never trained), so it cannot reconstruct")
+    full = model.grid
+    ratio = model.config.model.mask_ratio if mask_ratio is None else mask_ratio
+    noise = torch.rand(1, full.num_patches, generator=torch.Generator().manual_seed(seed))
+    valid = full.valid(torch.tensor([window.spec.shape[1]]))
+    drawn_mask = masking.random(noise, ratio, valid) if mask == "random" else masking.pattern(mask, full, noise, ratio)
+    learner = model.learner.cpu()
+    drawn = predict(learner, window.normal, drawn_mask)[0].numpy()
+    frames = window.spec.shape[1]
+    mean, std = (np.asarray(values, np.float32)[:, None] for values in (model.statistics.mean, model.statistics.std))
+    hidden = full.by_time(drawn_mask.hidden()[..., None].float())[0].T.bool().numpy()[:, : window.grid.time]
+    back = np.where(
+        np.repeat(np.repeat(hidden, full.patch_size[0], 0), full.patch_size[1], 1)[:, :frames], drawn[:, :frames] * std + mean, window.spec
+    )
+    kind = f"{mask} mask" if mask != "random" else f"random mask, ratio {ratio:g}"
+    error = measure(learner, window.normal, drawn_mask)
+    return Reconstruction(window.spec, back.astype(np.float32), hidden, full.patch_size, window.scale, f"{window.title}; {kind}", error)
+
+
+def attention_window(model: Model, window: Window, at: Sequence[tuple[int, int]] | None = None) -> list[Gaze]:
+    """The last layer's attention of chosen patches, averaged over heads.
+
+    Parameters
+    ----------
+    at : sequence of (frequency, time) patch indices, optional
+        Reference patches; three loud ones apart from each other when left out.
+
+    Raises
+    ------
+    ConfigError
+        When a patch lies outside the window.
+    """
+    grid, full = window.grid, model.grid
+    keep = full.within(grid.time)[None]
+    with torch.inference_mode():
+        weights = model.learner.cpu().model.encoder.attention(full.patchify(window.normal), keep)[0].mean(dim=0)
+    gazes = []
+    for row, column in loud_patches(window) if at is None else at:
+        if not (0 <= row < grid.freq and 0 <= column < grid.time):
+            raise ConfigError(
+                f"there is no patch {row},{column} here: frequency goes from 0 to {grid.freq - 1}, time from 0 to {grid.time - 1}"
+            )
+        token = int(((grid.rows() == row) & (grid.columns() == column)).nonzero())
+        map_ = grid.by_time(weights[token][None, :, None])[0].T
+        gazes.append(Gaze(row, column, map_.numpy()))
+    return gazes
+
+
+def loud_patches(window: Window, count: int = 3) -> list[tuple[int, int]]:
+    """The loudest patch of each third of the window (fewer when it has fewer columns), by energy above its band's mean."""
+    pf, pt = window.grid.patch_size
+    above = window.spec - window.spec.mean(axis=1, keepdims=True)
+    chosen = []
+    for columns in np.array_split(np.arange(window.grid.time), min(count, window.grid.time)):
+        cells = {
+            (row, int(column)): above[row * pf : (row + 1) * pf, column * pt : (column + 1) * pt].mean()
+            for row in range(window.grid.freq)
+            for column in columns
+        }
+        chosen.append(max(cells, key=lambda cell: cells[cell]))
+    return chosen
