@@ -1,0 +1,129 @@
+"""``unheard data``: look at, generate, fetch, label and pack corpora."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from unheard.cli.shell import DONE, Json, Out, Strict, data, status, tell, verb
+from unheard.errors import DataError
+from unheard.progress import bar
+
+
+@verb("unheard data check my_audio/", data)
+def check(folder: Path, /, *, json: Json = False, strict: Strict = False) -> int:
+    """List unreadable, empty, silent, clipped, duplicate and odd sound files of a folder.
+
+    Parameters
+    ----------
+    folder
+        Searched with everything below it; names that are not those of sound files are ignored.
+    """
+    from unheard.data.check import check as look
+
+    report = look(folder, bar)
+    if not report.files:
+        raise DataError(f"{folder}: holds no sound files; expected wav, flac, ogg, opus, mp3 or aiff files in it or below it")
+    tell(report.lines(), report.to_json(), json)
+    return status(not report.clean, strict)
+
+
+@verb("unheard data sounds -o sounds/ --clips 60", data)
+def sounds(*, out: Out, clips: int = 300, seed: int = 0, json: Json = False) -> int:
+    """Generate a labelled set of sounds: strings, bars, drums, chirps, voices, noises.
+
+    Parameters
+    ----------
+    clips
+        How many; 12 is the smallest number with every family in train and in test.
+    seed
+        Same seed, same bytes.
+    """
+    from unheard.data.sounds import make_sounds
+
+    labels = make_sounds(out, clips, seed, track=bar)
+    tell([f"{clips} sounds and their labels: {labels}"], {"labels": str(labels), "clips": clips, "seed": seed}, json)
+    return DONE
+
+
+@verb("unheard data fetch S -o corpora/S", data)
+def fetch(name: str, /, *, out: Out, json: Json = False, strict: Strict = False) -> int:
+    """Get a named real corpus from the system's package manager.
+
+    Parameters
+    ----------
+    name
+        S, M or L (hours to tens of hours), soundfonts, or one package that holds sounds.
+    """
+    from unheard.data.sources import fetch as get
+
+    report = get(name, out, bar)
+    tell(report.lines(), report.to_json(), json)
+    return status(len(report.skipped), strict)
+
+
+@verb("unheard data labels drum-hit corpora/M -o drum-hit.csv", data)
+def labels(name: str, corpus: Path, /, *, out: Out, json: Json = False) -> int:
+    """Write the label table of a task on fetched sounds, for unheard probe.
+
+    Parameters
+    ----------
+    name
+        Such as drum-hit, unit-action or gm-family.
+    corpus
+        Folder that unheard data fetch wrote.
+    """
+    from unheard.data.labels import write_labels
+
+    written = write_labels(name, corpus, out, bar)
+    tell([f"labels: {written}"], {"labels": str(written)}, json)
+    return DONE
+
+
+@verb("unheard data pack my_audio/ -o corpora/mine", data)
+def pack(
+    source: Path,
+    /,
+    *,
+    out: Out,
+    recipe: str = "msm-mae",
+    dtype: Literal["float16", "uint8"] = "float16",
+    workers: int | None = None,
+    json: Json = False,
+    strict: Strict = False,
+) -> int:
+    """Transform a corpus to log-mel once, for training; a folder that was partly packed is completed.
+
+    Parameters
+    ----------
+    source
+        A folder of audio, a CSV with a column path, or a fetched corpus.
+    recipe
+        Whose front end.
+    dtype
+        How numbers are stored; uint8 takes half the space.
+    workers
+        Threads; default one a core.
+    """
+    from unheard.data.corpus import open_corpus
+    from unheard.data.pack import pack as transform
+    from unheard.recipes import find_recipe
+
+    frontend = find_recipe(recipe).frontend
+    store = transform(open_corpus(source, bar), frontend, out, dtype, workers, bar)
+    mean, std = store.statistics.mean[0], store.statistics.std[0]
+    lines = [
+        *(f"skipped {skipped.path}: {skipped.reason}" for skipped in store.skipped),
+        f"{len(store)} clips, {store.seconds_total / 3600:.2f} hours, {len(store.skipped)} skipped; "
+        f"log-mel mean {mean:.4f}, deviation {std:.4f}; packed in {out}",
+    ]
+    values = {
+        "out": str(out),
+        "clips": len(store),
+        "hours": store.seconds_total / 3600,
+        "statistics": {"mean": mean, "std": std},
+        "skipped": [asdict(skipped) for skipped in store.skipped],
+    }
+    tell(lines, values, json)
+    return status(len(store.skipped), strict)

@@ -1,0 +1,90 @@
+"""``unheard embed``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cyclopts import Parameter
+
+from unheard.cli.shell import Json, On, Out, Overwrite, Strict, status, tell, torch_device, verb
+from unheard.progress import bar
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Kind:
+    """Which vectors are written.
+
+    Parameters
+    ----------
+    frames
+        One row a time step instead of one row a file.
+    layer
+        Which block's output, 1 to depth, or negative from the end; default the last, normalised.
+    pool
+        How time steps become one vector.
+    hop
+        Seconds between time steps, a whole part of a patch's duration; default one patch.
+    """
+
+    frames: bool = False
+    layer: int | None = None
+    pool: Literal["mean", "mean+std", "max", "none"] = "mean"
+    hop: float | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Existing:
+    """What becomes of a table that is there.
+
+    Parameters
+    ----------
+    resume
+        Go on with an interrupted table.
+    """
+
+    resume: bool = False
+    overwrite: Overwrite = False
+
+
+@verb("unheard embed runs/first my_audio/ -o embeddings.parquet")
+def embed(
+    model: str,
+    audio: list[Path],
+    /,
+    *,
+    out: Out,
+    kind: Kind = Kind(),
+    existing: Existing = Existing(),
+    device: On = "auto",
+    strict: Strict = False,
+    json: Json = False,
+) -> int:
+    """Embed files and folders into a .parquet, .npz or .csv table.
+
+    Files that cannot be read are skipped, counted and named.
+
+    Parameters
+    ----------
+    model
+        A run, a model folder, or a built-in name such as random-tiny.
+    audio
+        Sound files and folders.
+    """
+    from unheard import api
+    from unheard.embedding.embedder import Options
+
+    options = Options(kind.layer, kind.pool, kind.hop, kind.frames)
+    loaded = api.load(model, torch_device(device))
+    report = api.embed(loaded, audio, out, options, resume=existing.resume, overwrite=existing.overwrite, track=bar)
+    lines = [
+        *(f"skipped {path}: {reason}" for path, reason in report.skipped),
+        f"{report.embedded} files embedded, {report.resumed} were there, {len(report.skipped)} skipped; {report.rows} rows in {report.out}",
+    ]
+    skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
+    values = {"out": str(report.out), "rows": report.rows, "embedded": report.embedded, "resumed": report.resumed, "skipped": skipped}
+    tell(lines, values, json)
+    return status(len(skipped), strict)

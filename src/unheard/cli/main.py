@@ -1,0 +1,61 @@
+"""From arguments to an exit code: the verbs by name, and one clear line for every error a user can make."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import CycloptsError
+
+from unheard.cli import data, embedding, evaluating, models, training, viewing
+from unheard.cli.shell import DONE, INTERRUPTED, USER_ERROR, app, note
+from unheard.errors import UnheardError
+
+__all__ = ["VERBS", "main"]
+
+VERBS = (data, training, embedding, evaluating, viewing, models)
+"""Modules whose import adds their verbs to the application."""
+
+BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away, as in `unheard recipes | head -1`
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code, see `unheard.cli.shell`. What is neither the user's error nor the system's refusal keeps its traceback.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        return DONE if code is None else int(code)
+    except CycloptsError as error:
+        words = " ".join(("unheard", *(error.command_chain or ())))
+        return _refuse(f"{error} See: {words} --help")
+    except UnheardError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        note("unheard: interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails, too
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.errno is None:
+            raise
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return _refuse(f"{place}{error.strerror}; the system refused to read or write here, make room or choose another place")
+
+
+def _refuse(message: str) -> int:
+    """Print an error as one line."""
+    note(f"unheard: {' '.join(message.split())}")
+    return USER_ERROR

@@ -1,0 +1,110 @@
+"""``unheard recipes``, ``models``, ``convert`` and ``doctor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from unheard.cli.shell import DONE, FAILED, Json, Out, Overwrite, Settings, table, tell, verb
+
+if TYPE_CHECKING:
+    from unheard.recipes.recipe import Recipe
+
+
+@verb("unheard recipes --json")
+def recipes(*, json: Json = False) -> int:
+    """List the recipes: what unheard pretrain --recipe takes."""
+    from unheard.recipes import RECIPES
+
+    rows = [_row(make()) for make in RECIPES.values()]
+    header = ("name", "size", "window", "patches", "objectives", "paper")
+    lines = table(
+        header,
+        [
+            (row["name"], row["size"], f"{row['frames']} frames ({row['seconds']:.2f} s)", "{}x{}".format(*row["patch_size"]),
+             ", ".join(row["objectives"]), row["paper"])
+            for row in rows
+        ],
+    )  # fmt: skip
+    tell(lines, rows, json)
+    return DONE
+
+
+def _row(recipe: Recipe) -> dict[str, Any]:
+    """What the list of recipes says of one."""
+    weights = {name: objective["weight"] for name, objective in _objectives(recipe).items()}
+    return {
+        "name": recipe.name,
+        "paper": recipe.paper,
+        "size": recipe.model.size,
+        "frames": recipe.model.frames,
+        "seconds": recipe.model.frames * recipe.frontend.hop_size / recipe.frontend.sample_rate,
+        "patch_size": list(recipe.model.patch_size),
+        "objectives": [name for name, weight in weights.items() if weight > 0],
+    }
+
+
+def _objectives(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    from unheard.config import to_json
+
+    return to_json(recipe.objectives)
+
+
+@verb("unheard models")
+def models(*, json: Json = False) -> int:
+    """List the built-in models, and the layouts of published weights that unheard convert reads."""
+    from unheard.embedding.loading import BUILT_IN
+    from unheard.weights.published import LAYOUTS, NTT_LICENCE
+
+    built_in = [{"name": name, "note": "never trained: the baseline to compare with"} for name in BUILT_IN]
+    layouts = [{"layout": layout, "licence": NTT_LICENCE.format(layout)} for layout in LAYOUTS]
+    lines = [
+        *table(("built in", ""), [(row["name"], row["note"]) for row in built_in]),
+        "",
+        *table(("layout", "weights are"), [(row["layout"], row["licence"]) for row in layouts]),
+    ]
+    tell(lines, {"built_in": built_in, "layouts": layouts}, json)
+    return DONE
+
+
+@verb("unheard convert checkpoint-100.pth -o models/msm --layout msm-mae --name 80x512p16x16_paper")
+def convert(
+    file: Path,
+    /,
+    *,
+    out: Out,
+    layout: Annotated[str, Parameter(help="Whose keys the file has: msm-mae or m2d.")],
+    name: str | None = None,
+    settings: Settings = (),
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> int:
+    """Turn a published checkpoint into a model folder; nothing in the file is run.
+
+    Parameters
+    ----------
+    file
+        The published .pth or .safetensors.
+    name
+        Its published name with the input size, such as 80x512p16x16; default taken from the path.
+    """
+    from unheard import api
+
+    made = api.convert(file, out, layout, name, settings, overwrite=overwrite)
+    origin = made.provenance
+    values = {"out": str(out), "licence": origin.licence, "notes": list(origin.notes), "encoder_only": origin.encoder_only}
+    lines = [f"model folder: {out}", f"licence of the weights: {origin.licence or 'unknown'}", *(f"note: {text}" for text in origin.notes)]
+    tell(lines, values, json)
+    return DONE
+
+
+@verb("unheard doctor")
+def doctor(*, json: Json = False) -> int:
+    """Look at this machine: versions, device, readable formats, extras, and a quick self-test."""
+    from unheard.cli.doctor import examine
+
+    health = examine()
+    tell(health.lines(), health.to_json(), json)
+    return DONE if health.well else FAILED

@@ -1,0 +1,101 @@
+"""What every verb shares: the application, options that mean the same everywhere, and how results are told.
+
+Exit codes: 0 done; 1 done, but items failed and ``--strict`` was given; 2 the user's error; 130 interrupted.
+Results go to stdout, progress and remarks to stderr. With ``--json`` stdout holds one JSON document and nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from cyclopts import App, Parameter
+
+from unheard.errors import ConfigError
+from unheard.version import __version__
+
+DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+Verb = TypeVar("Verb", bound=Callable[..., int])
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Out: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help="What to write; an existing one is refused.")]
+Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace what is there.")]
+Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.")]
+Strict: TypeAlias = Annotated[bool, Parameter(name="--strict", help="Exit with 1 when files were skipped or found faulty.")]
+On: TypeAlias = Annotated[Device, Parameter(name="--device", help="Where to compute; auto takes the fastest there is.")]
+Settings: TypeAlias = Annotated[
+    tuple[str, ...], Parameter(name="--set", help="SECTION.KEY=VALUE, any field of the configuration; may be repeated.")
+]
+
+
+def _shown(default: Any) -> str | None:
+    """Defaults worth showing: a flag that is off and an option that is left out say nothing."""
+    return None if default is False or default in (None, ()) else str(default)
+
+
+_PARAMETER = Parameter(negative=(), show_default=_shown)
+app = App(
+    name="unheard",
+    help="Learn audio representations by hiding most of a spectrogram and predicting what was not heard.",
+    version=__version__,
+    help_format="plaintext",
+    default_parameter=_PARAMETER,
+    help_epilogue="Example:\n  unheard pretrain my_audio/ -o runs/first",
+)
+data = App(
+    name="data",
+    help="Look at, generate, fetch, label and pack corpora.",
+    help_epilogue="Example:\n  unheard data sounds -o sounds/",
+)
+app.command(data)
+
+
+def verb(example: str, group: App = app) -> Callable[[Verb], Verb]:
+    """Make a function a verb whose help ends with ``example``."""
+    return lambda function: group.command(function, help_epilogue=f"Example:\n  {example}")
+
+
+def note(text: str) -> None:
+    """Tell a person something beside the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def tell(lines: Iterable[str], values: Mapping[str, Any] | list[Any], json: bool) -> None:
+    """Print the result: ``values`` as JSON, or ``lines`` for people."""
+    if json:
+        from json import dumps
+
+        print(dumps(values, indent=2, default=str))
+    else:
+        print("\n".join(lines))
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Rows in aligned columns."""
+    cells = [header, *rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def status(failed: int, strict: bool) -> int:
+    """The exit code of a verb that skipped or faulted ``failed`` items."""
+    return FAILED if failed and strict else DONE
+
+
+def torch_device(name: Device) -> str:
+    """The device a name stands for.
+
+    Raises
+    ------
+    ConfigError
+        When this machine has no such device.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    usable = [device for device, available in there.items() if available]
+    if name != "auto" and name not in usable:
+        raise ConfigError(f"device {name!r} is not available here; usable: auto, {', '.join(usable)}")
+    return usable[0] if name == "auto" else name

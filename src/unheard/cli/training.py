@@ -1,0 +1,105 @@
+"""``unheard pretrain``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from unheard.cli.shell import DONE, INTERRUPTED, Json, On, Overwrite, Settings, note, tell, verb
+from unheard.errors import ConfigError
+from unheard.progress import bar
+
+if TYPE_CHECKING:
+    from unheard.training.run import Report, Run
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Start:
+    """How a new run begins.
+
+    Parameters
+    ----------
+    recipe
+        A name of unheard recipes, or a .py file with a recipe() function.
+    epochs
+        Passes over the corpus; short for --set training.epochs=N.
+    steps
+        Optimiser steps; short for --set training.steps=N. Without either there is a budget by the size of the corpus.
+    batch_size
+        Crops a step, over all devices; short for --set training.batch_size=N.
+    init
+        A model or run whose weights training starts from.
+    """
+
+    recipe: str | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    init: Path | None = None
+    settings: Settings = ()
+    overwrite: Overwrite = False
+
+    def all_settings(self) -> list[str]:
+        """Every setting as ``section.key=value``; what ``--set`` says comes last and wins."""
+        if self.epochs is not None and self.steps is not None:
+            raise ConfigError("--epochs and --steps both say how long to train; give one of them")
+        short: dict[str, float | None] = {"batch_size": self.batch_size}
+        if self.epochs is not None or self.steps is not None:
+            short |= {"epochs": self.epochs, "steps": self.steps}
+        keep = ("batch_size",) if self.batch_size is None else ()
+        named = [f"training.{key}={'null' if value is None else value}" for key, value in short.items() if key not in keep]
+        return [*named, *self.settings]
+
+
+@verb("unheard pretrain my_audio/ -o runs/first --set model.size=tiny --steps 2000")
+def pretrain(
+    source: Annotated[Path | None, Parameter(name="DATA")] = None,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Run folder to write.")] = None,
+    start: Start = Start(),
+    resume: Annotated[Path | None, Parameter(name="--resume", help="Go on with this interrupted run instead.")] = None,
+    device: On = "auto",
+    json: Json = False,
+) -> int:
+    """Pre-train a model on audio of your own, or go on with a run.
+
+    Ctrl-C saves a checkpoint first. What is learned, how and how long is printed before it starts.
+
+    Parameters
+    ----------
+    source
+        A folder of audio, a CSV with a column path, a fetched or a packed corpus.
+    """
+    if resume is not None:
+        if source is not None or out is not None or start != Start():
+            raise ConfigError("--resume RUN takes everything from the run; give it no data, no -o and no settings")
+        from unheard.api import resume as go_on
+
+        return _told(go_on(resume, device=device, report=_report()), json)
+    if source is None or out is None:
+        raise ConfigError("pretrain needs data and an output, or a run to go on with: unheard pretrain DATA -o RUN | --resume RUN")
+    from unheard.api import pretrain as train
+
+    recipe, settings = start.recipe or "msm-mae", start.all_settings()
+    run = train(source, out, recipe, settings, init=start.init, device=device, overwrite=start.overwrite, report=_report())
+    return _told(run, json)
+
+
+def _report() -> Report:
+    """Tell everything on stderr."""
+    from unheard.training.run import Report
+
+    return Report(say=note, track=bar, live=True)
+
+
+def _told(run: Run, json: bool) -> int:
+    """Tell where a run stands."""
+    values = {"run": str(run.folder), "step": run.step, "total": run.total, "finished": run.finished}
+    ending = "finished" if run.finished else f"stopped; go on with: unheard pretrain --resume {run.folder}"
+    tell([f"{run.folder}: step {run.step} of {run.total}, {ending}"], values, json)
+    return DONE if run.finished else INTERRUPTED
