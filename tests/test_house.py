@@ -1,0 +1,186 @@
+"""The rules of the house: who may import whom, how long things get, what is documented, and that what is promised exists."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import unheard
+from unheard.cli.shell import app
+from unheard.config import from_json, to_json
+from unheard.recipes import RECIPES
+from unheard.recipes.recipe import Recipe
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "unheard"
+README = (ROOT / "README.md").read_text()
+
+# A room imports itself and the rows above its own; rooms in one row are blind to each other.
+ROWS = (
+    ("errors", "version"),
+    ("config", "progress", "metrics"),
+    ("audio", "model"),
+    ("objectives",),
+    ("recipes",),
+    ("weights",),
+    ("teachers",),
+    ("data",),
+    ("training", "embedding"),
+    ("evaluation",),
+    ("view",),
+    ("serving",),
+    ("api", "hear"),
+    ("cli",),
+    ("__init__", "__main__"),
+)
+HEIGHT = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
+FILES_AND_LOGS = {"argparse", "io", "json", "logging", "os", "pathlib", "safetensors", "shutil", "soundfile", "tempfile"}
+NEVER = {"torchvision", "torchaudio", "timm", "torchmetrics"}  # they do not install or import beside a CPU build of torch
+MOST_LINES, MOST_IN_FUNCTION, MOST_PARAMETERS = 300, 60, 9
+
+LIBRARY = sorted(SOURCE.rglob("*.py"))
+EVERYTHING = [*LIBRARY, *sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports anywhere in it; ``from unheard import x`` counts as ``unheard.x``."""
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{_name(path)}:{node.lineno} imports relatively; write the whole name"
+            if node.module == "unheard":
+                yield from (f"unheard.{alias.name}" for alias in node.names)
+            elif node.module:
+                yield node.module
+
+
+def _functions(path: Path) -> Iterator[tuple[str, Function]]:
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, Function):
+            yield f"{_name(path)}:{node.lineno} {node.name}", node
+
+
+def _public(tree: ast.Module) -> Iterator[ast.Module | ast.ClassDef | Function]:
+    """The module, its public classes and functions, and the public methods of those classes; an overload is told by what it overloads."""
+    yield tree
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    yield from classes
+    for node in (node for body in (tree.body, *(each.body for each in classes)) for node in body):
+        overload = isinstance(node, Function) and any(ast.unparse(mark) == "overload" for mark in node.decorator_list)
+        if isinstance(node, Function) and not node.name.startswith("_") and not overload:
+            yield node
+
+
+def _length(function: Function) -> int:
+    """Lines of a function without its docstring."""
+    first = function.body[0]
+    documented = ast.get_docstring(function) is not None and first.end_lineno is not None
+    return (function.end_lineno or 0) - function.lineno + 1 - ((first.end_lineno or 0) - first.lineno + 1 if documented else 0)
+
+
+def _parameters(function: Function) -> int:
+    given = function.args
+    names = [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return len([name for name in names if name not in ("self", "cls")])
+
+
+def test_imports_point_one_way() -> None:
+    for path in LIBRARY:
+        room = _room(path)
+        assert room in HEIGHT, f"{room} has no place yet: give it one in ROWS"
+        for other in {module.split(".")[1] for module in _imports(path) if module.startswith("unheard.")}:
+            assert other in HEIGHT, f"{_name(path)} imports unheard.{other}, which is no room"
+            assert other == room or HEIGHT[other] < HEIGHT[room], f"{_name(path)}: {room} must not see {other}"
+
+
+def test_networks_and_losses_see_tensors_only() -> None:
+    for path in (path for path in LIBRARY if _room(path) in ("model", "objectives")):
+        found = {module.split(".")[0] for module in _imports(path)} & FILES_AND_LOGS
+        assert not found, f"{_name(path)} imports {found}; files, arguments and logs are other rooms' work"
+        called = {node.func.id for node in ast.walk(_tree(path)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        assert not called & {"open", "print"}, _name(path)
+
+
+def test_packages_that_break_a_cpu_install_are_never_imported() -> None:
+    assert not [(_name(path), module) for path in EVERYTHING for module in _imports(path) if module.split(".")[0] in NEVER]
+
+
+def test_files_stay_short() -> None:
+    lengths = {_name(path): len(path.read_text().splitlines()) for path in EVERYTHING if path.parent.name != "parity"}
+    assert not {name: lines for name, lines in lengths.items() if lines > MOST_LINES}
+
+
+def test_functions_stay_short() -> None:
+    lengths = {where: _length(function) for path in EVERYTHING for where, function in _functions(path)}
+    assert not {where: lines for where, lines in lengths.items() if lines > MOST_IN_FUNCTION}
+
+
+def test_functions_take_few_parameters() -> None:
+    counts = {where: _parameters(function) for path in LIBRARY for where, function in _functions(path)}
+    assert not {where: count for where, count in counts.items() if count > MOST_PARAMETERS}, "gather some in a dataclass"
+
+
+def test_what_is_public_is_documented() -> None:
+    assert not [
+        (_name(path), getattr(node, "name", "")) for path in LIBRARY for node in _public(_tree(path)) if not ast.get_docstring(node)
+    ]
+
+
+def test_everything_offered_is_there() -> None:
+    for name in unheard.__all__:
+        assert getattr(unheard, name) is not None
+    assert set(unheard.__all__) == set(dir(unheard))
+
+
+@pytest.mark.parametrize("command", [["-c", "import unheard"], ["-m", "unheard", "--help"]], ids=["import", "help"])
+def test_first_contact_loads_nothing_heavy(command: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=True)
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if line.count("|") == 2}
+    assert not loaded & {"torch", "numpy", "scipy", "sklearn", "matplotlib", "pyarrow", "pandas", "lightning", "soundfile"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_json(name: str) -> None:
+    recipe = RECIPES[name]()
+    assert from_json(Recipe, json.loads(json.dumps(to_json(recipe)))) == recipe
+
+
+def test_commands_of_the_readme_exist() -> None:
+    verbs = re.findall(r"(?:^|`)unheard ((?:data )?[a-z]+)", README, re.MULTILINE)
+    for verb in verbs:
+        chain, _, rest = app.parse_commands(verb.split())
+        assert list(chain) == verb.split(), f"unheard {verb}: {rest} is no verb"
+
+
+def test_scripts_of_the_readme_exist_and_run_anywhere() -> None:
+    for name in {*re.findall(r"scripts/(\w+)", README), "install", "test", "check", "bench", "parity", "demo"}:
+        script = ROOT / "scripts" / name
+        assert os.access(script, os.X_OK), f"scripts/{name} is missing or cannot be run"
+        text = script.read_text()
+        assert text.startswith("#!/usr/bin/env bash\n#")
+        assert "set -euo pipefail" in text
+        subprocess.run(["bash", "-n", script], check=True)
