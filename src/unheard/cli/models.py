@@ -69,7 +69,7 @@ def models(*, json: Json = False) -> int:
     return DONE
 
 
-@verb("unheard convert checkpoint-100.pth -o models/msm --layout msm-mae --name 80x512p16x16_paper")
+@verb("unheard convert m2d.pth -o models/m2d --layout m2d --name 80x608p16x16")
 def convert(
     file: Path,
     /,

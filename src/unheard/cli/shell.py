@@ -40,6 +40,7 @@ app = App(
     name="unheard",
     help="Learn audio representations by hiding most of a spectrogram and predicting what was not heard.",
     version=__version__,
+    suppress_keyboard_interrupt=False,
     help_format="plaintext",
     default_parameter=_PARAMETER,
     help_epilogue="Example:\n  unheard pretrain my_audio/ -o runs/first",

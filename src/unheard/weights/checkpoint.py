@@ -135,8 +135,17 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file."""
-    save_file(_packed(tensors), file)
+    """Write a safetensors file.
+
+    Raises
+    ------
+    CheckpointError
+        When the disk is full or cannot be written.
+    """
+    try:
+        save_file(_packed(tensors), file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file} cannot be written ({error}); make room or choose another folder") from error
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
