@@ -213,12 +213,12 @@ class Model:
         for columns, members in groups.items():
             for at in range(0, len(members), BATCH):
                 chunk = members[at : at + BATCH]
-                results.update(zip(chunk, self._frames([pending[i][1] for i in chunk], columns, layer), strict=True))
+                results.update(zip(chunk, self.encode_windows([pending[i][1] for i in chunk], columns, layer), strict=True))
         for index, (job, window) in enumerate(pending):
             job.add(window, results[index])
         pending.clear()
 
-    def _frames(self, windows: list[Window], columns: int, layer: int | None) -> Float32[np.ndarray, "B t D"]:
+    def encode_windows(self, windows: list[Window], columns: int, layer: int | None = None) -> Float32[np.ndarray, "B t D"]:
         """Frame embeddings of windows that fill ``columns`` patches in time."""
         spec = np.zeros((len(windows), self.grid.frames, self.grid.n_mels), dtype=np.float32)
         for row, window in zip(spec, windows, strict=True):

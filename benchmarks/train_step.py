@@ -1,0 +1,153 @@
+"""Rows a1, a2, a3: one training step of a masked autoencoder on a CPU core.
+
+Baseline: the step of the MAE family, written here from its description: every patch embedded by a strided convolution, hidden
+tokens dropped by a gather, attention as separate products, head and loss on all patches, one AdamW kernel a tensor, float32.
+Ours: the step the training loop runs. All have the same weights, batch, masks and sizes; losses are compared first.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from timing import arguments, interleave, show
+from torch import Tensor, nn
+
+from unheard.model import masking
+from unheard.model.sizes import ModelConfig
+from unheard.model.transformer import AttentionKernel, use_attention
+from unheard.objectives.base import Batch
+from unheard.recipes import find_recipe
+from unheard.recipes.learner import Learner, build
+from unheard.training.engine import bf16_on_cpu
+from unheard.training.optim import build_optimiser, parameter_groups
+
+# row: size, frames, batch
+CASES = {
+    "a1 tiny 80x208 batch 32": ("tiny", 208, 32),
+    "a2 small 80x208 batch 16": ("small", 208, 16),
+    "a2 small 80x512 batch 16": ("small", 512, 16),
+}
+
+
+class Baseline(nn.Module):
+    """A masked autoencoder as the reference programs compute it, with a learner's weights."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self.encoder, self.decoder = learner.model.encoder, learner.model.decoder
+        self.head = learner.objectives["reconstruct"].head
+        self.grid = learner.grid
+        embed = self.encoder.patch_embed
+        self.conv = nn.Conv2d(1, self.encoder.embed_dim, self.grid.patch_size, stride=self.grid.patch_size)
+        self.conv.weight.data.copy_(embed.weight.data.reshape(self.conv.weight.shape))
+        self.conv.bias.data.copy_(embed.bias.data)
+        del self.encoder.patch_embed
+
+    def forward(self, spec: Tensor, noise: Tensor, kept: int) -> Tensor:
+        """The loss on hidden patches, computed on all."""
+        x = self.conv(spec[:, None]).flatten(2).transpose(1, 2) + self.encoder.positions
+        shuffle = noise.argsort(dim=1)
+        restore = shuffle.argsort(dim=1)
+        x = torch.gather(x, 1, shuffle[:, :kept, None].expand(-1, -1, x.shape[2]))
+        x = torch.cat([self.encoder.cls_token.expand(len(x), 1, -1), x], dim=1)
+        x = self.decoder.embed(stack(self.encoder.transformer, x))
+        tokens = self.decoder.mask_token.expand(len(x), restore.shape[1] - kept, -1)
+        full = torch.gather(torch.cat([x[:, 1:], tokens], dim=1), 1, restore[:, :, None].expand(-1, -1, x.shape[2]))
+        x = torch.cat([x[:, :1], full + self.decoder.positions], dim=1)
+        predicted = self.head(stack(self.decoder.transformer, x))[:, 1:]
+        error = (predicted - self.grid.patchify(spec)).square().mean(dim=-1)
+        hidden = torch.gather(torch.arange(error.shape[1]).expand_as(error), 1, restore) >= kept
+        return (error * hidden).sum() / hidden.sum()
+
+
+def stack(transformer: nn.Module, x: Tensor) -> Tensor:
+    """Blocks with attention written out."""
+    for block in transformer.blocks:
+        normed = block.norm1(x)
+        batch, tokens, dim = normed.shape
+        heads = block.attn.num_heads
+        q, k, v = block.attn.qkv(normed).reshape(batch, tokens, 3, heads, dim // heads).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-2, -1) * (dim // heads) ** -0.5).softmax(dim=-1)
+        x = x + block.attn.proj((weights @ v).transpose(1, 2).reshape(batch, tokens, dim))
+        x = x + block.fc2(F.gelu(block.fc1(block.norm2(x))))
+    return transformer.norm(x)
+
+
+def baseline_step(learner: Learner, spec: Tensor, noise: Tensor) -> Callable[[], int]:
+    """The reference's step; returns how many samples it took."""
+    model = Baseline(learner)
+    groups = parameter_groups(model, 0.05)
+    optimiser = torch.optim.AdamW(groups, lr=1e-6, betas=(0.9, 0.95), foreach=False, fused=False)
+    kept = masking.num_keep(noise.shape[1], 0.75)
+
+    def step() -> int:
+        loss = model(spec, noise, kept)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        step.loss = loss.item()
+        return len(spec)
+
+    return step
+
+
+def our_step(learner: Learner, batch: Batch, bf16: bool, compiled: bool) -> Callable[[], int]:
+    """The step of our training loop."""
+    kernel: AttentionKernel = "explicit" if bf16 else "fused"
+    use_attention(learner, kernel)
+    if compiled:
+        learner.compile(dynamic=False)
+    optimiser = build_optimiser(learner, learner.recipe.training)
+    for group in optimiser.param_groups:
+        group["lr"] = 1e-6
+
+    def step() -> int:
+        mask = masking.random(batch.noise, 0.75, batch.valid)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = learner(batch, mask)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        step.loss = loss.item()
+        return len(batch.spec)
+
+    return step
+
+
+def main() -> None:
+    """Compare and time every case; ``--rounds`` and ``--json`` as everywhere."""
+    given = arguments(__doc__.splitlines()[0], rounds=7)
+    torch.set_num_threads(1)
+    for title, (size, frames, count) in CASES.items():
+        recipe = replace(find_recipe("msm-mae"), model=ModelConfig(size=size, frames=frames))
+        generator = torch.Generator().manual_seed(0)
+        spec = torch.randn(count, 80, frames, generator=generator)
+        noise = torch.rand(count, build(recipe, 0).grid.num_patches, generator=generator)
+        batch = Batch(
+            spec, torch.ones_like(noise, dtype=torch.bool), torch.arange(count), torch.full((count,), frames), torch.zeros(count), noise
+        )
+        steps = {"MAE-style step, float32": baseline_step(build(recipe, 0), spec, noise)}
+        steps["ours, float32 (a3)"] = our_step(build(recipe, 0), batch, False, False)
+        steps["ours, float32, compiled (a3)"] = our_step(build(recipe, 0), batch, False, True)
+        if bf16_on_cpu():
+            steps["ours, bf16"] = our_step(build(recipe, 0), batch, True, False)
+            steps["ours, bf16, compiled"] = our_step(build(recipe, 0), batch, True, True)
+        for step in steps.values():
+            step()
+        losses = {name: step.loss for name, step in steps.items()}
+        first = next(iter(losses.values()))
+        for name, loss in losses.items():
+            tolerance = 2e-2 if "bf16" in name else 1e-3
+            if abs(loss - first) > tolerance * first:
+                sys.exit(f"{title}: the loss of {name} is {loss}, of the baseline {first}; they do not compute the same thing")
+        checked = "losses of the first step: " + ", ".join(f"{name} {loss:.5f}" for name, loss in losses.items())
+        show(title, interleave(steps, given.rounds), "samples", checked, given.json)
+        print()
+
+
+if __name__ == "__main__":
+    main()
