@@ -68,9 +68,9 @@ def tell(lines: Iterable[str], values: Mapping[str, Any] | list[Any], json: bool
     if json:
         from json import dumps
 
-        print(dumps(values, indent=2, default=str))
+        print(dumps(values, indent=2, default=str), flush=True)
     else:
-        print("\n".join(lines))
+        print("\n".join(lines), flush=True)  # a full disk or a closed pipe should show here, not at exit
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
@@ -86,7 +86,7 @@ def status(failed: int, strict: bool) -> int:
 
 
 def torch_device(name: Device) -> str:
-    """The device a name stands for.
+    """The device a name stands for; training asks Lightning Fabric instead, which is slow to import.
 
     Raises
     ------
