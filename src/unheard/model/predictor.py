@@ -16,7 +16,8 @@ class Predictor(nn.Module):
         super().__init__()
         self.hypotheses = hypotheses
         self.project = nn.Linear(decoder_dim, hypotheses * embed_dim)
-        for rows in self.project.weight.data.view(hypotheses, embed_dim, decoder_dim):  # each projection is initialised as a layer of its own
+        # Each projection is initialised as a layer of its own.
+        for rows in self.project.weight.data.view(hypotheses, embed_dim, decoder_dim):
             nn.init.xavier_uniform_(rows)
         nn.init.zeros_(self.project.bias)
 

@@ -125,8 +125,8 @@ def _train(run: Path, session: Session, store: SpecStore, learner: Learner, engi
         restore(saved[-1], learner, engine.optimiser)
     sampler = sampler_of(store, session.recipe)
     loader = Loader(
-        store, sampler, learner.grid, session.statistics,
-        batch_size=training.batch_size, device=engine.device, rank=engine.rank, processes=engine.processes, steps=range(step, session.total),
+        store, sampler, learner.grid, session.statistics, batch_size=training.batch_size, device=engine.device,
+        rank=engine.rank, processes=engine.processes, steps=range(step, session.total),
     )  # fmt: skip
     with loader:
         lines = describe(session, store, sampler, learner, engine, loader.peek(), step)

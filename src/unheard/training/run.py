@@ -121,28 +121,32 @@ def describe(
     encoder = sum(p.numel() for p in learner.model.encoder.parameters())
     trained = sum(p.numel() for p in learner.parameters() if p.requires_grad)
     lines.append(
-        f"corpus     {len(store.frames)} clips, {store.seconds_total / 3600:.2f} hours, {len(store.skipped)} skipped; {sampler.size} windows an epoch"
+        f"corpus     {len(store.frames)} clips, {store.seconds_total / 3600:.2f} hours, {len(store.skipped)} skipped; "
+        f"{sampler.size} windows an epoch"
     )
     mean, std = session.statistics.mean, session.statistics.std
     lines.append(
         f"statistics mean {np.mean(mean):.4f}, deviation {np.mean(std):.4f}{'' if len(mean) == 1 else ' (averages over the bands)'}"
     )
     lines.append(
-        f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens a window ({grid.freq} x {grid.time}), {recipe.model.mask_ratio:.0%} hidden"
+        f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens a window ({grid.freq} x {grid.time}), "
+        f"{recipe.model.mask_ratio:.0%} hidden"
     )
     lines.append(
         f"model      {recipe.name}, size {recipe.model.size}: encoder {encoder / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained"
     )
     seconds = engine.trial_seconds(batch) * (session.total - step)
     lines.append(
-        f"training   {session.total} steps of {training.batch_size} windows, {session.total * training.batch_size / sampler.size:.1f} epochs; "
+        f"training   {session.total} steps of {training.batch_size} windows, "
+        f"{session.total * training.batch_size / sampler.size:.1f} epochs; "
         f"{engine.precision} on {engine.device.type}{f' x {engine.processes}' if engine.processes > 1 else ''}; about {duration(seconds)}"
     )
     median = float(np.median(store.frames))
     if median < recipe.model.frames / 2:
         fit = max(1, round(median / recipe.model.patch_size[1])) * recipe.model.patch_size[1]
         lines.append(
-            f"note       half of the clips are shorter than {median:.0f} frames; a window of {fit} (--set model.frames={fit}) would waste less on padding"
+            f"note       half of the clips are shorter than {median:.0f} frames; "
+            f"a window of {fit} (--set model.frames={fit}) would waste less on padding"
         )
     return lines
 

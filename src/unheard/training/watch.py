@@ -45,7 +45,8 @@ class Watch:
                 last = checkpoints(self.run)
                 kept = f"the last good checkpoint is {last[-1]}" if last else "no checkpoint had been written"
                 raise DataError(
-                    f"the loss became {float(loss)} at step {step}, in a batch of {listed}; {kept}; try a lower training.learning_rate or training.clip_norm=1"
+                    f"the loss became {float(loss)} at step {step}, in a batch of {listed}; {kept}; "
+                    f"try a lower training.learning_rate or training.clip_norm=1"
                 )
         self._recent.clear()
 

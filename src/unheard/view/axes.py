@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SPECTRUM = "magma"
-TICKS_HZ = (100, 300, 1000, 2000, 4000, 8000, 16000)
+TICKS_HZ = (200, 500, 1000, 2000, 4000, 8000, 16000)
 FONT = 8  # points
 
 

@@ -165,7 +165,8 @@ def _recipe(keys: Mapping[str, Tensor], layout: str, size: InputSize) -> Recipe:
     if rows != patches or tuple(keys["patch_embed.proj.weight"].shape[2:]) != size.patch_size:
         kernel = "x".join(str(n) for n in keys["patch_embed.proj.weight"].shape[2:])
         raise CheckpointError(
-            f"--name says {patches} patches of {size.patch_size[0]}x{size.patch_size[1]}, the file has {rows} of {kernel}; give its released name"
+            f"--name says {patches} patches of {size.patch_size[0]}x{size.patch_size[1]}, "
+            f"the file has {rows} of {kernel}; give its released name"
         )
     dim, decoder = keys["norm.weight"].shape[0], "decoder_embed.weight" in keys
     latents = layout == "m2d" and decoder and keys["decoder_pred.weight"].shape[0] == dim
