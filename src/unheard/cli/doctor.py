@@ -16,6 +16,7 @@ from unheard.audio.waveform import AUDIO_SUFFIXES
 from unheard.cli.shell import torch_device
 from unheard.embedding.loading import load
 from unheard.errors import UnheardError
+from unheard.training.engine import bf16_on_cpu
 from unheard.version import __version__
 
 CORE = ("torch", "numpy", "soundfile", "soxr", "safetensors", "pydantic", "cyclopts", "lightning-fabric", "pyarrow")
@@ -79,7 +80,7 @@ def examine() -> Health:
         versions={"unheard": __version__, "python": platform.python_version(), **{name: _version(name) or "missing" for name in CORE}},
         device=device,
         device_name=torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
-        bf16=device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
+        bf16=torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else device == "cpu" and bf16_on_cpu(),
         formats=_formats(),
         extras=_extras(),
         self_test=_self_test(device),
