@@ -106,18 +106,20 @@ def predict(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask) -> Float
     return learner.grid.unpatchify(torch.where(mask.hidden()[..., None], drawn, patches))
 
 
-def measure(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask) -> HiddenError:
-    """Errors of the model and of the fill-ins on one set of crops and masks."""
-    spec = spec[..., : learner.grid.frames]
-    hidden = hidden_values(learner.grid, mask)
-    variance = spec.var(unbiased=False)
+def measure(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask, frames: int | None = None) -> HiddenError:
+    """Errors of the model and of the fill-ins on one set of crops and masks; on the first ``frames`` frames, or on all."""
+    spec, real = spec[..., : learner.grid.frames], slice(0, frames)
+    hidden = hidden_values(learner.grid, mask)[..., real]
+    variance = spec[..., real].var(unbiased=False)
 
     def error(filled: Tensor) -> float:
-        return float((filled - spec)[hidden].square().mean() / variance)
+        return float((filled - spec[..., real])[hidden].square().mean() / variance)
 
     at = [slice(first, first + 64) for first in range(0, len(spec), 64)]
     drawn = torch.cat([predict(learner, spec[part], Mask(mask.keep[part], mask.hide[part])) for part in at])
-    return HiddenError(error(drawn), {name: error(value) for name, value in fill_ins(spec, hidden).items()}, len(spec))
+    return HiddenError(
+        error(drawn[..., real]), {name: error(value) for name, value in fill_ins(spec[..., real], hidden).items()}, len(spec)
+    )
 
 
 def corpus_error(saved: SavedModel, store: SpecStore, crops: int = CROPS) -> HiddenError:

@@ -91,22 +91,21 @@ def reconstruct_window(
     """
     if model.provenance.encoder_only:
         raise CheckpointError("this model has an encoder only (its decoder was never trained), so it cannot reconstruct")
-    full = model.grid
+    full, frames = model.grid, window.spec.shape[1]
     ratio = model.config.model.mask_ratio if mask_ratio is None else mask_ratio
-    noise = torch.rand(1, full.num_patches, generator=torch.Generator().manual_seed(seed))
-    valid = full.valid(torch.tensor([window.spec.shape[1]]))
-    drawn_mask = masking.random(noise, ratio, valid) if mask == "random" else masking.pattern(mask, full, noise, ratio)
+    noise = torch.rand(1, window.grid.num_patches, generator=torch.Generator().manual_seed(seed))
+    flags = torch.ones(1, full.num_patches, dtype=torch.bool)  # padding stays hidden
+    flags[:, full.within(window.grid.time)] = masking.pattern(mask, window.grid, noise, ratio).hidden()
+    drawn_mask = masking.given(flags)
     learner = model.learner.cpu()
-    drawn = predict(learner, window.normal, drawn_mask)[0].numpy()
-    frames = window.spec.shape[1]
+    drawn = predict(learner, window.normal, drawn_mask)[0, :, :frames].numpy()
+    hidden = window.grid.by_time(flags[:, full.within(window.grid.time), None].float())[0].T.bool().numpy()
     mean, std = (np.asarray(values, np.float32)[:, None] for values in (model.statistics.mean, model.statistics.std))
-    hidden = full.by_time(drawn_mask.hidden()[..., None].float())[0].T.bool().numpy()[:, : window.grid.time]
-    back = np.where(
-        np.repeat(np.repeat(hidden, full.patch_size[0], 0), full.patch_size[1], 1)[:, :frames], drawn[:, :frames] * std + mean, window.spec
-    )
+    unseen = np.repeat(np.repeat(hidden, full.patch_size[0], 0), full.patch_size[1], 1)[:, :frames]
+    back = np.where(unseen, drawn * std + mean, window.spec).astype(np.float32)
     kind = f"{mask} mask" if mask != "random" else f"random mask, ratio {ratio:g}"
-    error = measure(learner, window.normal, drawn_mask)
-    return Reconstruction(window.spec, back.astype(np.float32), hidden, full.patch_size, window.scale, f"{window.title}; {kind}", error)
+    error = measure(learner, window.normal, drawn_mask, frames)
+    return Reconstruction(window.spec, back, hidden, full.patch_size, window.scale, f"{window.title}; {kind}", error)
 
 
 def attention_window(model: Model, window: Window, at: Sequence[tuple[int, int]] | None = None) -> list[Gaze]:
