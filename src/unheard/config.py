@@ -24,16 +24,18 @@ def to_json(tree: Any) -> dict[str, Any]:
     return plain
 
 
-def from_json(kind: type[Tree], values: Mapping[str, Any]) -> Tree:
-    """Build a configuration of type ``kind``; fields that are left out take their defaults.
+def from_json(kind: type[Tree], values: object) -> Tree:
+    """Build a configuration of type ``kind`` from what a JSON object held; fields that are left out take their defaults.
 
     Raises
     ------
     ConfigError
-        On an unknown field (with the nearest real one) or a value of the wrong type.
+        On an unknown field (with the nearest real one), a value of the wrong type, or anything but a JSON object.
     """
     from pydantic import TypeAdapter, ValidationError
 
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{kind.__name__} is a section of settings, a JSON object; got {values!r}")
     _refuse_unknown(kind, values, "")
     try:
         return TypeAdapter(kind).validate_python(dict(values))

@@ -8,19 +8,26 @@ omegaconf's classes) become inert dictionaries; a file that names anything else 
 from __future__ import annotations
 
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from pickletools import genops
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+from torch.serialization import MAGIC_NUMBER, get_unsafe_globals_in_checkpoint, safe_globals
 
 from unheard.errors import CheckpointError
 from unheard.weights.checkpoint import read_tensors
 
-INERT = ("argparse.Namespace", "fairseq.", "omegaconf.", "typing.")
+PROGRAMS = ("argparse.Namespace", "fairseq.", "omegaconf.", "typing.")  # what configuration objects of training programs are called
+PLAIN = {"collections.defaultdict", *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple"))}
+OLD_MAGIC = pickle.dumps(MAGIC_NUMBER, protocol=2)  # how torch.save began before torch 1.6
+OLD_PICKLES = 4  # magic number, version, system, content; then the bytes of the storages
+TORCH_ADVICE = "from a trusted source."  # the last words of torch's advice to open a file unsafely
 PREFIXES = ("module.ar.runtime.backbone.", "module.")  # fine-tuned by an evaluation program; wrapped for several GPUs
 
 
@@ -65,25 +72,53 @@ def read_pickle(path: Path) -> Any:
     CheckpointError
         As `load_tensors`.
     """
-    try:
-        foreign = get_unsafe_globals_in_checkpoint(path)
-    except ValueError:  # written before torch 1.6: its names cannot be listed beforehand, so only the basic list is open
-        foreign = []
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise CheckpointError(f"{path} is not a torch checkpoint, or is damaged ({error})") from error
     scalars = _numpy_scalars()
-    refused = [name for name in foreign if name not in scalars and not name.startswith(INERT)]
-    if refused:
-        raise CheckpointError(
-            f"{path} asks for {', '.join(sorted(refused))}, which could run code; only tensors and plain values are opened. "
-            "Ask its author for a safetensors file or a plain state dictionary"
-        )
-    allowed: list[Any] = [(Inert, name) for name in foreign if name.startswith(INERT)] + [(value, name) for name, value in scalars.items()]
     try:
-        with safe_globals(allowed):
+        foreign = _names(path)
+        refused = [name for name in foreign if name not in scalars and not _is_inert(name)]
+        if refused:
+            raise _refusal(path, refused)
+        inert: list[Any] = [(Inert, name) for name in foreign if _is_inert(name)]
+        with safe_globals(inert + [(value, name) for name, value in scalars.items()]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols: what cannot be read is an error anyway
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} cannot be opened safely: {str(error).splitlines()[0]}") from error
+    except CheckpointError:
+        raise
+    except Exception as error:  # a stranger's bytes can go wrong in any way
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        raise _refusal(path, [asked[1]]) if asked else _damaged(path, error) from error
+
+
+def _names(path: Path) -> list[str]:
+    """Names a checkpoint asks for beyond those torch trusts; of the format before torch 1.6 only those that become inert.
+
+    Nothing is looked up or run. Whatever is not found here is refused by torch's loader.
+    """
+    with path.open("rb") as file:
+        if file.read(len(OLD_MAGIC)) != OLD_MAGIC:
+            return get_unsafe_globals_in_checkpoint(path)
+        file.seek(0)
+        asked = [str(value).replace(" ", ".") for _ in range(OLD_PICKLES) for op, value, _ in genops(file) if op.name == "GLOBAL"]
+    return [name for name in asked if _is_inert(name)]
+
+
+def _is_inert(name: str) -> bool:
+    """Whether a name is that of configuration, which becomes an `Inert`; the name itself is never looked up."""
+    return name.startswith(PROGRAMS) or name in PLAIN
+
+
+def _refusal(path: Path, names: list[str]) -> CheckpointError:
+    return CheckpointError(
+        f"{path} asks for {', '.join(sorted(names))}, which could run code; only tensors and plain values are opened. "
+        "Ask its author for a safetensors file or a plain state dictionary"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    """The first sentence of what is wrong, without torch's advice to open the file unsafely."""
+    said = str(error).rpartition(TORCH_ADVICE)[2].rpartition("WeightsUnpickler error:")[2].strip()
+    reason = re.split(r"(?<=\w)\. |\n", said)[0] or type(error).__name__
+    return CheckpointError(f"{path} is not a torch checkpoint, or is damaged ({reason.rstrip('.')}); expected what torch.save writes")
 
 
 def _numpy_scalars() -> dict[str, Any]:

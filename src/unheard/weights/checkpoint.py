@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +65,7 @@ def save_model(folder: Path, learner: Learner, recipe: Recipe, statistics: Stati
     }
 
     def write(place: Path) -> None:
-        save_file(_packed(learner.lasting_state()), place / "model.safetensors")
+        write_tensors(place / "model.safetensors", learner.lasting_state())
         (place / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         (place / "README.md").write_text(
             model_card(recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes)
@@ -83,7 +82,8 @@ def load_model(path: Path) -> SavedModel:
     CheckpointError
         When there is no model there, it was written by a newer version, or its weights do not fit its configuration.
     """
-    folder = path / "model" if (path / "model" / "config.json").is_file() else path
+    inner = standing(path / "model")
+    folder = inner if (inner / "config.json").is_file() else standing(path)
     config = _read_config(folder)
     try:
         recipe = from_json(Recipe, config["recipe"])
@@ -149,20 +149,45 @@ def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Fill a temporary folder beside ``folder`` and put it in place; what was there stays until then."""
+    """Fill a temporary folder beside ``folder`` and put it in place; what was there stays until then.
+
+    A folder cannot be exchanged for another in one move. When the program dies between the two, the old one is still there under
+    the name `standing` looks for; an error puts it back.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    place, old = folder.with_name(f".{folder.name}.part"), _aside(folder)
+    if standing(folder) == old:
+        old.replace(folder)
+    _remove(place)
+    _remove(old)
     try:
+        place.mkdir()
         write(place)
-        place.chmod(0o755)
-        old = place.with_name(f"{place.name}-old")
         if folder.exists():
             folder.replace(old)
         place.replace(folder)
-        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
+        if standing(folder) == old:
+            old.replace(folder)
         raise
+    _remove(old)
+
+
+def standing(folder: Path) -> Path:
+    """``folder``, or the one that was being replaced by it when the program died."""
+    return _aside(folder) if not folder.exists() and _aside(folder).exists() else folder
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -175,11 +200,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder} is not a model: expected config.json and model.safetensors there, or a run folder with model/ in it"
         )
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{folder}/config.json is not valid JSON ({error})") from error
-    if config.get("format", 0) > FORMAT:
+        config: Any = json.loads((folder / "config.json").read_text())
+    except ValueError as error:  # not JSON, or not even text
+        raise CheckpointError(f"{folder}/config.json is not valid JSON ({error}); is the copy complete?") from error
+    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+        raise CheckpointError(f"{folder}/config.json does not describe a model of unheard: it has no format number")
+    if config["format"] > FORMAT:
         raise CheckpointError(
             f"{folder} was written by unheard {config.get('unheard')}, newer than this one ({__version__}); upgrade unheard"
         )
-    return config
+    return dict(config)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from unheard.audio.frontend import MSM_MAE_16K, MSM_MAE_32K, Statistics
 from unheard.config import override
 from unheard.errors import CheckpointError, ConfigError
+from unheard.model.patches import sincos_1d
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.reconstruct import ReconstructConfig
@@ -31,6 +33,26 @@ NTT_LICENCE = (
     "published by NTT for evaluation only: internal testing of the paper's method, no distribution; see the LICENSE of nttcslab/{}"
 )
 M2D_STATISTICS = (-7.1, 4.2)  # fixed in the M2D reference and stored in its files
+LEFT_OUT = ("norm_stats", "target_", "audio_proj", "text_proj", "offline_predictor")  # read apart, or parts that embedding has no use for
+WHOLE = {
+    "cls_token": "model.encoder.cls_token",
+    "pos_embed": "model.encoder.positions",
+    "mask_token": "model.decoder.mask_token",
+    "decoder_pos_embed": "model.decoder.positions",
+    "patch_embed.proj.weight": "model.encoder.patch_embed.weight",
+    "patch_embed.proj.bias": "model.encoder.patch_embed.bias",
+}
+PREFIXES = {
+    "blocks.": "model.encoder.transformer.blocks.",
+    "norm.": "model.encoder.transformer.norm.",
+    "decoder_blocks.": "model.decoder.transformer.blocks.",
+    "decoder_norm.": "model.decoder.transformer.norm.",
+    "decoder_embed.": "model.decoder.embed.",
+}
+ENCODER_NEEDS = {  # key: rank
+    "pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.attn.qkv.weight": 2, "blocks.0.mlp.fc1.weight": 2, "norm.weight": 1,
+}  # fmt: skip
+DECODER_NEEDS = {"decoder_embed.weight": 2, "decoder_pos_embed": 3, "decoder_blocks.0.attn.qkv.weight": 2, "decoder_pred.weight": 2}
 MSM_MAE_STATISTICS = (-5.4919, 5.0390)  # the README of msm-mae shows them; its files hold none
 
 
@@ -53,7 +75,7 @@ def parse_name(name: str) -> InputSize:
         When the name has no such part.
     """
     found = re.search(r"(\d+)x(\d+)p(\d+)x(\d+)(p32k)?", name)
-    if not found:
+    if not found or "0" in (found[3], found[4]):
         raise ConfigError(f"--name must say the input size as released names do, for example 80x512p16x16; got {name!r}")
     bands, frames, pf, pt = (int(found[i]) for i in range(1, 5))
     return InputSize(bands, frames, (pf, pt), 32_000 if found[5] else 16_000)
@@ -85,16 +107,20 @@ def convert(file: str | Path, layout: str, name: str | None = None, settings: It
     path = Path(file)
     size = parse_name(name or f"{path.parent.name}/{path.name}")
     keys = load_tensors(path)
+    fine_tuned = [key for key in keys if key.startswith("head.")]
+    keys = {key: value for key, value in keys.items() if key not in fine_tuned}
     recipe = override(_recipe(keys, layout, size), settings)
     learner = build(recipe, seed=0)
     tensors = rename(keys, recipe)
-    encoder_only = "decoder_embed.weight" not in keys
+    encoder_only = not _has_decoder(keys)
     if encoder_only:
         fresh = {key: value for key, value in learner.lasting_state().items() if not key.startswith("model.encoder.")}
         tensors = {**fresh, **tensors}
     load_weights(learner, tensors, str(path))
     learner.eval().requires_grad_(False)
     notes = ["The file holds the encoder only: embedding works, reconstruction does not."] if encoder_only else []
+    if fine_tuned:
+        notes.append("The file was fine-tuned on a task; the head of that task is left out.")
     if layout == "msm-mae" and "norm_stats" not in keys:
         notes.append("The file holds no normalisation statistics; those of the msm-mae README's example are used.")
     provenance = Provenance(f"{path.parent.name}/{path.name}", NTT_LICENCE.format(layout), notes=tuple(notes), encoder_only=encoder_only)
@@ -107,58 +133,45 @@ def rename(keys: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
     Raises
     ------
     CheckpointError
-        When a key belongs to no part we know.
+        Naming the keys that belong to no part we know.
     """
-    named: dict[str, Tensor] = {}
-    left = {
-        key: value
-        for key, value in keys.items()
-        if key not in ("norm_stats",) and not key.startswith(("target_", "audio_proj", "text_proj", "offline_predictor"))
-    }
-    for key in [key for key in left if key.endswith(".attn.q_bias")]:
-        stem = key.removesuffix("q_bias")
-        query, value = left.pop(key), left.pop(f"{stem}v_bias")
+    left = {key: value for key, value in keys.items() if not key.startswith(LEFT_OUT)}
+    for stem in [key.removesuffix("q_bias") for key in left if key.endswith(".attn.q_bias") and f"{key[:-6]}v_bias" in left]:
+        query, value = left.pop(f"{stem}q_bias"), left.pop(f"{stem}v_bias")
         left[f"{stem}qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
-    for key, value in left.items():
-        target, shaped = _rename_one(key, value, recipe)
-        named[target] = shaped
-    return named
+    named = {key: _rename_one(key, value, recipe) for key, value in left.items()}
+    unknown = [key for key, pair in named.items() if pair is None]
+    if unknown:
+        more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
+        raise CheckpointError(f"{', '.join(unknown[:6])}{more} belong to no known part of this layout; is --layout right?")
+    return dict(pair for pair in named.values() if pair is not None)
 
 
-def _rename_one(key: str, value: Tensor, recipe: Recipe) -> tuple[str, Tensor]:
-    """One key of the MAE layout."""
-    cls = int(recipe.model.cls_token)
-    whole = {
-        "cls_token": ("model.encoder.cls_token", value.flatten()),
-        "pos_embed": ("model.encoder.positions", value[0, cls:] if value.ndim == 3 else value),
-        "mask_token": ("model.decoder.mask_token", value.flatten()),
-        "decoder_pos_embed": ("model.decoder.positions", value[0, cls:] if value.ndim == 3 else value),
-        "patch_embed.proj.weight": ("model.encoder.patch_embed.weight", value.reshape(len(value), -1)),
-        "patch_embed.proj.bias": ("model.encoder.patch_embed.bias", value),
-    }
-    if key in whole:
-        return whole[key]
-    pixels = recipe.objectives.reconstruct.weight > 0
-    prefixes = {
-        "blocks.": "model.encoder.transformer.blocks.",
-        "norm.": "model.encoder.transformer.norm.",
-        "decoder_blocks.": "model.decoder.transformer.blocks.",
-        "decoder_norm.": "model.decoder.transformer.norm.",
-        "decoder_embed.": "model.decoder.embed.",
-        "decoder_pred.": "objectives.reconstruct.head." if pixels else "model.predictor.project.",
-    }
-    for theirs, ours in prefixes.items():
+def _rename_one(key: str, value: Tensor, recipe: Recipe) -> tuple[str, Tensor] | None:
+    """One key of the MAE layout; None for one it does not have."""
+    if key in WHOLE:
+        return WHOLE[key], _reshaped(key, value, int(recipe.model.cls_token))
+    head = "objectives.reconstruct.head." if recipe.objectives.reconstruct.weight > 0 else "model.predictor.project."
+    for theirs, ours in {**PREFIXES, "decoder_pred.": head}.items():
         if key.startswith(theirs):
             return ours + key.removeprefix(theirs).replace(".mlp.", "."), value
-    raise CheckpointError(f"the key {key} belongs to no known part of this layout; is --layout right?")
+    return None
+
+
+def _reshaped(key: str, value: Tensor, cls: int) -> Tensor:
+    """Our shapes: tokens (D), tables (N, D) without the row of the CLS token, the patch convolution as a matrix (D, P)."""
+    if key.endswith("pos_embed"):
+        return value.reshape(-1, value.shape[-1])[cls:]
+    return value.flatten(1) if key == "patch_embed.proj.weight" else value.flatten()
 
 
 def _recipe(keys: Mapping[str, Tensor], layout: str, size: InputSize) -> Recipe:
     """The configuration that the shapes and the name spell out."""
-    for needed in ("pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "norm.weight"):
-        if needed not in keys:
+    decoder = _has_decoder(keys)
+    for needed, rank in {**ENCODER_NEEDS, **(DECODER_NEEDS if decoder else {})}.items():
+        if needed not in keys or keys[needed].ndim != rank:
             raise CheckpointError(
-                f"the file has no {needed}, so it is not of layout {layout}; its keys begin with {', '.join(list(keys)[:3])}"
+                f"the file has no {needed} of rank {rank}, so it is not of layout {layout}; its keys begin with {', '.join(list(keys)[:3])}"
             )
     patches = (size.n_mels // size.patch_size[0]) * (size.frames // size.patch_size[1])
     rows = keys["pos_embed"].shape[1] - int("cls_token" in keys)
@@ -168,7 +181,7 @@ def _recipe(keys: Mapping[str, Tensor], layout: str, size: InputSize) -> Recipe:
             f"--name says {patches} patches of {size.patch_size[0]}x{size.patch_size[1]}, "
             f"the file has {rows} of {kernel}; give its released name"
         )
-    dim, decoder = keys["norm.weight"].shape[0], "decoder_embed.weight" in keys
+    dim = keys["norm.weight"].shape[0]
     latents = layout == "m2d" and decoder and keys["decoder_pred.weight"].shape[0] == dim
     model = ModelConfig(
         frames=size.frames,
@@ -187,6 +200,7 @@ def _recipe(keys: Mapping[str, Tensor], layout: str, size: InputSize) -> Recipe:
             decoder_embed_dim=width,
             decoder_depth=_depth(keys, "decoder_blocks."),
             decoder_num_heads=16 if width == 512 else _heads(width),
+            decoder_positions=_decoder_positions(keys, patches),
         )
     pixels = ReconstructConfig(weight=0.0 if latents else 1.0)
     asked = ObjectivesConfig(pixels, LatentsConfig(weight=1.0 if latents else 0.0))
@@ -202,8 +216,19 @@ def _statistics(keys: Mapping[str, Tensor], layout: str) -> Statistics:
     return Statistics((mean,), (std,))
 
 
+def _has_decoder(keys: Mapping[str, Tensor]) -> bool:
+    return any(key.startswith(("decoder_", "mask_token")) for key in keys)
+
+
 def _depth(keys: Mapping[str, Tensor], prefix: str) -> int:
-    return 1 + max(int(key.removeprefix(prefix).split(".")[0]) for key in keys if key.startswith(prefix))
+    return 1 + max(int(found[1]) for key in keys if (found := re.match(rf"{re.escape(prefix)}(\d+)\.", key)))
+
+
+def _decoder_positions(keys: Mapping[str, Tensor], patches: int) -> Literal["1d", "2d"]:
+    """Which table the file's decoder has; older files of MSM-MAE have the 1-D one."""
+    table = keys["decoder_pos_embed"][0, -patches:]
+    plain = sincos_1d(patches, table.shape[1])
+    return "1d" if table.shape == plain.shape and torch.allclose(table.float(), plain, atol=1e-3) else "2d"
 
 
 def _heads(dim: int) -> int:

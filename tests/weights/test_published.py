@@ -1,0 +1,269 @@
+"""Released checkpoints of every known layout, made small here, become models that compute what the released network computes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor
+
+import unheard
+from unheard.cli import main
+from unheard.errors import CheckpointError, ConfigError
+from unheard.model.masking import random
+from unheard.model.patches import Grid, sincos_1d, sincos_2d
+from unheard.weights.published import M2D_STATISTICS, MSM_MAE_STATISTICS, convert, parse_name
+
+NAME = "16x24p8x8"
+GRID = Grid.of(16, 24, (8, 8))  # 2 x 3 patches
+DIM, DEPTH, HEADS = 128, 2, 2
+WAV = np.random.default_rng(0).normal(0, 0.1, 23 * 160).astype(np.float32)  # 24 frames: one whole window
+Keys = dict[str, Tensor]
+
+
+def released(fused: bool = False, decoder: int = 64, depth: int = 1, predicts: int = 64, cls: bool = True) -> Keys:
+    """The keys of a file of the MAE family with random weights; ``decoder`` 0 leaves out everything decoder-like."""
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator) * 0.1
+
+    def table(values: Tensor) -> Tensor:
+        return torch.cat([torch.zeros(int(cls), values.shape[1]), values])[None]
+
+    def linear(out: int, into: int, name: str) -> Keys:
+        return {f"{name}.weight": draw(out, into), f"{name}.bias": draw(out)}
+
+    def norm(dim: int, name: str) -> Keys:
+        return {f"{name}.weight": 1 + draw(dim), f"{name}.bias": draw(dim)}
+
+    def blocks(dim: int, count: int, name: str) -> Keys:
+        keys: Keys = {}
+        for stem in (f"{name}.{i}." for i in range(count)):
+            biases = {"qkv.bias": draw(3 * dim)} if fused else {"q_bias": draw(dim), "v_bias": draw(dim)}
+            keys |= norm(dim, f"{stem}norm1") | norm(dim, f"{stem}norm2") | linear(dim, dim, f"{stem}attn.proj")
+            keys |= linear(4 * dim, dim, f"{stem}mlp.fc1") | linear(dim, 4 * dim, f"{stem}mlp.fc2")
+            keys |= {f"{stem}attn.qkv.weight": draw(3 * dim, dim), **{f"{stem}attn.{key}": value for key, value in biases.items()}}
+        return keys
+
+    keys = {"norm_stats": torch.tensor([-6.5, 3.5])} if fused else {}
+    keys |= {"cls_token": draw(1, 1, DIM)} if cls else {}
+    keys |= {"pos_embed": table(sincos_2d(GRID, DIM)), "patch_embed.proj.weight": draw(DIM, 1, 8, 8), "patch_embed.proj.bias": draw(DIM)}
+    keys |= blocks(DIM, DEPTH, "blocks") | norm(DIM, "norm")
+    if decoder:
+        keys |= {"mask_token": draw(1, 1, decoder), "decoder_pos_embed": table(sincos_1d(GRID.num_patches, decoder))}
+        keys |= linear(decoder, DIM, "decoder_embed") | blocks(decoder, depth, "decoder_blocks") | norm(decoder, "decoder_norm")
+        keys |= linear(predicts, decoder, "decoder_pred")
+    return keys
+
+
+def m2d(decoder: int = 512) -> Keys:
+    student = released(fused=True, decoder=decoder, predicts=DIM)
+    target = {f"target_{key}": value + 1 for key, value in student.items() if key.startswith(("blocks.", "norm."))}
+    return student | target | {"norm_stats": torch.tensor(M2D_STATISTICS)}
+
+
+def transformer(keys: Keys, stem: str, norm: str, heads: int, x: Tensor) -> Tensor:
+    """Pre-norm blocks as the papers draw them, straight from the released keys."""
+    for i in range(1 + max(int(key.split(".")[1]) for key in keys if key.startswith(stem))):
+        part = {key.removeprefix(f"{stem}{i}."): value for key, value in keys.items() if key.startswith(f"{stem}{i}.")}
+        bias = part.get("attn.qkv.bias")
+        if bias is None:
+            bias = torch.cat([part["attn.q_bias"], torch.zeros_like(part["attn.q_bias"]), part["attn.v_bias"]])
+        y = F.layer_norm(x, x.shape[-1:], part["norm1.weight"], part["norm1.bias"], 1e-6)
+        q, k, v = (z.unflatten(-1, (heads, -1)).transpose(1, 2) for z in F.linear(y, part["attn.qkv.weight"], bias).chunk(3, dim=-1))
+        y = ((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v).transpose(1, 2).flatten(2)
+        x = x + F.linear(y, part["attn.proj.weight"], part["attn.proj.bias"])
+        y = F.layer_norm(x, x.shape[-1:], part["norm2.weight"], part["norm2.bias"], 1e-6)
+        y = F.gelu(F.linear(y, part["mlp.fc1.weight"], part["mlp.fc1.bias"]))
+        x = x + F.linear(y, part["mlp.fc2.weight"], part["mlp.fc2.bias"])
+    return F.layer_norm(x, x.shape[-1:], keys[f"{norm}.weight"], keys[f"{norm}.bias"], 1e-6)
+
+
+def encode(keys: Keys, spec: Tensor, keep: Tensor | None = None) -> Tensor:
+    """What the released encoder says of a normalised spectrogram (B, F, T): CLS first, then the patches at ``keep``."""
+    x = F.conv2d(spec[:, None], keys["patch_embed.proj.weight"], keys["patch_embed.proj.bias"], stride=8).flatten(2).transpose(1, 2)
+    x = x + keys["pos_embed"][:, -GRID.num_patches :]
+    x = x if keep is None else x[:, keep]
+    return transformer(keys, "blocks.", "norm", HEADS, torch.cat([keys["cls_token"].expand(len(x), -1, -1), x], dim=1))
+
+
+def decode(keys: Keys, encoded: Tensor, keep: Tensor, heads: int) -> Tensor:
+    """What the released decoder says of every patch."""
+    heard = F.linear(encoded, keys["decoder_embed.weight"], keys["decoder_embed.bias"])
+    full = keys["mask_token"].repeat(len(heard), GRID.num_patches, 1)
+    full[:, keep] = heard[:, 1:]
+    full = torch.cat([heard[:, :1], full], dim=1) + keys["decoder_pos_embed"]
+    decoded = transformer(keys, "decoder_blocks.", "decoder_norm", heads, full)[:, 1:]
+    return F.linear(decoded, keys["decoder_pred.weight"], keys["decoder_pred.bias"])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Callable[..., Path]:
+    """Saves a checkpoint the way its authors did: in a folder named after its input size."""
+
+    def save(content: object, folder: str = f"{NAME}_paper") -> Path:
+        file = tmp_path / folder / "checkpoint-100.pth"
+        file.parent.mkdir()
+        torch.save(content, file)
+        return file
+
+    return save
+
+
+def whole(keys: Keys) -> dict[str, object]:
+    """What a training program leaves: the model with everything around it."""
+    args = argparse.Namespace(model="mae_vit_base", lr=6e-4, norm_pix_loss=False, betas=[0.9, 0.95])
+    return {"model": keys, "optimizer": {"state": {0: {"step": 3}}}, "epoch": np.float64(99.0), "scaler": {"scale": 2.0}, "args": args}
+
+
+def frames(model: unheard.api.Model, keys: Keys) -> np.ndarray:
+    """Features by the paper's equation 1: the patches of a time step side by side, lowest band first."""
+    spec = model.statistics.normalise(model.frontend(torch.from_numpy(WAV)[None]))
+    tokens = encode(keys, spec)[0, -GRID.num_patches :]
+    return tokens.reshape(2, 3, DIM).transpose(0, 1).flatten(1).numpy()
+
+
+CASES = {
+    "separate biases": ("msm-mae", released(), MSM_MAE_STATISTICS),
+    "one bias and statistics": ("msm-mae", released(fused=True), (-6.5, 3.5)),
+    "encoder only": ("msm-mae", released(fused=True, decoder=0), (-6.5, 3.5)),
+    "whole training state": ("msm-mae", whole(released()), MSM_MAE_STATISTICS),
+    "fine-tuned by EVAR": (
+        "msm-mae",
+        {f"module.ar.runtime.backbone.{key}": value for key, value in released(decoder=0).items()}
+        | {"module.head.norm.running_mean": torch.zeros(9), "module.head.mlp.mlp.0.weight": torch.zeros(2, 9)}
+        | {"module.head.norm.num_batches_tracked": torch.tensor(3)},
+        MSM_MAE_STATISTICS,
+    ),
+    "m2d": ("m2d", m2d(), M2D_STATISTICS),
+    "m2d encoder only": ("m2d", released(fused=True, decoder=0) | {"norm_stats": torch.tensor(M2D_STATISTICS)}, M2D_STATISTICS),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_converted_model_embeds_as_the_released_network_does(case: str, store: Callable[..., Path], tmp_path: Path) -> None:
+    layout, content, (mean, std) = CASES[case]
+    model = unheard.convert(store(content), tmp_path / "made", layout)
+    keys = content.get("model", content)
+    keys = {key.removeprefix("module.ar.runtime.backbone."): value for key, value in keys.items()}
+    np.testing.assert_allclose(model.embed((WAV, 16000)).frames, frames(model, keys), atol=1e-5)
+    assert (model.statistics.mean, model.statistics.std) == ((pytest.approx(mean),), (pytest.approx(std),))
+    assert model.provenance.encoder_only == ("decoder_embed.weight" not in keys)
+    assert not [name for name in model.learner.lasting_state() if "teacher" in name]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_converted_decoder_reconstructs_as_the_released_one_does(fused: bool, store: Callable[..., Path]) -> None:
+    keys = released(fused)
+    learner = convert(store(keys), "msm-mae").learner
+    spec = torch.randn(1, 16, 24, generator=torch.Generator().manual_seed(2))
+    mask = random(torch.rand(1, 6, generator=torch.Generator().manual_seed(3)), 0.5)
+    pixels = learner.objectives["reconstruct"].head(learner.model(GRID.patchify(spec), mask).decoded)
+    expected = decode(keys, encode(keys, spec, mask.keep[0]), mask.keep[0], heads=1)
+    torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=1e-5)
+    assert learner.recipe.model.decoder_positions == "1d"
+
+
+def test_the_predictor_of_m2d_comes_along(store: Callable[..., Path]) -> None:
+    keys = m2d()
+    learner = convert(store(keys), "m2d").learner
+    spec = torch.randn(1, 16, 24, generator=torch.Generator().manual_seed(2))
+    mask = random(torch.rand(1, 6, generator=torch.Generator().manual_seed(3)), 0.5)
+    predicted = learner.model(GRID.patchify(spec), mask).predicted
+    expected = decode(keys, encode(keys, spec, mask.keep[0]), mask.keep[0], heads=16)[:, mask.hide[0]]
+    torch.testing.assert_close(predicted[:, :, 0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_file_without_cls_token_and_a_safetensors_file_convert(tmp_path: Path) -> None:
+    keys = released(cls=False)
+    save_file({key: value.contiguous() for key, value in keys.items()}, tmp_path / "weights.safetensors")
+    saved = convert(tmp_path / "weights.safetensors", "msm-mae", NAME)
+    assert not saved.recipe.model.cls_token and saved.learner.model.encoder.cls_token is None
+
+
+def test_the_terms_are_told_and_kept(store: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(store(whole(released()))), "-o", str(tmp_path / "made"), "--layout", "msm-mae"]) == 0
+    told = capsys.readouterr().out
+    config = json.loads((tmp_path / "made" / "config.json").read_text())
+    card = (tmp_path / "made" / "README.md").read_text()
+    for text in (told, config["provenance"]["licence"], card):
+        assert "evaluation only" in text and "nttcslab/msm-mae" in text
+    assert f"{NAME}_paper/checkpoint-100.pth" in card and "no normalisation statistics" in card and "msm-mae README" in told
+
+
+@pytest.mark.parametrize("key", sorted(released(fused=True).keys() - {"norm_stats"}))
+def test_a_missing_key_is_named(key: str, store: Callable[..., Path]) -> None:
+    keys = released(fused=True)
+    del keys[key]
+    ours = key.replace(".mlp.", ".").split(".", 1)[-1] if "blocks" in key else ""
+    needed = "the file has 7 of 8x8" if key == "cls_token" else rf"missing model\S+{ours}|missing objectives|the file has no {key}"
+    with pytest.raises(CheckpointError, match=needed):
+        convert(store(keys), "msm-mae")
+
+
+def test_half_of_a_bias_pair_is_reported(store: Callable[..., Path]) -> None:
+    keys = released()
+    del keys["blocks.1.attn.v_bias"]
+    with pytest.raises(CheckpointError, match=r"missing \S+blocks\.1\.attn\.qkv\.bias; unknown \S+blocks\.1\.attn\.q_bias"):
+        convert(store(keys), "msm-mae")
+
+
+def test_unknown_and_misshaped_keys_are_named(store: Callable[..., Path], tmp_path: Path) -> None:
+    strange = released() | {"fc_norm.weight": torch.zeros(3), "relative.bias": torch.zeros(3), "scale": torch.tensor(1.0)}
+    with pytest.raises(CheckpointError, match=r"fc_norm\.weight, relative\.bias, scale belong to no known part"):
+        convert(store(strange), "msm-mae")
+    bent = released() | {"blocks.1.mlp.fc1.weight": torch.zeros(5, DIM)}
+    with pytest.raises(CheckpointError, match=r"blocks\.1\.fc1\.weight is \(5, 128\), expected \(512, 128\)"):
+        convert(store(bent, f"{NAME}_bent"), "msm-mae")
+    flat = released() | {"pos_embed": torch.zeros(6)}
+    with pytest.raises(CheckpointError, match="no pos_embed of rank 3"):
+        convert(store(flat, f"{NAME}_flat"), "msm-mae")
+    with pytest.raises(CheckpointError, match=r"not of layout m2d; its keys begin with conv\.weight"):
+        convert(store({"conv.weight": torch.zeros(2)}, f"{NAME}_conv"), "m2d")
+
+
+@pytest.mark.parametrize("name", ["16x32p8x8", "16x24p8x4", "24x24p8x8", "80x512p16x16"])
+def test_a_name_of_another_input_is_refused(name: str, store: Callable[..., Path]) -> None:
+    with pytest.raises(CheckpointError, match=r"--name says \d+ patches of .*, the file has 6 of 8x8; give its released name"):
+        convert(store(released()), "msm-mae", name)
+
+
+def test_the_name_is_taken_from_the_folder_or_the_file_or_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "m2d_vit_base-16x24p8x8-221006-mr7").mkdir()
+    for place in ("m2d_vit_base-16x24p8x8-221006-mr7/checkpoint-300.pth", f"{NAME}.pth", "nameless.pth"):
+        torch.save(released(), tmp_path / place)
+    for place in ("m2d_vit_base-16x24p8x8-221006-mr7/checkpoint-300.pth", f"{NAME}.pth"):
+        assert convert(tmp_path / place, "msm-mae").recipe.model.frames == 24
+    with pytest.raises(ConfigError, match="--name must say the input size"):
+        convert(tmp_path / "nameless.pth", "msm-mae")
+
+
+@given(st.integers(1, 999), st.integers(1, 9999), st.integers(1, 99), st.integers(1, 99), st.booleans(), st.sampled_from(["", "m2d_as-"]))
+def test_names_are_read_as_they_are_written(bands: int, frames: int, pf: int, pt: int, fast: bool, before: str) -> None:
+    size = parse_name(f"{before}{bands}x{frames}p{pf}x{pt}{'p32k' if fast else ''}-0425/checkpoint-100.pth")
+    assert (size.n_mels, size.frames, size.patch_size, size.sample_rate) == (bands, frames, (pf, pt), 32000 if fast else 16000)
+
+
+@pytest.mark.parametrize("name", ["", "base", "80x512", "80x512p0x16", "80x512p16x0"])
+def test_names_without_a_size_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="for example 80x512p16x16"):
+        parse_name(name)
+
+
+def test_an_encoder_alone_cannot_reconstruct(store: Callable[..., Path], tmp_path: Path) -> None:
+    unheard.convert(store(released(decoder=0)), tmp_path / "made", "msm-mae")
+    soundfile.write(tmp_path / "a.wav", WAV, 16000)
+    with pytest.raises(CheckpointError, match="encoder only"):
+        unheard.api.reconstruct(tmp_path / "made", tmp_path / "a.wav", tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
