@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, UnheardError
 from unheard.recipes import m2d, msm_mae
 from unheard.recipes.recipe import Recipe
 
@@ -25,13 +25,13 @@ def find_recipe(name: str) -> Recipe:
     Raises
     ------
     ConfigError
-        When there is no such recipe or file.
+        When there is no such recipe or file, or the file cannot be run.
     """
     if name in RECIPES:
         return RECIPES[name]()
     if name.endswith(".py"):
         return _from_file(Path(name))
-    near = difflib.get_close_matches(name, RECIPES, n=1)
+    near = difflib.get_close_matches(name.lower(), RECIPES, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(RECIPES)}; or give a .py file with a recipe() function"
     raise ConfigError(f"there is no recipe {name!r}; {hint}")
 
@@ -41,8 +41,13 @@ def _from_file(path: Path) -> Recipe:
     if not path.is_file() or spec is None or spec.loader is None:
         raise ConfigError(f"there is no recipe file {path}; give the path of a .py file with a recipe() function")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made = module.recipe() if hasattr(module, "recipe") else None
+    try:
+        spec.loader.exec_module(module)
+        made = module.recipe() if callable(getattr(module, "recipe", None)) else None
+    except UnheardError:
+        raise
+    except Exception as error:  # code of the user's own can go wrong in any way
+        raise ConfigError(f"{path} cannot be run as a recipe ({type(error).__name__}: {error}); mend it first") from error
     if not isinstance(made, Recipe):
         raise ConfigError(f"{path} must define recipe() returning an unheard.recipes.recipe.Recipe; got {made!r}")
     return made

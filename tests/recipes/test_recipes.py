@@ -1,0 +1,136 @@
+"""Recipes by name hold the papers' numbers; files and names that are wrong are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from unheard.config import override
+from unheard.errors import ConfigError
+from unheard.model.sizes import widths
+from unheard.recipes import RECIPES, find_recipe
+from unheard.recipes.learner import build, grid_of
+from unheard.training.optim import learning_rate, peak_learning_rate
+from unheard.training.run import total_steps
+
+TABLE_1 = {  # patches of each configuration
+    "msm-mae-96": 30, "msm-mae-208": 65, "msm-mae-304": 95, "msm-mae-400": 125, "msm-mae-512": 160,
+    "msm-mae-208-8x16": 130, "msm-mae-200-16x8": 125, "msm-mae-200-16x4": 250, "msm-mae-304-80x4": 76,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLE_1)
+def test_the_paper_s_configurations_have_its_sizes(name: str) -> None:
+    recipe = find_recipe(name)
+    size = widths(recipe.model)
+    assert grid_of(recipe).num_patches == TABLE_1[name]
+    assert (size.embed_dim, size.depth, size.num_heads) == (768, 12, 12)
+    assert (size.decoder_embed_dim, size.decoder_depth, size.decoder_num_heads) == (384, 4, 6)
+    assert recipe.model.mask_ratio == 0.75 and recipe.model.decoder_positions == "1d" and not recipe.objectives.reconstruct.norm_pix
+    assert (recipe.frontend.sample_rate, recipe.frontend.n_mels, recipe.frontend.f_min, recipe.frontend.f_max) == (16000, 80, 50, 8000)
+    training = recipe.training
+    assert (training.batch_size, training.epochs, training.betas, training.weight_decay) == (512, 100, (0.9, 0.95), 0.05)
+    assert peak_learning_rate(training) == pytest.approx(6e-4)
+
+
+def test_there_are_nine_of_them_and_a_default() -> None:
+    assert {name for name in RECIPES if name.startswith("msm-mae-")} == set(TABLE_1)
+    default = find_recipe("msm-mae")
+    assert default.training.epochs is None and default.training.steps is None and default.model.size == "small"
+
+
+def test_the_base_model_has_the_published_size() -> None:
+    learner = build(find_recipe("msm-mae-208"))
+    encoder = sum(p.numel() for p in learner.model.encoder.parameters())
+    blocks = 12 * (12 * 768**2 + 13 * 768)  # weights and biases of attention and MLP, two norms
+    assert encoder == blocks + 256 * 768 + 768 + 768 + 2 * 768
+
+
+def test_m2d_has_the_published_numbers() -> None:
+    recipe = find_recipe("m2d")
+    size = widths(recipe.model)
+    assert (size.decoder_embed_dim, size.decoder_depth, size.decoder_num_heads) == (512, 8, 16)
+    assert (grid_of(recipe).num_patches, recipe.model.mask_ratio, recipe.training.batch_size) == (190, 0.7, 2048)
+    assert recipe.objectives.reconstruct.weight == 0 and recipe.objectives.latents.weight == 1
+    assert (recipe.teacher.momentum_start, recipe.teacher.momentum_end) == (0.99995, 0.99999)
+
+
+def test_the_schedule_warms_up_and_decays() -> None:
+    training = find_recipe("msm-mae-208").training
+    rates = [learning_rate(epoch / 100, peak_learning_rate(training), training.warmup) for epoch in (0, 5, 10, 55, 100)]
+    assert rates == pytest.approx([0, 3e-4, 6e-4, 3e-4, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "windows", "steps"),
+    [
+        (["training.steps=7"], 1000, 7),
+        (["training.epochs=2", "training.batch_size=100"], 1000, 20),
+        (["training.epochs=0.001"], 10, 1),
+        ([], 10, 200),
+        ([], 10**6, 10_000),
+    ],
+)
+def test_how_long_a_run_is(settings: list[str], windows: int, steps: int) -> None:
+    assert total_steps(override(find_recipe("msm-mae"), settings).training, windows) == steps
+
+
+def test_every_recipe_can_be_made_tiny_and_built() -> None:
+    small = ["model.embed_dim=48", "model.depth=1", "model.num_heads=3", "model.decoder_embed_dim=48", "model.decoder_depth=1"]
+    for name in RECIPES:
+        learner = build(override(find_recipe(name), [*small, "model.decoder_num_heads=3"]))
+        assert learner.recipe.name == name
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_generator_alone() -> None:
+    recipe = override(find_recipe("msm-mae"), ["model.size=tiny", "model.depth=1"])
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    first, second, other = (build(recipe, seed).state_dict() for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["model.encoder.patch_embed.weight"], other["model.encoder.patch_embed.weight"])
+
+
+def test_a_python_file_is_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\nfrom unheard.recipes import find_recipe\n\n"
+        "def recipe():\n    return replace(find_recipe('msm-mae'), name='mine')\n"
+    )
+    assert find_recipe(str(tmp_path / "mine.py")).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no recipe file"),
+        ("x = 1\n", r"must define recipe\(\) returning .*Recipe; got None"),
+        ("recipe = 3\n", r"must define recipe\(\)"),
+        ("def recipe():\n    return 'base'\n", "got 'base'"),
+        ("def recipe(:\n", "cannot be run as a recipe.*SyntaxError"),
+        ("import no_such_module\n", "cannot be run as a recipe.*no_such_module"),
+        ("def recipe():\n    return 1 / 0\n", "cannot be run as a recipe.*ZeroDivisionError"),
+    ],
+)
+def test_a_python_file_that_is_no_recipe_is_told(text: str | None, message: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        find_recipe(str(tmp_path / "mine.py"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("msm-may", r"did you mean msm-mae\?"),
+        ("msm-mae-302-80x4", r"did you mean msm-mae-304-80x4\?"),
+        ("M2D", r"did you mean m2d\?"),
+        ("wav2vec", r"known recipes: msm-mae, .*m2d; or give a \.py file"),
+        ("", "known recipes"),
+    ],
+)
+def test_unknown_names_are_told_with_the_nearest(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        find_recipe(name)
