@@ -11,11 +11,19 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from unheard.errors import ConfigError
 
 Tree = TypeVar("Tree")  # a frozen dataclass
+
+# Ranges of fields. They are checked when a configuration is read or overridden, which every run does before it starts.
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def to_json(tree: Any) -> dict[str, Any]:
@@ -32,8 +40,6 @@ def from_json(kind: type[Tree], values: object) -> Tree:
     ConfigError
         On an unknown field (with the nearest real one), a value of the wrong type, or anything but a JSON object.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     if not isinstance(values, Mapping):
         raise ConfigError(f"{kind.__name__} is a section of settings, a JSON object; got {values!r}")
     _refuse_unknown(kind, values, "")

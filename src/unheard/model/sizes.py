@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from unheard.config import Count, Positive
 from unheard.errors import ConfigError
 from unheard.model.patches import TokenOrder
 
@@ -27,35 +30,35 @@ class ModelConfig:
 
     size: Size = "base"
     """Preset for every width and depth below that is left at null."""
-    frames: int = 208
+    frames: Count = 208
     """Frames of one training window (T); 100 frames are one second with the usual 10 ms hop."""
-    patch_size: tuple[int, int] = (16, 16)
+    patch_size: tuple[Count, Count] = (16, 16)
     """Mel bands and frames of one patch (pf, pt)."""
     token_order: TokenOrder = "freq"
     """Frequency-major ("freq", MSM-MAE) or time-major ("time", AudioMAE) token index."""
-    mask_ratio: float = 0.75
+    mask_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.75
     """Share of patches hidden from the encoder."""
-    embed_dim: int | None = None
+    embed_dim: Count | None = None
     """Encoder width D."""
-    depth: int | None = None
+    depth: Count | None = None
     """Encoder blocks."""
-    num_heads: int | None = None
+    num_heads: Count | None = None
     """Encoder attention heads."""
-    mlp_ratio: float = 4.0
+    mlp_ratio: Positive = 4.0
     """Hidden width of each block's MLP over its width."""
     cls_token: bool = True
     """Prepend a learned token without a place in the grid."""
     final_norm: bool = True
     """LayerNorm after the last encoder block."""
-    decoder_embed_dim: int | None = None
+    decoder_embed_dim: Count | None = None
     """Decoder width E."""
-    decoder_depth: int | None = None
+    decoder_depth: Count | None = None
     """Decoder blocks."""
-    decoder_num_heads: int | None = None
+    decoder_num_heads: Count | None = None
     """Decoder attention heads."""
     decoder_positions: Literal["1d", "2d"] = "2d"
     """Decoder position table: 2-D sin-cos, or MSM-MAE's 1-D table over the flattened index."""
-    hypotheses: int = 1
+    hypotheses: Count = 1
     """Output projections of the latent predictor (R), used by objectives that predict latents."""
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from unheard.config import Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.objectives.base import Batch, Objective, valid_mean
@@ -20,7 +21,7 @@ TARGET_EPS = 1e-6  # M2D reference
 class LatentsConfig:
     """Latent loss on hidden patches; needs the EMA teacher."""
 
-    weight: float = 0.0
+    weight: Weight = 0.0
     """Weight in the sum of objectives; at 0 neither it nor the teacher is built."""
     standardise_target: bool = True
     """Standardise each target token over its channels first (M2D); MATPAC does not."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unheard.config import Weight
 from unheard.model.encoder import take
 from unheard.model.masked_model import MaskedPass
 from unheard.model.transformer import initialise
@@ -19,7 +20,7 @@ PIXEL_EPS = 1e-6  # MAE reference
 class ReconstructConfig:
     """Pixel loss on hidden patches."""
 
-    weight: float = 1.0
+    weight: Weight = 1.0
     """Weight in the sum of objectives; at 0 it is not built."""
     norm_pix: bool = False
     """Standardise each target patch by its own mean and variance (MaskSpec, AudioMAE)."""

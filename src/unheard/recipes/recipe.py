@@ -6,9 +6,12 @@ A recipe is data. The files beside this one each tell one paper's method and hol
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from unheard.audio.frontend import LogMelConfig
+from unheard.config import Count, Positive, Share, Weight
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.reconstruct import ReconstructConfig
@@ -28,9 +31,9 @@ class ObjectivesConfig:
 class TeacherConfig:
     """The EMA teacher of latent objectives: teacher = momentum * teacher + (1 - momentum) * student."""
 
-    momentum_start: float = 0.99995
+    momentum_start: Share = 0.99995
     """Momentum at the first step (M2D reference)."""
-    momentum_end: float = 0.99999
+    momentum_end: Share = 0.99999
     """Momentum at the last step; linear in between (M2D reference)."""
     copied: bool = False
     """Start as a copy of the student, or with weights of its own (published)."""
@@ -42,39 +45,39 @@ class TeacherConfig:
 class TrainingConfig:
     """How long, how fast, how exact."""
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of initial weights, crops and masks."""
-    epochs: float | None = None
+    epochs: Positive | None = None
     """Passes over the corpus; null: use steps."""
-    steps: int | None = None
+    steps: Count | None = None
     """Optimiser steps; null: from epochs, or a budget from the size of the corpus when both are null."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Crops of one optimiser step, over all processes."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Parts a process splits its share of the batch into, for memory."""
-    learning_rate: float | None = None
+    learning_rate: Weight | None = None
     """Peak learning rate; null: base_learning_rate * batch_size / 256."""
-    base_learning_rate: float = 3e-4
+    base_learning_rate: Weight = 3e-4
     """Peak learning rate at a batch of 256."""
-    warmup: float = 0.1
+    warmup: Share = 0.1
     """Share of the run with linear warm-up from 0; then half a cosine down to 0."""
-    weight_decay: float = 0.05
+    weight_decay: Weight = 0.05
     """AdamW weight decay of matrices, CLS and mask tokens; biases and gains have none."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Share, Share] = (0.9, 0.95)
     """AdamW moments (MAE reference)."""
-    clip_norm: float | None = None
+    clip_norm: Positive | None = None
     """Largest global gradient norm; null: no clipping."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """auto: bf16 on CUDA, float32 elsewhere."""
     compile: bool | None = None
     """torch.compile; null: on CUDA only."""
-    devices: int = 1
+    devices: Count = 1
     """GPUs (or CPU processes) of this machine; under torchrun or SLURM theirs is used."""
-    log_every: int = 20
+    log_every: Count = 20
     """Steps between two rows of metrics.jsonl."""
-    checkpoint_every: int = 500
+    checkpoint_every: Count = 500
     """Steps between two checkpoints."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """How many of the latest checkpoints stay."""
 
 
