@@ -98,13 +98,17 @@ class Model:
         self.statistics: Statistics = saved.statistics
         self.provenance = saved.provenance
         self.frontend = LogMel(saved.recipe.frontend)
-        self.device = torch.device(device)
         self.pad_window = pad_window
 
     @property
     def encoder(self) -> Encoder:
         """The encoder as a plain module: patches (B, N, P) in, tokens (B, N, D) and CLS (B, D) out."""
         return self.learner.model.encoder
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder is; moving it moves the work."""
+        return self.encoder.positions.device
 
     @property
     def grid(self) -> Grid:

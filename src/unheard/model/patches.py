@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -81,20 +80,25 @@ class Grid:
 
     def patchify(self, spec: Float[Tensor, "B F T"]) -> Float[Tensor, "B N P"]:
         """Cut a spectrogram into patches; frames beyond the last whole patch are left out."""
-        pattern = "b (i p) (j q) -> b (i j) (p q)" if self.order == "freq" else "b (i p) (j q) -> b (j i) (p q)"
         pf, pt = self.patch_size
-        return rearrange(spec[..., : self.frames], pattern, i=self.freq, p=pf, j=self.time, q=pt)
+        cut = spec[..., : self.frames].reshape(len(spec), self.freq, pf, self.time, pt)
+        ordered = cut.permute(0, 1, 3, 2, 4) if self.order == "freq" else cut.permute(0, 3, 1, 2, 4)
+        return ordered.reshape(len(spec), self.num_patches, self.patch_dim)
 
     def unpatchify(self, patches: Float[Tensor, "B N P"]) -> Float[Tensor, "B F T"]:
         """Put patches back together; the inverse of `patchify`."""
-        pattern = "b (i j) (p q) -> b (i p) (j q)" if self.order == "freq" else "b (j i) (p q) -> b (i p) (j q)"
         pf, pt = self.patch_size
-        return rearrange(patches, pattern, i=self.freq, p=pf, j=self.time, q=pt)
+        axes = (self.freq, self.time) if self.order == "freq" else (self.time, self.freq)
+        cut = patches.reshape(len(patches), *axes, pf, pt)
+        ordered = cut.permute(0, 1, 3, 2, 4) if self.order == "freq" else cut.permute(0, 2, 3, 1, 4)
+        return ordered.reshape(len(patches), self.n_mels, self.frames)
 
     def by_time(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B t fD"]:
         """One vector per time step: the tokens of its bands side by side, lowest band first (MSM-MAE, equation 1)."""
-        pattern = "b (i j) d -> b j (i d)" if self.order == "freq" else "b (j i) d -> b j (i d)"
-        return rearrange(tokens, pattern, i=self.freq)
+        batch, _, dim = tokens.shape
+        if self.order == "freq":
+            tokens = tokens.reshape(batch, self.freq, self.time, dim).transpose(1, 2)
+        return tokens.reshape(batch, self.time, self.freq * dim)
 
     def rows(self) -> Int[Tensor, " N"]:
         """Frequency index i of each token."""
