@@ -202,7 +202,7 @@ def test_bad_files_are_skipped_and_counted(sounds: Path, tmp_path: Path, documen
         ("pretrain . -o run --recipe msm-may", "did you mean msm-mae?"),
         ("pretrain . -o run --set model.mask_ration=0.5", "did you mean model.mask_ratio?"),
         ("pretrain . -o run --set model.depth", "section.key=value"),
-        ("pretrain --resume nowhere", "nowhere is not a run"),
+        ("pretrain --resume nowhere", "there is no run at nowhere; give the folder"),
         ("data check nowhere", "no such folder"),
         ("data pack nowhere -o packed", "no such file or folder"),
         ("data fetch XXL -o x", "XXL"),
@@ -215,7 +215,7 @@ def test_bad_files_are_skipped_and_counted(sounds: Path, tmp_path: Path, documen
         ("attention random-tiny a.wav -o a.png --at 3", "FREQ,TIME"),
         ("convert nowhere.pth -o m --layout msm-mae --name 80x512p16x16", "nowhere.pth"),
         ("convert nowhere.pth -o m --layout mae --name 80x512p16x16", "known: msm-mae"),
-        ("report nowhere", "nowhere is not a run"),
+        ("report nowhere", "there is no run at nowhere; give the folder"),
     ],
 )
 def test_one_clear_line(command: str, hint: str, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

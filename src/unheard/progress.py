@@ -14,7 +14,10 @@ Item = TypeVar("Item")
 
 @runtime_checkable
 class Track(Protocol):
-    """Yields the items of an iterable and may show how far it has come."""
+    """Yields the items of an iterable and may show how far it has come.
+
+    An item counts as done when the next one is asked for, so the last one does when the iterator is exhausted.
+    """
 
     def __call__(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
         """Yield every item of ``items``; ``total`` is how many there will be."""

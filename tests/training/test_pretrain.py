@@ -160,8 +160,16 @@ def test_a_changed_corpus_is_refused_on_resume(sounds, tmp_path):
 
 
 def test_resuming_what_is_no_run_is_an_error(tmp_path):
-    with pytest.raises(CheckpointError, match="not a run"):
+    with pytest.raises(CheckpointError, match="there is no run at .*; give the folder that unheard pretrain wrote"):
         resume(tmp_path)
+    for text, message in (
+        ("{", r"config\.json is damaged"),
+        ("{}", "no recipe and steps"),
+        ('{"recipe": {}, "total": "x"}', "not a run of"),
+    ):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(CheckpointError, match=message):
+            resume(tmp_path)
 
 
 def test_init_starts_from_weights_and_another_size_is_refused(sounds, tmp_path):

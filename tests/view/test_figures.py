@@ -105,7 +105,7 @@ def test_resynthesis_gives_a_sound_with_the_same_spectrogram(sound):
 
 
 def test_a_report_needs_a_run_and_shows_its_probes(tmp_path):
-    with pytest.raises(CheckpointError, match="not a run folder"):
+    with pytest.raises(CheckpointError, match="there is no run at"):
         api.report(tmp_path)
     recipe = {"name": "msm-mae", "paper": "", "frontend": {"hop_size": 160, "sample_rate": 16000}, "training": {"batch_size": 8, "seed": 0}}
     recipe["model"] = {

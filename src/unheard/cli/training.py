@@ -98,8 +98,11 @@ def _report() -> Report:
 
 
 def _told(run: Run, json: bool) -> int:
-    """Tell where a run stands."""
+    """Tell where a run stands; of many processes the first one does."""
+    from unheard.training.engine import first_process
+
     values = {"run": str(run.folder), "step": run.step, "total": run.total, "finished": run.finished}
     ending = "finished" if run.finished else f"stopped; go on with: unheard pretrain --resume {run.folder}"
-    tell([f"{run.folder}: step {run.step} of {run.total}, {ending}"], values, json)
+    if first_process():
+        tell([f"{run.folder}: step {run.step} of {run.total}, {ending}"], values, json)
     return DONE if run.finished else INTERRUPTED

@@ -128,6 +128,7 @@ def pack(
                     shards.append(np.concatenate([np.empty((0, frontend.n_mels), dtype), *frames]))
                 else:
                     _write_shard(folder, number, frames, record)
+        deque(results, maxlen=0)  # nothing is left; asked once more, the progress shows the last clip as done
         header, index = _summary(corpus, [record for record in records if record is not None], fingerprint, frontend, dtype)
         if folder is None:
             return SpecStore(header, index, shards)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields, replace
+from dataclasses import fields
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from unheard.errors import ConfigError
-from unheard.model.masking import random
+from unheard.model.masking import Mask, random
 from unheard.model.transformer import AttentionKernel, use_attention
 from unheard.objectives.base import Batch
 from unheard.recipes.learner import Learner
@@ -22,6 +24,7 @@ from unheard.recipes.recipe import TrainingConfig
 from unheard.training.optim import build_optimiser
 
 Losses = dict[str, Tensor]
+PATIENCE = timedelta(hours=12)  # our choice; the others wait while the first process reads or packs a corpus
 
 
 class Engine:
@@ -43,6 +46,7 @@ class Engine:
         self.accelerator = _accelerator(device)
         self.precision = _precision(training.precision, self.accelerator)
         self.training = training
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of processes and precision; so do we, once
         exact: dict[str, Any] = {"precision": "bf16-mixed" if self.precision == "bf16" else "32-true"}
         self.fabric = Fabric(accelerator=self.accelerator, **exact, **_processes(training.devices))
         self.fabric.launch()
@@ -98,17 +102,24 @@ class Engine:
 
     def losses_and_gradients(self, batch: Batch) -> Losses:
         """Losses of this process's share of the batch; gradients are left on the parameters, averaged over processes."""
-        parts = _split(batch, self.training.accumulate)
+        mask = random(batch.noise, self.learner.recipe.model.mask_ratio, batch.valid)
+        parts = _split(batch, mask, self.training.accumulate)
         total: Losses = {}
-        for index, part in enumerate(parts):
+        for index, ((part, hidden), share) in enumerate(zip(parts, self._shares(parts), strict=True)):
             last = index == len(parts) - 1
             with nullcontext() if last else self.fabric.no_backward_sync(self.module):
-                mask = random(part.noise, self.learner.recipe.model.mask_ratio, part.valid)
-                losses: Losses = self.module(part, mask)
-                self.fabric.backward(losses["loss"] / len(parts))
+                losses: Losses = self.module(part, hidden)
+                self.fabric.backward(losses["loss"] * share)
             for name, value in losses.items():
-                total[name] = total.get(name, torch.zeros_like(value)) + value.detach() / len(parts)
+                total[name] = total.get(name, torch.zeros_like(value)) + value.detach() * share
         return total
+
+    def _shares(self, parts: list[tuple[Batch, Mask]]) -> Tensor:
+        """What each part weighs in the mean over the batch: its share of the hidden patches that are not padding."""
+        if len(parts) == 1:
+            return torch.ones(1, device=self.device)
+        counts = self.mean(torch.stack([torch.gather(part.valid, 1, mask.hide).sum().float() for part, mask in parts]))
+        return counts / counts.sum().clamp(min=1)
 
     def step(self, rate: float) -> None:
         """Clip, move the weights with the given learning rate, and forget the gradients."""
@@ -132,6 +143,11 @@ class Engine:
             torch.cuda.synchronize()
         self._optimiser.zero_grad()
         return time.perf_counter() - begin
+
+
+def first_process() -> bool:
+    """Whether this is the process that speaks for all: the only one, or the first that torchrun, SLURM or Fabric started."""
+    return not any(int(os.environ.get(name) or 0) for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
 
 
 def bf16_on_cpu() -> bool:
@@ -162,13 +178,21 @@ def _processes(devices: int) -> dict[str, Any]:
     started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", started)))
     if started > 1:
-        return {"devices": local, "num_nodes": started // local, "strategy": "ddp"}
-    return {"devices": devices, "strategy": "ddp" if devices > 1 else "auto"}
+        return {"devices": local, "num_nodes": started // local, "strategy": _data_parallel()}
+    return {"devices": devices, "strategy": _data_parallel() if devices > 1 else "auto"}
 
 
-def _split(batch: Batch, parts: int) -> list[Batch]:
-    if parts == 1:
-        return [batch]
-    names = [field.name for field in fields(batch)]
-    pieces: Iterator[tuple[Tensor, ...]] = zip(*(getattr(batch, name).chunk(parts) for name in names), strict=True)
-    return [replace(batch, **dict(zip(names, piece, strict=True))) for piece in pieces]
+def _data_parallel() -> DDPStrategy:
+    """Every process holds the whole model and averages gradients; buffers never change, so they are not sent around."""
+    return DDPStrategy(timeout=PATIENCE, broadcast_buffers=False)
+
+
+def _split(batch: Batch, mask: Mask, parts: int) -> list[tuple[Batch, Mask]]:
+    if len(batch.spec) % parts:
+        raise ConfigError(
+            f"training.accumulate={parts} does not divide the {len(batch.spec)} windows of a batch that a process takes; "
+            "set training.batch_size or training.accumulate so that it does"
+        )
+    batches = zip(*(getattr(batch, field.name).chunk(parts) for field in fields(batch)), strict=True)
+    masks = zip(mask.keep.chunk(parts), mask.hide.chunk(parts), strict=True)
+    return [(Batch(*tensors), Mask(*indices)) for tensors, indices in zip(batches, masks, strict=True)]

@@ -5,7 +5,6 @@ batch -> mask -> before_step -> losses and gradients -> optimiser -> after_step 
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -20,10 +19,10 @@ from unheard.model.sizes import explicit
 from unheard.recipes.learner import Learner, build
 from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints, read_progress, restore
-from unheard.training.engine import Engine
+from unheard.training.engine import Engine, first_process
 from unheard.training.journal import Journal, environment
 from unheard.training.optim import learning_rate, peak_learning_rate
-from unheard.training.run import Keeper, Report, Run, Session, describe, sampler_of, total_steps, write_json
+from unheard.training.run import Keeper, Report, Run, Session, describe, read_config, sampler_of, total_steps, write_json
 from unheard.training.watch import Clock, Watch, stop_signal
 from unheard.version import __version__
 from unheard.weights.checkpoint import load_model
@@ -55,7 +54,7 @@ def pretrain(
     DataError
         When nothing in ``data`` can be used, or the loss stops being a number.
     """
-    run, report = Path(out), report or Report()
+    run, report = Path(out), _speaking(report)
     recipe = replace(recipe, model=explicit(recipe.model))
     learner = build(recipe)  # a recipe that cannot be built, or weights that do not fit, should say so before audio is read
     if init is not None:
@@ -91,13 +90,12 @@ def resume(out: str | Path, *, device: str = "auto", report: Report | None = Non
     DataError
         When the corpus is not the one the run began with.
     """
-    run, report = Path(out), report or Report()
+    run, report = Path(out), _speaking(report)
+    stored = read_config(run)
     try:
-        stored = json.loads((run / "config.json").read_text())
-        stored.pop("unheard")
-        session = from_json(Session, stored)
-    except (OSError, KeyError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{run} is not a run that can be resumed: {error}") from error
+        session = from_json(Session, {name: value for name, value in stored.items() if name != "unheard"})
+    except ConfigError as error:
+        raise CheckpointError(f"{run} is not a run of this version of unheard: {error}") from error
     saved = checkpoints(run)
     if saved and read_progress(saved[-1]).step >= session.total:
         report.say(f"{run} is finished: {session.total} of {session.total} steps")
@@ -130,11 +128,10 @@ def _train(run: Path, session: Session, store: SpecStore, learner: Learner, engi
     )  # fmt: skip
     with loader:
         lines = describe(session, store, sampler, learner, engine, loader.peek(), step)
-        if engine.rank == 0:
-            for line in lines:
-                report.say(line)
-        step = _loop(run, session, store, engine, loader, report.live and engine.rank == 0)
-    if step >= session.total and engine.rank == 0:
+        for line in lines:
+            report.say(line)
+        step = _loop(run, session, store, engine, loader, report.live)
+    if step >= session.total:
         report.finished(run, store)
     return Run(run, step, session.total)
 
@@ -196,6 +193,11 @@ def start_from(learner: Learner, source: str) -> None:
     teacher = learner.model.teacher
     if teacher is not None and learner.recipe.teacher.copied:
         teacher.follow(learner.model.encoder, momentum=0.0)
+
+
+def _speaking(report: Report | None) -> Report:
+    """The caller's report in the first process, a silent one in the others."""
+    return report if report is not None and first_process() else Report()
 
 
 def _clear(run: Path, overwrite: bool) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from unheard.audio.frontend import Statistics
 from unheard.data.crops import CropSampler
 from unheard.data.shards import SpecStore
+from unheard.errors import CheckpointError
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
 from unheard.recipes.learner import Learner
@@ -149,6 +150,28 @@ def describe(
             f"a window of {fit} (--set model.frames={fit}) would waste less on padding"
         )
     return lines
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """What ``config.json`` of a run folder holds.
+
+    Raises
+    ------
+    CheckpointError
+        When there is no run there, or its configuration is damaged.
+    """
+    file = run / "config.json"
+    if not file.is_file():
+        raise CheckpointError(f"there is no run at {run}; give the folder that unheard pretrain wrote with -o")
+    try:
+        stored = json.loads(file.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{file} is damaged ({error}); restore it from a copy, or start a new run") from error
+    if not isinstance(stored, dict) or "recipe" not in stored or "total" not in stored:
+        raise CheckpointError(
+            f"{run} is not a run: its config.json tells of no recipe and steps; give the folder that unheard pretrain wrote"
+        )
+    return stored
 
 
 def write_json(file: Path, values: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unheard.errors import CheckpointError
 from unheard.training.journal import duration
+from unheard.training.run import read_config
 from unheard.view.axes import save
 from unheard.view.run import curve_figure, read_metrics
 
@@ -37,11 +37,8 @@ def write_report(run: Path) -> Path:
     DataError
         When the run has trained no step yet.
     """
-    try:
-        config = json.loads((run / "config.json").read_text())
-        recipe = config["recipe"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{run} is not a run folder: {error}") from error
+    config = read_config(run)
+    recipe = config["recipe"]
     save(curve_figure(run), run / "figures" / "curves.png")
     rows = read_metrics(run)
     parts = [f"<h1>{html.escape(run.resolve().name)}</h1><p class=lead>{_lead(recipe, rows[-1], config['total'])}</p>"]
