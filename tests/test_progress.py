@@ -15,8 +15,7 @@ def test_lines_come_at_every_tenth_and_at_the_end(total: int, shown: list[int], 
 
 def test_an_item_that_failed_is_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ZeroDivisionError):
-        for item in bar(range(1, -1, -1), 2, "files"):
-            assert 1 / item
+        [1 / item for item in bar([1, 0], 2, "files")]
     assert capsys.readouterr().err.splitlines() == ["files: 1/2"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,30 @@ def test_the_fingerprint_follows_the_content_and_not_the_place(folder: Path, tmp
     moved = tmp_path_factory.mktemp("elsewhere") / "sounds"
     folder.rename(moved)
     assert open_corpus(moved).fingerprint() == before
+    os.utime(moved / "a.wav", (1, 1))  # a copy has other times
+    assert open_corpus(moved).fingerprint() == before
     write(moved / "a.wav", 1.5)
     assert open_corpus(moved).fingerprint() != before
+
+
+@pytest.mark.parametrize("changed", [1000, 22050, 44000], ids=["beginning", "middle", "end"])
+def test_a_file_written_again_at_equal_size_is_noticed(changed: int, folder: Path) -> None:
+    wav = np.zeros(44100)
+    wav[20000:24000] = 0.25  # silence at both ends, as sound files often have
+    soundfile.write(folder / "a.wav", wav, 44100)
+    before, size = open_corpus(folder).fingerprint(), (folder / "a.wav").stat().st_size
+    wav[changed] = 0.5
+    soundfile.write(folder / "a.wav", wav, 44100)
+    assert (folder / "a.wav").stat().st_size == size
+    assert open_corpus(folder).fingerprint() != before
+
+
+def test_the_checksums_of_a_manifest_count(folder: Path) -> None:
+    prints = []
+    for sha256 in ("aa", "bb"):
+        (folder / "manifest.csv").write_text(f"path,sha256\na.wav,{sha256}\n")
+        prints.append(open_corpus(folder).fingerprint())
+    assert prints[0] != prints[1]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "hollow", "noise"])

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from unheard.audio.waveform import find_audio, info
 from unheard.errors import AudioError, DataError
@@ -20,6 +21,9 @@ MANIFEST = "manifest.csv"
 
 HELD_OUT = frozenset({"test", "valid", "validation", "val", "dev", "eval"})
 """Values of a ``split`` column whose rows are not pre-trained on."""
+
+SAMPLE = 4096
+"""Bytes read at each of three places of a file to tell its content: a page of the disk (our choice)."""
 
 THREADS = 2 * (os.cpu_count() or 1)
 """Headers read at once; they wait for the disk (our choice)."""
@@ -43,6 +47,8 @@ class Clip:
         Where it ends in its file. Default: at the end of the file.
     size : int
         Bytes of the file, so that a changed file is noticed.
+    content : str
+        Hash of three samples of its bytes, and the ``sha256`` of a manifest where there is one; for files changed at equal size.
     """
 
     path: str
@@ -51,6 +57,7 @@ class Clip:
     start: float = 0.0
     end: float | None = None
     size: int = 0
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,10 +94,13 @@ class Corpus:
         return sum(clip.seconds for clip in self.clips) / 3600
 
     def fingerprint(self) -> str:
-        """A hash of which clips there are (paths, parts, sizes and lengths): another corpus has another one."""
+        """A hash of which clips there are (paths, parts, lengths, sizes and samples of the bytes): another corpus has another one.
+
+        When and where files were written does not matter. A change between the samples that keeps a file's size goes unnoticed.
+        """
         digest = hashlib.sha256()
         for clip in self.clips:
-            digest.update(f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\n".encode())
+            digest.update(f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\t{clip.content}\n".encode())
         return digest.hexdigest()
 
 
@@ -149,13 +159,18 @@ def read_csv(path: str | Path, required: tuple[str, ...]) -> list[dict[str, str]
     return rows
 
 
-def _scan(root: Path, paths: Iterable[str], track: Track) -> dict[str, tuple[float, int] | str]:
-    """Seconds and bytes of each file, or why it cannot be used."""
+Found: TypeAlias = tuple[float, int, str]
+"""Seconds, bytes and content of a file."""
 
-    def look(path: str) -> tuple[float, int] | str:
+
+def _scan(root: Path, paths: Iterable[str], track: Track) -> dict[str, Found | str]:
+    """What each file holds, or why it cannot be used."""
+
+    def look(path: str) -> Found | str:
         try:
-            return info(root / path).seconds, (root / path).stat().st_size
-        except AudioError as error:
+            seconds, size = info(root / path).seconds, (root / path).stat().st_size
+            return seconds, size, _content(root / path, size)
+        except (AudioError, OSError) as error:
             return str(error)
 
     names = list(paths)
@@ -163,19 +178,29 @@ def _scan(root: Path, paths: Iterable[str], track: Track) -> dict[str, tuple[flo
         return dict(zip(names, track(pool.map(look, names), len(names), "reading headers"), strict=True))
 
 
-def _clip(row: dict[str, str], found: tuple[float, int] | str, table: Path) -> Clip | Skipped:
+def _content(path: Path, size: int) -> str:
+    """Hash of the first, middle and last bytes of a file: beginnings and ends are often silence."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for start in (0, (size - SAMPLE) // 2, size - SAMPLE):
+            file.seek(max(0, start))
+            digest.update(file.read(SAMPLE))
+    return digest.hexdigest()
+
+
+def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skipped:
     """The clip of one row, or why there is none."""
     path = Path(row["path"]).as_posix()
     if isinstance(found, str):
         return Skipped(path, found)
-    length, size = found
+    length, size, content = found
     start, end = _seconds(row, "start", table) or 0.0, _seconds(row, "end", table)
     seconds = min(length, math.inf if end is None else end) - start
     if seconds <= 0:
         return Skipped(
             path, f"{path}: holds no samples from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s"
         )
-    return Clip(path, seconds, row.get("domain", ""), start, end, size)
+    return Clip(path, seconds, row.get("domain", ""), start, end, size, content + row.get("sha256", ""))
 
 
 def _seconds(row: dict[str, str], column: str, table: Path) -> float | None:
