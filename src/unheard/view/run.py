@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from unheard.data.shards import SpecStore
 from unheard.embedding.embedder import Model
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXAMPLES = 3  # figures of a run; our choice
+TRIED_CLIPS, TRIED_WINDOWS = 24, 200  # looked at for them; our choice
+AUDIBLE = 9.0  # nats (39 dB) below the loudest frame of a window a frame still sounds; our choice
+SOUNDING = 0.9  # share of frames that must sound; our choice
+MOVING = 0.1  # nats; a window that changes less is silence or a test tone; our choice
 MASKS = ("random", "vertical", "chessboard")
 
 
@@ -48,21 +53,36 @@ def finish(run: Path, store: SpecStore, say: Callable[[str], None]) -> None:
 
 
 def _examples(run: Path, model: Model, store: SpecStore) -> None:
-    """Reconstructions of the liveliest windows among some clips spread over the corpus."""
-    width, hop = model.grid.frames, model.config.frontend.hop_size / model.config.frontend.sample_rate
-    long = np.flatnonzero(store.frames >= min(width, int(store.frames.max())))
-    tried = long[np.linspace(0, len(long) - 1, min(len(long), 24)).astype(int)]
-    lively: list[tuple[float, int, int]] = []
-    for clip in np.unique(tried):
-        spec = store.clip(int(clip))
-        starts = range(0, max(1, len(spec) - width + 1), max(1, width // 2))
-        moving = {start: float(spec[start : start + width].std(axis=0).mean()) for start in list(starts)[:200]}
-        best = max(moving, key=lambda start: moving[start])
-        lively.append((moving[best], int(clip), best))
-    for number, (_, clip, start) in enumerate(sorted(lively, reverse=True)[:EXAMPLES]):
+    """Reconstructions of the liveliest windows, each under another mask."""
+    hop = model.config.frontend.hop_size / model.config.frontend.sample_rate
+    for number, (clip, start) in enumerate(liveliest(store, model.grid.frames, EXAMPLES)):
         window = window_of(model, store.clip(clip)[start:], Path(store.names[clip]).name, start * hop)
         shown = reconstruct_window(model, window, MASKS[number % len(MASKS)])
         save(reconstruction_figure(shown), run / "figures" / f"reconstruction-{number + 1}.png")
+
+
+def liveliest(store: SpecStore, width: int, count: int) -> list[tuple[int, int]]:
+    """Clip and first frame of ``count`` windows worth looking at, each of another clip, among clips spread over the corpus.
+
+    Windows that sound from beginning to end come before those with silence in them; then those that change most over time.
+    """
+    long = np.flatnonzero(store.frames >= min(width, int(store.frames.max())))
+    tried = long[np.linspace(0, len(long) - 1, min(len(long), TRIED_CLIPS)).astype(int)]
+    found: list[tuple[tuple[bool, float], int, int]] = []
+    for clip in np.unique(tried).tolist():
+        spec = store.clip(clip)
+        starts = range(0, max(1, len(spec) - width + 1), max(1, width // 2))[:TRIED_WINDOWS]
+        life = {start: _life(spec[start : start + width]) for start in starts}
+        best = max(starts, key=lambda start: life[start])
+        found.append((life[best], clip, best))
+    return [(clip, start) for _, clip, start in sorted(found, reverse=True)[:count]]
+
+
+def _life(spec: Float[np.ndarray, "T F"]) -> tuple[bool, float]:
+    """Whether a window sounds nearly everywhere, and the deviation of its bands over time in nats."""
+    loudest, change = spec.max(axis=1), float(spec.std(axis=0).mean())
+    sounding = float((loudest > loudest.max() - AUDIBLE).mean())
+    return sounding >= SOUNDING and change >= MOVING, change
 
 
 def curve_figure(run: Path) -> Figure:
