@@ -128,8 +128,11 @@ def test_says_what_a_system_without_the_package_manager_lacks(tmp_path: Path, mo
 
 
 def test_only_known_packages_are_fetched(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no corpus is called 'bash'"):
-        fetch("bash", tmp_path)
+    for name, hint in {"bash": "choose S, M, L, soundfonts, or one of 48 packages such as", "s": r"did you mean S\?"}.items():
+        with pytest.raises(DataError, match=f"no corpus is called '{name}'; {hint}"):
+            fetch(name, tmp_path)
+    with pytest.raises(DataError, match="did you mean hydrogen-drumkits"):
+        fetch("hydrogen-drumkit", tmp_path)
     assert packages("scratch") == ("scratch",)
     assert set(TIERS["S"]) < set(TIERS["M"]) < set(TIERS["L"])
 

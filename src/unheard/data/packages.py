@@ -6,6 +6,7 @@ sounds stay under the licences in each package's ``usr/share/doc/PACKAGE/copyrig
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Literal
 
@@ -93,9 +94,12 @@ def packages(name: str) -> tuple[str, ...]:
     DataError
         For any other name.
     """
-    known = {*TIERS["L"], *SOUNDFONTS}
-    if name not in TIERS and name not in known:
-        raise DataError(f"no corpus is called {name!r}; choose {', '.join(TIERS)}, or one package: {', '.join(sorted(known))}")
+    known = {each.lower(): each for each in (*TIERS, *sorted({*TIERS["L"], *SOUNDFONTS}))}
+    if name not in known.values():
+        near = [known[key] for key in difflib.get_close_matches(name.lower(), known, n=3)]
+        others = f"{', '.join(TIERS)}, or one of {len(known) - len(TIERS)} packages such as {TIERS['S'][0]}"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose {others}"
+        raise DataError(f"no corpus is called {name!r}; {hint}")
     return TIERS.get(name, (name,))
 
 
