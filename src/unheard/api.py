@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from unheard.embedding.bulk import BulkReport, embed_table
 from unheard.embedding.embedder import Model, Options
 from unheard.embedding.loading import load
 from unheard.embedding.pooling import Pool
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, missing_extra
 from unheard.progress import Track, silent
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
@@ -115,6 +116,10 @@ def probe(
     from unheard.evaluation.probing import vectors
 
     _refuse_existing(out, overwrite)
+    if Path(out).is_file():
+        raise ConfigError(f"{out} is a file; -o names the folder that the report goes to")
+    if find_spec("sklearn") is None or find_spec("threadpoolctl") is None:
+        raise missing_extra("scikit-learn", "eval")
     table = read_labels(labels)
     found = vectors(_loaded(model), table, seeds, pool, layer, track)
     report = score(found, table, Probe(seeds=tuple(seeds)), track)
@@ -134,10 +139,12 @@ def convert(
     name : str, optional
         Released name with the input size, such as ``80x512p16x16_paper``; taken from the path when left out.
     """
-    from unheard.weights.checkpoint import save_model
+    from unheard.weights.checkpoint import is_model, save_model
     from unheard.weights.published import convert as read
 
     _refuse_existing(out, overwrite)
+    if Path(out).exists() and not is_model(Path(out)):
+        raise ConfigError(f"{out} is no model folder, so --overwrite does not replace it; choose another -o, or remove it yourself")
     saved = read(file, layout, name, settings)
     save_model(Path(out), saved.learner, saved.recipe, saved.statistics, saved.provenance)
     return load(out)

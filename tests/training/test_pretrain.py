@@ -138,15 +138,45 @@ def test_training_lowers_the_loss(sounds, tmp_path):
     assert np.mean(curve[-5:]) < 0.6 * np.mean(curve[:5])
 
 
-def test_an_existing_folder_is_refused_unless_told(sounds, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/notes.txt").write_text("mine")
-    recipe = override(SMALL, SETTINGS)
+def test_an_existing_run_is_replaced_only_when_told(sounds, tmp_path):
+    recipe = override(SMALL, [*SETTINGS, "training.steps=2"])
+    pretrain(sounds, tmp_path / "run", recipe, device="cpu")
+    (tmp_path / "run/mark").touch()
     with pytest.raises(ConfigError, match="--overwrite"):
         pretrain(sounds, tmp_path / "run", recipe)
-    assert (tmp_path / "run/notes.txt").exists()
+    with pytest.raises(DataError, match="no such file or folder"):
+        pretrain(tmp_path / "typo", tmp_path / "run", recipe, overwrite=True)
+    assert (tmp_path / "run/mark").exists()
     pretrain(sounds, tmp_path / "run", recipe, device="cpu", overwrite=True)
-    assert not (tmp_path / "run/notes.txt").exists()
+    assert not (tmp_path / "run/mark").exists()
+
+
+def test_overwrite_never_deletes_what_is_no_run(sounds, tmp_path):
+    mine = tmp_path / "mine"
+    shutil.copytree(sounds, mine)
+    recipe = override(SMALL, SETTINGS)
+    with pytest.raises(ConfigError, match="no run folder"):
+        pretrain(mine, mine, recipe, overwrite=True)
+    with pytest.raises(ConfigError, match="no run folder"):
+        pretrain(sounds, mine / "00.wav", recipe, overwrite=True)
+    assert len(list(mine.iterdir())) == 12
+    pretrain(sounds, tmp_path / "run", override(recipe, ["training.steps=1"]), device="cpu")
+    shutil.copytree(sounds, tmp_path / "run/sounds")
+    with pytest.raises(ConfigError, match="lies in"):
+        pretrain(tmp_path / "run/sounds", tmp_path / "run", recipe, overwrite=True)
+    assert len(list((tmp_path / "run/sounds").iterdir())) == 12
+
+
+def test_weights_that_blow_up_in_the_last_step_are_not_saved(sounds, tmp_path):
+    recipe = override(SMALL, [*SETTINGS, "training.learning_rate=1e38", "training.warmup=0", "training.steps=1", "training.clip_norm=null"])
+    with pytest.raises(DataError, match=r"the (weights|loss) became (nan|inf).* at step 1"):
+        pretrain(sounds, tmp_path / "run", override(recipe, ["training.weight_decay=1e30"]), device="cpu")
+    assert not checkpoints(tmp_path / "run") and not (tmp_path / "run/model").exists()
+
+
+def test_a_mask_that_hides_nothing_is_refused(sounds, tmp_path):
+    with pytest.raises(ConfigError, match="hides none of the 15 patches"):
+        pretrain(sounds, tmp_path / "run", override(SMALL, [*SETTINGS, "model.mask_ratio=0"]))
 
 
 def test_a_changed_corpus_is_refused_on_resume(sounds, tmp_path):

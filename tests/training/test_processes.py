@@ -69,7 +69,7 @@ def test_two_processes_learn_what_one_does_and_speak_once(extra: list[str], soun
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"run": str(tmp_path / "two"), "step": 6, "total": 6, "finished": True}
     assert done.stderr.count("float32 on cpu x 2") == done.stderr.count("packing: 12/12") == 1
-    assert "distributed" not in done.stderr.lower() and "warning" not in done.stderr.lower()
+    assert not [word for word in ("distributed", "warning", "site-packages") if word in done.stderr.lower()]
     pretrain(sounds, tmp_path / "one", recipe(extra), device="cpu")
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1

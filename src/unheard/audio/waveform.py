@@ -204,7 +204,7 @@ def from_array(wav: ArrayLike, sample_rate: int, target_rate: int | None = None,
 def _open(path: str | Path) -> Any:
     """Open a sound file; any way it can fail is an AudioError that names it."""
     if not Path(path).is_file():
-        raise AudioError(f"{path}: no such file")
+        raise AudioError(f"{path}: is a folder; give one sound file" if Path(path).is_dir() else f"{path}: no such file")
     try:
         return soundfile.SoundFile(os.fspath(path))
     except (RuntimeError, TypeError, ValueError, OSError) as error:

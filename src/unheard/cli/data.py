@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from unheard.cli.shell import DONE, Json, Out, Strict, data, status, tell, verb
-from unheard.errors import DataError
+from unheard.cli.shell import DONE, Json, Out, Overwrite, Strict, data, status, tell, verb
+from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
 
@@ -30,7 +30,7 @@ def check(folder: Path, /, *, json: Json = False, strict: Strict = False) -> int
 
 
 @verb("unheard data sounds -o sounds/ --clips 60", data)
-def sounds(*, out: Out, clips: int = 300, seed: int = 0, json: Json = False) -> int:
+def sounds(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite = False, json: Json = False) -> int:
     """Generate a labelled set of sounds: strings, bars, drums, chirps, voices, noises.
 
     Parameters
@@ -42,6 +42,8 @@ def sounds(*, out: Out, clips: int = 300, seed: int = 0, json: Json = False) -> 
     """
     from unheard.data.sounds import make_sounds
 
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} exists; choose another -o, or write into it with --overwrite")
     labels = make_sounds(out, clips, seed, track=bar)
     tell([f"{clips} sounds and their labels: {labels}"], {"labels": str(labels), "clips": clips, "seed": seed}, json)
     return DONE

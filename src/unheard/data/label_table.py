@@ -6,6 +6,7 @@ test), fold, and group (clips that must stay on one side: a speaker, a kit, a re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +158,9 @@ def _seconds(text: str, column: str, path: Path) -> float | None:
     if not text.strip():
         return None
     try:
-        return float(text)
-    except ValueError as error:
-        raise DataError(f"{path} has the {column} {text!r}; it must be a number of seconds") from error
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise DataError(f"{path} has the {column} {text!r}; it must be a number of seconds, at least 0")
+    return value

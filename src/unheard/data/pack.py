@@ -114,6 +114,10 @@ def pack(
         if store.fingerprint != fingerprint:
             raise DataError(f"{folder} holds another packed corpus; choose another folder, or delete it")
         return store
+    if folder is not None and folder.is_dir():
+        foreign = [entry.name for entry in folder.iterdir() if not entry.name.lstrip(".").startswith(("shard-", INDEX, HEADER))]
+        if foreign:
+            raise DataError(f"{folder} holds other files ({foreign[0]}), which a packed corpus would hide; choose a folder of its own")
     plan, key = _plan(corpus.clips, frontend, dtype, shard_bytes), _hash(fingerprint, shard_bytes)
     records = [_finished(folder, number, key) for number in range(len(plan))]
     todo = [corpus.clips[i] for numbers, record in zip(plan, records, strict=True) if record is None for i in numbers]

@@ -248,7 +248,7 @@ class Model:
             return [0]
         frames = hop * self.sample_rate / self.config.frontend.hop_size
         width = self.grid.patch_size[1]
-        if abs(frames - round(frames)) > 1e-6 or round(frames) < 1 or width % round(frames):
+        if not np.isfinite(hop) or abs(frames - round(frames)) > 1e-6 or round(frames) < 1 or width % round(frames):
             step = self.config.frontend.hop_size / self.sample_rate
             fitting = ", ".join(f"{n * step:g}" for n in range(1, width + 1) if width % n == 0)
             raise ConfigError(f"hop must be a whole part of a patch's {width * step:g} s: one of {fitting}; got {hop:g}")

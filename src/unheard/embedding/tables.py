@@ -48,8 +48,7 @@ class TableWriter:
         self.out, self.size = out, size
         self.parts = out.with_name(f".{out.name}.parts")
         if overwrite:
-            shutil.rmtree(self.parts, ignore_errors=True)
-            out.unlink(missing_ok=True)
+            shutil.rmtree(self.parts, ignore_errors=True)  # the table itself is replaced when the new one is complete
         elif not resume and (out.exists() or self.parts.exists()):
             what = "exists" if out.exists() else "was begun by an interrupted job"
             raise ConfigError(f"{out} {what}; go on with --resume, replace it with --overwrite, or choose another -o")

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unheard.audio.frontend import LogMelConfig
-from unheard.config import Count, Positive, Share, Weight
+from unheard.config import Count, Momentum, Positive, Share, Weight
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.reconstruct import ReconstructConfig
@@ -63,7 +63,7 @@ class TrainingConfig:
     """Share of the run with linear warm-up from 0; then half a cosine down to 0."""
     weight_decay: Weight = 0.05
     """AdamW weight decay of matrices, CLS and mask tokens; biases and gains have none."""
-    betas: tuple[Share, Share] = (0.9, 0.95)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.95)
     """AdamW moments (MAE reference)."""
     clip_norm: Positive | None = None
     """Largest global gradient norm; null: no clipping."""

@@ -100,6 +100,12 @@ class Engine:
         """Wait until every process is here."""
         self.fabric.barrier()
 
+    def close(self) -> None:
+        """Part from the other processes; left to the end of the program, its threads could bring that down."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            self.wait()
+            torch.distributed.destroy_process_group()
+
     def losses_and_gradients(self, batch: Batch) -> Losses:
         """Losses of this process's share of the batch; gradients are left on the parameters, averaged over processes."""
         mask = random(batch.noise, self.learner.recipe.model.mask_ratio, batch.valid)
@@ -183,8 +189,8 @@ def _processes(devices: int) -> dict[str, Any]:
 
 
 def _data_parallel() -> DDPStrategy:
-    """Every process holds the whole model and averages gradients; buffers never change, so they are not sent around."""
-    return DDPStrategy(timeout=PATIENCE, broadcast_buffers=False)
+    """Every process holds the whole model and averages gradients."""
+    return DDPStrategy(timeout=PATIENCE)
 
 
 def _split(batch: Batch, mask: Mask, parts: int) -> list[tuple[Batch, Mask]]:

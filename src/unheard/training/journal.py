@@ -106,10 +106,10 @@ def keep_rows(file: Path, step: int) -> None:
     kept = []
     for line in file.read_text().splitlines():
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            written = int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
             break
-        if row["step"] <= step:
+        if written <= step:
             kept.append(line + "\n")
     temporary = file.with_suffix(".tmp")
     temporary.write_text("".join(kept))

@@ -15,14 +15,15 @@ from unheard.data.batch import Loader
 from unheard.data.open import open_data
 from unheard.data.shards import SpecStore
 from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.model.masking import num_keep
 from unheard.model.sizes import explicit
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import Learner, build, grid_of
 from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints, read_progress, restore
 from unheard.training.engine import Engine, first_process
 from unheard.training.journal import Journal, environment
 from unheard.training.optim import learning_rate, peak_learning_rate
-from unheard.training.run import Keeper, Report, Run, Session, describe, read_config, sampler_of, total_steps, write_json
+from unheard.training.run import Keeper, Report, Run, Session, describe, is_run, read_config, sampler_of, total_steps, write_json
 from unheard.training.watch import Clock, Watch, stop_signal
 from unheard.version import __version__
 from unheard.weights.checkpoint import load_model
@@ -56,12 +57,13 @@ def pretrain(
     """
     run, report = Path(out), _speaking(report)
     recipe = replace(recipe, model=explicit(recipe.model))
+    refuse_nothing_hidden(recipe)
     learner = build(recipe)  # a recipe that cannot be built, or weights that do not fit, should say so before audio is read
     if init is not None:
         start_from(learner, str(init))
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
-        _clear(run, overwrite)
+        _clear(run, Path(data), overwrite)
     with engine.first_process_first():
         store = open_data(data, recipe.frontend, run / "corpus", report.track)
     statistics = store.statistics if recipe.data.statistics == "scalar" else store.band_statistics
@@ -131,6 +133,7 @@ def _train(run: Path, session: Session, store: SpecStore, learner: Learner, engi
         for line in lines:
             report.say(line)
         step = _loop(run, session, store, engine, loader, report.live)
+    engine.close()
     if step >= session.total:
         report.finished(run, store)
     return Run(run, step, session.total)
@@ -167,6 +170,7 @@ def _loop(run: Path, session: Session, store: SpecStore, engine: Engine, loader:
                 if rows is not None:
                     rows.write(row)
             if saving:
+                watch.check_weights(learner, step)
                 keeper.save(step)
             if ending:
                 break
@@ -195,16 +199,37 @@ def start_from(learner: Learner, source: str) -> None:
         teacher.follow(learner.model.encoder, momentum=0.0)
 
 
+def refuse_nothing_hidden(recipe: Recipe) -> None:
+    """Refuse a mask ratio so small that no patch is hidden.
+
+    Raises
+    ------
+    ConfigError
+        With the smallest ratio that hides one.
+    """
+    patches = grid_of(recipe).num_patches
+    if num_keep(patches, recipe.model.mask_ratio) == patches:
+        raise ConfigError(
+            f"model.mask_ratio={recipe.model.mask_ratio:g} hides none of the {patches} patches, so there is nothing to predict; "
+            f"set at least {1 / patches:.3g}"
+        )
+
+
 def _speaking(report: Report | None) -> Report:
     """The caller's report in the first process, a silent one in the others."""
     return report if report is not None and first_process() else Report()
 
 
-def _clear(run: Path, overwrite: bool) -> None:
-    """Make room for a new run, or refuse."""
-    if run.is_file() or (run.exists() and any(run.iterdir())):
-        if not overwrite:
-            raise ConfigError(
-                f"{run} exists and is not empty; choose another -o, continue it with --resume, or replace it with --overwrite"
-            )
-        shutil.rmtree(run)
+def _clear(run: Path, data: Path, overwrite: bool) -> None:
+    """Make room for a new run, or refuse. Only what is a run of ours is ever deleted."""
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus")
+    if not (run.is_file() or (run.exists() and any(run.iterdir()))):
+        return
+    if not overwrite:
+        raise ConfigError(f"{run} exists and is not empty; choose another -o, continue it with --resume, or replace it with --overwrite")
+    if run.is_file() or not is_run(run):
+        raise ConfigError(f"{run} is no run folder, so --overwrite does not delete it; choose another -o, or remove it yourself")
+    if data.resolve().is_relative_to(run.resolve()):
+        raise ConfigError(f"the data {data} lies in {run}, which --overwrite would delete; choose another -o")
+    shutil.rmtree(run)

@@ -174,6 +174,15 @@ def read_config(run: Path) -> dict[str, Any]:
     return stored
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run, or what is left of one that was stopped while it read its corpus."""
+    try:
+        read_config(folder)
+    except CheckpointError:
+        return [entry.name for entry in folder.iterdir()] == ["corpus"]
+    return True
+
+
 def write_json(file: Path, values: dict[str, Any]) -> None:
     """Write a JSON file under a temporary name, then put it in place."""
     temporary = file.with_suffix(".tmp")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unheard.data.batch import Loader
 from unheard.errors import DataError
@@ -24,6 +24,7 @@ class Watch:
     def __init__(self, run: Path, names: list[str]) -> None:
         self.run, self.names = run, names
         self._recent: list[tuple[int, Tensor, Tensor]] = []
+        self._last_clips = torch.empty(0, dtype=torch.long)
 
     def remember(self, step: int, batch: Batch, loss: Tensor) -> None:
         """Keep a step's loss and clips until the next check."""
@@ -39,16 +40,29 @@ class Watch:
         """
         finite = torch.isfinite(torch.stack([loss for _, _, loss in self._recent])).tolist() if self._recent else []
         for (step, clips, loss), good in zip(self._recent, finite, strict=True):
+            self._last_clips = clips
             if not good:
-                files = list(dict.fromkeys(self.names[i] for i in clips.tolist()))
-                listed = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
-                last = checkpoints(self.run)
-                kept = f"the last good checkpoint is {last[-1]}" if last else "no checkpoint had been written"
-                raise DataError(
-                    f"the loss became {float(loss)} at step {step}, in a batch of {listed}; {kept}; "
-                    f"try a lower training.learning_rate or training.clip_norm=1"
-                )
+                raise self._blown_up(f"the loss became {float(loss)}", step)
         self._recent.clear()
+
+    def check_weights(self, learner: nn.Module, step: int) -> None:
+        """Raise when the step before a checkpoint left weights that are not finite: no loss has seen them yet.
+
+        Raises
+        ------
+        DataError
+            As `check`.
+        """
+        if not bool(torch.stack([parameter.isfinite().all() for parameter in learner.parameters()]).all()):
+            raise self._blown_up("the weights became nan", step)
+
+    def _blown_up(self, what: str, step: int) -> DataError:
+        files = list(dict.fromkeys(self.names[i] for i in self._last_clips.tolist()))
+        listed = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
+        last = checkpoints(self.run)
+        kept = f"the last good checkpoint is {last[-1]}" if last else "no checkpoint had been written"
+        advice = "try a lower training.learning_rate or training.clip_norm=1"
+        return DataError(f"{what} at step {step}, in a batch of {listed}; {kept}; {advice}")
 
 
 class Clock:

@@ -97,6 +97,12 @@ def load_model(path: Path) -> SavedModel:
     return SavedModel(learner, recipe, statistics, provenance)
 
 
+def is_model(folder: Path) -> bool:
+    """Whether a folder is one `save_model` wrote, or empty."""
+    entries = {entry.name for entry in folder.iterdir()} if folder.is_dir() else {""}
+    return not entries or {"config.json", "model.safetensors"} <= entries
+
+
 def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str) -> None:
     """Load lasting weights, all of them and of the right shapes.
 
