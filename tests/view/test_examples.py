@@ -38,7 +38,8 @@ def test_half_silent_windows_come_behind_whole_ones() -> None:
 
 def test_the_window_that_sounds_is_found_in_a_long_clip() -> None:
     clip = np.concatenate([silence(60), sounding(60), silence(20)])
-    assert liveliest(store(clip), WIDTH, 3) == [(0, 60)]
+    ((number, start),) = liveliest(store(clip), WIDTH, 3)
+    assert number == 0 and 60 <= start <= 80  # both windows in the sound are equally lively but for rounding
 
 
 def test_silence_is_shown_only_when_there_is_nothing_else() -> None:
