@@ -28,7 +28,7 @@ from unheard.recipes.learner import Learner, build
 from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
 from unheard.training.optim import build_optimiser, learning_rate
 from unheard.weights.checkpoint import Provenance, SavedModel, load_weights
-from unheard.weights.published import rename
+from unheard.weights.layouts.ntt import named
 
 M2D = Statistics((-7.1,), (4.2,))
 NETWORK = {"atol": 5e-5, "rtol": 1e-4}  # README of the folder
@@ -127,7 +127,7 @@ def _learner(folder: Path, name: str, config: dict[str, Any]) -> Learner:
     frontend = replace(MSM_MAE_16K, n_mels=config["input_size"][0])
     recipe = Recipe(name, frontend=frontend, model=model, objectives=objectives, training=TrainingConfig(weight_decay=0.05))
     learner = build(recipe, seed=0)
-    load_weights(learner, rename(keys, recipe), name)
+    load_weights(learner, named(keys, recipe), name)
     if learner.model.teacher is not None:
         target = {key.removeprefix("target_").replace(".mlp.", "."): value for key, value in keys.items() if key.startswith("target_")}
         learner.model.teacher.transformer.load_state_dict(target)
@@ -326,7 +326,7 @@ def _theirs(ours: dict[str, Any], key: str, learner: Learner, shape: tuple[int, 
     """One of our tensors under the reference's name and shape."""
     bias = {"q_bias": 0, "v_bias": 2}.get(key.rsplit(".", 1)[-1])
     plain = key.replace("q_bias", "qkv.bias").replace("v_bias", "qkv.bias")
-    (name,) = rename({plain: torch.zeros(shape)}, learner.recipe)
+    (name,) = named({plain: torch.zeros(shape)}, learner.recipe)
     value: torch.Tensor = ours[name]
     return (value.chunk(3)[bias] if bias is not None else value).reshape(shape)
 

@@ -22,7 +22,8 @@ from unheard.cli import main
 from unheard.errors import CheckpointError, ConfigError
 from unheard.model.masking import random
 from unheard.model.patches import Grid, sincos_1d, sincos_2d
-from unheard.weights.published import M2D_STATISTICS, MSM_MAE_STATISTICS, convert, parse_name
+from unheard.weights.layouts.ntt import M2D_STATISTICS, MSM_MAE_STATISTICS, parse_name
+from unheard.weights.published import convert
 
 NAME = "16x24p8x8"
 GRID = Grid.of(16, 24, (8, 8))  # 2 x 3 patches

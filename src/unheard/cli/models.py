@@ -56,10 +56,10 @@ def _objectives(recipe: Recipe) -> dict[str, dict[str, Any]]:
 def models(*, json: Json = False) -> int:
     """List the built-in models, and the layouts of published weights that unheard convert reads."""
     from unheard.embedding.loading import BUILT_IN
-    from unheard.weights.published import LAYOUTS, NTT_LICENCE
+    from unheard.weights.layouts import LAYOUTS
 
     built_in = [{"name": name, "note": "never trained: the baseline to compare with"} for name in BUILT_IN]
-    layouts = [{"layout": layout, "licence": NTT_LICENCE.format(layout)} for layout in LAYOUTS]
+    layouts = [{"layout": name, "licence": layout.licence} for name, layout in LAYOUTS.items()]
     lines = [
         *table(("built in", ""), [(row["name"], row["note"]) for row in built_in]),
         "",
@@ -75,7 +75,7 @@ def convert(
     /,
     *,
     out: Out,
-    layout: Annotated[str, Parameter(help="Whose keys the file has: msm-mae or m2d.")],
+    layout: Annotated[str, Parameter(help="Whose keys the file has: msm-mae, m2d, maskspec, audiomae or matpac.")],
     name: str | None = None,
     settings: Settings = (),
     overwrite: Overwrite = False,

@@ -1,0 +1,24 @@
+"""Layouts of released files: one module for each family of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from unheard.weights.checkpoint import SavedModel
+from unheard.weights.layouts import ntt
+from unheard.weights.layouts.mae import Released
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How files of one family are read, and on what terms they were published."""
+
+    read: Callable[[Released, Iterable[str]], SavedModel]
+    licence: str
+
+
+LAYOUTS: dict[str, Layout] = {
+    "msm-mae": Layout(ntt.read_msm_mae, ntt.LICENCE.format("msm-mae")),
+    "m2d": Layout(ntt.read_m2d, ntt.LICENCE.format("m2d")),
+}

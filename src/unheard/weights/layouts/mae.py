@@ -1,0 +1,134 @@
+"""Keys of the MAE family under our names: what MSM-MAE, M2D, MaskSpec, AudioMAE and MATPAC files have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unheard.errors import CheckpointError
+from unheard.model.patches import sincos_1d
+
+WHOLE = {
+    "cls_token": "model.encoder.cls_token",
+    "pos_embed": "model.encoder.positions",
+    "mask_token": "model.decoder.mask_token",
+    "decoder_pos_embed": "model.decoder.positions",
+    "patch_embed.proj.weight": "model.encoder.patch_embed.weight",
+    "patch_embed.proj.bias": "model.encoder.patch_embed.bias",
+}
+PREFIXES = {
+    "blocks.": "model.encoder.transformer.blocks.",
+    "norm.": "model.encoder.transformer.norm.",
+    "decoder_blocks.": "model.decoder.transformer.blocks.",
+    "decoder_norm.": "model.decoder.transformer.norm.",
+    "decoder_embed.": "model.decoder.embed.",
+}
+PIXEL_HEAD = "objectives.reconstruct.head."
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released checkpoint, opened.
+
+    Parameters
+    ----------
+    file : Path
+        Where it lies.
+    keys : dict of Tensor
+        Its tensors by the names it gives them.
+    name : str
+        The name it was released under, as far as is known; some layouts read the window out of it.
+    """
+
+    file: Path
+    keys: dict[str, Tensor]
+    name: str
+
+    @property
+    def title(self) -> str:
+        """Folder and file, for a model card."""
+        return f"{self.file.parent.name}/{self.file.name}"
+
+
+def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD) -> dict[str, Tensor]:
+    """Tensors under our names; separate query and value biases are joined.
+
+    Parameters
+    ----------
+    keys : mapping
+        Names and tensors of the file.
+    cls : bool
+        Whether the first row of its position tables belongs to a CLS token.
+    head : str
+        What ``decoder_pred.`` is called here.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the keys that belong to no part we know.
+    """
+    left = dict(keys)
+    for stem in [key.removesuffix("q_bias") for key in left if key.endswith(".attn.q_bias") and f"{key[:-6]}v_bias" in left]:
+        query, value = left.pop(f"{stem}q_bias"), left.pop(f"{stem}v_bias")
+        left[f"{stem}qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
+    prefixes = {**PREFIXES, "decoder_pred.": head}
+    names = {key: WHOLE.get(key) or _prefixed(key, prefixes) for key in left}
+    unknown = [key for key, name in names.items() if name is None]
+    if unknown:
+        more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
+        raise CheckpointError(f"{', '.join(unknown[:6])}{more} belong to no known part of this layout; is --layout right?")
+    return {name: _reshaped(key, left[key], int(cls)) for key, name in names.items() if name is not None}
+
+
+def _prefixed(key: str, prefixes: Mapping[str, str]) -> str | None:
+    for theirs, ours in prefixes.items():
+        if key.startswith(theirs):
+            return ours + key.removeprefix(theirs).replace(".mlp.", ".")
+    return None
+
+
+def _reshaped(key: str, value: Tensor, cls: int) -> Tensor:
+    """Our shapes: tokens (D), tables (N, D) without the row of the CLS token, the patch convolution as a matrix (D, P)."""
+    if key.endswith("pos_embed"):
+        return value.reshape(-1, value.shape[-1])[cls:]
+    if key == "patch_embed.proj.weight":
+        return value.flatten(1)
+    return value.flatten() if key in WHOLE else value
+
+
+def require(keys: Mapping[str, Tensor], ranks: Mapping[str, int], layout: str) -> None:
+    """Refuse a file that lacks a key the layout cannot do without.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the key, its rank, and what the file has instead.
+    """
+    for needed, rank in ranks.items():
+        if needed not in keys or keys[needed].ndim != rank:
+            raise CheckpointError(
+                f"the file has no {needed} of rank {rank}, so it is not of layout {layout}; its keys begin with {', '.join(list(keys)[:3])}"
+            )
+
+
+def depth(keys: Mapping[str, Tensor], prefix: str) -> int:
+    """How many blocks there are under a prefix such as ``blocks.``."""
+    return 1 + max(int(found[1]) for key in keys if (found := re.match(rf"{re.escape(prefix)}(\d+)\.", key)))
+
+
+def decoder_positions(keys: Mapping[str, Tensor], patches: int) -> Literal["1d", "2d"]:
+    """Which table the file's decoder has; older files of MSM-MAE have the 1-D one."""
+    table = keys["decoder_pos_embed"][0, -patches:]
+    plain = sincos_1d(patches, table.shape[1])
+    return "1d" if table.shape == plain.shape and torch.allclose(table.float(), plain, atol=1e-3) else "2d"
+
+
+def heads(dim: int) -> int:
+    """Heads of width 64, as every published size has them (head counts are not in the shapes)."""
+    return max(1, dim // 64)
