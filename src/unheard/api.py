@@ -146,7 +146,7 @@ def convert(
     if Path(out).exists() and not is_model(Path(out)):
         raise ConfigError(f"{out} is no model folder, so --overwrite does not replace it; choose another -o, or remove it yourself")
     saved = read(file, layout, name, settings)
-    save_model(Path(out), saved.learner, saved.recipe, saved.statistics, saved.provenance)
+    save_model(Path(out), saved.learner, saved.recipe, saved.statistics, saved.provenance, saved.classifier)
     return load(out)
 
 

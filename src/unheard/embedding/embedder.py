@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -21,62 +21,20 @@ from torch import Tensor
 
 from unheard.audio.frontend import LogMel, Statistics
 from unheard.audio.waveform import from_array, stream
-from unheard.embedding.pooling import Pool, Pooling
-from unheard.embedding.windows import Window, column_frames, cut
+from unheard.embedding.classify import classify_many
+from unheard.embedding.job import Embedding, Job, Options, Sound
+from unheard.embedding.pooling import Pool
+from unheard.embedding.windows import Window, cut
 from unheard.errors import AudioError, ConfigError
 from unheard.model.encoder import Encoder
 from unheard.model.patches import Grid
 from unheard.recipes.recipe import Recipe
 from unheard.weights.checkpoint import SavedModel
 
-Sound: TypeAlias = str | Path | tuple[np.ndarray, int]
-Blocks: TypeAlias = Iterable[np.ndarray]
+__all__ = ["Embedding", "Model", "Options", "Sound"]
+
 BATCH = 16  # windows encoded at once; our choice: larger batches fall out of a CPU's cache
 PENDING = 64  # windows gathered before encoding, so that sounds of equal length share a batch; our choice
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """What the model says of one sound, as float32 numpy arrays.
-
-    Parameters
-    ----------
-    scene : ndarray (D',)
-        One vector for the whole sound; (T, D') with pool "none".
-    frames : ndarray (T, D')
-        One vector for each time step: the outputs of its frequency patches side by side, lowest band first.
-    times_ms : ndarray (T,)
-        Centre of each time step in milliseconds: the mean centre time of its patch's frames.
-    seconds : float
-        Length of the sound.
-    """
-
-    scene: Float32[np.ndarray, ...]
-    frames: Float32[np.ndarray, "T D"]
-    times_ms: Float32[np.ndarray, " T"]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Options:
-    """How sounds are embedded.
-
-    Parameters
-    ----------
-    layer : int, optional
-        Which block's output, 1 to depth, or negative from the end; None: the last one, normalised.
-    pool : {"mean", "mean+std", "max", "none"}
-        How frames become the scene vector.
-    hop : float, optional
-        Seconds between frames, a whole part of a patch's duration; None: one patch. Finer hops encode shifted windows.
-    frames : bool
-        Keep the frames; without them memory does not grow with the length of a sound.
-    """
-
-    layer: int | None = None
-    pool: Pool = "mean"
-    hop: float | None = None
-    frames: bool = True
 
 
 class Model:
@@ -97,6 +55,7 @@ class Model:
         self.learner = saved.learner.to(device)
         self.statistics: Statistics = saved.statistics
         self.provenance = saved.provenance
+        self.classifier = saved.classifier
         self.frontend = LogMel(saved.recipe.frontend)
         self.pad_window = pad_window
 
@@ -160,6 +119,23 @@ class Model:
             return [embedding for _, embedding in self.embed_many(sound, options)]
         return next(self.embed_many([sound], options))[1]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Classes of a fine-tuned model, in the order of its scores; empty for others."""
+        return self.classifier.config.labels if self.classifier is not None else ()
+
+    @overload
+    def classify(self, sound: Sound) -> Float32[np.ndarray, " C"]: ...
+
+    @overload
+    def classify(self, sound: list[Sound]) -> list[Float32[np.ndarray, " C"]]: ...
+
+    def classify(self, sound: Sound | list[Sound]) -> Float32[np.ndarray, " C"] | list[Float32[np.ndarray, " C"]]:
+        """Scores of the classes in `labels` for a sound, or for each of a list; see `classify_many`."""
+        if isinstance(sound, list):
+            return [scores for _, scores in classify_many(self, sound)]
+        return next(classify_many(self, [sound]))[1]
+
     def embed_many(
         self, sounds: Iterable[Sound], options: Options = Options(), skip: Callable[[Sound, AudioError], None] | None = None
     ) -> Iterator[tuple[Sound, Embedding]]:
@@ -167,17 +143,17 @@ class Model:
 
         With ``skip`` a sound that cannot be read is reported to it and left out; without it the error is raised.
         """
-        offsets, take_layer = self._offsets(options.hop), self._layer(options.layer)
-        pending: list[tuple[_Job, Window]] = []
-        jobs: list[_Job] = []
+        offsets, options = self._offsets(options.hop), replace(options, layer=self._layer(options.layer))
+        pending: list[tuple[Job, Window]] = []
+        jobs: list[Job] = []
         for sound in sounds:
-            job = _Job(self, sound, options)
+            job = Job(self, sound, options)
             jobs.append(job)
             try:
                 for window in self._windows(sound, job, offsets):
                     pending.append((job, window))
                     if len(pending) >= PENDING:
-                        self._encode(pending, take_layer)
+                        self._encode(pending, options)
             except AudioError as error:
                 if skip is None:
                     raise
@@ -188,10 +164,10 @@ class Model:
                 yield from ((job.sound, job.result()) for job in jobs)
                 jobs = []
             elif len(jobs) >= PENDING:
-                self._encode(pending, take_layer)
+                self._encode(pending, options)
                 yield from ((job.sound, job.result()) for job in jobs)
                 jobs = []
-        self._encode(pending, take_layer)
+        self._encode(pending, options)
         yield from ((job.sound, job.result()) for job in jobs)
 
     def with_statistics(self, statistics: Statistics) -> Model:
@@ -200,7 +176,7 @@ class Model:
         other.statistics = statistics
         return other
 
-    def _windows(self, sound: Sound, job: _Job, offsets: Sequence[int]) -> Iterator[Window]:
+    def _windows(self, sound: Sound, job: Job, offsets: Sequence[int]) -> Iterator[Window]:
         """The windows of a sound at every offset; the sound is read once for each."""
         for offset in offsets:
             waves = stream(sound, self.sample_rate) if isinstance(sound, str | Path) else [from_array(sound[0], sound[1], self.sample_rate)]
@@ -208,7 +184,7 @@ class Model:
             yield from cut(self.frontend.stream(counted), self.grid.frames, offset)
 
     @torch.inference_mode()
-    def _encode(self, pending: list[tuple[_Job, Window]], layer: int | None) -> None:
+    def _encode(self, pending: list[tuple[Job, Window]], options: Options) -> None:
         """Encode all pending windows, those with equally many patches together, and hand the frames to their owners in order."""
         groups: dict[int, list[int]] = {}
         for index, (_, window) in enumerate(pending):
@@ -217,22 +193,31 @@ class Model:
         for columns, members in groups.items():
             for at in range(0, len(members), BATCH):
                 chunk = members[at : at + BATCH]
-                results.update(zip(chunk, self.encode_windows([pending[i][1] for i in chunk], columns, layer), strict=True))
+                results.update(zip(chunk, self.encode_windows([pending[i][1] for i in chunk], columns, options), strict=True))
         for index, (job, window) in enumerate(pending):
             job.add(window, results[index])
         pending.clear()
 
-    def encode_windows(self, windows: list[Window], columns: int, layer: int | None = None) -> Float32[np.ndarray, "B t D"]:
-        """Frame embeddings of windows that fill ``columns`` patches in time."""
+    def encode_windows(self, windows: list[Window], columns: int, options: Options = Options()) -> Float32[np.ndarray, "B t D"]:
+        """Frame embeddings of windows that fill ``columns`` patches in time; a layer counts from 0 here."""
         spec = np.zeros((len(windows), self.grid.frames, self.grid.n_mels), dtype=np.float32)
         for row, window in zip(spec, windows, strict=True):
             row[: window.frames] = self.statistics.normalise_frames(window.spec)
         patches = self.grid.patchify(torch.from_numpy(spec).to(self.device).transpose(1, 2))
         whole = self.pad_window or columns == self.grid.time
         keep = None if whole else self.grid.within(columns).to(self.device).expand(len(windows), -1)
-        tokens: Tensor = self.encoder(patches, keep)[0] if layer is None else self.encoder.layers(patches, keep)[layer]
+        if options.cls:
+            return self._cls(patches, keep)[:, None].float().cpu().numpy()
+        tokens: Tensor = self.encoder(patches, keep)[0] if options.layer is None else self.encoder.layers(patches, keep)[options.layer]
         narrow = Grid(self.grid.freq, self.grid.time if whole else columns, self.grid.patch_size, self.grid.order)
         return narrow.by_time(tokens)[:, :columns].float().cpu().numpy()
+
+    def _cls(self, patches: Tensor, keep: Tensor | None) -> Tensor:
+        """The CLS output (B, D)."""
+        cls: Tensor | None = self.encoder(patches, keep)[1]
+        if cls is None:
+            raise ConfigError("this model's encoder has no CLS token; take the patch tokens")
+        return cls
 
     def _layer(self, layer: int | None) -> int | None:
         depth = len(self.encoder.transformer.blocks)
@@ -253,36 +238,3 @@ class Model:
             fitting = ", ".join(f"{n * step:g}" for n in range(1, width + 1) if width % n == 0)
             raise ConfigError(f"hop must be a whole part of a patch's {width * step:g} s: one of {fitting}; got {hop:g}")
         return list(range(0, width, round(frames)))
-
-
-class _Job:
-    """One sound on its way: what has been seen of it so far."""
-
-    def __init__(self, model: Model, sound: Sound, options: Options) -> None:
-        self.model, self.sound, self.options = model, sound, options
-        self.samples = 0
-        self.pooling = Pooling(options.pool)
-        self.frames: list[np.ndarray] = []
-        self.times: list[np.ndarray] = []
-
-    def count(self, waves: Blocks) -> Iterator[np.ndarray]:
-        """Pass waveform blocks on and count their samples."""
-        for wave in waves:
-            self.samples += len(wave)
-            yield wave
-
-    def add(self, window: Window, frames: Float32[np.ndarray, "t D"]) -> None:
-        """Take in the frames of one window."""
-        grid, frontend = self.model.grid, self.model.frontend
-        self.pooling.add(frames, column_frames(grid, window.frames))
-        if self.options.frames:
-            middle = window.start + np.arange(len(frames)) * grid.patch_size[1] + (grid.patch_size[1] - 1) / 2
-            self.frames.append(frames)
-            self.times.append(1000 * (frontend.frame_centre(0) + middle * frontend.hop_size / frontend.sample_rate))
-
-    def result(self) -> Embedding:
-        """The embedding, frames in order of time."""
-        times = np.concatenate(self.times) if self.times else np.zeros(0)
-        frames = np.concatenate(self.frames) if self.frames else np.zeros((0, self.model.embedding_size), dtype=np.float32)
-        order = np.argsort(times, kind="stable")
-        return Embedding(self.pooling.result(), frames[order], times[order].astype(np.float32), self.samples / self.model.sample_rate)

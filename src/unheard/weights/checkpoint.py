@@ -1,7 +1,7 @@
 """Model folders: ``config.json`` + ``model.safetensors`` + ``README.md``.
 
-A folder holds encoder, decoder and heads, the front end, the normalisation statistics and where the weights came from. Nothing
-is parsed from its name and nothing in it is a pickle.
+A folder holds encoder, decoder and heads, the front end, the normalisation statistics and where the weights came from; that of
+a fine-tuned model also its classifier and the names of the classes. Nothing is parsed from its name and nothing in it is a pickle.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,12 +21,15 @@ from torch import Tensor
 from unheard.audio.frontend import Statistics
 from unheard.config import from_json, to_json
 from unheard.errors import CheckpointError, ConfigError
+from unheard.model.classifier import Classifier, ClassifierConfig
+from unheard.model.sizes import widths
 from unheard.recipes.learner import Learner, build
 from unheard.recipes.recipe import Recipe
 from unheard.version import __version__
 from unheard.weights.card import model_card
 
 FORMAT = 1
+CLASSIFIER = "classifier."  # how its weights are named in model.safetensors
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,18 @@ class SavedModel:
     recipe: Recipe
     statistics: Statistics
     provenance: Provenance
+    classifier: Classifier | None = None
+    """Of a fine-tuned model."""
 
 
-def save_model(folder: Path, learner: Learner, recipe: Recipe, statistics: Statistics, provenance: Provenance) -> None:
+def save_model(
+    folder: Path,
+    learner: Learner,
+    recipe: Recipe,
+    statistics: Statistics,
+    provenance: Provenance,
+    classifier: Classifier | None = None,
+) -> None:
     """Write a model folder, replacing one that is there only when the new one is complete."""
     config = {
         "format": FORMAT,
@@ -63,9 +76,13 @@ def save_model(folder: Path, learner: Learner, recipe: Recipe, statistics: Stati
         "statistics": to_json(statistics),
         "provenance": to_json(provenance),
     }
+    tensors = learner.lasting_state()
+    if classifier is not None:
+        config["classifier"] = to_json(classifier.config)
+        tensors |= {CLASSIFIER + name: value for name, value in classifier.state_dict().items()}
 
     def write(place: Path) -> None:
-        write_tensors(place / "model.safetensors", learner.lasting_state())
+        write_tensors(place / "model.safetensors", tensors)
         (place / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         (place / "README.md").write_text(
             model_card(recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes)
@@ -90,11 +107,21 @@ def load_model(path: Path) -> SavedModel:
         statistics = from_json(Statistics, config["statistics"])
         provenance = from_json(Provenance, config["provenance"])
         learner = build(recipe, seed=0)
+        classifier = build_classifier(from_json(ClassifierConfig, config["classifier"]), recipe) if "classifier" in config else None
     except (KeyError, ConfigError) as error:
         raise CheckpointError(f"{folder}/config.json does not describe a model of this version: {error}") from error
-    load_weights(learner, read_tensors(folder / "model.safetensors"), str(folder))
+    load_weights(learner, read_tensors(folder / "model.safetensors"), str(folder), classifier)
     learner.eval().requires_grad_(False)
-    return SavedModel(learner, recipe, statistics, provenance)
+    if classifier is not None:
+        classifier.eval().requires_grad_(False)
+    return SavedModel(learner, recipe, statistics, provenance, classifier)
+
+
+def build_classifier(config: ClassifierConfig, recipe: Recipe) -> Classifier:
+    """A classifier for the encoder of ``recipe``; its first weights are always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.training.seed)
+        return Classifier(config, widths(recipe.model).embed_dim)
 
 
 def is_model(folder: Path) -> bool:
@@ -103,8 +130,8 @@ def is_model(folder: Path) -> bool:
     return not entries or {"config.json", "model.safetensors"} <= entries
 
 
-def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str) -> None:
-    """Load lasting weights, all of them and of the right shapes.
+def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str, classifier: Classifier | None = None) -> None:
+    """Load lasting weights, all of them and of the right shapes; those of the classifier are named ``classifier.``.
 
     Raises
     ------
@@ -112,6 +139,8 @@ def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str) -> N
         Naming the tensors that are missing, left over or of another shape.
     """
     wanted = learner.lasting_state()
+    if classifier is not None:
+        wanted |= {CLASSIFIER + name: value for name, value in classifier.state_dict().items()}
     problems = [f"missing {name}" for name in wanted.keys() - tensors.keys()]
     problems += [f"unknown {name}" for name in tensors.keys() - wanted.keys()]
     problems += [
@@ -122,7 +151,9 @@ def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str) -> N
     if problems:
         more = f" and {len(problems) - 6} more" if len(problems) > 6 else ""
         raise CheckpointError(f"the weights of {source} do not fit its configuration: {'; '.join(sorted(problems)[:6])}{more}")
-    learner.load_state_dict(tensors, strict=False)
+    learner.load_state_dict({name: value for name, value in tensors.items() if not name.startswith(CLASSIFIER)}, strict=False)
+    if classifier is not None:
+        classifier.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)})
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

@@ -1,0 +1,52 @@
+"""Scores of sounds from a fine-tuned model.
+
+The classifier reads the mean of all real tokens of a sound, or the mean of its windows' CLS tokens: in a sound of one window
+exactly what the model was trained on, in a longer one the mean over its windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from unheard.embedding.job import Options, Sound
+from unheard.errors import AudioError, ConfigError
+
+if TYPE_CHECKING:
+    from unheard.embedding.embedder import Model
+
+
+def classify_many(
+    model: Model, sounds: Iterable[Sound], skip: Callable[[Sound, AudioError], None] | None = None
+) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
+    """Classify sounds of any length, in batches across them; yields each with its scores, in order.
+
+    Parameters
+    ----------
+    model : Model
+        One with a classifier; its ``labels`` name the scores.
+    sounds : iterable
+        Paths, or arrays with their sample rate.
+    skip : callable, optional
+        Told of each sound that cannot be read; without it the error is raised.
+
+    Raises
+    ------
+    ConfigError
+        When the model has no classifier.
+    """
+    classifier = model.classifier
+    if classifier is None:
+        raise ConfigError("this model has no classifier, it only embeds; fine-tune one with unheard finetune, or convert a fine-tuned file")
+    classifier.to(model.device)
+    cls = classifier.config.pool == "cls"
+    for sound, embedding in model.embed_many(sounds, Options(frames=False, cls=cls), skip):
+        bands = 1 if cls else model.grid.freq
+        with torch.inference_mode():
+            tokens = torch.from_numpy(embedding.scene).to(model.device).reshape(1, bands, -1)
+            logits = classifier(classifier.pool(tokens, tokens[:, 0]))
+            yield sound, classifier.scores(logits)[0].cpu().numpy()

@@ -1,0 +1,101 @@
+"""One sound on its way through a model: what is asked of it, what has been seen of it, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from jaxtyping import Float32
+
+from unheard.embedding.pooling import Pool, Pooling
+from unheard.embedding.windows import Window, column_frames
+
+if TYPE_CHECKING:
+    from unheard.embedding.embedder import Model
+
+Sound: TypeAlias = str | Path | tuple[np.ndarray, int]
+Blocks: TypeAlias = Iterable[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What the model says of one sound, as float32 numpy arrays.
+
+    Parameters
+    ----------
+    scene : ndarray (D',)
+        One vector for the whole sound; (T, D') with pool "none".
+    frames : ndarray (T, D')
+        One vector for each time step: the outputs of its frequency patches side by side, lowest band first.
+    times_ms : ndarray (T,)
+        Centre of each time step in milliseconds: the mean centre time of its patch's frames.
+    seconds : float
+        Length of the sound.
+    """
+
+    scene: Float32[np.ndarray, ...]
+    frames: Float32[np.ndarray, "T D"]
+    times_ms: Float32[np.ndarray, " T"]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Options:
+    """How sounds are embedded.
+
+    Parameters
+    ----------
+    layer : int, optional
+        Which block's output, 1 to depth, or negative from the end; None: the last one, normalised.
+    pool : {"mean", "mean+std", "max", "none"}
+        How frames become the scene vector.
+    hop : float, optional
+        Seconds between frames, a whole part of a patch's duration; None: one patch. Finer hops encode shifted windows.
+    frames : bool
+        Keep the frames; without them memory does not grow with the length of a sound.
+    cls : bool
+        Take the CLS token of each window, as its only frame, in place of the last layer's patch tokens; no layer then.
+    """
+
+    layer: int | None = None
+    pool: Pool = "mean"
+    hop: float | None = None
+    frames: bool = True
+    cls: bool = False
+
+
+class Job:
+    """One sound on its way: what has been seen of it so far."""
+
+    def __init__(self, model: Model, sound: Sound, options: Options) -> None:
+        self.model, self.sound, self.options = model, sound, options
+        self.samples = 0
+        self.pooling = Pooling(options.pool)
+        self.frames: list[np.ndarray] = []
+        self.times: list[np.ndarray] = []
+
+    def count(self, waves: Blocks) -> Iterator[np.ndarray]:
+        """Pass waveform blocks on and count their samples."""
+        for wave in waves:
+            self.samples += len(wave)
+            yield wave
+
+    def add(self, window: Window, frames: Float32[np.ndarray, "t D"]) -> None:
+        """Take in the frames of one window."""
+        grid, frontend = self.model.grid, self.model.frontend
+        weights = np.array([window.frames], np.float32) if self.options.cls else column_frames(grid, window.frames)
+        self.pooling.add(frames, weights)
+        if self.options.frames:
+            middle = window.start + np.arange(len(frames)) * grid.patch_size[1] + (grid.patch_size[1] - 1) / 2
+            self.frames.append(frames)
+            self.times.append(1000 * (frontend.frame_centre(0) + middle * frontend.hop_size / frontend.sample_rate))
+
+    def result(self) -> Embedding:
+        """The embedding, frames in order of time."""
+        times = np.concatenate(self.times) if self.times else np.zeros(0)
+        frames = np.concatenate(self.frames) if self.frames else np.zeros((0, self.model.embedding_size), dtype=np.float32)
+        order = np.argsort(times, kind="stable")
+        return Embedding(self.pooling.result(), frames[order], times[order].astype(np.float32), self.samples / self.model.sample_rate)

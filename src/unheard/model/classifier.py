@@ -1,0 +1,84 @@
+"""A classifier on top of the encoder: tokens become one vector, the vector becomes one score for each class.
+
+    h = mean over patch tokens, or the CLS token;  logits = W norm(h) + b;  scores = softmax or sigmoid of the logits
+
+Published fine-tuned models differ in three words only: MaskSpec and AudioMAE pool "mean" with norm "layer", MaskSpec's CLS
+variant pools "cls" with norm "none" behind the encoder's own final norm, MATPAC's AudioSet head pools "mean" with norm "batch"
+(its mean over frequency, then over time, is the mean over all tokens).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from unheard.errors import ConfigError
+from unheard.model.transformer import NORM_EPS
+
+HEAD_STD = 2e-5  # MaskSpec and AudioMAE reference: logits begin near zero
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """What the classes are and how tokens become scores."""
+
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Name of each class, in the order of the scores."""
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    """One class a sound (scores sum to one), or any number of them (each score on its own)."""
+    pool: Literal["mean", "cls"] = "mean"
+    """Mean over the patch tokens, CLS left out; or the CLS token alone."""
+    norm: Literal["layer", "batch", "none"] = "layer"
+    """LayerNorm, BatchNorm without gain and bias, or nothing between the pooled vector and the head."""
+
+
+class Classifier(nn.Module):
+    """Pooling, norm and a linear head.
+
+    Parameters
+    ----------
+    config : ClassifierConfig
+    embed_dim : int
+        Width D of the encoder.
+    """
+
+    def __init__(self, config: ClassifierConfig, embed_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        norms: dict[str, nn.Module] = {
+            "layer": nn.LayerNorm(embed_dim, eps=NORM_EPS),
+            "batch": nn.BatchNorm1d(embed_dim, affine=False),
+            "none": nn.Identity(),
+        }
+        self.norm = norms[config.norm]
+        self.head = nn.Linear(embed_dim, len(config.labels))
+        nn.init.trunc_normal_(self.head.weight, std=HEAD_STD)
+        nn.init.zeros_(self.head.bias)
+
+    def pool(self, tokens: Float[Tensor, "B K D"], cls: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B D"]:
+        """One vector for each sound, from the encoder's tokens and its CLS output.
+
+        Raises
+        ------
+        ConfigError
+            When the CLS token is asked for and the encoder has none.
+        """
+        if self.config.pool == "mean":
+            return tokens.mean(dim=1)
+        if cls is None:
+            raise ConfigError('a classifier with pool "cls" needs an encoder with a CLS token; set model.cls_token=true, or pool "mean"')
+        return cls
+
+    def forward(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        """Logits of pooled vectors."""
+        logits: Tensor = self.head(self.norm(pooled))
+        return logits
+
+    def scores(self, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+        """Logits as scores between 0 and 1."""
+        return logits.softmax(dim=-1) if self.config.activation == "softmax" else torch.sigmoid(logits)
