@@ -54,10 +54,10 @@ class Objective(nn.Module, ABC):
         """Called after each optimiser step."""
 
 
-def valid_mean(values: Float[Tensor, "B M"], batch: Batch, out: MaskedPass) -> Float[Tensor, ""]:
-    """Mean of a value of each hidden patch over those that are not padding; 0 when all of them are.
+def valid_mean(values: Float[Tensor, "B M"], batch: Batch, out: MaskedPass, index: Int[Tensor, "B M"] | None = None) -> Float[Tensor, ""]:
+    """Mean of a value of each patch at ``index`` (each hidden one when left out) over those that are not padding; 0 when all are.
 
     The count is averaged over processes, so that averaging the gradients of all processes gives the mean over all of them.
     """
-    weights = torch.gather(batch.valid, 1, out.mask.hide).to(values.dtype)
+    weights = torch.gather(batch.valid, 1, out.mask.hide if index is None else index).to(values.dtype)
     return (values * weights).sum() / out.mean_over_processes(weights.sum()).clamp(min=1)
