@@ -1,0 +1,300 @@
+"""What every front end here does: cut a waveform into frames, transform them, sum the power in mel bands, take a logarithm.
+
+    y[n] = x[n + 1] - emphasis x[n]                                     (where the front end has an emphasis, otherwise y = x)
+    spec[m, t] = compress( sum_k mel[m, k] |rfft(shape(y[t hop - pad .. t hop - pad + frame_size]), n_fft)[k]|^2 )
+
+A front end says how one frame is shaped and how bands are compressed. Everything else is here, once, in four ways to run:
+`forward` takes batches of tensors on any device, `fast` one clip on a CPU core, `stream` sound of any length in constant memory,
+and `segment` with `assemble` windows cut out of longer clips, as if the whole clip had been transformed.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64, Int, Shaped
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unheard.errors import AudioError
+
+BLOCK_FRAMES = 512
+"""Frames transformed at once on a CPU: few enough for the cache, enough to hide the cost of the calls (our choice, measured)."""
+
+INT16_SCALE = 2.0**15
+"""int16 samples are divided by this, as libsndfile does."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Where frames lie."""
+
+    sample_rate: int
+    """Hz."""
+    hop_size: int
+    """Samples from one frame to the next."""
+    frame_size: int
+    """Samples of one frame."""
+    n_fft: int
+    """Length of the Fourier transform; frames are continued with zeros up to it."""
+    pad: int = 0
+    """Samples reflected at both ends."""
+    emphasis: float = 0.0
+    """Pre-emphasis of the waveform; with one, a waveform gives one sample less."""
+
+    @property
+    def lead(self) -> int:
+        """Samples the emphasis looks ahead."""
+        return int(self.emphasis != 0)
+
+    @property
+    def shortest(self) -> int:
+        """Samples below which a waveform is continued with zeros."""
+        return self.lead + (self.pad + 1 if self.pad else self.frame_size)
+
+    @property
+    def row(self) -> int:
+        """Samples of one frame rounded up to whole hops."""
+        return -(-self.frame_size // self.hop_size) * self.hop_size
+
+
+class Frontend(nn.Module, ABC):
+    """A waveform-to-spectrogram transform.
+
+    A waveform too short for one frame (or for the reflection) is continued with zeros first, so one sample is enough (our choice;
+    the reference programs raise).
+
+    Parameters
+    ----------
+    framing : Framing
+    window : Tensor, (frame_size,)
+    mel : array, (F, n_fft / 2 + 1)
+        Weights of the Fourier bins in each band.
+
+    Attributes
+    ----------
+    jitter : Callable or None
+        Turns uniform numbers (B, 2) into one mel matrix for each window of a batch (B, F, K), where training varies the bands.
+    """
+
+    window: Tensor
+    mel: Tensor
+
+    def __init__(self, framing: Framing, window: Tensor, mel: Float32[np.ndarray, "F K"]) -> None:
+        super().__init__()
+        self.framing, self.sample_rate, self.hop_size = framing, framing.sample_rate, framing.hop_size
+        self.n_mels = len(mel)
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("mel", torch.from_numpy(mel.copy()), persistent=False)
+        self.jitter: Callable[[Tensor], Tensor] | None = None
+        self._scratch = _Scratch()
+
+    @abstractmethod
+    def shape(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
+        """What is done to the samples of a frame before the Fourier transform: at least the window."""
+
+    @abstractmethod
+    def compress(self, bands: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """Power in mel bands to what the spectrogram holds."""
+
+    @abstractmethod
+    def mel_centres(self) -> Float64[np.ndarray, " F"]:
+        """Where each band peaks, in Hz."""
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that ``num_samples`` samples give."""
+        window = 0 if self.framing.pad else self.framing.frame_size
+        return 1 + max(0, num_samples - self.framing.lead - window) // self.hop_size
+
+    def num_samples(self, frames: int) -> int:
+        """The fewest samples that fill ``frames`` frames without the zeros a short waveform is continued with."""
+        window = 0 if self.framing.pad else self.framing.frame_size
+        return max(1, (frames - 1) * self.hop_size + window + self.framing.lead)
+
+    def frame_centre(self, frame: int) -> float:
+        """Where the middle of a frame lies, in seconds."""
+        first = 0.0 if self.framing.pad else self.framing.frame_size / 2
+        return (frame * self.hop_size + first) / self.sample_rate
+
+    def forward(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B F T"]:
+        """Un-normalised spectrograms of a batch, float32 also under autocast, differentiable.
+
+        Raises
+        ------
+        AudioError
+            When there are no samples.
+        """
+        framing, frames, wav = self.framing, self.num_frames(_some(wav.shape[-1])), wav.float()
+        with torch.autocast(wav.device.type, enabled=False):
+            wav = F.pad(wav, (0, max(0, framing.shortest - wav.shape[-1])))
+            if framing.lead:
+                wav = wav[:, 1:] - framing.emphasis * wav[:, :-1]
+            if framing.pad:
+                wav = F.pad(wav[:, None], (framing.pad, framing.pad), mode="reflect")[:, 0]
+            views = wav.unfold(1, framing.frame_size, self.hop_size)[:, :frames]
+            return self.compress(self.mel @ self._power(views).transpose(1, 2))
+
+    def assemble(
+        self, tape: Float[Tensor, " S"], rows: Int[Tensor, "B T"], draws: Float[Tensor, "B 2"] | None = None
+    ) -> Float[Tensor, "B F T"]:
+        """Spectrograms of windows from segments laid end to end, on whichever device they are.
+
+        Parameters
+        ----------
+        tape : Float[Tensor, "S"]
+            What `segment` gave for several places, end to end.
+        rows : Int[Tensor, "B T"]
+            Which frame of the tape stands where: `segment` number n begins at the sum of the lengths before it over `hop_size`.
+        draws : Float[Tensor, "B 2"], optional
+            Uniform numbers in [0, 1) for a front end with `jitter`: the bands of each window vary by them.
+        """
+        with torch.autocast(tape.device.type, enabled=False):
+            power = self._power(tape.unfold(0, self.framing.frame_size, self.hop_size))[rows]  # (B, T, K)
+            mel = self.mel if draws is None or self.jitter is None else self.jitter(draws)
+            return self.compress(mel @ power.transpose(1, 2))
+
+    def segment(self, clip: Shaped[np.ndarray, " S"], first: int, frames: int) -> Float32[np.ndarray, " s"]:
+        """The samples of ``frames`` frames of a clip from frame ``first`` on, emphasised and reflected as in the whole clip.
+
+        A whole number of hops; the frames lie in it without a gap from its start.
+
+        Parameters
+        ----------
+        clip : ndarray, (S,)
+            int16 or float32 samples of the whole clip, perhaps mapped from disk: only what is needed is read.
+        """
+        framing = self.framing
+        length = max(len(clip), framing.shortest) - framing.lead
+        begin, size = first * self.hop_size - framing.pad, (frames - 1) * self.hop_size + framing.row
+        end = begin + (frames - 1) * self.hop_size + framing.frame_size
+        out = np.zeros(size, np.float32)
+        if begin >= 0 and end <= length:
+            out[: end - begin] = self._emphasised(_samples(clip, begin, end + framing.lead))
+            return out
+        index = np.abs(np.arange(begin, end))
+        index = length - 1 - np.abs(length - 1 - index)
+        low, high = int(index.min()), int(index.max()) + 1
+        out[: end - begin] = self._emphasised(_samples(clip, low, high + framing.lead))[index - low]
+        return out
+
+    def fast(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, "T F"]:
+        """Un-normalised spectrogram of one clip on one CPU core, time-major. Threads may call it at the same time.
+
+        Raises
+        ------
+        AudioError
+            When there are no samples.
+        """
+        frames = self.num_frames(_some(len(wav)))
+        wav = np.require(wav, np.float32, ["C", "W"])
+        if len(wav) < self.framing.shortest:
+            wav = np.pad(wav, (0, self.framing.shortest - len(wav)))
+        wav = self._emphasised(wav)
+        if self.framing.pad:
+            wav = np.concatenate([self._left(wav), wav, self._right(wav)])
+        return self._transform(wav, frames)
+
+    def stream(self, blocks: Iterable[Float32[np.ndarray, " s"]]) -> Iterator[Float32[np.ndarray, "t F"]]:
+        """`fast` over the blocks laid end to end, piece by piece, in memory that does not grow with their number."""
+        framing, rest = self.framing, (np.asarray(block, np.float32) for block in blocks)
+        begin, enough = np.empty(0, np.float32), 2 * framing.frame_size + framing.lead
+        for block in rest:
+            begin = np.concatenate([begin, block])
+            if len(begin) >= enough:
+                break
+        if len(begin) < enough:
+            yield self.fast(begin)
+            return
+        held = self._emphasised(begin)
+        held, last, total, given = np.concatenate([self._left(held), held]), begin[len(begin) - framing.lead :], len(begin), 0
+        for block in chain([begin[:0]], rest):
+            joined, total = np.concatenate([last, block]), total + len(block)
+            held, last = np.concatenate([held, self._emphasised(joined)]), joined[len(joined) - framing.lead :]
+            ready = (len(held) - 2 * framing.frame_size) // self.hop_size + 1  # what is held back is enough for the reflection at the end
+            if ready > 0:
+                yield self._transform(held, ready)
+                held, given = held[ready * self.hop_size :].copy(), given + ready
+        if (left := self.num_frames(total) - given) > 0:
+            yield self._transform(np.concatenate([held, self._right(held)]), left)
+
+    def _power(self, frames: Float[Tensor, "*n W"]) -> Float[Tensor, "*n K"]:
+        """Power spectra of frames."""
+        parts = torch.view_as_real(torch.fft.rfft(self.shape(frames), self.framing.n_fft)).square()
+        return parts[..., 0] + parts[..., 1]  # abs() of a complex tensor is three times slower
+
+    def _emphasised(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, " s"]:
+        return wav[1:] - np.float32(self.framing.emphasis) * wav[:-1] if self.framing.lead else wav
+
+    def _left(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, " p"]:
+        return wav[self.framing.pad : 0 : -1] if self.framing.pad else wav[:0]
+
+    def _right(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, " p"]:
+        return wav[-2 : -self.framing.pad - 2 : -1] if self.framing.pad else wav[:0]
+
+    @torch.no_grad()
+    def _transform(self, padded: Float32[np.ndarray, " S"], frames: int) -> Float32[np.ndarray, "T F"]:
+        """The first ``frames`` frames of a padded waveform, in blocks that stay in cache, in a buffer used again."""
+        size, (bands, shaped) = self.framing.frame_size, self._scratch.of(self)
+        views = torch.from_numpy(padded).unfold(0, size, self.hop_size)
+        out = np.empty((frames, self.n_mels), np.float32)
+        for first in range(0, frames, BLOCK_FRAMES):
+            n = min(BLOCK_FRAMES, frames - first)
+            self.shape(views[first : first + n], out=shaped[:n, :size])
+            parts = torch.view_as_real(torch.fft.rfft(shaped[:n])).numpy()  # a new array: writing into an old one is slower
+            np.multiply(parts, parts, out=parts)
+            power = parts[..., 0] + parts[..., 1]
+            for bins, mels, weights in bands:
+                np.matmul(power[:, bins], weights, out=out[first : first + n, mels])
+        return np.asarray(self.compress(torch.from_numpy(out)).numpy())
+
+
+class _Scratch(threading.local):
+    """Work space of `Frontend.fast`, one set in each thread; copies and pickles of a front end start without."""
+
+    def __init__(self) -> None:
+        self.held: tuple[list[_Band], Tensor] | None = None
+
+    def of(self, frontend: Frontend) -> tuple[list[_Band], Tensor]:
+        """Mel weights in groups of bands, and room for the shaped frames of one block, zero behind them."""
+        if self.held is None:
+            self.held = (_bands(frontend.mel.cpu().numpy()), torch.zeros(BLOCK_FRAMES, frontend.framing.n_fft))
+        return self.held
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Scratch, ()
+
+
+_Band = tuple[slice, slice, NDArray[np.float32]]
+
+
+def _bands(matrix: Float32[np.ndarray, "F K"]) -> list[_Band]:
+    """The mel matrix as five blocks (bins, mels, weights): most of it is zero, and the blocks leave out two thirds."""
+    bands = []
+    for group in np.array_split(np.arange(len(matrix)), min(5, len(matrix))):
+        mels = slice(int(group[0]), int(group[-1]) + 1)
+        used = np.flatnonzero(matrix[mels].any(axis=0))
+        bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
+        bands.append((bins, mels, np.ascontiguousarray(matrix[mels, bins].T)))
+    return bands
+
+
+def _samples(clip: Shaped[np.ndarray, " S"], first: int, end: int) -> Float32[np.ndarray, " s"]:
+    """Samples as floats, 0 behind the end."""
+    taken = clip[first:end].astype(np.float32)
+    if clip.dtype == np.int16:
+        taken *= np.float32(1 / INT16_SCALE)
+    return np.pad(taken, (0, end - first - len(taken))) if len(taken) < end - first else taken
+
+
+def _some(num_samples: int) -> int:
+    if num_samples < 1:
+        raise AudioError("a waveform without samples has no spectrogram; leave it out")
+    return num_samples

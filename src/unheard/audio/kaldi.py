@@ -1,0 +1,239 @@
+"""Front ends with Kaldi's mel scale: AudioMAE's log filter bank and MaskSpec's log-mel.
+
+    mel(f) = 1127 ln(1 + f / 700);  band m is a triangle in mel from edge m over edge m + 1 to edge m + 2, without area norm
+
+Both were published with PyTorch; constants are reference behaviour unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from pydantic import Field
+from torch import Tensor
+
+from unheard.audio.framing import Framing, Frontend
+from unheard.audio.frontend import FLOAT32_EPS
+from unheard.errors import ConfigError
+
+EMPHASIS = 0.97
+"""Pre-emphasis of both front ends."""
+
+SHIFT, SPREAD = 4.5, 5.0
+"""MaskSpec's (ln(..) + 4.5) / 5, which PaSST has, too."""
+
+Hertz = Annotated[int, Field(ge=0)]
+
+
+def _check(frame_size: int, n_fft: int, hop_size: int, n_mels: int, smallest: float) -> None:
+    if not 2 <= frame_size <= n_fft or n_fft % 2 or hop_size < 1 or n_mels < 1 or smallest <= 0:
+        raise ConfigError(
+            "this front end needs 2 <= frame_size <= n_fft, an even n_fft, hop_size >= 1, n_mels >= 1 and a logarithm of more than 0; "
+            f"got frame_size={frame_size}, n_fft={n_fft}, hop_size={hop_size}, n_mels={n_mels}, {smallest:g}"
+        )
+
+
+def _check_edges(f_min: float, f_max: float, sample_rate: int) -> None:
+    if not 0 <= f_min < f_max <= sample_rate / 2:
+        raise ConfigError(
+            f"f_min={f_min:g} and f_max={f_max:g} Hz must rise and stay within 0 and half the sample rate, {sample_rate / 2:g} Hz"
+        )
+
+
+@dataclass(frozen=True)
+class KaldiFbankConfig:
+    """AudioMAE's and AST's front end: Kaldi's filter bank with a Hann window, without dither."""
+
+    kind: Literal["kaldi-fbank"] = "kaldi-fbank"
+    """Name of this front end in configuration files."""
+    sample_rate: int = 16000
+    """Hz. Audio at other rates is resampled to it."""
+    frame_size: int = 400
+    """Samples in one frame: 25 ms."""
+    n_fft: int = 512
+    """Length of the Fourier transform; even."""
+    hop_size: int = 160
+    """Samples from one frame to the next."""
+    n_mels: int = 128
+    """Mel bands."""
+    f_min: float = 20.0
+    """Lowest frequency, Hz."""
+    f_max: float = 8000.0
+    """Highest frequency, Hz; at most half the sample rate."""
+    log_floor: float = FLOAT32_EPS
+    """Smallest energy of a band, before the logarithm."""
+
+    def __post_init__(self) -> None:
+        _check(self.frame_size, self.n_fft, self.hop_size, self.n_mels, self.log_floor)
+        _check_edges(self.f_min, self.f_max, self.sample_rate)
+
+
+@dataclass(frozen=True)
+class MaskSpecConfig:
+    """MaskSpec's front end at 32 kHz, the one of PaSST."""
+
+    kind: Literal["maskspec"] = "maskspec"
+    """Name of this front end in configuration files."""
+    sample_rate: int = 32000
+    """Hz. Audio at other rates is resampled to it."""
+    frame_size: int = 800
+    """Samples in one frame: 25 ms."""
+    n_fft: int = 1024
+    """Length of the Fourier transform; even."""
+    hop_size: int = 320
+    """Samples from one frame to the next."""
+    n_mels: int = 128
+    """Mel bands."""
+    f_min: float = 0.0
+    """Lowest frequency, Hz."""
+    f_max: float = 15000.0
+    """Highest frequency, Hz; at most half the sample rate."""
+    f_min_jitter: Hertz = 10
+    """In training f_min rises by 0 to this less 1 Hz, drawn for each window; 0: by nothing."""
+    f_max_jitter: Hertz = 1000
+    """In training f_max moves by 1 Hz less than this down to this up, drawn for each window; 0: by nothing."""
+    log_offset: float = 1e-5
+    """Added to the mel energy before the logarithm."""
+
+    def __post_init__(self) -> None:
+        _check(self.frame_size, self.n_fft, self.hop_size, self.n_mels, self.log_offset)
+        _check_edges(self.f_min, self.f_max, self.sample_rate)
+        if self.frame_size % 2:
+            raise ConfigError(f"a centred frame needs an even frame_size; got {self.frame_size}")
+        if self.f_min + self.f_min_jitter >= self.f_max - self.f_max_jitter or self.f_max + self.f_max_jitter > self.sample_rate / 2:
+            raise ConfigError(
+                f"f_min_jitter={self.f_min_jitter} and f_max_jitter={self.f_max_jitter} Hz must leave f_min below f_max and f_max within "
+                f"half the sample rate, {self.sample_rate / 2:g} Hz"
+            )
+
+    @property
+    def jitters(self) -> bool:
+        """Whether training varies the bands."""
+        return self.f_min_jitter > 0 or self.f_max_jitter > 0
+
+
+AUDIOMAE = KaldiFbankConfig()
+"""AudioMAE at 16 kHz: 25 ms frames every 10 ms, 10 s are 998 frames."""
+
+MASKSPEC = MaskSpecConfig()
+"""MaskSpec at 32 kHz: 25 ms frames every 10 ms, 10 s are 1000 frames, its bands varied in training."""
+
+
+def kaldi_mel(bins: Float[Tensor, " K"], n_mels: int, f_min: Float[Tensor, "*n"], f_max: Float[Tensor, "*n"]) -> Float[Tensor, "*n F K"]:
+    """Weights of Fourier bins in Kaldi's mel bands, for one pair of edges or many at once, on whichever device they are.
+
+    Parameters
+    ----------
+    bins : Float[Tensor, "K"]
+        `to_mel` of each bin's frequency; the highest, at half the sample rate, has no weight, as in Kaldi.
+    f_min, f_max : Float[Tensor, "*n"]
+        Hz.
+    """
+    low, high = _mel(f_min)[..., None, None], _mel(f_max)[..., None, None]
+    width = (high - low) / (n_mels + 1)
+    left = low + width * torch.arange(n_mels, dtype=bins.dtype, device=bins.device)[:, None]
+    rise = (bins - left) / width
+    weights = torch.minimum(rise, 2 - rise).clamp(min=0)
+    weights[..., -1] = 0
+    return weights
+
+
+def bin_mels(n_fft: int, sample_rate: int) -> Float[Tensor, " K"]:
+    """Kaldi's mel of every Fourier bin, float64."""
+    return _mel(torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (sample_rate / n_fft))
+
+
+class KaldiFbank(Frontend):
+    """Kaldi's log filter bank: from each frame its mean is taken, then the emphasis, then a symmetric Hann window.
+
+        x = frame - mean(frame);  y[i] = x[i] - 0.97 x[i - 1], y[0] = 0.03 x[0];  ln(max(mel |rfft(window y)|^2, floor))
+
+    AudioMAE takes the mean of the whole clip away before; taking each frame's away undoes any constant, so that this changes
+    nothing but rounding and is left out. Sound can therefore be streamed. Frames begin at every hop and lie within the sound.
+
+    Parameters
+    ----------
+    config : KaldiFbankConfig
+    """
+
+    def __init__(self, config: KaldiFbankConfig = AUDIOMAE) -> None:
+        framing = Framing(config.sample_rate, config.hop_size, config.frame_size, config.n_fft)
+        super().__init__(framing, torch.hann_window(config.frame_size, periodic=False), _matrix(config).float().numpy())
+        self.config = config
+
+    def shape(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
+        """Mean, emphasis and window; the first sample is emphasised against itself."""
+        level = frames - frames.mean(dim=-1, keepdim=True)
+        before = torch.cat([level[..., :1], level[..., :-1]], dim=-1)
+        return torch.mul(level - EMPHASIS * before, self.window, out=out)
+
+    def compress(self, bands: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """The natural logarithm of no less than the floor."""
+        return torch.log(bands.clamp(min=self.config.log_floor))
+
+    def mel_centres(self) -> Float64[np.ndarray, " F"]:
+        """Where each band peaks, in Hz."""
+        return _centres(self.config)
+
+
+class MaskSpecMel(Frontend):
+    """MaskSpec's log-mel: emphasis, frames centred on every hop, symmetric Hann window, (ln(mel + 1e-5) + 4.5) / 5.
+
+        y[n] = x[n + 1] - 0.97 x[n]
+
+    The reference centres windows of 800 samples in frames of 1024. A frame of 800 continued with zeros has the same power.
+
+    Parameters
+    ----------
+    config : MaskSpecConfig
+    """
+
+    bins: Tensor
+
+    def __init__(self, config: MaskSpecConfig = MASKSPEC) -> None:
+        framing = Framing(config.sample_rate, config.hop_size, config.frame_size, config.n_fft, config.frame_size // 2, EMPHASIS)
+        super().__init__(framing, torch.hann_window(config.frame_size, periodic=False), _matrix(config).float().numpy())
+        self.register_buffer("bins", bin_mels(config.n_fft, config.sample_rate).float(), persistent=False)
+        self.config = config
+        self.jitter = self._jittered if config.jitters else None
+
+    def shape(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
+        """The Hann window."""
+        return torch.mul(frames, self.window, out=out)
+
+    def compress(self, bands: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """The shifted and scaled logarithm."""
+        return (torch.log(bands + self.config.log_offset) + SHIFT) / SPREAD
+
+    def mel_centres(self) -> Float64[np.ndarray, " F"]:
+        """Where each band peaks, in Hz."""
+        return _centres(self.config)
+
+    def edges(self, draws: Float[Tensor, "B 2"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+        """f_min and f_max in Hz of windows with the given uniform numbers: whole numbers away from the configured ones."""
+        config, (low, high) = self.config, draws.unbind(-1)
+        f_min = config.f_min + (low * config.f_min_jitter).floor()
+        f_max = config.f_max + config.f_max_jitter - (high * max(0, 2 * config.f_max_jitter)).floor()
+        return f_min, f_max
+
+    def _jittered(self, draws: Float[Tensor, "B 2"]) -> Float[Tensor, "B F K"]:
+        return kaldi_mel(self.bins, self.n_mels, *self.edges(draws.to(self.bins.dtype)))
+
+
+def _mel(hertz: Tensor) -> Tensor:
+    return 1127 * torch.log1p(hertz / 700)
+
+
+def _matrix(config: KaldiFbankConfig | MaskSpecConfig) -> Float[Tensor, "F K"]:
+    edges = (torch.tensor(value, dtype=torch.float64) for value in (config.f_min, config.f_max))
+    return kaldi_mel(bin_mels(config.n_fft, config.sample_rate), config.n_mels, *edges)
+
+
+def _centres(config: KaldiFbankConfig | MaskSpecConfig) -> Float64[np.ndarray, " F"]:
+    low, high = (float(_mel(torch.tensor(value, dtype=torch.float64))) for value in (config.f_min, config.f_max))
+    centres: Float64[np.ndarray, " F"] = 700 * np.expm1(np.linspace(low, high, config.n_mels + 2)[1:-1] / 1127)
+    return centres
