@@ -168,10 +168,10 @@ def reconstruct(
     ----------
     out : path
         ``.png``, ``.pdf`` or ``.svg``.
-    mask : {"random", "vertical", "horizontal", "chessboard"}
+    mask : {"random", "vertical", "horizontal", "chessboard", "structured"}
         Which patches are hidden.
     mask_ratio : float, optional
-        Share hidden by a random mask; the trained one when left out.
+        Share hidden by a random or structured mask; the trained one when left out.
     start : float
         Where the window begins, in seconds.
     wav : path, optional

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import unheard
 from unheard.audio.frontend import Statistics
 from unheard.config import override
 from unheard.embedding.embedder import Model
+from unheard.embedding.loading import load
 from unheard.errors import CheckpointError, ConfigError
 from unheard.model.classifier import ClassifierConfig
 from unheard.recipes import find_recipe
@@ -35,8 +36,10 @@ def folder_of(place: Path, config: ClassifierConfig) -> Path:
 
 @pytest.fixture(params=["mean", "cls"])
 def model(tmp_path: Path, request: pytest.FixtureRequest) -> Model:
-    norm = "layer" if request.param == "mean" else "none"
-    return unheard.load(folder_of(tmp_path / "model", ClassifierConfig(LABELS, "sigmoid", request.param, norm)))
+    head = ClassifierConfig(LABELS, "sigmoid")
+    if request.param == "cls":
+        head = replace(head, pool="cls", norm="none")
+    return load(folder_of(tmp_path / "model", head))
 
 
 def noise(seconds: float, seed: int = 0) -> tuple[np.ndarray, int]:
@@ -79,7 +82,7 @@ def test_a_fine_tuned_model_still_embeds(model: Model) -> None:
 
 
 def test_a_model_without_classifier_says_what_to_do() -> None:
-    model = unheard.load("random-tiny")
+    model = load("random-tiny")
     assert model.labels == ()
     with pytest.raises(ConfigError, match="finetune"):
         model.classify(noise(0.3))

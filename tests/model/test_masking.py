@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from unheard.errors import ConfigError
 from unheard.model import masking
 from unheard.model.patches import Grid
+from unheard.model.sizes import ModelConfig
 
 
 @given(st.integers(1, 200), st.floats(0, 0.999), st.integers(0, 1000))
@@ -71,3 +72,58 @@ def test_a_given_mask_hides_exactly_what_it_says(flags):
 def test_given_masks_with_unequal_counts_are_refused():
     with pytest.raises(ConfigError, match="same number"):
         masking.given(torch.tensor([[True, False, False], [True, True, False]]))
+
+
+grids = st.builds(Grid, st.integers(1, 9), st.integers(1, 12), st.just((16, 16)), st.sampled_from(["freq", "time"]))
+shares = st.floats(0, 0.95)
+
+
+@given(grids, shares, shares, st.integers(0, 100))
+def test_a_structured_mask_leaves_whole_rows_crossing_whole_columns(grid, rows, columns, seed):
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(2, grid.freq, generator=generator), torch.rand(2, grid.time, generator=generator)
+    mask = masking.structured(grid, *noise, (rows, columns))
+    heard = torch.zeros(2, grid.freq, grid.time, dtype=torch.bool)
+    heard[:, grid.rows(), grid.columns()] = ~mask.hidden()
+    for crop in heard:
+        assert int(crop.any(dim=1).sum()) == max(1, int(grid.freq * (1 - rows)))
+        assert int(crop.any(dim=0).sum()) == max(1, int(grid.time * (1 - columns)))
+        assert torch.equal(crop, crop.any(dim=1)[:, None] & crop.any(dim=0)[None, :])
+    assert torch.equal(mask.keep, mask.keep.sort(dim=1).values)
+    assert mask.hide.shape[1] == masking.num_hidden(grid, (rows, columns))
+
+
+def test_a_structured_mask_keeps_the_smallest_noise():
+    grid = Grid(3, 2, (16, 16), "time")
+    mask = masking.structured(grid, torch.tensor([[0.9, 0.1, 0.5]]), torch.tensor([[0.7, 0.2]]), (0.3, 0.5))
+    assert mask.keep.tolist() == [[4, 5]]  # rows 1 and 2 of column 1
+
+
+@pytest.mark.parametrize("order", ["freq", "time"])
+@pytest.mark.parametrize("real", [1, 3, 8])
+def test_a_structured_mask_hears_padding_only_when_nothing_else_is_left(order, real):
+    grid = Grid(4, 8, (16, 16), order)
+    config = ModelConfig(mask_axes=(0.5, 0.5), token_order=order)
+    valid = grid.valid(torch.tensor([real * 16]))
+    mask = masking.trained(config, grid, torch.rand(1, 32, generator=torch.Generator().manual_seed(real)), valid)
+    assert int(valid[0, mask.keep[0]].sum()) == 2 * min(real, 4)
+
+
+def test_training_masks_follow_the_configuration_and_the_noise():
+    grid, noise = Grid(5, 13, (16, 16)), torch.rand(3, 65, generator=torch.Generator().manual_seed(0))
+    plain = masking.trained(ModelConfig(mask_ratio=0.6), grid, noise)
+    assert torch.equal(plain.keep, masking.random(noise, 0.6).keep)
+    axes = ModelConfig(mask_axes=(0.4, 0.5))
+    first, second = (masking.trained(axes, grid, noise) for _ in range(2))
+    assert torch.equal(first.keep, second.keep) and first.keep.shape[1] == 3 * 6
+    assert len({tuple(row) for row in first.keep.tolist()}) == 3
+    assert masking.share_hidden(axes, grid) == first.hide.shape[1] / 65
+    assert masking.share_hidden(ModelConfig(mask_ratio=0.6), grid) == plain.hide.shape[1] / 65
+
+
+def test_the_structured_pattern_hides_about_the_asked_share():
+    grid = Grid(8, 64, (16, 16), "time")
+    hidden = masking.pattern("structured", grid, torch.rand(1, 512), 0.75).hidden()
+    assert hidden.float().mean() == 0.75
+    with pytest.raises(ConfigError, match="mask_ratio"):
+        masking.pattern("structured", grid, torch.rand(1, 512), 1.5)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unheard.errors import ConfigError
-from unheard.model.patches import Grid, sincos_1d, sincos_2d
+from unheard.model.patches import Grid, position_table, sincos_1d, sincos_2d
 
 grids = st.builds(
     Grid,
@@ -81,3 +81,12 @@ def test_the_1d_table_interleaves_sine_and_cosine():
     angle = np.arange(5)[:, None] / 10000.0 ** (2 * np.arange(3) / 6)
     np.testing.assert_allclose(table[:, 0::2].numpy(), np.sin(angle), atol=1e-6)
     np.testing.assert_allclose(table[:, 1::2].numpy(), np.cos(angle), atol=1e-6)
+
+
+def test_the_published_audiomae_table_gives_time_major_tokens_the_codes_of_a_frequency_major_grid():
+    grid = Grid(2, 4, (16, 16), "time")
+    table, plain = position_table("audiomae", grid, 8), position_table("2d", grid, 8)
+    assert (grid.rows()[1], grid.columns()[1]) == (1, 0)
+    right_of_the_first = plain[2]  # row 0, column 1: token 2 in time-major order
+    assert torch.equal(table[1], right_of_the_first) and not torch.equal(table[1], plain[1])
+    assert torch.equal(position_table("audiomae", Grid(2, 4, (16, 16), "freq"), 8), sincos_2d(Grid(2, 4, (16, 16), "freq"), 8))

@@ -21,7 +21,7 @@ class Hide:
     Parameters
     ----------
     mask
-        Single patches, whole time columns, whole frequency rows, or every other patch.
+        Single patches, every other time column, frequency row or patch, or random rows and columns (structured).
     mask_ratio
         Share that is hidden; default that of the training.
     start
@@ -32,7 +32,7 @@ class Hide:
         Also write what the picture sounds like.
     """
 
-    mask: Literal["random", "vertical", "horizontal", "chessboard"] = "random"
+    mask: Literal["random", "vertical", "horizontal", "chessboard", "structured"] = "random"
     mask_ratio: float | None = None
     start: float = 0.0
     seed: int = 0

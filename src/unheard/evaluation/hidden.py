@@ -141,4 +141,4 @@ def corpus_error(saved: SavedModel, store: SpecStore, crops: int = CROPS) -> Hid
     stored, _ = store.gather(long[ids], starts, width)
     spec = saved.statistics.normalise(dequantise(torch.from_numpy(np.array(stored))).transpose(1, 2))
     noise = torch.from_numpy(sampler.noise(epochs, positions, learner.grid.num_patches))
-    return measure(learner, spec, masking.random(noise, saved.recipe.model.mask_ratio))
+    return measure(learner, spec, masking.trained(saved.recipe.model, learner.grid, noise))

@@ -1,4 +1,8 @@
-"""The decoder: mask tokens take the place of what was hidden, a small Transformer fills them in."""
+"""The decoder: mask tokens take the place of what was hidden, a small Transformer fills them in.
+
+The global one attends over all patches, CLS token included (MAE). The local one attends in small windows, without the CLS token
+(AudioMAE); see `unheard.model.local_decoder`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unheard.model.encoder import TOKEN_STD
+from unheard.model.local_decoder import LocalTransformer
 from unheard.model.masking import Mask
-from unheard.model.patches import Grid, sincos_1d, sincos_2d
+from unheard.model.patches import Grid, position_table
 from unheard.model.sizes import ModelConfig, widths
 from unheard.model.transformer import Transformer, initialise
 
@@ -25,9 +30,10 @@ class Decoder(nn.Module):
         self.embed_dim = dim
         self.embed = nn.Linear(size.embed_dim, dim)
         self.mask_token = nn.Parameter(torch.zeros(dim))
-        table = sincos_2d(grid, dim) if config.decoder_positions == "2d" else sincos_1d(grid.num_patches, dim)
-        self.register_buffer("positions", table)
-        self.transformer = Transformer(dim, size.decoder_depth, size.decoder_num_heads, config.mlp_ratio)
+        self.register_buffer("positions", position_table(config.decoder_positions, grid, dim))
+        shape = (dim, size.decoder_depth, size.decoder_num_heads, config.mlp_ratio)
+        self.sees_cls = config.decoder == "global"
+        self.transformer: nn.Module = Transformer(*shape) if self.sees_cls else LocalTransformer(*shape, grid)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -38,12 +44,14 @@ class Decoder(nn.Module):
     def forward(self, visible: Float[Tensor, "B K D"], mask: Mask, cls: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B N E"]:
         """Put the visible tokens back in place, fill the rest with the mask token and decode.
 
-        The CLS token takes part, without a position, and is dropped at the end.
+        In the global decoder the CLS token takes part, without a position, and is dropped at the end.
         """
         heard = self.embed(visible)  # (B, K, E)
         batch, _, dim = heard.shape
         full = self.mask_token.to(heard.dtype).expand(batch, len(self.positions), dim)
         full = full.scatter(1, mask.keep[:, :, None].expand(-1, -1, dim), heard) + self.positions.to(heard.dtype)
+        if not self.sees_cls:
+            cls = None
         if cls is not None:
             full = torch.cat([self.embed(cls)[:, None], full], dim=1)
         decoded: Tensor = self.transformer(full)

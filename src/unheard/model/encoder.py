@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unheard.model.patches import Grid, sincos_2d
+from unheard.model.patches import Grid, position_table
 from unheard.model.sizes import ModelConfig, widths
 from unheard.model.transformer import Transformer, initialise
 
@@ -25,9 +25,9 @@ class Encoder(nn.Module):
     Parameters
     ----------
     config : ModelConfig
-        Sizes, CLS token, final norm.
+        Sizes, CLS token, positions, final norm.
     grid : Grid
-        The full window; its position table is fixed (2-D sin-cos) and stored with the weights.
+        The full window; its position table is stored with the weights, fixed unless ``trainable_positions`` is set.
     """
 
     positions: Tensor
@@ -39,7 +39,11 @@ class Encoder(nn.Module):
         self.embed_dim = size.embed_dim
         self.patch_embed = nn.Linear(grid.patch_dim, size.embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(size.embed_dim)) if config.cls_token else None
-        self.register_buffer("positions", sincos_2d(grid, size.embed_dim))
+        table = position_table(config.positions, grid, size.embed_dim)
+        if config.trainable_positions:
+            self.positions = nn.Parameter(table)
+        else:
+            self.register_buffer("positions", table)
         self.transformer = Transformer(size.embed_dim, size.depth, size.num_heads, config.mlp_ratio, config.final_norm)
         self.reset_parameters()
 

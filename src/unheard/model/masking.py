@@ -1,7 +1,7 @@
 """Which patches are heard and which are hidden.
 
 A mask is two index tensors: ``keep`` (B, K) are the tokens the encoder sees, ``hide`` (B, M) the ones to predict. Both are in
-drawn order, which the latent objectives rely on.
+drawn order, which the latent objectives rely on; structured masks have both in token order.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
+from unheard.model.sizes import ModelConfig
 
-PATTERNS = ("random", "vertical", "horizontal", "chessboard")
+PATTERNS = ("random", "vertical", "horizontal", "chessboard", "structured")
 
 
 @dataclass
@@ -42,9 +43,13 @@ def num_keep(num_patches: int, mask_ratio: float) -> int:
     ConfigError
         When the ratio is outside [0, 1).
     """
+    return max(1, int(num_patches * (1 - _checked(mask_ratio))))
+
+
+def _checked(mask_ratio: float) -> float:
     if not 0 <= mask_ratio < 1:
         raise ConfigError(f"mask_ratio is the share of patches to hide, 0 <= mask_ratio < 1; got {mask_ratio}")
-    return max(1, int(num_patches * (1 - mask_ratio)))
+    return mask_ratio
 
 
 def random(noise: Float[Tensor, "B N"], mask_ratio: float, valid: Bool[Tensor, "B N"] | None = None) -> Mask:
@@ -65,6 +70,52 @@ def random(noise: Float[Tensor, "B N"], mask_ratio: float, valid: Bool[Tensor, "
     return Mask(shuffled[:, :kept], shuffled[:, kept:])
 
 
+def structured(grid: Grid, noise_freq: Float[Tensor, "B f"], noise_time: Float[Tensor, "B t"], shares: tuple[float, float]) -> Mask:
+    """Hide whole frequency rows and whole time columns (AudioMAE): visible is where a kept row crosses a kept column.
+
+    Of f rows and t columns those with the smallest noise are kept, each count rounded as in `num_keep`.
+
+    Parameters
+    ----------
+    noise_freq, noise_time : Float[Tensor, "B f"], Float[Tensor, "B t"]
+        A number for each row and for each column.
+    shares : tuple of float
+        Share of the rows and share of the columns to hide.
+    """
+    hidden = []
+    for noise, share, place in ((noise_freq, shares[0], grid.rows()), (noise_time, shares[1], grid.columns())):
+        kept = noise.argsort(dim=1)[:, : num_keep(noise.shape[1], share)]
+        flags = torch.ones_like(noise, dtype=torch.bool).scatter_(1, kept, False)
+        hidden.append(flags[:, place.to(noise.device)])  # (B, N)
+    return _in_order(hidden[0] | hidden[1], num_hidden(grid, shares))
+
+
+def num_hidden(grid: Grid, shares: tuple[float, float]) -> int:
+    """How many patches `structured` hides."""
+    return grid.num_patches - num_keep(grid.freq, shares[0]) * num_keep(grid.time, shares[1])
+
+
+def trained(config: ModelConfig, grid: Grid, noise: Float[Tensor, "B N"], valid: Bool[Tensor, "B N"] | None = None) -> Mask:
+    """The mask a model is trained with, from one number for each patch; padding is heard only when nothing else is left.
+
+    A structured mask takes the first t numbers for the columns and the last f for the rows.
+    """
+    if config.mask_axes is None:
+        return random(noise, config.mask_ratio, valid)
+    by_time = noise[:, : grid.time]
+    if valid is not None:
+        lowest = (grid.rows() == 0).nonzero()[:, 0]  # a column is padding when the patch of its lowest row is
+        by_time = by_time + (~valid[:, lowest.to(valid.device)]).to(noise.dtype)
+    return structured(grid, noise[:, -grid.freq :], by_time, config.mask_axes)
+
+
+def share_hidden(config: ModelConfig, grid: Grid) -> float:
+    """The share of patches that `trained` hides."""
+    if config.mask_axes is None:
+        return 1 - num_keep(grid.num_patches, config.mask_ratio) / grid.num_patches
+    return num_hidden(grid, config.mask_axes) / grid.num_patches
+
+
 def given(hidden: Bool[Tensor, "B N"]) -> Mask:
     """The mask that hides exactly the flagged patches, both index lists in token order.
 
@@ -80,8 +131,13 @@ def given(hidden: Bool[Tensor, "B N"]) -> Mask:
         )
     if int(counts[0]) == hidden.shape[1]:
         raise ConfigError(f"a mask must leave at least one of the {hidden.shape[1]} patches visible; this one hides all")
+    return _in_order(hidden, int(counts[0]))
+
+
+def _in_order(hidden: Bool[Tensor, "B N"], count: int) -> Mask:
+    """The mask that hides the ``count`` flagged patches of each crop, both index lists in token order."""
     order = torch.argsort(hidden.to(torch.int8), dim=1, stable=True)
-    kept = hidden.shape[1] - int(counts[0])
+    kept = hidden.shape[1] - count
     return Mask(order[:, :kept], order[:, kept:])
 
 
@@ -89,7 +145,8 @@ def pattern(name: str, grid: Grid, noise: Float[Tensor, "B N"], mask_ratio: floa
     """A mask by name: "random", or one of the paper's patterns, which hide every second column, row or both.
 
     "vertical" hides odd time columns, "horizontal" odd frequency rows, "chessboard" patches whose row plus column is odd;
-    the ratio then follows from the grid and ``mask_ratio`` is not used. The noise sets the batch size.
+    the ratio then follows from the grid and ``mask_ratio`` is not used. "structured" hides random rows and random columns, both to
+    the same share, so that about ``mask_ratio`` is hidden in all. The noise sets the batch size.
 
     Raises
     ------
@@ -98,6 +155,9 @@ def pattern(name: str, grid: Grid, noise: Float[Tensor, "B N"], mask_ratio: floa
     """
     if name == "random":
         return random(noise, mask_ratio)
+    if name == "structured":
+        share = 1 - (1 - _checked(mask_ratio)) ** 0.5
+        return structured(grid, noise[:, -grid.freq :], noise[:, : grid.time], (share, share))
     odd = {"vertical": grid.columns(), "horizontal": grid.rows(), "chessboard": grid.rows() + grid.columns()}
     if name not in odd:
         raise ConfigError(f"unknown mask {name!r}; choose one of {', '.join(PATTERNS)}")

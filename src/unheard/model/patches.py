@@ -11,7 +11,7 @@ Inside a patch the values run band by band, each band in time order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from unheard.errors import ConfigError
 
 TokenOrder = Literal["freq", "time"]
+Positions = Literal["1d", "2d", "audiomae"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,17 @@ class Grid:
         """True where a token's patch holds at least one of the first ``frames[b]`` frames, False on pure padding."""
         starts = self.columns().to(frames.device) * self.patch_size[1]
         return starts[None, :] < frames.clamp(min=1)[:, None]
+
+
+def position_table(kind: Positions, grid: Grid, dim: int) -> Float[Tensor, "N D"]:
+    """A fixed position table by name.
+
+    "audiomae" is that of AudioMAE's published weights: token n has the code of row n // t and column n % t, as if tokens ran
+    frequency-major, while they run time-major (a quirk of the reference). Use it to match those weights, not for new models.
+    """
+    if kind == "1d":
+        return sincos_1d(grid.num_patches, dim)
+    return sincos_2d(grid if kind == "2d" else replace(grid, order="freq"), dim)
 
 
 def sincos_2d(grid: Grid, dim: int) -> Float[Tensor, "N D"]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from unheard.config import Count, Positive
 from unheard.errors import ConfigError
-from unheard.model.patches import TokenOrder
+from unheard.model.patches import Positions, TokenOrder
 
 Size = Literal["tiny", "small", "base", "large"]
 
@@ -22,6 +22,25 @@ SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
     "base": (768, 12, 12, 384, 4, 6),
     "large": (1024, 24, 16, 512, 8, 16),
 }
+
+# decoder_embed_dim, decoder_depth, decoder_num_heads of the local decoder; base and large: AudioMAE, published; tiny and small: our
+# choice, heads of 32 channels as published, an even depth so that half of the windows are shifted.
+LOCAL_DECODERS: dict[str, tuple[int, int, int]] = {
+    "tiny": (96, 4, 3),
+    "small": (192, 6, 6),
+    "base": (512, 16, 16),
+    "large": (512, 16, 16),
+}
+
+# decoder_embed_dim, decoder_depth, decoder_num_heads of a decoder that predicts latents; base and large: M2D and MATPAC, published;
+# tiny and small: our choice, two thirds as wide as the encoder, heads of 32 channels as published.
+LATENT_DECODERS: dict[str, tuple[int, int, int]] = {
+    "tiny": (128, 4, 4),
+    "small": (256, 6, 8),
+    "base": (512, 8, 16),
+    "large": (512, 8, 16),
+}
+AxisShare = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,8 @@ class ModelConfig:
     """Frequency-major ("freq", MSM-MAE) or time-major ("time", AudioMAE) token index."""
     mask_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.75
     """Share of patches hidden from the encoder."""
+    mask_axes: tuple[AxisShare, AxisShare] | None = None
+    """Hide these shares of whole frequency rows and of whole time columns instead (AudioMAE's structured masking); null: mask_ratio."""
     embed_dim: Count | None = None
     """Encoder width D."""
     depth: Count | None = None
@@ -50,14 +71,22 @@ class ModelConfig:
     """Prepend a learned token without a place in the grid."""
     final_norm: bool = True
     """LayerNorm after the last encoder block."""
+    positions: Literal["2d", "audiomae"] = "2d"
+    """Encoder position table: 2-D sin-cos, or AudioMAE's published one, which gives tokens the codes of other places."""
+    trainable_positions: bool = False
+    """Let training move the encoder's position table."""
+    decoder: Literal["global", "local"] = "global"
+    """Attention among all patches, or in windows of 4 x 4 of them (AudioMAE)."""
+    decoder_predicts: Literal["pixels", "latents"] = "pixels"
+    """Which presets of width and depth the global decoder takes: light ones for pixels, M2D's for a teacher's latents."""
     decoder_embed_dim: Count | None = None
     """Decoder width E."""
     decoder_depth: Count | None = None
     """Decoder blocks."""
     decoder_num_heads: Count | None = None
     """Decoder attention heads."""
-    decoder_positions: Literal["1d", "2d"] = "2d"
-    """Decoder position table: 2-D sin-cos, or MSM-MAE's 1-D table over the flattened index."""
+    decoder_positions: Positions = "2d"
+    """Decoder position table: 2-D sin-cos, MSM-MAE's 1-D table over the flattened index, or AudioMAE's published one."""
     hypotheses: Count = 1
     """Output projections of the latent predictor (R), used by objectives that predict latents."""
 
@@ -82,7 +111,7 @@ def widths(config: ModelConfig) -> Widths:
     ConfigError
         When a width is not a multiple of its heads, or not of 4 (2-D positions need it).
     """
-    preset = SIZES[config.size]
+    preset = (*SIZES[config.size][:3], *_decoder_preset(config))
     asked = (
         config.embed_dim,
         config.depth,
@@ -96,6 +125,12 @@ def widths(config: ModelConfig) -> Widths:
         if dim % heads or dim % 4:
             raise ConfigError(f"model.{name}embed_dim must be a multiple of 4 and of model.{name}num_heads; got {dim} with {heads} heads")
     return chosen
+
+
+def _decoder_preset(config: ModelConfig) -> tuple[int, int, int]:
+    if config.decoder == "local":
+        return LOCAL_DECODERS[config.size]
+    return LATENT_DECODERS[config.size] if config.decoder_predicts == "latents" else SIZES[config.size][3:]
 
 
 def explicit(config: ModelConfig) -> ModelConfig:

@@ -15,6 +15,7 @@ from unheard.audio.frontend import Statistics
 from unheard.data.crops import CropSampler
 from unheard.data.shards import SpecStore
 from unheard.errors import CheckpointError
+from unheard.model.masking import share_hidden
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
 from unheard.recipes.learner import Learner
@@ -131,7 +132,7 @@ def describe(
     )
     lines.append(
         f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens a window ({grid.freq} x {grid.time}), "
-        f"{recipe.model.mask_ratio:.0%} hidden"
+        f"{share_hidden(recipe.model, grid):.0%} hidden"
     )
     lines.append(
         f"model      {recipe.name}, size {recipe.model.size}: encoder {encoder / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained"

@@ -70,11 +70,16 @@ def _facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]
     return {
         "data": str(config["data"]),
         "window": f"{model['frames']} frames, {model['frames'] * frontend['hop_size'] / frontend['sample_rate']:.2f} s",
-        "patches": f"{model['patch_size'][0]} mel bands x {model['patch_size'][1]} frames, {model['mask_ratio']:.0%} hidden",
+        "patches": f"{model['patch_size'][0]} mel bands x {model['patch_size'][1]} frames, {_share_hidden(model):.0%} hidden",
         "encoder": f"width {model['embed_dim']}, {model['depth']} blocks, {model['num_heads']} heads",
         "trained on": f"{crops:,} windows, {rows[-1]['epoch']:.1f} epochs, seed {training['seed']}",
         "speed": f"{speed:.0f} windows/s (median), about {duration(crops / max(speed, 1e-9))} of training",
     }
+
+
+def _share_hidden(model: dict[str, Any]) -> float:
+    rows, columns = model.get("mask_axes") or (model["mask_ratio"], 0)
+    return float(1 - (1 - rows) * (1 - columns))
 
 
 def _hidden(run: Path) -> Iterator[str]:

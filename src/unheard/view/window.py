@@ -79,7 +79,7 @@ def reconstruct_window(
 
     Parameters
     ----------
-    mask : {"random", "vertical", "horizontal", "chessboard"}
+    mask : {"random", "vertical", "horizontal", "chessboard", "structured"}
         Which patches are hidden.
     mask_ratio : float, optional
         Share hidden by a random mask; the trained one when left out.
@@ -103,7 +103,7 @@ def reconstruct_window(
     mean, std = (np.asarray(values, np.float32)[:, None] for values in (model.statistics.mean, model.statistics.std))
     unseen = np.repeat(np.repeat(hidden, full.patch_size[0], 0), full.patch_size[1], 1)[:, :frames]
     back = np.where(unseen, drawn * std + mean, window.spec).astype(np.float32)
-    kind = f"{mask} mask" if mask != "random" else f"random mask, ratio {ratio:g}"
+    kind = f"{mask} mask, ratio {ratio:g}" if mask in ("random", "structured") else f"{mask} mask"
     error = measure(learner, window.normal, drawn_mask, frames)
     return Reconstruction(window.spec, back, hidden, full.patch_size, window.scale, f"{window.title}; {kind}", error)
 
