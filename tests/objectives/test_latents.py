@@ -17,6 +17,7 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
 from unheard.objectives.latents import TARGET_EPS, LatentsConfig, PredictLatents
+from unheard.objectives.schedules import Moment
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import Learner, build
 
@@ -129,15 +130,15 @@ def test_the_teacher_starts_as_a_copy_or_with_weights_of_its_own(copied: bool) -
 @pytest.mark.parametrize(("moves", "steps"), [("before_step", [0.25, 0.5, 0.75]), ("after_step", [0.25, 0.5, 0.75, 1.0])])
 def test_the_teacher_follows_once_a_step_with_a_momentum_that_rises(moves: str, steps: list[float]) -> None:
     """teacher <- m teacher + (1 - m) student, m = start + (end - start) * share of the run that is done."""
-    settings = [f"teacher.moves={moves}", "teacher.momentum_start=0.5", "teacher.momentum_end=0.9", "teacher.copied=false"]
+    settings = [f"teacher.moves={moves}", "teacher.momentum_start=0.5", "teacher.momentum_end=0.9", "teacher.most_left=1"]
     learner = build(override(SMALL, settings))
     teacher, student = (part.transformer.blocks[0].fc1.weight for part in (learner.model.teacher, learner.model.encoder))
     expected = teacher.double().clone()
     for step in range(4):
-        learner.before_step(step / 4)
+        learner.before_step(Moment(step, 4))
         with torch.no_grad():
             student.add_(0.01 * step) if moves == "after_step" else student
-        learner.after_step((step + 1) / 4)
+        learner.after_step(Moment(step + 1, 4))
         progress = step / 4 if moves == "before_step" else (step + 1) / 4
         if progress in steps:
             momentum = 0.5 + 0.4 * progress

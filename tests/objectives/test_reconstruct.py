@@ -149,5 +149,5 @@ def test_the_loss_is_the_weighted_sum_of_the_objectives() -> None:
     spec = torch.randn(4, 80, 32, generator=torch.Generator().manual_seed(0))
     batch = replace(a_batch(torch.ones(4, learner.grid.num_patches, dtype=torch.bool)), spec=spec)
     losses = learner(batch, random(torch.rand(4, learner.grid.num_patches), 0.75))
-    assert set(losses) == {"loss", "loss/reconstruct", "loss/latents"}
+    assert {"loss", "loss/reconstruct", "loss/latents"} <= set(losses)
     torch.testing.assert_close(losses["loss"], 0.3 * losses["loss/reconstruct"] + 2 * losses["loss/latents"])

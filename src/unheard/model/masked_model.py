@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from unheard.errors import ConfigError
 from unheard.model.decoder import Decoder
 from unheard.model.encoder import Encoder, take
 from unheard.model.masking import Mask
@@ -45,7 +47,11 @@ class MaskedPass:
     target : Float[Tensor, "B M D"] or None
         The teacher's latents at hidden patches, without gradient.
     best : Int[Tensor, "B M"] or None
-        Which hypothesis is nearest to the target.
+        Which hypothesis points nearest to the target's direction, where there are several.
+    progress : Float[Tensor, ""]
+        Share of the run that is done, in [0, 1]; temperatures follow it.
+    measured : dict of Tensor
+        What objectives measured on the way, each a scalar by name; for the journal.
     mean_over_processes : Callable
         Averages a tensor over all processes of a run.
     """
@@ -58,7 +64,29 @@ class MaskedPass:
     predicted: Float[Tensor, "B M R D"] | None = None
     target: Float[Tensor, "B M D"] | None = None
     best: Int[Tensor, "B M"] | None = None
+    progress: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
+    measured: dict[str, Tensor] = field(default_factory=dict)
     mean_over_processes: Callable[[Tensor], Tensor] = field(default=alone, repr=False)
+
+    def best_guess(self) -> Float[Tensor, "B M D"]:
+        """The prediction of each hidden patch: of several hypotheses the one nearest to the target.
+
+        Raises
+        ------
+        ConfigError
+            When the model was built without a predictor.
+        """
+        if self.predicted is None:
+            raise ConfigError("this model predicts no latents; build it with objectives.latents.weight above 0")
+        if self.best is None:
+            return self.predicted[:, :, 0]
+        return torch.take_along_dim(self.predicted, self.best[:, :, None, None], dim=2)[:, :, 0]
+
+
+@torch.no_grad()
+def nearest(predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "B M D"]) -> Int[Tensor, "B M"]:
+    """Which of the R hypotheses has the largest cosine with the target."""
+    return F.cosine_similarity(predicted.float(), target[:, :, None].float(), dim=-1).argmax(dim=-1)
 
 
 class Teacher(nn.Module):
@@ -108,4 +136,6 @@ class MaskedModel(nn.Module):
         if self.predictor is not None and self.teacher is not None:
             out.predicted = self.predictor(take(decoded, mask.hide))
             out.target = self.teacher(self.encoder, patches, mask.hide)
+            if self.predictor.hypotheses > 1:
+                out.best = nearest(out.predicted, out.target)
         return out

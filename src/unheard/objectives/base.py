@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from unheard.model.masked_model import MaskedPass
+from unheard.objectives.schedules import Moment
 
 
 @dataclass
@@ -41,17 +42,34 @@ class Batch:
 
 
 class Objective(nn.Module, ABC):
-    """Reads a masked pass, returns one scalar. Optional hooks run once per optimiser step."""
+    """Reads a masked pass, returns one scalar. Optional hooks run once per optimiser step.
+
+    Attributes
+    ----------
+    lasting : bool
+        Whether its weights belong in a model folder; heads that only training has a use for do not.
+    """
+
+    lasting = True
 
     @abstractmethod
     def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
         """The loss, a mean over the valid patches it looks at."""
 
-    def before_step(self, progress: float) -> None:
-        """Called before each optimiser step; ``progress`` is the share of the run that is done, in [0, 1]."""
+    def before_step(self, when: Moment) -> None:
+        """Called between the gradients and each optimiser step; ``when`` counts the steps done before it."""
 
-    def after_step(self, progress: float) -> None:
-        """Called after each optimiser step."""
+    def after_step(self, when: Moment) -> None:
+        """Called after each optimiser step; ``when`` counts it."""
+
+    def schedules(self, when: Moment) -> dict[str, float]:
+        """Values that follow from the moment alone, such as temperatures, for the journal."""
+        return {}
+
+
+def hidden_weights(batch: Batch, out: MaskedPass) -> Float[Tensor, "B M"]:
+    """1 for each hidden patch, 0 for those that are padding."""
+    return torch.gather(batch.valid, 1, out.mask.hide).float()
 
 
 def valid_mean(values: Float[Tensor, "B M"], batch: Batch, out: MaskedPass, index: Int[Tensor, "B M"] | None = None) -> Float[Tensor, ""]:

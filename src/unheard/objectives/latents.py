@@ -1,18 +1,21 @@
-"""Predict the teacher's view of the hidden patches: the objective of M2D and MATPAC."""
+"""Predict the teacher's view of the hidden patches: the objective of M2D, MATPAC and MATPAC++."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from unheard.config import Weight
+from unheard.config import Positive, Share, Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
-from unheard.objectives.base import Batch, Objective, valid_mean
+from unheard.objectives.base import Batch, Objective, hidden_weights, valid_mean
+from unheard.objectives.diagnostics import feature_std, perplexity, shares
+from unheard.objectives.schedules import Moment, cooled
 
 TARGET_EPS = 1e-6  # M2D reference
 
@@ -22,24 +25,32 @@ class LatentsConfig:
     """Latent loss on hidden patches; needs the EMA teacher."""
 
     weight: Weight = 0.0
-    """Weight in the sum of objectives; at 0 neither it nor the teacher is built."""
+    """Weight in the sum of objectives; at 0 it is not built."""
     standardise_target: bool = True
     """Standardise each target token over its channels first (M2D); MATPAC does not."""
     distance: Literal["cosine", "mse"] = "cosine"
     """2 - 2 cos, the squared distance of unit vectors; or the mean squared difference of the raw ones (an option of M2D)."""
+    winner_temp_start: Positive = 0.1
+    """With several hypotheses: temperature of the weights they share a token by, at the first step (MATPAC++ configuration)."""
+    winner_temp_end: Positive = 1e-4
+    """Temperature below which the nearest hypothesis takes the whole token (MATPAC++ configuration)."""
+    winner_takes_all: Share = 0.781
+    """Share of the run after which that is so (0.1 * 0.99997^k falls below 1e-4 at 230 257 of 294 816 steps)."""
 
 
 class PredictLatents(Objective):
     """Pull the predictions for hidden patches towards the teacher's view of them.
 
-        L = mean_m  || p_m/|p_m| - t_m/|t_m| ||^2 = mean_m (2 - 2 cos(p_m, t_m))
+        L = mean_m  l_m,   l_m = || p_m/|p_m| - t_m/|t_m| ||^2 = 2 - 2 cos(p_m, t_m)
 
-    p_m: predictor output at hidden patch m; t_m: EMA teacher output, no gradient.
+    p_m: predictor output at hidden patch m; t_m: EMA teacher output, no gradient. With R hypotheses p_m1 .. p_mR (MATPAC++):
+
+        l_m = sum_r w_r l_mr,  w = softmax(-l_m / T) without gradient;  once T is below its end: l_m = min_r l_mr
     """
 
-    def __init__(self, config: LatentsConfig) -> None:
+    def __init__(self, config: LatentsConfig, hypotheses: int = 1) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.hypotheses = config, hypotheses
 
     def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
         """The loss over the hidden patches that are not padding.
@@ -51,10 +62,40 @@ class PredictLatents(Objective):
         """
         if out.predicted is None or out.target is None:
             raise ConfigError("predicting latents needs a model with a teacher; build it with objectives.latents.weight above 0")
-        target = out.target.float()
+        self._measure(out, out.best_guess(), out.target, batch)
+        distances = self.distances(out.predicted.float(), out.target.float())  # (B, M, R)
+        return valid_mean(self.shared(distances, self.temperature(out.progress)), batch, out)
+
+    def distances(self, predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "B M D"]) -> Float[Tensor, "B M R"]:
+        """How far each hypothesis is from the target."""
         if self.config.standardise_target:
             target = (target - target.mean(dim=-1, keepdim=True)) / (target.var(dim=-1, keepdim=True) + TARGET_EPS).sqrt()
-        predicted = out.predicted[:, :, 0].float()
         if self.config.distance == "mse":
-            return valid_mean((predicted - target).square().mean(dim=-1), batch, out)
-        return valid_mean(2 - 2 * F.cosine_similarity(predicted, target, dim=-1), batch, out)
+            return (predicted - target[:, :, None]).square().mean(dim=-1)
+        return 2 - 2 * F.cosine_similarity(predicted, target[:, :, None], dim=-1)
+
+    def shared(self, distances: Float[Tensor, "B M R"], temperature: Float[Tensor, ""]) -> Float[Tensor, "B M"]:
+        """The loss of each token: the hypotheses weighted by how near they are, or the nearest alone."""
+        if distances.shape[-1] == 1:
+            return distances[..., 0]
+        weights = (-distances.detach() / temperature).softmax(dim=-1)
+        soft, hard = (weights * distances).sum(dim=-1), distances.min(dim=-1).values
+        return torch.where(temperature > self.config.winner_temp_end, soft, hard)
+
+    def temperature(self, progress: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """T at this share of the run."""
+        config = self.config
+        return cooled(progress, config.winner_temp_start, config.winner_temp_end, config.winner_takes_all)
+
+    def schedules(self, when: Moment) -> dict[str, float]:
+        """The temperature of the hypotheses, where there are several."""
+        return {"winner_temp": float(self.temperature(when.exactly()))} if self.hypotheses > 1 else {}
+
+    @torch.no_grad()
+    def _measure(self, out: MaskedPass, guess: Float[Tensor, "B M D"], target: Float[Tensor, "B M D"], batch: Batch) -> None:
+        weights = hidden_weights(batch, out)
+        out.measured["feature_std"] = feature_std(target, weights)
+        out.measured["prediction_std"] = feature_std(guess, weights)
+        if out.best is not None:
+            won = out.mean_over_processes(shares(out.best, weights, self.hypotheses))
+            out.measured["hypotheses_used"] = perplexity(won / won.sum().clamp(min=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -15,68 +15,99 @@ from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch, Objective
 from unheard.objectives.latents import PredictLatents
+from unheard.objectives.prototypes import Prototypes
 from unheard.objectives.reconstruct import Reconstruct
+from unheard.objectives.schedules import Moment, momentum
 from unheard.recipes.recipe import Recipe
+
+Build = Callable[[Recipe, MaskedModel], Objective]
+
+OBJECTIVES: dict[str, Build] = {
+    "reconstruct": lambda recipe, model: Reconstruct(recipe.objectives.reconstruct, model.decoder.embed_dim, model.grid.patch_dim),
+    "latents": lambda recipe, model: PredictLatents(recipe.objectives.latents, recipe.model.hypotheses),
+    "prototypes": lambda recipe, model: Prototypes(recipe.objectives.prototypes, model.encoder.embed_dim, recipe.teacher),
+}
+"""How each section of a recipe's objectives becomes one."""
+
+TAUGHT = ("latents", "prototypes")
+"""Objectives that need the predictor and the EMA teacher."""
 
 
 class Learner(nn.Module):
     """Everything a recipe trains: ``model`` (the masked pass) and ``objectives`` (what is asked of it)."""
 
+    progress: Tensor
+
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        asked = recipe.objectives
+        asked = {name: float(getattr(recipe.objectives, name).weight) for name in OBJECTIVES}
         self.recipe = recipe
         self.grid = grid_of(recipe)
-        latents = asked.latents.weight > 0
-        self.model = MaskedModel(recipe.model, self.grid, latents, recipe.teacher.copied)
-        built: dict[str, tuple[float, Objective]] = {}
-        if asked.reconstruct.weight > 0:
-            head = Reconstruct(asked.reconstruct, self.model.decoder.embed_dim, self.grid.patch_dim)
-            built["reconstruct"] = (asked.reconstruct.weight, head)
-        if latents:
-            built["latents"] = (asked.latents.weight, PredictLatents(asked.latents))
-        if not built:
+        self.weights = {name: weight for name, weight in asked.items() if weight > 0}
+        if not self.weights:
             raise ConfigError(
                 "every objective has weight 0, so there is nothing to learn; set one, for example objectives.reconstruct.weight=1"
             )
-        self.weights = {name: weight for name, (weight, _) in built.items()}
-        self.objectives = nn.ModuleDict({name: objective for name, (_, objective) in built.items()})
+        self.model = MaskedModel(recipe.model, self.grid, any(name in self.weights for name in TAUGHT), recipe.teacher.copied)
+        self.objectives = nn.ModuleDict({name: OBJECTIVES[name](recipe, self.model) for name in self.weights})
+        self.register_buffer("progress", torch.zeros(()), persistent=False)
         self.mean_over_processes: Callable[[Tensor], Tensor] = alone
 
     def forward(self, batch: Batch, mask: Mask) -> dict[str, Float[Tensor, ""]]:
-        """One masked pass; the losses by name, and their weighted sum as "loss"."""
+        """One masked pass.
+
+        Returns
+        -------
+        dict of Tensor
+            "loss", the weighted sum of objectives; "loss/<objective>", each of them; "diagnostics/<name>", what they measured.
+        """
         out = self.model(self.grid.patchify(batch.spec), mask)
-        out.mean_over_processes = self.mean_over_processes
+        out.progress, out.mean_over_processes = self.progress, self.mean_over_processes
         losses = {name: objective(out, batch) for name, objective in self.objectives.items()}
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
-        return {"loss": total, **{f"loss/{name}": value for name, value in losses.items()}}
+        named = {f"loss/{name}": value for name, value in losses.items()}
+        return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in out.measured.items()}}
 
     def parts(self) -> Iterator[Objective]:
         """The objectives, in the order they were built."""
         return (cast(Objective, objective) for objective in self.objectives.values())
 
-    def before_step(self, progress: float) -> None:
-        """Run what moves before an optimiser step; ``progress`` is the share of the run that is done."""
-        self._move_teacher("before_step", progress)
-        for objective in self.parts():
-            objective.before_step(progress)
+    def begin_step(self, when: Moment) -> None:
+        """Say where the run stands, before a step's first pass."""
+        self.progress.fill_(when.progress)
 
-    def after_step(self, progress: float) -> None:
-        """Run what moves after an optimiser step."""
-        self._move_teacher("after_step", progress)
+    def before_step(self, when: Moment) -> None:
+        """Run what moves between the gradients and the optimiser step; ``when`` counts the steps done before it."""
+        self._move_teacher("before_step", when)
         for objective in self.parts():
-            objective.after_step(progress)
+            objective.before_step(when)
 
-    def _move_teacher(self, when: str, progress: float) -> None:
-        teacher, config = self.model.teacher, self.recipe.teacher
-        if teacher is None or config.moves != when or (when == "before_step" and progress == 0):
-            return  # MATPAC skips the first step
-        momentum = config.momentum_start + (config.momentum_end - config.momentum_start) * progress
-        teacher.follow(self.model.encoder, momentum)
+    def after_step(self, when: Moment) -> None:
+        """Run what moves after an optimiser step; ``when`` counts it."""
+        self._move_teacher("after_step", when)
+        for objective in self.parts():
+            objective.after_step(when)
+
+    def schedules(self, when: Moment) -> dict[str, float]:
+        """Momenta and temperatures of this moment, for the journal."""
+        found = {name: value for objective in self.parts() for name, value in objective.schedules(when).items()}
+        if self.model.teacher is not None:
+            found["teacher_momentum"] = self.momentum(when)
+        return {f"diagnostics/{name}": value for name, value in found.items()}
+
+    def momentum(self, when: Moment) -> float:
+        """The teacher's momentum."""
+        teacher = self.recipe.teacher
+        return momentum(teacher.momentum_start, teacher.momentum_end, teacher.most_left, when)
+
+    def _move_teacher(self, hook: Literal["before_step", "after_step"], when: Moment) -> None:
+        if self.model.teacher is not None and self.recipe.teacher.due(hook, when):
+            self.model.teacher.follow(self.model.encoder, self.momentum(when))
 
     def lasting_state(self) -> dict[str, Tensor]:
-        """The weights a model folder keeps: everything but the teacher."""
-        return {name: value for name, value in self.state_dict().items() if not name.startswith("model.teacher.")}
+        """The weights a model folder keeps: everything but teachers and heads that only training has a use for."""
+        passing = [f"objectives.{name}." for name, objective in zip(self.objectives, self.parts(), strict=True) if not objective.lasting]
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(("model.teacher.", *passing))}
 
 
 def grid_of(recipe: Recipe) -> Grid:

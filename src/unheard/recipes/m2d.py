@@ -5,6 +5,9 @@ the Input", ICASSP 2023 (arXiv 2210.14648).
 
     p_m = predictor(encoder(x_v), mask tokens);  t_m = teacher(x_m), standardised over channels;  L = mean_m (2 - 2 cos(p_m, t_m))
     teacher <- momentum * teacher + (1 - momentum) * student, once a step, after the optimiser
+
+The published momentum, 0.99995 to 0.99999, forgets the teacher's first weights over 300 000 steps. In a shorter run the teacher
+moves faster, so that as little of them is left at its end; ``teacher.most_left=1`` takes the published numbers whatever the length.
 """
 
 from __future__ import annotations
@@ -12,12 +15,13 @@ from __future__ import annotations
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.reconstruct import ReconstructConfig
-from unheard.recipes.recipe import ObjectivesConfig, Recipe, TeacherConfig, TrainingConfig
+from unheard.objectives.schedules import TeacherConfig
+from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
 
 
 def recipe() -> Recipe:
     """The published size: ViT-Base, 608 frames, predictor 512 x 8 blocks, mask ratio 0.7, 300 epochs of batch 2048."""
-    model = ModelConfig(frames=608, mask_ratio=0.7, decoder_embed_dim=512, decoder_depth=8, decoder_num_heads=16)
+    model = ModelConfig(frames=608, mask_ratio=0.7, decoder_predicts="latents")
     objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), LatentsConfig(weight=1.0))
     training = TrainingConfig(epochs=300.0, batch_size=2048, base_learning_rate=3e-4, warmup=20 / 300, clip_norm=3.0)
     return Recipe(

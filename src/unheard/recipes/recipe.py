@@ -11,10 +11,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unheard.audio.frontend import LogMelConfig
+from unheard.audio.frontends import FrontendConfig
 from unheard.config import Count, Momentum, Positive, Share, Weight
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.latents import LatentsConfig
+from unheard.objectives.prototypes import PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
+from unheard.objectives.schedules import TeacherConfig
 
 
 @dataclass(frozen=True)
@@ -25,20 +28,8 @@ class ObjectivesConfig:
     """Pixels of hidden patches."""
     latents: LatentsConfig = field(default_factory=LatentsConfig)
     """The teacher's latents of hidden patches."""
-
-
-@dataclass(frozen=True)
-class TeacherConfig:
-    """The EMA teacher of latent objectives: teacher = momentum * teacher + (1 - momentum) * student."""
-
-    momentum_start: Share = 0.99995
-    """Momentum at the first step (M2D reference)."""
-    momentum_end: Share = 0.99999
-    """Momentum at the last step; linear in between (M2D reference)."""
-    copied: bool = False
-    """Start as a copy of the student, or with weights of its own (published)."""
-    moves: Literal["before_step", "after_step"] = "after_step"
-    """Absorb the student before the optimiser step (MATPAC) or after it (M2D)."""
+    prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
+    """The prototypes the teacher sees in hidden patches."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +53,13 @@ class TrainingConfig:
     warmup: Share = 0.1
     """Share of the run with linear warm-up from 0; then half a cosine down to 0."""
     weight_decay: Weight = 0.05
-    """AdamW weight decay of matrices, CLS and mask tokens; biases and gains have none."""
+    """AdamW weight decay."""
+    decay: Literal["matrices", "all"] = "matrices"
+    """What decays: matrices, CLS and mask tokens (MAE reference), or biases and gains as well (MATPAC reference)."""
     betas: tuple[Momentum, Momentum] = (0.9, 0.95)
     """AdamW moments (MAE reference)."""
+    adam_eps: Positive = 1e-8
+    """AdamW epsilon, added to the root of the bias-corrected second moment (PyTorch default)."""
     clip_norm: Positive | None = None
     """Largest global gradient norm; null: no clipping."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
@@ -93,6 +88,10 @@ class DataConfig:
     """What fills the window of a clip shorter than it: padding, or further short clips."""
     statistics: Literal["scalar", "band"] = "scalar"
     """Normalise by one mean and deviation, or by those of each mel band."""
+    smallest_std: Weight = 0.0
+    """Deviations below this count as this, for bands that hardly move, such as those a codec left empty."""
+    store: Literal["spec", "wav"] = "spec"
+    """Cut windows from packed spectrograms, or from the wave, which bands that vary and teachers that listen need."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,8 @@ class Recipe:
     """The recipe's name."""
     paper: str = ""
     """Where it comes from."""
-    frontend: LogMelConfig = field(default_factory=LogMelConfig)
-    """Waveform to spectrogram."""
+    frontend: FrontendConfig = field(default_factory=LogMelConfig)
+    """Waveform to spectrogram; its kind is log-mel, kaldi-fbank or maskspec."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Encoder, decoder, window and mask."""
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)

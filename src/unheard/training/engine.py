@@ -16,7 +16,8 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from unheard.errors import ConfigError
-from unheard.model.masking import Mask, random
+from unheard.model import masking
+from unheard.model.masking import Mask
 from unheard.model.transformer import AttentionKernel, use_attention
 from unheard.objectives.base import Batch
 from unheard.recipes.learner import Learner
@@ -108,7 +109,7 @@ class Engine:
 
     def losses_and_gradients(self, batch: Batch) -> Losses:
         """Losses of this process's share of the batch; gradients are left on the parameters, averaged over processes."""
-        mask = random(batch.noise, self.learner.recipe.model.mask_ratio, batch.valid)
+        mask = masking.trained(self.learner.recipe.model, self.learner.grid, batch.noise, batch.valid)
         parts = _split(batch, mask, self.training.accumulate)
         total: Losses = {}
         for index, ((part, hidden), share) in enumerate(zip(parts, self._shares(parts), strict=True)):
@@ -141,14 +142,18 @@ class Engine:
         torch.manual_seed((self.training.seed * 1_000_003 + step) * 1_009 + self.rank)
 
     def trial_seconds(self, batch: Batch) -> float:
-        """Seconds one step on ``batch`` takes, measured without moving a weight."""
+        """Seconds one step on ``batch`` takes, measured without moving a weight or anything objectives remember."""
+        kept = [(buffer, buffer.clone()) for buffer in self.learner.buffers()]
         self.losses_and_gradients(batch)
         begin = time.perf_counter()
         self.losses_and_gradients(batch)
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+        seconds = time.perf_counter() - begin
         self._optimiser.zero_grad()
-        return time.perf_counter() - begin
+        for buffer, value in kept:
+            buffer.copy_(value)
+        return seconds
 
 
 def first_process() -> bool:

@@ -10,20 +10,21 @@ from torch import Tensor, nn
 from unheard.recipes.recipe import TrainingConfig
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """AdamW groups as MAE has them: biases and gains are not decayed, matrices, CLS and mask tokens are."""
+def parameter_groups(module: nn.Module, weight_decay: float, everything: bool = False) -> list[dict[str, object]]:
+    """AdamW groups as MAE has them: biases and gains are not decayed, matrices, CLS and mask tokens are; or ``everything`` is."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             token = name.endswith(("cls_token", "mask_token"))
-            (decayed if parameter.ndim > 1 or token else free).append(parameter)
+            (decayed if everything or parameter.ndim > 1 or token else free).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 
 def build_optimiser(module: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """Fused AdamW with the recipe's moments; its rate is set before every step."""
-    return torch.optim.AdamW(parameter_groups(module, config.weight_decay), lr=0.0, betas=config.betas, fused=True)
+    groups = parameter_groups(module, config.weight_decay, everything=config.decay == "all")
+    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.adam_eps, fused=True)
 
 
 def peak_learning_rate(config: TrainingConfig) -> float:

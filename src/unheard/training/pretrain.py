@@ -1,6 +1,6 @@
 """Pre-training: the loop, in the order a step happens.
 
-batch -> mask -> before_step -> losses and gradients -> optimiser -> after_step -> journal -> checkpoint
+batch -> mask -> losses and gradients -> before_step -> optimiser -> after_step -> journal -> checkpoint
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from unheard.data.batch import Loader
 from unheard.data.open import open_data
 from unheard.data.shards import SpecStore
 from unheard.errors import CheckpointError, ConfigError, DataError
-from unheard.model.masking import num_keep
+from unheard.model.masking import share_hidden
 from unheard.model.sizes import explicit
+from unheard.objectives.schedules import Moment
 from unheard.recipes.learner import Learner, build, grid_of
 from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints, read_progress, restore
@@ -149,14 +150,15 @@ def _loop(run: Path, session: Session, store: SpecStore, engine: Engine, loader:
     journal = Journal(run, step, session.total, live) if engine.rank == 0 else nullcontext()
     with journal as rows, stop_signal() as stopped:
         for batch in loader:
-            progress = step / session.total
-            rate = learning_rate(progress, peak, training.warmup)
+            now = Moment(step, session.total)
+            rate = learning_rate(now.progress, peak, training.warmup)
             engine.seed_step(step)
-            learner.before_step(progress)
+            learner.begin_step(now)
             losses = engine.losses_and_gradients(batch)
+            learner.before_step(now)
             engine.step(rate)
             step += 1
-            learner.after_step(step / session.total)
+            learner.after_step(Moment(step, session.total))
 
             watch.remember(step, batch, losses["loss"])
             ending = step == session.total or engine.any_process(stopped())
@@ -166,7 +168,7 @@ def _loop(run: Path, session: Session, store: SpecStore, engine: Engine, loader:
             if ending or step % training.log_every == 0:
                 means = {name: float(engine.mean(value)) for name, value in losses.items()}
                 epoch = step * training.batch_size / loader.epoch_size
-                row = {"step": step, "epoch": epoch, **means, "learning_rate": rate, **clock.lap(step)}
+                row = {"step": step, "epoch": epoch, **means, **learner.schedules(now), "learning_rate": rate, **clock.lap(step)}
                 if rows is not None:
                     rows.write(row)
             if saving:
@@ -200,19 +202,21 @@ def start_from(learner: Learner, source: str) -> None:
 
 
 def refuse_nothing_hidden(recipe: Recipe) -> None:
-    """Refuse a mask ratio so small that no patch is hidden.
+    """Refuse mask settings so small that no patch is hidden.
 
     Raises
     ------
     ConfigError
         With the smallest ratio that hides one.
     """
-    patches = grid_of(recipe).num_patches
-    if num_keep(patches, recipe.model.mask_ratio) == patches:
-        raise ConfigError(
-            f"model.mask_ratio={recipe.model.mask_ratio:g} hides none of the {patches} patches, so there is nothing to predict; "
-            f"set at least {1 / patches:.3g}"
-        )
+    grid, model = grid_of(recipe), recipe.model
+    if share_hidden(model, grid) > 0:
+        return
+    if model.mask_axes is None:
+        asked, enough = f"mask_ratio={model.mask_ratio:g}", f"{1 / grid.num_patches:.3g}"
+    else:
+        asked, enough = f"mask_axes={list(model.mask_axes)}", f"[{1 / grid.freq:.3g}, {1 / grid.time:.3g}]"
+    raise ConfigError(f"model.{asked} hides none of the {grid.num_patches} patches, so there is nothing to predict; set at least {enough}")
 
 
 def _speaking(report: Report | None) -> Report:

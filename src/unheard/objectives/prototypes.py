@@ -1,0 +1,196 @@
+"""Tell which prototypes a hidden patch belongs to: the classification objective of MATPAC and MATPAC++, after DINO."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unheard.config import Count, Momentum, Positive, Share, Weight
+from unheard.errors import ConfigError
+from unheard.model.masked_model import MaskedPass
+from unheard.model.transformer import initialise
+from unheard.objectives.base import Batch, Objective, hidden_weights, valid_mean
+from unheard.objectives.diagnostics import perplexity, shares
+from unheard.objectives.schedules import Moment, TeacherConfig, momentum, warmed
+
+TEACHER_STD = 0.02  # the teacher head's MLP starts as a normal of this deviation, cut off at 2: MATPAC reference
+
+
+@dataclass(frozen=True)
+class PrototypesConfig:
+    """Classification of hidden patches by prototypes; needs the EMA teacher."""
+
+    weight: Weight = 0.0
+    """Weight in the sum of objectives; at 0 it is not built."""
+    prototypes: Count | None = None
+    """Classes (K); null: 8/3 of the encoder's width, which is the published 2048 at base."""
+    hidden_dim: Count | None = None
+    """Width of the head's MLP; null: 8/3 of the encoder's width, 2048 at base."""
+    bottleneck_dim: Count | None = None
+    """Width at which tokens and prototypes are compared; null: a third of the encoder's width, 256 at base."""
+    student_temp: Positive = 0.1
+    """Temperature of the student's distribution (MATPAC configuration)."""
+    teacher_temp_start: Positive = 0.04
+    """Temperature of the teacher's distribution at the first step (MATPAC configuration)."""
+    teacher_temp: Positive = 0.07
+    """Temperature of the teacher's distribution after its warm-up (MATPAC configuration)."""
+    teacher_temp_warmup: Share = 9_827 / 294_816
+    """Share of the run over which it rises, linearly (10 of 300 epochs in the MATPAC configuration)."""
+    center: Literal["probs", "logits"] = "probs"
+    """What the centre is a running mean of: the teacher's centred probabilities (MATPAC reference), or its logits (DINO)."""
+    center_momentum: Momentum = 0.9
+    """Momentum of the centre (MATPAC configuration)."""
+    momentum_start: Share = 0.998
+    """Momentum of the teacher head at the first step (MATPAC configuration)."""
+    momentum_end: Share = 1.0
+    """Momentum of the teacher head at the last step; linear in between (MATPAC configuration)."""
+
+
+class PrototypeHead(nn.Module):
+    """Latents to logits: a three-layer MLP to a bottleneck, then cosines with each prototype times its gain.
+
+    Gain and direction are the two halves of a weight-normalised layer without bias; the gain starts at 1 and is trained.
+
+    Parameters
+    ----------
+    embed_dim, hidden_dim, bottleneck_dim, prototypes : int
+        Widths along the way.
+    """
+
+    def __init__(self, embed_dim: int, hidden_dim: int, bottleneck_dim: int, prototypes: int) -> None:
+        super().__init__()
+        first, second = nn.Linear(embed_dim, hidden_dim), nn.Linear(hidden_dim, hidden_dim)
+        self.mlp = nn.Sequential(first, nn.GELU(), second, nn.GELU(), nn.Linear(hidden_dim, bottleneck_dim))
+        self.gain = nn.Parameter(torch.ones(prototypes, 1))
+        bound = bottleneck_dim**-0.5  # what PyTorch's linear layer starts from
+        self.direction = nn.Parameter(torch.empty(prototypes, bottleneck_dim).uniform_(-bound, bound))
+        initialise(self.mlp)
+
+    def forward(self, latents: Float[Tensor, "B M D"]) -> Float[Tensor, "B M K"]:
+        """Logits, float32 also under autocast: differences of cosines are divided by small temperatures."""
+        bottleneck = self.mlp(latents)
+        with torch.autocast(latents.device.type, enabled=False):
+            return F.linear(F.normalize(bottleneck.float(), dim=-1), self.gain * F.normalize(self.direction, dim=-1))
+
+
+class Prototypes(Objective):
+    """Let the student name the prototypes the teacher sees in a hidden patch.
+
+        q_m = softmax((teacher(t_m) - c) / tau_t),   p_m = softmax(student(p_m) / tau_s)
+        L = mean_m  - sum_k q_mk log p_mk
+        c <- 0.9 c + 0.1 mean_m q_m   after each step, over all processes
+
+    t_m: the teacher's latents of hidden patch m; p_m: the student's prediction of them, of several hypotheses the best. The
+    teacher head is an EMA of the student head and never gets a gradient. In the reference the mean joins the centre at the
+    beginning of the next step, which gives the same numbers.
+
+    Parameters
+    ----------
+    config : PrototypesConfig
+    embed_dim : int
+        Width of the latents.
+    teacher : TeacherConfig
+        When the teacher head moves, how fast at least, and whether it starts as a copy. With weights of its own it shares only
+        its prototypes with the student head at the start (MATPAC reference).
+    """
+
+    lasting = False
+    center: Tensor
+    pending: Tensor
+    pending_tokens: Tensor
+
+    def __init__(self, config: PrototypesConfig, embed_dim: int, teacher: TeacherConfig) -> None:
+        super().__init__()
+        self.config, self.moving = config, teacher
+        hidden, bottleneck, kinds = head_sizes(config, embed_dim)
+        self.student = PrototypeHead(embed_dim, hidden, bottleneck, kinds)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        if not teacher.copied:
+            for layer in self.teacher.mlp:
+                if isinstance(layer, nn.Linear):
+                    nn.init.trunc_normal_(layer.weight, std=TEACHER_STD, a=-2 * TEACHER_STD, b=2 * TEACHER_STD)
+        self.register_buffer("center", torch.zeros(kinds))
+        self.register_buffer("pending", torch.zeros(kinds))
+        self.register_buffer("pending_tokens", torch.zeros(()))
+
+    def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
+        """The cross-entropy over the hidden patches that are not padding.
+
+        Raises
+        ------
+        ConfigError
+            When the model was built without predictor and teacher.
+        """
+        if out.target is None:
+            raise ConfigError("prototypes need a model with a teacher; build it with objectives.prototypes.weight above 0")
+        student = self.student(out.best_guess()) / self.config.student_temp
+        with torch.no_grad():
+            logits = self.teacher(out.target)
+            probabilities = self.assign(logits, out.progress)
+            self._remember(logits, probabilities, out, batch)
+            agree = (student.argmax(dim=-1) == probabilities.argmax(dim=-1)).float()
+            out.measured["agreement"] = valid_mean(agree, batch, out)
+        return valid_mean(-(probabilities * student.log_softmax(dim=-1)).sum(dim=-1), batch, out)
+
+    def assign(self, logits: Float[Tensor, "B M K"], progress: Float[Tensor, ""]) -> Float[Tensor, "B M K"]:
+        """The teacher's distribution q."""
+        return ((logits - self.center) / self.temperature(progress)).softmax(dim=-1)
+
+    def temperature(self, progress: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """tau_t at this share of the run."""
+        config = self.config
+        return warmed(progress, config.teacher_temp_start, config.teacher_temp, config.teacher_temp_warmup)
+
+    def before_step(self, when: Moment) -> None:
+        """Let the teacher head follow, where MATPAC does."""
+        if self.moving.due("before_step", when):
+            self._follow(when)
+
+    def after_step(self, when: Moment) -> None:
+        """Let the teacher head follow, where M2D would; fold what the step saw into the centre."""
+        if self.moving.due("after_step", when):
+            self._follow(when)
+        mean = self.pending / self.pending_tokens.clamp(min=1)
+        moved = torch.lerp(self.center, mean, 1 - self.config.center_momentum)
+        self.center.copy_(torch.where(self.pending_tokens > 0, moved, self.center))
+        self.pending.zero_()
+        self.pending_tokens.zero_()
+
+    def momentum(self, when: Moment) -> float:
+        """The teacher head's momentum."""
+        return momentum(self.config.momentum_start, self.config.momentum_end, self.moving.most_left, when)
+
+    def schedules(self, when: Moment) -> dict[str, float]:
+        """Momentum of the teacher head and temperature of its distribution."""
+        return {"head_momentum": self.momentum(when), "teacher_temp": float(self.temperature(when.exactly()))}
+
+    @torch.no_grad()
+    def _follow(self, when: Moment) -> None:
+        mine: list[Tensor] = list(self.teacher.parameters())
+        theirs: list[Tensor] = list(self.student.parameters())
+        torch._foreach_lerp_(mine, theirs, 1 - self.momentum(when))
+
+    def _remember(self, logits: Float[Tensor, "B M K"], probabilities: Float[Tensor, "B M K"], out: MaskedPass, batch: Batch) -> None:
+        """Add the pass to what the centre will learn of this step, and measure how many prototypes it uses."""
+        weights = hidden_weights(batch, out)
+        tokens = out.mean_over_processes(weights.sum())
+        total = out.mean_over_processes(torch.einsum("bm,bmk->k", weights, probabilities))
+        if self.training:
+            centred = self.config.center == "probs"
+            self.pending += total if centred else out.mean_over_processes(torch.einsum("bm,bmk->k", weights, logits))
+            self.pending_tokens += tokens
+        assigned = out.mean_over_processes(shares(probabilities.argmax(dim=-1), weights, len(self.center)))
+        out.measured["prototype_perplexity"] = perplexity(total / tokens.clamp(min=1))
+        out.measured["prototypes_used"] = (assigned > 0).sum().float()
+
+
+def head_sizes(config: PrototypesConfig, embed_dim: int) -> tuple[int, int, int]:
+    """Hidden width, bottleneck width and number of prototypes, every null replaced by its share of the encoder's width."""
+    wide, narrow = max(8, 8 * embed_dim // 3), max(8, embed_dim // 3)
+    return config.hidden_dim or wide, config.bottleneck_dim or narrow, config.prototypes or wide
