@@ -11,8 +11,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from unheard.audio.frontend import Statistics
 from unheard.errors import CheckpointError
+from unheard.model.classifier import ClassifierConfig
 from unheard.model.patches import sincos_1d
+from unheard.recipes.learner import build
+from unheard.recipes.recipe import Recipe
+from unheard.weights.checkpoint import Provenance, SavedModel, build_classifier, load_weights
 
 WHOLE = {
     "cls_token": "model.encoder.cls_token",
@@ -29,6 +34,8 @@ PREFIXES = {
     "decoder_norm.": "model.decoder.transformer.norm.",
     "decoder_embed.": "model.decoder.embed.",
 }
+CLASSIFIER_PREFIXES = {"fc_norm.": "classifier.norm.", "head.": "classifier.head."}
+AUDIOSET_CLASSES = 527
 PIXEL_HEAD = "objectives.reconstruct.head."
 
 
@@ -56,7 +63,7 @@ class Released:
         return f"{self.file.parent.name}/{self.file.name}"
 
 
-def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD) -> dict[str, Tensor]:
+def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, also: Mapping[str, str] = {}) -> dict[str, Tensor]:
     """Tensors under our names; separate query and value biases are joined.
 
     Parameters
@@ -67,6 +74,8 @@ def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD) -> dic
         Whether the first row of its position tables belongs to a CLS token.
     head : str
         What ``decoder_pred.`` is called here.
+    also : mapping of str
+        Prefixes of further parts, theirs and ours; `CLASSIFIER_PREFIXES` for a fine-tuned file.
 
     Raises
     ------
@@ -77,7 +86,7 @@ def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD) -> dic
     for stem in [key.removesuffix("q_bias") for key in left if key.endswith(".attn.q_bias") and f"{key[:-6]}v_bias" in left]:
         query, value = left.pop(f"{stem}q_bias"), left.pop(f"{stem}v_bias")
         left[f"{stem}qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
-    prefixes = {**PREFIXES, "decoder_pred.": head}
+    prefixes = {**PREFIXES, "decoder_pred.": head, **also}
     names = {key: WHOLE.get(key) or _prefixed(key, prefixes) for key in left}
     unknown = [key for key, name in names.items() if name is None]
     if unknown:
@@ -100,6 +109,52 @@ def _reshaped(key: str, value: Tensor, cls: int) -> Tensor:
     if key == "patch_embed.proj.weight":
         return value.flatten(1)
     return value.flatten() if key in WHOLE else value
+
+
+def assemble(
+    released: Released,
+    recipe: Recipe,
+    tensors: dict[str, Tensor],
+    statistics: Statistics,
+    licence: str,
+    notes: tuple[str, ...] = (),
+    head: ClassifierConfig | None = None,
+) -> SavedModel:
+    """A model of ``recipe`` with the tensors of a file, ready to use; a decoder that the file lacks stays as it was drawn.
+
+    Parameters
+    ----------
+    tensors : dict of Tensor
+        Under our names.
+    head : ClassifierConfig, optional
+        The classifier of a fine-tuned file, its tensors named ``classifier.``.
+
+    Raises
+    ------
+    CheckpointError
+        When tensors are missing, left over or of another shape.
+    """
+    learner = build(recipe, seed=0)
+    classifier = None if head is None else build_classifier(head, recipe)
+    encoder_only = not any(name.startswith("model.decoder.") for name in tensors)
+    if encoder_only:
+        fresh = {name: value for name, value in learner.lasting_state().items() if not name.startswith("model.encoder.")}
+        tensors = {**fresh, **tensors}
+        notes = ("The file holds the encoder only: embedding works, reconstruction does not.", *notes)
+    load_weights(learner, tensors, str(released.file), classifier)
+    learner.eval().requires_grad_(False)
+    if classifier is not None:
+        classifier.eval().requires_grad_(False)
+    return SavedModel(learner, recipe, statistics, Provenance(released.title, licence, notes=notes, encoder_only=encoder_only), classifier)
+
+
+def classifier_config(head: Tensor, norm: Literal["layer", "batch", "none"], pool: Literal["mean", "cls"] = "mean") -> ClassifierConfig:
+    """What a released head (C, D) classifies. Files hold no names, so classes are called by their numbers.
+
+    AudioSet's 527 classes occur together and each is scored on its own; classes of any other number exclude one another.
+    """
+    labels = tuple(str(number) for number in range(len(head)))
+    return ClassifierConfig(labels, "sigmoid" if len(labels) == AUDIOSET_CLASSES else "softmax", pool, norm)
 
 
 def require(keys: Mapping[str, Tensor], ranks: Mapping[str, int], layout: str) -> None:

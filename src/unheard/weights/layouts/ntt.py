@@ -20,10 +20,9 @@ from unheard.errors import CheckpointError, ConfigError
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.reconstruct import ReconstructConfig
-from unheard.recipes.learner import build
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
-from unheard.weights.checkpoint import Provenance, SavedModel, load_weights
-from unheard.weights.layouts.mae import PIXEL_HEAD, Released, decoder_positions, depth, heads, rename, require
+from unheard.weights.checkpoint import SavedModel
+from unheard.weights.layouts.mae import PIXEL_HEAD, Released, assemble, decoder_positions, depth, heads, rename, require
 
 LICENCE = "published by NTT for evaluation only: internal testing of the paper's method, no distribution; see the LICENSE of nttcslab/{}"
 M2D_STATISTICS = (-7.1, 4.2)  # fixed in the M2D reference and stored in its files
@@ -70,23 +69,13 @@ def read(layout: str, released: Released, settings: Iterable[str]) -> SavedModel
     CheckpointError
         When keys or shapes are not those of the layout.
     """
-    keys = released.keys
+    keys, notes = released.keys, []
     recipe = override(_recipe(keys, layout, parse_name(released.name)), settings)
-    learner = build(recipe, seed=0)
-    tensors = named(keys, recipe)
-    encoder_only = not _has_decoder(keys)
-    if encoder_only:
-        fresh = {key: value for key, value in learner.lasting_state().items() if not key.startswith("model.encoder.")}
-        tensors = {**fresh, **tensors}
-    load_weights(learner, tensors, str(released.file))
-    learner.eval().requires_grad_(False)
-    notes = ["The file holds the encoder only: embedding works, reconstruction does not."] if encoder_only else []
     if any(key.startswith("head.") for key in keys):
         notes.append("The file was fine-tuned on a task; the head of that task is left out.")
     if layout == "msm-mae" and "norm_stats" not in keys:
         notes.append("The file holds no normalisation statistics; those of the msm-mae README's example are used.")
-    provenance = Provenance(released.title, LICENCE.format(layout), notes=tuple(notes), encoder_only=encoder_only)
-    return SavedModel(learner, recipe, _statistics(keys, layout), provenance)
+    return assemble(released, recipe, named(keys, recipe), _statistics(keys, layout), LICENCE.format(layout), tuple(notes))
 
 
 def named(keys: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
