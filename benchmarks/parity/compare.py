@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from unheard.objectives.base import Batch
+
+Arrays = dict[str, np.ndarray]
 
 
 @dataclass
@@ -56,3 +62,49 @@ class Comparison:
 
 def _array(value: Any) -> np.ndarray:
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+class Checker:
+    """Checks outputs of one file that are stored there, and remembers which."""
+
+    def __init__(self, title: str, stored: Arrays, table: Comparison) -> None:
+        self.title, self.stored, self.table = title, stored, table
+        self.done: set[str] = set()
+
+    def __call__(self, key: str, ours: Any, atol: float = 0.0, rtol: float = 0.0) -> None:
+        """Compare one output, if it is stored."""
+        if key in self.stored:
+            self.done.add(key)
+            self.table.check(f"{self.title}/{key}", ours, self.stored[key], atol, rtol)
+
+    def skip(self, key: str, reason: str) -> None:
+        """Say why one output is not compared."""
+        self.done.add(key)
+        self.table.skip(f"{self.title}/{key}", reason)
+
+    def complete(self, inputs: Iterable[str]) -> None:
+        """Name what was stored and never recomputed."""
+        complete(self.title, self.stored, self.done | set(inputs), self.table)
+
+
+def complete(title: str, stored: Arrays, known: Iterable[str], table: Comparison) -> None:
+    """Count what was stored and never recomputed as outside."""
+    for key in sorted(set(stored) - set(known)):
+        table.missing(f"{title}/{key}")
+
+
+def with_cls(tokens: torch.Tensor, cls: torch.Tensor | None) -> torch.Tensor:
+    """Tokens with the CLS output in front, as references store them."""
+    return tokens if cls is None else torch.cat([cls[:, None], tokens], dim=1)
+
+
+def batch_of(spec: torch.Tensor, noise: torch.Tensor) -> Batch:
+    """A batch without padding."""
+    count = torch.arange(len(spec))
+    return Batch(spec, torch.ones_like(noise, dtype=torch.bool), count, count, count.float(), noise)
+
+
+def arrays(file: Path) -> Arrays:
+    """The arrays of a ``.npz``."""
+    with np.load(file) as data:
+        return {name: data[name] for name in data.files}

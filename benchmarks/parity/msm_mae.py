@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.parity.compare import Comparison
+from benchmarks.parity.compare import Arrays, Checker, Comparison, arrays, batch_of, complete, with_cls
 from safetensors.torch import load_file
 
 from unheard import hear
@@ -21,7 +20,6 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid, sincos_1d, sincos_2d
 from unheard.model.sizes import ModelConfig
-from unheard.objectives.base import Batch
 from unheard.objectives.latents import LatentsConfig, PredictLatents
 from unheard.objectives.reconstruct import Reconstruct, ReconstructConfig
 from unheard.recipes.learner import Learner, build
@@ -37,8 +35,6 @@ TRAINED = {"atol": 1e-4}
 QUIRK = "optional: the reference's decoder shifts every visible token by one place in models without CLS"
 RATIO = {"m2d": 0.7}
 
-Arrays = dict[str, np.ndarray]
-
 
 def fits(folder: Path) -> bool:
     """Whether a folder has this format."""
@@ -48,15 +44,15 @@ def fits(folder: Path) -> bool:
 def compare(folder: Path, table: Comparison) -> None:
     """Recompute every stored output of a folder."""
     configs = json.loads((folder / "configs.json").read_text())
-    front = _arrays(folder / "frontend.npz")
+    front = arrays(folder / "frontend.npz")
     _frontend(front, table)
-    _positions(_arrays(folder / "pos_embed.npz"), table)
-    _data_and_schedule(_arrays(folder / "data_and_schedule.npz"), front, table)
+    _positions(arrays(folder / "pos_embed.npz"), table)
+    _data_and_schedule(arrays(folder / "data_and_schedule.npz"), front, table)
     for name, config in configs.items():
         learner = _learner(folder, name, config)
-        _model(name, learner, _arrays(folder / f"model_{name}.npz"), folder, table)
+        _model(name, learner, arrays(folder / f"model_{name}.npz"), folder, table)
         if (folder / f"runtime_{name}.npz").is_file():
-            _runtime(name, learner, _arrays(folder / f"runtime_{name}.npz"), front, table)
+            _runtime(name, learner, arrays(folder / f"runtime_{name}.npz"), front, table)
 
 
 def _frontend(stored: Arrays, table: Comparison) -> None:
@@ -80,7 +76,7 @@ def _frontend(stored: Arrays, table: Comparison) -> None:
         table.check(f"frontend/{name}", value, stored[name], **tolerance)
     fast = [mel.fast(wav).T for wav in both]
     table.check("frontend/log_mel (fast path)", np.stack(fast), stored["log_mel"], atol=3e-4)
-    _complete("frontend", stored, outputs.keys() | inputs, table)
+    complete("frontend", stored, outputs.keys() | inputs, table)
 
 
 def _positions(stored: Arrays, table: Comparison) -> None:
@@ -103,7 +99,7 @@ def _data_and_schedule(stored: Arrays, front: Arrays, table: Comparison) -> None
     table.check("data/crop_long_to_208", M2D.normalise(spec[:, :, :208]), stored["crop_long_to_208"], atol=3e-4)
     rates = [learning_rate(epoch / 100, 6e-4, 0.1) for epoch in stored["lr_epochs"]]
     table.check("data/lr_values", rates, stored["lr_values"], atol=1e-12, rtol=1e-9)
-    _complete("data", stored, {"pad_short_100_to_208", "crop_long_to_208", "lr_values", "lr_epochs"}, table)
+    complete("data", stored, {"pad_short_100_to_208", "crop_long_to_208", "lr_values", "lr_epochs"}, table)
 
 
 def _learner(folder: Path, name: str, config: dict[str, Any]) -> Learner:
@@ -136,7 +132,7 @@ def _learner(folder: Path, name: str, config: dict[str, Any]) -> Learner:
 
 def _model(name: str, learner: Learner, stored: Arrays, folder: Path, table: Comparison) -> None:
     """The masked pass and everything derived from it."""
-    check = _Checker(f"model_{name}", stored, table)
+    check = Checker(f"model_{name}", stored, table)
     spec = torch.from_numpy(stored["input"][:, 0])
     noise = torch.from_numpy(stored["noise"])
     mask = masking.random(noise, learner.recipe.model.mask_ratio)
@@ -147,7 +143,7 @@ def _model(name: str, learner: Learner, stored: Arrays, folder: Path, table: Com
     check("mask", mask.hidden().float())
     check("ids_restore", restore)
     check("ids_keep", mask.keep)
-    check("latent", _with_cls(out.visible, out.cls), **NETWORK)
+    check("latent", with_cls(out.visible, out.cls), **NETWORK)
     check("target_patches", patches, atol=1e-6)
     with torch.no_grad():
         _unmasked(check, learner, patches)
@@ -160,28 +156,28 @@ def _model(name: str, learner: Learner, stored: Arrays, folder: Path, table: Com
         _six_steps(check, learner, folder, spec)
         _ema(check, learner)
     else:
-        for key in check.open():
-            table.skip(f"model_{name}/{key}", QUIRK)
+        for key in [key for key in stored if key not in check.done | {"input", "noise", "train_noise", "train_lr"}]:
+            check.skip(key, QUIRK)
     check.complete({"input", "noise", "train_noise", "train_lr", *(k for k in stored if k.endswith("_mask") and k.startswith("pattern_"))})
 
 
-def _unmasked(check: _Checker, learner: Learner, patches: torch.Tensor) -> None:
+def _unmasked(check: Checker, learner: Learner, patches: torch.Tensor) -> None:
     encoder = learner.model.encoder
     tokens = encoder.with_cls(encoder.tokens(patches))
     check("latent_full", encoder.transformer(tokens), **NETWORK)
     check("latent_full_layers_sample0", torch.stack(encoder.transformer.layers(tokens[:1])), **NETWORK)
     check("attention_last_layer_sample0", encoder.transformer.attention(tokens[:1]), **NETWORK)
     half = learner.grid.within(learner.grid.time // 2).expand(len(patches), -1)
-    check("short_input_latent", _with_cls(*encoder(patches, half)), **NETWORK)
+    check("short_input_latent", with_cls(*encoder(patches, half)), **NETWORK)
 
 
-def _pixels(check: _Checker, learner: Learner, out: MaskedPass, spec: torch.Tensor, noise: torch.Tensor) -> None:
+def _pixels(check: Checker, learner: Learner, out: MaskedPass, spec: torch.Tensor, noise: torch.Tensor) -> None:
     """Reconstruction: predictions, losses at several ratios and patterns, figures' arrays."""
     grid, head = learner.grid, learner.objectives["reconstruct"]
     assert isinstance(head, Reconstruct)
     predicted = head.head(out.decoded)
     check("pred", predicted, **NETWORK)
-    batch = _batch(spec, noise)
+    batch = batch_of(spec, noise)
     check("loss", head(out, batch), **LOSS)
     standardised = Reconstruct(ReconstructConfig(norm_pix=True), learner.model.decoder.embed_dim, grid.patch_dim)
     standardised.head = head.head
@@ -206,10 +202,10 @@ def _pixels(check: _Checker, learner: Learner, out: MaskedPass, spec: torch.Tens
     check("decode_unmasked_sample0", grid.unpatchify(head.head(full.decoded))[:1], **NETWORK)
 
 
-def _latents(check: _Checker, learner: Learner, out: MaskedPass, spec: torch.Tensor) -> None:
+def _latents(check: Checker, learner: Learner, out: MaskedPass, spec: torch.Tensor) -> None:
     """M2D: what the teacher sees and says, predictions, losses."""
     assert out.predicted is not None and out.target is not None
-    batch = _batch(spec, torch.from_numpy(check.stored["noise"]))
+    batch = batch_of(spec, torch.from_numpy(check.stored["noise"]))
     check("target_input_tokens", learner.model.encoder.tokens(out.patches, out.mask.hide), **NETWORK)
     check("pred", out.predicted[:, :, 0], **NETWORK)
     check("target", out.target, **NETWORK)
@@ -218,12 +214,12 @@ def _latents(check: _Checker, learner: Learner, out: MaskedPass, spec: torch.Ten
     check("loss_mse_no_std", PredictLatents(LatentsConfig(standardise_target=False, distance="mse"))(out, batch), **LOSS)
 
 
-def _gradients(check: _Checker, learner: Learner, spec: torch.Tensor, noise: torch.Tensor) -> None:
+def _gradients(check: Checker, learner: Learner, spec: torch.Tensor, noise: torch.Tensor) -> None:
     learner.train().requires_grad_(True)
     if learner.model.teacher is not None:
         learner.model.teacher.requires_grad_(False)
     learner.zero_grad()
-    learner(_batch(spec, noise), masking.random(noise, learner.recipe.model.mask_ratio))["loss"].backward()
+    learner(batch_of(spec, noise), masking.random(noise, learner.recipe.model.mask_ratio))["loss"].backward()
     gradients = {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
     for key in [key for key in check.stored if key.startswith("grad_") and key != "grad_total_norm"]:
         check(key, _theirs(gradients, key.removeprefix("grad_"), learner, check.stored[key].shape), **NETWORK)
@@ -232,7 +228,7 @@ def _gradients(check: _Checker, learner: Learner, spec: torch.Tensor, noise: tor
     learner.zero_grad()
 
 
-def _six_steps(check: _Checker, learner: Learner, folder: Path, spec: torch.Tensor) -> None:
+def _six_steps(check: Checker, learner: Learner, folder: Path, spec: torch.Tensor) -> None:
     if "train_noise" not in check.stored:
         return
     optimiser = build_optimiser(learner, learner.recipe.training)
@@ -241,7 +237,7 @@ def _six_steps(check: _Checker, learner: Learner, folder: Path, spec: torch.Tens
         for group in optimiser.param_groups:
             group["lr"] = float(rate)
         drawn = torch.from_numpy(noise)
-        loss = learner(_batch(spec, drawn), masking.random(drawn, 0.75))["loss"]
+        loss = learner(batch_of(spec, drawn), masking.random(drawn, 0.75))["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -254,7 +250,7 @@ def _six_steps(check: _Checker, learner: Learner, folder: Path, spec: torch.Tens
     learner.load_state_dict(restored.state_dict())
 
 
-def _ema(check: _Checker, learner: Learner) -> None:
+def _ema(check: Checker, learner: Learner) -> None:
     teacher = learner.model.teacher
     if teacher is None:
         return
@@ -266,7 +262,7 @@ def _ema(check: _Checker, learner: Learner) -> None:
 
 def _runtime(name: str, learner: Learner, stored: Arrays, front: Arrays, table: Comparison) -> None:
     """Features of sounds shorter and longer than the window."""
-    check = _Checker(f"runtime_{name}", stored, table)
+    check = Checker(f"runtime_{name}", stored, table)
     learner.eval().requires_grad_(False)
     old = any(key.endswith("_batch_mean") for key in stored)
     published: hear.Published = "msm-mae" if old else "m2d"
@@ -293,35 +289,6 @@ def _runtime(name: str, learner: Learner, stored: Arrays, front: Arrays, table: 
     check.complete({key for key in stored if key.endswith("_n_samples")})
 
 
-class _Checker:
-    """Checks outputs of one file that are stored there, and remembers which."""
-
-    def __init__(self, title: str, stored: Arrays, table: Comparison) -> None:
-        self.title, self.stored, self.table = title, stored, table
-        self.done: set[str] = set()
-
-    def __call__(self, key: str, ours: Any, atol: float = 0.0, rtol: float = 0.0) -> None:
-        if key in self.stored:
-            self.done.add(key)
-            self.table.check(f"{self.title}/{key}", ours, self.stored[key], atol, rtol)
-
-    def open(self) -> list[str]:
-        """Outputs not checked yet that hang on the decoder."""
-        inputs = {"input", "noise", "train_noise", "train_lr"}
-        rest = [key for key in self.stored if key not in self.done | inputs]
-        self.done |= set(rest)
-        return rest
-
-    def complete(self, inputs: Iterable[str]) -> None:
-        """Name what was stored and never recomputed."""
-        _complete(self.title, self.stored, self.done | set(inputs), self.table)
-
-
-def _complete(title: str, stored: Arrays, known: Iterable[str], table: Comparison) -> None:
-    for key in sorted(set(stored) - set(known)):
-        table.missing(f"{title}/{key}")
-
-
 def _theirs(ours: dict[str, Any], key: str, learner: Learner, shape: tuple[int, ...]) -> torch.Tensor:
     """One of our tensors under the reference's name and shape."""
     bias = {"q_bias": 0, "v_bias": 2}.get(key.rsplit(".", 1)[-1])
@@ -334,17 +301,3 @@ def _theirs(ours: dict[str, Any], key: str, learner: Learner, shape: tuple[int, 
 def _stacked(model: Model, audio: torch.Tensor, options: Options) -> np.ndarray:
     sounds = [(wav.numpy(), model.sample_rate) for wav in audio]
     return np.stack([embedding.frames for _, embedding in model.embed_many(sounds, options)])
-
-
-def _with_cls(tokens: torch.Tensor, cls: torch.Tensor | None) -> torch.Tensor:
-    return tokens if cls is None else torch.cat([cls[:, None], tokens], dim=1)
-
-
-def _batch(spec: torch.Tensor, noise: torch.Tensor) -> Batch:
-    count = torch.arange(len(spec))
-    return Batch(spec, torch.ones_like(noise, dtype=torch.bool), count, count, count.float(), noise)
-
-
-def _arrays(file: Path) -> Arrays:
-    with np.load(file) as data:
-        return {name: data[name] for name in data.files}
