@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from unheard.weights.checkpoint import SavedModel
-from unheard.weights.layouts import audiomae, ntt
+from unheard.weights.layouts import audiomae, matpac, ntt
 from unheard.weights.layouts.mae import Released
 
 
@@ -22,4 +22,5 @@ LAYOUTS: dict[str, Layout] = {
     "msm-mae": Layout(ntt.read_msm_mae, ntt.LICENCE.format("msm-mae")),
     "audiomae": Layout(audiomae.read, audiomae.LICENCE),
     "m2d": Layout(ntt.read_m2d, ntt.LICENCE.format("m2d")),
+    "matpac": Layout(matpac.read, matpac.LICENCE),
 }
