@@ -41,7 +41,7 @@ class MaskedPass:
     cls : Float[Tensor, "B D"] or None
         Encoder output of the CLS token.
     decoded : Float[Tensor, "B N E"]
-        Decoder output of every patch.
+        Decoder output of every patch; E is 0 where nothing was to be decoded.
     predicted : Float[Tensor, "B M R D"] or None
         The predictor's guesses of the teacher's latents at hidden patches.
     target : Float[Tensor, "B M D"] or None
@@ -53,7 +53,9 @@ class MaskedPass:
     measured : dict of Tensor
         What objectives measured on the way, each a scalar by name; for the journal.
     mean_over_processes : Callable
-        Averages a tensor over all processes of a run.
+        Averages a tensor over all processes of a run, without gradient.
+    gather_over_processes : Callable
+        Joins the tensors of all processes along the first axis; gradients find their way back.
     """
 
     patches: Float[Tensor, "B N P"]
@@ -67,6 +69,7 @@ class MaskedPass:
     progress: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
     measured: dict[str, Tensor] = field(default_factory=dict)
     mean_over_processes: Callable[[Tensor], Tensor] = field(default=alone, repr=False)
+    gather_over_processes: Callable[[Tensor], Tensor] = field(default=alone, repr=False)
 
     def best_guess(self) -> Float[Tensor, "B M D"]:
         """The prediction of each hidden patch: of several hypotheses the one nearest to the target.
@@ -118,11 +121,17 @@ class Teacher(nn.Module):
 
 
 class MaskedModel(nn.Module):
-    """Encoder and decoder, with a latent predictor and its teacher where an objective needs them."""
+    """Encoder and decoder, with a latent predictor and its teacher where an objective needs them.
+
+    Attributes
+    ----------
+    decodes : bool
+        Whether a pass runs the decoder; switch it off with `without_decoder` when no objective reads it.
+    """
 
     def __init__(self, config: ModelConfig, grid: Grid, latents: bool = False, teacher_copied: bool = True) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.decodes = grid, True
         self.encoder = Encoder(config, grid)
         self.decoder = Decoder(config, grid)
         self.predictor = Predictor(self.decoder.embed_dim, self.encoder.embed_dim, config.hypotheses) if latents else None
@@ -131,7 +140,7 @@ class MaskedModel(nn.Module):
     def forward(self, patches: Float[Tensor, "B N P"], mask: Mask) -> MaskedPass:
         """Encode what is visible, decode everything, and let the teacher look at what is hidden."""
         visible, cls = self.encoder(patches, mask.keep)
-        decoded = self.decoder(visible, mask, cls)
+        decoded = self.decoder(visible, mask, cls) if self.decodes else visible.new_zeros(*patches.shape[:2], 0)
         out = MaskedPass(patches, mask, visible, cls, decoded)
         if self.predictor is not None and self.teacher is not None:
             out.predicted = self.predictor(take(decoded, mask.hide))
@@ -139,3 +148,8 @@ class MaskedModel(nn.Module):
             if self.predictor.hypotheses > 1:
                 out.best = nearest(out.predicted, out.target)
         return out
+
+    def without_decoder(self) -> None:
+        """Leave the decoder out of every pass; its weights stay as they are."""
+        self.decodes = False
+        self.decoder.requires_grad_(False)

@@ -31,6 +31,18 @@ class Batch:
         Where the crop starts in its clip.
     noise : Float[Tensor, "B N"]
         Uniform numbers in [0, 1) that decide the mask: a function of seed, epoch and position in it, whoever draws them.
+    wav : Float[Tensor, "B S"], optional
+        The sound of each crop, padded with zeros; for recipes that need it.
+    targets : Float[Tensor, "B N C"], optional
+        What a frozen teacher says of each patch, in the order of the student's tokens.
+    labels : Float[Tensor, "B L"], optional
+        1 for each class that is heard.
+    labelled : Bool[Tensor, "B"], optional
+        Whether the labels of a crop are known.
+    text : Float[Tensor, "B W"], optional
+        The text encoder's vector of each crop's caption.
+    captions : Int[Tensor, "B"], optional
+        Number of the caption, equal where captions are; -1 without one.
     """
 
     spec: Float[Tensor, "B F T"]
@@ -39,6 +51,12 @@ class Batch:
     frames: Int[Tensor, " B"]
     start_seconds: Float[Tensor, " B"]
     noise: Float[Tensor, "B N"]
+    wav: Float[Tensor, "B S"] | None = None
+    targets: Float[Tensor, "B N C"] | None = None
+    labels: Float[Tensor, "B L"] | None = None
+    labelled: Bool[Tensor, " B"] | None = None
+    text: Float[Tensor, "B W"] | None = None
+    captions: Int[Tensor, " B"] | None = None
 
 
 class Objective(nn.Module, ABC):
@@ -48,9 +66,12 @@ class Objective(nn.Module, ABC):
     ----------
     lasting : bool
         Whether its weights belong in a model folder; heads that only training has a use for do not.
+    decodes : bool
+        Whether it reads what the decoder or the predictor made.
     """
 
     lasting = True
+    decodes = True
 
     @abstractmethod
     def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:

@@ -14,10 +14,13 @@ from unheard.model.masked_model import MaskedModel, alone
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch, Objective
+from unheard.objectives.clap import Clap
+from unheard.objectives.contrast import Contrast
 from unheard.objectives.latents import PredictLatents
 from unheard.objectives.prototypes import Prototypes
 from unheard.objectives.reconstruct import Reconstruct
 from unheard.objectives.schedules import Moment, momentum
+from unheard.objectives.supervise import Supervise
 from unheard.recipes.recipe import Recipe
 
 Build = Callable[[Recipe, MaskedModel], Objective]
@@ -26,6 +29,9 @@ OBJECTIVES: dict[str, Build] = {
     "reconstruct": lambda recipe, model: Reconstruct(recipe.objectives.reconstruct, model.decoder.embed_dim, model.grid.patch_dim),
     "latents": lambda recipe, model: PredictLatents(recipe.objectives.latents, recipe.model.hypotheses),
     "prototypes": lambda recipe, model: Prototypes(recipe.objectives.prototypes, model.encoder.embed_dim, recipe.teacher),
+    "clap": lambda recipe, model: Clap(recipe.objectives.clap, model.encoder.embed_dim, model.decoder.embed_dim),
+    "supervise": lambda recipe, model: Supervise(recipe.objectives.supervise, model.encoder.embed_dim),
+    "contrast": lambda recipe, model: Contrast(recipe.objectives.contrast, model.encoder.embed_dim),
 }
 """How each section of a recipe's objectives becomes one."""
 
@@ -51,7 +57,10 @@ class Learner(nn.Module):
         self.model = MaskedModel(recipe.model, self.grid, any(name in self.weights for name in TAUGHT), recipe.teacher.copied)
         self.objectives = nn.ModuleDict({name: OBJECTIVES[name](recipe, self.model) for name in self.weights})
         self.register_buffer("progress", torch.zeros(()), persistent=False)
+        if not any(objective.decodes for objective in self.parts()):
+            self.model.without_decoder()
         self.mean_over_processes: Callable[[Tensor], Tensor] = alone
+        self.gather_over_processes: Callable[[Tensor], Tensor] = alone
 
     def forward(self, batch: Batch, mask: Mask) -> dict[str, Float[Tensor, ""]]:
         """One masked pass.
@@ -62,7 +71,8 @@ class Learner(nn.Module):
             "loss", the weighted sum of objectives; "loss/<objective>", each of them; "diagnostics/<name>", what they measured.
         """
         out = self.model(self.grid.patchify(batch.spec), mask)
-        out.progress, out.mean_over_processes = self.progress, self.mean_over_processes
+        out.progress = self.progress
+        out.mean_over_processes, out.gather_over_processes = self.mean_over_processes, self.gather_over_processes
         losses = {name: objective(out, batch) for name, objective in self.objectives.items()}
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         named = {f"loss/{name}": value for name, value in losses.items()}

@@ -14,10 +14,13 @@ from unheard.audio.frontend import LogMelConfig
 from unheard.audio.frontends import FrontendConfig
 from unheard.config import Count, Momentum, Positive, Share, Weight
 from unheard.model.sizes import ModelConfig
+from unheard.objectives.clap import ClapConfig
+from unheard.objectives.contrast import ContrastConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.prototypes import PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.objectives.schedules import TeacherConfig
+from unheard.objectives.supervise import SuperviseConfig
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,12 @@ class ObjectivesConfig:
     """The teacher's latents of hidden patches."""
     prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
     """The prototypes the teacher sees in hidden patches."""
+    clap: ClapConfig = field(default_factory=ClapConfig)
+    """What a frozen teacher says of visible and hidden patches."""
+    supervise: SuperviseConfig = field(default_factory=SuperviseConfig)
+    """The labels of the corpus."""
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    """The captions of the corpus."""
 
 
 @dataclass(frozen=True)

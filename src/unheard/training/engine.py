@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from datetime import timedelta
@@ -62,7 +63,7 @@ class Engine:
         self.learner = learner
         self.module, self._optimiser = self.fabric.setup(learner, build_optimiser(learner, self.training))
         self.optimiser = self._optimiser.optimizer
-        learner.mean_over_processes = self.mean
+        learner.mean_over_processes, learner.gather_over_processes = self.mean, self.gather
 
     @property
     def device(self) -> torch.device:
@@ -85,6 +86,12 @@ class Engine:
         if self.processes == 1:
             return value
         return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="mean"))
+
+    def gather(self, value: Tensor) -> Tensor:
+        """The tensors of all processes along the first axis; gradients find their way back."""
+        if self.processes == 1:
+            return value
+        return cast(Tensor, self.fabric.all_gather(value, sync_grads=value.requires_grad)).flatten(0, 1)
 
     def any_process(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -204,6 +211,10 @@ def _split(batch: Batch, mask: Mask, parts: int) -> list[tuple[Batch, Mask]]:
             f"training.accumulate={parts} does not divide the {len(batch.spec)} windows of a batch that a process takes; "
             "set training.batch_size or training.accumulate so that it does"
         )
-    batches = zip(*(getattr(batch, field.name).chunk(parts) for field in fields(batch)), strict=True)
+    batches = zip(*(_chunks(getattr(batch, field.name), parts) for field in fields(batch)), strict=True)
     masks = zip(mask.keep.chunk(parts), mask.hide.chunk(parts), strict=True)
     return [(Batch(*tensors), Mask(*indices)) for tensors, indices in zip(batches, masks, strict=True)]
+
+
+def _chunks(values: Tensor | None, parts: int) -> Sequence[Tensor | None]:
+    return [None] * parts if values is None else values.chunk(parts)

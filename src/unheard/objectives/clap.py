@@ -1,0 +1,164 @@
+"""Say what a frozen teacher says of each patch, of those that are seen and those that are not: the objective of MAM-CLAP.
+
+Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", Interspeech 2023 (arXiv 2401.15953). The paper
+leaves open which CLAP, how maps are aligned, the head, the distance and the weights; each is a field here with our choice as its
+default, so nothing trained with it reproduces the paper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from unheard.config import Count, Weight
+from unheard.errors import ConfigError
+from unheard.model.encoder import take
+from unheard.model.masked_model import MaskedPass
+from unheard.model.transformer import NORM_EPS, initialise
+from unheard.objectives.base import Batch, Objective, valid_mean
+from unheard.objectives.schedules import Moment
+
+TARGET_EPS = 1e-6  # our choice, as for the latents of M2D
+MOMENTUM = 0.99  # of the running target statistics; our choice: a hundred steps
+
+
+@dataclass(frozen=True)
+class ClapConfig:
+    """Distance to a frozen teacher's map; needs the sound of each window."""
+
+    weight: Weight = 0.0
+    """Weight in the sum of objectives; at 0 neither it nor the teacher is built."""
+    teacher: str = ""
+    """Folder of a Hugging Face CLAP checkpoint, or any model of ours (feature distillation)."""
+    stage: Literal["final", "middle"] = "final"
+    """Which map of CLAP: before pooling, or four times finer from an earlier stage."""
+    projected: bool = False
+    """Carry CLAP's final map into its space of audio and text, place by place (as CAE v2 does with CLIP)."""
+    visible: Weight = 1.0
+    """Weight of the mean over visible patches."""
+    hidden: Weight = 1.0
+    """Weight of the mean over hidden patches."""
+    pooled: Weight = 0.0
+    """Weight of one more term: the mean over visible patches against the mean of the teacher's map."""
+    visible_from: Literal["encoder", "decoder"] = "encoder"
+    """Which output speaks for visible patches; "encoder" gives it a gradient that does not pass the decoder (CAE v2)."""
+    heads: Literal["shared", "separate"] = "shared"
+    """One norm and linear layer for visible and hidden patches (CAE v2), or one each."""
+    distance: Literal["cosine", "smooth-l1", "mse"] = "cosine"
+    """1 - cos, or a distance of the standardised values."""
+    balance: Literal["separate", "tokens"] = "separate"
+    """Mean over visible plus mean over hidden patches, or one mean over all (CAE v2)."""
+    standardise: Literal["running", "token", "none"] = "running"
+    """Targets by running mean and deviation of each channel, by each token's own, or as they are."""
+    dim: Count | None = None
+    """Channels of the teacher's map; null: asked from the teacher when a run starts."""
+    cache: bool = True
+    """Keep the maps on disk where every clip is heard whole."""
+
+
+class Clap(Objective):
+    """Pull what the student says of each patch towards what the teacher says of it.
+
+        L = w_v mean_v D(h(z_v), t_v) + w_m mean_m D(h(W y_m), t_m) + w_p D(h(mean_v z_v), mean t)
+        D(y, t) = 1 - cos(y, t)
+
+    z: encoder output, y: decoder output, W: linear to the encoder's width, h: LayerNorm and linear layer, t: the teacher's map
+    aligned to the student's patches and standardised, without gradient; v: visible, m: hidden patches.
+    """
+
+    running: Tensor
+    started: Tensor
+    latest: Tensor
+
+    def __init__(self, config: ClapConfig, embed_dim: int, decoder_dim: int) -> None:
+        super().__init__()
+        if config.dim is None:
+            raise ConfigError("objectives.clap.dim is not known; name the teacher with objectives.clap.teacher, which tells it")
+        if config.visible + config.hidden + config.pooled == 0:
+            raise ConfigError("objectives.clap looks at nothing: set objectives.clap.visible, .hidden or .pooled above 0")
+        self.config = config
+        self.decodes = config.hidden > 0 or (config.visible > 0 and config.visible_from == "decoder")
+        apart = config.heads == "separate" and config.hidden > 0
+        alone = apart and config.visible + config.pooled == 0
+        self.head = None if alone else _head(embed_dim, config.dim)
+        self.hidden_head = _head(embed_dim, config.dim) if apart else None
+        self.widen = nn.Linear(decoder_dim, embed_dim) if self.decodes else None
+        initialise(self)
+        self.register_buffer("running", torch.zeros(2, config.dim))  # mean and mean square of the targets
+        self.register_buffer("started", torch.zeros(()))
+        self.register_buffer("latest", torch.zeros(2, config.dim), persistent=False)
+
+    def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
+        """The loss over the patches that are not padding.
+
+        Raises
+        ------
+        ConfigError
+            When the batch holds no targets.
+        """
+        if batch.targets is None:
+            raise ConfigError("distilling needs a teacher's targets; set objectives.clap.teacher to a folder")
+        config, keep, hide = self.config, out.mask.keep, out.mask.hide
+        target = self._standardised(batch.targets, batch, out)
+        values: list[Tensor] = []
+        index: list[Tensor] = []
+        if config.visible > 0:
+            seen = out.visible if config.visible_from == "encoder" or self.widen is None else self.widen(take(out.decoded, keep))
+            values.append(config.visible * self._distance(self.head, seen, take(target, keep)))
+            index.append(keep)
+        if config.hidden > 0 and self.widen is not None:
+            guessed = self.widen(take(out.decoded, hide))
+            values.append(config.hidden * self._distance(self.hidden_head or self.head, guessed, take(target, hide)))
+            index.append(hide)
+        if values and config.balance == "tokens":
+            values, index = [torch.cat(values, dim=1)], [torch.cat(index, dim=1)]
+        terms = [valid_mean(value, batch, out, at) for value, at in zip(values, index, strict=True)]
+        if config.pooled > 0:
+            whole = self._distance(self.head, _pool(out.visible, batch, keep), _pool(target, batch))
+            terms.append(config.pooled * whole.mean())
+        return torch.stack(terms).sum()
+
+    @torch.no_grad()
+    def after_step(self, when: Moment) -> None:
+        """Take the targets of this step into the running statistics; the first ones become them."""
+        self.running.lerp_(self.latest, torch.where(self.started > 0, 1 - MOMENTUM, 1.0))
+        self.started.fill_(1.0)
+
+    def _standardised(self, target: Float[Tensor, "B N C"], batch: Batch, out: MaskedPass) -> Float[Tensor, "B N C"]:
+        """Targets as the configuration says; gathers their statistics while training."""
+        if self.config.standardise == "none":
+            return target
+        if self.config.standardise == "token":
+            return F.layer_norm(target, target.shape[-1:], eps=TARGET_EPS)
+        weights = batch.valid[..., None].to(target.dtype)
+        sums = torch.stack([(target * weights).sum((0, 1)), (target.square() * weights).sum((0, 1))])
+        now = out.mean_over_processes(sums) / out.mean_over_processes(weights.sum()).clamp(min=1)
+        if self.training:
+            self.latest.copy_(now)  # of the last part, where a step is taken in parts
+        mean, square = torch.where(self.started > 0, self.running, now)
+        standard: Tensor = (target - mean) / (square - mean.square()).clamp(min=TARGET_EPS).sqrt()
+        return standard
+
+    def _distance(self, head: nn.Module | None, tokens: Float[Tensor, "B M D"], target: Float[Tensor, "B M C"]) -> Float[Tensor, "B M"]:
+        said: Tensor = head(tokens).float() if head is not None else tokens.float()
+        if self.config.distance == "cosine":
+            return 1 - F.cosine_similarity(said, target, dim=-1)
+        if self.config.distance == "mse":
+            return (said - target).square().mean(dim=-1)
+        return torch.where((said - target).abs() < 1, (said - target).square() / 2, (said - target).abs() - 0.5).mean(dim=-1)
+
+
+def _head(embed_dim: int, dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(embed_dim, eps=NORM_EPS), nn.Linear(embed_dim, dim))
+
+
+def _pool(tokens: Float[Tensor, "B K D"], batch: Batch, index: Int[Tensor, "B K"] | None = None) -> Float[Tensor, "B 1 D"]:
+    """Mean over the tokens that are not padding."""
+    valid = batch.valid if index is None else torch.gather(batch.valid, 1, index)
+    weights = valid[..., None].to(tokens.dtype)
+    return (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1)

@@ -1,0 +1,88 @@
+"""Name what is heard, from the visible patches: the supervised branch of SupMAM.
+
+Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", Interspeech 2023 (arXiv 2401.15953), after SupMAE
+(Liang, Li, Marculescu 2022, arXiv 2205.14540). SupMAE's head is BatchNorm in a two-layer MLP, its loss cross-entropy at weight 0.01;
+LayerNorm, binary cross-entropy and weight 1 are our choices for sound with several labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unheard.config import Count, Positive, Weight
+from unheard.errors import ConfigError
+from unheard.model.masked_model import MaskedPass
+from unheard.model.transformer import NORM_EPS, initialise
+from unheard.objectives.base import Batch, Objective
+
+EXPANSION = 4  # hidden width of the head over the encoder's: SupMAE, 768 to 3072
+
+
+@dataclass(frozen=True)
+class SuperviseConfig:
+    """Classification of each window; needs a corpus with labels. Windows without labels are left out of this loss only."""
+
+    weight: Weight = 0.0
+    """Weight in the sum of objectives; the mean binary cross-entropy over many classes is small, so 1 is not much."""
+    loss: Literal["bce", "cross-entropy"] = "bce"
+    """Several labels at once, or exactly one."""
+    norm: Literal["layer", "batch"] = "layer"
+    """Normalisation inside the head; "batch" (SupMAE) depends on what else is in the batch and on how it is split up."""
+    temperature: Positive = 1.0
+    """Logits are divided by it (SupMAE: 10)."""
+    classes: Count | None = None
+    """Number of classes; null: those the corpus has."""
+
+
+class Supervise(Objective):
+    """Classify the mean of the visible tokens, the CLS token left out.
+
+        L = mean_b [ y_b known ] CE(y_b, g(mean_v z_bv) / temperature),   g: Linear - norm - ReLU - Linear
+
+    z: encoder output at visible patches that are not padding; CE: binary cross-entropy averaged over classes, or cross-entropy
+    with labels scaled to sum to one. One encoder pass serves this and every other objective.
+    """
+
+    decodes = False
+
+    def __init__(self, config: SuperviseConfig, embed_dim: int) -> None:
+        super().__init__()
+        if config.classes is None:
+            raise ConfigError("objectives.supervise.classes is not known; train on a corpus with labels, which tells it")
+        self.config = config
+        hidden = EXPANSION * embed_dim
+        norm = nn.LayerNorm(hidden, eps=NORM_EPS) if config.norm == "layer" else nn.BatchNorm1d(hidden)
+        self.head = nn.Sequential(nn.Linear(embed_dim, hidden), norm, nn.ReLU(), nn.Linear(hidden, config.classes))
+        initialise(self)
+
+    def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
+        """The loss over the windows that have labels; 0, with a gradient of 0, when none has.
+
+        Raises
+        ------
+        ConfigError
+            When the batch holds no labels.
+        """
+        if batch.labels is None or batch.labelled is None:
+            raise ConfigError("supervising needs a corpus with labels: a CSV with the columns path and label")
+        logits = self.logits(out, batch)
+        if self.config.loss == "bce":
+            values = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none").mean(dim=1)
+        else:
+            shares = batch.labels / batch.labels.sum(dim=1, keepdim=True).clamp(min=1)
+            values = -(shares * logits.log_softmax(dim=1)).sum(dim=1)
+        known = batch.labelled.to(values.dtype)
+        return (values * known).sum() / out.mean_over_processes(known.sum()).clamp(min=1)
+
+    def logits(self, out: MaskedPass, batch: Batch) -> Float[Tensor, "B L"]:
+        """Class scores of each window."""
+        weights = torch.gather(batch.valid, 1, out.mask.keep)[..., None].to(out.visible.dtype)
+        mean = (out.visible * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        logits: Tensor = self.head(mean)
+        return logits.float() / self.config.temperature

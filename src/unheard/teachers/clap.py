@@ -1,0 +1,161 @@
+"""CLAP as a teacher: a Hugging Face ``ClapModel`` from a folder the user has.
+
+The front end is the one its own ``preprocessor_config.json`` describes, on the device: dB of a Slaney-mel power spectrogram (the
+HTK filters where the checkpoint was trained with fusion), sounds shorter than its ten seconds repeated as that file says.
+
+HTS-AT stretches the spectrogram to ``spec_size * ratio`` frames, cuts it into ``ratio`` pieces of time and stacks them on the
+frequency axis (ratio = spec_size / n_mels, 4 for LAION's). Its final map comes back unstacked; maps of earlier stages are
+unstacked here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from unheard.errors import CheckpointError, missing_extra
+from unheard.teachers.align import MapAxes, row_edges
+from unheard.teachers.teacher import FrozenTeacher
+
+Stage = Literal["final", "middle"]
+MIDDLE = 2  # hidden_states[2]: a quarter of the final map's downsampling, 4 x 64 for LAION's HTS-AT
+DB_FLOOR = 1e-10  # power below this counts as this (transformers' power_to_db)
+
+
+class ClapTeacher(FrozenTeacher):
+    """Listens as CLAP's audio branch does.
+
+    Parameters
+    ----------
+    folder : Path
+        ``config.json``, weights and ``preprocessor_config.json`` as ``save_pretrained`` writes them.
+    stage : {"final", "middle"}
+        The map before pooling (2 x 32 for LAION's, each place has heard everything), or the one of an earlier stage (4 x 64).
+    projected : bool
+        Carry each place of the final map into the space shared with text. The projection was trained on pooled vectors only.
+
+    Raises
+    ------
+    CheckpointError
+        When the folder is not a CLAP checkpoint.
+    UnheardError
+        When transformers is not installed.
+    """
+
+    window: Tensor
+    mel: Tensor
+
+    def __init__(self, folder: Path, stage: Stage = "final", projected: bool = False) -> None:
+        super().__init__()
+        model, extractor = _read(folder)
+        self.audio, self.projection = model.audio_model.audio_encoder, model.audio_projection if projected else None
+        self.stage, self.fused = stage, bool(self.audio.enable_fusion)
+        self.sample_rate, self.hop_size, self.n_fft = extractor.sampling_rate, extractor.hop_length, extractor.fft_window_size
+        self.samples, self.padding = int(extractor.nb_max_samples), str(extractor.padding)
+        fused_filters = extractor.truncation == "fusion"
+        filters = extractor.mel_filters if fused_filters else extractor.mel_filters_slaney
+        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+        self.register_buffer("mel", torch.from_numpy(np.ascontiguousarray(filters.T, np.float32)), persistent=False)
+        self.centres = _centres(extractor, "htk" if fused_filters else "slaney")
+        sizes = model.config.audio_config
+        self.spec_size, self.ratio = int(sizes.spec_size), int(sizes.spec_size // sizes.num_mel_bins)
+        self.rows, self.columns = self._shape(sizes)
+        self.dim = self._width(sizes, int(model.config.projection_dim))
+        self.name = f"CLAP from {folder}"
+        self.fingerprint = _fingerprint(model, stage, projected)
+        self.freeze()
+
+    def axes(self, samples: int) -> MapAxes:
+        """Rows part the mel bands evenly; columns part the ten seconds the model always hears."""
+        frames = self.samples // self.hop_size + 1
+        stretched = self.spec_size * self.ratio
+        size = stretched // self.columns
+        middle = (np.arange(self.columns) * size + (size - 1) / 2) * (frames - 1) / (stretched - 1)
+        return MapAxes(row_edges(self.centres, len(self.centres) // self.rows), tuple(middle * self.hop_size / self.sample_rate))
+
+    def listen(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
+        """The map of each sound; what lies beyond the model's ten seconds is not heard."""
+        features = self.features(wav)[:, None].transpose(2, 3)  # (B, 1, T, F)
+        extra: dict[str, Any] = {}
+        if self.fused:
+            features, extra = features.expand(-1, 4, -1, -1), {"is_longer": torch.zeros(len(wav), 1, dtype=torch.bool, device=wav.device)}
+        out = self.audio(features, output_hidden_states=self.stage == "middle", return_dict=True, **extra)
+        if self.stage == "middle":
+            return unstack(out.hidden_states[MIDDLE], self.ratio)
+        found: Tensor = out.last_hidden_state
+        return found if self.projection is None else self.projection(found.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def features(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B F T"]:
+        """Mel spectrogram in dB of the model's whole duration."""
+        wav = self._fill(wav)
+        spectrum = torch.stft(wav, self.n_fft, self.hop_size, window=self.window, center=True, pad_mode="reflect", return_complex=True)
+        return 10 * (self.mel @ torch.view_as_real(spectrum).square().sum(dim=-1)).clamp(min=DB_FLOOR).log10()
+
+    def _fill(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B S2"]:
+        """Cut or continue to the model's duration as its preprocessor file says: repeat, repeatpad or pad."""
+        times = max(1, self.samples // wav.shape[1])
+        repeats = {"pad": 1, "repeatpad": times, "repeat": times + 1}.get(self.padding, times)
+        wav = wav.repeat(1, repeats)[:, : self.samples]
+        return F.pad(wav, (0, self.samples - wav.shape[1]))
+
+    def _shape(self, sizes: Any) -> tuple[int, int]:
+        """Rows and columns of the map."""
+        halvings = MIDDLE if self.stage == "middle" else len(sizes.depths) - 1
+        side = self.spec_size // int(sizes.patch_stride[0]) >> halvings
+        return side // self.ratio, side * self.ratio
+
+    def _width(self, sizes: Any, projection_dim: int) -> int:
+        if self.stage == "middle":
+            return int(sizes.patch_embeds_hidden_size) << MIDDLE
+        return int(sizes.hidden_size) if self.projection is None else projection_dim
+
+
+def unstack(stacked: Float[Tensor, "B C f4 t4"], ratio: int) -> Float[Tensor, "B C f t"]:
+    """Undo HTS-AT's folding: ``ratio`` pieces of time, stacked on the frequency axis, side by side again."""
+    batch, channels, rows, columns = stacked.shape
+    pieces = stacked.reshape(batch, channels, ratio, rows // ratio, columns).transpose(2, 3)
+    return pieces.reshape(batch, channels, rows // ratio, ratio * columns)
+
+
+def is_clap(folder: Path) -> bool:
+    """Whether a folder looks like a CLAP checkpoint of Hugging Face."""
+    file = folder / "config.json"
+    return file.is_file() and '"clap"' in file.read_text(errors="replace")
+
+
+def _read(folder: Path) -> tuple[Any, Any]:
+    try:
+        from transformers import ClapFeatureExtractor, ClapModel
+    except ImportError as error:
+        raise missing_extra("transformers", "hf") from error
+    if not (folder / "preprocessor_config.json").is_file():
+        raise CheckpointError(f"{folder} has no preprocessor_config.json, which says what CLAP hears; copy it from where the weights are")
+    try:
+        model = ClapModel.from_pretrained(folder, local_files_only=True)
+        return model.eval(), ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{folder} cannot be read as a CLAP checkpoint ({reason}); give a folder save_pretrained wrote") from error
+
+
+def _centres(extractor: Any, scale: str) -> list[float]:
+    """Centres of the mel bands in Hz."""
+    from transformers.audio_utils import hertz_to_mel, mel_to_hertz
+
+    low, high = (hertz_to_mel(float(edge), scale) for edge in (extractor.frequency_min, extractor.frequency_max))
+    mels = np.linspace(low, high, int(extractor.feature_size) + 2)
+    return [float(value) for value in mel_to_hertz(mels, scale)[1:-1]]
+
+
+def _fingerprint(model: Any, stage: str, projected: bool) -> str:
+    digest = hashlib.sha256(f"clap {stage} {projected}".encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,64 @@
+"""Any model of ours as a teacher: feature distillation, which needs no text and is not CLAP."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from unheard.audio.frontends import build_frontend
+from unheard.model.patches import Grid
+from unheard.teachers.align import MapAxes, row_edges
+from unheard.teachers.teacher import FrozenTeacher
+from unheard.weights.checkpoint import SavedModel
+
+
+class EncoderTeacher(FrozenTeacher):
+    """Encodes whole sounds, window after window, nothing hidden; its map is the tokens in their places.
+
+    Parameters
+    ----------
+    saved : SavedModel
+        The model; its own front end and statistics are used.
+    """
+
+    def __init__(self, saved: SavedModel) -> None:
+        super().__init__()
+        self.encoder, self.grid, self.statistics = saved.learner.model.encoder, saved.learner.grid, saved.statistics
+        self.frontend = build_frontend(saved.recipe.frontend)
+        self.sample_rate, self.dim = saved.recipe.frontend.sample_rate, self.encoder.embed_dim
+        self.name = f"feature distillation from {saved.recipe.name} ({saved.provenance.source or 'unknown source'})"
+        self.fingerprint = _fingerprint(saved)
+        self.freeze()
+
+    def axes(self, samples: int) -> MapAxes:
+        """Rows and columns of its own patch grid, laid end to end."""
+        pf, pt = self.grid.patch_size
+        columns = -(-self.frontend.num_frames(samples) // pt)
+        middle = (self.frontend.frame_centre(j * pt) + self.frontend.frame_centre(j * pt + pt - 1) for j in range(columns))
+        return MapAxes(row_edges(self.frontend.mel_centres(), pf), tuple(twice / 2 for twice in middle))
+
+    def listen(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
+        """The tokens of each sound; the last patch is filled up with the mean."""
+        spec = self.statistics.normalise(self.frontend(wav))
+        spec = F.pad(spec, (0, -spec.shape[2] % self.grid.patch_size[1]))
+        starts = range(0, spec.shape[2], self.grid.frames)
+        return torch.cat([self._window(spec[..., first : first + self.grid.frames]) for first in starts], dim=3)
+
+    def _window(self, spec: Float[Tensor, "B F T"]) -> Float[Tensor, "B C f t"]:
+        """One window, or the part of it that is left."""
+        columns = spec.shape[2] // self.grid.patch_size[1]
+        patches = self.grid.patchify(F.pad(spec, (0, self.grid.frames - spec.shape[2])))
+        tokens, _ = self.encoder(patches, self.grid.within(columns).to(spec.device).expand(len(spec), -1))
+        by_time = Grid(self.grid.freq, columns, self.grid.patch_size, self.grid.order).by_time(tokens)
+        return by_time.reshape(len(spec), columns, self.grid.freq, self.dim).permute(0, 3, 2, 1)
+
+
+def _fingerprint(saved: SavedModel) -> str:
+    digest = hashlib.sha256(repr((saved.recipe.frontend, saved.statistics)).encode())
+    for name, value in saved.learner.model.encoder.state_dict().items():
+        digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

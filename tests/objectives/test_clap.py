@@ -1,0 +1,216 @@
+"""Distilling a frozen teacher: closed forms, where the gradient goes, running statistics, what a run keeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from unheard.config import override
+from unheard.errors import ConfigError
+from unheard.model.masked_model import MaskedPass
+from unheard.model.masking import Mask, random
+from unheard.objectives.base import Batch
+from unheard.objectives.clap import MOMENTUM, Clap, ClapConfig
+from unheard.objectives.schedules import Moment
+from unheard.recipes import find_recipe
+from unheard.recipes.learner import Learner, build
+
+B, N, K, D, E, C = 3, 8, 3, 8, 4, 6
+SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SMALL = override(find_recipe("msm-mae"), [*(f"model.{size}" for size in SIZES), "objectives.clap.weight=1", f"objectives.clap.dim={C}"])
+ONLY = override(SMALL, ["objectives.reconstruct.weight=0"])
+PLAIN = ClapConfig(weight=1.0, dim=C, standardise="none")
+
+
+def a_pass(seed: int = 0) -> MaskedPass:
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.stack([torch.randperm(N, generator=generator) for _ in range(B)])
+    visible, decoded = torch.randn(B, K, D, generator=generator), torch.randn(B, N, E, generator=generator)
+    return MaskedPass(torch.zeros(B, N, 2), Mask(order[:, :K], order[:, K:]), visible, None, decoded)
+
+
+def a_batch(valid: Tensor | None = None, targets: Tensor | None = None, spec: Tensor | None = None) -> Batch:
+    valid = torch.ones(B, N, dtype=torch.bool) if valid is None else valid
+    none = torch.zeros(len(valid), dtype=torch.int64)
+    if targets is None:
+        targets = torch.randn(*valid.shape, C, generator=torch.Generator().manual_seed(7))
+    spec = torch.zeros(len(valid), 1, 1) if spec is None else spec
+    return Batch(spec, valid, none, none, torch.zeros(len(valid)), torch.zeros(valid.shape), targets=targets)
+
+
+def built(config: ClapConfig) -> Clap:
+    torch.manual_seed(3)
+    objective = Clap(config, D, E)
+    for parameter in objective.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return objective
+
+
+def by_hand(objective: Clap, out: MaskedPass, batch: Batch, config: ClapConfig) -> float:
+    """Patch by patch, in float64."""
+
+    def said(tokens: Tensor, head: torch.nn.Sequential) -> np.ndarray:
+        x = tokens.double().numpy()
+        norm, linear = head[0], head[1]
+        x = (x - x.mean()) / np.sqrt(x.var() + 1e-6) * norm.weight.detach().numpy() + norm.bias.detach().numpy()
+        return linear.weight.detach().numpy() @ x + linear.bias.detach().numpy()
+
+    def apart(y: np.ndarray, t: np.ndarray) -> float:
+        if config.distance == "cosine":
+            return 1 - y @ t / np.linalg.norm(y) / np.linalg.norm(t)
+        d = np.abs(y - t)
+        return float(np.mean(d**2 if config.distance == "mse" else np.where(d < 1, d**2 / 2, d - 0.5)))
+
+    head, wide = objective.head, objective.widen
+    hidden_head = objective.hidden_head or head
+    seen, guessed = [], []
+    for clip in range(B):
+        for place, patch in enumerate(out.mask.keep[clip].tolist()):
+            if batch.valid[clip, patch]:
+                tokens = out.visible[clip, place] if config.visible_from == "encoder" else wide(out.decoded[clip, patch]).detach()
+                seen.append(apart(said(tokens, head), batch.targets[clip, patch].double().numpy()))
+        for patch in out.mask.hide[clip].tolist():
+            if batch.valid[clip, patch]:
+                guessed.append(
+                    apart(said(wide(out.decoded[clip, patch]).detach(), hidden_head), batch.targets[clip, patch].double().numpy())
+                )
+    if config.balance == "tokens":
+        return float(np.sum([*(config.visible * v for v in seen), *(config.hidden * v for v in guessed)]) / (len(seen) + len(guessed)))
+    return float(config.visible * np.mean(seen) + config.hidden * np.mean(guessed))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"visible": 0.3, "hidden": 2.0},
+        {"visible_from": "decoder"},
+        {"heads": "separate"},
+        {"distance": "mse"},
+        {"distance": "smooth-l1"},
+        {"balance": "tokens"},
+    ],
+)
+def test_the_loss_is_its_equation(changed: dict[str, object]) -> None:
+    config = replace(PLAIN, **changed)
+    out, objective = a_pass(), built(config)
+    valid = torch.ones(B, N, dtype=torch.bool)
+    valid[0, 5:] = False
+    batch = a_batch(valid)
+    assert float(objective(out, batch).detach()) == pytest.approx(by_hand(objective, out, batch, config), rel=1e-5)
+
+
+def test_nothing_is_lost_when_the_student_says_the_same() -> None:
+    out, objective = a_pass(), built(PLAIN)
+    targets = torch.zeros(B, N, C)
+    with torch.no_grad():
+        said_visible, said_hidden = objective.head(out.visible), objective.head(objective.widen(out.decoded))
+        targets.scatter_(
+            1, out.mask.hide[..., None].expand(-1, -1, C), torch.gather(said_hidden, 1, out.mask.hide[..., None].expand(-1, -1, C))
+        )
+        targets.scatter_(1, out.mask.keep[..., None].expand(-1, -1, C), said_visible)
+    assert float(objective(out, a_batch(targets=targets)).detach()) == pytest.approx(0, abs=1e-5)
+
+
+def test_the_pooled_term_compares_means() -> None:
+    out, objective = a_pass(), built(replace(PLAIN, visible=0.0, hidden=0.0, pooled=2.0))
+    batch = a_batch()
+    said = objective.head(out.visible.mean(dim=1))
+    expected = 2 * (1 - torch.nn.functional.cosine_similarity(said, batch.targets.mean(dim=1), dim=-1)).mean()
+    torch.testing.assert_close(objective(out, batch), expected)
+
+
+def test_padding_does_not_count() -> None:
+    out, objective = a_pass(), built(PLAIN)
+    valid = torch.ones(B, N, dtype=torch.bool)
+    valid[1, 3:] = False
+    batch = a_batch(valid)
+    changed = replace(batch, targets=torch.where(valid[..., None], batch.targets, 99.0))
+    torch.testing.assert_close(objective(out, batch), objective(out, changed))
+
+
+def gradients(recipe_settings: list[str]) -> tuple[Learner, Batch]:
+    """One backward pass of a whole learner on random sound."""
+    learner = build(override(ONLY, recipe_settings), seed=0)
+    n = learner.grid.num_patches
+    generator = torch.Generator().manual_seed(0)
+    spec = torch.randn(2, learner.grid.n_mels, learner.grid.frames, generator=generator)
+    batch = a_batch(torch.ones(2, n, dtype=torch.bool), torch.randn(2, n, C, generator=generator), spec)
+    learner(batch, random(torch.rand(2, n, generator=generator), 0.75, batch.valid))["loss"].backward()
+    return learner, batch
+
+
+def touched(learner: Learner, part: str) -> bool:
+    """Whether any weight of a part has a gradient other than zero."""
+    found = [p.grad for name, p in learner.named_parameters() if name.startswith(part) and p.grad is not None]
+    return any(bool((grad != 0).any()) for grad in found)
+
+
+def test_the_visible_loss_from_the_encoder_does_not_touch_the_decoder() -> None:
+    learner, _ = gradients(["objectives.clap.hidden=0"])
+    assert touched(learner, "model.encoder") and touched(learner, "objectives.clap.head") and not touched(learner, "model.decoder")
+    assert not learner.model.decodes
+
+
+def test_the_hidden_loss_reaches_encoder_and_decoder() -> None:
+    learner, _ = gradients(["objectives.clap.visible=0"])
+    assert touched(learner, "model.encoder") and touched(learner, "model.decoder")
+
+
+def test_every_trained_weight_gets_a_gradient() -> None:
+    for settings in ([], ["objectives.clap.heads=separate"], ["objectives.clap.visible=0", "objectives.clap.heads=separate"]):
+        learner, _ = gradients(settings)
+        assert [name for name, p in learner.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_targets_are_standardised_by_running_statistics() -> None:
+    out, objective = a_pass(), built(replace(PLAIN, standardise="running"))
+    first, second = a_batch(), a_batch(targets=5 + 3 * torch.randn(B, N, C, generator=torch.Generator().manual_seed(1)))
+    mean, std = first.targets.mean((0, 1)), first.targets.var((0, 1), unbiased=False).sqrt()
+    plain = Clap(PLAIN, D, E)
+    plain.load_state_dict(objective.state_dict())
+    expected = plain(out, replace(first, targets=(first.targets - mean) / std))
+    torch.testing.assert_close(objective(out, first), expected, rtol=1e-4, atol=1e-5)
+    objective.after_step(Moment(1, 10))
+    torch.testing.assert_close(objective.running[0], mean)
+    objective(out, second)
+    objective.after_step(Moment(2, 10))
+    torch.testing.assert_close(objective.running[0], MOMENTUM * mean + (1 - MOMENTUM) * second.targets.mean((0, 1)))
+
+
+def test_evaluation_leaves_the_statistics_alone() -> None:
+    out, objective = a_pass(), built(replace(PLAIN, standardise="running"))
+    objective(out, a_batch())
+    objective.after_step(Moment(1, 10))
+    before = objective.running.clone()
+    objective.eval()(out, a_batch(targets=100 * torch.ones(B, N, C)))
+    objective.after_step(Moment(2, 10))
+    torch.testing.assert_close(objective.running, before)
+
+
+def test_what_is_missing_is_said() -> None:
+    with pytest.raises(ConfigError, match="teacher"):
+        Clap(ClapConfig(weight=1.0), D, E)
+    with pytest.raises(ConfigError, match="looks at nothing"):
+        Clap(ClapConfig(weight=1.0, dim=C, visible=0.0, hidden=0.0), D, E)
+    with pytest.raises(ConfigError, match="targets"):
+        built(PLAIN)(a_pass(), replace(a_batch(), targets=None))
+
+
+def test_a_tiny_student_learns_its_teacher() -> None:
+    learner, batch = gradients([])
+    optimiser = torch.optim.AdamW(learner.parameters(), 3e-3)
+    mask = random(torch.rand(2, learner.grid.num_patches, generator=torch.Generator().manual_seed(1)), 0.5, batch.valid)
+    losses = []
+    for step in range(60):
+        optimiser.zero_grad()
+        loss = learner(batch, mask)["loss"]
+        loss.backward()
+        optimiser.step()
+        learner.after_step(Moment(step + 1, 60))
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.3 * losses[0]
