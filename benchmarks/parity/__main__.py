@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks.parity import matpac, msm_mae
+from benchmarks.parity import audiomae, matpac, msm_mae
 from benchmarks.parity.compare import Comparison
 
-SYSTEMS = (msm_mae, matpac)
+SYSTEMS = (msm_mae, matpac, audiomae)
 
 
 def main(folders: list[str]) -> int:
