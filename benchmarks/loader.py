@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.data.batch import Loader
 from unheard.data.crops import CropSampler
-from unheard.data.shards import Dtype, Header, Index, SpecStore, dequantise, quantise
+from unheard.data.shards import Dtype, Header, Index, dequantise, quantise
+from unheard.data.store import SpecStore
 from unheard.model.patches import Grid
 
 CLIPS, FRAMES, WIDTH, BATCH = 1500, 1001, 208, 256

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unheard.audio.frontend import LogMelConfig
+from unheard.audio.kaldi import KaldiFbankConfig
 from unheard.config import from_json, names, override, to_json
 from unheard.errors import ConfigError
 from unheard.model.sizes import SIZES, ModelConfig
@@ -157,3 +159,24 @@ class Leaf:
 
 def test_small_trees_work_too() -> None:
     assert from_json(Leaf, {"table": {"a": 1}, "note": "x"}) == Leaf({"a": 1}, "x")
+
+
+def test_a_section_of_several_kinds_begins_again_when_its_kind_changes() -> None:
+    recipe = find_recipe("msm-mae")
+    changed = override(recipe, ["frontend.n_mels=64", "frontend.kind=kaldi-fbank", "frontend.f_min=30"])
+    assert changed.frontend == KaldiFbankConfig(f_min=30.0)
+    assert from_json(Recipe, json.loads(json.dumps(to_json(changed)))) == changed
+    assert from_json(Recipe, {"frontend": {"n_mels": 64}}).frontend == LogMelConfig(n_mels=64)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("frontend.kind=maskpec", "did you mean maskspec"),
+        ("frontend.f_max_jitter=3", "frontend.f_max"),
+        ("frontend.kind=3", "log-mel, kaldi"),
+    ],
+)
+def test_wrong_kinds_and_fields_of_other_kinds_are_refused(setting: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        override(find_recipe("msm-mae"), [setting])

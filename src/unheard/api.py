@@ -19,7 +19,7 @@ from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
-    from unheard.data.shards import SpecStore
+    from unheard.data.store import Store
     from unheard.evaluation.hidden import HiddenError
     from unheard.evaluation.probe import ProbeReport
     from unheard.training.run import Report, Run
@@ -249,7 +249,7 @@ def _watched(report: Report | None) -> Report:
 
     given = report or Report()
 
-    def finished(run: Path, store: SpecStore) -> None:
+    def finished(run: Path, store: Store) -> None:
         given.finished(run, store)
         finish(run, store, given.say)
 

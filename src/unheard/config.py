@@ -11,13 +11,17 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from unheard.errors import ConfigError
 
 Tree = TypeVar("Tree")  # a frozen dataclass
+
+KIND = "kind"
+"""The field that tells apart the dataclasses a section may be."""
 
 # Ranges of fields. They are checked when a configuration is read or overridden, which every run does before it starts.
 Count = Annotated[int, Field(ge=1)]
@@ -56,6 +60,7 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
     """Apply ``section.key=value`` settings to a configuration.
 
     Values are JSON where they parse as JSON, plain text otherwise; ``16x4`` is a pair of numbers, ``null`` takes a value away.
+    Setting the ``kind`` of a section that comes in several starts it again from the defaults of that kind.
 
     Raises
     ------
@@ -63,18 +68,23 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
         When a setting has no ``=``, names no field (the nearest one is suggested), or its value does not fit.
     """
     values = to_json(tree)
-    names = _leaves(values)
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"a setting looks like section.key=value, for example training.batch_size=64; got {setting!r}")
+        names = _leaves(values)
         if name not in names:
             raise ConfigError(_unknown(name, names))
         *path, last = name.split(".")
-        section = values
+        section: dict[str, Any] = values
+        hint: Any = type(tree)
         for part in path:
-            section = section[part]
+            section, hint = section[part], get_type_hints(_of_kind(hint, section))[part]
         section[last] = _parse(text)
+        chosen = _of_kind(hint, section)
+        if last == KIND and chosen is not hint:
+            section.clear()
+            section.update(to_json(chosen()))
     return from_json(type(tree), values)
 
 
@@ -93,13 +103,27 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _refuse_unknown(kind: type[Any], values: Mapping[str, Any], prefix: str) -> None:
+def _refuse_unknown(kind: Any, values: Mapping[str, Any], prefix: str) -> None:
     types = get_type_hints(kind)
     for key, value in values.items():
         if key not in types:
             raise ConfigError(_unknown(f"{prefix}{key}", [f"{prefix}{name}" for name in types]))
-        if dataclasses.is_dataclass(types[key]) and isinstance(value, Mapping):
-            _refuse_unknown(types[key], value, f"{prefix}{key}.")
+        section = _of_kind(types[key], value)
+        if dataclasses.is_dataclass(section) and isinstance(value, Mapping):
+            _refuse_unknown(section, value, f"{prefix}{key}.")
+
+
+def _of_kind(hint: Any, value: Any) -> Any:
+    """Of a section that comes in several kinds, the one that ``value`` names, or the first; any other type as it is."""
+    kinds = {getattr(option, KIND): option for option in get_args(hint) if hasattr(option, KIND)}
+    if get_origin(hint) not in (Union, UnionType) or not kinds or not isinstance(value, Mapping):
+        return hint
+    name = value.get(KIND, next(iter(kinds)))
+    if name not in kinds:
+        near = difflib.get_close_matches(str(name), kinds, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(kinds)}"
+        raise ConfigError(f"there is no kind {name!r}; {hint}")
+    return kinds[name]
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:

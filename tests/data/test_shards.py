@@ -19,7 +19,9 @@ from unheard.audio.waveform import read
 from unheard.data import pack as packing
 from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.pack import pack
-from unheard.data.shards import SpecStore, check_frontend, dequantise, open_store, quantise
+from unheard.data.packing import Packing
+from unheard.data.shards import dequantise, quantise
+from unheard.data.store import SpecStore, check_frontend, open_store
 from unheard.errors import DataError
 
 SMALL = 40_000
@@ -108,7 +110,7 @@ def test_disk_and_memory_hold_the_same(corpus: Corpus, store: SpecStore, tmp_pat
 @pytest.mark.parametrize("dtype", ["float16", "uint8"])
 def test_the_bytes_do_not_depend_on_the_workers(corpus: Corpus, dtype: str, tmp_path: Path) -> None:
     for workers in (1, 3):
-        pack(corpus, MSM_MAE_16K, tmp_path / str(workers), dtype, workers, shard_bytes=SMALL)
+        pack(corpus, Packing(MSM_MAE_16K, dtype), tmp_path / str(workers), workers, shard_bytes=SMALL)
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
     assert len(list((tmp_path / "1").glob("*.bin"))) > 1
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from unheard.audio.frontend import LogMelConfig, Statistics
-from unheard.data.shards import Header, Index, SpecStore
+from unheard.data.shards import Header, Index
+from unheard.data.store import SpecStore
 from unheard.view.run import liveliest
 
 WIDTH, BANDS, SILENCE = 40, 8, -15.94

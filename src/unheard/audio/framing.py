@@ -10,24 +10,19 @@ and `segment` with `assemble` windows cut out of longer clips, as if the whole c
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, Int, Shaped
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unheard.audio.scratch import BLOCK_FRAMES, Scratch
 from unheard.errors import AudioError
-
-BLOCK_FRAMES = 512
-"""Frames transformed at once on a CPU: few enough for the cache, enough to hide the cost of the calls (our choice, measured)."""
 
 INT16_SCALE = 2.0**15
 """int16 samples are divided by this, as libsndfile does."""
@@ -95,7 +90,7 @@ class Frontend(nn.Module, ABC):
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("mel", torch.from_numpy(mel.copy()), persistent=False)
         self.jitter: Callable[[Tensor], Tensor] | None = None
-        self._scratch = _Scratch()
+        self._scratch = Scratch()
 
     @abstractmethod
     def shape(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
@@ -124,8 +119,13 @@ class Frontend(nn.Module, ABC):
         first = 0.0 if self.framing.pad else self.framing.frame_size / 2
         return (frame * self.hop_size + first) / self.sample_rate
 
-    def forward(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B F T"]:
+    def forward(self, wav: Float[Tensor, "B S"], draws: Float[Tensor, "B 2"] | None = None) -> Float[Tensor, "B F T"]:
         """Un-normalised spectrograms of a batch, float32 also under autocast, differentiable.
+
+        Parameters
+        ----------
+        draws : Float[Tensor, "B 2"], optional
+            Uniform numbers in [0, 1) for a front end with `jitter`: the bands of each waveform vary by them.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class Frontend(nn.Module, ABC):
             if framing.pad:
                 wav = F.pad(wav[:, None], (framing.pad, framing.pad), mode="reflect")[:, 0]
             views = wav.unfold(1, framing.frame_size, self.hop_size)[:, :frames]
-            return self.compress(self.mel @ self._power(views).transpose(1, 2))
+            return self._spectrogram(self._power(views), draws)
 
     def assemble(
         self, tape: Float[Tensor, " S"], rows: Int[Tensor, "B T"], draws: Float[Tensor, "B 2"] | None = None
@@ -154,12 +154,11 @@ class Frontend(nn.Module, ABC):
         rows : Int[Tensor, "B T"]
             Which frame of the tape stands where: `segment` number n begins at the sum of the lengths before it over `hop_size`.
         draws : Float[Tensor, "B 2"], optional
-            Uniform numbers in [0, 1) for a front end with `jitter`: the bands of each window vary by them.
+            As in `forward`.
         """
         with torch.autocast(tape.device.type, enabled=False):
             power = self._power(tape.unfold(0, self.framing.frame_size, self.hop_size))[rows]  # (B, T, K)
-            mel = self.mel if draws is None or self.jitter is None else self.jitter(draws)
-            return self.compress(mel @ power.transpose(1, 2))
+            return self._spectrogram(power, draws)
 
     def segment(self, clip: Shaped[np.ndarray, " S"], first: int, frames: int) -> Float32[np.ndarray, " s"]:
         """The samples of ``frames`` frames of a clip from frame ``first`` on, emphasised and reflected as in the whole clip.
@@ -230,6 +229,10 @@ class Frontend(nn.Module, ABC):
         parts = torch.view_as_real(torch.fft.rfft(self.shape(frames), self.framing.n_fft)).square()
         return parts[..., 0] + parts[..., 1]  # abs() of a complex tensor is three times slower
 
+    def _spectrogram(self, power: Float[Tensor, "B T K"], draws: Float[Tensor, "B 2"] | None) -> Float[Tensor, "B F T"]:
+        mel = self.mel if draws is None or self.jitter is None else self.jitter(draws)
+        return self.compress(mel @ power.transpose(1, 2))
+
     def _emphasised(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, " s"]:
         return wav[1:] - np.float32(self.framing.emphasis) * wav[:-1] if self.framing.lead else wav
 
@@ -242,7 +245,7 @@ class Frontend(nn.Module, ABC):
     @torch.no_grad()
     def _transform(self, padded: Float32[np.ndarray, " S"], frames: int) -> Float32[np.ndarray, "T F"]:
         """The first ``frames`` frames of a padded waveform, in blocks that stay in cache, in a buffer used again."""
-        size, (bands, shaped) = self.framing.frame_size, self._scratch.of(self)
+        size, (bands, shaped) = self.framing.frame_size, self._scratch.of(self.mel, self.framing.n_fft)
         views = torch.from_numpy(padded).unfold(0, size, self.hop_size)
         out = np.empty((frames, self.n_mels), np.float32)
         for first in range(0, frames, BLOCK_FRAMES):
@@ -254,36 +257,6 @@ class Frontend(nn.Module, ABC):
             for bins, mels, weights in bands:
                 np.matmul(power[:, bins], weights, out=out[first : first + n, mels])
         return np.asarray(self.compress(torch.from_numpy(out)).numpy())
-
-
-class _Scratch(threading.local):
-    """Work space of `Frontend.fast`, one set in each thread; copies and pickles of a front end start without."""
-
-    def __init__(self) -> None:
-        self.held: tuple[list[_Band], Tensor] | None = None
-
-    def of(self, frontend: Frontend) -> tuple[list[_Band], Tensor]:
-        """Mel weights in groups of bands, and room for the shaped frames of one block, zero behind them."""
-        if self.held is None:
-            self.held = (_bands(frontend.mel.cpu().numpy()), torch.zeros(BLOCK_FRAMES, frontend.framing.n_fft))
-        return self.held
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Scratch, ()
-
-
-_Band = tuple[slice, slice, NDArray[np.float32]]
-
-
-def _bands(matrix: Float32[np.ndarray, "F K"]) -> list[_Band]:
-    """The mel matrix as five blocks (bins, mels, weights): most of it is zero, and the blocks leave out two thirds."""
-    bands = []
-    for group in np.array_split(np.arange(len(matrix)), min(5, len(matrix))):
-        mels = slice(int(group[0]), int(group[-1]) + 1)
-        used = np.flatnonzero(matrix[mels].any(axis=0))
-        bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
-        bands.append((bins, mels, np.ascontiguousarray(matrix[mels, bins].T)))
-    return bands
 
 
 def _samples(clip: Shaped[np.ndarray, " S"], first: int, end: int) -> Float32[np.ndarray, " s"]:

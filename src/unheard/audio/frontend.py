@@ -90,6 +90,10 @@ class Statistics:
         if len(self.mean) != len(self.std) or not self.mean:
             raise ConfigError(f"statistics need as many means as deviations, got {len(self.mean)} and {len(self.std)}")
 
+    def floored(self, smallest: float) -> Statistics:
+        """The same with no deviation below ``smallest``."""
+        return Statistics(self.mean, tuple(max(value, smallest) for value in self.std))
+
     def normalise(self, spec: Float[Tensor, "*batch F T"]) -> Float[Tensor, "*batch F T"]:
         """(spec - mean) / std, band-major; a std below `MIN_STD` counts as `MIN_STD`."""
         mean = torch.tensor(self.mean, dtype=spec.dtype, device=spec.device)[:, None]

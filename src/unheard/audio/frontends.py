@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import Field
+from pydantic import Discriminator, Tag
 
 from unheard.audio.framing import Frontend
 from unheard.audio.frontend import LogMel, LogMelConfig
 from unheard.audio.kaldi import KaldiFbank, KaldiFbankConfig, MaskSpecConfig, MaskSpecMel
 
 AnyFrontendConfig: TypeAlias = LogMelConfig | KaldiFbankConfig | MaskSpecConfig
-FrontendConfig = Annotated[AnyFrontendConfig, Field(discriminator="kind")]
-"""Every kind of front end; all have sample_rate, hop_size, n_mels, f_min, f_max."""
+
+
+def _kind(value: Any) -> str:
+    """The kind of a configuration or of what JSON held; log-mel when it says none."""
+    return str(value.get("kind", "log-mel") if isinstance(value, dict) else value.kind)
+
+
+FrontendConfig = Annotated[
+    Annotated[LogMelConfig, Tag("log-mel")] | Annotated[KaldiFbankConfig, Tag("kaldi-fbank")] | Annotated[MaskSpecConfig, Tag("maskspec")],
+    Discriminator(_kind),
+]
+"""Every kind of front end; all have sample_rate, hop_size, n_mels, f_min and f_max."""
 
 
 def build_frontend(config: AnyFrontendConfig) -> Frontend:

@@ -10,14 +10,23 @@ import torch
 from jaxtyping import Float32
 
 from unheard.audio.frontend import LogMelConfig, mel_matrix
-from unheard.errors import AudioError
+from unheard.audio.frontends import AnyFrontendConfig
+from unheard.errors import AudioError, ConfigError
 
 ROUNDS = 64  # of phase search; our choice, audible changes end before
 MOMENTUM = 0.99  # fast Griffin-Lim: Perraudin, Balazs and Sondergaard 2013
 
 
-def to_wave(log_mel: Float32[np.ndarray, "F T"], config: LogMelConfig, seed: int = 0) -> Float32[np.ndarray, " S"]:
-    """A waveform whose log-mel is close to ``log_mel``; the phase is a guess."""
+def to_wave(log_mel: Float32[np.ndarray, "F T"], config: AnyFrontendConfig, seed: int = 0) -> Float32[np.ndarray, " S"]:
+    """A waveform whose log-mel is close to ``log_mel``; the phase is a guess.
+
+    Raises
+    ------
+    ConfigError
+        For any front end but a log-mel one: Kaldi's emphasis and floor lose what an inversion needs.
+    """
+    if not isinstance(config, LogMelConfig):
+        raise ConfigError(f"spectrograms of the front end {config.kind} cannot be turned back into sound; leave out --wav")
     weights = torch.from_numpy(mel_matrix(config).copy())
     energy = (torch.from_numpy(log_mel).exp() - config.log_offset).clamp(min=0)
     power = weights.T @ energy / (weights.T @ weights.sum(dim=1, keepdim=True)).clamp(min=1e-8)

@@ -90,12 +90,14 @@ def pack(
     *,
     out: Out,
     recipe: str = "msm-mae",
+    store: Literal["spec", "wav"] | None = None,
     dtype: Literal["float16", "uint8"] = "float16",
+    rate: int | None = None,
     workers: int | None = None,
     json: Json = False,
     strict: Strict = False,
 ) -> int:
-    """Transform a corpus to log-mel once, for training; a folder that was partly packed is completed.
+    """Decode a corpus once, for training, to spectrograms or waves; a folder that was partly packed is completed.
 
     Parameters
     ----------
@@ -103,29 +105,39 @@ def pack(
         A folder of audio, a CSV with a column path, or a fetched corpus.
     recipe
         Whose front end.
+    store
+        Spectrograms, or 16-bit waves that are transformed in training; default what the recipe needs.
     dtype
-        How numbers are stored; uint8 takes half the space.
+        How spectrograms are stored; uint8 takes half the space.
+    rate
+        Samples a second of stored waves; default the front end's.
     workers
         Threads; default one a core.
     """
     from unheard.data.corpus import open_corpus
     from unheard.data.pack import pack as transform
+    from unheard.data.packing import Packing
     from unheard.recipes import find_recipe
 
-    frontend = find_recipe(recipe).frontend
-    store = transform(open_corpus(source, bar), frontend, out, dtype, workers, bar)
-    mean, std = store.statistics.mean[0], store.statistics.std[0]
+    chosen = find_recipe(recipe)
+    waves = (store or chosen.data.store) == "wav"
+    if rate is not None and not (waves and rate > 0):
+        raise ConfigError(f"--rate is the samples a second of stored waves, such as 48000, and goes with --store wav; got {rate}")
+    packing = Packing(chosen.frontend, "int16" if waves else dtype, rate)
+    packed = transform(open_corpus(source, bar), packing, out, workers, bar)
+    mean, std = packed.statistics.mean[0], packed.statistics.std[0]
     lines = [
-        *(f"skipped {skipped.path}: {skipped.reason}" for skipped in store.skipped),
-        f"{len(store)} clips, {store.seconds_total / 3600:.2f} hours, {len(store.skipped)} skipped; "
-        f"log-mel mean {mean:.4f}, deviation {std:.4f}; packed in {out}",
+        *(f"skipped {skipped.path}: {skipped.reason}" for skipped in packed.skipped),
+        f"{len(packed)} clips, {packed.seconds_total / 3600:.2f} hours, {len(packed.skipped)} skipped; "
+        f"{f'waves at {packing.rate} Hz, ' if waves else ''}spectrogram mean {mean:.4f}, deviation {std:.4f}; packed in {out}",
     ]
     values = {
         "out": str(out),
-        "clips": len(store),
-        "hours": store.seconds_total / 3600,
+        "clips": len(packed),
+        "hours": packed.seconds_total / 3600,
+        "store": packed.header.stores,
         "statistics": {"mean": mean, "std": std},
-        "skipped": [asdict(skipped) for skipped in store.skipped],
+        "skipped": [asdict(skipped) for skipped in packed.skipped],
     }
     tell(lines, values, json)
-    return status(len(store.skipped), strict)
+    return status(len(packed.skipped), strict)

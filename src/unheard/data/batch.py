@@ -13,7 +13,7 @@ import torch
 
 from unheard.audio.frontend import Statistics
 from unheard.data.crops import CropSampler
-from unheard.data.shards import SpecStore, dequantise
+from unheard.data.store import Store, to_device
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch
@@ -29,7 +29,7 @@ class Loader:
 
     Parameters
     ----------
-    store : SpecStore
+    store : Store
     sampler : CropSampler
     grid : Grid
         Its frames are the sampler's width.
@@ -55,7 +55,7 @@ class Loader:
 
     def __init__(
         self,
-        store: SpecStore,
+        store: Store,
         sampler: CropSampler,
         grid: Grid,
         statistics: Statistics,
@@ -122,21 +122,23 @@ class Loader:
         """The share of this process in the batch of one step."""
         epochs, positions = (values[self._share] for values in self.sampler.positions(step, self.batch_size))
         pieces, count = self.sampler.pieces(epochs, positions), len(positions)
-        stored = self._to_device(self.store.fill(pieces, count, self.sampler.width))
-        spec = self.statistics.normalise(dequantise(stored).transpose(1, 2)).contiguous()
+        draws = to_device(self.sampler.jitter(epochs, positions), self.device)
+        raw = self.store.windows(pieces, count, self.sampler.width, self.device, draws)
+        spec = self.statistics.normalise(raw).contiguous()
         real = pieces.real_frames(count)
         if not pieces.full(count, self.sampler.width):
-            spec *= self._to_device(pieces.mask(count, self.sampler.width))[:, None, :]
-        frames = self._to_device(real)
+            spec *= to_device(pieces.mask(count, self.sampler.width), self.device)[:, None, :]
+        frames = to_device(real, self.device)
         config = self.store.frontend
         starts = pieces.starts[:count] * (config.hop_size / config.sample_rate)
         return Batch(
             spec=spec[..., : self.grid.frames],
             valid=self.grid.valid(frames),
-            clips=self._to_device(pieces.ids[:count]),
+            clips=to_device(pieces.ids[:count], self.device),
             frames=frames,
-            start_seconds=self._to_device(starts.astype(np.float32)),
-            noise=self._to_device(self.sampler.noise(epochs, positions, self.grid.num_patches)),
+            start_seconds=to_device(starts.astype(np.float32), self.device),
+            noise=to_device(self.sampler.noise(epochs, positions, self.grid.num_patches), self.device),
+            wav=self.store.waves(pieces, count, self.grid.frames, self.device),
         )
 
     def _prepare(self) -> None:
@@ -157,8 +159,3 @@ class Loader:
                 continue
             return True
         return False
-
-    def _to_device(self, values: np.ndarray) -> torch.Tensor:
-        """Copy to the device; through pinned memory, so that a GPU does not wait for it."""
-        tensor = torch.from_numpy(np.ascontiguousarray(values))
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor.to(self.device)

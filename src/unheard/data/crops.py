@@ -31,6 +31,13 @@ class Pieces:
     offsets: Indices
     lengths: Indices
 
+    @classmethod
+    def single(cls, ids: Indices, starts: Indices, frames: Int64[np.ndarray, " n"], width: int) -> Pieces:
+        """One piece a window: ``width`` frames from frame ``starts`` of clips ``ids``, or what is left of clips of ``frames`` frames."""
+        ids, starts = np.asarray(ids, np.int64), np.asarray(starts, np.int64)
+        rows = np.arange(len(ids), dtype=np.int64)
+        return cls(rows, ids, starts, np.zeros_like(rows), np.minimum(frames[ids] - starts, width))
+
     def full(self, batch: int, width: int) -> bool:
         """Whether every window is one piece, without padding."""
         return len(self.ids) == batch and bool((self.lengths == width).all())
@@ -154,6 +161,12 @@ class CropSampler:
         noise: Float32[np.ndarray, "B N"] = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         return noise
 
+    def jitter(self, epochs: int | Indices, positions: Indices) -> Float32[np.ndarray, "B 2"]:
+        """Two uniform numbers in [0, 1) for each window, for front ends whose bands vary."""
+        epoch = np.broadcast_to(epochs, positions.shape)
+        draws = [self._uniform(epoch, positions, _JITTER + number).astype(np.float32) for number in range(2)]
+        return np.minimum(np.stack(draws, axis=1), np.float32(1 - 2.0**-24))
+
     def _permutation(self, epoch: int) -> Indices:
         generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.int64).view(np.uint64)))
         return generator.permutation(self.size)
@@ -171,6 +184,7 @@ class CropSampler:
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_JITTER = 2**32  # a purpose that no number of joined clips reaches
 
 
 def scramble(state: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:

@@ -4,29 +4,51 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unheard.audio.frontend import LogMelConfig
+from unheard.audio.frontends import AnyFrontendConfig
 from unheard.data.corpus import open_corpus
 from unheard.data.pack import pack
-from unheard.data.shards import HEADER, SpecStore, check_frontend, open_store
+from unheard.data.packing import Packing
+from unheard.data.shards import HEADER, Stores
+from unheard.data.store import Store, check_frontend, open_store
+from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
 
-MEMORY_HOURS = 35.0  # about 2 GiB of float16 log-mel with 80 bands and 100 frames a second; our choice
+MEMORY_BYTES = 2 * 2**30
+"""Largest corpus that is kept in memory, as it is stored: 37 hours of float16 log-mel with 80 bands, 18 of 16 kHz waves (our choice)."""
 
 
-def open_data(source: str | Path, frontend: LogMelConfig, cache: Path, track: Track = silent) -> SpecStore:
+def open_data(source: str | Path, frontend: AnyFrontendConfig, cache: Path, track: Track = silent, needs: Stores = "spec") -> Store:
     """Open a packed corpus, or read a folder, CSV or manifest.
 
     Sound that is not packed is read once: a small corpus stays in memory, a larger one is packed into ``cache``, where a second
     call finds it.
 
+    Parameters
+    ----------
+    needs : {"spec", "wav"}
+        What windows are cut from.
+
     Raises
     ------
+    ConfigError
+        When the front end varies its bands in training, which spectrograms cannot.
     DataError
-        When nothing can be used, or a packed corpus was made with another front end.
+        When nothing can be used, or a packed corpus holds something else or was made with another front end.
     """
+    if needs == "spec" and getattr(frontend, "jitters", False):
+        raise ConfigError(
+            "this front end varies its bands in training, which needs waves: set data.store=wav, "
+            "or frontend.f_min_jitter=0 and frontend.f_max_jitter=0"
+        )
     if (Path(source) / HEADER).is_file():
         store = open_store(source)
+        if store.header.stores != needs:
+            raise DataError(
+                f"the packed corpus {source} holds {store.header.stores} shards, this recipe needs {needs}; "
+                f"pack the audio again with --store {needs}, or set data.store={store.header.stores}"
+            )
         check_frontend(store, frontend)
         return store
-    corpus = open_corpus(source, track)
-    return pack(corpus, frontend, None if corpus.hours <= MEMORY_HOURS else cache, track=track)
+    corpus, packing = open_corpus(source, track), Packing(frontend, "int16" if needs == "wav" else "float16")
+    small = corpus.hours * 3600 * packing.bytes_a_second <= MEMORY_BYTES
+    return pack(corpus, packing, None if small else cache, track=track)

@@ -12,7 +12,6 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -20,27 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from unheard.audio.frontend import LogMel, LogMelConfig, Statistics
-from unheard.audio.waveform import read, stream
+from unheard.audio.frontend import Statistics
+from unheard.audio.frontends import AnyFrontendConfig
 from unheard.data.corpus import Clip, Corpus, Skipped
-from unheard.data.shards import FORMAT, HEADER, INDEX, Dtype, Frames, Header, Index, SpecStore, describe, open_store, quantise, shard_name
-from unheard.errors import AudioError, DataError
+from unheard.data.packing import Packed, Packing, transformed
+from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, describe, shard_name
+from unheard.data.store import Store, make_store, open_store
+from unheard.errors import DataError
 from unheard.progress import Track, silent
 
 SHARD_BYTES = 256 * 2**20
 """Planned size of a shard: small enough that little is lost when packing is interrupted (our choice)."""
-
-AHEAD = 16
-"""Clips in work or waiting for each worker, which bounds the memory (our choice)."""
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """One clip as it is stored, and sums over its frames, band by band."""
-
-    frames: Frames
-    total: np.ndarray
-    squares: np.ndarray
 
 
 @dataclass
@@ -53,6 +42,8 @@ class _Record:
     """Numbers of its clips in the corpus."""
     frames: list[int] = field(default_factory=list)
     """Frames of each."""
+    rows: list[int] = field(default_factory=list)
+    """Rows of the shard that each takes."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """Path and reason."""
     total: list[float] = field(default_factory=list)
@@ -62,7 +53,7 @@ class _Record:
     checksum: str = ""
     """SHA-256 of the shard's file."""
 
-    def gather(self, numbers: Iterable[int], results: Iterable[_Packed | Skipped]) -> Iterator[Frames]:
+    def gather(self, numbers: Iterable[int], results: Iterable[Packed | Skipped]) -> Iterator[Frames]:
         """Note every result and give back the frames to store."""
         total, squares = np.zeros(1), np.zeros(1)
         for number, result in zip(numbers, results, strict=True):
@@ -70,33 +61,32 @@ class _Record:
                 self.skipped.append((result.path, result.reason))
                 continue
             self.clips.append(number)
-            self.frames.append(len(result.frames))
+            self.frames.append(result.frames)
+            self.rows.append(len(result.values))
             total, squares = total + result.total, squares + result.squares
-            yield result.frames
+            yield result.values
         self.total, self.squares = total.tolist(), squares.tolist()
 
 
 def pack(
     corpus: Corpus,
-    frontend: LogMelConfig,
+    packing: Packing | AnyFrontendConfig,
     out: str | Path | None = None,
-    dtype: Dtype = "float16",
     workers: int | None = None,
     track: Track = silent,
     shard_bytes: int = SHARD_BYTES,
-) -> SpecStore:
-    """Turn a corpus into packed log-mel.
+) -> Store:
+    """Turn a corpus into packed spectrograms or waves.
 
     Files that cannot be read are skipped and listed in the store. Silence is kept.
 
     Parameters
     ----------
     corpus : Corpus
-    frontend : LogMelConfig
+    packing : Packing or front end configuration
+        A front end alone means float16 spectrograms.
     out : path, optional
         Folder to write; one that holds a part of the same corpus is completed. Default: keep everything in memory.
-    dtype : {"float16", "uint8"}
-        float16 rounds log-mel to 0.004 at most; uint8 takes half the space, rounds to 0.05, and is enough for pre-training.
     workers : int, optional
         Threads. Default: one a core.
     shard_bytes : int
@@ -107,84 +97,53 @@ def pack(
     DataError
         When nothing could be read, the disk is full, or ``out`` holds another corpus.
     """
-    fingerprint = _hash(FORMAT, corpus.fingerprint(), asdict(frontend), dtype)
+    how = packing if isinstance(packing, Packing) else Packing(packing)
+    fingerprint = _hash(FORMAT, corpus.fingerprint(), *how.key())
     folder = None if out is None else Path(out)
     if folder is not None and (folder / HEADER).exists():
-        store = open_store(folder)
-        if store.fingerprint != fingerprint:
-            raise DataError(f"{folder} holds another packed corpus; choose another folder, or delete it")
-        return store
+        return _finished_before(folder, fingerprint)
     if folder is not None and folder.is_dir():
         foreign = [entry.name for entry in folder.iterdir() if not entry.name.lstrip(".").startswith(("shard-", INDEX, HEADER))]
         if foreign:
             raise DataError(f"{folder} holds other files ({foreign[0]}), which a packed corpus would hide; choose a folder of its own")
-    plan, key = _plan(corpus.clips, frontend, dtype, shard_bytes), _hash(fingerprint, shard_bytes)
+    plan, key = _plan(corpus.clips, how, shard_bytes), _hash(fingerprint, shard_bytes)
     records = [_finished(folder, number, key) for number in range(len(plan))]
     todo = [corpus.clips[i] for numbers, record in zip(plan, records, strict=True) if record is None for i in numbers]
-    results = track(_transformed(corpus.root, todo, LogMel(frontend), dtype, workers or os.cpu_count() or 1), len(todo), "packing")
+    results = track(transformed(corpus.root, todo, how, workers or os.cpu_count() or 1), len(todo), "packing")
     shards: list[Frames] = []
     with _writing(folder):
         for number, numbers in enumerate(plan):
             if records[number] is None:
                 records[number] = record = _Record(key)
-                frames = record.gather(numbers, islice(results, len(numbers)))
+                values = record.gather(numbers, islice(results, len(numbers)))
                 if folder is None:
-                    shards.append(np.concatenate([np.empty((0, frontend.n_mels), dtype), *frames]))
+                    shards.append(np.concatenate([how.nothing(), *values]))
                 else:
-                    _write_shard(folder, number, frames, record)
+                    _write_shard(folder, number, values, record)
         deque(results, maxlen=0)  # nothing is left; asked once more, the progress shows the last clip as done
-        header, index = _summary(corpus, [record for record in records if record is not None], fingerprint, frontend, dtype)
+        header, index = _summary(corpus, [record for record in records if record is not None], fingerprint, how)
         if folder is None:
-            return SpecStore(header, index, shards)
+            return make_store(header, index, shards)
         _write_summary(folder, header, index, plan)
     return open_store(folder)
 
 
-def _plan(clips: tuple[Clip, ...], frontend: LogMelConfig, dtype: Dtype, shard_bytes: int) -> list[range]:
+def _finished_before(folder: Path, fingerprint: str) -> Store:
+    store = open_store(folder)
+    if store.fingerprint != fingerprint:
+        raise DataError(f"{folder} holds another packed corpus; choose another folder, or delete it")
+    return store
+
+
+def _plan(clips: tuple[Clip, ...], how: Packing, shard_bytes: int) -> list[range]:
     """Which clips go into each shard, from their lengths in the headers."""
-    rate = frontend.sample_rate / frontend.hop_size * frontend.n_mels * np.dtype(dtype).itemsize  # bytes a second
     plan, first, planned = [], 0, 0.0
     for number, clip in enumerate(clips):
-        planned += clip.seconds * rate
+        planned += clip.seconds * how.bytes_a_second
         if planned >= shard_bytes or number == len(clips) - 1:
             plan.append(range(first, number + 1))
             first, planned = number + 1, 0.0
     return plan
-
-
-def _transformed(root: Path, clips: list[Clip], frontend: LogMel, dtype: Dtype, workers: int) -> Iterator[_Packed | Skipped]:
-    """The packed clips in their order, made by threads: decoding, resampling and the transform all let go of the interpreter."""
-    waiting: deque[Future[_Packed | Skipped]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for clip in clips:
-                waiting.append(pool.submit(_transform, root, clip, frontend, dtype))
-                if len(waiting) >= AHEAD * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _transform(root: Path, clip: Clip, frontend: LogMel, dtype: Dtype) -> _Packed | Skipped:
-    """Decode one clip and transform it, in memory that holds a block of sound and the result."""
-    path, whole = root / clip.path, clip.start == 0 and clip.end is None
-    frames: list[Frames] = []
-    total, squares = np.zeros(frontend.config.n_mels), np.zeros(frontend.config.n_mels)
-    try:
-        blocks = (
-            stream(path, frontend.sample_rate) if whole else iter([read(path, frontend.sample_rate, "mix", clip.start, clip.seconds)[0]])
-        )
-        for spec in frontend.stream(blocks):
-            exact = spec.astype(np.float64)
-            total += exact.sum(axis=0)
-            squares += np.square(exact, out=exact).sum(axis=0)
-            frames.append(quantise(spec, dtype))
-    except AudioError as error:
-        return Skipped(clip.path, str(error))
-    return _Packed(np.concatenate(frames), total, squares)
 
 
 def _write_shard(folder: Path, number: int, frames: Iterable[Frames], record: _Record) -> None:
@@ -214,29 +173,31 @@ def _finished(folder: Path | None, number: int, key: str) -> _Record | None:
     return record if record.key == key and (folder / shard_name(number)).is_file() else None
 
 
-def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, frontend: LogMelConfig, dtype: Dtype) -> tuple[Header, Index]:
+def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Packing) -> tuple[Header, Index]:
     """Header and index of a corpus from the records of its shards."""
     skipped = corpus.skipped + tuple(Skipped(*pair) for record in records for pair in record.skipped)
     clips = [corpus.clips[i] for record in records for i in record.clips]
     if not clips:
         raise DataError(f"{corpus.root}: none of {len(corpus.clips)} clips could be read; the first: {skipped[0].reason}")
-    frames = [np.array(record.frames, np.int64) for record in records]
+    rows = [np.array(record.rows, np.int64) for record in records]
     index = Index(
-        shard=np.repeat(np.arange(len(records)), [len(part) for part in frames]),
-        offset=np.concatenate([np.cumsum(part) - part for part in frames]),
-        frames=np.concatenate(frames),
+        shard=np.repeat(np.arange(len(records)), [len(part) for part in rows]),
+        offset=np.concatenate([np.cumsum(part) - part for part in rows]),
+        frames=np.concatenate([np.array(record.frames, np.int64) for record in records]),
         path=np.array([clip.path for clip in clips]),
         domain=np.array([clip.domain for clip in clips]),
         start=np.array([clip.start for clip in clips]),
         seconds=np.array([clip.seconds for clip in clips]),
+        samples=np.concatenate(rows) if how.waves else None,
     )
     used = [record for record in records if record.clips]
     total = np.sum([record.total for record in used], axis=0)
     squares = np.sum([record.squares for record in used], axis=0)
     count = int(index.frames.sum())
-    scalar = _statistics(total.sum(keepdims=True), squares.sum(keepdims=True), count * frontend.n_mels)
+    scalar = _statistics(total.sum(keepdims=True), squares.sum(keepdims=True), count * how.frontend.n_mels)
     checksums = tuple(record.checksum for record in records if record.checksum)
-    return Header(frontend, dtype, scalar, _statistics(total, squares, count), fingerprint, skipped, checksums), index
+    rate = how.rate if how.waves else None
+    return Header(how.frontend, how.dtype, scalar, _statistics(total, squares, count), fingerprint, skipped, checksums, rate), index
 
 
 def _statistics(total: np.ndarray, squares: np.ndarray, count: int) -> Statistics:
@@ -251,11 +212,10 @@ def _write_summary(folder: Path, header: Header, index: Index, plan: list[range]
 
     def write(place: Path) -> None:
         with place.open("wb") as file:
-            np.savez(file, **vars(index))
+            np.savez(file, **{name: values for name, values in vars(index).items() if values is not None})
 
     _replace(folder / INDEX, write)
-    sizes = np.bincount(index.shard, index.frames, minlength=len(plan)).astype(int).tolist()
-    _replace(folder / HEADER, lambda place: place.write_text(json.dumps(describe(header, index, sizes), indent=1) + "\n", encoding="utf-8"))
+    _replace(folder / HEADER, lambda place: place.write_text(json.dumps(describe(header, index), indent=1) + "\n", encoding="utf-8"))
     for number in range(len(plan)):
         _record_file(folder, number).unlink(missing_ok=True)
 

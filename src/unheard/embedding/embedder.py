@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from unheard.audio.frontend import LogMel, Statistics
+from unheard.audio.frontend import Statistics
+from unheard.audio.frontends import build_frontend
 from unheard.audio.waveform import from_array, stream
 from unheard.embedding.classify import classify_many
 from unheard.embedding.job import Embedding, Job, Options, Sound
@@ -56,7 +57,7 @@ class Model:
         self.statistics: Statistics = saved.statistics
         self.provenance = saved.provenance
         self.classifier = saved.classifier
-        self.frontend = LogMel(saved.recipe.frontend)
+        self.frontend = build_frontend(saved.recipe.frontend)
         self.pad_window = pad_window
 
     @property

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unheard.data.crops import CropSampler
-from unheard.data.shards import SpecStore, dequantise
+from unheard.data.crops import CropSampler, Pieces
+from unheard.data.store import Store
 from unheard.errors import CheckpointError, DataError
 from unheard.model import masking
 from unheard.model.masking import Mask
@@ -122,7 +122,7 @@ def measure(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask, frames: 
     )
 
 
-def corpus_error(saved: SavedModel, store: SpecStore, crops: int = CROPS) -> HiddenError:
+def corpus_error(saved: SavedModel, store: Store, crops: int = CROPS) -> HiddenError:
     """Measure on full-length crops of a corpus, with the training mask ratio; the same crops and masks every time.
 
     Raises
@@ -138,7 +138,7 @@ def corpus_error(saved: SavedModel, store: SpecStore, crops: int = CROPS) -> Hid
     number = min(crops, sampler.size)
     epochs, positions = sampler.positions(0, number)
     ids, starts = sampler.draw(epochs, positions)
-    stored, _ = store.gather(long[ids], starts, width)
-    spec = saved.statistics.normalise(dequantise(torch.from_numpy(np.array(stored))).transpose(1, 2))
+    windows = Pieces.single(long[ids], starts, store.frames, width)
+    spec = saved.statistics.normalise(store.windows(windows, number, width))
     noise = torch.from_numpy(sampler.noise(epochs, positions, learner.grid.num_patches))
     return measure(learner, spec, masking.trained(saved.recipe.model, learner.grid, noise))

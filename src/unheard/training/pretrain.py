@@ -13,7 +13,7 @@ from pathlib import Path
 from unheard.config import from_json, to_json
 from unheard.data.batch import Loader
 from unheard.data.open import open_data
-from unheard.data.shards import SpecStore
+from unheard.data.store import Store
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.model.masking import share_hidden
 from unheard.model.sizes import explicit
@@ -66,13 +66,13 @@ def pretrain(
     if engine.rank == 0:
         _clear(run, Path(data), overwrite)
     with engine.first_process_first():
-        store = open_data(data, recipe.frontend, run / "corpus", report.track)
+        store = open_data(data, recipe.frontend, run / "corpus", report.track, recipe.data.store)
     statistics = store.statistics if recipe.data.statistics == "scalar" else store.band_statistics
     session = Session(
         recipe=recipe,
         data=str(Path(data).resolve()),
         fingerprint=store.fingerprint,
-        statistics=statistics,
+        statistics=statistics.floored(recipe.data.smallest_std),
         total=total_steps(recipe.training, sampler_of(store, recipe).size),
         init=None if init is None else str(Path(init).resolve()),
     )
@@ -105,7 +105,7 @@ def resume(out: str | Path, *, device: str = "auto", report: Report | None = Non
         return Run(run, session.total, session.total)
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
-        store = open_data(session.data, session.recipe.frontend, run / "corpus", report.track)
+        store = open_data(session.data, session.recipe.frontend, run / "corpus", report.track, session.recipe.data.store)
     if store.fingerprint != session.fingerprint:
         raise DataError(f"the corpus {session.data} has changed since {run} began; restore it, or start a new run with --init {run}")
     learner = build(session.recipe)
@@ -114,7 +114,7 @@ def resume(out: str | Path, *, device: str = "auto", report: Report | None = Non
     return _train(run, session, store, learner, engine, report)
 
 
-def _train(run: Path, session: Session, store: SpecStore, learner: Learner, engine: Engine, report: Report) -> Run:
+def _train(run: Path, session: Session, store: Store, learner: Learner, engine: Engine, report: Report) -> Run:
     """Restore what a checkpoint holds, say what is coming, and run the loop."""
     training = session.recipe.training
     saved = checkpoints(run)
@@ -140,7 +140,7 @@ def _train(run: Path, session: Session, store: SpecStore, learner: Learner, engi
     return Run(run, step, session.total)
 
 
-def _loop(run: Path, session: Session, store: SpecStore, engine: Engine, loader: Loader, live: bool) -> int:
+def _loop(run: Path, session: Session, store: Store, engine: Engine, loader: Loader, live: bool) -> int:
     """Every step from the loader's first to its last, or to Ctrl-C; returns the steps done."""
     training, learner = session.recipe.training, engine.learner
     peak = peak_learning_rate(training)

@@ -13,7 +13,7 @@ import numpy as np
 
 from unheard.audio.frontend import Statistics
 from unheard.data.crops import CropSampler
-from unheard.data.shards import SpecStore
+from unheard.data.store import Store
 from unheard.errors import CheckpointError
 from unheard.model.masking import share_hidden
 from unheard.objectives.base import Batch
@@ -54,7 +54,7 @@ class Report:
     """Shows the progress of reading the corpus."""
     live: bool = False
     """Draw a progress line on stderr."""
-    finished: Callable[[Path, SpecStore], None] = lambda run, store: None
+    finished: Callable[[Path, Store], None] = lambda run, store: None
     """Called once at the end with the run and its corpus; for figures and measurements."""
 
 
@@ -70,7 +70,7 @@ class Session:
     init: str | None = None
 
 
-def sampler_of(store: SpecStore, recipe: Recipe) -> CropSampler:
+def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
     """The windows a recipe draws from a corpus."""
     domains = store.domains if recipe.data.balance == "domain" else None
     data, window = recipe.data, recipe.model.frames
@@ -90,7 +90,7 @@ def total_steps(training: TrainingConfig, windows: int) -> int:
 class Keeper:
     """Saves checkpoints and the latest model of a run, from the first process only."""
 
-    def __init__(self, run: Path, session: Session, store: SpecStore, engine: Engine) -> None:
+    def __init__(self, run: Path, session: Session, store: Store, engine: Engine) -> None:
         self.run, self.session, self.store, self.engine = run, session, store, engine
 
     def save(self, step: int) -> None:
@@ -114,7 +114,7 @@ class Keeper:
 
 
 def describe(
-    session: Session, store: SpecStore, sampler: CropSampler, learner: Learner, engine: Engine, batch: Batch, step: int
+    session: Session, store: Store, sampler: CropSampler, learner: Learner, engine: Engine, batch: Batch, step: int
 ) -> list[str]:
     """Lines that say what is about to happen, with an estimate of the time it takes."""
     recipe, grid = session.recipe, learner.grid

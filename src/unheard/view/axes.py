@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Float32
 
-from unheard.audio.frontend import LogMelConfig, mel_matrix
+from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.errors import DataError, missing_extra
 
 if TYPE_CHECKING:
@@ -41,11 +41,9 @@ class Scale:
     start: float = 0.0
 
     @classmethod
-    def of(cls, config: LogMelConfig, start: float = 0.0) -> Scale:
+    def of(cls, config: AnyFrontendConfig, start: float = 0.0) -> Scale:
         """The scale of a front end."""
-        weights = mel_matrix(config)
-        bins = np.linspace(0, config.sample_rate / 2, weights.shape[1])
-        return cls(tuple((weights @ bins / weights.sum(axis=1)).tolist()), config.hop_size / config.sample_rate, start)
+        return cls(tuple(build_frontend(config).mel_centres().tolist()), config.hop_size / config.sample_rate, start)
 
 
 def new_figure(width: float, height: float, rows: int, columns: int, **layout: Any) -> tuple[Figure, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from unheard.data.shards import SpecStore
+from unheard.data.store import Store
 from unheard.embedding.embedder import Model
 from unheard.errors import DataError, UnheardError
 from unheard.evaluation.hidden import corpus_error
@@ -31,7 +31,7 @@ MOVING = 0.1  # nats; a window that changes less is silence or a test tone; our 
 MASKS = ("random", "vertical", "chessboard")
 
 
-def finish(run: Path, store: SpecStore, say: Callable[[str], None]) -> None:
+def finish(run: Path, store: Store, say: Callable[[str], None]) -> None:
     """Measure and draw a finished run into ``hidden_error.json`` and ``figures/``.
 
     What cannot be done, for want of matplotlib, a pixel head or long enough clips, is said and left out.
@@ -52,7 +52,7 @@ def finish(run: Path, store: SpecStore, say: Callable[[str], None]) -> None:
         say(f"no figures: {error}")
 
 
-def _examples(run: Path, model: Model, store: SpecStore) -> None:
+def _examples(run: Path, model: Model, store: Store) -> None:
     """Reconstructions of the liveliest windows, each under another mask."""
     hop = model.config.frontend.hop_size / model.config.frontend.sample_rate
     for number, (clip, start) in enumerate(liveliest(store, model.grid.frames, EXAMPLES)):
@@ -61,7 +61,7 @@ def _examples(run: Path, model: Model, store: SpecStore) -> None:
         save(reconstruction_figure(shown), run / "figures" / f"reconstruction-{number + 1}.png")
 
 
-def liveliest(store: SpecStore, width: int, count: int) -> list[tuple[int, int]]:
+def liveliest(store: Store, width: int, count: int) -> list[tuple[int, int]]:
     """Clip and first frame of ``count`` windows worth looking at, each of another clip, among clips spread over the corpus.
 
     Windows that sound from beginning to end come before those with silence in them; then those that change most over time.

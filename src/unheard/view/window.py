@@ -55,8 +55,8 @@ def take_window(model: Model, audio: str | Path, start: float = 0.0) -> Window:
     AudioError
         When the file cannot be read, or is over by then.
     """
-    full, frontend = model.grid, model.config.frontend
-    seconds = (full.frames * frontend.hop_size + frontend.n_fft) / frontend.sample_rate
+    full, framing = model.grid, model.frontend.framing
+    seconds = (full.frames * framing.hop_size + framing.frame_size) / framing.sample_rate
     wav, _ = read(audio, model.sample_rate, start=start, seconds=seconds)
     return window_of(model, model.frontend.fast(wav), Path(audio).name, start)
 

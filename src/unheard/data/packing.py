@@ -1,0 +1,123 @@
+"""One clip as it is stored: decoded, transformed and rounded, in memory that holds a block of sound and the result."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unheard.audio.framing import INT16_SCALE, Frontend
+from unheard.audio.frontends import AnyFrontendConfig, build_frontend
+from unheard.audio.waveform import read, stream
+from unheard.data.corpus import Clip, Skipped
+from unheard.data.shards import Dtype, Frames, quantise, quantise_wave
+from unheard.errors import AudioError
+
+AHEAD = 16
+"""Clips in work or waiting for each worker, which bounds the memory (our choice)."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What is stored, and how."""
+
+    frontend: AnyFrontendConfig
+    """Transforms sound to the spectrograms that are stored, or that statistics are taken of."""
+    dtype: Dtype = "float16"
+    """float16 rounds log-mel to 0.004 at most; uint8 takes half the space, rounds to 0.05, and is enough for pre-training; int16
+    stores waves instead."""
+    sample_rate: int | None = None
+    """Rate of stored waves, Hz; null: the front end's."""
+
+    @property
+    def rate(self) -> int:
+        """Rate of stored waves, Hz."""
+        return self.sample_rate or self.frontend.sample_rate
+
+    @property
+    def bytes_a_second(self) -> float:
+        """How much one second of sound takes."""
+        size, config = np.dtype(self.dtype).itemsize, self.frontend
+        return size * (self.rate if self.waves else config.sample_rate / config.hop_size * config.n_mels)
+
+    def key(self) -> tuple[object, ...]:
+        """What tells one packing of a corpus from another."""
+        return asdict(self.frontend), self.dtype, *((self.rate,) if self.waves else ())
+
+    @property
+    def waves(self) -> bool:
+        """Whether waves are stored."""
+        return self.dtype == "int16"
+
+    def nothing(self) -> Frames:
+        """An empty clip as it is stored."""
+        return np.empty(0 if self.waves else (0, self.frontend.n_mels), self.dtype)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One clip as it is stored, the number of its frames, and sums over them, band by band."""
+
+    values: Frames
+    frames: int
+    total: np.ndarray
+    squares: np.ndarray
+
+
+def transformed(root: Path, clips: list[Clip], how: Packing, workers: int) -> Iterator[Packed | Skipped]:
+    """The packed clips in their order, made by threads: decoding, resampling and the transform all let go of the interpreter."""
+    frontend = build_frontend(how.frontend)
+    waiting: deque[Future[Packed | Skipped]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for clip in clips:
+                waiting.append(pool.submit(_transform, root, clip, frontend, how))
+                if len(waiting) >= AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _transform(root: Path, clip: Clip, frontend: Frontend, how: Packing) -> Packed | Skipped:
+    """Decode one clip and transform it, in memory that holds a block of sound and the result."""
+    waves: list[Frames] = []
+    specs: list[Frames] = []
+    total, squares, frames = np.zeros(frontend.n_mels), np.zeros(frontend.n_mels), 0
+    try:
+        heard = _sound(root / clip.path, clip, frontend.sample_rate)
+        if how.waves:
+            stored = _stored(_sound(root / clip.path, clip, how.rate), waves)
+            heard = stored if how.rate == frontend.sample_rate else heard
+        for spec in frontend.stream(heard):
+            exact = spec.astype(np.float64)
+            frames += len(spec)
+            total += exact.sum(axis=0)
+            squares += np.square(exact, out=exact).sum(axis=0)
+            if not how.waves:
+                specs.append(quantise(spec, how.dtype))
+        if how.waves:
+            deque(stored, maxlen=0)  # at another rate it was not heard yet
+    except AudioError as error:
+        return Skipped(clip.path, str(error))
+    return Packed(np.concatenate(waves or specs), frames, total, squares)
+
+
+def _sound(path: Path, clip: Clip, sample_rate: int) -> Iterator[np.ndarray]:
+    """The clip's sound in blocks."""
+    if clip.start == 0 and clip.end is None:
+        return stream(path, sample_rate)
+    return iter([read(path, sample_rate, "mix", clip.start, clip.seconds)[0]])
+
+
+def _stored(blocks: Iterable[np.ndarray], waves: list[Frames]) -> Iterator[np.ndarray]:
+    """Keep every block as it is stored, and pass on what will be read back."""
+    for block in blocks:
+        waves.append(quantise_wave(block))
+        yield waves[-1].astype(np.float32) / np.float32(INT16_SCALE)

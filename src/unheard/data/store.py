@@ -1,0 +1,265 @@
+"""A packed corpus, ready to be cropped: one face whether it holds spectrograms or waves.
+
+Windows of waves are transformed on the device they are wanted on. Their frames are those of the whole clip: samples either side of
+a window are read where the clip goes on, and reflected only at its ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int16, Int64
+from torch import Tensor
+
+from unheard.audio.framing import INT16_SCALE, Frontend
+from unheard.audio.frontends import AnyFrontendConfig, build_frontend
+from unheard.audio.resample import resample
+from unheard.config import from_json
+from unheard.data.crops import Pieces
+from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, dequantise, shard_name
+from unheard.errors import ConfigError, DataError
+
+Device = torch.device | str
+
+
+class Store(ABC):
+    """Packed clips.
+
+    Parameters
+    ----------
+    header : Header
+    index : Index
+    shards : sequence of arrays, (rows, ...)
+        Maps of the shard files, or arrays in memory.
+    folder : Path, optional
+        Where the shards lie.
+    """
+
+    def __init__(self, header: Header, index: Index, shards: Sequence[Frames], folder: Path | None = None) -> None:
+        self.header, self.index, self.shards, self.folder = header, index, tuple(shards), folder
+        self.frontend, self.statistics, self.band_statistics = header.frontend, header.statistics, header.band_statistics
+        self.fingerprint, self.skipped, self.frames = header.fingerprint, header.skipped, index.frames
+        self.names: list[str] = index.path.tolist()
+        self.domains: list[str] = index.domain.tolist()
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def seconds_total(self) -> float:
+        """Seconds of sound."""
+        return float(self.index.seconds.sum())
+
+    @abstractmethod
+    def windows(
+        self, pieces: Pieces, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
+    ) -> Float[Tensor, "B F T"]:
+        """Un-normalised spectrograms of a batch of windows made of ``pieces``, on ``device``; anything where no piece lies.
+
+        Parameters
+        ----------
+        draws : Float[Tensor, "B 2"], optional
+            Uniform numbers for a front end whose bands vary in training.
+        """
+
+    @abstractmethod
+    def waves(self, pieces: Pieces, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"] | None:
+        """The sound of the same windows, from the first frame's place on, zero where no piece lies; None when there are no waves."""
+
+    def clip(self, number: int) -> Float32[np.ndarray, "T F"]:
+        """The whole spectrogram of one clip."""
+        frames = int(self.frames[number])
+        zero = np.zeros(1, np.int64)
+        pieces = Pieces(zero, zero + number, zero, zero, zero + frames)
+        return self.windows(pieces, 1, frames)[0].T.contiguous().numpy()
+
+    def verify(self) -> None:
+        """Compare every shard with its checksum. A store in memory has none and passes.
+
+        Raises
+        ------
+        DataError
+            Naming the shards that differ.
+        """
+        kept = zip(self.shards, self.header.checksums, strict=False)
+        differing = [
+            shard_name(i) for i, (values, checksum) in enumerate(kept) if hashlib.sha256(_bytes(values).data).hexdigest() != checksum
+        ]
+        if differing:
+            raise DataError(f"{self.folder}: {', '.join(differing)} differ from their checksums; pack the corpus again into a new folder")
+
+
+class SpecStore(Store):
+    """Packed spectrograms."""
+
+    def windows(
+        self, pieces: Pieces, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
+    ) -> Float[Tensor, "B F T"]:
+        """The stored frames, 0 as stored where no piece lies; ``draws`` have no effect on what is packed."""
+        return dequantise(to_device(self.fill(pieces, batch, width), device)).transpose(1, 2)
+
+    def waves(self, pieces: Pieces, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"] | None:
+        """None."""
+        return None
+
+    def gather(self, ids: Int64[np.ndarray, " B"], starts: Int64[np.ndarray, " B"], width: int) -> tuple[Frames, Int64[np.ndarray, " B"]]:
+        """Windows of ``width`` frames from frame ``starts`` of clips ``ids``.
+
+        Returns
+        -------
+        windows : array, (B, width, F)
+            Stored values; 0 behind the end of a clip.
+        real : Int64[ndarray, "B"]
+            Frames of each window that are the clip's.
+        """
+        pieces = Pieces.single(ids, starts, self.frames, width)
+        return self.fill(pieces, len(ids), width), pieces.lengths
+
+    def fill(self, pieces: Pieces, batch: int, width: int) -> Frames:
+        """A batch of windows made of ``pieces``, (B, width, F); 0 where no piece lies.
+
+        Plain byte copies: a copy is one contiguous run, so this moves memory as fast as the machine can.
+        """
+        row = self.frontend.n_mels * np.dtype(self.header.dtype).itemsize
+        out = (np.empty if pieces.full(batch, width) else np.zeros)(batch * width * row, np.uint8)
+        sources = self.index.shard[pieces.ids].tolist()
+        first = ((self.index.offset[pieces.ids] + pieces.starts) * row).tolist()
+        to = ((pieces.windows * width + pieces.offsets) * row).tolist()
+        for source, a, b, size in zip(sources, first, to, (pieces.lengths * row).tolist(), strict=True):
+            out[b : b + size] = self._flat[source][a : a + size]
+        return np.asarray(out.view(self.header.dtype).reshape(batch, width, self.frontend.n_mels))
+
+    @cached_property
+    def _flat(self) -> list[Frames]:
+        return [_bytes(shard) for shard in self.shards]
+
+
+class WaveStore(Store):
+    """Packed waves. The front end is applied to windows of them.
+
+    At another rate than the front end's, windows are resampled on the device, and their outermost frames are those of a sound that
+    ends there.
+    """
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.header.sample_rate or self.frontend.sample_rate
+
+    def samples(self, number: int) -> Int16[np.ndarray, " S"]:
+        """The stored samples of one clip."""
+        index = self.index
+        first = int(index.offset[number])
+        return np.asarray(self.shards[index.shard[number]][first : first + int(index.rows[number])])
+
+    def windows(
+        self, pieces: Pieces, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
+    ) -> Float[Tensor, "B F T"]:
+        """The transformed sound of each window."""
+        frontend = self._frontend.to(device)
+        if self.sample_rate != frontend.sample_rate:
+            sound = resample(self.waves(pieces, batch, width, device), self.sample_rate, frontend.sample_rate)
+            spec: Tensor = frontend(sound, draws)
+            return spec[..., :width]
+        segments, rows, begin = [], np.zeros((batch, width), np.int64), 0
+        for window, number, start, offset, length in zip(*_columns(pieces), strict=True):
+            segments.append(frontend.segment(self.samples(number), start, length))
+            rows[window, offset : offset + length] = np.arange(begin, begin + length)
+            begin += len(segments[-1]) // frontend.hop_size
+        return frontend.assemble(to_device(np.concatenate(segments), device), to_device(rows, device), draws)
+
+    def waves(self, pieces: Pieces, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"]:
+        """``width`` hops of sound for each window, at `sample_rate`."""
+        hop = self.hop
+        out = np.zeros((batch, round(width * hop)), np.int16)
+        for window, number, start, offset, length in zip(*_columns(pieces), strict=True):
+            sound = self.samples(number)[round(start * hop) : round((start + length) * hop)]
+            first = round(offset * hop)
+            out[window, first : first + len(sound)] = sound[: max(0, out.shape[1] - first)]
+        return to_device(out, device).float() / INT16_SCALE
+
+    @property
+    def hop(self) -> float:
+        """Samples from one frame to the next, at `sample_rate`."""
+        return self.frontend.hop_size * self.sample_rate / self.frontend.sample_rate
+
+    @cached_property
+    def _frontend(self) -> Frontend:
+        return build_frontend(self.frontend)
+
+
+def to_device(values: Frames, device: Device) -> Tensor:
+    """Copy to a device; through pinned memory, so that a GPU does not wait for it."""
+    tensor, place = torch.from_numpy(np.ascontiguousarray(values)), torch.device(device)
+    return tensor.pin_memory().to(place, non_blocking=True) if place.type == "cuda" else tensor.to(place)
+
+
+def make_store(header: Header, index: Index, shards: Sequence[Frames], folder: Path | None = None) -> Store:
+    """The store for what the shards hold."""
+    return (WaveStore if header.stores == "wav" else SpecStore)(header, index, shards, folder)
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a packed corpus; its shards are mapped, not read.
+
+    Raises
+    ------
+    DataError
+        When the folder holds none, was packed with a newer version of the format, or a shard is missing or cut.
+    """
+    folder = Path(path)
+    try:
+        stored = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        if stored["format"] > FORMAT:
+            raise DataError(f"{folder}: packed in format {stored['format']}, this version reads up to {FORMAT}; upgrade unheard")
+        header = from_json(Header, stored["header"])
+        with np.load(folder / INDEX, allow_pickle=False) as arrays:
+            index = Index(**{field.name: arrays[field.name] for field in fields(Index) if field.name in arrays})
+    except (OSError, KeyError, ValueError, TypeError, ConfigError) as error:
+        raise DataError(f"{folder}: not a packed corpus ({error}); make one with: unheard data pack DIR -o {folder}") from error
+    counts = np.bincount(index.shard, index.rows, minlength=len(header.checksums)).astype(int).tolist()
+    return make_store(header, index, [_map(folder / shard_name(i), header, rows) for i, rows in enumerate(counts)], folder)
+
+
+def check_frontend(store: Store, wanted: AnyFrontendConfig) -> None:
+    """Refuse a store whose spectrograms are not the wanted ones.
+
+    Raises
+    ------
+    DataError
+        Naming the fields that differ.
+    """
+    have, want = asdict(store.frontend), asdict(wanted)
+    differing = [f"{name} is {have.get(name)}, wanted {want[name]}" for name in want if have.get(name) != want[name]]
+    if differing:
+        raise DataError(
+            f"the packed corpus {store.folder or ''} has another front end: {'; '.join(differing)}; pack the audio again for this recipe"
+        )
+
+
+def _map(file: Path, header: Header, rows: int) -> Frames:
+    """A shard as an array, without reading it."""
+    shape = (rows, *header.row)
+    wanted = int(np.prod(shape)) * np.dtype(header.dtype).itemsize
+    size = file.stat().st_size if file.is_file() else -1
+    if size != wanted:
+        found = "is missing" if size < 0 else f"has {size} bytes instead of {wanted}"
+        raise DataError(f"{file} {found}; copy it again, or pack the corpus again")
+    empty: Frames = np.empty(shape, header.dtype)  # an empty file cannot be mapped
+    return np.memmap(file, header.dtype, mode="r", shape=shape) if rows else empty
+
+
+def _bytes(values: Frames) -> Frames:
+    return np.asarray(values).reshape(-1).view(np.uint8)
+
+
+def _columns(pieces: Pieces) -> list[list[int]]:
+    return [column.tolist() for column in (pieces.windows, pieces.ids, pieces.starts, pieces.offsets, pieces.lengths)]
