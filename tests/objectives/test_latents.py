@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unheard.config import override
 from unheard.errors import ConfigError
-from unheard.model.masked_model import MaskedPass
+from unheard.model.masked_model import MaskedPass, nearest
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
 from unheard.objectives.latents import TARGET_EPS, LatentsConfig, PredictLatents
@@ -144,3 +144,50 @@ def test_the_teacher_follows_once_a_step_with_a_momentum_that_rises(moves: str, 
             momentum = 0.5 + 0.4 * progress
             expected = momentum * expected + (1 - momentum) * student.detach().double()
     torch.testing.assert_close(teacher.double(), expected, atol=1e-6, rtol=1e-6)
+
+
+def hypotheses(seed: int = 0, count: int = 4) -> MaskedPass:
+    out = a_pass(seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    predicted = torch.randn(B, N - K, count, D, generator=generator).requires_grad_()
+    return replace(out, predicted=predicted, best=nearest(predicted, out.target))
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.3, 0.7])
+def test_hypotheses_share_a_token_by_how_near_they_are(progress: float) -> None:
+    config, out = LatentsConfig(standardise_target=False, winner_takes_all=0.75), hypotheses()
+    out.progress = torch.tensor(progress)
+    p, t = out.predicted.detach().double().numpy(), out.target.double().numpy()[:, :, None]
+    cosine = (p * t).sum(-1) / np.linalg.norm(p, axis=-1) / np.linalg.norm(t, axis=-1)
+    distance, temperature = 2 - 2 * cosine, 0.1 * 1e-3 ** (progress / 0.75)
+    weights = np.exp(-(distance - distance.min(-1, keepdims=True)) / temperature)
+    expected = (weights / weights.sum(-1, keepdims=True) * distance).sum(-1).mean()
+    loss = PredictLatents(config, 4)(out, a_batch(torch.ones(B, N, dtype=torch.bool)))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_in_the_end_the_nearest_hypothesis_takes_all() -> None:
+    config, out = LatentsConfig(standardise_target=False, winner_takes_all=0.75), hypotheses()
+    out.progress = torch.tensor(0.76)
+    objective = PredictLatents(config, 4)
+    loss = objective(out, a_batch(torch.ones(B, N, dtype=torch.bool)))
+    assert loss.item() == pytest.approx(objective.distances(out.predicted, out.target).min(dim=-1).values.mean().item(), rel=1e-5)
+    loss.backward()
+    reached = out.predicted.grad.abs().sum(dim=-1) > 0
+    assert torch.equal(reached.int().argmax(dim=-1), out.best) and bool((reached.sum(dim=-1) == 1).all())
+
+
+def test_weights_of_hypotheses_have_no_gradient() -> None:
+    """The gradient is that of the distances, each times its weight, as if the weights were constants."""
+    config, out = LatentsConfig(standardise_target=False), hypotheses()
+    objective = PredictLatents(config, 4)
+    distances = objective.distances(out.predicted.detach(), out.target).requires_grad_()
+    objective.shared(distances, torch.tensor(0.1)).sum().backward()
+    torch.testing.assert_close(distances.grad, (-distances / 0.1).softmax(dim=-1).detach())
+
+
+def test_the_best_guess_is_the_nearest_in_direction() -> None:
+    out = hypotheses()
+    picked = out.best_guess()
+    cosines = torch.nn.functional.cosine_similarity(out.predicted, out.target[:, :, None], dim=-1)
+    torch.testing.assert_close(torch.nn.functional.cosine_similarity(picked, out.target, dim=-1), cosines.max(dim=-1).values)
