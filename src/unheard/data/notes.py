@@ -27,6 +27,23 @@ FAMILIES = (
     *("piano", "chromatic-percussion", "organ", "guitar", "bass", "strings", "ensemble", "brass", "reed", "pipe"),
     *("synth-lead", "synth-pad", "synth-effects", "ethnic"),
 )  # General MIDI level 1
+INSTRUMENTS = (
+    *("grand piano", "bright piano", "electric grand piano", "honky-tonk piano", "electric piano", "electric piano", "harpsichord"),
+    *("clavinet", "celesta", "glockenspiel", "music box", "vibraphone", "marimba", "xylophone", "tubular bell", "dulcimer"),
+    *("drawbar organ", "percussive organ", "rock organ", "church organ", "reed organ", "accordion", "harmonica", "tango accordion"),
+    *("nylon guitar", "steel guitar", "jazz guitar", "clean electric guitar", "muted guitar", "overdriven guitar", "distorted guitar"),
+    *("guitar harmonic", "acoustic bass", "fingered bass guitar", "picked bass guitar", "fretless bass", "slap bass", "slap bass"),
+    *("synthesiser bass", "synthesiser bass", "violin", "viola", "cello", "double bass", "tremolo string section"),
+    *("pizzicato string section", "harp", "timpani", "string ensemble", "slow string ensemble", "synthesiser string ensemble"),
+    *("synthesiser string ensemble", "choir singing ah", "voice singing ooh", "synthesiser voice", "orchestra hit", "trumpet", "trombone"),
+    *("tuba", "muted trumpet", "French horn", "brass section", "synthesiser brass", "synthesiser brass", "soprano saxophone"),
+    *("alto saxophone", "tenor saxophone", "baritone saxophone", "oboe", "English horn", "bassoon", "clarinet", "piccolo", "flute"),
+    *("recorder", "pan flute", "blown bottle", "shakuhachi", "whistle", "ocarina", "square-wave synthesiser lead"),
+    *("sawtooth synthesiser lead", "calliope lead", "chiff lead", "charang lead", "voice lead", "fifths synthesiser lead"),
+    *("bass and lead synthesiser", "new age pad", "warm pad", "polysynth pad", "choir pad", "bowed pad", "metallic pad", "halo pad"),
+    *("sweep pad", "rain effect", "soundtrack effect", "crystal effect", "atmosphere effect", "brightness effect", "goblin effect"),
+    *("echo effect", "science fiction effect", "sitar", "banjo", "shamisen", "koto", "kalimba", "bagpipe", "fiddle", "shanai"),
+)  # programs 0-111 of General MIDI level 1
 
 
 def note_rows(name: str) -> Iterator[tuple[str, ...]]:
