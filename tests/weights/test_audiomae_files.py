@@ -15,6 +15,7 @@ from unheard.api import convert
 from unheard.config import override
 from unheard.errors import CheckpointError
 from unheard.model.patches import Grid, position_table
+from unheard.objectives.reconstruct import Reconstruct
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import Learner, build
 from unheard.weights import published
@@ -29,10 +30,8 @@ Keys = dict[str, Tensor]
 def donor(decoder: str) -> Learner:
     """A model of ours with random weights everywhere, to take released keys from."""
     heads = 4 if decoder == "local" else 1
-    recipe = override(
-        find_recipe("audiomae"), [*(f"model.{size}" for size in SIZES), f"model.decoder={decoder}", f"model.decoder_num_heads={heads}"]
-    )
-    learner = build(recipe).eval()
+    sizes = (*SIZES, f"decoder={decoder}", f"decoder_num_heads={heads}")
+    learner = build(override(find_recipe("audiomae"), [f"model.{size}" for size in sizes])).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in learner.parameters():
@@ -43,6 +42,7 @@ def donor(decoder: str) -> Learner:
 def released(learner: Learner) -> Keys:
     """The keys of a released file; patches as random as can be, positions as published."""
     draw = torch.Generator().manual_seed(2)
+    assert learner.model.encoder.cls_token is not None
     keys = {
         "cls_token": learner.model.encoder.cls_token[None, None],
         "pos_embed": F.pad(position_table("audiomae", GRID, 64), (0, 0, 1, 0))[None],
@@ -69,9 +69,8 @@ def theirs(name: str) -> str:
 
 def tokens(keys: Keys, spec: Tensor) -> Tensor:
     """Embedded patches, as the reference makes them: a convolution over an image of time by frequency."""
-    image = F.conv2d(
-        spec.transpose(1, 2)[:, None], keys["patch_embed.proj.weight"], keys["patch_embed.proj.bias"], stride=(PATCH[1], PATCH[0])
-    )
+    weight, bias = (keys[f"patch_embed.proj.{name}"] for name in ("weight", "bias"))
+    image = F.conv2d(spec.transpose(1, 2)[:, None], weight, bias, stride=(PATCH[1], PATCH[0]))
     return image.flatten(2).transpose(1, 2) + keys["pos_embed"][:, 1:]
 
 
@@ -101,7 +100,9 @@ def test_a_pre_trained_file_hears_and_draws_as_released(decoder: str, tmp_path: 
     patches = GRID.patchify(spec)
     assert torch.allclose(made.model.encoder.tokens(patches), tokens(keys, spec), atol=1e-5)
     decoded = torch.randn(1, GRID.num_patches, 32)
-    drawn = made.objectives["reconstruct"].head(decoded)
+    head = made.objectives["reconstruct"]
+    assert isinstance(head, Reconstruct)
+    drawn = head.head(decoded)
     image = F.linear(decoded, keys["decoder_pred.weight"], keys["decoder_pred.bias"]).reshape(1, 8, 8, PATCH[1], PATCH[0])
     expected = image.permute(0, 1, 3, 2, 4).reshape(1, FRAMES, 128).transpose(1, 2)  # time by frequency, turned
     assert torch.allclose(GRID.unpatchify(drawn), expected, atol=1e-5)
