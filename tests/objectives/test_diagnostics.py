@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unheard.objectives.diagnostics import feature_std, perplexity, shares, spread
+from unheard.objectives.diagnostics import content_std, feature_std, perplexity, shares, spread
 
 B, M, D = 4, 200, 64
 EVERY = torch.ones(B, M)
@@ -40,3 +40,14 @@ def test_perplexity_counts_outcomes_used_alike() -> None:
 def test_shares_add_up_the_weight_of_each_kind() -> None:
     found = shares(torch.tensor([[0, 2], [2, 1]]), torch.tensor([[1.0, 1.0], [1.0, 0.0]]), 4)
     assert found.tolist() == [1, 0, 2, 0]
+
+
+def test_features_that_tell_only_the_place_have_no_content() -> None:
+    generator = torch.Generator().manual_seed(2)
+    index = torch.stack([torch.randperm(300, generator=generator)[:M] for _ in range(B)])
+    placed = torch.randn(300, D, generator=generator)[index]
+    assert feature_std(placed, EVERY) > 0.9 and content_std(placed, index, EVERY, 300) < 0.01
+    assert content_std(features(), index, EVERY, 300).item() == pytest.approx(1, abs=0.05)
+    some = (index < 250).float()
+    garbage = torch.where(some.bool()[..., None], placed, features())
+    assert content_std(garbage, index, some, 300) < 0.01

@@ -20,9 +20,10 @@ from unheard.recipes.learner import build
 B, N, K, D, C = 4, 8, 3, 8, 5
 SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
 SMALL = override(
-    find_recipe("msm-mae"), [*(f"model.{size}" for size in SIZES), "objectives.supervise.weight=1", "objectives.supervise.classes=5"]
+    find_recipe("msm-mae"),
+    [*(f"model.{size}" for size in SIZES), "objectives.supervise.weight=1", 'objectives.supervise.classes=["a","b","c","d","e"]'],
 )
-CONFIG = SuperviseConfig(weight=1.0, classes=C)
+CONFIG = SuperviseConfig(weight=1.0, classes=tuple("abcde"))
 
 
 def a_pass() -> MaskedPass:

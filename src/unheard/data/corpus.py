@@ -49,6 +49,10 @@ class Clip:
         Bytes of the file, so that a changed file is noticed.
     content : str
         Hash of three samples of its bytes, and the ``sha256`` of a manifest where there is one; for files changed at equal size.
+    label : str
+        What is heard, several labels joined by ``|``; empty when nobody said.
+    caption : str
+        What is heard, in a sentence; empty when nobody said.
     """
 
     path: str
@@ -58,6 +62,8 @@ class Clip:
     end: float | None = None
     size: int = 0
     content: str = ""
+    label: str = ""
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,22 +100,23 @@ class Corpus:
         return sum(clip.seconds for clip in self.clips) / 3600
 
     def fingerprint(self) -> str:
-        """A hash of which clips there are (paths, parts, lengths, sizes and samples of the bytes): another corpus has another one.
+        """A hash of which clips there are (paths, parts, lengths, sizes, samples of the bytes, labels): another corpus has another one.
 
         When and where files were written does not matter. A change between the samples that keeps a file's size goes unnoticed.
         """
         digest = hashlib.sha256()
         for clip in self.clips:
-            digest.update(f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\t{clip.content}\n".encode())
+            said = f"\t{clip.label}\t{clip.caption}" if clip.label or clip.caption else ""
+            digest.update(f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\t{clip.content}{said}\n".encode())
         return digest.hexdigest()
 
 
 def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
     """Find the clips of a folder, a CSV or a fetched corpus, and read every file's header.
 
-    A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``, ``split`` and
-    ``heldout``. Rows whose split is one of `HELD_OUT`, or whose ``heldout`` is 1, are left out and counted. A folder is searched
-    with everything below it, or read through its `MANIFEST` when it has one.
+    A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``, ``label``, ``caption``,
+    ``split`` and ``heldout``. Rows whose split is one of `HELD_OUT`, or whose ``heldout`` is 1, are left out and counted. A folder is
+    searched with everything below it, or read through its `MANIFEST` when it has one.
 
     Raises
     ------
@@ -200,7 +207,8 @@ def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skippe
         return Skipped(
             path, f"{path}: holds no samples from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s"
         )
-    return Clip(path, seconds, row.get("domain", ""), start, end, size, content + row.get("sha256", ""))
+    said = {name: row.get(name, "").strip() for name in ("label", "caption")}
+    return Clip(path, seconds, row.get("domain", ""), start, end, size, content + row.get("sha256", ""), **said)
 
 
 def _seconds(row: dict[str, str], column: str, table: Path) -> float | None:

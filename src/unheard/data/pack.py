@@ -189,6 +189,8 @@ def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Pack
         start=np.array([clip.start for clip in clips]),
         seconds=np.array([clip.seconds for clip in clips]),
         samples=np.concatenate(rows) if how.waves else None,
+        label=_said([clip.label for clip in clips]),
+        caption=_said([clip.caption for clip in clips]),
     )
     used = [record for record in records if record.clips]
     total = np.sum([record.total for record in used], axis=0)
@@ -198,6 +200,10 @@ def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Pack
     checksums = tuple(record.checksum for record in records if record.checksum)
     rate = how.rate if how.waves else None
     return Header(how.frontend, how.dtype, scalar, _statistics(total, squares, count), fingerprint, skipped, checksums, rate), index
+
+
+def _said(texts: list[str]) -> np.ndarray | None:
+    return np.array(texts) if any(texts) else None
 
 
 def _statistics(total: np.ndarray, squares: np.ndarray, count: int) -> Statistics:

@@ -61,6 +61,10 @@ class Index:
     """How long it is."""
     samples: Int64[np.ndarray, " n"] | None = None
     """How many samples it has, where waves are stored."""
+    label: Shaped[np.ndarray, " n"] | None = None
+    """Its labels, joined by ``|``; empty where nobody said."""
+    caption: Shaped[np.ndarray, " n"] | None = None
+    """Its caption; empty where nobody said."""
 
     @property
     def rows(self) -> Int64[np.ndarray, " n"]:

@@ -49,6 +49,8 @@ class Store(ABC):
         self.fingerprint, self.skipped, self.frames = header.fingerprint, header.skipped, index.frames
         self.names: list[str] = index.path.tolist()
         self.domains: list[str] = index.domain.tolist()
+        self.labels: list[str] = [""] * len(self) if index.label is None else index.label.tolist()
+        self.captions: list[str] = [""] * len(self) if index.caption is None else index.caption.tolist()
 
     def __len__(self) -> int:
         return len(self.frames)

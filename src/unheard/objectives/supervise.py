@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unheard.config import Count, Positive, Weight
+from unheard.config import Positive, Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.transformer import NORM_EPS, initialise
@@ -36,8 +36,8 @@ class SuperviseConfig:
     """Normalisation inside the head; "batch" (SupMAE) depends on what else is in the batch and on how it is split up."""
     temperature: Positive = 1.0
     """Logits are divided by it (SupMAE: 10)."""
-    classes: Count | None = None
-    """Number of classes; null: those the corpus has."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes; none: those the corpus has."""
 
 
 class Supervise(Objective):
@@ -53,12 +53,12 @@ class Supervise(Objective):
 
     def __init__(self, config: SuperviseConfig, embed_dim: int) -> None:
         super().__init__()
-        if config.classes is None:
-            raise ConfigError("objectives.supervise.classes is not known; train on a corpus with labels, which tells it")
+        if not config.classes:
+            raise ConfigError("objectives.supervise.classes is empty; train on a corpus with labels, which tells them")
         self.config = config
         hidden = EXPANSION * embed_dim
         norm = nn.LayerNorm(hidden, eps=NORM_EPS) if config.norm == "layer" else nn.BatchNorm1d(hidden)
-        self.head = nn.Sequential(nn.Linear(embed_dim, hidden), norm, nn.ReLU(), nn.Linear(hidden, config.classes))
+        self.head = nn.Sequential(nn.Linear(embed_dim, hidden), norm, nn.ReLU(), nn.Linear(hidden, len(config.classes)))
         initialise(self)
 
     def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:

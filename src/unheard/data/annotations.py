@@ -1,0 +1,96 @@
+"""What people said of the clips, added to each batch: labels for the supervised branch, captions for contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unheard.errors import DataError
+from unheard.objectives.base import Batch
+
+SHOWN = 5  # names listed in an error
+
+
+class LabelTable:
+    """Adds ``labels`` and ``labelled`` to a batch.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        Labels of each clip, joined by ``|``; empty where they are not known.
+    classes : sequence of str, optional
+        The names to tell apart; all that occur, sorted, when left out.
+
+    Raises
+    ------
+    DataError
+        When no clip has a label, or one has a label that is not among the classes.
+    """
+
+    def __init__(self, labels: Sequence[str], classes: Sequence[str] = ()) -> None:
+        heard = [[name.strip() for name in text.split("|") if name.strip()] for text in labels]
+        present = sorted({name for names in heard for name in names})
+        if not present:
+            raise DataError("no clip of this corpus has a label; give a CSV with the columns path and label, or a corpus packed from one")
+        self.classes = tuple(classes) or tuple(present)
+        if unknown := [name for name in present if name not in set(self.classes)]:
+            raise DataError(f"the corpus has labels that are none of the {len(self.classes)} classes: {', '.join(unknown[:SHOWN])}")
+        number = {name: i for i, name in enumerate(self.classes)}
+        self._target = torch.zeros(len(heard), len(self.classes), dtype=torch.bool)
+        for row, names in enumerate(heard):
+            self._target[row, [number[name] for name in names]] = True
+        self._known = torch.tensor([bool(names) for names in heard])
+
+    @property
+    def known(self) -> int:
+        """Clips that have labels."""
+        return int(self._known.sum())
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with its labels."""
+        clips = batch.clips.cpu()
+        device = batch.clips.device
+        return replace(batch, labels=self._target[clips].to(device).float(), labelled=self._known[clips].to(device))
+
+
+class CaptionTable:
+    """Adds ``text`` and ``captions`` to a batch; each different caption is encoded once, at the start.
+
+    Parameters
+    ----------
+    captions : sequence of str
+        Caption of each clip; empty where there is none.
+    encode : callable
+        Sentences to vectors, (n, W).
+
+    Raises
+    ------
+    DataError
+        When no clip has a caption.
+    """
+
+    def __init__(self, captions: Sequence[str], encode: Callable[[Sequence[str]], Float[Tensor, "n W"]]) -> None:
+        texts = sorted({text for text in captions if text})
+        if not texts:
+            raise DataError(
+                "no clip of this corpus has a caption; give a CSV with the columns path and caption, or a corpus packed from one"
+            )
+        number = {text: i for i, text in enumerate(texts)}
+        self.texts = tuple(texts)
+        self._numbers = torch.tensor([number.get(text, -1) for text in captions])
+        self._vectors = encode(texts).float().cpu()
+
+    @property
+    def known(self) -> int:
+        """Clips that have captions."""
+        return int((self._numbers >= 0).sum())
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with the vectors and numbers of its captions; zeros and -1 where a clip has none."""
+        numbers = self._numbers[batch.clips.cpu()]
+        text = self._vectors[numbers.clamp(min=0)] * (numbers >= 0)[:, None]
+        return replace(batch, text=text.to(batch.clips.device), captions=numbers.to(batch.clips.device))
