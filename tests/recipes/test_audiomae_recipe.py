@@ -82,8 +82,8 @@ def test_it_learns_two_windows_by_heart(settings: list[str]) -> None:
     torch.manual_seed(0)
     before = learner.eval()(batch, mask)["loss"].item()
     learner.train()
-    for step in range(200):
-        optimiser.param_groups[0]["lr"] = 4e-3 * (1 - step / 200)
+    for step in range(300):
+        optimiser.param_groups[0]["lr"] = 4e-3 * (1 - step / 300)
         optimiser.zero_grad()
         learner(batch, mask)["loss"].backward()
         optimiser.step()
