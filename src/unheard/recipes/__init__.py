@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from unheard.errors import ConfigError, UnheardError
-from unheard.recipes import audiomae, m2d, matpac, msm_mae
+from unheard.recipes import audiomae, m2d, maskspec, matpac, msm_mae
 from unheard.recipes.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "msm-mae": msm_mae.recipe,
     **{name: partial(msm_mae.paper, name) for name in msm_mae.TABLE_1},
+    "maskspec": maskspec.recipe,
     "audiomae": audiomae.recipe,
     "m2d": m2d.recipe,
     "matpac": matpac.recipe,

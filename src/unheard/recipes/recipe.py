@@ -95,10 +95,10 @@ class DataConfig:
     """Give each domain of a manifest the same share of windows."""
     short: Literal["pad", "join"] = "pad"
     """What fills the window of a clip shorter than it: padding, or further short clips."""
-    statistics: Literal["scalar", "band"] = "scalar"
-    """Normalise by one mean and deviation, or by those of each mel band."""
+    statistics: Literal["scalar", "band", "maskspec"] = "scalar"
+    """Normalise by one mean and deviation of the corpus, by those of each mel band, or by those MaskSpec has of AudioSet."""
     smallest_std: Weight = 0.0
-    """Deviations below this count as this, for bands that hardly move, such as those a codec left empty."""
+    """Deviations of the corpus below this count as this, for bands that hardly move, such as those a codec left empty."""
     store: Literal["spec", "wav"] = "spec"
     """Cut windows from packed spectrograms, or from the wave, which bands that vary and teachers that listen need."""
 

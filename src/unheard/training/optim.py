@@ -34,8 +34,8 @@ def peak_learning_rate(config: TrainingConfig) -> float:
     return config.base_learning_rate * config.batch_size / 256
 
 
-def learning_rate(progress: float, peak: float, warmup: float) -> float:
-    """Linear warm-up from 0, then half a cosine to 0.
+def learning_rate(progress: float, peak: float, warmup: float, lowest: float = 0.0) -> float:
+    """Linear warm-up from 0, then half a cosine to the lowest rate.
 
     Parameters
     ----------
@@ -45,10 +45,12 @@ def learning_rate(progress: float, peak: float, warmup: float) -> float:
         Rate at the end of the warm-up.
     warmup : float
         Share of the run that warms up.
+    lowest : float
+        Rate at the end of the run.
     """
     if progress < warmup:
         return peak * progress / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1 - warmup, 1e-12)))
+    return lowest + (peak - lowest) * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(1 - warmup, 1e-12)))
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

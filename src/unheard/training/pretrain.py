@@ -24,7 +24,19 @@ from unheard.training.checkpoints import checkpoints, read_progress, restore
 from unheard.training.engine import Engine, first_process
 from unheard.training.journal import Journal, environment
 from unheard.training.optim import learning_rate, peak_learning_rate
-from unheard.training.run import Keeper, Report, Run, Session, describe, is_run, read_config, sampler_of, total_steps, write_json
+from unheard.training.run import (
+    Keeper,
+    Report,
+    Run,
+    Session,
+    describe,
+    is_run,
+    read_config,
+    sampler_of,
+    statistics_of,
+    total_steps,
+    write_json,
+)
 from unheard.training.watch import Clock, Watch, stop_signal
 from unheard.version import __version__
 from unheard.weights.checkpoint import load_model
@@ -67,12 +79,11 @@ def pretrain(
         _clear(run, Path(data), overwrite)
     with engine.first_process_first():
         store = open_data(data, recipe.frontend, run / "corpus", report.track, recipe.data.store)
-    statistics = store.statistics if recipe.data.statistics == "scalar" else store.band_statistics
     session = Session(
         recipe=recipe,
         data=str(Path(data).resolve()),
         fingerprint=store.fingerprint,
-        statistics=statistics.floored(recipe.data.smallest_std),
+        statistics=statistics_of(store, recipe),
         total=total_steps(recipe.training, sampler_of(store, recipe).size),
         init=None if init is None else str(Path(init).resolve()),
     )

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from unheard.audio.frontend import Statistics
+from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.data.crops import CropSampler
 from unheard.data.store import Store
-from unheard.errors import CheckpointError
+from unheard.errors import CheckpointError, ConfigError
 from unheard.model.masking import share_hidden
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
@@ -77,6 +78,24 @@ def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
     return CropSampler(store.frames, window, recipe.training.seed, data.crops, domains, data.short, align=recipe.model.patch_size[1])
 
 
+def statistics_of(store: Store, recipe: Recipe) -> Statistics:
+    """What a recipe normalises the spectrograms of a corpus by.
+
+    Raises
+    ------
+    ConfigError
+        When published statistics are asked for and have other bands than the front end.
+    """
+    data = recipe.data
+    if data.statistics == "maskspec":
+        if recipe.frontend.n_mels != len(MASKSPEC_AUDIOSET.mean):
+            raise ConfigError(
+                f"data.statistics=maskspec has {len(MASKSPEC_AUDIOSET.mean)} bands, the front end {recipe.frontend.n_mels}; use band"
+            )
+        return MASKSPEC_AUDIOSET
+    return (store.statistics if data.statistics == "scalar" else store.band_statistics).floored(data.smallest_std)
+
+
 def total_steps(training: TrainingConfig, windows: int) -> int:
     """Steps of a run over a corpus with ``windows`` windows in an epoch."""
     per_epoch = windows / training.batch_size
@@ -113,9 +132,7 @@ class Keeper:
         return Provenance(source=f"pre-trained with unheard {__version__}", trained=trained)
 
 
-def describe(
-    session: Session, store: Store, sampler: CropSampler, learner: Learner, engine: Engine, batch: Batch, step: int
-) -> list[str]:
+def describe(session: Session, store: Store, sampler: CropSampler, learner: Learner, engine: Engine, batch: Batch, step: int) -> list[str]:
     """Lines that say what is about to happen, with an estimate of the time it takes."""
     recipe, grid = session.recipe, learner.grid
     lines: list[str] = []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from unheard.weights.checkpoint import SavedModel
-from unheard.weights.layouts import audiomae, matpac, ntt
+from unheard.weights.layouts import audiomae, maskspec, matpac, ntt
 from unheard.weights.layouts.mae import Released
 
 
@@ -20,6 +20,7 @@ class Layout:
 
 LAYOUTS: dict[str, Layout] = {
     "msm-mae": Layout(ntt.read_msm_mae, ntt.LICENCE.format("msm-mae")),
+    "maskspec": Layout(maskspec.read, maskspec.LICENCE),
     "audiomae": Layout(audiomae.read, audiomae.LICENCE),
     "m2d": Layout(ntt.read_m2d, ntt.LICENCE.format("m2d")),
     "matpac": Layout(matpac.read, matpac.LICENCE),

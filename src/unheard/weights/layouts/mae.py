@@ -64,7 +64,7 @@ class Released:
 
 
 def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, also: Mapping[str, str] = {}) -> dict[str, Tensor]:
-    """Tensors under our names; separate query and value biases are joined.
+    """Tensors under our names; separate query and value biases are joined, the position of the CLS token is added to it.
 
     Parameters
     ----------
@@ -86,6 +86,8 @@ def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, also: 
     for stem in [key.removesuffix("q_bias") for key in left if key.endswith(".attn.q_bias") and f"{key[:-6]}v_bias" in left]:
         query, value = left.pop(f"{stem}q_bias"), left.pop(f"{stem}v_bias")
         left[f"{stem}qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
+    if cls and {"cls_token", "pos_embed"} <= left.keys():  # fine-tuning trains the position of CLS, too; ours has none
+        left["cls_token"] = left["cls_token"] + left["pos_embed"][:, :1]
     prefixes = {**PREFIXES, "decoder_pred.": head, **also}
     names = {key: WHOLE.get(key) or _prefixed(key, prefixes) for key in left}
     unknown = [key for key, name in names.items() if name is None]
