@@ -36,7 +36,7 @@ class HiddenError:
     model : float
         The model's.
     fill_in : dict of str to float
-        Of each simple fill-in from the visible patches.
+        Of each simple fill-in from the visible patches, and from what else the model is told; see `told`.
     crops : int
         Windows measured.
     """
@@ -96,14 +96,27 @@ def predict(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask) -> Float
     CheckpointError
         When the model has no pixel head.
     """
-    if "reconstruct" not in learner.objectives:
-        raise CheckpointError("this model was trained without a reconstruction objective, so it cannot draw hidden patches")
-    head = learner.objectives["reconstruct"]
-    assert isinstance(head, Reconstruct)
-    patches = learner.grid.patchify(spec)
+    head, patches = _head(learner), learner.grid.patchify(spec)
     out = learner.model(patches, mask)
     drawn = head.spectrogram(out.decoded, patches)
     return learner.grid.unpatchify(torch.where(mask.hidden()[..., None], drawn, patches))
+
+
+def told(learner: Learner, spec: Float[Tensor, "B F T"]) -> dict[str, Float[Tensor, "B F T"]]:
+    """The true mean of each patch, where a model is told it: one with ``norm_pix`` predicts the shape of a patch, not its level.
+
+    Such a model has learned something only when it does better than this.
+    """
+    if not _head(learner).norm_pix:
+        return {}
+    patches = learner.grid.patchify(spec)
+    return {"true patch mean": learner.grid.unpatchify(patches.mean(dim=-1, keepdim=True).expand_as(patches))}
+
+
+def _head(learner: Learner) -> Reconstruct:
+    if "reconstruct" in learner.objectives and isinstance(head := learner.objectives["reconstruct"], Reconstruct):
+        return head
+    raise CheckpointError("this model was trained without a reconstruction objective, so it cannot draw hidden patches")
 
 
 def measure(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask, frames: int | None = None) -> HiddenError:
@@ -116,10 +129,9 @@ def measure(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask, frames: 
         return float((filled - spec[..., real])[hidden].square().mean() / variance)
 
     at = [slice(first, first + 64) for first in range(0, len(spec), 64)]
+    simple = {name: value[..., real] for name, value in told(learner, spec).items()} | fill_ins(spec[..., real], hidden)
     drawn = torch.cat([predict(learner, spec[part], Mask(mask.keep[part], mask.hide[part])) for part in at])
-    return HiddenError(
-        error(drawn[..., real]), {name: error(value) for name, value in fill_ins(spec[..., real], hidden).items()}, len(spec)
-    )
+    return HiddenError(error(drawn[..., real]), {name: error(value) for name, value in simple.items()}, len(spec))
 
 
 def corpus_error(saved: SavedModel, store: Store, crops: int = CROPS) -> HiddenError:
