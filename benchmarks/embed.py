@@ -17,13 +17,14 @@ from timing import arguments, interleave, show
 from transformers import ASTConfig, ASTModel
 
 from unheard.embedding.embedder import Model
-from unheard.embedding.loading import RANDOM_STATISTICS, load
+from unheard.embedding.loading import load
 from unheard.embedding.windows import Window, cut
 from unheard.model.sizes import ModelConfig, widths
 from unheard.model.transformer import use_attention
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.training.engine import bf16_on_cpu
+from unheard.weights.built_in import RANDOM_STATISTICS
 from unheard.weights.checkpoint import Provenance, SavedModel
 
 FRAMES, WINDOW = 1001, 208

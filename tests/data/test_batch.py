@@ -34,9 +34,9 @@ def store() -> SpecStore:
     return SpecStore(Header(FRONTEND, "float16", scalar, STATISTICS, "made up"), index, shards)
 
 
-def loader(store: SpecStore, steps: range = range(4), short: str = "pad", **share: int) -> Loader:
+def loader(store: SpecStore, steps: range = range(4), short: str = "pad", share: tuple[int, int] = (0, 1)) -> Loader:
     sampler = CropSampler(store.frames, 32, seed=3, short=short, align=8)
-    return Loader(store, sampler, GRID, STATISTICS, batch_size=8, steps=steps, **share)
+    return Loader(store, sampler, GRID, STATISTICS, batch_size=8, steps=steps, share=share)
 
 
 def batches(made: Loader) -> list[Batch]:
@@ -69,7 +69,7 @@ def test_joined_windows_are_full_and_gaps_are_zero(store: SpecStore) -> None:
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_the_batch_of_one(store: SpecStore, processes: int) -> None:
     whole = batches(loader(store))
-    shares = [batches(loader(store, rank=rank, processes=processes)) for rank in range(processes)]
+    shares = [batches(loader(store, share=(rank, processes))) for rank in range(processes)]
     for step, batch in enumerate(whole):
         for name, values in vars(batch).items():
             parts = [getattr(share[step], name) for share in shares]
@@ -118,6 +118,6 @@ def test_it_is_a_context(store: SpecStore) -> None:
 
 def test_impossible_batches_are_refused(store: SpecStore) -> None:
     with pytest.raises(ConfigError, match="does not split over 3"):
-        loader(store, processes=3)
+        loader(store, share=(0, 3))
     with pytest.raises(ConfigError, match="model.frames"):
         Loader(store, CropSampler(store.frames, 50, 0), GRID, STATISTICS, batch_size=8, steps=range(1))

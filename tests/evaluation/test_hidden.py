@@ -4,10 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unheard.embedding.loading import untrained
 from unheard.evaluation.hidden import fill_ins, hidden_values, measure, predict
 from unheard.model import masking
 from unheard.model.patches import Grid
+from unheard.weights.built_in import untrained
 
 
 @settings(max_examples=25)
@@ -59,3 +59,14 @@ def test_an_error_of_one_means_knowing_only_the_mean():
     assert error.crops == 64 and set(error.fill_in) == {"band mean", "nearest", "linear"}
     assert error.fill_in["nearest"] == pytest.approx(2.0, abs=0.1)  # of two independent values
     assert "of the variance" in error.line()
+
+
+def test_a_model_that_is_told_the_level_of_a_patch_is_held_against_that_level():
+    learner = untrained("random-tiny").learner
+    head = learner.objectives["reconstruct"]
+    head.norm_pix = True
+    head.head.weight.zero_()
+    head.head.bias.zero_()
+    spec = torch.randn(8, 80, 208) + 3 * torch.randn(8, 5, 13).repeat_interleave(16, 1).repeat_interleave(16, 2)
+    error = measure(learner, spec, masking.random(torch.rand(8, 65), 0.75))
+    assert error.best[0] == "true patch mean" and error.model == pytest.approx(error.best[1], rel=1e-4)

@@ -55,7 +55,7 @@ def _objectives(recipe: Recipe) -> dict[str, dict[str, Any]]:
 @verb("unheard models")
 def models(*, json: Json = False) -> int:
     """List the built-in models, and the layouts of published weights that unheard convert reads."""
-    from unheard.embedding.loading import BUILT_IN
+    from unheard.weights.built_in import BUILT_IN
     from unheard.weights.layouts import LAYOUTS
 
     built_in = [{"name": name, "note": "never trained: the baseline to compare with"} for name in BUILT_IN]

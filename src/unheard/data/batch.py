@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -36,11 +36,15 @@ class Loader:
     statistics : Statistics
         What spectrograms are normalised by.
     batch_size : int
-        Windows of one step over all processes; process ``rank`` of ``processes`` takes its slice.
+        Windows of one step over all processes.
     device : torch.device
         Where batches go.
+    share : tuple of int
+        Rank of this process and number of processes; each takes its slice of a batch.
     steps : range
         Which steps to prepare, in order.
+    adds : sequence of callable
+        What is done to each batch, in order: labels, captions, a teacher's targets.
 
     Raises
     ------
@@ -62,10 +66,11 @@ class Loader:
         *,
         batch_size: int,
         device: torch.device | str = "cpu",
-        rank: int = 0,
-        processes: int = 1,
+        share: tuple[int, int] = (0, 1),
         steps: range,
+        adds: Sequence[Callable[[Batch], Batch]] = (),
     ) -> None:
+        rank, processes = share
         if batch_size < 1 or batch_size % processes:
             raise ConfigError(f"a batch of {batch_size} does not split over {processes} processes; set training.batch_size to a multiple")
         if not 0 <= sampler.width - grid.frames < grid.patch_size[1] or store.frontend.n_mels != grid.n_mels:
@@ -74,7 +79,7 @@ class Loader:
                 "set model.frames to a multiple of the patch width"
             )
         self.store, self.sampler, self.grid, self.statistics = store, sampler, grid, statistics
-        self.batch_size, self.device, self.steps = batch_size, torch.device(device), steps
+        self.batch_size, self.device, self.steps, self.adds = batch_size, torch.device(device), steps, adds
         self._share = slice(rank * batch_size // processes, (rank + 1) * batch_size // processes)
         self.wait_seconds = 0.0
         self._ready: queue.Queue[Batch | Exception] = queue.Queue(AHEAD)
@@ -131,7 +136,7 @@ class Loader:
         frames = to_device(real, self.device)
         config = self.store.frontend
         starts = pieces.starts[:count] * (config.hop_size / config.sample_rate)
-        return Batch(
+        batch = Batch(
             spec=spec[..., : self.grid.frames],
             valid=self.grid.valid(frames),
             clips=to_device(pieces.ids[:count], self.device),
@@ -140,6 +145,9 @@ class Loader:
             noise=to_device(self.sampler.noise(epochs, positions, self.grid.num_patches), self.device),
             wav=self.store.waves(pieces, count, self.grid.frames, self.device),
         )
+        for add in self.adds:
+            batch = add(batch)
+        return batch
 
     def _prepare(self) -> None:
         """Run by the thread: put batches, or what went wrong, into the queue."""

@@ -1,22 +1,11 @@
-"""Find a model by path or by name."""
+"""Find a model by path or by name, ready to embed."""
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
-from unheard.audio.frontend import Statistics
 from unheard.embedding.embedder import Model
-from unheard.errors import CheckpointError
-from unheard.model.sizes import SIZES, Size
-from unheard.recipes import find_recipe
-from unheard.recipes.learner import build
-from unheard.weights.checkpoint import Provenance, SavedModel, load_model, standing
-
-BUILT_IN = tuple(f"random-{size}" for size in SIZES)
-RANDOM_STATISTICS = Statistics((-7.1,), (4.2,))  # AudioSet's, as the M2D reference fixes them
+from unheard.weights.built_in import open_model
 
 
 def load(name: str | Path, device: str = "cpu") -> Model:
@@ -35,25 +24,4 @@ def load(name: str | Path, device: str = "cpu") -> Model:
     CheckpointError
         When there is no such model.
     """
-    text = str(name)
-    if text in BUILT_IN:
-        return Model(untrained(text), device)
-    if not standing(Path(name)).exists():
-        near = difflib.get_close_matches(text, BUILT_IN, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"give a run or model folder, or a built-in name: {', '.join(BUILT_IN)}"
-        raise CheckpointError(f"there is no model {text}; {hint}")
-    return Model(load_model(Path(name)), device)
-
-
-def untrained(name: str) -> SavedModel:
-    """A built-in random encoder with fixed weights: the default recipe at that size, seed 0."""
-    recipe = find_recipe("msm-mae")
-    recipe = replace(recipe, name=name, model=replace(recipe.model, size=cast(Size, name.removeprefix("random-"))))
-    return random_like(SavedModel(build(recipe, seed=0), recipe, RANDOM_STATISTICS, Provenance()), seed=0)
-
-
-def random_like(saved: SavedModel, seed: int) -> SavedModel:
-    """The same model with weights that were never trained: same front end, statistics, sizes."""
-    learner = build(saved.recipe, seed=seed).eval().requires_grad_(False)
-    note = ("Random weights: a baseline, not a trained model.",)
-    return SavedModel(learner, saved.recipe, saved.statistics, Provenance(source=f"random, seed {seed}", notes=note, encoder_only=True))
+    return Model(open_model(name), device)

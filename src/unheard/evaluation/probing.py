@@ -11,10 +11,10 @@ from jaxtyping import Float
 from unheard.audio.waveform import read
 from unheard.data.label_table import Labels
 from unheard.embedding.embedder import Model, Options, Sound
-from unheard.embedding.loading import random_like
 from unheard.embedding.pooling import Pool
 from unheard.evaluation.probe import log_mel_embedding
 from unheard.progress import Track, silent
+from unheard.weights.built_in import random_like
 from unheard.weights.checkpoint import SavedModel
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from unheard.errors import ConfigError, UnheardError
-from unheard.recipes import audiomae, m2d, maskspec, matpac, msm_mae
+from unheard.recipes import audiomae, clap_mini, m2d, mam_clap, maskspec, matpac, msm_mae
 from unheard.recipes.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -20,6 +20,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "m2d": m2d.recipe,
     "matpac": matpac.recipe,
     "matpac++": matpac.plus,
+    "mam-clap": mam_clap.clap,
+    "sup-mam": mam_clap.supervised,
+    "sup-mam-clap": mam_clap.both,
+    "clap-mini": clap_mini.recipe,
 }
 
 

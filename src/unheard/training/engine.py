@@ -133,7 +133,7 @@ class Engine:
         if len(parts) == 1:
             return torch.ones(1, device=self.device)
         counts = self.mean(torch.stack([torch.gather(part.valid, 1, mask.hide).sum().float() for part, mask in parts]))
-        return counts / counts.sum().clamp(min=1)
+        return counts / counts.sum() if counts.sum() > 0 else torch.full_like(counts, 1 / len(parts))
 
     def step(self, rate: float) -> None:
         """Clip, move the weights with the given learning rate, and forget the gradients."""

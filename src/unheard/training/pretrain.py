@@ -21,6 +21,8 @@ from unheard.objectives.schedules import Moment
 from unheard.recipes.learner import Learner, build, grid_of
 from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints, read_progress, restore
+from unheard.training.collapse import Collapse
+from unheard.training.companions import Companions
 from unheard.training.engine import Engine, first_process
 from unheard.training.journal import Journal, environment
 from unheard.training.optim import learning_rate, peak_learning_rate
@@ -39,7 +41,7 @@ from unheard.training.run import (
 )
 from unheard.training.watch import Clock, Watch, stop_signal
 from unheard.version import __version__
-from unheard.weights.checkpoint import load_model
+from unheard.weights.built_in import BUILT_IN, open_model
 
 
 def pretrain(
@@ -59,7 +61,7 @@ def pretrain(
     data : path
         A folder of audio, a CSV with a ``path`` column, a manifest, or a packed corpus.
     init : path, optional
-        A model or run folder whose weights training starts from.
+        A model or run folder, or a built-in name, whose weights training starts from.
 
     Raises
     ------
@@ -69,29 +71,29 @@ def pretrain(
         When nothing in ``data`` can be used, or the loss stops being a number.
     """
     run, report = Path(out), _speaking(report)
-    recipe = replace(recipe, model=explicit(recipe.model))
-    refuse_nothing_hidden(recipe)
-    learner = build(recipe)  # a recipe that cannot be built, or weights that do not fit, should say so before audio is read
-    if init is not None:
-        start_from(learner, str(init))
+    companions = Companions(replace(recipe, model=explicit(recipe.model)))
+    trial = companions.trial()
+    learner = _begun(trial, init)  # a recipe that cannot be built, or weights that do not fit, should say so before audio is read
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
         _clear(run, Path(data), overwrite)
     with engine.first_process_first():
         store = open_data(data, recipe.frontend, run / "corpus", report.track, recipe.data.store)
+        recipe = companions.join(store, engine.device, run)
     session = Session(
         recipe=recipe,
         data=str(Path(data).resolve()),
         fingerprint=store.fingerprint,
         statistics=statistics_of(store, recipe),
         total=total_steps(recipe.training, sampler_of(store, recipe).size),
-        init=None if init is None else str(Path(init).resolve()),
+        init=None if init is None else str(init) if str(init) in BUILT_IN else str(Path(init).resolve()),
+        teacher=companions.fingerprint,
     )
     if engine.rank == 0:
         run.mkdir(parents=True, exist_ok=True)
         write_json(run / "config.json", {"unheard": __version__, **to_json(session)})
         write_json(run / "environment.json", environment())
-    return _train(run, session, store, learner, engine, report)
+    return _train(run, session, store, learner if recipe == trial else _begun(recipe, init), engine, companions, report)
 
 
 def resume(out: str | Path, *, device: str = "auto", report: Report | None = None) -> Run:
@@ -114,18 +116,30 @@ def resume(out: str | Path, *, device: str = "auto", report: Report | None = Non
     if saved and read_progress(saved[-1]).step >= session.total:
         report.say(f"{run} is finished: {session.total} of {session.total} steps")
         return Run(run, session.total, session.total)
+    companions = Companions(session.recipe)
+    if companions.fingerprint != session.teacher:
+        raise DataError(f"the teacher of {run} has changed since it began; restore it, or start a new run with --init {run}")
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
         store = open_data(session.data, session.recipe.frontend, run / "corpus", report.track, session.recipe.data.store)
-    if store.fingerprint != session.fingerprint:
-        raise DataError(f"the corpus {session.data} has changed since {run} began; restore it, or start a new run with --init {run}")
-    learner = build(session.recipe)
-    if session.init is not None and not saved:
-        start_from(learner, session.init)
-    return _train(run, session, store, learner, engine, report)
+        if store.fingerprint != session.fingerprint:
+            raise DataError(f"the corpus {session.data} has changed since {run} began; restore it, or start a new run with --init {run}")
+        companions.join(store, engine.device, run)
+    learner = _begun(session.recipe, None if saved else session.init)
+    return _train(run, session, store, learner, engine, companions, report)
 
 
-def _train(run: Path, session: Session, store: Store, learner: Learner, engine: Engine, report: Report) -> Run:
+def _begun(recipe: Recipe, init: str | Path | None) -> Learner:
+    """The learner of a run at its first step."""
+    learner = build(recipe)
+    if learner.model.decodes:
+        refuse_nothing_hidden(recipe)
+    if init is not None:
+        start_from(learner, str(init))
+    return learner
+
+
+def _train(run: Path, session: Session, store: Store, learner: Learner, engine: Engine, companions: Companions, report: Report) -> Run:
     """Restore what a checkpoint holds, say what is coming, and run the loop."""
     training = session.recipe.training
     saved = checkpoints(run)
@@ -138,27 +152,27 @@ def _train(run: Path, session: Session, store: Store, learner: Learner, engine: 
     sampler = sampler_of(store, session.recipe)
     loader = Loader(
         store, sampler, learner.grid, session.statistics, batch_size=training.batch_size, device=engine.device,
-        rank=engine.rank, processes=engine.processes, steps=range(step, session.total),
+        share=(engine.rank, engine.processes), steps=range(step, session.total), adds=companions.added,
     )  # fmt: skip
     with loader:
         lines = describe(session, store, sampler, learner, engine, loader.peek(), step)
-        for line in lines:
+        for line in [*companions.lines, *lines]:
             report.say(line)
-        step = _loop(run, session, store, engine, loader, report.live)
+        step = _loop(run, session, store, engine, loader, report)
     engine.close()
     if step >= session.total:
         report.finished(run, store)
     return Run(run, step, session.total)
 
 
-def _loop(run: Path, session: Session, store: Store, engine: Engine, loader: Loader, live: bool) -> int:
+def _loop(run: Path, session: Session, store: Store, engine: Engine, loader: Loader, report: Report) -> int:
     """Every step from the loader's first to its last, or to Ctrl-C; returns the steps done."""
     training, learner = session.recipe.training, engine.learner
     peak = peak_learning_rate(training)
     step = loader.steps.start
     keeper = Keeper(run, session, store, engine)
-    watch, clock = Watch(run, store.names), Clock(loader, training.batch_size)
-    journal = Journal(run, step, session.total, live) if engine.rank == 0 else nullcontext()
+    watch, clock, collapse = Watch(run, store.names), Clock(loader, training.batch_size), Collapse(learner, report.say)
+    journal = Journal(run, step, session.total, report.live) if engine.rank == 0 else nullcontext()
     with journal as rows, stop_signal() as stopped:
         for batch in loader:
             now = Moment(step, session.total)
@@ -182,6 +196,7 @@ def _loop(run: Path, session: Session, store: Store, engine: Engine, loader: Loa
                 row = {"step": step, "epoch": epoch, **means, **learner.schedules(now), "learning_rate": rate, **clock.lap(step)}
                 if rows is not None:
                     rows.write(row)
+                    collapse.look(row)
             if saving:
                 watch.check_weights(learner, step)
                 keeper.save(step)
@@ -198,7 +213,7 @@ def start_from(learner: Learner, source: str) -> None:
     CheckpointError
         When the encoders differ.
     """
-    theirs = load_model(Path(source)).learner.lasting_state()
+    theirs = open_model(source).learner.lasting_state()
     mine = learner.state_dict()
     fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
     missing = [name for name in mine if name.startswith("model.encoder.") and name not in fitting]

@@ -69,6 +69,8 @@ class Session:
     statistics: Statistics
     total: int
     init: str | None = None
+    teacher: str = ""
+    """Fingerprint of the frozen teacher, where there is one."""
 
 
 def sampler_of(store: Store, recipe: Recipe) -> CropSampler:

@@ -1,0 +1,123 @@
+"""What a recipe's objectives need beside the sound: a frozen teacher, labels, captions. Opened once, added to every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from unheard.audio.frontends import build_frontend
+from unheard.data.annotations import CaptionTable, LabelTable
+from unheard.data.store import Store, WaveStore
+from unheard.errors import ConfigError, DataError
+from unheard.objectives.base import Batch
+from unheard.recipes.learner import grid_of
+from unheard.recipes.recipe import Recipe
+from unheard.teachers.cache import TargetCache
+from unheard.teachers.opening import open_teacher
+from unheard.teachers.targets import Targets
+from unheard.teachers.teacher import FrozenTeacher
+from unheard.teachers.text import TextEncoder
+
+
+class Companions:
+    """Opens what a recipe names.
+
+    Parameters
+    ----------
+    recipe : Recipe
+
+    Attributes
+    ----------
+    recipe : Recipe
+        The same, with the widths of teacher and text encoder filled in; `join` fills in the classes.
+    added : list of callable
+        What is done to each batch, in order; empty before `join`.
+    lines : list of str
+        What a person is told of them.
+
+    Raises
+    ------
+    CheckpointError
+        When a teacher or text encoder cannot be read.
+    ConfigError
+        When the recipe's windows cannot serve it.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        asked = recipe.objectives
+        self.lines: list[str] = []
+        self.added: list[Callable[[Batch], Batch]] = []
+        self.teacher: FrozenTeacher | None = None
+        self.text: TextEncoder | None = None
+        if asked.clap.weight > 0:
+            if recipe.data.store != "wav":
+                raise ConfigError("a frozen teacher listens to the sound of each window; set data.store=wav")
+            self.teacher = open_teacher(asked.clap)
+            asked = replace(asked, clap=replace(asked.clap, dim=self.teacher.dim))
+            self.lines.append(f"teacher    {self.teacher.name}")
+        if asked.contrast.weight > 0:
+            self.text = TextEncoder(asked.contrast.text)
+            asked = replace(asked, contrast=replace(asked.contrast, text_dim=self.text.dim))
+        said = asked.supervise.weight > 0 or self.text is not None or self.teacher is not None
+        if said and recipe.data.short == "join":
+            raise ConfigError("windows of several clips have no label, caption or teacher of their own; set data.short=pad")
+        self.recipe = replace(recipe, objectives=asked)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the teacher; empty without one."""
+        return "" if self.teacher is None else self.teacher.fingerprint
+
+    def trial(self) -> Recipe:
+        """A recipe that can be built before the corpus has told its classes."""
+        supervise = self.recipe.objectives.supervise
+        return self._with_classes(supervise.classes or ("",))
+
+    def join(self, store: Store, device: torch.device, run: Path) -> Recipe:
+        """Set up for a corpus: what is `added` to each of its batches, and the recipe with its classes.
+
+        Raises
+        ------
+        DataError
+            When the corpus lacks labels, captions or sound that the recipe learns from.
+        """
+        asked = self.recipe.objectives
+        if asked.supervise.weight > 0:
+            table = LabelTable(store.labels, asked.supervise.classes)
+            self.recipe = self._with_classes(table.classes)
+            self.lines.append(f"labels     {len(table.classes)} classes; {table.known} of {len(store)} clips have labels")
+            self.added.append(table)
+        if self.text is not None:
+            captions = CaptionTable(store.captions, self.text.to(device))
+            self.lines.append(f"captions   {captions.known} of {len(store)} clips, {len(captions.texts)} different ones")
+            self.added.append(captions)
+        if self.teacher is not None:
+            self.added.append(self._targets(self.teacher.to(device), store, run))
+        return self.recipe
+
+    def _with_classes(self, classes: tuple[str, ...]) -> Recipe:
+        asked = self.recipe.objectives
+        if asked.supervise.weight == 0:
+            return self.recipe
+        return replace(self.recipe, objectives=replace(asked, supervise=replace(asked.supervise, classes=classes)))
+
+    def _targets(self, teacher: FrozenTeacher, store: Store, run: Path) -> Targets:
+        """The teacher, set to the windows that are cut from this corpus."""
+        if not isinstance(store, WaveStore):
+            raise DataError("a frozen teacher needs the sound of each window; pack the corpus with --store wav")
+        recipe, frontend = self.recipe, build_frontend(self.recipe.frontend)
+        window = recipe.model.frames
+        frames = [frontend.frame_centre(i) for i in range(window)]
+        samples = -(-round(window * store.hop) * teacher.sample_rate // store.sample_rate)
+        kept = None
+        if recipe.objectives.clap.cache and int(store.frames.max()) <= window:
+            axes = teacher.axes(samples)
+            place = (store.folder or run) / "targets" / f"{teacher.fingerprint}-{window}"
+            kept = TargetCache(place, len(store), (teacher.dim, len(axes.edges) + 1, len(axes.columns)))
+            self.lines.append(f"targets    kept in {place}")
+        if store.sample_rate < teacher.sample_rate:
+            self.lines.append(f"note       the teacher hears {store.sample_rate} Hz sound at its {teacher.sample_rate} Hz")
+        return Targets(teacher, grid_of(recipe), frontend.mel_centres(), frames, store.sample_rate, kept)
