@@ -87,7 +87,8 @@ def test_the_journal_tells_how_the_teachers_are(sounds: Path, tmp_path: Path) ->
     first, last = rows(tmp_path / "run")[0], rows(tmp_path / "run")[-1]
     names = {name.removeprefix("diagnostics/") for name in first if name.startswith("diagnostics/")}
     assert names == {
-        "feature_std", "content_std", "prediction_std", "hypotheses_used", "prototype_perplexity", "prototypes_used", "agreement",
+        "feature_std", "feature_rank", "clip_share", "prediction_std", "hypotheses_used", "prototype_perplexity", "prototypes_used",
+        "prototypes_told", "agreement",
         "teacher_momentum", "head_momentum", "teacher_temp", "winner_temp",
     }  # fmt: skip
     assert first["diagnostics/teacher_temp"] == pytest.approx(0.04) and last["diagnostics/teacher_temp"] == pytest.approx(0.07)
@@ -95,7 +96,7 @@ def test_the_journal_tells_how_the_teachers_are(sounds: Path, tmp_path: Path) ->
     assert 1 <= last["diagnostics/hypotheses_used"] <= 5 and 1 <= last["diagnostics/prototypes_used"] <= 12
     pretrain(sounds, tmp_path / "m2d", recipe("m2d"), device="cpu")
     assert {name for name in rows(tmp_path / "m2d")[0] if name.startswith("diagnostics/")} == {
-        f"diagnostics/{name}" for name in ("feature_std", "content_std", "prediction_std", "teacher_momentum")
+        f"diagnostics/{name}" for name in ("feature_std", "feature_rank", "clip_share", "prediction_std", "teacher_momentum")
     }
 
 

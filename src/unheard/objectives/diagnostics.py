@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 VARIANCE_EPS = 1e-6  # MATPAC reference
+RANK_EPS = 1e-12  # keeps the rank of features that do not vary at 1; our choice
 
 
 def feature_std(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
@@ -26,31 +27,28 @@ def feature_std(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"])
     return spread(F.normalize(features.float(), dim=-1), weights) * math.sqrt(features.shape[-1])
 
 
-def content_std(
-    features: Float[Tensor, "B M D"], index: Int[Tensor, "B M"], weights: Float[Tensor, "B M"], places: int
-) -> Float[Tensor, ""]:
-    """What is left of `feature_std` when each place in the window loses its mean over the batch: how far features tell sounds apart.
+def feature_rank(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
+    """In how many directions unit-length features vary, as if they varied alike in each: tr(C)^2 / tr(C^2), C their covariance.
 
-    Features that tell nothing but where a patch sits have a high `feature_std` and none of this.
-
-    Parameters
-    ----------
-    features : Float[Tensor, "B M D"]
-    index : Int[Tensor, "B M"]
-        Place of each token in the window.
-    weights : Float[Tensor, "B M"]
-        1 for tokens that count, 0 for padding.
-    places : int
-        Places in a window (N).
+    Features can spread far along one or two directions and tell nothing else; `feature_std` does not see that.
     """
-    unit = F.normalize(features.float(), dim=-1).flatten(0, 1) * weights.reshape(-1, 1)  # (B M, D)
-    flat = index.flatten()
-    count = unit.new_zeros(places).index_add(0, flat, weights.flatten())
-    total = unit.new_zeros(places, unit.shape[1]).index_add(0, flat, unit)
-    mean = total / count.clamp(min=1)[:, None]
-    squares = (unit - mean[flat] * weights.reshape(-1, 1)).square().sum(dim=0)
-    variance = squares / (count.sum() - (count > 0).sum()).clamp(min=1)
-    return (variance + VARIANCE_EPS).sqrt().mean() * math.sqrt(features.shape[-1])
+    centred = _centred(features, weights)
+    covariance = torch.einsum("bm,bmd,bme->de", weights, centred, centred)
+    rank: Tensor = (covariance.trace().square() + RANK_EPS) / (covariance.square().sum() + RANK_EPS)
+    return rank
+
+
+def clip_share(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
+    """Share of the features' variance that lies between clips: at 1 all patches of a clip look alike."""
+    centred, count = _centred(features, weights), weights.sum(dim=1, keepdim=True)
+    means = torch.einsum("bm,bmd->bd", weights, centred) / count.clamp(min=1)
+    between, whole = (means.square() * count).sum(), (centred.square() * weights[..., None]).sum()
+    return between / whole.clamp(min=RANK_EPS)
+
+
+def _centred(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
+    unit = F.normalize(features.float(), dim=-1)
+    return unit - torch.einsum("bm,bmd->d", weights, unit) / weights.sum().clamp(min=1)
 
 
 def spread(values: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:

@@ -14,7 +14,7 @@ from unheard.config import Positive, Share, Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.objectives.base import Batch, Objective, hidden_weights, valid_mean
-from unheard.objectives.diagnostics import content_std, feature_std, perplexity, shares
+from unheard.objectives.diagnostics import clip_share, feature_rank, feature_std, perplexity, shares
 from unheard.objectives.schedules import Moment, cooled
 
 TARGET_EPS = 1e-6  # M2D reference
@@ -95,7 +95,8 @@ class PredictLatents(Objective):
     def _measure(self, out: MaskedPass, guess: Float[Tensor, "B M D"], target: Float[Tensor, "B M D"], batch: Batch) -> None:
         weights = hidden_weights(batch, out)
         out.measured["feature_std"] = feature_std(target, weights)
-        out.measured["content_std"] = content_std(target, out.mask.hide, weights, out.patches.shape[1])
+        out.measured["feature_rank"] = feature_rank(target, weights)
+        out.measured["clip_share"] = clip_share(target, weights)
         out.measured["prediction_std"] = feature_std(guess, weights)
         if out.best is not None:
             won = out.mean_over_processes(shares(out.best, weights, self.hypotheses))

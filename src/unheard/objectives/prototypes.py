@@ -177,7 +177,11 @@ class Prototypes(Objective):
         torch._foreach_lerp_(mine, theirs, 1 - self.momentum(when))
 
     def _remember(self, logits: Float[Tensor, "B M K"], probabilities: Float[Tensor, "B M K"], out: MaskedPass, batch: Batch) -> None:
-        """Add the pass to what the centre will learn of this step, and measure how many prototypes it uses."""
+        """Add the pass to what the centre will learn of this step, and measure how many prototypes it uses.
+
+        "prototypes_told", exp(H(mean of q) - mean of H(q)), counts those the teacher tells patches apart by: 1 when it says the same
+        of every patch, be it one prototype or all of them alike.
+        """
         weights = hidden_weights(batch, out)
         tokens = out.mean_over_processes(weights.sum())
         total = out.mean_over_processes(torch.einsum("bm,bmk->k", weights, probabilities))
@@ -186,7 +190,9 @@ class Prototypes(Objective):
             self.pending += total if centred else out.mean_over_processes(torch.einsum("bm,bmk->k", weights, logits))
             self.pending_tokens += tokens
         assigned = out.mean_over_processes(shares(probabilities.argmax(dim=-1), weights, len(self.center)))
+        entropy = valid_mean(torch.special.entr(probabilities).sum(dim=-1), batch, out)
         out.measured["prototype_perplexity"] = perplexity(total / tokens.clamp(min=1))
+        out.measured["prototypes_told"] = out.measured["prototype_perplexity"] / entropy.exp()
         out.measured["prototypes_used"] = (assigned > 0).sum().float()
 
 

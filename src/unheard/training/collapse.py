@@ -1,0 +1,61 @@
+"""A run of latent objectives can go on with a falling loss and nothing left to learn; this says so once, in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from unheard.objectives.prototypes import Prototypes
+from unheard.recipes.learner import Learner
+
+# Our choice, from short runs on real sounds (docs/log.md): teachers with random weights are above all of these.
+LEAST_STD, LEAST_RANK = 0.1, 1.3
+LEAST_TOLD = 1.1
+ROWS = 2
+"""Rows in a row that must show it."""
+
+
+class Collapse:
+    """Reads the rows of the journal and warns once of each kind of collapse.
+
+    Parameters
+    ----------
+    learner : Learner
+        Whose run it is.
+    say : callable
+        Takes the warning.
+    """
+
+    def __init__(self, learner: Learner, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.prototypes = sum(len(part.center) for part in learner.parts() if isinstance(part, Prototypes))
+        self._seen = {self._features: 0, self._assignments: 0}
+
+    def look(self, row: Mapping[str, float]) -> None:
+        """Take in a row; warn when it and the ones before show collapse, unless that was said already."""
+        for symptom, seen in self._seen.items():
+            if seen >= ROWS:
+                continue
+            text = symptom(row)
+            self._seen[symptom] = seen + 1 if text else 0
+            if text and self._seen[symptom] == ROWS:
+                self.say(f"warning    step {row['step']:.0f}: {text}")
+
+    def _features(self, row: Mapping[str, float]) -> str:
+        std, rank = row.get("diagnostics/feature_std", 1.0), row.get("diagnostics/feature_rank", LEAST_RANK)
+        if std >= LEAST_STD and rank >= LEAST_RANK:
+            return ""
+        return (
+            f"the teacher hardly tells patches apart any more (spread {std:.2f} of 1, in {rank:.1f} directions), so a low loss means "
+            "nothing; try a lower training.learning_rate, a slower teacher (teacher.most_left=0.1), or pixels beside it "
+            "(objectives.reconstruct.weight=1)"
+        )
+
+    def _assignments(self, row: Mapping[str, float]) -> str:
+        told = row.get("diagnostics/prototypes_told", LEAST_TOLD)
+        if told >= LEAST_TOLD:
+            return ""
+        return (
+            f"the teacher says much the same of every patch (it tells them apart by {told:.2f} of {self.prototypes} prototypes), so naming "
+            "them teaches nothing; try fewer objectives.prototypes.prototypes, a lower objectives.prototypes.teacher_temp, or the other "
+            "objectives.prototypes.center"
+        )

@@ -1,0 +1,65 @@
+"""The warning of a collapse: of each kind once, after two rows in a row, in words that help."""
+
+from __future__ import annotations
+
+import pytest
+
+from unheard.config import override
+from unheard.recipes import find_recipe
+from unheard.recipes.learner import Learner, build
+from unheard.training.collapse import Collapse
+
+SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=32", "decoder_depth=1", "decoder_num_heads=2")
+HEALTHY = {"step": 10.0, "diagnostics/feature_std": 0.6, "diagnostics/feature_rank": 3.0, "diagnostics/prototypes_told": 8.0}
+
+
+def learner(name: str) -> Learner:
+    head = [f"objectives.prototypes.{size}" for size in ("prototypes=100", "hidden_dim=16", "bottleneck_dim=8")]
+    return build(override(find_recipe(name), [*(f"model.{size}" for size in SIZES), *head]))
+
+
+def told(name: str, *rows: dict[str, float]) -> list[str]:
+    said: list[str] = []
+    watch = Collapse(learner(name), said.append)
+    for row in rows:
+        watch.look(HEALTHY | row)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("sick", "words"),
+    [
+        ({"diagnostics/feature_std": 0.03}, ("spread 0.03 of 1", "training.learning_rate", "teacher.most_left=0.1")),
+        ({"diagnostics/feature_rank": 1.1}, ("in 1.1 directions", "objectives.reconstruct.weight=1")),
+        ({"diagnostics/prototypes_told": 1.05}, ("1.05 of 100 prototypes", "objectives.prototypes.prototypes")),
+    ],
+)
+def test_a_collapse_is_told_once(sick: dict[str, float], words: tuple[str, ...]) -> None:
+    said = told("matpac", {}, sick, sick | {"step": 20.0}, sick, {}, sick, sick)
+    assert len(said) == 1 and "\n" not in said[0] and said[0].startswith("warning    step 20: ")
+    assert all(word in said[0] for word in words)
+
+
+def test_one_row_is_not_yet_a_collapse_and_kinds_are_told_apart() -> None:
+    few, flat = {"diagnostics/prototypes_told": 1.0}, {"diagnostics/feature_std": 0.01}
+    assert told("matpac", few, {}, few, flat, {}) == []
+    assert len(told("matpac", few | flat, few | flat, few, flat)) == 2
+
+
+def test_runs_without_a_teacher_are_left_alone() -> None:
+    watch_pixels: list[str] = []
+    watch = Collapse(learner("msm-mae"), watch_pixels.append)
+    for _ in range(3):
+        watch.look({"step": 1.0, "loss": 0.0})
+    assert watch_pixels == []
+
+
+def test_advice_names_settings_that_exist() -> None:
+    recipe = find_recipe("matpac")
+    settings = [
+        "teacher.most_left=0.1",
+        "objectives.reconstruct.weight=1",
+        "objectives.prototypes.center=logits",
+        "training.learning_rate=1e-4",
+    ]
+    assert override(recipe, [*settings, "objectives.prototypes.prototypes=64"]).teacher.most_left == 0.1
