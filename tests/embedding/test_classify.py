@@ -94,3 +94,8 @@ def test_a_folder_with_half_a_classifier_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"classifier.head.weight is \(3, 24\), expected \(4, 24\)"):
         load_model(folder)
+
+
+def test_the_card_names_the_classes(model: Model, tmp_path: Path) -> None:
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "| classes | 3: dog, rain, snare |" in card and 'model.classify("sound.wav")' in card

@@ -9,9 +9,19 @@ from unheard.audio.frontend import Statistics
 from unheard.model.sizes import widths
 from unheard.recipes.recipe import Recipe
 
+MOST_LABELS = 10  # classes that are named; our choice
 
-def model_card(recipe: Recipe, statistics: Statistics, source: str, licence: str, trained: Mapping[str, Any], notes: Sequence[str]) -> str:
-    """Markdown that tells a stranger what the weights are and how to use them."""
+
+def model_card(
+    recipe: Recipe,
+    statistics: Statistics,
+    source: str,
+    licence: str,
+    trained: Mapping[str, Any],
+    notes: Sequence[str],
+    labels: Sequence[str] = (),
+) -> str:
+    """Markdown that tells a stranger what the weights are and how to use them; ``labels`` are the classes of a fine-tuned model."""
     size, model, frontend = widths(recipe.model), recipe.model, recipe.frontend
     seconds = model.frames * frontend.hop_size / frontend.sample_rate
     rows = {
@@ -21,15 +31,18 @@ def model_card(recipe: Recipe, statistics: Statistics, source: str, licence: str
         f"hop {1000 * frontend.hop_size / frontend.sample_rate:g} ms, windows of {model.frames} frames ({seconds:.2f} s)",
         "patches": f"{model.patch_size[0]} mel bands x {model.patch_size[1]} frames",
         "statistics": f"mean {_brief(statistics.mean)}, deviation {_brief(statistics.std)}",
+        **({"classes": f"{len(labels)}: {', '.join(labels[:MOST_LABELS])}{', ...' * (len(labels) > MOST_LABELS)}"} if labels else {}),
         "source": source or "-",
         "licence of the weights": licence or "that of whoever trained them",
         **{key.replace("_", " "): value for key, value in trained.items()},
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     remarks = "".join(f"\n- {note}" for note in notes)
+    classify = 'dict(zip(model.labels, model.classify("sound.wav")))\n' if labels else ""
     return (
         f"# {recipe.name}\n\nAn audio encoder made with `unheard`.\n\n| | |\n|---|---|\n{table}\n{remarks}\n\n"
-        '```python\nimport unheard\n\nmodel = unheard.load("path/to/this/folder")\nmodel.embed("sound.wav").scene\n```\n'
+        '```python\nimport unheard\n\nmodel = unheard.load("path/to/this/folder")\nmodel.embed("sound.wav").scene\n'
+        f"{classify}```\n"
     )
 
 

@@ -77,6 +77,7 @@ def save_model(
         "provenance": to_json(provenance),
     }
     tensors = learner.lasting_state()
+    labels = classifier.config.labels if classifier is not None else ()
     if classifier is not None:
         config["classifier"] = to_json(classifier.config)
         tensors |= {CLASSIFIER + name: value for name, value in classifier.state_dict().items()}
@@ -85,7 +86,7 @@ def save_model(
         write_tensors(place / "model.safetensors", tensors)
         (place / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         (place / "README.md").write_text(
-            model_card(recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes)
+            model_card(recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes, labels)
         )
 
     replace_folder(folder, write)
