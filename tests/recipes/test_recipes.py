@@ -12,7 +12,7 @@ from unheard.errors import ConfigError
 from unheard.model.sizes import widths
 from unheard.recipes import RECIPES, find_recipe
 from unheard.recipes.learner import build, grid_of
-from unheard.training.optim import learning_rate, peak_learning_rate
+from unheard.training.optim import build_optimiser, learning_rate, peak_learning_rate
 from unheard.training.run import total_steps
 
 TABLE_1 = {  # patches of each configuration
@@ -134,3 +134,39 @@ def test_a_python_file_that_is_no_recipe_is_told(text: str | None, message: str,
 def test_unknown_names_are_told_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         find_recipe(name)
+
+
+@pytest.mark.parametrize(("name", "hypotheses"), [("matpac", 1), ("matpac++", 5)])
+def test_matpac_has_the_published_numbers(name: str, hypotheses: int) -> None:
+    recipe = find_recipe(name)
+    training, asked = recipe.training, recipe.objectives
+    learner = build(override(recipe, ["model.depth=1", "model.decoder_depth=1"]))
+    size = widths(recipe.model)
+    assert (size.embed_dim, size.depth, size.decoder_embed_dim, size.decoder_depth, size.decoder_num_heads) == (768, 12, 512, 8, 16)
+    assert (grid_of(recipe).num_patches, recipe.model.mask_ratio, recipe.model.hypotheses) == (190, 0.7, hypotheses)
+    assert (asked.reconstruct.weight, asked.latents.weight, asked.prototypes.weight) == (0, 0.5, 0.5)
+    assert not asked.latents.standardise_target and asked.prototypes.center == "probs"
+    assert not recipe.frontend.center and recipe.teacher.moves == "before_step" and not recipe.teacher.copied
+    assert peak_learning_rate(training) == 3e-4 and (training.batch_size, training.epochs, training.clip_norm) == (2048, 300, 3)
+    assert (training.decay, training.adam_eps, training.weight_decay) == ("all", 1e-6, 0.05)
+    assert total_steps(training, 2_012_615) == pytest.approx(294_816, abs=1)
+    head = sum(p.numel() for p in learner.objectives["prototypes"].parameters() if p.requires_grad)
+    assert head == 6_822_144
+
+
+def test_predictor_and_head_shrink_with_the_encoder() -> None:
+    for size, expected in (("tiny", (128, 4)), ("small", (256, 6)), ("large", (512, 8))):
+        found = widths(override(find_recipe("matpac"), [f"model.size={size}"]).model)
+        assert (found.decoder_embed_dim, found.decoder_depth) == expected
+    tiny = build(override(find_recipe("matpac"), ["model.size=tiny", "model.depth=1"]))
+    assert tiny.objectives["prototypes"].student.direction.shape == (512, 64)
+
+
+def test_decay_reaches_everything_where_the_recipe_says_so() -> None:
+    learner = build(override(find_recipe("matpac"), ["model.size=tiny", "model.depth=1"]))
+    decayed = [group for group in build_optimiser(learner, learner.recipe.training).param_groups if group["weight_decay"] > 0]
+    everything = [p for p in learner.parameters() if p.requires_grad]
+    assert sum(len(group["params"]) for group in decayed) == len(everything)
+    pixels = build(override(find_recipe("msm-mae"), ["model.size=tiny", "model.depth=1"]))
+    free = [group for group in build_optimiser(pixels, pixels.recipe.training).param_groups if group["weight_decay"] == 0]
+    assert free and all(p.ndim == 1 for group in free for p in group["params"])
