@@ -11,6 +11,7 @@ unstacked here.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,8 +127,11 @@ def unstack(stacked: Float[Tensor, "B C f4 t4"], ratio: int) -> Float[Tensor, "B
 
 def is_clap(folder: Path) -> bool:
     """Whether a folder looks like a CLAP checkpoint of Hugging Face."""
-    file = folder / "config.json"
-    return file.is_file() and '"clap"' in file.read_text(errors="replace")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == "clap"
 
 
 def _read(folder: Path) -> tuple[Any, Any]:
