@@ -186,3 +186,16 @@ def test_a_pass_without_a_teacher_is_refused() -> None:
         objective()(replace(a_pass(), target=None), a_batch(EVERY))
     with pytest.raises(ConfigError, match="predicts no latents"):
         objective()(replace(a_pass(), predicted=None), a_batch(EVERY))
+
+
+@pytest.mark.parametrize("exact", [torch.bfloat16, torch.float16])
+def test_losses_stay_near_in_reduced_precision(exact: torch.dtype) -> None:
+    learner = build(SMALL)
+    batch, mask = example(learner)
+    full = learner(batch, mask)
+    with torch.autocast("cpu", dtype=exact):
+        reduced = learner(batch, mask)
+    for name, value in full.items():
+        assert torch.isfinite(reduced[name]), name
+        if name.startswith("loss"):
+            assert reduced[name].dtype == torch.float32 and reduced[name].item() == pytest.approx(value.item(), rel=0.02), name
