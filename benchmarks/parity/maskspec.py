@@ -110,7 +110,8 @@ def _model(name: str, folder: Path, statistics: Statistics, table: Comparison) -
         table.check(f"{name}/{key}", dict(learner.named_parameters())[ours].grad, value, atol=1e-5 * float(value.abs().max()))
     if "waveform" in stored:
         _whole_way(check, stored, statistics)
-    check.complete({"input", "noise", "waveform", "pred_token_index", "full_encode_token_index", *(k for k in stored if k.startswith("grad."))})
+    gradients = {key for key in stored if key.startswith("grad.")}
+    check.complete({"input", "noise", "waveform", "pred_token_index", "full_encode_token_index", *gradients})
 
 
 def _whole_way(check: Checker, stored: Arrays, statistics: Statistics) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,10 @@ def both(corpora: dict[int, Corpus], name: str) -> tuple[Store, WaveStore]:
     return pack(corpus, config), waves
 
 
-def batches(store: Store, short: str = "pad", steps: int = 4, **share: int) -> list[Batch]:
+def batches(store: Store, short: str = "pad", steps: int = 4, share: tuple[int, int] = (0, 1)) -> list[Batch]:
     sampler = CropSampler(store.frames, WIDTH, seed=3, short=short, align=16)
     grid = Grid.of(store.frontend.n_mels, WIDTH, (16, 16))
-    with Loader(store, sampler, grid, store.statistics, batch_size=8, steps=range(steps), **share) as loader:
+    with Loader(store, sampler, grid, store.statistics, batch_size=8, steps=range(steps), share=share) as loader:
         return list(loader)
 
 
@@ -131,7 +132,7 @@ def test_bands_vary_by_window_alone(corpora: dict[int, Corpus]) -> None:
     for a, b, c in zip(whole, again, batches(plain), strict=True):
         assert torch.equal(a.spec, b.spec)
         assert (a.spec - c.spec).abs().mean() > 1e-3
-    shares = [batches(waves, rank=rank, processes=2) for rank in range(2)]
+    shares = [batches(waves, share=(rank, 2)) for rank in range(2)]
     for step, batch in enumerate(whole):
         assert torch.allclose(torch.cat([share[step].spec for share in shares]), batch.spec, atol=1e-5)
 
@@ -163,6 +164,10 @@ def test_what_a_recipe_needs_is_asked_for_by_name(corpora: dict[int, Corpus], tm
     pack(corpora[32000], Packing(MASKSPEC, "int16"), tmp_path / "waves")
     pack(corpora[32000], PLAIN, tmp_path / "specs")
     assert isinstance(open_data(tmp_path / "waves", MASKSPEC, tmp_path, needs="wav"), WaveStore)
+    still = open_data(tmp_path / "waves", PLAIN, tmp_path, needs="wav")
+    assert still.frontend == PLAIN and still.fingerprint == open_store(tmp_path / "waves").fingerprint
+    with pytest.raises(DataError, match="n_mels is 128, wanted 64"):
+        open_data(tmp_path / "waves", replace(PLAIN, n_mels=64), tmp_path, needs="wav")
     with pytest.raises(DataError, match="holds wav shards, this recipe needs spec"):
         open_data(tmp_path / "waves", PLAIN, tmp_path)
     with pytest.raises(DataError, match="--store wav"):

@@ -9,7 +9,7 @@ from unheard.data.corpus import open_corpus
 from unheard.data.pack import pack
 from unheard.data.packing import Packing
 from unheard.data.shards import HEADER, Stores
-from unheard.data.store import Store, check_frontend, open_store
+from unheard.data.store import Store, WaveStore, check_frontend, open_store
 from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
 
@@ -48,7 +48,7 @@ def open_data(source: str | Path, frontend: AnyFrontendConfig, cache: Path, trac
                 f"pack the audio again with --store {needs}, or set data.store={store.header.stores}"
             )
         check_frontend(store, frontend)
-        return store
+        return store.through(frontend) if isinstance(store, WaveStore) else store
     corpus, packing = open_corpus(source, track), Packing(frontend, "int16" if needs == "wav" else "float16")
     small = corpus.hours * 3600 * packing.bytes_a_second <= MEMORY_BYTES
     return pack(corpus, packing, None if small else cache, track=track)
