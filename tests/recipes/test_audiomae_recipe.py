@@ -18,7 +18,7 @@ from unheard.objectives.base import Batch
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import Learner, build, grid_of
 from unheard.training.checkpoints import checkpoints
-from unheard.training.optim import peak_learning_rate
+from unheard.training.optim import parameter_groups, peak_learning_rate
 from unheard.training.pretrain import pretrain, resume
 
 SIZES = ("frames=96", "embed_dim=48", "depth=2", "num_heads=3", "decoder_embed_dim=32", "decoder_depth=2", "decoder_num_heads=2")
@@ -95,6 +95,9 @@ def test_trained_positions_move_and_are_kept(tmp_path: Path, sounds: Path) -> No
     pretrain(sounds, tmp_path / "run", recipe, device="cpu")
     start, end = build(recipe).model.encoder.positions, load(tmp_path / "run").encoder.positions
     assert not torch.equal(start, end) and not end.requires_grad
+    learner = build(recipe)
+    free = parameter_groups(learner, 0.05)[1]["params"]
+    assert isinstance(free, list) and any(p is learner.model.encoder.positions for p in free)
 
 
 RUN = ["training.steps=8", "training.batch_size=4", "training.checkpoint_every=3", "training.log_every=1", "training.keep_checkpoints=9"]

@@ -122,7 +122,7 @@ def test_a_fine_tuned_file_classifies_and_embeds(fine_tuned: Callable[[int], Key
     pooled = F.layer_norm(outputs[:, 1:].mean(dim=1), (64,), keys["fc_norm.weight"], keys["fc_norm.bias"], 1e-6)
     scores = F.linear(pooled, keys["head.weight"], keys["head.bias"]).softmax(dim=-1)[0]
     assert np.allclose(model.classify((wav, 16000)), scores, atol=1e-4)
-    assert model.labels == ("0", "1", "2", "3", "4")
+    assert model.labels == tuple(f"class {number}" for number in range(5))
     assert model.embed((wav, 16000)).scene.shape == (64 * 8,)
     assert model.provenance.encoder_only and "CC BY-NC" in model.provenance.licence
 

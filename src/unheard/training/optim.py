@@ -11,13 +11,14 @@ from unheard.recipes.recipe import TrainingConfig
 
 
 def parameter_groups(module: nn.Module, weight_decay: float, everything: bool = False) -> list[dict[str, object]]:
-    """AdamW groups as MAE has them: biases and gains are not decayed, matrices, CLS and mask tokens are; or ``everything`` is."""
+    """AdamW groups as MAE has them: biases, gains and positions are not decayed, matrices and tokens are; or ``everything`` is."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
+            matrix = parameter.ndim > 1 and not name.endswith("positions")
             token = name.endswith(("cls_token", "mask_token"))
-            (decayed if everything or parameter.ndim > 1 or token else free).append(parameter)
+            (decayed if everything or matrix or token else free).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
 
 

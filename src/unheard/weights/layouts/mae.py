@@ -151,11 +151,11 @@ def assemble(
 
 
 def classifier_config(head: Tensor, norm: Literal["layer", "batch", "none"], pool: Literal["mean", "cls"] = "mean") -> ClassifierConfig:
-    """What a released head (C, D) classifies. Files hold no names, so classes are called by their numbers.
+    """What a released head (C, D) classifies. Files hold no names, so classes are numbered.
 
     AudioSet's 527 classes occur together and each is scored on its own; classes of any other number exclude one another.
     """
-    labels = tuple(str(number) for number in range(len(head)))
+    labels = tuple(f"class {number}" for number in range(len(head)))
     return ClassifierConfig(labels, "sigmoid" if len(labels) == AUDIOSET_CLASSES else "softmax", pool, norm)
 
 
