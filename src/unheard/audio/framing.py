@@ -157,8 +157,11 @@ class Frontend(nn.Module, ABC):
             As in `forward`.
         """
         with torch.autocast(tape.device.type, enabled=False):
-            power = self._power(tape.unfold(0, self.framing.frame_size, self.hop_size))[rows]  # (B, T, K)
-            return self._spectrogram(power, draws)
+            views = tape.unfold(0, self.framing.frame_size, self.hop_size)
+            size = max(1, 2 * BLOCK_FRAMES // rows.shape[1]) if tape.device.type == "cpu" else len(rows)
+            parts = [slice(first, first + size) for first in range(0, len(rows), size)]
+            specs = [self._spectrogram(self._power(views[rows[part]]), None if draws is None else draws[part]) for part in parts]
+            return torch.cat(specs)
 
     def segment(self, clip: Shaped[np.ndarray, " S"], first: int, frames: int) -> Float32[np.ndarray, " s"]:
         """The samples of ``frames`` frames of a clip from frame ``first`` on, emphasised and reflected as in the whole clip.
