@@ -83,6 +83,24 @@ def labels(name: str, corpus: Path, /, *, out: Out, json: Json = False) -> int:
     return DONE
 
 
+@verb("unheard data captions corpora/M -o captions/M.csv", data)
+def captions(corpus: Path, /, *, out: Out, notes: bool = True, json: Json = False) -> int:
+    """Write captions of fetched sounds, from their names and folders, for unheard pretrain --recipe clap-mini.
+
+    Parameters
+    ----------
+    corpus
+        Folder that unheard data fetch wrote.
+    notes
+        Also render notes of the General MIDI soundfont, when the corpus holds it, beside the table.
+    """
+    from unheard.data.captions import write_captions
+
+    written = write_captions(corpus, out, notes, bar)
+    tell([f"captions: {written}"], {"captions": str(written)}, json)
+    return DONE
+
+
 @verb("unheard data pack my_audio/ -o corpora/mine", data)
 def pack(
     source: Path,

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
-from unheard.cli import data, embedding, evaluating, models, training, viewing
+from unheard.cli import data, embedding, evaluating, models, predicting, training, viewing
 from unheard.cli.shell import DONE, INTERRUPTED, USER_ERROR, app, note
 from unheard.errors import UnheardError
 
 __all__ = ["VERBS", "main"]
 
-VERBS = (data, training, embedding, evaluating, viewing, models)
+VERBS = (data, training, embedding, predicting, evaluating, viewing, models)
 """Modules whose import adds their verbs to the application."""
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away, as in `unheard recipes | head -1`

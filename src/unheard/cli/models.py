@@ -19,12 +19,12 @@ def recipes(*, json: Json = False) -> int:
     from unheard.recipes import RECIPES
 
     rows = [_row(make()) for make in RECIPES.values()]
-    header = ("name", "size", "window", "patches", "objectives", "paper")
+    header = ("name", "size", "window", "patches", "objectives", "paper", "numbers from")
     lines = table(
         header,
         [
             (row["name"], row["size"], f"{row['frames']} frames ({row['seconds']:.2f} s)", "{}x{}".format(*row["patch_size"]),
-             ", ".join(row["objectives"]), row["paper"])
+             ", ".join(row["objectives"]), row["paper"], row["numbers"])
             for row in rows
         ],
     )  # fmt: skip
@@ -38,6 +38,7 @@ def _row(recipe: Recipe) -> dict[str, Any]:
     return {
         "name": recipe.name,
         "paper": recipe.paper,
+        "numbers": recipe.numbers,
         "size": recipe.model.size,
         "frames": recipe.model.frames,
         "seconds": recipe.model.frames * recipe.frontend.hop_size / recipe.frontend.sample_rate,

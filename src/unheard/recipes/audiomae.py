@@ -25,6 +25,7 @@ from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
 
 PAPER = "Huang et al. 2022, arXiv 2207.06405"
+NUMBERS = "paper and reference script; positions, statistics and sizes below base ours"
 
 
 def recipe() -> Recipe:
@@ -32,4 +33,4 @@ def recipe() -> Recipe:
     model = ModelConfig(frames=1024, token_order="time", mask_ratio=0.8, decoder="local")
     objectives = ObjectivesConfig(ReconstructConfig(norm_pix=True))
     training = TrainingConfig(epochs=33.0, batch_size=512, base_learning_rate=2e-4, warmup=3 / 33, weight_decay=1e-4)
-    return Recipe("audiomae", PAPER, frontend=AUDIOMAE, model=model, objectives=objectives, training=training)
+    return Recipe("audiomae", PAPER, NUMBERS, frontend=AUDIOMAE, model=model, objectives=objectives, training=training)

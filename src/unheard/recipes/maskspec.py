@@ -25,6 +25,7 @@ from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.recipes.recipe import DataConfig, ObjectivesConfig, Recipe, TrainingConfig
 
 PAPER = "Chong et al. 2022, arXiv 2204.12768"
+NUMBERS = "reference code where the paper differs; statistics of the corpus ours"
 
 SMALLEST_STD = 0.1
 """Of our own statistics: bands that a codec left empty would otherwise be blown up twentyfold (our choice)."""
@@ -36,4 +37,4 @@ def recipe() -> Recipe:
     objectives = ObjectivesConfig(ReconstructConfig(norm_pix=True))
     training = TrainingConfig(epochs=400.0, batch_size=512, base_learning_rate=1e-3, warmup=0.1)
     data = DataConfig(statistics="band", smallest_std=SMALLEST_STD, store="wav")
-    return Recipe("maskspec", PAPER, frontend=MASKSPEC, model=model, objectives=objectives, training=training, data=data)
+    return Recipe("maskspec", PAPER, NUMBERS, frontend=MASKSPEC, model=model, objectives=objectives, training=training, data=data)

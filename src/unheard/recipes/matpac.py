@@ -38,6 +38,7 @@ def recipe() -> Recipe:
     return Recipe(
         name="matpac",
         paper="Quelennec et al. 2025, arXiv 2502.12031",
+        numbers="reference code; momentum faster in short runs, and sizes below base, ours",
         frontend=MATPAC,
         model=ModelConfig(frames=608, mask_ratio=0.7, decoder_predicts="latents"),
         objectives=ObjectivesConfig(

@@ -41,7 +41,7 @@ def paper(name: str) -> Recipe:
     """One of the paper's nine configurations: ViT-Base, decoder 384 x 4 blocks with the 1-D position table, mask ratio 0.75."""
     frames, patch_size = TABLE_1[name]
     model = ModelConfig(size="base", frames=frames, patch_size=patch_size, decoder_positions="1d")
-    return Recipe(name=name, paper=PAPER, model=model, training=PAPER_TRAINING)
+    return Recipe(name=name, paper=PAPER, numbers="paper, table 1, and reference code", model=model, training=PAPER_TRAINING)
 
 
 def recipe() -> Recipe:
@@ -50,4 +50,5 @@ def recipe() -> Recipe:
     Small, batch 128, learning rate 1e-3 and clipping at 3 are our choice for one machine and hours, not thousands, of audio.
     """
     training = replace(PAPER_TRAINING, epochs=None, batch_size=128, learning_rate=1e-3, warmup=0.07, clip_norm=3.0)
-    return Recipe(name="msm-mae", paper=PAPER, model=ModelConfig(size="small"), training=training)
+    numbers = "paper; size, batch, learning rate and clipping ours"
+    return Recipe(name="msm-mae", paper=PAPER, numbers=numbers, model=ModelConfig(size="small"), training=training)

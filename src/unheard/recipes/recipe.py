@@ -111,6 +111,8 @@ class Recipe:
     """The recipe's name."""
     paper: str = ""
     """Where it comes from."""
+    numbers: str = ""
+    """Where its numbers come from."""
     frontend: FrontendConfig = field(default_factory=LogMelConfig)
     """Waveform to spectrogram; its kind is log-mel, kaldi-fbank or maskspec."""
     model: ModelConfig = field(default_factory=ModelConfig)

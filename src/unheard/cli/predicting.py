@@ -1,0 +1,107 @@
+"""``unheard predict``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from unheard.cli.shell import Json, On, Overwrite, Strict, status, tell, torch_device, verb
+from unheard.errors import ConfigError
+from unheard.progress import bar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from unheard.embedding.embedder import Model, Sound
+    from unheard.errors import AudioError
+
+Scored = Callable[[Iterable["Sound"], Callable[["Sound", "AudioError"], None]], Iterator[tuple["Sound", "np.ndarray"]]]
+
+
+@verb('unheard predict runs/clap my_audio/ --labels "dog, rain, snare drum"')
+def predict(
+    model: str,
+    audio: list[Path],
+    /,
+    *,
+    labels: str | None = None,
+    top: int = 3,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="A CSV with the score of every label.")] = None,
+    overwrite: Overwrite = False,
+    device: On = "auto",
+    strict: Strict = False,
+    json: Json = False,
+) -> int:
+    """Name what is heard in files and folders.
+
+    A fine-tuned model names its own classes. A model trained with captions names any labels it is given.
+
+    Parameters
+    ----------
+    model
+        A run or a model folder.
+    audio
+        Sound files and folders.
+    labels
+        What to choose from, with commas between; for a model trained with captions.
+    top
+        How many names of each sound are shown.
+    """
+    from unheard import api
+    from unheard.embedding.bulk import expand
+
+    if out is not None and out.exists() and not overwrite:
+        raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
+    if top < 1:
+        raise ConfigError(f"--top shows at least one name; got {top}")
+    names, score = _scorer(api.load(model, torch_device(device)), labels)
+    files, skipped = expand(audio), {}
+
+    def skip(sound: Sound, error: AudioError) -> None:
+        skipped[str(sound)] = str(error)
+
+    found = {str(sound): values for sound, values in score(bar(files, len(files), "listening"), skip)}
+    if out is not None:
+        _write(out, names, found)
+    best = {file: _best(names, values, top) for file, values in found.items()}
+    lines = [
+        *(f"skipped {path}: {reason}" for path, reason in skipped.items()),
+        *(f"{file}: {', '.join(f'{name} {value:.2f}' for name, value in scores)}" for file, scores in best.items()),
+    ]
+    values: dict[str, Any] = {
+        "labels": list(names),
+        "predictions": [{"path": file, "scores": dict(scores)} for file, scores in best.items()],
+        "skipped": [{"path": path, "reason": reason} for path, reason in skipped.items()],
+    }
+    tell(lines, values, json)
+    return status(len(skipped), strict)
+
+
+def _scorer(model: Model, labels: str | None) -> tuple[Sequence[str], Scored]:
+    """The names a model chooses from, and how it scores sounds."""
+    if labels is not None:
+        from unheard.embedding.zero_shot import ZeroShot
+
+        chosen = ZeroShot(model, [label.strip() for label in labels.split(",") if label.strip()])
+        return chosen.labels, chosen.scores
+    from unheard.embedding.classify import classify_many
+
+    if not model.labels and "contrast" in model.learner.objectives:
+        raise ConfigError('this model was trained with captions and has no classes of its own; choose from --labels "dog, rain"')
+    return model.labels, lambda sounds, skip: classify_many(model, sounds, skip)
+
+
+def _best(names: Sequence[str], scores: np.ndarray, top: int) -> list[tuple[str, float]]:
+    order = (-scores).argsort(kind="stable")[:top]
+    return [(names[i], float(scores[i])) for i in order]
+
+
+def _write(out: Path, names: Sequence[str], found: dict[str, np.ndarray]) -> None:
+    from unheard.data.manifest import write_table
+
+    rows = ({"path": file, **{name: f"{value:.6g}" for name, value in zip(names, scores, strict=True)}} for file, scores in found.items())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_table(out, ("path", *names), rows)

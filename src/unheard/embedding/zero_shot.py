@@ -1,0 +1,71 @@
+"""Name sounds in words the model was never given labels of: which of some captions lies nearest.
+
+    p(label | sound) = softmax over labels of  scale cos(a, mean over templates of c(template with label))
+
+a is read from the mean over all real tokens of the sound, nothing hidden; c and the scale are the model's own
+(`unheard.objectives.contrast`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+from torch.nn import functional as F
+
+from unheard.embedding.job import Options, Sound
+from unheard.errors import AudioError, ConfigError
+from unheard.objectives.contrast import Contrast
+from unheard.teachers.text import TextEncoder
+
+if TYPE_CHECKING:
+    from unheard.embedding.embedder import Model
+
+TEMPLATES = ("{}", "the sound of {}", "a recording of {}")  # of the captions written for fetched corpora
+
+
+class ZeroShot:
+    """A model and the labels it should choose from.
+
+    Parameters
+    ----------
+    model : Model
+        One trained with captions.
+    labels : sequence of str
+        At least two, all different.
+    templates : sequence of str
+        Sentences with ``{}`` in the place of a label; a label's vector is the mean over them.
+
+    Raises
+    ------
+    ConfigError
+        When the model knows no captions, or there is nothing to choose from.
+    """
+
+    def __init__(self, model: Model, labels: Sequence[str], templates: Sequence[str] = TEMPLATES) -> None:
+        if "contrast" not in model.learner.objectives:
+            raise ConfigError("this model was not trained with captions, so it knows no words; train one with --recipe clap-mini")
+        if len(labels) < 2 or len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
+            raise ConfigError(f"naming sounds needs at least two different labels, such as 'dog, rain'; got {', '.join(labels) or 'none'}")
+        self.model, self.labels = model, tuple(labels)
+        self._contrast = cast(Contrast, model.learner.objectives["contrast"])
+        encoder = TextEncoder(model.config.objectives.contrast.text)
+        with torch.inference_mode():
+            said = (encoder([template.format(label) for label in labels]).to(model.device) for template in templates)
+            self._captions = F.normalize(torch.stack([self._contrast.captions(text) for text in said]).mean(dim=0), dim=-1)
+
+    def scores(
+        self, sounds: Iterable[Sound], skip: Callable[[Sound, AudioError], None] | None = None
+    ) -> Iterator[tuple[Sound, Float32[np.ndarray, " L"]]]:
+        """Each sound with the probabilities of the labels, in order; with ``skip`` it is told of sounds that cannot be read."""
+        for sound, embedding in self.model.embed_many(sounds, Options(frames=False), skip):
+            with torch.inference_mode():
+                yield sound, self._scores(torch.from_numpy(embedding.scene).to(self.model.device)).cpu().numpy()
+
+    def _scores(self, scene: Float[Tensor, " fD"]) -> Float[Tensor, " L"]:
+        mean = scene.reshape(1, self.model.grid.freq, -1).mean(dim=1)
+        return (self._contrast.scale() * self._contrast.place(mean) @ self._captions.T)[0].softmax(dim=0)
