@@ -86,7 +86,7 @@ def test_settings_apply_in_order_and_leave_the_original_alone() -> None:
         ("frames=3", r"did you mean model\.frames\?"),
         ("lerning_rate=3", r"did you mean training\.learning_rate\?"),
         ("objectives.latent.weight=1", r"did you mean objectives\.latents\.weight\?"),
-        ("zzz.qqq=1", "the sections are data, frontend, model, name, objectives"),
+        ("zzz.qqq=1", "the sections are data, frontend, model, name, numbers, objectives"),
         ("model=3", "no setting 'model'"),
         ("=3", "no setting ''"),
         ("model.depth", r"looks like section\.key=value, for example training\.batch_size=64; got 'model\.depth'"),
