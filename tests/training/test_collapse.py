@@ -29,8 +29,9 @@ def told(name: str, *rows: dict[str, float]) -> list[str]:
 @pytest.mark.parametrize(
     ("sick", "words"),
     [
-        ({"diagnostics/feature_std": 0.03}, ("spread 0.03 of 1", "training.learning_rate", "teacher.most_left=0.1")),
-        ({"diagnostics/feature_rank": 1.1}, ("in 1.1 directions", "objectives.reconstruct.weight=1")),
+        ({"diagnostics/feature_std": 0.03}, ("spread 0.03 of 1", "teacher.most_left=1")),
+        ({"loss/latents": 0.02, "diagnostics/feature_rank": 1.1}, ("in 1.1 directions", "loss 0.020", "objectives.reconstruct.weight=1")),
+        ({"loss/latents": 0.02, "diagnostics/clip_share": 0.95}, ("95% of it between clips",)),
         ({"diagnostics/prototypes_told": 1.05}, ("1.05 of 100 prototypes", "objectives.prototypes.prototypes")),
     ],
 )
@@ -46,6 +47,10 @@ def test_one_row_is_not_yet_a_collapse_and_kinds_are_told_apart() -> None:
     assert len(told("matpac", few | flat, few | flat, few, flat)) == 2
 
 
+def test_a_low_loss_on_rich_features_is_learning_and_flat_features_that_are_hard_are_not_yet_a_collapse() -> None:
+    assert told("matpac", *[{"loss/latents": 0.01}] * 3, *[{"loss/latents": 0.2, "diagnostics/feature_rank": 1.2}] * 3) == []
+
+
 def test_runs_without_a_teacher_are_left_alone() -> None:
     watch_pixels: list[str] = []
     watch = Collapse(learner("msm-mae"), watch_pixels.append)
@@ -57,9 +62,9 @@ def test_runs_without_a_teacher_are_left_alone() -> None:
 def test_advice_names_settings_that_exist() -> None:
     recipe = find_recipe("matpac")
     settings = [
-        "teacher.most_left=0.1",
+        "teacher.most_left=1",
         "objectives.reconstruct.weight=1",
         "objectives.prototypes.center=logits",
         "training.learning_rate=1e-4",
     ]
-    assert override(recipe, [*settings, "objectives.prototypes.prototypes=64"]).teacher.most_left == 0.1
+    assert override(recipe, [*settings, "objectives.prototypes.prototypes=64"]).teacher.most_left == 1
