@@ -19,6 +19,7 @@ from unheard.data.sounds import make_sounds
 from unheard.data.store import open_store
 from unheard.errors import DataError
 from unheard.objectives.base import Batch
+from unheard.progress import Track
 
 
 def a_batch(clips: list[int]) -> Batch:
@@ -27,7 +28,7 @@ def a_batch(clips: list[int]) -> Batch:
     return Batch(torch.zeros(n, 1, 1), torch.ones(n, 2, dtype=torch.bool), torch.tensor(clips), none, torch.zeros(n), torch.zeros(n, 2))
 
 
-def lengths(texts: Sequence[str]) -> Tensor:
+def lengths(texts: Sequence[str], track: Track) -> Tensor:
     return torch.tensor([[float(len(text)), 1.0] for text in texts])
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unheard.errors import DataError
 from unheard.objectives.base import Batch
+from unheard.progress import Track, silent
 
 SHOWN = 5  # names listed in an error
 
@@ -73,7 +74,9 @@ class CaptionTable:
         When no clip has a caption.
     """
 
-    def __init__(self, captions: Sequence[str], encode: Callable[[Sequence[str]], Float[Tensor, "n W"]]) -> None:
+    def __init__(
+        self, captions: Sequence[str], encode: Callable[[Sequence[str], Track], Float[Tensor, "n W"]], track: Track = silent
+    ) -> None:
         texts = sorted({text for text in captions if text})
         if not texts:
             raise DataError(
@@ -82,7 +85,7 @@ class CaptionTable:
         number = {text: i for i, text in enumerate(texts)}
         self.texts = tuple(texts)
         self._numbers = torch.tensor([number.get(text, -1) for text in captions])
-        self._vectors = encode(texts).float().cpu()
+        self._vectors = encode(texts, track).float().cpu()
 
     @property
     def known(self) -> int:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from unheard.errors import CheckpointError, missing_extra
 from unheard.teachers.align import MapAxes, row_edges
-from unheard.teachers.teacher import FrozenTeacher
+from unheard.teachers.teacher import FrozenTeacher, quiet
 
 Stage = Literal["final", "middle"]
 MIDDLE = 2  # hidden_states[2]: a quarter of the final map's downsampling, 4 x 64 for LAION's HTS-AT
@@ -141,6 +141,7 @@ def _read(folder: Path) -> tuple[Any, Any]:
         raise missing_extra("transformers", "hf") from error
     if not (folder / "preprocessor_config.json").is_file():
         raise CheckpointError(f"{folder} has no preprocessor_config.json, which says what CLAP hears; copy it from where the weights are")
+    quiet()
     try:
         model = ClapModel.from_pretrained(folder, local_files_only=True)
         return model.eval(), ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)

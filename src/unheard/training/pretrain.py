@@ -79,7 +79,7 @@ def pretrain(
         _clear(run, Path(data), overwrite)
     with engine.first_process_first():
         store = open_data(data, recipe.frontend, run / "corpus", report.track, recipe.data.store)
-        recipe = companions.join(store, engine.device, run)
+        recipe = companions.join(store, engine.device, run, report.track)
     session = Session(
         recipe=recipe,
         data=str(Path(data).resolve()),
@@ -124,7 +124,7 @@ def resume(out: str | Path, *, device: str = "auto", report: Report | None = Non
         store = open_data(session.data, session.recipe.frontend, run / "corpus", report.track, session.recipe.data.store)
         if store.fingerprint != session.fingerprint:
             raise DataError(f"the corpus {session.data} has changed since {run} began; restore it, or start a new run with --init {run}")
-        companions.join(store, engine.device, run)
+        companions.join(store, engine.device, run, report.track)
     learner = _begun(session.recipe, None if saved else session.init)
     return _train(run, session, store, learner, engine, companions, report)
 
