@@ -39,9 +39,9 @@ def vectors(
     encoders = {"model": model, **{f"random encoder, seed {seed}": Model(random_like(saved, seed), model.device.type) for seed in seeds}}
     found: dict[str, list[np.ndarray]] = {}
     for name, encoder in encoders.items():
-        sounds = track(_sounds(labels), len(labels), f"embedding ({name})")
+        sounds = track(sounds_of(labels), len(labels), f"embedding ({name})")
         found[name] = [embedding.scene for _, embedding in encoder.embed_many(sounds, options)]
-    statistics = [log_mel_embedding(_log_mel(model, sound)) for sound in track(_sounds(labels), len(labels), "log-mel statistics")]
+    statistics = [log_mel(model, sound) for sound in track(sounds_of(labels), len(labels), "log-mel statistics")]
     return {
         "model": np.stack(found["model"]),
         "random encoder": np.stack([np.stack(found[f"random encoder, seed {seed}"]) for seed in seeds]),
@@ -49,7 +49,7 @@ def vectors(
     }
 
 
-def _sounds(labels: Labels) -> Iterator[Sound]:
+def sounds_of(labels: Labels) -> Iterator[Sound]:
     """Each clip: a file, or the part of one that the table means."""
     for path, start, end in zip(labels.paths, labels.start, labels.end, strict=True):
         if start is None and end is None:
@@ -59,6 +59,7 @@ def _sounds(labels: Labels) -> Iterator[Sound]:
             yield read(path, start=begin, seconds=None if end is None else end - begin)
 
 
-def _log_mel(model: Model, sound: Sound) -> Float[np.ndarray, "F T"]:
+def log_mel(model: Model, sound: Sound) -> Float[np.ndarray, " 2*F"]:
+    """The simplest baseline: mean and standard deviation over time of each band of a model's front end."""
     wav, _ = read(sound, model.sample_rate) if isinstance(sound, str | Path) else (sound[0], sound[1])
-    return model.frontend.fast(wav).T
+    return log_mel_embedding(model.frontend.fast(wav).T)

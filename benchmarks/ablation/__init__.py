@@ -1,0 +1,1 @@
+"""A sweep of objectives on equal data: ``python -m benchmarks.ablation --help``."""

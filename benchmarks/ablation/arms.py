@@ -1,0 +1,74 @@
+"""The arms of the sweep: one student, one corpus, other objectives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from unheard.config import override
+from unheard.data.shards import Stores
+from unheard.errors import ConfigError
+from unheard.recipes import find_recipe
+from unheard.recipes.recipe import Recipe
+
+STUDENT = ("model.frames=208", "training.clip_norm=3", "training.learning_rate=0.001", "training.warmup=0.07", "training.precision=auto")
+NO_PIXELS = "objectives.reconstruct.weight=0"
+EMA = (NO_PIXELS, "model.mask_ratio=0.7", "model.decoder_predicts=latents", "objectives.latents.standardise_target=false")
+CLAP = (NO_PIXELS, "objectives.clap.weight=1")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What an arm changes of the student, and what it is told."""
+
+    settings: tuple[str, ...]
+    told: str = "nothing"
+    """Supervision beyond the sound itself."""
+    teacher: str = ""
+    """"given": the teacher of the command line; else the name of a model."""
+
+    @property
+    def store(self) -> Stores:
+        """What its windows are cut from."""
+        return "wav" if self.teacher else "spec"
+
+
+ARMS: dict[str, Arm] = {
+    "pixels": Arm(()),
+    "latents": Arm((*EMA, "objectives.latents.weight=1")),
+    "prototypes": Arm((*EMA, "objectives.latents.weight=0.5", "objectives.prototypes.weight=0.5")),
+    "hypotheses": Arm((*EMA, "objectives.latents.weight=0.5", "objectives.prototypes.weight=0.5", "model.hypotheses=5")),
+    "clap-visible": Arm((*CLAP, "objectives.clap.hidden=0"), "captions", "given"),
+    "clap-hidden": Arm((*CLAP, "objectives.clap.visible=0"), "captions", "given"),
+    "clap-both": Arm(CLAP, "captions", "given"),
+    "random-teacher": Arm(CLAP, "nothing", "random-tiny"),
+    "supervised": Arm(("objectives.supervise.weight=1",), "labels"),
+    "supervised-clap": Arm((*CLAP, "objectives.supervise.weight=1"), "labels, captions", "given"),
+}
+
+
+def recipe_of(name: str, size: str, seed: int, steps: int, points: int, teacher: str, settings: tuple[str, ...]) -> Recipe:
+    """The recipe of one run.
+
+    Parameters
+    ----------
+    points : int
+        Checkpoints spread over the run; all are kept.
+    teacher : str
+        The folder that arms with a given teacher learn from.
+
+    Raises
+    ------
+    ConfigError
+        For an arm that needs a teacher where none is given.
+    """
+    arm = ARMS[name]
+    told = list(arm.settings)
+    if arm.teacher:
+        folder = teacher if arm.teacher == "given" else arm.teacher
+        if not folder:
+            raise ConfigError(f"arm {name} learns from a teacher; name its folder with --teacher")
+        told += [f"objectives.clap.teacher={folder}", "data.store=wav"]
+    every = max(1, steps // points)
+    length = [f"training.steps={steps}", f"training.checkpoint_every={every}", f"training.keep_checkpoints={points + 1}"]
+    own = [f"model.size={size}", f"training.seed={seed}", "training.log_every=10", *length]
+    return replace(override(find_recipe("msm-mae"), [*STUDENT, *own, *told, *settings]), name=name)

@@ -1,0 +1,163 @@
+"""Trains what is not trained yet, probes what is not probed yet; killed at any place, the same command goes on.
+
+DIR/corpora/{spec,wav}      the corpus, packed once for all arms
+DIR/runs/ARM-SEED           one run each
+DIR/scores.jsonl            one row a score: arm, seed, step, seconds, task, score
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.ablation.arms import ARMS, recipe_of
+
+from unheard.data.corpus import open_corpus
+from unheard.data.label_table import Labels, read_labels
+from unheard.data.pack import pack
+from unheard.data.packing import Packing
+from unheard.data.shards import HEADER
+from unheard.embedding.embedder import Model, Options
+from unheard.evaluation.probe import Probe, probe
+from unheard.evaluation.probing import log_mel, sounds_of
+from unheard.progress import bar
+from unheard.recipes import find_recipe
+from unheard.recipes.learner import build
+from unheard.training.checkpoints import checkpoints, read_progress
+from unheard.training.pretrain import pretrain, resume
+from unheard.training.run import Report, is_run
+from unheard.weights.checkpoint import SavedModel, load_model, read_tensors
+
+Row = dict[str, Any]
+UNTRAINED, LOG_MEL = "untrained", "log-mel"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep.
+
+    Parameters
+    ----------
+    data : Path
+        A folder of audio or a CSV.
+    tasks : sequence of Path
+        Label tables.
+    out : Path
+    arms : sequence of str
+        Names in `ARMS`.
+    seeds : sequence of int
+    steps, points : int
+        Optimiser steps of a run, and checkpoints that are probed.
+    size, teacher : str
+    settings : tuple of str
+        ``section.key=value`` for every arm.
+    """
+
+    data: Path
+    tasks: Sequence[Path]
+    out: Path
+    arms: Sequence[str]
+    seeds: Sequence[int]
+    steps: int
+    points: int
+    size: str
+    teacher: str
+    settings: tuple[str, ...]
+
+    def train(self) -> None:
+        """Run every arm with every seed; finished runs are left alone, interrupted ones resumed."""
+        for arm in self.arms:
+            corpus = self.corpus(arm)
+            for seed in self.seeds:
+                run, report = self.run(arm, seed), Report(print, bar, live=True)
+                if run.is_dir() and is_run(run) and (run / "config.json").is_file():
+                    resume(run, report=report)
+                else:
+                    shutil.rmtree(run, ignore_errors=True)
+                    print(f"\n{arm}, seed {seed}")
+                    recipe = recipe_of(arm, self.size, seed, self.steps, self.points, self.teacher, self.settings)
+                    pretrain(corpus, run, recipe, report=report)
+
+    def run(self, arm: str, seed: int) -> Path:
+        """The run folder of an arm and a seed."""
+        return self.out / "runs" / f"{arm}-{seed}"
+
+    def corpus(self, arm: str) -> Path:
+        """The packed corpus an arm cuts its windows from; every arm and seed draws the same windows of it."""
+        stores = ARMS[arm].store
+        folder = self.out / "corpora" / stores
+        if not (folder / HEADER).is_file():
+            frontend = find_recipe("msm-mae").frontend
+            pack(open_corpus(self.data, bar), Packing(frontend, "int16" if stores == "wav" else "uint8"), folder, track=bar)
+        return folder
+
+    def score(self) -> list[Row]:
+        """Probe every checkpoint, the untrained encoders and log-mel statistics; rows that are there are not made again."""
+        file = self.out / "scores.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+        done = {(row["arm"], row["seed"], row["step"], row["task"]) for row in rows}
+        with file.open("a") as journal:
+            for task in self.tasks:
+                labels = read_labels(task)
+                for arm, seed, step, seconds, model in self.models():
+                    if (arm, seed, step, task.stem) in done:
+                        continue
+                    row = {"arm": arm, "seed": seed, "step": step, "seconds": seconds, "task": task.stem, **probed(model(), labels, arm)}
+                    print(json.dumps(row), file=journal, flush=True)
+                    rows.append(row)
+        return rows
+
+    def models(self) -> Iterator[tuple[str, int, int, float, Any]]:
+        """Arm, seed, step, seconds of training, and what makes the model, of everything that is probed."""
+        first = load_model(self.run(self.arms[0], self.seeds[0]))
+        yield LOG_MEL, 0, 0, 0.0, lambda: Model(first)
+        for seed in self.seeds:
+            saved = load_model(self.run(self.arms[0], seed))
+            yield (
+                UNTRAINED,
+                seed,
+                0,
+                0.0,
+                lambda saved=saved, seed=seed: Model(
+                    SavedModel(build(saved.recipe, seed).eval(), saved.recipe, saved.statistics, saved.provenance)
+                ),
+            )
+        for arm in self.arms:
+            for seed in self.seeds:
+                clock = clock_of(self.run(arm, seed))
+                for folder in checkpoints(self.run(arm, seed)):
+                    step = read_progress(folder).step
+                    yield arm, seed, step, clock(step), lambda folder=folder, run=self.run(arm, seed): at_checkpoint(run, folder)
+
+
+def at_checkpoint(run: Path, folder: Path) -> Model:
+    """The model of a run as it was at a checkpoint."""
+    saved = load_model(run)
+    learner = build(saved.recipe, 0)
+    learner.load_state_dict(read_tensors(folder / "learner.safetensors"))
+    return Model(SavedModel(learner.eval().requires_grad_(False), saved.recipe, saved.statistics, saved.provenance))
+
+
+def probed(model: Model, labels: Labels, arm: str) -> Row:
+    """Score of a linear probe on mean-pooled frames; balanced accuracy, or mAP where clips have several labels."""
+    if arm == LOG_MEL:
+        vectors = np.stack([log_mel(model, sound) for sound in sounds_of(labels)])
+    else:
+        sounds = bar(sounds_of(labels), len(labels), f"embedding ({arm})")
+        vectors = np.stack([embedding.scene for _, embedding in model.embed_many(sounds, Options(frames=False))])
+    found = next(score for score in probe({"model": vectors}, labels, Probe(rounds=200)).scores if score.head == "linear")
+    return {"metric": found.metric, "score": found.mean, "low": found.low, "high": found.high}
+
+
+def clock_of(run: Path) -> Callable[[int], float]:
+    """Seconds of training until a step, from clips a second; what it took to start, and breaks, are left out."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    batch = load_model(run).recipe.training.batch_size
+    steps = [0, *(row["step"] for row in rows)]
+    lengths = [(after - before) * batch / row["clips_per_second"] for before, after, row in zip(steps, steps[1:], rows, strict=False)]
+    return lambda step: float(np.interp(step, steps, [0.0, *np.cumsum(lengths)]))
