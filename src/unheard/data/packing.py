@@ -12,7 +12,7 @@ import numpy as np
 
 from unheard.audio.framing import INT16_SCALE, Frontend
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
-from unheard.audio.waveform import read, stream
+from unheard.audio.waveform import Channel, read, stream
 from unheard.data.corpus import Clip, Skipped
 from unheard.data.shards import Dtype, Frames, quantise, quantise_wave
 from unheard.errors import AudioError
@@ -32,6 +32,8 @@ class Packing:
     stores waves instead."""
     sample_rate: int | None = None
     """Rate of stored waves, Hz; null: the front end's."""
+    channel: Channel = "mix"
+    """Which channel is taken, or the mean of all."""
 
     @property
     def rate(self) -> int:
@@ -46,7 +48,7 @@ class Packing:
 
     def key(self) -> tuple[object, ...]:
         """What tells one packing of a corpus from another."""
-        return asdict(self.frontend), self.dtype, *((self.rate,) if self.waves else ())
+        return asdict(self.frontend), self.dtype, *((self.rate,) if self.waves else ()), *((self.channel,) if self.channel != "mix" else ())
 
     @property
     def waves(self) -> bool:
@@ -91,9 +93,9 @@ def _transform(root: Path, clip: Clip, frontend: Frontend, how: Packing) -> Pack
     specs: list[Frames] = []
     total, squares, frames = np.zeros(frontend.n_mels), np.zeros(frontend.n_mels), 0
     try:
-        heard = _sound(root / clip.path, clip, frontend.sample_rate)
+        heard = _sound(root / clip.path, clip, frontend.sample_rate, how.channel)
         if how.waves:
-            stored = _stored(_sound(root / clip.path, clip, how.rate), waves)
+            stored = _stored(_sound(root / clip.path, clip, how.rate, how.channel), waves)
             heard = stored if how.rate == frontend.sample_rate else heard
         for spec in frontend.stream(heard):
             exact = spec.astype(np.float64)
@@ -109,11 +111,11 @@ def _transform(root: Path, clip: Clip, frontend: Frontend, how: Packing) -> Pack
     return Packed(np.concatenate(waves or specs), frames, total, squares)
 
 
-def _sound(path: Path, clip: Clip, sample_rate: int) -> Iterator[np.ndarray]:
+def _sound(path: Path, clip: Clip, sample_rate: int, channel: Channel) -> Iterator[np.ndarray]:
     """The clip's sound in blocks."""
     if clip.start == 0 and clip.end is None:
-        return stream(path, sample_rate)
-    return iter([read(path, sample_rate, "mix", clip.start, clip.seconds)[0]])
+        return stream(path, sample_rate, channel=channel)
+    return iter([read(path, sample_rate, channel, clip.start, clip.seconds)[0]])
 
 
 def _stored(blocks: Iterable[np.ndarray], waves: list[Frames]) -> Iterator[np.ndarray]:

@@ -2,7 +2,8 @@
 
     x = x + attention(norm(x));  x = x + mlp(norm(x))
 
-LayerNorm eps 1e-6, exact GELU, no dropout: the values of MAE, which every method here starts from.
+LayerNorm eps 1e-6, exact GELU, no dropout: the values of MAE, which every method here starts from. Fine-tuning may drop whole
+branches of a sample while it trains (`use_drop_path`).
 """
 
 from __future__ import annotations
@@ -65,12 +66,20 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.fc1 = nn.Linear(dim, int(dim * mlp_ratio))
         self.fc2 = nn.Linear(int(dim * mlp_ratio), dim)
+        self.drop_path = 0.0
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """Apply the block."""
-        x = x + self.attn(self.norm1(x))
-        out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        x = x + self._dropped(self.attn(self.norm1(x)))
+        out: Tensor = x + self._dropped(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
         return out
+
+    def _dropped(self, branch: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """A branch, left out for some samples while training; those that keep it get it stronger, so that the mean stays."""
+        if not self.training or self.drop_path == 0:
+            return branch
+        kept = (torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path).to(branch.dtype)
+        return branch * kept / (1 - self.drop_path)
 
 
 class Transformer(nn.Module):
@@ -110,6 +119,16 @@ def use_attention(module: nn.Module, kernel: AttentionKernel) -> None:
     for child in module.modules():
         if isinstance(child, Attention):
             child.kernel = kernel
+
+
+def use_drop_path(transformer: Transformer, rate: float) -> None:
+    """Drop each branch of a sample with a chance that grows linearly from 0 in the first block to ``rate`` in the last one.
+
+    Stochastic depth (Huang et al. 2016) with the linear rule of the MAE reference; it acts in training only.
+    """
+    depth = len(transformer.blocks)
+    for number, block in enumerate(transformer.blocks):
+        cast(Block, block).drop_path = rate * number / max(depth - 1, 1)
 
 
 def initialise(module: nn.Module) -> None:

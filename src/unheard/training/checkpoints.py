@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from unheard.errors import CheckpointError
 from unheard.model.transformer import AttentionKernel
-from unheard.recipes.learner import Learner
 from unheard.training.optim import optimiser_state, restore_optimiser
 from unheard.weights.checkpoint import read_tensors, replace_folder, write_tensors
 
@@ -28,7 +28,7 @@ class Progress:
     """Attention kernel in use; kept for the rest of the run."""
 
 
-def save_checkpoint(run: Path, learner: Learner, optimiser: torch.optim.Optimizer, progress: Progress, keep: int) -> Path:
+def save_checkpoint(run: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress, keep: int) -> Path:
     """Write ``checkpoints/step-XXXXXXXX`` and delete all but the latest ``keep``.
 
     The folder holds every weight (teacher included), the optimiser's moments and the step. It appears under its name only
@@ -66,7 +66,7 @@ def read_progress(folder: Path) -> Progress:
         raise CheckpointError(f"{folder}/state.json is damaged ({error}); delete this checkpoint to resume from the one before") from error
 
 
-def restore(folder: Path, learner: Learner, optimiser: torch.optim.Optimizer) -> None:
+def restore(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Load a checkpoint into a learner and its optimiser.
 
     Raises

@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 
 from unheard.errors import ConfigError
 from unheard.model import masking
@@ -55,15 +55,19 @@ class Engine:
 
     def setup(self, learner: Learner, kernel: AttentionKernel | None = None) -> None:
         """Move a learner to the device and build its optimiser; ``kernel`` is the attention kernel an earlier session used."""
+        self.learner = learner
+        self.adopt(learner, build_optimiser(learner, self.training), kernel)
+        learner.mean_over_processes, learner.gather_over_processes = self.mean, self.gather
+
+    def adopt(self, module: nn.Module, optimiser: torch.optim.Optimizer, kernel: AttentionKernel | None = None) -> None:
+        """Move a module and its optimiser to the device; afterwards ``self.module`` is what to call."""
         slow_fused = self.accelerator == "cpu" and self.precision == "bf16"
         self.kernel = kernel or ("explicit" if slow_fused else "fused")
-        use_attention(learner, self.kernel)
+        use_attention(module, self.kernel)
         if self.training.compile or (self.training.compile is None and self.accelerator == "cuda"):
-            learner.compile(dynamic=False)
-        self.learner = learner
-        self.module, self._optimiser = self.fabric.setup(learner, build_optimiser(learner, self.training))
+            module.compile(dynamic=False)
+        self.module, self._optimiser = self.fabric.setup(module, optimiser)
         self.optimiser = self._optimiser.optimizer
-        learner.mean_over_processes, learner.gather_over_processes = self.mean, self.gather
 
     @property
     def device(self) -> torch.device:
@@ -136,9 +140,9 @@ class Engine:
         return counts / counts.sum() if counts.sum() > 0 else torch.full_like(counts, 1 / len(parts))
 
     def step(self, rate: float) -> None:
-        """Clip, move the weights with the given learning rate, and forget the gradients."""
+        """Clip, move the weights with the given learning rate, times the ``scale`` of their group, and forget the gradients."""
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
         if self.training.clip_norm is not None:
             self.fabric.clip_gradients(self.module, self._optimiser, max_norm=self.training.clip_norm, error_if_nonfinite=False)
         self._optimiser.step()

@@ -5,7 +5,6 @@ batch -> mask -> losses and gradients -> before_step -> optimiser -> after_step 
 
 from __future__ import annotations
 
-import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from unheard.training.run import (
     Run,
     Session,
     describe,
-    is_run,
+    make_room,
     read_config,
     sampler_of,
     statistics_of,
@@ -76,7 +75,7 @@ def pretrain(
     learner = _begun(trial, init)  # a recipe that cannot be built, or weights that do not fit, should say so before audio is read
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
-        _clear(run, Path(data), overwrite)
+        make_room(run, Path(data), overwrite)
     with engine.first_process_first():
         store = open_data(data, recipe.frontend, run / "corpus", report.track, recipe.data.store)
         recipe = companions.join(store, engine.device, run, report.track)
@@ -185,7 +184,7 @@ def _loop(run: Path, session: Session, store: Store, engine: Engine, loader: Loa
             step += 1
             learner.after_step(Moment(step, session.total))
 
-            watch.remember(step, batch, losses["loss"])
+            watch.remember(step, batch.clips, losses["loss"])
             ending = step == session.total or engine.any_process(stopped())
             saving = ending or step % training.checkpoint_every == 0
             if saving or step % training.log_every == 0:
@@ -248,18 +247,3 @@ def refuse_nothing_hidden(recipe: Recipe) -> None:
 def _speaking(report: Report | None) -> Report:
     """The caller's report in the first process, a silent one in the others."""
     return report if report is not None and first_process() else Report()
-
-
-def _clear(run: Path, data: Path, overwrite: bool) -> None:
-    """Make room for a new run, or refuse. Only what is a run of ours is ever deleted."""
-    if not data.exists():
-        raise DataError(f"{data}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus")
-    if not (run.is_file() or (run.exists() and any(run.iterdir()))):
-        return
-    if not overwrite:
-        raise ConfigError(f"{run} exists and is not empty; choose another -o, continue it with --resume, or replace it with --overwrite")
-    if run.is_file() or not is_run(run):
-        raise ConfigError(f"{run} is no run folder, so --overwrite does not delete it; choose another -o, or remove it yourself")
-    if data.resolve().is_relative_to(run.resolve()):
-        raise ConfigError(f"the data {data} lies in {run}, which --overwrite would delete; choose another -o")
-    shutil.rmtree(run)

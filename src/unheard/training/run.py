@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.data.crops import CropSampler
 from unheard.data.store import Store
-from unheard.errors import CheckpointError, ConfigError
+from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.model.masking import share_hidden
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
@@ -201,6 +202,29 @@ def is_run(folder: Path) -> bool:
     except CheckpointError:
         return [entry.name for entry in folder.iterdir()] == ["corpus"]
     return True
+
+
+def make_room(run: Path, data: Path, overwrite: bool) -> None:
+    """Make room for a new run. Only what is a run of ours is ever deleted.
+
+    Raises
+    ------
+    DataError
+        When there is no such data.
+    ConfigError
+        When something is there already that must not be replaced.
+    """
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus")
+    if not (run.is_file() or (run.exists() and any(run.iterdir()))):
+        return
+    if not overwrite:
+        raise ConfigError(f"{run} exists and is not empty; choose another -o, continue it with --resume, or replace it with --overwrite")
+    if run.is_file() or not is_run(run):
+        raise ConfigError(f"{run} is no run folder, so --overwrite does not delete it; choose another -o, or remove it yourself")
+    if data.resolve().is_relative_to(run.resolve()):
+        raise ConfigError(f"the data {data} lies in {run}, which --overwrite would delete; choose another -o")
+    shutil.rmtree(run)
 
 
 def write_json(file: Path, values: dict[str, Any]) -> None:

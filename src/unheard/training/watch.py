@@ -8,14 +8,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
-from unheard.data.batch import Loader
 from unheard.errors import DataError
-from unheard.objectives.base import Batch
 from unheard.training.checkpoints import checkpoints
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """What prepares the batches of some steps, and how long it was waited for."""
+
+    steps: range
+    wait_seconds: float
 
 
 class Watch:
@@ -26,9 +34,9 @@ class Watch:
         self._recent: list[tuple[int, Tensor, Tensor]] = []
         self._last_clips = torch.empty(0, dtype=torch.long)
 
-    def remember(self, step: int, batch: Batch, loss: Tensor) -> None:
+    def remember(self, step: int, clips: Int[Tensor, " B"], loss: Tensor) -> None:
         """Keep a step's loss and clips until the next check."""
-        self._recent.append((step, batch.clips, loss))
+        self._recent.append((step, clips, loss))
 
     def check(self) -> None:
         """Raise when one of the remembered losses is not finite.
@@ -68,7 +76,7 @@ class Watch:
 class Clock:
     """Speed between two rows of the journal."""
 
-    def __init__(self, loader: Loader, batch_size: int) -> None:
+    def __init__(self, loader: Prepared, batch_size: int) -> None:
         self.loader, self.batch_size = loader, batch_size
         self._time, self._wait, self._step = time.perf_counter(), loader.wait_seconds, loader.steps.start
 
