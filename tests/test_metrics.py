@@ -45,6 +45,28 @@ def test_classes_that_never_occur_are_left_out() -> None:
     assert math.isnan(metrics.mean_average_precision(target * 0, score))
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), clips=st.integers(1, 40), tied=st.booleans())
+def test_classes_at_once_are_classes_one_by_one(seed: int, clips: int, tied: bool) -> None:
+    rng = np.random.default_rng(seed)
+    target = (rng.random((clips, 3)) < 0.5).astype(int)
+    score = rng.integers(0, 3, (clips, 3)).astype(float) if tied else rng.random((clips, 3))
+    for k, (precision, auc) in enumerate(zip(metrics.average_precisions(target, score), metrics.roc_aucs(target, score), strict=True)):
+        if target[:, k].any():
+            assert precision == pytest.approx(reference.average_precision_score(target[:, k], score[:, k]))
+        if 0 < target[:, k].sum() < clips:
+            assert auc == pytest.approx(reference.roc_auc_score(target[:, k], score[:, k]))
+        else:
+            assert math.isnan(auc)
+
+
+def test_d_prime_is_the_distance_of_two_normal_distributions() -> None:
+    assert metrics.d_prime(0.5) == 0.0
+    assert metrics.d_prime(0.7602499389065233) == pytest.approx(1.0)  # Phi(1 / sqrt 2)
+    assert (metrics.d_prime(1.0), metrics.d_prime(0.0)) == (math.inf, -math.inf)
+    assert math.isnan(metrics.d_prime(math.nan))
+
+
 def test_bootstrap_covers_and_is_seeded() -> None:
     right = (np.arange(400) % 4 > 0).astype(float)  # 75 %
     low, high = metrics.bootstrap_interval(lambda index: float(right[index].mean()), 400, seed=1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks.parity import audiomae, maskspec, matpac, msm_mae
+from benchmarks.parity import audiomae, hear, maskspec, matpac, msm_mae
 from benchmarks.parity.compare import Comparison
 
-SYSTEMS = (msm_mae, matpac, audiomae, maskspec)
+SYSTEMS = (msm_mae, matpac, audiomae, maskspec, hear)
 
 
 def main(folders: list[str]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -40,30 +41,47 @@ def confusion_matrix(truth: Classes, predicted: Classes, classes: int) -> Int[ND
 
 def average_precision(target: Int[NDArray[Any], " n"], score: Float[NDArray[Any], " n"]) -> float:
     """Area under the precision-recall steps, ties counted as one step; NaN when nothing is positive."""
-    hits, ranks = _steps(target, score)
-    if not len(hits) or not hits[-1]:
-        return math.nan
-    return float(np.sum(np.diff(hits, prepend=0) / hits[-1] * hits / ranks))
+    return float(average_precisions(target[:, None], score[:, None])[0])
+
+
+def average_precisions(target: Int[NDArray[Any], "n C"], score: Scores) -> Float[NDArray[Any], " C"]:
+    """`average_precision` of every class, computed at once: the mean, over positive clips, of the precision at their score."""
+    positive, _, last = _ranked(target, score)
+    precision = np.take_along_axis(np.cumsum(positive, axis=1), last, axis=1) / (last + 1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sum(positive * precision, axis=1) / positive.sum(axis=1))
 
 
 def mean_average_precision(target: Int[NDArray[Any], "n C"], score: Scores) -> float:
     """Mean `average_precision` over the classes that occur (mAP)."""
-    return _over_classes(average_precision, target, score)
+    return _mean_known(average_precisions(target, score))
 
 
 def roc_auc(target: Int[NDArray[Any], " n"], score: Float[NDArray[Any], " n"]) -> float:
     """Chance that a positive clip scores above a negative one, ties counted as half; NaN when one side is empty."""
-    hits, ranks = _steps(target, score)
-    if not len(hits) or not 0 < hits[-1] < ranks[-1]:
-        return math.nan
-    false = ranks - hits
-    true_rate, false_rate = np.concatenate([[0], hits]) / hits[-1], np.concatenate([[0], false]) / false[-1]
-    return float(np.sum(np.diff(false_rate) * (true_rate[1:] + true_rate[:-1]) / 2))
+    return float(roc_aucs(target[:, None], score[:, None])[0])
+
+
+def roc_aucs(target: Int[NDArray[Any], "n C"], score: Scores) -> Float[NDArray[Any], " C"]:
+    """`roc_auc` of every class, computed at once by counting the negatives above each positive clip."""
+    positive, first, last = _ranked(target, score)
+    negatives = np.pad(np.cumsum(1 - positive, axis=1), ((0, 0), (1, 0)))  # (C, n + 1): among the highest k scores
+    above = (np.take_along_axis(negatives, first, axis=1) + np.take_along_axis(negatives, last + 1, axis=1)) / 2
+    both = positive.sum(axis=1) * negatives[:, -1]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sum(positive * (negatives[:, -1:] - above), axis=1) / both)
 
 
 def roc_auc_mean(target: Int[NDArray[Any], "n C"], score: Scores) -> float:
     """Mean `roc_auc` over the classes that have both sides."""
-    return _over_classes(roc_auc, target, score)
+    return _mean_known(roc_aucs(target, score))
+
+
+def d_prime(auc: float) -> float:
+    """How far apart two unit-variance normal distributions lie whose ROC has this area: sqrt(2) Phi^-1(auc); infinite at 0 and 1."""
+    if math.isnan(auc) or not 0 < auc < 1:
+        return math.nan if math.isnan(auc) else math.copysign(math.inf, auc - 0.5)
+    return math.sqrt(2) * NormalDist().inv_cdf(auc)
 
 
 def bootstrap_interval(
@@ -109,18 +127,22 @@ def wilson_interval(right: int, clips: int, z: float = 1.96) -> tuple[float, flo
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _over_classes(score: Callable[..., float], target: Int[NDArray[Any], "n C"], scores: Scores) -> float:
-    if target.shape != scores.shape:
-        raise DataError(f"targets {target.shape} and scores {scores.shape} differ in shape; both must be (clips, classes)")
-    values = [value for value in (score(target[:, k], scores[:, k]) for k in range(target.shape[1])) if not math.isnan(value)]
-    return float(np.mean(values)) if values else math.nan
+def _mean_known(values: Float[NDArray[Any], " C"]) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.mean(known)) if len(known) else math.nan
 
 
-def _steps(target: Int[NDArray[Any], " n"], score: Float[NDArray[Any], " n"]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Positives and clips seen at each threshold, from the highest score down, one entry per distinct score."""
-    order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.diff(score[order], append=np.nan) != 0)
-    return np.cumsum(target[order])[ends], ends + 1
+def _ranked(target: Int[NDArray[Any], "n C"], score: Scores) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """For every class (C, n), from the highest score down: who is positive, and where the clips of equal score begin and end."""
+    if target.shape != score.shape:
+        raise DataError(f"targets {target.shape} and scores {score.shape} differ in shape; both must be (clips, classes)")
+    order = np.argsort(-score.T, axis=1, kind="stable")
+    ranked, place = np.take_along_axis(score.T, order, axis=1), np.arange(len(score))
+    border = np.ones((score.shape[1], len(score) + 1), bool)
+    border[:, 1:-1] = ranked[:, 1:] != ranked[:, :-1]
+    first = np.maximum.accumulate(np.where(border[:, :-1], place, 0), axis=1)
+    last = np.minimum.accumulate(np.where(border[:, 1:], place, len(score))[:, ::-1], axis=1)[:, ::-1]
+    return np.take_along_axis(target.T.astype(np.int64), order, axis=1), first, last
 
 
 def _same_length(truth: Classes, predicted: Classes) -> None:

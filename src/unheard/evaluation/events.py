@@ -1,0 +1,200 @@
+"""From frame probabilities to events, and how events are scored.
+
+Definitions of sed_eval 0.2.1 (Mesaros et al., "Metrics for polyphonic sound event detection", 2016) and the post-processing of
+heareval 2021.1.3. Events of all files of a split lie in flat arrays, so that every step is one pass over them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+
+THRESHOLD = 0.5  # heareval: fixed, never searched
+SEGMENT = 1.0  # seconds of one segment of the error rate
+EPSILON = np.finfo(float).eps  # added to the reference count by sed_eval
+
+
+@dataclass(frozen=True)
+class Events:
+    """Labelled intervals of several files.
+
+    Parameters
+    ----------
+    file, label : Int[ndarray, "E"]
+        Indices of the file and of the label.
+    start, end : Float[ndarray, "E"]
+        Milliseconds.
+    """
+
+    file: Int[NDArray[Any], " E"]
+    label: Int[NDArray[Any], " E"]
+    start: Float[NDArray[Any], " E"]
+    end: Float[NDArray[Any], " E"]
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+
+@dataclass(frozen=True, order=True)
+class Postprocessing:
+    """How probabilities become events; larger settings win ties.
+
+    Parameters
+    ----------
+    median_filter_ms : float
+        Length of the median filter along time, 0 for none.
+    min_duration : float
+        Milliseconds below which an event is dropped.
+    """
+
+    median_filter_ms: float
+    min_duration: float
+
+
+def join(parts: Iterable[Events]) -> Events:
+    """Events of several splits one after another; their file indices must differ already."""
+    found = list(parts)
+    fields = ("file", "label", "start", "end")
+    return Events(*(np.concatenate([getattr(part, name) for part in found]) for name in fields))
+
+
+def active_labels(events: Events, times_ms: Float[NDArray[Any], " t"], labels: int) -> Bool[NDArray[Any], "t C"]:
+    """Which labels are active at each time of one file: from the start of an event to its end, both included.
+
+    heareval reads an interval tree with 0.0001 ms added to the end, so that the end counts.
+    """
+    active = np.zeros((len(times_ms), labels), bool)
+    for label, start, end in zip(events.label, events.start, events.end, strict=True):
+        active[(times_ms >= start) & (times_ms < end + 1e-4), label] = True
+    return active
+
+
+def find_events(
+    probability: Float[NDArray[Any], "n C"], file: Int[NDArray[Any], " n"], times_ms: Float[NDArray[Any], " n"], how: Postprocessing
+) -> Events:
+    """Runs of frames above `THRESHOLD` after a median filter, from the first frame's time to the last frame's.
+
+    Parameters
+    ----------
+    probability : Float[ndarray, "n C"]
+        Frames of all files in any order.
+    file, times_ms : ndarray, (n,)
+        File and time of each frame.
+    """
+    order = np.lexsort((times_ms, file))
+    file, times_ms, active = file[order], times_ms[order], probability[order] > THRESHOLD
+    borders = np.flatnonzero(np.diff(file)) + 1
+    slices = [slice(a, b) for a, b in zip([0, *borders], [*borders, len(file)], strict=True)]
+    active = np.concatenate([_median(active[part], _width(times_ms[part], how.median_filter_ms)) for part in slices])
+    first = np.zeros(len(file) + 1, bool)
+    first[[0, *borders, len(file)]] = True
+    before = np.pad(active, ((1, 0), (0, 0)))[:-1] & ~first[:-1, None]
+    after = np.pad(active, ((0, 1), (0, 0)))[1:] & ~first[1:, None]
+    label, start = np.nonzero((active & ~before).T)
+    _, end = np.nonzero((active & ~after).T)
+    kept = times_ms[end] - times_ms[start] >= how.min_duration
+    label, start, end = label[kept], start[kept], end[kept]
+    return Events(file[start], label, times_ms[start], times_ms[end])
+
+
+def event_f(reference: Events, estimated: Events, collar: float, share: float | None = None) -> dict[str, float]:
+    """Event-based F-measure, summed over files, as {"f_measure", "precision", "recall"}.
+
+    A reference and an estimate can be a pair when file and label agree and their starts differ by at most ``collar``. The hits are
+    the largest number of disjoint pairs.
+
+    Parameters
+    ----------
+    collar : float
+        Seconds.
+    share : float, optional
+        Ends must agree, too, within the larger of ``collar`` and this share of the reference's length.
+
+    Returns
+    -------
+    dict of str to float
+        Precision is NaN without estimates, and with it the F-measure; so does sed_eval.
+    """
+    hits = _matched(reference, estimated, collar, share)
+    precision = hits / len(estimated) if len(estimated) else math.nan
+    recall = hits / len(reference) if len(reference) else math.nan
+    f_measure = 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+    return {"f_measure": f_measure, "precision": precision, "recall": recall}
+
+
+def segment_error_rate(reference: Events, estimated: Events) -> float:
+    """Substitutions, deletions and insertions in segments of one second, over the labels active in the reference."""
+    both, labels = join([reference, estimated]), int(max((*reference.label, *estimated.label), default=0)) + 1
+    files, place = np.unique(both.file, return_inverse=True)
+    length = np.zeros(len(files), np.int64)
+    np.maximum.at(length, place, np.ceil(both.end / 1000 / SEGMENT).astype(np.int64))
+    base = np.concatenate([[0], np.cumsum(length)])
+    true = _segments(reference, base[place[: len(reference)]], int(base[-1]), labels)
+    found = _segments(estimated, base[place[len(reference) :]], int(base[-1]), labels)
+    count, claimed = true.sum(axis=1), found.sum(axis=1)
+    swapped = np.minimum(count, claimed) - (true & found).sum(axis=1)
+    return float((swapped + np.abs(count - claimed)).sum() / (count.sum() + EPSILON))
+
+
+def _width(times_ms: Float[NDArray[Any], " t"], median_filter_ms: float) -> int:
+    """Frames of the median filter."""
+    if not median_filter_ms or len(times_ms) < 2:
+        return 0
+    return int(round(median_filter_ms / float(np.mean(np.diff(times_ms)))))
+
+
+def _median(active: Bool[NDArray[Any], "t C"], width: int) -> Bool[NDArray[Any], "t C"]:
+    """Whether the median of ``width`` frames is above the threshold: whether enough of them are.
+
+    The median of scipy's filter is the value of rank width // 2, its window begins width // 2 frames earlier, and its border mirrors.
+    """
+    if width < 2:
+        return active
+    before = width // 2
+    padded = np.pad(active, ((before, width - before - 1), (0, 0)), mode="symmetric")
+    total = np.pad(np.cumsum(padded, axis=0), ((1, 0), (0, 0)))
+    return np.asarray(total[width:] - total[:-width] >= width - before)
+
+
+def _matched(reference: Events, estimated: Events, collar: float, share: float | None) -> int:
+    """Size of a maximum matching between the events that can be a pair."""
+    if not len(reference) or not len(estimated):
+        return 0
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    pairs = _near(reference, estimated, collar)
+    i, j = pairs
+    fits = np.abs(reference.start[i] / 1000 - estimated.start[j] / 1000) <= collar
+    if share is not None:
+        begin, end = reference.start[i] / 1000, reference.end[i] / 1000
+        fits &= np.abs(end - estimated.end[j] / 1000) <= np.maximum(collar, share * (end - begin))
+    edges = csr_matrix((np.ones(int(fits.sum()), np.int8), (i[fits], j[fits])), shape=(len(reference), len(estimated)))
+    return int((maximum_bipartite_matching(edges, perm_type="column") >= 0).sum())
+
+
+def _near(reference: Events, estimated: Events, collar: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of one file and label whose starts are about ``collar`` apart or less; the exact test follows."""
+    labels = int(max(reference.label.max(), estimated.label.max())) + 1
+    apart = 10 * max(float(reference.start.max()), float(estimated.start.max()), 1e3)  # ms between groups on one shared line
+    line, other = ((part.file * labels + part.label) * apart + part.start for part in (reference, estimated))
+    order, slack = np.argsort(other, kind="stable"), 1000 * collar + 1
+    low, high = np.searchsorted(other[order], line - slack), np.searchsorted(other[order], line + slack, side="right")
+    count = high - low
+    i = np.repeat(np.arange(len(reference)), count)
+    j = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
+    return i, order[j]
+
+
+def _segments(events: Events, base: Int[NDArray[Any], " E"], length: int, labels: int) -> Bool[NDArray[Any], "s C"]:
+    """Which labels are active in each segment of all files."""
+    change = np.zeros((length + 1, labels), np.int64)
+    np.add.at(change, (base + np.floor(events.start / 1000 / SEGMENT).astype(np.int64), events.label), 1)
+    np.add.at(change, (base + np.ceil(events.end / 1000 / SEGMENT).astype(np.int64), events.label), -1)
+    return np.cumsum(change, axis=0)[:-1] > 0

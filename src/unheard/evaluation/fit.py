@@ -1,0 +1,153 @@
+"""One fit of a `Head`, step by step and draw by draw as heareval 2021.1.3 does it.
+
+Training rows are never shuffled there, so every epoch sees the same batches. Random numbers come from torch's global generator, because
+dropout has no other; `heareval` seeds it and keeps it to itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unheard.errors import DataError
+from unheard.evaluation.events import Postprocessing
+from unheard.evaluation.head import Head, Hyper, loss_of, probability_of
+from unheard.evaluation.rows import Rows, judge
+from unheard.evaluation.scores import SCORES
+from unheard.evaluation.tasks import Task
+
+EXACT = "d_prime"  # a NumPy float64 in heareval, so never rounded to float32 as the other scores are
+SUMMARY_ROWS = 64  # rows of the random input that heareval prints a summary with
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch as it happened: the loss of every step and, where it validated, loss, score, post-processing and predictions."""
+
+    index: int
+    losses: list[Tensor]
+    loss: float = math.nan
+    score: float = math.nan
+    how: Postprocessing | None = None
+    probability: Float[NDArray[Any], "n C"] | None = None
+
+
+@dataclass
+class Fit:
+    """The best validation of a fit.
+
+    Parameters
+    ----------
+    state : dict of str to Tensor
+        Weights then.
+    score : float
+        What was monitored: the task's first score, or the validation loss.
+    epoch : int
+        Counted from 0.
+    how : Postprocessing, optional
+        Chosen then, in event tasks.
+    """
+
+    hyper: Hyper
+    state: dict[str, Tensor] = field(default_factory=dict)
+    score: float = math.nan
+    epoch: int = -1
+    how: Postprocessing | None = None
+
+
+def smaller_is_better(task: Task) -> bool:
+    """Whether what a task monitors should fall."""
+    return not task.stop_by_score or SCORES[task.scores[0]].smaller
+
+
+def new_head(size: int, labels: int, hyper: Hyper) -> Head:
+    """Fresh weights, and the draw heareval then spends on printing a summary."""
+    head = Head(size, labels, hyper)
+    torch.rand(SUMMARY_ROWS, size)
+    return head
+
+
+def fit(
+    head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe: Callable[[Epoch], None] = lambda epoch: None
+) -> Fit:
+    """Train until nothing has improved for a while, and keep the weights of the best validation.
+
+    Raises
+    ------
+    DataError
+        When a batch would have one row, which batch normalisation cannot use; heareval stops there, too.
+    """
+    if hyper.hidden_layers and len(train) % hyper.batch_size == 1:
+        raise DataError(f"{task.name} trains on {len(train)} rows, which leaves a batch of one; heareval stops here, too: use --mode fixed")
+    optimiser = torch.optim.Adam(head.parameters(), lr=hyper.lr)
+    best, sign, waited = Fit(hyper), -1.0 if smaller_is_better(task) else 1.0, 0
+    for index in range(hyper.max_epochs):
+        losses = _train(head, optimiser, train, task.multilabel, hyper.batch_size)
+        if (index + 1) % hyper.check_val_every_n_epoch:
+            observe(Epoch(index, losses))
+            continue
+        epoch = _validate(head, task, valid, hyper.batch_size, index, losses)
+        observe(epoch)
+        value = sign * _rounded(epoch.score if task.stop_by_score else epoch.loss, task)
+        if best.epoch < 0 or value > sign * best.score:
+            waited = 0
+            worst = -sign * math.inf
+            best = Fit(hyper, _copy(head), worst if math.isnan(value) else sign * value, index, epoch.how)
+        else:
+            waited += 1
+        if waited >= hyper.patience or not math.isfinite(value):
+            break
+    return best
+
+
+@torch.no_grad()
+def predict(head: Head, rows: Rows, batch_size: int) -> Float[Tensor, "n C"]:
+    """Logits, in the batches heareval predicts in."""
+    head.eval()
+    return torch.cat([head(x) for x in rows.x.split(batch_size)])
+
+
+def _train(head: Head, optimiser: torch.optim.Optimizer, rows: Rows, multilabel: bool, batch_size: int) -> list[Tensor]:
+    """One epoch over the batches in their fixed order."""
+    _spend_seed()
+    head.train()
+    losses = []
+    for x, y in zip(rows.x.split(batch_size), rows.y.split(batch_size), strict=True):
+        loss = loss_of(head(x), y, multilabel)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+    return losses
+
+
+def _validate(head: Head, task: Task, rows: Rows, batch_size: int, index: int, losses: list[Tensor]) -> Epoch:
+    _spend_seed()
+    logits = predict(head, rows, batch_size)
+    loss = float(loss_of(logits, rows.y, task.multilabel))
+    probability = probability_of(logits, task.multilabel).numpy()
+    if task.stop_by_score:
+        score, how = judge(task, rows, probability)
+        return Epoch(index, losses, loss, score, how, probability)
+    return Epoch(index, losses, loss, how=task.postprocessing[0] if task.event else None, probability=probability)
+
+
+def _rounded(value: float, task: Task) -> float:
+    return value if task.stop_by_score and task.scores[0] == EXACT else float(np.float32(value))
+
+
+def _spend_seed() -> None:
+    """The draw with which a torch data loader starts."""
+    torch.empty((), dtype=torch.int64).random_()
+
+
+def _copy(head: Head) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in head.state_dict().items()}

@@ -1,0 +1,116 @@
+"""The shallow classifier that reads embeddings, and the grid of hyper-parameters it is tried with (heareval 2021.1.3)."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unheard.errors import DataError
+from unheard.evaluation.tasks import Task
+
+SEED = 42  # heareval's, of grid order, weights and dropout
+GRID_POINTS = 8  # heareval's: how many points of the shuffled grid are tried
+RARELY_CHECKED = "dcase2016_task2"  # heareval validates this task every 10 epochs
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """Hyper-parameters of one fit; the defaults are in heareval's default grid.
+
+    Parameters
+    ----------
+    hidden_layers, hidden_dim : int
+    dropout, lr : float
+    patience : int
+        Validations without improvement after which a fit ends.
+    max_epochs, check_val_every_n_epoch, batch_size : int
+    initialization : {"xavier_uniform_", "xavier_normal_"}
+        How weights are drawn.
+    """
+
+    batch_size: int = 1024
+    check_val_every_n_epoch: int = 3
+    dropout: float = 0.1
+    hidden_dim: int = 1024
+    hidden_layers: int = 1
+    initialization: str = "xavier_uniform_"
+    lr: float = 1e-3
+    max_epochs: int = 500
+    patience: int = 20
+
+
+DEFAULT_GRID: dict[str, list[Any]] = {
+    "hidden_layers": [1, 2],
+    "lr": [3.2e-3, 1e-3, 3.2e-4, 1e-4],
+    "initialization": ["xavier_uniform_", "xavier_normal_"],
+}
+"""heareval's grid "default": 16 points."""
+
+
+def grid(task: Task, points: int = GRID_POINTS) -> list[Hyper]:
+    """The points a task is tried with, in heareval's order: the product over sorted names, shuffled with `SEED`, the first few.
+
+    Raises
+    ------
+    DataError
+        When the task fixes a hyper-parameter that does not exist.
+    """
+    rare = {"check_val_every_n_epoch": [10]} if task.task_name == RARELY_CHECKED else {}
+    values: Mapping[str, list[Any]] = {**DEFAULT_GRID, **rare, **task.grid}
+    known = {field.name for field in fields(Hyper)}
+    if unknown := sorted(set(values) - known):
+        raise DataError(f"{task.name} fixes the hyper-parameter {unknown[0]}; known are {', '.join(sorted(known))}")
+    names = sorted(values)
+    product = [replace(Hyper(), **dict(zip(names, point, strict=True))) for point in itertools.product(*(values[name] for name in names))]
+    random.Random(SEED).shuffle(product)
+    return product[:points]
+
+
+class Head(nn.Module):
+    """hidden_layers times (Linear, BatchNorm1d, Dropout, ReLU), then Linear: embeddings (n, D) to logits (n, C).
+
+    Weights are drawn as heareval draws them: torch's default first, then Xavier's with gain 1 in the first layer and sqrt 2 later.
+    """
+
+    def __init__(self, size: int, labels: int, hyper: Hyper) -> None:
+        super().__init__()
+        hidden: list[nn.Module] = []
+        for _ in range(hyper.hidden_layers):
+            linear = _drawn(size, hyper.hidden_dim, hyper, first=not hidden)
+            hidden += [linear, nn.BatchNorm1d(hyper.hidden_dim), nn.Dropout(hyper.dropout), nn.ReLU()]
+            size = hyper.hidden_dim
+        self.hidden = nn.Sequential(*hidden)
+        self.projection = _drawn(size, labels, hyper, first=not hidden)
+
+    def forward(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n C"]:
+        """Logits."""
+        logits: Tensor = self.projection(self.hidden(x))
+        return logits
+
+
+def loss_of(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:
+    """Mean binary cross-entropy over rows and labels, or cross-entropy of the one true label."""
+    return F.binary_cross_entropy_with_logits(logits, y) if multilabel else F.cross_entropy(logits, y.argmax(dim=1))
+
+
+def probability_of(logits: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, "n C"]:
+    """Sigmoid or softmax."""
+    return logits.sigmoid() if multilabel else logits.softmax(dim=1)
+
+
+def _drawn(size: int, width: int, hyper: Hyper, first: bool) -> nn.Linear:
+    draw = {"xavier_uniform_": nn.init.xavier_uniform_, "xavier_normal_": nn.init.xavier_normal_}.get(hyper.initialization)
+    if draw is None:
+        raise DataError(f"initialization is {hyper.initialization!r}; it must be xavier_uniform_ or xavier_normal_")
+    linear = nn.Linear(size, width)
+    with torch.no_grad():
+        draw(linear.weight, gain=nn.init.calculate_gain("linear" if first else "relu"))
+    return linear

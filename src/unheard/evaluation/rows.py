@@ -1,0 +1,124 @@
+"""Embedded splits of a task, and how predictions for them are judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unheard.evaluation.events import Events, Postprocessing, find_events, join
+from unheard.evaluation.scores import SCORES, score_events
+from unheard.evaluation.tasks import Task
+
+Probability = Float[NDArray[Any], "n C"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One row a clip of a scene task, or a frame of an event task.
+
+    Parameters
+    ----------
+    x : Float[Tensor, "n D"]
+        Embeddings.
+    y : Float[Tensor, "n C"]
+        1 where a label applies.
+    file : Int[ndarray, "n"]
+        Which file a row belongs to.
+    times_ms : Float[ndarray, "n"]
+        Time of a frame; 0 in scene tasks.
+    events : Events
+        What is true of the files of an event task.
+    """
+
+    x: Float[Tensor, "n D"]
+    y: Float[Tensor, "n C"]
+    file: Int[NDArray[Any], " n"]
+    times_ms: Float[NDArray[Any], " n"]
+    events: Events
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def files(self, chosen: Int[NDArray[Any], " k"]) -> tuple[Int[NDArray[Any], " m"], Rows]:
+        """Rows of some files, each as often as it is chosen and as a file of its own: their indices, and the rows."""
+        order = np.argsort(self.file, kind="stable")
+        index, owner = _owned(self.file[order], chosen)
+        index = order[index]
+        mine, event_owner = _owned(np.sort(self.events.file), chosen)
+        mine = np.argsort(self.events.file, kind="stable")[mine]
+        events = Events(event_owner, self.events.label[mine], self.events.start[mine], self.events.end[mine])
+        return index, Rows(self.x[:0], self.y[index], owner, self.times_ms[index], events)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One round of an evaluation: names of the splits that train, choose, and test."""
+
+    train: tuple[str, ...]
+    valid: str
+    test: str
+
+
+def parts(task: Task) -> list[Part]:
+    """The rounds of a task: one, or one for each fold i, which tests, while the next one chooses and the others train."""
+    if not task.folds:
+        return [Part(("train",), "valid", "test")]
+    folds = sorted(task.splits)
+    turns = [(fold, folds[(i + 1) % len(folds)]) for i, fold in enumerate(folds)]
+    return [Part(tuple(fold for fold in folds if fold not in turn), turn[1], turn[0]) for turn in turns]
+
+
+def stack(rows: Sequence[Rows]) -> Rows:
+    """Rows of several splits one after another."""
+    if len(rows) == 1:
+        return rows[0]
+    shifts = np.cumsum([0, *(int(part.file.max(initial=-1)) + 1 for part in rows[:-1])])
+    moved = [
+        Events(part.events.file + shift, part.events.label, part.events.start, part.events.end)
+        for part, shift in zip(rows, shifts, strict=True)
+    ]
+    return Rows(
+        torch.cat([part.x for part in rows]), torch.cat([part.y for part in rows]),
+        np.concatenate([part.file + shift for part, shift in zip(rows, shifts, strict=True)]),
+        np.concatenate([part.times_ms for part in rows]), join(moved),
+    )  # fmt: skip
+
+
+def judge(task: Task, rows: Rows, probability: Probability) -> tuple[float, Postprocessing | None]:
+    """The first score of a task, and the post-processing it is highest with; NaN counts as 0, ties go to the larger setting.
+
+    As in heareval the largest value wins even where less is better, as no HEAR task has it.
+    """
+    name = task.scores[0]
+    if not task.event:
+        return float(SCORES[name].compute(rows.y.numpy(), probability)), None
+    found = {how: score_events(name, rows.events, _found(rows, probability, how))[name] for how in task.postprocessing}
+    best = max(found, key=lambda how: (0.0 if math.isnan(found[how]) else found[how], how))
+    return found[best], best
+
+
+def score_all(task: Task, rows: Rows, probability: Probability, how: Postprocessing | None) -> dict[str, float]:
+    """Every score of a task, with the sub-scores of event scores."""
+    if how is None:
+        return {name: float(SCORES[name].compute(rows.y.numpy(), probability)) for name in task.scores}
+    estimated = _found(rows, probability, how)
+    return {key: value for name in task.scores for key, value in score_events(name, rows.events, estimated).items()}
+
+
+def _found(rows: Rows, probability: Probability, how: Postprocessing) -> Events:
+    return find_events(probability, rows.file, rows.times_ms, how)
+
+
+def _owned(file: Int[NDArray[Any], " n"], chosen: Int[NDArray[Any], " k"]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Places of the chosen values in a sorted array, and which choice each place belongs to."""
+    low, high = np.searchsorted(file, chosen), np.searchsorted(file, chosen, side="right")
+    count = high - low
+    return np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - low, count), np.repeat(np.arange(len(chosen)), count)

@@ -1,0 +1,193 @@
+"""HEAR task folders as hear-preprocess writes them.
+
+    NAME/task_metadata.json  NAME/labelvocabulary.csv  NAME/SPLIT.json  NAME/RATE/SPLIT/FILE.wav
+
+A scene task labels files, an event task intervals of files. Keys of the metadata that the evaluation does not need are ignored.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from numpy.typing import NDArray
+
+from unheard.errors import DataError
+from unheard.evaluation.events import Events, Postprocessing
+from unheard.evaluation.scores import SCORES
+
+METADATA = "task_metadata.json"
+VOCABULARY = "labelvocabulary.csv"
+POSTPROCESSING: dict[str, list[float]] = {"median_filter_ms": [250], "min_duration": [125, 250]}  # heareval's default grid
+
+Answers = Int[NDArray[Any], " _"] | Events
+"""What is true of one file: label indices, or events with file index 0."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Name of the folder, such as ``esc50-v2.0.0-full``.
+    task_name : str
+        Its name without version and mode.
+    event, multilabel : bool
+        Whether intervals are labelled, and whether labels exclude each other.
+    splits : tuple of str
+        In the order of the metadata.
+    folds : bool
+        Whether the splits are folds that take turns, or train, valid and test.
+    seconds : float, optional
+        Length of every file; None when they keep their own.
+    scores : tuple of str
+        Names in `SCORES`; the first decides.
+    stop_by_score : bool
+        Whether training stops by the first score, or by the loss.
+    postprocessing : tuple of Postprocessing
+        Settings to choose from, of event tasks.
+    grid : mapping of str to list
+        Hyper-parameters this task fixes itself.
+    labels : tuple of str
+        The vocabulary.
+    clips : dict of str to dict of str to Answers
+        Split -> file -> what is true of it, in the order of the files.
+    """
+
+    folder: Path
+    name: str
+    task_name: str
+    event: bool
+    multilabel: bool
+    splits: tuple[str, ...]
+    folds: bool
+    seconds: float | None
+    scores: tuple[str, ...]
+    stop_by_score: bool
+    postprocessing: tuple[Postprocessing, ...]
+    grid: Mapping[str, list[Any]]
+    labels: tuple[str, ...]
+    clips: dict[str, dict[str, Answers]]
+
+    def rates(self) -> list[int]:
+        """Sample rates whose audio is there, in Hz."""
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.is_dir() and path.name.isdigit())
+
+
+def find_tasks(folder: str | Path) -> list[Path]:
+    """Task folders: ``folder`` itself, or those up to three levels below it, sorted by name.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; give one that holds HEAR task folders")
+    levels = ("", "*/", "*/*/", "*/*/*/")  # archives unpack to hear-RELEASE/tasks/NAME
+    found = sorted({path.parent for level in levels for path in root.glob(level + METADATA)}, key=lambda path: path.name)
+    if not found:
+        raise DataError(f"{root} holds no task: a task is a folder with {METADATA}, {VOCABULARY}, labels and audio")
+    return found
+
+
+def read_task(folder: str | Path) -> Task:
+    """Read a task's metadata, vocabulary and labels.
+
+    Raises
+    ------
+    DataError
+        When a file is missing or broken, a label is not in the vocabulary, or the task asks for something unknown.
+    """
+    root = Path(folder)
+    found = _json(root / METADATA)
+    try:
+        event = _choice(found, "embedding_type", ("scene", "event"), root) == "event"
+        multilabel = _choice(found, "prediction_type", ("multiclass", "multilabel"), root) == "multilabel"
+        mode = _choice(found, "split_mode", ("trainvaltest", "presplit_kfold", "new_split_kfold"), root)
+        splits, scores = tuple(found["splits"]), tuple(found["evaluation"])
+        extra = found.get("evaluation_params") or {}
+        settings = extra.get("event_postprocessing_grid") or POSTPROCESSING
+        seconds, task_name = found["sample_duration"], found["task_name"]
+    except KeyError as error:
+        raise DataError(f"{root / METADATA} lacks {error}; write the task again with hear-preprocess") from None
+    _known(root, scores, event, splits, mode)
+    labels = _vocabulary(root / VOCABULARY)
+    grid = itertools.product(settings["median_filter_ms"], settings["min_duration"])
+    return Task(
+        root, root.resolve().name, task_name, event, multilabel, splits, mode != "trainvaltest", seconds, scores,
+        found.get("use_scoring_for_early_stopping", True), tuple(Postprocessing(*pair) for pair in grid) if event else (),
+        extra.get("task_specific_param_grid") or {}, labels,
+        {split: _answers(root / f"{split}.json", labels, event, multilabel) for split in splits},
+    )  # fmt: skip
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON ({error}); write the task again with hear-preprocess") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} must hold a JSON object; it holds a {type(found).__name__}")
+    return found
+
+
+def _choice(found: dict[str, Any], key: str, choices: tuple[str, ...], root: Path) -> str:
+    if found[key] not in choices:
+        raise DataError(f"{root / METADATA}: {key} is {found[key]!r}; it must be one of {', '.join(choices)}")
+    return str(found[key])
+
+
+def _known(root: Path, scores: tuple[str, ...], event: bool, splits: tuple[str, ...], mode: str) -> None:
+    """Refuse scores nobody defined and splits that cannot be used."""
+    fitting = [name for name, score in SCORES.items() if score.event == event]
+    if not scores or (unknown := [name for name in scores if name not in fitting]):
+        raise DataError(f"{root / METADATA} asks for {unknown[0] if scores else 'no score'}; such a task knows {', '.join(fitting)}")
+    if mode == "trainvaltest" and not {"train", "valid", "test"} <= set(splits):
+        raise DataError(f"{root / METADATA} has the splits {', '.join(splits)}; it needs train, valid and test")
+    if mode != "trainvaltest" and len(splits) < 3:
+        raise DataError(f"{root / METADATA} has {len(splits)} folds; training, validation and test need three")
+
+
+def _vocabulary(path: Path) -> tuple[str, ...]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = sorted((int(row["idx"]), row["label"]) for row in csv.DictReader(file))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no vocabulary ({error}); it needs the columns idx,label") from error
+    if not rows or [index for index, _ in rows] != list(range(len(rows))):
+        raise DataError(f"{path}: idx must count the labels from 0; it holds {len(rows)} rows")
+    return tuple(label for _, label in rows)
+
+
+def _answers(path: Path, labels: tuple[str, ...], event: bool, multilabel: bool) -> dict[str, Answers]:
+    """What is true of each file of a split."""
+    position = {label: index for index, label in enumerate(labels)}
+    answers: dict[str, Answers] = {}
+    for name, found in _json(path).items():
+        try:
+            if event:
+                answers[name] = Events(
+                    np.zeros(len(found), np.int64), np.array([position[str(each["label"])] for each in found], np.int64),
+                    np.array([each["start"] for each in found], float), np.array([each["end"] for each in found], float),
+                )  # fmt: skip
+            else:
+                answers[name] = np.array([position[str(label)] for label in found], np.int64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: the labels of {name} do not fit the vocabulary or the format ({error})") from error
+        if not event and not multilabel and len(found) != 1:
+            raise DataError(f"{path}: {name} has {len(found)} labels; a multiclass task needs exactly one")
+    if not answers:
+        raise DataError(f"{path} names no files")
+    return answers
