@@ -1,0 +1,177 @@
+"""Row a4: one training step of MATPAC on a CPU core: two encoders, a predictor, two prototype heads, and their averages.
+
+Baseline: the step written out from the paper's description in float32, as programs of this family compute it: every patch embedded by
+a strided convolution before any is dropped, attention as separate products, the predictor's output put back in grid order and
+shuffled again, softmax and logarithm apart, one kernel a tensor in the averages and in AdamW.
+Ours: the step the training loop runs, its diagnostics included. All have the same weights, batch, masks and sizes; both losses are
+compared first.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from timing import arguments, interleave, show
+from torch import Tensor, nn
+from train_step import stack
+
+from unheard.model import masking
+from unheard.model.transformer import AttentionKernel, use_attention
+from unheard.objectives.base import Batch
+from unheard.objectives.schedules import Moment
+from unheard.recipes import find_recipe
+from unheard.recipes.learner import Learner, build
+from unheard.recipes.recipe import Recipe
+from unheard.training.engine import bf16_on_cpu
+from unheard.training.optim import build_optimiser
+
+CASES = {"a4 tiny 80x208 batch 32": ("tiny", 208, 32), "a4 small 80x208 batch 16": ("small", 208, 16)}  # row: size, frames, batch
+NOW, NEXT = Moment(100, 1000), Moment(101, 1000)
+
+
+class Baseline(nn.Module):
+    """MATPAC's pass with a learner's weights, step by step."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.teacher = learner.model.encoder, learner.model.decoder, learner.model.teacher
+        self.project, self.prototypes, self.grid = learner.model.predictor.project, learner.objectives["prototypes"], learner.grid
+        embed = self.encoder.patch_embed
+        self.conv = nn.Conv2d(1, self.encoder.embed_dim, self.grid.patch_size, stride=self.grid.patch_size)
+        self.conv.weight.data.copy_(embed.weight.data.reshape(self.conv.weight.shape))
+        self.conv.bias.data.copy_(embed.bias.data)
+        del self.encoder.patch_embed
+
+    def forward(self, spec: Tensor, noise: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+        """Both losses."""
+        x = self.conv(spec[:, None]).flatten(2).transpose(1, 2) + self.encoder.positions
+        shuffle = noise.argsort(dim=1)
+        restore = shuffle.argsort(dim=1)
+        ordered = torch.gather(x, 1, shuffle[:, :, None].expand(-1, -1, x.shape[2]))
+        cls = self.encoder.cls_token.expand(len(x), 1, -1)
+        seen = stack(self.encoder.transformer, torch.cat([cls, ordered[:, :kept]], dim=1))
+        with torch.no_grad():
+            target = stack(self.teacher.transformer, torch.cat([cls, ordered[:, kept:]], dim=1))[:, 1:]
+        tokens = self.decoder.embed(seen)
+        full = torch.cat([tokens[:, 1:], self.decoder.mask_token.expand(len(x), x.shape[1] - kept, -1)], dim=1)
+        full = torch.gather(full, 1, restore[:, :, None].expand(-1, -1, full.shape[2])) + self.decoder.positions
+        decoded = stack(self.decoder.transformer, torch.cat([tokens[:, :1], full], dim=1))[:, 1:]
+        shuffled = torch.gather(decoded, 1, shuffle[:, :, None].expand(-1, -1, decoded.shape[2]))
+        predicted = self.project(shuffled[:, kept:])
+        latents = (2 - 2 * (F.normalize(predicted, dim=-1) * F.normalize(target, dim=-1)).sum(dim=-1)).mean()
+        return latents, self.classify(predicted, target)
+
+    def classify(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of the heads' distributions."""
+        heads = self.prototypes
+        student = logits_of(heads.student, predicted) / heads.config.student_temp
+        with torch.no_grad():
+            temperature = heads.temperature(torch.tensor(NOW.progress))
+            teacher = F.softmax((logits_of(heads.teacher, target) - heads.center) / temperature, dim=-1)
+            heads.center.lerp_(teacher.mean(dim=(0, 1)), 0.1)
+        return -(teacher * torch.log(F.softmax(student, dim=-1))).sum(dim=-1).mean()
+
+    @torch.no_grad()
+    def follow(self, momentum: float) -> None:
+        """Move both teachers, tensor by tensor."""
+        pairs = ((self.teacher.transformer, self.encoder.transformer), (self.prototypes.teacher, self.prototypes.student))
+        for mine, theirs in pairs:
+            for slow, fast in zip(mine.parameters(), theirs.parameters(), strict=True):
+                slow.mul_(momentum).add_(fast, alpha=1 - momentum)
+
+
+def logits_of(head: nn.Module, latents: Tensor) -> Tensor:
+    """A prototype head, its direction normalised as weight normalisation does."""
+    bottleneck = F.normalize(head.mlp(latents), dim=-1)
+    return F.linear(bottleneck, head.gain * head.direction / head.direction.norm(dim=1, keepdim=True))
+
+
+def baseline_step(learner: Learner, batch: Batch, kept: int) -> Callable[[], int]:
+    """The reference's step; returns how many samples it took."""
+    model = Baseline(learner)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=1e-6, betas=(0.9, 0.95), weight_decay=0.05, foreach=False, fused=False)
+
+    def step() -> int:
+        latents, prototypes = model(batch.spec, batch.noise, kept)
+        model.follow(0.9999)
+        optimiser.zero_grad()
+        (0.5 * latents + 0.5 * prototypes).backward()
+        torch.nn.utils.clip_grad_norm_(trained, 3.0, foreach=False)
+        optimiser.step()
+        step.losses = (latents.item(), prototypes.item())
+        return len(batch.spec)
+
+    return step
+
+
+def our_step(learner: Learner, batch: Batch, bf16: bool, compiled: bool) -> Callable[[], int]:
+    """The step of our training loop."""
+    kernel: AttentionKernel = "explicit" if bf16 else "fused"
+    use_attention(learner, kernel)
+    if compiled:
+        learner.compile(dynamic=False)
+    optimiser = build_optimiser(learner, learner.recipe.training)
+    for group in optimiser.param_groups:
+        group["lr"] = 1e-6
+
+    def step() -> int:
+        learner.begin_step(NOW)
+        mask = masking.random(batch.noise, learner.recipe.model.mask_ratio, batch.valid)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            losses = learner(batch, mask)
+        optimiser.zero_grad()
+        losses["loss"].backward()
+        learner.before_step(NOW)
+        torch.nn.utils.clip_grad_norm_([p for p in learner.parameters() if p.grad is not None], 3.0)
+        optimiser.step()
+        learner.after_step(NEXT)
+        step.losses = (losses["loss/latents"].item(), losses["loss/prototypes"].item())
+        return len(batch.spec)
+
+    return step
+
+
+def case(recipe: Recipe, frames: int, count: int) -> dict[str, Callable[[], int]]:
+    """Every candidate with the same weights, sound and mask."""
+    generator = torch.Generator().manual_seed(0)
+    patches = build(recipe, 0).grid.num_patches
+    spec, noise = torch.randn(count, 80, frames, generator=generator), torch.rand(count, patches, generator=generator)
+    valid = torch.ones_like(noise, dtype=torch.bool)
+    batch = Batch(spec, valid, torch.arange(count), torch.full((count,), frames), torch.zeros(count), noise)
+    kept = masking.num_keep(patches, recipe.model.mask_ratio)
+    steps = {"MATPAC-style step, float32": baseline_step(build(recipe, 0), batch, kept)}
+    steps["ours, float32"] = our_step(build(recipe, 0), batch, False, False)
+    steps["ours, float32, compiled"] = our_step(build(recipe, 0), batch, False, True)
+    if bf16_on_cpu():
+        steps["ours, bf16"] = our_step(build(recipe, 0), batch, True, False)
+        steps["ours, bf16, compiled"] = our_step(build(recipe, 0), batch, True, True)
+    return steps
+
+
+def main() -> None:
+    """Compare and time every case; ``--rounds`` and ``--json`` as everywhere."""
+    given = arguments(__doc__.splitlines()[0], rounds=7)
+    torch.set_num_threads(1)
+    for title, (size, frames, count) in CASES.items():
+        recipe = find_recipe("matpac")
+        steps = case(replace(recipe, model=replace(recipe.model, size=size, frames=frames)), frames, count)
+        for step in steps.values():
+            step()
+        losses = {name: step.losses for name, step in steps.items()}
+        first = next(iter(losses.values()))
+        for name, pair in losses.items():
+            tolerance = 2e-2 if "bf16" in name else 1e-3
+            if any(abs(mine - theirs) > tolerance * theirs for mine, theirs in zip(pair, first, strict=True)):
+                sys.exit(f"{title}: the losses of {name} are {pair}, of the baseline {first}; they do not compute the same thing")
+        checked = "losses of the first step: " + ", ".join(f"{name} {a:.5f} {b:.5f}" for name, (a, b) in losses.items())
+        show(title, interleave(steps, given.rounds), "samples", checked, given.json)
+        print()
+
+
+if __name__ == "__main__":
+    main()
