@@ -35,10 +35,11 @@ ROWS = (
     ("teachers",),
     ("data",),
     ("training", "embedding"),
+    ("hear",),
     ("evaluation",),
     ("view",),
     ("serving",),
-    ("api", "hear"),
+    ("api",),
     ("cli",),
     ("__init__", "__main__"),
 )

@@ -75,9 +75,7 @@ def new_head(size: int, labels: int, hyper: Hyper) -> Head:
     return head
 
 
-def fit(
-    head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe: Callable[[Epoch], None] = lambda epoch: None
-) -> Fit:
+def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe: Callable[[Epoch], None] = lambda epoch: None) -> Fit:
     """Train until nothing has improved for a while, and keep the weights of the best validation.
 
     Raises

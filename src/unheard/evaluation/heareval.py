@@ -144,7 +144,8 @@ def summary(tested: list[Tested]) -> dict[str, dict[str, float]]:
     values = {name: np.array([each.scores[name] for each in tested]) for name in names}
     with np.errstate(invalid="ignore"):
         return {
-            name: {"mean": float(found.mean()), "std": float(found.std(ddof=1)) if len(found) > 1 else 0.0} for name, found in values.items()
+            name: {"mean": float(found.mean()), "std": float(found.std(ddof=1)) if len(found) > 1 else 0.0}
+            for name, found in values.items()
         }
 
 

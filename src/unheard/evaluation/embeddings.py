@@ -1,0 +1,225 @@
+"""Embeddings of a task on disk, in the folders heareval itself writes and reads, so that either tool can score the other's.
+
+    MODEL/TASK/ SPLIT.embeddings.npy (float32 rows without a header)  SPLIT.embedding-dimensions.json  SPLIT.target-labels.pkl
+                SPLIT.filename-timestamps.json (event tasks)  task_metadata.json  labelvocabulary.csv  SPLIT.json  .done.embeddings
+
+While a split is under way its batches lie in ``SPLIT.parts``, so that an interrupted task goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unheard.audio.waveform import read
+from unheard.errors import AudioError, DataError
+from unheard.evaluation.encoders import Encoder
+from unheard.evaluation.events import Events, active_labels, join
+from unheard.evaluation.rows import Rows
+from unheard.evaluation.tasks import METADATA, VOCABULARY, Task
+from unheard.progress import Track, silent
+
+DONE = ".done.embeddings"
+STAMP = "embedded-by.json"
+SLACK = 0.001  # seconds a file may differ from the task's length
+
+
+def batch_size(task: Task, sample_rate: int) -> int:
+    """Clips embedded at once, as heareval chooses it; some models' embeddings depend on their batch mates."""
+    return 1 if task.seconds is None else max(1, int(0.7 * (120 / task.seconds) * (16000 / sample_rate)))
+
+
+def shuffled(task: Task) -> dict[str, list[str]]:
+    """Files of every split in the order of their rows: shuffled by one generator that runs on over the splits (heareval)."""
+    generator = random.Random(0)
+    files = {split: list(task.clips[split]) for split in task.splits}
+    for names in files.values():
+        generator.shuffle(names)
+    return files
+
+
+def audio_rate(task: Task, wanted: int) -> int:
+    """The sample rate to read: the wanted one, or else the highest there is, from which is resampled.
+
+    Raises
+    ------
+    DataError
+        When the task has no audio.
+    """
+    rates = task.rates()
+    if not rates:
+        raise DataError(f"{task.folder} holds no audio; it needs a folder such as {wanted}/ or 48000/ with one folder a split")
+    return wanted if wanted in rates else rates[-1]
+
+
+def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent) -> None:
+    """Embed every file of a task into ``folder``, or what is missing there.
+
+    Raises
+    ------
+    DataError
+        When ``folder`` holds embeddings of another model, or the encoder gives the wrong shape or numbers that are not finite.
+    AudioError
+        When a file is missing, broken or has the wrong length.
+    """
+    stamp = {"encoder": encoder.identity, "sample_rate": encoder.sample_rate, "audio": audio_rate(task, encoder.sample_rate)}
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / STAMP).is_file() and json.loads((folder / STAMP).read_text(encoding="utf-8")) != stamp:
+        raise DataError(f"{folder} holds embeddings of another model or sample rate; choose another -o, or replace them with --overwrite")
+    _write(folder / STAMP, json.dumps(stamp))
+    if (folder / DONE).is_file():
+        return
+    for name in (METADATA, VOCABULARY, *(f"{split}.json" for split in task.splits)):
+        shutil.copyfile(task.folder / name, folder / name)
+    order, size = shuffled(task), batch_size(task, encoder.sample_rate)
+    for split in task.splits:
+        if not (folder / f"{split}.embedding-dimensions.json").is_file():
+            files = list(task.clips[split])
+            batches = [files[at : at + size] for at in range(0, len(files), size)]
+            for index, names in enumerate(track(batches, len(batches), f"{task.name}: {encoder.name}, {split}")):
+                _part(task, encoder, split, names, folder / f"{split}.parts" / f"{index:06d}.npz")
+            _assemble(task, split, batches, order[split], folder)
+    _write(folder / DONE, "")
+
+
+def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
+    """The rows of every split of a task's folder of embeddings, ours or heareval's.
+
+    Raises
+    ------
+    DataError
+        When a file is missing, or the rows do not fit the task.
+    """
+    order = shuffled(task)
+    try:
+        return {split: _rows(folder, task, split, order[split]) for split in task.splits}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} holds no complete embeddings of {task.name} ({error}); embed the task again") from error
+
+
+def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path) -> None:
+    """Embed one batch into a file, unless it is there."""
+    if path.is_file():
+        return
+    audio = torch.from_numpy(np.stack(_waves(task, encoder, split, names)))
+    frames, times = encoder.timestamps(audio) if task.event else (encoder.scenes(audio), torch.zeros(0))
+    _checked(frames, times, len(names), task.event, f"{encoder.name} on {task.name}, {split}/{names[0]}")
+    path.parent.mkdir(exist_ok=True)
+    with Path(f"{path}.unfinished").open("wb") as file:
+        np.savez(file, frames=frames.float().numpy(), times=times.double().numpy())
+    os.replace(f"{path}.unfinished", path)
+
+
+def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[Float32[NDArray[Any], " S"]]:
+    rate = audio_rate(task, encoder.sample_rate)
+    waves = []
+    for name in names:
+        path = task.folder / str(rate) / split / name
+        wav, came = read(path)
+        if came != rate:
+            raise AudioError(f"{path} has {came} Hz in a folder for {rate} Hz; build the task again")
+        if task.seconds is not None and abs(len(wav) / rate - task.seconds) > SLACK:
+            raise AudioError(f"{path} lasts {len(wav) / rate:.3f} s; every clip of this task must last {task.seconds:g} s")
+        waves.append(wav if rate == encoder.sample_rate else read(path, encoder.sample_rate)[0])
+    longest = max(len(wav) for wav in waves)
+    return [np.pad(wav, (0, longest - len(wav))) for wav in waves]
+
+
+def _checked(frames: Tensor, times: Tensor, count: int, event: bool, what: str) -> None:
+    wanted = f"({count}, times, size)" if event else f"({count}, size)"
+    if frames.ndim != (3 if event else 2) or len(frames) != count or not frames.is_floating_point():
+        raise DataError(f"{what}: embeddings have the shape {tuple(frames.shape)} and type {frames.dtype}; they must be floats {wanted}")
+    if event and times.shape != frames.shape[:2]:
+        raise DataError(f"{what}: times have the shape {tuple(times.shape)}; embeddings have {tuple(frames.shape)}")
+    if not bool(torch.isfinite(frames).all()):
+        raise DataError(f"{what}: embeddings hold numbers that are not finite")
+
+
+def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str], folder: Path) -> None:
+    """Write the rows of a split in their order, then drop its parts."""
+    parts = folder / f"{split}.parts"
+    place = {name: (index, row) for index, names in enumerate(batches) for row, name in enumerate(names)}
+    held: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
+    for index, names in enumerate(batches):
+        with np.load(parts / f"{index:06d}.npz") as part:
+            frames, times = part["frames"], part["times"]
+        for row, name in enumerate(names):
+            held[name] = (frames[row] if task.event else frames[row : row + 1], times[row] if task.event else np.zeros(1))
+    assert len(place) == len(held)
+    if len({rows.shape[1] for rows, _ in held.values()}) != 1:
+        raise DataError(f"{folder}: embeddings of {split} differ in size from clip to clip")
+    unfinished = folder / f"{split}.embeddings.npy.unfinished"
+    with unfinished.open("wb") as file:
+        for name in order:
+            file.write(np.ascontiguousarray(held[name][0], np.float32).tobytes())
+    os.replace(unfinished, folder / f"{split}.embeddings.npy")
+    labels = [each for name in order for each in _labels(task, split, name, held[name][1])]
+    _write(folder / f"{split}.target-labels.pkl", pickle.dumps(labels))
+    if task.event:
+        stamps = [[str(folder / split / name), float(time)] for name in order for time in held[name][1]]
+        _write(folder / f"{split}.filename-timestamps.json", json.dumps(stamps))
+    _write(folder / f"{split}.embedding-dimensions.json", json.dumps([len(labels), next(iter(held.values()))[0].shape[1]]))
+    shutil.rmtree(parts)
+
+
+def _labels(task: Task, split: str, name: str, times: NDArray[Any]) -> Iterator[list[str]]:
+    """Names of the labels of each row of a file."""
+    true = task.clips[split][name]
+    if isinstance(true, Events):
+        for active in active_labels(true, times, len(task.labels)):
+            yield [task.labels[index] for index in np.flatnonzero(active)]
+    else:
+        yield [task.labels[index] for index in true]
+
+
+def _rows(folder: Path, task: Task, split: str, order: list[str]) -> Rows:
+    count, size = json.loads((folder / f"{split}.embedding-dimensions.json").read_text(encoding="utf-8"))
+    x = np.fromfile(folder / f"{split}.embeddings.npy", np.float32).reshape(count, size)
+    position = {name: index for index, name in enumerate(order)}
+    none = np.zeros(0)
+    if not task.event:
+        if count != len(order):
+            raise ValueError(f"{split} has {count} rows for {len(order)} files")
+        y = np.zeros((count, len(task.labels)), np.float32)
+        for row, name in enumerate(order):
+            y[row, task.clips[split][name]] = 1
+        empty = Events(none.astype(np.int64), none.astype(np.int64), none, none)
+        return Rows(torch.from_numpy(x), torch.from_numpy(y), np.arange(count), np.zeros(count), empty)
+    stamps = json.loads((folder / f"{split}.filename-timestamps.json").read_text(encoding="utf-8"))
+    if count != len(stamps) or not {Path(path).name for path, _ in stamps} <= set(position):
+        raise ValueError(f"{split} has {count} rows and {len(stamps)} times, or times of unknown files")
+    file, times = np.array([position[Path(path).name] for path, _ in stamps]), np.array([time for _, time in stamps], float)
+    return Rows(torch.from_numpy(x), *_event_targets(task, split, order, file, times))
+
+
+def _event_targets(
+    task: Task, split: str, order: list[str], file: NDArray[Any], times: NDArray[Any]
+) -> tuple[Tensor, NDArray[Any], NDArray[Any], Events]:
+    """Labels of each frame, and the events of the files that have frames."""
+    y, found = np.zeros((len(file), len(task.labels)), np.float32), []
+    for index in np.unique(file):
+        events = task.clips[split][order[index]]
+        if isinstance(events, Events):
+            mine = file == index
+            y[mine] = active_labels(events, times[mine], len(task.labels))
+            found.append(Events(np.full(len(events), index), events.label, events.start, events.end))
+    return torch.from_numpy(y), file, times, join(found)
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    """Write under a temporary name, then rename."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(unfinished, path)

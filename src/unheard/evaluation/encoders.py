@@ -1,0 +1,212 @@
+"""Whatever turns batches of audio into embeddings, seen through one face: our models, HEAR modules, X-ARES encoders, plain log-mel."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+import unheard.hear
+from unheard.audio.framing import Frontend
+from unheard.audio.frontend import LogMel
+from unheard.embedding.embedder import Model, Options
+from unheard.embedding.loading import load
+from unheard.errors import ConfigError
+from unheard.hear import HearModel, load_model
+from unheard.weights.built_in import random_like
+from unheard.weights.checkpoint import SavedModel
+
+BLOCK_MS = 50.0  # log-mel frames are summarised over the hop the HEAR API recommends at most
+
+Scenes = Float[Tensor, "n D"]
+Frames = tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]
+
+
+class Encoder(Protocol):
+    """What an evaluation needs of a model.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in results; also the name of its folder of embeddings.
+    identity : str
+        Changes when the embeddings would.
+    sample_rate : int
+        Hz.
+    """
+
+    name: str
+    identity: str
+    sample_rate: int
+
+    def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
+        """One vector for each clip."""
+        ...
+
+    def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
+        """Vectors over time, and their times in milliseconds."""
+        ...
+
+
+class HearEncoder:
+    """A model behind the functions of the HEAR common API.
+
+    Parameters
+    ----------
+    module : module
+        Has ``get_scene_embeddings`` and ``get_timestamp_embeddings``.
+    model : object
+        What its ``load_model`` gave.
+    """
+
+    def __init__(self, name: str, module: Any, model: Any, identity: str) -> None:
+        self.name, self.identity = name, identity
+        self.sample_rate = int(model.sample_rate)
+        self._module, self._model = module, model
+        if isinstance(model, nn.Module):
+            model.eval()
+
+    def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
+        """One vector for each clip."""
+        with torch.no_grad():
+            found: Tensor = self._module.get_scene_embeddings(audio, self._model)
+        return found.detach().cpu()
+
+    def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
+        """Vectors over time, and their times in milliseconds."""
+        with torch.no_grad():
+            frames, times = self._module.get_timestamp_embeddings(audio, self._model)
+        return frames.detach().cpu(), times.detach().cpu()
+
+
+class XaresEncoder:
+    """A module with ``sampling_rate`` and ``hop_size_in_ms`` whose forward gives (n, S) -> (n, t, D), as X-ARES asks for.
+
+    A clip is the mean over time; the k-th vector is centred (k + 1/2) hops after the start.
+    """
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name, self.identity = name, name
+        self.sample_rate, self.hop_ms = int(module.sampling_rate), float(module.hop_size_in_ms)  # type: ignore[arg-type]
+        self._module = module.eval()
+
+    def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
+        """One vector for each clip."""
+        return self.timestamps(audio)[0].mean(dim=1)
+
+    def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
+        """Vectors over time, and their times in milliseconds."""
+        with torch.no_grad():
+            frames: Tensor = self._module(audio).detach().cpu()
+        times = (torch.arange(frames.shape[1]) + 0.5) * self.hop_ms
+        return frames, times.expand(len(frames), -1)
+
+
+class LogMelEncoder:
+    """The baseline without learning: mean and deviation of each mel band over a clip, or over blocks of about `BLOCK_MS`."""
+
+    def __init__(self, frontend: Frontend, sample_rate: int, hop_size: int) -> None:
+        self.name, self.sample_rate = "log-mel", sample_rate
+        self.identity = f"log-mel {frontend.framing}"
+        self._frontend, self._hop = frontend, hop_size
+        self._block = max(1, round(BLOCK_MS / 1000 * sample_rate / hop_size))
+
+    def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
+        """Mean and deviation over the clip, (n, 2 F)."""
+        spec = self._frontend(audio)
+        return torch.cat([spec.mean(dim=-1), spec.std(dim=-1, correction=0)], dim=-1)
+
+    def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
+        """Mean and deviation over blocks, and the blocks' centres."""
+        spec = self._frontend(audio)
+        blocks = [block for block in spec.split(self._block, dim=-1) if block.shape[-1] == self._block] or [spec]
+        frames = torch.stack([torch.cat([each.mean(dim=-1), each.std(dim=-1, correction=0)], dim=-1) for each in blocks], dim=1)
+        framing = self._frontend.framing
+        first = framing.frame_size / 2 - framing.pad + (blocks[0].shape[-1] - 1) / 2 * self._hop
+        times = 1000 / self.sample_rate * (first + torch.arange(len(blocks)) * self._block * self._hop)
+        inside = max(1, int((times <= 1000 * audio.shape[1] / self.sample_rate).sum()))
+        return frames[:, :inside], times[:inside].expand(len(frames), -1)
+
+
+def encoders(model: Model | str | Path, device: str = "cpu") -> list[Encoder]:
+    """What is evaluated: the model, an untrained one, and log-mel.
+
+    Parameters
+    ----------
+    model : Model, path or str
+        A loaded model, a run or model folder or built-in name, ``hear:MODULE`` or ``hear:MODULE:WEIGHTS`` for a module with the HEAR
+        API, or ``xares:MODULE:CLASS`` for an X-ARES encoder.
+
+    Returns
+    -------
+    list of Encoder
+        For our own models the untrained one has the same architecture, front end and statistics. Beside other modules it is
+        ``random-tiny``.
+
+    Raises
+    ------
+    ConfigError
+        When a module cannot be imported or lacks what the interface asks for.
+    """
+    if isinstance(model, str) and model.startswith(("hear:", "xares:")):
+        kind, _, name = model.partition(":")
+        other = _hear(name) if kind == "hear" else _xares(name)
+        plain = LogMel()
+        return [other, HearEncoder("random", unheard.hear, load_model("random-tiny"), "random-tiny"), _log_mel(plain)]
+    ours = model if isinstance(model, Model) else load(model, device)
+    name = "model" if isinstance(model, Model) else Path(model).resolve().name if Path(model).exists() else str(model)
+    saved = SavedModel(ours.learner, ours.config, ours.statistics, ours.provenance)
+    blank = Model(random_like(saved, seed=0), ours.device.type)
+    return [_ours(name, ours), _ours("random", blank), _log_mel(ours.frontend)]
+
+
+def _ours(name: str, model: Model) -> Encoder:
+    digest = hashlib.sha256(repr((model.statistics, model.config.frontend)).encode())
+    for value in model.encoder.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return HearEncoder(name, unheard.hear, HearModel(model, Options()), digest.hexdigest())
+
+
+def _log_mel(frontend: Frontend) -> Encoder:
+    return LogMelEncoder(frontend, frontend.framing.sample_rate, frontend.framing.hop_size)
+
+
+def _imported(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ConfigError(f"the module {name} cannot be imported ({error}); install it, or put its folder on PYTHONPATH") from error
+
+
+def _hear(text: str) -> Encoder:
+    name, _, weights = text.partition(":")
+    module = _imported(name)
+    wanted = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
+    if missing := [each for each in wanted if not callable(getattr(module, each, None))]:
+        raise ConfigError(f"{name} has no {missing[0]}; a HEAR module has {', '.join(wanted)}")
+    model = module.load_model(weights) if weights else module.load_model()
+    if not hasattr(model, "sample_rate"):
+        raise ConfigError(f"the model of {name} has no sample_rate; the HEAR API asks for it")
+    return HearEncoder(name, module, model, text)
+
+
+def _xares(text: str) -> Encoder:
+    name, _, wanted = text.partition(":")
+    found = {
+        key: value
+        for key, value in vars(_imported(name)).items()
+        if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == name and (not wanted or key == wanted)
+    }
+    if len(found) != 1:
+        raise ConfigError(f"{name} offers {len(found)} encoders{' named ' + wanted if wanted else ''}; write xares:{name}:CLASS")
+    encoder = next(iter(found.values()))()
+    if missing := [each for each in ("sampling_rate", "hop_size_in_ms", "output_dim") if not hasattr(encoder, each)]:
+        raise ConfigError(f"the encoder of {name} has no {missing[0]}; X-ARES asks for it")
+    return XaresEncoder(text.replace(":", "."), encoder)
