@@ -105,3 +105,12 @@ def test_what_is_missing_is_said() -> None:
         Contrast(ContrastConfig(weight=1.0), D)
     with pytest.raises(ConfigError, match="captions"):
         Contrast(CONFIG, D)(a_pass(), replace(a_batch(), text=None))
+
+
+def test_similarities_are_exact_under_autocast() -> None:
+    a, c, numbers = unit(0), unit(1), torch.arange(B)
+    exact = contrast(a, c, numbers, torch.tensor(90.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = contrast(a, c, numbers, torch.tensor(90.0))
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact)

@@ -105,7 +105,8 @@ def contrast(
     """
     known = numbers >= 0
     pairs = known[:, None] & known[None, :]
-    scores = (scale * sounds @ captions.T).masked_fill(~pairs, OUT)
+    with torch.autocast(sounds.device.type, enabled=False):  # differences of cosines are multiplied by up to a hundred
+        scores = (scale.float() * sounds.float() @ captions.float().T).masked_fill(~pairs, OUT)
     equal = ((numbers[:, None] == numbers[None, :]) & pairs).to(scores.dtype)
     both = [-(equal * s.log_softmax(dim=1)).sum(dim=1) / equal.sum(dim=1).clamp(min=1) for s in (scores, scores.T)]
     return (both[0] + both[1]).sum() / (2 * known.sum().clamp(min=1))
