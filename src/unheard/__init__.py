@@ -21,6 +21,7 @@ _HOMES: dict[str, str] = {
     "resume": "unheard.api",
     "embed": "unheard.api",
     "probe": "unheard.api",
+    "finetune": "unheard.api",
     "convert": "unheard.api",
 }
 

@@ -16,15 +16,17 @@ from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError, missing_extra
 from unheard.progress import Track, silent
 from unheard.recipes import find_recipe
+from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from unheard.data.store import Store
+    from unheard.evaluation.finetuned_scores import FinetunedRun
     from unheard.evaluation.hidden import HiddenError
     from unheard.evaluation.probe import ProbeReport
     from unheard.training.run import Report, Run
 
-__all__ = ["attention", "convert", "embed", "load", "pretrain", "probe", "reconstruct", "report", "resume"]
+__all__ = ["attention", "convert", "embed", "finetune", "load", "pretrain", "probe", "reconstruct", "report", "resume"]
 
 
 def pretrain(
@@ -125,6 +127,48 @@ def probe(
     report = score(found, table, Probe(seeds=tuple(seeds)), track)
     write(report, out)
     return report
+
+
+def finetune(
+    model: str | Path,
+    labels: str | Path,
+    out: str | Path,
+    recipe: str | FinetuneRecipe = "small",
+    settings: Iterable[str] = (),
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> FinetunedRun:
+    """Make a trained encoder name the classes of a CSV with the columns ``path`` and ``label``, and score it on its test clips.
+
+    Parameters
+    ----------
+    recipe : str or FinetuneRecipe
+        A name of `unheard recipes`, such as ``esc50``, or a recipe itself; ``settings`` change it as in `pretrain`.
+
+    Examples
+    --------
+    >>> import unheard
+    >>> unheard.finetune("runs/first", "labels.csv", "runs/clf").predict("clip.wav")  # doctest: +SKIP
+    """
+    from unheard.evaluation.finetuned import listen
+    from unheard.recipes.finetune_named import find_finetune_recipe
+    from unheard.training import finetune as training
+    from unheard.view.finetuned import finish
+
+    chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
+    done = training.finetune(model, labels, out, chosen, listen, device=device, overwrite=overwrite, report=report)
+    return finish(Path(out), done, report)
+
+
+def resume_finetune(out: str | Path, *, device: str = "auto", report: Report | None = None) -> FinetunedRun:
+    """Go on with an interrupted fine-tuning run; a finished one is scored again."""
+    from unheard.evaluation.finetuned import listen
+    from unheard.training import finetune as training
+    from unheard.view.finetuned import finish
+
+    return finish(Path(out), training.resume(out, listen, device=device, report=report), report)
 
 
 def convert(

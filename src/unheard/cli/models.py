@@ -14,8 +14,16 @@ if TYPE_CHECKING:
 
 
 @verb("unheard recipes --json")
-def recipes(*, json: Json = False) -> int:
-    """List the recipes: what unheard pretrain --recipe takes."""
+def recipes(*, finetune: bool = False, json: Json = False) -> int:
+    """List the recipes: what unheard pretrain --recipe takes.
+
+    Parameters
+    ----------
+    finetune
+        List what unheard finetune --recipe takes instead.
+    """
+    if finetune:
+        return _finetune_recipes(json)
     from unheard.recipes import RECIPES
 
     rows = [_row(make()) for make in RECIPES.values()]
@@ -29,6 +37,19 @@ def recipes(*, json: Json = False) -> int:
         ],
     )  # fmt: skip
     tell(lines, rows, json)
+    return DONE
+
+
+def _finetune_recipes(json: bool) -> int:
+    from unheard.config import to_json
+    from unheard.recipes.finetune_named import FINETUNE_RECIPES
+
+    found = [make() for make in FINETUNE_RECIPES.values()]
+    rows = [
+        (each.name, each.task.loss, f"{each.training.epochs:g} epochs of {each.task.epoch_clips or 'all'} clips", each.paper, each.numbers)
+        for each in found
+    ]
+    tell(table(("name", "loss", "length", "paper", "numbers from"), rows), [to_json(each) for each in found], json)
     return DONE
 
 

@@ -15,13 +15,13 @@ from unheard.progress import bar
 if TYPE_CHECKING:
     import numpy as np
 
-    from unheard.embedding.embedder import Model, Sound
+    from unheard.embedding.embedder import Sound
     from unheard.errors import AudioError
 
 Scored = Callable[[Iterable["Sound"], Callable[["Sound", "AudioError"], None]], Iterator[tuple["Sound", "np.ndarray"]]]
 
 
-@verb('unheard predict runs/clap my_audio/ --labels "dog, rain, snare drum"')
+@verb("unheard predict runs/classifier my_audio/ -o predictions.csv")
 def predict(
     model: str,
     audio: list[Path],
@@ -50,14 +50,13 @@ def predict(
     top
         How many names of each sound are shown.
     """
-    from unheard import api
     from unheard.embedding.bulk import expand
 
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
     if top < 1:
         raise ConfigError(f"--top shows at least one name; got {top}")
-    names, score = _scorer(api.load(model, torch_device(device)), labels)
+    names, score = _scorer(model, torch_device(device), labels)
     files, skipped = expand(audio), {}
 
     def skip(sound: Sound, error: AudioError) -> None:
@@ -80,18 +79,23 @@ def predict(
     return status(len(skipped), strict)
 
 
-def _scorer(model: Model, labels: str | None) -> tuple[Sequence[str], Scored]:
+def _scorer(name: str, device: str, labels: str | None) -> tuple[Sequence[str], Scored]:
     """The names a model chooses from, and how it scores sounds."""
+    from unheard.embedding.loading import load
+    from unheard.evaluation.finetuned import Finetuned, open_finetuned, session_of
+
     if labels is not None:
         from unheard.embedding.zero_shot import ZeroShot
 
-        chosen = ZeroShot(model, [label.strip() for label in labels.split(",") if label.strip()])
+        chosen = ZeroShot(load(name, device), [label.strip() for label in labels.split(",") if label.strip()])
         return chosen.labels, chosen.scores
-    from unheard.embedding.classify import classify_many
-
-    if not model.labels and "contrast" in model.learner.objectives:
-        raise ConfigError('this model was trained with captions and has no classes of its own; choose from --labels "dog, rain"')
-    return model.labels, lambda sounds, skip: classify_many(model, sounds, skip)
+    tuned = None if session_of(name) is None else open_finetuned(name, device)
+    if tuned is None:
+        model = load(name, device)
+        if not model.labels and "contrast" in model.learner.objectives:
+            raise ConfigError('this model was trained with captions and has no classes of its own; choose from --labels "dog, rain"')
+        tuned = Finetuned([(model, "mix")])
+    return tuned.labels, tuned.scores
 
 
 def _best(names: Sequence[str], scores: np.ndarray, top: int) -> list[tuple[str, float]]:

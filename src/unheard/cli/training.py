@@ -1,8 +1,8 @@
-"""``unheard pretrain``."""
+"""``unheard pretrain`` and ``unheard finetune``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ from unheard.errors import ConfigError
 from unheard.progress import bar
 
 if TYPE_CHECKING:
+    from unheard.evaluation.finetuned_scores import FinetunedRun
     from unheard.training.run import Report, Run
 
 
@@ -45,14 +46,46 @@ class Start:
 
     def all_settings(self) -> list[str]:
         """Every setting as ``section.key=value``; what ``--set`` says comes last and wins."""
-        if self.epochs is not None and self.steps is not None:
-            raise ConfigError("--epochs and --steps both say how long to train; give one of them")
-        short: dict[str, float | None] = {"batch_size": self.batch_size}
-        if self.epochs is not None or self.steps is not None:
-            short |= {"epochs": self.epochs, "steps": self.steps}
-        keep = ("batch_size",) if self.batch_size is None else ()
-        named = [f"training.{key}={'null' if value is None else value}" for key, value in short.items() if key not in keep]
-        return [*named, *self.settings]
+        return [*_named(self.epochs, self.steps, self.batch_size), *self.settings]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FinetuneStart:
+    """How a new fine-tuning run begins.
+
+    Parameters
+    ----------
+    recipe
+        A name of unheard recipes --finetune.
+    epochs
+        Passes over the training clips; short for --set training.epochs=N.
+    steps
+        Optimiser steps; short for --set training.steps=N.
+    batch_size
+        Clips a step, over all devices; short for --set training.batch_size=N.
+    """
+
+    recipe: str = "small"
+    epochs: float | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    settings: Settings = ()
+    overwrite: Overwrite = False
+
+    def all_settings(self) -> list[str]:
+        """Every setting as ``section.key=value``; what ``--set`` says comes last and wins."""
+        return [*_named(self.epochs, self.steps, self.batch_size), *self.settings]
+
+
+def _named(epochs: float | None, steps: int | None, batch_size: int | None) -> list[str]:
+    """The short options as settings; of epochs and steps one replaces what the recipe says of either."""
+    if epochs is not None and steps is not None:
+        raise ConfigError("--epochs and --steps both say how long to train; give one of them")
+    found = [] if batch_size is None else [f"training.batch_size={batch_size}"]
+    if epochs is not None or steps is not None:
+        found += [f"training.{key}={'null' if value is None else value}" for key, value in (("epochs", epochs), ("steps", steps))]
+    return found
 
 
 @verb("unheard pretrain my_audio/ -o runs/first --set model.size=tiny --steps 2000")
@@ -90,6 +123,42 @@ def pretrain(
     return _told(run, json)
 
 
+@verb("unheard finetune runs/first sounds/labels.csv -o runs/classifier --epochs 30")
+def finetune(
+    model: str | None = None,
+    labels: Path | None = None,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Run folder to write.")] = None,
+    start: FinetuneStart = FinetuneStart(),
+    resume: Annotated[Path | None, Parameter(name="--resume", help="Go on with this interrupted run instead.")] = None,
+    device: On = "auto",
+    json: Json = False,
+) -> int:
+    """Make a model name the classes of a table, and score it on its test clips.
+
+    The weights that do best on validation clips are kept; test clips choose nothing. Each fold of a table with folds is trained.
+
+    Parameters
+    ----------
+    model
+        A run, a model folder, or a built-in name such as random-tiny.
+    labels
+        A CSV with the columns path and label, and perhaps split, fold, group, start, end, known.
+    """
+    from unheard import api
+
+    if resume is not None:
+        if model is not None or out is not None or start != FinetuneStart():
+            raise ConfigError("--resume RUN takes everything from the run; give it no model, no labels, no -o and no settings")
+        return _tuned(api.resume_finetune(resume, device=device, report=_report()), json)
+    if model is None or labels is None or out is None:
+        raise ConfigError("finetune needs a model, labels and an output: unheard finetune MODEL labels.csv -o RUN | --resume RUN")
+    settings = start.all_settings()
+    run = api.finetune(model, labels, out, start.recipe, settings, device=device, overwrite=start.overwrite, report=_report())
+    return _tuned(run, json)
+
+
 def _report() -> Report:
     """Tell everything on stderr."""
     from unheard.training.run import Report
@@ -105,4 +174,21 @@ def _told(run: Run, json: bool) -> int:
     ending = "finished" if run.finished else f"stopped; go on with: unheard pretrain --resume {run.folder}"
     if first_process():
         tell([f"{run.folder}: step {run.step} of {run.total}, {ending}"], values, json)
+    return DONE if run.finished else INTERRUPTED
+
+
+def _tuned(run: FinetunedRun, json: bool) -> int:
+    """Tell how well a fine-tuned run does; of many processes the first one does."""
+    from unheard.training.engine import first_process
+
+    scores = run.scores
+    values = {"run": str(run.folder), "finished": run.finished, "scores": None if scores is None else asdict(scores)}
+    ending = f"finished; use it with: unheard predict {run.folder} AUDIO"
+    if not run.finished:
+        ending = f"stopped; go on with: unheard finetune --resume {run.folder}"
+    lines = [f"{run.folder}: {ending}"]
+    if scores is not None:
+        lines = [scores.line(), f"classes, predictions and figure in {run.folder}", *lines]
+    if first_process():
+        tell(lines, values, json)
     return DONE if run.finished else INTERRUPTED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unheard.audio.frontends import AnyFrontendConfig
-from unheard.data.corpus import open_corpus
+from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.pack import pack
 from unheard.data.packing import Packing
 from unheard.data.shards import HEADER, Stores
@@ -49,6 +49,10 @@ def open_data(source: str | Path, frontend: AnyFrontendConfig, cache: Path, trac
             )
         check_frontend(store, frontend)
         return store.through(frontend) if isinstance(store, WaveStore) else store
-    corpus, packing = open_corpus(source, track), Packing(frontend, "int16" if needs == "wav" else "float16")
+    return pack_once(open_corpus(source, track), Packing(frontend, "int16" if needs == "wav" else "float16"), cache, track)
+
+
+def pack_once(corpus: Corpus, packing: Packing, cache: Path, track: Track = silent) -> Store:
+    """Pack a corpus in memory, or, a large one, into ``cache``, where a second call finds it."""
     small = corpus.hours * 3600 * packing.bytes_a_second <= MEMORY_BYTES
     return pack(corpus, packing, None if small else cache, track=track)

@@ -15,6 +15,7 @@ from jaxtyping import Float32
 
 from unheard.embedding.job import Options, Sound
 from unheard.errors import AudioError, ConfigError
+from unheard.model.classifier import Classifier
 
 if TYPE_CHECKING:
     from unheard.embedding.embedder import Model
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
 def classify_many(
     model: Model, sounds: Iterable[Sound], skip: Callable[[Sound, AudioError], None] | None = None
 ) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
-    """Classify sounds of any length, in batches across them; yields each with its scores, in order.
+    """Classify sounds of any length, in batches across them; yields each with its scores, in order. See `logits_many`."""
+    for sound, logits in logits_many(model, sounds, skip):
+        classifier = classifier_of(model)
+        yield sound, classifier.scores(torch.from_numpy(logits)).numpy()
+
+
+def logits_many(
+    model: Model, sounds: Iterable[Sound], skip: Callable[[Sound, AudioError], None] | None = None
+) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
+    """What the classifier says of sounds before softmax or sigmoid.
 
     Parameters
     ----------
@@ -39,14 +49,24 @@ def classify_many(
     ConfigError
         When the model has no classifier.
     """
-    classifier = model.classifier
-    if classifier is None:
-        raise ConfigError("this model has no classifier, it only embeds; fine-tune one with unheard finetune, or convert a fine-tuned file")
-    classifier.to(model.device)
+    classifier = classifier_of(model).to(model.device)
     cls = classifier.config.pool == "cls"
     for sound, embedding in model.embed_many(sounds, Options(frames=False, cls=cls), skip):
         bands = 1 if cls else model.grid.freq
         with torch.inference_mode():
             tokens = torch.from_numpy(embedding.scene).to(model.device).reshape(1, bands, -1)
-            logits = classifier(classifier.pool(tokens, tokens[:, 0]))
-            yield sound, classifier.scores(logits)[0].cpu().numpy()
+            logits: torch.Tensor = classifier(classifier.pool(tokens, tokens[:, 0]))[0]
+        yield sound, logits.cpu().numpy()
+
+
+def classifier_of(model: Model) -> Classifier:
+    """The classifier of a model.
+
+    Raises
+    ------
+    ConfigError
+        When it has none.
+    """
+    if model.classifier is None:
+        raise ConfigError("this model has no classifier, it only embeds; fine-tune one with unheard finetune, or convert a fine-tuned file")
+    return model.classifier

@@ -183,7 +183,7 @@ def read_config(run: Path) -> dict[str, Any]:
     """
     file = run / "config.json"
     if not file.is_file():
-        raise CheckpointError(f"there is no run at {run}; give the folder that unheard pretrain wrote with -o")
+        raise CheckpointError(f"there is no run at {run}; give the folder that unheard pretrain or finetune wrote with -o")
     try:
         stored = json.loads(file.read_text())
     except ValueError as error:

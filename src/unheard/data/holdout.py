@@ -1,0 +1,66 @@
+"""Who trains, who chooses the weights, and who tests: the sides of a table of labels for fine-tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from unheard.data.label_table import Index, Labels, partitions
+from unheard.errors import DataError
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a table for one model; ``name`` is empty where there is one part only."""
+
+    name: str
+    train: Index
+    valid: Index
+    test: Index
+
+
+def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
+    """The parts of a table: its split, or one for each fold, or one dealt out with ``seed`` that tests a fifth of the clips.
+
+    Validation clips are those of the split valid, or ``share`` of the training clips; clips of a group stay on one side. None is ever
+    taken from the test clips. A table whose split has no test is allowed: nothing is tested then.
+
+    Raises
+    ------
+    DataError
+        As `partitions`.
+    """
+    if any(labels.split) and "test" not in labels.split:
+        rows, side = np.arange(len(labels)), np.array(labels.split)
+        sides = [(rows[side == "train"], rows[side == "valid"], rows[:0])]
+        if not len(sides[0][0]):
+            raise DataError("no clip of the table trains; its split must say train in some rows")
+    else:
+        sides = list(partitions(labels, seed))
+    folds = sorted(set(labels.fold)) if any(labels.fold) and not any(labels.split) else [""]
+    found = []
+    for name, (train, valid, test) in zip(folds, sides, strict=False):  # of folds that were dealt out here, the first
+        if not len(valid):
+            train, valid = hold_out(labels, train, seed, share)
+        found.append(Part(f"fold-{name}" if name else "", train, valid, test))
+    return found
+
+
+def hold_out(labels: Labels, train: Index, seed: int, share: float) -> tuple[Index, Index]:
+    """Take about ``share`` of the clips of each class out of ``train``, groups kept together; none when every group is too large.
+
+    Groups are looked at in an order drawn from ``seed``; one is taken when no class then has more than its share (rounded up) taken,
+    and every class keeps a clip to train on.
+    """
+    names = np.array([labels.group[row] or f"#{row}" for row in train])
+    target = labels.target[train]
+    total = target.sum(axis=0)
+    most, taken, chosen = np.ceil(share * total), np.zeros_like(total), np.zeros(len(train), bool)
+    for name in np.random.default_rng(seed).permutation(np.unique(names)):
+        members = names == name
+        after = taken + target[members].sum(axis=0)
+        fits = (after <= most) & (after < np.maximum(total, 1))
+        if fits[target[members].any(axis=0)].all() and (chosen.sum() + members.sum()) <= np.ceil(share * len(train)):
+            chosen, taken = chosen | members, after
+    return train[~chosen], train[chosen]

@@ -1,0 +1,253 @@
+"""Batches of labelled clips for fine-tuning, augmented and prepared ahead of the step that takes them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from unheard.audio.frontend import Statistics
+from unheard.audio.frontends import AnyFrontendConfig, build_frontend
+from unheard.audio.waveform import Channel, info
+from unheard.data.augment import Clips, add_noise, gain, mask_stretches, mix, roll
+from unheard.data.corpus import Clip, Corpus, Skipped, read_csv
+from unheard.data.crops import Indices, Pieces
+from unheard.data.label_table import Labels
+from unheard.data.open import pack_once
+from unheard.data.packing import Packing
+from unheard.data.store import WaveStore, to_device
+from unheard.errors import AudioError, DataError
+from unheard.progress import Track, silent
+from unheard.recipes.finetune import FinetuneRecipe
+
+AHEAD = 3  # batches that wait ready at most, as in pre-training
+CLASS_WEIGHT = 1000.0  # AudioSet recipes of PSLA, AST, PaSST and MaskSpec; only ratios matter
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One batch.
+
+    Parameters
+    ----------
+    clips : Clips
+        Normalised spectrograms (B, F, T) with their targets.
+    rows : Int[Tensor, "B"]
+        Which clip of the store each began as.
+    """
+
+    clips: Clips
+    rows: Int[Tensor, " B"]
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """The clips of a table, packed, with what is known of each, in the order of the store.
+
+    Parameters
+    ----------
+    store : WaveStore
+    rows : Int64[ndarray, "n"]
+        The row of the table behind each clip; rows that could not be read are missing.
+    target, known : Float[Tensor, "n C"]
+        1 for classes that are there, and for classes that somebody judged.
+    """
+
+    store: WaveStore
+    rows: Indices
+    target: Float[Tensor, "n C"]
+    known: Float[Tensor, "n C"]
+
+    def at(self, rows: Indices) -> Indices:
+        """Clips of the store for rows of the table, those that could not be read left out."""
+        return np.flatnonzero(np.isin(self.rows, rows))
+
+
+def read_known(path: Path, labels: Labels) -> Float[np.ndarray, "n C"]:
+    """Which classes somebody judged in each clip: those of the optional column ``known``, joined by ``|``, and the clip's own labels.
+
+    An empty cell means all of them, so a table without the column is known as a whole. OpenMIC needs it.
+    """
+    place = {name: number for number, name in enumerate(labels.classes)}
+    known = np.ones(labels.target.shape, np.float32)
+    for row, values in enumerate(read_csv(path, ("path", "label"))):
+        if names := [name.strip() for name in values.get("known", "").split("|") if name.strip()]:
+            if unknown := [name for name in names if name not in place]:
+                raise DataError(
+                    f"{path}: row {row + 2} says that {unknown[0]!r} is known, which is none of the labels; mend the column known"
+                )
+            known[row] = labels.target[row]
+            known[row, [place[name] for name in names]] = 1
+    return known
+
+
+def open_sounds(
+    labels: Labels, known: Float[np.ndarray, "n C"], frontend: AnyFrontendConfig, channel: Channel, cache: Path, track: Track = silent
+) -> Sounds:
+    """Read the clips of a table, one channel of each, into packed waves.
+
+    Raises
+    ------
+    DataError
+        When none can be read.
+    """
+    clips, skipped = [], []
+    for row in track(range(len(labels)), len(labels), "reading headers"):
+        path, start, end = labels.paths[row], labels.start[row] or 0.0, labels.end[row]
+        try:
+            length = info(path).seconds
+        except AudioError as error:
+            skipped.append(Skipped(str(path), str(error)))
+            continue
+        seconds = min(length, np.inf if end is None else end) - start
+        if seconds <= 0:
+            skipped.append(Skipped(str(path), f"{path}: holds no samples from {start:g} s on"))
+            continue
+        clips.append(Clip(str(path), seconds, start=start, end=end, size=path.stat().st_size, label=str(row)))
+    if not clips:
+        raise DataError(f"none of the {len(labels)} clips of the table can be read; the first one: {skipped[0].reason}")
+    store = pack_once(Corpus(Path(), tuple(clips), tuple(skipped)), Packing(frontend, "int16", channel=channel), cache, track)
+    if not isinstance(store, WaveStore):
+        raise DataError(f"{cache} holds no waves; delete it")
+    rows = np.array([int(row) for row in store.labels], np.int64)
+    return Sounds(store, rows, torch.from_numpy(labels.target[rows]).float(), torch.from_numpy(known[rows]).float())
+
+
+def clip_weights(target: Float[Tensor, "n C"], offset: float) -> Float[np.ndarray, " n"]:
+    """Sampling weight of each clip: the sum over its classes of 1000 / (clips of the class + offset)."""
+    weight = np.asarray((target @ (CLASS_WEIGHT / (target.sum(dim=0) + offset).clamp(min=1e-6))).double().numpy())
+    return np.asarray(
+        np.maximum(weight, weight[weight > 0].min() if (weight > 0).any() else 1.0)
+    )  # a clip without labels is drawn like a common one
+
+
+class LabelledLoader:
+    """Iterates over the batches of ``steps``; each is a function of the recipe's seed, the step and the process's rank.
+
+    Parameters
+    ----------
+    sounds : Sounds
+    clips : Int64[ndarray, "n"]
+        Which clips of the store are trained on.
+    recipe : FinetuneRecipe
+    statistics : Statistics
+    width : int
+        Frames of a window.
+    share : tuple of int
+        Rank of this process and number of processes.
+    steps : range
+
+    Attributes
+    ----------
+    wait_seconds : float
+        How long the consumer has waited for batches.
+    """
+
+    def __init__(
+        self,
+        sounds: Sounds,
+        clips: Indices,
+        recipe: FinetuneRecipe,
+        statistics: Statistics,
+        width: int,
+        *,
+        device: torch.device | str,
+        share: tuple[int, int] = (0, 1),
+        steps: range,
+    ) -> None:
+        self.sounds, self.clips, self.recipe, self.statistics, self.width = sounds, clips, recipe, statistics, width
+        self.device, self.share, self.steps, self.wait_seconds = torch.device(device), share, steps, 0.0
+        self.frontend = build_frontend(sounds.store.frontend).to(self.device)
+        task = recipe.task
+        self.epoch_size = min(task.epoch_clips or len(clips), len(clips))
+        balanced = task.balance == "class"
+        self._weights = clip_weights(sounds.target[clips], task.balance_offset) if balanced else np.ones(len(clips))
+        self.order = lru_cache(maxsize=2)(self._drawn)
+
+    def __iter__(self) -> Iterator[Examples]:
+        """The batches in the order of the steps."""
+        waiting: deque[Future[Examples]] = deque()
+        steps = iter(self.steps)
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                for _ in self.steps:
+                    while len(waiting) < AHEAD and (step := next(steps, None)) is not None:
+                        waiting.append(pool.submit(self.batch, step))
+                    begin = time.perf_counter()
+                    batch = waiting.popleft().result()
+                    self.wait_seconds += time.perf_counter() - begin
+                    yield batch
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _drawn(self, epoch: int) -> Indices:
+        """Clips of an epoch in their order: drawn by weight without replacement (an exponential race; Efraimidis, Spirakis 2006)."""
+        times = np.random.default_rng([self.recipe.training.seed, 1, epoch]).exponential(size=len(self.clips)) / self._weights
+        return np.asarray(self.clips[np.argsort(times, kind="stable")[: self.epoch_size]])
+
+    def batch(self, step: int) -> Examples:
+        """The share of this process in the batch of one step; batches run through epochs without gaps, so few clips repeat."""
+        training, (rank, processes) = self.recipe.training, self.share
+        places = step * training.batch_size + np.arange(training.batch_size)
+        rng = np.random.default_rng([training.seed, 2, step])
+        draws = rng.random((training.batch_size, 3))
+        mine = slice(rank * training.batch_size // processes, (rank + 1) * training.batch_size // processes)
+        ids = np.array([self.order(int(place // self.epoch_size))[place % self.epoch_size] for place in places[mine]], np.int64)
+        spare = np.maximum(self.sounds.store.frames[ids] - self.width, 0)
+        starts = (draws[mine, 0] * (spare + 1)).astype(np.int64)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
+        return Examples(self._clips(ids, starts, draws[mine, 1:].astype(np.float32), generator), to_device(ids, self.device))
+
+    def _clips(self, ids: Indices, starts: Indices, jitter: Float[np.ndarray, "B 2"], generator: torch.Generator) -> Clips:
+        """Windows of clips as augmented spectrograms."""
+        how, store = self.recipe.augment, self.sounds.store
+        heard = to_device(np.minimum(jitter, np.float32(1 - 2.0**-24)), self.device)
+        target, known = self.sounds.target[ids].to(self.device), self.sounds.known[ids].to(self.device)
+        if how.waves:
+            clips = self._augmented(self._waves(ids, starts, target, known), generator)
+            spec, frames = self.frontend(clips.values, heard)[..., : self.width], self._frames(clips.lengths)
+            target, known = clips.target, clips.known
+        else:
+            pieces = Pieces.single(ids, starts, store.frames, self.width)
+            spec, frames = store.windows(pieces, len(ids), self.width, self.device, heard), to_device(pieces.lengths, self.device)
+        clips = Clips(self.statistics.normalise(spec), frames, target, known)
+        clips = Clips(clips.values * clips.inside[:, None], frames, target, known)
+        if how.noise:
+            clips = add_noise(clips, how.noise, generator)
+        if how.mask_freq or how.mask_time:
+            clips = mask_stretches(clips, how.mask_freq, how.mask_time, generator)
+        return mix(clips, how.spec_mix, how.spec_mix_alpha, generator) if how.spec_mix else clips
+
+    def _waves(self, ids: Indices, starts: Indices, target: Tensor, known: Tensor) -> Clips:
+        """The sound of windows, and a little more where a frame reaches further than a hop."""
+        store, hop = self.sounds.store, self.frontend.hop_size
+        wide = max(self.width, -(-self.frontend.num_samples(self.width) // hop))
+        rows = store.index.rows[ids].astype(np.int64)
+        hops = np.zeros(len(store), np.int64)
+        hops[ids] = -(-rows // hop)
+        starts = np.minimum(starts, np.maximum(hops[ids] - 1, 0))
+        wav = store.waves(Pieces.single(ids, starts, hops, wide), len(ids), wide, self.device)
+        return Clips(wav, to_device(np.minimum(rows - starts * hop, wide * hop), self.device), target, known)
+
+    def _augmented(self, clips: Clips, generator: torch.Generator) -> Clips:
+        how = self.recipe.augment
+        if how.gain_db != (0, 0):
+            clips = gain(clips, how.gain_db, generator)
+        if how.roll_seconds:
+            clips = roll(clips, round(how.roll_seconds * self.frontend.sample_rate), generator)
+        return mix(clips, how.wave_mix, how.wave_mix_alpha, generator, centred=True) if how.wave_mix else clips
+
+    def _frames(self, samples: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Frames of a window that belong to its first ``samples`` samples."""
+        window = 0 if self.frontend.framing.pad else self.frontend.framing.frame_size
+        return (1 + (samples - self.frontend.framing.lead - window).clamp(min=0) // self.frontend.hop_size).clamp(max=self.width)

@@ -1,0 +1,243 @@
+"""One model of a fine-tuning run: its folder, the loop, and the choice of its best weights on validation clips.
+
+batch -> augment -> loss and gradients -> optimiser -> average -> at the end of an epoch: score the validation clips, keep the best
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from unheard.data.augment import Clips
+from unheard.data.holdout import Part
+from unheard.data.labelled import LabelledLoader, Sounds
+from unheard.errors import DataError
+from unheard.model.classifier import Classifier, ClassifierConfig
+from unheard.recipes.finetune import FinetuneRecipe
+from unheard.recipes.learner import build
+from unheard.training.checkpoints import Progress, checkpoints, read_progress, restore, save_checkpoint
+from unheard.training.engine import Engine
+from unheard.training.finetune_choice import Best, scores
+from unheard.training.finetune_network import Network, Tuned, build_optimiser
+from unheard.training.journal import Journal
+from unheard.training.optim import learning_rate, peak_learning_rate
+from unheard.training.run import Report, total_steps
+from unheard.training.watch import Clock, Watch, stop_signal
+from unheard.version import __version__
+from unheard.weights.checkpoint import Provenance, SavedModel, build_classifier, save_model
+
+Listen = Callable[[SavedModel, Sequence[tuple[np.ndarray, int]]], np.ndarray]
+"""Gives the logits (n, C) of waveforms with their sample rates; whoever starts the run provides it."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What every model of a run begins with."""
+
+    recipe: FinetuneRecipe
+    classes: tuple[str, ...]
+    activation: str
+    source: str
+    """Name or path of the model that is fine-tuned."""
+
+
+def begin(saved: SavedModel, start: Start) -> SavedModel:
+    """A fresh classifier on a copy of a trained encoder.
+
+    With mean pooling the encoder's final norm makes way for the classifier's, as MaskSpec and AudioMAE have it.
+    """
+    task, adapt, training = start.recipe.task, start.recipe.adapt, start.recipe.training
+    keeps = saved.recipe.model.final_norm if task.pool == "cls" else False
+    model = replace(saved.recipe.model, final_norm=keeps, trainable_positions=adapt.trainable_positions)
+    recipe = replace(saved.recipe, model=model, training=replace(saved.recipe.training, seed=training.seed))
+    learner = build(recipe)
+    mine = learner.state_dict()
+    learner.load_state_dict({name: value for name, value in saved.learner.state_dict().items() if name in mine}, strict=False)
+    head = ClassifierConfig(start.classes, start.activation, task.pool, "layer" if task.pool == "mean" else "none")  # type: ignore[arg-type]
+    notes = ("Fine-tuned: the encoder serves these classes, and no decoder fits it any more.",)
+    origin = Provenance(f"{start.source}, fine-tuned with unheard {__version__}", saved.provenance.licence, {}, notes, encoder_only=True)
+    return SavedModel(learner, recipe, saved.statistics, origin, build_classifier(head, recipe))
+
+
+class Member:
+    """Trains one model.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it leaves journal, checkpoints and ``model/``, the best weights.
+    saved : SavedModel
+        As `begin` makes it; its encoder and classifier are trained in place.
+    start : Start
+    sounds : Sounds
+    part : Part
+        Rows that train and rows that choose the weights.
+    engine : Engine
+    listen : Listen
+
+    Raises
+    ------
+    DataError
+        When none of the training clips could be read.
+    """
+
+    def __init__(self, folder: Path, saved: SavedModel, start: Start, sounds: Sounds, part: Part, engine: Engine, listen: Listen) -> None:
+        self.folder, self.saved, self.start, self.sounds, self.engine, self.listen = folder, saved, start, sounds, engine, listen
+        self.train, self.valid = sounds.at(part.train), sounds.at(part.valid)
+        if not len(self.train):
+            raise DataError("none of the clips to train on can be read; see which were skipped with: unheard data check FOLDER")
+        assert isinstance(saved.classifier, Classifier)
+        self.tuned = Tuned(Network(saved.learner.model.encoder, saved.classifier, start.recipe.augment), start.recipe)
+
+    @property
+    def width(self) -> int:
+        """Frames of a training window: the encoder's, or whole patches for the longest clip when all are shorter."""
+        grid = self.saved.learner.grid
+        return grid.real_columns(int(self.sounds.store.frames[self.train].max())) * grid.patch_size[1]
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        clips = min(self.start.recipe.task.epoch_clips or len(self.train), len(self.train))
+        return total_steps(self.start.recipe.training, clips)
+
+    def run(self, report: Report) -> Progress:
+        """Train from the latest checkpoint, or from the start, to the end or to Ctrl-C."""
+        saved = checkpoints(self.folder)
+        progress = read_progress(saved[-1]) if saved else None
+        if progress is not None and progress.step >= progress.total:
+            return progress
+        engine, recipe = self.engine, self.start.recipe
+        engine.adopt(self.tuned, build_optimiser(self.tuned), progress.kernel if progress else None)
+        if progress is not None:
+            restore(saved[-1], self.tuned, engine.optimiser)
+        step = progress.step if progress else 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        loader = LabelledLoader(
+            self.sounds, self.train, recipe, self.saved.statistics, self.width, device=engine.device,
+            share=(engine.rank, engine.processes), steps=range(step, self.total),
+        )  # fmt: skip
+        if engine.rank == 0:
+            report.say(self._line(loader.epoch_size))
+        journal = Journal(self.folder, step, self.total, report.live) if engine.rank == 0 else nullcontext()
+        with journal as rows, stop_signal() as stopped:
+            return self._loop(loader, rows, stopped)
+
+    def _line(self, epoch_size: int) -> str:
+        training, grid = self.start.recipe.training, self.saved.learner.grid
+        columns = self.width // grid.patch_size[1]
+        return (
+            f"training   {len(self.train)} clips, {len(self.valid)} to choose the weights; {self.total} steps of {training.batch_size}, "
+            f"{self.total * training.batch_size / epoch_size:.1f} epochs; {grid.freq} x {columns} tokens a window; "
+            f"{self.engine.precision} on {self.engine.device.type}"
+        )
+
+    def _loop(self, loader: LabelledLoader, rows: Journal | None, stopped: Callable[[], bool]) -> Progress:
+        """Every step; returns where it ended."""
+        engine, training = self.engine, self.start.recipe.training
+        watch, clock = Watch(self.folder, self.sounds.store.names), Clock(loader, training.batch_size)
+        best = Best(self.folder, self.start.recipe.task.patience)
+        step, total = loader.steps.start, self.total
+        self.tuned.train()
+        for batch in loader:
+            rate = learning_rate(step / total, peak_learning_rate(training), training.warmup, self._lowest())
+            engine.seed_step(step)
+            value = self._gradients(batch.clips)
+            engine.step(rate)
+            step += 1
+            epoch_ends = (
+                step == total or step * training.batch_size // loader.epoch_size > (step - 1) * training.batch_size // loader.epoch_size
+            )
+            self.tuned.after_step(step / total, epoch_ends)
+            watch.remember(step, batch.rows, value)
+            early = False
+            if epoch_ends or step % training.log_every == 0:
+                watch.check()
+                row = {
+                    "step": step, "epoch": step * training.batch_size / loader.epoch_size, "loss": float(engine.mean(value)),
+                    "learning_rate": rate, **clock.lap(step),
+                }  # fmt: skip
+                if epoch_ends:
+                    found = engine.fabric.broadcast(self._validate() if engine.rank == 0 else {})
+                    if best.look(found) and engine.rank == 0:
+                        self._keep(step, total, found)
+                    row |= {f"valid/{name}": score for name, score in found.items()}
+                    early = best.enough
+                if rows is not None:
+                    rows.write(row)
+            ending = step == total or early or engine.any_process(stopped())
+            if ending or step % training.checkpoint_every == 0:
+                watch.check_weights(self.tuned, step)
+                self._checkpoint(Progress(step, step if early else total, engine.kernel))
+            if ending:
+                return Progress(step, step if early else total, engine.kernel)
+        return Progress(step, total, engine.kernel)
+
+    def _lowest(self) -> float:
+        return min(self.start.recipe.adapt.min_learning_rate, peak_learning_rate(self.start.recipe.training))
+
+    def _gradients(self, clips: Clips) -> torch.Tensor:
+        """Loss of a batch; its gradients are left on the parameters."""
+        parts = self.start.recipe.training.accumulate
+        total = torch.zeros((), device=self.engine.device)
+        pieces = list(_pieces(clips, parts))
+        for number, piece in enumerate(pieces):
+            share = len(piece.values) / len(clips.values)
+            with self.engine.fabric.no_backward_sync(self.engine.module, enabled=number < len(pieces) - 1):
+                value: torch.Tensor = self.engine.module(piece) * share
+                self.engine.fabric.backward(value)
+            total += value.detach()
+        return total
+
+    def _validate(self) -> dict[str, float]:
+        """Scores of the validation clips; empty when there are none."""
+        if not len(self.valid):
+            return {}
+        store = self.sounds.store
+        logits = self.heard([(store.samples(clip), store.sample_rate) for clip in self.valid])
+        target, known = (values[self.valid].numpy() for values in (self.sounds.target, self.sounds.known))
+        return scores(logits, target, known, self.start.activation)
+
+    def heard(self, waves: Sequence[tuple[np.ndarray, int]]) -> Float[np.ndarray, "n C"]:
+        """Logits of whole clips under the weights that would be kept now."""
+        self.tuned.eval()
+        try:
+            return self.listen(self._as_saved(), waves)
+        finally:
+            self.tuned.train()
+
+    def _as_saved(self) -> SavedModel:
+        """The chosen weights as a model; they are shared, not copied."""
+        chosen, learner = self.tuned.chosen, self.saved.learner
+        learner.model.encoder = chosen.encoder
+        learner.eval()
+        return replace(self.saved, classifier=chosen.classifier)
+
+    def _keep(self, step: int, total: int, found: dict[str, float]) -> None:
+        """Write the model folder."""
+        saved, training = self._as_saved(), self.start.recipe.training
+        told = {name: round(value, 4) for name, value in found.items()}
+        trained = {
+            "fine-tuning recipe": self.start.recipe.name, "steps": f"{step} of {total}", "clips": len(self.train), "seed": training.seed,
+            **({"validation": told} if told else {}),
+        }  # fmt: skip
+        provenance = replace(saved.provenance, trained=trained)
+        save_model(self.folder / "model", saved.learner, saved.recipe, saved.statistics, provenance, saved.classifier)
+        self.tuned.train()
+
+    def _checkpoint(self, progress: Progress) -> None:
+        if self.engine.rank == 0:
+            save_checkpoint(self.folder, self.tuned, self.engine.optimiser, progress, self.start.recipe.training.keep_checkpoints)
+        self.engine.wait()
+
+
+def _pieces(clips: Clips, parts: int) -> Iterator[Clips]:
+    chunks: list[Any] = [values.chunk(parts) for values in (clips.values, clips.lengths, clips.target, clips.known)]
+    yield from (Clips(*piece) for piece in zip(*chunks, strict=True))

@@ -1,0 +1,157 @@
+"""What is fine-tuned: an encoder with a classifier on top, its loss, its parameter groups and an average of its weights.
+
+Only real patches are encoded, as in inference: clips of a batch that fill equally many columns go through the encoder together.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from unheard.data.augment import Clips
+from unheard.model import masking
+from unheard.model.classifier import Classifier
+from unheard.model.encoder import Encoder
+from unheard.model.patches import Grid
+from unheard.model.transformer import use_drop_path
+from unheard.recipes.finetune import AugmentConfig, FinetuneRecipe
+from unheard.training.layer_decay import decays, layer_scale
+
+
+def patchout(grid: Grid, columns: int, how: AugmentConfig, noise: Float[Tensor, "B N"]) -> Int[Tensor, "B K"]:
+    """Patches of the first ``columns`` time columns that stay, as tokens of ``grid``.
+
+    Parameters
+    ----------
+    noise : Float[Tensor, "B f*columns"]
+        A uniform number for each of these patches; those with the smallest stay.
+    """
+    narrow = replace(grid, time=columns)
+    mask = masking.random(noise, how.patchout)
+    if any(how.patchout_axes):
+        mask = masking.structured(narrow, noise[:, -grid.freq :], noise[:, :columns], how.patchout_axes)
+    return grid.within(columns).to(noise.device)[mask.keep]
+
+
+class Network(nn.Module):
+    """Encoder and classifier: normalised spectrograms in, logits out.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    classifier : Classifier
+    augment : AugmentConfig
+        Its patchout acts in training.
+    """
+
+    def __init__(self, encoder: Encoder, classifier: Classifier, augment: AugmentConfig) -> None:
+        super().__init__()
+        self.encoder, self.classifier, self.augment = encoder, classifier, augment
+
+    def forward(self, spec: Float[Tensor, "B F T"], frames: Int[Tensor, " B"]) -> Float[Tensor, "B C"]:
+        """Logits of clips of which the first ``frames[b]`` frames are real; windows may be shorter than the encoder's."""
+        grid = self.encoder.grid
+        patches = grid.patchify(F.pad(spec, (0, max(0, grid.frames - spec.shape[-1]))))
+        filled = (-(-frames // grid.patch_size[1])).clamp(1, grid.time).tolist()
+        pooled: list[Tensor] = []
+        order: list[int] = []
+        for columns in sorted(set(filled)):
+            rows = [row for row, other in enumerate(filled) if other == columns]
+            order += rows
+            pooled.append(self._pooled(patches[rows], frames[rows], columns))
+        back = torch.tensor(order, device=spec.device).argsort()
+        logits: Tensor = self.classifier(torch.cat(pooled)[back])
+        return logits
+
+    def _pooled(self, patches: Float[Tensor, "b N P"], frames: Int[Tensor, " b"], columns: int) -> Float[Tensor, "b D"]:
+        """One vector for each clip; a column that is real in part counts in part, as in inference."""
+        grid = self.encoder.grid
+        if self.training:
+            keep = patchout(grid, columns, self.augment, torch.rand(len(patches), grid.freq * columns, device=patches.device))
+        else:
+            keep = grid.within(columns).to(patches.device).expand(len(patches), -1)
+        tokens, cls = self.encoder(patches, keep)
+        if self.classifier.config.pool == "cls":
+            return self.classifier.pool(tokens, cls)
+        width = grid.patch_size[1]
+        real = (frames.clamp(min=1)[:, None] - grid.columns().to(keep.device)[keep] * width).clamp(0, width).to(tokens.dtype)[..., None]
+        return self.classifier.pool((tokens * real) * (real.shape[1] / real.sum(dim=1, keepdim=True)))
+
+
+class Tuned(nn.Module):
+    """A network in training and, where a recipe asks for it, an average of its weights.
+
+    Parameters
+    ----------
+    network : Network
+    recipe : FinetuneRecipe
+    """
+
+    averaged: Tensor
+
+    def __init__(self, network: Network, recipe: FinetuneRecipe) -> None:
+        super().__init__()
+        self.network, self.recipe = network.requires_grad_(True), recipe
+        if not recipe.adapt.trainable_positions:
+            network.encoder.positions.requires_grad_(False)
+        use_drop_path(network.encoder.transformer, recipe.adapt.drop_path)
+        self.average = copy.deepcopy(network).requires_grad_(False) if recipe.adapt.average != "none" else None
+        self.register_buffer("averaged", torch.zeros((), dtype=torch.long))
+
+    def forward(self, clips: Clips) -> Float[Tensor, ""]:
+        """The loss of a batch."""
+        return loss(self.network(clips.values, clips.lengths), clips.target, clips.known, self.network.classifier.config.activation)
+
+    @property
+    def chosen(self) -> Network:
+        """The network that is scored and kept: the average, once there is one."""
+        return self.average if self.average is not None and int(self.averaged) else self.network
+
+    def after_step(self, progress: float, epoch_ends: bool) -> None:
+        """Take the weights into the average, where the moment has come."""
+        adapt = self.recipe.adapt
+        if self.average is None or (adapt.average == "swa" and not (epoch_ends and progress > adapt.average_from)):
+            return
+        seen = int(self.averaged)
+        newest = 1 / (seen + 1)
+        if adapt.average == "ema":
+            newest = max(1 - adapt.average_decay, 9 / (10 + seen))  # the first steps count for more, or the start would linger
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(value, newest if seen else 1.0)
+            for kept, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                kept.copy_(buffer)
+        self.averaged += 1
+
+
+def loss(logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"], known: Float[Tensor, "B C"], activation: str) -> Float[Tensor, ""]:
+    """Mean loss of a batch.
+
+    softmax:  - mean_b sum_c y_bc / sum_c y_bc  log p_bc;    sigmoid:  mean over clips and all classes of  known_bc BCE_bc
+    """
+    logits = logits.float()
+    if activation == "sigmoid":
+        return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * known).mean()
+    share = target / target.sum(dim=1, keepdim=True).clamp(min=1e-6)
+    return -(share * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def build_optimiser(tuned: Tuned) -> torch.optim.AdamW:
+    """AdamW with a group for each layer's rate, halves with and without weight decay; rates are set before every step."""
+    training, adapt = tuned.recipe.training, tuned.recipe.adapt
+    depth = len(tuned.network.encoder.transformer.blocks)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in tuned.network.named_parameters():
+        if parameter.requires_grad:
+            decayed = training.decay == "all" or decays(name, parameter.ndim)
+            groups.setdefault((layer_scale(name, depth, adapt.layer_decay), decayed), []).append(parameter)
+    made = [
+        {"params": parameters, "scale": scale, "weight_decay": training.weight_decay if decayed else 0.0}
+        for (scale, decayed), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(made, lr=0.0, betas=training.betas, eps=training.adam_eps, fused=True)

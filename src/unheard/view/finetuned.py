@@ -1,0 +1,61 @@
+"""The end of a fine-tuning run: its scores, and a picture of which classes are taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unheard.errors import UnheardError
+from unheard.evaluation.finetuned_scores import FinetunedRun, score_run
+from unheard.training.engine import first_process
+from unheard.training.run import Report
+from unheard.view.axes import FONT, new_figure, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_NUMBERED = 25  # classes up to which counts are written into the cells; our choice
+
+
+def finish(run: Path, done: bool, report: Report | None = None) -> FinetunedRun:
+    """Score a run that is done, draw its confusions, and hand it back; of many processes the first one does."""
+    told = report or Report()
+    if not done or not first_process():
+        return FinetunedRun(run, done)
+    scores = score_run(run, track=told.track)
+    if scores is None:
+        told.say("test       the table has no test clips, so nothing is scored; what validation said is in metrics.jsonl")
+        return FinetunedRun(run, done)
+    told.say(scores.line())
+    if scores.confusion:
+        try:
+            save(figure(scores.confusion, [row["class"] for row in scores.classes]), run / "figures" / "confusion.png")
+        except UnheardError as error:
+            told.say(f"no figure: {error}")
+    return FinetunedRun(run, done, scores)
+
+
+def figure(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Share of the clips of each class (row) that were taken for each class (column), with counts where there is room.
+
+    Raises
+    ------
+    UnheardError
+        When matplotlib is not installed.
+    """
+    counts = np.asarray(confusion)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 2.0 + 0.3 * len(classes)
+    picture, grid = new_figure(side, side, 1, 1)
+    axes = grid[0, 0]
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(classes)), classes, rotation=90)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="said", ylabel="true")
+    for row, column in np.argwhere(counts > 0) if len(classes) <= MOST_NUMBERED else ():
+        colour = "white" if share[row, column] > 0.5 else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=FONT - 1, color=colour)
+    return picture
