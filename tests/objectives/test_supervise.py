@@ -105,3 +105,20 @@ def test_what_is_missing_is_said() -> None:
         Supervise(SuperviseConfig(weight=1.0), D)
     with pytest.raises(ConfigError, match="labels"):
         Supervise(CONFIG, D)(a_pass(), replace(a_batch(), labels=None))
+
+
+def test_a_few_windows_are_learned_by_heart() -> None:
+    learner = build(override(SMALL, ["objectives.reconstruct.weight=0"]), seed=0)
+    patches = learner.grid.num_patches
+    spec = torch.randn(B, learner.grid.n_mels, learner.grid.frames, generator=torch.Generator().manual_seed(0))
+    batch = replace(a_batch(patches=patches), spec=spec)
+    mask = random(torch.rand(B, patches, generator=torch.Generator().manual_seed(0)), 0.5, batch.valid)
+    optimiser = torch.optim.AdamW(learner.parameters(), 3e-3)
+    losses = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = learner(batch, mask)["loss"]
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.02 < 0.5 < losses[0]
