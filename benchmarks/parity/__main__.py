@@ -14,6 +14,8 @@ SYSTEMS = (msm_mae, matpac, audiomae, maskspec, hear)
 def main(folders: list[str]) -> int:
     """Compare and return the exit status."""
     table = Comparison()
+    if any(hear.fits(Path(name)) for name in folders):
+        hear.prepare()
     for name in folders:
         folder = Path(name)
         system = next((system for system in SYSTEMS if system.fits(folder)), None)

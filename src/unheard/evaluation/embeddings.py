@@ -150,14 +150,12 @@ def _checked(frames: Tensor, times: Tensor, count: int, event: bool, what: str) 
 def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str], folder: Path) -> None:
     """Write the rows of a split in their order, then drop its parts."""
     parts = folder / f"{split}.parts"
-    place = {name: (index, row) for index, names in enumerate(batches) for row, name in enumerate(names)}
     held: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
     for index, names in enumerate(batches):
         with np.load(parts / f"{index:06d}.npz") as part:
             frames, times = part["frames"], part["times"]
         for row, name in enumerate(names):
             held[name] = (frames[row] if task.event else frames[row : row + 1], times[row] if task.event else np.zeros(1))
-    assert len(place) == len(held)
     if len({rows.shape[1] for rows, _ in held.values()}) != 1:
         raise DataError(f"{folder}: embeddings of {split} differ in size from clip to clip")
     unfinished = folder / f"{split}.embeddings.npy.unfinished"
@@ -194,7 +192,7 @@ def _rows(folder: Path, task: Task, split: str, order: list[str]) -> Rows:
             raise ValueError(f"{split} has {count} rows for {len(order)} files")
         y = np.zeros((count, len(task.labels)), np.float32)
         for row, name in enumerate(order):
-            y[row, task.clips[split][name]] = 1
+            y[row, np.asarray(task.clips[split][name])] = 1
         empty = Events(none.astype(np.int64), none.astype(np.int64), none, none)
         return Rows(torch.from_numpy(x), torch.from_numpy(y), np.arange(count), np.zeros(count), empty)
     stamps = json.loads((folder / f"{split}.filename-timestamps.json").read_text(encoding="utf-8"))

@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -112,11 +111,11 @@ class XaresEncoder:
 class LogMelEncoder:
     """The baseline without learning: mean and deviation of each mel band over a clip, or over blocks of about `BLOCK_MS`."""
 
-    def __init__(self, frontend: Frontend, sample_rate: int, hop_size: int) -> None:
-        self.name, self.sample_rate = "log-mel", sample_rate
+    def __init__(self, frontend: Frontend) -> None:
+        self.name, self.sample_rate = "log-mel", frontend.sample_rate
         self.identity = f"log-mel {frontend.framing}"
-        self._frontend, self._hop = frontend, hop_size
-        self._block = max(1, round(BLOCK_MS / 1000 * sample_rate / hop_size))
+        self._frontend = frontend
+        self._block = max(1, round(BLOCK_MS / 1000 * frontend.sample_rate / frontend.hop_size))
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
         """Mean and deviation over the clip, (n, 2 F)."""
@@ -128,9 +127,9 @@ class LogMelEncoder:
         spec = self._frontend(audio)
         blocks = [block for block in spec.split(self._block, dim=-1) if block.shape[-1] == self._block] or [spec]
         frames = torch.stack([torch.cat([each.mean(dim=-1), each.std(dim=-1, correction=0)], dim=-1) for each in blocks], dim=1)
-        framing = self._frontend.framing
-        first = framing.frame_size / 2 - framing.pad + (blocks[0].shape[-1] - 1) / 2 * self._hop
-        times = 1000 / self.sample_rate * (first + torch.arange(len(blocks)) * self._block * self._hop)
+        last = blocks[0].shape[-1] - 1
+        first = (self._frontend.frame_centre(0) + self._frontend.frame_centre(last)) / 2
+        times = 1000 * (first + torch.arange(len(blocks)) * self._block * self._frontend.hop_size / self.sample_rate)
         inside = max(1, int((times <= 1000 * audio.shape[1] / self.sample_rate).sum()))
         return frames[:, :inside], times[:inside].expand(len(frames), -1)
 
@@ -158,13 +157,12 @@ def encoders(model: Model | str | Path, device: str = "cpu") -> list[Encoder]:
     if isinstance(model, str) and model.startswith(("hear:", "xares:")):
         kind, _, name = model.partition(":")
         other = _hear(name) if kind == "hear" else _xares(name)
-        plain = LogMel()
-        return [other, HearEncoder("random", unheard.hear, load_model("random-tiny"), "random-tiny"), _log_mel(plain)]
+        return [other, HearEncoder("random", unheard.hear, load_model("random-tiny"), "random-tiny"), LogMelEncoder(LogMel())]
     ours = model if isinstance(model, Model) else load(model, device)
     name = "model" if isinstance(model, Model) else Path(model).resolve().name if Path(model).exists() else str(model)
     saved = SavedModel(ours.learner, ours.config, ours.statistics, ours.provenance)
     blank = Model(random_like(saved, seed=0), ours.device.type)
-    return [_ours(name, ours), _ours("random", blank), _log_mel(ours.frontend)]
+    return [_ours(name, ours), _ours("random", blank), LogMelEncoder(ours.frontend)]
 
 
 def _ours(name: str, model: Model) -> Encoder:
@@ -172,10 +170,6 @@ def _ours(name: str, model: Model) -> Encoder:
     for value in model.encoder.state_dict().values():
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return HearEncoder(name, unheard.hear, HearModel(model, Options()), digest.hexdigest())
-
-
-def _log_mel(frontend: Frontend) -> Encoder:
-    return LogMelEncoder(frontend, frontend.framing.sample_rate, frontend.framing.hop_size)
 
 
 def _imported(name: str) -> Any:

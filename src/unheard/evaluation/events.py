@@ -146,7 +146,7 @@ def _width(times_ms: Float[NDArray[Any], " t"], median_filter_ms: float) -> int:
     """Frames of the median filter."""
     if not median_filter_ms or len(times_ms) < 2:
         return 0
-    return int(round(median_filter_ms / float(np.mean(np.diff(times_ms)))))
+    return round(median_filter_ms / float(np.mean(np.diff(times_ms))))
 
 
 def _median(active: Bool[NDArray[Any], "t C"], width: int) -> Bool[NDArray[Any], "t C"]:

@@ -110,7 +110,7 @@ def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe:
 def predict(head: Head, rows: Rows, batch_size: int) -> Float[Tensor, "n C"]:
     """Logits, in the batches heareval predicts in."""
     head.eval()
-    return torch.cat([head(x) for x in rows.x.split(batch_size)])
+    return torch.cat([head(x) for x in torch.split(rows.x, batch_size)])
 
 
 def _train(head: Head, optimiser: torch.optim.Optimizer, rows: Rows, multilabel: bool, batch_size: int) -> list[Tensor]:
@@ -118,10 +118,10 @@ def _train(head: Head, optimiser: torch.optim.Optimizer, rows: Rows, multilabel:
     _spend_seed()
     head.train()
     losses = []
-    for x, y in zip(rows.x.split(batch_size), rows.y.split(batch_size), strict=True):
+    for x, y in zip(torch.split(rows.x, batch_size), torch.split(rows.y, batch_size), strict=True):
         loss = loss_of(head(x), y, multilabel)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(loss.detach())
     return losses

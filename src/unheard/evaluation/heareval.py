@@ -121,7 +121,7 @@ def check(task: Task, splits: Mapping[str, Rows]) -> None:
             raise DataError(f"{task.name}: embeddings of {split} hold numbers that are not finite; the model gave them")
     for part in parts(task):
         truth = torch.cat([splits[name].y for name in part.train])
-        if not task.multilabel and len(truth.argmax(dim=1).unique()) < 2:
+        if not task.multilabel and len(torch.unique(truth.argmax(dim=1))) < 2:
             raise DataError(f"{task.name}: all clips that train for {part.test} have the same class; there is nothing to learn")
         if task.multilabel and not bool(truth.any()):
             raise DataError(f"{task.name}: nothing that trains for {part.test} has a label; there is nothing to learn")
