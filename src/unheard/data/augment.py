@@ -113,7 +113,7 @@ def add_noise(clips: Clips, most: float, generator: torch.Generator) -> Clips:
 
 def _stretch(width: Tensor, place: Tensor, share: float, length: Tensor, size: int) -> Bool[Tensor, "B size"]:
     """True from a random place on, for a random part of ``share`` of the length; both draws are (B, 1) in [0, 1)."""
-    wide = (width * (share * length + 1)).floor().clamp(max=length)
+    wide = (width * ((share * length).floor() + 1)).floor()
     first = (place * (length - wide + 1)).floor()
     index = torch.arange(size, device=width.device)[None]
     return (index >= first) & (index < first + wide)

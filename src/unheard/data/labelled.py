@@ -21,7 +21,7 @@ from unheard.audio.waveform import Channel, info
 from unheard.data.augment import Clips, add_noise, gain, mask_stretches, mix, roll
 from unheard.data.corpus import Clip, Corpus, Skipped, read_csv
 from unheard.data.crops import Indices, Pieces
-from unheard.data.label_table import Labels
+from unheard.data.label_table import Index, Labels
 from unheard.data.open import pack_once
 from unheard.data.packing import Packing
 from unheard.data.store import WaveStore, to_device
@@ -67,7 +67,7 @@ class Sounds:
     target: Float[Tensor, "n C"]
     known: Float[Tensor, "n C"]
 
-    def at(self, rows: Indices) -> Indices:
+    def at(self, rows: Index) -> Index:
         """Clips of the store for rows of the table, those that could not be read left out."""
         return np.flatnonzero(np.isin(self.rows, rows))
 

@@ -6,6 +6,7 @@ several has a folder of that kind for each below ``members/``.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def finetune(
         sounds = _sounds(run, table, saved, recipe.task.channels[0], report)
     trial = Member(run, begin(saved, start), start, sounds, table.parts[0], engine, listen)
     session = FinetuneSession(
-        recipe, source, str(Path(labels).resolve()), sounds.store.fingerprint, start.classes, activation, members, trial.total
+        recipe, source, str(Path(labels).resolve()), _fingerprint(sounds, table), start.classes, activation, members, trial.total
     )
     if engine.rank == 0:
         run.mkdir(parents=True, exist_ok=True)
@@ -148,7 +149,7 @@ def resume(out: str | Path, listen: Listen, *, device: str = "auto", report: Rep
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
         sounds = _sounds(run, table, saved, session.channels[0], report)
-    if sounds.store.fingerprint != session.fingerprint or tuple(table.labels.classes) != session.classes:
+    if _fingerprint(sounds, table) != session.fingerprint or tuple(table.labels.classes) != session.classes:
         raise DataError(f"the table {session.labels} or its clips have changed since {run} began; restore them, or start a new run")
     return _train(run, session, table, saved, sounds, engine, listen, report)
 
@@ -227,6 +228,15 @@ def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
 def _sounds(run: Path, table: Table, saved: SavedModel, channel: Channel, report: Report | None) -> Sounds:
     track = report.track if report is not None and first_process() else Report().track
     return open_sounds(table.labels, table.known, saved.recipe.frontend, channel, run / "corpus" / channel, track)
+
+
+def _fingerprint(sounds: Sounds, table: Table) -> str:
+    """A hash of the clips, what is said of them, and who trains."""
+    digest = hashlib.sha256(sounds.store.fingerprint.encode())
+    sides = [side for part in table.parts for side in (part.train, part.valid, part.test)]
+    for values in (table.labels.target, table.known, *sides):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _line(table: Table, sounds: Sounds, session: FinetuneSession) -> str:

@@ -201,7 +201,7 @@ class Member:
         if not len(self.valid):
             return {}
         store = self.sounds.store
-        logits = self.heard([(store.samples(clip), store.sample_rate) for clip in self.valid])
+        logits = self.heard([(store.samples(clip), store.sample_rate) for clip in self.valid.tolist()])
         target, known = (values[self.valid].numpy() for values in (self.sounds.target, self.sounds.known))
         return scores(logits, target, known, self.start.activation)
 

@@ -1,0 +1,70 @@
+"""Who trains, who chooses and who tests: nobody twice, groups together, and test clips never choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unheard.data.holdout import hold_out, parts_of
+from unheard.data.label_table import Labels
+from unheard.errors import DataError
+
+
+def table(classes: list[int], **columns: list[str]) -> Labels:
+    count, names = len(classes), max(classes) + 1
+    target = np.zeros((count, names), np.int64)
+    target[np.arange(count), classes] = 1
+    empty = [""] * count
+    given_ = {name: columns.get(name, empty) for name in ("split", "fold", "group")}
+    none: list[float | None] = [None] * count
+    return Labels([Path(f"{i}.wav") for i in range(count)], [str(i) for i in range(names)], target, False, **given_, start=none, end=none)
+
+
+def test_a_split_is_taken_as_it_is() -> None:
+    (part,) = parts_of(table([0, 1] * 6, split=["train"] * 6 + ["valid"] * 2 + ["test"] * 4), 0, 0.2)
+    assert [side.tolist() for side in (part.train, part.valid, part.test)] == [list(range(6)), [6, 7], [8, 9, 10, 11]]
+
+
+def test_validation_comes_out_of_the_training_clips_only() -> None:
+    labels = table([0, 1] * 20, split=["train"] * 30 + ["test"] * 10)
+    (part,) = parts_of(labels, 0, 0.2)
+    assert part.test.tolist() == list(range(30, 40))
+    assert sorted([*part.train, *part.valid]) == list(range(30)) and 4 <= len(part.valid) <= 6
+
+
+def test_each_fold_is_tested_once() -> None:
+    labels = table([0, 1] * 20, fold=[str(i // 2 % 5) for i in range(40)])
+    parts = parts_of(labels, 0, 0.15)
+    assert [part.name for part in parts] == [f"fold-{i}" for i in range(5)]
+    assert sorted(np.concatenate([part.test for part in parts])) == list(range(40))
+    for part in parts:
+        assert not {*part.train, *part.valid} & {*part.test} and len(part.valid)
+
+
+def test_without_columns_a_fifth_is_tested() -> None:
+    (part,) = parts_of(table([0, 1, 2] * 20), 3, 0.15)
+    assert len(part.test) == 12 and part.name == ""
+    assert sorted([*part.train, *part.valid, *part.test]) == list(range(60))
+
+
+def test_a_table_without_test_clips_is_allowed() -> None:
+    (part,) = parts_of(table([0, 1] * 10, split=["train"] * 20), 0, 0.2)
+    assert len(part.test) == 0 and len(part.valid) == 4
+    with pytest.raises(DataError, match="no clip of the table trains"):
+        parts_of(table([0, 1] * 2, split=["valid"] * 4), 0, 0.2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9)), min_size=4, max_size=60), st.integers(0, 100), st.floats(0.05, 0.45))
+def test_held_out_groups_stay_together_and_every_class_keeps_a_clip(rows: list[tuple[int, int]], seed: int, share: float) -> None:
+    labels = table([0, 1, 2, *(label for label, _ in rows)], group=["x", "y", "z", *(str(group) for _, group in rows)])
+    everyone = np.arange(len(labels))
+    train, valid = hold_out(labels, everyone, seed, share)
+    assert sorted([*train, *valid]) == everyone.tolist()
+    assert not {labels.group[i] for i in train} & {labels.group[i] for i in valid}
+    assert (labels.target[train].sum(axis=0) > 0).all()
+    assert len(valid) <= np.ceil(share * len(labels))
+    assert all(np.array_equal(a, b) for a, b in zip(hold_out(labels, everyone, seed, share), (train, valid), strict=True))
