@@ -83,6 +83,48 @@ def labels(name: str, corpus: Path, /, *, out: Out, json: Json = False) -> int:
     return DONE
 
 
+@verb("unheard data tasks drum-hit unit-action -o tasks/", data)
+def tasks(
+    *names: str,
+    out: Out,
+    corpus: Path | None = None,
+    sample_rate: tuple[int, ...] = (16000,),
+    seconds: float | None = None,
+    mode: Literal["auto", "folds", "split"] = "auto",
+    seed: int = 0,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> int:
+    """Build tasks on real sounds as HEAR folders, for unheard evaluate.
+
+    Parameters
+    ----------
+    names
+        Such as drum-hit, unit-action or drum-events; "all" builds every one.
+    corpus
+        Folder that unheard data fetch wrote; without it the packages are fetched into -o.
+    sample_rate
+        Hz; give it twice for two rates.
+    seconds
+        Length of every clip; default the task's own.
+    mode
+        Folds test every clip once; split keeps the table's train and test sides; auto takes folds where a task has them.
+    seed
+        Of generated tasks.
+    """
+    from unheard.data.tasks import MAKING, TaskOptions, build_task
+
+    if not names:
+        raise ConfigError(f"name the tasks to build: all, or some of {', '.join(MAKING)}")
+    options = TaskOptions(tuple(dict.fromkeys(sample_rate)), seconds, mode, seed)
+    chosen = tuple(MAKING) if names == ("all",) else names
+    if unknown := [name for name in chosen if name not in MAKING]:
+        raise ConfigError(f"no task is called {unknown[0]!r}; choose all, or some of {', '.join(MAKING)}")
+    built = [build_task(name, out, corpus, options, overwrite=overwrite, track=bar) for name in chosen]
+    tell([line for report in built for line in report.lines()], [report.to_json() for report in built], json)
+    return DONE
+
+
 @verb("unheard data captions corpora/M -o captions/M.csv", data)
 def captions(corpus: Path, /, *, out: Out, notes: bool = True, json: Json = False) -> int:
     """Write captions of fetched sounds, from their names and folders, for unheard pretrain --recipe clap-mini.

@@ -3,13 +3,14 @@
 Every task is a rule over manifest rows (`unheard.data.sources`); no sound is opened. What must not be shared between train and test is
 the group: the drum kit, the game unit, the package, the voice or the phrase. Files on the test side are left out of pre-training.
 
-drum-hit              kick, snare, hat, tom, cymbal; test on four unseen kits
+drum-hit              kick, snare, hat, tom, cymbal; test on four unseen kits; or five folds by kit
 sound-kind            animal, instrument, object; trained on one package, tested on two others
 speech-music-effect   packages of test and train are disjoint (needs wesnoth-1.16-data and naev-data, tier L)
 unit-action           voice, attack or death of a game unit; five folds by unit
-voice-id              which of 15 actors speaks; test on unseen phrases
-vocal-type            pain, effort, speech; test on unseen voices
-soundtrack-id         which game a track is from; test on unseen tracks
+voice-id              which of 15 actors speaks; test on unseen phrases; or five folds by phrase
+vocal-type            pain, effort, speech; test on unseen voices; or five folds by voice
+soundtrack-id         which of 12 games a track is from; test on unseen tracks (needs tier L)
+stamp-voice           which of nine languages' speakers describes a stamp; one voice and microphone each, so a check of sanity only
 gm-family, gm-pitch, gm-pitch-programs   rendered notes, see `unheard.data.notes`
 """
 
@@ -25,6 +26,7 @@ from pathlib import Path, PurePosixPath
 
 from unheard.data.manifest import read_manifest, write_table
 from unheard.data.notes import GM_TASKS, note_rows, render_notes
+from unheard.data.splits import deal
 from unheard.errors import DataError
 from unheard.progress import Track, silent
 
@@ -39,6 +41,8 @@ class Task:
     packages: tuple[str, ...]
     rule: Callable[[Sequence[Row]], Iterator[tuple[str, ...]]]
     """Yields values in the order of `COLUMNS`."""
+    folds: int = 0
+    """Folds to deal the groups into, where the rule gives none: an alternative to a split whose test side is small."""
 
 
 def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
@@ -55,7 +59,7 @@ def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
     -------
     list of dict
         Rows with path (relative to ``corpus_root``; for gm tasks relative to the label table), label, split, fold, group; split is
-        empty where the task is scored by folds and fold is empty where it has a split.
+        empty where the task is scored by folds only, and fold is empty where it has a split only. A probe takes the split first.
 
     Raises
     ------
@@ -66,12 +70,22 @@ def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
         return [dict(zip(COLUMNS, row, strict=True)) for row in note_rows(name)]
     if name not in TASKS:
         raise DataError(f"no task is called {name!r}; choose one of {', '.join([*TASKS, *GM_TASKS])}")
-    task, manifest = TASKS[name], read_manifest(corpus_root)
-    present = {row["package"] for row in manifest}
-    if lacking := [package for package in task.packages if package not in present]:
-        raise DataError(f"task {name} needs packages that {corpus_root} lacks; run: unheard data fetch {lacking[0]} -o {corpus_root}"
-                        + (f" (and likewise {', '.join(lacking[1:])})" if lacking[1:] else ""))  # fmt: skip
-    return [dict(zip(COLUMNS, row, strict=True)) for row in _apply(task, manifest)]
+    present = {row["package"] for row in read_manifest(corpus_root)}
+    if lacking := [package for package in TASKS[name].packages if package not in present]:
+        raise lacks(name, lacking, corpus_root)
+    return offline_rows(name, corpus_root)
+
+
+def offline_rows(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
+    """The rows of one of `TASKS` that the packages in a folder give, be they all of its packages or not."""
+    return [dict(zip(COLUMNS, row, strict=True)) for row in _apply(TASKS[name], read_manifest(corpus_root))]
+
+
+def lacks(name: str, packages: Sequence[str], corpus_root: Path | str) -> DataError:
+    """The error for packages of a task that a folder lacks, naming the command that fetches them."""
+    others = f" (and likewise {', '.join(packages[1:])})" if packages[1:] else ""
+    fetch = f"unheard data fetch {packages[0]} -o {corpus_root}{others}"
+    return DataError(f"task {name} needs packages that {corpus_root} lacks; run: {fetch}")
 
 
 def write_labels(name: str, corpus_root: Path | str, out_csv: Path | str, track: Track = silent) -> Path:
@@ -102,16 +116,20 @@ def test_files(corpus_root: Path | str) -> set[str]:
 
 
 def test_paths(manifest: Sequence[Row]) -> set[str]:
-    """Paths among manifest rows that some task tests on: its test split, or all of a task that is scored by folds."""
+    """Paths among manifest rows that some task tests on: its test split, and all of a task that may be scored by folds."""
     labelled = (row for task in TASKS.values() for row in _apply(task, manifest))
-    return {path for path, _, split, _, _ in labelled if split in ("test", "")}
+    return {path for path, _, split, fold, _ in labelled if split == "test" or fold}
 
 
 test_files.__test__ = test_paths.__test__ = False  # type: ignore[attr-defined]  # pytest takes names that begin with test
 
 
 def _apply(task: Task, manifest: Sequence[Row]) -> list[tuple[str, ...]]:
-    return sorted(task.rule([row for row in manifest if row["package"] in task.packages]))
+    rows = sorted(task.rule([row for row in manifest if row["package"] in task.packages]))
+    if not task.folds:
+        return rows
+    folds = deal([label for _, label, *_ in rows], [group for *_, group in rows], task.folds)
+    return [(path, label, split, str(fold), group) for (path, label, split, _, group), fold in zip(rows, folds, strict=True)]
 
 
 def _hash(text: str) -> int:
@@ -229,7 +247,7 @@ def _vocal_type(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 SOUNDTRACKS = (
     *("wesnoth-1.16-music", "ufoai-music", "warzone2100-music", "nexuiz-music", "singularity-music", "planetblupi-music-ogg"),
-    *("drascula-music", "pushover-data", "colobot-common-sounds"),
+    *("drascula-music", "pushover-data", "colobot-common-sounds", "naev-data", "supertux-data", "widelands-data"),
 )
 LONG_TRACK = 40.0  # seconds: shorter pieces are jingles
 
@@ -242,16 +260,32 @@ def _soundtrack_id(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
             yield row["path"], package, "test" if index < max(2, round(0.3 * len(tracks))) else "train", "", row["path"]
 
 
+STAMP_LANGUAGES = ("be", "bg", "ca", "da", "el", "es", "fr", "ro", "ru")  # those with more than 300 stamps
+STAMP_LIMIT = 170  # clips of one language, the first by hash
+
+
+def _stamp_voice(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
+    found = defaultdict(list)
+    for row in rows:
+        match = re.fullmatch(r"(.+)_desc_([a-z]{2})\.ogg", row["path"])
+        if match and match[2] in STAMP_LANGUAGES:
+            stamp = PurePosixPath(match[1]).name
+            found[match[2]].append((row["path"], match[2], "train" if _hash(stamp) % 10 < 7 else "test", "", stamp))
+    for values in found.values():
+        yield from sorted(values, key=lambda value: _hash(value[0]))[:STAMP_LIMIT]
+
+
 _SME_PACKAGES = (
     *("tuxpaint-stamps-default", "wesnoth-1.16-music", "wesnoth-1.16-data", "ufoai-music", "ufoai-sound"),
     *("hedgewars-data", "naev-data", "singularity-music", "drascula-music"),
 )
 TASKS: dict[str, Task] = {
-    "drum-hit": Task(("hydrogen-drumkits", "hydrogen-data"), _drum_hit),
+    "drum-hit": Task(("hydrogen-drumkits", "hydrogen-data"), _drum_hit, folds=5),
     "sound-kind": Task(("qabcs-data", "tuxpaint-stamps-default", "scratch"), _sound_kind),
     "speech-music-effect": Task(_SME_PACKAGES, _speech_music_effect),
     "unit-action": Task(("megaglest-data",), _unit_action),
-    "voice-id": Task(("hedgewars-data",), _voice_id),
-    "vocal-type": Task(("hedgewars-data",), _vocal_type),
+    "voice-id": Task(("hedgewars-data",), _voice_id, folds=5),
+    "vocal-type": Task(("hedgewars-data",), _vocal_type, folds=5),
     "soundtrack-id": Task(SOUNDTRACKS, _soundtrack_id),
+    "stamp-voice": Task(("tuxpaint-stamps-default",), _stamp_voice),
 }

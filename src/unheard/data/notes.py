@@ -2,7 +2,7 @@
 
 Programs 0-111 play eight keys at velocity 100, two seconds held and one of release. gm-family asks for the family (program // 8) and
 gm-pitch for the key, both trained on FluidR3 and tested on TimGM6mb; gm-pitch-programs stays within FluidR3 and tests on every
-fourth program.
+fourth program, or on each of four folds of programs in turn.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import soxr
+from jaxtyping import Float32
 
 from unheard.errors import DataError, UnheardError
 from unheard.progress import Track, silent
@@ -52,8 +53,10 @@ def note_rows(name: str) -> Iterator[tuple[str, ...]]:
         for program in PROGRAMS:
             for key in KEYS:
                 label = FAMILIES[program // 8] if name == "gm-family" else str(key)
-                tested = program % 4 == 3 if name == "gm-pitch-programs" else font == "timgm6mb"
-                yield f"notes/{font}/{program:03d}-{key}.wav", label, "test" if tested else "train", "", f"{font}-{program}"
+                by_program = name == "gm-pitch-programs"
+                tested = program % 4 == 3 if by_program else font == "timgm6mb"
+                fold = str(program % 4) if by_program else ""
+                yield f"notes/{font}/{program:03d}-{key}.wav", label, "test" if tested else "train", fold, f"{font}-{program}"
 
 
 def render_notes(paths: Sequence[str], corpus_root: Path, folder: Path, track: Track = silent) -> None:
@@ -74,18 +77,44 @@ def render_notes(paths: Sequence[str], corpus_root: Path, folder: Path, track: T
         When tinysoundfont is not installed.
     """
     missing = [path for path in paths if not (folder / path).exists()]
-    synths: dict[str, tuple[Any, int]] = {}
+    player = Player(corpus_root)
     for path in track(missing, len(missing), "notes"):
-        _, font, name = path.split("/")
-        if font not in synths:
-            synths[font] = _synth(FONTS[font], corpus_root)
-        program, key = (int(number) for number in Path(name).stem.split("-"))
-        wav = _note(*synths[font], program, key)
+        wav = player.note(path)
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_suffix(".part")
         soundfile.write(unfinished, wav, RATE, subtype="PCM_16", format="WAV")
         unfinished.replace(target)
+
+
+class Player:
+    """Plays notes of the fetched soundfonts.
+
+    Parameters
+    ----------
+    corpus_root : Path
+        Folder that holds them.
+    """
+
+    def __init__(self, corpus_root: Path) -> None:
+        self._root = corpus_root
+        self._synths: dict[str, tuple[Any, int]] = {}
+
+    def note(self, path: str, rate: int = RATE) -> Float32[np.ndarray, " S"]:
+        """The note that `note_rows` calls ``path``: three seconds, mono, at most at full scale.
+
+        Raises
+        ------
+        DataError
+            When its soundfont is missing.
+        UnheardError
+            When tinysoundfont is not installed.
+        """
+        _, font, name = path.split("/")
+        if font not in self._synths:
+            self._synths[font] = _synth(FONTS[font], self._root)
+        program, key = (int(number) for number in Path(name).stem.split("-"))
+        return _note(*self._synths[font], program, key, rate)
 
 
 def _synth(package: str, corpus_root: Path) -> tuple[Any, int]:
@@ -101,8 +130,7 @@ def _synth(package: str, corpus_root: Path) -> tuple[Any, int]:
     return synth, synth.sfload(str(fonts[0]))
 
 
-def _note(synth: Any, font: int, program: int, key: int) -> np.ndarray:
-    """One note, mono; at most at full scale."""
+def _note(synth: Any, font: int, program: int, key: int, rate: int) -> Float32[np.ndarray, " S"]:
     synth.program_select(0, font, 0, program)
     synth.noteon(0, key, VELOCITY)
     held = np.frombuffer(bytes(synth.generate(round(HELD * RENDER_RATE))), np.float32)
@@ -110,5 +138,5 @@ def _note(synth: Any, font: int, program: int, key: int) -> np.ndarray:
     release = np.frombuffer(bytes(synth.generate(round(RELEASE * RENDER_RATE))), np.float32)
     synth.sounds_off(0)
     mono = np.concatenate([held, release]).reshape(-1, 2).mean(axis=1)
-    wav: np.ndarray = soxr.resample(mono, RENDER_RATE, RATE)
+    wav: np.ndarray = mono if rate == RENDER_RATE else soxr.resample(mono, RENDER_RATE, rate)
     return wav / max(1.0, float(np.abs(wav).max()))

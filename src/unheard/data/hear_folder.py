@@ -1,0 +1,216 @@
+"""Writing a task as the folder that hear-preprocess writes and HEAR evaluators read.
+
+    NAME-VERSION-MODE/task_metadata.json  labelvocabulary.csv  SPLIT.json  RATE/SPLIT/FILE.wav
+
+Beside them lies ``labels.csv``, the same clips at the lowest rate for `unheard probe` and `unheard finetune`, with a column source.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from unheard.audio.waveform import Waveform
+from unheard.data.manifest import write_table
+from unheard.errors import ConfigError, DataError
+from unheard.progress import Track, silent
+
+METADATA = "task_metadata.json"
+COLUMNS = ("path", "label", "split", "fold", "group", "source")
+RATES = (16000, 22050, 32000, 44100, 48000)
+"""Hz; what the HEAR API allows."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A sound within a clip; start and end in milliseconds."""
+
+    label: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip of a task.
+
+    Parameters
+    ----------
+    name : str
+        File name without suffix, unique in the task.
+    split : str
+        train, valid or test, or fold00 and so on.
+    answer : tuple of str or of Event
+        What is heard.
+    wav : callable
+        Sample rate in Hz -> the sound, (S,), of any length.
+    source, group : str
+        The file it was made from, and what it must not share with other sides.
+    """
+
+    name: str
+    split: str
+    answer: tuple[str, ...] | tuple[Event, ...]
+    wav: Callable[[int], Waveform]
+    source: str = ""
+    group: str = ""
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of what is heard, sorted, each once."""
+        return sorted({each.label if isinstance(each, Event) else each for each in self.answer})
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What holds for all clips of a task.
+
+    Parameters
+    ----------
+    name : str
+        With underscores; the folder's name joins it with version and mode by hyphens.
+    mode : str
+        "split" (train, valid, test) or "folds".
+    seconds : float
+        Every clip is filled with silence or cut to this length.
+    scores : tuple of str
+        The first decides.
+    event, multilabel : bool
+    notes : dict
+        More entries of the metadata; readers ignore those they do not know.
+    """
+
+    name: str
+    mode: str
+    seconds: float
+    scores: tuple[str, ...]
+    event: bool = False
+    multilabel: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+    version: str = "v1"
+
+    @property
+    def folder(self) -> str:
+        """Name of the task's folder."""
+        return f"{self.name}-{self.version}-{self.mode}"
+
+
+def write_folder(
+    sheet: Sheet, items: Sequence[Item], out: Path, rates: Sequence[int], *, overwrite: bool = False, track: Track = silent
+) -> Path:
+    """Write a task below ``out``; it appears there when it is complete.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        Sounds are made one after the other as they are written.
+    rates : sequence of int
+        Of `RATES`; one folder of wavs each.
+
+    Returns
+    -------
+    Path
+        The task's folder.
+
+    Raises
+    ------
+    ConfigError
+        For other rates, or when the folder exists and ``overwrite`` is false or it is no task.
+    DataError
+        When a class is missing from a split, two clips share a name, or the folder cannot be written.
+    """
+    if unknown := [rate for rate in rates if rate not in RATES] or not rates:
+        raise ConfigError(f"sample rates {unknown or list(rates)} came; HEAR tasks have some of {', '.join(map(str, RATES))} Hz")
+    target = out / sheet.folder
+    if target.exists() and not (overwrite and (target / METADATA).is_file()):
+        raise ConfigError(f"{target} exists; choose another -o, or replace a task with --overwrite")
+    splits = _checked(sheet, items)
+    unfinished = out / f".{sheet.folder}.part"
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        _write_texts(sheet, items, splits, unfinished, min(rates))
+        for item in track(items, len(items), f"{sheet.folder}: sounds"):
+            for rate in rates:
+                _write_wav(unfinished / str(rate) / item.split / f"{item.name}.wav", item.wav(rate), rate, sheet.seconds)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(unfinished, target)
+    except OSError as error:
+        raise DataError(f"cannot write the task {target}: {error}; choose a folder that can be written and has room") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def _checked(sheet: Sheet, items: Sequence[Item]) -> list[str]:
+    """The splits in HEAR's order; every one must hold every class."""
+    named = {item.split for item in items}
+    splits = sorted(named) if sheet.mode == "folds" else ["train", "valid", "test"]
+    if len({item.name for item in items}) != len(items):
+        raise DataError(f"two clips of task {sheet.name} have one name; names must be unique in the whole task")
+    vocabulary = _vocabulary(items)
+    for split in splits:
+        there = {label for item in items if item.split == split for label in item.labels}
+        if lacking := [label for label in vocabulary if label not in there]:
+            raise DataError(
+                f"split {split} of task {sheet.name} has no clip of {', '.join(lacking)}; fetch all of its packages, or choose another mode"
+            )
+    return splits
+
+
+def _vocabulary(items: Iterable[Item]) -> list[str]:
+    """Labels, sorted as numbers where all are, else as text."""
+    labels = {label for item in items for label in item.labels}
+    return sorted(labels, key=(lambda label: (int(label), "")) if all(map(str.isdigit, labels)) else lambda label: (0, label))
+
+
+def _write_texts(sheet: Sheet, items: Sequence[Item], splits: list[str], folder: Path, rate: int) -> None:
+    metadata = {
+        "task_name": sheet.name,
+        "version": sheet.version,
+        "default_mode": sheet.mode,
+        "mode": sheet.mode,
+        "embedding_type": "event" if sheet.event else "scene",
+        "prediction_type": "multilabel" if sheet.multilabel or sheet.event else "multiclass",
+        "split_mode": "presplit_kfold" if sheet.mode == "folds" else "trainvaltest",
+        "splits": splits,
+        "nfolds": len(splits) if sheet.mode == "folds" else None,
+        "sample_duration": sheet.seconds,
+        "evaluation": list(sheet.scores),
+        **sheet.notes,
+    }
+    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    labels = [{"idx": str(index), "label": label} for index, label in enumerate(_vocabulary(items))]
+    write_table(folder / "labelvocabulary.csv", ("idx", "label"), labels)
+    for split in splits:
+        answers = {f"{item.name}.wav": [_plain(each) for each in item.answer] for item in items if item.split == split}
+        (folder / f"{split}.json").write_text(json.dumps(answers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_table(folder / "labels.csv", COLUMNS, [_row(item, rate, sheet.mode == "folds") for item in items])
+
+
+def _plain(answer: str | Event) -> str | dict[str, str | float]:
+    return {"label": answer.label, "start": answer.start, "end": answer.end} if isinstance(answer, Event) else answer
+
+
+def _row(item: Item, rate: int, folds: bool) -> dict[str, str]:
+    path, label = f"{rate}/{item.split}/{item.name}.wav", "|".join(item.labels)
+    side = {"fold": item.split} if folds else {"split": item.split}
+    return {**dict.fromkeys(COLUMNS, ""), "path": path, "label": label, **side, "group": item.group, "source": item.source}
+
+
+def _write_wav(path: Path, wav: Waveform, rate: int, seconds: float) -> None:
+    """PCM16, of exactly ``seconds``."""
+    samples = round(seconds * rate)
+    filled = np.zeros(samples, np.float32)
+    filled[: min(samples, len(wav))] = wav[:samples]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, filled.clip(-1, 1), rate, subtype="PCM_16")
