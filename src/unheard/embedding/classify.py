@@ -27,7 +27,7 @@ def classify_many(
     """Classify sounds of any length, in batches across them; yields each with its scores, in order. See `logits_many`."""
     for sound, logits in logits_many(model, sounds, skip):
         classifier = classifier_of(model)
-        yield sound, classifier.scores(torch.from_numpy(logits)).numpy()
+        yield sound, classifier.scores(torch.from_numpy(logits[None]))[0].numpy()
 
 
 def logits_many(

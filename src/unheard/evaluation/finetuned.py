@@ -74,7 +74,7 @@ class Finetuned:
         """Scores of sounds in their order; those that cannot be read are told to ``skip`` and left out, or raised without it."""
         classifier = classifier_of(self.members[0][0])
         for sound, logits in self.logits(sounds, skip):
-            yield sound, classifier.scores(torch.from_numpy(logits)).numpy()
+            yield sound, classifier.scores(torch.from_numpy(logits[None]))[0].numpy()
 
     def logits(self, sounds: Iterable[Sound], skip: Skip | None = None) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
         """As `scores`, before softmax or sigmoid."""
