@@ -24,6 +24,7 @@ LOUDEST = 6.0  # dB above the music; 0 at least
 LONGEST, SHORTEST = 1.0, 0.05  # seconds of a hit
 GAP = 0.3  # seconds between hits of one kind, more than the median filter of the events joins
 FLOOR = 0.01  # -40 dB of the peak: where a hit begins and ends
+MUSIC = ("wesnoth-1.16-music", "ufoai-music", "warzone2100-music", "nexuiz-music", "singularity-music", "drascula-music")
 TRIES = 50  # places looked at for a hit before it is left out
 RATE = 16000  # Hz at which hits are measured, so that every sample rate gets the same events
 
@@ -64,7 +65,10 @@ def drum_items(root: Path, seconds: float, seed: int) -> list[Item]:
     DataError
         For a folder without a manifest.
     """
-    drums, music = _sides(offline_rows("drum-hit", root)), _sides(offline_rows("soundtrack-id", root))
+    drums, music = (
+        _sides(offline_rows("drum-hit", root)),
+        _sides([row for row in offline_rows("soundtrack-id", root) if row["label"] in MUSIC]),
+    )
     items = []
     for side, (split, clips) in enumerate(CLIPS.items()):
         hits: dict[str, list[Hit]] = defaultdict(list)

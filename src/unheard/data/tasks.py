@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from unheard.audio.waveform import Waveform, info, read
-from unheard.data.drum_events import drum_items
+from unheard.data.drum_events import MUSIC, drum_items
 from unheard.data.hear_folder import Item, Sheet, write_folder
 from unheard.data.labels import TASKS, lacks, offline_labels
 from unheard.data.manifest import NAME, read_manifest
@@ -154,7 +154,7 @@ def packages_of(name: str) -> tuple[str, ...]:
     if name == "gm-pitch-programs":
         return (FONTS["fluid"],)
     if name == "drum-events":
-        return (*TASKS["drum-hit"].packages, *(package for package in TASKS["soundtrack-id"].packages if package.endswith("-music")))
+        return (*TASKS["drum-hit"].packages, *MUSIC)
     return TASKS[name].packages if name in TASKS else tuple(FONTS.values())
 
 
