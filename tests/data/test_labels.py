@@ -103,10 +103,27 @@ def test_voices(corpus: Path) -> None:
     assert len(sides) == 3  # a phrase is on one side, whoever says it
 
 
+def test_stamps_are_split_by_stamp_over_all_languages(tmp_path: Path) -> None:
+    files = [f"tuxpaint-stamps-default/stamps/{stamp}_desc_{tongue}.ogg" for stamp in "abcdefghij" for tongue in ("fr", "ro", "nl")]
+    write_table(tmp_path / "manifest.csv", COLUMNS, rows(files))
+    found = offline_labels("stamp-voice", tmp_path)
+    assert {row["label"] for row in found} == {"fr", "ro"}  # too few stamps are described in Dutch
+    sides = {(row["group"], row["split"]) for row in found}
+    assert len(sides) == 10 and {side for _, side in sides} == {"train", "test"}
+
+
+def test_folds_keep_groups_whole(corpus: Path) -> None:
+    for task in ("drum-hit", "voice-id", "vocal-type"):
+        homes = {(row["group"], row["fold"]) for row in offline_labels(task, corpus)}
+        assert len(homes) == len({group for group, _ in homes}) and "" not in {fold for _, fold in homes}
+
+
 def test_tested_files_are_named(corpus: Path) -> None:
     tested = test_files(corpus)
     assert f"{KITS}/ForzeeStereo/Kick-0.wav" in tested
-    assert f"{KITS}/BJA_Pacific/TM_01.aiff" not in tested
+    assert f"{KITS}/BJA_Pacific/TM_01.aiff" in tested  # its folds test every kit once
+    assert f"{KITS}/rumpf_kit_z01_h2/kick.wav" not in tested
+    assert "qabcs-data/qabcs/abcs/all/noises/cow.ogg" not in tested
     assert "megaglest-data/megaglest/a/archer_ack1.wav" in tested  # scored by folds: every clip is tested once
     assert "megaglest-data/megaglest/b/rain.wav" not in tested
     assert test_paths(rows([])) == set()
