@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from unheard.data.label_table import Index, Labels, partitions
 from unheard.errors import DataError
+
+UNFIT = r"[^\w.-]"  # characters that have no place in the name of a folder
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
     for name, (train, valid, test) in zip(folds, sides, strict=False):  # of folds that were dealt out here, the first
         if not len(valid):
             train, valid = hold_out(labels, train, seed, share)
-        found.append(Part(f"fold-{name}" if name else "", train, valid, test))
+        found.append(Part(f"fold-{re.sub(UNFIT, '_', name)}" if name else "", train, valid, test))
     return found
 
 

@@ -25,7 +25,7 @@ from unheard.data.label_table import Index, Labels
 from unheard.data.open import pack_once
 from unheard.data.packing import Packing
 from unheard.data.store import WaveStore, to_device
-from unheard.errors import AudioError, DataError
+from unheard.errors import AudioError, ConfigError, DataError
 from unheard.progress import Track, silent
 from unheard.recipes.finetune import FinetuneRecipe
 
@@ -146,6 +146,11 @@ class LabelledLoader:
         Rank of this process and number of processes.
     steps : range
 
+    Raises
+    ------
+    ConfigError
+        When the batch cannot be shared out evenly.
+
     Attributes
     ----------
     wait_seconds : float
@@ -164,6 +169,10 @@ class LabelledLoader:
         share: tuple[int, int] = (0, 1),
         steps: range,
     ) -> None:
+        if recipe.training.batch_size % share[1]:
+            raise ConfigError(
+                f"a batch of {recipe.training.batch_size} clips cannot be shared by {share[1]} processes; set training.batch_size"
+            )
         self.sounds, self.clips, self.recipe, self.statistics, self.width = sounds, clips, recipe, statistics, width
         self.device, self.share, self.steps, self.wait_seconds = torch.device(device), share, steps, 0.0
         self.frontend = build_frontend(sounds.store.frontend).to(self.device)

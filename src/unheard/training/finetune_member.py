@@ -141,10 +141,10 @@ class Member:
 
     def _loop(self, loader: LabelledLoader, rows: Journal | None, stopped: Callable[[], bool]) -> Progress:
         """Every step; returns where it ended."""
-        engine, training = self.engine, self.start.recipe.training
+        engine, training, total = self.engine, self.start.recipe.training, self.total
         watch, clock = Watch(self.folder, self.sounds.store.names), Clock(loader, training.batch_size)
-        best = Best(self.folder, self.start.recipe.task.patience)
-        step, total = loader.steps.start, self.total
+        best, step = Best(self.folder, self.start.recipe.task.patience), loader.steps.start
+        place = Progress(step, total, engine.kernel)
         self.tuned.train()
         for batch in loader:
             rate = learning_rate(step / total, peak_learning_rate(training), training.warmup, self._lowest())
@@ -152,33 +152,35 @@ class Member:
             value = self._gradients(batch.clips)
             engine.step(rate)
             step += 1
-            epoch_ends = (
-                step == total or step * training.batch_size // loader.epoch_size > (step - 1) * training.batch_size // loader.epoch_size
-            )
+            seen, before = (each * training.batch_size // loader.epoch_size for each in (step, step - 1))
+            epoch_ends, early = step == total or seen > before, False
             self.tuned.after_step(step / total, epoch_ends)
             watch.remember(step, batch.rows, value)
-            early = False
             if epoch_ends or step % training.log_every == 0:
                 watch.check()
-                row = {
-                    "step": step, "epoch": step * training.batch_size / loader.epoch_size, "loss": float(engine.mean(value)),
-                    "learning_rate": rate, **clock.lap(step),
-                }  # fmt: skip
+                row = {"step": step, "epoch": step * training.batch_size / loader.epoch_size, "loss": float(engine.mean(value))}
+                row |= {"learning_rate": rate, **clock.lap(step)}
                 if epoch_ends:
-                    found = engine.fabric.broadcast(self._validate() if engine.rank == 0 else {})
-                    if best.look(found) and engine.rank == 0:
-                        self._keep(step, total, found)
-                    row |= {f"valid/{name}": score for name, score in found.items()}
-                    early = best.enough
+                    watch.check_weights(self.tuned, step)
+                    found, early = engine.fabric.broadcast(self._choose(best, step) if engine.rank == 0 else ({}, False))
+                    row |= found
                 if rows is not None:
                     rows.write(row)
-            ending = step == total or early or engine.any_process(stopped())
+            place = Progress(step, step if early else total, engine.kernel)
+            ending = step == place.total or engine.any_process(stopped())
             if ending or step % training.checkpoint_every == 0:
                 watch.check_weights(self.tuned, step)
-                self._checkpoint(Progress(step, step if early else total, engine.kernel))
+                self._checkpoint(place)
             if ending:
-                return Progress(step, step if early else total, engine.kernel)
-        return Progress(step, total, engine.kernel)
+                break
+        return place
+
+    def _choose(self, best: Best, step: int) -> tuple[dict[str, float], bool]:
+        """Score the validation clips and keep the weights when they are the best so far; and whether patience has run out."""
+        found = self._validate()
+        if best.look(found):
+            self._keep(step, found)
+        return {f"valid/{name}": score for name, score in found.items()}, best.enough
 
     def _lowest(self) -> float:
         return min(self.start.recipe.adapt.min_learning_rate, peak_learning_rate(self.start.recipe.training))
@@ -220,12 +222,12 @@ class Member:
         learner.eval()
         return replace(self.saved, classifier=chosen.classifier)
 
-    def _keep(self, step: int, total: int, found: dict[str, float]) -> None:
+    def _keep(self, step: int, found: dict[str, float]) -> None:
         """Write the model folder."""
         saved, training = self._as_saved(), self.start.recipe.training
         told = {name: round(value, 4) for name, value in found.items()}
         trained = {
-            "fine-tuning recipe": self.start.recipe.name, "steps": f"{step} of {total}", "clips": len(self.train), "seed": training.seed,
+            "fine-tuning recipe": self.start.recipe.name, "steps": f"{step} of {self.total}", "clips": len(self.train), "seed": training.seed,
             **({"validation": told} if told else {}),
         }  # fmt: skip
         provenance = replace(saved.provenance, trained=trained)
