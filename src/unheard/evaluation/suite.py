@@ -1,0 +1,229 @@
+"""Several encoders on several tasks: embed, fit, score, and keep what is done.
+
+OUT/embeddings/ENCODER/TASK/  OUT/fits/MODE/ENCODER/TASK/ (while under way)  OUT/scores/MODE/ENCODER/TASK.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from unheard.errors import ConfigError, UnheardError, missing_extra
+from unheard.evaluation import fixed, heareval
+from unheard.evaluation.embeddings import STAMP, audio_rate, embed_task, read_splits
+from unheard.evaluation.encoders import Encoder
+from unheard.evaluation.head import GRID_POINTS
+from unheard.evaluation.heareval import Tested
+from unheard.evaluation.memory import Disk
+from unheard.evaluation.rows import Rows, score_all
+from unheard.evaluation.tasks import Task, find_tasks, read_task
+from unheard.progress import Track, silent
+
+Mode = Literal["heareval", "fixed"]
+ROUNDS = 200  # bootstrap rounds of an interval: its ends then wander by a tenth of the width (our choice)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One encoder on one task.
+
+    Parameters
+    ----------
+    task, encoder, mode : str
+    score : str
+        Name of the task's first score.
+    value : float
+        That score: mean over test splits and seeds.
+    low, high : float
+        95 % of the values when test files, and seeds where there are several, are drawn again.
+    scores : dict of str to float
+        All scores, means over test splits and seeds.
+    splits : list of dict
+        Scores of every test split, with ``split`` and ``seed``.
+    chosen : dict
+        Hyper-parameters, and the post-processing of event tasks.
+    """
+
+    task: str
+    encoder: str
+    mode: str
+    score: str
+    value: float
+    low: float
+    high: float
+    scores: dict[str, float]
+    splits: list[dict[str, Any]]
+    chosen: dict[str, Any]
+
+
+@dataclass
+class Report:
+    """Results of a suite, and what went wrong.
+
+    Parameters
+    ----------
+    results : list of Result
+    failed : list of tuple
+        (task, encoder or "", message).
+    """
+
+    results: list[Result] = field(default_factory=list)
+    failed: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated how.
+
+    Parameters
+    ----------
+    mode : {"heareval", "fixed"}
+        The published protocol, or the better one.
+    points : int
+        Grid points tried.
+    seeds : int
+        Runs of the fixed protocol; heareval has one.
+    """
+
+    mode: Mode = "heareval"
+    points: int = GRID_POINTS
+    seeds: int = 3
+
+
+def choose_tasks(folder: str | Path, names: Sequence[str] = ()) -> list[Path]:
+    """Task folders to evaluate, all or those whose name begins with one of ``names``.
+
+    Raises
+    ------
+    ConfigError
+        When a name fits no task.
+    """
+    found = find_tasks(folder)
+    for name in names:
+        if not any(path.name.startswith(name) for path in found):
+            raise ConfigError(f"there is no task {name} in {folder}; there are {', '.join(path.name for path in found)}")
+    return [path for path in found if not names or any(path.name.startswith(name) for name in names)]
+
+
+def evaluate(
+    encoders: Sequence[Encoder],
+    tasks: Sequence[Path],
+    out: Path,
+    plan: Plan = Plan(),
+    track: Track = silent,
+    say: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Evaluate encoders on task folders; a task that fails is reported and the others go on.
+
+    Parameters
+    ----------
+    out : Path
+        Results so far are kept here and not computed again.
+    say : callable
+        Is told of resampling and of failures.
+
+    Raises
+    ------
+    UnheardError
+        When scipy or threadpoolctl is not installed.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise missing_extra("threadpoolctl", "eval") from error
+    report = Report()
+    for path in tasks:
+        try:
+            task = read_task(path)
+        except UnheardError as error:
+            _fail(report, path.name, "", error, say)
+            continue
+        for encoder in encoders:
+            try:
+                with threadpool_limits(limits=1, user_api="blas"):
+                    report.results.append(_result(task, encoder, out, plan, track, say))
+            except UnheardError as error:
+                _fail(report, task.name, encoder.name, error, say)
+    return report
+
+
+def interval(task: Task, splits: dict[str, Rows], runs: Sequence[Sequence[Tested]], seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap of the first score, `ROUNDS` rounds: each draws a run, and the files of its test splits again."""
+    generator, values = np.random.default_rng(seed), []
+    for _ in range(ROUNDS):
+        run = runs[int(generator.integers(len(runs)))]
+        scores = []
+        for tested in run:
+            rows = splits[tested.split]
+            files = np.unique(rows.file)
+            index, drawn = rows.files(generator.choice(files, len(files)))
+            scores.append(score_all(task, drawn, tested.probability[index], tested.fit.how)[task.scores[0]])
+        values.append(float(np.mean(scores)))
+    known = np.array(values)[np.isfinite(values)]
+    return (float(np.quantile(known, 0.025)), float(np.quantile(known, 0.975))) if len(known) else (math.nan, math.nan)
+
+
+def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, say: Callable[[str], None]) -> Result:
+    """One encoder on one task, or what is known of it."""
+    folder = out / "embeddings" / encoder.name / task.name
+    if task.folder.resolve() != folder.resolve() and (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
+        say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
+    embed_task(task, encoder, folder, track)
+    stamp = hashlib.sha256((folder / STAMP).read_bytes() + repr(plan).encode()).hexdigest()
+    place = out / "scores" / plan.mode / encoder.name / f"{task.name}.json"
+    if place.is_file() and (known := json.loads(place.read_text(encoding="utf-8")))["stamp"] == stamp:
+        return Result(**_numbers(known["result"]))
+    fits = out / "fits" / plan.mode / encoder.name / task.name / stamp[:12]
+    splits = read_splits(folder, task)
+    if plan.mode == "heareval":
+        runs: Sequence[Sequence[Tested]] = [heareval.evaluate(task, splits, plan.points, Disk(fits), track).tested]
+    else:
+        runs = fixed.evaluate(task, splits, plan.points, plan.seeds, track)
+    found = _summed(task, encoder, plan, runs, interval(task, splits, runs))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = place.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps({"stamp": stamp, "result": plain(asdict(found))}, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, place)
+    shutil.rmtree(fits, ignore_errors=True)
+    return found
+
+
+def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Tested]], span: tuple[float, float]) -> Result:
+    tests = [tested for run in runs for tested in run]
+    means = {name: float(np.mean([tested.scores[name] for tested in tests])) for name in tests[0].scores}
+    splits = [{"split": tested.split, "seed": seed, **tested.scores} for seed, run in enumerate(runs) for tested in run]
+    chosen = {**asdict(tests[0].fit.hyper), **(asdict(tests[0].fit.how) if tests[0].fit.how else {})}
+    name = task.scores[0]
+    return Result(task.name, encoder.name, plan.mode, name, means[name], *span, means, splits, chosen)
+
+
+def _fail(report: Report, task: str, encoder: str, error: UnheardError, say: Callable[[str], None]) -> None:
+    report.failed.append((task, encoder, str(error)))
+    say(f"{task}{', ' + encoder if encoder else ''} failed: {error}")
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON can hold: numbers that are not finite become the words inf, -inf and nan."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _numbers(value: Any) -> Any:
+    """The reverse of `plain`."""
+    if isinstance(value, dict):
+        return {key: _numbers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers(each) for each in value]
+    return float(value) if value in ("inf", "-inf", "nan") else value
