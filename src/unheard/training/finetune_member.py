@@ -226,10 +226,8 @@ class Member:
         """Write the model folder."""
         saved, training = self._as_saved(), self.start.recipe.training
         told = {name: round(value, 4) for name, value in found.items()}
-        trained = {
-            "fine-tuning recipe": self.start.recipe.name, "steps": f"{step} of {self.total}", "clips": len(self.train), "seed": training.seed,
-            **({"validation": told} if told else {}),
-        }  # fmt: skip
+        trained: dict[str, Any] = {"fine-tuning recipe": self.start.recipe.name, "steps": f"{step} of {self.total}"}
+        trained |= {"clips": len(self.train), "seed": training.seed, **({"validation": told} if told else {})}
         provenance = replace(saved.provenance, trained=trained)
         save_model(self.folder / "model", saved.learner, saved.recipe, saved.statistics, provenance, saved.classifier)
         self.tuned.train()

@@ -29,7 +29,6 @@ def finish(run: Path, done: bool, report: Report | None = None) -> FinetunedRun:
     if scores is None:
         told.say("test       the table has no test clips, so nothing is scored; what validation said is in metrics.jsonl")
         return FinetunedRun(run, done)
-    told.say(scores.line())
     if scores.confusion:
         try:
             save(figure(scores.confusion, [row["class"] for row in scores.classes]), run / "figures" / "confusion.png")
