@@ -1,11 +1,13 @@
-"""``unheard probe``."""
+"""``unheard probe`` and ``unheard evaluate``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from unheard.cli.shell import DONE, Json, Out, Overwrite, note, tell, verb
+from cyclopts import Parameter
+
+from unheard.cli.shell import DONE, Json, On, Out, Overwrite, Strict, note, status, tell, torch_device, verb
 from unheard.errors import ConfigError
 from unheard.progress import bar
 
@@ -46,3 +48,58 @@ def probe(
     tell([report.table()], report.to_json(), json)
     note(f"report and figure in {out}")
     return DONE
+
+
+@verb("unheard evaluate runs/first tasks/ -o scores/first --tasks esc50,tfds_gtzan")
+def evaluate(
+    model: str,
+    tasks_dir: Path,
+    /,
+    *,
+    out: Out,
+    tasks: str = "",
+    mode: Literal["heareval", "fixed"] = "heareval",
+    seeds: int = 3,
+    device: On = "auto",
+    overwrite: Overwrite = False,
+    resume: Annotated[bool, Parameter(help="Go on with what is there; nothing done is done again.")] = False,
+    json: Json = False,
+    strict: Strict = False,
+) -> int:
+    """Score a model on HEAR task folders, beside an untrained encoder, plain log-mel and published numbers.
+
+    Parameters
+    ----------
+    model
+        A run, a model folder, a built-in name, hear:MODULE[:WEIGHTS] or xares:MODULE[:CLASS].
+    tasks_dir
+        A folder of task folders as hear-preprocess writes them.
+    tasks
+        Beginnings of task names, separated by commas; default all.
+    mode
+        heareval gives numbers that compare with published ones; fixed shuffles, runs several seeds, and is quicker.
+    seeds
+        Runs of the fixed mode.
+    """
+    if seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1; got {seeds}")
+    from unheard.evaluation.results import as_json, markdown
+    from unheard.evaluation.run import evaluate as run
+    from unheard.evaluation.suite import Plan
+
+    chosen = [name for name in tasks.split(",") if name]
+    report = run(
+        model,
+        tasks_dir,
+        out,
+        chosen,
+        Plan(mode, seeds=seeds),
+        device=torch_device(device),
+        overwrite=overwrite,
+        resume=resume,
+        track=bar,
+        say=note,
+    )
+    tell([markdown(report)], as_json(report), json)
+    note(f"results.csv, results.json, results.md and results.html in {out}")
+    return status(len(report.failed), strict)

@@ -1,0 +1,152 @@
+"""An evaluation as files: results.csv (one row a score), results.json, results.md and results.html beside published numbers."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from unheard.evaluation.scores import SCORES
+from unheard.evaluation.suite import Report, Result, plain
+
+BEST, NEAR = "**", "≈"
+LEGEND = (
+    f"In brackets the range of 95 % of the draws. The best of our rows in a column is bold; {NEAR} marks rows whose range reaches the best "
+    "value, so that the difference may be noise. Published numbers come from other protocols and weights where the last column says so."
+)
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse } td, th { padding: .25rem .8rem; border-bottom: 1px solid #8884; text-align: left }
+td { font-variant-numeric: tabular-nums } .far { opacity: .75 }
+"""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number others published: percent, perhaps with a plus-minus, the protocol it was made with, and where it stands."""
+
+    model: str
+    task: str
+    score: str
+    percent: float
+    plus_minus: float | None
+    protocol: str
+    source: str
+
+
+def published() -> list[Published]:
+    """Every published row this library ships."""
+    text = files("unheard.evaluation").joinpath("published.csv").read_text(encoding="utf-8")
+    return [
+        Published(
+            row["model"], row["task"], row["score"], float(row["percent"]), float(row["plus_minus"]) if row["plus_minus"] else None,
+            row["protocol"], row["source"],
+        )
+        for row in csv.DictReader(io.StringIO(text))
+    ]  # fmt: skip
+
+
+def write(report: Report, out: Path) -> None:
+    """Write a report's four files, each under a temporary name first."""
+    texts = {
+        "results.csv": tidy(report.results),
+        "results.json": json.dumps(as_json(report), indent=2) + "\n",
+        "results.md": markdown(report),
+        "results.html": page(report),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        unfinished = out / f".{name}.unfinished"
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, out / name)
+
+
+def as_json(report: Report) -> dict[str, object]:
+    """A report as plain values; numbers that are not finite are words."""
+    failed = [{"task": task, "encoder": encoder, "error": error} for task, encoder, error in report.failed]
+    return {"results": [plain(asdict(result)) for result in report.results], "failed": failed}
+
+
+def tidy(results: Sequence[Result]) -> str:
+    """One row a score of a test split, and one (split empty) a mean, as CSV."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["task", "encoder", "mode", "split", "seed", "score", "value", "low", "high"])
+    for result in results:
+        place = (result.task, result.encoder, result.mode)
+        for name, value in result.scores.items():
+            first = name == result.score
+            rows.writerow([*place, "", "", name, value, result.low if first else "", result.high if first else ""])
+        for split in result.splits:
+            rows.writerows([*place, split["split"], split["seed"], key, split[key], "", ""] for key in result.scores)
+    return text.getvalue()
+
+
+def markdown(report: Report) -> str:
+    """Encoders against tasks as a Markdown table, published rows below, then what failed."""
+    header, rows = _table(report.results)
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    lines += ["", LEGEND, ""] + [f"- {task} {encoder} failed: {error}" for task, encoder, error in report.failed]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def page(report: Report) -> str:
+    """The same table as one HTML page."""
+    header, rows = _table(report.results)
+    head = "".join(f"<th>{html.escape(cell)}" for cell in header)
+    body = "".join(f"<tr{' class=far' if row[-1] else ''}>" + "".join(f"<td>{_bold(cell)}" for cell in row) for row in rows)
+    failed = "".join(f"<li>{html.escape(f'{task} {encoder} failed: {error}')}" for task, encoder, error in report.failed)
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Evaluation</title><style>{STYLE}</style><h1>Evaluation</h1>"
+        f"<table><tr>{head}{body}</table><p>{html.escape(LEGEND.replace(BEST, ''))}<ul>{failed}</ul></html>\n"
+    )
+
+
+def _bold(cell: str) -> str:
+    return f"<b>{html.escape(cell.strip('*'))}</b>" if cell.startswith(BEST) else html.escape(cell)
+
+
+def _table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+    tasks = {result.task: result.score for result in results}
+    encoders = list(dict.fromkeys(result.encoder for result in results))
+    found = {(result.encoder, result.task): result for result in results}
+    best = {task: _best([result for result in results if result.task == task]) for task in tasks}
+    rows = [[encoder, *(_cell(found.get((encoder, task)), best[task]) for task in tasks), ""] for encoder in encoders]
+    return ["encoder", *(f"{task} {score}" for task, score in tasks.items()), "source"], [*rows, *_published_rows(tasks)]
+
+
+def _best(results: Sequence[Result]) -> Result | None:
+    known = [result for result in results if math.isfinite(result.value)]
+    if not known:
+        return None
+    return (min if SCORES[known[0].score].smaller else max)(known, key=lambda result: result.value)
+
+
+def _cell(result: Result | None, best: Result | None) -> str:
+    if result is None:
+        return ""
+    text = f"{result.value:.3f} [{result.low:.3f}, {result.high:.3f}]"
+    if result is best:
+        return f"{BEST}{text}{BEST}"
+    return f"{text} {NEAR}" if best is not None and result.low <= best.value <= result.high else text
+
+
+def _published_rows(tasks: dict[str, str]) -> Iterator[list[str]]:
+    """Published models that have a number for one of the tasks: one row for each model, protocol and source."""
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for row in published():
+        for task, score in tasks.items():
+            if task.startswith(row.task) and row.score == score:
+                where = row.source.split(" table")[0].split(", table")[0]
+                spread = f" ± {row.plus_minus / 100:.3f}" if row.plus_minus is not None else ""
+                cells.setdefault((row.model, f"{row.protocol}, {where}"), {})[task] = f"{row.percent / 100:.3f}{spread}"
+    for (model, where), values in cells.items():
+        yield [model, *(values.get(task, "") for task in tasks), where]
