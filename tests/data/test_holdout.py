@@ -36,6 +36,11 @@ def test_validation_comes_out_of_the_training_clips_only() -> None:
     assert sorted([*part.train, *part.valid]) == list(range(30)) and 4 <= len(part.valid) <= 6
 
 
+def test_nothing_is_held_out_when_nobody_asks() -> None:
+    (part,) = parts_of(table([0, 1] * 20, split=["train"] * 30 + ["test"] * 10), 0, 0.0)
+    assert len(part.train) == 30 and len(part.valid) == 0
+
+
 def test_each_fold_is_tested_once() -> None:
     labels = table([0, 1] * 20, fold=[str(i // 2 % 5) for i in range(40)])
     parts = parts_of(labels, 0, 0.15)

@@ -53,7 +53,7 @@ def clips(*lengths: int, width: int = 64, seed: int = 0) -> Clips:
 
 
 @pytest.mark.parametrize("order", ["freq", "time"])
-@pytest.mark.parametrize("pool", ["mean", "cls"])
+@pytest.mark.parametrize("pool", ["mean", "bands", "cls"])
 def test_training_scores_a_clip_as_prediction_does(pool: str, order: str) -> None:
     network, saved = tuned(f"task.pool={pool}", order=order)
     model, rng = Model(saved), np.random.default_rng(0)

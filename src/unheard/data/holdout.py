@@ -26,7 +26,7 @@ class Part:
 def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
     """The parts of a table: its split, or one for each fold, or one dealt out with ``seed`` that tests a fifth of the clips.
 
-    Validation clips are those of the split valid, or ``share`` of the training clips; clips of a group stay on one side. None is ever
+    Validation clips are those of the split valid, or ``share`` of the training clips, 0 for none; clips of a group stay on one side. None is ever
     taken from the test clips. A table whose split has no test is allowed: nothing is tested then.
 
     Raises
@@ -44,7 +44,7 @@ def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
     folds = sorted(set(labels.fold)) if any(labels.fold) and not any(labels.split) else [""]
     found = []
     for name, (train, valid, test) in zip(folds, sides, strict=False):  # of folds that were dealt out here, the first
-        if not len(valid):
+        if not len(valid) and share > 0:
             train, valid = hold_out(labels, train, seed, share)
         found.append(Part(f"fold-{re.sub(UNFIT, '_', name)}" if name else "", train, valid, test))
     return found

@@ -1,6 +1,6 @@
 """A classifier on top of the encoder: tokens become one vector, the vector becomes one score for each class.
 
-    h = mean over patch tokens, or the CLS token;  logits = W norm(h) + b;  scores = softmax or sigmoid of the logits
+    h = mean over patch tokens, those of each band side by side, or the CLS token;  logits = W norm(h) + b;  scores = softmax or sigmoid of the logits
 
 Published fine-tuned models differ in three words only: MaskSpec and AudioMAE pool "mean" with norm "layer", MaskSpec's CLS
 variant pools "cls" with norm "none" behind the encoder's own final norm, MATPAC's AudioSet head pools "mean" with norm "batch"
@@ -31,8 +31,8 @@ class ClassifierConfig:
     """Name of each class, in the order of the scores."""
     activation: Literal["softmax", "sigmoid"] = "softmax"
     """One class a sound (scores sum to one), or any number of them (each score on its own)."""
-    pool: Literal["mean", "cls"] = "mean"
-    """Mean over the patch tokens, CLS left out; or the CLS token alone."""
+    pool: Literal["mean", "bands", "cls"] = "mean"
+    """Mean over the patch tokens, CLS left out; the means of each band of patches side by side; or the CLS token alone."""
     norm: Literal["layer", "batch", "none"] = "layer"
     """LayerNorm, BatchNorm without gain and bias, or nothing between the pooled vector and the head."""
 
@@ -45,23 +45,26 @@ class Classifier(nn.Module):
     config : ClassifierConfig
     embed_dim : int
         Width D of the encoder.
+    bands : int
+        Rows of patches f; with pool "bands" the vector is f times as wide.
     """
 
-    def __init__(self, config: ClassifierConfig, embed_dim: int) -> None:
+    def __init__(self, config: ClassifierConfig, embed_dim: int, bands: int = 1) -> None:
         super().__init__()
         self.config = config
+        width = embed_dim * bands if config.pool == "bands" else embed_dim
         norms: dict[str, nn.Module] = {
-            "layer": nn.LayerNorm(embed_dim, eps=NORM_EPS),
-            "batch": nn.BatchNorm1d(embed_dim, affine=False),
+            "layer": nn.LayerNorm(width, eps=NORM_EPS),
+            "batch": nn.BatchNorm1d(width, affine=False),
             "none": nn.Identity(),
         }
         self.norm = norms[config.norm]
-        self.head = nn.Linear(embed_dim, len(config.labels))
+        self.head = nn.Linear(width, len(config.labels))
         nn.init.trunc_normal_(self.head.weight, std=HEAD_STD)
         nn.init.zeros_(self.head.bias)
 
-    def pool(self, tokens: Float[Tensor, "B K D"], cls: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B D"]:
-        """One vector for each sound, from the encoder's tokens and its CLS output.
+    def pool(self, tokens: Float[Tensor, "B K D"], cls: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B W"]:
+        """One vector for each sound, from the encoder's tokens, with pool "bands" one for each band, and its CLS output.
 
         Raises
         ------
@@ -70,11 +73,13 @@ class Classifier(nn.Module):
         """
         if self.config.pool == "mean":
             return tokens.mean(dim=1)
+        if self.config.pool == "bands":
+            return tokens.flatten(1)
         if cls is None:
             raise ConfigError('a classifier with pool "cls" needs an encoder with a CLS token; set model.cls_token=true, or pool "mean"')
         return cls
 
-    def forward(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+    def forward(self, pooled: Float[Tensor, "B W"]) -> Float[Tensor, "B C"]:
         """Logits of pooled vectors."""
         logits: Tensor = self.head(self.norm(pooled))
         return logits

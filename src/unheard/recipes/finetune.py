@@ -27,8 +27,9 @@ class TaskConfig:
 
     loss: Literal["auto", "cross-entropy", "bce"] = "auto"
     """One class a clip, or several; auto: what the table has. Binary cross-entropy is averaged over all classes, unknown ones as 0."""
-    pool: Literal["mean", "cls"] = "mean"
-    """Mean of the patch tokens behind a fresh norm, or the CLS token behind the encoder's own (MaskSpec's two variants)."""
+    pool: Literal["mean", "bands", "cls"] = "mean"
+    """Mean of the patch tokens (published), or the means of each band side by side, both behind a fresh norm; or the CLS token behind the
+    encoder's own (MaskSpec's variant)."""
     channels: Annotated[tuple[Channel, ...], Field(min_length=1)] = ("mix",)
     """One model is trained for each of these channels of the files; their logits are averaged."""
     balance: Literal["none", "class"] = "none"
@@ -37,8 +38,9 @@ class TaskConfig:
     """A class with n clips weighs 1000 / (n + offset), a clip the sum over its classes (MaskSpec: 100, AudioMAE: 0.01)."""
     epoch_clips: Count | None = None
     """Clips of one epoch; null: as many as there are."""
-    holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
-    """Share of the training clips that choose the best weights when the table has no split valid; groups stay together."""
+    holdout: Annotated[float, Field(ge=0, lt=0.5)] = 0.15
+    """Share of the training clips that choose the best weights when the table has no split valid; groups stay together. With 0 all clips
+    train and the last weights are kept."""
     patience: Count | None = None
     """Stop after so many epochs without a better validation score; null: never."""
 

@@ -51,7 +51,7 @@ class Start:
 def begin(saved: SavedModel, start: Start) -> SavedModel:
     """A fresh classifier on a copy of a trained encoder.
 
-    With mean pooling the encoder's final norm makes way for the classifier's, as MaskSpec and AudioMAE have it.
+    Where patch tokens are pooled the encoder's final norm makes way for the classifier's, as MaskSpec and AudioMAE have it.
     """
     task, adapt, training = start.recipe.task, start.recipe.adapt, start.recipe.training
     keeps = saved.recipe.model.final_norm if task.pool == "cls" else False
@@ -60,7 +60,7 @@ def begin(saved: SavedModel, start: Start) -> SavedModel:
     learner = build(recipe)
     mine = learner.state_dict()
     learner.load_state_dict({name: value for name, value in saved.learner.state_dict().items() if name in mine}, strict=False)
-    head = ClassifierConfig(start.classes, start.activation, task.pool, "layer" if task.pool == "mean" else "none")  # type: ignore[arg-type]
+    head = ClassifierConfig(start.classes, start.activation, task.pool, "none" if task.pool == "cls" else "layer")  # type: ignore[arg-type]
     notes = ("Fine-tuned: the encoder serves these classes, and no decoder fits it any more.",)
     origin = Provenance(f"{start.source}, fine-tuned with unheard {__version__}", saved.provenance.licence, {}, notes, encoder_only=True)
     return SavedModel(learner, recipe, saved.statistics, origin, build_classifier(head, recipe))

@@ -80,6 +80,9 @@ class Network(nn.Module):
             return self.classifier.pool(tokens, cls)
         width = grid.patch_size[1]
         real = (frames.clamp(min=1)[:, None] - grid.columns().to(keep.device)[keep] * width).clamp(0, width).to(tokens.dtype)[..., None]
+        if self.classifier.config.pool == "bands":
+            share = real * F.one_hot(grid.rows().to(keep.device)[keep], grid.freq)  # (b, K, f); a band that patchout left nothing of is 0
+            return self.classifier.pool(share.transpose(1, 2) @ tokens / share.sum(dim=1).clamp(min=1)[..., None])
         return self.classifier.pool((tokens * real) * (real.shape[1] / real.sum(dim=1, keepdim=True)))
 
 

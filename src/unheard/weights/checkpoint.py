@@ -23,7 +23,7 @@ from unheard.config import from_json, to_json
 from unheard.errors import CheckpointError, ConfigError
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.model.sizes import widths
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import Learner, build, grid_of
 from unheard.recipes.recipe import Recipe
 from unheard.version import __version__
 from unheard.weights.card import model_card
@@ -122,7 +122,7 @@ def build_classifier(config: ClassifierConfig, recipe: Recipe) -> Classifier:
     """A classifier for the encoder of ``recipe``; its first weights are always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
-        return Classifier(config, widths(recipe.model).embed_dim)
+        return Classifier(config, widths(recipe.model).embed_dim, grid_of(recipe).freq)
 
 
 def is_model(folder: Path) -> bool:
