@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from cyclopts import Parameter
 
@@ -50,30 +51,13 @@ def probe(
     return DONE
 
 
-@verb("unheard evaluate runs/first tasks/ -o scores/first --tasks esc50,tfds_gtzan")
-def evaluate(
-    model: str,
-    tasks_dir: Path,
-    /,
-    *,
-    out: Out,
-    tasks: str = "",
-    mode: Literal["heareval", "fixed"] = "heareval",
-    seeds: int = 3,
-    device: On = "auto",
-    overwrite: Overwrite = False,
-    resume: Annotated[bool, Parameter(help="Go on with what is there; nothing done is done again.")] = False,
-    json: Json = False,
-    strict: Strict = False,
-) -> int:
-    """Score a model on HEAR task folders, beside an untrained encoder, plain log-mel and published numbers.
+@Parameter(name="*")
+@dataclass(frozen=True)
+class How:
+    """What is evaluated by which protocol.
 
     Parameters
     ----------
-    model
-        A run, a model folder, a built-in name, hear:MODULE[:WEIGHTS] or xares:MODULE[:CLASS].
-    tasks_dir
-        A folder of task folders as hear-preprocess writes them.
     tasks
         Beginnings of task names, separated by commas; default all.
     mode
@@ -81,25 +65,59 @@ def evaluate(
     seeds
         Runs of the fixed mode.
     """
-    if seeds < 1:
-        raise ConfigError(f"--seeds must be at least 1; got {seeds}")
+
+    tasks: str = ""
+    mode: Literal["heareval", "fixed"] = "heareval"
+    seeds: int = 3
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Existing:
+    """What becomes of an evaluation that is there.
+
+    Parameters
+    ----------
+    resume
+        Go on with it; nothing that is done is done again.
+    """
+
+    resume: bool = False
+    overwrite: Overwrite = False
+
+
+@verb("unheard evaluate runs/first tasks/ -o scores/first --tasks esc50,tfds_gtzan")
+def evaluate(
+    model: str,
+    tasks_dir: Path,
+    /,
+    *,
+    out: Out,
+    how: How = How(),
+    existing: Existing = Existing(),
+    device: On = "auto",
+    json: Json = False,
+    strict: Strict = False,
+) -> int:
+    """Score a model on HEAR task folders, beside an untrained encoder, plain log-mel and published numbers.
+
+    A task that fails is named and the others are finished.
+
+    Parameters
+    ----------
+    model
+        A run, a model folder, a built-in name, hear:MODULE[:WEIGHTS] or xares:MODULE[:CLASS].
+    tasks_dir
+        A folder of task folders as hear-preprocess writes them.
+    """
+    if how.seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1; got {how.seeds}")
     from unheard.evaluation.results import as_json, markdown
     from unheard.evaluation.run import evaluate as run
     from unheard.evaluation.suite import Plan
 
-    chosen = [name for name in tasks.split(",") if name]
-    report = run(
-        model,
-        tasks_dir,
-        out,
-        chosen,
-        Plan(mode, seeds=seeds),
-        device=torch_device(device),
-        overwrite=overwrite,
-        resume=resume,
-        track=bar,
-        say=note,
-    )
+    plan = Plan(how.mode, seeds=how.seeds, names=tuple(name for name in how.tasks.split(",") if name), device=torch_device(device))
+    report = run(model, tasks_dir, out, plan, overwrite=existing.overwrite, resume=existing.resume, track=bar, say=note)
     tell([markdown(report)], as_json(report), json)
     note(f"results.csv, results.json, results.md and results.html in {out}")
     return status(len(report.failed), strict)

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ Scenes = Float[Tensor, "n D"]
 Frames = tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """What an evaluation needs of a model.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -55,6 +55,7 @@ class Outcome:
         return self.tested[0].fit
 
 
+@runtime_checkable
 class Memory(Protocol):
     """Remembers fits, with the state of the random numbers after each, so that an interrupted task can go on."""
 

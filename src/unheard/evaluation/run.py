@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from unheard.embedding.embedder import Model
@@ -19,10 +19,8 @@ def evaluate(
     model: Model | str | Path,
     tasks: str | Path,
     out: str | Path,
-    names: Sequence[str] = (),
     plan: Plan | None = None,
     *,
-    device: str = "cpu",
     overwrite: bool = False,
     resume: bool = False,
     track: Track = silent,
@@ -36,10 +34,8 @@ def evaluate(
         Also ``hear:MODULE[:WEIGHTS]``, any module with the HEAR API, or ``xares:MODULE[:CLASS]``.
     tasks : path
         A folder of task folders as hear-preprocess writes them.
-    names : sequence of str
-        Beginnings of task names; all tasks when empty.
     plan : Plan, optional
-        Protocol, grid points and seeds; the published protocol when left out.
+        Protocol, grid points, seeds, tasks and device; the published protocol on all tasks when left out.
     resume : bool
         Go on with what is in ``out``: embeddings, fits and scores that are there are not computed again.
 
@@ -53,15 +49,16 @@ def evaluate(
     ConfigError
         When ``out`` exists, a task or the module does not.
     """
-    place, chosen = Path(out), choose_tasks(tasks, names)
+    plan = plan or Plan()
+    place, chosen = Path(out), choose_tasks(tasks, plan.names)
     if place.exists() and not resume:
         if not overwrite:
             raise ConfigError(f"{place} exists; choose another -o, replace it with --overwrite, or go on with it by --resume")
         if not (place / "embeddings").is_dir():
             raise ConfigError(f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it yourself")
-    compared = encoders(model, device)
+    compared = encoders(model, plan.device)
     if place.exists() and not resume:
         shutil.rmtree(place)
-    report = suite.evaluate(compared, chosen, place, plan or Plan(), track, say)
+    report = suite.evaluate(compared, chosen, place, plan, track, say)
     write(report, place)
     return report

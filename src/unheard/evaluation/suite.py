@@ -92,11 +92,17 @@ class Plan:
         Grid points tried.
     seeds : int
         Runs of the fixed protocol; heareval has one.
+    names : tuple of str
+        Beginnings of task names; all tasks when empty.
+    device : str
+        Where a model that is given by name embeds.
     """
 
     mode: Mode = "heareval"
     points: int = GRID_POINTS
     seeds: int = 3
+    names: tuple[str, ...] = ()
+    device: str = "cpu"
 
 
 def choose_tasks(folder: str | Path, names: Sequence[str] = ()) -> list[Path]:
@@ -178,7 +184,7 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
     if task.folder.resolve() != folder.resolve() and (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
         say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
     embed_task(task, encoder, folder, track)
-    stamp = hashlib.sha256((folder / STAMP).read_bytes() + repr(plan).encode()).hexdigest()
+    stamp = hashlib.sha256((folder / STAMP).read_bytes() + repr((plan.mode, plan.points, plan.seeds)).encode()).hexdigest()
     place = out / "scores" / plan.mode / encoder.name / f"{task.name}.json"
     if place.is_file() and (known := json.loads(place.read_text(encoding="utf-8")))["stamp"] == stamp:
         return Result(**_numbers(known["result"]))
