@@ -12,6 +12,7 @@ import soundfile
 import torch
 
 import unheard
+from unheard.api import report
 from unheard.audio.frontend import Statistics
 from unheard.cli import main
 from unheard.config import override
@@ -155,6 +156,13 @@ def test_without_test_clips_nothing_is_scored(folder: Path, tmp_path: Path) -> N
     (folder / "all.csv").write_text("path,label,split\n" + "\n".join(f"{i}.wav,{'abc'[i % 3]},train" for i in range(12)) + "\n")
     tuned = unheard.finetune(folder / "model", folder / "all.csv", tmp_path / "run", settings=[*QUICK, "training.steps=1"], device="cpu")
     assert tuned.scores is None and score_run(tuned.folder) is None and set(tuned.predict(folder / "0.wav")) == {"a", "b", "c"}
+
+
+def test_a_page_shows_the_run(run: Path, stereo: Path) -> None:
+    for place, models in ((run, 1), (stereo, 9)):
+        page = report(place).read_text()
+        assert page.count("loss, learning rate and speed over the steps</figcaption>") == models
+        assert "balanced accuracy" in page and "<th>recall" in page and "Which classes are taken for which" in page
 
 
 def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from unheard.errors import DataError
 from unheard.training.journal import duration
 from unheard.training.run import read_config
 from unheard.view.axes import save
 from unheard.view.run import curve_figure, read_metrics
 
+MOST_CLASSES = 20  # that are named; our choice
 STYLE = """
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -28,7 +30,7 @@ def write_report(run: Path) -> Path:
     """Write ``report.html`` into a run folder.
 
     Shows the configuration, the error on hidden patches beside the simple fill-ins, the training curves, every figure and sound
-    in ``figures/``, and every probe report in a folder below the run.
+    in ``figures/``, and every probe report in a folder below the run; of a fine-tuned run its scores and classes.
 
     Raises
     ------
@@ -38,14 +40,21 @@ def write_report(run: Path) -> Path:
         When the run has trained no step yet.
     """
     config = read_config(run)
-    recipe = config["recipe"]
-    save(curve_figure(run), run / "figures" / "curves.png")
-    rows = read_metrics(run)
-    parts = [f"<h1>{html.escape(run.resolve().name)}</h1><p class=lead>{_lead(recipe, rows[-1], config['total'])}</p>"]
-    parts += ["<h2>Run</h2>", _table(_facts(config, rows))]
-    parts += _hidden(run)
-    parts += ["<h2>Training</h2>", _picture(run / "figures" / "curves.png", "loss, learning rate and speed over the steps")]
-    parts += _figures(run)
+    tuned = "members" in config
+    trained = [place for place in (run, *sorted(run.glob("members/*"))) if (place / "metrics.jsonl").is_file()] if tuned else [run]
+    for place in trained:
+        save(curve_figure(place), place / "figures" / "curves.png")
+    rows = read_metrics(trained[0]) if trained else []
+    if not rows:
+        raise DataError(f"{run} has no metrics yet; let it train for some steps first")
+    parts = [f"<h1>{html.escape(run.resolve().name)}</h1><p class=lead>{_lead(config['recipe'], rows[-1], config['total'])}</p>"]
+    parts += ["<h2>Run</h2>", _table(_tuned_facts(config, rows) if tuned else _facts(config, rows))]
+    parts += _scores(run) if tuned else _hidden(run)
+    parts += ["<h2>Training</h2>"]
+    parts += [
+        _picture(place / "figures" / "curves.png", f"{place.name}: loss, learning rate and speed over the steps") for place in trained
+    ]
+    parts += _figures(run, "Which classes are taken for which" if tuned else "What it makes of what it did not hear")
     parts += _probes(run)
     head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{html.escape(run.name)}</title>"
     out = run / "report.html"
@@ -59,7 +68,36 @@ def write_report(run: Path) -> Path:
 
 def _lead(recipe: dict[str, Any], last: dict[str, Any], total: int) -> str:
     paper = f" ({html.escape(recipe['paper'])})" if recipe["paper"] else ""
-    return f"{html.escape(recipe['name'])}{paper}, size {recipe['model']['size']}, step {last['step']} of {total}, loss {last['loss']:.4f}"
+    size = f", size {recipe['model']['size']}" if "model" in recipe else ""
+    return f"{html.escape(recipe['name'])}{paper}{size}, step {last['step']} of {total}, loss {last['loss']:.4f}"
+
+
+def _tuned_facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
+    training = config["recipe"]["training"]
+    return {
+        "model": str(config["model"]),
+        "labels": str(config["labels"]),
+        "classes": f"{len(config['classes'])}: {', '.join(config['classes'][:MOST_CLASSES])}",
+        "models": str(len(config["members"])),
+        "trained on": f"{rows[-1]['epoch']:.1f} epochs in batches of {training['batch_size']}, seed {training['seed']}",
+    }
+
+
+def _scores(run: Path) -> Iterator[str]:
+    file = run / "scores.json"
+    if file.is_file():
+        told = json.loads(file.read_text())
+        clips = sum(part["clips"] for part in told["parts"])
+        spread = f" &plusmn; {told['spread']:.3f} over {len(told['parts'])} parts" if len(told["parts"]) > 1 else ""
+        yield f"<h2>Test clips</h2><p>{told['metric'].replace('_', ' ')} {told['mean']:.3f}{spread}, 95 % interval {told['low']:.3f} to "
+        yield f"{told['high']:.3f} on {clips} clips; they chose nothing.</p>"
+        columns = list(told["classes"][0])
+        cells = (f"<tr><td>{'<td>'.join(_cell(row[name]) for name in columns)}" for row in told["classes"])
+        yield f"<table><tr><th>{'<th>'.join(columns)}{''.join(cells)}</table>"
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else html.escape(str(value))
 
 
 def _facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -92,10 +130,10 @@ def _hidden(run: Path) -> Iterator[str]:
         )
 
 
-def _figures(run: Path) -> Iterator[str]:
+def _figures(run: Path, title: str) -> Iterator[str]:
     shown = [file for file in sorted((run / "figures").glob("*")) if file.name != "curves.png" and not file.name.startswith(".")]
     if shown:
-        yield "<h2>What it makes of what it did not hear</h2>"
+        yield f"<h2>{title}</h2>"
     for file in shown:
         if file.suffix == ".png":
             yield _picture(file, file.stem.replace("-", " "))
