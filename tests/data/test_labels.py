@@ -129,6 +129,17 @@ def test_tested_files_are_named(corpus: Path) -> None:
     assert test_paths(rows([])) == set()
 
 
+def test_copies_of_a_tested_file_do_not_train_and_are_held_out(tmp_path: Path) -> None:
+    files = [f"{KITS}/The Black Pearl 1.0/Kick-0.wav", f"{KITS}/GMRockKit/Kick-Hard.wav", f"{KITS}/GMRockKit/Kick-Soft.wav"]
+    files += ["sonic-pi-samples/sonic-pi/samples/bd_copy.wav"]
+    table = [row | {"sha256": digest} for row, digest in zip(rows(files), ("same", "same", "other", "same"), strict=True)]
+    write_table(tmp_path / "manifest.csv", COLUMNS, [*table, *rows(["hydrogen-data/hydrogen/data/drumkits/GMRockKit/Tom.wav"])])
+    found = {Path(row["path"]).name: row for row in offline_labels("drum-hit", tmp_path)}
+    assert set(found) == {"Kick-0.wav", "Kick-Soft.wav", "Tom.wav"}
+    assert found["Kick-0.wav"]["fold"] == found["Kick-Soft.wav"]["fold"]  # kits that share a file are one kit
+    assert test_files(tmp_path) >= set(files)
+
+
 def test_every_rule_yields_whole_rows() -> None:
     packages = {package for task in TASKS.values() for package in task.packages}
     files = [f"{package}/music/{number}.ogg" for package in sorted(packages) for number in range(10)]

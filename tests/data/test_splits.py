@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unheard.data.splits import deal, validation
+from unheard.data.splits import deal, distinct, kin, validation
 
 CLIPS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12).map(str)), min_size=1, max_size=60)
 
@@ -48,3 +48,25 @@ def test_validation_of_one_group_takes_single_clips() -> None:
     chosen = validation(["a", "b"] * 10, ["same"] * 20)
     assert sum(chosen) == 4
     assert not any(validation([], []))
+
+
+ROWS = [
+    ("a/1", "kick", "train", "", "rock"),
+    ("b/1", "kick", "test", "", "pearl"),
+    ("b/2", "hat", "test", "", "pearl"),
+    ("c/2", "tom", "train", "", "other"),
+    ("c/3", "tom", "train", "", "other"),
+    ("d/3", "tom", "train", "", "third"),
+]
+CONTENT = {"a/1": "x", "b/1": "x", "b/2": "y", "c/2": "y", "c/3": "z", "d/3": "z"}
+
+
+def test_a_sound_counts_once_on_the_side_that_tests_it() -> None:
+    assert [row[0] for row in distinct(ROWS, CONTENT)] == ["b/1", "c/3"]  # y has two labels: nobody knows which is right
+    assert distinct(ROWS, dict.fromkeys(CONTENT, "")) == ROWS
+
+
+def test_groups_that_share_a_file_are_one() -> None:
+    assert kin(ROWS, CONTENT) == {"rock": "other", "pearl": "other", "other": "other", "third": "other"}
+    assert kin(ROWS, CONTENT | {"c/2": "w"}) == {"rock": "pearl", "pearl": "pearl", "other": "other", "third": "other"}
+    assert kin(ROWS, dict.fromkeys(CONTENT, "")) == {name: name for name in ("rock", "pearl", "other", "third")}

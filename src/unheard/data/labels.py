@@ -1,7 +1,8 @@
 """Label tables for fetched corpora: what a file's name and folder say about it, with splits that do not leak.
 
 Every task is a rule over manifest rows (`unheard.data.sources`); no sound is opened. What must not be shared between train and test is
-the group: the drum kit, the game unit, the package, the voice or the phrase. Files on the test side are left out of pre-training.
+the group: the drum kit, the game unit, the package, the voice or the phrase. Groups that hold copies of one file count as one group in
+folds, and a sound that occurs under several names is used once. Files on the test side are left out of pre-training, copies included.
 
 drum-hit              kick, snare, hat, tom, cymbal; test on four unseen kits; or five folds by kit
 sound-kind            animal, instrument, object; trained on one package, tested on two others
@@ -26,7 +27,7 @@ from pathlib import Path, PurePosixPath
 
 from unheard.data.manifest import read_manifest, write_table
 from unheard.data.notes import GM_TASKS, note_rows, render_notes
-from unheard.data.splits import deal
+from unheard.data.splits import deal, distinct, kin
 from unheard.errors import DataError
 from unheard.progress import Track, silent
 
@@ -116,20 +117,24 @@ def test_files(corpus_root: Path | str) -> set[str]:
 
 
 def test_paths(manifest: Sequence[Row]) -> set[str]:
-    """Paths among manifest rows that some task tests on: its test split, and all of a task that may be scored by folds."""
+    """Paths among manifest rows that some task tests on, its test split or all of a task that may be scored by folds, and their copies."""
     labelled = (row for task in TASKS.values() for row in _apply(task, manifest))
-    return {path for path, _, split, fold, _ in labelled if split == "test" or fold}
+    tested = {path for path, _, split, fold, _ in labelled if split == "test" or fold}
+    content = {row["sha256"] for row in manifest if row["path"] in tested and row["sha256"]}
+    return tested | {row["path"] for row in manifest if row["sha256"] in content}
 
 
 test_files.__test__ = test_paths.__test__ = False  # type: ignore[attr-defined]  # pytest takes names that begin with test
 
 
 def _apply(task: Task, manifest: Sequence[Row]) -> list[tuple[str, ...]]:
-    rows = sorted(task.rule([row for row in manifest if row["package"] in task.packages]))
+    content = {row["path"]: row["sha256"] for row in manifest}
+    found = sorted(task.rule([row for row in manifest if row["package"] in task.packages]))
+    rows, home = distinct(found, content), kin(found, content)
     if not task.folds:
         return rows
-    folds = deal([label for _, label, *_ in rows], [group for *_, group in rows], task.folds)
-    return [(path, label, split, str(fold), group) for (path, label, split, _, group), fold in zip(rows, folds, strict=True)]
+    folds = deal([label for _, label, *_ in rows], [home[group] for *_, group in rows], task.folds)
+    return [(path, label, split, str(fold), home[group]) for (path, label, split, _, group), fold in zip(rows, folds, strict=True)]
 
 
 def _hash(text: str) -> int:
