@@ -212,6 +212,21 @@ def test_says_what_is_wrong(drums: Path, tmp_path: Path, capsys: pytest.CaptureF
         build_task("soundtrack-id", tmp_path, tracks, TaskOptions(mode="folds"))
 
 
+def test_packages_are_fetched_where_no_corpus_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+
+    def fetch(package: str, out: Path, track: object) -> None:
+        fetched.append(package)
+        units = itertools.product("abcdefghijklmnopqrstuvwxyz", ("ack", "die", "attack"))
+        corpus_of(Path(out), {f"{package}/{unit}_{action}.wav": "effects" for unit, action in units})
+
+    monkeypatch.setattr("unheard.data.tasks.fetch", fetch)
+    build_task("unit-action", tmp_path / "tasks")
+    build_task("unit-action", tmp_path / "tasks", overwrite=True)  # what came once stays
+    assert fetched == ["megaglest-data"]
+    assert {path.name for path in (tmp_path / "tasks").iterdir()} == {".packages", "unit_action-v1-folds"}
+
+
 def quiet(rate: int) -> np.ndarray:
     return np.zeros(10, np.float32)
 
