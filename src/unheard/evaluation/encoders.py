@@ -24,8 +24,9 @@ from unheard.weights.checkpoint import SavedModel
 
 BLOCK_MS = 50.0  # log-mel frames are summarised over the hop the HEAR API recommends at most
 
-Scenes = Float[Tensor, "n D"]
-Frames = tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]
+# (n, D), and (n, t, D) with (n, t). Other people's code makes them, so `embeddings` checks their shapes and says whose they are.
+Scenes = Tensor
+Frames = tuple[Tensor, Tensor]
 
 
 @runtime_checkable

@@ -106,7 +106,7 @@ def evaluate(
         best = max(tried, key=lambda found: sign * found.score)  # the earliest of equals
         folds = track([(part, best.hyper) for part in rounds[1:]], len(rounds) - 1, f"{task.name}: folds")
         fits = [best, *_fits(folds, len(hypers), task, splits, memory or Forgetful())]
-    return Outcome(tried, [test(task, part, splits, found) for part, found in zip(rounds, fits, strict=True)])
+        return Outcome(tried, [test(task, part, splits, found) for part, found in zip(rounds, fits, strict=True)])
 
 
 def check(task: Task, splits: Mapping[str, Rows]) -> None:

@@ -47,15 +47,20 @@ class Rows:
     def __len__(self) -> int:
         return len(self.file)
 
+    @property
+    def truth(self) -> Int[NDArray[Any], "n C"]:
+        """`y` as whole numbers."""
+        return self.y.numpy().astype(np.int64)
+
     def files(self, chosen: Int[NDArray[Any], " k"]) -> tuple[Int[NDArray[Any], " m"], Rows]:
-        """Rows of some files, each as often as it is chosen and as a file of its own: their indices, and the rows."""
+        """Rows of some files, each as often as it is chosen and as a file of its own: their indices, and the rows without ``x``."""
         order = np.argsort(self.file, kind="stable")
         index, owner = _owned(self.file[order], chosen)
         index = order[index]
         mine, event_owner = _owned(np.sort(self.events.file), chosen)
         mine = np.argsort(self.events.file, kind="stable")[mine]
         events = Events(event_owner, self.events.label[mine], self.events.start[mine], self.events.end[mine])
-        return index, Rows(self.x[:0], self.y[index], owner, self.times_ms[index], events)
+        return index, Rows(self.x.new_zeros(len(index), 0), self.y[index], owner, self.times_ms[index], events)
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def judge(task: Task, rows: Rows, probability: Probability) -> tuple[float, Post
     """
     name = task.scores[0]
     if not task.event:
-        return float(SCORES[name].compute(rows.y.numpy(), probability)), None
+        return float(SCORES[name].compute(rows.truth, probability)), None
     found = {how: score_events(name, rows.events, _found(rows, probability, how))[name] for how in task.postprocessing}
     best = max(found, key=lambda how: (0.0 if math.isnan(found[how]) else found[how], how))
     return found[best], best
@@ -108,7 +113,7 @@ def judge(task: Task, rows: Rows, probability: Probability) -> tuple[float, Post
 def score_all(task: Task, rows: Rows, probability: Probability, how: Postprocessing | None) -> dict[str, float]:
     """Every score of a task, with the sub-scores of event scores."""
     if how is None:
-        return {name: float(SCORES[name].compute(rows.y.numpy(), probability)) for name in task.scores}
+        return {name: float(SCORES[name].compute(rows.truth, probability)) for name in task.scores}
     estimated = _found(rows, probability, how)
     return {key: value for name in task.scores for key, value in score_events(name, rows.events, estimated).items()}
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from unheard.evaluation.events import Events, event_f, segment_error_rate
 from unheard.metrics import average_precisions, d_prime, roc_aucs
 
-Target = Float[NDArray[Any], "n C"]
+Target = Int[NDArray[Any], "n C"]
 Probability = Float[NDArray[Any], "n C"]
 
 

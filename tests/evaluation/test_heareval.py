@@ -1,0 +1,164 @@
+"""The published protocol, held against stored runs of heareval, and its resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unheard.errors import DataError
+from unheard.evaluation import fixed, heareval
+from unheard.evaluation.events import Events
+from unheard.evaluation.fit import Epoch, Fit, fit
+from unheard.evaluation.head import Head, Hyper, grid
+from unheard.evaluation.memory import Disk
+from unheard.evaluation.rows import Part, Rows, score_all
+from unheard.evaluation.tasks import Task, read_task
+
+STORED = Path(__file__).parent / "heareval"
+GOLDEN = json.loads((STORED / "scores.json").read_text())
+NONE = Events(np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0))
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return read_task(STORED / "tasks" / "tiny_tags-v1.0-full")
+
+
+@pytest.fixture(scope="module")
+def splits(task: Task) -> dict[str, Rows]:
+    with np.load(STORED / "tags.embeddings.npz") as stored:
+        tensors = {split: [torch.from_numpy(stored[f"{split}.{key}"].astype(np.float32)) for key in "XY"] for split in task.splits}
+    return {split: Rows(x, y, np.arange(len(x)), np.zeros(len(x)), NONE) for split, (x, y) in tensors.items()}
+
+
+def small(task: Task, **fixed: list[object]) -> Task:
+    """The task with a quick grid of its own."""
+    return replace(task, grid={"hidden_dim": [16], "max_epochs": [6], "lr": [1e-3, 3e-2], "initialization": ["xavier_uniform_"], **fixed})
+
+
+def test_stored_predictions_give_heareval_s_scores(task: Task, splits: dict[str, Rows]) -> None:
+    with np.load(STORED / "tags.predictions.npz") as stored:
+        scores = score_all(task, splits["test"], stored["test.prediction"], None)
+        assert (splits["test"].y.numpy() == stored["test.target"]).all()
+    theirs = GOLDEN["tiny_tags"]["scores"]["test"]
+    assert set(scores) == set(task.scores)
+    for name, value in scores.items():
+        assert value == pytest.approx(float(theirs[f"test_{name}"]), abs=1e-6)
+
+
+def test_a_run_without_dropout_is_heareval_s_step_by_step(task: Task, splits: dict[str, Rows]) -> None:
+    golden = json.loads((STORED / "tags.trace.json").read_text())
+    hyper = Hyper(**{name: value for name, value in golden["conf"].items() if name in Hyper.__dataclass_fields__})
+    head, epochs = Head(80, 6, hyper), list[Epoch]()
+    with np.load(STORED / "tags.weights.npz") as weights:
+        head.load_state_dict({name: torch.from_numpy(np.asarray(weights[name])) for name in weights.files})
+    best = fit(head, task, splits["train"], splits["valid"], hyper, epochs.append)
+    steps = [float(loss) for epoch in epochs for loss in epoch.losses]
+    assert steps == pytest.approx([loss for _, _, loss in golden["train_step_losses"]], rel=1e-5)
+    checked = [epoch for epoch in epochs if epoch.probability is not None]
+    assert [epoch.index for epoch in checked] == [int(each["epoch"]) for each in golden["valid"]]
+    assert [epoch.score for epoch in checked] == pytest.approx([each["val_score"] for each in golden["valid"]], abs=0.01)  # rounding may swap two clips
+    assert best.epoch == golden["best_epoch"]
+    tested = heareval.test(task, Part(("train",), "valid", "test"), splits, best)
+    assert tested.scores["mAP"] == pytest.approx(golden["test"]["test_score"], abs=1e-6)
+
+
+def test_the_grid_runs_in_heareval_s_order(task: Task) -> None:
+    names = list(Hyper.__dataclass_fields__)
+    theirs = [{name: point[name] for name in names} for point in GOLDEN["tiny_tags"]["grid"]]
+    assert [{name: getattr(point, name) for name in names} for point in grid(task)] == theirs
+    assert {point.check_val_every_n_epoch for point in grid(replace(task, task_name="dcase2016_task2"))} == {10}
+    with pytest.raises(DataError, match="fixes the hyper-parameter colour"):
+        grid(replace(task, grid={"colour": ["red"]}))
+
+
+def test_an_interrupted_task_goes_on_number_by_number(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:
+    quick, memory = small(task), Disk(tmp_path)
+    whole = heareval.evaluate(quick, splits)
+    state = torch.get_rng_state()
+    heareval.evaluate(quick, splits, memory=memory)
+    assert torch.equal(torch.get_rng_state(), state)  # the caller's random numbers are left alone
+    assert len(list(tmp_path.iterdir())) == len(whole.points) == 4
+    (tmp_path / "003.safetensors").unlink()
+    again = heareval.evaluate(quick, splits, memory=memory)
+    assert [point.score for point in again.points] == [point.score for point in whole.points]
+    assert again.tested[0].scores == whole.tested[0].scores
+
+
+def test_ties_keep_the_earliest_and_patience_ends_a_fit(task: Task, splits: dict[str, Rows]) -> None:
+    constant = replace(splits["train"], x=torch.zeros(60, 80)), replace(splits["valid"], x=torch.zeros(24, 80))
+    hyper, epochs = Hyper(hidden_layers=0, lr=1e-9, check_val_every_n_epoch=1, patience=3), list[Epoch]()
+    best = fit(Head(80, 6, hyper), task, *constant, hyper, epochs.append)
+    assert best.epoch == 0
+    assert len(epochs) == 4
+
+
+def test_an_undefined_score_ends_the_published_fit_and_not_the_fixed_one(task: Task, splits: dict[str, Rows]) -> None:
+    one_sided = replace(task, scores=("aucroc",))
+    valid = replace(splits["valid"], y=torch.ones_like(splits["valid"].y))
+    hyper, epochs = Hyper(hidden_dim=8, check_val_every_n_epoch=1, max_epochs=5), list[Epoch]()
+    best = fit(Head(80, 6, hyper), one_sided, splits["train"], valid, hyper, epochs.append)
+    assert (len(epochs), best.score, best.epoch) == (1, -math.inf, 0)
+    found = fixed.fit_together(one_sided, {**splits, "valid": valid}, 0, [hyper], [0])
+    assert found[0].score == -math.inf and found[0].state
+
+
+def test_what_cannot_be_learned_is_named(task: Task, splits: dict[str, Rows]) -> None:
+    single = replace(splits["train"], y=torch.eye(6)[:1].repeat(60, 1))
+    with pytest.raises(DataError, match="the same class"):
+        heareval.evaluate(replace(task, multilabel=False), {**splits, "train": single})
+    broken = replace(splits["test"], x=splits["test"].x * math.nan)
+    with pytest.raises(DataError, match="embeddings of test hold numbers that are not finite"):
+        heareval.evaluate(task, {**splits, "test": broken})
+    with pytest.raises(DataError, match="batch of one.*--mode fixed"):
+        heareval.evaluate(small(task, batch_size=[59]), splits)
+
+
+def test_fixed_mode_survives_a_batch_of_one_and_repeats_itself(task: Task, splits: dict[str, Rows]) -> None:
+    quick = small(task, batch_size=[59])
+    runs, again = (fixed.evaluate(quick, splits, seeds=2) for _ in range(2))
+    assert [run[0].scores for run in runs] == [run[0].scores for run in again]
+    assert runs[0][0].scores != runs[1][0].scores
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_heads_together_train_as_heads_alone(layers: int) -> None:
+    hypers = [Hyper(hidden_layers=layers, hidden_dim=8, dropout=0.0, lr=lr) for lr in (1e-3, 1e-2, 3e-2)]
+    torch.manual_seed(0)
+    alone = [Head(5, 3, hyper) for hyper in hypers]
+    together = fixed.Heads(alone, hypers)
+    x, y = torch.randn(20, 5), (torch.rand(20, 3) < 0.5).float()
+    optimisers = [torch.optim.Adam(head.parameters(), lr=hyper.lr) for head, hyper in zip(alone, hypers, strict=True)]
+    left = [0, 1, 2]
+    for step in range(6):
+        together.step(x, y, multilabel=True)
+        for point in left:
+            optimisers[point].zero_grad()
+            torch.nn.functional.binary_cross_entropy_with_logits(alone[point](x), y).backward()
+            optimisers[point].step()
+        if step == 2:
+            together.keep(np.array([True, False, True]))
+            left = [0, 2]
+    copied = [Head(5, 3, hypers[point]) for point in left]
+    for place, (head, point) in enumerate(zip(copied, left, strict=True)):
+        head.load_state_dict(together.copy(place))
+        torch.testing.assert_close(together.logits(x, training=False)[place], head.eval()(x), atol=1e-5, rtol=1e-5)
+        # Biases before a normalisation have no gradient but rounding, which Adam blows up; the normalisation takes them out again.
+        torch.testing.assert_close(head.train()(x), alone[point](x), atol=1e-4, rtol=1e-3)
+
+
+def test_every_row_is_in_one_batch_and_none_is_alone() -> None:
+    found = fixed.batches(33, 16, torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in found] == [16, 17]
+    assert sorted(torch.cat(found).tolist()) == list(range(33))
+
+
+def test_means_over_folds_are_not_weighted() -> None:
+    tested = [heareval.Tested(f"fold0{i}", {"top1_acc": value}, Fit(Hyper()), np.zeros((1, 1))) for i, value in enumerate((0.5, 0.7))]
+    assert heareval.summary(tested)["top1_acc"] == pytest.approx({"mean": 0.6, "std": math.sqrt(0.02)})

@@ -1,0 +1,247 @@
+"""An evaluation from audio to tables: adapters, resampling, resuming, what goes wrong, files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from unheard.audio.frontend import LogMel
+from unheard.cli import main
+from unheard.errors import ConfigError, DataError
+from unheard.evaluation.embeddings import DONE, batch_size, embed_task, read_splits, shuffled
+from unheard.evaluation.encoders import HearEncoder, LogMelEncoder, encoders
+from unheard.evaluation.results import markdown, published
+from unheard.evaluation.run import evaluate
+from unheard.evaluation.suite import Plan, Report, Result
+from unheard.evaluation.tasks import read_task
+
+RATE = 16000
+QUICK = {"hidden_dim": [8], "max_epochs": [4], "check_val_every_n_epoch": [1], "lr": [1e-2], "initialization": ["xavier_uniform_"]}
+
+
+class Levels:
+    """A HEAR module: loudness, and its opposite; calls are counted."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.sample_rate = RATE
+
+    def get_scene_embeddings(self, audio: torch.Tensor, model: Any) -> torch.Tensor:
+        self.calls += 1
+        level = audio.square().mean(dim=1, keepdim=True)
+        return torch.cat([level, -level], dim=1)
+
+    def get_timestamp_embeddings(self, audio: torch.Tensor, model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        frames = audio[:, : audio.shape[1] // 800 * 800].reshape(len(audio), -1, 800).square().mean(dim=2, keepdim=True)
+        times = 25 + 50 * torch.arange(frames.shape[1])
+        return torch.cat([frames, -frames], dim=2), times.expand(len(audio), -1).float()
+
+    def load_model(self, weights: str = "") -> Levels:
+        return self
+
+
+def make_task(folder: Path, event: bool = False, rate: int = RATE, clips: int = 12) -> Path:
+    """Loud and soft noise, half a second each."""
+    rng = np.random.default_rng(0)
+    splits = ("train", "valid", "test")
+    for split in splits:
+        labels: dict[str, Any] = {}
+        (folder / str(rate) / split).mkdir(parents=True)
+        for clip in range(clips):
+            name, loud = f"{split}{clip}.wav", clip % 2
+            wav = rng.uniform(-1, 1, rate // 2) * (0.9 if loud else 0.1)
+            soundfile.write(folder / str(rate) / split / name, wav, rate)
+            label = "loud" if loud else "soft"
+            labels[name] = [{"label": label, "start": 0.0, "end": 500.0}] if event else [label]
+        (folder / f"{split}.json").write_text(json.dumps(labels))
+    (folder / "labelvocabulary.csv").write_text("idx,label\n0,loud\n1,soft\n")
+    metadata = {
+        "task_name": folder.name, "embedding_type": "event" if event else "scene", "split_mode": "trainvaltest", "splits": splits,
+        "prediction_type": "multilabel" if event else "multiclass", "sample_duration": 0.5,
+        "evaluation": ["event_onset_200ms_fms", "segment_1s_er"] if event else ["top1_acc", "mAP"],
+        "evaluation_params": {"task_specific_param_grid": QUICK},
+    }  # fmt: skip
+    (folder / "task_metadata.json").write_text(json.dumps(metadata))
+    return folder
+
+
+@pytest.fixture
+def levels(monkeypatch: pytest.MonkeyPatch) -> Levels:
+    """A module named ``levels`` on the path."""
+    made, module = Levels(), ModuleType("levels")
+    for name in ("get_scene_embeddings", "get_timestamp_embeddings", "load_model"):
+        setattr(module, name, getattr(made, name))
+    monkeypatch.setitem(sys.modules, "levels", module)
+    return made
+
+
+def test_any_hear_module_is_evaluated_and_broken_tasks_do_not_stop_the_others(levels: Levels, tmp_path: Path) -> None:
+    make_task(tmp_path / "tasks" / "noise-v1")
+    make_task(tmp_path / "tasks" / "onsets-v1", event=True)
+    (make_task(tmp_path / "tasks" / "ruined-v1") / "test.json").write_text("{")
+    next((make_task(tmp_path / "tasks" / "short-v1") / "16000" / "valid").glob("*.wav")).unlink()
+    told: list[str] = []
+    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", say=told.append)
+    assert {(task, encoder) for task, encoder, _ in report.failed} == {
+        ("ruined-v1", ""),
+        *(("short-v1", e) for e in ("levels", "random", "log-mel")),
+    }
+    assert len(told) == 4
+    found = {(result.task, result.encoder): result for result in report.results}
+    assert set(found) == {(task, encoder) for task in ("noise-v1", "onsets-v1") for encoder in ("levels", "random", "log-mel")}
+    best = found["noise-v1", "log-mel"]
+    assert 0 <= best.low <= best.value <= best.high <= 1
+    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
+    assert {row["score"] for row in rows if row["task"] == "noise-v1"} == {"top1_acc", "mAP", "loss"}
+    kept = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(kept["results"]) == 6 and len(kept["failed"]) == 4
+    for name in ("results.md", "results.html"):
+        assert "ruined-v1" in (tmp_path / "out" / name).read_text()
+
+
+def test_what_is_done_is_not_done_again(levels: Levels, tmp_path: Path) -> None:
+    make_task(tmp_path / "tasks" / "noise-v1")
+    first = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out")
+    calls = levels.calls
+    with pytest.raises(ConfigError, match="--resume"):
+        evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out")
+    again = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", resume=True)
+    assert levels.calls == calls
+    assert again == first
+    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", Plan("fixed", seeds=2), resume=True)
+    assert levels.calls == calls  # another protocol scores the same embeddings
+    assert not list((tmp_path / "out" / "fits").rglob("*.safetensors"))
+
+
+def test_an_interrupted_embedding_goes_on(levels: Levels, tmp_path: Path) -> None:
+    task = read_task(make_task(tmp_path / "noise-v1", clips=400))
+    encoder = HearEncoder("levels", levels, levels, "levels")
+    assert batch_size(task, RATE) == 168
+
+    def stop(items: Any, total: int, description: str) -> Any:
+        for index, item in enumerate(items):
+            if "valid" in description and index == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_task(task, encoder, tmp_path / "out", stop)
+    assert not (tmp_path / "out" / DONE).exists()
+    assert levels.calls == 5
+    embed_task(task, encoder, tmp_path / "out")
+    assert levels.calls == 9
+    rows = read_splits(tmp_path / "out", task)["valid"]
+    loud = (rows.x[:, 0] > 0.05).long()
+    assert rows.y.argmax(dim=1).tolist() == (1 - loud).tolist()  # rows and labels are in the same, shuffled order
+    assert shuffled(task)["valid"] != list(task.clips["valid"])
+    with pytest.raises(DataError, match="another model"):
+        embed_task(task, HearEncoder("levels", levels, levels, "other"), tmp_path / "out")
+
+
+def test_a_folder_of_embeddings_is_a_task_folder_for_heareval(levels: Levels, tmp_path: Path) -> None:
+    task = read_task(make_task(tmp_path / "onsets-v1", event=True))
+    embed_task(task, HearEncoder("levels", levels, levels, "levels"), tmp_path / "out")
+    assert np.fromfile(tmp_path / "out" / "test.embeddings.npy", np.float32).shape == (12 * 10 * 2,)
+    assert json.loads((tmp_path / "out" / "test.embedding-dimensions.json").read_text()) == [120, 2]
+    stamps = json.loads((tmp_path / "out" / "test.filename-timestamps.json").read_text())
+    assert [Path(path).name for path, _ in stamps[::10]] == shuffled(task)["test"]
+    assert stamps[0][1] == 25.0
+    alone = read_splits(tmp_path / "out", read_task(tmp_path / "out"))["test"]
+    assert len(alone.events) == 12 and alone.y.sum() == 120
+
+
+def test_missing_rates_are_resampled_and_wrong_lengths_refused(levels: Levels, tmp_path: Path) -> None:
+    folder, told = make_task(tmp_path / "tasks" / "noise-v1", rate=48000), list[str]()
+    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", say=told.append)
+    assert not report.failed
+    assert "noise-v1: resampling from 48000 Hz, there is no audio of 16000 Hz" in told
+    soundfile.write(folder / "48000" / "test" / "test3.wav", np.zeros(100), 48000)
+    failed = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "again").failed
+    assert len(failed) == 3 and "test3.wav lasts 0.002 s" in failed[0][2]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda x: x * np.nan, "not finite"),
+        (lambda x: x[:, None], r"shape \(\d+, 1, 2\)"),
+        (lambda x: x[:1], "must be floats"),
+    ],
+)
+def test_embeddings_of_no_use_are_named(levels: Levels, tmp_path: Path, wrong: Any, message: str) -> None:
+    task = read_task(make_task(tmp_path / "noise-v1"))
+    plain = levels.get_scene_embeddings
+    levels.get_scene_embeddings = lambda audio, model: wrong(plain(audio, model))  # type: ignore[method-assign]
+    with pytest.raises(DataError, match=message):
+        embed_task(task, HearEncoder("levels", levels, levels, "levels"), tmp_path / "out")
+
+
+def test_an_xares_encoder_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_encoder.py").write_text(
+        "import torch\n\n\nclass Blocks(torch.nn.Module):\n    sampling_rate, output_dim, hop_size_in_ms = 16000, 2, 50\n\n"
+        "    def forward(self, audio):\n        x = audio[:, : audio.shape[1] // 800 * 800].reshape(len(audio), -1, 800)\n"
+        "        return torch.stack([x.mean(-1), x.std(-1)], dim=-1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    encoder = encoders("xares:my_encoder")[0]
+    frames, times = encoder.timestamps(torch.ones(3, RATE))
+    assert frames.shape == (3, 20, 2) and times[0, :2].tolist() == [25.0, 75.0]
+    assert encoder.scenes(torch.ones(3, RATE)).shape == (3, 2)
+    with pytest.raises(ConfigError, match="0 encoders named Other"):
+        encoders("xares:my_encoder:Other")
+    with pytest.raises(ConfigError, match="no load_model"):
+        encoders("hear:my_encoder")
+    with pytest.raises(ConfigError, match="cannot be imported"):
+        encoders("hear:no_such_module")
+
+
+def test_our_models_come_with_an_untrained_twin_and_log_mel() -> None:
+    ours, blank, plain = encoders("random-tiny")
+    assert [each.name for each in (ours, blank, plain)] == ["random-tiny", "random", "log-mel"]
+    assert {each.sample_rate for each in (ours, blank, plain)} == {RATE}
+    assert ours.scenes(torch.zeros(2, RATE)).shape == blank.scenes(torch.zeros(2, RATE)).shape
+
+
+def test_log_mel_blocks_are_about_50_ms_and_end_with_the_sound() -> None:
+    frames, times = LogMelEncoder(LogMel()).timestamps(torch.zeros(2, RATE))
+    assert frames.shape == (2, 20, 160)
+    assert times[0, :2].tolist() == [20.0, 70.0] and times[0, -1] <= 1000
+
+
+def test_the_command_line_tells_failures_by_its_exit_code(levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_task(tmp_path / "tasks" / "noise-v1")
+    (make_task(tmp_path / "tasks" / "ruined-v1") / "test.json").write_text("{")
+    command = ["evaluate", "hear:levels", str(tmp_path / "tasks"), "-o", str(tmp_path / "out")]
+    assert main([*command, "--strict", "--json"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["results"]) == 3
+    assert main([*command, "--resume", "--tasks", "noise", "--strict"]) == 0
+    assert main([*command, "--overwrite", "--tasks", "unicorns"]) == 2
+    assert "there is no task unicorns" in capsys.readouterr().err
+    assert main(command) == 2
+    (tmp_path / "mine").mkdir()
+    assert main([*command[:-1], str(tmp_path / "mine"), "--overwrite"]) == 2
+    assert "is no evaluation" in capsys.readouterr().err
+
+
+def test_published_numbers_stand_beside_ours() -> None:
+    rows = published()
+    assert len(rows) > 500 and all(0 < row.percent <= 100 and row.source for row in rows)
+    result = {"mode": "heareval", "score": "top1_acc", "scores": {}, "splits": [], "chosen": {}}
+    ours = [
+        Result(task="esc50-v2.0.0-full", encoder=name, value=v, low=v - 0.1, high=v + 0.1, **result)
+        for name, v in (("a", 0.5), ("b", 0.45), ("c", 0.2))
+    ]
+    table = markdown(Report(ours, []))
+    assert "| a | **0.500 [0.400, 0.600]** |" in table
+    assert "| b | 0.450 [0.350, 0.550] ≈ |" in table
+    assert "| c | 0.200 [0.100, 0.300] |" in table
+    assert "| PaSST base | 0.947 | HEAR, MSM-MAE paper (arXiv 2204.12260) |" in table

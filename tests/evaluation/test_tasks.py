@@ -1,0 +1,99 @@
+"""Task folders are read as they are written, and refused by name when they are broken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unheard.errors import DataError
+from unheard.evaluation.events import Events, Postprocessing
+from unheard.evaluation.rows import parts
+from unheard.evaluation.tasks import find_tasks, read_task
+
+STORED = Path(__file__).parent / "heareval" / "tasks"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(STORED / "tiny_tags-v1.0-full", tmp_path / "hear-2021" / "tasks" / "tiny_tags-v1.0-full"))
+
+
+def change(folder: Path, **values: Any) -> None:
+    path = folder / "task_metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_scene_and_event_tasks_are_read(folder: Path) -> None:
+    tags = read_task(folder)
+    assert (tags.event, tags.multilabel, tags.folds, tags.seconds) == (False, True, False, None)
+    assert tags.scores[0] == "mAP" and len(tags.labels) == 6
+    assert [len(tags.clips[split]) for split in tags.splits] == [60, 24, 24]
+    sounds = read_task(STORED / "tiny_events-v1.0-full")
+    first = next(iter(sounds.clips["train"].values()))
+    assert isinstance(first, Events) and first.start[0] == 1357.337
+    assert sounds.postprocessing == (Postprocessing(250, 125), Postprocessing(250, 250))
+
+
+def test_tasks_are_found_where_archives_unpack(folder: Path) -> None:
+    assert find_tasks(folder.parent.parent.parent) == [folder]
+    assert find_tasks(folder) == [folder]
+    empty = folder.parent / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="holds no task"):
+        find_tasks(empty)
+
+
+def test_unknown_keys_are_ignored_and_numbers_may_be_labels(folder: Path) -> None:
+    (folder / "labelvocabulary.csv").write_text("idx,label\n" + "".join(f"{i},{60 + i}\n" for i in range(6)))
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.json").write_text(json.dumps({"a.wav": [60], "b.wav": [63]}))
+    change(folder, prediction_type="multiclass", evaluation=["pitch_acc"], something_new={"x": 1})
+    assert [clip.tolist() for clip in read_task(folder).clips["test"].values()] == [[0], [3]]
+
+
+def test_folds_take_turns(folder: Path) -> None:
+    for name in ("fold02", "fold00", "fold01"):
+        shutil.copyfile(folder / "test.json", folder / f"{name}.json")
+    change(folder, split_mode="new_split_kfold", splits=["fold02", "fold00", "fold01"])
+    rounds = parts(read_task(folder))
+    assert [(part.test, part.valid, part.train) for part in rounds] == [
+        ("fold00", "fold01", ("fold02",)),
+        ("fold01", "fold02", ("fold00",)),
+        ("fold02", "fold00", ("fold01",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"evaluation": ["word_error"]}, "asks for word_error"),
+        ({"evaluation": ["event_onset_50ms_fms"]}, "asks for event_onset_50ms_fms"),
+        ({"embedding_type": "clip"}, "embedding_type is 'clip'"),
+        ({"splits": ["train", "test"]}, "needs train, valid and test"),
+        ({"split_mode": "new_split_kfold", "splits": ["train", "valid"]}, "2 folds"),
+        ({"prediction_type": "multiclass"}, "needs exactly one"),
+    ],
+)
+def test_what_a_task_asks_for_must_exist(folder: Path, values: dict[str, Any], message: str) -> None:
+    change(folder, **values)
+    with pytest.raises(DataError, match=message):
+        read_task(folder)
+
+
+def test_broken_files_are_named(folder: Path) -> None:
+    (folder / "test.json").write_text(json.dumps({"a.wav": ["unicorn"]}))
+    with pytest.raises(DataError, match=r"test\.json.*a\.wav.*unicorn"):
+        read_task(folder)
+    (folder / "test.json").write_text("{")
+    with pytest.raises(DataError, match=r"test\.json cannot be read"):
+        read_task(folder)
+    (folder / "labelvocabulary.csv").write_text("idx,label\n1,x\n")
+    with pytest.raises(DataError, match="count the labels from 0"):
+        read_task(folder)
+    (folder / "task_metadata.json").write_text("{}")
+    with pytest.raises(DataError, match="lacks 'embedding_type'"):
+        read_task(folder)
