@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unheard.audio.frontend import Statistics
@@ -58,40 +58,40 @@ class Sounds:
     store : WaveStore
     rows : Int64[ndarray, "n"]
         The row of the table behind each clip; rows that could not be read are missing.
-    target, known : Float[Tensor, "n C"]
-        1 for classes that are there, and for classes that somebody judged.
+    target, known : Bool[Tensor, "n C"]
+        True for classes that are there, and for classes that somebody judged.
     """
 
     store: WaveStore
     rows: Indices
-    target: Float[Tensor, "n C"]
-    known: Float[Tensor, "n C"]
+    target: Bool[Tensor, "n C"]
+    known: Bool[Tensor, "n C"]
 
     def at(self, rows: Index) -> Index:
         """Clips of the store for rows of the table, those that could not be read left out."""
         return np.flatnonzero(np.isin(self.rows, rows))
 
 
-def read_known(path: Path, labels: Labels) -> Float[np.ndarray, "n C"]:
+def read_known(path: Path, labels: Labels) -> Bool[np.ndarray, "n C"]:
     """Which classes somebody judged in each clip: those of the optional column ``known``, joined by ``|``, and the clip's own labels.
 
     An empty cell means all of them, so a table without the column is known as a whole. OpenMIC needs it.
     """
     place = {name: number for number, name in enumerate(labels.classes)}
-    known = np.ones(labels.target.shape, np.float32)
+    known = np.ones(labels.target.shape, bool)
     for row, values in enumerate(read_csv(path, ("path", "label"))):
         if names := [name.strip() for name in values.get("known", "").split("|") if name.strip()]:
             if unknown := [name for name in names if name not in place]:
                 raise DataError(
                     f"{path}: row {row + 2} says that {unknown[0]!r} is known, which is none of the labels; mend the column known"
                 )
-            known[row] = labels.target[row]
-            known[row, [place[name] for name in names]] = 1
+            known[row] = labels.target[row] > 0
+            known[row, [place[name] for name in names]] = True
     return known
 
 
 def open_sounds(
-    labels: Labels, known: Float[np.ndarray, "n C"], frontend: AnyFrontendConfig, channel: Channel, cache: Path, track: Track = silent
+    labels: Labels, known: Bool[np.ndarray, "n C"], frontend: AnyFrontendConfig, channel: Channel, cache: Path, track: Track = silent
 ) -> Sounds:
     """Read the clips of a table, one channel of each, into packed waves.
 
@@ -119,12 +119,12 @@ def open_sounds(
     if not isinstance(store, WaveStore):
         raise DataError(f"{cache} holds no waves; delete it")
     rows = np.array([int(row) for row in store.labels], np.int64)
-    return Sounds(store, rows, torch.from_numpy(labels.target[rows]).float(), torch.from_numpy(known[rows]).float())
+    return Sounds(store, rows, torch.from_numpy(labels.target[rows] > 0), torch.from_numpy(known[rows]))
 
 
-def clip_weights(target: Float[Tensor, "n C"], offset: float) -> Float[np.ndarray, " n"]:
+def clip_weights(target: Bool[Tensor, "n C"], offset: float) -> Float[np.ndarray, " n"]:
     """Sampling weight of each clip: the sum over its classes of 1000 / (clips of the class + offset)."""
-    weight = np.asarray((target @ (CLASS_WEIGHT / (target.sum(dim=0) + offset).clamp(min=1e-6))).double().numpy())
+    weight = np.asarray((target.float() @ (CLASS_WEIGHT / (target.sum(dim=0) + offset).clamp(min=1e-6))).double().numpy())
     return np.asarray(
         np.maximum(weight, weight[weight > 0].min() if (weight > 0).any() else 1.0)
     )  # a clip without labels is drawn like a common one
@@ -221,7 +221,7 @@ class LabelledLoader:
         """Windows of clips as augmented spectrograms."""
         how, store = self.recipe.augment, self.sounds.store
         heard = to_device(np.minimum(jitter, np.float32(1 - 2.0**-24)), self.device)
-        target, known = self.sounds.target[ids].to(self.device), self.sounds.known[ids].to(self.device)
+        target, known = (each[ids].to(self.device).float() for each in (self.sounds.target, self.sounds.known))
         if how.waves:
             clips = self._augmented(self._waves(ids, starts, target, known), generator)
             spec, frames = self.frontend(clips.values, heard)[..., : self.width], self._frames(clips.lengths)

@@ -8,7 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from unheard.audio.waveform import read
@@ -26,7 +26,7 @@ from unheard.training.finetune_choice import scores
 from unheard.training.run import write_json
 
 Table = Float[NDArray[Any], "n C"]
-ROUNDS = 1000  # of the bootstrap; as in the probe
+MOST_ROUNDS, LEAST_ROUNDS, WORK = 1000, 20, 2e8  # of the bootstrap: as in the probe, fewer where clips times classes are many (our choice)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def score_run(run: Path, device: str = "cpu", track: Track = silent) -> Finetune
     return told
 
 
-def _listen(models: Finetuned, labels: Labels, known: Table, rows: Index, track: Track) -> _Heard:
+def _listen(models: Finetuned, labels: Labels, known: Bool[NDArray[Any], "n C"], rows: Index, track: Track) -> _Heard:
     """What models say of some rows of a table; rows that cannot be read are left out."""
     found: dict[int, np.ndarray] = {}
     bad: list[str] = []
@@ -154,7 +154,7 @@ def _listen(models: Finetuned, labels: Labels, known: Table, rows: Index, track:
     if not found:
         raise DataError(f"none of the {len(rows)} test clips can be read; the first one: {bad[0]}")
     index = np.array(list(found))
-    return _Heard(index, np.stack(list(found.values())), labels.target[index].astype(np.float32), known[index])
+    return _Heard(index, np.stack(list(found.values())), labels.target[index].astype(np.float32), known[index].astype(np.float32))
 
 
 def _sound(labels: Labels, row: int) -> Sound:
@@ -178,7 +178,8 @@ def _summary(session: FinetuneSession, heard: dict[str, _Heard], every: _Heard) 
     def drawn_again(clips: Index) -> float:
         return every.scores(kind, clips)[metric]
 
-    low, high = bootstrap_interval(drawn_again, len(every.rows), seed=0, rounds=ROUNDS)
+    rounds = int(np.clip(WORK / every.target.size, LEAST_ROUNDS, MOST_ROUNDS))
+    low, high = bootstrap_interval(drawn_again, len(every.rows), seed=0, rounds=rounds)
     confusion = confusion_matrix(every.target.argmax(axis=1), every.logits.argmax(axis=1), len(session.classes))
     classes = _of_one(confusion, session.classes) if kind == "softmax" else _of_many(every, session.classes)
     told = [] if kind == "sigmoid" else confusion.tolist()

@@ -204,7 +204,7 @@ class Member:
             return {}
         store = self.sounds.store
         logits = self.heard([(store.samples(clip), store.sample_rate) for clip in self.valid.tolist()])
-        target, known = (values[self.valid].numpy() for values in (self.sounds.target, self.sounds.known))
+        target, known = (values[self.valid].float().numpy() for values in (self.sounds.target, self.sounds.known))
         return scores(logits, target, known, self.start.activation)
 
     def heard(self, waves: Sequence[tuple[np.ndarray, int]]) -> Float[np.ndarray, "n C"]:
