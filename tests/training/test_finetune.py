@@ -146,6 +146,14 @@ def test_weights_that_stop_being_numbers_are_named(folder: Path, tmp_path: Path)
         tune(folder, tmp_path / "run", override(QUICK, ["training.learning_rate=1e18", "training.warmup=0"]))
 
 
+def test_a_norm_over_the_batch_needs_a_batch(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least two"):
+        tune(folder, tmp_path / "run", override(QUICK, ["task.norm=batch", "training.batch_size=1"]))
+    run = tune(folder, tmp_path / "run", override(QUICK, ["task.norm=batch", "adapt.average=ema"]))
+    model = load_model(run)
+    assert model.classifier is not None and int(model.classifier.state_dict()["norm.num_batches_tracked"]) > 0
+
+
 def test_more_parts_of_a_batch_give_the_same_curve(folder: Path, tmp_path: Path) -> None:
     still = override(QUICK, ["adapt.drop_path=0", "augment.patchout=0", "training.steps=4"])
     whole = tune(folder, tmp_path / "whole", still)

@@ -53,9 +53,11 @@ def clips(*lengths: int, width: int = 64, seed: int = 0) -> Clips:
 
 
 @pytest.mark.parametrize("order", ["freq", "time"])
-@pytest.mark.parametrize("pool", ["mean", "bands", "cls"])
-def test_training_scores_a_clip_as_prediction_does(pool: str, order: str) -> None:
-    network, saved = tuned(f"task.pool={pool}", order=order)
+@pytest.mark.parametrize(("pool", "norm"), [("mean", "layer"), ("bands", "layer"), ("bands", "batch"), ("cls", "layer")])
+def test_training_scores_a_clip_as_prediction_does(pool: str, norm: str, order: str) -> None:
+    network, saved = tuned(f"task.pool={pool}", f"task.norm={norm}", order=order)
+    network.train()
+    network(clips(64, 64, 40))  # a norm over the batch has seen something
     model, rng = Model(saved), np.random.default_rng(0)
     sounds = [(rng.normal(0, 0.1, samples).astype(np.float32), 16000) for samples in (10160, 4000, 7321, 200)]
     specs = [STATISTICS.normalise_frames(model.frontend.fast(wav)) for wav, _ in sounds]

@@ -30,6 +30,8 @@ class TaskConfig:
     pool: Literal["mean", "bands", "cls"] = "mean"
     """Mean of the patch tokens (published), or the means of each band side by side, both behind a fresh norm; or the CLS token behind the
     encoder's own (MaskSpec's variant)."""
+    norm: Literal["layer", "batch"] = "layer"
+    """Of pooled patch tokens: over the values of a clip (published), or of each value over the batch, as linear probes of MAE have it."""
     channels: Annotated[tuple[Channel, ...], Field(min_length=1)] = ("mix",)
     """One model is trained for each of these channels of the files; their logits are averaged."""
     balance: Literal["none", "class"] = "none"

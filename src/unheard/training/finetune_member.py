@@ -18,7 +18,7 @@ from jaxtyping import Float
 from unheard.data.augment import Clips
 from unheard.data.holdout import Part
 from unheard.data.labelled import LabelledLoader, Sounds
-from unheard.errors import DataError
+from unheard.errors import ConfigError, DataError
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
@@ -60,7 +60,7 @@ def begin(saved: SavedModel, start: Start) -> SavedModel:
     learner = build(recipe)
     mine = learner.state_dict()
     learner.load_state_dict({name: value for name, value in saved.learner.state_dict().items() if name in mine}, strict=False)
-    head = ClassifierConfig(start.classes, start.activation, task.pool, "none" if task.pool == "cls" else "layer")  # type: ignore[arg-type]
+    head = ClassifierConfig(start.classes, start.activation, task.pool, "none" if task.pool == "cls" else task.norm)  # type: ignore[arg-type]
     notes = ("Fine-tuned: the encoder serves these classes, and no decoder fits it any more.",)
     origin = Provenance(f"{start.source}, fine-tuned with unheard {__version__}", saved.provenance.licence, {}, notes, encoder_only=True)
     return SavedModel(learner, recipe, saved.statistics, origin, build_classifier(head, recipe))
@@ -86,6 +86,8 @@ class Member:
     ------
     DataError
         When none of the training clips could be read.
+    ConfigError
+        When a norm over the batch has one clip to look at.
     """
 
     def __init__(self, folder: Path, saved: SavedModel, start: Start, sounds: Sounds, part: Part, engine: Engine, listen: Listen) -> None:
@@ -93,6 +95,9 @@ class Member:
         self.train, self.valid = sounds.at(part.train), sounds.at(part.valid)
         if not len(self.train):
             raise DataError("none of the clips to train on can be read; see which were skipped with: unheard data check FOLDER")
+        training = start.recipe.training
+        if start.recipe.task.norm == "batch" and training.batch_size // (engine.processes * training.accumulate) < 2:
+            raise ConfigError("task.norm=batch compares clips, so it needs at least two in each part of a batch; set training.batch_size")
         assert isinstance(saved.classifier, Classifier)
         self.tuned = Tuned(Network(saved.learner.model.encoder, saved.classifier, start.recipe.augment), start.recipe)
 
