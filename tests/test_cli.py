@@ -24,7 +24,8 @@ SMALL = [f"--set=model.{field}" for field in ("size=tiny", "depth=1", "decoder_d
 VERBS = [
     "",
     *(f"data {verb}" for verb in ("check", "sounds", "fetch", "labels", "pack")),
-    *("data", "pretrain", "finetune", "predict", "embed", "probe", "reconstruct", "attention", "report", "recipes", "models", "convert", "doctor"),
+    *("data", "pretrain", "finetune", "predict", "embed", "probe", "reconstruct", "attention", "report"),
+    *("recipes", "models", "convert", "doctor"),
 ]
 
 
