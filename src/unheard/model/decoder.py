@@ -1,7 +1,8 @@
 """The decoder: mask tokens take the place of what was hidden, a small Transformer fills them in.
 
 The global one attends over all patches, CLS token included (MAE). The local one attends in small windows, without the CLS token
-(AudioMAE); see `unheard.model.local_decoder`.
+(AudioMAE); see `unheard.model.local_decoder`. In the one called cross, hidden patches look at visible ones only (CAE v2); see
+`unheard.model.cross_decoder`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unheard.model.cross_decoder import CrossTransformer
 from unheard.model.encoder import TOKEN_STD
 from unheard.model.local_decoder import LocalTransformer
 from unheard.model.masking import Mask
@@ -32,8 +34,8 @@ class Decoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(dim))
         self.register_buffer("positions", position_table(config.decoder_positions, grid, dim))
         shape = (dim, size.decoder_depth, size.decoder_num_heads, config.mlp_ratio)
-        self.sees_cls = config.decoder == "global"
-        self.transformer: nn.Module = Transformer(*shape) if self.sees_cls else LocalTransformer(*shape, grid)
+        self.kind = config.decoder
+        self.transformer = _transformer(config.decoder, shape, grid)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -47,12 +49,29 @@ class Decoder(nn.Module):
         In the global decoder the CLS token takes part, without a position, and is dropped at the end.
         """
         heard = self.embed(visible)  # (B, K, E)
+        if self.kind == "cross":
+            return self._asked(heard, mask)
         batch, _, dim = heard.shape
         full = self.mask_token.to(heard.dtype).expand(batch, len(self.positions), dim)
         full = full.scatter(1, mask.keep[:, :, None].expand(-1, -1, dim), heard) + self.positions.to(heard.dtype)
-        if not self.sees_cls:
-            cls = None
+        cls = cls if self.kind == "global" else None
         if cls is not None:
             full = torch.cat([self.embed(cls)[:, None], full], dim=1)
         decoded: Tensor = self.transformer(full)
         return decoded if cls is None else decoded[:, 1:]
+
+    def _asked(self, heard: Float[Tensor, "B K E"], mask: Mask) -> Float[Tensor, "B N E"]:
+        """Hidden patches ask the visible ones; the outputs of both, in their places."""
+        positions = self.positions.to(heard.dtype)
+        asking = self.mask_token.to(heard.dtype) + positions[mask.hide]
+        answers, memory = self.transformer(asking, heard + positions[mask.keep])
+        full: Tensor = answers.new_zeros(len(answers), *positions.shape)
+        for index, values in ((mask.hide, answers), (mask.keep, memory)):
+            full = full.scatter(1, index[:, :, None].expand(-1, -1, values.shape[2]), values)
+        return full
+
+
+def _transformer(kind: str, shape: tuple[int, int, int, float], grid: Grid) -> nn.Module:
+    if kind == "local":
+        return LocalTransformer(*shape, grid)
+    return CrossTransformer(*shape) if kind == "cross" else Transformer(*shape)

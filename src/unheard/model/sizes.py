@@ -75,10 +75,10 @@ class ModelConfig:
     """Encoder position table: 2-D sin-cos, or AudioMAE's published one, which gives tokens the codes of other places."""
     trainable_positions: bool = False
     """Let training move the encoder's position table."""
-    decoder: Literal["global", "local"] = "global"
-    """Attention among all patches, or in windows of 4 x 4 of them (AudioMAE)."""
+    decoder: Literal["global", "local", "cross"] = "global"
+    """Attention among all patches, in windows of 4 x 4 of them (AudioMAE), or of hidden patches on visible ones (CAE v2)."""
     decoder_predicts: Literal["pixels", "latents"] = "pixels"
-    """Which presets of width and depth the global decoder takes: light ones for pixels, M2D's for a teacher's latents."""
+    """Which presets of width and depth a decoder that is not local takes: light ones for pixels, M2D's for a teacher's latents."""
     decoder_embed_dim: Count | None = None
     """Decoder width E."""
     decoder_depth: Count | None = None

@@ -19,13 +19,18 @@ AttentionKernel = Literal["fused", "explicit"]
 NORM_EPS = 1e-6  # MAE reference
 
 
-class Attention(nn.Module):
+class HasKernel(nn.Module):
+    """Attention of any kind: computed by PyTorch's fused kernel, or by plain products."""
+
+    kernel: AttentionKernel = "fused"
+
+
+class Attention(HasKernel):
     """Multi-head self-attention with one fused projection for queries, keys and values."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.kernel: AttentionKernel = "fused"
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
@@ -35,14 +40,14 @@ class Attention(nn.Module):
         if self.kernel == "fused":
             mixed = F.scaled_dot_product_attention(q, k, v)
         else:  # the fused kernel's backward is slow on CPU in bfloat16
-            mixed = _weights(q, k) @ v
+            mixed = attention_weights(q, k) @ v
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 
     def weights(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N N"]:
         """The attention each token (row) pays to each other token (column); rows sum to one."""
         q, k, _ = self._heads(x)
-        return _weights(q, k)
+        return attention_weights(q, k)
 
     def _heads(self, x: Float[Tensor, "B N D"]) -> tuple[Tensor, Tensor, Tensor]:
         batch, tokens, dim = x.shape
@@ -51,7 +56,8 @@ class Attention(nn.Module):
         return q, k, v
 
 
-def _weights(q: Tensor, k: Tensor) -> Tensor:
+def attention_weights(q: Float[Tensor, "B heads N d"], k: Float[Tensor, "B heads K d"]) -> Float[Tensor, "B heads N K"]:
+    """softmax(q k / sqrt(d)), summed in float32."""
     scores: Tensor = (q * float(q.shape[-1]) ** -0.5) @ k.transpose(-2, -1)
     return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
 
@@ -117,7 +123,7 @@ class Transformer(nn.Module):
 def use_attention(module: nn.Module, kernel: AttentionKernel) -> None:
     """Set the attention kernel of every block below ``module``."""
     for child in module.modules():
-        if isinstance(child, Attention):
+        if isinstance(child, HasKernel):
             child.kernel = kernel
 
 
