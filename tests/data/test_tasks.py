@@ -66,7 +66,7 @@ def test_folds_test_every_clip_once_and_keep_kits_whole(drums: Path, tmp_path: P
     assert metadata["split_mode"] == "presplit_kfold"
     assert metadata["splits"] == [f"fold{number:02d}" for number in range(5)] == list(report.clips)
     assert metadata["nfolds"] == 5
-    assert metadata["sample_duration"] == 4.0
+    assert metadata["sample_duration"] == 2.0
     assert (report.folder / "labelvocabulary.csv").read_text().split() == ["idx,label", "0,cymbal", "1,hat", "2,kick", "3,snare", "4,tom"]
     homes = defaultdict(set)
     for row in table(report.folder):

@@ -41,7 +41,7 @@ GENERATED = ("drum-events", "gm-multilabel")
 
 @dataclass(frozen=True)
 class Making:
-    """Length of a task's clips in seconds (nine in ten fit, six at most; our choice), its scores, and how many crops a file gives."""
+    """Length of clips in seconds (about twice the median, six at most: our choice), scores, and how many crops a file gives."""
 
     seconds: float
     scores: tuple[str, ...] = BALANCED
@@ -49,10 +49,10 @@ class Making:
 
 
 MAKING = {
-    "drum-hit": Making(4.0),
-    "sound-kind": Making(5.0),
+    "drum-hit": Making(2.0),
+    "sound-kind": Making(4.0),
     "speech-music-effect": Making(6.0),
-    "unit-action": Making(2.5),
+    "unit-action": Making(2.0),
     "voice-id": Making(2.0, ACCURACY),
     "vocal-type": Making(2.0),
     "soundtrack-id": Making(6.0, ACCURACY, crops=3),
