@@ -122,6 +122,16 @@ def test_what_is_done_is_not_done_again(levels: Levels, tmp_path: Path) -> None:
     assert not list((tmp_path / "out" / "fits").rglob("*.safetensors"))
 
 
+def test_embeddings_that_are_there_are_scored_without_audio(levels: Levels, tmp_path: Path) -> None:
+    make_task(tmp_path / "tasks" / "noise-v1")
+    first = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out")
+    left = tmp_path / "out" / "embeddings" / "levels"
+    again = evaluate(f"embeddings:{left}", left, tmp_path / "again")
+    assert [(result.task, result.scores) for result in again.results] == [("noise-v1", first.results[0].scores)]
+    (left / "noise-v1" / "test.embeddings.npy").write_bytes(b"1234")
+    assert "holds no complete embeddings" in evaluate(f"embeddings:{left}", left, tmp_path / "third").failed[0][2]
+
+
 def test_an_interrupted_embedding_goes_on(levels: Levels, tmp_path: Path) -> None:
     task = read_task(make_task(tmp_path / "noise-v1", clips=400))
     encoder = HearEncoder("levels", levels, levels, "levels")

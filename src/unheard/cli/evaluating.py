@@ -106,7 +106,7 @@ def evaluate(
     Parameters
     ----------
     model
-        A run, a model folder, a built-in name, hear:MODULE[:WEIGHTS] or xares:MODULE[:CLASS].
+        A run, a model folder, a built-in name, hear:MODULE[:WEIGHTS], xares:MODULE[:CLASS], or embeddings:FOLDER as heareval left it.
     tasks_dir
         A folder of task folders as hear-preprocess writes them.
     """

@@ -136,6 +136,26 @@ class LogMelEncoder:
         return frames[:, :inside], times[:inside].expand(len(frames), -1)
 
 
+class Stored:
+    """Embeddings that are there already, one folder a task, as heareval and this library write them.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.name, self.identity, self.sample_rate = folder, folder.resolve().name, str(folder.resolve()), 0
+
+    def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
+        """Nothing can be embedded."""
+        raise ConfigError(f"{self.folder} holds embeddings and no model")
+
+    def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
+        """Nothing can be embedded."""
+        raise ConfigError(f"{self.folder} holds embeddings and no model")
+
+
 def encoders(model: Model | str | Path, device: str = "cpu") -> list[Encoder]:
     """What is evaluated: the model, an untrained one, and log-mel.
 
@@ -143,13 +163,13 @@ def encoders(model: Model | str | Path, device: str = "cpu") -> list[Encoder]:
     ----------
     model : Model, path or str
         A loaded model, a run or model folder or built-in name, ``hear:MODULE`` or ``hear:MODULE:WEIGHTS`` for a module with the HEAR
-        API, or ``xares:MODULE:CLASS`` for an X-ARES encoder.
+        API, ``xares:MODULE:CLASS`` for an X-ARES encoder, or ``embeddings:FOLDER`` for embeddings that are there.
 
     Returns
     -------
     list of Encoder
         For our own models the untrained one has the same architecture, front end and statistics. Beside other modules it is
-        ``random-tiny``.
+        ``random-tiny``; stored embeddings stand alone.
 
     Raises
     ------
@@ -160,6 +180,8 @@ def encoders(model: Model | str | Path, device: str = "cpu") -> list[Encoder]:
         kind, _, name = model.partition(":")
         other = _hear(name) if kind == "hear" else _xares(name)
         return [other, HearEncoder("random", unheard.hear, load_model("random-tiny"), "random-tiny"), LogMelEncoder(LogMel())]
+    if isinstance(model, str) and model.startswith("embeddings:"):
+        return [Stored(Path(model.partition(":")[2]))]
     ours = model if isinstance(model, Model) else load(model, device)
     name = "model" if isinstance(model, Model) else Path(model).resolve().name if Path(model).exists() else str(model)
     saved = SavedModel(ours.learner, ours.config, ours.statistics, ours.provenance)

@@ -131,8 +131,9 @@ def check(task: Task, splits: Mapping[str, Rows]) -> None:
 def test(task: Task, part: Part, splits: Mapping[str, Rows], found: Fit) -> Tested:
     """Predict the test split of a round with the best weights and compute every score."""
     rows = splits[part.test]
-    head = Head(rows.x.shape[1], len(task.labels), found.hyper)
-    head.load_state_dict(found.state)
+    with torch.device("meta"):  # no need to draw weights that are replaced
+        head = Head(rows.x.shape[1], len(task.labels), found.hyper)
+    head.load_state_dict(found.state, assign=True)
     logits = predict(head, rows, found.hyper.batch_size)
     probability = probability_of(logits, task.multilabel).numpy()
     scores = score_all(task, rows, probability, found.how)

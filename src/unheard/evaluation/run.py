@@ -31,7 +31,8 @@ def evaluate(
     Parameters
     ----------
     model : Model, path or str
-        Also ``hear:MODULE[:WEIGHTS]``, any module with the HEAR API, or ``xares:MODULE[:CLASS]``.
+        Also ``hear:MODULE[:WEIGHTS]``, any module with the HEAR API, ``xares:MODULE[:CLASS]``, or ``embeddings:FOLDER``, what
+        heareval or an earlier evaluation left there.
     tasks : path
         A folder of task folders as hear-preprocess writes them.
     plan : Plan, optional
@@ -54,7 +55,7 @@ def evaluate(
     if place.exists() and not resume:
         if not overwrite:
             raise ConfigError(f"{place} exists; choose another -o, replace it with --overwrite, or go on with it by --resume")
-        if not (place / "embeddings").is_dir():
+        if not any((place / name).exists() for name in ("embeddings", "results.json")):
             raise ConfigError(f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it yourself")
     compared = encoders(model, plan.device)
     if place.exists() and not resume:

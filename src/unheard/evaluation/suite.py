@@ -20,7 +20,7 @@ import numpy as np
 from unheard.errors import ConfigError, UnheardError, missing_extra
 from unheard.evaluation import fixed, heareval
 from unheard.evaluation.embeddings import STAMP, audio_rate, embed_task, read_splits
-from unheard.evaluation.encoders import Encoder
+from unheard.evaluation.encoders import Encoder, Stored
 from unheard.evaluation.head import GRID_POINTS
 from unheard.evaluation.heareval import Tested
 from unheard.evaluation.memory import Disk
@@ -180,11 +180,8 @@ def interval(task: Task, splits: dict[str, Rows], runs: Sequence[Sequence[Tested
 
 def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, say: Callable[[str], None]) -> Result:
     """One encoder on one task, or what is known of it."""
-    folder = out / "embeddings" / encoder.name / task.name
-    if task.folder.resolve() != folder.resolve() and (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
-        say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
-    embed_task(task, encoder, folder, track)
-    stamp = hashlib.sha256((folder / STAMP).read_bytes() + repr((plan.mode, plan.points, plan.seeds)).encode()).hexdigest()
+    folder, told = _embedded(task, encoder, out, track, say)
+    stamp = hashlib.sha256(told + repr((plan.mode, plan.points, plan.seeds)).encode()).hexdigest()
     place = out / "scores" / plan.mode / encoder.name / f"{task.name}.json"
     if place.is_file() and (known := json.loads(place.read_text(encoding="utf-8")))["stamp"] == stamp:
         return Result(**_numbers(known["result"]))
@@ -201,6 +198,17 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
     os.replace(unfinished, place)
     shutil.rmtree(fits, ignore_errors=True)
     return found
+
+
+def _embedded(task: Task, encoder: Encoder, out: Path, track: Track, say: Callable[[str], None]) -> tuple[Path, bytes]:
+    """The folder of a task's embeddings, complete, and what tells them from others."""
+    if isinstance(encoder, Stored):
+        return encoder.folder / task.name, encoder.identity.encode()
+    folder = out / "embeddings" / encoder.name / task.name
+    if (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
+        say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
+    embed_task(task, encoder, folder, track)
+    return folder, (folder / STAMP).read_bytes()
 
 
 def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Tested]], span: tuple[float, float]) -> Result:
