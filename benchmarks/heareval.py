@@ -1,0 +1,183 @@
+"""Row e: scoring embeddings by the HEAR protocol, beside heareval itself on the same embeddings.
+
+The peer does not install beside a current torch, so it is run from source by an interpreter that has what it needs:
+
+    pip download heareval==2021.1.3 --no-deps && unzip -d SOURCE heareval-*.whl
+    another environment with pytorch-lightning==1.9.5 "setuptools<81" sed_eval dcase_util torchinfo intervaltree more-itertools
+    python-slugify pandas, and an empty module ``tensorflow`` with the classes Module and Tensor in SOURCE
+
+    .venv/bin/python benchmarks/heareval.py --peer OTHER/bin/python --source SOURCE
+
+Tasks are drawn from a seed: ESC-50's size (2000 x 3840, 5 folds), a small scene task, an event task. Both sides run in processes of their
+own on one thread; CPU time counts, without imports. Scores are compared first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timing import machine
+
+from unheard.evaluation.embeddings import embed_task
+from unheard.evaluation.tasks import read_task
+
+PEER = """
+import sys, time, logging, json
+from pathlib import Path
+import torch
+from pytorch_lightning.loops import FitLoop
+# Lightning ignores the attribute by which heareval says whose post-processing the test takes; without this, event tasks end in a KeyError.
+FitLoop.current_epoch = property(lambda self: None, lambda self, epoch: setattr(self.epoch_progress.current, "completed", epoch))
+from heareval.predictions.task_predictions import task_predictions
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+size = json.loads((folder / "test.size").read_text())
+begin = time.process_time()
+task_predictions(folder, size, int(sys.argv[2]), None, True, True, "default", logging.getLogger("x"))
+print("SECONDS", time.process_time() - begin)
+"""
+OURS = """
+import sys, time, json
+from pathlib import Path
+import torch
+from unheard.evaluation import fixed, heareval
+from unheard.evaluation.embeddings import read_splits
+from unheard.evaluation.tasks import read_task
+import scipy.sparse.csgraph
+torch.set_num_threads(1)
+folder, points, mode = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+task = read_task(folder)
+begin = time.process_time()
+splits = read_splits(folder, task)
+runs = [heareval.evaluate(task, splits, points).tested] if mode == "heareval" else fixed.evaluate(task, splits, points, seeds=3)
+spent = (time.process_time() - begin) / len(runs)
+print("SCORES", json.dumps({tested.split: tested.scores for tested in runs[0]}))
+print("SECONDS", spent)
+"""
+
+
+class Drawn:
+    """Embeddings that tell the class, with noise; silence in, numbers out."""
+
+    name = identity = "drawn"
+    sample_rate = 16000
+
+    def __init__(self, size: int) -> None:
+        self.size, self.generator = size, torch.Generator().manual_seed(0)
+
+    def scenes(self, audio: torch.Tensor) -> torch.Tensor:
+        """The class stands in the first sample."""
+        centre = torch.randn(len(audio), self.size, generator=self.generator)
+        for row, wav in enumerate(audio):
+            centre[row] += 0.5 * torch.randn(self.size, generator=torch.Generator().manual_seed(round(float(wav[0]) * 100)))
+        return centre
+
+    def timestamps(self, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One frame every 50 ms, which hears what is loud there."""
+        loud = audio[:, : audio.shape[1] // 800 * 800].reshape(len(audio), -1, 800).abs().amax(dim=2)
+        noise = 0.3 * torch.randn(*loud.shape, self.size, generator=self.generator)
+        return noise + loud[..., None], (25 + 50 * torch.arange(loud.shape[1])).expand(len(audio), -1).float()
+
+
+def build(folder: Path, clips: int, labels: int, folds: int, event: bool, epochs: int) -> Path:
+    """A task folder with audio that carries its labels."""
+    import soundfile
+
+    rng = np.random.default_rng(0)
+    splits = [f"fold{i:02d}" for i in range(folds)] if folds else ["train", "valid", "test"]
+    seconds = 60.0 if event else 0.1
+    for index, split in enumerate(splits):
+        (folder / "16000" / split).mkdir(parents=True)
+        told: dict[str, Any] = {}
+        for clip in range(clips // len(splits)):
+            name, wav, label = f"{split}-{clip}.wav", np.zeros(int(seconds * 16000)), (clip + index) % labels
+            if event:
+                starts = np.sort(rng.uniform(0, seconds * 1000 - 1500, 40))
+                told[name] = [{"label": str(rng.integers(labels)), "start": s, "end": s + rng.uniform(200, 1200)} for s in starts]
+                for each in told[name]:
+                    wav[int(16 * each["start"]) : int(16 * each["end"])] = 0.1 + 0.08 * int(each["label"])
+            else:
+                wav[0], told[name] = label / 100, [str(label)]
+            soundfile.write(folder / "16000" / split / name, wav, 16000)
+        (folder / f"{split}.json").write_text(json.dumps(told))
+    order = sorted(str(label) for label in range(labels))
+    (folder / "labelvocabulary.csv").write_text("idx,label\n" + "".join(f"{i},{name}\n" for i, name in enumerate(order)))
+    metadata = {
+        "task_name": folder.name, "embedding_type": "event" if event else "scene", "sample_duration": seconds, "splits": splits,
+        "prediction_type": "multilabel" if event else "multiclass", "split_mode": "new_split_kfold" if folds else "trainvaltest",
+        "evaluation": ["event_onset_200ms_fms", "segment_1s_er"] if event else ["top1_acc", "mAP", "d_prime", "aucroc"],
+        "evaluation_params": {"task_specific_param_grid": {"max_epochs": [epochs]}},
+    }  # fmt: skip
+    (folder / "task_metadata.json").write_text(json.dumps(metadata))
+    return folder
+
+
+def measure(command: list[str], path: str, work: Path) -> tuple[float, dict[str, Any]]:
+    """Seconds and perhaps scores of one process."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=work, check=False)
+    told = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("SECONDS ", "SCORES ")))
+    if "SECONDS" not in told:
+        sys.exit(f"{command[0]} failed:\n{done.stderr[-2000:]}")
+    return float(told["SECONDS"]), json.loads(told.get("SCORES", "{}"))
+
+
+def compare(title: str, folder: Path, points: int, options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """One task: peer, ours, ours fixed, in turns."""
+    peers, ours, better, largest = [], [], [], 0.0
+    for _ in range(options.rounds):
+        peers.append(measure([options.peer, "-c", PEER, str(folder), str(points)], options.source, work)[0])
+        seconds, scores = measure([sys.executable, "-c", OURS, str(folder), str(points), "heareval"], "", work)
+        ours.append(seconds)
+        better.append(measure([sys.executable, "-c", OURS, str(folder), str(points), "fixed"], "", work)[0])
+        theirs = json.loads((folder / "test.predicted-scores.json").read_text())
+        for split, found in scores.items():
+            largest = max(largest, *(abs(v - theirs[split][f"test_{k}"]) if np.isfinite(v) else 0.0 for k, v in found.items()))
+    ratio, quick = ([p / o for p, o in zip(peers, side, strict=True)] for side in (ours, better))
+    middle = {"heareval_s": peers, "ours_s": ours, "fixed_s_per_seed": better, "ratio": ratio, "ratio_fixed": quick}
+    return {"task": title, "largest_difference": largest, **{name: round(statistics.median(v), 2) for name, v in middle.items()}}
+
+
+def main() -> None:
+    """Build, embed, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", required=True, help="the interpreter that can run heareval")
+    parser.add_argument("--source", required=True, help="PYTHONPATH of heareval and the stub of tensorflow")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    options, rows = parser.parse_args(), []
+    cases = (
+        ("ESC-50 size, 2 points, 6 epochs", 2000, 50, 5, False, 6, 3840, 2),
+        ("small scenes, 4 points, 60 epochs", 240, 8, 0, False, 60, 128, 4),
+        ("events, 2 points, 9 epochs", 30, 6, 0, True, 9, 64, 2),
+    )
+    with tempfile.TemporaryDirectory() as made:
+        for index, (title, clips, labels, folds, event, epochs, size, points) in enumerate(cases):
+            task = read_task(build(Path(made) / f"drawn{index}", clips, labels, folds, event, epochs))
+            folder = Path(made) / "embeddings" / task.name
+            embed_task(task, Drawn(size), folder)
+            (folder / "test.size").write_text(str(size))
+            rows.append(compare(title, folder, points, options, Path(made)))
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    if options.json:
+        print(json.dumps({"row": "e", "machine": machine(), "rows": rows}))
+        return
+    print(f"**row e** ({machine()})\n\n| task | largest difference of a score | heareval s | ours s | ratio | fixed, s a seed | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows:
+        cells = (row[key] for key in ("task", "largest_difference", "heareval_s", "ours_s", "ratio", "fixed_s_per_seed", "ratio_fixed"))
+        print("| " + " | ".join(f"{cell:.1e}" if isinstance(cell, float) and cell < 1e-3 else str(cell) for cell in cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
