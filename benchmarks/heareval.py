@@ -154,15 +154,18 @@ def main() -> None:
     parser.add_argument("--peer", required=True, help="the interpreter that can run heareval")
     parser.add_argument("--source", required=True, help="PYTHONPATH of heareval and the stub of tensorflow")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--case", type=int, nargs="*", default=[0, 1, 2], help="ESC-50 size, small scenes, events")
     parser.add_argument("--json", action="store_true")
     options, rows = parser.parse_args(), []
     cases = (
         ("ESC-50 size, 2 points, 6 epochs", 2000, 50, 5, False, 6, 3840, 2),
         ("small scenes, 4 points, 60 epochs", 240, 8, 0, False, 60, 128, 4),
-        ("events, 2 points, 9 epochs", 30, 6, 0, True, 9, 64, 2),
+        ("events, 1 point, 6 epochs", 15, 6, 0, True, 6, 64, 1),
     )
     with tempfile.TemporaryDirectory() as made:
         for index, (title, clips, labels, folds, event, epochs, size, points) in enumerate(cases):
+            if index not in options.case:
+                continue
             task = read_task(build(Path(made) / f"drawn{index}", clips, labels, folds, event, epochs))
             folder = Path(made) / "embeddings" / task.name
             embed_task(task, Drawn(size), folder)
