@@ -7,10 +7,10 @@ Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", I
     sup-mam-clap   L = mam-clap + lambda CE(labels, g(mean_v z_v))
 
 None of these reproduces the paper: its text leaves open which CLAP, how the maps are aligned, the heads, the distance and the
-weights, and no code or weights were found. Student, window, mask ratio, batch and schedule are AudioMAE's, which it builds on; the rest
-are our choices, each a field of ``objectives.clap`` and ``objectives.supervise`` (``model.decoder=cross`` is CAE v2's regressor). Name the teacher with
-``objectives.clap.teacher``: the folder of a Hugging Face CLAP checkpoint, or any model of ours, which is then called feature
-distillation. Labels come from the column ``label`` of the corpus; clips without one teach the rest.
+weights, and no code or weights were found. Student, window, mask ratio, batch and schedule are AudioMAE's, which it builds on; the
+rest are our choices, each a field of ``objectives.clap`` and ``objectives.supervise``; ``model.decoder=cross`` is CAE v2's regressor.
+Name the teacher with ``objectives.clap.teacher``: the folder of a Hugging Face CLAP checkpoint, or any model of ours, which is then
+called feature distillation. Labels come from the column ``label`` of the corpus; clips without one teach the rest.
 """
 
 from __future__ import annotations
