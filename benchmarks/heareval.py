@@ -42,6 +42,9 @@ from heareval.predictions.task_predictions import task_predictions
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 size = json.loads((folder / "test.size").read_text())
+weight = torch.nn.Parameter(torch.zeros(1))
+weight.grad = torch.zeros(1)
+torch.optim.Adam([weight]).step()  # what it imports does not count
 begin = time.process_time()
 task_predictions(folder, size, int(sys.argv[2]), None, True, True, "default", logging.getLogger("x"))
 print("SECONDS", time.process_time() - begin)
@@ -57,6 +60,9 @@ import scipy.sparse.csgraph
 torch.set_num_threads(1)
 folder, points, mode = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 task = read_task(folder)
+weight = torch.nn.Parameter(torch.zeros(1))
+weight.grad = torch.zeros(1)
+torch.optim.Adam([weight]).step()  # what it imports does not count
 begin = time.process_time()
 splits = read_splits(folder, task)
 runs = [heareval.evaluate(task, splits, points).tested] if mode == "heareval" else fixed.evaluate(task, splits, points, seeds=3)
