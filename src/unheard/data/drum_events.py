@@ -91,8 +91,8 @@ def place(hits: Mapping[str, Sequence[Hit]], seconds: float, rng: np.random.Gene
     placed: list[Placed] = []
     kinds = sorted(hits)
     for _ in range(rng.integers(FEWEST, MOST + 1)):
-        kind = kinds[rng.integers(len(kinds))]
-        hit, level = hits[kind][rng.integers(len(hits[kind]))], float(rng.uniform(0.0, LOUDEST))
+        kind = kinds[int(rng.integers(len(kinds)))]
+        hit, level = hits[kind][int(rng.integers(len(hits[kind])))], float(rng.uniform(0.0, LOUDEST))
         onsets = rng.uniform(0.0, max(0.0, seconds - hit.seconds), TRIES)
         same = [each for each in placed if each.hit.label == kind]
         free = [

@@ -127,8 +127,8 @@ def write_folder(
     DataError
         When a class is missing from a split, two clips share a name, or the folder cannot be written.
     """
-    if unknown := [rate for rate in rates if rate not in RATES] or not rates:
-        raise ConfigError(f"sample rates {unknown or list(rates)} came; HEAR tasks have some of {', '.join(map(str, RATES))} Hz")
+    if not rates or not set(rates) <= set(RATES):
+        raise ConfigError(f"sample rates {list(rates)} came; HEAR tasks have some of {', '.join(map(str, RATES))} Hz")
     target = out / sheet.folder
     if target.exists() and not (overwrite and (target / METADATA).is_file()):
         raise ConfigError(f"{target} exists; choose another -o, or replace a task with --overwrite")

@@ -59,7 +59,7 @@ def sounds_of(labels: Labels) -> Iterator[Sound]:
             yield read(path, start=begin, seconds=None if end is None else end - begin)
 
 
-def log_mel(model: Model, sound: Sound) -> Float[np.ndarray, " 2*F"]:
+def log_mel(model: Model, sound: Sound) -> Float[np.ndarray, " D"]:
     """The simplest baseline: mean and standard deviation over time of each band of a model's front end."""
     wav, _ = read(sound, model.sample_rate) if isinstance(sound, str | Path) else (sound[0], sound[1])
     return log_mel_embedding(model.frontend.fast(wav).T)
