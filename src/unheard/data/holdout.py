@@ -26,8 +26,8 @@ class Part:
 def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
     """The parts of a table: its split, or one for each fold, or one dealt out with ``seed`` that tests a fifth of the clips.
 
-    Validation clips are those of the split valid, or ``share`` of the training clips, 0 for none; clips of a group stay on one side. None is ever
-    taken from the test clips. A table whose split has no test is allowed: nothing is tested then.
+    Validation clips are those of the split valid, or ``share`` of the training clips, 0 for none; clips of a group stay on one side.
+    None is ever taken from the test clips. A table whose split has no test is allowed: nothing is tested then.
 
     Raises
     ------
