@@ -76,6 +76,7 @@ def figure(rows: list[Row]) -> Figure:
         level = [row["score"] for row in rows if row["arm"] == name]
         if level:
             axes.axhline(float(np.mean(level)), color="grey", linestyle=style, label=name)
+    axes.set_xlim(left=0)
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("linear probe, mean over tasks")
     axes.legend(frameon=False)
