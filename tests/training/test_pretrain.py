@@ -190,7 +190,7 @@ def test_a_changed_corpus_is_refused_on_resume(sounds, tmp_path):
 
 
 def test_resuming_what_is_no_run_is_an_error(tmp_path):
-    with pytest.raises(CheckpointError, match="there is no run at .*; give the folder that unheard pretrain wrote"):
+    with pytest.raises(CheckpointError, match="there is no run at .*; give the folder that unheard pretrain or finetune wrote"):
         resume(tmp_path)
     for text, message in (
         ("{", r"config\.json is damaged"),

@@ -1,6 +1,7 @@
 """A classifier on top of the encoder: tokens become one vector, the vector becomes one score for each class.
 
-    h = mean over patch tokens, those of each band side by side, or the CLS token;  logits = W norm(h) + b;  scores = softmax or sigmoid of the logits
+    h = mean over patch tokens, the means of each band side by side, or the CLS token
+    logits = W norm(h) + b;   scores = softmax or sigmoid of the logits
 
 Published fine-tuned models differ in three words only: MaskSpec and AudioMAE pool "mean" with norm "layer", MaskSpec's CLS
 variant pools "cls" with norm "none" behind the encoder's own final norm, MATPAC's AudioSet head pools "mean" with norm "batch"
