@@ -18,6 +18,7 @@ from benchmarks.ablation.sweep import Sweep
 
 from unheard.errors import UnheardError
 from unheard.training.pretrain import pretrain
+from unheard.training.run import write_json
 
 TRIAL = 12  # steps that tell how many a number of minutes holds; the first are slower and do not count
 
@@ -32,11 +33,12 @@ def main() -> int:
     seeds = [int(seed) for seed in given.seeds.split(",")]
     sweep = Sweep(given.data, given.tasks, given.out, arms, seeds, given.steps, given.points, given.size, given.teacher, tuple(given.set))
     try:
-        plan = given.out / "plan.json"
+        sweep.begin()
         if given.minutes is not None:
-            steps = json.loads(plan.read_text()) if plan.is_file() else {arm: steps_in(sweep, arm, given.minutes) for arm in arms}
-            given.out.mkdir(parents=True, exist_ok=True)
-            plan.write_text(json.dumps(steps))
+            plan = given.out / f"plan-{given.minutes:g}.json"
+            known = json.loads(plan.read_text()) if plan.is_file() else {}
+            steps = {arm: known[arm] if arm in known else steps_in(sweep, arm, given.minutes) for arm in arms}
+            write_json(plan, known | steps)
             for arm in arms:
                 replace(sweep, arms=[arm], steps=steps[arm]).train()
         else:

@@ -23,6 +23,7 @@ from unheard.data.pack import pack
 from unheard.data.packing import Packing
 from unheard.data.shards import HEADER
 from unheard.embedding.embedder import Model, Options
+from unheard.errors import ConfigError
 from unheard.evaluation.probe import Probe, probe
 from unheard.evaluation.probing import log_mel, sounds_of
 from unheard.progress import bar
@@ -30,7 +31,7 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.pretrain import pretrain, resume
-from unheard.training.run import Report, is_run
+from unheard.training.run import Report, is_run, write_json
 from unheard.weights.checkpoint import SavedModel, load_model, read_tensors
 
 Row = dict[str, Any]
@@ -69,6 +70,23 @@ class Sweep:
     teacher: str
     settings: tuple[str, ...]
 
+    def begin(self) -> None:
+        """Note what all runs share, or compare with what was noted: runs of another length or student are another sweep.
+
+        Raises
+        ------
+        ConfigError
+            Naming what differs.
+        """
+        shared = {"data": str(self.data.resolve()), "steps": self.steps, "points": self.points, "size": self.size,
+                  "teacher": self.teacher, "settings": list(self.settings)}  # fmt: skip
+        file = self.out / "sweep.json"
+        before = json.loads(file.read_text()) if file.is_file() else shared
+        if differing := [f"{name} was {before.get(name)!r}, now {value!r}" for name, value in shared.items() if before.get(name) != value]:
+            raise ConfigError(f"{self.out} holds another sweep ({'; '.join(differing)}); choose another -o, or give the same options")
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_json(file, shared)
+
     def train(self) -> None:
         """Run every arm with every seed; finished runs are left alone, interrupted ones resumed."""
         for arm in self.arms:
@@ -99,7 +117,7 @@ class Sweep:
     def score(self) -> list[Row]:
         """Probe every checkpoint, the untrained encoders and log-mel statistics; rows that are there are not made again."""
         file = self.out / "scores.jsonl"
-        rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+        rows = whole_rows(file)
         done = {(row["arm"], row["seed"], row["step"], row["task"]) for row in rows}
         with file.open("a") as journal:
             for task in self.tasks:
@@ -133,6 +151,15 @@ class Sweep:
                 for folder in checkpoints(self.run(arm, seed)):
                     step = read_progress(folder).step
                     yield arm, seed, step, clock(step), lambda folder=folder, run=self.run(arm, seed): at_checkpoint(run, folder)
+
+
+def whole_rows(file: Path) -> list[Row]:
+    """The rows of a journal; what was cut off when the program was killed is cut from the file, too, and made again."""
+    text = file.read_text() if file.is_file() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        file.write_text(whole)
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def at_checkpoint(run: Path, folder: Path) -> Model:

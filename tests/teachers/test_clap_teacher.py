@@ -87,8 +87,7 @@ def test_the_folded_map_is_put_side_by_side() -> None:
     assert torch.equal(unstack(folded, 4), spectrogram)
 
 
-@pytest.mark.parametrize("stage", ["middle"])
-def test_the_middle_map_moves_where_the_sound_does(folder: Path, stage: str) -> None:
+def test_the_middle_map_moves_where_the_sound_does(folder: Path) -> None:
     teacher = ClapTeacher(folder, stage="middle")
     tone = np.sin(2 * np.pi * 300 * np.arange(48_000) / RATE).astype(np.float32)
     quiet = sound(10.0) * 0.01

@@ -131,6 +131,14 @@ def test_a_cached_target_is_the_fresh_one(corpus: Path, settings: dict[str, list
     assert [row["loss"] for row in rows(tmp_path / "kept")] == [row["loss"] for row in rows(tmp_path / "fresh")]
 
 
+def test_a_run_finds_its_teacher_from_another_folder(corpus: Path, clap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clap.parent)
+    pretrain(corpus, tmp_path / "run", recipe("mam-clap", [f"objectives.clap.teacher={clap.name}"]), device="cpu")
+    shutil.rmtree(checkpoints(tmp_path / "run")[-1])
+    monkeypatch.chdir(tmp_path)
+    assert resume(tmp_path / "run", device="cpu").finished
+
+
 def test_any_model_of_ours_can_teach(corpus: Path, tmp_path: Path) -> None:
     pretrain(corpus, tmp_path / "teacher", recipe("msm-mae", ["training.steps=2"]), device="cpu")
     student = ["objectives.clap.weight=1", f"objectives.clap.teacher={tmp_path / 'teacher'}", "data.store=wav", "training.steps=2"]

@@ -7,6 +7,7 @@ Only where every clip is heard whole: a random crop sounds different each time.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +65,12 @@ def _array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     """A file of zeros of the right size, or the one that is there."""
     size = int(np.prod(shape)) * dtype.itemsize
     if not file.exists():
-        with file.open("wb") as empty:
+        temporary = file.with_suffix(".part")
+        with temporary.open("wb") as empty:
+            if hasattr(os, "posix_fallocate"):  # a full disk should say so now; found out while mapped, it ends the program
+                os.posix_fallocate(empty.fileno(), 0, size)
             empty.truncate(size)
+        temporary.replace(file)
     if file.stat().st_size != size:
         raise DataError(
             f"{file} has {file.stat().st_size} bytes instead of {size}: it belongs to another corpus or window; remove its folder"

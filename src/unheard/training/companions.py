@@ -15,12 +15,20 @@ from unheard.errors import ConfigError, DataError
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
 from unheard.recipes.learner import grid_of
-from unheard.recipes.recipe import Recipe
+from unheard.recipes.recipe import ObjectivesConfig, Recipe
 from unheard.teachers.cache import TargetCache
 from unheard.teachers.opening import open_teacher
 from unheard.teachers.targets import Targets
 from unheard.teachers.teacher import FrozenTeacher
 from unheard.teachers.text import TextEncoder
+
+
+def _rooted(asked: ObjectivesConfig) -> ObjectivesConfig:
+    """Folders named by absolute paths, so that a run goes on from wherever it is resumed."""
+    teacher, text = (
+        str(Path(name).resolve()) if name and Path(name).is_dir() else name for name in (asked.clap.teacher, asked.contrast.text)
+    )
+    return replace(asked, clap=replace(asked.clap, teacher=teacher), contrast=replace(asked.contrast, text=text))
 
 
 class Companions:
@@ -48,7 +56,7 @@ class Companions:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        asked = recipe.objectives
+        asked = _rooted(recipe.objectives)
         self.lines: list[str] = []
         self.added: list[Callable[[Batch], Batch]] = []
         self.teacher: FrozenTeacher | None = None

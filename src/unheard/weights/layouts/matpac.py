@@ -15,15 +15,14 @@ from torch import Tensor
 from unheard.audio.frontend import MATPAC, Statistics
 from unheard.config import override
 from unheard.errors import CheckpointError
-from unheard.model.classifier import Classifier, ClassifierConfig
+from unheard.model.classifier import ClassifierConfig
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.recipes import matpac
-from unheard.recipes.learner import build
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
-from unheard.weights.checkpoint import CLASSIFIER, Provenance, SavedModel, build_classifier, load_weights
-from unheard.weights.layouts.mae import Released, depth, heads, rename, require
+from unheard.weights.checkpoint import CLASSIFIER, SavedModel
+from unheard.weights.layouts.mae import Released, assemble, classifier_config, depth, heads, rename, require
 
 LICENCE = "published without a licence file (aurianworld/matpac); ask its authors before any use beyond reading"
 STATISTICS = Statistics((-7.056,), (4.193,))
@@ -49,20 +48,9 @@ def read(released: Released, settings: Iterable[str]) -> SavedModel:
         When keys or shapes are not those of the layout.
     """
     keys = released.keys
-    recipe = override(_recipe(keys), settings)
-    learner = build(recipe, seed=0)
-    classifier = _classifier(keys, recipe)
-    tensors = {**_fresh(learner.lasting_state(), keys), **named(keys)}
-    load_weights(learner, tensors, str(released.file), classifier)
-    for module in (learner, *([classifier] if classifier else [])):
-        module.eval().requires_grad_(False)
-    notes = []
-    if not _has_decoder(keys):
-        notes.append("The file holds the encoder only: embedding works, predicting what is hidden does not.")
-    if classifier is not None:
-        notes.append("The classes are those of AudioSet, in the order of their machine identifiers; the file does not name them.")
-    provenance = Provenance(released.title, LICENCE, notes=tuple(notes), encoder_only=not _has_decoder(keys))
-    return SavedModel(learner, recipe, STATISTICS, provenance, classifier)
+    head = _head(keys)
+    notes = ("The classes are those of AudioSet, in the order of their machine identifiers; the file does not name them.",) if head else ()
+    return assemble(released, override(_recipe(keys), settings), named(keys), STATISTICS, LICENCE, notes, head)
 
 
 def named(keys: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -129,18 +117,12 @@ def _recipe(keys: Mapping[str, Tensor]) -> Recipe:
     return replace(published, model=model, objectives=ObjectivesConfig(ReconstructConfig(weight=0.0), latents))
 
 
-def _classifier(keys: Mapping[str, Tensor], recipe: Recipe) -> Classifier | None:
+def _head(keys: Mapping[str, Tensor]) -> ClassifierConfig | None:
     """The AudioSet head, where the file has one; the reference takes a softmax of its many labels, a sigmoid is what fits them."""
     if "head.weight" not in keys:
         return None
     require(keys, {"head.weight": 2, "head.bias": 1, "head_norm.running_mean": 1, "head_norm.running_var": 1}, "matpac")
-    labels = tuple(f"class {index}" for index in range(len(keys["head.weight"])))
-    return build_classifier(ClassifierConfig(labels, activation="sigmoid", pool="mean", norm="batch"), recipe)
-
-
-def _fresh(lasting: dict[str, Tensor], keys: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """First weights of the parts a file without decoder cannot fill."""
-    return {} if _has_decoder(keys) else {name: value for name, value in lasting.items() if not name.startswith("model.encoder.")}
+    return replace(classifier_config(keys["head.weight"], "batch"), activation="sigmoid")
 
 
 def _has_decoder(keys: Mapping[str, Tensor]) -> bool:
