@@ -1,31 +1,23 @@
-"""Batches for training, prepared by one background thread while the last ones are worked on."""
+"""Batches for pre-training: normalised windows of packed clips, and what recipes add to them."""
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from unheard.audio.frontend import Statistics
+from unheard.data.ahead import Ahead
 from unheard.data.crops import CropSampler
 from unheard.data.store import Store, to_device
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch
 
-AHEAD = 3
-"""Batches that wait ready at most (our choice)."""
 
-
-class Loader:
-    """Iterates over the batches of ``steps``, each a function of the sampler's seed and the step alone.
-
-    Use it as a context manager: leaving it stops the thread, wherever the iteration stands.
+class Loader(Ahead[Batch]):
+    """Iterates over the batches of ``steps``, each a function of the sampler's seed and the step alone; to be used as a context manager.
 
     Parameters
     ----------
@@ -50,11 +42,6 @@ class Loader:
     ------
     ConfigError
         When the batch cannot be shared out evenly, or the window does not fit the grid.
-
-    Attributes
-    ----------
-    wait_seconds : float
-        How long the consumer has waited for batches.
     """
 
     def __init__(
@@ -70,6 +57,7 @@ class Loader:
         steps: range,
         adds: Sequence[Callable[[Batch], Batch]] = (),
     ) -> None:
+        super().__init__(steps)
         rank, processes = share
         if batch_size < 1 or batch_size % processes:
             raise ConfigError(f"a batch of {batch_size} does not split over {processes} processes; set training.batch_size to a multiple")
@@ -79,49 +67,13 @@ class Loader:
                 "set model.frames to a multiple of the patch width"
             )
         self.store, self.sampler, self.grid, self.statistics = store, sampler, grid, statistics
-        self.batch_size, self.device, self.steps, self.adds = batch_size, torch.device(device), steps, adds
+        self.batch_size, self.device, self.adds = batch_size, torch.device(device), adds
         self._share = slice(rank * batch_size // processes, (rank + 1) * batch_size // processes)
-        self.wait_seconds = 0.0
-        self._ready: queue.Queue[Batch | Exception] = queue.Queue(AHEAD)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._peeked: Batch | None = None
 
     @property
     def epoch_size(self) -> int:
         """Windows of one epoch."""
         return self.sampler.size
-
-    def __enter__(self) -> Loader:
-        """Start preparing."""
-        self._thread = threading.Thread(target=self._prepare, name="batches", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Stop the thread and wait for its end."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def __iter__(self) -> Iterator[Batch]:
-        """The batches in the order of the steps; what went wrong in the thread is raised here."""
-        for _ in self.steps:
-            batch, self._peeked = self.peek(), None
-            yield batch
-
-    def peek(self) -> Batch:
-        """The batch that comes next; it stays the next one."""
-        if self._thread is None:
-            raise ConfigError("a loader prepares batches only inside its context; write: with loader: ...")
-        if self._peeked is None:
-            begin = time.perf_counter()
-            item = self._ready.get()
-            self.wait_seconds += time.perf_counter() - begin
-            if isinstance(item, Exception):
-                raise item
-            self._peeked = item
-        return self._peeked
 
     def batch(self, step: int) -> Batch:
         """The share of this process in the batch of one step."""
@@ -148,22 +100,3 @@ class Loader:
         for add in self.adds:
             batch = add(batch)
         return batch
-
-    def _prepare(self) -> None:
-        """Run by the thread: put batches, or what went wrong, into the queue."""
-        try:
-            for step in self.steps:
-                if not self._put(self.batch(step)):
-                    return
-        except Exception as error:
-            self._put(error)
-
-    def _put(self, item: Batch | Exception) -> bool:
-        """Wait for room; False when the loader was stopped meanwhile."""
-        while not self._stop.is_set():
-            try:
-                self._ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False

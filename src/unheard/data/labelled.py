@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +14,7 @@ from torch import Tensor
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.waveform import Channel, info
+from unheard.data.ahead import Ahead
 from unheard.data.augment import Clips, add_noise, gain, mask_stretches, mix, roll
 from unheard.data.corpus import Clip, Corpus, Skipped, read_csv
 from unheard.data.crops import Indices, Pieces
@@ -29,7 +26,6 @@ from unheard.errors import AudioError, ConfigError, DataError
 from unheard.progress import Track, silent
 from unheard.recipes.finetune import FinetuneRecipe
 
-AHEAD = 3  # batches that wait ready at most, as in pre-training
 CLASS_WEIGHT = 1000.0  # AudioSet recipes of PSLA, AST, PaSST and MaskSpec; only ratios matter
 
 
@@ -130,8 +126,8 @@ def clip_weights(target: Bool[Tensor, "n C"], offset: float) -> Float[np.ndarray
     )  # a clip without labels is drawn like a common one
 
 
-class LabelledLoader:
-    """Iterates over the batches of ``steps``; each is a function of the recipe's seed, the step and the process's rank.
+class LabelledLoader(Ahead[Examples]):
+    """Iterates over the batches of ``steps``, each a function of the recipe's seed, the step and the process's rank; a context manager.
 
     Parameters
     ----------
@@ -150,11 +146,6 @@ class LabelledLoader:
     ------
     ConfigError
         When the batch cannot be shared out evenly.
-
-    Attributes
-    ----------
-    wait_seconds : float
-        How long the consumer has waited for batches.
     """
 
     def __init__(
@@ -169,35 +160,19 @@ class LabelledLoader:
         share: tuple[int, int] = (0, 1),
         steps: range,
     ) -> None:
+        super().__init__(steps)
         if recipe.training.batch_size % share[1]:
             raise ConfigError(
                 f"a batch of {recipe.training.batch_size} clips cannot be shared by {share[1]} processes; set training.batch_size"
             )
         self.sounds, self.clips, self.recipe, self.statistics, self.width = sounds, clips, recipe, statistics, width
-        self.device, self.share, self.steps, self.wait_seconds = torch.device(device), share, steps, 0.0
+        self.device, self.share = torch.device(device), share
         self.frontend = build_frontend(sounds.store.frontend).to(self.device)
         task = recipe.task
         self.epoch_size = min(task.epoch_clips or len(clips), len(clips))
         balanced = task.balance == "class"
         self._weights = clip_weights(sounds.target[clips], task.balance_offset) if balanced else np.ones(len(clips))
         self.order = lru_cache(maxsize=2)(self._drawn)
-
-    def __iter__(self) -> Iterator[Examples]:
-        """The batches in the order of the steps."""
-        waiting: deque[Future[Examples]] = deque()
-        steps = iter(self.steps)
-        with ThreadPoolExecutor(1) as pool:
-            try:
-                for _ in self.steps:
-                    while len(waiting) < AHEAD and (step := next(steps, None)) is not None:
-                        waiting.append(pool.submit(self.batch, step))
-                    begin = time.perf_counter()
-                    batch = waiting.popleft().result()
-                    self.wait_seconds += time.perf_counter() - begin
-                    yield batch
-            finally:
-                for future in waiting:
-                    future.cancel()
 
     def _drawn(self, epoch: int) -> Indices:
         """Clips of an epoch in their order: drawn by weight without replacement (an exponential race; Efraimidis, Spirakis 2006)."""

@@ -132,7 +132,7 @@ class Member:
         if engine.rank == 0:
             report.say(self._line(loader.epoch_size))
         journal = Journal(self.folder, step, self.total, report.live) if engine.rank == 0 else nullcontext()
-        with journal as rows, stop_signal() as stopped:
+        with loader, journal as rows, stop_signal() as stopped:
             return self._loop(loader, rows, stopped)
 
     def _line(self, epoch_size: int) -> str:
