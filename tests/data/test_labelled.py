@@ -21,7 +21,15 @@ from unheard.recipes.finetune import AugmentConfig, FinetuneRecipe
 STATISTICS = Statistics((-7.0,), (4.0,))
 PLAIN = replace(FinetuneRecipe(), training=replace(FinetuneRecipe().training, batch_size=4, seed=3))
 LOUD = override(
-    PLAIN, ["augment.gain_db=[-6,6]", "augment.spec_mix=1", "augment.wave_mix=0.5", "augment.mask_time=0.3", "augment.noise=0.1"]
+    PLAIN,
+    [
+        "augment.gain_db=[-6,6]",
+        "augment.disturb.chance=0.5",
+        "augment.spec_mix=1",
+        "augment.wave_mix=0.5",
+        "augment.mask_time=0.3",
+        "augment.noise=0.1",
+    ],
 )
 WIDTH = 64
 
@@ -100,11 +108,29 @@ def test_sound_that_augmentation_leaves_alone_gives_the_packed_windows(folder: P
 def test_every_augmentation_reaches_the_batch(folder: Path) -> None:
     sounds = sounds_of(folder)
     plain = loader(sounds).batch(0)
-    for setting in ("gain_db=[3,3]", "roll_seconds=0.1", "wave_mix=1", "noise=0.5", "mask_freq=0.9", "mask_time=0.9", "spec_mix=1"):
+    for setting in (
+        "gain_db=[3,3]",
+        "disturb.chance=1",
+        "roll_seconds=0.1",
+        "wave_mix=1",
+        "noise=0.5",
+        "mask_freq=0.9",
+        "mask_time=0.9",
+        "spec_mix=1",
+    ):
         changed = loader(sounds, override(PLAIN, [f"augment.{setting}"])).batch(0)
         assert torch.equal(changed.rows, plain.rows)
         assert not torch.allclose(changed.clips.values, plain.clips.values), setting
         assert torch.equal(changed.clips.target, plain.clips.target) == ("mix" not in setting)
+
+
+def test_a_faster_clip_still_fills_its_window_where_the_file_goes_on(folder: Path) -> None:
+    sounds = sounds_of(folder)
+    fast = loader(sounds, override(PLAIN, ["augment.disturb.chance=1", "augment.disturb.speed=[2,2]"])).batch(0)
+    for length, row in zip(fast.clips.lengths.tolist(), fast.rows.tolist(), strict=True):
+        frames = int(sounds.store.frames[row])
+        assert length == WIDTH if frames > 2.1 * WIDTH else abs(length - min(frames, 2 * WIDTH) / 2) <= WIDTH / 2 + 2
+    assert fast.clips.values.shape[-1] == WIDTH
 
 
 def test_balanced_epochs_draw_rare_classes_more_often_and_no_clip_twice(folder: Path) -> None:

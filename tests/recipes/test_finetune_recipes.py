@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -11,6 +12,7 @@ from unheard.errors import ConfigError
 from unheard.model.masking import num_keep
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.finetune_named import FINETUNE_RECIPES, find_finetune_recipe
+from unheard.training.finetune_schedule import rate_at
 from unheard.training.optim import peak_learning_rate
 
 
@@ -39,6 +41,11 @@ def test_the_table_of_maskspec(name: str, loss: str, rate: float, epochs: float,
     assert (recipe.augment.spec_mix, recipe.augment.spec_mix_alpha) == (mixed, alpha)
     assert 496 - num_keep(496, recipe.augment.patchout) == left_out
     assert (recipe.adapt.layer_decay, recipe.adapt.drop_path, recipe.adapt.average) == (0.75, 0.1, "none")
+    assert (recipe.adapt.schedule, recipe.adapt.min_learning_rate, recipe.training.weight_decay) == ("cosine", 1e-6, 0.05)
+    assert recipe.augment.gain_db == (-7, 6) and recipe.augment.wave_mix == 0.5 * mixed and recipe.augment.wave_mix_alpha == 2
+    chain = recipe.augment.disturb
+    assert (chain.chance, chain.noise_db, chain.volume_db, chain.speed) == (0.5, (0, 15), (-2, 2), (0.8, 1.2))
+    assert (chain.high_pass, chain.low_pass) == ((5000, 12000), (1000, 5000))
 
 
 def test_other_published_numbers() -> None:
@@ -50,6 +57,24 @@ def test_other_published_numbers() -> None:
     assert not find_finetune_recipe("audiomae-20k").adapt.trainable_positions
     passt = find_finetune_recipe("passt-audioset")
     assert peak_learning_rate(passt.training) == 2e-5 and passt.adapt.average == "swa"
+    assert passt.adapt.average_every == 5 and 130 * passt.adapt.average_from == pytest.approx(50) and not passt.augment.disturb.chance
+
+
+def test_the_rate_of_passt_warms_up_holds_and_falls_in_a_line() -> None:
+    passt, peak = find_finetune_recipe("passt-audioset"), 2e-5
+    rates = {epoch: rate_at(epoch / 130, passt) for epoch in (0, 2.5, 5, 49, 50, 75, 100, 130)}
+    wanted = {0: math.exp(-5), 2.5: math.exp(-1.25), 5: 1, 49: 1, 50: 1, 75: 0.505, 100: 0.01, 130: 0.01}
+    assert rates == pytest.approx({epoch: peak * share for epoch, share in wanted.items()})
+    short = find_finetune_recipe("passt-esc50")
+    assert [rate_at(epoch / 10, short) for epoch in (5, 9, 10)] == pytest.approx([1e-5] * 3)
+
+
+def test_the_rate_of_maskspec_is_half_a_cosine_down_to_its_lowest() -> None:
+    recipe = find_finetune_recipe("esc50")
+    rates = [rate_at(epoch / 80, recipe) for epoch in (0, 2.5, 5, 42.5, 80)]
+    assert rates == pytest.approx([0, 1.25e-4, 2.5e-4, (2.5e-4 + 1e-6) / 2, 1e-6])
+    still = override(recipe, ["training.learning_rate=0"])
+    assert {rate_at(share, still) for share in (0.0, 0.5, 1.0)} == {0.0}
 
 
 def test_wrong_names_and_values_are_refused() -> None:

@@ -206,9 +206,9 @@ def moved(network: Tuned, value: float) -> None:
 
 def test_the_plain_average_is_the_mean_of_the_ends_of_late_epochs() -> None:
     network, _ = tuned("adapt.average=swa", "adapt.average_from=0.4")
-    for progress, ends, value in ((0.2, True, 9.0), (0.5, False, 9.0), (0.6, True, 1.0), (0.8, True, 2.0), (1.0, True, 6.0)):
+    for progress, ended, value in ((0.2, 1, 9.0), (0.5, None, 9.0), (0.6, 3, 1.0), (0.8, 4, 2.0), (1.0, 5, 6.0)):
         moved(network, value)
-        network.after_step(progress, ends)
+        network.after_step(progress, ended)
         if progress < 0.6:
             assert network.chosen is network.network
     assert network.chosen is network.average
@@ -216,19 +216,27 @@ def test_the_plain_average_is_the_mean_of_the_ends_of_late_epochs() -> None:
     assert not any(parameter.requires_grad for parameter in network.chosen.parameters())
 
 
+def test_the_plain_average_may_take_every_second_epoch_only() -> None:
+    network, _ = tuned("adapt.average=swa", "adapt.average_from=0.1", "adapt.average_every=2")
+    for epoch in range(1, 7):
+        moved(network, float(epoch))
+        network.after_step(epoch / 6, epoch)
+    assert torch.allclose(network.chosen.classifier.head.weight, torch.full((3, 24), 4.0))
+
+
 def test_the_moving_average_follows_and_settles_at_its_decay() -> None:
     network, _ = tuned("adapt.average=ema", "adapt.average_decay=0.9")
     moved(network, 1.0)
     for _ in range(200):
-        network.after_step(0.5, False)
+        network.after_step(0.5, None)
     moved(network, 2.0)
-    network.after_step(0.5, False)
+    network.after_step(0.5, None)
     assert torch.allclose(network.chosen.classifier.head.weight, torch.full((3, 24), 1.1), atol=1e-5)
 
 
 def test_without_an_average_the_weights_themselves_are_kept() -> None:
     network, _ = tuned()
-    network.after_step(1.0, True)
+    network.after_step(1.0, 3)
     assert network.chosen is network.network and network.average is None
 
 

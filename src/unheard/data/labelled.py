@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from unheard.data.ahead import Ahead
 from unheard.data.augment import Clips, add_noise, gain, mask_stretches, mix, roll
 from unheard.data.corpus import Clip, Corpus, Skipped, read_csv
 from unheard.data.crops import Indices, Pieces
+from unheard.data.disturb import disturb
 from unheard.data.label_table import Index, Labels
 from unheard.data.open import pack_once
 from unheard.data.packing import Packing
@@ -212,10 +214,15 @@ class LabelledLoader(Ahead[Examples]):
             clips = mask_stretches(clips, how.mask_freq, how.mask_time, generator)
         return mix(clips, how.spec_mix, how.spec_mix_alpha, generator) if how.spec_mix else clips
 
+    @property
+    def _hops(self) -> int:
+        """Hops of sound that the frames of a window reach over."""
+        return max(self.width, -(-self.frontend.num_samples(self.width) // self.frontend.hop_size))
+
     def _waves(self, ids: Indices, starts: Indices, target: Tensor, known: Tensor) -> Clips:
-        """The sound of windows, and a little more where a frame reaches further than a hop."""
-        store, hop = self.sounds.store, self.frontend.hop_size
-        wide = max(self.width, -(-self.frontend.num_samples(self.width) // hop))
+        """The sound of windows, a little more where a frame reaches further than a hop, and what may be needed to play it faster."""
+        store, hop, how = self.sounds.store, self.frontend.hop_size, self.recipe.augment.disturb
+        wide = math.ceil(self._hops * (max(1.0, *how.speed) if how.chance else 1.0))
         rows = store.index.rows[ids].astype(np.int64)
         hops = np.zeros(len(store), np.int64)
         hops[ids] = -(-rows // hop)
@@ -227,6 +234,10 @@ class LabelledLoader(Ahead[Examples]):
         how = self.recipe.augment
         if how.gain_db != (0, 0):
             clips = gain(clips, how.gain_db, generator)
+        if how.disturb.chance:
+            clips = disturb(clips, how.disturb, self.frontend.sample_rate, generator)
+            size = self._hops * self.frontend.hop_size
+            clips = replace(clips, values=clips.values[:, :size], lengths=clips.lengths.clamp(max=size))
         if how.roll_seconds:
             clips = roll(clips, round(how.roll_seconds * self.frontend.sample_rate), generator)
         return mix(clips, how.wave_mix, how.wave_mix_alpha, generator, centred=True) if how.wave_mix else clips

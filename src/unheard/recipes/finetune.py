@@ -19,6 +19,8 @@ from unheard.recipes.recipe import TrainingConfig
 Part = Annotated[float, Field(ge=0, lt=1)]
 Scale = Annotated[float, Field(gt=0, le=1)]
 Decibels = Annotated[int, Field(ge=-60, le=60)]
+Level = Annotated[float, Field(ge=-60, le=60)]
+Speed = Annotated[float, Field(ge=0.25, le=4)]
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,12 @@ class AdaptConfig:
 
     layer_decay: Scale = 0.75
     """Learning rate of each block over that of the block behind it."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """Linear warm-up and half a cosine (MAE); or PaSST's: exp(-5 (1 - t)^2) for the warm-up, the full rate, a straight line down."""
+    fall: tuple[Share, Share] = (0.4, 0.8)
+    """Shares of the run between which the straight line falls; (1, 1): never."""
     min_learning_rate: Weight = 1e-6
-    """Where the cosine ends."""
+    """Where cosine or line end."""
     drop_path: Part = 0.1
     """Chance that a sample leaves out a branch of the last block; grows linearly from 0 in the first."""
     trainable_positions: bool = False
@@ -65,6 +71,26 @@ class AdaptConfig:
     """Of the moving average; less in the first steps."""
     average_from: Part = 0.4
     """Share of the run after which ends of epochs are averaged."""
+    average_every: Count = 1
+    """Epochs between two ends that are averaged."""
+
+
+@dataclass(frozen=True)
+class DisturbConfig:
+    """Noise, loudness, filters and speed, in this order; the ranges are MaskSpec's, each draw is uniform."""
+
+    chance: Share = 0.0
+    """Of each of them, for each clip. MaskSpec draws the chance itself anew each time, uniform: 0.5 in the mean."""
+    noise_db: tuple[Level, Level] = (0.0, 15.0)
+    """White noise so many decibels below the clip."""
+    volume_db: tuple[Level, Level] = (-2.0, 2.0)
+    """Louder by so much."""
+    high_pass: tuple[Positive, Positive] = (5000.0, 12000.0)
+    """Cutoff in Hz, at most 0.45 of the sample rate."""
+    low_pass: tuple[Positive, Positive] = (1000.0, 5000.0)
+    """Cutoff in Hz."""
+    speed: tuple[Speed, Speed] = (0.8, 1.2)
+    """Played so many times as fast, pitch with it."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +99,8 @@ class AugmentConfig:
 
     gain_db: tuple[Decibels, Decibels] = (0, 0)
     """Every clip gets louder by a whole number of decibels in this range, both ends included."""
+    disturb: DisturbConfig = field(default_factory=DisturbConfig)
+    """Noise, loudness, filters, speed."""
     roll_seconds: Weight = 0.0
     """Every clip is turned round by up to so much, either way."""
     wave_mix: Share = 0.0
@@ -97,7 +125,7 @@ class AugmentConfig:
     @property
     def waves(self) -> bool:
         """Whether something is done to the sound itself."""
-        return self.gain_db != (0, 0) or self.roll_seconds > 0 or self.wave_mix > 0
+        return self.gain_db != (0, 0) or self.disturb.chance > 0 or self.roll_seconds > 0 or self.wave_mix > 0
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ of every spectrogram, SpecAugment, patchout; the best epoch was chosen on the te
 AudioMAE (Huang et al. 2022, arXiv 2207.06405), reference scripts: ``audiomae-audioset`` ... ``audiomae-scv2``. Fixed positions,
 structured patchout of a fifth of the rows and a fifth of the columns, mixing of sound with Beta(10, 10), SpecAugment.
 PaSST (Koutini et al. 2022, arXiv 2110.05069), reference code: ``passt-audioset``, ``passt-esc50``, ``passt-openmic``: small rates,
-structured patchout, weights averaged over the ends of epochs; its linear decay is a cosine here.
+structured patchout, a linear decay (from epoch 50 of 130; never in runs of 10), weights averaged over the ends of epochs.
 
 Other than published: what was drawn once a batch is drawn for each clip; stretches of SpecAugment are shares of bands and frames, so
-that they suit any window, and filled with the mean; the roll is a real one (PaSST's 50 samples); the chain of background noise, filters
-and speed of MaskSpec is left out; patchout is a share of the tokens (200 of 496: 0.403); label smoothing, which had no effect on
-dense targets, is left out, too. ``small`` is ours, for hundreds of clips on one machine.
+that they suit any window, and filled with the mean; the roll is a real one (PaSST's 50 samples); the chain of noise, filters and speed
+is our own code with MaskSpec's ranges; patchout is a share of the tokens (200 of 496: 0.403); label smoothing, which had no effect on
+dense targets, is left out. ``small`` is ours, for hundreds of clips on one machine.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from unheard.errors import ConfigError
-from unheard.recipes.finetune import AdaptConfig, AugmentConfig, FinetuneRecipe, TaskConfig
+from unheard.recipes.finetune import AdaptConfig, AugmentConfig, DisturbConfig, FinetuneRecipe, TaskConfig
 from unheard.recipes.recipe import TrainingConfig
 
 MASKSPEC = "Chong et al. 2022, arXiv 2204.12768"
@@ -52,8 +53,8 @@ def _maskspec(
     """A row of MaskSpec's table; without ``alpha`` nothing is mixed."""
     mixed = 0.0 if alpha is None else 1.0
     augment = AugmentConfig(
-        gain_db=(-7, 6), roll_seconds=ROLL, wave_mix=0.5 * mixed, mask_freq=48 / 128, mask_time=192 / 1000, spec_mix=mixed,
-        spec_mix_alpha=alpha or 0.3, patchout=out,
+        gain_db=(-7, 6), disturb=DisturbConfig(chance=0.5), roll_seconds=ROLL, wave_mix=0.5 * mixed, mask_freq=48 / 128,
+        mask_time=192 / 1000, spec_mix=mixed, spec_mix_alpha=alpha or 0.3, patchout=out,
     )  # fmt: skip
     adapt = AdaptConfig(trainable_positions=True)
     return FinetuneRecipe(name, MASKSPEC, "reference code", task, adapt, augment, _training(epochs, batch, rate, 5))
@@ -63,14 +64,17 @@ def _audiomae(name: str, task: TaskConfig, training: TrainingConfig, augment: Au
     return FinetuneRecipe(name, AUDIOMAE, numbers, task, AdaptConfig(), augment, training)
 
 
-def _passt(name: str, loss: str, epochs: float, rate: float, rows: float, columns: float) -> FinetuneRecipe:
-    """A row of PaSST's table: ``rows`` of 12 and ``columns`` of 99 are left out."""
-    base = _maskspec(name, TaskConfig(), epochs=epochs)
-    adapt = AdaptConfig(layer_decay=1.0, drop_path=0.0, trainable_positions=True, average="swa", average_from=0.2)
-    training = replace(_training(epochs, 12, 0.0, min(5.0, epochs / 10), 1e-4), learning_rate=rate)
-    augment = replace(base.augment, patchout=0.0, patchout_axes=(rows / 12, columns / 99))
-    task = TaskConfig(loss="bce" if loss == "bce" else "cross-entropy")
-    return FinetuneRecipe(name, PASST, "reference code; cosine and share of averaged epochs ours", task, adapt, augment, training)
+def _passt(name: str, loss: Literal["bce", "cross-entropy"], epochs: int, rate: float, rows: int, columns: int) -> FinetuneRecipe:
+    """A row of PaSST's table: ``rows`` of 12 and ``columns`` of 99 are left out; the rate falls and weights are averaged from epoch 50."""
+    long = epochs > 50
+    adapt = AdaptConfig(
+        layer_decay=1.0, schedule="linear", fall=(50 / epochs, 100 / epochs) if long else (1.0, 1.0), min_learning_rate=0.01 * rate,
+        drop_path=0.0, trainable_positions=True, average="swa", average_from=(50 if long else 2) / epochs, average_every=5 if long else 1,
+    )  # fmt: skip
+    training = replace(_training(epochs, 12, 0.0, 5, 1e-4), learning_rate=rate)
+    base = _maskspec(name, TaskConfig()).augment
+    augment = replace(base, disturb=DisturbConfig(), patchout=0.0, patchout_axes=(rows / 12, columns / 99))
+    return FinetuneRecipe(name, PASST, "reference code", TaskConfig(loss=loss), adapt, augment, training)
 
 
 def _small() -> FinetuneRecipe:

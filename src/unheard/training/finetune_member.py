@@ -26,8 +26,8 @@ from unheard.training.checkpoints import Progress, checkpoints, read_progress, r
 from unheard.training.engine import Engine
 from unheard.training.finetune_choice import Best, scores
 from unheard.training.finetune_network import Network, Tuned, build_optimiser
+from unheard.training.finetune_schedule import rate_at
 from unheard.training.journal import Journal
-from unheard.training.optim import learning_rate, peak_learning_rate
 from unheard.training.run import Report, total_steps
 from unheard.training.watch import Clock, Watch, stop_signal
 from unheard.version import __version__
@@ -152,14 +152,14 @@ class Member:
         place = Progress(step, total, engine.kernel)
         self.tuned.train()
         for batch in loader:
-            rate = learning_rate(step / total, peak_learning_rate(training), training.warmup, self._lowest())
+            rate = rate_at(step / total, self.start.recipe)
             engine.seed_step(step)
             value = self._gradients(batch.clips)
             engine.step(rate)
             step += 1
             seen, before = (each * training.batch_size // loader.epoch_size for each in (step, step - 1))
             epoch_ends, early = step == total or seen > before, False
-            self.tuned.after_step(step / total, epoch_ends)
+            self.tuned.after_step(step / total, seen if epoch_ends else None)
             watch.remember(step, batch.rows, value)
             if epoch_ends or step % training.log_every == 0:
                 watch.check()
@@ -186,9 +186,6 @@ class Member:
         if best.look(found):
             self._keep(step, found)
         return {f"valid/{name}": score for name, score in found.items()}, best.enough
-
-    def _lowest(self) -> float:
-        return min(self.start.recipe.adapt.min_learning_rate, peak_learning_rate(self.start.recipe.training))
 
     def _gradients(self, clips: Clips) -> torch.Tensor:
         """Loss of a batch; its gradients are left on the parameters."""

@@ -115,10 +115,19 @@ class Tuned(nn.Module):
         """The network that is scored and kept: the average, once there is one."""
         return self.average if self.average is not None and int(self.averaged) else self.network
 
-    def after_step(self, progress: float, epoch_ends: bool) -> None:
-        """Take the weights into the average, where the moment has come."""
+    def after_step(self, progress: float, ended: int | None) -> None:
+        """Take the weights into the average, where the moment has come.
+
+        Parameters
+        ----------
+        progress : float
+            Share of the run that is done.
+        ended : int, optional
+            Number of the epoch, from 1, that ends with this step.
+        """
         adapt = self.recipe.adapt
-        if self.average is None or (adapt.average == "swa" and not (epoch_ends and progress > adapt.average_from)):
+        late = ended is not None and progress > adapt.average_from and ended % adapt.average_every == 0
+        if self.average is None or (adapt.average == "swa" and not late):
             return
         seen = int(self.averaged)
         newest = 1 / (seen + 1)

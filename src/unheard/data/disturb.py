@@ -1,0 +1,91 @@
+"""What happens to sound on its way to a microphone: background noise, loudness, filters, speed. For fine-tuning clips.
+
+Like the functions of `unheard.data.augment`: a batch of waves and a generator in, a new batch out, labels as they were. Each clip has
+each disturbance or not, by a draw of its own. Filters are those of the RBJ audio cookbook, two poles, Q = 1/sqrt(2), 12 dB an octave:
+
+    y = h * x,   H(z) = (b0 + b1/z + b0/z^2) / (1 + a1/z + a2/z^2),   low: b0 ~ (1 - cos w)/2,  high: b0 ~ (1 + cos w)/2,  b1 ~ +-2 b0
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import soxr
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from unheard.data.augment import Clips
+from unheard.recipes.finetune import DisturbConfig
+
+TAIL = 2048  # samples behind the clips, in which a filter's response fades before it would come round again; our choice
+HIGHEST = 0.45  # of the sample rate: cutoffs above it are drawn down to it, or a high-pass would leave nothing; our choice
+
+
+def disturb(clips: Clips, how: DisturbConfig, sample_rate: int, generator: torch.Generator) -> Clips:
+    """Background noise, loudness, high-pass, low-pass and speed, in this order, each on about ``how.chance`` of the clips.
+
+    Parameters
+    ----------
+    clips : Clips
+        Waves (B, S); a clip that gets slower is cut at S, one that gets faster ends earlier.
+    sample_rate : int
+        Hz.
+    """
+    kept = torch.rand(5, len(clips.values), generator=generator) < how.chance
+    clips = _chosen(kept[0], clips, background(clips, _between(how.noise_db, clips, generator), generator))
+    louder = 10 ** (_between(how.volume_db, clips, generator) / 20)
+    clips = _chosen(kept[1], clips, replace(clips, values=clips.values * louder[:, None].to(clips.values)))
+    for number, (kind, reach) in enumerate((("high", how.high_pass), ("low", how.low_pass)), 2):
+        clips = _chosen(kept[number], clips, passed(clips, kind, _between(reach, clips, generator), sample_rate))
+    factor = _between(how.speed, clips, generator)
+    return faster(clips, torch.where(kept[4], factor, torch.ones_like(factor)))
+
+
+def background(clips: Clips, decibels: Float[Tensor, " B"], generator: torch.Generator) -> Clips:
+    """Add white noise so many decibels below the mean power of each clip; a silent clip stays silent."""
+    power = clips.values.square().sum(dim=1) / clips.lengths.clamp(min=1)
+    level = (power * 10 ** (-decibels.to(power) / 10)).sqrt()
+    noise = torch.randn(clips.values.shape, generator=generator).to(clips.values)
+    return replace(clips, values=clips.values + noise * level[:, None] * clips.inside)
+
+
+def passed(clips: Clips, kind: str, cutoff: Float[Tensor, " B"], sample_rate: int) -> Clips:
+    """Each clip through a filter of its own: ``kind`` "low" or "high", -3 dB at ``cutoff`` Hz."""
+    size = clips.values.shape[1] + TAIL
+    response = _response(kind, (cutoff.double() / sample_rate).clamp(max=HIGHEST), size)
+    spectrum = torch.fft.rfft(clips.values, n=size) * response.to(clips.values.device, torch.complex64)
+    return replace(clips, values=torch.fft.irfft(spectrum, n=size)[:, : clips.values.shape[1]] * clips.inside)
+
+
+def faster(clips: Clips, factor: Float[Tensor, " B"]) -> Clips:
+    """Each clip played ``factor`` times as fast, with its pitch; what no longer fits the row is cut."""
+    values, lengths = torch.zeros_like(clips.values), clips.lengths.clone()
+    for row, (speed, length) in enumerate(zip(factor.tolist(), clips.lengths.tolist(), strict=True)):
+        wave = clips.values[row, :length]
+        if speed != 1 and length:
+            wave = torch.from_numpy(np.ascontiguousarray(soxr.resample(wave.cpu().numpy(), speed, 1.0))).to(values)[: values.shape[1]]
+            lengths[row] = max(len(wave), 1)
+        values[row, : len(wave)] = wave
+    return replace(clips, values=values, lengths=lengths)
+
+
+def _response(kind: str, cutoff: Float[Tensor, " B"], size: int) -> Tensor:
+    """Complex gain (B, size/2 + 1) of filters with cutoffs in cycles a sample."""
+    turn = 2 * math.pi * cutoff[:, None]
+    alpha, sign = turn.sin() / math.sqrt(2), 1 if kind == "low" else -1
+    edge = (1 - sign * turn.cos()) / 2
+    delay = torch.exp(-2j * math.pi * torch.arange(size // 2 + 1, dtype=torch.float64) / size)[None]
+    return edge * (1 + sign * delay) ** 2 / (1 + alpha - 2 * turn.cos() * delay + (1 - alpha) * delay**2)
+
+
+def _between(ends: tuple[float, float], clips: Clips, generator: torch.Generator) -> Float[Tensor, " B"]:
+    """Uniform draws, one for each clip."""
+    return ends[0] + (ends[1] - ends[0]) * torch.rand(len(clips.values), generator=generator)
+
+
+def _chosen(mine: Bool[Tensor, " B"], before: Clips, after: Clips) -> Clips:
+    """The clips ``after`` where they were drawn, those ``before`` elsewhere."""
+    return replace(before, values=torch.where(mine.to(before.values.device)[:, None], after.values, before.values))
