@@ -13,6 +13,29 @@ from unheard.errors import ConfigError
 from unheard.progress import bar
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Vectors:
+    """What is probed.
+
+    Parameters
+    ----------
+    seeds
+        How many random encoders, ways to deal out folds, and first weights of the small network.
+    pool
+        How time steps become one vector.
+    layer
+        Which block's output, 1 to depth; default the last, normalised.
+    layers
+        all: also score every layer, and a gate over them that learns which ones to hear.
+    """
+
+    seeds: int = 3
+    pool: Literal["mean", "mean+std", "max"] = "mean"
+    layer: int | None = None
+    layers: Literal["all"] | None = None
+
+
 @verb("unheard probe runs/first sounds/labels.csv -o probes/first")
 def probe(
     model: str,
@@ -20,13 +43,14 @@ def probe(
     /,
     *,
     out: Out,
-    seeds: int = 3,
-    pool: Literal["mean", "mean+std", "max"] = "mean",
-    layer: int | None = None,
+    vectors: Vectors = Vectors(),
+    device: On = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
     """How much of some labels can be read off frozen embeddings, beside a random encoder and plain log-mel.
+
+    Nearest neighbours, a linear head and a small network, with intervals, classes, a learning curve and a map that sounds, on one page.
 
     Parameters
     ----------
@@ -34,20 +58,16 @@ def probe(
         A run, a model folder, or a built-in name such as random-tiny.
     labels
         A CSV with the columns path and label, and perhaps split, fold, group, start, end.
-    seeds
-        How many random encoders, and how many ways to deal out folds.
-    pool
-        How time steps become one vector.
-    layer
-        Which block's output, 1 to depth; default the last, normalised.
     """
-    if seeds < 1:
-        raise ConfigError(f"--seeds must be at least 1; got {seeds}")
+    if vectors.seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1; got {vectors.seeds}")
     from unheard import api
 
-    report = api.probe(model, labels, out, seeds=range(seeds), pool=pool, layer=layer, overwrite=overwrite, track=bar)
+    which = vars(vectors) | {"seeds": range(vectors.seeds)}
+    loaded = api.load(model, torch_device(device))
+    report = api.probe(loaded, labels, out, **which, overwrite=overwrite, track=bar)
     tell([report.table()], report.to_json(), json)
-    note(f"report and figure in {out}")
+    note(f"page, tables and figures in {out}; open {out / 'report.html'}")
     return DONE
 
 
@@ -99,17 +119,24 @@ def evaluate(
     json: Json = False,
     strict: Strict = False,
 ) -> int:
-    """Score a model on HEAR task folders, beside an untrained encoder, plain log-mel and published numbers.
+    """Score a model on HEAR task folders, beside an untrained encoder, plain log-mel and published numbers; or a classifier on labels.
 
-    A task that fails is named and the others are finished.
+    A task that fails is named and the others are finished. With a labels.csv in place of a folder, a fine-tuned model is scored on its
+    clips: those of the split test, or all.
 
     Parameters
     ----------
     model
         A run, a model folder, a built-in name, hear:MODULE[:WEIGHTS], xares:MODULE[:CLASS], or embeddings:FOLDER as heareval left it.
     tasks_dir
-        A folder of task folders as hear-preprocess writes them.
+        A folder of task folders as hear-preprocess writes them; or a CSV with the columns path and label.
     """
+    if tasks_dir.is_file():
+        from unheard.cli.predicting import scored
+
+        if how != How() or existing.resume:
+            raise ConfigError("--tasks, --mode, --seeds and --resume belong to task folders; with a labels.csv give --overwrite at most")
+        return scored(model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict)
     if how.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {how.seeds}")
     from unheard.evaluation.results import as_json, markdown

@@ -1,4 +1,4 @@
-"""``unheard predict``."""
+"""``unheard predict``, and ``unheard evaluate`` of a classifier on a table of labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import Json, On, Overwrite, Strict, status, tell, torch_device, verb
+from unheard.cli.shell import Json, On, Overwrite, Strict, note, status, tell, torch_device, verb
 from unheard.errors import ConfigError
 from unheard.progress import bar
 
@@ -77,6 +77,22 @@ def predict(
     }
     tell(lines, values, json)
     return status(len(skipped), strict)
+
+
+def scored(model: str, labels: Path, out: Path, *, device: str, overwrite: bool, json: bool, strict: bool) -> int:
+    """Score a classifier on the clips of a table, and tell how well it does."""
+    from dataclasses import asdict
+
+    from unheard.evaluation.finetuned_scores import score_labelled
+    from unheard.view.finetuned import draw
+
+    told = score_labelled(model, labels, out, device=device, overwrite=overwrite, track=bar)
+    draw(told, out, note)
+    lines = [f"{name:18} {told.pooled[name]:.3f}  {low:.3f} - {high:.3f}" for name, (low, high) in told.intervals.items()]
+    remarks = [*(f"note       {text}" for text in told.notes), *(f"skipped {reason}" for reason in told.skipped)]
+    tell([told.line(), *lines, *remarks], asdict(told), json)
+    note(f"scores.json, classes.csv, predictions.csv and figures in {out}")
+    return status(len(told.skipped), strict)
 
 
 def _scorer(name: str, device: str, labels: str | None) -> tuple[Sequence[str], Scored]:

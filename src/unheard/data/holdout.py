@@ -32,7 +32,7 @@ def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
     Raises
     ------
     DataError
-        As `partitions`.
+        As `partitions`; and when a side that trains has fewer than two classes, or lacks one that chooses or tests.
     """
     if any(labels.split) and "test" not in labels.split:
         rows, side = np.arange(len(labels)), np.array(labels.split)
@@ -46,8 +46,23 @@ def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
     for name, (train, valid, test) in zip(folds, sides, strict=False):  # of folds that were dealt out here, the first
         if not len(valid) and share > 0:
             train, valid = hold_out(labels, train, seed, share)
-        found.append(Part(f"fold-{re.sub(UNFIT, '_', name)}" if name else "", train, valid, test))
+        found.append(_checked(labels, Part(f"fold-{re.sub(UNFIT, '_', name)}" if name else "", train, valid, test)))
     return found
+
+
+def _checked(labels: Labels, part: Part) -> Part:
+    there = {side: set(np.flatnonzero(labels.target[rows].any(axis=0))) for side, rows in vars(part).items() if side != "name"}
+    where = f" of {part.name}" if part.name else ""
+    if len(there["train"]) < 2:
+        names = ", ".join(labels.classes[k] for k in there["train"]) or "none"
+        raise DataError(f"the training clips{where} are all of one class ({names}); a classifier needs at least two to tell apart")
+    for side in ("valid", "test"):
+        if unseen := sorted(there[side] - there["train"]):
+            names = ", ".join(labels.classes[k] for k in unseen)
+            raise DataError(
+                f"the split {side}{where} has classes that no clip trains: {names}; move some clips to train, or leave these out"
+            )
+    return part
 
 
 def hold_out(labels: Labels, train: Index, seed: int, share: float) -> tuple[Index, Index]:

@@ -1,71 +1,28 @@
-"""How well a fine-tuned run does on its test clips: scores.json, a table of classes, and every prediction."""
+"""How well a classifier does: a fine-tuned run on the test clips of its own table, or any classifier on any labelled clips."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from unheard.audio.waveform import read
-from unheard.data.holdout import parts_of
+from unheard.data.holdout import Part, parts_of
 from unheard.data.label_table import Index, Labels, read_labels
 from unheard.data.labelled import read_known
-from unheard.data.manifest import write_table
+from unheard.embedding.classify import classifier_of
 from unheard.embedding.embedder import Sound
-from unheard.errors import AudioError, DataError
-from unheard.evaluation.finetuned import CHUNK, Finetuned, open_finetuned, open_members
-from unheard.metrics import average_precision, bootstrap_interval, confusion_matrix, roc_auc
+from unheard.errors import AudioError, ConfigError, DataError
+from unheard.evaluation.finetuned import CHUNK, Finetuned, open_finetuned, open_members, session_of
+from unheard.evaluation.finetuned_summary import FinetuneScores, Heard, joined, summary, write
 from unheard.progress import Track, silent
 from unheard.training.finetune import FinetuneSession, read_session
-from unheard.training.finetune_choice import scores
-from unheard.training.run import write_json
 
-Table = Float[NDArray[Any], "n C"]
-MOST_ROUNDS, LEAST_ROUNDS, WORK = 1000, 20, 2e8  # of the bootstrap: as in the probe, fewer where clips times classes are many (our choice)
-
-
-@dataclass(frozen=True)
-class FinetuneScores:
-    """Scores of a run on its test clips.
-
-    Parameters
-    ----------
-    metric : str
-        "balanced_accuracy" or "mAP".
-    mean, spread : float
-        Over the parts, one for each fold; the spread is their standard deviation, 0 for one part.
-    low, high : float
-        95 % interval of the metric when the test clips of all parts are drawn again.
-    parts : list of dict
-        Every score of each part, with its name and number of clips.
-    pooled : dict
-        Every score over the test clips of all parts together.
-    classes : list of dict
-        For each class its name, test clips, and precision and recall, or average precision and ROC AUC.
-    confusion : list of list of int
-        Clips of each true class (row) taken for each class (column); empty where clips have several.
-    """
-
-    metric: str
-    mean: float
-    spread: float
-    low: float
-    high: float
-    parts: list[dict[str, Any]]
-    pooled: dict[str, float]
-    classes: list[dict[str, Any]]
-    confusion: list[list[int]]
-
-    def line(self) -> str:
-        """The result in a line."""
-        clips = sum(part["clips"] for part in self.parts)
-        spread = f" +- {self.spread:.3f} over {len(self.parts)} parts" if len(self.parts) > 1 else ""
-        return f"test       {self.metric} {self.mean:.3f}{spread}, 95 % interval {self.low:.3f} - {self.high:.3f} on {clips} clips"
+Known = Bool[NDArray[Any], "n C"]
 
 
 @dataclass(frozen=True)
@@ -95,25 +52,16 @@ class FinetunedRun:
         """Score of every class for a sound, the best first; see `Finetuned.predict`."""
         return open_finetuned(self.folder).predict(sound)
 
-
-@dataclass(frozen=True)
-class _Heard:
-    """Test clips with what is true and what a run says of them."""
-
-    rows: Index
-    logits: Table
-    target: Table
-    known: Table
-
-    def scores(self, activation: str, at: Index | None = None) -> dict[str, float]:
-        index = np.arange(len(self.rows)) if at is None else at
-        return scores(self.logits[index], self.target[index], self.known[index], activation)
+    def evaluate(self, labels: str | Path, out: str | Path) -> FinetuneScores:
+        """Scores on the labelled clips of another table; see `score_labelled`."""
+        return score_labelled(self.folder, labels, out)
 
 
-def score_run(run: Path, device: str = "cpu", track: Track = silent) -> FinetuneScores | None:
-    """Score a finished run on its test clips and write ``scores.json``, ``classes.csv`` and ``predictions.csv``.
+def score_run(run: Path, device: str = "cpu", track: Track = silent, out: Path | None = None) -> FinetuneScores | None:
+    """Score a finished run on the test clips of its own table and write the files of `write` into ``out``, the run without it.
 
-    Models of one part that listen to other channels are averaged. None is returned, and nothing written, when the table has no test clips.
+    Each clip is heard by the models that never saw it; those of one part that listen to other channels are averaged. None is
+    returned, and nothing written, when the table has no test clips.
 
     Raises
     ------
@@ -123,20 +71,113 @@ def score_run(run: Path, device: str = "cpu", track: Track = silent) -> Finetune
     session = read_session(run)
     labels = read_labels(session.labels)
     known = read_known(Path(session.labels), labels)
-    parts = [part for part in parts_of(labels, session.recipe.training.seed, session.recipe.task.holdout) if len(part.test)]
+    parts = [part for part in _parts(session, labels) if len(part.test)]
     if not parts:
         return None
     heard = {}
     for part in parts:
         models = open_members(run, session, [member for member in session.members if member[0] == part.name], device)
         heard[part.name] = _listen(models, labels, known, part.test, track)
-    every = _Heard(*(np.concatenate([getattr(each, name) for each in heard.values()]) for name in ("rows", "logits", "target", "known")))
-    told = _summary(session, heard, every)
-    _write(run, told, every, labels, session.activation)
+    told = summary(heard, session.classes, session.activation)
+    write(out or run, told, joined(list(heard.values())), labels, session.activation)
     return told
 
 
-def _listen(models: Finetuned, labels: Labels, known: Bool[NDArray[Any], "n C"], rows: Index, track: Track) -> _Heard:
+def score_labelled(
+    model: str | Path, labels: str | Path, out: str | Path, *, device: str = "cpu", overwrite: bool = False, track: Track = silent
+) -> FinetuneScores:
+    """Score a classifier on a table of labels and write ``scores.json``, ``classes.csv``, ``confusion.csv`` and ``predictions.csv``.
+
+    The clips of the split test are scored, or all where there is no such column. On its own table a run of several folds has every
+    clip heard by the models that never saw it; on others all models are averaged, and clips that it trained on are told of.
+
+    Parameters
+    ----------
+    model : path
+        A fine-tuned run, or a model folder with a classifier.
+    labels : path
+        A CSV with the columns path and label, and perhaps start, end, split, known; its classes are among the model's.
+    out : path
+        A folder.
+
+    Raises
+    ------
+    ConfigError
+        When ``out`` exists, or the model has no classifier.
+    DataError
+        When the table cannot be used: labels the model does not know, several labels a clip for a model that names one, no test clips.
+    CheckpointError
+        When there is no such model.
+
+    Examples
+    --------
+    >>> score_labelled("runs/clf", "other.csv", "scores/other").intervals["accuracy"]  # doctest: +SKIP
+    (0.71, 0.84)
+    """
+    place = Path(out)
+    if place.exists() and not overwrite:
+        raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
+    session = session_of(model)
+    if session is not None and Path(session.labels) == Path(labels).resolve():
+        if told := score_run(Path(model), device, track, place):
+            return told
+        raise DataError(f"{labels} trained the run and has no clips to test on; give a table of other clips, or one with a split test")
+    tuned = open_finetuned(model, device)
+    activation = classifier_of(tuned.members[0][0]).config.activation
+    table, known = _in_words(Path(labels), tuned.labels, activation)
+    rows = _tested(table, labels)
+    heard = _listen(tuned, table, known, rows, track)
+    told = summary({"": heard}, tuned.labels, activation, _trained_on(session, table, heard.rows))
+    write(place, told, heard, table, activation)
+    return told
+
+
+def _parts(session: FinetuneSession, labels: Labels) -> list[Part]:
+    return parts_of(labels, session.recipe.training.seed, session.recipe.task.holdout)
+
+
+def _in_words(path: Path, names: tuple[str, ...], activation: str) -> tuple[Labels, Known]:
+    """A table with the classes of a model, in its order; and what is known of each."""
+    labels = read_labels(path)
+    if unknown := [name for name in labels.classes if name not in names]:
+        raise DataError(
+            f"{path} has {len(unknown)} labels that the model does not know, the first {unknown[0]!r}; it knows {', '.join(names[:8])}"
+            f"{', ...' * (len(names) > 8)}; rename them, or leave these rows out"
+        )
+    if activation == "softmax" and labels.multilabel:
+        row = int(np.flatnonzero(labels.target.sum(axis=1) != 1)[0])
+        raise DataError(
+            f"{path}: row {row + 2} has {int(labels.target[row].sum())} labels, and this model names one a clip; give every row one label"
+        )
+    given, place = read_known(path, labels), [names.index(name) for name in labels.classes]
+    target = np.zeros((len(labels), len(names)), np.int64)
+    target[:, place] = labels.target
+    known = np.zeros(target.shape, bool) | given.all(axis=1, keepdims=True)  # of a row that is known as a whole, so are other classes
+    known[:, place] = given
+    return replace(labels, classes=list(names), target=target), known
+
+
+def _tested(labels: Labels, path: str | Path) -> Index:
+    """The rows of the split test, or all of a table without a split."""
+    if not any(labels.split):
+        return np.arange(len(labels))
+    rows = np.flatnonzero(np.array(labels.split) == "test")
+    if not len(rows):
+        raise DataError(f"{path} has a column split and no test in it; mark the clips to score, or leave the column out to score all")
+    return rows
+
+
+def _trained_on(session: FinetuneSession | None, labels: Labels, rows: Index) -> list[str]:
+    """A remark when a run was trained on files that are scored; nobody knows of models without a session, or when its table is gone."""
+    if session is None or not Path(session.labels).is_file():
+        return []
+    mine = read_labels(session.labels)
+    seen = {mine.paths[row].resolve() for part in _parts(session, mine) for row in (*part.train, *part.valid)}
+    again = sum(labels.paths[row].resolve() in seen for row in rows)
+    return [f"{again} of {len(rows)} clips are of files that trained the run or chose its weights; the scores flatter it"] if again else []
+
+
+def _listen(models: Finetuned, labels: Labels, known: Known, rows: Index, track: Track) -> Heard:
     """What models say of some rows of a table; rows that cannot be read are left out."""
     found: dict[int, np.ndarray] = {}
     bad: list[str] = []
@@ -153,8 +194,8 @@ def _listen(models: Finetuned, labels: Labels, known: Bool[NDArray[Any], "n C"],
             found[place[id(sound)]] = logits
     if not found:
         raise DataError(f"none of the {len(rows)} test clips can be read; the first one: {bad[0]}")
-    index = np.array(list(found))
-    return _Heard(index, np.stack(list(found.values())), labels.target[index].astype(np.float32), known[index].astype(np.float32))
+    index, why = np.array(list(found)), tuple(dict.fromkeys(bad))
+    return Heard(index, np.stack(list(found.values())), labels.target[index].astype(np.float32), known[index].astype(np.float32), why)
 
 
 def _sound(labels: Labels, row: int) -> Sound:
@@ -164,73 +205,3 @@ def _sound(labels: Labels, row: int) -> Sound:
         return labels.paths[row]
     begin = start or 0.0
     return read(labels.paths[row], start=begin, seconds=None if end is None else end - begin)
-
-
-def _summary(session: FinetuneSession, heard: dict[str, _Heard], every: _Heard) -> FinetuneScores:
-    """All scores of all parts."""
-    kind = session.activation
-    found = {name: each.scores(kind) for name, each in heard.items()}
-    parts: list[dict[str, Any]] = [{"part": name, "clips": len(heard[name].rows), **values} for name, values in found.items()]
-    pooled = every.scores(kind)
-    metric = next(iter(pooled))
-    values = [each[metric] for each in found.values()]
-
-    def drawn_again(clips: Index) -> float:
-        return every.scores(kind, clips)[metric]
-
-    rounds = int(np.clip(WORK / every.target.size, LEAST_ROUNDS, MOST_ROUNDS))
-    low, high = bootstrap_interval(drawn_again, len(every.rows), seed=0, rounds=rounds)
-    confusion = confusion_matrix(every.target.argmax(axis=1), every.logits.argmax(axis=1), len(session.classes))
-    classes = _of_one(confusion, session.classes) if kind == "softmax" else _of_many(every, session.classes)
-    told = [] if kind == "sigmoid" else confusion.tolist()
-    return FinetuneScores(metric, float(np.mean(values)), float(np.std(values)), low, high, parts, pooled, classes, told)
-
-
-def _of_one(counts: Int[NDArray[Any], "C C"], names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row for each class, where clips have one."""
-    rows: list[dict[str, Any]] = []
-    for k, name in enumerate(names):
-        clips, said, right = int(counts[k].sum()), int(counts[:, k].sum()), int(counts[k, k])
-        confused = int(np.where(np.arange(len(names)) == k, -1, counts[k]).argmax())
-        taken = names[confused] if counts[k, confused] and confused != k else ""
-        rows.append({
-            "class": name, "clips": clips, "recall": right / clips if clips else None, "precision": right / said if said else None,
-            "most often taken for": taken,
-        })  # fmt: skip
-    return rows
-
-
-def _of_many(heard: _Heard, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row for each class, where clips have several."""
-    rows: list[dict[str, Any]] = []
-    for k, name in enumerate(names):
-        judged = heard.known[:, k] > 0
-        truth, score = heard.target[judged, k].astype(np.int64), heard.logits[judged, k]
-        found = {"average precision": average_precision(truth, score), "ROC AUC": roc_auc(truth, score)}
-        rows.append({
-            "class": name, "clips": int(truth.sum()), "judged": int(judged.sum()),
-            **{metric: value if np.isfinite(value) else None for metric, value in found.items()},
-        })  # fmt: skip
-    return rows
-
-
-def _write(run: Path, told: FinetuneScores, heard: _Heard, labels: Labels, activation: str) -> None:
-    """The scores, the classes and the predictions as files."""
-    write_json(run / "scores.json", asdict(told))
-    columns = tuple(told.classes[0])
-    write_table(run / "classes.csv", columns, [{name: _text(value) for name, value in row.items()} for row in told.classes])
-    tensor = torch.from_numpy(heard.logits)
-    scores = (tensor.softmax(dim=1) if activation == "softmax" else tensor.sigmoid()).numpy()
-    rows = (
-        {
-            "path": str(labels.paths[row]),
-            "label": "|".join(np.array(labels.classes)[labels.target[row] > 0]),
-            **{f"score {name}": f"{value:.6g}" for name, value in zip(labels.classes, said, strict=True)},
-        }
-        for row, said in zip(heard.rows, scores, strict=True)
-    )
-    write_table(run / "predictions.csv", ("path", "label", *(f"score {name}" for name in labels.classes)), rows)
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

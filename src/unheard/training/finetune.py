@@ -27,9 +27,7 @@ from unheard.training.journal import environment
 from unheard.training.run import Report, make_room, read_config, write_json
 from unheard.version import __version__
 from unheard.weights.built_in import BUILT_IN, open_model
-from unheard.weights.checkpoint import SavedModel
-
-MEMBERS = "members"
+from unheard.weights.checkpoint import MEMBERS, SavedModel
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from unheard.metrics import accuracy, average_precision, balanced_accuracy
+from unheard.metrics import accuracy, average_precision, balanced_accuracy, roc_auc
 from unheard.training.finetune_network import loss
 
 
@@ -56,5 +56,10 @@ def scores(
         truth, said = target.argmax(axis=1), logits.argmax(axis=1)
         return {"balanced_accuracy": balanced_accuracy(truth, said), "accuracy": accuracy(truth, said), "loss": value}
     each = [average_precision(y[k > 0].astype(np.int64), x[k > 0]) for y, x, k in zip(target.T, logits.T, known.T, strict=True)]
-    there = [score for score in each if np.isfinite(score)]
-    return {"mAP": float(np.mean(there)) if there else 0.0, "loss": value}
+    areas = [roc_auc(y[k > 0].astype(np.int64), x[k > 0]) for y, x, k in zip(target.T, logits.T, known.T, strict=True)]
+    return {"mAP": _mean(each, 0.0), "mAUC": _mean(areas, 0.5), "loss": value}
+
+
+def _mean(values: list[float], otherwise: float) -> float:
+    there = [value for value in values if np.isfinite(value)]
+    return float(np.mean(there)) if there else otherwise

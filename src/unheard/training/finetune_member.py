@@ -85,7 +85,7 @@ class Member:
     Raises
     ------
     DataError
-        When none of the training clips could be read.
+        When none of the training clips, or none of those of a class, could be read.
     ConfigError
         When a norm over the batch has one clip to look at.
     """
@@ -95,6 +95,9 @@ class Member:
         self.train, self.valid = sounds.at(part.train), sounds.at(part.valid)
         if not len(self.train):
             raise DataError("none of the clips to train on can be read; see which were skipped with: unheard data check FOLDER")
+        if unheard := [start.classes[k] for k in (~sounds.target[self.train].any(dim=0)).nonzero().flatten().tolist()]:
+            reason = sounds.store.skipped[0].reason if sounds.store.skipped else "none trains"
+            raise DataError(f"no clip of the classes {', '.join(unheard)} can be trained on; the first that was skipped: {reason}")
         training = start.recipe.training
         if start.recipe.task.norm == "batch" and training.batch_size // (engine.processes * training.accumulate) < 2:
             raise ConfigError("task.norm=batch compares clips, so it needs at least two in each part of a batch; set training.batch_size")

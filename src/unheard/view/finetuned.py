@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from unheard.errors import UnheardError
 from unheard.evaluation.finetuned_scores import FinetunedRun, score_run
+from unheard.evaluation.finetuned_summary import FinetuneScores
 from unheard.training.engine import first_process
 from unheard.training.run import Report
 from unheard.view.axes import FONT, new_figure, save
@@ -29,12 +30,17 @@ def finish(run: Path, done: bool, report: Report | None = None) -> FinetunedRun:
     if scores is None:
         told.say("test       the table has no test clips, so nothing is scored; what validation said is in metrics.jsonl")
         return FinetunedRun(run, done)
+    draw(scores, run, told.say)
+    return FinetunedRun(run, done, scores)
+
+
+def draw(scores: FinetuneScores, folder: Path, say: Callable[[str], None]) -> None:
+    """Write ``figures/confusion.png`` into ``folder``, where clips have one class; ``say`` is told when it cannot be drawn."""
     if scores.confusion:
         try:
-            save(figure(scores.confusion, [row["class"] for row in scores.classes]), run / "figures" / "confusion.png")
+            save(figure(scores.confusion, [row["class"] for row in scores.classes]), folder / "figures" / "confusion.png")
         except UnheardError as error:
-            told.say(f"no figure: {error}")
-    return FinetunedRun(run, done, scores)
+            say(f"no figure: {error}")
 
 
 def figure(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:

@@ -30,6 +30,7 @@ from unheard.weights.card import model_card
 
 FORMAT = 1
 CLASSIFIER = "classifier."  # how its weights are named in model.safetensors
+MEMBERS = "members"  # below it a run of several models, one for each fold and channel, keeps them
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,11 @@ def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
+    if several := sorted(place.name for place in (folder / MEMBERS).glob("*") if place.is_dir()):
+        raise CheckpointError(
+            f"{folder} holds {len(several)} models ({', '.join(several)}); unheard predict and unheard evaluate with a labels.csv average "
+            f"them; anything else takes one of them, such as {folder / MEMBERS / several[0]}"
+        )
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
         raise CheckpointError(
             f"{folder} is not a model: expected config.json and model.safetensors there, or a run folder with model/ in it"
