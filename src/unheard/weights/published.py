@@ -8,11 +8,14 @@ from pathlib import Path
 from unheard.errors import ConfigError
 from unheard.weights.allowlist import load_tensors
 from unheard.weights.checkpoint import SavedModel
+from unheard.weights.class_names import named, read_class_names
 from unheard.weights.layouts import LAYOUTS
 from unheard.weights.layouts.mae import Released
 
 
-def convert(file: str | Path, layout: str, name: str | None = None, settings: Iterable[str] = ()) -> SavedModel:
+def convert(
+    file: str | Path, layout: str, name: str | None = None, settings: Iterable[str] = (), classes: str | Path | None = None
+) -> SavedModel:
     """Read a released checkpoint as a model.
 
     Parameters
@@ -26,14 +29,18 @@ def convert(file: str | Path, layout: str, name: str | None = None, settings: It
     settings : iterable of str
         ``section.key=value`` for what neither shapes nor name tell, such as ``model.num_heads=3``.
 
+    classes : path, optional
+        A list of names for the classes of a fine-tuned file, see `read_class_names`; without it they are numbered.
+
     Raises
     ------
     ConfigError
-        When layout or name are unknown.
+        When layout or name are unknown, or the list does not fit.
     CheckpointError
         When the file holds anything but tensors and plain values, or its keys or shapes are not those of the layout.
     """
     if layout not in LAYOUTS:
         raise ConfigError(f"unknown layout {layout!r}; known: {', '.join(LAYOUTS)}")
-    path = Path(file)
-    return LAYOUTS[layout].read(Released(path, load_tensors(path), name or f"{path.parent.name}/{path.name}"), settings)
+    path, names = Path(file), None if classes is None else read_class_names(classes)
+    saved = LAYOUTS[layout].read(Released(path, load_tensors(path), name or f"{path.parent.name}/{path.name}"), settings)
+    return saved if names is None else named(saved, names)
