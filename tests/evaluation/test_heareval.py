@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from unheard.errors import DataError
 from unheard.evaluation import fixed, heareval
+from unheard.evaluation.descent import Descent
 from unheard.evaluation.events import Events
 from unheard.evaluation.fit import Epoch, Fit, fit
-from unheard.evaluation.head import Head, Hyper, grid
+from unheard.evaluation.head import Head, Hyper, exact, grid, loss_of, quick
 from unheard.evaluation.memory import Disk
 from unheard.evaluation.rows import Part, Rows, score_all
 from unheard.evaluation.tasks import Task, read_task
@@ -128,30 +131,48 @@ def test_fixed_mode_survives_a_batch_of_one_and_repeats_itself(task: Task, split
     assert runs[0][0].scores != runs[1][0].scores
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("multilabel", [True, False])
 @pytest.mark.parametrize("layers", [0, 1, 2])
-def test_heads_together_train_as_heads_alone(layers: int) -> None:
-    hypers = [Hyper(hidden_layers=layers, hidden_dim=8, dropout=0.0, lr=lr) for lr in (1e-3, 1e-2, 3e-2)]
+def test_descent_is_what_torch_s_own_layers_and_adam_do_bit_for_bit(layers: int, multilabel: bool, dropout: float) -> None:
+    hyper = Hyper(hidden_layers=layers, hidden_dim=16, dropout=dropout, lr=1e-2)
     torch.manual_seed(0)
-    alone = [Head(5, 3, hyper) for hyper in hypers]
-    together = fixed.Heads(alone, hypers)
-    x, y = torch.randn(20, 5), (torch.rand(20, 3) < 0.5).float()
-    optimisers = [torch.optim.Adam(head.parameters(), lr=hyper.lr) for head, hyper in zip(alone, hypers, strict=True)]
-    left = [0, 1, 2]
-    for step in range(6):
-        together.step(x, y, multilabel=True)
-        for point in left:
-            optimisers[point].zero_grad()
-            torch.nn.functional.binary_cross_entropy_with_logits(alone[point](x), y).backward()
-            optimisers[point].step()
-        if step == 2:
-            together.keep(np.array([True, False, True]))
-            left = [0, 2]
-    copied = [Head(5, 3, hypers[point]) for point in left]
-    for place, (head, point) in enumerate(zip(copied, left, strict=True)):
-        head.load_state_dict(together.copy(place))
-        torch.testing.assert_close(together.logits(x, training=False)[place], head.eval()(x), atol=1e-5, rtol=1e-5)
-        # Biases before a normalisation have no gradient but rounding, which Adam blows up; the normalisation takes them out again.
-        torch.testing.assert_close(head.train()(x), alone[point](x), atol=1e-4, rtol=1e-3)
+    ours = Head(12, 4, hyper)
+    plain = nn.Sequential(*copy.deepcopy(ours.hidden), copy.deepcopy(ours.projection))
+    x, y = torch.randn(30, 12), torch.eye(4)[torch.arange(30) % 4]
+    descent, optimiser = Descent(ours, hyper.lr, hyper.dropout), torch.optim.Adam(plain.parameters(), lr=hyper.lr)
+    for seed in range(8):
+        torch.manual_seed(seed)
+        mine = descent.step(x, y, multilabel)
+        torch.manual_seed(seed)
+        loss = loss_of(plain(x), y, multilabel)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        assert torch.equal(mine, loss)
+    for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert torch.equal(ours(x), plain.eval()(x))
+
+
+def test_the_quick_product_is_the_product() -> None:
+    a, b, bias = torch.randn(7, 40), torch.randn(40, 9), torch.randn(9)
+    torch.testing.assert_close(quick(a, b.t(), bias), exact(a, b.t(), bias))
+    torch.testing.assert_close(quick(a, b.t()), exact(a, b.t()))
+
+
+def test_a_fixed_fit_does_not_depend_on_its_company(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:
+    hypers = [Hyper(hidden_dim=16, lr=lr, max_epochs=6, check_val_every_n_epoch=1, patience=2) for lr in (1e-3, 3e-2)]
+    together = fixed.fit_together(task, splits, 0, hypers, [0, 1])
+    for fit_, hyper, seed in zip(together, hypers, (0, 1), strict=True):
+        alone = fixed.fit_together(task, splits, 0, [hyper], [seed])[0]
+        assert (alone.score, alone.epoch) == (fit_.score, fit_.epoch)
+        assert all(torch.equal(alone.state[name], value) for name, value in fit_.state.items())
+    memory = Disk(tmp_path)
+    whole = fixed.evaluate(small(task), splits, seeds=2, memory=memory)
+    (tmp_path / "005.safetensors").unlink()  # four points, then two seeds
+    again = fixed.evaluate(small(task), splits, seeds=2, memory=memory)
+    assert [run[0].scores for run in again] == [run[0].scores for run in whole]
 
 
 def test_every_row_is_in_one_batch_and_none_is_alone() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unheard.errors import DataError
+from unheard.evaluation.descent import Descent
 from unheard.evaluation.events import Postprocessing
 from unheard.evaluation.head import Head, Hyper, loss_of, probability_of
 from unheard.evaluation.rows import Rows, judge
@@ -85,10 +86,10 @@ def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe:
     """
     if hyper.hidden_layers and len(train) % hyper.batch_size == 1:
         raise DataError(f"{task.name} trains on {len(train)} rows, which leaves a batch of one; heareval stops here, too: use --mode fixed")
-    optimiser = torch.optim.Adam(head.parameters(), lr=hyper.lr)
+    descent = Descent(head, hyper.lr, hyper.dropout)
     best, sign, waited = Fit(hyper), -1.0 if smaller_is_better(task) else 1.0, 0
     for index in range(hyper.max_epochs):
-        losses = _train(head, optimiser, train, task.multilabel, hyper.batch_size)
+        losses = _train(descent, train, task.multilabel, hyper.batch_size)
         if (index + 1) % hyper.check_val_every_n_epoch:
             observe(Epoch(index, losses))
             continue
@@ -98,7 +99,7 @@ def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe:
         if best.epoch < 0 or value > sign * best.score:
             waited = 0
             worst = -sign * math.inf
-            best = Fit(hyper, _copy(head), worst if math.isnan(value) else sign * value, index, epoch.how)
+            best = Fit(hyper, snapshot(head), worst if math.isnan(value) else sign * value, index, epoch.how)
         else:
             waited += 1
         if waited >= hyper.patience or not math.isfinite(value):
@@ -106,25 +107,16 @@ def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe:
     return best
 
 
-@torch.no_grad()
 def predict(head: Head, rows: Rows, batch_size: int) -> Float[Tensor, "n C"]:
     """Logits, in the batches heareval predicts in."""
-    head.eval()
     return torch.cat([head(x) for x in torch.split(rows.x, batch_size)])
 
 
-def _train(head: Head, optimiser: torch.optim.Optimizer, rows: Rows, multilabel: bool, batch_size: int) -> list[Tensor]:
+def _train(descent: Descent, rows: Rows, multilabel: bool, batch_size: int) -> list[Tensor]:
     """One epoch over the batches in their fixed order."""
     _spend_seed()
-    head.train()
-    losses = []
-    for x, y in zip(torch.split(rows.x, batch_size), torch.split(rows.y, batch_size), strict=True):
-        loss = loss_of(head(x), y, multilabel)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        losses.append(loss.detach())
-    return losses
+    batches = zip(torch.split(rows.x, batch_size), torch.split(rows.y, batch_size), strict=True)
+    return [descent.step(x, y, multilabel) for x, y in batches]
 
 
 def _validate(head: Head, task: Task, rows: Rows, batch_size: int, index: int, losses: list[Tensor]) -> Epoch:
@@ -147,5 +139,6 @@ def _spend_seed() -> None:
     torch.empty((), dtype=torch.int64).random_()
 
 
-def _copy(head: Head) -> dict[str, Tensor]:
+def snapshot(head: Head) -> dict[str, Tensor]:
+    """A copy of the weights."""
     return {name: value.detach().clone() for name, value in head.state_dict().items()}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from unheard.evaluation.tasks import Task
 
 SEED = 42  # heareval's, of grid order, weights and dropout
 GRID_POINTS = 8  # heareval's: how many points of the shuffled grid are tried
+EPSILON = 1e-5  # torch's and heareval's default of BatchNorm1d
 RARELY_CHECKED = "dcase2016_task2"  # heareval validates this task every 10 epochs
 
 
@@ -74,26 +75,61 @@ def grid(task: Task, points: int = GRID_POINTS) -> list[Hyper]:
     return product[:points]
 
 
+@runtime_checkable
+class Product(Protocol):
+    """(n, k) times the transpose of (m, k), plus perhaps a bias: (n, m)."""
+
+    def __call__(self, a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Float[Tensor, "n m"]:
+        """The product, in ``out`` where that is given and can be used."""
+        ...
+
+
+def exact(a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Float[Tensor, "n m"]:
+    """The product as torch's own layers compute it."""
+    return torch.mm(a, b.t(), out=out) if bias is None else torch.addmm(bias, a, b.t(), out=out)
+
+
+def quick(a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Float[Tensor, "n m"]:
+    """The same product in float32 by oneDNN, where torch has it; rounds differently.
+
+    torch multiplies by MKL, which has slow kernels for processors that are not Intel's: there this is twice as quick.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return exact(a, b, bias, out=out)
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+    return found
+
+
 class Head(nn.Module):
     """hidden_layers times (Linear, BatchNorm1d, Dropout, ReLU), then Linear: embeddings (n, D) to logits (n, C).
 
     Weights are drawn as heareval draws them: torch's default first, then Xavier's with gain 1 in the first layer and sqrt 2 later.
+    `Descent` trains it; called, it predicts.
     """
 
-    def __init__(self, size: int, labels: int, hyper: Hyper) -> None:
+    def __init__(self, size: int, labels: int, hyper: Hyper, product: Product = exact) -> None:
         super().__init__()
+        self.product = product
         hidden: list[nn.Module] = []
         for _ in range(hyper.hidden_layers):
             linear = _drawn(size, hyper.hidden_dim, hyper, first=not hidden)
-            hidden += [linear, nn.BatchNorm1d(hyper.hidden_dim), nn.Dropout(hyper.dropout), nn.ReLU()]
+            hidden += [linear, nn.BatchNorm1d(hyper.hidden_dim, EPSILON), nn.Dropout(hyper.dropout), nn.ReLU()]
             size = hyper.hidden_dim
         self.hidden = nn.Sequential(*hidden)
         self.projection = _drawn(size, labels, hyper, first=not hidden)
 
+    def layers(self) -> Iterator[tuple[nn.Linear, nn.BatchNorm1d]]:
+        """The hidden layers."""
+        for linear, norm in zip(self.hidden[::4], self.hidden[1::4], strict=True):
+            yield cast(nn.Linear, linear), cast(nn.BatchNorm1d, norm)
+
+    @torch.no_grad()
     def forward(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n C"]:
-        """Logits."""
-        logits: Tensor = self.projection(self.hidden(x))
-        return logits
+        """Logits, without dropout, normalised by the running statistics."""
+        for linear, norm in self.layers():
+            z = self.product(x, linear.weight, linear.bias)
+            x = F.batch_norm(z, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=EPSILON).relu_()
+        return self.product(x, self.projection.weight, self.projection.bias)
 
 
 def loss_of(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:

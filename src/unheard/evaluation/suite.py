@@ -190,7 +190,7 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
     if plan.mode == "heareval":
         runs: Sequence[Sequence[Tested]] = [heareval.evaluate(task, splits, plan.points, Disk(fits), track).tested]
     else:
-        runs = fixed.evaluate(task, splits, plan.points, plan.seeds, track)
+        runs = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), track)
     found = _summed(task, encoder, plan, runs, interval(task, splits, runs))
     place.parent.mkdir(parents=True, exist_ok=True)
     unfinished = place.with_suffix(".unfinished")
