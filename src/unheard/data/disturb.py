@@ -9,18 +9,19 @@ each disturbance or not, by a draw of its own. Filters are those of the RBJ audi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import soxr
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from unheard.data.augment import Clips
 from unheard.recipes.finetune import DisturbConfig
 
-TAIL = 2048  # samples behind the clips, in which a filter's response fades before it would come round again; our choice
+TAIL = 2048  # samples behind the clips, in which a response fades before it would come round again; transforms have a multiple of it; ours
 HIGHEST = 0.45  # of the sample rate: cutoffs above it are drawn down to it, or a high-pass would leave nothing; our choice
 
 
@@ -35,13 +36,23 @@ def disturb(clips: Clips, how: DisturbConfig, sample_rate: int, generator: torch
         Hz.
     """
     kept = torch.rand(5, len(clips.values), generator=generator) < how.chance
-    clips = _chosen(kept[0], clips, background(clips, _between(how.noise_db, clips, generator), generator))
-    louder = 10 ** (_between(how.volume_db, clips, generator) / 20)
-    clips = _chosen(kept[1], clips, replace(clips, values=clips.values * louder[:, None].to(clips.values)))
-    for number, (kind, reach) in enumerate((("high", how.high_pass), ("low", how.low_pass)), 2):
-        clips = _chosen(kept[number], clips, passed(clips, kind, _between(reach, clips, generator), sample_rate))
-    factor = _between(how.speed, clips, generator)
-    return faster(clips, torch.where(kept[4], factor, torch.ones_like(factor)))
+    ranges = (how.noise_db, how.volume_db, how.high_pass, how.low_pass, how.speed)
+    uniform = torch.rand(5, len(clips.values), generator=generator)
+    drawn = [low + (high - low) * share for (low, high), share in zip(ranges, uniform, strict=True)]
+    changes: tuple[Callable[[Clips, Tensor], Clips], ...] = (
+        lambda some, decibels: background(some, decibels, generator),
+        louder,
+        lambda some, cutoff: passed(some, "high", cutoff, sample_rate),
+        lambda some, cutoff: passed(some, "low", cutoff, sample_rate),
+        faster,
+    )
+    for mine, values, change in zip(kept, drawn, changes, strict=True):
+        rows = mine.nonzero().flatten().to(clips.lengths.device)
+        if len(rows):
+            some = change(Clips(clips.values[rows], clips.lengths[rows], clips.target[rows], clips.known[rows]), values[mine])
+            lengths = clips.lengths.index_copy(0, rows, some.lengths)
+            clips = replace(clips, values=clips.values.index_copy(0, rows, some.values), lengths=lengths)
+    return clips
 
 
 def background(clips: Clips, decibels: Float[Tensor, " B"], generator: torch.Generator) -> Clips:
@@ -52,12 +63,17 @@ def background(clips: Clips, decibels: Float[Tensor, " B"], generator: torch.Gen
     return replace(clips, values=clips.values + noise * level[:, None] * clips.inside)
 
 
+def louder(clips: Clips, decibels: Float[Tensor, " B"]) -> Clips:
+    """Each clip by so many decibels."""
+    return replace(clips, values=clips.values * (10 ** (decibels.to(clips.values) / 20))[:, None])
+
+
 def passed(clips: Clips, kind: str, cutoff: Float[Tensor, " B"], sample_rate: int) -> Clips:
     """Each clip through a filter of its own: ``kind`` "low" or "high", -3 dB at ``cutoff`` Hz."""
-    size = clips.values.shape[1] + TAIL
-    response = _response(kind, (cutoff.double() / sample_rate).clamp(max=HIGHEST), size)
-    spectrum = torch.fft.rfft(clips.values, n=size) * response.to(clips.values.device, torch.complex64)
-    return replace(clips, values=torch.fft.irfft(spectrum, n=size)[:, : clips.values.shape[1]] * clips.inside)
+    size = -(-(clips.values.shape[1] + TAIL) // TAIL) * TAIL
+    response = _response(kind, (cutoff / sample_rate).clamp(max=HIGHEST).to(clips.values), size)
+    filtered = torch.fft.irfft(torch.fft.rfft(clips.values, n=size) * response, n=size)
+    return replace(clips, values=filtered[:, : clips.values.shape[1]] * clips.inside)
 
 
 def faster(clips: Clips, factor: Float[Tensor, " B"]) -> Clips:
@@ -77,15 +93,5 @@ def _response(kind: str, cutoff: Float[Tensor, " B"], size: int) -> Tensor:
     turn = 2 * math.pi * cutoff[:, None]
     alpha, sign = turn.sin() / math.sqrt(2), 1 if kind == "low" else -1
     edge = (1 - sign * turn.cos()) / 2
-    delay = torch.exp(-2j * math.pi * torch.arange(size // 2 + 1, dtype=torch.float64) / size)[None]
+    delay = torch.exp(-2j * math.pi * torch.arange(size // 2 + 1, device=cutoff.device) / size)[None]
     return edge * (1 + sign * delay) ** 2 / (1 + alpha - 2 * turn.cos() * delay + (1 - alpha) * delay**2)
-
-
-def _between(ends: tuple[float, float], clips: Clips, generator: torch.Generator) -> Float[Tensor, " B"]:
-    """Uniform draws, one for each clip."""
-    return ends[0] + (ends[1] - ends[0]) * torch.rand(len(clips.values), generator=generator)
-
-
-def _chosen(mine: Bool[Tensor, " B"], before: Clips, after: Clips) -> Clips:
-    """The clips ``after`` where they were drawn, those ``before`` elsewhere."""
-    return replace(before, values=torch.where(mine.to(before.values.device)[:, None], after.values, before.values))
