@@ -15,7 +15,7 @@ from torch import nn
 
 from unheard.errors import DataError
 from unheard.evaluation import fixed, heareval
-from unheard.evaluation.descent import Descent
+from unheard.evaluation.descent import Descent, dropped
 from unheard.evaluation.events import Events
 from unheard.evaluation.fit import Epoch, Fit, fit
 from unheard.evaluation.head import Head, Hyper, exact, grid, loss_of, quick
@@ -140,7 +140,7 @@ def test_descent_is_what_torch_s_own_layers_and_adam_do_bit_for_bit(layers: int,
     ours = Head(12, 4, hyper)
     plain = nn.Sequential(*copy.deepcopy(ours.hidden), copy.deepcopy(ours.projection))
     x, y = torch.randn(30, 12), torch.eye(4)[torch.arange(30) % 4]
-    descent, optimiser = Descent(ours, hyper.lr, hyper.dropout), torch.optim.Adam(plain.parameters(), lr=hyper.lr)
+    descent, optimiser = Descent(ours, hyper.lr, dropped(dropout)), torch.optim.Adam(plain.parameters(), lr=hyper.lr)
     for seed in range(8):
         torch.manual_seed(seed)
         mine = descent.step(x, y, multilabel)
@@ -159,6 +159,14 @@ def test_the_quick_product_is_the_product() -> None:
     a, b, bias = torch.randn(7, 40), torch.randn(40, 9), torch.randn(9)
     torch.testing.assert_close(quick(a, b.t(), bias), exact(a, b.t(), bias))
     torch.testing.assert_close(quick(a, b.t()), exact(a, b.t()))
+
+
+def test_quick_dropout_keeps_the_mean_and_repeats_itself() -> None:
+    kept = fixed.drawn(0.1, seed=3)(torch.empty(500, 400))
+    assert float((kept == 0).float().mean()) == pytest.approx(0.1, abs=0.005)
+    assert float(kept.mean()) == pytest.approx(1, abs=0.005)
+    assert torch.equal(kept, fixed.drawn(0.1, seed=3)(torch.empty(500, 400)))
+    assert fixed.drawn(0.0, seed=3) is None
 
 
 def test_a_fixed_fit_does_not_depend_on_its_company(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ left out is the bookkeeping and the memory a graph takes for itself in every ste
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,15 @@ BETAS, SMALL = (0.9, 0.999), 1e-8  # torch's and heareval's defaults of Adam
 MOMENTUM = 0.1  # torch's and heareval's default of BatchNorm1d
 
 
+Drop = Callable[[Float[Tensor, "B H"]], Float[Tensor, "B H"]]
+"""What to multiply with for dropout: 0 where dropped, 1 / (1 - p) elsewhere."""
+
+
+def dropped(probability: float) -> Drop | None:
+    """Dropout as torch's own layer draws it, from the global generator."""
+    return (lambda z: torch.empty_like(z).bernoulli_(1 - probability).div_(1 - probability)) if probability else None
+
+
 @dataclass(frozen=True)
 class _Layer:
     """What the backward pass needs of one hidden layer."""
@@ -30,7 +39,7 @@ class _Layer:
     z: Float[Tensor, "B H"]  # before normalisation
     mean: Float[Tensor, " H"]
     inverse: Float[Tensor, " H"]  # of the deviation
-    kept: Float[Tensor, "B H"] | None  # 0 where dropped, 1 / (1 - p) elsewhere
+    kept: Float[Tensor, "B H"] | None  # see Drop
     out: Float[Tensor, "B H"]
 
 
@@ -42,13 +51,12 @@ class Descent:
     head : Head
         Is changed; multiplies by its own ``product``.
     lr : float
-    dropout : float
-    generator : Generator, optional
-        Of dropout; torch's global one when left out, as in heareval.
+    drop : Drop, optional
+        Nothing is dropped when left out.
     """
 
-    def __init__(self, head: Head, lr: float, dropout: float, generator: torch.Generator | None = None) -> None:
-        self.head, self._dropout, self._generator = head, dropout, generator
+    def __init__(self, head: Head, lr: float, drop: Drop | None = None) -> None:
+        self.head, self._drop = head, drop
         self._adam = Adam(list(head.parameters()), lr)
 
     @torch.no_grad()
@@ -74,8 +82,8 @@ class Descent:
         z, kept = self.head.product(x, linear.weight, linear.bias), None
         running = norm.running_mean, norm.running_var
         out, mean, inverse = torch.native_batch_norm(z, norm.weight, norm.bias, *running, True, MOMENTUM, EPSILON)
-        if self._dropout > 0:
-            kept = torch.empty_like(out).bernoulli_(1 - self._dropout, generator=self._generator).div_(1 - self._dropout)
+        if self._drop is not None:
+            kept = self._drop(out)
             out.mul_(kept)
         return _Layer(linear, norm, x, z, mean, inverse, kept, out.relu_())
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unheard.errors import DataError
-from unheard.evaluation.descent import Descent
+from unheard.evaluation.descent import Descent, dropped
 from unheard.evaluation.events import Postprocessing
 from unheard.evaluation.head import Head, Hyper, loss_of, probability_of
 from unheard.evaluation.rows import Rows, judge
@@ -86,7 +86,7 @@ def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe:
     """
     if hyper.hidden_layers and len(train) % hyper.batch_size == 1:
         raise DataError(f"{task.name} trains on {len(train)} rows, which leaves a batch of one; heareval stops here, too: use --mode fixed")
-    descent = Descent(head, hyper.lr, hyper.dropout)
+    descent = Descent(head, hyper.lr, dropped(hyper.dropout))
     best, sign, waited = Fit(hyper), -1.0 if smaller_is_better(task) else 1.0, 0
     for index in range(hyper.max_epochs):
         losses = _train(descent, train, task.multilabel, hyper.batch_size)

@@ -94,7 +94,7 @@ def quick(a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | Non
 
     torch multiplies by MKL, which has slow kernels for processors that are not Intel's: there this is twice as quick.
     """
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return exact(a, b, bias, out=out)
     found: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return found
@@ -120,7 +120,8 @@ class Head(nn.Module):
 
     def layers(self) -> Iterator[tuple[nn.Linear, nn.BatchNorm1d]]:
         """The hidden layers."""
-        for linear, norm in zip(self.hidden[::4], self.hidden[1::4], strict=True):
+        parts = list(self.hidden)
+        for linear, norm in zip(parts[::4], parts[1::4], strict=True):
             yield cast(nn.Linear, linear), cast(nn.BatchNorm1d, norm)
 
     @torch.no_grad()
