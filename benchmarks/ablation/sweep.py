@@ -25,6 +25,7 @@ from unheard.data.shards import HEADER
 from unheard.embedding.embedder import Model, Options
 from unheard.errors import ConfigError
 from unheard.evaluation.probe import Probe, probe
+from unheard.evaluation.probe_heads import REGULARISATION
 from unheard.evaluation.probing import log_mel, sounds_of
 from unheard.progress import bar
 from unheard.recipes import find_recipe
@@ -177,7 +178,8 @@ def probed(model: Model, labels: Labels, arm: str) -> Row:
     else:
         sounds = bar(sounds_of(labels), len(labels), f"embedding ({arm})")
         vectors = np.stack([embedding.scene for _, embedding in model.embed_many(sounds, Options(frames=False))])
-    found = next(score for score in probe({"model": vectors}, labels, Probe(rounds=200)).scores if score.head == "linear")
+    how = Probe(heads=("linear",), strength=REGULARISATION, rounds=200, curve=False)
+    found = next(iter(probe({"model": vectors}, labels, how).scores))
     return {"metric": found.metric, "score": found.mean, "low": found.low, "high": found.high}
 
 

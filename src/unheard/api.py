@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from unheard.config import override
 from unheard.embedding.bulk import BulkReport, embed_table
 from unheard.embedding.embedder import Model, Options
 from unheard.embedding.loading import load
 from unheard.embedding.pooling import Pool
-from unheard.errors import ConfigError, missing_extra
+from unheard.errors import ConfigError
 from unheard.progress import Track, silent
 from unheard.recipes import find_recipe
 from unheard.recipes.finetune import FinetuneRecipe
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from unheard.data.store import Store
     from unheard.evaluation.finetuned_scores import FinetunedRun
     from unheard.evaluation.hidden import HiddenError
-    from unheard.evaluation.probe import ProbeReport
+    from unheard.evaluation.probe_report import ProbeReport
     from unheard.training.run import Report, Run
 
 __all__ = ["attention", "convert", "embed", "finetune", "load", "pretrain", "probe", "reconstruct", "report", "resume"]
@@ -97,36 +96,28 @@ def probe(
     seeds: Sequence[int] = (0, 1, 2),
     pool: Pool = "mean",
     layer: int | None = None,
+    layers: Literal["all"] | None = None,
     overwrite: bool = False,
     track: Track = silent,
 ) -> ProbeReport:
     """How much of the labels in a CSV can be read off frozen embeddings, beside a random encoder and log-mel statistics.
 
-    Writes ``probe.json``, ``probe.md`` and ``probe.png`` into ``out``.
+    Writes ``report.html``, ``probe.json``, tables and figures into ``out``; see `Embedded` for the parameters.
 
     Raises
     ------
-    DataError
-        When the table cannot be used.
+    DataError, AudioError
+        When the table, or a sound it names, cannot be used.
     ConfigError
         When ``out`` exists and ``overwrite`` is false.
     """
-    from unheard.data.label_table import read_labels
-    from unheard.evaluation.probe import Probe
-    from unheard.evaluation.probe import probe as score
-    from unheard.evaluation.probe_files import write
-    from unheard.evaluation.probing import vectors
+    from unheard.view.probed import Embedded, probe_table
 
     _refuse_existing(out, overwrite)
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; -o names the folder that the report goes to")
-    if find_spec("sklearn") is None or find_spec("threadpoolctl") is None:
-        raise missing_extra("scikit-learn", "eval")
-    table = read_labels(labels)
-    found = vectors(_loaded(model), table, seeds, pool, layer, track)
-    report = score(found, table, Probe(seeds=tuple(seeds)), track)
-    write(report, out)
-    return report
+    which = Embedded(tuple(seeds), pool, layer, layers)
+    return probe_table(_loaded(model), Path(labels), Path(out), which, track)
 
 
 def finetune(
@@ -172,8 +163,9 @@ def resume_finetune(out: str | Path, *, device: str = "auto", report: Report | N
 
 
 def convert(
-    file: str | Path, out: str | Path, layout: str, name: str | None = None, settings: Iterable[str] = (), *, overwrite: bool = False
-) -> Model:
+    file: str | Path, out: str | Path, layout: str, name: str | None = None, settings: Iterable[str] = (), *,
+    classes: str | Path | None = None, overwrite: bool = False,
+) -> Model:  # fmt: skip
     """Turn a released checkpoint into a model folder; its licence is kept in the model card.
 
     Parameters
@@ -182,6 +174,8 @@ def convert(
         Whose keys the file has.
     name : str, optional
         Released name with the input size, such as ``80x512p16x16_paper``; taken from the path when left out.
+    classes : path, optional
+        Names for the classes of a fine-tuned file: AudioSet's ``class_labels_indices.csv``, or a text file with a name a line.
     """
     from unheard.weights.checkpoint import is_model, save_model
     from unheard.weights.published import convert as read
@@ -189,7 +183,7 @@ def convert(
     _refuse_existing(out, overwrite)
     if Path(out).exists() and not is_model(Path(out)):
         raise ConfigError(f"{out} is no model folder, so --overwrite does not replace it; choose another -o, or remove it yourself")
-    saved = read(file, layout, name, settings)
+    saved = read(file, layout, name, settings, classes)
     save_model(Path(out), saved.learner, saved.recipe, saved.statistics, saved.provenance, saved.classifier)
     return load(out)
 
@@ -271,10 +265,12 @@ def attention(
 
 
 def report(run: str | Path) -> Path:
-    """Write ``report.html`` into a run folder: one page with its numbers, curves, figures and sounds; returns its path."""
+    """Write ``report.html`` into the folder of a run or probe: one page with its numbers, figures and sounds; returns its path."""
+    from unheard.view.probe_page import write_probe_page
     from unheard.view.report import write_report
 
-    return write_report(Path(run))
+    probed = (Path(run) / "probe.json").is_file()
+    return write_probe_page(Path(run)) if probed else write_report(Path(run))
 
 
 def _refuse_existing(out: str | Path, overwrite: bool) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unheard.data.corpus import read_csv
 from unheard.data.label_table import Labels, partitions
 from unheard.errors import DataError
 from unheard.evaluation.probe import NEIGHBOURS, Probe, log_mel_embedding, probe, read_labels
 from unheard.evaluation.probe_files import write
+from unheard.evaluation.probe_map import draw_map
 
-FAST = Probe(rounds=200)
+FAST = Probe(rounds=100, curve=False)
 
 
 def table(
@@ -68,7 +70,7 @@ def test_linear_head_equals_scikit_learn() -> None:
     classes = [i % 4 for i in range(200)]
     side = ["test" if i >= 120 else "train" for i in range(200)]
     vectors = clouds(classes, 0.7) * np.logspace(-3, 3, 8)
-    report = probe({"x": vectors}, replace(table(classes), split=side), FAST)
+    report = probe({"x": vectors}, replace(table(classes), split=side), replace(FAST, strength=0.03))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=1000)).fit(vectors[:120], classes[:120])
     assert scores(report, "x", "accuracy")["linear"] == pytest.approx(model.score(vectors[120:], classes[120:]))
 
@@ -90,7 +92,8 @@ def test_neighbours_agree_with_scikit_learn() -> None:
 def test_same_seeds_same_report() -> None:
     classes = [i % 3 for i in range(60)]
     vectors = clouds(classes, 1.0)
-    assert probe({"x": vectors}, table(classes), FAST) == probe({"x": vectors}, table(classes), FAST)
+    how = replace(FAST, curve=True)
+    assert probe({"x": vectors}, table(classes), how) == probe({"x": vectors}, table(classes), how)
 
 
 def test_several_labels_a_clip_are_scored_by_map() -> None:
@@ -104,13 +107,13 @@ def test_several_labels_a_clip_are_scored_by_map() -> None:
     assert report.chance["mAP"] == pytest.approx(target[1::2].mean(), abs=0.02)
 
 
-def test_tuning_helps_where_the_default_is_too_weak() -> None:
+def test_the_strength_is_chosen_on_validation_clips() -> None:
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((400, 40))
     classes = ((vectors[:, 0] + 0.05 * vectors[:, 1:].sum(axis=1)) > 0).astype(int).tolist()
     labels = replace(table(classes), split=["train" if i < 200 else "valid" if i < 300 else "test" for i in range(400)])
-    tuned = scores(probe({"x": vectors}, labels, Probe(tune=True, rounds=10)), "x", "accuracy")["linear"]
-    assert tuned >= scores(probe({"x": vectors}, labels, FAST), "x", "accuracy")["linear"]
+    tuned = scores(probe({"x": vectors}, labels, FAST), "x", "accuracy")["linear"]
+    assert tuned >= scores(probe({"x": vectors}, labels, replace(FAST, strength=0.001)), "x", "accuracy")["linear"]
 
 
 def test_embeddings_may_come_in_one_run_a_seed() -> None:
@@ -151,6 +154,17 @@ def test_refuses_splits_that_cannot_be_scored(labels: Labels, message: str) -> N
         probe({"x": np.random.default_rng(0).standard_normal((4, 2))}, labels, FAST)
 
 
+def test_a_side_of_one_class_is_refused() -> None:
+    vectors = {"x": np.random.default_rng(0).standard_normal((6, 2))}
+    with pytest.raises(DataError, match="all 3 tested clips are 'class1'"):
+        probe(vectors, table([0, 1, 0, 1, 1, 1], split="rrreee"), FAST)
+    with pytest.raises(DataError, match="missing from the training clips"):
+        probe(vectors, table([0, 0, 0, 0, 1, 1], split="rrreee"), FAST)
+    only = replace(table([0, 1, 0, 0, 0, 0], split="rrreee"), target=np.eye(2, dtype=np.int64)[[0] * 6])
+    with pytest.raises(DataError, match="all 3 training clips are 'class0'"):
+        probe(vectors, only, FAST)
+
+
 def test_refuses_vectors_that_do_not_fit() -> None:
     labels = table([0, 1, 0, 1])
     with pytest.raises(DataError, match=r"x: embeddings of shape \(3, 2\) came for 4"):
@@ -167,12 +181,17 @@ def test_constant_dimensions_do_no_harm() -> None:
 
 def test_report_is_written_whole(tmp_path: Path) -> None:
     classes = [i % 2 for i in range(40)]
-    report = probe({"model": clouds(classes, 2.0), "log-mel": clouds(classes, 0.5)}, table(classes), FAST)
-    paths = write(report, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["probe.json", "probe.md", "probe.png"]
-    assert json.loads(paths[0].read_text()) == report.to_json()
-    assert paths[1].read_text().startswith("| embedding | probe |")
-    assert paths[2].read_bytes().startswith(b"\x89PNG")
+    labels = table(classes)
+    embeddings = {"model": clouds(classes, 2.0), "log-mel": clouds(classes, 0.5)}
+    report = probe(embeddings, labels, Probe(rounds=50, seeds=(0,)))
+    out = write(report, tmp_path / "out", labels, draw_map(embeddings["model"], 0))
+    tables = {"scores.csv", "classes.csv", "confusion.csv", "predictions.csv", "curve.csv", "map.csv"}
+    assert {path.name for path in out.iterdir()} == {"probe.json", "probe.md", *tables}
+    assert json.loads((out / "probe.json").read_text()) == report.to_json()
+    assert (out / "probe.md").read_text().startswith("| embedding | probe |")
+    said = read_csv(out / "predictions.csv", ("clip", "true", "said"))
+    assert len(said) == 40 and said[3]["true"] == "class1"
+    assert len(read_csv(out / "map.csv", ("path", "tsne_x"))) == 40
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
         write(report, tmp_path / "file")

@@ -103,12 +103,12 @@ def attention(
 
 @verb("unheard report runs/first")
 def report(run: Path, /, *, json: Json = False) -> int:
-    """Write the page of a run: its settings, curves, figures and measurements in one HTML file.
+    """Write the page of a run: its settings, curves, figures and measurements in one HTML file; or that of a probe again.
 
     Parameters
     ----------
     run
-        A run folder.
+        A run folder, or a folder that unheard probe wrote.
     """
     from unheard import api
 

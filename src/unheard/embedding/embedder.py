@@ -209,8 +209,11 @@ class Model:
         keep = None if whole else self.grid.within(columns).to(self.device).expand(len(windows), -1)
         if options.cls:
             return self._cls(patches, keep)[:, None].float().cpu().numpy()
-        tokens: Tensor = self.encoder(patches, keep)[0] if options.layer is None else self.encoder.layers(patches, keep)[options.layer]
         narrow = Grid(self.grid.freq, self.grid.time if whole else columns, self.grid.patch_size, self.grid.order)
+        if options.layers:
+            every = [narrow.by_time(tokens)[:, :columns] for tokens in self.encoder.layers(patches, keep)]
+            return torch.cat(every, dim=-1).float().cpu().numpy()
+        tokens: Tensor = self.encoder(patches, keep)[0] if options.layer is None else self.encoder.layers(patches, keep)[options.layer]
         return narrow.by_time(tokens)[:, :columns].float().cpu().numpy()
 
     def _cls(self, patches: Tensor, keep: Tensor | None) -> Tensor:

@@ -58,6 +58,8 @@ class Options:
         Keep the frames; without them memory does not grow with the length of a sound.
     cls : bool
         Take the CLS token of each window, as its only frame, in place of the last layer's patch tokens; no layer then.
+    layers : bool
+        The outputs of all blocks side by side, the first block's first, in place of one layer's.
     """
 
     layer: int | None = None
@@ -65,6 +67,7 @@ class Options:
     hop: float | None = None
     frames: bool = True
     cls: bool = False
+    layers: bool = False
 
 
 class Job:

@@ -1,34 +1,34 @@
-"""How much of a label can be read off an embedding: nearest neighbours and a linear classifier on frozen vectors.
+"""How much of a label can be read off an embedding: heads on frozen vectors, scored beside baselines.
 
-Both standardise every dimension by the training clips. The linear probe is L2-regularised logistic regression; the neighbours vote by
-cosine similarity. Several embeddings of the same clips are scored side by side, because a number alone says little: a random encoder
-is hard to beat on small corpora.
+Several embeddings of the same clips are scored side by side, because a number alone says little: a random encoder is hard to beat
+on small corpora. Nothing about the tested clips chooses anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import NDArray
 
-from unheard.data.label_table import Index, Labels, partitions, read_labels
-from unheard.errors import DataError, missing_extra
-from unheard.metrics import accuracy, average_precision, balanced_accuracy, bootstrap_interval, mean_average_precision
+from unheard.data.label_table import Labels, read_labels
+from unheard.errors import DataError
+from unheard.evaluation.probe_classes import answers, class_scores, confusions
+from unheard.evaluation.probe_curve import learning_curve
+from unheard.evaluation.probe_exam import Exam, Part, Said, one_thread
+from unheard.evaluation.probe_heads import NEIGHBOURS, Table, Vectors, neighbours, network
+from unheard.evaluation.probe_layers import GATE, Layers, layer_scores
+from unheard.evaluation.probe_leaks import leaks
+from unheard.evaluation.probe_linear import LinearHeads
+from unheard.evaluation.probe_report import ProbeReport, Score
 from unheard.progress import Track, silent
 
-__all__ = ["NEIGHBOURS", "Probe", "ProbeReport", "Score", "log_mel_embedding", "probe", "read_labels"]
+__all__ = ["HEADS", "NEIGHBOURS", "Probe", "ProbeReport", "Score", "log_mel_embedding", "probe", "read_labels"]
 
-HEADS = ("linear", "knn")
-REGULARISATION = 0.03  # inverse strength C: ordering of encoders is the same from 0.001 to 0.3, see the experiment log
-TUNED = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # candidates for C, our choice
-NEIGHBOURS = 10  # our choice; never more than the square root of the training clips
-
-Vectors = Float[NDArray[Any], "n D"]
-Table = Float[NDArray[Any], "m C"]
+HEADS = ("linear", "knn", "mlp")
 
 
 @dataclass(frozen=True)
@@ -38,63 +38,23 @@ class Probe:
     Parameters
     ----------
     seeds : tuple of int
-        One run each. A seed deals out the folds when the table has neither split nor fold, and picks the run of an embedding that
-        comes in several.
-    tune : bool
-        Choose C among `TUNED` on the validation clips, or by three folds of the training clips. Otherwise it is `REGULARISATION`.
+        One run each. A seed deals out the folds when the table has neither split nor fold, draws the first weights of the network and
+        the clips of the learning curve, and picks the run of an embedding that comes in several.
+    heads : tuple of str
+        Of `HEADS`.
+    strength : float, optional
+        Inverse strength C of the linear head. Left out, it is chosen on the validation clips, or by three folds of the training clips.
     rounds : int
         Bootstrap rounds behind each interval.
+    curve : bool
+        Also score the linear head on shares of the training clips.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
-    tune: bool = False
+    heads: tuple[str, ...] = HEADS
+    strength: float | None = None
     rounds: int = 1000
-
-
-@dataclass(frozen=True)
-class Score:
-    """One embedding under one head and metric: mean over the runs, its 95 % interval over test clips, and each run's value."""
-
-    embedding: str
-    head: str
-    metric: str
-    mean: float
-    low: float
-    high: float
-    runs: list[float]
-
-
-@dataclass(frozen=True)
-class ProbeReport:
-    """Every score of a probe, with what guessing would give.
-
-    Parameters
-    ----------
-    classes : list of str
-    clips, tested : int
-        Rows of the table, and clips that were tested in a run.
-    chance : dict of str to float
-        Score of the best constant answer, by metric.
-    scores : list of Score
-    """
-
-    classes: list[str]
-    clips: int
-    tested: int
-    chance: dict[str, float]
-    scores: list[Score]
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain values."""
-        return asdict(self)
-
-    def table(self) -> str:
-        """The report as a Markdown table."""
-        head = "| embedding | probe | metric | score | 95 % interval |\n|---|---|---|---|---|"
-        rows = [f"| {s.embedding} | {s.head} | {s.metric} | {s.mean:.3f} | {s.low:.3f} - {s.high:.3f} |" for s in self.scores]
-        chance = [f"| (chance) | | {metric} | {value:.3f} | |" for metric, value in self.chance.items()]
-        note = f"{self.tested} of {self.clips} clips tested, {len(self.classes)} classes; the interval draws the test clips again."
-        return "\n".join([head, *rows, *chance, "", note, ""])
+    curve: bool = True
 
 
 def log_mel_embedding(spec: Float[NDArray[Any], "F T"]) -> Float[NDArray[Any], " 2*F"]:
@@ -102,17 +62,29 @@ def log_mel_embedding(spec: Float[NDArray[Any], "F T"]) -> Float[NDArray[Any], "
     return np.concatenate([spec.mean(axis=1), spec.std(axis=1)])
 
 
-def probe(embeddings: Mapping[str, NDArray[Any]], labels: Labels, how: Probe | None = None, track: Track = silent) -> ProbeReport:
+def probe(
+    embeddings: Mapping[str, NDArray[Any]],
+    labels: Labels,
+    how: Probe | None = None,
+    track: Track = silent,
+    *,
+    layers: Layers | None = None,
+    content: Sequence[str] | None = None,
+    statistics: Float[NDArray[Any], "n D"] | None = None,
+) -> ProbeReport:
     """Score embeddings of labelled clips.
 
     Parameters
     ----------
     embeddings : mapping of str to array
         Name -> vectors in the order of ``labels``, (n, D), or (R, n, D) for R runs, one for each of ``how.seeds``, such as random
-        encoders of several seeds.
+        encoders of several seeds. The first is the one that is judged, the others are what it is held against.
     labels : Labels
         As `read_labels` gives them; its split, fold and group decide who is tested, see `partitions`.
-    how : Probe, optional
+    layers : Float[ndarray, "n L D"], optional
+        Vectors of all layers of the first embedding: each is scored, and a gate over them.
+    content, statistics : optional
+        Bytes and sound of each clip as `leaks` takes them, to warn of clips that are on both sides.
 
     Returns
     -------
@@ -122,7 +94,7 @@ def probe(embeddings: Mapping[str, NDArray[Any]], labels: Labels, how: Probe | N
     Raises
     ------
     DataError
-        When vectors are not finite or do not fit the labels, or a tested class is missing from training.
+        When vectors are not finite or do not fit the labels, one side has a single class, or a tested class is missing from training.
 
     Examples
     --------
@@ -131,15 +103,61 @@ def probe(embeddings: Mapping[str, NDArray[Any]], labels: Labels, how: Probe | N
     """
     how = how or Probe()
     runs = {name: _runs(name, vectors, len(labels), len(how.seeds)) for name, vectors in embeddings.items()}
-    sides = [list(partitions(labels, seed)) for seed in how.seeds]
-    tested = np.sort(np.concatenate([test for _, _, test in sides[0]]))  # every seed tests the same clips
-    scores = []
-    jobs = [(name, head) for name in runs for head in HEADS]
-    with _one_thread():
-        for name, head in track(jobs, len(jobs), "probe"):
-            answers = [_answers(head, runs[name][run], labels, parts, how) for run, parts in enumerate(sides)]
-            scores += _scores(name, head, labels.target[tested], answers, labels.multilabel, how)
-    return ProbeReport(labels.classes, len(labels), len(tested), _chance(labels, tested), scores)
+    exam = Exam.of(labels, how.seeds, how.rounds)
+    first = next(iter(runs))
+    with one_thread():
+        heads = LinearHeads(exam, runs, how.strength)
+        said = _said(heads, how, track)
+        report = _compared(exam, said, first)
+        plain = said.get((first, "linear"), next(iter(said.values())))
+        if how.curve and (first, "linear") in said:
+            points, half = learning_curve(heads, {name: said[name, "linear"] for name in runs}, track)
+            gain = exam.difference("linear", "half of the labels", plain, half)
+            report = replace(report, curve=points, gain=gain)
+        if layers is not None:
+            _refuse_unusable("layers", layers)
+            found, gate = layer_scores(heads, first, layers, track)
+            scores = [*report.scores, *exam.scores(GATE, "linear", gate)]
+            report = replace(report, layers=found, scores=scores)
+        return replace(report, warnings=leaks(exam, plain, content, statistics))
+
+
+def _said(heads: LinearHeads, how: Probe, track: Track) -> dict[tuple[str, str], Said]:
+    """What every embedding says through every head."""
+    jobs = [(name, head) for name in heads.runs for head in how.heads]
+    return {(name, head): _ask(heads, name, head, how) for name, head in track(jobs, len(jobs), "probe")}
+
+
+def _ask(heads: LinearHeads, name: str, head: str, how: Probe) -> Said:
+    vectors, target = heads.runs[name], heads.exam.labels.target
+    if head == "linear":
+        return heads.answers(name)
+
+    def teach(run: int, part: Part) -> Table:
+        train, test = vectors[run][part.seen], vectors[run][part.test]
+        if head == "knn":
+            return neighbours(train, target[part.seen], test)
+        return network(train, target[part.seen], test, part.halves, how.seeds[run])
+
+    return heads.exam.answers(teach, same=head == "knn" and all(run is vectors[0] for run in vectors))
+
+
+def _compared(exam: Exam, said: Mapping[tuple[str, str], Said], first: str) -> ProbeReport:
+    """Scores and classes of all answers, and the first embedding beside the others."""
+    plain = said.get((first, "linear"), next(iter(said.values())))[0]
+    return ProbeReport(
+        exam.labels.classes,
+        len(exam.labels),
+        len(exam.tested),
+        exam.metric,
+        exam.chance(),
+        [score for (name, head), answer in said.items() for score in exam.scores(name, head, answer)],
+        differences=[exam.difference(head, name, said[first, head], answer) for (name, head), answer in said.items() if name != first],
+        per_class=[row for (name, head), answer in said.items() for row in class_scores(exam, name, head, answer[0])],
+        confusion=confusions(exam, plain),
+        answers=answers(exam, plain),
+        drawn="groups" if len(exam.groups) < len(exam.tested) else "clips",
+    )
 
 
 def _runs(name: str, vectors: NDArray[Any], clips: int, seeds: int) -> list[Vectors]:
@@ -147,119 +165,12 @@ def _runs(name: str, vectors: NDArray[Any], clips: int, seeds: int) -> list[Vect
     shape = vectors.shape
     if vectors.ndim not in (2, 3) or shape[-2] != clips or (vectors.ndim == 3 and shape[0] != seeds):
         raise DataError(f"{name}: embeddings of shape {shape} came for {clips} labelled clips; give ({clips}, D) or ({seeds}, {clips}, D)")
-    if not np.isfinite(vectors).all():
-        raise DataError(f"{name}: embeddings hold values that are not finite; embed these clips again, or leave them out")
+    _refuse_unusable(name, vectors)
     if vectors.ndim == 2:
         return [vectors.astype(np.float64)] * seeds
     return [run.astype(np.float64) for run in vectors]
 
 
-def _answers(head: str, vectors: Vectors, labels: Labels, parts: Sequence[tuple[Index, Index, Index]], how: Probe) -> Table:
-    """Scores of every class for the tested clips of all parts, in the order of the table, (m, C)."""
-    answers = []
-    for train, valid, test in parts:
-        seen = np.concatenate([train, valid])
-        if head == "knn":
-            answers.append(_neighbours(vectors[seen], labels.target[seen], vectors[test]))
-            continue
-        strength = _tuned(vectors, labels, train, valid) if how.tune else REGULARISATION
-        answers.append(_linear(vectors[seen], labels.target[seen], vectors[test], strength))
-    order = np.argsort(np.concatenate([test for _, _, test in parts]))
-    return np.concatenate(answers)[order]
-
-
-def _linear(train: Vectors, target: Int[NDArray[Any], "n C"], test: Float[NDArray[Any], "m D"], strength: float) -> Table:
-    """Probability of each class; 0 for one that training never saw, its share for one that every training clip has."""
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise missing_extra("scikit-learn", "eval") from error
-    train, test = _standardised(train, test)
-    out = np.tile(target.mean(axis=0), (len(test), 1))
-    if (target.sum(axis=1) == 1).all():
-        model = LogisticRegression(C=strength, max_iter=1000).fit(train, target.argmax(axis=1))
-        out[:, model.classes_] = model.predict_proba(test)
-        return out
-    for column in np.flatnonzero(np.ptp(target, axis=0)):
-        model = LogisticRegression(C=strength, max_iter=1000).fit(train, target[:, column])
-        out[:, column] = model.predict_proba(test)[:, 1]
-    return out
-
-
-def _neighbours(train: Vectors, target: Int[NDArray[Any], "n C"], test: Float[NDArray[Any], "m D"]) -> Table:
-    """Share of each class among the nearest training clips, each weighted by 1 + its cosine similarity."""
-    train, test = _standardised(train, test)
-    train, test = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (train, test))
-    count = min(NEIGHBOURS, max(1, int(np.sqrt(len(train)))))
-    similarity = test @ train.T
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
-    weight = 1 + np.take_along_axis(similarity, nearest, axis=1)
-    votes = (weight[:, :, None] * target[nearest]).sum(axis=1)
-    return np.asarray(votes / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12))
-
-
-def _standardised(train: Vectors, test: Float[NDArray[Any], "m D"]) -> tuple[Vectors, Float[NDArray[Any], "m D"]]:
-    """Mean 0 and spread 1 over the training clips; dimensions that never change become 0."""
-    mean, spread = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(spread > 1e-8 * (1 + np.abs(mean)), 1 / np.maximum(spread, 1e-300), 0)
-    return (train - mean) * scale, (test - mean) * scale
-
-
-def _tuned(vectors: Vectors, labels: Labels, train: Index, valid: Index) -> float:
-    """The C of `TUNED` that does best on validation clips, or over three folds of the training clips (groups kept together)."""
-    if len(valid):
-        parts = [(train, valid)]
-    else:
-        names = [labels.group[clip] or f"#{clip}" for clip in train]
-        groups = np.unique(names, return_inverse=True)[1]
-        dealt = np.random.default_rng(0).permutation(groups.max() + 1)[groups] % 3
-        parts = [(train[dealt != fold], train[dealt == fold]) for fold in range(3)]
-        parts = [(fit, held) for fit, held in parts if len(held) and np.ptp(labels.target[fit], axis=0).any()]
-    score = mean_average_precision if labels.multilabel else _hits
-    found = [
-        np.mean([score(labels.target[held], _linear(vectors[fit], labels.target[fit], vectors[held], c)) for fit, held in parts])
-        for c in TUNED
-    ]
-    return TUNED[int(np.argmax(found))]
-
-
-def _hits(target: Int[NDArray[Any], "m C"], answer: Table) -> float:
-    return balanced_accuracy(target.argmax(axis=1), answer.argmax(axis=1))
-
-
-def _scores(name: str, head: str, target: Int[NDArray[Any], "m C"], answers: list[Table], multilabel: bool, how: Probe) -> list[Score]:
-    """Each metric, averaged over the runs; a bootstrap round draws the same clips in all of them."""
-    score: dict[str, Callable[[Any, Any], float]] = {"balanced accuracy": balanced_accuracy, "accuracy": accuracy}
-    truth, said = target.argmax(axis=1), [answer.argmax(axis=1) for answer in answers]
-    if multilabel:
-        score, truth, said = {"mAP": mean_average_precision}, target, answers
-    return [_score((name, head, metric), f, truth, said, how) for metric, f in score.items()]
-
-
-def _score(names: tuple[str, str, str], score: Callable[[Any, Any], float], truth: NDArray[Any], said: list[Any], how: Probe) -> Score:
-    """Mean, interval and runs of one metric; ``names`` are embedding, head and metric."""
-    runs = [score(truth, run) for run in said]
-
-    def drawn_again(clips: Index) -> float:
-        return float(np.mean([score(truth[clips], run[clips]) for run in said]))
-
-    low, high = bootstrap_interval(drawn_again, len(truth), how.seeds[0], how.rounds)
-    return Score(*names, float(np.mean(runs)), low, high, runs)
-
-
-def _chance(labels: Labels, tested: Index) -> dict[str, float]:
-    """What the best constant answer scores on the tested clips."""
-    share = labels.target[tested].mean(axis=0)
-    if labels.multilabel:
-        constant = np.zeros(len(tested))
-        return {"mAP": float(np.mean([average_precision(column, constant) for column in labels.target[tested].T if column.any()]))}
-    return {"balanced accuracy": 1 / int((share > 0).sum()), "accuracy": float(share.max())}
-
-
-def _one_thread() -> Any:
-    """BLAS on one thread: on a loaded machine several make the solver wait for itself."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise missing_extra("threadpoolctl", "eval") from error
-    return threadpool_limits(1)
+def _refuse_unusable(name: str, vectors: NDArray[Any]) -> None:
+    if not np.isfinite(vectors).all():
+        raise DataError(f"{name}: embeddings hold values that are not finite; embed these clips again, or leave them out")

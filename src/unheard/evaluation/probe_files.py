@@ -1,68 +1,89 @@
-"""A probe report as files: probe.json, probe.md and the bar chart probe.png."""
+"""A probe report as files: probe.json and probe.md, and a CSV of each kind of row."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unheard.errors import DataError, missing_extra
-from unheard.evaluation.probe import HEADS, ProbeReport, Score
+from unheard.data.label_table import Labels
+from unheard.data.manifest import write_table
+from unheard.errors import DataError
+from unheard.evaluation.probe_map import Map
+from unheard.evaluation.probe_report import Answer, ClassScore, CurvePoint, LayerScore, ProbeReport, Score
 
-COLOURS = {"linear": "#2b6cb0", "knn": "#dd8b3d"}
-TITLES = {"linear": "linear", "knn": "nearest neighbours"}
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+MAP_COLUMNS = ("clip", "path", "start", "end", "label", "said", "right", "pca_x", "pca_y", "tsne_x", "tsne_y")
 
 
-def write(report: ProbeReport, out_dir: Path | str) -> list[Path]:
-    """Write a report into a folder, each file under a temporary name first, and give the paths.
+def write(report: ProbeReport, out_dir: Path | str, labels: Labels | None = None, place: Map | None = None) -> Path:
+    """Write a report into a folder, each file under a temporary name first, and give the folder.
+
+    ``scores.csv``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``curve.csv`` and ``layers.csv`` hold the rows of
+    ``probe.json``; ``map.csv`` the places of clips, where these are given with their table.
 
     Raises
     ------
     DataError
         When the folder cannot be written.
-    UnheardError
-        When matplotlib is not installed.
     """
     out = Path(out_dir)
-    picture = figure(report)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        unfinished = {name: out / f"{name}.part" for name in ("probe.json", "probe.md", "probe.png")}
-        unfinished["probe.json"].write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
-        unfinished["probe.md"].write_text(report.table(), encoding="utf-8")
-        picture.savefig(unfinished["probe.png"], dpi=150, format="png")
-        return [path.replace(out / name) for name, path in unfinished.items()]
+        _rows(out / "scores.csv", Score, report.scores)
+        _rows(out / "classes.csv", ClassScore, report.per_class)
+        _rows(out / "predictions.csv", Answer, report.answers)
+        _rows(out / "curve.csv", CurvePoint, report.curve)
+        _rows(out / "layers.csv", LayerScore, report.layers)
+        if report.confusion:
+            rows = [{"true": name, **dict(zip(report.classes, map(str, row), strict=True))} for name, row in _named(report)]
+            write_table(out / "confusion.csv", ("true", *report.classes), rows)
+        if labels is not None and place is not None:
+            write_table(out / "map.csv", MAP_COLUMNS, map_rows(report, labels, place))
+        _text(out / "probe.md", report.table())
+        _text(out / "probe.json", json.dumps(report.to_json(), indent=2) + "\n")
     except OSError as error:
         raise DataError(f"cannot write the probe's report to {out}: {error}") from error
+    return out
 
 
-def figure(report: ProbeReport) -> Any:
-    """Bars of the first metric with intervals, one row an embedding, chance as a line: a matplotlib Figure."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "view") from error
-    metric = next(iter(report.chance))
-    names = list(dict.fromkeys(score.embedding for score in report.scores))[::-1]
-    picture = Figure(figsize=(7, 1.2 + 0.55 * len(names)), layout="constrained")
-    axes = picture.add_subplot()
-    for shift, head in zip((0.19, -0.19), HEADS, strict=True):
-        found = {score.embedding: score for score in report.scores if score.head == head and score.metric == metric}
-        _bars(axes, [found[name] for name in names], shift, head)
-    axes.axvline(report.chance[metric], color="0.4", linestyle="--", linewidth=1, label="chance")
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlim=(0, 1.08), xlabel=f"{metric}, {report.tested} test clips, 95 % intervals")
-    axes.spines[["top", "right"]].set_visible(False)
-    picture.legend(loc="outside upper center", ncols=3, frameon=False)
-    return picture
+def map_rows(report: ProbeReport, labels: Labels, place: Map) -> list[dict[str, str]]:
+    """One row for each clip of a map; what was said of it only where it was tested."""
+    said = {answer.clip: answer.said for answer in report.answers}
+    found = []
+    for clip, pca, tsne in zip(place.clips.tolist(), place.pca, place.tsne, strict=True):
+        label = "|".join(name for name, there in zip(labels.classes, labels.target[clip], strict=True) if there)
+        right = int(said[clip] == label) if clip in said else ""
+        values = (clip, os.fspath(labels.paths[clip].resolve()), labels.start[clip], labels.end[clip], label, said.get(clip, ""), right)
+        found.append(dict(zip(MAP_COLUMNS, map(_cell, (*values, *pca.tolist(), *tsne.tolist())), strict=True)))
+    return found
 
 
-def _bars(axes: Any, scores: list[Score], shift: float, head: str) -> None:
-    """Bars of one head, the value behind each interval's end."""
-    places = [place + shift for place in range(len(scores))]
-    means = [score.mean for score in scores]
-    ends = [[score.mean - score.low for score in scores], [score.high - score.mean for score in scores]]
-    ends = [[max(0.0, end) for end in side] for side in ends]
-    axes.barh(places, means, 0.36, xerr=ends, color=COLOURS[head], label=TITLES[head], error_kw={"elinewidth": 1, "capsize": 2})
-    for place, score in zip(places, scores, strict=True):
-        axes.text(max(score.high, score.mean) + 0.01, place, f"{score.mean:.3f}", va="center", fontsize=8)
+def _named(report: ProbeReport) -> list[tuple[str, list[int]]]:
+    return list(zip(report.classes, report.confusion, strict=True))
+
+
+def _rows(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> None:
+    """A table of dataclasses; none, and an older one removed, where there are no rows."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    write_table(path, [field.name for field in fields(kind)], [{key: _cell(value) for key, value in asdict(row).items()} for row in rows])
+
+
+def _cell(value: Any) -> str:
+    """Numbers with six digits, lists with spaces between them, nothing for None."""
+    if isinstance(value, list):
+        return " ".join(map(_cell, value))
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _text(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from collections.abc import Iterator
@@ -13,17 +12,10 @@ from unheard.errors import DataError
 from unheard.training.journal import duration
 from unheard.training.run import read_config
 from unheard.view.axes import save
+from unheard.view.page import inline, picture, write_page
 from unheard.view.run import curve_figure, read_metrics
 
 MOST_CLASSES = 20  # that are named; our choice
-STYLE = """
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { margin-top: 2.5rem; font-size: 1.2rem }
-table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .8rem; border-bottom: 1px solid #8884; text-align: left }
-td + td { font-variant-numeric: tabular-nums } figure { margin: 1.5rem 0 } img { max-width: 100%; background: white }
-figcaption { opacity: .7; font-size: .9rem } .lead { opacity: .7; margin-top: .2rem }
-"""
 
 
 def write_report(run: Path) -> Path:
@@ -51,19 +43,10 @@ def write_report(run: Path) -> Path:
     parts += ["<h2>Run</h2>", _table(_tuned_facts(config, rows) if tuned else _facts(config, rows))]
     parts += _scores(run) if tuned else _hidden(run)
     parts += ["<h2>Training</h2>"]
-    parts += [
-        _picture(place / "figures" / "curves.png", f"{place.name}: loss, learning rate and speed over the steps") for place in trained
-    ]
+    parts += [picture(place / "figures" / "curves.png", f"{place.name}: loss, learning rate and speed over the steps") for place in trained]
     parts += _figures(run, "Which classes are taken for which" if tuned else "What it makes of what it did not hear")
     parts += _probes(run)
-    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{html.escape(run.name)}</title>"
-    out = run / "report.html"
-    unfinished = run / ".report.html.part"
-    unfinished.write_text(
-        f"<!doctype html><html lang=en>{head}<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n", encoding="utf-8"
-    )
-    unfinished.replace(out)
-    return out
+    return write_page(run / "report.html", run.name, "".join(parts))
 
 
 def _lead(recipe: dict[str, Any], last: dict[str, Any], total: int) -> str:
@@ -136,9 +119,9 @@ def _figures(run: Path, title: str) -> Iterator[str]:
         yield f"<h2>{title}</h2>"
     for file in shown:
         if file.suffix == ".png":
-            yield _picture(file, file.stem.replace("-", " "))
+            yield picture(file, file.stem.replace("-", " "))
         elif file.suffix == ".wav":
-            player = f"<audio controls src='{_inline(file, 'audio/wav')}'></audio>"
+            player = f"<audio controls src='{inline(file, 'audio/wav')}'></audio>"
             yield f"<figure>{player}<figcaption>{html.escape(file.stem)}</figcaption></figure>"
 
 
@@ -154,18 +137,8 @@ def _probes(run: Path) -> Iterator[str]:
         )
         yield f"<table><tr><th>embedding<th>probe<th>metric<th>score<th>interval{rows}</table>"
         if (file.parent / "probe.png").is_file():
-            yield _picture(file.parent / "probe.png", "score of each embedding with its interval; chance as a dashed line")
+            yield picture(file.parent / "probe.png", "score of each embedding with its interval; chance as a dashed line")
 
 
 def _table(rows: dict[str, str]) -> str:
     return "<table>" + "".join(f"<tr><td>{html.escape(key)}<td>{html.escape(value)}" for key, value in rows.items()) + "</table>"
-
-
-def _picture(file: Path, text: str) -> str:
-    return (
-        f"<figure><img src='{_inline(file, 'image/png')}' alt='{html.escape(text)}'><figcaption>{html.escape(text)}</figcaption></figure>"
-    )
-
-
-def _inline(file: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"

@@ -1,0 +1,61 @@
+"""Class by class: precision, recall and confusions of one run's answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from unheard.data.label_table import Labels
+from unheard.evaluation.probe_exam import Exam
+from unheard.evaluation.probe_heads import Table
+from unheard.evaluation.probe_report import Answer, ClassScore
+from unheard.metrics import average_precisions, confusion_matrix
+
+THRESHOLD = 0.5  # a class is said from this score on, where clips have several; our choice
+
+
+def class_scores(exam: Exam, embedding: str, head: str, answer: Table) -> list[ClassScore]:
+    """Precision, recall, F1 and average precision of every class that was tested or said."""
+    labels, truth = exam.labels, exam.labels.target[exam.tested]
+    calls = said(labels, answer)
+    hits, given, clips = ((part > 0).sum(axis=0) for part in (calls * truth, calls, truth))
+    precision, recall, f1 = hits / np.maximum(given, 1), hits / np.maximum(clips, 1), 2 * hits / np.maximum(given + clips, 1)
+    table = np.stack([precision, recall, f1, average_precisions(truth, answer)], axis=1)
+    return [
+        ClassScore(embedding, head, name, int(clips[k]), precise, found, both, ranked if clips[k] else None)
+        for k, (name, (precise, found, both, ranked)) in enumerate(zip(labels.classes, table.tolist(), strict=True))
+        if clips[k] or given[k]
+    ]
+
+
+def confusions(exam: Exam, answer: Table) -> list[list[int]]:
+    """Counts of true class (row) against the likeliest one (column); empty where clips have several classes."""
+    labels = exam.labels
+    if labels.multilabel:
+        return []
+    counts: list[list[int]] = confusion_matrix(labels.index[exam.tested], answer.argmax(axis=1), len(labels.classes)).tolist()
+    return counts
+
+
+def answers(exam: Exam, answer: Table) -> list[Answer]:
+    """What was said of each tested clip."""
+    labels = exam.labels
+    calls = said(labels, answer)
+    return [
+        Answer(int(clip), _names(labels, labels.target[clip]), _names(labels, call), float(row.max()))
+        for clip, call, row in zip(exam.tested, calls, answer, strict=True)
+    ]
+
+
+def said(labels: Labels, answer: Table) -> Int[NDArray[Any], "m C"]:
+    """1 for the likeliest class, or for all from `THRESHOLD` on where clips have several."""
+    if labels.multilabel:
+        return np.asarray((answer >= THRESHOLD).astype(np.int64))
+    return np.asarray(np.eye(answer.shape[1], dtype=np.int64)[answer.argmax(axis=1)])
+
+
+def _names(labels: Labels, row: Float[NDArray[Any], " C"] | Int[NDArray[Any], " C"]) -> str:
+    return "|".join(name for name, there in zip(labels.classes, row, strict=True) if there)

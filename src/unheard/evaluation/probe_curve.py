@@ -1,0 +1,58 @@
+"""Would more labels help? The linear head on growing shares of the training clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from unheard.data.label_table import Index
+from unheard.evaluation.probe_exam import Said
+from unheard.evaluation.probe_heads import Target
+from unheard.evaluation.probe_linear import LinearHeads
+from unheard.evaluation.probe_report import CurvePoint
+from unheard.progress import Track, silent
+
+FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the training clips; our choice
+HALF = 0.5
+
+
+def share(target: Target, fraction: float, seed: int) -> Index:
+    """Positions of a share of the clips, at least one a class; a larger share of the same seed holds every smaller one.
+
+    Clips are drawn one by one, also from groups: the curve tells what more labels of the same recordings would do.
+    """
+    order = np.random.default_rng(seed).permutation(len(target))
+    ordered = target[order] > 0
+    taken = np.arange(len(order)) < round(fraction * len(order))
+    taken[np.argmax(ordered, axis=0)[ordered.any(axis=0)]] = True
+    return np.sort(order[taken])
+
+
+def learning_curve(heads: LinearHeads, whole: Mapping[str, Said], track: Track = silent) -> tuple[list[CurvePoint], Said]:
+    """Score every embedding on `FRACTIONS` of the training clips.
+
+    Parameters
+    ----------
+    heads : LinearHeads
+    whole : mapping of str to list of ndarray
+        Answers with all training clips, by embedding.
+
+    Returns
+    -------
+    points : list of CurvePoint
+    half : list of ndarray
+        Answers of the first embedding with half of the training clips.
+    """
+    exam = heads.exam
+    jobs = [(name, fraction) for name in whole for fraction in FRACTIONS]
+    points: list[CurvePoint] = []
+    half: Said = []
+    for name, fraction in track(jobs, len(jobs), "learning curve"):
+        few = [[part.seen[share(exam.labels.target[part.seen], fraction, run)] for part in parts] for run, parts in enumerate(exam.runs)]
+        found = whole[name] if fraction == 1 else heads.answers(name, few)
+        values = [exam.value(answer) for answer in found]
+        clips = float(np.mean([len(one) for run in few for one in run]))
+        points.append(CurvePoint(name, fraction, clips, float(np.mean(values)), min(values), max(values)))
+        half = found if fraction == HALF and not half else half
+    return points, half

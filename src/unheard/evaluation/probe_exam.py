@@ -1,0 +1,222 @@
+"""Who is fitted on, who is asked, and how answers become scores with intervals.
+
+An interval is the range a score stays in when the tested clips are drawn again with replacement (percentile bootstrap, Efron 1979).
+Where the table has groups, whole groups are drawn (Davison and Hinkley 1997, section 3.8): clips of one speaker or kit are not
+independent, and drawing them one by one gives intervals that are too narrow. The training clips stay as they are, so how much a
+score depends on them is seen in the spread of the runs, not in the interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unheard.data.label_table import Index, Labels, partitions
+from unheard.errors import DataError, missing_extra
+from unheard.evaluation.probe_heads import Halves, Table
+from unheard.evaluation.probe_report import Difference, Score
+from unheard.metrics import accuracy, average_precision, balanced_accuracy, bootstrap_interval, mean_average_precision
+
+INNER_FOLDS = 3  # of the training clips, where no validation clips are given; our choice
+WORK, LEAST_ROUNDS = 2e7, 200  # clips times classes times runs times rounds of an mAP's bootstrap, and fewest rounds; our choice
+
+Said = list[Table]
+"""Scores of every class for the tested clips in the order of the table, one (m, C) for each run."""
+Teach = Callable[[int, "Part"], Table]
+"""Scores (m, C) for the tested clips of one part, given the run and the part."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One fit.
+
+    Parameters
+    ----------
+    number : int
+        Which part of its run.
+    seen, test : Int[ndarray, "_"]
+        Clips to fit on and clips to answer for.
+    halves : sequence of (Int[ndarray, "_"], Int[ndarray, "_"])
+        Positions in ``seen`` to fit on and to choose by: the validation clips, or folds that keep groups whole.
+    """
+
+    number: int
+    seen: Index
+    test: Index
+    halves: Halves
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The parts of every run over a table, and the metrics.
+
+    Parameters
+    ----------
+    labels : Labels
+    runs : list of list of Part
+        For each seed; every run tests the same clips.
+    rounds : int
+        Bootstrap rounds.
+    seed : int
+        Of the bootstrap.
+    """
+
+    labels: Labels
+    runs: list[list[Part]]
+    rounds: int
+    seed: int
+
+    @classmethod
+    def of(cls, labels: Labels, seeds: Sequence[int], rounds: int) -> Exam:
+        """The exam that a table asks for.
+
+        Raises
+        ------
+        DataError
+            When a side is empty or knows one class, or a class is tested that is never trained on.
+        """
+        runs = [[_part(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds]
+        exam = cls(labels, runs, rounds, seeds[0])
+        _refuse_one_class(labels, exam.tested, "tested")
+        return exam
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the table itself says who is tested, so that every run has the same parts."""
+        return any(self.labels.split) or any(self.labels.fold)
+
+    @cached_property
+    def tested(self) -> Index:
+        """The tested clips, in the order of the table."""
+        return np.sort(np.concatenate([part.test for part in self.runs[0]]))
+
+    @cached_property
+    def groups(self) -> list[Index]:
+        """Positions of tested clips that are drawn together."""
+        names = [self.labels.group[clip] or f"#{clip}" for clip in self.tested]
+        number = np.unique(names, return_inverse=True)[1]
+        return np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+
+    @cached_property
+    def metrics(self) -> dict[str, Callable[[Any, Any], float]]:
+        """The metrics of such a table, the one that verdicts are told in first."""
+        if self.labels.multilabel:
+            return {"mAP": mean_average_precision}
+        return {"balanced accuracy": balanced_accuracy, "accuracy": accuracy}
+
+    @property
+    def metric(self) -> str:
+        """The metric that verdicts are told in."""
+        return next(iter(self.metrics))
+
+    def answers(self, teach: Teach, same: bool = False) -> Said:
+        """Ask a head about every tested clip in every run; ``same`` says that only the parts differ from run to run."""
+        found: Said = []
+        for run, parts in enumerate(self.runs):
+            if found and same and self.fixed:
+                found.append(found[0])
+                continue
+            order = np.argsort(np.concatenate([part.test for part in parts]))
+            found.append(np.concatenate([teach(run, part) for part in parts])[order])
+        return found
+
+    def scores(self, embedding: str, head: str, said: Said) -> list[Score]:
+        """Each metric, averaged over the runs."""
+        found = []
+        for metric, score in self.metrics.items():
+            truth, answers = self._compared(said)
+            runs = [score(truth, answer) for answer in answers]
+            low, high = self._interval(lambda at: _mean(score, truth, answers, at), len(runs))  # noqa: B023
+            found.append(Score(embedding, head, metric, float(np.mean(runs)), low, high, runs))
+        return found
+
+    def difference(self, head: str, other: str, said: Said, beside: Said) -> Difference:
+        """The main metric of one set of answers less that of another, drawn again together."""
+        score = self.metrics[self.metric]
+        (truth, one), (_, two) = self._compared(said), self._compared(beside)
+
+        def less(at: Index) -> float:
+            return _mean(score, truth, one, at) - _mean(score, truth, two, at)
+
+        low, high = self._interval(less, len(one) + len(two))
+        return Difference(other, head, self.metric, less(np.arange(len(truth))), low, high)
+
+    def value(self, answer: Table, at: Index | None = None) -> float:
+        """The main metric of one run, of some of the tested clips."""
+        truth, (said,) = self._compared([answer])
+        chosen = np.arange(len(truth)) if at is None else at
+        return self.metrics[self.metric](truth[chosen], said[chosen])
+
+    def chance(self) -> dict[str, float]:
+        """What the best constant answer scores on the tested clips."""
+        share = self.labels.target[self.tested].mean(axis=0)
+        if self.labels.multilabel:
+            constant, columns = np.zeros(len(self.tested)), self.labels.target[self.tested].T
+            return {"mAP": float(np.mean([average_precision(column, constant) for column in columns if column.any()]))}
+        return {"balanced accuracy": 1 / int((share > 0).sum()), "accuracy": float(share.max())}
+
+    def _compared(self, said: Said) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+        """What is true and what was said, as the metrics take it."""
+        target = self.labels.target[self.tested]
+        return (target, said) if self.labels.multilabel else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in said])
+
+    def _interval(self, score: Callable[[Index], float], runs: int) -> tuple[float, float]:
+        rounds = self.rounds
+        if self.labels.multilabel:
+            rounds = min(rounds, max(LEAST_ROUNDS, int(WORK / (len(self.tested) * len(self.labels.classes) * runs))))
+        if len(self.groups) == len(self.tested):
+            return bootstrap_interval(score, len(self.tested), self.seed, rounds)
+        return bootstrap_interval(
+            lambda drawn: score(np.concatenate([self.groups[group] for group in drawn])), len(self.groups), self.seed, rounds
+        )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Linear algebra on one thread: on a loaded machine several make the solver wait for itself."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise missing_extra("threadpoolctl", "eval") from error
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _part(labels: Labels, number: int, train: Index, valid: Index, test: Index) -> Part:
+    seen = np.concatenate([train, valid])
+    _refuse_one_class(labels, seen, "training")
+    return Part(number, seen, test, _halves(labels, seen, len(train)))
+
+
+def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
+    classes = np.flatnonzero(labels.target[clips].any(axis=0))
+    if not labels.multilabel and len(classes) == 1:
+        raise DataError(f"all {len(clips)} {side} clips are {labels.classes[classes[0]]!r}; a probe needs two classes on either side")
+
+
+def _halves(labels: Labels, seen: Index, train: int) -> Halves:
+    """Validation clips against the others; or folds of the training clips, those of one class left out."""
+    place = np.arange(len(seen))
+    if train < len(seen):
+        found = [(place[:train], place[train:])]
+    else:
+        groups = np.unique([labels.group[clip] or f"#{clip}" for clip in seen], return_inverse=True)[1]
+        dealt = np.random.default_rng(0).permutation(groups.max() + 1)[groups] % INNER_FOLDS
+        found = [(place[dealt != fold], place[dealt == fold]) for fold in range(INNER_FOLDS)]
+    return [(fit, held) for fit, held in found if len(fit) and len(held) and np.ptp(labels.target[seen[fit]], axis=0).any()]
+
+
+def _mean(score: Callable[[Any, Any], float], truth: NDArray[Any], answers: Sequence[NDArray[Any]], at: Index) -> float:
+    return float(np.mean([score(truth[at], answer[at]) for answer in answers]))

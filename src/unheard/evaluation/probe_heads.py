@@ -1,0 +1,180 @@
+"""The heads of a probe on frozen vectors: nearest neighbours, logistic regression, and a network with one hidden layer.
+
+All standardise every dimension by the clips they are fitted on, and choose what they choose on those clips alone. Each gives a score
+for every class, for clips of one class as for clips of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unheard.data.label_table import Index
+from unheard.metrics import balanced_accuracy, mean_average_precision
+
+NEIGHBOURS = 10  # our choice; never more than the square root of the training clips
+REGULARISATION = 0.03  # inverse strength C: ordering of encoders is the same from 0.001 to 0.3, see the experiment log
+TUNED = (0.001, 0.01, 0.03, 0.1, 1.0)  # candidates for C, our choice
+MOST_TUNED = 2000  # clips that choose C at most; our choice: more make it slower, not better
+ITERATIONS, TOLERANCE = 200, 1e-4  # of L-BFGS, and the largest entry of the gradient that is left: as in scikit-learn
+HIDDEN, BATCH, RATE, DECAY = 128, 256, 5e-4, 1e-2  # of the network and AdamW; our choice
+STEPS, LOOK = 200, 10  # most steps of AdamW, and how often the held clips are looked at; our choice
+
+Vectors = Float[NDArray[Any], "n D"]
+Others = Float[NDArray[Any], "m D"]
+Target = Int[NDArray[Any], "n C"]
+Table = Float[NDArray[Any], "m C"]
+Halves = Sequence[tuple[Index, Index]]
+"""Clips to fit on and clips to choose by, as positions among the training clips."""
+
+
+def neighbours(train: Vectors, target: Target, test: Others) -> Table:
+    """Share of each class among the nearest training clips, each weighted by 1 + its cosine similarity."""
+    train, test = standardised(train, test)
+    train, test = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (train, test))
+    count = min(NEIGHBOURS, max(1, int(np.sqrt(len(train)))))
+    similarity = test @ train.T
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    weight = 1 + np.take_along_axis(similarity, nearest, axis=1)
+    votes = (weight[:, :, None] * target[nearest]).sum(axis=1)
+    return np.asarray(votes / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12))
+
+
+def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[float]) -> list[Table]:
+    """Probability of each class from L2-regularised logistic regression, one table for each inverse strength C.
+
+        minimise  sum_i loss(W x_i + b, y_i) + |W|^2 / (2 C)
+
+    scikit-learn's loss and convention; one cross entropy a clip, or one a clip and class where clips have several. A class that no
+    training clip has gets 0, one that all have gets 1.
+    """
+    train, test = rotated(*standardised(train, test))
+    single = is_single(target)
+    live = target.any(axis=0) if single else np.ptp(target, axis=0) > 0
+    x, y = torch.from_numpy(train), torch.from_numpy(target[:, live].astype(np.float64))
+    weight, bias = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64), torch.zeros(y.shape[1], dtype=torch.float64)
+    found = []
+    for strength in strengths:
+        minimise(
+            lambda: loss_of(x @ weight + bias, y, single) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
+            [weight, bias],
+        )
+        out = np.tile(target.mean(axis=0), (len(test), 1))
+        logits = (torch.from_numpy(test) @ weight + bias).detach()
+        out[:, live] = (logits.softmax(dim=1) if single else logits.sigmoid()).numpy()
+        found.append(out)
+    return found
+
+
+def choose_strength(vectors: Vectors, target: Target, halves: Halves) -> float:
+    """The C of `TUNED` that does best on the held clips; the strongest regularisation where several do."""
+    scores = np.zeros((len(halves), len(TUNED)))
+    score = right if is_single(target) else mean_average_precision
+    for row, (fit, held) in zip(scores, halves, strict=True):
+        fit = fit[np.random.default_rng(0).permutation(len(fit))[:MOST_TUNED]]
+        answers = linear(vectors[fit], target[fit], vectors[held], TUNED)
+        row[:] = [score(target[held], answer) for answer in answers]
+    return TUNED[int(np.argmax(scores.mean(axis=0)))] if len(halves) else REGULARISATION
+
+
+def network(train: Vectors, target: Target, test: Others, halves: Halves, seed: int) -> Table:
+    """Probability of each class from one hidden layer, stopped where the first of the ``halves`` says that more steps do harm."""
+    steps = STEPS // 2
+    if halves:
+        fit, held = halves[0]
+        x, other = rotated(*standardised(train[fit], train[held]))
+        y = torch.from_numpy(target[held].astype(np.float32))
+        losses: list[float] = []
+        learn(x, target[fit], STEPS, seed, lambda net: losses.append(float(loss_of(net(_floats(other)), y, is_single(target)))))
+        steps = LOOK * (1 + int(np.argmin(losses)))
+    x, other = rotated(*standardised(train, test))
+    logits = learn(x, target, steps, seed)(_floats(other)).detach()
+    answer: Tensor = logits.softmax(dim=1) if is_single(target) else logits.sigmoid()
+    return answer.double().numpy()
+
+
+def learn(x: Vectors, target: Target, steps: int, seed: int, look: Callable[[nn.Module], None] | None = None) -> nn.Module:
+    """A network trained for some steps of AdamW; ``look`` sees it at every `LOOK`-th one."""
+    rows, y = _floats(x), torch.from_numpy(target.astype(np.float32))
+    single, generator = is_single(target), torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, target.shape[1]))
+    optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
+    for step in range(1, steps + 1):
+        index = torch.randperm(len(rows), generator=generator)[:BATCH]
+        loss = loss_of(net(rows[index]), y[index], single)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if look is not None and step % LOOK == 0:
+            with torch.no_grad():
+                look(net)
+    return net
+
+
+def minimise(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
+    """Change ``weights`` in place until ``loss`` is at its minimum, by L-BFGS with a line search."""
+    for weight in weights:
+        weight.requires_grad_(True)
+    solver = torch.optim.LBFGS(
+        weights, max_iter=ITERATIONS, tolerance_grad=TOLERANCE, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    )
+
+    def again() -> Tensor:
+        solver.zero_grad()
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    solver.step(again)  # type: ignore[no-untyped-call]
+    for weight in weights:
+        weight.requires_grad_(False)
+
+
+def loss_of(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], single: bool) -> Float[Tensor, ""]:
+    """Mean over clips of the cross entropy, or of the sum of the classes' binary ones."""
+    if single:
+        return F.cross_entropy(logits, y.argmax(dim=1))
+    return F.binary_cross_entropy_with_logits(logits, y, reduction="sum") / len(logits)
+
+
+def standardised(train: Vectors, test: Others) -> tuple[Vectors, Others]:
+    """Mean 0 and spread 1 over the training clips, as float64; dimensions that never change become 0."""
+    train, test = train.astype(np.float64), test.astype(np.float64)
+    mean, spread = train.mean(axis=0), train.std(axis=0)
+    scale = np.where(spread > 1e-8 * (1 + np.abs(mean)), 1 / np.maximum(spread, 1e-300), 0)
+    return (train - mean) * scale, (test - mean) * scale
+
+
+def rotated(train: Vectors, test: Others) -> tuple[Float[NDArray[Any], "n P"], Float[NDArray[Any], "m P"]]:
+    """The same clips in fewer dimensions, where there are fewer training clips than dimensions.
+
+    The axes are the principal ones of the training clips: L2-regularised weights lie among them, so a linear head does not change,
+    and a network learns the directions in which clips differ before the others.
+    """
+    if len(train) >= train.shape[1]:
+        return train, test
+    axes = np.linalg.svd(train, full_matrices=False)[2]
+    return train @ axes.T, test @ axes.T
+
+
+def is_single(target: Target) -> bool:
+    """Whether every clip has exactly one class."""
+    return bool((target.sum(axis=1) == 1).all())
+
+
+def right(target: Int[NDArray[Any], "m C"], answer: Table) -> float:
+    """Balanced accuracy of the likeliest class."""
+    return balanced_accuracy(target.argmax(axis=1), answer.argmax(axis=1))
+
+
+def _floats(rows: Others) -> Float[Tensor, "m D"]:
+    return torch.from_numpy(rows.astype(np.float32))

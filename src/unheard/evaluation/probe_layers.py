@@ -1,0 +1,88 @@
+"""Which layer holds the labels: the linear head on each layer, and a learned gate over all of them.
+
+The gate is a softmax weight for each layer, learned together with the linear head on their weighted sum (as in ELMo, Peters et al.
+2018, and SUPERB, Yang et al. 2021), on training clips only. Picking the best single layer by its test score is not honest; the gate is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from unheard.evaluation.probe_exam import Part, Said
+from unheard.evaluation.probe_heads import Table, Target, linear, loss_of, minimise, standardised
+from unheard.evaluation.probe_linear import LinearHeads
+from unheard.evaluation.probe_report import LayerScore
+from unheard.progress import Track, silent
+
+Layers = Float[NDArray[Any], "n L D"]
+Weights = Float[NDArray[Any], " L"]
+GATE = "gate over layers"
+"""Name of the gated embedding in a report."""
+
+
+def gated(train: Layers, target: Target, test: Float[NDArray[Any], "m L D"], strength: float) -> tuple[Table, Weights]:
+    """Answers of a gate with its linear head, and the weight of each layer.
+
+        minimise over a, W, b:  sum_i loss(W sum_l softmax(a)_l x_il + b, y_i) + |W|^2 / (2 C)
+
+    Layers are standardised one by one, so that weights compare; the gate starts out even.
+    """
+    sides = [standardised(train[:, layer], test[:, layer]) for layer in range(train.shape[1])]
+    x, other = (torch.from_numpy(np.stack(side, axis=1).astype(np.float32)) for side in zip(*sides, strict=True))
+    y, single = torch.from_numpy(target.astype(np.float32)), bool((target.sum(axis=1) == 1).all())
+    gate, weight, bias = torch.zeros(x.shape[1]), torch.zeros(x.shape[2], y.shape[1]), torch.zeros(y.shape[1])
+
+    def mixed(rows: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("nld,l->nd", rows, gate.softmax(dim=0)) @ weight + bias
+
+    minimise(lambda: loss_of(mixed(x), y, single) + weight.square().sum() / (2 * strength * len(x)), [gate, weight, bias])
+    logits = mixed(other)
+    answer = logits.softmax(dim=1) if single else logits.sigmoid()
+    return answer.double().numpy(), gate.softmax(dim=0).double().numpy()
+
+
+def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = silent) -> tuple[list[LayerScore], Said]:
+    """Score each layer, and the gate.
+
+    Parameters
+    ----------
+    name : str
+        The embedding whose regularisation, chosen on training clips, is used for all layers and the gate.
+    layers : Float[ndarray, "n L D"]
+
+    Returns
+    -------
+    scores : list of LayerScore
+    said : list of ndarray
+        The gate's answers.
+    """
+    exam, target = heads.exam, heads.exam.labels.target
+    weights: list[Weights] = []
+
+    def gate(run: int, part: Part) -> Table:
+        answer, weight = gated(layers[part.seen], target[part.seen], layers[part.test], heads.strength(name, run, part))
+        weights.append(weight)
+        return answer
+
+    gate_said = exam.answers(gate, same=True)
+    mean, least, most = (spread(np.stack(weights), axis=0) for spread in (np.mean, np.min, np.max))
+    found = []
+    for layer in track(range(layers.shape[1]), layers.shape[1], "layers"):
+        score = exam.scores(f"layer {layer + 1}", "linear", _layer_said(heads, name, layers[:, layer]))[0]
+        shown = (float(values[layer]) for values in (mean, least, most))
+        found.append(LayerScore(layer + 1, score.mean, score.low, score.high, *shown))
+    return found, gate_said
+
+
+def _layer_said(heads: LinearHeads, name: str, vectors: Float[NDArray[Any], "n D"]) -> Said:
+    exam, target = heads.exam, heads.exam.labels.target
+
+    def teach(run: int, part: Part) -> Table:
+        return linear(vectors[part.seen], target[part.seen], vectors[part.test], [heads.strength(name, run, part)])[0]
+
+    return exam.answers(teach, same=True)

@@ -1,0 +1,47 @@
+"""Linear heads for all embeddings and parts of an exam, with the regularisation chosen once for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from unheard.data.label_table import Index
+from unheard.evaluation.probe_exam import Exam, Part, Said
+from unheard.evaluation.probe_heads import Table, Vectors, choose_strength, linear
+
+
+class LinearHeads:
+    """Fits logistic regressions; the inverse strength C of an embedding and part is chosen on all its training clips and kept.
+
+    Parameters
+    ----------
+    exam : Exam
+    runs : mapping of str to sequence of ndarray
+        Vectors (n, D) of each run, by embedding.
+    strength : float, optional
+        C where it is not to be chosen.
+    """
+
+    def __init__(self, exam: Exam, runs: Mapping[str, Sequence[Vectors]], strength: float | None = None) -> None:
+        self.exam, self.runs, self._given = exam, runs, strength
+        self._chosen: dict[tuple[str, int, int], float] = {}
+
+    def strength(self, name: str, run: int, part: Part) -> float:
+        """The inverse strength C of an embedding in a part."""
+        if self._given is not None:
+            return self._given
+        same = self.exam.fixed and self.runs[name][run] is self.runs[name][0]
+        key = (name, 0 if same else run, part.number)
+        if key not in self._chosen:
+            target = self.exam.labels.target[part.seen]
+            self._chosen[key] = choose_strength(self.runs[name][run][part.seen], target, part.halves)
+        return self._chosen[key]
+
+    def answers(self, name: str, clips: Sequence[Sequence[Index]] | None = None) -> Said:
+        """What an embedding says of the tested clips, taught by all training clips, or by ``clips`` of each run and part."""
+        vectors = self.runs[name]
+
+        def teach(run: int, part: Part) -> Table:
+            seen = part.seen if clips is None else clips[run][part.number]
+            return linear(vectors[run][seen], self.exam.labels.target[seen], vectors[run][part.test], [self.strength(name, run, part)])[0]
+
+        return self.exam.answers(teach, same=clips is None and all(run is vectors[0] for run in vectors))

@@ -1,0 +1,68 @@
+"""Clips as points on a plane: principal components, and t-SNE neighbourhoods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from unheard.errors import missing_extra
+from unheard.evaluation.probe_heads import standardised
+
+MOST_POINTS = 2000  # clips on the map; our choice: more are neither legible nor quick
+COMPONENTS = 50  # that t-SNE sees, as its authors advise (van der Maaten and Hinton 2008)
+PERPLEXITY = 30.0  # scikit-learn's default; at most a third of the points, as that paper needs
+
+
+@dataclass(frozen=True)
+class Map:
+    """Clips on two planes.
+
+    Parameters
+    ----------
+    clips : Int[ndarray, "k"]
+        Rows of the table.
+    pca, tsne : Float[ndarray, "k 2"]
+        Places; t-SNE keeps neighbours together, its distances mean nothing.
+    variance : float
+        Share of the variance that the two principal components show.
+    """
+
+    clips: Int[NDArray[Any], " k"]
+    pca: Float[NDArray[Any], "k 2"]
+    tsne: Float[NDArray[Any], "k 2"]
+    variance: float
+
+
+def draw_map(vectors: Float[NDArray[Any], "n D"], seed: int) -> Map:
+    """Lay out clips, at most `MOST_POINTS` of them, by their standardised vectors.
+
+    Raises
+    ------
+    UnheardError
+        When scikit-learn is not installed.
+    """
+    clips = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:MOST_POINTS])
+    rows = standardised(vectors[clips], vectors[:0])[0]
+    left, size, _ = np.linalg.svd(rows, full_matrices=False)
+    places = left * size
+    if places.shape[1] < 2:
+        places = np.pad(places, ((0, 0), (0, 2 - places.shape[1])))
+    variance = float(np.square(size[:2]).sum() / max(np.square(size).sum(), 1e-300))
+    return Map(clips, places[:, :2], _tsne(places[:, :COMPONENTS], seed), variance)
+
+
+def _tsne(places: Float[NDArray[Any], "k P"], seed: int) -> Float[NDArray[Any], "k 2"]:
+    """t-SNE from principal components; the first two of these where there are too few different points for it."""
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError as error:
+        raise missing_extra("scikit-learn", "eval") from error
+    if len(np.unique(places.round(9), axis=0)) < 4:
+        return places[:, :2]
+    start = places[:, :2] / max(float(places[:, 0].std()), 1e-12) * 1e-4  # what init="pca" does
+    made = TSNE(perplexity=min(PERPLEXITY, (len(places) - 1) / 3), init=start.astype(np.float32), random_state=seed)
+    return np.asarray(made.fit_transform(places.astype(np.float32)), np.float64)

@@ -1,0 +1,217 @@
+"""What a probe found, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Score:
+    """One embedding under one head and metric: mean over the runs, its 95 % interval over test clips, and each run's value."""
+
+    embedding: str
+    head: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    runs: list[float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more the model scores than something else, on the same clips, with a 95 % interval of that difference.
+
+    Parameters
+    ----------
+    other : str
+        A baseline, or half of the training labels.
+    head, metric : str
+    mean, low, high : float
+    """
+
+    other: str
+    head: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """Better or worse where the interval leaves out 0, otherwise no difference."""
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference seen"
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well one class is told, by one embedding and head, in the first run.
+
+    Parameters
+    ----------
+    embedding, head, name : str
+    clips : int
+        Tested clips that have the class.
+    precision, recall, f1 : float
+        Of the likeliest class, or of the classes with a score of at least one half where clips have several; 0 where nothing was
+        called that.
+    average_precision : float, optional
+        Where the class was tested.
+    """
+
+    embedding: str
+    head: str
+    name: str
+    clips: int
+    precision: float
+    recall: float
+    f1: float
+    average_precision: float | None
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The linear head on a share of the training labels: mean, least and most over the runs.
+
+    Parameters
+    ----------
+    embedding : str
+    fraction : float
+    clips : float
+        Training clips, mean over runs and folds.
+    mean, low, high : float
+    """
+
+    embedding: str
+    fraction: float
+    clips: float
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LayerScore:
+    """The linear head on one layer, and the weight the learned gate gives that layer.
+
+    Parameters
+    ----------
+    layer : int
+        From 1.
+    mean, low, high : float
+        Score with its 95 % interval.
+    weight, least, most : float
+        Mean and range over the runs and folds; all weights of a gate sum to 1.
+    """
+
+    layer: int
+    mean: float
+    low: float
+    high: float
+    weight: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model's linear head said of a tested clip in the first run.
+
+    Parameters
+    ----------
+    clip : int
+        Row of the table, from 0.
+    true, said : str
+        Classes, several joined by ``|``.
+    probability : float
+        Of the likeliest class.
+    """
+
+    clip: int
+    true: str
+    said: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """Every score of a probe, with what guessing would give.
+
+    Parameters
+    ----------
+    classes : list of str
+    clips, tested : int
+        Rows of the table, and clips that were tested in a run.
+    metric : str
+        The one that verdicts, curves and layers are told in.
+    chance : dict of str to float
+        Score of the best constant answer, by metric.
+    scores : list of Score
+    differences : list of Difference
+        The model beside each other embedding, head by head.
+    per_class : list of ClassScore
+    confusion : list of list of int
+        Tested clips of each true class (row) taken for each class (column) by the model's linear head in the first run; empty where
+        clips have several classes.
+    answers : list of Answer
+    curve : list of CurvePoint
+    gain : Difference, optional
+        All training labels beside half of them.
+    layers : list of LayerScore
+        Empty unless layers were asked for.
+    warnings : list of str
+        What makes the scores doubtful.
+    drawn : str
+        What the intervals draw again: "clips" or "groups".
+    about : dict of str to str
+        Where the embeddings and labels came from.
+    """
+
+    classes: list[str]
+    clips: int
+    tested: int
+    metric: str
+    chance: dict[str, float]
+    scores: list[Score]
+    differences: list[Difference] = field(default_factory=list)
+    per_class: list[ClassScore] = field(default_factory=list)
+    confusion: list[list[int]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    curve: list[CurvePoint] = field(default_factory=list)
+    gain: Difference | None = None
+    layers: list[LayerScore] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    drawn: str = "clips"
+    about: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """The scores as a Markdown table, with the verdicts below it."""
+        head = "| embedding | probe | metric | score | 95 % interval |\n|---|---|---|---|---|"
+        rows = [f"| {s.embedding} | {s.head} | {s.metric} | {s.mean:.3f} | {s.low:.3f} - {s.high:.3f} |" for s in self.scores]
+        chance = [f"| (chance) | | {metric} | {value:.3f} | |" for metric, value in self.chance.items()]
+        note = f"{self.tested} of {self.clips} clips tested, {len(self.classes)} classes; the interval draws the tested {self.drawn} again."
+        return "\n".join([head, *rows, *chance, "", note, *(f"- {line}" for line in self.lines()), ""])
+
+    def lines(self) -> list[str]:
+        """What the probe says, one sentence each: the model beside the others, more labels, and what makes that doubtful."""
+        told = [
+            f"{d.head} head: the model is {_word(d)} {d.other} ({d.mean:+.3f} {d.metric}, 95 % interval {d.low:+.3f} to {d.high:+.3f})"
+            for d in self.differences
+            if d.metric == self.metric
+        ]
+        if self.gain:
+            gain, words = self.gain, {"better": "more labels are likely to help further", "worse": "more labels made it worse"}
+            told += [
+                f"from half of the training labels to all of them: {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}): "
+                f"{words.get(gain.verdict, 'no gain from doubling the labels was seen')}"
+            ]
+        return told + [f"WARNING: {warning}" for warning in self.warnings]
+
+
+def _word(difference: Difference) -> str:
+    return {"better": "better than", "worse": "worse than"}.get(difference.verdict, "not told apart from")

@@ -1,0 +1,159 @@
+"""The figures of a probe: scores, confusions, learning curve, layers and map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unheard.evaluation.probe import HEADS
+from unheard.evaluation.probe_layers import GATE
+from unheard.evaluation.probe_map import Map
+from unheard.evaluation.probe_report import ProbeReport, Score
+from unheard.view.axes import FONT, caption, new_figure, save
+from unheard.view.finetuned import figure as confusion_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {"linear": "#2b6cb0", "knn": "#dd8b3d", "mlp": "#5a9a5a"}
+TITLES = {"linear": "linear", "knn": "nearest neighbours", "mlp": "one hidden layer"}
+MOST_SQUARE = 40  # classes up to which a matrix can be read; our choice
+MOST_PAIRS = 25  # confusions named where there are more classes; our choice
+MOST_COLOURS = 20  # classes with a colour of their own; our choice
+
+
+def draw(report: ProbeReport, place: Map, labels: Sequence[str], out: Path) -> None:
+    """Draw every figure that a report has something for into ``out``.
+
+    Raises
+    ------
+    UnheardError
+        When matplotlib is not installed, or a figure cannot be written.
+    """
+    save(scores(report), out / "probe.png")
+    save(clouds(place, labels), out / "map.png")
+    if report.confusion:
+        save(confusions(report), out / "confusion.png")
+    if report.curve:
+        save(curve(report), out / "curve.png")
+    if report.layers:
+        save(layers(report), out / "layers.png")
+
+
+def scores(report: ProbeReport) -> Figure:
+    """Bars of the main metric with intervals, one group an embedding, chance as a line."""
+    found = [score for score in report.scores if score.metric == report.metric]
+    names = list(dict.fromkeys(score.embedding for score in found))[::-1]
+    heads = [head for head in HEADS if any(score.head == head for score in found)]
+    width = 0.8 / len(heads)
+    picture, grid = new_figure(7, 1.2 + 0.25 * len(heads) * len(names), 1, 1)
+    axes = grid[0, 0]
+    for turn, head in enumerate(heads):
+        shown = [score for score in found if score.head == head]
+        places = [names.index(score.embedding) + 0.4 - width * (turn + 0.5) for score in shown]
+        _bars(axes, shown, places, width, head)
+    _chance(axes, report, axes.axvline)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlim=(0, 1.08), xlabel=f"{report.metric}, {report.tested} test clips, 95 % intervals")
+    picture.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=FONT)
+    return picture
+
+
+def confusions(report: ProbeReport) -> Figure:
+    """Which class is taken for which: a matrix, or the most frequent confusions where there are too many classes for one."""
+    if len(report.classes) <= MOST_SQUARE:
+        return confusion_figure(report.confusion, report.classes)
+    counts = np.array(report.confusion)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:MOST_PAIRS]
+    pairs = [(true, said) for true, said in zip(*np.unravel_index(order, counts.shape), strict=True) if counts[true, said]]
+    picture, grid = new_figure(7, 1 + 0.2 * len(pairs), 1, 1)
+    axes = grid[0, 0]
+    axes.barh(range(len(pairs)), [counts[pair] for pair in pairs], color=COLOURS["linear"])
+    axes.set_yticks(range(len(pairs)), [f"{report.classes[true]} taken for {report.classes[said]}" for true, said in pairs])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"clips; the {len(pairs)} most frequent confusions of {len(report.classes)} classes")
+    return picture
+
+
+def curve(report: ProbeReport) -> Figure:
+    """The main metric over the number of training clips, with the range of the runs as a band."""
+    picture, grid = new_figure(6, 3.2, 1, 1)
+    axes = grid[0, 0]
+    for name in dict.fromkeys(point.embedding for point in report.curve):
+        points = [point for point in report.curve if point.embedding == name]
+        clips = [point.clips for point in points]
+        line = axes.plot(clips, [point.mean for point in points], marker="o", markersize=3, label=name)[0]
+        axes.fill_between(clips, [point.low for point in points], [point.high for point in points], color=line.get_color(), alpha=0.2)
+    _chance(axes, report, axes.axhline)
+    axes.set_xscale("log")
+    axes.set_xticks(clips, [f"{count:.0f}" for count in clips])
+    axes.minorticks_off()
+    axes.set(xlabel="training clips", ylabel=report.metric)
+    axes.legend(fontsize=FONT, frameon=False)
+    return picture
+
+
+def layers(report: ProbeReport) -> Figure:
+    """Score of each layer with its interval beside the gate and the baselines, and the weights of the gate."""
+    picture, (top, bottom) = new_figure(7, 4.6, 2, 1, sharex=True, height_ratios=(2, 1))
+    above, below = top[0], bottom[0]
+    numbers = [row.layer for row in report.layers]
+    means = np.array([row.mean for row in report.layers])
+    ends = np.maximum([means - [row.low for row in report.layers], [row.high for row in report.layers] - means], 0)
+    above.errorbar(numbers, means, ends, fmt="o", capsize=2, markersize=4, color=COLOURS["linear"], label="one layer")
+    for score in report.scores:
+        if score.head == "linear" and score.metric == report.metric and score.embedding != "model":
+            style = {"color": "tab:red", "linewidth": 1.4} if score.embedding == GATE else {"linewidth": 1, "linestyle": "--"}
+            above.axhline(score.mean, label=f"{score.embedding} {score.mean:.3f}", **style | ({} if "color" in style else {"color": None}))
+    above.legend(fontsize=FONT - 1, frameon=False, ncols=2)
+    above.set_ylabel(report.metric)
+    weights = np.array([row.weight for row in report.layers])
+    reach = np.maximum([weights - [row.least for row in report.layers], [row.most for row in report.layers] - weights], 0)
+    below.bar(numbers, weights, yerr=reach, color="tab:red", alpha=0.7, error_kw={"elinewidth": 1})
+    below.axhline(1 / len(numbers), color="0.4", linestyle=":", linewidth=1)
+    below.set(xlabel="layer", ylabel="weight of the gate", xticks=numbers)
+    return picture
+
+
+def clouds(place: Map, labels: Sequence[str]) -> Figure:
+    """Clips on the two planes, a colour for each of the most frequent classes; ``labels`` are those of the map's clips."""
+    picture, grid = new_figure(9, 4.2, 1, 2)
+    names = sorted(set(labels), key=lambda name: (-labels.count(name), name))
+    of = np.array(labels)
+    for axes, points, title in zip(
+        grid[0], (place.pca, place.tsne), (f"PCA, {place.variance:.0%} of the variance", "t-SNE, distances mean nothing"), strict=True
+    ):
+        for number, name in enumerate(names):
+            some, many = points[of == name], number >= MOST_COLOURS
+            colour = "0.7" if many else f"C{number}" if len(names) <= 10 else _wheel(number)
+            axes.scatter(some[:, 0], some[:, 1], s=6, color=colour, zorder=1 if many else 2, label=None if many else name)
+        caption(axes, title)
+        axes.set(xticks=[], yticks=[])
+    handles, shown = grid[0, 0].get_legend_handles_labels()
+    picture.legend(handles, shown, loc="outside lower center", ncols=5, fontsize=FONT - 1, frameon=False)
+    return picture
+
+
+def _wheel(number: int) -> Any:
+    from matplotlib import colormaps
+
+    return colormaps["tab20"](number % MOST_COLOURS)
+
+
+def _bars(axes: Axes, found: list[Score], places: list[float], width: float, head: str) -> None:
+    """Bars of one head, the value behind each interval's end."""
+    means = [score.mean for score in found]
+    ends = [[max(0.0, score.mean - score.low) for score in found], [max(0.0, score.high - score.mean) for score in found]]
+    axes.barh(places, means, width * 0.95, xerr=ends, color=COLOURS[head], label=TITLES[head], error_kw={"elinewidth": 1, "capsize": 2})
+    for height, score in zip(places, found, strict=True):
+        axes.text(max(score.high, score.mean) + 0.01, height, f"{score.mean:.3f}", va="center", fontsize=FONT)
+
+
+def _chance(axes: Axes, report: ProbeReport, line: Any) -> None:
+    line(report.chance[report.metric], color="0.4", linestyle="--", linewidth=1, label="chance")
+    axes.spines[["top", "right"]].set_visible(False)

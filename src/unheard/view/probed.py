@@ -1,0 +1,85 @@
+"""A probe from a model and a table of labels to a folder with its page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from unheard.data.label_table import read_labels
+from unheard.embedding.embedder import Model, Options
+from unheard.embedding.pooling import Pool
+from unheard.errors import ConfigError, missing_extra
+from unheard.evaluation.probe import Probe, probe
+from unheard.evaluation.probe_exam import Exam, one_thread
+from unheard.evaluation.probe_files import map_rows, write
+from unheard.evaluation.probe_leaks import content_of
+from unheard.evaluation.probe_map import draw_map
+from unheard.evaluation.probe_report import ProbeReport
+from unheard.evaluation.probing import LOG_MEL, baselines, check_clips, layer_vectors, scenes
+from unheard.progress import Track, silent
+from unheard.view.probe_figures import draw
+from unheard.view.probe_page import write_probe_page
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Which vectors of a model are probed.
+
+    Parameters
+    ----------
+    seeds : tuple of int
+        One run, and one random encoder, each.
+    pool : {"mean", "mean+std", "max"}
+        How time steps become one vector.
+    layer : int, optional
+        Which block's output, 1 to depth; the last, normalised, when left out.
+    layers : "all", optional
+        Also score every layer, and a gate over them.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    pool: Pool = "mean"
+    layer: int | None = None
+    layers: Literal["all"] | None = None
+
+
+def probe_table(model: Model, table: Path, out: Path, which: Embedded, track: Track = silent) -> ProbeReport:
+    """Probe a model on a labels CSV and write everything into ``out``; what is wrong with the table is said before anything is embedded.
+
+    Raises
+    ------
+    DataError, AudioError
+        When the table, or a sound it names, cannot be used.
+    UnheardError
+        When scikit-learn or matplotlib is not installed.
+    """
+    _refuse_missing()
+    if which.pool == "none":
+        raise ConfigError("a probe needs one vector a clip; choose pool mean, mean+std or max")
+    labels, how = read_labels(table), Probe(seeds=which.seeds)
+    Exam.of(labels, how.seeds, how.rounds)
+    notes, content = check_clips(labels, track), content_of(labels.paths)
+    options = Options(layer=which.layer, pool=which.pool, frames=False)
+    layers = layer_vectors(model, labels, which.pool, track) if which.layers else None
+    own = layers[:, -1] if layers is not None and which.layer is None else scenes(model, labels, options, "embedding (model)", track)
+    beside = baselines(model, labels, which.seeds, options, track)
+    report = probe({"model": own, **beside}, labels, how, track, layers=layers, content=content, statistics=beside[LOG_MEL])
+    name = f"{model.config.name} ({model.provenance.source})" if model.provenance.source else model.config.name
+    told = {"model": name, "table": table.name, "pooling": which.pool, "layer": str(which.layer or "last")}
+    report = replace(report, warnings=[*report.warnings, *notes], about=told)
+    with one_thread():
+        place = draw_map(own, which.seeds[0])
+    write(report, out, labels, place)
+    draw(report, place, [row["label"] for row in map_rows(report, labels, place)], out)
+    write_probe_page(out, track)
+    return report
+
+
+def _refuse_missing() -> None:
+    for module, package, extra in (
+        ("sklearn", "scikit-learn", "eval"), ("threadpoolctl", "threadpoolctl", "eval"), ("matplotlib", "matplotlib", "view")
+    ):  # fmt: skip
+        if find_spec(module) is None:
+            raise missing_extra(package, extra)
