@@ -109,6 +109,17 @@ def test_folds_hear_only_what_they_never_saw(folds: Path, folder: Path, tmp_path
     assert len(other.parts) == 1 and not other.notes
 
 
+def test_a_table_that_changed_since_is_no_test_of_the_run(folder: Path, tmp_path: Path) -> None:
+    file = table(folder / "moving.csv", [(i, "abc"[i % 3]) for i in range(15)])
+    settings = [*QUICK, "training.steps=1"]
+    moved = unheard.finetune(folder / "model", file, tmp_path / "run", settings=settings, device="cpu")
+    table(file, [(i, "abc"[i % 3]) for i in range(18)])
+    with pytest.raises(DataError, match="has changed since"):
+        moved.evaluate(file, tmp_path / "out")
+    (note,) = moved.evaluate(folder / "fresh.csv", tmp_path / "out").notes
+    assert "cannot be told" in note
+
+
 def test_clips_that_trained_the_run_are_told_of(run: Path, folder: Path, tmp_path: Path) -> None:
     (part,) = parts_of(read_labels(folder / "labels.csv"), 0, 0.0)
     file = table(folder / "mixed.csv", [(i, "abc"[i % 3]) for i in range(24)])

@@ -175,7 +175,7 @@ def test_a_changed_table_is_refused_on_resume(folder: Path, tmp_path: Path) -> N
     run = tune(folder, tmp_path / "run", override(QUICK, ["training.steps=2"]), "changing.csv")
     shutil.rmtree(run / "checkpoints")
     Path(table).write_text(Path(table).read_text().replace("0.wav,a", "0.wav,b", 1))
-    with pytest.raises(DataError, match="have changed"):
+    with pytest.raises(DataError, match="has changed since"):
         resume(run, listen)
 
 

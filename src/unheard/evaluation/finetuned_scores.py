@@ -11,7 +11,6 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from unheard.audio.waveform import read
-from unheard.data.holdout import Part, parts_of
 from unheard.data.label_table import Index, Labels, read_labels
 from unheard.data.labelled import read_known
 from unheard.embedding.classify import classifier_of
@@ -20,7 +19,7 @@ from unheard.errors import AudioError, ConfigError, DataError
 from unheard.evaluation.finetuned import CHUNK, Finetuned, open_finetuned, open_members, session_of
 from unheard.evaluation.finetuned_summary import FinetuneScores, Heard, joined, summary, write
 from unheard.progress import Track, silent
-from unheard.training.finetune import FinetuneSession, read_session
+from unheard.training.finetune import FinetuneSession, own_table, read_session
 
 Known = Bool[NDArray[Any], "n C"]
 
@@ -66,20 +65,19 @@ def score_run(run: Path, device: str = "cpu", track: Track = silent, out: Path |
     Raises
     ------
     DataError
-        When none of the test clips of a part can be read.
+        When none of the test clips of a part can be read, or the table has changed.
     """
     session = read_session(run)
-    labels = read_labels(session.labels)
-    known = read_known(Path(session.labels), labels)
-    parts = [part for part in _parts(session, labels) if len(part.test)]
+    table = own_table(run, session)
+    parts = [part for part in table.parts if len(part.test)]
     if not parts:
         return None
     heard = {}
     for part in parts:
         models = open_members(run, session, [member for member in session.members if member[0] == part.name], device)
-        heard[part.name] = _listen(models, labels, known, part.test, track)
+        heard[part.name] = _listen(models, table.labels, table.known, part.test, track)
     told = summary(heard, session.classes, session.activation)
-    write(out or run, told, joined(list(heard.values())), labels, session.activation)
+    write(out or run, told, joined(list(heard.values())), table.labels, session.activation)
     return told
 
 
@@ -127,13 +125,9 @@ def score_labelled(
     table, known = _in_words(Path(labels), tuned.labels, activation)
     rows = _tested(table, labels)
     heard = _listen(tuned, table, known, rows, track)
-    told = summary({"": heard}, tuned.labels, activation, _trained_on(session, table, heard.rows))
+    told = summary({"": heard}, tuned.labels, activation, _trained_on(Path(model), session, table, heard.rows))
     write(place, told, heard, table, activation)
     return told
-
-
-def _parts(session: FinetuneSession, labels: Labels) -> list[Part]:
-    return parts_of(labels, session.recipe.training.seed, session.recipe.task.holdout)
 
 
 def _in_words(path: Path, names: tuple[str, ...], activation: str) -> tuple[Labels, Known]:
@@ -167,12 +161,15 @@ def _tested(labels: Labels, path: str | Path) -> Index:
     return rows
 
 
-def _trained_on(session: FinetuneSession | None, labels: Labels, rows: Index) -> list[str]:
-    """A remark when a run was trained on files that are scored; nobody knows of models without a session, or when its table is gone."""
-    if session is None or not Path(session.labels).is_file():
+def _trained_on(run: Path, session: FinetuneSession | None, labels: Labels, rows: Index) -> list[str]:
+    """Remarks on files that are scored and were trained on; models without a session have none."""
+    if session is None:
         return []
-    mine = read_labels(session.labels)
-    seen = {mine.paths[row].resolve() for part in _parts(session, mine) for row in (*part.train, *part.valid)}
+    try:
+        table = own_table(run, session)
+    except DataError as error:
+        return [f"whether these clips trained the run cannot be told: {error}"]
+    seen = {table.labels.paths[row].resolve() for part in table.parts for row in (*part.train, *part.valid)}
     again = sum(labels.paths[row].resolve() in seen for row in rows)
     return [f"{again} of {len(rows)} clips are of files that trained the run or chose its weights; the scores flatter it"] if again else []
 

@@ -40,7 +40,7 @@ class FinetuneSession:
     labels: str
     """The table of labels."""
     fingerprint: str
-    """Of the clips and labels."""
+    """Of the clips, and behind a dash of the table."""
     classes: tuple[str, ...]
     activation: str
     """softmax or sigmoid."""
@@ -70,6 +70,41 @@ class Table:
     labels: Labels
     known: np.ndarray
     parts: list[Part]
+
+    def fingerprint(self) -> str:
+        """A hash of what is said of the clips, and of who trains, chooses and tests."""
+        digest = hashlib.sha256("|".join(path.name for path in self.labels.paths).encode())
+        sides = [side for part in self.parts for side in (part.train, part.valid, part.test)]
+        for values in (self.labels.target, self.known, *sides):
+            digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
+
+
+def open_table(labels: str | Path, recipe: FinetuneRecipe) -> Table:
+    """Read a table of labels and deal out its sides as the recipe says.
+
+    Raises
+    ------
+    DataError
+        When it cannot be used.
+    """
+    path = Path(labels).resolve()
+    table = read_labels(path)
+    return Table(table, read_known(path, table), parts_of(table, recipe.training.seed, recipe.task.holdout))
+
+
+def own_table(run: Path, session: FinetuneSession) -> Table:
+    """The table a run was trained with.
+
+    Raises
+    ------
+    DataError
+        When it is gone or has changed since.
+    """
+    table = open_table(session.labels, session.recipe)
+    if session.fingerprint.rpartition("-")[2] != table.fingerprint():
+        raise DataError(f"the table {session.labels} has changed since {run} began; restore it, or start a new run")
+    return table
 
 
 def finetune(
@@ -108,7 +143,7 @@ def finetune(
     CheckpointError
         When there is no such model.
     """
-    run, table = Path(out), _table(labels, recipe)
+    run, table = Path(out), open_table(labels, recipe)
     saved, activation = open_model(model), _activation(recipe, table.labels)
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
@@ -143,12 +178,12 @@ def resume(out: str | Path, listen: Listen, *, device: str = "auto", report: Rep
     session = read_session(run)
     if finished(run, session):
         return True
-    table, saved = _table(session.labels, session.recipe), open_model(session.model)
+    table, saved = own_table(run, session), open_model(session.model)
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
         sounds = _sounds(run, table, saved, session.channels[0], report)
     if _fingerprint(sounds, table) != session.fingerprint or tuple(table.labels.classes) != session.classes:
-        raise DataError(f"the table {session.labels} or its clips have changed since {run} began; restore them, or start a new run")
+        raise DataError(f"the clips of {session.labels} have changed since {run} began; restore them, or start a new run")
     return _train(run, session, table, saved, sounds, engine, listen, report)
 
 
@@ -208,12 +243,6 @@ def _train(
     return True
 
 
-def _table(labels: str | Path, recipe: FinetuneRecipe) -> Table:
-    path = Path(labels).resolve()
-    table = read_labels(path)
-    return Table(table, read_known(path, table), parts_of(table, recipe.training.seed, recipe.task.holdout))
-
-
 def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
     asked = recipe.task.loss
     if asked == "cross-entropy" and labels.multilabel:
@@ -229,12 +258,7 @@ def _sounds(run: Path, table: Table, saved: SavedModel, channel: Channel, report
 
 
 def _fingerprint(sounds: Sounds, table: Table) -> str:
-    """A hash of the clips, what is said of them, and who trains."""
-    digest = hashlib.sha256(sounds.store.fingerprint.encode())
-    sides = [side for part in table.parts for side in (part.train, part.valid, part.test)]
-    for values in (table.labels.target, table.known, *sides):
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
+    return f"{sounds.store.fingerprint}-{table.fingerprint()}"
 
 
 def _line(table: Table, sounds: Sounds, session: FinetuneSession) -> str:
