@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from unheard.api import convert, load
 from unheard.audio.kaldi import MASKSPEC
 from unheard.audio.presets import MASKSPEC_AUDIOSET
+from unheard.cli import main
 from unheard.errors import CheckpointError
 from unheard.weights import published
 
@@ -121,6 +124,19 @@ def test_a_converted_folder_embeds_and_classifies_sound(tmp_path: Path) -> None:
     sound = (np.random.default_rng(0).normal(0, 0.1, 40_000).astype(np.float32), 32_000)
     assert model.embed(sound).scene.shape == (8 * DIM,)
     assert model.classify(sound).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_classes_get_the_names_of_a_list_and_predict_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw = torch.Generator().manual_seed(2)
+    file, names, sound = write(encoder_keys(draw) | head_keys(draw, "fc_norm"), tmp_path), tmp_path / "names.txt", tmp_path / "sound.wav"
+    names.write_text("dog\ncat\nrain\nbell\ncar\n")
+    soundfile.write(sound, np.random.default_rng(0).normal(0, 0.1, 16_000), 32_000)
+    command = ["convert", str(file), "-o", str(tmp_path / "model"), "--layout", "maskspec"]
+    assert main(command) == 0 and "--classes" in capsys.readouterr().out
+    assert main([*command, "--overwrite", "--classes", str(names), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == ["dog", "cat", "rain", "bell", "car"]
+    assert main(["predict", str(tmp_path / "model"), str(sound), "--json", "--top", "5"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["predictions"][0]["scores"]) == {"dog", "cat", "rain", "bell", "car"}
 
 
 @pytest.mark.parametrize("damage", ["pos_embed", "cls_token", "blocks.1.mlp.fc2.bias"])

@@ -99,6 +99,7 @@ def convert(
     out: Out,
     layout: Annotated[str, Parameter(help="Whose keys the file has: msm-mae, m2d, maskspec, audiomae or matpac.")],
     name: str | None = None,
+    classes: Path | None = None,
     settings: Settings = (),
     overwrite: Overwrite = False,
     json: Json = False,
@@ -111,13 +112,18 @@ def convert(
         The published .pth or .safetensors.
     name
         Its published name with the input size, such as 80x512p16x16; default taken from the path.
+    classes
+        Names for the classes of a fine-tuned file: AudioSet's class_labels_indices.csv, or a text file with a name a line.
     """
     from unheard import api
 
-    made = api.convert(file, out, layout, name, settings, overwrite=overwrite)
-    origin = made.provenance
+    made = api.convert(file, out, layout, name, settings, classes=classes, overwrite=overwrite)
+    origin, labels = made.provenance, made.labels
     values = {"out": str(out), "licence": origin.licence, "notes": list(origin.notes), "encoder_only": origin.encoder_only}
+    values["classes"] = list(labels)
     lines = [f"model folder: {out}", f"licence of the weights: {origin.licence or 'unknown'}", *(f"note: {text}" for text in origin.notes)]
+    if labels and classes is None:
+        lines.append(f"note: the file names none of its {len(labels)} classes; give a list of names with --classes")
     tell(lines, values, json)
     return DONE
 
