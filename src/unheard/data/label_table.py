@@ -128,8 +128,10 @@ def _checked(labels: Labels, train: Index, valid: Index, test: Index) -> tuple[I
 def _made_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
     """The fold of each clip."""
     fold = np.empty(len(labels), dtype="<U8")
+    blocks = [name or f"#{clip}" for clip, name in enumerate(labels.group)]
+    if len(set(blocks)) == 1:
+        raise DataError(f"all {len(labels)} clips belong to the group {blocks[0]!r}; a probe needs two groups, or no column group")
     if labels.multilabel:
-        blocks = [name or f"#{clip}" for clip, name in enumerate(labels.group)]
         names = np.random.default_rng(seed).permutation(np.unique(blocks))
         home = {name: str(index % min(folds, len(names))) for index, name in enumerate(names)}
         return np.array([home[name] for name in blocks])
@@ -140,8 +142,8 @@ def _made_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
     count = labels.target.sum(axis=0)
     if count.min() < 2:
         raise DataError(f"class {labels.classes[int(count.argmin())]} has one clip; a probe needs two of each class, or a split column")
-    kind, groups = (StratifiedGroupKFold, labels.group) if any(labels.group) else (StratifiedKFold, None)
-    splitter = kind(min(folds, int(count.min())), shuffle=True, random_state=seed)
+    kind, groups = (StratifiedGroupKFold, blocks) if any(labels.group) else (StratifiedKFold, None)
+    splitter = kind(min(folds, int(count.min()), len(set(blocks))), shuffle=True, random_state=seed)
     for number, (_, test) in enumerate(splitter.split(labels.target, labels.index, groups)):
         fold[test] = str(number)
     return fold

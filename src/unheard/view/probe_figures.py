@@ -54,7 +54,7 @@ def scores(report: ProbeReport) -> Figure:
     axes = grid[0, 0]
     for turn, head in enumerate(heads):
         shown = [score for score in found if score.head == head]
-        places = [names.index(score.embedding) + 0.4 - width * (turn + 0.5) for score in shown]
+        places = [names.index(score.embedding) + (0.4 - width * (turn + 0.5)) * (score.embedding != GATE) for score in shown]
         _bars(axes, shown, places, width, head)
     _chance(axes, report, axes.axvline)
     axes.set_yticks(range(len(names)), names)
@@ -94,7 +94,7 @@ def curve(report: ProbeReport) -> Figure:
     axes.set_xticks(clips, [f"{count:.0f}" for count in clips])
     axes.minorticks_off()
     axes.set(xlabel="training clips", ylabel=report.metric)
-    axes.legend(fontsize=FONT, frameon=False)
+    picture.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=FONT)
     return picture
 
 
@@ -106,11 +106,11 @@ def layers(report: ProbeReport) -> Figure:
     means = np.array([row.mean for row in report.layers])
     ends = np.maximum([means - [row.low for row in report.layers], [row.high for row in report.layers] - means], 0)
     above.errorbar(numbers, means, ends, fmt="o", capsize=2, markersize=4, color=COLOURS["linear"], label="one layer")
-    for score in report.scores:
-        if score.head == "linear" and score.metric == report.metric and score.embedding != "model":
-            style = {"color": "tab:red", "linewidth": 1.4} if score.embedding == GATE else {"linewidth": 1, "linestyle": "--"}
-            above.axhline(score.mean, label=f"{score.embedding} {score.mean:.3f}", **style | ({} if "color" in style else {"color": None}))
-    above.legend(fontsize=FONT - 1, frameon=False, ncols=2)
+    beside = [score for score in report.scores if score.head == "linear" and score.metric == report.metric and score.embedding != "model"]
+    for number, score in enumerate(beside):
+        style, colour = ("-", "tab:red") if score.embedding == GATE else ("--", f"C{number + 1}")
+        above.axhline(score.mean, linestyle=style, color=colour, linewidth=1.2, label=f"{score.embedding} {score.mean:.3f}")
+    picture.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=FONT - 1)
     above.set_ylabel(report.metric)
     weights = np.array([row.weight for row in report.layers])
     reach = np.maximum([weights - [row.least for row in report.layers], [row.most for row in report.layers] - weights], 0)

@@ -20,8 +20,8 @@ PAGE_STYLE = """
 .box { border-left: .3rem solid #2b6cb0; background: #2b6cb018; padding: .6rem 1rem; margin: 1rem 0 } .box p { margin: .3rem 0 }
 .warn { border-color: #c53030; background: #c5303018 } .big { font-size: 1.25rem } .weak td { color: #c53030 }
 .scroll { overflow: auto; max-height: 32rem } svg { width: 100%; border: 1px solid #8884; border-radius: .3rem }
-circle { cursor: pointer; stroke: none; opacity: .85 } circle.wrong { stroke: #c53030; stroke-width: 2 } circle.mute { opacity: .4 }
-circle.dim { opacity: .06 } circle.playing, circle:focus { stroke: currentColor; stroke-width: 3; outline: none }
+circle { cursor: pointer; stroke: none; opacity: .85 } circle.wrong { stroke: currentColor; stroke-width: 2 } circle.mute { opacity: .4 }
+circle.dim { opacity: .06 } circle.playing, circle:focus { stroke: #2b6cb0; stroke-width: 5; outline: none }
 button { font: inherit; font-size: .85rem; margin: .1rem; padding: .1rem .6rem; border: 1px solid #8888; border-radius: 1rem;
   background: none; color: inherit; cursor: pointer } button[aria-pressed=true] { background: #2b6cb0; color: white }
 #map-legend i { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%; margin-right: .35rem }
@@ -68,22 +68,19 @@ def _top(report: dict[str, Any]) -> Iterator[str]:
     yield f"<p class=big><b>{metric} {score['mean']:.3f}</b>, 95 % interval {score['low']:.3f} to {score['high']:.3f}; "
     yield f"guessing gives {report['chance'][metric]:.3f}.</p>"
     yield f"<p>A linear head on frozen vectors; {report['tested']} of {report['clips']} clips tested, {len(report['classes'])} classes.</p>"
-    for difference in (row for row in report["differences"] if row["head"] == "linear"):
-        yield f"<p>{_sentence(difference, 'than the ' + html.escape(difference['other']))}</p>"
+    for row in (row for row in report["differences"] if row["head"] == "linear"):
+        yield f"<p>Beside the {html.escape(row['other'])}: {_verdict(row, 'better', 'worse')}</p>"
     if report["gain"]:
-        yield f"<p>{_sentence(report['gain'], 'with all training labels than with half of them', 'More labels')}</p>"
+        yield f"<p>All training labels beside half of them: {_verdict(report['gain'], 'better, so more may help further', 'worse')}</p>"
     yield "</div>"
     if report["warnings"]:
         yield "<div class='box warn'><p><b>Read this before you trust the score</b></p>"
         yield "".join(f"<p>{html.escape(warning)}</p>" for warning in report["warnings"]) + "</div>"
 
 
-def _sentence(row: dict[str, Any], beside: str, who: str = "The model") -> str:
-    if row["low"] > 0:
-        word = "better" if who == "The model" else "likely to help further"
-    else:
-        word = "worse" if row["high"] < 0 else "no difference seen"
-    return f"{who}: <b>{word}</b>, {row['mean']:+.3f} {beside} (95 % interval {row['low']:+.3f} to {row['high']:+.3f})."
+def _verdict(row: dict[str, Any], better: str, worse: str) -> str:
+    word = better if row["low"] > 0 else worse if row["high"] < 0 else "no difference seen"
+    return f"<b>{word}</b> ({row['mean']:+.3f}, 95 % interval {row['low']:+.3f} to {row['high']:+.3f})."
 
 
 def _scores(report: dict[str, Any], folder: Path) -> Iterator[str]:
@@ -131,7 +128,7 @@ def _map(report: dict[str, Any], rows: list[dict[str, str]], track: Track) -> It
     data = json.dumps({"classes": sorted(counts, key=lambda name: (-counts[name], name)), "points": points}).replace("</", "<\\/")
     yield MAP
     yield f"<p class=lead>{len(rows)} of {report['clips']} clips; {len(sounds)} sounds lie in this page ({LIMITS}); pale points are not "
-    yield "among them. A red ring: tested and told wrong. In t-SNE neighbours mean something, distances and sizes of clouds do not.</p>"
+    yield "among them. A ring: tested and told wrong. In t-SNE neighbours mean something, distances and sizes of clouds do not.</p>"
     yield f"<script type=application/json id=map-data>{data}</script>"
     yield f"<script>{Path(__file__).with_name('probe_map.js').read_text(encoding='utf-8')}</script>"
 

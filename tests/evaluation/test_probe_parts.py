@@ -1,0 +1,178 @@
+"""What a probe says beside its scores: who leaks, what more labels do, which layer hears, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unheard.data.label_table import Labels
+from unheard.errors import DataError
+from unheard.evaluation.probe import Probe, probe
+from unheard.evaluation.probe_curve import share
+from unheard.evaluation.probe_exam import Exam
+from unheard.evaluation.probe_heads import linear, network
+from unheard.evaluation.probe_layers import GATE, gated
+from unheard.evaluation.probe_map import draw_map
+
+Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
+LINEAR = Probe(heads=("linear",), strength=0.03, rounds=200, curve=False)
+
+
+@settings(max_examples=25)
+@given(st.integers(2, 60), st.integers(1, 5), st.integers(0, 1000))
+def test_a_larger_share_holds_every_smaller_one_and_every_class(clips: int, classes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    target = (rng.random((clips, classes)) < 0.3).astype(np.int64)
+    shares = [set(share(target, fraction, seed).tolist()) for fraction in (0.05, 0.1, 0.25, 0.5, 1.0)]
+    assert all(small <= large for small, large in pairwise(shares))
+    assert shares[-1] == set(range(clips))
+    assert (target[sorted(shares[0])].any(axis=0) == target.any(axis=0)).all()
+    assert len(shares[0]) <= round(0.05 * clips) + classes
+
+
+def test_the_curve_ends_at_the_score_and_rises_where_labels_are_few(table: Table, clouds: Clouds) -> None:
+    classes = [i % 4 for i in range(400)]
+    vectors = clouds(classes, 0.6, dimensions=20)
+    labels = table(classes, split=["train" if i < 200 else "test" for i in range(400)])
+    report = probe({"model": vectors, "noise": clouds(classes, 0.0)}, labels, replace(LINEAR, curve=True))
+    points = [point for point in report.curve if point.embedding == "model"]
+    assert points[-1].mean == pytest.approx(report.scores[0].mean) and points[-1].clips == 200
+    assert points[0].mean < points[-1].mean and points[0].clips == pytest.approx(10, abs=4)
+    assert report.gain is not None and report.gain.mean == pytest.approx(points[-1].mean - points[-2].mean)
+
+
+def test_a_difference_is_drawn_on_the_same_clips(table: Table, clouds: Clouds) -> None:
+    classes = [i % 2 for i in range(200)]
+    vectors = clouds(classes, 0.7)
+    noise = np.random.default_rng(3).standard_normal(vectors.shape)
+    labels = table(classes, split=["train", "train", "test", "test"] * 50)
+    report = probe({"model": vectors, "same": vectors.copy(), "noise": noise}, labels, LINEAR)
+    same, other = report.differences
+    assert (same.mean, same.low, same.high, same.verdict) == (0, 0, 0, "no difference seen")
+    assert other.verdict == "better" and other.low <= other.mean <= other.high
+
+
+def test_intervals_over_groups_are_wider_where_groups_behave_alike(table: Table) -> None:
+    classes = [i % 2 for i in range(300)]
+    split = ["train" if i < 150 else "test" for i in range(300)]
+    told = np.eye(2)[[(kind + (i // 10) % 3 // 2) % 2 for i, kind in enumerate(classes)][150:]]  # every third ten is told wrong as a whole
+    width = []
+    for group in (None, [f"g{i // 10}" for i in range(300)]):
+        (score, _) = Exam.of(table(classes, split=split, group=group), (0,), 400).scores("x", "linear", [told])
+        assert score.mean == pytest.approx(2 / 3)
+        width.append(score.high - score.low)
+    assert width[1] > 2 * width[0]  # sqrt(10) times, if there were no end to the groups
+
+
+def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Table, clouds: Clouds) -> None:
+    classes = [i % 2 for i in range(80)]
+    vectors = clouds(classes, 2.0)
+    split = ["train" if i < 40 else "test" for i in range(80)]
+    labels = table(classes, split=split)
+    content = [str(i if i < 76 else i - 60) for i in range(80)]  # the last four are bytes of training clips
+    assert (
+        probe({"x": vectors}, labels, LINEAR, content=content)
+        .warnings[0]
+        .startswith("4 of 40 tested clips (without them balanced accuracy")
+    )
+    statistics = np.random.default_rng(0).standard_normal((80, 10))
+    statistics[41] = statistics[3] * (1 + 1e-5)
+    (told,) = probe({"x": vectors}, labels, LINEAR, statistics=statistics).warnings
+    assert told.startswith("1 of 40") and "sound the same" in told
+    grouped = replace(labels, group=[f"g{i % 45}" for i in range(80)])
+    assert "35 of 40 tested clips" in probe({"x": vectors}, grouped, LINEAR).warnings[0]
+    named = replace(labels, paths=[Path(f"kit/snare-{i}.wav") for i in range(80)])
+    assert "40 of 40 tested clips have a name" in probe({"x": vectors}, named, LINEAR).warnings[0]
+    assert not probe({"x": vectors}, labels, LINEAR, content=[str(i) for i in range(80)]).warnings
+
+
+def test_classes_say_where_it_fails(table: Table, clouds: Clouds) -> None:
+    classes = [i % 3 for i in range(300)]
+    vectors = clouds([min(k, 1) for k in classes], 5.0)  # the last two are one to the embedding
+    report = probe({"x": vectors}, table(classes, split=["train"] * 150 + ["test"] * 150), LINEAR)
+    first, second, third = report.per_class
+    assert first.f1 > 0.95 and second.f1 < 0.7 and third.f1 < 0.7
+    assert np.array(report.confusion).sum() == 150 and report.confusion[1][2] + report.confusion[2][1] > 20
+    assert first.recall == report.confusion[0][0] / first.clips
+    assert len(report.answers) == 150 and report.answers[0].true == "class0"
+
+
+def test_the_gate_hears_the_layer_that_knows(table: Table, clouds: Clouds) -> None:
+    classes = [i % 3 for i in range(240)]
+    rng = np.random.default_rng(0)
+    layers = rng.standard_normal((240, 4, 6))
+    layers[:, 2] = clouds(classes, 1.2, dimensions=6)
+    target = np.eye(3, dtype=np.int64)[classes]
+    answer, weight = gated(layers[:160], target[:160], layers[160:], 0.3)
+    assert weight.sum() == pytest.approx(1) and weight.argmax() == 2 and weight[2] > 0.8
+    assert (answer.argmax(axis=1) == classes[160:]).mean() > 0.7
+    report = probe({"x": layers[:, 3]}, table(classes, split=["train"] * 160 + ["test"] * 80), LINEAR, layers=layers)
+    assert max(report.layers, key=lambda row: row.mean).layer == 3 and report.layers[2].weight > 0.8
+    assert {score.embedding for score in report.scores} == {"x", GATE}
+
+
+def test_a_linear_head_of_several_labels_equals_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((150, 5))
+    target = (x @ rng.standard_normal((5, 3)) + 0.5 * rng.standard_normal((150, 3)) > 0).astype(np.int64)
+    scaler = StandardScaler().fit(x[:100])
+    (answer,) = linear(x[:100], target[:100], x[100:], [0.1])
+    for k in range(3):
+        model = LogisticRegression(C=0.1, tol=1e-8).fit(scaler.transform(x[:100]), target[:100, k])
+        np.testing.assert_allclose(answer[:, k], model.predict_proba(scaler.transform(x[100:]))[:, 1], atol=2e-3)
+
+
+def test_more_dimensions_than_clips_change_nothing(clouds: Clouds) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    classes = np.arange(30) % 3
+    x = clouds(classes.tolist(), 1.0, dimensions=200)
+    (answer,) = linear(x[:20], np.eye(3, dtype=np.int64)[classes[:20]], x[20:], [0.03])
+    mean, spread = x[:20].mean(axis=0), x[:20].std(axis=0)
+    model = LogisticRegression(C=0.03, tol=1e-8, max_iter=1000).fit((x[:20] - mean) / spread, classes[:20])
+    np.testing.assert_allclose(answer, model.predict_proba((x[20:] - mean) / spread), atol=2e-3)
+
+
+def test_the_network_finds_what_no_line_does() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((600, 2))
+    classes = (x[:, 0] * x[:, 1] > 0).astype(int)
+    target = np.eye(2, dtype=np.int64)[classes]
+    halves = [(np.arange(300), np.arange(300, 400))]
+    curved = network(x[:400], target[:400], x[400:], halves, seed=0)
+    (straight,) = linear(x[:400], target[:400], x[400:], [1.0])
+    assert (curved.argmax(axis=1) == classes[400:]).mean() > 0.8 > 0.65 > (straight.argmax(axis=1) == classes[400:]).mean()
+    np.testing.assert_array_equal(curved, network(x[:400], target[:400], x[400:], halves, seed=0))
+
+
+@pytest.mark.parametrize("clips", [2, 3, 5, 40])
+def test_a_map_of_any_size_has_a_place_for_every_clip(clips: int) -> None:
+    place = draw_map(np.random.default_rng(0).standard_normal((clips, 6)), seed=0)
+    assert place.pca.shape == place.tsne.shape == (clips, 2) and np.isfinite(place.tsne).all()
+
+
+def test_a_map_of_equal_clips_is_one_point() -> None:
+    assert not draw_map(np.ones((12, 4)), seed=0).tsne.any()
+
+
+def test_few_groups_make_few_folds_and_one_is_refused(table: Table) -> None:
+    classes = [i % 2 for i in range(20)]
+    exam = Exam.of(table(classes, group=[f"g{i // 7}" for i in range(20)]), (0,), 10)
+    assert len(exam.runs[0]) == 3 and exam.tested.tolist() == list(range(20))
+    with pytest.raises(DataError, match="all 20 clips belong to the group 'g'"):
+        Exam.of(table(classes, group=["g"] * 20), (0,), 10)
+
+
+def test_clips_without_a_group_are_groups_of_their_own(table: Table) -> None:
+    exam = Exam.of(table([i % 2 for i in range(20)], group=["a", "a", *[""] * 18]), (0,), 10)
+    assert len(exam.runs[0]) == 5 and max(len(part.test) for part in exam.runs[0]) <= 6
