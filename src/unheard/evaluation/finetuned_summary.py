@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unheard.data.label_table import Index, Labels
 from unheard.data.manifest import write_table
-from unheard.metrics import average_precision, bootstrap_interval, confusion_matrix, roc_auc
+from unheard.metrics import average_precision, bootstrap_interval, confusion_matrix, roc_auc, wilson_interval
 from unheard.training.finetune_choice import scores
 from unheard.training.run import write_json
 
@@ -42,7 +42,7 @@ class FinetuneScores:
     intervals : dict
         95 % interval of every pooled score but the loss.
     classes : list of dict
-        For each class its name, clips, and precision and recall, or average precision and ROC AUC.
+        For each class its name, clips, precision and recall with its 95 % interval (Wilson), or average precision and ROC AUC.
     confusion : list of list of int
         Clips of each true class (row) taken for each class (column); empty where clips have several.
     notes : list of str
@@ -120,14 +120,18 @@ def summary(heard: Mapping[str, Heard], classes: tuple[str, ...], activation: st
 
 
 def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, activation: str) -> None:
-    """The files ``scores.json``, ``classes.csv``, ``predictions.csv`` and, where clips have one class, ``confusion.csv``."""
+    """The files ``scores.json``, ``scores.csv``, ``classes.csv``, ``predictions.csv``, and ``confusion.csv`` where clips have one class."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "scores.json", asdict(told))
+    lines = ((name, told.pooled[name], *ends) for name, ends in told.intervals.items())
+    header = ("score", "value", "low", "high")
+    write_table(folder / "scores.csv", header, (dict(zip(header, map(_text, line), strict=True)) for line in lines))
     columns, names = tuple(told.classes[0]), labels.classes
     write_table(folder / "classes.csv", columns, [{name: _text(value) for name, value in row.items()} for row in told.classes])
     if told.confusion:
-        counted = ({"true": name, **dict(zip(names, map(str, row), strict=True))} for name, row in zip(names, told.confusion, strict=True))
-        write_table(folder / "confusion.csv", ("true", *names), counted)
+        across = ("true", *(f"said {name}" for name in names))
+        counted = (dict(zip(across, (name, *map(str, row)), strict=True)) for name, row in zip(names, told.confusion, strict=True))
+        write_table(folder / "confusion.csv", across, counted)
     tensor = torch.from_numpy(heard.logits)
     said = (tensor.softmax(dim=1) if activation == "softmax" else tensor.sigmoid()).numpy()
     rows = (
@@ -162,9 +166,10 @@ def _of_one(counts: Int[NDArray[Any], "C C"], names: tuple[str, ...]) -> list[di
         clips, said, right = int(counts[k].sum()), int(counts[:, k].sum()), int(counts[k, k])
         confused = int(np.where(np.arange(len(names)) == k, -1, counts[k]).argmax())
         taken = names[confused] if counts[k, confused] and confused != k else ""
+        low, high = wilson_interval(right, clips) if clips else (None, None)
         rows.append({
-            "class": name, "clips": clips, "recall": right / clips if clips else None, "precision": right / said if said else None,
-            "most often taken for": taken,
+            "class": name, "clips": clips, "recall": right / clips if clips else None, "recall low": low, "recall high": high,
+            "precision": right / said if said else None, "most often taken for": taken,
         })  # fmt: skip
     return rows
 
