@@ -146,7 +146,7 @@ def test_refuses_vectors_that_do_not_fit(table: Table) -> None:
     labels = table([0, 1, 0, 1])
     with pytest.raises(DataError, match=r"x: embeddings of shape \(3, 2\) came for 4"):
         probe({"x": np.zeros((3, 2))}, labels)
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match="x: embeddings of 4 of 4 clips are not finite, the first of 0.wav"):
         probe({"x": np.full((4, 2), np.nan)}, labels)
 
 

@@ -70,7 +70,7 @@ def probe(
     *,
     layers: Layers | None = None,
     content: Sequence[str] | None = None,
-    statistics: Float[NDArray[Any], "n D"] | None = None,
+    statistics: Float[NDArray[Any], "n S"] | None = None,
 ) -> ProbeReport:
     """Score embeddings of labelled clips.
 
@@ -102,7 +102,7 @@ def probe(
     >>> print(report.table())  # doctest: +SKIP
     """
     how = how or Probe()
-    runs = {name: _runs(name, vectors, len(labels), len(how.seeds)) for name, vectors in embeddings.items()}
+    runs = {name: _runs(name, vectors, labels, len(how.seeds)) for name, vectors in embeddings.items()}
     exam = Exam.of(labels, how.seeds, how.rounds)
     first = next(iter(runs))
     with one_thread():
@@ -115,7 +115,7 @@ def probe(
             gain = exam.difference("linear", "half of the labels", plain, half)
             report = replace(report, curve=points, gain=gain)
         if layers is not None:
-            _refuse_unusable("layers", layers)
+            _refuse_unusable("layers", np.moveaxis(layers, 1, 0), labels)
             found, gate = layer_scores(heads, first, layers, track)
             scores = [*report.scores, *exam.scores(GATE, "linear", gate)]
             report = replace(report, layers=found, scores=scores)
@@ -160,17 +160,22 @@ def _compared(exam: Exam, said: Mapping[tuple[str, str], Said], first: str) -> P
     )
 
 
-def _runs(name: str, vectors: NDArray[Any], clips: int, seeds: int) -> list[Vectors]:
+def _runs(name: str, vectors: NDArray[Any], labels: Labels, seeds: int) -> list[Vectors]:
     """One (n, D) array of float64 for each seed."""
-    shape = vectors.shape
+    shape, clips = vectors.shape, len(labels)
     if vectors.ndim not in (2, 3) or shape[-2] != clips or (vectors.ndim == 3 and shape[0] != seeds):
         raise DataError(f"{name}: embeddings of shape {shape} came for {clips} labelled clips; give ({clips}, D) or ({seeds}, {clips}, D)")
-    _refuse_unusable(name, vectors)
+    _refuse_unusable(name, vectors, labels)
     if vectors.ndim == 2:
         return [vectors.astype(np.float64)] * seeds
     return [run.astype(np.float64) for run in vectors]
 
 
-def _refuse_unusable(name: str, vectors: NDArray[Any]) -> None:
-    if not np.isfinite(vectors).all():
-        raise DataError(f"{name}: embeddings hold values that are not finite; embed these clips again, or leave them out")
+def _refuse_unusable(name: str, vectors: NDArray[Any], labels: Labels) -> None:
+    """Refuse values that are not finite, in vectors (..., n, D)."""
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=tuple(axis for axis in range(vectors.ndim) if axis != vectors.ndim - 2)))
+    if len(bad):
+        raise DataError(
+            f"{name}: embeddings of {len(bad)} of {len(labels)} clips are not finite, the first of {labels.paths[bad[0]]}; "
+            "embed these clips again, or leave them out"
+        )

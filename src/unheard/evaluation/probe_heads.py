@@ -108,7 +108,7 @@ def learn(x: Vectors, target: Target, steps: int, seed: int, look: Callable[[nn.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, target.shape[1]))
-    optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
     for step in range(1, steps + 1):
         index = torch.randperm(len(rows), generator=generator)[:BATCH]
         loss = loss_of(net(rows[index]), y[index], single)
