@@ -1,8 +1,9 @@
 """Fine-tuning recipes by name, one for each data set that papers report.
 
 MaskSpec (Chong et al. 2022, arXiv 2204.12768), reference code: ``audioset`` ... ``dcase2019``. AdamW, weight decay 0.05, layer decay
-0.75, drop path 0.1, 5 epochs of warm-up, half a cosine down to 1e-6, trained positions, gain, a roll, mixing of sound (chance 0.5) and
-of every spectrogram, SpecAugment, patchout; the best epoch was chosen on the test clips there, here on validation clips.
+0.75, drop path 0.1, 5 epochs of warm-up, half a cosine down to 1e-6, trained positions, gain, noise, filters and speed, a roll, mixing
+of sound (chance 0.5) and of every spectrogram, SpecAugment, patchout; the best epoch was chosen on the test clips there, here on
+validation clips.
 AudioMAE (Huang et al. 2022, arXiv 2207.06405), reference scripts: ``audiomae-audioset`` ... ``audiomae-scv2``. Fixed positions,
 structured patchout of a fifth of the rows and a fifth of the columns, mixing of sound with Beta(10, 10), SpecAugment.
 PaSST (Koutini et al. 2022, arXiv 2110.05069), reference code: ``passt-audioset``, ``passt-esc50``, ``passt-openmic``: small rates,
