@@ -49,7 +49,10 @@ def learning_curve(heads: LinearHeads, whole: Mapping[str, Said], track: Track =
     points: list[CurvePoint] = []
     half: Said = []
     for name, fraction in track(jobs, len(jobs), "learning curve"):
-        few = [[part.seen[share(exam.labels.target[part.seen], fraction, run)] for part in parts] for run, parts in enumerate(exam.runs)]
+        few = [
+            [part.seen[share(exam.labels.target[part.seen], fraction, exam.seed + run)] for part in parts]
+            for run, parts in enumerate(exam.runs)
+        ]
         found = whole[name] if fraction == 1 else heads.answers(name, few)
         values = [exam.value(answer) for answer in found]
         clips = float(np.mean([len(one) for run in few for one in run]))

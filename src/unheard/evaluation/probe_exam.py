@@ -65,7 +65,7 @@ class Exam:
     rounds : int
         Bootstrap rounds.
     seed : int
-        Of the bootstrap.
+        The first of the runs' seeds; of the bootstrap too.
     """
 
     labels: Labels

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from unheard.evaluation.probe_exam import Part, Said
-from unheard.evaluation.probe_heads import Table, Target, linear, loss_of, minimise, standardised
+from unheard.evaluation.probe_heads import Table, Target, is_single, linear, loss_of, minimise, standardised
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import LayerScore
 from unheard.progress import Track, silent
@@ -34,7 +34,7 @@ def gated(train: Layers, target: Target, test: Float[NDArray[Any], "m L D"], str
     """
     sides = [standardised(train[:, layer], test[:, layer]) for layer in range(train.shape[1])]
     x, other = (torch.from_numpy(np.stack(side, axis=1).astype(np.float32)) for side in zip(*sides, strict=True))
-    y, single = torch.from_numpy(target.astype(np.float32)), bool((target.sum(axis=1) == 1).all())
+    y, single = torch.from_numpy(target.astype(np.float32)), is_single(target)
     gate, weight, bias = torch.zeros(x.shape[1]), torch.zeros(x.shape[2], y.shape[1]), torch.zeros(y.shape[1])
 
     def mixed(rows: torch.Tensor) -> torch.Tensor:

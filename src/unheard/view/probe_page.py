@@ -157,10 +157,11 @@ def _how(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _linear(report: dict[str, Any], embedding: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(
-        s for s in report["scores"] if (s["embedding"], s["head"], s["metric"]) == (embedding, "linear", report["metric"])
-    )
-    return found
+    wanted = (embedding, "linear", report["metric"])
+    for score in report["scores"]:
+        if (score["embedding"], score["head"], score["metric"]) == wanted:
+            return dict(score)
+    raise KeyError(embedding)
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], marked: set[str] | None = None) -> str:

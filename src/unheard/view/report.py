@@ -130,7 +130,8 @@ def _probes(run: Path) -> Iterator[str]:
         report = json.loads(file.read_text())
         yield f"<h2>Probe: {html.escape(file.parent.name)}</h2>"
         counts = f"{report['tested']} of {report['clips']} clips tested, {len(report['classes'])} classes"
-        yield f"<p>{counts}; frozen embeddings, 95 % intervals.</p>"
+        whole = f" <a href='{html.escape(file.parent.name)}/report.html'>All of it</a>." if (file.parent / "report.html").is_file() else ""
+        yield f"<p>{counts}; frozen embeddings, 95 % intervals.{whole}</p>"
         rows = "".join(
             f"<tr><td>{html.escape(s['embedding'])}<td>{s['head']}<td>{s['metric']}<td>{s['mean']:.3f}<td>{s['low']:.3f} to {s['high']:.3f}"
             for s in report["scores"]
