@@ -117,6 +117,10 @@ def test_what_cannot_be_learned_is_named(task: Task, splits: dict[str, Rows]) ->
     single = replace(splits["train"], y=torch.eye(6)[:1].repeat(60, 1))
     with pytest.raises(DataError, match="the same class"):
         heareval.evaluate(replace(task, multilabel=False), {**splits, "train": single})
+    turned = {split: replace(rows, y=torch.eye(6)[torch.arange(len(rows)) % 6]) for split, rows in splits.items()}
+    turned["test"] = replace(turned["test"], y=torch.eye(6)[:1].repeat(24, 1))
+    with pytest.raises(DataError, match="all clips of test have the same class"):
+        heareval.evaluate(replace(task, multilabel=False), turned)
     broken = replace(splits["test"], x=splits["test"].x * math.nan)
     with pytest.raises(DataError, match="embeddings of test hold numbers that are not finite"):
         heareval.evaluate(task, {**splits, "test": broken})

@@ -76,6 +76,9 @@ def test_folds_take_turns(folder: Path) -> None:
         ({"splits": ["train", "test"]}, "needs train, valid and test"),
         ({"split_mode": "new_split_kfold", "splits": ["train", "valid"]}, "2 folds"),
         ({"prediction_type": "multiclass"}, "needs exactly one"),
+        ({"sample_duration": "5s"}, "sample_duration is '5s'"),
+        ({"evaluation_params": {"task_specific_param_grid": {"lr": 0.1}}}, "lr to 0.1; it must be a list"),
+        ({"splits": None}, "value of the wrong type"),
     ],
 )
 def test_what_a_task_asks_for_must_exist(folder: Path, values: dict[str, Any], message: str) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from cyclopts import Parameter
 
 from unheard.cli.shell import DONE, Json, On, Out, Overwrite, Strict, note, status, tell, torch_device, verb
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
 
@@ -147,4 +147,6 @@ def evaluate(
     report = run(model, tasks_dir, out, plan, overwrite=existing.overwrite, resume=existing.resume, track=bar, say=note)
     tell([markdown(report)], as_json(report), json)
     note(f"results.csv, results.json, results.md and results.html in {out}")
+    if not report.results:
+        raise DataError(f"nothing could be scored: {report.failed[0][2]}")
     return status(len(report.failed), strict)

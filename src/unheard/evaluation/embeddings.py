@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unheard.audio.waveform import read
-from unheard.errors import AudioError, DataError
+from unheard.errors import AudioError, DataError, UnheardError
 from unheard.evaluation.encoders import Encoder
 from unheard.evaluation.events import Events, active_labels, join
 from unheard.evaluation.rows import Rows
@@ -34,6 +34,7 @@ from unheard.progress import Track, silent
 DONE = ".done.embeddings"
 STAMP = "embedded-by.json"
 SLACK = 0.001  # seconds a file may differ from the task's length
+WRONG_UNIT = (0.02, 5.0)  # the last time over the length of the audio: only seconds or samples are that far off (our choice)
 
 
 def batch_size(task: Task, sample_rate: int) -> int:
@@ -81,7 +82,7 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     _write(folder / STAMP, json.dumps(stamp))
     if (folder / DONE).is_file():
         return
-    for name in (METADATA, VOCABULARY, *(f"{split}.json" for split in task.splits)):
+    for name in task_files(task):
         shutil.copyfile(task.folder / name, folder / name)
     order, size = shuffled(task), batch_size(task, encoder.sample_rate)
     for split in task.splits:
@@ -104,18 +105,40 @@ def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
     """
     order = shuffled(task)
     try:
-        return {split: _rows(folder, task, split, order[split]) for split in task.splits}
+        found = {split: _rows(folder, task, split, order[split]) for split in task.splits}
     except (OSError, ValueError) as error:
         raise DataError(f"{folder} holds no complete embeddings of {task.name} ({error}); embed the task again") from error
+    sizes = {split: rows.x.shape[1] for split, rows in found.items()}
+    if len(set(sizes.values())) != 1:
+        raise DataError(f"{folder}: embeddings differ in size from split to split, {sizes}; a model must give one size")
+    return found
+
+
+def task_files(task: Task) -> list[str]:
+    """Names of the files that say what is true of a task, which are copied beside its embeddings."""
+    return [METADATA, VOCABULARY, *(f"{split}.json" for split in task.splits)]
+
+
+def outdated(task: Task, folder: Path) -> bool:
+    """Whether a folder of embeddings was made for other labels or files than the task has now."""
+    copies = [(folder / name, task.folder / name) for name in task_files(task)]
+    return any(copy.is_file() and copy.read_bytes() != now.read_bytes() for copy, now in copies)
 
 
 def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path) -> None:
     """Embed one batch into a file, unless it is there."""
     if path.is_file():
         return
-    audio = torch.from_numpy(np.stack(_waves(task, encoder, split, names)))
-    frames, times = encoder.timestamps(audio) if task.event else (encoder.scenes(audio), torch.zeros(0))
-    _checked(frames, times, len(names), task.event, f"{encoder.name} on {task.name}, {split}/{names[0]}")
+    audio, what = torch.from_numpy(np.stack(_waves(task, encoder, split, names))), f"{encoder.name} on {task.name}, {split}/{names[0]}"
+    try:
+        frames, times = encoder.timestamps(audio) if task.event else (encoder.scenes(audio), torch.zeros(0))
+    except UnheardError:
+        raise
+    except Exception as error:  # a module of other people may raise anything
+        raise DataError(f"{what}: the model failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
+    _checked(frames, len(names), task.event, what)
+    if task.event:
+        _in_time(times, frames, 1000 * audio.shape[1] / encoder.sample_rate, what)
     path.parent.mkdir(exist_ok=True)
     with Path(f"{path}.unfinished").open("wb") as file:
         np.savez(file, frames=frames.float().numpy(), times=times.double().numpy())
@@ -137,14 +160,23 @@ def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[F
     return [np.pad(wav, (0, longest - len(wav))) for wav in waves]
 
 
-def _checked(frames: Tensor, times: Tensor, count: int, event: bool, what: str) -> None:
+def _checked(frames: Tensor, count: int, event: bool, what: str) -> None:
     wanted = f"({count}, times, size)" if event else f"({count}, size)"
-    if frames.ndim != (3 if event else 2) or len(frames) != count or not frames.is_floating_point():
+    if frames.ndim != (3 if event else 2) or len(frames) != count or not frames.is_floating_point() or not frames.numel():
         raise DataError(f"{what}: embeddings have the shape {tuple(frames.shape)} and type {frames.dtype}; they must be floats {wanted}")
-    if event and times.shape != frames.shape[:2]:
-        raise DataError(f"{what}: times have the shape {tuple(times.shape)}; embeddings have {tuple(frames.shape)}")
     if not bool(torch.isfinite(frames).all()):
         raise DataError(f"{what}: embeddings hold numbers that are not finite")
+
+
+def _in_time(times: Tensor, frames: Tensor, length: float, what: str) -> None:
+    """Refuse times that are not one a frame, do not grow, or cannot be milliseconds of this audio."""
+    if times.shape != frames.shape[:2]:
+        raise DataError(f"{what}: times have the shape {tuple(times.shape)}; embeddings have {tuple(frames.shape)}")
+    if not bool((times.diff(dim=1) > 0).all()):
+        raise DataError(f"{what}: times must grow from frame to frame, without NaN")
+    last = float(times[:, -1].max())
+    if times.shape[1] > 1 and not WRONG_UNIT[0] <= last / length <= WRONG_UNIT[1]:
+        raise DataError(f"{what}: the last time is {last:g} where the audio ends at {length:g} ms; times must be milliseconds")
 
 
 def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str], folder: Path) -> None:

@@ -17,7 +17,7 @@ from unheard.audio.framing import Frontend
 from unheard.audio.frontend import LogMel
 from unheard.embedding.embedder import Model, Options
 from unheard.embedding.loading import load
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, DataError, UnheardError
 from unheard.hear import HearModel, load_model
 from unheard.weights.built_in import random_like
 from unheard.weights.checkpoint import SavedModel
@@ -69,7 +69,7 @@ class HearEncoder:
 
     def __init__(self, name: str, module: Any, model: Any, identity: str) -> None:
         self.name, self.identity = name, identity
-        self.sample_rate = int(model.sample_rate)
+        self.sample_rate = _rate(model, "sample_rate", name)
         self._module, self._model = module, model
         if isinstance(model, nn.Module):
             model.eval()
@@ -77,14 +77,15 @@ class HearEncoder:
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
         """One vector for each clip."""
         with torch.no_grad():
-            found: Tensor = self._module.get_scene_embeddings(audio, self._model)
-        return found.detach().cpu()
+            return _tensor(self._module.get_scene_embeddings(audio, self._model))
 
     def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
         """Vectors over time, and their times in milliseconds."""
         with torch.no_grad():
-            frames, times = self._module.get_timestamp_embeddings(audio, self._model)
-        return frames.detach().cpu(), times.detach().cpu()
+            found = self._module.get_timestamp_embeddings(audio, self._model)
+        if not isinstance(found, tuple | list) or len(found) != 2:
+            raise DataError(f"get_timestamp_embeddings of {self.name} gave {type(found).__name__}; it must give embeddings and times")
+        return _tensor(found[0]), _tensor(found[1])
 
 
 class XaresEncoder:
@@ -95,7 +96,7 @@ class XaresEncoder:
 
     def __init__(self, name: str, module: nn.Module) -> None:
         self.name, self.identity = name, name
-        self.sample_rate, self.hop_ms = int(module.sampling_rate), float(module.hop_size_in_ms)  # type: ignore[arg-type]
+        self.sample_rate, self.hop_ms = _rate(module, "sampling_rate", name), float(module.hop_size_in_ms)  # type: ignore[arg-type]
         self._module = module.eval()
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
@@ -105,7 +106,7 @@ class XaresEncoder:
     def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
         """Vectors over time, and their times in milliseconds."""
         with torch.no_grad():
-            frames: Tensor = self._module(audio).detach().cpu()
+            frames = _tensor(self._module(audio))
         times = (torch.arange(frames.shape[1]) + 0.5) * self.hop_ms
         return frames, times.expand(len(frames), -1)
 
@@ -196,6 +197,21 @@ def _ours(name: str, model: Model) -> Encoder:
     return HearEncoder(name, unheard.hear, HearModel(model, Options()), digest.hexdigest())
 
 
+def _tensor(found: object) -> Tensor:
+    """What a module gave, on the CPU."""
+    if not isinstance(found, Tensor):
+        raise DataError(f"the model gave {type(found).__name__} where a torch tensor is expected")
+    return found.detach().cpu()
+
+
+def _rate(model: object, attribute: str, name: str) -> int:
+    """The sample rate a module declares."""
+    rate = getattr(model, attribute, None)
+    if not isinstance(rate, int | float) or rate != int(rate) or not 1000 <= rate <= 192_000:
+        raise ConfigError(f"the model of {name} has the {attribute} {rate!r}; it must be a number of Hz such as 16000")
+    return int(rate)
+
+
 def _imported(name: str) -> Any:
     try:
         return import_module(name)
@@ -209,9 +225,12 @@ def _hear(text: str) -> Encoder:
     wanted = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
     if missing := [each for each in wanted if not callable(getattr(module, each, None))]:
         raise ConfigError(f"{name} has no {missing[0]}; a HEAR module has {', '.join(wanted)}")
-    model = module.load_model(weights) if weights else module.load_model()
-    if not hasattr(model, "sample_rate"):
-        raise ConfigError(f"the model of {name} has no sample_rate; the HEAR API asks for it")
+    try:
+        model = module.load_model(weights) if weights else module.load_model()
+    except UnheardError:
+        raise
+    except Exception as error:  # a module of other people may raise anything
+        raise ConfigError(f"load_model of {name} failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
     return HearEncoder(name, module, model, text)
 
 

@@ -115,16 +115,15 @@ def check(task: Task, splits: Mapping[str, Rows]) -> None:
     Raises
     ------
     DataError
-        When embeddings are not finite, or all rows of a training split have the same single class.
+        When embeddings are not finite, or all clips of a split have the same single class.
     """
     for split, rows in splits.items():
         if not bool(torch.isfinite(rows.x).all()):
             raise DataError(f"{task.name}: embeddings of {split} hold numbers that are not finite; the model gave them")
+        if not task.multilabel and len(torch.unique(rows.y.argmax(dim=1))) < 2:
+            raise DataError(f"{task.name}: all clips of {split} have the same class; a score of them says nothing")
     for part in parts(task):
-        truth = torch.cat([splits[name].y for name in part.train])
-        if not task.multilabel and len(torch.unique(truth.argmax(dim=1))) < 2:
-            raise DataError(f"{task.name}: all clips that train for {part.test} have the same class; there is nothing to learn")
-        if task.multilabel and not bool(truth.any()):
+        if task.multilabel and not any(bool(splits[name].y.any()) for name in part.train):
             raise DataError(f"{task.name}: nothing that trains for {part.test} has a label; there is nothing to learn")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from unheard.errors import ConfigError, UnheardError, missing_extra
 from unheard.evaluation import fixed, heareval
-from unheard.evaluation.embeddings import STAMP, audio_rate, embed_task, read_splits
+from unheard.evaluation.embeddings import STAMP, audio_rate, embed_task, outdated, read_splits, task_files
 from unheard.evaluation.encoders import Encoder, Stored
 from unheard.evaluation.head import GRID_POINTS
 from unheard.evaluation.heareval import Tested
@@ -203,8 +203,16 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
 def _embedded(task: Task, encoder: Encoder, out: Path, track: Track, say: Callable[[str], None]) -> tuple[Path, bytes]:
     """The folder of a task's embeddings, complete, and what tells them from others."""
     if isinstance(encoder, Stored):
-        return encoder.folder / task.name, encoder.identity.encode()
+        folder, labels = encoder.folder / task.name, [(task.folder / name).read_bytes() for name in task_files(task)]
+        rows = [path.stat() for path in sorted(folder.glob("*.embeddings.npy"))]
+        return folder, b"".join([encoder.identity.encode(), *labels, repr([(each.st_size, each.st_mtime_ns) for each in rows]).encode()])
     folder = out / "embeddings" / encoder.name / task.name
+    if outdated(task, folder):
+        say(f"{task.name}: labels or files have changed since {encoder.name} embedded them; embedding and scoring them again")
+        for old in (folder, *out.glob(f"fits/*/{encoder.name}/{task.name}")):
+            shutil.rmtree(old)
+        for scored in out.glob(f"scores/*/{encoder.name}/{task.name}.json"):
+            scored.unlink()
     if (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
         say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
     embed_task(task, encoder, folder, track)

@@ -122,13 +122,17 @@ def read_task(folder: str | Path) -> Task:
         seconds, task_name = found["sample_duration"], found["task_name"]
     except KeyError as error:
         raise DataError(f"{root / METADATA} lacks {error}; write the task again with hear-preprocess") from None
+    except TypeError as error:
+        raise DataError(f"{root / METADATA} has a value of the wrong type ({error}); write the task again with hear-preprocess") from error
+    if seconds is not None and (not isinstance(seconds, int | float) or seconds <= 0):
+        raise DataError(f"{root / METADATA}: sample_duration is {seconds!r}; it must be seconds above 0, or null where lengths differ")
     _known(root, scores, event, splits, mode)
     labels = _vocabulary(root / VOCABULARY)
     grid = itertools.product(settings["median_filter_ms"], settings["min_duration"])
     return Task(
         root, root.resolve().name, task_name, event, multilabel, splits, mode != "trainvaltest", seconds, scores,
         found.get("use_scoring_for_early_stopping", True), tuple(Postprocessing(*pair) for pair in grid) if event else (),
-        extra.get("task_specific_param_grid") or {}, labels,
+        _grid(root, extra.get("task_specific_param_grid") or {}), labels,
         {split: _answers(root / f"{split}.json", labels, event, multilabel) for split in splits},
     )  # fmt: skip
 
@@ -158,6 +162,12 @@ def _known(root: Path, scores: tuple[str, ...], event: bool, splits: tuple[str, 
         raise DataError(f"{root / METADATA} has the splits {', '.join(splits)}; it needs train, valid and test")
     if mode != "trainvaltest" and len(splits) < 3:
         raise DataError(f"{root / METADATA} has {len(splits)} folds; training, validation and test need three")
+
+
+def _grid(root: Path, found: dict[str, Any]) -> dict[str, list[Any]]:
+    if wrong := [name for name, values in found.items() if not isinstance(values, list) or not values]:
+        raise DataError(f"{root / METADATA}: task_specific_param_grid fixes {wrong[0]} to {found[wrong[0]]!r}; it must be a list of values")
+    return found
 
 
 def _vocabulary(path: Path) -> tuple[str, ...]:

@@ -1,0 +1,177 @@
+"""Broken tasks and models of other people: each is named in one line, and everything else is finished and kept."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from tests.evaluation.test_suite import RATE, Levels, make_task
+
+from unheard.cli import main
+from unheard.errors import ConfigError
+from unheard.evaluation.encoders import encoders
+from unheard.evaluation.run import evaluate
+
+Frames = tuple[torch.Tensor, torch.Tensor]
+
+
+@pytest.fixture
+def levels(monkeypatch: pytest.MonkeyPatch) -> Levels:
+    """A module named ``levels`` on the path, whose functions a test may replace."""
+    made, module = Levels(), ModuleType("levels")
+    for name in ("get_scene_embeddings", "get_timestamp_embeddings", "load_model"):
+        setattr(module, name, lambda *given, name=name: getattr(made, name)(*given))
+    monkeypatch.setitem(sys.modules, "levels", module)
+    return made
+
+
+def failures(tmp_path: Path) -> dict[tuple[str, str], str]:
+    """Evaluate; every message is one line, and the tables are there with what did work."""
+    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out")
+    assert all("\n" not in message for _, _, message in report.failed)
+    kept = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(kept["results"]) == len(report.results) > 0
+    return {(task, encoder): message for task, encoder, message in report.failed}
+
+
+def drop_split(task: Path) -> None:
+    (task / "valid.json").unlink()
+
+
+def strange_label(task: Path) -> None:
+    (task / "test.json").write_text(json.dumps({"test0.wav": ["unicorn"]}))
+
+
+def one_class(task: Path) -> None:
+    told = json.loads((task / "valid.json").read_text())
+    (task / "valid.json").write_text(json.dumps({name: ["loud"] for name in told}))
+
+
+def no_sound(task: Path) -> None:
+    (task / "16000" / "test" / "test3.wav").write_bytes(b"no sound at all")
+
+
+def no_audio(task: Path) -> None:
+    (task / "16000").rename(task / "elsewhere")
+
+
+def no_vocabulary(task: Path) -> None:
+    (task / "labelvocabulary.csv").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (drop_split, "valid.json cannot be read"),
+        (strange_label, "test0.wav do not fit the vocabulary"),
+        (one_class, "all clips of valid have the same class"),
+        (no_sound, "test3.wav"),
+        (no_audio, "holds no audio"),
+        (no_vocabulary, "is no vocabulary"),
+    ],
+)
+def test_a_broken_task_is_named_and_the_others_are_kept(
+    levels: Levels, tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    make_task(tmp_path / "tasks" / "noise-v1")
+    spoil(make_task(tmp_path / "tasks" / "spoiled-v1"))
+    found = failures(tmp_path)
+    assert {task for task, _ in found} == {"spoiled-v1"}
+    assert all(message in each for each in found.values())
+
+
+def seconds(frames: Frames) -> Frames:
+    return frames[0], frames[1] / 1000
+
+
+def backwards(frames: Frames) -> Frames:
+    return frames[0], frames[1].flip(1)
+
+
+def too_few_times(frames: Frames) -> Frames:
+    return frames[0], frames[1][:, 1:]
+
+
+def one_clip(frames: Frames) -> Frames:
+    return frames[0][:1], frames[1][:1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (seconds, "times must be milliseconds"),
+        (backwards, "times must grow"),
+        (too_few_times, "times have the shape"),
+        (one_clip, "must be floats"),
+        (lambda frames: frames[0], "must give embeddings and times"),
+        (lambda frames: (frames[0].numpy(), frames[1]), "gave ndarray where a torch tensor"),
+        (lambda frames: 1 / 0, "failed with ZeroDivisionError"),
+    ],
+)
+def test_frames_of_no_use_are_named(levels: Levels, tmp_path: Path, spoil: Callable[[Frames], Any], message: str) -> None:
+    make_task(tmp_path / "tasks" / "onsets-v1", event=True)
+    plain = levels.get_timestamp_embeddings
+    levels.get_timestamp_embeddings = lambda audio, model: spoil(plain(audio, model))  # type: ignore[method-assign]
+    found = failures(tmp_path)
+    assert set(found) == {("onsets-v1", "levels")}
+    assert message in found["onsets-v1", "levels"]
+
+
+def test_a_model_that_changes_its_size_is_named(levels: Levels, tmp_path: Path) -> None:
+    make_task(tmp_path / "tasks" / "noise-v1", clips=10)
+    plain = levels.get_scene_embeddings
+    levels.get_scene_embeddings = lambda audio, model: plain(audio, model)[:, : 1 + (levels.calls < 3)]  # type: ignore[method-assign]
+    assert "differ in size from split to split" in failures(tmp_path)["noise-v1", "levels"]
+
+
+@pytest.mark.parametrize("rate", [None, "16k", 0, 16000.5])
+def test_a_sample_rate_that_is_none_is_named(levels: Levels, rate: Any) -> None:
+    levels.sample_rate = rate
+    with pytest.raises(ConfigError, match="sample_rate"):
+        encoders("hear:levels")
+
+
+def test_a_model_that_does_not_load_is_named(levels: Levels) -> None:
+    def fail(weights: str = "") -> Levels:
+        raise RuntimeError("no\nweights")
+
+    levels.load_model = fail  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match="load_model of levels failed with RuntimeError: no weights"):
+        encoders("hear:levels")
+
+
+def test_exit_codes_say_what_failed(levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tasks").mkdir()
+    command = ["evaluate", "hear:levels", str(tmp_path / "tasks"), "-o", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "holds no task" in capsys.readouterr().err
+    no_audio(make_task(tmp_path / "tasks" / "spoiled-v1"))
+    assert main(command) == 2
+    assert "nothing could be scored" in capsys.readouterr().err
+    make_task(tmp_path / "tasks" / "noise-v1")
+    assert main([*command, "--resume"]) == 0
+    assert main([*command, "--resume", "--strict"]) == 1
+
+
+def test_changed_labels_are_noticed(levels: Levels, tmp_path: Path) -> None:
+    task = make_task(tmp_path / "tasks" / "noise-v1")
+    first = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out")
+    told = json.loads((task / "test.json").read_text())
+    swapped = {name: ["soft" if label == ["loud"] else "loud"] for name, label in told.items()}
+    (task / "test.json").write_text(json.dumps(swapped))
+    said: list[str] = []
+    again = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", resume=True, say=said.append)
+    assert "labels or files have changed" in said[0]
+    assert [result.value for result in again.results] == pytest.approx([1 - result.value for result in first.results])
+    left = tmp_path / "out" / "embeddings" / "levels"
+    (task / "test.json").write_text(json.dumps(told))
+    stored = [evaluate(f"embeddings:{left}", tmp_path / "tasks", tmp_path / "stored", resume=True) for _ in range(2)]
+    assert stored[0] == stored[1]
+    assert stored[0].results[0].value == first.results[0].value
+    assert RATE == levels.sample_rate
