@@ -1,12 +1,10 @@
 """Row e: scoring embeddings by the HEAR protocol, beside heareval itself on the same embeddings.
 
-The peer does not install beside a current torch, so it is run from source by an interpreter that has what it needs:
+The peer does not install beside a current torch. Unless told where one is, this makes it an environment of its own below ``.venv``: its
+wheel unpacked, a lightning it works with, and the packages of this environment behind them.
 
-    pip download heareval==2021.1.3 --no-deps && unzip -d SOURCE heareval-*.whl
-    another environment with pytorch-lightning==1.9.5 "setuptools<81" sed_eval dcase_util torchinfo intervaltree more-itertools
-    python-slugify pandas, and an empty module ``tensorflow`` with the classes Module and Tensor in SOURCE
-
-    .venv/bin/python benchmarks/heareval.py --peer OTHER/bin/python --source SOURCE
+    scripts/bench e
+    .venv/bin/python benchmarks/heareval.py --peer OTHER/bin/python --source PYTHONPATH_OF_HEAREVAL
 
 Tasks are drawn from a seed: ESC-50's size (2000 x 3840, 5 folds), a small scene task, an event task. Both sides run in processes of their
 own on one thread; CPU time counts, without imports. Scores are compared first.
@@ -20,6 +18,7 @@ import os
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -70,6 +69,15 @@ spent = (time.process_time() - begin) / len(runs)
 print("SCORES", json.dumps({tested.split: tested.scores for tested in runs[0]}))
 print("SECONDS", spent)
 """
+
+
+PACKAGES = [
+    "pytorch-lightning==1.9.5", "torchmetrics==1.9.0", "setuptools==80.10.2", "sed_eval==0.2.1", "dcase_util==0.2.20", "torchinfo==1.8.0",
+    "intervaltree==3.2.1", "more-itertools==11.2.1", "python-slugify==9.2.0", "text-unidecode==1.3", "pandas==3.1.1", "validators==0.36.0",
+    "future==1.0.0", "six==1.17.0",
+]  # fmt: skip
+"""What heareval 2021.1.3 needs and this library does not; the last lightning that still has what it calls."""
+STUB = "class Module: pass\nclass Tensor: pass\n"  # all that heareval asks of tensorflow for a torch model
 
 
 class Drawn:
@@ -128,6 +136,23 @@ def build(folder: Path, clips: int, labels: int, folds: int, event: bool, epochs
     return folder
 
 
+def install(place: Path) -> tuple[Path, str]:
+    """An environment that runs heareval: its interpreter, and where heareval lies."""
+    python, source, done = place / "bin" / "python", place / "source", place / "done"
+    if not done.is_file():
+        print(f"installing heareval and what it needs into {place}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
+        pip = [str(python), "-m", "pip", "-q", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", "--no-deps", *PACKAGES], check=True)
+        subprocess.run([*pip, "install", "--no-deps", "--target", str(source), "heareval==2021.1.3"], check=True)
+        (source / "tensorflow").mkdir()
+        (source / "tensorflow" / "__init__.py").write_text(STUB)
+        site = place / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+        (site / "zz.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        done.touch()
+    return python, str(source)
+
+
 def measure(command: list[str], path: str, work: Path) -> tuple[float, dict[str, Any]]:
     """Seconds and perhaps scores of one process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "PYTHONPATH": path}
@@ -157,14 +182,16 @@ def compare(title: str, folder: Path, points: int, options: argparse.Namespace, 
 def main() -> None:
     """Build, embed, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", required=True, help="the interpreter that can run heareval")
-    parser.add_argument("--source", required=True, help="PYTHONPATH of heareval and the stub of tensorflow")
+    parser.add_argument("--peer", help="an interpreter that can run heareval; made when left out")
+    parser.add_argument("--source", default="", help="PYTHONPATH of heareval and a stub of tensorflow")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--case", type=int, nargs="*", default=[0, 1, 2], help="ESC-50 size, small scenes, events")
     parser.add_argument("--json", action="store_true")
     options, rows = parser.parse_args(), []
+    if options.peer is None:
+        options.peer, options.source = map(str, install(Path(sys.prefix) / "peers" / "heareval"))
     cases = (
-        ("ESC-50 size, 2 points, 6 epochs", 2000, 50, 5, False, 6, 3840, 2),
+        ("ESC-50 size, 8 points, 6 epochs", 2000, 50, 5, False, 6, 3840, 8),
         ("small scenes, 4 points, 60 epochs", 240, 8, 0, False, 60, 128, 4),
         ("events, 1 point, 6 epochs", 15, 6, 0, True, 6, 64, 1),
     )
