@@ -255,3 +255,17 @@ def test_published_numbers_stand_beside_ours() -> None:
     assert "| b | 0.450 [0.350, 0.550] ≈ |" in table
     assert "| c | 0.200 [0.100, 0.300] |" in table
     assert "| PaSST base | 0.947 | HEAR, MSM-MAE paper (arXiv 2204.12260) |" in table
+
+
+def test_several_models_share_a_table_and_its_baselines(levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks, out = make_task(tmp_path / "tasks" / "noise-v1").parent, tmp_path / "out"
+    command = ["evaluate", "random-tiny", str(tasks), "-o", str(out), "--beside", "hear:levels"]
+    assert main(command) == 0
+    assert [result["encoder"] for result in json.loads((out / "results.json").read_text())["results"]] == [
+        "random-tiny", "levels", "random", "log-mel",
+    ]  # fmt: skip
+    calls = levels.calls
+    assert main([*command, "--resume"]) == 0
+    assert levels.calls == calls
+    assert main([*command, "--resume", "--beside", "hear:levels"]) == 2
+    assert "2 rows would be called levels" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -78,6 +78,8 @@ class How:
 
     Parameters
     ----------
+    beside
+        Another model for the same table, named as MODEL is; may be repeated.
     tasks
         Beginnings of task names, separated by commas; default all.
     mode
@@ -86,6 +88,7 @@ class How:
         Runs of the fixed mode.
     """
 
+    beside: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
     tasks: str = ""
     mode: Literal["heareval", "fixed"] = "heareval"
     seeds: int = 3
@@ -135,7 +138,7 @@ def evaluate(
         from unheard.cli.predicting import scored
 
         if how != How() or existing.resume:
-            raise ConfigError("--tasks, --mode, --seeds and --resume belong to task folders; with a labels.csv give --overwrite at most")
+            raise ConfigError("--beside, --tasks, --mode, --seeds and --resume belong to task folders; with a labels.csv give --overwrite at most")
         return scored(model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict)
     if how.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {how.seeds}")
@@ -144,7 +147,7 @@ def evaluate(
     from unheard.evaluation.suite import Plan
 
     plan = Plan(how.mode, seeds=how.seeds, names=tuple(name for name in how.tasks.split(",") if name), device=torch_device(device))
-    report = run(model, tasks_dir, out, plan, overwrite=existing.overwrite, resume=existing.resume, track=bar, say=note)
+    report = run(model, tasks_dir, out, plan, beside=how.beside, overwrite=existing.overwrite, resume=existing.resume, track=bar, say=note)
     tell([markdown(report)], as_json(report), json)
     note(f"results.csv, results.json, results.md and results.html in {out}")
     if not report.results:

@@ -1,15 +1,16 @@
-"""``unheard.evaluate``: a model, task folders and a place for the results."""
+"""``unheard.evaluate``: models, task folders and a place for the results."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from unheard.embedding.embedder import Model
 from unheard.errors import ConfigError
 from unheard.evaluation import suite
-from unheard.evaluation.encoders import encoders
+from unheard.evaluation.encoders import Encoder, encoders
 from unheard.evaluation.results import write
 from unheard.evaluation.suite import Plan, Report, choose_tasks
 from unheard.progress import Track, silent
@@ -21,6 +22,7 @@ def evaluate(
     out: str | Path,
     plan: Plan | None = None,
     *,
+    beside: Sequence[Model | str | Path] = (),
     overwrite: bool = False,
     resume: bool = False,
     track: Track = silent,
@@ -37,6 +39,8 @@ def evaluate(
         A folder of task folders as hear-preprocess writes them.
     plan : Plan, optional
         Protocol, grid points, seeds, tasks and device; the published protocol on all tasks when left out.
+    beside : sequence of Model, path or str
+        Other models for the same table; the untrained encoder and log-mel are those of the first.
     resume : bool
         Go on with what is in ``out``: embeddings, fits and scores that are there are not computed again.
 
@@ -48,7 +52,7 @@ def evaluate(
     Raises
     ------
     ConfigError
-        When ``out`` exists, a task or the module does not.
+        When ``out`` exists, a task or a module does not, or two models have one name.
     """
     plan = plan or Plan()
     place, chosen = Path(out), choose_tasks(tasks, plan.names)
@@ -57,9 +61,19 @@ def evaluate(
             raise ConfigError(f"{place} exists; choose another -o, replace it with --overwrite, or go on with it by --resume")
         if not any((place / name).exists() for name in ("embeddings", "results.json")):
             raise ConfigError(f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it yourself")
-    compared = encoders(model, plan.device)
+    compared = _compared(model, beside, plan.device)
     if place.exists() and not resume:
         shutil.rmtree(place)
     report = suite.evaluate(compared, chosen, place, plan, track, say)
     write(report, place)
     return report
+
+
+def _compared(model: Model | str | Path, beside: Sequence[Model | str | Path], device: str) -> list[Encoder]:
+    """The model, those beside it, the untrained encoder and log-mel, each with a name of its own."""
+    own, *baselines = encoders(model, device)
+    compared = [own, *(encoders(each, device)[0] for each in beside), *baselines]
+    name, times = Counter(encoder.name for encoder in compared).most_common(1)[0]
+    if times > 1:
+        raise ConfigError(f"{times} rows would be called {name}; give every model another folder name")
+    return compared
