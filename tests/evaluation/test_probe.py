@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from unheard.data.corpus import read_csv
 from unheard.data.label_table import Labels, partitions
+from unheard.embedding.loading import load
 from unheard.errors import DataError
 from unheard.evaluation.probe import HEADS, NEIGHBOURS, Probe, log_mel_embedding, probe, read_labels
 from unheard.evaluation.probe_files import write
 from unheard.evaluation.probe_map import draw_map
+from unheard.evaluation.probing import log_mel, sounds_of
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
 FAST = Probe(heads=("linear", "knn"), rounds=100, curve=False)
@@ -174,9 +177,28 @@ def test_report_is_written_whole(table: Table, clouds: Clouds, tmp_path: Path) -
         write(report, tmp_path / "file")
 
 
+def test_a_class_may_be_called_like_a_column(table: Table, clouds: Clouds, tmp_path: Path) -> None:
+    classes = [i % 2 for i in range(40)]
+    labels = replace(table(classes, split="rree" * 10), classes=["false", "true"])
+    report = probe({"model": clouds(classes, 9.0)}, labels, FAST)
+    rows = read_csv(write(report, tmp_path) / "confusion.csv", ("true", "said false", "said true"))
+    assert [row["true"] for row in rows] == ["false", "true"]
+    assert [[int(row[f"said {name}"]) for name in labels.classes] for row in rows] == report.confusion
+    write(replace(report, confusion=[]), tmp_path)
+    assert not (tmp_path / "confusion.csv").exists()
+
+
 def test_log_mel_embedding_is_mean_and_spread() -> None:
     spec = np.array([[1.0, 3.0], [2.0, 2.0]])
     assert log_mel_embedding(spec).tolist() == [2.0, 2.0, 1.0, 0.0]
+
+
+def test_a_part_of_a_file_has_the_log_mel_of_the_whole_at_any_sample_rate(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", 0.3 * np.sin(2 * np.pi * 1000 * np.arange(44100) / 44100), 44100)
+    (tmp_path / "labels.csv").write_text("path,label,start,end\na.wav,whole,,\na.wav,part,0,1\n")
+    model = load("random-tiny")
+    whole, part = (log_mel(model, sound) for sound in sounds_of(read_labels(tmp_path / "labels.csv")))
+    np.testing.assert_allclose(part, whole, atol=1e-4)
 
 
 def test_reads_a_labels_csv(tmp_path: Path) -> None:

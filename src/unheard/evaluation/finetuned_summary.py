@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from unheard.data.label_table import Index, Labels
 from unheard.data.manifest import write_table
+from unheard.evaluation.probe_files import write_confusion
 from unheard.metrics import average_precision, bootstrap_interval, confusion_matrix, roc_auc, wilson_interval
 from unheard.training.finetune_choice import scores
 from unheard.training.run import write_json
@@ -128,10 +129,7 @@ def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, acti
     write_table(folder / "scores.csv", header, (dict(zip(header, map(_text, line), strict=True)) for line in lines))
     columns, names = tuple(told.classes[0]), labels.classes
     write_table(folder / "classes.csv", columns, [{name: _text(value) for name, value in row.items()} for row in told.classes])
-    if told.confusion:
-        across = ("true", *(f"said {name}" for name in names))
-        counted = (dict(zip(across, (name, *map(str, row)), strict=True)) for name, row in zip(names, told.confusion, strict=True))
-        write_table(folder / "confusion.csv", across, counted)
+    write_confusion(folder, names, told.confusion)
     tensor = torch.from_numpy(heard.logits)
     said = (tensor.softmax(dim=1) if activation == "softmax" else tensor.sigmoid()).numpy()
     rows = (

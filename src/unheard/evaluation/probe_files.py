@@ -40,9 +40,7 @@ def write(report: ProbeReport, out_dir: Path | str, labels: Labels | None = None
         _rows(out / "predictions.csv", Answer, report.answers)
         _rows(out / "curve.csv", CurvePoint, report.curve)
         _rows(out / "layers.csv", LayerScore, report.layers)
-        if report.confusion:
-            rows = [{"true": name, **dict(zip(report.classes, map(str, row), strict=True))} for name, row in _named(report)]
-            write_table(out / "confusion.csv", ("true", *report.classes), rows)
+        write_confusion(out, report.classes, report.confusion)
         if labels is not None and place is not None:
             write_table(out / "map.csv", MAP_COLUMNS, map_rows(report, labels, place))
         _text(out / "probe.md", report.table())
@@ -64,8 +62,13 @@ def map_rows(report: ProbeReport, labels: Labels, place: Map) -> list[dict[str, 
     return found
 
 
-def _named(report: ProbeReport) -> list[tuple[str, list[int]]]:
-    return list(zip(report.classes, report.confusion, strict=True))
+def write_confusion(folder: Path, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
+    """Write ``confusion.csv``, a row a true class, a column a class that was said; remove an older one where there is none."""
+    file, columns = folder / "confusion.csv", ("true", *(f"said {name}" for name in classes))
+    if not counts:
+        file.unlink(missing_ok=True)
+        return
+    write_table(file, columns, [dict(zip(columns, (name, *map(str, row)), strict=True)) for name, row in zip(classes, counts, strict=True)])
 
 
 def _rows(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> None:

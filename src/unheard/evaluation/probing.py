@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from unheard.audio.waveform import info, read
+from unheard.audio.waveform import from_array, info, read
 from unheard.data.label_table import Labels
 from unheard.embedding.embedder import Model, Options, Sound
 from unheard.embedding.pooling import Pool
@@ -109,5 +109,6 @@ def sounds_of(labels: Labels) -> Iterator[Sound]:
 
 def log_mel(model: Model, sound: Sound) -> Float[np.ndarray, " D"]:
     """The simplest baseline: mean and standard deviation over time of each band of a model's front end."""
-    wav, _ = read(sound, model.sample_rate) if isinstance(sound, str | Path) else (sound[0], sound[1])
+    at = model.sample_rate
+    wav = read(sound, at)[0] if isinstance(sound, str | Path) else from_array(sound[0], sound[1], at)
     return log_mel_embedding(model.frontend.fast(wav).T)
