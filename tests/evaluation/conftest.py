@@ -27,7 +27,7 @@ def _table(
     classes: list[list[int]] | list[int], split: Sequence[str] | None = None, fold: str | None = None, group: list[str] | None = None
 ) -> Labels:
     rows = [entry if isinstance(entry, list) else [entry] for entry in classes]
-    target = np.array([[int(k in row) for k in range(max(map(max, rows)) + 1)] for row in rows])
+    target = np.array([[int(k in row) for k in range(max(map(max, filter(None, rows))) + 1)] for row in rows])
     n, sides = len(rows), {"r": "train", "v": "valid", "e": "test"}
     names = [f"class{k}" for k in range(target.shape[1])]
     return Labels(

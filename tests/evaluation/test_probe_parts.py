@@ -110,7 +110,7 @@ def test_the_gate_hears_the_layer_that_knows(table: Table, clouds: Clouds) -> No
     layers = rng.standard_normal((240, 4, 6))
     layers[:, 2] = clouds(classes, 1.2, dimensions=6)
     target = np.eye(3, dtype=np.int64)[classes]
-    answer, weight = gated(layers[:160], target[:160], layers[160:], 0.3)
+    answer, weight = gated(layers[:160], target[:160], layers[160:], 0.3, multilabel=False)
     assert weight.sum() == pytest.approx(1) and weight.argmax() == 2 and weight[2] > 0.8
     assert (answer.argmax(axis=1) == classes[160:]).mean() > 0.7
     report = probe({"x": layers[:, 3]}, table(classes, split=["train"] * 160 + ["test"] * 80), LINEAR, layers=layers)
@@ -126,10 +126,29 @@ def test_a_linear_head_of_several_labels_equals_scikit_learn() -> None:
     x = rng.standard_normal((150, 5))
     target = (x @ rng.standard_normal((5, 3)) + 0.5 * rng.standard_normal((150, 3)) > 0).astype(np.int64)
     scaler = StandardScaler().fit(x[:100])
-    (answer,) = linear(x[:100], target[:100], x[100:], [0.1])
+    (answer,) = linear(x[:100], target[:100], x[100:], [0.1], multilabel=True)
     for k in range(3):
         model = LogisticRegression(C=0.1, tol=1e-8).fit(scaler.transform(x[:100]), target[:100, k])
         np.testing.assert_allclose(answer[:, k], model.predict_proba(scaler.transform(x[100:]))[:, 1], atol=2e-3)
+
+
+def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(table: Table) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 3))
+    target = x > 0
+    split = ["train" if row.sum() == 1 else "test" for row in target]
+    several = np.flatnonzero(target.sum(axis=1) > 1)
+    labels = replace(table([0, 1, 2] * 100, split=split), target=target.astype(np.int64), multilabel=True)
+    for head in ("linear", "mlp"):
+        report = probe({"x": x}, labels, Probe(seeds=(0,), heads=(head,), strength=1.0, rounds=20, curve=False), layers=x[:, None])
+        said = {answer.clip: answer.said for answer in report.answers}
+        assert sum("|" in said[clip] for clip in several) > 5, head  # a softmax never gives two classes a half
+
+
+def test_held_clips_without_any_class_choose_nothing(table: Table) -> None:
+    rows = [[0], [1], [0, 1], []] * 10 + [[]] * 20
+    labels = table(rows, split=["train"] * 40 + ["valid"] * 10 + ["test"] * 10)  # type: ignore[arg-type]
+    assert not Exam.of(labels, (0,), 10).runs[0][0].halves
 
 
 def test_more_dimensions_than_clips_change_nothing(clouds: Clouds) -> None:
@@ -137,7 +156,7 @@ def test_more_dimensions_than_clips_change_nothing(clouds: Clouds) -> None:
 
     classes = np.arange(30) % 3
     x = clouds(classes.tolist(), 1.0, dimensions=200)
-    (answer,) = linear(x[:20], np.eye(3, dtype=np.int64)[classes[:20]], x[20:], [0.03])
+    (answer,) = linear(x[:20], np.eye(3, dtype=np.int64)[classes[:20]], x[20:], [0.03], multilabel=False)
     mean, spread = x[:20].mean(axis=0), x[:20].std(axis=0)
     model = LogisticRegression(C=0.03, tol=1e-8, max_iter=1000).fit((x[:20] - mean) / spread, classes[:20])
     np.testing.assert_allclose(answer, model.predict_proba((x[20:] - mean) / spread), atol=2e-3)
@@ -149,10 +168,10 @@ def test_the_network_finds_what_no_line_does() -> None:
     classes = (x[:, 0] * x[:, 1] > 0).astype(int)
     target = np.eye(2, dtype=np.int64)[classes]
     halves = [(np.arange(300), np.arange(300, 400))]
-    curved = network(x[:400], target[:400], x[400:], halves, seed=0)
-    (straight,) = linear(x[:400], target[:400], x[400:], [1.0])
+    curved = network(x[:400], target[:400], x[400:], halves, seed=0, multilabel=False)
+    (straight,) = linear(x[:400], target[:400], x[400:], [1.0], multilabel=False)
     assert (curved.argmax(axis=1) == classes[400:]).mean() > 0.8 > 0.65 > (straight.argmax(axis=1) == classes[400:]).mean()
-    np.testing.assert_array_equal(curved, network(x[:400], target[:400], x[400:], halves, seed=0))
+    np.testing.assert_array_equal(curved, network(x[:400], target[:400], x[400:], halves, seed=0, multilabel=False))
 
 
 @pytest.mark.parametrize("clips", [2, 3, 5, 40])

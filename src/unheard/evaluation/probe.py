@@ -129,15 +129,15 @@ def _said(heads: LinearHeads, how: Probe, track: Track) -> dict[tuple[str, str],
 
 
 def _ask(heads: LinearHeads, name: str, head: str, how: Probe) -> Said:
-    vectors, target = heads.runs[name], heads.exam.labels.target
+    vectors, labels = heads.runs[name], heads.exam.labels
     if head == "linear":
         return heads.answers(name)
 
     def teach(run: int, part: Part) -> Table:
-        train, test = vectors[run][part.seen], vectors[run][part.test]
+        train, target, test = vectors[run][part.seen], labels.target[part.seen], vectors[run][part.test]
         if head == "knn":
-            return neighbours(train, target[part.seen], test)
-        return network(train, target[part.seen], test, part.halves, how.seeds[run])
+            return neighbours(train, target, test)
+        return network(train, target, test, part.halves, how.seeds[run], labels.multilabel)
 
     return heads.exam.answers(teach, same=head == "knn" and all(run is vectors[0] for run in vectors))
 

@@ -207,7 +207,7 @@ def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
 
 
 def _halves(labels: Labels, seen: Index, train: int) -> Halves:
-    """Validation clips against the others; or folds of the training clips, those of one class left out."""
+    """Validation clips against the others; or folds of the training clips; those that cannot teach or choose are left out."""
     place = np.arange(len(seen))
     if train < len(seen):
         found = [(place[:train], place[train:])]
@@ -215,7 +215,8 @@ def _halves(labels: Labels, seen: Index, train: int) -> Halves:
         groups = np.unique([labels.group[clip] or f"#{clip}" for clip in seen], return_inverse=True)[1]
         dealt = np.random.default_rng(0).permutation(groups.max() + 1)[groups] % INNER_FOLDS
         found = [(place[dealt != fold], place[dealt == fold]) for fold in range(INNER_FOLDS)]
-    return [(fit, held) for fit, held in found if len(fit) and len(held) and np.ptp(labels.target[seen[fit]], axis=0).any()]
+    target = labels.target[seen]
+    return [(fit, held) for fit, held in found if len(fit) and target[held].any() and np.ptp(target[fit], axis=0).any()]
 
 
 def _mean(score: Callable[[Any, Any], float], truth: NDArray[Any], answers: Sequence[NDArray[Any]], at: Index) -> float:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from unheard.data.label_table import Index
 from unheard.errors import missing_extra
+from unheard.evaluation.head import probability_of
 from unheard.metrics import balanced_accuracy, mean_average_precision
 
 NEIGHBOURS = 10  # our choice; never more than the square root of the training clips
@@ -48,44 +49,43 @@ def neighbours(train: Vectors, target: Target, test: Others) -> Table:
     return np.asarray(votes / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12))
 
 
-def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[float]) -> list[Table]:
+def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[float], multilabel: bool) -> list[Table]:
     """Probability of each class from L2-regularised logistic regression, one table for each inverse strength C.
 
         minimise  sum_i loss(W x_i + b, y_i) + |W|^2 / (2 C)
 
-    scikit-learn's loss and convention; one cross entropy a clip, or one a clip and class where clips have several. A class that no
-    training clip has gets 0, one that all have gets 1.
+    scikit-learn's loss and convention; one cross entropy a clip, or, where clips of the table may have several classes, one a clip and
+    class. A class that no training clip has gets 0, one that all have gets 1.
     """
     train, test = rotated(*standardised(train, test))
-    single = is_single(target)
-    live = target.any(axis=0) if single else np.ptp(target, axis=0) > 0
+    live = np.ptp(target, axis=0) > 0 if multilabel else target.any(axis=0)
     x, y = torch.from_numpy(train), torch.from_numpy(target[:, live].astype(np.float64))
     weight, bias = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64), torch.zeros(y.shape[1], dtype=torch.float64)
     found = []
     for strength in strengths:
         minimise(
-            lambda: loss_of(x @ weight + bias, y, single) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
+            lambda: loss_of(x @ weight + bias, y, multilabel) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
             [weight, bias],
         )
         out = np.tile(target.mean(axis=0), (len(test), 1))
         logits = (torch.from_numpy(test) @ weight + bias).detach()
-        out[:, live] = (logits.softmax(dim=1) if single else logits.sigmoid()).numpy()
+        out[:, live] = probability_of(logits, multilabel).numpy()
         found.append(out)
     return found
 
 
-def choose_strength(vectors: Vectors, target: Target, halves: Halves) -> float:
+def choose_strength(vectors: Vectors, target: Target, halves: Halves, multilabel: bool) -> float:
     """The C of `TUNED` that does best on the held clips; the strongest regularisation where several do."""
     scores = np.zeros((len(halves), len(TUNED)))
-    score = right if is_single(target) else mean_average_precision
+    score = mean_average_precision if multilabel else right
     for row, (fit, held) in zip(scores, halves, strict=True):
         fit = fit[np.random.default_rng(0).permutation(len(fit))[:MOST_TUNED]]
-        answers = linear(vectors[fit], target[fit], vectors[held], TUNED)
+        answers = linear(vectors[fit], target[fit], vectors[held], TUNED, multilabel)
         row[:] = [score(target[held], answer) for answer in answers]
     return TUNED[int(np.argmax(scores.mean(axis=0)))] if len(halves) else REGULARISATION
 
 
-def network(train: Vectors, target: Target, test: Others, halves: Halves, seed: int) -> Table:
+def network(train: Vectors, target: Target, test: Others, halves: Halves, seed: int, multilabel: bool) -> Table:
     """Probability of each class from one hidden layer, stopped where the first of the ``halves`` says that more steps do harm."""
     steps = STEPS // 2
     if halves:
@@ -93,25 +93,26 @@ def network(train: Vectors, target: Target, test: Others, halves: Halves, seed: 
         x, other = rotated(*standardised(train[fit], train[held]))
         y = torch.from_numpy(target[held].astype(np.float32))
         losses: list[float] = []
-        learn(x, target[fit], STEPS, seed, lambda net: losses.append(float(loss_of(net(_floats(other)), y, is_single(target)))))
+        learn(x, target[fit], STEPS, seed, multilabel, lambda net: losses.append(float(loss_of(net(_floats(other)), y, multilabel))))
         steps = LOOK * (1 + int(np.argmin(losses)))
     x, other = rotated(*standardised(train, test))
-    logits = learn(x, target, steps, seed)(_floats(other)).detach()
-    answer: Tensor = logits.softmax(dim=1) if is_single(target) else logits.sigmoid()
-    return answer.double().numpy()
+    logits = learn(x, target, steps, seed, multilabel)(_floats(other)).detach()
+    return probability_of(logits, multilabel).double().numpy()
 
 
-def learn(x: Vectors, target: Target, steps: int, seed: int, look: Callable[[nn.Module], None] | None = None) -> nn.Module:
+def learn(
+    x: Vectors, target: Target, steps: int, seed: int, multilabel: bool, look: Callable[[nn.Module], None] | None = None
+) -> nn.Module:
     """A network trained for some steps of AdamW; ``look`` sees it at every `LOOK`-th one."""
     rows, y = _floats(x), torch.from_numpy(target.astype(np.float32))
-    single, generator = is_single(target), torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, target.shape[1]))
     optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
     for step in range(1, steps + 1):
         index = torch.randperm(len(rows), generator=generator)[:BATCH]
-        loss = loss_of(net(rows[index]), y[index], single)
+        loss = loss_of(net(rows[index]), y[index], multilabel)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -154,11 +155,11 @@ def minimise(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
     put(minimize(at, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "gtol": TOLERANCE, "ftol": 0}).x)
 
 
-def loss_of(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], single: bool) -> Float[Tensor, ""]:
+def loss_of(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:
     """Mean over clips of the cross entropy, or of the sum of the classes' binary ones."""
-    if single:
-        return F.cross_entropy(logits, y.argmax(dim=1))
-    return F.binary_cross_entropy_with_logits(logits, y, reduction="sum") / len(logits)
+    if multilabel:
+        return F.binary_cross_entropy_with_logits(logits, y, reduction="sum") / len(logits)
+    return F.cross_entropy(logits, y.argmax(dim=1))
 
 
 def standardised(train: Vectors, test: Others) -> tuple[Vectors, Others]:
@@ -179,11 +180,6 @@ def rotated(train: Vectors, test: Others) -> tuple[Float[NDArray[Any], "n P"], F
         return train, test
     axes = np.linalg.svd(train, full_matrices=False)[2]
     return train @ axes.T, test @ axes.T
-
-
-def is_single(target: Target) -> bool:
-    """Whether every clip has exactly one class."""
-    return bool((target.sum(axis=1) == 1).all())
 
 
 def right(target: Int[NDArray[Any], "m C"], answer: Table) -> float:

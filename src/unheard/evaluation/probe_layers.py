@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from unheard.evaluation.head import probability_of
 from unheard.evaluation.probe_exam import Part, Said
-from unheard.evaluation.probe_heads import Table, Target, is_single, linear, loss_of, minimise, standardised
+from unheard.evaluation.probe_heads import Table, Target, linear, loss_of, minimise, standardised
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import LayerScore
 from unheard.progress import Track, silent
@@ -25,7 +26,7 @@ GATE = "gate over layers"
 """Name of the gated embedding in a report."""
 
 
-def gated(train: Layers, target: Target, test: Float[NDArray[Any], "m L D"], strength: float) -> tuple[Table, Weights]:
+def gated(train: Layers, target: Target, test: Float[NDArray[Any], "m L D"], strength: float, multilabel: bool) -> tuple[Table, Weights]:
     """Answers of a gate with its linear head, and the weight of each layer.
 
         minimise over a, W, b:  sum_i loss(W sum_l softmax(a)_l x_il + b, y_i) + |W|^2 / (2 C)
@@ -34,16 +35,14 @@ def gated(train: Layers, target: Target, test: Float[NDArray[Any], "m L D"], str
     """
     sides = [standardised(train[:, layer], test[:, layer]) for layer in range(train.shape[1])]
     x, other = (torch.from_numpy(np.stack(side, axis=1).astype(np.float32)) for side in zip(*sides, strict=True))
-    y, single = torch.from_numpy(target.astype(np.float32)), is_single(target)
+    y = torch.from_numpy(target.astype(np.float32))
     gate, weight, bias = torch.zeros(x.shape[1]), torch.zeros(x.shape[2], y.shape[1]), torch.zeros(y.shape[1])
 
     def mixed(rows: torch.Tensor) -> torch.Tensor:
         return torch.einsum("nld,l->nd", rows, gate.softmax(dim=0)) @ weight + bias
 
-    minimise(lambda: loss_of(mixed(x), y, single) + weight.square().sum() / (2 * strength * len(x)), [gate, weight, bias])
-    logits = mixed(other)
-    answer = logits.softmax(dim=1) if single else logits.sigmoid()
-    return answer.double().numpy(), gate.softmax(dim=0).double().numpy()
+    minimise(lambda: loss_of(mixed(x), y, multilabel) + weight.square().sum() / (2 * strength * len(x)), [gate, weight, bias])
+    return probability_of(mixed(other), multilabel).double().numpy(), gate.softmax(dim=0).double().numpy()
 
 
 def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = silent) -> tuple[list[LayerScore], Said]:
@@ -61,11 +60,12 @@ def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = s
     said : list of ndarray
         The gate's answers.
     """
-    exam, target = heads.exam, heads.exam.labels.target
+    exam, labels = heads.exam, heads.exam.labels
     weights: list[Weights] = []
 
     def gate(run: int, part: Part) -> Table:
-        answer, weight = gated(layers[part.seen], target[part.seen], layers[part.test], heads.strength(name, run, part))
+        strength = heads.strength(name, run, part)
+        answer, weight = gated(layers[part.seen], labels.target[part.seen], layers[part.test], strength, labels.multilabel)
         weights.append(weight)
         return answer
 
@@ -80,9 +80,10 @@ def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = s
 
 
 def _layer_said(heads: LinearHeads, name: str, vectors: Float[NDArray[Any], "n D"]) -> Said:
-    exam, target = heads.exam, heads.exam.labels.target
+    labels = heads.exam.labels
 
     def teach(run: int, part: Part) -> Table:
-        return linear(vectors[part.seen], target[part.seen], vectors[part.test], [heads.strength(name, run, part)])[0]
+        strengths = [heads.strength(name, run, part)]
+        return linear(vectors[part.seen], labels.target[part.seen], vectors[part.test], strengths, labels.multilabel)[0]
 
-    return exam.answers(teach, same=True)
+    return heads.exam.answers(teach, same=True)

@@ -32,16 +32,17 @@ class LinearHeads:
         same = self.exam.fixed and self.runs[name][run] is self.runs[name][0]
         key = (name, 0 if same else run, part.number)
         if key not in self._chosen:
-            target = self.exam.labels.target[part.seen]
-            self._chosen[key] = choose_strength(self.runs[name][run][part.seen], target, part.halves)
+            vectors, labels = self.runs[name][run][part.seen], self.exam.labels
+            self._chosen[key] = choose_strength(vectors, labels.target[part.seen], part.halves, labels.multilabel)
         return self._chosen[key]
 
     def answers(self, name: str, clips: Sequence[Sequence[Index]] | None = None) -> Said:
         """What an embedding says of the tested clips, taught by all training clips, or by ``clips`` of each run and part."""
-        vectors = self.runs[name]
+        vectors, labels = self.runs[name], self.exam.labels
 
         def teach(run: int, part: Part) -> Table:
             seen = part.seen if clips is None else clips[run][part.number]
-            return linear(vectors[run][seen], self.exam.labels.target[seen], vectors[run][part.test], [self.strength(name, run, part)])[0]
+            strengths = [self.strength(name, run, part)]
+            return linear(vectors[run][seen], labels.target[seen], vectors[run][part.test], strengths, labels.multilabel)[0]
 
         return self.exam.answers(teach, same=clips is None and all(run is vectors[0] for run in vectors))
