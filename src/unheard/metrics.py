@@ -119,6 +119,30 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def grouped_interval(
+    score: Callable[[Int[NDArray[Any], " n"]], float], blocks: NDArray[Any], seed: int, rounds: int = 1000
+) -> tuple[float, float]:
+    """`bootstrap_interval` that draws whole groups of clips (Davison and Hinkley 1997, section 3.8).
+
+    Clips of one speaker or kit are not independent, and drawing them one by one gives intervals that are too narrow.
+
+    Parameters
+    ----------
+    blocks : array of str, (n,)
+        The group of each clip; where all differ, clips are drawn.
+    """
+    groups = together(blocks)
+    if len(groups) == len(blocks):
+        return bootstrap_interval(score, len(blocks), seed, rounds)
+    return bootstrap_interval(lambda drawn: score(np.concatenate([groups[group] for group in drawn])), len(groups), seed, rounds)
+
+
+def together(blocks: NDArray[Any]) -> list[Int[NDArray[Any], " _"]]:
+    """Positions of clips of the same group, for each group in the order of their names."""
+    number = np.unique(blocks, return_inverse=True)[1]
+    return np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+
+
 def wilson_interval(right: int, clips: int, z: float = 1.96) -> tuple[float, float]:
     """Interval of a share of ``clips`` (Wilson 1927); ``z`` = 1.96 gives 95 %."""
     if clips < 1 or not 0 <= right <= clips:

@@ -96,6 +96,16 @@ def test_what_is_written_says_the_same(run: Path, folder: Path, tmp_path: Path) 
     score_labelled(run, folder / "fresh.csv", tmp_path / "out", overwrite=True)
 
 
+def test_intervals_draw_whole_groups_where_the_table_has_them(run: Path, folder: Path, tmp_path: Path) -> None:
+    rows = [(i, "abc"[(i + i // 12 % 2) % 3]) for i in range(30)]  # clips 12 to 23, one group, are labelled wrongly
+    alone = score_labelled(run, table(folder / "alone.csv", rows), tmp_path / "alone")
+    rows = [(*row, f"take{row[0] // 12}") for row in rows]
+    grouped = score_labelled(run, table(folder / "takes.csv", rows, "path,label,group"), tmp_path / "grouped")
+    assert grouped.pooled == alone.pooled and (alone.drawn, grouped.drawn) == ("clips", "groups")
+    widths = [high - low for low, high in (told.intervals["accuracy"] for told in (alone, grouped))]
+    assert widths[1] > 1.5 * widths[0]
+
+
 def test_only_the_split_test_is_scored_where_there_is_one(run: Path, folder: Path, tmp_path: Path) -> None:
     file = table(folder / "split.csv", [(i, "abc"[i % 3], "test" if i > 23 else "train") for i in range(30)], "path,label,split")
     assert score_labelled(run, file, tmp_path / "out").parts[0]["clips"] == 6

@@ -9,6 +9,7 @@ import numpy as np
 
 from unheard.data.label_table import Index, Labels, partitions
 from unheard.errors import DataError
+from unheard.metrics import together
 
 UNFIT = r"[^\w.-]"  # characters that have no place in the name of a folder
 
@@ -71,14 +72,15 @@ def hold_out(labels: Labels, train: Index, seed: int, share: float) -> tuple[Ind
     Groups are looked at in an order drawn from ``seed``; one is taken when no class then has more than its share (rounded up) taken,
     and every class keeps a clip to train on.
     """
-    names = np.array([labels.group[row] or f"#{row}" for row in train])
+    groups = together(labels.blocks(train))
     target = labels.target[train]
     total = target.sum(axis=0)
-    most, taken, chosen = np.ceil(share * total), np.zeros_like(total), np.zeros(len(train), bool)
-    for name in np.random.default_rng(seed).permutation(np.unique(names)):
-        members = names == name
-        after = taken + target[members].sum(axis=0)
+    most, taken, chosen, room = np.ceil(share * total), np.zeros_like(total), np.zeros(len(train), bool), np.ceil(share * len(train))
+    for number in np.random.default_rng(seed).permutation(np.arange(len(groups))):
+        members = groups[number]
+        mine = target[members].sum(axis=0)
+        after = taken + mine
         fits = (after <= most) & (after < np.maximum(total, 1))
-        if fits[target[members].any(axis=0)].all() and (chosen.sum() + members.sum()) <= np.ceil(share * len(train)):
-            chosen, taken = chosen | members, after
+        if len(members) <= room and fits[mine > 0].all():
+            chosen[members], taken, room = True, after, room - len(members)
     return train[~chosen], train[chosen]

@@ -61,6 +61,11 @@ class Labels:
         """Class of each clip, of a table where each has one."""
         return np.asarray(self.target.argmax(axis=1))
 
+    def blocks(self, clips: Index | None = None) -> NDArray[Any]:
+        """For each of some clips, or of all, the name of what it belongs to: its group, or itself where it has none."""
+        rows = range(len(self)) if clips is None else clips.tolist()
+        return np.array([self.group[row] or f"#{row}" for row in rows], np.str_)
+
 
 def read_labels(path: Path | str) -> Labels:
     """Read a labels CSV.
@@ -128,9 +133,9 @@ def _checked(labels: Labels, train: Index, valid: Index, test: Index) -> tuple[I
 def _made_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
     """The fold of each clip."""
     fold = np.empty(len(labels), dtype="<U8")
-    blocks = [name or f"#{clip}" for clip, name in enumerate(labels.group)]
+    blocks = labels.blocks()
     if len(set(blocks)) == 1:
-        raise DataError(f"all {len(labels)} clips belong to the group {blocks[0]!r}; a probe needs two groups, or no column group")
+        raise DataError(f"all {len(labels)} clips belong to the group {str(blocks[0])!r}; there must be two groups, or no column group")
     if labels.multilabel:
         names = np.random.default_rng(seed).permutation(np.unique(blocks))
         home = {name: str(index % min(folds, len(names))) for index, name in enumerate(names)}

@@ -192,7 +192,8 @@ def _listen(models: Finetuned, labels: Labels, known: Known, rows: Index, track:
     if not found:
         raise DataError(f"none of the {len(rows)} test clips can be read; the first one: {bad[0]}")
     index, why = np.array(list(found)), tuple(dict.fromkeys(bad))
-    return Heard(index, np.stack(list(found.values())), labels.target[index].astype(np.float32), known[index].astype(np.float32), why)
+    target, judged = labels.target[index].astype(np.float32), known[index].astype(np.float32)
+    return Heard(index, labels.blocks(index), np.stack(list(found.values())), target, judged, why)
 
 
 def _sound(labels: Labels, row: int) -> Sound:

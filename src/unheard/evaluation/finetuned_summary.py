@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from unheard.data.label_table import Index, Labels
 from unheard.data.manifest import write_table
 from unheard.evaluation.probe_files import write_confusion
-from unheard.metrics import average_precision, bootstrap_interval, confusion_matrix, roc_auc, wilson_interval
+from unheard.metrics import average_precision, confusion_matrix, grouped_interval, roc_auc, wilson_interval
 from unheard.training.finetune_choice import scores
 from unheard.training.run import write_json
 
@@ -35,7 +35,7 @@ class FinetuneScores:
     mean, spread : float
         Over the parts, one for each fold; the spread is their standard deviation, 0 for one part.
     low, high : float
-        95 % interval of the metric when the clips of all parts are drawn again.
+        95 % interval of the metric when the clips of all parts, or whole groups of them, are drawn again.
     parts : list of dict
         Every score of each part, with its name and number of clips.
     pooled : dict
@@ -50,6 +50,8 @@ class FinetuneScores:
         What a reader must know of the clips.
     skipped : list of str
         Why clips were left out.
+    drawn : str
+        What the intervals draw again: "clips" or "groups".
     """
 
     metric: str
@@ -64,6 +66,7 @@ class FinetuneScores:
     confusion: list[list[int]]
     notes: list[str]
     skipped: list[str]
+    drawn: str
 
     def line(self) -> str:
         """The result in a line."""
@@ -80,12 +83,15 @@ class Heard:
     ----------
     rows : Index
         The clips' rows in their table.
+    blocks : array of str, (n,)
+        The group of each, see `Labels.blocks`.
     logits, target, known : ndarray (n, C)
     skipped : tuple of str
         Why other clips were left out.
     """
 
     rows: Index
+    blocks: NDArray[Any]
     logits: Table
     target: Table
     known: Table
@@ -99,8 +105,9 @@ class Heard:
 
 def joined(parts: Sequence[Heard]) -> Heard:
     """The clips of all parts."""
-    values = [np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "logits", "target", "known")]
-    return Heard(values[0], values[1], values[2], values[3], tuple(reason for part in parts for reason in part.skipped))
+    names = ("rows", "blocks", "logits", "target", "known")
+    rows, blocks, logits, target, known = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    return Heard(rows, blocks, logits, target, known, tuple(reason for part in parts for reason in part.skipped))
 
 
 def summary(heard: Mapping[str, Heard], classes: tuple[str, ...], activation: str, notes: Sequence[str] = ()) -> FinetuneScores:
@@ -116,7 +123,7 @@ def summary(heard: Mapping[str, Heard], classes: tuple[str, ...], activation: st
     return FinetuneScores(
         metric, float(np.mean(values)), float(np.std(values)), *found[metric], parts, pooled, found,
         _of_many(every, classes) if several else _of_one(counts, classes), [] if several else counts.tolist(), list(notes),
-        list(every.skipped),
+        list(every.skipped), "clips" if len(set(every.blocks.tolist())) == len(every.rows) else "groups",
     )  # fmt: skip
 
 
@@ -144,7 +151,7 @@ def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, acti
 
 
 def _intervals(heard: Heard, names: list[str], activation: str) -> dict[str, tuple[float, float]]:
-    """95 % intervals when clips are drawn again; every score sees the same draws."""
+    """95 % intervals when clips or groups are drawn again; every score sees the same draws."""
     rounds = int(np.clip(WORK / heard.target.size, LEAST_ROUNDS, MOST_ROUNDS))
     drawn: dict[bytes, dict[str, float]] = {}
 
@@ -154,7 +161,7 @@ def _intervals(heard: Heard, names: list[str], activation: str) -> dict[str, tup
             drawn[key] = heard.scores(activation, clips)
         return drawn[key][name]
 
-    return {name: bootstrap_interval(partial(score, name), len(heard.rows), seed=0, rounds=rounds) for name in names}
+    return {name: grouped_interval(partial(score, name), heard.blocks, seed=0, rounds=rounds) for name in names}
 
 
 def _of_one(counts: Int[NDArray[Any], "C C"], names: tuple[str, ...]) -> list[dict[str, Any]]:

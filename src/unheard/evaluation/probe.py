@@ -156,7 +156,7 @@ def _compared(exam: Exam, said: Mapping[tuple[str, str], Said], first: str) -> P
         per_class=[row for (name, head), answer in said.items() for row in class_scores(exam, name, head, answer[0])],
         confusion=confusions(exam, plain),
         answers=answers(exam, plain),
-        drawn="groups" if len(exam.groups) < len(exam.tested) else "clips",
+        drawn="groups" if exam.groups < len(exam.tested) else "clips",
     )
 
 

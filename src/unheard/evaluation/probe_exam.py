@@ -1,9 +1,8 @@
 """Who is fitted on, who is asked, and how answers become scores with intervals.
 
 An interval is the range a score stays in when the tested clips are drawn again with replacement (percentile bootstrap, Efron 1979).
-Where the table has groups, whole groups are drawn (Davison and Hinkley 1997, section 3.8): clips of one speaker or kit are not
-independent, and drawing them one by one gives intervals that are too narrow. The training clips stay as they are, so how much a
-score depends on them is seen in the spread of the runs, not in the interval.
+Where the table has groups, whole groups are drawn. The training clips stay as they are, so how much a score depends on them is seen
+in the spread of the runs, not in the interval.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from unheard.data.label_table import Index, Labels, partitions
 from unheard.errors import DataError, missing_extra
 from unheard.evaluation.probe_heads import Halves, Table
 from unheard.evaluation.probe_report import Difference, Score
-from unheard.metrics import accuracy, average_precision, balanced_accuracy, bootstrap_interval, mean_average_precision
+from unheard.metrics import accuracy, average_precision, balanced_accuracy, grouped_interval, mean_average_precision
 
 INNER_FOLDS = 3  # of the training clips, where no validation clips are given; our choice
 WORK, LEAST_ROUNDS = 2e7, 200  # clips times classes times runs times rounds of an mAP's bootstrap, and fewest rounds; our choice
@@ -97,12 +96,10 @@ class Exam:
         """The tested clips, in the order of the table."""
         return np.sort(np.concatenate([part.test for part in self.runs[0]]))
 
-    @cached_property
-    def groups(self) -> list[Index]:
-        """Positions of tested clips that are drawn together."""
-        names = [self.labels.group[clip] or f"#{clip}" for clip in self.tested]
-        number = np.unique(names, return_inverse=True)[1]
-        return np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+    @property
+    def groups(self) -> int:
+        """How many groups were tested; a clip without one counts as one."""
+        return len(np.unique(self.labels.blocks(self.tested)))
 
     @cached_property
     def metrics(self) -> dict[str, Callable[[Any, Any], float]]:
@@ -171,11 +168,7 @@ class Exam:
         rounds = self.rounds
         if self.labels.multilabel:
             rounds = min(rounds, max(LEAST_ROUNDS, int(WORK / (len(self.tested) * len(self.labels.classes) * runs))))
-        if len(self.groups) == len(self.tested):
-            return bootstrap_interval(score, len(self.tested), self.seed, rounds)
-        return bootstrap_interval(
-            lambda drawn: score(np.concatenate([self.groups[group] for group in drawn])), len(self.groups), self.seed, rounds
-        )
+        return grouped_interval(score, self.labels.blocks(self.tested), self.seed, rounds)
 
 
 @contextmanager
@@ -212,7 +205,7 @@ def _halves(labels: Labels, seen: Index, train: int) -> Halves:
     if train < len(seen):
         found = [(place[:train], place[train:])]
     else:
-        groups = np.unique([labels.group[clip] or f"#{clip}" for clip in seen], return_inverse=True)[1]
+        groups = np.unique(labels.blocks(seen), return_inverse=True)[1]
         dealt = np.random.default_rng(0).permutation(groups.max() + 1)[groups] % INNER_FOLDS
         found = [(place[dealt != fold], place[dealt == fold]) for fold in range(INNER_FOLDS)]
     target = labels.target[seen]

@@ -60,8 +60,8 @@ def leaks(exam: Exam, said: Said, content: Sequence[str] | None = None, statisti
         both = shared(exam, [name or None for name in labels.group])
         if both.any():
             found.append(f"{_leaked(exam, said, both)} belong to a group that is also taught; give every group one split or fold")
-        if len(exam.groups) < FEW_GROUPS:
-            found.append(f"only {len(exam.groups)} groups were tested: intervals over so few are too narrow")
+        if exam.groups < FEW_GROUPS:
+            found.append(f"only {exam.groups} groups were tested: intervals over so few are too narrow")
     else:
         if (taken := shared(exam, [_family(path) for path in labels.paths]) & ~copied).any():
             found.append(
