@@ -65,6 +65,19 @@ def no_vocabulary(task: Path) -> None:
     (task / "labelvocabulary.csv").unlink()
 
 
+def told(task: Path, **changed: object) -> None:
+    file = task / "task_metadata.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+
+
+def half_a_grid(task: Path) -> None:
+    told(task, evaluation_params={"event_postprocessing_grid": {"median_filter_ms": [250]}})
+
+
+def no_grid(task: Path) -> None:
+    told(task, evaluation_params=["event_postprocessing_grid"])
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -74,6 +87,8 @@ def no_vocabulary(task: Path) -> None:
         (no_sound, "test3.wav"),
         (no_audio, "holds no audio"),
         (no_vocabulary, "is no vocabulary"),
+        (half_a_grid, "lacks 'min_duration'"),
+        (no_grid, "has a value of the wrong type"),
     ],
 )
 def test_a_broken_task_is_named_and_the_others_are_kept(
@@ -137,13 +152,45 @@ def test_a_sample_rate_that_is_none_is_named(levels: Levels, rate: Any) -> None:
         encoders("hear:levels")
 
 
-def test_a_model_that_does_not_load_is_named(levels: Levels) -> None:
+@pytest.mark.parametrize("wrong", [RuntimeError, ImportError])
+def test_a_model_that_does_not_load_is_named(levels: Levels, wrong: type[Exception]) -> None:
     def fail(weights: str = "") -> Levels:
-        raise RuntimeError("no\nweights")
+        raise wrong("no\nweights")
 
     levels.load_model = fail  # type: ignore[method-assign]
-    with pytest.raises(ConfigError, match="load_model of levels failed with RuntimeError: no weights"):
+    with pytest.raises(ConfigError, match=f"load_model of levels failed with {wrong.__name__}: no weights"):
         encoders("hear:levels")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("hear:", "names no module"),
+        ("hear:broken_encoder", "importing broken_encoder failed with RuntimeError: no driver"),
+        ("xares:broken_encoder", "importing broken_encoder failed with RuntimeError: no driver"),
+        ("xares:wrapped_encoder:Demanding", "Demanding of wrapped_encoder failed with TypeError"),
+        ("xares:wrapped_encoder:Missing", "wrapped_encoder offers 0 encoders named Missing"),
+    ],
+)
+def test_a_module_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_encoder.py").write_text("raise RuntimeError('no\\ndriver')\n")
+    (tmp_path / "wrapped_encoder.py").write_text("from inner_encoder import Demanding\n")
+    (tmp_path / "inner_encoder.py").write_text("import torch\nclass Demanding(torch.nn.Module):\n    def __init__(self, weights): ...\n")
+    with pytest.raises(ConfigError, match=message):
+        encoders(name)
+
+
+def test_times_that_are_no_numbers_are_named(levels: Levels, tmp_path: Path) -> None:
+    make_task(tmp_path / "tasks" / "onsets-v1", event=True)
+    plain = levels.get_timestamp_embeddings
+
+    def one_frame(audio: torch.Tensor, model: object) -> Frames:
+        frames, times = plain(audio, model)
+        return frames[:, :1], times[:, :1] * torch.nan
+
+    levels.get_timestamp_embeddings = one_frame  # type: ignore[method-assign]
+    assert "without NaN" in failures(tmp_path)["onsets-v1", "levels"]
 
 
 def test_exit_codes_say_what_failed(levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

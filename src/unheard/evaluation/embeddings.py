@@ -172,7 +172,7 @@ def _in_time(times: Tensor, frames: Tensor, length: float, what: str) -> None:
     """Refuse times that are not one a frame, do not grow, or cannot be milliseconds of this audio."""
     if times.shape != frames.shape[:2]:
         raise DataError(f"{what}: times have the shape {tuple(times.shape)}; embeddings have {tuple(frames.shape)}")
-    if not bool((times.diff(dim=1) > 0).all()):
+    if not bool((times.diff(dim=1) > 0).all()) or not bool(torch.isfinite(times).all()):
         raise DataError(f"{what}: times must grow from frame to frame, without NaN")
     last = float(times[:, -1].max())
     if times.shape[1] > 1 and not WRONG_UNIT[0] <= last / length <= WRONG_UNIT[1]:

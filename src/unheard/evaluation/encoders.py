@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -213,10 +214,26 @@ def _rate(model: object, attribute: str, name: str) -> int:
 
 
 def _imported(name: str) -> Any:
+    if not name:
+        raise ConfigError("hear: or xares: alone names no module; write hear:MODULE or xares:MODULE")
+
+    def bring() -> Any:
+        try:
+            return import_module(name)
+        except ImportError as error:
+            raise ConfigError(f"the module {name} cannot be imported ({error}); install it, or put its folder on PYTHONPATH") from error
+
+    return _of_others(bring, f"importing {name}")
+
+
+def _of_others(call: Callable[[], Any], what: str) -> Any:
+    """What the code of other people gives; whatever it raises is told in one line."""
     try:
-        return import_module(name)
-    except ImportError as error:
-        raise ConfigError(f"the module {name} cannot be imported ({error}); install it, or put its folder on PYTHONPATH") from error
+        return call()
+    except UnheardError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{what} failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _hear(text: str) -> Encoder:
@@ -225,12 +242,7 @@ def _hear(text: str) -> Encoder:
     wanted = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
     if missing := [each for each in wanted if not callable(getattr(module, each, None))]:
         raise ConfigError(f"{name} has no {missing[0]}; a HEAR module has {', '.join(wanted)}")
-    try:
-        model = module.load_model(weights) if weights else module.load_model()
-    except UnheardError:
-        raise
-    except Exception as error:  # a module of other people may raise anything
-        raise ConfigError(f"load_model of {name} failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
+    model = _of_others(lambda: module.load_model(weights) if weights else module.load_model(), f"load_model of {name}")
     return HearEncoder(name, module, model, text)
 
 
@@ -239,11 +251,12 @@ def _xares(text: str) -> Encoder:
     found = {
         key: value
         for key, value in vars(_imported(name)).items()
-        if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == name and (not wanted or key == wanted)
+        if inspect.isclass(value) and issubclass(value, nn.Module) and (key == wanted if wanted else value.__module__ == name)
     }
     if len(found) != 1:
         raise ConfigError(f"{name} offers {len(found)} encoders{' named ' + wanted if wanted else ''}; write xares:{name}:CLASS")
-    encoder = next(iter(found.values()))()
+    kind = next(iter(found.values()))
+    encoder = _of_others(kind, f"{kind.__name__} of {name}")
     if missing := [each for each in ("sampling_rate", "hop_size_in_ms", "output_dim") if not hasattr(encoder, each)]:
         raise ConfigError(f"the encoder of {name} has no {missing[0]}; X-ARES asks for it")
     return XaresEncoder(text.replace(":", "."), encoder)

@@ -119,16 +119,16 @@ def read_task(folder: str | Path) -> Task:
         splits, scores = tuple(found["splits"]), tuple(found["evaluation"])
         extra = found.get("evaluation_params") or {}
         settings = extra.get("event_postprocessing_grid") or POSTPROCESSING
+        grid = list(itertools.product(settings["median_filter_ms"], settings["min_duration"]))
         seconds, task_name = found["sample_duration"], found["task_name"]
     except KeyError as error:
         raise DataError(f"{root / METADATA} lacks {error}; write the task again with hear-preprocess") from None
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise DataError(f"{root / METADATA} has a value of the wrong type ({error}); write the task again with hear-preprocess") from error
     if seconds is not None and (not isinstance(seconds, int | float) or seconds <= 0):
         raise DataError(f"{root / METADATA}: sample_duration is {seconds!r}; it must be seconds above 0, or null where lengths differ")
     _known(root, scores, event, splits, mode)
     labels = _vocabulary(root / VOCABULARY)
-    grid = itertools.product(settings["median_filter_ms"], settings["min_duration"])
     return Task(
         root, root.resolve().name, task_name, event, multilabel, splits, mode != "trainvaltest", seconds, scores,
         found.get("use_scoring_for_early_stopping", True), tuple(Postprocessing(*pair) for pair in grid) if event else (),
