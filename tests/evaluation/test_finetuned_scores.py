@@ -133,6 +133,19 @@ def test_a_table_that_changed_since_is_no_test_of_the_run(folder: Path, tmp_path
     assert "cannot be told" in note
 
 
+@pytest.mark.parametrize("column", ["label", "end"])
+def test_names_of_classes_and_ends_of_clips_belong_to_the_table(folder: Path, tmp_path: Path, column: str) -> None:
+    rows = [(i, "abc"[i % 3], 0.2) for i in range(15)]
+    file = table(tmp_path / "labels.csv", rows, "path,label,end")
+    for row in rows:
+        (tmp_path / f"{row[0]}.wav").write_bytes((folder / f"{row[0]}.wav").read_bytes())
+    settings = [*QUICK, "training.steps=1"]
+    moved = unheard.finetune(folder / "model", file, tmp_path / "run", settings=settings, device="cpu")
+    table(file, [(i, f"{name}a", end) if column == "label" else (i, name, 0.1) for i, name, end in rows], "path,label,end")
+    with pytest.raises(DataError, match="has changed since"):
+        moved.evaluate(file, tmp_path / "out")
+
+
 def test_clips_that_trained_the_run_are_told_of(run: Path, folder: Path, tmp_path: Path) -> None:
     (part,) = parts_of(read_labels(folder / "labels.csv"), 0, 0.0)
     file = table(folder / "mixed.csv", [(i, "abc"[i % 3]) for i in range(24)])

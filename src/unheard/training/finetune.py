@@ -77,6 +77,8 @@ class Table:
         sides = [side for part in self.parts for side in (part.train, part.valid, part.test)]
         for values in (self.labels.target, self.known, *sides):
             digest.update(np.ascontiguousarray(values).tobytes())
+        times = enumerate(zip(self.labels.start, self.labels.end, strict=True))
+        digest.update("".join(f"{row}:{start}-{end}|" for row, (start, end) in times if (start, end) != (None, None)).encode())
         return digest.hexdigest()
 
 
@@ -102,7 +104,7 @@ def own_table(run: Path, session: FinetuneSession) -> Table:
         When it is gone or has changed since.
     """
     table = open_table(session.labels, session.recipe)
-    if session.fingerprint.rpartition("-")[2] != table.fingerprint():
+    if session.fingerprint.rpartition("-")[2] != table.fingerprint() or session.classes != tuple(table.labels.classes):
         raise DataError(f"the table {session.labels} has changed since {run} began; restore it, or start a new run")
     return table
 
@@ -182,7 +184,7 @@ def resume(out: str | Path, listen: Listen, *, device: str = "auto", report: Rep
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
         sounds = _sounds(run, table, saved, session.channels[0], report)
-    if _fingerprint(sounds, table) != session.fingerprint or tuple(table.labels.classes) != session.classes:
+    if _fingerprint(sounds, table) != session.fingerprint:
         raise DataError(f"the clips of {session.labels} have changed since {run} began; restore them, or start a new run")
     return _train(run, session, table, saved, sounds, engine, listen, report)
 
