@@ -91,6 +91,9 @@ def test_the_page_can_be_written_again_without_the_sounds(model: Model, probed: 
     (copied / "map.csv").write_text((copied / "map.csv").read_text().replace("tones", "gone"))
     page = api.report(copied)
     assert page == copied / "report.html" and "0 sounds lie in this page" in page.read_text()
+    (copied / "curve.png").unlink()
+    with pytest.raises(DataError, match="curve.png.*probe again"):
+        api.report(copied)
     (copied / "probe.json").write_text("{}")
     with pytest.raises(DataError, match="probe again"):
         api.report(copied)

@@ -86,7 +86,7 @@ def read_labels(path: Path | str) -> Labels:
     named = [[name.strip() for name in row["label"].split("|") if name.strip()] for row in rows]
     classes = sorted({name for names in named for name in names})
     if len(classes) < 2:
-        raise DataError(f"{path} has {len(classes)} class ({', '.join(classes)}); a probe needs at least two")
+        raise DataError(f"{path} has {len(classes)} class ({', '.join(classes)}); there must be at least two to tell apart")
     position = {name: index for index, name in enumerate(classes)}
     target = np.zeros((len(rows), len(classes)), np.int64)
     for clip, names in enumerate(named):
@@ -146,7 +146,7 @@ def _made_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
         raise missing_extra("scikit-learn", "eval") from error
     count = labels.target.sum(axis=0)
     if count.min() < 2:
-        raise DataError(f"class {labels.classes[int(count.argmin())]} has one clip; a probe needs two of each class, or a split column")
+        raise DataError(f"class {labels.classes[int(count.argmin())]} has one clip; give every class two, or the table a column split")
     kind, groups = (StratifiedGroupKFold, blocks) if any(labels.group) else (StratifiedKFold, None)
     splitter = kind(min(folds, int(count.min()), len(set(blocks))), shuffle=True, random_state=seed)
     for number, (_, test) in enumerate(splitter.split(labels.target, labels.index, groups)):

@@ -54,6 +54,8 @@ def write_probe_page(folder: Path, track: Track = silent) -> Path:
         rows = _read(folder / "map.csv")
         parts = [*_top(report), *_scores(report, folder), *_classes(report, folder), *_curve(report, folder), *_layers(report, folder)]
         parts += [*_map(report, rows, track), *_how(report)]
+    except OSError as error:
+        raise DataError(f"the page of {folder} cannot be made ({error}); probe again") from error
     except (ValueError, KeyError) as error:
         raise DataError(f"{folder} holds a probe of another version, or a damaged one ({error!r}); probe again") from error
     title = f"Probe: {folder.resolve().name}"
