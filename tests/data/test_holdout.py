@@ -50,6 +50,11 @@ def test_each_fold_is_tested_once() -> None:
         assert not {*part.train, *part.valid} & {*part.test} and len(part.valid)
 
 
+def test_folds_that_would_share_a_folder_are_refused() -> None:
+    with pytest.raises(DataError, match="'f 1' and 'f_1'"):
+        parts_of(table([0, 1] * 6, fold=["f 1", "f 1", "f_1", "f_1", "g", "g"] * 2), 0, 0.1)
+
+
 def test_without_columns_a_fifth_is_tested() -> None:
     (part,) = parts_of(table([0, 1, 2] * 20), 3, 0.15)
     assert len(part.test) == 12 and part.name == ""

@@ -33,7 +33,8 @@ def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
     Raises
     ------
     DataError
-        As `partitions`; and when a side that trains has fewer than two classes, or lacks one that chooses or tests.
+        As `partitions`; and when a side that trains has fewer than two classes, or lacks one that chooses or tests; and when two
+        folds differ only in signs that a folder cannot have.
     """
     if any(labels.split) and "test" not in labels.split:
         rows, side = np.arange(len(labels)), np.array(labels.split)
@@ -43,11 +44,14 @@ def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
     else:
         sides = list(partitions(labels, seed))
     folds = sorted(set(labels.fold)) if any(labels.fold) and not any(labels.split) else [""]
+    folders = [re.sub(UNFIT, "_", name) for name in folds]
+    if twin := next((k for k, folder in enumerate(folders) if folder in folders[:k]), None):
+        raise DataError(f"the folds {folds[folders.index(folders[twin])]!r} and {folds[twin]!r} would share a folder; rename one of them")
     found = []
-    for name, (train, valid, test) in zip(folds, sides, strict=False):  # of folds that were dealt out here, the first
+    for name, folder, (train, valid, test) in zip(folds, folders, sides, strict=False):  # of folds that were dealt out here, the first
         if not len(valid) and share > 0:
             train, valid = hold_out(labels, train, seed, share)
-        found.append(_checked(labels, Part(f"fold-{re.sub(UNFIT, '_', name)}" if name else "", train, valid, test)))
+        found.append(_checked(labels, Part(f"fold-{folder}" if name else "", train, valid, test)))
     return found
 
 
