@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from tests.evaluation.test_suite import RATE, Levels, make_task
 
@@ -78,6 +81,16 @@ def no_grid(task: Path) -> None:
     told(task, evaluation_params=["event_postprocessing_grid"])
 
 
+def fixes(**values: object) -> Callable[[Path], None]:
+    return lambda task: told(task, evaluation_params={"task_specific_param_grid": values})
+
+
+def post(**values: object) -> Callable[[Path], None]:
+    return lambda task: told(
+        task, evaluation_params={"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125]} | values}
+    )
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -89,6 +102,18 @@ def no_grid(task: Path) -> None:
         (no_vocabulary, "is no vocabulary"),
         (half_a_grid, "lacks 'min_duration'"),
         (no_grid, "has a value of the wrong type"),
+        (fixes(lr=["x"]), "fixes lr to 'x'; it must be a number above 0"),
+        (fixes(batch_size=[0]), "fixes batch_size to 0"),
+        (fixes(dropout=[1]), "fixes dropout to 1"),
+        (fixes(hidden_dim=[8.5]), "fixes hidden_dim to 8.5"),
+        (fixes(initialization=[["zeros_"]]), "fixes initialization to ['zeros_']"),
+        (fixes(max_epochs=[2]), "check_val_every_n_epoch 3 above max_epochs 2; nothing would be validated"),
+        (post(median_filter_ms=["250"]), "median_filter_ms ['250']; it must be a list of milliseconds"),
+        (post(median_filter_ms="250"), "median_filter_ms '250'"),
+        (post(min_duration=[]), "min_duration []"),
+        (lambda task: told(task, evaluation_params={"task_specific_param_grid": ["lr"]}), "grid is ['lr']"),
+        (lambda task: told(task, splits=[["train"], "valid", "test"]), "has the split ['train']"),
+        (lambda task: told(task, sample_duration=float("nan")), "sample_duration is nan"),
     ],
 )
 def test_a_broken_task_is_named_and_the_others_are_kept(
@@ -145,7 +170,14 @@ def test_a_model_that_changes_its_size_is_named(levels: Levels, tmp_path: Path) 
     assert "differ in size from split to split" in failures(tmp_path)["noise-v1", "levels"]
 
 
-@pytest.mark.parametrize("rate", [None, "16k", 0, 16000.5])
+@pytest.mark.parametrize("rate", [np.int64(RATE), np.float32(RATE), float(RATE)])
+def test_a_sample_rate_may_be_a_number_of_numpy(levels: Levels, rate: Any) -> None:
+    levels.sample_rate = rate
+    found = encoders("hear:levels")[0].sample_rate
+    assert found == RATE and type(found) is int
+
+
+@pytest.mark.parametrize("rate", [None, "16k", 0, -RATE, 16000.5, np.float64(16000.5), float("nan"), float("inf")])
 def test_a_sample_rate_that_is_none_is_named(levels: Levels, rate: Any) -> None:
     levels.sample_rate = rate
     with pytest.raises(ConfigError, match="sample_rate"):
@@ -222,3 +254,19 @@ def test_changed_labels_are_noticed(levels: Levels, tmp_path: Path) -> None:
     assert stored[0] == stored[1]
     assert stored[0].results[0].value == first.results[0].value
     assert RATE == levels.sample_rate
+
+
+def test_changed_audio_is_noticed_where_it_is_on_record(levels: Levels, tmp_path: Path) -> None:
+    task, out = make_task(tmp_path / "tasks" / "noise-v1"), tmp_path / "out"
+    first = evaluate("hear:levels", tmp_path / "tasks", out)
+    calls, said = levels.calls, list[str]()
+    soundfile.write(task / "16000" / "test" / "test3.wav", np.zeros(RATE // 2), RATE)
+    again = evaluate("hear:levels", tmp_path / "tasks", out, resume=True, say=said.append)
+    assert "labels or files have changed" in said[0] and levels.calls > calls
+    assert again.results[0].scores != first.results[0].scores
+    for record in out.rglob("*.audio-files.sha256"):
+        record.unlink()
+    calls = levels.calls
+    os.utime(task / "16000" / "test" / "test3.wav", (0, 0))
+    assert evaluate("hear:levels", tmp_path / "tasks", out, resume=True) == again
+    assert levels.calls == calls

@@ -268,4 +268,10 @@ def test_several_models_share_a_table_and_its_baselines(levels: Levels, tmp_path
     assert main([*command, "--resume"]) == 0
     assert levels.calls == calls
     assert main([*command, "--resume", "--beside", "hear:levels"]) == 2
-    assert "2 rows would be called levels" in capsys.readouterr().err
+    assert "2 rows would be called levels; rename the folder or the weights of one" in capsys.readouterr().err
+
+
+def test_weights_are_part_of_the_name(levels: Levels, tmp_path: Path) -> None:
+    (tmp_path / "first.v1.pt").write_bytes(b"")
+    names = ["hear:levels", f"hear:levels:{tmp_path / 'first.v1.pt'}", "hear:levels:org/model-v1.5", "hear:levels:org/model-v1.6"]
+    assert [encoders(name)[0].name for name in names] == ["levels", "levels.first.v1", "levels.model-v1.5", "levels.model-v1.6"]

@@ -1,13 +1,15 @@
 """Embeddings of a task on disk, in the folders heareval itself writes and reads, so that either tool can score the other's.
 
     MODEL/TASK/ SPLIT.embeddings.npy (float32 rows without a header)  SPLIT.embedding-dimensions.json  SPLIT.target-labels.pkl
-                SPLIT.filename-timestamps.json (event tasks)  task_metadata.json  labelvocabulary.csv  SPLIT.json  .done.embeddings
+                SPLIT.filename-timestamps.json (event tasks)  SPLIT.audio-files.sha256  .done.embeddings
+                task_metadata.json  labelvocabulary.csv  SPLIT.json
 
 While a split is under way its batches lie in ``SPLIT.parts``, so that an interrupted task goes on where it was.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -33,6 +35,7 @@ from unheard.progress import Track, silent
 
 DONE = ".done.embeddings"
 STAMP = "embedded-by.json"
+AUDIO = "audio-files.sha256"
 SLACK = 0.001  # seconds a file may differ from the task's length
 WRONG_UNIT = (0.02, 5.0)  # the last time over the length of the audio: only seconds or samples are that far off (our choice)
 
@@ -83,7 +86,7 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     if (folder / DONE).is_file():
         return
     for name in task_files(task):
-        shutil.copyfile(task.folder / name, folder / name)
+        _write(folder / name, (task.folder / name).read_bytes())
     order, size = shuffled(task), batch_size(task, encoder.sample_rate)
     for split in task.splits:
         if not (folder / f"{split}.embedding-dimensions.json").is_file():
@@ -91,6 +94,7 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
             batches = [files[at : at + size] for at in range(0, len(files), size)]
             for index, names in enumerate(track(batches, len(batches), f"{task.name}: {encoder.name}, {split}")):
                 _part(task, encoder, split, names, folder / f"{split}.parts" / f"{index:06d}.npz")
+            _write(folder / f"{split}.{AUDIO}", _audio_files(task, split, encoder.sample_rate))
             _assemble(task, split, batches, order[split], folder)
     _write(folder / DONE, "")
 
@@ -119,10 +123,26 @@ def task_files(task: Task) -> list[str]:
     return [METADATA, VOCABULARY, *(f"{split}.json" for split in task.splits)]
 
 
-def outdated(task: Task, folder: Path) -> bool:
-    """Whether a folder of embeddings was made for other labels or files than the task has now."""
+def outdated(task: Task, folder: Path, sample_rate: int) -> bool:
+    """Whether a folder of embeddings was made for other labels or audio files than the task has now.
+
+    Audio is told by the names, sizes and times of change of the files of the splits that are complete; where an older version kept no
+    record of them, it counts as unchanged.
+    """
     copies = [(folder / name, task.folder / name) for name in task_files(task)]
-    return any(copy.is_file() and copy.read_bytes() != now.read_bytes() for copy, now in copies)
+    if any(copy.is_file() and copy.read_bytes() != now.read_bytes() for copy, now in copies):
+        return True
+    records = [(split, folder / f"{split}.{AUDIO}") for split in task.splits]
+    return any(kept.is_file() and kept.read_text(encoding="utf-8") != _audio_files(task, split, sample_rate) for split, kept in records)
+
+
+def _audio_files(task: Task, split: str, sample_rate: int) -> str:
+    """Digest of the names, sizes and times of change of a split's audio files; a missing one has neither."""
+    place, digest = task.folder / str(audio_rate(task, sample_rate)) / split, hashlib.sha256()
+    for name in task.clips[split]:
+        told = (place / name).stat() if (place / name).is_file() else None
+        digest.update(repr((name, told and (told.st_size, told.st_mtime_ns))).encode())
+    return digest.hexdigest()
 
 
 def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path) -> None:

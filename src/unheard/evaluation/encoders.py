@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -208,7 +209,7 @@ def _tensor(found: object) -> Tensor:
 def _rate(model: object, attribute: str, name: str) -> int:
     """The sample rate a module declares."""
     rate = getattr(model, attribute, None)
-    if not isinstance(rate, int | float) or rate != int(rate) or not 1000 <= rate <= 192_000:
+    if not isinstance(rate, int | float | np.number) or not 1000 <= rate <= 192_000 or rate != int(rate):
         raise ConfigError(f"the model of {name} has the {attribute} {rate!r}; it must be a number of Hz such as 16000")
     return int(rate)
 
@@ -243,7 +244,12 @@ def _hear(text: str) -> Encoder:
     if missing := [each for each in wanted if not callable(getattr(module, each, None))]:
         raise ConfigError(f"{name} has no {missing[0]}; a HEAR module has {', '.join(wanted)}")
     model = _of_others(lambda: module.load_model(weights) if weights else module.load_model(), f"load_model of {name}")
-    return HearEncoder(name, module, model, text)
+    return HearEncoder(f"{name}.{_called(Path(weights))}" if weights else name, module, model, text)
+
+
+def _called(weights: Path) -> str:
+    """Weights in the name of an encoder: a file without its ending, or the last part of what else a module takes."""
+    return weights.stem if weights.is_file() else weights.name
 
 
 def _xares(text: str) -> Encoder:

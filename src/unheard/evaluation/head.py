@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -62,17 +63,35 @@ def grid(task: Task, points: int = GRID_POINTS) -> list[Hyper]:
     Raises
     ------
     DataError
-        When the task fixes a hyper-parameter that does not exist.
+        When the task fixes a hyper-parameter that does not exist, to a value that it cannot have, or so that nothing is ever validated.
     """
     rare = {"check_val_every_n_epoch": [10]} if task.task_name == RARELY_CHECKED else {}
     values: Mapping[str, list[Any]] = {**DEFAULT_GRID, **rare, **task.grid}
     known = {field.name for field in fields(Hyper)}
     if unknown := sorted(set(values) - known):
         raise DataError(f"{task.name} fixes the hyper-parameter {unknown[0]}; known are {', '.join(sorted(known))}")
+    for name, value in ((name, value) for name, given in values.items() for value in given):
+        if wanted := _refused(name, value):
+            raise DataError(f"{task.name} fixes {name} to {value!r}; it must be {wanted}")
     names = sorted(values)
     product = [replace(Hyper(), **dict(zip(names, point, strict=True))) for point in itertools.product(*(values[name] for name in names))]
+    if never := [hyper for hyper in product if hyper.check_val_every_n_epoch > hyper.max_epochs]:
+        every, most = never[0].check_val_every_n_epoch, never[0].max_epochs
+        raise DataError(f"{task.name} fixes check_val_every_n_epoch {every} above max_epochs {most}; nothing would be validated")
     random.Random(SEED).shuffle(product)
     return product[:points]
+
+
+def _refused(name: str, value: object) -> str:
+    """What a hyper-parameter must be, when a value cannot be it; nothing otherwise."""
+    if name == "initialization":
+        return "" if value in ("xavier_uniform_", "xavier_normal_") else "xavier_uniform_ or xavier_normal_"
+    if name == "dropout":
+        return "" if isinstance(value, int | float) and 0 <= value < 1 else "a number from 0 to below 1"
+    if name == "lr":
+        return "" if isinstance(value, int | float) and 0 < value < math.inf else "a number above 0"
+    least = 0 if name in ("hidden_layers", "patience") else 1
+    return "" if isinstance(value, int) and value >= least else f"a whole number, at least {least}"
 
 
 @runtime_checkable

@@ -34,7 +34,8 @@ def evaluate(
     ----------
     model : Model, path or str
         Also ``hear:MODULE[:WEIGHTS]``, any module with the HEAR API, ``xares:MODULE[:CLASS]``, or ``embeddings:FOLDER``, what
-        heareval or an earlier evaluation left there.
+        heareval or an earlier evaluation left there. A module is known by that text alone: ``resume`` does not see that its code or
+        weights have changed.
     tasks : path
         A folder of task folders as hear-preprocess writes them.
     plan : Plan, optional
@@ -75,5 +76,5 @@ def _compared(model: Model | str | Path, beside: Sequence[Model | str | Path], d
     compared = [own, *(encoders(each, device)[0] for each in beside), *baselines]
     name, times = Counter(encoder.name for encoder in compared).most_common(1)[0]
     if times > 1:
-        raise ConfigError(f"{times} rows would be called {name}; give every model another folder name")
+        raise ConfigError(f"{times} rows would be called {name}; rename the folder or the weights of one, or leave out what is given twice")
     return compared

@@ -21,7 +21,7 @@ from unheard.errors import ConfigError, UnheardError, missing_extra
 from unheard.evaluation import fixed, heareval
 from unheard.evaluation.embeddings import STAMP, audio_rate, embed_task, outdated, read_splits, task_files
 from unheard.evaluation.encoders import Encoder, Stored
-from unheard.evaluation.head import GRID_POINTS
+from unheard.evaluation.head import GRID_POINTS, grid
 from unheard.evaluation.heareval import Tested
 from unheard.evaluation.memory import Disk
 from unheard.evaluation.rows import Rows, score_all
@@ -150,6 +150,7 @@ def evaluate(
     for path in tasks:
         try:
             task = read_task(path)
+            grid(task, plan.points)  # before anything is embedded
         except UnheardError as error:
             _fail(report, path.name, "", error, say)
             continue
@@ -207,7 +208,7 @@ def _embedded(task: Task, encoder: Encoder, out: Path, track: Track, say: Callab
         rows = [path.stat() for path in sorted(folder.glob("*.embeddings.npy"))]
         return folder, b"".join([encoder.identity.encode(), *labels, repr([(each.st_size, each.st_mtime_ns) for each in rows]).encode()])
     folder = out / "embeddings" / encoder.name / task.name
-    if outdated(task, folder):
+    if outdated(task, folder, encoder.sample_rate):
         say(f"{task.name}: labels or files have changed since {encoder.name} embedded them; embedding and scoring them again")
         for old in (folder, *out.glob(f"fits/*/{encoder.name}/{task.name}")):
             shutil.rmtree(old)

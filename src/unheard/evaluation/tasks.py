@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,20 +120,21 @@ def read_task(folder: str | Path) -> Task:
         splits, scores = tuple(found["splits"]), tuple(found["evaluation"])
         extra = found.get("evaluation_params") or {}
         settings = extra.get("event_postprocessing_grid") or POSTPROCESSING
-        grid = list(itertools.product(settings["median_filter_ms"], settings["min_duration"]))
+        grid = list(itertools.product(*(_milliseconds(root, settings[name], name) for name in ("median_filter_ms", "min_duration"))))
+        hypers = _grid(root, extra.get("task_specific_param_grid") or {})
         seconds, task_name = found["sample_duration"], found["task_name"]
     except KeyError as error:
         raise DataError(f"{root / METADATA} lacks {error}; write the task again with hear-preprocess") from None
     except (TypeError, AttributeError) as error:
         raise DataError(f"{root / METADATA} has a value of the wrong type ({error}); write the task again with hear-preprocess") from error
-    if seconds is not None and (not isinstance(seconds, int | float) or seconds <= 0):
+    if seconds is not None and (not isinstance(seconds, int | float) or not 0 < seconds < math.inf):
         raise DataError(f"{root / METADATA}: sample_duration is {seconds!r}; it must be seconds above 0, or null where lengths differ")
     _known(root, scores, event, splits, mode)
     labels = _vocabulary(root / VOCABULARY)
     return Task(
         root, root.resolve().name, task_name, event, multilabel, splits, mode != "trainvaltest", seconds, scores,
         found.get("use_scoring_for_early_stopping", True), tuple(Postprocessing(*pair) for pair in grid) if event else (),
-        _grid(root, extra.get("task_specific_param_grid") or {}), labels,
+        hypers, labels,
         {split: _answers(root / f"{split}.json", labels, event, multilabel) for split in splits},
     )  # fmt: skip
 
@@ -155,6 +157,8 @@ def _choice(found: dict[str, Any], key: str, choices: tuple[str, ...], root: Pat
 
 def _known(root: Path, scores: tuple[str, ...], event: bool, splits: tuple[str, ...], mode: str) -> None:
     """Refuse scores nobody defined and splits that cannot be used."""
+    if strange := [name for name in splits if not isinstance(name, str)]:
+        raise DataError(f"{root / METADATA} has the split {strange[0]!r}; it must be a name")
     fitting = [name for name, score in SCORES.items() if score.event == event]
     if not scores or (unknown := [name for name in scores if name not in fitting]):
         raise DataError(f"{root / METADATA} asks for {unknown[0] if scores else 'no score'}; such a task knows {', '.join(fitting)}")
@@ -164,7 +168,15 @@ def _known(root: Path, scores: tuple[str, ...], event: bool, splits: tuple[str, 
         raise DataError(f"{root / METADATA} has {len(splits)} folds; training, validation and test need three")
 
 
-def _grid(root: Path, found: dict[str, Any]) -> dict[str, list[Any]]:
+def _milliseconds(root: Path, values: Any, name: str) -> list[float]:
+    if isinstance(values, list) and values and all(isinstance(each, int | float) and 0 <= each < math.inf for each in values):
+        return values
+    raise DataError(f"{root / METADATA}: event_postprocessing_grid has {name} {values!r}; it must be a list of milliseconds, at least 0")
+
+
+def _grid(root: Path, found: Any) -> dict[str, list[Any]]:
+    if not isinstance(found, dict):
+        raise DataError(f"{root / METADATA}: task_specific_param_grid is {found!r}; it must give each hyper-parameter a list of values")
     if wrong := [name for name, values in found.items() if not isinstance(values, list) or not values]:
         raise DataError(f"{root / METADATA}: task_specific_param_grid fixes {wrong[0]} to {found[wrong[0]]!r}; it must be a list of values")
     return found
