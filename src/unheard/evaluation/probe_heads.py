@@ -64,7 +64,7 @@ def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[flo
     found = []
     for strength in strengths:
         minimise(
-            lambda: loss_of(x @ weight + bias, y, multilabel) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
+            lambda: loss_per_clip(x @ weight + bias, y, multilabel) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
             [weight, bias],
         )
         out = np.tile(target.mean(axis=0), (len(test), 1))
@@ -93,7 +93,7 @@ def network(train: Vectors, target: Target, test: Others, halves: Halves, seed: 
         x, other = rotated(*standardised(train[fit], train[held]))
         y = torch.from_numpy(target[held].astype(np.float32))
         losses: list[float] = []
-        learn(x, target[fit], STEPS, seed, multilabel, lambda net: losses.append(float(loss_of(net(_floats(other)), y, multilabel))))
+        learn(x, target[fit], STEPS, seed, multilabel, lambda net: losses.append(float(loss_per_clip(net(_floats(other)), y, multilabel))))
         steps = LOOK * (1 + int(np.argmin(losses)))
     x, other = rotated(*standardised(train, test))
     logits = learn(x, target, steps, seed, multilabel)(_floats(other)).detach()
@@ -112,7 +112,7 @@ def learn(
     optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
     for step in range(1, steps + 1):
         index = torch.randperm(len(rows), generator=generator)[:BATCH]
-        loss = loss_of(net(rows[index]), y[index], multilabel)
+        loss = loss_per_clip(net(rows[index]), y[index], multilabel)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -155,7 +155,7 @@ def minimise(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
     put(minimize(at, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "gtol": TOLERANCE, "ftol": 0}).x)
 
 
-def loss_of(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:
+def loss_per_clip(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:
     """Mean over clips of the cross entropy, or of the sum of the classes' binary ones."""
     if multilabel:
         return F.binary_cross_entropy_with_logits(logits, y, reduction="sum") / len(logits)

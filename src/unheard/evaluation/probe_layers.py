@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unheard.evaluation.head import probability_of
 from unheard.evaluation.probe_exam import Part, Said
-from unheard.evaluation.probe_heads import Table, Target, linear, loss_of, minimise, standardised
+from unheard.evaluation.probe_heads import Table, Target, linear, loss_per_clip, minimise, standardised
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import LayerScore
 from unheard.progress import Track, silent
@@ -41,7 +41,7 @@ def gated(train: Layers, target: Target, test: Float[NDArray[Any], "m L D"], str
     def mixed(rows: torch.Tensor) -> torch.Tensor:
         return torch.einsum("nld,l->nd", rows, gate.softmax(dim=0)) @ weight + bias
 
-    minimise(lambda: loss_of(mixed(x), y, multilabel) + weight.square().sum() / (2 * strength * len(x)), [gate, weight, bias])
+    minimise(lambda: loss_per_clip(mixed(x), y, multilabel) + weight.square().sum() / (2 * strength * len(x)), [gate, weight, bias])
     return probability_of(mixed(other), multilabel).double().numpy(), gate.softmax(dim=0).double().numpy()
 
 
