@@ -129,6 +129,8 @@ def test_parts_of_files_are_scored_as_parts(folder: Path, tmp_path: Path) -> Non
     (folder / "parts.csv").write_text("path,label,start,end,split\n" + "\n".join(rows) + "\n")
     tuned = unheard.finetune(folder / "model", folder / "parts.csv", tmp_path / "run", settings=QUICK, device="cpu")
     assert tuned.scores is not None and tuned.scores.mean > 0.9
+    said = list(csv.DictReader((tuned.folder / "predictions.csv").read_text().splitlines()))
+    assert [(float(row["start"]), float(row["end"])) for row in said] == [(i / 4, (i + 1) / 4) for i in range(12, 18)]
 
 
 def test_scores_of_several_labels_count_known_classes_only(folder: Path, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_clips_that_trained_the_run_are_told_of(run: Path, folder: Path, tmp_pat
         ([(0, "a|b"), (1, "b")], "path,label", "row 2 has 2 labels, and this model names one"),
         ([(0, "a"), (1, "b")], "path,class", "lacks the column label"),
         ([(0, "a"), (99, "b")], "path,label", "do not exist, the first 99.wav"),
-        ([(0, "a"), (1, "a")], "path,label", "at least two"),
+        ([(0, ""), (1, "")], "path,label", "has 0 class"),
     ],
 )
 def test_tables_that_do_not_fit_are_named(
@@ -169,6 +169,16 @@ def test_tables_that_do_not_fit_are_named(
     with pytest.raises(DataError, match=hint):
         score_labelled(run, table(folder / "wrong.csv", rows, header), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_one_class_is_scored_by_what_needs_no_other(run: Path, folder: Path, tmp_path: Path) -> None:
+    told = score_labelled(
+        run, table(folder / "alike.csv", [(i, "b", 0.1, "") for i in range(19, 30, 3)], "path,label,start,end"), tmp_path / "out"
+    )
+    assert told.metric == "accuracy" and set(told.pooled) == {"accuracy", "loss"} and set(told.intervals) == {"accuracy"}
+    assert told.mean == told.classes[1]["recall"] and np.sum(told.confusion) == 4
+    assert "all clips are of one class, b" in told.notes[0]
+    assert [(row["start"], "end" in row) for row in read(tmp_path / "out" / "predictions.csv")] == [("0.1", False)] * 4
 
 
 def test_files_that_cannot_be_heard_are_left_out_and_told(run: Path, folder: Path, tmp_path: Path) -> None:

@@ -67,13 +67,18 @@ class Labels:
         return np.array([self.group[row] or f"#{row}" for row in rows], np.str_)
 
 
-def read_labels(path: Path | str) -> Labels:
+def read_labels(path: Path | str, least: int = 2) -> Labels:
     """Read a labels CSV.
+
+    Parameters
+    ----------
+    least : int
+        Classes that there must be; tables that only test can do with one.
 
     Raises
     ------
     DataError
-        When it cannot be read, lacks path or label, names files that do not exist, knows one class only, or has an unknown split or a
+        When it cannot be read, lacks path or label, names files that do not exist, has fewer classes, or has an unknown split or a
         time that is no number.
     """
     path = Path(path)
@@ -85,8 +90,10 @@ def read_labels(path: Path | str) -> Labels:
         raise DataError(f"{path} names {len(absent)} files that do not exist, the first {absent[0]}; paths are relative to {path.parent}")
     named = [[name.strip() for name in row["label"].split("|") if name.strip()] for row in rows]
     classes = sorted({name for names in named for name in names})
-    if len(classes) < 2:
-        raise DataError(f"{path} has {len(classes)} class ({', '.join(classes)}); there must be at least two to tell apart")
+    if len(classes) < least:
+        raise DataError(
+            f"{path} has {len(classes)} class ({', '.join(classes)}); there must be at least {'two to tell apart' if least > 1 else 'one'}"
+        )
     position = {name: index for index, name in enumerate(classes)}
     target = np.zeros((len(rows), len(classes)), np.int64)
     for clip, names in enumerate(named):

@@ -132,7 +132,7 @@ def score_labelled(
 
 def _in_words(path: Path, names: tuple[str, ...], activation: str) -> tuple[Labels, Known]:
     """A table with the classes of a model, in its order; and what is known of each."""
-    labels = read_labels(path)
+    labels = read_labels(path, least=1)
     if unknown := [name for name in labels.classes if name not in names]:
         raise DataError(
             f"{path} has {len(unknown)} labels that the model does not know, the first {unknown[0]!r}; it knows {', '.join(names[:8])}"

@@ -31,7 +31,7 @@ class FinetuneScores:
     Parameters
     ----------
     metric : str
-        "balanced_accuracy" or "mAP".
+        "balanced_accuracy" or "mAP"; "accuracy" where all clips are of one class.
     mean, spread : float
         Over the parts, one for each fold; the spread is their standard deviation, 0 for one part.
     low, high : float
@@ -112,17 +112,22 @@ def joined(parts: Sequence[Heard]) -> Heard:
 
 def summary(heard: Mapping[str, Heard], classes: tuple[str, ...], activation: str, notes: Sequence[str] = ()) -> FinetuneScores:
     """All scores of all parts, by the name of the part."""
-    every = joined(list(heard.values()))
+    every, notes = joined(list(heard.values())), list(notes)
     parts: list[dict[str, Any]] = [{"part": name, "clips": len(each.rows), **each.scores(activation)} for name, each in heard.items()]
     pooled = every.scores(activation)
+    there = [name for name, column in zip(classes, every.target.T, strict=True) if column.any()]
+    if activation == "softmax" and len(there) == 1:
+        notes.append(f"all clips are of one class, {there[0]}; scores that need two are left out")
+        for found in (pooled, *parts):
+            del found["balanced_accuracy"]
     metric = next(iter(pooled))
     values = [part[metric] for part in parts]
-    found = _intervals(every, [name for name in pooled if name != "loss"], activation)
+    spans = _intervals(every, [name for name in pooled if name != "loss"], activation)
     counts = confusion_matrix(every.target.argmax(axis=1), every.logits.argmax(axis=1), len(classes))
     several = activation == "sigmoid"
     return FinetuneScores(
-        metric, float(np.mean(values)), float(np.std(values)), *found[metric], parts, pooled, found,
-        _of_many(every, classes) if several else _of_one(counts, classes), [] if several else counts.tolist(), list(notes),
+        metric, float(np.mean(values)), float(np.std(values)), *spans[metric], parts, pooled, spans,
+        _of_many(every, classes) if several else _of_one(counts, classes), [] if several else counts.tolist(), notes,
         list(every.skipped), "clips" if len(set(every.blocks.tolist())) == len(every.rows) else "groups",
     )  # fmt: skip
 
@@ -139,15 +144,17 @@ def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, acti
     write_confusion(folder, names, told.confusion)
     tensor = torch.from_numpy(heard.logits)
     said = (tensor.softmax(dim=1) if activation == "softmax" else tensor.sigmoid()).numpy()
+    parts = {name: times for name, times in (("start", labels.start), ("end", labels.end)) if any(each is not None for each in times)}
     rows = (
         {
             "path": str(labels.paths[row]),
+            **{name: "" if times[row] is None else str(times[row]) for name, times in parts.items()},
             "label": "|".join(np.array(names)[labels.target[row] > 0]),
             **{f"score {name}": f"{value:.6g}" for name, value in zip(names, values, strict=True)},
         }
         for row, values in zip(heard.rows, said, strict=True)
     )
-    write_table(folder / "predictions.csv", ("path", "label", *(f"score {name}" for name in names)), rows)
+    write_table(folder / "predictions.csv", ("path", *parts, "label", *(f"score {name}" for name in names)), rows)
 
 
 def _intervals(heard: Heard, names: list[str], activation: str) -> dict[str, tuple[float, float]]:
