@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from unheard.data.label_table import Labels
 from unheard.errors import DataError
 from unheard.evaluation.probe import Probe, probe
-from unheard.evaluation.probe_curve import share
+from unheard.evaluation.probe_curve import FRACTIONS, learning_curve, share
 from unheard.evaluation.probe_exam import Exam
 from unheard.evaluation.probe_heads import linear, network
 from unheard.evaluation.probe_layers import GATE, gated
+from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_map import draw_map
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
@@ -195,3 +197,18 @@ def test_few_groups_make_few_folds_and_one_is_refused(table: Table) -> None:
 def test_clips_without_a_group_are_groups_of_their_own(table: Table) -> None:
     exam = Exam.of(table([i % 2 for i in range(20)], group=["a", "a", *[""] * 18]), (0,), 10)
     assert len(exam.runs[0]) == 5 and max(len(part.test) for part in exam.runs[0]) <= 6
+
+
+def test_the_seed_of_each_run_draws_its_share_of_the_clips(table: Callable[..., Labels]) -> None:
+    exam, seen = Exam.of(table([i % 2 for i in range(40)], fold="01" * 10 + "10" * 10), (5, 9), 10), list[Any]()
+    answers = [np.eye(2)[exam.labels.index]] * 2
+
+    class Heads(LinearHeads):
+        def answers(self, name: str, few: Any = None) -> list[np.ndarray]:
+            seen.append(few)
+            return answers
+
+    learning_curve(Heads(exam, {}, None), {"x": answers})
+    for run, seed in enumerate((5, 9)):
+        for part, few in zip(exam.runs[run], seen[0][run], strict=True):
+            assert few.tolist() == part.seen[share(exam.labels.target[part.seen], FRACTIONS[0], seed)].tolist()

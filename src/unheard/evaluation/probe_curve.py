@@ -50,7 +50,7 @@ def learning_curve(heads: LinearHeads, whole: Mapping[str, Said], track: Track =
     half: Said = []
     for name, fraction in track(jobs, len(jobs), "learning curve"):
         few = [
-            [part.seen[share(exam.labels.target[part.seen], fraction, exam.seed + run)] for part in parts]
+            [part.seen[share(exam.labels.target[part.seen], fraction, exam.seeds[run])] for part in parts]
             for run, parts in enumerate(exam.runs)
         ]
         found = whole[name] if fraction == 1 else heads.answers(name, few)

@@ -63,14 +63,14 @@ class Exam:
         For each seed; every run tests the same clips.
     rounds : int
         Bootstrap rounds.
-    seed : int
-        The first of the runs' seeds; of the bootstrap too.
+    seeds : sequence of int
+        One a run; the first draws the bootstrap too.
     """
 
     labels: Labels
     runs: list[list[Part]]
     rounds: int
-    seed: int
+    seeds: Sequence[int]
 
     @classmethod
     def of(cls, labels: Labels, seeds: Sequence[int], rounds: int) -> Exam:
@@ -82,7 +82,7 @@ class Exam:
             When a side is empty or knows one class, or a class is tested that is never trained on.
         """
         runs = [[_part(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds]
-        exam = cls(labels, runs, rounds, seeds[0])
+        exam = cls(labels, runs, rounds, seeds)
         _refuse_one_class(labels, exam.tested, "tested")
         return exam
 
@@ -168,7 +168,7 @@ class Exam:
         rounds = self.rounds
         if self.labels.multilabel:
             rounds = min(rounds, max(LEAST_ROUNDS, int(WORK / (len(self.tested) * len(self.labels.classes) * runs))))
-        return grouped_interval(score, self.labels.blocks(self.tested), self.seed, rounds)
+        return grouped_interval(score, self.labels.blocks(self.tested), self.seeds[0], rounds)
 
 
 @contextmanager
