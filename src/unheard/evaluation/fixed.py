@@ -3,7 +3,8 @@
 Training rows are shuffled in every epoch; a last batch of one row joins the one before; a score that is undefined counts as the worst
 instead of ending a fit; several seeds are run. All grid points of one shape train together: one batch is drawn for all of them, and
 points that are done leave. The grid is searched with the first seed; the chosen point is fitted again for every seed and fold, the seeds
-of a fold together. Every head draws its dropout from a generator of its own, so its fit does not depend on its company.
+of a fold together. With folds the search is on the first round alone, as in heareval, though the fold that validates there is tested in a
+later one. Every head draws its dropout from a generator of its own, so its fit does not depend on its company.
 """
 
 from __future__ import annotations
