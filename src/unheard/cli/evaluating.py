@@ -138,7 +138,9 @@ def evaluate(
         from unheard.cli.predicting import scored
 
         if how != How() or existing.resume:
-            raise ConfigError("--beside, --tasks, --mode, --seeds and --resume belong to task folders; with a labels.csv give --overwrite at most")
+            raise ConfigError(
+                "--beside, --tasks, --mode, --seeds, --resume belong to task folders; with a labels.csv give --overwrite at most"
+            )
         return scored(model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict)
     if how.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {how.seeds}")
