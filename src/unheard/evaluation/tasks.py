@@ -117,7 +117,7 @@ def read_task(folder: str | Path) -> Task:
         event = _choice(found, "embedding_type", ("scene", "event"), root) == "event"
         multilabel = _choice(found, "prediction_type", ("multiclass", "multilabel"), root) == "multilabel"
         mode = _choice(found, "split_mode", ("trainvaltest", "presplit_kfold", "new_split_kfold"), root)
-        splits, scores = tuple(found["splits"]), tuple(found["evaluation"])
+        splits, scores = _names(root, found["splits"], "split"), _names(root, found["evaluation"], "score")
         extra = found.get("evaluation_params") or {}
         settings = extra.get("event_postprocessing_grid") or POSTPROCESSING
         grid = list(itertools.product(*(_milliseconds(root, settings[name], name) for name in ("median_filter_ms", "min_duration"))))
@@ -157,8 +157,6 @@ def _choice(found: dict[str, Any], key: str, choices: tuple[str, ...], root: Pat
 
 def _known(root: Path, scores: tuple[str, ...], event: bool, splits: tuple[str, ...], mode: str) -> None:
     """Refuse scores nobody defined and splits that cannot be used."""
-    if strange := [name for name in splits if not isinstance(name, str)]:
-        raise DataError(f"{root / METADATA} has the split {strange[0]!r}; it must be a name")
     fitting = [name for name, score in SCORES.items() if score.event == event]
     if not scores or (unknown := [name for name in scores if name not in fitting]):
         raise DataError(f"{root / METADATA} asks for {unknown[0] if scores else 'no score'}; such a task knows {', '.join(fitting)}")
@@ -166,6 +164,12 @@ def _known(root: Path, scores: tuple[str, ...], event: bool, splits: tuple[str, 
         raise DataError(f"{root / METADATA} has the splits {', '.join(splits)}; it needs train, valid and test")
     if mode != "trainvaltest" and len(splits) < 3:
         raise DataError(f"{root / METADATA} has {len(splits)} folds; training, validation and test need three")
+
+
+def _names(root: Path, values: Any, what: str) -> tuple[str, ...]:
+    if strange := [name for name in values if not isinstance(name, str)]:
+        raise DataError(f"{root / METADATA} has the {what} {strange[0]!r}; it must be a name")
+    return tuple(values)
 
 
 def _milliseconds(root: Path, values: Any, name: str) -> list[float]:
