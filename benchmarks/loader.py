@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from unheard.audio.frontend import LogMelConfig, Statistics
+from unheard.data.ahead import Share
 from unheard.data.batch import Loader
 from unheard.data.crops import CropSampler
 from unheard.data.shards import Dtype, Header, Index, dequantise, quantise
@@ -70,7 +71,7 @@ def gather(store: SpecStore, steps: int = 200) -> Callable[[], int]:
 def finished(store: SpecStore, steps: int = 30) -> Callable[[], int]:
     """Whole training batches: float32, normalised, band-major, with mask noise."""
     sampler, grid = CropSampler(store.frames, WIDTH, seed=0, crops="one"), Grid.of(80, WIDTH, (16, 16))
-    loader = Loader(store, sampler, grid, STATISTICS, batch_size=BATCH, steps=range(1))
+    loader = Loader(store, sampler, grid, STATISTICS, Share(BATCH), steps=range(1))
     turn = iter(range(10**9))
     return lambda: sum(len(loader.batch(next(turn)).spec) for _ in range(steps))
 

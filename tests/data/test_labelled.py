@@ -13,6 +13,7 @@ import torch
 from unheard.audio.frontend import MATPAC, MSM_MAE_16K, Statistics
 from unheard.audio.frontends import AnyFrontendConfig
 from unheard.config import override
+from unheard.data.ahead import Share
 from unheard.data.label_table import read_labels
 from unheard.data.labelled import Examples, LabelledLoader, Sounds, clip_weights, open_sounds, read_known
 from unheard.errors import DataError
@@ -53,7 +54,7 @@ def sounds_of(folder: Path, frontend: AnyFrontendConfig = MSM_MAE_16K, file: str
 
 def loader(sounds: Sounds, recipe: FinetuneRecipe = PLAIN, share: tuple[int, int] = (0, 1), steps: range = range(4)) -> LabelledLoader:
     clips = np.arange(len(sounds.rows))
-    return LabelledLoader(sounds, clips, recipe, STATISTICS, WIDTH, device="cpu", share=share, steps=steps)
+    return LabelledLoader(sounds, clips, recipe, STATISTICS, WIDTH, Share(recipe.training.batch_size, *share), device="cpu", steps=steps)
 
 
 def batches(made: LabelledLoader) -> list[Examples]:

@@ -11,10 +11,11 @@ import pytest
 import soundfile
 
 from unheard.data.labels import TASKS, offline_labels, test_files, test_paths, write_labels
-from unheard.data.manifest import COLUMNS, write_table
+from unheard.data.manifest import COLUMNS
 from unheard.data.notes import GM_TASKS
 from unheard.data.packages import domain
 from unheard.errors import DataError
+from unheard.files import write_table
 
 KITS = "hydrogen-drumkits/hydrogen/data/drumkits"
 VOICES = "hedgewars-data/hedgewars/Data/Sounds/voices"

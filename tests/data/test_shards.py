@@ -149,7 +149,7 @@ def test_a_full_disk_is_one_clear_error(corpus: Corpus, tmp_path: Path, monkeypa
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(packing, "_replace", full)
+    monkeypatch.setattr(packing, "whole", full)
     with pytest.raises(DataError, match="disk is full") as caught:
         pack(corpus, MSM_MAE_16K, tmp_path)
     assert "\n" not in str(caught.value)

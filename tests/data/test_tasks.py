@@ -19,9 +19,10 @@ from unheard.data.drum_events import GAP, Hit, place
 from unheard.data.hear_folder import Item, Sheet, write_folder
 from unheard.data.label_table import read_labels
 from unheard.data.labels import TASKS, test_paths
-from unheard.data.manifest import COLUMNS, read_manifest, write_table
+from unheard.data.manifest import COLUMNS, read_manifest
 from unheard.data.tasks import MAKING, TaskOptions, build_task, packages_of
 from unheard.errors import ConfigError, DataError
+from unheard.files import write_table
 
 KITS = "hydrogen-drumkits/hydrogen/data/drumkits"
 DRUMS = ("kick", "snare", "hat", "tom", "crash")

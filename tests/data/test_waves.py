@@ -15,6 +15,7 @@ from unheard.audio.frontend import MATPAC, MSM_MAE_16K
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.kaldi import AUDIOMAE, MASKSPEC, MaskSpecConfig
 from unheard.audio.waveform import read
+from unheard.data.ahead import Share
 from unheard.data.batch import Loader
 from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.crops import CropSampler
@@ -54,7 +55,7 @@ def both(corpora: dict[int, Corpus], name: str) -> tuple[Store, WaveStore]:
 def batches(store: Store, short: str = "pad", steps: int = 4, share: tuple[int, int] = (0, 1)) -> list[Batch]:
     sampler = CropSampler(store.frames, WIDTH, seed=3, short=short, align=16)
     grid = Grid.of(store.frontend.n_mels, WIDTH, (16, 16))
-    with Loader(store, sampler, grid, store.statistics, batch_size=8, steps=range(steps), share=share) as loader:
+    with Loader(store, sampler, grid, store.statistics, Share(8, *share), steps=range(steps)) as loader:
         return list(loader)
 
 

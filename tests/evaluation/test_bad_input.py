@@ -38,7 +38,7 @@ def failures(tmp_path: Path) -> dict[tuple[str, str], str]:
     """Evaluate; every message is one line, and the tables are there with what did work."""
     report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out")
     assert all("\n" not in message for _, _, message in report.failed)
-    kept = json.loads((tmp_path / "out" / "results.json").read_text())
+    kept = json.loads((tmp_path / "out" / "results-heareval.json").read_text())
     assert len(kept["results"]) == len(report.results) > 0
     return {(task, encoder): message for task, encoder, message in report.failed}
 

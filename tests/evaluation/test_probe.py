@@ -16,9 +16,9 @@ from unheard.data.label_table import Labels, partitions
 from unheard.embedding.loading import load
 from unheard.errors import DataError
 from unheard.evaluation.probe import HEADS, NEIGHBOURS, Probe, log_mel_embedding, probe, read_labels
-from unheard.evaluation.probe_files import write
+from unheard.evaluation.probe_files import map_rows, write
 from unheard.evaluation.probe_map import draw_map
-from unheard.evaluation.probing import log_mel, sounds_of
+from unheard.evaluation.probing import log_mel
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
 FAST = Probe(heads=("linear", "knn"), rounds=100, curve=False)
@@ -164,7 +164,7 @@ def test_report_is_written_whole(table: Table, clouds: Clouds, tmp_path: Path) -
     labels = table(classes)
     embeddings = {"model": clouds(classes, 2.0), "log-mel": clouds(classes, 0.5)}
     report = probe(embeddings, labels, Probe(rounds=50, seeds=(0,)))
-    out = write(report, tmp_path / "out", labels, draw_map(embeddings["model"], 0))
+    out = write(report, tmp_path / "out", map_rows(report, labels, draw_map(embeddings["model"], 0)))
     tables = {"scores.csv", "classes.csv", "confusion.csv", "predictions.csv", "curve.csv", "map.csv"}
     assert {path.name for path in out.iterdir()} == {"probe.json", "probe.md", *tables}
     assert json.loads((out / "probe.json").read_text()) == report.to_json()
@@ -197,7 +197,8 @@ def test_a_part_of_a_file_has_the_log_mel_of_the_whole_at_any_sample_rate(tmp_pa
     soundfile.write(tmp_path / "a.wav", 0.3 * np.sin(2 * np.pi * 1000 * np.arange(44100) / 44100), 44100)
     (tmp_path / "labels.csv").write_text("path,label,start,end\na.wav,whole,,\na.wav,part,0,1\n")
     model = load("random-tiny")
-    whole, part = (log_mel(model, sound) for sound in sounds_of(read_labels(tmp_path / "labels.csv")))
+    labels = read_labels(tmp_path / "labels.csv")
+    whole, part = (log_mel(model, labels.sound(clip)) for clip in range(2))
     np.testing.assert_allclose(part, whole, atol=1e-4)
 
 

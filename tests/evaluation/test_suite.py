@@ -100,11 +100,11 @@ def test_any_hear_module_is_evaluated_and_broken_tasks_do_not_stop_the_others(le
     assert set(found) == {(task, encoder) for task in ("noise-v1", "onsets-v1") for encoder in ("levels", "random", "log-mel")}
     best = found["noise-v1", "log-mel"]
     assert 0 <= best.low <= best.value <= best.high <= 1
-    rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "out" / "results-heareval.csv").read_text().splitlines()))
     assert {row["score"] for row in rows if row["task"] == "noise-v1"} == {"top1_acc", "mAP", "loss"}
-    kept = json.loads((tmp_path / "out" / "results.json").read_text())
+    kept = json.loads((tmp_path / "out" / "results-heareval.json").read_text())
     assert len(kept["results"]) == 6 and len(kept["failed"]) == 4
-    for name in ("results.md", "results.html"):
+    for name in ("results-heareval.md", "results-heareval.html"):
         assert "ruined-v1" in (tmp_path / "out" / name).read_text()
 
 
@@ -261,12 +261,15 @@ def test_several_models_share_a_table_and_its_baselines(levels: Levels, tmp_path
     tasks, out = make_task(tmp_path / "tasks" / "noise-v1").parent, tmp_path / "out"
     command = ["evaluate", "random-tiny", str(tasks), "-o", str(out), "--beside", "hear:levels"]
     assert main(command) == 0
-    assert [result["encoder"] for result in json.loads((out / "results.json").read_text())["results"]] == [
+    assert [result["encoder"] for result in json.loads((out / "results-heareval.json").read_text())["results"]] == [
         "random-tiny", "levels", "random", "log-mel",
     ]  # fmt: skip
     calls = levels.calls
     assert main([*command, "--resume"]) == 0
     assert levels.calls == calls
+    before = (out / "results-heareval.csv").read_text()
+    assert main([*command, "--resume", "--mode", "fixed", "--seeds", "1"]) == 0
+    assert (out / "results-fixed.csv").is_file() and (out / "results-heareval.csv").read_text() == before
     assert main([*command, "--resume", "--beside", "hear:levels"]) == 2
     assert "2 rows would be called levels; rename the folder or the weights of one" in capsys.readouterr().err
 

@@ -151,7 +151,7 @@ def evaluate(
     plan = Plan(how.mode, seeds=how.seeds, names=tuple(name for name in how.tasks.split(",") if name), device=torch_device(device))
     report = run(model, tasks_dir, out, plan, beside=how.beside, overwrite=existing.overwrite, resume=existing.resume, track=bar, say=note)
     tell([markdown(report)], as_json(report), json)
-    note(f"results.csv, results.json, results.md and results.html in {out}")
+    note(f"results-{how.mode}.csv, .json, .md and .html in {out}")
     if not report.results:
         raise DataError(f"nothing could be scored: {report.failed[0][2]}")
     return status(len(report.failed), strict)

@@ -120,7 +120,7 @@ def _best(names: Sequence[str], scores: np.ndarray, top: int) -> list[tuple[str,
 
 
 def _write(out: Path, names: Sequence[str], found: dict[str, np.ndarray]) -> None:
-    from unheard.data.manifest import write_table
+    from unheard.files import write_table
 
     rows = ({"path": file, **{name: f"{value:.6g}" for name, value in zip(names, scores, strict=True)}} for file, scores in found.items())
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +15,43 @@ from unheard.errors import ConfigError
 
 READY = 3
 """Batches that wait ready at most (our choice)."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes takes of every batch.
+
+    Parameters
+    ----------
+    batch_size : int
+        Windows or clips of one step over all processes.
+    rank : int
+        This process.
+    processes : int
+
+    Raises
+    ------
+    ConfigError
+        When the batch cannot be shared out evenly.
+    """
+
+    batch_size: int
+    rank: int = 0
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse batches that leave a rest."""
+        if self.batch_size < 1 or self.batch_size % self.processes:
+            raise ConfigError(
+                f"a batch of {self.batch_size} does not split over {self.processes} processes; set training.batch_size to a multiple"
+            )
+
+    @property
+    def mine(self) -> slice:
+        """Positions in the batch."""
+        size = self.batch_size // self.processes
+        return slice(self.rank * size, (self.rank + 1) * size)
+
 
 Item = TypeVar("Item")
 Mine = TypeVar("Mine", bound="Ahead[Any]")

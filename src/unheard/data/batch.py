@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from unheard.audio.frontend import Statistics
-from unheard.data.ahead import Ahead
+from unheard.data.ahead import Ahead, Share
 from unheard.data.crops import CropSampler
 from unheard.data.store import Store, to_device
 from unheard.errors import ConfigError
@@ -27,12 +27,10 @@ class Loader(Ahead[Batch]):
         Its frames are the sampler's width.
     statistics : Statistics
         What spectrograms are normalised by.
-    batch_size : int
-        Windows of one step over all processes.
+    share : Share
+        What this process takes of every batch.
     device : torch.device
         Where batches go.
-    share : tuple of int
-        Rank of this process and number of processes; each takes its slice of a batch.
     steps : range
         Which steps to prepare, in order.
     adds : sequence of callable
@@ -41,7 +39,7 @@ class Loader(Ahead[Batch]):
     Raises
     ------
     ConfigError
-        When the batch cannot be shared out evenly, or the window does not fit the grid.
+        When the window does not fit the grid.
     """
 
     def __init__(
@@ -50,25 +48,20 @@ class Loader(Ahead[Batch]):
         sampler: CropSampler,
         grid: Grid,
         statistics: Statistics,
+        share: Share,
         *,
-        batch_size: int,
         device: torch.device | str = "cpu",
-        share: tuple[int, int] = (0, 1),
         steps: range,
         adds: Sequence[Callable[[Batch], Batch]] = (),
     ) -> None:
         super().__init__(steps)
-        rank, processes = share
-        if batch_size < 1 or batch_size % processes:
-            raise ConfigError(f"a batch of {batch_size} does not split over {processes} processes; set training.batch_size to a multiple")
         if not 0 <= sampler.width - grid.frames < grid.patch_size[1] or store.frontend.n_mels != grid.n_mels:
             raise ConfigError(
                 f"windows of {store.frontend.n_mels} bands x {sampler.width} frames do not fit a grid of {grid.n_mels} x {grid.frames}; "
                 "set model.frames to a multiple of the patch width"
             )
         self.store, self.sampler, self.grid, self.statistics = store, sampler, grid, statistics
-        self.batch_size, self.device, self.adds = batch_size, torch.device(device), adds
-        self._share = slice(rank * batch_size // processes, (rank + 1) * batch_size // processes)
+        self.share, self.device, self.adds = share, torch.device(device), adds
 
     @property
     def epoch_size(self) -> int:
@@ -77,7 +70,7 @@ class Loader(Ahead[Batch]):
 
     def batch(self, step: int) -> Batch:
         """The share of this process in the batch of one step."""
-        epochs, positions = (values[self._share] for values in self.sampler.positions(step, self.batch_size))
+        epochs, positions = (values[self.share.mine] for values in self.sampler.positions(step, self.share.batch_size))
         pieces, count = self.sampler.pieces(epochs, positions), len(positions)
         draws = to_device(self.sampler.jitter(epochs, positions), self.device)
         raw = self.store.windows(pieces, count, self.sampler.width, self.device, draws)

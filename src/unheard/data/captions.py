@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from unheard.data.labels import DRUM_NAMES
-from unheard.data.manifest import pretraining_rows, read_manifest, write_table
+from unheard.data.manifest import pretraining_rows, read_manifest
 from unheard.data.notes import FONTS, INSTRUMENTS, note_rows, render_notes
 from unheard.errors import DataError
+from unheard.files import write_table
 from unheard.progress import Track, silent
 
 COLUMNS = ("path", "caption", "domain")

@@ -19,8 +19,8 @@ import numpy as np
 import soundfile
 
 from unheard.audio.waveform import Waveform
-from unheard.data.manifest import write_table
 from unheard.errors import ConfigError, DataError
+from unheard.files import write_table
 from unheard.progress import Track, silent
 
 METADATA = "task_metadata.json"

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
 
+from unheard.audio.waveform import Waveform, read
 from unheard.data.corpus import read_csv
 from unheard.errors import DataError, missing_extra
 
@@ -60,6 +61,24 @@ class Labels:
     def index(self) -> Index:
         """Class of each clip, of a table where each has one."""
         return np.asarray(self.target.argmax(axis=1))
+
+    def sound(self, clip: int) -> Path | tuple[Waveform, int]:
+        """A clip as it is to be heard: its file, or samples (S) and rate of the part of one that the table means.
+
+        Raises
+        ------
+        AudioError
+            When a part cannot be read.
+        """
+        start, end = self.start[clip], self.end[clip]
+        if start is None and end is None:
+            return self.paths[clip]
+        begin = start or 0.0
+        return read(self.paths[clip], start=begin, seconds=None if end is None else end - begin)
+
+    def told(self, row: Int[NDArray[Any], " C"]) -> str:
+        """The classes of a row of 0 and 1, as a table writes them."""
+        return "|".join(name for name, there in zip(self.classes, row, strict=True) if there)
 
     def blocks(self, clips: Index | None = None) -> NDArray[Any]:
         """For each of some clips, or of all, the name of what it belongs to: its group, or itself where it has none."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.waveform import Channel, info
-from unheard.data.ahead import Ahead
+from unheard.data.ahead import Ahead, Share
 from unheard.data.augment import Clips, add_noise, gain, mask_stretches, mix, roll
 from unheard.data.corpus import Clip, Corpus, Skipped, read_csv
 from unheard.data.crops import Indices, Pieces
@@ -24,7 +24,7 @@ from unheard.data.label_table import Index, Labels
 from unheard.data.open import pack_once
 from unheard.data.packing import Packing
 from unheard.data.store import WaveStore, to_device
-from unheard.errors import AudioError, ConfigError, DataError
+from unheard.errors import AudioError, DataError
 from unheard.progress import Track, silent
 from unheard.recipes.finetune import FinetuneRecipe
 
@@ -140,14 +140,9 @@ class LabelledLoader(Ahead[Examples]):
     statistics : Statistics
     width : int
         Frames of a window.
-    share : tuple of int
-        Rank of this process and number of processes.
+    share : Share
+        What this process takes of every batch.
     steps : range
-
-    Raises
-    ------
-    ConfigError
-        When the batch cannot be shared out evenly.
     """
 
     def __init__(
@@ -157,16 +152,12 @@ class LabelledLoader(Ahead[Examples]):
         recipe: FinetuneRecipe,
         statistics: Statistics,
         width: int,
+        share: Share,
         *,
         device: torch.device | str,
-        share: tuple[int, int] = (0, 1),
         steps: range,
     ) -> None:
         super().__init__(steps)
-        if recipe.training.batch_size % share[1]:
-            raise ConfigError(
-                f"a batch of {recipe.training.batch_size} clips cannot be shared by {share[1]} processes; set training.batch_size"
-            )
         self.sounds, self.clips, self.recipe, self.statistics, self.width = sounds, clips, recipe, statistics, width
         self.device, self.share = torch.device(device), share
         self.frontend = build_frontend(sounds.store.frontend).to(self.device)
@@ -183,15 +174,14 @@ class LabelledLoader(Ahead[Examples]):
 
     def batch(self, step: int) -> Examples:
         """The share of this process in the batch of one step; batches run through epochs without gaps, so few clips repeat."""
-        training, (rank, processes) = self.recipe.training, self.share
-        places = step * training.batch_size + np.arange(training.batch_size)
-        rng = np.random.default_rng([training.seed, 2, step])
-        draws = rng.random((training.batch_size, 3))
-        mine = slice(rank * training.batch_size // processes, (rank + 1) * training.batch_size // processes)
+        size, mine = self.share.batch_size, self.share.mine
+        places = step * size + np.arange(size)
+        rng = np.random.default_rng([self.recipe.training.seed, 2, step])
+        draws = rng.random((size, 3))
         ids = np.array([self.order(int(place // self.epoch_size))[place % self.epoch_size] for place in places[mine]], np.int64)
         spare = np.maximum(self.sounds.store.frames[ids] - self.width, 0)
         starts = (draws[mine, 0] * (spare + 1)).astype(np.int64)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + self.share.rank)
         return Examples(self._clips(ids, starts, draws[mine, 1:].astype(np.float32), generator), to_device(ids, self.device))
 
     def _clips(self, ids: Indices, starts: Indices, jitter: Float[np.ndarray, "B 2"], generator: torch.Generator) -> Clips:

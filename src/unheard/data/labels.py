@@ -25,10 +25,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from unheard.data.manifest import read_manifest, write_table
+from unheard.data.manifest import read_manifest
 from unheard.data.notes import GM_TASKS, note_rows, render_notes
 from unheard.data.splits import deal, distinct, kin
 from unheard.errors import DataError
+from unheard.files import write_table
 from unheard.progress import Track, silent
 
 COLUMNS = ("path", "label", "split", "fold", "group")

@@ -20,8 +20,8 @@ from typing import Any
 
 from unheard.data import layout_music, layout_sounds
 from unheard.data.layout_tables import ClipRow, find
-from unheard.data.manifest import write_table
 from unheard.errors import ConfigError, DataError
+from unheard.files import write_table
 
 COLUMNS = ("path", "label", "split", "fold", "group", "known")
 SHOWN = 3  # examples of missing files in a report

@@ -1,4 +1,4 @@
-"""The manifest of a fetched corpus, and tables of text in general.
+"""The manifest of a fetched corpus.
 
 ``manifest.csv`` has one row a sound file: path (relative to the manifest), package, version, member (its path inside the package),
 sha256 (of the file at ``path``), seconds, domain (speech, music, effects) and heldout ("1" on files that a task tests on).
@@ -6,8 +6,7 @@ sha256 (of the file at ``path``), seconds, domain (speech, music, effects) and h
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from unheard.data.corpus import read_csv
@@ -34,14 +33,3 @@ def read_manifest(folder: Path | str) -> list[dict[str, str]]:
 def pretraining_rows(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
     """The manifest rows that may be pre-trained on: those that no task tests on."""
     return [row for row in rows if row["heldout"] != "1"]
-
-
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> Path:
-    """Write a CSV under a temporary name beside ``path``, then put it in its place. Gives ``path`` back."""
-    unfinished = path.with_suffix(".part")
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    unfinished.replace(path)
-    return path

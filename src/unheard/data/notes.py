@@ -17,6 +17,7 @@ import soxr
 from jaxtyping import Float32
 
 from unheard.errors import DataError, UnheardError
+from unheard.files import whole
 from unheard.progress import Track, silent
 
 GM_TASKS = ("gm-family", "gm-pitch", "gm-pitch-programs")
@@ -82,9 +83,8 @@ def render_notes(paths: Sequence[str], corpus_root: Path, folder: Path, track: T
         wav = player.note(path)
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_suffix(".part")
-        soundfile.write(unfinished, wav, RATE, subtype="PCM_16", format="WAV")
-        unfinished.replace(target)
+        with whole(target) as unfinished:
+            soundfile.write(unfinished, wav, RATE, subtype="PCM_16", format="WAV")
 
 
 class Player:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -26,6 +26,7 @@ from unheard.data.packing import Packed, Packing, transformed
 from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, describe, shard_name
 from unheard.data.store import Store, make_store, open_store
 from unheard.errors import DataError
+from unheard.files import whole, write_text
 from unheard.progress import Track, silent
 
 SHARD_BYTES = 256 * 2**20
@@ -150,16 +151,12 @@ def _write_shard(folder: Path, number: int, frames: Iterable[Frames], record: _R
     """Write a shard, then its record, each under a temporary name first."""
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-
-    def write(place: Path) -> None:
-        with place.open("wb") as file:
-            for values in frames:
-                file.write(values.data)
-                digest.update(values.data)
-
-    _replace(folder / shard_name(number), write)
+    with whole(folder / shard_name(number)) as unfinished, unfinished.open("wb") as file:
+        for values in frames:
+            file.write(values.data)
+            digest.update(values.data)
     record.checksum = digest.hexdigest()
-    _replace(_record_file(folder, number), lambda place: place.write_text(json.dumps(asdict(record))))
+    write_text(_record_file(folder, number), json.dumps(asdict(record)))
 
 
 def _finished(folder: Path | None, number: int, key: str) -> _Record | None:
@@ -215,13 +212,9 @@ def _statistics(total: np.ndarray, squares: np.ndarray, count: int) -> Statistic
 
 def _write_summary(folder: Path, header: Header, index: Index, plan: list[range]) -> None:
     """Write the index and the header, which makes the corpus complete, and drop the records."""
-
-    def write(place: Path) -> None:
-        with place.open("wb") as file:
-            np.savez(file, **{name: values for name, values in vars(index).items() if values is not None})
-
-    _replace(folder / INDEX, write)
-    _replace(folder / HEADER, lambda place: place.write_text(json.dumps(describe(header, index), indent=1) + "\n", encoding="utf-8"))
+    with whole(folder / INDEX) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, **{name: values for name, values in vars(index).items() if values is not None})
+    write_text(folder / HEADER, json.dumps(describe(header, index), indent=1) + "\n")
     for number in range(len(plan)):
         _record_file(folder, number).unlink(missing_ok=True)
 
@@ -236,16 +229,6 @@ def _writing(folder: Path | None) -> Iterator[None]:
             message = f"{folder}: the disk is full; make room and run the same command again, finished shards are kept"
             raise DataError(message) from error
         raise DataError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
-
-
-def _replace(file: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file, then put it in place; nothing is left of it when that fails."""
-    temporary = file.with_name(f".{file.name}.part")
-    try:
-        write(temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _record_file(folder: Path, number: int) -> Path:

@@ -23,9 +23,10 @@ import soundfile
 
 from unheard.audio.waveform import AUDIO_SUFFIXES, info
 from unheard.data.labels import test_paths
-from unheard.data.manifest import COLUMNS, NAME, read_manifest, write_table
+from unheard.data.manifest import COLUMNS, NAME, read_manifest
 from unheard.data.packages import SOUNDFONTS, domain, packages
 from unheard.errors import AudioError, DataError, UnheardError, missing_extra
+from unheard.files import write_table
 from unheard.progress import Track, silent
 
 GSM_RATE = 8000  # Hz, by ETSI GSM 06.10

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unheard.errors import ConfigError, DataError
+from unheard.files import whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,10 +108,8 @@ class TableWriter:
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.size)
         self.parts.mkdir(parents=True, exist_ok=True)
         target = self.parts / f"part-{len(self._files()):05d}.parquet"
-        temporary = target.with_suffix(".tmp")
-        with _clear_full_disk(self.out):
-            pq.write_table(pa.table(columns), temporary)
-            temporary.replace(target)
+        with _clear_full_disk(self.out), whole(target) as unfinished:
+            pq.write_table(pa.table(columns), unfinished)
         self._rows, self._values = [], 0
 
 

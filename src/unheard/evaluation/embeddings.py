@@ -31,6 +31,7 @@ from unheard.evaluation.encoders import Encoder
 from unheard.evaluation.events import Events, active_labels, join
 from unheard.evaluation.rows import Rows
 from unheard.evaluation.tasks import METADATA, VOCABULARY, Task
+from unheard.files import whole, write_bytes, write_text
 from unheard.progress import Track, silent
 
 DONE = ".done.embeddings"
@@ -82,11 +83,11 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / STAMP).is_file() and json.loads((folder / STAMP).read_text(encoding="utf-8")) != stamp:
         raise DataError(f"{folder} holds embeddings of another model or sample rate; choose another -o, or replace them with --overwrite")
-    _write(folder / STAMP, json.dumps(stamp))
+    write_text(folder / STAMP, json.dumps(stamp))
     if (folder / DONE).is_file():
         return
     for name in task_files(task):
-        _write(folder / name, (task.folder / name).read_bytes())
+        write_bytes(folder / name, (task.folder / name).read_bytes())
     order, size = shuffled(task), batch_size(task, encoder.sample_rate)
     for split in task.splits:
         if not (folder / f"{split}.embedding-dimensions.json").is_file():
@@ -94,9 +95,9 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
             batches = [files[at : at + size] for at in range(0, len(files), size)]
             for index, names in enumerate(track(batches, len(batches), f"{task.name}: {encoder.name}, {split}")):
                 _part(task, encoder, split, names, folder / f"{split}.parts" / f"{index:06d}.npz")
-            _write(folder / f"{split}.{AUDIO}", _audio_files(task, split, encoder.sample_rate))
+            write_text(folder / f"{split}.{AUDIO}", _audio_files(task, split, encoder.sample_rate))
             _assemble(task, split, batches, order[split], folder)
-    _write(folder / DONE, "")
+    write_text(folder / DONE, "")
 
 
 def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
@@ -160,9 +161,8 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
     if task.event:
         _in_time(times, frames, 1000 * audio.shape[1] / encoder.sample_rate, what)
     path.parent.mkdir(exist_ok=True)
-    with Path(f"{path}.unfinished").open("wb") as file:
+    with whole(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, frames=frames.float().numpy(), times=times.double().numpy())
-    os.replace(f"{path}.unfinished", path)
 
 
 def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[Float32[NDArray[Any], " S"]]:
@@ -210,17 +210,15 @@ def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str]
             held[name] = (frames[row] if task.event else frames[row : row + 1], times[row] if task.event else np.zeros(1))
     if len({rows.shape[1] for rows, _ in held.values()}) != 1:
         raise DataError(f"{folder}: embeddings of {split} differ in size from clip to clip")
-    unfinished = folder / f"{split}.embeddings.npy.unfinished"
-    with unfinished.open("wb") as file:
+    with whole(folder / f"{split}.embeddings.npy") as unfinished, unfinished.open("wb") as file:
         for name in order:
             file.write(np.ascontiguousarray(held[name][0], np.float32).tobytes())
-    os.replace(unfinished, folder / f"{split}.embeddings.npy")
     labels = [each for name in order for each in _labels(task, split, name, held[name][1])]
-    _write(folder / f"{split}.target-labels.pkl", pickle.dumps(labels))
+    write_bytes(folder / f"{split}.target-labels.pkl", pickle.dumps(labels))
     if task.event:
         stamps = [[str(folder / split / name), float(time)] for name in order for time in held[name][1]]
-        _write(folder / f"{split}.filename-timestamps.json", json.dumps(stamps))
-    _write(folder / f"{split}.embedding-dimensions.json", json.dumps([len(labels), next(iter(held.values()))[0].shape[1]]))
+        write_text(folder / f"{split}.filename-timestamps.json", json.dumps(stamps))
+    write_text(folder / f"{split}.embedding-dimensions.json", json.dumps([len(labels), next(iter(held.values()))[0].shape[1]]))
     shutil.rmtree(parts)
 
 
@@ -267,10 +265,3 @@ def _event_targets(
             y[mine] = active_labels(events, times[mine], len(task.labels))
             found.append(Events(np.full(len(events), index), events.label, events.start, events.end))
     return torch.from_numpy(y), file, times, join(found)
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    """Write under a temporary name, then rename."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(unfinished, path)

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
-from unheard.audio.waveform import read
 from unheard.data.label_table import Index, Labels, read_labels
 from unheard.data.labelled import read_known
 from unheard.embedding.classify import classifier_of
@@ -183,7 +182,7 @@ def _listen(models: Finetuned, labels: Labels, known: Known, rows: Index, track:
         sounds: dict[int, Sound] = {}
         for row in chunk:
             try:
-                sounds[row] = _sound(labels, row)
+                sounds[row] = labels.sound(row)
             except AudioError as error:
                 bad.append(str(error))
         place = {id(sound): row for row, sound in sounds.items()}
@@ -194,12 +193,3 @@ def _listen(models: Finetuned, labels: Labels, known: Known, rows: Index, track:
     index, why = np.array(list(found)), tuple(dict.fromkeys(bad))
     target, judged = labels.target[index].astype(np.float32), known[index].astype(np.float32)
     return Heard(index, labels.blocks(index), np.stack(list(found.values())), target, judged, why)
-
-
-def _sound(labels: Labels, row: int) -> Sound:
-    """A clip: a file, or the part of one that the table means."""
-    start, end = labels.start[row], labels.end[row]
-    if start is None and end is None:
-        return labels.paths[row]
-    begin = start or 0.0
-    return read(labels.paths[row], start=begin, seconds=None if end is None else end - begin)

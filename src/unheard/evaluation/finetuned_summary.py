@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from unheard.data.label_table import Index, Labels
-from unheard.data.manifest import write_table
 from unheard.evaluation.probe_files import write_confusion
+from unheard.files import write_table
 from unheard.metrics import average_precision, confusion_matrix, grouped_interval, roc_auc, wilson_interval
 from unheard.training.finetune_choice import scores
 from unheard.training.run import write_json

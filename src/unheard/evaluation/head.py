@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -19,6 +20,7 @@ from unheard.evaluation.tasks import Task
 
 SEED = 42  # heareval's, of grid order, weights and dropout
 GRID_POINTS = 8  # heareval's: how many points of the shuffled grid are tried
+INITIALIZATIONS = {"xavier_uniform_": nn.init.xavier_uniform_, "xavier_normal_": nn.init.xavier_normal_}
 EPSILON = 1e-5  # torch's and heareval's default of BatchNorm1d
 RARELY_CHECKED = "dcase2016_task2"  # heareval validates this task every 10 epochs
 
@@ -34,8 +36,8 @@ class Hyper:
     patience : int
         Validations without improvement after which a fit ends.
     max_epochs, check_val_every_n_epoch, batch_size : int
-    initialization : {"xavier_uniform_", "xavier_normal_"}
-        How weights are drawn.
+    initialization : str
+        One of `INITIALIZATIONS`, how weights are drawn.
     """
 
     batch_size: int = 1024
@@ -52,7 +54,7 @@ class Hyper:
 DEFAULT_GRID: dict[str, list[Any]] = {
     "hidden_layers": [1, 2],
     "lr": [3.2e-3, 1e-3, 3.2e-4, 1e-4],
-    "initialization": ["xavier_uniform_", "xavier_normal_"],
+    "initialization": list(INITIALIZATIONS),
 }
 """heareval's grid "default": 16 points."""
 
@@ -85,7 +87,7 @@ def grid(task: Task, points: int = GRID_POINTS) -> list[Hyper]:
 def _refused(name: str, value: object) -> str:
     """What a hyper-parameter must be, when a value cannot be it; nothing otherwise."""
     if name == "initialization":
-        return "" if value in ("xavier_uniform_", "xavier_normal_") else "xavier_uniform_ or xavier_normal_"
+        return "" if value in list(INITIALIZATIONS) else " or ".join(INITIALIZATIONS)
     if name == "dropout":
         return "" if isinstance(value, int | float) and 0 <= value < 1 else "a number from 0 to below 1"
     if name == "lr":
@@ -108,12 +110,18 @@ def exact(a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | Non
     return torch.mm(a, b.t(), out=out) if bias is None else torch.addmm(bias, a, b.t(), out=out)
 
 
+@cache
+def _has_onednn() -> bool:
+    """Whether torch has oneDNN and the operator, which is not a public one."""
+    return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
+
+
 def quick(a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Float[Tensor, "n m"]:
     """The same product in float32 by oneDNN, where torch has it; rounds differently.
 
     torch multiplies by MKL, which has slow kernels for processors that are not Intel's: there this is twice as quick.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not _has_onednn():
         return exact(a, b, bias, out=out)
     found: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return found
@@ -163,10 +171,7 @@ def probability_of(logits: Float[Tensor, "n C"], multilabel: bool) -> Float[Tens
 
 
 def _drawn(size: int, width: int, hyper: Hyper, first: bool) -> nn.Linear:
-    draw = {"xavier_uniform_": nn.init.xavier_uniform_, "xavier_normal_": nn.init.xavier_normal_}.get(hyper.initialization)
-    if draw is None:
-        raise DataError(f"initialization is {hyper.initialization!r}; it must be xavier_uniform_ or xavier_normal_")
     linear = nn.Linear(size, width)
     with torch.no_grad():
-        draw(linear.weight, gain=nn.init.calculate_gain("linear" if first else "relu"))
+        INITIALIZATIONS[hyper.initialization](linear.weight, gain=nn.init.calculate_gain("linear" if first else "relu"))
     return linear

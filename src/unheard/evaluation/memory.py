@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from unheard.evaluation.events import Postprocessing
 from unheard.evaluation.fit import Fit
 from unheard.evaluation.head import Hyper
+from unheard.files import whole
 
 RNG = "random numbers"  # torch's generator after the fit
 
@@ -47,5 +47,5 @@ class Disk:
         path = self.folder / f"{index:03d}.safetensors"
         how = asdict(found.how) if found.how else None
         told = {"hyper": asdict(found.hyper), "score": found.score, "epoch": found.epoch, "how": how}
-        save_file({**found.state, RNG: torch.get_rng_state()}, f"{path}.unfinished", {"fit": json.dumps(told)})
-        os.replace(f"{path}.unfinished", path)
+        with whole(path) as unfinished:
+            save_file({**found.state, RNG: torch.get_rng_state()}, unfinished, {"fit": json.dumps(told)})

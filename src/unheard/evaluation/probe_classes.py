@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import NDArray
 
 from unheard.data.label_table import Labels
@@ -45,7 +45,7 @@ def answers(exam: Exam, answer: Table) -> list[Answer]:
     labels = exam.labels
     calls = said(labels, answer)
     return [
-        Answer(int(clip), _names(labels, labels.target[clip]), _names(labels, call), float(row.max()))
+        Answer(int(clip), labels.told(labels.target[clip]), labels.told(call), float(row.max()))
         for clip, call, row in zip(exam.tested, calls, answer, strict=True)
     ]
 
@@ -55,7 +55,3 @@ def said(labels: Labels, answer: Table) -> Int[NDArray[Any], "m C"]:
     if labels.multilabel:
         return np.asarray((answer >= THRESHOLD).astype(np.int64))
     return np.asarray(np.eye(answer.shape[1], dtype=np.int64)[answer.argmax(axis=1)])
-
-
-def _names(labels: Labels, row: Float[NDArray[Any], " C"] | Int[NDArray[Any], " C"]) -> str:
-    return "|".join(name for name, there in zip(labels.classes, row, strict=True) if there)

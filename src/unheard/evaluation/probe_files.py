@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unheard.data.label_table import Labels
-from unheard.data.manifest import write_table
 from unheard.errors import DataError
 from unheard.evaluation.probe_map import Map
 from unheard.evaluation.probe_report import Answer, ClassScore, CurvePoint, LayerScore, ProbeReport, Score
+from unheard.files import write_table, write_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 MAP_COLUMNS = ("clip", "path", "start", "end", "label", "said", "right", "pca_x", "pca_y", "tsne_x", "tsne_y")
 
 
-def write(report: ProbeReport, out_dir: Path | str, labels: Labels | None = None, place: Map | None = None) -> Path:
+def write(report: ProbeReport, out_dir: Path | str, points: Sequence[Mapping[str, str]] = ()) -> Path:
     """Write a report into a folder, each file under a temporary name first, and give the folder.
 
     ``scores.csv``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``curve.csv`` and ``layers.csv`` hold the rows of
-    ``probe.json``; ``map.csv`` the places of clips, where these are given with their table.
+    ``probe.json``; ``map.csv`` the rows of `map_rows` that come as ``points``.
 
     Raises
     ------
@@ -41,10 +41,10 @@ def write(report: ProbeReport, out_dir: Path | str, labels: Labels | None = None
         _rows(out / "curve.csv", CurvePoint, report.curve)
         _rows(out / "layers.csv", LayerScore, report.layers)
         write_confusion(out, report.classes, report.confusion)
-        if labels is not None and place is not None:
-            write_table(out / "map.csv", MAP_COLUMNS, map_rows(report, labels, place))
-        _text(out / "probe.md", report.table())
-        _text(out / "probe.json", json.dumps(report.to_json(), indent=2) + "\n")
+        if points:
+            write_table(out / "map.csv", MAP_COLUMNS, points)
+        write_text(out / "probe.md", report.table())
+        write_text(out / "probe.json", json.dumps(report.to_json(), indent=2) + "\n")
     except OSError as error:
         raise DataError(f"cannot write the probe's report to {out}: {error}") from error
     return out
@@ -55,7 +55,7 @@ def map_rows(report: ProbeReport, labels: Labels, place: Map) -> list[dict[str, 
     said = {answer.clip: answer.said for answer in report.answers}
     found = []
     for clip, pca, tsne in zip(place.clips.tolist(), place.pca, place.tsne, strict=True):
-        label = "|".join(name for name, there in zip(labels.classes, labels.target[clip], strict=True) if there)
+        label = labels.told(labels.target[clip])
         right = int(said[clip] == label) if clip in said else ""
         values = (clip, os.fspath(labels.paths[clip].resolve()), labels.start[clip], labels.end[clip], label, said.get(clip, ""), right)
         found.append(dict(zip(MAP_COLUMNS, map(_cell, (*values, *pca.tolist(), *tsne.tolist())), strict=True)))
@@ -84,9 +84,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(_cell, value))
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _text(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unheard.evaluation.head import probability_of
 from unheard.evaluation.probe_exam import Part, Said
-from unheard.evaluation.probe_heads import Table, Target, linear, loss_per_clip, minimise, standardised
+from unheard.evaluation.probe_heads import Table, Target, loss_per_clip, minimise, standardised
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import LayerScore
 from unheard.progress import Track, silent
@@ -73,17 +73,7 @@ def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = s
     mean, least, most = (spread(np.stack(weights), axis=0) for spread in (np.mean, np.min, np.max))
     found = []
     for layer in track(range(layers.shape[1]), layers.shape[1], "layers"):
-        score = exam.scores(f"layer {layer + 1}", "linear", _layer_said(heads, name, layers[:, layer]))[0]
+        score = exam.scores(f"layer {layer + 1}", "linear", heads.answers(name, vectors=[layers[:, layer]] * len(exam.runs)))[0]
         shown = (float(values[layer]) for values in (mean, least, most))
         found.append(LayerScore(layer + 1, score.mean, score.low, score.high, *shown))
     return found, gate_said
-
-
-def _layer_said(heads: LinearHeads, name: str, vectors: Float[NDArray[Any], "n D"]) -> Said:
-    labels = heads.exam.labels
-
-    def teach(run: int, part: Part) -> Table:
-        strengths = [heads.strength(name, run, part)]
-        return linear(vectors[part.seen], labels.target[part.seen], vectors[part.test], strengths, labels.multilabel)[0]
-
-    return heads.exam.answers(teach, same=True)

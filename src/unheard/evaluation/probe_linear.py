@@ -36,9 +36,19 @@ class LinearHeads:
             self._chosen[key] = choose_strength(vectors, labels.target[part.seen], part.halves, labels.multilabel)
         return self._chosen[key]
 
-    def answers(self, name: str, clips: Sequence[Sequence[Index]] | None = None) -> Said:
-        """What an embedding says of the tested clips, taught by all training clips, or by ``clips`` of each run and part."""
-        vectors, labels = self.runs[name], self.exam.labels
+    def answers(self, name: str, clips: Sequence[Sequence[Index]] | None = None, vectors: Sequence[Vectors] | None = None) -> Said:
+        """What an embedding says of the tested clips.
+
+        Parameters
+        ----------
+        name : str
+            The embedding whose strength is used.
+        clips : sequence of sequence of Index, optional
+            Training clips of each run and part, where not all teach.
+        vectors : sequence of ndarray, optional
+            Vectors (n, D) of each run instead of the embedding's own.
+        """
+        vectors, labels = vectors or self.runs[name], self.exam.labels
 
         def teach(run: int, part: Part) -> Table:
             seen = part.seen if clips is None else clips[run][part.number]

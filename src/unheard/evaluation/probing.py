@@ -22,41 +22,33 @@ RANDOM, LOG_MEL = "random encoder", "log-mel mean+std"
 SLACK = 0.05  # seconds a row may end after its file does before that is told; our choice
 
 
-def vectors(
-    model: Model, labels: Labels, seeds: Sequence[int] = (0, 1, 2), pool: Pool = "mean", layer: int | None = None, track: Track = silent
+def baselines(
+    model: Model, labels: Labels, seeds: Sequence[int], options: Options, track: Track = silent
 ) -> dict[str, Float[np.ndarray, ...]]:
-    """Scene vectors of every clip of a label table.
+    """Vectors of every clip that a model's are read against.
 
     Returns
     -------
     dict of str to ndarray
-        "model" (n, D); "random encoder" (R, n, D), the same network with fresh weights from each of ``seeds``; "log-mel mean+std"
-        (n, 2 F), each band's mean and deviation over time.
+        "random encoder" (R, n, D), the same network with fresh weights from each of ``seeds``; "log-mel mean+std" (n, 2 F), each
+        band's mean and deviation over time.
 
     Raises
     ------
     AudioError
         When a clip cannot be read: a probe on part of a table would answer another question.
     """
-    options = Options(layer=layer, pool=pool, frames=False)
-    return {"model": scenes(model, labels, options, "embedding (model)", track), **baselines(model, labels, seeds, options, track)}
-
-
-def baselines(
-    model: Model, labels: Labels, seeds: Sequence[int], options: Options, track: Track = silent
-) -> dict[str, Float[np.ndarray, ...]]:
-    """The random encoders and the log-mel statistics of `vectors`."""
     saved = SavedModel(model.learner, model.config, model.statistics, model.provenance)
     untrained = [
         scenes(Model(random_like(saved, seed), model.device.type), labels, options, f"embedding (random encoder, seed {seed})", track)
         for seed in seeds
     ]
-    statistics = [log_mel(model, sound) for sound in track(sounds_of(labels), len(labels), LOG_MEL)]
+    statistics = [log_mel(model, sound) for sound in track(_sounds(labels), len(labels), LOG_MEL)]
     return {RANDOM: np.stack(untrained), LOG_MEL: np.stack(statistics)}
 
 
 def layer_vectors(model: Model, labels: Labels, pool: Pool = "mean", track: Track = silent) -> Float[np.ndarray, "n L D"]:
-    """Scene vectors of every block, from one pass over the sounds; the last one is normalised, as in `vectors`."""
+    """Scene vectors of every block, from one pass over the sounds; the last one is normalised, as in `scenes`."""
     depth = len(model.encoder.transformer.blocks)
     flat = scenes(model, labels, Options(pool=pool, frames=False, layers=True), "embedding (all layers)", track)
     parts = 2 if pool == "mean+std" else 1
@@ -65,7 +57,7 @@ def layer_vectors(model: Model, labels: Labels, pool: Pool = "mean", track: Trac
 
 def scenes(model: Model, labels: Labels, options: Options, told: str, track: Track = silent) -> Float[np.ndarray, "n D"]:
     """Scene vectors of every clip."""
-    sounds = track(sounds_of(labels), len(labels), told)
+    sounds = track(_sounds(labels), len(labels), told)
     return np.stack([embedding.scene for _, embedding in model.embed_many(sounds, options)])
 
 
@@ -97,18 +89,12 @@ def check_clips(labels: Labels, track: Track = silent) -> list[str]:
     return [f"{over} clips end before the table says so; what is there was taken"] if over else []
 
 
-def sounds_of(labels: Labels) -> Iterator[Sound]:
-    """Each clip: a file, or the part of one that the table means."""
-    for path, start, end in zip(labels.paths, labels.start, labels.end, strict=True):
-        if start is None and end is None:
-            yield path
-        else:
-            begin = start or 0.0
-            yield read(path, start=begin, seconds=None if end is None else end - begin)
-
-
 def log_mel(model: Model, sound: Sound) -> Float[np.ndarray, " D"]:
     """The simplest baseline: mean and standard deviation over time of each band of a model's front end."""
     at = model.sample_rate
     wav = read(sound, at)[0] if isinstance(sound, str | Path) else from_array(sound[0], sound[1], at)
     return log_mel_embedding(model.frontend.fast(wav).T)
+
+
+def _sounds(labels: Labels) -> Iterator[Sound]:
+    return map(labels.sound, range(len(labels)))

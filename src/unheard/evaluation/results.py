@@ -1,4 +1,4 @@
-"""An evaluation as files: results.csv (one row a score), results.json, results.md and results.html beside published numbers."""
+"""An evaluation as files: results-MODE.csv (one row a score), and the same as .json, .md and .html beside published numbers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import html
 import io
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from unheard.evaluation.scores import SCORES
-from unheard.evaluation.suite import Report, Result, plain
+from unheard.evaluation.suite import Mode, Report, Result, plain
+from unheard.files import write_text
 
 BEST, NEAR = "**", "≈"
 LEGEND = (
@@ -53,19 +53,17 @@ def published() -> list[Published]:
     ]  # fmt: skip
 
 
-def write(report: Report, out: Path) -> None:
-    """Write a report's four files, each under a temporary name first."""
+def write(report: Report, out: Path, mode: Mode) -> None:
+    """Write a report's four files, each under a temporary name first; those of the other protocol stay."""
     texts = {
-        "results.csv": tidy(report.results),
-        "results.json": json.dumps(as_json(report), indent=2) + "\n",
-        "results.md": markdown(report),
-        "results.html": page(report),
+        "csv": tidy(report.results),
+        "json": json.dumps(as_json(report), indent=2) + "\n",
+        "md": markdown(report),
+        "html": page(report),
     }
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        unfinished = out / f".{name}.unfinished"
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, out / name)
+    for kind, text in texts.items():
+        write_text(out / f"results-{mode}.{kind}", text)
 
 
 def as_json(report: Report) -> dict[str, object]:

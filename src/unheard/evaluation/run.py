@@ -60,13 +60,13 @@ def evaluate(
     if place.exists() and not resume:
         if not overwrite:
             raise ConfigError(f"{place} exists; choose another -o, replace it with --overwrite, or go on with it by --resume")
-        if not any((place / name).exists() for name in ("embeddings", "results.json")):
+        if not (place / "embeddings").exists() and not any(place.glob("results-*.json")):
             raise ConfigError(f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it yourself")
     compared = _compared(model, beside, plan.device)
     if place.exists() and not resume:
         shutil.rmtree(place)
     report = suite.evaluate(compared, chosen, place, plan, track, say)
-    write(report, place)
+    write(report, place, plan.mode)
     return report
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +25,7 @@ from unheard.evaluation.heareval import Tested
 from unheard.evaluation.memory import Disk
 from unheard.evaluation.rows import Rows, score_all
 from unheard.evaluation.tasks import Task, find_tasks, read_task
+from unheard.files import write_text
 from unheard.progress import Track, silent
 
 Mode = Literal["heareval", "fixed"]
@@ -194,9 +194,7 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
         runs = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), track)
     found = _summed(task, encoder, plan, runs, interval(task, splits, runs))
     place.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = place.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps({"stamp": stamp, "result": plain(asdict(found))}, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, place)
+    write_text(place, json.dumps({"stamp": stamp, "result": plain(asdict(found))}, indent=2) + "\n")
     shutil.rmtree(fits, ignore_errors=True)
     return found
 

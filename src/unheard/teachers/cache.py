@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from unheard.errors import DataError
+from unheard.files import whole
 
 
 class TargetCache:
@@ -65,12 +66,10 @@ def _array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     """A file of zeros of the right size, or the one that is there."""
     size = int(np.prod(shape)) * dtype.itemsize
     if not file.exists():
-        temporary = file.with_suffix(".part")
-        with temporary.open("wb") as empty:
+        with whole(file) as unfinished, unfinished.open("wb") as empty:
             if hasattr(os, "posix_fallocate"):  # a full disk should say so now; found out while mapped, it ends the program
                 os.posix_fallocate(empty.fileno(), 0, size)
             empty.truncate(size)
-        temporary.replace(file)
     if file.stat().st_size != size:
         raise DataError(
             f"{file} has {file.stat().st_size} bytes instead of {size}: it belongs to another corpus or window; remove its folder"

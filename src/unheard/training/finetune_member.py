@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from unheard.data.ahead import Share
 from unheard.data.augment import Clips
 from unheard.data.holdout import Part
 from unheard.data.labelled import LabelledLoader, Sounds
@@ -129,8 +130,8 @@ class Member:
         step = progress.step if progress else 0
         self.folder.mkdir(parents=True, exist_ok=True)
         loader = LabelledLoader(
-            self.sounds, self.train, recipe, self.saved.statistics, self.width, device=engine.device,
-            share=(engine.rank, engine.processes), steps=range(step, self.total),
+            self.sounds, self.train, recipe, self.saved.statistics, self.width,
+            Share(recipe.training.batch_size, engine.rank, engine.processes), device=engine.device, steps=range(step, self.total),
         )  # fmt: skip
         if engine.rank == 0:
             report.say(self._line(loader.epoch_size))

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from unheard.files import write_text
 from unheard.version import __version__
 
 
@@ -111,9 +112,7 @@ def keep_rows(file: Path, step: int) -> None:
             break
         if written <= step:
             kept.append(line + "\n")
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(file)
+    write_text(file, "".join(kept))
 
 
 def environment() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unheard.config import from_json, to_json
+from unheard.data.ahead import Share
 from unheard.data.batch import Loader
 from unheard.data.open import open_data
 from unheard.data.store import Store
@@ -150,8 +151,8 @@ def _train(run: Path, session: Session, store: Store, learner: Learner, engine: 
         restore(saved[-1], learner, engine.optimiser)
     sampler = sampler_of(store, session.recipe)
     loader = Loader(
-        store, sampler, learner.grid, session.statistics, batch_size=training.batch_size, device=engine.device,
-        share=(engine.rank, engine.processes), steps=range(step, session.total), adds=companions.added,
+        store, sampler, learner.grid, session.statistics, Share(training.batch_size, engine.rank, engine.processes),
+        device=engine.device, steps=range(step, session.total), adds=companions.added,
     )  # fmt: skip
     with loader:
         lines = describe(session, store, sampler, learner, engine, loader.peek(), step)

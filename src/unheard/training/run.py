@@ -17,6 +17,7 @@ from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.data.crops import CropSampler
 from unheard.data.store import Store
 from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.files import write_text
 from unheard.model.masking import share_hidden
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
@@ -229,6 +230,4 @@ def make_room(run: Path, data: Path, overwrite: bool) -> None:
 
 def write_json(file: Path, values: dict[str, Any]) -> None:
     """Write a JSON file under a temporary name, then put it in place."""
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    temporary.replace(file)
+    write_text(file, json.dumps(values, indent=2) + "\n")

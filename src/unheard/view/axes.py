@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32
 
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.errors import DataError, missing_extra
+from unheard.files import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,10 +121,9 @@ def save(figure: Figure, out: str | Path, formats: Sequence[str] = ("png", "pdf"
     kind = path.suffix.lstrip(".").lower()
     if kind not in formats:
         raise DataError(f"{path}: a figure's name must end in {', '.join(f'.{name}' for name in formats)}")
-    unfinished = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(unfinished, format=kind, dpi=200)
-        unfinished.replace(path)
+        with whole(path) as unfinished:
+            figure.savefig(unfinished, format=kind, dpi=200)
     except OSError as error:
         raise DataError(f"could not write {path}: {error.strerror or error}") from error

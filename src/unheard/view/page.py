@@ -7,6 +7,7 @@ import html
 from pathlib import Path
 
 from unheard.errors import DataError
+from unheard.files import write_text
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -27,10 +28,8 @@ def write_page(out: Path, title: str, body: str, style: str = STYLE) -> Path:
         When it cannot be written.
     """
     head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><title>{html.escape(title)}</title>"
-    unfinished = out.with_name(f".{out.name}.part")
     try:
-        unfinished.write_text(f"<!doctype html><html lang=en>{head}<style>{style}</style><body>{body}</body></html>\n", encoding="utf-8")
-        return unfinished.replace(out)
+        return write_text(out, f"<!doctype html><html lang=en>{head}<style>{style}</style><body>{body}</body></html>\n")
     except OSError as error:
         raise DataError(f"could not write {out}: {error.strerror or error}") from error
 

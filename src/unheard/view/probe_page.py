@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unheard.errors import CheckpointError, DataError
+from unheard.evaluation.probe_report import Difference
 from unheard.progress import Track, silent
 from unheard.view.page import STYLE, picture, write_page
 from unheard.view.probe_sounds import LIMITS, embedded
@@ -81,7 +82,7 @@ def _top(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _verdict(row: dict[str, Any], better: str, worse: str) -> str:
-    word = better if row["low"] > 0 else worse if row["high"] < 0 else "no difference seen"
+    word = {"better": better, "worse": worse}.get(Difference(**row).verdict, "no difference seen")
     return f"<b>{word}</b> ({row['mean']:+.3f}, 95 % interval {row['low']:+.3f} to {row['high']:+.3f})."
 
 

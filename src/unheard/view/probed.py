@@ -71,8 +71,9 @@ def probe_table(model: Model, table: Path, out: Path, which: Embedded, track: Tr
     report = replace(report, warnings=[*report.warnings, *notes], about=told)
     with one_thread():
         place = draw_map(own, which.seeds[0])
-    write(report, out, labels, place)
-    draw(report, place, [row["label"] for row in map_rows(report, labels, place)], out)
+    points = map_rows(report, labels, place)
+    write(report, out, points)
+    draw(report, place, [point["label"] for point in points], out)
     write_probe_page(out, track)
     return report
 
