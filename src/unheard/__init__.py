@@ -20,7 +20,7 @@ _HOMES: dict[str, str] = {
     "pretrain": "unheard.api",
     "resume": "unheard.api",
     "embed": "unheard.api",
-    "evaluate": "unheard.evaluation.run",
+    "evaluate": "unheard.view.evaluated",
     "probe": "unheard.api",
     "finetune": "unheard.api",
     "convert": "unheard.api",

@@ -19,7 +19,7 @@ from tests.evaluation.test_suite import RATE, Levels, make_task
 from unheard.cli import main
 from unheard.errors import ConfigError
 from unheard.evaluation.encoders import encoders
-from unheard.evaluation.run import evaluate
+from unheard.view.evaluated import evaluate
 
 Frames = tuple[torch.Tensor, torch.Tensor]
 
@@ -201,14 +201,18 @@ def test_a_model_that_does_not_load_is_named(levels: Levels, wrong: type[Excepti
         ("hear:broken_encoder", "importing broken_encoder failed with RuntimeError: no driver"),
         ("xares:broken_encoder", "importing broken_encoder failed with RuntimeError: no driver"),
         ("xares:wrapped_encoder:Demanding", "Demanding of wrapped_encoder failed with TypeError"),
+        ("xares:wrapped_encoder:Hopless", "hop_size_in_ms '40 ms'; it must be a number of milliseconds"),
         ("xares:wrapped_encoder:Missing", "wrapped_encoder offers 0 encoders named Missing"),
     ],
 )
 def test_a_module_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken_encoder.py").write_text("raise RuntimeError('no\\ndriver')\n")
-    (tmp_path / "wrapped_encoder.py").write_text("from inner_encoder import Demanding\n")
-    (tmp_path / "inner_encoder.py").write_text("import torch\nclass Demanding(torch.nn.Module):\n    def __init__(self, weights): ...\n")
+    (tmp_path / "wrapped_encoder.py").write_text("from inner_encoder import Demanding, Hopless\n")
+    (tmp_path / "inner_encoder.py").write_text(
+        "import torch\nclass Demanding(torch.nn.Module):\n    def __init__(self, weights): ...\n"
+        "class Hopless(torch.nn.Module):\n    sampling_rate, output_dim, hop_size_in_ms = 16000, 2, '40 ms'\n"
+    )
     with pytest.raises(ConfigError, match=message):
         encoders(name)
 

@@ -20,9 +20,9 @@ from unheard.errors import ConfigError, DataError
 from unheard.evaluation.embeddings import DONE, batch_size, embed_task, read_splits, shuffled
 from unheard.evaluation.encoders import HearEncoder, LogMelEncoder, encoders
 from unheard.evaluation.results import markdown, published
-from unheard.evaluation.run import evaluate
 from unheard.evaluation.suite import Plan, Report, Result
 from unheard.evaluation.tasks import read_task
+from unheard.view.evaluated import evaluate
 
 RATE = 16000
 QUICK = {"hidden_dim": [8], "max_epochs": [4], "check_val_every_n_epoch": [1], "lr": [1e-2], "initialization": ["xavier_uniform_"]}

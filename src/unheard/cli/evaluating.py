@@ -145,13 +145,13 @@ def evaluate(
     if how.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {how.seeds}")
     from unheard.evaluation.results import as_json, markdown
-    from unheard.evaluation.run import evaluate as run
     from unheard.evaluation.suite import Plan
+    from unheard.view.evaluated import evaluate as run
 
     plan = Plan(how.mode, seeds=how.seeds, names=tuple(name for name in how.tasks.split(",") if name), device=torch_device(device))
     report = run(model, tasks_dir, out, plan, beside=how.beside, overwrite=existing.overwrite, resume=existing.resume, track=bar, say=note)
     tell([markdown(report)], as_json(report), json)
-    note(f"results-{how.mode}.csv, .json, .md and .html in {out}")
+    note(f"the page is {out}/results-{how.mode}.html; beside it the same as .csv, .json, .md and .png")
     if not report.results:
         raise DataError(f"nothing could be scored: {report.failed[0][2]}")
     return status(len(report.failed), strict)

@@ -98,7 +98,7 @@ class XaresEncoder:
 
     def __init__(self, name: str, module: nn.Module) -> None:
         self.name, self.identity = name, name
-        self.sample_rate, self.hop_ms = _rate(module, "sampling_rate", name), float(module.hop_size_in_ms)  # type: ignore[arg-type]
+        self.sample_rate, self.hop_ms = _rate(module, "sampling_rate", name), _hop(module, name)
         self._module = module.eval()
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
@@ -212,6 +212,14 @@ def _rate(model: object, attribute: str, name: str) -> int:
     if not isinstance(rate, int | float | np.number) or not 1000 <= rate <= 192_000 or rate != int(rate):
         raise ConfigError(f"the model of {name} has the {attribute} {rate!r}; it must be a number of Hz such as 16000")
     return int(rate)
+
+
+def _hop(module: nn.Module, name: str) -> float:
+    """Milliseconds from one vector to the next, as a module declares them."""
+    hop = module.hop_size_in_ms
+    if not isinstance(hop, int | float | np.number) or not 0 < hop < np.inf:
+        raise ConfigError(f"the model of {name} has the hop_size_in_ms {hop!r}; it must be a number of milliseconds such as 40")
+    return float(hop)
 
 
 def _imported(name: str) -> Any:

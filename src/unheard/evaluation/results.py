@@ -1,31 +1,22 @@
-"""An evaluation as files: results-MODE.csv (one row a score), and the same as .json, .md and .html beside published numbers."""
+"""An evaluation as text: one row a score, and a table of encoders against tasks with published numbers below."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from pathlib import Path
 
 from unheard.evaluation.scores import SCORES
-from unheard.evaluation.suite import Mode, Report, Result, plain
-from unheard.files import write_text
+from unheard.evaluation.suite import Report, Result, plain
 
 BEST, NEAR = "**", "≈"
 LEGEND = (
     f"In brackets the range of 95 % of the draws. The best of our rows in a column is bold; {NEAR} marks rows whose range reaches the best "
     "value, so that the difference may be noise. Published numbers come from other protocols and weights where the last column says so."
 )
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse } td, th { padding: .25rem .8rem; border-bottom: 1px solid #8884; text-align: left }
-td { font-variant-numeric: tabular-nums } .far { opacity: .75 }
-"""
 
 
 @dataclass(frozen=True)
@@ -53,19 +44,6 @@ def published() -> list[Published]:
     ]  # fmt: skip
 
 
-def write(report: Report, out: Path, mode: Mode) -> None:
-    """Write a report's four files, each under a temporary name first; those of the other protocol stay."""
-    texts = {
-        "csv": tidy(report.results),
-        "json": json.dumps(as_json(report), indent=2) + "\n",
-        "md": markdown(report),
-        "html": page(report),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    for kind, text in texts.items():
-        write_text(out / f"results-{mode}.{kind}", text)
-
-
 def as_json(report: Report) -> dict[str, object]:
     """A report as plain values; numbers that are not finite are words."""
     failed = [{"task": task, "encoder": encoder, "error": error} for task, encoder, error in report.failed]
@@ -89,43 +67,34 @@ def tidy(results: Sequence[Result]) -> str:
 
 def markdown(report: Report) -> str:
     """Encoders against tasks as a Markdown table, published rows below, then what failed."""
-    header, rows = _table(report.results)
+    header, rows = table(report.results)
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", LEGEND, ""] + [f"- {task} {encoder} failed: {error}" for task, encoder, error in report.failed]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def page(report: Report) -> str:
-    """The same table as one HTML page."""
-    header, rows = _table(report.results)
-    head = "".join(f"<th>{html.escape(cell)}" for cell in header)
-    body = "".join(f"<tr{' class=far' if row[-1] else ''}>" + "".join(f"<td>{_bold(cell)}" for cell in row) for row in rows)
-    failed = "".join(f"<li>{html.escape(f'{task} {encoder} failed: {error}')}" for task, encoder, error in report.failed)
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>Evaluation</title><style>{STYLE}</style><h1>Evaluation</h1>"
-        f"<table><tr>{head}{body}</table><p>{html.escape(LEGEND.replace(BEST, ''))}<ul>{failed}</ul></html>\n"
-    )
-
-
-def _bold(cell: str) -> str:
-    return f"<b>{html.escape(cell.strip('*'))}</b>" if cell.startswith(BEST) else html.escape(cell)
-
-
-def _table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: every encoder, its scores of all tasks and nothing; then published models, and where their numbers stand."""
     tasks = {result.task: result.score for result in results}
     encoders = list(dict.fromkeys(result.encoder for result in results))
     found = {(result.encoder, result.task): result for result in results}
-    best = {task: _best([result for result in results if result.task == task]) for task in tasks}
+    best = {task: best_of([result for result in results if result.task == task]) for task in tasks}
     rows = [[encoder, *(_cell(found.get((encoder, task)), best[task]) for task in tasks), ""] for encoder in encoders]
     return ["encoder", *(f"{task} {score}" for task, score in tasks.items()), "source"], [*rows, *_published_rows(tasks)]
 
 
-def _best(results: Sequence[Result]) -> Result | None:
+def best_of(results: Sequence[Result]) -> Result | None:
+    """The best result of one task; none where no value is finite."""
     known = [result for result in results if math.isfinite(result.value)]
     if not known:
         return None
     return (min if SCORES[known[0].score].smaller else max)(known, key=lambda result: result.value)
+
+
+def near(result: Result, best: Result | None) -> bool:
+    """Whether the range of a result reaches the best value of its task, so that the difference may be noise."""
+    return best is not None and result.low <= best.value <= result.high
 
 
 def _cell(result: Result | None, best: Result | None) -> str:
@@ -134,7 +103,7 @@ def _cell(result: Result | None, best: Result | None) -> str:
     text = f"{result.value:.3f} [{result.low:.3f}, {result.high:.3f}]"
     if result is best:
         return f"{BEST}{text}{BEST}"
-    return f"{text} {NEAR}" if best is not None and result.low <= best.value <= result.high else text
+    return f"{text} {NEAR}" if near(result, best) else text
 
 
 def _published_rows(tasks: dict[str, str]) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""``unheard.evaluate``: models, task folders and a place for the results."""
+"""``unheard.evaluate``: from models and task folders to a folder with tables, a picture and a page."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from unheard.embedding.embedder import Model
 from unheard.errors import ConfigError
 from unheard.evaluation import suite
 from unheard.evaluation.encoders import Encoder, encoders
-from unheard.evaluation.results import write
 from unheard.evaluation.suite import Plan, Report, choose_tasks
 from unheard.progress import Track, silent
+from unheard.view.evaluation_page import write_evaluation
 
 
 def evaluate(
@@ -28,7 +28,10 @@ def evaluate(
     track: Track = silent,
     say: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Score a model on HEAR task folders, beside an untrained encoder and log-mel; writes tables beside published numbers into ``out``.
+    """Score a model on HEAR task folders, beside an untrained encoder and log-mel; writes results into ``out``.
+
+    Those are ``results-MODE.csv`` (one row a score), the same as ``.json``, ``.md`` and ``.html`` beside published numbers, and, where
+    matplotlib is installed, ``.png``. The other protocol's stay.
 
     Parameters
     ----------
@@ -66,7 +69,8 @@ def evaluate(
     if place.exists() and not resume:
         shutil.rmtree(place)
     report = suite.evaluate(compared, chosen, place, plan, track, say)
-    write(report, place, plan.mode)
+    place.mkdir(parents=True, exist_ok=True)
+    write_evaluation(report, place / f"results-{plan.mode}")
     return report
 
 

@@ -1,0 +1,89 @@
+"""The page of an evaluation: a picture of every task, the table, and what the marks mean."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unheard.evaluation.results import BEST, LEGEND, as_json, best_of, markdown, near, table, tidy
+from unheard.evaluation.scores import SCORES
+from unheard.evaluation.suite import Report, Result
+from unheard.files import write_text
+from unheard.view.axes import FONT, caption, new_figure, save
+from unheard.view.page import STYLE, picture, write_page
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PAGE_STYLE = "body { max-width: 75rem } .scroll { overflow-x: auto } td, th { white-space: nowrap } .far { opacity: .75 }"
+COLOURS = {"the best": "#c05621", "its range reaches the best": "#2b6cb0", "below": "0.6"}
+COLUMNS = 4  # tasks beside each other; our choice
+
+
+def write_evaluation(report: Report, stem: Path) -> Path:
+    """Write a report as ``stem`` with the endings csv, json, md, html and, where matplotlib is installed, png; gives the page."""
+    write_text(stem.with_suffix(".csv"), tidy(report.results))
+    write_text(stem.with_suffix(".json"), json.dumps(as_json(report), indent=2) + "\n")
+    write_text(stem.with_suffix(".md"), markdown(report))
+    known = [result for result in report.results if np.isfinite(result.value)]
+    shown, file = "", stem.with_suffix(".png")
+    if known and find_spec("matplotlib"):
+        save(draw(known), file)
+        shown = picture(file, "score of every encoder in every task, with the range of 95 % of the draws")
+    return write_page(stem.with_suffix(".html"), "Evaluation", f"<h1>Evaluation</h1>{shown}{_table(report)}", STYLE + PAGE_STYLE)
+
+
+def draw(results: Sequence[Result]) -> Figure:
+    """A panel a task: a point and a range for every encoder, coloured by its standing beside the best.
+
+    Raises
+    ------
+    UnheardError
+        When matplotlib is not installed.
+    """
+    encoders = list(dict.fromkeys(result.encoder for result in results))[::-1]
+    tasks = list(dict.fromkeys(result.task for result in results))
+    columns = min(COLUMNS, len(tasks))
+    rows = -(-len(tasks) // columns)
+    figure, grid = new_figure(1.6 + 2.1 * columns, rows * (0.8 + 0.17 * len(encoders)) + 0.4, rows, columns, sharey=True)
+    for axes, task in zip(grid.flat, tasks, strict=False):
+        _panel(axes, [result for result in results if result.task == task], encoders)
+    for axes in grid.flat[len(tasks) :]:
+        axes.set_visible(False)
+    handles = {name: handle for axes in grid.flat for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend([handles[name] for name in COLOURS if name in handles], [name for name in COLOURS if name in handles],
+                  loc="outside upper center", ncols=3, frameon=False, fontsize=FONT)  # fmt: skip
+    return figure
+
+
+def _panel(axes: Axes, results: Sequence[Result], encoders: list[str]) -> None:
+    best, better = best_of(results), "lower" if SCORES[results[0].score].smaller else "higher"
+    for result in results:
+        standing = "the best" if result is best else "its range reaches the best" if near(result, best) else "below"
+        ends = [[max(0.0, result.value - result.low)], [max(0.0, result.high - result.value)]]
+        place = encoders.index(result.encoder)
+        axes.errorbar(result.value, place, xerr=ends, fmt="o", markersize=3.5, linewidth=1.2, color=COLOURS[standing], label=standing)
+    axes.set_yticks(range(len(encoders)), encoders)
+    axes.set(ylim=(-0.6, len(encoders) - 0.4), xlabel=f"{results[0].score}, {better} is better")
+    axes.grid(axis="y", linewidth=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    caption(axes, results[0].task)
+
+
+def _table(report: Report) -> str:
+    header, rows = table(report.results)
+    head = "".join(f"<th>{html.escape(cell)}" for cell in header)
+    body = "".join(f"<tr{' class=far' if row[-1] else ''}>" + "".join(f"<td>{_bold(cell)}" for cell in row) for row in rows)
+    failed = "".join(f"<li>{html.escape(f'{task} {encoder} failed: {error}')}" for task, encoder, error in report.failed)
+    return f"<div class=scroll><table><tr>{head}{body}</table></div><p>{html.escape(LEGEND.replace(BEST, ''))}</p><ul>{failed}</ul>"
+
+
+def _bold(cell: str) -> str:
+    return f"<b>{html.escape(cell.strip('*'))}</b>" if cell.startswith(BEST) else html.escape(cell)
