@@ -94,6 +94,7 @@ def test_settings_apply_in_order_and_leave_the_original_alone() -> None:
         ("model.frames=1.5", "model.frames: got 1.5"),
         ("model.size=tinny", "model.size: got 'tinny'; Input should be 'tiny', 'small', 'base' or 'large'"),
         ("model.patch_size=16", "model.patch_size: got 16"),
+        ("model.patch_size=[16]", r"model.patch_size: got \[16\]; value 1 is missing"),
         ("training.batch_size=null", "training.batch_size: got None"),
         ("frontend.hop_size=0", "hop_size >= 1"),
     ],

@@ -52,8 +52,10 @@ def from_json(kind: type[Tree], values: object) -> Tree:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: got {first['input']!r}; {first['msg']}") from None
+        place, what = [str(part) for part in first["loc"]], first["msg"]
+        if first["type"] == "missing":  # the input is then what the value is missing from
+            what = f"value {place.pop()} is missing (counted from 0)"
+        raise ConfigError(f"{'.'.join(place)}: got {first['input']!r}; {what}") from None
 
 
 def override(tree: Tree, settings: Iterable[str]) -> Tree:

@@ -141,6 +141,11 @@ def test_binary_tables_are_refused(tmp_path: Path) -> None:
         read_csv(tmp_path / "list.csv", ("path",))
 
 
+def test_a_table_that_is_not_there_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.csv: no such file; give a CSV with the columns path, label"):
+        read_csv(tmp_path / "gone.csv", ("path", "label"))
+
+
 def test_values_left_out_are_empty(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("\ufeffpath,label\na.wav\n", encoding="utf-8")
     assert read_csv(tmp_path / "list.csv", ("path", "label")) == [{"path": "a.wav", "label": ""}]

@@ -187,6 +187,14 @@ def test_every_table_can_be_read_by_a_probe(tmp_path: Path, name: str) -> None:
             assert len(train) and len(test)
 
 
+def test_a_table_behind_a_link_names_its_sounds(tmp_path: Path) -> None:
+    esc50(tmp_path / "data")
+    (tmp_path / "far/away").mkdir(parents=True)
+    (tmp_path / "near").symlink_to(tmp_path / "far/away")
+    labels = read_labels(import_labels("esc50", tmp_path / "data", tmp_path / "near/labels.csv").table)
+    assert all(path.is_file() for path in labels.paths)
+
+
 def test_spoken_words_keep_their_lists(tmp_path: Path) -> None:
     BUILD["speech-commands-v1"](tmp_path)
     rows = read_csv(import_labels("speech-commands-v1", tmp_path, tmp_path / "labels.csv").table, ("path", "label"))

@@ -7,13 +7,12 @@ tests on get none, so a model of sounds and captions has not read their labels.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from unheard.data.labels import DRUM_NAMES
-from unheard.data.manifest import pretraining_rows, read_manifest
+from unheard.data.manifest import from_table, pretraining_rows, read_manifest
 from unheard.data.notes import FONTS, INSTRUMENTS, note_rows, render_notes
 from unheard.errors import DataError
 from unheard.files import write_table
@@ -72,8 +71,7 @@ def write_captions(corpus_root: Path | str, out_csv: Path | str, notes: bool = T
         As `captions`; also when the table cannot be written.
     """
     root, out = Path(corpus_root), Path(out_csv)
-    base = os.path.relpath(root, out.parent)
-    rows = [row | {"path": PurePosixPath(base, row["path"]).as_posix()} for row in captions(root)]
+    rows = from_table(captions(root), root, out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if notes and (root / FONTS["fluid"]).is_dir():

@@ -154,6 +154,8 @@ def read_csv(path: str | Path, required: tuple[str, ...]) -> list[dict[str, str]
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restkey="", restval="", strict=True)
             rows, columns = list(reader), list(reader.fieldnames or ())
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; give a CSV with the columns {', '.join(required)}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV ({error}); give a UTF-8 table with a header line") from error
     missing = [name for name in required if name not in columns]

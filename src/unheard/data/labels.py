@@ -18,14 +18,13 @@ gm-family, gm-pitch, gm-pitch-programs   rendered notes, see `unheard.data.notes
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from unheard.data.manifest import read_manifest
+from unheard.data.manifest import from_table, read_manifest
 from unheard.data.notes import GM_TASKS, note_rows, render_notes
 from unheard.data.splits import deal, distinct, kin
 from unheard.errors import DataError
@@ -105,8 +104,7 @@ def write_labels(name: str, corpus_root: Path | str, out_csv: Path | str, track:
         if name in GM_TASKS:
             render_notes([row["path"] for row in rows], root, out.parent, track)
         else:
-            base = os.path.relpath(root, out.parent)
-            rows = [row | {"path": PurePosixPath(base, row["path"]).as_posix()} for row in rows]
+            rows = from_table(rows, root, out)
         return write_table(out, COLUMNS, rows)
     except OSError as error:
         raise DataError(f"cannot write the labels of {name} to {out}: {error}") from error

@@ -10,16 +10,16 @@ counted. A layout is found in the folder that is given or in one just below it.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from unheard.data import layout_music, layout_sounds
 from unheard.data.layout_tables import ClipRow, find
+from unheard.data.manifest import from_table
 from unheard.errors import ConfigError, DataError
 from unheard.files import write_table
 
@@ -135,8 +135,7 @@ def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportRepor
     if not rows:
         expected = f"the tables name {len(missing)} clips, such as {missing[0]}" if missing else "its tables name no clips"
         raise DataError(f"{root} holds no sound of {name}: {expected}; unpack the audio there")
-    base = os.path.relpath(root, out.parent)
-    rows = [row | {"path": PurePosixPath(base, row["path"]).as_posix()} for row in rows]
+    rows = from_table(rows, root, out)
     columns = [column for column in COLUMNS if column in ("path", "label") or any(row.get(column) for row in rows)]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

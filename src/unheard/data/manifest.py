@@ -6,8 +6,9 @@ sha256 (of the file at ``path``), seconds, domain (speech, music, effects) and h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
 from unheard.data.corpus import read_csv
 from unheard.errors import DataError
@@ -28,6 +29,12 @@ def read_manifest(folder: Path | str) -> list[dict[str, str]]:
     if not path.exists():
         raise DataError(f"{path}: no such file; fetch a corpus into that folder first: unheard data fetch M -o {folder}")
     return read_csv(path, COLUMNS)
+
+
+def from_table(rows: Iterable[Mapping[str, str]], root: Path, table: Path) -> list[dict[str, str]]:
+    """Rows whose paths are relative to ``root``, with paths relative to the folder of ``table``; links of folders are followed."""
+    base = os.path.relpath(root.resolve(), table.parent.resolve())
+    return [{**row, "path": PurePosixPath(base, row["path"]).as_posix()} for row in rows]
 
 
 def pretraining_rows(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
