@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,11 @@ from unheard import api
 from unheard.embedding.embedder import Model
 from unheard.errors import CheckpointError, DataError, UnheardError
 from unheard.evaluation.probe_report import ProbeReport
+from unheard.progress import Track
 from unheard.view import probe_figures
 from unheard.view.probe_sounds import embedded
+from unheard.weights.built_in import random_like
+from unheard.weights.checkpoint import SavedModel
 
 RATE = 16000
 
@@ -25,6 +30,16 @@ def tone(path: Path, hertz: float, seconds: float = 0.3) -> None:
     time = np.arange(int(seconds * RATE)) / RATE
     noise = np.random.default_rng(0).standard_normal(len(time))
     soundfile.write(path, 0.3 * np.sin(2 * np.pi * hertz * time) + 0.01 * noise, RATE)
+
+
+def remembering(told: list[str]) -> Track:
+    """Progress that notes what is told of."""
+
+    def track(items: Iterable[Any], total: int, description: str) -> Iterator[Any]:
+        told.append(description)
+        yield from items
+
+    return track
 
 
 def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -61,7 +76,7 @@ def test_one_command_writes_a_page_figures_and_tables(probed: tuple[ProbeReport,
     report, out = probed
     tables = {f"{name}.csv" for name in ("scores", "classes", "confusion", "predictions", "curve", "layers", "map")}
     figures = {f"{name}.png" for name in ("probe", "confusion", "curve", "layers", "map")}
-    assert {path.name for path in out.iterdir()} == {"report.html", "probe.json", "probe.md"} | tables | figures
+    assert {path.name for path in out.iterdir()} == {"report.html", "probe.json", "probe.md", "vectors"} | tables | figures
     assert {score.embedding for score in report.scores} == {"model", "random encoder", "log-mel mean+std", "gate over layers"}
     assert {score.head for score in report.scores} == {"linear", "knn", "mlp"}
     assert len(report.layers) == 12 and sum(row.weight for row in report.layers) == pytest.approx(1, abs=1e-4)
@@ -86,7 +101,7 @@ def test_the_page_can_be_written_again_without_the_sounds(model: Model, probed: 
     copied = tmp_path / "copied"
     copied.mkdir()
     for file in probed[1].iterdir():
-        if file.name != "report.html":
+        if file.is_file() and file.name != "report.html":
             (copied / file.name).write_bytes(file.read_bytes())
     (copied / "map.csv").write_text((copied / "map.csv").read_text().replace("tones", "gone"))
     page = api.report(copied)
@@ -159,6 +174,44 @@ def test_a_bad_table_is_refused_by_name_before_anything_is_embedded(model: Model
     with pytest.raises(UnheardError, match=message):
         api.probe(model, write_rows(tmp_path / "labels.csv", rows), tmp_path / "out", seeds=(0,), track=track)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_embedded(model: Model, labels: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told: list[str] = []
+    with pytest.raises(DataError, match=r"cannot write the probe's report to .*file/out.*; choose another -o"):
+        api.probe(model, labels, tmp_path / "file" / "out", seeds=(0,), track=remembering(told))
+    assert not any("embedding" in line for line in told)
+
+
+def test_a_probe_that_was_interrupted_embeds_nothing_twice(model: Model, labels: Path, tmp_path: Path) -> None:
+    def interrupted(items: Iterable[Any], total: int, description: str) -> Iterator[Any]:
+        if description == "probe":
+            raise KeyboardInterrupt
+        yield from items
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        api.probe(model, labels, out, seeds=(0,), track=interrupted)
+    told: list[str] = []
+    report = api.probe(model, labels, out, seeds=(0,), overwrite=True, track=remembering(told))
+    assert "probe" in told and not any("embedding" in line or "log-mel" in line for line in told)
+    assert report == api.probe(model, labels, tmp_path / "fresh", seeds=(0,))
+
+
+def test_vectors_of_another_making_are_made_again(model: Model, labels: Path, tmp_path: Path) -> None:
+    out, told = tmp_path / "out", list[str]()
+    api.probe(model, labels, out, seeds=(0,))
+    (out / "vectors" / "random-0.npz").write_bytes(b"damaged")
+    api.probe(model, labels, out, seeds=(0, 1), overwrite=True, track=remembering(told))
+    assert [line for line in told if "embedding" in line] == [f"embedding (random encoder, seed {seed})" for seed in (0, 1)]
+    told.clear()
+    api.probe(model, labels, out, seeds=(0,), pool="max", overwrite=True, track=remembering(told))
+    assert sum("embedding" in line for line in told) == 2
+    told.clear()
+    other = Model(random_like(SavedModel(model.learner, model.config, model.statistics, model.provenance), seed=7))
+    api.probe(other, labels, out, seeds=(0,), pool="max", overwrite=True, track=remembering(told))
+    assert sum("embedding" in line for line in told) == 2
 
 
 def test_many_classes_are_told_by_their_commonest_confusions() -> None:

@@ -192,11 +192,16 @@ def encoders(model: Model | str | Path, device: str = "cpu") -> list[Encoder]:
     return [_ours(name, ours), _ours("random", blank), LogMelEncoder(ours.frontend)]
 
 
-def _ours(name: str, model: Model) -> Encoder:
+def fingerprint(model: Model) -> str:
+    """A digest of the weights, statistics and front end that a model embeds with."""
     digest = hashlib.sha256(repr((model.statistics, model.config.frontend)).encode())
     for value in model.encoder.state_dict().values():
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return HearEncoder(name, unheard.hear, HearModel(model, Options()), digest.hexdigest())
+    return digest.hexdigest()
+
+
+def _ours(name: str, model: Model) -> Encoder:
+    return HearEncoder(name, unheard.hear, HearModel(model, Options()), fingerprint(model))
 
 
 def _tensor(found: object) -> Tensor:

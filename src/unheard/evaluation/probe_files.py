@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 MAP_COLUMNS = ("clip", "path", "start", "end", "label", "said", "right", "pca_x", "pca_y", "tsne_x", "tsne_y")
 
 
+def make_folder(out: Path) -> None:
+    """Make the folder of a report and try to write into it.
+
+    Raises
+    ------
+    DataError
+        When that cannot be done.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / ".trial", "").unlink()
+    except OSError as error:
+        raise DataError(f"cannot write the probe's report to {out}: {error}; choose another -o") from error
+
+
 def write(report: ProbeReport, out_dir: Path | str, points: Sequence[Mapping[str, str]] = ()) -> Path:
     """Write a report into a folder, each file under a temporary name first, and give the folder.
 

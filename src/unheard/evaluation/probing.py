@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
 
 from unheard.audio.waveform import from_array, info, read
 from unheard.data.label_table import Labels
@@ -18,14 +21,25 @@ from unheard.progress import Track, silent
 from unheard.weights.built_in import random_like
 from unheard.weights.checkpoint import SavedModel
 
+Keep = Callable[[str, Callable[[], NDArray[Any]]], NDArray[Any]]
 RANDOM, LOG_MEL = "random encoder", "log-mel mean+std"
 SLACK = 0.05  # seconds a row may end after its file does before that is told; our choice
 
 
+def anew(name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """Keeps nothing."""
+    return make()
+
+
 def baselines(
-    model: Model, labels: Labels, seeds: Sequence[int], options: Options, track: Track = silent
+    model: Model, labels: Labels, seeds: Sequence[int], options: Options, track: Track = silent, keep: Keep = anew
 ) -> dict[str, Float[np.ndarray, ...]]:
     """Vectors of every clip that a model's are read against.
+
+    Parameters
+    ----------
+    keep : callable
+        Gives the array that is kept under a name, or makes it by the function it is given.
 
     Returns
     -------
@@ -39,12 +53,16 @@ def baselines(
         When a clip cannot be read: a probe on part of a table would answer another question.
     """
     saved = SavedModel(model.learner, model.config, model.statistics, model.provenance)
-    untrained = [
-        scenes(Model(random_like(saved, seed), model.device.type), labels, options, f"embedding (random encoder, seed {seed})", track)
-        for seed in seeds
-    ]
-    statistics = [log_mel(model, sound) for sound in track(_sounds(labels), len(labels), LOG_MEL)]
-    return {RANDOM: np.stack(untrained), LOG_MEL: np.stack(statistics)}
+
+    def untrained(seed: int) -> Float[np.ndarray, "n D"]:
+        blank = Model(random_like(saved, seed), model.device.type)
+        return scenes(blank, labels, options, f"embedding (random encoder, seed {seed})", track)
+
+    def statistics() -> Float[np.ndarray, "n D"]:
+        return np.stack([log_mel(model, sound) for sound in track(sounds_of(labels), len(labels), LOG_MEL)])
+
+    random = np.stack([keep(f"random-{seed}", partial(untrained, seed)) for seed in seeds])
+    return {RANDOM: random, LOG_MEL: keep("log-mel", statistics)}
 
 
 def layer_vectors(model: Model, labels: Labels, pool: Pool = "mean", track: Track = silent) -> Float[np.ndarray, "n L D"]:
@@ -57,7 +75,7 @@ def layer_vectors(model: Model, labels: Labels, pool: Pool = "mean", track: Trac
 
 def scenes(model: Model, labels: Labels, options: Options, told: str, track: Track = silent) -> Float[np.ndarray, "n D"]:
     """Scene vectors of every clip."""
-    sounds = track(_sounds(labels), len(labels), told)
+    sounds = track(sounds_of(labels), len(labels), told)
     return np.stack([embedding.scene for _, embedding in model.embed_many(sounds, options)])
 
 
@@ -96,5 +114,6 @@ def log_mel(model: Model, sound: Sound) -> Float[np.ndarray, " D"]:
     return log_mel_embedding(model.frontend.fast(wav).T)
 
 
-def _sounds(labels: Labels) -> Iterator[Sound]:
+def sounds_of(labels: Labels) -> Iterator[Sound]:
+    """Every clip of a table as it is to be heard."""
     return map(labels.sound, range(len(labels)))

@@ -13,10 +13,11 @@ from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError, missing_extra
 from unheard.evaluation.probe import Probe, probe
 from unheard.evaluation.probe_exam import Exam, one_thread
-from unheard.evaluation.probe_files import map_rows, write
+from unheard.evaluation.probe_files import make_folder, map_rows, write
 from unheard.evaluation.probe_leaks import content_of
 from unheard.evaluation.probe_map import draw_map
 from unheard.evaluation.probe_report import ProbeReport
+from unheard.evaluation.probe_vectors import FOLDER, Kept, made_of
 from unheard.evaluation.probing import LOG_MEL, baselines, check_clips, layer_vectors, scenes
 from unheard.progress import Track, silent
 from unheard.view.probe_figures import draw
@@ -48,6 +49,8 @@ class Embedded:
 def probe_table(model: Model, table: Path, out: Path, which: Embedded, track: Track = silent) -> ProbeReport:
     """Probe a model on a labels CSV and write everything into ``out``; what is wrong with the table is said before anything is embedded.
 
+    Vectors are kept in ``out/vectors`` as they are made: the same model on the same sounds does not embed again.
+
     Raises
     ------
     DataError, AudioError
@@ -60,11 +63,16 @@ def probe_table(model: Model, table: Path, out: Path, which: Embedded, track: Tr
         raise ConfigError("a probe needs one vector a clip; choose pool mean, mean+std or max")
     labels, how = read_labels(table), Probe(seeds=which.seeds)
     Exam.of(labels, how.seeds, how.rounds)
-    notes, content = check_clips(labels, track), content_of(labels.paths)
-    options = Options(layer=which.layer, pool=which.pool, frames=False)
-    layers = layer_vectors(model, labels, which.pool, track) if which.layers else None
-    own = layers[:, -1] if layers is not None and which.layer is None else scenes(model, labels, options, "embedding (model)", track)
-    beside = baselines(model, labels, which.seeds, options, track)
+    notes = check_clips(labels, track)
+    make_folder(out)
+    content, options = content_of(labels.paths), Options(layer=which.layer, pool=which.pool, frames=False)
+    keep = Kept(out / FOLDER, made_of(model, labels, content, options))
+    layers = keep("layers", lambda: layer_vectors(model, labels, which.pool, track)) if which.layers else None
+    if layers is not None and which.layer is None:
+        own = layers[:, -1]
+    else:
+        own = keep("model", lambda: scenes(model, labels, options, "embedding (model)", track))
+    beside = baselines(model, labels, which.seeds, options, track, keep)
     report = probe({"model": own, **beside}, labels, how, track, layers=layers, content=content, statistics=beside[LOG_MEL])
     name = f"{model.config.name} ({model.provenance.source})" if model.provenance.source else model.config.name
     told = {"model": name, "table": table.name, "pooling": which.pool, "layer": str(which.layer or "last")}
