@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -13,6 +14,7 @@ from unheard.evaluation.scores import SCORES
 from unheard.evaluation.suite import Report, Result, plain
 
 BEST, NEAR = "**", "≈"
+UNSTATED = ("beehive_states", "nsynth_pitch", "speech_commands")  # tasks of HEAR that come in two versions
 LEGEND = (
     f"In brackets the range of 95 % of the draws. The best of our rows in a column is bold; {NEAR} marks rows whose range reaches the best "
     "value, so that the difference may be noise. Published numbers come from other protocols and weights where the last column says so."
@@ -66,21 +68,37 @@ def tidy(results: Sequence[Result]) -> str:
 
 
 def markdown(report: Report) -> str:
-    """Encoders against tasks as a Markdown table, published rows below, then what failed."""
-    header, rows = table(report.results)
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    """What failed, then encoders against tasks as a Markdown table, published rows below."""
+    header, rows = table(report)
+    lines = [f"- {line}" for line in failures(report)] + [""] * bool(report.failed)
+    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    lines += ["", LEGEND, ""] + [f"- {task} {encoder} failed: {error}" for task, encoder, error in report.failed]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, "", legend(report)]) + "\n"
 
 
-def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
+def failures(report: Report) -> list[str]:
+    """A line for each task, or encoder in a task, that failed."""
+    return [f"{' '.join(filter(None, (task, encoder)))} failed: {error}" for task, encoder, error in report.failed]
+
+
+def legend(report: Report) -> str:
+    """What the marks of a table mean, and which published numbers are less certain."""
+    unclear = sorted({_slug(result.task) for result in report.results}.intersection(UNSTATED))
+    return LEGEND + (f" Papers do not state which of the versions of {', '.join(unclear)} their number is of." if unclear else "")
+
+
+def table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Header and rows: every encoder, its scores of all tasks and nothing; then published models, and where their numbers stand."""
+    results = report.results
     tasks = {result.task: result.score for result in results}
-    encoders = list(dict.fromkeys(result.encoder for result in results))
+    failed = {(encoder, task) for task, encoder, _ in report.failed if encoder}
+    encoders = dict.fromkeys([*(result.encoder for result in results), *(encoder for encoder, _ in failed)])
     found = {(result.encoder, result.task): result for result in results}
     best = {task: best_of([result for result in results if result.task == task]) for task in tasks}
-    rows = [[encoder, *(_cell(found.get((encoder, task)), best[task]) for task in tasks), ""] for encoder in encoders]
+    rows = [
+        [encoder, *("failed" if (encoder, task) in failed else _cell(found.get((encoder, task)), best[task]) for task in tasks), ""]
+        for encoder in encoders
+    ]
     return ["encoder", *(f"{task} {score}" for task, score in tasks.items()), "source"], [*rows, *_published_rows(tasks)]
 
 
@@ -106,13 +124,18 @@ def _cell(result: Result | None, best: Result | None) -> str:
     return f"{text} {NEAR}" if near(result, best) else text
 
 
+def _slug(task: str) -> str:
+    """The name that published rows use: without version and mode, one for both hives."""
+    return re.sub(r"_fold\d$", "", task.split("-")[0])
+
+
 def _published_rows(tasks: dict[str, str]) -> Iterator[list[str]]:
     """Published models that have a number for one of the tasks: one row for each model, protocol and source."""
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for row in published():
         for task, score in tasks.items():
-            if task.startswith(row.task) and row.score == score:
-                where = row.source.split(" table")[0].split(", table")[0]
+            if _slug(task) == row.task and row.score == score:
+                where = re.sub(r",? tables? .*", "", row.source)
                 spread = f" ± {row.plus_minus / 100:.3f}" if row.plus_minus is not None else ""
                 cells.setdefault((row.model, f"{row.protocol}, {where}"), {})[task] = f"{row.percent / 100:.3f}{spread}"
     for (model, where), values in cells.items():

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from unheard.embedding.embedder import Model
 from unheard.errors import ConfigError
 from unheard.evaluation import suite
+from unheard.evaluation.embeddings import STAMP
 from unheard.evaluation.encoders import Encoder, encoders
-from unheard.evaluation.suite import Plan, Report, choose_tasks
+from unheard.evaluation.suite import Mode, Plan, Report, choose_tasks
 from unheard.progress import Track, silent
 from unheard.view.evaluation_page import write_evaluation
 
@@ -45,6 +48,8 @@ def evaluate(
         Protocol, grid points, seeds, tasks and device; the published protocol on all tasks when left out.
     beside : sequence of Model, path or str
         Other models for the same table; the untrained encoder and log-mel are those of the first.
+    overwrite : bool
+        Remove what an earlier evaluation wrote into ``out``, and nothing else that lies there.
     resume : bool
         Go on with what is in ``out``: embeddings, fits and scores that are there are not computed again.
 
@@ -63,15 +68,23 @@ def evaluate(
     if place.exists() and not resume:
         if not overwrite:
             raise ConfigError(f"{place} exists; choose another -o, replace it with --overwrite, or go on with it by --resume")
-        if not (place / "embeddings").exists() and not any(place.glob("results-*.json")):
+        if not any(place.glob("results-*.json")) and not any(place.glob(f"embeddings/*/*/{STAMP}")):
             raise ConfigError(f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it yourself")
     compared = _compared(model, beside, plan.device)
     if place.exists() and not resume:
-        shutil.rmtree(place)
+        _clear(place)
     report = suite.evaluate(compared, chosen, place, plan, track, say)
     place.mkdir(parents=True, exist_ok=True)
     write_evaluation(report, place / f"results-{plan.mode}")
     return report
+
+
+def _clear(place: Path) -> None:
+    """Remove what an evaluation writes, and nothing else that lies there."""
+    for name in ("embeddings", "fits", "scores"):
+        shutil.rmtree(place / name, ignore_errors=True)
+    for mode, kind in product(get_args(Mode), ("csv", "json", "md", "html", "png")):
+        (place / f"results-{mode}.{kind}").unlink(missing_ok=True)
 
 
 def _compared(model: Model | str | Path, beside: Sequence[Model | str | Path], device: str) -> list[Encoder]:

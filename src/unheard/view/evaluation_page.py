@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unheard.evaluation.results import BEST, LEGEND, as_json, best_of, markdown, near, table, tidy
+from unheard.evaluation.results import BEST, as_json, best_of, failures, legend, markdown, near, table, tidy
 from unheard.evaluation.scores import SCORES
 from unheard.evaluation.suite import Report, Result
 from unheard.files import write_text
@@ -78,11 +78,11 @@ def _panel(axes: Axes, results: Sequence[Result], encoders: list[str]) -> None:
 
 
 def _table(report: Report) -> str:
-    header, rows = table(report.results)
+    header, rows = table(report)
     head = "".join(f"<th>{html.escape(cell)}" for cell in header)
     body = "".join(f"<tr{' class=far' if row[-1] else ''}>" + "".join(f"<td>{_bold(cell)}" for cell in row) for row in rows)
-    failed = "".join(f"<li>{html.escape(f'{task} {encoder} failed: {error}')}" for task, encoder, error in report.failed)
-    return f"<div class=scroll><table><tr>{head}{body}</table></div><p>{html.escape(LEGEND.replace(BEST, ''))}</p><ul>{failed}</ul>"
+    failed = "".join(f"<li>{html.escape(line)}" for line in failures(report))
+    return f"<ul>{failed}</ul><div class=scroll><table><tr>{head}{body}</table></div><p>{html.escape(legend(report))}</p>"
 
 
 def _bold(cell: str) -> str:
