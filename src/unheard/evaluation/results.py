@@ -92,7 +92,7 @@ def table(report: Report) -> tuple[list[str], list[list[str]]]:
     results = report.results
     tasks = {result.task: result.score for result in results}
     failed = {(encoder, task) for task, encoder, _ in report.failed if encoder}
-    encoders = dict.fromkeys([*(result.encoder for result in results), *(encoder for encoder, _ in failed)])
+    encoders = dict.fromkeys([*(result.encoder for result in results), *(encoder for _, encoder, _ in report.failed if encoder)])
     found = {(result.encoder, result.task): result for result in results}
     best = {task: best_of([result for result in results if result.task == task]) for task in tasks}
     rows = [
