@@ -147,6 +147,37 @@ def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(tab
         assert sum("|" in said[clip] for clip in several) > 5, head  # a softmax never gives two classes a half
 
 
+def test_validation_clips_choose_and_teach_nothing(table: Table, clouds: Clouds) -> None:
+    classes = [i % 2 for i in range(120)]
+    labels = table(classes, split=["train"] * 60 + ["valid"] * 30 + ["test"] * 30)
+    (part,) = Exam.of(labels, (0,), 10).runs[0]
+    assert part.seen.tolist() == list(range(60)) and part.valid.tolist() == list(range(60, 90))
+    ((fit, held),) = part.halves
+    assert fit.tolist() == list(range(60)) and held.tolist() == list(range(60, 90))
+    vectors = clouds(classes, 1.0)
+    wild = vectors.copy()
+    wild[60:90] = 50 * np.random.default_rng(0).standard_normal((30, 8))
+    how = Probe(seeds=(0,), heads=("knn", "linear"), strength=0.03, rounds=20)
+    assert probe({"x": vectors}, labels, how) == probe({"x": wild}, labels, how)
+    copied = [str(i if i < 119 else 70) for i in range(120)]  # a tested clip is a validation clip
+    assert probe({"x": vectors}, labels, how, content=copied).warnings == probe({"x": vectors}, labels, how).warnings
+    assert probe({"x": vectors}, labels, how).curve[-1].clips == 60
+
+
+def test_a_share_of_the_clips_chooses_by_itself(table: Table, clouds: Clouds) -> None:
+    classes = [i % 4 for i in range(200)]
+    exam = Exam.of(table(classes, split=["train"] * 160 + ["test"] * 40), (0,), 10)
+    (whole,) = exam.runs[0]
+    part = exam.part(whole, whole.seen[share(exam.labels.target[whole.seen], 0.1, 0)])
+    few = set(part.seen.tolist())
+    assert len(few) == 16 and all(few == {*fit.tolist(), *held.tolist()} for fit, held in part.halves)
+    vectors = clouds(classes, 1.0)
+    heads, wild = LinearHeads(exam, {"x": [vectors]}), vectors.copy()
+    wild[sorted(set(range(160)) - few)] = 0
+    other = LinearHeads(exam, {"x": [wild]})
+    np.testing.assert_array_equal(heads.answers("x", [[part]])[0], other.answers("x", [[part]])[0])
+
+
 def test_held_clips_without_any_class_choose_nothing(table: Table) -> None:
     rows = [[0], [1], [0, 1], []] * 10 + [[]] * 20
     labels = table(rows, split=["train"] * 40 + ["valid"] * 10 + ["test"] * 10)  # type: ignore[arg-type]
@@ -169,11 +200,11 @@ def test_the_network_finds_what_no_line_does() -> None:
     x = rng.standard_normal((600, 2))
     classes = (x[:, 0] * x[:, 1] > 0).astype(int)
     target = np.eye(2, dtype=np.int64)[classes]
-    halves = [(np.arange(300), np.arange(300, 400))]
-    curved = network(x[:400], target[:400], x[400:], halves, seed=0, multilabel=False)
+    fit, held, test = np.arange(300), np.arange(300, 400), np.arange(400, 600)
+    curved = network(x, target, fit, test, [(fit, held)], seed=0, multilabel=False)
     (straight,) = linear(x[:400], target[:400], x[400:], [1.0], multilabel=False)
     assert (curved.argmax(axis=1) == classes[400:]).mean() > 0.8 > 0.65 > (straight.argmax(axis=1) == classes[400:]).mean()
-    np.testing.assert_array_equal(curved, network(x[:400], target[:400], x[400:], halves, seed=0, multilabel=False))
+    np.testing.assert_array_equal(curved, network(x, target, fit, test, [(fit, held)], seed=0, multilabel=False))
 
 
 @pytest.mark.parametrize("clips", [2, 3, 5, 40])
@@ -211,4 +242,4 @@ def test_the_seed_of_each_run_draws_its_share_of_the_clips(table: Callable[..., 
     learning_curve(Heads(exam, {}, None), {"x": answers})
     for run, seed in enumerate((5, 9)):
         for part, few in zip(exam.runs[run], seen[0][run], strict=True):
-            assert few.tolist() == part.seen[share(exam.labels.target[part.seen], FRACTIONS[0], seed)].tolist()
+            assert few.seen.tolist() == part.seen[share(exam.labels.target[part.seen], FRACTIONS[0], seed)].tolist()

@@ -88,6 +88,7 @@ def test_the_page_is_one_file_that_says_what_to_know(probed: tuple[ProbeReport, 
     report, out = probed
     page = (out / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"(src|href)='?https?://", page) and page.count("data:image/png") == 4
+    assert "Scores are of one run." in page
     for words in ("Which classes fail", "Would more labels help?", "Beside the random encoder", "Read this before you trust the score"):
         assert words in page
     (data,) = re.findall(r"<script type=application/json id=map-data>(.*?)</script>", page)

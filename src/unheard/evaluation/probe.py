@@ -134,10 +134,10 @@ def _ask(heads: LinearHeads, name: str, head: str, how: Probe) -> Said:
         return heads.answers(name)
 
     def teach(run: int, part: Part) -> Table:
-        train, target, test = vectors[run][part.seen], labels.target[part.seen], vectors[run][part.test]
+        rows, target = vectors[run], labels.target
         if head == "knn":
-            return neighbours(train, target, test)
-        return network(train, target, test, part.halves, how.seeds[run], labels.multilabel)
+            return neighbours(rows[part.seen], target[part.seen], rows[part.test])
+        return network(rows, target, part.seen, part.test, part.halves, how.seeds[run], labels.multilabel)
 
     return heads.exam.answers(teach, same=head == "knn" and all(run is vectors[0] for run in vectors))
 

@@ -30,7 +30,7 @@ def share(target: Target, fraction: float, seed: int) -> Index:
 
 
 def learning_curve(heads: LinearHeads, whole: Mapping[str, Said], track: Track = silent) -> tuple[list[CurvePoint], Said]:
-    """Score every embedding on `FRACTIONS` of the training clips.
+    """Score every embedding on `FRACTIONS` of the training clips, which also choose how strongly the head is regularised.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ def learning_curve(heads: LinearHeads, whole: Mapping[str, Said], track: Track =
     half: Said = []
     for name, fraction in track(jobs, len(jobs), "learning curve"):
         few = [
-            [part.seen[share(exam.labels.target[part.seen], fraction, exam.seeds[run])] for part in parts]
+            [exam.part(part, part.seen[share(exam.labels.target[part.seen], fraction, exam.seeds[run])]) for part in parts]
             for run, parts in enumerate(exam.runs)
         ]
         found = whole[name] if fraction == 1 else heads.answers(name, few)
         values = [exam.value(answer) for answer in found]
-        clips = float(np.mean([len(one) for run in few for one in run]))
+        clips = float(np.mean([len(part.seen) for parts in few for part in parts]))
         points.append(CurvePoint(name, fraction, clips, float(np.mean(values)), min(values), max(values)))
         half = found if fraction == HALF and not half else half
     return points, half

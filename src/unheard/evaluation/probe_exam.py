@@ -40,14 +40,15 @@ class Part:
     ----------
     number : int
         Which part of its run.
-    seen, test : Int[ndarray, "_"]
-        Clips to fit on and clips to answer for.
+    seen, valid, test : Int[ndarray, "_"]
+        Clips to fit on, to choose by, and to answer for. Nothing is ever fitted on ``valid``.
     halves : sequence of (Int[ndarray, "_"], Int[ndarray, "_"])
-        Positions in ``seen`` to fit on and to choose by: the validation clips, or folds that keep groups whole.
+        Clips to fit on and to choose by: ``seen`` and ``valid``, or folds of ``seen`` that keep groups whole where ``valid`` is empty.
     """
 
     number: int
     seen: Index
+    valid: Index
     test: Index
     halves: Halves
 
@@ -112,6 +113,10 @@ class Exam:
     def metric(self) -> str:
         """The metric that verdicts are told in."""
         return next(iter(self.metrics))
+
+    def part(self, whole: Part, seen: Index) -> Part:
+        """A part that is taught with fewer clips, and chooses by fewer."""
+        return _part(self.labels, whole.number, seen, whole.valid, whole.test)
 
     def answers(self, teach: Teach, same: bool = False) -> Said:
         """Ask a head about every tested clip in every run; ``same`` says that only the parts differ from run to run."""
@@ -188,9 +193,8 @@ def one_thread() -> Iterator[None]:
 
 
 def _part(labels: Labels, number: int, train: Index, valid: Index, test: Index) -> Part:
-    seen = np.concatenate([train, valid])
-    _refuse_one_class(labels, seen, "training")
-    return Part(number, seen, test, _halves(labels, seen, len(train)))
+    _refuse_one_class(labels, train, "training")
+    return Part(number, train, valid, test, _halves(labels, train, valid))
 
 
 def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
@@ -199,16 +203,13 @@ def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
         raise DataError(f"all {len(clips)} {side} clips are {labels.classes[classes[0]]!r}; a probe needs two classes on either side")
 
 
-def _halves(labels: Labels, seen: Index, train: int) -> Halves:
-    """Validation clips against the others; or folds of the training clips; those that cannot teach or choose are left out."""
-    place = np.arange(len(seen))
-    if train < len(seen):
-        found = [(place[:train], place[train:])]
-    else:
-        groups = np.unique(labels.blocks(seen), return_inverse=True)[1]
+def _halves(labels: Labels, train: Index, valid: Index) -> Halves:
+    """Training against validation clips; or folds of the training clips; those that cannot teach or choose are left out."""
+    found, target = [(train, valid)], labels.target
+    if not len(valid):
+        groups = np.unique(labels.blocks(train), return_inverse=True)[1]
         dealt = np.random.default_rng(0).permutation(groups.max() + 1)[groups] % INNER_FOLDS
-        found = [(place[dealt != fold], place[dealt == fold]) for fold in range(INNER_FOLDS)]
-    target = labels.target[seen]
+        found = [(train[dealt != fold], train[dealt == fold]) for fold in range(INNER_FOLDS)]
     return [(fit, held) for fit, held in found if len(fit) and target[held].any() and np.ptp(target[fit], axis=0).any()]
 
 

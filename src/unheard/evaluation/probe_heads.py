@@ -1,6 +1,6 @@
 """The heads of a probe on frozen vectors: nearest neighbours, logistic regression, and a network with one hidden layer.
 
-All standardise every dimension by the clips they are fitted on, and choose what they choose on those clips alone. Each gives a score
+All standardise every dimension by the clips they are fitted on, and choose what they choose on those or validation clips. Each gives a score
 for every class, for clips of one class as for clips of several.
 """
 
@@ -34,7 +34,7 @@ Others = Float[NDArray[Any], "m D"]
 Target = Int[NDArray[Any], "n C"]
 Table = Float[NDArray[Any], "m C"]
 Halves = Sequence[tuple[Index, Index]]
-"""Clips to fit on and clips to choose by, as positions among the training clips."""
+"""Clips to fit on and clips to choose by, as rows of the vectors that come with them."""
 
 
 def neighbours(train: Vectors, target: Target, test: Others) -> Table:
@@ -85,18 +85,21 @@ def choose_strength(vectors: Vectors, target: Target, halves: Halves, multilabel
     return TUNED[int(np.argmax(scores.mean(axis=0)))] if len(halves) else REGULARISATION
 
 
-def network(train: Vectors, target: Target, test: Others, halves: Halves, seed: int, multilabel: bool) -> Table:
-    """Probability of each class from one hidden layer, stopped where the first of the ``halves`` says that more steps do harm."""
+def network(vectors: Vectors, target: Target, seen: Index, test: Index, halves: Halves, seed: int, multilabel: bool) -> Table:
+    """Probability of each class for the clips ``test`` from one hidden layer that learned the clips ``seen``.
+
+    It is stopped where the first of the ``halves`` says that more steps do harm.
+    """
     steps = STEPS // 2
     if halves:
         fit, held = halves[0]
-        x, other = rotated(*standardised(train[fit], train[held]))
+        x, other = rotated(*standardised(vectors[fit], vectors[held]))
         y = torch.from_numpy(target[held].astype(np.float32))
         losses: list[float] = []
         learn(x, target[fit], STEPS, seed, multilabel, lambda net: losses.append(float(loss_per_clip(net(_floats(other)), y, multilabel))))
         steps = LOOK * (1 + int(np.argmin(losses)))
-    x, other = rotated(*standardised(train, test))
-    logits = learn(x, target, steps, seed, multilabel)(_floats(other)).detach()
+    x, other = rotated(*standardised(vectors[seen], vectors[test]))
+    logits = learn(x, target[seen], steps, seed, multilabel)(_floats(other)).detach()
     return probability_of(logits, multilabel).double().numpy()
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
+from unheard.data.label_table import Index
 from unheard.evaluation.probe_exam import Exam, Said
 
 EQUAL = 1e-3  # distance of log-mel statistics, in units of their length, below which two clips are one sound; our choice
@@ -60,8 +61,7 @@ def leaks(exam: Exam, said: Said, content: Sequence[str] | None = None, statisti
         both = shared(exam, [name or None for name in labels.group])
         if both.any():
             found.append(f"{_leaked(exam, said, both)} belong to a group that is also taught; give every group one split or fold")
-        if exam.groups < FEW_GROUPS:
-            found.append(f"only {exam.groups} groups were tested: intervals over so few are too narrow")
+        found += few_groups(exam.groups)
     else:
         if (taken := shared(exam, [_family(path) for path in labels.paths]) & ~copied).any():
             found.append(
@@ -73,11 +73,21 @@ def leaks(exam: Exam, said: Said, content: Sequence[str] | None = None, statisti
 
 def shared(exam: Exam, keys: Keys) -> Flags:
     """Tested clips whose key is, in any run, also that of a clip they were taught with; None is no key."""
-    found = np.zeros(len(exam.labels), bool)
-    for part in (part for parts in exam.runs for part in parts):
-        taught = {keys[clip] for clip in part.seen if keys[clip] is not None}
-        found[[clip for clip in part.test if keys[clip] in taught]] = True
-    return np.asarray(found[exam.tested])
+    return np.asarray(on_both_sides([(part.seen, part.test) for parts in exam.runs for part in parts], keys)[exam.tested])
+
+
+def on_both_sides(sides: Sequence[tuple[Index, Index]], keys: Keys) -> Bool[NDArray[Any], " n"]:
+    """Clips of a table that are asked about while their key is also that of a clip taught on the same (taught, asked); None is no key."""
+    found = np.zeros(len(keys), bool)
+    for seen, test in sides:
+        taught = {keys[clip] for clip in seen if keys[clip] is not None}
+        found[[clip for clip in test if keys[clip] in taught]] = True
+    return found
+
+
+def few_groups(count: int) -> list[str]:
+    """A warning where so few groups were tested that intervals over them say little."""
+    return [f"only {count} groups were tested: intervals over so few are too narrow"] if count < FEW_GROUPS else []
 
 
 def equal(exam: Exam, statistics: Float[NDArray[Any], "n D"]) -> Flags:

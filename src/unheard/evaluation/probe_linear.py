@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from unheard.data.label_table import Index
 from unheard.evaluation.probe_exam import Exam, Part, Said
 from unheard.evaluation.probe_heads import Table, Vectors, choose_strength, linear
 
 
 class LinearHeads:
-    """Fits logistic regressions; the inverse strength C of an embedding and part is chosen on all its training clips and kept.
+    """Fits logistic regressions; the inverse strength C is chosen by the clips of each part, and kept.
 
     Parameters
     ----------
@@ -23,36 +22,35 @@ class LinearHeads:
 
     def __init__(self, exam: Exam, runs: Mapping[str, Sequence[Vectors]], strength: float | None = None) -> None:
         self.exam, self.runs, self._given = exam, runs, strength
-        self._chosen: dict[tuple[str, int, int], float] = {}
+        self._chosen: dict[tuple[str, int, bytes], float] = {}
 
     def strength(self, name: str, run: int, part: Part) -> float:
         """The inverse strength C of an embedding in a part."""
         if self._given is not None:
             return self._given
-        same = self.exam.fixed and self.runs[name][run] is self.runs[name][0]
-        key = (name, 0 if same else run, part.number)
+        vectors, labels = self.runs[name][run], self.exam.labels
+        key = (name, 0 if vectors is self.runs[name][0] else run, part.seen.tobytes())
         if key not in self._chosen:
-            vectors, labels = self.runs[name][run][part.seen], self.exam.labels
-            self._chosen[key] = choose_strength(vectors, labels.target[part.seen], part.halves, labels.multilabel)
+            self._chosen[key] = choose_strength(vectors, labels.target, part.halves, labels.multilabel)
         return self._chosen[key]
 
-    def answers(self, name: str, clips: Sequence[Sequence[Index]] | None = None, vectors: Sequence[Vectors] | None = None) -> Said:
+    def answers(self, name: str, few: Sequence[Sequence[Part]] | None = None, vectors: Sequence[Vectors] | None = None) -> Said:
         """What an embedding says of the tested clips.
 
         Parameters
         ----------
         name : str
             The embedding whose strength is used.
-        clips : sequence of sequence of Index, optional
-            Training clips of each run and part, where not all teach.
+        few : sequence of sequence of Part, optional
+            The parts of each run with fewer training clips, where not all teach; C is then chosen by these alone.
         vectors : sequence of ndarray, optional
             Vectors (n, D) of each run instead of the embedding's own.
         """
         vectors, labels = vectors or self.runs[name], self.exam.labels
 
         def teach(run: int, part: Part) -> Table:
-            seen = part.seen if clips is None else clips[run][part.number]
-            strengths = [self.strength(name, run, part)]
+            taught = part if few is None else few[run][part.number]
+            seen, strengths = taught.seen, [self.strength(name, run, taught)]
             return linear(vectors[run][seen], labels.target[seen], vectors[run][part.test], strengths, labels.multilabel)[0]
 
-        return self.exam.answers(teach, same=clips is None and all(run is vectors[0] for run in vectors))
+        return self.exam.answers(teach, same=few is None and all(run is vectors[0] for run in vectors))
