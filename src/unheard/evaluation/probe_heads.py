@@ -1,7 +1,7 @@
 """The heads of a probe on frozen vectors: nearest neighbours, logistic regression, and a network with one hidden layer.
 
-All standardise every dimension by the clips they are fitted on, and choose what they choose on those or validation clips. Each gives a score
-for every class, for clips of one class as for clips of several.
+All standardise every dimension by the clips they are fitted on, and choose what they choose on those or validation clips. Each gives a
+score for every class, for clips of one class as for clips of several.
 """
 
 from __future__ import annotations

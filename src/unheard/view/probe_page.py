@@ -151,11 +151,13 @@ def _point(row: dict[str, str], sound: str | None) -> dict[str, Any]:
 
 
 def _how(report: dict[str, Any]) -> Iterator[str]:
-    runs, drawn = len(report["scores"][0]["runs"]), "whole groups of tested clips" if report["drawn"] == "groups" else "the tested clips"
+    runs = len(report["scores"][0]["runs"])
+    many = f"means over {runs} runs" if runs > 1 else "of one run"
+    drawn = "whole groups of tested clips" if report["drawn"] == "groups" else "the tested clips"
     yield "<h2>How this was measured</h2><p>Vectors are frozen and standardised on the training clips. The linear head is L2-regularised "
     yield "logistic regression; how strongly, and when the network with one hidden layer stops, is chosen by validation clips, or by folds "
     yield "of the training clips, of the learning curve by those of its share. "
-    yield f"Scores are {f'means over {runs} runs' if runs > 1 else 'of one run'}. Intervals draw {drawn} again (percentile bootstrap); a difference draws the same for both. "
+    yield f"Scores are {many}. Intervals draw {drawn} again (percentile bootstrap); a difference draws the same for both. "
     yield "They do not show how a score would change with other training clips. The random encoder is the same network with fresh weights. "
     yield "Classes, confusions and the map show the first run. The numbers lie beside this page, in CSV files and in probe.json.</p>"
 
