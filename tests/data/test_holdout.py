@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unheard.data.holdout import hold_out, parts_of
+from unheard.data.holdout import few_choose, hold_out, parts_of
 from unheard.data.label_table import Labels
 from unheard.errors import DataError
 
@@ -55,6 +55,39 @@ def test_folds_that_would_share_a_folder_are_refused() -> None:
         parts_of(table([0, 1] * 6, fold=["f 1", "f 1", "f_1", "f_1", "g", "g"] * 2), 0, 0.1)
 
 
+def test_parts_are_called_as_their_folds() -> None:
+    folds = ["fold01", "Fold 2", "3"] * 6
+    assert [part.name for part in parts_of(table([0, 1, 1, 0, 0, 1] * 3, fold=folds), 0, 0.0)] == ["fold-3", "Fold_2", "fold01"]
+    with pytest.raises(DataError, match="'1' and 'fold-1'"):
+        parts_of(table([0, 1] * 6, fold=["1", "1", "fold-1", "fold-1", "g", "g"] * 2), 0, 0.1)
+
+
+def test_where_every_group_is_large_the_smallest_chooses() -> None:
+    labels = table([0, 1] * 23, group=["x"] * 20 + ["y"] * 10 + ["z"] * 16, split=["train"] * 46)
+    (part,) = parts_of(labels, 0, 0.15)
+    assert part.valid.tolist() == list(range(20, 30)) and len(part.train) == 36
+    assert not few_choose(labels, [part], 0.15)
+
+
+def test_where_small_groups_are_next_to_nothing_one_more_chooses() -> None:
+    labels = table([0, 1, 0] * 21, group=["x"] * 39 + ["y"] * 21 + ["z"] * 3, split=["train"] * 63)
+    (part,) = parts_of(labels, 0, 0.15)
+    assert {labels.group[i] for i in part.valid} == {"y", "z"}
+
+
+def test_where_no_group_can_be_spared_that_is_said() -> None:
+    labels = table([0, 1, 2] * 5, group=["x", "y", "z"] * 5, split=["train"] * 15)  # every group is all there is of a class
+    parts = parts_of(labels, 0, 0.15)
+    assert len(parts[0].valid) == 0
+    assert few_choose(labels, parts, 0.15) == ["no group is small enough to choose the weights by: the last are kept; give a split valid"]
+    assert not few_choose(labels, parts, 0.0)
+    given_ = table([0, 1] * 10, split=["train"] * 19 + ["valid"])
+    assert not few_choose(given_, parts_of(given_, 0, 0.15), 0.15)
+    many = table([0, 1, 2, 2] * 10, group=["x", "y", "z", "z"] * 9 + ["x", "y", "v", "w"], split=["train"] * 40)
+    (few,) = few_choose(many, parts_of(many, 0, 0.4), 0.4)
+    assert few.startswith("only 2 of 40 clips") or "choose" in few
+
+
 def test_without_columns_a_fifth_is_tested() -> None:
     (part,) = parts_of(table([0, 1, 2] * 20), 3, 0.15)
     assert len(part.test) == 12 and part.name == ""
@@ -76,5 +109,7 @@ def test_held_out_groups_stay_together_and_every_class_keeps_a_clip(rows: list[t
     assert sorted([*train, *valid]) == everyone.tolist()
     assert not {labels.group[i] for i in train} & {labels.group[i] for i in valid}
     assert (labels.target[train].sum(axis=0) > 0).all()
-    assert len(valid) <= np.ceil(share * len(labels))
+    spread = hold_out(labels, everyone, seed, share, spare=False)[1]
+    assert len(spread) <= np.ceil(share * len(labels)) and {*spread} <= {*valid}
+    assert len({labels.group[i] for i in {*valid} - {*spread}}) <= 1
     assert all(np.array_equal(a, b) for a, b in zip(hold_out(labels, everyone, seed, share), (train, valid), strict=True))

@@ -78,7 +78,7 @@ def test_test_clips_are_scored_and_written_down(run: Path) -> None:
     predictions = list(csv.DictReader((run / "predictions.csv").read_text().splitlines()))
     assert len(predictions) == 12 and {Path(row["path"]).name for row in predictions} == {f"{i}.wav" for i in range(24, 36)}
     right = [max(row.keys() - {"path", "label"}, key=lambda name: float(row[name])) == f"score {row['label']}" for row in predictions]
-    assert np.mean(right) == pytest.approx(told["pooled"]["accuracy"])
+    assert np.mean(right) == pytest.approx(told["means"]["accuracy"])
     assert (run / "figures" / "confusion.png").stat().st_size > 1000
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import soundfile
 import torch
 
 import unheard
+from unheard.api import resume_finetune
 from unheard.audio.frontend import Statistics
 from unheard.cli import main
 from unheard.config import override
@@ -24,6 +26,7 @@ from unheard.evaluation.finetuned_scores import score_labelled
 from unheard.metrics import accuracy
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
+from unheard.training.finetune import Table
 from unheard.weights.checkpoint import Provenance, save_model
 
 SIZES = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
@@ -73,16 +76,16 @@ def test_a_table_of_other_clips_is_scored_in_the_words_of_the_model(run: Path, f
     said = open_finetuned(run).predict([folder / row["path"] for row in read(folder / "fresh.csv")])
     truth = np.array(["abc".index(row["label"]) for row in read(folder / "fresh.csv")])
     named = np.array(["abc".index(next(iter(scores))) for scores in said])
-    assert told.pooled["accuracy"] == accuracy(truth, named) and np.sum(told.confusion) == 8
+    assert told.means["accuracy"] == accuracy(truth, named) and np.sum(told.confusion) == 8
     for name, (low, high) in told.intervals.items():
-        assert low <= told.pooled[name] <= high
+        assert low is not None and high is not None and low <= told.means[name] <= high
     assert set(told.intervals) == {"balanced_accuracy", "accuracy"} and told.intervals[told.metric] == (told.low, told.high)
 
 
 def test_what_is_written_says_the_same(run: Path, folder: Path, tmp_path: Path) -> None:
     told = score_labelled(run, folder / "fresh.csv", tmp_path / "out")
     stored = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert stored["pooled"] == told.pooled and stored["confusion"] == told.confusion
+    assert stored["means"] == told.means and stored["confusion"] == told.confusion
     counts = [[int(row[f"said {name}"]) for name in "abc"] for row in read(tmp_path / "out" / "confusion.csv")]
     assert counts == told.confusion
     (first, *_, last) = read(tmp_path / "out" / "classes.csv")
@@ -101,8 +104,8 @@ def test_intervals_draw_whole_groups_where_the_table_has_them(run: Path, folder:
     alone = score_labelled(run, table(folder / "alone.csv", rows), tmp_path / "alone")
     rows = [(*row, f"take{row[0] // 12}") for row in rows]
     grouped = score_labelled(run, table(folder / "takes.csv", rows, "path,label,group"), tmp_path / "grouped")
-    assert grouped.pooled == alone.pooled and (alone.drawn, grouped.drawn) == ("clips", "groups")
-    widths = [high - low for low, high in (told.intervals["accuracy"] for told in (alone, grouped))]
+    assert grouped.means == alone.means and (alone.drawn, grouped.drawn) == ("clips", "groups")
+    widths = [np.ptp(np.array(told.intervals["accuracy"], float)) for told in (alone, grouped)]
     assert widths[1] > 1.5 * widths[0]
 
 
@@ -117,7 +120,7 @@ def test_only_the_split_test_is_scored_where_there_is_one(run: Path, folder: Pat
 def test_folds_hear_only_what_they_never_saw(folds: Path, folder: Path, tmp_path: Path) -> None:
     told = score_labelled(folds, folder / "folds.csv", tmp_path / "own")
     kept = json.loads((folds / "scores.json").read_text())
-    assert told.pooled == kept["pooled"] and [part["part"] for part in told.parts] == ["fold-0", "fold-1"]
+    assert told.means == kept["means"] and [part["part"] for part in told.parts] == ["fold-0", "fold-1"]
     other = score_labelled(folds, folder / "fresh.csv", tmp_path / "other")
     assert len(other.parts) == 1 and not other.notes
 
@@ -153,6 +156,65 @@ def test_clips_that_trained_the_run_are_told_of(run: Path, folder: Path, tmp_pat
     assert note.startswith(f"{len(part.train)} of 24 clips")
 
 
+def test_copies_of_clips_that_trained_the_run_are_told_of(run: Path, folder: Path, tmp_path: Path) -> None:
+    (part,) = parts_of(read_labels(folder / "labels.csv"), 0, 0.0)
+    for i in range(24):
+        (tmp_path / f"{i}.wav").write_bytes((folder / f"{i}.wav").read_bytes())
+    file = table(tmp_path / "copied.csv", [(i, "abc"[i % 3]) for i in range(24)])
+    (note,) = score_labelled(run, file, tmp_path / "out").notes
+    assert note.startswith(f"{len(part.train)} of 24 clips") and "copies" in note
+
+
+@pytest.fixture(scope="module")
+def leaking(folder: Path) -> Path:
+    """A run with a copy of a training clip and a part of a training group among its test clips."""
+    (folder / "90.wav").write_bytes((folder / "0.wav").read_bytes())
+    rows = [(i, "abc"[i % 3], "train", f"g{i % 9}") for i in range(18)]
+    rows += [(i, "abc"[i % 3], "test", "g1" if i < 20 else f"h{i}") for i in range(18, 30)]
+    file = table(folder / "leaking.csv", [*rows, (90, "a", "test", "h")], "path,label,split,group")
+    settings = [*QUICK, "training.steps=2"]
+    return unheard.finetune(folder / "model", file, folder / "leaking", settings=settings, device="cpu").folder
+
+
+def test_clips_and_groups_on_both_sides_of_a_split_are_told_of(leaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notes = json.loads((leaking / "scores.json").read_text())["notes"]
+    (copy,) = [text for text in notes if "whose bytes also train" in text]
+    (group,) = [text for text in notes if "group that also trains" in text]
+    assert copy.startswith("1 of 13 tested clips (without them balanced_accuracy is 0.") and group.startswith("2 of 13 tested clips")
+    assert main(["finetune", "--resume", str(leaking)]) == 0
+    assert all(f"note       {text}" in capsys.readouterr().out for text in notes[:1])
+
+
+def test_runs_that_were_dealt_out_and_named_otherwise_go_on(folder: Path, tmp_path: Path) -> None:
+    rows = [(i, "abc"[i % 3], f"fold{i // 9}", f"g{i // 9}") for i in range(27)]
+    file, settings = table(folder / "named.csv", rows, "path,label,fold,group"), [*QUICK, "training.steps=2"]
+    made = unheard.finetune(folder / "model", file, tmp_path / "run", settings=settings, device="cpu")
+    assert sorted(place.name for place in (made.folder / "members").iterdir()) == ["fold0", "fold1", "fold2"]
+    as_before(made.folder, file)
+    shutil.rmtree(made.folder / "members" / "fold-fold1")
+    again = resume_finetune(made.folder, device="cpu")
+    assert (
+        again.finished
+        and (made.folder / "members" / "fold-fold1" / "model").is_dir()
+        and again.scores is not None
+        and [part["part"] for part in again.scores.parts] == ["fold-fold0", "fold-fold1", "fold-fold2"]
+    )
+    assert any("fold-fold0: no group is small enough" in text for text in again.scores.notes)
+
+
+def as_before(run: Path, file: Path) -> None:
+    """Make a run look as if it had been begun by a version that held out no large groups and wrote ``fold-`` before every fold."""
+    config = json.loads((run / "config.json").read_text())
+    for place in sorted((run / "members").iterdir()):
+        place.rename(place.with_name(f"fold-{place.name}"))
+    labels = read_labels(file)
+    before = Table(labels, np.ones(labels.target.shape, bool), parts_of(labels, 0, config["recipe"]["task"]["holdout"], spare=False))
+    assert not any(len(part.valid) for part in before.parts)
+    config["members"] = [[f"fold-{part}", channel] for part, channel in config["members"]]
+    config["fingerprint"] = f"{config['fingerprint'].partition('-')[0]}-{before.fingerprint()}"
+    (run / "config.json").write_text(json.dumps(config))
+
+
 @pytest.mark.parametrize(
     ("rows", "header", "hint"),
     [
@@ -175,7 +237,7 @@ def test_a_table_of_one_class_is_scored_by_what_needs_no_other(run: Path, folder
     told = score_labelled(
         run, table(folder / "alike.csv", [(i, "b", 0.1, "") for i in range(19, 30, 3)], "path,label,start,end"), tmp_path / "out"
     )
-    assert told.metric == "accuracy" and set(told.pooled) == {"accuracy", "loss"} and set(told.intervals) == {"accuracy"}
+    assert told.metric == "accuracy" and set(told.means) == {"accuracy", "loss"} and set(told.intervals) == {"accuracy"}
     assert told.mean == told.classes[1]["recall"] and np.sum(told.confusion) == 4
     assert "all clips are of one class, b" in told.notes[0]
     assert [(row["start"], "end" in row) for row in read(tmp_path / "out" / "predictions.csv")] == [("0.1", False)] * 4

@@ -84,11 +84,12 @@ def scored(model: str, labels: Path, out: Path, *, device: str, overwrite: bool,
     from dataclasses import asdict
 
     from unheard.evaluation.finetuned_scores import score_labelled
+    from unheard.evaluation.finetuned_summary import interval
     from unheard.view.finetuned import draw
 
     told = score_labelled(model, labels, out, device=device, overwrite=overwrite, track=bar)
     draw(told, out, note)
-    lines = [f"{name:18} {told.pooled[name]:.3f}  {low:.3f} - {high:.3f}" for name, (low, high) in told.intervals.items()]
+    lines = [f"{name:18} {told.means[name]:.3f}  {interval(*ends)}" for name, ends in told.intervals.items()]
     remarks = [*(f"note       {text}" for text in told.notes), *(f"skipped {reason}" for reason in told.skipped)]
     tell([told.line(), *lines, *remarks], asdict(told), json)
     note(f"scores.json, classes.csv, predictions.csv and figures in {out}")

@@ -188,7 +188,12 @@ def _tuned(run: FinetunedRun, json: bool) -> int:
         ending = f"stopped; go on with: unheard finetune --resume {run.folder}"
     lines = [f"{run.folder}: {ending}"]
     if scores is not None:
-        lines = [scores.line(), f"classes, predictions and figure in {run.folder}", *lines]
+        lines = [
+            scores.line(),
+            *(f"note       {text}" for text in scores.notes),
+            f"classes, predictions and figure in {run.folder}",
+            *lines,
+        ]
     if first_process():
         tell(lines, values, json)
     return DONE if run.finished else INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +25,12 @@ class Part:
     test: Index
 
 
-def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
+def parts_of(labels: Labels, seed: int, share: float, spare: bool = True) -> list[Part]:
     """The parts of a table: its split, or one for each fold, or one dealt out with ``seed`` that tests a fifth of the clips.
 
     Validation clips are those of the split valid, or ``share`` of the training clips, 0 for none; clips of a group stay on one side.
-    None is ever taken from the test clips. A table whose split has no test is allowed: nothing is tested then.
+    None is ever taken from the test clips. A table whose split has no test is allowed: nothing is tested then. ``spare`` is for
+    `hold_out`; runs that began before it was there were dealt out without.
 
     Raises
     ------
@@ -44,15 +46,21 @@ def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
     else:
         sides = list(partitions(labels, seed))
     folds = sorted(set(labels.fold)) if any(labels.fold) and not any(labels.split) else [""]
-    folders = [re.sub(UNFIT, "_", name) for name in folds]
-    if twin := next((k for k, folder in enumerate(folders) if folder in folders[:k]), None):
-        raise DataError(f"the folds {folds[folders.index(folders[twin])]!r} and {folds[twin]!r} would share a folder; rename one of them")
+    names = [_name(fold) for fold in folds]
+    if twin := next((k for k, name in enumerate(names) if name in names[:k]), None):
+        raise DataError(f"the folds {folds[names.index(names[twin])]!r} and {folds[twin]!r} would share a folder; rename one of them")
     found = []
-    for name, folder, (train, valid, test) in zip(folds, folders, sides, strict=False):  # of folds that were dealt out here, the first
+    for name, (train, valid, test) in zip(names, sides, strict=False):  # of folds that were dealt out here, the first
         if not len(valid) and share > 0:
-            train, valid = hold_out(labels, train, seed, share)
-        found.append(_checked(labels, Part(f"fold-{folder}" if name else "", train, valid, test)))
+            train, valid = hold_out(labels, train, seed, share, spare)
+        found.append(_checked(labels, Part(name, train, valid, test)))
     return found
+
+
+def _name(fold: str) -> str:
+    """What the part that tests a fold is called: as the fold where that says what it is, else with ``fold-`` before it."""
+    folder = re.sub(UNFIT, "_", fold)
+    return folder if not fold or folder.lower().startswith("fold") else f"fold-{folder}"
 
 
 def _checked(labels: Labels, part: Part) -> Part:
@@ -70,21 +78,49 @@ def _checked(labels: Labels, part: Part) -> Part:
     return part
 
 
-def hold_out(labels: Labels, train: Index, seed: int, share: float) -> tuple[Index, Index]:
-    """Take about ``share`` of the clips of each class out of ``train``, groups kept together; none when every group is too large.
+def hold_out(labels: Labels, train: Index, seed: int, share: float, spare: bool = True) -> tuple[Index, Index]:
+    """Take about ``share`` of the clips of each class out of ``train``, groups kept together.
 
     Groups are looked at in an order drawn from ``seed``; one is taken when no class then has more than its share (rounded up) taken,
-    and every class keeps a clip to train on.
+    and every class keeps a clip to train on. Where that gives less than half of the share (our choice) and ``spare`` allows it, the
+    smallest group that leaves every class a clip is taken too, however large; where there is none either, few or none are held out.
     """
     groups = together(labels.blocks(train))
     target = labels.target[train]
     total = target.sum(axis=0)
     most, taken, chosen, room = np.ceil(share * total), np.zeros_like(total), np.zeros(len(train), bool), np.ceil(share * len(train))
-    for number in np.random.default_rng(seed).permutation(np.arange(len(groups))):
+    order = np.random.default_rng(seed).permutation(np.arange(len(groups)))
+    for number in order:
         members = groups[number]
         mine = target[members].sum(axis=0)
         after = taken + mine
         fits = (after <= most) & (after < np.maximum(total, 1))
         if len(members) <= room and fits[mine > 0].all():
             chosen[members], taken, room = True, after, room - len(members)
+    if spare and _few(int(chosen.sum()), len(train), share):
+        left = sorted((groups[number] for number in order if not chosen[groups[number]].any()), key=len)
+        fitting = (members for members in left if (total - taken - target[members].sum(axis=0) > 0)[total > 0].all())
+        chosen[next(fitting, [])] = True
     return train[~chosen], train[chosen]
+
+
+def few_choose(labels: Labels, parts: Sequence[Part], share: float) -> list[str]:
+    """Remarks on parts where no clip, or next to none, could be held out to choose the weights by."""
+    if not share or "valid" in labels.split:
+        return []
+    unit, found = "group" if any(labels.group) else "clip", []
+    for part in parts:
+        where, clips = f"{part.name}: " if part.name else "", len(part.valid)
+        if not clips:
+            lacking = "no group is small enough" if unit == "group" else "no clip can be spared"
+            found.append(f"{where}{lacking} to choose the weights by: the last are kept; give a split valid")
+        elif _few(clips, clips + len(part.train), share):
+            found.append(
+                f"{where}only {clips} of {clips + len(part.train)} clips could be spared to choose the weights by; give a split valid"
+            )
+    return found
+
+
+def _few(clips: int, among: int, share: float) -> bool:
+    """Whether fewer than half as many clips as asked for are held out."""
+    return clips < share * among / 2

@@ -16,9 +16,10 @@ from unheard.embedding.classify import classifier_of
 from unheard.embedding.embedder import Sound
 from unheard.errors import AudioError, ConfigError, DataError
 from unheard.evaluation.finetuned import CHUNK, Finetuned, open_finetuned, open_members, session_of
+from unheard.evaluation.finetuned_notes import both_sides, trained_on
 from unheard.evaluation.finetuned_summary import FinetuneScores, Heard, joined, summary, write
 from unheard.progress import Track, silent
-from unheard.training.finetune import FinetuneSession, own_table, read_session
+from unheard.training.finetune import own_table, read_session
 
 Known = Bool[NDArray[Any], "n C"]
 
@@ -58,8 +59,8 @@ class FinetunedRun:
 def score_run(run: Path, device: str = "cpu", track: Track = silent, out: Path | None = None) -> FinetuneScores | None:
     """Score a finished run on the test clips of its own table and write the files of `write` into ``out``, the run without it.
 
-    Each clip is heard by the models that never saw it; those of one part that listen to other channels are averaged. None is
-    returned, and nothing written, when the table has no test clips.
+    Each clip is heard by the models that never saw it; those of one part that listen to other channels are averaged. Clips whose
+    bytes or group trained those models are told of. None is returned, and nothing written, when the table has no test clips.
 
     Raises
     ------
@@ -75,7 +76,8 @@ def score_run(run: Path, device: str = "cpu", track: Track = silent, out: Path |
     for part in parts:
         models = open_members(run, session, [member for member in session.members if member[0] == part.name], device)
         heard[part.name] = _listen(models, table.labels, table.known, part.test, track)
-    told = summary(heard, session.classes, session.activation)
+    told = summary(heard, session.classes, session.activation, table.remarks(session.recipe))
+    told = replace(told, notes=[*told.notes, *both_sides(table, heard, told, session.activation)])
     write(out or run, told, joined(list(heard.values())), table.labels, session.activation)
     return told
 
@@ -124,7 +126,7 @@ def score_labelled(
     table, known = _in_words(Path(labels), tuned.labels, activation)
     rows = _tested(table, labels)
     heard = _listen(tuned, table, known, rows, track)
-    told = summary({"": heard}, tuned.labels, activation, _trained_on(Path(model), session, table, heard.rows))
+    told = summary({"": heard}, tuned.labels, activation, trained_on(Path(model), session, table, heard.rows))
     write(place, told, heard, table, activation)
     return told
 
@@ -158,19 +160,6 @@ def _tested(labels: Labels, path: str | Path) -> Index:
     if not len(rows):
         raise DataError(f"{path} has a column split and no test in it; mark the clips to score, or leave the column out to score all")
     return rows
-
-
-def _trained_on(run: Path, session: FinetuneSession | None, labels: Labels, rows: Index) -> list[str]:
-    """Remarks on files that are scored and were trained on; models without a session have none."""
-    if session is None:
-        return []
-    try:
-        table = own_table(run, session)
-    except DataError as error:
-        return [f"whether these clips trained the run cannot be told: {error}"]
-    seen = {table.labels.paths[row].resolve() for part in table.parts for row in (*part.train, *part.valid)}
-    again = sum(labels.paths[row].resolve() in seen for row in rows)
-    return [f"{again} of {len(rows)} clips are of files that trained the run or chose its weights; the scores flatter it"] if again else []
 
 
 def _listen(models: Finetuned, labels: Labels, known: Known, rows: Index, track: Track) -> Heard:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,17 @@ from numpy.typing import NDArray
 
 from unheard.data.label_table import Index, Labels
 from unheard.evaluation.probe_files import write_confusion
+from unheard.evaluation.probe_leaks import few_groups
 from unheard.files import write_table
-from unheard.metrics import average_precision, confusion_matrix, grouped_interval, roc_auc, wilson_interval
+from unheard.metrics import average_precision, confusion_matrix, roc_auc, together, wilson_interval
 from unheard.training.finetune_choice import scores
 from unheard.training.run import write_json
 
 Table = Float[NDArray[Any], "n C"]
+Span = tuple[float | None, float | None]
+NOT_KNOWN = "not known"
 MOST_ROUNDS, LEAST_ROUNDS, WORK = 1000, 20, 2e8  # of the bootstrap: as in the probe, fewer where clips times classes are many (our choice)
+LEVELS = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,17 @@ class FinetuneScores:
         "balanced_accuracy" or "mAP"; "accuracy" where all clips are of one class.
     mean, spread : float
         Over the parts, one for each fold; the spread is their standard deviation, 0 for one part.
-    low, high : float
-        95 % interval of the metric when the clips of all parts, or whole groups of them, are drawn again.
+    low, high : float, optional
+        95 % interval of the mean when the clips of every part, or whole groups of them, are drawn again; None where a part has one only.
     parts : list of dict
         Every score of each part, with its name and number of clips.
-    pooled : dict
-        Every score over the clips of all parts together.
+    means : dict
+        The mean of every score over the parts. Logits of models that were trained apart have scales of their own: none are pooled.
     intervals : dict
-        95 % interval of every pooled score but the loss.
+        95 % interval of every mean but that of the loss.
     classes : list of dict
-        For each class its name, clips, precision and recall with its 95 % interval (Wilson), or average precision and ROC AUC.
+        For each class its name, clips, and over all clips precision and recall with its 95 % interval (Wilson), or the mean over
+        the parts of average precision and ROC AUC.
     confusion : list of list of int
         Clips of each true class (row) taken for each class (column); empty where clips have several.
     notes : list of str
@@ -57,11 +61,11 @@ class FinetuneScores:
     metric: str
     mean: float
     spread: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     parts: list[dict[str, Any]]
-    pooled: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
+    means: dict[str, float]
+    intervals: dict[str, Span]
     classes: list[dict[str, Any]]
     confusion: list[list[int]]
     notes: list[str]
@@ -72,7 +76,12 @@ class FinetuneScores:
         """The result in a line."""
         clips = sum(part["clips"] for part in self.parts)
         spread = f" +- {self.spread:.3f} over {len(self.parts)} parts" if len(self.parts) > 1 else ""
-        return f"test       {self.metric} {self.mean:.3f}{spread}, 95 % interval {self.low:.3f} - {self.high:.3f} on {clips} clips"
+        return f"test       {self.metric} {self.mean:.3f}{spread}, 95 % interval {interval(self.low, self.high)} on {clips} clips"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """An interval for people."""
+    return NOT_KNOWN if low is None or high is None else f"{low:.3f} - {high:.3f}"
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,22 @@ class Heard:
         index = np.arange(len(self.rows)) if at is None else at
         return scores(self.logits[index], self.target[index], self.known[index], activation)
 
+    @property
+    def alone(self) -> bool:
+        """Whether all clips are of one group, or there is one clip."""
+        return len(set(self.blocks.tolist())) == 1
+
+    @property
+    def grouped(self) -> bool:
+        """Whether some clips are of the same group."""
+        return len(set(self.blocks.tolist())) < len(self.rows)
+
+    def drawn(self, seed: int, rounds: int) -> Iterator[Index]:
+        """Clips drawn again with replacement, or whole groups of them, as `grouped_interval` draws them."""
+        rng, groups = np.random.default_rng(seed), together(self.blocks) if self.grouped else list(np.arange(len(self.rows))[:, None])
+        for _ in range(rounds):
+            yield np.concatenate([groups[group] for group in rng.integers(0, len(groups), len(groups))])
+
 
 def joined(parts: Sequence[Heard]) -> Heard:
     """The clips of all parts."""
@@ -112,23 +137,22 @@ def joined(parts: Sequence[Heard]) -> Heard:
 
 def summary(heard: Mapping[str, Heard], classes: tuple[str, ...], activation: str, notes: Sequence[str] = ()) -> FinetuneScores:
     """All scores of all parts, by the name of the part."""
-    every, notes = joined(list(heard.values())), list(notes)
-    parts: list[dict[str, Any]] = [{"part": name, "clips": len(each.rows), **each.scores(activation)} for name, each in heard.items()]
-    pooled = every.scores(activation)
+    each, every, notes = list(heard.values()), joined(list(heard.values())), list(notes)
+    parts: list[dict[str, Any]] = [{"part": name, "clips": len(one.rows), **one.scores(activation)} for name, one in heard.items()]
     there = [name for name, column in zip(classes, every.target.T, strict=True) if column.any()]
     if activation == "softmax" and len(there) == 1:
         notes.append(f"all clips are of one class, {there[0]}; scores that need two are left out")
-        for found in (pooled, *parts):
+        for found in parts:
             del found["balanced_accuracy"]
-    metric = next(iter(pooled))
-    values = [part[metric] for part in parts]
-    spans = _intervals(every, [name for name in pooled if name != "loss"], activation)
+    means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0] if name not in ("part", "clips")}
+    metric = next(iter(means))
+    spans = _intervals(each, [name for name in means if name != "loss"], activation)
     counts = confusion_matrix(every.target.argmax(axis=1), every.logits.argmax(axis=1), len(classes))
     several = activation == "sigmoid"
     return FinetuneScores(
-        metric, float(np.mean(values)), float(np.std(values)), *spans[metric], parts, pooled, spans,
-        _of_many(every, classes) if several else _of_one(counts, classes), [] if several else counts.tolist(), notes,
-        list(every.skipped), "clips" if len(set(every.blocks.tolist())) == len(every.rows) else "groups",
+        metric, means[metric], float(np.std([part[metric] for part in parts])), *spans[metric], parts, means, spans,
+        _of_many(each, classes) if several else _of_one(counts, classes), [] if several else counts.tolist(),
+        [*notes, *_too_few(each)], list(every.skipped), "groups" if any(one.grouped for one in each) else "clips",
     )  # fmt: skip
 
 
@@ -136,9 +160,9 @@ def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, acti
     """The files ``scores.json``, ``scores.csv``, ``classes.csv``, ``predictions.csv``, and ``confusion.csv`` where clips have one class."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "scores.json", asdict(told))
-    lines = ((name, told.pooled[name], *ends) for name, ends in told.intervals.items())
+    lines = ((name, _text(told.means[name]), *(_text(end) or NOT_KNOWN for end in ends)) for name, ends in told.intervals.items())
     header = ("score", "value", "low", "high")
-    write_table(folder / "scores.csv", header, (dict(zip(header, map(_text, line), strict=True)) for line in lines))
+    write_table(folder / "scores.csv", header, (dict(zip(header, line, strict=True)) for line in lines))
     columns, names = tuple(told.classes[0]), labels.classes
     write_table(folder / "classes.csv", columns, [{name: _text(value) for name, value in row.items()} for row in told.classes])
     write_confusion(folder, names, told.confusion)
@@ -157,18 +181,28 @@ def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, acti
     write_table(folder / "predictions.csv", ("path", *parts, "label", *(f"score {name}" for name in names)), rows)
 
 
-def _intervals(heard: Heard, names: list[str], activation: str) -> dict[str, tuple[float, float]]:
-    """95 % intervals when clips or groups are drawn again; every score sees the same draws."""
-    rounds = int(np.clip(WORK / heard.target.size, LEAST_ROUNDS, MOST_ROUNDS))
-    drawn: dict[bytes, dict[str, float]] = {}
+def _intervals(parts: Sequence[Heard], names: list[str], activation: str) -> dict[str, Span]:
+    """95 % intervals of means over parts, when the clips or groups inside each are drawn again; every score sees the same draws."""
+    if any(part.alone for part in parts):
+        return dict.fromkeys(names, (None, None))
+    rounds = int(np.clip(WORK / sum(part.target.size for part in parts), LEAST_ROUNDS, MOST_ROUNDS))
+    found = [[part.scores(activation, clips) for clips in part.drawn(seed, rounds)] for seed, part in enumerate(parts)]
+    spans: dict[str, Span] = {}
+    for name in names:
+        means = np.mean([[scores[name] for scores in part] for part in found], axis=0)
+        low, high = np.quantile(means, LEVELS)
+        spans[name] = (float(low), float(high))
+    return spans
 
-    def score(name: str, clips: Index) -> float:
-        key = clips.tobytes()
-        if key not in drawn:
-            drawn[key] = heard.scores(activation, clips)
-        return drawn[key][name]
 
-    return {name: grouped_interval(partial(score, name), heard.blocks, seed=0, rounds=rounds) for name in names}
+def _too_few(parts: Sequence[Heard]) -> list[str]:
+    """Remarks where intervals say little or cannot be had."""
+    alone = [part for part in parts if part.alone]
+    if alone:
+        unit = "clip" if all(len(part.rows) == 1 for part in alone) else "group"
+        where = f"in {len(alone)} of {len(parts)} parts " if len(parts) > 1 else ""
+        return [f"{where}one {unit} only was tested, so how far the scores would move with others is not known"]
+    return few_groups(sum(len(set(part.blocks.tolist())) for part in parts)) if any(part.grouped for part in parts) else []
 
 
 def _of_one(counts: Int[NDArray[Any], "C C"], names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -186,18 +220,23 @@ def _of_one(counts: Int[NDArray[Any], "C C"], names: tuple[str, ...]) -> list[di
     return rows
 
 
-def _of_many(heard: Heard, names: tuple[str, ...]) -> list[dict[str, Any]]:
+def _of_many(parts: Sequence[Heard], names: tuple[str, ...]) -> list[dict[str, Any]]:
     """A row for each class, where clips have several."""
     rows: list[dict[str, Any]] = []
     for k, name in enumerate(names):
-        judged = heard.known[:, k] > 0
-        truth, score = heard.target[judged, k].astype(np.int64), heard.logits[judged, k]
-        found = {"average precision": average_precision(truth, score), "ROC AUC": roc_auc(truth, score)}
+        known = [part.known[:, k] > 0 for part in parts]
+        asked = [(part.target[at, k].astype(np.int64), part.logits[at, k]) for part, at in zip(parts, known, strict=True)]
         rows.append({
-            "class": name, "clips": int(truth.sum()), "judged": int(judged.sum()),
-            **{metric: value if np.isfinite(value) else None for metric, value in found.items()},
+            "class": name, "clips": sum(int(truth.sum()) for truth, _ in asked), "judged": sum(len(truth) for truth, _ in asked),
+            "average precision": _mean(average_precision(*pair) for pair in asked), "ROC AUC": _mean(roc_auc(*pair) for pair in asked),
         })  # fmt: skip
     return rows
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """Mean of what is a number; None where nothing is."""
+    there = [value for value in values if np.isfinite(value)]
+    return float(np.mean(there)) if there else None
 
 
 def _text(value: Any) -> str:

@@ -7,7 +7,7 @@ several has a folder of that kind for each below ``members/``.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from unheard.audio.waveform import Channel
 from unheard.config import from_json, to_json
-from unheard.data.holdout import Part, parts_of
+from unheard.data.holdout import Part, few_choose, parts_of
 from unheard.data.label_table import Labels, read_labels
 from unheard.data.labelled import Sounds, open_sounds, read_known
 from unheard.errors import CheckpointError, ConfigError, DataError
@@ -71,6 +71,10 @@ class Table:
     known: np.ndarray
     parts: list[Part]
 
+    def remarks(self, recipe: FinetuneRecipe) -> list[str]:
+        """What a reader must know of who chooses the weights."""
+        return few_choose(self.labels, self.parts, recipe.task.holdout)
+
     def fingerprint(self) -> str:
         """A hash of what is said of the clips, and of who trains, chooses and tests."""
         digest = hashlib.sha256("|".join(path.name for path in self.labels.paths).encode())
@@ -82,8 +86,8 @@ class Table:
         return digest.hexdigest()
 
 
-def open_table(labels: str | Path, recipe: FinetuneRecipe) -> Table:
-    """Read a table of labels and deal out its sides as the recipe says.
+def open_table(labels: str | Path, recipe: FinetuneRecipe, spare: bool = True) -> Table:
+    """Read a table of labels and deal out its sides as the recipe says; ``spare`` as in `parts_of`.
 
     Raises
     ------
@@ -92,21 +96,23 @@ def open_table(labels: str | Path, recipe: FinetuneRecipe) -> Table:
     """
     path = Path(labels).resolve()
     table = read_labels(path)
-    return Table(table, read_known(path, table), parts_of(table, recipe.training.seed, recipe.task.holdout))
+    return Table(table, read_known(path, table), parts_of(table, recipe.training.seed, recipe.task.holdout, spare))
 
 
 def own_table(run: Path, session: FinetuneSession) -> Table:
-    """The table a run was trained with.
+    """The table a run was trained with, its parts under the names that the run has for them.
 
     Raises
     ------
     DataError
         When it is gone or has changed since.
     """
-    table = open_table(session.labels, session.recipe)
-    if session.fingerprint.rpartition("-")[2] != table.fingerprint() or session.classes != tuple(table.labels.classes):
-        raise DataError(f"the table {session.labels} has changed since {run} began; restore it, or start a new run")
-    return table
+    names = dict.fromkeys(part for part, _ in session.members)
+    for spare in (True, False):
+        table = open_table(session.labels, session.recipe, spare)
+        if session.fingerprint.rpartition("-")[2] == table.fingerprint() and session.classes == tuple(table.labels.classes):
+            return replace(table, parts=[replace(part, name=name) for part, name in zip(table.parts, names, strict=True)])
+    raise DataError(f"the table {session.labels} has changed since {run} began; restore it, or start a new run")
 
 
 def finetune(
@@ -230,6 +236,8 @@ def _train(
     start = Start(session.recipe, session.classes, session.activation, session.model)
     parts, heard = {part.name: part for part in table.parts}, session.channels[0]
     told.say(_line(table, sounds, session))
+    for text in table.remarks(session.recipe):
+        told.say(f"note       {text}")
     for number, (name, channel) in enumerate(session.members):
         if channel != heard:
             with engine.first_process_first():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unheard.errors import DataError
+from unheard.evaluation.finetuned_summary import interval
 from unheard.training.journal import duration
 from unheard.training.run import read_config
 from unheard.view.axes import save
@@ -72,8 +73,9 @@ def _scores(run: Path) -> Iterator[str]:
         told = json.loads(file.read_text())
         clips = sum(part["clips"] for part in told["parts"])
         spread = f" &plusmn; {told['spread']:.3f} over {len(told['parts'])} parts" if len(told["parts"]) > 1 else ""
-        yield f"<h2>Test clips</h2><p>{told['metric'].replace('_', ' ')} {told['mean']:.3f}{spread}, 95 % interval {told['low']:.3f} to "
-        yield f"{told['high']:.3f} on {clips} clips; they chose nothing.</p>"
+        yield f"<h2>Test clips</h2><p>{told['metric'].replace('_', ' ')} {told['mean']:.3f}{spread}, 95 % interval "
+        yield f"{interval(told['low'], told['high'])} on {clips} clips; they chose nothing.</p>"
+        yield "".join(f"<p>{html.escape(text)}</p>" for text in told.get("notes", ()))
         columns = list(told["classes"][0])
         cells = (f"<tr><td>{'<td>'.join(_cell(row[name]) for name in columns)}" for row in told["classes"])
         yield f"<table><tr><th>{'<th>'.join(columns)}{''.join(cells)}</table>"

@@ -1,0 +1,70 @@
+"""What makes the scores of a fine-tuned run doubtful: tested clips that trained it, by their bytes or by their group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unheard.data.label_table import Index, Labels
+from unheard.errors import DataError
+from unheard.evaluation.finetuned_summary import FinetuneScores, Heard
+from unheard.evaluation.probe_leaks import content_of, on_both_sides
+from unheard.training.finetune import FinetuneSession, Table, own_table
+
+BYTES = "come from files whose bytes also train (copies, or parts of one recording)"
+GROUP = "belong to a group that also trains; give every group one split or fold"
+
+
+def both_sides(table: Table, heard: Mapping[str, Heard], told: FinetuneScores, activation: str) -> list[str]:
+    """Sentences on tested clips of a table whose bytes or group also trained, or chose the weights of, the models that heard them.
+
+    Parameters
+    ----------
+    table : Table
+    heard : mapping of str to Heard
+        The tested clips by the name of their part.
+    told : FinetuneScores
+        Of all of them; the metric without these clips is told beside it.
+    """
+    labels, taught = table.labels, {part.name: np.concatenate([part.train, part.valid]) for part in table.parts}
+    sides = [(taught[name], one.rows) for name, one in heard.items()]
+    tested = sum(len(one.rows) for one in heard.values())
+    signs: list[tuple[Sequence[str | None], str]] = [([name or None for name in labels.group], GROUP)]
+    found = []
+    try:
+        signs.insert(0, (content_of(labels.paths), BYTES))
+    except OSError as error:
+        found.append(f"whether tested clips are copies of others cannot be told: {error}")
+    for keys, what in signs:
+        leaked = np.flatnonzero(on_both_sides(sides, keys))
+        if len(leaked):
+            found.append(f"{len(leaked)} of {tested} tested clips{_without(heard, leaked, told, activation)} {what}")
+    return found
+
+
+def trained_on(run: Path, session: FinetuneSession | None, labels: Labels, rows: Index) -> list[str]:
+    """Remarks on clips of another table whose bytes trained the run; models without a session have none."""
+    if session is None:
+        return []
+    try:
+        own = own_table(run, session)
+        seen = {*content_of([own.labels.paths[row] for part in own.parts for row in (*part.train, *part.valid)])}
+        again = sum(content in seen for content in content_of([labels.paths[row] for row in rows]))
+    except (DataError, OSError) as error:
+        return [f"whether these clips trained the run cannot be told: {error}"]
+    if not again:
+        return []
+    return [
+        f"{again} of {len(rows)} clips are of files, or copies of files, that trained the run or chose its weights; the scores flatter it"
+    ]
+
+
+def _without(heard: Mapping[str, Heard], leaked: Index, told: FinetuneScores, activation: str) -> str:
+    """The metric without some clips, in brackets; empty where a part has no others."""
+    kept = [(one, np.flatnonzero(~np.isin(one.rows, leaked))) for one in heard.values()]
+    if not all(len(at) for _, at in kept):
+        return ""
+    value = float(np.mean([one.scores(activation, at)[told.metric] for one, at in kept]))
+    return f" (without them {told.metric} is {value:.3f}, not {told.mean:.3f})"
