@@ -56,8 +56,9 @@ def auc(target: Target, probability: Probability) -> float:
 
 
 def sensitivity(target: Target, probability: Probability) -> float:
-    """Mean d' over labels, each from its own area under the ROC."""
-    return float(np.mean([d_prime(value) for value in roc_aucs(target, probability)]))
+    """Mean d' over labels, each from its own area under the ROC; NaN where one is infinite and another minus infinite."""
+    with np.errstate(invalid="ignore"):
+        return float(np.mean([d_prime(value) for value in roc_aucs(target, probability)]))
 
 
 def _onset(collar: float, share: float | None = None) -> Score:
