@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from unheard.errors import DataError
 from unheard.evaluation.events import Events, Postprocessing
 from unheard.evaluation.rows import parts
+from unheard.evaluation.scores import SCORES
 from unheard.evaluation.tasks import find_tasks, read_task
 
 STORED = Path(__file__).parent / "heareval" / "tasks"
@@ -50,14 +53,14 @@ def test_tasks_are_found_where_archives_unpack(folder: Path) -> None:
 def test_unknown_keys_are_ignored_and_numbers_may_be_labels(folder: Path) -> None:
     (folder / "labelvocabulary.csv").write_text("idx,label\n" + "".join(f"{i},{60 + i}\n" for i in range(6)))
     for split in ("train", "valid", "test"):
-        (folder / f"{split}.json").write_text(json.dumps({"a.wav": [60], "b.wav": [63]}))
+        (folder / f"{split}.json").write_text(json.dumps({f"{split}-a.wav": [60], f"{split}-b.wav": [63]}))
     change(folder, prediction_type="multiclass", evaluation=["pitch_acc"], something_new={"x": 1})
     assert [clip.tolist() for clip in read_task(folder).clips["test"].values()] == [[0], [3]]
 
 
 def test_folds_take_turns(folder: Path) -> None:
-    for name in ("fold02", "fold00", "fold01"):
-        shutil.copyfile(folder / "test.json", folder / f"{name}.json")
+    for name, split in {"fold02": "train", "fold00": "valid", "fold01": "test"}.items():
+        shutil.copyfile(folder / f"{split}.json", folder / f"{name}.json")
     change(folder, split_mode="new_split_kfold", splits=["fold02", "fold00", "fold01"])
     rounds = parts(read_task(folder))
     assert [(part.test, part.valid, part.train) for part in rounds] == [
@@ -78,7 +81,11 @@ def test_folds_take_turns(folder: Path) -> None:
         ({"prediction_type": "multiclass"}, "needs exactly one"),
         ({"sample_duration": "5s"}, "sample_duration is '5s'"),
         ({"evaluation_params": {"task_specific_param_grid": {"lr": 0.1}}}, "lr to 0.1; it must be a list"),
-        ({"splits": None}, "value of the wrong type"),
+        ({"splits": None}, "the splits None; they must be a list of names"),
+        ({"splits": "train"}, "the splits 'train'; they must be a list of names"),
+        ({"splits": {"train": 1, "valid": 2, "test": 3}}, "they must be a list of names"),
+        ({"splits": ["train", "valid", "test", "test"]}, "the split test twice"),
+        ({"split_mode": "new_split_kfold", "splits": ["train", "valid", "valid"]}, "the split valid twice"),
     ],
 )
 def test_what_a_task_asks_for_must_exist(folder: Path, values: dict[str, Any], message: str) -> None:
@@ -100,3 +107,32 @@ def test_broken_files_are_named(folder: Path) -> None:
     (folder / "task_metadata.json").write_text("{}")
     with pytest.raises(DataError, match="lacks 'embedding_type'"):
         read_task(folder)
+
+
+def test_a_file_belongs_to_one_split(folder: Path) -> None:
+    shared = next(iter(json.loads((folder / "valid.json").read_text()).items()))
+    (folder / "test.json").write_text(json.dumps(json.loads((folder / "test.json").read_text()) | dict([shared])))
+    with pytest.raises(DataError, match=rf"{shared[0]} stands in valid and in test"):
+        read_task(folder)
+
+
+def test_a_single_class_is_seen_in_the_labels(folder: Path) -> None:
+    label = (folder / "labelvocabulary.csv").read_text().splitlines()[1].split(",", 1)[1]
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.json").write_text(json.dumps({f"{split}-{index}.wav": [label] for index in range(3)}))
+    read_task(folder)  # several labels may apply, so that one alone says something
+    change(folder, prediction_type="multiclass", evaluation=["top1_acc"])
+    with pytest.raises(DataError, match="all clips of train have the same class"):
+        read_task(folder)
+
+
+def test_two_tasks_of_one_name_are_refused(folder: Path) -> None:
+    root = folder.parent.parent.parent
+    shutil.copytree(folder, root / "other" / folder.name)
+    with pytest.raises(DataError, match=rf"hear-2021/tasks/{folder.name} and .*other/{folder.name} have one name"):
+        find_tasks(root)
+
+
+def test_a_d_prime_of_both_infinities_is_undefined_without_a_warning() -> None:
+    target, probability = np.array([[1, 1], [0, 0]]), np.array([[0.9, 0.1], [0.1, 0.9]])
+    assert math.isnan(SCORES["d_prime"].compute(target, probability))

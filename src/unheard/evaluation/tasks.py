@@ -11,6 +11,7 @@ import csv
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,15 +92,19 @@ def find_tasks(folder: str | Path) -> list[Path]:
     Raises
     ------
     DataError
-        When there is none.
+        When there is none, or two have one name: they would share the folders of an evaluation.
     """
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give one that holds HEAR task folders")
     levels = ("", "*/", "*/*/", "*/*/*/")  # archives unpack to hear-RELEASE/tasks/NAME
-    found = sorted({path.parent for level in levels for path in root.glob(level + METADATA)}, key=lambda path: path.name)
+    found = sorted({path.parent for level in levels for path in root.glob(level + METADATA)}, key=lambda path: (path.name, path))
     if not found:
         raise DataError(f"{root} holds no task: a task is a folder with {METADATA}, {VOCABULARY}, labels and audio")
+    named: dict[str, Path] = {}
+    for path in found:
+        if (other := named.setdefault(path.resolve().name, path)) != path:
+            raise DataError(f"{other} and {path} have one name; rename one of the folders, or give a folder that holds one of them")
     return found
 
 
@@ -109,7 +114,8 @@ def read_task(folder: str | Path) -> Task:
     Raises
     ------
     DataError
-        When a file is missing or broken, a label is not in the vocabulary, or the task asks for something unknown.
+        When a file is missing or broken, a label is not in the vocabulary, the task asks for something unknown, a file stands in two
+        splits, or all clips of a split have the same single class.
     """
     root = Path(folder)
     found = _json(root / METADATA)
@@ -130,12 +136,15 @@ def read_task(folder: str | Path) -> Task:
     if seconds is not None and (not isinstance(seconds, int | float) or not 0 < seconds < math.inf):
         raise DataError(f"{root / METADATA}: sample_duration is {seconds!r}; it must be seconds above 0, or null where lengths differ")
     _known(root, scores, event, splits, mode)
-    labels = _vocabulary(root / VOCABULARY)
+    labels, name = _vocabulary(root / VOCABULARY), root.resolve().name
+    clips = {split: _answers(root / f"{split}.json", labels, event, multilabel) for split in splits}
+    _apart(root, clips)
+    if not event and not multilabel:
+        _several_classes(name, clips)
     return Task(
-        root, root.resolve().name, task_name, event, multilabel, splits, mode != "trainvaltest", seconds, scores,
+        root, name, task_name, event, multilabel, splits, mode != "trainvaltest", seconds, scores,
         found.get("use_scoring_for_early_stopping", True), tuple(Postprocessing(*pair) for pair in grid) if event else (),
-        hypers, labels,
-        {split: _answers(root / f"{split}.json", labels, event, multilabel) for split in splits},
+        hypers, labels, clips,
     )  # fmt: skip
 
 
@@ -157,6 +166,8 @@ def _choice(found: dict[str, Any], key: str, choices: tuple[str, ...], root: Pat
 
 def _known(root: Path, scores: tuple[str, ...], event: bool, splits: tuple[str, ...], mode: str) -> None:
     """Refuse scores nobody defined and splits that cannot be used."""
+    if repeated := [name for name, times in Counter(splits).items() if times > 1]:
+        raise DataError(f"{root / METADATA} has the split {repeated[0]} twice; what is tested must neither train nor choose")
     fitting = [name for name, score in SCORES.items() if score.event == event]
     if not scores or (unknown := [name for name in scores if name not in fitting]):
         raise DataError(f"{root / METADATA} asks for {unknown[0] if scores else 'no score'}; such a task knows {', '.join(fitting)}")
@@ -167,9 +178,27 @@ def _known(root: Path, scores: tuple[str, ...], event: bool, splits: tuple[str, 
 
 
 def _names(root: Path, values: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise DataError(f"{root / METADATA} has the {what}s {values!r}; they must be a list of names")
     if strange := [name for name in values if not isinstance(name, str)]:
         raise DataError(f"{root / METADATA} has the {what} {strange[0]!r}; it must be a name")
     return tuple(values)
+
+
+def _apart(root: Path, clips: Mapping[str, Mapping[str, Answers]]) -> None:
+    """Refuse a file that stands in two splits."""
+    owner: dict[str, str] = {}
+    for split, files in clips.items():
+        for name in files:
+            if (other := owner.setdefault(name, split)) != split:
+                raise DataError(f"{root}: {name} stands in {other} and in {split}; what is tested must neither train nor choose")
+
+
+def _several_classes(name: str, clips: Mapping[str, Mapping[str, Answers]]) -> None:
+    """Refuse a split of one class, before anything is embedded."""
+    for split, files in clips.items():
+        if len({int(np.asarray(answer)[0]) for answer in files.values()}) < 2:
+            raise DataError(f"{name}: all clips of {split} have the same class; a score of them says nothing")
 
 
 def _milliseconds(root: Path, values: Any, name: str) -> list[float]:
