@@ -115,6 +115,38 @@ def test_groups_stay_together_and_folds_cover_everyone_once(table: Table) -> Non
     assert sorted(seen) == list(range(60))
 
 
+@pytest.mark.parametrize("clips", [2, 3, 6])
+def test_rare_tags_are_on_both_sides_whatever_the_seed(table: Table, clips: int) -> None:
+    rng = np.random.default_rng(0)
+    target = (rng.random((300, 20)) < 0.2).astype(np.int64)
+    target[:, 15:] = 0
+    for kind in range(15, 20):
+        target[rng.permutation(300)[:clips], kind] = 1
+    labels = replace(table([[0], [0, 1]] * 150), classes=[str(k) for k in range(20)], target=target)
+    dealt = set()
+    for seed in range(20):
+        parts = list(partitions(labels, seed))
+        assert len(parts) == 5 and all(50 <= len(test) <= 70 for _, _, test in parts)
+        shares = np.stack([target[test, :15].sum(axis=0) for _, _, test in parts]) / target[:, :15].sum(axis=0)
+        assert 0.1 < shares.min() and shares.max() < 0.3
+        dealt.add(parts[0][2].tobytes())
+    assert len(dealt) == 20
+    assert [test.tolist() for _, _, test in partitions(labels, 3)] == [test.tolist() for _, _, test in partitions(labels, 3)]
+
+
+def test_the_first_part_is_not_refused_for_the_others(table: Table) -> None:
+    labels = table([0, 1] * 10 + [2])
+    train, _, test = next(partitions(labels, seed=0))
+    assert 20 in train and len(test) >= 4
+    with pytest.raises(DataError, match="class 'class2' has 1 clip"):
+        list(partitions(labels, seed=0))
+
+
+def test_a_split_wins_over_folds(table: Table) -> None:
+    labels = table([0, 1, 0, 1], split="rree", fold="0101")
+    assert [test.tolist() for _, _, test in partitions(labels, seed=0)] == [[2, 3]]
+
+
 def test_given_folds_are_used(table: Table) -> None:
     labels = table([0, 1, 0, 1, 0, 1], fold="001122")
     assert [test.tolist() for _, _, test in partitions(labels, seed=0)] == [[0, 1], [2, 3], [4, 5]]
@@ -126,7 +158,9 @@ def test_given_folds_are_used(table: Table) -> None:
         (lambda table: table([0, 0, 1, 1], split="rree"), "tested but missing from the training clips: class1"),
         (lambda table: table([0, 1, 0, 1], split="rrrr"), "0 to test on"),
         (lambda table: replace(table([0, 1, 0, 1]), fold=["1", "", "2", "1"]), "1 of 4 clips have no fold"),
-        (lambda table: table([0, 0, 0, 1]), "class class1 has one clip"),
+        (lambda table: table([0, 0, 0, 1]), "class 'class1' has 1 clip; it needs two clips, one to be tested"),
+        (lambda table: table([0, 0, 1, 1], group=["a", "b", "c", "c"]), "class 'class1' has 2 clips in 1 group; it needs two groups"),
+        (lambda table: table([[0], [0, 1], [0], [0]]), "class 'class1' has 1 clip; it needs two clips"),
     ],
 )
 def test_refuses_splits_that_cannot_be_scored(table: Table, made: Callable[[Table], Labels], message: str) -> None:

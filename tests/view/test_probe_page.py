@@ -149,7 +149,7 @@ BAD: dict[str, tuple[list[dict[str, object]], str]] = {
         [{"path": f"{i % 2}.wav", "label": i % 2, "start": 0.2, "end": 0.1} for i in range(4)],
         "row 2: ends at 0.1 s, which is not after",
     ),
-    "one clip of a class": ([{"path": f"{i % 2}.wav", "label": int(i == 0)} for i in range(4)], "class 1 has one clip"),
+    "one clip of a class": ([{"path": f"{i % 2}.wav", "label": int(i == 0)} for i in range(4)], "class '1' has 1 clip; it needs two"),
     "one class to test": (
         [{"path": f"{i % 2}.wav", "label": i % 2, "split": "test" if i in (1, 3) else "train"} for i in range(6)],
         "all 2 tested clips are '1'",

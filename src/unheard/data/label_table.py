@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from unheard.audio.waveform import Waveform, read
 from unheard.data.corpus import read_csv
+from unheard.data.splits import even
 from unheard.errors import DataError, missing_extra
 
 SPLITS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test", "eval": "test"}
@@ -126,8 +127,8 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
 def partitions(labels: Labels, seed: int, folds: int = 5) -> Iterator[tuple[Index, Index, Index]]:
     """Training, validation and test clips: of the split column, else of each fold in turn, else of ``folds`` made with ``seed``.
 
-    Made folds keep groups together and, with one label a clip, the classes in proportion. Validation is empty but for a split
-    that has it.
+    Made folds keep groups together and the classes in proportion. Validation is empty but for a split that has it. Each part is
+    checked when it is asked for, so who needs the first only is not refused for the others.
 
     Raises
     ------
@@ -139,45 +140,72 @@ def partitions(labels: Labels, seed: int, folds: int = 5) -> Iterator[tuple[Inde
         sides = [everyone[np.array(labels.split) == side] for side in ("train", "valid", "test")]
         yield _checked(labels, sides[0], sides[1], sides[2])
         return
-    fold = np.array(labels.fold) if any(labels.fold) else _made_folds(labels, seed, folds)
+    given = any(labels.fold)
+    fold = np.array(labels.fold) if given else _made_folds(labels, seed, folds)
     if (fold == "").any():
         raise DataError(f"{int((fold == '').sum())} of {len(fold)} clips have no fold; fill the column fold, or leave it out")
     for name in np.unique(fold):
-        yield _checked(labels, everyone[fold != name], everyone[:0], everyone[fold == name])
+        yield _checked(labels, everyone[fold != name], everyone[:0], everyone[fold == name], None if given else seed)
 
 
-def _checked(labels: Labels, train: Index, valid: Index, test: Index) -> tuple[Index, Index, Index]:
+def _checked(labels: Labels, train: Index, valid: Index, test: Index, dealt: int | None = None) -> tuple[Index, Index, Index]:
+    """The sides, unless they cannot be used; ``dealt`` is the seed of folds that were made here."""
     if not len(train) or not len(test):
         raise DataError(f"{len(train)} clips to train and {len(test)} to test on; the columns split or fold must give some of each")
     unseen = (labels.target[test].sum(axis=0) > 0) & (labels.target[train].sum(axis=0) == 0)
+    if unseen.any() and dealt is not None:
+        raise DataError(_lonely(labels, int(np.flatnonzero(unseen)[0]), dealt))
     if unseen.any():
         names = ", ".join(np.array(labels.classes)[unseen])
         raise DataError(f"classes that are tested but missing from the training clips: {names}; move some clips, or leave these out")
     return train, valid, test
 
 
+def _lonely(labels: Labels, kind: int, seed: int) -> str:
+    """Why folds that were dealt out here test a class without training on it."""
+    clips = np.flatnonzero(labels.target[:, kind])
+    groups = len(set(labels.blocks(clips)))
+    unit = "group" if any(labels.group) else "clip"
+    told = f"class {labels.classes[kind]!r} has {_count(len(clips), 'clip')}{f' in {_count(groups, unit)}' if unit == 'group' else ''}"
+    if groups < 2:
+        return f"{told}; it needs two {unit}s, one to be tested and one to train on; add one, or leave the class out"
+    return f"{told}, all on one side of a fold dealt with seed {seed}; part them by a column split or fold, or leave the class out"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s' * (number != 1)}"
+
+
 def _made_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
     """The fold of each clip."""
-    fold = np.empty(len(labels), dtype="<U8")
-    blocks = labels.blocks()
+    blocks, count = labels.blocks(), labels.target.sum(axis=0)
     if len(set(blocks)) == 1:
         raise DataError(f"all {len(labels)} clips belong to the group {str(blocks[0])!r}; there must be two groups, or no column group")
-    if labels.multilabel:
-        names = np.random.default_rng(seed).permutation(np.unique(blocks))
-        home = {name: str(index % min(folds, len(names))) for index, name in enumerate(names)}
-        return np.array([home[name] for name in blocks])
+    if labels.multilabel or count.min() < 2:
+        return _dealt_folds(labels, seed, folds)
     try:
         from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
     except ImportError as error:
         raise missing_extra("scikit-learn", "eval") from error
-    count = labels.target.sum(axis=0)
-    if count.min() < 2:
-        raise DataError(f"class {labels.classes[int(count.argmin())]} has one clip; give every class two, or the table a column split")
+    fold = np.empty(len(labels), dtype="<U8")
     kind, groups = (StratifiedGroupKFold, blocks) if any(labels.group) else (StratifiedKFold, None)
     splitter = kind(min(folds, int(count.min()), len(set(blocks))), shuffle=True, random_state=seed)
     for number, (_, test) in enumerate(splitter.split(labels.target, labels.index, groups)):
         fold[test] = str(number)
     return fold
+
+
+def _dealt_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
+    """The fold of each clip of a table with rare classes: the blocks of the rarest class go first, and to the last folds."""
+    names, block = np.unique(labels.blocks(), return_inverse=True)
+    counts = np.zeros((len(names), 1 + len(labels.classes)))  # clips, and clips of each class
+    np.add.at(counts, block, np.insert(labels.target, 0, 1, axis=1))
+    rarity = np.where(counts > 0, (counts > 0).sum(axis=0), len(names)).min(axis=1)
+    order = np.lexsort((np.random.default_rng(seed).permutation(len(names)), rarity))
+    parts = min(folds, len(names))
+    home = np.empty(len(names), np.int64)
+    home[order] = parts - 1 - np.array(even(counts[order], parts))
+    return home[block].astype(np.str_)
 
 
 def _splits(split: Sequence[str], path: Path) -> list[str]:

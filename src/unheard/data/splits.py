@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
 
 VALIDATION = 5  # one part in five of the training clips validates, our choice (hear-preprocess takes one in nine)
 
@@ -51,8 +54,7 @@ def kin(rows: Sequence[Labelled], content: Mapping[str, str]) -> dict[str, str]:
 def deal(labels: Sequence[str], groups: Sequence[str], parts: int) -> list[int]:
     """The part of each clip.
 
-    The largest group goes first, each to the part where the classes are then spread most evenly: the one that adds least to the sum
-    of squares, over classes c and parts p, of n_cp / n_c.
+    The largest group goes first, each to the part where the classes are then spread most evenly, see `even`.
 
     Parameters
     ----------
@@ -74,13 +76,27 @@ def deal(labels: Sequence[str], groups: Sequence[str], parts: int) -> list[int]:
     counts: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(classes)))
     for label, group in zip(labels, groups, strict=True):
         counts[group][classes[label]] += 1
-    total = sum(counts.values(), np.zeros(len(classes)))
-    dealt, home = np.zeros((parts, len(classes))), {}
-    for group in sorted(counts, key=lambda name: (-counts[name].sum(), name)):
-        share = counts[group] / total
-        home[group] = int(((2 * dealt + share) * share).sum(axis=1).argmin())
-        dealt[home[group]] += share
+    order = sorted(counts, key=lambda name: (-counts[name].sum(), name))
+    home = dict(zip(order, even(np.array([counts[name] for name in order]).reshape(len(order), len(classes)), parts), strict=True))
     return [home[group] for group in groups]
+
+
+def even(blocks: Float[NDArray[Any], "G C"], parts: int) -> list[int]:
+    """The part of each block, dealt one by one: the part that adds least to the sum of squares, over classes c and parts p, of n_cp / n_c.
+
+    Parameters
+    ----------
+    blocks : Float[ndarray, "G C"]
+        Clips of each class in each block.
+    parts : int
+    """
+    total = np.maximum(blocks.sum(axis=0), 1)
+    dealt, home = np.zeros((parts, blocks.shape[1])), list[int]()
+    for counts in blocks:
+        share = counts / total
+        home.append(int(((2 * dealt + share) * share).sum(axis=1).argmin()))
+        dealt[home[-1]] += share
+    return home
 
 
 def validation(labels: Sequence[str], groups: Sequence[str]) -> list[bool]:
