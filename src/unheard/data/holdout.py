@@ -83,7 +83,7 @@ def hold_out(labels: Labels, train: Index, seed: int, share: float, spare: bool 
 
     Groups are looked at in an order drawn from ``seed``; one is taken when no class then has more than its share (rounded up) taken,
     and every class keeps a clip to train on. Where that gives less than half of the share (our choice) and ``spare`` allows it, the
-    smallest group that leaves every class a clip is taken too, however large; where there is none either, few or none are held out.
+    smallest groups that leave every class a clip are taken too, however large; where there are none, few or none are held out.
     """
     groups = together(labels.blocks(train))
     target = labels.target[train]
@@ -97,10 +97,11 @@ def hold_out(labels: Labels, train: Index, seed: int, share: float, spare: bool 
         fits = (after <= most) & (after < np.maximum(total, 1))
         if len(members) <= room and fits[mine > 0].all():
             chosen[members], taken, room = True, after, room - len(members)
-    if spare and _few(int(chosen.sum()), len(train), share):
-        left = sorted((groups[number] for number in order if not chosen[groups[number]].any()), key=len)
-        fitting = (members for members in left if (total - taken - target[members].sum(axis=0) > 0)[total > 0].all())
-        chosen[next(fitting, [])] = True
+    left = sorted((groups[number] for number in order if not chosen[groups[number]].any()), key=len) if spare else []
+    for members in left:
+        after = taken + target[members].sum(axis=0)
+        if _few(int(chosen.sum()), len(train), share) and (after < total)[total > 0].all():
+            chosen[members], taken = True, after
     return train[~chosen], train[chosen]
 
 
