@@ -248,6 +248,11 @@ def test_reads_a_labels_csv(tmp_path: Path) -> None:
     assert labels.split == ["train", "valid"]
     assert labels.start == [0.5, None]
     assert labels.paths == [tmp_path / "a.wav", tmp_path / "b.wav"]
+    csv.write_text("path,label,known\na.wav,dog|rain,\nb.wav,dog,dog\n")
+    assert read_labels(csv).marks.tolist() == [[1, 1], [1, -1]]
+    csv.write_text("path,label,known\na.wav,dog|rain,\nb.wav,dog,cat\n")
+    with pytest.raises(DataError, match="row 3 says that 'cat' is known"):
+        read_labels(csv)
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,20 @@
 """A labels CSV in memory, and who trains and who tests.
 
 Columns: path (relative to the CSV) and label (several joined by ``|``); optionally start and end (seconds), split (train, valid,
-test), fold, and group (clips that must stay on one side: a speaker, a kit, a recording).
+test), fold, group (clips that must stay on one side: a speaker, a kit, a recording), and known (classes that somebody judged).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 
 from unheard.audio.waveform import Waveform, read
@@ -43,6 +44,8 @@ class Labels:
         Empty strings where the table says nothing.
     start, end : list of float or None
         Seconds of the part that is meant; None for the file's own ends.
+    known : Bool[ndarray, "n C"], optional
+        True for classes that somebody judged in a clip, see `known_classes`; all were where it is None.
     """
 
     paths: list[Path]
@@ -54,6 +57,7 @@ class Labels:
     group: list[str]
     start: list[float | None]
     end: list[float | None]
+    known: Bool[NDArray[Any], "n C"] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -62,6 +66,11 @@ class Labels:
     def index(self) -> Index:
         """Class of each clip, of a table where each has one."""
         return np.asarray(self.target.argmax(axis=1))
+
+    @cached_property
+    def marks(self) -> Int[NDArray[Any], "n C"]:
+        """1 where a clip has a class, 0 where it has not, -1 where nobody judged; where each clip has one class, all is judged."""
+        return self.target if self.known is None or not self.multilabel else np.where(self.known, self.target, -1)
 
     def sound(self, clip: int) -> Path | tuple[Waveform, int]:
         """A clip as it is to be heard: its file, or samples (S) and rate of the part of one that the table means.
@@ -121,7 +130,34 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     split, fold, group = ([row.get(column, "").strip() for row in rows] for column in ("split", "fold", "group"))
     start, end = ([_seconds(row.get(column, ""), column, path) for row in rows] for column in ("start", "end"))
     multilabel = bool((target.sum(axis=1) != 1).any())
-    return Labels(paths, classes, target, multilabel, _splits(split, path), fold, group, start, end)
+    known = known_classes(rows, classes, target, path)
+    given = None if known.all() else known
+    return Labels(paths, classes, target, multilabel, _splits(split, path), fold, group, start, end, given)
+
+
+def known_classes(
+    rows: Sequence[Mapping[str, str]], classes: Sequence[str], target: Int[NDArray[Any], "n C"], path: Path
+) -> Bool[NDArray[Any], "n C"]:
+    """Which classes somebody judged in each clip: those of the optional column ``known``, joined by ``|``, and the clip's own labels.
+
+    An empty cell means all of them, so a table without the column is known as a whole. OpenMIC needs it.
+
+    Raises
+    ------
+    DataError
+        When a class is known that is none of the labels.
+    """
+    place = {name: number for number, name in enumerate(classes)}
+    known = np.ones(target.shape, bool)
+    for row, values in enumerate(rows):
+        if names := [name.strip() for name in values.get("known", "").split("|") if name.strip()]:
+            if unknown := [name for name in names if name not in place]:
+                raise DataError(
+                    f"{path}: row {row + 2} says that {unknown[0]!r} is known, which is none of the labels; mend the column known"
+                )
+            known[row] = target[row] > 0
+            known[row, [place[name] for name in names]] = True
+    return known
 
 
 def partitions(labels: Labels, seed: int, folds: int = 5) -> Iterator[tuple[Index, Index, Index]]:

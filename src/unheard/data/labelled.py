@@ -20,7 +20,7 @@ from unheard.data.augment import Clips, add_noise, gain, mask_stretches, mix, ro
 from unheard.data.corpus import Clip, Corpus, Skipped, read_csv
 from unheard.data.crops import Indices, Pieces
 from unheard.data.disturb import disturb
-from unheard.data.label_table import Index, Labels
+from unheard.data.label_table import Index, Labels, known_classes
 from unheard.data.open import pack_once
 from unheard.data.packing import Packing
 from unheard.data.store import WaveStore, to_device
@@ -71,21 +71,8 @@ class Sounds:
 
 
 def read_known(path: Path, labels: Labels) -> Bool[np.ndarray, "n C"]:
-    """Which classes somebody judged in each clip: those of the optional column ``known``, joined by ``|``, and the clip's own labels.
-
-    An empty cell means all of them, so a table without the column is known as a whole. OpenMIC needs it.
-    """
-    place = {name: number for number, name in enumerate(labels.classes)}
-    known = np.ones(labels.target.shape, bool)
-    for row, values in enumerate(read_csv(path, ("path", "label"))):
-        if names := [name.strip() for name in values.get("known", "").split("|") if name.strip()]:
-            if unknown := [name for name in names if name not in place]:
-                raise DataError(
-                    f"{path}: row {row + 2} says that {unknown[0]!r} is known, which is none of the labels; mend the column known"
-                )
-            known[row] = labels.target[row] > 0
-            known[row, [place[name] for name in names]] = True
-    return known
+    """Which classes somebody judged in each clip of a table, see `known_classes`."""
+    return known_classes(read_csv(path, ("path", "label")), labels.classes, labels.target, path)
 
 
 def open_sounds(

@@ -149,7 +149,7 @@ def _in_words(path: Path, names: tuple[str, ...], activation: str) -> tuple[Labe
     target[:, place] = labels.target
     known = np.zeros(target.shape, bool) | given.all(axis=1, keepdims=True)  # of a row that is known as a whole, so are other classes
     known[:, place] = given
-    return replace(labels, classes=list(names), target=target), known
+    return replace(labels, classes=list(names), target=target, known=known), known
 
 
 def _tested(labels: Labels, path: str | Path) -> Index:

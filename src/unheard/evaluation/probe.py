@@ -134,7 +134,7 @@ def _ask(heads: LinearHeads, name: str, head: str, how: Probe) -> Said:
         return heads.answers(name)
 
     def teach(run: int, part: Part) -> Table:
-        rows, target = vectors[run], labels.target
+        rows, target = vectors[run], labels.marks
         if head == "knn":
             return neighbours(rows[part.seen], target[part.seen], rows[part.test])
         return network(rows, target, part.seen, part.test, part.halves, how.seeds[run], labels.multilabel)

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
 
-from unheard.data.label_table import Labels
+from unheard.data.label_table import Index, Labels
 from unheard.evaluation.probe_exam import Exam
-from unheard.evaluation.probe_heads import Table
+from unheard.evaluation.probe_heads import Table, judged_only
 from unheard.evaluation.probe_report import Answer, ClassScore
 from unheard.metrics import average_precisions, confusion_matrix
 
@@ -18,12 +18,12 @@ THRESHOLD = 0.5  # a class is said from this score on, where clips have several;
 
 
 def class_scores(exam: Exam, embedding: str, head: str, answer: Table) -> list[ClassScore]:
-    """Precision, recall, F1 and average precision of every class that was tested or said."""
+    """Precision, recall, F1 and average precision of every class that was tested or said, in the clips that were judged for it."""
     labels, truth = exam.labels, exam.labels.target[exam.tested]
-    calls = said(labels, answer)
+    calls = said(labels, answer, exam.tested)
     hits, given, clips = ((part > 0).sum(axis=0) for part in (calls * truth, calls, truth))
     precision, recall, f1 = hits / np.maximum(given, 1), hits / np.maximum(clips, 1), 2 * hits / np.maximum(given + clips, 1)
-    table = np.stack([precision, recall, f1, average_precisions(truth, answer)], axis=1)
+    table = np.stack([precision, recall, f1, average_precisions(*judged_only(exam.labels.marks[exam.tested], answer))], axis=1)
     return [
         ClassScore(embedding, head, name, int(clips[k]), precise, found, both, ranked if clips[k] else None)
         for k, (name, (precise, found, both, ranked)) in enumerate(zip(labels.classes, table.tolist(), strict=True))
@@ -43,15 +43,15 @@ def confusions(exam: Exam, answer: Table) -> list[list[int]]:
 def answers(exam: Exam, answer: Table) -> list[Answer]:
     """What was said of each tested clip."""
     labels = exam.labels
-    calls = said(labels, answer)
+    calls = said(labels, answer, exam.tested)
     return [
         Answer(int(clip), labels.told(labels.target[clip]), labels.told(call), float(row.max()))
         for clip, call, row in zip(exam.tested, calls, answer, strict=True)
     ]
 
 
-def said(labels: Labels, answer: Table) -> Int[NDArray[Any], "m C"]:
-    """1 for the likeliest class, or for all from `THRESHOLD` on where clips have several."""
+def said(labels: Labels, answer: Table, clips: Index) -> Int[NDArray[Any], "m C"]:
+    """1 for the likeliest class, or for all from `THRESHOLD` on that were judged where clips have several."""
     if labels.multilabel:
-        return np.asarray((answer >= THRESHOLD).astype(np.int64))
+        return np.asarray(((answer >= THRESHOLD) & (labels.marks[clips] >= 0)).astype(np.int64))
     return np.asarray(np.eye(answer.shape[1], dtype=np.int64)[answer.argmax(axis=1)])

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from unheard.data.label_table import Index, Labels, partitions
 from unheard.errors import DataError, missing_extra
-from unheard.evaluation.probe_heads import Halves, Table
+from unheard.evaluation.probe_heads import Halves, Table, ranking
 from unheard.evaluation.probe_report import Difference, Score
-from unheard.metrics import accuracy, average_precision, balanced_accuracy, grouped_interval, mean_average_precision
+from unheard.metrics import accuracy, balanced_accuracy, grouped_interval
 
 INNER_FOLDS = 3  # of the training clips, where no validation clips are given; our choice
 WORK, LEAST_ROUNDS = 2e7, 200  # clips times classes times runs times rounds of an mAP's bootstrap, and fewest rounds; our choice
@@ -106,7 +106,7 @@ class Exam:
     def metrics(self) -> dict[str, Callable[[Any, Any], float]]:
         """The metrics of such a table, the one that verdicts are told in first."""
         if self.labels.multilabel:
-            return {"mAP": mean_average_precision}
+            return {"mAP": ranking}
         return {"balanced accuracy": balanced_accuracy, "accuracy": accuracy}
 
     @property
@@ -158,15 +158,15 @@ class Exam:
 
     def chance(self) -> dict[str, float]:
         """What the best constant answer scores on the tested clips."""
-        share = self.labels.target[self.tested].mean(axis=0)
+        marks = self.labels.marks[self.tested]
         if self.labels.multilabel:
-            constant, columns = np.zeros(len(self.tested)), self.labels.target[self.tested].T
-            return {"mAP": float(np.mean([average_precision(column, constant) for column in columns if column.any()]))}
+            return {"mAP": ranking(marks, np.zeros(marks.shape))}
+        share = marks.mean(axis=0)
         return {"balanced accuracy": 1 / int((share > 0).sum()), "accuracy": float(share.max())}
 
     def _compared(self, said: Said) -> tuple[NDArray[Any], list[NDArray[Any]]]:
         """What is true and what was said, as the metrics take it."""
-        target = self.labels.target[self.tested]
+        target = self.labels.marks[self.tested]
         return (target, said) if self.labels.multilabel else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in said])
 
     def _interval(self, score: Callable[[Index], float], runs: int) -> tuple[float, float]:
@@ -205,12 +205,16 @@ def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
 
 def _halves(labels: Labels, train: Index, valid: Index) -> Halves:
     """Training against validation clips; or folds of the training clips; those that cannot teach or choose are left out."""
-    found, target = [(train, valid)], labels.target
+    found, target = [(train, valid)], labels.marks
     if not len(valid):
         groups = np.unique(labels.blocks(train), return_inverse=True)[1]
         dealt = np.random.default_rng(0).permutation(groups.max() + 1)[groups] % INNER_FOLDS
         found = [(train[dealt != fold], train[dealt == fold]) for fold in range(INNER_FOLDS)]
-    return [(fit, held) for fit, held in found if len(fit) and target[held].any() and np.ptp(target[fit], axis=0).any()]
+    return [
+        (fit, held)
+        for fit, held in found
+        if (target[held] > 0).any() and ((target[fit] > 0).any(axis=0) & (target[fit] == 0).any(axis=0)).any()
+    ]
 
 
 def _mean(score: Callable[[Any, Any], float], truth: NDArray[Any], answers: Sequence[NDArray[Any]], at: Index) -> float:

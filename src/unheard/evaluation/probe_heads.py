@@ -1,7 +1,8 @@
 """The heads of a probe on frozen vectors: nearest neighbours, logistic regression, and a network with one hidden layer.
 
 All standardise every dimension by the clips they are fitted on, and choose what they choose on those or validation clips. Each gives a
-score for every class, for clips of one class as for clips of several.
+score for every class, for clips of one class as for clips of several. A target is 1 where a clip has a class, 0 where it has not, and -1
+where nobody judged: there it neither teaches nor chooses.
 """
 
 from __future__ import annotations
@@ -38,11 +39,19 @@ Halves = Sequence[tuple[Index, Index]]
 
 
 def neighbours(train: Vectors, target: Target, test: Others) -> Table:
-    """Share of each class among the nearest training clips, each weighted by 1 + its cosine similarity."""
+    """Share of each class among the nearest training clips that were judged for it, each weighted by 1 + its cosine similarity."""
     train, test = standardised(train, test)
     train, test = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (train, test))
-    count = min(NEIGHBOURS, max(1, int(np.sqrt(len(train)))))
-    similarity = test @ train.T
+    similarity, found = test @ train.T, np.zeros((len(test), target.shape[1]))
+    judged, alike = np.unique(target >= 0, axis=1, return_inverse=True)
+    for number, rows in enumerate(map(np.flatnonzero, judged.T)):  # classes of which the same clips were judged
+        classes = np.flatnonzero(alike.reshape(-1) == number)
+        found[:, classes] = _votes(similarity[:, rows], target[np.ix_(rows, classes)])
+    return found
+
+
+def _votes(similarity: Float[NDArray[Any], "m n"], target: Target) -> Table:
+    count = min(NEIGHBOURS, max(1, int(np.sqrt(len(target)))))
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
     weight = 1 + np.take_along_axis(similarity, nearest, axis=1)
     votes = (weight[:, :, None] * target[nearest]).sum(axis=1)
@@ -58,7 +67,8 @@ def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[flo
     class. A class that no training clip has gets 0, one that all have gets 1.
     """
     train, test = rotated(*standardised(train, test))
-    live = np.ptp(target, axis=0) > 0 if multilabel else target.any(axis=0)
+    there = (target > 0).any(axis=0)
+    live = there & (target == 0).any(axis=0) if multilabel else there
     x, y = torch.from_numpy(train), torch.from_numpy(target[:, live].astype(np.float64))
     weight, bias = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64), torch.zeros(y.shape[1], dtype=torch.float64)
     found = []
@@ -67,7 +77,7 @@ def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[flo
             lambda: loss_per_clip(x @ weight + bias, y, multilabel) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
             [weight, bias],
         )
-        out = np.tile(target.mean(axis=0), (len(test), 1))
+        out = np.tile(there.astype(np.float64), (len(test), 1))
         logits = (torch.from_numpy(test) @ weight + bias).detach()
         out[:, live] = probability_of(logits, multilabel).numpy()
         found.append(out)
@@ -77,7 +87,7 @@ def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[flo
 def choose_strength(vectors: Vectors, target: Target, halves: Halves, multilabel: bool) -> float:
     """The C of `TUNED` that does best on the held clips; the strongest regularisation where several do."""
     scores = np.zeros((len(halves), len(TUNED)))
-    score = mean_average_precision if multilabel else right
+    score = ranking if multilabel else right
     for row, (fit, held) in zip(scores, halves, strict=True):
         fit = fit[np.random.default_rng(0).permutation(len(fit))[:MOST_TUNED]]
         answers = linear(vectors[fit], target[fit], vectors[held], TUNED, multilabel)
@@ -159,9 +169,9 @@ def minimise(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
 
 
 def loss_per_clip(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:
-    """Mean over clips of the cross entropy, or of the sum of the classes' binary ones."""
+    """Mean over clips of the cross entropy, or of the sum of the binary ones of the classes that were judged."""
     if multilabel:
-        return F.binary_cross_entropy_with_logits(logits, y, reduction="sum") / len(logits)
+        return F.binary_cross_entropy_with_logits(logits, y.clamp(min=0), (y >= 0).to(y.dtype), reduction="sum") / len(logits)
     return F.cross_entropy(logits, y.argmax(dim=1))
 
 
@@ -188,6 +198,16 @@ def rotated(train: Vectors, test: Others) -> tuple[Float[NDArray[Any], "n P"], F
 def right(target: Int[NDArray[Any], "m C"], answer: Table) -> float:
     """Balanced accuracy of the likeliest class."""
     return balanced_accuracy(target.argmax(axis=1), answer.argmax(axis=1))
+
+
+def ranking(target: Int[NDArray[Any], "m C"], answer: Table) -> float:
+    """Mean average precision of the classes; each class counts in the clips that were judged for it."""
+    return mean_average_precision(*judged_only(target, answer))
+
+
+def judged_only(target: Int[NDArray[Any], "m C"], answer: Table) -> tuple[Int[NDArray[Any], "m C"], Table]:
+    """The same with clips that nobody judged as negatives behind all others, where average precision does not see them."""
+    return np.maximum(target, 0), np.where(target >= 0, answer, -np.inf)
 
 
 def _floats(rows: Others) -> Float[Tensor, "m D"]:

@@ -65,7 +65,7 @@ def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = s
 
     def gate(run: int, part: Part) -> Table:
         strength = heads.strength(name, run, part)
-        answer, weight = gated(layers[part.seen], labels.target[part.seen], layers[part.test], strength, labels.multilabel)
+        answer, weight = gated(layers[part.seen], labels.marks[part.seen], layers[part.test], strength, labels.multilabel)
         weights.append(weight)
         return answer
 

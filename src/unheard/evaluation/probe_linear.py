@@ -31,7 +31,7 @@ class LinearHeads:
         vectors, labels = self.runs[name][run], self.exam.labels
         key = (name, 0 if vectors is self.runs[name][0] else run, part.seen.tobytes())
         if key not in self._chosen:
-            self._chosen[key] = choose_strength(vectors, labels.target, part.halves, labels.multilabel)
+            self._chosen[key] = choose_strength(vectors, labels.marks, part.halves, labels.multilabel)
         return self._chosen[key]
 
     def answers(self, name: str, few: Sequence[Sequence[Part]] | None = None, vectors: Sequence[Vectors] | None = None) -> Said:
@@ -51,6 +51,6 @@ class LinearHeads:
         def teach(run: int, part: Part) -> Table:
             taught = part if few is None else few[run][part.number]
             seen, strengths = taught.seen, [self.strength(name, run, taught)]
-            return linear(vectors[run][seen], labels.target[seen], vectors[run][part.test], strengths, labels.multilabel)[0]
+            return linear(vectors[run][seen], labels.marks[seen], vectors[run][part.test], strengths, labels.multilabel)[0]
 
         return self.exam.answers(teach, same=few is None and all(run is vectors[0] for run in vectors))

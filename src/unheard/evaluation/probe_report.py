@@ -123,7 +123,7 @@ class Answer:
     clip : int
         Row of the table, from 0.
     true, said : str
-        Classes, several joined by ``|``.
+        Classes, several joined by ``|``; of those that somebody judged.
     probability : float
         Of the likeliest class.
     """
