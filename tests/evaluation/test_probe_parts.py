@@ -83,7 +83,7 @@ def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Tabl
     assert (
         probe({"x": vectors}, labels, LINEAR, content=content)
         .warnings[0]
-        .startswith("4 of 40 tested clips (without them balanced accuracy")
+        .startswith("4 of 40 tested clips (on the 36 others balanced accuracy of")
     )
     statistics = np.random.default_rng(0).standard_normal((80, 10))
     statistics[41] = statistics[3] * (1 + 1e-5)
@@ -94,6 +94,21 @@ def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Tabl
     named = replace(labels, paths=[Path(f"kit/snare-{i}.wav") for i in range(80)])
     assert "40 of 40 tested clips have a name" in probe({"x": vectors}, named, LINEAR).warnings[0]
     assert not probe({"x": vectors}, labels, LINEAR, content=[str(i) for i in range(80)]).warnings
+
+
+@pytest.mark.parametrize(
+    ("copied", "said"),
+    [
+        (lambda clip, kind: clip < 79, "39 of 40 tested clips (on the other one alone a score says nothing) come"),
+        (lambda clip, kind: kind == 1, "20 of 40 tested clips (the 20 others lack 1 of the tested classes, so there is no score"),
+        (lambda clip, kind: True, "40 of 40 tested clips come from"),
+    ],
+)
+def test_too_little_without_the_copies_gives_no_score(table: Table, clouds: Clouds, copied: Callable[[int, int], bool], said: str) -> None:
+    classes = [i % 2 for i in range(80)]
+    labels = table(classes, split=["train" if i < 40 else "test" for i in range(80)])
+    content = [str(clip - 40 if clip >= 40 and copied(clip, kind) else clip) for clip, kind in enumerate(classes)]
+    assert probe({"x": clouds(classes, 2.0)}, labels, LINEAR, content=content).warnings[0].startswith(said)
 
 
 def test_classes_say_where_it_fails(table: Table, clouds: Clouds) -> None:

@@ -103,13 +103,17 @@ def equal(exam: Exam, statistics: Float[NDArray[Any], "n D"]) -> Flags:
 
 
 def _leaked(exam: Exam, said: Said, flags: Flags) -> str:
-    """How many clips these are, and what the model scores without them."""
-    rest = np.flatnonzero(~flags)
-    count = f"{int(flags.sum())} of {len(flags)} tested clips"
+    """How many clips these are, and what the model scores on the others, where these can tell."""
+    rest, target = np.flatnonzero(~flags), exam.labels.target[exam.tested]
+    count, others = f"{int(flags.sum())} of {len(flags)} tested clips", f"the {len(rest)} others" if len(rest) > 1 else "the other one"
     if not len(rest):
         return count
+    if len(rest) < FEW_CLIPS:
+        return f"{count} (on {others} alone a score says nothing)"
+    if gone := int((target.any(axis=0) & ~target[rest].any(axis=0)).sum()):
+        return f"{count} ({others} lack {gone} of the tested classes, so there is no score without them)"
     whole, without = (float(np.mean([exam.value(answer, at) for answer in said])) for at in (None, rest))
-    return f"{count} (without them {exam.metric} of the model's linear head is {without:.3f}, not {whole:.3f})"
+    return f"{count} (on {others} {exam.metric} of the model's linear head is {without:.3f}, not {whole:.3f})"
 
 
 def _family(path: Path) -> str | None:
