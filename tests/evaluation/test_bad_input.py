@@ -253,7 +253,8 @@ def test_changed_labels_are_noticed(levels: Levels, tmp_path: Path) -> None:
     assert "labels or files have changed" in said[0]
     assert [result.value for result in again.results] == pytest.approx([1 - result.value for result in first.results])
     left = tmp_path / "out" / "embeddings" / "levels"
-    (task / "test.json").write_text(json.dumps(told))
+    for folder in (task, left / "noise-v1"):
+        (folder / "test.json").write_text(json.dumps(told))
     stored = [evaluate(f"embeddings:{left}", tmp_path / "tasks", tmp_path / "stored", resume=True) for _ in range(2)]
     assert stored[0] == stored[1]
     assert stored[0].results[0].value == first.results[0].value

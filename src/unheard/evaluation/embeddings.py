@@ -9,7 +9,6 @@ While a split is under way its batches lie in ``SPLIT.parts``, so that an interr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -29,14 +28,14 @@ from unheard.audio.waveform import read
 from unheard.errors import AudioError, DataError, UnheardError
 from unheard.evaluation.encoders import Encoder
 from unheard.evaluation.events import Events, active_labels, join
+from unheard.evaluation.records import AUDIO, audio_files, audio_rate, in_stored_order, task_files
 from unheard.evaluation.rows import Rows
-from unheard.evaluation.tasks import METADATA, VOCABULARY, Task
+from unheard.evaluation.tasks import Task
 from unheard.files import whole, write_bytes, write_text
 from unheard.progress import Track, silent
 
 DONE = ".done.embeddings"
 STAMP = "embedded-by.json"
-AUDIO = "audio-files.sha256"
 SLACK = 0.001  # seconds a file may differ from the task's length
 WRONG_UNIT = (0.02, 5.0)  # the last time over the length of the audio: only seconds or samples are that far off (our choice)
 
@@ -55,20 +54,6 @@ def shuffled(task: Task) -> dict[str, list[str]]:
     return files
 
 
-def audio_rate(task: Task, wanted: int) -> int:
-    """The sample rate to read: the wanted one, or else the highest there is, from which is resampled.
-
-    Raises
-    ------
-    DataError
-        When the task has no audio.
-    """
-    rates = task.rates()
-    if not rates:
-        raise DataError(f"{task.folder} holds no audio; it needs a folder such as {wanted}/ or 48000/ with one folder a split")
-    return wanted if wanted in rates else rates[-1]
-
-
 def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent) -> None:
     """Embed every file of a task into ``folder``, or what is missing there.
 
@@ -81,21 +66,22 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     """
     stamp = {"encoder": encoder.identity, "sample_rate": encoder.sample_rate, "audio": audio_rate(task, encoder.sample_rate)}
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / STAMP).is_file() and json.loads((folder / STAMP).read_text(encoding="utf-8")) != stamp:
+    if (known := _stamp(folder / STAMP)) is not None and known != stamp:
         raise DataError(f"{folder} holds embeddings of another model or sample rate; choose another -o, or replace them with --overwrite")
     write_text(folder / STAMP, json.dumps(stamp))
     if (folder / DONE).is_file():
         return
+    audio = {split: audio_files(task, split, encoder.sample_rate) for split in task.splits}
     for name in task_files(task):
         write_bytes(folder / name, (task.folder / name).read_bytes())
     order, size = shuffled(task), batch_size(task, encoder.sample_rate)
     for split in task.splits:
         if not (folder / f"{split}.embedding-dimensions.json").is_file():
+            _begin(folder, split, audio[split])
             files = list(task.clips[split])
             batches = [files[at : at + size] for at in range(0, len(files), size)]
-            for index, names in enumerate(track(batches, len(batches), f"{task.name}: {encoder.name}, {split}")):
+            for index, names in enumerate(track(batches, len(batches), f"{task.name}, {encoder.name}: {split}")):
                 _part(task, encoder, split, names, folder / f"{split}.parts" / f"{index:06d}.npz")
-            write_text(folder / f"{split}.{AUDIO}", _audio_files(task, split, encoder.sample_rate))
             _assemble(task, split, batches, order[split], folder)
     write_text(folder / DONE, "")
 
@@ -106,12 +92,12 @@ def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
     Raises
     ------
     DataError
-        When a file is missing, or the rows do not fit the task.
+        When a file is missing, or the rows or the labels stored beside them do not fit the task.
     """
-    order = shuffled(task)
     try:
+        order = shuffled(in_stored_order(task, folder))
         found = {split: _rows(folder, task, split, order[split]) for split in task.splits}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{folder} holds no complete embeddings of {task.name} ({error}); embed the task again") from error
     sizes = {split: rows.x.shape[1] for split, rows in found.items()}
     if len(set(sizes.values())) != 1:
@@ -119,31 +105,20 @@ def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
     return found
 
 
-def task_files(task: Task) -> list[str]:
-    """Names of the files that say what is true of a task, which are copied beside its embeddings."""
-    return [METADATA, VOCABULARY, *(f"{split}.json" for split in task.splits)]
+def _stamp(path: Path) -> object:
+    """What a folder says it was embedded by; None where it says nothing that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
-def outdated(task: Task, folder: Path, sample_rate: int) -> bool:
-    """Whether a folder of embeddings was made for other labels or audio files than the task has now.
-
-    Audio is told by the names, sizes and times of change of the files of the splits that are complete; where an older version kept no
-    record of them, it counts as unchanged.
-    """
-    copies = [(folder / name, task.folder / name) for name in task_files(task)]
-    if any(copy.is_file() and copy.read_bytes() != now.read_bytes() for copy, now in copies):
-        return True
-    records = [(split, folder / f"{split}.{AUDIO}") for split in task.splits]
-    return any(kept.is_file() and kept.read_text(encoding="utf-8") != _audio_files(task, split, sample_rate) for split, kept in records)
-
-
-def _audio_files(task: Task, split: str, sample_rate: int) -> str:
-    """Digest of the names, sizes and times of change of a split's audio files; a missing one has neither."""
-    place, digest = task.folder / str(audio_rate(task, sample_rate)) / split, hashlib.sha256()
-    for name in task.clips[split]:
-        told = (place / name).stat() if (place / name).is_file() else None
-        digest.update(repr((name, told and (told.st_size, told.st_mtime_ns))).encode())
-    return digest.hexdigest()
+def _begin(folder: Path, split: str, audio: str) -> None:
+    """Record the audio that a split is embedded from; parts of other audio go."""
+    record = folder / f"{split}.{AUDIO}"
+    if not record.is_file() or record.read_text(encoding="utf-8") != audio:
+        shutil.rmtree(folder / f"{split}.parts", ignore_errors=True)
+        write_text(record, audio)
 
 
 def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path) -> None:
@@ -153,13 +128,13 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
     audio, what = torch.from_numpy(np.stack(_waves(task, encoder, split, names))), f"{encoder.name} on {task.name}, {split}/{names[0]}"
     try:
         frames, times = encoder.timestamps(audio) if task.event else (encoder.scenes(audio), torch.zeros(0))
+        _checked(frames, len(names), task.event, what)
+        if task.event:
+            _in_time(times, frames, 1000 * audio.shape[1] / encoder.sample_rate, what)
     except UnheardError:
         raise
     except Exception as error:  # a module of other people may raise anything
         raise DataError(f"{what}: the model failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
-    _checked(frames, len(names), task.event, what)
-    if task.event:
-        _in_time(times, frames, 1000 * audio.shape[1] / encoder.sample_rate, what)
     path.parent.mkdir(exist_ok=True)
     with whole(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, frames=frames.float().numpy(), times=times.double().numpy())

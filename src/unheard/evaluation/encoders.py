@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,11 +17,13 @@ from unheard.audio.framing import Frontend
 from unheard.audio.frontend import LogMel
 from unheard.embedding.embedder import Model, Options
 from unheard.embedding.loading import load
-from unheard.errors import ConfigError, DataError, UnheardError
+from unheard.errors import ConfigError, DataError
+from unheard.evaluation.foreign import imported, of_others
 from unheard.hear import HearModel, load_model
 from unheard.weights.built_in import random_like
 from unheard.weights.checkpoint import SavedModel
 
+BASELINES = ("random", "log-mel")  # every model brings its own, so that several of one name may be in one evaluation
 BLOCK_MS = 50.0  # log-mel frames are summarised over the hop the HEAR API recommends at most
 
 # (n, D), and (n, t, D) with (n, t). Other people's code makes them, so `embeddings` checks their shapes and says whose they are.
@@ -38,7 +38,7 @@ class Encoder(Protocol):
     Parameters
     ----------
     name : str
-        What it is called in results; also the name of its folder of embeddings.
+        What it is called in results, and its folders are; see `place`.
     identity : str
         Changes when the embeddings would.
     sample_rate : int
@@ -58,6 +58,13 @@ class Encoder(Protocol):
         ...
 
 
+def place(encoder: Encoder) -> str:
+    """Name of an encoder's folders: its own, and a baseline's with eight digits of its identity."""
+    if encoder.name not in BASELINES:
+        return encoder.name
+    return f"{encoder.name}-{hashlib.sha256(encoder.identity.encode()).hexdigest()[:8]}"
+
+
 class HearEncoder:
     """A model behind the functions of the HEAR common API.
 
@@ -67,24 +74,28 @@ class HearEncoder:
         Has ``get_scene_embeddings`` and ``get_timestamp_embeddings``.
     model : object
         What its ``load_model`` gave.
+    device : str, optional
+        Where a torch module is moved, and audio for it. A model of another kind, or without a device, stays and is given CPU audio.
     """
 
-    def __init__(self, name: str, module: Any, model: Any, identity: str) -> None:
+    def __init__(self, name: str, module: Any, model: Any, identity: str, device: str | None = None) -> None:
         self.name, self.identity = name, identity
         self.sample_rate = _rate(model, "sample_rate", name)
-        self._module, self._model = module, model
+        self._module, self._model, self._device = module, model, "cpu"
         if isinstance(model, nn.Module):
             model.eval()
+            if device:
+                self._model, self._device = model.to(device), device
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
         """One vector for each clip."""
         with torch.no_grad():
-            return _tensor(self._module.get_scene_embeddings(audio, self._model))
+            return _tensor(self._module.get_scene_embeddings(audio.to(self._device), self._model))
 
     def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
         """Vectors over time, and their times in milliseconds."""
         with torch.no_grad():
-            found = self._module.get_timestamp_embeddings(audio, self._model)
+            found = self._module.get_timestamp_embeddings(audio.to(self._device), self._model)
         if not isinstance(found, tuple | list) or len(found) != 2:
             raise DataError(f"get_timestamp_embeddings of {self.name} gave {type(found).__name__}; it must give embeddings and times")
         return _tensor(found[0]), _tensor(found[1])
@@ -96,10 +107,10 @@ class XaresEncoder:
     A clip is the mean over time; the k-th vector is centred (k + 1/2) hops after the start.
     """
 
-    def __init__(self, name: str, module: nn.Module) -> None:
+    def __init__(self, name: str, module: nn.Module, device: str = "cpu") -> None:
         self.name, self.identity = name, name
         self.sample_rate, self.hop_ms = _rate(module, "sampling_rate", name), _hop(module, name)
-        self._module = module.eval()
+        self._module, self._device = module.to(device).eval(), device
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
         """One vector for each clip."""
@@ -108,7 +119,7 @@ class XaresEncoder:
     def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
         """Vectors over time, and their times in milliseconds."""
         with torch.no_grad():
-            frames = _tensor(self._module(audio))
+            frames = _tensor(self._module(audio.to(self._device)))
         times = (torch.arange(frames.shape[1]) + 0.5) * self.hop_ms
         return frames, times.expand(len(frames), -1)
 
@@ -118,7 +129,9 @@ class LogMelEncoder:
 
     def __init__(self, frontend: Frontend) -> None:
         self.name, self.sample_rate = "log-mel", frontend.sample_rate
-        self.identity = f"log-mel {frontend.framing}"
+        bands = [frontend.mel, frontend.window, frontend.compress(torch.tensor([0.0, 1.0]))]
+        digest = hashlib.sha256(b"".join(each.numpy().tobytes() for each in bands)).hexdigest()
+        self.identity = f"log-mel {frontend.framing} {digest}"
         self._frontend = frontend
         self._block = max(1, round(BLOCK_MS / 1000 * frontend.sample_rate / frontend.hop_size))
 
@@ -167,6 +180,8 @@ def encoders(model: Model | str | Path, device: str = "cpu") -> list[Encoder]:
     model : Model, path or str
         A loaded model, a run or model folder or built-in name, ``hear:MODULE`` or ``hear:MODULE:WEIGHTS`` for a module with the HEAR
         API, ``xares:MODULE:CLASS`` for an X-ARES encoder, or ``embeddings:FOLDER`` for embeddings that are there.
+    device : str
+        Where a model that is given by name embeds, and the untrained one beside it.
 
     Returns
     -------
@@ -181,8 +196,8 @@ def encoders(model: Model | str | Path, device: str = "cpu") -> list[Encoder]:
     """
     if isinstance(model, str) and model.startswith(("hear:", "xares:")):
         kind, _, name = model.partition(":")
-        other = _hear(name) if kind == "hear" else _xares(name)
-        return [other, HearEncoder("random", unheard.hear, load_model("random-tiny"), "random-tiny"), LogMelEncoder(LogMel())]
+        other = _hear(name, device) if kind == "hear" else _xares(name, device)
+        return [other, _random(device), LogMelEncoder(LogMel())]
     if isinstance(model, str) and model.startswith("embeddings:"):
         return [Stored(Path(model.partition(":")[2]))]
     ours = model if isinstance(model, Model) else load(model, device)
@@ -204,10 +219,17 @@ def _ours(name: str, model: Model) -> Encoder:
     return HearEncoder(name, unheard.hear, HearModel(model, Options()), fingerprint(model))
 
 
+def _random(device: str) -> Encoder:
+    return HearEncoder("random", unheard.hear, load_model("random-tiny", device=device), "random-tiny")
+
+
 def _tensor(found: object) -> Tensor:
     """What a module gave, on the CPU."""
     if not isinstance(found, Tensor):
         raise DataError(f"the model gave {type(found).__name__} where a torch tensor is expected")
+    if found.layout != torch.strided:
+        kind = str(found.layout).removeprefix("torch.")
+        raise DataError(f"the model gave a tensor of the layout {kind}; a dense one is expected, see to_dense")
     return found.detach().cpu()
 
 
@@ -227,37 +249,15 @@ def _hop(module: nn.Module, name: str) -> float:
     return float(hop)
 
 
-def _imported(name: str) -> Any:
-    if not name:
-        raise ConfigError("hear: or xares: alone names no module; write hear:MODULE or xares:MODULE")
-
-    def bring() -> Any:
-        try:
-            return import_module(name)
-        except ImportError as error:
-            raise ConfigError(f"the module {name} cannot be imported ({error}); install it, or put its folder on PYTHONPATH") from error
-
-    return _of_others(bring, f"importing {name}")
-
-
-def _of_others(call: Callable[[], Any], what: str) -> Any:
-    """What the code of other people gives; whatever it raises is told in one line."""
-    try:
-        return call()
-    except UnheardError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{what} failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
-
-
-def _hear(text: str) -> Encoder:
+def _hear(text: str, device: str) -> Encoder:
     name, _, weights = text.partition(":")
-    module = _imported(name)
+    module = imported(name)
     wanted = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
     if missing := [each for each in wanted if not callable(getattr(module, each, None))]:
         raise ConfigError(f"{name} has no {missing[0]}; a HEAR module has {', '.join(wanted)}")
-    model = _of_others(lambda: module.load_model(weights) if weights else module.load_model(), f"load_model of {name}")
-    return HearEncoder(f"{name}.{_called(Path(weights))}" if weights else name, module, model, text)
+    model = of_others(lambda: module.load_model(weights) if weights else module.load_model(), f"load_model of {name}")
+    called = f"{name}.{_called(Path(weights))}" if weights else name
+    return of_others(lambda: HearEncoder(called, module, model, text, device), f"moving {name} to {device}")
 
 
 def _called(weights: Path) -> str:
@@ -265,17 +265,17 @@ def _called(weights: Path) -> str:
     return weights.stem if weights.is_file() else weights.name
 
 
-def _xares(text: str) -> Encoder:
+def _xares(text: str, device: str) -> Encoder:
     name, _, wanted = text.partition(":")
     found = {
         key: value
-        for key, value in vars(_imported(name)).items()
+        for key, value in vars(imported(name)).items()
         if inspect.isclass(value) and issubclass(value, nn.Module) and (key == wanted if wanted else value.__module__ == name)
     }
     if len(found) != 1:
         raise ConfigError(f"{name} offers {len(found)} encoders{' named ' + wanted if wanted else ''}; write xares:{name}:CLASS")
     kind = next(iter(found.values()))
-    encoder = _of_others(kind, f"{kind.__name__} of {name}")
+    encoder = of_others(kind, f"{kind.__name__} of {name}")
     if missing := [each for each in ("sampling_rate", "hop_size_in_ms", "output_dim") if not hasattr(encoder, each)]:
         raise ConfigError(f"the encoder of {name} has no {missing[0]}; X-ARES asks for it")
-    return XaresEncoder(text.replace(":", "."), encoder)
+    return of_others(lambda: XaresEncoder(text.replace(":", "."), encoder, device), f"moving {name} to {device}")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from unheard.evaluation.events import Postprocessing
@@ -30,13 +30,16 @@ class Disk:
         self.folder = folder
 
     def get(self, index: int) -> Fit | None:
-        """The fit of this number, having put the generator where it left it; None when it is not known."""
+        """The fit of this number, having put the generator where it left it; None when it is not known, or its file is torn."""
         path = self.folder / f"{index:03d}.safetensors"
         if not path.is_file():
             return None
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            told = json.loads(file.metadata()["fit"])
+        try:
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                told = json.loads(file.metadata()["fit"])
+        except SafetensorError:
+            return None
         torch.set_rng_state(tensors.pop(RNG))
         how = Postprocessing(**told["how"]) if told["how"] else None
         return Fit(Hyper(**told["hyper"]), tensors, told["score"], told["epoch"], how)

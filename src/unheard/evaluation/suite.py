@@ -1,6 +1,8 @@
 """Several encoders on several tasks: embed, fit, score, and keep what is done.
 
 OUT/embeddings/ENCODER/TASK/  OUT/fits/MODE/ENCODER/TASK/ (while under way)  OUT/scores/MODE/ENCODER/TASK.json
+
+New embeddings of labels or audio that have changed are made in OUT/fits/embeddings/ENCODER/TASK/; the old ones stay until they are done.
 """
 
 from __future__ import annotations
@@ -9,24 +11,26 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from unheard.errors import ConfigError, UnheardError, missing_extra
 from unheard.evaluation import fixed, heareval
-from unheard.evaluation.embeddings import STAMP, audio_rate, embed_task, outdated, read_splits, task_files
-from unheard.evaluation.encoders import Encoder, Stored
+from unheard.evaluation.embeddings import STAMP, embed_task, read_splits
+from unheard.evaluation.encoders import Encoder, Stored, place
 from unheard.evaluation.head import GRID_POINTS, grid
 from unheard.evaluation.heareval import Tested
 from unheard.evaluation.memory import Disk
+from unheard.evaluation.records import audio_rate, origin, outdated, stored_origin
 from unheard.evaluation.rows import Rows, score_all
 from unheard.evaluation.tasks import Task, find_tasks, read_task
 from unheard.files import write_text
-from unheard.progress import Track, silent
+from unheard.progress import Item, Track, silent
 
 Mode = Literal["heareval", "fixed"]
 ROUNDS = 200  # bootstrap rounds of an interval: its ends then wander by a tenth of the width (our choice)
@@ -128,7 +132,7 @@ def evaluate(
     track: Track = silent,
     say: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Evaluate encoders on task folders; a task that fails is reported and the others go on.
+    """Evaluate encoders on task folders; a task that fails, for whatever reason, is reported and the others go on.
 
     Parameters
     ----------
@@ -148,18 +152,12 @@ def evaluate(
         raise missing_extra("threadpoolctl", "eval") from error
     report = Report()
     for path in tasks:
-        try:
+        with _told(report, path.name, "", say):
             task = read_task(path)
             grid(task, plan.points)  # before anything is embedded
-        except UnheardError as error:
-            _fail(report, path.name, "", error, say)
-            continue
-        for encoder in encoders:
-            try:
-                with threadpool_limits(limits=1, user_api="blas"):
+            for encoder in encoders:
+                with _told(report, task.name, encoder.name, say), threadpool_limits(limits=1, user_api="blas"):
                     report.results.append(_result(task, encoder, out, plan, track, say))
-            except UnheardError as error:
-                _fail(report, task.name, encoder.name, error, say)
     return report
 
 
@@ -174,62 +172,106 @@ def interval(task: Task, splits: dict[str, Rows], runs: Sequence[Sequence[Tested
             files = np.unique(rows.file)
             index, drawn = rows.files(generator.choice(files, len(files)))
             scores.append(score_all(task, drawn, tested.probability[index], tested.fit.how)[task.scores[0]])
-        values.append(float(np.mean(scores)))
+        values.append(_mean(scores))
     known = np.array(values)[np.isfinite(values)]
     return (float(np.quantile(known, 0.025)), float(np.quantile(known, 0.975))) if len(known) else (math.nan, math.nan)
 
 
 def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, say: Callable[[str], None]) -> Result:
     """One encoder on one task, or what is known of it."""
-    folder, told = _embedded(task, encoder, out, track, say)
-    stamp = hashlib.sha256(told + repr((plan.mode, plan.points, plan.seeds)).encode()).hexdigest()
-    place = out / "scores" / plan.mode / encoder.name / f"{task.name}.json"
-    if place.is_file() and (known := json.loads(place.read_text(encoding="utf-8")))["stamp"] == stamp:
-        return Result(**_numbers(known["result"]))
-    fits = out / "fits" / plan.mode / encoder.name / task.name / stamp[:12]
-    splits = read_splits(folder, task)
+    folder, made_from = _embedded(task, encoder, out, track, say)
+    seeds = plan.seeds if plan.mode == "fixed" else 1
+    stamp = hashlib.sha256(repr((made_from, plan.mode, plan.points, seeds)).encode()).hexdigest()
+    kept = out / "scores" / plan.mode / place(encoder) / f"{task.name}.json"
+    if (known := _known(kept, stamp)) is not None:
+        return known
+    fits = out / "fits" / plan.mode / place(encoder) / task.name / stamp[:12]
+    splits, named = read_splits(folder, task), _naming(track, task, encoder)
     if plan.mode == "heareval":
-        runs: Sequence[Sequence[Tested]] = [heareval.evaluate(task, splits, plan.points, Disk(fits), track).tested]
+        runs: Sequence[Sequence[Tested]] = [heareval.evaluate(task, splits, plan.points, Disk(fits), named).tested]
     else:
-        runs = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), track)
+        runs = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), named)
     found = _summed(task, encoder, plan, runs, interval(task, splits, runs))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_text(place, json.dumps({"stamp": stamp, "result": plain(asdict(found))}, indent=2) + "\n")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_text(kept, json.dumps({"stamp": stamp, "result": plain(asdict(found))}, indent=2) + "\n")
     shutil.rmtree(fits, ignore_errors=True)
     return found
 
 
-def _embedded(task: Task, encoder: Encoder, out: Path, track: Track, say: Callable[[str], None]) -> tuple[Path, bytes]:
+def _known(kept: Path, stamp: str) -> Result | None:
+    """A result that was kept, unless it was made from something else or its file is torn."""
+    try:
+        known = json.loads(kept.read_text(encoding="utf-8"))
+        return Result(**_numbers(known["result"])) if known["stamp"] == stamp else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _embedded(task: Task, encoder: Encoder, out: Path, track: Track, say: Callable[[str], None]) -> tuple[Path, list[bytes]]:
     """The folder of a task's embeddings, complete, and what tells them from others."""
     if isinstance(encoder, Stored):
-        folder, labels = encoder.folder / task.name, [(task.folder / name).read_bytes() for name in task_files(task)]
-        rows = [path.stat() for path in sorted(folder.glob("*.embeddings.npy"))]
-        return folder, b"".join([encoder.identity.encode(), *labels, repr([(each.st_size, each.st_mtime_ns) for each in rows]).encode()])
-    folder = out / "embeddings" / encoder.name / task.name
-    if outdated(task, folder, encoder.sample_rate):
-        say(f"{task.name}: labels or files have changed since {encoder.name} embedded them; embedding and scoring them again")
-        for old in (folder, *out.glob(f"fits/*/{encoder.name}/{task.name}")):
-            shutil.rmtree(old)
-        for scored in out.glob(f"scores/*/{encoder.name}/{task.name}.json"):
-            scored.unlink()
+        folder = encoder.folder / task.name
+        return folder, [encoder.identity.encode(), *stored_origin(task, folder)]
+    folder = out / "embeddings" / place(encoder) / task.name
     if (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
         say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
+    if outdated(task, folder, encoder.sample_rate):
+        say(f"{task.name}: labels or files have changed since {encoder.name} embedded them; embedding and scoring them again")
+        _renew(task, encoder, folder, out, track)
     embed_task(task, encoder, folder, track)
-    return folder, (folder / STAMP).read_bytes()
+    return folder, [(folder / STAMP).read_bytes(), *origin(task, folder)]
+
+
+def _renew(task: Task, encoder: Encoder, folder: Path, out: Path, track: Track) -> None:
+    """Embed beside the old embeddings, then take their place; fits and scores of the old ones go with them."""
+    fresh = out / "fits" / "embeddings" / place(encoder) / task.name
+    if outdated(task, fresh, encoder.sample_rate):
+        shutil.rmtree(fresh)
+    embed_task(task, encoder, fresh, track)
+    old = fresh.with_name(f"{task.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    fresh.rename(folder)
+    for mode in get_args(Mode):
+        shutil.rmtree(out / "fits" / mode / place(encoder) / task.name, ignore_errors=True)
+        (out / "scores" / mode / place(encoder) / f"{task.name}.json").unlink(missing_ok=True)
+    shutil.rmtree(old)
+
+
+def _naming(track: Track, task: Task, encoder: Encoder) -> Track:
+    """A track whose texts name the encoder behind the task."""
+
+    def named(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+        return track(items, total, f"{task.name}, {encoder.name}{description.removeprefix(task.name)}")
+
+    return named
 
 
 def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Tested]], span: tuple[float, float]) -> Result:
     tests = [tested for run in runs for tested in run]
-    means = {name: float(np.mean([tested.scores[name] for tested in tests])) for name in tests[0].scores}
+    means = {name: _mean([tested.scores[name] for tested in tests]) for name in tests[0].scores}
     splits = [{"split": tested.split, "seed": seed, **tested.scores} for seed, run in enumerate(runs) for tested in run]
     chosen = {**asdict(tests[0].fit.hyper), **(asdict(tests[0].fit.how) if tests[0].fit.how else {})}
     name = task.scores[0]
     return Result(task.name, encoder.name, plan.mode, name, means[name], *span, means, splits, chosen)
 
 
-def _fail(report: Report, task: str, encoder: str, error: UnheardError, say: Callable[[str], None]) -> None:
-    report.failed.append((task, encoder, str(error)))
-    say(f"{task}{', ' + encoder if encoder else ''} failed: {error}")
+def _mean(values: Sequence[float]) -> float:
+    """The mean; NaN where one value is infinite and another minus infinite."""
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(values))
+
+
+@contextmanager
+def _told(report: Report, task: str, encoder: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Whatever goes wrong in the block is reported, in one line, and ends only the block."""
+    try:
+        yield
+    except Exception as error:  # the other tasks and encoders are worth more than a traceback
+        foreseen = isinstance(error, UnheardError)
+        text = str(error) if foreseen else f"failed unexpectedly with {type(error).__name__}: {' '.join(str(error).split())}"
+        report.failed.append((task, encoder, text))
+        say(f"{task}{', ' + encoder if encoder else ''}{' failed:' if foreseen else ''} {text}")
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,47 @@
+"""Code of other people: imported and called, and whatever it raises is told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, TypeVar
+
+from unheard.errors import ConfigError, UnheardError
+
+Made = TypeVar("Made")
+
+
+def imported(name: str) -> Any:
+    """A module by its name.
+
+    Raises
+    ------
+    ConfigError
+        When it cannot be imported.
+    """
+    if not name:
+        raise ConfigError("hear: or xares: alone names no module; write hear:MODULE or xares:MODULE")
+
+    def bring() -> Any:
+        try:
+            return import_module(name)
+        except ImportError as error:
+            raise ConfigError(f"the module {name} cannot be imported ({error}); install it, or put its folder on PYTHONPATH") from error
+
+    return of_others(bring, f"importing {name}")
+
+
+def of_others(call: Callable[[], Made], what: str) -> Made:
+    """What a call gives.
+
+    Raises
+    ------
+    ConfigError
+        When it raises anything; an `UnheardError` stays as it is.
+    """
+    try:
+        return call()
+    except UnheardError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{what} failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
