@@ -14,11 +14,10 @@ import pytest
 import soundfile
 import torch
 
-from unheard.audio.frontend import LogMel
 from unheard.cli import main
 from unheard.errors import ConfigError, DataError
 from unheard.evaluation.embeddings import DONE, batch_size, embed_task, read_splits, shuffled
-from unheard.evaluation.encoders import HearEncoder, LogMelEncoder, encoders
+from unheard.evaluation.encoders import HearEncoder, encoders
 from unheard.evaluation.results import markdown, published
 from unheard.evaluation.suite import Plan, Report, Result
 from unheard.evaluation.tasks import read_task
@@ -195,38 +194,6 @@ def test_embeddings_of_no_use_are_named(levels: Levels, tmp_path: Path, wrong: A
         embed_task(task, HearEncoder("levels", levels, levels, "levels"), tmp_path / "out")
 
 
-def test_an_xares_encoder_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_encoder.py").write_text(
-        "import torch\n\n\nclass Blocks(torch.nn.Module):\n    sampling_rate, output_dim, hop_size_in_ms = 16000, 2, 50\n\n"
-        "    def forward(self, audio):\n        x = audio[:, : audio.shape[1] // 800 * 800].reshape(len(audio), -1, 800)\n"
-        "        return torch.stack([x.mean(-1), x.std(-1)], dim=-1)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    encoder = encoders("xares:my_encoder")[0]
-    frames, times = encoder.timestamps(torch.ones(3, RATE))
-    assert frames.shape == (3, 20, 2) and times[0, :2].tolist() == [25.0, 75.0]
-    assert encoder.scenes(torch.ones(3, RATE)).shape == (3, 2)
-    with pytest.raises(ConfigError, match="0 encoders named Other"):
-        encoders("xares:my_encoder:Other")
-    with pytest.raises(ConfigError, match="no load_model"):
-        encoders("hear:my_encoder")
-    with pytest.raises(ConfigError, match="cannot be imported"):
-        encoders("hear:no_such_module")
-
-
-def test_our_models_come_with_an_untrained_twin_and_log_mel() -> None:
-    ours, blank, plain = encoders("random-tiny")
-    assert [each.name for each in (ours, blank, plain)] == ["random-tiny", "random", "log-mel"]
-    assert {each.sample_rate for each in (ours, blank, plain)} == {RATE}
-    assert ours.scenes(torch.zeros(2, RATE)).shape == blank.scenes(torch.zeros(2, RATE)).shape
-
-
-def test_log_mel_blocks_are_about_50_ms_and_end_with_the_sound() -> None:
-    frames, times = LogMelEncoder(LogMel()).timestamps(torch.zeros(2, RATE))
-    assert frames.shape == (2, 20, 160)
-    assert times[0, :2].tolist() == [20.0, 70.0] and times[0, -1] <= 1000
-
-
 def test_the_command_line_tells_failures_by_its_exit_code(levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_task(tmp_path / "tasks" / "noise-v1")
     (make_task(tmp_path / "tasks" / "ruined-v1") / "test.json").write_text("{")
@@ -274,7 +241,35 @@ def test_several_models_share_a_table_and_its_baselines(levels: Levels, tmp_path
     assert "2 rows would be called levels; rename the folder or the weights of one" in capsys.readouterr().err
 
 
-def test_weights_are_part_of_the_name(levels: Levels, tmp_path: Path) -> None:
-    (tmp_path / "first.v1.pt").write_bytes(b"")
-    names = ["hear:levels", f"hear:levels:{tmp_path / 'first.v1.pt'}", "hear:levels:org/model-v1.5", "hear:levels:org/model-v1.6"]
-    assert [encoders(name)[0].name for name in names] == ["levels", "levels.first.v1", "levels.model-v1.5", "levels.model-v1.6"]
+def test_another_first_model_brings_baselines_of_its_own(levels: Levels, tmp_path: Path) -> None:
+    tasks, out = make_task(tmp_path / "tasks" / "noise-v1").parent, tmp_path / "out"
+    evaluate("hear:levels", tasks, out)
+    report = evaluate("random-small", tasks, out, beside=["hear:levels"], resume=True)
+    assert not report.failed
+    assert [result.encoder for result in report.results] == ["random-small", "levels", "random", "log-mel"]
+    names = sorted(folder.name for folder in (out / "embeddings").iterdir())
+    assert [name[:-9] if name[:3] in ("log", "ran") and name != "random-small" else name for name in names] == [
+        "levels", "log-mel", "random", "random", "random-small",
+    ]  # fmt: skip
+    assert sorted(folder.name for folder in (out / "scores" / "heareval").iterdir()) == names
+    assert len({encoders(name)[2].identity for name in ("random-tiny", "random-small", "hear:levels")}) == 1
+
+
+def test_the_command_line_refuses_seeds_of_the_published_protocol(
+    levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "hear:levels", str(make_task(tmp_path / "tasks" / "noise-v1").parent), "-o", str(tmp_path / "out")]
+    assert main([*command, "--seeds", "2"]) == main([*command, "--mode", "heareval", "--seeds", "3"]) == 2
+    assert "--seeds belongs to --mode fixed; HEAR's protocol has one seed" in capsys.readouterr().err
+    assert main([*command, "--mode", "fixed", "--seeds", "0"]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_command_says_how_to_go_on(levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(audio: torch.Tensor, model: Any) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    sys.modules["levels"].get_scene_embeddings = stop  # type: ignore[attr-defined]
+    tasks, out = make_task(tmp_path / "tasks" / "noise-v1").parent, tmp_path / "out"
+    assert main(["evaluate", "hear:levels", str(tasks), "-o", str(out)]) == 130
+    assert f"what is done is kept in {out}; the same command with --resume goes on" in capsys.readouterr().err

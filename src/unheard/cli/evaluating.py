@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from unheard.cli.shell import DONE, Json, On, Out, Overwrite, Strict, note, status, tell, torch_device, verb
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
+
+if TYPE_CHECKING:
+    from unheard.evaluation.suite import Plan
 
 
 @Parameter(name="*")
@@ -85,13 +88,13 @@ class How:
     mode
         heareval gives numbers that compare with published ones; fixed shuffles, runs several seeds, and is quicker.
     seeds
-        Runs of the fixed mode.
+        Runs of the fixed mode, default 3; the other has one seed.
     """
 
     beside: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
     tasks: str = ""
     mode: Literal["heareval", "fixed"] = "heareval"
-    seeds: int = 3
+    seeds: int | None = None
 
 
 @Parameter(name="*")
@@ -142,16 +145,35 @@ def evaluate(
                 "--beside, --tasks, --mode, --seeds, --resume belong to task folders; with a labels.csv give --overwrite at most"
             )
         return scored(model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict)
-    if how.seeds < 1:
-        raise ConfigError(f"--seeds must be at least 1; got {how.seeds}")
     from unheard.evaluation.results import as_json, markdown
-    from unheard.evaluation.suite import Plan
     from unheard.view.evaluated import evaluate as run
 
-    plan = Plan(how.mode, seeds=how.seeds, names=tuple(name for name in how.tasks.split(",") if name), device=torch_device(device))
-    report = run(model, tasks_dir, out, plan, beside=how.beside, overwrite=existing.overwrite, resume=existing.resume, track=bar, say=note)
+    plan, overwrite, resume = _plan(how, torch_device(device)), existing.overwrite, existing.resume
+    try:
+        report = run(model, tasks_dir, out, plan, beside=how.beside, overwrite=overwrite, resume=resume, track=bar, say=note)
+    except KeyboardInterrupt:
+        note(f"what is done is kept in {out}; the same command with --resume goes on")
+        raise
     tell([markdown(report)], as_json(report), json)
     note(f"the page is {out}/results-{how.mode}.html; beside it the same as .csv, .json, .md and .png")
     if not report.results:
         raise DataError(f"nothing could be scored: {report.failed[0][2]}")
     return status(len(report.failed), strict)
+
+
+def _plan(how: How, device: str) -> Plan:
+    """What a suite does.
+
+    Raises
+    ------
+    ConfigError
+        When there are seeds where the protocol has its own, or none.
+    """
+    from unheard.evaluation.suite import Plan
+
+    if how.seeds is not None and how.mode != "fixed":
+        raise ConfigError("--seeds belongs to --mode fixed; HEAR's protocol has one seed")
+    seeds = Plan.seeds if how.seeds is None else how.seeds
+    if seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1; got {seeds}")
+    return Plan(how.mode, seeds=seeds, names=tuple(name for name in how.tasks.split(",") if name), device=device)
