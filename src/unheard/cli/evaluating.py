@@ -60,7 +60,7 @@ def probe(
     model
         A run, a model folder, or a built-in name such as random-tiny.
     labels
-        A CSV with the columns path and label, and perhaps split, fold, group, start, end.
+        A CSV with the columns path and label, and perhaps split, fold, group, start, end, known.
     """
     if vectors.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {vectors.seeds}")
