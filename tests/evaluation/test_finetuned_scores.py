@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import soundfile
 import torch
 
 import unheard
-from unheard.api import resume_finetune
 from unheard.audio.frontend import Statistics
 from unheard.cli import main
 from unheard.config import override
@@ -26,7 +24,6 @@ from unheard.evaluation.finetuned_scores import score_labelled
 from unheard.metrics import accuracy
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
-from unheard.training.finetune import Table
 from unheard.weights.checkpoint import Provenance, save_model
 
 SIZES = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
@@ -183,36 +180,6 @@ def test_clips_and_groups_on_both_sides_of_a_split_are_told_of(leaking: Path, ca
     assert copy.startswith("1 of 13 tested clips (without them balanced_accuracy is 0.") and group.startswith("2 of 13 tested clips")
     assert main(["finetune", "--resume", str(leaking)]) == 0
     assert all(f"note       {text}" in capsys.readouterr().out for text in notes[:1])
-
-
-def test_runs_that_were_dealt_out_and_named_otherwise_go_on(folder: Path, tmp_path: Path) -> None:
-    rows = [(i, "abc"[i % 3], f"fold{i // 9}", f"g{i // 9}") for i in range(27)]
-    file, settings = table(folder / "named.csv", rows, "path,label,fold,group"), [*QUICK, "training.steps=2"]
-    made = unheard.finetune(folder / "model", file, tmp_path / "run", settings=settings, device="cpu")
-    assert sorted(place.name for place in (made.folder / "members").iterdir()) == ["fold0", "fold1", "fold2"]
-    as_before(made.folder, file)
-    shutil.rmtree(made.folder / "members" / "fold-fold1")
-    again = resume_finetune(made.folder, device="cpu")
-    assert (
-        again.finished
-        and (made.folder / "members" / "fold-fold1" / "model").is_dir()
-        and again.scores is not None
-        and [part["part"] for part in again.scores.parts] == ["fold-fold0", "fold-fold1", "fold-fold2"]
-    )
-    assert any("fold-fold0: no group is small enough" in text for text in again.scores.notes)
-
-
-def as_before(run: Path, file: Path) -> None:
-    """Make a run look as if it had been begun by a version that held out no large groups and wrote ``fold-`` before every fold."""
-    config = json.loads((run / "config.json").read_text())
-    for place in sorted((run / "members").iterdir()):
-        place.rename(place.with_name(f"fold-{place.name}"))
-    labels = read_labels(file)
-    before = Table(labels, np.ones(labels.target.shape, bool), parts_of(labels, 0, config["recipe"]["task"]["holdout"], spare=False))
-    assert not any(len(part.valid) for part in before.parts)
-    config["members"] = [[f"fold-{part}", channel] for part, channel in config["members"]]
-    config["fingerprint"] = f"{config['fingerprint'].partition('-')[0]}-{before.fingerprint()}"
-    (run / "config.json").write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,11 @@ class Part:
     test: Index
 
 
-def parts_of(labels: Labels, seed: int, share: float, spare: bool = True) -> list[Part]:
+def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
     """The parts of a table: its split, or one for each fold, or one dealt out with ``seed`` that tests a fifth of the clips.
 
     Validation clips are those of the split valid, or ``share`` of the training clips, 0 for none; clips of a group stay on one side.
-    None is ever taken from the test clips. A table whose split has no test is allowed: nothing is tested then. ``spare`` is for
-    `hold_out`; runs that began before it was there were dealt out without.
+    None is ever taken from the test clips. A table whose split has no test is allowed: nothing is tested then.
 
     Raises
     ------
@@ -40,11 +39,11 @@ def parts_of(labels: Labels, seed: int, share: float, spare: bool = True) -> lis
     """
     if any(labels.split) and "test" not in labels.split:
         rows, side = np.arange(len(labels)), np.array(labels.split)
-        sides = [(rows[side == "train"], rows[side == "valid"], rows[:0])]
-        if not len(sides[0][0]):
+        if "train" not in labels.split:
             raise DataError("no clip of the table trains; its split must say train in some rows")
+        sides = iter([(rows[side == "train"], rows[side == "valid"], rows[:0])])
     else:
-        sides = list(partitions(labels, seed))
+        sides = partitions(labels, seed)
     folds = sorted(set(labels.fold)) if any(labels.fold) and not any(labels.split) else [""]
     names = [_name(fold) for fold in folds]
     if twin := next((k for k, name in enumerate(names) if name in names[:k]), None):
@@ -52,7 +51,7 @@ def parts_of(labels: Labels, seed: int, share: float, spare: bool = True) -> lis
     found = []
     for name, (train, valid, test) in zip(names, sides, strict=False):  # of folds that were dealt out here, the first
         if not len(valid) and share > 0:
-            train, valid = hold_out(labels, train, seed, share, spare)
+            train, valid = hold_out(labels, train, seed, share)
         found.append(_checked(labels, Part(name, train, valid, test)))
     return found
 
@@ -78,12 +77,12 @@ def _checked(labels: Labels, part: Part) -> Part:
     return part
 
 
-def hold_out(labels: Labels, train: Index, seed: int, share: float, spare: bool = True) -> tuple[Index, Index]:
+def hold_out(labels: Labels, train: Index, seed: int, share: float) -> tuple[Index, Index]:
     """Take about ``share`` of the clips of each class out of ``train``, groups kept together.
 
     Groups are looked at in an order drawn from ``seed``; one is taken when no class then has more than its share (rounded up) taken,
-    and every class keeps a clip to train on. Where that gives less than half of the share (our choice) and ``spare`` allows it, the
-    smallest groups that leave every class a clip are taken too, however large; where there are none, few or none are held out.
+    and every class keeps a clip to train on. Where that gives less than half of the share (our choice), the smallest
+    groups that leave every class a clip are taken too, however large; where there are none, few or none are held out.
     """
     groups = together(labels.blocks(train))
     target = labels.target[train]
@@ -97,7 +96,7 @@ def hold_out(labels: Labels, train: Index, seed: int, share: float, spare: bool 
         fits = (after <= most) & (after < np.maximum(total, 1))
         if len(members) <= room and fits[mine > 0].all():
             chosen[members], taken, room = True, after, room - len(members)
-    left = sorted((groups[number] for number in order if not chosen[groups[number]].any()), key=len) if spare else []
+    left = sorted((groups[number] for number in order if not chosen[groups[number]].any()), key=len)
     for members in left:
         after = taken + target[members].sum(axis=0)
         if _few(int(chosen.sum()), len(train), share) and (after < total)[total > 0].all():

@@ -7,7 +7,7 @@ several has a folder of that kind for each below ``members/``.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,8 @@ class Table:
         return digest.hexdigest()
 
 
-def open_table(labels: str | Path, recipe: FinetuneRecipe, spare: bool = True) -> Table:
-    """Read a table of labels and deal out its sides as the recipe says; ``spare`` as in `parts_of`.
+def open_table(labels: str | Path, recipe: FinetuneRecipe) -> Table:
+    """Read a table of labels and deal out its sides as the recipe says.
 
     Raises
     ------
@@ -96,23 +96,21 @@ def open_table(labels: str | Path, recipe: FinetuneRecipe, spare: bool = True) -
     """
     path = Path(labels).resolve()
     table = read_labels(path)
-    return Table(table, read_known(path, table), parts_of(table, recipe.training.seed, recipe.task.holdout, spare))
+    return Table(table, read_known(path, table), parts_of(table, recipe.training.seed, recipe.task.holdout))
 
 
 def own_table(run: Path, session: FinetuneSession) -> Table:
-    """The table a run was trained with, its parts under the names that the run has for them.
+    """The table a run was trained with.
 
     Raises
     ------
     DataError
         When it is gone or has changed since.
     """
-    names = dict.fromkeys(part for part, _ in session.members)
-    for spare in (True, False):
-        table = open_table(session.labels, session.recipe, spare)
-        if session.fingerprint.rpartition("-")[2] == table.fingerprint() and session.classes == tuple(table.labels.classes):
-            return replace(table, parts=[replace(part, name=name) for part, name in zip(table.parts, names, strict=True)])
-    raise DataError(f"the table {session.labels} has changed since {run} began; restore it, or start a new run")
+    table = open_table(session.labels, session.recipe)
+    if session.fingerprint.rpartition("-")[2] != table.fingerprint() or session.classes != tuple(table.labels.classes):
+        raise DataError(f"the table {session.labels} has changed since {run} began; restore it, or start a new run")
+    return table
 
 
 def finetune(
