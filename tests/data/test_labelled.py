@@ -15,7 +15,7 @@ from unheard.audio.frontends import AnyFrontendConfig
 from unheard.config import override
 from unheard.data.ahead import Share
 from unheard.data.label_table import read_labels
-from unheard.data.labelled import Examples, LabelledLoader, Sounds, clip_weights, open_sounds, read_known
+from unheard.data.labelled import Examples, LabelledLoader, Sounds, clip_weights, open_sounds
 from unheard.errors import DataError
 from unheard.recipes.finetune import AugmentConfig, FinetuneRecipe
 
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sounds_of(folder: Path, frontend: AnyFrontendConfig = MSM_MAE_16K, file: str = "labels.csv") -> Sounds:
     labels = read_labels(folder / file)
-    return open_sounds(labels, read_known(folder / file, labels), frontend, "mix", folder / "cache")
+    return open_sounds(labels, frontend, "mix", folder / "cache")
 
 
 def loader(sounds: Sounds, recipe: FinetuneRecipe = PLAIN, share: tuple[int, int] = (0, 1), steps: range = range(4)) -> LabelledLoader:
@@ -154,10 +154,9 @@ def test_weights_are_summed_over_classes() -> None:
 def test_a_column_says_what_is_known(folder: Path) -> None:
     (folder / "known.csv").write_text("path,label,known\n0.wav,a,a|b\n1.wav,b,\n2.wav,c,a\n")
     labels = read_labels(folder / "known.csv")
-    assert read_known(folder / "known.csv", labels).tolist() == [[1, 1, 0], [1, 1, 1], [1, 0, 1]]
-    (folder / "wrong.csv").write_text("path,label,known\n0.wav,a,a|x\n1.wav,b,\n")
-    with pytest.raises(DataError, match="'x' is known"):
-        read_known(folder / "wrong.csv", read_labels(folder / "wrong.csv"))
+    assert labels.judged.tolist() == [[1, 1, 0], [1, 1, 1], [1, 0, 1]]
+    (folder / "part.csv").write_text("path,label,known\n0.wav,a,a|x\n1.wav,b,\n")
+    assert read_labels(folder / "part.csv").judged.tolist() == [[1, 0], [1, 1]]
 
 
 def test_clips_that_cannot_be_read_are_left_out_and_named(folder: Path, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_clips_and_groups_on_both_sides_of_a_split_are_told_of(leaking: Path, ca
     notes = json.loads((leaking / "scores.json").read_text())["notes"]
     (copy,) = [text for text in notes if "whose bytes also train" in text]
     (group,) = [text for text in notes if "group that also trains" in text]
-    assert copy.startswith("1 of 13 tested clips (without them balanced_accuracy is 0.") and group.startswith("2 of 13 tested clips")
+    assert copy.startswith("1 of 13 tested clips (on the others balanced_accuracy is 0.") and group.startswith("2 of 13 tested clips")
     assert main(["finetune", "--resume", str(leaking)]) == 0
     assert all(f"note       {text}" in capsys.readouterr().out for text in notes[:1])
 

@@ -67,6 +67,11 @@ class Labels:
         """Class of each clip, of a table where each has one."""
         return np.asarray(self.target.argmax(axis=1))
 
+    @property
+    def judged(self) -> Bool[NDArray[Any], "n C"]:
+        """Which classes somebody judged in each clip."""
+        return np.ones(self.target.shape, bool) if self.known is None else self.known
+
     @cached_property
     def marks(self) -> Int[NDArray[Any], "n C"]:
         """1 where a clip has a class, 0 where it has not, -1 where nobody judged; where each clip has one class, all is judged."""
@@ -130,33 +135,23 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     split, fold, group = ([row.get(column, "").strip() for row in rows] for column in ("split", "fold", "group"))
     start, end = ([_seconds(row.get(column, ""), column, path) for row in rows] for column in ("start", "end"))
     multilabel = bool((target.sum(axis=1) != 1).any())
-    known = known_classes(rows, classes, target, path)
+    known = known_classes(rows, classes, target)
     given = None if known.all() else known
     return Labels(paths, classes, target, multilabel, _splits(split, path), fold, group, start, end, given)
 
 
-def known_classes(
-    rows: Sequence[Mapping[str, str]], classes: Sequence[str], target: Int[NDArray[Any], "n C"], path: Path
-) -> Bool[NDArray[Any], "n C"]:
+def known_classes(rows: Sequence[Mapping[str, str]], classes: Sequence[str], target: Int[NDArray[Any], "n C"]) -> Bool[NDArray[Any], "n C"]:
     """Which classes somebody judged in each clip: those of the optional column ``known``, joined by ``|``, and the clip's own labels.
 
-    An empty cell means all of them, so a table without the column is known as a whole. OpenMIC needs it.
-
-    Raises
-    ------
-    DataError
-        When a class is known that is none of the labels.
+    An empty cell means all of them, so a table without the column is known as a whole. Names that no clip of the table has as a label
+    are no classes of it: a part of OpenMIC may lack an instrument.
     """
     place = {name: number for number, name in enumerate(classes)}
     known = np.ones(target.shape, bool)
     for row, values in enumerate(rows):
         if names := [name.strip() for name in values.get("known", "").split("|") if name.strip()]:
-            if unknown := [name for name in names if name not in place]:
-                raise DataError(
-                    f"{path}: row {row + 2} says that {unknown[0]!r} is known, which is none of the labels; mend the column known"
-                )
             known[row] = target[row] > 0
-            known[row, [place[name] for name in names]] = True
+            known[row, [place[name] for name in names if name in place]] = True
     return known
 
 

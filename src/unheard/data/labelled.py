@@ -17,10 +17,10 @@ from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.waveform import Channel, info
 from unheard.data.ahead import Ahead, Share
 from unheard.data.augment import Clips, add_noise, gain, mask_stretches, mix, roll
-from unheard.data.corpus import Clip, Corpus, Skipped, read_csv
+from unheard.data.corpus import Clip, Corpus, Skipped
 from unheard.data.crops import Indices, Pieces
 from unheard.data.disturb import disturb
-from unheard.data.label_table import Index, Labels, known_classes
+from unheard.data.label_table import Index, Labels
 from unheard.data.open import pack_once
 from unheard.data.packing import Packing
 from unheard.data.store import WaveStore, to_device
@@ -70,14 +70,7 @@ class Sounds:
         return np.flatnonzero(np.isin(self.rows, rows))
 
 
-def read_known(path: Path, labels: Labels) -> Bool[np.ndarray, "n C"]:
-    """Which classes somebody judged in each clip of a table, see `known_classes`."""
-    return known_classes(read_csv(path, ("path", "label")), labels.classes, labels.target, path)
-
-
-def open_sounds(
-    labels: Labels, known: Bool[np.ndarray, "n C"], frontend: AnyFrontendConfig, channel: Channel, cache: Path, track: Track = silent
-) -> Sounds:
+def open_sounds(labels: Labels, frontend: AnyFrontendConfig, channel: Channel, cache: Path, track: Track = silent) -> Sounds:
     """Read the clips of a table, one channel of each, into packed waves.
 
     Raises
@@ -104,7 +97,7 @@ def open_sounds(
     if not isinstance(store, WaveStore):
         raise DataError(f"{cache} holds no waves; delete it")
     rows = np.array([int(row) for row in store.labels], np.int64)
-    return Sounds(store, rows, torch.from_numpy(labels.target[rows] > 0), torch.from_numpy(known[rows]))
+    return Sounds(store, rows, torch.from_numpy(labels.target[rows] > 0), torch.from_numpy(labels.judged[rows]))
 
 
 def clip_weights(target: Bool[Tensor, "n C"], offset: float) -> Float[np.ndarray, " n"]:

@@ -67,4 +67,4 @@ def _without(heard: Mapping[str, Heard], leaked: Index, told: FinetuneScores, ac
     if not all(len(at) for _, at in kept):
         return ""
     value = float(np.mean([one.scores(activation, at)[told.metric] for one, at in kept]))
-    return f" (without them {told.metric} is {value:.3f}, not {told.mean:.3f})"
+    return f" (on the others {told.metric} is {value:.3f}, not {told.mean:.3f})"

@@ -11,7 +11,6 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from unheard.data.label_table import Index, Labels, read_labels
-from unheard.data.labelled import read_known
 from unheard.embedding.classify import classifier_of
 from unheard.embedding.embedder import Sound
 from unheard.errors import AudioError, ConfigError, DataError
@@ -75,7 +74,7 @@ def score_run(run: Path, device: str = "cpu", track: Track = silent, out: Path |
     heard = {}
     for part in parts:
         models = open_members(run, session, [member for member in session.members if member[0] == part.name], device)
-        heard[part.name] = _listen(models, table.labels, table.known, part.test, track)
+        heard[part.name] = _listen(models, table.labels, part.test, track)
     told = summary(heard, session.classes, session.activation, table.remarks(session.recipe))
     told = replace(told, notes=[*told.notes, *both_sides(table, heard, told, session.activation)])
     write(out or run, told, joined(list(heard.values())), table.labels, session.activation)
@@ -123,16 +122,16 @@ def score_labelled(
         raise DataError(f"{labels} trained the run and has no clips to test on; give a table of other clips, or one with a split test")
     tuned = open_finetuned(model, device)
     activation = classifier_of(tuned.members[0][0]).config.activation
-    table, known = _in_words(Path(labels), tuned.labels, activation)
+    table = _in_words(Path(labels), tuned.labels, activation)
     rows = _tested(table, labels)
-    heard = _listen(tuned, table, known, rows, track)
+    heard = _listen(tuned, table, rows, track)
     told = summary({"": heard}, tuned.labels, activation, trained_on(Path(model), session, table, heard.rows))
     write(place, told, heard, table, activation)
     return told
 
 
-def _in_words(path: Path, names: tuple[str, ...], activation: str) -> tuple[Labels, Known]:
-    """A table with the classes of a model, in its order; and what is known of each."""
+def _in_words(path: Path, names: tuple[str, ...], activation: str) -> Labels:
+    """A table with the classes of a model, in its order."""
     labels = read_labels(path, least=1)
     if unknown := [name for name in labels.classes if name not in names]:
         raise DataError(
@@ -144,12 +143,12 @@ def _in_words(path: Path, names: tuple[str, ...], activation: str) -> tuple[Labe
         raise DataError(
             f"{path}: row {row + 2} has {int(labels.target[row].sum())} labels, and this model names one a clip; give every row one label"
         )
-    given, place = read_known(path, labels), [names.index(name) for name in labels.classes]
+    given, place = labels.judged, [names.index(name) for name in labels.classes]
     target = np.zeros((len(labels), len(names)), np.int64)
     target[:, place] = labels.target
     known = np.zeros(target.shape, bool) | given.all(axis=1, keepdims=True)  # of a row that is known as a whole, so are other classes
     known[:, place] = given
-    return replace(labels, classes=list(names), target=target, known=known), known
+    return replace(labels, classes=list(names), target=target, known=known)
 
 
 def _tested(labels: Labels, path: str | Path) -> Index:
@@ -162,7 +161,7 @@ def _tested(labels: Labels, path: str | Path) -> Index:
     return rows
 
 
-def _listen(models: Finetuned, labels: Labels, known: Known, rows: Index, track: Track) -> Heard:
+def _listen(models: Finetuned, labels: Labels, rows: Index, track: Track) -> Heard:
     """What models say of some rows of a table; rows that cannot be read are left out."""
     found: dict[int, np.ndarray] = {}
     bad: list[str] = []
@@ -180,5 +179,5 @@ def _listen(models: Finetuned, labels: Labels, known: Known, rows: Index, track:
     if not found:
         raise DataError(f"none of the {len(rows)} test clips can be read; the first one: {bad[0]}")
     index, why = np.array(list(found)), tuple(dict.fromkeys(bad))
-    target, judged = labels.target[index].astype(np.float32), known[index].astype(np.float32)
+    target, judged = labels.target[index].astype(np.float32), labels.judged[index].astype(np.float32)
     return Heard(index, labels.blocks(index), np.stack(list(found.values())), target, judged, why)

@@ -17,7 +17,7 @@ from unheard.audio.waveform import Channel
 from unheard.config import from_json, to_json
 from unheard.data.holdout import Part, few_choose, parts_of
 from unheard.data.label_table import Labels, read_labels
-from unheard.data.labelled import Sounds, open_sounds, read_known
+from unheard.data.labelled import Sounds, open_sounds
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.training.checkpoints import Progress, checkpoints, read_progress
@@ -68,7 +68,6 @@ class Table:
     """A table of labels with its sides."""
 
     labels: Labels
-    known: np.ndarray
     parts: list[Part]
 
     def remarks(self, recipe: FinetuneRecipe) -> list[str]:
@@ -79,7 +78,7 @@ class Table:
         """A hash of what is said of the clips, and of who trains, chooses and tests."""
         digest = hashlib.sha256("|".join(path.name for path in self.labels.paths).encode())
         sides = [side for part in self.parts for side in (part.train, part.valid, part.test)]
-        for values in (self.labels.target, self.known, *sides):
+        for values in (self.labels.target, self.labels.judged, *sides):
             digest.update(np.ascontiguousarray(values).tobytes())
         times = enumerate(zip(self.labels.start, self.labels.end, strict=True))
         digest.update("".join(f"{row}:{start}-{end}|" for row, (start, end) in times if (start, end) != (None, None)).encode())
@@ -96,7 +95,7 @@ def open_table(labels: str | Path, recipe: FinetuneRecipe) -> Table:
     """
     path = Path(labels).resolve()
     table = read_labels(path)
-    return Table(table, read_known(path, table), parts_of(table, recipe.training.seed, recipe.task.holdout))
+    return Table(table, parts_of(table, recipe.training.seed, recipe.task.holdout))
 
 
 def own_table(run: Path, session: FinetuneSession) -> Table:
@@ -262,7 +261,7 @@ def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
 
 def _sounds(run: Path, table: Table, saved: SavedModel, channel: Channel, report: Report | None) -> Sounds:
     track = report.track if report is not None and first_process() else Report().track
-    return open_sounds(table.labels, table.known, saved.recipe.frontend, channel, run / "corpus" / channel, track)
+    return open_sounds(table.labels, saved.recipe.frontend, channel, run / "corpus" / channel, track)
 
 
 def _fingerprint(sounds: Sounds, table: Table) -> str:
