@@ -251,8 +251,7 @@ def test_reads_a_labels_csv(tmp_path: Path) -> None:
     csv.write_text("path,label,known\na.wav,dog|rain,\nb.wav,dog,dog\n")
     assert read_labels(csv).marks.tolist() == [[1, 1], [1, -1]]
     csv.write_text("path,label,known\na.wav,dog|rain,\nb.wav,dog,cat\n")
-    with pytest.raises(DataError, match="row 3 says that 'cat' is known"):
-        read_labels(csv)
+    assert read_labels(csv).marks.tolist() == [[1, 1], [1, -1]]  # no clip has a cat, so it is no class
 
 
 @pytest.mark.parametrize(
