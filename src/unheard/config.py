@@ -53,8 +53,8 @@ def from_json(kind: type[Tree], values: object) -> Tree:
     except ValidationError as error:
         first = error.errors()[0]
         place, what = [str(part) for part in first["loc"]], first["msg"]
-        if first["type"] == "missing":  # the input is then what the value is missing from
-            what = f"value {place.pop()} is missing (counted from 0)"
+        if first["type"] == "missing":  # the input is then what something is missing from
+            what = f"value {place.pop()} is missing (counted from 0)" if isinstance(first["loc"][-1], int) else f"{place.pop()} is missing"
         raise ConfigError(f"{'.'.join(place)}: got {first['input']!r}; {what}") from None
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from tests.evaluation.test_suite import RATE, Levels, make_task
+from tests.evaluation.made import RATE, Levels, make_task
 
 from unheard.cli import main
 from unheard.errors import ConfigError
@@ -22,16 +20,6 @@ from unheard.evaluation.encoders import encoders
 from unheard.view.evaluated import evaluate
 
 Frames = tuple[torch.Tensor, torch.Tensor]
-
-
-@pytest.fixture
-def levels(monkeypatch: pytest.MonkeyPatch) -> Levels:
-    """A module named ``levels`` on the path, whose functions a test may replace."""
-    made, module = Levels(), ModuleType("levels")
-    for name in ("get_scene_embeddings", "get_timestamp_embeddings", "load_model"):
-        setattr(module, name, lambda *given, name=name: getattr(made, name)(*given))
-    monkeypatch.setitem(sys.modules, "levels", module)
-    return made
 
 
 def failures(tmp_path: Path) -> dict[tuple[str, str], str]:

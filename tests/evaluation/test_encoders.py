@@ -9,21 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from tests.evaluation.test_suite import RATE, Levels
+from tests.evaluation.made import RATE, Levels
 
 from unheard.audio.frontend import LogMel, LogMelConfig
 from unheard.errors import ConfigError
-from unheard.evaluation.encoders import LogMelEncoder, encoders, place
+from unheard.evaluation import encoders as encoders_module
+from unheard.evaluation.encoders import LogMelEncoder, encoder, encoders, place
 
 
-@pytest.fixture
-def levels(monkeypatch: pytest.MonkeyPatch) -> Levels:
-    """A module named ``levels`` on the path."""
-    made, module = Levels(), ModuleType("levels")
-    for name in ("get_scene_embeddings", "get_timestamp_embeddings", "load_model"):
-        setattr(module, name, getattr(made, name))
-    monkeypatch.setitem(sys.modules, "levels", module)
-    return made
+def test_one_encoder_alone_makes_no_baselines(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [each.name for each in encoders("hear:levels")]
+    monkeypatch.setattr(encoders_module, "load_model", lambda *given, **how: pytest.fail("a baseline was made"))
+    monkeypatch.setattr(encoders_module, "random_like", lambda *given, **how: pytest.fail("a baseline was made"))
+    assert [encoder("hear:levels").name, "random", "log-mel"] == wanted
+    assert encoder("random-tiny").name == "random-tiny"
 
 
 def test_an_xares_encoder_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

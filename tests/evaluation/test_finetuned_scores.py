@@ -21,6 +21,7 @@ from unheard.errors import CheckpointError, ConfigError, DataError, UnheardError
 from unheard.evaluation.encoders import encoders
 from unheard.evaluation.finetuned import open_finetuned
 from unheard.evaluation.finetuned_scores import score_labelled
+from unheard.evaluation.probe_leaks import shared_content
 from unheard.metrics import accuracy
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
@@ -171,6 +172,15 @@ def leaking(folder: Path) -> Path:
     file = table(folder / "leaking.csv", [*rows, (90, "a", "test", "h")], "path,label,split,group")
     settings = [*QUICK, "training.steps=2"]
     return unheard.finetune(folder / "model", file, folder / "leaking", settings=settings, device="cpu").folder
+
+
+def test_files_of_a_size_of_their_own_have_no_copies(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a", "b", "c", "d")]
+    for file, content in zip(files, (b"one", b"two", b"one", b"longer"), strict=True):
+        file.write_bytes(content)
+    first, second, copy, alone = shared_content(files)
+    assert first == copy != second and alone is None
+    assert shared_content([files[3], files[3]])[0] is not None  # a file that is named twice is its own copy
 
 
 def test_clips_and_groups_on_both_sides_of_a_split_are_told_of(leaking: Path, capsys: pytest.CaptureFixture[str]) -> None:

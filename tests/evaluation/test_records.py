@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tests.evaluation.test_suite import RATE, Levels, make_task
+from tests.evaluation.made import RATE, Levels, make_task
 
 from unheard.errors import AudioError, DataError
 from unheard.evaluation import suite

@@ -155,7 +155,7 @@ def evaluate(
         note(f"what is done is kept in {out}; the same command with --resume goes on")
         raise
     tell([markdown(report)], as_json(report), json)
-    note(f"the page is {out}/results-{how.mode}.html; beside it the same as .csv, .json, .md and .png")
+    note(f"the page is {out}/results-{how.mode}.html; its numbers lie beside it, one row each in the .csv")
     if not report.results:
         raise DataError(f"nothing could be scored: {report.failed[0][2]}")
     return status(len(report.failed), strict)

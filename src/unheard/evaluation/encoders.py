@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -194,17 +195,33 @@ def encoders(model: Model | str | Path, device: str = "cpu") -> list[Encoder]:
     ConfigError
         When a module cannot be imported or lacks what the interface asks for.
     """
-    if isinstance(model, str) and model.startswith(("hear:", "xares:")):
-        kind, _, name = model.partition(":")
-        other = _hear(name, device) if kind == "hear" else _xares(name, device)
-        return [other, _random(device), LogMelEncoder(LogMel())]
-    if isinstance(model, str) and model.startswith("embeddings:"):
-        return [Stored(Path(model.partition(":")[2]))]
+    return list(_each(model, device))
+
+
+def encoder(model: Model | str | Path, device: str = "cpu") -> Encoder:
+    """The first of `encoders` alone; the others are not made."""
+    return next(_each(model, device))
+
+
+def _each(model: Model | str | Path, device: str) -> Iterator[Encoder]:
+    kind, colon, name = model.partition(":") if isinstance(model, str) else ("", "", "")
+    if colon and kind in ("hear", "xares"):
+        yield _hear(name, device) if kind == "hear" else _xares(name, device)
+        yield HearEncoder("random", unheard.hear, load_model("random-tiny", device=device), "random-tiny")
+        yield LogMelEncoder(LogMel())
+    elif colon and kind == "embeddings":
+        yield Stored(Path(name))
+    else:
+        yield from _ours(model, device)
+
+
+def _ours(model: Model | str | Path, device: str) -> Iterator[Encoder]:
     ours = model if isinstance(model, Model) else load(model, device)
     name = "model" if isinstance(model, Model) else Path(model).resolve().name if Path(model).exists() else str(model)
+    yield _behind_hear(name, ours)
     saved = SavedModel(ours.learner, ours.config, ours.statistics, ours.provenance)
-    blank = Model(random_like(saved, seed=0), ours.device.type)
-    return [_ours(name, ours), _ours("random", blank), LogMelEncoder(ours.frontend)]
+    yield _behind_hear("random", Model(random_like(saved, seed=0), ours.device.type))
+    yield LogMelEncoder(ours.frontend)
 
 
 def fingerprint(model: Model) -> str:
@@ -215,12 +232,8 @@ def fingerprint(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _ours(name: str, model: Model) -> Encoder:
+def _behind_hear(name: str, model: Model) -> Encoder:
     return HearEncoder(name, unheard.hear, HearModel(model, Options()), fingerprint(model))
-
-
-def _random(device: str) -> Encoder:
-    return HearEncoder("random", unheard.hear, load_model("random-tiny", device=device), "random-tiny")
 
 
 def _tensor(found: object) -> Tensor:

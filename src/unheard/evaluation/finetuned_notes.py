@@ -10,7 +10,7 @@ import numpy as np
 from unheard.data.label_table import Index, Labels
 from unheard.errors import DataError
 from unheard.evaluation.finetuned_summary import FinetuneScores, Heard
-from unheard.evaluation.probe_leaks import content_of, on_both_sides
+from unheard.evaluation.probe_leaks import on_both_sides, shared_content
 from unheard.training.finetune import FinetuneSession, Table, own_table
 
 BYTES = "come from files whose bytes also train (copies, or parts of one recording)"
@@ -34,7 +34,7 @@ def both_sides(table: Table, heard: Mapping[str, Heard], told: FinetuneScores, a
     signs: list[tuple[Sequence[str | None], str]] = [([name or None for name in labels.group], GROUP)]
     found = []
     try:
-        signs.insert(0, (content_of(labels.paths), BYTES))
+        signs.insert(0, (shared_content(labels.paths), BYTES))
     except OSError as error:
         found.append(f"whether tested clips are copies of others cannot be told: {error}")
     for keys, what in signs:
@@ -50,8 +50,10 @@ def trained_on(run: Path, session: FinetuneSession | None, labels: Labels, rows:
         return []
     try:
         own = own_table(run, session)
-        seen = {*content_of([own.labels.paths[row] for part in own.parts for row in (*part.train, *part.valid)])}
-        again = sum(content in seen for content in content_of([labels.paths[row] for row in rows]))
+        trained = [own.labels.paths[row] for part in own.parts for row in (*part.train, *part.valid)]
+        content = shared_content([*trained, *(labels.paths[row] for row in rows)])
+        seen = {*content[: len(trained)]} - {None}
+        again = sum(each in seen for each in content[len(trained) :])
     except (DataError, OSError) as error:
         return [f"whether these clips trained the run cannot be told: {error}"]
     if not again:

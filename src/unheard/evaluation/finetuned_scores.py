@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
-from jaxtyping import Bool
-from numpy.typing import NDArray
 
 from unheard.data.label_table import Index, Labels, read_labels
 from unheard.embedding.classify import classifier_of
@@ -19,8 +17,6 @@ from unheard.evaluation.finetuned_notes import both_sides, trained_on
 from unheard.evaluation.finetuned_summary import FinetuneScores, Heard, joined, summary, write
 from unheard.progress import Track, silent
 from unheard.training.finetune import own_table, read_session
-
-Known = Bool[NDArray[Any], "n C"]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ def content_of(paths: Sequence[Path]) -> list[str]:
             with path.open("rb") as file:
                 found[path] = hashlib.file_digest(file, "sha256").hexdigest()
     return [found[path] for path in paths]
+
+
+def shared_content(paths: Sequence[Path]) -> list[str | None]:
+    """`content_of` for files whose size occurs more than once; None for the others, which are not read: nothing can be their copy."""
+    times = Counter(sizes := [path.stat().st_size for path in paths])
+    common = [path for path, size in zip(paths, sizes, strict=True) if times[size] > 1]
+    found = dict(zip(common, content_of(common), strict=True))
+    return [found.get(path) for path in paths]
 
 
 def leaks(exam: Exam, said: Said, content: Sequence[str] | None = None, statistics: Float[NDArray[Any], "n D"] | None = None) -> list[str]:

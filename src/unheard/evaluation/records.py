@@ -52,8 +52,7 @@ def audio_files(task: Task, split: str, sample_rate: int) -> str:
 def outdated(task: Task, folder: Path, sample_rate: int) -> bool:
     """Whether a folder of embeddings was made for other labels or audio files than the task has now.
 
-    Audio is told by the names, sizes and times of change of the files of the splits that are complete or under way; where an older
-    version kept no record of them, it counts as unchanged.
+    Audio is told by the names, sizes and times of change of the files of the splits that are complete or under way.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from unheard.embedding.embedder import Model
 from unheard.errors import ConfigError
 from unheard.evaluation import suite
 from unheard.evaluation.embeddings import STAMP
-from unheard.evaluation.encoders import Encoder, encoders
+from unheard.evaluation.encoders import Encoder, encoder, encoders
 from unheard.evaluation.suite import Mode, Plan, Report, choose_tasks
 from unheard.progress import Track, silent
 from unheard.view.evaluation_page import write_evaluation
@@ -90,8 +90,8 @@ def _clear(place: Path) -> None:
 def _compared(model: Model | str | Path, beside: Sequence[Model | str | Path], device: str) -> list[Encoder]:
     """The model, those beside it, the untrained encoder and log-mel, each with a name of its own."""
     own, *baselines = encoders(model, device)
-    compared = [own, *(encoders(each, device)[0] for each in beside), *baselines]
-    name, times = Counter(encoder.name for encoder in compared).most_common(1)[0]
+    compared = [own, *(encoder(each, device) for each in beside), *baselines]
+    name, times = Counter(each.name for each in compared).most_common(1)[0]
     if times > 1:
         raise ConfigError(f"{times} rows would be called {name}; rename the folder or the weights of one, or leave out what is given twice")
     return compared
