@@ -95,7 +95,7 @@ def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
         When a file is missing, or the rows or the labels stored beside them do not fit the task.
     """
     try:
-        order = shuffled(in_stored_order(task, folder))
+        order = file_order(folder, task)
         found = {split: _rows(folder, task, split, order[split]) for split in task.splits}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{folder} holds no complete embeddings of {task.name} ({error}); embed the task again") from error
@@ -103,6 +103,17 @@ def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
     if len(set(sizes.values())) != 1:
         raise DataError(f"{folder}: embeddings differ in size from split to split, {sizes}; a model must give one size")
     return found
+
+
+def file_order(folder: Path, task: Task) -> dict[str, list[str]]:
+    """Names of the files of each split in the order of a folder's rows.
+
+    Raises
+    ------
+    DataError
+        When the labels copied there are not those of the task.
+    """
+    return shuffled(in_stored_order(task, folder))
 
 
 def _stamp(path: Path) -> object:

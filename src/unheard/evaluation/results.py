@@ -10,14 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 
+from unheard.evaluation.draws import behind
 from unheard.evaluation.scores import SCORES
 from unheard.evaluation.suite import Report, Result, plain
 
 BEST, NEAR = "**", "≈"
 UNSTATED = ("beehive_states", "nsynth_pitch", "speech_commands")  # tasks of HEAR that come in two versions
 LEGEND = (
-    f"In brackets the range of 95 % of the draws. The best of our rows in a column is bold; {NEAR} marks rows whose range reaches the best "
-    "value, so that the difference may be noise. Published numbers come from other protocols and weights where the last column says so."
+    f"In brackets 95 % intervals: test files, and seeds where there are several, drawn again. The best of our rows in a column is bold; "
+    f"{NEAR} marks rows whose difference to it may be noise: over the same draws for both, its 95 % interval reaches zero. "
+    "Published numbers come from other protocols and weights where the last column says so."
 )
 
 
@@ -47,9 +49,10 @@ def published() -> list[Published]:
 
 
 def as_json(report: Report) -> dict[str, object]:
-    """A report as plain values; numbers that are not finite are words."""
+    """A report as plain values, without the draws; numbers that are not finite are words."""
     failed = [{"task": task, "encoder": encoder, "error": error} for task, encoder, error in report.failed]
-    return {"results": [plain(asdict(result)) for result in report.results], "failed": failed}
+    results = [{name: value for name, value in asdict(result).items() if name != "draws"} for result in report.results]
+    return {"results": plain(results), "failed": failed}
 
 
 def tidy(results: Sequence[Result]) -> str:
@@ -111,8 +114,10 @@ def best_of(results: Sequence[Result]) -> Result | None:
 
 
 def near(result: Result, best: Result | None) -> bool:
-    """Whether the range of a result reaches the best value of its task, so that the difference may be noise."""
-    return best is not None and result.low <= best.value <= result.high
+    """Whether the difference to the best result of a task may be noise."""
+    if best is None or not math.isfinite(result.value):
+        return False
+    return not behind(result.draws, best.draws, SCORES[best.score].smaller)
 
 
 def _cell(result: Result | None, best: Result | None) -> str:

@@ -17,23 +17,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from unheard.errors import ConfigError, UnheardError, missing_extra
 from unheard.evaluation import fixed, heareval
-from unheard.evaluation.embeddings import STAMP, embed_task, read_splits
+from unheard.evaluation.draws import draw, interval, mean
+from unheard.evaluation.embeddings import STAMP, embed_task, file_order, read_splits
 from unheard.evaluation.encoders import Encoder, Stored, place
 from unheard.evaluation.head import GRID_POINTS, grid
 from unheard.evaluation.heareval import Tested
 from unheard.evaluation.memory import Disk
 from unheard.evaluation.records import audio_rate, origin, outdated, stored_origin
-from unheard.evaluation.rows import Rows, score_all
 from unheard.evaluation.tasks import Task, find_tasks, read_task
 from unheard.files import write_text
 from unheard.progress import Item, Track, silent
 
 Mode = Literal["heareval", "fixed"]
-ROUNDS = 200  # bootstrap rounds of an interval: its ends then wander by a tenth of the width (our choice)
 
 
 @dataclass(frozen=True)
@@ -48,13 +45,15 @@ class Result:
     value : float
         That score: mean over test splits and seeds.
     low, high : float
-        95 % of the values when test files, and seeds where there are several, are drawn again.
+        95 % interval of that mean, see `unheard.evaluation.draws`.
     scores : dict of str to float
         All scores, means over test splits and seeds.
     splits : list of dict
         Scores of every test split, with ``split`` and ``seed``.
     chosen : dict
         Hyper-parameters, and the post-processing of event tasks.
+    draws : list of float
+        The score on test files drawn again, the same ones for every encoder.
     """
 
     task: str
@@ -67,6 +66,7 @@ class Result:
     scores: dict[str, float]
     splits: list[dict[str, Any]]
     chosen: dict[str, Any]
+    draws: list[float]
 
 
 @dataclass
@@ -161,22 +161,6 @@ def evaluate(
     return report
 
 
-def interval(task: Task, splits: dict[str, Rows], runs: Sequence[Sequence[Tested]], seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap of the first score, `ROUNDS` rounds: each draws a run, and the files of its test splits again."""
-    generator, values = np.random.default_rng(seed), []
-    for _ in range(ROUNDS):
-        run = runs[int(generator.integers(len(runs)))]
-        scores = []
-        for tested in run:
-            rows = splits[tested.split]
-            files = np.unique(rows.file)
-            index, drawn = rows.files(generator.choice(files, len(files)))
-            scores.append(score_all(task, drawn, tested.probability[index], tested.fit.how)[task.scores[0]])
-        values.append(_mean(scores))
-    known = np.array(values)[np.isfinite(values)]
-    return (float(np.quantile(known, 0.025)), float(np.quantile(known, 0.975))) if len(known) else (math.nan, math.nan)
-
-
 def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, say: Callable[[str], None]) -> Result:
     """One encoder on one task, or what is known of it."""
     folder, made_from = _embedded(task, encoder, out, track, say)
@@ -191,7 +175,7 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
         runs: Sequence[Sequence[Tested]] = [heareval.evaluate(task, splits, plan.points, Disk(fits), named).tested]
     else:
         runs = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), named)
-    found = _summed(task, encoder, plan, runs, interval(task, splits, runs))
+    found = _summed(task, encoder, plan, runs, draw(task, splits, file_order(folder, task), runs))
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_text(kept, json.dumps({"stamp": stamp, "result": plain(asdict(found))}, indent=2) + "\n")
     shutil.rmtree(fits, ignore_errors=True)
@@ -247,19 +231,13 @@ def _naming(track: Track, task: Task, encoder: Encoder) -> Track:
     return named
 
 
-def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Tested]], span: tuple[float, float]) -> Result:
+def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Tested]], draws: list[float]) -> Result:
     tests = [tested for run in runs for tested in run]
-    means = {name: _mean([tested.scores[name] for tested in tests]) for name in tests[0].scores}
+    means = {name: mean([tested.scores[name] for tested in tests]) for name in tests[0].scores}
     splits = [{"split": tested.split, "seed": seed, **tested.scores} for seed, run in enumerate(runs) for tested in run]
     chosen = {**asdict(tests[0].fit.hyper), **(asdict(tests[0].fit.how) if tests[0].fit.how else {})}
     name = task.scores[0]
-    return Result(task.name, encoder.name, plan.mode, name, means[name], *span, means, splits, chosen)
-
-
-def _mean(values: Sequence[float]) -> float:
-    """The mean; NaN where one value is infinite and another minus infinite."""
-    with np.errstate(invalid="ignore"):
-        return float(np.mean(values))
+    return Result(task.name, encoder.name, plan.mode, name, means[name], *interval(draws), means, splits, chosen, draws)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE_STYLE = "body { max-width: 75rem } .scroll { overflow-x: auto } td, th { white-space: nowrap } .far { opacity: .75 }"
-COLOURS = {"the best": "#c05621", "its range reaches the best": "#2b6cb0", "below": "0.6"}
+COLOURS = {"the best": "#c05621", "perhaps as good": "#2b6cb0", "below": "0.6"}
 COLUMNS = 4  # tasks beside each other; our choice
 
 
@@ -36,7 +36,7 @@ def write_evaluation(report: Report, stem: Path) -> Path:
     shown, file = "", stem.with_suffix(".png")
     if known and find_spec("matplotlib"):
         save(draw(known), file)
-        shown = picture(file, "score of every encoder in every task, with the range of 95 % of the draws")
+        shown = picture(file, "score of every encoder in every task, with 95 % intervals")
     return write_page(stem.with_suffix(".html"), "Evaluation", f"<h1>Evaluation</h1>{shown}{_table(report)}", STYLE + PAGE_STYLE)
 
 
@@ -66,7 +66,7 @@ def draw(results: Sequence[Result]) -> Figure:
 def _panel(axes: Axes, results: Sequence[Result], encoders: list[str]) -> None:
     best, better = best_of(results), "lower" if SCORES[results[0].score].smaller else "higher"
     for result in results:
-        standing = "the best" if result is best else "its range reaches the best" if near(result, best) else "below"
+        standing = "the best" if result is best else "perhaps as good" if near(result, best) else "below"
         ends = [[max(0.0, result.value - result.low)], [max(0.0, result.high - result.value)]]
         place = encoders.index(result.encoder)
         axes.errorbar(result.value, place, xerr=ends, fmt="o", markersize=3.5, linewidth=1.2, color=COLOURS[standing], label=standing)

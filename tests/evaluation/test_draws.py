@@ -1,0 +1,93 @@
+"""Intervals are of the mean of the seeds, and encoders are compared on the same files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Bool
+from numpy.typing import NDArray
+from tests.evaluation.made import make_task
+
+from unheard.evaluation import heareval
+from unheard.evaluation.draws import ROUNDS, behind, draw, interval
+from unheard.evaluation.events import Events
+from unheard.evaluation.fit import Fit
+from unheard.evaluation.head import Hyper
+from unheard.evaluation.rows import Rows
+from unheard.evaluation.tasks import Task, read_task
+
+FILES = 200
+NONE = Events(np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0))
+NAMES = {"test": [f"{index:03d}.wav" for index in range(FILES)]}
+TRUTH = torch.eye(2)[torch.arange(FILES) % 2]
+Right = Bool[NDArray[np.bool_], " n"]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    return read_task(make_task(tmp_path_factory.mktemp("draws") / "noise-v1"))
+
+
+def rows(y: torch.Tensor) -> dict[str, Rows]:
+    return {"test": Rows(torch.zeros(len(y), 1), y, np.arange(len(y)), np.zeros(len(y)), NONE)}
+
+
+def answers(right: Right, y: torch.Tensor = TRUTH) -> list[heareval.Tested]:
+    """One run that is right about these files."""
+    return [heareval.Tested("test", {}, Fit(Hyper()), np.where(right[:, None], y.numpy(), 1 - y.numpy()))]
+
+
+def first(share: float) -> Right:
+    return np.arange(FILES) < share * FILES
+
+
+def test_an_interval_of_shares_is_the_binomial_one(task: Task) -> None:
+    found = draw(task, rows(TRUTH), NAMES, [answers(first(0.7))])
+    assert len(found) == ROUNDS
+    low, high = interval(found)
+    half = 1.96 * math.sqrt(0.7 * 0.3 / FILES)
+    assert (low, high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.02)
+
+
+def test_the_mean_of_seeds_is_narrower_than_a_run(task: Task) -> None:
+    shares = (0.5, 0.6, 0.7)
+    runs = [answers(np.random.default_rng(seed).permuted(first(share))) for seed, share in enumerate(shares)]
+    low, high = interval(draw(task, rows(TRUTH), NAMES, runs))
+    singles = [interval(draw(task, rows(TRUTH), NAMES, [answers(first(share))])) for share in shares]
+    assert singles[0][0] < low < 0.6 < high < singles[2][1]
+    alone, twice = (draw(task, rows(TRUTH), NAMES, [answers(first(0.6))] * count) for count in (1, 2))
+    assert alone == pytest.approx(twice)  # seeds that agree say nothing more
+
+
+def test_pairs_tell_what_ranges_cannot(task: Task) -> None:
+    """Ten of 200 files more, on top of the same right ones: the ranges overlap, the difference is never undone by chance."""
+    better, worse = (draw(task, rows(TRUTH), NAMES, [answers(first(share))]) for share in (0.65, 0.6))
+    assert interval(worse)[1] > 0.65 > interval(better)[0]
+    assert behind(worse, better, smaller=False) and not behind(better, worse, smaller=False)
+    assert behind(better, worse, smaller=True)
+    other = draw(task, rows(TRUTH), NAMES, [answers(np.random.default_rng(0).permuted(first(0.6)))])
+    assert not behind(other, better, smaller=False)  # other files are right: five points on 200 files may be chance
+    assert not behind(better, better, smaller=False)
+
+
+def test_the_order_of_the_files_does_not_change_the_draws(task: Task) -> None:
+    order = np.random.default_rng(1).permutation(FILES)
+    y, names = TRUTH[order], {"test": [NAMES["test"][index] for index in order]}
+    assert draw(task, rows(y), names, [answers(first(0.6)[order], y)]) == draw(task, rows(TRUTH), NAMES, [answers(first(0.6))])
+
+
+def test_rounds_without_a_score_are_left_out(tmp_path: Path, task: Task) -> None:
+    nowhere = replace(task, scores=("aucroc",), multilabel=True)
+    y = torch.zeros(3, 2)
+    y[0] = 1
+    found = draw(nowhere, rows(y), {"test": ["a", "b", "c"]}, [answers(np.ones(3, bool), y)])
+    undefined = np.isnan(found)
+    assert 0 < undefined.sum() < ROUNDS
+    assert interval(found) == (1.0, 1.0)
+    nan = [math.nan] * ROUNDS
+    assert all(map(math.isnan, interval(nan))) and not behind(nan, found, smaller=False)
