@@ -15,6 +15,7 @@ from torch import nn
 
 from unheard.errors import DataError
 from unheard.evaluation import fixed, heareval
+from unheard.evaluation.crowd import drawn
 from unheard.evaluation.descent import Descent, dropped
 from unheard.evaluation.events import Events
 from unheard.evaluation.fit import Epoch, Fit, fit
@@ -166,11 +167,11 @@ def test_the_quick_product_is_the_product() -> None:
 
 
 def test_quick_dropout_keeps_the_mean_and_repeats_itself() -> None:
-    kept = fixed.drawn(0.1, seed=3)(torch.empty(500, 400))
+    kept = drawn(0.1, seed=3)(torch.empty(500, 400))
     assert float((kept == 0).float().mean()) == pytest.approx(0.1, abs=0.005)
     assert float(kept.mean()) == pytest.approx(1, abs=0.005)
-    assert torch.equal(kept, fixed.drawn(0.1, seed=3)(torch.empty(500, 400)))
-    assert fixed.drawn(0.0, seed=3) is None
+    assert torch.equal(kept, drawn(0.1, seed=3)(torch.empty(500, 400)))
+    assert drawn(0.0, seed=3) is None
 
 
 def test_a_fixed_fit_does_not_depend_on_its_company(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.evaluation.made import RATE, Levels, make_task
 
 from unheard.cli import main
 from unheard.errors import ConfigError, DataError
+from unheard.evaluation import fixed
 from unheard.evaluation.embeddings import DONE, batch_size, embed_task, read_splits, shuffled
 from unheard.evaluation.encoders import HearEncoder, encoders
 from unheard.evaluation.results import markdown, published
@@ -60,6 +61,20 @@ def test_what_is_done_is_not_done_again(levels: Levels, tmp_path: Path) -> None:
     evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", Plan("fixed", seeds=2), resume=True)
     assert levels.calls == calls  # another protocol scores the same embeddings
     assert not list((tmp_path / "out" / "fits").rglob("*.safetensors"))
+
+
+def test_heads_of_the_fixed_protocol_train_on_the_device(levels: Levels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_task(tmp_path / "tasks" / "noise-v1")
+    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out")
+    left, asked, train = f"embeddings:{tmp_path / 'out' / 'embeddings' / 'levels'}", [], fixed.fit_together
+
+    def recorded(*given: Any) -> Any:
+        asked.append(given[-1])
+        return train(*given[:-1])
+
+    monkeypatch.setattr(fixed, "fit_together", recorded)
+    assert not evaluate(left, tmp_path / "tasks", tmp_path / "again", Plan("fixed", seeds=1, device="cuda:1")).failed
+    assert set(asked) == {"cuda:1"}
 
 
 def test_embeddings_that_are_there_are_scored_without_audio(levels: Levels, tmp_path: Path) -> None:

@@ -1,27 +1,28 @@
 """The better protocol: same classifier, same grid, what is wrong in the published one put right.
 
 Training rows are shuffled in every epoch; a last batch of one row joins the one before; a score that is undefined counts as the worst
-instead of ending a fit; several seeds are run. All grid points of one shape train together: one batch is drawn for all of them, and
-points that are done leave. The grid is searched with the first seed; the chosen point is fitted again for every seed and fold, the seeds
-of a fold together. With folds the search is on the first round alone, as in heareval, though the fold that validates there is tested in a
-later one. Every head draws its dropout from a generator of its own, so its fit does not depend on its company.
+instead of ending a fit; several seeds are run. All grid points of one shape train together on the same batches, on an accelerator as one
+stacked model (`crowd`); points that are done leave. The grid is searched with the first seed; the chosen point is fitted again for every
+seed and fold, the seeds of a fold together. With folds the search is on the first round alone, as in heareval, though the fold that
+validates there is tested in a later one. Every head draws its dropout from a generator of its own, so its fit does not depend on its
+company.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
+from functools import partial
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from unheard.errors import DataError
-from unheard.evaluation.descent import Descent, Drop
+from unheard.evaluation.crowd import gather
 from unheard.evaluation.events import Postprocessing
-from unheard.evaluation.fit import Fit, predict, smaller_is_better, snapshot
+from unheard.evaluation.fit import Fit, smaller_is_better
 from unheard.evaluation.head import GRID_POINTS, Head, Hyper, grid, loss_of, probability_of, quick
 from unheard.evaluation.heareval import Forgetful, Memory, Tested, check, test
 from unheard.evaluation.rows import Rows, judge, parts, stack
@@ -32,9 +33,20 @@ SHUFFLED = 1000  # added to the number of a round for the seed of its batches; o
 
 
 def evaluate(
-    task: Task, splits: Mapping[str, Rows], points: int = GRID_POINTS, seeds: int = 3, memory: Memory | None = None, track: Track = silent
+    task: Task,
+    splits: Mapping[str, Rows],
+    points: int = GRID_POINTS,
+    seeds: int = 3,
+    memory: Memory | None = None,
+    track: Track = silent,
+    device: str = "cpu",
 ) -> list[list[Tested]]:
     """Fit and test one task with several seeds: one list a seed, with one entry a test split.
+
+    Parameters
+    ----------
+    device : str
+        Where the heads train; they are tested on the CPU.
 
     Raises
     ------
@@ -49,39 +61,50 @@ def evaluate(
     runs: list[list[Tested]] = [[] for _ in range(seeds)]
     with torch.random.fork_rng(devices=[]):
         tried = track(shapes.values(), len(shapes), f"{task.name}: grid")
-        found = [fit for jobs in tried for fit in _remembered(task, splits, 0, jobs, memory)]
+        found = [fit for jobs in tried for fit in _remembered(task, splits, 0, jobs, memory, device)]
         best = max(found, key=lambda fit: sign * fit.score)
         for turn, part in enumerate(track(rounds, len(rounds), f"{task.name}: folds and seeds")):
             jobs = [(len(found) + turn * seeds + seed, best.hyper, seed) for seed in range(seeds)]
-            for run, fit in zip(runs, _remembered(task, splits, turn, jobs, memory), strict=True):
+            for run, fit in zip(runs, _remembered(task, splits, turn, jobs, memory, device), strict=True):
                 run.append(test(task, part, splits, fit))
     return runs
 
 
-def fit_together(task: Task, splits: Mapping[str, Rows], turn: int, hypers: Sequence[Hyper], seeds: Sequence[int]) -> list[Fit]:
+def fit_together(
+    task: Task, splits: Mapping[str, Rows], turn: int, hypers: Sequence[Hyper], seeds: Sequence[int], device: str = "cpu"
+) -> list[Fit]:
     """Train heads of one shape on one round on the same batches, each until it has not improved for a while.
+
+    Parameters
+    ----------
+    device : str
+        Where they train: on a CPU beside each other, elsewhere as one stacked model.
 
     Raises
     ------
     DataError
         When there is a single training row.
     """
-    part, hyper = parts(task)[turn], hypers[0]
+    part, hyper, where = parts(task)[turn], hypers[0], torch.device(device)
     train, valid = stack([splits[name] for name in part.train]), splits[part.valid]
     if len(train) < 2:
         raise DataError(f"{task.name} trains on {len(train)} row; batch normalisation needs two")
-    alive = [_Pupil(train.x.shape[1], task, *job) for job in zip(hypers, seeds, strict=True)]
-    pupils, generator = list(alive), torch.Generator().manual_seed(SHUFFLED + turn)
+    heads = [_fresh(train.x.shape[1], task, *job) for job in zip(hypers, seeds, strict=True)]
+    crowd, pupils = gather(heads, hypers, seeds, where), [_Pupil(each, smaller_is_better(task)) for each in hypers]
+    x, y, heard = train.x.to(where), train.y.to(where), valid.x.to(where)
+    alive, generator = list(pupils), torch.Generator().manual_seed(SHUFFLED + turn)
     for epoch in range(hyper.max_epochs):
         for index in batches(len(train), hyper.batch_size, generator):
-            x, y = train.x[index], train.y[index]
-            for pupil in alive:
-                pupil.descent.step(x, y, task.multilabel)
+            crowd.step(x[index], y[index], task.multilabel)
         if (epoch + 1) % hyper.check_val_every_n_epoch:
             continue
-        alive = [pupil for pupil in alive if pupil.goes_on(valid, epoch)]
-        if not alive:
+        judged = [_judged(task, valid, logits) for logits in crowd.predict(heard, hyper.batch_size)]
+        on = [place for place, pupil in enumerate(alive) if pupil.goes_on(epoch, *judged[place], partial(crowd.state, place))]
+        if not on:
             break
+        if len(on) < len(alive):
+            crowd.keep(on)
+            alive = [alive[place] for place in on]
     return [pupil.best for pupil in pupils]
 
 
@@ -93,51 +116,41 @@ def batches(rows: int, size: int, generator: torch.Generator) -> list[Tensor]:
     return found
 
 
-def drawn(probability: float, seed: int) -> Drop | None:
-    """Dropout from a generator of its own; sixteen random bits decide about a value, which takes a third of torch's time."""
-    if not probability:
-        return None
-    generator, border, scale = np.random.Generator(np.random.SFC64(seed)), round(probability * 2**16) - 2**15, 1 / (1 - probability)
-
-    def drop(z: Float[Tensor, "B H"]) -> Float[Tensor, "B H"]:
-        bits = generator.integers(-(2**15), 2**15, z.shape, np.int16)
-        return (torch.from_numpy(bits) >= border) * scale
-
-    return drop
-
-
 class _Pupil:
-    """One head under way, and the best it was."""
+    """The best that a head was, and how many validations ago."""
 
-    def __init__(self, size: int, task: Task, hyper: Hyper, seed: int) -> None:
-        torch.manual_seed(seed)
-        self._task, self._head, self._waited, self.best = task, Head(size, len(task.labels), hyper, quick), 0, Fit(hyper)
-        self.descent = Descent(self._head, hyper.lr, drawn(hyper.dropout, seed))
+    def __init__(self, hyper: Hyper, smaller: bool) -> None:
+        self.best, self._sign, self._waited = Fit(hyper), -1.0 if smaller else 1.0, 0
 
-    def goes_on(self, valid: Rows, epoch: int) -> bool:
-        """Validate; False when nothing has improved for too long."""
-        value, how = self._judged(valid)
-        sign, hyper = -1.0 if smaller_is_better(self._task) else 1.0, self.best.hyper
+    def goes_on(self, epoch: int, value: float, how: Postprocessing | None, state: Callable[[], dict[str, Tensor]]) -> bool:
+        """Take note of one validation; False when nothing has improved for too long."""
         self._waited += 1
-        if self.best.epoch < 0 or sign * value > sign * self.best.score:
-            self.best, self._waited = Fit(hyper, snapshot(self._head), value, epoch, how), 0
-        return self._waited < hyper.patience
-
-    def _judged(self, valid: Rows) -> tuple[float, Postprocessing | None]:
-        """What the head is judged by; undefined is the worst."""
-        task, logits = self._task, predict(self._head, valid, self.best.hyper.batch_size)
-        if task.stop_by_score:
-            value, how = judge(task, valid, probability_of(logits, task.multilabel).numpy())
-        else:
-            value, how = float(loss_of(logits, valid.y, task.multilabel)), task.postprocessing[0] if task.event else None
-        return (math.inf if smaller_is_better(task) else -math.inf) if math.isnan(value) else value, how
+        if self.best.epoch < 0 or self._sign * value > self._sign * self.best.score:
+            self.best, self._waited = Fit(self.best.hyper, state(), value, epoch, how), 0
+        return self._waited < self.best.hyper.patience
 
 
-def _remembered(task: Task, splits: Mapping[str, Rows], turn: int, jobs: Sequence[tuple[int, Hyper, int]], memory: Memory) -> list[Fit]:
+def _judged(task: Task, valid: Rows, logits: Float[Tensor, "n C"]) -> tuple[float, Postprocessing | None]:
+    """What a head is judged by; undefined is the worst."""
+    if task.stop_by_score:
+        value, how = judge(task, valid, probability_of(logits, task.multilabel).numpy())
+    else:
+        value, how = float(loss_of(logits, valid.y, task.multilabel)), task.postprocessing[0] if task.event else None
+    return (math.inf if smaller_is_better(task) else -math.inf) if math.isnan(value) else value, how
+
+
+def _fresh(size: int, task: Task, hyper: Hyper, seed: int) -> Head:
+    torch.manual_seed(seed)
+    return Head(size, len(task.labels), hyper, quick)
+
+
+def _remembered(
+    task: Task, splits: Mapping[str, Rows], turn: int, jobs: Sequence[tuple[int, Hyper, int]], memory: Memory, device: str
+) -> list[Fit]:
     """Fits of (number, hyper-parameters, seed), those that are known taken from memory."""
     found = {number: fit for number, _, _ in jobs if (fit := memory.get(number)) is not None}
     if missing := [job for job in jobs if job[0] not in found]:
-        fits = fit_together(task, splits, turn, [hyper for _, hyper, _ in missing], [seed for _, _, seed in missing])
+        fits = fit_together(task, splits, turn, [hyper for _, hyper, _ in missing], [seed for _, _, seed in missing], device)
         for (number, _, _), fit in zip(missing, fits, strict=True):
             memory.put(number, fit)
             found[number] = fit

@@ -99,7 +99,7 @@ class Plan:
     names : tuple of str
         Beginnings of task names; all tasks when empty.
     device : str
-        Where a model that is given by name embeds.
+        Where a model that is given by name embeds, and the heads of the fixed protocol train.
     """
 
     mode: Mode = "heareval"
@@ -174,7 +174,7 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
     if plan.mode == "heareval":
         runs: Sequence[Sequence[Tested]] = [heareval.evaluate(task, splits, plan.points, Disk(fits), named).tested]
     else:
-        runs = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), named)
+        runs = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), named, plan.device)
     found = _summed(task, encoder, plan, runs, draw(task, splits, file_order(folder, task), runs))
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_text(kept, json.dumps({"stamp": stamp, "result": plain(asdict(found))}, indent=2) + "\n")

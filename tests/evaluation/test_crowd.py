@@ -1,0 +1,111 @@
+"""Heads as one stacked model learn what they learn beside each other."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from tests.evaluation.made import make_task
+
+from unheard.evaluation import fixed, heareval
+from unheard.evaluation.crowd import Beside, Crowd, Stacked, drawn, gather
+from unheard.evaluation.events import Events
+from unheard.evaluation.fit import Fit
+from unheard.evaluation.head import Head, Hyper, exact
+from unheard.evaluation.rows import Rows, parts
+from unheard.evaluation.tasks import read_task
+
+RATES = (1e-2, 3e-3, 1e-3)
+CPU = torch.device("cpu")
+NONE = Events(np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0))
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """float64, so that nothing but a mistake can part two ways to the same weights."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def drops(probability: float) -> list:
+    return [drawn(probability, seed) for seed in range(3)]
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("multilabel", [True, False])
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_a_stacked_model_is_its_heads(layers: int, multilabel: bool, dropout: float) -> None:
+    torch.manual_seed(0)
+    heads = [Head(6, 3, Hyper(hidden_layers=layers, hidden_dim=8), exact) for _ in RATES]
+    stacked, beside = Stacked(heads, RATES, drops(dropout), CPU), Beside(copy.deepcopy(heads), RATES, drops(dropout))
+    untouched = copy.deepcopy(heads)
+    x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
+
+    def compare(alive: int) -> None:
+        for one, other in zip(stacked.predict(x, 7), beside.predict(x, 7), strict=True):
+            torch.testing.assert_close(one, other)
+        for place in range(alive):
+            one, other = stacked.state(place), beside.state(place)
+            assert one.keys() == other.keys()
+            for name in one:
+                torch.testing.assert_close(one[name], other[name], msg=lambda told, name=name: f"{name}: {told}")
+
+    compare(3)
+    for step in range(8):
+        if step == 4:  # the one in the middle is done
+            for crowd in (stacked, beside):
+                crowd.keep([0, 2])
+        for crowd in (stacked, beside):
+            crowd.step(x, y, multilabel)
+    compare(2)
+    for head, before in zip(heads, untouched, strict=True):
+        assert all(torch.equal(value, before.state_dict()[name]) for name, value in head.state_dict().items())
+
+
+def test_the_device_decides_how_they_train() -> None:
+    hypers = [Hyper(hidden_layers=2, hidden_dim=8, dropout=0.0, lr=rate) for rate in RATES]
+    heads, x, y = [Head(6, 3, hyper, exact) for hyper in hypers], torch.zeros(20, 6), torch.eye(3)[torch.arange(20) % 3]
+    assert isinstance(gather(heads, hypers, [0, 1, 2], CPU), Beside)
+    elsewhere = gather(heads, hypers, [0, 1, 2], torch.device("meta"))
+    assert isinstance(elsewhere, Stacked)
+    for multilabel in (True, False):  # a tensor left on the CPU would be refused here
+        elsewhere.step(x.to("meta"), y.to("meta"), multilabel)
+    elsewhere.keep([1])
+    elsewhere.step(x.to("meta"), y.to("meta"), True)
+    assert {value.device.type for tensors in (elsewhere._weights, elsewhere._running) for value in tensors.values()} == {"meta"}
+
+
+def test_a_fit_of_stacked_heads_is_the_fit_beside_each_other(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = read_task(make_task(tmp_path_factory.mktemp("crowd") / "noise-v1"))
+    generator = torch.Generator().manual_seed(0)
+    splits = {name: _rows(generator) for name in ("train", "valid", "test")}
+    hypers = [Hyper(hidden_dim=16, lr=lr, batch_size=32, check_val_every_n_epoch=1, patience=3, max_epochs=20) for lr in RATES]
+
+    def fits() -> list[Fit]:
+        return fixed.fit_together(task, splits, 0, hypers, [0, 0, 1])
+
+    def stacked(heads: list[Head], hypers: list[Hyper], seeds: list[int], device: torch.device) -> Crowd:
+        return Stacked(heads, RATES, [drawn(0.1, seed) for seed in seeds], device)
+
+    beside = fits()
+    monkeypatch.setattr(fixed, "gather", stacked)
+    assert len({fit.epoch for fit in beside}) > 1  # they leave one by one
+    for one, other in zip(fits(), beside, strict=True):
+        assert (one.epoch, one.score) == (other.epoch, other.score)
+        answers = [heareval.test(task, parts(task)[0], splits, fit).probability for fit in (one, other)]
+        np.testing.assert_allclose(
+            *answers, atol=0.02
+        )  # a bias before normalisation moves by rounding alone, and running means follow late
+
+
+def _rows(generator: torch.Generator) -> Rows:
+    y = torch.eye(2)[torch.randint(2, (80,), generator=generator)]
+    x = y @ torch.randn(2, 6, generator=generator) + torch.randn(80, 6, generator=generator)
+    return Rows(x, y, np.arange(80), np.zeros(80), NONE)
