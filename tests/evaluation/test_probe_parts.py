@@ -18,7 +18,7 @@ from unheard.errors import DataError
 from unheard.evaluation.probe import Probe, probe
 from unheard.evaluation.probe_curve import FRACTIONS, learning_curve, share
 from unheard.evaluation.probe_exam import Exam
-from unheard.evaluation.probe_heads import linear, network
+from unheard.evaluation.probe_heads import TUNED, choose_strength, linear, network, ranking
 from unheard.evaluation.probe_layers import GATE, gated
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_map import draw_map
@@ -208,6 +208,19 @@ def test_more_dimensions_than_clips_change_nothing(clouds: Clouds) -> None:
     mean, spread = x[:20].mean(axis=0), x[:20].std(axis=0)
     model = LogisticRegression(C=0.03, tol=1e-8, max_iter=1000).fit((x[:20] - mean) / spread, classes[:20])
     np.testing.assert_allclose(answer, model.predict_proba((x[20:] - mean) / spread), atol=2e-3)
+
+
+def test_where_every_strength_ranks_alike_the_surest_answers_choose() -> None:
+    """Every C ranks two separate clouds without a mistake; the strongest gives each rare clip less than a half, and an F1 of 0."""
+    rng = np.random.default_rng(0)
+    rare = np.arange(400) % 20 == 0
+    x = rng.standard_normal((400, 4)) * 0.3 + 3 * rare[:, None]
+    target = np.stack([rare, ~rare], axis=1).astype(np.int64)
+    fit, held = np.arange(300), np.arange(300, 400)
+    first, *_, last = linear(x[fit], target[fit], x[held], TUNED, multilabel=True)
+    assert ranking(target[held], first) == ranking(target[held], last) == 1 and not (first[rare[held], 0] > 0.5).any()
+    (chosen,) = linear(x[fit], target[fit], x[held], [choose_strength(x, target, [(fit, held)], multilabel=True)], multilabel=True)
+    np.testing.assert_array_equal(chosen[:, 0] > 0.5, rare[held])
 
 
 def test_the_network_finds_what_no_line_does() -> None:

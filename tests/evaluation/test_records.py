@@ -183,6 +183,9 @@ def test_what_nobody_foresaw_is_reported_and_the_others_go_on(task: Path, out: P
     report = suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task, other], out, say=said.append)
     message = "failed unexpectedly with RecursionError: too deep"
     assert report.failed == [("noise-v1", "levels", message), ("other-v1", "levels", message)]
+    traces = [out / "failures" / f"{name}, levels.txt" for name in ("noise-v1", "other-v1")]
+    assert said == [f"{trace.stem} {message}; see {trace}" for trace in traces]
+    assert all("in broken" in trace.read_text() for trace in traces)
     monkeypatch.setattr(suite, "interval", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         score(task, out)

@@ -28,6 +28,7 @@ TUNED = (0.001, 0.01, 0.03, 0.1, 1.0)  # candidates for C, our choice
 MOST_TUNED = 2000  # clips that choose C at most; our choice: more make it slower, not better
 ITERATIONS, TOLERANCE = 300, 1e-5  # of L-BFGS, and the largest entry of the gradient that is left; our choice
 HIDDEN, BATCH, RATE, DECAY = 128, 256, 5e-4, 1e-2  # of the network and AdamW; our choice
+SURE = 1e-6  # probabilities are told apart down to this one; our choice
 STEPS, LOOK = 200, 10  # most steps of AdamW, and how often the held clips are looked at; our choice
 
 Vectors = Float[NDArray[Any], "n D"]
@@ -85,14 +86,16 @@ def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[flo
 
 
 def choose_strength(vectors: Vectors, target: Target, halves: Halves, multilabel: bool) -> float:
-    """The C of `TUNED` that does best on the held clips; the strongest regularisation where several do."""
-    scores = np.zeros((len(halves), len(TUNED)))
+    """The C of `TUNED` that does best on the held clips; where several do, the one whose probabilities fit them best."""
+    scores, losses = np.zeros((2, len(halves), len(TUNED)))
     score = ranking if multilabel else right
-    for row, (fit, held) in zip(scores, halves, strict=True):
+    for number, (fit, held) in enumerate(halves):
         fit = fit[np.random.default_rng(0).permutation(len(fit))[:MOST_TUNED]]
         answers = linear(vectors[fit], target[fit], vectors[held], TUNED, multilabel)
-        row[:] = [score(target[held], answer) for answer in answers]
-    return TUNED[int(np.argmax(scores.mean(axis=0)))] if len(halves) else REGULARISATION
+        scores[number] = [score(target[held], answer) for answer in answers]
+        losses[number] = [surprise(target[held], answer) for answer in answers]
+    order = np.lexsort((losses.sum(axis=0), -scores.sum(axis=0)))
+    return TUNED[int(order[0])] if len(halves) else REGULARISATION
 
 
 def network(vectors: Vectors, target: Target, seen: Index, test: Index, halves: Halves, seed: int, multilabel: bool) -> Table:
@@ -203,6 +206,12 @@ def right(target: Int[NDArray[Any], "m C"], answer: Table) -> float:
 def ranking(target: Int[NDArray[Any], "m C"], answer: Table) -> float:
     """Mean average precision of the classes; each class counts in the clips that were judged for it."""
     return mean_average_precision(*judged_only(target, answer))
+
+
+def surprise(target: Int[NDArray[Any], "m C"], answer: Table) -> float:
+    """Mean negative log probability of what is true of the clips, over the classes that were judged."""
+    chance = np.where(target > 0, answer, 1 - answer)[target >= 0]
+    return float(-np.log(np.maximum(chance, SURE)).mean())
 
 
 def judged_only(target: Int[NDArray[Any], "m C"], answer: Table) -> tuple[Int[NDArray[Any], "m C"], Table]:

@@ -1,6 +1,7 @@
 """Several encoders on several tasks: embed, fit, score, and keep what is done.
 
 OUT/embeddings/ENCODER/TASK/  OUT/fits/MODE/ENCODER/TASK/ (while under way)  OUT/scores/MODE/ENCODER/TASK.json
+OUT/failures/TASK, ENCODER.txt (tracebacks of code that failed)
 
 New embeddings of labels or audio that have changed are made in OUT/fits/embeddings/ENCODER/TASK/; the old ones stay until they are done.
 """
@@ -11,6 +12,7 @@ import hashlib
 import json
 import math
 import shutil
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -29,6 +31,8 @@ from unheard.evaluation.records import audio_rate, origin, outdated, stored_orig
 from unheard.evaluation.tasks import Task, find_tasks, read_task
 from unheard.files import write_text
 from unheard.progress import Item, Track, silent
+
+FAILURES = "failures"  # folder of tracebacks
 
 Mode = Literal["heareval", "fixed"]
 
@@ -152,11 +156,11 @@ def evaluate(
         raise missing_extra("threadpoolctl", "eval") from error
     report = Report()
     for path in tasks:
-        with _told(report, path.name, "", say):
+        with _told(report, path.name, "", out, say):
             task = read_task(path)
             grid(task, plan.points)  # before anything is embedded
             for encoder in encoders:
-                with _told(report, task.name, encoder.name, say), threadpool_limits(limits=1, user_api="blas"):
+                with _told(report, task.name, encoder.name, out, say), threadpool_limits(limits=1, user_api="blas"):
                     report.results.append(_result(task, encoder, out, plan, track, say))
     return report
 
@@ -241,15 +245,19 @@ def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Te
 
 
 @contextmanager
-def _told(report: Report, task: str, encoder: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Whatever goes wrong in the block is reported, in one line, and ends only the block."""
+def _told(report: Report, task: str, encoder: str, out: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Whatever goes wrong in the block is reported, in one line, and ends only the block; code that failed leaves its traceback."""
     try:
         yield
     except Exception as error:  # the other tasks and encoders are worth more than a traceback
-        foreseen = isinstance(error, UnheardError)
+        foreseen, called, where = isinstance(error, UnheardError), ", ".join(filter(None, (task, encoder))), ""
         text = str(error) if foreseen else f"failed unexpectedly with {type(error).__name__}: {' '.join(str(error).split())}"
+        if not foreseen or error.__cause__ is not None:
+            where = f"; see {out / FAILURES / called}.txt"
+            (out / FAILURES).mkdir(parents=True, exist_ok=True)
+            write_text(out / FAILURES / f"{called}.txt", "".join(traceback.format_exception(error)))
         report.failed.append((task, encoder, text))
-        say(f"{task}{', ' + encoder if encoder else ''}{' failed:' if foreseen else ''} {text}")
+        say(f"{called}{' failed:' if foreseen else ''} {text}{where}")
 
 
 def plain(value: Any) -> Any:

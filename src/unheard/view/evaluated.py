@@ -81,7 +81,7 @@ def evaluate(
 
 def _clear(place: Path) -> None:
     """Remove what an evaluation writes, and nothing else that lies there."""
-    for name in ("embeddings", "fits", "scores"):
+    for name in ("embeddings", "fits", "scores", suite.FAILURES):
         shutil.rmtree(place / name, ignore_errors=True)
     for mode, kind in product(get_args(Mode), ("csv", "json", "md", "html", "png")):
         (place / f"results-{mode}.{kind}").unlink(missing_ok=True)
