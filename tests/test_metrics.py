@@ -76,6 +76,17 @@ def test_bootstrap_covers_and_is_seeded() -> None:
     assert (low, high) == metrics.bootstrap_interval(lambda index: float(right[index].mean()), 400, seed=1)
 
 
+def test_percentiles_are_moved_where_draws_lie_beside_the_score() -> None:
+    draws = np.linspace(0, 1, 1001).tolist()
+    assert metrics.percentile_interval(draws) == pytest.approx((0.025, 0.975))
+    assert metrics.percentile_interval(draws, 0.5) == pytest.approx((0.025, 0.975), abs=1e-3)  # the score is their median
+    low, high = metrics.percentile_interval(draws, 0.3)  # seven in ten draws are above it: 2 * -0.52 deviations
+    assert (low, high) == pytest.approx((metrics.NormalDist().cdf(-1.0488 - 1.96), metrics.NormalDist().cdf(-1.0488 + 1.96)), abs=2e-3)
+    assert metrics.percentile_interval([0.5, 0.6, 0.7], 0.2)[0] == 0.2
+    assert metrics.percentile_interval([1.0, 1.0, math.nan], 1.0) == (1.0, 1.0)
+    assert metrics.percentile_interval([1.0, 2.0, math.inf], math.inf)[1] == math.inf
+
+
 def test_wilson_interval_is_the_textbook_one() -> None:
     assert metrics.wilson_interval(10, 20) == pytest.approx((0.2993, 0.7007), abs=1e-4)
     assert metrics.wilson_interval(0, 5)[0] == 0.0

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from tests.evaluation.made import make_task
 
 from unheard.evaluation import heareval
-from unheard.evaluation.draws import ROUNDS, behind, draw, interval
+from unheard.evaluation.draws import ROUNDS, behind, draw
 from unheard.evaluation.events import Events
 from unheard.evaluation.fit import Fit
 from unheard.evaluation.head import Hyper
-from unheard.evaluation.rows import Rows
+from unheard.evaluation.rows import Rows, score_all
 from unheard.evaluation.tasks import Task, read_task
+from unheard.metrics import percentile_interval
 
 FILES = 200
 NONE = Events(np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0))
@@ -49,7 +50,7 @@ def first(share: float) -> Right:
 def test_an_interval_of_shares_is_the_binomial_one(task: Task) -> None:
     found = draw(task, rows(TRUTH), NAMES, [answers(first(0.7))])
     assert len(found) == ROUNDS
-    low, high = interval(found)
+    low, high = percentile_interval(found, 0.7)
     half = 1.96 * math.sqrt(0.7 * 0.3 / FILES)
     assert (low, high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.02)
 
@@ -57,8 +58,8 @@ def test_an_interval_of_shares_is_the_binomial_one(task: Task) -> None:
 def test_the_mean_of_seeds_is_narrower_than_a_run(task: Task) -> None:
     shares = (0.5, 0.6, 0.7)
     runs = [answers(np.random.default_rng(seed).permuted(first(share))) for seed, share in enumerate(shares)]
-    low, high = interval(draw(task, rows(TRUTH), NAMES, runs))
-    singles = [interval(draw(task, rows(TRUTH), NAMES, [answers(first(share))])) for share in shares]
+    low, high = percentile_interval(draw(task, rows(TRUTH), NAMES, runs), 0.6)
+    singles = [percentile_interval(draw(task, rows(TRUTH), NAMES, [answers(first(share))]), share) for share in shares]
     assert singles[0][0] < low < 0.6 < high < singles[2][1]
     alone, twice = (draw(task, rows(TRUTH), NAMES, [answers(first(0.6))] * count) for count in (1, 2))
     assert alone == pytest.approx(twice)  # seeds that agree say nothing more
@@ -67,7 +68,7 @@ def test_the_mean_of_seeds_is_narrower_than_a_run(task: Task) -> None:
 def test_pairs_tell_what_ranges_cannot(task: Task) -> None:
     """Ten of 200 files more, on top of the same right ones: the ranges overlap, the difference is never undone by chance."""
     better, worse = (draw(task, rows(TRUTH), NAMES, [answers(first(share))]) for share in (0.65, 0.6))
-    assert interval(worse)[1] > 0.65 > interval(better)[0]
+    assert percentile_interval(worse, 0.6)[1] > 0.65 > 0.6 > percentile_interval(better, 0.65)[0]
     assert behind(worse, better, smaller=False) and not behind(better, worse, smaller=False)
     assert behind(better, worse, smaller=True)
     other = draw(task, rows(TRUTH), NAMES, [answers(np.random.default_rng(0).permuted(first(0.6)))])
@@ -81,6 +82,18 @@ def test_the_order_of_the_files_does_not_change_the_draws(task: Task) -> None:
     assert draw(task, rows(y), names, [answers(first(0.6)[order], y)]) == draw(task, rows(TRUTH), NAMES, [answers(first(0.6))])
 
 
+def test_repeated_files_do_not_lift_an_interval_of_map(task: Task) -> None:
+    """Twelve classes on 120 files: most draws are above the score, and plain percentiles would be above it, too."""
+    ranked, rng = replace(task, scores=("mAP",), labels=tuple("abcdefghijkl")), np.random.default_rng(0)
+    y = torch.eye(12)[torch.from_numpy(rng.choice(12, 120))]
+    said = [heareval.Tested("test", {}, Fit(Hyper()), 1.2 * y.numpy() + rng.standard_normal((120, 12)))]
+    value = score_all(ranked, rows(y)["test"], said[0].probability, None)["mAP"]
+    found = draw(ranked, rows(y), NAMES, [said])
+    low, high = percentile_interval(found, value)
+    assert np.mean(found) > value + 0.005
+    assert low < value < high and low < np.quantile(found, 0.025) and high < np.quantile(found, 0.975)
+
+
 def test_rounds_without_a_score_are_left_out(tmp_path: Path, task: Task) -> None:
     nowhere = replace(task, scores=("aucroc",), multilabel=True)
     y = torch.zeros(3, 2)
@@ -88,6 +101,6 @@ def test_rounds_without_a_score_are_left_out(tmp_path: Path, task: Task) -> None
     found = draw(nowhere, rows(y), {"test": ["a", "b", "c"]}, [answers(np.ones(3, bool), y)])
     undefined = np.isnan(found)
     assert 0 < undefined.sum() < ROUNDS
-    assert interval(found) == (1.0, 1.0)
+    assert percentile_interval(found, 1.0) == (1.0, 1.0)
     nan = [math.nan] * ROUNDS
-    assert all(map(math.isnan, interval(nan))) and not behind(nan, found, smaller=False)
+    assert all(map(math.isnan, percentile_interval(nan))) and not behind(nan, found, smaller=False)

@@ -178,7 +178,7 @@ def test_what_nobody_foresaw_is_reported_and_the_others_go_on(task: Path, out: P
         raise RecursionError("too\ndeep")
 
     other = make_task(task.parent / "other-v1")
-    monkeypatch.setattr(suite, "interval", broken)
+    monkeypatch.setattr(suite, "percentile_interval", broken)
     levels, said = Levels(), list[str]()
     report = suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task, other], out, say=said.append)
     message = "failed unexpectedly with RecursionError: too deep"
@@ -186,7 +186,7 @@ def test_what_nobody_foresaw_is_reported_and_the_others_go_on(task: Path, out: P
     traces = [out / "failures" / f"{name}, levels.txt" for name in ("noise-v1", "other-v1")]
     assert said == [f"{trace.stem} {message}; see {trace}" for trace in traces]
     assert all("in broken" in trace.read_text() for trace in traces)
-    monkeypatch.setattr(suite, "interval", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(suite, "percentile_interval", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         score(task, out)
 

@@ -1,13 +1,13 @@
 """How far a score may be chance: test files drawn again, the same ones for every encoder, so that encoders are compared in pairs.
 
 Each round draws as many files of every test split as there are, with replacement, and scores every seed's answers on them; then as many
-seeds as there are, and takes the mean. Percentiles of the rounds are a confidence interval of that mean (Efron 1979), and percentiles of
-the differences of two encoders, round by round, one of their difference. With few seeds the seeds' share is somewhat too small.
+seeds as there are, and takes the mean. Intervals of scores are bias-corrected (`metrics.percentile_interval`). Where classes are rare mAP
+itself leans upwards on few files, and no interval of it is sure to hold the true one; differences of two encoders, round by round, are
+held by their percentiles (`benchmarks.coverage`). With few seeds the seeds' share is somewhat too small.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -16,9 +16,9 @@ import numpy as np
 from unheard.evaluation.heareval import Tested
 from unheard.evaluation.rows import Rows, score_all
 from unheard.evaluation.tasks import Task
+from unheard.metrics import percentile_interval
 
 ROUNDS = 200  # the ends of an interval then wander by a tenth of its width (our choice)
-ENDS = 0.025, 0.975
 
 
 def draw(task: Task, splits: Mapping[str, Rows], order: Mapping[str, Sequence[str]], runs: Sequence[Sequence[Tested]]) -> list[float]:
@@ -44,13 +44,6 @@ def draw(task: Task, splits: Mapping[str, Rows], order: Mapping[str, Sequence[st
     return [mean(each) for each in np.take_along_axis(values, seeds, axis=1).tolist()]
 
 
-def interval(draws: Sequence[float]) -> tuple[float, float]:
-    """The middle 95 % of the draws that are finite; NaN where none is."""
-    known = np.array(draws)[np.isfinite(draws)]
-    low, high = np.quantile(known, ENDS) if len(known) else (math.nan, math.nan)
-    return float(low), float(high)
-
-
 def behind(draws: Sequence[float], best: Sequence[float], smaller: bool) -> bool:
     """Whether a score is worse than the best beyond chance: in all but the lowest 2.5 % of the paired rounds.
 
@@ -61,7 +54,7 @@ def behind(draws: Sequence[float], best: Sequence[float], smaller: bool) -> bool
     """
     with np.errstate(invalid="ignore"):
         ahead = np.subtract(draws, best) if smaller else np.subtract(best, draws)
-    return interval(list(ahead))[0] > 0
+    return percentile_interval(ahead.tolist())[0] > 0
 
 
 def mean(values: Sequence[float]) -> float:

@@ -16,7 +16,7 @@ from unheard.data.label_table import Index, Labels
 from unheard.evaluation.probe_files import write_confusion
 from unheard.evaluation.probe_leaks import few_groups
 from unheard.files import write_table
-from unheard.metrics import average_precision, confusion_matrix, roc_auc, together, wilson_interval
+from unheard.metrics import average_precision, confusion_matrix, percentile_interval, roc_auc, together, wilson_interval
 from unheard.training.finetune_choice import scores
 from unheard.training.run import write_json
 
@@ -24,7 +24,6 @@ Table = Float[NDArray[Any], "n C"]
 Span = tuple[float | None, float | None]
 NOT_KNOWN = "not known"
 MOST_ROUNDS, LEAST_ROUNDS, WORK = 1000, 20, 2e8  # of the bootstrap: as in the probe, fewer where clips times classes are many (our choice)
-LEVELS = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
@@ -187,11 +186,10 @@ def _intervals(parts: Sequence[Heard], names: list[str], activation: str) -> dic
         return dict.fromkeys(names, (None, None))
     rounds = int(np.clip(WORK / sum(part.target.size for part in parts), LEAST_ROUNDS, MOST_ROUNDS))
     found = [[part.scores(activation, clips) for clips in part.drawn(seed, rounds)] for seed, part in enumerate(parts)]
-    spans: dict[str, Span] = {}
+    spans, whole = dict[str, Span](), [part.scores(activation) for part in parts]
     for name in names:
         means = np.mean([[scores[name] for scores in part] for part in found], axis=0)
-        low, high = np.quantile(means, LEVELS)
-        spans[name] = (float(low), float(high))
+        spans[name] = percentile_interval(means.tolist(), float(np.mean([scores[name] for scores in whole])))
     return spans
 
 

@@ -147,7 +147,7 @@ class Exam:
         def less(at: Index) -> float:
             return _mean(score, truth, one, at) - _mean(score, truth, two, at)
 
-        low, high = self._interval(less, len(one) + len(two))
+        low, high = self._interval(less, len(one) + len(two), corrected=False)
         return Difference(other, head, self.metric, less(np.arange(len(truth))), low, high)
 
     def value(self, answer: Table, at: Index | None = None) -> float:
@@ -169,11 +169,11 @@ class Exam:
         target = self.labels.marks[self.tested]
         return (target, said) if self.labels.multilabel else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in said])
 
-    def _interval(self, score: Callable[[Index], float], runs: int) -> tuple[float, float]:
+    def _interval(self, score: Callable[[Index], float], runs: int, corrected: bool = True) -> tuple[float, float]:
         rounds = self.rounds
         if self.labels.multilabel:
             rounds = min(rounds, max(LEAST_ROUNDS, int(WORK / (len(self.tested) * len(self.labels.classes) * runs))))
-        return grouped_interval(score, self.labels.blocks(self.tested), self.seeds[0], rounds)
+        return grouped_interval(score, self.labels.blocks(self.tested), self.seeds[0], rounds, corrected=corrected)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 
 from unheard.errors import ConfigError, UnheardError, missing_extra
 from unheard.evaluation import fixed, heareval
-from unheard.evaluation.draws import draw, interval, mean
+from unheard.evaluation.draws import draw, mean
 from unheard.evaluation.embeddings import STAMP, embed_task, file_order, read_splits
 from unheard.evaluation.encoders import Encoder, Stored, place
 from unheard.evaluation.head import GRID_POINTS, grid
@@ -30,6 +30,7 @@ from unheard.evaluation.memory import Disk
 from unheard.evaluation.records import audio_rate, origin, outdated, stored_origin
 from unheard.evaluation.tasks import Task, find_tasks, read_task
 from unheard.files import write_text
+from unheard.metrics import percentile_interval
 from unheard.progress import Item, Track, silent
 
 FAILURES = "failures"  # folder of tracebacks
@@ -241,7 +242,9 @@ def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Te
     splits = [{"split": tested.split, "seed": seed, **tested.scores} for seed, run in enumerate(runs) for tested in run]
     chosen = {**asdict(tests[0].fit.hyper), **(asdict(tests[0].fit.how) if tests[0].fit.how else {})}
     name = task.scores[0]
-    return Result(task.name, encoder.name, plan.mode, name, means[name], *interval(draws), means, splits, chosen, draws)
+    return Result(
+        task.name, encoder.name, plan.mode, name, means[name], *percentile_interval(draws, means[name]), means, splits, chosen, draws
+    )
 
 
 @contextmanager

@@ -1,0 +1,59 @@
+"""How often 95 % intervals of mAP hold the true value: made-up test sets drawn from a world of known mAP, two models on each.
+
+    python -m benchmarks.coverage
+
+One line a world: true mAP of the better model, how far test sets and their draws lie above it, then the share of test sets whose
+interval holds it, of plain percentiles and of bias-corrected ones, and whose percentiles of paired differences hold the true difference.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from unheard.evaluation.draws import ROUNDS
+from unheard.metrics import mean_average_precision, percentile_interval
+
+WORLDS = ((170, 12, 1.6, 1.2), (500, 5, 2.0, 1.7), (800, 3, 3.0, 2.5), (1000, 20, 1.6, 1.2))  # clips, classes, skill of either model
+ENDS = (0.025, 0.975)
+POPULATION, SETS = 100_000, 200
+
+
+def sample(
+    rng: np.random.Generator, clips: int, prior: Float[NDArray[np.float64], " C"], skills: tuple[float, float]
+) -> tuple[Int[NDArray[np.int64], "n C"], list[Float[NDArray[np.float64], "n C"]]]:
+    """One class a clip; scores of two models, half of whose noise is the same."""
+    target = np.eye(len(prior), dtype=np.int64)[rng.choice(len(prior), clips, p=prior)]
+    shared, *own = rng.standard_normal((3, clips, len(prior))) * np.sqrt(0.5)
+    return target, [skill * target + shared + noise for skill, noise in zip(skills, own, strict=True)]
+
+
+def both(target: Int[NDArray[np.int64], "n C"], scores: list[Float[NDArray[np.float64], "n C"]]) -> list[float]:
+    """The mAP of either model."""
+    return [mean_average_precision(target, score) for score in scores]
+
+
+def held(clips: int, classes: int, *skills: float) -> dict[str, float]:
+    """What is printed of one world."""
+    rng = np.random.default_rng(0)
+    prior = rng.dirichlet(np.full(classes, 2.0))
+    true = both(*sample(rng, POPULATION, prior, skills))
+    rows = []
+    for _ in range(SETS):
+        target, scores = sample(rng, clips, prior, skills)
+        value = mean_average_precision(target, scores[0])
+        places = (rng.integers(0, clips, clips) for _ in range(ROUNDS))
+        draws = np.array([both(target[at], [score[at] for score in scores]) for at in places])
+        plain, corrected = np.quantile(draws[:, 0], ENDS), percentile_interval(draws[:, 0].tolist(), value)
+        gap = np.quantile(draws[:, 0] - draws[:, 1], ENDS)
+        inside = [low <= truth <= high for (low, high), truth in ((plain, true[0]), (corrected, true[0]), (gap, true[0] - true[1]))]
+        rows.append([value - true[0], draws[:, 0].mean() - value, *inside])
+    names = ("sets above it", "draws above sets", "percentiles", "corrected", "paired")
+    return {"true": true[0], **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))}
+
+
+if __name__ == "__main__":
+    for world in WORLDS:
+        told = ", ".join(f"{name} {value:.3f}" for name, value in held(*world).items())
+        print(f"{world[0]} clips, {world[1]} classes: {told}", flush=True)
