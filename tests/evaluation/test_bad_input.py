@@ -61,6 +61,14 @@ def told(task: Path, **changed: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changed))
 
 
+def two_names(task: Path) -> None:
+    (task / "labelvocabulary.csv").write_text("idx,label\n0,loud\n1,soft\n2,loud\n")
+
+
+def elsewhere(task: Path) -> None:
+    (task / "test.json").write_text(json.dumps({"../train/train0.wav": ["loud"], "test1.wav": ["soft"]}))
+
+
 def half_a_grid(task: Path) -> None:
     told(task, evaluation_params={"event_postprocessing_grid": {"median_filter_ms": [250]}})
 
@@ -88,6 +96,9 @@ def post(**values: object) -> Callable[[Path], None]:
         (no_sound, "test3.wav"),
         (no_audio, "holds no audio"),
         (no_vocabulary, "is no vocabulary"),
+        (two_names, "names 'loud' twice"),
+        (elsewhere, "names ../train/train0.wav; files of a split lie in one folder"),
+        (lambda task: told(task, use_scoring_for_early_stopping="false"), "use_scoring_for_early_stopping is 'false'"),
         (half_a_grid, "lacks 'min_duration'"),
         (no_grid, "has a value of the wrong type"),
         (fixes(lr=["x"]), "fixes lr to 'x'; it must be a number above 0"),
@@ -112,6 +123,19 @@ def test_a_broken_task_is_named_and_the_others_are_kept(
     found = failures(tmp_path)
     assert {task for task, _ in found} == {"spoiled-v1"}
     assert all(message in each for each in found.values())
+
+
+def test_labels_that_nothing_trains_are_told(levels: Levels, tmp_path: Path) -> None:
+    task, said = make_task(tmp_path / "tasks" / "noise-v1"), list[str]()
+    told(task, prediction_type="multilabel", evaluation=["mAP"])
+    labels = json.loads((task / "train.json").read_text())
+    (task / "train.json").write_text(json.dumps({name: ["loud"] if label == ["loud"] else [] for name, label in labels.items()}))
+    tested = json.loads((task / "test.json").read_text())
+    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", say=said.append)
+    assert "noise-v1: nothing that trains has soft, which test asks for" in said
+    (task / "test.json").write_text(json.dumps({name: label for name, label in tested.items() if label == ["loud"]}))
+    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "again", say=said.append)
+    assert said[-1] == "noise-v1: test has one label of 2"
 
 
 def seconds(frames: Frames) -> Frames:

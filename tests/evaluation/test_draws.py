@@ -11,11 +11,10 @@ import pytest
 import torch
 from jaxtyping import Bool
 from numpy.typing import NDArray
-from tests.evaluation.made import make_task
+from tests.evaluation.made import make_task, scene_rows
 
 from unheard.evaluation import heareval
 from unheard.evaluation.draws import ROUNDS, behind, draw
-from unheard.evaluation.events import Events
 from unheard.evaluation.fit import Fit
 from unheard.evaluation.head import Hyper
 from unheard.evaluation.rows import Rows, score_all
@@ -23,7 +22,6 @@ from unheard.evaluation.tasks import Task, read_task
 from unheard.metrics import percentile_interval
 
 FILES = 200
-NONE = Events(np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0))
 NAMES = {"test": [f"{index:03d}.wav" for index in range(FILES)]}
 TRUTH = torch.eye(2)[torch.arange(FILES) % 2]
 Right = Bool[NDArray[np.bool_], " n"]
@@ -35,7 +33,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 
 def rows(y: torch.Tensor) -> dict[str, Rows]:
-    return {"test": Rows(torch.zeros(len(y), 1), y, np.arange(len(y)), np.zeros(len(y)), NONE)}
+    return {"test": scene_rows(y)}
 
 
 def answers(right: Right, y: torch.Tensor = TRUTH) -> list[heareval.Tested]:
@@ -65,15 +63,40 @@ def test_the_mean_of_seeds_is_narrower_than_a_run(task: Task) -> None:
     assert alone == pytest.approx(twice)  # seeds that agree say nothing more
 
 
+def test_draws_spread_as_files_and_seeds_do(task: Task) -> None:
+    """Runs that are right about all files, or none: the files say nothing, and the mean of three seeds spreads as three tosses do."""
+    found = draw(task, rows(TRUTH), NAMES, [answers(first(share)) for share in (0.0, 1.0, 0.0)])
+    assert set(np.round(found, 6)) == {0.0, 0.333333, 0.666667, 1.0}
+    assert np.mean(found) == pytest.approx(1 / 3, abs=0.06) and np.std(found) == pytest.approx(math.sqrt(2 / 9 / 3), abs=0.04)
+
+
 def test_pairs_tell_what_ranges_cannot(task: Task) -> None:
     """Ten of 200 files more, on top of the same right ones: the ranges overlap, the difference is never undone by chance."""
     better, worse = (draw(task, rows(TRUTH), NAMES, [answers(first(share))]) for share in (0.65, 0.6))
     assert percentile_interval(worse, 0.6)[1] > 0.65 > 0.6 > percentile_interval(better, 0.65)[0]
     assert behind(worse, better, smaller=False) and not behind(better, worse, smaller=False)
-    assert behind(better, worse, smaller=True)
+    assert behind(better, worse, smaller=True) and not behind(worse, better, smaller=True)
     other = draw(task, rows(TRUTH), NAMES, [answers(np.random.default_rng(0).permuted(first(0.6)))])
     assert not behind(other, better, smaller=False)  # other files are right: five points on 200 files may be chance
     assert not behind(better, better, smaller=False)
+
+
+def test_rounds_decide_and_more_rows_ask_for_more_of_them() -> None:
+    best, level = [0.6] * 200, [0.6] * 4 + [0.5] * 196
+    assert behind(level, best, smaller=False) and not behind([0.6] * 6 + [0.5] * 194, best, smaller=False)
+    assert not behind(level, best, smaller=False, others=2)
+    assert behind([0.5] * 200, best, smaller=False, others=50)
+    assert behind([2.0] * 200, [math.inf] * 196 + [1.9] * 4, smaller=False)  # infinitely ahead is ahead
+    assert not behind([math.nan] * 199 + [0.5], best, smaller=False)  # what is undefined says nothing
+
+
+def test_a_file_without_rows_does_not_shift_the_others(task: Task) -> None:
+    right = np.random.default_rng(3).permuted(first(0.6))
+    whole = draw(task, rows(TRUTH), NAMES, [answers(right)])
+    there = np.arange(FILES) != 117
+    part = {"test": replace(scene_rows(TRUTH[there]), file=np.flatnonzero(there))}
+    found = draw(task, part, NAMES, [[heareval.Tested("test", {}, Fit(Hyper()), answers(right)[0].probability[there])]])
+    assert np.corrcoef(whole, found)[0, 1] > 0.95 and whole != found
 
 
 def test_the_order_of_the_files_does_not_change_the_draws(task: Task) -> None:
@@ -103,4 +126,4 @@ def test_rounds_without_a_score_are_left_out(tmp_path: Path, task: Task) -> None
     assert 0 < undefined.sum() < ROUNDS
     assert percentile_interval(found, 1.0) == (1.0, 1.0)
     nan = [math.nan] * ROUNDS
-    assert all(map(math.isnan, percentile_interval(nan))) and not behind(nan, found, smaller=False)
+    assert all(map(math.isnan, percentile_interval(nan)))

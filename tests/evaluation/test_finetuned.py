@@ -193,6 +193,12 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
     ):
         assert main(wrong) == 2
         assert hint in capsys.readouterr().err
+    assert main(["recipes", "--published", "openmic", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert {row["task"] for row in scores} == {"openmic"} and {row["protocol"] for row in scores} == {"fine-tuned", "linear probe"}
+    assert [row["percent"] for row in scores[:2]] == [85.3, 85.3] and scores[0]["model"].startswith("MaskSpec")
+    assert main(["recipes", "--published", "openmike"]) == 2
+    assert "known are audioset, audioset20k, beehive_states" in capsys.readouterr().err
     assert main(["recipes", "--finetune", "--json"]) == 0
     assert {"small", "esc50", "audiomae-audioset"} <= {recipe["name"] for recipe in json.loads(capsys.readouterr().out)}
 

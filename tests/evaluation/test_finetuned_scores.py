@@ -192,6 +192,14 @@ def test_clips_and_groups_on_both_sides_of_a_split_are_told_of(leaking: Path, ca
     assert all(f"note       {text}" in capsys.readouterr().out for text in notes[:1])
 
 
+def test_weights_that_one_class_chose_are_told_of(folder: Path) -> None:
+    rows = [(i, "abc"[i % 3], "train") for i in range(12)] + [(i, "a", "valid") for i in (12, 15)]
+    file = table(folder / "chosen.csv", [*rows, *((i, "abc"[i % 3], "test") for i in range(18, 30))], "path,label,split")
+    told = unheard.finetune(folder / "model", file, folder / "chosen", settings=[*QUICK, "training.steps=2"], device="cpu").scores
+    assert told is not None
+    assert "all validation clips are of one class, and they chose the weights; give the split valid clips of every class" in told.notes
+
+
 @pytest.mark.parametrize(
     ("rows", "header", "hint"),
     [

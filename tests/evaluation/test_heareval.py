@@ -15,7 +15,6 @@ from torch import nn
 
 from unheard.errors import DataError
 from unheard.evaluation import fixed, heareval
-from unheard.evaluation.crowd import drawn
 from unheard.evaluation.descent import Descent, dropped
 from unheard.evaluation.events import Events
 from unheard.evaluation.fit import Epoch, Fit, fit
@@ -70,7 +69,7 @@ def test_a_run_without_dropout_is_heareval_s_step_by_step(task: Task, splits: di
     stored = [each["val_score"] for each in golden["valid"]]
     assert [epoch.score for epoch in checked] == pytest.approx(stored, abs=0.01)  # rounding may swap two clips
     assert best.epoch == golden["best_epoch"]
-    tested = heareval.test(task, Part(("train",), "valid", "test"), splits, best)
+    tested = heareval.test(task, Part(("train",), "valid", "test"), splits, best, math.nan)
     assert tested.scores["mAP"] == pytest.approx(golden["test"]["test_score"], abs=1e-6)
 
 
@@ -166,14 +165,6 @@ def test_the_quick_product_is_the_product() -> None:
     torch.testing.assert_close(quick(a, b.t()), exact(a, b.t()))
 
 
-def test_quick_dropout_keeps_the_mean_and_repeats_itself() -> None:
-    kept = drawn(0.1, seed=3)(torch.empty(500, 400))
-    assert float((kept == 0).float().mean()) == pytest.approx(0.1, abs=0.005)
-    assert float(kept.mean()) == pytest.approx(1, abs=0.005)
-    assert torch.equal(kept, drawn(0.1, seed=3)(torch.empty(500, 400)))
-    assert drawn(0.0, seed=3) is None
-
-
 def test_a_fixed_fit_does_not_depend_on_its_company(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:
     hypers = [Hyper(hidden_dim=16, lr=lr, max_epochs=6, check_val_every_n_epoch=1, patience=2) for lr in (1e-3, 3e-2)]
     together = fixed.fit_together(task, splits, 0, hypers, [0, 1])
@@ -186,6 +177,18 @@ def test_a_fixed_fit_does_not_depend_on_its_company(task: Task, splits: dict[str
     (tmp_path / "005.safetensors").unlink()  # four points, then two seeds
     again = fixed.evaluate(small(task), splits, seeds=2, memory=memory)
     assert [run[0].scores for run in again] == [run[0].scores for run in whole]
+
+
+def test_no_event_found_is_undefined_there_and_nothing_here() -> None:
+    events = read_task(STORED / "tasks" / "tiny_events-v1.0-full")
+    truth = Events(np.zeros(1, int), np.zeros(1, int), np.array([100.0]), np.array([400.0]))
+    rows = Rows(torch.zeros(20, 1), torch.zeros(20, len(events.labels)), np.zeros(20, int), 50.0 * np.arange(20), truth)
+    silent, how = np.zeros((20, len(events.labels))), events.postprocessing[0]
+    theirs, ours = (score_all(events, rows, silent, how, unfound) for unfound in (math.nan, fixed.UNFOUND))
+    assert math.isnan(theirs["event_onset_200ms_fms"]) and ours["event_onset_200ms_fms"] == 0
+    assert theirs["segment_1s_er"] == ours["segment_1s_er"]
+    nothing = replace(rows, events=NONE)
+    assert math.isnan(score_all(events, nothing, silent, how, fixed.UNFOUND)["event_onset_200ms_fms"])
 
 
 def test_every_row_is_in_one_batch_and_none_is_alone() -> None:

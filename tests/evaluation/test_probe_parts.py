@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from unheard.data.label_table import Labels
 from unheard.errors import DataError
+from unheard.evaluation import probe_heads
 from unheard.evaluation.probe import Probe, probe
 from unheard.evaluation.probe_curve import FRACTIONS, learning_curve, share
 from unheard.evaluation.probe_exam import Exam
-from unheard.evaluation.probe_heads import TUNED, choose_strength, linear, network, ranking
+from unheard.evaluation.probe_heads import TUNED, choose_strength, linear, network, ranking, surprise
 from unheard.evaluation.probe_layers import GATE, gated
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_map import draw_map
@@ -221,6 +222,31 @@ def test_where_every_strength_ranks_alike_the_surest_answers_choose() -> None:
     assert ranking(target[held], first) == ranking(target[held], last) == 1 and not (first[rare[held], 0] > 0.5).any()
     (chosen,) = linear(x[fit], target[fit], x[held], [choose_strength(x, target, [(fit, held)], multilabel=True)], multilabel=True)
     np.testing.assert_array_equal(chosen[:, 0] > 0.5, rare[held])
+
+
+@pytest.mark.parametrize(
+    ("scores", "losses", "best"),
+    [
+        ([[0.5, 0.9, 0.9, 0.9, 0.9]], [[0.0, 0.4, 0.1, 0.2, 0.3]], 2),  # among those that rank best, the likeliest
+        ([[0.9, 0.9, 0.9, 0.8, 0.9], [0.7, 0.8, 0.7, 0.9, 0.9]], [[1.0] * 5] * 2, 4),
+        ([[0.9, 0.7, 0, 0, 0], [0.8, 0.8, 0, 0, 0], [0.7, 0.9, 0, 0, 0]], [[0.9, 0.1, 0, 0, 0]] * 3, 1),  # equal but for their last digits
+    ],
+)
+def test_strengths_are_ranked_by_score_then_likelihood(
+    monkeypatch: pytest.MonkeyPatch, scores: list[list[float]], losses: list[list[float]], best: int
+) -> None:
+    left = [iter(np.array(values).flatten().tolist()) for values in (scores, losses)]
+    monkeypatch.setattr(probe_heads, "right", lambda *given: next(left[0]))
+    monkeypatch.setattr(probe_heads, "surprise", lambda *given: next(left[1]))
+    rng = np.random.default_rng(0)
+    halves = [(np.arange(10), np.arange(10, 20))] * len(scores)
+    assert choose_strength(rng.standard_normal((20, 3)), np.eye(2, dtype=np.int64)[np.arange(20) % 2], halves, False) == TUNED[best]
+
+
+def test_surprise_counts_what_was_judged() -> None:
+    answer = np.array([[0.9, 0.2], [0.5, 0.0]])
+    assert surprise(np.array([[1, -1], [0, -1]]), answer) == pytest.approx(-(np.log(0.9) + np.log(0.5)) / 2)
+    assert surprise(np.array([[1, 0], [-1, 1]]), answer) == pytest.approx(-(np.log(0.9) + np.log(0.8) + np.log(1e-6)) / 3)
 
 
 def test_the_network_finds_what_no_line_does() -> None:

@@ -18,7 +18,8 @@ from unheard.errors import AudioError, DataError
 from unheard.evaluation import suite
 from unheard.evaluation.embeddings import embed_task, read_splits
 from unheard.evaluation.encoders import HearEncoder, Stored
-from unheard.evaluation.suite import Plan, Report
+from unheard.evaluation.report import Report
+from unheard.evaluation.suite import Plan
 from unheard.evaluation.tasks import read_task
 
 
@@ -75,6 +76,15 @@ def test_rows_lie_in_the_order_of_the_labels_beside_them(task: Path, out: Path) 
     assert [result.scores for result in again.results] == [first.results[0].scores]
     rows = read_splits(stored / "noise-v1", read_task(task))["test"]
     assert rows.y.argmax(dim=1).tolist() == (rows.x[:, 0] < 0.05).long().tolist()
+
+
+def test_the_same_names_are_drawn_whatever_their_order(task: Path, out: Path) -> None:
+    wrong = {"test0.wav": ["loud"], "test3.wav": ["soft"], "test8.wav": ["loud"]}  # so that it matters which files are drawn
+    changed(task / "test.json", lambda labels: labels | wrong)
+    first = score(task, out)
+    changed(task / "test.json", backwards)
+    again = suite.evaluate([Stored(out / "embeddings" / "levels")], [task], out / "again")
+    assert len(set(first.results[0].draws)) > 3 and again.results[0].draws == first.results[0].draws
 
 
 @pytest.mark.parametrize(
@@ -183,12 +193,45 @@ def test_what_nobody_foresaw_is_reported_and_the_others_go_on(task: Path, out: P
     report = suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task, other], out, say=said.append)
     message = "failed unexpectedly with RecursionError: too deep"
     assert report.failed == [("noise-v1", "levels", message), ("other-v1", "levels", message)]
-    traces = [out / "failures" / f"{name}, levels.txt" for name in ("noise-v1", "other-v1")]
+    traces = [out / "failures" / "heareval" / f"{name}, levels.txt" for name in ("noise-v1", "other-v1")]
     assert said == [f"{trace.stem} {message}; see {trace}" for trace in traces]
     assert all("in broken" in trace.read_text() for trace in traces)
     monkeypatch.setattr(suite, "percentile_interval", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         score(task, out)
+
+
+def test_tracebacks_are_of_code_and_go_when_it_works_again(task: Path, out: Path) -> None:
+    levels, said = Levels(), list[str]()
+    plain, trace = levels.get_scene_embeddings, out / "failures" / "heareval" / "noise-v1, levels.txt"
+    levels.get_scene_embeddings = lambda audio, model: {}["weights"]  # type: ignore[method-assign]
+    score(task, out, levels, say=said.append)
+    assert said[-1].endswith(f"the model failed with KeyError: 'weights'; see {trace}") and '{}["weights"]' in trace.read_text()
+    levels.get_scene_embeddings = plain  # type: ignore[method-assign]
+    assert not score(task, out, levels).failed and not trace.exists()
+    (task / "test.json").write_text("{")
+    score(task, out, levels, say=said.append)
+    assert "cannot be read as JSON" in said[-1] and "; see " not in said[-1] and not any(trace.parent.iterdir())
+
+
+def test_a_traceback_that_cannot_be_kept_ends_nothing(task: Path, out: Path) -> None:
+    other, levels, said = make_task(task.parent / "other-v1"), Levels(), list[str]()
+    levels.get_scene_embeddings = lambda audio, model: {}["weights"]  # type: ignore[method-assign]
+    out.mkdir()
+    (out / "failures").write_text("in the way")
+    report = suite.evaluate([HearEncoder("a/b", levels, levels, "levels")], [task, other], out, say=said.append)
+    assert [(name, encoder) for name, encoder, _ in report.failed] == [("noise-v1", "a/b"), ("other-v1", "a/b")]
+    assert "its traceback could not be kept" in said[-1]
+
+
+def test_scores_of_an_earlier_version_are_told_and_made_again(task: Path, out: Path) -> None:
+    first, said = score(task, out), list[str]()
+    kept = out / "scores" / "heareval" / "levels" / "noise-v1.json"
+    changed(kept, lambda told: told | {"result": {name: value for name, value in told["result"].items() if name != "draws"}})
+    assert score(task, out, say=said.append) == first
+    changed(kept, lambda told: told | {"result": told["result"] | {"draws": [0.5]}})
+    assert score(task, out, say=said.append) == first
+    assert len(said) == 2 and all("noise-v1: levels was scored" in line and "scoring it again" in line for line in said)
 
 
 def test_heareval_s_scores_know_no_seeds(task: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +248,7 @@ def test_progress_names_the_encoder(task: Path, out: Path) -> None:
         yield from items
 
     score(task, out, track=track)
-    assert told == [f"noise-v1, levels: {what}" for what in ("train", "valid", "test", "grid", "folds")]
+    assert told == [f"noise-v1, levels: {what}" for what in ("train", "valid", "test", "grid", "folds", "draws")]
 
 
 def test_a_missing_file_is_an_error_of_audio(task: Path, out: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import fields, replace
+
 import pytest
 
-from unheard.evaluation.results import markdown, published
-from unheard.evaluation.suite import Report, Result
+from unheard.evaluation.report import Report, Result
+from unheard.evaluation.results import as_json, markdown, near, published
 
 HEAR = {  # as hear-preprocess names its folders: what published rows call the task, and its first score
     "beehive_states_fold0-v2-full": ("beehive_states", "aucroc"),
@@ -32,7 +35,7 @@ HEAR = {  # as hear-preprocess names its folders: what published rows call the t
 
 
 def result(task: str, encoder: str = "ours", score: str = "top1_acc") -> Result:
-    return Result(task, encoder, "heareval", score, 0.5, 0.4, 0.6, {}, [], {}, [])
+    return Result(task, encoder, "heareval", score, 0.5, 0.4, 0.6, {}, [], {}, [0.5])
 
 
 @pytest.mark.parametrize("task", HEAR)
@@ -53,6 +56,29 @@ def test_music_and_speech_has_its_own_numbers() -> None:
 def test_versions_that_papers_do_not_name_are_told() -> None:
     assert "Papers do not state which of the versions of nsynth_pitch" in markdown(Report([result("nsynth_pitch-v2.2.3-5h")]))
     assert "Papers do not state" not in markdown(Report([result("esc50-v2.0.0-full")]))
+
+
+def test_sources_are_told_without_their_tables_alone() -> None:
+    table = markdown(Report([result("esc50-v2.0.0-full")]))
+    assert "| fine-tuned, MaskSpec (Chong et al. 2022), results table of its repository |" in table
+    assert "| HEAR, MSM-MAE paper (arXiv 2204.12260) |" in table
+    assert all(row.model == row.model.strip() and row.task and row.score for row in published())
+
+
+def test_json_has_everything_but_the_draws() -> None:
+    (kept,) = as_json(Report([replace(result("a-v1"), high=math.inf, draws=[0.5])]))["results"]  # type: ignore[misc]
+    assert kept["high"] == "inf" and set(kept) == {field.name for field in fields(Result)} - {"draws"}
+
+
+def test_a_value_that_is_not_known_is_never_as_good() -> None:
+    best, unknown = replace(result("a-v1"), draws=[0.5] * 200), replace(result("a-v1", "other"), value=math.nan, draws=[math.nan] * 200)
+    assert not near(unknown, [best, unknown]) and not near(unknown, [unknown])
+
+
+def test_of_many_rows_each_must_be_further_behind() -> None:
+    best = replace(result("a-v1"), value=0.6, draws=[0.6] * 200)
+    other = replace(result("a-v1", "other"), draws=[0.6] * 3 + [0.5] * 197)
+    assert not near(other, [best, other]) and near(other, [best, other, other])
 
 
 def test_what_failed_comes_first_and_has_a_cell() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.evaluation.made import make_task
 
 from unheard.errors import DataError
 from unheard.evaluation.events import Events, Postprocessing
@@ -136,3 +137,26 @@ def test_two_tasks_of_one_name_are_refused(folder: Path) -> None:
 def test_a_d_prime_of_both_infinities_is_undefined_without_a_warning() -> None:
     target, probability = np.array([[1, 1], [0, 0]]), np.array([[0.9, 0.1], [0.1, 0.9]])
     assert math.isnan(SCORES["d_prime"].compute(target, probability))
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ([], "no file of test has an event"),
+        ([{"label": "loud", "start": 300, "end": 200}], "an event of test0.wav ends before it starts"),
+    ],
+)
+def test_events_that_cannot_be_are_refused(tmp_path: Path, events: list[dict[str, object]], message: str) -> None:
+    spoiled = make_task(tmp_path / "spoiled-v1", event=True)
+    (spoiled / "test.json").write_text(json.dumps({"test0.wav": events}))
+    with pytest.raises(DataError, match=message):
+        read_task(spoiled)
+
+
+def test_stopping_by_the_loss_chooses_no_post_processing(tmp_path: Path) -> None:
+    task = make_task(tmp_path / "onsets-v1", event=True)
+    change(task, use_scoring_for_early_stopping=False)
+    with pytest.raises(DataError, match="chooses no post-processing, and gives 2; give one"):
+        read_task(task)
+    change(task, evaluation_params={"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125]}})
+    assert len(read_task(task).postprocessing) == 1

@@ -8,7 +8,7 @@ import pytest
 
 from unheard.errors import ConfigError
 from unheard.evaluation import suite
-from unheard.evaluation.suite import Report
+from unheard.evaluation.report import Report
 from unheard.view import evaluated
 
 
@@ -21,7 +21,7 @@ def test_overwriting_removes_what_an_evaluation_wrote(tmp_path: Path, monkeypatc
     with pytest.raises(ConfigError, match="is no evaluation"):
         evaluated.evaluate("random-tiny", tmp_path, tmp_path, overwrite=True)
     assert (tmp_path / "embeddings" / "someone" / "rows.npy").is_file()
-    for name in ("scores/fixed", "fits/fixed"):
+    for name in ("scores/fixed", "fits/fixed", "failures/fixed"):
         (tmp_path / name).mkdir(parents=True)
     for name in ("results-fixed.json", "results-fixed.png", "results-of-mine.txt"):
         (tmp_path / name).write_text("{}")

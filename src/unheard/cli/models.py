@@ -14,16 +14,20 @@ if TYPE_CHECKING:
 
 
 @verb("unheard recipes --json")
-def recipes(*, finetune: bool = False, json: Json = False) -> int:
+def recipes(*, finetune: bool = False, published: str | None = None, json: Json = False) -> int:
     """List the recipes: what unheard pretrain --recipe takes.
 
     Parameters
     ----------
     finetune
         List what unheard finetune --recipe takes instead.
+    published
+        List the scores that papers report on a data set instead, such as esc50 or openmic.
     """
     if finetune:
         return _finetune_recipes(json)
+    if published is not None:
+        return _published(published, json)
     from unheard.recipes import RECIPES
 
     rows = [_row(make()) for make in RECIPES.values()]
@@ -50,6 +54,19 @@ def _finetune_recipes(json: bool) -> int:
         for each in found
     ]
     tell(table(("name", "loss", "length", "paper", "numbers from"), rows), [to_json(each) for each in found], json)
+    return DONE
+
+
+def _published(task: str, json: bool) -> int:
+    from unheard.errors import ConfigError
+    from unheard.evaluation.results import published
+
+    found = [row for row in published() if row.task == task]
+    if not found:
+        raise ConfigError(f"no published score of {task!r} is known; known are {', '.join(sorted({row.task for row in published()}))}")
+    found.sort(key=lambda row: (row.protocol, -row.percent))
+    rows = [(row.model, row.score, row.told, row.protocol, row.source) for row in found]
+    tell(table(("model", "score", "value", "protocol", "source"), rows), [vars(row) for row in found], json)
     return DONE
 
 

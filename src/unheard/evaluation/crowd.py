@@ -1,8 +1,9 @@
 """Heads of one shape that learn from the same batches: one stacked model on an accelerator, beside each other on a CPU.
 
-Stacked, a layer of K heads is one layer K times as wide, and those after it are one batched product; an accelerator then starts the
-operations of one head in place of K. On a CPU the activations of one head stay in its cache and those of K do not: there the heads take
-turns, which is two to three times as quick (docs/performance.md). Both give the same weights but for rounding.
+Stacked, a first layer of K heads is one layer K times as wide, and those after it are one batched product, so that an accelerator is
+given few large operations in place of many small ones; dropout alone is drawn head by head. On a CPU the activations of one head stay in
+its cache and those of K do not: there the heads take turns, which is quicker (docs/performance.md). Given the same dropout both learn the
+same weights up to rounding; an accelerator draws its own.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from torch.func import stack_module_state
 from torch.nn import functional as F
 
 from unheard.evaluation.descent import BETAS, MOMENTUM, SMALL, Descent, Drop
+from unheard.evaluation.fit import predict, snapshot
 from unheard.evaluation.head import EPSILON, Head, Hyper, loss_of
 
-Batch = Float[Tensor, "B D"]
+Inputs = Float[Tensor, "B D"]
 Targets = Float[Tensor, "B C"]
 
 
@@ -29,7 +31,7 @@ Targets = Float[Tensor, "B C"]
 class Crowd(Protocol):
     """Heads under way; those that are done leave."""
 
-    def step(self, x: Batch, y: Targets, multilabel: bool) -> None:
+    def step(self, x: Inputs, y: Targets, multilabel: bool) -> None:
         """One step of every head on one batch."""
         ...
 
@@ -48,25 +50,31 @@ class Crowd(Protocol):
 
 def gather(heads: Sequence[Head], hypers: Sequence[Hyper], seeds: Sequence[int], device: torch.device) -> Crowd:
     """The heads as the crowd that is quickest on a device, each with its own learning rate and its own dropout."""
-    rates, drops = [hyper.lr for hyper in hypers], [drawn(hyper.dropout, seed) for hyper, seed in zip(hypers, seeds, strict=True)]
-    return Beside(heads, rates, drops) if device.type == "cpu" else Stacked(heads, rates, drops, device)
+    rates, chances = [hyper.lr for hyper in hypers], [(hyper.dropout, seed) for hyper, seed in zip(hypers, seeds, strict=True)]
+    if device.type == "cpu":
+        return Beside(heads, rates, [drawn(*chance) for chance in chances])
+    return Stacked(heads, rates, [drawn_there(*chance, device) for chance in chances], device)
 
 
 def drawn(probability: float, seed: int) -> Drop | None:
-    """Dropout from a generator of its own; on a CPU sixteen random bits decide about a value, which takes a third of torch's time."""
+    """Dropout from a generator of its own; sixteen random bits decide about a value, which takes a third of torch's time on a CPU."""
     if not probability:
         return None
-    bits, border, scale = np.random.Generator(np.random.SFC64(seed)), round(probability * 2**16) - 2**15, 1 / (1 - probability)
-    elsewhere: dict[torch.device, torch.Generator] = {}
+    generator, border, scale = np.random.Generator(np.random.SFC64(seed)), round(probability * 2**16) - 2**15, 1 / (1 - probability)
 
     def drop(z: Float[Tensor, "B H"]) -> Float[Tensor, "B H"]:
-        if z.device.type == "cpu":
-            return (torch.from_numpy(bits.integers(-(2**15), 2**15, z.shape, np.int16)) >= border) * scale
-        if z.device not in elsewhere:
-            elsewhere[z.device] = torch.Generator(z.device).manual_seed(seed)
-        return torch.empty_like(z).bernoulli_(1 - probability, generator=elsewhere[z.device]).mul_(scale)
+        bits = generator.integers(-(2**15), 2**15, z.shape, np.int16)
+        return (torch.from_numpy(bits) >= border) * scale
 
     return drop
+
+
+def drawn_there(probability: float, seed: int, device: torch.device) -> Drop | None:
+    """The same chance, drawn by torch's generator of a device."""
+    if not probability:
+        return None
+    generator = torch.Generator(device).manual_seed(seed)
+    return lambda z: torch.empty_like(z).bernoulli_(1 - probability, generator=generator).div_(1 - probability)
 
 
 class Beside:
@@ -75,18 +83,18 @@ class Beside:
     def __init__(self, heads: Sequence[Head], rates: Sequence[float], drops: Sequence[Drop | None]) -> None:
         self._descents = [Descent(head, rate, drop) for head, rate, drop in zip(heads, rates, drops, strict=True)]
 
-    def step(self, x: Batch, y: Targets, multilabel: bool) -> None:
+    def step(self, x: Inputs, y: Targets, multilabel: bool) -> None:
         """One step of every head on one batch."""
         for descent in self._descents:
             descent.step(x, y, multilabel)
 
     def predict(self, x: Float[Tensor, "n D"], batch_size: int) -> list[Float[Tensor, "n C"]]:
         """Logits of every head."""
-        return [torch.cat([descent.head(part) for part in torch.split(x, batch_size)]) for descent in self._descents]
+        return [predict(descent.head, x, batch_size) for descent in self._descents]
 
     def state(self, place: int) -> dict[str, Tensor]:
         """A copy of one head's weights."""
-        return {name: value.detach().clone() for name, value in self._descents[place].head.state_dict().items()}
+        return snapshot(self._descents[place].head)
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with these heads alone."""
@@ -102,8 +110,8 @@ class Stacked:
         Of one shape; are not changed.
     rates : sequence of float
         Learning rates.
-    drops : sequence of Drop
-        Are given each head's share of a hidden layer, (B, H).
+    drops : sequence of Drop or None
+        Are given each head's share of a hidden layer, (B, H); nothing of a head without one is dropped.
     device : torch.device
     """
 
@@ -115,7 +123,7 @@ class Stacked:
         self._rates, self._drops, self._steps = torch.tensor(rates, device=device), list(drops), 0
         self._hidden = [f"hidden.{4 * layer}" for layer in range(len(list(heads[0].layers())))]
 
-    def step(self, x: Batch, y: Targets, multilabel: bool) -> None:
+    def step(self, x: Inputs, y: Targets, multilabel: bool) -> None:
         """One step of every head on one batch."""
         for weight in self._weights.values():
             weight.requires_grad_()
@@ -159,8 +167,9 @@ class Stacked:
     def _dropped(self, z: Float[Tensor, "B K H"], learns: bool) -> Float[Tensor, "B K H"]:
         if not learns or all(drop is None for drop in self._drops):
             return z
-        detached = z.detach()
-        return z * torch.stack([drop(detached[:, head]) for head, drop in enumerate(self._drops) if drop is not None], dim=1)
+        shares = z.detach().unbind(dim=1)
+        kept = [torch.ones_like(share) if drop is None else drop(share) for share, drop in zip(shares, self._drops, strict=True)]
+        return z * torch.stack(kept, dim=1)
 
     @torch.no_grad()
     def _adam(self, grads: dict[str, Tensor]) -> None:

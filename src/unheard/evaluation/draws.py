@@ -3,58 +3,75 @@
 Each round draws as many files of every test split as there are, with replacement, and scores every seed's answers on them; then as many
 seeds as there are, and takes the mean. Intervals of scores are bias-corrected (`metrics.percentile_interval`). Where classes are rare mAP
 itself leans upwards on few files, and no interval of it is sure to hold the true one; differences of two encoders, round by round, are
-held by their percentiles (`benchmarks.coverage`). With few seeds the seeds' share is somewhat too small.
+held by their percentiles (`benchmarks.coverage`). Of K seeds the draws show (K - 1) / K of the variance that seeds bring.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int
+from numpy.typing import NDArray
 
 from unheard.evaluation.heareval import Tested
 from unheard.evaluation.rows import Rows, score_all
 from unheard.evaluation.tasks import Task
-from unheard.metrics import percentile_interval
+from unheard.progress import Track, silent
 
-ROUNDS = 200  # the ends of an interval then wander by a tenth of its width (our choice)
+ROUNDS = 200  # the ends of an interval then wander by a twentieth of its width (our choice)
+CHANCE = 0.025  # of taking a row that is as good for a worse one, in a whole column: the lower side of a 95 % interval
 
 
-def draw(task: Task, splits: Mapping[str, Rows], order: Mapping[str, Sequence[str]], runs: Sequence[Sequence[Tested]]) -> list[float]:
+def draw(
+    task: Task,
+    splits: Mapping[str, Rows],
+    order: Mapping[str, Sequence[str]],
+    runs: Sequence[Sequence[Tested]],
+    unfound: float = math.nan,
+    track: Track = silent,
+) -> list[float]:
     """The first score of a task in each of `ROUNDS` rounds: mean over the test splits and the drawn seeds.
 
     Parameters
     ----------
     order : mapping of str to sequence of str
-        Names of the files of each split, as their rows count them; which names a round draws does not depend on their order.
+        Names of the files of each split, as their rows count them. A round draws the same names whatever their order, and whether or not
+        an encoder has rows for all of them.
     runs : sequence of sequence of Tested
         One a seed, with one entry a test split.
+    unfound : float
+        As in `score_all`.
     """
-    alone, name = replace(task, scores=task.scores[:1]), task.scores[0]
-    files = {tested.split: _by_name(splits[tested.split], order[tested.split]) for tested in runs[0]}
+    alone = replace(task, scores=task.scores[:1])
+    files = {tested.split: np.argsort(np.array(order[tested.split])) for tested in runs[0]}
     of_files, of_seeds = np.random.default_rng(0).spawn(2)
     values = np.empty((ROUNDS, len(runs)))
-    for row in values:
-        drawn = {split: splits[split].files(of_files.choice(known, len(known))) for split, known in files.items()}
+    for row in track(values, ROUNDS, f"{task.name}: draws"):
+        drawn = {split: splits[split].files(of_files.choice(by_name, len(by_name))) for split, by_name in files.items()}
         for seed, run in enumerate(runs):
-            scores = [score_all(alone, drawn[t.split][1], t.probability[drawn[t.split][0]], t.fit.how)[name] for t in run]
-            row[seed] = mean(scores)
+            row[seed] = mean([_score(alone, *drawn[tested.split], tested, unfound) for tested in run])
     seeds = of_seeds.integers(len(runs), size=values.shape)
     return [mean(each) for each in np.take_along_axis(values, seeds, axis=1).tolist()]
 
 
-def behind(draws: Sequence[float], best: Sequence[float], smaller: bool) -> bool:
-    """Whether a score is worse than the best beyond chance: in all but the lowest 2.5 % of the paired rounds.
+def behind(draws: Sequence[float], best: Sequence[float], smaller: bool, others: int = 1) -> bool:
+    """Whether a score is worse than the best beyond chance: in all but `CHANCE` of the paired rounds, shared among the rows compared.
+
+    A round in which either score is undefined counts as level.
 
     Parameters
     ----------
     smaller : bool
         Whether less is better.
+    others : int
+        How many rows are compared with the best (Bonferroni): of many equal ones some would otherwise seem worse.
     """
-    with np.errstate(invalid="ignore"):
-        ahead = np.subtract(draws, best) if smaller else np.subtract(best, draws)
-    return percentile_interval(ahead.tolist())[0] > 0
+    ahead = np.less(best, draws) if smaller else np.greater(best, draws)
+    return float(np.mean(~ahead)) <= CHANCE / others
 
 
 def mean(values: Sequence[float]) -> float:
@@ -63,6 +80,6 @@ def mean(values: Sequence[float]) -> float:
         return float(np.mean(values))
 
 
-def _by_name(rows: Rows, order: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The files that have rows, in the order of their names."""
-    return np.array(sorted(np.unique(rows.file), key=lambda file: order[file]))
+def _score(task: Task, index: Int[NDArray[Any], " m"], rows: Rows, tested: Tested, unfound: float) -> float:
+    """The one score of a task on drawn rows; NaN where the drawn files have none."""
+    return score_all(task, rows, tested.probability[index], tested.fit.how, unfound)[task.scores[0]] if len(rows) else math.nan

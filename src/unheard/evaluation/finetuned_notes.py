@@ -44,6 +44,17 @@ def both_sides(table: Table, heard: Mapping[str, Heard], told: FinetuneScores, a
     return found
 
 
+def chosen_by_one_class(table: Table, activation: str) -> list[str]:
+    """A remark on models whose epoch was chosen by clips of a single class."""
+    if activation != "softmax":
+        return []
+    several = [part for part in table.parts if len(part.valid)]
+    alone = [part for part in several if len(np.unique(table.labels.target[part.valid].argmax(axis=1))) == 1]
+    where = f"in {len(alone)} of {len(several)} parts " if len(several) > 1 else ""
+    told = f"{where}all validation clips are of one class, and they chose the weights; give the split valid clips of every class"
+    return [told] if alone else []
+
+
 def trained_on(run: Path, session: FinetuneSession | None, labels: Labels, rows: Index) -> list[str]:
     """Remarks on clips of another table whose bytes trained the run; models without a session have none."""
     if session is None:

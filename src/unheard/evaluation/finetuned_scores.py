@@ -13,7 +13,7 @@ from unheard.embedding.classify import classifier_of
 from unheard.embedding.embedder import Sound
 from unheard.errors import AudioError, ConfigError, DataError
 from unheard.evaluation.finetuned import CHUNK, Finetuned, open_finetuned, open_members, session_of
-from unheard.evaluation.finetuned_notes import both_sides, trained_on
+from unheard.evaluation.finetuned_notes import both_sides, chosen_by_one_class, trained_on
 from unheard.evaluation.finetuned_summary import FinetuneScores, Heard, joined, summary, write
 from unheard.progress import Track, silent
 from unheard.training.finetune import own_table, read_session
@@ -72,7 +72,8 @@ def score_run(run: Path, device: str = "cpu", track: Track = silent, out: Path |
         models = open_members(run, session, [member for member in session.members if member[0] == part.name], device)
         heard[part.name] = _listen(models, table.labels, part.test, track)
     told = summary(heard, session.classes, session.activation, table.remarks(session.recipe))
-    told = replace(told, notes=[*told.notes, *both_sides(table, heard, told, session.activation)])
+    notes = [*chosen_by_one_class(table, session.activation), *both_sides(table, heard, told, session.activation)]
+    told = replace(told, notes=[*told.notes, *notes])
     write(out or run, told, joined(list(heard.values())), table.labels, session.activation)
     return told
 

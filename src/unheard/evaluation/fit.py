@@ -107,9 +107,9 @@ def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe:
     return best
 
 
-def predict(head: Head, rows: Rows, batch_size: int) -> Float[Tensor, "n C"]:
+def predict(head: Head, x: Float[Tensor, "n D"], batch_size: int) -> Float[Tensor, "n C"]:
     """Logits, in the batches heareval predicts in."""
-    return torch.cat([head(x) for x in torch.split(rows.x, batch_size)])
+    return torch.cat([head(part) for part in torch.split(x, batch_size)])
 
 
 def _train(descent: Descent, rows: Rows, multilabel: bool, batch_size: int) -> list[Tensor]:
@@ -121,7 +121,7 @@ def _train(descent: Descent, rows: Rows, multilabel: bool, batch_size: int) -> l
 
 def _validate(head: Head, task: Task, rows: Rows, batch_size: int, index: int, losses: list[Tensor]) -> Epoch:
     _spend_seed()
-    logits = predict(head, rows, batch_size)
+    logits = predict(head, rows.x, batch_size)
     loss = float(loss_of(logits, rows.y, task.multilabel))
     probability = probability_of(logits, task.multilabel).numpy()
     if task.stop_by_score:

@@ -7,6 +7,7 @@ equal heareval's bit for bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -106,7 +107,7 @@ def evaluate(
         best = max(tried, key=lambda found: sign * found.score)  # the earliest of equals
         folds = track([(part, best.hyper) for part in rounds[1:]], len(rounds) - 1, f"{task.name}: folds")
         fits = [best, *_fits(folds, len(hypers), task, splits, memory or Forgetful())]
-        return Outcome(tried, [test(task, part, splits, found) for part, found in zip(rounds, fits, strict=True)])
+        return Outcome(tried, [test(task, part, splits, found, math.nan) for part, found in zip(rounds, fits, strict=True)])
 
 
 def check(task: Task, splits: Mapping[str, Rows]) -> None:
@@ -127,15 +128,15 @@ def check(task: Task, splits: Mapping[str, Rows]) -> None:
             raise DataError(f"{task.name}: nothing that trains for {part.test} has a label; there is nothing to learn")
 
 
-def test(task: Task, part: Part, splits: Mapping[str, Rows], found: Fit) -> Tested:
-    """Predict the test split of a round with the best weights and compute every score."""
+def test(task: Task, part: Part, splits: Mapping[str, Rows], found: Fit, unfound: float) -> Tested:
+    """Predict the test split of a round with the best weights and compute every score, as `score_all`."""
     rows = splits[part.test]
     with torch.device("meta"):  # no need to draw weights that are replaced
         head = Head(rows.x.shape[1], len(task.labels), found.hyper)
     head.load_state_dict(found.state, assign=True)
-    logits = predict(head, rows, found.hyper.batch_size)
+    logits = predict(head, rows.x, found.hyper.batch_size)
     probability = probability_of(logits, task.multilabel).numpy()
-    scores = score_all(task, rows, probability, found.how)
+    scores = score_all(task, rows, probability, found.how, unfound)
     return Tested(part.test, {**scores, "loss": float(loss_of(logits, rows.y, task.multilabel))}, found, probability)
 
 

@@ -94,7 +94,7 @@ def choose_strength(vectors: Vectors, target: Target, halves: Halves, multilabel
         answers = linear(vectors[fit], target[fit], vectors[held], TUNED, multilabel)
         scores[number] = [score(target[held], answer) for answer in answers]
         losses[number] = [surprise(target[held], answer) for answer in answers]
-    order = np.lexsort((losses.sum(axis=0), -scores.sum(axis=0)))
+    order = np.lexsort((losses.sum(axis=0), -scores.sum(axis=0).round(9)))  # sums of equal scores may differ in their last digits
     return TUNED[int(order[0])] if len(halves) else REGULARISATION
 
 

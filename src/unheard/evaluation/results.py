@@ -11,14 +11,15 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 
 from unheard.evaluation.draws import behind
+from unheard.evaluation.report import Report, Result, plain
 from unheard.evaluation.scores import SCORES
-from unheard.evaluation.suite import Report, Result, plain
 
 BEST, NEAR = "**", "≈"
 UNSTATED = ("beehive_states", "nsynth_pitch", "speech_commands")  # tasks of HEAR that come in two versions
 LEGEND = (
-    f"In brackets 95 % intervals: test files, and seeds where there are several, drawn again. The best of our rows in a column is bold; "
-    f"{NEAR} marks rows whose difference to it may be noise: over the same draws for both, its 95 % interval reaches zero. "
+    "In brackets 95 % intervals: test files, and seeds where there are several, drawn again. The best of our rows in a column is bold; "
+    f"{NEAR} marks rows that may be as good: on the same drawn files the best is not ahead of them often enough to be sure at 95 %, with "
+    "allowance for the number of rows. "
     "Published numbers come from other protocols and weights where the last column says so."
 )
 
@@ -34,6 +35,12 @@ class Published:
     plus_minus: float | None
     protocol: str
     source: str
+
+    @property
+    def told(self) -> str:
+        """The score as a share, with its plus-minus where one is known."""
+        spread = f" ± {self.plus_minus / 100:.3f}" if self.plus_minus is not None else ""
+        return f"{self.percent / 100:.3f}{spread}"
 
 
 def published() -> list[Published]:
@@ -97,9 +104,9 @@ def table(report: Report) -> tuple[list[str], list[list[str]]]:
     failed = {(encoder, task) for task, encoder, _ in report.failed if encoder}
     encoders = dict.fromkeys([*(result.encoder for result in results), *(encoder for _, encoder, _ in report.failed if encoder)])
     found = {(result.encoder, result.task): result for result in results}
-    best = {task: best_of([result for result in results if result.task == task]) for task in tasks}
+    columns = {task: [result for result in results if result.task == task] for task in tasks}
     rows = [
-        [encoder, *("failed" if (encoder, task) in failed else _cell(found.get((encoder, task)), best[task]) for task in tasks), ""]
+        [encoder, *("failed" if (encoder, task) in failed else _cell(found.get((encoder, task)), columns[task]) for task in tasks), ""]
         for encoder in encoders
     ]
     return ["encoder", *(f"{task} {score}" for task, score in tasks.items()), "source"], [*rows, *_published_rows(tasks)]
@@ -113,20 +120,21 @@ def best_of(results: Sequence[Result]) -> Result | None:
     return (min if SCORES[known[0].score].smaller else max)(known, key=lambda result: result.value)
 
 
-def near(result: Result, best: Result | None) -> bool:
-    """Whether the difference to the best result of a task may be noise."""
+def near(result: Result, column: Sequence[Result]) -> bool:
+    """Whether a result may be as good as the best one of its task."""
+    best = best_of(column)
     if best is None or not math.isfinite(result.value):
         return False
-    return not behind(result.draws, best.draws, SCORES[best.score].smaller)
+    return not behind(result.draws, best.draws, SCORES[best.score].smaller, max(1, len(column) - 1))
 
 
-def _cell(result: Result | None, best: Result | None) -> str:
+def _cell(result: Result | None, column: Sequence[Result]) -> str:
     if result is None:
         return ""
     text = f"{result.value:.3f} [{result.low:.3f}, {result.high:.3f}]"
-    if result is best:
+    if result is best_of(column):
         return f"{BEST}{text}{BEST}"
-    return f"{text} {NEAR}" if near(result, best) else text
+    return f"{text} {NEAR}" if near(result, column) else text
 
 
 def _slug(task: str) -> str:
@@ -140,8 +148,7 @@ def _published_rows(tasks: dict[str, str]) -> Iterator[list[str]]:
     for row in published():
         for task, score in tasks.items():
             if _slug(task) == row.task and row.score == score:
-                where = re.sub(r",? tables? .*", "", row.source)
-                spread = f" ± {row.plus_minus / 100:.3f}" if row.plus_minus is not None else ""
-                cells.setdefault((row.model, f"{row.protocol}, {where}"), {})[task] = f"{row.percent / 100:.3f}{spread}"
+                where = re.sub(r",? tables? [0-9IVX].*", "", row.source)
+                cells.setdefault((row.model, f"{row.protocol}, {where}"), {})[task] = row.told
     for (model, where), values in cells.items():
         yield [model, *(values.get(task, "") for task in tasks), where]

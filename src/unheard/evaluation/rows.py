@@ -17,6 +17,7 @@ from unheard.evaluation.events import Events, Postprocessing, find_events, join
 from unheard.evaluation.scores import SCORES, score_events
 from unheard.evaluation.tasks import Task
 
+SHOWN = 5  # labels of a remark
 Probability = Float[NDArray[Any], "n C"]
 
 
@@ -81,6 +82,25 @@ def parts(task: Task) -> list[Part]:
     return [Part(tuple(fold for fold in folds if fold not in turn), turn[1], turn[0]) for turn in turns]
 
 
+def unheard_labels(task: Task) -> list[str]:
+    """A remark for each test split with labels that nothing trains, or with a single one: scores of them say little."""
+    held = {split: _labels(task, split) for split in task.splits}
+    found = []
+    for part in parts(task):
+        new = held[part.test] - set().union(*(held[split] for split in part.train))
+        names = ", ".join(sorted(task.labels[label] for label in new)[:SHOWN])
+        if new:
+            found.append(f"{task.name}: nothing that trains has {names}{' ...' if len(new) > SHOWN else ''}, which {part.test} asks for")
+        if len(held[part.test]) == 1 and len(task.labels) > 1:
+            found.append(f"{task.name}: {part.test} has one label of {len(task.labels)}")
+    return found
+
+
+def _labels(task: Task, split: str) -> set[int]:
+    """The labels that occur in a split."""
+    return {int(label) for answer in task.clips[split].values() for label in (answer.label if isinstance(answer, Events) else answer)}
+
+
 def stack(rows: Sequence[Rows]) -> Rows:
     """Rows of several splits one after another."""
     if len(rows) == 1:
@@ -110,12 +130,20 @@ def judge(task: Task, rows: Rows, probability: Probability) -> tuple[float, Post
     return found[best], best
 
 
-def score_all(task: Task, rows: Rows, probability: Probability, how: Postprocessing | None) -> dict[str, float]:
-    """Every score of a task, with the sub-scores of event scores."""
+def score_all(task: Task, rows: Rows, probability: Probability, how: Postprocessing | None, unfound: float = math.nan) -> dict[str, float]:
+    """Every score of a task, with the sub-scores of event scores.
+
+    Parameters
+    ----------
+    unfound : float
+        What is undefined because no event was found where there are some: NaN in heareval, 0 in the fixed protocol.
+    """
     if how is None:
         return {name: float(SCORES[name].compute(rows.truth, probability)) for name in task.scores}
     estimated = _found(rows, probability, how)
-    return {key: value for name in task.scores for key, value in score_events(name, rows.events, estimated).items()}
+    found = {key: value for name in task.scores for key, value in score_events(name, rows.events, estimated).items()}
+    missed = len(rows.events) > 0 and not len(estimated)
+    return {key: unfound if missed and math.isnan(value) else value for key, value in found.items()}
 
 
 def _found(rows: Rows, probability: Probability, how: Postprocessing) -> Events:

@@ -1,7 +1,7 @@
 """Several encoders on several tasks: embed, fit, score, and keep what is done.
 
 OUT/embeddings/ENCODER/TASK/  OUT/fits/MODE/ENCODER/TASK/ (while under way)  OUT/scores/MODE/ENCODER/TASK.json
-OUT/failures/TASK, ENCODER.txt (tracebacks of code that failed)
+OUT/failures/MODE/TASK, ENCODER.txt (tracebacks of code that failed)
 
 New embeddings of labels or audio that have changed are made in OUT/fits/embeddings/ENCODER/TASK/; the old ones stay until they are done.
 """
@@ -9,25 +9,27 @@ New embeddings of labels or audio that have changed are made in OUT/fits/embeddi
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import shutil
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from unheard.errors import ConfigError, UnheardError, missing_extra
 from unheard.evaluation import fixed, heareval
 from unheard.evaluation.draws import draw, mean
 from unheard.evaluation.embeddings import STAMP, embed_task, file_order, read_splits
 from unheard.evaluation.encoders import Encoder, Stored, place
+from unheard.evaluation.foreign import ForeignError
 from unheard.evaluation.head import GRID_POINTS, grid
 from unheard.evaluation.heareval import Tested
 from unheard.evaluation.memory import Disk
 from unheard.evaluation.records import audio_rate, origin, outdated, stored_origin
+from unheard.evaluation.report import Report, Result, keep, known
+from unheard.evaluation.rows import unheard_labels
 from unheard.evaluation.tasks import Task, find_tasks, read_task
 from unheard.files import write_text
 from unheard.metrics import percentile_interval
@@ -36,57 +38,6 @@ from unheard.progress import Item, Track, silent
 FAILURES = "failures"  # folder of tracebacks
 
 Mode = Literal["heareval", "fixed"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """One encoder on one task.
-
-    Parameters
-    ----------
-    task, encoder, mode : str
-    score : str
-        Name of the task's first score.
-    value : float
-        That score: mean over test splits and seeds.
-    low, high : float
-        95 % interval of that mean, see `unheard.evaluation.draws`.
-    scores : dict of str to float
-        All scores, means over test splits and seeds.
-    splits : list of dict
-        Scores of every test split, with ``split`` and ``seed``.
-    chosen : dict
-        Hyper-parameters, and the post-processing of event tasks.
-    draws : list of float
-        The score on test files drawn again, the same ones for every encoder.
-    """
-
-    task: str
-    encoder: str
-    mode: str
-    score: str
-    value: float
-    low: float
-    high: float
-    scores: dict[str, float]
-    splits: list[dict[str, Any]]
-    chosen: dict[str, Any]
-    draws: list[float]
-
-
-@dataclass
-class Report:
-    """Results of a suite, and what went wrong.
-
-    Parameters
-    ----------
-    results : list of Result
-    failed : list of tuple
-        (task, encoder or "", message).
-    """
-
-    results: list[Result] = field(default_factory=list)
-    failed: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -155,13 +106,15 @@ def evaluate(
         from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise missing_extra("threadpoolctl", "eval") from error
-    report = Report()
+    report, traces = Report(), out / FAILURES / plan.mode
     for path in tasks:
-        with _told(report, path.name, "", out, say):
+        with _told(report, path.name, "", traces, say):
             task = read_task(path)
             grid(task, plan.points)  # before anything is embedded
+            for remark in unheard_labels(task):
+                say(remark)
             for encoder in encoders:
-                with _told(report, task.name, encoder.name, out, say), threadpool_limits(limits=1, user_api="blas"):
+                with _told(report, task.name, encoder.name, traces, say), threadpool_limits(limits=1, user_api="blas"):
                     report.results.append(_result(task, encoder, out, plan, track, say))
     return report
 
@@ -172,28 +125,21 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
     seeds = plan.seeds if plan.mode == "fixed" else 1
     stamp = hashlib.sha256(repr((made_from, plan.mode, plan.points, seeds)).encode()).hexdigest()
     kept = out / "scores" / plan.mode / place(encoder) / f"{task.name}.json"
-    if (known := _known(kept, stamp)) is not None:
-        return known
+    if (before := known(kept, stamp)) is not None:
+        return before
+    if kept.is_file():
+        say(f"{task.name}: {encoder.name} was scored from something else, with other settings or by an earlier version; scoring it again")
     fits = out / "fits" / plan.mode / place(encoder) / task.name / stamp[:12]
     splits, named = read_splits(folder, task), _naming(track, task, encoder)
+    runs: Sequence[Sequence[Tested]]
     if plan.mode == "heareval":
-        runs: Sequence[Sequence[Tested]] = [heareval.evaluate(task, splits, plan.points, Disk(fits), named).tested]
+        runs, unfound = [heareval.evaluate(task, splits, plan.points, Disk(fits), named).tested], math.nan
     else:
-        runs = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), named, plan.device)
-    found = _summed(task, encoder, plan, runs, draw(task, splits, file_order(folder, task), runs))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_text(kept, json.dumps({"stamp": stamp, "result": plain(asdict(found))}, indent=2) + "\n")
+        runs, unfound = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), named, plan.device), fixed.UNFOUND
+    found = _summed(task, encoder, plan, runs, draw(task, splits, file_order(folder, task), runs, unfound, named))
+    keep(kept, stamp, found)
     shutil.rmtree(fits, ignore_errors=True)
     return found
-
-
-def _known(kept: Path, stamp: str) -> Result | None:
-    """A result that was kept, unless it was made from something else or its file is torn."""
-    try:
-        known = json.loads(kept.read_text(encoding="utf-8"))
-        return Result(**_numbers(known["result"])) if known["stamp"] == stamp else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
 
 
 def _embedded(task: Task, encoder: Encoder, out: Path, track: Track, say: Callable[[str], None]) -> tuple[Path, list[bytes]]:
@@ -248,34 +194,27 @@ def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Te
 
 
 @contextmanager
-def _told(report: Report, task: str, encoder: str, out: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _told(report: Report, task: str, encoder: str, folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Whatever goes wrong in the block is reported, in one line, and ends only the block; code that failed leaves its traceback."""
+    called = ", ".join(filter(None, (task, encoder)))
+    trace = folder / f"{called.replace('/', '_')}.txt"
+    with suppress(OSError):
+        trace.unlink(missing_ok=True)
     try:
         yield
     except Exception as error:  # the other tasks and encoders are worth more than a traceback
-        foreseen, called, where = isinstance(error, UnheardError), ", ".join(filter(None, (task, encoder))), ""
+        foreseen = isinstance(error, UnheardError)
         text = str(error) if foreseen else f"failed unexpectedly with {type(error).__name__}: {' '.join(str(error).split())}"
-        if not foreseen or error.__cause__ is not None:
-            where = f"; see {out / FAILURES / called}.txt"
-            (out / FAILURES).mkdir(parents=True, exist_ok=True)
-            write_text(out / FAILURES / f"{called}.txt", "".join(traceback.format_exception(error)))
         report.failed.append((task, encoder, text))
+        where = "" if foreseen and not isinstance(error, ForeignError) else _traced(error, trace)
         say(f"{called}{' failed:' if foreseen else ''} {text}{where}")
 
 
-def plain(value: Any) -> Any:
-    """A value that JSON can hold: numbers that are not finite become the words inf, -inf and nan."""
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _numbers(value: Any) -> Any:
-    """The reverse of `plain`."""
-    if isinstance(value, dict):
-        return {key: _numbers(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_numbers(each) for each in value]
-    return float(value) if value in ("inf", "-inf", "nan") else value
+def _traced(error: Exception, file: Path) -> str:
+    """Keep a traceback, if that is possible, and say where."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, "".join(traceback.format_exception(error)))
+    except (OSError, ValueError) as second:
+        return f" (its traceback could not be kept in {file}: {second})"
+    return f"; see {file}"

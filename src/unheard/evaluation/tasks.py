@@ -141,9 +141,16 @@ def read_task(folder: str | Path) -> Task:
     _apart(root, clips)
     if not event and not multilabel:
         _several_classes(name, clips)
+    if event and (silent := [split for split, files in clips.items() if not any(map(len, files.values()))]):
+        raise DataError(f"{name}: no file of {silent[0]} has an event; a score of them says nothing")
+    by_score = found.get("use_scoring_for_early_stopping", True)
+    if not isinstance(by_score, bool):
+        raise DataError(f"{root / METADATA}: use_scoring_for_early_stopping is {by_score!r}; it must be true or false")
+    if event and not by_score and len(grid) > 1:
+        raise DataError(f"{root / METADATA} stops by the loss, which chooses no post-processing, and gives {len(grid)}; give one")
     return Task(
         root, name, task_name, event, multilabel, splits, mode != "trainvaltest", seconds, scores,
-        found.get("use_scoring_for_early_stopping", True), tuple(Postprocessing(*pair) for pair in grid) if event else (),
+        by_score, tuple(Postprocessing(*pair) for pair in grid) if event else (),
         hypers, labels, clips,
     )  # fmt: skip
 
@@ -223,6 +230,8 @@ def _vocabulary(path: Path) -> tuple[str, ...]:
         raise DataError(f"{path} is no vocabulary ({error}); it needs the columns idx,label") from error
     if not rows or [index for index, _ in rows] != list(range(len(rows))):
         raise DataError(f"{path}: idx must count the labels from 0; it holds {len(rows)} rows")
+    if repeated := [label for label, times in Counter(label for _, label in rows).items() if times > 1]:
+        raise DataError(f"{path} names {repeated[0]!r} twice; every label needs a name of its own")
     return tuple(label for _, label in rows)
 
 
@@ -241,6 +250,10 @@ def _answers(path: Path, labels: tuple[str, ...], event: bool, multilabel: bool)
                 answers[name] = np.array([position[str(label)] for label in found], np.int64)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: the labels of {name} do not fit the vocabulary or the format ({error})") from error
+        if "/" in name:
+            raise DataError(f"{path} names {name}; files of a split lie in one folder and are named without it")
+        if isinstance(answer := answers[name], Events) and (answer.end < answer.start).any():
+            raise DataError(f"{path}: an event of {name} ends before it starts")
         if not event and not multilabel and len(found) != 1:
             raise DataError(f"{path}: {name} has {len(found)} labels; a multiclass task needs exactly one")
     if not answers:

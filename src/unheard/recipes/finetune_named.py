@@ -11,7 +11,8 @@ structured patchout, a linear decay (from epoch 50 of 130; never in runs of 10),
 
 Other than published: what was drawn once a batch is drawn for each clip; stretches of SpecAugment are shares of bands and frames, so
 that they suit any window, and filled with the mean; the roll is a real one (PaSST's 50 samples); the chain of noise, filters and speed
-is our own code with MaskSpec's ranges; patchout is a share of the tokens (200 of 496: 0.403); label smoothing, which had no effect on
+is our own code with MaskSpec's ranges; a last column of patches that sound fills in part is kept (5 s are 32 columns, 256 tokens, where
+the reference has 31 and 248); patchout is a share of the tokens (200 of 496: 0.403); label smoothing, which had no effect on
 dense targets, is left out. ``small`` is ours, for hundreds of clips on one machine.
 """
 
@@ -31,7 +32,7 @@ AUDIOMAE = "Huang et al. 2022, arXiv 2207.06405"
 PASST = "Koutini et al. 2022, arXiv 2110.05069"
 BETAS = (0.9, 0.999)  # PyTorch's default, which every reference has
 ROLL = 50 / 32000  # MaskSpec and PaSST: 50 samples at 32 kHz
-PATCHOUT = 0.403  # 200 of 496 tokens, or 100 of 248
+PATCHOUT = 0.403  # 200 of 496 tokens, as MaskSpec; 104 of the 256 of five seconds, where it leaves out 100 of 248
 
 
 def _training(epochs: float, batch_size: int, rate: float, warmup_epochs: float, weight_decay: float = 0.05) -> TrainingConfig:

@@ -14,7 +14,8 @@ from unheard.errors import ConfigError
 from unheard.evaluation import suite
 from unheard.evaluation.embeddings import STAMP
 from unheard.evaluation.encoders import Encoder, encoder, encoders
-from unheard.evaluation.suite import Mode, Plan, Report, choose_tasks
+from unheard.evaluation.report import Report
+from unheard.evaluation.suite import Mode, Plan, choose_tasks
 from unheard.progress import Track, silent
 from unheard.view.evaluation_page import write_evaluation
 
