@@ -199,8 +199,8 @@ def main() -> None:
         options.peer, options.source = map(str, install(Path(sys.prefix) / "peers" / "heareval"))
     cases = (
         ("ESC-50 size, 8 points, 6 epochs", 2000, 50, 5, False, 6, 3840, 8),
-        ("small scenes, 4 points, 60 epochs", 240, 8, 0, False, 60, 128, 4),
-        ("events, 1 point, 6 epochs", 15, 6, 0, True, 6, 64, 1),
+        ("small scenes, 8 points, 60 epochs", 240, 8, 0, False, 60, 128, 8),
+        ("events, 8 points, 6 epochs", 15, 6, 0, True, 6, 64, 8),
     )
     with tempfile.TemporaryDirectory() as made:
         for index, (title, clips, labels, folds, event, epochs, size, points) in enumerate(cases):

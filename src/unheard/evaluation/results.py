@@ -18,7 +18,7 @@ BEST, NEAR = "**", "≈"
 UNSTATED = ("beehive_states", "nsynth_pitch", "speech_commands")  # tasks of HEAR that come in two versions
 LEGEND = (
     "In brackets 95 % intervals: test files, and seeds where there are several, drawn again. The best of our rows in a column is bold; "
-    f"{NEAR} marks rows that may be as good: on the same drawn files the best is not ahead of them often enough to be sure at 95 %, with "
+    f"{NEAR} (blue in the picture) marks rows that may be as good: on the same drawn files the best is not ahead of them often enough to be sure at 95 %, with "
     "allowance for the number of rows. "
     "Published numbers come from other protocols and weights where the last column says so."
 )
