@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from unheard.evaluation.draws import ROUNDS
-from unheard.metrics import mean_average_precision, percentile_interval
+from unheard.evaluation.scores import mean_precision
+from unheard.metrics import percentile_interval
 
 WORLDS = ((170, 12, 1.6, 1.2), (500, 5, 2.0, 1.7), (800, 3, 3.0, 2.5), (1000, 20, 1.6, 1.2))  # clips, classes, skill of either model
 ENDS = (0.025, 0.975)
@@ -31,7 +32,7 @@ def sample(
 
 def both(target: Int[NDArray[np.int64], "n C"], scores: list[Float[NDArray[np.float64], "n C"]]) -> list[float]:
     """The mAP of either model."""
-    return [mean_average_precision(target, score) for score in scores]
+    return [mean_precision(target, score) for score in scores]
 
 
 def held(clips: int, classes: int, *skills: float) -> dict[str, float]:
@@ -42,7 +43,7 @@ def held(clips: int, classes: int, *skills: float) -> dict[str, float]:
     rows = []
     for _ in range(SETS):
         target, scores = sample(rng, clips, prior, skills)
-        value = mean_average_precision(target, scores[0])
+        value = mean_precision(target, scores[0])
         places = (rng.integers(0, clips, clips) for _ in range(ROUNDS))
         draws = np.array([both(target[at], [score[at] for score in scores]) for at in places])
         plain, corrected = np.quantile(draws[:, 0], ENDS), percentile_interval(draws[:, 0].tolist(), value)

@@ -85,6 +85,9 @@ def test_percentiles_are_moved_where_draws_lie_beside_the_score() -> None:
     assert metrics.percentile_interval([0.5, 0.6, 0.7], 0.2)[0] == 0.2
     assert metrics.percentile_interval([1.0, 1.0, math.nan], 1.0) == (1.0, 1.0)
     assert metrics.percentile_interval([1.0, 2.0, math.inf], math.inf)[1] == math.inf
+    assert all(map(math.isnan, metrics.percentile_interval([0.1, 0.2, 0.3], math.nan)))
+    ties = [(0.1 + 0.2) if draw % 2 else 0.3 for draw in range(100)]  # equal but for the last digit
+    assert metrics.percentile_interval([*ties, *draws[:100], *draws[-100:]], 0.3) == pytest.approx((0.007475, 0.992525), abs=1e-6)
 
 
 def test_wilson_interval_is_the_textbook_one() -> None:

@@ -35,3 +35,7 @@ class CheckpointError(UnheardError):
 def missing_extra(package: str, extra: str) -> UnheardError:
     """The error for an optional package that is not installed, naming the command that installs it."""
     return UnheardError(f"this needs the package {package}, which is not installed; install it with: pip install 'unheard[{extra}]'")
+
+
+class ModelError(UnheardError):
+    """A model failed on some input; what it raised is the cause."""

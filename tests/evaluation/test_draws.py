@@ -13,8 +13,8 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 from tests.evaluation.made import make_task, scene_rows
 
-from unheard.evaluation import heareval
-from unheard.evaluation.draws import ROUNDS, behind, draw
+from unheard.evaluation import draws, heareval
+from unheard.evaluation.draws import ROUNDS, behind
 from unheard.evaluation.fit import Fit
 from unheard.evaluation.head import Hyper
 from unheard.evaluation.rows import Rows, score_all
@@ -39,6 +39,10 @@ def rows(y: torch.Tensor) -> dict[str, Rows]:
 def answers(right: Right, y: torch.Tensor = TRUTH) -> list[heareval.Tested]:
     """One run that is right about these files."""
     return [heareval.Tested("test", {}, Fit(Hyper()), np.where(right[:, None], y.numpy(), 1 - y.numpy()))]
+
+
+def draw(task: Task, splits: dict[str, Rows], names: dict[str, list[str]], runs: list[list[heareval.Tested]]) -> list[float]:
+    return draws.draw(task, splits, names, runs, heareval.UNFOUND)
 
 
 def first(share: float) -> Right:

@@ -14,7 +14,7 @@ from tests.evaluation.made import make_task
 
 from unheard.errors import DataError
 from unheard.evaluation.events import Events, Postprocessing
-from unheard.evaluation.rows import parts
+from unheard.evaluation.rows import parts, untrained_labels
 from unheard.evaluation.scores import SCORES
 from unheard.evaluation.tasks import find_tasks, read_task
 
@@ -143,7 +143,10 @@ def test_a_d_prime_of_both_infinities_is_undefined_without_a_warning() -> None:
     ("events", "message"),
     [
         ([], "no file of test has an event"),
-        ([{"label": "loud", "start": 300, "end": 200}], "an event of test0.wav ends before it starts"),
+        ([{"label": "loud", "start": 300, "end": 200}], "an event of test0.wav has impossible times"),
+        ([{"label": "loud", "start": -5, "end": 200}], "an event of test0.wav has impossible times"),
+        ([{"label": "loud", "start": None, "end": 200}], "an event of test0.wav has impossible times"),
+        ([{"label": "loud", "start": 0, "end": math.inf}], "an event of test0.wav has impossible times"),
     ],
 )
 def test_events_that_cannot_be_are_refused(tmp_path: Path, events: list[dict[str, object]], message: str) -> None:
@@ -160,3 +163,18 @@ def test_stopping_by_the_loss_chooses_no_post_processing(tmp_path: Path) -> None
         read_task(task)
     change(task, evaluation_params={"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125]}})
     assert len(read_task(task).postprocessing) == 1
+
+
+def test_labels_that_no_fold_trains_are_told(folder: Path) -> None:
+    for split, labels in {"fold00": [0, 1], "fold01": [0], "fold02": [0, 1, 2, 3, 4, 5, 6, 7, 8]}.items():
+        (folder / f"{split}.json").write_text(json.dumps({f"{split}-{label}.wav": [str(label)] for label in labels}))
+    (folder / "labelvocabulary.csv").write_text("idx,label\n" + "".join(f"{i},{i}\n" for i in range(9)))
+    change(folder, split_mode="new_split_kfold", splits=["fold00", "fold01", "fold02"])
+    assert untrained_labels(read_task(folder)) == [
+        "tiny_tags-v1.0-full: the files of fold01 have one label of 9",
+        "tiny_tags-v1.0-full: no training file has the label 1, 2, 3, 4, 5 and 3 more, which fold02 has",
+    ]
+    change(folder, prediction_type="multilabel")
+    (folder / "fold01.json").write_text('{"fold01-0.wav": []}')
+    with pytest.raises(DataError, match="no file of fold01 has a label"):
+        read_task(folder)

@@ -35,7 +35,7 @@ def test_points_are_coloured_by_their_standing() -> None:
         kinds = {to_hex(colour): kind for kind, colour in COLOURS.items()}
         return {names[round(point.get_ydata()[0])]: kinds[to_hex(point.get_color())] for point in points}
 
-    assert shown(rooms) == {"first": "the best", "second": "may be as good", "third": "below"}
+    assert shown(rooms) == {"first": "the best", "second": "≈ may be as good", "third": "below"}
     assert shown(steps) == {"third": "the best", "first": "below"}
     assert (rooms.get_xlabel(), steps.get_xlabel()) == ("mAP, higher is better", "segment_1s_er, lower is better")
 

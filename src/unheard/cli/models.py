@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from unheard.cli.shell import DONE, FAILED, Json, Out, Overwrite, Settings, table, tell, verb
+from unheard.errors import ConfigError
 
 if TYPE_CHECKING:
     from unheard.recipes.recipe import Recipe
@@ -22,8 +23,10 @@ def recipes(*, finetune: bool = False, published: str | None = None, json: Json 
     finetune
         List what unheard finetune --recipe takes instead.
     published
-        List the scores that papers report on a data set instead, such as esc50 or openmic.
+        List the scores that papers report on a data set instead, such as esc50 or openmic; shares, in JSON percent.
     """
+    if finetune and published is not None:
+        raise ConfigError("--finetune lists recipes and --published lists scores; give one of them")
     if finetune:
         return _finetune_recipes(json)
     if published is not None:
@@ -57,14 +60,13 @@ def _finetune_recipes(json: bool) -> int:
     return DONE
 
 
-def _published(task: str, json: bool) -> int:
-    from unheard.errors import ConfigError
+def _published(data_set: str, json: bool) -> int:
     from unheard.evaluation.results import published
 
-    found = [row for row in published() if row.task == task]
+    found = [row for row in published() if row.task == data_set]
     if not found:
-        raise ConfigError(f"no published score of {task!r} is known; known are {', '.join(sorted({row.task for row in published()}))}")
-    found.sort(key=lambda row: (row.protocol, -row.percent))
+        raise ConfigError(f"no published score of {data_set!r} is known; known are {', '.join(sorted({row.task for row in published()}))}")
+    found.sort(key=lambda row: (row.protocol, row.score, -row.percent))
     rows = [(row.model, row.score, row.told, row.protocol, row.source) for row in found]
     tell(table(("model", "score", "value", "protocol", "source"), rows), [vars(row) for row in found], json)
     return DONE

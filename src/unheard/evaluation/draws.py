@@ -23,7 +23,7 @@ from unheard.evaluation.tasks import Task
 from unheard.progress import Track, silent
 
 ROUNDS = 200  # the ends of an interval then wander by a twentieth of its width (our choice)
-CHANCE = 0.025  # of taking a row that is as good for a worse one, in a whole column: the lower side of a 95 % interval
+CHANCE = 0.025  # of taking a given row that is as good for a worse one: one side of a 95 % interval
 
 
 def draw(
@@ -31,7 +31,7 @@ def draw(
     splits: Mapping[str, Rows],
     order: Mapping[str, Sequence[str]],
     runs: Sequence[Sequence[Tested]],
-    unfound: float = math.nan,
+    unfound: float,
     track: Track = silent,
 ) -> list[float]:
     """The first score of a task in each of `ROUNDS` rounds: mean over the test splits and the drawn seeds.
@@ -61,14 +61,15 @@ def draw(
 def behind(draws: Sequence[float], best: Sequence[float], smaller: bool, others: int = 1) -> bool:
     """Whether a score is worse than the best beyond chance: in all but `CHANCE` of the paired rounds, shared among the rows compared.
 
-    A round in which either score is undefined counts as level.
+    A round in which either score is undefined counts as level. The best was chosen on the same files, which no share makes good, and of
+    six rows on `ROUNDS` rounds cannot tell smaller shares apart: then no round may be lost.
 
     Parameters
     ----------
     smaller : bool
         Whether less is better.
     others : int
-        How many rows are compared with the best (Bonferroni): of many equal ones some would otherwise seem worse.
+        How many rows are compared with the best (Bonferroni): of many equal ones some would seem worse more often.
     """
     ahead = np.less(best, draws) if smaller else np.greater(best, draws)
     return float(np.mean(~ahead)) <= CHANCE / others

@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unheard.audio.waveform import read
-from unheard.errors import AudioError, DataError, UnheardError
+from unheard.errors import AudioError, DataError, ModelError, UnheardError
 from unheard.evaluation.encoders import Encoder
 from unheard.evaluation.events import Events, active_labels, join
-from unheard.evaluation.foreign import ForeignError
 from unheard.evaluation.records import AUDIO, audio_files, audio_rate, in_stored_order, task_files
 from unheard.evaluation.rows import Rows
 from unheard.evaluation.tasks import Task
@@ -146,7 +145,7 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
     except UnheardError:
         raise
     except Exception as error:  # a module of other people may raise anything
-        raise ForeignError(f"{what}: the model failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise ModelError(f"{what}: the model failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
     path.parent.mkdir(exist_ok=True)
     with whole(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, frames=frames.float().numpy(), times=times.double().numpy())

@@ -23,7 +23,7 @@ from unheard.training.run import write_json
 Table = Float[NDArray[Any], "n C"]
 Span = tuple[float | None, float | None]
 NOT_KNOWN = "not known"
-MOST_ROUNDS, LEAST_ROUNDS, WORK = 1000, 20, 2e8  # of the bootstrap: as in the probe, fewer where clips times classes are many (our choice)
+MOST_ROUNDS, LEAST_ROUNDS, WORK = 1000, 50, 2e8  # of the bootstrap: as in the probe, fewer where clips times classes are many (our choice)
 
 
 @dataclass(frozen=True)

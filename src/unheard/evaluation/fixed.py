@@ -1,11 +1,11 @@
 """The better protocol: same classifier, same grid, what is wrong in the published one put right.
 
 Training rows are shuffled in every epoch; a last batch of one row joins the one before; a score that is undefined counts as the worst
-instead of ending a fit, and an F-measure as 0 where no event was found; several seeds are run. All grid points of one shape train together
-on the same batches, on an accelerator as one stacked model (`crowd`); points that are done leave. The grid is searched with the first
-seed; the chosen point is fitted again for every seed and fold, the seeds of a fold together. With folds the search is on the first round
-alone, as in heareval, though the fold that validates there is tested in a later one. Every head draws its dropout from a generator of its
-own, so its fit does not depend on its company.
+instead of ending a fit, and F-measure and precision as 0 where no event was found; several seeds are run. All grid points of one shape
+train together on the same batches, on an accelerator as one stacked model (`crowd`); points that are done leave. The grid is searched
+with the first seed; the chosen point is fitted again for every seed and fold, the seeds of a fold together. With folds the search is on
+the first round alone, as in heareval, though the fold that validates there is tested in a later one. Every head draws its dropout from a
+generator of its own, so its fit does not depend on its company.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from unheard.evaluation.rows import Rows, judge, parts, stack
 from unheard.evaluation.tasks import Task
 from unheard.progress import Track, silent
 
-UNFOUND = 0.0  # F-measure where events were there and none was found
+UNFOUND = 0.0  # F-measure and precision where there are events and none was found
 SHUFFLED = 1000  # added to the number of a round for the seed of its batches; our choice
 
 

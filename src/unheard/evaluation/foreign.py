@@ -6,13 +6,9 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar
 
-from unheard.errors import ConfigError, DataError, UnheardError
+from unheard.errors import ConfigError, UnheardError
 
 Made = TypeVar("Made")
-
-
-class ForeignError(DataError):
-    """A module of other people failed; what it raised is the cause."""
 
 
 def imported(name: str) -> Any:

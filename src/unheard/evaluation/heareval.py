@@ -24,6 +24,8 @@ from unheard.evaluation.rows import Part, Rows, parts, score_all, stack
 from unheard.evaluation.tasks import Task
 from unheard.progress import Track, silent
 
+UNFOUND = math.nan  # what is undefined where there are events and none was found
+
 
 @dataclass(frozen=True)
 class Tested:
@@ -107,7 +109,7 @@ def evaluate(
         best = max(tried, key=lambda found: sign * found.score)  # the earliest of equals
         folds = track([(part, best.hyper) for part in rounds[1:]], len(rounds) - 1, f"{task.name}: folds")
         fits = [best, *_fits(folds, len(hypers), task, splits, memory or Forgetful())]
-        return Outcome(tried, [test(task, part, splits, found, math.nan) for part, found in zip(rounds, fits, strict=True)])
+        return Outcome(tried, [test(task, part, splits, found, UNFOUND) for part, found in zip(rounds, fits, strict=True)])
 
 
 def check(task: Task, splits: Mapping[str, Rows]) -> None:

@@ -1,6 +1,7 @@
 """Who is fitted on, who is asked, and how answers become scores with intervals.
 
-An interval is the range a score stays in when the tested clips are drawn again with replacement (percentile bootstrap, Efron 1979).
+An interval is the range a score stays in when the tested clips are drawn again with replacement (see
+`metrics.percentile_interval`).
 Where the table has groups, whole groups are drawn. The training clips stay as they are, so how much a score depends on them is seen
 in the spread of the runs, not in the interval.
 """

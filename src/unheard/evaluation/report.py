@@ -58,19 +58,22 @@ class Report:
     results : list of Result
     failed : list of tuple
         (task, encoder or "", message).
+    remarks : list of str
+        What makes scores of a task doubtful.
     """
 
     results: list[Result] = field(default_factory=list)
     failed: list[tuple[str, str, str]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
-def keep(file: Path, stamp: str, found: Result) -> None:
+def save_result(file: Path, stamp: str, found: Result) -> None:
     """Write a result, with what tells from which embeddings and settings it was made."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps({"stamp": stamp, "result": plain(asdict(found))}, indent=2) + "\n")
 
 
-def known(file: Path, stamp: str) -> Result | None:
+def load_result(file: Path, stamp: str) -> Result | None:
     """A result that was kept, unless it was made from something else or its file is torn."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))

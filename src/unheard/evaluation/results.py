@@ -18,9 +18,8 @@ BEST, NEAR = "**", "≈"
 UNSTATED = ("beehive_states", "nsynth_pitch", "speech_commands")  # tasks of HEAR that come in two versions
 LEGEND = (
     "In brackets 95 % intervals: test files, and seeds where there are several, drawn again. The best of our rows in a column is bold; "
-    f"{NEAR} (blue in the picture) marks rows that may be as good: on the same drawn files the best is not ahead of them often enough to be sure at 95 %, with "
-    "allowance for the number of rows. "
-    "Published numbers come from other protocols and weights where the last column says so."
+    f"{NEAR} marks rows that may be as good: it is not ahead of them in enough of the draws, of the same files for both, with allowance "
+    "for the number of rows. Published numbers come from other protocols and weights where the last column says so."
 )
 
 
@@ -59,7 +58,7 @@ def as_json(report: Report) -> dict[str, object]:
     """A report as plain values, without the draws; numbers that are not finite are words."""
     failed = [{"task": task, "encoder": encoder, "error": error} for task, encoder, error in report.failed]
     results = [{name: value for name, value in asdict(result).items() if name != "draws"} for result in report.results]
-    return {"results": plain(results), "failed": failed}
+    return {"results": plain(results), "failed": failed, "remarks": report.remarks}
 
 
 def tidy(results: Sequence[Result]) -> str:
@@ -78,17 +77,18 @@ def tidy(results: Sequence[Result]) -> str:
 
 
 def markdown(report: Report) -> str:
-    """What failed, then encoders against tasks as a Markdown table, published rows below."""
+    """What failed or is doubtful, then encoders against tasks as a Markdown table, published rows below."""
     header, rows = table(report)
-    lines = [f"- {line}" for line in failures(report)] + [""] * bool(report.failed)
+    lines = [f"- {line}" for line in notes(report)] + [""] * bool(notes(report))
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", legend(report)]) + "\n"
 
 
-def failures(report: Report) -> list[str]:
-    """A line for each task, or encoder in a task, that failed."""
-    return [f"{' '.join(filter(None, (task, encoder)))} failed: {error}" for task, encoder, error in report.failed]
+def notes(report: Report) -> list[str]:
+    """A line for each task, or encoder in a task, that failed, and for what makes scores doubtful."""
+    failed = [f"{' '.join(filter(None, (task, encoder)))} failed: {error}" for task, encoder, error in report.failed]
+    return [*failed, *report.remarks]
 
 
 def legend(report: Report) -> str:
@@ -122,10 +122,10 @@ def best_of(results: Sequence[Result]) -> Result | None:
 
 def near(result: Result, column: Sequence[Result]) -> bool:
     """Whether a result may be as good as the best one of its task."""
-    best = best_of(column)
+    best, rows = best_of(column), sum(math.isfinite(each.value) for each in column)
     if best is None or not math.isfinite(result.value):
         return False
-    return not behind(result.draws, best.draws, SCORES[best.score].smaller, max(1, len(column) - 1))
+    return not behind(result.draws, best.draws, SCORES[best.score].smaller, max(1, rows - 1))
 
 
 def _cell(result: Result | None, column: Sequence[Result]) -> str:

@@ -17,7 +17,7 @@ from unheard.evaluation.events import Events, Postprocessing, find_events, join
 from unheard.evaluation.scores import SCORES, score_events
 from unheard.evaluation.tasks import Task
 
-SHOWN = 5  # labels of a remark
+SHOWN = 5  # labels of a remark; our choice
 Probability = Float[NDArray[Any], "n C"]
 
 
@@ -82,7 +82,7 @@ def parts(task: Task) -> list[Part]:
     return [Part(tuple(fold for fold in folds if fold not in turn), turn[1], turn[0]) for turn in turns]
 
 
-def unheard_labels(task: Task) -> list[str]:
+def untrained_labels(task: Task) -> list[str]:
     """A remark for each test split with labels that nothing trains, or with a single one: scores of them say little."""
     held = {split: _labels(task, split) for split in task.splits}
     found = []
@@ -90,9 +90,10 @@ def unheard_labels(task: Task) -> list[str]:
         new = held[part.test] - set().union(*(held[split] for split in part.train))
         names = ", ".join(sorted(task.labels[label] for label in new)[:SHOWN])
         if new:
-            found.append(f"{task.name}: nothing that trains has {names}{' ...' if len(new) > SHOWN else ''}, which {part.test} asks for")
+            more = f" and {len(new) - SHOWN} more" if len(new) > SHOWN else ""
+            found.append(f"{task.name}: no training file has the label {names}{more}, which {part.test} has")
         if len(held[part.test]) == 1 and len(task.labels) > 1:
-            found.append(f"{task.name}: {part.test} has one label of {len(task.labels)}")
+            found.append(f"{task.name}: the files of {part.test} have one label of {len(task.labels)}")
     return found
 
 

@@ -9,7 +9,6 @@ New embeddings of labels or audio that have changed are made in OUT/fits/embeddi
 from __future__ import annotations
 
 import hashlib
-import math
 import shutil
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,23 +17,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from unheard.errors import ConfigError, UnheardError, missing_extra
+from unheard.errors import ConfigError, ModelError, UnheardError, missing_extra
 from unheard.evaluation import fixed, heareval
 from unheard.evaluation.draws import draw, mean
 from unheard.evaluation.embeddings import STAMP, embed_task, file_order, read_splits
 from unheard.evaluation.encoders import Encoder, Stored, place
-from unheard.evaluation.foreign import ForeignError
 from unheard.evaluation.head import GRID_POINTS, grid
 from unheard.evaluation.heareval import Tested
 from unheard.evaluation.memory import Disk
 from unheard.evaluation.records import audio_rate, origin, outdated, stored_origin
-from unheard.evaluation.report import Report, Result, keep, known
-from unheard.evaluation.rows import unheard_labels
+from unheard.evaluation.report import Report, Result, load_result, save_result
+from unheard.evaluation.rows import untrained_labels
 from unheard.evaluation.tasks import Task, find_tasks, read_task
 from unheard.files import write_text
 from unheard.metrics import percentile_interval
 from unheard.progress import Item, Track, silent
 
+SCORED = 2  # how scores, draws and intervals are made; another number scores again what was kept
 FAILURES = "failures"  # folder of tracebacks
 
 Mode = Literal["heareval", "fixed"]
@@ -95,7 +94,7 @@ def evaluate(
     out : Path
         Results so far are kept here and not computed again.
     say : callable
-        Is told of resampling and of failures.
+        Is told of resampling, of failures, of what is scored again, and of labels that make a score doubtful.
 
     Raises
     ------
@@ -111,7 +110,8 @@ def evaluate(
         with _told(report, path.name, "", traces, say):
             task = read_task(path)
             grid(task, plan.points)  # before anything is embedded
-            for remark in unheard_labels(task):
+            for remark in untrained_labels(task):
+                report.remarks.append(remark)
                 say(remark)
             for encoder in encoders:
                 with _told(report, task.name, encoder.name, traces, say), threadpool_limits(limits=1, user_api="blas"):
@@ -123,9 +123,9 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
     """One encoder on one task, or what is known of it."""
     folder, made_from = _embedded(task, encoder, out, track, say)
     seeds = plan.seeds if plan.mode == "fixed" else 1
-    stamp = hashlib.sha256(repr((made_from, plan.mode, plan.points, seeds)).encode()).hexdigest()
+    stamp = hashlib.sha256(repr((made_from, plan.mode, plan.points, seeds, SCORED)).encode()).hexdigest()
     kept = out / "scores" / plan.mode / place(encoder) / f"{task.name}.json"
-    if (before := known(kept, stamp)) is not None:
+    if (before := load_result(kept, stamp)) is not None:
         return before
     if kept.is_file():
         say(f"{task.name}: {encoder.name} was scored from something else, with other settings or by an earlier version; scoring it again")
@@ -133,11 +133,11 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
     splits, named = read_splits(folder, task), _naming(track, task, encoder)
     runs: Sequence[Sequence[Tested]]
     if plan.mode == "heareval":
-        runs, unfound = [heareval.evaluate(task, splits, plan.points, Disk(fits), named).tested], math.nan
+        runs, unfound = [heareval.evaluate(task, splits, plan.points, Disk(fits), named).tested], heareval.UNFOUND
     else:
         runs, unfound = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), named, plan.device), fixed.UNFOUND
     found = _summed(task, encoder, plan, runs, draw(task, splits, file_order(folder, task), runs, unfound, named))
-    keep(kept, stamp, found)
+    save_result(kept, stamp, found)
     shutil.rmtree(fits, ignore_errors=True)
     return found
 
@@ -198,7 +198,7 @@ def _told(report: Report, task: str, encoder: str, folder: Path, say: Callable[[
     """Whatever goes wrong in the block is reported, in one line, and ends only the block; code that failed leaves its traceback."""
     called = ", ".join(filter(None, (task, encoder)))
     trace = folder / f"{called.replace('/', '_')}.txt"
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         trace.unlink(missing_ok=True)
     try:
         yield
@@ -206,7 +206,7 @@ def _told(report: Report, task: str, encoder: str, folder: Path, say: Callable[[
         foreseen = isinstance(error, UnheardError)
         text = str(error) if foreseen else f"failed unexpectedly with {type(error).__name__}: {' '.join(str(error).split())}"
         report.failed.append((task, encoder, text))
-        where = "" if foreseen and not isinstance(error, ForeignError) else _traced(error, trace)
+        where = "" if foreseen and not isinstance(error, ModelError) else _traced(error, trace)
         say(f"{called}{' failed:' if foreseen else ''} {text}{where}")
 
 

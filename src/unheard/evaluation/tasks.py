@@ -114,8 +114,9 @@ def read_task(folder: str | Path) -> Task:
     Raises
     ------
     DataError
-        When a file is missing or broken, a label is not in the vocabulary, the task asks for something unknown, a file stands in two
-        splits, or all clips of a split have the same single class.
+        When a file is missing or broken, a label is not in the vocabulary or stands there twice, the task asks for something unknown or
+        for what excludes each other, a file stands in two splits or in another folder, an event has impossible times, or a split has no
+        label, or a single class.
     """
     root = Path(folder)
     found = _json(root / METADATA)
@@ -141,8 +142,8 @@ def read_task(folder: str | Path) -> Task:
     _apart(root, clips)
     if not event and not multilabel:
         _several_classes(name, clips)
-    if event and (silent := [split for split, files in clips.items() if not any(map(len, files.values()))]):
-        raise DataError(f"{name}: no file of {silent[0]} has an event; a score of them says nothing")
+    if empty := [split for split, files in clips.items() if not any(map(len, files.values()))]:
+        raise DataError(f"{name}: no file of {empty[0]} has {'an event' if event else 'a label'}; a score of them says nothing")
     by_score = found.get("use_scoring_for_early_stopping", True)
     if not isinstance(by_score, bool):
         raise DataError(f"{root / METADATA}: use_scoring_for_early_stopping is {by_score!r}; it must be true or false")
@@ -235,6 +236,11 @@ def _vocabulary(path: Path) -> tuple[str, ...]:
     return tuple(label for _, label in rows)
 
 
+def _in_order(events: Events) -> bool:
+    """Whether every event starts at 0 or later and ends where it starts or later."""
+    return bool(((events.start >= 0) & (events.end >= events.start) & np.isfinite(events.end)).all())
+
+
 def _answers(path: Path, labels: tuple[str, ...], event: bool, multilabel: bool) -> dict[str, Answers]:
     """What is true of each file of a split."""
     position = {label: index for index, label in enumerate(labels)}
@@ -250,10 +256,10 @@ def _answers(path: Path, labels: tuple[str, ...], event: bool, multilabel: bool)
                 answers[name] = np.array([position[str(label)] for label in found], np.int64)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: the labels of {name} do not fit the vocabulary or the format ({error})") from error
-        if "/" in name:
+        if name in (".", "..") or "/" in name or "\\" in name:
             raise DataError(f"{path} names {name}; files of a split lie in one folder and are named without it")
-        if isinstance(answer := answers[name], Events) and (answer.end < answer.start).any():
-            raise DataError(f"{path}: an event of {name} ends before it starts")
+        if isinstance(answer := answers[name], Events) and not _in_order(answer):
+            raise DataError(f"{path}: an event of {name} has impossible times; it needs 0 <= start <= end, in milliseconds")
         if not event and not multilabel and len(found) != 1:
             raise DataError(f"{path}: {name} has {len(found)} labels; a multiclass task needs exactly one")
     if not answers:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unheard.evaluation.report import Report, Result
-from unheard.evaluation.results import BEST, as_json, best_of, failures, legend, markdown, near, table, tidy
+from unheard.evaluation.results import BEST, as_json, best_of, legend, markdown, near, notes, table, tidy
 from unheard.evaluation.scores import SCORES
 from unheard.files import write_text
 from unheard.view.axes import FONT, caption, new_figure, save
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE_STYLE = "body { max-width: 75rem } .scroll { overflow-x: auto } td, th { white-space: nowrap } .far { opacity: .75 }"
-COLOURS = {"the best": "#c05621", "may be as good": "#2b6cb0", "below": "0.6"}
+COLOURS = {"the best": "#c05621", "≈ may be as good": "#2b6cb0", "below": "0.6"}
 COLUMNS = 4  # tasks beside each other; our choice
 
 
@@ -66,7 +66,7 @@ def draw(results: Sequence[Result]) -> Figure:
 def _panel(axes: Axes, results: Sequence[Result], encoders: list[str]) -> None:
     best, better = best_of(results), "lower" if SCORES[results[0].score].smaller else "higher"
     for result in results:
-        standing = "the best" if result is best else "may be as good" if near(result, results) else "below"
+        standing = "the best" if result is best else "≈ may be as good" if near(result, results) else "below"
         ends = [[max(0.0, result.value - result.low)], [max(0.0, result.high - result.value)]]
         place = encoders.index(result.encoder)
         axes.errorbar(result.value, place, xerr=ends, fmt="o", markersize=3.5, linewidth=1.2, color=COLOURS[standing], label=standing)
@@ -81,7 +81,7 @@ def _table(report: Report) -> str:
     header, rows = table(report)
     head = "".join(f"<th>{html.escape(cell)}" for cell in header)
     body = "".join(f"<tr{' class=far' if row[-1] else ''}>" + "".join(f"<td>{_bold(cell)}" for cell in row) for row in rows)
-    failed = "".join(f"<li>{html.escape(line)}" for line in failures(report))
+    failed = "".join(f"<li>{html.escape(line)}" for line in notes(report))
     return f"<ul>{failed}</ul><div class=scroll><table><tr>{head}{body}</table></div><p>{html.escape(legend(report))}</p>"
 
 

@@ -157,7 +157,7 @@ def _how(report: dict[str, Any]) -> Iterator[str]:
     yield "<h2>How this was measured</h2><p>Vectors are frozen and standardised on the training clips. The linear head is L2-regularised "
     yield "logistic regression; how strongly, and when the network with one hidden layer stops, is chosen by validation clips, or by folds "
     yield "of the training clips, of the learning curve by those of its share. "
-    yield f"Scores are {many}. Intervals draw {drawn} again (percentile bootstrap); a difference draws the same for both. "
+    yield f"Scores are {many}. Intervals draw {drawn} again (bias-corrected bootstrap); a difference draws the same for both. "
     yield "They do not show how a score would change with other training clips. The random encoder is the same network with fresh weights. "
     yield "Classes, confusions and the map show the first run. The numbers lie beside this page, in CSV files and in probe.json.</p>"
 
