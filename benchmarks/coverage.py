@@ -4,6 +4,7 @@
 
 One line a world: true mAP of the better model, how far test sets and their draws lie above it, then the share of test sets whose
 interval holds it, of plain percentiles and of bias-corrected ones, and whose percentiles of paired differences hold the true difference.
+Then columns of rows that are equally good, with errors of their own on 300 clips: how often the best is taken to be ahead of one of them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from unheard.evaluation.draws import ROUNDS
+from unheard.evaluation.draws import ROUNDS, behind
 from unheard.evaluation.scores import mean_precision
 from unheard.metrics import percentile_interval
 
 WORLDS = ((170, 12, 1.6, 1.2), (500, 5, 2.0, 1.7), (800, 3, 3.0, 2.5), (1000, 20, 1.6, 1.2))  # clips, classes, skill of either model
-ENDS = (0.025, 0.975)
+EQUAL = (2, 8, 12)  # rows of a column in which all are as good
 POPULATION, SETS = 100_000, 200
 
 
@@ -46,15 +47,28 @@ def held(clips: int, classes: int, *skills: float) -> dict[str, float]:
         value = mean_precision(target, scores[0])
         places = (rng.integers(0, clips, clips) for _ in range(ROUNDS))
         draws = np.array([both(target[at], [score[at] for score in scores]) for at in places])
-        plain, corrected = np.quantile(draws[:, 0], ENDS), percentile_interval(draws[:, 0].tolist(), value)
-        gap = np.quantile(draws[:, 0] - draws[:, 1], ENDS)
+        plain, corrected = percentile_interval(draws[:, 0].tolist()), percentile_interval(draws[:, 0].tolist(), value)
+        gap = percentile_interval((draws[:, 0] - draws[:, 1]).tolist())
         inside = [low <= truth <= high for (low, high), truth in ((plain, true[0]), (corrected, true[0]), (gap, true[0] - true[1]))]
         rows.append([value - true[0], draws[:, 0].mean() - value, *inside])
     names = ("sets above it", "draws above sets", "percentiles", "corrected", "paired")
     return {"true": true[0], **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))}
 
 
+def ahead(rows: int, clips: int = 300, columns: int = 500, share: float = 0.7) -> float:
+    """Share of columns of equally good rows in which one at least is called worse than the best."""
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(columns):
+        right = rng.random((clips, rows)) < share
+        draws = np.array([right[rng.integers(0, clips, clips)].mean(axis=0) for _ in range(ROUNDS)])
+        best, *others = np.argsort(-right.mean(axis=0), kind="stable")
+        found += any(behind(draws[:, row].tolist(), draws[:, best].tolist(), False, rows - 1) for row in others)
+    return found / columns
+
+
 if __name__ == "__main__":
     for world in WORLDS:
         told = ", ".join(f"{name} {value:.3f}" for name, value in held(*world).items())
         print(f"{world[0]} clips, {world[1]} classes: {told}", flush=True)
+    for rows in EQUAL:
+        print(f"{rows} equal rows: one is called worse in {ahead(rows):.3f} of columns", flush=True)

@@ -124,7 +124,7 @@ def _trace(folder: Path, task: Task, splits: dict[str, Rows], table: Comparison)
     _validations(title, task, splits[part.valid], epochs, golden["valid"], table)
     table.check(f"{title}/best epoch", found.epoch, golden["best_epoch"])
     table.check(f"{title}/best validation", found.score, golden["validation_score"], **FULL)
-    _tested(title, heareval.test(task, part, splits, found, math.nan), golden["test"], table)
+    _tested(title, heareval.test(task, part, splits, found, heareval.UNFOUND), golden["test"], table)
     return alike
 
 

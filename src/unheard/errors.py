@@ -32,10 +32,10 @@ class CheckpointError(UnheardError):
     """A model folder, a run folder or a published checkpoint could not be used."""
 
 
+class ModelError(UnheardError):
+    """A model failed on some input; what it raised is the cause."""
+
+
 def missing_extra(package: str, extra: str) -> UnheardError:
     """The error for an optional package that is not installed, naming the command that installs it."""
     return UnheardError(f"this needs the package {package}, which is not installed; install it with: pip install 'unheard[{extra}]'")
-
-
-class ModelError(UnheardError):
-    """A model failed on some input; what it raised is the cause."""

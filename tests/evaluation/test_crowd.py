@@ -11,8 +11,8 @@ import torch
 from tests.evaluation.made import make_task, scene_rows
 
 from unheard.evaluation import fixed
-from unheard.evaluation.crowd import Beside, Crowd, Stacked, drawn, drawn_there, gather
-from unheard.evaluation.descent import Drop
+from unheard.evaluation.crowd import Beside, Crowd, Stacked, drawn, gather
+from unheard.evaluation.descent import Drop, dropped
 from unheard.evaluation.fit import Fit
 from unheard.evaluation.head import Head, Hyper, exact
 from unheard.evaluation.rows import Rows
@@ -28,6 +28,11 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+def seeded(probability: float, seed: int) -> Drop | None:
+    """Dropout as an accelerator draws it."""
+    return dropped(probability, torch.Generator(CPU).manual_seed(seed))
 
 
 def drops(probability: float) -> list:
@@ -91,7 +96,7 @@ def test_a_head_without_dropout_keeps_everything_beside_those_with_it() -> None:
     torch.testing.assert_close(stacked.predict(x, 20), beside.predict(x, 20))
 
 
-@pytest.mark.parametrize("drop", [drawn(0.1, 3), drawn_there(0.1, 3, CPU)])
+@pytest.mark.parametrize("drop", [drawn(0.1, 3), seeded(0.1, 3)])
 def test_dropout_keeps_the_mean(drop: Drop) -> None:
     kept = drop(torch.empty(500, 400))
     assert float((kept == 0).float().mean()) == pytest.approx(0.1, abs=0.005)
@@ -101,7 +106,7 @@ def test_dropout_keeps_the_mean(drop: Drop) -> None:
 
 def test_dropout_is_of_its_seed() -> None:
     z = torch.empty(50, 40)
-    for make in (drawn, lambda chance, seed: drawn_there(chance, seed, CPU)):
+    for make in (drawn, seeded):
         assert torch.equal(make(0.1, 3)(z), make(0.1, 3)(z)) and not torch.equal(make(0.1, 3)(z), make(0.1, 4)(z))
         assert make(0.0, 3) is None
 

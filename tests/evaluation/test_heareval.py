@@ -69,7 +69,7 @@ def test_a_run_without_dropout_is_heareval_s_step_by_step(task: Task, splits: di
     stored = [each["val_score"] for each in golden["valid"]]
     assert [epoch.score for epoch in checked] == pytest.approx(stored, abs=0.01)  # rounding may swap two clips
     assert best.epoch == golden["best_epoch"]
-    tested = heareval.test(task, Part(("train",), "valid", "test"), splits, best, math.nan)
+    tested = heareval.test(task, Part(("train",), "valid", "test"), splits, best, heareval.UNFOUND)
     assert tested.scores["mAP"] == pytest.approx(golden["test"]["test_score"], abs=1e-6)
 
 
@@ -184,7 +184,7 @@ def test_no_event_found_is_undefined_there_and_nothing_here() -> None:
     truth = Events(np.zeros(1, int), np.zeros(1, int), np.array([100.0]), np.array([400.0]))
     rows = Rows(torch.zeros(20, 1), torch.zeros(20, len(events.labels)), np.zeros(20, int), 50.0 * np.arange(20), truth)
     silent, how = np.zeros((20, len(events.labels))), events.postprocessing[0]
-    theirs, ours = (score_all(events, rows, silent, how, unfound) for unfound in (math.nan, fixed.UNFOUND))
+    theirs, ours = (score_all(events, rows, silent, how, unfound) for unfound in (heareval.UNFOUND, fixed.UNFOUND))
     assert math.isnan(theirs["event_onset_200ms_fms"]) and ours["event_onset_200ms_fms"] == 0
     assert theirs["segment_1s_er"] == ours["segment_1s_er"]
     nothing = replace(rows, events=NONE)

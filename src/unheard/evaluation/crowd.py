@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import stack_module_state
 from torch.nn import functional as F
 
-from unheard.evaluation.descent import BETAS, MOMENTUM, SMALL, Descent, Drop
+from unheard.evaluation.descent import BETAS, MOMENTUM, SMALL, Descent, Drop, dropped
 from unheard.evaluation.fit import predict, snapshot
 from unheard.evaluation.head import EPSILON, Head, Hyper, loss_of
 
@@ -50,10 +50,12 @@ class Crowd(Protocol):
 
 def gather(heads: Sequence[Head], hypers: Sequence[Hyper], seeds: Sequence[int], device: torch.device) -> Crowd:
     """The heads as the crowd that is quickest on a device, each with its own learning rate and its own dropout."""
-    rates, chances = [hyper.lr for hyper in hypers], [(hyper.dropout, seed) for hyper, seed in zip(hypers, seeds, strict=True)]
+    rates = [hyper.lr for hyper in hypers]
     if device.type == "cpu":
-        return Beside(heads, rates, [drawn(*chance) for chance in chances])
-    return Stacked(heads, rates, [drawn_there(*chance, device) for chance in chances], device)
+        return Beside(heads, rates, [drawn(hyper.dropout, seed) for hyper, seed in zip(hypers, seeds, strict=True)])
+    generators = [torch.Generator(device).manual_seed(seed) if hyper.dropout else None for hyper, seed in zip(hypers, seeds, strict=True)]
+    drops = [dropped(hyper.dropout, generator) for hyper, generator in zip(hypers, generators, strict=True)]
+    return Stacked(heads, rates, drops, device)
 
 
 def drawn(probability: float, seed: int) -> Drop | None:
@@ -67,14 +69,6 @@ def drawn(probability: float, seed: int) -> Drop | None:
         return (torch.from_numpy(bits) >= border) * scale
 
     return drop
-
-
-def drawn_there(probability: float, seed: int, device: torch.device) -> Drop | None:
-    """The same chance, drawn by torch's generator of a device."""
-    if not probability:
-        return None
-    generator = torch.Generator(device).manual_seed(seed)
-    return lambda z: torch.empty_like(z).bernoulli_(1 - probability, generator=generator).div_(1 - probability)
 
 
 class Beside:

@@ -24,9 +24,11 @@ Drop = Callable[[Float[Tensor, "B H"]], Float[Tensor, "B H"]]
 """What to multiply with for dropout: 0 where dropped, 1 / (1 - p) elsewhere."""
 
 
-def dropped(probability: float) -> Drop | None:
-    """Dropout as torch's own layer draws it, from the global generator."""
-    return (lambda z: torch.empty_like(z).bernoulli_(1 - probability).div_(1 - probability)) if probability else None
+def dropped(probability: float, generator: torch.Generator | None = None) -> Drop | None:
+    """Dropout as torch's own layer draws it, from the global generator where no other is given."""
+    if not probability:
+        return None
+    return lambda z: torch.empty_like(z).bernoulli_(1 - probability, generator=generator).div_(1 - probability)
 
 
 @dataclass(frozen=True)

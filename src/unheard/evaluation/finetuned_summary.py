@@ -145,7 +145,7 @@ def summary(heard: Mapping[str, Heard], classes: tuple[str, ...], activation: st
             del found["balanced_accuracy"]
     means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0] if name not in ("part", "clips")}
     metric = next(iter(means))
-    spans = _intervals(each, [name for name in means if name != "loss"], activation)
+    spans = _intervals(each, {name: value for name, value in means.items() if name != "loss"}, activation)
     counts = confusion_matrix(every.target.argmax(axis=1), every.logits.argmax(axis=1), len(classes))
     several = activation == "sigmoid"
     return FinetuneScores(
@@ -180,16 +180,16 @@ def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, acti
     write_table(folder / "predictions.csv", ("path", *parts, "label", *(f"score {name}" for name in names)), rows)
 
 
-def _intervals(parts: Sequence[Heard], names: list[str], activation: str) -> dict[str, Span]:
+def _intervals(parts: Sequence[Heard], means: Mapping[str, float], activation: str) -> dict[str, Span]:
     """95 % intervals of means over parts, when the clips or groups inside each are drawn again; every score sees the same draws."""
     if any(part.alone for part in parts):
-        return dict.fromkeys(names, (None, None))
+        return dict.fromkeys(means, (None, None))
     rounds = int(np.clip(WORK / sum(part.target.size for part in parts), LEAST_ROUNDS, MOST_ROUNDS))
     found = [[part.scores(activation, clips) for clips in part.drawn(seed, rounds)] for seed, part in enumerate(parts)]
-    spans, whole = dict[str, Span](), [part.scores(activation) for part in parts]
-    for name in names:
-        means = np.mean([[scores[name] for scores in part] for part in found], axis=0)
-        spans[name] = percentile_interval(means.tolist(), float(np.mean([scores[name] for scores in whole])))
+    spans: dict[str, Span] = {}
+    for name, value in means.items():
+        draws = np.mean([[scores[name] for scores in part] for part in found], axis=0)
+        spans[name] = percentile_interval(draws.tolist(), value)
     return spans
 
 

@@ -18,8 +18,8 @@ BEST, NEAR = "**", "≈"
 UNSTATED = ("beehive_states", "nsynth_pitch", "speech_commands")  # tasks of HEAR that come in two versions
 LEGEND = (
     "In brackets 95 % intervals: test files, and seeds where there are several, drawn again. The best of our rows in a column is bold; "
-    f"{NEAR} marks rows that may be as good: it is not ahead of them in enough of the draws, of the same files for both, with allowance "
-    "for the number of rows. Published numbers come from other protocols and weights where the last column says so."
+    f"{NEAR} marks rows that may be as good: the best is not ahead of them in enough of the draws, of the same files for both, with "
+    "allowance for the number of rows. Published numbers come from other protocols and weights where the last column says so."
 )
 
 
@@ -79,7 +79,8 @@ def tidy(results: Sequence[Result]) -> str:
 def markdown(report: Report) -> str:
     """What failed or is doubtful, then encoders against tasks as a Markdown table, published rows below."""
     header, rows = table(report)
-    lines = [f"- {line}" for line in notes(report)] + [""] * bool(notes(report))
+    lines = [f"- {line}" for line in notes(report)]
+    lines += [""] * bool(lines)
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", legend(report)]) + "\n"
