@@ -1,19 +1,33 @@
-"""Files are there whole or not at all."""
+"""Files are complete or missing, carry a checksum, and have one writer at a time."""
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from unheard.files import whole, write_table, write_text
+from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.files import (
+    atomic_write,
+    locked_file,
+    locked_folder,
+    read_json,
+    remove_contents,
+    remove_unfinished,
+    write_json,
+    write_table,
+    write_text,
+)
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     file = write_text(tmp_path / "told.txt", "before")
 
     def half() -> None:
-        with whole(file) as unfinished:
+        with atomic_write(file) as unfinished:
             unfinished.write_text("half")
             raise OSError("no space")
 
@@ -29,3 +43,63 @@ def test_a_table_with_a_bad_row_replaces_nothing(tmp_path: Path) -> None:
         write_table(file, ("a", "b"), [{"a": "2", "b": ""}, {"c": "3"}])
     assert file.read_text() == 'a,b\n1,"zwei, drei"\n'
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    texts = [f"{number}" * 1000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda text: [write_text(tmp_path / "one.txt", text) for _ in range(20)], texts))
+    assert (tmp_path / "one.txt").read_text() in texts
+    assert [entry.name for entry in tmp_path.iterdir()] == ["one.txt"]
+
+
+def test_every_flipped_bit_of_a_json_file_is_found(tmp_path: Path) -> None:
+    file = write_json(tmp_path / "a.json", {"step": 3, "loss": 0.1, "name": "\udcff"})
+    assert read_json(file) == {"step": 3, "loss": 0.1, "name": "\udcff"}
+    content = file.read_bytes()
+    missed = []
+    for place in range(len(content)):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        with contextlib.suppress(CheckpointError):
+            missed.append(read_json(file, CheckpointError))
+    assert all(values == {"step": 3, "loss": 0.1, "name": "\udcff"} for values in missed)  # white space
+
+
+def test_json_without_a_checksum_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[1]")
+    with pytest.raises(DataError, match="no checksum"):
+        read_json(tmp_path / "a.json")
+
+
+def _hold(folder: Path, ready: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
+    with locked_folder(folder):
+        ready.set()
+        done.wait(60)
+
+
+def test_a_second_process_is_refused_by_name_until_the_first_has_ended(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / "run", ready, done))
+    holder.start()
+    assert ready.wait(60)
+    with pytest.raises(ConfigError, match=rf"run is being written by process {holder.pid} on "), locked_folder(tmp_path / "run"):
+        pass
+    holder.kill()  # nothing is left to clean up: the system releases the lock
+    holder.join()
+    with locked_folder(tmp_path / "run"):
+        (tmp_path / "run" / "model").mkdir()
+        write_text(tmp_path / "run" / ".a.txt.1-2.part", "half")
+        remove_unfinished(tmp_path / "run")
+        assert sorted(entry.name for entry in (tmp_path / "run").iterdir()) == [".lock", "model"]
+        remove_contents(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == [tmp_path / "run"]  # it was there before
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_lock_leaves_nothing_behind(tmp_path: Path) -> None:
+    again = locked_file(tmp_path / "table.csv")
+    with locked_folder(tmp_path / "a" / "b"), locked_file(tmp_path / "table.csv"), pytest.raises(ConfigError, match="table.csv is being"):
+        again.__enter__()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+    assert not list((tmp_path / "a").iterdir())

@@ -1,40 +1,239 @@
-"""Files that are there whole or not at all: written under a temporary name beside their place, then put into it."""
+"""Writing files and folders: complete or not at all, on the disk when the call returns, with a checksum, by one process at a time.
+
+A file is written under a unique temporary name beside its place, synchronised (``fsync``) and renamed. A process that is killed in
+between leaves the old file, and a temporary file that `remove_unfinished` deletes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from unheard.errors import ConfigError, DataError, UnheardError
+
+CHECKSUM = "checksum"
+"""Field of a JSON file that holds the SHA-256 of its other fields."""
+
+UNFINISHED = ".part"
+"""How temporary names end; they begin with a dot and the final name."""
+
+LOCK = ".lock"
+"""Name of the lock file in a folder, and the end of the name of that beside a file."""
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; in the place of ``path`` once the block has ended, gone when it fails."""
-    unfinished = path.with_name(f".{path.name}.part")
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary name to write to, and rename it to ``path`` when the block ends without an error.
+
+    The name is unique, so that several processes can write the same file: the last one wins, and each version is complete.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
         yield unfinished
+        _synchronise(unfinished)
         unfinished.replace(path)
+        _synchronise(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file. Gives ``path`` back."""
-    with whole(path) as unfinished:
+    """Write a file. Return ``path``."""
+    with atomic_write(path) as unfinished:
         unfinished.write_bytes(content)
     return path
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file in UTF-8. Gives ``path`` back."""
+    """Write a text file in UTF-8. Return ``path``."""
     return write_bytes(path, text.encode())
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> Path:
-    """Write a CSV. Gives ``path`` back."""
-    with whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    """Write a CSV. Return ``path``."""
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> Path:
+    """Write an object as JSON with a checksum that `read_json` compares. Return ``path``."""
+    return write_text(path, json.dumps({**values, CHECKSUM: json_checksum(values)}, indent=2) + "\n")
+
+
+def read_json(path: Path, error: type[UnheardError] = DataError, advice: str = "restore it from a copy") -> dict[str, Any]:
+    """Read an object that `write_json` wrote, without its checksum.
+
+    Raises
+    ------
+    UnheardError
+        Of the given class, when the file is not JSON, not an object, or differs from its checksum. ``advice`` says what to do.
+    OSError
+        When the file cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path} is damaged ({problem}); {advice}") from problem
+    if not isinstance(values, dict) or CHECKSUM not in values:
+        raise error(f"{path} has no checksum: it is damaged, was edited, or is of another version of unheard; {advice}")
+    stored = values.pop(CHECKSUM)
+    if stored != json_checksum(values):
+        raise error(f"{path} differs from its checksum: it is damaged or was edited; {advice}")
+    return values
+
+
+def json_checksum(values: Mapping[str, Any]) -> str:
+    """SHA-256 of an object, whatever the order of its fields."""
+    plain = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock of an output folder while the block runs; make the folder when it is missing, and delete it when it stays empty.
+
+    The system releases the lock when the process ends, however it ends.
+
+    Raises
+    ------
+    ConfigError
+        When another process holds the lock, with its id and host.
+    """
+    existed = folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _holding(folder / LOCK, folder):
+            yield
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):  # it holds something, which is what it was made for
+                folder.rmdir()
+
+
+@contextmanager
+def locked_file(path: Path) -> Iterator[None]:
+    """Hold the lock of an output file while the block runs; the lock file lies beside it. As `locked_folder` otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _holding(path.with_name(f".{path.name}{LOCK}"), path):
+        yield
+
+
+@contextmanager
+def _holding(place: Path, output: Path) -> Iterator[None]:
+    descriptor = _take(place, output)
+    try:
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def remove_contents(folder: Path) -> None:
+    """Delete what a folder holds, except its lock file."""
+    for entry in folder.iterdir():
+        if entry.name != LOCK:
+            _remove(entry)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete the temporary files that killed processes left in a folder; only for a folder that the caller has locked."""
+    for entry in folder.glob(f".*{UNFINISHED}"):
+        _remove(entry)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Fill a temporary folder with ``write`` and put it in the place of ``folder``; what was there stays until then.
+
+    A folder cannot be exchanged for another in one move. When the program dies between the two moves, the old one is still there
+    under the name that `recover_interrupted` returns; an error moves it back.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place, old = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{UNFINISHED}"), _backup_path(folder)
+    if recover_interrupted(folder) == old:
+        old.replace(folder)
+    _remove(old)
+    try:
+        place.mkdir()
+        write(place)
+        for entry in (*place.rglob("*"), place):
+            _synchronise(entry)
+        if folder.exists():
+            folder.replace(old)
+        place.replace(folder)
+        _synchronise(folder.parent)
+    except BaseException:
+        _remove(place)
+        if recover_interrupted(folder) == old:
+            old.replace(folder)
+        raise
+    _remove(old)
+
+
+def recover_interrupted(folder: Path) -> Path:
+    """Return ``folder``, or the one that was being replaced by it when the program died."""
+    return _backup_path(folder) if not folder.exists() and _backup_path(folder).exists() else folder
+
+
+def _backup_path(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _synchronise(path: Path) -> None:
+    """Have the system write a file, or the entries of a folder, to the disk; file systems that cannot are left alone."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _take(place: Path, output: Path) -> int:
+    """Open and lock a lock file; a file that its last owner deleted in the meantime is opened again."""
+    while True:
+        descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise ConfigError(f"{output} is being written by {owner}; wait until it has ended, or choose another -o") from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), place.stat()):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                return descriptor
+        os.close(descriptor)

@@ -14,10 +14,11 @@ import unheard
 from unheard.audio.frontend import Statistics
 from unheard.config import override
 from unheard.errors import CheckpointError
+from unheard.files import recover_interrupted, replace_folder
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import Learner, build
 from unheard.recipes.recipe import Recipe
-from unheard.weights.checkpoint import Provenance, load_model, load_weights, replace_folder, save_model, standing
+from unheard.weights.checkpoint import Provenance, load_model, load_weights, save_model
 
 SIZES = ("frames=32", "embed_dim=24", "depth=2", "num_heads=3", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
 SMALL = override(find_recipe("msm-mae"), [*(f"model.{size}" for size in SIZES), "objectives.latents.weight=0.5"])
@@ -173,9 +174,9 @@ def test_whenever_the_program_dies_a_whole_folder_is_found(left: dict[str, str],
     for name, text in left.items():
         put(text, tmp_path / "made")
         (tmp_path / "made").rename(tmp_path / name)
-    assert (standing(tmp_path / "model") / "text").read_text() == stands
+    assert (recover_interrupted(tmp_path / "model") / "text").read_text() == stands
     put("next", tmp_path / "model")
-    assert (standing(tmp_path / "model") / "text").read_text() == "next"
+    assert (recover_interrupted(tmp_path / "model") / "text").read_text() == "next"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from unheard.audio.frontend import LogMelConfig, mel_matrix
 from unheard.audio.frontends import AnyFrontendConfig
 from unheard.errors import AudioError, ConfigError
-from unheard.files import whole
+from unheard.files import atomic_write
 
 ROUNDS = 64  # of phase search; our choice, audible changes end before
 MOMENTUM = 0.99  # fast Griffin-Lim: Perraudin, Balazs and Sondergaard 2013
@@ -58,7 +58,7 @@ def write_wave(wav: Float32[np.ndarray, " S"], sample_rate: int, out: str | Path
     path = Path(out)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             soundfile.write(unfinished, wav / max(1.0, float(np.abs(wav).max())), sample_rate, subtype="PCM_16", format="WAV")
     except (OSError, soundfile.LibsndfileError) as error:
         raise AudioError(f"could not write {path}: {error}") from error

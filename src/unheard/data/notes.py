@@ -17,7 +17,7 @@ import soxr
 from jaxtyping import Float32
 
 from unheard.errors import DataError, UnheardError
-from unheard.files import whole
+from unheard.files import atomic_write
 from unheard.progress import Track, silent
 
 GM_TASKS = ("gm-family", "gm-pitch", "gm-pitch-programs")
@@ -83,7 +83,7 @@ def render_notes(paths: Sequence[str], corpus_root: Path, folder: Path, track: T
         wav = player.note(path)
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        with whole(target) as unfinished:
+        with atomic_write(target) as unfinished:
             soundfile.write(unfinished, wav, RATE, subtype="PCM_16", format="WAV")
 
 

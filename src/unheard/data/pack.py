@@ -26,7 +26,7 @@ from unheard.data.packing import Packed, Packing, transformed
 from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, describe, shard_name
 from unheard.data.store import Store, make_store, open_store
 from unheard.errors import DataError
-from unheard.files import whole, write_text
+from unheard.files import atomic_write, write_text
 from unheard.progress import Track, silent
 
 SHARD_BYTES = 256 * 2**20
@@ -151,7 +151,7 @@ def _write_shard(folder: Path, number: int, frames: Iterable[Frames], record: _R
     """Write a shard, then its record, each under a temporary name first."""
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with whole(folder / shard_name(number)) as unfinished, unfinished.open("wb") as file:
+    with atomic_write(folder / shard_name(number)) as unfinished, unfinished.open("wb") as file:
         for values in frames:
             file.write(values.data)
             digest.update(values.data)
@@ -212,7 +212,7 @@ def _statistics(total: np.ndarray, squares: np.ndarray, count: int) -> Statistic
 
 def _write_summary(folder: Path, header: Header, index: Index, plan: list[range]) -> None:
     """Write the index and the header, which makes the corpus complete, and drop the records."""
-    with whole(folder / INDEX) as unfinished, unfinished.open("wb") as file:
+    with atomic_write(folder / INDEX) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **{name: values for name, values in vars(index).items() if values is not None})
     write_text(folder / HEADER, json.dumps(describe(header, index), indent=1) + "\n")
     for number in range(len(plan)):

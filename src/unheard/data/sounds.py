@@ -13,7 +13,7 @@ import soundfile
 
 from unheard.data.synthesis import FAMILIES, Sound, Wave
 from unheard.errors import ConfigError, DataError
-from unheard.files import whole, write_table
+from unheard.files import atomic_write, write_table
 from unheard.progress import Track, silent
 
 INSTRUMENTS = 10  # per family: two each in the folds 0-4
@@ -104,7 +104,7 @@ def _row(path: Path, family: str, instrument: int, sound: Sound) -> dict[str, st
 def _write_wav(path: Path, wav: Wave, sample_rate: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             soundfile.write(unfinished, wav, sample_rate, subtype="PCM_16", format="WAV")
     except soundfile.LibsndfileError as error:
         raise DataError(f"cannot write {path}: {error.error_string}") from error

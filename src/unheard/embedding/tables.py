@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unheard.errors import ConfigError, DataError
-from unheard.files import whole
+from unheard.files import atomic_write
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,7 +108,7 @@ class TableWriter:
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.size)
         self.parts.mkdir(parents=True, exist_ok=True)
         target = self.parts / f"part-{len(self._files()):05d}.parquet"
-        with _clear_full_disk(self.out), whole(target) as unfinished:
+        with _clear_full_disk(self.out), atomic_write(target) as unfinished:
             pq.write_table(pa.table(columns), unfinished)
         self._rows, self._values = [], 0
 

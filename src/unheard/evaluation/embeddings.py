@@ -31,7 +31,7 @@ from unheard.evaluation.events import Events, active_labels, join
 from unheard.evaluation.records import AUDIO, audio_files, audio_rate, in_stored_order, task_files
 from unheard.evaluation.rows import Rows
 from unheard.evaluation.tasks import Task
-from unheard.files import whole, write_bytes, write_text
+from unheard.files import atomic_write, write_bytes, write_text
 from unheard.progress import Track, silent
 
 DONE = ".done.embeddings"
@@ -147,7 +147,7 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
     except Exception as error:  # a module of other people may raise anything
         raise ModelError(f"{what}: the model failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
     path.parent.mkdir(exist_ok=True)
-    with whole(path) as unfinished, unfinished.open("wb") as file:
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, frames=frames.float().numpy(), times=times.double().numpy())
 
 
@@ -196,7 +196,7 @@ def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str]
             held[name] = (frames[row] if task.event else frames[row : row + 1], times[row] if task.event else np.zeros(1))
     if len({rows.shape[1] for rows, _ in held.values()}) != 1:
         raise DataError(f"{folder}: embeddings of {split} differ in size from clip to clip")
-    with whole(folder / f"{split}.embeddings.npy") as unfinished, unfinished.open("wb") as file:
+    with atomic_write(folder / f"{split}.embeddings.npy") as unfinished, unfinished.open("wb") as file:
         for name in order:
             file.write(np.ascontiguousarray(held[name][0], np.float32).tobytes())
     labels = [each for name in order for each in _labels(task, split, name, held[name][1])]

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from unheard.data.label_table import Index, Labels
 from unheard.evaluation.probe_files import write_confusion
 from unheard.evaluation.probe_leaks import few_groups
-from unheard.files import write_table
+from unheard.files import write_json, write_table
 from unheard.metrics import average_precision, confusion_matrix, percentile_interval, roc_auc, together, wilson_interval
 from unheard.training.finetune_choice import scores
-from unheard.training.run import write_json
 
 Table = Float[NDArray[Any], "n C"]
 Span = tuple[float | None, float | None]

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from unheard.evaluation.events import Postprocessing
 from unheard.evaluation.fit import Fit
 from unheard.evaluation.head import Hyper
-from unheard.files import whole
+from unheard.files import atomic_write
 
 RNG = "random numbers"  # torch's generator after the fit
 
@@ -50,5 +50,5 @@ class Disk:
         path = self.folder / f"{index:03d}.safetensors"
         how = asdict(found.how) if found.how else None
         told = {"hyper": asdict(found.hyper), "score": found.score, "epoch": found.epoch, "how": how}
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             save_file({**found.state, RNG: torch.get_rng_state()}, unfinished, {"fit": json.dumps(told)})

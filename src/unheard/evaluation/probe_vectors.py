@@ -18,7 +18,7 @@ from unheard.data.label_table import Labels
 from unheard.embedding.embedder import Model, Options
 from unheard.errors import DataError
 from unheard.evaluation.encoders import fingerprint
-from unheard.files import whole
+from unheard.files import atomic_write
 from unheard.version import __version__
 
 FOLDER = "vectors"
@@ -51,7 +51,7 @@ class Kept:
         made = make()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with whole(file) as unfinished, unfinished.open("wb") as stream:
+            with atomic_write(file) as unfinished, unfinished.open("wb") as stream:
                 np.savez(stream, vectors=made, made_of=np.array(self.made_of))
         except OSError as error:
             raise DataError(f"cannot keep the vectors of the probe in {self.folder}: {error}; make room, or choose another -o") from error

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from unheard.errors import DataError
-from unheard.files import whole
+from unheard.files import atomic_write
 
 
 class TargetCache:
@@ -66,7 +66,7 @@ def _array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     """A file of zeros of the right size, or the one that is there."""
     size = int(np.prod(shape)) * dtype.itemsize
     if not file.exists():
-        with whole(file) as unfinished, unfinished.open("wb") as empty:
+        with atomic_write(file) as unfinished, unfinished.open("wb") as empty:
             if hasattr(os, "posix_fallocate"):  # a full disk should say so now; found out while mapped, it ends the program
                 os.posix_fallocate(empty.fileno(), 0, size)
             empty.truncate(size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,13 @@ import torch
 from torch import nn
 
 from unheard.errors import CheckpointError
+from unheard.files import file_checksum, read_json, replace_folder, write_json
 from unheard.model.transformer import AttentionKernel
 from unheard.training.optim import optimiser_state, restore_optimiser
-from unheard.weights.checkpoint import read_tensors, replace_folder, write_tensors
+from unheard.weights.checkpoint import read_tensors, write_tensors
+
+TENSORS = ("learner.safetensors", "optimiser.safetensors")
+"""Files of a checkpoint beside ``state.json``, which holds their checksums."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,10 @@ def save_checkpoint(run: Path, learner: nn.Module, optimiser: torch.optim.Optimi
     folder = run / "checkpoints" / f"step-{progress.step:08d}"
 
     def write(place: Path) -> None:
-        write_tensors(place / "learner.safetensors", dict(learner.state_dict()))
-        write_tensors(place / "optimiser.safetensors", optimiser_state(optimiser, learner))
-        (place / "state.json").write_text(json.dumps(vars(progress)) + "\n")
+        write_tensors(place / TENSORS[0], dict(learner.state_dict()))
+        write_tensors(place / TENSORS[1], optimiser_state(optimiser, learner))
+        checksums = {name: file_checksum(place / name) for name in TENSORS}
+        write_json(place / "state.json", {**vars(progress), "checksums": checksums})
 
     replace_folder(folder, write)
     for old in checkpoints(run)[:-keep]:
@@ -60,10 +64,7 @@ def read_progress(folder: Path) -> Progress:
     CheckpointError
         When its state is damaged.
     """
-    try:
-        return Progress(**json.loads((folder / "state.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder}/state.json is damaged ({error}); delete this checkpoint to resume from the one before") from error
+    return _read_state(folder)[0]
 
 
 def restore(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -74,9 +75,20 @@ def restore(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer) 
     CheckpointError
         When its tensors do not fit.
     """
-    tensors = read_tensors(folder / "learner.safetensors")
+    checksums = _read_state(folder)[1]
+    tensors = read_tensors(folder / TENSORS[0], checksums[TENSORS[0]])
     try:
         learner.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(f"{folder} does not fit the run's configuration: {str(error).splitlines()[-1].strip()}") from error
-    restore_optimiser(optimiser, learner, read_tensors(folder / "optimiser.safetensors"))
+    restore_optimiser(optimiser, learner, read_tensors(folder / TENSORS[1], checksums[TENSORS[1]]))
+
+
+def _read_state(folder: Path) -> tuple[Progress, dict[str, str]]:
+    """Where a checkpoint stands, and the checksums of its tensors."""
+    try:
+        values = read_json(folder / "state.json", CheckpointError, "delete this checkpoint to resume from the one before")
+        checksums = values.pop("checksums")
+        return Progress(**values), {name: checksums[name] for name in TENSORS}
+    except (OSError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}/state.json is damaged ({error}); delete this checkpoint to resume from the one before") from error

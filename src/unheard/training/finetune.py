@@ -19,12 +19,13 @@ from unheard.data.holdout import Part, few_choose, parts_of
 from unheard.data.label_table import Labels, read_labels
 from unheard.data.labelled import Sounds, open_sounds
 from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.files import write_json
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.training.checkpoints import Progress, checkpoints, read_progress
 from unheard.training.engine import Engine, first_process
 from unheard.training.finetune_member import Listen, Member, Start, begin
 from unheard.training.journal import environment
-from unheard.training.run import Report, make_room, read_config, write_json
+from unheard.training.run import Report, make_room, read_config
 from unheard.version import __version__
 from unheard.weights.built_in import BUILT_IN, open_model
 from unheard.weights.checkpoint import MEMBERS, SavedModel

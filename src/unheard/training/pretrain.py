@@ -15,6 +15,7 @@ from unheard.data.batch import Loader
 from unheard.data.open import open_data
 from unheard.data.store import Store
 from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.files import write_json
 from unheard.model.masking import share_hidden
 from unheard.model.sizes import explicit
 from unheard.objectives.schedules import Moment
@@ -37,7 +38,6 @@ from unheard.training.run import (
     sampler_of,
     statistics_of,
     total_steps,
-    write_json,
 )
 from unheard.training.watch import Clock, Watch, stop_signal
 from unheard.version import __version__

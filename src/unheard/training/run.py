@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.data.crops import CropSampler
 from unheard.data.store import Store
 from unheard.errors import CheckpointError, ConfigError, DataError
-from unheard.files import write_text
+from unheard.files import read_json
 from unheard.model.masking import share_hidden
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
@@ -185,11 +184,8 @@ def read_config(run: Path) -> dict[str, Any]:
     file = run / "config.json"
     if not file.is_file():
         raise CheckpointError(f"there is no run at {run}; give the folder that unheard pretrain or finetune wrote with -o")
-    try:
-        stored = json.loads(file.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{file} is damaged ({error}); restore it from a copy, or start a new run") from error
-    if not isinstance(stored, dict) or "recipe" not in stored or "total" not in stored:
+    stored = read_json(file, CheckpointError, "restore it from a copy, or start a new run")
+    if "recipe" not in stored or "total" not in stored:
         raise CheckpointError(
             f"{run} is not a run: its config.json tells of no recipe and steps; give the folder that unheard pretrain wrote"
         )
@@ -226,8 +222,3 @@ def make_room(run: Path, data: Path, overwrite: bool) -> None:
     if data.resolve().is_relative_to(run.resolve()):
         raise ConfigError(f"the data {data} lies in {run}, which --overwrite would delete; choose another -o")
     shutil.rmtree(run)
-
-
-def write_json(file: Path, values: dict[str, Any]) -> None:
-    """Write a JSON file under a temporary name, then put it in place."""
-    write_text(file, json.dumps(values, indent=2) + "\n")

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32
 
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.errors import DataError, missing_extra
-from unheard.files import whole
+from unheard.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,7 +123,7 @@ def save(figure: Figure, out: str | Path, formats: Sequence[str] = ("png", "pdf"
         raise DataError(f"{path}: a figure's name must end in {', '.join(f'.{name}' for name in formats)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             figure.savefig(unfinished, format=kind, dpi=200)
     except OSError as error:
         raise DataError(f"could not write {path}: {error.strerror or error}") from error

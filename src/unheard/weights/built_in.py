@@ -9,10 +9,11 @@ from typing import cast
 
 from unheard.audio.frontend import Statistics
 from unheard.errors import CheckpointError
+from unheard.files import recover_interrupted
 from unheard.model.sizes import SIZES, Size
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
-from unheard.weights.checkpoint import Provenance, SavedModel, load_model, standing
+from unheard.weights.checkpoint import Provenance, SavedModel, load_model
 
 BUILT_IN = tuple(f"random-{size}" for size in SIZES)
 RANDOM_STATISTICS = Statistics((-7.1,), (4.2,))  # AudioSet's, as the M2D reference fixes them
@@ -29,7 +30,7 @@ def open_model(name: str | Path) -> SavedModel:
     text = str(name)
     if text in BUILT_IN:
         return untrained(text)
-    if not standing(Path(name)).exists():
+    if not recover_interrupted(Path(name)).exists():
         near = difflib.get_close_matches(text, BUILT_IN, n=1)
         hint = f"did you mean {near[0]}?" if near else f"give a run or model folder, or a built-in name: {', '.join(BUILT_IN)}"
         raise CheckpointError(f"there is no model {text}; {hint}")

@@ -6,9 +6,6 @@ a fine-tuned model also its classifier and the names of the classes. Nothing is 
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from torch import Tensor
 from unheard.audio.frontend import Statistics
 from unheard.config import from_json, to_json
 from unheard.errors import CheckpointError, ConfigError
+from unheard.files import file_checksum, read_json, recover_interrupted, replace_folder, write_json
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.model.sizes import widths
 from unheard.recipes.learner import Learner, build, grid_of
@@ -85,7 +83,7 @@ def save_model(
 
     def write(place: Path) -> None:
         write_tensors(place / "model.safetensors", tensors)
-        (place / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        write_json(place / "config.json", {**config, "weights": file_checksum(place / "model.safetensors")})
         (place / "README.md").write_text(
             model_card(recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes, labels)
         )
@@ -101,8 +99,8 @@ def load_model(path: Path) -> SavedModel:
     CheckpointError
         When there is no model there, it was written by a newer version, or its weights do not fit its configuration.
     """
-    inner = standing(path / "model")
-    folder = inner if (inner / "config.json").is_file() else standing(path)
+    inner = recover_interrupted(path / "model")
+    folder = inner if (inner / "config.json").is_file() else recover_interrupted(path)
     config = _read_config(folder)
     try:
         recipe = from_json(Recipe, config["recipe"])
@@ -112,7 +110,7 @@ def load_model(path: Path) -> SavedModel:
         classifier = build_classifier(from_json(ClassifierConfig, config["classifier"]), recipe) if "classifier" in config else None
     except (KeyError, ConfigError) as error:
         raise CheckpointError(f"{folder}/config.json does not describe a model of this version: {error}") from error
-    load_weights(learner, read_tensors(folder / "model.safetensors"), str(folder), classifier)
+    load_weights(learner, read_tensors(folder / "model.safetensors", str(config.get("weights", ""))), str(folder), classifier)
     learner.eval().requires_grad_(False)
     if classifier is not None:
         classifier.eval().requires_grad_(False)
@@ -158,8 +156,8 @@ def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str, clas
         classifier.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)})
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
+def read_tensors(file: Path, checksum: str | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file, after its SHA-256 was compared with ``checksum`` where one is given.
 
     Raises
     ------
@@ -167,6 +165,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         When it is missing or damaged.
     """
     try:
+        if checksum is not None and file_checksum(file) != checksum:
+            raise CheckpointError(f"{file} differs from its checksum: it is damaged, cut or was replaced; copy the folder again")
         tensors: dict[str, Tensor] = load_file(file)
         return tensors
     except (OSError, SafetensorError) as error:
@@ -187,48 +187,6 @@ def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
         raise CheckpointError(f"{file} cannot be written ({error}); make room or choose another folder") from error
 
 
-def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Fill a temporary folder beside ``folder`` and put it in place; what was there stays until then.
-
-    A folder cannot be exchanged for another in one move. When the program dies between the two, the old one is still there under
-    the name `standing` looks for; an error puts it back.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    place, old = folder.with_name(f".{folder.name}.part"), _aside(folder)
-    if standing(folder) == old:
-        old.replace(folder)
-    _remove(place)
-    _remove(old)
-    try:
-        place.mkdir()
-        write(place)
-        if folder.exists():
-            folder.replace(old)
-        place.replace(folder)
-    except BaseException:
-        _remove(place)
-        if standing(folder) == old:
-            old.replace(folder)
-        raise
-    _remove(old)
-
-
-def standing(folder: Path) -> Path:
-    """``folder``, or the one that was being replaced by it when the program died."""
-    return _aside(folder) if not folder.exists() and _aside(folder).exists() else folder
-
-
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
@@ -243,14 +201,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} is not a model: expected config.json and model.safetensors there, or a run folder with model/ in it"
         )
-    try:
-        config: Any = json.loads((folder / "config.json").read_text())
-    except ValueError as error:  # not JSON, or not even text
-        raise CheckpointError(f"{folder}/config.json is not valid JSON ({error}); is the copy complete?") from error
-    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+    config = read_json(folder / "config.json", CheckpointError, "copy the model again")
+    if not isinstance(config.get("format"), int):
         raise CheckpointError(f"{folder}/config.json does not describe a model of unheard: it has no format number")
     if config["format"] > FORMAT:
         raise CheckpointError(
             f"{folder} was written by unheard {config.get('unheard')}, newer than this one ({__version__}); upgrade unheard"
         )
-    return dict(config)
+    return config
