@@ -168,27 +168,33 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
     A folder cannot be exchanged for another in one move. When the program dies between the two moves, the old one is still there
     under the name that `recover_interrupted` returns; an error moves it back.
+
+    Raises
+    ------
+    ConfigError
+        When another process is replacing the same folder.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    place, old = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{UNFINISHED}"), _backup_path(folder)
-    if recover_interrupted(folder) == old:
-        old.replace(folder)
-    _remove(old)
-    try:
-        place.mkdir()
-        write(place)
-        for entry in (*place.rglob("*"), place):
-            _synchronise(entry)
-        if folder.exists():
-            folder.replace(old)
-        place.replace(folder)
-        _synchronise(folder.parent)
-    except BaseException:
-        _remove(place)
+    place, old = folder.with_name(f".{folder.name}{UNFINISHED}"), _backup_path(folder)
+    with locked_file(folder):
         if recover_interrupted(folder) == old:
             old.replace(folder)
-        raise
-    _remove(old)
+        _remove(place)
+        _remove(old)
+        try:
+            place.mkdir()
+            write(place)
+            for entry in (*place.rglob("*"), place):
+                _synchronise(entry)
+            if folder.exists():
+                folder.replace(old)
+            place.replace(folder)
+            _synchronise(folder.parent)
+        except BaseException:
+            _remove(place)
+            if recover_interrupted(folder) == old:
+                old.replace(folder)
+            raise
+        _remove(old)
 
 
 def recover_interrupted(folder: Path) -> Path:

@@ -17,6 +17,7 @@ import torch
 
 from unheard.config import override, to_json
 from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.files import read_json, write_json
 from unheard.model.sizes import ModelConfig
 from unheard.recipes import find_recipe
 from unheard.training.checkpoints import checkpoints
@@ -194,10 +195,13 @@ def test_resuming_what_is_no_run_is_an_error(tmp_path):
         resume(tmp_path)
     for text, message in (
         ("{", r"config\.json is damaged"),
-        ("{}", "no recipe and steps"),
-        ('{"recipe": {}, "total": "x"}', "not a run of"),
+        ({}, "no recipe and steps"),
+        ({"recipe": {}, "total": "x"}, "not a run of"),
     ):
-        (tmp_path / "config.json").write_text(text)
+        if isinstance(text, dict):
+            write_json(tmp_path / "config.json", text)
+        else:
+            (tmp_path / "config.json").write_text(text)
         with pytest.raises(CheckpointError, match=message):
             resume(tmp_path)
 
@@ -251,8 +255,7 @@ def test_ctrl_c_saves_a_checkpoint_and_resume_goes_on(sounds, tmp_path):
     stopped = pretrain(sounds, tmp_path / "run", recipe, device="cpu", report=Report(say=interrupt))
     assert 0 < stopped.step < 2000 and not stopped.finished
     assert checkpoints(tmp_path / "run")[-1].name.endswith(f"{stopped.step:08d}")
-    stored = json.loads((tmp_path / "run/config.json").read_text())
-    (tmp_path / "run/config.json").write_text(json.dumps({**stored, "total": stopped.step + 3}))
+    write_json(tmp_path / "run/config.json", {**read_json(tmp_path / "run/config.json"), "total": stopped.step + 3})
     assert resume(tmp_path / "run", device="cpu").step == stopped.step + 3
 
 

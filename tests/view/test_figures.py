@@ -13,6 +13,7 @@ from unheard.audio.resynthesis import to_wave
 from unheard.embedding.embedder import Model
 from unheard.embedding.loading import load
 from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.files import write_json
 from unheard.view.window import attention_window, loud_patches, reconstruct_window, take_window
 from unheard.weights.checkpoint import Provenance
 
@@ -117,7 +118,7 @@ def test_a_report_needs_a_run_and_shows_its_probes(tmp_path):
         "depth": 12,
         "num_heads": 3,
     }
-    (tmp_path / "config.json").write_text(json.dumps({"recipe": recipe, "data": "<sounds>", "total": 4}))
+    write_json(tmp_path / "config.json", {"recipe": recipe, "data": "<sounds>", "total": 4})
     with pytest.raises(DataError, match="no metrics yet"):
         api.report(tmp_path)
     row = {"step": 4, "epoch": 0.5, "loss": 1.0, "loss/reconstruct": 1.0, "learning_rate": 0.1, "clips_per_second": 9.0, "loader_wait": 0.0}

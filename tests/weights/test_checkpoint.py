@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import unheard
 from unheard.audio.frontend import Statistics
 from unheard.config import override
 from unheard.errors import CheckpointError
-from unheard.files import recover_interrupted, replace_folder
+from unheard.files import read_json, recover_interrupted, replace_folder, write_json
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import Learner, build
 from unheard.recipes.recipe import Recipe
@@ -84,8 +83,7 @@ def test_bands_have_statistics_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_newer_format_is_refused(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "format": 99, "unheard": "7.0"}))
+    write_json(folder / "config.json", {**read_json(folder / "config.json"), "format": 99, "unheard": "7.0"})
     with pytest.raises(CheckpointError, match=r"written by unheard 7\.0, newer than this one .*upgrade"):
         load_model(folder)
 
@@ -95,19 +93,25 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
     [
         ("config.json", None, "is not a model: expected config.json and model.safetensors"),
         ("model.safetensors", None, "is not a model: expected config.json and model.safetensors"),
-        ("config.json", b'{"format": 1, "recipe": ', "not valid JSON"),
-        ("config.json", b"\xff\xfe\x00", "not valid JSON"),
-        ("config.json", b"[1, 2]", "no format number"),
-        ("config.json", b'{"format": 1}', "does not describe a model of this version: 'recipe'"),
-        ("config.json", b'{"format": 1, "recipe": 3}', "Recipe is a section of settings"),
-        ("config.json", b'{"format": 1, "recipe": {"modle": {}}}', "did you mean model"),
-        ("model.safetensors", b"", "cannot be read as safetensors"),
-        ("model.safetensors", b"\x80\x02}q\x00.", "cannot be read as safetensors"),
+        ("config.json", b'{"format": 1, "recipe": ', "is damaged"),
+        ("config.json", b"\xff\xfe\x00", "is damaged"),
+        ("config.json", b"[1, 2]", "has no checksum"),
+        ("config.json", b'{"format": 1}', "has no checksum"),
+        ("config.json", {}, "no format number"),
+        ("config.json", {"format": 1}, "does not describe a model of this version: 'recipe'"),
+        ("config.json", {"format": 1, "recipe": 3}, "Recipe is a section of settings"),
+        ("config.json", {"format": 1, "recipe": {"modle": {}}}, "did you mean model"),
+        ("model.safetensors", b"", "differs from its checksum"),
+        ("model.safetensors", b"\x80\x02}q\x00.", "differs from its checksum"),
     ],
 )
-def test_a_damaged_folder_is_named_with_what_is_wrong(name: str, content: bytes | None, message: str, folder: Path) -> None:
+def test_a_damaged_folder_is_named_with_what_is_wrong(
+    name: str, content: bytes | dict[str, object] | None, message: str, folder: Path
+) -> None:
     (folder / name).unlink()
-    if content is not None:
+    if isinstance(content, dict):
+        write_json(folder / name, content)
+    elif content is not None:
         (folder / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=message) as caught:
         unheard.load(folder)
@@ -117,7 +121,7 @@ def test_a_damaged_folder_is_named_with_what_is_wrong(name: str, content: bytes 
 def test_a_cut_weight_file_is_refused(folder: Path) -> None:
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-100])
-    with pytest.raises(CheckpointError, match="is the copy complete"):
+    with pytest.raises(CheckpointError, match="differs from its checksum"):
         load_model(folder)
 
 
