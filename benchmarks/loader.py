@@ -21,11 +21,12 @@ from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.data.ahead import Share
 from unheard.data.batch import Loader
 from unheard.data.crops import CropSampler
-from unheard.data.shards import Dtype, Header, Index, dequantise, quantise
+from unheard.data.shards import Dtype, Header, Index, Texts, dequantise, quantise, value_range
 from unheard.data.store import SpecStore
 from unheard.model.patches import Grid
 
 CLIPS, FRAMES, WIDTH, BATCH = 1500, 1001, 208, 256
+RANGE = value_range(LogMelConfig())
 STATISTICS = Statistics((-7.1,), (4.2,))
 
 
@@ -48,11 +49,11 @@ class OneFileAClip(Dataset[Tensor]):
 def packed(folder: Path, specs: list[np.ndarray], dtype: Dtype) -> SpecStore:
     """The clips as a mapped shard."""
     file = folder / f"{dtype}.bin"
-    np.concatenate([quantise(spec.T, dtype) for spec in specs]).tofile(file)
-    counts, names = np.full(CLIPS, FRAMES), np.array([str(i) for i in range(CLIPS)])
+    np.concatenate([quantise(spec.T, dtype, RANGE)[0] for spec in specs]).tofile(file)
+    counts, names = np.full(CLIPS, FRAMES), Texts.of([str(i) for i in range(CLIPS)])
     index = Index(np.zeros(CLIPS, np.int64), np.arange(CLIPS) * FRAMES, counts, names, names, np.zeros(CLIPS), counts * 0.01)
     shard = np.memmap(file, dtype, mode="r", shape=(CLIPS * FRAMES, 80))
-    return SpecStore(Header(LogMelConfig(), dtype, STATISTICS, STATISTICS, "benchmark"), index, [shard])
+    return SpecStore(Header(LogMelConfig(), dtype, STATISTICS, STATISTICS, "benchmark", value_range=RANGE), index, [shard])
 
 
 def gather(store: SpecStore, steps: int = 200) -> Callable[[], int]:
@@ -79,7 +80,7 @@ def finished(store: SpecStore, steps: int = 30) -> Callable[[], int]:
 def check(store: SpecStore, specs: list[np.ndarray]) -> float:
     """Largest difference of packed crops to plain slices of the clips."""
     ids, starts = CropSampler(store.frames, WIDTH, seed=1, crops="one").draw(0, np.arange(BATCH))
-    windows = dequantise(torch.from_numpy(store.gather(ids, starts, WIDTH)[0])).numpy()
+    windows = dequantise(torch.from_numpy(store.gather(ids, starts, WIDTH)[0]), RANGE).numpy()
     wanted = np.stack([specs[i].T[start : start + WIDTH] for i, start in zip(ids, starts, strict=True)])
     return float(np.abs(windows - wanted).max())
 

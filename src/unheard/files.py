@@ -23,8 +23,11 @@ from typing import Any
 
 from unheard.errors import ConfigError, DataError, UnheardError
 
-CHECKSUM = "checksum"
+CHECKSUM = "content_sha256"
 """Field of a JSON file that holds the SHA-256 of its other fields."""
+
+FILES = "files"
+"""Field of a JSON file that holds the SHA-256 of other files of its folder, by name."""
 
 UNFINISHED = ".part"
 """How temporary names end; they begin with a dot and the final name."""
@@ -108,6 +111,16 @@ def file_checksum(path: Path) -> str:
     """SHA-256 of a file, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of files of a folder, by name: what the field `FILES` of a JSON file beside them holds."""
+    return {name: file_checksum(folder / name) for name in names}
+
+
+def differing_files(folder: Path, checksums: Mapping[str, str]) -> list[str]:
+    """Names of the files of a folder that are missing or differ from their checksums."""
+    return [name for name, checksum in checksums.items() if not (folder / name).is_file() or file_checksum(folder / name) != checksum]
 
 
 @contextmanager

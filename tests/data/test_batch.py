@@ -12,7 +12,7 @@ from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.data.ahead import Share
 from unheard.data.batch import Loader
 from unheard.data.crops import CropSampler
-from unheard.data.shards import Header, Index
+from unheard.data.shards import Header, Index, Texts
 from unheard.data.store import SpecStore
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
@@ -29,8 +29,8 @@ def store() -> SpecStore:
     frames = rng.integers(1, 100, 20)
     shards = [rng.normal(-7, 4, (frames[:12].sum(), 16)).astype(np.float16), rng.normal(-7, 4, (frames[12:].sum(), 16)).astype(np.float16)]
     offset = np.concatenate([np.cumsum(part) - part for part in (frames[:12], frames[12:])])
-    names = np.array([f"{i}.wav" for i in range(20)])
-    index = Index(np.repeat([0, 1], [12, 8]), offset, frames, names, np.array([""] * 20), np.zeros(20), frames * 0.01)
+    names = Texts.of([f"{i}.wav" for i in range(20)])
+    index = Index(np.repeat([0, 1], [12, 8]), offset, frames, names, Texts.of([""] * 20), np.zeros(20), frames * 0.01)
     scalar = Statistics((-7.0,), (4.0,))
     return SpecStore(Header(FRONTEND, "float16", scalar, STATISTICS, "made up"), index, shards)
 

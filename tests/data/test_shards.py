@@ -15,14 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unheard.audio.frontend import MATPAC, MSM_MAE_16K, LogMel
+from unheard.audio.frontends import AnyFrontendConfig, build_frontend
+from unheard.audio.kaldi import AUDIOMAE, MASKSPEC
 from unheard.audio.waveform import read
 from unheard.data import pack as packing
 from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.pack import pack
 from unheard.data.packing import Packing
-from unheard.data.shards import dequantise, quantise
+from unheard.data.shards import Texts, dequantise, quantise, value_range
 from unheard.data.store import SpecStore, check_frontend, open_store
-from unheard.errors import DataError
+from unheard.errors import ConfigError, DataError
+from unheard.files import locked_folder, read_json, write_json
 
 SMALL = 40_000
 """Bytes of a shard in these tests: three or four clips."""
@@ -149,7 +152,7 @@ def test_a_full_disk_is_one_clear_error(corpus: Corpus, tmp_path: Path, monkeypa
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(packing, "whole", full)
+    monkeypatch.setattr(packing, "atomic_write", full)
     with pytest.raises(DataError, match="disk is full") as caught:
         pack(corpus, MSM_MAE_16K, tmp_path)
     assert "\n" not in str(caught.value)
@@ -179,13 +182,19 @@ def test_damage_is_refused_by_name(damage: str, corpus: Corpus, tmp_path: Path) 
     elif damage == "changed":
         shard.write_bytes(bytes([values[0] ^ 1]) + values[1:])
     elif damage == "newer":
-        header.write_text(json.dumps(json.loads(header.read_text()) | {"format": 99}))
+        write_json(header, read_json(header) | {"format": 99})
     elif damage == "torn":
         header.write_text(header.read_text()[:100])
     else:
         (tmp_path / "index.npz").unlink()
-    said = {"missing": "shard-00001.bin is missing", "cut": "shard-00001.bin has", "changed": "shard-00001.bin", "newer": "format 99"}
-    with pytest.raises(DataError, match=said.get(damage, "not a packed corpus")):
+    wanted = {
+        "missing": "shard-00001.bin is missing",
+        "cut": "shard-00001.bin has",
+        "changed": "shard-00001.bin",
+        "newer": "format 99",
+        "torn": "is damaged",
+    }
+    with pytest.raises(DataError, match=wanted.get(damage, "index.npz is missing")):
         open_store(tmp_path).verify()
 
 
@@ -195,11 +204,86 @@ def test_another_front_end_is_refused_field_by_field(store: SpecStore) -> None:
         check_frontend(store, MATPAC)
 
 
-def test_uint8_covers_the_range_and_rounds_finely() -> None:
-    spec = np.linspace(-16, 8, 4000, dtype=np.float32).reshape(50, 80)
-    stored = quantise(spec, "uint8")
-    error = dequantise(torch.from_numpy(stored)).numpy() - spec
-    assert (stored.min(), stored.max()) == (0, 255)
-    assert np.abs(error).max() < 0.048
-    assert np.sqrt(np.mean(error**2)) == pytest.approx(0.027, abs=0.001)
-    assert quantise(np.full((1, 80), 99.0, np.float32), "uint8").max() == 255
+@pytest.mark.parametrize("frontend", [MSM_MAE_16K, MATPAC, AUDIOMAE, MASKSPEC], ids=["msm-mae", "matpac", "kaldi", "maskspec"])
+def test_the_range_of_uint8_holds_every_value_of_its_front_end(frontend: AnyFrontendConfig) -> None:
+    low, high = value_range(frontend)
+    rate, built = frontend.sample_rate, build_frontend(frontend)
+    time = np.arange(rate) / rate
+    loud = [np.sign(np.sin(2 * np.pi * hertz * time)) for hertz in (60, 440, 1000, 3000, 7000, rate / 2 - 1)]
+    rng = np.random.default_rng(0)
+    for wav in (*loud, np.zeros(rate), rng.choice([-1.0, 1.0], rate), (-1.0) ** np.arange(rate)):
+        spec = built.fast(wav.astype(np.float32))
+        stored, clipped = quantise(spec, "uint8", (low, high))
+        assert clipped == 0
+        error = dequantise(torch.from_numpy(stored), (low, high)).numpy() - spec
+        assert np.abs(error).max() <= (high - low) / 255 / 2 * 1.01
+
+
+def test_uint8_rounds_finely_and_counts_what_it_clips() -> None:
+    low, high = value_range(MSM_MAE_16K)
+    assert (low, high) == (-16, 7)
+    spec = np.linspace(low, high, 4000, dtype=np.float32).reshape(50, 80)
+    stored, clipped = quantise(spec, "uint8", (low, high))
+    error = dequantise(torch.from_numpy(stored), (low, high)).numpy() - spec
+    assert (stored.min(), stored.max(), clipped) == (0, 255, 0)
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(0.026, abs=0.001)
+    stored, clipped = quantise(np.array([[low - 1, 0, high + 1, 99]], np.float32), "uint8", (low, high))
+    assert (stored[0, 0], stored[0, 2], clipped) == (0, 255, 3)
+
+
+def test_clipped_samples_are_counted(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "loud.wav", np.full(1600, 1.5), 16000, "FLOAT")
+    soundfile.write(tmp_path / "full.wav", np.array([-1.0, 1.0, 0.5] * 100), 16000, "FLOAT")
+    assert pack(open_corpus(tmp_path), Packing(MSM_MAE_16K, "int16")).header.clipped == 1600
+
+
+def test_a_long_text_does_not_make_the_index_long(tmp_path: Path) -> None:
+    texts = ["a" * 100_000, "", "b\udcff", "ü|x", *[""] * 5000]
+    index = Texts.of(texts)
+    assert index.tolist() == texts
+    assert sum(values.nbytes for values in vars(index).values()) < 200_000
+
+
+@pytest.mark.parametrize("name", ["shard-00000.bin", "shard-00001.bin", "index.npz", "dataset.json"])
+def test_flipped_bits_and_swapped_shards_are_found(name: str, corpus: Corpus, tmp_path: Path) -> None:
+    pack(corpus, MSM_MAE_16K, tmp_path, shard_bytes=SMALL)
+    content = (tmp_path / name).read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(content), 20):
+        changed = bytearray(content)
+        changed[place] ^= 1 << rng.integers(8)
+        (tmp_path / name).write_bytes(changed)
+        if name.endswith("json") and json.loads(content) == _json_or_none(bytes(changed)):
+            continue  # white space
+        with pytest.raises(DataError, match=name.split(".")[0]):
+            open_store(tmp_path).verify()
+    (tmp_path / name).write_bytes(content)
+    open_store(tmp_path).verify()
+
+
+def _json_or_none(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def test_a_shard_that_was_damaged_between_two_runs_is_packed_again(corpus: Corpus, tmp_path: Path) -> None:
+    def killed(items: Iterable[object], total: int, description: str) -> Iterator[object]:
+        for number, item in enumerate(items):
+            if number == 9:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(corpus, MSM_MAE_16K, tmp_path, track=killed, shard_bytes=SMALL)
+    first = tmp_path / "shard-00000.bin"
+    content = first.read_bytes()
+    first.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    pack(corpus, MSM_MAE_16K, tmp_path, shard_bytes=SMALL).verify()
+    assert first.read_bytes() == content
+
+
+def test_a_corpus_that_is_being_packed_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "packed"), pytest.raises(ConfigError, match="is being written by process"):
+        pack(corpus, MSM_MAE_16K, tmp_path / "packed")

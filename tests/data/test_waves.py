@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,15 +114,6 @@ def test_disk_holds_the_same_and_tells_damage(corpora: dict[int, Corpus], tmp_pa
     shard.write_bytes(shard.read_bytes()[:-2])
     with pytest.raises(DataError, match=r"shard-00001\.bin has"):
         open_store(tmp_path / "packed")
-
-
-def test_a_corpus_packed_before_there_were_waves_opens(corpora: dict[int, Corpus], tmp_path: Path) -> None:
-    pack(corpora[16000], MSM_MAE_16K, tmp_path / "packed")
-    header = tmp_path / "packed" / "dataset.json"
-    values = json.loads(header.read_text())
-    del values["header"]["sample_rate"]
-    header.write_text(json.dumps(values))
-    assert len(open_store(tmp_path / "packed")) == 9
 
 
 def test_bands_vary_by_window_alone(corpora: dict[int, Corpus]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unheard.audio.frontend import LogMelConfig, Statistics
-from unheard.data.shards import Header, Index
+from unheard.data.shards import Header, Index, Texts
 from unheard.data.store import SpecStore
 from unheard.view.run import liveliest
 
@@ -24,9 +24,9 @@ def silence(frames: int) -> np.ndarray:
 
 def store(*clips: np.ndarray) -> SpecStore:
     frames = np.array([len(clip) for clip in clips])
-    names = np.array([f"{number}.wav" for number in range(len(clips))])
+    names = Texts.of([f"{number}.wav" for number in range(len(clips))])
     nothing = np.zeros(len(clips))
-    index = Index(np.zeros_like(frames), np.cumsum(frames) - frames, frames, names, np.array([""] * len(clips)), nothing, frames / 100)
+    index = Index(np.zeros_like(frames), np.cumsum(frames) - frames, frames, names, Texts.of([""] * len(clips)), nothing, frames / 100)
     header = Header(LogMelConfig(n_mels=BANDS), "float16", Statistics((-5.0,), (3.0,)), Statistics((-5.0,) * BANDS, (3.0,) * BANDS), "x")
     return SpecStore(header, index, [np.concatenate(clips).astype(np.float16)])
 

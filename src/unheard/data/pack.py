@@ -12,7 +12,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,10 +23,10 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import AnyFrontendConfig
 from unheard.data.corpus import Clip, Corpus, Skipped
 from unheard.data.packing import Packed, Packing, transformed
-from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, describe, shard_name
+from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, Texts, describe, shard_name
 from unheard.data.store import Store, make_store, open_store
 from unheard.errors import DataError
-from unheard.files import atomic_write, write_text
+from unheard.files import FILES, LOCK, atomic_write, differing_files, file_checksum, locked_folder, read_json, remove_unfinished, write_json
 from unheard.progress import Track, silent
 
 SHARD_BYTES = 256 * 2**20
@@ -51,6 +51,8 @@ class _Record:
     """Sum of each band."""
     squares: list[float] = field(default_factory=list)
     """Sum of squares of each band."""
+    clipped: int = 0
+    """Values outside the range of the type."""
     checksum: str = ""
     """SHA-256 of the shard's file."""
 
@@ -64,6 +66,7 @@ class _Record:
             self.clips.append(number)
             self.frames.append(result.frames)
             self.rows.append(len(result.values))
+            self.clipped += result.clipped
             total, squares = total + result.total, squares + result.squares
             yield result.values
         self.total, self.squares = total.tolist(), squares.tolist()
@@ -103,16 +106,15 @@ def pack(
     folder = None if out is None else Path(out)
     if folder is not None and (folder / HEADER).exists():
         return _finished_before(folder, fingerprint)
-    if folder is not None and folder.is_dir():
-        foreign = [entry.name for entry in folder.iterdir() if not entry.name.lstrip(".").startswith(("shard-", INDEX, HEADER))]
-        if foreign:
-            raise DataError(f"{folder} holds other files ({foreign[0]}), which a packed corpus would hide; choose a folder of its own")
-    plan, key = _plan(corpus.clips, how, shard_bytes), _hash(fingerprint, shard_bytes)
-    records = [_finished(folder, number, key) for number in range(len(plan))]
-    todo = [corpus.clips[i] for numbers, record in zip(plan, records, strict=True) if record is None for i in numbers]
-    results = track(transformed(corpus.root, todo, how, workers or os.cpu_count() or 1), len(todo), "packing")
-    shards: list[Frames] = []
-    with _writing(folder):
+    with _writing(folder), nullcontext() if folder is None else locked_folder(folder):
+        if folder is not None:
+            _refuse_foreign(folder)
+            remove_unfinished(folder)
+        plan, key = _plan(corpus.clips, how, shard_bytes), _hash(fingerprint, shard_bytes)
+        records = [_finished(folder, number, key) for number in range(len(plan))]
+        todo = [corpus.clips[i] for numbers, record in zip(plan, records, strict=True) if record is None for i in numbers]
+        results = track(transformed(corpus.root, todo, how, workers or os.cpu_count() or 1), len(todo), "packing")
+        shards: list[Frames] = []
         for number, numbers in enumerate(plan):
             if records[number] is None:
                 records[number] = record = _Record(key)
@@ -122,11 +124,19 @@ def pack(
                 else:
                     _write_shard(folder, number, values, record)
         deque(results, maxlen=0)  # nothing is left; asked once more, the progress shows the last clip as done
-        header, index = _summary(corpus, [record for record in records if record is not None], fingerprint, how)
+        complete = [record for record in records if record is not None]
+        header, index = _summary(corpus, complete, fingerprint, how)
         if folder is None:
             return make_store(header, index, shards)
-        _write_summary(folder, header, index, plan)
+        _write_summary(folder, header, index, complete)
     return open_store(folder)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds other files than a packed corpus."""
+    foreign = [entry.name for entry in folder.iterdir() if not entry.name.lstrip(".").startswith(("shard-", INDEX, HEADER, LOCK[1:]))]
+    if foreign:
+        raise DataError(f"{folder} holds other files ({foreign[0]}), which a packed corpus would hide; choose a folder of its own")
 
 
 def _finished_before(folder: Path, fingerprint: str) -> Store:
@@ -149,14 +159,13 @@ def _plan(clips: tuple[Clip, ...], how: Packing, shard_bytes: int) -> list[range
 
 def _write_shard(folder: Path, number: int, frames: Iterable[Frames], record: _Record) -> None:
     """Write a shard, then its record, each under a temporary name first."""
-    folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with atomic_write(folder / shard_name(number)) as unfinished, unfinished.open("wb") as file:
         for values in frames:
             file.write(values.data)
             digest.update(values.data)
     record.checksum = digest.hexdigest()
-    write_text(_record_file(folder, number), json.dumps(asdict(record)))
+    write_json(_record_file(folder, number), asdict(record))
 
 
 def _finished(folder: Path | None, number: int, key: str) -> _Record | None:
@@ -164,10 +173,11 @@ def _finished(folder: Path | None, number: int, key: str) -> _Record | None:
     if folder is None:
         return None
     try:
-        record = _Record(**json.loads(_record_file(folder, number).read_text()))
-    except (OSError, ValueError, TypeError):
+        record = _Record(**read_json(_record_file(folder, number)))
+    except (OSError, DataError, TypeError):
         return None
-    return record if record.key == key and (folder / shard_name(number)).is_file() else None
+    finished = record.key == key and not differing_files(folder, {shard_name(number): record.checksum})
+    return record if finished else None
 
 
 def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Packing) -> tuple[Header, Index]:
@@ -181,26 +191,30 @@ def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Pack
         shard=np.repeat(np.arange(len(records)), [len(part) for part in rows]),
         offset=np.concatenate([np.cumsum(part) - part for part in rows]),
         frames=np.concatenate([np.array(record.frames, np.int64) for record in records]),
-        path=np.array([clip.path for clip in clips]),
-        domain=np.array([clip.domain for clip in clips]),
+        path=Texts.of([clip.path for clip in clips]),
+        domain=Texts.of([clip.domain for clip in clips]),
         start=np.array([clip.start for clip in clips]),
         seconds=np.array([clip.seconds for clip in clips]),
         samples=np.concatenate(rows) if how.waves else None,
-        label=_said([clip.label for clip in clips]),
-        caption=_said([clip.caption for clip in clips]),
+        label=_optional_column([clip.label for clip in clips]),
+        caption=_optional_column([clip.caption for clip in clips]),
     )
     used = [record for record in records if record.clips]
     total = np.sum([record.total for record in used], axis=0)
     squares = np.sum([record.squares for record in used], axis=0)
     count = int(index.frames.sum())
     scalar = _statistics(total.sum(keepdims=True), squares.sum(keepdims=True), count * how.frontend.n_mels)
-    checksums = tuple(record.checksum for record in records if record.checksum)
-    rate = how.rate if how.waves else None
-    return Header(how.frontend, how.dtype, scalar, _statistics(total, squares, count), fingerprint, skipped, checksums, rate), index
+    header = Header(
+        how.frontend, how.dtype, scalar, _statistics(total, squares, count), fingerprint, skipped,
+        sample_rate=how.rate if how.waves else None,
+        value_range=how.value_range,
+        clipped=sum(record.clipped for record in records),
+    )  # fmt: skip
+    return header, index
 
 
-def _said(texts: list[str]) -> np.ndarray | None:
-    return np.array(texts) if any(texts) else None
+def _optional_column(texts: list[str]) -> Texts | None:
+    return Texts.of(texts) if any(texts) else None
 
 
 def _statistics(total: np.ndarray, squares: np.ndarray, count: int) -> Statistics:
@@ -210,12 +224,13 @@ def _statistics(total: np.ndarray, squares: np.ndarray, count: int) -> Statistic
     return Statistics(tuple(mean.tolist()), tuple(np.sqrt(variance).tolist()))
 
 
-def _write_summary(folder: Path, header: Header, index: Index, plan: list[range]) -> None:
+def _write_summary(folder: Path, header: Header, index: Index, records: list[_Record]) -> None:
     """Write the index and the header, which makes the corpus complete, and drop the records."""
     with atomic_write(folder / INDEX) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, **{name: values for name, values in vars(index).items() if values is not None})
-    write_text(folder / HEADER, json.dumps(describe(header, index), indent=1) + "\n")
-    for number in range(len(plan)):
+        np.savez(file, **index.arrays())  # type: ignore[arg-type]
+    checksums = {INDEX: file_checksum(folder / INDEX), **{shard_name(i): record.checksum for i, record in enumerate(records)}}
+    write_json(folder / HEADER, {**describe(header, index), FILES: checksums})
+    for number in range(len(records)):
         _record_file(folder, number).unlink(missing_ok=True)
 
 

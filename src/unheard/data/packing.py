@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from unheard.audio.framing import INT16_SCALE, Frontend
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.waveform import Channel, read, stream
 from unheard.data.corpus import Clip, Skipped
-from unheard.data.shards import Dtype, Frames, quantise, quantise_wave
+from unheard.data.shards import Dtype, Frames, quantise, quantise_wave, value_range
 from unheard.errors import AudioError
 
 AHEAD = 16
@@ -55,6 +56,11 @@ class Packing:
         """Whether waves are stored."""
         return self.dtype == "int16"
 
+    @cached_property
+    def value_range(self) -> tuple[float, float] | None:
+        """What 0 and 255 stand for, where values are stored as uint8."""
+        return value_range(self.frontend) if self.dtype == "uint8" else None
+
     def nothing(self) -> Frames:
         """An empty clip as it is stored."""
         return np.empty(0 if self.waves else (0, self.frontend.n_mels), self.dtype)
@@ -62,12 +68,13 @@ class Packing:
 
 @dataclass(frozen=True)
 class Packed:
-    """One clip as it is stored, the number of its frames, and sums over them, band by band."""
+    """One clip as it is stored, the number of its frames, sums over them, band by band, and how many values were clipped."""
 
     values: Frames
     frames: int
     total: np.ndarray
     squares: np.ndarray
+    clipped: int = 0
 
 
 def transformed(root: Path, clips: list[Clip], how: Packing, workers: int) -> Iterator[Packed | Skipped]:
@@ -92,10 +99,11 @@ def _transform(root: Path, clip: Clip, frontend: Frontend, how: Packing) -> Pack
     waves: list[Frames] = []
     specs: list[Frames] = []
     total, squares, frames = np.zeros(frontend.n_mels), np.zeros(frontend.n_mels), 0
+    clipped: list[int] = []
     try:
         heard = _sound(root / clip.path, clip, frontend.sample_rate, how.channel)
         if how.waves:
-            stored = _stored(_sound(root / clip.path, clip, how.rate, how.channel), waves)
+            stored = _stored(_sound(root / clip.path, clip, how.rate, how.channel), waves, clipped)
             heard = stored if how.rate == frontend.sample_rate else heard
         for spec in frontend.stream(heard):
             exact = spec.astype(np.float64)
@@ -103,12 +111,14 @@ def _transform(root: Path, clip: Clip, frontend: Frontend, how: Packing) -> Pack
             total += exact.sum(axis=0)
             squares += np.square(exact, out=exact).sum(axis=0)
             if not how.waves:
-                specs.append(quantise(spec, how.dtype))
+                values, outside = quantise(spec, how.dtype, how.value_range)
+                specs.append(values)
+                clipped.append(outside)
         if how.waves:
             deque(stored, maxlen=0)  # at another rate it was not heard yet
     except AudioError as error:
         return Skipped(clip.path, str(error))
-    return Packed(np.concatenate(waves or specs), frames, total, squares)
+    return Packed(np.concatenate(waves or specs), frames, total, squares, sum(clipped))
 
 
 def _sound(path: Path, clip: Clip, sample_rate: int, channel: Channel) -> Iterator[np.ndarray]:
@@ -118,8 +128,10 @@ def _sound(path: Path, clip: Clip, sample_rate: int, channel: Channel) -> Iterat
     return iter([read(path, sample_rate, channel, clip.start, clip.seconds)[0]])
 
 
-def _stored(blocks: Iterable[np.ndarray], waves: list[Frames]) -> Iterator[np.ndarray]:
+def _stored(blocks: Iterable[np.ndarray], waves: list[Frames], clipped: list[int]) -> Iterator[np.ndarray]:
     """Keep every block as it is stored, and pass on what will be read back."""
     for block in blocks:
-        waves.append(quantise_wave(block))
+        values, outside = quantise_wave(block)
+        waves.append(values)
+        clipped.append(outside)
         yield waves[-1].astype(np.float32) / np.float32(INT16_SCALE)

@@ -6,11 +6,9 @@ a window are read where the clip goes on, and reflected only at its ends.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from unheard.config import from_json
 from unheard.data.crops import Pieces
 from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, dequantise, shard_name
 from unheard.errors import ConfigError, DataError
+from unheard.files import FILES, differing_files, read_json
 
 Device = torch.device | str
 
@@ -84,19 +83,19 @@ class Store(ABC):
         return self.windows(pieces, 1, frames)[0].T.contiguous().numpy()
 
     def verify(self) -> None:
-        """Compare every shard with its checksum. A store in memory has none and passes.
+        """Compare every file of the corpus with its checksum. A store in memory has none and passes.
 
         Raises
         ------
         DataError
-            Naming the shards that differ.
+            Naming the files that differ.
         """
-        kept = zip(self.shards, self.header.checksums, strict=False)
-        differing = [
-            shard_name(i) for i, (values, checksum) in enumerate(kept) if hashlib.sha256(_bytes(values).data).hexdigest() != checksum
-        ]
-        if differing:
-            raise DataError(f"{self.folder}: {', '.join(differing)} differ from their checksums; pack the corpus again into a new folder")
+        if self.folder is None:
+            return
+        if differing := differing_files(self.folder, read_json(self.folder / HEADER).get(FILES, {})):
+            raise DataError(
+                f"{self.folder}: {', '.join(differing)} differ from their checksums; copy the corpus again, or pack it into a new folder"
+            )
 
 
 class SpecStore(Store):
@@ -106,7 +105,7 @@ class SpecStore(Store):
         self, pieces: Pieces, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
     ) -> Float[Tensor, "B F T"]:
         """The stored frames, 0 as stored where no piece lies; ``draws`` have no effect on what is packed."""
-        return dequantise(to_device(self.fill(pieces, batch, width), device)).transpose(1, 2)
+        return dequantise(to_device(self.fill(pieces, batch, width), device), self.header.value_range).transpose(1, 2)
 
     def waves(self, pieces: Pieces, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"] | None:
         """None."""
@@ -223,15 +222,20 @@ def open_store(path: str | Path) -> Store:
     """
     folder = Path(path)
     try:
-        stored = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-        if stored["format"] > FORMAT:
-            raise DataError(f"{folder}: packed in format {stored['format']}, this version reads up to {FORMAT}; upgrade unheard")
-        header = from_json(Header, stored["header"])
+        stored = read_json(folder / HEADER, DataError, "copy the corpus again, or pack it into a new folder")
+        if stored["format"] != FORMAT:
+            older = "pack the audio again" if stored["format"] < FORMAT else "upgrade unheard"
+            raise DataError(f"{folder}: packed in format {stored['format']}, this version reads format {FORMAT}; {older}")
+        header, checksums = from_json(Header, stored["header"]), stored[FILES]
+        if differing_files(folder, {INDEX: checksums.pop(INDEX)}):
+            raise DataError(
+                f"{folder}/{INDEX} is missing or differs from its checksum; copy it again, or pack the corpus into a new folder"
+            )
         with np.load(folder / INDEX, allow_pickle=False) as arrays:
-            index = Index(**{field.name: arrays[field.name] for field in fields(Index) if field.name in arrays})
+            index = Index.of_arrays(arrays)
     except (OSError, KeyError, ValueError, TypeError, ConfigError) as error:
         raise DataError(f"{folder}: not a packed corpus ({error}); make one with: unheard data pack DIR -o {folder}") from error
-    counts = np.bincount(index.shard, index.rows, minlength=len(header.checksums)).astype(int).tolist()
+    counts = np.bincount(index.shard, index.rows, minlength=len(checksums)).astype(int).tolist()
     return make_store(header, index, [_map(folder / shard_name(i), header, rows) for i, rows in enumerate(counts)], folder)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from unheard.errors import CheckpointError
-from unheard.files import file_checksum, read_json, replace_folder, write_json
+from unheard.files import FILES, file_checksums, read_json, replace_folder, write_json
 from unheard.model.transformer import AttentionKernel
 from unheard.training.optim import optimiser_state, restore_optimiser
 from unheard.weights.checkpoint import read_tensors, write_tensors
@@ -42,8 +42,7 @@ def save_checkpoint(run: Path, learner: nn.Module, optimiser: torch.optim.Optimi
     def write(place: Path) -> None:
         write_tensors(place / TENSORS[0], dict(learner.state_dict()))
         write_tensors(place / TENSORS[1], optimiser_state(optimiser, learner))
-        checksums = {name: file_checksum(place / name) for name in TENSORS}
-        write_json(place / "state.json", {**vars(progress), "checksums": checksums})
+        write_json(place / "state.json", {**vars(progress), FILES: file_checksums(place, TENSORS)})
 
     replace_folder(folder, write)
     for old in checkpoints(run)[:-keep]:
@@ -76,19 +75,19 @@ def restore(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer) 
         When its tensors do not fit.
     """
     checksums = _read_state(folder)[1]
-    tensors = read_tensors(folder / TENSORS[0], checksums[TENSORS[0]])
+    tensors = read_tensors(folder / TENSORS[0], checksums)
     try:
         learner.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(f"{folder} does not fit the run's configuration: {str(error).splitlines()[-1].strip()}") from error
-    restore_optimiser(optimiser, learner, read_tensors(folder / TENSORS[1], checksums[TENSORS[1]]))
+    restore_optimiser(optimiser, learner, read_tensors(folder / TENSORS[1], checksums))
 
 
 def _read_state(folder: Path) -> tuple[Progress, dict[str, str]]:
     """Where a checkpoint stands, and the checksums of its tensors."""
     try:
         values = read_json(folder / "state.json", CheckpointError, "delete this checkpoint to resume from the one before")
-        checksums = values.pop("checksums")
-        return Progress(**values), {name: checksums[name] for name in TENSORS}
-    except (OSError, KeyError, TypeError) as error:
+        checksums = values.pop(FILES)
+        return Progress(**values), dict(checksums)
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}/state.json is damaged ({error}); delete this checkpoint to resume from the one before") from error

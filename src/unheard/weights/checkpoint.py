@@ -6,6 +6,7 @@ a fine-tuned model also its classifier and the names of the classes. Nothing is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 from unheard.audio.frontend import Statistics
 from unheard.config import from_json, to_json
 from unheard.errors import CheckpointError, ConfigError
-from unheard.files import file_checksum, read_json, recover_interrupted, replace_folder, write_json
+from unheard.files import FILES, differing_files, file_checksums, read_json, recover_interrupted, replace_folder, write_json
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.model.sizes import widths
 from unheard.recipes.learner import Learner, build, grid_of
@@ -27,6 +28,7 @@ from unheard.version import __version__
 from unheard.weights.card import model_card
 
 FORMAT = 1
+WEIGHTS = "model.safetensors"
 CLASSIFIER = "classifier."  # how its weights are named in model.safetensors
 MEMBERS = "members"  # below it a run of several models, one for each fold and channel, keeps them
 
@@ -82,8 +84,8 @@ def save_model(
         tensors |= {CLASSIFIER + name: value for name, value in classifier.state_dict().items()}
 
     def write(place: Path) -> None:
-        write_tensors(place / "model.safetensors", tensors)
-        write_json(place / "config.json", {**config, "weights": file_checksum(place / "model.safetensors")})
+        write_tensors(place / WEIGHTS, tensors)
+        write_json(place / "config.json", {**config, FILES: file_checksums(place, [WEIGHTS])})
         (place / "README.md").write_text(
             model_card(recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes, labels)
         )
@@ -110,7 +112,7 @@ def load_model(path: Path) -> SavedModel:
         classifier = build_classifier(from_json(ClassifierConfig, config["classifier"]), recipe) if "classifier" in config else None
     except (KeyError, ConfigError) as error:
         raise CheckpointError(f"{folder}/config.json does not describe a model of this version: {error}") from error
-    load_weights(learner, read_tensors(folder / "model.safetensors", str(config.get("weights", ""))), str(folder), classifier)
+    load_weights(learner, read_tensors(folder / WEIGHTS, config.get(FILES)), str(folder), classifier)
     learner.eval().requires_grad_(False)
     if classifier is not None:
         classifier.eval().requires_grad_(False)
@@ -127,7 +129,7 @@ def build_classifier(config: ClassifierConfig, recipe: Recipe) -> Classifier:
 def is_model(folder: Path) -> bool:
     """Whether a folder is one `save_model` wrote, or empty."""
     entries = {entry.name for entry in folder.iterdir()} if folder.is_dir() else {""}
-    return not entries or {"config.json", "model.safetensors"} <= entries
+    return not entries or {"config.json", WEIGHTS} <= entries
 
 
 def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str, classifier: Classifier | None = None) -> None:
@@ -156,8 +158,8 @@ def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str, clas
         classifier.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)})
 
 
-def read_tensors(file: Path, checksum: str | None = None) -> dict[str, Tensor]:
-    """Read a safetensors file, after its SHA-256 was compared with ``checksum`` where one is given.
+def read_tensors(file: Path, checksums: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file, after it was compared with the checksums of its folder where they are given.
 
     Raises
     ------
@@ -165,7 +167,7 @@ def read_tensors(file: Path, checksum: str | None = None) -> dict[str, Tensor]:
         When it is missing or damaged.
     """
     try:
-        if checksum is not None and file_checksum(file) != checksum:
+        if checksums is not None and differing_files(file.parent, {file.name: checksums.get(file.name, "")}):
             raise CheckpointError(f"{file} differs from its checksum: it is damaged, cut or was replaced; copy the folder again")
         tensors: dict[str, Tensor] = load_file(file)
         return tensors
@@ -197,7 +199,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder} holds {len(several)} models ({', '.join(several)}); unheard predict and unheard evaluate with a labels.csv average "
             f"them; anything else takes one of them, such as {folder / MEMBERS / several[0]}"
         )
-    if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+    if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
         raise CheckpointError(
             f"{folder} is not a model: expected config.json and model.safetensors there, or a run folder with model/ in it"
         )
