@@ -1,7 +1,11 @@
 """A folder in, a table out, whatever happens in between."""
 
+import contextlib
 import csv
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,9 +14,15 @@ import soundfile
 
 from unheard.embedding import tables
 from unheard.embedding.bulk import embed_table
-from unheard.embedding.embedder import Options
+from unheard.embedding.embedder import Model, Options
 from unheard.embedding.loading import load
+from unheard.embedding.table_files import ROWS, read_blocks, read_identity
+from unheard.embedding.tables import TableWriter
 from unheard.errors import ConfigError, DataError
+from unheard.files import locked_file
+from unheard.progress import silent
+from unheard.weights.built_in import random_like
+from unheard.weights.checkpoint import SavedModel
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +82,7 @@ def test_an_interrupted_job_goes_on_and_gives_the_same_table(model, folder, tmp_
     with pytest.raises(KeyboardInterrupt):
         embed_table(model, [folder], tmp_path / "emb.npz", track=stop)
     assert not (tmp_path / "emb.npz").exists()
-    with pytest.raises(ConfigError, match="interrupted job; go on with --resume"):
+    with pytest.raises(ConfigError, match="interrupted job; continue it with --resume"):
         embed_table(model, [folder], tmp_path / "emb.npz")
     report = embed_table(model, [folder], tmp_path / "emb.npz", resume=True)
     assert report.resumed > 0 and report.rows == 6
@@ -82,11 +92,15 @@ def test_an_interrupted_job_goes_on_and_gives_the_same_table(model, folder, tmp_
     assert not list(tmp_path.glob(".emb*"))
 
 
-def test_an_existing_table_is_refused_unless_told(model, folder, tmp_path):
+def test_an_existing_table_is_refused_without_a_flag(model, folder, tmp_path):
     embed_table(model, [folder], tmp_path / "emb.csv")
     with pytest.raises(ConfigError, match="--overwrite"):
         embed_table(model, [folder], tmp_path / "emb.csv")
     assert embed_table(model, [folder], tmp_path / "emb.csv", overwrite=True).rows == 6
+    before = (tmp_path / "emb.csv").stat()
+    report = embed_table(model, [folder], tmp_path / "emb.csv", resume=True)
+    assert (report.rows, report.embedded, report.resumed) == (6, 0, 6)
+    assert (tmp_path / "emb.csv").stat() == before  # nothing was to be done
     assert embed_table(model, [folder], tmp_path / "emb.csv", resume=True).rows == 6
 
 
@@ -116,3 +130,166 @@ def test_mean_and_deviation_are_twice_as_long(model, folder, tmp_path):
     embed_table(model, [folder / "deep"], tmp_path / "emb.npz", Options(pool="mean+std", frames=False))
     with np.load(tmp_path / "emb.npz") as arrays:
         assert arrays["embedding"].shape == (6, 1920)
+
+
+def vectors_of(file):
+    with np.load(file) as arrays:
+        return dict(zip(arrays["path"].tolist(), arrays["embedding"], strict=True))
+
+
+@pytest.mark.parametrize("end", [".parquet", ".npz", ".csv"])
+def test_resuming_a_finished_table_adds_new_files_and_keeps_the_rows(model, folder, tmp_path, end, monkeypatch):
+    out = tmp_path / f"emb{end}"
+    embed_table(model, [folder / "deep"], out)
+    monkeypatch.chdir(tmp_path)
+    soundfile.write(folder / "deep/new.wav", np.full(4000, 0.1), 16000)
+    report = embed_table(model, ["audio/deep", folder / "deep"], out, resume=True)  # two spellings, one row a file
+    assert (report.rows, report.embedded, report.resumed) == (7, 1, 6)
+    embed_table(model, [folder / "deep"], tmp_path / f"all{end}")
+    rows = [
+        [(row["path"].split("/")[-1], row["seconds"]) for b in read_blocks(f) for row in b.to_pylist()]
+        for f in (out, tmp_path / f"all{end}")
+    ]
+    assert sorted(rows[0]) == sorted(rows[1])
+    assert rows[0][-1][0] == "new.wav"
+
+
+@pytest.mark.parametrize("end", [".parquet", ".npz", ".csv"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(layer=3, frames=False), "layer is None, now 3"),
+        (Options(pool="max", frames=False), "pool is mean, now max"),
+        (Options(pool="mean+std", frames=False), "size is 960, now 1920"),
+        (Options(frames=True), "frames is False, now True"),
+    ],
+)
+def test_resume_with_other_options_is_refused(model, folder, tmp_path, end, options, message):
+    embed_table(model, [folder / "deep/0.wav"], tmp_path / f"emb{end}")
+    with pytest.raises(ConfigError, match=message):
+        embed_table(model, [folder], tmp_path / f"emb{end}", options, resume=True)
+
+
+def test_resume_with_another_model_is_refused_for_parts_and_for_tables(model, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("unheard.embedding.embedder.PENDING", 1)
+    other = Model(random_like(SavedModel(model.learner, model.config, model.statistics, model.provenance), seed=5))
+
+    def stop(items, total, description):
+        for index, item in enumerate(items):
+            if index == 3:
+                raise KeyboardInterrupt
+            yield item
+
+    for name, track in (("table.parquet", silent), ("parts.parquet", stop)):
+        with contextlib.suppress(KeyboardInterrupt):
+            embed_table(model, [folder / "deep"], tmp_path / name, track=track)
+        with pytest.raises(ConfigError, match="the model is another one"):
+            embed_table(other, [folder / "deep"], tmp_path / name, resume=True)
+        assert embed_table(model, [folder / "deep"], tmp_path / name, resume=True).rows == 6
+
+
+def test_an_interrupt_loses_nothing_that_was_embedded(model, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("unheard.embedding.embedder.PENDING", 1)
+
+    def stop(items, total, description):
+        for index, item in enumerate(items):
+            if index == 4:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_table(model, [folder / "deep"], tmp_path / "emb.npz", track=stop)  # with the real size of a part
+    assert embed_table(model, [folder / "deep"], tmp_path / "emb.npz", resume=True).resumed == 4
+
+
+def test_rows_are_stored_after_a_while(model, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "PART_SECONDS", 0.0)
+    monkeypatch.setattr("unheard.embedding.embedder.PENDING", 1)
+    seen = []
+
+    def look(items, total, description):
+        for item in items:
+            seen.append(len(list((tmp_path / ".emb.npz.parts").glob("part-*"))))
+            yield item
+
+    embed_table(model, [folder / "deep"], tmp_path / "emb.npz", track=look)
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "part-000000.parquet"])
+def test_damaged_parts_are_refused(model, folder, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(TableWriter, "finish", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        embed_table(model, [folder / "deep"], tmp_path / "emb.npz")
+    monkeypatch.undo()
+    part = tmp_path / ".emb.npz.parts" / name
+    content = part.read_bytes()
+    for place in range(0, len(content), max(1, len(content) // 40)):
+        part.write_bytes(content[:place] + bytes([content[place] ^ 2]) + content[place + 1 :])
+        with pytest.raises(DataError, match="--overwrite"):
+            embed_table(model, [folder / "deep"], tmp_path / "emb.npz", resume=True)
+    part.write_bytes(content)
+    assert embed_table(model, [folder / "deep"], tmp_path / "emb.npz", resume=True).embedded == 0
+
+
+@pytest.mark.parametrize("end", [".parquet", ".npz", ".csv"])
+def test_no_flipped_bit_of_a_table_is_read_as_a_row(model, folder, tmp_path, end):
+    file = tmp_path / f"emb{end}"
+    embed_table(model, [folder / "deep"], file)
+    content, wanted = file.read_bytes(), [block.to_pydict() for block in read_blocks(file)]
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(content), 60):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1 << rng.integers(8)]) + content[place + 1 :])
+        try:
+            read_identity(file)
+            found = [block.to_pydict() for block in read_blocks(file)]
+        except DataError:
+            continue
+        assert found == wanted
+
+
+def test_a_file_that_kills_the_process_is_named_and_skipped(folder, tmp_path):
+    job = """
+import os, sys
+from unheard.audio import waveform
+from unheard.embedding import embedder, tables
+decode = waveform._decode
+def crash(file, path, *rest):
+    if str(path).endswith("2.wav"):
+        os.kill(os.getpid(), 9)
+    return decode(file, path, *rest)
+waveform._decode = crash
+if __name__ == "__main__":
+    from unheard.embedding.bulk import embed_table
+    from unheard.embedding.loading import load
+    embedder.PENDING = 1
+    tables.PART_SECONDS = 0.0
+    report = embed_table(load("random-tiny"), [sys.argv[1]], sys.argv[2], resume=True)
+    print(report.skipped)
+"""
+    (tmp_path / "job.py").write_text(job)
+    command = [sys.executable, str(tmp_path / "job.py"), str(folder / "deep"), str(tmp_path / "emb.npz")]
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert first.returncode == -9
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    assert "2.wav" in second.stdout and "the process died while it read this file" in second.stdout
+    assert sorted(Path(path).name for path in vectors_of(tmp_path / "emb.npz")) == ["0.wav", "1.wav", "3.wav", "4.wav", "5.wav"]
+
+
+def test_a_table_in_work_is_refused(model, folder, tmp_path):
+    with locked_file(tmp_path / "emb.npz"), pytest.raises(ConfigError, match=r"emb.npz is being written by process"):
+        embed_table(model, [folder], tmp_path / "emb.npz", overwrite=True)
+
+
+def test_joining_parts_takes_little_memory(model, tmp_path):
+    import tracemalloc
+
+    size = model.embedding_size
+    with TableWriter(tmp_path / "emb.npz", {}, size) as table:
+        for number in range(3 * tables.PART_VALUES // (size * 1000)):
+            table.add(f"{number}.wav", 1.0, np.zeros((1000, size), np.float32), np.zeros(1000, np.float32))
+        tracemalloc.start()
+        table.finish()
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * 4 * ROWS * size  # a few blocks, however many rows there are
+        tracemalloc.stop()

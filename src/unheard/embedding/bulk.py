@@ -8,7 +8,8 @@ from pathlib import Path
 
 from unheard.audio.waveform import find_audio
 from unheard.embedding.embedder import Model, Options, Sound
-from unheard.embedding.tables import TableWriter
+from unheard.embedding.identity import identity
+from unheard.embedding.tables import TableWriter, absolute
 from unheard.errors import AudioError, DataError
 from unheard.progress import Track, silent
 
@@ -62,36 +63,38 @@ def embed_table(
     DataError
         When there is no audio, or none of it can be read.
     ConfigError
-        When ``out`` exists and neither ``resume`` nor ``overwrite`` is given.
+        When ``out`` exists and neither ``resume`` nor ``overwrite`` is given, or ``resume`` finds rows of another model or other options.
     """
     options = options or Options(frames=False)
     if options.pool == "none":
         options = replace(options, frames=True)
     files = expand(sources)
     size = model.embedding_size * (2 if options.pool == "mean+std" and not options.frames else 1)
-    table = TableWriter(Path(out), size, resume, overwrite)
-    done = table.done() if resume else set()
-    todo = [file for file in files if file not in done]
     skipped: dict[str, str] = {}
 
     def skip(sound: Sound, error: AudioError) -> None:
         skipped[str(sound)] = str(error)
 
     embedded = 0
-    for file, embedding in model.embed_many(track(todo, len(todo), "embedding"), options, skip):
-        embedded += 1
-        if options.frames:
-            table.add(str(file), embedding.seconds, embedding.frames, embedding.times_ms)
-        else:
-            table.add(str(file), embedding.seconds, embedding.scene)
-    if not embedded and not done:
-        first = next(iter(skipped.values()), "")
-        raise DataError(f"none of the {len(files)} files could be read; the first one: {first}")
-    return BulkReport(Path(out), table.finish(), embedded, len(files) - len(todo), tuple(skipped.items()))
+    with TableWriter(Path(out), identity(model, options), size, resume, overwrite) as table:
+        done, fatal = table.done(), table.fatal(model.sample_rate)
+        skipped.update(fatal)
+        todo = [file for file in files if absolute(file) not in done and file not in fatal]
+        for file, embedding in model.embed_many(map(table.begin, track(todo, len(todo), "embedding")), options, skip):
+            embedded += 1
+            if options.frames:
+                table.add(str(file), embedding.seconds, embedding.frames, embedding.times_ms)
+            else:
+                table.add(str(file), embedding.seconds, embedding.scene)
+        if not embedded and not done:
+            first = next(iter(skipped.values()), "")
+            raise DataError(f"none of the {len(files)} files could be read; the first one: {first}")
+        rows = table.finish()
+    return BulkReport(Path(out), rows, embedded, len(files) - len(todo) - len(fatal), tuple(skipped.items()))
 
 
 def expand(sources: Iterable[str | Path]) -> list[str]:
-    """Audio files of the given files and folders, each once; a folder's other files are ignored, a named file is not.
+    """Audio files of the given files and folders, each once however it is written; a folder's other files are ignored, a named file is not.
 
     Raises
     ------
@@ -106,4 +109,7 @@ def expand(sources: Iterable[str | Path]) -> list[str]:
         files += [str(path)] if path.is_file() else [str(file) for file in find_audio(path)]
     if not files:
         raise DataError(f"no audio in {', '.join(str(source) for source in sources)}; expected wav, flac, ogg, opus or mp3 files")
-    return list(dict.fromkeys(files))
+    once: dict[str, str] = {}
+    for file in files:
+        once.setdefault(absolute(file), file)
+    return list(once.values())

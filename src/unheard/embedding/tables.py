@@ -1,100 +1,184 @@
 """Tables of embeddings on disk: parts while they grow, then one parquet, npz or csv file.
 
-One row a sound (``path, seconds, embedding``), or one row a frame with ``time_ms`` as well.
+One row a sound (``path, seconds, embedding``), or one row a frame with ``time_ms`` as well. While a table grows, a folder
+``.TABLE.parts`` holds
+
+    part-00000.parquet ...   finished rows
+    manifest.json            the identity of the model and options, and the SHA-256 of each part; a part that is not in it does not count
+    in-work                  the file that is being embedded; one that is left when the process dies may have killed it
 """
 
 from __future__ import annotations
 
-import csv
+import multiprocessing
+import os
 import shutil
-import zipfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unheard.errors import ConfigError, DataError
-from unheard.files import atomic_write
+from unheard.audio.waveform import stream
+from unheard.embedding.identity import differences
+from unheard.embedding.table_files import FORMATS, read_blocks, read_identity, read_paths, write_table
+from unheard.errors import ConfigError, DataError, UnheardError
+from unheard.files import FILES, atomic_write, differing_files, file_checksum, locked_file, read_json, remove_unfinished, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMATS = (".parquet", ".npz", ".csv")
-PART_VALUES = 8_000_000  # numbers held before a part is written: 32 MB; our choice
+PART_VALUES = 8_000_000
+"""Numbers held before a part is written: 32 MB (our choice)."""
+
+PART_SECONDS = 30.0
+"""Rows are not held longer than this (our choice)."""
 
 
 class TableWriter:
-    """Grows a table in parts beside its final file, so that an interrupted job goes on where it stopped.
+    """Grows a table in parts beside its final file, so that an interrupted job can be resumed; a context manager.
 
     Parameters
     ----------
     out : Path
         Final file; its ending chooses the format.
+    identity : dict
+        What the embeddings depend on; earlier work of another identity is refused.
     size : int
         Length of one embedding.
     resume, overwrite : bool
-        What to do with earlier work: go on, or start again. Neither: refuse when there is any.
+        What to do with earlier work: continue, or replace it. Neither: refuse when there is any.
 
     Raises
     ------
     ConfigError
-        When the ending is unknown, or the file exists and neither flag was given.
+        When the ending is unknown, the file exists and neither flag was given, another process writes it, or earlier work was made
+        with another model or other options.
+    DataError
+        When earlier work is damaged.
     """
 
-    def __init__(self, out: Path, size: int, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(self, out: Path, identity: dict[str, Any], size: int, resume: bool = False, overwrite: bool = False) -> None:
         if out.suffix not in FORMATS:
             raise ConfigError(f"{out}: the table's name must end in {', '.join(FORMATS)}")
-        self.out, self.size = out, size
+        self.out, self.identity, self.size, self.resume, self.overwrite = out, {**identity, "size": size}, size, resume, overwrite
         self.parts = out.with_name(f".{out.name}.parts")
-        if overwrite:
-            shutil.rmtree(self.parts, ignore_errors=True)  # the table itself is replaced when the new one is complete
-        elif not resume and (out.exists() or self.parts.exists()):
-            what = "exists" if out.exists() else "was begun by an interrupted job"
-            raise ConfigError(f"{out} {what}; go on with --resume, replace it with --overwrite, or choose another -o")
         self._rows: list[dict[str, Any]] = []
-        self._values = 0
+        self._values, self._flushed = 0, time.monotonic()
+        self._manifest: dict[str, Any] = {**self.identity, FILES: {}, "deaths": {}}
+        self._lock = locked_file(out)
+
+    def __enter__(self) -> TableWriter:
+        """Lock the table and take up earlier work, where it is to be continued."""
+        if not self.resume and not self.overwrite and (self.out.exists() or self.parts.exists()):
+            what = "exists" if self.out.exists() else "was begun by an interrupted job"
+            raise ConfigError(f"{self.out} {what}; continue it with --resume, replace it with --overwrite, or choose another -o")
+        with _clear_errors(self.out):
+            self._lock.__enter__()
+            try:
+                if self.resume:
+                    self._take_up()
+                else:
+                    shutil.rmtree(self.parts, ignore_errors=True)  # the table itself is replaced when the new one is complete
+                self.parts.mkdir(parents=True, exist_ok=True)
+            except BaseException:
+                self._lock.__exit__(None, None, None)
+                raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Store the rows that are held, also after an error or Ctrl-C, and release the lock."""
+        try:
+            if self.parts.exists():
+                with _clear_errors(self.out):
+                    self._flush()
+                    (self.parts / "in-work").unlink(missing_ok=True)
+                if not self._manifest[FILES]:
+                    shutil.rmtree(self.parts, ignore_errors=True)
+        finally:
+            self._lock.__exit__(kind, error, trace)
 
     def done(self) -> set[str]:
-        """Paths of the sounds that earlier work has finished."""
-        import pyarrow.parquet as pq
+        """Absolute paths of the sounds that earlier work has finished."""
+        files = [self.out] if self.resume and self.out.exists() else []
+        files += [self.parts / part for part in self._manifest[FILES]]
+        return {absolute(path) for file in files for path in read_paths(file)}
 
-        return {path for part in self._files() for path in pq.read_table(part, columns=["path"])["path"].to_pylist()}
+    def fatal(self, sample_rate: int) -> dict[str, str]:
+        """Files that the process died on, and why they are left out now: their decoder crashes, or it happened twice."""
+        found = {}
+        for path, deaths in self._manifest["deaths"].items():
+            if deaths > 1 or not _decodes(path, sample_rate):
+                found[path] = "the process died while it read this file; try it alone, or convert it to wav or flac"
+        return found
+
+    def begin(self, path: str) -> str:
+        """Record that a sound is being embedded. Return ``path``."""
+        (self.parts / "in-work").write_bytes(os.fsencode(path))
+        return path
 
     def add(self, path: str, seconds: float, embedding: np.ndarray, time_ms: np.ndarray | None = None) -> None:
         """Append a sound: one vector (D,), or its frames (T, D) with their times (T,)."""
         self._rows.append({"path": path, "seconds": seconds, "embedding": embedding.reshape(-1, self.size), "time_ms": time_ms})
         self._values += embedding.size
-        if self._values >= PART_VALUES:
-            self._flush()
+        if self._values >= PART_VALUES or time.monotonic() - self._flushed >= PART_SECONDS:
+            with _clear_errors(self.out):
+                self._flush()
 
     def finish(self) -> int:
-        """Join the parts into the final file, which appears complete or not at all; returns its number of rows."""
-        self._flush()
-        tables = list(self._tables())
-        temporary = self.out.with_name(f".{self.out.name}.tmp")
-        write = {".parquet": _write_parquet, ".npz": _write_npz, ".csv": _write_csv}[self.out.suffix]
-        with _clear_full_disk(self.out):
-            write(temporary, tables)
-            temporary.replace(self.out)
+        """Join earlier rows and the parts into the final file, which appears complete or not at all. Return its number of rows."""
+        with _clear_errors(self.out):
+            self._flush()
+            if not self._manifest[FILES]:
+                rows = sum(len(block) for block in self._earlier())
+            else:
+                rows = write_table(self.out, self._earlier, self.identity)
         shutil.rmtree(self.parts, ignore_errors=True)
-        return sum(len(table) for table in tables)
+        return rows
 
-    def _files(self) -> list[Path]:
-        return sorted(self.parts.glob("part-*.parquet"))
+    def _take_up(self) -> None:
+        """Compare earlier work with this job, and note what it died on."""
+        manifest = self.parts / "manifest.json"
+        if self.out.exists():
+            self._compare(read_identity(self.out))
+        if manifest.exists():
+            stored = read_json(manifest, DataError, "start again with --overwrite")
+            self._compare(stored)
+            if damaged := differing_files(self.parts, stored[FILES]):
+                raise DataError(f"{self.parts}: {', '.join(damaged)} is missing or differs from its checksum; start again with --overwrite")
+            self._manifest |= {FILES: stored[FILES], "deaths": stored["deaths"]}
+        if self.parts.exists():
+            remove_unfinished(self.parts)
+            for part in self.parts.glob("part-*.parquet"):
+                if part.name not in self._manifest[FILES]:
+                    part.unlink()
+        if (self.parts / "in-work").exists():
+            path, deaths = os.fsdecode((self.parts / "in-work").read_bytes()), self._manifest["deaths"]
+            if absolute(path) not in self.done():
+                deaths[path] = deaths.get(path, 0) + 1
+                write_json(manifest, self._manifest)
+            (self.parts / "in-work").unlink()
 
-    def _tables(self) -> Iterator[pa.Table]:
-        import pyarrow.parquet as pq
+    def _compare(self, stored: dict[str, Any]) -> None:
+        if differing := differences(stored, self.identity):
+            raise ConfigError(f"{self.out} was made otherwise ({differing}); choose another -o, or replace it with --overwrite")
 
-        for part in self._files():
-            yield pq.read_table(part, memory_map=True)
+    def _earlier(self) -> Iterator[pa.Table]:
+        """The rows of the finished table and of the parts, in blocks."""
+        if self.resume and self.out.exists():
+            yield from read_blocks(self.out)
+        for part in sorted(self._manifest[FILES]):
+            yield from read_blocks(self.parts / part)
 
     def _flush(self) -> None:
-        """Write the rows held as one part."""
+        """Write the rows held as one part, then its checksum, which makes it count."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        self._flushed = time.monotonic()
         if not self._rows:
             return
         counts = [len(row["embedding"]) for row in self._rows]
@@ -106,57 +190,39 @@ class TableWriter:
             columns["time_ms"] = np.concatenate([row["time_ms"] for row in self._rows])
         flat = np.concatenate([row["embedding"] for row in self._rows]).astype(np.float32).ravel()
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.size)
-        self.parts.mkdir(parents=True, exist_ok=True)
-        target = self.parts / f"part-{len(self._files()):05d}.parquet"
-        with _clear_full_disk(self.out), atomic_write(target) as unfinished:
-            pq.write_table(pa.table(columns), unfinished)
+        target = self.parts / f"part-{len(self._manifest[FILES]):06d}.parquet"
+        with atomic_write(target) as unfinished:
+            pq.write_table(pa.table(columns), unfinished, write_page_checksum=True)
+        self._manifest[FILES][target.name] = file_checksum(target)
+        write_json(self.parts / "manifest.json", self._manifest)
         self._rows, self._values = [], 0
 
 
+def absolute(path: str) -> str:
+    """Return what identifies a file of a table: its absolute path, without following links."""
+    return os.path.abspath(path)  # noqa: PTH100
+
+
 @contextmanager
-def _clear_full_disk(out: Path) -> Iterator[None]:
+def _clear_errors(out: Path) -> Iterator[None]:
     """Turn a failed write into one clear line; parts that are complete stay."""
     try:
         yield
     except OSError as error:
-        raise DataError(f"could not write {out}: {error.strerror or error}; free some space, then go on with --resume") from error
+        raise DataError(f"could not write {out}: {error.strerror or error}; free some space, then continue with --resume") from error
 
 
-def _vectors(table: pa.Table) -> np.ndarray:
-    column = table["embedding"].combine_chunks()
-    return np.asarray(column.flatten()).reshape(len(table), -1)
+def _decodes(path: str, sample_rate: int) -> bool:
+    """Whether another process reads a file to its end without dying."""
+    process = multiprocessing.get_context("spawn").Process(target=_decode, args=(path, sample_rate))
+    process.start()
+    process.join()
+    return process.exitcode == 0
 
 
-def _write_parquet(file: Path, tables: list[pa.Table]) -> None:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetWriter(file, tables[0].schema) as writer:
-        for table in tables:
-            writer.write_table(table)
-
-
-def _write_npz(file: Path, tables: list[pa.Table]) -> None:
-    """Arrays ``path``, ``seconds``, ``embedding`` (and ``time_ms``), the large one written part by part."""
-    rows, size = sum(len(table) for table in tables), _vectors(tables[0]).shape[1]
-    small = {name: np.concatenate([np.asarray(table[name]) for table in tables]) for name in tables[0].column_names if name != "embedding"}
-    small["path"] = small["path"].astype(str)
-    with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
-        for name, values in small.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, values, allow_pickle=False)
-        with archive.open("embedding.npy", "w", force_zip64=True) as entry:
-            np.lib.format.write_array_header_1_0(entry, {"descr": "<f4", "fortran_order": False, "shape": (rows, size)})
-            for table in tables:
-                entry.write(np.ascontiguousarray(_vectors(table), dtype="<f4").tobytes())
-
-
-def _write_csv(file: Path, tables: list[pa.Table]) -> None:
-    """Columns ``path, seconds, [time_ms,] e0, e1, ...``."""
-    with file.open("w", newline="") as target:
-        writer = csv.writer(target)
-        names = [name for name in tables[0].column_names if name != "embedding"]
-        writer.writerow([*names, *(f"e{i}" for i in range(_vectors(tables[0]).shape[1]))])
-        for table in tables:
-            plain = [table[name].to_pylist() for name in names]
-            for row, vector in zip(zip(*plain, strict=True), _vectors(table), strict=True):
-                writer.writerow([*row, *(f"{value:.7g}" for value in vector)])
+def _decode(path: str, sample_rate: int) -> None:
+    try:
+        for _ in stream(path, sample_rate):
+            pass
+    except UnheardError:
+        pass  # an error is not a crash: embedding will name the file
