@@ -262,7 +262,7 @@ def _full(*_: object, **__: object) -> None:
 def test_a_full_disk_is_one_line(sounds: Path, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors import SafetensorError
 
-    from unheard.embedding import tables
+    from unheard.embedding import table_files
     from unheard.weights import checkpoint
 
     def full(*_: object, **__: object) -> None:
@@ -270,7 +270,7 @@ def test_a_full_disk_is_one_line(sounds: Path, refused: Callable[..., str], tmp_
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     assert "No space left" in refused("pretrain", sounds, "-o", tmp_path / "run", "--steps", "1", "--batch-size", "2", *SMALL)
-    monkeypatch.setattr(tables, "_write_csv", _full)
+    monkeypatch.setattr(table_files, "_write_csv", _full)
     assert "--resume" in refused("embed", "random-tiny", sounds, "-o", tmp_path / "e.csv", "--device", "cpu")
     assert not (tmp_path / "e.csv").exists()
     monkeypatch.setattr(Path, "mkdir", _full)

@@ -11,12 +11,17 @@ import pytest
 
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.files import (
+    FILES,
     atomic_write,
+    file_checksums,
+    json_line,
     locked_file,
     locked_folder,
     read_json,
+    read_json_lines,
     remove_contents,
     remove_unfinished,
+    verify_folder,
     write_json,
     write_table,
     write_text,
@@ -103,3 +108,32 @@ def test_a_lock_leaves_nothing_behind(tmp_path: Path) -> None:
         again.__enter__()
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
     assert not list((tmp_path / "a").iterdir())
+
+
+def test_a_damaged_line_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    rows = [{"step": step, "loss": 1 / (step + 1)} for step in range(5)]
+    content = "".join(json_line(row) for row in rows).encode()
+    (tmp_path / "metrics.jsonl").write_bytes(content)
+    assert read_json_lines(tmp_path / "metrics.jsonl") == (rows, [])
+    begins = [0, *(i + 1 for i, byte in enumerate(content) if byte == ord("\n"))]
+    for place in range(len(content)):
+        (tmp_path / "metrics.jsonl").write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        found, damaged = read_json_lines(tmp_path / "metrics.jsonl")
+        assert damaged and all(row in rows for row in found)
+        assert len(found) >= 3, begins  # at most the line itself, and the next one where the end of the line was hit
+    (tmp_path / "metrics.jsonl").write_bytes(content[:-4])
+    assert read_json_lines(tmp_path / "metrics.jsonl") == (rows[:4], [5])
+
+
+def test_all_that_is_damaged_in_a_folder_is_named(tmp_path: Path) -> None:
+    write_text(tmp_path / "weights.bin", "weights")
+    write_json(tmp_path / "config.json", {FILES: file_checksums(tmp_path, ["weights.bin"])})
+    write_text(tmp_path / "metrics.jsonl", json_line({"step": 1}) + json_line({"step": 2}))
+    write_text(tmp_path / "theirs.json", "{")
+    assert list(verify_folder(tmp_path)) == []
+    write_text(tmp_path / "weights.bin", "weighty")
+    write_text(tmp_path / "metrics.jsonl", json_line({"step": 1}) + json_line({"step": 2}).replace("2", "3", 1))
+    assert [line.removeprefix(f"{tmp_path}/") for line in verify_folder(tmp_path)] == [
+        "weights.bin is missing or differs from its checksum",
+        "metrics.jsonl: line 2 is torn or damaged",
+    ]

@@ -16,6 +16,7 @@ import os
 import shutil
 import socket
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,6 +122,38 @@ def file_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
 def differing_files(folder: Path, checksums: Mapping[str, str]) -> list[str]:
     """Names of the files of a folder that are missing or differ from their checksums."""
     return [name for name, checksum in checksums.items() if not (folder / name).is_file() or file_checksum(folder / name) != checksum]
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """A row of a file of JSON lines, ending with the CRC-32 of what stands before it."""
+    text = json.dumps(row)[:-1]
+    return f'{text}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n'
+
+
+def read_json_lines(file: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """Read a file of `json_line`. Return its rows, and the numbers of the lines, from 1, that are torn or differ from their CRC-32."""
+    rows, damaged = [], []
+    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        text, _, checksum = line.partition(b', "crc32": ')
+        if checksum == b'"%08x"}' % zlib.crc32(text):
+            rows.append(json.loads(text + b"}"))
+        elif line:
+            damaged.append(number)
+    return rows, damaged
+
+
+def verify_folder(folder: Path) -> Iterator[str]:
+    """Compare all that carries a checksum below a folder. Yield one line for each file that is damaged or missing."""
+    for file in sorted(folder.rglob("*.json")):
+        with contextlib.suppress(OSError):  # not ours to read
+            if f'"{CHECKSUM}"'.encode() in file.read_bytes():
+                try:
+                    differing = differing_files(file.parent, read_json(file).get(FILES, {}))
+                    yield from (f"{file.parent / name} is missing or differs from its checksum" for name in differing)
+                except DataError as error:
+                    yield str(error)
+    for file in sorted(folder.rglob("metrics.jsonl")):
+        yield from (f"{file}: line {number} is torn or damaged" for number in read_json_lines(file)[1])
 
 
 @contextmanager

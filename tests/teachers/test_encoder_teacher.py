@@ -93,11 +93,14 @@ def test_kept_targets_are_the_fresh_ones_bit_by_bit(saved: SavedModel, tmp_path:
     fresh = targets_of(teacher, saved.learner.grid)(a_batch(wav, [4, 0, 2], 10)).targets
     keeping = targets_of(teacher, saved.learner.grid, cache)
     first = keeping(a_batch(wav, [4, 0, 2], 10)).targets
-    assert cache.known(np.array([0, 2, 4])) and not cache.known(np.array([1]))
+    assert cache.all_cached(np.array([0, 2, 4])) and not cache.all_cached(np.array([1]))
     again = keeping(a_batch(torch.zeros_like(wav), [4, 0, 2], 10)).targets  # not listened to any more
     assert torch.equal(fresh, first) and torch.equal(first, again)
     reopened = TargetCache(tmp_path / "kept", 5, cache.shape)
-    assert reopened.known(np.array([0, 2, 4])) and torch.equal(reopened.read(np.array([2])), cache.read(np.array([2])))
+    assert reopened.all_cached(np.array([0, 2, 4])) and torch.equal(reopened.read(np.array([2])), cache.read(np.array([2])))
+    flat = np.memmap(tmp_path / "kept" / "targets.bin", np.uint8, "r+")
+    flat[2 * len(flat) // 5] ^= 1  # in the map of the third of five clips
+    assert not reopened.all_cached(np.array([2])) and reopened.all_cached(np.array([0, 4]))
 
 
 def test_a_cache_of_another_corpus_is_refused(tmp_path: Path) -> None:

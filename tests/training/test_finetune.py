@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from unheard.audio.frontend import Statistics
 from unheard.config import override
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.evaluation.finetuned import listen
+from unheard.files import json_line, read_json_lines
 from unheard.recipes import find_recipe
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
@@ -53,7 +53,7 @@ def write(file: Path, header: str, rows: Sequence[str]) -> Path:
 
 
 def rows(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return read_json_lines(run / "metrics.jsonl")[0]
 
 
 def curve(run: Path) -> list[tuple[float, ...]]:
@@ -181,8 +181,8 @@ def test_a_changed_table_is_refused_on_resume(folder: Path, tmp_path: Path) -> N
 
 def test_the_best_of_a_journal_is_found_again(tmp_path: Path) -> None:
     found = enumerate([(0.5, 1.0), (0.7, 1.0), (0.6, 0.1)])
-    lines = [json.dumps({"step": step, "valid/accuracy": score, "valid/loss": loss}) for step, (score, loss) in found]
-    write(tmp_path / "metrics.jsonl", lines[0], lines[1:])
+    lines = [json_line({"step": step, "valid/accuracy": score, "valid/loss": loss}) for step, (score, loss) in found]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
     best = Best(tmp_path, patience=2)
     assert best.best == (0.7, -1.0) and best.since == 1 and not best.enough
     assert not best.look({"accuracy": 0.7, "loss": 1.0}) and best.enough

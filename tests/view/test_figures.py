@@ -13,7 +13,7 @@ from unheard.audio.resynthesis import to_wave
 from unheard.embedding.embedder import Model
 from unheard.embedding.loading import load
 from unheard.errors import CheckpointError, ConfigError, DataError
-from unheard.files import write_json
+from unheard.files import json_line, write_json
 from unheard.view.window import attention_window, loud_patches, reconstruct_window, take_window
 from unheard.weights.checkpoint import Provenance
 
@@ -122,7 +122,7 @@ def test_a_report_needs_a_run_and_shows_its_probes(tmp_path):
     with pytest.raises(DataError, match="no metrics yet"):
         api.report(tmp_path)
     row = {"step": 4, "epoch": 0.5, "loss": 1.0, "loss/reconstruct": 1.0, "learning_rate": 0.1, "clips_per_second": 9.0, "loader_wait": 0.0}
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "metrics.jsonl").write_text(json_line(row))
     (tmp_path / "probe").mkdir()
     score = {"embedding": "model", "head": "linear", "metric": "accuracy", "mean": 0.75, "low": 0.7, "high": 0.8, "runs": [0.75]}
     (tmp_path / "probe/probe.json").write_text(

@@ -1,13 +1,15 @@
-"""A teacher's maps on disk, one for each clip, so that each clip is heard once and not in every epoch.
+"""A teacher's maps on disk, one for each clip, so that each is computed once and not in every epoch.
 
-    targets.bin   float16, clips x C x f x t, no header       heard.bin   one byte a clip: 1 when its map is there
+    targets.bin   float16, clips x C x f x t, no header       computed.bin   uint32, the CRC-32 of each clip's map, 0 where there is none
 
-Only where every clip is heard whole: a random crop sounds different each time.
+Only where every clip fits one window: the map of a random crop differs each time. A map that differs from its CRC-32 counts as missing,
+and is computed again.
 """
 
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -42,24 +44,29 @@ class TargetCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._maps = _array(folder / "targets.bin", np.dtype(np.float16), (clips, *shape))
-            self._heard = _array(folder / "heard.bin", np.dtype(np.uint8), (clips,))
+            self._checksums = _array(folder / "computed.bin", np.dtype(np.uint32), (clips,))
         except OSError as error:
             raise DataError(
                 f"{folder} cannot be written ({error}); make room, or switch the cache off with objectives.clap.cache=false"
             ) from error
 
-    def known(self, clips: Int64[np.ndarray, " B"]) -> bool:
-        """Whether all of these clips have been heard."""
-        return bool(self._heard[clips].all())
+    def all_cached(self, clips: Int64[np.ndarray, " B"]) -> bool:
+        """Whether the maps of all of these clips are there and undamaged."""
+        return all(stored and stored == _checksum(self._maps[clip]) for clip, stored in zip(clips, self._checksums[clips], strict=True))
 
     def read(self, clips: Int64[np.ndarray, " B"]) -> Float[Tensor, "B C f t"]:
         """Their maps, float16."""
         return torch.from_numpy(np.asarray(self._maps[clips]))
 
     def write(self, clips: Int64[np.ndarray, " B"], maps: Float[Tensor, "B C f t"]) -> None:
-        """Keep maps; a clip counts as heard only after its map is there."""
-        self._maps[clips] = maps.to(torch.float16).cpu().numpy()
-        self._heard[clips] = 1
+        """Store maps; a clip counts as computed only after its map is there."""
+        values = maps.to(torch.float16).cpu().numpy()
+        self._maps[clips] = values
+        self._checksums[clips] = [_checksum(each) for each in values]
+
+
+def _checksum(values: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(values).data) or 1
 
 
 def _array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:

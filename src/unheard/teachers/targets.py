@@ -67,7 +67,7 @@ class Targets:
     def _maps(self, batch: Batch, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
         """What the teacher says, rounded alike whether it is heard now or was before."""
         clips = batch.clips.cpu().numpy()
-        if self.cache is not None and self.cache.known(clips):
+        if self.cache is not None and self.cache.all_cached(clips):
             return self.cache.read(clips).to(wav.device)
         maps: Tensor = self.teacher(resample(wav, self.sample_rate, self.teacher.sample_rate)).to(torch.float16)
         if self.cache is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from unheard.files import read_json_lines
 from unheard.metrics import accuracy, average_precision, balanced_accuracy, roc_auc
 from unheard.training.finetune_network import loss
 
@@ -28,7 +28,7 @@ class Best:
         self.patience, self.since = patience, 0
         self.best = (-np.inf, -np.inf)
         file = folder / "metrics.jsonl"
-        for row in map(json.loads, file.read_text().splitlines() if file.is_file() else []):
+        for row in read_json_lines(file)[0] if file.is_file() else []:
             self.look({name.removeprefix("valid/"): value for name, value in row.items() if name.startswith("valid/")})
 
     def look(self, found: dict[str, float]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from unheard.files import write_text
+from unheard.files import json_line, read_json_lines, write_text
 from unheard.version import __version__
 
 
@@ -56,7 +55,7 @@ class Journal:
     def write(self, row: Mapping[str, float]) -> None:
         """Append one row; ``step`` is in it."""
         with self.file.open("a") as file:
-            file.write(json.dumps(dict(row)) + "\n")
+            file.write(json_line(row))
         if self._writer is not None:
             for name, value in row.items():
                 if name not in ("step", "time"):
@@ -101,18 +100,14 @@ class _Display:
 
 
 def keep_rows(file: Path, step: int) -> None:
-    """Cut the rows after ``step`` and a torn last line, so that a resumed run continues one curve."""
+    """Cut the rows after ``step``, so that a resumed run continues one curve; lines that are torn or damaged are cut and reported."""
     if not file.exists():
         return
-    kept = []
-    for line in file.read_text().splitlines():
-        try:
-            written = int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
-            break
-        if written <= step:
-            kept.append(line + "\n")
-    write_text(file, "".join(kept))
+    rows, damaged = read_json_lines(file)
+    if damaged:
+        numbers = ", ".join(map(str, damaged[:9])) + (", ..." if len(damaged) > 9 else "")
+        print(f"{file}: line {numbers} was torn or damaged and is left out", file=sys.stderr, flush=True)
+    write_text(file, "".join(json_line(row) for row in rows if row["step"] <= step))
 
 
 def environment() -> dict[str, Any]:

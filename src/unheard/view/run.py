@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from unheard.data.store import Store
 from unheard.embedding.embedder import Model
 from unheard.errors import DataError, UnheardError
 from unheard.evaluation.hidden import corpus_error
+from unheard.files import read_json_lines, write_json
 from unheard.view.axes import FONT, caption, new_figure, save
 from unheard.view.reconstruction import figure as reconstruction_figure
 from unheard.view.window import reconstruct_window, window_of
@@ -42,7 +42,7 @@ def finish(run: Path, store: Store, say: Callable[[str], None]) -> None:
         if "reconstruct" not in saved.learner.objectives:
             return
         error = corpus_error(saved, store)
-        (run / "hidden_error.json").write_text(json.dumps(asdict(error), indent=2) + "\n")
+        write_json(run / "hidden_error.json", asdict(error))
         say(error.line())
         _examples(run, Model(saved), store)
         say(f"figures in {run / 'figures'}")
@@ -114,12 +114,6 @@ def curve_figure(run: Path) -> Figure:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The rows of ``metrics.jsonl``; a torn last line is left out."""
+    """The rows of ``metrics.jsonl``; lines that are torn or damaged are left out."""
     file = run / "metrics.jsonl"
-    rows = []
-    for line in file.read_text().splitlines() if file.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    return read_json_lines(file)[0] if file.is_file() else []
