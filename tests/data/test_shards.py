@@ -83,6 +83,13 @@ def test_parts_of_files_are_packed(corpus: Corpus) -> None:
     assert store.domains == ["a", "b"]
 
 
+def test_a_part_of_a_clip_is_read_without_the_rest(store: SpecStore) -> None:
+    whole = store.clip(2)
+    assert np.array_equal(store.clip(2, 5, 7), whole[5:12])
+    assert np.array_equal(store.clip(2, 5), whole[5:])
+    assert len(store.clip(2, len(whole) - 3, 100)) == 3
+
+
 @given(seed=st.integers(0, 2**31), width=st.integers(1, 200))
 def test_gather_equals_plain_slicing(store: SpecStore, seed: int, width: int) -> None:
     rng = np.random.default_rng(seed)

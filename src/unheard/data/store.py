@@ -75,11 +75,12 @@ class Store(ABC):
     def waves(self, pieces: Pieces, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"] | None:
         """The sound of the same windows, from the first frame's place on, zero where no piece lies; None when there are no waves."""
 
-    def clip(self, number: int) -> Float32[np.ndarray, "T F"]:
-        """The whole spectrogram of one clip."""
-        frames = int(self.frames[number])
+    def clip(self, number: int, start: int = 0, frames: int | None = None) -> Float32[np.ndarray, "T F"]:
+        """The spectrogram of one clip, or ``frames`` frames of it from ``start`` on; only those are read and transformed."""
+        left = int(self.frames[number]) - start
+        frames = left if frames is None else min(frames, left)
         zero = np.zeros(1, np.int64)
-        pieces = Pieces(zero, zero + number, zero, zero, zero + frames)
+        pieces = Pieces(zero, zero + number, zero + start, zero, zero + frames)
         return self.windows(pieces, 1, frames)[0].T.contiguous().numpy()
 
     def verify(self) -> None:

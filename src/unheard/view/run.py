@@ -56,7 +56,7 @@ def _examples(run: Path, model: Model, store: Store) -> None:
     """Reconstructions of the liveliest windows, each under another mask."""
     hop = model.config.frontend.hop_size / model.config.frontend.sample_rate
     for number, (clip, start) in enumerate(liveliest(store, model.grid.frames, EXAMPLES)):
-        window = window_of(model, store.clip(clip)[start:], Path(store.names[clip]).name, start * hop)
+        window = window_of(model, store.clip(clip, start, model.grid.frames), Path(store.names[clip]).name, start * hop)
         shown = reconstruct_window(model, window, MASKS[number % len(MASKS)])
         save(reconstruction_figure(shown), run / "figures" / f"reconstruction-{number + 1}.png")
 
@@ -70,8 +70,9 @@ def liveliest(store: Store, width: int, count: int) -> list[tuple[int, int]]:
     tried = long[np.linspace(0, len(long) - 1, min(len(long), TRIED_CLIPS)).astype(int)]
     found: list[tuple[tuple[bool, float], int, int]] = []
     for clip in np.unique(tried).tolist():
-        spec = store.clip(clip)
-        starts = range(0, max(1, len(spec) - width + 1), max(1, width // 2))[:TRIED_WINDOWS]
+        step = max(1, width // 2)
+        spec = store.clip(clip, 0, width + step * (TRIED_WINDOWS - 1))  # of an hour's recording the beginning
+        starts = range(0, max(1, len(spec) - width + 1), step)
         life = {start: _life(spec[start : start + width]) for start in starts}
         best = max(starts, key=lambda start: life[start])
         found.append((life[best], clip, best))
