@@ -84,10 +84,11 @@ def test_parts_of_files_are_packed(corpus: Corpus) -> None:
 
 
 def test_a_part_of_a_clip_is_read_without_the_rest(store: SpecStore) -> None:
-    whole = store.clip(2)
-    assert np.array_equal(store.clip(2, 5, 7), whole[5:12])
-    assert np.array_equal(store.clip(2, 5), whole[5:])
-    assert len(store.clip(2, len(whole) - 3, 100)) == 3
+    longest = int(np.argmax(store.frames))
+    whole = store.clip(longest)
+    assert np.array_equal(store.clip(longest, 5, 7), whole[5:12])
+    assert np.array_equal(store.clip(longest, 5), whole[5:])
+    assert len(store.clip(longest, len(whole) - 3, 100)) == 3
 
 
 @given(seed=st.integers(0, 2**31), width=st.integers(1, 200))
