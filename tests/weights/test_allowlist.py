@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from unheard.cli import main
 from unheard.errors import CheckpointError
-from unheard.weights.allowlist import Inert, load_tensors, read_pickle
+from unheard.weights.allowlist import load_tensors, read_pickle
+from unheard.weights.pickle_values import Inert
 
 NEW_AND_OLD = pytest.mark.parametrize("new", [True, False], ids=["zip", "old format"])
 

@@ -57,16 +57,19 @@ class Windows(nn.Module):
         super().__init__()
         shift = shift if grid.time > WINDOW else 0
         time, freq = (-(-count // WINDOW) * WINDOW for count in (grid.time, grid.freq))  # filled up to whole windows
-        tokens = torch.full((time, freq), grid.num_patches)
-        tokens[grid.columns(), grid.rows()] = torch.arange(grid.num_patches)
-        from_the_beginning = (torch.arange(time) >= time - shift)[:, None].expand(time, freq)
-        places, around = _cut(tokens.roll(-shift, dims=0)), _cut(from_the_beginning)
-        empty = places == grid.num_patches
-        apart = (around[:, :, None] != around[:, None, :]) | (empty[:, :, None] != empty[:, None, :])
-        self.full = not bool(empty.any())
-        self.register_buffer("places", places, persistent=False)
-        self.register_buffer("back", places.flatten().argsort()[: grid.num_patches], persistent=False)
-        self.register_buffer("mask", torch.zeros(apart.shape).masked_fill(apart, BLOCKED) if bool(apart.any()) else None, persistent=False)
+        with torch.device("cpu"):  # places are numbers, also where only the sizes of a model are built, on the meta device
+            tokens = torch.full((time, freq), grid.num_patches)
+            tokens[grid.columns(), grid.rows()] = torch.arange(grid.num_patches)
+            from_the_beginning = (torch.arange(time) >= time - shift)[:, None].expand(time, freq)
+            places, around = _cut(tokens.roll(-shift, dims=0)), _cut(from_the_beginning)
+            empty = places == grid.num_patches
+            apart = (around[:, :, None] != around[:, None, :]) | (empty[:, :, None] != empty[:, None, :])
+            self.full = not bool(empty.any())
+            self.register_buffer("places", places, persistent=False)
+            self.register_buffer("back", places.flatten().argsort()[: grid.num_patches], persistent=False)
+            self.register_buffer(
+                "mask", torch.zeros(apart.shape).masked_fill(apart, BLOCKED) if bool(apart.any()) else None, persistent=False
+            )
 
     def cut(self, x: Float[Tensor, "B N E"]) -> Float[Tensor, "B W P E"]:
         """Tokens by window; an empty place holds zeros."""

@@ -7,39 +7,23 @@ omegaconf's classes) become inert dictionaries; a file that names anything else 
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from pickletools import genops
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
-from torch.serialization import MAGIC_NUMBER, get_unsafe_globals_in_checkpoint, safe_globals
 
 from unheard.errors import CheckpointError
 from unheard.weights.checkpoint import read_tensors
+from unheard.weights.pickle_values import RefusedError
+from unheard.weights.plausible import printable
+from unheard.weights.unpickle import read_checkpoint
 
 PROGRAMS = ("argparse.Namespace", "fairseq.", "omegaconf.", "typing.")  # what configuration objects of training programs are called
 PLAIN = {"collections.defaultdict", *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple"))}
-OLD_MAGIC = pickle.dumps(MAGIC_NUMBER, protocol=2)  # how torch.save began before torch 1.6
-OLD_PICKLES = 4  # magic number, version, system, content; then the bytes of the storages
-TORCH_ADVICE = "from a trusted source."  # the last words of torch's advice to open a file unsafely
 PREFIXES = ("module.ar.runtime.backbone.", "module.")  # fine-tuned by an evaluation program; wrapped for several GPUs
-
-
-class Inert(dict[str, Any]):
-    """Stands in for a configuration object: takes whatever the file says of it, does nothing."""
-
-    def __init__(self, *args: Any, **values: Any) -> None:
-        super().__init__(values)
-        self["arguments"] = args
-
-    def __setstate__(self, state: Any) -> None:
-        self.update(state if isinstance(state, dict) else {"state": state})
+LONGEST_NAME = 300
+"""Longest name of a tensor (our choice)."""
 
 
 def load_tensors(file: str | Path) -> dict[str, Tensor]:
@@ -58,10 +42,13 @@ def load_tensors(file: str | Path) -> dict[str, Tensor]:
         content = content["model"]
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dictionary of tensors")
-    tensors = {_without_prefix(str(key)): value.detach() for key, value in content.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise CheckpointError(f"{path} holds no tensors; its entries are {', '.join(str(key) for key in list(content)[:6])}")
-    return tensors
+    named = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if not named:
+        raise CheckpointError(f"{path} holds no tensors; its entries are {', '.join(printable(str(key)) for key in list(content)[:6])}")
+    odd = [str(key) for key in named if not (isinstance(key, str) and key.isprintable() and len(key) <= LONGEST_NAME)]
+    if odd:
+        raise CheckpointError(f"{path} names a tensor {printable(odd[0])}, which is no name of printable text; it is not a checkpoint")
+    return {_without_prefix(key): value.detach() for key, value in named.items()}
 
 
 def read_pickle(path: Path) -> Any:
@@ -72,34 +59,12 @@ def read_pickle(path: Path) -> Any:
     CheckpointError
         As `load_tensors`.
     """
-    scalars = _numpy_scalars()
     try:
-        foreign = _names(path)
-        refused = [name for name in foreign if name not in scalars and not _is_inert(name)]
-        if refused:
-            raise _refusal(path, refused)
-        inert: list[Any] = [(Inert, name) for name in foreign if _is_inert(name)]
-        with safe_globals(inert + [(value, name) for name, value in scalars.items()]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other pickle protocols: what cannot be read is an error anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
+        return read_checkpoint(path, _is_inert)
+    except RefusedError as error:
+        raise _refusal(path, error) from error
     except Exception as error:  # a stranger's bytes can go wrong in any way
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        raise _refusal(path, [asked[1]]) if asked else _damaged(path, error) from error
-
-
-def _names(path: Path) -> list[str]:
-    """Names a checkpoint asks for beyond those torch trusts; of the format before torch 1.6 only those that become inert.
-
-    Nothing is looked up or run. Whatever is not found here is refused by torch's loader.
-    """
-    with path.open("rb") as file:
-        if file.read(len(OLD_MAGIC)) != OLD_MAGIC:
-            return get_unsafe_globals_in_checkpoint(path)
-        file.seek(0)
-        asked = [str(value).replace(" ", ".") for _ in range(OLD_PICKLES) for op, value, _ in genops(file) if op.name == "GLOBAL"]
-    return [name for name in asked if _is_inert(name)]
+        raise _damaged(path, error) from error
 
 
 def _is_inert(name: str) -> bool:
@@ -107,28 +72,16 @@ def _is_inert(name: str) -> bool:
     return name.startswith(PROGRAMS) or name in PLAIN
 
 
-def _refusal(path: Path, names: list[str]) -> CheckpointError:
+def _refusal(path: Path, error: RefusedError) -> CheckpointError:
+    why = f"asks for {printable(error.name)}, which could run code" if error.name else printable(str(error))
     return CheckpointError(
-        f"{path} asks for {', '.join(sorted(names))}, which could run code; only tensors and plain values are opened. "
-        "Ask its author for a safetensors file or a plain state dictionary"
+        f"{path} {why}; only tensors and plain values are opened. Ask its author for a safetensors file or a plain state dictionary"
     )
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
-    """The first sentence of what is wrong, without torch's advice to open the file unsafely."""
-    said = str(error).rpartition(TORCH_ADVICE)[2].rpartition("WeightsUnpickler error:")[2].strip()
-    reason = re.split(r"(?<=\w)\. |\n", said)[0] or type(error).__name__
-    return CheckpointError(f"{path} is not a torch checkpoint, or is damaged ({reason.rstrip('.')}); expected what torch.save writes")
-
-
-def _numpy_scalars() -> dict[str, Any]:
-    """What NumPy numbers in a pickle are made of, under the names old and new NumPy write."""
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
-    named: dict[str, Any] = {"numpy.core.multiarray.scalar": scalar, "numpy._core.multiarray.scalar": scalar, "numpy.dtype": np.dtype}
-    for code in "?bBhHiIlLqQefd":
-        kind = type(np.dtype(code))
-        named[f"{kind.__module__}.{kind.__qualname__}"] = kind
-    return named
+    reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
+    return CheckpointError(f"{path} is not a torch checkpoint, or is damaged ({reason}); expected what torch.save writes")
 
 
 def _without_prefix(key: str) -> str:

@@ -26,6 +26,7 @@ from unheard.recipes.learner import Learner, build, grid_of
 from unheard.recipes.recipe import Recipe
 from unheard.version import __version__
 from unheard.weights.card import model_card
+from unheard.weights.plausible import printable, refuse_implausible
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -108,11 +109,11 @@ def load_model(path: Path) -> SavedModel:
         recipe = from_json(Recipe, config["recipe"])
         statistics = from_json(Statistics, config["statistics"])
         provenance = from_json(Provenance, config["provenance"])
-        learner = build(recipe, seed=0)
-        classifier = build_classifier(from_json(ClassifierConfig, config["classifier"]), recipe) if "classifier" in config else None
+        head = from_json(ClassifierConfig, config["classifier"]) if "classifier" in config else None
+        tensors = read_tensors(folder / WEIGHTS, config.get(FILES))
+        learner, classifier = build_for(recipe, head, tensors, str(folder))
     except (KeyError, ConfigError) as error:
-        raise CheckpointError(f"{folder}/config.json does not describe a model of this version: {error}") from error
-    load_weights(learner, read_tensors(folder / WEIGHTS, config.get(FILES)), str(folder), classifier)
+        raise CheckpointError(f"{folder}/config.json does not describe a model of this version: {printable(str(error))}") from error
     learner.eval().requires_grad_(False)
     if classifier is not None:
         classifier.eval().requires_grad_(False)
@@ -124,6 +125,38 @@ def build_classifier(config: ClassifierConfig, recipe: Recipe) -> Classifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         return Classifier(config, widths(recipe.model).embed_dim, grid_of(recipe).freq)
+
+
+def build_for(
+    recipe: Recipe, head: ClassifierConfig | None, tensors: dict[str, Tensor], source: str, encoder_only: bool = False
+) -> tuple[Learner, Classifier | None]:
+    """Build the model of a recipe and load its weights, in memory bounded by the weights.
+
+    Sizes come from the same stranger as the weights, so they are compared before anything of their size is made: the model is built
+    on the meta device first, where tensors have shapes and no values.
+
+    Parameters
+    ----------
+    encoder_only : bool
+        Whether the other parts keep their initial weights.
+
+    Raises
+    ------
+    CheckpointError
+        When the recipe describes a larger model than the weights, tensors do not fit, or a weight is NaN or infinite.
+    """
+
+    def complete(learner: Learner) -> dict[str, Tensor]:
+        others = {name: value for name, value in learner.lasting_state().items() if not name.startswith("model.encoder.")}
+        return {**others, **tensors} if encoder_only else tensors
+
+    refuse_implausible(recipe, tensors, source)
+    with torch.device("meta"):
+        sketch = build(recipe, seed=0), None if head is None else build_classifier(head, recipe)
+    compare_shapes(lasting(*sketch), complete(sketch[0]), source)
+    learner, classifier = build(recipe, seed=0), None if head is None else build_classifier(head, recipe)
+    load_weights(learner, complete(learner), source, classifier)
+    return learner, classifier
 
 
 def is_model(folder: Path) -> bool:
@@ -138,24 +171,46 @@ def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str, clas
     Raises
     ------
     CheckpointError
+        Naming the tensors that are missing, left over, of another shape, or hold NaN or infinity.
+    """
+    compare_shapes(lasting(learner, classifier), tensors, source)
+    bad = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if bad:
+        raise CheckpointError(
+            f"the weights of {source} hold NaN or infinity in {_listed(bad)}; take an earlier checkpoint, or a fresh copy"
+        )
+    learner.load_state_dict({name: value for name, value in tensors.items() if not name.startswith(CLASSIFIER)}, strict=False)
+    if classifier is not None:
+        classifier.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)})
+
+
+def lasting(learner: Learner, classifier: Classifier | None) -> dict[str, Tensor]:
+    """The tensors that a model folder holds, by name."""
+    head = {} if classifier is None else {CLASSIFIER + name: value for name, value in classifier.state_dict().items()}
+    return learner.lasting_state() | head
+
+
+def compare_shapes(wanted: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
+    """Compare names and shapes.
+
+    Raises
+    ------
+    CheckpointError
         Naming the tensors that are missing, left over or of another shape.
     """
-    wanted = learner.lasting_state()
-    if classifier is not None:
-        wanted |= {CLASSIFIER + name: value for name, value in classifier.state_dict().items()}
     problems = [f"missing {name}" for name in wanted.keys() - tensors.keys()]
-    problems += [f"unknown {name}" for name in tensors.keys() - wanted.keys()]
+    problems += [f"unknown {printable(name)}" for name in tensors.keys() - wanted.keys()]
     problems += [
         f"{name} is {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
         for name, value in wanted.items()
         if name in tensors and tensors[name].shape != value.shape
     ]
     if problems:
-        more = f" and {len(problems) - 6} more" if len(problems) > 6 else ""
-        raise CheckpointError(f"the weights of {source} do not fit its configuration: {'; '.join(sorted(problems)[:6])}{more}")
-    learner.load_state_dict({name: value for name, value in tensors.items() if not name.startswith(CLASSIFIER)}, strict=False)
-    if classifier is not None:
-        classifier.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)})
+        raise CheckpointError(f"the weights of {source} do not fit its configuration: {_listed(sorted(problems), '; ')}")
+
+
+def _listed(names: list[str], between: str = ", ") -> str:
+    return between.join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def read_tensors(file: Path, checksums: Mapping[str, str] | None = None) -> dict[str, Tensor]:

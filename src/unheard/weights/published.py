@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from unheard.errors import ConfigError
+from unheard.errors import CheckpointError, ConfigError, UnheardError
 from unheard.weights.allowlist import load_tensors
 from unheard.weights.checkpoint import SavedModel
 from unheard.weights.class_names import named, read_class_names
 from unheard.weights.layouts import LAYOUTS
 from unheard.weights.layouts.mae import Released
+from unheard.weights.plausible import printable
 
 
 def convert(
@@ -42,5 +43,11 @@ def convert(
     if layout not in LAYOUTS:
         raise ConfigError(f"unknown layout {layout!r}; known: {', '.join(LAYOUTS)}")
     path, names = Path(file), None if classes is None else read_class_names(classes)
-    saved = LAYOUTS[layout].read(Released(path, load_tensors(path), name or f"{path.parent.name}/{path.name}"), settings)
+    released = Released(path, load_tensors(path), name or f"{path.parent.name}/{path.name}")
+    try:
+        saved = LAYOUTS[layout].read(released, settings)
+    except UnheardError:
+        raise
+    except Exception as error:  # shapes and names of a stranger can go wrong in any way
+        raise CheckpointError(f"{path} does not fit the layout {layout} ({printable(str(error))}); is --layout right?") from error
     return saved if names is None else named(saved, names)

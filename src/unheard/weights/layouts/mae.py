@@ -15,9 +15,9 @@ from unheard.audio.frontend import Statistics
 from unheard.errors import CheckpointError
 from unheard.model.classifier import ClassifierConfig
 from unheard.model.patches import sincos_1d
-from unheard.recipes.learner import build
 from unheard.recipes.recipe import Recipe
-from unheard.weights.checkpoint import Provenance, SavedModel, build_classifier, load_weights
+from unheard.weights.checkpoint import Provenance, SavedModel, build_for
+from unheard.weights.plausible import printable
 
 WHOLE = {
     "cls_token": "model.encoder.cls_token",
@@ -93,7 +93,7 @@ def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, also: 
     unknown = [key for key, name in names.items() if name is None]
     if unknown:
         more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
-        raise CheckpointError(f"{', '.join(unknown[:6])}{more} belong to no known part of this layout; is --layout right?")
+        raise CheckpointError(f"{', '.join(map(printable, unknown[:6]))}{more} belong to no known part of this layout; is --layout right?")
     return {name: _reshaped(key, left[key], int(cls)) for key, name in names.items() if name is not None}
 
 
@@ -136,14 +136,10 @@ def assemble(
     CheckpointError
         When tensors are missing, left over or of another shape.
     """
-    learner = build(recipe, seed=0)
-    classifier = None if head is None else build_classifier(head, recipe)
     encoder_only = not any(name.startswith("model.decoder.") for name in tensors)
     if encoder_only:
-        fresh = {name: value for name, value in learner.lasting_state().items() if not name.startswith("model.encoder.")}
-        tensors = {**fresh, **tensors}
         notes = ("The file holds the encoder only: embedding works, reconstruction does not.", *notes)
-    load_weights(learner, tensors, str(released.file), classifier)
+    learner, classifier = build_for(recipe, head, tensors, str(released.file), encoder_only)
     learner.eval().requires_grad_(False)
     if classifier is not None:
         classifier.eval().requires_grad_(False)
@@ -168,15 +164,23 @@ def require(keys: Mapping[str, Tensor], ranks: Mapping[str, int], layout: str) -
         Naming the key, its rank, and what the file has instead.
     """
     for needed, rank in ranks.items():
-        if needed not in keys or keys[needed].ndim != rank:
-            raise CheckpointError(
-                f"the file has no {needed} of rank {rank}, so it is not of layout {layout}; its keys begin with {', '.join(list(keys)[:3])}"
-            )
+        if needed not in keys or keys[needed].ndim != rank or not keys[needed].numel():
+            found = ", ".join(map(printable, list(keys)[:3]))
+            raise CheckpointError(f"the file has no {needed} of rank {rank}, so it is not of layout {layout}; its keys begin with {found}")
 
 
 def depth(keys: Mapping[str, Tensor], prefix: str) -> int:
-    """How many blocks there are under a prefix such as ``blocks.``."""
-    return 1 + max(int(found[1]) for key in keys if (found := re.match(rf"{re.escape(prefix)}(\d+)\.", key)))
+    """How many blocks there are under a prefix such as ``blocks.``.
+
+    Raises
+    ------
+    CheckpointError
+        When they are not numbered from 0 without a gap.
+    """
+    numbers = {found[1] for key in keys if (found := re.match(rf"{re.escape(prefix)}(\d+)\.", key))}
+    if numbers != {str(number) for number in range(len(numbers))}:
+        raise CheckpointError(f"the blocks of the file are not numbered {prefix}0, {prefix}1 and so on without a gap; is --layout right?")
+    return len(numbers)
 
 
 def decoder_positions(keys: Mapping[str, Tensor], patches: int) -> Literal["1d", "2d"]:

@@ -1,0 +1,44 @@
+"""Sizes and texts of a stranger's files, before they are believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from unheard.errors import CheckpointError
+from unheard.model.sizes import widths
+from unheard.recipes.recipe import Recipe
+
+MAX_MELS, MAX_FFT = 4096, 2**16
+"""Largest front end of a model that is loaded (our choice)."""
+
+
+def refuse_implausible(recipe: Recipe, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse a recipe whose model is larger than its weights, by the sizes that cost time or memory before shapes can be compared.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the size.
+    """
+    model, frontend = recipe.model, recipe.frontend
+    chosen, elements = widths(model), sum(value.numel() for value in tensors.values())
+    patches = (frontend.n_mels // model.patch_size[0]) * -(-model.frames // model.patch_size[1])
+    limits = {
+        "model.depth": (chosen.depth, len(tensors)),
+        "model.decoder_depth": (chosen.decoder_depth, max(len(tensors), 16)),  # an encoder alone comes without its decoder
+        "model.frames": (patches * chosen.embed_dim, elements),
+        "model.hypotheses": (model.hypotheses, elements),
+        "frontend.n_mels": (frontend.n_mels, MAX_MELS),
+        "frontend.n_fft": (frontend.n_fft, MAX_FFT),
+    }
+    for name, (value, most) in limits.items():
+        if value > most:
+            raise CheckpointError(f"the weights of {source} do not fit its configuration: {name} asks for more than they hold")
+
+
+def printable(text: str, longest: int = 120) -> str:
+    """A text of a stranger as it can be shown on a terminal: control characters escaped, cut after ``longest`` characters."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: longest + 1])
+    return shown if len(text) <= longest else f"{shown[:longest]}..."
