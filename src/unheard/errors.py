@@ -6,10 +6,14 @@ UnheardError
 ├── DataError        a corpus, CSV or shard that cannot be used
 └── CheckpointError  a model or run folder, or a published file, that cannot be used
 
+AudioWarning         a sound was used, but not as it should be: it is cut, or files were left out
+
 Every message says what came, what was expected and what to do. The command line prints it as one line and exits with 2.
 """
 
 from __future__ import annotations
+
+import unicodedata
 
 
 class UnheardError(Exception):
@@ -36,6 +40,24 @@ class ModelError(UnheardError):
     """A model failed on some input; what it raised is the cause."""
 
 
+class AudioWarning(UserWarning):
+    """A sound or a folder is used, with something that a user should know: a file is cut, or files were left out."""
+
+
 def missing_extra(package: str, extra: str) -> UnheardError:
     """The error for an optional package that is not installed, naming the command that installs it."""
     return UnheardError(f"this needs the package {package}, which is not installed; install it with: pip install 'unheard[{extra}]'")
+
+
+def shown(text: object) -> str:
+    """A path or another text of strangers as one line that any terminal and file can hold: bad bytes and control characters escaped."""
+    return "".join(ascii(letter)[1:-1] if unicodedata.category(letter) in _CONTROL else letter for letter in utf8(str(text)))
+
+
+def utf8(text: str) -> str:
+    r"""A path as valid UTF-8, for tables: bytes of a file's name that are none are written as ``\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+_CONTROL = frozenset({"Cc", "Zl", "Zp"})
+"""Categories of letters that move a terminal's cursor."""

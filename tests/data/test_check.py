@@ -42,7 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_finds_each_trouble_in_its_file(folder: Path) -> None:
     found = {kind: set(paths) for kind, paths in check(folder).findings.items()}
-    assert found["unreadable"] == {"text.mp3", "nan.wav", "cut.flac"}
+    assert found["unreadable"] == {"text.mp3", "nan.wav"}
+    assert found["cut"] == {"cut.flac"}
     assert found["empty"] == {"empty.wav", "nothing.wav"}
     assert found["silent"] == {"silent.ogg"}
     assert found["clipped"] == {"clipped.wav"}
@@ -80,3 +81,23 @@ def test_a_clean_folder_and_a_list_of_files(folder: Path, tmp_path: Path) -> Non
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         check(tmp_path / "nowhere")
+
+
+def test_the_sound_that_models_get_is_judged(tmp_path: Path) -> None:
+    time = np.arange(2 * RATE) / RATE
+    tone = 0.5 * np.sin(2 * np.pi * 440 * time)
+    soundfile.write(tmp_path / "antiphase.wav", np.stack([tone, -tone], 1), RATE)
+    soundfile.write(tmp_path / "low.wav", np.sin(2 * np.pi * 20 * time), RATE, "PCM_16")
+    soundfile.write(tmp_path / "short.wav", tone[:20], RATE)
+    for hertz in (30, 40, 55, 100, 440, 2000):
+        soundfile.write(tmp_path / f"full_{hertz}.wav", np.sin(2 * np.pi * hertz * time), RATE, "PCM_16")
+        soundfile.write(tmp_path / f"cut_off_{hertz}.wav", np.clip(1.5 * np.sin(2 * np.pi * hertz * time), -1, 1), RATE, "PCM_16")
+    found = {kind: set(paths) for kind, paths in check(tmp_path).findings.items()}
+    assert found["silent"] == {"antiphase.wav", "low.wav", "full_30.wav", "full_40.wav"}  # 50 Hz is the lowest that models get
+    assert found["clipped"] == {f"cut_off_{hertz}.wav" for hertz in (30, 40, 55, 100, 440, 2000)}
+    assert "channels cancel" in check(tmp_path).findings["silent"]["antiphase.wav"]
+
+
+def test_a_single_file_is_checked(folder: Path) -> None:
+    report = check(folder / "clipped.wav")
+    assert report.files == 1 and set(report.findings["clipped"]) == {"clipped.wav"}

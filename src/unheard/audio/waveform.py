@@ -1,37 +1,41 @@
 """Sound files and arrays in, mono float32 waveforms out.
 
-libsndfile decodes wav (8, 16, 24, 32 bit and float), flac, ogg, opus, mp3 and aiff; soxr resamples at its HQ setting. Channels
-are mixed before resampling, which halves the work on stereo.
+`unheard.audio.decode` decodes; soxr resamples at its HQ setting. Channels are mixed before resampling, which halves the work on stereo.
+
+A file is read until nothing more comes. One that breaks off, or whose header is wrong, is used as far as it goes, with an `AudioWarning`.
+Samples of more than `LOUDEST` are refused: such a file is damaged, or holds integers that were stored as floats without scaling.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import soundfile
 import soxr
 from jaxtyping import Float32
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from unheard.errors import AudioError, DataError
+from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES, RATES, Decoder, av_installed, open_sound
+from unheard.errors import AudioError, AudioWarning, DataError, shown
 
 Channel = Literal["mix", "left", "right", "mid"]
 Waveform = Float32[np.ndarray, " S"]
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
-"""File names this library takes for sound, in lower case."""
-
 MAX_CHANNELS = 64
 """An array with more rows than this is taken for (samples, channels) and refused (our choice)."""
 
-_LOOSE = frozenset({"MP3", "OGG"})
-"""Formats whose header only estimates the length: a few samples may be missing at the end."""
+LOUDEST = 32.0
+"""Largest sample that is taken for sound: 30 dB over full scale (our choice)."""
+
+BLOCK = 1 << 20
+"""Samples of each channel that are decoded at once."""
 
 _INTEGER_SCALE = {"int16": 2.0**15, "int32": 2.0**31}
 
@@ -50,7 +54,9 @@ class AudioInfo:
     format, subtype : str
         libsndfile's names, such as "WAV" and "PCM_16".
     frames : int
-        Samples per channel. 0 in a file that holds no sound.
+        Samples per channel, as far as they can be known without decoding. 0 in a file that holds no sound.
+    note : str
+        What a user should know of the file, such as that it is cut; empty otherwise.
     """
 
     path: Path
@@ -60,12 +66,14 @@ class AudioInfo:
     format: str
     subtype: str
     frames: int
+    note: str = ""
 
 
 def find_audio(folder: str | Path) -> list[Path]:
     """Every sound file below ``folder``, sorted by its relative path.
 
-    Hidden files and folders and names without one of `AUDIO_SUFFIXES` are left out; linked folders are not entered.
+    Names end in one of `AUDIO_SUFFIXES`, or of `AV_SUFFIXES` where the extra ``av`` is installed. Hidden files and folders are left out;
+    linked folders are not entered. Sound files that cannot be read here are counted in an `AudioWarning`.
 
     Raises
     ------
@@ -74,31 +82,47 @@ def find_audio(folder: str | Path) -> list[Path]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give a folder that holds sound files")
-    found = []
+        what = "is a file" if root.is_file() else "no such folder"
+        raise DataError(f"{shown(root)}: {what}; give a folder that holds sound files")
+    suffixes = AUDIO_SUFFIXES | (AV_SUFFIXES if av_installed() else frozenset())
+    found, left_out = [], Counter[str]()
     for parent, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES]
+        for name in (name for name in names if not name.startswith(".")):
+            suffix = Path(name).suffix.lower()
+            if suffix in suffixes:
+                found.append(Path(parent, name))
+            elif suffix in AV_SUFFIXES:
+                left_out[suffix] += 1
+    if left_out:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
+        warn(f"{shown(root)}: {left_out.total()} sound files are left out ({counts}); to read them: pip install 'unheard[av]'")
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
+def warn(text: str) -> None:
+    """Warn of a sound that is used nevertheless, or of files that are left out."""
+    warnings.warn(AudioWarning(text), stacklevel=3)
+
+
 def info(path: str | Path) -> AudioInfo:
-    """Read the header of a sound file.
+    """Read the header of a sound file, and compare it with the file.
 
     Raises
     ------
     AudioError
         When the file is missing or not a sound file.
     """
-    with _open(path) as file:
-        seconds = file.frames / file.samplerate
-        return AudioInfo(Path(path), seconds, file.samplerate, file.channels, file.format, file.subtype, file.frames)
+    with open_sound(path) as file:
+        frames = max(0, file.frames)
+        seconds = frames / file.sample_rate
+        return AudioInfo(Path(path), seconds, file.sample_rate, file.channels, file.format, file.subtype, frames, file.note)
 
 
 def read(
     path: str | Path, sample_rate: int | None = None, channel: Channel = "mix", start: float = 0.0, seconds: float | None = None
 ) -> tuple[Waveform, int]:
-    """Decode a sound file, or a part of it, to mono float32 in [-1, 1].
+    """Decode a sound file, or a part of it, to mono float32.
 
     Parameters
     ----------
@@ -121,18 +145,29 @@ def read(
     Raises
     ------
     AudioError
-        When the file is missing, not sound, cut short, empty, or holds samples that are not finite numbers.
+        When the file is missing, not sound, empty, ends before ``start``, or holds samples that are no sound.
+
+    Warns
+    -----
+    AudioWarning
+        When the file breaks off, or its header is wrong.
     """
-    with _open(path) as file:
-        first = round(start * file.samplerate)
-        last = file.frames if seconds is None else min(file.frames, first + max(1, round(seconds * file.samplerate)))
-        if file.frames and not 0 <= first < file.frames:
-            raise AudioError(f"{path}: starts at {start:g} s, but the file lasts {file.frames / file.samplerate:.3f} s")
-        skip = first if file.format == "MP3" else 0  # libmpg123 complains on stderr when it seeks: decode and drop instead
-        native = _decode(file, path, first - skip, last - first + skip)[skip:]
-        if not len(native):
-            raise _cut(path, last - first, 0)
-        wav, rate = _finite(native @ _weights(channel, file.channels), path, file.samplerate), file.samplerate
+    with open_sound(path) as file:
+        rate = file.sample_rate
+        first, left = round(start * rate), math.inf if seconds is None else max(1, round(seconds * rate))
+        if not 0 <= first < max(1, file.frames):
+            raise AudioError(f"{shown(path)}: starts at {start:g} s, but the file lasts {file.frames / rate:.3f} s")
+        if first:
+            file.skip(first)
+        weights, blocks = _weights(channel, file.channels), []
+        while left > 0 and len(native := file.read(int(min(BLOCK, left)))):
+            blocks.append(native @ weights)
+            left -= len(native)
+        if not blocks:
+            raise AudioError(f"{shown(path)}: holds no samples{f' from {start:g} s on' if first else ''}")
+        if file.note:
+            warn(f"{shown(path)}: {file.note}")
+    wav = _checked(np.concatenate(blocks), shown(path), rate)
     return (wav, rate) if sample_rate is None else (_resample(wav, rate, sample_rate), sample_rate)
 
 
@@ -147,24 +182,33 @@ def stream(path: str | Path, sample_rate: int | None = None, block_seconds: floa
     Float32[ndarray, "s"]
         Blocks of at least one sample.
     """
-    with _open(path) as file:
-        rate, weights = file.samplerate, _weights(channel, file.channels)
+    with open_sound(path) as file:
+        rate, weights = file.sample_rate, _weights(channel, file.channels)
         target = sample_rate or rate
         resampler = soxr.ResampleStream(rate, target, 1, dtype="float32", quality="HQ") if target != rate else None
-        size, done, given, more = max(1, round(block_seconds * rate)), 0, 0, True
-        while more:
-            native = _decode(file, path, 0, min(size, file.frames - done))
-            wav = _finite(native @ weights, path, rate, done)
+        given, done = 0, 0
+        for native, more in _blocks(file, max(1, round(block_seconds * rate))):
+            wav = _checked(native @ weights, shown(path), rate, done)
             done += len(native)
-            if not done:
-                raise _cut(path, file.frames, 0)
-            more = len(native) == size and done < file.frames
             block = wav if resampler is None else resampler.resample_chunk(wav, last=not more)
             given += len(block)
             if len(block):
                 yield block
+        if not done:
+            raise AudioError(f"{shown(path)}: holds no samples")
+        if file.note:
+            warn(f"{shown(path)}: {file.note}")
     if not given:
         yield wav[:1]
+
+
+def _blocks(file: Decoder, size: int) -> Iterator[tuple[Float32[np.ndarray, "S C"], bool]]:
+    """The blocks of a file, each with whether another one follows."""
+    block = file.read(size)
+    while len(block):
+        following = file.read(size) if len(block) == size else block[:0]
+        yield block, len(following) > 0
+        block = following
 
 
 def from_array(wav: ArrayLike, sample_rate: int, target_rate: int | None = None, channel: Channel = "mix") -> Waveform:
@@ -184,53 +228,40 @@ def from_array(wav: ArrayLike, sample_rate: int, target_rate: int | None = None,
     Raises
     ------
     AudioError
-        For any other shape or type, an empty array, a rate below 1 Hz, or samples that are not finite.
+        For any other shape or type, an empty array, a rate outside `RATES`, or samples that are no sound.
     """
     samples = np.asarray(wav)
     name, where = samples.dtype.name, f"an array of shape {samples.shape}"
+    if name not in _INTEGER_SCALE and samples.dtype.kind != "f":
+        raise AudioError(f"{where} holds {name} values; give floats in [-1, 1], int16 or int32")
     if samples.ndim not in (1, 2) or samples.size == 0:
         raise AudioError(f"{where} is not a waveform; give (samples,) or (channels, samples) with at least one sample")
     if samples.ndim == 2 and samples.shape[0] > MAX_CHANNELS:
         raise AudioError(f"{where} has more than {MAX_CHANNELS} channels; give (channels, samples), perhaps by transposing it")
-    if sample_rate < 1:
-        raise AudioError(f"a sample rate of {sample_rate} Hz came with {where}; give the rate the samples were taken at")
-    if name not in _INTEGER_SCALE and samples.dtype.kind != "f":
-        raise AudioError(f"{where} holds {name} values; give floats in [-1, 1], int16 or int32")
+    rate = checked_rate(sample_rate, where)
     native = np.atleast_2d(samples).T.astype(np.float32) / np.float32(_INTEGER_SCALE.get(name, 1.0))
-    mono = _finite(native @ _weights(channel, native.shape[1]), where, sample_rate)
-    return _resample(mono, sample_rate, target_rate or sample_rate)
+    mono = _checked(native @ _weights(channel, native.shape[1]), where, rate)
+    return _resample(mono, rate, target_rate or rate)
 
 
-def _open(path: str | Path) -> Any:
-    """Open a sound file; any way it can fail is an AudioError that names it."""
-    if not Path(path).is_file():
-        raise AudioError(f"{path}: is a folder; give one sound file" if Path(path).is_dir() else f"{path}: no such file")
-    try:
-        return soundfile.SoundFile(os.fspath(path))
-    except (RuntimeError, TypeError, ValueError, OSError) as error:
-        raise AudioError(f"{path}: not a sound file that can be read; convert it to wav or flac, or remove it") from error
+def checked_rate(sample_rate: object, where: str) -> int:
+    """A sample rate that a caller gave, as a whole number of Hz.
+
+    Raises
+    ------
+    AudioError
+        When it is none.
+    """
+    number = isinstance(sample_rate, int | float | np.integer | np.floating) and not isinstance(sample_rate, bool)
+    if number and RATES[0] <= float(sample_rate) <= RATES[1] and float(sample_rate) == round(float(sample_rate)):  # type: ignore[arg-type]
+        return round(float(sample_rate))  # type: ignore[arg-type]
+    raise AudioError(
+        f"a sample rate of {sample_rate!r} came with {where}; give the whole number of Hz the samples were taken at, "
+        f"from {RATES[0]} to {RATES[1]}"
+    )
 
 
-def _decode(file: Any, path: str | Path, ahead: int, count: int) -> NDArray[np.float32]:
-    """Skip ``ahead`` samples and read the next ``count``, (S, C). Only formats with an estimated length may give fewer."""
-    if file.frames <= 0:
-        raise AudioError(f"{path}: holds no samples; remove it")
-    try:
-        if ahead:
-            file.seek(ahead, soundfile.SEEK_CUR)
-        samples: NDArray[np.float32] = file.read(count, dtype="float32", always_2d=True)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise AudioError(f"{path}: breaks off or is damaged; get it again, or remove it") from error
-    if len(samples) < count and file.format not in _LOOSE:
-        raise _cut(path, count, len(samples))
-    return samples
-
-
-def _cut(path: str | Path, announced: int, came: int) -> AudioError:
-    return AudioError(f"{path}: breaks off, {announced} samples were announced and {came} came; get it again, or remove it")
-
-
-def _weights(channel: Channel, channels: int) -> NDArray[np.float32]:
+def _weights(channel: Channel, channels: int) -> Float32[np.ndarray, " C"]:
     """Weight of each channel in the mono mix, (C,)."""
     if channel not in get_args(Channel):
         raise AudioError(f"unknown channel {channel!r}; choose one of {', '.join(get_args(Channel))}")
@@ -240,17 +271,25 @@ def _weights(channel: Channel, channels: int) -> NDArray[np.float32]:
     return weights
 
 
-def _finite(wav: Waveform, name: object, sample_rate: int, offset: int = 0) -> Waveform:
-    """Return ``wav`` unless a sample is NaN or infinite."""
-    if not math.isfinite(float(wav.sum())) and len(bad := np.flatnonzero(~np.isfinite(wav))):
-        where = (offset + int(bad[0])) / sample_rate
-        raise AudioError(f"{name}: {len(bad)} samples are not finite numbers, the first at {where:.3f} s; repair it, or remove it")
-    return wav
+def _checked(wav: Waveform, name: str, sample_rate: int, offset: int = 0) -> Waveform:
+    """Return ``wav`` unless a sample is NaN, infinite or far outside [-1, 1]."""
+    low, high = float(wav.min(initial=0.0)), float(wav.max(initial=0.0))
+    if -LOUDEST <= low and high <= LOUDEST:
+        return wav
+    bad = np.flatnonzero(~(np.abs(wav) <= LOUDEST))
+    where, peak = f"the first at {(offset + int(bad[0])) / sample_rate:.3f} s", float(np.max(np.abs(wav)))
+    if not np.isfinite(peak):
+        raise AudioError(f"{name}: {len(bad)} samples are not finite numbers, {where}; export it again from its source")
+    if peak <= _INTEGER_SCALE["int16"] * 1.01:
+        advice = "these look like 16-bit integers stored as floats; divide them by 32768"
+    else:
+        advice = "it is damaged or badly scaled; export it again from its source"
+    raise AudioError(f"{name}: {len(bad)} samples are louder than {LOUDEST:g} times full scale (peak {peak:.3g}), {where}; {advice}")
 
 
 def _resample(wav: Waveform, rate: int, target: int) -> Float32[np.ndarray, " R"]:
     """Change the rate at soxr's HQ setting; at least one sample stays."""
     if rate == target:
         return wav
-    resampled: NDArray[np.float32] = soxr.resample(wav, rate, target, quality="HQ")
+    resampled: Float32[np.ndarray, " R"] = soxr.resample(wav, rate, target, quality="HQ")
     return resampled if len(resampled) else wav[:1]

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import torch
 
-from unheard.audio.waveform import AUDIO_SUFFIXES
+from unheard.audio.decode import AUDIO_SUFFIXES
 from unheard.cli.shell import torch_device
 from unheard.embedding.loading import load
 from unheard.errors import UnheardError

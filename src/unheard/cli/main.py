@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -9,8 +10,8 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 
 from unheard.cli import data, embedding, evaluating, models, predicting, training, viewing
-from unheard.cli.shell import DONE, INTERRUPTED, USER_ERROR, app, note
-from unheard.errors import UnheardError
+from unheard.cli.shell import DONE, INTERRUPTED, USER_ERROR, app, note, showing_warnings
+from unheard.errors import UnheardError, shown
 
 __all__ = ["VERBS", "main"]
 
@@ -33,9 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code, see `unheard.cli.shell`. What is neither the user's error nor the system's refusal keeps its traceback.
     """
+    if argv is None:
+        _own_output()
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        with showing_warnings():
+            code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return DONE if code is None else int(code)
     except CycloptsError as error:
         words = " ".join(("unheard", *(error.command_chain or ())))
@@ -51,8 +55,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno is None:
             raise
-        place = f"{error.filename}: " if error.filename is not None else ""
-        return _refuse(f"{place}{error.strerror}; the system refused to read or write here, make room or choose another place")
+        place = f"{shown(error.filename)}: " if error.filename is not None else ""
+        advice = "; make room, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return _refuse(f"{place}{error.strerror}{advice}")
+
+
+def _own_output() -> None:
+    """Keep stdout for results alone, and let no name stop the program.
+
+    Libraries that are written in C print remarks on the process's standard output, which would stand before a JSON document: from here on
+    that is standard error, and results go to a copy of what was standard output. What a terminal's encoding lacks is escaped.
+    """
+    if hasattr(sys.stderr, "reconfigure"):
+        sys.stderr.reconfigure(errors="backslashreplace")
+    try:
+        results = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors="backslashreplace")
+        os.dup2(2, 1)
+    except (OSError, ValueError, AttributeError):  # there is no standard output or error
+        return
+    sys.stdout = results
 
 
 def _refuse(message: str) -> int:

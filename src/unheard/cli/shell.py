@@ -7,13 +7,14 @@ Results go to stdout, progress and remarks to stderr. With ``--json`` stdout hol
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from cyclopts import App, Parameter
 
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, shown
 from unheard.version import __version__
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -60,17 +61,46 @@ def verb(example: str, group: App = app) -> Callable[[Verb], Verb]:
 
 def note(text: str) -> None:
     """Tell a person something beside the result."""
-    print(text, file=sys.stderr, flush=True)
+    print(shown(text), file=sys.stderr, flush=True)
+
+
+warned: dict[str, None] = {}
+"""Warnings of this run, each once, in the order they came."""
+
+
+@contextmanager
+def showing_warnings() -> Iterator[None]:
+    """Print every `AudioWarning` once, as one line on stderr, and keep it for the JSON document."""
+    import warnings
+
+    from unheard.errors import AudioWarning
+
+    warned.clear()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def one_line(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if not issubclass(category, AudioWarning):
+                show(message, category, *rest, **more)
+            elif str(message) not in warned:
+                warned[str(message)] = None
+                note(f"warning: {message}")
+
+        warnings.simplefilter("always", AudioWarning)
+        warnings.showwarning = one_line
+        yield
 
 
 def tell(lines: Iterable[str], values: Mapping[str, Any] | list[Any], json: bool) -> None:
-    """Print the result: ``values`` as JSON, or ``lines`` for people."""
+    """Print the result: ``values`` as JSON, with the warnings that came on the way, or ``lines`` for people."""
     if json:
         from json import dumps
 
+        if warned and isinstance(values, Mapping):
+            values = {**values, "warnings": list(warned)}
         print(dumps(values, indent=2, default=str), flush=True)
     else:
-        print("\n".join(lines), flush=True)  # a full disk or a closed pipe should show here, not at exit
+        print("\n".join(map(shown, lines)), flush=True)  # a full disk or a closed pipe should show here, not at exit
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:

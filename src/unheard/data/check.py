@@ -2,14 +2,14 @@
 
 Every file is decoded once, block by block, in threads: memory does not grow with the length of a file. The kinds of findings:
 
-unreadable   not a sound file, shorter than its header says, or with samples that are not finite numbers
+unreadable   not a sound file, or with samples that are not finite numbers or far outside [-1, 1]
+cut          shorter than its header says, or with a header that was never completed; what there is can be used
 empty        holds no samples
-silent       no sample above -70 dB of full scale
-clipped      more than one sample in 10,000 lies in a run of at least three equal samples at the file's own peak, and that peak is within
-             0.5 dB of full scale or beyond it
+silent       less than -70 dB of full scale between 50 and 8000 Hz, in the mean of all channels, which is what models get
+clipped      more than one sample in 10,000 lies in a run of at least three equal samples at the file's own peak, that peak is within
+             0.5 dB of full scale or beyond it, and the sound falls steeply from at least one end of the run; the tops of a slow tone do not
 duplicate    decodes to the same samples as an earlier file
-odd          a rate outside 8-192 kHz, shorter than 0.1 s, a constant offset above 1 % of full scale, more than two channels, or a
-             header (of mp3 or ogg) that is more than 50 ms wrong about the length
+odd          a rate outside 8-192 kHz, shorter than 0.1 s, a constant offset above 1 % of full scale, or more than two channels
 
 The thresholds are our choice. A file may be found more than once.
 """
@@ -26,22 +26,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-from jaxtyping import Float32
-from numpy.typing import NDArray
+from jaxtyping import Float32, Float64
 
-from unheard.audio.waveform import AudioInfo, find_audio, info
-from unheard.errors import AudioError
+from unheard.audio.decode import open_sound
+from unheard.audio.waveform import LOUDEST, AudioInfo, find_audio
+from unheard.errors import AudioError, shown
 from unheard.progress import Track, silent
 
-KINDS = ("unreadable", "empty", "silent", "clipped", "duplicate", "odd")
+KINDS = ("unreadable", "cut", "empty", "silent", "clipped", "duplicate", "odd")
 BLOCK = 1 << 18  # samples of each channel decoded at once
 SILENCE = 10 ** (-70 / 20)
 NEAR_FULL_SCALE = 10 ** (-0.5 / 20)
 CLIPPED_RUN, CLIPPED_SHARE = 3, 1e-4
 TIE = 1.0001  # levels this close count as equal
-SHORT, OFFSET, LENGTH = 0.1, 0.01, 0.05  # seconds, share of full scale, seconds
-LOOSE = ("MP3", "OGG")  # formats whose header only estimates the length; `unheard.audio.waveform.read` takes what comes
+STEEP = 0.002  # share of the peak by which a clipped sound falls from one sample to the next; a slow tone falls by a tenth of it
+SHORT, OFFSET = 0.1, 0.01  # seconds, share of full scale
+BAND = (50.0, 8000.0)  # Hz; what the default front end takes
 RATES = (8000, 192000)  # Hz
 
 
@@ -105,7 +105,7 @@ def check(folder: Path | str | Sequence[Path], track: Track = silent, workers: i
     Parameters
     ----------
     folder : Path, or sequence of Path
-        A folder, searched to its depths, or the files themselves (such as those of a corpus).
+        A folder, searched to its depths, one file, or the files themselves (such as those of a corpus).
     workers : int, optional
         Threads; default one a core.
 
@@ -120,7 +120,10 @@ def check(folder: Path | str | Sequence[Path], track: Track = silent, workers: i
     '0 unreadable, 0 empty, 1 silent, 0 clipped, 2 duplicate, 0 odd'
     """
     root = Path(folder) if isinstance(folder, str | Path) else None
-    paths = list(folder) if not isinstance(folder, str | Path) else find_audio(folder)
+    if root is not None and root.is_file():
+        paths, root = [root], root.parent
+    else:
+        paths = list(folder) if not isinstance(folder, str | Path) else find_audio(folder)
     report, first = CheckReport(files=len(paths)), dict[str, str]()
     rates, channels, formats = Counter[int](), Counter[int](), Counter[str]()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -141,22 +144,20 @@ def check(folder: Path | str | Sequence[Path], track: Track = silent, workers: i
 
 def _look(path: Path, root: Path | None) -> _Look:
     """Read one file to its end."""
-    look = _Look((path.relative_to(root) if root else path).as_posix())
+    look = _Look(shown((path.relative_to(root) if root else path).as_posix()))
     try:
         if not path.stat().st_size:
-            raise AudioError("the file has no bytes")
-        look.header = info(path)
-        if look.header.frames == 0:
-            look.found.append(("empty", "no samples"))
+            look.found.append(("empty", "the file has no bytes"))
             return look
-        measures = _measure(path)
-    except (AudioError, OSError, RuntimeError) as error:
-        kind = "empty" if "no bytes" in str(error) else "unreadable"
-        look.found.append((kind, str(error).removeprefix(f"{path}: ").split(";")[0]))
-        look.header = None
+        measures, look.header = _measure(path)
+    except (AudioError, OSError) as error:
+        look.found.append(("unreadable", str(error).removeprefix(f"{shown(path)}: ").split(";")[0]))
+        return look
+    if not measures.samples:
+        look.found.append(("empty", "no samples"))
         return look
     look.digest = measures.digest
-    look.found += _judge(look.header, measures)
+    look.found += _findings(look.header, measures)
     return look
 
 
@@ -168,63 +169,72 @@ class _Measures:
     samples: int = 0
     peak: float = 0.0
     at_peak: int = 0
-    total: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    total: Float64[np.ndarray, " C"] = field(default_factory=lambda: np.zeros(1))
     digest: str = ""
-    finite: bool = True
+    loudest: float = 0.0
+    """RMS of the loudest piece of the mean of all channels, in the band of models."""
 
 
-def _measure(path: Path) -> _Measures:
-    """Decode a file block by block."""
+def _measure(path: Path) -> tuple[_Measures, AudioInfo]:
+    """Decode a file block by block. Return its sums and what was found of its length."""
     digest = hashlib.blake2b(digest_size=16)
-    with soundfile.SoundFile(path) as file:
+    with open_sound(path) as file:
         out = _Measures(file.channels, total=np.zeros(file.channels))
-        digest.update(f"{file.samplerate} {file.channels} ".encode())
-        while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        digest.update(f"{file.sample_rate} {file.channels} ".encode())
+        while len(block := file.read(BLOCK)):
+            peak = float(np.abs(block).max())
+            if not peak <= LOUDEST:
+                what = "not finite numbers" if not np.isfinite(peak) else f"far outside [-1, 1] (peak {peak:.3g})"
+                raise AudioError(f"{shown(path)}: samples are {what}")
             digest.update(np.ascontiguousarray(block).data)
             out.samples += len(block)
             out.total += block.sum(axis=0, dtype=np.float64)
-            peak = float(np.abs(block).max())
-            if not np.isfinite(peak):
-                out.finite = False
-                break
+            out.loudest = max(out.loudest, _in_band(block.mean(axis=1), file.sample_rate))
             if peak > out.peak * TIE:
                 out.at_peak = 0  # what was counted at a lower level was no clipping
             out.peak = max(out.peak, peak)
             if out.peak >= NEAR_FULL_SCALE and peak * TIE >= out.peak:
                 out.at_peak += _in_runs(block, out.peak)
+        seconds = out.samples / file.sample_rate
+        header = AudioInfo(path, seconds, file.sample_rate, file.channels, file.format, file.subtype, out.samples, file.note)
     out.digest = digest.hexdigest()
-    return out
+    return out, header
 
 
-def _in_runs(block: Float32[NDArray[Any], "s c"], peak: float) -> int:
-    """Samples at +-``peak`` in runs of at least `CLIPPED_RUN`; runs across a block's end count from the end on."""
-    if len(block) < CLIPPED_RUN:
-        return 0
+def _in_band(mono: Float32[np.ndarray, " s"], sample_rate: int) -> float:
+    """RMS of the loudest quarter of a second, of the frequencies in `BAND`."""
+    size = max(16, sample_rate // 4)
+    filled = np.zeros(-(-len(mono) // size) * size, np.float32)
+    filled[: len(mono)] = mono
+    window = np.hanning(size).astype(np.float32)
+    spectrum = np.abs(np.fft.rfft(filled.reshape(-1, size) * window, axis=1)) / np.sqrt(size * np.square(window).sum())
+    hertz = np.fft.rfftfreq(size, 1 / sample_rate)
+    inside = (hertz >= BAND[0]) & (hertz <= BAND[1])
+    return float(np.sqrt(2 * np.square(spectrum[:, inside]).sum(axis=1)).max())
+
+
+def _in_runs(block: Float32[np.ndarray, "s c"], peak: float) -> int:
+    """Samples at +-``peak`` in runs of at least `CLIPPED_RUN` that end steeply; runs across a block's end count from the end on."""
     count = 0
     for sign in (1, -1):
-        high = sign * block * TIE >= peak
-        run = high[: len(high) - CLIPPED_RUN + 1].copy()
-        for shift in range(1, CLIPPED_RUN):
-            run &= high[shift : len(high) - CLIPPED_RUN + 1 + shift]
-        covered = np.zeros_like(high)
-        for shift in range(CLIPPED_RUN):
-            covered[shift : len(run) + shift] |= run
-        count += int(covered.sum())
+        for channel in (sign * block).T:
+            high = np.concatenate([[False], channel * TIE >= peak, [False]])
+            begins, ends = np.flatnonzero(high[1:] & ~high[:-1]), np.flatnonzero(high[:-1] & ~high[1:])  # [begin, end)
+            before, after = channel[np.maximum(begins - 1, 0)], channel[np.minimum(ends, len(channel) - 1)]
+            steep = peak - np.minimum(before, after) >= STEEP * peak
+            lengths = (ends - begins)[steep]
+            count += int(lengths[lengths >= CLIPPED_RUN].sum())
     return count
 
 
-def _judge(header: AudioInfo, measures: _Measures) -> list[tuple[str, str]]:
+def _findings(header: AudioInfo, measures: _Measures) -> list[tuple[str, str]]:
     """Findings of a file that was read to its end."""
-    if not measures.finite:
-        return [("unreadable", "samples that are not finite numbers")]
-    gap = header.frames - measures.samples
-    if gap > 0 and header.format not in LOOSE:
-        return [("unreadable", f"breaks off, {header.frames} samples were announced and {measures.samples} came")]
-    found = []
+    found = [("cut", header.note)] if header.note else []
     share = measures.at_peak / max(1, measures.samples * measures.channels)
     offset = float(np.abs(measures.total).max()) / max(1, measures.samples)
-    if measures.peak < SILENCE:
-        found.append(("silent", f"peak {_decibels(measures.peak)}"))
+    if measures.loudest < SILENCE:
+        cause = "; its channels cancel each other" if measures.peak >= SILENCE and measures.channels > 1 else ""
+        found.append(("silent", f"at most {_decibels(measures.loudest)} between 50 and 8000 Hz, peak {_decibels(measures.peak)}{cause}"))
     if share > CLIPPED_SHARE:
         found.append(("clipped", f"{100 * share:.2g} % of the samples lie in runs at the peak of {measures.peak:.3f}"))
     odd = [
@@ -232,7 +242,6 @@ def _judge(header: AudioInfo, measures: _Measures) -> list[tuple[str, str]]:
         (header.seconds < SHORT, f"only {1000 * header.seconds:.0f} ms long"),
         (offset > OFFSET, f"constant offset of {100 * offset:.1f} % of full scale"),
         (header.channels > 2, f"{header.channels} channels"),
-        (abs(gap) > LENGTH * header.sample_rate, f"{measures.samples} samples came, the header says {header.frames}"),
     ]
     if any(is_odd for is_odd, _ in odd):
         found.append(("odd", ", ".join(what for is_odd, what in odd if is_odd)))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.audio.waveform import find_audio, info
-from unheard.errors import AudioError, DataError
+from unheard.errors import AudioError, DataError, shown
 from unheard.progress import Track, silent
 
 MANIFEST = "manifest.csv"
@@ -107,12 +108,13 @@ class Corpus:
         digest = hashlib.sha256()
         for clip in self.clips:
             said = f"\t{clip.label}\t{clip.caption}" if clip.label or clip.caption else ""
-            digest.update(f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\t{clip.content}{said}\n".encode())
+            line = f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\t{clip.content}{said}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 
 def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
-    """Find the clips of a folder, a CSV or a fetched corpus, and read every file's header.
+    """Find the clips of a folder, a file, a CSV or a fetched corpus, and read every file's header.
 
     A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``, ``label``, ``caption``,
     ``split`` and ``heldout``. Rows whose split is one of `HELD_OUT`, or whose ``heldout`` is 1, are left out and counted. A folder is
@@ -127,6 +129,8 @@ def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
     table = source / MANIFEST if (source / MANIFEST).is_file() else source
     if table.is_dir():
         root, rows = source, [{"path": path.relative_to(source).as_posix()} for path in find_audio(source)]
+    elif table.is_file() and table.suffix.lower() in AUDIO_SUFFIXES | AV_SUFFIXES:
+        root, rows = table.parent, [{"path": table.name}]
     elif table.is_file():
         root, rows = table.parent, read_csv(table, ("path",))
     else:
@@ -137,7 +141,11 @@ def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
     clips = tuple(clip for clip in made if isinstance(clip, Clip))
     skipped = tuple(clip for clip in made if isinstance(clip, Skipped))
     if not clips:
-        why = f"the first of {len(skipped)} was skipped because: {skipped[0].reason}" if skipped else "it holds no sound files"
+        why = (
+            f"the first of {len(skipped)} was skipped because: {skipped[0].reason}"
+            if skipped
+            else "it holds no sound files that can be read here"
+        )
         raise DataError(f"{source}: nothing in it can be used; {why}")
     return Corpus(root, clips, skipped, len(rows) - len(kept))
 
@@ -180,7 +188,7 @@ def _scan(root: Path, paths: Iterable[str], track: Track) -> dict[str, Found | s
             seconds, size = info(root / path).seconds, (root / path).stat().st_size
             return seconds, size, _content(root / path, size)
         except (AudioError, OSError) as error:
-            return str(error)
+            return str(error).removeprefix(f"{shown(root / path)}: ")
 
     names = list(paths)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -206,9 +214,7 @@ def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skippe
     start, end = _seconds(row, "start", table) or 0.0, _seconds(row, "end", table)
     seconds = min(length, math.inf if end is None else end) - start
     if seconds <= 0:
-        return Skipped(
-            path, f"{path}: holds no samples from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s"
-        )
+        return Skipped(path, f"holds no samples from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s")
     said = {name: row.get(name, "").strip() for name in ("label", "caption")}
     return Clip(path, seconds, row.get("domain", ""), start, end, size, content + row.get("sha256", ""), **said)
 

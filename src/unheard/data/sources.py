@@ -21,7 +21,8 @@ from pathlib import Path
 
 import soundfile
 
-from unheard.audio.waveform import AUDIO_SUFFIXES, info
+from unheard.audio.decode import AUDIO_SUFFIXES
+from unheard.audio.waveform import info
 from unheard.data.labels import test_paths
 from unheard.data.manifest import COLUMNS, NAME, read_manifest
 from unheard.data.packages import SOUNDFONTS, domain, packages

@@ -10,7 +10,7 @@ from unheard.audio.waveform import find_audio
 from unheard.embedding.embedder import Model, Options, Sound
 from unheard.embedding.identity import identity
 from unheard.embedding.tables import TableWriter, absolute
-from unheard.errors import AudioError, DataError
+from unheard.errors import AudioError, DataError, shown
 from unheard.progress import Track, silent
 
 
@@ -73,7 +73,7 @@ def embed_table(
     skipped: dict[str, str] = {}
 
     def skip(sound: Sound, error: AudioError) -> None:
-        skipped[str(sound)] = str(error)
+        skipped[shown(sound)] = str(error).removeprefix(f"{shown(sound)}: ")
 
     embedded = 0
     with TableWriter(Path(out), identity(model, options), size, resume, overwrite) as table:
@@ -108,7 +108,7 @@ def expand(sources: Iterable[str | Path]) -> list[str]:
             raise DataError(f"there is no file or folder {path}")
         files += [str(path)] if path.is_file() else [str(file) for file in find_audio(path)]
     if not files:
-        raise DataError(f"no audio in {', '.join(str(source) for source in sources)}; expected wav, flac, ogg, opus or mp3 files")
+        raise DataError(f"no audio in {', '.join(str(source) for source in sources)}; expected wav, flac, ogg, opus, mp3 or aiff files")
     once: dict[str, str] = {}
     for file in files:
         once.setdefault(absolute(file), file)

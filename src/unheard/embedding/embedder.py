@@ -23,7 +23,7 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import build_frontend
 from unheard.audio.waveform import from_array, stream
 from unheard.embedding.classify import classify_many
-from unheard.embedding.job import Embedding, Job, Options, Sound
+from unheard.embedding.job import Embedding, Job, Options, Sound, checked_sound
 from unheard.embedding.pooling import Pool
 from unheard.embedding.windows import Window, cut
 from unheard.errors import AudioError, ConfigError
@@ -151,7 +151,7 @@ class Model:
             job = Job(self, sound, options)
             jobs.append(job)
             try:
-                for window in self._windows(sound, job, offsets):
+                for window in self._windows(checked_sound(sound), job, offsets):
                     pending.append((job, window))
                     if len(pending) >= PENDING:
                         self._encode(pending, options)
@@ -161,15 +161,12 @@ class Model:
                 skip(sound, error)
                 jobs.remove(job)
                 pending = [(owner, window) for owner, window in pending if owner is not job]
-            if not pending:
-                yield from ((job.sound, job.result()) for job in jobs)
-                jobs = []
-            elif len(jobs) >= PENDING:
+            if not pending or len(jobs) >= PENDING:
                 self._encode(pending, options)
-                yield from ((job.sound, job.result()) for job in jobs)
+                yield from _results(jobs, skip)
                 jobs = []
         self._encode(pending, options)
-        yield from ((job.sound, job.result()) for job in jobs)
+        yield from _results(jobs, skip)
 
     def with_statistics(self, statistics: Statistics) -> Model:
         """The same model with another normalisation."""
@@ -180,7 +177,7 @@ class Model:
     def _windows(self, sound: Sound, job: Job, offsets: Sequence[int]) -> Iterator[Window]:
         """The windows of a sound at every offset; the sound is read once for each."""
         for offset in offsets:
-            waves = stream(sound, self.sample_rate) if isinstance(sound, str | Path) else [from_array(sound[0], sound[1], self.sample_rate)]
+            waves = stream(sound, self.sample_rate) if isinstance(sound, str | Path) else [from_array(*sound, self.sample_rate)]
             counted = job.count(waves) if offset == 0 else waves
             yield from cut(self.frontend.stream(counted), self.grid.frames, offset)
 
@@ -242,3 +239,16 @@ class Model:
             fitting = ", ".join(f"{n * step:g}" for n in range(1, width + 1) if width % n == 0)
             raise ConfigError(f"hop must be a whole part of a patch's {width * step:g} s: one of {fitting}; got {hop:g}")
         return list(range(0, width, round(frames)))
+
+
+def _results(jobs: list[Job], skip: Callable[[Sound, AudioError], None] | None) -> Iterator[tuple[Sound, Embedding]]:
+    """The embeddings of sounds that are encoded; one that is not finite is an error of its sound."""
+    for job in jobs:
+        embedding = job.result()
+        if np.isfinite(embedding.scene).all() and np.isfinite(embedding.frames).all():
+            yield job.sound, embedding
+            continue
+        error = AudioError(f"{job.name}: its embedding is not finite; check the sound with unheard data check, and the model's weights")
+        if skip is None:
+            raise error
+        skip(job.sound, error)

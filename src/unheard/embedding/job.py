@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from unheard.embedding.pooling import Pool, Pooling
 from unheard.embedding.windows import Window, column_frames
+from unheard.errors import AudioError, shown
 
 if TYPE_CHECKING:
     from unheard.embedding.embedder import Model
@@ -70,6 +71,21 @@ class Options:
     layers: bool = False
 
 
+def checked_sound(sound: object) -> Sound:
+    """A sound in one of the accepted forms.
+
+    Raises
+    ------
+    AudioError
+        Naming the forms.
+    """
+    if isinstance(sound, str | Path) or (isinstance(sound, tuple) and len(sound) == 2):
+        return sound
+    shape = getattr(sound, "shape", None)
+    what = f"an array of shape {shape} came without its sample rate" if shape is not None else f"got {sound!r:.80}"
+    raise AudioError(f"{what}; a sound is a path or (array, sample_rate), and several are a list of these")
+
+
 class Job:
     """One sound on its way: what has been seen of it so far."""
 
@@ -79,6 +95,11 @@ class Job:
         self.pooling = Pooling(options.pool)
         self.frames: list[np.ndarray] = []
         self.times: list[np.ndarray] = []
+
+    @property
+    def name(self) -> str:
+        """The sound, for messages."""
+        return shown(self.sound) if isinstance(self.sound, str | Path) else f"an array of shape {np.shape(self.sound[0])}"
 
     def count(self, waves: Blocks) -> Iterator[np.ndarray]:
         """Pass waveform blocks on and count their samples."""

@@ -25,7 +25,7 @@ import numpy as np
 from unheard.audio.waveform import stream
 from unheard.embedding.identity import differences
 from unheard.embedding.table_files import FORMATS, read_blocks, read_identity, read_paths, write_table
-from unheard.errors import ConfigError, DataError, UnheardError
+from unheard.errors import ConfigError, DataError, UnheardError, utf8
 from unheard.files import FILES, atomic_write, differing_files, file_checksum, locked_file, read_json, remove_unfinished, write_json
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class TableWriter:
 
     def add(self, path: str, seconds: float, embedding: np.ndarray, time_ms: np.ndarray | None = None) -> None:
         """Append a sound: one vector (D,), or its frames (T, D) with their times (T,)."""
-        self._rows.append({"path": path, "seconds": seconds, "embedding": embedding.reshape(-1, self.size), "time_ms": time_ms})
+        self._rows.append({"path": utf8(path), "seconds": seconds, "embedding": embedding.reshape(-1, self.size), "time_ms": time_ms})
         self._values += embedding.size
         if self._values >= PART_VALUES or time.monotonic() - self._flushed >= PART_SECONDS:
             with _clear_errors(self.out):
@@ -200,7 +200,7 @@ class TableWriter:
 
 def absolute(path: str) -> str:
     """Return what identifies a file of a table: its absolute path, without following links."""
-    return os.path.abspath(path)  # noqa: PTH100
+    return os.path.abspath(utf8(path))  # noqa: PTH100
 
 
 @contextmanager

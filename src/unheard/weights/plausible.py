@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from unheard.errors import CheckpointError
+from unheard.errors import CheckpointError, shown
 from unheard.model.sizes import widths
 from unheard.recipes.recipe import Recipe
 
@@ -40,5 +40,5 @@ def refuse_implausible(recipe: Recipe, tensors: Mapping[str, Tensor], source: st
 
 def printable(text: str, longest: int = 120) -> str:
     """A text of a stranger as it can be shown on a terminal: control characters escaped, cut after ``longest`` characters."""
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: longest + 1])
-    return shown if len(text) <= longest else f"{shown[:longest]}..."
+    cut = shown(text[: longest + 1])
+    return cut if len(text) <= longest else f"{cut[:longest]}..."

@@ -1,0 +1,182 @@
+"""What a sound file's container says of its length, compared with the file: cut files are named, wrong sizes corrected before decoding.
+
+Decoders believe the header: of a file that was cut they report the rest as if it were the whole, of one whose header was never completed
+they report nothing. `inspect` reads the headers of wav (RIFF, RF64), aiff and ogg files and counts the frames of mp3 files.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from unheard.audio.mpeg import measure
+
+UNKNOWN = (0, 0xFFFFFFFF)
+"""Sizes that programs write before they know the size, and leave when they are stopped."""
+
+
+@dataclass
+class Container:
+    """What `inspect` found.
+
+    Parameters
+    ----------
+    note : str
+        What a user should know, such as that the file is cut; may be empty.
+    head : bytes
+        What is read in place of the first ``skip`` bytes; both empty where the file is right.
+    frames : int, optional
+        Samples per channel of an mp3 file whose header does not say, or says wrong.
+    sound : bool
+        False where the file cannot be of the kind that its name says.
+    """
+
+    note: str = ""
+    head: bytes = b""
+    skip: int = 0
+    frames: int | None = None
+    sound: bool = True
+
+
+def inspect(path: Path) -> Container:
+    """Compare the header of a sound file with the file.
+
+    Raises
+    ------
+    OSError
+        When it cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        begin = file.read(12)
+        if begin[:4] in (b"RIFF", b"RF64") and begin[8:] == b"WAVE":
+            return _wav(file, size)
+        if begin[:4] == b"FORM" and begin[8:] in (b"AIFF", b"AIFC"):
+            return _aiff(file, size)
+        if begin[:4] == b"OggS":
+            return _ogg(file, size)
+        if path.suffix.lower() == ".mp3" and begin[:4] != b"fLaC":
+            return _mp3(file)
+    return Container()
+
+
+def _wav(file: BinaryIO, size: int) -> Container:
+    announced64 = None
+    for name, length, at in _chunks(file, "<I", size):
+        if name == b"ds64":
+            file.seek(at)
+            announced64 = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))[1]
+        if name != b"data":
+            continue
+        there = size - at
+        if length in UNKNOWN and announced64 is None and there and not _continues(file, at, size, length):
+            file.seek(0)
+            head = bytearray(file.read(at))
+            most = min(there, 0xFFFFFFFF - at)
+            head[4:8], head[at - 4 : at] = struct.pack("<I", at - 8 + most), struct.pack("<I", most)
+            return Container("its header was never completed; it is read to its end", bytes(head), at)
+        wanted = announced64 if announced64 is not None and length == 0xFFFFFFFF else length
+        return Container(_cut(wanted, there))
+    return Container()
+
+
+def _continues(file: BinaryIO, at: int, size: int, length: int) -> bool:
+    """Whether a data chunk of size 0 is really empty: another chunk follows, and the chunks fill the file."""
+    if length:
+        return False
+    file.seek(at)
+    name = file.read(4)
+    return len(name) == 4 and name.isalnum() and sum(8 + each for _, each, _ in _chunks(file, "<I", size, at)) == size - at
+
+
+def _aiff(file: BinaryIO, size: int) -> Container:
+    for name, length, at in _chunks(file, ">I", size):
+        if name == b"SSND":
+            return Container(_cut(length, size - at))
+    return Container()
+
+
+def _ogg(file: BinaryIO, size: int) -> Container:
+    """The last page of a complete stream carries the mark of the end."""
+    file.seek(max(0, size - (1 << 17)))
+    tail = file.read()
+    last = tail.rfind(b"OggS")
+    ended = last >= 0 and len(tail) > last + 5 and tail[last + 5] & 4
+    return Container("" if ended else "it breaks off: its last page does not end the stream")
+
+
+def _mp3(file: BinaryIO) -> Container:
+    if not os.fstat(file.fileno()).st_size:
+        return Container(sound=False)
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
+        length = measure(view)
+    if length is None:
+        return Container(sound=False)
+    if length.trusted:
+        return Container()
+    note = ""
+    if length.announced is not None and length.announced > length.frames:
+        note = f"it breaks off: {length.announced} frames were announced and {length.frames} came"
+    return Container(note, length.header_frame(), length.begin, length.frames * length.first.samples)
+
+
+def _chunks(file: BinaryIO, kind: str, size: int, at: int = 12) -> Iterator[tuple[bytes, int, int]]:
+    """Name, size and first byte of every chunk."""
+    while at + 8 <= size:
+        file.seek(at)
+        name, length = file.read(4), struct.unpack(kind, file.read(4))[0]
+        yield name, length, at + 8
+        at += 8 + length + length % 2
+
+
+def _cut(announced: int, there: int) -> str:
+    return f"it breaks off: {announced} bytes of sound were announced and {there} came" if there < announced else ""
+
+
+class Patched(io.RawIOBase):
+    """A file that begins otherwise: ``head`` is read in place of its first ``skip`` bytes."""
+
+    def __init__(self, path: Path, head: bytes, skip: int) -> None:
+        super().__init__()
+        self.file, self.head, self.skip, self.place = path.open("rb"), head, skip, 0
+        self.size = len(head) + path.stat().st_size - skip
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next byte is read."""
+        return self.place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move; as files do."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.size}[whence]
+        self.place = max(0, base + offset)
+        return self.place
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer."""
+        if self.place < len(self.head):
+            data = self.head[self.place : self.place + len(buffer)]
+        else:
+            self.file.seek(self.skip + self.place - len(self.head))
+            data = self.file.read(len(buffer))
+        buffer[: len(data)] = data
+        self.place += len(data)
+        return len(data)

@@ -1,0 +1,252 @@
+"""Opening a sound file and decoding it from its beginning to its end, whatever its header says.
+
+libsndfile decodes wav (8, 16, 24, 32 bit and float), flac, ogg, opus, mp3 and aiff; PyAV, the extra ``av``, what else FFmpeg reads.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import soundfile
+from jaxtyping import Float32
+
+from unheard.audio.container import Container, Patched, inspect
+from unheard.errors import AudioError, missing_extra, shown
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
+"""File names this library takes for sound, in lower case."""
+
+AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".webm", ".wma", ".mka", ".mkv", ".mov", ".amr", ".ac3", ".caf", ".3gp", ".m4b"})
+"""File names that the extra ``av`` reads, in lower case."""
+
+RATES = (100, 1_000_000)
+"""Hz. A header with another sample rate is damaged (our choice)."""
+
+TABLES = frozenset({".csv", ".tsv", ".txt", ".json", ".xlsx", ".parquet"})
+"""Names of files that are given in place of a sound by mistake."""
+
+_ESTIMATED = frozenset({"MP3", "OGG"})
+"""Formats whose header only estimates the length: a few samples may be missing at the end."""
+
+_FLAC_PIECE = 1 << 12
+"""Samples of a flac file that are decoded at once: one of its usual blocks."""
+
+_SOFT_END = 0.05
+"""Seconds that may be missing at the end of those."""
+
+
+class Decoder(ABC):
+    """A sound file that is decoded from its beginning on; a context manager.
+
+    Attributes
+    ----------
+    path : Path
+    sample_rate : int
+        Hz.
+    channels : int
+    frames : int
+        Samples per channel that the header announces, or the best estimate; at most 0 where it says nothing.
+    format, subtype : str
+        libsndfile's names, such as "WAV" and "PCM_16".
+    note : str
+        What a user should know of the file, such as that it is cut; may grow while it is read.
+    """
+
+    path: Path
+    sample_rate: int
+    channels: int
+    frames: int
+    format: str
+    subtype: str
+    note: str
+
+    def __enter__(self) -> Decoder:
+        """The file."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close it."""
+        self.close()
+
+    came: int = 0
+    """Samples per channel that were decoded."""
+    _held: Float32[np.ndarray, "S C"] | None = None
+
+    def read(self, count: int) -> Float32[np.ndarray, "S C"]:
+        """The next ``count`` samples of every channel, or as many as there are; none at the end.
+
+        Raises
+        ------
+        AudioError
+            When the file is damaged before anything came.
+        """
+        parts = [] if self._held is None else [self._held]
+        there = sum(map(len, parts))
+        while there < count and len(part := self._next(count - there)):
+            parts.append(part)
+            there += len(part)
+            self.came += len(part)
+        joined = parts[0] if len(parts) == 1 else np.concatenate([np.zeros((0, self.channels), np.float32), *parts])
+        self._held = joined[count:]
+        if there < count:
+            self._ended()
+            if self.note and not self.came:
+                raise AudioError(f"{shown(self.path)}: {self.note}")
+        return joined[:count]
+
+    @abstractmethod
+    def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
+        """Decode some more samples, about ``count``; none at the end or where the file is damaged."""
+
+    def _ended(self) -> None:  # noqa: B027 - only libsndfile's files announce a length
+        """Compare what came with what was announced."""
+
+    def skip(self, count: int) -> None:
+        """Pass over samples."""
+        while count > 0 and (came := len(self.read(min(count, 1 << 20)))):
+            count -= came
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file."""
+
+
+def open_sound(path: str | Path) -> Decoder:
+    """Open a sound file.
+
+    Raises
+    ------
+    AudioError
+        When it is missing, is no sound file that can be read here, or has an absurd sample rate.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{shown(path)}: is a folder; give one sound file" if path.is_dir() else f"{shown(path)}: no such file")
+    suffix = path.suffix.lower()
+    if suffix in TABLES:
+        raise AudioError(f"{shown(path)}: a table or text, not a sound file; give sound files or the folder that holds them")
+    try:
+        if not path.stat().st_size:
+            raise AudioError(f"{shown(path)}: not a sound file: it has no bytes")
+        container = inspect(path)
+        if not container.sound:
+            raise AudioError(f"{shown(path)}: not a sound file that can be read: no frame of an mp3 file is in it")
+        decoder = _Av(path) if suffix in AV_SUFFIXES else _Sndfile(path, container)
+    except OSError as error:
+        raise AudioError(f"{shown(path)}: cannot be read ({error.strerror or error})") from error
+    if not RATES[0] <= decoder.sample_rate <= RATES[1]:
+        decoder.close()
+        raise AudioError(
+            f"{shown(path)}: its header says {decoder.sample_rate} Hz; sample rates from {RATES[0]} to {RATES[1]} Hz are read, "
+            "so the header is damaged"
+        )
+    return decoder
+
+
+@cache
+def av_installed() -> bool:
+    """Whether the extra ``av`` is there."""
+    return importlib.util.find_spec("av") is not None
+
+
+class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read from beginning to end. soundfile seeks after each read where it can, which spoils what mp3 gives next."""
+
+    def seekable(self) -> bool:
+        """False."""
+        return False
+
+
+class _Sndfile(Decoder):
+    """What libsndfile reads."""
+
+    def __init__(self, path: Path, container: Container) -> None:
+        self.path, self.note, self._patched = path, container.note, None
+        if container.head:
+            self._patched = Patched(path, container.head, container.skip)
+        try:
+            self._file = _Sequential(self._patched or os.fsencode(path))
+        except (RuntimeError, TypeError, ValueError) as error:
+            self.close()
+            raise AudioError(f"{shown(path)}: not a sound file that can be read; convert it to wav or flac") from error
+        self.sample_rate, self.channels = self._file.samplerate, self._file.channels
+        self.format, self.subtype = self._file.format, self._file.subtype
+        self.frames = self._file.frames if self._file.frames < 2**62 else 0  # what libsndfile says when it does not know
+
+    def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
+        try:  # where a flac file is damaged, all that is asked for at once is lost
+            count = _FLAC_PIECE if self.format == "FLAC" else count
+            samples: Float32[np.ndarray, "S C"] = self._file.read(count, dtype="float32", always_2d=True)
+            return samples
+        except (RuntimeError, ValueError, OSError):
+            return np.zeros((0, self.channels), np.float32)
+
+    def _ended(self) -> None:
+        missing = self.frames - self.came
+        if not self.note and missing > (_SOFT_END * self.sample_rate if self.format in _ESTIMATED else 0):
+            self.note = f"it breaks off: {self.frames} samples were announced and {self.came} came"
+
+    def skip(self, count: int) -> None:
+        if self.format == "MP3":  # what mp3 gives depends on what stands before: decode and drop instead of seeking
+            super().skip(count)
+            return
+        try:
+            self.came = self._file.seek(self.came + count)
+        except (RuntimeError, ValueError) as error:
+            raise AudioError(f"{shown(self.path)}: it breaks off before the part that was asked for") from error
+
+    def close(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+        if self._patched is not None:
+            self._patched.close()
+
+
+class _Av(Decoder):
+    """What FFmpeg reads: the first sound track."""
+
+    def __init__(self, path: Path) -> None:
+        if not av_installed():
+            raise AudioError(f"{shown(path)}: {missing_extra('av', 'av')}")
+        import av
+
+        self.path, self.note = path, ""
+        try:
+            self._container = av.open(os.fsencode(path).decode("utf-8", "surrogateescape"), metadata_errors="ignore")
+        except (OSError, ValueError, av.FFmpegError) as error:
+            raise AudioError(f"{shown(path)}: not a sound file that can be read; convert it to wav or flac") from error
+        if not self._container.streams.audio:
+            self._container.close()
+            raise AudioError(f"{shown(path)}: it holds no sound track")
+        stream = self._container.streams.audio[0]
+        self.sample_rate, self.channels = int(stream.rate or 0), int(stream.channels or 1)
+        self.format, self.subtype = str(self._container.format.name).split(",")[0].upper(), str(stream.codec_context.name).upper()
+        seconds = float(stream.duration * stream.time_base) if stream.duration else float(self._container.duration or 0) / 1e6
+        self.frames = round(seconds * self.sample_rate)
+        self._blocks = self._decode(stream)
+
+    def _decode(self, stream: Any) -> Iterator[Float32[np.ndarray, "S C"]]:
+        import av
+
+        resampler = av.AudioResampler(format="fltp")
+        try:
+            for frame in self._container.decode(stream):
+                yield from (each.to_ndarray().T for each in resampler.resample(frame) if each.samples)
+            yield from (each.to_ndarray().T for each in resampler.resample(None) if each.samples)
+        except (OSError, ValueError, av.FFmpegError):
+            self.note = f"it breaks off: it is damaged after {self.came} samples"
+
+    def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
+        block = next(self._blocks, None)
+        return np.zeros((0, self.channels), np.float32) if block is None else block.astype(np.float32, copy=False)
+
+    def close(self) -> None:
+        self._container.close()
