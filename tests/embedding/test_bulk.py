@@ -251,14 +251,14 @@ def test_no_flipped_bit_of_a_table_is_read_as_a_row(model, folder, tmp_path, end
 def test_a_file_that_kills_the_process_is_named_and_skipped(folder, tmp_path):
     job = """
 import os, sys
-from unheard.audio import waveform
+from unheard.audio import decode
 from unheard.embedding import embedder, tables
-decode = waveform._decode
-def crash(file, path, *rest):
-    if str(path).endswith("2.wav"):
+begin = decode._Sndfile._next
+def crash(self, count):
+    if str(self.path).endswith("2.wav"):
         os.kill(os.getpid(), 9)
-    return decode(file, path, *rest)
-waveform._decode = crash
+    return begin(self, count)
+decode._Sndfile._next = crash
 if __name__ == "__main__":
     from unheard.embedding.bulk import embed_table
     from unheard.embedding.loading import load
