@@ -16,7 +16,7 @@ from unheard.model.sizes import ModelConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.objectives.schedules import TeacherConfig
-from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
+from unheard.recipes.recipe import DataConfig, ObjectivesConfig, Recipe, TrainingConfig
 
 PAPER = "Niizumi et al. 2023, arXiv 2210.14648"
 NUMBERS = "reference code; momentum faster in short runs, and sizes below base, ours"
@@ -27,4 +27,5 @@ def recipe() -> Recipe:
     model = ModelConfig(frames=608, mask_ratio=0.7, decoder_predicts="latents")
     objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), LatentsConfig(weight=1.0))
     training = TrainingConfig(epochs=300.0, batch_size=2048, base_learning_rate=3e-4, warmup=20 / 300, clip_norm=3.0)
-    return Recipe("m2d", PAPER, NUMBERS, model=model, objectives=objectives, teacher=TeacherConfig(), training=training)
+    data = DataConfig(crops="one")
+    return Recipe("m2d", PAPER, NUMBERS, model=model, objectives=objectives, teacher=TeacherConfig(), training=training, data=data)

@@ -27,7 +27,7 @@ from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.prototypes import PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.objectives.schedules import TeacherConfig
-from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
+from unheard.recipes.recipe import DataConfig, ObjectivesConfig, Recipe, TrainingConfig
 
 
 def recipe() -> Recipe:
@@ -48,6 +48,7 @@ def recipe() -> Recipe:
         ),
         teacher=TeacherConfig(moves="before_step"),
         training=training,
+        data=DataConfig(crops="one"),
     )
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unheard.model.sizes import ModelConfig
-from unheard.recipes.recipe import Recipe, TrainingConfig
+from unheard.recipes.recipe import DataConfig, Recipe, TrainingConfig
 
 PAPER = "Niizumi et al. 2022, arXiv 2204.12260"
 
@@ -41,7 +41,8 @@ def paper(name: str) -> Recipe:
     """One of the paper's nine configurations: ViT-Base, decoder 384 x 4 blocks with the 1-D position table, mask ratio 0.75."""
     frames, patch_size = TABLE_1[name]
     model = ModelConfig(size="base", frames=frames, patch_size=patch_size, decoder_positions="1d")
-    return Recipe(name=name, paper=PAPER, numbers="paper, table 1, and reference code", model=model, training=PAPER_TRAINING)
+    numbers = "paper, table 1, and reference code"
+    return Recipe(name=name, paper=PAPER, numbers=numbers, model=model, training=PAPER_TRAINING, data=DataConfig(crops="one"))
 
 
 def recipe() -> Recipe:

@@ -90,7 +90,7 @@ class DataConfig:
     """How windows are drawn from the corpus."""
 
     crops: Literal["length", "one"] = "length"
-    """Windows of a clip in one epoch: as many as its length holds, or one (MSM-MAE reference)."""
+    """Windows of a clip in one epoch: as many as its length holds, or one (as the papers of MSM-MAE, M2D, MATPAC and MaskSpec count)."""
     balance: Literal["none", "domain"] = "none"
     """Give each domain of a manifest the same share of windows."""
     short: Literal["pad", "join"] = "pad"
