@@ -18,7 +18,7 @@ CLIPS = 1_963_807  # of AudioSet, in the paper of MSM-MAE; those of M2D and Mask
 LONG_CLIPS = 2_012_615  # of AudioSet, in MATPAC's configuration
 
 STEPS: dict[str, tuple[int, float]] = {
-    **{name: (CLIPS, 383_557) for name in TABLE_1},  # 100 epochs in batches of 512
+    **dict.fromkeys(TABLE_1, (CLIPS, 383557)),  # 100 epochs in batches of 512
     "m2d": (CLIPS, 300 * CLIPS / 2048),
     "matpac": (LONG_CLIPS, 294_816),  # published
     "matpac++": (LONG_CLIPS, 294_816),
