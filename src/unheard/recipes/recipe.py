@@ -54,7 +54,7 @@ class TrainingConfig:
     batch_size: Count = 128
     """Crops of one optimiser step, over all processes."""
     accumulate: Count = 1
-    """Parts a process splits its share of the batch into, for memory. Objectives of whole windows see the windows of one part."""
+    """Parts a process splits its share of the batch into, for memory. The contrast with captions compares the windows of one part only."""
     learning_rate: Weight | None = None
     """Peak learning rate; null: base_learning_rate * batch_size / 256."""
     base_learning_rate: Weight = 3e-4

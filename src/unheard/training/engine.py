@@ -57,7 +57,7 @@ class Engine:
         """Move a learner to the device and build its optimiser; ``kernel`` is the attention kernel an earlier session used."""
         self.learner = learner
         self.adopt(learner, build_optimiser(learner, self.training), kernel)
-        learner.mean_over_processes, learner.gather_over_processes = self.mean, self.gather
+        learner.sum_over_processes, learner.gather_over_processes = self.sum, self.gather
 
     def adopt(self, module: nn.Module, optimiser: torch.optim.Optimizer, kernel: AttentionKernel | None = None) -> None:
         """Move a module and its optimiser to the device; afterwards ``self.module`` is what to call."""
@@ -91,6 +91,12 @@ class Engine:
             return value
         return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="mean"))
 
+    def sum(self, value: Tensor) -> Tensor:
+        """Add up over all processes."""
+        if self.processes == 1:
+            return value
+        return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="sum"))
+
     def gather(self, value: Tensor) -> Tensor:
         """The tensors of all processes along the first axis; gradients find their way back."""
         if self.processes == 1:
@@ -118,26 +124,27 @@ class Engine:
             self.wait()
             torch.distributed.destroy_process_group()
 
-    def losses_and_gradients(self, batch: Batch) -> Losses:
-        """Losses of this process's share of the batch; gradients are left on the parameters, averaged over processes."""
-        mask = masking.trained(self.learner.recipe.model, self.learner.grid, batch.noise, batch.valid)
-        parts = _split(batch, mask, self.training.accumulate)
-        total: Losses = {}
-        for index, ((part, hidden), share) in enumerate(zip(parts, self._shares(parts), strict=True)):
-            last = index == len(parts) - 1
-            with nullcontext() if last else self.fabric.no_backward_sync(self.module):
-                losses: Losses = self.module(part, hidden)
-                self.fabric.backward(losses["loss"] * share)
-            for name, value in losses.items():
-                total[name] = total.get(name, torch.zeros_like(value)) + value.detach() * share
-        return total
+    def losses_and_gradients(self, batch: Batch, step: int = 0) -> Losses:
+        """Return losses whose mean over the processes is that of the whole batch, of which ``batch`` is this process's share.
 
-    def _shares(self, parts: list[tuple[Batch, Mask]]) -> Tensor:
-        """What each part weighs in the mean over the batch: its share of the hidden patches that are not padding."""
-        if len(parts) == 1:
-            return torch.ones(1, device=self.device)
-        counts = self.mean(torch.stack([torch.gather(part.valid, 1, mask.hide).sum().float() for part, mask in parts]))
-        return counts / counts.sum() if counts.sum() > 0 else torch.full_like(counts, 1 / len(parts))
+        Gradients are left on the parameters: those of one process with the whole batch, whatever processes and parts there are. What
+        is random in a pass (dropout of weights) is a function of seed and step, the same in every part; what is random in a window comes
+        with the batch.
+        """
+        mask = masking.trained(self.learner.recipe.model, self.learner.grid, batch.noise, batch.valid)
+        totals = {name: {key: self.sum(value) for key, value in each.items()} for name, each in self.learner.totals(batch, mask).items()}
+        parts = _split(batch, mask, self.training.accumulate)
+        found: Losses = {}
+        for index, (part, hidden) in enumerate(parts):
+            last = index == len(parts) - 1
+            self._seed(step)
+            with nullcontext() if last else self.fabric.no_backward_sync(self.module):
+                values: Losses = self.module(part, hidden, totals)
+                self.fabric.backward(values["loss"] * self.processes)  # gradients are averaged over processes, and belong added up
+            for name, value in values.items():
+                share = 1 / len(parts) if name.startswith("diagnostics/") else self.processes
+                found[name] = found.get(name, torch.zeros_like(value)) + value.detach() * share
+        return found
 
     def step(self, rate: float) -> None:
         """Clip, move the weights with the given learning rate, times the ``scale`` of their group, and forget the gradients."""
@@ -150,7 +157,10 @@ class Engine:
 
     def seed_step(self, step: int) -> None:
         """Seed the global generator, so that anything random in a step depends on seed, step and rank alone."""
-        torch.manual_seed((self.training.seed * 1_000_003 + step) * 1_009 + self.rank)
+        self._seed(step, self.rank)
+
+    def _seed(self, step: int, rank: int = 0) -> None:
+        torch.manual_seed((self.training.seed * 1_000_003 + step) * 1_009 + rank)
 
     def trial_seconds(self, batch: Batch) -> float:
         """Seconds one step on ``batch`` takes, measured without moving a weight or anything objectives remember."""

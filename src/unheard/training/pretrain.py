@@ -177,9 +177,8 @@ def _loop(run: Path, session: Session, store: Store, engine: Engine, loader: Loa
         for batch in loader:
             now = Moment(step, session.total)
             rate = learning_rate(now.progress, peak, training.warmup)
-            engine.seed_step(step)
             learner.begin_step(now)
-            losses = engine.losses_and_gradients(batch)
+            losses = engine.losses_and_gradients(batch, step)
             learner.before_step(now)
             engine.step(rate)
             step += 1
