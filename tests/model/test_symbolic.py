@@ -38,5 +38,7 @@ print("symbolic")
 
 def test_the_batch_of_a_masked_pass_stays_symbolic() -> None:
     """In a process of its own: the type checks of the tests look at shapes, and would fix them."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, check=False, env=dict(os.environ))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
     assert done.stdout.strip() == "symbolic", done.stderr[-2000:]
