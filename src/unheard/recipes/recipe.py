@@ -83,6 +83,8 @@ class TrainingConfig:
     """Steps between two checkpoints."""
     keep_checkpoints: Count = 2
     """How many of the latest checkpoints stay."""
+    skip_bad_batches: Annotated[int, Field(ge=0)] = 0
+    """Batches with a loss that is not finite whose update is skipped; one more ends the run. Above 0 every step waits for the device."""
 
 
 @dataclass(frozen=True)
