@@ -66,11 +66,14 @@ def pretrain(
     return training.pretrain(data, out, override(chosen, settings), init=init, device=device, overwrite=overwrite, report=_watched(report))
 
 
-def resume(out: str | Path, *, device: str = "auto", report: Report | None = None) -> Run:
-    """Go on with an interrupted run from its latest checkpoint; its curve continues number by number."""
+def resume(
+    out: str | Path, *, data: str | Path | None = None, skip_bad_batches: int | None = None, device: str = "auto",
+    report: Report | None = None,
+) -> Run:  # fmt: skip
+    """Continue an interrupted run; its curve continues number by number. ``data``: where the corpus is now, when it has moved."""
     from unheard.training import pretrain as training
 
-    return training.resume(out, device=device, report=_watched(report))
+    return training.resume(out, data=data, skip_bad_batches=skip_bad_batches, device=device, report=_watched(report))
 
 
 def embed(

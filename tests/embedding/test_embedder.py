@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
 import unheard
+from unheard.audio.resample import resample
 from unheard.embedding.embedder import Model, Options
 from unheard.embedding.loading import load
 from unheard.embedding.windows import column_frames, cut
@@ -50,6 +52,17 @@ def test_the_result_does_not_depend_on_batch_mates(model):
         np.testing.assert_allclose(together[index].frames, alone.frames, atol=1e-5, rtol=1e-5)
         np.testing.assert_allclose(together[index].scene, alone.scene, atol=1e-5, rtol=1e-5)
         np.testing.assert_array_equal(together[index].times_ms, alone.times_ms)
+
+
+def test_embedding_inside_inference_mode_leaves_nothing_that_fails_outside_of_it():
+    model = load("random-tiny")
+    with torch.inference_mode():
+        inside = model.embed((noise(1.0), RATE)).scene
+        resample(torch.zeros(1, 900), 44100, RATE)
+    np.testing.assert_array_equal(model.embed((noise(1.0), RATE)).scene, inside)
+    wav = torch.linspace(-1, 1, 900)[None].requires_grad_()
+    model.frontend(F.pad(resample(wav, 44100, RATE), (0, 500))).sum().backward()
+    assert wav.grad.abs().sum() > 0
 
 
 def test_a_long_sound_is_its_windows_one_after_the_other(model):

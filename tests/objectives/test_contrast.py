@@ -13,7 +13,8 @@ from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.objectives.base import Batch
-from unheard.objectives.contrast import SCALE_MOST, Contrast, ContrastConfig, contrast
+from unheard.objectives.contrast import SCALE_MOST, Contrast, ContrastConfig, matching
+from unheard.objectives.schedules import Moment
 
 B, N, K, D, T = 5, 8, 3, 8, 7
 CONFIG = ContrastConfig(weight=1.0, text_dim=T, dim=6)
@@ -21,6 +22,11 @@ CONFIG = ContrastConfig(weight=1.0, text_dim=T, dim=6)
 
 def unit(seed: int) -> torch.Tensor:
     return F.normalize(torch.randn(B, 6, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def contrast(a: torch.Tensor, c: torch.Tensor, numbers: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    both = matching(a, c, numbers, numbers, scale) + matching(c, a, numbers, numbers, scale)
+    return both.sum() / (2 * (numbers >= 0).sum().clamp(min=1))
 
 
 def by_hand(a: np.ndarray, c: np.ndarray, numbers: list[int], scale: float) -> float:
@@ -83,7 +89,10 @@ def test_the_gradient_reaches_sounds_with_captions_only() -> None:
 def test_the_scale_is_learned_and_bounded() -> None:
     objective = Contrast(CONFIG, D)
     assert float(objective.scale().detach()) == pytest.approx(1 / 0.07, rel=1e-5)
-    torch.nn.init.constant_(objective.log_scale, 50.0)
+    torch.nn.init.constant_(objective.log_scale, SCALE_MOST + 0.01)
+    objective(a_pass(), a_batch()).backward()
+    assert float(objective.log_scale.grad.abs()) > 0  # above its bound it still has a gradient, and can come back
+    objective.after_step(Moment(1, 10))
     assert float(objective.scale().detach()) == pytest.approx(np.exp(SCALE_MOST), rel=1e-5)
 
 

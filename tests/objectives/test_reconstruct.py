@@ -15,7 +15,7 @@ from unheard.config import override
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
-from unheard.objectives.base import Batch, valid_mean
+from unheard.objectives.base import Batch, masked_mean
 from unheard.objectives.reconstruct import PIXEL_EPS, Reconstruct, ReconstructConfig
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import Learner, build
@@ -94,18 +94,15 @@ def test_a_perfect_head_draws_the_input_itself(norm_pix: bool) -> None:
     torch.testing.assert_close(objective.spectrogram(perfect.decoded, out.patches), out.patches)
 
 
-def test_processes_divide_by_the_same_count() -> None:
-    """Two processes with unequally many valid patches: the mean of their losses is the mean over all patches."""
-    values, out = torch.rand(B, N - K), a_pass()
-    flags = [torch.ones(B, N, dtype=torch.bool), torch.zeros(B, N, dtype=torch.bool)]
-    flags[1][0] = True
-    counts = [(N - K) * B, N - K]
-    parts = [
-        valid_mean(values, a_batch(valid), replace(out, mean_over_processes=lambda count: torch.tensor(sum(counts) / 2))) for valid in flags
-    ]
+def test_parts_add_up_to_the_mean_over_the_batch() -> None:
+    """Two parts with unequally many valid patches, divided by the count of both."""
+    values, weights = torch.rand(B, N - K), [torch.ones(B, N - K), torch.zeros(B, N - K)]
+    weights[1][0] = 1
+    total = weights[0].sum() + weights[1].sum()
+    parts = [masked_mean(values, each, total) for each in weights]
     everything = torch.cat([values.flatten(), values[0]])
-    assert float(sum(parts)) / 2 == pytest.approx(float(everything.mean()), rel=1e-6)
-    assert float(valid_mean(values, a_batch(torch.zeros(B, N, dtype=torch.bool)), out)) == 0
+    assert float(sum(parts)) == pytest.approx(float(everything.mean()), rel=1e-6)
+    assert float(masked_mean(values, torch.zeros(B, N - K), torch.tensor(0.0))) == 0
 
 
 def gradients(learner: Learner) -> dict[str, float]:

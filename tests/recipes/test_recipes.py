@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ def test_the_paper_s_configurations_have_its_sizes(name: str) -> None:
     training = recipe.training
     assert (training.batch_size, training.epochs, training.betas, training.weight_decay) == (512, 100, (0.9, 0.95), 0.05)
     assert peak_learning_rate(training) == pytest.approx(6e-4)
+
+
+@pytest.mark.parametrize("name", ["audiomae", "clap_mini", "finetune_named", "m2d", "mam_clap", "maskspec", "matpac", "msm_mae"])
+def test_a_recipe_lists_where_it_differs_from_what_was_published(name: str) -> None:
+    text = importlib.import_module(f"unheard.recipes.{name}").__doc__
+    assert text is not None and "Other than published" in text
+    if name in ("audiomae", "m2d", "maskspec", "matpac", "msm_mae"):
+        assert "normalised by its own" in text and "padded with the mean" in text
 
 
 def test_there_are_nine_of_them_and_a_default() -> None:

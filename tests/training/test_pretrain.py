@@ -23,6 +23,7 @@ from unheard.recipes import find_recipe
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
 from unheard.training.run import Report
+from unheard.view.report import _facts
 from unheard.weights.checkpoint import load_model
 
 SMALL = replace(
@@ -124,6 +125,15 @@ def test_a_finished_run_says_so(sounds, tmp_path):
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
 
 
+def test_rows_hold_the_time_that_passed(sounds, tmp_path):
+    begin = time.perf_counter()
+    pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu")
+    passed = sum(row["seconds"] for row in rows(tmp_path / "run"))
+    assert 0 < passed < time.perf_counter() - begin
+    facts = _facts(json.loads((tmp_path / "run/config.json").read_text()), [{**row, "seconds": 60.0} for row in rows(tmp_path / "run")])
+    assert facts["time"] == "14 min 0 s of training, all sessions added up"
+
+
 def test_with_no_checkpoint_yet_a_run_begins_again(sounds, tmp_path):
     pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu")
     whole = losses(tmp_path / "run")
@@ -193,15 +203,11 @@ def test_a_changed_corpus_is_refused_on_resume(sounds, tmp_path):
 def test_resuming_what_is_no_run_is_an_error(tmp_path):
     with pytest.raises(CheckpointError, match="there is no run at .*; give the folder that unheard pretrain or finetune wrote"):
         resume(tmp_path)
-    for text, message in (
-        ("{", r"config\.json is damaged"),
-        ({}, "no recipe and steps"),
-        ({"recipe": {}, "total": "x"}, "not a run of"),
-    ):
-        if isinstance(text, dict):
-            write_json(tmp_path / "config.json", text)
-        else:
-            (tmp_path / "config.json").write_text(text)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
+        resume(tmp_path)
+    for values, message in (({}, "no recipe and steps"), ({"recipe": {}, "total": "x"}, "not a pre-training run of")):
+        write_json(tmp_path / "config.json", values)
         with pytest.raises(CheckpointError, match=message):
             resume(tmp_path)
 
@@ -245,17 +251,19 @@ def test_fewer_clips_than_a_batch_repeat(sounds, tmp_path):
     assert run.step >= 1 and run.finished
 
 
-def test_ctrl_c_saves_a_checkpoint_and_resume_goes_on(sounds, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_a_checkpoint_and_resume_continues(sounds, tmp_path, number):
     recipe = override(SMALL, [*SETTINGS, "training.steps=2000", "training.checkpoint_every=100000"])
 
     def interrupt(text):
         if text.startswith("training"):  # the last line before the loop
-            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
 
     stopped = pretrain(sounds, tmp_path / "run", recipe, device="cpu", report=Report(say=interrupt))
     assert 0 < stopped.step < 2000 and not stopped.finished
     assert checkpoints(tmp_path / "run")[-1].name.endswith(f"{stopped.step:08d}")
-    write_json(tmp_path / "run/config.json", {**read_json(tmp_path / "run/config.json"), "total": stopped.step + 3})
+    stored = read_json(tmp_path / "run/config.json")
+    write_json(tmp_path / "run/config.json", {**stored, "total": stopped.step + 3})
     assert resume(tmp_path / "run", device="cpu").step == stopped.step + 3
 
 

@@ -17,8 +17,8 @@ from unheard.config import override
 from unheard.errors import ConfigError
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
-from unheard.training.engine import first_process
 from unheard.training.pretrain import pretrain, resume
+from unheard.training.processes import first_process
 
 SIZES = ("frames=48", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
 SETTINGS = [

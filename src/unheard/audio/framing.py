@@ -158,8 +158,8 @@ class Frontend(nn.Module, ABC):
         """
         with torch.autocast(tape.device.type, enabled=False):
             views = tape.unfold(0, self.framing.frame_size, self.hop_size)
-            size = max(1, 2 * BLOCK_FRAMES // rows.shape[1]) if tape.device.type == "cpu" else len(rows)
-            parts = [slice(first, first + size) for first in range(0, len(rows), size)]
+            size = max(1, 2 * BLOCK_FRAMES // rows.shape[1]) if tape.device.type == "cpu" else rows.shape[0]
+            parts = [slice(first, first + size) for first in range(0, rows.shape[0], size)]
             specs = [self._spectrogram(self._power(views[rows[part]]), None if draws is None else draws[part]) for part in parts]
             return torch.cat(specs)
 

@@ -27,7 +27,8 @@ class Scratch(threading.local):
     def of(self, mel: Tensor, n_fft: int) -> tuple[list[Band], Tensor]:
         """Mel weights in groups of bands, and room for the shaped frames of one block, zero behind them."""
         if self.held is None:
-            self.held = (mel_blocks(mel.cpu().numpy()), torch.zeros(BLOCK_FRAMES, n_fft))
+            with torch.inference_mode(False):  # kept for later calls, which may run outside of inference mode
+                self.held = (mel_blocks(mel.detach().cpu().numpy()), torch.zeros(BLOCK_FRAMES, n_fft))
         return self.held
 
     def __reduce__(self) -> tuple[Any, ...]:

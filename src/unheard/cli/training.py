@@ -6,15 +6,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
-from unheard.cli.shell import DONE, INTERRUPTED, Json, On, Overwrite, Settings, note, tell, verb
+from unheard.cli.shell import DONE, INTERRUPTED, Json, On, Overwrite, Settings, app, note, table, tell, verb
 from unheard.errors import ConfigError
 from unheard.progress import bar
 
 if TYPE_CHECKING:
     from unheard.evaluation.finetuned_scores import FinetunedRun
     from unheard.training.run import Report, Run
+
+
+debug = App(name="debug", help="Look into what went wrong in a run.", help_epilogue="Example:\n  unheard debug replay runs/first")
+app.command(debug)
 
 
 @Parameter(name="*")
@@ -34,6 +38,8 @@ class Start:
         Crops a step, over all devices; short for --set training.batch_size=N.
     init
         A model or run whose weights training starts from.
+    skip_bad_batches
+        Skip the update of up to this many batches with a loss that is not finite; short for --set training.skip_bad_batches=N.
     """
 
     recipe: str | None = None
@@ -41,12 +47,14 @@ class Start:
     steps: int | None = None
     batch_size: int | None = None
     init: Path | None = None
+    skip_bad_batches: int | None = None
     settings: Settings = ()
     overwrite: Overwrite = False
 
     def all_settings(self) -> list[str]:
         """Every setting as ``section.key=value``; what ``--set`` says comes last and wins."""
-        return [*_named(self.epochs, self.steps, self.batch_size), *self.settings]
+        skip = [] if self.skip_bad_batches is None else [f"training.skip_bad_batches={self.skip_bad_batches}"]
+        return [*_named(self.epochs, self.steps, self.batch_size), *skip, *self.settings]
 
 
 @Parameter(name="*")
@@ -95,11 +103,12 @@ def pretrain(
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Run folder to write.")] = None,
     start: Start = Start(),
-    resume: Annotated[Path | None, Parameter(name="--resume", help="Go on with this interrupted run instead.")] = None,
+    resume: Annotated[Path | None, Parameter(name="--resume", help="Continue this interrupted run instead.")] = None,
+    data: Annotated[Path | None, Parameter(name="--data", help="With --resume: where the corpus is now, if it has moved.")] = None,
     device: On = "auto",
     json: Json = False,
 ) -> int:
-    """Pre-train a model on audio of your own, or go on with a run.
+    """Pre-train a model on audio of your own, or continue a run.
 
     Ctrl-C saves a checkpoint first. What is learned, how and how long is printed before it starts.
 
@@ -109,11 +118,19 @@ def pretrain(
         A folder of audio, a CSV with a column path, a fetched or a packed corpus.
     """
     if resume is not None:
-        if source is not None or out is not None or start != Start():
-            raise ConfigError("--resume RUN takes everything from the run; give it no data, no -o and no settings")
-        from unheard.api import resume as go_on
+        if source is not None or out is not None or start != Start(skip_bad_batches=start.skip_bad_batches):
+            raise ConfigError(
+                "--resume RUN takes everything from the run; with it you can give --data NEW_PLACE, when the corpus has moved, "
+                "--skip-bad-batches and --device, and no DATA, no -o and no settings"
+            )
+        from unheard.api import resume as resumed
 
-        return _told(go_on(resume, device=device, report=_report()), json)
+        run = resumed(resume, data=data, skip_bad_batches=start.skip_bad_batches, device=device, report=_report())
+        return _told(run, json)
+    if data is not None:
+        raise ConfigError(
+            "--data belongs to --resume: unheard pretrain --resume RUN --data NEW_PLACE; a new run takes DATA as its argument"
+        )
     if source is None or out is None:
         raise ConfigError("pretrain needs data and an output, or a run to go on with: unheard pretrain DATA -o RUN | --resume RUN")
     from unheard.api import pretrain as train
@@ -159,6 +176,43 @@ def finetune(
     return _tuned(run, json)
 
 
+@verb("unheard debug replay runs/first", debug)
+def replay(
+    run: Path,
+    /,
+    *,
+    step: Annotated[int | None, Parameter(name="--step", help="Which recorded step; default the latest.")] = None,
+    device: On = "auto",
+    json: Json = False,
+) -> int:
+    """Take a step whose loss was not finite again, and print the losses of its batch, by objective and by window.
+
+    The run keeps what is needed in bad-step-XXXXXXXX/ and is not changed.
+
+    Parameters
+    ----------
+    run
+        A pre-training run.
+    """
+    from unheard.training.replay import replay as again
+
+    found = again(run, step, device=device, report=_report())
+    names = list(found.windows[0].losses)
+    rows = [
+        (window.file, f"{window.start_seconds:.2f} s", f"{window.largest:.3g}", *(f"{window.losses[name]:.4g}" for name in names))
+        for window in sorted(found.windows, key=lambda window: window.finite)
+    ]
+    bad = list(dict.fromkeys(window.file for window in found.windows if not window.finite))
+    lines = [
+        f"step {found.step}: {', '.join(f'{name} {value:.4g}' for name, value in found.losses.items())}",
+        "" if found.weights_finite else "the weights are not finite before this step already",
+        *table(("file", "start", "largest input", *names), rows),
+        f"not finite: {', '.join(bad)}" if bad else "every window has a finite loss when it is alone in a batch",
+    ]
+    tell([line for line in lines if line], asdict(found), json)
+    return DONE
+
+
 def _report() -> Report:
     """Tell everything on stderr."""
     from unheard.training.run import Report
@@ -168,7 +222,7 @@ def _report() -> Report:
 
 def _told(run: Run, json: bool) -> int:
     """Tell where a run stands; of many processes the first one does."""
-    from unheard.training.engine import first_process
+    from unheard.training.processes import first_process
 
     values = {"run": str(run.folder), "step": run.step, "total": run.total, "finished": run.finished}
     ending = "finished" if run.finished else f"stopped; go on with: unheard pretrain --resume {run.folder}"
@@ -179,7 +233,7 @@ def _told(run: Run, json: bool) -> int:
 
 def _tuned(run: FinetunedRun, json: bool) -> int:
     """Tell how well a fine-tuned run does; of many processes the first one does."""
-    from unheard.training.engine import first_process
+    from unheard.training.processes import first_process
 
     scores = run.scores
     values = {"run": str(run.folder), "finished": run.finished, "scores": None if scores is None else asdict(scores)}

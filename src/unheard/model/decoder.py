@@ -52,7 +52,7 @@ class Decoder(nn.Module):
         if self.kind == "cross":
             return self._asked(heard, mask)
         batch, _, dim = heard.shape
-        full = self.mask_token.to(heard.dtype).expand(batch, len(self.positions), dim)
+        full = self.mask_token.to(heard.dtype).expand(batch, self.positions.shape[0], dim)
         full = full.scatter(1, mask.keep[:, :, None].expand(-1, -1, dim), heard) + self.positions.to(heard.dtype)
         cls = cls if self.kind == "global" else None
         if cls is not None:
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         positions = self.positions.to(heard.dtype)
         asking = self.mask_token.to(heard.dtype) + positions[mask.hide]
         answers, memory = self.transformer(asking, heard + positions[mask.keep])
-        full: Tensor = answers.new_zeros(len(answers), *positions.shape)
+        full: Tensor = answers.new_zeros(answers.shape[0], *positions.shape)
         for index, values in ((mask.hide, answers), (mask.keep, memory)):
             full = full.scatter(1, index[:, :, None].expand(-1, -1, values.shape[2]), values)
         return full

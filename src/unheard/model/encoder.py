@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         """Prepend the CLS token, where the model has one; its position is zero."""
         if self.cls_token is None:
             return tokens
-        return torch.cat([self.cls_token.expand(len(tokens), 1, -1).to(tokens.dtype), tokens], dim=1)
+        return torch.cat([self.cls_token.expand(tokens.shape[0], 1, -1).to(tokens.dtype), tokens], dim=1)
 
     def split_cls(self, x: Float[Tensor, "B K2 D"]) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B D"] | None]:
         """Undo `with_cls`: the tokens, and the CLS output or None."""

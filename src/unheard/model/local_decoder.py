@@ -74,7 +74,7 @@ class Windows(nn.Module):
     def cut(self, x: Float[Tensor, "B N E"]) -> Float[Tensor, "B W P E"]:
         """Tokens by window; an empty place holds zeros."""
         filled = x if self.full else F.pad(x, (0, 0, 0, 1))
-        return filled.index_select(1, self.places.flatten()).reshape(len(x), *self.places.shape, x.shape[2])
+        return filled.index_select(1, self.places.flatten()).reshape(x.shape[0], *self.places.shape, x.shape[2])
 
     def join(self, x: Float[Tensor, "B W P E"]) -> Float[Tensor, "B N E"]:
         """Undo `cut`."""

@@ -52,8 +52,8 @@ class MaskedPass:
         Share of the run that is done, in [0, 1]; temperatures follow it.
     measured : dict of Tensor
         What objectives measured on the way, each a scalar by name; for the journal.
-    mean_over_processes : Callable
-        Averages a tensor over all processes of a run, without gradient.
+    sum_over_processes : Callable
+        Adds up a tensor over all processes of a run, without gradient.
     gather_over_processes : Callable
         Joins the tensors of all processes along the first axis; gradients find their way back.
     """
@@ -68,7 +68,7 @@ class MaskedPass:
     best: Int[Tensor, "B M"] | None = None
     progress: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
     measured: dict[str, Tensor] = field(default_factory=dict)
-    mean_over_processes: Callable[[Tensor], Tensor] = field(default=alone, repr=False)
+    sum_over_processes: Callable[[Tensor], Tensor] = field(default=alone, repr=False)
     gather_over_processes: Callable[[Tensor], Tensor] = field(default=alone, repr=False)
 
     def best_guess(self) -> Float[Tensor, "B M D"]:

@@ -28,7 +28,7 @@ class Mask:
 
     def hidden(self) -> Bool[Tensor, "B N"]:
         """True at hidden tokens, in token order."""
-        flags = torch.zeros(len(self.keep), self.keep.shape[1] + self.hide.shape[1], dtype=torch.bool, device=self.keep.device)
+        flags = torch.zeros(self.keep.shape[0], self.keep.shape[1] + self.hide.shape[1], dtype=torch.bool, device=self.keep.device)
         return flags.scatter_(1, self.hide, torch.ones_like(self.hide, dtype=torch.bool))
 
 
@@ -164,4 +164,4 @@ def pattern(name: str, grid: Grid, noise: Float[Tensor, "B N"], mask_ratio: floa
     hidden = (odd[name] % 2 == 1).to(noise.device)
     if not bool(hidden.any()):
         raise ConfigError(f"the mask {name!r} hides nothing on a grid of {grid.freq} x {grid.time} patches; choose another one")
-    return given(hidden.expand(len(noise), -1))
+    return given(hidden.expand(noise.shape[0], -1))

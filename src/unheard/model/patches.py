@@ -82,17 +82,17 @@ class Grid:
     def patchify(self, spec: Float[Tensor, "B F T"]) -> Float[Tensor, "B N P"]:
         """Cut a spectrogram into patches; frames beyond the last whole patch are left out."""
         pf, pt = self.patch_size
-        cut = spec[..., : self.frames].reshape(len(spec), self.freq, pf, self.time, pt)
+        cut = spec[..., : self.frames].reshape(spec.shape[0], self.freq, pf, self.time, pt)
         ordered = cut.permute(0, 1, 3, 2, 4) if self.order == "freq" else cut.permute(0, 3, 1, 2, 4)
-        return ordered.reshape(len(spec), self.num_patches, self.patch_dim)
+        return ordered.reshape(spec.shape[0], self.num_patches, self.patch_dim)
 
     def unpatchify(self, patches: Float[Tensor, "B N P"]) -> Float[Tensor, "B F T"]:
         """Put patches back together; the inverse of `patchify`."""
         pf, pt = self.patch_size
         axes = (self.freq, self.time) if self.order == "freq" else (self.time, self.freq)
-        cut = patches.reshape(len(patches), *axes, pf, pt)
+        cut = patches.reshape(patches.shape[0], *axes, pf, pt)
         ordered = cut.permute(0, 1, 3, 2, 4) if self.order == "freq" else cut.permute(0, 2, 3, 1, 4)
-        return ordered.reshape(len(patches), self.n_mels, self.frames)
+        return ordered.reshape(patches.shape[0], self.n_mels, self.frames)
 
     def by_time(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B t fD"]:
         """One vector per time step: the tokens of its bands side by side, lowest band first (MSM-MAE, equation 1)."""

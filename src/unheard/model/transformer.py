@@ -84,7 +84,7 @@ class Block(nn.Module):
         """A branch, left out for some samples while training; those that keep it get it stronger, so that the mean stays."""
         if not self.training or self.drop_path == 0:
             return branch
-        kept = (torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path).to(branch.dtype)
+        kept = (torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.drop_path).to(branch.dtype)
         return branch * kept / (1 - self.drop_path)
 
 

@@ -1,4 +1,8 @@
-"""The contract between a masked pass, a batch and an objective."""
+"""The contract between a masked pass, a batch and an objective.
+
+A batch may be split over processes and, within one, into parts. An objective divides by sums over the whole batch (`Objective.totals`),
+so that the losses of all parts add up to the loss of the batch, and their gradients to its gradient.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from unheard.model.masked_model import MaskedPass
+from unheard.model.masking import Mask
 from unheard.objectives.schedules import Moment
+
+Totals = dict[str, Tensor]
+"""Sums over a batch, by name."""
 
 
 @dataclass
@@ -73,9 +81,20 @@ class Objective(nn.Module, ABC):
     lasting = True
     decodes = True
 
+    def totals(self, batch: Batch, mask: Mask) -> Totals:
+        """Return the sums over a batch that `loss` needs of the whole batch, known before any pass.
+
+        The sums of several parts add up to those of the batch. Here: "hidden", the number of hidden patches that are not padding.
+        """
+        return {"hidden": hidden_weights(batch, mask).sum()}
+
     @abstractmethod
-    def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
-        """The loss, a mean over the valid patches it looks at."""
+    def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
+        """Return what a part of a batch adds to the loss: a sum over the part, divided by the totals of the whole batch."""
+
+    def forward(self, out: MaskedPass, batch: Batch, totals: Totals | None = None) -> Float[Tensor, ""]:
+        """Return `loss`; without totals ``batch`` is a whole batch."""
+        return self.loss(out, batch, self.totals(batch, out.mask) if totals is None else totals)
 
     def before_step(self, when: Moment) -> None:
         """Called between the gradients and each optimiser step; ``when`` counts the steps done before it."""
@@ -88,15 +107,22 @@ class Objective(nn.Module, ABC):
         return {}
 
 
-def hidden_weights(batch: Batch, out: MaskedPass) -> Float[Tensor, "B M"]:
-    """1 for each hidden patch, 0 for those that are padding."""
-    return torch.gather(batch.valid, 1, out.mask.hide).float()
+def valid_at(batch: Batch, index: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
+    """Return 1 for each patch at ``index``, 0 for those that are padding."""
+    return torch.gather(batch.valid, 1, index).float()
 
 
-def valid_mean(values: Float[Tensor, "B M"], batch: Batch, out: MaskedPass, index: Int[Tensor, "B M"] | None = None) -> Float[Tensor, ""]:
-    """Mean of a value of each patch at ``index`` (each hidden one when left out) over those that are not padding; 0 when all are.
+def hidden_weights(batch: Batch, mask: Mask) -> Float[Tensor, "B M"]:
+    """Return 1 for each hidden patch, 0 for those that are padding."""
+    return valid_at(batch, mask.hide)
 
-    The count is averaged over processes, so that averaging the gradients of all processes gives the mean over all of them.
+
+def masked_mean(values: Float[Tensor, "*n"], weights: Float[Tensor, "*n"], total: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Return the part of a weighted mean that these values make up; 0 when nothing in the whole batch has a weight.
+
+    Parameters
+    ----------
+    total : Float[Tensor, ""]
+        How many of the whole batch have weight 1.
     """
-    weights = torch.gather(batch.valid, 1, out.mask.hide if index is None else index).to(values.dtype)
-    return (values * weights).sum() / out.mean_over_processes(weights.sum()).clamp(min=1)
+    return (values * weights).sum() / total.clamp(min=1)

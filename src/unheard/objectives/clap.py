@@ -19,8 +19,9 @@ from unheard.config import Count, Weight
 from unheard.errors import ConfigError
 from unheard.model.encoder import take
 from unheard.model.masked_model import MaskedPass
+from unheard.model.masking import Mask
 from unheard.model.transformer import NORM_EPS, initialise
-from unheard.objectives.base import Batch, Objective, valid_mean
+from unheard.objectives.base import Batch, Objective, Totals, masked_mean, valid_at
 from unheard.objectives.schedules import Moment
 
 TARGET_EPS = 1e-6  # our choice, as for the latents of M2D
@@ -93,34 +94,49 @@ class Clap(Objective):
         self.register_buffer("started", torch.zeros(()))
         self.register_buffer("latest", torch.zeros(2, config.dim), persistent=False)
 
-    def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
-        """The loss over the patches that are not padding.
+    def totals(self, batch: Batch, mask: Mask) -> Totals:
+        """Return the numbers of windows and of patches that are not padding, and the sums of the targets and of their squares.
 
         Raises
         ------
         ConfigError
             When the batch holds no targets.
         """
-        if batch.targets is None:
-            raise ConfigError("distilling needs a teacher's targets; set objectives.clap.teacher to a folder")
+        target = _targets(batch)
+        counts = {"visible": valid_at(batch, mask.keep).sum(), "hidden": valid_at(batch, mask.hide).sum()}
+        weights = batch.valid[..., None].to(target.dtype)
+        sums = torch.stack([(target * weights).sum((0, 1)), (target.square() * weights).sum((0, 1))])
+        return {**counts, "windows": weights.new_tensor(target.shape[0]), "patches": weights.sum(), "targets": sums}
+
+    def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
+        """Return the loss over the patches that are not padding.
+
+        Raises
+        ------
+        ConfigError
+            As `totals`.
+        """
         config, keep, hide = self.config, out.mask.keep, out.mask.hide
-        target = self._standardised(batch.targets, batch, out)
+        target = self._standardised(_targets(batch), totals)
         values: list[Tensor] = []
         index: list[Tensor] = []
+        counts: list[Tensor] = []
         if config.visible > 0:
             seen = out.visible if config.visible_from == "encoder" or self.widen is None else self.widen(take(out.decoded, keep))
             values.append(config.visible * self._distance(self.head, seen, take(target, keep)))
             index.append(keep)
+            counts.append(totals["visible"])
         if config.hidden > 0 and self.widen is not None:
             guessed = self.widen(take(out.decoded, hide))
             values.append(config.hidden * self._distance(self.hidden_head or self.head, guessed, take(target, hide)))
             index.append(hide)
+            counts.append(totals["hidden"])
         if values and config.balance == "tokens":
-            values, index = [torch.cat(values, dim=1)], [torch.cat(index, dim=1)]
-        terms = [valid_mean(value, batch, out, at) for value, at in zip(values, index, strict=True)]
+            values, index, counts = [torch.cat(values, dim=1)], [torch.cat(index, dim=1)], [torch.stack(counts).sum()]
+        terms = [masked_mean(value, valid_at(batch, at), count) for value, at, count in zip(values, index, counts, strict=True)]
         if config.pooled > 0:
             whole = self._distance(self.head, _pool(out.visible, batch, keep), _pool(target, batch))
-            terms.append(config.pooled * whole.mean())
+            terms.append(config.pooled * whole.sum() / totals["windows"])
         return torch.stack(terms).sum()
 
     @torch.no_grad()
@@ -129,17 +145,15 @@ class Clap(Objective):
         self.running.lerp_(self.latest, torch.where(self.started > 0, 1 - MOMENTUM, 1.0))
         self.started.fill_(1.0)
 
-    def _standardised(self, target: Float[Tensor, "B N C"], batch: Batch, out: MaskedPass) -> Float[Tensor, "B N C"]:
-        """Targets as the configuration says; gathers their statistics while training."""
+    def _standardised(self, target: Float[Tensor, "B N C"], totals: Totals) -> Float[Tensor, "B N C"]:
+        """Return the targets as configured; keep the statistics of the whole batch while training."""
         if self.config.standardise == "none":
             return target
         if self.config.standardise == "token":
             return F.layer_norm(target, target.shape[-1:], eps=TARGET_EPS)
-        weights = batch.valid[..., None].to(target.dtype)
-        sums = torch.stack([(target * weights).sum((0, 1)), (target.square() * weights).sum((0, 1))])
-        now = out.mean_over_processes(sums) / out.mean_over_processes(weights.sum()).clamp(min=1)
+        now = totals["targets"] / totals["patches"].clamp(min=1)
         if self.training:
-            self.latest.copy_(now)  # of the last part, where a step is taken in parts
+            self.latest.copy_(now)
         mean, square = torch.where(self.started > 0, self.running, now)
         standard: Tensor = (target - mean) / (square - mean.square()).clamp(min=TARGET_EPS).sqrt()
         return standard
@@ -151,6 +165,12 @@ class Clap(Objective):
         if self.config.distance == "mse":
             return (said - target).square().mean(dim=-1)
         return torch.where((said - target).abs() < 1, (said - target).square() / 2, (said - target).abs() - 0.5).mean(dim=-1)
+
+
+def _targets(batch: Batch) -> Float[Tensor, "B N C"]:
+    if batch.targets is None:
+        raise ConfigError("distilling needs a teacher's targets; set objectives.clap.teacher to a folder")
+    return batch.targets
 
 
 def _head(embed_dim: int, dim: int) -> nn.Sequential:

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from unheard.config import Count, Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
+from unheard.model.masking import Mask
 from unheard.model.transformer import NORM_EPS, initialise
-from unheard.objectives.base import Batch, Objective
+from unheard.objectives.base import Batch, Objective, Totals
+from unheard.objectives.schedules import Moment
 
 OUT = -1e4  # a similarity that takes no part in a softmax
 SCALE_START, SCALE_MOST = math.log(1 / 0.07), math.log(100.0)  # CLIP (Radford et al. 2021), kept by CLAP
@@ -46,6 +48,9 @@ class Contrast(Objective):
 
     a: linear layer on the normalised mean of the visible tokens; c: linear layer on the text encoder's vector; i and j run over the
     windows with captions of all processes; scale = exp(learned), at most 100.
+
+    Where a batch is taken in parts (``training.accumulate``), i and j run over the windows of one part: the loss compares fewer
+    windows and is not that of the whole batch.
     """
 
     decodes = False
@@ -61,19 +66,34 @@ class Contrast(Objective):
         self.log_scale = nn.Parameter(torch.tensor(SCALE_START))
         initialise(self)
 
-    def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
-        """The loss over the windows with captions; 0, with a gradient of 0, when there is none.
+    def totals(self, batch: Batch, mask: Mask) -> Totals:
+        """Return "captions", the number of windows with a caption.
 
         Raises
         ------
         ConfigError
             When the batch holds no captions.
         """
-        if batch.text is None or batch.captions is None:
-            raise ConfigError("contrasting needs a corpus with captions: a CSV with the columns path and caption")
-        sounds = out.gather_over_processes(self.sounds(out, batch))
-        captions = out.gather_over_processes(self.captions(batch.text))
-        return contrast(sounds, captions, out.gather_over_processes(batch.captions), self.scale())
+        return {"captions": (_captions(batch)[1] >= 0).sum()}
+
+    def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
+        """Return the loss over the windows with captions; 0, with a gradient of 0, when there is none.
+
+        Raises
+        ------
+        ConfigError
+            As `totals`.
+        """
+        text, numbers = _captions(batch)
+        sounds, captions, everyone = self.sounds(out, batch), self.captions(text), out.gather_over_processes(numbers)
+        of_sounds = matching(sounds, out.gather_over_processes(captions), numbers, everyone, self.scale())
+        of_captions = matching(captions, out.gather_over_processes(sounds), numbers, everyone, self.scale())
+        return (of_sounds + of_captions).sum() / (2 * totals["captions"].clamp(min=1))
+
+    @torch.no_grad()
+    def after_step(self, when: Moment) -> None:
+        """Keep the scale within its bound; in the forward pass a bound would leave it without a gradient."""
+        self.log_scale.clamp_(max=SCALE_MOST)
 
     def sounds(self, out: MaskedPass, batch: Batch) -> Float[Tensor, "B D"]:
         """Unit vectors of the windows, from what is visible of them."""
@@ -90,23 +110,31 @@ class Contrast(Objective):
 
     def scale(self) -> Float[Tensor, ""]:
         """What cosines are multiplied by."""
-        return self.log_scale.clamp(max=SCALE_MOST).exp()
+        return self.log_scale.exp()
 
 
-def contrast(
-    sounds: Float[Tensor, "B D"], captions: Float[Tensor, "B D"], numbers: Int[Tensor, " B"], scale: Float[Tensor, ""]
-) -> Float[Tensor, ""]:
-    """The loss of unit vectors.
+def matching(
+    queries: Float[Tensor, "B D"], keys: Float[Tensor, "K D"], mine: Int[Tensor, " B"], theirs: Int[Tensor, " K"], scale: Float[Tensor, ""]
+) -> Float[Tensor, " B"]:
+    """Return the cross-entropy of each query to the keys with its caption.
 
     Parameters
     ----------
-    numbers : Int[Tensor, "B"]
-        Equal where captions are; -1 for a window without one, which is left out.
+    queries, keys : Float[Tensor, "B D"], Float[Tensor, "K D"]
+        Unit vectors.
+    mine, theirs : Int[Tensor, "B"], Int[Tensor, "K"]
+        Number of the caption of each, equal where captions are; -1 for a window without one, which is left out.
     """
-    known = numbers >= 0
-    pairs = known[:, None] & known[None, :]
-    with torch.autocast(sounds.device.type, enabled=False):  # differences of cosines are multiplied by up to a hundred
-        scores = (scale.float() * sounds.float() @ captions.float().T).masked_fill(~pairs, OUT)
-    equal = ((numbers[:, None] == numbers[None, :]) & pairs).to(scores.dtype)
-    both = [-(equal * s.log_softmax(dim=1)).sum(dim=1) / equal.sum(dim=1).clamp(min=1) for s in (scores, scores.T)]
-    return (both[0] + both[1]).sum() / (2 * known.sum().clamp(min=1))
+    pairs = (mine >= 0)[:, None] & (theirs >= 0)[None, :]
+    with torch.autocast(queries.device.type, enabled=False):  # differences of cosines are multiplied by up to a hundred
+        scores = (scale.float() * queries.float() @ keys.float().T).masked_fill(~pairs, OUT)
+    equal = ((mine[:, None] == theirs[None, :]) & pairs).to(scores.dtype)
+    loss: Tensor = -(equal * scores.log_softmax(dim=1)).sum(dim=1) / equal.sum(dim=1).clamp(min=1)
+    return loss
+
+
+def _captions(batch: Batch) -> tuple[Float[Tensor, "B W"], Int[Tensor, " B"]]:
+    """Return the text encoder's vector and the number of each window's caption."""
+    if batch.text is None or batch.captions is None:
+        raise ConfigError("contrasting needs a corpus with captions: a CSV with the columns path and caption")
+    return batch.text, batch.captions

@@ -13,7 +13,7 @@ from torch import Tensor
 from unheard.config import Positive, Share, Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
-from unheard.objectives.base import Batch, Objective, hidden_weights, valid_mean
+from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
 from unheard.objectives.diagnostics import clip_share, feature_rank, feature_std, perplexity, shares
 from unheard.objectives.schedules import Moment, cooled
 
@@ -52,7 +52,7 @@ class PredictLatents(Objective):
         super().__init__()
         self.config, self.hypotheses = config, hypotheses
 
-    def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
+    def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
         """The loss over the hidden patches that are not padding.
 
         Raises
@@ -62,9 +62,10 @@ class PredictLatents(Objective):
         """
         if out.predicted is None or out.target is None:
             raise ConfigError("predicting latents needs a model with a teacher; build it with objectives.latents.weight above 0")
-        self._measure(out, out.best_guess(), out.target, batch)
+        weights = hidden_weights(batch, out.mask)
+        self._measure(out, out.best_guess(), out.target, weights)
         distances = self.distances(out.predicted.float(), out.target.float())  # (B, M, R)
-        return valid_mean(self.shared(distances, self.temperature(out.progress)), batch, out)
+        return masked_mean(self.shared(distances, self.temperature(out.progress)), weights, totals["hidden"])
 
     def distances(self, predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "B M D"]) -> Float[Tensor, "B M R"]:
         """How far each hypothesis is from the target."""
@@ -92,12 +93,13 @@ class PredictLatents(Objective):
         return {"winner_temp": float(self.temperature(when.exactly()))} if self.hypotheses > 1 else {}
 
     @torch.no_grad()
-    def _measure(self, out: MaskedPass, guess: Float[Tensor, "B M D"], target: Float[Tensor, "B M D"], batch: Batch) -> None:
-        weights = hidden_weights(batch, out)
+    def _measure(
+        self, out: MaskedPass, guess: Float[Tensor, "B M D"], target: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]
+    ) -> None:
         out.measured["feature_std"] = feature_std(target, weights)
         out.measured["feature_rank"] = feature_rank(target, weights)
         out.measured["clip_share"] = clip_share(target, weights)
         out.measured["prediction_std"] = feature_std(guess, weights)
         if out.best is not None:
-            won = out.mean_over_processes(shares(out.best, weights, self.hypotheses))
+            won = out.sum_over_processes(shares(out.best, weights, self.hypotheses))
             out.measured["hypotheses_used"] = perplexity(won / won.sum().clamp(min=1))

@@ -15,7 +15,7 @@ from unheard.config import Count, Momentum, Positive, Share, Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.transformer import initialise
-from unheard.objectives.base import Batch, Objective, hidden_weights, valid_mean
+from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
 from unheard.objectives.diagnostics import perplexity, shares
 from unheard.objectives.schedules import Moment, TeacherConfig, momentum, warmed
 
@@ -119,7 +119,7 @@ class Prototypes(Objective):
         self.register_buffer("pending", torch.zeros(kinds))
         self.register_buffer("pending_tokens", torch.zeros(()))
 
-    def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
+    def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
         """The cross-entropy over the hidden patches that are not padding.
 
         Raises
@@ -129,14 +129,15 @@ class Prototypes(Objective):
         """
         if out.target is None:
             raise ConfigError("prototypes need a model with a teacher; build it with objectives.prototypes.weight above 0")
+        weights = hidden_weights(batch, out.mask)
         student = self.student(out.best_guess()) / self.config.student_temp
         with torch.no_grad():
             logits = self.teacher(out.target)
             probabilities = self.assign(logits, out.progress)
-            self._remember(logits, probabilities, out, batch)
+            self._remember(logits, probabilities, out, weights)
             agree = (student.argmax(dim=-1) == probabilities.argmax(dim=-1)).float()
-            out.measured["agreement"] = valid_mean(agree, batch, out)
-        return valid_mean(-(probabilities * student.log_softmax(dim=-1)).sum(dim=-1), batch, out)
+            out.measured["agreement"] = masked_mean(agree, weights, weights.sum())
+        return masked_mean(-(probabilities * student.log_softmax(dim=-1)).sum(dim=-1), weights, totals["hidden"])
 
     def assign(self, logits: Float[Tensor, "B M K"], progress: Float[Tensor, ""]) -> Float[Tensor, "B M K"]:
         """The teacher's distribution q."""
@@ -176,21 +177,22 @@ class Prototypes(Objective):
         theirs: list[Tensor] = list(self.student.parameters())
         torch._foreach_lerp_(mine, theirs, 1 - self.momentum(when))
 
-    def _remember(self, logits: Float[Tensor, "B M K"], probabilities: Float[Tensor, "B M K"], out: MaskedPass, batch: Batch) -> None:
+    def _remember(
+        self, logits: Float[Tensor, "B M K"], probabilities: Float[Tensor, "B M K"], out: MaskedPass, weights: Float[Tensor, "B M"]
+    ) -> None:
         """Add the pass to what the centre will learn of this step, and measure how many prototypes it uses.
 
         "prototypes_told", exp(H(mean of q) - mean of H(q)), counts those the teacher tells patches apart by: 1 when it says the same
         of every patch, be it one prototype or all of them alike.
         """
-        weights = hidden_weights(batch, out)
-        tokens = out.mean_over_processes(weights.sum())
-        total = out.mean_over_processes(torch.einsum("bm,bmk->k", weights, probabilities))
+        tokens = out.sum_over_processes(weights.sum())
+        total = out.sum_over_processes(torch.einsum("bm,bmk->k", weights, probabilities))
         if self.training:
             centred = self.config.center == "probs"
-            self.pending += total if centred else out.mean_over_processes(torch.einsum("bm,bmk->k", weights, logits))
+            self.pending += total if centred else out.sum_over_processes(torch.einsum("bm,bmk->k", weights, logits))
             self.pending_tokens += tokens
-        assigned = out.mean_over_processes(shares(probabilities.argmax(dim=-1), weights, len(self.center)))
-        entropy = valid_mean(torch.special.entr(probabilities).sum(dim=-1), batch, out)
+        assigned = out.sum_over_processes(shares(probabilities.argmax(dim=-1), weights, self.center.shape[0]))
+        entropy = out.sum_over_processes((torch.special.entr(probabilities).sum(dim=-1) * weights).sum()) / tokens.clamp(min=1)
         out.measured["prototype_perplexity"] = perplexity(total / tokens.clamp(min=1))
         out.measured["prototypes_told"] = out.measured["prototype_perplexity"] / entropy.exp()
         out.measured["prototypes_used"] = (assigned > 0).sum().float()

@@ -11,7 +11,7 @@ from unheard.config import Weight
 from unheard.model.encoder import take
 from unheard.model.masked_model import MaskedPass
 from unheard.model.transformer import initialise
-from unheard.objectives.base import Batch, Objective, valid_mean
+from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
 
 PIXEL_EPS = 1e-6  # MAE reference
 
@@ -40,13 +40,13 @@ class Reconstruct(Objective):
         self.head = nn.Linear(decoder_dim, patch_dim)
         initialise(self)
 
-    def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
+    def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
         """The loss over the hidden patches that are not padding."""
         hide = out.mask.hide
         predicted = self.head(take(out.decoded, hide)).float()
         target = self.target(take(out.patches, hide).float())
         error = (predicted - target).square().mean(dim=-1)  # (B, M)
-        return valid_mean(error, batch, out)
+        return masked_mean(error, hidden_weights(batch, out.mask), totals["hidden"])
 
     def target(self, patches: Float[Tensor, "B M P"]) -> Float[Tensor, "B M P"]:
         """What the head should say of the given patches."""

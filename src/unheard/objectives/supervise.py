@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from unheard.config import Positive, Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
+from unheard.model.masking import Mask
 from unheard.model.transformer import NORM_EPS, initialise
-from unheard.objectives.base import Batch, Objective
+from unheard.objectives.base import Batch, Objective, Totals, masked_mean
 
 EXPANSION = 4  # hidden width of the head over the encoder's: SupMAE, 768 to 3072
 
@@ -61,24 +62,32 @@ class Supervise(Objective):
         self.head = nn.Sequential(nn.Linear(embed_dim, hidden), norm, nn.ReLU(), nn.Linear(hidden, len(config.classes)))
         initialise(self)
 
-    def forward(self, out: MaskedPass, batch: Batch) -> Float[Tensor, ""]:
-        """The loss over the windows that have labels; 0, with a gradient of 0, when none has.
+    def totals(self, batch: Batch, mask: Mask) -> Totals:
+        """Return "labelled", the number of windows that have labels.
 
         Raises
         ------
         ConfigError
             When the batch holds no labels.
         """
-        if batch.labels is None or batch.labelled is None:
-            raise ConfigError("supervising needs a corpus with labels: a CSV with the columns path and label")
+        return {"labelled": _labels(batch)[1].sum()}
+
+    def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
+        """Return the loss over the windows that have labels; 0, with a gradient of 0, when none has.
+
+        Raises
+        ------
+        ConfigError
+            As `totals`.
+        """
+        labels, labelled = _labels(batch)
         logits = self.logits(out, batch)
         if self.config.loss == "bce":
-            values = F.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none").mean(dim=1)
+            values = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
         else:
-            shares = batch.labels / batch.labels.sum(dim=1, keepdim=True).clamp(min=1)
+            shares = labels / labels.sum(dim=1, keepdim=True).clamp(min=1)
             values = -(shares * logits.log_softmax(dim=1)).sum(dim=1)
-        known = batch.labelled.to(values.dtype)
-        return (values * known).sum() / out.mean_over_processes(known.sum()).clamp(min=1)
+        return masked_mean(values, labelled, totals["labelled"])
 
     def logits(self, out: MaskedPass, batch: Batch) -> Float[Tensor, "B L"]:
         """Class scores of each window."""
@@ -86,3 +95,10 @@ class Supervise(Objective):
         mean = (out.visible * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
         logits: Tensor = self.head(mean)
         return logits.float() / self.config.temperature
+
+
+def _labels(batch: Batch) -> tuple[Float[Tensor, "B L"], Float[Tensor, " B"]]:
+    """Return the labels of each window, and 1 where they are known."""
+    if batch.labels is None or batch.labelled is None:
+        raise ConfigError("supervising needs a corpus with labels: a CSV with the columns path and label")
+    return batch.labels, batch.labelled.float()

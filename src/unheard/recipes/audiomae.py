@@ -11,10 +11,14 @@ up, learning rate 2e-4 * batch / 256, weight decay 1e-4 (paper and reference scr
 is its ablation, which ``model.mask_axes=[0.3,0.7]``, the structured mask, goes with: windows do not reach across many columns
 that are hidden whole.
 
-Other than published: positions are those of the patches themselves (``model.positions=audiomae`` is the published table), the
-corpus is normalised by its own mean and deviation (published: (x - mean) / (2 deviation), a factor the first layer absorbs), padding
-is left out of the loss, and there is no augmentation by gain. The window of 10.24 s suits clips of 10 s; sizes tiny and small
-have a decoder of their own width (our choice).
+Other than published:
+
+- Positions are those of the patches themselves (``model.positions=audiomae`` is the published table).
+- The corpus is normalised by its own mean and deviation (published: (x - mean) / (2 deviation), a factor the first layer absorbs).
+- A short clip is padded with the mean, and its padding is left out of the loss.
+- There is no augmentation by gain.
+- Clips longer than the window of 10.24 s give as many windows an epoch as their length holds; a clip of 10 s gives one, as published.
+- Sizes tiny and small have a decoder of their own width.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ FLIP does for images (Li et al. 2023, arXiv 2212.00794): twice the windows for t
 
     a = W_a norm(mean_v z_v);  c = W_c text(caption);  L = symmetric cross-entropy of  scale cos(a_i, c_j)
 
+Other than published: nothing here has published numbers; sizes, batch and schedule are our choice.
+
 The encoder is ours, the text encoder (all-MiniLM-L6-v2) is frozen. Captions come from the column ``caption`` of the corpus:
 ``unheard data captions`` writes them for fetched corpora, from names and folders. A model so trained names sounds it was never
 given labels of (``unheard predict MODEL AUDIO --labels "dog, rain"``), and teaches others (``objectives.clap.teacher``).

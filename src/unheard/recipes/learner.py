@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, cast
 
 import torch
@@ -13,7 +13,7 @@ from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedModel, alone
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid
-from unheard.objectives.base import Batch, Objective
+from unheard.objectives.base import Batch, Objective, Totals
 from unheard.objectives.clap import Clap
 from unheard.objectives.contrast import Contrast
 from unheard.objectives.latents import PredictLatents
@@ -59,21 +59,32 @@ class Learner(nn.Module):
         self.register_buffer("progress", torch.zeros(()), persistent=False)
         if not any(objective.decodes for objective in self.parts()):
             self.model.without_decoder()
-        self.mean_over_processes: Callable[[Tensor], Tensor] = alone
+        self.sum_over_processes: Callable[[Tensor], Tensor] = alone
         self.gather_over_processes: Callable[[Tensor], Tensor] = alone
 
-    def forward(self, batch: Batch, mask: Mask) -> dict[str, Float[Tensor, ""]]:
+    def totals(self, batch: Batch, mask: Mask) -> dict[str, Totals]:
+        """Return the sums over a batch that each objective needs of the whole batch."""
+        return {name: objective.totals(batch, mask) for name, objective in zip(self.objectives, self.parts(), strict=True)}
+
+    def forward(self, batch: Batch, mask: Mask, totals: Mapping[str, Totals] | None = None) -> dict[str, Float[Tensor, ""]]:
         """One masked pass.
+
+        Parameters
+        ----------
+        totals : mapping, optional
+            `totals` of the batch that ``batch`` is a part of, added up over all parts and processes. Left out: ``batch`` is all of it.
 
         Returns
         -------
         dict of Tensor
-            "loss", the weighted sum of objectives; "loss/<objective>", each of them; "diagnostics/<name>", what they measured.
+            "loss", the weighted sum of objectives, and "loss/<objective>", each of them: of all parts they add up to those of the batch.
+            "diagnostics/<name>": what objectives measured on this part.
         """
         out = self.model(self.grid.patchify(batch.spec), mask)
         out.progress = self.progress
-        out.mean_over_processes, out.gather_over_processes = self.mean_over_processes, self.gather_over_processes
-        losses = {name: objective(out, batch) for name, objective in self.objectives.items()}
+        out.sum_over_processes, out.gather_over_processes = self.sum_over_processes, self.gather_over_processes
+        totals = self.totals(batch, mask) if totals is None else totals
+        losses = {name: objective(out, batch, totals[name]) for name, objective in self.objectives.items()}
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         named = {f"loss/{name}": value for name, value in losses.items()}
         return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in out.measured.items()}}

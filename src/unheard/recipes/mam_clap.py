@@ -6,7 +6,8 @@ Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", I
     sup-mam        L = pixels of hidden patches (AudioMAE) + lambda CE(labels, g(mean_v z_v))
     sup-mam-clap   L = mam-clap + lambda CE(labels, g(mean_v z_v))
 
-None of these reproduces the paper: its text leaves open which CLAP, how the maps are aligned, the heads, the distance and the
+Other than published: none of these reproduces the paper.
+Its text leaves open which CLAP, how the maps are aligned, the heads, the distance and the
 weights, and no code or weights were found. Student, window, mask ratio, batch and schedule are AudioMAE's, which it builds on; the
 rest are our choices, each a field of ``objectives.clap`` and ``objectives.supervise``; ``model.decoder=cross`` is CAE v2's regressor.
 Name the teacher with ``objectives.clap.teacher``: the folder of a Hugging Face CLAP checkpoint, or any model of ours, which is then

@@ -11,9 +11,16 @@ hidden, a decoder of 512 x 8 blocks x 16 heads for every size of encoder (base 7
 learning rate 1e-3 * batch / 256, weight decay 0.05, 40 of 400 epochs of warm-up. The MLP is four times as wide as the encoder; the
 paper's 2048 for Base is not what the code and its weights have.
 
-Other than published: bands vary from window to window rather than from batch to batch, the corpus is normalised by its own
-statistics with deviations of at least 0.1 (``data.statistics=maskspec`` are those of AudioSet), windows begin anywhere in longer
-clips, and bf16 takes the place of fp16. For hours, not thousands, of audio: ``model.size=tiny``, ``training.batch_size=64`` and
+Other than published:
+
+- The bands vary from window to window rather than from batch to batch.
+- The corpus is normalised by its own statistics, with deviations of at least 0.1 (``data.statistics=maskspec`` are those of AudioSet).
+- Windows begin anywhere in longer clips; the reference takes the first 992 frames.
+- A clip shorter than the window is padded with the mean, and its padding is left out of the loss. The reference continues the waveform
+  with zeros to 10 s and predicts the padding.
+- On CUDA bfloat16 takes the place of float16, and the front end computes in float32.
+
+For hours, not thousands, of audio: ``model.size=tiny``, ``training.batch_size=64`` and
 ``training.learning_rate=2e-4`` (our choice).
 """
 
@@ -36,5 +43,5 @@ def recipe() -> Recipe:
     model = ModelConfig(frames=992, decoder_embed_dim=512, decoder_depth=8, decoder_num_heads=16)
     objectives = ObjectivesConfig(ReconstructConfig(norm_pix=True))
     training = TrainingConfig(epochs=400.0, batch_size=512, base_learning_rate=1e-3, warmup=0.1)
-    data = DataConfig(statistics="band", smallest_std=SMALLEST_STD, store="wav")
+    data = DataConfig(crops="one", statistics="band", smallest_std=SMALLEST_STD, store="wav")
     return Recipe("maskspec", PAPER, NUMBERS, frontend=MASKSPEC, model=model, objectives=objectives, training=training, data=data)

@@ -12,9 +12,18 @@ and the optimiser step. MATPAC++ predicts five hypotheses p_m1 .. p_m5; they sha
 strictly, and h sees the nearest alone.
 
 Numbers are those of the published configuration: 294 816 steps of 2048 windows of 608 frames, learning rate 3e-4 (absolute) warmed
-up over 19 654 of them, tau_t from 0.04 to 0.07 over 9 827, everything decayed by 0.05, Adam's epsilon 1e-6. All of it is told as
-shares of the run, and in a run too short for them the teachers move faster (``teacher.most_left``). bfloat16 stands in for the
-reference's float16. Sizes below base are ours; there predictor and head shrink with the encoder.
+up over 19 654 of them, tau_t from 0.04 to 0.07 over 9 827, everything decayed by 0.05, Adam's epsilon 1e-6. They are stored as
+fractions of the run.
+
+Other than published:
+
+- The corpus is normalised by its own mean and deviation (published: -7.056 and 4.193).
+- A clip shorter than the window is padded with the mean, and its padding is left out of the losses. The reference drops clips of less
+  than 608 frames: leave them out of the corpus to do the same.
+- In a run too short for the published momenta the teachers move faster (``teacher.most_left``).
+- The momentum of the teacher head ends at 1, as configured; the reference takes the encoder's, 0.99999, in its last step.
+- On CUDA bfloat16 takes the place of float16. Files are resampled by soxr instead of torchaudio.
+- Sizes below base are ours; their predictor and head are smaller, too.
 """
 
 from __future__ import annotations
@@ -27,7 +36,7 @@ from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.prototypes import PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.objectives.schedules import TeacherConfig
-from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
+from unheard.recipes.recipe import DataConfig, ObjectivesConfig, Recipe, TrainingConfig
 
 
 def recipe() -> Recipe:
@@ -48,6 +57,7 @@ def recipe() -> Recipe:
         ),
         teacher=TeacherConfig(moves="before_step"),
         training=training,
+        data=DataConfig(crops="one"),
     )
 
 

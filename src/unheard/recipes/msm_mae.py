@@ -9,6 +9,19 @@ Audio Representation", HEAR 2021, PMLR 166, 2022 (arXiv 2204.12260).
 
 Table 1 of the paper names nine inputs, all ViT-Base: 96, 208, 304, 400 and 512 frames with 16x16 patches, and four other
 patch shapes. ``msm-mae`` is our default for audio of one's own.
+
+Other than published, in the nine configurations:
+
+- The corpus is normalised by its own mean and deviation. The reference estimates them from 10,000 random crops.
+- A short clip is padded with the mean, and its padding is left out of the loss. The reference pads with 0 before it normalises, which is
+  louder than most sounds, and predicts the padding.
+- The first frame of a crop may be the last one that fits; the reference never draws it.
+- Batches run from one epoch into the next; the reference drops the rest of an epoch.
+- On CUDA bfloat16 takes the place of float16. Files at other sample rates are resampled by soxr instead of librosa.
+- Attention has a bias for keys, which changes no output.
+
+``msm-mae`` differs from them in size, window, batch, learning rate, clipping and decoder positions, in its length (steps by the size of
+the corpus) and in ``data.crops=length``: a clip gives as many windows an epoch as its length holds.
 """
 
 from __future__ import annotations
@@ -16,7 +29,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unheard.model.sizes import ModelConfig
-from unheard.recipes.recipe import Recipe, TrainingConfig
+from unheard.recipes.recipe import DataConfig, Recipe, TrainingConfig
 
 PAPER = "Niizumi et al. 2022, arXiv 2204.12260"
 
@@ -41,7 +54,8 @@ def paper(name: str) -> Recipe:
     """One of the paper's nine configurations: ViT-Base, decoder 384 x 4 blocks with the 1-D position table, mask ratio 0.75."""
     frames, patch_size = TABLE_1[name]
     model = ModelConfig(size="base", frames=frames, patch_size=patch_size, decoder_positions="1d")
-    return Recipe(name=name, paper=PAPER, numbers="paper, table 1, and reference code", model=model, training=PAPER_TRAINING)
+    numbers = "paper, table 1, and reference code"
+    return Recipe(name=name, paper=PAPER, numbers=numbers, model=model, training=PAPER_TRAINING, data=DataConfig(crops="one"))
 
 
 def recipe() -> Recipe:

@@ -54,7 +54,7 @@ class TrainingConfig:
     batch_size: Count = 128
     """Crops of one optimiser step, over all processes."""
     accumulate: Count = 1
-    """Parts a process splits its share of the batch into, for memory. Objectives of whole windows see the windows of one part."""
+    """Parts a process splits its share of the batch into, for memory. The contrast with captions compares the windows of one part only."""
     learning_rate: Weight | None = None
     """Peak learning rate; null: base_learning_rate * batch_size / 256."""
     base_learning_rate: Weight = 3e-4
@@ -83,6 +83,8 @@ class TrainingConfig:
     """Steps between two checkpoints."""
     keep_checkpoints: Count = 2
     """How many of the latest checkpoints stay."""
+    skip_bad_batches: Annotated[int, Field(ge=0)] = 0
+    """Batches with a loss that is not finite whose update is skipped; one more ends the run. Above 0 every step waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class DataConfig:
     """How windows are drawn from the corpus."""
 
     crops: Literal["length", "one"] = "length"
-    """Windows of a clip in one epoch: as many as its length holds, or one (MSM-MAE reference)."""
+    """Windows of a clip in one epoch: as many as its length holds, or one (as the papers of MSM-MAE, M2D, MATPAC and MaskSpec count)."""
     balance: Literal["none", "domain"] = "none"
     """Give each domain of a manifest the same share of windows."""
     short: Literal["pad", "join"] = "pad"

@@ -8,12 +8,10 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
-from datetime import timedelta
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
@@ -24,9 +22,9 @@ from unheard.objectives.base import Batch
 from unheard.recipes.learner import Learner
 from unheard.recipes.recipe import TrainingConfig
 from unheard.training.optim import build_optimiser
+from unheard.training.processes import OWN_LAUNCHER, OWN_VARIABLES, Launched, Launching, Together, launch
 
 Losses = dict[str, Tensor]
-PATIENCE = timedelta(hours=12)  # our choice; the others wait while the first process reads or packs a corpus
 
 
 class Engine:
@@ -51,13 +49,16 @@ class Engine:
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of processes and precision; so do we, once
         exact: dict[str, Any] = {"precision": "bf16-mixed" if self.precision == "bf16" else "32-true"}
         self.fabric = Fabric(accelerator=self.accelerator, **exact, **_processes(training.devices))
+        self._launches = training.devices > 1 and launch() is None
+        if self._launches:
+            os.environ[OWN_LAUNCHER] = str(os.getpid())
         self.fabric.launch()
 
     def setup(self, learner: Learner, kernel: AttentionKernel | None = None) -> None:
         """Move a learner to the device and build its optimiser; ``kernel`` is the attention kernel an earlier session used."""
         self.learner = learner
         self.adopt(learner, build_optimiser(learner, self.training), kernel)
-        learner.mean_over_processes, learner.gather_over_processes = self.mean, self.gather
+        learner.sum_over_processes, learner.gather_over_processes = self.sum, self.gather
 
     def adopt(self, module: nn.Module, optimiser: torch.optim.Optimizer, kernel: AttentionKernel | None = None) -> None:
         """Move a module and its optimiser to the device; afterwards ``self.module`` is what to call."""
@@ -91,6 +92,12 @@ class Engine:
             return value
         return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="mean"))
 
+    def sum(self, value: Tensor) -> Tensor:
+        """Add up over all processes."""
+        if self.processes == 1:
+            return value
+        return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="sum"))
+
     def gather(self, value: Tensor) -> Tensor:
         """The tensors of all processes along the first axis; gradients find their way back."""
         if self.processes == 1:
@@ -117,27 +124,31 @@ class Engine:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             self.wait()
             torch.distributed.destroy_process_group()
+        if self._launches:
+            for name in (OWN_LAUNCHER, *OWN_VARIABLES):
+                os.environ.pop(name, None)
 
-    def losses_and_gradients(self, batch: Batch) -> Losses:
-        """Losses of this process's share of the batch; gradients are left on the parameters, averaged over processes."""
+    def losses_and_gradients(self, batch: Batch, step: int = 0) -> Losses:
+        """Return losses whose mean over the processes is that of the whole batch, of which ``batch`` is this process's share.
+
+        Gradients are left on the parameters: those of one process with the whole batch, whatever processes and parts there are. What
+        is random in a pass (dropout of weights) is a function of seed and step, the same in every part; what is random in a window comes
+        with the batch.
+        """
         mask = masking.trained(self.learner.recipe.model, self.learner.grid, batch.noise, batch.valid)
+        totals = {name: {key: self.sum(value) for key, value in each.items()} for name, each in self.learner.totals(batch, mask).items()}
         parts = _split(batch, mask, self.training.accumulate)
-        total: Losses = {}
-        for index, ((part, hidden), share) in enumerate(zip(parts, self._shares(parts), strict=True)):
+        found: Losses = {}
+        for index, (part, hidden) in enumerate(parts):
             last = index == len(parts) - 1
+            self._seed(step)
             with nullcontext() if last else self.fabric.no_backward_sync(self.module):
-                losses: Losses = self.module(part, hidden)
-                self.fabric.backward(losses["loss"] * share)
-            for name, value in losses.items():
-                total[name] = total.get(name, torch.zeros_like(value)) + value.detach() * share
-        return total
-
-    def _shares(self, parts: list[tuple[Batch, Mask]]) -> Tensor:
-        """What each part weighs in the mean over the batch: its share of the hidden patches that are not padding."""
-        if len(parts) == 1:
-            return torch.ones(1, device=self.device)
-        counts = self.mean(torch.stack([torch.gather(part.valid, 1, mask.hide).sum().float() for part, mask in parts]))
-        return counts / counts.sum() if counts.sum() > 0 else torch.full_like(counts, 1 / len(parts))
+                values: Losses = self.module(part, hidden, totals)
+                self.fabric.backward(values["loss"] * self.processes)  # gradients are averaged over processes, and belong added up
+            for name, value in values.items():
+                share = 1 / len(parts) if name.startswith("diagnostics/") else self.processes
+                found[name] = found.get(name, torch.zeros_like(value)) + value.detach() * share
+        return found
 
     def step(self, rate: float) -> None:
         """Clip, move the weights with the given learning rate, times the ``scale`` of their group, and forget the gradients."""
@@ -150,26 +161,32 @@ class Engine:
 
     def seed_step(self, step: int) -> None:
         """Seed the global generator, so that anything random in a step depends on seed, step and rank alone."""
-        torch.manual_seed((self.training.seed * 1_000_003 + step) * 1_009 + self.rank)
+        self._seed(step, self.rank)
+
+    def _seed(self, step: int, rank: int = 0) -> None:
+        torch.manual_seed((self.training.seed * 1_000_003 + step) * 1_009 + rank)
 
     def trial_seconds(self, batch: Batch) -> float:
         """Seconds one step on ``batch`` takes, measured without moving a weight or anything objectives remember."""
-        kept = [(buffer, buffer.clone()) for buffer in self.learner.buffers()]
+        kept = self.kept_buffers()
         self.losses_and_gradients(batch)
         begin = time.perf_counter()
         self.losses_and_gradients(batch)
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begin
+        self.undo(kept)
+        return seconds
+
+    def kept_buffers(self) -> list[tuple[Tensor, Tensor]]:
+        """Return every buffer of the learner with a copy of its values."""
+        return [(buffer, buffer.clone()) for buffer in self.learner.buffers()]
+
+    def undo(self, kept: list[tuple[Tensor, Tensor]]) -> None:
+        """Drop the gradients of a pass and put buffers back."""
         self._optimiser.zero_grad()
         for buffer, value in kept:
             buffer.copy_(value)
-        return seconds
-
-
-def first_process() -> bool:
-    """Whether this is the process that speaks for all: the only one, or the first that torchrun, SLURM or Fabric started."""
-    return not any(int(os.environ.get(name) or 0) for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
 
 
 def bf16_on_cpu() -> bool:
@@ -196,17 +213,11 @@ def _precision(asked: str, accelerator: str) -> str:
 
 
 def _processes(devices: int) -> dict[str, Any]:
-    """Device and node counts: those of torchrun or SLURM when started by them, else the recipe's."""
-    started = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", started)))
-    if started > 1:
-        return {"devices": local, "num_nodes": started // local, "strategy": _data_parallel()}
-    return {"devices": devices, "strategy": _data_parallel() if devices > 1 else "auto"}
-
-
-def _data_parallel() -> DDPStrategy:
-    """Every process holds the whole model and averages gradients."""
-    return DDPStrategy(timeout=PATIENCE)
+    """Device and node counts: those of the launcher that started this process as one of several, else the recipe's."""
+    found = launch()
+    if found is not None:
+        return {"devices": found.local, "num_nodes": found.nodes, "strategy": Together(), "plugins": [Launched(found)]}
+    return {"devices": devices, "strategy": Together() if devices > 1 else "auto", "plugins": [Launching()]}
 
 
 def _split(batch: Batch, mask: Mask, parts: int) -> list[tuple[Batch, Mask]]:
@@ -218,6 +229,12 @@ def _split(batch: Batch, mask: Mask, parts: int) -> list[tuple[Batch, Mask]]:
     batches = zip(*(_chunks(getattr(batch, field.name), parts) for field in fields(batch)), strict=True)
     masks = zip(mask.keep.chunk(parts), mask.hide.chunk(parts), strict=True)
     return [(Batch(*tensors), Mask(*indices)) for tensors, indices in zip(batches, masks, strict=True)]
+
+
+def one_by_one(batch: Batch) -> list[Batch]:
+    """Return every window of a batch as a batch of its own."""
+    columns = zip(*(_chunks(getattr(batch, field.name), batch.spec.shape[0]) for field in fields(batch)), strict=True)
+    return [Batch(*tensors) for tensors in columns]
 
 
 def _chunks(values: Tensor | None, parts: int) -> Sequence[Tensor | None]:

@@ -22,9 +22,10 @@ from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.files import write_json
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.training.checkpoints import Progress, checkpoints, read_progress
-from unheard.training.engine import Engine, first_process
+from unheard.training.engine import Engine
 from unheard.training.finetune_member import Listen, Member, Start, begin
 from unheard.training.journal import environment
+from unheard.training.processes import first_process, lost_processes
 from unheard.training.run import Report, make_room, read_config
 from unheard.version import __version__
 from unheard.weights.built_in import BUILT_IN, open_model
@@ -113,6 +114,7 @@ def own_table(run: Path, session: FinetuneSession) -> Table:
     return table
 
 
+@lost_processes()
 def finetune(
     model: str | Path,
     labels: str | Path,
@@ -149,6 +151,8 @@ def finetune(
     CheckpointError
         When there is no such model.
     """
+    if recipe.training.skip_bad_batches:
+        raise ConfigError("training.skip_bad_batches works in pre-training; leave it at 0 to fine-tune")
     run, table = Path(out), open_table(labels, recipe)
     saved, activation = open_model(model), _activation(recipe, table.labels)
     engine = Engine(recipe.training, device)
@@ -170,6 +174,7 @@ def finetune(
     return _train(run, session, table, saved, sounds, engine, listen, report)
 
 
+@lost_processes()
 def resume(out: str | Path, listen: Listen, *, device: str = "auto", report: Report | None = None) -> bool:
     """Go on with the run at ``out`` from the latest checkpoint of each of its models.
 

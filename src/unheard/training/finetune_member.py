@@ -151,7 +151,7 @@ class Member:
     def _loop(self, loader: LabelledLoader, rows: Journal | None, stopped: Callable[[], bool]) -> Progress:
         """Every step; returns where it ended."""
         engine, training, total = self.engine, self.start.recipe.training, self.total
-        watch, clock = Watch(self.folder, self.sounds.store.names), Clock(loader, training.batch_size)
+        watch, clock = Watch(self.folder, self.sounds.store.names, engine), Clock(loader, training.batch_size)
         best, step = Best(self.folder, self.start.recipe.task.patience), loader.steps.start
         place = Progress(step, total, engine.kernel)
         self.tuned.train()

@@ -72,9 +72,9 @@ class Network(nn.Module):
         """One vector for each clip; a column that is real in part counts in part, as in inference."""
         grid = self.encoder.grid
         if self.training:
-            keep = patchout(grid, columns, self.augment, torch.rand(len(patches), grid.freq * columns, device=patches.device))
+            keep = patchout(grid, columns, self.augment, torch.rand(patches.shape[0], grid.freq * columns, device=patches.device))
         else:
-            keep = grid.within(columns).to(patches.device).expand(len(patches), -1)
+            keep = grid.within(columns).to(patches.device).expand(patches.shape[0], -1)
         tokens, cls = self.encoder(patches, keep)
         if self.classifier.config.pool == "cls":
             return self.classifier.pool(tokens, cls)

@@ -13,22 +13,25 @@ import numpy as np
 
 from unheard.audio.frontend import Statistics
 from unheard.audio.presets import MASKSPEC_AUDIOSET
+from unheard.config import from_json, to_json
 from unheard.data.crops import CropSampler
 from unheard.data.store import Store
 from unheard.errors import CheckpointError, ConfigError, DataError
-from unheard.files import read_json
+from unheard.files import read_json, write_json
 from unheard.model.masking import share_hidden
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
 from unheard.recipes.learner import Learner
 from unheard.recipes.recipe import Recipe, TrainingConfig
-from unheard.training.checkpoints import Progress, save_checkpoint
+from unheard.training.checkpoints import Progress, checkpoints, read_progress, save_checkpoint
 from unheard.training.engine import Engine
 from unheard.training.journal import duration
 from unheard.version import __version__
 from unheard.weights.checkpoint import Provenance, save_model
 
 STEP_BUDGET = 10_000  # our choice: 1.3 million crops at the default batch, hours on two cores, minutes on a GPU
+FINISHED = "finished.json"
+"""File of a run folder that is written last: the run needs nothing more."""
 EPOCH_BUDGET = 400  # our choice: a small corpus is not repeated more often than this
 
 
@@ -118,11 +121,16 @@ class Keeper:
     def save(self, step: int) -> None:
         """Write ``checkpoints/step-...`` and ``model/``."""
         if self.engine.rank == 0:
-            recipe = self.session.recipe
             place = Progress(step, self.session.total, self.engine.kernel)
-            save_checkpoint(self.run, self.engine.learner, self.engine.optimiser, place, recipe.training.keep_checkpoints)
-            save_model(self.run / "model", self.engine.learner, recipe, self.session.statistics, self.provenance(step))
+            keep = self.session.recipe.training.keep_checkpoints
+            save_checkpoint(self.run, self.engine.learner, self.engine.optimiser, place, keep)
+            self.save_model(step)
         self.engine.wait()
+
+    def save_model(self, step: int) -> None:
+        """Write ``model/``."""
+        recipe, statistics = self.session.recipe, self.session.statistics
+        save_model(self.run / "model", self.engine.learner, recipe, statistics, self.provenance(step))
 
     def provenance(self, step: int) -> Provenance:
         """What the model card says of this run."""
@@ -190,6 +198,38 @@ def read_config(run: Path) -> dict[str, Any]:
             f"{run} is not a run: its config.json tells of no recipe and steps; give the folder that unheard pretrain wrote"
         )
     return stored
+
+
+def read_session(run: Path) -> Session:
+    """Return what a pre-training run began with.
+
+    Raises
+    ------
+    CheckpointError
+        When there is none at ``run``.
+    """
+    stored = {name: value for name, value in read_config(run).items() if name != "unheard"}
+    try:
+        return from_json(Session, stored)
+    except ConfigError as error:
+        raise CheckpointError(f"{run} is not a pre-training run of this version of unheard: {error}") from error
+
+
+def write_session(run: Path, session: Session) -> None:
+    """Write ``config.json`` of a run."""
+    write_json(run / "config.json", {"unheard": __version__, **to_json(session)})
+
+
+def mark_complete(run: Path, session: Session) -> None:
+    """Write that model and figures of the last step are there."""
+    write_json(run / FINISHED, {"step": session.total})
+
+
+def is_complete(run: Path, session: Session) -> bool:
+    """Whether every step is done, and model and figures of the last step are there."""
+    saved, mark = checkpoints(run), run / FINISHED
+    done = bool(saved) and read_progress(saved[-1]).step >= session.total and mark.is_file()
+    return done and read_json(mark, CheckpointError, "delete it, and resume the run to write it again") == {"step": session.total}
 
 
 def is_run(folder: Path) -> bool:

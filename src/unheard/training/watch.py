@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -16,6 +17,10 @@ from torch import Tensor, nn
 
 from unheard.errors import DataError
 from unheard.training.checkpoints import checkpoints
+from unheard.training.engine import Engine
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that save a checkpoint first: Ctrl-C, the end of a job, a terminal that is closed."""
 
 
 @runtime_checkable
@@ -27,10 +32,20 @@ class Prepared(Protocol):
 
 
 class Watch:
-    """Looks out for a loss that is no number, without waiting for the device in every step."""
+    """Looks out for a loss that is no number, without waiting for the device in every step; all processes find the same.
 
-    def __init__(self, run: Path, names: list[str]) -> None:
-        self.run, self.names = run, names
+    Parameters
+    ----------
+    run : Path
+    names : list of str
+        Files of the clips.
+    engine : Engine
+    record : callable, optional
+        Takes the number of a step whose loss is not finite, keeps what is needed to take it again, and returns a sentence on that.
+    """
+
+    def __init__(self, run: Path, names: list[str], engine: Engine, record: Callable[[int], str] | None = None) -> None:
+        self.run, self.names, self.engine, self.record = run, names, engine, record
         self._recent: list[tuple[int, Tensor, Tensor]] = []
         self._last_clips = torch.empty(0, dtype=torch.long)
 
@@ -46,11 +61,13 @@ class Watch:
         DataError
             With the step, the files of its batch and the last good checkpoint.
         """
-        finite = torch.isfinite(torch.stack([loss for _, _, loss in self._recent])).tolist() if self._recent else []
-        for (step, clips, loss), good in zip(self._recent, finite, strict=True):
+        if not self._recent:
+            return
+        losses = self.engine.mean(torch.stack([loss for _, _, loss in self._recent]))
+        for (step, clips, _), loss in zip(self._recent, losses.tolist(), strict=True):
             self._last_clips = clips
-            if not good:
-                raise self._blown_up(f"the loss became {float(loss)}", step)
+            if not math.isfinite(loss):
+                raise self._blown_up(f"the loss became {loss}", step, "" if self.record is None else f"; {self.record(step)}")
         self._recent.clear()
 
     def check_weights(self, learner: nn.Module, step: int) -> None:
@@ -64,13 +81,13 @@ class Watch:
         if not bool(torch.stack([parameter.isfinite().all() for parameter in learner.parameters()]).all()):
             raise self._blown_up("the weights became nan", step)
 
-    def _blown_up(self, what: str, step: int) -> DataError:
-        files = list(dict.fromkeys(self.names[i] for i in self._last_clips.tolist()))
+    def _blown_up(self, what: str, step: int, more: str = "") -> DataError:
+        files = list(dict.fromkeys(self.names[i] for i in self.engine.gather(self._last_clips.to(self.engine.device)).tolist()))
         listed = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
         last = checkpoints(self.run)
         kept = f"the last good checkpoint is {last[-1]}" if last else "no checkpoint had been written"
         advice = "try a lower training.learning_rate or training.clip_norm=1"
-        return DataError(f"{what} at step {step}, in a batch of {listed}; {kept}; {advice}")
+        return DataError(f"{what} at step {step}, in a batch of {listed}; {kept}; {advice}{more}")
 
 
 class Clock:
@@ -81,10 +98,11 @@ class Clock:
         self._time, self._wait, self._step = time.perf_counter(), loader.wait_seconds, loader.steps.start
 
     def lap(self, step: int) -> dict[str, float]:
-        """Clips per second and the share of time spent waiting for data since the last lap."""
+        """Return the seconds since the last lap, the clips per second, and the fraction of the time spent waiting for data."""
         now, wait = time.perf_counter(), self.loader.wait_seconds
         seconds = max(now - self._time, 1e-9)
         row = {
+            "seconds": seconds,
             "clips_per_second": (step - self._step) * self.batch_size / seconds,
             "loader_wait": (wait - self._wait) / seconds,
             "time": time.time(),
@@ -95,7 +113,7 @@ class Clock:
 
 @contextmanager
 def stop_signal() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a question the loop can ask; a second one interrupts at once."""
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a question the loop can ask; a second one interrupts at once."""
     asked = False
 
     def ask(number: int, frame: object) -> None:
@@ -107,7 +125,7 @@ def stop_signal() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in STOPPING}
     try:
         yield lambda: asked
     finally:

@@ -11,7 +11,7 @@ import numpy as np
 from unheard.errors import UnheardError
 from unheard.evaluation.finetuned_scores import FinetunedRun, score_run
 from unheard.evaluation.finetuned_summary import FinetuneScores
-from unheard.training.engine import first_process
+from unheard.training.processes import first_process
 from unheard.training.run import Report
 from unheard.view.axes import FONT, new_figure, save
 

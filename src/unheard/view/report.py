@@ -96,7 +96,8 @@ def _facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]
         "patches": f"{model['patch_size'][0]} mel bands x {model['patch_size'][1]} frames, {_share_hidden(model):.0%} hidden",
         "encoder": f"width {model['embed_dim']}, {model['depth']} blocks, {model['num_heads']} heads",
         "trained on": f"{crops:,} windows, {rows[-1]['epoch']:.1f} epochs, seed {training['seed']}",
-        "speed": f"{speed:.0f} windows/s (median), about {duration(crops / max(speed, 1e-9))} of training",
+        "speed": f"{speed:.0f} windows/s (median)",
+        "time": f"{duration(sum(row.get('seconds', 0.0) for row in rows))} of training, all sessions added up",
     }
 
 

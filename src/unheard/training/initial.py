@@ -1,0 +1,69 @@
+"""The model of a run before its first step: built from a recipe, perhaps with weights of another model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unheard.errors import CheckpointError, ConfigError
+from unheard.model.masking import share_hidden
+from unheard.recipes.learner import Learner, build, grid_of
+from unheard.recipes.recipe import Recipe
+from unheard.weights.built_in import open_model
+
+
+def begun(recipe: Recipe, init: str | Path | None) -> Learner:
+    """Build the learner of a run.
+
+    Raises
+    ------
+    ConfigError
+        When the recipe hides no patch and has to predict some.
+    CheckpointError
+        When the weights of ``init`` do not fit.
+    """
+    learner = build(recipe)
+    if learner.model.decodes:
+        refuse_nothing_hidden(recipe)
+    if init is not None:
+        start_from(learner, str(init))
+    return learner
+
+
+def start_from(learner: Learner, source: str) -> None:
+    """Copy into ``learner`` every weight of a saved model that has its name and shape.
+
+    Raises
+    ------
+    CheckpointError
+        When the encoders differ.
+    """
+    theirs = open_model(source).learner.lasting_state()
+    mine = learner.state_dict()
+    fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
+    missing = [name for name in mine if name.startswith("model.encoder.") and name not in fitting]
+    if missing:
+        raise CheckpointError(
+            f"--init {source}: its encoder has another size or patch than the recipe's ({missing[0]} differs); set model.* to match"
+        )
+    learner.load_state_dict(fitting, strict=False)
+    teacher = learner.model.teacher
+    if teacher is not None and learner.recipe.teacher.copied:
+        teacher.follow(learner.model.encoder, momentum=0.0)
+
+
+def refuse_nothing_hidden(recipe: Recipe) -> None:
+    """Refuse mask settings so small that no patch is hidden.
+
+    Raises
+    ------
+    ConfigError
+        With the smallest ratio that hides one.
+    """
+    grid, model = grid_of(recipe), recipe.model
+    if share_hidden(model, grid) > 0:
+        return
+    if model.mask_axes is None:
+        asked, enough = f"mask_ratio={model.mask_ratio:g}", f"{1 / grid.num_patches:.3g}"
+    else:
+        asked, enough = f"mask_axes={list(model.mask_axes)}", f"[{1 / grid.freq:.3g}, {1 / grid.time:.3g}]"
+    raise ConfigError(f"model.{asked} hides none of the {grid.num_patches} patches, so there is nothing to predict; set at least {enough}")
