@@ -196,7 +196,7 @@ def _measure(path: Path) -> _Measures:
     return out
 
 
-def _in_runs(block: Float32[NDArray[Any], "s c"], peak: float) -> int:
+def _in_runs(block: Float32[np.ndarray, "s c"], peak: float) -> int:
     """Samples at +-``peak`` in runs of at least `CLIPPED_RUN`; runs across a block's end count from the end on."""
     if len(block) < CLIPPED_RUN:
         return 0

@@ -151,7 +151,7 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
         np.savez(file, frames=frames.float().numpy(), times=times.double().numpy())
 
 
-def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[Float32[NDArray[Any], " S"]]:
+def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[Float32[np.ndarray, " S"]]:
     rate = audio_rate(task, encoder.sample_rate)
     waves = []
     for name in names:

@@ -123,7 +123,7 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 def _numpy_scalars() -> dict[str, Any]:
     """What NumPy numbers in a pickle are made of, under the names old and new NumPy write."""
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    scalar = np.float64().__reduce__()[0]  # its module has another name in each major version of NumPy
     named: dict[str, Any] = {"numpy.core.multiarray.scalar": scalar, "numpy._core.multiarray.scalar": scalar, "numpy.dtype": np.dtype}
     for code in "?bBhHiIlLqQefd":
         kind = type(np.dtype(code))
