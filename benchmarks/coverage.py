@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 
 from unheard.evaluation.draws import ROUNDS, behind
 from unheard.evaluation.scores import mean_precision
@@ -23,15 +22,15 @@ POPULATION, SETS = 100_000, 200
 
 
 def sample(
-    rng: np.random.Generator, clips: int, prior: Float[NDArray[np.float64], " C"], skills: tuple[float, float]
-) -> tuple[Int[NDArray[np.int64], "n C"], list[Float[NDArray[np.float64], "n C"]]]:
+    rng: np.random.Generator, clips: int, prior: Float[np.ndarray, " C"], skills: tuple[float, float]
+) -> tuple[Int[np.ndarray, "n C"], list[Float[np.ndarray, "n C"]]]:
     """One class a clip; scores of two models, half of whose noise is the same."""
     target = np.eye(len(prior), dtype=np.int64)[rng.choice(len(prior), clips, p=prior)]
     shared, *own = rng.standard_normal((3, clips, len(prior))) * np.sqrt(0.5)
     return target, [skill * target + shared + noise for skill, noise in zip(skills, own, strict=True)]
 
 
-def both(target: Int[NDArray[np.int64], "n C"], scores: list[Float[NDArray[np.float64], "n C"]]) -> list[float]:
+def both(target: Int[np.ndarray, "n C"], scores: list[Float[np.ndarray, "n C"]]) -> list[float]:
     """The mAP of either model."""
     return [mean_precision(target, score) for score in scores]
 

@@ -185,3 +185,25 @@ def test_scripts_of_the_readme_exist_and_run_anywhere() -> None:
         assert text.startswith("#!/usr/bin/env bash\n#")
         assert "set -euo pipefail" in text
         subprocess.run(["bash", "-n", script], check=True)
+
+
+def test_shapes_name_the_array_class() -> None:
+    """``Float[NDArray[Any], ...]`` fails at import with NumPy 2.5, where NDArray is an alias that jaxtyping cannot read."""
+    found = [
+        f"{_name(path)}:{node.lineno} {ast.unparse(node)}"
+        for path in EVERYTHING
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and len(node.slice.elts) == 2
+        if "NDArray" in ast.unparse(node.slice.elts[0]) and isinstance(node.slice.elts[1], ast.Constant | ast.JoinedStr)
+    ]
+    assert not found, f"write Float[np.ndarray, ...]: {found}"
+
+
+def test_private_modules_of_numpy_are_not_used() -> None:
+    """``np._core`` is ``np.core`` before NumPy 2."""
+    assert not [
+        (_name(path), node.lineno)
+        for path in EVERYTHING
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np", "numpy") and node.attr in ("core", "_core")
+    ]

@@ -7,7 +7,8 @@ Evaluators import this module by name and hand its functions batches of mono aud
 
 from __future__ import annotations
 
-from typing import Literal
+import copy
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -35,18 +36,29 @@ class HearModel(nn.Module):
         Repeat what a published runtime does, to compare with its scores. Both: time steps count equally in the mean, and
         timestamps are left edges on a grid stretched over the clip. "msm-mae" also normalises by mean and deviation of the
         batch (so that a result depends on its batch mates) and fills the last window to the trained length.
+
+    Raises
+    ------
+    ConfigError
+        When pooling gives no single vector, ``published`` is unknown, or both are given.
     """
 
     def __init__(self, model: Model, options: Options, published: Published = "no") -> None:
         super().__init__()
+        if options.pool == "none" or published not in get_args(Published):
+            raise ConfigError(
+                f"pool must be mean, mean+std or max and published one of no, msm-mae, m2d; got {options.pool!r}, {published!r}"
+            )
+        if published != "no" and options.pool != "mean":
+            raise ConfigError(f"published={published} takes the mean over time; leave pool out; got {options.pool!r}")
         self.encoder = model.learner
-        self.model = model
+        self.model = copy.copy(model)
+        self.model.pad_window = published == "msm-mae"
         self.options = options
         self.published = published
         self.sample_rate = model.sample_rate
         self.timestamp_embedding_size = model.embedding_size
         self.scene_embedding_size = model.embedding_size * (2 if options.pool == "mean+std" else 1)
-        model.pad_window = published == "msm-mae"
 
 
 def load_model(
@@ -63,10 +75,8 @@ def load_model(
     Raises
     ------
     ConfigError
-        When pooling gives no single vector, or ``published`` is unknown.
+        When pooling gives no single vector, ``published`` is unknown, or both are given.
     """
-    if pool == "none" or published not in ("no", "msm-mae", "m2d"):
-        raise ConfigError(f"pool must be mean, mean+std or max and published one of no, msm-mae, m2d; got {pool!r}, {published!r}")
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return HearModel(load(model_file_path or "random-tiny", place), Options(layer, pool, hop), published).eval()
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from unheard.errors import DataError
 
-Classes = Int[NDArray[Any], " n"]
-Scores = Float[NDArray[Any], "n C"]
+Classes = Int[np.ndarray, " n"]
+Scores = Float[np.ndarray, "n C"]
 
 
 def accuracy(truth: Classes, predicted: Classes) -> float:
@@ -35,18 +35,18 @@ def balanced_accuracy(truth: Classes, predicted: Classes) -> float:
     return float(np.mean(right[clips > 0] / clips[clips > 0]))
 
 
-def confusion_matrix(truth: Classes, predicted: Classes, classes: int) -> Int[NDArray[Any], "C C"]:
+def confusion_matrix(truth: Classes, predicted: Classes, classes: int) -> Int[np.ndarray, "C C"]:
     """Counts of true class (row) against predicted class (column)."""
     _same_length(truth, predicted)
     return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
-def average_precision(target: Int[NDArray[Any], " n"], score: Float[NDArray[Any], " n"]) -> float:
+def average_precision(target: Int[np.ndarray, " n"], score: Float[np.ndarray, " n"]) -> float:
     """Area under the precision-recall steps, ties counted as one step; NaN when nothing is positive."""
     return float(average_precisions(target[:, None], score[:, None])[0])
 
 
-def average_precisions(target: Int[NDArray[Any], "n C"], score: Scores) -> Float[NDArray[Any], " C"]:
+def average_precisions(target: Int[np.ndarray, "n C"], score: Scores) -> Float[np.ndarray, " C"]:
     """`average_precision` of every class, computed at once: the mean, over positive clips, of the precision at their score."""
     positive, _, last = _ranked(target, score)
     precision = np.take_along_axis(np.cumsum(positive, axis=1), last, axis=1) / (last + 1)
@@ -54,17 +54,17 @@ def average_precisions(target: Int[NDArray[Any], "n C"], score: Scores) -> Float
         return np.asarray(np.sum(positive * precision, axis=1) / positive.sum(axis=1))
 
 
-def mean_average_precision(target: Int[NDArray[Any], "n C"], score: Scores) -> float:
+def mean_average_precision(target: Int[np.ndarray, "n C"], score: Scores) -> float:
     """Mean `average_precision` over the classes that occur (mAP)."""
     return _mean_known(average_precisions(target, score))
 
 
-def roc_auc(target: Int[NDArray[Any], " n"], score: Float[NDArray[Any], " n"]) -> float:
+def roc_auc(target: Int[np.ndarray, " n"], score: Float[np.ndarray, " n"]) -> float:
     """Chance that a positive clip scores above a negative one, ties counted as half; NaN when one side is empty."""
     return float(roc_aucs(target[:, None], score[:, None])[0])
 
 
-def roc_aucs(target: Int[NDArray[Any], "n C"], score: Scores) -> Float[NDArray[Any], " C"]:
+def roc_aucs(target: Int[np.ndarray, "n C"], score: Scores) -> Float[np.ndarray, " C"]:
     """`roc_auc` of every class, computed at once by counting the negatives above each positive clip."""
     positive, first, last = _ranked(target, score)
     negatives = np.pad(np.cumsum(1 - positive, axis=1), ((0, 0), (1, 0)))  # (C, n + 1): among the highest k scores
@@ -74,7 +74,7 @@ def roc_aucs(target: Int[NDArray[Any], "n C"], score: Scores) -> Float[NDArray[A
         return np.asarray(np.sum(positive * (negatives[:, -1:] - above), axis=1) / both)
 
 
-def roc_auc_mean(target: Int[NDArray[Any], "n C"], score: Scores) -> float:
+def roc_auc_mean(target: Int[np.ndarray, "n C"], score: Scores) -> float:
     """Mean `roc_auc` over the classes that have both sides."""
     return _mean_known(roc_aucs(target, score))
 
@@ -113,7 +113,7 @@ def percentile_interval(draws: Sequence[float], value: float | None = None) -> t
 
 
 def bootstrap_interval(
-    score: Callable[[Int[NDArray[Any], " n"]], float], clips: int, seed: int, rounds: int = 1000, *, corrected: bool = True
+    score: Callable[[Int[np.ndarray, " n"]], float], clips: int, seed: int, rounds: int = 1000, *, corrected: bool = True
 ) -> tuple[float, float]:
     """95 % interval of a score when the test clips are drawn again, by `percentile_interval`.
 
@@ -143,7 +143,7 @@ def bootstrap_interval(
 
 
 def grouped_interval(
-    score: Callable[[Int[NDArray[Any], " n"]], float], blocks: NDArray[Any], seed: int, rounds: int = 1000, *, corrected: bool = True
+    score: Callable[[Int[np.ndarray, " n"]], float], blocks: NDArray[Any], seed: int, rounds: int = 1000, *, corrected: bool = True
 ) -> tuple[float, float]:
     """`bootstrap_interval` that draws whole groups of clips (Davison and Hinkley 1997, section 3.8).
 
@@ -158,13 +158,13 @@ def grouped_interval(
     if len(groups) == len(blocks):
         return bootstrap_interval(score, len(blocks), seed, rounds, corrected=corrected)
 
-    def of_groups(drawn: Int[NDArray[Any], " g"]) -> float:
+    def of_groups(drawn: Int[np.ndarray, " g"]) -> float:
         return score(np.concatenate([groups[group] for group in drawn]))
 
     return bootstrap_interval(of_groups, len(groups), seed, rounds, corrected=corrected)
 
 
-def together(blocks: NDArray[Any]) -> list[Int[NDArray[Any], " _"]]:
+def together(blocks: NDArray[Any]) -> list[Int[np.ndarray, " _"]]:
     """Positions of clips of the same group, for each group in the order of their names."""
     number = np.unique(blocks, return_inverse=True)[1]
     return np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
@@ -180,12 +180,12 @@ def wilson_interval(right: int, clips: int, z: float = 1.96) -> tuple[float, flo
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _mean_known(values: Float[NDArray[Any], " C"]) -> float:
+def _mean_known(values: Float[np.ndarray, " C"]) -> float:
     known = values[~np.isnan(values)]
     return float(np.mean(known)) if len(known) else math.nan
 
 
-def _ranked(target: Int[NDArray[Any], "n C"], score: Scores) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _ranked(target: Int[np.ndarray, "n C"], score: Scores) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """For every class (C, n), from the highest score down: who is positive, and where the clips of equal score begin and end."""
     if target.shape != score.shape:
         raise DataError(f"targets {target.shape} and scores {score.shape} differ in shape; both must be (clips, classes)")

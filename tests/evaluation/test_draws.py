@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import Bool
-from numpy.typing import NDArray
 from tests.evaluation.made import make_task, scene_rows
 
 from unheard.evaluation import draws, heareval
@@ -24,7 +23,7 @@ from unheard.metrics import percentile_interval
 FILES = 200
 NAMES = {"test": [f"{index:03d}.wav" for index in range(FILES)]}
 TRUTH = torch.eye(2)[torch.arange(FILES) % 2]
-Right = Bool[NDArray[np.bool_], " n"]
+Right = Bool[np.ndarray, " n"]
 
 
 @pytest.fixture(scope="module")

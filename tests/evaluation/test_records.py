@@ -17,7 +17,8 @@ from tests.evaluation.made import RATE, Levels, make_task
 from unheard.errors import AudioError, DataError
 from unheard.evaluation import suite
 from unheard.evaluation.embeddings import embed_task, read_splits
-from unheard.evaluation.encoders import HearEncoder, Stored
+from unheard.evaluation.encoders import Stored
+from unheard.evaluation.module_encoders import HearEncoder
 from unheard.evaluation.report import Report
 from unheard.evaluation.suite import Plan
 from unheard.evaluation.tasks import read_task

@@ -35,7 +35,7 @@ HEAR = {  # as hear-preprocess names its folders: what published rows call the t
 
 
 def result(task: str, encoder: str = "ours", score: str = "top1_acc") -> Result:
-    return Result(task, encoder, "heareval", score, 0.5, 0.4, 0.6, {}, [], {}, [0.5])
+    return Result(task, encoder, "heareval", score, 0.5, 0.4, 0.6, {}, [], {}, {}, [0.5])
 
 
 @pytest.mark.parametrize("task", HEAR)

@@ -18,7 +18,8 @@ from unheard.cli import main
 from unheard.errors import ConfigError, DataError
 from unheard.evaluation import fixed
 from unheard.evaluation.embeddings import DONE, batch_size, embed_task, read_splits, shuffled
-from unheard.evaluation.encoders import HearEncoder, encoders
+from unheard.evaluation.encoders import encoders
+from unheard.evaluation.module_encoders import HearEncoder
 from unheard.evaluation.report import Report, Result
 from unheard.evaluation.results import markdown, published
 from unheard.evaluation.suite import Plan
@@ -169,7 +170,7 @@ def test_the_command_line_tells_failures_by_its_exit_code(levels: Levels, tmp_pa
 def test_published_numbers_stand_beside_ours() -> None:
     rows = published()
     assert len(rows) > 500 and all(0 < row.percent <= 100 and row.source for row in rows)
-    result = {"mode": "heareval", "score": "top1_acc", "scores": {}, "splits": [], "chosen": {}}
+    result = {"mode": "heareval", "score": "top1_acc", "scores": {}, "splits": [], "chosen": {}, "options": {}}
     ours = [
         Result(task="esc50-v2.0.0-full", encoder=name, value=v, low=v - 0.1, high=v + 0.1, draws=draws, **result)
         for name, v, draws in (("a", 0.5, [0.4, 0.6]), ("b", 0.45, [0.42, 0.48]), ("c", 0.2, [0.1, 0.3]))

@@ -99,6 +99,30 @@ class How:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class Embedding:
+    """How the models embed.
+
+    Parameters
+    ----------
+    published
+        Reproduce the published runtime of MSM-MAE or M2D, to compare with their scores.
+    hop
+        Seconds between time steps, a whole part of a patch's duration. Default: for events the finest hop of the model (a coarser one
+        takes less time and disk), for scenes one patch.
+    pool
+        How time steps become one vector.
+    layer
+        Which block's output, 1 to depth, or negative from the end; default the last, normalised.
+    """
+
+    published: Literal["no", "msm-mae", "m2d"] = "no"
+    hop: float | None = None
+    pool: Literal["mean", "mean+std", "max"] = "mean"
+    layer: int | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class Existing:
     """What becomes of an evaluation that is there.
 
@@ -120,6 +144,7 @@ def evaluate(
     *,
     out: Out,
     how: How = How(),
+    embedding: Embedding = Embedding(),
     existing: Existing = Existing(),
     device: On = "auto",
     json: Json = False,
@@ -140,15 +165,16 @@ def evaluate(
     if tasks_dir.is_file():
         from unheard.cli.predicting import scored
 
-        if how != How() or existing.resume:
+        if how != How() or embedding != Embedding() or existing.resume:
             raise ConfigError(
-                "--beside, --tasks, --mode, --seeds, --resume belong to task folders; with a labels.csv give --overwrite at most"
+                "--beside, --tasks, --mode, --seeds, --published, --hop, --pool, --layer and --resume are for task folders; "
+                "with a labels.csv only --overwrite is possible"
             )
         return scored(model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict)
     from unheard.evaluation.results import as_json, markdown
     from unheard.view.evaluated import evaluate as run
 
-    plan, overwrite, resume = _plan(how, torch_device(device)), existing.overwrite, existing.resume
+    plan, overwrite, resume = _plan(how, embedding, torch_device(device)), existing.overwrite, existing.resume
     try:
         report = run(model, tasks_dir, out, plan, beside=how.beside, overwrite=overwrite, resume=resume, track=bar, say=note)
     except KeyboardInterrupt:
@@ -161,7 +187,7 @@ def evaluate(
     return status(len(report.failed), strict)
 
 
-def _plan(how: How, device: str) -> Plan:
+def _plan(how: How, embedding: Embedding, device: str) -> Plan:
     """What a suite does.
 
     Raises
@@ -169,6 +195,7 @@ def _plan(how: How, device: str) -> Plan:
     ConfigError
         When there are seeds where the protocol has its own, or none.
     """
+    from unheard.evaluation.own_encoder import Runtime
     from unheard.evaluation.suite import Plan
 
     if how.seeds is not None and how.mode != "fixed":
@@ -176,4 +203,5 @@ def _plan(how: How, device: str) -> Plan:
     seeds = Plan.seeds if how.seeds is None else how.seeds
     if seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {seeds}")
-    return Plan(how.mode, seeds=seeds, names=tuple(name for name in how.tasks.split(",") if name), device=device)
+    names = tuple(name for name in how.tasks.split(",") if name)
+    return Plan(how.mode, seeds=seeds, names=names, device=device, runtime=Runtime(**vars(embedding)))

@@ -23,7 +23,7 @@ from unheard.data.splits import even
 from unheard.errors import DataError, missing_extra
 
 SPLITS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test", "eval": "test"}
-Index = Int[NDArray[Any], " _"]
+Index = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Labels:
 
     paths: list[Path]
     classes: list[str]
-    target: Int[NDArray[Any], "n C"]
+    target: Int[np.ndarray, "n C"]
     multilabel: bool
     split: list[str]
     fold: list[str]
     group: list[str]
     start: list[float | None]
     end: list[float | None]
-    known: Bool[NDArray[Any], "n C"] | None = None
+    known: Bool[np.ndarray, "n C"] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -68,12 +68,12 @@ class Labels:
         return np.asarray(self.target.argmax(axis=1))
 
     @property
-    def judged(self) -> Bool[NDArray[Any], "n C"]:
+    def judged(self) -> Bool[np.ndarray, "n C"]:
         """Which classes somebody judged in each clip."""
         return np.ones(self.target.shape, bool) if self.known is None else self.known
 
     @cached_property
-    def marks(self) -> Int[NDArray[Any], "n C"]:
+    def marks(self) -> Int[np.ndarray, "n C"]:
         """1 where a clip has a class, 0 where it has not, -1 where nobody judged; where each clip has one class, all is judged."""
         return self.target if self.known is None or not self.multilabel else np.where(self.known, self.target, -1)
 
@@ -91,7 +91,7 @@ class Labels:
         begin = start or 0.0
         return read(self.paths[clip], start=begin, seconds=None if end is None else end - begin)
 
-    def told(self, row: Int[NDArray[Any], " C"]) -> str:
+    def told(self, row: Int[np.ndarray, " C"]) -> str:
         """The classes of a row of 0 and 1, as a table writes them."""
         return "|".join(name for name, there in zip(self.classes, row, strict=True) if there)
 
@@ -140,7 +140,7 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     return Labels(paths, classes, target, multilabel, _splits(split, path), fold, group, start, end, given)
 
 
-def known_classes(rows: Sequence[Mapping[str, str]], classes: Sequence[str], target: Int[NDArray[Any], "n C"]) -> Bool[NDArray[Any], "n C"]:
+def known_classes(rows: Sequence[Mapping[str, str]], classes: Sequence[str], target: Int[np.ndarray, "n C"]) -> Bool[np.ndarray, "n C"]:
     """Which classes somebody judged in each clip: those of the optional column ``known``, joined by ``|``, and the clip's own labels.
 
     An empty cell means all of them, so a table without the column is known as a whole. Names that no clip of the table has as a label

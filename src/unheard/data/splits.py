@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 
 VALIDATION = 5  # one part in five of the training clips validates, our choice (hear-preprocess takes one in nine)
 
@@ -81,7 +79,7 @@ def deal(labels: Sequence[str], groups: Sequence[str], parts: int) -> list[int]:
     return [home[group] for group in groups]
 
 
-def even(blocks: Float[NDArray[Any], "G C"], parts: int) -> list[int]:
+def even(blocks: Float[np.ndarray, "G C"], parts: int) -> list[int]:
     """The part of each block, dealt one by one: the part that adds least to the sum of squares, over classes c and parts p, of n_cp / n_c.
 
     Parameters

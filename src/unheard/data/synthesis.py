@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 from jaxtyping import Float
 
-Wave = Float[npt.NDArray[np.float64], " _"]  # any length
+Wave = Float[np.ndarray, " _"]  # any length
 Generator = np.random.Generator
 
 BARS = {  # frequency ratios of the modes
@@ -126,8 +125,10 @@ def _hit(kind: str, take: Generator, seconds: float, rate: int, kit: tuple[float
     tone = np.sin(2 * np.pi * np.cumsum(falling) / rate) * np.exp(-fade * tightness * time)
     if kind == "snare":
         wires = shape(noise, rate, lambda f: 1 / (1 + (900 / f) ** 4)) * np.exp(-14 * tightness * time)
-        return tone + rattle * wires
-    return tone + 0.15 * rattle * noise * np.exp(-200 * time)
+        struck: Wave = tone + rattle * wires
+        return struck
+    beaten: Wave = tone + 0.15 * rattle * noise * np.exp(-200 * time)
+    return beaten
 
 
 def chirp(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sound:
@@ -175,7 +176,7 @@ def _pulses(frequency: Wave, rate: int) -> Wave:
     return (kernel - 1) / (2 * harmonics)
 
 
-def _tract(f: Wave, formants: Float[npt.NDArray[np.float64], " 3"]) -> Wave:
+def _tract(f: Wave, formants: Float[np.ndarray, " 3"]) -> Wave:
     """Gain of a vocal tract: -6 dB an octave (glottis and lips together), times one resonance a formant, falling in strength."""
     widths = 50 + 0.06 * formants
     gains = np.array([1.0, 0.5, 0.25])
@@ -229,7 +230,8 @@ def place(onsets: Sequence[float], notes: Sequence[Wave], seconds: float, rate: 
         start = round(onset * rate)
         piece = note[: len(out) - start]
         out[start : start + len(piece)] += piece
-    return out * fade(len(out), rate, 0.0, 0.01)
+    faded: Wave = out * fade(len(out), rate, 0.0, 0.01)
+    return faded
 
 
 def shape(signal: Wave, rate: int, gain: Callable[[Wave], Wave]) -> Wave:

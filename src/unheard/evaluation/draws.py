@@ -11,11 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
-from numpy.typing import NDArray
 
 from unheard.evaluation.heareval import Tested
 from unheard.evaluation.rows import Rows, score_all
@@ -81,6 +79,6 @@ def mean(values: Sequence[float]) -> float:
         return float(np.mean(values))
 
 
-def _score(task: Task, index: Int[NDArray[Any], " m"], rows: Rows, tested: Tested, unfound: float) -> float:
+def _score(task: Task, index: Int[np.ndarray, " m"], rows: Rows, tested: Tested, unfound: float) -> float:
     """The one score of a task on drawn rows; NaN where the drawn files have none."""
     return score_all(task, rows, tested.probability[index], tested.fit.how, unfound)[task.scores[0]] if len(rows) else math.nan

@@ -67,7 +67,7 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     stamp = {"encoder": encoder.identity, "sample_rate": encoder.sample_rate, "audio": audio_rate(task, encoder.sample_rate)}
     folder.mkdir(parents=True, exist_ok=True)
     if (known := _stamp(folder / STAMP)) is not None and known != stamp:
-        raise DataError(f"{folder} holds embeddings of another model or sample rate; choose another -o, or replace them with --overwrite")
+        raise DataError(f"{folder} holds embeddings of another model, options or sample rate; choose another -o, or replace them with --overwrite")
     write_text(folder / STAMP, json.dumps(stamp))
     if (folder / DONE).is_file():
         return
@@ -151,7 +151,7 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
         np.savez(file, frames=frames.float().numpy(), times=times.double().numpy())
 
 
-def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[Float32[NDArray[Any], " S"]]:
+def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[Float32[np.ndarray, " S"]]:
     rate = audio_rate(task, encoder.sample_rate)
     waves = []
     for name in names:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -32,10 +31,10 @@ class Events:
         Milliseconds.
     """
 
-    file: Int[NDArray[Any], " E"]
-    label: Int[NDArray[Any], " E"]
-    start: Float[NDArray[Any], " E"]
-    end: Float[NDArray[Any], " E"]
+    file: Int[np.ndarray, " E"]
+    label: Int[np.ndarray, " E"]
+    start: Float[np.ndarray, " E"]
+    end: Float[np.ndarray, " E"]
 
     def __len__(self) -> int:
         return len(self.file)
@@ -64,7 +63,7 @@ def join(parts: Iterable[Events]) -> Events:
     return Events(*(np.concatenate([getattr(part, name) for part in found]) for name in fields))
 
 
-def active_labels(events: Events, times_ms: Float[NDArray[Any], " t"], labels: int) -> Bool[NDArray[Any], "t C"]:
+def active_labels(events: Events, times_ms: Float[np.ndarray, " t"], labels: int) -> Bool[np.ndarray, "t C"]:
     """Which labels are active at each time of one file: from the start of an event to its end, both included.
 
     heareval reads an interval tree with 0.0001 ms added to the end, so that the end counts.
@@ -76,7 +75,7 @@ def active_labels(events: Events, times_ms: Float[NDArray[Any], " t"], labels: i
 
 
 def find_events(
-    probability: Float[NDArray[Any], "n C"], file: Int[NDArray[Any], " n"], times_ms: Float[NDArray[Any], " n"], how: Postprocessing
+    probability: Float[np.ndarray, "n C"], file: Int[np.ndarray, " n"], times_ms: Float[np.ndarray, " n"], how: Postprocessing
 ) -> Events:
     """Runs of frames above `THRESHOLD` after a median filter, from the first frame's time to the last frame's.
 
@@ -142,14 +141,14 @@ def segment_error_rate(reference: Events, estimated: Events) -> float:
     return float((swapped + np.abs(count - claimed)).sum() / (count.sum() + EPSILON))
 
 
-def _width(times_ms: Float[NDArray[Any], " t"], median_filter_ms: float) -> int:
+def _width(times_ms: Float[np.ndarray, " t"], median_filter_ms: float) -> int:
     """Frames of the median filter."""
     if not median_filter_ms or len(times_ms) < 2:
         return 0
     return round(median_filter_ms / float(np.mean(np.diff(times_ms))))
 
 
-def _median(active: Bool[NDArray[Any], "t C"], width: int) -> Bool[NDArray[Any], "t C"]:
+def _median(active: Bool[np.ndarray, "t C"], width: int) -> Bool[np.ndarray, "t C"]:
     """Whether the median of ``width`` frames is above the threshold: whether enough of them are.
 
     The median of scipy's filter is the value of rank width // 2, its window begins width // 2 frames earlier, and its border mirrors.
@@ -192,7 +191,7 @@ def _near(reference: Events, estimated: Events, collar: float) -> tuple[NDArray[
     return i, order[j]
 
 
-def _segments(events: Events, base: Int[NDArray[Any], " E"], length: int, labels: int) -> Bool[NDArray[Any], "s C"]:
+def _segments(events: Events, base: Int[np.ndarray, " E"], length: int, labels: int) -> Bool[np.ndarray, "s C"]:
     """Which labels are active in each segment of all files."""
     change = np.zeros((length + 1, labels), np.int64)
     np.add.at(change, (base + np.floor(events.start / 1000 / SEGMENT).astype(np.int64), events.label), 1)

@@ -19,7 +19,7 @@ from unheard.files import write_json, write_table
 from unheard.metrics import average_precision, confusion_matrix, percentile_interval, roc_auc, together, wilson_interval
 from unheard.training.finetune_choice import scores
 
-Table = Float[NDArray[Any], "n C"]
+Table = Float[np.ndarray, "n C"]
 Span = tuple[float | None, float | None]
 NOT_KNOWN = "not known"
 MOST_ROUNDS, LEAST_ROUNDS, WORK = 1000, 50, 2e8  # of the bootstrap: as in the probe, fewer where clips times classes are many (our choice)
@@ -202,7 +202,7 @@ def _too_few(parts: Sequence[Heard]) -> list[str]:
     return few_groups(sum(len(set(part.blocks.tolist())) for part in parts)) if any(part.grouped for part in parts) else []
 
 
-def _of_one(counts: Int[NDArray[Any], "C C"], names: tuple[str, ...]) -> list[dict[str, Any]]:
+def _of_one(counts: Int[np.ndarray, "C C"], names: tuple[str, ...]) -> list[dict[str, Any]]:
     """A row for each class, where clips have one."""
     rows: list[dict[str, Any]] = []
     for k, name in enumerate(names):

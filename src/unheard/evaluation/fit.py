@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unheard.errors import DataError
@@ -38,7 +36,7 @@ class Epoch:
     loss: float = math.nan
     score: float = math.nan
     how: Postprocessing | None = None
-    probability: Float[NDArray[Any], "n C"] | None = None
+    probability: Float[np.ndarray, "n C"] | None = None
 
 
 @dataclass

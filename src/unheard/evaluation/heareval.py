@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 
 from unheard.errors import DataError
 from unheard.evaluation.fit import Fit, fit, new_head, predict, smaller_is_better
@@ -34,7 +33,7 @@ class Tested:
     split: str
     scores: dict[str, float]
     fit: Fit
-    probability: Float[NDArray[Any], "n C"]
+    probability: Float[np.ndarray, "n C"]
 
 
 @dataclass(frozen=True)

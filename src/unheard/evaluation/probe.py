@@ -57,7 +57,7 @@ class Probe:
     curve: bool = True
 
 
-def log_mel_embedding(spec: Float[NDArray[Any], "F T"]) -> Float[NDArray[Any], " 2*F"]:
+def log_mel_embedding(spec: Float[np.ndarray, "F T"]) -> Float[np.ndarray, " 2*F"]:
     """The simplest baseline: mean and standard deviation of each band over time."""
     return np.concatenate([spec.mean(axis=1), spec.std(axis=1)])
 
@@ -70,7 +70,7 @@ def probe(
     *,
     layers: Layers | None = None,
     content: Sequence[str] | None = None,
-    statistics: Float[NDArray[Any], "n S"] | None = None,
+    statistics: Float[np.ndarray, "n S"] | None = None,
 ) -> ProbeReport:
     """Score embeddings of labelled clips.
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Int
-from numpy.typing import NDArray
 
 from unheard.data.label_table import Index, Labels
 from unheard.evaluation.probe_exam import Exam
@@ -50,7 +47,7 @@ def answers(exam: Exam, answer: Table) -> list[Answer]:
     ]
 
 
-def said(labels: Labels, answer: Table, clips: Index) -> Int[NDArray[Any], "m C"]:
+def said(labels: Labels, answer: Table, clips: Index) -> Int[np.ndarray, "m C"]:
     """1 for the likeliest class, or for all from `THRESHOLD` on that were judged where clips have several."""
     if labels.multilabel:
         return np.asarray(((answer >= THRESHOLD) & (labels.marks[clips] >= 0)).astype(np.int64))

@@ -31,10 +31,10 @@ HIDDEN, BATCH, RATE, DECAY = 128, 256, 5e-4, 1e-2  # of the network and AdamW; o
 SURE = 1e-6  # probabilities are told apart down to this one; our choice
 STEPS, LOOK = 200, 10  # most steps of AdamW, and how often the held clips are looked at; our choice
 
-Vectors = Float[NDArray[Any], "n D"]
-Others = Float[NDArray[Any], "m D"]
-Target = Int[NDArray[Any], "n C"]
-Table = Float[NDArray[Any], "m C"]
+Vectors = Float[np.ndarray, "n D"]
+Others = Float[np.ndarray, "m D"]
+Target = Int[np.ndarray, "n C"]
+Table = Float[np.ndarray, "m C"]
 Halves = Sequence[tuple[Index, Index]]
 """Clips to fit on and clips to choose by, as rows of the vectors that come with them."""
 
@@ -51,7 +51,7 @@ def neighbours(train: Vectors, target: Target, test: Others) -> Table:
     return found
 
 
-def _votes(similarity: Float[NDArray[Any], "m n"], target: Target) -> Table:
+def _votes(similarity: Float[np.ndarray, "m n"], target: Target) -> Table:
     count = min(NEIGHBOURS, max(1, int(np.sqrt(len(target)))))
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
     weight = 1 + np.take_along_axis(similarity, nearest, axis=1)
@@ -186,7 +186,7 @@ def standardised(train: Vectors, test: Others) -> tuple[Vectors, Others]:
     return (train - mean) * scale, (test - mean) * scale
 
 
-def rotated(train: Vectors, test: Others) -> tuple[Float[NDArray[Any], "n P"], Float[NDArray[Any], "m P"]]:
+def rotated(train: Vectors, test: Others) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, "m P"]]:
     """The same clips in fewer dimensions, where there are fewer training clips than dimensions.
 
     The axes are the principal ones of the training clips: L2-regularised weights lie among them, so a linear head does not change,
@@ -198,23 +198,23 @@ def rotated(train: Vectors, test: Others) -> tuple[Float[NDArray[Any], "n P"], F
     return train @ axes.T, test @ axes.T
 
 
-def right(target: Int[NDArray[Any], "m C"], answer: Table) -> float:
+def right(target: Int[np.ndarray, "m C"], answer: Table) -> float:
     """Balanced accuracy of the likeliest class."""
     return balanced_accuracy(target.argmax(axis=1), answer.argmax(axis=1))
 
 
-def ranking(target: Int[NDArray[Any], "m C"], answer: Table) -> float:
+def ranking(target: Int[np.ndarray, "m C"], answer: Table) -> float:
     """Mean average precision of the classes; each class counts in the clips that were judged for it."""
     return mean_average_precision(*judged_only(target, answer))
 
 
-def surprise(target: Int[NDArray[Any], "m C"], answer: Table) -> float:
+def surprise(target: Int[np.ndarray, "m C"], answer: Table) -> float:
     """Mean negative log probability of what is true of the clips, over the classes that were judged."""
     chance = np.where(target > 0, answer, 1 - answer)[target >= 0]
     return float(-np.log(np.maximum(chance, SURE)).mean())
 
 
-def judged_only(target: Int[NDArray[Any], "m C"], answer: Table) -> tuple[Int[NDArray[Any], "m C"], Table]:
+def judged_only(target: Int[np.ndarray, "m C"], answer: Table) -> tuple[Int[np.ndarray, "m C"], Table]:
     """The same with clips that nobody judged as negatives behind all others, where average precision does not see them."""
     return np.maximum(target, 0), np.where(target >= 0, answer, -np.inf)
 

@@ -6,12 +6,9 @@ The gate is a softmax weight for each layer, learned together with the linear he
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 
 from unheard.evaluation.head import probability_of
 from unheard.evaluation.probe_exam import Part, Said
@@ -20,13 +17,13 @@ from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import LayerScore
 from unheard.progress import Track, silent
 
-Layers = Float[NDArray[Any], "n L D"]
-Weights = Float[NDArray[Any], " L"]
+Layers = Float[np.ndarray, "n L D"]
+Weights = Float[np.ndarray, " L"]
 GATE = "gate over layers"
 """Name of the gated embedding in a report."""
 
 
-def gated(train: Layers, target: Target, test: Float[NDArray[Any], "m L D"], strength: float, multilabel: bool) -> tuple[Table, Weights]:
+def gated(train: Layers, target: Target, test: Float[np.ndarray, "m L D"], strength: float, multilabel: bool) -> tuple[Table, Weights]:
     """Answers of a gate with its linear head, and the weight of each layer.
 
         minimise over a, W, b:  sum_i loss(W sum_l softmax(a)_l x_il + b, y_i) + |W|^2 / (2 C)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 
 from unheard.data.label_table import Index
 from unheard.evaluation.probe_exam import Exam, Said
@@ -27,7 +26,7 @@ CHUNK = 512  # tested clips compared at once
 NUMBERED = re.compile(r"[\W_]*\d+[a-zA-Z]?$")
 
 Keys = Sequence[Any]
-Flags = Bool[NDArray[Any], " m"]
+Flags = Bool[np.ndarray, " m"]
 
 
 def content_of(paths: Sequence[Path]) -> list[str]:
@@ -48,7 +47,7 @@ def shared_content(paths: Sequence[Path]) -> list[str | None]:
     return [found.get(path) for path in paths]
 
 
-def leaks(exam: Exam, said: Said, content: Sequence[str] | None = None, statistics: Float[NDArray[Any], "n D"] | None = None) -> list[str]:
+def leaks(exam: Exam, said: Said, content: Sequence[str] | None = None, statistics: Float[np.ndarray, "n D"] | None = None) -> list[str]:
     """Warnings about a table, each a sentence with numbers.
 
     Parameters
@@ -85,7 +84,7 @@ def shared(exam: Exam, keys: Keys) -> Flags:
     return np.asarray(on_both_sides([(part.seen, part.test) for parts in exam.runs for part in parts], keys)[exam.tested])
 
 
-def on_both_sides(sides: Sequence[tuple[Index, Index]], keys: Keys) -> Bool[NDArray[Any], " n"]:
+def on_both_sides(sides: Sequence[tuple[Index, Index]], keys: Keys) -> Bool[np.ndarray, " n"]:
     """Clips of a table that are asked about while their key is also that of a clip taught on the same (taught, asked); None is no key."""
     found = np.zeros(len(keys), bool)
     for seen, test in sides:
@@ -99,13 +98,13 @@ def few_groups(count: int) -> list[str]:
     return [f"only {count} groups were tested: intervals over so few are too narrow"] if count < FEW_GROUPS else []
 
 
-def equal(exam: Exam, statistics: Float[NDArray[Any], "n D"]) -> Flags:
+def equal(exam: Exam, statistics: Float[np.ndarray, "n D"]) -> Flags:
     """Tested clips whose statistics equal a training clip's up to `EQUAL`, and whose rows are not one and the same."""
     rows, found = statistics.astype(np.float64), np.zeros(len(exam.labels), bool)
     square = np.square(rows).sum(axis=1)
     for part in (part for parts in (exam.runs[:1] if exam.fixed else exam.runs) for part in parts):
         for at in range(0, len(part.test), CHUNK):
-            test: Int[NDArray[Any], " k"] = part.test[at : at + CHUNK]
+            test: Int[np.ndarray, " k"] = part.test[at : at + CHUNK]
             apart = square[test, None] + square[None, part.seen] - 2 * rows[test] @ rows[part.seen].T
             found[test] |= (apart <= EQUAL**2 * square[test, None]).any(axis=1)
     return np.asarray(found[exam.tested])

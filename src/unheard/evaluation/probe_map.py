@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 
 from unheard.errors import missing_extra
 from unheard.evaluation.probe_heads import standardised
@@ -31,13 +29,13 @@ class Map:
         Share of the variance that the two principal components show.
     """
 
-    clips: Int[NDArray[Any], " k"]
-    pca: Float[NDArray[Any], "k 2"]
-    tsne: Float[NDArray[Any], "k 2"]
+    clips: Int[np.ndarray, " k"]
+    pca: Float[np.ndarray, "k 2"]
+    tsne: Float[np.ndarray, "k 2"]
     variance: float
 
 
-def draw_map(vectors: Float[NDArray[Any], "n D"], seed: int) -> Map:
+def draw_map(vectors: Float[np.ndarray, "n D"], seed: int) -> Map:
     """Lay out clips, at most `MOST_POINTS` of them, by their standardised vectors.
 
     Raises
@@ -55,7 +53,7 @@ def draw_map(vectors: Float[NDArray[Any], "n D"], seed: int) -> Map:
     return Map(clips, places[:, :2], _tsne(places[:, :COMPONENTS], seed), variance)
 
 
-def _tsne(places: Float[NDArray[Any], "k P"], seed: int) -> Float[NDArray[Any], "k 2"]:
+def _tsne(places: Float[np.ndarray, "k P"], seed: int) -> Float[np.ndarray, "k 2"]:
     """t-SNE from principal components; the first two of these where there are too few different points for it."""
     try:
         from sklearn.manifold import TSNE

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unheard.data.label_table import Labels
 from unheard.embedding.embedder import Model, Options
 from unheard.errors import DataError
-from unheard.evaluation.encoders import fingerprint
+from unheard.evaluation.own_encoder import fingerprint
 from unheard.files import atomic_write
 from unheard.version import __version__
 

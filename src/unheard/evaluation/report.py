@@ -31,6 +31,8 @@ class Result:
         Scores of every test split, with ``split`` and ``seed``.
     chosen : dict
         Hyper-parameters, and the post-processing of event tasks.
+    options : dict
+        How the encoder embedded, see `unheard.evaluation.own_encoder.Runtime`; ``event_hop`` is the hop of event tasks, in seconds.
     draws : list of float
         The score in each of `ROUNDS` rounds, in which test files are drawn again, in round i the same ones for every encoder; NaN and
         infinite where the score is.
@@ -46,6 +48,7 @@ class Result:
     scores: dict[str, float]
     splits: list[dict[str, Any]]
     chosen: dict[str, Any]
+    options: dict[str, Any]
     draws: list[float]
 
 

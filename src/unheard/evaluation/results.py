@@ -93,9 +93,21 @@ def notes(report: Report) -> list[str]:
 
 
 def legend(report: Report) -> str:
-    """What the marks of a table mean, and which published numbers are less certain."""
+    """What the marks of a table mean, how the encoders embed, and which published numbers are less certain."""
     unclear = sorted({_slug(result.task) for result in report.results}.intersection(UNSTATED))
-    return LEGEND + (f" Papers do not state which of the versions of {', '.join(unclear)} their number is of." if unclear else "")
+    text = LEGEND + (f" Papers do not state which of the versions of {', '.join(unclear)} their number is of." if unclear else "")
+    return " ".join([text, *_options(report.results)])
+
+
+def _options(results: Sequence[Result]) -> Iterator[str]:
+    """A sentence for each way to embed, with the encoders that embed so."""
+    ways: dict[str, dict[str, None]] = {}
+    for result in results:
+        if result.options:
+            words = ", ".join(f"{name} {'default' if value is None else value}" for name, value in result.options.items())
+            ways.setdefault(words, {})[result.encoder] = None
+    for words, names in ways.items():
+        yield f"Options of the embeddings of {', '.join(names)}: {words}."
 
 
 def table(report: Report) -> tuple[list[str], list[list[str]]]:

@@ -18,7 +18,7 @@ from unheard.evaluation.scores import SCORES, score_events
 from unheard.evaluation.tasks import Task
 
 SHOWN = 5  # labels of a remark; our choice
-Probability = Float[NDArray[Any], "n C"]
+Probability = Float[np.ndarray, "n C"]
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,19 @@ class Rows:
 
     x: Float[Tensor, "n D"]
     y: Float[Tensor, "n C"]
-    file: Int[NDArray[Any], " n"]
-    times_ms: Float[NDArray[Any], " n"]
+    file: Int[np.ndarray, " n"]
+    times_ms: Float[np.ndarray, " n"]
     events: Events
 
     def __len__(self) -> int:
         return len(self.file)
 
     @property
-    def truth(self) -> Int[NDArray[Any], "n C"]:
+    def truth(self) -> Int[np.ndarray, "n C"]:
         """`y` as whole numbers."""
         return self.y.numpy().astype(np.int64)
 
-    def files(self, chosen: Int[NDArray[Any], " k"]) -> tuple[Int[NDArray[Any], " m"], Rows]:
+    def files(self, chosen: Int[np.ndarray, " k"]) -> tuple[Int[np.ndarray, " m"], Rows]:
         """Rows of some files, each as often as it is chosen and as a file of its own: their indices, and the rows without ``x``."""
         order = np.argsort(self.file, kind="stable")
         index, owner = _owned(self.file[order], chosen)
@@ -151,7 +151,7 @@ def _found(rows: Rows, probability: Probability, how: Postprocessing) -> Events:
     return find_events(probability, rows.file, rows.times_ms, how)
 
 
-def _owned(file: Int[NDArray[Any], " n"], chosen: Int[NDArray[Any], " k"]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _owned(file: Int[np.ndarray, " n"], chosen: Int[np.ndarray, " k"]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Places of the chosen values in a sorted array, and which choice each place belongs to."""
     low, high = np.searchsorted(file, chosen), np.searchsorted(file, chosen, side="right")
     count = high - low

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 
 from unheard.evaluation.events import Events, event_f, segment_error_rate
 from unheard.metrics import average_precisions, d_prime, roc_aucs
 
-Target = Int[NDArray[Any], "n C"]
-Probability = Float[NDArray[Any], "n C"]
+Target = Int[np.ndarray, "n C"]
+Probability = Float[np.ndarray, "n C"]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from unheard.evaluation.encoders import Encoder, Stored, place
 from unheard.evaluation.head import GRID_POINTS, grid
 from unheard.evaluation.heareval import Tested
 from unheard.evaluation.memory import Disk
+from unheard.evaluation.own_encoder import DEFAULT, Runtime
 from unheard.evaluation.records import audio_rate, origin, outdated, stored_origin
 from unheard.evaluation.report import Report, Result, load_result, save_result
 from unheard.evaluation.rows import untrained_labels
@@ -55,6 +56,8 @@ class Plan:
         Beginnings of task names; all tasks when empty.
     device : str
         Where a model that is given by name embeds, and the heads of the fixed protocol train.
+    runtime : Runtime
+        How the models embed; baselines and models that are compared embed in the same way.
     """
 
     mode: Mode = "heareval"
@@ -62,6 +65,7 @@ class Plan:
     seeds: int = 3
     names: tuple[str, ...] = ()
     device: str = "cpu"
+    runtime: Runtime = DEFAULT
 
 
 def choose_tasks(folder: str | Path, names: Sequence[str] = ()) -> list[Path]:
@@ -188,9 +192,8 @@ def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Te
     splits = [{"split": tested.split, "seed": seed, **tested.scores} for seed, run in enumerate(runs) for tested in run]
     chosen = {**asdict(tests[0].fit.hyper), **(asdict(tests[0].fit.how) if tests[0].fit.how else {})}
     name = task.scores[0]
-    return Result(
-        task.name, encoder.name, plan.mode, name, means[name], *percentile_interval(draws, means[name]), means, splits, chosen, draws
-    )
+    low, high = percentile_interval(draws, means[name])
+    return Result(task.name, encoder.name, plan.mode, name, means[name], low, high, means, splits, chosen, encoder.options, draws)
 
 
 @contextmanager

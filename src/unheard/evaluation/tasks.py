@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int
-from numpy.typing import NDArray
 
 from unheard.errors import DataError
 from unheard.evaluation.events import Events, Postprocessing
@@ -29,7 +28,7 @@ METADATA = "task_metadata.json"
 VOCABULARY = "labelvocabulary.csv"
 POSTPROCESSING: dict[str, list[float]] = {"median_filter_ms": [250], "min_duration": [125, 250]}  # heareval's default grid
 
-Answers = Int[NDArray[Any], " _"] | Events
+Answers = Int[np.ndarray, " _"] | Events
 """What is true of one file: label indices, or events with file index 0."""
 
 

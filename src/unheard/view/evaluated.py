@@ -71,7 +71,7 @@ def evaluate(
             raise ConfigError(f"{place} exists; choose another -o, replace it with --overwrite, or go on with it by --resume")
         if not any(place.glob("results-*.json")) and not any(place.glob(f"embeddings/*/*/{STAMP}")):
             raise ConfigError(f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it yourself")
-    compared = _compared(model, beside, plan.device)
+    compared = _compared(model, beside, plan)
     if place.exists() and not resume:
         _clear(place)
     report = suite.evaluate(compared, chosen, place, plan, track, say)
@@ -88,10 +88,10 @@ def _clear(place: Path) -> None:
         (place / f"results-{mode}.{kind}").unlink(missing_ok=True)
 
 
-def _compared(model: Model | str | Path, beside: Sequence[Model | str | Path], device: str) -> list[Encoder]:
+def _compared(model: Model | str | Path, beside: Sequence[Model | str | Path], plan: Plan) -> list[Encoder]:
     """The model, those beside it, the untrained encoder and log-mel, each with a name of its own."""
-    own, *baselines = encoders(model, device)
-    compared = [own, *(encoder(each, device) for each in beside), *baselines]
+    own, *baselines = encoders(model, plan.device, plan.runtime)
+    compared = [own, *(encoder(each, plan.device, plan.runtime) for each in beside), *baselines]
     name, times = Counter(each.name for each in compared).most_common(1)[0]
     if times > 1:
         raise ConfigError(f"{times} rows would be called {name}; rename the folder or the weights of one, or leave out what is given twice")

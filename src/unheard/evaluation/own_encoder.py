@@ -1,0 +1,89 @@
+"""Models of this library as encoders of an evaluation, and the options of their embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unheard import hear
+from unheard.embedding.embedder import Model, Options
+from unheard.embedding.pooling import Pool
+from unheard.hear import HearModel, Published
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a model embeds in an evaluation.
+
+    Parameters
+    ----------
+    published : {"no", "msm-mae", "m2d"}
+        Reproduce a published runtime, see `unheard.hear.HearModel`.
+    hop : float, optional
+        Seconds between time steps. By default, event tasks use the finest hop of the model (one spectrogram frame) and scenes one patch; a
+        published runtime uses one patch for both.
+    pool : {"mean", "mean+std", "max"}
+        How time steps become the vector of a clip.
+    layer : int, optional
+        Which block's output, 1 to depth, or negative from the end; the last, normalised, by default.
+    """
+
+    published: Published = "no"
+    hop: float | None = None
+    pool: Pool = "mean"
+    layer: int | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The options that differ from their defaults."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
+
+
+DEFAULT = Runtime()
+
+
+class OwnEncoder:
+    """A model of this library with its `Runtime`; the model itself stays as it is.
+
+    Raises
+    ------
+    ConfigError
+        When the model has no such layer or hop, or the pooling gives no single vector.
+    """
+
+    def __init__(self, name: str, model: Model, runtime: Runtime = Runtime()) -> None:
+        finest = model.config.frontend.hop_size / model.sample_rate
+        frame_hop = finest if runtime.hop is None and runtime.published == "no" else runtime.hop
+        self.name, self.sample_rate = name, model.sample_rate
+        self._scenes, self._frames = (
+            HearModel(model, Options(runtime.layer, runtime.pool, hop), runtime.published) for hop in (runtime.hop, frame_hop)
+        )
+        self.options: dict[str, Any] = {**asdict(runtime), "event_hop": frame_hop}
+        self.identity = f"{fingerprint(model)} {self.options}"
+        model.embed((np.zeros(1, np.float32), model.sample_rate), layer=runtime.layer, pool=runtime.pool, hop=runtime.hop)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model embeds."""
+        return self._scenes.model.device
+
+    def scenes(self, audio: Float[Tensor, "n S"]) -> Tensor:
+        """One vector for each clip."""
+        return hear.get_scene_embeddings(audio, self._scenes)
+
+    def timestamps(self, audio: Float[Tensor, "n S"]) -> tuple[Tensor, Tensor]:
+        """Vectors over time, and their times in milliseconds."""
+        return hear.get_timestamp_embeddings(audio, self._frames)
+
+
+def fingerprint(model: Model) -> str:
+    """A digest of the weights, statistics and front end that a model embeds with."""
+    digest = hashlib.sha256(repr((model.statistics, model.config.frontend)).encode())
+    for value in model.encoder.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
