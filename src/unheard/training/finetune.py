@@ -26,7 +26,8 @@ from unheard.training.engine import Engine
 from unheard.training.finetune_member import Listen, Member, Start, begin
 from unheard.training.journal import environment
 from unheard.training.processes import first_process, lost_processes
-from unheard.training.run import Report, make_room, read_config
+from unheard.training.run import Report, read_config
+from unheard.training.run_folder import make_room, one_writer
 from unheard.version import __version__
 from unheard.weights.built_in import BUILT_IN, open_model
 from unheard.weights.checkpoint import MEMBERS, SavedModel
@@ -115,6 +116,7 @@ def own_table(run: Path, session: FinetuneSession) -> Table:
 
 
 @lost_processes()
+@one_writer
 def finetune(
     model: str | Path,
     labels: str | Path,
@@ -175,6 +177,7 @@ def finetune(
 
 
 @lost_processes()
+@one_writer
 def resume(out: str | Path, listen: Listen, *, device: str = "auto", report: Report | None = None) -> bool:
     """Go on with the run at ``out`` from the latest checkpoint of each of its models.
 

@@ -27,7 +27,6 @@ from unheard.training.run import (
     Session,
     describe,
     is_complete,
-    make_room,
     mark_complete,
     read_session,
     sampler_of,
@@ -35,10 +34,12 @@ from unheard.training.run import (
     total_steps,
     write_session,
 )
+from unheard.training.run_folder import make_room, one_writer
 from unheard.weights.built_in import BUILT_IN
 
 
 @lost_processes()
+@one_writer
 def pretrain(
     data: str | Path,
     out: str | Path,
@@ -92,6 +93,7 @@ def pretrain(
 
 
 @lost_processes()
+@one_writer
 def resume(
     out: str | Path,
     *,

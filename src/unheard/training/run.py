@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.config import from_json, to_json
 from unheard.data.crops import CropSampler
 from unheard.data.store import Store
-from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.data.verification import Verification
+from unheard.errors import CheckpointError, ConfigError
 from unheard.files import read_json, write_json
 from unheard.model.masking import share_hidden
 from unheard.objectives.base import Batch
@@ -117,10 +117,18 @@ class Keeper:
 
     def __init__(self, run: Path, session: Session, store: Store, engine: Engine) -> None:
         self.run, self.session, self.store, self.engine = run, session, store, engine
+        self.verification = Verification(store) if engine.rank == 0 else None
 
     def save(self, step: int) -> None:
-        """Write ``checkpoints/step-...`` and ``model/``."""
-        if self.engine.rank == 0:
+        """Write ``checkpoints/step-...`` and ``model/``.
+
+        Raises
+        ------
+        DataError
+            When the packed corpus differs from its checksums, as far as it was read; after the last step all of it was.
+        """
+        if self.verification is not None:
+            self.verification.check(wait=step >= self.session.total)
             place = Progress(step, self.session.total, self.engine.kernel)
             keep = self.session.recipe.training.keep_checkpoints
             save_checkpoint(self.run, self.engine.learner, self.engine.optimiser, place, keep)
@@ -230,35 +238,3 @@ def is_complete(run: Path, session: Session) -> bool:
     saved, mark = checkpoints(run), run / FINISHED
     done = bool(saved) and read_progress(saved[-1]).step >= session.total and mark.is_file()
     return done and read_json(mark, CheckpointError, "delete it, and resume the run to write it again") == {"step": session.total}
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder is a run, or what is left of one that was stopped while it read its corpus."""
-    try:
-        read_config(folder)
-    except CheckpointError:
-        return [entry.name for entry in folder.iterdir()] == ["corpus"]
-    return True
-
-
-def make_room(run: Path, data: Path, overwrite: bool) -> None:
-    """Make room for a new run. Only what is a run of ours is ever deleted.
-
-    Raises
-    ------
-    DataError
-        When there is no such data.
-    ConfigError
-        When something is there already that must not be replaced.
-    """
-    if not data.exists():
-        raise DataError(f"{data}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus")
-    if not (run.is_file() or (run.exists() and any(run.iterdir()))):
-        return
-    if not overwrite:
-        raise ConfigError(f"{run} exists and is not empty; choose another -o, continue it with --resume, or replace it with --overwrite")
-    if run.is_file() or not is_run(run):
-        raise ConfigError(f"{run} is no run folder, so --overwrite does not delete it; choose another -o, or remove it yourself")
-    if data.resolve().is_relative_to(run.resolve()):
-        raise ConfigError(f"the data {data} lies in {run}, which --overwrite would delete; choose another -o")
-    shutil.rmtree(run)

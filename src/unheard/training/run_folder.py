@@ -1,0 +1,71 @@
+"""The folder of a run: making room for it, and who may write it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.files import LOCK, locked_folder, remove_contents, remove_unfinished
+from unheard.training.processes import first_process
+from unheard.training.run import read_config
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run, or what is left of one that was stopped while it read its corpus."""
+    try:
+        read_config(folder)
+    except CheckpointError:
+        return [entry.name for entry in folder.iterdir() if entry.name != LOCK] == ["corpus"]
+    return True
+
+
+def make_room(run: Path, data: Path, overwrite: bool) -> None:
+    """Make room for a new run. Only what is a run of ours is ever deleted.
+
+    Raises
+    ------
+    DataError
+        When there is no such data.
+    ConfigError
+        When something is there already that must not be replaced.
+    """
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus")
+    if not (run.is_file() or (run.exists() and any(entry.name != LOCK for entry in run.iterdir()))):
+        return
+    if not overwrite:
+        raise ConfigError(f"{run} exists and is not empty; choose another -o, continue it with --resume, or replace it with --overwrite")
+    if run.is_file() or not is_run(run):
+        raise ConfigError(f"{run} is no run folder, so --overwrite does not delete it; choose another -o, or remove it yourself")
+    if data.resolve().is_relative_to(run.resolve()):
+        raise ConfigError(f"the data {data} lies in {run}, which --overwrite would delete; choose another -o")
+    remove_contents(run)
+
+
+def one_writer(verb: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Let a function that writes the run folder ``out`` hold the folder's lock, in the first process.
+
+    Raises
+    ------
+    ConfigError
+        When another process writes the folder.
+    """
+    signature = inspect.signature(verb)
+
+    @functools.wraps(verb)
+    def locking(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        out = Path(signature.bind(*args, **kwargs).arguments["out"])
+        if out.is_file() or not first_process():
+            return verb(*args, **kwargs)
+        with locked_folder(out):
+            remove_unfinished(out)
+            return verb(*args, **kwargs)
+
+    return locking
