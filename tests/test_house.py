@@ -35,7 +35,7 @@ ROWS = (
     ("teachers",),
     ("data",),
     ("training", "embedding"),
-    ("hear",),
+    ("hear", "verify"),
     ("evaluation",),
     ("view",),
     ("serving",),

@@ -6,25 +6,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from unheard.cli.shell import DONE, Json, Out, Overwrite, Strict, data, status, tell, verb
+from unheard.cli.shell import DONE, USER_ERROR, Json, Out, Overwrite, Strict, data, status, tell, verb
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
 
 @verb("unheard data check my_audio/", data)
-def check(folder: Path, /, *, json: Json = False, strict: Strict = False) -> int:
-    """List unreadable, empty, silent, clipped, duplicate and odd sound files of a folder.
+def check(place: Path, /, *, json: Json = False, strict: Strict = False) -> int:
+    """List unreadable, cut, empty, silent, clipped, duplicate and odd sound files of a folder, or look at one file.
 
     Parameters
     ----------
-    folder
-        Searched with everything below it; names that are not those of sound files are ignored.
+    place
+        A sound file, or a folder that is searched with everything below it; other files are ignored.
     """
     from unheard.data.check import check as look
 
-    report = look(folder, bar)
+    report = look(place, bar)
     if not report.files:
-        raise DataError(f"{folder}: holds no sound files; expected wav, flac, ogg, opus, mp3 or aiff files in it or below it")
+        raise DataError(
+            f"{place}: holds no sound files that can be read here; expected wav, flac, ogg, opus, mp3 or aiff files in it or below it"
+        )
     tell(report.lines(), report.to_json(), json)
     return status(not report.clean, strict)
 
@@ -212,13 +214,34 @@ def pack(
         f"{len(packed)} clips, {packed.seconds_total / 3600:.2f} hours, {len(packed.skipped)} skipped; "
         f"{f'waves at {packing.rate} Hz, ' if waves else ''}spectrogram mean {mean:.4f}, deviation {std:.4f}; packed in {out}",
     ]
+    if packed.header.clipped:
+        lines.append(f"{packed.header.clipped} values were outside the range of {packing.dtype} and were clipped")
     values = {
         "out": str(out),
         "clips": len(packed),
         "hours": packed.seconds_total / 3600,
         "store": packed.header.stores,
+        "clipped": packed.header.clipped,
         "statistics": {"mean": mean, "std": std},
         "skipped": [asdict(skipped) for skipped in packed.skipped],
     }
     tell(lines, values, json)
     return status(len(packed.skipped), strict)
+
+
+@verb("unheard data verify corpora/mine runs/first emb.parquet", data)
+def verify(*paths: Path, json: Json = False) -> int:
+    """Compare packed corpora, models, runs and tables with the checksums they were written with. Exit with 2 when something differs.
+
+    Parameters
+    ----------
+    paths
+        Folders, with everything below them, and tables of embeddings.
+    """
+    from unheard.verify import verify as compare
+
+    if not paths:
+        raise ConfigError("name what to compare: a packed corpus, a model, a run, or a table of embeddings")
+    found = compare(paths, bar)
+    tell([*found, f"{len(found)} files are damaged or missing"], {"damaged": found}, json)
+    return USER_ERROR if found else DONE

@@ -16,7 +16,7 @@ from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.waveform import Channel, read, stream
 from unheard.data.corpus import Clip, Skipped
 from unheard.data.shards import Dtype, Frames, quantise, quantise_wave, value_range
-from unheard.errors import AudioError
+from unheard.errors import AudioError, shown
 
 AHEAD = 16
 """Clips in work or waiting for each worker, which bounds the memory (our choice)."""
@@ -117,7 +117,7 @@ def _transform(root: Path, clip: Clip, frontend: Frontend, how: Packing) -> Pack
         if how.waves:
             deque(stored, maxlen=0)  # at another rate it was not heard yet
     except AudioError as error:
-        return Skipped(clip.path, str(error))
+        return Skipped(clip.path, str(error).removeprefix(f"{shown(root / clip.path)}: "))
     return Packed(np.concatenate(waves or specs), frames, total, squares, sum(clipped))
 
 

@@ -16,7 +16,7 @@ from unheard.config import from_json, to_json
 from unheard.data.crops import CropSampler
 from unheard.data.store import Store
 from unheard.data.verification import Verification
-from unheard.errors import CheckpointError, ConfigError
+from unheard.errors import CheckpointError, ConfigError, shown
 from unheard.files import read_json, write_json
 from unheard.model.masking import share_hidden
 from unheard.objectives.base import Batch
@@ -32,6 +32,7 @@ from unheard.weights.checkpoint import Provenance, save_model
 STEP_BUDGET = 10_000  # our choice: 1.3 million crops at the default batch, hours on two cores, minutes on a GPU
 FINISHED = "finished.json"
 """File of a run folder that is written last: the run needs nothing more."""
+MOST_NAMED = 20  # skipped files that are named when a run starts; our choice
 EPOCH_BUDGET = 400  # our choice: a small corpus is not repeated more often than this
 
 
@@ -162,6 +163,9 @@ def describe(session: Session, store: Store, sampler: CropSampler, learner: Lear
         f"corpus     {len(store.frames)} clips, {store.seconds_total / 3600:.2f} hours, {len(store.skipped)} skipped; "
         f"{sampler.size} windows an epoch"
     )
+    lines += [f"skipped    {shown(skipped.path)}: {skipped.reason}" for skipped in store.skipped[:MOST_NAMED]]
+    if len(store.skipped) > MOST_NAMED:
+        lines.append(f"skipped    {len(store.skipped) - MOST_NAMED} more; unheard data check names them all")
     mean, std = session.statistics.mean, session.statistics.std
     lines.append(
         f"statistics mean {np.mean(mean):.4f}, deviation {np.mean(std):.4f}{'' if len(mean) == 1 else ' (averages over the bands)'}"

@@ -1,0 +1,54 @@
+"""Comparing what is on a disk with the checksums it was written with: packed corpora, models, runs, checkpoints, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from unheard.embedding.table_files import FORMATS, read_blocks, read_identity
+from unheard.errors import DataError, shown
+from unheard.files import verify_folder
+from unheard.progress import Track, silent
+
+
+def verify(paths: Iterable[str | Path], track: Track = silent) -> list[str]:
+    """Compare files and folders with their checksums.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Folders, with everything below them, and tables of embeddings.
+
+    Returns
+    -------
+    list of str
+        One line for each file that is damaged or missing; empty where all is well.
+
+    Raises
+    ------
+    DataError
+        When a path is not there, or nothing in it carries a checksum.
+    """
+    places = [Path(path) for path in paths]
+    found: list[str] = []
+    for place in track(places, len(places), "verifying"):
+        if not place.exists():
+            raise DataError(f"{shown(place)}: no such file or folder; give a packed corpus, a model, a run, or a table of embeddings")
+        if place.is_dir():
+            if not any(place.rglob("*.json")):
+                raise DataError(f"{shown(place)}: nothing in it carries a checksum; give a packed corpus, a model, or a run")
+            found += verify_folder(place)
+        elif place.suffix in FORMATS:
+            found += _table(place)
+        else:
+            raise DataError(f"{shown(place)}: carries no checksum; give a folder, or a table that ends in {', '.join(FORMATS)}")
+    return found
+
+
+def _table(file: Path) -> Iterator[str]:
+    try:
+        read_identity(file)
+        for _ in read_blocks(file):
+            pass
+    except DataError as error:
+        yield str(error)
