@@ -1,0 +1,89 @@
+"""Flipped bits in every kind of file: each is named, or changes nothing; none is read silently as something else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tests.faults.inputs import flags, make_model, make_sounds
+from tests.faults.processes import run, verb
+
+from unheard.data.store import open_store
+from unheard.embedding.table_files import read_blocks, read_identity
+from unheard.errors import UnheardError
+from unheard.files import read_json, read_json_lines
+from unheard.training.checkpoints import TENSORS, checkpoints, read_progress
+from unheard.weights.checkpoint import load_model, read_tensors
+
+Read = Callable[[], object]
+
+
+def readers(place: Path) -> dict[Path, Read]:
+    """Files of every kind, each with a function that reads what they say."""
+    sounds, model = make_sounds(place / "sounds", 9), make_model(place / "model")
+    for arguments in (
+        ["data", "pack", sounds, "-o", place / "packed"],
+        ["pretrain", sounds, "-o", place / "run", "--steps", 4, "--batch-size", 4, "--device", "cpu", *flags()],
+        *(["embed", model, sounds, "-o", place / f"e{end}", "--device", "cpu"] for end in (".parquet", ".npz", ".csv")),
+    ):
+        ended = run(verb(arguments), place / "log")
+        assert ended.code == 0, ended.text
+    checkpoint = checkpoints(place / "run")[-1]
+
+    def corpus() -> object:
+        store = open_store(place / "packed")
+        store.verify()
+        return store.names, [store.clip(number).tolist() for number in range(len(store))]
+
+    def weights() -> object:
+        return {name: value.tolist() for name, value in load_model(model).learner.lasting_state().items()}
+
+    def saved() -> object:
+        held = read_json(checkpoint / "state.json")["files"]
+        tensors = [read_tensors(checkpoint / name, held) for name in TENSORS]
+        return read_progress(checkpoint), [{name: torch.Tensor.tolist(value) for name, value in each.items()} for each in tensors]
+
+    def rows() -> object:
+        found, damaged = read_json_lines(place / "run" / "metrics.jsonl")
+        if damaged:
+            raise UnheardError(f"line {damaged} is damaged")
+        return found
+
+    def table(end: str) -> Read:
+        return lambda: (read_identity(place / f"e{end}"), [block.to_pydict() for block in read_blocks(place / f"e{end}")])
+
+    return {
+        **{place / "packed" / name: corpus for name in ("dataset.json", "index.npz", "shard-00000.bin")},
+        **{model / name: weights for name in ("config.json", "model.safetensors")},
+        **{checkpoint / name: saved for name in ("state.json", *TENSORS)},
+        place / "run" / "config.json": lambda: read_json(place / "run" / "config.json"),
+        place / "run" / "metrics.jsonl": rows,
+        **{place / f"e{end}": table(end) for end in (".parquet", ".npz", ".csv")},
+        place / "e.csv.json": table(".csv"),
+    }
+
+
+def flips(place: Path, count: int, seed: int = 0) -> tuple[int, list[str]]:
+    """Flip ``count`` bits, the files in turn. Return how many, and what was read silently or ended in another error."""
+    place.mkdir(parents=True, exist_ok=True)
+    rng, faults, every = np.random.default_rng(seed), [], readers(place)
+    wanted = {file: read() for file, read in every.items()}
+    for number in range(count):
+        file = list(every)[number % len(every)]
+        content = bytearray(file.read_bytes())
+        at, bit = int(rng.integers(len(content))), int(rng.integers(8))
+        shutil.copy(file, place / "copy")
+        content[at] ^= 1 << bit
+        file.write_bytes(content)
+        try:
+            if every[file]() != wanted[file]:
+                faults.append(f"{file.name}: bit {bit} of byte {at} is read silently")
+        except UnheardError:
+            pass
+        except Exception as error:
+            faults.append(f"{file.name}: bit {bit} of byte {at} ends in {type(error).__name__}: {error}")
+        shutil.copy(place / "copy", file)
+    return count, faults
