@@ -36,7 +36,7 @@ def two_writers(place: Path, count: int, seed: int = 0) -> tuple[int, list[str]]
         refused = [each.text for each in ended if each.code == 2]
         if 0 not in codes or CRASHED in codes or not all("is being written by process" in text or "exists" in text for text in refused):
             faults.append(f"{name}: exit codes {codes}: {' / '.join(each.text[-200:] for each in ended)}")
-        elif damaged := [line for line in (verify([out]) if any(out.rglob("*.json")) else [])]:
+        elif any(out.rglob("*.json")) and (damaged := verify([out])):
             faults.append(f"{name}: {damaged[0]}")
     return count, faults
 
