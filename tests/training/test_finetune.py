@@ -31,6 +31,7 @@ QUICK = override(
     ["training.batch_size=8", "training.steps=12", "training.learning_rate=2e-3", "training.checkpoint_every=5", "training.log_every=2",
      "adapt.drop_path=0.1", "augment.gain_db=[-3,3]", "augment.wave_mix=0.3", "augment.mask_time=0.2", "augment.patchout=0.2"],
 )  # fmt: skip
+CLOCKS = ("time", "seconds", "clips_per_second", "loader_wait")
 FINDS = (0.1, 0.35, 1.1)  # radians a sample; tones that a few steps tell apart
 
 
@@ -57,7 +58,7 @@ def rows(run: Path) -> list[dict[str, float]]:
 
 
 def curve(run: Path) -> list[tuple[float, ...]]:
-    return [tuple(value for name, value in row.items() if name not in ("time", "clips_per_second", "loader_wait")) for row in rows(run)]
+    return [tuple(value for name, value in row.items() if name not in CLOCKS) for row in rows(run)]
 
 
 def tune(folder: Path, run: Path, recipe: FinetuneRecipe = QUICK, table: str = "labels.csv", **options: bool) -> Path:

@@ -18,7 +18,6 @@ from unheard.errors import ConfigError
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 from unheard.training.pretrain import pretrain, resume
-from unheard.training.processes import first_process
 
 SIZES = ("frames=48", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
 SETTINGS = [
@@ -101,25 +100,6 @@ def test_a_user_s_error_ends_every_process(sounds: Path, tmp_path: Path) -> None
     done = unheard("pretrain", sounds, "-o", tmp_path / "two", "--device", "cpu", *settings(), processes=2)
     assert done.returncode != 0 and "unheard: " in done.stderr and "--overwrite" in done.stderr
     assert [path.name for path in (tmp_path / "two").iterdir()] == ["notes.txt"]
-
-
-@pytest.mark.parametrize(
-    ("variables", "first"),
-    [
-        ({}, True),
-        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
-        ({"RANK": "4", "LOCAL_RANK": "0"}, False),
-        ({"SLURM_PROCID": "1"}, False),
-        ({"LOCAL_RANK": "1"}, False),
-        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
-    ],
-)
-def test_one_process_speaks_for_all(variables: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert first_process() == first
 
 
 def test_parts_of_a_batch_weigh_as_much_as_they_hold(sounds: Path, tmp_path: Path) -> None:

@@ -98,3 +98,22 @@ def test_the_command_resumes_with_the_new_place_and_refuses_it_without(sounds, t
     assert main(["pretrain", "--resume", str(tmp_path / "run"), "--data", str(new), "--device", "cpu"]) == 0
     assert main(["pretrain", str(new), "--data", str(new), "-o", str(tmp_path / "other")]) == 2
     assert "--data belongs to --resume" in capsys.readouterr().err
+
+
+def test_a_fine_tuning_run_that_dies_before_its_scores_gets_them(sounds, tmp_path, monkeypatch):
+    rows = [
+        f"{path},{'high' if number % 2 else 'low'},{('train', 'valid', 'test')[number % 3]}"
+        for number, path in enumerate(sorted(sounds.iterdir()))
+    ]
+    (tmp_path / "labels.csv").write_text("path,label,split\n" + "\n".join(rows) + "\n")
+    asked = [str(tmp_path / "labels.csv"), "-o", str(tmp_path / "run"), "--steps", "2", "--device", "cpu"]
+
+    def killed(run, track):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("unheard.view.finetuned.score_run", killed)
+        assert main(["finetune", "random-tiny", *asked]) == 130
+    assert checkpoints(tmp_path / "run") and not (tmp_path / "run" / "scores.json").exists()
+    assert main(["finetune", "--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    assert (tmp_path / "run" / "figures" / "confusion.png").is_file() and list((tmp_path / "run").glob("*scores*"))

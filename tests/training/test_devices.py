@@ -1,0 +1,180 @@
+"""A GPU computes what the CPU does. Every test runs on the CPU as well, so that the test itself is known to be right."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from unheard.config import override
+from unheard.embedding.loading import load
+from unheard.evaluation.crowd import Beside, Stacked
+from unheard.evaluation.head import Head, Hyper, exact
+from unheard.objectives.base import Batch
+from unheard.objectives.schedules import Moment
+from unheard.recipes import find_recipe
+from unheard.recipes.learner import Learner, build
+from unheard.training.checkpoints import checkpoints
+from unheard.training.engine import Engine
+from unheard.training.pretrain import pretrain, resume
+
+DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+SIZES = ("frames=64", "embed_dim=48", "depth=2", "num_heads=3", "decoder_embed_dim=32", "decoder_depth=2", "decoder_num_heads=2")
+SETTINGS = [
+    *(f"model.{size}" for size in SIZES), "training.precision=float32", "training.batch_size=8", "training.steps=6",
+    "training.log_every=1", "training.checkpoint_every=3", "training.learning_rate=1e-3", "training.warmup=0",
+]  # fmt: skip
+LATENT = ["objectives.latents.weight=0.5", "objectives.prototypes.weight=0.5", "teacher.momentum_start=0.9"]
+EAGER = "training.compile=false"
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds")
+    generator = np.random.default_rng(0)
+    for index in range(8):
+        length = 16000 if index % 2 else 5000
+        soundfile.write(folder / f"{index:02d}.wav", (0.1 * generator.standard_normal(length)).astype(np.float32), 16000)
+    return folder
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def on(batch: Batch, device: torch.device) -> Batch:
+    moved = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return Batch(**{name: None if values is None else values.to(device) for name, values in moved.items()})
+
+
+def batch_of(learner: Learner) -> Batch:
+    """Windows of which some are padded, with what every objective reads."""
+    generator, grid, count = torch.Generator().manual_seed(3), learner.grid, 8
+    frames = torch.randint(9, grid.frames + 1, (count,), generator=generator)
+    spec = torch.randn(count, grid.n_mels, grid.frames, generator=generator) * (torch.arange(grid.frames) < frames[:, None])[:, None]
+    return Batch(
+        spec=spec, valid=grid.valid(frames), clips=torch.arange(count), frames=frames, start_seconds=torch.zeros(count),
+        noise=torch.rand(count, grid.num_patches, generator=generator),
+        targets=torch.randn(count, grid.num_patches, 6, generator=generator),
+        labels=(torch.randn(count, 3, generator=generator) > 0).float(), labelled=torch.arange(count) > 4,
+        text=torch.randn(count, 7, generator=generator), captions=torch.arange(count) % 5,
+    )  # fmt: skip
+
+
+def one_step(name: str, device: str) -> tuple[dict[str, float], dict[str, Tensor], dict[str, Tensor]]:
+    """Losses, gradients and weights after a step."""
+    found = ["objectives.clap.dim=6", "objectives.contrast.text_dim=7", 'objectives.supervise.classes=["a","b","c"]']
+    recipe = override(find_recipe(name), [*SETTINGS, EAGER, *found])
+    recipe = replace(recipe, training=replace(recipe.training, accumulate=1 if name == "clap-mini" else 2))
+    learner = build(recipe)
+    for module in learner.modules():  # its dropout takes other random numbers on another device
+        if type(module).__name__ == "PositionBias":
+            module.eval()
+    engine = Engine(recipe.training, device)
+    engine.setup(learner)
+    now = Moment(3, 6)
+    learner.begin_step(now)
+    values = engine.losses_and_gradients(on(batch_of(learner), engine.device), 3)
+    gradients = {key: p.grad.detach().cpu().clone() for key, p in learner.named_parameters() if p.grad is not None}
+    learner.before_step(now)
+    engine.step(1e-3)
+    learner.after_step(replace(now, step=4))
+    losses = {key: float(value) for key, value in values.items()}
+    return losses, gradients, {key: value.detach().cpu() for key, value in learner.state_dict().items()}
+
+
+@DEVICES
+@pytest.mark.parametrize("name", ["msm-mae", "audiomae", "m2d", "matpac++", "sup-mam-clap", "clap-mini"])
+def test_one_step_is_that_of_the_cpu(name: str, device: str) -> None:
+    expected, expected_gradients, expected_weights = one_step(name, "cpu")
+    values, gradients, weights = one_step(name, device)
+    for key in expected:
+        if key.startswith("loss"):
+            assert values[key] == pytest.approx(expected[key], rel=1e-3), key
+    whole = torch.cat([value.flatten() for value in expected_gradients.values()]).norm()
+    parted = torch.cat([(gradients[key] - value).flatten() for key, value in expected_gradients.items()]).norm()
+    assert float(parted / whole) < 1e-3
+    for key, value in expected_weights.items():  # Adam's first step is the sign of a gradient: where that is rounding, two rates apart
+        if value.is_floating_point():
+            assert float((weights[key] - value).abs().max()) <= 2.1e-3, key
+
+
+@DEVICES
+def test_a_resumed_run_repeats_the_uninterrupted_one(device: str, sounds: Path, tmp_path: Path) -> None:
+    recipe = override(find_recipe("msm-mae"), [*SETTINGS, *LATENT, EAGER])
+    pretrain(sounds, tmp_path / "run", recipe, device=device)
+    whole = losses(tmp_path / "run")
+    shutil.rmtree(checkpoints(tmp_path / "run")[-1])
+    assert resume(tmp_path / "run", device=device).finished
+    assert losses(tmp_path / "run") == pytest.approx(whole, rel=1e-3 if device == "cuda" else 0)
+
+
+@DEVICES
+def test_a_run_learns_what_it_learns_on_the_cpu(device: str, sounds: Path, tmp_path: Path) -> None:
+    recipe = override(find_recipe("msm-mae"), [*SETTINGS, EAGER])
+    pretrain(sounds, tmp_path / "cpu", recipe, device="cpu")
+    pretrain(sounds, tmp_path / "here", recipe, device=device)
+    assert losses(tmp_path / "here") == pytest.approx(losses(tmp_path / "cpu"), rel=1e-3)
+
+
+@DEVICES
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_run_learns_what_an_eager_one_does(device: str, sounds: Path, tmp_path: Path) -> None:
+    """In processes of their own: the type checks of the tests would be compiled, too."""
+    for name, compiled in (("compiled", "true"), ("eager", "false")):
+        asked = [part for setting in [*SETTINGS, *LATENT, f"training.compile={compiled}", "model.depth=1"] for part in ("--set", setting)]
+        command = [sys.executable, "-m", "unheard", "pretrain", str(sounds), "-o", str(tmp_path / name), "--device", device, *asked]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "eager"), rel=1e-3)
+
+
+@DEVICES
+@pytest.mark.parametrize("hop", [None, 0.04])
+def test_an_embedding_is_that_of_the_cpu(hop: float | None, device: str) -> None:
+    rng = np.random.default_rng(0)
+    sounds = [((0.1 * rng.standard_normal(samples)).astype(np.float32), 16000) for samples in (500, 16000, 50000)]
+    for here, expected in zip(load("random-tiny", device).embed(sounds, hop=hop), load("random-tiny").embed(sounds, hop=hop), strict=True):
+        np.testing.assert_allclose(here.frames, expected.frames, atol=1e-3, rtol=1e-3)
+        np.testing.assert_allclose(here.scene, expected.scene, atol=1e-3, rtol=1e-3)
+        np.testing.assert_array_equal(here.times_ms, expected.times_ms)
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """float64, in which rounding does not decide about Adam's first steps."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@DEVICES
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("multilabel", [True, False])
+def test_stacked_heads_learn_what_heads_one_by_one_do(multilabel: bool, device: str) -> None:
+    torch.manual_seed(0)
+    rates, place = (1e-2, 3e-3, 1e-3), torch.device(device)
+    heads = [Head(6, 3, Hyper(hidden_layers=2, hidden_dim=8), exact) for _ in rates]
+    stacked, beside = Stacked(heads, rates, [None] * 3, place), Beside(copy.deepcopy(heads), rates, [None] * 3)
+    x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
+    for step in range(8):
+        if step == 4:
+            stacked.keep([0, 2])
+            beside.keep([0, 2])
+        stacked.step(x.to(place), y.to(place), multilabel)
+        beside.step(x, y, multilabel)
+    for one, other in zip(stacked.predict(x.to(place), 7), beside.predict(x, 7), strict=True):
+        assert one.device.type == "cpu"
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
