@@ -66,7 +66,15 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> Path:
-    """Write a CSV. Return ``path``."""
+    """Write a CSV. Return ``path``.
+
+    Raises
+    ------
+    ValueError
+        When two columns have one name: the rows would hold one of them.
+    """
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"{path}: two columns have one name among {', '.join(columns)}")
     with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()

@@ -153,22 +153,34 @@ def read(
         When the file breaks off, or its header is wrong.
     """
     with open_sound(path) as file:
-        rate = file.sample_rate
-        first, left = round(start * rate), math.inf if seconds is None else max(1, round(seconds * rate))
-        if not 0 <= first < max(1, file.frames):
-            raise AudioError(f"{shown(path)}: starts at {start:g} s, but the file lasts {file.frames / rate:.3f} s")
-        if first:
-            file.skip(first)
-        weights, blocks = _weights(channel, file.channels), []
-        while left > 0 and len(native := file.read(int(min(BLOCK, left)))):
-            blocks.append(native @ weights)
-            left -= len(native)
-        if not blocks:
-            raise AudioError(f"{shown(path)}: holds no samples{f' from {start:g} s on' if first else ''}")
-        if file.note:
-            warn(f"{shown(path)}: {file.note}")
-    wav = _checked(np.concatenate(blocks), shown(path), rate)
+        rate, weights = file.sample_rate, _weights(channel, file.channels)
+        wav = _checked(np.concatenate([block @ weights for block in _part(file, start, seconds)]), shown(path), rate)
     return (wav, rate) if sample_rate is None else (_resample(wav, rate, sample_rate), sample_rate)
+
+
+def read_channels(path: str | Path, start: float = 0.0, seconds: float | None = None) -> tuple[Float32[np.ndarray, "C S"], int]:
+    """Decode a part of a sound file with all of its channels, for `from_array`; parameters and errors are those of `read`."""
+    with open_sound(path) as file:
+        return np.concatenate(list(_part(file, start, seconds))).T, file.sample_rate
+
+
+def _part(file: Decoder, start: float, seconds: float | None) -> Iterator[Float32[np.ndarray, "S C"]]:
+    """The blocks of a part of a file; at least one."""
+    rate = file.sample_rate
+    first, left = round(start * rate), math.inf if seconds is None else max(1, round(seconds * rate))
+    if not 0 <= first < max(1, file.frames):
+        raise AudioError(f"{shown(file.path)}: starts at {start:g} s, but the file lasts {file.frames / rate:.3f} s")
+    if first:
+        file.skip(first)
+    came = 0
+    while left > 0 and len(native := file.read(int(min(BLOCK, left)))):
+        yield native
+        left -= len(native)
+        came += len(native)
+    if not came:
+        raise AudioError(f"{shown(file.path)}: holds no samples{f' from {start:g} s on' if first else ''}")
+    if file.note:
+        warn(f"{shown(file.path)}: {file.note}")
 
 
 def stream(path: str | Path, sample_rate: int | None = None, block_seconds: float = 30.0, channel: Channel = "mix") -> Iterator[Waveform]:

@@ -123,6 +123,7 @@ def _best(names: Sequence[str], scores: np.ndarray, top: int) -> list[tuple[str,
 def _write(out: Path, names: Sequence[str], found: dict[str, np.ndarray]) -> None:
     from unheard.files import write_table
 
-    rows = ({"path": file, **{name: f"{value:.6g}" for name, value in zip(names, scores, strict=True)}} for file, scores in found.items())
+    columns = ("path", *(f"score {name}" for name in names))  # a class may be called path
+    rows = (dict(zip(columns, (file, *(f"{value:.6g}" for value in scores)), strict=True)) for file, scores in found.items())
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_table(out, ("path", *names), rows)
+    write_table(out, columns, rows)

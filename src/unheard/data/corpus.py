@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import math
 import os
 from collections.abc import Iterable
@@ -159,21 +160,47 @@ def read_csv(path: str | Path, required: tuple[str, ...]) -> list[dict[str, str]
         When the file is missing, not UTF-8 text, lacks a column of ``required``, or has a row with too many values.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey="", restval="", strict=True)
-            rows, columns = list(reader), list(reader.fieldnames or ())
+        text = _text_of(Path(path))
+        reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="", strict=True)
+        rows, columns = list(reader), [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; give a CSV with the columns {', '.join(required)}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV ({error}); give a UTF-8 table with a header line") from error
+    rows = [{name.strip(): value for name, value in row.items()} for row in rows]
+    rows = [row for row in rows if any(map(any, row.values()))]  # spreadsheets leave rows of commas
     missing = [name for name in required if name not in columns]
     if missing:
-        found = ", ".join(columns) or "none"
+        found = ", ".join(map(repr, columns)) or "none"
+        for letter, name in ((";", "semicolons"), ("\t", "tabs")):
+            if len(columns) == 1 and letter in columns[0]:
+                raise DataError(
+                    f"{path}: its values are separated by {name}; save it as a CSV with commas, as the header path,label has them"
+                )
         raise DataError(f"{path}: lacks the column {', '.join(missing)}; it has {found}, and needs {', '.join(required)}")
     for number, row in enumerate(rows, start=2):
-        if isinstance(row.get(""), list):
+        if any(row.pop("", None) or ()):
             raise DataError(f"{path}: row {number} has more values than the header has columns; quote values that hold a comma")
     return rows
+
+
+def _text_of(path: Path) -> str:
+    """The text of a table: UTF-8, or UTF-16 with its mark at the beginning.
+
+    Raises
+    ------
+    DataError
+        When the file is a workbook or another kind of file.
+    """
+    content = path.read_bytes()
+    if content[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
+        raise DataError(f"{path}: a workbook, not a CSV; save the sheet as CSV (UTF-8) and give that file")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16")
+    if b"\0" in content[:4096]:
+        raise DataError(f"{path}: a binary file, not a table; give a CSV with a header line")
+    return content.decode("utf-8-sig")
 
 
 Found: TypeAlias = tuple[float, int, str]
@@ -212,6 +239,10 @@ def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skippe
         return Skipped(path, found)
     length, size, content = found
     start, end = _seconds(row, "start", table) or 0.0, _seconds(row, "end", table)
+    if end is not None and end <= start:
+        raise DataError(
+            f"{table}: {shown(row['path'])} ends at {end:g} s, which is not after its start at {start:g} s; exchange or correct the times"
+        )
     seconds = min(length, math.inf if end is None else end) - start
     if seconds <= 0:
         return Skipped(path, f"holds no samples from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s")

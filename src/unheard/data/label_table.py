@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float32, Int
 from numpy.typing import NDArray
 
-from unheard.audio.waveform import Waveform, read
+from unheard.audio.waveform import read_channels
 from unheard.data.corpus import read_csv
 from unheard.data.splits import even
 from unheard.errors import DataError, missing_extra
@@ -77,8 +77,10 @@ class Labels:
         """1 where a clip has a class, 0 where it has not, -1 where nobody judged; where each clip has one class, all is judged."""
         return self.target if self.known is None or not self.multilabel else np.where(self.known, self.target, -1)
 
-    def sound(self, clip: int) -> Path | tuple[Waveform, int]:
-        """A clip as it is to be heard: its file, or samples (S) and rate of the part of one that the table means.
+    def sound(self, clip: int) -> Path | tuple[Float32[np.ndarray, "c S"], int]:
+        """The sound of a clip: its file, or all channels (c, S) and the rate of the part of one that the table means.
+
+        Who takes one channel of a file takes the same one of a part.
 
         Raises
         ------
@@ -89,7 +91,7 @@ class Labels:
         if start is None and end is None:
             return self.paths[clip]
         begin = start or 0.0
-        return read(self.paths[clip], start=begin, seconds=None if end is None else end - begin)
+        return read_channels(self.paths[clip], begin, None if end is None else end - begin)
 
     def told(self, row: Int[np.ndarray, " C"]) -> str:
         """The classes of a row of 0 and 1, as a table writes them."""
@@ -112,8 +114,9 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     Raises
     ------
     DataError
-        When it cannot be read, lacks path or label, names files that do not exist, has fewer classes, or has an unknown split or a
-        time that is no number.
+        When it cannot be read, lacks path or label, names files that do not exist, has fewer classes, has an unknown split, a time that
+        is no number or an end that is not after its start, labels that programs write for an empty cell, or empty cells in a table
+        whose other clips have one label each.
     """
     path = Path(path)
     rows = read_csv(path, ("path", "label"))
@@ -124,6 +127,7 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
         raise DataError(f"{path} names {len(absent)} files that do not exist, the first {absent[0]}; paths are relative to {path.parent}")
     named = [[name.strip() for name in row["label"].split("|") if name.strip()] for row in rows]
     classes = sorted({name for names in named for name in names})
+    _refuse_unclear(path, rows, named)
     if len(classes) < least:
         raise DataError(
             f"{path} has {len(classes)} class ({', '.join(classes)}); there must be at least {'two to tell apart' if least > 1 else 'one'}"
@@ -134,10 +138,43 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
         target[clip, [position[name] for name in names]] = 1
     split, fold, group = ([row.get(column, "").strip() for row in rows] for column in ("split", "fold", "group"))
     start, end = ([_seconds(row.get(column, ""), column, path) for row in rows] for column in ("start", "end"))
+    for number, (begin, last) in enumerate(zip(start, end, strict=True), start=2):
+        refuse_reversed(begin, last, f"{path}: row {number}")
     multilabel = bool((target.sum(axis=1) != 1).any())
     known = known_classes(rows, classes, target)
     given = None if known.all() else known
     return Labels(paths, classes, target, multilabel, _splits(split, path), fold, group, start, end, given)
+
+
+EMPTY_WORDS = frozenset({"nan", "null", "n/a", "#n/a", "<na>", "nat"})
+"""What programs write for an empty cell, in lower case."""
+
+
+def _refuse_unclear(path: Path, rows: Sequence[Mapping[str, str]], named: Sequence[Sequence[str]]) -> None:
+    """Refuse labels that have two readings."""
+    if found := [row for row, names in enumerate(named, start=2) if any(name.lower() in EMPTY_WORDS for name in names)]:
+        raise DataError(
+            f"{path}: row {found[0]} has the label {rows[found[0] - 2]['label']!r}, which programs write for an empty cell "
+            f"({len(found)} rows); fill the cell, remove the row, or give the class another name"
+        )
+    empty = [row for row, names in enumerate(named, start=2) if not names and not rows[row - 2].get("known", "").strip()]
+    if empty and all(len(names) <= 1 for names in named) and any(named):
+        raise DataError(
+            f"{path}: row {empty[0]} has no label ({len(empty)} rows), and the others have one each; fill the cell or remove the row. "
+            "For a clip that has none of several classes, name them in the column known"
+        )
+
+
+def refuse_reversed(start: float | None, end: float | None, where: str) -> None:
+    """Refuse a part that ends where it starts, or before.
+
+    Raises
+    ------
+    DataError
+        With both times.
+    """
+    if end is not None and end <= (start or 0.0):
+        raise DataError(f"{where} ends at {end:g} s, which is not after its start at {start or 0.0:g} s; exchange or correct the times")
 
 
 def known_classes(rows: Sequence[Mapping[str, str]], classes: Sequence[str], target: Int[np.ndarray, "n C"]) -> Bool[np.ndarray, "n C"]:

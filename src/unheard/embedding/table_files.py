@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unheard.errors import DataError
-from unheard.files import FILES, atomic_write, differing_files, file_checksums, read_json, write_json
+from unheard.files import CHECKSUM, FILES, atomic_write, differing_files, file_checksums, json_checksum, read_json, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,7 +66,10 @@ def read_identity(file: Path) -> dict[str, Any]:
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:
                 return dict(json.loads(str(arrays["identity"])))
-        return dict(json.loads((pq.read_schema(file).metadata or {})[KEY]))
+        stored = dict(json.loads((pq.read_schema(file).metadata or {})[KEY]))
+        if stored.pop(CHECKSUM) != json_checksum(stored):
+            raise DataError(f"{file} differs from its checksum: it was edited or is damaged; replace it with --overwrite")
+        return stored
     except DAMAGE as error:
         raise DataError(f"{file} does not say what it was made with, or is damaged ({error}); replace it with --overwrite") from error
 
@@ -127,7 +130,8 @@ def _block(columns: dict[str, Any], embedding: np.ndarray) -> pa.Table:
 def _write_parquet(file: Path, blocks: Blocks, identity: dict[str, Any]) -> int:
     import pyarrow.parquet as pq
 
-    schema, rows = next(blocks()).schema.with_metadata({KEY: json.dumps(identity).encode()}), 0
+    sealed = json.dumps({**identity, CHECKSUM: json_checksum(identity)}).encode()
+    schema, rows = next(blocks()).schema.with_metadata({KEY: sealed}), 0
     with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
         for block in blocks():
             writer.write_table(block.replace_schema_metadata(schema.metadata))

@@ -73,12 +73,12 @@ class TableWriter:
 
     def __enter__(self) -> TableWriter:
         """Lock the table and take up earlier work, where it is to be continued."""
-        if not self.resume and not self.overwrite and (self.out.exists() or self.parts.exists()):
-            what = "exists" if self.out.exists() else "was begun by an interrupted job"
-            raise ConfigError(f"{self.out} {what}; continue it with --resume, replace it with --overwrite, or choose another -o")
         with _clear_errors(self.out):
             self._lock.__enter__()
             try:
+                if not self.resume and not self.overwrite and (self.out.exists() or self.parts.exists()):
+                    what = "exists" if self.out.exists() else "was begun by an interrupted job"
+                    raise ConfigError(f"{self.out} {what}; continue it with --resume, replace it with --overwrite, or choose another -o")
                 if self.resume:
                     self._take_up()
                 else:
