@@ -1,4 +1,4 @@
-"""Options of embeddings in an evaluation: each is used, refused where a model lacks it, part of the identity, and stored with the scores."""
+"""Options of embeddings: used, refused where a model lacks them, part of the identity, stored with the scores."""
 
 from __future__ import annotations
 
@@ -50,7 +50,11 @@ def test_events_get_the_finest_hop_unless_one_is_given_or_published() -> None:
 
 
 def test_an_option_that_a_model_lacks_is_refused_before_anything_is_embedded(levels: Levels) -> None:
-    for runtime, words in ((Runtime(layer=99), "layer must be"), (Runtime(hop=0.03), "hop must be"), (Runtime(pool="none"), "pool must be")):
+    for runtime, words in (
+        (Runtime(layer=99), "layer must be"),
+        (Runtime(hop=0.03), "hop must be"),
+        (Runtime(pool="none"), "pool must be"),
+    ):
         with pytest.raises(ConfigError, match=words):
             encoders("random-tiny", "cpu", runtime)
     with pytest.raises(ConfigError, match="takes the mean over time"):

@@ -67,7 +67,9 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     stamp = {"encoder": encoder.identity, "sample_rate": encoder.sample_rate, "audio": audio_rate(task, encoder.sample_rate)}
     folder.mkdir(parents=True, exist_ok=True)
     if (known := _stamp(folder / STAMP)) is not None and known != stamp:
-        raise DataError(f"{folder} holds embeddings of another model, options or sample rate; choose another -o, or replace them with --overwrite")
+        raise DataError(
+            f"{folder} holds embeddings of another model, options or sample rate; choose another -o, or replace them with --overwrite"
+        )
     write_text(folder / STAMP, json.dumps(stamp))
     if (folder / DONE).is_file():
         return
