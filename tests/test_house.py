@@ -196,7 +196,7 @@ def test_shapes_name_the_array_class() -> None:
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and len(node.slice.elts) == 2
         if "NDArray" in ast.unparse(node.slice.elts[0]) and isinstance(node.slice.elts[1], ast.Constant | ast.JoinedStr)
     ]
-    assert not found, f"write Float[np.ndarray, ...]: {found}"
+    assert not found, f"write Float[np.ndarray, '...']: {found}"
 
 
 def test_private_modules_of_numpy_are_not_used() -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from benchmarks.ablation import result
 from benchmarks.ablation.arms import ARMS, recipe_of
 from benchmarks.ablation.sweep import Sweep
-
 from unheard.errors import UnheardError
 from unheard.training.pretrain import pretrain
 from unheard.training.run import write_json

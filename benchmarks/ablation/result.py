@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import t as student
+
 from benchmarks.ablation.arms import ARMS
 from benchmarks.ablation.sweep import LOG_MEL, UNTRAINED, Row
-from scipy.stats import t as student
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.ablation.arms import ARMS, recipe_of
 
+from benchmarks.ablation.arms import ARMS, recipe_of
 from unheard.data.corpus import open_corpus
 from unheard.data.label_table import Labels, read_labels
 from unheard.data.pack import pack

@@ -8,9 +8,9 @@ from typing import cast
 
 import numpy as np
 import torch
-from benchmarks.parity.compare import Arrays, Checker, Comparison, arrays, batch_of, with_cls
 from safetensors.torch import load_file
 
+from benchmarks.parity.compare import Arrays, Checker, Comparison, arrays, batch_of, with_cls
 from unheard.audio.frontend import Statistics
 from unheard.audio.kaldi import AUDIOMAE, KaldiFbank
 from unheard.config import override

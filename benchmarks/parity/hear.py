@@ -13,9 +13,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+
 from benchmarks.parity.compare import Arrays, Comparison, arrays
 from benchmarks.parity.processor import as_intel
-
 from unheard.evaluation import fit as fitting
 from unheard.evaluation import heareval
 from unheard.evaluation.events import Events, Postprocessing, find_events, join

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from benchmarks.parity.compare import Arrays, Checker, Comparison, arrays, batch_of, complete, with_cls
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from benchmarks.parity.compare import Arrays, Checker, Comparison, arrays, batch_of, complete, with_cls
 from unheard.audio.frontend import Statistics
 from unheard.audio.kaldi import EMPHASIS, MASKSPEC, SHIFT, SPREAD, MaskSpecMel
 from unheard.audio.presets import MASKSPEC_AUDIOSET

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.parity.compare import Checker, Comparison, arrays, batch_of, with_cls
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from benchmarks.parity.compare import Checker, Comparison, arrays, batch_of, with_cls
 from unheard.audio.frontend import MATPAC, LogMel
 from unheard.audio.resample import resample
 from unheard.embedding.embedder import Model

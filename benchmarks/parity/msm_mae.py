@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.parity.compare import Arrays, Checker, Comparison, arrays, batch_of, complete, with_cls
 from safetensors.torch import load_file
 
+from benchmarks.parity.compare import Arrays, Checker, Comparison, arrays, batch_of, complete, with_cls
 from unheard import hear
 from unheard.audio.frontend import MSM_MAE_16K, MSM_MAE_32K, LogMel, Statistics
 from unheard.embedding.embedder import Model, Options

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from benchmarks.peers.windows import HOP, centred, encode, without
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from benchmarks.peers.windows import HOP, centred, encode, without
 
 WINDOW = 1024  # samples, of the published network
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.peers.windows import HOP, centred, encode, without
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from benchmarks.peers.windows import HOP, centred, encode, without
 
 WINDOW = 25600  # samples: 1.6 s, of the published network
 LOUDNESS = -30.0  # dB of full scale, likewise

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.peers.windows import HOP, centred, encode, inside
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from benchmarks.peers.windows import HOP, centred, encode, inside
 
 FRAMES, BANDS, FFT, FRAME, STEP = 96, 64, 512, 400, 160  # of the published front end, at 16 kHz
 LOWEST, HIGHEST, OFFSET = 125.0, 7500.0, 0.001  # Hz, Hz, and what is added before the logarithm; likewise

@@ -228,12 +228,12 @@ def reconstruct(
     from unheard.view.reconstruction import figure
     from unheard.view.window import reconstruct_window, take_window
 
-    _refuse_existing(out, overwrite)
+    for file in filter(None, (out, wav)):
+        _refuse_existing(file, overwrite)
     loaded = _loaded(model)
     shown = reconstruct_window(loaded, take_window(loaded, audio, start), mask, mask_ratio, seed)
     save(figure(shown), out)
     if wav is not None:
-        _refuse_existing(wav, overwrite)
         write_wave(to_wave(shown.drawn, loaded.config.frontend), loaded.sample_rate, wav)
     return shown.error
 

@@ -1,4 +1,4 @@
-"""Options of embeddings in an evaluation: used, refused where a model lacks them, part of the identity, stored with the scores."""
+"""Options of embeddings: used, refused where a model lacks them, part of the identity, stored with the scores."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ def batch_of(spec, grid, seed=0):
 
 
 def test_loss_and_predictions_equal_transformers_vitmae():
+    pytest.importorskip("transformers", "5.12")  # earlier versions name the weights of ViTMAE otherwise
     torch.manual_seed(0)
     config = ViTMAEConfig(
         hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=192, image_size=80, patch_size=16, num_channels=1,

@@ -53,6 +53,21 @@ def test_patterns_hide_every_second_column_row_or_both():
     assert torch.equal(board[0], rows[0] ^ columns[0])
 
 
+@pytest.mark.parametrize(("ratio", "visible"), [(0.9, 10), (0.95, 5), (0.98, 2), (0.99, 1), (0.999, 1), (0.0, 95)])
+def test_figures_show_as_many_patches_as_figure_4_of_the_msm_mae_paper(ratio, visible):
+    noise = torch.rand(1, 95, generator=torch.Generator().manual_seed(0))
+    mask = masking.pattern("random", Grid(5, 19, (16, 16)), noise, ratio)
+    assert mask.keep.shape == (1, visible)
+    assert set(mask.keep[0].tolist()) == set(noise[0].argsort()[:visible].tolist())
+
+
+@given(st.integers(1, 600), st.integers(0, 99))
+def test_figures_hide_the_rounded_number_of_patches(patches, percent):
+    mask = masking.pattern("random", Grid(1, patches, (16, 16)), torch.rand(1, patches), percent / 100)
+    wanted = -((50 - patches * percent) // 100)  # halves rounded down, in whole numbers
+    assert mask.hide.shape[1] == min(patches - 1, wanted)
+
+
 def test_a_pattern_that_hides_nothing_is_refused():
     with pytest.raises(ConfigError, match="hides nothing"):
         masking.pattern("horizontal", Grid(1, 6, (80, 4)), torch.zeros(1, 6), 0.5)

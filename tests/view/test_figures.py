@@ -8,12 +8,14 @@ import soundfile
 import torch
 
 from unheard import api
-from unheard.audio.frontend import MSM_MAE_16K, LogMel
+from unheard.audio.frontend import MIN_STD, MSM_MAE_16K, LogMel, Statistics
 from unheard.audio.resynthesis import to_wave
-from unheard.embedding.embedder import Model
 from unheard.embedding.loading import load
 from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.evaluation.hidden import predict
 from unheard.files import json_line, write_json
+from unheard.model import masking
+from unheard.view.run import curve_figure
 from unheard.view.window import attention_window, loud_patches, reconstruct_window, take_window
 from unheard.weights.checkpoint import Provenance
 
@@ -132,8 +134,40 @@ def test_a_report_needs_a_run_and_shows_its_probes(tmp_path):
     assert "0.750" in page and "&lt;sounds&gt;" in page and "data:image/png;base64" in page and "https://" not in page
 
 
-def test_figures_do_not_touch_a_model_on_its_device(model, sound):
-    before = {name: value.clone() for name, value in model.learner.state_dict().items()}
-    reconstruct_window(model, take_window(model, sound))
-    assert all(torch.equal(before[name], value) for name, value in model.learner.state_dict().items())
-    assert isinstance(model, Model)
+def test_figures_compute_on_the_device_of_the_model_and_leave_it_there(sound):
+    moved, seen = load("random-tiny"), []
+    moved.provenance = Provenance()
+    window = take_window(moved, sound)
+    moved.learner.to("meta")
+    moved.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].device.type))
+    moved.encoder.transformer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].device.type))
+    for draw in (reconstruct_window, attention_window):
+        with pytest.raises(NotImplementedError, match="meta"):  # there is nothing to draw on this device
+            draw(moved, window)
+        assert moved.device.type == "meta"
+    assert seen and set(seen) == {"meta"}
+
+
+def test_figures_use_the_deviation_that_normalised_the_window(model, sound):
+    narrow = model.with_statistics(Statistics((-7.0,), (0.0,)))
+    window = take_window(narrow, sound)
+    shown = reconstruct_window(narrow, window)
+    hidden = np.repeat(np.repeat(shown.hidden, 16, 0), 16, 1)
+    assert np.ptp(shown.drawn[hidden]) > 0  # with a deviation of 0 everything would be the mean
+    drawn = predict(narrow.learner, window.normal, masking.given(torch.from_numpy(shown.hidden.ravel())[None]))[0].numpy()
+    np.testing.assert_allclose(shown.drawn[hidden], (drawn * MIN_STD - 7.0)[hidden], rtol=1e-5)
+
+
+def test_an_existing_sound_is_refused_before_the_figure_is_written(model, sound, tmp_path):
+    (tmp_path / "rec.wav").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="rec.wav exists"):
+        api.reconstruct(model, sound, tmp_path / "rec.png", wav=tmp_path / "rec.wav")
+    assert [file.name for file in tmp_path.iterdir()] == ["rec.wav"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_curves_of_few_logged_rows_show_points(count, tmp_path):
+    row = {"loss": 1.0, "learning_rate": 0.1, "clips_per_second": 9.0}
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": step, **row}) + "\n" for step in range(count)))
+    lines = [line for axes in curve_figure(tmp_path).axes for line in axes.lines]
+    assert len(lines) == 3 and all((line.get_marker() == "o") == (count < 20) for line in lines)

@@ -89,13 +89,34 @@ def test_the_page_is_one_file_that_says_what_to_know(probed: tuple[ProbeReport, 
     page = (out / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"(src|href)='?https?://", page) and page.count("data:image/png") == 4
     assert "Scores are of one run." in page
-    for words in ("Which classes fail", "Would more labels help?", "Beside the random encoder", "Read this before you trust the score"):
+    for words in (
+        "Which classes fail",
+        "Would more labels help?",
+        "linear head, compared with the random encoder",
+        "Read this before you trust the score",
+    ):
         assert words in page
     (data,) = re.findall(r"<script type=application/json id=map-data>(.*?)</script>", page)
     told = json.loads(data)
     assert len(told["points"]) == 24 and set(told["classes"]) == {"low", "mid </script>", "high"}
     assert all(point["sound"].startswith("data:audio/") for point in told["points"])
     assert sum(point["said"] != "" for point in told["points"]) == report.tested == 12
+
+
+def test_the_page_has_every_verdict_of_the_terminal(probed: tuple[ProbeReport, Path], tmp_path: Path) -> None:
+    for file in probed[1].glob("*.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    stored = json.loads((tmp_path / "probe.json").read_text())
+    for row in stored["differences"]:
+        if (row["head"], row["other"]) == ("mlp", "random encoder"):
+            row |= {"mean": -0.099, "low": -0.156, "high": -0.046}
+    (tmp_path / "probe.json").write_text(json.dumps(stored))
+    page = api.report(tmp_path).read_text()
+    assert "mlp head, compared with the random encoder: <b>worse</b> (-0.099, 95 % interval -0.156 to -0.046)." in page
+    for head in ("linear", "knn", "mlp"):
+        for other in ("random encoder", "log-mel mean+std"):
+            assert f"{head} head, compared with the {other}: <b>" in page
+    assert "range over the seeds" not in page  # there is one
 
 
 def test_the_page_can_be_written_again_without_the_sounds(model: Model, probed: tuple[ProbeReport, Path], tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from unheard.cli import main
 from unheard.errors import CheckpointError, ConfigError
 from unheard.model.masking import random
 from unheard.model.patches import Grid, sincos_1d, sincos_2d
+from unheard.weights.checkpoint import is_model, save_model
 from unheard.weights.layouts.ntt import M2D_STATISTICS, MSM_MAE_STATISTICS, parse_name
 from unheard.weights.published import convert
 
@@ -268,3 +269,21 @@ def test_an_encoder_alone_cannot_reconstruct(store: Callable[..., Path], tmp_pat
     with pytest.raises(CheckpointError, match="encoder only"):
         unheard.api.reconstruct(tmp_path / "made", tmp_path / "a.wav", tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("config", ['{"model_type": "bert", "architectures": []}', '{"format": 1}', "{", None])
+def test_convert_replaces_models_of_this_library_only(config: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "model.safetensors").write_bytes(b"weights")
+    if config is not None:
+        (theirs / "config.json").write_text(config)
+    before = {file.name: file.read_bytes() for file in theirs.iterdir()}
+    assert main(["convert", "no.pth", "-o", str(theirs), "--layout", "msm-mae", "--overwrite"]) == 2
+    assert "is no model folder" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in theirs.iterdir()} == before
+    ours, empty = tmp_path / "ours", tmp_path / "empty"
+    empty.mkdir()
+    model = unheard.load("random-tiny")
+    save_model(ours, model.learner, model.config, model.statistics, model.provenance)
+    assert is_model(ours) and is_model(empty) and not is_model(theirs) and not is_model(tmp_path / "missing")

@@ -67,7 +67,7 @@ def fill_ins(spec: Float[Tensor, "B F T"], hidden: Bool[Tensor, "B F T"]) -> dic
     count = heard.sum(dim=2, keepdim=True)
     everything = (spec * heard).sum(dim=(1, 2), keepdim=True) / heard.sum(dim=(1, 2), keepdim=True).clamp(min=1)
     mean = torch.where(count > 0, (spec * heard).sum(dim=2, keepdim=True) / count.clamp(min=1), everything)
-    time = torch.arange(spec.shape[2]).expand_as(spec)
+    time = torch.arange(spec.shape[2], device=spec.device).expand_as(spec)
     before = torch.where(heard, time, -1).cummax(dim=2).values
     after = torch.where(heard, time, spec.shape[2]).flip(2).cummin(dim=2).values.flip(2)
     left, right = spec.gather(2, before.clamp(min=0)), spec.gather(2, after.clamp(max=spec.shape[2] - 1))

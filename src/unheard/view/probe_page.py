@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unheard.errors import CheckpointError, DataError
+from unheard.evaluation.probe import HEADS
 from unheard.evaluation.probe_report import Difference
 from unheard.progress import Track, silent
 from unheard.view.page import STYLE, picture, write_page
@@ -71,10 +72,12 @@ def _top(report: dict[str, Any]) -> Iterator[str]:
     yield f"<p class=big><b>{metric} {score['mean']:.3f}</b>, 95 % interval {score['low']:.3f} to {score['high']:.3f}; "
     yield f"guessing gives {report['chance'][metric]:.3f}.</p>"
     yield f"<p>A linear head on frozen vectors; {report['tested']} of {report['clips']} clips tested, {len(report['classes'])} classes.</p>"
-    for row in (row for row in report["differences"] if row["head"] == "linear"):
-        yield f"<p>Beside the {html.escape(row['other'])}: {_verdict(row, 'better', 'worse')}</p>"
+    for row in sorted((row for row in report["differences"] if row["metric"] == metric), key=lambda row: HEADS.index(row["head"])):
+        words = _verdict(row, "better", "worse")
+        yield f"<p>{row['head']} head, compared with the {html.escape(row['other'])}: {words}</p>"
     if report["gain"]:
-        yield f"<p>All training labels beside half of them: {_verdict(report['gain'], 'better, so more may help further', 'worse')}</p>"
+        words = _verdict(report["gain"], "better, so more may help further", "worse")
+        yield f"<p>All training labels, compared with half of them: {words}</p>"
     yield "</div>"
     if report["warnings"]:
         yield "<div class='box warn'><p><b>Read this before you trust the score</b></p>"
@@ -110,7 +113,8 @@ def _classes(report: dict[str, Any], folder: Path) -> Iterator[str]:
 def _curve(report: dict[str, Any], folder: Path) -> Iterator[str]:
     if report["curve"]:
         yield "<h2>Would more labels help?</h2>"
-        yield picture(folder / "curve.png", "linear head on shares of the training clips; the band is the range over the seeds")
+        band = "; the band is the range over the seeds" if len(report["scores"][0]["runs"]) > 1 else ""
+        yield picture(folder / "curve.png", f"linear head on shares of the training clips{band}")
 
 
 def _layers(report: dict[str, Any], folder: Path) -> Iterator[str]:

@@ -28,6 +28,7 @@ TRIED_CLIPS, TRIED_WINDOWS = 24, 200  # looked at for them; our choice
 AUDIBLE = 9.0  # nats (39 dB) below the loudest frame of a window a frame still sounds; our choice
 SOUNDING = 0.9  # share of frames that must sound; our choice
 MOVING = 0.1  # nats; a window that changes less is silence or a test tone; our choice
+FEW_ROWS = 20  # logged rows below which each is drawn as a point too; one alone makes no line; our choice
 MASKS = ("random", "vertical", "chessboard")
 
 
@@ -100,12 +101,13 @@ def curve_figure(run: Path) -> Figure:
     made, grid = new_figure(8.0, 2.4, 1, 3)
     steps = [row["step"] for row in rows]
     losses, rate, speed = grid[0]
+    look: dict[str, Any] = {"linewidth": 1.2, "marker": "o" if len(rows) < FEW_ROWS else None, "markersize": 3}
     for name in [key for key in rows[0] if key.startswith("loss")]:
         if name == "loss" or sum(key.startswith("loss/") for key in rows[0]) > 1:
-            losses.plot(steps, [row[name] for row in rows], linewidth=1.2, label=name)
+            losses.plot(steps, [row[name] for row in rows], label=name, **look)
     losses.legend(fontsize=FONT, frameon=False)
-    rate.plot(steps, [row["learning_rate"] for row in rows], linewidth=1.2, color="tab:green")
-    speed.plot(steps, [row["clips_per_second"] for row in rows], linewidth=1.2, color="tab:purple")
+    rate.plot(steps, [row["learning_rate"] for row in rows], color="tab:green", **look)
+    speed.plot(steps, [row["clips_per_second"] for row in rows], color="tab:purple", **look)
     for axes, title in zip(grid[0], ("loss", "learning rate", "clips per second"), strict=True):
         caption(axes, title)
         axes.set_xlabel("step")

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from unheard.audio.frontend import MIN_STD
 from unheard.audio.waveform import read
 from unheard.embedding.embedder import Model
 from unheard.errors import CheckpointError, ConfigError
@@ -82,7 +83,7 @@ def reconstruct_window(
     mask : {"random", "vertical", "horizontal", "chessboard", "structured"}
         Which patches are hidden.
     mask_ratio : float, optional
-        Share hidden by a random mask; the trained one when left out.
+        Share hidden by a random mask; the trained one when left out. Rounded to whole patches, see `masking.pattern`.
 
     Raises
     ------
@@ -96,15 +97,16 @@ def reconstruct_window(
     noise = torch.rand(1, window.grid.num_patches, generator=torch.Generator().manual_seed(seed))
     flags = torch.ones(1, full.num_patches, dtype=torch.bool)  # padding stays hidden
     flags[:, full.within(window.grid.time)] = masking.pattern(mask, window.grid, noise, ratio).hidden()
-    drawn_mask = masking.given(flags)
-    learner = model.learner.cpu()
-    drawn = predict(learner, window.normal, drawn_mask)[0, :, :frames].numpy()
+    chosen, normal = masking.given(flags), window.normal.to(model.device)
+    drawn_mask = masking.Mask(chosen.keep.to(model.device), chosen.hide.to(model.device))
+    drawn = predict(model.learner, normal, drawn_mask)[0, :, :frames].cpu().numpy()
     hidden = window.grid.by_time(flags[:, full.within(window.grid.time), None].float())[0].T.bool().numpy()
-    mean, std = (np.asarray(values, np.float32)[:, None] for values in (model.statistics.mean, model.statistics.std))
+    statistics = model.statistics.floored(MIN_STD)  # what normalises the window
+    mean, std = (np.asarray(values, np.float32)[:, None] for values in (statistics.mean, statistics.std))
     unseen = np.repeat(np.repeat(hidden, full.patch_size[0], 0), full.patch_size[1], 1)[:, :frames]
     back = np.where(unseen, drawn * std + mean, window.spec).astype(np.float32)
     kind = f"{mask} mask, ratio {ratio:g}" if mask in ("random", "structured") else f"{mask} mask"
-    error = measure(learner, window.normal, drawn_mask, frames)
+    error = measure(model.learner, normal, drawn_mask, frames)
     return Reconstruction(window.spec, back, hidden, full.patch_size, window.scale, f"{window.title}; {kind}", error)
 
 
@@ -122,9 +124,9 @@ def attention_window(model: Model, window: Window, at: Sequence[tuple[int, int]]
         When a patch lies outside the window.
     """
     grid, full = window.grid, model.grid
-    keep = full.within(grid.time)[None]
+    keep = full.within(grid.time)[None].to(model.device)
     with torch.inference_mode():
-        weights = model.learner.cpu().model.encoder.attention(full.patchify(window.normal), keep)[0].mean(dim=0)
+        weights = model.encoder.attention(full.patchify(window.normal.to(model.device)), keep)[0].mean(dim=0).cpu()
     gazes = []
     for row, column in loud_patches(window) if at is None else at:
         if not (0 <= row < grid.freq and 0 <= column < grid.time):

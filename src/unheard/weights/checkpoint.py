@@ -160,9 +160,16 @@ def build_for(
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder is one `save_model` wrote, or empty."""
-    entries = {entry.name for entry in folder.iterdir()} if folder.is_dir() else {""}
-    return not entries or {"config.json", WEIGHTS} <= entries
+    """Whether a folder is one that `save_model` wrote, or empty; a folder of Hugging Face has files of the same names."""
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        _read_config(folder)
+    except (CheckpointError, OSError):
+        return False
+    return True
 
 
 def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str, classifier: Classifier | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def read_class_names(file: str | Path) -> tuple[str, ...]:
     path = Path(file)
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
-            names = _of_csv(path, csv.DictReader(lines)) if path.suffix.lower() == ".csv" else [line.strip() for line in lines]
+            names = _of_csv(path, lines) if path.suffix.lower() == ".csv" else [line.strip() for line in lines]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"the class names of {path} cannot be read ({error}); give a CSV or a text file with a name a line") from error
     names = [name for name in names if name]
@@ -56,12 +57,14 @@ def named(saved: SavedModel, names: tuple[str, ...]) -> SavedModel:
     return saved
 
 
-def _of_csv(path: Path, rows: csv.DictReader[str]) -> list[str]:
-    column = next((name for name in NAMES if name in (rows.fieldnames or ())), None)
+def _of_csv(path: Path, lines: Iterable[str]) -> list[str]:
+    rows = csv.DictReader(lines)
+    columns = rows.fieldnames or ()
+    column = next((name for name in NAMES if name in columns), None)
     if column is None:
-        raise ConfigError(f"{path} has the columns {', '.join(rows.fieldnames or ())}; names are looked for in {', '.join(NAMES)}")
+        raise ConfigError(f"{path} has the columns {', '.join(columns)}; names are looked for in {', '.join(NAMES)}")
     found = list(rows)
-    if "index" in (rows.fieldnames or ()):
+    if "index" in columns:
         try:
             found.sort(key=lambda row: int(row["index"]))
         except (TypeError, ValueError) as error:

@@ -1,0 +1,1 @@
+"""Measurements: one row of the performance table a module, run as ``python -m benchmarks.NAME``."""
