@@ -228,7 +228,7 @@ def reconstruct(
     from unheard.view.reconstruction import figure
     from unheard.view.window import reconstruct_window, take_window
 
-    for file in filter(None, (out, wav)):
+    for file in [out] if wav is None else [out, wav]:
         _refuse_existing(file, overwrite)
     loaded = _loaded(model)
     shown = reconstruct_window(loaded, take_window(loaded, audio, start), mask, mask_ratio, seed)

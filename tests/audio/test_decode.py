@@ -15,8 +15,9 @@ import soundfile
 
 from unheard.audio import decode
 from unheard.audio.decode import open_sound
+from unheard.audio.folders import find_audio
 from unheard.audio.mpeg import measure
-from unheard.audio.waveform import LOUDEST, checked_rate, find_audio, from_array, info, read, stream
+from unheard.audio.waveform import LOUDEST, checked_rate, from_array, info, read, stream
 from unheard.errors import AudioError, AudioWarning, shown, utf8
 
 RATE = 16000
@@ -188,7 +189,7 @@ def test_without_the_extra_the_files_are_counted_and_the_extra_is_named(tmp_path
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "d.wav").write_bytes(wav())
     monkeypatch.setattr(decode, "av_installed", lambda: False)
-    monkeypatch.setattr("unheard.audio.waveform.av_installed", lambda: False)
+    monkeypatch.setattr("unheard.audio.folders.av_installed", lambda: False)
     with pytest.warns(AudioWarning, match=r"3 sound files are left out \(2 .m4a, 1 .webm\); to read them: pip install 'unheard\[av\]'"):
         assert [path.name for path in find_audio(tmp_path)] == ["d.wav"]
     with pytest.raises(AudioError, match=r"unheard\[av\]"):

@@ -10,7 +10,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unheard.audio.waveform import find_audio, from_array, info, read, stream
+from unheard.audio.folders import find_audio
+from unheard.audio.waveform import from_array, info, read, stream
 from unheard.errors import AudioError, DataError
 
 RATE = 44100

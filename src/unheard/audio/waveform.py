@@ -9,9 +9,7 @@ Samples of more than `LOUDEST` are refused: such a file is damaged, or holds int
 from __future__ import annotations
 
 import math
-import os
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,8 @@ import soxr
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
-from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES, RATES, Decoder, av_installed, open_sound
-from unheard.errors import AudioError, AudioWarning, DataError, shown
+from unheard.audio.decode import RATES, Decoder, open_sound
+from unheard.errors import AudioError, AudioWarning, shown
 
 Channel = Literal["mix", "left", "right", "mid"]
 Waveform = Float32[np.ndarray, " S"]
@@ -67,37 +65,6 @@ class AudioInfo:
     subtype: str
     frames: int
     note: str = ""
-
-
-def find_audio(folder: str | Path) -> list[Path]:
-    """Every sound file below ``folder``, sorted by its relative path.
-
-    Names end in one of `AUDIO_SUFFIXES`, or of `AV_SUFFIXES` where the extra ``av`` is installed. Hidden files and folders are left out;
-    linked folders are not entered. Sound files that cannot be read here are counted in an `AudioWarning`.
-
-    Raises
-    ------
-    DataError
-        When ``folder`` is not a folder.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        what = "is a file" if root.is_file() else "no such folder"
-        raise DataError(f"{shown(root)}: {what}; give a folder that holds sound files")
-    suffixes = AUDIO_SUFFIXES | (AV_SUFFIXES if av_installed() else frozenset())
-    found, left_out = [], Counter[str]()
-    for parent, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in (name for name in names if not name.startswith(".")):
-            suffix = Path(name).suffix.lower()
-            if suffix in suffixes:
-                found.append(Path(parent, name))
-            elif suffix in AV_SUFFIXES:
-                left_out[suffix] += 1
-    if left_out:
-        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
-        warn(f"{shown(root)}: {left_out.total()} sound files are left out ({counts}); to read them: pip install 'unheard[av]'")
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
 def warn(text: str) -> None:

@@ -29,7 +29,8 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from unheard.audio.decode import open_sound
-from unheard.audio.waveform import LOUDEST, AudioInfo, find_audio
+from unheard.audio.folders import find_audio
+from unheard.audio.waveform import LOUDEST, AudioInfo
 from unheard.errors import AudioError, shown
 from unheard.progress import Track, silent
 

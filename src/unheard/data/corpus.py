@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES
-from unheard.audio.waveform import find_audio, info
+from unheard.audio.folders import find_audio
+from unheard.audio.waveform import info
 from unheard.errors import AudioError, DataError, shown
 from unheard.progress import Track, silent
 

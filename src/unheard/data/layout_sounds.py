@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from unheard.audio.waveform import find_audio
+from unheard.audio.folders import find_audio
 from unheard.data.layout_tables import ClipRow, column, lines, table
 from unheard.errors import DataError
 

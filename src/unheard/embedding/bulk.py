@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unheard.audio.waveform import find_audio
+from unheard.audio.folders import find_audio
 from unheard.embedding.embedder import Model, Options, Sound
 from unheard.embedding.identity import identity
 from unheard.embedding.tables import TableWriter, absolute

@@ -1,0 +1,105 @@
+"""Tables that have two readings, or none, are refused by name; other spellings of the same table give the same labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unheard.audio.waveform import from_array, read
+from unheard.data.corpus import open_corpus, read_csv
+from unheard.data.label_table import read_labels
+from unheard.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("clips")
+    for number in range(6):
+        stereo = np.stack([np.full(8000, 0.1 * (number + 1)), np.linspace(-0.5, 0.5, 8000)], axis=1)
+        soundfile.write(root / f"{number}.wav", stereo, 16000, "FLOAT")
+    return root
+
+
+def table(folder: Path, *rows: str, header: str = "path,label") -> Path:
+    file = folder / "labels.csv"
+    file.write_text("\n".join((header, *rows)) + "\n")
+    return file
+
+
+ROWS = ("0.wav,a", "1.wav,b", "2.wav,a", "3.wav,b")
+
+
+@pytest.mark.parametrize("cell", ["", " ", "|", " | "])
+def test_an_empty_cell_does_not_turn_a_table_into_one_of_several_labels(cell: str, folder: Path) -> None:
+    with pytest.raises(DataError, match=r"row 6 has no label \(1 rows\)"):
+        read_labels(table(folder, *ROWS, f"4.wav,{cell}"))
+
+
+def test_clips_of_none_of_several_labels_are_what_they_were(folder: Path) -> None:
+    assert read_labels(table(folder, *ROWS, "4.wav,a|b", "5.wav,")).multilabel
+    found = read_labels(table(folder, *(f"{row}," for row in ROWS), "4.wav,,a|b", header="path,label,known"))
+    assert found.multilabel and found.target[4].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NULL", "N/A", "<NA>"])
+def test_words_for_an_empty_cell_are_no_classes(word: str, folder: Path) -> None:
+    with pytest.raises(DataError, match="row 3 has the label .* programs write for an empty cell"):
+        read_labels(table(folder, "0.wav,a", f"1.wav,{word}", "2.wav,b"))
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.3, 0.1), (0.2, 0.2)])
+def test_a_part_that_ends_before_it_starts_is_refused_the_same_everywhere(start: float, end: float, folder: Path) -> None:
+    file = table(folder, "0.wav,a,,", f"1.wav,b,{start},{end}", header="path,label,start,end")
+    for reader in (read_labels, open_corpus):
+        with pytest.raises(DataError, match=f"ends at {end:g} s, which is not after its start at {start:g} s"):
+            reader(file)
+
+
+def test_semicolons_tabs_and_workbooks_are_named(folder: Path) -> None:
+    for letter, name in ((";", "semicolons"), ("\t", "tabs")):
+        with pytest.raises(DataError, match=f"separated by {name}"):
+            read_labels(table(folder, *(row.replace(",", letter) for row in ROWS), header=f"path{letter}label"))
+    (folder / "book.csv").write_bytes(b"PK\x03\x04rest")
+    with pytest.raises(DataError, match="a workbook, not a CSV"):
+        read_labels(folder / "book.csv")
+    (folder / "binary.csv").write_bytes(b"path\0label")
+    with pytest.raises(DataError, match="a binary file"):
+        read_labels(folder / "binary.csv")
+
+
+def test_rows_of_commas_are_no_rows_and_values_behind_the_last_column_are_an_error(folder: Path) -> None:
+    assert len(read_labels(table(folder, *ROWS, ",,", ",,"))) == 4
+    with pytest.raises(DataError, match="row 3 has more values"):
+        read_labels(table(folder, "0.wav,a", "1.wav,b,c", "2.wav,a"))
+
+
+@given(
+    cells=st.lists(st.tuples(st.text("abc ,;\"'é\n", min_size=1, max_size=8), st.text("xyz,|", max_size=5)), min_size=1, max_size=6),
+    mark=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    line=st.sampled_from(["\n", "\r\n"]),
+    trailing=st.integers(0, 2),
+)
+def test_a_table_reads_the_same_in_every_spelling(
+    cells: list[tuple[str, str]], mark: str, line: str, trailing: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def quoted(text: str) -> str:
+        return '"' + text.replace('"', '""') + '"'
+
+    body = line.join(["path,label", *(f"{quoted(a)},{quoted(b)}" for a, b in cells), *([","] * trailing), ""])
+    file = tmp_path_factory.mktemp("csv") / "t.csv"
+    file.write_bytes(body.encode(mark))
+    assert [(row["path"], row["label"]) for row in read_csv(file, ("path", "label"))] == cells
+
+
+def test_a_part_keeps_its_channels_so_that_training_and_scoring_take_the_same_one(folder: Path) -> None:
+    labels = read_labels(table(folder, "0.wav,a,0.1,0.3", "1.wav,b,0.1,0.3", header="path,label,start,end"))
+    part = labels.sound(0)
+    assert isinstance(part, tuple) and part[0].shape == (2, 3200)
+    for channel in ("left", "right", "mix"):
+        trained, _ = read(folder / "0.wav", channel=channel, start=0.1, seconds=0.2)  # type: ignore[arg-type]
+        assert np.array_equal(from_array(*part, channel=channel), trained)  # type: ignore[arg-type]
