@@ -116,7 +116,7 @@ def test_who_started_this_process(
 
 def test_left_over_variables_of_a_launcher_are_refused(environment: Callable[[dict[str, str]], None], sounds: Path, tmp_path: Path) -> None:
     environment({"WORLD_SIZE": "4"})
-    with pytest.raises(ConfigError, match=r"WORLD_SIZE=4 is set, but RANK, MASTER_ADDR, MASTER_PORT is not.*unset WORLD_SIZE"):
+    with pytest.raises(ConfigError, match=r"WORLD_SIZE=4 is set, but not RANK, MASTER_ADDR, MASTER_PORT: .*unset WORLD_SIZE"):
         pretrain(sounds, tmp_path / "run", recipe(), device="cpu")
 
 

@@ -67,7 +67,7 @@ def launch() -> Launch | None:
         missing = [name for name in TORCHRUN if name not in env]
         if missing:
             raise ConfigError(
-                f"WORLD_SIZE={world} is set, but {', '.join(missing)} is not: torchrun sets all of them. To train with one process, unset "
+                f"WORLD_SIZE={world} is set, but not {', '.join(missing)}: torchrun sets all of them. To train with one process, unset "
                 "WORLD_SIZE; to train with several, start them with torchrun"
             )
         local, local_rank = int(env.get("LOCAL_WORLD_SIZE") or 1), int(env.get("LOCAL_RANK") or 0)
