@@ -39,3 +39,13 @@ def test_what_carries_no_checksum_is_refused(tmp_path: Path) -> None:
     for place, message in ((tmp_path, "carries a checksum"), (tmp_path / "a.txt", "carries no checksum"), (tmp_path / "b", "no such")):
         with pytest.raises(DataError, match=message):
             verify([place])
+
+
+def test_a_recipe_that_is_a_program_is_announced_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    marker = tmp_path / "ran"
+    (tmp_path / "mine.py").write_text(f"open({str(marker)!r}, 'w')\ndef recipe():\n    return None\n")
+    command = ["pretrain", str(tmp_path), "-o", str(tmp_path / "run"), "--recipe", str(tmp_path / "mine.py")]
+    assert main([*command, "--no-code"]) == 2
+    assert not marker.exists() and "--no-code refuses to run it" in capsys.readouterr().err
+    assert main(command) == 2
+    assert marker.exists() and "is a program, and is run" in capsys.readouterr().err

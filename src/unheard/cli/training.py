@@ -29,7 +29,9 @@ class Start:
     Parameters
     ----------
     recipe
-        A name of unheard recipes, or a .py file with a recipe() function.
+        A name of unheard recipes, or a .py file with a recipe() function, which is run.
+    no_code
+        Refuse a recipe that is a .py file.
     epochs
         Passes over the corpus; short for --set training.epochs=N.
     steps
@@ -43,6 +45,7 @@ class Start:
     """
 
     recipe: str | None = None
+    no_code: bool = False
     epochs: float | None = None
     steps: int | None = None
     batch_size: int | None = None
@@ -136,6 +139,10 @@ def pretrain(
     from unheard.api import pretrain as train
 
     recipe, settings = start.recipe or "msm-mae", start.all_settings()
+    if recipe.endswith(".py") and start.no_code:
+        raise ConfigError(f"{recipe} is a program, and --no-code refuses to run it; give a name of unheard recipes")
+    if recipe.endswith(".py"):
+        note(f"the recipe {recipe} is a program, and is run")
     run = train(source, out, recipe, settings, init=start.init, device=device, overwrite=start.overwrite, report=_report())
     return _told(run, json)
 

@@ -55,7 +55,7 @@ def _from_file(path: Path) -> Recipe:
     except UnheardError:
         raise
     except Exception as error:  # code of the user's own can go wrong in any way
-        raise ConfigError(f"{path} cannot be run as a recipe ({type(error).__name__}: {error}); mend it first") from error
+        raise ConfigError(f"{path} cannot be run as a recipe ({type(error).__name__}: {error}); correct it and try again") from error
     if not isinstance(made, Recipe):
         raise ConfigError(f"{path} must define recipe() returning an unheard.recipes.recipe.Recipe; got {made!r}")
     return made
