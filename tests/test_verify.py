@@ -43,7 +43,7 @@ def test_what_carries_no_checksum_is_refused(tmp_path: Path) -> None:
 
 def test_a_recipe_that_is_a_program_is_announced_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     marker = tmp_path / "ran"
-    (tmp_path / "mine.py").write_text(f"open({str(marker)!r}, 'w')\ndef recipe():\n    return None\n")
+    (tmp_path / "mine.py").write_text(f"import pathlib; pathlib.Path({str(marker)!r}).touch()\ndef recipe():\n    return None\n")
     command = ["pretrain", str(tmp_path), "-o", str(tmp_path / "run"), "--recipe", str(tmp_path / "mine.py")]
     assert main([*command, "--no-code"]) == 2
     assert not marker.exists() and "--no-code refuses to run it" in capsys.readouterr().err
