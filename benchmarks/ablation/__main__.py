@@ -16,8 +16,8 @@ from benchmarks.ablation import result
 from benchmarks.ablation.arms import ARMS, recipe_of
 from benchmarks.ablation.sweep import Sweep
 from unheard.errors import UnheardError
+from unheard.files import write_json
 from unheard.training.pretrain import pretrain
-from unheard.training.run import write_json
 
 TRIAL = 12  # steps that tell how many a number of minutes holds; the first are slower and do not count
 

@@ -27,12 +27,14 @@ from unheard.errors import ConfigError
 from unheard.evaluation.probe import Probe, probe
 from unheard.evaluation.probe_heads import REGULARISATION
 from unheard.evaluation.probing import log_mel, sounds_of
+from unheard.files import write_json
 from unheard.progress import bar
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.pretrain import pretrain, resume
-from unheard.training.run import Report, is_run, write_json
+from unheard.training.run import Report
+from unheard.training.run_folder import is_run
 from unheard.weights.checkpoint import SavedModel, load_model, read_tensors
 
 Row = dict[str, Any]

@@ -58,7 +58,7 @@ class Journal:
             file.write(json_line(row))
         if self._writer is not None:
             for name, value in row.items():
-                if name not in ("step", "time"):
+                if name not in ("step", "time", "seconds"):
                     self._writer.add_scalar(name, value, int(row["step"]))
         if self._display is not None:
             self._display.show(row, time.perf_counter() - self.began)
