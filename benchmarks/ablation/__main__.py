@@ -16,7 +16,7 @@ from benchmarks.ablation import result
 from benchmarks.ablation.arms import ARMS, recipe_of
 from benchmarks.ablation.sweep import Sweep
 from unheard.errors import UnheardError
-from unheard.files import write_json
+from unheard.files import read_json, write_json
 from unheard.training.pretrain import pretrain
 
 TRIAL = 12  # steps that tell how many a number of minutes holds; the first are slower and do not count
@@ -35,7 +35,7 @@ def main() -> int:
         sweep.begin()
         if given.minutes is not None:
             plan = given.out / f"plan-{given.minutes:g}.json"
-            known = json.loads(plan.read_text()) if plan.is_file() else {}
+            known = read_json(plan) if plan.is_file() else {}
             steps = {arm: known[arm] if arm in known else steps_in(sweep, arm, given.minutes) for arm in arms}
             write_json(plan, known | steps)
             for arm in arms:

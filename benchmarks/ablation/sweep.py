@@ -27,7 +27,7 @@ from unheard.errors import ConfigError
 from unheard.evaluation.probe import Probe, probe
 from unheard.evaluation.probe_heads import REGULARISATION
 from unheard.evaluation.probing import log_mel, sounds_of
-from unheard.files import write_json
+from unheard.files import read_json, write_json
 from unheard.progress import bar
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
@@ -84,7 +84,7 @@ class Sweep:
         shared = {"data": str(self.data.resolve()), "steps": self.steps, "points": self.points, "size": self.size,
                   "teacher": self.teacher, "settings": list(self.settings)}  # fmt: skip
         file = self.out / "sweep.json"
-        before = json.loads(file.read_text()) if file.is_file() else shared
+        before = read_json(file) if file.is_file() else shared
         if differing := [f"{name} was {before.get(name)!r}, now {value!r}" for name, value in shared.items() if before.get(name) != value]:
             raise ConfigError(f"{self.out} holds another sweep ({'; '.join(differing)}); choose another -o, or give the same options")
         self.out.mkdir(parents=True, exist_ok=True)
