@@ -87,7 +87,7 @@ def embed_table(
             else:
                 table.add(str(file), embedding.seconds, embedding.scene)
         if not embedded and not done:
-            first = next(iter(skipped.values()), "")
+            first = ": ".join(next(iter(skipped.items()), ("", "")))
             raise DataError(f"none of the {len(files)} files could be read; the first one: {first}")
         rows = table.finish()
     return BulkReport(Path(out), rows, embedded, len(files) - len(todo) - len(fatal), tuple(skipped.items()))
