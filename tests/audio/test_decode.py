@@ -200,3 +200,20 @@ def test_a_table_is_no_sound(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("path,label\n")
     with pytest.raises(AudioError, match="a table or text, not a sound file"):
         read(tmp_path / "labels.csv")
+
+
+def test_a_flac_file_that_was_written_to_a_pipe_says_no_length(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", SOUND, RATE)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] &= 0xF0  # 36 bits of the number of samples
+    content[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(content)
+    assert info(tmp_path / "a.flac").seconds == 2 and len(whole(tmp_path / "a.flac")[0]) == 2 * RATE
+    assert len(read(tmp_path / "a.flac", start=0.5, seconds=1.0)[0]) == RATE
+
+
+@pytest.mark.parametrize("end", ["au", "w64", "caf"])
+def test_other_files_of_libsndfile_are_found_and_read(end: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / f"a.{end}", SOUND, RATE)
+    assert [path.name for path in find_audio(tmp_path)] == [f"a.{end}"]
+    assert len(whole(tmp_path / f"a.{end}")[0]) == 2 * RATE

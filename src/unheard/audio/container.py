@@ -98,7 +98,7 @@ def _continues(file: BinaryIO, at: int, size: int, length: int) -> bool:
 def _aiff(file: BinaryIO, size: int) -> Container:
     for name, length, at in _chunks(file, ">I", size):
         if name == b"SSND":
-            return Container(_cut(length, size - at))
+            return Container("" if length in UNKNOWN else _cut(length, size - at))
     return Container()
 
 

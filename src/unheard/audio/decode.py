@@ -21,10 +21,10 @@ from jaxtyping import Float32
 from unheard.audio.container import Container, Patched, inspect
 from unheard.errors import AudioError, missing_extra, shown
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".w64", ".caf"})
 """File names this library takes for sound, in lower case."""
 
-AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".webm", ".wma", ".mka", ".mkv", ".mov", ".amr", ".ac3", ".caf", ".3gp", ".m4b"})
+AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".webm", ".wma", ".mka", ".mkv", ".mov", ".amr", ".ac3", ".3gp", ".m4b"})
 """File names that the extra ``av`` reads, in lower case."""
 
 RATES = (100, 1_000_000)

@@ -81,7 +81,11 @@ def info(path: str | Path) -> AudioInfo:
         When the file is missing or not a sound file.
     """
     with open_sound(path) as file:
-        frames = max(0, file.frames)
+        frames = file.frames
+        if frames <= 0:  # the header does not say: written to a pipe, or empty
+            while len(file.read(BLOCK)):
+                pass
+            frames = file.came
         seconds = frames / file.sample_rate
         return AudioInfo(Path(path), seconds, file.sample_rate, file.channels, file.format, file.subtype, frames, file.note)
 
@@ -135,7 +139,7 @@ def _part(file: Decoder, start: float, seconds: float | None) -> Iterator[Float3
     """The blocks of a part of a file; at least one."""
     rate = file.sample_rate
     first, left = round(start * rate), math.inf if seconds is None else max(1, round(seconds * rate))
-    if not 0 <= first < max(1, file.frames):
+    if first < 0 or first >= file.frames > 0:
         raise AudioError(f"{shown(file.path)}: starts at {start:g} s, but the file lasts {file.frames / rate:.3f} s")
     if first:
         file.skip(first)

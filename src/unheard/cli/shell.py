@@ -61,7 +61,7 @@ def verb(example: str, group: App = app) -> Callable[[Verb], Verb]:
 
 def note(text: str) -> None:
     """Tell a person something beside the result."""
-    print(shown(text), file=sys.stderr, flush=True)
+    print("\n".join(map(shown, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 warned: dict[str, None] = {}
@@ -100,7 +100,9 @@ def tell(lines: Iterable[str], values: Mapping[str, Any] | list[Any], json: bool
             values = {**values, "warnings": list(warned)}
         print(dumps(values, indent=2, default=str), flush=True)
     else:
-        print("\n".join(map(shown, lines)), flush=True)  # a full disk or a closed pipe should show here, not at exit
+        print(
+            "\n".join(shown(line) for text in lines for line in text.split("\n")), flush=True
+        )  # a full disk or a closed pipe should show here, not at exit
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:

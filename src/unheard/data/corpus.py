@@ -171,6 +171,8 @@ def read_csv(path: str | Path, required: tuple[str, ...]) -> list[dict[str, str]
         raise DataError(f"{path}: cannot be read as a CSV ({error}); give a UTF-8 table with a header line") from error
     rows = [{name.strip(): value for name, value in row.items()} for row in rows]
     rows = [row for row in rows if any(map(any, row.values()))]  # spreadsheets leave rows of commas
+    if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
+        raise DataError(f"{path}: has the column {twice[0]!r} twice; give each column a name of its own")
     missing = [name for name in required if name not in columns]
     if missing:
         found = ", ".join(map(repr, columns)) or "none"
