@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unheard.data.class_sets import ClassSets
 from unheard.data.holdout import few_choose, hold_out, parts_of
 from unheard.data.label_table import Labels
 from unheard.errors import DataError
@@ -21,7 +22,15 @@ def table(classes: list[int], **columns: list[str]) -> Labels:
     empty = [""] * count
     given_ = {name: columns.get(name, empty) for name in ("split", "fold", "group")}
     none: list[float | None] = [None] * count
-    return Labels([Path(f"{i}.wav") for i in range(count)], [str(i) for i in range(names)], target, False, **given_, start=none, end=none)
+    return Labels(
+        [Path(f"{i}.wav") for i in range(count)],
+        [str(i) for i in range(names)],
+        ClassSets.from_dense(target),
+        False,
+        **given_,
+        start=none,
+        end=none,
+    )
 
 
 def test_a_split_is_taken_as_it_is() -> None:

@@ -12,8 +12,9 @@ import soundfile
 
 from unheard.cli import main
 from unheard.data.corpus import read_csv
-from unheard.data.label_table import partitions, read_labels
+from unheard.data.label_table import read_labels
 from unheard.data.layouts import LAYOUTS, import_labels
+from unheard.data.partitions import partitions
 from unheard.errors import ConfigError, DataError
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tests.evaluation.made import Levels
 
+from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
 
 
@@ -46,7 +47,7 @@ def _table(
     return Labels(
         paths=[Path(f"{i}.wav") for i in range(n)],
         classes=names,
-        target=target,
+        target=ClassSets.from_dense(target),
         multilabel=bool((target.sum(axis=1) != 1).any()),
         split=[sides.get(side, side) for side in split] if split else [""] * n,
         fold=list(fold) if fold else [""] * n,

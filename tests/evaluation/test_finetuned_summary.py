@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
 from unheard.evaluation import finetuned_summary
 from unheard.evaluation.finetuned_summary import Heard, joined, summary, write
@@ -80,7 +81,17 @@ def test_of_one_group_there_is_no_interval(tmp_path: Path) -> None:
     assert "interval not known" in told.line() and "one group only was tested" in told.notes[0]
     none: list[float | None] = [None] * 40
     empty = [""] * 40
-    labels = Labels([Path(f"{i}.wav") for i in range(40)], list(NAMES), one.target.astype(np.int64), False, empty, empty, empty, none, none)
+    labels = Labels(
+        [Path(f"{i}.wav") for i in range(40)],
+        list(NAMES),
+        ClassSets.from_dense(one.target.astype(np.int64)),
+        False,
+        empty,
+        empty,
+        empty,
+        none,
+        none,
+    )
     write(tmp_path, told, one, labels, "softmax")
     stored = json.loads((tmp_path / "scores.json").read_text())
     assert stored["low"] is None and stored["intervals"]["accuracy"] == [None, None]

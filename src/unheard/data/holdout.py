@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unheard.data.label_table import Index, Labels, partitions
+from unheard.data.class_sets import Index
+from unheard.data.label_table import Labels
+from unheard.data.partitions import partitions
 from unheard.errors import DataError
-from unheard.metrics import together
 
 UNFIT = r"[^\w.-]"  # characters that have no place in the name of a folder
 
@@ -63,7 +64,7 @@ def _name(fold: str) -> str:
 
 
 def _checked(labels: Labels, part: Part) -> Part:
-    there = {side: set(np.flatnonzero(labels.target[rows].any(axis=0))) for side, rows in vars(part).items() if side != "name"}
+    there = {side: set(np.flatnonzero(labels.target.counts(rows)).tolist()) for side, rows in vars(part).items() if side != "name"}
     where = f" of {part.name}" if part.name else ""
     if len(there["train"]) < 2:
         names = ", ".join(labels.classes[k] for k in there["train"]) or "none"
@@ -84,23 +85,29 @@ def hold_out(labels: Labels, train: Index, seed: int, share: float) -> tuple[Ind
     and every class keeps a clip to train on. Where that gives less than half of the share (our choice), the smallest
     groups that leave every class a clip are taken too, however large; where there are none, few or none are held out.
     """
-    groups = together(labels.blocks(train))
-    target = labels.target[train]
-    total = target.sum(axis=0)
-    most, taken, chosen, room = np.ceil(share * total), np.zeros_like(total), np.zeros(len(train), bool), np.ceil(share * len(train))
-    order = np.random.default_rng(seed).permutation(np.arange(len(groups)))
-    for number in order:
-        members = groups[number]
-        mine = target[members].sum(axis=0)
-        after = taken + mine
-        fits = (after <= most) & (after < np.maximum(total, 1))
-        if len(members) <= room and fits[mine > 0].all():
-            chosen[members], taken, room = True, after, room - len(members)
-    left = sorted((groups[number] for number in order if not chosen[groups[number]].any()), key=len)
-    for members in left:
-        after = taken + target[members].sum(axis=0)
-        if _few(int(chosen.sum()), len(train), share) and (after < total)[total > 0].all():
-            chosen[members], taken = True, after
+    group = np.unique(labels.blocks(train), return_inverse=True)[1]
+    sizes = np.bincount(group)
+    held, order, room = np.zeros(len(sizes), bool), np.random.default_rng(seed).permutation(len(sizes)), np.ceil(share * len(train))
+    counts, total = labels.target.grouped(train, group, len(sizes)), labels.target.counts(train)
+    spare = np.maximum(total, 1) - 1  # clips of each class that may go
+    most = np.minimum(np.ceil(share * total), spare).astype(np.int64)
+    left = most.copy()
+    for number in order.tolist():
+        classes, clips = counts.of(number)
+        if sizes[number] <= room and (clips <= left[classes]).all():
+            held[number], room = True, room - sizes[number]
+            left[classes] -= clips
+    spare -= most - left
+    taken = int(sizes[held].sum())
+    others = order[~held[order]]
+    for number in others[np.argsort(sizes[others], kind="stable")].tolist():
+        if not _few(taken, len(train), share):
+            break
+        classes, clips = counts.of(number)
+        if (clips <= spare[classes]).all():
+            held[number], taken = True, taken + int(sizes[number])
+            spare[classes] -= clips
+    chosen = held[group]
     return train[~chosen], train[chosen]
 
 

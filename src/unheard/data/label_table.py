@@ -1,4 +1,4 @@
-"""A labels CSV in memory, and who trains and who tests.
+"""A labels CSV in memory.
 
 Columns: path (relative to the CSV) and label (several joined by ``|``); optionally start and end (seconds), split (train, valid,
 test), fold, group (clips that must stay on one side: a speaker, a kit, a recording), and known (classes that somebody judged).
@@ -7,23 +7,23 @@ test), fold, group (clips that must stay on one side: a speaker, a kit, a record
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import SupportsIndex, overload
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float32, Int, Int8
 from numpy.typing import NDArray
 
 from unheard.audio.waveform import read_channels
-from unheard.data.corpus import read_csv
-from unheard.data.splits import even
-from unheard.errors import DataError, missing_extra
+from unheard.data.class_sets import ClassSets, Index
+from unheard.data.corpus import read_columns
+from unheard.errors import DataError
 
 SPLITS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test", "eval": "test"}
-Index = Int[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Labels:
 
     Parameters
     ----------
-    paths : list of Path
+    paths : sequence of Path
         Existing files.
     classes : list of str
         Names, sorted.
-    target : Int[ndarray, "n C"]
-        1 where the clip has the class.
+    target : ClassSets
+        The classes of each clip; ``target[rows]`` is 1 where a clip has the class.
     multilabel : bool
         Whether some clip has more or fewer than one class.
     split, fold, group : list of str
@@ -48,9 +48,9 @@ class Labels:
         True for classes that somebody judged in a clip, see `known_classes`; all were where it is None.
     """
 
-    paths: list[Path]
+    paths: Sequence[Path]
     classes: list[str]
-    target: Int[np.ndarray, "n C"]
+    target: ClassSets
     multilabel: bool
     split: list[str]
     fold: list[str]
@@ -65,17 +65,21 @@ class Labels:
     @property
     def index(self) -> Index:
         """Class of each clip, of a table where each has one."""
-        return np.asarray(self.target.argmax(axis=1))
+        return self.target.first
 
-    @property
-    def judged(self) -> Bool[np.ndarray, "n C"]:
-        """Which classes somebody judged in each clip."""
-        return np.ones(self.target.shape, bool) if self.known is None else self.known
+    def judged(self, rows: Index | None = None) -> Bool[np.ndarray, "k C"]:
+        """Which classes somebody judged in some clips, or in all."""
+        index = np.arange(len(self)) if rows is None else rows
+        return np.ones((len(index), len(self.classes)), bool) if self.known is None else self.known[index]
 
     @cached_property
     def marks(self) -> Int[np.ndarray, "n C"]:
-        """1 where a clip has a class, 0 where it has not, -1 where nobody judged; where each clip has one class, all is judged."""
-        return self.target if self.known is None or not self.multilabel else np.where(self.known, self.target, -1)
+        """1 where a clip has a class, 0 where it has not, -1 where nobody judged; where each clip has one class, all is judged.
+
+        All clips at once: for tables whose embeddings fit in memory, too.
+        """
+        dense = self.target[:].astype(np.int64)
+        return dense if self.known is None or not self.multilabel else np.where(self.known, dense, -1)
 
     def sound(self, clip: int) -> Path | tuple[Float32[np.ndarray, "c S"], int]:
         """The sound of a clip: its file, or all channels (c, S) and the rate of the part of one that the table means.
@@ -93,7 +97,7 @@ class Labels:
         begin = start or 0.0
         return read_channels(self.paths[clip], begin, None if end is None else end - begin)
 
-    def told(self, row: Int[np.ndarray, " C"]) -> str:
+    def told(self, row: Int[np.ndarray, " C"] | Int8[np.ndarray, " C"]) -> str:
         """The classes of a row of 0 and 1, as a table writes them."""
         return "|".join(name for name, there in zip(self.classes, row, strict=True) if there)
 
@@ -101,6 +105,25 @@ class Labels:
         """For each of some clips, or of all, the name of what it belongs to: its group, or itself where it has none."""
         rows = range(len(self)) if clips is None else clips.tolist()
         return np.array([self.group[row] or f"#{row}" for row in rows], np.str_)
+
+
+class Files(Sequence[Path]):
+    """The files of a table, stored as they are written there; each is made a path when it is asked for."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder, self.names = folder, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, row: SupportsIndex) -> Path: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> Files: ...
+
+    def __getitem__(self, row: SupportsIndex | slice) -> Path | Files:
+        return Files(self.folder, self.names[row]) if isinstance(row, slice) else self.folder / self.names[row]
 
 
 def read_labels(path: Path | str, least: int = 2) -> Labels:
@@ -119,46 +142,53 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
         whose other clips have one label each.
     """
     path = Path(path)
-    rows = read_csv(path, ("path", "label"))
-    if not rows:
+    table = read_columns(path, ("path", "label"), ("known", "split", "fold", "group", "start", "end"))
+    texts, empty = table["label"], [""] * len(table["label"])
+    if not texts:
         raise DataError(f"{path} has no rows; it needs one a clip under the header path,label")
-    paths = [path.parent / row["path"] for row in rows]
-    if absent := [row["path"] for row, file in zip(rows, paths, strict=True) if not file.is_file()]:
-        raise DataError(f"{path} names {len(absent)} files that do not exist, the first {absent[0]}; paths are relative to {path.parent}")
-    named = [[name.strip() for name in row["label"].split("|") if name.strip()] for row in rows]
-    classes = sorted({name for names in named for name in names})
-    _refuse_unclear(path, rows, named)
+    absent = {name for name in dict.fromkeys(table["path"]) if not os.path.isfile(path.parent / name)}  # noqa: PTH113 - millions of names
+    if absent:
+        first, rows = next(name for name in table["path"] if name in absent), sum(name in absent for name in table["path"])
+        raise DataError(f"{path} names {rows} files that do not exist, the first {first}; paths are relative to {path.parent}")
+    named = {text: _names(text) for text in dict.fromkeys(texts)}
+    classes = sorted({name for names in named.values() for name in names})
+    _refuse_unclear(path, texts, table.get("known", empty), named)
     if len(classes) < least:
         raise DataError(
             f"{path} has {len(classes)} class ({', '.join(classes)}); there must be at least {'two to tell apart' if least > 1 else 'one'}"
         )
-    position = {name: index for index, name in enumerate(classes)}
-    target = np.zeros((len(rows), len(classes)), np.int64)
-    for clip, names in enumerate(named):
-        target[clip, [position[name] for name in names]] = 1
-    split, fold, group = ([row.get(column, "").strip() for row in rows] for column in ("split", "fold", "group"))
-    start, end = ([_seconds(row.get(column, ""), column, path) for row in rows] for column in ("start", "end"))
+    place = {name: number for number, name in enumerate(classes)}
+    numbers = {text: tuple(sorted({place[name] for name in names})) for text, names in named.items()}
+    target = ClassSets.from_lists([numbers[text] for text in texts], len(classes))
+    split, fold, group = ([value.strip() for value in table.get(column, empty)] for column in ("split", "fold", "group"))
+    start, end = ([_seconds(value, column, path) for value in table.get(column, empty)] for column in ("start", "end"))
     for number, (begin, last) in enumerate(zip(start, end, strict=True), start=2):
-        refuse_reversed(begin, last, f"{path}: row {number}")
-    multilabel = bool((target.sum(axis=1) != 1).any())
-    known = known_classes(rows, classes, target)
-    given = None if known.all() else known
-    return Labels(paths, classes, target, multilabel, _splits(split, path), fold, group, start, end, given)
+        if last is not None:
+            refuse_reversed(begin, last, f"{path}: row {number}")
+    multilabel = bool((target.sizes != 1).any())
+    known = known_classes(table.get("known", empty), classes, target)
+    return Labels(Files(path.parent, table["path"]), classes, target, multilabel, _splits(split, path), fold, group, start, end, known)
+
+
+def _names(cell: str) -> list[str]:
+    """The names in a cell, which are joined by ``|``."""
+    return [name for part in cell.split("|") if (name := part.strip())]
 
 
 EMPTY_WORDS = frozenset({"nan", "null", "n/a", "#n/a", "<na>", "nat"})
 """What programs write for an empty cell, in lower case."""
 
 
-def _refuse_unclear(path: Path, rows: Sequence[Mapping[str, str]], named: Sequence[Sequence[str]]) -> None:
-    """Refuse labels that have two readings."""
-    if found := [row for row, names in enumerate(named, start=2) if any(name.lower() in EMPTY_WORDS for name in names)]:
+def _refuse_unclear(path: Path, texts: Sequence[str], known: Sequence[str], named: Mapping[str, Sequence[str]]) -> None:
+    """Refuse labels that have two readings; ``named`` has the names in every text of the column label."""
+    words = {text for text, names in named.items() if any(name.lower() in EMPTY_WORDS for name in names)}
+    if found := [row for row, text in enumerate(texts, start=2) if text in words]:
         raise DataError(
-            f"{path}: row {found[0]} has the label {rows[found[0] - 2]['label']!r}, which programs write for an empty cell "
+            f"{path}: row {found[0]} has the label {texts[found[0] - 2]!r}, which programs write for an empty cell "
             f"({len(found)} rows); fill the cell, remove the row, or give the class another name"
         )
-    empty = [row for row, names in enumerate(named, start=2) if not names and not rows[row - 2].get("known", "").strip()]
-    if empty and all(len(names) <= 1 for names in named) and any(named):
+    empty = [row for row, (text, cell) in enumerate(zip(texts, known, strict=True), start=2) if not named[text] and not cell.strip()]
+    if empty and all(len(names) <= 1 for names in named.values()) and any(named.values()):
         raise DataError(
             f"{path}: row {empty[0]} has no label ({len(empty)} rows), and the others have one each; fill the cell or remove the row. "
             "For a clip that has none of several classes, name them in the column known"
@@ -177,103 +207,23 @@ def refuse_reversed(start: float | None, end: float | None, where: str) -> None:
         raise DataError(f"{where} ends at {end:g} s, which is not after its start at {start or 0.0:g} s; exchange or correct the times")
 
 
-def known_classes(rows: Sequence[Mapping[str, str]], classes: Sequence[str], target: Int[np.ndarray, "n C"]) -> Bool[np.ndarray, "n C"]:
+def known_classes(cells: Sequence[str], classes: Sequence[str], target: ClassSets) -> Bool[np.ndarray, "n C"] | None:
     """Which classes somebody judged in each clip: those of the optional column ``known``, joined by ``|``, and the clip's own labels.
 
-    An empty cell means all of them, so a table without the column is known as a whole. Names that no clip of the table has as a label
-    are no classes of it: a part of OpenMIC may lack an instrument.
+    An empty cell means all of them, so a table without the column is known as a whole: None. Names that no clip of the table has as a
+    label are no classes of it: a part of OpenMIC may lack an instrument.
     """
+    rows = np.flatnonzero([bool(cell) and bool(_names(cell)) for cell in cells])
+    if not len(rows):
+        return None
     place = {name: number for number, name in enumerate(classes)}
     known = np.ones(target.shape, bool)
-    for row, values in enumerate(rows):
-        if names := [name.strip() for name in values.get("known", "").split("|") if name.strip()]:
-            known[row] = target[row] > 0
-            known[row, [place[name] for name in names if name in place]] = True
-    return known
-
-
-def partitions(labels: Labels, seed: int, folds: int = 5) -> Iterator[tuple[Index, Index, Index]]:
-    """Training, validation and test clips: of the split column, else of each fold in turn, else of ``folds`` made with ``seed``.
-
-    Made folds keep groups together and the classes in proportion. Validation is empty but for a split that has it. Each part is
-    checked when it is asked for, so who needs the first only is not refused for the others.
-
-    Raises
-    ------
-    DataError
-        When a split or fold column has gaps, a side is empty, or a class that is tested is never trained on.
-    """
-    everyone = np.arange(len(labels))
-    if any(labels.split):
-        sides = [everyone[np.array(labels.split) == side] for side in ("train", "valid", "test")]
-        yield _checked(labels, sides[0], sides[1], sides[2])
-        return
-    given = any(labels.fold)
-    fold = np.array(labels.fold) if given else _made_folds(labels, seed, folds)
-    if (fold == "").any():
-        raise DataError(f"{int((fold == '').sum())} of {len(fold)} clips have no fold; fill the column fold, or leave it out")
-    for name in np.unique(fold):
-        yield _checked(labels, everyone[fold != name], everyone[:0], everyone[fold == name], None if given else seed)
-
-
-def _checked(labels: Labels, train: Index, valid: Index, test: Index, dealt: int | None = None) -> tuple[Index, Index, Index]:
-    """The sides, unless they cannot be used; ``dealt`` is the seed of folds that were made here."""
-    if not len(train) or not len(test):
-        raise DataError(f"{len(train)} clips to train and {len(test)} to test on; the columns split or fold must give some of each")
-    unseen = (labels.target[test].sum(axis=0) > 0) & (labels.target[train].sum(axis=0) == 0)
-    if unseen.any() and dealt is not None:
-        raise DataError(_lonely(labels, int(np.flatnonzero(unseen)[0]), dealt))
-    if unseen.any():
-        names = ", ".join(np.array(labels.classes)[unseen])
-        raise DataError(f"classes that are tested but missing from the training clips: {names}; move some clips, or leave these out")
-    return train, valid, test
-
-
-def _lonely(labels: Labels, kind: int, seed: int) -> str:
-    """Why folds that were dealt out here test a class without training on it."""
-    clips = np.flatnonzero(labels.target[:, kind])
-    groups = len(set(labels.blocks(clips)))
-    unit = "group" if any(labels.group) else "clip"
-    told = f"class {labels.classes[kind]!r} has {_count(len(clips), 'clip')}{f' in {_count(groups, unit)}' if unit == 'group' else ''}"
-    if groups < 2:
-        return f"{told}; it needs two {unit}s, one to be tested and one to train on; add one, or leave the class out"
-    return f"{told}, all on one side of a fold dealt with seed {seed}; part them by a column split or fold, or leave the class out"
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'s' * (number != 1)}"
-
-
-def _made_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
-    """The fold of each clip."""
-    blocks, count = labels.blocks(), labels.target.sum(axis=0)
-    if len(set(blocks)) == 1:
-        raise DataError(f"all {len(labels)} clips belong to the group {str(blocks[0])!r}; there must be two groups, or no column group")
-    if labels.multilabel or count.min() < 2:
-        return _dealt_folds(labels, seed, folds)
-    try:
-        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-    except ImportError as error:
-        raise missing_extra("scikit-learn", "eval") from error
-    fold = np.empty(len(labels), dtype="<U8")
-    kind, groups = (StratifiedGroupKFold, blocks) if any(labels.group) else (StratifiedKFold, None)
-    splitter = kind(min(folds, int(count.min()), len(set(blocks))), shuffle=True, random_state=seed)
-    for number, (_, test) in enumerate(splitter.split(labels.target, labels.index, groups)):
-        fold[test] = str(number)
-    return fold
-
-
-def _dealt_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
-    """The fold of each clip of a table with rare classes: the blocks of the rarest class go first, and to the last folds."""
-    names, block = np.unique(labels.blocks(), return_inverse=True)
-    counts = np.zeros((len(names), 1 + len(labels.classes)))  # clips, and clips of each class
-    np.add.at(counts, block, np.insert(labels.target, 0, 1, axis=1))
-    rarity = np.where(counts > 0, (counts > 0).sum(axis=0), len(names)).min(axis=1)
-    order = np.lexsort((np.random.default_rng(seed).permutation(len(names)), rarity))
-    parts = min(folds, len(names))
-    home = np.empty(len(names), np.int64)
-    home[order] = parts - 1 - np.array(even(counts[order], parts))
-    return home[block].astype(np.str_)
+    known[rows] = False
+    clips, numbers = target.pairs(rows)
+    known[rows[clips], numbers] = True
+    for row in rows.tolist():
+        known[row, [place[name] for name in _names(cells[row]) if name in place]] = True
+    return None if known.all() else known
 
 
 def _splits(split: Sequence[str], path: Path) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from unheard.audio.frontend import Statistics
@@ -17,10 +17,11 @@ from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.waveform import Channel, info
 from unheard.data.ahead import Ahead, Share
 from unheard.data.augment import Clips, add_noise, gain, mask_stretches, mix, roll
+from unheard.data.class_sets import ClassSets, Index
 from unheard.data.corpus import Clip, Corpus, Skipped
 from unheard.data.crops import Indices, Pieces
 from unheard.data.disturb import disturb
-from unheard.data.label_table import Index, Labels
+from unheard.data.label_table import Labels
 from unheard.data.open import pack_once
 from unheard.data.packing import Packing
 from unheard.data.store import WaveStore, to_device
@@ -29,6 +30,7 @@ from unheard.progress import Track, silent
 from unheard.recipes.finetune import FinetuneRecipe
 
 CLASS_WEIGHT = 1000.0  # AudioSet recipes of PSLA, AST, PaSST and MaskSpec; only ratios matter
+DENSE = 16384  # clips whose labels are a dense matrix at one time (our choice)
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,21 @@ class Sounds:
     store : WaveStore
     rows : Int64[ndarray, "n"]
         The row of the table behind each clip; rows that could not be read are missing.
-    target, known : Bool[Tensor, "n C"]
-        True for classes that are there, and for classes that somebody judged.
+    target : ClassSets
+        The classes of each clip.
+    known : Bool[ndarray, "n C"], optional
+        True for classes that somebody judged; all were where it is None.
     """
 
     store: WaveStore
     rows: Indices
-    target: Bool[Tensor, "n C"]
-    known: Bool[Tensor, "n C"]
+    target: ClassSets
+    known: Bool[np.ndarray, "n C"] | None = None
+
+    def marks(self, clips: Indices) -> tuple[Float32[np.ndarray, "k C"], Float32[np.ndarray, "k C"]]:
+        """Return which classes some clips have, and which somebody judged, as 0 and 1."""
+        target = self.target[clips].astype(np.float32)
+        return target, np.ones_like(target) if self.known is None else self.known[clips].astype(np.float32)
 
     def at(self, rows: Index) -> Index:
         """Clips of the store for rows of the table, those that could not be read left out."""
@@ -97,15 +106,17 @@ def open_sounds(labels: Labels, frontend: AnyFrontendConfig, channel: Channel, c
     if not isinstance(store, WaveStore):
         raise DataError(f"{cache} holds no waves; delete it")
     rows = np.array([int(row) for row in store.labels], np.int64)
-    return Sounds(store, rows, torch.from_numpy(labels.target[rows] > 0), torch.from_numpy(labels.judged[rows]))
+    return Sounds(store, rows, labels.target.take(rows), None if labels.known is None else labels.known[rows])
 
 
-def clip_weights(target: Bool[Tensor, "n C"], offset: float) -> Float[np.ndarray, " n"]:
-    """Sampling weight of each clip: the sum over its classes of 1000 / (clips of the class + offset)."""
-    weight = np.asarray((target.float() @ (CLASS_WEIGHT / (target.sum(dim=0) + offset).clamp(min=1e-6))).double().numpy())
-    return np.asarray(
-        np.maximum(weight, weight[weight > 0].min() if (weight > 0).any() else 1.0)
-    )  # a clip without labels is drawn like a common one
+def clip_weights(target: ClassSets, clips: Indices, offset: float) -> Float[np.ndarray, " n"]:
+    """Sampling weight of each of some clips: the sum over its classes of 1000 / (clips of the class + offset)."""
+    rarity = CLASS_WEIGHT / (torch.from_numpy(target.counts(clips)) + offset).clamp(min=1e-6)
+    weight = np.empty(len(clips))
+    for first in range(0, len(clips), DENSE):
+        some = clips[first : first + DENSE]
+        weight[first : first + DENSE] = (torch.from_numpy(target[some]).float() @ rarity).double().numpy()
+    return np.maximum(weight, weight[weight > 0].min() if (weight > 0).any() else 1.0)  # a clip without labels is drawn like a common one
 
 
 class LabelledLoader(Ahead[Examples]):
@@ -144,7 +155,7 @@ class LabelledLoader(Ahead[Examples]):
         task = recipe.task
         self.epoch_size = min(task.epoch_clips or len(clips), len(clips))
         balanced = task.balance == "class"
-        self._weights = clip_weights(sounds.target[clips], task.balance_offset) if balanced else np.ones(len(clips))
+        self._weights = clip_weights(sounds.target, clips, task.balance_offset) if balanced else np.ones(len(clips))
         self.order = lru_cache(maxsize=2)(self._drawn)
 
     def _drawn(self, epoch: int) -> Indices:
@@ -168,7 +179,7 @@ class LabelledLoader(Ahead[Examples]):
         """Windows of clips as augmented spectrograms."""
         how, store = self.recipe.augment, self.sounds.store
         heard = to_device(np.minimum(jitter, np.float32(1 - 2.0**-24)), self.device)
-        target, known = (each[ids].to(self.device).float() for each in (self.sounds.target, self.sounds.known))
+        target, known = (to_device(each, self.device) for each in self.sounds.marks(ids))
         if how.waves:
             clips = self._augmented(self._waves(ids, starts, target, known), generator)
             spec, frames = self.frontend(clips.values, heard)[..., : self.width], self._frames(clips.lengths)

@@ -6,7 +6,7 @@ Packages repeat sounds under other names (a drum kit inside another, a phrase le
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -75,21 +75,24 @@ def deal(labels: Sequence[str], groups: Sequence[str], parts: int) -> list[int]:
     for label, group in zip(labels, groups, strict=True):
         counts[group][classes[label]] += 1
     order = sorted(counts, key=lambda name: (-counts[name].sum(), name))
-    home = dict(zip(order, even(np.array([counts[name] for name in order]).reshape(len(order), len(classes)), parts), strict=True))
+    blocks = np.array([counts[name] for name in order]).reshape(len(order), len(classes))
+    home = dict(zip(order, even(blocks, blocks.sum(axis=0), parts), strict=True))
     return [home[group] for group in groups]
 
 
-def even(blocks: Float[np.ndarray, "G C"], parts: int) -> list[int]:
+def even(blocks: Iterable[Float[np.ndarray, " C"]], clips: Float[np.ndarray, " C"], parts: int) -> list[int]:
     """The part of each block, dealt one by one: the part that adds least to the sum of squares, over classes c and parts p, of n_cp / n_c.
 
     Parameters
     ----------
-    blocks : Float[ndarray, "G C"]
+    blocks : iterable of Float[ndarray, "C"]
         Clips of each class in each block.
+    clips : Float[ndarray, "C"]
+        Clips of each class in all blocks.
     parts : int
     """
-    total = np.maximum(blocks.sum(axis=0), 1)
-    dealt, home = np.zeros((parts, blocks.shape[1])), list[int]()
+    total = np.maximum(clips, 1)
+    dealt, home = np.zeros((parts, len(total))), list[int]()
     for counts in blocks:
         share = counts / total
         home.append(int(((2 * dealt + share) * share).sum(axis=1).argmin()))

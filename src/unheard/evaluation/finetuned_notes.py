@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unheard.data.label_table import Index, Labels
+from unheard.data.class_sets import Index
+from unheard.data.label_table import Labels
 from unheard.errors import DataError
 from unheard.evaluation.finetuned_summary import FinetuneScores, Heard
 from unheard.evaluation.probe_leaks import on_both_sides, shared_content
@@ -49,7 +50,7 @@ def chosen_by_one_class(table: Table, activation: str) -> list[str]:
     if activation != "softmax":
         return []
     several = [part for part in table.parts if len(part.valid)]
-    alone = [part for part in several if len(np.unique(table.labels.target[part.valid].argmax(axis=1))) == 1]
+    alone = [part for part in several if len(np.unique(table.labels.index[part.valid])) == 1]
     where = f"in {len(alone)} of {len(several)} parts " if len(several) > 1 else ""
     told = f"{where}all validation clips are of one class, and they chose the weights; give the split valid clips of every class"
     return [told] if alone else []

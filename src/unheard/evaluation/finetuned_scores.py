@@ -8,7 +8,8 @@ from typing import overload
 
 import numpy as np
 
-from unheard.data.label_table import Index, Labels, read_labels
+from unheard.data.class_sets import Index
+from unheard.data.label_table import Labels, read_labels
 from unheard.embedding.classify import classifier_of
 from unheard.embedding.embedder import Sound
 from unheard.errors import AudioError, ConfigError, DataError
@@ -136,16 +137,16 @@ def _in_words(path: Path, names: tuple[str, ...], activation: str) -> Labels:
             f"{', ...' * (len(names) > 8)}; rename them, or leave these rows out"
         )
     if activation == "softmax" and labels.multilabel:
-        row = int(np.flatnonzero(labels.target.sum(axis=1) != 1)[0])
+        row = int(np.flatnonzero(labels.target.sizes != 1)[0])
         raise DataError(
             f"{path}: row {row + 2} has {int(labels.target[row].sum())} labels, and this model names one a clip; give every row one label"
         )
-    given, place = labels.judged, [names.index(name) for name in labels.classes]
-    target = np.zeros((len(labels), len(names)), np.int64)
-    target[:, place] = labels.target
-    known = np.zeros(target.shape, bool) | given.all(axis=1, keepdims=True)  # of a row that is known as a whole, so are other classes
-    known[:, place] = given
-    return replace(labels, classes=list(names), target=target, known=known)
+    place = [names.index(name) for name in labels.classes]
+    known = labels.known
+    if known is not None:  # of a row that is known as a whole, so are other classes
+        known = np.repeat(known.all(axis=1, keepdims=True), len(names), axis=1)
+        known[:, place] = labels.known
+    return replace(labels, classes=list(names), target=labels.target.renumbered(place, len(names)), known=known)
 
 
 def _tested(labels: Labels, path: str | Path) -> Index:
@@ -176,5 +177,5 @@ def _listen(models: Finetuned, labels: Labels, rows: Index, track: Track) -> Hea
     if not found:
         raise DataError(f"none of the {len(rows)} test clips can be read; the first one: {bad[0]}")
     index, why = np.array(list(found)), tuple(dict.fromkeys(bad))
-    target, judged = labels.target[index].astype(np.float32), labels.judged[index].astype(np.float32)
+    target, judged = labels.target[index].astype(np.float32), labels.judged(index).astype(np.float32)
     return Heard(index, labels.blocks(index), np.stack(list(found.values())), target, judged, why)

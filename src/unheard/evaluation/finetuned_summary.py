@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from unheard.data.label_table import Index, Labels
+from unheard.data.class_sets import Index
+from unheard.data.label_table import Labels
 from unheard.evaluation.probe_files import write_confusion
 from unheard.evaluation.probe_leaks import few_groups
 from unheard.files import write_json, write_table

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
-from unheard.data.label_table import Index, Labels
+from unheard.data.class_sets import Index
+from unheard.data.label_table import Labels
 from unheard.evaluation.probe_exam import Exam
 from unheard.evaluation.probe_heads import Table, judged_only
 from unheard.evaluation.probe_report import Answer, ClassScore

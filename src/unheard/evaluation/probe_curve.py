@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from unheard.data.label_table import Index
+from unheard.data.class_sets import Index
 from unheard.evaluation.probe_exam import Said
 from unheard.evaluation.probe_heads import Target
 from unheard.evaluation.probe_linear import LinearHeads

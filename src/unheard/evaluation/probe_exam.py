@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unheard.data.label_table import Index, Labels, partitions
+from unheard.data.class_sets import Index
+from unheard.data.label_table import Labels
+from unheard.data.partitions import partitions
 from unheard.errors import DataError, missing_extra
 from unheard.evaluation.probe_heads import Halves, Table, ranking
 from unheard.evaluation.probe_report import Difference, Score

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unheard.data.label_table import Index
+from unheard.data.class_sets import Index
 from unheard.errors import missing_extra
 from unheard.evaluation.head import probability_of
 from unheard.metrics import balanced_accuracy, mean_average_precision

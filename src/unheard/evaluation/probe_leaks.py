@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unheard.data.label_table import Index
+from unheard.data.class_sets import Index
 from unheard.evaluation.probe_exam import Exam, Said
 
 EQUAL = 1e-3  # distance of log-mel statistics, in units of their length, below which two clips are one sound; our choice

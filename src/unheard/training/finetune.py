@@ -81,8 +81,9 @@ class Table:
         """A hash of what is said of the clips, and of who trains, chooses and tests."""
         digest = hashlib.sha256("|".join(path.name for path in self.labels.paths).encode())
         sides = [side for part in self.parts for side in (part.train, part.valid, part.test)]
-        for values in (self.labels.target, self.labels.judged, *sides):
-            digest.update(np.ascontiguousarray(values).tobytes())
+        target, known = self.labels.target, self.labels.known
+        for values in (target.numbers, target.bounds, *sides, *(() if known is None else (known,))):
+            digest.update(np.ascontiguousarray(values).data)
         times = enumerate(zip(self.labels.start, self.labels.end, strict=True))
         digest.update("".join(f"{row}:{start}-{end}|" for row, (start, end) in times if (start, end) != (None, None)).encode())
         return digest.hexdigest()

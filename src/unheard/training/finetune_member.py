@@ -96,7 +96,7 @@ class Member:
         self.train, self.valid = sounds.at(part.train), sounds.at(part.valid)
         if not len(self.train):
             raise DataError("none of the clips to train on can be read; see which were skipped with: unheard data check FOLDER")
-        if unheard := [start.classes[k] for k in (~sounds.target[self.train].any(dim=0)).nonzero().flatten().tolist()]:
+        if unheard := [start.classes[k] for k in np.flatnonzero(sounds.target.counts(self.train) == 0).tolist()]:
             reason = sounds.store.skipped[0].reason if sounds.store.skipped else "none trains"
             raise DataError(f"no clip of the classes {', '.join(unheard)} can be trained on; the first that was skipped: {reason}")
         training = start.recipe.training
@@ -210,8 +210,7 @@ class Member:
             return {}
         store = self.sounds.store
         logits = self.heard([(store.samples(clip), store.sample_rate) for clip in self.valid.tolist()])
-        target, known = (values[self.valid].float().numpy() for values in (self.sounds.target, self.sounds.known))
-        return scores(logits, target, known, self.start.activation)
+        return scores(logits, *self.sounds.marks(self.valid), self.start.activation)
 
     def heard(self, waves: Sequence[tuple[np.ndarray, int]]) -> Float[np.ndarray, "n C"]:
         """Logits of whole clips under the weights that would be kept now."""

@@ -1,0 +1,80 @@
+"""Tables of labels at the size of AudioSet: memory grows with the labels that are there, time with the number of clips."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unheard.data.class_sets import ClassSets
+from unheard.data.holdout import hold_out
+from unheard.data.label_table import Labels
+
+CLIPS, CLASSES, CEILING = 200_000, 527, 150 * 2**20
+
+READ = """
+import resource, sys
+import unheard.data.holdout as holdout
+from unheard.data.label_table import read_labels
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+before = peak()
+labels = read_labels(sys.argv[1])
+(part,) = holdout.parts_of(labels, 0, 0.1)
+print(peak() - before, *labels.target.shape, len(part.train), len(part.valid), len(part.test), int(labels.target.counts().sum()))
+"""
+
+
+def test_a_table_of_many_clips_and_classes_is_small_in_memory(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    (tmp_path / "a.wav").touch()
+    with (tmp_path / "labels.csv").open("w") as file:
+        file.write("path,label,split\n")
+        for clip in range(CLIPS):
+            file.write(f"a.wav,name {clip % CLASSES}|name {clip * 7 % CLASSES},{'train' if clip % 100 else 'test'}\n")
+    said = subprocess.run([sys.executable, "-c", READ, str(tmp_path / "labels.csv")], check=True, capture_output=True, text=True).stdout
+    grown, clips, classes, train, valid, test, ones = map(int, said.split())
+    assert (clips, classes, test, train + valid) == (CLIPS, CLASSES, CLIPS // 100, CLIPS - CLIPS // 100)
+    assert ones == 2 * CLIPS - sum(clip * 6 % CLASSES == 0 for clip in range(CLIPS))
+    assert 0.05 * train < valid <= 0.1 * CLIPS + CLASSES
+    assert grown < CEILING, f"{grown / 2**20:.0f} MB"
+
+
+def test_many_groups_are_held_out_in_less_than_quadratic_time() -> None:
+    """Every group is looked at twice: no group of the first round fits, as one class takes all and two clips are a group."""
+    names = [str(clip // 2) for clip in range(2 * CLIPS)]
+    lists = [(0, 1) if clip % 2 else (0, 2 + clip // 2 % 500) for clip in range(2 * CLIPS)]
+    empty, none = [""] * len(names), [None] * len(names)
+    labels = Labels(
+        [Path("a.wav")] * len(names), [str(k) for k in range(502)], ClassSets.from_lists(lists, 502), True, empty, empty, names, none, none
+    )
+    train, valid = hold_out(labels, np.arange(len(names)), 0, 0.4)
+    assert len(train) + len(valid) == len(names) and 0.2 * len(names) <= len(valid) <= 0.4 * len(names)
+    assert not set(train // 2) & set(valid // 2)
+
+
+@given(st.lists(st.sets(st.integers(0, 6)), min_size=1, max_size=20), st.data())
+def test_sets_of_classes_are_the_dense_matrix(rows: list[set[int]], data: st.DataObject) -> None:
+    matrix = np.array([[int(k in row) for k in range(7)] for row in rows])
+    sets = ClassSets.from_lists([tuple(sorted(row)) for row in rows], 7)
+    some = np.array(data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=10)), np.int64)
+    group = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(some), max_size=len(some))), np.int64)
+    assert sets.shape == matrix.shape and np.array_equal(sets[:], matrix) and np.array_equal(ClassSets.from_dense(matrix)[:], matrix)
+    assert np.array_equal(sets[some], matrix[some]) and np.array_equal(sets.take(some)[:], matrix[some])
+    assert np.array_equal(sets[len(rows) - 1], matrix[-1]) and np.array_equal(sets.first, matrix.argmax(axis=1))
+    assert np.array_equal(sets.counts(some), matrix[some].sum(axis=0)) and np.array_equal(sets.sizes, matrix.sum(axis=1))
+    assert np.array_equal(sets.clips_of(3), np.flatnonzero(matrix[:, 3]))
+    places = data.draw(st.permutations(range(9)))[:7]
+    wide = np.zeros((len(rows), 9), int)
+    wide[:, places] = matrix
+    assert np.array_equal(sets.renumbered(list(places), 9)[:], wide)
+    counts = sets.grouped(some, group, 4)
+    for number in range(4):
+        dense = np.zeros(7, int)
+        classes, clips = counts.of(number)
+        dense[classes] = clips
+        assert np.array_equal(dense, matrix[some[group == number]].sum(axis=0))
