@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import SupportsIndex, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int8
@@ -110,7 +110,7 @@ class Labels:
 class Files(Sequence[Path]):
     """The files of a table, stored as they are written there; each is made a path when it is asked for."""
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+    def __init__(self, folder: Path, names: list[str]) -> None:
         self.folder, self.names = folder, names
 
     def __len__(self) -> int:
