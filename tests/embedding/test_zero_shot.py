@@ -114,7 +114,11 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
     (row,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
     best = told["predictions"][0]["scores"]
     assert told["labels"] == ["tone", "dog 1", "rain 2"] and len(best) == 3
-    assert float(row[next(iter(best))]) == pytest.approx(max(best.values()), abs=1e-4) == max(float(row[name]) for name in told["labels"])
+    assert (
+        float(row[f"score {next(iter(best))}"])
+        == pytest.approx(max(best.values()), abs=1e-4)
+        == max(float(row[f"score {name}"]) for name in told["labels"])
+    )
     assert [skipped["path"] for skipped in told["skipped"]] == [str(tmp_path / "b.wav")]
     assert main([*command, "--overwrite", "--strict"]) == 1
     assert main(command) == 2  # the table is there

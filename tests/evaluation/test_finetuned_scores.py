@@ -22,6 +22,7 @@ from unheard.evaluation.encoders import encoders
 from unheard.evaluation.finetuned import open_finetuned
 from unheard.evaluation.finetuned_scores import score_labelled
 from unheard.evaluation.probe_leaks import shared_content
+from unheard.files import read_json
 from unheard.metrics import accuracy
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
@@ -252,7 +253,7 @@ def test_a_model_without_classes_or_without_clips_to_test_says_so(folder: Path, 
 def test_on_the_command_line(run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["evaluate", str(run), str(folder / "fresh.csv"), "-o", str(tmp_path / "out"), "--device", "cpu"]
     assert main([*command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert json.loads(capsys.readouterr().out) == read_json(tmp_path / "out" / "scores.json")
     assert (tmp_path / "out" / "figures" / "confusion.png").stat().st_size > 1000
     assert main([*command, "--overwrite"]) == 0
     assert "95 % interval" in capsys.readouterr().out

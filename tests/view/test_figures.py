@@ -168,6 +168,6 @@ def test_an_existing_sound_is_refused_before_the_figure_is_written(model, sound,
 @pytest.mark.parametrize("count", [1, 3, 40])
 def test_curves_of_few_logged_rows_show_points(count, tmp_path):
     row = {"loss": 1.0, "learning_rate": 0.1, "clips_per_second": 9.0}
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": step, **row}) + "\n" for step in range(count)))
+    (tmp_path / "metrics.jsonl").write_text("".join(json_line({"step": step, **row}) for step in range(count)))
     lines = [line for axes in curve_figure(tmp_path).axes for line in axes.lines]
     assert len(lines) == 3 and all((line.get_marker() == "o") == (count < 20) for line in lines)

@@ -157,7 +157,7 @@ def test_parts_of_files_with_several_labels_in_folds(model: Model, tmp_path: Pat
 BAD: dict[str, tuple[list[dict[str, object]], str]] = {
     "no label column": ([{"path": "0.wav", "class": "a"}], "lacks the column label"),
     "missing audio": ([{"path": "0.wav", "label": "a"}, {"path": "none.wav", "label": "b"}], "the first none.wav"),
-    "no sound": ([{"path": name, "label": name} for name in ("0.wav", "1.wav", "labels.csv")] * 2, "row 4: .*labels.csv: not a sound file"),
+    "no sound": ([{"path": name, "label": name} for name in ("0.wav", "1.wav", "labels.csv")] * 2, "row 4: .*labels.csv: a table or text"),
     "empty file": (
         [{"path": name, "label": name} for name in ("0.wav", "empty.wav")] * 2,
         "2 of 4 clips .* row 3: .*empty.wav: holds no",
@@ -168,7 +168,7 @@ BAD: dict[str, tuple[list[dict[str, object]], str]] = {
     ),
     "ends early": (
         [{"path": f"{i % 2}.wav", "label": i % 2, "start": 0.2, "end": 0.1} for i in range(4)],
-        "row 2: ends at 0.1 s, which is not after",
+        "row 2 ends at 0.1 s, which is not after",
     ),
     "one clip of a class": ([{"path": f"{i % 2}.wav", "label": int(i == 0)} for i in range(4)], "class '1' has 1 clip; it needs two"),
     "one class to test": (

@@ -203,10 +203,11 @@ def _measure(path: Path) -> tuple[_Measures, AudioInfo]:
 
 
 def _in_band(mono: Float32[np.ndarray, " s"], sample_rate: int) -> float:
-    """RMS of the loudest quarter of a second, of the frequencies in `BAND`."""
+    """RMS of the loudest quarter of a second, of the frequencies in `BAND`; of a shorter sound the RMS of all."""
     size = max(16, sample_rate // 4)
-    filled = np.zeros(-(-len(mono) // size) * size, np.float32)
-    filled[: len(mono)] = mono
+    if len(mono) < size:
+        return float(np.sqrt(np.square(mono).mean()))
+    filled = mono[: len(mono) // size * size]
     window = np.hanning(size).astype(np.float32)
     spectrum = np.abs(np.fft.rfft(filled.reshape(-1, size) * window, axis=1)) / np.sqrt(size * np.square(window).sum())
     hertz = np.fft.rfftfreq(size, 1 / sample_rate)

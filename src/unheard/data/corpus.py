@@ -220,7 +220,7 @@ def _lacks(path: str | Path, columns: list[str], missing: list[str], required: t
     for letter, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(columns) == 1 and letter in columns[0]:
             return f"{path}: its values are separated by {name}; save it as a CSV with commas, as the header path,label has them"
-    found = ", ".join(map(repr, columns)) or "none"
+    found = ", ".join(columns) or "none"
     return f"{path}: lacks the column {', '.join(missing)}; it has {found}, and needs {', '.join(required)}"
 
 
