@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from timing import arguments, interleave, show
 from transformers import ASTConfig, ASTModel
 
+from benchmarks.timing import arguments, interleave, show
 from unheard.embedding.embedder import Model
 from unheard.embedding.loading import load
 from unheard.embedding.windows import Window, cut
@@ -28,6 +28,7 @@ from unheard.weights.built_in import RANDOM_STATISTICS
 from unheard.weights.checkpoint import Provenance, SavedModel
 
 FRAMES, WINDOW = 1001, 208
+SIZES, COUNTS = ("tiny", "small"), (1, 16)  # clips at once
 
 
 def ast_model(size: str) -> ASTModel:
@@ -95,11 +96,11 @@ def main() -> None:
     given = arguments(__doc__.splitlines()[0], rounds=5)
     torch.set_num_threads(1)
     generator = np.random.default_rng(0)
-    for size in ("tiny", "small"):
+    for size in SIZES:
         model, loop = load(f"random-{size}"), load(f"random-{size}")
         loop.pad_window = True
         use_attention(loop.learner, "explicit")
-        for count in (1, 16):
+        for count in COUNTS:
             specs = [(generator.standard_normal((FRAMES, 80)) * 4 - 7).astype(np.float32) for _ in range(count)]
             difference = compare(model, loop, specs[0])
             ast = ast_model(size)

@@ -11,9 +11,9 @@ import librosa
 import numpy as np
 import torch
 from nnAudio.features import MelSpectrogram
-from timing import arguments, interleave, show
 from torch import Tensor
 
+from benchmarks.timing import arguments, interleave, show
 from unheard.audio.frontend import MSM_MAE_16K, LogMel
 
 CLIPS = 20

@@ -4,7 +4,7 @@ The peer does not install beside a current torch. Unless told where one is, this
 wheel unpacked, a lightning it works with, and the packages of this environment behind them.
 
     scripts/bench e
-    .venv/bin/python benchmarks/heareval.py --peer OTHER/bin/python --source PYTHONPATH_OF_HEAREVAL
+    .venv/bin/python -m benchmarks.heareval --peer OTHER/bin/python --source PYTHONPATH_OF_HEAREVAL
 
 Tasks are drawn from a seed: ESC-50's size (2000 x 3840, 5 folds), a small scene task, an event task with the whole grid and with its first
 point, which has one hidden layer. Both sides run in processes of their own on one thread; CPU time counts, without imports and, in a
@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import machine
 
+from benchmarks.timing import machine
 from unheard.evaluation.embeddings import embed_task
 from unheard.evaluation.tasks import read_task
 
@@ -90,6 +90,7 @@ class Drawn:
     sample_rate = 16000
 
     def __init__(self, size: int) -> None:
+        self.options: dict[str, Any] = {}
         self.size, self.generator = size, torch.Generator().manual_seed(0)
 
     def scenes(self, audio: torch.Tensor) -> torch.Tensor:

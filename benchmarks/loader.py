@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timing import arguments, interleave, show
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.timing import arguments, interleave, show
 from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.data.ahead import Share
 from unheard.data.batch import Loader

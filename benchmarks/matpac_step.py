@@ -15,10 +15,10 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from timing import arguments, interleave, show
 from torch import Tensor, nn
-from train_step import stack
 
+from benchmarks.timing import arguments, interleave, show
+from benchmarks.train_step import stack
 from unheard.model import masking
 from unheard.model.transformer import AttentionKernel, use_attention
 from unheard.objectives.base import Batch

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from timing import arguments, interleave, show
 from torch import Tensor, nn
 
+from benchmarks.timing import arguments, interleave, show
 from unheard.model import masking
 from unheard.model.sizes import ModelConfig
 from unheard.model.transformer import AttentionKernel, use_attention

@@ -26,13 +26,18 @@ from unheard.evaluation.tasks import Task, find_tasks, read_task
 SCORE, STEP, FULL = {"atol": 1e-6}, {"atol": 1e-6, "rtol": 1e-5}, {"atol": 1e-6}  # README of the folder
 FIRST = 50  # steps of a trace that rounding leaves alone
 SPREAD = {"tiny_sources": 0.044, "tiny_tags": 0.029, "tiny_pitch": 0.042, "tiny_notes": 0.031, "tiny_events": 0.058}
-"""Largest minus smallest score of five seeds: the hear specification, section 10."""
+"""Largest minus smallest score of five seeds: the hear specification, section 10. Other tasks get the largest of these."""
 Json = dict[str, Any]
 
 
 def prepare() -> None:
     """Before anything is multiplied."""
     as_intel()
+
+
+def spread_of(task: str) -> float:
+    """How far a score may be from the stored one where products round differently."""
+    return SPREAD.get(task, max(SPREAD.values()))
 
 
 def fits(folder: Path) -> bool:
@@ -147,7 +152,7 @@ def _full(task: Task, splits: dict[str, Rows], golden: Json, alike: bool, table:
             heareval.summary(outcome.tested)[task.scores[0]]["mean"],
             [each["test_score"] for each in _test_scores(golden).values()],
         )
-        table.check(f"{task.task_name}/score", score, np.mean(stored), atol=SPREAD[task.task_name])
+        table.check(f"{task.task_name}/score", score, np.mean(stored), atol=spread_of(task.task_name))
         table.skip(f"{task.task_name}/the rest of the full run", "products round differently on this processor or build of torch")
         return
     _fits(task, splits, golden, recorded, outcome, table)

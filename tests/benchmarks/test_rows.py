@@ -1,0 +1,75 @@
+"""Every row of scripts/bench runs, in a size that takes seconds, so that none can stop working unnoticed.
+
+Rows whose peers are not installed are skipped. ``UNHEARD_LONG=1`` runs them as a user does, with compiled steps, for one round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unheard.recipes.learner import Learner
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
+
+LONG = bool(os.environ.get("UNHEARD_LONG"))
+ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # the packages of the peers, and the smallest sizes
+    "frontend": (("librosa", "nnAudio"), {"CLIPS": 2}),
+    "loader": ((), {"CLIPS": 24, "BATCH": 8}),
+    "embed": (("transformers",), {"SIZES": ("tiny",), "COUNTS": (1,)}),
+    "train_step": ((), {"CASES": {"a1 tiny": ("tiny", 208, 2)}}),
+    "matpac_step": ((), {"CASES": {"a4 tiny": ("tiny", 208, 2)}}),
+    "coverage": (("sklearn",), {"WORLDS": ((40, 3, 1.0, 1.1),), "EQUAL": (2,), "POPULATION": 500, "SETS": 2, "ROUNDS": 20}),
+}
+PROGRAMS = sorted(set(re.findall(r"programs\+=\((\w+)\)", (ROOT / "scripts" / "bench").read_text())))
+
+
+def test_every_row_of_the_script_is_here_and_runs_as_a_module() -> None:
+    assert set(PROGRAMS) == set(ROWS) - {"coverage"} | {"heareval"}
+    assert '-m "benchmarks.$program"' in (ROOT / "scripts" / "bench").read_text()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_runs_for_one_round(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    packages, sizes = ROWS[name]
+    for package in packages:
+        pytest.importorskip(package)
+    module = import_module(f"benchmarks.{name}")
+    if not LONG:
+        for constant, value in sizes.items():
+            assert hasattr(module, constant), f"benchmarks/{name}.py has no {constant} any more"
+            monkeypatch.setattr(module, constant, value)
+        monkeypatch.setattr(Learner, "compile", lambda self, **options: None)  # takes a minute
+    monkeypatch.setattr(sys, "argv", [name, "--rounds", "1", "--json"])
+    module.main()
+    lines = capsys.readouterr().out.strip().splitlines()
+    if name == "coverage":
+        assert lines[0].startswith("40 clips, 3 classes: true 0.") or LONG
+        return
+    for line in filter(None, lines):
+        row = json.loads(line)
+        assert row["rows"][0]["ratio"] == 1 and all(each["rounds"] == 1 and each["items_per_core_second"] > 0 for each in row["rows"])
+
+
+@pytest.mark.parametrize("name", [*ROWS, "heareval"])
+def test_a_row_starts_as_a_module_on_a_clean_path(name: str) -> None:
+    if any(find_spec(package) is None for package in ROWS.get(name, ((), {}))[0]):
+        pytest.skip("its peer is not installed")
+    if name == "coverage":
+        command = [sys.executable, "-c", "import benchmarks.coverage, numba, coverage; assert 'benchmarks' not in str(coverage.__file__)"]
+        if find_spec("numba") is None or find_spec("coverage") is None:
+            pytest.skip("numba and coverage are not installed")
+    else:
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1500:]
