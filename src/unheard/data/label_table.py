@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import SupportsIndex, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int8
@@ -110,7 +111,7 @@ class Labels:
 class Files(Sequence[Path]):
     """The files of a table, stored as they are written there; each is made a path when it is asked for."""
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+    def __init__(self, folder: Path, names: list[str]) -> None:
         self.folder, self.names = folder, names
 
     def __len__(self) -> int:
@@ -172,7 +173,7 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
 
 def _names(cell: str) -> list[str]:
     """The names in a cell, which are joined by ``|``."""
-    return [name for part in cell.split("|") if (name := part.strip())]
+    return [sys.intern(name) for part in cell.split("|") if (name := part.strip())]
 
 
 EMPTY_WORDS = frozenset({"nan", "null", "n/a", "#n/a", "<na>", "nat"})
