@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from unheard.data.class_sets import ClassSets
 from unheard.data.corpus import read_csv
 from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
@@ -81,7 +82,13 @@ def test_several_labels_a_clip_are_scored_by_map(table: Table) -> None:
     rng = np.random.default_rng(0)
     target = (rng.random((200, 3)) < 0.4).astype(int)
     target[0], target[1] = 1, [1, 1, 0]
-    labels = replace(table([[0, 1], [0, 2]]), paths=[Path("x")] * 200, target=target, split=["train", "test"] * 100, group=[""] * 200)
+    labels = replace(
+        table([[0, 1], [0, 2]]),
+        paths=[Path("x")] * 200,
+        target=ClassSets.from_dense(target),
+        split=["train", "test"] * 100,
+        group=[""] * 200,
+    )
     report = probe({"x": target + 0.1 * rng.standard_normal((200, 3))}, labels, FAST)
     assert {score.metric for score in report.scores} == {"mAP"}
     assert all(score.mean > 0.95 for score in report.scores)
@@ -123,7 +130,7 @@ def test_rare_tags_are_on_both_sides_whatever_the_seed(table: Table, clips: int)
     target[:, 15:] = 0
     for kind in range(15, 20):
         target[rng.permutation(300)[:clips], kind] = 1
-    labels = replace(table([[0], [0, 1]] * 150), classes=[str(k) for k in range(20)], target=target)
+    labels = replace(table([[0], [0, 1]] * 150), classes=[str(k) for k in range(20)], target=ClassSets.from_dense(target))
     dealt = set()
     for seed in range(20):
         parts = list(partitions(labels, seed))
@@ -175,7 +182,7 @@ def test_a_side_of_one_class_is_refused(table: Table) -> None:
         probe(vectors, table([0, 1, 0, 1, 1, 1], split="rrreee"), FAST)
     with pytest.raises(DataError, match="missing from the training clips"):
         probe(vectors, table([0, 0, 0, 0, 1, 1], split="rrreee"), FAST)
-    only = replace(table([0, 1, 0, 0, 0, 0], split="rrreee"), target=np.eye(2, dtype=np.int64)[[0] * 6])
+    only = replace(table([0, 1, 0, 0, 0, 0], split="rrreee"), target=ClassSets.from_dense(np.eye(2, dtype=np.int64)[[0] * 6]))
     with pytest.raises(DataError, match="all 3 training clips are 'class0'"):
         probe(vectors, only, FAST)
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
 from unheard.errors import DataError
 from unheard.evaluation import probe_heads
@@ -156,7 +157,7 @@ def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(tab
     target = x > 0
     split = ["train" if row.sum() == 1 else "test" for row in target]
     several = np.flatnonzero(target.sum(axis=1) > 1)
-    labels = replace(table([0, 1, 2] * 100, split=split), target=target.astype(np.int64), multilabel=True)
+    labels = replace(table([0, 1, 2] * 100, split=split), target=ClassSets.from_dense(target.astype(np.int64)), multilabel=True)
     for head in ("linear", "mlp"):
         report = probe({"x": x}, labels, Probe(seeds=(0,), heads=(head,), strength=1.0, rounds=20, curve=False), layers=x[:, None])
         said = {answer.clip: answer.said for answer in report.answers}

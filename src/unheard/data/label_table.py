@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -172,7 +173,7 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
 
 def _names(cell: str) -> list[str]:
     """The names in a cell, which are joined by ``|``."""
-    return [name for part in cell.split("|") if (name := part.strip())]
+    return [sys.intern(name) for part in cell.split("|") if (name := part.strip())]
 
 
 EMPTY_WORDS = frozenset({"nan", "null", "n/a", "#n/a", "<na>", "nat"})

@@ -100,7 +100,7 @@ def _dealt_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
     return home[block].astype(np.str_)
 
 
-def _dense(size: int, numbers: Index, clips: Index, num_classes: int) -> Float64[np.ndarray, " 1+C"]:
+def _dense(size: int, numbers: Index, clips: Index, num_classes: int) -> Float64[np.ndarray, " K"]:
     """Clips of a group, then its clips of each class."""
     row = np.zeros(1 + num_classes)
     row[0], row[1 + numbers] = size, clips
