@@ -20,9 +20,9 @@ def test_quiet_bands_of_a_frame_have_the_wider_tolerance(capsys: pytest.CaptureF
     assert near.tolist() == [[[3e-4, 5e-4], [3e-4, 5e-4], [5e-4, 3e-4]]]
     assert log_mel_tolerance(stored / 5, nats=5).tolist() == near.tolist()
     table = Comparison()
-    table.check("quiet", [*stored, [[0, 0.00049], [0, 0.00049], [0.00049, 0]]], stored, near)
+    table.check("quiet", np.add(stored, [[[0, 0.00049], [0, 0.00049], [0.00049, 0]]]), stored, near)
     assert table.last_line() == 0
-    table.check("loud", [*stored, [[0.00031, 0], [0, 0], [0, 0]]], stored, near)
+    table.check("loud", np.add(stored, [[[0.00031, 0], [0, 0], [0, 0]]]), stored, near)
     assert table.last_line() == 1
     assert "parity: 2 compared, 1 outside" in capsys.readouterr().out
 

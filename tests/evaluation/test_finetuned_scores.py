@@ -257,7 +257,7 @@ def test_on_the_command_line(run: Path, folder: Path, tmp_path: Path, capsys: py
     assert (tmp_path / "out" / "figures" / "confusion.png").stat().st_size > 1000
     assert main([*command, "--overwrite"]) == 0
     assert "95 % interval" in capsys.readouterr().out
-    assert main([*command, "--overwrite", "--mode", "fixed"]) == 2 and "belong to task folders" in capsys.readouterr().err
+    assert main([*command, "--overwrite", "--mode", "fixed"]) == 2 and "are for task folders" in capsys.readouterr().err
 
 
 def test_a_run_of_several_models_names_them_where_one_is_wanted(folds: Path) -> None:

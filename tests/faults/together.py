@@ -34,7 +34,7 @@ def two_writers(place: Path, count: int, seed: int = 0) -> tuple[int, list[str]]
         ended = [wait(child, place / f"log-{which}", began) for which, child in enumerate(children)]
         codes = [each.code for each in ended]
         refused = [each.text for each in ended if each.code == 2]
-        if 0 not in codes or CRASHED in codes or not all("is being written by process" in text or "exists" in text for text in refused):
+        if 0 not in codes or CRASHED in codes or not all("is being written by" in text or "exists" in text for text in refused):
             faults.append(f"{name}: exit codes {codes}: {' / '.join(each.text[-200:] for each in ended)}")
         elif any(out.rglob("*.json")) and (damaged := verify([out])):
             faults.append(f"{name}: {damaged[0]}")

@@ -20,7 +20,10 @@ from unheard.training.engine import bf16_on_cpu
 from unheard.version import __version__
 
 CORE = ("torch", "numpy", "soundfile", "soxr", "safetensors", "pydantic", "cyclopts", "lightning-fabric", "pyarrow")
-FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OPUS", ".mp3": "MP3", ".aif": "AIFF", ".aiff": "AIFF"}
+FORMATS = {
+    **{".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OPUS", ".mp3": "MP3", ".aif": "AIFF", ".aiff": "AIFF"},
+    **{".aifc": "AIFF", ".au": "AU", ".snd": "AU", ".w64": "W64", ".caf": "CAF"},
+}
 
 
 @dataclass(frozen=True)

@@ -142,11 +142,9 @@ def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
     clips = tuple(clip for clip in made if isinstance(clip, Clip))
     skipped = tuple(clip for clip in made if isinstance(clip, Skipped))
     if not clips:
-        why = (
-            f"the first of {len(skipped)} was skipped because: {skipped[0].reason}"
-            if skipped
-            else "it holds no sound files that can be read here"
-        )
+        why = "it holds no sound files that can be read here"
+        if skipped:
+            why = f"the first of {len(skipped)} files, {shown(skipped[0].path)}, was skipped: {skipped[0].reason}"
         raise DataError(f"{source}: nothing in it can be used; {why}")
     return Corpus(root, clips, skipped, len(rows) - len(kept))
 

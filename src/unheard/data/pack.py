@@ -185,7 +185,9 @@ def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Pack
     skipped = corpus.skipped + tuple(Skipped(*pair) for record in records for pair in record.skipped)
     clips = [corpus.clips[i] for record in records for i in record.clips]
     if not clips:
-        raise DataError(f"{corpus.root}: none of {len(corpus.clips)} clips could be read; the first: {skipped[0].reason}")
+        raise DataError(
+            f"{corpus.root}: none of {len(corpus.clips)} clips could be read; the first: {skipped[0].path}: {skipped[0].reason}"
+        )
     rows = [np.array(record.rows, np.int64) for record in records]
     index = Index(
         shard=np.repeat(np.arange(len(records)), [len(part) for part in rows]),
