@@ -79,7 +79,8 @@ def embed_table(
     with TableWriter(Path(out), identity(model, options), size, resume, overwrite) as table:
         done, fatal = table.done(), table.fatal(model.sample_rate)
         skipped.update(fatal)
-        todo = [file for file in files if absolute(file) not in done and file not in fatal]
+        dead = set(map(absolute, fatal))
+        todo = [file for file in files if absolute(file) not in done and absolute(file) not in dead]
         for file, embedding in model.embed_many(map(table.begin, track(todo, len(todo), "embedding")), options, skip):
             embedded += 1
             if options.frames:

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -136,7 +136,7 @@ class TableWriter:
                 rows = sum(len(block) for block in self._earlier())
             else:
                 rows = write_table(self.out, self._earlier, self.identity)
-        shutil.rmtree(self.parts, ignore_errors=True)
+        discard(self.parts)
         return rows
 
     def _take_up(self) -> None:
@@ -149,7 +149,7 @@ class TableWriter:
             self._compare(stored)
             if damaged := differing_files(self.parts, stored[FILES]):
                 raise DataError(f"{self.parts}: {', '.join(damaged)} is missing or differs from its checksum; start again with --overwrite")
-            self._manifest |= {FILES: stored[FILES], "deaths": stored["deaths"]}
+            self._manifest |= {FILES: {} if self._joined(stored[FILES]) else stored[FILES], "deaths": stored["deaths"]}
         if self.parts.exists():
             remove_unfinished(self.parts)
             for part in self.parts.glob("part-*.parquet"):
@@ -161,6 +161,12 @@ class TableWriter:
                 deaths[path] = deaths.get(path, 0) + 1
                 write_json(manifest, self._manifest)
             (self.parts / "in-work").unlink()
+
+    def _joined(self, parts: Iterable[str]) -> bool:
+        """Whether the table holds the sounds of the parts: the process died after it joined them, before it deleted them."""
+        if not self.out.exists():
+            return False
+        return read_paths(self.out).issuperset({path for part in parts for path in read_paths(self.parts / part)})
 
     def _compare(self, stored: dict[str, Any]) -> None:
         if differing := differences(stored, self.identity):
@@ -198,6 +204,11 @@ class TableWriter:
         self._rows, self._values = [], 0
 
 
+def discard(parts: Path) -> None:
+    """Delete the parts of a table that is complete."""
+    shutil.rmtree(parts, ignore_errors=True)
+
+
 def absolute(path: str) -> str:
     """Return what identifies a file of a table: its absolute path, without following links."""
     return os.path.abspath(utf8(path))  # noqa: PTH100
@@ -217,7 +228,7 @@ def _decodes(path: str, sample_rate: int) -> bool:
     process = multiprocessing.get_context("spawn").Process(target=_decode, args=(path, sample_rate))
     process.start()
     process.join()
-    return process.exitcode == 0
+    return (process.exitcode or 0) >= 0  # a signal ended it otherwise
 
 
 def _decode(path: str, sample_rate: int) -> None:
