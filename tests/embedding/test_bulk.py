@@ -293,16 +293,3 @@ def test_joining_parts_takes_little_memory(model, tmp_path):
         table.finish()
         assert tracemalloc.get_traced_memory()[1] < 2.5 * 4 * ROWS * size  # a few blocks, however many rows there are
         tracemalloc.stop()
-
-
-@pytest.mark.parametrize("end", [".parquet", ".npz", ".csv"])
-def test_a_kill_between_the_table_and_its_parts_doubles_no_row(model, folder, tmp_path, end, monkeypatch):
-    out = tmp_path / f"emb{end}"
-    monkeypatch.setattr(tables, "discard", lambda parts: 1 / 0)  # what comes after the table is in its place
-    with pytest.raises(ZeroDivisionError):
-        embed_table(model, [folder / "deep"], out)
-    monkeypatch.undo()
-    assert out.exists() and list(tmp_path.glob(".emb*.parts"))
-    report = embed_table(model, [folder / "deep"], out, resume=True)
-    assert (report.rows, report.embedded) == (6, 0)
-    assert sum(len(block) for block in read_blocks(out)) == 6
