@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from unheard.evaluation.draws import ROUNDS, behind
-from unheard.evaluation.scores import mean_precision
-from unheard.metrics import percentile_interval
+from unheard.bootstrap import N_RESAMPLES, bc_interval, replicates
+from unheard.evaluation.paired_bootstrap import significantly_worse
+from unheard.evaluation.scores import SCORES, mean_precision
 
 WORLDS = ((170, 12, 1.6, 1.2), (500, 5, 2.0, 1.7), (800, 3, 3.0, 2.5), (1000, 20, 1.6, 1.2))  # clips, classes, skill of either model
 EQUAL = (2, 8, 12)  # rows of a column in which all are as good
@@ -44,12 +44,11 @@ def held(clips: int, classes: int, *skills: float) -> dict[str, float]:
     for _ in range(SETS):
         target, scores = sample(rng, clips, prior, skills)
         value = mean_precision(target, scores[0])
-        places = (rng.integers(0, clips, clips) for _ in range(ROUNDS))
-        draws = np.array([both(target[at], [score[at] for score in scores]) for at in places])
-        plain, corrected = percentile_interval(draws[:, 0].tolist()), percentile_interval(draws[:, 0].tolist(), value)
-        gap = percentile_interval((draws[:, 0] - draws[:, 1]).tolist())
+        statistics = [SCORES["mAP"].statistic(target, score) for score in scores]
+        draws = replicates(lambda counts: np.stack([each(counts) for each in statistics]), np.arange(clips), rng, N_RESAMPLES)  # noqa: B023
+        plain, corrected, gap = bc_interval(draws[0]), bc_interval(draws[0], value), bc_interval(draws[0] - draws[1])
         inside = [low <= truth <= high for (low, high), truth in ((plain, true[0]), (corrected, true[0]), (gap, true[0] - true[1]))]
-        rows.append([value - true[0], draws[:, 0].mean() - value, *inside])
+        rows.append([value - true[0], draws[0].mean() - value, *inside])
     names = ("sets above it", "draws above sets", "percentiles", "corrected", "paired")
     return {"true": true[0], **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))}
 
@@ -59,9 +58,8 @@ def ahead(rows: int, clips: int = 300, columns: int = 500, share: float = 0.7) -
     rng, found = np.random.default_rng(0), 0
     for _ in range(columns):
         right = rng.random((clips, rows)) < share
-        draws = np.array([right[rng.integers(0, clips, clips)].mean(axis=0) for _ in range(ROUNDS)])
-        best, *others = np.argsort(-right.mean(axis=0), kind="stable")
-        found += any(behind(draws[:, row].tolist(), draws[:, best].tolist(), False, rows - 1) for row in others)
+        draws = replicates(lambda counts: right.T.astype(np.float32) @ counts / clips, np.arange(clips), rng, N_RESAMPLES)  # noqa: B023
+        found += any(significantly_worse(draws.tolist(), int(right.mean(axis=0).argmax()), smaller=False))
     return found / columns
 
 

@@ -67,29 +67,6 @@ def test_d_prime_is_the_distance_of_two_normal_distributions() -> None:
     assert math.isnan(metrics.d_prime(math.nan))
 
 
-def test_bootstrap_covers_and_is_seeded() -> None:
-    right = (np.arange(400) % 4 > 0).astype(float)  # 75 %
-    low, high = metrics.bootstrap_interval(lambda index: float(right[index].mean()), 400, seed=1)
-    spread = 1.96 * math.sqrt(0.75 * 0.25 / 400)
-    assert low == pytest.approx(0.75 - spread, abs=0.01)
-    assert high == pytest.approx(0.75 + spread, abs=0.01)
-    assert (low, high) == metrics.bootstrap_interval(lambda index: float(right[index].mean()), 400, seed=1)
-
-
-def test_percentiles_are_moved_where_draws_lie_beside_the_score() -> None:
-    draws = np.linspace(0, 1, 1001).tolist()
-    assert metrics.percentile_interval(draws) == pytest.approx((0.025, 0.975))
-    assert metrics.percentile_interval(draws, 0.5) == pytest.approx((0.025, 0.975), abs=1e-3)  # the score is their median
-    low, high = metrics.percentile_interval(draws, 0.3)  # seven in ten draws are above it: 2 * -0.52 deviations
-    assert (low, high) == pytest.approx((metrics.NormalDist().cdf(-1.0488 - 1.96), metrics.NormalDist().cdf(-1.0488 + 1.96)), abs=2e-3)
-    assert metrics.percentile_interval([0.5, 0.6, 0.7], 0.2)[0] == 0.2
-    assert metrics.percentile_interval([1.0, 1.0, math.nan], 1.0) == (1.0, 1.0)
-    assert metrics.percentile_interval([1.0, 2.0, math.inf], math.inf)[1] == math.inf
-    assert all(map(math.isnan, metrics.percentile_interval([0.1, 0.2, 0.3], math.nan)))
-    ties = [(0.1 + 0.2) if draw % 2 else 0.3 for draw in range(100)]  # equal but for the last digit
-    assert metrics.percentile_interval([*ties, *draws[:100], *draws[-100:]], 0.3) == pytest.approx((0.007475, 0.992525), abs=1e-6)
-
-
 def test_wilson_interval_is_the_textbook_one() -> None:
     assert metrics.wilson_interval(10, 20) == pytest.approx((0.2993, 0.7007), abs=1e-4)
     assert metrics.wilson_interval(0, 5)[0] == 0.0
@@ -101,5 +78,3 @@ def test_refuses_what_cannot_be_scored() -> None:
         metrics.accuracy(np.zeros(0, int), np.zeros(0, int))
     with pytest.raises(DataError, match="6 of 5"):
         metrics.wilson_interval(6, 5)
-    with pytest.raises(DataError, match="at least one clip"):
-        metrics.bootstrap_interval(lambda index: 0.0, 0, seed=0)

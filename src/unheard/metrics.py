@@ -7,7 +7,6 @@ scikit-learn where it has the same score.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -84,90 +83,6 @@ def d_prime(auc: float) -> float:
     if math.isnan(auc) or not 0 < auc < 1:
         return math.nan if math.isnan(auc) else math.copysign(math.inf, auc - 0.5)
     return math.sqrt(2) * NormalDist().inv_cdf(auc)
-
-
-def percentile_interval(draws: Sequence[float], value: float | None = None) -> tuple[float, float]:
-    """The middle 95 % of a bootstrap, bias-corrected where the score itself is given (Efron 1981).
-
-    Corrected, the percentiles move by twice as many deviations as the score is away from the median of the draws, and always hold it: a
-    clip that is drawn twice lifts average precision, so that plain percentiles of mAP lie too high. In the difference of two scores on the
-    same draws that cancels, and plain percentiles do best (``benchmarks/coverage.py``).
-
-    Parameters
-    ----------
-    draws : sequence of float
-        The score of each round; the interval leaves out what is not finite. NaN where nothing is left.
-    value : float, optional
-        The score of all clips. NaN where it is.
-    """
-    drawn = np.array(draws)
-    known, normal, shift = drawn[np.isfinite(drawn)], NormalDist(), 0.0
-    if not len(known) or (value is not None and math.isnan(value)):
-        return math.nan, math.nan
-    if value is not None and math.isfinite(value):
-        level = np.isclose(drawn, value, rtol=0, atol=1e-9)  # sums of equal scores may differ in their last digits
-        below, rounds = float(((drawn < value) & ~level).sum() + level.sum() / 2), int((~np.isnan(drawn)).sum())
-        shift = normal.inv_cdf(min(max(below, 0.5), rounds - 0.5) / rounds)
-    low, high = np.quantile(known, [normal.cdf(2 * shift + normal.inv_cdf(end)) for end in (0.025, 0.975)]).tolist()
-    return (low, high) if value is None else (min(low, value), max(high, value))
-
-
-def bootstrap_interval(
-    score: Callable[[Int[np.ndarray, " n"]], float], clips: int, seed: int, rounds: int = 1000, *, corrected: bool = True
-) -> tuple[float, float]:
-    """95 % interval of a score when the test clips are drawn again, by `percentile_interval`.
-
-    Parameters
-    ----------
-    score : callable
-        Score of the clips with the given indices. Rounds in which it is NaN are left out.
-    clips : int
-        How many clips there are; each round draws as many, with replacement.
-    seed : int
-        Same seed, same interval.
-    rounds : int
-        1000: the ends then wander by a fortieth of the width (our choice).
-    corrected : bool
-        For a score; not for a difference of two.
-
-    Examples
-    --------
-    >>> right = np.array([1, 1, 0, 1])
-    >>> low, high = bootstrap_interval(lambda index: float(right[index].mean()), 4, seed=0)
-    """
-    if clips < 1:
-        raise DataError("an interval needs at least one clip, got none")
-    rng = np.random.default_rng(seed)
-    draws = [score(rng.integers(0, clips, clips)) for _ in range(rounds)]
-    return percentile_interval(draws, score(np.arange(clips)) if corrected else None)
-
-
-def grouped_interval(
-    score: Callable[[Int[np.ndarray, " n"]], float], blocks: NDArray[Any], seed: int, rounds: int = 1000, *, corrected: bool = True
-) -> tuple[float, float]:
-    """`bootstrap_interval` that draws whole groups of clips (Davison and Hinkley 1997, section 3.8).
-
-    Clips of one speaker or kit are not independent, and drawing them one by one gives intervals that are too narrow.
-
-    Parameters
-    ----------
-    blocks : array of str, (n,)
-        The group of each clip; where all differ, clips are drawn.
-    """
-    groups = together(blocks)
-    if len(groups) == len(blocks):
-        return bootstrap_interval(score, len(blocks), seed, rounds, corrected=corrected)
-
-    def of_groups(drawn: Int[np.ndarray, " g"]) -> float:
-        return score(np.concatenate([groups[group] for group in drawn]))
-
-    return bootstrap_interval(of_groups, len(groups), seed, rounds, corrected=corrected)
-
-
-def together(blocks: NDArray[Any]) -> list[Int[np.ndarray, " _"]]:
-    """Positions of clips of the same group, for each group in the order of their names."""
-    number = np.unique(blocks, return_inverse=True)[1]
-    return np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
 
 
 def wilson_interval(right: int, clips: int, z: float = 1.96) -> tuple[float, float]:

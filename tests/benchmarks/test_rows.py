@@ -29,7 +29,7 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # the packages of t
     "embed": (("transformers",), {"SIZES": ("tiny",), "COUNTS": (1,)}),
     "train_step": ((), {"CASES": {"a1 tiny": ("tiny", 208, 2)}}),
     "matpac_step": ((), {"CASES": {"a4 tiny": ("tiny", 208, 2)}}),
-    "coverage": (("sklearn",), {"WORLDS": ((40, 3, 1.0, 1.1),), "EQUAL": (2,), "POPULATION": 500, "SETS": 2, "ROUNDS": 20}),
+    "coverage": (("sklearn",), {"WORLDS": ((40, 3, 1.0, 1.1),), "EQUAL": (2,), "POPULATION": 500, "SETS": 2, "N_RESAMPLES": 20}),
 }
 PROGRAMS = sorted(set(re.findall(r"programs\+=\((\w+)\)", (ROOT / "scripts" / "bench").read_text())))
 

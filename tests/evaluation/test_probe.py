@@ -23,7 +23,7 @@ from unheard.evaluation.probe_map import draw_map
 from unheard.evaluation.probing import log_mel
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
-FAST = Probe(heads=("linear", "knn"), rounds=100, curve=False)
+FAST = Probe(heads=("linear", "knn"), n_resamples=100, curve=False)
 
 
 def scores(report: object, embedding: str, metric: str) -> dict[str, float]:
@@ -74,7 +74,7 @@ def test_neighbours_agree_with_scikit_learn(table: Table, clouds: Clouds) -> Non
 def test_same_seeds_same_report(table: Table, clouds: Clouds) -> None:
     classes = [i % 3 for i in range(60)]
     vectors = clouds(classes, 1.0)
-    how = Probe(seeds=(0, 1), rounds=20)
+    how = Probe(seeds=(0, 1), n_resamples=20)
     assert probe({"x": vectors}, table(classes), how) == probe({"x": vectors}, table(classes), how)
 
 
@@ -205,7 +205,7 @@ def test_report_is_written_whole(table: Table, clouds: Clouds, tmp_path: Path) -
     classes = [i % 2 for i in range(40)]
     labels = table(classes)
     embeddings = {"model": clouds(classes, 2.0), "log-mel": clouds(classes, 0.5)}
-    report = probe(embeddings, labels, Probe(rounds=50, seeds=(0,)))
+    report = probe(embeddings, labels, Probe(n_resamples=50, seeds=(0,)))
     out = write(report, tmp_path / "out", map_rows(report, labels, draw_map(embeddings["model"], 0)))
     tables = {"scores.csv", "classes.csv", "confusion.csv", "predictions.csv", "curve.csv", "map.csv"}
     assert {path.name for path in out.iterdir()} == {"probe.json", "probe.md", *tables}

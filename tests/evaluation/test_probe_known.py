@@ -28,7 +28,7 @@ def half_judged(table: Table) -> tuple[np.ndarray, Labels]:
 
 def test_what_nobody_judged_neither_teaches_nor_counts(table: Table) -> None:
     vectors, labels = half_judged(table)
-    how = Probe(seeds=(0,), rounds=50, strength=1.0)
+    how = Probe(seeds=(0,), n_resamples=50, strength=1.0)
     report = probe({"x": vectors}, labels, how, layers=np.stack([vectors, vectors], axis=1))
     assert {score.head for score in report.scores} == {"linear", "knn", "mlp"} and GATE in {score.embedding for score in report.scores}
     assert all(score.mean > 0.97 for score in report.scores)

@@ -20,13 +20,13 @@ from unheard.evaluation import probe_heads
 from unheard.evaluation.probe import Probe, probe
 from unheard.evaluation.probe_curve import FRACTIONS, learning_curve, share
 from unheard.evaluation.probe_exam import Exam
-from unheard.evaluation.probe_heads import TUNED, choose_strength, linear, network, ranking, surprise
+from unheard.evaluation.probe_heads import TUNED, choose_strength, linear, neighbours, network, ranking, right, strength_of, surprise
 from unheard.evaluation.probe_layers import GATE, gated
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_map import draw_map
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
-LINEAR = Probe(heads=("linear",), strength=0.03, rounds=200, curve=False)
+LINEAR = Probe(heads=("linear",), strength=0.03, n_resamples=200, curve=False)
 
 
 @settings(max_examples=25)
@@ -159,7 +159,7 @@ def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(tab
     several = np.flatnonzero(target.sum(axis=1) > 1)
     labels = replace(table([0, 1, 2] * 100, split=split), target=ClassSets.from_dense(target.astype(np.int64)), multilabel=True)
     for head in ("linear", "mlp"):
-        report = probe({"x": x}, labels, Probe(seeds=(0,), heads=(head,), strength=1.0, rounds=20, curve=False), layers=x[:, None])
+        report = probe({"x": x}, labels, Probe(seeds=(0,), heads=(head,), strength=1.0, n_resamples=20, curve=False), layers=x[:, None])
         said = {answer.clip: answer.said for answer in report.answers}
         assert sum("|" in said[clip] for clip in several) > 5, head  # a softmax never gives two classes a half
 
@@ -174,7 +174,7 @@ def test_validation_clips_choose_and_teach_nothing(table: Table, clouds: Clouds)
     vectors = clouds(classes, 1.0)
     wild = vectors.copy()
     wild[60:90] = 50 * np.random.default_rng(0).standard_normal((30, 8))
-    how = Probe(seeds=(0,), heads=("knn", "linear"), strength=0.03, rounds=20)
+    how = Probe(seeds=(0,), heads=("knn", "linear"), strength=0.03, n_resamples=20)
     assert probe({"x": vectors}, labels, how) == probe({"x": wild}, labels, how)
     copied = [str(i if i < 119 else 70) for i in range(120)]  # a tested clip is a validation clip
     assert probe({"x": vectors}, labels, how, content=copied).warnings == probe({"x": vectors}, labels, how).warnings
@@ -219,7 +219,7 @@ def test_where_every_strength_ranks_alike_the_surest_answers_choose() -> None:
     x = rng.standard_normal((400, 4)) * 0.3 + 3 * rare[:, None]
     target = np.stack([rare, ~rare], axis=1).astype(np.int64)
     fit, held = np.arange(300), np.arange(300, 400)
-    first, *_, last = linear(x[fit], target[fit], x[held], TUNED, multilabel=True)
+    first, *_, last = linear(x[fit], target[fit], x[held], [*map(strength_of, TUNED)], multilabel=True)
     assert ranking(target[held], first) == ranking(target[held], last) == 1 and not (first[rare[held], 0] > 0.5).any()
     (chosen,) = linear(x[fit], target[fit], x[held], [choose_strength(x, target, [(fit, held)], multilabel=True)], multilabel=True)
     np.testing.assert_array_equal(chosen[:, 0] > 0.5, rare[held])
@@ -228,20 +228,68 @@ def test_where_every_strength_ranks_alike_the_surest_answers_choose() -> None:
 @pytest.mark.parametrize(
     ("scores", "losses", "best"),
     [
-        ([[0.5, 0.9, 0.9, 0.9, 0.9]], [[0.0, 0.4, 0.1, 0.2, 0.3]], 2),  # among those that rank best, the likeliest
-        ([[0.9, 0.9, 0.9, 0.8, 0.9], [0.7, 0.8, 0.7, 0.9, 0.9]], [[1.0] * 5] * 2, 4),
-        ([[0.9, 0.7, 0, 0, 0], [0.8, 0.8, 0, 0, 0], [0.7, 0.9, 0, 0, 0]], [[0.9, 0.1, 0, 0, 0]] * 3, 1),  # equal but for their last digits
+        ([[0.5, 0.9, 0.9, 0.9, 0.9, 0.8, 0.8]], [[0.0, 0.4, 0.1, 0.2, 0.3, 0.4, 0.5]], 0.01),  # among those that rank best, the likeliest
+        ([[0.9, 0.9, 0.9, 0.8, 0.9, 0, 0], [0.7, 0.8, 0.7, 0.9, 0.9, 0, 0]], [[1.0] * 7] * 2, 0.1),
+        ([[0.9, 0.7, 0, 0, 0, 0, 0], [0.8, 0.8, 0, 0, 0, 0, 0], [0.7, 0.9, 0, 0, 0, 0, 0]], [[0.9, 0.1, 0, 0, 0, 0, 0]] * 3, 0.0032),
+        ([[0, 0, 0, 0, 0, 0.8, 0.9, 0.95, 0.94]], [[0.0] * 9], 3.2),  # the last one is the best: the next ones are tried
+        ([[0.9, 0.8, 0, 0, 0, 0, 0, 0.9]], [[0.0] * 8], 0.001),  # a tie ends the search
     ],
 )
 def test_strengths_are_ranked_by_score_then_likelihood(
-    monkeypatch: pytest.MonkeyPatch, scores: list[list[float]], losses: list[list[float]], best: int
+    monkeypatch: pytest.MonkeyPatch, scores: list[list[float]], losses: list[list[float]], best: float
 ) -> None:
-    left = [iter(np.array(values).flatten().tolist()) for values in (scores, losses)]
+    width = len(TUNED)  # scores are asked for candidate by candidate, and for each of them half by half
+    order = [values[place] for place in range(width) for values in scores] + [value for values in scores for value in values[width:]]
+    other = [values[place] for place in range(width) for values in losses] + [value for values in losses for value in values[width:]]
+    left = [iter(order), iter(other)]
     monkeypatch.setattr(probe_heads, "right", lambda *given: next(left[0]))
     monkeypatch.setattr(probe_heads, "surprise", lambda *given: next(left[1]))
     rng = np.random.default_rng(0)
     halves = [(np.arange(10), np.arange(10, 20))] * len(scores)
-    assert choose_strength(rng.standard_normal((20, 3)), np.eye(2, dtype=np.int64)[np.arange(20) % 2], halves, False) == TUNED[best]
+    assert choose_strength(rng.standard_normal((20, 3)), np.eye(2, dtype=np.int64)[np.arange(20) % 2], halves, False) == best
+
+
+def test_many_clips_choose_the_strength_on_all_of_them(clouds: Clouds) -> None:
+    """With 2000 clips of noisy classes a small C is best; with 9000 it costs accuracy on the held clips."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 5, 12_000)
+    centres = rng.standard_normal((5, 200))
+    x = 0.12 * centres[classes] + rng.standard_normal((12_000, 200))
+    target = np.eye(5, dtype=np.int64)[classes]
+    fit, held = np.arange(9_000), np.arange(9_000, 12_000)
+    chosen = choose_strength(x, target, [(fit, held)], multilabel=False)
+    candidates = [strength_of(power) for power in range(-8, 3)]
+    scores = [right(target[held], answer) for answer in linear(x[fit], target[fit], x[held], candidates, multilabel=False)]
+    (score,) = (scores[candidates.index(chosen)],)
+    assert score >= max(scores) - 0.002
+
+
+@pytest.mark.parametrize("clips", [100, 20_000])
+def test_the_network_trains_for_more_steps_where_there_are_more_clips(monkeypatch: pytest.MonkeyPatch, clips: int) -> None:
+    steps: list[int] = []
+    learn = probe_heads.learn
+
+    def counted(*given: Any) -> Any:
+        steps.append(given[2])
+        return learn(given[0][:64], given[1][:64], *given[2:])
+
+    monkeypatch.setattr(probe_heads, "learn", counted)
+    target = np.eye(2, dtype=np.int64)[np.arange(clips) % 2]
+    x = np.random.default_rng(0).standard_normal((clips, 4))
+    network(x, target, np.arange(clips), np.arange(4), [], seed=0, multilabel=False)
+    assert steps == [max(200, 25 * -(-clips // 256)) // 2]
+
+
+def test_neighbours_of_many_clips_use_little_memory_and_equal_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x, target = rng.integers(0, 3, (400, 4)).astype(float), np.eye(3, dtype=np.int64)[rng.integers(0, 3, 400)]  # many equal cosines
+    target[rng.random(target.shape) < 0.1] = -1
+    whole = neighbours(x[:300], target[:300], x[300:])
+    monkeypatch.setattr(probe_heads, "SIMILARITIES", 7 * 300)
+    np.testing.assert_allclose(neighbours(x[:300], target[:300], x[300:]), whole)
+    similarity = rng.integers(0, 4, (50, 30)).astype(float)
+    ordered = np.sort(np.argsort(-similarity, axis=1, kind="stable")[:, :7], axis=1)
+    np.testing.assert_array_equal(probe_heads._largest(similarity, 7), ordered)
 
 
 def test_surprise_counts_what_was_judged() -> None:

@@ -85,7 +85,7 @@ def test_the_same_names_are_drawn_whatever_their_order(task: Path, out: Path) ->
     first = score(task, out)
     changed(task / "test.json", backwards)
     again = suite.evaluate([Stored(out / "embeddings" / "levels")], [task], out / "again")
-    assert len(set(first.results[0].draws)) > 3 and again.results[0].draws == first.results[0].draws
+    assert len(set(first.results[0].replicates)) > 3 and again.results[0].replicates == first.results[0].replicates
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_what_nobody_foresaw_is_reported_and_the_others_go_on(task: Path, out: P
         raise RecursionError("too\ndeep")
 
     other = make_task(task.parent / "other-v1")
-    monkeypatch.setattr(suite, "percentile_interval", broken)
+    monkeypatch.setattr(suite, "bc_interval", broken)
     levels, said = Levels(), list[str]()
     report = suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task, other], out, say=said.append)
     message = "failed unexpectedly with RecursionError: too deep"
@@ -197,7 +197,7 @@ def test_what_nobody_foresaw_is_reported_and_the_others_go_on(task: Path, out: P
     traces = [out / "failures" / "heareval" / f"{name}, levels.txt" for name in ("noise-v1", "other-v1")]
     assert said == [f"{trace.stem} {message}; see {trace}" for trace in traces]
     assert all("in broken" in trace.read_text() for trace in traces)
-    monkeypatch.setattr(suite, "percentile_interval", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(suite, "bc_interval", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         score(task, out)
 
@@ -228,9 +228,9 @@ def test_a_traceback_that_cannot_be_kept_ends_nothing(task: Path, out: Path) -> 
 def test_scores_of_an_earlier_version_are_told_and_made_again(task: Path, out: Path) -> None:
     first, said = score(task, out), list[str]()
     kept = out / "scores" / "heareval" / "levels" / "noise-v1.json"
-    changed(kept, lambda told: told | {"result": {name: value for name, value in told["result"].items() if name != "draws"}})
+    changed(kept, lambda told: told | {"result": {name: value for name, value in told["result"].items() if name != "replicates"}})
     assert score(task, out, say=said.append) == first
-    changed(kept, lambda told: told | {"result": told["result"] | {"draws": [0.5]}})
+    changed(kept, lambda told: told | {"result": told["result"] | {"replicates": [0.5]}})
     assert score(task, out, say=said.append) == first
     assert len(said) == 2 and all("noise-v1: levels was scored" in line and "scoring it again" in line for line in said)
 
@@ -249,7 +249,7 @@ def test_progress_names_the_encoder(task: Path, out: Path) -> None:
         yield from items
 
     score(task, out, track=track)
-    assert told == [f"noise-v1, levels: {what}" for what in ("train", "valid", "test", "grid", "folds", "draws")]
+    assert told == [f"noise-v1, levels: {what}" for what in ("train", "valid", "test", "grid", "folds")]
 
 
 def test_a_missing_file_is_an_error_of_audio(task: Path, out: Path) -> None:

@@ -65,20 +65,22 @@ def test_sources_are_told_without_their_tables_alone() -> None:
     assert all(row.model == row.model.strip() and row.task and row.score for row in published())
 
 
-def test_json_has_everything_but_the_draws() -> None:
-    (kept,) = as_json(Report([replace(result("a-v1"), high=math.inf, draws=[0.5])]))["results"]  # type: ignore[misc]
-    assert kept["high"] == "inf" and set(kept) == {field.name for field in fields(Result)} - {"draws"}
+def test_json_has_everything_but_the_replicates() -> None:
+    (kept,) = as_json(Report([replace(result("a-v1"), high=math.inf, replicates=[0.5])]))["results"]  # type: ignore[misc]
+    assert kept["high"] == "inf" and set(kept) == {field.name for field in fields(Result)} - {"replicates"}
 
 
 def test_a_value_that_is_not_known_is_never_as_good() -> None:
-    best, unknown = replace(result("a-v1"), draws=[0.5] * 200), replace(result("a-v1", "other"), value=math.nan, draws=[math.nan] * 200)
+    best = replace(result("a-v1"), replicates=[0.5] * 200)
+    unknown = replace(result("a-v1", "other"), value=math.nan, replicates=[math.nan] * 200)
     assert not near(unknown, [best, unknown]) and not near(unknown, [unknown])
 
 
 def test_of_many_rows_each_must_be_further_behind() -> None:
-    best = replace(result("a-v1"), value=0.6, draws=[0.6] * 200)
-    other = replace(result("a-v1", "other"), draws=[0.6] * 3 + [0.5] * 197)
-    assert not near(other, [best, other]) and near(other, [best, other, other])
+    best = replace(result("a-v1"), value=0.6, replicates=[0.6] * 200)
+    other = replace(result("a-v1", "other"), replicates=[0.6] * 3 + [0.5] * 197)
+    third = replace(other, encoder="third")
+    assert not near(other, [best, other]) and near(other, [best, other, third])
 
 
 def test_what_failed_comes_first_and_has_a_cell() -> None:

@@ -172,8 +172,8 @@ def test_published_numbers_stand_beside_ours() -> None:
     assert len(rows) > 500 and all(0 < row.percent <= 100 and row.source for row in rows)
     result = {"mode": "heareval", "score": "top1_acc", "scores": {}, "splits": [], "chosen": {}, "options": {}}
     ours = [
-        Result(task="esc50-v2.0.0-full", encoder=name, value=v, low=v - 0.1, high=v + 0.1, draws=draws, **result)
-        for name, v, draws in (("a", 0.5, [0.4, 0.6]), ("b", 0.45, [0.42, 0.48]), ("c", 0.2, [0.1, 0.3]))
+        Result(task="esc50-v2.0.0-full", encoder=name, value=v, low=v - 0.1, high=v + 0.1, replicates=values * 100, **result)
+        for name, v, values in (("a", 0.5, [0.4, 0.6]), ("b", 0.45, [0.42, 0.48]), ("c", 0.2, [0.1, 0.3]))
     ]
     table = markdown(Report(ours, []))
     assert "| a | **0.500 [0.400, 0.600]** |" in table

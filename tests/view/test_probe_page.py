@@ -109,10 +109,10 @@ def test_the_page_has_every_verdict_of_the_terminal(probed: tuple[ProbeReport, P
     stored = json.loads((tmp_path / "probe.json").read_text())
     for row in stored["differences"]:
         if (row["head"], row["other"]) == ("mlp", "random encoder"):
-            row |= {"mean": -0.099, "low": -0.156, "high": -0.046}
+            row |= {"mean": -0.099, "low": -0.156, "high": -0.046, "p": 0.0004}
     (tmp_path / "probe.json").write_text(json.dumps(stored))
     page = api.report(tmp_path).read_text()
-    assert "mlp head, compared with the random encoder: <b>worse</b> (-0.099, 95 % interval -0.156 to -0.046)." in page
+    assert "mlp head, compared with the random encoder: <b>worse</b> (-0.099, 95 % interval -0.156 to -0.046, p &lt; 0.001)." in page
     for head in ("linear", "knn", "mlp"):
         for other in ("random encoder", "log-mel mean+std"):
             assert f"{head} head, compared with the {other}: <b>" in page

@@ -120,25 +120,39 @@ def event_f(reference: Events, estimated: Events, collar: float, share: float | 
     dict of str to float
         Precision is NaN without estimates, and with it the F-measure; so does sed_eval.
     """
-    hits = _matched(reference, estimated, collar, share)
+    hits = len(_matched(reference, estimated, collar, share))
     precision = hits / len(estimated) if len(estimated) else math.nan
     recall = hits / len(reference) if len(reference) else math.nan
     f_measure = 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
     return {"f_measure": f_measure, "precision": precision, "recall": recall}
 
 
+def event_counts(
+    reference: Events, estimated: Events, files: int, collar: float, share: float | None = None
+) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+    """Return hits, estimated events and reference events of each file; the sums of some files give their `event_f`."""
+    matched = reference.file[_matched(reference, estimated, collar, share)]
+    hits, found, true = (np.bincount(file, minlength=files) for file in (matched, estimated.file, reference.file))
+    return hits, found, true
+
+
 def segment_error_rate(reference: Events, estimated: Events) -> float:
     """Substitutions, deletions and insertions in segments of one second, over the labels active in the reference."""
+    wrong, active = segment_counts(reference, estimated, int(max((*reference.file, *estimated.file), default=-1)) + 1)
+    return float(wrong.sum() / (active.sum() + EPSILON))
+
+
+def segment_counts(reference: Events, estimated: Events, files: int) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+    """Return the wrong and the active labels of each file's segments; the sums of some files give their `segment_error_rate`."""
     both, labels = join([reference, estimated]), int(max((*reference.label, *estimated.label), default=0)) + 1
-    files, place = np.unique(both.file, return_inverse=True)
-    length = np.zeros(len(files), np.int64)
-    np.maximum.at(length, place, np.ceil(both.end / 1000 / SEGMENT).astype(np.int64))
-    base = np.concatenate([[0], np.cumsum(length)])
-    true = _segments(reference, base[place[: len(reference)]], int(base[-1]), labels)
-    found = _segments(estimated, base[place[len(reference) :]], int(base[-1]), labels)
+    length = np.zeros(files, np.int64)
+    np.maximum.at(length, both.file, np.ceil(both.end / 1000 / SEGMENT).astype(np.int64))
+    base, owner = np.concatenate([[0], np.cumsum(length)]), np.repeat(np.arange(files), length)
+    true = _segments(reference, base[reference.file], int(base[-1]), labels)
+    found = _segments(estimated, base[estimated.file], int(base[-1]), labels)
     count, claimed = true.sum(axis=1), found.sum(axis=1)
-    swapped = np.minimum(count, claimed) - (true & found).sum(axis=1)
-    return float((swapped + np.abs(count - claimed)).sum() / (count.sum() + EPSILON))
+    wrong = np.minimum(count, claimed) - (true & found).sum(axis=1) + np.abs(count - claimed)
+    return np.bincount(owner, wrong, minlength=files).astype(np.int64), np.bincount(owner, count, minlength=files).astype(np.int64)
 
 
 def _width(times_ms: Float[np.ndarray, " t"], median_filter_ms: float) -> int:
@@ -161,10 +175,10 @@ def _median(active: Bool[np.ndarray, "t C"], width: int) -> Bool[np.ndarray, "t 
     return np.asarray(total[width:] - total[:-width] >= width - before)
 
 
-def _matched(reference: Events, estimated: Events, collar: float, share: float | None) -> int:
-    """Size of a maximum matching between the events that can be a pair."""
+def _matched(reference: Events, estimated: Events, collar: float, share: float | None) -> Int[np.ndarray, " h"]:
+    """The reference events of a maximum matching between the events that can be a pair."""
     if not len(reference) or not len(estimated):
-        return 0
+        return np.zeros(0, np.int64)
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
@@ -175,7 +189,7 @@ def _matched(reference: Events, estimated: Events, collar: float, share: float |
         begin, end = reference.start[i] / 1000, reference.end[i] / 1000
         fits &= np.abs(end - estimated.end[j] / 1000) <= np.maximum(collar, share * (end - begin))
     edges = csr_matrix((np.ones(int(fits.sum()), np.int8), (i[fits], j[fits])), shape=(len(reference), len(estimated)))
-    return int((maximum_bipartite_matching(edges, perm_type="column") >= 0).sum())
+    return np.flatnonzero(maximum_bipartite_matching(edges, perm_type="column") >= 0)
 
 
 def _near(reference: Events, estimated: Events, collar: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,27 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from unheard.bootstrap import (
+    Statistic,
+    average_precisions_statistic,
+    balanced_accuracy_statistic,
+    bc_interval,
+    class_mean,
+    mean_statistic,
+    replicates,
+    roc_aucs_statistic,
+)
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe_files import write_confusion
 from unheard.evaluation.probe_leaks import few_groups
 from unheard.files import write_json, write_table
-from unheard.metrics import average_precision, confusion_matrix, percentile_interval, roc_auc, together, wilson_interval
-from unheard.training.finetune_choice import scores
+from unheard.metrics import average_precision, confusion_matrix, roc_auc, wilson_interval
+from unheard.training.finetune_choice import UNDEFINED_MEANS, scores
 
 Table = Float[np.ndarray, "n C"]
 Span = tuple[float | None, float | None]
 NOT_KNOWN = "not known"
-MOST_ROUNDS, LEAST_ROUNDS, WORK = 1000, 50, 2e8  # of the bootstrap: as in the probe, fewer where clips times classes are many (our choice)
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class FinetuneScores:
     mean, spread : float
         Over the parts, one for each fold; the spread is their standard deviation, 0 for one part.
     low, high : float, optional
-        95 % interval of the mean when the clips of every part, or whole groups of them, are drawn again; None where a part has one only.
+        95 % interval of the mean from a bootstrap over clips or whole groups of each part; None where a part has one only.
     parts : list of dict
         Every score of each part, with its name and number of clips.
     means : dict
@@ -54,7 +63,7 @@ class FinetuneScores:
     skipped : list of str
         Why clips were left out.
     drawn : str
-        What the intervals draw again: "clips" or "groups".
+        What the bootstrap resamples: "clips" or "groups".
     """
 
     metric: str
@@ -120,12 +129,6 @@ class Heard:
         """Whether some clips are of the same group."""
         return len(set(self.blocks.tolist())) < len(self.rows)
 
-    def drawn(self, seed: int, rounds: int) -> Iterator[Index]:
-        """Clips drawn again with replacement, or whole groups of them, as `grouped_interval` draws them."""
-        rng, groups = np.random.default_rng(seed), together(self.blocks) if self.grouped else list(np.arange(len(self.rows))[:, None])
-        for _ in range(rounds):
-            yield np.concatenate([groups[group] for group in rng.integers(0, len(groups), len(groups))])
-
 
 def joined(parts: Sequence[Heard]) -> Heard:
     """The clips of all parts."""
@@ -181,16 +184,26 @@ def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, acti
 
 
 def _intervals(parts: Sequence[Heard], means: Mapping[str, float], activation: str) -> dict[str, Span]:
-    """95 % intervals of means over parts, when the clips or groups inside each are drawn again; every score sees the same draws."""
+    """95 % bootstrap intervals of means over parts; the clips or groups of each part are resampled, the same ones for every score."""
     if any(part.alone for part in parts):
         return dict.fromkeys(means, (None, None))
-    rounds = int(np.clip(WORK / sum(part.target.size for part in parts), LEAST_ROUNDS, MOST_ROUNDS))
-    found = [[part.scores(activation, clips) for clips in part.drawn(seed, rounds)] for seed, part in enumerate(parts)]
     spans: dict[str, Span] = {}
     for name, value in means.items():
-        draws = np.mean([[scores[name] for scores in part] for part in found], axis=0)
-        spans[name] = percentile_interval(draws.tolist(), value)
+        found = [replicates(_statistic(part, name), part.blocks, seed) for seed, part in enumerate(parts)]
+        spans[name] = bc_interval(np.mean(found, axis=0), value)
     return spans
+
+
+def _statistic(part: Heard, name: str) -> Statistic:
+    """A score of `finetune_choice.scores` over clips that occur several times."""
+    truth, predicted = part.target.argmax(axis=1), part.logits.argmax(axis=1)
+    if name == "accuracy":
+        return mean_statistic(truth == predicted)
+    if name == "balanced_accuracy":
+        return balanced_accuracy_statistic(truth, predicted)
+    of_classes = average_precisions_statistic if name == "mAP" else roc_aucs_statistic
+    classes = of_classes(part.target.astype(np.int64), part.logits, part.known > 0)
+    return lambda counts: class_mean(classes(counts), UNDEFINED_MEANS[name])
 
 
 def _too_few(parts: Sequence[Heard]) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from unheard.bootstrap import N_RESAMPLES
 from unheard.data.label_table import Labels, read_labels
 from unheard.errors import DataError
 from unheard.evaluation.probe_classes import answers, class_scores, confusions
@@ -23,7 +24,7 @@ from unheard.evaluation.probe_heads import NEIGHBOURS, Table, Vectors, neighbour
 from unheard.evaluation.probe_layers import GATE, Layers, layer_scores
 from unheard.evaluation.probe_leaks import leaks
 from unheard.evaluation.probe_linear import LinearHeads
-from unheard.evaluation.probe_report import ProbeReport, Score
+from unheard.evaluation.probe_report import ProbeReport, Score, adjusted
 from unheard.progress import Track, silent
 
 __all__ = ["HEADS", "NEIGHBOURS", "Probe", "ProbeReport", "Score", "log_mel_embedding", "probe", "read_labels"]
@@ -44,8 +45,8 @@ class Probe:
         Of `HEADS`.
     strength : float, optional
         Inverse strength C of the linear head. Left out, it is chosen on the validation clips, or by three folds of the training clips.
-    rounds : int
-        Bootstrap rounds behind each interval.
+    n_resamples : int
+        Bootstrap resamples behind each interval.
     curve : bool
         Also score the linear head on shares of the training clips.
     """
@@ -53,7 +54,7 @@ class Probe:
     seeds: tuple[int, ...] = (0, 1, 2)
     heads: tuple[str, ...] = HEADS
     strength: float | None = None
-    rounds: int = 1000
+    n_resamples: int = N_RESAMPLES
     curve: bool = True
 
 
@@ -103,7 +104,7 @@ def probe(
     """
     how = how or Probe()
     runs = {name: _runs(name, vectors, labels, len(how.seeds)) for name, vectors in embeddings.items()}
-    exam = Exam.of(labels, how.seeds, how.rounds)
+    exam = Exam.of(labels, how.seeds, how.n_resamples)
     first = next(iter(runs))
     with one_thread():
         heads = LinearHeads(exam, runs, how.strength)
@@ -152,7 +153,9 @@ def _compared(exam: Exam, said: Mapping[tuple[str, str], Said], first: str) -> P
         exam.metric,
         exam.chance(),
         [score for (name, head), answer in said.items() for score in exam.scores(name, head, answer)],
-        differences=[exam.difference(head, name, said[first, head], answer) for (name, head), answer in said.items() if name != first],
+        differences=adjusted(
+            [exam.difference(head, name, said[first, head], answer) for (name, head), answer in said.items() if name != first]
+        ),
         per_class=[row for (name, head), answer in said.items() for row in class_scores(exam, name, head, answer[0])],
         confusion=confusions(exam, plain),
         answers=answers(exam, plain),

@@ -1,9 +1,7 @@
 """Who is fitted on, who is asked, and how answers become scores with intervals.
 
-An interval is the range a score stays in when the tested clips are drawn again with replacement (see
-`metrics.percentile_interval`).
-Where the table has groups, whole groups are drawn. The training clips stay as they are, so how much a score depends on them is seen
-in the spread of the runs, not in the interval.
+An interval comes from a bootstrap over the tested clips, or over whole groups of them where the table has groups (see `bootstrap`). The
+training clips stay as they are: how much a score depends on them is seen in the spread of the runs, not in the interval.
 """
 
 from __future__ import annotations
@@ -16,18 +14,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 
+from unheard.bootstrap import (
+    Statistic,
+    average_precisions_statistic,
+    balanced_accuracy_statistic,
+    bc_interval,
+    class_mean,
+    mean_statistic,
+    replicates,
+    two_sided,
+)
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
 from unheard.errors import DataError, missing_extra
 from unheard.evaluation.probe_heads import Halves, Table, ranking
 from unheard.evaluation.probe_report import Difference, Score
-from unheard.metrics import accuracy, balanced_accuracy, grouped_interval
+from unheard.metrics import accuracy, balanced_accuracy
 
 INNER_FOLDS = 3  # of the training clips, where no validation clips are given; our choice
-WORK, LEAST_ROUNDS = 2e7, 200  # clips times classes times runs times rounds of an mAP's bootstrap, and fewest rounds; our choice
 
 Said = list[Table]
 """Scores of every class for the tested clips in the order of the table, one (m, C) for each run."""
@@ -65,19 +73,19 @@ class Exam:
     labels : Labels
     runs : list of list of Part
         For each seed; every run tests the same clips.
-    rounds : int
-        Bootstrap rounds.
+    n_resamples : int
+        Of the bootstrap.
     seeds : sequence of int
         One a run; the first draws the bootstrap too.
     """
 
     labels: Labels
     runs: list[list[Part]]
-    rounds: int
+    n_resamples: int
     seeds: Sequence[int]
 
     @classmethod
-    def of(cls, labels: Labels, seeds: Sequence[int], rounds: int) -> Exam:
+    def of(cls, labels: Labels, seeds: Sequence[int], n_resamples: int) -> Exam:
         """The exam that a table asks for.
 
         Raises
@@ -86,7 +94,7 @@ class Exam:
             When a side is empty or knows one class, or a class is tested that is never trained on.
         """
         runs = [[_part(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds]
-        exam = cls(labels, runs, rounds, seeds)
+        exam = cls(labels, runs, n_resamples, seeds)
         _refuse_one_class(labels, exam.tested, "tested")
         return exam
 
@@ -138,20 +146,16 @@ class Exam:
         for metric, score in self.metrics.items():
             truth, answers = self._compared(said)
             runs = [score(truth, answer) for answer in answers]
-            low, high = self._interval(lambda at: _mean(score, truth, answers, at), len(runs))  # noqa: B023
-            found.append(Score(embedding, head, metric, float(np.mean(runs)), low, high, runs))
+            mean = float(np.mean(runs))
+            low, high = bc_interval(self._replicates(metric, said), mean)
+            found.append(Score(embedding, head, metric, mean, low, high, runs))
         return found
 
     def difference(self, head: str, other: str, said: Said, beside: Said) -> Difference:
-        """The main metric of one set of answers less that of another, drawn again together."""
-        score = self.metrics[self.metric]
-        (truth, one), (_, two) = self._compared(said), self._compared(beside)
-
-        def less(at: Index) -> float:
-            return _mean(score, truth, one, at) - _mean(score, truth, two, at)
-
-        low, high = self._interval(less, len(one) + len(two), corrected=False)
-        return Difference(other, head, self.metric, less(np.arange(len(truth))), low, high)
+        """The main metric of one set of answers less that of another, on the same resamples."""
+        mean = float(np.mean([self.value(answer) for answer in said]) - np.mean([self.value(answer) for answer in beside]))
+        apart = self._replicates(self.metric, said) - self._replicates(self.metric, beside)
+        return Difference(other, head, self.metric, mean, *bc_interval(apart), two_sided(apart))
 
     def value(self, answer: Table, at: Index | None = None) -> float:
         """The main metric of one run, of some of the tested clips."""
@@ -172,11 +176,24 @@ class Exam:
         target = self.labels.marks[self.tested]
         return (target, said) if self.labels.multilabel else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in said])
 
-    def _interval(self, score: Callable[[Index], float], runs: int, corrected: bool = True) -> tuple[float, float]:
-        rounds = self.rounds
-        if self.labels.multilabel:
-            rounds = min(rounds, max(LEAST_ROUNDS, int(WORK / (len(self.tested) * len(self.labels.classes) * runs))))
-        return grouped_interval(score, self.labels.blocks(self.tested), self.seeds[0], rounds, corrected=corrected)
+    def _replicates(self, metric: str, said: Said) -> Float[np.ndarray, " R"]:
+        """A metric of each bootstrap resample of the tested clips, averaged over the runs."""
+        truth, answers = self._compared(said)
+        statistics = [self._statistic(metric, truth, answer) for answer in answers]
+        if all(answer is said[0] for answer in said):
+            statistics = statistics[:1]  # the same fit in every run
+        return replicates(
+            lambda counts: np.mean([statistic(counts) for statistic in statistics], axis=0),
+            self.labels.blocks(self.tested),
+            self.seeds[0],
+            self.n_resamples,
+        )
+
+    def _statistic(self, metric: str, truth: NDArray[Any], answer: NDArray[Any]) -> Statistic:
+        if metric == "mAP":
+            precisions = average_precisions_statistic(truth, answer, truth >= 0)
+            return lambda counts: class_mean(precisions(counts))
+        return balanced_accuracy_statistic(truth, answer) if metric == "balanced accuracy" else mean_statistic(truth == answer)
 
 
 @contextmanager
@@ -218,7 +235,3 @@ def _halves(labels: Labels, train: Index, valid: Index) -> Halves:
         for fit, held in found
         if (target[held] > 0).any() and ((target[fit] > 0).any(axis=0) & (target[fit] == 0).any(axis=0)).any()
     ]
-
-
-def _mean(score: Callable[[Any, Any], float], truth: NDArray[Any], answers: Sequence[NDArray[Any]], at: Index) -> float:
-    return float(np.mean([score(truth[at], answer[at]) for answer in answers]))

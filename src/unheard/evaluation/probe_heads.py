@@ -7,6 +7,7 @@ where nobody judged: there it neither teaches nor chooses.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,12 +25,15 @@ from unheard.metrics import balanced_accuracy, mean_average_precision
 
 NEIGHBOURS = 10  # our choice; never more than the square root of the training clips
 REGULARISATION = 0.03  # inverse strength C: ordering of encoders is the same from 0.001 to 0.3, see the experiment log
-TUNED = (0.001, 0.01, 0.03, 0.1, 1.0)  # candidates for C, our choice
-MOST_TUNED = 2000  # clips that choose C at most; our choice: more make it slower, not better
+TUNED = range(-6, 1)  # candidates for C as powers of the square root of 10: 0.001 to 1, our choice
+WIDEST = range(-12, 9)  # how far the search goes while the last candidate is the best; our choice
+MOST_TUNED = 2000  # clips of the first search for C; the second, around its result, uses all clips (our choice)
+SIMILARITIES = 4_000_000  # cosines that are in memory at once: 32 MB; our choice
 ITERATIONS, TOLERANCE = 300, 1e-5  # of L-BFGS, and the largest entry of the gradient that is left; our choice
 HIDDEN, BATCH, RATE, DECAY = 128, 256, 5e-4, 1e-2  # of the network and AdamW; our choice
 SURE = 1e-6  # probabilities are told apart down to this one; our choice
-STEPS, LOOK = 200, 10  # most steps of AdamW, and how often the held clips are looked at; our choice
+STEPS, EPOCHS = 200, 25  # steps of AdamW: the larger of these, and up to LONGER times as many while the held clips improve (our choice)
+LONGER, LOOKS = 4, 20  # how often the held clips are scored in STEPS; our choice
 
 Vectors = Float[np.ndarray, "n D"]
 Others = Float[np.ndarray, "m D"]
@@ -43,20 +47,31 @@ def neighbours(train: Vectors, target: Target, test: Others) -> Table:
     """Share of each class among the nearest training clips that were judged for it, each weighted by 1 + its cosine similarity."""
     train, test = standardised(train, test)
     train, test = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (train, test))
-    similarity, found = test @ train.T, np.zeros((len(test), target.shape[1]))
-    judged, alike = np.unique(target >= 0, axis=1, return_inverse=True)
-    for number, rows in enumerate(map(np.flatnonzero, judged.T)):  # classes of which the same clips were judged
-        classes = np.flatnonzero(alike.reshape(-1) == number)
-        found[:, classes] = _votes(similarity[:, rows], target[np.ix_(rows, classes)])
+    patterns, pattern = np.unique(target >= 0, axis=1, return_inverse=True)
+    found, step = np.zeros((len(test), target.shape[1])), max(1, SIMILARITIES // max(1, len(train)))
+    for block in (slice(first, first + step) for first in range(0, len(test), step)):
+        similarity = test[block] @ train.T
+        for number, rows in enumerate(map(np.flatnonzero, patterns.T)):  # classes of which the same clips were judged
+            classes = np.flatnonzero(pattern.reshape(-1) == number)
+            found[block, classes] = _votes(similarity[:, rows], target[np.ix_(rows, classes)])
     return found
 
 
 def _votes(similarity: Float[np.ndarray, "m n"], target: Target) -> Table:
-    count = min(NEIGHBOURS, max(1, int(np.sqrt(len(target)))))
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    if not target.shape[0]:
+        return np.zeros((len(similarity), target.shape[1]))
+    nearest = _largest(similarity, min(NEIGHBOURS, max(1, int(np.sqrt(len(target))))))
     weight = 1 + np.take_along_axis(similarity, nearest, axis=1)
-    votes = (weight[:, :, None] * target[nearest]).sum(axis=1)
+    votes = np.einsum("mk,mkc->mc", weight, target[nearest])
     return np.asarray(votes / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12))
+
+
+def _largest(values: Float[np.ndarray, "m n"], count: int) -> Int[np.ndarray, "m k"]:
+    """Columns of the ``count`` largest values of each row; of equal values the first columns."""
+    least = np.partition(values, -count, axis=1)[:, -count, None]
+    above, level = values > least, values == least
+    chosen = above | (level & (level.cumsum(axis=1) <= count - above.sum(axis=1, keepdims=True)))
+    return np.nonzero(chosen)[1].reshape(len(values), count)
 
 
 def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[float], multilabel: bool) -> list[Table]:
@@ -86,40 +101,69 @@ def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[flo
 
 
 def choose_strength(vectors: Vectors, target: Target, halves: Halves, multilabel: bool) -> float:
-    """The C of `TUNED` that does best on the held clips; where several do, the one whose probabilities fit them best."""
-    scores, losses = np.zeros((2, len(halves), len(TUNED)))
-    score = ranking if multilabel else right
-    for number, (fit, held) in enumerate(halves):
-        fit = fit[np.random.default_rng(0).permutation(len(fit))[:MOST_TUNED]]
-        answers = linear(vectors[fit], target[fit], vectors[held], TUNED, multilabel)
-        scores[number] = [score(target[held], answer) for answer in answers]
-        losses[number] = [surprise(target[held], answer) for answer in answers]
-    order = np.lexsort((losses.sum(axis=0), -scores.sum(axis=0).round(9)))  # sums of equal scores may differ in their last digits
-    return TUNED[int(order[0])] if len(halves) else REGULARISATION
+    """The C that does best on the held clips; where several do, the one whose probabilities fit them best.
+
+    The candidates of `TUNED` are fitted on at most `MOST_TUNED` clips. Where there are more, the best one and its neighbours are fitted
+    again on all clips of the first half. While the last candidate is strictly the best, the next one is tried, within `WIDEST`.
+    """
+    if not len(halves):
+        return REGULARISATION
+    few = [(fit[np.random.default_rng(0).permutation(len(fit))[:MOST_TUNED]], held) for fit, held in halves]
+    best = _search(vectors, target, few, multilabel, TUNED)
+    if len(halves[0][0]) > MOST_TUNED:
+        best = _search(vectors, target, halves[:1], multilabel, range(best - 1, best + 2))
+    return strength_of(best)
+
+
+def strength_of(power: int) -> float:
+    """The candidate C = 10^(power / 2), rounded to two digits."""
+    return float(f"{10 ** (power / 2):.1e}")
+
+
+def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, powers: range) -> int:
+    """The power of the best C among ``powers``, and beyond them while the last one is the best."""
+    score, tried = ranking if multilabel else right, dict[int, tuple[float, float]]()
+    missing = list(powers)
+    while missing:
+        answers = [linear(vectors[fit], target[fit], vectors[held], [*map(strength_of, missing)], multilabel) for fit, held in halves]
+        for place, power in enumerate(missing):
+            pairs = [(target[held], answer[place]) for (_, held), answer in zip(halves, answers, strict=True)]
+            scores, losses = sum(score(*pair) for pair in pairs), sum(surprise(*pair) for pair in pairs)
+            tried[power] = (-round(scores, 9), losses)  # sums of equal scores may differ in their last digits
+        best = min(tried, key=lambda power: tried[power])
+        beyond = best - 1 if best == min(tried) else best + 1
+        missing = [beyond] if best in (min(tried), max(tried)) and beyond in WIDEST else []
+    return best
 
 
 def network(vectors: Vectors, target: Target, seen: Index, test: Index, halves: Halves, seed: int, multilabel: bool) -> Table:
     """Probability of each class for the clips ``test`` from one hidden layer that learned the clips ``seen``.
 
-    It is stopped where the first of the ``halves`` says that more steps do harm.
+    The number of steps is chosen on the held clips of the first of the ``halves``: training goes on while they improved in its last
+    quarter, and the step of the least loss counts.
     """
-    steps = STEPS // 2
+    steps = max(STEPS, EPOCHS * math.ceil(len(seen) / BATCH)) // 2
     if halves:
         fit, held = halves[0]
+        least = max(STEPS, EPOCHS * math.ceil(len(fit) / BATCH))
         x, other = rotated(*standardised(vectors[fit], vectors[held]))
-        y = torch.from_numpy(target[held].astype(np.float32))
-        losses: list[float] = []
-        learn(x, target[fit], STEPS, seed, multilabel, lambda net: losses.append(float(loss_per_clip(net(_floats(other)), y, multilabel))))
-        steps = LOOK * (1 + int(np.argmin(losses)))
+        y, losses = torch.from_numpy(target[held].astype(np.float32)), list[float]()
+
+        def look(net: nn.Module) -> bool:
+            losses.append(float(loss_per_clip(net(_floats(other)), y, multilabel)))
+            return len(losses) < LOOKS or int(np.argmin(losses)) + 1 > 0.75 * len(losses)
+
+        learn(x, target[fit], LONGER * least, seed, multilabel, look, least // LOOKS)
+        steps = least // LOOKS * (1 + int(np.argmin(losses)))
     x, other = rotated(*standardised(vectors[seen], vectors[test]))
     logits = learn(x, target[seen], steps, seed, multilabel)(_floats(other)).detach()
     return probability_of(logits, multilabel).double().numpy()
 
 
 def learn(
-    x: Vectors, target: Target, steps: int, seed: int, multilabel: bool, look: Callable[[nn.Module], None] | None = None
+    x: Vectors, target: Target, steps: int, seed: int, multilabel: bool, look: Callable[[nn.Module], bool] | None = None, every: int = 1
 ) -> nn.Module:
-    """A network trained for some steps of AdamW; ``look`` sees it at every `LOOK`-th one."""
+    """A network trained for some steps of AdamW; ``look`` is called with it at every ``every``-th one, and False ends the training."""
     rows, y = _floats(x), torch.from_numpy(target.astype(np.float32))
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -132,9 +176,10 @@ def learn(
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        if look is not None and step % LOOK == 0:
+        if look is not None and step % every == 0:
             with torch.no_grad():
-                look(net)
+                if not look(net):
+                    break
     return net
 
 

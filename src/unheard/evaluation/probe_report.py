@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from unheard.bootstrap import ALPHA, holm
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Difference:
         A baseline, or half of the training labels.
     head, metric : str
     mean, low, high : float
+    p : float
+        Two-sided p-value of the paired bootstrap, adjusted where several embeddings are compared (see `adjusted`).
     """
 
     other: str
@@ -37,11 +42,29 @@ class Difference:
     mean: float
     low: float
     high: float
+    p: float
 
     @property
     def verdict(self) -> str:
-        """Better or worse where the interval leaves out 0, otherwise no difference."""
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference seen"
+        """Better or worse where the p-value is at most `ALPHA`, otherwise no difference."""
+        if self.p > ALPHA:
+            return "no difference seen"
+        return "better" if self.mean > 0 else "worse"
+
+    @property
+    def p_text(self) -> str:
+        """The p-value for people."""
+        return "< 0.001" if self.p < 0.001 else f"= {self.p:.3f}"
+
+
+def adjusted(differences: Sequence[Difference]) -> list[Difference]:
+    """Return the differences with p-values adjusted for the number of embeddings under the same head (Holm 1979)."""
+    found = list(differences)
+    for head in dict.fromkeys(each.head for each in found):
+        rows = [row for row, each in enumerate(found) if each.head == head]
+        for row, p in zip(rows, holm([found[row].p for row in rows]), strict=True):
+            found[row] = replace(found[row], p=p)
+    return found
 
 
 @dataclass(frozen=True)
@@ -200,7 +223,8 @@ class ProbeReport:
     def lines(self) -> list[str]:
         """What the probe says, one sentence each: the model beside the others, more labels, and what makes that doubtful."""
         told = [
-            f"{d.head} head: the model is {_word(d)} {d.other} ({d.mean:+.3f} {d.metric}, 95 % interval {d.low:+.3f} to {d.high:+.3f})"
+            f"{d.head} head: the model is {_word(d)} {d.other} "
+            f"({d.mean:+.3f} {d.metric}, 95 % interval {d.low:+.3f} to {d.high:+.3f}, p {d.p_text})"
             for d in self.differences
             if d.metric == self.metric
         ]
@@ -214,4 +238,4 @@ class ProbeReport:
 
 
 def _word(difference: Difference) -> str:
-    return {"better": "better than", "worse": "worse than"}.get(difference.verdict, "not told apart from")
+    return {"better": "better than", "worse": "worse than"}.get(difference.verdict, "not significantly different from")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unheard.evaluation.draws import ROUNDS
+from unheard.bootstrap import N_RESAMPLES
 from unheard.files import write_text
 
 
@@ -24,7 +24,7 @@ class Result:
     value : float
         That score: mean over test splits and seeds.
     low, high : float
-        95 % interval of that mean, see `unheard.evaluation.draws`.
+        95 % interval of that mean, see `unheard.evaluation.paired_bootstrap`.
     scores : dict of str to float
         All scores, means over test splits and seeds.
     splits : list of dict
@@ -33,8 +33,8 @@ class Result:
         Hyper-parameters, and the post-processing of event tasks.
     options : dict
         How the encoder embedded, see `unheard.evaluation.own_encoder.Runtime`; ``event_hop`` is the hop of event tasks, in seconds.
-    draws : list of float
-        The score in each of `ROUNDS` rounds, in which test files are drawn again, in round i the same ones for every encoder; NaN and
+    replicates : list of float
+        The score of each of `N_RESAMPLES` bootstrap resamples of the test files; resample i is the same for every encoder. NaN and
         infinite where the score is.
     """
 
@@ -49,7 +49,7 @@ class Result:
     splits: list[dict[str, Any]]
     chosen: dict[str, Any]
     options: dict[str, Any]
-    draws: list[float]
+    replicates: list[float]
 
 
 @dataclass
@@ -81,7 +81,7 @@ def load_result(file: Path, stamp: str) -> Result | None:
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
         result = Result(**_numbers(kept["result"]))
-        return result if kept["stamp"] == stamp and len(result.draws) == ROUNDS else None
+        return result if kept["stamp"] == stamp and len(result.replicates) == N_RESAMPLES else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 
-from unheard.evaluation.draws import behind
+from unheard.evaluation.paired_bootstrap import significantly_worse
 from unheard.evaluation.report import Report, Result, plain
 from unheard.evaluation.scores import SCORES
 
 BEST, NEAR = "**", "≈"
 UNSTATED = ("beehive_states", "nsynth_pitch", "speech_commands")  # tasks of HEAR that come in two versions
 LEGEND = (
-    "In brackets 95 % intervals: test files, and seeds where there are several, drawn again. The best of our rows in a column is bold; "
-    f"{NEAR} marks rows that may be as good: the best is not ahead of them in enough of the draws, of the same files for both, with "
-    "allowance for the number of rows. Published numbers come from other protocols and weights where the last column says so."
+    "In brackets: 95 % bootstrap intervals over test files, and over seeds where there are several. The best of our rows in a column is "
+    f"bold. {NEAR} marks rows that are not significantly worse: paired bootstrap on the same files, 5 % two-sided, Holm's correction for "
+    "the number of rows. Published numbers come from other protocols and weights where the last column says so."
 )
 
 
@@ -55,9 +55,9 @@ def published() -> list[Published]:
 
 
 def as_json(report: Report) -> dict[str, object]:
-    """A report as plain values, without the draws; numbers that are not finite are words."""
+    """A report as plain values, without the replicates; numbers that are not finite are words."""
     failed = [{"task": task, "encoder": encoder, "error": error} for task, encoder, error in report.failed]
-    results = [{name: value for name, value in asdict(result).items() if name != "draws"} for result in report.results]
+    results = [{name: value for name, value in asdict(result).items() if name != "replicates"} for result in report.results]
     return {"results": plain(results), "failed": failed, "remarks": report.remarks}
 
 
@@ -134,11 +134,13 @@ def best_of(results: Sequence[Result]) -> Result | None:
 
 
 def near(result: Result, column: Sequence[Result]) -> bool:
-    """Whether a result may be as good as the best one of its task."""
-    best, rows = best_of(column), sum(math.isfinite(each.value) for each in column)
+    """Whether a result is not significantly worse than the best one of its task."""
+    best = best_of(column)
     if best is None or not math.isfinite(result.value):
         return False
-    return not behind(result.draws, best.draws, SCORES[best.score].smaller, max(1, rows - 1))
+    known = [each for each in column if math.isfinite(each.value)]
+    worse = significantly_worse([each.replicates for each in known], known.index(best), SCORES[best.score].smaller)
+    return not worse[known.index(result)]
 
 
 def _cell(result: Result | None, column: Sequence[Result]) -> str:

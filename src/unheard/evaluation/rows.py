@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unheard.evaluation.events import Events, Postprocessing, find_events, join
@@ -52,16 +50,6 @@ class Rows:
     def truth(self) -> Int[np.ndarray, "n C"]:
         """`y` as whole numbers."""
         return self.y.numpy().astype(np.int64)
-
-    def files(self, chosen: Int[np.ndarray, " k"]) -> tuple[Int[np.ndarray, " m"], Rows]:
-        """Rows of some files, each as often as it is chosen and as a file of its own: their indices, and the rows without ``x``."""
-        order = np.argsort(self.file, kind="stable")
-        index, owner = _owned(self.file[order], chosen)
-        index = order[index]
-        mine, event_owner = _owned(np.sort(self.events.file), chosen)
-        mine = np.argsort(self.events.file, kind="stable")[mine]
-        events = Events(event_owner, self.events.label[mine], self.events.start[mine], self.events.end[mine])
-        return index, Rows(self.x.new_zeros(len(index), 0), self.y[index], owner, self.times_ms[index], events)
 
 
 @dataclass(frozen=True)
@@ -149,10 +137,3 @@ def score_all(task: Task, rows: Rows, probability: Probability, how: Postprocess
 
 def _found(rows: Rows, probability: Probability, how: Postprocessing) -> Events:
     return find_events(probability, rows.file, rows.times_ms, how)
-
-
-def _owned(file: Int[np.ndarray, " n"], chosen: Int[np.ndarray, " k"]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Places of the chosen values in a sorted array, and which choice each place belongs to."""
-    low, high = np.searchsorted(file, chosen), np.searchsorted(file, chosen, side="right")
-    count = high - low
-    return np.arange(count.sum()) - np.repeat(np.cumsum(count) - count - low, count), np.repeat(np.arange(len(chosen)), count)

@@ -17,24 +17,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from unheard.bootstrap import bc_interval
 from unheard.errors import ConfigError, ModelError, UnheardError, missing_extra
 from unheard.evaluation import fixed, heareval
-from unheard.evaluation.draws import draw, mean
 from unheard.evaluation.embeddings import STAMP, embed_task, file_order, read_splits
 from unheard.evaluation.encoders import Encoder, Stored, place
 from unheard.evaluation.head import GRID_POINTS, grid
 from unheard.evaluation.heareval import Tested
 from unheard.evaluation.memory import Disk
 from unheard.evaluation.own_encoder import DEFAULT, Runtime
+from unheard.evaluation.paired_bootstrap import bootstrap_scores, mean
 from unheard.evaluation.records import audio_rate, origin, outdated, stored_origin
 from unheard.evaluation.report import Report, Result, load_result, save_result
 from unheard.evaluation.rows import untrained_labels
 from unheard.evaluation.tasks import Task, find_tasks, read_task
 from unheard.files import write_text
-from unheard.metrics import percentile_interval
 from unheard.progress import Item, Track, silent
 
-SCORED = 2  # how scores, draws and intervals are made; another number scores again what was kept
+SCORED = 3  # how scores, replicates and intervals are made; another number scores again what was kept
 FAILURES = "failures"  # folder of tracebacks
 
 Mode = Literal["heareval", "fixed"]
@@ -140,7 +140,7 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
         runs, unfound = [heareval.evaluate(task, splits, plan.points, Disk(fits), named).tested], heareval.UNFOUND
     else:
         runs, unfound = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), named, plan.device), fixed.UNFOUND
-    found = _summed(task, encoder, plan, runs, draw(task, splits, file_order(folder, task), runs, unfound, named))
+    found = _summed(task, encoder, plan, runs, bootstrap_scores(task, splits, file_order(folder, task), runs, unfound))
     save_result(kept, stamp, found)
     shutil.rmtree(fits, ignore_errors=True)
     return found
@@ -186,14 +186,14 @@ def _naming(track: Track, task: Task, encoder: Encoder) -> Track:
     return named
 
 
-def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Tested]], draws: list[float]) -> Result:
+def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Tested]], replicates: list[float]) -> Result:
     tests = [tested for run in runs for tested in run]
     means = {name: mean([tested.scores[name] for tested in tests]) for name in tests[0].scores}
     splits = [{"split": tested.split, "seed": seed, **tested.scores} for seed, run in enumerate(runs) for tested in run]
     chosen = {**asdict(tests[0].fit.hyper), **(asdict(tests[0].fit.how) if tests[0].fit.how else {})}
     name = task.scores[0]
-    low, high = percentile_interval(draws, means[name])
-    return Result(task.name, encoder.name, plan.mode, name, means[name], low, high, means, splits, chosen, encoder.options, draws)
+    low, high = bc_interval(replicates, means[name])
+    return Result(task.name, encoder.name, plan.mode, name, means[name], low, high, means, splits, chosen, encoder.options, replicates)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from unheard.files import read_json_lines
 from unheard.metrics import accuracy, average_precision, balanced_accuracy, roc_auc
 from unheard.training.finetune_network import loss
 
+UNDEFINED_MEANS = {"mAP": 0.0, "mAUC": 0.5}  # where no class has a score
+
 
 class Best:
     """Remembers the best validation score of a journal; equal scores are told apart by the loss, and without any the latest wins.
@@ -57,7 +59,7 @@ def scores(
         return {"balanced_accuracy": balanced_accuracy(truth, said), "accuracy": accuracy(truth, said), "loss": value}
     each = [average_precision(y[k > 0].astype(np.int64), x[k > 0]) for y, x, k in zip(target.T, logits.T, known.T, strict=True)]
     areas = [roc_auc(y[k > 0].astype(np.int64), x[k > 0]) for y, x, k in zip(target.T, logits.T, known.T, strict=True)]
-    return {"mAP": _mean(each, 0.0), "mAUC": _mean(areas, 0.5), "loss": value}
+    return {**{name: _mean(found, UNDEFINED_MEANS[name]) for name, found in (("mAP", each), ("mAUC", areas))}, "loss": value}
 
 
 def _mean(values: list[float], otherwise: float) -> float:

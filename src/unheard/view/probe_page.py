@@ -85,8 +85,11 @@ def _top(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _verdict(row: dict[str, Any], better: str, worse: str) -> str:
-    word = {"better": better, "worse": worse}.get(Difference(**row).verdict, "no difference seen")
-    return f"<b>{word}</b> ({row['mean']:+.3f}, 95 % interval {row['low']:+.3f} to {row['high']:+.3f})."
+    found = Difference(**row)
+    word = {"better": better, "worse": worse}.get(found.verdict, found.verdict)
+    return html.escape(f"{{}} ({found.mean:+.3f}, 95 % interval {found.low:+.3f} to {found.high:+.3f}, p {found.p_text}).").format(
+        f"<b>{word}</b>"
+    )
 
 
 def _scores(report: dict[str, Any], folder: Path) -> Iterator[str]:

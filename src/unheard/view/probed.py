@@ -62,7 +62,7 @@ def probe_table(model: Model, table: Path, out: Path, which: Embedded, track: Tr
     if which.pool == "none":
         raise ConfigError("a probe needs one vector a clip; choose pool mean, mean+std or max")
     labels, how = read_labels(table), Probe(seeds=which.seeds)
-    Exam.of(labels, how.seeds, how.rounds)
+    Exam.of(labels, how.seeds, how.n_resamples)
     notes = check_clips(labels, track)
     make_folder(out)
     content, options = content_of(labels.paths), Options(layer=which.layer, pool=which.pool, frames=False)

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Bool
 from tests.evaluation.made import make_task, scene_rows
 
-from unheard.evaluation import draws, heareval
-from unheard.evaluation.draws import ROUNDS, behind
+from unheard.bootstrap import N_RESAMPLES, bc_interval
+from unheard.evaluation import heareval
 from unheard.evaluation.fit import Fit
 from unheard.evaluation.head import Hyper
+from unheard.evaluation.paired_bootstrap import bootstrap_scores, significantly_worse
 from unheard.evaluation.rows import Rows, score_all
 from unheard.evaluation.tasks import Task, read_task
-from unheard.metrics import percentile_interval
 
 FILES = 200
 NAMES = {"test": [f"{index:03d}.wav" for index in range(FILES)]}
@@ -41,7 +41,7 @@ def answers(right: Right, y: torch.Tensor = TRUTH) -> list[heareval.Tested]:
 
 
 def draw(task: Task, splits: dict[str, Rows], names: dict[str, list[str]], runs: list[list[heareval.Tested]]) -> list[float]:
-    return draws.draw(task, splits, names, runs, heareval.UNFOUND)
+    return bootstrap_scores(task, splits, names, runs, heareval.UNFOUND)
 
 
 def first(share: float) -> Right:
@@ -50,8 +50,8 @@ def first(share: float) -> Right:
 
 def test_an_interval_of_shares_is_the_binomial_one(task: Task) -> None:
     found = draw(task, rows(TRUTH), NAMES, [answers(first(0.7))])
-    assert len(found) == ROUNDS
-    low, high = percentile_interval(found, 0.7)
+    assert len(found) == N_RESAMPLES
+    low, high = bc_interval(found, 0.7)
     half = 1.96 * math.sqrt(0.7 * 0.3 / FILES)
     assert (low, high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.02)
 
@@ -59,8 +59,8 @@ def test_an_interval_of_shares_is_the_binomial_one(task: Task) -> None:
 def test_the_mean_of_seeds_is_narrower_than_a_run(task: Task) -> None:
     shares = (0.5, 0.6, 0.7)
     runs = [answers(np.random.default_rng(seed).permuted(first(share))) for seed, share in enumerate(shares)]
-    low, high = percentile_interval(draw(task, rows(TRUTH), NAMES, runs), 0.6)
-    singles = [percentile_interval(draw(task, rows(TRUTH), NAMES, [answers(first(share))]), share) for share in shares]
+    low, high = bc_interval(draw(task, rows(TRUTH), NAMES, runs), 0.6)
+    singles = [bc_interval(draw(task, rows(TRUTH), NAMES, [answers(first(share))]), share) for share in shares]
     assert singles[0][0] < low < 0.6 < high < singles[2][1]
     alone, twice = (draw(task, rows(TRUTH), NAMES, [answers(first(0.6))] * count) for count in (1, 2))
     assert alone == pytest.approx(twice)  # seeds that agree say nothing more
@@ -76,7 +76,7 @@ def test_draws_spread_as_files_and_seeds_do(task: Task) -> None:
 def test_pairs_tell_what_ranges_cannot(task: Task) -> None:
     """Ten of 200 files more, on top of the same right ones: the ranges overlap, the difference is never undone by chance."""
     better, worse = (draw(task, rows(TRUTH), NAMES, [answers(first(share))]) for share in (0.65, 0.6))
-    assert percentile_interval(worse, 0.6)[1] > 0.65 > 0.6 > percentile_interval(better, 0.65)[0]
+    assert bc_interval(worse, 0.6)[1] > 0.65 > 0.6 > bc_interval(better, 0.65)[0]
     assert behind(worse, better, smaller=False) and not behind(better, worse, smaller=False)
     assert behind(better, worse, smaller=True) and not behind(worse, better, smaller=True)
     other = draw(task, rows(TRUTH), NAMES, [answers(np.random.default_rng(0).permuted(first(0.6)))])
@@ -84,13 +84,20 @@ def test_pairs_tell_what_ranges_cannot(task: Task) -> None:
     assert not behind(better, better, smaller=False)
 
 
-def test_rounds_decide_and_more_rows_ask_for_more_of_them() -> None:
-    best, level = [0.6] * 200, [0.6] * 4 + [0.5] * 196
-    assert behind(level, best, smaller=False) and not behind([0.6] * 6 + [0.5] * 194, best, smaller=False)
-    assert not behind(level, best, smaller=False, others=2)
-    assert behind([0.5] * 200, best, smaller=False, others=50)
-    assert behind([2.0] * 200, [math.inf] * 196 + [1.9] * 4, smaller=False)  # infinitely ahead is ahead
-    assert not behind([math.nan] * 199 + [0.5], best, smaller=False)  # what is undefined says nothing
+def behind(row: list[float], best: list[float], smaller: bool = False, others: int = 1) -> bool:
+    """Whether a row is significantly worse than the best one, where ``others`` - 1 more rows equal the best."""
+    return significantly_worse([best, row, *[best] * (others - 1)], 0, smaller)[1]
+
+
+def test_p_values_are_adjusted_for_the_number_of_rows() -> None:
+    best, level = [0.6] * 2000, [0.6] * 40 + [0.5] * 1960
+    assert behind(level, best) and not behind([0.6] * 60 + [0.5] * 1940, best)
+    assert not behind(level, best, others=2)
+    assert behind([0.5] * 2000, best, others=40) and not behind([0.5] * 2000, best, others=60)  # 1 / 2001 is the least p-value
+    assert behind([2.0] * 2000, [math.inf] * 1990 + [1.9] * 10)  # infinitely ahead is ahead
+    assert not behind([math.nan] * 1999 + [0.5], best)  # what is undefined counts as a tie
+    steps = significantly_worse([best, [0.5] * 2000, level], 0, smaller=False)
+    assert steps == [False, True, True]  # Holm: the second p-value is compared alone
 
 
 def test_a_file_without_rows_does_not_shift_the_others(task: Task) -> None:
@@ -115,7 +122,7 @@ def test_repeated_files_do_not_lift_an_interval_of_map(task: Task) -> None:
     said = [heareval.Tested("test", {}, Fit(Hyper()), 1.2 * y.numpy() + rng.standard_normal((120, 12)))]
     value = score_all(ranked, rows(y)["test"], said[0].probability, None)["mAP"]
     found = draw(ranked, rows(y), NAMES, [said])
-    low, high = percentile_interval(found, value)
+    low, high = bc_interval(found, value)
     assert np.mean(found) > value + 0.005
     assert low < value < high and low < np.quantile(found, 0.025) and high < np.quantile(found, 0.975)
 
@@ -126,7 +133,7 @@ def test_rounds_without_a_score_are_left_out(tmp_path: Path, task: Task) -> None
     y[0] = 1
     found = draw(nowhere, rows(y), {"test": ["a", "b", "c"]}, [answers(np.ones(3, bool), y)])
     undefined = np.isnan(found)
-    assert 0 < undefined.sum() < ROUNDS
-    assert percentile_interval(found, 1.0) == (1.0, 1.0)
-    nan = [math.nan] * ROUNDS
-    assert all(map(math.isnan, percentile_interval(nan)))
+    assert 0 < undefined.sum() < N_RESAMPLES
+    assert bc_interval(found, 1.0) == (1.0, 1.0)
+    nan = [math.nan] * N_RESAMPLES
+    assert all(map(math.isnan, bc_interval(nan)))
