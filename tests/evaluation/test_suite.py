@@ -86,6 +86,8 @@ def test_embeddings_that_are_there_are_scored_without_audio(levels: Levels, tmp_
     again = evaluate(f"embeddings:{left}", left, tmp_path / "again")
     assert [(result.task, result.scores) for result in again.results] == [("noise-v1", first.results[0].scores)]
     (left / "noise-v1" / "test.embeddings.npy").write_bytes(b"1234")
+    (left / "noise-v1" / "checksums.json").unlink()  # heareval writes none
+    (left / "noise-v1" / "embedded-by.json").unlink()
     assert "holds no complete embeddings" in evaluate(f"embeddings:{left}", left, tmp_path / "third").failed[0][2]
 
 

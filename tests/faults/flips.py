@@ -5,15 +5,27 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from tests.evaluation.made import make_task
 from tests.faults.inputs import flags, make_model, make_sounds
 from tests.faults.processes import run, verb
 
+from unheard.audio.frontend import LogMel
 from unheard.data.store import open_store
 from unheard.embedding.table_files import read_blocks, read_identity
 from unheard.errors import UnheardError
+from unheard.evaluation import suite
+from unheard.evaluation.embeddings import damaged_files, read_splits
+from unheard.evaluation.encoders import LogMelEncoder
+from unheard.evaluation.fit import Fit
+from unheard.evaluation.head import Hyper
+from unheard.evaluation.memory import Disk
+from unheard.evaluation.probe_vectors import Kept
+from unheard.evaluation.report import load_result
+from unheard.evaluation.tasks import read_task
 from unheard.files import read_json, read_json_lines
 from unheard.training.checkpoints import TENSORS, checkpoints, read_progress
 from unheard.weights.checkpoint import load_model, read_tensors
@@ -63,7 +75,44 @@ def readers(place: Path) -> dict[Path, Read]:
         place / "run" / "metrics.jsonl": rows,
         **{place / f"e{end}": table(end) for end in (".parquet", ".npz", ".csv")},
         place / "e.csv.json": table(".csv"),
+        **evaluated(place),
     }
+
+
+def evaluated(place: Path) -> dict[Path, Read]:
+    """Files of evaluations and probes: embeddings of a task, its scores, a fit, vectors of a probe."""
+    task, encoder = read_task(make_task(place / "tasks" / "noise")), LogMelEncoder(LogMel())
+    suite.evaluate([encoder], [task.folder], place / "scores")
+    (stored,), (result,) = (place / "scores" / "embeddings").glob("*/noise"), (place / "scores" / "scores").glob("*/*/noise.json")
+    fits, vectors, stamp = Disk(place / "fits"), Kept(place / "vectors", "made of"), str(read_json(result)["stamp"])
+    fits.put(0, Fit(Hyper(), {"weight": torch.arange(50.0)}, 0.5, 3))
+    vectors("model", lambda: np.arange(300.0))
+
+    def rows() -> object:
+        if damaged := damaged_files(stored):
+            raise UnheardError(f"{damaged} are damaged")
+        return {split: (each.x.tolist(), each.y.tolist()) for split, each in read_splits(stored, task).items()}
+
+    def fit() -> object:
+        found = _there(fits.get(0))
+        return found.score, found.epoch, found.hyper, found.state["weight"].tolist()
+
+    def missing() -> np.ndarray:
+        raise UnheardError("made again")
+
+    return {
+        **{path: rows for path in sorted(stored.iterdir()) if path.stat().st_size},
+        result: lambda: _there(load_result(result, stamp)),
+        **{fits.folder / name: fit for name in ("000.json", "000.safetensors")},
+        **{vectors.folder / name: lambda: vectors("model", missing).tolist() for name in ("model.json", "model.npy")},
+    }
+
+
+def _there(found: Any) -> Any:
+    """What was read; a cache that cannot be used counts as named, for it is made again."""
+    if found is None:
+        raise UnheardError("made again")
+    return found
 
 
 def flips(place: Path, count: int, seed: int = 0) -> tuple[int, list[str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.torch import load_file
+from tests.evaluation.made import make_task
 from tests.faults.inputs import flags, make_model, make_sounds
 from tests.faults.processes import kill, run, start, verb, wait
 
@@ -44,12 +45,17 @@ def jobs(inputs: Path) -> dict[str, Job]:
     tune += ["--set", "training.checkpoint_every=3", "--set", "training.precision=float32"]
     embed = ["embed", model, sounds, "--device", "cpu"]
     probe = ["probe", model, sounds / "labels.csv", "--seeds", 1, "--device", "cpu"]
+    task = inputs / "tasks" / "noise"
+    if not task.is_dir():
+        make_task(task)
+    evaluate = ["evaluate", model, task.parent, "--device", "cpu"]
     return {
         "pretrain": Job(lambda out: [*pretrain, "-o", out], lambda out: ["pretrain", "--resume", out, "--device", "cpu"], _run),
         "pack": Job(lambda out: ["data", "pack", sounds, "-o", out], lambda out: ["data", "pack", sounds, "-o", out], _files),
         "embed": Job(lambda out: [*embed, "-o", out / "e.npz"], lambda out: [*embed, "-o", out / "e.npz", "--resume"], _table),
         "finetune": Job(lambda out: [*tune, "-o", out], lambda out: ["finetune", "--resume", out, "--device", "cpu"], _run),
         "probe": Job(lambda out: [*probe, "-o", out], lambda out: [*probe, "-o", out, "--overwrite"], _scores),
+        "evaluate": Job(lambda out: [*evaluate, "-o", out], lambda out: [*evaluate, "-o", out, "--resume"], _evaluation),
     }
 
 
@@ -96,6 +102,10 @@ def _files(out: Path) -> str:
 def _table(out: Path) -> str:
     rows = [row for block in read_blocks(out / "e.npz") for row in block.to_pylist()]
     return json.dumps(sorted((row["path"], row["seconds"], np.round(row["embedding"], 4).tolist()) for row in rows))
+
+
+def _evaluation(out: Path) -> str:
+    return (out / "results-heareval.csv").read_text()
 
 
 def _scores(out: Path) -> str:

@@ -1,7 +1,5 @@
 """Figures hold what they promise; sounds and pages can be opened."""
 
-import json
-
 import numpy as np
 import pytest
 import soundfile
@@ -127,9 +125,7 @@ def test_a_report_needs_a_run_and_shows_its_probes(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json_line(row))
     (tmp_path / "probe").mkdir()
     score = {"embedding": "model", "head": "linear", "metric": "accuracy", "mean": 0.75, "low": 0.7, "high": 0.8, "runs": [0.75]}
-    (tmp_path / "probe/probe.json").write_text(
-        json.dumps({"classes": ["a", "b"], "clips": 9, "tested": 3, "chance": {}, "scores": [score]})
-    )
+    write_json(tmp_path / "probe/probe.json", {"classes": ["a", "b"], "clips": 9, "tested": 3, "chance": {}, "scores": [score]})
     page = api.report(tmp_path).read_text()
     assert "0.750" in page and "&lt;sounds&gt;" in page and "data:image/png;base64" in page and "https://" not in page
 

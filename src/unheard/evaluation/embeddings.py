@@ -2,7 +2,7 @@
 
     MODEL/TASK/ SPLIT.embeddings.npy (float32 rows without a header)  SPLIT.embedding-dimensions.json  SPLIT.target-labels.pkl
                 SPLIT.filename-timestamps.json (event tasks)  SPLIT.audio-files.sha256  .done.embeddings
-                task_metadata.json  labelvocabulary.csv  SPLIT.json
+                task_metadata.json  labelvocabulary.csv  SPLIT.json  checksums.json (of all of these, ours)
 
 While a split is under way its batches lie in ``SPLIT.parts``, so that an interrupted task goes on where it was.
 """
@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -31,11 +32,12 @@ from unheard.evaluation.events import Events, active_labels, join
 from unheard.evaluation.records import AUDIO, audio_files, audio_rate, in_stored_order, task_files
 from unheard.evaluation.rows import Rows
 from unheard.evaluation.tasks import Task
-from unheard.files import atomic_write, write_bytes, write_text
+from unheard.files import FILES, atomic_write, differing_files, file_checksums, read_json, write_bytes, write_json, write_text
 from unheard.progress import Track, silent
 
 DONE = ".done.embeddings"
 STAMP = "embedded-by.json"
+CHECKSUMS = "checksums.json"
 SLACK = 0.001  # seconds a file may differ from the task's length
 WRONG_UNIT = (0.02, 5.0)  # the last time over the length of the audio: only seconds or samples are that far off (our choice)
 
@@ -66,11 +68,11 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     """
     stamp = {"encoder": encoder.identity, "sample_rate": encoder.sample_rate, "audio": audio_rate(task, encoder.sample_rate)}
     folder.mkdir(parents=True, exist_ok=True)
-    if (known := _stamp(folder / STAMP)) is not None and known != stamp:
+    if (folder / STAMP).is_file() and read_json(folder / STAMP, DataError, "replace the embeddings with --overwrite") != stamp:
         raise DataError(
             f"{folder} holds embeddings of another model, options or sample rate; choose another -o, or replace them with --overwrite"
         )
-    write_text(folder / STAMP, json.dumps(stamp))
+    write_json(folder / STAMP, stamp)
     if (folder / DONE).is_file():
         return
     audio = {split: audio_files(task, split, encoder.sample_rate) for split in task.splits}
@@ -85,7 +87,20 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
             for index, names in enumerate(track(batches, len(batches), f"{task.name}, {encoder.name}: {split}")):
                 _part(task, encoder, split, names, folder / f"{split}.parts" / f"{index:06d}.npz")
             _assemble(task, split, batches, order[split], folder)
+    names = [path.name for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (DONE, CHECKSUMS)]
+    write_json(folder / CHECKSUMS, {FILES: file_checksums(folder, names)})
     write_text(folder / DONE, "")
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """Names of the files of complete embeddings that differ from their checksums; none where there are no checksums, as in heareval's."""
+    file = folder / CHECKSUMS
+    if not file.is_file():
+        return [CHECKSUMS] if (folder / STAMP).is_file() and (folder / DONE).is_file() else []
+    try:
+        return differing_files(folder, read_json(file)[FILES])
+    except DataError:
+        return [CHECKSUMS]
 
 
 def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
@@ -118,14 +133,6 @@ def file_order(folder: Path, task: Task) -> dict[str, list[str]]:
     return shuffled(in_stored_order(task, folder))
 
 
-def _stamp(path: Path) -> object:
-    """What a folder says it was embedded by; None where it says nothing that can be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def _begin(folder: Path, split: str, audio: str) -> None:
     """Record the audio that a split is embedded from; parts of other audio go."""
     record = folder / f"{split}.{AUDIO}"
@@ -135,8 +142,8 @@ def _begin(folder: Path, split: str, audio: str) -> None:
 
 
 def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path) -> None:
-    """Embed one batch into a file, unless it is there."""
-    if path.is_file():
+    """Embed one batch into a file, unless it is there and whole."""
+    if _read_part(path) is not None:
         return
     audio, what = torch.from_numpy(np.stack(_waves(task, encoder, split, names))), f"{encoder.name} on {task.name}, {split}/{names[0]}"
     try:
@@ -151,6 +158,15 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
     path.parent.mkdir(exist_ok=True)
     with atomic_write(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, frames=frames.float().numpy(), times=times.double().numpy())
+
+
+def _read_part(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """The frames and times of a batch; None where the file is missing or differs from the CRC-32 that zip archives hold."""
+    try:
+        with np.load(path) as part:
+            return part["frames"], part["times"]
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, BadZipFile):
+        return None
 
 
 def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[Float32[np.ndarray, " S"]]:
@@ -192,8 +208,9 @@ def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str]
     parts = folder / f"{split}.parts"
     held: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
     for index, names in enumerate(batches):
-        with np.load(parts / f"{index:06d}.npz") as part:
-            frames, times = part["frames"], part["times"]
+        if (part := _read_part(parts / f"{index:06d}.npz")) is None:
+            raise DataError(f"{parts}/{index:06d}.npz was damaged after it was written; go on with --resume, which embeds it again")
+        frames, times = part
         for row, name in enumerate(names):
             held[name] = (frames[row] if task.event else frames[row : row + 1], times[row] if task.event else np.zeros(1))
     if len({rows.shape[1] for rows, _ in held.values()}) != 1:

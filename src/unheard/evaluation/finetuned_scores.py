@@ -16,6 +16,7 @@ from unheard.errors import AudioError, ConfigError, DataError
 from unheard.evaluation.finetuned import CHUNK, Finetuned, open_finetuned, open_members, session_of
 from unheard.evaluation.finetuned_notes import both_sides, chosen_by_one_class, trained_on
 from unheard.evaluation.finetuned_summary import FinetuneScores, Heard, joined, summary, write
+from unheard.files import locked_folder
 from unheard.progress import Track, silent
 from unheard.training.finetune import own_table, read_session
 
@@ -99,7 +100,7 @@ def score_labelled(
     Raises
     ------
     ConfigError
-        When ``out`` exists, or the model has no classifier.
+        When ``out`` exists or another process writes into it, or the model has no classifier.
     DataError
         When the table cannot be used: labels the model does not know, several labels a clip for a model that names one, no test clips.
     CheckpointError
@@ -113,6 +114,11 @@ def score_labelled(
     place = Path(out)
     if place.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
+    with locked_folder(place):
+        return _score_into(place, model, labels, device, track)
+
+
+def _score_into(place: Path, model: str | Path, labels: str | Path, device: str, track: Track) -> FinetuneScores:
     session = session_of(model)
     if session is not None and Path(session.labels) == Path(labels).resolve():
         if told := score_run(Path(model), device, track, place):

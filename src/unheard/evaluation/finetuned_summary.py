@@ -26,7 +26,7 @@ from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe_files import write_confusion
 from unheard.evaluation.probe_leaks import few_groups
-from unheard.files import write_json, write_table
+from unheard.files import FILES, file_checksums, write_json, write_table
 from unheard.metrics import average_precision, confusion_matrix, roc_auc, wilson_interval
 from unheard.training.finetune_choice import UNDEFINED_MEANS, scores
 
@@ -161,7 +161,6 @@ def summary(heard: Mapping[str, Heard], classes: tuple[str, ...], activation: st
 def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, activation: str) -> None:
     """The files ``scores.json``, ``scores.csv``, ``classes.csv``, ``predictions.csv``, and ``confusion.csv`` where clips have one class."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "scores.json", asdict(told))
     lines = ((name, _text(told.means[name]), *(_text(end) or NOT_KNOWN for end in ends)) for name, ends in told.intervals.items())
     header = ("score", "value", "low", "high")
     write_table(folder / "scores.csv", header, (dict(zip(header, line, strict=True)) for line in lines))
@@ -181,6 +180,8 @@ def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, acti
         for row, values in zip(heard.rows, said, strict=True)
     )
     write_table(folder / "predictions.csv", ("path", *parts, "label", *(f"score {name}" for name in names)), rows)
+    tables = ("scores.csv", "classes.csv", "predictions.csv", *(["confusion.csv"] if told.confusion else []))
+    write_json(folder / "scores.json", {**asdict(told), FILES: file_checksums(folder, tables)})
 
 
 def _intervals(parts: Sequence[Heard], means: Mapping[str, float], activation: str) -> dict[str, Span]:

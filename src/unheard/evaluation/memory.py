@@ -1,25 +1,24 @@
-"""Fits on disk, so that an interrupted task goes on with the next fit and the same random numbers."""
+"""Fits on disk, so that an interrupted task continues with the next fit and the same random numbers."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from unheard.errors import DataError
 from unheard.evaluation.events import Postprocessing
 from unheard.evaluation.fit import Fit
 from unheard.evaluation.head import Hyper
-from unheard.files import atomic_write
+from unheard.files import FILES, atomic_write, differing_files, file_checksums, read_json, write_json
 
 RNG = "random numbers"  # torch's generator after the fit
 
 
 class Disk:
-    """One safetensors file a fit in a folder, with the state of the generator after it.
+    """One safetensors file a fit in a folder, with the state of the generator after it, and a JSON file with its settings and checksum.
 
     Parameters
     ----------
@@ -30,25 +29,25 @@ class Disk:
         self.folder = folder
 
     def get(self, index: int) -> Fit | None:
-        """The fit of this number, having put the generator where it left it; None when it is not known, or its file is torn."""
-        path = self.folder / f"{index:03d}.safetensors"
-        if not path.is_file():
-            return None
+        """The fit of this number, having put the generator where it left it; None when its files are missing or damaged."""
+        settings = self.folder / f"{index:03d}.json"
         try:
-            with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                told = json.loads(file.metadata()["fit"])
-        except SafetensorError:
+            stored = read_json(settings)
+        except (DataError, FileNotFoundError):
             return None
+        if differing_files(self.folder, stored[FILES]):
+            return None
+        tensors = load_file(settings.with_suffix(".safetensors"))
         torch.set_rng_state(tensors.pop(RNG))
-        how = Postprocessing(**told["how"]) if told["how"] else None
-        return Fit(Hyper(**told["hyper"]), tensors, told["score"], told["epoch"], how)
+        how = Postprocessing(**stored["how"]) if stored["how"] else None
+        return Fit(Hyper(**stored["hyper"]), tensors, float(stored["score"]), stored["epoch"], how)
 
     def put(self, index: int, found: Fit) -> None:
-        """Remember a fit."""
+        """Store a fit."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{index:03d}.safetensors"
-        how = asdict(found.how) if found.how else None
-        told = {"hyper": asdict(found.hyper), "score": found.score, "epoch": found.epoch, "how": how}
         with atomic_write(path) as unfinished:
-            save_file({**found.state, RNG: torch.get_rng_state()}, unfinished, {"fit": json.dumps(told)})
+            save_file({**found.state, RNG: torch.get_rng_state()}, unfinished)
+        settings = {"hyper": asdict(found.hyper), "score": str(found.score), "epoch": found.epoch}
+        how = asdict(found.how) if found.how else None
+        write_json(path.with_suffix(".json"), {**settings, "how": how, FILES: file_checksums(self.folder, [path.name])})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from unheard import hear
 from unheard.embedding.embedder import Model, Options
+from unheard.embedding.identity import fingerprint
 from unheard.embedding.pooling import Pool
 from unheard.hear import HearModel, Published
 
@@ -79,11 +79,3 @@ class OwnEncoder:
     def timestamps(self, audio: Float[Tensor, "n S"]) -> tuple[Tensor, Tensor]:
         """Vectors over time, and their times in milliseconds."""
         return hear.get_timestamp_embeddings(audio, self._frames)
-
-
-def fingerprint(model: Model) -> str:
-    """A digest of the weights, statistics and front end that a model embeds with."""
-    digest = hashlib.sha256(repr((model.statistics, model.config.frontend)).encode())
-    for value in model.encoder.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

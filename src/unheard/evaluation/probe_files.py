@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -13,11 +12,13 @@ from unheard.data.label_table import Labels
 from unheard.errors import DataError
 from unheard.evaluation.probe_map import Map
 from unheard.evaluation.probe_report import Answer, ClassScore, CurvePoint, LayerScore, ProbeReport, Score
-from unheard.files import write_table, write_text
+from unheard.files import FILES, file_checksums, read_json, write_json, write_table, write_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+TABLES = ("scores.csv", "classes.csv", "predictions.csv", "curve.csv", "layers.csv", "confusion.csv", "map.csv", "probe.md")
+"""Files of a report whose checksums are in ``probe.json``."""
 MAP_COLUMNS = ("clip", "path", "start", "end", "label", "said", "right", "pca_x", "pca_y", "tsne_x", "tsne_y")
 
 
@@ -59,10 +60,24 @@ def write(report: ProbeReport, out_dir: Path | str, points: Sequence[Mapping[str
         if points:
             write_table(out / "map.csv", MAP_COLUMNS, points)
         write_text(out / "probe.md", report.table())
-        write_text(out / "probe.json", json.dumps(report.to_json(), indent=2) + "\n")
+        tables = [name for name in TABLES if (out / name).is_file()]
+        write_json(out / "probe.json", {**report.to_json(), FILES: file_checksums(out, tables)})
     except OSError as error:
         raise DataError(f"cannot write the probe's report to {out}: {error}") from error
     return out
+
+
+def read_report(file: Path) -> dict[str, Any]:
+    """The fields of a report that `write` stored as ``probe.json``.
+
+    Raises
+    ------
+    DataError
+        When the file is damaged.
+    """
+    report = read_json(file, DataError, "probe again")
+    report.pop(FILES, None)
+    return report
 
 
 def map_rows(report: ProbeReport, labels: Labels, place: Map) -> list[dict[str, str]]:

@@ -1,6 +1,7 @@
 """Vectors of a probe on disk, so that one that was interrupted, or is made again, embeds nothing twice.
 
-vectors/NAME.npz    vectors: the array    made_of: a digest of the model, the sounds and how they were embedded
+vectors/NAME.npy     the array
+vectors/NAME.json    made_of: a digest of the model, the sounds and how they were embedded; checksum of the array
 """
 
 from __future__ import annotations
@@ -9,16 +10,15 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unheard.data.label_table import Labels
 from unheard.embedding.embedder import Model, Options
+from unheard.embedding.identity import fingerprint
 from unheard.errors import DataError
-from unheard.evaluation.own_encoder import fingerprint
-from unheard.files import atomic_write
+from unheard.files import FILES, atomic_write, differing_files, file_checksums, read_json, write_json
 from unheard.version import __version__
 
 FOLDER = "vectors"
@@ -45,25 +45,28 @@ class Kept:
         DataError
             When the folder cannot be written.
         """
-        file = self.folder / f"{name}.npz"
+        file = self.folder / f"{name}.npy"
         if (kept := self._read(file)) is not None:
             return kept
         made = make()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(file) as unfinished, unfinished.open("wb") as stream:
-                np.savez(stream, vectors=made, made_of=np.array(self.made_of))
+                np.save(stream, made)
+            write_json(file.with_suffix(".json"), {"made_of": self.made_of, FILES: file_checksums(self.folder, [file.name])})
         except OSError as error:
             raise DataError(f"cannot keep the vectors of the probe in {self.folder}: {error}; make room, or choose another -o") from error
         return made
 
     def _read(self, file: Path) -> NDArray[Any] | None:
-        """An array of the same making; None where there is none that can be read."""
+        """An array of the same making; None where there is none, or it is damaged."""
         try:
-            with np.load(file) as held:
-                return np.asarray(held["vectors"]) if str(held["made_of"]) == self.made_of else None
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            stored = read_json(file.with_suffix(".json"))
+        except (DataError, OSError):
             return None
+        if stored["made_of"] != self.made_of or differing_files(self.folder, stored[FILES]):
+            return None
+        return np.asarray(np.load(file))
 
 
 def made_of(model: Model, labels: Labels, content: Sequence[str], options: Options) -> str:
@@ -75,4 +78,4 @@ def made_of(model: Model, labels: Labels, content: Sequence[str], options: Optio
         Hash of the bytes behind each row.
     """
     clips = list(zip(content, labels.start, labels.end, strict=True))
-    return hashlib.sha256(repr((__version__, fingerprint(model), model.pad_window, options, clips)).encode()).hexdigest()
+    return hashlib.sha256(repr((__version__, fingerprint(model), options, clips)).encode()).hexdigest()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unheard.bootstrap import N_RESAMPLES
-from unheard.files import write_text
+from unheard.errors import DataError
+from unheard.files import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,16 @@ class Report:
 def save_result(file: Path, stamp: str, found: Result) -> None:
     """Write a result, with what tells from which embeddings and settings it was made."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps({"stamp": stamp, "result": plain(asdict(found))}, indent=2) + "\n")
+    write_json(file, {"stamp": stamp, "result": plain(asdict(found))})
 
 
 def load_result(file: Path, stamp: str) -> Result | None:
-    """A result that was kept, unless it was made from something else or its file is torn."""
+    """A stored result, unless it was made from something else or its file is damaged."""
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = read_json(file)
         result = Result(**_numbers(kept["result"]))
         return result if kept["stamp"] == stamp and len(result.replicates) == N_RESAMPLES else None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, DataError, TypeError, KeyError):
         return None
 
 

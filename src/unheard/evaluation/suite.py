@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from unheard.bootstrap import bc_interval
-from unheard.errors import ConfigError, ModelError, UnheardError, missing_extra
+from unheard.errors import ConfigError, DataError, ModelError, UnheardError, missing_extra
 from unheard.evaluation import fixed, heareval
-from unheard.evaluation.embeddings import STAMP, embed_task, file_order, read_splits
+from unheard.evaluation.embeddings import STAMP, damaged_files, embed_task, file_order, read_splits
 from unheard.evaluation.encoders import Encoder, Stored, place
 from unheard.evaluation.head import GRID_POINTS, grid
 from unheard.evaluation.heareval import Tested
@@ -150,12 +150,17 @@ def _embedded(task: Task, encoder: Encoder, out: Path, track: Track, say: Callab
     """The folder of a task's embeddings, complete, and what tells them from others."""
     if isinstance(encoder, Stored):
         folder = encoder.folder / task.name
+        if damaged := damaged_files(folder):
+            raise DataError(f"{folder}: {', '.join(damaged)} differ from their checksums; embed the task again, or restore a copy")
         return folder, [encoder.identity.encode(), *stored_origin(task, folder)]
     folder = out / "embeddings" / place(encoder) / task.name
     if (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
         say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
     if outdated(task, folder, encoder.sample_rate):
         say(f"{task.name}: labels or files have changed since {encoder.name} embedded them; embedding and scoring them again")
+        _renew(task, encoder, folder, out, track)
+    elif damaged := damaged_files(folder):
+        say(f"{task.name}: {', '.join(damaged)} of {encoder.name} differ from their checksums; embedding the task again")
         _renew(task, encoder, folder, out, track)
     embed_task(task, encoder, folder, track)
     return folder, [(folder / STAMP).read_bytes(), *origin(task, folder)]

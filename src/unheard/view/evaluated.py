@@ -16,6 +16,7 @@ from unheard.evaluation.embeddings import STAMP
 from unheard.evaluation.encoders import Encoder, encoder, encoders
 from unheard.evaluation.report import Report
 from unheard.evaluation.suite import Mode, Plan, choose_tasks
+from unheard.files import locked_folder
 from unheard.progress import Track, silent
 from unheard.view.evaluation_page import write_evaluation
 
@@ -62,7 +63,7 @@ def evaluate(
     Raises
     ------
     ConfigError
-        When ``out`` exists, a task or a module does not, or two models have one name.
+        When ``out`` exists or another process writes into it, a task or a module does not exist, or two models have one name.
     """
     plan = plan or Plan()
     place, chosen = Path(out), choose_tasks(tasks, plan.names)
@@ -72,11 +73,11 @@ def evaluate(
         if not any(place.glob("results-*.json")) and not any(place.glob(f"embeddings/*/*/{STAMP}")):
             raise ConfigError(f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it yourself")
     compared = _compared(model, beside, plan)
-    if place.exists() and not resume:
-        _clear(place)
-    report = suite.evaluate(compared, chosen, place, plan, track, say)
-    place.mkdir(parents=True, exist_ok=True)
-    write_evaluation(report, place / f"results-{plan.mode}")
+    with locked_folder(place):
+        if not resume:
+            _clear(place)
+        report = suite.evaluate(compared, chosen, place, plan, track, say)
+        write_evaluation(report, place / f"results-{plan.mode}")
     return report
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from unheard.evaluation.report import Report, Result
 from unheard.evaluation.results import BEST, as_json, best_of, legend, markdown, near, notes, table, tidy
 from unheard.evaluation.scores import SCORES
-from unheard.files import write_text
+from unheard.files import FILES, file_checksums, write_json, write_text
 from unheard.view.axes import FONT, caption, new_figure, save
 from unheard.view.page import STYLE, picture, write_page
 
@@ -29,9 +28,8 @@ COLUMNS = 4  # tasks beside each other; our choice
 
 def write_evaluation(report: Report, stem: Path) -> Path:
     """Write a report as ``stem`` with the endings csv, json, md, html and, where matplotlib is installed, png; gives the page."""
-    write_text(stem.with_suffix(".csv"), tidy(report.results))
-    write_text(stem.with_suffix(".json"), json.dumps(as_json(report), indent=2) + "\n")
-    write_text(stem.with_suffix(".md"), markdown(report))
+    tables = [write_text(stem.with_suffix(".csv"), tidy(report.results)).name, write_text(stem.with_suffix(".md"), markdown(report)).name]
+    write_json(stem.with_suffix(".json"), {**as_json(report), FILES: file_checksums(stem.parent, tables)})
     known = [result for result in report.results if np.isfinite(result.value)]
     shown, file = "", stem.with_suffix(".png")
     if known and find_spec("matplotlib"):

@@ -13,6 +13,7 @@ import numpy as np
 
 from unheard.errors import CheckpointError, DataError
 from unheard.evaluation.probe import HEADS
+from unheard.evaluation.probe_files import read_report
 from unheard.evaluation.probe_report import Difference
 from unheard.progress import Track, silent
 from unheard.view.page import STYLE, picture, write_page
@@ -52,7 +53,7 @@ def write_probe_page(folder: Path, track: Track = silent) -> Path:
     if not file.is_file():
         raise CheckpointError(f"there is no probe at {folder}; give the folder that unheard probe wrote")
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
+        report = read_report(file)
         rows = _read(folder / "map.csv")
         parts = [*_top(report), *_scores(report, folder), *_classes(report, folder), *_curve(report, folder), *_layers(report, folder)]
         parts += [*_map(report, rows, track), *_how(report)]

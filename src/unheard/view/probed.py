@@ -19,6 +19,7 @@ from unheard.evaluation.probe_map import draw_map
 from unheard.evaluation.probe_report import ProbeReport
 from unheard.evaluation.probe_vectors import FOLDER, Kept, made_of
 from unheard.evaluation.probing import LOG_MEL, baselines, check_clips, layer_vectors, scenes
+from unheard.files import locked_folder
 from unheard.progress import Track, silent
 from unheard.view.probe_figures import draw
 from unheard.view.probe_page import write_probe_page
@@ -55,6 +56,8 @@ def probe_table(model: Model, table: Path, out: Path, which: Embedded, track: Tr
     ------
     DataError, AudioError
         When the table, or a sound it names, cannot be used.
+    ConfigError
+        When another process writes into ``out``.
     UnheardError
         When scikit-learn or matplotlib is not installed.
     """
@@ -65,25 +68,26 @@ def probe_table(model: Model, table: Path, out: Path, which: Embedded, track: Tr
     Exam.of(labels, how.seeds, how.n_resamples)
     notes = check_clips(labels, track)
     make_folder(out)
-    content, options = content_of(labels.paths), Options(layer=which.layer, pool=which.pool, frames=False)
-    keep = Kept(out / FOLDER, made_of(model, labels, content, options))
-    layers = keep("layers", lambda: layer_vectors(model, labels, which.pool, track)) if which.layers else None
-    if layers is not None and which.layer is None:
-        own = layers[:, -1]
-    else:
-        own = keep("model", lambda: scenes(model, labels, options, "embedding (model)", track))
-    beside = baselines(model, labels, which.seeds, options, track, keep)
-    report = probe({"model": own, **beside}, labels, how, track, layers=layers, content=content, statistics=beside[LOG_MEL])
-    name = f"{model.config.name} ({model.provenance.source})" if model.provenance.source else model.config.name
-    told = {"model": name, "table": table.name, "pooling": which.pool, "layer": str(which.layer or "last")}
-    report = replace(report, warnings=[*report.warnings, *notes], about=told)
-    with one_thread():
-        place = draw_map(own, which.seeds[0])
-    points = map_rows(report, labels, place)
-    write(report, out, points)
-    draw(report, place, [point["label"] for point in points], out)
-    write_probe_page(out, track)
-    return report
+    with locked_folder(out):
+        content, options = content_of(labels.paths), Options(layer=which.layer, pool=which.pool, frames=False)
+        keep = Kept(out / FOLDER, made_of(model, labels, content, options))
+        layers = keep("layers", lambda: layer_vectors(model, labels, which.pool, track)) if which.layers else None
+        if layers is not None and which.layer is None:
+            own = layers[:, -1]
+        else:
+            own = keep("model", lambda: scenes(model, labels, options, "embedding (model)", track))
+        beside = baselines(model, labels, which.seeds, options, track, keep)
+        report = probe({"model": own, **beside}, labels, how, track, layers=layers, content=content, statistics=beside[LOG_MEL])
+        name = f"{model.config.name} ({model.provenance.source})" if model.provenance.source else model.config.name
+        told = {"model": name, "table": table.name, "pooling": which.pool, "layer": str(which.layer or "last")}
+        report = replace(report, warnings=[*report.warnings, *notes], about=told)
+        with one_thread():
+            place = draw_map(own, which.seeds[0])
+        points = map_rows(report, labels, place)
+        write(report, out, points)
+        draw(report, place, [point["label"] for point in points], out)
+        write_probe_page(out, track)
+        return report
 
 
 def _refuse_missing() -> None:

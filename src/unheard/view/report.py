@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from unheard.errors import DataError
 from unheard.evaluation.finetuned_summary import interval
+from unheard.evaluation.probe_files import read_report
+from unheard.files import read_json
 from unheard.training.journal import duration
 from unheard.training.run import read_config
 from unheard.view.axes import save
@@ -70,7 +71,7 @@ def _tuned_facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str
 def _scores(run: Path) -> Iterator[str]:
     file = run / "scores.json"
     if file.is_file():
-        told = json.loads(file.read_text())
+        told = read_json(file)
         clips = sum(part["clips"] for part in told["parts"])
         spread = f" &plusmn; {told['spread']:.3f} over {len(told['parts'])} parts" if len(told["parts"]) > 1 else ""
         yield f"<h2>Test clips</h2><p>{told['metric'].replace('_', ' ')} {told['mean']:.3f}{spread}, 95 % interval "
@@ -109,7 +110,7 @@ def _share_hidden(model: dict[str, Any]) -> float:
 def _hidden(run: Path) -> Iterator[str]:
     file = run / "hidden_error.json"
     if file.is_file():
-        error = json.loads(file.read_text())
+        error = read_json(file)
         yield "<h2>Hidden patches</h2><p>Mean squared error on patches the model did not hear, in units of the variance.</p>"
         yield _table(
             {"this model": f"{error['model']:.3f}", **{f"{name} fill-in": f"{value:.3f}" for name, value in error["fill_in"].items()}}
@@ -130,7 +131,7 @@ def _figures(run: Path, title: str) -> Iterator[str]:
 
 def _probes(run: Path) -> Iterator[str]:
     for file in sorted(run.glob("*/probe.json")):
-        report = json.loads(file.read_text())
+        report = read_report(file)
         yield f"<h2>Probe: {html.escape(file.parent.name)}</h2>"
         counts = f"{report['tested']} of {report['clips']} clips tested, {len(report['classes'])} classes"
         whole = f" <a href='{html.escape(file.parent.name)}/report.html'>All of it</a>." if (file.parent / "report.html").is_file() else ""

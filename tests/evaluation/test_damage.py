@@ -1,0 +1,127 @@
+"""Outputs of evaluations and probes: locked while they are written, compared with their checksums when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.evaluation.made import Levels, make_task
+from tests.faults.inputs import make_model, make_sounds
+
+import unheard
+from unheard import api
+from unheard.errors import ConfigError, DataError
+from unheard.evaluation import suite
+from unheard.evaluation.encoders import HearEncoder, Stored
+from unheard.evaluation.fit import Fit
+from unheard.evaluation.head import Hyper
+from unheard.evaluation.memory import Disk
+from unheard.evaluation.probe_vectors import Kept
+from unheard.files import locked_folder
+from unheard.verify import verify
+from unheard.view.evaluated import evaluate
+
+
+def flip(file: Path, at: int = -1) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 4
+    file.write_bytes(content)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    return make_task(tmp_path / "tasks" / "noise-v1")
+
+
+def evaluated(task: Path, out: Path, levels: Levels) -> tuple[suite.Report, list[str]]:
+    said: list[str] = []
+    return suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task], out, say=said.append), said
+
+
+def test_damaged_embeddings_are_named_and_made_again(task: Path, tmp_path: Path) -> None:
+    levels, out = Levels(), tmp_path / "out"
+    first, _ = evaluated(task, out, levels)
+    assert not verify([out])
+    for name in ("train.embeddings.npy", "test.target-labels.pkl", "valid.json", "checksums.json", "embedded-by.json"):
+        flip(out / "embeddings" / "levels" / "noise-v1" / name, at=5)
+        levels.calls = 0
+        again, said = evaluated(task, out, levels)
+        assert again == first and levels.calls == 3 and any(word in said[0] for word in ("differ from their checksums", "have changed"))
+        assert not verify([out])
+    flip(out / "embeddings" / "levels" / "noise-v1" / "train.embeddings.npy")
+    assert "train.embeddings.npy is missing or differs" in verify([out])[0]
+    stored = suite.evaluate([Stored(out / "embeddings" / "levels")], [task], tmp_path / "stored")
+    assert not stored.results and "train.embeddings.npy differ from their checksums" in stored.failed[0][2]
+
+
+def test_a_damaged_batch_is_embedded_again(task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels, out = Levels(), tmp_path / "out"
+    monkeypatch.setattr("unheard.evaluation.embeddings.batch_size", lambda *given: 4)
+    first, _ = evaluated(task, tmp_path / "whole", levels)
+    levels.get_scene_embeddings, embed = fails_after(2, levels), levels.get_scene_embeddings  # type: ignore[method-assign]
+    assert evaluated(task, out, levels)[0].failed
+    levels.get_scene_embeddings = embed  # type: ignore[method-assign]
+    parts = sorted((out / "embeddings" / "levels" / "noise-v1" / "train.parts").iterdir())
+    assert len(parts) == 2
+    flip(parts[0], at=200)
+    assert evaluated(task, out, levels)[0] == first
+
+
+def fails_after(calls: int, levels: Levels) -> Callable[[torch.Tensor, Any], torch.Tensor]:
+    embed, left = levels.get_scene_embeddings, iter(range(calls))
+
+    def fails(audio: torch.Tensor, model: Any) -> torch.Tensor:
+        if next(left, None) is None:
+            raise OSError("no space left")
+        return embed(audio, model)
+
+    return fails
+
+
+def test_damaged_scores_are_made_again(task: Path, tmp_path: Path) -> None:
+    levels, out = Levels(), tmp_path / "out"
+    first, _ = evaluated(task, out, levels)
+    file = out / "scores" / "heareval" / "levels" / "noise-v1.json"
+    file.write_text(file.read_text().replace('"value": ', '"value": 0'))
+    again, said = evaluated(task, out, levels)
+    assert again == first and "scoring it again" in said[0]
+
+
+def test_a_damaged_fit_or_vector_counts_as_missing(tmp_path: Path) -> None:
+    fits, vectors = Disk(tmp_path / "fits"), Kept(tmp_path / "vectors", "model 1")
+    fits.put(3, Fit(Hyper(), {"weight": torch.ones(4)}, float("nan"), 2))
+    found = fits.get(3)
+    assert found is not None and np.isnan(found.score) and found.state["weight"].tolist() == [1] * 4
+    assert vectors("model", lambda: np.ones(3)).tolist() == vectors("model", lambda: np.zeros(3)).tolist() == [1] * 3
+    assert Kept(tmp_path / "vectors", "model 2")("other", lambda: np.zeros(3)).tolist() == [0] * 3
+    flip(tmp_path / "fits" / "003.safetensors")
+    flip(tmp_path / "vectors" / "model.npy")
+    assert fits.get(3) is None and vectors("model", lambda: np.full(3, 2.0)).tolist() == [2] * 3
+
+
+def test_an_output_that_is_being_written_is_refused(task: Path, tmp_path: Path) -> None:
+    sounds, model = make_sounds(tmp_path / "sounds"), make_model(tmp_path / "model")
+    out = tmp_path / "out"
+    with locked_folder(out):
+        (out / "something").touch()
+        for write in (
+            lambda: evaluate(model, task.parent, out, resume=True),
+            lambda: api.probe(unheard.load(model), sounds / "labels.csv", out, overwrite=True),
+        ):
+            with pytest.raises(ConfigError, match=r"out is being written by process \d+ on "):
+                write()
+
+
+def test_a_damaged_report_of_a_probe_is_refused_by_name(tmp_path: Path) -> None:
+    sounds, model = make_sounds(tmp_path / "sounds"), make_model(tmp_path / "model")
+    api.probe(unheard.load(model), sounds / "labels.csv", tmp_path / "probe", seeds=(0,))
+    assert not verify([tmp_path / "probe"])
+    flip(tmp_path / "probe" / "scores.csv")
+    assert "scores.csv is missing or differs" in verify([tmp_path / "probe"])[0]
+    flip(tmp_path / "probe" / "probe.json", at=40)
+    with pytest.raises(DataError, match="probe again"):
+        api.report(tmp_path / "probe")
