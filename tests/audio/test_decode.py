@@ -217,3 +217,37 @@ def test_other_files_of_libsndfile_are_found_and_read(end: str, tmp_path: Path) 
     soundfile.write(tmp_path / f"a.{end}", SOUND, RATE)
     assert [path.name for path in find_audio(tmp_path)] == [f"a.{end}"]
     assert len(whole(tmp_path / f"a.{end}")[0]) == 2 * RATE
+
+
+@pytest.mark.parametrize("end", ["au", "w64"])
+def test_an_au_or_w64_file_that_was_cut_is_named(end: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / f"tone.{end}", SOUND, RATE)
+    content = (tmp_path / f"tone.{end}").read_bytes()
+    assert not whole(tmp_path / f"tone.{end}")[1]
+    (tmp_path / f"cut.{end}").write_bytes(content[: len(content) // 2])
+    sound, noted = whole(tmp_path / f"cut.{end}")
+    assert 0 < len(sound) < len(SOUND) and "breaks off" in noted[0] and f"cut.{end}" in noted[0]
+
+
+def test_ogg_streams_one_after_another_are_named(tmp_path: Path) -> None:
+    parts = []
+    for number in range(2):
+        soundfile.write(tmp_path / f"{number}.ogg", SOUND, RATE)
+        parts.append((tmp_path / f"{number}.ogg").read_bytes())
+        assert not whole(tmp_path / f"{number}.ogg")[1]
+    (tmp_path / "both.ogg").write_bytes(b"".join(parts))
+    sound, noted = whole(tmp_path / "both.ogg")
+    assert abs(len(sound) - len(SOUND)) < RATE // 10 and "several streams" in noted[0]
+
+
+def test_rf64_without_sizes_is_read_to_its_end(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "tone.wav", SOUND, RATE, format="RF64", subtype="PCM_16")
+    content = bytearray((tmp_path / "tone.wav").read_bytes())
+    right, _ = whole(tmp_path / "tone.wav")
+    place = content.find(b"ds64")
+    for size in (bytes(8), b"\xff" * 8):
+        content[place + 16 : place + 24] = size
+        (tmp_path / "open.wav").write_bytes(content)
+        sound, noted = whole(tmp_path / "open.wav")
+        np.testing.assert_array_equal(sound, right)
+        assert "never completed" in noted[0]

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unheard.audio.waveform import from_array, read
+from unheard.data.class_sets import AnnotatedClasses
 from unheard.data.corpus import open_corpus, read_csv
 from unheard.data.label_table import read_labels
 from unheard.errors import DataError
@@ -103,3 +104,25 @@ def test_a_part_keeps_its_channels_so_that_training_and_scoring_take_the_same_on
     for channel in ("left", "right", "mix"):
         trained, _ = read(folder / "0.wav", channel=channel, start=0.1, seconds=0.2)  # type: ignore[arg-type]
         assert np.array_equal(from_array(*part, channel=channel), trained)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("column", ["label", "caption"])
+def test_a_corpus_refuses_words_for_an_empty_cell(column: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(8000, 0.1), 16000)
+    (tmp_path / "corpus.csv").write_text(f"path,{column}\na.wav,nan\n")
+    with pytest.raises(DataError, match=f"{column} of a.wav is 'nan', which programs write for an empty cell"):
+        read_csv(tmp_path / "corpus.csv")
+    (tmp_path / "corpus.csv").write_text(f"path,{column}\na.wav,\na.wav,nanking\n")
+    assert [getattr(clip, column) for clip in read_csv(tmp_path / "corpus.csv").clips] == ["", "nanking"]
+
+
+def test_annotated_classes_are_the_dense_matrix() -> None:
+    matrix = np.random.default_rng(0).random((40, 5)) < 0.6
+    matrix[::4], matrix[1] = True, False
+    known = AnnotatedClasses.from_dense(matrix)
+    rows = np.array([7, 0, 1, 7])
+    assert np.array_equal(known[:], matrix) and np.array_equal(known[rows], matrix[rows]) and np.array_equal(known[1], matrix[1])
+    assert np.array_equal(known.take(rows)[:], matrix[rows])
+    wide = np.repeat(matrix.all(axis=1)[:, None], 7, axis=1)
+    wide[:, [3, 1, 6, 0, 2]] = matrix
+    assert np.array_equal(known.renumbered([3, 1, 6, 0, 2], 7)[:], wide)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unheard.data.class_sets import ClassSets
+from unheard.data.class_sets import AnnotatedClasses, ClassSets
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe import Probe, probe
 from unheard.evaluation.probe_heads import NEIGHBOURS, linear, neighbours, ranking
@@ -23,7 +23,8 @@ def half_judged(table: Table) -> tuple[np.ndarray, Labels]:
     rng = np.random.default_rng(0)
     truth, known = (rng.random((300, 3)) < 0.4).astype(np.int64), rng.random((300, 3)) < 0.5
     labels = table([[0], [0, 1, 2]] * 150, split=["train"] * 200 + ["test"] * 100)
-    return truth + 0.2 * rng.standard_normal((300, 3)), replace(labels, target=ClassSets.from_dense(truth * known), known=known)
+    told = replace(labels, target=ClassSets.from_dense(truth * known), known=AnnotatedClasses.from_dense(known))
+    return truth + 0.2 * rng.standard_normal((300, 3)), told
 
 
 def test_what_nobody_judged_neither_teaches_nor_counts(table: Table) -> None:
@@ -46,8 +47,8 @@ def test_what_nobody_judged_neither_teaches_nor_counts(table: Table) -> None:
 def test_ranking_is_the_average_precision_of_judged_clips(table: Table) -> None:
     _, labels = half_judged(table)
     answer = np.random.default_rng(1).integers(0, 9, (300, 3)) / 9  # with ties
-    known = labels.known
-    assert known is not None
+    assert labels.known is not None
+    known = labels.known[:]
     each = [average_precision(labels.target[:][known[:, k], k], answer[known[:, k], k]) for k in range(3)]
     assert ranking(labels.marks, answer) == pytest.approx(float(np.mean(each)), abs=1e-12)
 

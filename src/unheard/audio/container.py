@@ -1,7 +1,7 @@
 """What a sound file's container says of its length, compared with the file: cut files are named, wrong sizes corrected before decoding.
 
 Decoders believe the header: of a file that was cut they report the rest as if it were the whole, of one whose header was never completed
-they report nothing. `inspect` reads the headers of wav (RIFF, RF64), aiff and ogg files and counts the frames of mp3 files.
+they report nothing. `inspect` reads the headers of wav (RIFF, RF64, W64), aiff, au and ogg files and counts the frames of mp3 files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from unheard.audio.mpeg import measure
 
-UNKNOWN = (0, 0xFFFFFFFF)
+UNKNOWN = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 """Sizes that programs write before they know the size, and leave when they are stopped."""
 
 
@@ -59,6 +59,10 @@ def inspect(path: Path) -> Container:
             return _wav(file, size)
         if begin[:4] == b"FORM" and begin[8:] in (b"AIFF", b"AIFC"):
             return _aiff(file, size)
+        if begin[:4] == b".snd":
+            return _au(file, size)
+        if begin == _W64_RIFF[:12]:
+            return _w64(file, size)
         if begin[:4] == b"OggS":
             return _ogg(file, size)
         if path.suffix.lower() == ".mp3" and begin[:4] != b"fLaC":
@@ -72,6 +76,7 @@ def _wav(file: BinaryIO, size: int) -> Container:
         if name == b"ds64":
             file.seek(at)
             announced64 = struct.unpack("<QQ", file.read(16).ljust(16, b"\0"))[1]
+            announced64 = None if announced64 in UNKNOWN else announced64
         if name != b"data":
             continue
         there = size - at
@@ -79,7 +84,7 @@ def _wav(file: BinaryIO, size: int) -> Container:
             file.seek(0)
             head = bytearray(file.read(at))
             most = min(there, 0xFFFFFFFF - at)
-            head[4:8], head[at - 4 : at] = struct.pack("<I", at - 8 + most), struct.pack("<I", most)
+            head[:4], head[4:8], head[at - 4 : at] = b"RIFF", struct.pack("<I", at - 8 + most), struct.pack("<I", most)
             return Container("its header was never completed; it is read to its end", bytes(head), at)
         wanted = announced64 if announced64 is not None and length == 0xFFFFFFFF else length
         return Container(_cut(wanted, there))
@@ -102,12 +107,40 @@ def _aiff(file: BinaryIO, size: int) -> Container:
     return Container()
 
 
+def _au(file: BinaryIO, size: int) -> Container:
+    file.seek(4)
+    at, length = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
+    return Container("" if length in UNKNOWN else _cut(length, max(0, size - at)))
+
+
+_W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0"
+_W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\0\xc0\x4f\x8e\xdb\x8a"
+
+
+def _w64(file: BinaryIO, size: int) -> Container:
+    """Chunks of Sony's Wave64 begin with 16 bytes of name and 8 of length, which counts these 24; each begins at a multiple of 8."""
+    at = 40
+    while at + 24 <= size:
+        file.seek(at)
+        name, length = file.read(16), struct.unpack("<Q", file.read(8))[0]
+        if name == _W64_DATA:
+            return Container("" if length in UNKNOWN else _cut(length - 24, size - at - 24))
+        if length < 24:
+            break
+        at += length + -length % 8
+    return Container()
+
+
 def _ogg(file: BinaryIO, size: int) -> Container:
-    """The last page of a complete stream carries the mark of the end."""
+    """The last page of a complete stream carries the mark of the end; a page of another stream has another serial number."""
+    file.seek(14)
+    first = file.read(4)
     file.seek(max(0, size - (1 << 17)))
     tail = file.read()
     last = tail.rfind(b"OggS")
     ended = last >= 0 and len(tail) > last + 5 and tail[last + 5] & 4
+    if ended and tail[last + 14 : last + 18] != first:
+        return Container("it holds several streams one after another, and only the first is read; decode and join them to get all")
     return Container("" if ended else "it breaks off: its last page does not end the stream")
 
 

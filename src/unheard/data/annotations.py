@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unheard.data.class_sets import ClassSets
 from unheard.errors import DataError
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
@@ -41,9 +42,7 @@ class LabelTable:
         if unknown := [name for name in present if name not in set(self.classes)]:
             raise DataError(f"the corpus has labels that are none of the {len(self.classes)} classes: {', '.join(unknown[:SHOWN])}")
         number = {name: i for i, name in enumerate(self.classes)}
-        self._target = torch.zeros(len(heard), len(self.classes), dtype=torch.bool)
-        for row, names in enumerate(heard):
-            self._target[row, [number[name] for name in names]] = True
+        self._target = ClassSets.from_lists([tuple(sorted({number[name] for name in names})) for names in heard], len(self.classes))
         self._known = torch.tensor([bool(names) for names in heard])
 
     @property
@@ -55,7 +54,8 @@ class LabelTable:
         """The batch with its labels."""
         clips = batch.clips.cpu()
         device = batch.clips.device
-        return replace(batch, labels=self._target[clips].to(device).float(), labelled=self._known[clips].to(device))
+        target = torch.from_numpy(self._target[clips.numpy()])
+        return replace(batch, labels=target.to(device).float(), labelled=self._known[clips].to(device))
 
 
 class CaptionTable:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from jaxtyping import Int, Int8
+from jaxtyping import Bool, Int, Int8
 
 Index = Int[np.ndarray, " _"]
 
@@ -104,6 +104,40 @@ class ClassSets:
         changed = np.asarray(numbers, np.int32)[self.numbers]
         order = np.lexsort((changed, np.repeat(np.arange(len(self)), self.sizes)))
         return ClassSets(changed[order], self.bounds, num_classes)
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedClasses:
+    """Which classes are annotated in every clip of a table, of which only those of partly annotated clips are stored.
+
+    Parameters
+    ----------
+    partial : Bool[ndarray, "n"]
+        Clips of which some classes are not annotated.
+    sets : ClassSets
+        The annotated classes of those clips; empty for the others.
+    """
+
+    partial: Bool[np.ndarray, " n"]
+    sets: ClassSets
+
+    @classmethod
+    def from_dense(cls, matrix: Bool[np.ndarray, "n C"]) -> AnnotatedClasses:
+        """Make it from a matrix that is True for annotated classes."""
+        partial = np.asarray(~matrix.all(axis=1))
+        return cls(partial, ClassSets.from_dense((matrix & partial[:, None]).astype(np.int64)))
+
+    def __getitem__(self, rows: int | np.integer | slice | Index) -> Bool[np.ndarray, "*k C"]:
+        """Return rows of the matrix that is True for annotated classes: (C,) for a number, (k, C) for several rows."""
+        return np.asarray(self.sets[rows].astype(bool) | ~self.partial[rows][..., None])
+
+    def take(self, rows: Index) -> AnnotatedClasses:
+        """Return the entries of some rows."""
+        return AnnotatedClasses(self.partial[rows], self.sets.take(rows))
+
+    def renumbered(self, numbers: list[int], num_classes: int) -> AnnotatedClasses:
+        """Return the same where class k has the number ``numbers[k]``; other classes are annotated in the clips that are so as a whole."""
+        return AnnotatedClasses(self.partial, self.sets.renumbered(numbers, num_classes))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from typing import IO, TypeAlias
 from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.audio.folders import find_audio
 from unheard.audio.waveform import info
+from unheard.data.cells import read_seconds, refuse_empty_word, refuse_reversed
 from unheard.errors import AudioError, DataError, shown
 from unheard.progress import Track, silent
 
@@ -137,7 +138,7 @@ def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
     else:
         raise DataError(f"{source}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus")
     kept = [row for row in rows if row.get("split", "").lower() not in HELD_OUT and row.get("heldout") != "1"]
-    lengths = _scan(root, dict.fromkeys(row["path"] for row in kept), track)
+    lengths = scan_files(root, dict.fromkeys(row["path"] for row in kept), track)
     made = [_clip(row, lengths[row["path"]], table) for row in kept]
     clips = tuple(clip for clip in made if isinstance(clip, Clip))
     skipped = tuple(clip for clip in made if isinstance(clip, Skipped))
@@ -244,7 +245,7 @@ Found: TypeAlias = tuple[float, int, str]
 """Seconds, bytes and content of a file."""
 
 
-def _scan(root: Path, paths: Iterable[str], track: Track) -> dict[str, Found | str]:
+def scan_files(root: Path, paths: Iterable[str], track: Track) -> dict[str, Found | str]:
     """What each file holds, or why it cannot be used."""
 
     def look(path: str) -> Found | str:
@@ -275,26 +276,14 @@ def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skippe
     if isinstance(found, str):
         return Skipped(path, found)
     length, size, content = found
-    start, end = _seconds(row, "start", table) or 0.0, _seconds(row, "end", table)
-    if end is not None and end <= start:
-        raise DataError(
-            f"{table}: {shown(row['path'])} ends at {end:g} s, which is not after its start at {start:g} s; exchange or correct the times"
-        )
+    where = f"{table}: {shown(row['path'])}"
+    start, end = (read_seconds(row.get(column, ""), f"{table}: {column} of {shown(row['path'])}") for column in ("start", "end"))
+    refuse_reversed(start, end, where)
+    start = start or 0.0
     seconds = min(length, math.inf if end is None else end) - start
     if seconds <= 0:
         return Skipped(path, f"holds no samples from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s")
     said = {name: row.get(name, "").strip() for name in ("label", "caption")}
+    for name, text in said.items():
+        refuse_empty_word(text, f"{table}: {name} of {shown(row['path'])}")
     return Clip(path, seconds, row.get("domain", ""), start, end, size, content + row.get("sha256", ""), **said)
-
-
-def _seconds(row: dict[str, str], column: str, table: Path) -> float | None:
-    text = row.get(column, "").strip()
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise DataError(f"{table}: {column} of {row['path']} is {text!r}; give seconds, a number of at least 0")
-    return value

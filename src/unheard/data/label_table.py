@@ -6,7 +6,6 @@ test), fold, group (clips that must stay on one side: a speaker, a kit, a record
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,8 @@ from jaxtyping import Bool, Float32, Int, Int8
 from numpy.typing import NDArray
 
 from unheard.audio.waveform import read_channels
-from unheard.data.class_sets import ClassSets, Index
+from unheard.data.cells import EMPTY_WORDS, read_seconds, refuse_reversed
+from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
 from unheard.data.corpus import read_columns
 from unheard.errors import DataError
 
@@ -45,8 +45,8 @@ class Labels:
         Empty strings where the table says nothing.
     start, end : list of float or None
         Seconds of the part that is meant; None for the file's own ends.
-    known : Bool[ndarray, "n C"], optional
-        True for classes that somebody judged in a clip, see `known_classes`; all were where it is None.
+    known : AnnotatedClasses, optional
+        The classes that are annotated in each clip, see `known_classes`; all are where it is None.
     """
 
     paths: Sequence[Path]
@@ -58,7 +58,7 @@ class Labels:
     group: list[str]
     start: list[float | None]
     end: list[float | None]
-    known: Bool[np.ndarray, "n C"] | None = None
+    known: AnnotatedClasses | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -80,7 +80,7 @@ class Labels:
         All clips at once: for tables whose embeddings fit in memory, too.
         """
         dense = self.target[:].astype(np.int64)
-        return dense if self.known is None or not self.multilabel else np.where(self.known, dense, -1)
+        return dense if self.known is None or not self.multilabel else np.where(self.known[:], dense, -1)
 
     def sound(self, clip: int) -> Path | tuple[Float32[np.ndarray, "c S"], int]:
         """The sound of a clip: its file, or all channels (c, S) and the rate of the part of one that the table means.
@@ -162,7 +162,10 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     numbers = {text: tuple(sorted({place[name] for name in names})) for text, names in named.items()}
     target = ClassSets.from_lists([numbers[text] for text in texts], len(classes))
     split, fold, group = ([value.strip() for value in table.get(column, empty)] for column in ("split", "fold", "group"))
-    start, end = ([_seconds(value, column, path) for value in table.get(column, empty)] for column in ("start", "end"))
+    start, end = (
+        [read_seconds(text, f"{path}: {column} of row {row}") for row, text in enumerate(table.get(column, empty), start=2)]
+        for column in ("start", "end")
+    )
     for number, (begin, last) in enumerate(zip(start, end, strict=True), start=2):
         if last is not None:
             refuse_reversed(begin, last, f"{path}: row {number}")
@@ -174,10 +177,6 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
 def _names(cell: str) -> list[str]:
     """The names in a cell, which are joined by ``|``."""
     return [sys.intern(name) for part in cell.split("|") if (name := part.strip())]
-
-
-EMPTY_WORDS = frozenset({"nan", "null", "n/a", "#n/a", "<na>", "nat"})
-"""What programs write for an empty cell, in lower case."""
 
 
 def _refuse_unclear(path: Path, texts: Sequence[str], known: Sequence[str], named: Mapping[str, Sequence[str]]) -> None:
@@ -196,19 +195,7 @@ def _refuse_unclear(path: Path, texts: Sequence[str], known: Sequence[str], name
         )
 
 
-def refuse_reversed(start: float | None, end: float | None, where: str) -> None:
-    """Refuse a part that ends where it starts, or before.
-
-    Raises
-    ------
-    DataError
-        With both times.
-    """
-    if end is not None and end <= (start or 0.0):
-        raise DataError(f"{where} ends at {end:g} s, which is not after its start at {start or 0.0:g} s; exchange or correct the times")
-
-
-def known_classes(cells: Sequence[str], classes: Sequence[str], target: ClassSets) -> Bool[np.ndarray, "n C"] | None:
+def known_classes(cells: Sequence[str], classes: Sequence[str], target: ClassSets) -> AnnotatedClasses | None:
     """Which classes somebody judged in each clip: those of the optional column ``known``, joined by ``|``, and the clip's own labels.
 
     An empty cell means all of them, so a table without the column is known as a whole: None. Names that no clip of the table has as a
@@ -218,13 +205,15 @@ def known_classes(cells: Sequence[str], classes: Sequence[str], target: ClassSet
     if not len(rows):
         return None
     place = {name: number for number, name in enumerate(classes)}
-    known = np.ones(target.shape, bool)
-    known[rows] = False
-    clips, numbers = target.pairs(rows)
-    known[rows[clips], numbers] = True
+    numbers = {text: [place[name] for name in _names(text) if name in place] for text in {cells[row] for row in rows.tolist()}}
+    lists: list[tuple[int, ...]] = [()] * len(cells)
+    partial = np.zeros(len(cells), bool)
     for row in rows.tolist():
-        known[row, [place[name] for name in _names(cells[row]) if name in place]] = True
-    return None if known.all() else known
+        own = target.numbers[target.bounds[row] : target.bounds[row + 1]].tolist()
+        found = tuple(sorted({*numbers[cells[row]], *own}))
+        if len(found) < len(classes):
+            lists[row], partial[row] = found, True
+    return AnnotatedClasses(partial, ClassSets.from_lists(lists, len(classes))) if partial.any() else None
 
 
 def _splits(split: Sequence[str], path: Path) -> list[str]:
@@ -232,15 +221,3 @@ def _splits(split: Sequence[str], path: Path) -> list[str]:
     if any(split) and (unknown := sorted({name for name in split if name.lower() not in SPLITS})):
         raise DataError(f"{path} has the split {unknown[0]!r}; use train, valid and test in every row, or no split column")
     return [SPLITS.get(name.lower(), "") for name in split]
-
-
-def _seconds(text: str, column: str, path: Path) -> float | None:
-    if not text.strip():
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise DataError(f"{path} has the {column} {text!r}; it must be a number of seconds, at least 0")
-    return value

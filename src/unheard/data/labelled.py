@@ -9,23 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
-from unheard.audio.waveform import Channel, info
+from unheard.audio.waveform import Channel
 from unheard.data.ahead import Ahead, Share
 from unheard.data.augment import Clips, add_noise, gain, mask_stretches, mix, roll
-from unheard.data.class_sets import ClassSets, Index
-from unheard.data.corpus import Clip, Corpus, Skipped
+from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
+from unheard.data.corpus import Clip, Corpus, Skipped, scan_files
 from unheard.data.crops import Indices, Pieces
 from unheard.data.disturb import disturb
 from unheard.data.label_table import Labels
 from unheard.data.open import pack_once
 from unheard.data.packing import Packing
 from unheard.data.store import WaveStore, to_device
-from unheard.errors import AudioError, DataError
+from unheard.errors import DataError
 from unheard.progress import Track, silent
 from unheard.recipes.finetune import FinetuneRecipe
 
@@ -60,14 +60,14 @@ class Sounds:
         The row of the table behind each clip; rows that could not be read are missing.
     target : ClassSets
         The classes of each clip.
-    known : Bool[ndarray, "n C"], optional
-        True for classes that somebody judged; all were where it is None.
+    known : AnnotatedClasses, optional
+        The classes that are annotated in each clip; all are where it is None.
     """
 
     store: WaveStore
     rows: Indices
     target: ClassSets
-    known: Bool[np.ndarray, "n C"] | None = None
+    known: AnnotatedClasses | None = None
 
     def marks(self, clips: Indices) -> tuple[Float32[np.ndarray, "k C"], Float32[np.ndarray, "k C"]]:
         """Return which classes some clips have, and which somebody judged, as 0 and 1."""
@@ -88,25 +88,26 @@ def open_sounds(labels: Labels, frontend: AnyFrontendConfig, channel: Channel, c
         When none can be read.
     """
     clips, skipped = [], []
-    for row in track(range(len(labels)), len(labels), "reading headers"):
-        path, start, end = labels.paths[row], labels.start[row] or 0.0, labels.end[row]
-        try:
-            length = info(path).seconds
-        except AudioError as error:
-            skipped.append(Skipped(str(path), str(error)))
+    names = [str(path) for path in labels.paths]
+    files = scan_files(Path(), dict.fromkeys(names), track)
+    for row, (name, start, end) in enumerate(zip(names, labels.start, labels.end, strict=True)):
+        found, begin = files[name], start or 0.0
+        if isinstance(found, str):
+            skipped.append(Skipped(name, f"{name}: {found}"))
             continue
-        seconds = min(length, np.inf if end is None else end) - start
+        length, size, content = found
+        seconds = min(length, np.inf if end is None else end) - begin
         if seconds <= 0:
-            skipped.append(Skipped(str(path), f"{path}: holds no samples from {start:g} s on"))
+            skipped.append(Skipped(name, f"{name}: holds no samples from {begin:g} s on"))
             continue
-        clips.append(Clip(str(path), seconds, start=start, end=end, size=path.stat().st_size, label=str(row)))
+        clips.append(Clip(name, seconds, start=begin, end=end, size=size, content=content, label=str(row)))
     if not clips:
         raise DataError(f"none of the {len(labels)} clips of the table can be read; the first one: {skipped[0].reason}")
     store = pack_once(Corpus(Path(), tuple(clips), tuple(skipped)), Packing(frontend, "int16", channel=channel), cache, track)
     if not isinstance(store, WaveStore):
         raise DataError(f"{cache} holds no waves; delete it")
     rows = np.array([int(row) for row in store.labels], np.int64)
-    return Sounds(store, rows, labels.target.take(rows), None if labels.known is None else labels.known[rows])
+    return Sounds(store, rows, labels.target.take(rows), None if labels.known is None else labels.known.take(rows))
 
 
 def clip_weights(target: ClassSets, clips: Indices, offset: float) -> Float[np.ndarray, " n"]:

@@ -148,10 +148,7 @@ def _in_words(path: Path, names: tuple[str, ...], activation: str) -> Labels:
             f"{path}: row {row + 2} has {int(labels.target[row].sum())} labels, and this model names one a clip; give every row one label"
         )
     place = [names.index(name) for name in labels.classes]
-    known = labels.known
-    if known is not None:  # of a row that is known as a whole, so are other classes
-        known = np.repeat(known.all(axis=1, keepdims=True), len(names), axis=1)
-        known[:, place] = labels.known
+    known = None if labels.known is None else labels.known.renumbered(place, len(names))
     return replace(labels, classes=list(names), target=labels.target.renumbered(place, len(names)), known=known)
 
 

@@ -7,6 +7,7 @@ several has a folder of that kind for each below ``members/``.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from unheard.audio.waveform import Channel
 from unheard.config import from_json, to_json
 from unheard.data.holdout import Part, few_choose, parts_of
-from unheard.data.label_table import Labels, read_labels
+from unheard.data.label_table import Files, Labels, read_labels
 from unheard.data.labelled import Sounds, open_sounds
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.files import write_json
@@ -79,10 +80,12 @@ class Table:
 
     def fingerprint(self) -> str:
         """A hash of what is said of the clips, and of who trains, chooses and tests."""
-        digest = hashlib.sha256("|".join(path.name for path in self.labels.paths).encode())
+        names = self.labels.paths.names if isinstance(self.labels.paths, Files) else map(str, self.labels.paths)
+        digest = hashlib.sha256("|".join(posixpath.basename(name) for name in names).encode("utf-8", "surrogateescape"))
         sides = [side for part in self.parts for side in (part.train, part.valid, part.test)]
         target, known = self.labels.target, self.labels.known
-        for values in (target.numbers, target.bounds, *sides, *(() if known is None else (known,))):
+        annotated = () if known is None else (known.partial, known.sets.numbers, known.sets.bounds)
+        for values in (target.numbers, target.bounds, *sides, *annotated):
             digest.update(np.ascontiguousarray(values).data)
         times = enumerate(zip(self.labels.start, self.labels.end, strict=True))
         digest.update("".join(f"{row}:{start}-{end}|" for row, (start, end) in times if (start, end) != (None, None)).encode())
