@@ -111,9 +111,9 @@ def test_a_corpus_refuses_words_for_an_empty_cell(column: str, tmp_path: Path) -
     soundfile.write(tmp_path / "a.wav", np.full(8000, 0.1), 16000)
     (tmp_path / "corpus.csv").write_text(f"path,{column}\na.wav,nan\n")
     with pytest.raises(DataError, match=f"{column} of a.wav is 'nan', which programs write for an empty cell"):
-        read_csv(tmp_path / "corpus.csv")
+        open_corpus(tmp_path / "corpus.csv")
     (tmp_path / "corpus.csv").write_text(f"path,{column}\na.wav,\na.wav,nanking\n")
-    assert [getattr(clip, column) for clip in read_csv(tmp_path / "corpus.csv").clips] == ["", "nanking"]
+    assert [getattr(clip, column) for clip in open_corpus(tmp_path / "corpus.csv").clips] == ["", "nanking"]
 
 
 def test_annotated_classes_are_the_dense_matrix() -> None:
