@@ -20,8 +20,8 @@ from torch import Tensor
 
 from unheard.config import override
 from unheard.embedding.loading import load
-from unheard.evaluation.crowd import Beside, Stacked
-from unheard.evaluation.head import Head, Hyper, exact
+from unheard.evaluation.head import Head, Hyper
+from unheard.evaluation.head_ensemble import BatchedHeads, SequentialHeads
 from unheard.objectives.base import Batch
 from unheard.objectives.schedules import Moment
 from unheard.recipes import find_recipe
@@ -166,13 +166,13 @@ def double() -> Iterator[None]:
 def test_stacked_heads_learn_what_heads_one_by_one_do(multilabel: bool, device: str) -> None:
     torch.manual_seed(0)
     rates, place = (1e-2, 3e-3, 1e-3), torch.device(device)
-    heads = [Head(6, 3, Hyper(hidden_layers=2, hidden_dim=8), exact) for _ in rates]
-    stacked, beside = Stacked(heads, rates, [None] * 3, place), Beside(copy.deepcopy(heads), rates, [None] * 3)
+    heads = [Head(6, 3, Hyper(hidden_layers=2, hidden_dim=8)) for _ in rates]
+    stacked, beside = BatchedHeads(heads, rates, [None] * 3, place), SequentialHeads(copy.deepcopy(heads), rates, [None] * 3)
     x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
     for step in range(8):
         if step == 4:
-            stacked.keep([0, 2])
-            beside.keep([0, 2])
+            stacked.select([0, 2])
+            beside.select([0, 2])
         stacked.step(x.to(place), y.to(place), multilabel)
         beside.step(x, y, multilabel)
     for one, other in zip(stacked.predict(x.to(place), 7), beside.predict(x, 7), strict=True):

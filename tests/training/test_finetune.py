@@ -185,9 +185,9 @@ def test_the_best_of_a_journal_is_found_again(tmp_path: Path) -> None:
     lines = [json_line({"step": step, "valid/accuracy": score, "valid/loss": loss}) for step, (score, loss) in found]
     (tmp_path / "metrics.jsonl").write_text("".join(lines))
     best = Best(tmp_path, patience=2)
-    assert best.best == (0.7, -1.0) and best.since == 1 and not best.enough
-    assert not best.look({"accuracy": 0.7, "loss": 1.0}) and best.enough
-    assert best.look({"accuracy": 0.7, "loss": 0.9}) and not best.enough
+    assert best.best == (0.7, -1.0) and best.waited == 1 and not best.exhausted
+    assert not best.look({"accuracy": 0.7, "loss": 1.0}) and best.exhausted
+    assert best.look({"accuracy": 0.7, "loss": 0.9}) and not best.exhausted
     assert best.look({})  # without validation clips the latest weights are kept
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,12 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unheard.errors import DataError
-from unheard.evaluation.descent import Descent, dropped
 from unheard.evaluation.events import Postprocessing
-from unheard.evaluation.head import Head, Hyper, loss_of, probability_of
+from unheard.evaluation.head import Head, HeadTrainer, Hyper, loss_of, probability_of
 from unheard.evaluation.rows import Rows, judge
 from unheard.evaluation.scores import SCORES
 from unheard.evaluation.tasks import Task
+from unheard.training.early_stopping import EarlyStopping
 
 EXACT = "d_prime"  # a NumPy float64 in heareval, so never rounded to float32 as the other scores are
 SUMMARY_ROWS = 64  # rows of the random input that heareval prints a summary with
@@ -84,37 +85,36 @@ def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe:
     """
     if hyper.hidden_layers and len(train) % hyper.batch_size == 1:
         raise DataError(f"{task.name} trains on {len(train)} rows, which leaves a batch of one; heareval stops here, too: use --mode fixed")
-    descent = Descent(head, hyper.lr, dropped(hyper.dropout))
-    best, sign, waited = Fit(hyper), -1.0 if smaller_is_better(task) else 1.0, 0
+    trainer = HeadTrainer(head, torch.optim.Adam(head.parameters(), hyper.lr), partial(loss_of, multilabel=task.multilabel))
+    best, sign, stopping = Fit(hyper), -1.0 if smaller_is_better(task) else 1.0, EarlyStopping(hyper.patience)
     for index in range(hyper.max_epochs):
-        losses = _train(descent, train, task.multilabel, hyper.batch_size)
+        losses = _train(trainer, train, hyper.batch_size)
         if (index + 1) % hyper.check_val_every_n_epoch:
             observe(Epoch(index, losses))
             continue
         epoch = _validate(head, task, valid, hyper.batch_size, index, losses)
         observe(epoch)
         value = sign * _rounded(epoch.score if task.stop_by_score else epoch.loss, task)
-        if best.epoch < 0 or value > sign * best.score:
-            waited = 0
+        if stopping.improved(value):
             worst = -sign * math.inf
             best = Fit(hyper, snapshot(head), worst if math.isnan(value) else sign * value, index, epoch.how)
-        else:
-            waited += 1
-        if waited >= hyper.patience or not math.isfinite(value):
+        if stopping.exhausted or not math.isfinite(value):
             break
     return best
 
 
+@torch.no_grad()
 def predict(head: Head, x: Float[Tensor, "n D"], batch_size: int) -> Float[Tensor, "n C"]:
     """Logits, in the batches heareval predicts in."""
+    head.eval()
     return torch.cat([head(part) for part in torch.split(x, batch_size)])
 
 
-def _train(descent: Descent, rows: Rows, multilabel: bool, batch_size: int) -> list[Tensor]:
+def _train(trainer: HeadTrainer, rows: Rows, batch_size: int) -> list[Tensor]:
     """One epoch over the batches in their fixed order."""
     _spend_seed()
     batches = zip(torch.split(rows.x, batch_size), torch.split(rows.y, batch_size), strict=True)
-    return [descent.step(x, y, multilabel) for x, y in batches]
+    return [trainer.step(x, y) for x, y in batches]
 
 
 def _validate(head: Head, task: Task, rows: Rows, batch_size: int, index: int, losses: list[Tensor]) -> Epoch:

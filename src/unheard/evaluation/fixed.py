@@ -2,7 +2,7 @@
 
 Training rows are shuffled in every epoch; a last batch of one row joins the one before; a score that is undefined counts as the worst
 instead of ending a fit, and F-measure and precision as 0 where no event was found; several seeds are run. All grid points of one shape
-train together on the same batches, on an accelerator as one stacked model (`crowd`); points that are done leave. The grid is searched
+train on the same batches, on an accelerator as one batched model (`head_ensemble`); points that are done leave. The grid is searched
 with the first seed; the chosen point is fitted again for every seed and fold, the seeds of a fold together. With folds the search is on
 the first round alone, as in heareval, though the fold that validates there is tested in a later one. Every head draws its dropout from a
 generator of its own, so its fit does not depend on its company.
@@ -11,23 +11,23 @@ generator of its own, so its fit does not depend on its company.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
-from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from unheard.errors import DataError
-from unheard.evaluation.crowd import gather
 from unheard.evaluation.events import Postprocessing
 from unheard.evaluation.fit import Fit, smaller_is_better
-from unheard.evaluation.head import GRID_POINTS, Head, Hyper, grid, loss_of, probability_of, quick
+from unheard.evaluation.head import GRID_POINTS, Head, Hyper, OneDnnLinear, grid, loss_of, probability_of
+from unheard.evaluation.head_ensemble import make_ensemble
 from unheard.evaluation.heareval import Forgetful, Memory, Tested, check, test
 from unheard.evaluation.rows import Rows, judge, parts, stack
 from unheard.evaluation.tasks import Task
 from unheard.progress import Track, silent
+from unheard.training.early_stopping import EarlyStopping
 
 UNFOUND = 0.0  # F-measure and precision where there are events and none was found
 SHUFFLED = 1000  # added to the number of a round for the seed of its batches; our choice
@@ -91,22 +91,26 @@ def fit_together(
     if len(train) < 2:
         raise DataError(f"{task.name} trains on {len(train)} row; batch normalisation needs two")
     heads = [_fresh(train.x.shape[1], task, *job) for job in zip(hypers, seeds, strict=True)]
-    crowd, pupils = gather(heads, hypers, seeds, where), [_Pupil(each, smaller_is_better(task)) for each in hypers]
+    ensemble, best = make_ensemble(heads, hypers, seeds, where), [Fit(each) for each in hypers]
+    stopping, sign = [EarlyStopping(each.patience) for each in hypers], -1.0 if smaller_is_better(task) else 1.0
     x, y, heard = train.x.to(where), train.y.to(where), valid.x.to(where)
-    alive, generator = list(pupils), torch.Generator().manual_seed(SHUFFLED + turn)
+    alive, generator = list(range(len(heads))), torch.Generator().manual_seed(SHUFFLED + turn)
     for epoch in range(hyper.max_epochs):
         for index in batches(len(train), hyper.batch_size, generator):
-            crowd.step(x[index], y[index], task.multilabel)
+            ensemble.step(x[index], y[index], task.multilabel)
         if (epoch + 1) % hyper.check_val_every_n_epoch:
             continue
-        judged = [_judged(task, valid, logits) for logits in crowd.predict(heard, hyper.batch_size)]
-        on = [place for place, pupil in enumerate(alive) if pupil.goes_on(epoch, *judged[place], partial(crowd.state, place))]
+        for place, (head, logits) in enumerate(zip(alive, ensemble.predict(heard, hyper.batch_size), strict=True)):
+            value, how = _judged(task, valid, logits)
+            if stopping[head].improved(sign * value):
+                best[head] = Fit(hypers[head], ensemble.state(place), value, epoch, how)
+        on = [place for place, head in enumerate(alive) if not stopping[head].exhausted]
         if not on:
             break
         if len(on) < len(alive):
-            crowd.keep(on)
+            ensemble.select(on)
             alive = [alive[place] for place in on]
-    return [pupil.best for pupil in pupils]
+    return best
 
 
 def batches(rows: int, size: int, generator: torch.Generator) -> list[Tensor]:
@@ -115,20 +119,6 @@ def batches(rows: int, size: int, generator: torch.Generator) -> list[Tensor]:
     if len(found) > 1 and len(found[-1]) == 1:
         found[-2:] = [torch.cat(found[-2:])]
     return found
-
-
-class _Pupil:
-    """The best that a head was, and how many validations ago."""
-
-    def __init__(self, hyper: Hyper, smaller: bool) -> None:
-        self.best, self._sign, self._waited = Fit(hyper), -1.0 if smaller else 1.0, 0
-
-    def goes_on(self, epoch: int, value: float, how: Postprocessing | None, state: Callable[[], dict[str, Tensor]]) -> bool:
-        """Take note of one validation; False when nothing has improved for too long."""
-        self._waited += 1
-        if self.best.epoch < 0 or self._sign * value > self._sign * self.best.score:
-            self.best, self._waited = Fit(self.best.hyper, state(), value, epoch, how), 0
-        return self._waited < self.best.hyper.patience
 
 
 def _judged(task: Task, valid: Rows, logits: Float[Tensor, "n C"]) -> tuple[float, Postprocessing | None]:
@@ -142,7 +132,7 @@ def _judged(task: Task, valid: Rows, logits: Float[Tensor, "n C"]) -> tuple[floa
 
 def _fresh(size: int, task: Task, hyper: Hyper, seed: int) -> Head:
     torch.manual_seed(seed)
-    return Head(size, len(task.labels), hyper, quick)
+    return Head(size, len(task.labels), hyper, OneDnnLinear)
 
 
 def _remembered(

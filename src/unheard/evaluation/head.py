@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,8 @@ GRID_POINTS = 8  # heareval's: how many points of the shuffled grid are tried
 INITIALIZATIONS = {"xavier_uniform_": nn.init.xavier_uniform_, "xavier_normal_": nn.init.xavier_normal_}
 EPSILON = 1e-5  # torch's and heareval's default of BatchNorm1d
 RARELY_CHECKED = "dcase2016_task2"  # heareval validates this task every 10 epochs
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -96,18 +98,39 @@ def _refused(name: str, value: object) -> str:
     return "" if isinstance(value, int) and value >= least else f"a whole number, at least {least}"
 
 
-@runtime_checkable
-class Product(Protocol):
-    """(n, k) times the transpose of (m, k), plus perhaps a bias: (n, m)."""
+class OneDnnLinear(nn.Linear):
+    """`nn.Linear` whose products are those of oneDNN, where torch has it; rounds differently.
 
-    def __call__(self, a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Float[Tensor, "n m"]:
-        """The product, in ``out`` where that is given and can be used."""
-        ...
+    torch multiplies float32 by MKL, which has slow kernels for processors that are not Intel's: there this is twice as fast.
+    """
+
+    def forward(self, x: Float[Tensor, "n k"]) -> Float[Tensor, "n m"]:
+        """Return x W^T + b."""
+        if not _has_onednn() or x.device.type != "cpu" or x.dtype != torch.float32:
+            return super().forward(x)
+        found: Tensor = _OneDnnProduct.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return found
 
 
-def exact(a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Float[Tensor, "n m"]:
-    """The product as torch's own layers compute it."""
-    return torch.mm(a, b.t(), out=out) if bias is None else torch.addmm(bias, a, b.t(), out=out)
+class _OneDnnProduct(torch.autograd.Function):
+    """x W^T + b with its gradients, each product by oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        of_x = _product(grad, weight.t()) if ctx.needs_input_grad[0] else None
+        return of_x, _product(grad.t(), x.t()), grad.sum(dim=0)
+
+
+def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(n, k) times the transpose of (m, k), plus a bias."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+    return found
 
 
 @cache
@@ -116,48 +139,57 @@ def _has_onednn() -> bool:
     return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 
 
-def quick(a: Tensor, b: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Float[Tensor, "n m"]:
-    """The same product in float32 by oneDNN, where torch has it; rounds differently.
-
-    torch multiplies by MKL, which has slow kernels for processors that are not Intel's: there this is twice as quick.
-    """
-    if not _has_onednn():
-        return exact(a, b, bias, out=out)
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
-    return found
-
-
 class Head(nn.Module):
     """hidden_layers times (Linear, BatchNorm1d, Dropout, ReLU), then Linear: embeddings (n, D) to logits (n, C).
 
-    Weights are drawn as heareval draws them: torch's default first, then Xavier's with gain 1 in the first layer and sqrt 2 later.
-    `Descent` trains it; called, it predicts.
+    Weights are initialised as heareval does it: torch's default first, then Xavier's with gain 1 in the first layer and sqrt 2 later.
+
+    Parameters
+    ----------
+    linear : type
+        `nn.Linear`, as in heareval, or `OneDnnLinear`.
     """
 
-    def __init__(self, size: int, labels: int, hyper: Hyper, product: Product = exact) -> None:
+    def __init__(self, size: int, labels: int, hyper: Hyper, linear: type[nn.Linear] = nn.Linear) -> None:
         super().__init__()
-        self.product = product
         hidden: list[nn.Module] = []
         for _ in range(hyper.hidden_layers):
-            linear = _drawn(size, hyper.hidden_dim, hyper, first=not hidden)
-            hidden += [linear, nn.BatchNorm1d(hyper.hidden_dim, EPSILON), nn.Dropout(hyper.dropout), nn.ReLU()]
+            layer = _initialised(linear(size, hyper.hidden_dim), hyper, first=not hidden)
+            hidden += [layer, nn.BatchNorm1d(hyper.hidden_dim, EPSILON), nn.Dropout(hyper.dropout), nn.ReLU()]
             size = hyper.hidden_dim
         self.hidden = nn.Sequential(*hidden)
-        self.projection = _drawn(size, labels, hyper, first=not hidden)
+        self.projection = _initialised(linear(size, labels), hyper, first=not hidden)
 
-    def layers(self) -> Iterator[tuple[nn.Linear, nn.BatchNorm1d]]:
-        """The hidden layers."""
-        parts = list(self.hidden)
-        for linear, norm in zip(parts[::4], parts[1::4], strict=True):
-            yield cast(nn.Linear, linear), cast(nn.BatchNorm1d, norm)
-
-    @torch.no_grad()
     def forward(self, x: Float[Tensor, "n D"]) -> Float[Tensor, "n C"]:
-        """Logits, without dropout, normalised by the running statistics."""
-        for linear, norm in self.layers():
-            z = self.product(x, linear.weight, linear.bias)
-            x = F.batch_norm(z, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=EPSILON).relu_()
-        return self.product(x, self.projection.weight, self.projection.bias)
+        """Return logits."""
+        logits: Tensor = self.projection(self.hidden(x))
+        return logits
+
+
+class HeadTrainer:
+    """Trains a classifier on fixed vectors, batch by batch.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Is changed.
+    optimizer : Optimizer
+        Of its parameters.
+    loss : callable
+        (logits, targets) -> mean loss of a batch.
+    """
+
+    def __init__(self, head: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss) -> None:
+        self.head, self.optimizer, self.loss = head, optimizer, loss
+
+    def step(self, x: Float[Tensor, "B D"], y: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+        """Take one step on one batch. Return the loss before it."""
+        self.head.train()
+        loss = self.loss(self.head(x), y)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
 
 
 def loss_of(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:
@@ -170,8 +202,7 @@ def probability_of(logits: Float[Tensor, "n C"], multilabel: bool) -> Float[Tens
     return logits.sigmoid() if multilabel else logits.softmax(dim=1)
 
 
-def _drawn(size: int, width: int, hyper: Hyper, first: bool) -> nn.Linear:
-    linear = nn.Linear(size, width)
+def _initialised(layer: nn.Linear, hyper: Hyper, first: bool) -> nn.Linear:
     with torch.no_grad():
-        INITIALIZATIONS[hyper.initialization](linear.weight, gain=nn.init.calculate_gain("linear" if first else "relu"))
-    return linear
+        INITIALIZATIONS[hyper.initialization](layer.weight, gain=nn.init.calculate_gain("linear" if first else "relu"))
+    return layer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from unheard.data.class_sets import Index
 from unheard.errors import missing_extra
-from unheard.evaluation.head import probability_of
+from unheard.evaluation.head import HeadTrainer, probability_of
 from unheard.metrics import balanced_accuracy, mean_average_precision
 
 NEIGHBOURS = 10  # our choice; never more than the square root of the training clips
@@ -169,13 +170,11 @@ def learn(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, target.shape[1]))
-    optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
+    trainer = HeadTrainer(net, optimizer, partial(loss_per_clip, multilabel=multilabel))
     for step in range(1, steps + 1):
         index = torch.randperm(len(rows), generator=generator)[:BATCH]
-        loss = loss_per_clip(net(rows[index]), y[index], multilabel)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        trainer.step(rows[index], y[index])
         if look is not None and step % every == 0:
             with torch.no_grad():
                 if not look(net):

@@ -10,42 +10,32 @@ from jaxtyping import Float
 
 from unheard.files import read_json_lines
 from unheard.metrics import accuracy, average_precision, balanced_accuracy, roc_auc
+from unheard.training.early_stopping import EarlyStopping
 from unheard.training.finetune_network import loss
 
 UNDEFINED_MEANS = {"mAP": 0.0, "mAUC": 0.5}  # where no class has a score
 
 
-class Best:
-    """Remembers the best validation score of a journal; equal scores are told apart by the loss, and without any the latest wins.
+class Best(EarlyStopping):
+    """The best validation of a run: by the first score, then by the loss; without any validation the latest step counts.
 
     Parameters
     ----------
     folder : Path
-        Its ``metrics.jsonl`` tells of what an earlier session saw.
+        Its ``metrics.jsonl`` holds the validations of earlier sessions.
     patience : int, optional
-        Epochs without a better score that are enough.
+        Validations without a better score after which training ends.
     """
 
     def __init__(self, folder: Path, patience: int | None) -> None:
-        self.patience, self.since = patience, 0
-        self.best = (-np.inf, -np.inf)
+        super().__init__(patience)
         file = folder / "metrics.jsonl"
         for row in read_json_lines(file)[0] if file.is_file() else []:
             self.look({name.removeprefix("valid/"): value for name, value in row.items() if name.startswith("valid/")})
 
     def look(self, found: dict[str, float]) -> bool:
-        """Whether these scores, the first of them before all, are the best so far."""
-        if not found:
-            return True
-        mine = (next(iter(found.values())), -found["loss"])
-        better = mine > self.best
-        self.best, self.since = (mine, 0) if better else (self.best, self.since + 1)
-        return better
-
-    @property
-    def enough(self) -> bool:
-        """Whether patience has run out."""
-        return self.patience is not None and self.since >= self.patience
+        """Return whether these scores are the best so far."""
+        return self.improved(next(iter(found.values())), -found["loss"]) if found else True
 
 
 def scores(

@@ -189,7 +189,7 @@ class Member:
         found = self._validate()
         if best.look(found):
             self._keep(step, found)
-        return {f"valid/{name}": score for name, score in found.items()}, best.enough
+        return {f"valid/{name}": score for name, score in found.items()}, best.exhausted
 
     def _gradients(self, clips: Clips) -> torch.Tensor:
         """Loss of a batch; its gradients are left on the parameters."""

@@ -11,10 +11,17 @@ import torch
 from tests.evaluation.made import make_task, scene_rows
 
 from unheard.evaluation import fixed
-from unheard.evaluation.crowd import Beside, Crowd, Stacked, drawn, gather
-from unheard.evaluation.descent import Drop, dropped
 from unheard.evaluation.fit import Fit
-from unheard.evaluation.head import Head, Hyper, exact
+from unheard.evaluation.head import Head, Hyper
+from unheard.evaluation.head_ensemble import (
+    BatchedHeads,
+    DropoutMask,
+    HeadEnsemble,
+    SequentialHeads,
+    fast_dropout,
+    make_ensemble,
+    torch_dropout,
+)
 from unheard.evaluation.rows import Rows
 from unheard.evaluation.tasks import read_task
 
@@ -30,13 +37,13 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def seeded(probability: float, seed: int) -> Drop | None:
+def seeded(probability: float, seed: int) -> DropoutMask | None:
     """Dropout as an accelerator draws it."""
-    return dropped(probability, torch.Generator(CPU).manual_seed(seed))
+    return torch_dropout(probability, torch.Generator(CPU).manual_seed(seed))
 
 
 def drops(probability: float) -> list:
-    return [drawn(probability, seed) for seed in range(3)]
+    return [fast_dropout(probability, seed) for seed in range(3)]
 
 
 @pytest.mark.usefixtures("double")
@@ -45,8 +52,8 @@ def drops(probability: float) -> list:
 @pytest.mark.parametrize("layers", [0, 1, 2])
 def test_a_stacked_model_is_its_heads(layers: int, multilabel: bool, dropout: float) -> None:
     torch.manual_seed(0)
-    heads = [Head(6, 3, Hyper(hidden_layers=layers, hidden_dim=8), exact) for _ in RATES]
-    stacked, beside = Stacked(heads, RATES, drops(dropout), CPU), Beside(copy.deepcopy(heads), RATES, drops(dropout))
+    heads = [Head(6, 3, Hyper(hidden_layers=layers, hidden_dim=8)) for _ in RATES]
+    stacked, beside = BatchedHeads(heads, RATES, drops(dropout), CPU), SequentialHeads(copy.deepcopy(heads), RATES, drops(dropout))
     untouched = copy.deepcopy(heads)
     x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
 
@@ -62,10 +69,10 @@ def test_a_stacked_model_is_its_heads(layers: int, multilabel: bool, dropout: fl
     compare(3)
     for step in range(8):
         if step == 4:  # the one in the middle is done
-            for crowd in (stacked, beside):
-                crowd.keep([0, 2])
-        for crowd in (stacked, beside):
-            crowd.step(x, y, multilabel)
+            for ensemble in (stacked, beside):
+                ensemble.select([0, 2])
+        for ensemble in (stacked, beside):
+            ensemble.step(x, y, multilabel)
     compare(2)
     for head, before in zip(heads, untouched, strict=True):
         assert all(torch.equal(value, before.state_dict()[name]) for name, value in head.state_dict().items())
@@ -73,13 +80,13 @@ def test_a_stacked_model_is_its_heads(layers: int, multilabel: bool, dropout: fl
 
 def test_the_device_decides_how_they_train() -> None:
     hypers = [Hyper(hidden_layers=2, hidden_dim=8, dropout=0.0, lr=rate) for rate in RATES]
-    heads, x, y = [Head(6, 3, hyper, exact) for hyper in hypers], torch.zeros(20, 6), torch.eye(3)[torch.arange(20) % 3]
-    assert isinstance(gather(heads, hypers, [0, 1, 2], CPU), Beside)
-    elsewhere = gather(heads, hypers, [0, 1, 2], torch.device("meta"))
-    assert isinstance(elsewhere, Stacked)
+    heads, x, y = [Head(6, 3, hyper) for hyper in hypers], torch.zeros(20, 6), torch.eye(3)[torch.arange(20) % 3]
+    assert isinstance(make_ensemble(heads, hypers, [0, 1, 2], CPU), SequentialHeads)
+    elsewhere = make_ensemble(heads, hypers, [0, 1, 2], torch.device("meta"))
+    assert isinstance(elsewhere, BatchedHeads)
     for multilabel in (True, False):  # a tensor left on the CPU would be refused here
         elsewhere.step(x.to("meta"), y.to("meta"), multilabel)
-    elsewhere.keep([1])
+    elsewhere.select([1])
     elsewhere.step(x.to("meta"), y.to("meta"), True)
     assert {value.device.type for tensors in (elsewhere._weights, elsewhere._running) for value in tensors.values()} == {"meta"}
 
@@ -87,17 +94,17 @@ def test_the_device_decides_how_they_train() -> None:
 @pytest.mark.usefixtures("double")
 def test_a_head_without_dropout_keeps_everything_beside_those_with_it() -> None:
     torch.manual_seed(0)
-    heads = [Head(6, 3, Hyper(hidden_dim=8), exact) for _ in RATES]
-    stacked = Stacked(heads, RATES, [None, drawn(0.5, 1), None], CPU)
-    beside = Beside(copy.deepcopy(heads), RATES, [None, drawn(0.5, 1), None])
+    heads = [Head(6, 3, Hyper(hidden_dim=8)) for _ in RATES]
+    stacked = BatchedHeads(heads, RATES, [None, fast_dropout(0.5, 1), None], CPU)
+    beside = SequentialHeads(copy.deepcopy(heads), RATES, [None, fast_dropout(0.5, 1), None])
     x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
-    for crowd in (stacked, beside):
-        crowd.step(x, y, True)
+    for ensemble in (stacked, beside):
+        ensemble.step(x, y, True)
     torch.testing.assert_close(stacked.predict(x, 20), beside.predict(x, 20))
 
 
-@pytest.mark.parametrize("drop", [drawn(0.1, 3), seeded(0.1, 3)])
-def test_dropout_keeps_the_mean(drop: Drop) -> None:
+@pytest.mark.parametrize("drop", [fast_dropout(0.1, 3), seeded(0.1, 3)])
+def test_dropout_keeps_the_mean(drop: DropoutMask) -> None:
     kept = drop(torch.empty(500, 400))
     assert float((kept == 0).float().mean()) == pytest.approx(0.1, abs=0.005)
     assert float(kept.mean()) == pytest.approx(1, abs=0.005)
@@ -106,7 +113,7 @@ def test_dropout_keeps_the_mean(drop: Drop) -> None:
 
 def test_dropout_is_of_its_seed() -> None:
     z = torch.empty(50, 40)
-    for make in (drawn, seeded):
+    for make in (fast_dropout, seeded):
         assert torch.equal(make(0.1, 3)(z), make(0.1, 3)(z)) and not torch.equal(make(0.1, 3)(z), make(0.1, 4)(z))
         assert make(0.0, 3) is None
 
@@ -116,17 +123,17 @@ def test_a_fit_of_stacked_heads_is_the_fit_beside_each_other(tmp_path: Path, mon
     task, generator = read_task(make_task(tmp_path / "noise-v1")), torch.Generator().manual_seed(2)
     splits = {name: _rows(generator) for name in ("train", "valid", "test")}
     hypers = [Hyper(hidden_dim=16, lr=lr, batch_size=32, check_val_every_n_epoch=1, patience=3, max_epochs=20) for lr in RATES]
-    monkeypatch.setattr(fixed, "quick", exact)
+    monkeypatch.setattr(fixed, "OneDnnLinear", torch.nn.Linear)
 
     def fits() -> list[Fit]:
         return fixed.fit_together(task, splits, 0, hypers, [0, 0, 1])
 
-    def stacked(heads: list[Head], hypers: list[Hyper], seeds: list[int], device: torch.device) -> Crowd:
-        return Stacked(heads, RATES, [drawn(0.1, seed) for seed in seeds], device)
+    def stacked(heads: list[Head], hypers: list[Hyper], seeds: list[int], device: torch.device) -> HeadEnsemble:
+        return BatchedHeads(heads, RATES, [fast_dropout(0.1, seed) for seed in seeds], device)
 
     beside = fits()
     assert len({fit.epoch for fit in beside}) > 1  # they leave one by one
-    monkeypatch.setattr(fixed, "gather", stacked)
+    monkeypatch.setattr(fixed, "make_ensemble", stacked)
     for one, other in zip(fits(), beside, strict=True):
         assert (one.epoch, one.score) == (other.epoch, other.score)
         for name in one.state.keys() - {"hidden.0.bias", "hidden.1.running_mean"}:  # before a normalisation rounding alone moves them
