@@ -180,6 +180,8 @@ class _Sndfile(Decoder):
         self.sample_rate, self.channels = self._file.samplerate, self._file.channels
         self.format, self.subtype = self._file.format, self._file.subtype
         self.frames = self._file.frames if self._file.frames < 2**62 else 0  # what libsndfile says when it does not know
+        if self.format == "FLAC" and container.frames is not None:
+            self.frames = container.frames
 
     def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
         try:  # where a flac file is damaged, all that is asked for at once is lost
