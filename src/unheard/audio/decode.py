@@ -19,6 +19,7 @@ import soundfile
 from jaxtyping import Float32
 
 from unheard.audio.container import Container, Patched, inspect
+from unheard.audio.limits import RATES
 from unheard.errors import AudioError, missing_extra, shown
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".w64", ".caf"})
@@ -26,9 +27,6 @@ AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".
 
 AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".webm", ".wma", ".mka", ".mkv", ".mov", ".amr", ".ac3", ".3gp", ".m4b"})
 """File names that the extra ``av`` reads, in lower case."""
-
-RATES = (100, 1_000_000)
-"""Hz. A header with another sample rate is damaged (our choice)."""
 
 TABLES = frozenset({".csv", ".tsv", ".txt", ".json", ".xlsx", ".parquet"})
 """Names of files that are given in place of a sound by mistake."""
