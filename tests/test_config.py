@@ -96,7 +96,7 @@ def test_settings_apply_in_order_and_leave_the_original_alone() -> None:
         ("model.patch_size=16", "model.patch_size: got 16"),
         ("model.patch_size=[16]", r"model.patch_size: got \[16\]; value 1 is missing"),
         ("training.batch_size=null", "training.batch_size: got None"),
-        ("frontend.hop_size=0", "hop_size >= 1"),
+        ("frontend.hop_size=0", "frontend.hop_size is 0; it must be a whole number from 1"),
     ],
 )
 def test_what_does_not_fit_is_told(setting: str, message: str) -> None:

@@ -251,3 +251,23 @@ def test_rf64_without_sizes_is_read_to_its_end(tmp_path: Path) -> None:
         sound, noted = whole(tmp_path / "open.wav")
         np.testing.assert_array_equal(sound, right)
         assert "never completed" in noted[0]
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+def test_a_cut_flac_file_has_the_length_that_is_there(channels: int, subtype: str, tmp_path: Path) -> None:
+    long = np.tile(SOUND, (channels, 6)).T
+    soundfile.write(tmp_path / "a.flac", long, RATE, subtype=subtype)
+    content = (tmp_path / "a.flac").read_bytes()
+    assert info(tmp_path / "a.flac").frames == len(long) and not info(tmp_path / "a.flac").note
+    for share in (0.3, 0.5, 0.77, 0.9):
+        (tmp_path / "cut.flac").write_bytes(content[: int(share * len(content))])
+        found = info(tmp_path / "cut.flac")
+        sound, noted = whole(tmp_path / "cut.flac")
+        assert found.frames == len(sound) < len(long)
+        assert found.note == f"it breaks off: {len(long)} samples were announced and {len(sound)} came" and found.note in noted[0]
+    counts = []
+    for end in range(len(content) - 40000, len(content), 997):
+        (tmp_path / "cut.flac").write_bytes(content[:end])
+        counts.append(info(tmp_path / "cut.flac").frames)
+    assert counts == sorted(counts) and all(count % 4096 == 0 for count in counts if count < len(long))

@@ -139,8 +139,13 @@ def test_copies_and_pickles_work_and_weights_stay_out_of_the_state() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n_fft": 401}, {"hop_size": 0}, {"n_mels": 0}, {"f_max": 9000.0}, {"f_min": 8000.0}, {"log_offset": 0.0}]
-)
+    "wrong",
+    [
+        {"n_fft": 401}, {"n_fft": 0}, {"n_fft": 2**20}, {"hop_size": 0}, {"n_mels": 0}, {"n_mels": 10**8}, {"sample_rate": 0},
+        {"sample_rate": 10**12}, {"f_max": 9000.0}, {"f_max": float("nan")}, {"f_min": 8000.0}, {"log_offset": 0.0},
+        {"log_offset": float("nan")},
+    ],
+)  # fmt: skip
 def test_impossible_front_ends_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         LogMelConfig(**wrong)  # type: ignore[arg-type]

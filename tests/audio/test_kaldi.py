@@ -182,7 +182,7 @@ def test_every_kind_is_built(config: AnyFrontendConfig) -> None:
     assert frontend.config == config
 
 
-@pytest.mark.parametrize("wrong", [{"frame_size": 600}, {"n_fft": 511}, {"f_max": 9000.0}, {"log_floor": 0.0}])
+@pytest.mark.parametrize("wrong", [{"frame_size": 600}, {"frame_size": 1}, {"n_fft": 511}, {"f_max": 9000.0}, {"log_floor": 0.0}])
 def test_impossible_filter_banks_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong)).removesuffix("_floor")):
         KaldiFbankConfig(**wrong)  # type: ignore[arg-type]

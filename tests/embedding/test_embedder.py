@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import unheard
 from unheard.audio.resample import resample
 from unheard.embedding.embedder import Model, Options
+from unheard.embedding.job import checked_sound
 from unheard.embedding.loading import load
 from unheard.embedding.windows import column_frames, cut
 from unheard.errors import AudioError, CheckpointError, ConfigError
@@ -126,6 +127,9 @@ def test_bad_sounds_raise(model, tmp_path):
         model.embed(tmp_path / "text.mp3")
     with pytest.raises(AudioError, match="finite"):
         model.embed((np.array([0.0, np.nan], np.float32), RATE))
+    for wav in (noise(0.1), noise(0.1).tolist(), torch.from_numpy(noise(0.1))):
+        with pytest.raises(AudioError, match=r"the sample rate 16000 comes before the array; give \(array, sample_rate\)"):
+            checked_sound((RATE, wav))
 
 
 def test_a_bad_sound_in_the_middle_takes_nothing_else_with_it(model, tmp_path):

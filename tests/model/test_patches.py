@@ -59,6 +59,8 @@ def test_a_patch_is_valid_when_it_holds_a_real_frame(grid, frames):
 def test_bands_that_patches_do_not_tile_are_refused():
     with pytest.raises(ConfigError, match="do not tile 80 bands"):
         Grid.of(80, 208, (15, 16))
+    with pytest.raises(ConfigError, match="model.patch_size is 0x16; it must be two whole numbers of at least 1"):
+        Grid.of(80, 208, (0, 16))
 
 
 def test_frames_beyond_the_last_patch_are_left_out():

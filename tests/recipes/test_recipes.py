@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from unheard.config import override
 from unheard.errors import ConfigError
-from unheard.model.sizes import widths
+from unheard.model.sizes import ModelConfig, widths
 from unheard.recipes import RECIPES, find_recipe
 from unheard.recipes.learner import build, grid_of
 from unheard.training.optim import build_optimiser, learning_rate, peak_learning_rate
@@ -112,6 +114,38 @@ def test_a_python_file_is_a_recipe(tmp_path: Path) -> None:
         "def recipe():\n    return replace(find_recipe('msm-mae'), name='mine')\n"
     )
     assert find_recipe(str(tmp_path / "mine.py")).name == "mine"
+
+
+def test_a_recipe_file_may_define_a_dataclass(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom unheard.recipes import find_recipe\n\n"
+        "@dataclass(frozen=True)\nclass Sizes:\n    depth: int = 3\n\n"
+        "def recipe():\n    return find_recipe('msm-mae') if Sizes().depth == 3 else None\n"
+    )
+    assert find_recipe(str(tmp_path / "mine.py")).name == "msm-mae"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch_size": (0, 16)}, "patch_size.0: got 0; .* greater than or equal to 1"),
+        ({"frames": 0}, "frames: got 0"),
+        ({"num_heads": 0}, "num_heads: got 0"),
+        ({"decoder_num_heads": 0}, "decoder_num_heads: got 0"),
+        ({"embed_dim": -4}, "embed_dim: got -4"),
+        ({"depth": -1}, "depth: got -1"),
+        ({"decoder_depth": 0}, "decoder_depth: got 0"),
+        ({"hypotheses": 0}, "hypotheses: got 0"),
+        ({"mask_ratio": 1.5}, "mask_ratio: got 1.5"),
+    ],
+)
+def test_a_size_out_of_its_range_is_named_also_when_code_made_it(change: dict[str, Any], message: str) -> None:
+    recipe = replace(find_recipe("msm-mae"), model=replace(ModelConfig(size="tiny"), **change))
+    with pytest.raises(ConfigError, match=f"model.{message}"):
+        build(recipe)
+    if any(name.endswith(("heads", "dim", "depth")) for name in change):
+        with pytest.raises(ConfigError, match=rf"model.{next(iter(change))} is -?\d; it must be a whole number of at least 1"):
+            widths(recipe.model)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 
 from unheard.cli import main
 from unheard.config import override
-from unheard.errors import DataError
+from unheard.errors import ConfigError, DataError
 from unheard.recipes import find_recipe
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
@@ -85,6 +85,9 @@ def test_the_corpus_of_a_run_can_move(sounds, tmp_path):
     assert losses(tmp_path / "run") == whole
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
     assert resume(tmp_path / "run", device="cpu").finished  # the new place is kept
+    assert resume(tmp_path / "run", data=new, device="cpu").finished
+    with pytest.raises(ConfigError, match=r"is finished, and nothing is read from --data .*other; it was trained on .*new"):
+        resume(tmp_path / "run", data=tmp_path / "other", device="cpu")
 
 
 def test_the_command_resumes_with_the_new_place_and_refuses_it_without(sounds, tmp_path, capsys):

@@ -196,3 +196,14 @@ def test_a_file_can_be_replaced_by_a_folder(tmp_path: Path) -> None:
     put("newer", tmp_path / "model")
     assert (tmp_path / "model" / "text").read_text() == "newer"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("name", ["folder", "random-tiny"])
+def test_a_model_that_is_loaded_in_inference_mode_can_be_trained(name: str, folder: Path) -> None:
+    with torch.inference_mode():
+        model = unheard.load(folder if name == "folder" else name)
+    tensors = [*model.learner.parameters(), *model.learner.buffers(), *model.frontend.buffers()]
+    assert not any(tensor.is_inference() for tensor in tensors)
+    weight = model.encoder.patch_embed.weight.requires_grad_()
+    model.encoder(torch.zeros(1, model.grid.num_patches, model.grid.patch_dim))[0].sum().backward()
+    assert weight.grad is not None

@@ -1,7 +1,7 @@
 """What a sound file's container says of its length, compared with the file: cut files are named, wrong sizes corrected before decoding.
 
 Decoders believe the header: of a file that was cut they report the rest as if it were the whole, of one whose header was never completed
-they report nothing. `inspect` reads the headers of wav (RIFF, RF64, W64), aiff, au and ogg files and counts the frames of mp3 files.
+they report nothing. `inspect` reads the headers of wav (RIFF, RF64, W64), aiff, au, flac and ogg files and counts the frames of mp3 files.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from unheard.audio import flac
 from unheard.audio.mpeg import measure
 
 UNKNOWN = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
@@ -32,7 +33,7 @@ class Container:
     head : bytes
         What is read in place of the first ``skip`` bytes; both empty where the file is right.
     frames : int, optional
-        Samples per channel of an mp3 file whose header does not say, or says wrong.
+        Samples per channel of an mp3 or flac file whose header does not state them, or states them wrong.
     sound : bool
         False where the file cannot be of the kind that its name says.
     """
@@ -63,9 +64,11 @@ def inspect(path: Path) -> Container:
             return _au(file, size)
         if begin == _W64_RIFF[:12]:
             return _w64(file, size)
+        if begin[:4] == b"fLaC":
+            return _flac(file, size)
         if begin[:4] == b"OggS":
             return _ogg(file, size)
-        if path.suffix.lower() == ".mp3" and begin[:4] != b"fLaC":
+        if path.suffix.lower() == ".mp3":
             return _mp3(file)
     return Container()
 
@@ -142,6 +145,13 @@ def _ogg(file: BinaryIO, size: int) -> Container:
     if ended and tail[last + 14 : last + 18] != first:
         return Container("it holds several streams one after another, and only the first is read; decode and join them to get all")
     return Container("" if ended else "it breaks off: its last page does not end the stream")
+
+
+def _flac(file: BinaryIO, size: int) -> Container:
+    announced, there = flac.measure(file, size) or (0, 0)
+    if there == announced:
+        return Container()
+    return Container(f"it breaks off: {announced} samples were announced and {there} came", frames=there)
 
 
 def _mp3(file: BinaryIO) -> Container:

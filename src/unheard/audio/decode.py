@@ -19,6 +19,7 @@ import soundfile
 from jaxtyping import Float32
 
 from unheard.audio.container import Container, Patched, inspect
+from unheard.audio.limits import RATES
 from unheard.errors import AudioError, missing_extra, shown
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".w64", ".caf"})
@@ -26,9 +27,6 @@ AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".
 
 AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".webm", ".wma", ".mka", ".mkv", ".mov", ".amr", ".ac3", ".3gp", ".m4b"})
 """File names that the extra ``av`` reads, in lower case."""
-
-RATES = (100, 1_000_000)
-"""Hz. A header with another sample rate is damaged (our choice)."""
 
 TABLES = frozenset({".csv", ".tsv", ".txt", ".json", ".xlsx", ".parquet"})
 """Names of files that are given in place of a sound by mistake."""
@@ -180,6 +178,8 @@ class _Sndfile(Decoder):
         self.sample_rate, self.channels = self._file.samplerate, self._file.channels
         self.format, self.subtype = self._file.format, self._file.subtype
         self.frames = self._file.frames if self._file.frames < 2**62 else 0  # what libsndfile says when it does not know
+        if self.format == "FLAC" and container.frames is not None:
+            self.frames = container.frames
 
     def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
         try:  # where a flac file is damaged, all that is asked for at once is lost

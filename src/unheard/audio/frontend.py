@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unheard.audio.framing import Framing, Frontend
+from unheard.audio.limits import check_frontend
 from unheard.errors import ConfigError
 
 FLOAT32_EPS = 1.1920928955078125e-07
@@ -51,16 +52,7 @@ class LogMelConfig:
     """Added to the mel energy before the logarithm."""
 
     def __post_init__(self) -> None:
-        if self.n_fft < 2 or self.n_fft % 2 or self.hop_size < 1 or self.n_mels < 1 or self.log_offset <= 0:
-            raise ConfigError(
-                f"a log-mel front end needs an even n_fft >= 2, hop_size >= 1, n_mels >= 1 and log_offset > 0; "
-                f"got n_fft={self.n_fft}, hop_size={self.hop_size}, n_mels={self.n_mels}, log_offset={self.log_offset}"
-            )
-        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
-            raise ConfigError(
-                f"f_min={self.f_min:g} and f_max={self.f_max:g} Hz must rise and stay within 0 and half the sample rate, "
-                f"{self.sample_rate / 2:g} Hz"
-            )
+        check_frontend(self)
 
 
 MSM_MAE_16K = LogMelConfig()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unheard.audio.framing import Framing, Frontend
 from unheard.audio.frontend import FLOAT32_EPS
+from unheard.audio.limits import check_frontend
 from unheard.errors import ConfigError
 
 EMPHASIS = 0.97
@@ -27,21 +28,6 @@ SHIFT, SPREAD = 4.5, 5.0
 """MaskSpec's (ln(..) + 4.5) / 5, which PaSST has, too."""
 
 Hertz = Annotated[int, Field(ge=0)]
-
-
-def _check(frame_size: int, n_fft: int, hop_size: int, n_mels: int, smallest: float) -> None:
-    if not 2 <= frame_size <= n_fft or n_fft % 2 or hop_size < 1 or n_mels < 1 or smallest <= 0:
-        raise ConfigError(
-            "this front end needs 2 <= frame_size <= n_fft, an even n_fft, hop_size >= 1, n_mels >= 1 and a logarithm of more than 0; "
-            f"got frame_size={frame_size}, n_fft={n_fft}, hop_size={hop_size}, n_mels={n_mels}, {smallest:g}"
-        )
-
-
-def _check_edges(f_min: float, f_max: float, sample_rate: int) -> None:
-    if not 0 <= f_min < f_max <= sample_rate / 2:
-        raise ConfigError(
-            f"f_min={f_min:g} and f_max={f_max:g} Hz must rise and stay within 0 and half the sample rate, {sample_rate / 2:g} Hz"
-        )
 
 
 @dataclass(frozen=True)
@@ -68,8 +54,7 @@ class KaldiFbankConfig:
     """Smallest energy of a band, before the logarithm."""
 
     def __post_init__(self) -> None:
-        _check(self.frame_size, self.n_fft, self.hop_size, self.n_mels, self.log_floor)
-        _check_edges(self.f_min, self.f_max, self.sample_rate)
+        check_frontend(self)
 
 
 @dataclass(frozen=True)
@@ -100,8 +85,7 @@ class MaskSpecConfig:
     """Added to the mel energy before the logarithm."""
 
     def __post_init__(self) -> None:
-        _check(self.frame_size, self.n_fft, self.hop_size, self.n_mels, self.log_offset)
-        _check_edges(self.f_min, self.f_max, self.sample_rate)
+        check_frontend(self)
         if self.frame_size % 2:
             raise ConfigError(f"a centred frame needs an even frame_size; got {self.frame_size}")
         if self.f_min + self.f_min_jitter >= self.f_max - self.f_max_jitter or self.f_max + self.f_max_jitter > self.sample_rate / 2:

@@ -20,7 +20,8 @@ import soxr
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
-from unheard.audio.decode import RATES, Decoder, open_sound
+from unheard.audio.decode import Decoder, open_sound
+from unheard.audio.limits import RATES
 from unheard.errors import AudioError, AudioWarning, shown
 
 Channel = Literal["mix", "left", "right", "mid"]

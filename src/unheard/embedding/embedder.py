@@ -51,6 +51,7 @@ class Model:
         Fill the last window of a sound with the mean up to the trained length, as published MSM-MAE features did.
     """
 
+    @torch.inference_mode(mode=False)
     def __init__(self, saved: SavedModel, device: str = "cpu", pad_window: bool = False) -> None:
         self.config: Recipe = saved.recipe
         self.learner = saved.learner.to(device)

@@ -77,8 +77,10 @@ def checked_sound(sound: object) -> Sound:
     Raises
     ------
     AudioError
-        Naming the forms.
+        Naming the forms, or where the rate comes before the array.
     """
+    if isinstance(sound, tuple) and len(sound) == 2 and isinstance(sound[0], int | float | np.number) and hasattr(sound[1], "__len__"):
+        raise AudioError(f"the sample rate {sound[0]!s:.20} comes before the array; give (array, sample_rate), in this order")
     if isinstance(sound, str | Path) or (isinstance(sound, tuple) and len(sound) == 2):
         return sound
     shape = getattr(sound, "shape", None)

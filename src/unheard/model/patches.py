@@ -50,9 +50,11 @@ class Grid:
         Raises
         ------
         ConfigError
-            When the bands are not a whole number of patches, or not one patch fits in time.
+            When a size is below 1, the bands are not a whole number of patches, or not one patch fits in time.
         """
-        if n_mels % patch_size[0] or frames < patch_size[1] or min(patch_size) < 1:
+        if min(patch_size) < 1:
+            raise ConfigError(f"model.patch_size is {patch_size[0]}x{patch_size[1]}; it must be two whole numbers of at least 1")
+        if n_mels % patch_size[0] or frames < patch_size[1]:
             raise ConfigError(
                 f"patches of {patch_size[0]}x{patch_size[1]} (mel bands x frames) do not tile {n_mels} bands x {frames} frames; "
                 f"choose model.patch_size whose first number divides {n_mels} and whose second is at most {frames}"

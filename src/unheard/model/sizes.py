@@ -109,7 +109,7 @@ def widths(config: ModelConfig) -> Widths:
     Raises
     ------
     ConfigError
-        When a width is not a multiple of its heads, or not of 4 (2-D positions need it).
+        When a number is below 1, or a width is not a multiple of its heads, or not of 4 (2-D positions need it).
     """
     preset = (*SIZES[config.size][:3], *_decoder_preset(config))
     asked = (
@@ -121,6 +121,9 @@ def widths(config: ModelConfig) -> Widths:
         config.decoder_num_heads,
     )
     chosen = Widths(*(default if value is None else value for value, default in zip(asked, preset, strict=True)))
+    for field, value in vars(chosen).items():
+        if value < 1:
+            raise ConfigError(f"model.{field} is {value}; it must be a whole number of at least 1")
     for name, dim, heads in (("", chosen.embed_dim, chosen.num_heads), ("decoder_", chosen.decoder_embed_dim, chosen.decoder_num_heads)):
         if dim % heads or dim % 4:
             raise ConfigError(f"model.{name}embed_dim must be a multiple of 4 and of model.{name}num_heads; got {dim} with {heads} heads")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -45,10 +46,11 @@ def find_recipe(name: str) -> Recipe:
 
 
 def _from_file(path: Path) -> Recipe:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"unheard_recipe_{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise ConfigError(f"there is no recipe file {path}; give the path of a .py file with a recipe() function")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look up the module that they are defined in
     try:
         spec.loader.exec_module(module)
         made = module.recipe() if callable(getattr(module, "recipe", None)) else None

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unheard.config import from_json, to_json
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedModel, alone
 from unheard.model.masking import Mask
@@ -137,8 +138,16 @@ def grid_of(recipe: Recipe) -> Grid:
     return Grid.of(recipe.frontend.n_mels, model.frames, model.patch_size, model.token_order)
 
 
+@torch.inference_mode(mode=False)
 def build(recipe: Recipe, seed: int | None = None) -> Learner:
-    """Build a recipe with initial weights drawn from ``seed`` (the recipe's own when left out)."""
+    """Build a recipe with initial weights drawn from ``seed`` (the recipe's own when left out).
+
+    Raises
+    ------
+    ConfigError
+        When a number of the model is out of its range; one that Python code made was not compared with it before.
+    """
+    from_json(Recipe, {"model": to_json(recipe.model)})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed if seed is None else seed)
         return Learner(recipe)

@@ -8,7 +8,7 @@ from pathlib import Path
 from unheard.config import override
 from unheard.data.open import open_data
 from unheard.data.store import Store
-from unheard.errors import DataError
+from unheard.errors import ConfigError, DataError
 from unheard.files import write_json
 from unheard.model.sizes import explicit
 from unheard.recipes.learner import Learner
@@ -119,10 +119,17 @@ def resume(
         When there is no run there.
     DataError
         When the corpus is not the one the run began with.
+    ConfigError
+        When the run is finished and ``data`` is another place than the run's corpus: nothing would be read from it.
     """
     run, report = Path(out), _speaking(report)
     session = read_session(run)
     if is_complete(run, session):
+        if data is not None and Path(data).resolve() != Path(session.data):
+            raise ConfigError(
+                f"{run} is finished, and nothing is read from --data {data}; it was trained on {session.data}. Leave --data out, or start "
+                f"a new run on the other corpus with --init {run}"
+            )
         report.say(f"{run} is finished: {session.total} of {session.total} steps")
         return Run(run, session.total, session.total)
     changed = _changed(session, data, skip_bad_batches)

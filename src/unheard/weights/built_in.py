@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import torch
+
 from unheard.audio.frontend import Statistics
 from unheard.errors import CheckpointError
 from unheard.files import recover_interrupted
@@ -19,8 +21,11 @@ BUILT_IN = tuple(f"random-{size}" for size in SIZES)
 RANDOM_STATISTICS = Statistics((-7.1,), (4.2,))  # AudioSet's, as the M2D reference fixes them
 
 
+@torch.inference_mode(mode=False)
 def open_model(name: str | Path) -> SavedModel:
     """Read a model: a run folder, a model folder, or one of `BUILT_IN`.
+
+    Its tensors can be trained and saved for a backward pass, also when it is read inside ``torch.inference_mode()``.
 
     Raises
     ------
@@ -44,8 +49,9 @@ def untrained(name: str) -> SavedModel:
     return random_like(SavedModel(build(recipe, seed=0), recipe, RANDOM_STATISTICS, Provenance()), seed=0)
 
 
+@torch.inference_mode(mode=False)
 def random_like(saved: SavedModel, seed: int) -> SavedModel:
-    """The same model with weights that were never trained: same front end, statistics, sizes."""
+    """The same model with weights that were never trained: same front end, statistics, sizes; trainable, as those of `open_model`."""
     learner = build(saved.recipe, seed=seed).eval().requires_grad_(False)
     note = ("Random weights: a baseline, not a trained model.",)
     return SavedModel(learner, saved.recipe, saved.statistics, Provenance(source=f"random, seed {seed}", notes=note, encoder_only=True))

@@ -94,6 +94,7 @@ def save_model(
     replace_folder(folder, write)
 
 
+@torch.inference_mode(mode=False)
 def load_model(path: Path) -> SavedModel:
     """Read a model folder, or the latest model of a run folder.
 
@@ -120,6 +121,7 @@ def load_model(path: Path) -> SavedModel:
     return SavedModel(learner, recipe, statistics, provenance, classifier)
 
 
+@torch.inference_mode(mode=False)
 def build_classifier(config: ClassifierConfig, recipe: Recipe) -> Classifier:
     """A classifier for the encoder of ``recipe``; its first weights are always the same."""
     with torch.random.fork_rng(devices=[]):
@@ -127,6 +129,7 @@ def build_classifier(config: ClassifierConfig, recipe: Recipe) -> Classifier:
         return Classifier(config, widths(recipe.model).embed_dim, grid_of(recipe).freq)
 
 
+@torch.inference_mode(mode=False)
 def build_for(
     recipe: Recipe, head: ClassifierConfig | None, tensors: dict[str, Tensor], source: str, encoder_only: bool = False
 ) -> tuple[Learner, Classifier | None]:

@@ -10,9 +10,6 @@ from unheard.errors import CheckpointError, shown
 from unheard.model.sizes import widths
 from unheard.recipes.recipe import Recipe
 
-MAX_MELS, MAX_FFT = 4096, 2**16
-"""Largest front end of a model that is loaded (our choice)."""
-
 
 def refuse_implausible(recipe: Recipe, tensors: Mapping[str, Tensor], source: str) -> None:
     """Refuse a recipe whose model is larger than its weights, by the sizes that cost time or memory before shapes can be compared.
@@ -30,8 +27,6 @@ def refuse_implausible(recipe: Recipe, tensors: Mapping[str, Tensor], source: st
         "model.decoder_depth": (chosen.decoder_depth, max(len(tensors), 16)),  # an encoder alone comes without its decoder
         "model.frames": (patches * chosen.embed_dim, elements),
         "model.hypotheses": (model.hypotheses, elements),
-        "frontend.n_mels": (frontend.n_mels, MAX_MELS),
-        "frontend.n_fft": (frontend.n_fft, MAX_FFT),
     }
     for name, (value, most) in limits.items():
         if value > most:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+
 from unheard.errors import CheckpointError, ConfigError, UnheardError
 from unheard.weights.allowlist import load_tensors
 from unheard.weights.checkpoint import SavedModel
@@ -14,6 +16,7 @@ from unheard.weights.layouts.mae import Released
 from unheard.weights.plausible import printable
 
 
+@torch.inference_mode(mode=False)
 def convert(
     file: str | Path, layout: str, name: str | None = None, settings: Iterable[str] = (), classes: str | Path | None = None
 ) -> SavedModel:

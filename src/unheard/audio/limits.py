@@ -1,0 +1,52 @@
+"""Ranges of the numbers of a front end, one place for all kinds; each message names the field, its value and what is accepted."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from unheard.errors import ConfigError
+
+RATES = (100, 1_000_000)
+"""Hz. A sound or a front end with another sample rate is a mistake (our choice)."""
+
+MAX_MELS, MAX_FFT = 4096, 2**16
+"""Largest front end that is built (our choice)."""
+
+INTEGERS = {
+    "sample_rate": RATES,
+    "frame_size": (2, MAX_FFT),
+    "n_fft": (2, MAX_FFT),
+    "hop_size": (1, RATES[1]),
+    "n_mels": (1, MAX_MELS),
+}
+"""Smallest and largest value of each whole number."""
+
+
+def check_frontend(config: Any) -> None:
+    """Compare the numbers of a front end's configuration with their ranges.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first field that is out of its range.
+    """
+    for name, (least, most) in INTEGERS.items():
+        value = getattr(config, name, least)
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or not least <= value <= most:
+            raise ConfigError(f"frontend.{name} is {value!r}; it must be a whole number from {least} to {most}")
+    if config.n_fft % 2:
+        raise ConfigError(f"frontend.n_fft is {config.n_fft}; it must be even")
+    if getattr(config, "frame_size", config.n_fft) > config.n_fft:
+        raise ConfigError(f"frontend.frame_size is {config.frame_size}; it must be at most n_fft, {config.n_fft}")
+    for name in ("log_offset", "log_floor"):
+        value = getattr(config, name, 1.0)
+        if not 0 < value < math.inf:
+            raise ConfigError(f"frontend.{name} is {value:g}; it must be a number above 0, of which the logarithm is taken")
+    if not 0 <= config.f_min < config.f_max <= config.sample_rate / 2:
+        raise ConfigError(
+            f"frontend.f_min={config.f_min:g} and f_max={config.f_max:g} Hz must rise and stay within 0 and half the sample rate, "
+            f"{config.sample_rate / 2:g} Hz"
+        )
