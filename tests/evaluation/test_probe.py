@@ -17,7 +17,8 @@ from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
 from unheard.embedding.loading import load
 from unheard.errors import DataError
-from unheard.evaluation.probe import HEADS, NEIGHBOURS, Probe, log_mel_embedding, probe, read_labels
+from unheard.evaluation.encoders import band_statistics
+from unheard.evaluation.probe import HEADS, NEIGHBOURS, Probe, probe, read_labels
 from unheard.evaluation.probe_files import map_rows, write
 from unheard.evaluation.probe_map import draw_map
 from unheard.evaluation.probing import log_mel
@@ -230,9 +231,9 @@ def test_a_class_may_be_called_like_a_column(table: Table, clouds: Clouds, tmp_p
     assert not (tmp_path / "confusion.csv").exists()
 
 
-def test_log_mel_embedding_is_mean_and_spread() -> None:
+def test_the_log_mel_baseline_is_mean_and_deviation() -> None:
     spec = np.array([[1.0, 3.0], [2.0, 2.0]])
-    assert log_mel_embedding(spec).tolist() == [2.0, 2.0, 1.0, 0.0]
+    assert band_statistics(torch.from_numpy(spec)).tolist() == [2.0, 2.0, 1.0, 0.0]
 
 
 def test_a_part_of_a_file_has_the_log_mel_of_the_whole_at_any_sample_rate(tmp_path: Path) -> None:

@@ -64,6 +64,11 @@ def place(encoder: Encoder) -> str:
     return f"{encoder.name}-{hashlib.sha256(encoder.identity.encode()).hexdigest()[:8]}"
 
 
+def band_statistics(spec: Float[Tensor, "*n F T"]) -> Float[Tensor, "*n 2*F"]:
+    """Return the mean and the standard deviation of each band over time, the simplest baseline."""
+    return torch.cat([spec.mean(dim=-1), spec.std(dim=-1, correction=0)], dim=-1)
+
+
 class LogMelEncoder:
     """The baseline without learning: mean and deviation of each mel band over a clip, or over blocks of about `BLOCK_MS`."""
 
@@ -78,13 +83,13 @@ class LogMelEncoder:
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
         """Mean and deviation over the clip, (n, 2 F)."""
         spec = self._frontend(audio)
-        return torch.cat([spec.mean(dim=-1), spec.std(dim=-1, correction=0)], dim=-1)
+        return band_statistics(spec)
 
     def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
         """Mean and deviation over blocks, and the blocks' centres."""
         spec = self._frontend(audio)
         blocks = [block for block in spec.split(self._block, dim=-1) if block.shape[-1] == self._block] or [spec]
-        frames = torch.stack([torch.cat([each.mean(dim=-1), each.std(dim=-1, correction=0)], dim=-1) for each in blocks], dim=1)
+        frames = torch.stack([band_statistics(each) for each in blocks], dim=1)
         last = blocks[0].shape[-1] - 1
         first = (self._frontend.frame_centre(0) + self._frontend.frame_centre(last)) / 2
         times = 1000 * (first + torch.arange(len(blocks)) * self._block * self._frontend.hop_size / self.sample_rate)

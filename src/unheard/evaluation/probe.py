@@ -27,7 +27,7 @@ from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import ProbeReport, Score, adjusted
 from unheard.progress import Track, silent
 
-__all__ = ["HEADS", "NEIGHBOURS", "Probe", "ProbeReport", "Score", "log_mel_embedding", "probe", "read_labels"]
+__all__ = ["HEADS", "NEIGHBOURS", "Probe", "ProbeReport", "Score", "probe", "read_labels"]
 
 HEADS = ("linear", "knn", "mlp")
 
@@ -56,11 +56,6 @@ class Probe:
     strength: float | None = None
     n_resamples: int = N_RESAMPLES
     curve: bool = True
-
-
-def log_mel_embedding(spec: Float[np.ndarray, "F T"]) -> Float[np.ndarray, " 2*F"]:
-    """The simplest baseline: mean and standard deviation of each band over time."""
-    return np.concatenate([spec.mean(axis=1), spec.std(axis=1)])
 
 
 def probe(

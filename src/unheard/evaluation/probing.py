@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
@@ -16,7 +17,7 @@ from unheard.data.label_table import Labels
 from unheard.embedding.embedder import Model, Options, Sound
 from unheard.embedding.pooling import Pool
 from unheard.errors import AudioError
-from unheard.evaluation.probe import log_mel_embedding
+from unheard.evaluation.encoders import band_statistics
 from unheard.progress import Track, silent
 from unheard.weights.built_in import random_like
 from unheard.weights.checkpoint import SavedModel
@@ -111,7 +112,7 @@ def log_mel(model: Model, sound: Sound) -> Float[np.ndarray, " D"]:
     """The simplest baseline: mean and standard deviation over time of each band of a model's front end."""
     at = model.sample_rate
     wav = read(sound, at)[0] if isinstance(sound, str | Path) else from_array(sound[0], sound[1], at)
-    return log_mel_embedding(model.frontend.fast(wav).T)
+    return band_statistics(torch.from_numpy(model.frontend.fast(wav).T)).numpy()
 
 
 def sounds_of(labels: Labels) -> Iterator[Sound]:
