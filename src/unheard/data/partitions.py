@@ -83,7 +83,14 @@ def _made_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
     splitter = kind(min(folds, int(count.min()), len(set(blocks))), shuffle=True, random_state=seed)
     for number, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels.index, groups)):
         fold[test] = str(number)
-    return fold
+    return fold if _trains_every_class(labels, fold) else _dealt_folds(labels, seed, folds)
+
+
+def _trains_every_class(labels: Labels, fold: NDArray[Any]) -> bool:
+    """Whether the clips of each class are in two folds or more."""
+    names, number = np.unique(fold, return_inverse=True)
+    counts = labels.target.grouped(np.arange(len(labels)), number, len(names))
+    return bool((np.bincount(counts.numbers, minlength=len(labels.classes)) > 1).all())
 
 
 def _dealt_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
