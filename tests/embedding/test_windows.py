@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ RATE, HOP, PATCH = 16000, 160, 16
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Model]:
+def model() -> Model:
     """A model whose embedding of a patch is the mean of the spectrogram frames in it."""
     made = load("random-tiny")
 
@@ -29,7 +28,7 @@ def model() -> Iterator[Model]:
         return np.stack([row / count for row, count in zip(rows, counts, strict=True)]).astype(np.float32)
 
     made.encode_windows = means  # type: ignore[method-assign, assignment]
-    yield made
+    return made
 
 
 LENGTHS = st.integers(1, 3 * 208 * HOP) | st.integers(1, 12).map(lambda k: k * 52 * HOP) | st.sampled_from([1, 208 * HOP - 1, 208 * HOP])
