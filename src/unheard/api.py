@@ -13,6 +13,7 @@ from unheard.embedding.embedder import Model, Options
 from unheard.embedding.loading import load
 from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError
+from unheard.evaluation.outputs import refuse_existing
 from unheard.progress import Track, silent
 from unheard.recipes import find_recipe
 from unheard.recipes.finetune import FinetuneRecipe
@@ -278,7 +279,7 @@ def report(run: str | Path) -> Path:
 
 def _refuse_existing(out: str | Path, overwrite: bool) -> None:
     if Path(out).exists() and not overwrite:
-        raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
+        refuse_existing(Path(out))
 
 
 def _loaded(model: Model | str | Path) -> Model:

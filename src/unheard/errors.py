@@ -7,6 +7,7 @@ UnheardError
 └── CheckpointError  a model or run folder, or a published file, that cannot be used
 
 AudioWarning         a sound was used, but not as it should be: it is cut, or files were left out
+DamageWarning        a file of a cache is damaged, and what it held is computed again
 
 Every message says what came, what was expected and what to do. The command line prints it as one line and exits with 2.
 """
@@ -14,6 +15,8 @@ Every message says what came, what was expected and what to do. The command line
 from __future__ import annotations
 
 import unicodedata
+import warnings
+from pathlib import Path
 
 
 class UnheardError(Exception):
@@ -42,6 +45,15 @@ class ModelError(UnheardError):
 
 class AudioWarning(UserWarning):
     """A sound or a folder is used, with something that a user should know: a file is cut, or files were left out."""
+
+
+class DamageWarning(UserWarning):
+    """A file of a cache differs from its checksum; what it held is computed again."""
+
+
+def warn_damaged(file: Path) -> None:
+    """Name a damaged file of a cache in a `DamageWarning`."""
+    warnings.warn(DamageWarning(f"{shown(file)} is damaged: it differs from its checksum; what it held is computed again"), stacklevel=3)
 
 
 def missing_extra(package: str, extra: str) -> UnheardError:

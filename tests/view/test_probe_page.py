@@ -15,7 +15,7 @@ import soundfile
 
 from unheard import api
 from unheard.embedding.embedder import Model
-from unheard.errors import CheckpointError, DataError, UnheardError
+from unheard.errors import CheckpointError, DamageWarning, DataError, UnheardError
 from unheard.evaluation.probe_report import ProbeReport
 from unheard.files import write_json
 from unheard.progress import Track
@@ -226,7 +226,8 @@ def test_vectors_of_another_making_are_made_again(model: Model, labels: Path, tm
     out, told = tmp_path / "out", list[str]()
     api.probe(model, labels, out, seeds=(0,))
     (out / "vectors" / "random-0.npy").write_bytes(b"damaged")
-    api.probe(model, labels, out, seeds=(0, 1), overwrite=True, track=remembering(told))
+    with pytest.warns(DamageWarning, match="random-0.npy is damaged"):
+        api.probe(model, labels, out, seeds=(0, 1), overwrite=True, track=remembering(told))
     assert [line for line in told if "embedding" in line] == [f"embedding (random encoder, seed {seed})" for seed in (0, 1)]
     told.clear()
     api.probe(model, labels, out, seeds=(0,), pool="max", overwrite=True, track=remembering(told))
