@@ -146,23 +146,21 @@ def finetune(
     >>> import unheard
     >>> unheard.finetune("runs/first", "labels.csv", "runs/clf").predict("clip.wav")  # doctest: +SKIP
     """
-    from unheard.evaluation.finetuned import listen
     from unheard.recipes.finetune_named import find_finetune_recipe
     from unheard.training import finetune as training
     from unheard.view.finetuned import finish
 
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
-    done = training.finetune(model, labels, out, chosen, listen, device=device, overwrite=overwrite, report=report)
+    done = training.finetune(model, labels, out, chosen, device=device, overwrite=overwrite, report=report)
     return finish(Path(out), done, report)
 
 
 def resume_finetune(out: str | Path, *, device: str = "auto", report: Report | None = None) -> FinetunedRun:
     """Go on with an interrupted fine-tuning run; a finished one is scored again."""
-    from unheard.evaluation.finetuned import listen
     from unheard.training import finetune as training
     from unheard.view.finetuned import finish
 
-    return finish(Path(out), training.resume(out, listen, device=device, report=report), report)
+    return finish(Path(out), training.resume(out, device=device, report=report), report)
 
 
 def convert(

@@ -165,4 +165,4 @@ def test_fine_tuning_refuses_to_skip(tmp_path: Path) -> None:
 
     chosen = override(find_finetune_recipe("small"), ["training.skip_bad_batches=1"])
     with pytest.raises(ConfigError, match="works in pre-training"):
-        finetune.finetune("random-tiny", tmp_path / "labels.csv", tmp_path / "run", chosen, lambda model, waves: np.zeros((0, 1)))
+        finetune.finetune("random-tiny", tmp_path / "labels.csv", tmp_path / "run", chosen)

@@ -24,7 +24,7 @@ from unheard.files import write_json
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.training.checkpoints import Progress, checkpoints, read_progress
 from unheard.training.engine import Engine
-from unheard.training.finetune_member import Listen, Member, Start, begin
+from unheard.training.finetune_member import Member, Start, begin
 from unheard.training.journal import environment
 from unheard.training.processes import first_process, lost_processes
 from unheard.training.run import Report, read_config
@@ -126,7 +126,6 @@ def finetune(
     labels: str | Path,
     out: str | Path,
     recipe: FinetuneRecipe,
-    listen: Listen,
     *,
     device: str = "auto",
     overwrite: bool = False,
@@ -140,8 +139,6 @@ def finetune(
         A run, a model folder or a built-in name.
     labels : path
         A CSV with the columns path and label; optionally start, end, split, fold, group, known. See `parts_of` for who trains.
-    listen : Listen
-        Scores validation clips as prediction will.
 
     Returns
     -------
@@ -169,7 +166,7 @@ def finetune(
     start = Start(recipe, tuple(table.labels.classes), activation, source)
     with engine.first_process_first():
         sounds = _sounds(run, table, saved, recipe.task.channels[0], report)
-    trial = Member(run, begin(saved, start), start, sounds, table.parts[0], engine, listen)
+    trial = Member(run, begin(saved, start), start, sounds, table.parts[0], engine)
     session = FinetuneSession(
         recipe, source, str(Path(labels).resolve()), _fingerprint(sounds, table), start.classes, activation, members, trial.total
     )
@@ -177,12 +174,12 @@ def finetune(
         run.mkdir(parents=True, exist_ok=True)
         write_json(run / "config.json", {"unheard": __version__, **to_json(session)})
         write_json(run / "environment.json", environment())
-    return _train(run, session, table, saved, sounds, engine, listen, report)
+    return _train(run, session, table, saved, sounds, engine, report)
 
 
 @lost_processes()
 @one_writer
-def resume(out: str | Path, listen: Listen, *, device: str = "auto", report: Report | None = None) -> bool:
+def resume(out: str | Path, *, device: str = "auto", report: Report | None = None) -> bool:
     """Go on with the run at ``out`` from the latest checkpoint of each of its models.
 
     Raises
@@ -202,7 +199,7 @@ def resume(out: str | Path, listen: Listen, *, device: str = "auto", report: Rep
         sounds = _sounds(run, table, saved, session.channels[0], report)
     if _fingerprint(sounds, table) != session.fingerprint:
         raise DataError(f"the clips of {session.labels} have changed since {run} began; restore them, or start a new run")
-    return _train(run, session, table, saved, sounds, engine, listen, report)
+    return _train(run, session, table, saved, sounds, engine, report)
 
 
 def read_session(run: Path) -> FinetuneSession:
@@ -238,7 +235,6 @@ def _train(
     saved: SavedModel,
     sounds: Sounds,
     engine: Engine,
-    listen: Listen,
     report: Report | None,
 ) -> bool:
     """Train every model in turn; ``sounds`` are those of the first channel."""
@@ -254,7 +250,7 @@ def _train(
                 sounds, heard = _sounds(run, table, saved, channel, report), channel
         if len(session.members) > 1:
             told.say(f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}")
-        member = Member(session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine, listen)
+        member = Member(session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine)
         progress: Progress = member.run(told)
         if progress.step < progress.total:
             engine.close()
