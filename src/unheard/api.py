@@ -155,12 +155,14 @@ def finetune(
     return finish(Path(out), done, report)
 
 
-def resume_finetune(out: str | Path, *, device: str = "auto", report: Report | None = None) -> FinetunedRun:
-    """Go on with an interrupted fine-tuning run; a finished one is scored again."""
+def resume_finetune(
+    out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Report | None = None
+) -> FinetunedRun:
+    """Continue an interrupted fine-tuning run; a finished one is scored again. ``skip_bad_batches`` replaces that of the run."""
     from unheard.training import finetune as training
     from unheard.view.finetuned import finish
 
-    return finish(Path(out), training.resume(out, device=device, report=report), report)
+    return finish(Path(out), training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report), report)
 
 
 def convert(

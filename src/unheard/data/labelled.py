@@ -164,13 +164,27 @@ class LabelledLoader(Ahead[Examples]):
         times = np.random.default_rng([self.recipe.training.seed, 1, epoch]).exponential(size=len(self.clips)) / self._weights
         return np.asarray(self.clips[np.argsort(times, kind="stable")[: self.epoch_size]])
 
+    @property
+    def store(self) -> WaveStore:
+        """The packed clips."""
+        return self.sounds.store
+
+    def clips_of(self, step: int) -> list[int]:
+        """Numbers of the clips in the batch of one step, of all processes."""
+        clips: list[int] = self._ids(step * self.share.batch_size + np.arange(self.share.batch_size)).tolist()
+        return clips
+
+    def _ids(self, places: Indices) -> Indices:
+        """Clips at places of the order of all epochs, one epoch after the other."""
+        return np.array([self.order(int(place // self.epoch_size))[place % self.epoch_size] for place in places], np.int64)
+
     def batch(self, step: int) -> Examples:
         """The share of this process in the batch of one step; batches run through epochs without gaps, so few clips repeat."""
         size, mine = self.share.batch_size, self.share.mine
         places = step * size + np.arange(size)
         rng = np.random.default_rng([self.recipe.training.seed, 2, step])
         draws = rng.random((size, 3))
-        ids = np.array([self.order(int(place // self.epoch_size))[place % self.epoch_size] for place in places[mine]], np.int64)
+        ids = self._ids(places[mine])
         spare = np.maximum(self.sounds.store.frames[ids] - self.width, 0)
         starts = (draws[mine, 0] * (spare + 1)).astype(np.int64)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + self.share.rank)

@@ -185,8 +185,8 @@ class Engine:
         return seconds
 
     def kept_buffers(self) -> list[tuple[Tensor, Tensor]]:
-        """Return every buffer of the learner with a copy of its values."""
-        return [(buffer, buffer.clone()) for buffer in self.learner.buffers()]
+        """Return every buffer of what is trained with a copy of its values."""
+        return [(buffer, buffer.clone()) for buffer in self.module.buffers()]
 
     def undo(self, kept: list[tuple[Tensor, Tensor]]) -> None:
         """Drop the gradients of a pass and put buffers back."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unheard.audio.waveform import Channel
-from unheard.config import from_json, to_json
+from unheard.config import from_json, override, to_json
 from unheard.data.holdout import Part, few_choose, parts_of
 from unheard.data.label_table import Files, Labels, read_labels
 from unheard.data.labelled import Sounds, open_sounds
@@ -154,8 +154,6 @@ def finetune(
     CheckpointError
         When there is no such model.
     """
-    if recipe.training.skip_bad_batches:
-        raise ConfigError("training.skip_bad_batches works in pre-training; leave it at 0 to fine-tune")
     run, table = Path(out), open_table(labels, recipe)
     saved, activation = open_model(model), _activation(recipe, table.labels)
     engine = Engine(recipe.training, device)
@@ -172,15 +170,20 @@ def finetune(
     )
     if engine.rank == 0:
         run.mkdir(parents=True, exist_ok=True)
-        write_json(run / "config.json", {"unheard": __version__, **to_json(session)})
+        _write_session(run, session)
         write_json(run / "environment.json", environment())
     return _train(run, session, table, saved, sounds, engine, report)
 
 
 @lost_processes()
 @one_writer
-def resume(out: str | Path, *, device: str = "auto", report: Report | None = None) -> bool:
-    """Go on with the run at ``out`` from the latest checkpoint of each of its models.
+def resume(out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Report | None = None) -> bool:
+    """Continue the run at ``out`` from the latest checkpoint of each of its models.
+
+    Parameters
+    ----------
+    skip_bad_batches : int, optional
+        New value of ``training.skip_bad_batches``.
 
     Raises
     ------
@@ -193,13 +196,18 @@ def resume(out: str | Path, *, device: str = "auto", report: Report | None = Non
     session = read_session(run)
     if finished(run, session):
         return True
+    changed = session
+    if skip_bad_batches is not None:
+        changed = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
     table, saved = own_table(run, session), open_model(session.model)
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
         sounds = _sounds(run, table, saved, session.channels[0], report)
     if _fingerprint(sounds, table) != session.fingerprint:
         raise DataError(f"the clips of {session.labels} have changed since {run} began; restore them, or start a new run")
-    return _train(run, session, table, saved, sounds, engine, report)
+    if engine.rank == 0 and changed != session:
+        _write_session(run, changed)
+    return _train(run, changed, table, saved, sounds, engine, report)
 
 
 def read_session(run: Path) -> FinetuneSession:
@@ -215,6 +223,10 @@ def read_session(run: Path) -> FinetuneSession:
         return from_json(FinetuneSession, stored)
     except ConfigError as error:
         raise CheckpointError(f"{run} is not a fine-tuning run of this version of unheard: {error}") from error
+
+
+def _write_session(run: Path, session: FinetuneSession) -> None:
+    write_json(run / "config.json", {"unheard": __version__, **to_json(session)})
 
 
 def finished(run: Path, session: FinetuneSession) -> bool:

@@ -23,6 +23,7 @@ from unheard.errors import ConfigError, DataError
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
+from unheard.training.bad_batches import BadBatches
 from unheard.training.checkpoints import Progress, checkpoints, read_progress, restore, save_checkpoint
 from unheard.training.engine import Engine
 from unheard.training.finetune_choice import Best, scores
@@ -134,8 +135,9 @@ class Member:
         if engine.rank == 0:
             report.say(self._line(loader.epoch_size))
         journal = Journal(self.folder, step, self.total, report.live) if engine.rank == 0 else nullcontext()
+        bad = BadBatches(self.folder, loader, recipe.training, engine, report.say, replays=False)
         with loader, journal as rows, stop_signal() as stopped:
-            return self._loop(loader, rows, stopped)
+            return self._loop(loader, bad, rows, stopped)
 
     def _line(self, epoch_size: int) -> str:
         training, grid = self.start.recipe.training, self.saved.learner.grid
@@ -146,10 +148,10 @@ class Member:
             f"{self.engine.precision} on {self.engine.device.type}"
         )
 
-    def _loop(self, loader: LabelledLoader, rows: Journal | None, stopped: Callable[[], bool]) -> Progress:
+    def _loop(self, loader: LabelledLoader, bad: BadBatches, rows: Journal | None, stopped: Callable[[], bool]) -> Progress:
         """Every step; returns where it ended."""
         engine, training, total = self.engine, self.start.recipe.training, self.total
-        watch, clock = Watch(self.folder, self.sounds.store.names, engine), Clock(loader, training.batch_size)
+        watch, clock = Watch(self.folder, self.sounds.store.names, engine, bad.record), Clock(loader, training.batch_size)
         best, step = Best(self.folder, self.start.recipe.task.patience), loader.steps.start
         place = Progress(step, total, engine.kernel)
         self.tuned.train()
@@ -157,15 +159,21 @@ class Member:
             rate = rate_at(step / total, self.start.recipe)
             engine.seed_step(step)
             value = self._gradients(batch.clips)
-            engine.step(rate)
+            if value is not None:
+                engine.step(rate)
             step += 1
             seen, before = (each * training.batch_size // loader.epoch_size for each in (step, step - 1))
             epoch_ends, early = step == total or seen > before, False
-            self.tuned.after_step(step / total, seen if epoch_ends else None)
-            watch.remember(step, batch.rows, value)
-            if epoch_ends or step % training.log_every == 0:
+            if value is None:
+                bad.skip(step)
+            else:
+                watch.remember(step, batch.rows, value)
+            if value is not None or epoch_ends:
+                self.tuned.after_step(step / total, seen if epoch_ends else None)
+            if epoch_ends or (value is not None and step % training.log_every == 0):
                 watch.check()
-                row = {"step": step, "epoch": step * training.batch_size / loader.epoch_size, "loss": float(engine.mean(value))}
+                row = {"step": step, "epoch": step * training.batch_size / loader.epoch_size}
+                row |= {} if value is None else {"loss": float(engine.mean(value))}
                 row |= {"learning_rate": rate, **clock.lap(step)}
                 if epoch_ends:
                     watch.check_weights(self.tuned, step)
@@ -196,9 +204,13 @@ class Member:
         told: tuple[dict[str, float], bool] = self.engine.fabric.broadcast((found, best.enough))
         return {f"valid/{name}": score for name, score in told[0].items()}, told[1]
 
-    def _gradients(self, clips: Clips) -> torch.Tensor:
-        """Loss of a batch; its gradients are left on the parameters."""
-        parts = self.start.recipe.training.accumulate
+    def _gradients(self, clips: Clips) -> torch.Tensor | None:
+        """Return the loss of a batch; its gradients are left on the parameters.
+
+        None when bad batches may be skipped and the loss is not finite in some process: then nothing has changed.
+        """
+        parts, skipping = self.start.recipe.training.accumulate, self.start.recipe.training.skip_bad_batches > 0
+        kept = self.engine.kept_buffers() if skipping else []
         total = torch.zeros((), device=self.engine.device)
         pieces = list(_pieces(clips, parts))
         for number, piece in enumerate(pieces):
@@ -207,6 +219,9 @@ class Member:
                 value: torch.Tensor = self.engine.module(piece) * share
                 self.engine.fabric.backward(value)
             total += value.detach()
+        if skipping and self.engine.any_process(not bool(torch.isfinite(total))):
+            self.engine.undo(kept)
+            return None
         return total
 
     def logits(self) -> Float32[np.ndarray, "n C"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def write_report(run: Path) -> Path:
 def _lead(recipe: dict[str, Any], last: dict[str, Any], total: int) -> str:
     paper = f" ({html.escape(recipe['paper'])})" if recipe["paper"] else ""
     size = f", size {recipe['model']['size']}" if "model" in recipe else ""
-    return f"{html.escape(recipe['name'])}{paper}{size}, step {last['step']} of {total}, loss {last['loss']:.4f}"
+    return f"{html.escape(recipe['name'])}{paper}{size}, step {last['step']} of {total}, loss {last.get('loss', math.nan):.4f}"
 
 
 def _tuned_facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
