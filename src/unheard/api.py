@@ -130,6 +130,7 @@ def finetune(
     recipe: str | FinetuneRecipe = "small",
     settings: Iterable[str] = (),
     *,
+    corpus: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
     report: Report | None = None,
@@ -140,6 +141,8 @@ def finetune(
     ----------
     recipe : str or FinetuneRecipe
         A name of `unheard recipes`, such as ``esc50``, or a recipe itself; ``settings`` change it as in `pretrain`.
+    corpus : path, optional
+        A folder of packed audio that several runs share; without it every run packs for itself.
 
     Examples
     --------
@@ -151,7 +154,7 @@ def finetune(
     from unheard.view.finetuned import finish
 
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
-    done = training.finetune(model, labels, out, chosen, device=device, overwrite=overwrite, report=report)
+    done = training.finetune(model, labels, out, chosen, corpus=corpus, device=device, overwrite=overwrite, report=report)
     return finish(Path(out), done, report)
 
 

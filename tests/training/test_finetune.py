@@ -19,8 +19,10 @@ from unheard.recipes import find_recipe
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
 from unheard.training.checkpoints import checkpoints, read_progress
-from unheard.training.finetune import finetune, finished, read_session, resume
+from unheard.training.finetune import finetune, resume
 from unheard.training.finetune_choice import Best, scores
+from unheard.training.finetune_session import finished, read_session
+from unheard.training.run import Report
 from unheard.weights.checkpoint import Provenance, load_model, save_model
 
 SIZES = ("frames=64", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
@@ -196,3 +198,17 @@ def test_scores_of_validation_clips() -> None:
     assert found["balanced_accuracy"] == 0.75 and next(iter(found)) == "balanced_accuracy"
     known = np.array([[1.0, 1], [1, 1], [1, 0], [0, 1]])
     assert scores(logits, np.array([[1.0, 0], [0, 0], [0, 1], [1, 1]]), known, "sigmoid")["mAP"] == pytest.approx((1 + 1 / 3) / 2, abs=0.34)
+
+
+def test_runs_share_packed_clips_and_find_them_on_resume(folder: Path, tmp_path: Path) -> None:
+    place, recipe = tmp_path / "shared", override(QUICK, ["training.steps=2"])
+    own = tune(folder, tmp_path / "own", recipe)
+    lines: list[str] = []
+    for name in ("first", "second"):
+        report = Report(say=lines.append)
+        assert finetune(folder / "model", folder / "labels.csv", tmp_path / name, recipe, corpus=place, device="cpu", report=report)
+        assert read_session(tmp_path / name).corpus == str(place) and curve(tmp_path / name) == curve(own)
+    assert sum("found packed in" in line for line in lines) == 1 and len(list(place.iterdir())) == 1
+    shutil.rmtree(tmp_path / "second" / "checkpoints")
+    shutil.rmtree(place)  # whoever deletes it makes the next run pack again
+    assert resume(tmp_path / "second", device="cpu") and len(list(place.iterdir())) == 1

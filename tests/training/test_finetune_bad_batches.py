@@ -23,7 +23,8 @@ from unheard.recipes import find_recipe
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
 from unheard.training.checkpoints import checkpoints
-from unheard.training.finetune import finetune, read_session, resume
+from unheard.training.finetune import finetune, resume
+from unheard.training.finetune_session import read_session
 from unheard.training.run import Report
 from unheard.view.run import curve_figure
 from unheard.weights.checkpoint import Provenance, load_model, save_model

@@ -25,8 +25,9 @@ from unheard.recipes import find_recipe
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
 from unheard.training.engine import Engine
-from unheard.training.finetune import finetune, open_table
+from unheard.training.finetune import finetune
 from unheard.training.finetune_member import Member, Start, begin
+from unheard.training.finetune_session import open_table
 from unheard.training.finetune_validation import Validation, groups_of
 from unheard.weights.checkpoint import Provenance, SavedModel, load_model, save_model
 

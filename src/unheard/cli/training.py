@@ -77,6 +77,9 @@ class FinetuneStart:
     skip_bad_batches
         Skip the update of up to this many batches of a model with a loss that is not finite; short for --set
         training.skip_bad_batches=N.
+    corpus
+        Folder of packed audio that several runs share: the first run packs, later runs on the same files find it. Default: every run
+        packs for itself.
     """
 
     recipe: str = "small"
@@ -84,6 +87,7 @@ class FinetuneStart:
     steps: int | None = None
     batch_size: int | None = None
     skip_bad_batches: int | None = None
+    corpus: Path | None = None
     settings: Settings = ()
     overwrite: Overwrite = False
 
@@ -191,7 +195,9 @@ def finetune(
     if model is None or labels is None or out is None:
         raise ConfigError("finetune needs a model, labels and an output: unheard finetune MODEL labels.csv -o RUN | --resume RUN")
     settings = start.all_settings()
-    run = api.finetune(model, labels, out, start.recipe, settings, device=device, overwrite=start.overwrite, report=_report())
+    run = api.finetune(
+        model, labels, out, start.recipe, settings, corpus=start.corpus, device=device, overwrite=start.overwrite, report=_report()
+    )
     return _tuned(run, json)
 
 

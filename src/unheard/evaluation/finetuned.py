@@ -16,7 +16,7 @@ from unheard.embedding.classify import classifier_of, logits_many
 from unheard.embedding.embedder import Model, Sound
 from unheard.embedding.loading import load
 from unheard.errors import AudioError, CheckpointError
-from unheard.training.finetune import FinetuneSession, finished, read_session
+from unheard.training.finetune_session import FinetuneSession, finished, read_session
 
 Skip = Callable[[Sound, AudioError], None]
 CHUNK = 64  # sounds that all models hear before the next; our choice

@@ -18,7 +18,7 @@ from unheard.evaluation.finetuned_notes import both_sides, chosen_by_one_class, 
 from unheard.evaluation.finetuned_summary import FinetuneScores, Heard, joined, summary, write
 from unheard.files import locked_folder
 from unheard.progress import Track, silent
-from unheard.training.finetune import own_table, read_session
+from unheard.training.finetune_session import own_table, read_session
 
 
 @dataclass(frozen=True)
