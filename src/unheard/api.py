@@ -131,6 +131,7 @@ def finetune(
     recipe: str | FinetuneRecipe = "small",
     settings: Iterable[str] = (),
     *,
+    corpus: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
     report: Report | None = None,
@@ -141,29 +142,31 @@ def finetune(
     ----------
     recipe : str or FinetuneRecipe
         A name of `unheard recipes`, such as ``esc50``, or a recipe itself; ``settings`` change it as in `pretrain`.
+    corpus : path, optional
+        A folder of packed audio that several runs share; without it every run packs for itself.
 
     Examples
     --------
     >>> import unheard
     >>> unheard.finetune("runs/first", "labels.csv", "runs/clf").predict("clip.wav")  # doctest: +SKIP
     """
-    from unheard.evaluation.finetuned import listen
     from unheard.recipes.finetune_named import find_finetune_recipe
     from unheard.training import finetune as training
     from unheard.view.finetuned import finish
 
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
-    done = training.finetune(model, labels, out, chosen, listen, device=device, overwrite=overwrite, report=report)
+    done = training.finetune(model, labels, out, chosen, corpus=corpus, device=device, overwrite=overwrite, report=report)
     return finish(Path(out), done, report)
 
 
-def resume_finetune(out: str | Path, *, device: str = "auto", report: Report | None = None) -> FinetunedRun:
-    """Go on with an interrupted fine-tuning run; a finished one is scored again."""
-    from unheard.evaluation.finetuned import listen
+def resume_finetune(
+    out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Report | None = None
+) -> FinetunedRun:
+    """Continue an interrupted fine-tuning run; a finished one is scored again. ``skip_bad_batches`` replaces that of the run."""
     from unheard.training import finetune as training
     from unheard.view.finetuned import finish
 
-    return finish(Path(out), training.resume(out, listen, device=device, report=report), report)
+    return finish(Path(out), training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report), report)
 
 
 def convert(

@@ -2,6 +2,7 @@
 
 UnheardError
 ├── ConfigError      an unknown recipe, field, value or option
+│   └── InUseError   an output that another process writes
 ├── AudioError       a file or array that is not usable sound
 ├── DataError        a corpus, CSV or shard that cannot be used
 └── CheckpointError  a model or run folder, or a published file, that cannot be used
@@ -25,6 +26,10 @@ class UnheardError(Exception):
 
 class ConfigError(UnheardError):
     """A configuration names something that does not exist or has a value that is not allowed."""
+
+
+class InUseError(ConfigError):
+    """Another process is writing the same output."""
 
 
 class AudioError(UnheardError):

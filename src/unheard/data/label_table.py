@@ -64,6 +64,11 @@ class Labels:
         return len(self.paths)
 
     @property
+    def files(self) -> list[str]:
+        """The file of each clip as a string; equal ones are stored once."""
+        return self.paths.full_names() if isinstance(self.paths, Files) else [str(path) for path in self.paths]
+
+    @property
     def index(self) -> Index:
         """Class of each clip, of a table where each has one."""
         return self.target.first
@@ -116,6 +121,11 @@ class Files(Sequence[Path]):
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def full_names(self) -> list[str]:
+        """All files as strings, without making paths."""
+        full = {name: os.path.join(self.folder, name) for name in dict.fromkeys(self.names)}  # noqa: PTH118 - millions of names
+        return [full[name] for name in self.names]
 
     @overload
     def __getitem__(self, row: SupportsIndex) -> Path: ...

@@ -19,7 +19,7 @@ from unheard.evaluation.finetuned_summary import FinetuneScores, Heard, joined, 
 from unheard.evaluation.outputs import refuse_existing
 from unheard.files import locked_folder
 from unheard.progress import Track, silent
-from unheard.training.finetune import own_table, read_session
+from unheard.training.finetune_session import own_table, read_session
 
 
 @dataclass(frozen=True)

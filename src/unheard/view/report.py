@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def _stored(file: Path) -> dict[str, Any] | None:
 def _lead(recipe: dict[str, Any], last: dict[str, Any], total: int) -> str:
     paper = f" ({recipe['paper']})" if recipe["paper"] else ""
     size = f", size {recipe['model']['size']}" if "model" in recipe else ""
-    return f"{recipe['name']}{paper}{size}, step {last['step']} of {total}, loss {last['loss']:.4f}"
+    return f"{recipe['name']}{paper}{size}, step {last['step']} of {total}, loss {last.get('loss', math.nan):.4f}"
 
 
 def _tuned_facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
