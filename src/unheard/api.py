@@ -117,7 +117,7 @@ def probe(
     """
     from unheard.view.probed import Embedded, probe_table
 
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; -o names the folder that the report goes to")
     which = Embedded(tuple(seeds), pool, layer, layers)
@@ -187,7 +187,7 @@ def convert(
     from unheard.weights.checkpoint import is_model, save_model
     from unheard.weights.published import convert as read
 
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     if Path(out).exists() and not is_model(Path(out)):
         raise ConfigError(f"{out} is no model folder, so --overwrite does not replace it; choose another -o, or remove it yourself")
     saved = read(file, layout, name, settings, classes)
@@ -233,7 +233,7 @@ def reconstruct(
     from unheard.view.window import reconstruct_window, take_window
 
     for file in [out] if wav is None else [out, wav]:
-        _refuse_existing(file, overwrite)
+        refuse_existing(file, overwrite)
     loaded = _loaded(model)
     shown = reconstruct_window(loaded, take_window(loaded, audio, start), mask, mask_ratio, seed)
     save(figure(shown), out)
@@ -264,7 +264,7 @@ def attention(
     from unheard.view.axes import save
     from unheard.view.window import attention_window, take_window
 
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     loaded = _loaded(model)
     window = take_window(loaded, audio, start)
     gazes = attention_window(loaded, window, at)
@@ -278,11 +278,6 @@ def report(run: str | Path) -> Path:
 
     probed = (Path(run) / "probe.json").is_file()
     return write_probe_page(Path(run)) if probed else write_report(Path(run))
-
-
-def _refuse_existing(out: str | Path, overwrite: bool) -> None:
-    if Path(out).exists() and not overwrite:
-        refuse_existing(Path(out))
 
 
 def _loaded(model: Model | str | Path) -> Model:

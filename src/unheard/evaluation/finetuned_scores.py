@@ -113,8 +113,7 @@ def score_labelled(
     (0.71, 0.84)
     """
     place = Path(out)
-    if place.exists() and not overwrite:
-        refuse_existing(place)
+    refuse_existing(place, overwrite)
     with locked_folder(place):
         return _score_into(place, model, labels, device, track)
 

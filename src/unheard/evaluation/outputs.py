@@ -10,22 +10,27 @@ from unheard.files import LOCK, locked_folder
 WAYS = "choose another -o, or replace it with --overwrite"
 
 
-def refuse_existing(out: Path, ways: str = WAYS) -> None:
-    """Refuse an output that exists.
+def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
+    """Refuse an output that exists and is not to be replaced.
 
     Parameters
     ----------
-    out : Path
+    out : path
         A file or a folder.
+    overwrite : bool
+        Whether it is to be replaced: then nothing is refused.
     ways : str
         What a user can do.
 
     Raises
     ------
     ConfigError
-        Always: with the id and host of the process that writes into the folder while there is one.
+        With the id and host of the process that writes into the folder while there is one.
     """
-    if (out / LOCK).is_file():
-        with locked_folder(out):
+    place = Path(out)
+    if overwrite or not place.exists():
+        return
+    if (place / LOCK).is_file():
+        with locked_folder(place):
             pass  # the lock of a process that was killed
     raise ConfigError(f"{out} exists; {ways}")

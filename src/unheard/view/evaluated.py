@@ -69,8 +69,7 @@ def evaluate(
     plan = plan or Plan()
     place, chosen = Path(out), choose_tasks(tasks, plan.names)
     if place.exists() and not resume:
-        if not overwrite:
-            refuse_existing(place, "choose another -o, replace it with --overwrite, or go on with it by --resume")
+        refuse_existing(place, overwrite, "choose another -o, replace it with --overwrite, or go on with it by --resume")
         if not any(place.glob("results-*.json")) and not any(place.glob(f"embeddings/*/*/{STAMP}")):
             raise ConfigError(f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it yourself")
     compared = _compared(model, beside, plan)
