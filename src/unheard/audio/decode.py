@@ -41,6 +41,13 @@ _SOFT_END = 0.05
 """Seconds that may be missing at the end of those."""
 
 
+_OGG_LAST_PAGE = 255 * 120 * 48
+"""Samples in one page of an ogg file: at most 255 packets of 120 ms at 48 kHz."""
+
+_OGG_LEAD = 1.0
+"""Seconds of an ogg file that are decoded before a place where decoding starts; opus needs 0.08 (our choice)."""
+
+
 class Decoder(ABC):
     """A sound file that is decoded from its beginning on; a context manager.
 
@@ -195,13 +202,26 @@ class _Sndfile(Decoder):
             self.note = f"it breaks off: {self.frames} samples were announced and {self.came} came"
 
     def skip(self, count: int) -> None:
-        if self.format == "MP3":  # what mp3 gives depends on what stands before: decode and drop instead of seeking
-            super().skip(count)
-            return
-        try:
-            self.came = self._file.seek(self.came + count)
-        except (RuntimeError, ValueError) as error:
-            raise AudioError(f"{shown(self.path)}: it breaks off before the part that was asked for") from error
+        target = self.came + count
+        place = self._seekable_place(target)
+        if place > self.came:
+            try:
+                self.came = self._file.seek(place)
+            except (RuntimeError, ValueError) as error:
+                raise AudioError(f"{shown(self.path)}: it breaks off before the part that was asked for") from error
+        super().skip(target - self.came)
+
+    def _seekable_place(self, target: int) -> int:
+        """The last sample at or before ``target`` from which decoding gives the samples of the whole file; 0 for the beginning.
+
+        The samples of mp3 depend on those before. libsndfile places the last page of vorbis wrongly, as if it were full. Some
+        subtypes, such as GSM 6.10, cannot be sought at all.
+        """
+        if self.format == "MP3" or not soundfile.SoundFile.seekable(self._file):
+            return 0
+        if self.format == "OGG":
+            return max(0, min(target - round(_OGG_LEAD * self.sample_rate), self.frames - _OGG_LAST_PAGE))
+        return target
 
     def close(self) -> None:
         if hasattr(self, "_file"):
