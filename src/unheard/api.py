@@ -13,6 +13,7 @@ from unheard.embedding.embedder import Model, Options
 from unheard.embedding.loading import load
 from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError
+from unheard.evaluation.outputs import refuse_existing
 from unheard.progress import Track, silent
 from unheard.recipes import find_recipe
 from unheard.recipes.finetune import FinetuneRecipe
@@ -116,7 +117,7 @@ def probe(
     """
     from unheard.view.probed import Embedded, probe_table
 
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; -o names the folder that the report goes to")
     which = Embedded(tuple(seeds), pool, layer, layers)
@@ -130,6 +131,7 @@ def finetune(
     recipe: str | FinetuneRecipe = "small",
     settings: Iterable[str] = (),
     *,
+    corpus: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
     report: Report | None = None,
@@ -140,29 +142,31 @@ def finetune(
     ----------
     recipe : str or FinetuneRecipe
         A name of `unheard recipes`, such as ``esc50``, or a recipe itself; ``settings`` change it as in `pretrain`.
+    corpus : path, optional
+        A folder of packed audio that several runs share; without it every run packs for itself.
 
     Examples
     --------
     >>> import unheard
     >>> unheard.finetune("runs/first", "labels.csv", "runs/clf").predict("clip.wav")  # doctest: +SKIP
     """
-    from unheard.evaluation.finetuned import listen
     from unheard.recipes.finetune_named import find_finetune_recipe
     from unheard.training import finetune as training
     from unheard.view.finetuned import finish
 
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
-    done = training.finetune(model, labels, out, chosen, listen, device=device, overwrite=overwrite, report=report)
+    done = training.finetune(model, labels, out, chosen, corpus=corpus, device=device, overwrite=overwrite, report=report)
     return finish(Path(out), done, report)
 
 
-def resume_finetune(out: str | Path, *, device: str = "auto", report: Report | None = None) -> FinetunedRun:
-    """Go on with an interrupted fine-tuning run; a finished one is scored again."""
-    from unheard.evaluation.finetuned import listen
+def resume_finetune(
+    out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Report | None = None
+) -> FinetunedRun:
+    """Continue an interrupted fine-tuning run; a finished one is scored again. ``skip_bad_batches`` replaces that of the run."""
     from unheard.training import finetune as training
     from unheard.view.finetuned import finish
 
-    return finish(Path(out), training.resume(out, listen, device=device, report=report), report)
+    return finish(Path(out), training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report), report)
 
 
 def convert(
@@ -183,7 +187,7 @@ def convert(
     from unheard.weights.checkpoint import is_model, save_model
     from unheard.weights.published import convert as read
 
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     if Path(out).exists() and not is_model(Path(out)):
         raise ConfigError(f"{out} is no model folder, so --overwrite does not replace it; choose another -o, or remove it yourself")
     saved = read(file, layout, name, settings, classes)
@@ -229,7 +233,7 @@ def reconstruct(
     from unheard.view.window import reconstruct_window, take_window
 
     for file in [out] if wav is None else [out, wav]:
-        _refuse_existing(file, overwrite)
+        refuse_existing(file, overwrite)
     loaded = _loaded(model)
     shown = reconstruct_window(loaded, take_window(loaded, audio, start), mask, mask_ratio, seed)
     save(figure(shown), out)
@@ -260,7 +264,7 @@ def attention(
     from unheard.view.axes import save
     from unheard.view.window import attention_window, take_window
 
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     loaded = _loaded(model)
     window = take_window(loaded, audio, start)
     gazes = attention_window(loaded, window, at)
@@ -274,11 +278,6 @@ def report(run: str | Path) -> Path:
 
     probed = (Path(run) / "probe.json").is_file()
     return write_probe_page(Path(run)) if probed else write_report(Path(run))
-
-
-def _refuse_existing(out: str | Path, overwrite: bool) -> None:
-    if Path(out).exists() and not overwrite:
-        raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
 
 
 def _loaded(model: Model | str | Path) -> Model:

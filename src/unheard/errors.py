@@ -2,11 +2,13 @@
 
 UnheardError
 ├── ConfigError      an unknown recipe, field, value or option
+│   └── InUseError   an output that another process writes
 ├── AudioError       a file or array that is not usable sound
 ├── DataError        a corpus, CSV or shard that cannot be used
 └── CheckpointError  a model or run folder, or a published file, that cannot be used
 
 AudioWarning         a sound was used, but not as it should be: it is cut, or files were left out
+DamageWarning        a file of a cache is damaged, and what it held is computed again
 
 Every message says what came, what was expected and what to do. The command line prints it as one line and exits with 2.
 """
@@ -14,6 +16,8 @@ Every message says what came, what was expected and what to do. The command line
 from __future__ import annotations
 
 import unicodedata
+import warnings
+from pathlib import Path
 
 
 class UnheardError(Exception):
@@ -22,6 +26,10 @@ class UnheardError(Exception):
 
 class ConfigError(UnheardError):
     """A configuration names something that does not exist or has a value that is not allowed."""
+
+
+class InUseError(ConfigError):
+    """Another process is writing the same output."""
 
 
 class AudioError(UnheardError):
@@ -42,6 +50,15 @@ class ModelError(UnheardError):
 
 class AudioWarning(UserWarning):
     """A sound or a folder is used, with something that a user should know: a file is cut, or files were left out."""
+
+
+class DamageWarning(UserWarning):
+    """A file of a cache differs from its checksum; what it held is computed again."""
+
+
+def warn_damaged(file: Path) -> None:
+    """Name a damaged file of a cache in a `DamageWarning`."""
+    warnings.warn(DamageWarning(f"{shown(file)} is damaged: it differs from its checksum; what it held is computed again"), stacklevel=3)
 
 
 def missing_extra(package: str, extra: str) -> UnheardError:

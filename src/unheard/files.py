@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unheard.errors import ConfigError, DataError, UnheardError
+from unheard.errors import DataError, InUseError, UnheardError
 
 CHECKSUM = "content_sha256"
 """Field of a JSON file that holds the SHA-256 of its other fields."""
@@ -172,7 +172,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
     Raises
     ------
-    ConfigError
+    InUseError
         When another process holds the lock, with its id and host.
     """
     existed = folder.is_dir()
@@ -225,7 +225,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
     Raises
     ------
-    ConfigError
+    InUseError
         When another process is replacing the same folder.
     """
     place, old = folder.with_name(f".{folder.name}{UNFINISHED}"), _backup_path(folder)
@@ -290,7 +290,7 @@ def _take(place: Path, output: Path) -> int:
             os.close(descriptor)
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise ConfigError(f"{output} is being written by {owner}; wait until it has ended, or choose another -o") from None
+            raise InUseError(f"{output} is being written by {owner}; wait until it has ended, or choose another -o") from None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), place.stat()):
                 os.ftruncate(descriptor, 0)

@@ -45,7 +45,7 @@ def test_a_table_of_many_clips_and_classes_is_small_in_memory(tmp_path: Path) ->
 
 
 def test_many_groups_are_held_out_in_less_than_quadratic_time() -> None:
-    """Half a million clips in groups of two. A class that half of the clips have fills the held-out side, so that groups are refused."""
+    """400,000 clips in groups of two. A class that half of the clips have fills the held-out side, so that groups are refused."""
     names = [str(clip // 2) for clip in range(2 * CLIPS)]
     lists = [(0, 1) if clip % 2 else (0, 2 + clip // 2 % 500) for clip in range(2 * CLIPS)]
     empty, none = [""] * len(names), [None] * len(names)

@@ -14,14 +14,16 @@ from tests.faults.inputs import make_model, make_sounds
 
 import unheard
 from unheard import api
-from unheard.errors import ConfigError, DataError
+from unheard.cli import main
+from unheard.errors import ConfigError, DamageWarning, DataError
 from unheard.evaluation import suite
 from unheard.evaluation.encoders import HearEncoder, Stored
+from unheard.evaluation.finetuned_scores import score_labelled
 from unheard.evaluation.fit import Fit
 from unheard.evaluation.head import Hyper
 from unheard.evaluation.memory import Disk
 from unheard.evaluation.probe_vectors import Kept
-from unheard.files import locked_folder
+from unheard.files import locked_file, locked_folder
 from unheard.verify import verify
 from unheard.view.evaluated import evaluate
 
@@ -68,7 +70,8 @@ def test_a_damaged_batch_is_embedded_again(task: Path, tmp_path: Path, monkeypat
     parts = sorted((out / "embeddings" / "levels" / "noise-v1" / "train.parts").iterdir())
     assert len(parts) == 2
     flip(parts[0], at=200)
-    assert evaluated(task, out, levels)[0] == first
+    with pytest.warns(DamageWarning, match=f"{parts[0].name} is damaged"):
+        assert evaluated(task, out, levels)[0] == first
 
 
 def fails_after(calls: int, levels: Levels) -> Callable[[torch.Tensor, Any], torch.Tensor]:
@@ -88,7 +91,7 @@ def test_damaged_scores_are_made_again(task: Path, tmp_path: Path) -> None:
     file = out / "scores" / "heareval" / "levels" / "noise-v1.json"
     file.write_text(file.read_text().replace('"value": ', '"value": 0'))
     again, said = evaluated(task, out, levels)
-    assert again == first and "scoring it again" in said[0]
+    assert again == first and f"or {file} is damaged; scoring it again" in said[0]
 
 
 def test_a_damaged_fit_or_vector_counts_as_missing(tmp_path: Path) -> None:
@@ -100,7 +103,17 @@ def test_a_damaged_fit_or_vector_counts_as_missing(tmp_path: Path) -> None:
     assert Kept(tmp_path / "vectors", "model 2")("other", lambda: np.zeros(3)).tolist() == [0] * 3
     flip(tmp_path / "fits" / "003.safetensors")
     flip(tmp_path / "vectors" / "model.npy")
-    assert fits.get(3) is None and vectors("model", lambda: np.full(3, 2.0)).tolist() == [2] * 3
+    with pytest.warns(DamageWarning, match="003.safetensors is damaged: it differs from its checksum"):
+        assert fits.get(3) is None
+    with pytest.warns(DamageWarning, match="model.npy is damaged"):
+        assert vectors("model", lambda: np.full(3, 2.0)).tolist() == [2] * 3
+    flip(tmp_path / "fits" / "003.json", at=20)
+    flip(tmp_path / "vectors" / "model.json", at=20)
+    with pytest.warns(DamageWarning, match="003.json is damaged"):
+        assert fits.get(3) is None
+    with pytest.warns(DamageWarning, match="model.json is damaged"):
+        assert vectors("model", lambda: np.full(3, 4.0)).tolist() == [4] * 3
+    assert fits.get(4) is None
 
 
 def test_an_output_that_is_being_written_is_refused(task: Path, tmp_path: Path) -> None:
@@ -110,10 +123,26 @@ def test_an_output_that_is_being_written_is_refused(task: Path, tmp_path: Path) 
         (out / "something").touch()
         for write in (
             lambda: evaluate(model, task.parent, out, resume=True),
+            lambda: evaluate(model, task.parent, out),
+            lambda: api.probe(unheard.load(model), sounds / "labels.csv", out),
+            lambda: score_labelled(model, sounds / "labels.csv", out),
             lambda: api.probe(unheard.load(model), sounds / "labels.csv", out, overwrite=True),
         ):
             with pytest.raises(ConfigError, match=r"out is being written by process \d+ on "):
                 write()
+    with pytest.raises(ConfigError, match="out exists; choose another -o"):
+        evaluate(model, task.parent, out)
+
+
+def test_predictions_that_are_being_written_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sounds, model, out = make_sounds(tmp_path / "sounds", 12), make_model(tmp_path / "model"), tmp_path / "out.csv"
+    tune = ["finetune", model, sounds / "labels.csv", "-o", tmp_path / "run", "--steps", 1, "--batch-size", 2, "--device", "cpu"]
+    assert main([str(each) for each in tune]) == 0
+    predict = ["predict", str(tmp_path / "run"), str(sounds / "00.wav"), "-o", str(out), "--device", "cpu"]
+    with locked_file(out):
+        assert main(predict) == 2
+    assert "out.csv is being written by process" in capsys.readouterr().err
+    assert main(predict) == 0 and out.is_file() and not list(tmp_path.glob(".out.csv*"))
 
 
 def test_a_damaged_report_of_a_probe_is_refused_by_name(tmp_path: Path) -> None:

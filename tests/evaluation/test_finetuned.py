@@ -165,7 +165,7 @@ def test_a_page_shows_the_run(run: Path, stereo: Path) -> None:
     for place, models in ((run, 1), (stereo, 9)):
         page = report(place).read_text()
         assert page.count("loss, learning rate and speed over the steps</figcaption>") == models
-        assert "balanced accuracy" in page and "<th>recall" in page and "Which classes are taken for which" in page
+        assert "balanced accuracy" in page and "<th>recall" in page and "Confusion matrix" in page
 
 
 def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,8 +21,8 @@ import unheard.cli.main  # noqa: F401 - loaded once, before processes are forked
 Fault = Callable[[Path, int], tuple[int, list[str]]]
 
 FAULTS: dict[str, tuple[Fault, int, int, str]] = {
-    "kill -9": (kills, 100, 3, "what is resumed equals what was never interrupted: pretrain, pack, embed, finetune, probe"),
-    "flipped bits": (flips, 600, 56, "named, or without effect: corpora, models, checkpoints, metrics, tables"),
+    "kill -9": (kills, 100, 3, "what is resumed equals what was never interrupted: pretrain, pack, embed, finetune, probe, evaluate"),
+    "flipped bits": (flips, 600, 56, "named, or without effect: corpora, models, checkpoints, metrics, tables, evaluations, probes"),
     "hostile weights": (hostile, 200, 16, "nothing runs, under 1 GB and 10 s, one clear line"),
     "mutated audio": (mutated_audio, 1000, 60, "a finite row or a named file; the job goes to its end"),
     "two writers": (two_writers, 20, 2, "one is refused by name, nothing is damaged"),

@@ -17,12 +17,11 @@ import torch
 from unheard.cli import main
 from unheard.config import override
 from unheard.data.batch import Loader
-from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.errors import CheckpointError, DataError
 from unheard.files import read_json
 from unheard.objectives.base import Batch
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
-from unheard.training import finetune
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
 from unheard.training.replay import replay
@@ -158,11 +157,3 @@ def test_without_a_record_there_is_nothing_to_take_again(sounds: Path, tmp_path:
         replay(tmp_path / "run", device="cpu")
     with pytest.raises(CheckpointError, match="there is no run at"):
         replay(tmp_path / "nowhere", device="cpu")
-
-
-def test_fine_tuning_refuses_to_skip(tmp_path: Path) -> None:
-    from unheard.recipes.finetune_named import find_finetune_recipe
-
-    chosen = override(find_finetune_recipe("small"), ["training.skip_bad_batches=1"])
-    with pytest.raises(ConfigError, match="works in pre-training"):
-        finetune.finetune("random-tiny", tmp_path / "labels.csv", tmp_path / "run", chosen, lambda model, waves: np.zeros((0, 1)))

@@ -14,15 +14,16 @@ import torch
 from unheard.audio.frontend import Statistics
 from unheard.config import override
 from unheard.errors import CheckpointError, ConfigError, DataError
-from unheard.evaluation.finetuned import listen
 from unheard.files import json_line, read_json_lines
 from unheard.recipes import find_recipe
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
 from unheard.training.checkpoints import checkpoints, read_progress
-from unheard.training.finetune import finetune, finished, read_session, resume
+from unheard.training.finetune import finetune, resume
 from unheard.training.finetune_choice import Best, scores
-from unheard.weights.checkpoint import Provenance, SavedModel, load_model, save_model
+from unheard.training.finetune_session import finished, read_session
+from unheard.training.run import Report
+from unheard.weights.checkpoint import Provenance, load_model, save_model
 
 SIZES = ("frames=64", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
@@ -62,7 +63,7 @@ def curve(run: Path) -> list[tuple[float, ...]]:
 
 
 def tune(folder: Path, run: Path, recipe: FinetuneRecipe = QUICK, table: str = "labels.csv", **options: bool) -> Path:
-    assert finetune(folder / "model", folder / table, run, recipe, listen, device="cpu", **options)
+    assert finetune(folder / "model", folder / table, run, recipe, device="cpu", **options)
     return run
 
 
@@ -88,7 +89,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(folder: Pa
         shutil.rmtree(place)
     with (broken / "metrics.jsonl").open("a") as file:
         file.write('{"step": 15, "lo')
-    assert resume(broken, listen, device="cpu")
+    assert resume(broken, device="cpu")
     assert curve(broken) == curve(whole) and len(curve(whole)) >= 6
     ours, theirs = load_model(broken), load_model(whole)
     assert ours.provenance.trained == theirs.provenance.trained
@@ -119,7 +120,7 @@ def test_each_fold_and_channel_has_a_model_of_its_own(folder: Path, tmp_path: Pa
     losses = [rows(place)[0]["loss"] for place in folders]
     assert losses[0] != losses[2]  # the right channel is noise
     shutil.rmtree(folders[3])
-    assert not finished(run, session) and resume(run, listen, device="cpu") and (folders[3] / "model").is_dir()
+    assert not finished(run, session) and resume(run, device="cpu") and (folders[3] / "model").is_dir()
 
 
 def test_patience_stops_early_and_stays_stopped(folder: Path, tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_patience_stops_early_and_stays_stopped(folder: Path, tmp_path: Path) ->
     progress = read_progress(checkpoints(run)[-1])
     assert progress.step == progress.total < 40
     before = (run / "metrics.jsonl").read_text()
-    assert resume(run, listen, device="cpu") and (run / "metrics.jsonl").read_text() == before
+    assert resume(run, device="cpu") and (run / "metrics.jsonl").read_text() == before
 
 
 def test_several_labels_a_clip_and_classes_nobody_judged(folder: Path, tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_what_is_there_is_not_replaced_unasked(folder: Path, tmp_path: Path) -> 
         tune(folder, run)
     tune(folder, run, override(QUICK, ["training.steps=2"]), overwrite=True)
     with pytest.raises(CheckpointError, match="no run"):
-        resume(tmp_path / "nothing", listen)
+        resume(tmp_path / "nothing")
 
 
 def test_a_changed_table_is_refused_on_resume(folder: Path, tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_a_changed_table_is_refused_on_resume(folder: Path, tmp_path: Path) -> N
     shutil.rmtree(run / "checkpoints")
     Path(table).write_text(Path(table).read_text().replace("0.wav,a", "0.wav,b", 1))
     with pytest.raises(DataError, match="has changed since"):
-        resume(run, listen)
+        resume(run)
 
 
 def test_the_best_of_a_journal_is_found_again(tmp_path: Path) -> None:
@@ -199,14 +200,15 @@ def test_scores_of_validation_clips() -> None:
     assert scores(logits, np.array([[1.0, 0], [0, 0], [0, 1], [1, 1]]), known, "sigmoid")["mAP"] == pytest.approx((1 + 1 / 3) / 2, abs=0.34)
 
 
-def test_models_come_back_in_training_after_scoring(folder: Path) -> None:
-    saved: list[SavedModel] = []
-
-    def watching(model: SavedModel, waves: Sequence[tuple[np.ndarray, int]]) -> np.ndarray:
-        assert not model.learner.model.encoder.training and all(wave.dtype == np.int16 for wave, _ in waves)
-        saved.append(model)
-        return listen(model, waves)
-
-    run = folder / "watched"
-    finetune(folder / "model", folder / "labels.csv", run, override(QUICK, ["training.steps=8"]), watching, device="cpu")
-    assert len(saved) >= 3 and saved[0].learner.model.encoder.training
+def test_runs_share_packed_clips_and_find_them_on_resume(folder: Path, tmp_path: Path) -> None:
+    place, recipe = tmp_path / "shared", override(QUICK, ["training.steps=2"])
+    own = tune(folder, tmp_path / "own", recipe)
+    lines: list[str] = []
+    for name in ("first", "second"):
+        report = Report(say=lines.append)
+        assert finetune(folder / "model", folder / "labels.csv", tmp_path / name, recipe, corpus=place, device="cpu", report=report)
+        assert read_session(tmp_path / name).corpus == str(place) and curve(tmp_path / name) == curve(own)
+    assert sum("found packed in" in line for line in lines) == 1 and len(list(place.iterdir())) == 1
+    shutil.rmtree(tmp_path / "second" / "checkpoints")
+    shutil.rmtree(place)  # whoever deletes it makes the next run pack again
+    assert resume(tmp_path / "second", device="cpu") and len(list(place.iterdir())) == 1

@@ -13,7 +13,6 @@ from unheard.audio.frontend import Statistics
 from unheard.config import override
 from unheard.embedding.loading import load
 from unheard.errors import DataError
-from unheard.evaluation.finetuned import listen
 from unheard.recipes import find_recipe
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.finetune_named import find_finetune_recipe
@@ -42,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tune(folder: Path, run: Path, rows: list[str], header: str = "path,label,split", recipe: FinetuneRecipe = QUICK) -> Path:
     (folder / "labels.csv").write_text("\n".join([header, *rows]) + "\n")
-    assert finetune(folder / "model", folder / "labels.csv", run, recipe, listen, device="cpu")
+    assert finetune(folder / "model", folder / "labels.csv", run, recipe, device="cpu")
     return run
 
 

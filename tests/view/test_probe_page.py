@@ -15,7 +15,7 @@ import soundfile
 
 from unheard import api
 from unheard.embedding.embedder import Model
-from unheard.errors import CheckpointError, DataError, UnheardError
+from unheard.errors import CheckpointError, DamageWarning, DataError, UnheardError
 from unheard.evaluation.probe_report import ProbeReport
 from unheard.files import write_json
 from unheard.progress import Track
@@ -91,10 +91,10 @@ def test_the_page_is_one_file_that_says_what_to_know(probed: tuple[ProbeReport, 
     assert not re.search(r"(src|href)='?https?://", page) and page.count("data:image/png") == 4
     assert "Scores are of one run." in page
     for words in (
-        "Which classes fail",
-        "Would more labels help?",
+        "Per-class results",
+        "Learning curve",
         "linear head, compared with the random encoder",
-        "Read this before you trust the score",
+        "Caveats",
     ):
         assert words in page
     (data,) = re.findall(r"<script type=application/json id=map-data>(.*?)</script>", page)
@@ -128,7 +128,7 @@ def test_the_page_can_be_written_again_without_the_sounds(model: Model, probed: 
             (copied / file.name).write_bytes(file.read_bytes())
     (copied / "map.csv").write_text((copied / "map.csv").read_text().replace("tones", "gone"))
     page = api.report(copied)
-    assert page == copied / "report.html" and "0 sounds lie in this page" in page.read_text()
+    assert page == copied / "report.html" and "0 sounds are stored in this page" in page.read_text()
     (copied / "curve.png").unlink()
     with pytest.raises(DataError, match="curve.png.*probe again"):
         api.report(copied)
@@ -226,7 +226,8 @@ def test_vectors_of_another_making_are_made_again(model: Model, labels: Path, tm
     out, told = tmp_path / "out", list[str]()
     api.probe(model, labels, out, seeds=(0,))
     (out / "vectors" / "random-0.npy").write_bytes(b"damaged")
-    api.probe(model, labels, out, seeds=(0, 1), overwrite=True, track=remembering(told))
+    with pytest.warns(DamageWarning, match="random-0.npy is damaged"):
+        api.probe(model, labels, out, seeds=(0, 1), overwrite=True, track=remembering(told))
     assert [line for line in told if "embedding" in line] == [f"embedding (random encoder, seed {seed})" for seed in (0, 1)]
     told.clear()
     api.probe(model, labels, out, seeds=(0,), pool="max", overwrite=True, track=remembering(told))

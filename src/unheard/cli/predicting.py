@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 
 from unheard.cli.shell import Json, On, Overwrite, Strict, note, status, tell, torch_device, verb
 from unheard.errors import ConfigError
+from unheard.files import locked_file
 from unheard.progress import bar
 
 if TYPE_CHECKING:
@@ -62,9 +64,10 @@ def predict(
     def skip(sound: Sound, error: AudioError) -> None:
         skipped[str(sound)] = str(error)
 
-    found = {str(sound): values for sound, values in score(bar(files, len(files), "listening"), skip)}
-    if out is not None:
-        _write(out, names, found)
+    with nullcontext() if out is None else locked_file(out):
+        found = {str(sound): values for sound, values in score(bar(files, len(files), "listening"), skip)}
+        if out is not None:
+            _write(out, names, found)
     best = {file: _best(names, values, top) for file, values in found.items()}
     lines = [
         *(f"skipped {path}: {reason}" for path, reason in skipped.items()),

@@ -70,23 +70,24 @@ warned: dict[str, None] = {}
 
 @contextmanager
 def showing_warnings() -> Iterator[None]:
-    """Print every `AudioWarning` once, as one line on stderr, and keep it for the JSON document."""
+    """Print every `AudioWarning` and `DamageWarning` once, as one line on stderr, and keep it for the JSON document."""
     import warnings
 
-    from unheard.errors import AudioWarning
+    from unheard.errors import AudioWarning, DamageWarning
 
     warned.clear()
     with warnings.catch_warnings():
         show = warnings.showwarning
 
         def one_line(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if not issubclass(category, AudioWarning):
+            if not issubclass(category, AudioWarning | DamageWarning):
                 show(message, category, *rest, **more)
             elif str(message) not in warned:
                 warned[str(message)] = None
                 note(f"warning: {message}")
 
         warnings.simplefilter("always", AudioWarning)
+        warnings.simplefilter("always", DamageWarning)
         warnings.showwarning = one_line
         yield
 

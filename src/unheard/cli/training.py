@@ -56,8 +56,7 @@ class Start:
 
     def all_settings(self) -> list[str]:
         """Every setting as ``section.key=value``; what ``--set`` says comes last and wins."""
-        skip = [] if self.skip_bad_batches is None else [f"training.skip_bad_batches={self.skip_bad_batches}"]
-        return [*_named(self.epochs, self.steps, self.batch_size), *skip, *self.settings]
+        return [*_named(self.epochs, self.steps, self.batch_size), *_skipping(self.skip_bad_batches), *self.settings]
 
 
 @Parameter(name="*")
@@ -75,18 +74,31 @@ class FinetuneStart:
         Optimiser steps; short for --set training.steps=N.
     batch_size
         Clips a step, over all devices; short for --set training.batch_size=N.
+    skip_bad_batches
+        Skip the update of up to this many batches of a model with a loss that is not finite; short for --set
+        training.skip_bad_batches=N.
+    corpus
+        Folder of packed audio that several runs share: the first run packs, later runs on the same files find it. Default: every run
+        packs for itself.
     """
 
     recipe: str = "small"
     epochs: float | None = None
     steps: int | None = None
     batch_size: int | None = None
+    skip_bad_batches: int | None = None
+    corpus: Path | None = None
     settings: Settings = ()
     overwrite: Overwrite = False
 
     def all_settings(self) -> list[str]:
         """Every setting as ``section.key=value``; what ``--set`` says comes last and wins."""
-        return [*_named(self.epochs, self.steps, self.batch_size), *self.settings]
+        return [*_named(self.epochs, self.steps, self.batch_size), *_skipping(self.skip_bad_batches), *self.settings]
+
+
+def _skipping(skip_bad_batches: int | None) -> list[str]:
+    """The short option as a setting."""
+    return [] if skip_bad_batches is None else [f"training.skip_bad_batches={skip_bad_batches}"]
 
 
 def _named(epochs: float | None, steps: int | None, batch_size: int | None) -> list[str]:
@@ -173,13 +185,19 @@ def finetune(
     from unheard import api
 
     if resume is not None:
-        if model is not None or out is not None or start != FinetuneStart():
-            raise ConfigError("--resume RUN takes everything from the run; give it no model, no labels, no -o and no settings")
-        return _tuned(api.resume_finetune(resume, device=device, report=_report()), json)
+        if model is not None or out is not None or start != FinetuneStart(skip_bad_batches=start.skip_bad_batches):
+            raise ConfigError(
+                "--resume RUN takes everything from the run; with it you can give --skip-bad-batches and --device, and no model, "
+                "no labels, no -o and no settings"
+            )
+        run = api.resume_finetune(resume, skip_bad_batches=start.skip_bad_batches, device=device, report=_report())
+        return _tuned(run, json)
     if model is None or labels is None or out is None:
         raise ConfigError("finetune needs a model, labels and an output: unheard finetune MODEL labels.csv -o RUN | --resume RUN")
     settings = start.all_settings()
-    run = api.finetune(model, labels, out, start.recipe, settings, device=device, overwrite=start.overwrite, report=_report())
+    run = api.finetune(
+        model, labels, out, start.recipe, settings, corpus=start.corpus, device=device, overwrite=start.overwrite, report=_report()
+    )
     return _tuned(run, json)
 
 

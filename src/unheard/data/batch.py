@@ -68,6 +68,12 @@ class Loader(Ahead[Batch]):
         """Windows of one epoch."""
         return self.sampler.size
 
+    def clips_of(self, step: int) -> list[int]:
+        """Numbers of the clips that the windows of one step begin in, of all processes."""
+        epochs, positions = self.sampler.positions(step, self.share.batch_size)
+        clips: list[int] = self.sampler.draw(epochs, positions)[0].tolist()
+        return clips
+
     def batch(self, step: int) -> Batch:
         """The share of this process in the batch of one step."""
         epochs, positions = (values[self.share.mine] for values in self.sampler.positions(step, self.share.batch_size))

@@ -64,6 +64,11 @@ class Labels:
         return len(self.paths)
 
     @property
+    def files(self) -> list[str]:
+        """The file of each clip as a string; equal ones are stored once."""
+        return self.paths.full_names() if isinstance(self.paths, Files) else [str(path) for path in self.paths]
+
+    @property
     def index(self) -> Index:
         """Class of each clip, of a table where each has one."""
         return self.target.first
@@ -117,6 +122,12 @@ class Files(Sequence[Path]):
     def __len__(self) -> int:
         return len(self.names)
 
+    def full_names(self) -> list[str]:
+        """All files as strings, without making paths."""
+        folder = os.fspath(self.folder)
+        full = {name: os.path.join(folder, name) for name in dict.fromkeys(self.names)}  # noqa: PTH118 - millions of names
+        return [full[name] for name in self.names]
+
     @overload
     def __getitem__(self, row: SupportsIndex) -> Path: ...
 
@@ -147,7 +158,8 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     texts, empty = table["label"], [""] * len(table["label"])
     if not texts:
         raise DataError(f"{path} has no rows; it needs one a clip under the header path,label")
-    absent = {name for name in dict.fromkeys(table["path"]) if not os.path.isfile(path.parent / name)}  # noqa: PTH113 - millions of names
+    folder = os.fspath(path.parent)
+    absent = {name for name in dict.fromkeys(table["path"]) if not os.path.isfile(os.path.join(folder, name))}  # noqa: PTH113, PTH118 - millions of names
     if absent:
         first, rows = next(name for name in table["path"] if name in absent), sum(name in absent for name in table["path"])
         raise DataError(f"{path} names {rows} files that do not exist, the first {first}; paths are relative to {path.parent}")
@@ -163,7 +175,10 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     target = ClassSets.from_lists([numbers[text] for text in texts], len(classes))
     split, fold, group = ([value.strip() for value in table.get(column, empty)] for column in ("split", "fold", "group"))
     start, end = (
-        [read_seconds(text, f"{path}: {column} of row {row}") for row, text in enumerate(table.get(column, empty), start=2)]
+        [
+            read_seconds(text, f"{path}: {column} of row {row}") if text else None
+            for row, text in enumerate(table.get(column, empty), start=2)
+        ]
         for column in ("start", "end")
     )
     for number, (begin, last) in enumerate(zip(start, end, strict=True), start=2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,9 @@ from unheard.data.disturb import disturb
 from unheard.data.label_table import Labels
 from unheard.data.open import pack_once
 from unheard.data.packing import Packing
-from unheard.data.store import WaveStore, to_device
+from unheard.data.shards import HEADER
+from unheard.data.shared import pack_shared, shared_folder
+from unheard.data.store import WaveStore, open_store, to_device
 from unheard.errors import DataError
 from unheard.progress import Track, silent
 from unheard.recipes.finetune import FinetuneRecipe
@@ -79,16 +82,51 @@ class Sounds:
         return np.flatnonzero(np.isin(self.rows, rows))
 
 
-def open_sounds(labels: Labels, frontend: AnyFrontendConfig, channel: Channel, cache: Path, track: Track = silent) -> Sounds:
+def open_sounds(
+    labels: Labels,
+    frontend: AnyFrontendConfig,
+    channel: Channel,
+    cache: Path,
+    track: Track = silent,
+    *,
+    shared: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Sounds:
     """Read the clips of a table, one channel of each, into packed waves.
+
+    Parameters
+    ----------
+    cache : Path
+        Where a large corpus is packed; a small one stays in memory.
+    shared : Path, optional
+        A folder of packed clips of several runs, in place of ``cache``: see `shared_folder`.
+    say : callable
+        Takes a line about a shared corpus.
 
     Raises
     ------
     DataError
         When none can be read.
     """
+    packing = Packing(frontend, "int16", channel=channel)
+    folder = None if shared is None else shared_folder(shared, labels, packing)
+    if folder is not None and (folder / HEADER).is_file():
+        say(f"corpus     found packed in {folder}")
+        store = open_store(folder)
+    elif folder is not None:
+        store = pack_shared(_corpus(labels, track), packing, folder, track, say)
+    else:
+        store = pack_once(_corpus(labels, track), packing, cache, track)
+    if not isinstance(store, WaveStore):
+        raise DataError(f"{store.folder or cache} holds no waves; delete it")
+    rows = np.array([int(row) for row in store.labels], np.int64)
+    return Sounds(store, rows, labels.target.take(rows), None if labels.known is None else labels.known.take(rows))
+
+
+def _corpus(labels: Labels, track: Track) -> Corpus:
+    """The clips of a table, labelled with the numbers of their rows."""
     clips, skipped = [], []
-    names = [str(path) for path in labels.paths]
+    names = labels.files
     files = scan_files(Path(), dict.fromkeys(names), track)
     for row, (name, start, end) in enumerate(zip(names, labels.start, labels.end, strict=True)):
         found, begin = files[name], start or 0.0
@@ -103,11 +141,7 @@ def open_sounds(labels: Labels, frontend: AnyFrontendConfig, channel: Channel, c
         clips.append(Clip(name, seconds, start=begin, end=end, size=size, content=content, label=str(row)))
     if not clips:
         raise DataError(f"none of the {len(labels)} clips of the table can be read; the first one: {skipped[0].reason}")
-    store = pack_once(Corpus(Path(), tuple(clips), tuple(skipped)), Packing(frontend, "int16", channel=channel), cache, track)
-    if not isinstance(store, WaveStore):
-        raise DataError(f"{cache} holds no waves; delete it")
-    rows = np.array([int(row) for row in store.labels], np.int64)
-    return Sounds(store, rows, labels.target.take(rows), None if labels.known is None else labels.known.take(rows))
+    return Corpus(Path(), tuple(clips), tuple(skipped))
 
 
 def clip_weights(target: ClassSets, clips: Indices, offset: float) -> Float[np.ndarray, " n"]:
@@ -164,13 +198,27 @@ class LabelledLoader(Ahead[Examples]):
         times = np.random.default_rng([self.recipe.training.seed, 1, epoch]).exponential(size=len(self.clips)) / self._weights
         return np.asarray(self.clips[np.argsort(times, kind="stable")[: self.epoch_size]])
 
+    @property
+    def store(self) -> WaveStore:
+        """The packed clips."""
+        return self.sounds.store
+
+    def clips_of(self, step: int) -> list[int]:
+        """Numbers of the clips in the batch of one step, of all processes."""
+        clips: list[int] = self._ids(step * self.share.batch_size + np.arange(self.share.batch_size)).tolist()
+        return clips
+
+    def _ids(self, places: Indices) -> Indices:
+        """Clips at places of the order of all epochs, one epoch after the other."""
+        return np.array([self.order(int(place // self.epoch_size))[place % self.epoch_size] for place in places], np.int64)
+
     def batch(self, step: int) -> Examples:
         """The share of this process in the batch of one step; batches run through epochs without gaps, so few clips repeat."""
         size, mine = self.share.batch_size, self.share.mine
         places = step * size + np.arange(size)
         rng = np.random.default_rng([self.recipe.training.seed, 2, step])
         draws = rng.random((size, 3))
-        ids = np.array([self.order(int(place // self.epoch_size))[place % self.epoch_size] for place in places[mine]], np.int64)
+        ids = self._ids(places[mine])
         spare = np.maximum(self.sounds.store.frames[ids] - self.width, 0)
         starts = (draws[mine, 0] * (spare + 1)).astype(np.int64)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + self.share.rank)

@@ -108,6 +108,8 @@ def pack(
         return _finished_before(folder, fingerprint)
     with _writing(folder), nullcontext() if folder is None else locked_folder(folder):
         if folder is not None:
+            if (folder / HEADER).exists():  # another process has packed it since
+                return _finished_before(folder, fingerprint)
             _refuse_foreign(folder)
             remove_unfinished(folder)
         plan, key = _plan(corpus.clips, how, shard_bytes), _hash(fingerprint, shard_bytes)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unheard.audio.waveform import read
-from unheard.errors import AudioError, DataError, ModelError, UnheardError
+from unheard.errors import AudioError, DataError, ModelError, UnheardError, warn_damaged
 from unheard.evaluation.encoders import Encoder
 from unheard.evaluation.events import Events, active_labels, join
 from unheard.evaluation.records import AUDIO, audio_files, audio_rate, in_stored_order, task_files
@@ -161,11 +161,14 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
 
 
 def _read_part(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """The frames and times of a batch; None where the file is missing or differs from the CRC-32 that zip archives hold."""
+    """The frames and times of a batch; None where the file is missing, or, with a warning, differs from the CRC-32 of zip archives."""
     try:
         with np.load(path) as part:
             return part["frames"], part["times"]
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, BadZipFile):
+        warn_damaged(path)
         return None
 
 

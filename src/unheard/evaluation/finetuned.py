@@ -16,8 +16,7 @@ from unheard.embedding.classify import classifier_of, logits_many
 from unheard.embedding.embedder import Model, Sound
 from unheard.embedding.loading import load
 from unheard.errors import AudioError, CheckpointError
-from unheard.training.finetune import FinetuneSession, finished, read_session
-from unheard.weights.checkpoint import SavedModel
+from unheard.training.finetune_session import FinetuneSession, finished, read_session
 
 Skip = Callable[[Sound, AudioError], None]
 CHUNK = 64  # sounds that all models hear before the next; our choice
@@ -118,12 +117,6 @@ def session_of(path: str | Path) -> FinetuneSession | None:
         return read_session(Path(path))
     except CheckpointError:
         return None
-
-
-def listen(saved: SavedModel, waves: Sequence[tuple[np.ndarray, int]]) -> Float32[np.ndarray, "n C"]:
-    """Logits of whole waveforms, as prediction has them; what training scores its validation clips by."""
-    model = Model(saved, str(saved.learner.model.encoder.positions.device))
-    return np.stack([logits for _, logits in logits_many(model, waves)])
 
 
 def _heard(model: Model, channel: Channel, sounds: Sequence[Sound], skip: Skip | None) -> dict[int, np.ndarray]:

@@ -12,7 +12,7 @@ from unheard.data.label_table import Labels
 from unheard.errors import DataError
 from unheard.evaluation.finetuned_summary import FinetuneScores, Heard
 from unheard.evaluation.probe_leaks import on_both_sides, shared_content
-from unheard.training.finetune import FinetuneSession, Table, own_table
+from unheard.training.finetune_session import FinetuneSession, Table, own_table
 
 BYTES = "come from files whose bytes also train (copies, or parts of one recording)"
 GROUP = "belong to a group that also trains; give every group one split or fold"

@@ -12,13 +12,14 @@ from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels, read_labels
 from unheard.embedding.classify import classifier_of
 from unheard.embedding.embedder import Sound
-from unheard.errors import AudioError, ConfigError, DataError
+from unheard.errors import AudioError, DataError
 from unheard.evaluation.finetuned import CHUNK, Finetuned, open_finetuned, open_members, session_of
 from unheard.evaluation.finetuned_notes import both_sides, chosen_by_one_class, trained_on
 from unheard.evaluation.finetuned_summary import FinetuneScores, Heard, joined, summary, write
+from unheard.evaluation.outputs import refuse_existing
 from unheard.files import locked_folder
 from unheard.progress import Track, silent
-from unheard.training.finetune import own_table, read_session
+from unheard.training.finetune_session import own_table, read_session
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,7 @@ def score_labelled(
     (0.71, 0.84)
     """
     place = Path(out)
-    if place.exists() and not overwrite:
-        raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
+    refuse_existing(place, overwrite)
     with locked_folder(place):
         return _score_into(place, model, labels, device, track)
 

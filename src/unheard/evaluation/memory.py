@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from unheard.errors import DataError
+from unheard.errors import DataError, warn_damaged
 from unheard.evaluation.events import Postprocessing
 from unheard.evaluation.fit import Fit
 from unheard.evaluation.head import Hyper
@@ -29,13 +29,17 @@ class Disk:
         self.folder = folder
 
     def get(self, index: int) -> Fit | None:
-        """The fit of this number, having put the generator where it left it; None when its files are missing or damaged."""
+        """The fit of this number, with the generator put where it left it; None when its files are missing or, with a warning, damaged."""
         settings = self.folder / f"{index:03d}.json"
         try:
             stored = read_json(settings)
-        except (DataError, FileNotFoundError):
+        except FileNotFoundError:
             return None
-        if differing_files(self.folder, stored[FILES]):
+        except DataError:
+            warn_damaged(settings)
+            return None
+        if differing := differing_files(self.folder, stored[FILES]):
+            warn_damaged(self.folder / differing[0])
             return None
         tensors = load_file(settings.with_suffix(".safetensors"))
         torch.set_rng_state(tensors.pop(RNG))

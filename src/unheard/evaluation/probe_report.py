@@ -56,6 +56,11 @@ class Difference:
         """The p-value for people."""
         return "< 0.001" if self.p < 0.001 else f"= {self.p:.3f}"
 
+    @property
+    def text(self) -> str:
+        """The difference, its interval and its p-value."""
+        return f"{self.mean:+.3f}, 95 % interval {self.low:+.3f} to {self.high:+.3f}, p {self.p_text}"
+
 
 def adjusted(differences: Sequence[Difference]) -> list[Difference]:
     """Return the differences with p-values adjusted for the number of embeddings under the same head (Holm 1979)."""

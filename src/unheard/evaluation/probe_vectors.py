@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unheard.data.label_table import Labels
 from unheard.embedding.embedder import Model, Options
 from unheard.embedding.identity import fingerprint
-from unheard.errors import DataError
+from unheard.errors import DataError, warn_damaged
 from unheard.files import FILES, atomic_write, differing_files, file_checksums, read_json, write_json
 from unheard.version import __version__
 
@@ -59,12 +59,18 @@ class Kept:
         return made
 
     def _read(self, file: Path) -> NDArray[Any] | None:
-        """An array of the same making; None where there is none, or it is damaged."""
+        """An array of the same making; None where there is none, or it is damaged, with a warning."""
         try:
             stored = read_json(file.with_suffix(".json"))
-        except (DataError, OSError):
+        except FileNotFoundError:
             return None
-        if stored["made_of"] != self.made_of or differing_files(self.folder, stored[FILES]):
+        except (DataError, OSError):
+            warn_damaged(file.with_suffix(".json"))
+            return None
+        if stored["made_of"] != self.made_of:
+            return None
+        if differing_files(self.folder, stored[FILES]):
+            warn_damaged(file)
             return None
         return np.asarray(np.load(file))
 

@@ -132,7 +132,10 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
     if (before := load_result(kept, stamp)) is not None:
         return before
     if kept.is_file():
-        say(f"{task.name}: {encoder.name} was scored from something else, with other settings or by an earlier version; scoring it again")
+        say(
+            f"{task.name}: {encoder.name} was scored from something else, with other settings or by an earlier version, "
+            f"or {kept} is damaged; scoring it again"
+        )
     fits = out / "fits" / plan.mode / place(encoder) / task.name / stamp[:12]
     splits, named = read_splits(folder, task), _naming(track, task, encoder)
     runs: Sequence[Sequence[Tested]]

@@ -10,8 +10,9 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
-from unheard.data.batch import Loader
+from unheard.data.store import Store
 from unheard.errors import DataError
 from unheard.files import replace_folder, write_json
 from unheard.recipes.recipe import TrainingConfig
@@ -21,6 +22,21 @@ from unheard.training.engine import Engine
 STATE, CHECKPOINT = "state.json", "checkpoint"
 NAMED = 8
 """Files that a message names at most (our choice)."""
+
+
+@runtime_checkable
+class Loaded(Protocol):
+    """What `BadBatches` asks of a loader."""
+
+    steps: range
+    """The steps whose batches it prepares, counted from 0."""
+
+    @property
+    def store(self) -> Store:
+        """The clips."""
+
+    def clips_of(self, step: int) -> list[int]:
+        """Numbers of the clips in the batch of a step, of all processes."""
 
 
 def records(run: Path) -> dict[int, Path]:
@@ -40,15 +56,19 @@ class BadBatches:
     Parameters
     ----------
     run : Path
-    loader : Loader
+    loader : Loaded
     training : TrainingConfig
     engine : Engine
     say : callable
         Takes a warning.
+    replays : bool
+        Whether `replay` can take a recorded step again: it reads runs of pre-training.
     """
 
-    def __init__(self, run: Path, loader: Loader, training: TrainingConfig, engine: Engine, say: Callable[[str], None]) -> None:
-        self.run, self.loader, self.training, self.engine, self.say = run, loader, training, engine, say
+    def __init__(
+        self, run: Path, loader: Loaded, training: TrainingConfig, engine: Engine, say: Callable[[str], None], replays: bool = True
+    ) -> None:
+        self.run, self.loader, self.training, self.engine, self.say, self.replays = run, loader, training, engine, say, replays
         start = loader.steps.start
         if engine.rank == 0:
             for step, folder in records(run).items():
@@ -79,10 +99,10 @@ class BadBatches:
 
     def files(self, step: int) -> list[str]:
         """Return the files of the batch of a step, of all processes."""
-        return list(dict.fromkeys(self.loader.store.names[clip] for clip in self._clips(step)))
+        return list(dict.fromkeys(self.loader.store.names[clip] for clip in self.loader.clips_of(step - 1)))
 
     def record(self, step: int) -> str:
-        """Write what is needed to take a step again. Return a sentence on how to do that."""
+        """Write what is needed to take a step again. Return a sentence on how to do that, or on where it is."""
         folder = self.run / f"bad-step-{step:08d}"
         if self.engine.rank == 0:
             saved = checkpoints(self.run)
@@ -91,19 +111,16 @@ class BadBatches:
                 if saved:
                     shutil.copytree(saved[-1], place / CHECKPOINT, copy_function=_link)
                 first = read_progress(saved[-1]).step if saved else 0
-                clips = self._clips(step)
+                clips = self.loader.clips_of(step - 1)
                 names = [self.loader.store.names[clip] for clip in clips]
                 write_json(
                     place / STATE, {"step": step, "checkpoint_step": first, "seed": self.training.seed, "clips": clips, "files": names}
                 )
 
             replace_folder(folder, write)
+        if not self.replays:
+            return f"its clips and the last checkpoint are in {folder}"
         return f"take the step again with: unheard debug replay {self.run}"
-
-    def _clips(self, step: int) -> list[int]:
-        epochs, positions = self.loader.sampler.positions(step - 1, self.training.batch_size)
-        clips: list[int] = self.loader.sampler.draw(epochs, positions)[0].tolist()
-        return clips
 
 
 def _link(source: str, target: str) -> None:

@@ -104,6 +104,12 @@ class Engine:
             return value
         return cast(Tensor, self.fabric.all_gather(value, sync_grads=value.requires_grad)).flatten(0, 1)
 
+    def align_buffers(self, module: nn.Module) -> None:
+        """Give the buffers of a module the first process's values: a norm over the batch has other averages in each process."""
+        if self.processes > 1:
+            for buffer in module.buffers():
+                buffer.copy_(self.fabric.broadcast(buffer.cpu()))
+
     def any_process(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         if self.processes == 1:
@@ -179,8 +185,8 @@ class Engine:
         return seconds
 
     def kept_buffers(self) -> list[tuple[Tensor, Tensor]]:
-        """Return every buffer of the learner with a copy of its values."""
-        return [(buffer, buffer.clone()) for buffer in self.learner.buffers()]
+        """Return every buffer of what is trained with a copy of its values."""
+        return [(buffer, buffer.clone()) for buffer in self.module.buffers()]
 
     def undo(self, kept: list[tuple[Tensor, Tensor]]) -> None:
         """Drop the gradients of a pass and put buffers back."""

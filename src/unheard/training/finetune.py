@@ -6,117 +6,26 @@ several has a folder of that kind for each below ``members/``.
 
 from __future__ import annotations
 
-import hashlib
-import posixpath
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from unheard.audio.waveform import Channel
-from unheard.config import from_json, to_json
-from unheard.data.holdout import Part, few_choose, parts_of
-from unheard.data.label_table import Files, Labels, read_labels
+from unheard.config import override
+from unheard.data.label_table import Labels
 from unheard.data.labelled import Sounds, open_sounds
-from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.errors import ConfigError, DataError
 from unheard.files import write_json
 from unheard.recipes.finetune import FinetuneRecipe
-from unheard.training.checkpoints import Progress, checkpoints, read_progress
+from unheard.training.checkpoints import Progress
 from unheard.training.engine import Engine
-from unheard.training.finetune_member import Listen, Member, Start, begin
+from unheard.training.finetune_member import Member, Start, begin
+from unheard.training.finetune_session import FinetuneSession, Table, finished, open_table, own_table, read_session, write_session
 from unheard.training.journal import environment
 from unheard.training.processes import first_process, lost_processes
-from unheard.training.run import Report, read_config
+from unheard.training.run import Report
 from unheard.training.run_folder import make_room, one_writer
-from unheard.version import __version__
 from unheard.weights.built_in import BUILT_IN, open_model
-from unheard.weights.checkpoint import MEMBERS, SavedModel
-
-
-@dataclass(frozen=True)
-class FinetuneSession:
-    """Everything fixed when a run starts; stored as ``config.json`` of the run folder."""
-
-    recipe: FinetuneRecipe
-    model: str
-    """The model that is fine-tuned."""
-    labels: str
-    """The table of labels."""
-    fingerprint: str
-    """Of the clips, and behind a dash of the table."""
-    classes: tuple[str, ...]
-    activation: str
-    """softmax or sigmoid."""
-    members: tuple[tuple[str, Channel], ...]
-    """Name of the part and channel of every model of the run."""
-    total: int
-    """Steps of the first model."""
-
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        """Channels the models listen to."""
-        return self.recipe.task.channels
-
-    def folder(self, run: Path, part: str, channel: Channel) -> Path:
-        """Where one model lives."""
-        return (
-            run
-            if len(self.members) == 1
-            else run / MEMBERS / "-".join(name for name in (part, channel if len(self.channels) > 1 else "") if name)
-        )
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of labels with its sides."""
-
-    labels: Labels
-    parts: list[Part]
-
-    def remarks(self, recipe: FinetuneRecipe) -> list[str]:
-        """What a reader must know of who chooses the weights."""
-        return few_choose(self.labels, self.parts, recipe.task.holdout)
-
-    def fingerprint(self) -> str:
-        """A hash of what is said of the clips, and of who trains, chooses and tests."""
-        names = self.labels.paths.names if isinstance(self.labels.paths, Files) else map(str, self.labels.paths)
-        digest = hashlib.sha256("|".join(posixpath.basename(name) for name in names).encode("utf-8", "surrogateescape"))
-        sides = [side for part in self.parts for side in (part.train, part.valid, part.test)]
-        target, known = self.labels.target, self.labels.known
-        annotated = () if known is None else (known.partial, known.sets.numbers, known.sets.bounds)
-        for values in (target.numbers, target.bounds, *sides, *annotated):
-            digest.update(np.ascontiguousarray(values).data)
-        times = enumerate(zip(self.labels.start, self.labels.end, strict=True))
-        digest.update("".join(f"{row}:{start}-{end}|" for row, (start, end) in times if (start, end) != (None, None)).encode())
-        return digest.hexdigest()
-
-
-def open_table(labels: str | Path, recipe: FinetuneRecipe) -> Table:
-    """Read a table of labels and deal out its sides as the recipe says.
-
-    Raises
-    ------
-    DataError
-        When it cannot be used.
-    """
-    path = Path(labels).resolve()
-    table = read_labels(path)
-    return Table(table, parts_of(table, recipe.training.seed, recipe.task.holdout))
-
-
-def own_table(run: Path, session: FinetuneSession) -> Table:
-    """The table a run was trained with.
-
-    Raises
-    ------
-    DataError
-        When it is gone or has changed since.
-    """
-    table = open_table(session.labels, session.recipe)
-    if session.fingerprint.rpartition("-")[2] != table.fingerprint() or session.classes != tuple(table.labels.classes):
-        raise DataError(f"the table {session.labels} has changed since {run} began; restore it, or start a new run")
-    return table
+from unheard.weights.checkpoint import SavedModel
 
 
 @lost_processes()
@@ -126,8 +35,8 @@ def finetune(
     labels: str | Path,
     out: str | Path,
     recipe: FinetuneRecipe,
-    listen: Listen,
     *,
+    corpus: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
     report: Report | None = None,
@@ -140,8 +49,8 @@ def finetune(
         A run, a model folder or a built-in name.
     labels : path
         A CSV with the columns path and label; optionally start, end, split, fold, group, known. See `parts_of` for who trains.
-    listen : Listen
-        Scores validation clips as prediction will.
+    corpus : path, optional
+        A folder of packed clips that runs share, see `shared_folder`; the run keeps its own without it.
 
     Returns
     -------
@@ -157,33 +66,38 @@ def finetune(
     CheckpointError
         When there is no such model.
     """
-    if recipe.training.skip_bad_batches:
-        raise ConfigError("training.skip_bad_batches works in pre-training; leave it at 0 to fine-tune")
     run, table = Path(out), open_table(labels, recipe)
     saved, activation = open_model(model), _activation(recipe, table.labels)
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
         make_room(run, Path(labels), overwrite)
+    shared = None if corpus is None else Path(corpus).resolve()
     members = tuple((part.name, channel) for channel in recipe.task.channels for part in table.parts)
     source = str(model) if str(model) in BUILT_IN else str(Path(model).resolve())
     start = Start(recipe, tuple(table.labels.classes), activation, source)
     with engine.first_process_first():
-        sounds = _sounds(run, table, saved, recipe.task.channels[0], report)
-    trial = Member(run, begin(saved, start), start, sounds, table.parts[0], engine, listen)
+        sounds = _sounds(run, table, saved, recipe.task.channels[0], shared, report)
+    trial = Member(run, begin(saved, start), start, sounds, table.parts[0], engine)
     session = FinetuneSession(
-        recipe, source, str(Path(labels).resolve()), _fingerprint(sounds, table), start.classes, activation, members, trial.total
-    )
+        recipe, source, str(Path(labels).resolve()), _fingerprint(sounds, table), start.classes, activation, members, trial.total,
+        None if shared is None else str(shared),
+    )  # fmt: skip
     if engine.rank == 0:
         run.mkdir(parents=True, exist_ok=True)
-        write_json(run / "config.json", {"unheard": __version__, **to_json(session)})
+        write_session(run, session)
         write_json(run / "environment.json", environment())
-    return _train(run, session, table, saved, sounds, engine, listen, report)
+    return _train(run, session, table, saved, sounds, engine, report)
 
 
 @lost_processes()
 @one_writer
-def resume(out: str | Path, listen: Listen, *, device: str = "auto", report: Report | None = None) -> bool:
-    """Go on with the run at ``out`` from the latest checkpoint of each of its models.
+def resume(out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Report | None = None) -> bool:
+    """Continue the run at ``out`` from the latest checkpoint of each of its models.
+
+    Parameters
+    ----------
+    skip_bad_batches : int, optional
+        New value of ``training.skip_bad_batches``.
 
     Raises
     ------
@@ -196,39 +110,18 @@ def resume(out: str | Path, listen: Listen, *, device: str = "auto", report: Rep
     session = read_session(run)
     if finished(run, session):
         return True
+    changed = session
+    if skip_bad_batches is not None:
+        changed = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
     table, saved = own_table(run, session), open_model(session.model)
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
-        sounds = _sounds(run, table, saved, session.channels[0], report)
+        sounds = _sounds(run, table, saved, session.channels[0], _shared(session), report)
     if _fingerprint(sounds, table) != session.fingerprint:
         raise DataError(f"the clips of {session.labels} have changed since {run} began; restore them, or start a new run")
-    return _train(run, session, table, saved, sounds, engine, listen, report)
-
-
-def read_session(run: Path) -> FinetuneSession:
-    """What a fine-tuning run is.
-
-    Raises
-    ------
-    CheckpointError
-        When there is none at ``run``.
-    """
-    stored: dict[str, Any] = {name: value for name, value in read_config(run).items() if name != "unheard"}
-    try:
-        return from_json(FinetuneSession, stored)
-    except ConfigError as error:
-        raise CheckpointError(f"{run} is not a fine-tuning run of this version of unheard: {error}") from error
-
-
-def finished(run: Path, session: FinetuneSession) -> bool:
-    """Whether every model of a run is trained."""
-    return all(step >= total for step, total in (_stands(session.folder(run, *member)) for member in session.members))
-
-
-def _stands(folder: Path) -> tuple[int, int]:
-    saved = checkpoints(folder)
-    progress = read_progress(saved[-1]) if saved else None
-    return (progress.step, progress.total) if progress else (0, 1)
+    if engine.rank == 0 and changed != session:
+        write_session(run, changed)
+    return _train(run, changed, table, saved, sounds, engine, report)
 
 
 def _train(
@@ -238,7 +131,6 @@ def _train(
     saved: SavedModel,
     sounds: Sounds,
     engine: Engine,
-    listen: Listen,
     report: Report | None,
 ) -> bool:
     """Train every model in turn; ``sounds`` are those of the first channel."""
@@ -251,10 +143,10 @@ def _train(
     for number, (name, channel) in enumerate(session.members):
         if channel != heard:
             with engine.first_process_first():
-                sounds, heard = _sounds(run, table, saved, channel, report), channel
+                sounds, heard = _sounds(run, table, saved, channel, _shared(session), report), channel
         if len(session.members) > 1:
             told.say(f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}")
-        member = Member(session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine, listen)
+        member = Member(session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine)
         progress: Progress = member.run(told)
         if progress.step < progress.total:
             engine.close()
@@ -272,9 +164,13 @@ def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
     return "sigmoid" if asked == "bce" or (asked == "auto" and labels.multilabel) else "softmax"
 
 
-def _sounds(run: Path, table: Table, saved: SavedModel, channel: Channel, report: Report | None) -> Sounds:
-    track = report.track if report is not None and first_process() else Report().track
-    return open_sounds(table.labels, saved.recipe.frontend, channel, run / "corpus" / channel, track)
+def _sounds(run: Path, table: Table, saved: SavedModel, channel: Channel, shared: Path | None, report: Report | None) -> Sounds:
+    told, cache = report if report is not None and first_process() else Report(), run / "corpus" / channel
+    return open_sounds(table.labels, saved.recipe.frontend, channel, cache, told.track, shared=shared, say=told.say)
+
+
+def _shared(session: FinetuneSession) -> Path | None:
+    return None if session.corpus is None else Path(session.corpus)
 
 
 def _fingerprint(sounds: Sounds, table: Table) -> str:

@@ -5,7 +5,7 @@ batch -> augment -> loss and gradients -> optimiser -> average -> at the end of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float32
 
 from unheard.data.ahead import Share
 from unheard.data.augment import Clips
@@ -23,19 +23,18 @@ from unheard.errors import ConfigError, DataError
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
+from unheard.training.bad_batches import BadBatches
 from unheard.training.checkpoints import Progress, checkpoints, read_progress, restore, save_checkpoint
 from unheard.training.engine import Engine
 from unheard.training.finetune_choice import Best, scores
 from unheard.training.finetune_network import Network, Tuned, build_optimiser
 from unheard.training.finetune_schedule import rate_at
+from unheard.training.finetune_validation import Validation
 from unheard.training.journal import Journal
 from unheard.training.run import Report, total_steps
 from unheard.training.watch import Clock, Watch, stop_signal
 from unheard.version import __version__
 from unheard.weights.checkpoint import Provenance, SavedModel, build_classifier, save_model
-
-Listen = Callable[[SavedModel, Sequence[tuple[np.ndarray, int]]], np.ndarray]
-"""Gives the logits (n, C) of waveforms with their sample rates; whoever starts the run provides it."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,6 @@ class Member:
     part : Part
         Rows that train and rows that choose the weights.
     engine : Engine
-    listen : Listen
 
     Raises
     ------
@@ -91,8 +89,8 @@ class Member:
         When a norm over the batch has one clip to look at.
     """
 
-    def __init__(self, folder: Path, saved: SavedModel, start: Start, sounds: Sounds, part: Part, engine: Engine, listen: Listen) -> None:
-        self.folder, self.saved, self.start, self.sounds, self.engine, self.listen = folder, saved, start, sounds, engine, listen
+    def __init__(self, folder: Path, saved: SavedModel, start: Start, sounds: Sounds, part: Part, engine: Engine) -> None:
+        self.folder, self.saved, self.start, self.sounds, self.engine = folder, saved, start, sounds, engine
         self.train, self.valid = sounds.at(part.train), sounds.at(part.valid)
         if not len(self.train):
             raise DataError("none of the clips to train on can be read; see which were skipped with: unheard data check FOLDER")
@@ -104,6 +102,7 @@ class Member:
             raise ConfigError("task.norm=batch compares clips, so it needs at least two in each part of a batch; set training.batch_size")
         assert isinstance(saved.classifier, Classifier)
         self.tuned = Tuned(Network(saved.learner.model.encoder, saved.classifier, start.recipe.augment), start.recipe)
+        self.validation = Validation(sounds.store, self.valid, saved.statistics, engine, saved.learner.grid.frames)
 
     @property
     def width(self) -> int:
@@ -136,8 +135,9 @@ class Member:
         if engine.rank == 0:
             report.say(self._line(loader.epoch_size))
         journal = Journal(self.folder, step, self.total, report.live) if engine.rank == 0 else nullcontext()
+        bad = BadBatches(self.folder, loader, recipe.training, engine, report.say, replays=False)
         with loader, journal as rows, stop_signal() as stopped:
-            return self._loop(loader, rows, stopped)
+            return self._loop(loader, bad, rows, stopped)
 
     def _line(self, epoch_size: int) -> str:
         training, grid = self.start.recipe.training, self.saved.learner.grid
@@ -148,10 +148,10 @@ class Member:
             f"{self.engine.precision} on {self.engine.device.type}"
         )
 
-    def _loop(self, loader: LabelledLoader, rows: Journal | None, stopped: Callable[[], bool]) -> Progress:
+    def _loop(self, loader: LabelledLoader, bad: BadBatches, rows: Journal | None, stopped: Callable[[], bool]) -> Progress:
         """Every step; returns where it ended."""
         engine, training, total = self.engine, self.start.recipe.training, self.total
-        watch, clock = Watch(self.folder, self.sounds.store.names, engine), Clock(loader, training.batch_size)
+        watch, clock = Watch(self.folder, self.sounds.store.names, engine, bad.record), Clock(loader, training.batch_size)
         best, step = Best(self.folder, self.start.recipe.task.patience), loader.steps.start
         place = Progress(step, total, engine.kernel)
         self.tuned.train()
@@ -159,19 +159,25 @@ class Member:
             rate = rate_at(step / total, self.start.recipe)
             engine.seed_step(step)
             value = self._gradients(batch.clips)
-            engine.step(rate)
+            if value is not None:
+                engine.step(rate)
             step += 1
             seen, before = (each * training.batch_size // loader.epoch_size for each in (step, step - 1))
             epoch_ends, early = step == total or seen > before, False
-            self.tuned.after_step(step / total, seen if epoch_ends else None)
-            watch.remember(step, batch.rows, value)
-            if epoch_ends or step % training.log_every == 0:
+            if value is None:
+                bad.skip(step)
+            else:
+                watch.remember(step, batch.rows, value)
+            if value is not None or epoch_ends:
+                self.tuned.after_step(step / total, seen if epoch_ends else None)
+            if epoch_ends or (value is not None and step % training.log_every == 0):
                 watch.check()
-                row = {"step": step, "epoch": step * training.batch_size / loader.epoch_size, "loss": float(engine.mean(value))}
+                row = {"step": step, "epoch": step * training.batch_size / loader.epoch_size}
+                row |= {} if value is None else {"loss": float(engine.mean(value))}
                 row |= {"learning_rate": rate, **clock.lap(step)}
                 if epoch_ends:
                     watch.check_weights(self.tuned, step)
-                    found, early = engine.fabric.broadcast(self._choose(best, step) if engine.rank == 0 else ({}, False))
+                    found, early = self._choose(best, step)
                     row |= found
                 if rows is not None:
                     rows.write(row)
@@ -185,15 +191,26 @@ class Member:
         return place
 
     def _choose(self, best: Best, step: int) -> tuple[dict[str, float], bool]:
-        """Score the validation clips and keep the weights when they are the best so far; and whether patience has run out."""
-        found = self._validate()
-        if best.look(found):
-            self._keep(step, found)
-        return {f"valid/{name}": score for name, score in found.items()}, best.exhausted
+        """Score the validation clips, keep the weights when they are the best so far, and return whether patience has run out.
 
-    def _gradients(self, clips: Clips) -> torch.Tensor:
-        """Loss of a batch; its gradients are left on the parameters."""
-        parts = self.start.recipe.training.accumulate
+        All processes compute logits; the first one scores them, writes, and passes on what it found.
+        """
+        logits, first = self.logits() if len(self.valid) else None, self.engine.rank == 0
+        found: dict[str, float] = {}
+        if first and logits is not None:
+            found = scores(logits, *self.sounds.marks(self.valid), self.start.activation)
+        if first and best.look(found):
+            self._keep(step, found)
+        told: tuple[dict[str, float], bool] = self.engine.fabric.broadcast((found, best.exhausted))
+        return {f"valid/{name}": score for name, score in told[0].items()}, told[1]
+
+    def _gradients(self, clips: Clips) -> torch.Tensor | None:
+        """Return the loss of a batch; its gradients are left on the parameters.
+
+        None when bad batches may be skipped and the loss is not finite in some process: then nothing has changed.
+        """
+        parts, skipping = self.start.recipe.training.accumulate, self.start.recipe.training.skip_bad_batches > 0
+        kept = self.engine.kept_buffers() if skipping else []
         total = torch.zeros((), device=self.engine.device)
         pieces = list(_pieces(clips, parts))
         for number, piece in enumerate(pieces):
@@ -202,21 +219,18 @@ class Member:
                 value: torch.Tensor = self.engine.module(piece) * share
                 self.engine.fabric.backward(value)
             total += value.detach()
+        if skipping and self.engine.any_process(not bool(torch.isfinite(total))):
+            self.engine.undo(kept)
+            return None
         return total
 
-    def _validate(self) -> dict[str, float]:
-        """Scores of the validation clips; empty when there are none."""
-        if not len(self.valid):
-            return {}
-        store = self.sounds.store
-        logits = self.heard([(store.samples(clip), store.sample_rate) for clip in self.valid.tolist()])
-        return scores(logits, *self.sounds.marks(self.valid), self.start.activation)
-
-    def heard(self, waves: Sequence[tuple[np.ndarray, int]]) -> Float[np.ndarray, "n C"]:
-        """Logits of whole clips under the weights that would be kept now."""
-        self.tuned.eval()
+    def logits(self) -> Float32[np.ndarray, "n C"]:
+        """Return the logits of the validation clips under the weights that would be kept now; all processes must call this."""
+        chosen = self.tuned.chosen
+        self.engine.align_buffers(chosen)
+        chosen.eval()
         try:
-            return self.listen(self._as_saved(), waves)
+            return self.validation.logits(chosen)
         finally:
             self.tuned.train()
 

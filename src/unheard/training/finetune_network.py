@@ -55,6 +55,11 @@ class Network(nn.Module):
 
     def forward(self, spec: Float[Tensor, "B F T"], frames: Int[Tensor, " B"]) -> Float[Tensor, "B C"]:
         """Logits of clips of which the first ``frames[b]`` frames are real; windows may be shorter than the encoder's."""
+        logits: Tensor = self.classifier(self.pooled(spec, frames))
+        return logits
+
+    def pooled(self, spec: Float[Tensor, "B F T"], frames: Int[Tensor, " B"]) -> Float[Tensor, "B W"]:
+        """Return what `forward` gives to the classifier: one vector a window."""
         grid = self.encoder.grid
         patches = grid.patchify(F.pad(spec, (0, max(0, grid.frames - spec.shape[-1]))))
         filled = (-(-frames // grid.patch_size[1])).clamp(1, grid.time).tolist()
@@ -65,8 +70,7 @@ class Network(nn.Module):
             order += rows
             pooled.append(self._pooled(patches[rows], frames[rows], columns))
         back = torch.tensor(order, device=spec.device).argsort()
-        logits: Tensor = self.classifier(torch.cat(pooled)[back])
-        return logits
+        return torch.cat(pooled)[back]
 
     def _pooled(self, patches: Float[Tensor, "b N P"], frames: Int[Tensor, " b"], columns: int) -> Float[Tensor, "b D"]:
         """One vector for each clip; a column that is real in part counts in part, as in inference."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -91,7 +92,7 @@ class _Display:
             self._bar.stop()
 
     def show(self, row: Mapping[str, float], elapsed: float) -> None:
-        text = f"loss {row['loss']:.4f}  {row['clips_per_second']:.0f} clips/s  loader wait {100 * row['loader_wait']:.0f} %"
+        text = f"loss {row.get('loss', math.nan):.4f}  {row['clips_per_second']:.0f} clips/s  loader wait {100 * row['loader_wait']:.0f} %"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=row["step"], description=text)
         else:

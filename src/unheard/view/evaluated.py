@@ -14,6 +14,7 @@ from unheard.errors import ConfigError
 from unheard.evaluation import suite
 from unheard.evaluation.embeddings import STAMP
 from unheard.evaluation.encoders import Encoder, encoder, encoders
+from unheard.evaluation.outputs import refuse_existing
 from unheard.evaluation.report import Report
 from unheard.evaluation.suite import Mode, Plan, choose_tasks
 from unheard.files import locked_folder
@@ -68,8 +69,7 @@ def evaluate(
     plan = plan or Plan()
     place, chosen = Path(out), choose_tasks(tasks, plan.names)
     if place.exists() and not resume:
-        if not overwrite:
-            raise ConfigError(f"{place} exists; choose another -o, replace it with --overwrite, or go on with it by --resume")
+        refuse_existing(place, overwrite, "choose another -o, replace it with --overwrite, or go on with it by --resume")
         if not any(place.glob("results-*.json")) and not any(place.glob(f"embeddings/*/*/{STAMP}")):
             raise ConfigError(f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it yourself")
     compared = _compared(model, beside, plan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,17 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unheard.evaluation.report import Report, Result
-from unheard.evaluation.results import BEST, as_json, best_of, legend, markdown, near, notes, table, tidy
+from unheard.evaluation.results import as_json, best_of, legend, markdown, near, notes, table, tidy
 from unheard.evaluation.scores import SCORES
 from unheard.files import FILES, file_checksums, write_json, write_text
 from unheard.view.axes import FONT, caption, new_figure, save
-from unheard.view.page import STYLE, picture, write_page
+from unheard.view.page import write_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PAGE_STYLE = "body { max-width: 75rem } .scroll { overflow-x: auto } td, th { white-space: nowrap } .far { opacity: .75 }"
 COLOURS = {"the best": "#c05621", "≈ may be as good": "#2b6cb0", "below": "0.6"}
 COLUMNS = 4  # tasks beside each other; our choice
 
@@ -31,11 +29,13 @@ def write_evaluation(report: Report, stem: Path) -> Path:
     tables = [write_text(stem.with_suffix(".csv"), tidy(report.results)).name, write_text(stem.with_suffix(".md"), markdown(report)).name]
     write_json(stem.with_suffix(".json"), {**as_json(report), FILES: file_checksums(stem.parent, tables)})
     known = [result for result in report.results if np.isfinite(result.value)]
-    shown, file = "", stem.with_suffix(".png")
+    figure = None
     if known and find_spec("matplotlib"):
-        save(draw(known), file)
-        shown = picture(file, "score of every encoder in every task, with 95 % intervals")
-    return write_page(stem.with_suffix(".html"), "Evaluation", f"<h1>Evaluation</h1>{shown}{_table(report)}", STYLE + PAGE_STYLE)
+        figure = stem.with_suffix(".png")
+        save(draw(known), figure)
+    header, rows = table(report)
+    values = {"figure": figure, "notes": notes(report), "header": header, "rows": rows, "legend": legend(report)}
+    return write_page(stem.with_suffix(".html"), "evaluation.html", title="Evaluation", wide=True, **values)
 
 
 def draw(results: Sequence[Result]) -> Figure:
@@ -73,15 +73,3 @@ def _panel(axes: Axes, results: Sequence[Result], encoders: list[str]) -> None:
     axes.grid(axis="y", linewidth=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     caption(axes, results[0].task)
-
-
-def _table(report: Report) -> str:
-    header, rows = table(report)
-    head = "".join(f"<th>{html.escape(cell)}" for cell in header)
-    body = "".join(f"<tr{' class=far' if row[-1] else ''}>" + "".join(f"<td>{_bold(cell)}" for cell in row) for row in rows)
-    failed = "".join(f"<li>{html.escape(line)}" for line in notes(report))
-    return f"<ul>{failed}</ul><div class=scroll><table><tr>{head}{body}</table></div><p>{html.escape(legend(report))}</p>"
-
-
-def _bold(cell: str) -> str:
-    return f"<b>{html.escape(cell.strip('*'))}</b>" if cell.startswith(BEST) else html.escape(cell)

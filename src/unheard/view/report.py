@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from unheard.files import read_json
 from unheard.training.journal import duration
 from unheard.training.run import read_config
 from unheard.view.axes import save
-from unheard.view.page import inline, picture, write_page
+from unheard.view.page import write_page
+from unheard.view.probe_page import score_rows
 from unheard.view.run import curve_figure, read_metrics
 
 MOST_CLASSES = 20  # that are named; our choice
@@ -23,7 +23,7 @@ MOST_CLASSES = 20  # that are named; our choice
 def write_report(run: Path) -> Path:
     """Write ``report.html`` into a run folder.
 
-    Shows the configuration, the error on hidden patches beside the simple fill-ins, the training curves, every figure and sound
+    Shows the configuration, the reconstruction error compared with interpolation baselines, the training curves, every figure and sound
     in ``figures/``, and every probe report in a folder below the run; of a fine-tuned run its scores and classes.
 
     Raises
@@ -41,20 +41,37 @@ def write_report(run: Path) -> Path:
     rows = read_metrics(trained[0]) if trained else []
     if not rows:
         raise DataError(f"{run} has no metrics yet; let it train for some steps first")
-    parts = [f"<h1>{html.escape(run.resolve().name)}</h1><p class=lead>{_lead(config['recipe'], rows[-1], config['total'])}</p>"]
-    parts += ["<h2>Run</h2>", _table(_tuned_facts(config, rows) if tuned else _facts(config, rows))]
-    parts += _scores(run) if tuned else _hidden(run)
-    parts += ["<h2>Training</h2>"]
-    parts += [picture(place / "figures" / "curves.png", f"{place.name}: loss, learning rate and speed over the steps") for place in trained]
-    parts += _figures(run, "Which classes are taken for which" if tuned else "What it makes of what it did not hear")
-    parts += _probes(run)
-    return write_page(run / "report.html", run.name, "".join(parts))
+    return write_page(
+        run / "report.html",
+        "run.html",
+        title=run.resolve().name,
+        lead=_lead(config["recipe"], rows[-1], config["total"]),
+        facts=_tuned_facts(config, rows) if tuned else _facts(config, rows),
+        trained=trained,
+        figures=_figures(run),
+        figures_title="Confusion matrix" if tuned else "Reconstruction of masked patches",
+        probes=[(file.parent, read_report(file)) for file in sorted(run.glob("*/probe.json"))],
+        score_rows=score_rows,
+        hidden_error=_stored(run / "hidden_error.json"),
+        **_scores(run),
+    )
+
+
+def _scores(run: Path) -> dict[str, Any]:
+    """The scores of a fine-tuned run, where there are some."""
+    scores = _stored(run / "scores.json")
+    found = interval(scores["low"], scores["high"]) if scores else ""
+    return {"scores": scores, "interval": found, "rows_of": lambda rows: [list(row.values()) for row in rows]}
+
+
+def _stored(file: Path) -> dict[str, Any] | None:
+    return read_json(file) if file.is_file() else None
 
 
 def _lead(recipe: dict[str, Any], last: dict[str, Any], total: int) -> str:
-    paper = f" ({html.escape(recipe['paper'])})" if recipe["paper"] else ""
+    paper = f" ({recipe['paper']})" if recipe["paper"] else ""
     size = f", size {recipe['model']['size']}" if "model" in recipe else ""
-    return f"{html.escape(recipe['name'])}{paper}{size}, step {last['step']} of {total}, loss {last['loss']:.4f}"
+    return f"{recipe['name']}{paper}{size}, step {last['step']} of {total}, loss {last.get('loss', math.nan):.4f}"
 
 
 def _tuned_facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -66,24 +83,6 @@ def _tuned_facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str
         "models": str(len(config["members"])),
         "trained on": f"{rows[-1]['epoch']:.1f} epochs in batches of {training['batch_size']}, seed {training['seed']}",
     }
-
-
-def _scores(run: Path) -> Iterator[str]:
-    file = run / "scores.json"
-    if file.is_file():
-        told = read_json(file)
-        clips = sum(part["clips"] for part in told["parts"])
-        spread = f" &plusmn; {told['spread']:.3f} over {len(told['parts'])} parts" if len(told["parts"]) > 1 else ""
-        yield f"<h2>Test clips</h2><p>{told['metric'].replace('_', ' ')} {told['mean']:.3f}{spread}, 95 % interval "
-        yield f"{interval(told['low'], told['high'])} on {clips} clips; they chose nothing.</p>"
-        yield "".join(f"<p>{html.escape(text)}</p>" for text in told.get("notes", ()))
-        columns = list(told["classes"][0])
-        cells = (f"<tr><td>{'<td>'.join(_cell(row[name]) for name in columns)}" for row in told["classes"])
-        yield f"<table><tr><th>{'<th>'.join(columns)}{''.join(cells)}</table>"
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else html.escape(str(value))
 
 
 def _facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -107,43 +106,7 @@ def _share_hidden(model: dict[str, Any]) -> float:
     return float(1 - (1 - rows) * (1 - columns))
 
 
-def _hidden(run: Path) -> Iterator[str]:
-    file = run / "hidden_error.json"
-    if file.is_file():
-        error = read_json(file)
-        yield "<h2>Hidden patches</h2><p>Mean squared error on patches the model did not hear, in units of the variance.</p>"
-        yield _table(
-            {"this model": f"{error['model']:.3f}", **{f"{name} fill-in": f"{value:.3f}" for name, value in error["fill_in"].items()}}
-        )
-
-
-def _figures(run: Path, title: str) -> Iterator[str]:
-    shown = [file for file in sorted((run / "figures").glob("*")) if file.name != "curves.png" and not file.name.startswith(".")]
-    if shown:
-        yield f"<h2>{title}</h2>"
-    for file in shown:
-        if file.suffix == ".png":
-            yield picture(file, file.stem.replace("-", " "))
-        elif file.suffix == ".wav":
-            player = f"<audio controls src='{inline(file, 'audio/wav')}'></audio>"
-            yield f"<figure>{player}<figcaption>{html.escape(file.stem)}</figcaption></figure>"
-
-
-def _probes(run: Path) -> Iterator[str]:
-    for file in sorted(run.glob("*/probe.json")):
-        report = read_report(file)
-        yield f"<h2>Probe: {html.escape(file.parent.name)}</h2>"
-        counts = f"{report['tested']} of {report['clips']} clips tested, {len(report['classes'])} classes"
-        whole = f" <a href='{html.escape(file.parent.name)}/report.html'>All of it</a>." if (file.parent / "report.html").is_file() else ""
-        yield f"<p>{counts}; frozen embeddings, 95 % intervals.{whole}</p>"
-        rows = "".join(
-            f"<tr><td>{html.escape(s['embedding'])}<td>{s['head']}<td>{s['metric']}<td>{s['mean']:.3f}<td>{s['low']:.3f} to {s['high']:.3f}"
-            for s in report["scores"]
-        )
-        yield f"<table><tr><th>embedding<th>probe<th>metric<th>score<th>interval{rows}</table>"
-        if (file.parent / "probe.png").is_file():
-            yield picture(file.parent / "probe.png", "score of each embedding with its interval; chance as a dashed line")
-
-
-def _table(rows: dict[str, str]) -> str:
-    return "<table>" + "".join(f"<tr><td>{html.escape(key)}<td>{html.escape(value)}" for key, value in rows.items()) + "</table>"
+def _figures(run: Path) -> list[Path]:
+    """The pictures and sounds of a run, but for its curves."""
+    found = (file for file in sorted((run / "figures").glob("*")) if file.name != "curves.png" and not file.name.startswith("."))
+    return [file for file in found if file.suffix in (".png", ".wav")]

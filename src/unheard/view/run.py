@@ -102,9 +102,10 @@ def curve_figure(run: Path) -> Figure:
     steps = [row["step"] for row in rows]
     losses, rate, speed = grid[0]
     look: dict[str, Any] = {"linewidth": 1.2, "marker": "o" if len(rows) < FEW_ROWS else None, "markersize": 3}
-    for name in [key for key in rows[0] if key.startswith("loss")]:
-        if name == "loss" or sum(key.startswith("loss/") for key in rows[0]) > 1:
-            losses.plot(steps, [row[name] for row in rows], label=name, **look)
+    names = list(dict.fromkeys(key for row in rows for key in row if key.startswith("loss")))
+    for name in names:
+        if name == "loss" or sum(key.startswith("loss/") for key in names) > 1:
+            losses.plot(steps, [row.get(name, np.nan) for row in rows], label=name, **look)  # a step that was skipped has none
     losses.legend(fontsize=FONT, frameon=False)
     rate.plot(steps, [row["learning_rate"] for row in rows], color="tab:green", **look)
     speed.plot(steps, [row["clips_per_second"] for row in rows], color="tab:purple", **look)

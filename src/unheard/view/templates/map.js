@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("map-data").textContent);
-  const svg = document.getElementById("map"), told = document.getElementById("map-told"), legend = document.getElementById("map-legend");
+  const svg = document.getElementById("map"), text = document.getElementById("map-text"), legend = document.getElementById("map-legend");
   const draw = (name, attributes, parent) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", name);
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -13,12 +13,12 @@
   let lit = null, playing = null;
 
   const describe = (point) => {
-    const said = point.said === "" ? "not tested" : point.right ? "told right" : `taken for ${point.said || "nothing"}`;
-    const heard = point.sound ? "" : point.file ? " (not in this page: click opens the file)" : " (no sound)";
-    return `${point.name}: ${point.label}, ${said}${heard}`;
+    const predicted = point.said === "" ? "not tested" : point.right ? "correct" : `predicted as ${point.said || "none of the classes"}`;
+    const place = point.sound ? "" : point.file ? " (not stored in this page: a click opens the file)" : " (no sound)";
+    return `${point.name}: ${point.label}, ${predicted}${place}`;
   };
   const play = (point, dot) => {
-    told.textContent = describe(point);
+    text.textContent = describe(point);
     if (playing) playing.classList.remove("playing");
     (playing = dot).classList.add("playing");
     if (point.sound) { player.src = point.sound; player.play(); }
@@ -30,7 +30,7 @@
     if (!point.sound) dot.classList.add("mute");
     dot.addEventListener("click", () => play(point, dot));
     dot.addEventListener("keydown", (event) => { if (event.key === "Enter") play(point, dot); });
-    dot.addEventListener("mouseenter", () => { told.textContent = describe(point); });
+    dot.addEventListener("mouseenter", () => { text.textContent = describe(point); });
     return dot;
   });
   const lay = (plane) => {
