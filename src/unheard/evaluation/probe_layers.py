@@ -19,7 +19,7 @@ from unheard.progress import Track, silent
 
 Layers = Float[np.ndarray, "n L D"]
 Weights = Float[np.ndarray, " L"]
-GATE = "gate over layers"
+GATE = "learned layer weights"
 """Name of the gated embedding in a report."""
 
 
