@@ -199,6 +199,18 @@ def test_shapes_name_the_array_class() -> None:
     assert not found, f"write Float[np.ndarray, '...']: {found}"
 
 
+def test_shapes_of_any_rank_have_a_name() -> None:
+    """``Float[np.ndarray, ...]`` fails at import with jaxtyping 0.3.0, and ruff takes the quotes from ``"..."``."""
+    found = [
+        f"{_name(path)}:{node.lineno} {ast.unparse(node)}"
+        for path in EVERYTHING
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and len(node.slice.elts) == 2
+        if ast.unparse(node.slice.elts[0]) in ("np.ndarray", "Tensor") and ast.unparse(node.slice.elts[1]) == "..."
+    ]
+    assert not found, f"write Float[np.ndarray, '*shape']: {found}"
+
+
 def test_private_modules_of_numpy_are_not_used() -> None:
     """``np._core`` is ``np.core`` before NumPy 2."""
     assert not [

@@ -37,7 +37,7 @@ class Embedding:
         Length of the sound.
     """
 
-    scene: Float32[np.ndarray, ...]
+    scene: Float32[np.ndarray, "*shape"]
     frames: Float32[np.ndarray, "T D"]
     times_ms: Float32[np.ndarray, " T"]
     seconds: float

@@ -45,7 +45,7 @@ class Pooling:
             self._sum = _plus(self._sum, weights @ wide)
             self._square = _plus(self._square, weights @ np.square(wide))
 
-    def result(self) -> Float32[np.ndarray, ...]:
+    def result(self) -> Float32[np.ndarray, "*shape"]:
         """The scene vector (D,), (2 D,) for "mean+std", or all frames (T, D) for "none"."""
         if self.pool == "none":
             return np.concatenate(self._kept)

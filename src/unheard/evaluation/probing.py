@@ -34,7 +34,7 @@ def anew(name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
 
 def baselines(
     model: Model, labels: Labels, seeds: Sequence[int], options: Options, track: Track = silent, keep: Keep = anew
-) -> dict[str, Float[np.ndarray, ...]]:
+) -> dict[str, Float[np.ndarray, "*shape"]]:
     """Vectors of every clip that a model's are read against.
 
     Parameters
