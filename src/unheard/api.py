@@ -131,11 +131,8 @@ def finetune(
     recipe: str | FinetuneRecipe = "small",
     settings: Iterable[str] = (),
     *,
-    corpus: str | Path | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    report: Report | None = None,
-) -> FinetunedRun:
+    corpus: str | Path | None = None, device: str = "auto", overwrite: bool = False, report: Report | None = None,
+) -> FinetunedRun:  # fmt: skip
     """Make a trained encoder name the classes of a CSV with the columns ``path`` and ``label``, and score it on its test clips.
 
     Parameters

@@ -85,7 +85,7 @@ def test_what_is_written_says_the_same(run: Path, folder: Path, tmp_path: Path) 
     told = score_labelled(run, folder / "fresh.csv", tmp_path / "out")
     stored = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert stored["means"] == told.means and stored["confusion"] == told.confusion
-    counts = [[int(row[f"said {name}"]) for name in "abc"] for row in read(tmp_path / "out" / "confusion.csv")]
+    counts = [[int(row[f"predicted {name}"]) for name in "abc"] for row in read(tmp_path / "out" / "confusion.csv")]
     assert counts == told.confusion
     (first, *_, last) = read(tmp_path / "out" / "classes.csv")
     assert float(first["recall low"]) < float(first["recall"]) <= float(first["recall high"]) + 1e-9 and last["class"] == "c"

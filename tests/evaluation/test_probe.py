@@ -224,9 +224,9 @@ def test_a_class_may_be_called_like_a_column(table: Table, clouds: Clouds, tmp_p
     classes = [i % 2 for i in range(40)]
     labels = replace(table(classes, split="rree" * 10), classes=["false", "true"])
     report = probe({"model": clouds(classes, 9.0)}, labels, FAST)
-    rows = read_csv(write(report, tmp_path) / "confusion.csv", ("true", "said false", "said true"))
+    rows = read_csv(write(report, tmp_path) / "confusion.csv", ("true", "predicted false", "predicted true"))
     assert [row["true"] for row in rows] == ["false", "true"]
-    assert [[int(row[f"said {name}"]) for name in labels.classes] for row in rows] == report.confusion
+    assert [[int(row[f"predicted {name}"]) for name in labels.classes] for row in rows] == report.confusion
     write(replace(report, confusion=[]), tmp_path)
     assert not (tmp_path / "confusion.csv").exists()
 

@@ -57,7 +57,7 @@ def test_a_difference_is_drawn_on_the_same_clips(table: Table, clouds: Clouds) -
     labels = table(classes, split=["train", "train", "test", "test"] * 50)
     report = probe({"model": vectors, "same": vectors.copy(), "noise": noise}, labels, LINEAR)
     same, other = report.differences
-    assert (same.mean, same.low, same.high, same.verdict) == (0, 0, 0, "no difference seen")
+    assert (same.mean, same.low, same.high, same.verdict) == (0, 0, 0, "no significant difference")
     assert other.verdict == "better" and other.low <= other.mean <= other.high
 
 

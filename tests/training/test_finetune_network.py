@@ -14,6 +14,7 @@ from unheard.config import override
 from unheard.data.augment import Clips
 from unheard.embedding.classify import logits_many
 from unheard.embedding.embedder import Model
+from unheard.model.classification import clip_losses
 from unheard.model.classifier import Classifier
 from unheard.model.masking import num_keep
 from unheard.model.patches import Grid
@@ -22,7 +23,7 @@ from unheard.recipes import find_recipe
 from unheard.recipes.finetune import AugmentConfig, FinetuneRecipe
 from unheard.recipes.learner import build
 from unheard.training.finetune_member import Start, begin
-from unheard.training.finetune_network import Network, Tuned, build_optimiser, loss, patchout
+from unheard.training.finetune_network import Network, Tuned, build_optimiser, patchout
 from unheard.weights.checkpoint import Provenance, SavedModel
 
 SIZES = ("frames=64", "embed_dim=24", "depth=3", "num_heads=3", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
@@ -166,22 +167,26 @@ def test_weights_of_the_encoder_are_taken_over_and_the_norm_begins_afresh() -> N
     assert "transformer.norm.weight" in kept.learner.model.encoder.state_dict()
 
 
+def mean_loss(logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor, activation: str) -> torch.Tensor:
+    return clip_losses(logits, target, activation == "sigmoid", annotated).mean()
+
+
 def test_losses_are_those_of_pytorch() -> None:
     generator = torch.Generator().manual_seed(0)
     logits, target = torch.randn(6, 4, generator=generator), torch.rand(6, 4, generator=generator)
     shares = target / target.sum(dim=1, keepdim=True)
-    assert torch.allclose(loss(logits, target, torch.ones(6, 4), "softmax"), F.cross_entropy(logits, shares))
-    assert torch.allclose(loss(logits, target, torch.ones(6, 4), "sigmoid"), F.binary_cross_entropy_with_logits(logits, target))
+    assert torch.allclose(mean_loss(logits, target, torch.ones(6, 4), "softmax"), F.cross_entropy(logits, shares))
+    assert torch.allclose(mean_loss(logits, target, torch.ones(6, 4), "sigmoid"), F.binary_cross_entropy_with_logits(logits, target))
     known = (torch.rand(6, 4, generator=generator) < 0.5).float()
     each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    assert torch.allclose(loss(logits, target, known, "sigmoid"), each[known > 0].sum() / 24)
+    assert torch.allclose(mean_loss(logits, target, known, "sigmoid"), each[known > 0].sum() / 24)
 
 
 def test_classes_nobody_judged_get_no_gradient() -> None:
     logits = torch.randn(3, 4, requires_grad=True)
     known = torch.ones(3, 4)
     known[:, 2] = 0
-    loss(logits, torch.ones(3, 4), known, "sigmoid").backward()
+    mean_loss(logits, torch.ones(3, 4), known, "sigmoid").backward()
     assert logits.grad is not None and not logits.grad[:, 2].any() and bool(logits.grad[:, 0].all())
 
 

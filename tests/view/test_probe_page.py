@@ -78,7 +78,7 @@ def test_one_command_writes_a_page_figures_and_tables(probed: tuple[ProbeReport,
     tables = {f"{name}.csv" for name in ("scores", "classes", "confusion", "predictions", "curve", "layers", "map")}
     figures = {f"{name}.png" for name in ("probe", "confusion", "curve", "layers", "map")}
     assert {path.name for path in out.iterdir()} == {"report.html", "probe.json", "probe.md", "vectors"} | tables | figures
-    assert {score.embedding for score in report.scores} == {"model", "random encoder", "log-mel mean+std", "gate over layers"}
+    assert {score.embedding for score in report.scores} == {"model", "random encoder", "log-mel mean+std", "learned layer weights"}
     assert {score.head for score in report.scores} == {"linear", "knn", "mlp"}
     assert len(report.layers) == 12 and sum(row.weight for row in report.layers) == pytest.approx(1, abs=1e-4)
     last = next(s for s in report.scores if (s.embedding, s.head, s.metric) == ("model", "linear", report.metric))

@@ -28,6 +28,7 @@ from unheard.evaluation.probe_files import write_confusion
 from unheard.evaluation.probe_leaks import few_groups
 from unheard.files import FILES, file_checksums, write_json, write_table
 from unheard.metrics import average_precision, confusion_matrix, roc_auc, wilson_interval
+from unheard.model.classification import probabilities
 from unheard.training.finetune_choice import UNDEFINED_MEANS, scores
 
 Table = Float[np.ndarray, "n C"]
@@ -168,7 +169,7 @@ def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, acti
     write_table(folder / "classes.csv", columns, [{name: _text(value) for name, value in row.items()} for row in told.classes])
     write_confusion(folder, names, told.confusion)
     tensor = torch.from_numpy(heard.logits)
-    said = (tensor.softmax(dim=1) if activation == "softmax" else tensor.sigmoid()).numpy()
+    said = probabilities(tensor, activation == "sigmoid").numpy()
     parts = {name: times for name, times in (("start", labels.start), ("end", labels.end)) if any(each is not None for each in times)}
     rows = (
         {

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from unheard.errors import DataError
 from unheard.evaluation.events import Postprocessing
-from unheard.evaluation.head import Head, HeadTrainer, Hyper, loss_of, probability_of
+from unheard.evaluation.head import Head, HeadTrainer, Hyper, loss_of
 from unheard.evaluation.rows import Rows, judge
 from unheard.evaluation.scores import SCORES
 from unheard.evaluation.tasks import Task
+from unheard.model.classification import probabilities
 from unheard.training.early_stopping import EarlyStopping
 
 EXACT = "d_prime"  # a NumPy float64 in heareval, so never rounded to float32 as the other scores are
@@ -121,7 +122,7 @@ def _validate(head: Head, task: Task, rows: Rows, batch_size: int, index: int, l
     _spend_seed()
     logits = predict(head, rows.x, batch_size)
     loss = float(loss_of(logits, rows.y, task.multilabel))
-    probability = probability_of(logits, task.multilabel).numpy()
+    probability = probabilities(logits, task.multilabel).numpy()
     if task.stop_by_score:
         score, how = judge(task, rows, probability)
         return Epoch(index, losses, loss, score, how, probability)

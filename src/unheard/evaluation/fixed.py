@@ -21,11 +21,12 @@ from torch import Tensor
 from unheard.errors import DataError
 from unheard.evaluation.events import Postprocessing
 from unheard.evaluation.fit import Fit, smaller_is_better
-from unheard.evaluation.head import GRID_POINTS, Head, Hyper, OneDnnLinear, grid, loss_of, probability_of
+from unheard.evaluation.head import GRID_POINTS, Head, Hyper, OneDnnLinear, grid, loss_of
 from unheard.evaluation.head_ensemble import make_ensemble
 from unheard.evaluation.heareval import Forgetful, Memory, Tested, check, test
 from unheard.evaluation.rows import Rows, judge, parts, stack
 from unheard.evaluation.tasks import Task
+from unheard.model.classification import probabilities
 from unheard.progress import Track, silent
 from unheard.training.early_stopping import EarlyStopping
 
@@ -124,7 +125,7 @@ def batches(rows: int, size: int, generator: torch.Generator) -> list[Tensor]:
 def _judged(task: Task, valid: Rows, logits: Float[Tensor, "n C"]) -> tuple[float, Postprocessing | None]:
     """What a head is judged by; undefined is the worst."""
     if task.stop_by_score:
-        value, how = judge(task, valid, probability_of(logits, task.multilabel).numpy())
+        value, how = judge(task, valid, probabilities(logits, task.multilabel).numpy())
     else:
         value, how = float(loss_of(logits, valid.y, task.multilabel)), task.postprocessing[0] if task.event else None
     return (math.inf if smaller_is_better(task) else -math.inf) if math.isnan(value) else value, how

@@ -193,13 +193,8 @@ class HeadTrainer:
 
 
 def loss_of(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:
-    """Mean binary cross-entropy over rows and labels, or cross-entropy of the one true label."""
+    """Mean binary cross-entropy over rows and labels, or cross-entropy of the one true label, by the operations that heareval calls."""
     return F.binary_cross_entropy_with_logits(logits, y) if multilabel else F.cross_entropy(logits, y.argmax(dim=1))
-
-
-def probability_of(logits: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, "n C"]:
-    """Sigmoid or softmax."""
-    return logits.sigmoid() if multilabel else logits.softmax(dim=1)
 
 
 def _initialised(layer: nn.Linear, hyper: Hyper, first: bool) -> nn.Linear:

@@ -18,9 +18,10 @@ from jaxtyping import Float
 
 from unheard.errors import DataError
 from unheard.evaluation.fit import Fit, fit, new_head, predict, smaller_is_better
-from unheard.evaluation.head import GRID_POINTS, SEED, Head, Hyper, grid, loss_of, probability_of
+from unheard.evaluation.head import GRID_POINTS, SEED, Head, Hyper, grid, loss_of
 from unheard.evaluation.rows import Part, Rows, parts, score_all, stack
 from unheard.evaluation.tasks import Task
+from unheard.model.classification import probabilities
 from unheard.progress import Track, silent
 
 UNFOUND = math.nan  # what is undefined where there are events and none was found
@@ -136,7 +137,7 @@ def test(task: Task, part: Part, splits: Mapping[str, Rows], found: Fit, unfound
         head = Head(rows.x.shape[1], len(task.labels), found.hyper)
     head.load_state_dict(found.state, assign=True)
     logits = predict(head, rows.x, found.hyper.batch_size)
-    probability = probability_of(logits, task.multilabel).numpy()
+    probability = probabilities(logits, task.multilabel).numpy()
     scores = score_all(task, rows, probability, found.how, unfound)
     return Tested(part.test, {**scores, "loss": float(loss_of(logits, rows.y, task.multilabel))}, found, probability)
 

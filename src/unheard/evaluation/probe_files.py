@@ -94,7 +94,7 @@ def map_rows(report: ProbeReport, labels: Labels, place: Map) -> list[dict[str, 
 
 def write_confusion(folder: Path, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
     """Write ``confusion.csv``, a row a true class, a column a class that was said; remove an older one where there is none."""
-    file, columns = folder / "confusion.csv", ("true", *(f"said {name}" for name in classes))
+    file, columns = folder / "confusion.csv", ("true", *(f"predicted {name}" for name in classes))
     if not counts:
         file.unlink(missing_ok=True)
         return

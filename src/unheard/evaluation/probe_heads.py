@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unheard.data.class_sets import Index
 from unheard.errors import missing_extra
-from unheard.evaluation.head import HeadTrainer, probability_of
+from unheard.evaluation.head import HeadTrainer
 from unheard.metrics import balanced_accuracy, mean_average_precision
+from unheard.model.classification import clip_losses, probabilities
 
 NEIGHBOURS = 10  # our choice; never more than the square root of the training clips
 REGULARISATION = 0.03  # inverse strength C: ordering of encoders is the same from 0.001 to 0.3, see the experiment log
@@ -96,7 +96,7 @@ def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[flo
         )
         out = np.tile(there.astype(np.float64), (len(test), 1))
         logits = (torch.from_numpy(test) @ weight + bias).detach()
-        out[:, live] = probability_of(logits, multilabel).numpy()
+        out[:, live] = probabilities(logits, multilabel).numpy()
         found.append(out)
     return found
 
@@ -158,7 +158,7 @@ def network(vectors: Vectors, target: Target, seen: Index, test: Index, halves: 
         steps = least // LOOKS * (1 + int(np.argmin(losses)))
     x, other = rotated(*standardised(vectors[seen], vectors[test]))
     logits = learn(x, target[seen], steps, seed, multilabel)(_floats(other)).detach()
-    return probability_of(logits, multilabel).double().numpy()
+    return probabilities(logits, multilabel).double().numpy()
 
 
 def learn(
@@ -217,9 +217,8 @@ def minimise(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
 
 def loss_per_clip(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:
     """Mean over clips of the cross entropy, or of the sum of the binary ones of the classes that were judged."""
-    if multilabel:
-        return F.binary_cross_entropy_with_logits(logits, y.clamp(min=0), (y >= 0).to(y.dtype), reduction="sum") / len(logits)
-    return F.cross_entropy(logits, y.argmax(dim=1))
+    losses = clip_losses(logits, y.clamp(min=0), multilabel, (y >= 0).to(y.dtype)).mean()
+    return losses * logits.shape[1] if multilabel else losses
 
 
 def standardised(train: Vectors, test: Others) -> tuple[Vectors, Others]:

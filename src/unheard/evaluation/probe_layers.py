@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from unheard.evaluation.head import probability_of
 from unheard.evaluation.probe_exam import Part, Said
 from unheard.evaluation.probe_heads import Table, Target, loss_per_clip, minimise, standardised
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import LayerScore
+from unheard.model.classification import probabilities
 from unheard.progress import Track, silent
 
 Layers = Float[np.ndarray, "n L D"]
 Weights = Float[np.ndarray, " L"]
-GATE = "gate over layers"
+GATE = "learned layer weights"
 """Name of the gated embedding in a report."""
 
 
@@ -39,7 +39,7 @@ def gated(train: Layers, target: Target, test: Float[np.ndarray, "m L D"], stren
         return torch.einsum("nld,l->nd", rows, gate.softmax(dim=0)) @ weight + bias
 
     minimise(lambda: loss_per_clip(mixed(x), y, multilabel) + weight.square().sum() / (2 * strength * len(x)), [gate, weight, bias])
-    return probability_of(mixed(other), multilabel).double().numpy(), gate.softmax(dim=0).double().numpy()
+    return probabilities(mixed(other), multilabel).double().numpy(), gate.softmax(dim=0).double().numpy()
 
 
 def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = silent) -> tuple[list[LayerScore], Said]:

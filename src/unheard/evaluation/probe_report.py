@@ -48,7 +48,7 @@ class Difference:
     def verdict(self) -> str:
         """Better or worse where the p-value is at most `ALPHA`, otherwise no difference."""
         if self.p > ALPHA:
-            return "no difference seen"
+            return "no significant difference"
         return "better" if self.mean > 0 else "worse"
 
     @property
@@ -222,7 +222,7 @@ class ProbeReport:
         head = "| embedding | probe | metric | score | 95 % interval |\n|---|---|---|---|---|"
         rows = [f"| {s.embedding} | {s.head} | {s.metric} | {s.mean:.3f} | {s.low:.3f} - {s.high:.3f} |" for s in self.scores]
         chance = [f"| (chance) | | {metric} | {value:.3f} | |" for metric, value in self.chance.items()]
-        note = f"{self.tested} of {self.clips} clips tested, {len(self.classes)} classes; the interval draws the tested {self.drawn} again."
+        note = f"{self.tested} of {self.clips} clips tested, {len(self.classes)} classes; bootstrap intervals over the tested {self.drawn}."
         return "\n".join([head, *rows, *chance, "", note, *(f"- {line}" for line in self.lines()), ""])
 
     def lines(self) -> list[str]:

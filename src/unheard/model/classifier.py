@@ -13,12 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
+from unheard.model.classification import probabilities
 from unheard.model.transformer import NORM_EPS
 
 HEAD_STD = 2e-5  # MaskSpec and AudioMAE reference: logits begin near zero
@@ -87,4 +87,4 @@ class Classifier(nn.Module):
 
     def scores(self, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         """Logits as scores between 0 and 1."""
-        return logits.softmax(dim=-1) if self.config.activation == "softmax" else torch.sigmoid(logits)
+        return probabilities(logits, self.config.activation == "sigmoid")

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from unheard.config import Positive, Weight
 from unheard.errors import ConfigError
+from unheard.model.classification import clip_losses
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.model.transformer import NORM_EPS, initialise
@@ -82,11 +82,7 @@ class Supervise(Objective):
         """
         labels, labelled = _labels(batch)
         logits = self.logits(out, batch)
-        if self.config.loss == "bce":
-            values = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
-        else:
-            shares = labels / labels.sum(dim=1, keepdim=True).clamp(min=1)
-            values = -(shares * logits.log_softmax(dim=1)).sum(dim=1)
+        values = clip_losses(logits, labels, self.config.loss == "bce")
         return masked_mean(values, labelled, totals["labelled"])
 
     def logits(self, out: MaskedPass, batch: Batch) -> Float[Tensor, "B L"]:

@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from unheard.files import read_json_lines
 from unheard.metrics import accuracy, average_precision, balanced_accuracy, roc_auc
+from unheard.model.classification import clip_losses
 from unheard.training.early_stopping import EarlyStopping
-from unheard.training.finetune_network import loss
 
 UNDEFINED_MEANS = {"mAP": 0.0, "mAUC": 0.5}  # where no class has a score
 
@@ -43,7 +43,7 @@ def scores(
 ) -> dict[str, float]:
     """What logits are worth; the first score is the one that chooses. Classes count in the clips where they are known."""
     tensors = [torch.from_numpy(np.asarray(each, np.float32)) for each in (logits, target, known)]
-    value = float(loss(tensors[0], tensors[1], tensors[2], activation))
+    value = float(clip_losses(tensors[0], tensors[1], activation == "sigmoid", tensors[2]).mean())
     if activation == "softmax":
         truth, said = target.argmax(axis=1), logits.argmax(axis=1)
         return {"balanced_accuracy": balanced_accuracy(truth, said), "accuracy": accuracy(truth, said), "loss": value}

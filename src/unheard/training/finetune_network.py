@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from unheard.data.augment import Clips
 from unheard.model import masking
+from unheard.model.classification import clip_losses
 from unheard.model.classifier import Classifier
 from unheard.model.encoder import Encoder
 from unheard.model.patches import Grid
@@ -112,7 +113,8 @@ class Tuned(nn.Module):
 
     def forward(self, clips: Clips) -> Float[Tensor, ""]:
         """The loss of a batch."""
-        return loss(self.network(clips.values, clips.lengths), clips.target, clips.known, self.network.classifier.config.activation)
+        several = self.network.classifier.config.activation == "sigmoid"
+        return clip_losses(self.network(clips.values, clips.lengths).float(), clips.target, several, clips.known).mean()
 
     @property
     def chosen(self) -> Network:
@@ -143,18 +145,6 @@ class Tuned(nn.Module):
             for kept, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 kept.copy_(buffer)
         self.averaged += 1
-
-
-def loss(logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"], known: Float[Tensor, "B C"], activation: str) -> Float[Tensor, ""]:
-    """Mean loss of a batch.
-
-    softmax:  - mean_b sum_c y_bc / sum_c y_bc  log p_bc;    sigmoid:  mean over clips and all classes of  known_bc BCE_bc
-    """
-    logits = logits.float()
-    if activation == "sigmoid":
-        return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * known).mean()
-    share = target / target.sum(dim=1, keepdim=True).clamp(min=1e-6)
-    return -(share * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
 
 def build_optimiser(tuned: Tuned) -> torch.optim.AdamW:

@@ -59,7 +59,7 @@ def figure(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(classes)), classes, rotation=90)
     axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="said", ylabel="true")
+    axes.set(xlabel="predicted", ylabel="true")
     for row, column in np.argwhere(counts > 0) if len(classes) <= MOST_NUMBERED else ():
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=FONT - 1, color=colour)

@@ -74,7 +74,7 @@ def confusions(report: ProbeReport) -> Figure:
     picture, grid = new_figure(7, 1 + 0.2 * len(pairs), 1, 1)
     axes = grid[0, 0]
     axes.barh(range(len(pairs)), [counts[pair] for pair in pairs], color=COLOURS["linear"])
-    axes.set_yticks(range(len(pairs)), [f"{report.classes[true]} taken for {report.classes[said]}" for true, said in pairs])
+    axes.set_yticks(range(len(pairs)), [f"{report.classes[true]} predicted as {report.classes[said]}" for true, said in pairs])
     axes.invert_yaxis()
     axes.set_xlabel(f"clips; the {len(pairs)} most frequent confusions of {len(report.classes)} classes")
     return picture
