@@ -38,6 +38,8 @@ class Disk:
         except DataError:
             warn_damaged(settings)
             return None
+        if not settings.with_suffix(".safetensors").is_file():
+            return None
         if differing := differing_files(self.folder, stored[FILES]):
             warn_damaged(self.folder / differing[0])
             return None
