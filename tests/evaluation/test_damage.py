@@ -74,6 +74,17 @@ def test_a_damaged_batch_is_embedded_again(task: Path, tmp_path: Path, monkeypat
         assert evaluated(task, out, levels)[0] == first
 
 
+def test_a_split_that_was_damaged_in_a_pause_is_embedded_again(task: Path, tmp_path: Path) -> None:
+    levels, out = Levels(), tmp_path / "out"
+    first, _ = evaluated(task, tmp_path / "whole", levels)
+    levels.get_scene_embeddings, embed = fails_after(1, levels), levels.get_scene_embeddings  # type: ignore[method-assign]
+    assert evaluated(task, out, levels)[0].failed  # the split train is complete, the others are not
+    levels.get_scene_embeddings = embed  # type: ignore[method-assign]
+    flip(out / "embeddings" / "levels" / "noise-v1" / "train.embeddings.npy")
+    again, said = evaluated(task, out, levels)
+    assert again == first and "train.embeddings.npy of levels differ from their checksums" in said[0] and not verify([out])
+
+
 def fails_after(calls: int, levels: Levels) -> Callable[[torch.Tensor, Any], torch.Tensor]:
     embed, left = levels.get_scene_embeddings, iter(range(calls))
 

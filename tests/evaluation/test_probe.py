@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from unheard.data.class_sets import ClassSets
 from unheard.data.corpus import read_csv
@@ -210,7 +211,9 @@ def test_report_is_written_whole(table: Table, clouds: Clouds, tmp_path: Path) -
     out = write(report, tmp_path / "out", map_rows(report, labels, draw_map(embeddings["model"], 0)))
     tables = {"scores.csv", "classes.csv", "confusion.csv", "predictions.csv", "curve.csv", "map.csv"}
     assert {path.name for path in out.iterdir()} == {"probe.json", "probe.md", *tables}
-    assert json.loads((out / "probe.json").read_text()) == report.to_json()
+    stored = json.loads((out / "probe.json").read_text())
+    assert set(stored.pop("files")) == {*tables, "probe.md"} and stored.pop("content_sha256")
+    assert stored == report.to_json()
     assert (out / "probe.md").read_text().startswith("| embedding | probe |")
     said = read_csv(out / "predictions.csv", ("clip", "true", "said"))
     assert len(said) == 40 and said[3]["true"] == "class1"
@@ -271,7 +274,7 @@ def test_reads_a_labels_csv(tmp_path: Path) -> None:
         ("path,label\na.wav,dog\nmissing.wav,cat\n", "1 files that do not exist, the first missing.wav"),
         ("path,label\na.wav,dog\n", "1 class .dog."),
         ("path,label,split\na.wav,dog,train\na.wav,cat,later\n", "split 'later'"),
-        ("path,label,start\na.wav,dog,0\na.wav,cat,soon\n", "start 'soon'"),
+        ("path,label,start\na.wav,dog,0\na.wav,cat,soon\n", "start of row 3 is 'soon'"),
     ],
 )
 def test_refuses_a_bad_labels_csv(tmp_path: Path, text: str, message: str) -> None:

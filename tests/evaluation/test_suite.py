@@ -68,13 +68,13 @@ def test_what_is_done_is_not_done_again(levels: Levels, tmp_path: Path) -> None:
 def test_heads_of_the_fixed_protocol_train_on_the_device(levels: Levels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_task(tmp_path / "tasks" / "noise-v1")
     evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out")
-    left, asked, gather = f"embeddings:{tmp_path / 'out' / 'embeddings' / 'levels'}", [], fixed.gather
+    left, asked, make = f"embeddings:{tmp_path / 'out' / 'embeddings' / 'levels'}", [], fixed.make_ensemble
 
     def recorded(heads: Any, hypers: Any, seeds: Any, device: torch.device) -> Any:
         asked.append(device.type)
-        return gather(heads, hypers, seeds, torch.device("cpu"))
+        return make(heads, hypers, seeds, torch.device("cpu"))
 
-    monkeypatch.setattr(fixed, "gather", recorded)
+    monkeypatch.setattr(fixed, "make_ensemble", recorded)
     evaluate(left, tmp_path / "tasks", tmp_path / "again", Plan("fixed", seeds=1, device="meta"))
     assert set(asked) == {"meta"}
 

@@ -200,6 +200,18 @@ def test_scores_of_validation_clips() -> None:
     assert scores(logits, np.array([[1.0, 0], [0, 0], [0, 1], [1, 1]]), known, "sigmoid")["mAP"] == pytest.approx((1 + 1 / 3) / 2, abs=0.34)
 
 
+def test_damaged_packed_clips_end_a_run_by_name(folder: Path, tmp_path: Path) -> None:
+    place, recipe = tmp_path / "shared", override(QUICK, ["training.steps=2"])
+    finetune(folder / "model", folder / "labels.csv", tmp_path / "first", recipe, corpus=place, device="cpu")
+    (shard,) = place.glob("*/*.bin")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=f"{shard.name}.*differ"):
+        finetune(folder / "model", folder / "labels.csv", tmp_path / "second", recipe, corpus=place, device="cpu")
+    assert not list((tmp_path / "second" / "checkpoints").glob("step-*"))
+
+
 def test_runs_share_packed_clips_and_find_them_on_resume(folder: Path, tmp_path: Path) -> None:
     place, recipe = tmp_path / "shared", override(QUICK, ["training.steps=2"])
     own = tune(folder, tmp_path / "own", recipe)

@@ -238,13 +238,13 @@ def test_vectors_of_another_making_are_made_again(model: Model, labels: Path, tm
     assert sum("embedding" in line for line in told) == 2
 
 
-def test_many_classes_are_told_by_their_commonest_confusions() -> None:
+def test_many_classes_show_their_commonest_confusions() -> None:
     counts = (np.eye(60, dtype=int) * 5).tolist()
     counts[3][7], counts[50][2] = 9, 4
     names = [f"c{k}" for k in range(60)]
     report = ProbeReport(names, 300, 313, "accuracy", {"accuracy": 0.1}, [], confusion=counts)
     shown = [label.get_text() for label in probe_figures.confusions(report).axes[0].get_yticklabels()]
-    assert shown == ["c3 taken for c7", "c50 taken for c2"]
+    assert shown == ["c3 predicted as c7", "c50 predicted as c2"]
 
 
 def test_sounds_stop_where_the_page_would_grow_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

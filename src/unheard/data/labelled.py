@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from unheard.data.packing import Packing
 from unheard.data.shards import HEADER
 from unheard.data.shared import pack_shared, shared_folder
 from unheard.data.store import WaveStore, open_store, to_device
+from unheard.data.verification import Verification
 from unheard.errors import DataError
 from unheard.progress import Track, silent
 from unheard.recipes.finetune import FinetuneRecipe
@@ -71,6 +72,11 @@ class Sounds:
     rows: Indices
     target: ClassSets
     known: AnnotatedClasses | None = None
+
+    @cached_property
+    def verification(self) -> Verification:
+        """The comparison of the packed clips with their checksums; it starts when this is first asked for."""
+        return Verification(self.store)
 
     def marks(self, clips: Indices) -> tuple[Float32[np.ndarray, "k C"], Float32[np.ndarray, "k C"]]:
         """Return which classes some clips have, and which somebody judged, as 0 and 1."""

@@ -9,6 +9,7 @@ While a split is under way its batches lie in ``SPLIT.parts``, so that an interr
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import pickle
@@ -79,21 +80,23 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     for name in task_files(task):
         write_bytes(folder / name, (task.folder / name).read_bytes())
     order, size = shuffled(task), batch_size(task, encoder.sample_rate)
+    checksums = read_json(folder / CHECKSUMS)[FILES] if (folder / CHECKSUMS).is_file() else {}
     for split in task.splits:
-        if not (folder / f"{split}.embedding-dimensions.json").is_file():
+        if f"{split}.embeddings.npy" not in checksums:
             _begin(folder, split, audio[split])
             files = list(task.clips[split])
             batches = [files[at : at + size] for at in range(0, len(files), size)]
             for index, names in enumerate(track(batches, len(batches), f"{task.name}, {encoder.name}: {split}")):
                 _part(task, encoder, split, names, folder / f"{split}.parts" / f"{index:06d}.npz")
             _assemble(task, split, batches, order[split], folder)
-    names = [path.name for path in sorted(folder.iterdir()) if path.is_file() and path.name not in (DONE, CHECKSUMS)]
-    write_json(folder / CHECKSUMS, {FILES: file_checksums(folder, names)})
+            checksums |= file_checksums(folder, [path.name for path in sorted(folder.glob(f"{glob.escape(split)}.*")) if path.is_file()])
+            write_json(folder / CHECKSUMS, {FILES: checksums})
+    write_json(folder / CHECKSUMS, {FILES: checksums | file_checksums(folder, [STAMP, *task_files(task)])})
     write_text(folder / DONE, "")
 
 
 def damaged_files(folder: Path) -> list[str]:
-    """Names of the files of complete embeddings that differ from their checksums; none where there are no checksums, as in heareval's."""
+    """Names of the files of complete splits that differ from their checksums; none where there are no checksums, as in heareval's."""
     file = folder / CHECKSUMS
     if not file.is_file():
         return [CHECKSUMS] if (folder / STAMP).is_file() and (folder / DONE).is_file() else []

@@ -172,7 +172,7 @@ def _embedded(task: Task, encoder: Encoder, out: Path, track: Track, say: Callab
 def _renew(task: Task, encoder: Encoder, folder: Path, out: Path, track: Track) -> None:
     """Embed beside the old embeddings, then take their place; fits and scores of the old ones go with them."""
     fresh = out / "fits" / "embeddings" / place(encoder) / task.name
-    if outdated(task, fresh, encoder.sample_rate):
+    if outdated(task, fresh, encoder.sample_rate) or damaged_files(fresh):
         shutil.rmtree(fresh)
     embed_task(task, encoder, fresh, track)
     old = fresh.with_name(f"{task.name}.old")

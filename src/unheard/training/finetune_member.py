@@ -84,7 +84,8 @@ class Member:
     Raises
     ------
     DataError
-        When none of the training clips, or none of those of a class, could be read.
+        When none of the training clips, or none of those of a class, could be read; in `run`, when packed clips differ from their
+        checksums: all of them were compared when it ends.
     ConfigError
         When a norm over the batch has one clip to look at.
     """
@@ -102,6 +103,7 @@ class Member:
             raise ConfigError("task.norm=batch compares clips, so it needs at least two in each part of a batch; set training.batch_size")
         assert isinstance(saved.classifier, Classifier)
         self.tuned = Tuned(Network(saved.learner.model.encoder, saved.classifier, start.recipe.augment), start.recipe)
+        self.verification = sounds.verification if engine.rank == 0 else None
         self.validation = Validation(sounds.store, self.valid, saved.statistics, engine, saved.learner.grid.frames)
 
     @property
@@ -242,7 +244,8 @@ class Member:
         return replace(self.saved, classifier=chosen.classifier)
 
     def _keep(self, step: int, found: dict[str, float]) -> None:
-        """Write the model folder."""
+        """Write the model folder; nothing is kept of clips that differ from their checksums, as far as they were read."""
+        self._verify()
         saved, training = self._as_saved(), self.start.recipe.training
         told = {name: round(value, 4) for name, value in found.items()}
         trained: dict[str, Any] = {"fine-tuning recipe": self.start.recipe.name, "steps": f"{step} of {self.total}"}
@@ -251,7 +254,12 @@ class Member:
         save_model(self.folder / "model", saved.learner, saved.recipe, saved.statistics, provenance, saved.classifier)
         self.tuned.train()
 
+    def _verify(self, wait: bool = False) -> None:
+        if self.verification is not None:
+            self.verification.check(wait)
+
     def _checkpoint(self, progress: Progress) -> None:
+        self._verify(wait=progress.step >= progress.total)
         if self.engine.rank == 0:
             save_checkpoint(self.folder, self.tuned, self.engine.optimiser, progress, self.start.recipe.training.keep_checkpoints)
         self.engine.wait()
