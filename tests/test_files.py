@@ -15,8 +15,6 @@ from unheard.files import (
     atomic_write,
     file_checksums,
     json_line,
-    locked_file,
-    locked_folder,
     read_json,
     read_json_lines,
     remove_contents,
@@ -26,6 +24,7 @@ from unheard.files import (
     write_table,
     write_text,
 )
+from unheard.locks import locked_file, locked_folder
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ README = (ROOT / "README.md").read_text()
 # A room imports itself and the rows above its own; rooms in one row are blind to each other.
 ROWS = (
     ("errors", "version"),
+    ("locks",),
     ("config", "files", "progress", "metrics", "bootstrap"),
     ("audio", "model"),
     ("objectives",),

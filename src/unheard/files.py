@@ -1,4 +1,4 @@
-"""Writing files and folders: complete or not at all, on the disk when the call returns, with a checksum, by one process at a time.
+"""Writing files and folders: complete or not at all, on the disk when the call returns, with a checksum.
 
 A file is written under a unique temporary name beside its place, synchronised (``fsync``) and renamed. A process that is killed in
 between leaves the old file, and a temporary file that `remove_unfinished` deletes.
@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import socket
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unheard.errors import DataError, InUseError, UnheardError
+from unheard.errors import DataError, UnheardError
+from unheard.locks import LOCK, locked_file
 
 CHECKSUM = "content_sha256"
 """Field of a JSON file that holds the SHA-256 of its other fields."""
@@ -32,9 +31,6 @@ FILES = "files"
 
 UNFINISHED = ".part"
 """How temporary names end; they begin with a dot and the final name."""
-
-LOCK = ".lock"
-"""Name of the lock file in a folder, and the end of the name of that beside a file."""
 
 
 @contextmanager
@@ -164,46 +160,6 @@ def verify_folder(folder: Path) -> Iterator[str]:
         yield from (f"{file}: line {number} is torn or damaged" for number in read_json_lines(file)[1])
 
 
-@contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold the lock of an output folder while the block runs; make the folder when it is missing, and delete it when it stays empty.
-
-    The system releases the lock when the process ends, however it ends.
-
-    Raises
-    ------
-    InUseError
-        When another process holds the lock, with its id and host.
-    """
-    existed = folder.is_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _holding(folder / LOCK, folder):
-            yield
-    finally:
-        if not existed:
-            with contextlib.suppress(OSError):  # it holds something, which is what it was made for
-                folder.rmdir()
-
-
-@contextmanager
-def locked_file(path: Path) -> Iterator[None]:
-    """Hold the lock of an output file while the block runs; the lock file lies beside it. As `locked_folder` otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _holding(path.with_name(f".{path.name}{LOCK}"), path):
-        yield
-
-
-@contextmanager
-def _holding(place: Path, output: Path) -> Iterator[None]:
-    descriptor = _take(place, output)
-    try:
-        yield
-    finally:
-        place.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
 def remove_contents(folder: Path) -> None:
     """Delete what a folder holds, except its lock file."""
     for entry in folder.iterdir():
@@ -276,24 +232,4 @@ def _synchronise(path: Path) -> None:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
             raise
     finally:
-        os.close(descriptor)
-
-
-def _take(place: Path, output: Path) -> int:
-    """Open and lock a lock file; a file that its last owner deleted in the meantime is opened again."""
-    while True:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-            os.close(descriptor)
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise InUseError(f"{output} is being written by {owner}; wait until it has ended, or choose another -o") from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), place.stat()):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-                return descriptor
         os.close(descriptor)

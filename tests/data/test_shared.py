@@ -16,12 +16,12 @@ from unheard.audio.frontend import MATPAC, MSM_MAE_16K
 from unheard.data import labelled, shared
 from unheard.data.label_table import read_labels
 from unheard.data.labelled import Sounds, open_sounds
-from unheard.files import LOCK, locked_folder
+from unheard.locks import LOCK, locked_folder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from unheard.files import locked_folder
+from unheard.locks import locked_folder
 with locked_folder(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

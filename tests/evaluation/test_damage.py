@@ -23,7 +23,7 @@ from unheard.evaluation.fit import Fit
 from unheard.evaluation.head import Hyper
 from unheard.evaluation.memory import Disk
 from unheard.evaluation.probe_vectors import Kept
-from unheard.files import locked_file, locked_folder
+from unheard.locks import locked_file, locked_folder
 from unheard.verify import verify
 from unheard.view.evaluated import evaluate
 

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import pytest
 
 from unheard.evaluation.report import Report, Result
-from unheard.evaluation.results import as_json, markdown, near, published
+from unheard.evaluation.results import as_json, markdown, near_best, published
 
 HEAR = {  # as hear-preprocess names its folders: what published rows call the task, and its first score
     "beehive_states_fold0-v2-full": ("beehive_states", "aucroc"),
@@ -73,14 +73,14 @@ def test_json_has_everything_but_the_replicates() -> None:
 def test_a_value_that_is_not_known_is_never_as_good() -> None:
     best = replace(result("a-v1"), replicates=[0.5] * 200)
     unknown = replace(result("a-v1", "other"), value=math.nan, replicates=[math.nan] * 200)
-    assert not near(unknown, [best, unknown]) and not near(unknown, [unknown])
+    assert near_best([best, unknown]) == [best.encoder] and near_best([unknown]) == []
 
 
 def test_of_many_rows_each_must_be_further_behind() -> None:
     best = replace(result("a-v1"), value=0.6, replicates=[0.6] * 200)
     other = replace(result("a-v1", "other"), replicates=[0.6] * 3 + [0.5] * 197)
     third = replace(other, encoder="third")
-    assert not near(other, [best, other]) and near(other, [best, other, third])
+    assert near_best([best, other]) == [best.encoder] and near_best([best, other, third]) == [best.encoder, "other", "third"]
 
 
 def test_what_failed_comes_first_and_has_a_cell() -> None:

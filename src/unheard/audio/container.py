@@ -135,16 +135,31 @@ def _w64(file: BinaryIO, size: int) -> Container:
 
 
 def _ogg(file: BinaryIO, size: int) -> Container:
-    """The last page of a complete stream carries the mark of the end; a page of another stream has another serial number."""
-    file.seek(14)
-    first = file.read(4)
+    """The last page of a complete stream carries the mark of the end; a first page after other pages begins another stream.
+
+    Chained streams should have serial numbers of their own (RFC 3533, section 4); a file appended to itself has one for both.
+    """
     file.seek(max(0, size - (1 << 17)))
     tail = file.read()
     last = tail.rfind(b"OggS")
-    ended = last >= 0 and len(tail) > last + 5 and tail[last + 5] & 4
-    if ended and tail[last + 14 : last + 18] != first:
-        return Container("it holds several streams one after another, and only the first is read; decode and join them to get all")
-    return Container("" if ended else "it breaks off: its last page does not end the stream")
+    if last < 0 or len(tail) <= last + 5 or not tail[last + 5] & 4:
+        return Container("it breaks off: its last page does not end the stream")
+    begun = False
+    for kind in _ogg_pages(file):
+        if begun and kind & 2:
+            return Container("it holds several streams one after another, and only the first is read; decode and join them to get all")
+        begun |= not kind & 2
+    return Container()
+
+
+def _ogg_pages(file: BinaryIO) -> Iterator[int]:
+    """Header type of every page up to the first that is damaged: 2 in the first page of a stream, 4 in its last."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        at = 0
+        while content[at : at + 4] == b"OggS" and at + 27 <= len(content):
+            yield content[at + 5]
+            segments = at + 27 + content[at + 26]
+            at = segments + sum(content[at + 27 : segments])
 
 
 def _flac(file: BinaryIO, size: int) -> Container:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from unheard.cli.shell import Json, On, Overwrite, Strict, note, status, tell, torch_device, verb
 from unheard.errors import ConfigError
-from unheard.files import locked_file
+from unheard.locks import locked_file
 from unheard.progress import bar
 
 if TYPE_CHECKING:

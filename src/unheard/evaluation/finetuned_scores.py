@@ -17,7 +17,7 @@ from unheard.evaluation.finetuned import CHUNK, Finetuned, open_finetuned, open_
 from unheard.evaluation.finetuned_notes import both_sides, chosen_by_one_class, trained_on
 from unheard.evaluation.finetuned_summary import FinetuneScores, Heard, joined, summary, write
 from unheard.evaluation.outputs import refuse_existing
-from unheard.files import locked_folder
+from unheard.locks import locked_folder
 from unheard.progress import Track, silent
 from unheard.training.finetune_session import own_table, read_session
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from unheard.bootstrap import (
-    Statistic,
-    average_precisions_statistic,
-    balanced_accuracy_statistic,
-    bc_interval,
-    class_mean,
-    mean_statistic,
-    replicates,
-    roc_aucs_statistic,
-)
+from unheard import bootstrap
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe_files import write_confusion
@@ -189,23 +180,26 @@ def _intervals(parts: Sequence[Heard], means: Mapping[str, float], activation: s
     """95 % bootstrap intervals of means over parts; the clips or groups of each part are resampled, the same ones for every score."""
     if any(part.alone for part in parts):
         return dict.fromkeys(means, (None, None))
-    spans: dict[str, Span] = {}
-    for name, value in means.items():
-        found = [replicates(_statistic(part, name), part.blocks, seed) for seed, part in enumerate(parts)]
-        spans[name] = bc_interval(np.mean(found, axis=0), value)
-    return spans
+    found = [bootstrap.replicates(_statistics(part, list(means)), part.blocks, seed) for seed, part in enumerate(parts)]
+    replicates = dict(zip(means, np.mean(found, axis=0), strict=True))
+    return {name: bootstrap.bc_interval(replicates[name], value) for name, value in means.items()}
 
 
-def _statistic(part: Heard, name: str) -> Statistic:
+def _statistics(part: Heard, names: Sequence[str]) -> Callable[[bootstrap.Counts], Float[np.ndarray, "S R"]]:
+    statistics = [_statistic(part, name) for name in names]
+    return lambda counts: np.stack([statistic(counts) for statistic in statistics])
+
+
+def _statistic(part: Heard, name: str) -> bootstrap.Statistic:
     """A score of `finetune_choice.scores` over clips that occur several times."""
     truth, predicted = part.target.argmax(axis=1), part.logits.argmax(axis=1)
     if name == "accuracy":
-        return mean_statistic(truth == predicted)
+        return bootstrap.mean_statistic(truth == predicted)
     if name == "balanced_accuracy":
-        return balanced_accuracy_statistic(truth, predicted)
-    of_classes = average_precisions_statistic if name == "mAP" else roc_aucs_statistic
+        return bootstrap.balanced_accuracy_statistic(truth, predicted)
+    of_classes = bootstrap.average_precisions_statistic if name == "mAP" else bootstrap.roc_aucs_statistic
     classes = of_classes(part.target.astype(np.int64), part.logits, part.known > 0)
-    return lambda counts: class_mean(classes(counts), UNDEFINED_MEANS[name])
+    return lambda counts: bootstrap.class_mean(classes(counts), UNDEFINED_MEANS[name])
 
 
 def _too_few(parts: Sequence[Heard]) -> list[str]:

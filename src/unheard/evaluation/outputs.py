@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unheard.errors import ConfigError
-from unheard.files import LOCK, locked_folder
+from unheard.locks import LOCK, locked_folder
 
 WAYS = "choose another -o, or replace it with --overwrite"
 

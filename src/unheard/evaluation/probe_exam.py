@@ -6,9 +6,10 @@ training clips stay as they are: how much a score depends on them is seen in the
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,16 +18,8 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from unheard.bootstrap import (
-    Statistic,
-    average_precisions_statistic,
-    balanced_accuracy_statistic,
-    bc_interval,
-    class_mean,
-    mean_statistic,
-    replicates,
-    two_sided,
-)
+from unheard import bootstrap
+from unheard.bootstrap import Statistic, bc_interval
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
@@ -83,6 +76,7 @@ class Exam:
     runs: list[list[Part]]
     n_resamples: int
     seeds: Sequence[int]
+    _known: dict[tuple[str, ...], Float[np.ndarray, " R"]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, labels: Labels, seeds: Sequence[int], n_resamples: int) -> Exam:
@@ -155,7 +149,7 @@ class Exam:
         """The main metric of one set of answers less that of another, on the same resamples."""
         mean = float(np.mean([self.value(answer) for answer in said]) - np.mean([self.value(answer) for answer in beside]))
         apart = self._replicates(self.metric, said) - self._replicates(self.metric, beside)
-        return Difference(other, head, self.metric, mean, *bc_interval(apart), two_sided(apart))
+        return Difference(other, head, self.metric, mean, *bc_interval(apart), bootstrap.two_sided(apart))
 
     def value(self, answer: Table, at: Index | None = None) -> float:
         """The main metric of one run, of some of the tested clips."""
@@ -177,23 +171,27 @@ class Exam:
         return (target, said) if self.labels.multilabel else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in said])
 
     def _replicates(self, metric: str, said: Said) -> Float[np.ndarray, " R"]:
-        """A metric of each bootstrap resample of the tested clips, averaged over the runs."""
-        truth, answers = self._compared(said)
-        statistics = [self._statistic(metric, truth, answer) for answer in answers]
-        if all(answer is said[0] for answer in said):
-            statistics = statistics[:1]  # the same fit in every run
-        return replicates(
-            lambda counts: np.mean([statistic(counts) for statistic in statistics], axis=0),
-            self.labels.blocks(self.tested),
-            self.seeds[0],
-            self.n_resamples,
-        )
+        """A metric of each bootstrap resample of the tested clips, averaged over the runs; computed once for the same answers."""
+        hashes = [hashlib.blake2b(np.ascontiguousarray(answer).data).hexdigest() for answer in said]
+        if (key := (metric, *hashes)) not in self._known:
+            truth, answers = self._compared(said)
+            of_run = dict(zip(hashes, answers, strict=True))  # a fixed split may give the same answers in every run
+            weighted = [(hashes.count(each) / len(said), self._statistic(metric, truth, answer)) for each, answer in of_run.items()]
+            self._known[key] = bootstrap.replicates(
+                lambda counts: np.sum([weight * statistic(counts) for weight, statistic in weighted], axis=0),
+                self.labels.blocks(self.tested),
+                self.seeds[0],
+                self.n_resamples,
+            )
+        return self._known[key]
 
     def _statistic(self, metric: str, truth: NDArray[Any], answer: NDArray[Any]) -> Statistic:
         if metric == "mAP":
-            precisions = average_precisions_statistic(truth, answer, truth >= 0)
-            return lambda counts: class_mean(precisions(counts))
-        return balanced_accuracy_statistic(truth, answer) if metric == "balanced accuracy" else mean_statistic(truth == answer)
+            precisions = bootstrap.average_precisions_statistic(truth, answer, truth >= 0)
+            return lambda counts: bootstrap.class_mean(precisions(counts))
+        if metric == "balanced accuracy":
+            return bootstrap.balanced_accuracy_statistic(truth, answer)
+        return bootstrap.mean_statistic(truth == answer)
 
 
 @contextmanager

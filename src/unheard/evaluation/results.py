@@ -116,11 +116,9 @@ def table(report: Report) -> tuple[list[str], list[list[str]]]:
     tasks = {result.task: result.score for result in results}
     failed = {(encoder, task) for task, encoder, _ in report.failed if encoder}
     encoders = dict.fromkeys([*(result.encoder for result in results), *(encoder for _, encoder, _ in report.failed if encoder)])
-    found = {(result.encoder, result.task): result for result in results}
-    columns = {task: [result for result in results if result.task == task] for task in tasks}
+    cells = {task: _cells([result for result in results if result.task == task]) for task in tasks}
     rows = [
-        [encoder, *("failed" if (encoder, task) in failed else _cell(found.get((encoder, task)), columns[task]) for task in tasks), ""]
-        for encoder in encoders
+        [encoder, *("failed" if (encoder, task) in failed else cells[task].get(encoder, "") for task in tasks), ""] for encoder in encoders
     ]
     return ["encoder", *(f"{task} {score}" for task, score in tasks.items()), "source"], [*rows, *_published_rows(tasks)]
 
@@ -133,23 +131,22 @@ def best_of(results: Sequence[Result]) -> Result | None:
     return (min if SCORES[known[0].score].smaller else max)(known, key=lambda result: result.value)
 
 
-def near(result: Result, column: Sequence[Result]) -> bool:
-    """Whether a result is not significantly worse than the best one of its task."""
+def near_best(column: Sequence[Result]) -> list[str]:
+    """Return the encoders whose results in one task are not significantly worse than the best one; the best is one of them."""
     best = best_of(column)
-    if best is None or not math.isfinite(result.value):
-        return False
+    if best is None:
+        return []
     known = [each for each in column if math.isfinite(each.value)]
     worse = significantly_worse([each.replicates for each in known], known.index(best), SCORES[best.score].smaller)
-    return not worse[known.index(result)]
+    return [each.encoder for each, is_worse in zip(known, worse, strict=True) if not is_worse]
 
 
-def _cell(result: Result | None, column: Sequence[Result]) -> str:
-    if result is None:
-        return ""
-    text = f"{result.value:.3f} [{result.low:.3f}, {result.high:.3f}]"
-    if result is best_of(column):
-        return f"{BEST}{text}{BEST}"
-    return f"{text} {NEAR}" if near(result, column) else text
+def _cells(column: Sequence[Result]) -> dict[str, str]:
+    """Return the cell of each encoder in the column of one task."""
+    best, near = best_of(column), near_best(column)
+    texts = {result.encoder: f"{result.value:.3f} [{result.low:.3f}, {result.high:.3f}]" for result in column}
+    marked = {name: f"{text} {NEAR}" if name in near else text for name, text in texts.items()}
+    return marked if best is None else marked | {best.encoder: f"{BEST}{texts[best.encoder]}{BEST}"}
 
 
 def _slug(task: str) -> str:

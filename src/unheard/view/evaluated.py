@@ -17,7 +17,7 @@ from unheard.evaluation.encoders import Encoder, encoder, encoders
 from unheard.evaluation.outputs import refuse_existing
 from unheard.evaluation.report import Report
 from unheard.evaluation.suite import Mode, Plan, choose_tasks
-from unheard.files import locked_folder
+from unheard.locks import locked_folder
 from unheard.progress import Track, silent
 from unheard.view.evaluation_page import write_evaluation
 

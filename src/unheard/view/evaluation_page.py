@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unheard.evaluation.report import Report, Result
-from unheard.evaluation.results import as_json, best_of, legend, markdown, near, notes, table, tidy
+from unheard.evaluation.results import as_json, best_of, legend, markdown, near_best, notes, table, tidy
 from unheard.evaluation.scores import SCORES
 from unheard.files import FILES, file_checksums, write_json, write_text
 from unheard.view.axes import FONT, caption, new_figure, save
@@ -62,9 +62,9 @@ def draw(results: Sequence[Result]) -> Figure:
 
 
 def _panel(axes: Axes, results: Sequence[Result], encoders: list[str]) -> None:
-    best, better = best_of(results), "lower" if SCORES[results[0].score].smaller else "higher"
+    best, near, better = best_of(results), near_best(results), "lower" if SCORES[results[0].score].smaller else "higher"
     for result in results:
-        standing = "the best" if result is best else "≈ may be as good" if near(result, results) else "below"
+        standing = "the best" if result is best else "≈ may be as good" if result.encoder in near else "below"
         ends = [[max(0.0, result.value - result.low)], [max(0.0, result.high - result.value)]]
         place = encoders.index(result.encoder)
         axes.errorbar(result.value, place, xerr=ends, fmt="o", markersize=3.5, linewidth=1.2, color=COLOURS[standing], label=standing)

@@ -19,7 +19,7 @@ from unheard.evaluation.probe_map import draw_map
 from unheard.evaluation.probe_report import ProbeReport
 from unheard.evaluation.probe_vectors import FOLDER, Kept, made_of
 from unheard.evaluation.probing import LOG_MEL, baselines, check_clips, layer_vectors, scenes
-from unheard.files import locked_folder
+from unheard.locks import locked_folder
 from unheard.progress import Track, silent
 from unheard.view.probe_figures import draw
 from unheard.view.probe_page import write_probe_page
