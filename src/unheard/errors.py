@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import unicodedata
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -64,6 +65,23 @@ def warn_damaged(file: Path) -> None:
 def missing_extra(package: str, extra: str) -> UnheardError:
     """The error for an optional package that is not installed, naming the command that installs it."""
     return UnheardError(f"this needs the package {package}, which is not installed; install it with: pip install 'unheard[{extra}]'")
+
+
+def require(module: str, extra: str, package: str = "") -> None:
+    """Check that an optional package is installed.
+
+    Parameters
+    ----------
+    package : str, optional
+        The name that pip takes, where it is not that of the module.
+
+    Raises
+    ------
+    UnheardError
+        When it is not.
+    """
+    if find_spec(module) is None:
+        raise missing_extra(package or module, extra)
 
 
 def shown(text: object) -> str:

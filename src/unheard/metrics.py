@@ -1,80 +1,71 @@
 """Scores as plain functions of NumPy arrays.
 
-Classification takes class indices, shape (n,); ranking takes a binary target matrix and a score matrix, both (n, C). All agree with
-scikit-learn where it has the same score.
+Classification takes class indices, shape (n,); ranking takes a binary target matrix and a score matrix, both (n, C). Scores are those of
+scikit-learn (extra ``eval``), class by class, so that classes without positive clips and partial annotation can be left out.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from importlib import import_module
 from statistics import NormalDist
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from unheard.errors import DataError
+from unheard.errors import DataError, require
 
 Classes = Int[np.ndarray, " n"]
+Target = Int[np.ndarray, "n C"]
 Scores = Float[np.ndarray, "n C"]
+Annotated = Bool[np.ndarray, "n C"]
 
 
 def accuracy(truth: Classes, predicted: Classes) -> float:
-    """Share of clips whose class was named."""
+    """Return the share of clips with the right class."""
     _same_length(truth, predicted)
     return float(np.mean(truth == predicted))
 
 
 def balanced_accuracy(truth: Classes, predicted: Classes) -> float:
-    """Mean recall over the classes that occur in ``truth``."""
+    """Return the mean recall over the classes that occur in ``truth``."""
     _same_length(truth, predicted)
-    clips = np.bincount(truth)
-    right = np.bincount(truth[predicted == truth], minlength=len(clips))
-    return float(np.mean(right[clips > 0] / clips[clips > 0]))
+    return float(_scikit_learn().recall_score(truth, predicted, labels=np.unique(truth), average="macro"))
 
 
 def confusion_matrix(truth: Classes, predicted: Classes, classes: int) -> Int[np.ndarray, "C C"]:
-    """Counts of true class (row) against predicted class (column)."""
+    """Return the counts of true class (row) against predicted class (column)."""
     _same_length(truth, predicted)
-    return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    return np.asarray(_scikit_learn().confusion_matrix(truth, predicted, labels=np.arange(classes)))
 
 
-def average_precision(target: Int[np.ndarray, " n"], score: Float[np.ndarray, " n"]) -> float:
-    """Area under the precision-recall steps, ties counted as one step; NaN when nothing is positive."""
-    return float(average_precisions(target[:, None], score[:, None])[0])
+def average_precisions(target: Target, score: Scores, annotated: Annotated | None = None) -> Float[np.ndarray, " C"]:
+    """Return the average precision of each class; NaN where no clip is positive.
+
+    Parameters
+    ----------
+    annotated : Bool[ndarray, "n C"], optional
+        Clips that count for each class (partial annotation); all where left out.
+    """
+    return _of_classes(_scikit_learn().average_precision_score, target, score, annotated, np.any)
 
 
-def average_precisions(target: Int[np.ndarray, "n C"], score: Scores) -> Float[np.ndarray, " C"]:
-    """`average_precision` of every class, computed at once: the mean, over positive clips, of the precision at their score."""
-    positive, _, last = _ranked(target, score)
-    precision = np.take_along_axis(np.cumsum(positive, axis=1), last, axis=1) / (last + 1)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.sum(positive * precision, axis=1) / positive.sum(axis=1))
+def mean_average_precision(target: Target, score: Scores, annotated: Annotated | None = None) -> float:
+    """Return the mean of `average_precisions` over the classes that occur (mAP); NaN where none does."""
+    return _mean_known(average_precisions(target, score, annotated))
 
 
-def mean_average_precision(target: Int[np.ndarray, "n C"], score: Scores) -> float:
-    """Mean `average_precision` over the classes that occur (mAP)."""
-    return _mean_known(average_precisions(target, score))
+def roc_aucs(target: Target, score: Scores, annotated: Annotated | None = None) -> Float[np.ndarray, " C"]:
+    """Return the area under the ROC of each class; NaN where all clips are on one side. Parameters as in `average_precisions`."""
+    return _of_classes(_scikit_learn().roc_auc_score, target, score, annotated, lambda positive: len(np.unique(positive)) == 2)
 
 
-def roc_auc(target: Int[np.ndarray, " n"], score: Float[np.ndarray, " n"]) -> float:
-    """Chance that a positive clip scores above a negative one, ties counted as half; NaN when one side is empty."""
-    return float(roc_aucs(target[:, None], score[:, None])[0])
-
-
-def roc_aucs(target: Int[np.ndarray, "n C"], score: Scores) -> Float[np.ndarray, " C"]:
-    """`roc_auc` of every class, computed at once by counting the negatives above each positive clip."""
-    positive, first, last = _ranked(target, score)
-    negatives = np.pad(np.cumsum(1 - positive, axis=1), ((0, 0), (1, 0)))  # (C, n + 1): among the highest k scores
-    above = (np.take_along_axis(negatives, first, axis=1) + np.take_along_axis(negatives, last + 1, axis=1)) / 2
-    both = positive.sum(axis=1) * negatives[:, -1]
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.sum(positive * (negatives[:, -1:] - above), axis=1) / both)
-
-
-def roc_auc_mean(target: Int[np.ndarray, "n C"], score: Scores) -> float:
-    """Mean `roc_auc` over the classes that have both sides."""
+def roc_auc_mean(target: Target, score: Scores) -> float:
+    """Return the mean of `roc_aucs` over the classes that have both sides."""
     return _mean_known(roc_aucs(target, score))
 
 
@@ -100,17 +91,28 @@ def _mean_known(values: Float[np.ndarray, " C"]) -> float:
     return float(np.mean(known)) if len(known) else math.nan
 
 
-def _ranked(target: Int[np.ndarray, "n C"], score: Scores) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """For every class (C, n), from the highest score down: who is positive, and where the clips of equal score begin and end."""
+def _of_classes(
+    metric: Callable[[Any, Any], float],
+    target: Target,
+    score: Scores,
+    annotated: Annotated | None,
+    defined: Callable[[NDArray[Any]], Any],
+) -> Float[np.ndarray, " C"]:
+    """Return a metric of each class; NaN where it is undefined or a score is not finite."""
     if target.shape != score.shape:
         raise DataError(f"targets {target.shape} and scores {score.shape} differ in shape; both must be (clips, classes)")
-    order = np.argsort(-score.T, axis=1, kind="stable")
-    ranked, place = np.take_along_axis(score.T, order, axis=1), np.arange(len(score))
-    border = np.ones((score.shape[1], len(score) + 1), bool)
-    border[:, 1:-1] = ranked[:, 1:] != ranked[:, :-1]
-    first = np.maximum.accumulate(np.where(border[:, :-1], place, 0), axis=1)
-    last = np.minimum.accumulate(np.where(border[:, 1:], place, len(score))[:, ::-1], axis=1)[:, ::-1]
-    return np.take_along_axis(target.T.astype(np.int64), order, axis=1), first, last
+    found = np.full(target.shape[1], math.nan)
+    for k in range(target.shape[1]):
+        rows = slice(None) if annotated is None else annotated[:, k]
+        positive, scores = target[rows, k] > 0, score[rows, k]
+        if defined(positive) and np.isfinite(scores).all():
+            found[k] = metric(positive, scores)
+    return found
+
+
+def _scikit_learn() -> ModuleType:
+    require("sklearn", "eval", "scikit-learn")
+    return import_module("sklearn.metrics")
 
 
 def _same_length(truth: Classes, predicted: Classes) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from sklearn.metrics import average_precision_score
 
 import unheard
 from unheard.api import report
@@ -21,7 +22,6 @@ from unheard.errors import AudioError, CheckpointError, ConfigError
 from unheard.evaluation.finetuned import Finetuned, open_finetuned
 from unheard.evaluation.finetuned_scores import score_run
 from unheard.files import read_json, write_json
-from unheard.metrics import average_precision
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, save_model
@@ -152,7 +152,7 @@ def test_scores_of_several_labels_count_known_classes_only(folder: Path, tmp_pat
     known = [i % 3 != 0 or "a" in names[i % 4] for i in clips]
     truth = np.array(["a" in names[i % 4] for i in clips]).astype(np.int64)
     assert told.classes[0]["judged"] == sum(known)
-    assert told.classes[0]["average precision"] == pytest.approx(average_precision(truth[known], said[known, 0]))
+    assert told.classes[0]["average precision"] == pytest.approx(average_precision_score(truth[known], said[known, 0]))
 
 
 def test_without_test_clips_nothing_is_scored(folder: Path, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from unheard.bootstrap import bc_interval, resample_counts
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
 from unheard.evaluation.finetuned_summary import Heard, joined, summary, write
-from unheard.metrics import average_precision
 
 NAMES = ("a", "b", "c", "d")
 
@@ -47,10 +47,10 @@ def test_classes_of_folds_are_ranked_fold_by_fold() -> None:
     heard = folds(True)
     told = summary(heard, NAMES, "sigmoid")
     for k, row in enumerate(told.classes):
-        each = [average_precision(one.target[:, k].astype(np.int64), one.logits[:, k]) for one in heard.values()]
+        each = [average_precision_score(one.target[:, k].astype(np.int64), one.logits[:, k]) for one in heard.values()]
         assert row["average precision"] == pytest.approx(np.mean(each)) and row["judged"] == 200
     never = {**heard, "fold-0": Heard(*(getattr(heard["fold-0"], name) for name in ("rows", "blocks", "logits")), *absent(heard["fold-0"]))}
-    each = [average_precision(one.target[:, 0].astype(np.int64), one.logits[:, 0]) for one in list(heard.values())[1:]]
+    each = [average_precision_score(one.target[:, 0].astype(np.int64), one.logits[:, 0]) for one in list(heard.values())[1:]]
     assert summary(never, NAMES, "sigmoid").classes[0]["average precision"] == pytest.approx(np.mean(each))
 
 

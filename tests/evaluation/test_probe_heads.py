@@ -108,16 +108,13 @@ def test_the_network_trains_for_more_steps_where_there_are_more_clips(monkeypatc
     assert steps == [max(200, 25 * -(-clips // 256)) // 2]
 
 
-def test_neighbours_of_many_clips_use_little_memory_and_equal_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_in_blocks_equal_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     x, target = rng.integers(0, 3, (400, 4)).astype(float), np.eye(3, dtype=np.int64)[rng.integers(0, 3, 400)]  # many equal cosines
     target[rng.random(target.shape) < 0.1] = -1
     whole = neighbours(x[:300], target[:300], x[300:])
-    monkeypatch.setattr(probe_heads, "SIMILARITIES", 7 * 300)
+    monkeypatch.setattr(probe_heads, "WORKING_MEMORY", 0.02)  # MiB: nine clips a block
     np.testing.assert_allclose(neighbours(x[:300], target[:300], x[300:]), whole)
-    similarity = rng.integers(0, 4, (50, 30)).astype(float)
-    ordered = np.sort(np.argsort(-similarity, axis=1, kind="stable")[:, :7], axis=1)
-    np.testing.assert_array_equal(probe_heads._largest(similarity, 7), ordered)
 
 
 def test_surprise_counts_what_was_judged() -> None:

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from unheard.data.class_sets import AnnotatedClasses, ClassSets
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe import Probe, probe
 from unheard.evaluation.probe_heads import NEIGHBOURS, linear, neighbours, ranking
 from unheard.evaluation.probe_layers import GATE
-from unheard.metrics import average_precision
 
 Table = Callable[..., Labels]
 
@@ -49,7 +49,7 @@ def test_ranking_is_the_average_precision_of_judged_clips(table: Table) -> None:
     answer = np.random.default_rng(1).integers(0, 9, (300, 3)) / 9  # with ties
     assert labels.known is not None
     known = labels.known[:]
-    each = [average_precision(labels.target[:][known[:, k], k], answer[known[:, k], k]) for k in range(3)]
+    each = [average_precision_score(labels.target[:][known[:, k], k], answer[known[:, k], k]) for k in range(3)]
     assert ranking(labels.marks, answer) == pytest.approx(float(np.mean(each)), abs=1e-12)
 
 

@@ -26,7 +26,7 @@ from unheard.audio.waveform import info
 from unheard.data.labels import test_paths
 from unheard.data.manifest import COLUMNS, NAME, read_manifest
 from unheard.data.packages import SOUNDFONTS, domain, packages
-from unheard.errors import AudioError, DataError, UnheardError, missing_extra
+from unheard.errors import AudioError, DataError, UnheardError, require
 from unheard.files import write_table
 from unheard.progress import Track, silent
 
@@ -221,10 +221,9 @@ def _decode_g722(paths: Sequence[Path]) -> None:
     """
     if not paths:
         return
-    try:
-        import imageio_ffmpeg
-    except ImportError as error:
-        raise missing_extra("imageio-ffmpeg", "fetch") from error
+    require("imageio_ffmpeg", "fetch", "imageio-ffmpeg")
+    import imageio_ffmpeg
+
     for start in range(0, len(paths), FILES_A_START):
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error"]
         for path in paths[start : start + FILES_A_START]:

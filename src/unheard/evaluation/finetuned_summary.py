@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from unheard.data.label_table import Labels
 from unheard.evaluation.probe_files import write_confusion
 from unheard.evaluation.probe_leaks import few_groups
 from unheard.files import FILES, file_checksums, write_json, write_table
-from unheard.metrics import average_precision, confusion_matrix, roc_auc, wilson_interval
+from unheard.metrics import average_precisions, confusion_matrix, roc_aucs, wilson_interval
 from unheard.model.classification import probabilities
 from unheard.training.finetune_choice import UNDEFINED_MEANS, scores
 
@@ -229,21 +229,23 @@ def _of_one(counts: Int[np.ndarray, "C C"], names: tuple[str, ...]) -> list[dict
 
 def _of_many(parts: Sequence[Heard], names: tuple[str, ...]) -> list[dict[str, Any]]:
     """A row for each class, where clips have several."""
-    rows: list[dict[str, Any]] = []
-    for k, name in enumerate(names):
-        known = [part.known[:, k] > 0 for part in parts]
-        asked = [(part.target[at, k].astype(np.int64), part.logits[at, k]) for part, at in zip(parts, known, strict=True)]
-        rows.append({
-            "class": name, "clips": sum(int(truth.sum()) for truth, _ in asked), "judged": sum(len(truth) for truth, _ in asked),
-            "average precision": _mean(average_precision(*pair) for pair in asked), "ROC AUC": _mean(roc_auc(*pair) for pair in asked),
-        })  # fmt: skip
-    return rows
+    tables = [(part.target.astype(np.int64), part.logits, part.known > 0) for part in parts]
+    positive = sum((target * known).sum(axis=0) for target, _, known in tables)
+    annotated = sum(known.sum(axis=0) for *_, known in tables)
+    precisions, areas = (np.stack([score(*table) for table in tables]) for score in (average_precisions, roc_aucs))
+    return [
+        {
+            "class": name, "clips": int(positive[k]), "judged": int(annotated[k]),
+            "average precision": _mean(precisions[:, k]), "ROC AUC": _mean(areas[:, k]),
+        }
+        for k, name in enumerate(names)
+    ]  # fmt: skip
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    """Mean of what is a number; None where nothing is."""
-    there = [value for value in values if np.isfinite(value)]
-    return float(np.mean(there)) if there else None
+def _mean(values: Float[np.ndarray, " P"]) -> float | None:
+    """Return the mean of the finite values; None where there are none."""
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if len(there) else None
 
 
 def _text(value: Any) -> str:

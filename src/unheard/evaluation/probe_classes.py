@@ -8,7 +8,7 @@ from jaxtyping import Int
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe_exam import Exam
-from unheard.evaluation.probe_heads import Table, judged_only
+from unheard.evaluation.probe_heads import Table
 from unheard.evaluation.probe_report import Answer, ClassScore
 from unheard.metrics import average_precisions, confusion_matrix
 
@@ -21,7 +21,8 @@ def class_scores(exam: Exam, embedding: str, head: str, answer: Table) -> list[C
     calls = said(labels, answer, exam.tested)
     hits, given, clips = ((part > 0).sum(axis=0) for part in (calls * truth, calls, truth))
     precision, recall, f1 = hits / np.maximum(given, 1), hits / np.maximum(clips, 1), 2 * hits / np.maximum(given + clips, 1)
-    table = np.stack([precision, recall, f1, average_precisions(*judged_only(exam.labels.marks[exam.tested], answer))], axis=1)
+    marks = labels.marks[exam.tested]
+    table = np.stack([precision, recall, f1, average_precisions(marks.clip(min=0), answer, marks >= 0)], axis=1)
     return [
         ClassScore(embedding, head, name, int(clips[k]), precise, found, both, ranked if clips[k] else None)
         for k, (name, (precise, found, both, ranked)) in enumerate(zip(labels.classes, table.tolist(), strict=True))

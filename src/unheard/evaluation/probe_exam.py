@@ -23,7 +23,7 @@ from unheard.bootstrap import Statistic, bc_interval
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
-from unheard.errors import DataError, missing_extra
+from unheard.errors import DataError, require
 from unheard.evaluation.probe_heads import Halves, Table, ranking
 from unheard.evaluation.probe_report import Difference, Score
 from unheard.metrics import accuracy, balanced_accuracy
@@ -197,10 +197,9 @@ class Exam:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Linear algebra on one thread: on a loaded machine several make the solver wait for itself."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise missing_extra("threadpoolctl", "eval") from error
+    require("threadpoolctl", "eval")
+    from threadpoolctl import threadpool_limits
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unheard.data.class_sets import Index
-from unheard.errors import missing_extra
+from unheard.errors import require
 from unheard.evaluation.head import HeadTrainer
 from unheard.metrics import balanced_accuracy, mean_average_precision
 from unheard.model.classification import clip_losses, probabilities
@@ -29,7 +29,7 @@ REGULARISATION = 0.03  # inverse strength C: ordering of encoders is the same fr
 TUNED = range(-6, 1)  # candidates for C as powers of the square root of 10: 0.001 to 1, our choice
 WIDEST = range(-12, 9)  # how far the search goes while the last candidate is the best; our choice
 MOST_TUNED = 2000  # clips of the first search for C; the second, around its result, uses all clips (our choice)
-SIMILARITIES = 4_000_000  # cosines that are in memory at once: 32 MB; our choice
+WORKING_MEMORY = 64  # MiB for a block of cosines; our choice
 ITERATIONS, TOLERANCE = 300, 1e-5  # of L-BFGS, and the largest entry of the gradient that is left; our choice
 HIDDEN, BATCH, RATE, DECAY = 128, 256, 5e-4, 1e-2  # of the network and AdamW; our choice
 SURE = 1e-6  # probabilities are told apart down to this one; our choice
@@ -45,60 +45,78 @@ Halves = Sequence[tuple[Index, Index]]
 
 
 def neighbours(train: Vectors, target: Target, test: Others) -> Table:
-    """Share of each class among the nearest training clips that were judged for it, each weighted by 1 + its cosine similarity."""
+    """Return the share of each class among the nearest training clips, each weighted by 1 + its cosine similarity.
+
+    Where some clips are annotated for some classes only, each class takes its neighbours among the clips annotated for it.
+    """
     train, test = standardised(train, test)
-    train, test = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (train, test))
     patterns, pattern = np.unique(target >= 0, axis=1, return_inverse=True)
-    found, step = np.zeros((len(test), target.shape[1])), max(1, SIMILARITIES // max(1, len(train)))
-    for block in (slice(first, first + step) for first in range(0, len(test), step)):
-        similarity = test[block] @ train.T
-        for number, rows in enumerate(map(np.flatnonzero, patterns.T)):  # classes of which the same clips were judged
-            classes = np.flatnonzero(pattern.reshape(-1) == number)
-            found[block, classes] = _votes(similarity[:, rows], target[np.ix_(rows, classes)])
+    found = np.zeros((len(test), target.shape[1]))
+    for number, rows in enumerate(map(np.flatnonzero, patterns.T)):  # classes that are annotated in the same clips
+        classes = np.flatnonzero(pattern.reshape(-1) == number)
+        if len(rows):
+            found[:, classes] = _votes(train[rows], target[np.ix_(rows, classes)], test)
     return found
 
 
-def _votes(similarity: Float[np.ndarray, "m n"], target: Target) -> Table:
-    if not target.shape[0]:
-        return np.zeros((len(similarity), target.shape[1]))
-    nearest = _largest(similarity, min(NEIGHBOURS, max(1, int(np.sqrt(len(target))))))
-    weight = 1 + np.take_along_axis(similarity, nearest, axis=1)
+def _votes(train: Vectors, target: Target, test: Others) -> Table:
+    require("sklearn", "eval", "scikit-learn")
+    from sklearn import config_context
+    from sklearn.neighbors import NearestNeighbors
+
+    count = min(NEIGHBOURS, max(1, int(np.sqrt(len(target)))))
+    with config_context(working_memory=WORKING_MEMORY):
+        distance, nearest = NearestNeighbors(n_neighbors=count, metric="cosine").fit(train).kneighbors(test)
+    weight = 2 - distance
     votes = np.einsum("mk,mkc->mc", weight, target[nearest])
     return np.asarray(votes / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12))
 
 
-def _largest(values: Float[np.ndarray, "m n"], count: int) -> Int[np.ndarray, "m k"]:
-    """Columns of the ``count`` largest values of each row; of equal values the first columns."""
-    least = np.partition(values, -count, axis=1)[:, -count, None]
-    above, level = values > least, values == least
-    chosen = above | (level & (level.cumsum(axis=1) <= count - above.sum(axis=1, keepdims=True)))
-    return np.nonzero(chosen)[1].reshape(len(values), count)
-
-
 def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[float], multilabel: bool) -> list[Table]:
-    """Probability of each class from L2-regularised logistic regression, one table for each inverse strength C.
+    """Return the probability of each class from L2-regularised logistic regression, one table for each inverse strength C.
 
         minimise  sum_i loss(W x_i + b, y_i) + |W|^2 / (2 C)
 
-    scikit-learn's loss and convention; one cross entropy a clip, or, where clips of the table may have several classes, one a clip and
-    class. A class that no training clip has gets 0, one that all have gets 1.
+    The loss is one cross entropy a clip (scikit-learn), or, where clips of the table may have several classes, a binary one for each
+    annotated class (ours: scikit-learn has no partial annotation). A class that no training clip has gets 0, one that all have gets 1.
     """
     train, test = rotated(*standardised(train, test))
+    return (_independent if multilabel else _exclusive)(train, target, test, strengths)
+
+
+def _exclusive(train: Vectors, target: Target, test: Others, strengths: Sequence[float]) -> list[Table]:
+    require("sklearn", "eval", "scikit-learn")
+    from sklearn.linear_model import LogisticRegression
+
+    index, tables = target.argmax(axis=1), []
+    there = np.unique(index)
+    model = LogisticRegression(tol=TOLERANCE, max_iter=ITERATIONS, warm_start=True)
+    for strength in strengths:
+        table = np.zeros((len(test), target.shape[1]))
+        if len(there) == 1:
+            table[:, there] = 1
+        else:
+            # scikit-learn has one weight vector for two classes: half the penalty of two opposite ones
+            table[:, there] = model.set_params(C=strength * (2 if len(there) == 2 else 1)).fit(train, index).predict_proba(test)
+        tables.append(table)
+    return tables
+
+
+def _independent(train: Vectors, target: Target, test: Others, strengths: Sequence[float]) -> list[Table]:
     there = (target > 0).any(axis=0)
-    live = there & (target == 0).any(axis=0) if multilabel else there
+    live = there & (target == 0).any(axis=0)
     x, y = torch.from_numpy(train), torch.from_numpy(target[:, live].astype(np.float64))
     weight, bias = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64), torch.zeros(y.shape[1], dtype=torch.float64)
-    found = []
+    tables = []
     for strength in strengths:
         minimise(
-            lambda: loss_per_clip(x @ weight + bias, y, multilabel) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
+            lambda: loss_per_clip(x @ weight + bias, y, multilabel=True) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
             [weight, bias],
         )
-        out = np.tile(there.astype(np.float64), (len(test), 1))
-        logits = (torch.from_numpy(test) @ weight + bias).detach()
-        out[:, live] = probabilities(logits, multilabel).numpy()
-        found.append(out)
-    return found
+        table = np.tile(there.astype(np.float64), (len(test), 1))
+        table[:, live] = probabilities((torch.from_numpy(test) @ weight + bias).detach(), multilabel=True).numpy()
+        tables.append(table)
+    return tables
 
 
 def choose_strength(vectors: Vectors, target: Target, halves: Halves, multilabel: bool) -> float:
@@ -190,10 +208,9 @@ def minimise(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
     UnheardError
         When SciPy is not installed.
     """
-    try:
-        from scipy.optimize import minimize
-    except ImportError as error:
-        raise missing_extra("scipy", "eval") from error
+    require("scipy", "eval")
+    from scipy.optimize import minimize
+
     ends = np.cumsum([weight.numel() for weight in weights])[:-1]
 
     def put(flat: NDArray[Any]) -> None:
@@ -248,18 +265,13 @@ def right(target: Int[np.ndarray, "m C"], answer: Table) -> float:
 
 def ranking(target: Int[np.ndarray, "m C"], answer: Table) -> float:
     """Mean average precision of the classes; each class counts in the clips that were judged for it."""
-    return mean_average_precision(*judged_only(target, answer))
+    return mean_average_precision(target.clip(min=0), answer, target >= 0)
 
 
 def surprise(target: Int[np.ndarray, "m C"], answer: Table) -> float:
     """Mean negative log probability of what is true of the clips, over the classes that were judged."""
     chance = np.where(target > 0, answer, 1 - answer)[target >= 0]
     return float(-np.log(np.maximum(chance, SURE)).mean())
-
-
-def judged_only(target: Int[np.ndarray, "m C"], answer: Table) -> tuple[Int[np.ndarray, "m C"], Table]:
-    """The same with clips that nobody judged as negatives behind all others, where average precision does not see them."""
-    return np.maximum(target, 0), np.where(target >= 0, answer, -np.inf)
 
 
 def _floats(rows: Others) -> Float[Tensor, "m D"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from unheard.errors import missing_extra
+from unheard.errors import require
 from unheard.evaluation.probe_heads import standardised
 
 MOST_POINTS = 2000  # clips on the map; our choice: more are neither legible nor quick
@@ -55,10 +55,9 @@ def draw_map(vectors: Float[np.ndarray, "n D"], seed: int) -> Map:
 
 def _tsne(places: Float[np.ndarray, "k P"], seed: int) -> Float[np.ndarray, "k 2"]:
     """t-SNE from principal components; the first two of these where there are too few different points for it."""
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise missing_extra("scikit-learn", "eval") from error
+    require("sklearn", "eval", "scikit-learn")
+    from sklearn.manifold import TSNE
+
     if len(np.unique(places.round(9), axis=0)) < 4:
         return places[:, :2]
     start = places[:, :2] / max(float(places[:, 0].std()), 1e-12) * 1e-4  # what init="pca" does

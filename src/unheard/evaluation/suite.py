@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from unheard.bootstrap import bc_interval
-from unheard.errors import ConfigError, DataError, ModelError, UnheardError, missing_extra
+from unheard.errors import ConfigError, DataError, ModelError, UnheardError, require
 from unheard.evaluation import fixed, heareval
 from unheard.evaluation.embeddings import STAMP, damaged_files, embed_task, file_order, read_splits
 from unheard.evaluation.encoders import Encoder, Stored, place
@@ -105,10 +105,9 @@ def evaluate(
     UnheardError
         When scipy or threadpoolctl is not installed.
     """
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise missing_extra("threadpoolctl", "eval") from error
+    require("threadpoolctl", "eval")
+    from threadpoolctl import threadpool_limits
+
     report, traces = Report(), out / FAILURES / plan.mode
     for path in tasks:
         with _told(report, path.name, "", traces, say):

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from unheard.errors import CheckpointError, missing_extra
+from unheard.errors import CheckpointError, require
 from unheard.teachers.align import MapAxes, row_edges
 from unheard.teachers.teacher import FrozenTeacher, quiet
 
@@ -135,10 +135,9 @@ def is_clap(folder: Path) -> bool:
 
 
 def _read(folder: Path) -> tuple[Any, Any]:
-    try:
-        from transformers import ClapFeatureExtractor, ClapModel
-    except ImportError as error:
-        raise missing_extra("transformers", "hf") from error
+    require("transformers", "hf")
+    from transformers import ClapFeatureExtractor, ClapModel
+
     if not (folder / "preprocessor_config.json").is_file():
         raise CheckpointError(f"{folder} has no preprocessor_config.json, which says what CLAP hears; copy it from where the weights are")
     quiet()

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unheard.errors import CheckpointError, missing_extra
+from unheard.errors import CheckpointError, missing_extra, require
 from unheard.progress import Track, silent
 from unheard.teachers.teacher import quiet
 
@@ -78,10 +78,9 @@ def _folder(name: str) -> Path:
 
 
 def _read(folder: Path) -> tuple[Any, Any]:
-    try:
-        from transformers import AutoModel, AutoTokenizer
-    except ImportError as error:
-        raise missing_extra("transformers", "text") from error
+    require("transformers", "text")
+    from transformers import AutoModel, AutoTokenizer
+
     quiet()
     try:
         model = AutoModel.from_pretrained(folder, local_files_only=True)

@@ -13,7 +13,7 @@ from unheard.audio.waveform import Channel
 from unheard.config import override
 from unheard.data.label_table import Labels
 from unheard.data.labelled import Sounds, open_sounds
-from unheard.errors import ConfigError, DataError
+from unheard.errors import ConfigError, DataError, require
 from unheard.files import write_json
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.training.checkpoints import Progress
@@ -65,7 +65,10 @@ def finetune(
         When the table cannot be used, or the loss stops being a number.
     CheckpointError
         When there is no such model.
+    UnheardError
+        When scikit-learn is not installed.
     """
+    require("sklearn", "eval", "scikit-learn")  # the validation scores need it
     run, table = Path(out), open_table(labels, recipe)
     saved, activation = open_model(model), _activation(recipe, table.labels)
     engine = Engine(recipe.training, device)

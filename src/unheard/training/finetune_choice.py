@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 
 from unheard.files import read_json_lines
-from unheard.metrics import accuracy, average_precision, balanced_accuracy, roc_auc
+from unheard.metrics import accuracy, average_precisions, balanced_accuracy, roc_aucs
 from unheard.model.classification import clip_losses
 from unheard.training.early_stopping import EarlyStopping
 
@@ -47,11 +47,11 @@ def scores(
     if activation == "softmax":
         truth, said = target.argmax(axis=1), logits.argmax(axis=1)
         return {"balanced_accuracy": balanced_accuracy(truth, said), "accuracy": accuracy(truth, said), "loss": value}
-    each = [average_precision(y[k > 0].astype(np.int64), x[k > 0]) for y, x, k in zip(target.T, logits.T, known.T, strict=True)]
-    areas = [roc_auc(y[k > 0].astype(np.int64), x[k > 0]) for y, x, k in zip(target.T, logits.T, known.T, strict=True)]
-    return {**{name: _mean(found, UNDEFINED_MEANS[name]) for name, found in (("mAP", each), ("mAUC", areas))}, "loss": value}
+    rows = target.astype(np.int64), logits, known > 0
+    found = {"mAP": average_precisions(*rows), "mAUC": roc_aucs(*rows)}
+    return {**{name: _mean(values, UNDEFINED_MEANS[name]) for name, values in found.items()}, "loss": value}
 
 
-def _mean(values: list[float], otherwise: float) -> float:
-    there = [value for value in values if np.isfinite(value)]
-    return float(np.mean(there)) if there else otherwise
+def _mean(values: Float[np.ndarray, " C"], otherwise: float) -> float:
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if len(there) else otherwise

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
-from unheard.errors import DataError, missing_extra
+from unheard.errors import DataError, require
 from unheard.files import atomic_write
 
 if TYPE_CHECKING:
@@ -55,10 +55,9 @@ def new_figure(width: float, height: float, rows: int, columns: int, **layout: A
     UnheardError
         When matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "view") from error
+    require("matplotlib", "view")
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, **layout)
     for axes in grid.flat:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from unheard.data.label_table import read_labels
 from unheard.embedding.embedder import Model, Options
 from unheard.embedding.pooling import Pool
-from unheard.errors import ConfigError, missing_extra
+from unheard.errors import ConfigError, require
 from unheard.evaluation.probe import Probe, probe
 from unheard.evaluation.probe_exam import Exam, one_thread
 from unheard.evaluation.probe_files import make_folder, map_rows, write
@@ -91,8 +90,6 @@ def probe_table(model: Model, table: Path, out: Path, which: Embedded, track: Tr
 
 
 def _refuse_missing() -> None:
-    for module, package, extra in (
-        ("sklearn", "scikit-learn", "eval"), ("threadpoolctl", "threadpoolctl", "eval"), ("matplotlib", "matplotlib", "view")
-    ):  # fmt: skip
-        if find_spec(module) is None:
-            raise missing_extra(package, extra)
+    require("sklearn", "eval", "scikit-learn")
+    require("threadpoolctl", "eval")
+    require("matplotlib", "view")
