@@ -191,10 +191,10 @@ def test_bad_files_are_skipped_and_counted(sounds: Path, tmp_path: Path, documen
 @pytest.mark.parametrize(
     ("command", "hint"),
     [
-        ("embd", 'Did you mean "embed"'),
-        ("data chek .", 'Did you mean "check"'),
+        ("embd", "Did you mean embed"),
+        ("data chek .", "Did you mean check"),
         ("embed m a.wav -o e.csv --pol max", "Did you mean --pool"),
-        ("embed m a.wav -o e.csv --pool median", "Choose from"),
+        ("embed m a.wav -o e.csv --pool median", "mean+std"),
         ("embed m a.wav", "--out"),
         ("embed m a.wav -o", "-o requires an argument"),
         ("pretrain . -o run --steps many", "--steps"),
@@ -222,7 +222,7 @@ def test_bad_files_are_skipped_and_counted(sounds: Path, tmp_path: Path, documen
 )
 def test_one_clear_line(command: str, hint: str, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert hint in refused(*command.split())
+    assert hint in refused(*command.split()).replace('"', "")  # versions of cyclopts quote differently
     assert not any(tmp_path.iterdir())
 
 

@@ -37,12 +37,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "tone", "dog", "rain", "sound", "of", "the", "a", *(f"{i}" for i in range(10))]
     (place / "text").mkdir()
-    (place / "text/vocab.txt").write_text("\n".join(words) + "\n")
     config = transformers.BertConfig(
         vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32
     )
     transformers.BertModel(config).save_pretrained(place / "text")
-    transformers.BertTokenizer(str(place / "text/vocab.txt")).save_pretrained(place / "text")
+    transformers.BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(place / "text")
     told = [f"objectives.contrast.text={place / 'text'}", "objectives.contrast.text_dim=16", "objectives.contrast.dim=8"]
     recipe = override(find_recipe("clap-mini"), [*(f"model.{size}" for size in SIZES), *told])
     save_model(place / "model", build(recipe), recipe, Statistics((-6.0,), (4.0,)), Provenance())
