@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 
 from unheard.data.class_sets import ClassSets
-from unheard.data.holdout import hold_out
-from unheard.data.label_table import Labels
 from unheard.data.labels import TASKS, offline_rows
 from unheard.data.manifest import COLUMNS
 from unheard.data.notes import note_rows
-from unheard.data.splits import deal, validation
+from unheard.data.splits import draw_subset, hold_out, published_folds, published_validation
 from unheard.data.tasks import _splits
-from unheard.evaluation.probe_curve import share
 from unheard.files import write_table
 
 
@@ -36,15 +33,15 @@ TABLES = [(40, 3, 9, 0), (300, 15, 60, 1), (900, 88, 200, 2), (120, 15, 120, 3),
 
 
 def test_folds_of_published_tables() -> None:
-    found = [digest(deal(*clips(*table), n_folds)) for table in TABLES for n_folds in (2, 5, 7)]
+    found = [digest(published_folds(*clips(*table), n_folds)) for table in TABLES for n_folds in (2, 5, 7)]
     assert digest(found) == "1415d1b673c2ff8e"
 
 
 def test_validation_clips_of_shipped_tasks() -> None:
-    assert digest(digest(validation(*clips(*table))) for table in TABLES) == "2abebc5f3ef4f70a"
+    assert digest(digest(published_validation(*clips(*table))) for table in TABLES) == "2abebc5f3ef4f70a"
     grid = [(f"v{voice:02d}", f"p{phrase}") for voice in range(15) for phrase in range(40) if (voice * phrase) % 7]
     labels, groups = zip(*grid, strict=True)
-    assert digest([*deal(labels, groups, 5), *validation(labels, groups)]) == "96370078de70a522"
+    assert digest([*published_folds(labels, groups, 5), *published_validation(labels, groups)]) == "96370078de70a522"
 
 
 @pytest.mark.parametrize(
@@ -95,26 +92,20 @@ def test_clips_held_out_for_fine_tuning() -> None:
     for count, classes, groups, seed in TABLES:
         names, group = clips(count, classes, groups, seed)
         more = clips(count, classes, groups, seed + 100)[0]
+        some = np.flatnonzero(np.arange(count) % 6)
         for several in (False, True):
             sets = [sorted({int(a[1:]), int(b[1:])} if several else {int(a[1:])}) for a, b in zip(names, more, strict=True)]
-            target = ClassSets.from_lists([tuple(each) for each in sets], classes)
-            for group_of in (group, [""] * count):
-                found += [digest(held) for held in held_out(target, group_of, several, seed)]
+            strata = ClassSets.from_lists([tuple(sets[row]) for row in some], classes)
+            for groups_of in (np.array(group), np.array([f"#{row}" for row in range(count)])):
+                held = [hold_out(groups_of[some], strata, fraction, seed) for fraction in (0.1, 0.15, 0.4)]
+                found += [digest(some[each]) for each in held]
     assert digest(found) == "fe32621c023436d7"
-
-
-def held_out(target: ClassSets, group: list[str], several: bool, seed: int) -> Iterable[np.ndarray]:
-    count = len(group)
-    empty, none, paths = [""] * count, [None] * count, [Path("a.wav")] * count
-    labels = Labels(paths, [str(k) for k in range(target.num_classes)], target, several, empty, empty, group, none, none)
-    some = np.flatnonzero(np.arange(count) % 6)
-    return [hold_out(labels, some, seed, fraction)[1] for fraction in (0.1, 0.15, 0.4)]
 
 
 def test_subsets_of_a_learning_curve() -> None:
     found = []
     for count, classes, groups, seed in TABLES:
         labels = clips(count, classes, groups, seed)[0]
-        target = np.array([[int(label[1:]) == k for k in range(classes)] for label in labels], np.int8)
-        found += [digest(share(target, fraction, seed)) for fraction in (0.05, 0.3, 1.0)]
+        strata = ClassSets.from_lists([(int(label[1:]),) for label in labels], classes)
+        found += [digest(draw_subset(strata, fraction, seed)) for fraction in (0.05, 0.3, 1.0)]
     assert digest(found) == "8ed09cc92ad86781"
