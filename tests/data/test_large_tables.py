@@ -12,19 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unheard.data.class_sets import ClassSets
-from unheard.data.holdout import hold_out
-from unheard.data.label_table import Labels
+from unheard.data.splits import assign_folds, hold_out
 
 CLIPS, CLASSES, CEILING = 200_000, 527, 150 * 2**20
 
 READ = """
 import resource, sys
-import unheard.data.holdout as holdout
+from unheard.data.partitions import parts_of
 from unheard.data.label_table import read_labels
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 before = peak()
 labels = read_labels(sys.argv[1])
-(part,) = holdout.parts_of(labels, 0, 0.1)
+(part,) = parts_of(labels, 0, 0.1)
 print(peak() - before, *labels.target.shape, len(part.train), len(part.valid), len(part.test), int(labels.target.counts().sum()))
 """
 
@@ -44,17 +43,17 @@ def test_a_table_of_many_clips_and_classes_is_small_in_memory(tmp_path: Path) ->
     assert grown < CEILING, f"{grown / 2**20:.0f} MB"
 
 
-def test_many_groups_are_held_out_in_less_than_quadratic_time() -> None:
+def test_many_groups_are_divided_in_less_than_quadratic_time() -> None:
     """400,000 clips in groups of two. A class that half of the clips have fills the held-out side, so that groups are refused."""
-    names = [str(clip // 2) for clip in range(2 * CLIPS)]
-    lists = [(0, 1) if clip % 2 else (0, 2 + clip // 2 % 500) for clip in range(2 * CLIPS)]
-    empty, none = [""] * len(names), [None] * len(names)
-    labels = Labels(
-        [Path("a.wav")] * len(names), [str(k) for k in range(502)], ClassSets.from_lists(lists, 502), True, empty, empty, names, none, none
-    )
-    train, valid = hold_out(labels, np.arange(len(names)), 0, 0.4)
-    assert len(train) + len(valid) == len(names) and 0.2 * len(names) <= len(valid) <= 0.4 * len(names)
-    assert not set(train // 2) & set(valid // 2)
+    groups = np.repeat(np.arange(CLIPS), 2)
+    strata = ClassSets.from_lists([(0, 1) if clip % 2 else (0, 2 + clip // 2 % 500) for clip in range(2 * CLIPS)], 502)
+    held = hold_out(groups, strata, 0.4, seed=0)
+    assert 0.2 <= held.mean() <= 0.4 and (held[::2] == held[1::2]).all()
+    fold = assign_folds(groups, strata, 5, seed=0)
+    assert (fold[::2] == fold[1::2]).all()
+    for place in range(5):
+        counts = strata.counts(np.flatnonzero(fold == place)) / strata.counts()
+        assert 0.19 < counts.min() and counts.max() < 0.21
 
 
 @given(st.lists(st.sets(st.integers(0, 6)), min_size=1, max_size=20), st.data())

@@ -15,8 +15,8 @@ import unheard
 from unheard.audio.frontend import Statistics
 from unheard.cli import main
 from unheard.config import override
-from unheard.data.holdout import parts_of
 from unheard.data.label_table import read_labels
+from unheard.data.partitions import parts_of
 from unheard.errors import CheckpointError, ConfigError, DataError, UnheardError
 from unheard.evaluation.encoders import encoders
 from unheard.evaluation.finetuned import open_finetuned

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
+from unheard.data.splits import draw_subset
 from unheard.errors import DataError
 from unheard.evaluation.probe import Probe, probe
-from unheard.evaluation.probe_curve import FRACTIONS, learning_curve, share
+from unheard.evaluation.probe_curve import FRACTIONS, learning_curve
 from unheard.evaluation.probe_exam import Exam
 from unheard.evaluation.probe_layers import GATE, gated
 from unheard.evaluation.probe_linear import LinearHeads
@@ -25,18 +23,6 @@ from unheard.evaluation.probe_map import draw_map
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
 LINEAR = Probe(heads=("linear",), strength=0.03, n_resamples=200, curve=False)
-
-
-@settings(max_examples=25)
-@given(st.integers(2, 60), st.integers(1, 5), st.integers(0, 1000))
-def test_a_larger_share_holds_every_smaller_one_and_every_class(clips: int, classes: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    target = (rng.random((clips, classes)) < 0.3).astype(np.int64)
-    shares = [set(share(target, fraction, seed).tolist()) for fraction in (0.05, 0.1, 0.25, 0.5, 1.0)]
-    assert all(small <= large for small, large in pairwise(shares))
-    assert shares[-1] == set(range(clips))
-    assert (target[sorted(shares[0])].any(axis=0) == target.any(axis=0)).all()
-    assert len(shares[0]) <= round(0.05 * clips) + classes
 
 
 def test_the_curve_ends_at_the_score_and_rises_where_labels_are_few(table: Table, clouds: Clouds) -> None:
@@ -169,7 +155,7 @@ def test_a_share_of_the_clips_chooses_by_itself(table: Table, clouds: Clouds) ->
     classes = [i % 4 for i in range(200)]
     exam = Exam.of(table(classes, split=["train"] * 160 + ["test"] * 40), (0,), 10)
     (whole,) = exam.runs[0]
-    part = exam.part(whole, whole.seen[share(exam.labels.target[whole.seen], 0.1, 0)])
+    part = exam.part(whole, whole.seen[draw_subset(exam.labels.target.take(whole.seen), 0.1, 0)])
     few = set(part.seen.tolist())
     assert len(few) == 16 and all(few == {*fit.tolist(), *held.tolist()} for fit, held in part.halves)
     vectors = clouds(classes, 1.0)
@@ -220,4 +206,4 @@ def test_the_seed_of_each_run_draws_its_share_of_the_clips(table: Callable[..., 
     learning_curve(Heads(exam, {}, None), {"x": answers})
     for run, seed in enumerate((5, 9)):
         for part, few in zip(exam.runs[run], seen[0][run], strict=True):
-            assert few.seen.tolist() == part.seen[share(exam.labels.target[part.seen], FRACTIONS[0], seed)].tolist()
+            assert few.seen.tolist() == part.seen[draw_subset(exam.labels.target.take(part.seen), FRACTIONS[0], seed)].tolist()

@@ -16,7 +16,7 @@ import numpy as np
 from unheard.audio.waveform import Waveform, info, read
 from unheard.data.hear_folder import Event, Item
 from unheard.data.labels import offline_rows
-from unheard.data.splits import validation
+from unheard.data.splits import published_validation
 
 CLIPS = {"train": 240, "valid": 60, "test": 240}  # our choice; 240 test clips hold about 1200 events
 FEWEST, MOST = 3, 8  # hits in a clip
@@ -108,7 +108,7 @@ def place(hits: Mapping[str, Sequence[Hit]], seconds: float, rng: np.random.Gene
 def _sides(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
     """Rows by split; some groups of train validate."""
     train = [row for row in rows if row["split"] == "train"]
-    chosen = validation([row["label"] for row in train], [row["group"] for row in train])
+    chosen = published_validation([row["label"] for row in train], [row["group"] for row in train])
     sides: dict[str, list[dict[str, str]]] = defaultdict(list, test=[row for row in rows if row["split"] == "test"])
     for row, validates in zip(train, chosen, strict=True):
         sides["valid" if validates else "train"].append(row)

@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 
 from unheard.data.manifest import from_table, read_manifest
 from unheard.data.notes import GM_TASKS, note_rows, render_notes
-from unheard.data.splits import deal, distinct, kin
+from unheard.data.splits import distinct, kin, published_folds
 from unheard.errors import DataError
 from unheard.files import write_table
 from unheard.progress import Track, silent
@@ -43,7 +43,7 @@ class Task:
     rule: Callable[[Sequence[Row]], Iterator[tuple[str, ...]]]
     """Yields values in the order of `COLUMNS`."""
     folds: int = 0
-    """Folds to deal the groups into, where the rule gives none: an alternative to a split whose test side is small."""
+    """Folds that groups are assigned to, where the rule gives none: an alternative to a split whose test side is small."""
 
 
 def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
@@ -132,7 +132,7 @@ def _apply(task: Task, manifest: Sequence[Row]) -> list[tuple[str, ...]]:
     rows, home = distinct(found, content), kin(found, content)
     if not task.folds:
         return rows
-    folds = deal([label for _, label, *_ in rows], [home[group] for *_, group in rows], task.folds)
+    folds = published_folds([label for _, label, *_ in rows], [home[group] for *_, group in rows], task.folds)
     return [(path, label, split, str(fold), home[group]) for (path, label, split, _, group), fold in zip(rows, folds, strict=True)]
 
 

@@ -1,25 +1,32 @@
-"""The training, validation and test clips of a table of labels: its splits, its folds, or folds that are made here."""
+"""The training, validation and test clips of a table of labels: of its split, of its folds, or assigned by `unheard.data.splits`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
-from unheard.data.splits import even
-from unheard.errors import DataError, missing_extra
+from unheard.data.splits import assign_folds, hold_out, too_few
+from unheard.errors import DataError
+
+UNFIT = r"[^\w.-]"  # characters that have no place in the name of a folder
+TEST_FRACTION = 0.2  # of a table without split and fold; our choice
 
 
-def partitions(labels: Labels, seed: int, folds: int = 5) -> Iterator[tuple[Index, Index, Index]]:
-    """Training, validation and test clips: of the split column, else of each fold in turn, else of ``folds`` made with ``seed``.
+Sides = tuple[Index, Index, Index]
+"""Training, validation and test clips."""
 
-    Made folds keep groups together and the classes in proportion. Validation is empty but for a split that has it. Each part is
-    checked when it is asked for, so who needs the first only is not refused for the others.
+
+def partitions(labels: Labels, seed: int, folds: int = 5) -> list[Sides]:
+    """Training, validation and test clips: of the split column, else of each fold in turn, else of ``folds`` assigned with ``seed``.
+
+    Assigned folds keep groups together and the classes in proportion. Validation is empty but for a split that has it.
 
     Raises
     ------
@@ -28,87 +35,131 @@ def partitions(labels: Labels, seed: int, folds: int = 5) -> Iterator[tuple[Inde
     """
     everyone = np.arange(len(labels))
     if any(labels.split):
-        sides = [everyone[np.array(labels.split) == side] for side in ("train", "valid", "test")]
-        yield _checked(labels, sides[0], sides[1], sides[2])
-        return
+        side = np.array(labels.split)
+        return [_checked(labels, (everyone[side == "train"], everyone[side == "valid"], everyone[side == "test"]))]
     given = any(labels.fold)
-    fold = np.array(labels.fold) if given else _made_folds(labels, seed, folds)
-    if (fold == "").any():
-        raise DataError(f"{int((fold == '').sum())} of {len(fold)} clips have no fold; fill the column fold, or leave it out")
-    for name in np.unique(fold):
-        yield _checked(labels, everyone[fold != name], everyone[:0], everyone[fold == name], None if given else seed)
+    if given and (gaps := labels.fold.count("")):
+        raise DataError(f"{gaps} of {len(labels)} clips have no fold; fill the column fold, or leave it out")
+    fold = np.array(labels.fold) if given else assign_folds(_groups(labels), labels.target, folds, seed)
+    tests = [(fold != name, fold == name) for name in np.unique(fold)]
+    return [_checked(labels, (everyone[train], everyone[:0], everyone[test]), None if given else seed) for train, test in tests]
 
 
-def _checked(labels: Labels, train: Index, valid: Index, test: Index, dealt: int | None = None) -> tuple[Index, Index, Index]:
-    """The sides, unless they cannot be used; ``dealt`` is the seed of folds that were made here."""
+def _groups(labels: Labels) -> NDArray[Any]:
+    """The group of each clip, of a table that can be divided."""
+    groups = labels.blocks()
+    if len(set(labels.group)) == 1 and labels.group[0]:
+        raise DataError(f"all {len(labels)} clips belong to the group {labels.group[0]!r}; there must be two groups, or no column group")
+    return groups
+
+
+def _checked(labels: Labels, sides: Sides, seed: int | None = None) -> Sides:
+    """The sides, unless they cannot be used; ``seed`` is that of assigned folds."""
+    train, _, test = sides
     if not len(train) or not len(test):
         raise DataError(f"{len(train)} clips to train and {len(test)} to test on; the columns split or fold must give some of each")
     unseen = (labels.target.counts(test) > 0) & (labels.target.counts(train) == 0)
-    if unseen.any() and dealt is not None:
-        raise DataError(_lonely(labels, int(np.flatnonzero(unseen)[0]), dealt))
+    if unseen.any() and seed is not None:
+        raise DataError(_lonely(labels, int(np.flatnonzero(unseen)[0]), seed))
     if unseen.any():
         names = ", ".join(np.array(labels.classes)[unseen])
         raise DataError(f"classes that are tested but missing from the training clips: {names}; move some clips, or leave these out")
-    return train, valid, test
+    return sides
 
 
 def _lonely(labels: Labels, kind: int, seed: int) -> str:
-    """Why folds that were dealt out here test a class without training on it."""
+    """Why assigned folds test a class without training on it."""
     clips = labels.target.clips_of(kind)
     groups = len(set(labels.blocks(clips)))
     unit = "group" if any(labels.group) else "clip"
     told = f"class {labels.classes[kind]!r} has {_count(len(clips), 'clip')}{f' in {_count(groups, unit)}' if unit == 'group' else ''}"
     if groups < 2:
         return f"{told}; it needs two {unit}s, one to be tested and one to train on; add one, or leave the class out"
-    return f"{told}, all on one side of a fold dealt with seed {seed}; part them by a column split or fold, or leave the class out"
+    return f"{told}, all on one side of a fold assigned with seed {seed}; part them by a column split or fold, or leave the class out"
 
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}{'s' * (number != 1)}"
 
 
-def _made_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
-    """The fold of each clip."""
-    blocks, count = labels.blocks(), labels.target.counts()
-    if len(set(blocks)) == 1:
-        raise DataError(f"all {len(labels)} clips belong to the group {str(blocks[0])!r}; there must be two groups, or no column group")
-    if labels.multilabel or count.min() < 2:
-        return _dealt_folds(labels, seed, folds)
-    try:
-        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-    except ImportError as error:
-        raise missing_extra("scikit-learn", "eval") from error
-    fold = np.empty(len(labels), dtype="<U8")
-    kind, groups = (StratifiedGroupKFold, blocks) if any(labels.group) else (StratifiedKFold, None)
-    splitter = kind(min(folds, int(count.min()), len(set(blocks))), shuffle=True, random_state=seed)
-    for number, (_, test) in enumerate(splitter.split(np.zeros(len(labels)), labels.index, groups)):
-        fold[test] = str(number)
-    return fold if _trains_every_class(labels, fold) else _dealt_folds(labels, seed, folds)
+@dataclass(frozen=True)
+class Part:
+    """Rows of a table for one model; ``name`` is empty where there is one part only."""
+
+    name: str
+    train: Index
+    valid: Index
+    test: Index
 
 
-def _trains_every_class(labels: Labels, fold: NDArray[Any]) -> bool:
-    """Whether the clips of each class are in two folds or more."""
-    names, number = np.unique(fold, return_inverse=True)
-    counts = labels.target.grouped(np.arange(len(labels)), number, len(names))
-    return bool((np.bincount(counts.numbers, minlength=len(labels.classes)) > 1).all())
+def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
+    """The parts of a table: its split, or one for each fold, or one that tests `TEST_FRACTION` of the clips, held out with ``seed``.
+
+    Validation clips are those of the split valid, or ``share`` of the training clips, 0 for none; clips of a group stay on one side.
+    None is ever taken from the test clips. A table whose split has no test is allowed: nothing is tested then.
+
+    Raises
+    ------
+    DataError
+        As `partitions`; and when a side that trains has fewer than two classes, or lacks one that chooses or tests; and when two
+        folds differ only in signs that a folder cannot have.
+    """
+    if any(labels.split) and "test" not in labels.split:
+        rows, side = np.arange(len(labels)), np.array(labels.split)
+        if "train" not in labels.split:
+            raise DataError("no clip of the table trains; its split must say train in some rows")
+        sides = [(rows[side == "train"], rows[side == "valid"], rows[:0])]
+    elif any(labels.split) or any(labels.fold):
+        sides = partitions(labels, seed)
+    else:
+        held = hold_out(_groups(labels), labels.target, TEST_FRACTION, seed)
+        sides = [_checked(labels, (np.flatnonzero(~held), np.arange(0), np.flatnonzero(held)))]
+    folds = sorted(set(labels.fold)) if any(labels.fold) and not any(labels.split) else [""]
+    names = [_name(fold) for fold in folds]
+    if twin := next((k for k, name in enumerate(names) if name in names[:k]), None):
+        raise DataError(f"the folds {folds[names.index(names[twin])]!r} and {folds[twin]!r} would share a folder; rename one of them")
+    found = []
+    for name, (train, valid, test) in zip(names, sides, strict=True):
+        if not len(valid) and share > 0:
+            held = hold_out(labels.blocks(train), labels.target.take(train), share, seed)
+            train, valid = train[~held], train[held]
+        found.append(_trainable(labels, Part(name, train, valid, test)))
+    return found
 
 
-def _dealt_folds(labels: Labels, seed: int, folds: int) -> NDArray[Any]:
-    """The fold of each clip of a table with rare classes: the blocks of the rarest class go first, and to the last folds."""
-    names, block = np.unique(labels.blocks(), return_inverse=True)
-    counts, sizes = labels.target.grouped(np.arange(len(labels)), block, len(names)), np.bincount(block)
-    rarity = np.full(len(names), len(names))
-    np.minimum.at(rarity, counts.owner, np.bincount(counts.numbers, minlength=len(labels.classes))[counts.numbers])
-    order = np.lexsort((np.random.default_rng(seed).permutation(len(names)), rarity))
-    parts = min(folds, len(names))
-    home = np.empty(len(names), np.int64)
-    blocks = (_dense(int(sizes[number]), *counts.of(number), len(labels.classes)) for number in order.tolist())
-    home[order] = parts - 1 - np.array(even(blocks, np.array([len(labels), *labels.target.counts()], np.float64), parts))
-    return home[block].astype(np.str_)
+def _name(fold: str) -> str:
+    """What the part that tests a fold is called: as the fold where that says what it is, else with ``fold-`` before it."""
+    folder = re.sub(UNFIT, "_", fold)
+    return folder if not fold or folder.lower().startswith("fold") else f"fold-{folder}"
 
 
-def _dense(size: int, numbers: Index, clips: Index, num_classes: int) -> Float64[np.ndarray, " K"]:
-    """Clips of a group, then its clips of each class."""
-    row = np.zeros(1 + num_classes)
-    row[0], row[1 + numbers] = size, clips
-    return row
+def _trainable(labels: Labels, part: Part) -> Part:
+    there = {side: set(np.flatnonzero(labels.target.counts(rows)).tolist()) for side, rows in vars(part).items() if side != "name"}
+    where = f" of {part.name}" if part.name else ""
+    if len(there["train"]) < 2:
+        names = ", ".join(labels.classes[k] for k in there["train"]) or "none"
+        raise DataError(f"the training clips{where} are all of one class ({names}); a classifier needs at least two to tell apart")
+    for side in ("valid", "test"):
+        if unseen := sorted(there[side] - there["train"]):
+            names = ", ".join(labels.classes[k] for k in unseen)
+            raise DataError(
+                f"the split {side}{where} has classes that no clip trains: {names}; move some clips to train, or leave these out"
+            )
+    return part
+
+
+def few_choose(labels: Labels, parts: Sequence[Part], share: float) -> list[str]:
+    """Remarks on parts where no clip, or next to none, could be held out to choose the weights by."""
+    if not share or "valid" in labels.split:
+        return []
+    unit, found = "group" if any(labels.group) else "clip", []
+    for part in parts:
+        where, clips = f"{part.name}: " if part.name else "", len(part.valid)
+        if not clips:
+            lacking = "no group is small enough" if unit == "group" else "no clip can be spared"
+            found.append(f"{where}{lacking} to choose the weights by: the last are kept; give a split valid")
+        elif too_few(clips, clips + len(part.train), share):
+            found.append(
+                f"{where}only {clips} of {clips + len(part.train)} clips could be spared to choose the weights by; give a split valid"
+            )
+    return found

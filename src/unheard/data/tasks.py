@@ -26,7 +26,7 @@ from unheard.data.manifest import NAME, read_manifest
 from unheard.data.note_mixtures import mixture_items
 from unheard.data.notes import FONTS, GM_TASKS, Player
 from unheard.data.sources import fetch
-from unheard.data.splits import validation
+from unheard.data.splits import published_validation
 from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
 
@@ -210,7 +210,7 @@ def _splits(rows: Sequence[dict[str, str]], mode: str) -> list[str]:
         return [f"fold{int(row['fold']):02d}" for row in rows]
     splits = [row["split"] for row in rows]
     train = [index for index, split in enumerate(splits) if split == "train"]
-    chosen = validation([rows[index]["label"] for index in train], [rows[index]["group"] for index in train])
+    chosen = published_validation([rows[index]["label"] for index in train], [rows[index]["group"] for index in train])
     for index, validates in zip(train, chosen, strict=True):
         splits[index] = "valid" if validates else "train"
     return splits

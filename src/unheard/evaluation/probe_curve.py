@@ -6,27 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from unheard.data.class_sets import Index
+from unheard.data.splits import draw_subset
 from unheard.evaluation.probe_exam import Said
-from unheard.evaluation.probe_heads import Target
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import CurvePoint
 from unheard.progress import Track, silent
 
 FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the training clips; our choice
 HALF = 0.5
-
-
-def share(target: Target, fraction: float, seed: int) -> Index:
-    """Positions of a share of the clips, at least one a class; a larger share of the same seed holds every smaller one.
-
-    Clips are drawn one by one, also from groups: the curve tells what more labels of the same recordings would do.
-    """
-    order = np.random.default_rng(seed).permutation(len(target))
-    ordered = target[order] > 0
-    taken = np.arange(len(order)) < round(fraction * len(order))
-    taken[np.argmax(ordered, axis=0)[ordered.any(axis=0)]] = True
-    return np.sort(order[taken])
 
 
 def learning_curve(heads: LinearHeads, whole: Mapping[str, Said], track: Track = silent) -> tuple[list[CurvePoint], Said]:
@@ -50,7 +37,7 @@ def learning_curve(heads: LinearHeads, whole: Mapping[str, Said], track: Track =
     half: Said = []
     for name, fraction in track(jobs, len(jobs), "learning curve"):
         few = [
-            [exam.part(part, part.seen[share(exam.labels.target[part.seen], fraction, exam.seeds[run])]) for part in parts]
+            [exam.part(part, part.seen[draw_subset(exam.labels.target.take(part.seen), fraction, exam.seeds[run])]) for part in parts]
             for run, parts in enumerate(exam.runs)
         ]
         found = whole[name] if fraction == 1 else heads.answers(name, few)

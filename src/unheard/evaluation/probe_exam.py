@@ -23,6 +23,7 @@ from unheard.bootstrap import Statistic, bc_interval
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
+from unheard.data.splits import assign_folds
 from unheard.errors import DataError, require
 from unheard.evaluation.probe_heads import Halves, Table, ranking
 from unheard.evaluation.probe_report import Difference, Score
@@ -224,9 +225,8 @@ def _halves(labels: Labels, train: Index, valid: Index) -> Halves:
     """Training against validation clips; or folds of the training clips; those that cannot teach or choose are left out."""
     found, target = [(train, valid)], labels.marks
     if not len(valid):
-        groups = np.unique(labels.blocks(train), return_inverse=True)[1]
-        dealt = np.random.default_rng(0).permutation(groups.max() + 1)[groups] % INNER_FOLDS
-        found = [(train[dealt != fold], train[dealt == fold]) for fold in range(INNER_FOLDS)]
+        inner = assign_folds(labels.blocks(train), labels.target.take(train), INNER_FOLDS, seed=0)
+        found = [(train[inner != fold], train[inner == fold]) for fold in range(INNER_FOLDS)]
     return [
         (fit, held)
         for fit, held in found

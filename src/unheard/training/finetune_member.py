@@ -17,8 +17,8 @@ from jaxtyping import Float32
 
 from unheard.data.ahead import Share
 from unheard.data.augment import Clips
-from unheard.data.holdout import Part
 from unheard.data.labelled import LabelledLoader, Sounds
+from unheard.data.partitions import Part
 from unheard.errors import ConfigError, DataError
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.recipes.finetune import FinetuneRecipe

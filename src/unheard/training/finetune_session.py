@@ -12,8 +12,8 @@ import numpy as np
 
 from unheard.audio.waveform import Channel
 from unheard.config import from_json, to_json
-from unheard.data.holdout import Part, few_choose, parts_of
 from unheard.data.label_table import Files, Labels, read_labels
+from unheard.data.partitions import Part, few_choose, parts_of
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.files import write_json
 from unheard.recipes.finetune import FinetuneRecipe
@@ -84,7 +84,7 @@ class Table:
 
 
 def open_table(labels: str | Path, recipe: FinetuneRecipe) -> Table:
-    """Read a table of labels and deal out its sides as the recipe says.
+    """Read a table of labels and assign its clips to sides as the recipe says.
 
     Raises
     ------

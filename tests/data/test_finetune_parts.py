@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from unheard.data.class_sets import ClassSets
-from unheard.data.holdout import few_choose, hold_out, parts_of
 from unheard.data.label_table import Labels
+from unheard.data.partitions import few_choose, parts_of
+from unheard.data.splits import hold_out
 from unheard.errors import DataError
 
 
@@ -86,8 +85,8 @@ def test_where_small_groups_are_next_to_nothing_one_more_chooses() -> None:
 
 def test_groups_are_added_from_the_smallest_until_half_of_the_share_chooses() -> None:
     classes, group = [0, 1] * 26 + [2] * 8, ["x"] * 26 + ["y"] * 26 + ["s"] * 3 + ["t"] * 3 + ["x"] * 2
-    valid = hold_out(table(classes, group=group), np.arange(60), 0, 0.15)[1]
-    assert {group[i] for i in valid} == {"s", "t"}
+    held = hold_out(group, table(classes).target, 0.15, seed=0)
+    assert {group[i] for i in np.flatnonzero(held)} == {"s", "t"}
 
 
 def test_where_no_group_can_be_spared_that_is_said() -> None:
@@ -116,12 +115,12 @@ def test_a_table_without_test_clips_is_allowed() -> None:
         parts_of(table([0, 1] * 2, split=["valid"] * 4), 0, 0.2)
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9)), min_size=4, max_size=60), st.integers(0, 100), st.floats(0.05, 0.45))
-def test_held_out_groups_stay_together_and_every_class_keeps_a_clip(rows: list[tuple[int, int]], seed: int, share: float) -> None:
-    labels = table([0, 1, 2, *(label for label, _ in rows)], group=["x", "y", "z", *(str(group) for _, group in rows)])
-    everyone = np.arange(len(labels))
-    train, valid = hold_out(labels, everyone, seed, share)
-    assert sorted([*train, *valid]) == everyone.tolist()
-    assert not {labels.group[i] for i in train} & {labels.group[i] for i in valid}
-    assert (labels.target[train].sum(axis=0) > 0).all()
-    assert all(np.array_equal(a, b) for a, b in zip(hold_out(labels, everyone, seed, share), (train, valid), strict=True))
+def test_a_table_without_columns_trains_every_class() -> None:
+    labels = table([0, 1] * 10 + [2])
+    for seed in range(20):
+        (part,) = parts_of(labels, seed, 0.15)
+        assert 20 in part.train and len(part.test) == 4
+    with pytest.raises(DataError, match="all 4 clips belong to the group 'g'"):
+        parts_of(table([0, 1] * 2, group=["g"] * 4), 0, 0.15)
+    with pytest.raises(DataError, match="0 to test on"):
+        parts_of(table([0, 0, 1, 1], group=["g", "g", "h", "h"]), 0, 0.15)
