@@ -35,7 +35,7 @@ class Learner(nn.Module):
             raise ConfigError(
                 "every objective has weight 0, so there is nothing to learn; set one, for example objectives.reconstruct.weight=1"
             )
-        self.model = MaskedModel(recipe.model, self.grid, any(REGISTERED[name].teacher for name in asked), recipe.teacher.copied)
+        self.model = MaskedModel(recipe.model, self.grid, needs_teacher(recipe), recipe.teacher.copied)
         self.objectives = nn.ModuleDict({name: REGISTERED[name].build(asked[name], self.model, recipe.teacher) for name in asked})
         self.register_buffer("progress", torch.zeros(()), persistent=False)
         if not any(objective.decodes for objective in self.parts()):
@@ -110,6 +110,22 @@ class Learner(nn.Module):
         """The weights a model folder keeps: everything but teachers and heads that only training has a use for."""
         passing = [f"objectives.{name}." for name, objective in zip(self.objectives, self.parts(), strict=True) if not objective.lasting]
         return {name: value for name, value in self.state_dict().items() if not name.startswith(("model.teacher.", *passing))}
+
+
+def needs_teacher(recipe: Recipe) -> bool:
+    """Whether an objective that is built reads the predictor and the EMA teacher."""
+    return any(REGISTERED[name].teacher for name in recipe.objectives.active())
+
+
+def weights_of_others(recipe: Recipe, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that only objectives whose sections are kept unread have a use for.
+
+    They are the objectives' own, and those of a predictor that no other objective needs.
+    """
+    parts = tuple(f"objectives.{name}." for name in recipe.objectives.unread())
+    if parts and not needs_teacher(recipe):
+        parts = (*parts, "model.predictor.")
+    return {name: value for name, value in tensors.items() if name.startswith(parts)}
 
 
 def grid_of(recipe: Recipe) -> Grid:

@@ -77,6 +77,10 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
         """Return the sections of the objectives that are built: those with a weight above 0."""
         return {name: section for name, section in self.items() if name not in self.unread() and section.weight > 0}
 
+    def added(self) -> list[str]:
+        """Return the names of the objectives that are not part of the package."""
+        return [name for name in self if name not in get_type_hints(ObjectivesConfig)]
+
     def unread(self) -> dict[str, Mapping[str, Any]]:
         """Return the sections of a model folder that `read_recipe` keeps as they are."""
         return {name: section for name, section in self.items() if isinstance(section, Mapping)}
