@@ -15,7 +15,7 @@ from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError
 from unheard.evaluation.outputs import refuse_existing
 from unheard.progress import Track, silent
-from unheard.recipes import find_recipe
+from unheard.recipes import find_recipe, recipe_file
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.recipe import Recipe
 
@@ -63,18 +63,20 @@ def pretrain(
     """
     from unheard.training import pretrain as training
 
-    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
-    return training.pretrain(data, out, override(chosen, settings), init=init, device=device, overwrite=overwrite, report=_watched(report))
+    chosen = override(find_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
+    code = recipe_file(recipe) if isinstance(recipe, str) else None
+    watched = _watched(report)
+    return training.pretrain(data, out, chosen, code=code, init=init, device=device, overwrite=overwrite, report=watched)
 
 
 def resume(
-    out: str | Path, *, data: str | Path | None = None, skip_bad_batches: int | None = None, device: str = "auto",
-    report: Report | None = None,
+    out: str | Path, *, data: str | Path | None = None, skip_bad_batches: int | None = None, no_code: bool = False,
+    device: str = "auto", report: Report | None = None,
 ) -> Run:  # fmt: skip
     """Continue an interrupted run; its curve continues number by number. ``data``: where the corpus is now, when it has moved."""
     from unheard.training import pretrain as training
 
-    return training.resume(out, data=data, skip_bad_batches=skip_bad_batches, device=device, report=_watched(report))
+    return training.resume(out, data=data, skip_bad_batches=skip_bad_batches, no_code=no_code, device=device, report=_watched(report))
 
 
 def embed(

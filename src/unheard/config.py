@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -31,9 +32,18 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
+class OpenSection(ABC):
+    """A section whose fields are not those of a dataclass: they are looked up in a table that can grow. Its value is a mapping."""
+
+    @classmethod
+    @abstractmethod
+    def types(cls) -> dict[str, Any]:
+        """Return the type of each field, by name."""
+
+
 def to_json(tree: Any) -> dict[str, Any]:
     """A configuration as plain dictionaries, lists, numbers and strings."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(tree)))
+    plain: dict[str, Any] = json.loads(json.dumps(tree, default=_as_dictionary))
     return plain
 
 
@@ -81,7 +91,7 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
         section: dict[str, Any] = values
         hint: Any = type(tree)
         for part in path:
-            section, hint = section[part], get_type_hints(_of_kind(hint, section))[part]
+            section, hint = section[part], _types(_of_kind(hint, section))[part]
         section[last] = _parse(text)
         chosen = _of_kind(hint, section)
         if last == KIND and chosen is not hint:
@@ -105,13 +115,28 @@ def _parse(text: str) -> Any:
         return text
 
 
+def _as_dictionary(section: Any) -> dict[str, Any]:
+    if isinstance(section, Mapping):
+        return dict(section)
+    return {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+
+
+def _is_open(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, OpenSection)
+
+
+def _types(kind: Any) -> dict[str, Any]:
+    """The type of each field of a section."""
+    return kind.types() if _is_open(kind) else get_type_hints(kind)
+
+
 def _refuse_unknown(kind: Any, values: Mapping[str, Any], prefix: str) -> None:
-    types = get_type_hints(kind)
+    types = _types(kind)
     for key, value in values.items():
         if key not in types:
             raise ConfigError(_unknown(f"{prefix}{key}", [f"{prefix}{name}" for name in types]))
         section = _of_kind(types[key], value)
-        if dataclasses.is_dataclass(section) and isinstance(value, Mapping):
+        if (dataclasses.is_dataclass(section) or _is_open(section)) and isinstance(value, Mapping):
             _refuse_unknown(section, value, f"{prefix}{key}.")
 
 

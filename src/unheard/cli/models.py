@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, FAILED, Json, Out, Overwrite, Settings, table, tell, verb
+from unheard.cli.shell import DONE, FAILED, Json, Out, Overwrite, Settings, allow_code, table, tell, verb
 from unheard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,25 +15,32 @@ if TYPE_CHECKING:
 
 
 @verb("unheard recipes --json")
-def recipes(*, finetune: bool = False, published: str | None = None, json: Json = False) -> int:
+def recipes(
+    recipe: str | None = None, /, *, no_code: bool = False, finetune: bool = False, published: str | None = None, json: Json = False
+) -> int:
     """List the recipes: what unheard pretrain --recipe takes.
 
     Parameters
     ----------
+    recipe
+        List this recipe only: a name, or a .py file with a recipe() function, which is run.
+    no_code
+        Refuse a recipe that is a .py file.
     finetune
         List what unheard finetune --recipe takes instead.
     published
         List the scores that papers report on a data set instead, such as esc50 or openmic; shares, in JSON percent.
     """
-    if finetune and published is not None:
-        raise ConfigError("--finetune lists recipes and --published lists scores; give one of them")
+    if (recipe is not None) + finetune + (published is not None) > 1:
+        raise ConfigError("--finetune lists recipes, --published lists scores and RECIPE is one to list; give one of them")
     if finetune:
         return _finetune_recipes(json)
     if published is not None:
         return _published(published, json)
-    from unheard.recipes import RECIPES
+    from unheard.recipes import RECIPES, find_recipe
 
-    rows = [_row(make()) for make in RECIPES.values()]
+    allow_code(recipe or "", no_code)
+    rows = [_row(find_recipe(name)) for name in (RECIPES if recipe is None else [recipe])]
     header = ("name", "size", "window", "patches", "objectives", "paper", "numbers from")
     lines = table(
         header,
@@ -74,7 +81,6 @@ def _published(data_set: str, json: bool) -> int:
 
 def _row(recipe: Recipe) -> dict[str, Any]:
     """What the list of recipes says of one."""
-    weights = {name: objective["weight"] for name, objective in _objectives(recipe).items()}
     return {
         "name": recipe.name,
         "paper": recipe.paper,
@@ -83,14 +89,8 @@ def _row(recipe: Recipe) -> dict[str, Any]:
         "frames": recipe.model.frames,
         "seconds": recipe.model.frames * recipe.frontend.hop_size / recipe.frontend.sample_rate,
         "patch_size": list(recipe.model.patch_size),
-        "objectives": [name for name, weight in weights.items() if weight > 0],
+        "objectives": list(recipe.objectives.active()),
     }
-
-
-def _objectives(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    from unheard.config import to_json
-
-    return to_json(recipe.objectives)
 
 
 @verb("unheard models")

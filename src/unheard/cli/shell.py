@@ -59,6 +59,21 @@ def verb(example: str, group: App = app) -> Callable[[Verb], Verb]:
     return lambda function: group.command(function, help_epilogue=f"Example:\n  {example}")
 
 
+def allow_code(recipe: str, no_code: bool) -> None:
+    """Print that a recipe is a program, which is run.
+
+    Raises
+    ------
+    ConfigError
+        When ``--no-code`` was given and the recipe is a program.
+    """
+    if not recipe.endswith(".py"):
+        return
+    if no_code:
+        raise ConfigError(f"{recipe} is a program, and --no-code refuses to run it; give a name of unheard recipes")
+    note(f"the recipe {recipe} is a program, and is run")
+
+
 def note(text: str) -> None:
     """Tell a person something beside the result."""
     print("\n".join(map(shown, text.split("\n"))), file=sys.stderr, flush=True)

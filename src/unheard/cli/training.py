@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from unheard.cli.shell import DONE, INTERRUPTED, Json, On, Overwrite, Settings, app, note, table, tell, verb
+from unheard.cli.shell import DONE, INTERRUPTED, Json, On, Overwrite, Settings, allow_code, app, note, table, tell, verb
 from unheard.errors import ConfigError
 from unheard.progress import bar
 
@@ -31,7 +31,7 @@ class Start:
     recipe
         A name of unheard recipes, or a .py file with a recipe() function, which is run.
     no_code
-        Refuse a recipe that is a .py file.
+        Refuse a recipe that is a .py file; with --resume, a run whose objectives are those of such a file.
     epochs
         Passes over the corpus; short for --set training.epochs=N.
     steps
@@ -133,14 +133,14 @@ def pretrain(
         A folder of audio, a CSV with a column path, a fetched or a packed corpus.
     """
     if resume is not None:
-        if source is not None or out is not None or start != Start(skip_bad_batches=start.skip_bad_batches):
+        if source is not None or out is not None or start != Start(skip_bad_batches=start.skip_bad_batches, no_code=start.no_code):
             raise ConfigError(
                 "--resume RUN takes everything from the run; with it you can give --data NEW_PLACE, when the corpus has moved, "
-                "--skip-bad-batches and --device, and no DATA, no -o and no settings"
+                "--skip-bad-batches, --no-code and --device, and no DATA, no -o and no settings"
             )
         from unheard.api import resume as resumed
 
-        run = resumed(resume, data=data, skip_bad_batches=start.skip_bad_batches, device=device, report=_report())
+        run = resumed(resume, data=data, skip_bad_batches=start.skip_bad_batches, no_code=start.no_code, device=device, report=_report())
         return _told(run, json)
     if data is not None:
         raise ConfigError(
@@ -151,10 +151,7 @@ def pretrain(
     from unheard.api import pretrain as train
 
     recipe, settings = start.recipe or "msm-mae", start.all_settings()
-    if recipe.endswith(".py") and start.no_code:
-        raise ConfigError(f"{recipe} is a program, and --no-code refuses to run it; give a name of unheard recipes")
-    if recipe.endswith(".py"):
-        note(f"the recipe {recipe} is a program, and is run")
+    allow_code(recipe, start.no_code)
     run = train(source, out, recipe, settings, init=start.init, device=device, overwrite=start.overwrite, report=_report())
     return _told(run, json)
 
@@ -207,6 +204,7 @@ def replay(
     /,
     *,
     step: Annotated[int | None, Parameter(name="--step", help="Which recorded step; default the latest.")] = None,
+    no_code: bool = False,
     device: On = "auto",
     json: Json = False,
 ) -> int:
@@ -218,10 +216,12 @@ def replay(
     ----------
     run
         A pre-training run.
+    no_code
+        Refuse a run whose objectives are those of a recipe file, which is run.
     """
     from unheard.training.replay import replay as again
 
-    found = again(run, step, device=device, report=_report())
+    found = again(run, step, no_code=no_code, device=device, report=_report())
     names = list(found.windows[0].losses)
     rows = [
         (window.file, f"{window.start_seconds:.2f} s", f"{window.largest:.3g}", *(f"{window.losses[name]:.4g}" for name in names))

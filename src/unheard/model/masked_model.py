@@ -127,11 +127,13 @@ class MaskedModel(nn.Module):
     ----------
     decodes : bool
         Whether a pass runs the decoder; switch it off with `without_decoder` when no objective reads it.
+    hypotheses : int
+        Guesses of the predictor for each hidden patch.
     """
 
     def __init__(self, config: ModelConfig, grid: Grid, latents: bool = False, teacher_copied: bool = True) -> None:
         super().__init__()
-        self.grid, self.decodes = grid, True
+        self.grid, self.decodes, self.hypotheses = grid, True, config.hypotheses
         self.encoder = Encoder(config, grid)
         self.decoder = Decoder(config, grid)
         self.predictor = Predictor(self.decoder.embed_dim, self.encoder.embed_dim, config.hypotheses) if latents else None

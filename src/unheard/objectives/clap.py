@@ -22,6 +22,7 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.model.transformer import NORM_EPS, initialise
 from unheard.objectives.base import Batch, Objective, Totals, masked_mean, valid_at
+from unheard.objectives.registry import register
 from unheard.objectives.schedules import Moment
 
 TARGET_EPS = 1e-6  # our choice, as for the latents of M2D
@@ -182,3 +183,6 @@ def _pool(tokens: Float[Tensor, "B K D"], batch: Batch, index: Int[Tensor, "B K"
     valid = batch.valid if index is None else torch.gather(batch.valid, 1, index)
     weights = valid[..., None].to(tokens.dtype)
     return (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1)
+
+
+register("clap", ClapConfig, lambda config, model, _: Clap(config, model.encoder.embed_dim, model.decoder.embed_dim))

@@ -20,6 +20,7 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.model.transformer import NORM_EPS, initialise
 from unheard.objectives.base import Batch, Objective, Totals
+from unheard.objectives.registry import register
 from unheard.objectives.schedules import Moment
 
 OUT = -1e4  # a similarity that takes no part in a softmax
@@ -138,3 +139,6 @@ def _captions(batch: Batch) -> tuple[Float[Tensor, "B W"], Int[Tensor, " B"]]:
     if batch.text is None or batch.captions is None:
         raise ConfigError("contrasting needs a corpus with captions: a CSV with the columns path and caption")
     return batch.text, batch.captions
+
+
+register("contrast", ContrastConfig, lambda config, model, _: Contrast(config, model.encoder.embed_dim))

@@ -15,6 +15,7 @@ from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
 from unheard.objectives.diagnostics import clip_share, feature_rank, feature_std, perplexity, shares
+from unheard.objectives.registry import register
 from unheard.objectives.schedules import Moment, cooled
 
 TARGET_EPS = 1e-6  # M2D reference
@@ -103,3 +104,6 @@ class PredictLatents(Objective):
         if out.best is not None:
             won = out.sum_over_processes(shares(out.best, weights, self.hypotheses))
             out.measured["hypotheses_used"] = perplexity(won / won.sum().clamp(min=1))
+
+
+register("latents", LatentsConfig, lambda config, model, _: PredictLatents(config, model.hypotheses), teacher=True)

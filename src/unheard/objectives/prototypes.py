@@ -17,6 +17,7 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.transformer import initialise
 from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
 from unheard.objectives.diagnostics import perplexity, shares
+from unheard.objectives.registry import register
 from unheard.objectives.schedules import Moment, TeacherConfig, momentum, warmed
 
 TEACHER_STD = 0.02  # the teacher head's MLP starts as a normal of this deviation, cut off at 2: MATPAC reference
@@ -202,3 +203,6 @@ def head_sizes(config: PrototypesConfig, embed_dim: int) -> tuple[int, int, int]
     """Hidden width, bottleneck width and number of prototypes, every null replaced by its share of the encoder's width."""
     wide, narrow = max(8, 8 * embed_dim // 3), max(8, embed_dim // 3)
     return config.hidden_dim or wide, config.bottleneck_dim or narrow, config.prototypes or wide
+
+
+register("prototypes", PrototypesConfig, lambda config, model, teacher: Prototypes(config, model.encoder.embed_dim, teacher), teacher=True)

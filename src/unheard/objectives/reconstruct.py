@@ -12,6 +12,7 @@ from unheard.model.encoder import take
 from unheard.model.masked_model import MaskedPass
 from unheard.model.transformer import initialise
 from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
+from unheard.objectives.registry import register
 
 PIXEL_EPS = 1e-6  # MAE reference
 
@@ -65,3 +66,6 @@ class Reconstruct(Objective):
             return predicted
         deviation = (patches.var(dim=-1, keepdim=True) + PIXEL_EPS).sqrt()
         return predicted * deviation + patches.mean(dim=-1, keepdim=True)
+
+
+register("reconstruct", ReconstructConfig, lambda config, model, _: Reconstruct(config, model.decoder.embed_dim, model.grid.patch_dim))

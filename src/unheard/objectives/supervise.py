@@ -21,6 +21,7 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.model.transformer import NORM_EPS, initialise
 from unheard.objectives.base import Batch, Objective, Totals, masked_mean
+from unheard.objectives.registry import register
 
 EXPANSION = 4  # hidden width of the head over the encoder's: SupMAE, 768 to 3072
 
@@ -98,3 +99,6 @@ def _labels(batch: Batch) -> tuple[Float[Tensor, "B L"], Float[Tensor, " B"]]:
     if batch.labels is None or batch.labelled is None:
         raise ConfigError("supervising needs a corpus with labels: a CSV with the columns path and label")
     return batch.labels, batch.labelled.float()
+
+
+register("supervise", SuperviseConfig, lambda config, model, _: Supervise(config, model.encoder.embed_dim), labels=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from unheard.errors import ConfigError, UnheardError
+from unheard.errors import ConfigError
 from unheard.recipes import audiomae, clap_mini, m2d, mam_clap, maskspec, matpac, msm_mae
+from unheard.recipes.file import RecipeFile, run_file
 from unheard.recipes.recipe import Recipe
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -39,25 +38,12 @@ def find_recipe(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]()
     if name.endswith(".py"):
-        return _from_file(Path(name))
+        return run_file(Path(name))
     near = difflib.get_close_matches(name.lower(), RECIPES, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(RECIPES)}; or give a .py file with a recipe() function"
     raise ConfigError(f"there is no recipe {name!r}; {hint}")
 
 
-def _from_file(path: Path) -> Recipe:
-    spec = importlib.util.spec_from_file_location(f"unheard_recipe_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise ConfigError(f"there is no recipe file {path}; give the path of a .py file with a recipe() function")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look up the module that they are defined in
-    try:
-        spec.loader.exec_module(module)
-        made = module.recipe() if callable(getattr(module, "recipe", None)) else None
-    except UnheardError:
-        raise
-    except Exception as error:  # code of the user's own can go wrong in any way
-        raise ConfigError(f"{path} cannot be run as a recipe ({type(error).__name__}: {error}); correct it and try again") from error
-    if not isinstance(made, Recipe):
-        raise ConfigError(f"{path} must define recipe() returning an unheard.recipes.recipe.Recipe; got {made!r}")
-    return made
+def recipe_file(name: str) -> RecipeFile | None:
+    """The file that a recipe is read from; None for one that has a name."""
+    return RecipeFile.of(name) if name not in RECIPES and name.endswith(".py") else None

@@ -26,7 +26,7 @@ PAPER = "ours, after CLAP and FLIP"
 def recipe() -> Recipe:
     """Our choice throughout: size tiny, windows of two seconds, batches of 256, which is how many captions are told apart."""
     model = ModelConfig(size="tiny", frames=208, mask_ratio=0.5)
-    objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), contrast=ContrastConfig(weight=1.0))
+    objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), ContrastConfig(weight=1.0))
     training = TrainingConfig(batch_size=256, base_learning_rate=5e-4, warmup=0.1)
     return Recipe(
         "clap-mini", "ours, after CLAP and FLIP", "ours", frontend=MSM_MAE_16K, model=model, objectives=objectives, training=training

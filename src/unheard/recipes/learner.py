@@ -15,29 +15,9 @@ from unheard.model.masked_model import MaskedModel, alone
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch, Objective, Totals
-from unheard.objectives.clap import Clap
-from unheard.objectives.contrast import Contrast
-from unheard.objectives.latents import PredictLatents
-from unheard.objectives.prototypes import Prototypes
-from unheard.objectives.reconstruct import Reconstruct
+from unheard.objectives.registry import REGISTERED
 from unheard.objectives.schedules import Moment, momentum
-from unheard.objectives.supervise import Supervise
 from unheard.recipes.recipe import Recipe
-
-Build = Callable[[Recipe, MaskedModel], Objective]
-
-OBJECTIVES: dict[str, Build] = {
-    "reconstruct": lambda recipe, model: Reconstruct(recipe.objectives.reconstruct, model.decoder.embed_dim, model.grid.patch_dim),
-    "latents": lambda recipe, model: PredictLatents(recipe.objectives.latents, recipe.model.hypotheses),
-    "prototypes": lambda recipe, model: Prototypes(recipe.objectives.prototypes, model.encoder.embed_dim, recipe.teacher),
-    "clap": lambda recipe, model: Clap(recipe.objectives.clap, model.encoder.embed_dim, model.decoder.embed_dim),
-    "supervise": lambda recipe, model: Supervise(recipe.objectives.supervise, model.encoder.embed_dim),
-    "contrast": lambda recipe, model: Contrast(recipe.objectives.contrast, model.encoder.embed_dim),
-}
-"""How each section of a recipe's objectives becomes one."""
-
-TAUGHT = ("latents", "prototypes")
-"""Objectives that need the predictor and the EMA teacher."""
 
 
 class Learner(nn.Module):
@@ -47,16 +27,16 @@ class Learner(nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        asked = {name: float(getattr(recipe.objectives, name).weight) for name in OBJECTIVES}
+        asked = recipe.objectives.active()
         self.recipe = recipe
         self.grid = grid_of(recipe)
-        self.weights = {name: weight for name, weight in asked.items() if weight > 0}
-        if not self.weights:
+        self.weights = {name: float(section.weight) for name, section in asked.items()}
+        if not asked and not recipe.objectives.unread():
             raise ConfigError(
                 "every objective has weight 0, so there is nothing to learn; set one, for example objectives.reconstruct.weight=1"
             )
-        self.model = MaskedModel(recipe.model, self.grid, any(name in self.weights for name in TAUGHT), recipe.teacher.copied)
-        self.objectives = nn.ModuleDict({name: OBJECTIVES[name](recipe, self.model) for name in self.weights})
+        self.model = MaskedModel(recipe.model, self.grid, needs_teacher(recipe), recipe.teacher.copied)
+        self.objectives = nn.ModuleDict({name: REGISTERED[name].build(asked[name], self.model, recipe.teacher) for name in asked})
         self.register_buffer("progress", torch.zeros(()), persistent=False)
         if not any(objective.decodes for objective in self.parts()):
             self.model.without_decoder()
@@ -130,6 +110,22 @@ class Learner(nn.Module):
         """The weights a model folder keeps: everything but teachers and heads that only training has a use for."""
         passing = [f"objectives.{name}." for name, objective in zip(self.objectives, self.parts(), strict=True) if not objective.lasting]
         return {name: value for name, value in self.state_dict().items() if not name.startswith(("model.teacher.", *passing))}
+
+
+def needs_teacher(recipe: Recipe) -> bool:
+    """Whether an objective that is built reads the predictor and the EMA teacher."""
+    return any(REGISTERED[name].teacher for name in recipe.objectives.active())
+
+
+def weights_of_others(recipe: Recipe, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that only objectives whose sections are kept unread have a use for.
+
+    They are the objectives' own, and those of a predictor that no other objective needs.
+    """
+    parts = tuple(f"objectives.{name}." for name in recipe.objectives.unread())
+    if parts and not needs_teacher(recipe):
+        parts = (*parts, "model.predictor.")
+    return {name: value for name, value in tensors.items() if name.startswith(parts)}
 
 
 def grid_of(recipe: Recipe) -> Grid:

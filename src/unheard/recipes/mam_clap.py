@@ -32,19 +32,19 @@ LAMBDA = 1.0
 
 def clap() -> Recipe:
     """Distillation on visible and hidden patches, no pixels."""
-    objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), clap=ClapConfig(weight=1.0))
+    objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), ClapConfig(weight=1.0))
     return replace(audiomae.recipe(), name="mam-clap", paper=PAPER, numbers=NUMBERS, objectives=objectives, data=DataConfig(store="wav"))
 
 
 def supervised() -> Recipe:
     """AudioMAE's reconstruction and the supervised branch."""
     student = audiomae.recipe()
-    objectives = replace(student.objectives, supervise=SuperviseConfig(weight=LAMBDA))
+    objectives = student.objectives.updated(SuperviseConfig(weight=LAMBDA))
     return replace(student, name="sup-mam", paper=PAPER, numbers=NUMBERS, objectives=objectives)
 
 
 def both() -> Recipe:
     """Distillation and the supervised branch."""
     student = clap()
-    objectives = replace(student.objectives, supervise=SuperviseConfig(weight=LAMBDA))
+    objectives = student.objectives.updated(SuperviseConfig(weight=LAMBDA))
     return replace(student, name="sup-mam-clap", objectives=objectives)

@@ -51,9 +51,9 @@ def recipe() -> Recipe:
         frontend=MATPAC,
         model=ModelConfig(frames=608, mask_ratio=0.7, decoder_predicts="latents"),
         objectives=ObjectivesConfig(
-            reconstruct=ReconstructConfig(weight=0.0),
-            latents=LatentsConfig(weight=0.5, standardise_target=False),
-            prototypes=PrototypesConfig(weight=0.5),
+            ReconstructConfig(weight=0.0),
+            LatentsConfig(weight=0.5, standardise_target=False),
+            PrototypesConfig(weight=0.5),
         ),
         teacher=TeacherConfig(moves="before_step"),
         training=training,

@@ -5,40 +5,118 @@ A recipe is data. The files beside this one each tell one paper's method and hol
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import FrozenInstanceError, dataclass, field, replace
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import Field
+from pydantic import Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from unheard.audio.frontend import LogMelConfig
 from unheard.audio.frontends import FrontendConfig
-from unheard.config import Count, Momentum, Positive, Share, Weight
+from unheard.config import Count, Momentum, OpenSection, Positive, Share, Weight, from_json
+from unheard.errors import ConfigError
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.clap import ClapConfig
 from unheard.objectives.contrast import ContrastConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.prototypes import PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
+from unheard.objectives.registry import REGISTERED, name_of
 from unheard.objectives.schedules import TeacherConfig
 from unheard.objectives.supervise import SuperviseConfig
 
 
-@dataclass(frozen=True)
-class ObjectivesConfig:
-    """One section for each objective; the loss is the sum of weight * objective."""
+class ObjectivesConfig(OpenSection, Mapping[str, Any]):
+    """One section for each objective, by the name it is registered by; the loss is the sum of weight * objective.
 
-    reconstruct: ReconstructConfig = field(default_factory=ReconstructConfig)
+    Parameters
+    ----------
+    *sections : dataclass
+        Configurations of registered objectives. Those of the package that are left out have their defaults.
+
+    Raises
+    ------
+    ConfigError
+        When a section is not the configuration of a registered objective, or there are two of one.
+    """
+
+    reconstruct: ReconstructConfig
     """Pixels of hidden patches."""
-    latents: LatentsConfig = field(default_factory=LatentsConfig)
+    latents: LatentsConfig
     """The teacher's latents of hidden patches."""
-    prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
+    prototypes: PrototypesConfig
     """The prototypes the teacher sees in hidden patches."""
-    clap: ClapConfig = field(default_factory=ClapConfig)
+    clap: ClapConfig
     """What a frozen teacher says of visible and hidden patches."""
-    supervise: SuperviseConfig = field(default_factory=SuperviseConfig)
+    supervise: SuperviseConfig
     """The labels of the corpus."""
-    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    contrast: ContrastConfig
     """The captions of the corpus."""
+
+    def __init__(self, *sections: Any) -> None:
+        given = {name_of(section): section for section in sections}
+        if len(given) < len(sections):
+            raise ConfigError(f"an objective has two sections; got {', '.join(type(section).__name__ for section in sections)}")
+        package = {name: given.pop(name, None) or kind() for name, kind in get_type_hints(ObjectivesConfig).items()}
+        vars(self)["_sections"] = package | given
+
+    @classmethod
+    def types(cls) -> dict[str, Any]:
+        """Return the configuration class of each registered objective, those of the package first."""
+        return get_type_hints(cls) | {name: entry.config for name, entry in REGISTERED.items()}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        kinds = {name: handler.generate_schema(kind) for name, kind in cls.types().items()}
+        fields = {name: core_schema.typed_dict_field(kind, required=False) for name, kind in kinds.items()}
+        return core_schema.no_info_after_validator_function(lambda values: cls(*values.values()), core_schema.typed_dict_schema(fields))
+
+    def active(self) -> dict[str, Any]:
+        """Return the sections of the objectives that are built: those with a weight above 0."""
+        return {name: section for name, section in self.items() if name not in self.unread() and section.weight > 0}
+
+    def added(self) -> list[str]:
+        """Return the names of the objectives that are not part of the package."""
+        return [name for name in self if name not in get_type_hints(ObjectivesConfig)]
+
+    def unread(self) -> dict[str, Mapping[str, Any]]:
+        """Return the sections of a model folder that `read_recipe` keeps as they are."""
+        return {name: section for name, section in self.items() if isinstance(section, Mapping)}
+
+    def updated(self, *sections: Any) -> ObjectivesConfig:
+        """Return the same with these sections, each in the place of the one of its name."""
+        return self._with({name_of(section): section for section in sections})
+
+    def _with(self, sections: Mapping[str, Any]) -> ObjectivesConfig:
+        made = copy.copy(self)
+        vars(made)["_sections"] = {**self, **sections}
+        return made
+
+    def __getitem__(self, name: str) -> Any:
+        return vars(self)["_sections"][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(vars(self)["_sections"])
+
+    def __len__(self) -> int:
+        return len(vars(self)["_sections"])
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return vars(self)["_sections"][name]
+        except KeyError:
+            raise AttributeError(f"there is no section objectives.{name}", name=name, obj=self) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenInstanceError(f"cannot assign to objectives.{name}; take objectives.updated(section)")
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"ObjectivesConfig({', '.join(map(repr, self.values()))})"
 
 
 @dataclass(frozen=True)
@@ -127,3 +205,23 @@ class Recipe:
     """Optimiser, schedule, precision."""
     data: DataConfig = field(default_factory=DataConfig)
     """Windows."""
+
+
+def read_recipe(values: object) -> Recipe:
+    """Build the recipe of a model folder. Sections of objectives from outside the package are kept as they are: their code is not needed.
+
+    Raises
+    ------
+    ConfigError
+        As `from_json`.
+    """
+    found = values.get("objectives") if isinstance(values, Mapping) else None
+    if not isinstance(values, Mapping) or not isinstance(found, Mapping):
+        return from_json(Recipe, values)
+    package = get_type_hints(ObjectivesConfig)
+    recipe = from_json(Recipe, {**values, "objectives": {name: found[name] for name in package if name in found}})
+    others = {name: section for name, section in found.items() if name not in package}
+    for name, section in others.items():
+        if not isinstance(section, Mapping):
+            raise ConfigError(f"objectives.{name} is a section of settings, a JSON object; got {section!r}")
+    return replace(recipe, objectives=recipe.objectives._with(others))

@@ -13,6 +13,7 @@ from unheard.data.annotations import CaptionTable, LabelTable
 from unheard.data.store import Store, WaveStore
 from unheard.errors import ConfigError, DataError
 from unheard.objectives.base import Batch
+from unheard.objectives.registry import REGISTERED, name_of
 from unheard.progress import Track, silent
 from unheard.recipes.learner import grid_of
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
@@ -28,7 +29,7 @@ def _rooted(asked: ObjectivesConfig) -> ObjectivesConfig:
     teacher, text = (
         str(Path(name).resolve()) if name and Path(name).is_dir() else name for name in (asked.clap.teacher, asked.contrast.text)
     )
-    return replace(asked, clap=replace(asked.clap, teacher=teacher), contrast=replace(asked.contrast, text=text))
+    return asked.updated(replace(asked.clap, teacher=teacher), replace(asked.contrast, text=text))
 
 
 class Companions:
@@ -65,13 +66,17 @@ class Companions:
             if recipe.data.store != "wav":
                 raise ConfigError("a frozen teacher listens to the sound of each window; set data.store=wav")
             self.teacher = open_teacher(asked.clap)
-            asked = replace(asked, clap=replace(asked.clap, dim=self.teacher.dim))
+            asked = asked.updated(replace(asked.clap, dim=self.teacher.dim))
             self.lines.append(f"teacher    {self.teacher.name}")
         if asked.contrast.weight > 0:
             self.text = TextEncoder(asked.contrast.text)
-            asked = replace(asked, contrast=replace(asked.contrast, text_dim=self.text.dim))
-        said = asked.supervise.weight > 0 or self.text is not None or self.teacher is not None
-        if said and recipe.data.short == "join":
+            asked = asked.updated(replace(asked.contrast, text_dim=self.text.dim))
+        self._supervised = [section for name, section in asked.active().items() if REGISTERED[name].labels]
+        given = {section.classes for section in self._supervised if section.classes}
+        if len(given) > 1:
+            raise ConfigError(f"the objectives {', '.join(map(name_of, self._supervised))} name different classes; a corpus has one list")
+        self._classes: tuple[str, ...] = next(iter(given), ())
+        if (self._supervised or self.text is not None or self.teacher is not None) and recipe.data.short == "join":
             raise ConfigError("windows of several clips have no label, caption or teacher of their own; set data.short=pad")
         self.recipe = replace(recipe, objectives=asked)
 
@@ -82,8 +87,7 @@ class Companions:
 
     def trial(self) -> Recipe:
         """A recipe that can be built before the corpus has told its classes."""
-        supervise = self.recipe.objectives.supervise
-        return self._with_classes(supervise.classes or ("",))
+        return self._with_classes(self._classes or ("",))
 
     def join(self, store: Store, device: torch.device, run: Path, track: Track = silent) -> Recipe:
         """Set up for a corpus: what is `added` to each of its batches, and the recipe with its classes.
@@ -93,9 +97,8 @@ class Companions:
         DataError
             When the corpus lacks labels, captions or sound that the recipe learns from.
         """
-        asked = self.recipe.objectives
-        if asked.supervise.weight > 0:
-            table = LabelTable(store.labels, asked.supervise.classes)
+        if self._supervised:
+            table = LabelTable(store.labels, self._classes)
             self.recipe = self._with_classes(table.classes)
             self.lines.append(f"labels     {len(table.classes)} classes; {table.known} of {len(store)} clips have labels")
             self.added.append(table)
@@ -108,10 +111,8 @@ class Companions:
         return self.recipe
 
     def _with_classes(self, classes: tuple[str, ...]) -> Recipe:
-        asked = self.recipe.objectives
-        if asked.supervise.weight == 0:
-            return self.recipe
-        return replace(self.recipe, objectives=replace(asked, supervise=replace(asked.supervise, classes=classes)))
+        sections = [replace(section, classes=classes) for section in self._supervised]
+        return replace(self.recipe, objectives=self.recipe.objectives.updated(*sections))
 
     def _targets(self, teacher: FrozenTeacher, store: Store, run: Path) -> Targets:
         """The teacher, set to the windows that are cut from this corpus."""

@@ -37,7 +37,8 @@ def start_from(learner: Learner, source: str) -> None:
     CheckpointError
         When the encoders differ.
     """
-    theirs = open_model(source).learner.lasting_state()
+    saved = open_model(source)
+    theirs = saved.learner.lasting_state() | saved.others
     mine = learner.state_dict()
     fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
     missing = [name for name in mine if name.startswith("model.encoder.") and name not in fitting]

@@ -11,6 +11,7 @@ from unheard.data.store import Store
 from unheard.errors import ConfigError, DataError
 from unheard.files import write_json
 from unheard.model.sizes import explicit
+from unheard.recipes.file import RecipeFile
 from unheard.recipes.learner import Learner
 from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints
@@ -45,6 +46,7 @@ def pretrain(
     out: str | Path,
     recipe: Recipe,
     *,
+    code: RecipeFile | None = None,
     init: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
@@ -56,6 +58,8 @@ def pretrain(
     ----------
     data : path
         A folder of audio, a CSV with a ``path`` column, a manifest, or a packed corpus.
+    code : RecipeFile, optional
+        The file that registers objectives of the recipe; a resumed run runs it again.
     init : path, optional
         A model or run folder, or a built-in name, whose weights training starts from.
 
@@ -84,6 +88,7 @@ def pretrain(
         total=total_steps(recipe.training, sampler_of(store, recipe).size),
         init=None if init is None else str(init) if str(init) in BUILT_IN else str(Path(init).resolve()),
         teacher=companions.fingerprint,
+        code=code if recipe.objectives.added() else None,
     )
     if engine.rank == 0:
         run.mkdir(parents=True, exist_ok=True)
@@ -99,6 +104,7 @@ def resume(
     *,
     data: str | Path | None = None,
     skip_bad_batches: int | None = None,
+    no_code: bool = False,
     device: str = "auto",
     report: Report | None = None,
 ) -> Run:
@@ -112,6 +118,8 @@ def resume(
         Where the corpus is now, when it has moved; it must hold what the run began with.
     skip_bad_batches : int, optional
         New value of ``training.skip_bad_batches``.
+    no_code : bool
+        Refuse a run whose objectives are those of a recipe file, which is run.
 
     Raises
     ------
@@ -120,10 +128,11 @@ def resume(
     DataError
         When the corpus is not the one the run began with.
     ConfigError
-        When the run is finished and ``data`` is another place than the run's corpus: nothing would be read from it.
+        When the run is finished and ``data`` is another place than the run's corpus: nothing would be read from it. When the recipe
+        file of the run is missing or has changed.
     """
     run, report = Path(out), _speaking(report)
-    session = read_session(run)
+    session = read_session(run, no_code, report.say)
     if is_complete(run, session):
         if data is not None and Path(data).resolve() != Path(session.data):
             raise ConfigError(

@@ -49,13 +49,17 @@ class Replay:
     """Whether the weights before the step are."""
 
 
-def replay(run: str | Path, step: int | None = None, *, device: str = "auto", report: Report | None = None) -> Replay:
+def replay(
+    run: str | Path, step: int | None = None, *, no_code: bool = False, device: str = "auto", report: Report | None = None
+) -> Replay:
     """Take a recorded bad step of a pre-training run again, in one process. The run is not changed.
 
     Parameters
     ----------
     step : int, optional
         Which of the recorded steps; the latest when left out.
+    no_code : bool
+        Refuse a run whose objectives are those of a recipe file, which is run.
 
     Raises
     ------
@@ -64,15 +68,15 @@ def replay(run: str | Path, step: int | None = None, *, device: str = "auto", re
     DataError
         When the corpus is not the one the run began with.
     """
-    run, found = Path(run), records(Path(run))
-    session = read_session(run)
+    run, found, report = Path(run), records(Path(run)), report or Report()
+    session = read_session(run, no_code, report.say)
     if not found or (step is not None and step not in found):
         steps = f"it has recorded the steps {', '.join(map(str, found))}" if found else "it has recorded none"
         raise CheckpointError(f"{run} has no such bad step to take again; {steps}")
     step = max(found) if step is None else step
     first = int(read_json(found[step] / STATE, CheckpointError)["checkpoint_step"])
     session = replace(session, recipe=replace(session.recipe, training=replace(session.recipe.training, devices=1)))
-    store, engine, companions = open_session(run, session, device, report or Report())
+    store, engine, companions = open_session(run, session, device, report)
     learner = begun(session.recipe, None if first else session.init)
     prepare(session, engine, learner, found[step] / CHECKPOINT if first else None)
     loader = loader_of(session, store, engine, companions, range(first, step))

@@ -21,8 +21,9 @@ from unheard.files import read_json, write_json
 from unheard.model.masking import share_hidden
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
+from unheard.recipes.file import RecipeFile
 from unheard.recipes.learner import Learner
-from unheard.recipes.recipe import Recipe, TrainingConfig
+from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
 from unheard.training.checkpoints import Progress, checkpoints, read_progress, save_checkpoint
 from unheard.training.engine import Engine
 from unheard.training.journal import duration
@@ -76,6 +77,8 @@ class Session:
     init: str | None = None
     teacher: str = ""
     """Fingerprint of the frozen teacher, where there is one."""
+    code: RecipeFile | None = None
+    """File that registers objectives of the recipe, where there are such: a resumed run runs it again."""
 
 
 def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
@@ -212,19 +215,47 @@ def read_config(run: Path) -> dict[str, Any]:
     return stored
 
 
-def read_session(run: Path) -> Session:
-    """Return what a pre-training run began with.
+def read_session(run: Path, no_code: bool = False, say: Callable[[str], None] = lambda text: None) -> Session:
+    """Return what a pre-training run began with. The recipe file that registers its objectives, where there is one, is run.
+
+    Parameters
+    ----------
+    no_code : bool
+        Refuse a run that needs a recipe file.
+    say : callable
+        Takes a line of text when a file is run.
 
     Raises
     ------
     CheckpointError
         When there is none at ``run``.
+    ConfigError
+        When the recipe file must not or cannot be run.
     """
     stored = {name: value for name, value in read_config(run).items() if name != "unheard"}
+    try:
+        code = None if stored.get("code") is None else from_json(RecipeFile, stored["code"])
+    except ConfigError as error:
+        raise CheckpointError(f"{run} is not a pre-training run of this version of unheard: code.{error}") from error
+    if code is not None:
+        if no_code:
+            raise ConfigError(f"{run} needs the program {shown(code.path)}, and --no-code refuses to run it")
+        say(f"the recipe {shown(code.path)} is a program, and is run")
+        code.run_again(run)
+    _refuse_unregistered(run, stored["recipe"])
     try:
         return from_json(Session, stored)
     except ConfigError as error:
         raise CheckpointError(f"{run} is not a pre-training run of this version of unheard: {error}") from error
+
+
+def _refuse_unregistered(run: Path, recipe: Any) -> None:
+    asked = recipe.get("objectives") if isinstance(recipe, dict) else None
+    if isinstance(asked, dict) and (unknown := [shown(name) for name in asked if name not in ObjectivesConfig.types()]):
+        raise ConfigError(
+            f"{run} was trained with objectives that are not registered: {', '.join(unknown)}; run the code that registers them first "
+            "(unheard.objectives.registry.register), in the same program"
+        )
 
 
 def write_session(run: Path, session: Session) -> None:

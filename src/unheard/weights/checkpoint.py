@@ -22,8 +22,8 @@ from unheard.errors import CheckpointError, ConfigError
 from unheard.files import FILES, differing_files, file_checksums, read_json, recover_interrupted, replace_folder, write_json
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.model.sizes import widths
-from unheard.recipes.learner import Learner, build, grid_of
-from unheard.recipes.recipe import Recipe
+from unheard.recipes.learner import Learner, build, grid_of, weights_of_others
+from unheard.recipes.recipe import Recipe, read_recipe
 from unheard.version import __version__
 from unheard.weights.card import model_card
 from unheard.weights.plausible import printable, refuse_implausible
@@ -60,6 +60,8 @@ class SavedModel:
     provenance: Provenance
     classifier: Classifier | None = None
     """Of a fine-tuned model."""
+    others: dict[str, Tensor] = field(default_factory=dict)
+    """Weights that only objectives from outside the package read; a run that starts from this model takes those that fit it."""
 
 
 def save_model(
@@ -107,18 +109,20 @@ def load_model(path: Path) -> SavedModel:
     folder = inner if (inner / "config.json").is_file() else recover_interrupted(path)
     config = _read_config(folder)
     try:
-        recipe = from_json(Recipe, config["recipe"])
+        recipe = read_recipe(config["recipe"])
         statistics = from_json(Statistics, config["statistics"])
         provenance = from_json(Provenance, config["provenance"])
         head = from_json(ClassifierConfig, config["classifier"]) if "classifier" in config else None
         tensors = read_tensors(folder / WEIGHTS, config.get(FILES))
-        learner, classifier = build_for(recipe, head, tensors, str(folder))
+        others = weights_of_others(recipe, tensors)
+        refuse_not_finite(others, str(folder))
+        learner, classifier = build_for(recipe, head, {name: tensors[name] for name in tensors if name not in others}, str(folder))
     except (KeyError, ConfigError) as error:
         raise CheckpointError(f"{folder}/config.json does not describe a model of this version: {printable(str(error))}") from error
     learner.eval().requires_grad_(False)
     if classifier is not None:
         classifier.eval().requires_grad_(False)
-    return SavedModel(learner, recipe, statistics, provenance, classifier)
+    return SavedModel(learner, recipe, statistics, provenance, classifier, others)
 
 
 @torch.inference_mode(mode=False)
@@ -184,14 +188,25 @@ def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str, clas
         Naming the tensors that are missing, left over, of another shape, or hold NaN or infinity.
     """
     compare_shapes(lasting(learner, classifier), tensors, source)
-    bad = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    refuse_not_finite(tensors, source)
+    learner.load_state_dict({name: value for name, value in tensors.items() if not name.startswith(CLASSIFIER)}, strict=False)
+    if classifier is not None:
+        classifier.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)})
+
+
+def refuse_not_finite(tensors: dict[str, Tensor], source: str) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the tensors that hold NaN or infinity.
+    """
+    bad = [printable(name) for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if bad:
         raise CheckpointError(
             f"the weights of {source} hold NaN or infinity in {_listed(bad)}; take an earlier checkpoint, or a fresh copy"
         )
-    learner.load_state_dict({name: value for name, value in tensors.items() if not name.startswith(CLASSIFIER)}, strict=False)
-    if classifier is not None:
-        classifier.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)})
 
 
 def lasting(learner: Learner, classifier: Classifier | None) -> dict[str, Tensor]:
