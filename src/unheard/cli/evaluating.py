@@ -24,7 +24,7 @@ class Vectors:
     Parameters
     ----------
     seeds
-        How many random encoders, ways to deal out folds, and first weights of the small network.
+        How many random encoders, assignments to folds, and first weights of the small network.
     pool
         How time steps become one vector.
     layer

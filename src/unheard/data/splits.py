@@ -7,11 +7,10 @@
 
 Callers give the group and the classes (strata) of each clip; a clip without a group is a group of its own. No group is on two sides.
 
-`assign_folds` is the iterative stratification of Sechidis et al. (2011): groups with rare classes come before those with frequent ones,
-each goes to the fold that lacks most. "Lacks" counts all classes of the group and its clips, not its rarest class alone, which is the
-criterion of scikit-learn's StratifiedGroupKFold. That class itself is not used: it takes one class a clip, may put all groups of a class
-into one fold, lets the rarest class reduce the number of folds, and evaluates a dense matrix for each group and fold. Besides,
-scikit-learn is an optional extra. On random tables the folds here are as even as its folds (docs/log.md).
+`assign_folds` is an iterative stratification (Sechidis et al. 2011): among groups of about one size, those with rare classes come first,
+and each goes to the fold that lacks most. All classes of the group and its clips count, as in scikit-learn's StratifiedGroupKFold, not
+its rarest class alone. StratifiedGroupKFold itself does not serve: it takes one class a clip, may put all groups of a class into one
+fold, and evaluates a dense matrix for each group and fold. Besides, scikit-learn is an optional extra. Comparison: docs/log.md.
 """
 
 from __future__ import annotations
