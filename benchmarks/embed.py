@@ -19,7 +19,7 @@ from benchmarks.timing import arguments, interleave, show
 from unheard.embedding.embedder import Model
 from unheard.embedding.loading import load
 from unheard.embedding.windows import Window, cut
-from unheard.model.sizes import ModelConfig, widths
+from unheard.model.sizes import ModelConfig, resolve_sizes
 from unheard.model.transformer import use_attention
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
@@ -33,7 +33,7 @@ SIZES, COUNTS = ("tiny", "small"), (1, 16)  # clips at once
 
 def ast_model(size: str) -> ASTModel:
     """The peer: ViT of the same width and depth over 80 bands x 1008 frames."""
-    chosen = widths(ModelConfig(size=size))
+    chosen = resolve_sizes(ModelConfig(size=size))
     config = ASTConfig(
         hidden_size=chosen.embed_dim, num_hidden_layers=chosen.depth, num_attention_heads=chosen.num_heads,
         intermediate_size=4 * chosen.embed_dim, patch_size=16, frequency_stride=16, time_stride=16, max_length=1008, num_mel_bins=80,

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.timing import arguments, interleave, show
 from unheard.audio.frontend import LogMelConfig, Statistics
-from unheard.data.ahead import Share
-from unheard.data.batch import Loader
+from unheard.data.ahead import RankSlice
+from unheard.data.batch import PretrainLoader
 from unheard.data.crops import CropSampler
 from unheard.data.shards import Dtype, Header, Index, Texts, dequantise, quantise, value_range
 from unheard.data.store import SpecStore
@@ -63,7 +63,7 @@ def gather(store: SpecStore, steps: int = 200) -> Callable[[], int]:
 
     def work() -> int:
         for _ in range(steps):
-            store.fill(sampler.pieces(*sampler.positions(next(turn), BATCH)), BATCH, WIDTH)
+            store.copy_windows(sampler.pieces(*sampler.positions(next(turn), BATCH)), BATCH, WIDTH)
         return steps * BATCH
 
     return work
@@ -72,7 +72,7 @@ def gather(store: SpecStore, steps: int = 200) -> Callable[[], int]:
 def finished(store: SpecStore, steps: int = 30) -> Callable[[], int]:
     """Whole training batches: float32, normalised, band-major, with mask noise."""
     sampler, grid = CropSampler(store.frames, WIDTH, seed=0, crops="one"), Grid.of(80, WIDTH, (16, 16))
-    loader = Loader(store, sampler, grid, STATISTICS, Share(BATCH), steps=range(1))
+    loader = PretrainLoader(store, sampler, grid, STATISTICS, RankSlice(BATCH), steps=range(1))
     turn = iter(range(10**9))
     return lambda: sum(len(loader.batch(next(turn)).spec) for _ in range(steps))
 

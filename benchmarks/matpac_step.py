@@ -22,21 +22,21 @@ from benchmarks.train_step import stack
 from unheard.model import masking
 from unheard.model.transformer import AttentionKernel, use_attention
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import Moment
+from unheard.objectives.schedules import TrainingProgress
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import Recipe
 from unheard.training.engine import bf16_on_cpu
 from unheard.training.optim import build_optimiser
 
 CASES = {"a4 tiny 80x208 batch 32": ("tiny", 208, 32), "a4 small 80x208 batch 16": ("small", 208, 16)}  # row: size, frames, batch
-NOW, NEXT = Moment(100, 1000), Moment(101, 1000)
+NOW, NEXT = TrainingProgress(100, 1000), TrainingProgress(101, 1000)
 
 
 class Baseline(nn.Module):
     """MATPAC's pass with a learner's weights, step by step."""
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: PretrainModule) -> None:
         super().__init__()
         self.encoder, self.decoder, self.teacher = learner.model.encoder, learner.model.decoder, learner.model.teacher
         self.project, self.prototypes, self.grid = learner.model.predictor.project, learner.objectives["prototypes"], learner.grid
@@ -90,7 +90,7 @@ def logits_of(head: nn.Module, latents: Tensor) -> Tensor:
     return F.linear(bottleneck, head.gain * head.direction / head.direction.norm(dim=1, keepdim=True))
 
 
-def baseline_step(learner: Learner, batch: Batch, kept: int) -> Callable[[], int]:
+def baseline_step(learner: PretrainModule, batch: Batch, kept: int) -> Callable[[], int]:
     """The reference's step; returns how many samples it took."""
     model = Baseline(learner)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -109,7 +109,7 @@ def baseline_step(learner: Learner, batch: Batch, kept: int) -> Callable[[], int
     return step
 
 
-def our_step(learner: Learner, batch: Batch, bf16: bool, compiled: bool) -> Callable[[], int]:
+def our_step(learner: PretrainModule, batch: Batch, bf16: bool, compiled: bool) -> Callable[[], int]:
     """The step of our training loop."""
     kernel: AttentionKernel = "explicit" if bf16 else "fused"
     use_attention(learner, kernel)

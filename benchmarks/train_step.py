@@ -21,7 +21,7 @@ from unheard.model.sizes import ModelConfig
 from unheard.model.transformer import AttentionKernel, use_attention
 from unheard.objectives.base import Batch
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 from unheard.training.engine import bf16_on_cpu
 from unheard.training.optim import build_optimiser, parameter_groups
 
@@ -36,7 +36,7 @@ CASES = {
 class Baseline(nn.Module):
     """A masked autoencoder as the reference programs compute it, with a learner's weights."""
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: PretrainModule) -> None:
         super().__init__()
         self.encoder, self.decoder = learner.model.encoder, learner.model.decoder
         self.head = learner.objectives["reconstruct"].head
@@ -77,7 +77,7 @@ def stack(transformer: nn.Module, x: Tensor) -> Tensor:
     return transformer.norm(x)
 
 
-def baseline_step(learner: Learner, spec: Tensor, noise: Tensor) -> Callable[[], int]:
+def baseline_step(learner: PretrainModule, spec: Tensor, noise: Tensor) -> Callable[[], int]:
     """The reference's step; returns how many samples it took."""
     model = Baseline(learner)
     groups = parameter_groups(model, 0.05)
@@ -95,7 +95,7 @@ def baseline_step(learner: Learner, spec: Tensor, noise: Tensor) -> Callable[[],
     return step
 
 
-def our_step(learner: Learner, batch: Batch, bf16: bool, compiled: bool) -> Callable[[], int]:
+def our_step(learner: PretrainModule, batch: Batch, bf16: bool, compiled: bool) -> Callable[[], int]:
     """The step of our training loop."""
     kernel: AttentionKernel = "explicit" if bf16 else "fused"
     use_attention(learner, kernel)

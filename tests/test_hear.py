@@ -134,7 +134,7 @@ def test_the_published_msm_mae_runtime_normalises_by_its_batch(folders: dict[int
     filled = torch.zeros(2, 80, 208)
     filled[..., : spec.shape[2]] = by_hand
     grid, encoder = model.model.grid, model.model.encoder
-    tokens = grid.by_time(encoder(grid.patchify(filled))[0])[:, : grid.real_columns(spec.shape[2])]
+    tokens = grid.to_timesteps(encoder(grid.patchify(filled))[0])[:, : grid.real_columns(spec.shape[2])]
     torch.testing.assert_close(together, tokens.mean(dim=1), atol=1e-4, rtol=1e-4)
 
 

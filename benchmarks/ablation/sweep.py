@@ -20,11 +20,11 @@ from benchmarks.ablation.arms import ARMS, recipe_of
 from unheard.data.corpus import open_corpus
 from unheard.data.label_table import Labels, read_labels
 from unheard.data.pack import pack
-from unheard.data.packing import Packing
+from unheard.data.packing import PackConfig
 from unheard.data.shards import HEADER
 from unheard.embedding.embedder import Model, Options
 from unheard.errors import ConfigError
-from unheard.evaluation.probe import Probe, probe
+from unheard.evaluation.probe import ProbeConfig, probe
 from unheard.evaluation.probe_heads import REGULARISATION
 from unheard.evaluation.probing import log_mel, sounds_of
 from unheard.files import read_json, write_json
@@ -33,7 +33,7 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.pretrain import pretrain, resume
-from unheard.training.run import Report
+from unheard.training.run import Callbacks
 from unheard.training.run_folder import is_run
 from unheard.weights.checkpoint import SavedModel, load_model, read_tensors
 
@@ -95,7 +95,7 @@ class Sweep:
         for arm in self.arms:
             corpus = self.corpus(arm)
             for seed in self.seeds:
-                run, report = self.run(arm, seed), Report(print, bar, live=True)
+                run, report = self.run(arm, seed), Callbacks(print, bar, live=True)
                 if run.is_dir() and is_run(run) and (run / "config.json").is_file():
                     resume(run, report=report)
                 else:
@@ -114,7 +114,7 @@ class Sweep:
         folder = self.out / "corpora" / stores
         if not (folder / HEADER).is_file():
             frontend = find_recipe("msm-mae").frontend
-            pack(open_corpus(self.data, bar), Packing(frontend, "int16" if stores == "wav" else "uint8"), folder, track=bar)
+            pack(open_corpus(self.data, bar), PackConfig(frontend, "int16" if stores == "wav" else "uint8"), folder, track=bar)
         return folder
 
     def score(self) -> list[Row]:
@@ -180,7 +180,7 @@ def probed(model: Model, labels: Labels, arm: str) -> Row:
     else:
         sounds = bar(sounds_of(labels), len(labels), f"embedding ({arm})")
         vectors = np.stack([embedding.scene for _, embedding in model.embed_many(sounds, Options(frames=False))])
-    how = Probe(heads=("linear",), strength=REGULARISATION, rounds=200, curve=False)
+    how = ProbeConfig(heads=("linear",), C=REGULARISATION, rounds=200, curve=False)
     found = next(iter(probe({"model": vectors}, labels, how).scores))
     return {"metric": found.metric, "score": found.mean, "low": found.low, "high": found.high}
 

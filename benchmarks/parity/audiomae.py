@@ -15,14 +15,14 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.kaldi import AUDIOMAE, KaldiFbank
 from unheard.config import override
 from unheard.model import masking
-from unheard.model.local_decoder import LocalTransformer, Windows
+from unheard.model.local_decoder import LocalTransformer, WindowPartition
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.objectives.reconstruct import Reconstruct
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import Recipe
 from unheard.weights.checkpoint import load_weights
-from unheard.weights.layouts.audiomae import named, read, recipe_of, turned
+from unheard.weights.layouts.audiomae import named, read, recipe_of, transpose_patch
 from unheard.weights.layouts.mae import Released
 
 NETWORK = {"atol": 1e-5, "rtol": 1e-5}
@@ -53,7 +53,7 @@ def _frontend(stored: Arrays, table: Comparison) -> None:
     waves = stored["waveform"].astype(np.float32)
     fbank = front(torch.from_numpy(waves)).transpose(1, 2)
     _fbank("fbank", fbank.numpy(), stored["fbank"], table)
-    _fbank("fbank of one clip on a core", np.stack([front.fast(wave) for wave in waves]), stored["fbank"], table)
+    _fbank("fbank of one clip on a core", np.stack([front.spectrogram_cpu(wave) for wave in waves]), stored["fbank"], table)
     padded = torch.nn.functional.pad(fbank, (0, 0, 0, 320 - fbank.shape[1])).numpy()
     normal = Statistics((float(stored["mean"]),), (2 * float(stored["std"]),)).normalise_frames(padded)
     check("padded_normed_T320", normal, atol=2e-3)
@@ -112,7 +112,7 @@ def _model(name: str, folder: Path, table: Comparison) -> None:
     check.complete(INPUTS)
 
 
-def _mask(stored: Arrays, learner: Learner) -> Mask:
+def _mask(stored: Arrays, learner: PretrainModule) -> Mask:
     if "noise" in stored:
         return masking.random(torch.from_numpy(stored["noise"]), learner.recipe.model.mask_ratio)
     return _structured(stored, learner.grid, (float(stored["mask_f_prob"]), float(stored["mask_t_prob"])))
@@ -125,7 +125,7 @@ def _structured(stored: Arrays, grid: Grid, shares: tuple[float, float]) -> Mask
 def _in_our_order(stored: Arrays, recipe: Recipe) -> Arrays:
     """What is stored, with patches turned and gradients in our shapes."""
     ours = dict(stored)
-    ours["pred"] = np.moveaxis(turned(torch.from_numpy(np.moveaxis(stored["pred"], -1, 0)), recipe).numpy(), 0, -1)
+    ours["pred"] = np.moveaxis(transpose_patch(torch.from_numpy(np.moveaxis(stored["pred"], -1, 0)), recipe).numpy(), 0, -1)
     for key in [key for key in stored if key.startswith("grad.")]:
         (value,) = named({key.removeprefix("grad."): torch.from_numpy(stored[key])}, recipe).values()
         ours[key] = value.numpy()
@@ -134,13 +134,13 @@ def _in_our_order(stored: Arrays, recipe: Recipe) -> Arrays:
 
 def _windows(check: Checker, grid: Grid, decoder: LocalTransformer) -> None:
     """Where the windows of the first two blocks begin, and what their masks keep apart."""
-    for block, windows in enumerate((decoder.straight, decoder.moved)):
+    for block, windows in enumerate((decoder.unshifted, decoder.shifted)):
         first = int(windows.places[0, 0])
         check(f"block{block}_shift", [int(grid.columns()[first]), int(grid.rows()[first])])
         check(f"block{block}_attn_mask", _attention_mask(windows))
 
 
-def _attention_mask(windows: Windows) -> torch.Tensor:
+def _attention_mask(windows: WindowPartition) -> torch.Tensor:
     return torch.zeros(0) if windows.mask is None else windows.mask
 
 

@@ -19,8 +19,8 @@ from benchmarks.parity.processor import as_intel
 from unheard.evaluation import fit as fitting
 from unheard.evaluation import heareval
 from unheard.evaluation.events import Events, Postprocessing, find_events, join
-from unheard.evaluation.head import Head, Hyper
-from unheard.evaluation.rows import Part, Rows, score_all, stack
+from unheard.evaluation.head import Head, HyperParams
+from unheard.evaluation.rows import EvaluationRound, Rows, score_all, stack
 from unheard.evaluation.tasks import Task, find_tasks, read_task
 
 SCORE, STEP, FULL = {"atol": 1e-6}, {"atol": 1e-6, "rtol": 1e-5}, {"atol": 1e-6}  # README of the folder
@@ -110,9 +110,9 @@ def _same(found: Events, names: list[str], task: Task, stored: Json) -> tuple[np
 def _trace(folder: Path, task: Task, splits: dict[str, Rows], table: Comparison) -> bool:
     """The run without dropout: every step, every validation, the test. Whether products round as they did then."""
     golden, title = json.loads((folder / "nodropout" / f"{task.task_name}.json").read_text()), f"{task.task_name}/without dropout"
-    hyper = Hyper(**{key: value for key, value in golden["conf"].items() if key in Hyper.__dataclass_fields__})
+    hyper = HyperParams(**{key: value for key, value in golden["conf"].items() if key in HyperParams.__dataclass_fields__})
     names = golden["splits"]
-    part = Part(tuple(names["train"]), names["valid"][0], names["test"][0])
+    part = EvaluationRound(tuple(names["train"]), names["valid"][0], names["test"][0])
     train = stack([splits[name] for name in part.train])
     head = Head(train.x.shape[1], len(task.labels), hyper)
     initial = arrays(folder / "nodropout" / f"{task.task_name}.init.npz")
@@ -138,7 +138,7 @@ def _full(task: Task, splits: dict[str, Rows], golden: Json, alike: bool, table:
     recorded: list[list[fitting.Epoch]] = []
     plain = fitting.fit
 
-    def observed(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper) -> fitting.Fit:
+    def observed(head: Head, task: Task, train: Rows, valid: Rows, hyper: HyperParams) -> fitting.FitResult:
         recorded.append([])
         return plain(head, task, train, valid, hyper, recorded[-1].append)
 
@@ -163,7 +163,7 @@ def _full(task: Task, splits: dict[str, Rows], golden: Json, alike: bool, table:
 
 
 def _fits(
-    task: Task, splits: dict[str, Rows], golden: Json, recorded: list[list[fitting.Epoch]], outcome: heareval.Outcome, table: Comparison
+    task: Task, splits: dict[str, Rows], golden: Json, recorded: list[list[fitting.Epoch]], outcome: heareval.ProtocolResult, table: Comparison
 ) -> None:
     """Every validation of every fit, and the choice among them."""
     rounds = [heareval.parts(task)[0]] * len(outcome.points) + heareval.parts(task)[1:]
@@ -180,7 +180,7 @@ def _fits(
     _settings(f"{task.task_name}/chosen", outcome.best.how, golden["scores"]["postprocessing"], table)
 
 
-def _means(task: Task, outcome: heareval.Outcome, stored: Json, table: Comparison) -> None:
+def _means(task: Task, outcome: heareval.ProtocolResult, stored: Json, table: Comparison) -> None:
     means = heareval.summary(outcome.tested)
     chosen = {"validation_score": [t.fit.score for t in outcome.tested], "epoch": [t.fit.epoch for t in outcome.tested]}
     for key, value in stored.items():
@@ -207,7 +207,7 @@ def _validations(title: str, task: Task, valid: Rows, epochs: list[fitting.Epoch
     table.check(f"{title}/validations ({len(theirs)} with {len(theirs[0])} values)", ours, theirs, **FULL)
 
 
-def _tested(title: str, tested: heareval.Tested, stored: Json, table: Comparison) -> None:
+def _tested(title: str, tested: heareval.SplitResult, stored: Json, table: Comparison) -> None:
     ours = {f"test_{name}": value for name, value in tested.scores.items()}
     ours |= {"test_score": next(iter(tested.scores.values())), "validation_score": tested.fit.score, "epoch": tested.fit.epoch}
     for name, value in stored.items():

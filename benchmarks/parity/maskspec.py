@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks.parity.compare import Arrays, Checker, Comparison, arrays, batch_of, complete, log_mel_tolerance, with_cls
 from unheard.audio.frontend import Statistics
-from unheard.audio.kaldi import EMPHASIS, MASKSPEC, SHIFT, SPREAD, MaskSpecMel
+from unheard.audio.kaldi import EMPHASIS, MASKSPEC, LOG_MEAN, LOG_SCALE, MaskSpecMel
 from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.config import override
 from unheard.model import masking
@@ -62,12 +62,12 @@ def _frontend(stored: Arrays, statistics: Statistics, table: Comparison) -> None
     table.check("frontend/edges of the varied bands", torch.cat(front.edges(draws)), JITTERED)
     if front.jitter is not None:
         check("mel_filterbank_fmin7_fmax15321", front.jitter(draws)[0, :, :-1], **BANDS)
-    near = log_mel_tolerance(stored["logmel"], SPREAD)
+    near = log_mel_tolerance(stored["logmel"], LOG_SCALE)
     check("logmel", spec, near)
-    table.check("frontend/logmel of one clip on a core", np.stack([front.fast(wave).T for wave in waves]), stored["logmel"], near)
+    table.check("frontend/logmel of one clip on a core", np.stack([front.spectrogram_cpu(wave).T for wave in waves]), stored["logmel"], near)
     tape = np.concatenate([front.segment(wave, 50, 100) for wave in waves])
     rows = torch.arange(100) + torch.tensor([[0], [len(tape) // 2 // MASKSPEC.hop_size]])
-    windows = front.assemble(torch.from_numpy(tape), rows)
+    windows = front.spectrograms_from_segments(torch.from_numpy(tape), rows)
     table.check("frontend/logmel of windows", windows, stored["logmel"][:, :, 50:150], near[:, :, 50:150])
     check("logmel_normed", statistics.normalise(spec), **NORMED)
     check("frame_mean", MASKSPEC_AUDIOSET.mean, rtol=1e-5)
@@ -75,7 +75,7 @@ def _frontend(stored: Arrays, statistics: Statistics, table: Comparison) -> None
     check("logmel_10s_shape", [1, MASKSPEC.n_mels, front.num_frames(10 * MASKSPEC.sample_rate)])
     for key in ("all_mean", "all_std"):
         check.skip(key, "a scalar alternative that no stored output was made with")
-    table.check("frontend/scale of the logarithm", [SHIFT, SPREAD], [4.5, 5.0])
+    table.check("frontend/scale of the logarithm", [LOG_MEAN, LOG_SCALE], [4.5, 5.0])
     check.complete({"waveform"})
 
 
@@ -134,7 +134,7 @@ def _task(name: str, folder: Path, table: Comparison) -> None:
         spec = F.interpolate(spec, size=size, mode="bicubic", align_corners=True)
         check("resized", spec, **NETWORK)
     columns = int(stored["target_size"][1]) // grid.patch_size[1]
-    keep = None if columns >= grid.time else grid.within(columns).expand(len(spec), -1)
+    keep = None if columns >= grid.time else grid.crop_time(columns).expand(len(spec), -1)
     if classifier is None:
         table.missing(f"{name}/logits")
         return

@@ -25,9 +25,9 @@ from unheard.objectives.diagnostics import spread
 from unheard.objectives.latents import LatentsConfig, PredictLatents
 from unheard.objectives.prototypes import Prototypes, PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
-from unheard.objectives.schedules import Moment, TeacherConfig, momentum
+from unheard.objectives.schedules import TrainingProgress, TeacherConfig, momentum
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
 from unheard.training.optim import build_optimiser, learning_rate
 from unheard.weights.checkpoint import SavedModel, load_weights
@@ -70,7 +70,7 @@ def _frontend(check: Checker) -> None:
     check("logmel", log_mel, near)
     check("mel_power", log_mel.exp() - MATPAC.log_offset, atol=1e-4, rtol=1e-4)
     check("logmel_norm", STATISTICS.normalise(log_mel), near)
-    fast = np.stack([mel.fast(row).T for row in stored["wave_16k"]])
+    fast = np.stack([mel.spectrogram_cpu(row).T for row in stored["wave_16k"]])
     check.table.check("frontend/logmel (fast path)", fast, stored["logmel"], near)
     check("log_offset", MATPAC.log_offset, atol=1e-12)
     check("silence_logmel_norm_value", STATISTICS.normalise(mel(torch.zeros(1, 400)))[0, 0, 0], atol=1e-5)
@@ -83,13 +83,13 @@ def _frontend(check: Checker) -> None:
 def _schedules(check: Checker) -> None:
     """The recipe's own schedules, at the published length."""
     recipe, total = find_recipe("matpac++"), 294_816
-    moments = [Moment(int(step), total) for step in check.stored["step"]]
+    moments = [TrainingProgress(int(step), total) for step in check.stored["step"]]
     teacher, asked = recipe.teacher, recipe.objectives
-    heads, latents = asked.prototypes, PredictLatents(asked.latents, recipe.model.hypotheses)
+    heads, latents = asked.prototypes, PredictLatents(asked.latents, recipe.model.num_hypotheses)
     head = Prototypes(replace(heads, prototypes=8, hidden_dim=8, bottleneck_dim=8), 8, teacher)
     assert recipe.training.learning_rate is not None
     check("lr", [learning_rate(at.progress, recipe.training.learning_rate, recipe.training.warmup) for at in moments], **TABLE)
-    encoder = [momentum(teacher.momentum_start, teacher.momentum_end, teacher.most_left, at) for at in moments]
+    encoder = [momentum(teacher.momentum_start, teacher.momentum_end, teacher.max_initial_weight, at) for at in moments]
     check("encoder_ema_decay", encoder, atol=1e-8)  # MOST_LEFT is written with three digits
     check("head_ema_decay", [head.momentum(at) for at in moments], **TABLE)
     check("teacher_temp", [float(head.temperature(at.exactly())) for at in moments], rtol=1e-7)
@@ -104,7 +104,7 @@ def _training(folder: Path, name: str, config: dict[str, Any], table: Comparison
     for step in range(4):
         trace = {key.removeprefix(f"s{step}_"): value for key, value in stored.items() if key.startswith(f"s{step}_")}
         check = Checker(f"{name}_trace/s{step}", trace, table)
-        _update(run, Moment(step, config["max_update"]), check)
+        _update(run, TrainingProgress(step, config["max_update"]), check)
         check.complete(INPUTS)
         if step == 1:
             _tensors(f"{name}_grads_step1", folder, run.gradients, table)
@@ -116,7 +116,7 @@ def _training(folder: Path, name: str, config: dict[str, Any], table: Comparison
 class _Run:
     """One stored run in our classes."""
 
-    learner: Learner
+    learner: PretrainModule
     optimiser: torch.optim.AdamW
     adam_eps: float
     center: torch.Tensor
@@ -169,7 +169,7 @@ def _recipe(config: dict[str, Any]) -> Recipe:
         teacher_temp_warmup=warm, center_momentum=config["center_momentum"],
         momentum_start=config["head_ema_decay"], momentum_end=config["head_ema_end_decay"],
     )  # fmt: skip
-    teacher = TeacherConfig(config["ema_decay"], config["ema_end_decay"], most_left=1.0, moves=published.teacher.moves)
+    teacher = TeacherConfig(config["ema_decay"], config["ema_end_decay"], max_initial_weight=1.0, update_at=published.teacher.update_at)
     adam = config["adam"]
     return replace(
         published,
@@ -189,7 +189,7 @@ def _model(config: dict[str, Any], **more: Any) -> ModelConfig:
     )  # fmt: skip
 
 
-def _update(run: _Run, when: Moment, check: Checker) -> None:
+def _update(run: _Run, when: TrainingProgress, check: Checker) -> None:
     """One update, in the order of `unheard.training.pretrain`."""
     learner, stored = run.learner, check.stored
     spec, noise = torch.from_numpy(stored["input"]), torch.from_numpy(stored["mask_noise"])
@@ -218,10 +218,10 @@ def _update(run: _Run, when: Moment, check: Checker) -> None:
     check("head_ema_decay", run.head.momentum(when), atol=1e-12)
     run.step(float(stored["lr"]), when.step)
     run.center = run.head.center.clone()  # the reference folds at the beginning of the next update
-    learner.after_step(Moment(when.step + 1, when.total))
+    learner.after_step(TrainingProgress(when.step + 1, when.total))
 
 
-def _inside(check: Checker, learner: Learner, out: MaskedPass) -> None:
+def _inside(check: Checker, learner: PretrainModule, out: MaskedPass) -> None:
     """Every stage of the masked pass."""
     model, mask = learner.model, out.mask
     encoder, decoder, teacher = model.encoder, model.decoder, model.teacher
@@ -267,7 +267,7 @@ def _losses(check: Checker, run: _Run, out: MaskedPass, batch: Batch) -> None:
     if out.best is not None:
         check("mcl_best_idx", out.best)
         check("log_mcl_temp", 1000 * temperature.clamp(min=latents.config.winner_temp_end), rtol=1e-5)
-    guess = out.best_guess()
+    guess = out.best_prediction()
     check("head_student_in", guess, **NETWORK)
     check("head_student_bottleneck", head.student.mlp(guess), **NETWORK)
     student = head.student(guess)
@@ -289,18 +289,18 @@ def _diagnostics(check: Checker, run: _Run, out: MaskedPass, batch: Batch) -> No
     weights = batch.valid.gather(1, out.mask.hide).float()
     thousand = {"atol": 1e-2, "rtol": 1e-5}  # 1e-5 of the unscaled number
     if out.best is None:
-        check("log_var_z_hat_m", 1000 * spread(F.normalize(out.best_guess(), dim=-1), weights), **thousand)
+        check("log_var_z_hat_m", 1000 * spread(F.normalize(out.best_prediction(), dim=-1), weights), **thousand)
     check("log_var_z_m", 1000 * spread(F.normalize(out.target, dim=-1), weights), **thousand)
     probabilities = run.head.assign(run.head.teacher(out.target), out.progress)
-    student = (run.head.student(out.best_guess()) / run.head.config.student_temp).softmax(dim=-1)
+    student = (run.head.student(out.best_prediction()) / run.head.config.student_temp).softmax(dim=-1)
     check("log_var_p_m", 1000 * spread(probabilities, weights), **thousand)
     check("log_var_p_hat_m", 1000 * spread(student, weights), **thousand)
     run.head.eval()
     run.head(out, batch)
     run.head.train()
-    check("log_cls_perplexity", out.measured["prototype_perplexity"], rtol=1e-4)
-    check("log_n_diff_target", out.measured["prototypes_used"])
-    check("log_correct", out.measured["agreement"] * out.mask.hide.numel(), atol=1e-4)
+    check("log_cls_perplexity", out.diagnostics["prototype_perplexity"], rtol=1e-4)
+    check("log_n_diff_target", out.diagnostics["prototypes_used"])
+    check("log_correct", out.diagnostics["agreement"] * out.mask.hide.numel(), atol=1e-4)
     check("log_count", out.mask.hide.numel())
 
 
@@ -361,15 +361,15 @@ def _inference(folder: Path, config: dict[str, Any], table: Comparison) -> None:
     _audioset(Checker("inference_audioset_head", head, table), saved, check.stored["long_wave"])
 
 
-def _windows(learner: Learner, spec: torch.Tensor) -> list[torch.Tensor]:
+def _windows(learner: PretrainModule, spec: torch.Tensor) -> list[torch.Tensor]:
     """Features (B, layers, t, D') of each window in turn; the last one may be shorter."""
     found = []
     for window in torch.split(spec, learner.grid.frames, dim=2):
         grid = replace(learner.grid, time=window.shape[2] // learner.grid.patch_size[1])
         whole = F.pad(window, (0, learner.grid.frames - window.shape[2]))
-        keep = learner.grid.within(grid.time).expand(len(spec), -1)
+        keep = learner.grid.crop_time(grid.time).expand(len(spec), -1)
         layers = learner.model.encoder.layers(learner.grid.patchify(whole), keep)
-        found.append(torch.stack([grid.by_time(layer) for layer in layers], dim=1))
+        found.append(torch.stack([grid.to_timesteps(layer) for layer in layers], dim=1))
     return found
 
 

@@ -22,7 +22,7 @@ from unheard.model.patches import Grid, sincos_1d, sincos_2d
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.latents import LatentsConfig, PredictLatents
 from unheard.objectives.reconstruct import Reconstruct, ReconstructConfig
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
 from unheard.training.optim import build_optimiser, learning_rate
 from unheard.weights.checkpoint import Provenance, SavedModel, load_weights
@@ -74,7 +74,7 @@ def _frontend(stored: Arrays, table: Comparison) -> None:
     for name, value in outputs.items():
         near, share = (log_mel_tolerance(stored[name]), 0.0) if "log_mel" in name else (1e-6, 3e-4)
         table.check(f"frontend/{name}", value, stored[name], near, share)
-    fast = [mel.fast(wav).T for wav in both]
+    fast = [mel.spectrogram_cpu(wav).T for wav in both]
     table.check("frontend/log_mel (fast path)", np.stack(fast), stored["log_mel"], log_mel_tolerance(stored["log_mel"]))
     complete("frontend", stored, outputs.keys() | inputs, table)
 
@@ -102,7 +102,7 @@ def _data_and_schedule(stored: Arrays, front: Arrays, table: Comparison) -> None
     complete("data", stored, {"pad_short_100_to_208", "crop_long_to_208", "lr_values", "lr_epochs"}, table)
 
 
-def _learner(folder: Path, name: str, config: dict[str, Any]) -> Learner:
+def _learner(folder: Path, name: str, config: dict[str, Any]) -> PretrainModule:
     """The stored model, in our classes."""
     model = ModelConfig(
         frames=config["input_size"][1],
@@ -130,7 +130,7 @@ def _learner(folder: Path, name: str, config: dict[str, Any]) -> Learner:
     return learner
 
 
-def _model(name: str, learner: Learner, stored: Arrays, folder: Path, table: Comparison) -> None:
+def _model(name: str, learner: PretrainModule, stored: Arrays, folder: Path, table: Comparison) -> None:
     """The masked pass and everything derived from it."""
     check = Checker(f"model_{name}", stored, table)
     spec = torch.from_numpy(stored["input"][:, 0])
@@ -161,17 +161,17 @@ def _model(name: str, learner: Learner, stored: Arrays, folder: Path, table: Com
     check.complete({"input", "noise", "train_noise", "train_lr", *(k for k in stored if k.endswith("_mask") and k.startswith("pattern_"))})
 
 
-def _unmasked(check: Checker, learner: Learner, patches: torch.Tensor) -> None:
+def _unmasked(check: Checker, learner: PretrainModule, patches: torch.Tensor) -> None:
     encoder = learner.model.encoder
     tokens = encoder.with_cls(encoder.tokens(patches))
     check("latent_full", encoder.transformer(tokens), **NETWORK)
     check("latent_full_layers_sample0", torch.stack(encoder.transformer.layers(tokens[:1])), **NETWORK)
     check("attention_last_layer_sample0", encoder.transformer.attention(tokens[:1]), **NETWORK)
-    half = learner.grid.within(learner.grid.time // 2).expand(len(patches), -1)
+    half = learner.grid.crop_time(learner.grid.time // 2).expand(len(patches), -1)
     check("short_input_latent", with_cls(*encoder(patches, half)), **NETWORK)
 
 
-def _pixels(check: Checker, learner: Learner, out: MaskedPass, spec: torch.Tensor, noise: torch.Tensor) -> None:
+def _pixels(check: Checker, learner: PretrainModule, out: MaskedPass, spec: torch.Tensor, noise: torch.Tensor) -> None:
     """Reconstruction: predictions, losses at several ratios and patterns, figures' arrays."""
     grid, head = learner.grid, learner.objectives["reconstruct"]
     assert isinstance(head, Reconstruct)
@@ -191,7 +191,7 @@ def _pixels(check: Checker, learner: Learner, out: MaskedPass, spec: torch.Tenso
         check(key, head(learner.model(out.patches, other), batch), **LOSS)
     for kind in ("vertical", "horizontal", "chessboard"):
         if f"pattern_{kind}_loss" in check.stored:
-            passed = learner.model(out.patches, masking.pattern(kind, grid, noise, 0.5))
+            passed = learner.model(out.patches, masking.named_mask(kind, grid, noise, 0.5))
             shown = passed.mask.hidden()[0].reshape(check.stored[f"pattern_{kind}_mask"].shape).float()
             check(f"pattern_{kind}_mask", shown)
             check(f"pattern_{kind}_loss", head(passed, batch), **LOSS)
@@ -202,7 +202,7 @@ def _pixels(check: Checker, learner: Learner, out: MaskedPass, spec: torch.Tenso
     check("decode_unmasked_sample0", grid.unpatchify(head.head(full.decoded))[:1], **NETWORK)
 
 
-def _latents(check: Checker, learner: Learner, out: MaskedPass, spec: torch.Tensor) -> None:
+def _latents(check: Checker, learner: PretrainModule, out: MaskedPass, spec: torch.Tensor) -> None:
     """M2D: what the teacher sees and says, predictions, losses."""
     assert out.predicted is not None and out.target is not None
     batch = batch_of(spec, torch.from_numpy(check.stored["noise"]))
@@ -214,7 +214,7 @@ def _latents(check: Checker, learner: Learner, out: MaskedPass, spec: torch.Tens
     check("loss_mse_no_std", PredictLatents(LatentsConfig(standardise_target=False, distance="mse"))(out, batch), **LOSS)
 
 
-def _gradients(check: Checker, learner: Learner, spec: torch.Tensor, noise: torch.Tensor) -> None:
+def _gradients(check: Checker, learner: PretrainModule, spec: torch.Tensor, noise: torch.Tensor) -> None:
     learner.train().requires_grad_(True)
     if learner.model.teacher is not None:
         learner.model.teacher.requires_grad_(False)
@@ -228,7 +228,7 @@ def _gradients(check: Checker, learner: Learner, spec: torch.Tensor, noise: torc
     learner.zero_grad()
 
 
-def _six_steps(check: Checker, learner: Learner, folder: Path, spec: torch.Tensor) -> None:
+def _six_steps(check: Checker, learner: PretrainModule, folder: Path, spec: torch.Tensor) -> None:
     if "train_noise" not in check.stored:
         return
     optimiser = build_optimiser(learner, learner.recipe.training)
@@ -250,17 +250,17 @@ def _six_steps(check: Checker, learner: Learner, folder: Path, spec: torch.Tenso
     learner.load_state_dict(restored.state_dict())
 
 
-def _ema(check: Checker, learner: Learner) -> None:
+def _ema(check: Checker, learner: PretrainModule) -> None:
     teacher = learner.model.teacher
     if teacher is None:
         return
-    teacher.follow(learner.model.encoder, 0.9)
+    teacher.ema_update(learner.model.encoder, 0.9)
     moved = dict(teacher.transformer.named_parameters())
     for key in [key for key in check.stored if key.startswith("ema0.9_target_")]:
         check(key, moved[key.removeprefix("ema0.9_target_")], atol=1e-6)
 
 
-def _runtime(name: str, learner: Learner, stored: Arrays, front: Arrays, table: Comparison) -> None:
+def _runtime(name: str, learner: PretrainModule, stored: Arrays, front: Arrays, table: Comparison) -> None:
     """Features of sounds shorter and longer than the window."""
     check = Checker(f"runtime_{name}", stored, table)
     learner.eval().requires_grad_(False)
@@ -289,7 +289,7 @@ def _runtime(name: str, learner: Learner, stored: Arrays, front: Arrays, table: 
     check.complete({key for key in stored if key.endswith("_n_samples")})
 
 
-def _theirs(ours: dict[str, Any], key: str, learner: Learner, shape: tuple[int, ...]) -> torch.Tensor:
+def _theirs(ours: dict[str, Any], key: str, learner: PretrainModule, shape: tuple[int, ...]) -> torch.Tensor:
     """One of our tensors under the reference's name and shape."""
     bias = {"q_bias": 0, "v_bias": 2}.get(key.rsplit(".", 1)[-1])
     plain = key.replace("q_bias", "qkv.bias").replace("v_bias", "qkv.bias")

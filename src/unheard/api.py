@@ -22,9 +22,9 @@ from unheard.recipes.recipe import Recipe
 if TYPE_CHECKING:
     from unheard.data.store import Store
     from unheard.evaluation.finetuned_scores import FinetunedRun
-    from unheard.evaluation.hidden import HiddenError
+    from unheard.evaluation.hidden import ReconstructionError
     from unheard.evaluation.probe_report import ProbeReport
-    from unheard.training.run import Report, Run
+    from unheard.training.run import Callbacks, Run
 
 __all__ = ["attention", "convert", "embed", "finetune", "load", "pretrain", "probe", "reconstruct", "report", "resume"]
 
@@ -38,7 +38,7 @@ def pretrain(
     init: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    report: Report | None = None,
+    report: Callbacks | None = None,
 ) -> Run:
     """Pre-train a recipe on a folder of audio, a CSV with a ``path`` column, a manifest or a packed corpus.
 
@@ -71,7 +71,7 @@ def pretrain(
 
 def resume(
     out: str | Path, *, data: str | Path | None = None, skip_bad_batches: int | None = None, no_code: bool = False,
-    device: str = "auto", report: Report | None = None,
+    device: str = "auto", report: Callbacks | None = None,
 ) -> Run:  # fmt: skip
     """Continue an interrupted run; its curve continues number by number. ``data``: where the corpus is now, when it has moved."""
     from unheard.training import pretrain as training
@@ -117,12 +117,12 @@ def probe(
     ConfigError
         When ``out`` exists and ``overwrite`` is false.
     """
-    from unheard.view.probed import Embedded, probe_table
+    from unheard.view.probed import ProbeOptions, probe_table
 
     refuse_existing(out, overwrite)
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; -o names the folder that the report goes to")
-    which = Embedded(tuple(seeds), pool, layer, layers)
+    which = ProbeOptions(tuple(seeds), pool, layer, layers)
     return probe_table(_loaded(model), Path(labels), Path(out), which, track)
 
 
@@ -133,7 +133,7 @@ def finetune(
     recipe: str | FinetuneRecipe = "small",
     settings: Iterable[str] = (),
     *,
-    corpus: str | Path | None = None, device: str = "auto", overwrite: bool = False, report: Report | None = None,
+    corpus: str | Path | None = None, device: str = "auto", overwrite: bool = False, report: Callbacks | None = None,
 ) -> FinetunedRun:  # fmt: skip
     """Make a trained encoder name the classes of a CSV with the columns ``path`` and ``label``, and score it on its test clips.
 
@@ -151,21 +151,21 @@ def finetune(
     """
     from unheard.recipes.finetune_named import find_finetune_recipe
     from unheard.training import finetune as training
-    from unheard.view.finetuned import finish
+    from unheard.view.finetuned import finalise
 
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
     done = training.finetune(model, labels, out, chosen, corpus=corpus, device=device, overwrite=overwrite, report=report)
-    return finish(Path(out), done, report)
+    return finalise(Path(out), done, report)
 
 
 def resume_finetune(
-    out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Report | None = None
+    out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Callbacks | None = None
 ) -> FinetunedRun:
     """Continue an interrupted fine-tuning run; a finished one is scored again. ``skip_bad_batches`` replaces that of the run."""
     from unheard.training import finetune as training
-    from unheard.view.finetuned import finish
+    from unheard.view.finetuned import finalise
 
-    return finish(Path(out), training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report), report)
+    return finalise(Path(out), training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report), report)
 
 
 def convert(
@@ -205,7 +205,7 @@ def reconstruct(
     seed: int = 0,
     wav: str | Path | None = None,
     overwrite: bool = False,
-) -> HiddenError:
+) -> ReconstructionError:
     """Draw what a model makes of the hidden patches of one window: input, reconstruction, error.
 
     Parameters
@@ -226,7 +226,7 @@ def reconstruct(
     HiddenError
         The model's error on hidden patches, and that of simple fill-ins.
     """
-    from unheard.audio.resynthesis import to_wave, write_wave
+    from unheard.audio.resynthesis import griffin_lim, write_wave
     from unheard.view.axes import save
     from unheard.view.reconstruction import figure
     from unheard.view.window import reconstruct_window, take_window
@@ -237,7 +237,7 @@ def reconstruct(
     shown = reconstruct_window(loaded, take_window(loaded, audio, start), mask, mask_ratio, seed)
     save(figure(shown), out)
     if wav is not None:
-        write_wave(to_wave(shown.drawn, loaded.config.frontend), loaded.sample_rate, wav)
+        write_wave(griffin_lim(shown.drawn, loaded.config.frontend), loaded.sample_rate, wav)
     return shown.error
 
 
@@ -283,12 +283,12 @@ def _loaded(model: Model | str | Path) -> Model:
     return model if isinstance(model, Model) else load(model)
 
 
-def _watched(report: Report | None) -> Report:
+def _watched(report: Callbacks | None) -> Callbacks:
     """The caller's report, or a silent one; a finished run is measured and drawn either way."""
-    from unheard.training.run import Report
+    from unheard.training.run import Callbacks
     from unheard.view.run import finish
 
-    given = report or Report()
+    given = report or Callbacks()
 
     def finished(run: Path, store: Store) -> None:
         given.finished(run, store)

@@ -21,14 +21,14 @@ from unheard.errors import ConfigError
 
 Tree = TypeVar("Tree")  # a frozen dataclass
 
-KIND = "kind"
+KIND_FIELD = "kind"
 """The field that tells apart the dataclasses a section may be."""
 
 # Ranges of fields. They are checked when a configuration is read or overridden, which every run does before it starts.
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -94,7 +94,7 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
             section, hint = section[part], _types(_of_kind(hint, section))[part]
         section[last] = _parse(text)
         chosen = _of_kind(hint, section)
-        if last == KIND and chosen is not hint:
+        if last == KIND_FIELD and chosen is not hint:
             section.clear()
             section.update(to_json(chosen()))
     return from_json(type(tree), values)
@@ -142,10 +142,10 @@ def _refuse_unknown(kind: Any, values: Mapping[str, Any], prefix: str) -> None:
 
 def _of_kind(hint: Any, value: Any) -> Any:
     """Of a section that comes in several kinds, the one that ``value`` names, or the first; any other type as it is."""
-    kinds = {getattr(option, KIND): option for option in get_args(hint) if hasattr(option, KIND)}
+    kinds = {getattr(option, KIND_FIELD): option for option in get_args(hint) if hasattr(option, KIND_FIELD)}
     if get_origin(hint) not in (Union, UnionType) or not kinds or not isinstance(value, Mapping):
         return hint
-    name = value.get(KIND, next(iter(kinds)))
+    name = value.get(KIND_FIELD, next(iter(kinds)))
     if name not in kinds:
         near = difflib.get_close_matches(str(name), kinds, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(kinds)}"

@@ -61,7 +61,7 @@ def maskspec_formula(wav: np.ndarray) -> np.ndarray:
 def test_the_filter_bank_is_kaldis() -> None:
     wav = sound(32123)
     wanted, frontend = by_kaldi(wav), KaldiFbank()
-    for spec in (frontend.fast(wav), frontend(torch.from_numpy(wav)[None])[0].T.numpy()):
+    for spec in (frontend.spectrogram_cpu(wav), frontend(torch.from_numpy(wav)[None])[0].T.numpy()):
         assert spec.shape == wanted.shape
         assert np.abs(spec - wanted).max() < 2e-2  # float32 rounding where a band is nearly silent beside loud ones
         assert np.abs(spec - wanted).mean() < 5e-4
@@ -69,18 +69,18 @@ def test_the_filter_bank_is_kaldis() -> None:
 
 def test_a_constant_beside_the_sound_changes_nothing() -> None:
     wav = sound(16000)
-    assert np.abs(KaldiFbank().fast(wav + np.float32(0.25)) - KaldiFbank().fast(wav)).mean() < 1e-3
+    assert np.abs(KaldiFbank().spectrogram_cpu(wav + np.float32(0.25)) - KaldiFbank().spectrogram_cpu(wav)).mean() < 1e-3
 
 
 def test_silence_is_the_floor() -> None:
-    assert np.allclose(KaldiFbank().fast(np.zeros(3000, np.float32)), np.log(FLOAT32_EPS))
-    assert np.allclose(MaskSpecMel().fast(np.zeros(3000, np.float32)), (np.log(1e-5) + 4.5) / 5)
+    assert np.allclose(KaldiFbank().spectrogram_cpu(np.zeros(3000, np.float32)), np.log(FLOAT32_EPS))
+    assert np.allclose(MaskSpecMel().spectrogram_cpu(np.zeros(3000, np.float32)), (np.log(1e-5) + 4.5) / 5)
 
 
 def test_maskspec_is_its_formula() -> None:
     wav, frontend = sound(40000), MaskSpecMel()
     wanted = maskspec_formula(wav)
-    assert np.abs(frontend.fast(wav) - wanted).max() < 2e-4
+    assert np.abs(frontend.spectrogram_cpu(wav) - wanted).max() < 2e-4
     assert np.abs(frontend(torch.from_numpy(wav)[None])[0].T.numpy() - wanted).max() < 2e-4
 
 
@@ -94,7 +94,7 @@ def test_published_frame_counts() -> None:
 @given(samples=st.integers(1, 9000), block=st.integers(1, 4000), name=EITHER)
 def test_forward_fast_and_stream_agree_at_every_length(samples: int, block: int, name: str) -> None:
     frontend, wav = FRONTENDS[name], sound(samples, samples)
-    fast = frontend.fast(wav)
+    fast = frontend.spectrogram_cpu(wav)
     assert fast.shape == (frontend.num_frames(samples), frontend.n_mels)
     close(frontend(torch.from_numpy(wav)[None])[0].T.numpy(), fast)
     close(np.concatenate(list(frontend.stream(wav[i : i + block] for i in range(0, samples, block)))), fast)
@@ -103,7 +103,7 @@ def test_forward_fast_and_stream_agree_at_every_length(samples: int, block: int,
 @given(samples=st.integers(1, 9000), seed=st.integers(0, 2**31), name=EITHER)
 def test_windows_cut_from_the_wave_are_those_of_the_whole_clip(samples: int, seed: int, name: str) -> None:
     frontend, wav, rng = FRONTENDS[name], sound(samples, samples), np.random.default_rng(seed)
-    whole = frontend.fast(wav)
+    whole = frontend.spectrogram_cpu(wav)
     firsts = rng.integers(0, len(whole), 3)
     counts = [int(rng.integers(1, len(whole) - first + 1)) for first in firsts]
     segments = [frontend.segment(wav, int(first), count) for first, count in zip(firsts, counts, strict=True)]
@@ -111,7 +111,7 @@ def test_windows_cut_from_the_wave_are_those_of_the_whole_clip(samples: int, see
     assert all(len(segment) % frontend.hop_size == 0 for segment in segments)
     tape = torch.from_numpy(np.concatenate(segments))
     for begin, first, count in zip(begins, firsts, counts, strict=False):
-        spec = frontend.assemble(tape, torch.arange(begin, begin + count)[None])[0].T.numpy()
+        spec = frontend.spectrograms_from_segments(tape, torch.arange(begin, begin + count)[None])[0].T.numpy()
         close(spec, whole[first : first + count])
 
 
@@ -142,7 +142,7 @@ def test_a_tone_peaks_in_the_band_whose_centre_is_nearest(name: str) -> None:
     assert centres.shape == (frontend.n_mels,)
     band = int(frontend.n_mels * 0.7)
     tone = np.sin(2 * np.pi * centres[band] * np.arange(16000) / frontend.sample_rate).astype(np.float32)
-    assert frontend.fast(tone)[20:40].mean(axis=0).argmax() == band
+    assert frontend.spectrogram_cpu(tone)[20:40].mean(axis=0).argmax() == band
 
 
 @pytest.mark.parametrize("name", ["kaldi-fbank", "maskspec"])
@@ -169,8 +169,8 @@ def test_jittered_windows_differ_and_the_middle_draw_is_the_plain_one() -> None:
     segment = frontend.segment(sound(32000), 0, 50)
     rows = torch.arange(50).expand(3, -1)
     draws = torch.tensor([[0.0, 0.5], [0.9, 0.1], [0.9, 0.9]])  # f_min 0 and f_max 15000: the plain bands
-    spec = frontend.assemble(torch.from_numpy(segment), rows, draws)
-    assert torch.allclose(spec[0], frontend.assemble(torch.from_numpy(segment), rows)[0], atol=1e-4)
+    spec = frontend.spectrograms_from_segments(torch.from_numpy(segment), rows, draws)
+    assert torch.allclose(spec[0], frontend.spectrograms_from_segments(torch.from_numpy(segment), rows)[0], atol=1e-4)
     assert (spec[1] - spec[2]).abs().mean() > 1e-3
     assert MaskSpecMel(MaskSpecConfig(f_min_jitter=0, f_max_jitter=0)).jitter is None
 

@@ -78,7 +78,7 @@ def test_blocks_laid_end_to_end_are_the_whole(
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_spectrogram_of_blocks_is_that_of_the_whole(name: str, files: dict[str, tuple[Path, np.ndarray, int]]) -> None:
     frontend, path = build_frontend(MSM_MAE_16K), files[name][0]
-    whole = frontend.fast(read(path, 16000)[0])
+    whole = frontend.spectrogram_cpu(read(path, 16000)[0])
     for block in (0.05, 0.7):
         streamed = np.concatenate(list(frontend.stream(stream(path, 16000, block))))
         assert streamed.shape == whole.shape and np.abs(streamed - whole).max() < 2e-3

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from unheard.recipes.learner import Learner
+from unheard.recipes.learner import PretrainModule
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
@@ -49,7 +49,7 @@ def test_a_row_runs_for_one_round(name: str, monkeypatch: pytest.MonkeyPatch, ca
         for constant, value in sizes.items():
             assert hasattr(module, constant), f"benchmarks/{name}.py has no {constant} any more"
             monkeypatch.setattr(module, constant, value)
-        monkeypatch.setattr(Learner, "compile", lambda self, **options: None)  # takes a minute
+        monkeypatch.setattr(PretrainModule, "compile", lambda self, **options: None)  # takes a minute
     monkeypatch.setattr(sys, "argv", [name, "--rounds", "1", "--json"])
     module.main()
     lines = capsys.readouterr().out.strip().splitlines()

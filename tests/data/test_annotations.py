@@ -14,7 +14,7 @@ from unheard.audio.frontend import MSM_MAE_16K
 from unheard.data.annotations import CaptionTable, LabelTable
 from unheard.data.corpus import open_corpus
 from unheard.data.pack import pack
-from unheard.data.packing import Packing
+from unheard.data.packing import PackConfig
 from unheard.data.sounds import make_sounds
 from unheard.data.store import open_store
 from unheard.errors import DataError
@@ -37,7 +37,7 @@ def test_several_labels_and_none() -> None:
     batch = table(a_batch([3, 1, 0]))
     assert table.classes == ("bird", "cat", "dog") and table.known == 3
     assert batch.labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 1]]
-    assert batch.labelled.tolist() == [True, False, True]
+    assert batch.has_labels.tolist() == [True, False, True]
 
 
 def test_classes_of_another_corpus_are_kept_in_their_order() -> None:
@@ -70,7 +70,7 @@ def test_they_travel_with_a_packed_corpus(tmp_path: Path, dtype: str) -> None:
         writer.writerow(["path", "label", "caption"])
         writer.writerows([f.relative_to(tmp_path), f"l{i % 2}" if i else "", f"sound {i}, so to say"] for i, f in enumerate(files))
     corpus = open_corpus(tmp_path / "table.csv")
-    pack(corpus, Packing(MSM_MAE_16K, dtype), tmp_path / "packed")  # type: ignore[arg-type]
+    pack(corpus, PackConfig(MSM_MAE_16K, dtype), tmp_path / "packed")  # type: ignore[arg-type]
     store = open_store(tmp_path / "packed")
     assert store.labels == ["", "l1", "l0", "l1"] and store.captions[2] == "sound 2, so to say"
 

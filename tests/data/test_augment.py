@@ -10,41 +10,41 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unheard.data.augment import Clips, add_noise, gain, mask_stretches, mix, roll
+from unheard.data.augment import AugmentBatch, add_noise, gain, spec_augment, mixup, roll
 from unheard.data.augment import _beta as beta
 
 SIZES = st.tuples(st.integers(1, 6), st.integers(1, 40), st.integers(0, 10_000))
 
 
-def waves(count: int, size: int, seed: int) -> Clips:
+def waves(count: int, size: int, seed: int) -> AugmentBatch:
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, size + 1, (count,), generator=generator)
-    clips = Clips(torch.randn(count, size, generator=generator), lengths, torch.eye(count), torch.ones(count, count))
-    clips.values *= clips.inside
+    clips = AugmentBatch(torch.randn(count, size, generator=generator), lengths, torch.eye(count), torch.ones(count, count))
+    clips.values *= clips.valid_mask
     return clips
 
 
-def specs(count: int, size: int, seed: int, bands: int = 8) -> Clips:
+def specs(count: int, size: int, seed: int, bands: int = 8) -> AugmentBatch:
     flat = waves(count, size, seed)
     generator = torch.Generator().manual_seed(seed + 1)
-    return Clips(torch.randn(count, bands, size, generator=generator) * flat.inside[:, None], flat.lengths, flat.target, flat.known)
+    return AugmentBatch(torch.randn(count, bands, size, generator=generator) * flat.valid_mask[:, None], flat.lengths, flat.target, flat.known)
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def silent_behind(clips: Clips) -> bool:
-    inside = clips.inside if clips.values.ndim == 2 else clips.inside[:, None].expand_as(clips.values)
+def silent_behind(clips: AugmentBatch) -> bool:
+    inside = clips.valid_mask if clips.values.ndim == 2 else clips.valid_mask[:, None].expand_as(clips.values)
     return not clips.values[~inside].any()
 
 
-EVERY: dict[str, tuple[Callable[..., Clips], Callable[..., Clips]]] = {
+EVERY: dict[str, tuple[Callable[..., AugmentBatch], Callable[..., AugmentBatch]]] = {
     "gain": (waves, partial(gain, decibels=(-7, 6))),
     "roll": (waves, partial(roll, reach=5)),
-    "mixed sound": (waves, partial(mix, chance=0.7, alpha=2.0, centred=True)),
-    "mixed spectrograms": (specs, partial(mix, chance=0.7, alpha=0.3)),
-    "stretches": (specs, partial(mask_stretches, freq=0.5, time=0.5)),
+    "mixed sound": (waves, partial(mixup, chance=0.7, alpha=2.0, centred=True)),
+    "mixed spectrograms": (specs, partial(mixup, chance=0.7, alpha=0.3)),
+    "stretches": (specs, partial(spec_augment, freq=0.5, time=0.5)),
     "noise": (specs, partial(add_noise, most=0.1)),
 }
 
@@ -83,7 +83,7 @@ def test_gain_is_a_whole_number_of_decibels_in_its_range(size: tuple[int, int, i
 
 
 def test_gain_reaches_both_ends() -> None:
-    clips = Clips(torch.ones(400, 2), torch.full((400,), 2), torch.ones(400, 1), torch.ones(400, 1))
+    clips = AugmentBatch(torch.ones(400, 2), torch.full((400,), 2), torch.ones(400, 1), torch.ones(400, 1))
     decibels = (20 * gain(clips, (-7, 6), generator()).values[:, 0].log10()).round()
     assert set(decibels.int().tolist()) == set(range(-7, 7))
 
@@ -108,7 +108,7 @@ def test_a_roll_of_spectrograms_moves_whole_frames() -> None:
 @given(SIZES, st.sampled_from([0.2, 2.0, 10.0]))
 def test_a_mix_of_clips_is_that_of_their_targets(size: tuple[int, int, int], alpha: float) -> None:
     clips = specs(size[0], size[1], size[2])
-    mixed = mix(clips, 1.0, alpha, generator(size[2]))
+    mixed = mixup(clips, 1.0, alpha, generator(size[2]))
     assert torch.allclose(mixed.values, torch.einsum("ab,bft->aft", mixed.target, clips.values), atol=1e-5)
     assert torch.allclose(mixed.target.sum(dim=1), torch.ones(size[0])) and bool((mixed.target.diagonal() >= 0.5 - 1e-6).all())
     for weights, length in zip(mixed.target, mixed.lengths, strict=True):
@@ -117,23 +117,23 @@ def test_a_mix_of_clips_is_that_of_their_targets(size: tuple[int, int, int], alp
 
 def test_mixing_by_chance_leaves_some_clips_as_they_are() -> None:
     clips = waves(200, 8, 0)
-    half = mix(clips, 0.5, 2.0, generator(), centred=True)
+    half = mixup(clips, 0.5, 2.0, generator(), centred=True)
     untouched = (half.target.diagonal() == 1) & (half.values == clips.values).all(dim=1)
     assert 60 < int(untouched.sum()) < 140
-    assert torch.equal(mix(clips, 0.0, 2.0, generator(), centred=True).values, clips.values)
+    assert torch.equal(mixup(clips, 0.0, 2.0, generator(), centred=True).values, clips.values)
 
 
 def test_mixed_sound_has_no_offset_though_its_parts_had() -> None:
     clips = waves(6, 50, 0)
-    clips.values += 3.0 * clips.inside
-    mixed = mix(clips, 1.0, 10.0, generator(), centred=True)
+    clips.values += 3.0 * clips.valid_mask
+    mixed = mixup(clips, 1.0, 10.0, generator(), centred=True)
     assert float((mixed.values.sum(dim=1) / mixed.lengths).abs().max()) < 1e-5
 
 
 def test_in_a_mix_a_class_is_known_where_both_clips_know_it() -> None:
     clips = waves(8, 5, 0)
     clips.known = (torch.rand(8, 8, generator=generator(5)) < 0.5).float()
-    mixed = mix(clips, 1.0, 2.0, generator())
+    mixed = mixup(clips, 1.0, 2.0, generator())
     partner = (mixed.target - torch.eye(8) * mixed.target.diagonal()).argmax(dim=1)
     alone = mixed.target.diagonal() > 1 - 1e-6
     assert torch.equal(mixed.known[~alone], (clips.known * clips.known[partner])[~alone])
@@ -142,8 +142,8 @@ def test_in_a_mix_a_class_is_known_where_both_clips_know_it() -> None:
 @given(SIZES, st.floats(0, 1), st.floats(0, 1))
 def test_stretches_are_as_wide_as_asked_and_nothing_else_changes(size: tuple[int, int, int], freq: float, time: float) -> None:
     clips = specs(*size)
-    clips.values = torch.where(clips.inside[:, None], clips.values.abs() + 1, clips.values)  # so that a 0 inside was put there
-    masked = mask_stretches(clips, freq, time, generator(size[2]))
+    clips.values = torch.where(clips.valid_mask[:, None], clips.values.abs() + 1, clips.values)  # so that a 0 inside was put there
+    masked = spec_augment(clips, freq, time, generator(size[2]))
     for before, after, length in zip(clips.values, masked.values, clips.lengths.tolist(), strict=True):
         gone = after[:, :length] == 0
         rows, columns = gone.all(dim=1), gone.all(dim=0)
@@ -161,8 +161,8 @@ def connected(flags: torch.Tensor) -> bool:
 
 
 def test_stretches_reach_every_width_and_place() -> None:
-    clips = Clips(torch.ones(2000, 8, 10), torch.full((2000,), 10), torch.ones(2000, 1), torch.ones(2000, 1))
-    masked = mask_stretches(clips, 0.5, 0.0, generator())
+    clips = AugmentBatch(torch.ones(2000, 8, 10), torch.full((2000,), 10), torch.ones(2000, 1), torch.ones(2000, 1))
+    masked = spec_augment(clips, 0.5, 0.0, generator())
     gone = (masked.values[:, :, 0] == 0).sum(dim=1)
     assert set(gone.tolist()) == {0, 1, 2, 3, 4}
     assert bool((masked.values == 0).any(dim=0).all())

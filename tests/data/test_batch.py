@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from unheard.audio.frontend import LogMelConfig, Statistics
-from unheard.data.ahead import Share
-from unheard.data.batch import Loader
+from unheard.data.ahead import RankSlice
+from unheard.data.batch import PretrainLoader
 from unheard.data.crops import CropSampler
 from unheard.data.shards import Header, Index, Texts
 from unheard.data.store import SpecStore
@@ -35,12 +35,12 @@ def store() -> SpecStore:
     return SpecStore(Header(FRONTEND, "float16", scalar, STATISTICS, "made up"), index, shards)
 
 
-def loader(store: SpecStore, steps: range = range(4), short: str = "pad", share: tuple[int, int] = (0, 1)) -> Loader:
+def loader(store: SpecStore, steps: range = range(4), short: str = "pad", share: tuple[int, int] = (0, 1)) -> PretrainLoader:
     sampler = CropSampler(store.frames, 32, seed=3, short=short, align=8)
-    return Loader(store, sampler, GRID, STATISTICS, Share(8, *share), steps=steps)
+    return PretrainLoader(store, sampler, GRID, STATISTICS, RankSlice(8, *share), steps=steps)
 
 
-def batches(made: Loader) -> list[Batch]:
+def batches(made: PretrainLoader) -> list[Batch]:
     with made:
         return list(made)
 
@@ -84,7 +84,7 @@ def test_starting_later_gives_the_same_batches(store: SpecStore) -> None:
 
 def test_a_corpus_smaller_than_the_batch_repeats(store: SpecStore) -> None:
     sampler = CropSampler(store.frames[:2], 32, seed=0, crops="one")
-    made = Loader(store, sampler, GRID, STATISTICS, Share(8), steps=range(1))
+    made = PretrainLoader(store, sampler, GRID, STATISTICS, RankSlice(8), steps=range(1))
     (batch,) = batches(made)
     assert sorted(batch.clips.tolist()) == [0] * 4 + [1] * 4
     assert made.epoch_size == 2
@@ -121,4 +121,4 @@ def test_impossible_batches_are_refused(store: SpecStore) -> None:
     with pytest.raises(ConfigError, match="does not split over 3"):
         loader(store, share=(0, 3))
     with pytest.raises(ConfigError, match="model.frames"):
-        Loader(store, CropSampler(store.frames, 50, 0), GRID, STATISTICS, Share(8), steps=range(1))
+        PretrainLoader(store, CropSampler(store.frames, 50, 0), GRID, STATISTICS, RankSlice(8), steps=range(1))

@@ -9,7 +9,7 @@ import pytest
 
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
-from unheard.data.partitions import few_choose, parts_of
+from unheard.data.partitions import small_validation_warnings, make_folds
 from unheard.data.splits import hold_out
 from unheard.errors import DataError
 
@@ -33,25 +33,25 @@ def table(classes: list[int], **columns: list[str]) -> Labels:
 
 
 def test_a_split_is_taken_as_it_is() -> None:
-    (part,) = parts_of(table([0, 1] * 6, split=["train"] * 6 + ["valid"] * 2 + ["test"] * 4), 0, 0.2)
+    (part,) = make_folds(table([0, 1] * 6, split=["train"] * 6 + ["valid"] * 2 + ["test"] * 4), 0, 0.2)
     assert [side.tolist() for side in (part.train, part.valid, part.test)] == [list(range(6)), [6, 7], [8, 9, 10, 11]]
 
 
 def test_validation_comes_out_of_the_training_clips_only() -> None:
     labels = table([0, 1] * 20, split=["train"] * 30 + ["test"] * 10)
-    (part,) = parts_of(labels, 0, 0.2)
+    (part,) = make_folds(labels, 0, 0.2)
     assert part.test.tolist() == list(range(30, 40))
     assert sorted([*part.train, *part.valid]) == list(range(30)) and 4 <= len(part.valid) <= 6
 
 
 def test_nothing_is_held_out_when_nobody_asks() -> None:
-    (part,) = parts_of(table([0, 1] * 20, split=["train"] * 30 + ["test"] * 10), 0, 0.0)
+    (part,) = make_folds(table([0, 1] * 20, split=["train"] * 30 + ["test"] * 10), 0, 0.0)
     assert len(part.train) == 30 and len(part.valid) == 0
 
 
 def test_each_fold_is_tested_once() -> None:
     labels = table([0, 1] * 20, fold=[str(i // 2 % 5) for i in range(40)])
-    parts = parts_of(labels, 0, 0.15)
+    parts = make_folds(labels, 0, 0.15)
     assert [part.name for part in parts] == [f"fold-{i}" for i in range(5)]
     assert sorted(np.concatenate([part.test for part in parts])) == list(range(40))
     for part in parts:
@@ -60,26 +60,26 @@ def test_each_fold_is_tested_once() -> None:
 
 def test_folds_that_would_share_a_folder_are_refused() -> None:
     with pytest.raises(DataError, match="'f 1' and 'f_1'"):
-        parts_of(table([0, 1] * 6, fold=["f 1", "f 1", "f_1", "f_1", "g", "g"] * 2), 0, 0.1)
+        make_folds(table([0, 1] * 6, fold=["f 1", "f 1", "f_1", "f_1", "g", "g"] * 2), 0, 0.1)
 
 
 def test_parts_are_called_as_their_folds() -> None:
     folds = ["fold01", "Fold 2", "3"] * 6
-    assert [part.name for part in parts_of(table([0, 1, 1, 0, 0, 1] * 3, fold=folds), 0, 0.0)] == ["fold-3", "Fold_2", "fold01"]
+    assert [part.name for part in make_folds(table([0, 1, 1, 0, 0, 1] * 3, fold=folds), 0, 0.0)] == ["fold-3", "Fold_2", "fold01"]
     with pytest.raises(DataError, match="'1' and 'fold-1'"):
-        parts_of(table([0, 1] * 6, fold=["1", "1", "fold-1", "fold-1", "g", "g"] * 2), 0, 0.1)
+        make_folds(table([0, 1] * 6, fold=["1", "1", "fold-1", "fold-1", "g", "g"] * 2), 0, 0.1)
 
 
 def test_where_every_group_is_large_the_smallest_chooses() -> None:
     labels = table([0, 1] * 23, group=["x"] * 20 + ["y"] * 10 + ["z"] * 16, split=["train"] * 46)
-    (part,) = parts_of(labels, 0, 0.15)
+    (part,) = make_folds(labels, 0, 0.15)
     assert part.valid.tolist() == list(range(20, 30)) and len(part.train) == 36
-    assert not few_choose(labels, [part], 0.15)
+    assert not small_validation_warnings(labels, [part], 0.15)
 
 
 def test_where_small_groups_are_next_to_nothing_one_more_chooses() -> None:
     labels = table([0, 1, 0] * 21, group=["x"] * 39 + ["y"] * 21 + ["z"] * 3, split=["train"] * 63)
-    (part,) = parts_of(labels, 0, 0.15)
+    (part,) = make_folds(labels, 0, 0.15)
     assert {labels.group[i] for i in part.valid} == {"y", "z"}
 
 
@@ -91,36 +91,36 @@ def test_groups_are_added_from_the_smallest_until_half_of_the_share_chooses() ->
 
 def test_where_no_group_can_be_spared_that_is_said() -> None:
     labels = table([0, 1, 2] * 5, group=["x", "y", "z"] * 5, split=["train"] * 15)  # every group is all there is of a class
-    parts = parts_of(labels, 0, 0.15)
+    parts = make_folds(labels, 0, 0.15)
     assert len(parts[0].valid) == 0
-    assert few_choose(labels, parts, 0.15) == ["no group is small enough to choose the weights by: the last are kept; give a split valid"]
-    assert not few_choose(labels, parts, 0.0)
+    assert small_validation_warnings(labels, parts, 0.15) == ["no group is small enough to choose the weights by: the last are kept; give a split valid"]
+    assert not small_validation_warnings(labels, parts, 0.0)
     given_ = table([0, 1] * 10, split=["train"] * 19 + ["valid"])
-    assert not few_choose(given_, parts_of(given_, 0, 0.15), 0.15)
+    assert not small_validation_warnings(given_, make_folds(given_, 0, 0.15), 0.15)
     many = table([0, 1, 2, 2] * 10, group=["x", "y", "z", "z"] * 9 + ["x", "y", "v", "w"], split=["train"] * 40)
-    (few,) = few_choose(many, parts_of(many, 0, 0.4), 0.4)
+    (few,) = small_validation_warnings(many, make_folds(many, 0, 0.4), 0.4)
     assert few == "only 2 of 40 clips could be spared to choose the weights by; give a split valid"
 
 
 def test_without_columns_a_fifth_is_tested() -> None:
-    (part,) = parts_of(table([0, 1, 2] * 20), 3, 0.15)
+    (part,) = make_folds(table([0, 1, 2] * 20), 3, 0.15)
     assert len(part.test) == 12 and part.name == ""
     assert sorted([*part.train, *part.valid, *part.test]) == list(range(60))
 
 
 def test_a_table_without_test_clips_is_allowed() -> None:
-    (part,) = parts_of(table([0, 1] * 10, split=["train"] * 20), 0, 0.2)
+    (part,) = make_folds(table([0, 1] * 10, split=["train"] * 20), 0, 0.2)
     assert len(part.test) == 0 and len(part.valid) == 4
     with pytest.raises(DataError, match="no clip of the table trains"):
-        parts_of(table([0, 1] * 2, split=["valid"] * 4), 0, 0.2)
+        make_folds(table([0, 1] * 2, split=["valid"] * 4), 0, 0.2)
 
 
 def test_a_table_without_columns_trains_every_class() -> None:
     labels = table([0, 1] * 10 + [2])
     for seed in range(20):
-        (part,) = parts_of(labels, seed, 0.15)
+        (part,) = make_folds(labels, seed, 0.15)
         assert 20 in part.train and len(part.test) == 4
     with pytest.raises(DataError, match="all 4 clips belong to the group 'g'"):
-        parts_of(table([0, 1] * 2, group=["g"] * 4), 0, 0.15)
+        make_folds(table([0, 1] * 2, group=["g"] * 4), 0, 0.15)
     with pytest.raises(DataError, match="0 to test on"):
-        parts_of(table([0, 0, 1, 1], group=["g", "g", "h", "h"]), 0, 0.15)
+        make_folds(table([0, 0, 1, 1], group=["g", "g", "h", "h"]), 0, 0.15)

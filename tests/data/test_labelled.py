@@ -13,10 +13,10 @@ import torch
 from unheard.audio.frontend import MATPAC, MSM_MAE_16K, Statistics
 from unheard.audio.frontends import AnyFrontendConfig
 from unheard.config import override
-from unheard.data.ahead import Share
+from unheard.data.ahead import RankSlice
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import read_labels
-from unheard.data.labelled import Examples, LabelledLoader, Sounds, clip_weights, open_sounds
+from unheard.data.labelled import LabelledBatch, LabelledLoader, PackedLabelledClips, clip_weights, open_sounds
 from unheard.errors import DataError
 from unheard.recipes.finetune import AugmentConfig, FinetuneRecipe
 
@@ -48,17 +48,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def sounds_of(folder: Path, frontend: AnyFrontendConfig = MSM_MAE_16K, file: str = "labels.csv") -> Sounds:
+def sounds_of(folder: Path, frontend: AnyFrontendConfig = MSM_MAE_16K, file: str = "labels.csv") -> PackedLabelledClips:
     labels = read_labels(folder / file)
     return open_sounds(labels, frontend, "mix", folder / "cache")
 
 
-def loader(sounds: Sounds, recipe: FinetuneRecipe = PLAIN, share: tuple[int, int] = (0, 1), steps: range = range(4)) -> LabelledLoader:
+def loader(sounds: PackedLabelledClips, recipe: FinetuneRecipe = PLAIN, share: tuple[int, int] = (0, 1), steps: range = range(4)) -> LabelledLoader:
     clips = np.arange(len(sounds.rows))
-    return LabelledLoader(sounds, clips, recipe, STATISTICS, WIDTH, Share(recipe.training.batch_size, *share), device="cpu", steps=steps)
+    return LabelledLoader(sounds, clips, recipe, STATISTICS, WIDTH, RankSlice(recipe.training.batch_size, *share), device="cpu", steps=steps)
 
 
-def batches(made: LabelledLoader) -> list[Examples]:
+def batches(made: LabelledLoader) -> list[LabelledBatch]:
     with made:
         return list(made)
 
@@ -99,7 +99,7 @@ def test_targets_belong_to_their_clips_and_padding_is_silent(folder: Path) -> No
 @pytest.mark.parametrize("frontend", [MSM_MAE_16K, MATPAC], ids=["centred", "not centred"])
 def test_sound_that_augmentation_leaves_alone_gives_the_packed_windows(folder: Path, frontend: AnyFrontendConfig) -> None:
     sounds = sounds_of(folder, frontend)
-    waves = replace(PLAIN, augment=AugmentConfig(roll_seconds=1e-9))
+    waves = replace(PLAIN, augment=AugmentConfig(max_time_shift_seconds=1e-9))
     plain, through = loader(sounds).batch(0), loader(sounds, waves).batch(0)
     assert torch.equal(plain.rows, through.rows) and torch.equal(plain.clips.lengths, through.clips.lengths)
     inner = plain.clips.values[:, :, 2:-4], through.clips.values[:, :, 2:-4]  # a crop's edges are reflected, a clip's are followed by zeros

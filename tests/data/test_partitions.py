@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
-from unheard.data.partitions import partitions, parts_of
+from unheard.data.partitions import partitions, make_folds
 from unheard.errors import DataError
-from unheard.evaluation.probe_exam import INNER_FOLDS, Exam
+from unheard.evaluation.probe_exam import INNER_FOLDS, ProbeProtocol
 
 Rows = list[tuple[set[int], int | None]]
 """Classes and group of each clip."""
@@ -126,7 +126,7 @@ def test_the_sides_of_fine_tuning_share_nothing(rows: Rows, seed: int, share: fl
     fold = [f"fold{clip % 3 if group is None else group}" for clip, (_, group) in enumerate(rows)]  # a group is in one fold
     labels = table(rows, fold=fold if folded else None)
     try:
-        parts = parts_of(labels, seed, share)
+        parts = make_folds(labels, seed, share)
     except DataError:
         return
     blocks = labels.blocks()
@@ -139,7 +139,7 @@ def test_the_sides_of_fine_tuning_share_nothing(rows: Rows, seed: int, share: fl
         assert trained[labels.target.counts(part.test) > 0].all() and trained[labels.target.counts(part.valid) > 0].all()
     if folded:
         assert sorted(np.concatenate([part.test for part in parts])) == list(range(len(rows)))
-    again = parts_of(labels, seed, share)
+    again = make_folds(labels, seed, share)
     assert same([(p.train, p.valid, p.test) for p in parts], [(p.train, p.valid, p.test) for p in again])
 
 
@@ -148,16 +148,16 @@ def test_the_sides_of_fine_tuning_share_nothing(rows: Rows, seed: int, share: fl
 def test_inner_folds_of_a_probe_stay_inside_the_training_clips(rows: Rows, seed: int) -> None:
     labels = table(rows)
     try:
-        exam = Exam.of(labels, (seed,), 10)
+        exam = ProbeProtocol.of(labels, (seed,), 10)
     except DataError:
         return
     blocks = labels.blocks()
     for part in exam.runs[0]:
-        assert len(part.halves) <= INNER_FOLDS
-        held = [clip for _, chosen_by in part.halves for clip in chosen_by.tolist()]
-        assert len(held) == len(set(held)) and set(held) <= set(part.seen.tolist())
-        for fit, chosen_by in part.halves:
-            assert sorted([*fit, *chosen_by]) == part.seen.tolist() and not set(blocks[fit]) & set(blocks[chosen_by])
-    assert exam.tested.tolist() == list(range(len(rows)))
-    again = Exam.of(labels, (seed,), 10).runs[0]
+        assert len(part.inner_splits) <= INNER_FOLDS
+        held = [clip for _, chosen_by in part.inner_splits for clip in chosen_by.tolist()]
+        assert len(held) == len(set(held)) and set(held) <= set(part.train.tolist())
+        for fit, chosen_by in part.inner_splits:
+            assert sorted([*fit, *chosen_by]) == part.train.tolist() and not set(blocks[fit]) & set(blocks[chosen_by])
+    assert exam.test_indices.tolist() == list(range(len(rows)))
+    again = ProbeProtocol.of(labels, (seed,), 10).runs[0]
     assert all(same(list(one.halves), list(other.halves)) for one, other in zip(exam.runs[0], again, strict=True))

@@ -21,7 +21,7 @@ from unheard.audio.waveform import read
 from unheard.data import pack as packing
 from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.pack import pack
-from unheard.data.packing import Packing
+from unheard.data.packing import PackConfig
 from unheard.data.shards import Texts, dequantise, quantise, value_range
 from unheard.data.store import SpecStore, check_frontend, open_store
 from unheard.errors import ConfigError, DataError
@@ -57,7 +57,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_packed_clip_is_the_front_ends(corpus: Corpus, store: SpecStore) -> None:
     assert len(store) == len(store.names) == 12
     for number, name in enumerate(store.names):
-        spec = LogMel(MSM_MAE_16K).fast(read(corpus.root / name, 16000)[0])
+        spec = LogMel(MSM_MAE_16K).spectrogram_cpu(read(corpus.root / name, 16000)[0])
         assert store.frames[number] == len(spec)
         assert np.abs(store.clip(number) - spec).max() < 0.005
 
@@ -80,7 +80,7 @@ def test_parts_of_files_are_packed(corpus: Corpus) -> None:
     store = pack(open_corpus(corpus.root / "parts.csv"), MSM_MAE_16K)
     wav, _ = read(corpus.root / "05.wav", 16000)
     assert store.frames[0] == 1 + 3200 // 160
-    assert np.abs(store.clip(1) - LogMel(MSM_MAE_16K).fast(wav[3200:])).max() < 0.005
+    assert np.abs(store.clip(1) - LogMel(MSM_MAE_16K).spectrogram_cpu(wav[3200:])).max() < 0.005
     assert store.domains == ["a", "b"]
 
 
@@ -122,7 +122,7 @@ def test_disk_and_memory_hold_the_same(corpus: Corpus, store: SpecStore, tmp_pat
 @pytest.mark.parametrize("dtype", ["float16", "uint8"])
 def test_the_bytes_do_not_depend_on_the_workers(corpus: Corpus, dtype: str, tmp_path: Path) -> None:
     for workers in (1, 3):
-        pack(corpus, Packing(MSM_MAE_16K, dtype), tmp_path / str(workers), workers, shard_bytes=SMALL)
+        pack(corpus, PackConfig(MSM_MAE_16K, dtype), tmp_path / str(workers), workers, shard_bytes=SMALL)
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
     assert len(list((tmp_path / "1").glob("*.bin"))) > 1
 
@@ -243,7 +243,7 @@ def test_uint8_rounds_finely_and_counts_what_it_clips() -> None:
 def test_clipped_samples_are_counted(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "loud.wav", np.full(1600, 1.5), 16000, "FLOAT")
     soundfile.write(tmp_path / "full.wav", np.array([-1.0, 1.0, 0.5] * 100), 16000, "FLOAT")
-    assert pack(open_corpus(tmp_path), Packing(MSM_MAE_16K, "int16")).header.clipped == 1600
+    assert pack(open_corpus(tmp_path), PackConfig(MSM_MAE_16K, "int16")).header.clipped == 1600
 
 
 def test_a_long_text_does_not_make_the_index_long(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import soundfile
 from unheard.audio.frontend import MATPAC, MSM_MAE_16K
 from unheard.data import labelled, shared
 from unheard.data.label_table import read_labels
-from unheard.data.labelled import Sounds, open_sounds
+from unheard.data.labelled import PackedLabelledClips, open_sounds
 from unheard.locks import LOCK, locked_folder
 
 HOLD = """
@@ -44,7 +44,7 @@ def write(file: Path, rows: list[str]) -> Path:
     return file
 
 
-def opened(table: Path, place: Path | None, lines: list[str] | None = None, channel: str = "mix", matpac: bool = False) -> Sounds:
+def opened(table: Path, place: Path | None, lines: list[str] | None = None, channel: str = "mix", matpac: bool = False) -> PackedLabelledClips:
     say = (lines if lines is not None else []).append
     return open_sounds(
         read_labels(table),
@@ -97,7 +97,7 @@ def test_other_files_parts_channels_and_front_ends_are_packed_anew(table: Path, 
 def test_a_run_waits_for_another_one_that_packs_the_same(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "POLL_SECONDS", 0.05)
     place, lines = tmp_path / "shared", list[str]()
-    folder = shared.shared_folder(place, read_labels(table), labelled.Packing(MSM_MAE_16K, "int16"))
+    folder = shared.shared_folder(place, read_labels(table), labelled.PackConfig(MSM_MAE_16K, "int16"))
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdin is not None and other.stdout.readline() == "held\n"
         release = threading.Timer(1.0, other.stdin.close)
@@ -114,7 +114,7 @@ def test_what_another_run_packed_meanwhile_is_not_packed_again(table: Path, tmp_
     folder = place / corpora(place)[0]
     times = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     corpus = labelled._corpus(read_labels(table), lambda items, *_: items)  # type: ignore[arg-type]
-    again = shared.pack_shared(corpus, labelled.Packing(MSM_MAE_16K, "int16"), folder)
+    again = shared.pack_shared(corpus, labelled.PackConfig(MSM_MAE_16K, "int16"), folder)
     assert again.fingerprint == first.store.fingerprint and times == {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     with locked_folder(folder):  # whoever reads needs no lock
         assert opened(table, place).store.fingerprint == first.store.fingerprint

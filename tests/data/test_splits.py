@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unheard.data.class_sets import ClassSets
-from unheard.data.splits import assign_folds, distinct, draw_subset, hold_out, kin, published_folds, published_validation
+from unheard.data.splits import assign_folds, deduplicate, draw_subset, hold_out, merge_groups_by_content, published_folds, published_validation
 
 C = 4
 ROWS = st.lists(st.tuples(st.sets(st.integers(0, C - 1), max_size=3), st.integers(0, 9)), min_size=1, max_size=60)
@@ -165,11 +165,11 @@ CONTENT = {"a/1": "x", "b/1": "x", "b/2": "y", "c/2": "y", "c/3": "z", "d/3": "z
 
 
 def test_a_sound_counts_once_on_the_side_that_tests_it() -> None:
-    assert [row[0] for row in distinct(COPIES, CONTENT)] == ["b/1", "c/3"]  # y has two labels: nobody knows which is right
-    assert distinct(COPIES, dict.fromkeys(CONTENT, "")) == COPIES
+    assert [row[0] for row in deduplicate(COPIES, CONTENT)] == ["b/1", "c/3"]  # y has two labels: nobody knows which is right
+    assert deduplicate(COPIES, dict.fromkeys(CONTENT, "")) == COPIES
 
 
 def test_groups_that_share_a_file_are_one() -> None:
-    assert kin(COPIES, CONTENT) == {"rock": "other", "pearl": "other", "other": "other", "third": "other"}
-    assert kin(COPIES, CONTENT | {"c/2": "w"}) == {"rock": "pearl", "pearl": "pearl", "other": "other", "third": "other"}
-    assert kin(COPIES, dict.fromkeys(CONTENT, "")) == {name: name for name in ("rock", "pearl", "other", "third")}
+    assert merge_groups_by_content(COPIES, CONTENT) == {"rock": "other", "pearl": "other", "other": "other", "third": "other"}
+    assert merge_groups_by_content(COPIES, CONTENT | {"c/2": "w"}) == {"rock": "pearl", "pearl": "pearl", "other": "other", "third": "other"}
+    assert merge_groups_by_content(COPIES, dict.fromkeys(CONTENT, "")) == {name: name for name in ("rock", "pearl", "other", "third")}

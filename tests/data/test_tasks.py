@@ -16,11 +16,11 @@ import soundfile
 from unheard.cli import main
 from unheard.data.corpus import open_corpus
 from unheard.data.drum_events import GAP, Hit, place
-from unheard.data.hear_folder import Item, Sheet, write_folder
+from unheard.data.hear_folder import Item, TaskSpec, write_folder
 from unheard.data.label_table import read_labels
 from unheard.data.labels import TASKS, test_paths
 from unheard.data.manifest import COLUMNS, read_manifest
-from unheard.data.tasks import MAKING, TaskOptions, build_task, packages_of
+from unheard.data.tasks import HEAR_TASKS, TaskOptions, build_task, packages_of
 from unheard.errors import ConfigError, DataError
 from unheard.files import write_table
 
@@ -233,7 +233,7 @@ def quiet(rate: int) -> np.ndarray:
 
 
 def test_a_class_missing_from_a_split_is_an_error(tmp_path: Path) -> None:
-    sheet = Sheet("toy", "split", 0.1, ("top1_acc",))
+    sheet = TaskSpec("toy", "split", 0.1, ("top1_acc",))
     items = [Item(split, split, (label,), quiet) for split, label in (("train", "a"), ("valid", "a"), ("test", "b"))]
     with pytest.raises(DataError, match="split train of task toy has no clip of b"):
         write_folder(sheet, items, tmp_path, (16000,))
@@ -241,12 +241,12 @@ def test_a_class_missing_from_a_split_is_an_error(tmp_path: Path) -> None:
 
 
 def test_numbers_sort_as_numbers(tmp_path: Path) -> None:
-    sheet = Sheet("toy", "split", 0.1, ("top1_acc",))
+    sheet = TaskSpec("toy", "split", 0.1, ("top1_acc",))
     items = [Item(split + label, split, (label,), quiet) for split in ("train", "valid", "test") for label in ("100", "40")]
     folder = write_folder(sheet, items, tmp_path, (16000,))
     assert (folder / "labelvocabulary.csv").read_text().split() == ["idx,label", "0,40", "1,100"]
 
 
 def test_every_task_names_its_packages() -> None:
-    assert all(packages_of(name) for name in MAKING)
-    assert set(TASKS) <= set(MAKING)
+    assert all(packages_of(name) for name in HEAR_TASKS)
+    assert set(TASKS) <= set(HEAR_TASKS)

@@ -14,13 +14,13 @@ from unheard.audio.frontend import MATPAC, MSM_MAE_16K
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.kaldi import AUDIOMAE, MASKSPEC, MaskSpecConfig
 from unheard.audio.waveform import read
-from unheard.data.ahead import Share
-from unheard.data.batch import Loader
+from unheard.data.ahead import RankSlice
+from unheard.data.batch import PretrainLoader
 from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.crops import CropSampler
-from unheard.data.open import open_data
+from unheard.data.open import open_corpus_store
 from unheard.data.pack import pack
-from unheard.data.packing import Packing
+from unheard.data.packing import PackConfig
 from unheard.data.store import Store, WaveStore, open_store
 from unheard.errors import ConfigError, DataError
 from unheard.model.patches import Grid
@@ -46,7 +46,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Corpus]:
 def both(corpora: dict[int, Corpus], name: str) -> tuple[Store, WaveStore]:
     config = FRONTENDS[name]
     corpus = corpora[config.sample_rate]
-    waves = pack(corpus, Packing(config, "int16"))
+    waves = pack(corpus, PackConfig(config, "int16"))
     assert isinstance(waves, WaveStore)
     return pack(corpus, config), waves
 
@@ -54,7 +54,7 @@ def both(corpora: dict[int, Corpus], name: str) -> tuple[Store, WaveStore]:
 def batches(store: Store, short: str = "pad", steps: int = 4, share: tuple[int, int] = (0, 1)) -> list[Batch]:
     sampler = CropSampler(store.frames, WIDTH, seed=3, short=short, align=16)
     grid = Grid.of(store.frontend.n_mels, WIDTH, (16, 16))
-    with Loader(store, sampler, grid, store.statistics, Share(8, *share), steps=range(steps)) as loader:
+    with PretrainLoader(store, sampler, grid, store.statistics, RankSlice(8, *share), steps=range(steps)) as loader:
         return list(loader)
 
 
@@ -104,11 +104,11 @@ def test_the_sound_of_a_window_lies_where_its_frames_do(corpora: dict[int, Corpu
 
 def test_disk_holds_the_same_and_tells_damage(corpora: dict[int, Corpus], tmp_path: Path) -> None:
     corpus = corpora[16000]
-    written = pack(corpus, Packing(MSM_MAE_16K, "int16"), tmp_path / "packed", shard_bytes=30_000)
+    written = pack(corpus, PackConfig(MSM_MAE_16K, "int16"), tmp_path / "packed", shard_bytes=30_000)
     again = open_store(tmp_path / "packed")
-    assert isinstance(again, WaveStore) and len(again.shards) > 1 and again.header.stores == "wav"
+    assert isinstance(again, WaveStore) and len(again.shards) > 1 and again.header.kind == "wav"
     again.verify()
-    for a, b, c in zip(batches(written), batches(again), batches(pack(corpus, Packing(MSM_MAE_16K, "int16"))), strict=True):
+    for a, b, c in zip(batches(written), batches(again), batches(pack(corpus, PackConfig(MSM_MAE_16K, "int16"))), strict=True):
         assert torch.equal(a.spec, b.spec) and torch.equal(a.spec, c.spec)
     shard = tmp_path / "packed" / "shard-00001.bin"
     shard.write_bytes(shard.read_bytes()[:-2])
@@ -117,8 +117,8 @@ def test_disk_holds_the_same_and_tells_damage(corpora: dict[int, Corpus], tmp_pa
 
 
 def test_bands_vary_by_window_alone(corpora: dict[int, Corpus]) -> None:
-    waves = pack(corpora[32000], Packing(MASKSPEC, "int16"))
-    plain = pack(corpora[32000], Packing(PLAIN, "int16"))
+    waves = pack(corpora[32000], PackConfig(MASKSPEC, "int16"))
+    plain = pack(corpora[32000], PackConfig(PLAIN, "int16"))
     whole, again = batches(waves), batches(waves)
     for a, b, c in zip(whole, again, batches(plain), strict=True):
         assert torch.equal(a.spec, b.spec)
@@ -140,7 +140,7 @@ def test_draws_are_uniform_and_functions_of_their_place() -> None:
 
 
 def test_another_rate_is_resampled_on_the_way(corpora: dict[int, Corpus]) -> None:
-    waves = pack(corpora[32000], Packing(MSM_MAE_16K, "int16", sample_rate=32000))
+    waves = pack(corpora[32000], PackConfig(MSM_MAE_16K, "int16", sample_rate=32000))
     assert isinstance(waves, WaveStore)
     assert waves.sample_rate == 32000 and waves.hop == 320
     batch = batches(waves, steps=1)[0]
@@ -152,25 +152,25 @@ def test_another_rate_is_resampled_on_the_way(corpora: dict[int, Corpus]) -> Non
 
 
 def test_what_a_recipe_needs_is_asked_for_by_name(corpora: dict[int, Corpus], tmp_path: Path) -> None:
-    pack(corpora[32000], Packing(MASKSPEC, "int16"), tmp_path / "waves")
+    pack(corpora[32000], PackConfig(MASKSPEC, "int16"), tmp_path / "waves")
     pack(corpora[32000], PLAIN, tmp_path / "specs")
-    assert isinstance(open_data(tmp_path / "waves", MASKSPEC, tmp_path, needs="wav"), WaveStore)
-    still = open_data(tmp_path / "waves", PLAIN, tmp_path, needs="wav")
+    assert isinstance(open_corpus_store(tmp_path / "waves", MASKSPEC, tmp_path, needs="wav"), WaveStore)
+    still = open_corpus_store(tmp_path / "waves", PLAIN, tmp_path, needs="wav")
     assert still.frontend == PLAIN and still.fingerprint == open_store(tmp_path / "waves").fingerprint
     with pytest.raises(DataError, match="n_mels is 128, wanted 64"):
-        open_data(tmp_path / "waves", replace(PLAIN, n_mels=64), tmp_path, needs="wav")
+        open_corpus_store(tmp_path / "waves", replace(PLAIN, n_mels=64), tmp_path, needs="wav")
     with pytest.raises(DataError, match="holds wav shards, this recipe needs spec"):
-        open_data(tmp_path / "waves", PLAIN, tmp_path)
+        open_corpus_store(tmp_path / "waves", PLAIN, tmp_path)
     with pytest.raises(DataError, match="--store wav"):
-        open_data(tmp_path / "specs", MASKSPEC, tmp_path, needs="wav")
+        open_corpus_store(tmp_path / "specs", MASKSPEC, tmp_path, needs="wav")
     with pytest.raises(ConfigError, match=r"data\.store=wav"):
-        open_data(tmp_path / "specs", MASKSPEC, tmp_path)
-    assert isinstance(open_data(corpora[32000].root, MASKSPEC, tmp_path / "cache", needs="wav"), WaveStore)
+        open_corpus_store(tmp_path / "specs", MASKSPEC, tmp_path)
+    assert isinstance(open_corpus_store(corpora[32000].root, MASKSPEC, tmp_path / "cache", needs="wav"), WaveStore)
 
 
 def test_loud_samples_are_clipped_not_wrapped(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "loud.wav", np.array([0.5, 1.5, -1.5, 0.25] * 100, np.float32), 16000, subtype="FLOAT")
-    waves = pack(open_corpus(tmp_path), Packing(MSM_MAE_16K, "int16"))
+    waves = pack(open_corpus(tmp_path), PackConfig(MSM_MAE_16K, "int16"))
     assert isinstance(waves, WaveStore)
     assert waves.samples(0)[:4].tolist() == [16384, 32767, -32768, 8192]
     assert np.abs(waves.clip(0) - build_frontend(MSM_MAE_16K).fast(np.clip(read(tmp_path / "loud.wav")[0], -1, 1 - 2**-15))).max() < 1e-3

@@ -21,7 +21,7 @@ from unheard.embedding.tables import TableWriter
 from unheard.errors import ConfigError, DataError
 from unheard.locks import locked_file
 from unheard.progress import silent
-from unheard.weights.built_in import random_like
+from unheard.weights.built_in import reinitialised
 from unheard.weights.checkpoint import SavedModel
 
 
@@ -172,7 +172,7 @@ def test_resume_with_other_options_is_refused(model, folder, tmp_path, end, opti
 
 def test_resume_with_another_model_is_refused_for_parts_and_for_tables(model, folder, tmp_path, monkeypatch):
     monkeypatch.setattr("unheard.embedding.embedder.PENDING", 1)
-    other = Model(random_like(SavedModel(model.learner, model.config, model.statistics, model.provenance), seed=5))
+    other = Model(reinitialised(SavedModel(model.learner, model.config, model.statistics, model.provenance), seed=5))
 
     def stop(items, total, description):
         for index, item in enumerate(items):

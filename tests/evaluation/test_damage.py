@@ -17,12 +17,12 @@ from unheard import api
 from unheard.cli import main
 from unheard.errors import ConfigError, DamageWarning, DataError
 from unheard.evaluation import suite
-from unheard.evaluation.encoders import HearEncoder, Stored
+from unheard.evaluation.encoders import HearEncoder, PrecomputedEmbeddings
 from unheard.evaluation.finetuned_scores import score_labelled
-from unheard.evaluation.fit import Fit
-from unheard.evaluation.head import Hyper
-from unheard.evaluation.memory import Disk
-from unheard.evaluation.probe_vectors import Kept
+from unheard.evaluation.fit import FitResult
+from unheard.evaluation.head import HyperParams
+from unheard.evaluation.memory import DiskFitCache
+from unheard.evaluation.probe_vectors import EmbeddingCache
 from unheard.locks import locked_file, locked_folder
 from unheard.verify import verify
 from unheard.view.evaluated import evaluate
@@ -56,7 +56,7 @@ def test_damaged_embeddings_are_named_and_made_again(task: Path, tmp_path: Path)
         assert not verify([out])
     flip(out / "embeddings" / "levels" / "noise-v1" / "train.embeddings.npy")
     assert "train.embeddings.npy is missing or differs" in verify([out])[0]
-    stored = suite.evaluate([Stored(out / "embeddings" / "levels")], [task], tmp_path / "stored")
+    stored = suite.evaluate([PrecomputedEmbeddings(out / "embeddings" / "levels")], [task], tmp_path / "stored")
     assert not stored.results and "train.embeddings.npy differ from their checksums" in stored.failed[0][2]
 
 
@@ -106,12 +106,12 @@ def test_damaged_scores_are_made_again(task: Path, tmp_path: Path) -> None:
 
 
 def test_a_damaged_fit_or_vector_counts_as_missing(tmp_path: Path) -> None:
-    fits, vectors = Disk(tmp_path / "fits"), Kept(tmp_path / "vectors", "model 1")
-    fits.put(3, Fit(Hyper(), {"weight": torch.ones(4)}, float("nan"), 2))
+    fits, vectors = DiskFitCache(tmp_path / "fits"), EmbeddingCache(tmp_path / "vectors", "model 1")
+    fits.put(3, FitResult(HyperParams(), {"weight": torch.ones(4)}, float("nan"), 2))
     found = fits.get(3)
     assert found is not None and np.isnan(found.score) and found.state["weight"].tolist() == [1] * 4
     assert vectors("model", lambda: np.ones(3)).tolist() == vectors("model", lambda: np.zeros(3)).tolist() == [1] * 3
-    assert Kept(tmp_path / "vectors", "model 2")("other", lambda: np.zeros(3)).tolist() == [0] * 3
+    assert EmbeddingCache(tmp_path / "vectors", "model 2")("other", lambda: np.zeros(3)).tolist() == [0] * 3
     flip(tmp_path / "fits" / "003.safetensors")
     flip(tmp_path / "vectors" / "model.npy")
     with pytest.warns(DamageWarning, match="003.safetensors is damaged: it differs from its checksum"):

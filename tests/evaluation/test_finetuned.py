@@ -19,7 +19,7 @@ from unheard.cli import main
 from unheard.config import override
 from unheard.embedding.loading import load
 from unheard.errors import AudioError, CheckpointError, ConfigError
-from unheard.evaluation.finetuned import Finetuned, open_finetuned
+from unheard.evaluation.finetuned import ClassifierEnsemble, open_finetuned
 from unheard.evaluation.finetuned_scores import score_run
 from unheard.files import read_json, write_json
 from unheard.recipes import find_recipe
@@ -89,7 +89,7 @@ def test_logits_of_channels_and_folds_are_averaged(stereo: Path, folder: Path) -
     sound = folder / "4.wav"
     left, right = (soundfile.read(sound, dtype="float32")[0][:, side] for side in (0, 1))
     heard = {"left": left, "right": right, "mid": (left + right) / 2}
-    alone = [next(Finetuned([(model, "mix")]).logits([(heard[channel], 16000)]))[1] for model, channel in tuned.members]
+    alone = [next(ClassifierEnsemble([(model, "mix")]).logits([(heard[channel], 16000)]))[1] for model, channel in tuned.members]
     assert np.allclose(next(tuned.logits([sound]))[1], np.mean(alone, axis=0), atol=1e-4)
 
 

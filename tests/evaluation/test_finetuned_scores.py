@@ -16,7 +16,7 @@ from unheard.audio.frontend import Statistics
 from unheard.cli import main
 from unheard.config import override
 from unheard.data.label_table import read_labels
-from unheard.data.partitions import parts_of
+from unheard.data.partitions import make_folds
 from unheard.errors import CheckpointError, ConfigError, DataError, UnheardError
 from unheard.evaluation.encoders import encoders
 from unheard.evaluation.finetuned import open_finetuned
@@ -103,7 +103,7 @@ def test_intervals_draw_whole_groups_where_the_table_has_them(run: Path, folder:
     alone = score_labelled(run, table(folder / "alone.csv", rows), tmp_path / "alone")
     rows = [(*row, f"take{row[0] // 12}") for row in rows]
     grouped = score_labelled(run, table(folder / "takes.csv", rows, "path,label,group"), tmp_path / "grouped")
-    assert grouped.means == alone.means and (alone.drawn, grouped.drawn) == ("clips", "groups")
+    assert grouped.means == alone.means and (alone.resample, grouped.resample) == ("clips", "groups")
     widths = [np.ptp(np.array(told.intervals["accuracy"], float)) for told in (alone, grouped)]
     assert widths[1] > 1.5 * widths[0]
 
@@ -149,14 +149,14 @@ def test_names_of_classes_and_ends_of_clips_belong_to_the_table(folder: Path, tm
 
 
 def test_clips_that_trained_the_run_are_told_of(run: Path, folder: Path, tmp_path: Path) -> None:
-    (part,) = parts_of(read_labels(folder / "labels.csv"), 0, 0.0)
+    (part,) = make_folds(read_labels(folder / "labels.csv"), 0, 0.0)
     file = table(folder / "mixed.csv", [(i, "abc"[i % 3]) for i in range(24)])
     (note,) = score_labelled(run, file, tmp_path / "out").notes
     assert note.startswith(f"{len(part.train)} of 24 clips")
 
 
 def test_copies_of_clips_that_trained_the_run_are_told_of(run: Path, folder: Path, tmp_path: Path) -> None:
-    (part,) = parts_of(read_labels(folder / "labels.csv"), 0, 0.0)
+    (part,) = make_folds(read_labels(folder / "labels.csv"), 0, 0.0)
     for i in range(24):
         (tmp_path / f"{i}.wav").write_bytes((folder / f"{i}.wav").read_bytes())
     file = table(tmp_path / "copied.csv", [(i, "abc"[i % 3]) for i in range(24)])

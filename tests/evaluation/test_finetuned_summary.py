@@ -13,21 +13,21 @@ from sklearn.metrics import average_precision_score
 from unheard.bootstrap import bc_interval, resample_counts
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
-from unheard.evaluation.finetuned_summary import Heard, joined, summary, write
+from unheard.evaluation.finetuned_summary import Predictions, joined, summary, write
 
 NAMES = ("a", "b", "c", "d")
 
 
-def part(seed: int, first: int, several: bool, groups: int = 0, clips: int = 40) -> Heard:
+def part(seed: int, first: int, several: bool, groups: int = 0, clips: int = 40) -> Predictions:
     """Answers of a model of its own: it ranks well, and its logits have an offset of their own."""
     rng = np.random.default_rng(seed)
     target = (rng.random((clips, 4)) < 0.3).astype(np.float32) if several else np.eye(4, dtype=np.float32)[rng.integers(0, 4, clips)]
     logits = (2 * target + rng.standard_normal((clips, 4)) + 6 * rng.standard_normal()).astype(np.float32)
     blocks = [f"kit{first}-{i % groups}" if groups else f"#{first + i}" for i in range(clips)]
-    return Heard(np.arange(first, first + clips), np.array(blocks), logits, target, np.ones_like(target))
+    return Predictions(np.arange(first, first + clips), np.array(blocks), logits, target, np.ones_like(target))
 
 
-def folds(several: bool, groups: int = 0) -> dict[str, Heard]:
+def folds(several: bool, groups: int = 0) -> dict[str, Predictions]:
     return {f"fold-{k}": part(k, 40 * k, several, groups) for k in range(5)}
 
 
@@ -40,7 +40,7 @@ def test_the_interval_of_folds_is_one_of_their_mean(activation: str, groups: int
     assert told.mean == pytest.approx(np.mean(values)) == told.means[told.metric]
     for name, (low, high) in told.intervals.items():
         assert low is not None and high is not None and low < told.means[name] < high and high - low < 0.25
-    assert told.drawn == ("groups" if groups else "clips") and not told.notes
+    assert told.resample == ("groups" if groups else "clips") and not told.notes
 
 
 def test_classes_of_folds_are_ranked_fold_by_fold() -> None:
@@ -49,12 +49,12 @@ def test_classes_of_folds_are_ranked_fold_by_fold() -> None:
     for k, row in enumerate(told.classes):
         each = [average_precision_score(one.target[:, k].astype(np.int64), one.logits[:, k]) for one in heard.values()]
         assert row["average precision"] == pytest.approx(np.mean(each)) and row["judged"] == 200
-    never = {**heard, "fold-0": Heard(*(getattr(heard["fold-0"], name) for name in ("rows", "blocks", "logits")), *absent(heard["fold-0"]))}
+    never = {**heard, "fold-0": Predictions(*(getattr(heard["fold-0"], name) for name in ("rows", "blocks", "logits")), *absent(heard["fold-0"]))}
     each = [average_precision_score(one.target[:, 0].astype(np.int64), one.logits[:, 0]) for one in list(heard.values())[1:]]
     assert summary(never, NAMES, "sigmoid").classes[0]["average precision"] == pytest.approx(np.mean(each))
 
 
-def absent(one: Heard) -> tuple[np.ndarray, np.ndarray]:
+def absent(one: Predictions) -> tuple[np.ndarray, np.ndarray]:
     target = one.target.copy()
     target[:, 0] = 0
     return target, one.known

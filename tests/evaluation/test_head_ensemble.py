@@ -11,8 +11,8 @@ import torch
 from tests.evaluation.made import make_task, scene_rows
 
 from unheard.evaluation import fixed
-from unheard.evaluation.fit import Fit
-from unheard.evaluation.head import Head, Hyper
+from unheard.evaluation.fit import FitResult
+from unheard.evaluation.head import Head, HyperParams
 from unheard.evaluation.head_ensemble import (
     BatchedHeads,
     DropoutMask,
@@ -52,7 +52,7 @@ def drops(probability: float) -> list:
 @pytest.mark.parametrize("layers", [0, 1, 2])
 def test_a_stacked_model_is_its_heads(layers: int, multilabel: bool, dropout: float) -> None:
     torch.manual_seed(0)
-    heads = [Head(6, 3, Hyper(hidden_layers=layers, hidden_dim=8)) for _ in RATES]
+    heads = [Head(6, 3, HyperParams(hidden_layers=layers, hidden_dim=8)) for _ in RATES]
     stacked, beside = BatchedHeads(heads, RATES, drops(dropout), CPU), SequentialHeads(copy.deepcopy(heads), RATES, drops(dropout))
     untouched = copy.deepcopy(heads)
     x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
@@ -79,7 +79,7 @@ def test_a_stacked_model_is_its_heads(layers: int, multilabel: bool, dropout: fl
 
 
 def test_the_device_decides_how_they_train() -> None:
-    hypers = [Hyper(hidden_layers=2, hidden_dim=8, dropout=0.0, lr=rate) for rate in RATES]
+    hypers = [HyperParams(hidden_layers=2, hidden_dim=8, dropout=0.0, lr=rate) for rate in RATES]
     heads, x, y = [Head(6, 3, hyper) for hyper in hypers], torch.zeros(20, 6), torch.eye(3)[torch.arange(20) % 3]
     assert isinstance(make_ensemble(heads, hypers, [0, 1, 2], CPU), SequentialHeads)
     elsewhere = make_ensemble(heads, hypers, [0, 1, 2], torch.device("meta"))
@@ -94,7 +94,7 @@ def test_the_device_decides_how_they_train() -> None:
 @pytest.mark.usefixtures("double")
 def test_a_head_without_dropout_keeps_everything_beside_those_with_it() -> None:
     torch.manual_seed(0)
-    heads = [Head(6, 3, Hyper(hidden_dim=8)) for _ in RATES]
+    heads = [Head(6, 3, HyperParams(hidden_dim=8)) for _ in RATES]
     stacked = BatchedHeads(heads, RATES, [None, fast_dropout(0.5, 1), None], CPU)
     beside = SequentialHeads(copy.deepcopy(heads), RATES, [None, fast_dropout(0.5, 1), None])
     x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
@@ -122,13 +122,13 @@ def test_dropout_is_of_its_seed() -> None:
 def test_a_fit_of_stacked_heads_is_the_fit_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, generator = read_task(make_task(tmp_path / "noise-v1")), torch.Generator().manual_seed(2)
     splits = {name: _rows(generator) for name in ("train", "valid", "test")}
-    hypers = [Hyper(hidden_dim=16, lr=lr, batch_size=32, check_val_every_n_epoch=1, patience=3, max_epochs=20) for lr in RATES]
+    hypers = [HyperParams(hidden_dim=16, lr=lr, batch_size=32, check_val_every_n_epoch=1, patience=3, max_epochs=20) for lr in RATES]
     monkeypatch.setattr(fixed, "OneDnnLinear", torch.nn.Linear)
 
-    def fits() -> list[Fit]:
+    def fits() -> list[FitResult]:
         return fixed.fit_together(task, splits, 0, hypers, [0, 0, 1])
 
-    def stacked(heads: list[Head], hypers: list[Hyper], seeds: list[int], device: torch.device) -> HeadEnsemble:
+    def stacked(heads: list[Head], hypers: list[HyperParams], seeds: list[int], device: torch.device) -> HeadEnsemble:
         return BatchedHeads(heads, RATES, [fast_dropout(0.1, seed) for seed in seeds], device)
 
     beside = fits()

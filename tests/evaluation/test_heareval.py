@@ -15,10 +15,10 @@ from torch import nn
 from unheard.errors import DataError
 from unheard.evaluation import fixed, heareval
 from unheard.evaluation.events import Events
-from unheard.evaluation.fit import Epoch, Fit, fit
-from unheard.evaluation.head import Head, Hyper, OneDnnLinear, grid
-from unheard.evaluation.memory import Disk
-from unheard.evaluation.rows import Part, Rows, score_all
+from unheard.evaluation.fit import Epoch, FitResult, fit
+from unheard.evaluation.head import Head, HyperParams, OneDnnLinear, grid
+from unheard.evaluation.memory import DiskFitCache
+from unheard.evaluation.rows import EvaluationRound, Rows, score_all
 from unheard.evaluation.tasks import Task, read_task
 
 STORED = Path(__file__).parent / "heareval"
@@ -55,7 +55,7 @@ def test_stored_predictions_give_heareval_s_scores(task: Task, splits: dict[str,
 
 def test_a_run_without_dropout_is_heareval_s_step_by_step(task: Task, splits: dict[str, Rows]) -> None:
     golden = json.loads((STORED / "tags.trace.json").read_text())
-    hyper = Hyper(**{name: value for name, value in golden["conf"].items() if name in Hyper.__dataclass_fields__})
+    hyper = HyperParams(**{name: value for name, value in golden["conf"].items() if name in HyperParams.__dataclass_fields__})
     head, epochs = Head(80, 6, hyper), list[Epoch]()
     with np.load(STORED / "tags.weights.npz") as weights:
         head.load_state_dict({name: torch.from_numpy(np.asarray(weights[name])) for name in weights.files})
@@ -67,12 +67,12 @@ def test_a_run_without_dropout_is_heareval_s_step_by_step(task: Task, splits: di
     stored = [each["val_score"] for each in golden["valid"]]
     assert [epoch.score for epoch in checked] == pytest.approx(stored, abs=0.01)  # rounding may swap two clips
     assert best.epoch == golden["best_epoch"]
-    tested = heareval.test(task, Part(("train",), "valid", "test"), splits, best, heareval.UNFOUND)
+    tested = heareval.test(task, EvaluationRound(("train",), "valid", "test"), splits, best, heareval.UNFOUND)
     assert tested.scores["mAP"] == pytest.approx(golden["test"]["test_score"], abs=1e-6)
 
 
 def test_the_grid_runs_in_heareval_s_order(task: Task) -> None:
-    names = list(Hyper.__dataclass_fields__)
+    names = list(HyperParams.__dataclass_fields__)
     theirs = [{name: point[name] for name in names} for point in GOLDEN["tiny_tags"]["grid"]]
     assert [{name: getattr(point, name) for name in names} for point in grid(task)] == theirs
     assert {point.check_val_every_n_epoch for point in grid(replace(task, task_name="dcase2016_task2"))} == {10}
@@ -81,7 +81,7 @@ def test_the_grid_runs_in_heareval_s_order(task: Task) -> None:
 
 
 def test_an_interrupted_task_goes_on_number_by_number(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:
-    quick, memory = small(task), Disk(tmp_path)
+    quick, memory = small(task), DiskFitCache(tmp_path)
     whole = heareval.evaluate(quick, splits)
     state = torch.get_rng_state()
     heareval.evaluate(quick, splits, memory=memory)
@@ -95,7 +95,7 @@ def test_an_interrupted_task_goes_on_number_by_number(task: Task, splits: dict[s
 
 def test_ties_keep_the_earliest_and_patience_ends_a_fit(task: Task, splits: dict[str, Rows]) -> None:
     constant = replace(splits["train"], x=torch.zeros(60, 80)), replace(splits["valid"], x=torch.zeros(24, 80))
-    hyper, epochs = Hyper(hidden_layers=0, lr=1e-9, check_val_every_n_epoch=1, patience=3), list[Epoch]()
+    hyper, epochs = HyperParams(hidden_layers=0, lr=1e-9, check_val_every_n_epoch=1, patience=3), list[Epoch]()
     best = fit(Head(80, 6, hyper), task, *constant, hyper, epochs.append)
     assert best.epoch == 0
     assert len(epochs) == 4
@@ -104,7 +104,7 @@ def test_ties_keep_the_earliest_and_patience_ends_a_fit(task: Task, splits: dict
 def test_an_undefined_score_ends_the_published_fit_and_not_the_fixed_one(task: Task, splits: dict[str, Rows]) -> None:
     one_sided = replace(task, scores=("aucroc",))
     valid = replace(splits["valid"], y=torch.ones_like(splits["valid"].y))
-    hyper, epochs = Hyper(hidden_dim=8, check_val_every_n_epoch=1, max_epochs=5), list[Epoch]()
+    hyper, epochs = HyperParams(hidden_dim=8, check_val_every_n_epoch=1, max_epochs=5), list[Epoch]()
     best = fit(Head(80, 6, hyper), one_sided, splits["train"], valid, hyper, epochs.append)
     assert (len(epochs), best.score, best.epoch) == (1, -math.inf, 0)
     found = fixed.fit_together(one_sided, {**splits, "valid": valid}, 0, [hyper], [0])
@@ -146,13 +146,13 @@ def test_the_products_of_onednn_and_their_gradients_are_those_of_torch(learned: 
 
 
 def test_a_fixed_fit_does_not_depend_on_its_company(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:
-    hypers = [Hyper(hidden_dim=16, lr=lr, max_epochs=6, check_val_every_n_epoch=1, patience=2) for lr in (1e-3, 3e-2)]
+    hypers = [HyperParams(hidden_dim=16, lr=lr, max_epochs=6, check_val_every_n_epoch=1, patience=2) for lr in (1e-3, 3e-2)]
     together = fixed.fit_together(task, splits, 0, hypers, [0, 1])
     for fit_, hyper, seed in zip(together, hypers, (0, 1), strict=True):
         alone = fixed.fit_together(task, splits, 0, [hyper], [seed])[0]
         assert (alone.score, alone.epoch) == (fit_.score, fit_.epoch)
         assert all(torch.equal(alone.state[name], value) for name, value in fit_.state.items())
-    memory = Disk(tmp_path)
+    memory = DiskFitCache(tmp_path)
     whole = fixed.evaluate(small(task), splits, seeds=2, memory=memory)
     (tmp_path / "005.safetensors").unlink()  # four points, then two seeds
     again = fixed.evaluate(small(task), splits, seeds=2, memory=memory)
@@ -164,11 +164,11 @@ def test_no_event_found_is_undefined_there_and_nothing_here() -> None:
     truth = Events(np.zeros(1, int), np.zeros(1, int), np.array([100.0]), np.array([400.0]))
     rows = Rows(torch.zeros(20, 1), torch.zeros(20, len(events.labels)), np.zeros(20, int), 50.0 * np.arange(20), truth)
     silent, how = np.zeros((20, len(events.labels))), events.postprocessing[0]
-    theirs, ours = (score_all(events, rows, silent, how, unfound) for unfound in (heareval.UNFOUND, fixed.UNFOUND))
+    theirs, ours = (score_all(events, rows, silent, how, unfound) for unfound in (heareval.UNFOUND, fixed.ZERO_DIVISION))
     assert math.isnan(theirs["event_onset_200ms_fms"]) and ours["event_onset_200ms_fms"] == 0
     assert theirs["segment_1s_er"] == ours["segment_1s_er"]
     nothing = replace(rows, events=NONE)
-    assert math.isnan(score_all(events, nothing, silent, how, fixed.UNFOUND)["event_onset_200ms_fms"])
+    assert math.isnan(score_all(events, nothing, silent, how, fixed.ZERO_DIVISION)["event_onset_200ms_fms"])
 
 
 def test_every_row_is_in_one_batch_and_none_is_alone() -> None:
@@ -178,5 +178,5 @@ def test_every_row_is_in_one_batch_and_none_is_alone() -> None:
 
 
 def test_means_over_folds_are_not_weighted() -> None:
-    tested = [heareval.Tested(f"fold0{i}", {"top1_acc": value}, Fit(Hyper()), np.zeros((1, 1))) for i, value in enumerate((0.5, 0.7))]
+    tested = [heareval.SplitResult(f"fold0{i}", {"top1_acc": value}, FitResult(HyperParams()), np.zeros((1, 1))) for i, value in enumerate((0.5, 0.7))]
     assert heareval.summary(tested)["top1_acc"] == pytest.approx({"mean": 0.6, "std": math.sqrt(0.02)})

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unheard.evaluation.hidden import fill_ins, hidden_values, measure, predict
+from unheard.evaluation.hidden import interpolation_baselines, hidden_values, reconstruction_error, predict
 from unheard.model import masking
 from unheard.model.patches import Grid
 from unheard.weights.built_in import untrained
@@ -17,7 +17,7 @@ def test_fill_ins_equal_a_plain_loop(seed):
     spec = torch.randn(1, 3, 9, generator=generator)
     hidden = torch.rand(1, 3, 9, generator=generator) < 0.6
     hidden[0, 0] = True  # a band with nothing visible
-    filled = fill_ins(spec, hidden)
+    filled = interpolation_baselines(spec, hidden)
     everything = spec[~hidden].mean() if bool((~hidden).any()) else torch.tensor(0.0)
     for band in range(3):
         seen = np.flatnonzero(~hidden[0, band].numpy())
@@ -54,10 +54,10 @@ def test_an_error_of_one_means_knowing_only_the_mean():
     head.weight.zero_()
     head.bias.zero_()
     spec = torch.randn(64, 80, 208)
-    error = measure(learner, spec, masking.random(torch.rand(64, 65), 0.75))
+    error = reconstruction_error(learner, spec, masking.random(torch.rand(64, 65), 0.75))
     assert error.model == pytest.approx(1.0, abs=0.01)
-    assert error.crops == 64 and set(error.fill_in) == {"band mean", "nearest", "linear"}
-    assert error.fill_in["nearest"] == pytest.approx(2.0, abs=0.1)  # of two independent values
+    assert error.crops == 64 and set(error.baselines) == {"band mean", "nearest", "linear"}
+    assert error.baselines["nearest"] == pytest.approx(2.0, abs=0.1)  # of two independent values
     assert "of the variance" in error.line()
 
 
@@ -68,5 +68,5 @@ def test_a_model_that_is_told_the_level_of_a_patch_is_held_against_that_level():
     head.head.weight.zero_()
     head.head.bias.zero_()
     spec = torch.randn(8, 80, 208) + 3 * torch.randn(8, 5, 13).repeat_interleave(16, 1).repeat_interleave(16, 2)
-    error = measure(learner, spec, masking.random(torch.rand(8, 65), 0.75))
+    error = reconstruction_error(learner, spec, masking.random(torch.rand(8, 65), 0.75))
     assert error.best[0] == "true patch mean" and error.model == pytest.approx(error.best[1], rel=1e-4)

@@ -14,8 +14,8 @@ from tests.evaluation.made import make_task, scene_rows
 
 from unheard.bootstrap import N_RESAMPLES, bc_interval
 from unheard.evaluation import heareval
-from unheard.evaluation.fit import Fit
-from unheard.evaluation.head import Hyper
+from unheard.evaluation.fit import FitResult
+from unheard.evaluation.head import HyperParams
 from unheard.evaluation.paired_bootstrap import bootstrap_scores, significantly_worse
 from unheard.evaluation.rows import Rows, score_all
 from unheard.evaluation.tasks import Task, read_task
@@ -35,12 +35,12 @@ def rows(y: torch.Tensor) -> dict[str, Rows]:
     return {"test": scene_rows(y)}
 
 
-def answers(right: Right, y: torch.Tensor = TRUTH) -> list[heareval.Tested]:
+def answers(right: Right, y: torch.Tensor = TRUTH) -> list[heareval.SplitResult]:
     """One run that is right about these files."""
-    return [heareval.Tested("test", {}, Fit(Hyper()), np.where(right[:, None], y.numpy(), 1 - y.numpy()))]
+    return [heareval.SplitResult("test", {}, FitResult(HyperParams()), np.where(right[:, None], y.numpy(), 1 - y.numpy()))]
 
 
-def draw(task: Task, splits: dict[str, Rows], names: dict[str, list[str]], runs: list[list[heareval.Tested]]) -> list[float]:
+def draw(task: Task, splits: dict[str, Rows], names: dict[str, list[str]], runs: list[list[heareval.SplitResult]]) -> list[float]:
     return bootstrap_scores(task, splits, names, runs, heareval.UNFOUND)
 
 
@@ -105,7 +105,7 @@ def test_a_file_without_rows_does_not_shift_the_others(task: Task) -> None:
     whole = draw(task, rows(TRUTH), NAMES, [answers(right)])
     there = np.arange(FILES) != 117
     part = {"test": replace(scene_rows(TRUTH[there]), file=np.flatnonzero(there))}
-    found = draw(task, part, NAMES, [[heareval.Tested("test", {}, Fit(Hyper()), answers(right)[0].probability[there])]])
+    found = draw(task, part, NAMES, [[heareval.SplitResult("test", {}, FitResult(HyperParams()), answers(right)[0].probability[there])]])
     assert np.corrcoef(whole, found)[0, 1] > 0.95 and whole != found
 
 
@@ -119,7 +119,7 @@ def test_repeated_files_do_not_lift_an_interval_of_map(task: Task) -> None:
     """Twelve classes on 120 files: most draws are above the score, and plain percentiles would be above it, too."""
     ranked, rng = replace(task, scores=("mAP",), labels=tuple("abcdefghijkl")), np.random.default_rng(0)
     y = torch.eye(12)[torch.from_numpy(rng.choice(12, 120))]
-    said = [heareval.Tested("test", {}, Fit(Hyper()), 1.2 * y.numpy() + rng.standard_normal((120, 12)))]
+    said = [heareval.SplitResult("test", {}, FitResult(HyperParams()), 1.2 * y.numpy() + rng.standard_normal((120, 12)))]
     value = score_all(ranked, rows(y)["test"], said[0].probability, None)["mAP"]
     found = draw(ranked, rows(y), NAMES, [said])
     low, high = bc_interval(found, value)

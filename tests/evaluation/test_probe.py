@@ -19,13 +19,13 @@ from unheard.data.partitions import partitions
 from unheard.embedding.loading import load
 from unheard.errors import DataError
 from unheard.evaluation.encoders import band_statistics
-from unheard.evaluation.probe import HEADS, NEIGHBOURS, Probe, probe, read_labels
+from unheard.evaluation.probe import HEADS, NEIGHBOURS, ProbeConfig, probe, read_labels
 from unheard.evaluation.probe_files import map_rows, write
 from unheard.evaluation.probe_map import draw_map
 from unheard.evaluation.probing import log_mel
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
-FAST = Probe(heads=("linear", "knn"), n_resamples=100, curve=False)
+FAST = ProbeConfig(heads=("linear", "knn"), n_resamples=100, curve=False)
 
 
 def scores(report: object, embedding: str, metric: str) -> dict[str, float]:
@@ -76,7 +76,7 @@ def test_neighbours_agree_with_scikit_learn(table: Table, clouds: Clouds) -> Non
 def test_same_seeds_same_report(table: Table, clouds: Clouds) -> None:
     classes = [i % 3 for i in range(60)]
     vectors = clouds(classes, 1.0)
-    how = Probe(seeds=(0, 1), n_resamples=20)
+    how = ProbeConfig(seeds=(0, 1), n_resamples=20)
     assert probe({"x": vectors}, table(classes), how) == probe({"x": vectors}, table(classes), how)
 
 
@@ -204,7 +204,7 @@ def test_report_is_written_whole(table: Table, clouds: Clouds, tmp_path: Path) -
     classes = [i % 2 for i in range(40)]
     labels = table(classes)
     embeddings = {"model": clouds(classes, 2.0), "log-mel": clouds(classes, 0.5)}
-    report = probe(embeddings, labels, Probe(n_resamples=50, seeds=(0,)))
+    report = probe(embeddings, labels, ProbeConfig(n_resamples=50, seeds=(0,)))
     out = write(report, tmp_path / "out", map_rows(report, labels, draw_map(embeddings["model"], 0)))
     tables = {"scores.csv", "classes.csv", "confusion.csv", "predictions.csv", "curve.csv", "map.csv"}
     assert {path.name for path in out.iterdir()} == {"probe.json", "probe.md", *tables}
@@ -258,9 +258,9 @@ def test_reads_a_labels_csv(tmp_path: Path) -> None:
     assert labels.start == [0.5, None]
     assert list(labels.paths) == [tmp_path / "a.wav", tmp_path / "b.wav"]
     csv.write_text("path,label,known\na.wav,dog|rain,\nb.wav,dog,dog\n")
-    assert read_labels(csv).marks.tolist() == [[1, 1], [1, -1]]
+    assert read_labels(csv).ternary_targets.tolist() == [[1, 1], [1, -1]]
     csv.write_text("path,label,known\na.wav,dog|rain,\nb.wav,dog,cat\n")
-    assert read_labels(csv).marks.tolist() == [[1, 1], [1, -1]]  # no clip has a cat, so it is no class
+    assert read_labels(csv).ternary_targets.tolist() == [[1, 1], [1, -1]]  # no clip has a cat, so it is no class
 
 
 @pytest.mark.parametrize(

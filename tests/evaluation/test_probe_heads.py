@@ -10,7 +10,7 @@ import pytest
 
 from unheard.data.label_table import Labels
 from unheard.evaluation import probe_heads
-from unheard.evaluation.probe_heads import TUNED, choose_strength, linear, neighbours, network, ranking, right, strength_of, surprise
+from unheard.evaluation.probe_heads import C_GRID, choose_strength, logistic_regression, knn, mlp, mean_average_precision, balanced_accuracy_score, strength_of, log_loss
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
 
@@ -23,7 +23,7 @@ def test_a_linear_head_of_several_labels_equals_scikit_learn() -> None:
     x = rng.standard_normal((150, 5))
     target = (x @ rng.standard_normal((5, 3)) + 0.5 * rng.standard_normal((150, 3)) > 0).astype(np.int64)
     scaler = StandardScaler().fit(x[:100])
-    (answer,) = linear(x[:100], target[:100], x[100:], [0.1], multilabel=True)
+    (answer,) = logistic_regression(x[:100], target[:100], x[100:], [0.1], multilabel=True)
     for k in range(3):
         model = LogisticRegression(C=0.1, tol=1e-8).fit(scaler.transform(x[:100]), target[:100, k])
         np.testing.assert_allclose(answer[:, k], model.predict_proba(scaler.transform(x[100:]))[:, 1], atol=2e-3)
@@ -34,7 +34,7 @@ def test_more_dimensions_than_clips_change_nothing(clouds: Clouds) -> None:
 
     classes = np.arange(30) % 3
     x = clouds(classes.tolist(), 1.0, dimensions=200)
-    (answer,) = linear(x[:20], np.eye(3, dtype=np.int64)[classes[:20]], x[20:], [0.03], multilabel=False)
+    (answer,) = logistic_regression(x[:20], np.eye(3, dtype=np.int64)[classes[:20]], x[20:], [0.03], multilabel=False)
     mean, spread = x[:20].mean(axis=0), x[:20].std(axis=0)
     model = LogisticRegression(C=0.03, tol=1e-8, max_iter=1000).fit((x[:20] - mean) / spread, classes[:20])
     np.testing.assert_allclose(answer, model.predict_proba((x[20:] - mean) / spread), atol=2e-3)
@@ -47,9 +47,9 @@ def test_where_every_strength_ranks_alike_the_surest_answers_choose() -> None:
     x = rng.standard_normal((400, 4)) * 0.3 + 3 * rare[:, None]
     target = np.stack([rare, ~rare], axis=1).astype(np.int64)
     fit, held = np.arange(300), np.arange(300, 400)
-    first, *_, last = linear(x[fit], target[fit], x[held], [*map(strength_of, TUNED)], multilabel=True)
-    assert ranking(target[held], first) == ranking(target[held], last) == 1 and not (first[rare[held], 0] > 0.5).any()
-    (chosen,) = linear(x[fit], target[fit], x[held], [choose_strength(x, target, [(fit, held)], multilabel=True)], multilabel=True)
+    first, *_, last = logistic_regression(x[fit], target[fit], x[held], [*map(strength_of, C_GRID)], multilabel=True)
+    assert mean_average_precision(target[held], first) == mean_average_precision(target[held], last) == 1 and not (first[rare[held], 0] > 0.5).any()
+    (chosen,) = logistic_regression(x[fit], target[fit], x[held], [choose_strength(x, target, [(fit, held)], multilabel=True)], multilabel=True)
     np.testing.assert_array_equal(chosen[:, 0] > 0.5, rare[held])
 
 
@@ -66,7 +66,7 @@ def test_where_every_strength_ranks_alike_the_surest_answers_choose() -> None:
 def test_strengths_are_ranked_by_score_then_likelihood(
     monkeypatch: pytest.MonkeyPatch, scores: list[list[float]], losses: list[list[float]], best: float
 ) -> None:
-    width = len(TUNED)  # scores are asked for candidate by candidate, and for each of them half by half
+    width = len(C_GRID)  # scores are asked for candidate by candidate, and for each of them half by half
     order = [values[place] for place in range(width) for values in scores] + [value for values in scores for value in values[width:]]
     other = [values[place] for place in range(width) for values in losses] + [value for values in losses for value in values[width:]]
     left = [iter(order), iter(other)]
@@ -87,7 +87,7 @@ def test_many_clips_choose_the_strength_on_all_of_them(clouds: Clouds) -> None:
     fit, held = np.arange(9_000), np.arange(9_000, 12_000)
     chosen = choose_strength(x, target, [(fit, held)], multilabel=False)
     candidates = [strength_of(power) for power in range(-8, 3)]
-    scores = [right(target[held], answer) for answer in linear(x[fit], target[fit], x[held], candidates, multilabel=False)]
+    scores = [balanced_accuracy_score(target[held], answer) for answer in logistic_regression(x[fit], target[fit], x[held], candidates, multilabel=False)]
     (score,) = (scores[candidates.index(chosen)],)
     assert score >= max(scores) - 0.002
 
@@ -104,7 +104,7 @@ def test_the_network_trains_for_more_steps_where_there_are_more_clips(monkeypatc
     monkeypatch.setattr(probe_heads, "learn", counted)
     target = np.eye(2, dtype=np.int64)[np.arange(clips) % 2]
     x = np.random.default_rng(0).standard_normal((clips, 4))
-    network(x, target, np.arange(clips), np.arange(4), [], seed=0, multilabel=False)
+    mlp(x, target, np.arange(clips), np.arange(4), [], seed=0, multilabel=False)
     assert steps == [max(200, 25 * -(-clips // 256)) // 2]
 
 
@@ -112,15 +112,15 @@ def test_neighbours_in_blocks_equal_one_block(monkeypatch: pytest.MonkeyPatch) -
     rng = np.random.default_rng(0)
     x, target = rng.integers(0, 3, (400, 4)).astype(float), np.eye(3, dtype=np.int64)[rng.integers(0, 3, 400)]  # many equal cosines
     target[rng.random(target.shape) < 0.1] = -1
-    whole = neighbours(x[:300], target[:300], x[300:])
+    whole = knn(x[:300], target[:300], x[300:])
     monkeypatch.setattr(probe_heads, "WORKING_MEMORY", 0.02)  # MiB: nine clips a block
-    np.testing.assert_allclose(neighbours(x[:300], target[:300], x[300:]), whole)
+    np.testing.assert_allclose(knn(x[:300], target[:300], x[300:]), whole)
 
 
 def test_surprise_counts_what_was_judged() -> None:
     answer = np.array([[0.9, 0.2], [0.5, 0.0]])
-    assert surprise(np.array([[1, -1], [0, -1]]), answer) == pytest.approx(-(np.log(0.9) + np.log(0.5)) / 2)
-    assert surprise(np.array([[1, 0], [-1, 1]]), answer) == pytest.approx(-(np.log(0.9) + np.log(0.8) + np.log(1e-6)) / 3)
+    assert log_loss(np.array([[1, -1], [0, -1]]), answer) == pytest.approx(-(np.log(0.9) + np.log(0.5)) / 2)
+    assert log_loss(np.array([[1, 0], [-1, 1]]), answer) == pytest.approx(-(np.log(0.9) + np.log(0.8) + np.log(1e-6)) / 3)
 
 
 def test_the_network_finds_what_no_line_does() -> None:
@@ -129,7 +129,7 @@ def test_the_network_finds_what_no_line_does() -> None:
     classes = (x[:, 0] * x[:, 1] > 0).astype(int)
     target = np.eye(2, dtype=np.int64)[classes]
     fit, held, test = np.arange(300), np.arange(300, 400), np.arange(400, 600)
-    curved = network(x, target, fit, test, [(fit, held)], seed=0, multilabel=False)
-    (straight,) = linear(x[:400], target[:400], x[400:], [1.0], multilabel=False)
+    curved = mlp(x, target, fit, test, [(fit, held)], seed=0, multilabel=False)
+    (straight,) = logistic_regression(x[:400], target[:400], x[400:], [1.0], multilabel=False)
     assert (curved.argmax(axis=1) == classes[400:]).mean() > 0.8 > 0.65 > (straight.argmax(axis=1) == classes[400:]).mean()
-    np.testing.assert_array_equal(curved, network(x, target, fit, test, [(fit, held)], seed=0, multilabel=False))
+    np.testing.assert_array_equal(curved, mlp(x, target, fit, test, [(fit, held)], seed=0, multilabel=False))

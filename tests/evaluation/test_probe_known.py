@@ -11,9 +11,9 @@ from sklearn.metrics import average_precision_score
 
 from unheard.data.class_sets import AnnotatedClasses, ClassSets
 from unheard.data.label_table import Labels
-from unheard.evaluation.probe import Probe, probe
-from unheard.evaluation.probe_heads import NEIGHBOURS, linear, neighbours, ranking
-from unheard.evaluation.probe_layers import GATE
+from unheard.evaluation.probe import ProbeConfig, probe
+from unheard.evaluation.probe_heads import NEIGHBOURS, linear, knn, mean_average_precision
+from unheard.evaluation.probe_layers import LAYER_MIX
 
 Table = Callable[..., Labels]
 
@@ -29,9 +29,9 @@ def half_judged(table: Table) -> tuple[np.ndarray, Labels]:
 
 def test_what_nobody_judged_neither_teaches_nor_counts(table: Table) -> None:
     vectors, labels = half_judged(table)
-    how = Probe(seeds=(0,), n_resamples=50, strength=1.0)
+    how = ProbeConfig(seeds=(0,), n_resamples=50, C=1.0)
     report = probe({"x": vectors}, labels, how, layers=np.stack([vectors, vectors], axis=1))
-    assert {score.head for score in report.scores} == {"linear", "knn", "mlp"} and GATE in {score.embedding for score in report.scores}
+    assert {score.head for score in report.scores} == {"linear", "knn", "mlp"} and LAYER_MIX in {score.embedding for score in report.scores}
     assert all(score.mean > 0.97 for score in report.scores)
     assert all(row.precision > 0.9 and row.recall > 0.75 for row in report.per_class)
     tested, judged = labels.target[200:], labels.known[200:]  # type: ignore[index]
@@ -50,7 +50,7 @@ def test_ranking_is_the_average_precision_of_judged_clips(table: Table) -> None:
     assert labels.known is not None
     known = labels.known[:]
     each = [average_precision_score(labels.target[:][known[:, k], k], answer[known[:, k], k]) for k in range(3)]
-    assert ranking(labels.marks, answer) == pytest.approx(float(np.mean(each)), abs=1e-12)
+    assert mean_average_precision(labels.ternary_targets, answer) == pytest.approx(float(np.mean(each)), abs=1e-12)
 
 
 def test_the_heads_of_a_class_learn_from_its_judged_clips_alone(table: Table) -> None:
@@ -58,10 +58,10 @@ def test_the_heads_of_a_class_learn_from_its_judged_clips_alone(table: Table) ->
     from sklearn.neighbors import KNeighborsClassifier
 
     vectors, labels = half_judged(table)
-    marks, (x, other) = labels.marks[:200], (vectors[:200], vectors[200:])
+    marks, (x, other) = labels.ternary_targets[:200], (vectors[:200], vectors[200:])
     mean, spread = x.mean(axis=0), x.std(axis=0)
     x, other = (x - mean) / spread, (other - mean) / spread
-    (answer,), votes = linear(x, marks, other, [0.1], multilabel=True), neighbours(x, marks, other)
+    (answer,), votes = linear(x, marks, other, [0.1], multilabel=True), knn(x, marks, other)
     for k in range(3):
         judged = marks[:, k] >= 0
         model = LogisticRegression(C=0.1, tol=1e-8).fit(x[judged], marks[judged, k])
@@ -74,5 +74,5 @@ def test_the_heads_of_a_class_learn_from_its_judged_clips_alone(table: Table) ->
 def test_a_class_that_nobody_judged_in_training_gets_nothing() -> None:
     x = np.random.default_rng(0).standard_normal((8, 2))
     marks = np.array([[1, -1, 1], [0, -1, -1]] * 4)
-    for answer in (neighbours(x, marks, x), linear(x, marks, x, [1.0], multilabel=True)[0]):
+    for answer in (knn(x, marks, x), linear(x, marks, x, [1.0], multilabel=True)[0]):
         assert (answer[:, 1] == 0).all() and (answer[:, 2] == pytest.approx(1))

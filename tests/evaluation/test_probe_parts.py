@@ -14,15 +14,15 @@ from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
 from unheard.data.splits import draw_subset
 from unheard.errors import DataError
-from unheard.evaluation.probe import Probe, probe
+from unheard.evaluation.probe import ProbeConfig, probe
 from unheard.evaluation.probe_curve import FRACTIONS, learning_curve
-from unheard.evaluation.probe_exam import Exam
-from unheard.evaluation.probe_layers import GATE, gated
+from unheard.evaluation.probe_exam import ProbeProtocol
+from unheard.evaluation.probe_layers import LAYER_MIX, scalar_mix
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_map import draw_map
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
-LINEAR = Probe(heads=("linear",), strength=0.03, n_resamples=200, curve=False)
+LINEAR = ProbeConfig(heads=("linear",), C=0.03, n_resamples=200, curve=False)
 
 
 def test_the_curve_ends_at_the_score_and_rises_where_labels_are_few(table: Table, clouds: Clouds) -> None:
@@ -33,7 +33,7 @@ def test_the_curve_ends_at_the_score_and_rises_where_labels_are_few(table: Table
     points = [point for point in report.curve if point.embedding == "model"]
     assert points[-1].mean == pytest.approx(report.scores[0].mean) and points[-1].clips == 200
     assert points[0].mean < points[-1].mean and points[0].clips == pytest.approx(10, abs=4)
-    assert report.gain is not None and report.gain.mean == pytest.approx(points[-1].mean - points[-2].mean)
+    assert report.label_doubling_gain is not None and report.label_doubling_gain.mean == pytest.approx(points[-1].mean - points[-2].mean)
 
 
 def test_a_difference_is_drawn_on_the_same_clips(table: Table, clouds: Clouds) -> None:
@@ -53,7 +53,7 @@ def test_intervals_over_groups_are_wider_where_groups_behave_alike(table: Table)
     told = np.eye(2)[[(kind + (i // 10) % 3 // 2) % 2 for i, kind in enumerate(classes)][150:]]  # every third ten is told wrong as a whole
     width = []
     for group in (None, [f"g{i // 10}" for i in range(300)]):
-        (score, _) = Exam.of(table(classes, split=split, group=group), (0,), 400).scores("x", "linear", [told])
+        (score, _) = ProbeProtocol.of(table(classes, split=split, group=group), (0,), 400).scores("x", "linear", [told])
         assert score.mean == pytest.approx(2 / 3)
         width.append(score.high - score.low)
     assert width[1] > 2 * width[0]  # sqrt(10) times, if there were no end to the groups
@@ -113,12 +113,12 @@ def test_the_gate_hears_the_layer_that_knows(table: Table, clouds: Clouds) -> No
     layers = rng.standard_normal((240, 4, 6))
     layers[:, 2] = clouds(classes, 1.2, dimensions=6)
     target = np.eye(3, dtype=np.int64)[classes]
-    answer, weight = gated(layers[:160], target[:160], layers[160:], 0.3, multilabel=False)
+    answer, weight = scalar_mix(layers[:160], target[:160], layers[160:], 0.3, multilabel=False)
     assert weight.sum() == pytest.approx(1) and weight.argmax() == 2 and weight[2] > 0.8
     assert (answer.argmax(axis=1) == classes[160:]).mean() > 0.7
     report = probe({"x": layers[:, 3]}, table(classes, split=["train"] * 160 + ["test"] * 80), LINEAR, layers=layers)
     assert max(report.layers, key=lambda row: row.mean).layer == 3 and report.layers[2].weight > 0.8
-    assert {score.embedding for score in report.scores} == {"x", GATE}
+    assert {score.embedding for score in report.scores} == {"x", LAYER_MIX}
 
 
 def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(table: Table) -> None:
@@ -129,7 +129,7 @@ def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(tab
     several = np.flatnonzero(target.sum(axis=1) > 1)
     labels = replace(table([0, 1, 2] * 100, split=split), target=ClassSets.from_dense(target.astype(np.int64)), multilabel=True)
     for head in ("linear", "mlp"):
-        report = probe({"x": x}, labels, Probe(seeds=(0,), heads=(head,), strength=1.0, n_resamples=20, curve=False), layers=x[:, None])
+        report = probe({"x": x}, labels, ProbeConfig(seeds=(0,), heads=(head,), C=1.0, n_resamples=20, curve=False), layers=x[:, None])
         said = {answer.clip: answer.said for answer in report.answers}
         assert sum("|" in said[clip] for clip in several) > 5, head  # a softmax never gives two classes a half
 
@@ -137,14 +137,14 @@ def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(tab
 def test_validation_clips_choose_and_teach_nothing(table: Table, clouds: Clouds) -> None:
     classes = [i % 2 for i in range(120)]
     labels = table(classes, split=["train"] * 60 + ["valid"] * 30 + ["test"] * 30)
-    (part,) = Exam.of(labels, (0,), 10).runs[0]
-    assert part.seen.tolist() == list(range(60)) and part.valid.tolist() == list(range(60, 90))
-    ((fit, held),) = part.halves
+    (part,) = ProbeProtocol.of(labels, (0,), 10).runs[0]
+    assert part.train.tolist() == list(range(60)) and part.valid.tolist() == list(range(60, 90))
+    ((fit, held),) = part.inner_splits
     assert fit.tolist() == list(range(60)) and held.tolist() == list(range(60, 90))
     vectors = clouds(classes, 1.0)
     wild = vectors.copy()
     wild[60:90] = 50 * np.random.default_rng(0).standard_normal((30, 8))
-    how = Probe(seeds=(0,), heads=("knn", "linear"), strength=0.03, n_resamples=20)
+    how = ProbeConfig(seeds=(0,), heads=("knn", "linear"), C=0.03, n_resamples=20)
     assert probe({"x": vectors}, labels, how) == probe({"x": wild}, labels, how)
     copied = [str(i if i < 119 else 70) for i in range(120)]  # a tested clip is a validation clip
     assert probe({"x": vectors}, labels, how, content=copied).warnings == probe({"x": vectors}, labels, how).warnings
@@ -153,11 +153,11 @@ def test_validation_clips_choose_and_teach_nothing(table: Table, clouds: Clouds)
 
 def test_a_share_of_the_clips_chooses_by_itself(table: Table, clouds: Clouds) -> None:
     classes = [i % 4 for i in range(200)]
-    exam = Exam.of(table(classes, split=["train"] * 160 + ["test"] * 40), (0,), 10)
+    exam = ProbeProtocol.of(table(classes, split=["train"] * 160 + ["test"] * 40), (0,), 10)
     (whole,) = exam.runs[0]
-    part = exam.part(whole, whole.seen[draw_subset(exam.labels.target.take(whole.seen), 0.1, 0)])
-    few = set(part.seen.tolist())
-    assert len(few) == 16 and all(few == {*fit.tolist(), *held.tolist()} for fit, held in part.halves)
+    part = exam.part(whole, whole.train[draw_subset(exam.labels.target.take(whole.train), 0.1, 0)])
+    few = set(part.train.tolist())
+    assert len(few) == 16 and all(few == {*fit.tolist(), *held.tolist()} for fit, held in part.inner_splits)
     vectors = clouds(classes, 1.0)
     heads, wild = LinearHeads(exam, {"x": [vectors]}), vectors.copy()
     wild[sorted(set(range(160)) - few)] = 0
@@ -168,7 +168,7 @@ def test_a_share_of_the_clips_chooses_by_itself(table: Table, clouds: Clouds) ->
 def test_held_clips_without_any_class_choose_nothing(table: Table) -> None:
     rows = [[0], [1], [0, 1], []] * 10 + [[]] * 20
     labels = table(rows, split=["train"] * 40 + ["valid"] * 10 + ["test"] * 10)  # type: ignore[arg-type]
-    assert not Exam.of(labels, (0,), 10).runs[0][0].halves
+    assert not ProbeProtocol.of(labels, (0,), 10).runs[0][0].inner_splits
 
 
 @pytest.mark.parametrize("clips", [2, 3, 5, 40])
@@ -183,19 +183,19 @@ def test_a_map_of_equal_clips_is_one_point() -> None:
 
 def test_few_groups_make_few_folds_and_one_is_refused(table: Table) -> None:
     classes = [i % 2 for i in range(20)]
-    exam = Exam.of(table(classes, group=[f"g{i // 7}" for i in range(20)]), (0,), 10)
-    assert len(exam.runs[0]) == 3 and exam.tested.tolist() == list(range(20))
+    exam = ProbeProtocol.of(table(classes, group=[f"g{i // 7}" for i in range(20)]), (0,), 10)
+    assert len(exam.runs[0]) == 3 and exam.test_indices.tolist() == list(range(20))
     with pytest.raises(DataError, match="all 20 clips belong to the group 'g'"):
-        Exam.of(table(classes, group=["g"] * 20), (0,), 10)
+        ProbeProtocol.of(table(classes, group=["g"] * 20), (0,), 10)
 
 
 def test_clips_without_a_group_are_groups_of_their_own(table: Table) -> None:
-    exam = Exam.of(table([i % 2 for i in range(20)], group=["a", "a", *[""] * 18]), (0,), 10)
+    exam = ProbeProtocol.of(table([i % 2 for i in range(20)], group=["a", "a", *[""] * 18]), (0,), 10)
     assert len(exam.runs[0]) == 5 and max(len(part.test) for part in exam.runs[0]) <= 6
 
 
 def test_the_seed_of_each_run_draws_its_share_of_the_clips(table: Callable[..., Labels]) -> None:
-    exam, seen = Exam.of(table([i % 2 for i in range(40)], fold="01" * 10 + "10" * 10), (5, 9), 10), list[Any]()
+    exam, seen = ProbeProtocol.of(table([i % 2 for i in range(40)], fold="01" * 10 + "10" * 10), (5, 9), 10), list[Any]()
     answers = [np.eye(2)[exam.labels.index]] * 2
 
     class Heads(LinearHeads):

@@ -17,10 +17,10 @@ from tests.evaluation.made import RATE, Levels, make_task
 from unheard.errors import AudioError, DataError
 from unheard.evaluation import suite
 from unheard.evaluation.embeddings import embed_task, read_splits
-from unheard.evaluation.encoders import Stored
+from unheard.evaluation.encoders import PrecomputedEmbeddings
 from unheard.evaluation.module_encoders import HearEncoder
 from unheard.evaluation.report import Report
-from unheard.evaluation.suite import Plan
+from unheard.evaluation.suite import EvaluationConfig
 from unheard.evaluation.tasks import read_task
 from unheard.files import file_checksums, read_json, write_json
 
@@ -74,7 +74,7 @@ def test_rows_lie_in_the_order_of_the_labels_beside_them(task: Path, out: Path) 
     stored = out / "embeddings" / "levels"
     changed(task / "test.json", backwards)
     changed(task / "task_metadata.json", lambda told: told | {"splits": ["test", "valid", "train"]})
-    again = suite.evaluate([Stored(stored)], [task], out / "again")
+    again = suite.evaluate([PrecomputedEmbeddings(stored)], [task], out / "again")
     assert [result.scores for result in again.results] == [first.results[0].scores]
     rows = read_splits(stored / "noise-v1", read_task(task))["test"]
     assert rows.y.argmax(dim=1).tolist() == (rows.x[:, 0] < 0.05).long().tolist()
@@ -85,7 +85,7 @@ def test_the_same_names_are_drawn_whatever_their_order(task: Path, out: Path) ->
     changed(task / "test.json", lambda labels: labels | wrong)
     first = score(task, out)
     changed(task / "test.json", backwards)
-    again = suite.evaluate([Stored(out / "embeddings" / "levels")], [task], out / "again")
+    again = suite.evaluate([PrecomputedEmbeddings(out / "embeddings" / "levels")], [task], out / "again")
     assert len(set(first.results[0].replicates)) > 3 and again.results[0].replicates == first.results[0].replicates
 
 
@@ -103,7 +103,7 @@ def test_the_same_names_are_drawn_whatever_their_order(task: Path, out: Path) ->
 def test_rows_of_other_labels_are_refused(task: Path, out: Path, change: Any, message: str) -> None:
     score(task, out)
     changed(task / "test.json", change)
-    failed = suite.evaluate([Stored(out / "embeddings" / "levels")], [task], out / "again").failed
+    failed = suite.evaluate([PrecomputedEmbeddings(out / "embeddings" / "levels")], [task], out / "again").failed
     assert len(failed) == 1 and message in failed[0][2]
 
 
@@ -244,9 +244,9 @@ def test_scores_of_an_earlier_version_are_told_and_made_again(task: Path, out: P
 
 
 def test_heareval_s_scores_know_no_seeds(task: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = score(task, out, plan=Plan(seeds=3))
+    first = score(task, out, plan=EvaluationConfig(seeds=3))
     monkeypatch.setattr(suite.heareval, "evaluate", None)
-    assert score(task, out, plan=Plan(seeds=5)) == first
+    assert score(task, out, plan=EvaluationConfig(seeds=5)) == first
 
 
 def test_progress_names_the_encoder(task: Path, out: Path) -> None:

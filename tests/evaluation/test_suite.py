@@ -22,7 +22,7 @@ from unheard.evaluation.encoders import encoders
 from unheard.evaluation.module_encoders import HearEncoder
 from unheard.evaluation.report import Report, Result
 from unheard.evaluation.results import markdown, published
-from unheard.evaluation.suite import Plan
+from unheard.evaluation.suite import EvaluationConfig
 from unheard.evaluation.tasks import read_task
 from unheard.view.evaluated import evaluate
 
@@ -60,7 +60,7 @@ def test_what_is_done_is_not_done_again(levels: Levels, tmp_path: Path) -> None:
     again = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", resume=True)
     assert levels.calls == calls
     assert again == first
-    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", Plan("fixed", seeds=2), resume=True)
+    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", EvaluationConfig("fixed", seeds=2), resume=True)
     assert levels.calls == calls  # another protocol scores the same embeddings
     assert not list((tmp_path / "out" / "fits").rglob("*.safetensors"))
 
@@ -75,7 +75,7 @@ def test_heads_of_the_fixed_protocol_train_on_the_device(levels: Levels, tmp_pat
         return make(heads, hypers, seeds, torch.device("cpu"))
 
     monkeypatch.setattr(fixed, "make_ensemble", recorded)
-    evaluate(left, tmp_path / "tasks", tmp_path / "again", Plan("fixed", seeds=1, device="meta"))
+    evaluate(left, tmp_path / "tasks", tmp_path / "again", EvaluationConfig("fixed", seeds=1, device="meta"))
     assert set(asked) == {"meta"}
 
 

@@ -20,10 +20,10 @@ from unheard.errors import UnheardError
 from unheard.evaluation import suite
 from unheard.evaluation.embeddings import damaged_files, read_splits
 from unheard.evaluation.encoders import LogMelEncoder
-from unheard.evaluation.fit import Fit
-from unheard.evaluation.head import Hyper
-from unheard.evaluation.memory import Disk
-from unheard.evaluation.probe_vectors import Kept
+from unheard.evaluation.fit import FitResult
+from unheard.evaluation.head import HyperParams
+from unheard.evaluation.memory import DiskFitCache
+from unheard.evaluation.probe_vectors import EmbeddingCache
 from unheard.evaluation.report import load_result
 from unheard.evaluation.tasks import read_task
 from unheard.files import read_json, read_json_lines
@@ -84,8 +84,8 @@ def evaluated(place: Path) -> dict[Path, Read]:
     task, encoder = read_task(make_task(place / "tasks" / "noise")), LogMelEncoder(LogMel())
     suite.evaluate([encoder], [task.folder], place / "scores")
     (stored,), (result,) = (place / "scores" / "embeddings").glob("*/noise"), (place / "scores" / "scores").glob("*/*/noise.json")
-    fits, vectors, stamp = Disk(place / "fits"), Kept(place / "vectors", "made of"), str(read_json(result)["stamp"])
-    fits.put(0, Fit(Hyper(), {"weight": torch.arange(50.0)}, 0.5, 3))
+    fits, vectors, stamp = DiskFitCache(place / "fits"), EmbeddingCache(place / "vectors", "made of"), str(read_json(result)["stamp"])
+    fits.put(0, FitResult(HyperParams(), {"weight": torch.arange(50.0)}, 0.5, 3))
     vectors("model", lambda: np.arange(300.0))
 
     def rows() -> object:

@@ -10,13 +10,13 @@ from unheard.model.masking import Mask, random
 from unheard.model.transformer import use_attention
 from unheard.objectives.base import Batch
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 
 SIZES = ("frames=48", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=2", "decoder_num_heads=2")
 RECIPE = override(find_recipe("msm-mae"), [*(f"model.{size}" for size in SIZES), "model.decoder=cross"])
 
 
-def learner_and_batch() -> tuple[Learner, Batch, Mask]:
+def learner_and_batch() -> tuple[PretrainModule, Batch, Mask]:
     learner = build(RECIPE, 0)
     patches = learner.grid.num_patches
     generator = torch.Generator().manual_seed(0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unheard.model.decoder import Decoder
-from unheard.model.local_decoder import BLOCKED, SHIFT, WINDOW, LocalTransformer, WindowAttention, Windows, log_offsets
+from unheard.model.local_decoder import BLOCKED, SHIFT, WINDOW, LocalTransformer, WindowAttention, WindowPartition, log_offsets
 from unheard.model.masked_model import MaskedModel
 from unheard.model.masking import random
 from unheard.model.patches import Grid
@@ -22,7 +22,7 @@ SMALL = ModelConfig(
 
 @given(grids, shifts)
 def test_windows_hold_every_token_once_and_give_it_back(grid, shift):
-    windows = Windows(grid, shift)
+    windows = WindowPartition(grid, shift)
     held = windows.places[windows.places < grid.num_patches]
     assert torch.equal(held.sort().values, torch.arange(grid.num_patches))
     x = torch.randn(2, grid.num_patches, 3)
@@ -32,7 +32,7 @@ def test_windows_hold_every_token_once_and_give_it_back(grid, shift):
 
 @given(grids, shifts)
 def test_a_patch_attends_to_its_neighbours_and_to_nothing_else(grid, shift):
-    windows = Windows(grid, shift)
+    windows = WindowPartition(grid, shift)
     mask = torch.zeros(*windows.places.shape, windows.places.shape[1]) if windows.mask is None else windows.mask
     assert set(mask.unique().tolist()) <= {0.0, BLOCKED}
     rows = torch.cat([grid.rows(), torch.tensor([-100])])[windows.places]
@@ -44,7 +44,7 @@ def test_a_patch_attends_to_its_neighbours_and_to_nothing_else(grid, shift):
 
 def test_the_shifted_grid_keeps_the_end_of_time_from_its_beginning():
     grid = Grid(4, 8, (2, 2), "time")
-    windows = Windows(grid, SHIFT)
+    windows = WindowPartition(grid, SHIFT)
     assert windows.places[0].tolist() == list(range(8, 24)) and windows.mask is not None and not windows.mask[0].any()
     assert windows.places[1].tolist() == [*range(24, 32), *range(8)]
     end, beginning = slice(0, 8), slice(8, 16)

@@ -9,7 +9,7 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from unheard.audio.frontend import LogMelConfig
 from unheard.errors import ConfigError
 from unheard.model import masking
-from unheard.model.sizes import ModelConfig, widths
+from unheard.model.sizes import ModelConfig, resolve_sizes
 from unheard.model.transformer import use_attention
 from unheard.objectives.base import Batch
 from unheard.objectives.latents import LatentsConfig
@@ -126,7 +126,7 @@ def test_the_teacher_follows_by_its_momentum_and_sees_hidden_patches_only():
     learner = build(latent_recipe())
     teacher, encoder = learner.model.teacher, learner.model.encoder
     before = [p.clone() for p in teacher.parameters()]
-    teacher.follow(encoder, 0.9)
+    teacher.ema_update(encoder, 0.9)
     for old, now, student in zip(before, teacher.parameters(), encoder.transformer.parameters(), strict=True):
         torch.testing.assert_close(now, 0.9 * old + 0.1 * student)
     patches, hide = torch.randn(2, 25, 256), torch.arange(10, 25).expand(2, -1)
@@ -154,14 +154,14 @@ def test_the_same_seed_builds_the_same_weights_and_leaves_the_global_generator_a
 
 @pytest.mark.parametrize(("size", "millions"), [("tiny", 5.4), ("small", 21.4), ("base", 85.3), ("large", 302.7)])
 def test_named_sizes_are_the_usual_vits(size, millions):
-    chosen = widths(ModelConfig(size=size))
+    chosen = resolve_sizes(ModelConfig(size=size))
     count = 12 * chosen.embed_dim**2 * chosen.depth + 256 * chosen.embed_dim
     assert count / 1e6 == pytest.approx(millions, rel=0.02)
 
 
 def test_a_width_its_heads_do_not_divide_is_refused():
     with pytest.raises(ConfigError, match="multiple of 4 and of model.num_heads"):
-        widths(ModelConfig(embed_dim=50, num_heads=4))
+        resolve_sizes(ModelConfig(embed_dim=50, num_heads=4))
 
 
 def test_the_paper_model_has_the_published_number_of_trainable_parameters():

@@ -45,37 +45,37 @@ def test_padding_is_kept_only_when_nothing_else_is_left(real, seed):
 def test_patterns_hide_every_second_column_row_or_both():
     grid = Grid(5, 6, (16, 16))
     noise = torch.zeros(2, 30)
-    columns = masking.pattern("vertical", grid, noise, 0.5).hidden().reshape(2, 5, 6)
+    columns = masking.named_mask("vertical", grid, noise, 0.5).hidden().reshape(2, 5, 6)
     assert torch.equal(columns[0], torch.arange(6).remainder(2).bool().expand(5, -1))
-    rows = masking.pattern("horizontal", grid, noise, 0.5).hidden().reshape(2, 5, 6)
+    rows = masking.named_mask("horizontal", grid, noise, 0.5).hidden().reshape(2, 5, 6)
     assert torch.equal(rows[1], torch.arange(5).remainder(2).bool()[:, None].expand(-1, 6))
-    board = masking.pattern("chessboard", grid, noise, 0.5).hidden().reshape(2, 5, 6)
+    board = masking.named_mask("chessboard", grid, noise, 0.5).hidden().reshape(2, 5, 6)
     assert torch.equal(board[0], rows[0] ^ columns[0])
 
 
 @pytest.mark.parametrize(("ratio", "visible"), [(0.9, 10), (0.95, 5), (0.98, 2), (0.99, 1), (0.999, 1), (0.0, 95)])
 def test_figures_show_as_many_patches_as_figure_4_of_the_msm_mae_paper(ratio, visible):
     noise = torch.rand(1, 95, generator=torch.Generator().manual_seed(0))
-    mask = masking.pattern("random", Grid(5, 19, (16, 16)), noise, ratio)
+    mask = masking.named_mask("random", Grid(5, 19, (16, 16)), noise, ratio)
     assert mask.keep.shape == (1, visible)
     assert set(mask.keep[0].tolist()) == set(noise[0].argsort()[:visible].tolist())
 
 
 @given(st.integers(1, 600), st.integers(0, 99))
 def test_figures_hide_the_rounded_number_of_patches(patches, percent):
-    mask = masking.pattern("random", Grid(1, patches, (16, 16)), torch.rand(1, patches), percent / 100)
+    mask = masking.named_mask("random", Grid(1, patches, (16, 16)), torch.rand(1, patches), percent / 100)
     wanted = -((50 - patches * percent) // 100)  # halves rounded down, in whole numbers
     assert mask.hide.shape[1] == min(patches - 1, wanted)
 
 
 def test_a_pattern_that_hides_nothing_is_refused():
     with pytest.raises(ConfigError, match="hides nothing"):
-        masking.pattern("horizontal", Grid(1, 6, (80, 4)), torch.zeros(1, 6), 0.5)
+        masking.named_mask("horizontal", Grid(1, 6, (80, 4)), torch.zeros(1, 6), 0.5)
 
 
 def test_an_unknown_pattern_is_refused():
     with pytest.raises(ConfigError, match="unknown mask 'diagonal'"):
-        masking.pattern("diagonal", Grid(2, 2, (1, 1)), torch.zeros(1, 4), 0.5)
+        masking.named_mask("diagonal", Grid(2, 2, (1, 1)), torch.zeros(1, 4), 0.5)
 
 
 @given(st.lists(st.booleans(), min_size=2, max_size=40).filter(lambda flags: not all(flags)))
@@ -118,7 +118,7 @@ def test_a_structured_mask_keeps_the_smallest_noise():
 @pytest.mark.parametrize("real", [1, 3, 8])
 def test_a_structured_mask_hears_padding_only_when_nothing_else_is_left(order, real):
     grid = Grid(4, 8, (16, 16), order)
-    config = ModelConfig(mask_axes=(0.5, 0.5), token_order=order)
+    config = ModelConfig(mask_ratio_2d=(0.5, 0.5), token_order=order)
     valid = grid.valid(torch.tensor([real * 16]))
     mask = masking.trained(config, grid, torch.rand(1, 32, generator=torch.Generator().manual_seed(real)), valid)
     assert int(valid[0, mask.keep[0]].sum()) == 2 * min(real, 4)
@@ -128,17 +128,17 @@ def test_training_masks_follow_the_configuration_and_the_noise():
     grid, noise = Grid(5, 13, (16, 16)), torch.rand(3, 65, generator=torch.Generator().manual_seed(0))
     plain = masking.trained(ModelConfig(mask_ratio=0.6), grid, noise)
     assert torch.equal(plain.keep, masking.random(noise, 0.6).keep)
-    axes = ModelConfig(mask_axes=(0.4, 0.5))
+    axes = ModelConfig(mask_ratio_2d=(0.4, 0.5))
     first, second = (masking.trained(axes, grid, noise) for _ in range(2))
     assert torch.equal(first.keep, second.keep) and first.keep.shape[1] == 3 * 6
     assert len({tuple(row) for row in first.keep.tolist()}) == 3
-    assert masking.share_hidden(axes, grid) == first.hide.shape[1] / 65
-    assert masking.share_hidden(ModelConfig(mask_ratio=0.6), grid) == plain.hide.shape[1] / 65
+    assert masking.masked_fraction(axes, grid) == first.hide.shape[1] / 65
+    assert masking.masked_fraction(ModelConfig(mask_ratio=0.6), grid) == plain.hide.shape[1] / 65
 
 
 def test_the_structured_pattern_hides_about_the_asked_share():
     grid = Grid(8, 64, (16, 16), "time")
-    hidden = masking.pattern("structured", grid, torch.rand(1, 512), 0.75).hidden()
+    hidden = masking.named_mask("structured", grid, torch.rand(1, 512), 0.75).hidden()
     assert hidden.float().mean() == 0.75
     with pytest.raises(ConfigError, match="mask_ratio"):
-        masking.pattern("structured", grid, torch.rand(1, 512), 1.5)
+        masking.named_mask("structured", grid, torch.rand(1, 512), 1.5)

@@ -14,10 +14,10 @@ from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
-from unheard.objectives.clap import MOMENTUM, Clap, ClapConfig
-from unheard.objectives.schedules import Moment
+from unheard.objectives.clap import MOMENTUM, DistillObjective, ClapConfig
+from unheard.objectives.schedules import TrainingProgress
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 
 B, N, K, D, E, C = 3, 8, 3, 8, 4, 6
 SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
@@ -42,15 +42,15 @@ def a_batch(valid: Tensor | None = None, targets: Tensor | None = None, spec: Te
     return Batch(spec, valid, none, none, torch.zeros(len(valid)), torch.zeros(valid.shape), targets=targets)
 
 
-def built(config: ClapConfig) -> Clap:
+def built(config: ClapConfig) -> DistillObjective:
     torch.manual_seed(3)
-    objective = Clap(config, D, E)
+    objective = DistillObjective(config, D, E)
     for parameter in objective.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return objective
 
 
-def by_hand(objective: Clap, out: MaskedPass, batch: Batch, config: ClapConfig) -> float:
+def by_hand(objective: DistillObjective, out: MaskedPass, batch: Batch, config: ClapConfig) -> float:
     """Patch by patch, in float64."""
 
     def said(tokens: Tensor, head: torch.nn.Sequential) -> np.ndarray:
@@ -65,13 +65,13 @@ def by_hand(objective: Clap, out: MaskedPass, batch: Batch, config: ClapConfig) 
         d = np.abs(y - t)
         return float(np.mean(d**2 if config.distance == "mse" else np.where(d < 1, d**2 / 2, d - 0.5)))
 
-    head, wide = objective.head, objective.widen
+    head, wide = objective.head, objective.decoder_to_encoder_proj
     hidden_head = objective.hidden_head or head
     seen, guessed = [], []
     for clip in range(B):
         for place, patch in enumerate(out.mask.keep[clip].tolist()):
             if batch.valid[clip, patch]:
-                tokens = out.visible[clip, place] if config.visible_from == "encoder" else wide(out.decoded[clip, patch]).detach()
+                tokens = out.visible[clip, place] if config.visible_features == "encoder" else wide(out.decoded[clip, patch]).detach()
                 seen.append(apart(said(tokens, head), batch.targets[clip, patch].double().numpy()))
         for patch in out.mask.hide[clip].tolist():
             if batch.valid[clip, patch]:
@@ -108,7 +108,7 @@ def test_nothing_is_lost_when_the_student_says_the_same() -> None:
     out, objective = a_pass(), built(PLAIN)
     targets = torch.zeros(B, N, C)
     with torch.no_grad():
-        said_visible, said_hidden = objective.head(out.visible), objective.head(objective.widen(out.decoded))
+        said_visible, said_hidden = objective.head(out.visible), objective.head(objective.decoder_to_encoder_proj(out.decoded))
         targets.scatter_(
             1, out.mask.hide[..., None].expand(-1, -1, C), torch.gather(said_hidden, 1, out.mask.hide[..., None].expand(-1, -1, C))
         )
@@ -133,7 +133,7 @@ def test_padding_does_not_count() -> None:
     torch.testing.assert_close(objective(out, batch), objective(out, changed))
 
 
-def gradients(recipe_settings: list[str]) -> tuple[Learner, Batch]:
+def gradients(recipe_settings: list[str]) -> tuple[PretrainModule, Batch]:
     """One backward pass of a whole learner on random sound."""
     learner = build(override(ONLY, recipe_settings), seed=0)
     n = learner.grid.num_patches
@@ -144,7 +144,7 @@ def gradients(recipe_settings: list[str]) -> tuple[Learner, Batch]:
     return learner, batch
 
 
-def touched(learner: Learner, part: str) -> bool:
+def touched(learner: PretrainModule, part: str) -> bool:
     """Whether any weight of a part has a gradient other than zero."""
     found = [p.grad for name, p in learner.named_parameters() if name.startswith(part) and p.grad is not None]
     return any(bool((grad != 0).any()) for grad in found)
@@ -153,7 +153,7 @@ def touched(learner: Learner, part: str) -> bool:
 def test_the_visible_loss_from_the_encoder_does_not_touch_the_decoder() -> None:
     learner, _ = gradients(["objectives.clap.hidden=0"])
     assert touched(learner, "model.encoder") and touched(learner, "objectives.clap.head") and not touched(learner, "model.decoder")
-    assert not learner.model.decodes
+    assert not learner.model.use_decoder
 
 
 def test_the_hidden_loss_reaches_encoder_and_decoder() -> None:
@@ -171,32 +171,32 @@ def test_targets_are_standardised_by_running_statistics() -> None:
     out, objective = a_pass(), built(replace(PLAIN, standardise="running"))
     first, second = a_batch(), a_batch(targets=5 + 3 * torch.randn(B, N, C, generator=torch.Generator().manual_seed(1)))
     mean, std = first.targets.mean((0, 1)), first.targets.var((0, 1), unbiased=False).sqrt()
-    plain = Clap(PLAIN, D, E)
+    plain = DistillObjective(PLAIN, D, E)
     plain.load_state_dict(objective.state_dict())
     expected = plain(out, replace(first, targets=(first.targets - mean) / std))
     torch.testing.assert_close(objective(out, first), expected, rtol=1e-4, atol=1e-5)
-    objective.after_step(Moment(1, 10))
+    objective.after_step(TrainingProgress(1, 10))
     torch.testing.assert_close(objective.running[0], mean)
     objective(out, second)
-    objective.after_step(Moment(2, 10))
+    objective.after_step(TrainingProgress(2, 10))
     torch.testing.assert_close(objective.running[0], MOMENTUM * mean + (1 - MOMENTUM) * second.targets.mean((0, 1)))
 
 
 def test_evaluation_leaves_the_statistics_alone() -> None:
     out, objective = a_pass(), built(replace(PLAIN, standardise="running"))
     objective(out, a_batch())
-    objective.after_step(Moment(1, 10))
+    objective.after_step(TrainingProgress(1, 10))
     before = objective.running.clone()
     objective.eval()(out, a_batch(targets=100 * torch.ones(B, N, C)))
-    objective.after_step(Moment(2, 10))
+    objective.after_step(TrainingProgress(2, 10))
     torch.testing.assert_close(objective.running, before)
 
 
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(ConfigError, match="teacher"):
-        Clap(ClapConfig(weight=1.0), D, E)
+        DistillObjective(ClapConfig(weight=1.0), D, E)
     with pytest.raises(ConfigError, match="looks at nothing"):
-        Clap(ClapConfig(weight=1.0, dim=C, visible=0.0, hidden=0.0), D, E)
+        DistillObjective(ClapConfig(weight=1.0, dim=C, visible=0.0, hidden=0.0), D, E)
     with pytest.raises(ConfigError, match="targets"):
         built(PLAIN)(a_pass(), replace(a_batch(), targets=None))
 
@@ -211,6 +211,6 @@ def test_a_tiny_student_learns_its_teacher() -> None:
         loss = learner(batch, mask)["loss"]
         loss.backward()
         optimiser.step()
-        learner.after_step(Moment(step + 1, 60))
+        learner.after_step(TrainingProgress(step + 1, 60))
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.3 * losses[0]

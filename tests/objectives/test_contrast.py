@@ -13,8 +13,8 @@ from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.objectives.base import Batch
-from unheard.objectives.contrast import SCALE_MOST, Contrast, ContrastConfig, matching
-from unheard.objectives.schedules import Moment
+from unheard.objectives.contrast import MAX_LOG_SCALE, ContrastiveLoss, ContrastConfig, matching
+from unheard.objectives.schedules import TrainingProgress
 
 B, N, K, D, T = 5, 8, 3, 8, 7
 CONFIG = ContrastConfig(weight=1.0, text_dim=T, dim=6)
@@ -79,7 +79,7 @@ def a_batch() -> Batch:
 
 def test_the_gradient_reaches_sounds_with_captions_only() -> None:
     torch.manual_seed(0)
-    out, objective = a_pass(), Contrast(CONFIG, D)
+    out, objective = a_pass(), ContrastiveLoss(CONFIG, D)
     objective(out, a_batch()).backward()
     reached = (out.visible.grad.abs().sum(dim=(1, 2)) > 0).tolist()
     assert reached == [True, True, True, False, True]
@@ -87,18 +87,18 @@ def test_the_gradient_reaches_sounds_with_captions_only() -> None:
 
 
 def test_the_scale_is_learned_and_bounded() -> None:
-    objective = Contrast(CONFIG, D)
+    objective = ContrastiveLoss(CONFIG, D)
     assert float(objective.scale().detach()) == pytest.approx(1 / 0.07, rel=1e-5)
-    torch.nn.init.constant_(objective.log_scale, SCALE_MOST + 0.01)
+    torch.nn.init.constant_(objective.log_scale, MAX_LOG_SCALE + 0.01)
     objective(a_pass(), a_batch()).backward()
     assert float(objective.log_scale.grad.abs()) > 0  # above its bound it still has a gradient, and can come back
-    objective.after_step(Moment(1, 10))
-    assert float(objective.scale().detach()) == pytest.approx(np.exp(SCALE_MOST), rel=1e-5)
+    objective.after_step(TrainingProgress(1, 10))
+    assert float(objective.scale().detach()) == pytest.approx(np.exp(MAX_LOG_SCALE), rel=1e-5)
 
 
 def test_pairs_are_told_apart_after_a_few_steps() -> None:
     torch.manual_seed(0)
-    objective, out, batch = Contrast(CONFIG, D), a_pass(), replace(a_batch(), captions=torch.arange(B))
+    objective, out, batch = ContrastiveLoss(CONFIG, D), a_pass(), replace(a_batch(), captions=torch.arange(B))
     optimiser = torch.optim.Adam(objective.parameters(), 1e-2)
     for _ in range(200):
         optimiser.zero_grad()
@@ -111,9 +111,9 @@ def test_pairs_are_told_apart_after_a_few_steps() -> None:
 
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(ConfigError, match="text_dim"):
-        Contrast(ContrastConfig(weight=1.0), D)
+        ContrastiveLoss(ContrastConfig(weight=1.0), D)
     with pytest.raises(ConfigError, match="captions"):
-        Contrast(CONFIG, D)(a_pass(), replace(a_batch(), text=None))
+        ContrastiveLoss(CONFIG, D)(a_pass(), replace(a_batch(), text=None))
 
 
 def test_similarities_are_exact_under_autocast() -> None:

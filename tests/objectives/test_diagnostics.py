@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unheard.objectives.diagnostics import clip_share, feature_rank, feature_std, perplexity, shares, spread
+from unheard.objectives.diagnostics import between_clip_variance, effective_rank, feature_std, perplexity, shares, spread
 
 B, M, D = 4, 200, 64
 EVERY = torch.ones(B, M)
@@ -46,15 +46,15 @@ def test_rank_counts_the_directions_features_vary_in() -> None:
     generator = torch.Generator().manual_seed(3)
     signs = torch.where(torch.rand(B, M, 2, generator=generator) < 0.5, -1.0, 1.0)
     two = torch.cat([signs, torch.ones(B, M, 1), torch.zeros(B, M, D - 3)], dim=2)
-    assert feature_rank(two, EVERY).item() == pytest.approx(2, abs=0.1)
-    assert feature_rank(two[:1, :1].expand(B, M, D), EVERY).item() == pytest.approx(1, abs=0.01)
-    assert 0.85 * D < feature_rank(features(), EVERY).item() <= D
+    assert effective_rank(two, EVERY).item() == pytest.approx(2, abs=0.1)
+    assert effective_rank(two[:1, :1].expand(B, M, D), EVERY).item() == pytest.approx(1, abs=0.01)
+    assert 0.85 * D < effective_rank(features(), EVERY).item() <= D
 
 
 def test_patches_that_look_alike_within_a_clip_share_everything() -> None:
-    assert clip_share(features()[:, :1].expand(B, M, D), EVERY).item() == pytest.approx(1, abs=1e-5)
-    assert clip_share(features(), EVERY).item() < 0.02
+    assert between_clip_variance(features()[:, :1].expand(B, M, D), EVERY).item() == pytest.approx(1, abs=1e-5)
+    assert between_clip_variance(features(), EVERY).item() < 0.02
     weights = EVERY.clone()
     weights[:, 10:] = 0
     garbage = torch.where(weights.bool()[..., None], features()[:, :1], features())
-    assert clip_share(garbage, weights).item() == pytest.approx(1, abs=1e-5)
+    assert between_clip_variance(garbage, weights).item() == pytest.approx(1, abs=1e-5)

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from unheard.config import override
 from unheard.errors import ConfigError
-from unheard.model.masked_model import MaskedPass, nearest
+from unheard.model.masked_model import MaskedPass, best_hypothesis
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
 from unheard.objectives.latents import TARGET_EPS, LatentsConfig, PredictLatents
-from unheard.objectives.schedules import Moment
+from unheard.objectives.schedules import TrainingProgress
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 
 B, N, K, D = 3, 8, 3, 6
 SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=32", "decoder_depth=1", "decoder_num_heads=2")
@@ -84,7 +84,7 @@ def test_a_pass_without_a_teacher_is_refused() -> None:
         PredictLatents(LatentsConfig())(out, a_batch(torch.ones(B, N, dtype=torch.bool)))
 
 
-def example(learner: Learner) -> tuple[Batch, Mask]:
+def example(learner: PretrainModule) -> tuple[Batch, Mask]:
     spec = torch.randn(4, 80, 32, generator=torch.Generator().manual_seed(0))
     noise = torch.rand(4, learner.grid.num_patches, generator=torch.Generator().manual_seed(1))
     return a_batch(torch.ones(noise.shape, dtype=torch.bool), spec), random(noise, 0.7)
@@ -135,10 +135,10 @@ def test_the_teacher_follows_once_a_step_with_a_momentum_that_rises(moves: str, 
     teacher, student = (part.transformer.blocks[0].fc1.weight for part in (learner.model.teacher, learner.model.encoder))
     expected = teacher.double().clone()
     for step in range(4):
-        learner.before_step(Moment(step, 4))
+        learner.before_step(TrainingProgress(step, 4))
         with torch.no_grad():
             student.add_(0.01 * step) if moves == "after_step" else student
-        learner.after_step(Moment(step + 1, 4))
+        learner.after_step(TrainingProgress(step + 1, 4))
         progress = step / 4 if moves == "before_step" else (step + 1) / 4
         if progress in steps:
             momentum = 0.5 + 0.4 * progress
@@ -150,12 +150,12 @@ def hypotheses(seed: int = 0, count: int = 4) -> MaskedPass:
     out = a_pass(seed)
     generator = torch.Generator().manual_seed(seed + 1)
     predicted = torch.randn(B, N - K, count, D, generator=generator).requires_grad_()
-    return replace(out, predicted=predicted, best=nearest(predicted, out.target))
+    return replace(out, predicted=predicted, best=best_hypothesis(predicted, out.target))
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.3, 0.7])
 def test_hypotheses_share_a_token_by_how_near_they_are(progress: float) -> None:
-    config, out = LatentsConfig(standardise_target=False, winner_takes_all=0.75), hypotheses()
+    config, out = LatentsConfig(standardise_target=False, wta_fraction=0.75), hypotheses()
     out.progress = torch.tensor(progress)
     p, t = out.predicted.detach().double().numpy(), out.target.double().numpy()[:, :, None]
     cosine = (p * t).sum(-1) / np.linalg.norm(p, axis=-1) / np.linalg.norm(t, axis=-1)
@@ -167,7 +167,7 @@ def test_hypotheses_share_a_token_by_how_near_they_are(progress: float) -> None:
 
 
 def test_in_the_end_the_nearest_hypothesis_takes_all() -> None:
-    config, out = LatentsConfig(standardise_target=False, winner_takes_all=0.75), hypotheses()
+    config, out = LatentsConfig(standardise_target=False, wta_fraction=0.75), hypotheses()
     out.progress = torch.tensor(0.76)
     objective = PredictLatents(config, 4)
     loss = objective(out, a_batch(torch.ones(B, N, dtype=torch.bool)))
@@ -188,6 +188,6 @@ def test_weights_of_hypotheses_have_no_gradient() -> None:
 
 def test_the_best_guess_is_the_nearest_in_direction() -> None:
     out = hypotheses()
-    picked = out.best_guess()
+    picked = out.best_prediction()
     cosines = torch.nn.functional.cosine_similarity(out.predicted, out.target[:, :, None], dim=-1)
     torch.testing.assert_close(torch.nn.functional.cosine_similarity(picked, out.target, dim=-1), cosines.max(dim=-1).values)

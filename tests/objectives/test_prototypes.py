@@ -16,9 +16,9 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
 from unheard.objectives.prototypes import TEACHER_STD, PrototypeHead, Prototypes, PrototypesConfig, head_sizes
-from unheard.objectives.schedules import Moment, TeacherConfig
+from unheard.objectives.schedules import TrainingProgress, TeacherConfig
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 
 B, N, K, D, KINDS = 3, 8, 3, 6, 10
 CONFIG = PrototypesConfig(weight=1.0, prototypes=KINDS, hidden_dim=12, bottleneck_dim=5, teacher_temp_warmup=0.5)
@@ -30,7 +30,7 @@ EVERY = torch.ones(B, N, dtype=torch.bool)
 
 def objective(config: PrototypesConfig = CONFIG, copied: bool = False) -> Prototypes:
     torch.manual_seed(0)
-    return Prototypes(config, D, TeacherConfig(copied=copied, moves="before_step"))
+    return Prototypes(config, D, TeacherConfig(init_from_student=copied, update_at="before_step"))
 
 
 def a_pass(progress: float = 0.25, hypotheses: int = 1) -> MaskedPass:
@@ -59,7 +59,7 @@ def logits(head: PrototypeHead, latents: Tensor) -> np.ndarray:
             torch.nn.functional.gelu(values) if not isinstance(layer, torch.nn.Linear) else values @ layer.weight.double().T + layer.bias
         )
     unit = lambda rows: rows / rows.norm(dim=-1, keepdim=True)  # noqa: E731
-    return (unit(values) @ (head.gain.double() * unit(head.direction.double())).T).detach().numpy()
+    return (unit(values) @ (head.weight_g.double() * unit(head.weight_v.double())).T).detach().numpy()
 
 
 def test_it_is_the_cross_entropy_of_two_softened_distributions() -> None:
@@ -83,7 +83,7 @@ def test_the_centre_is_a_running_mean_of_what_the_teacher_said(source: str) -> N
         raw = logits(head.teacher, out.target)
         said = softmax((raw - expected) / 0.055, axis=-1) if source == "probs" else raw
         head(out, a_batch(valid))
-        head.after_step(Moment(step + 1, 10))
+        head.after_step(TrainingProgress(step + 1, 10))
         expected = 0.9 * expected + 0.1 * said[valid.gather(1, out.mask.hide).numpy()].mean(axis=0)
         np.testing.assert_allclose(head.center.numpy(), expected, atol=1e-6)
 
@@ -98,18 +98,18 @@ def test_the_centre_learns_of_every_part_of_a_batch_and_of_nothing_else() -> Non
     parts.eval()
     parts(replace(out, target=3 * out.target), a_batch(EVERY))  # a measurement on the side
     for head in (whole, parts):
-        head.after_step(Moment(1, 10))
+        head.after_step(TrainingProgress(1, 10))
         assert not head.pending.any() and not head.pending_tokens.any()
     torch.testing.assert_close(parts.center, whole.center)
     before = whole.center.clone()
     whole(out, a_batch(~EVERY))  # nothing but padding
-    whole.after_step(Moment(2, 10))
+    whole.after_step(TrainingProgress(2, 10))
     assert torch.equal(whole.center, before)
 
 
 def test_heads_of_their_own_share_their_prototypes_and_copies_share_all() -> None:
     head = objective()
-    assert torch.equal(head.student.direction, head.teacher.direction) and bool((head.student.gain == 1).all())
+    assert torch.equal(head.student.weight_v, head.teacher.direction) and bool((head.student.weight_g == 1).all())
     assert not torch.equal(head.student.mlp[0].weight, head.teacher.mlp[0].weight)
     assert head.teacher.mlp[0].weight.abs().max() <= 2 * TEACHER_STD and not head.teacher.mlp[0].bias.any()
     copied = objective(copied=True)
@@ -126,11 +126,11 @@ def test_the_teacher_head_follows_before_the_step_and_skips_the_first() -> None:
     head = objective(replace(CONFIG, momentum_start=0.5, momentum_end=0.5))
     expected = head.teacher.mlp[0].weight.double()
     for step in range(3):
-        head.before_step(Moment(step, 1000))
+        head.before_step(TrainingProgress(step, 1000))
         if step > 0:
             expected = 0.5 * expected + 0.5 * head.student.mlp[0].weight.double()
         torch.testing.assert_close(head.teacher.mlp[0].weight.double(), expected, atol=1e-6, rtol=1e-6)
-        head.after_step(Moment(step + 1, 1000))
+        head.after_step(TrainingProgress(step + 1, 1000))
 
 
 def test_its_gradient_reaches_the_best_hypothesis_alone() -> None:
@@ -140,7 +140,7 @@ def test_its_gradient_reaches_the_best_hypothesis_alone() -> None:
     assert torch.equal(reached, torch.nn.functional.one_hot(out.best, 3).bool())
 
 
-def example(learner: Learner) -> tuple[Batch, Mask]:
+def example(learner: PretrainModule) -> tuple[Batch, Mask]:
     spec = torch.randn(4, 80, 32, generator=torch.Generator().manual_seed(0))
     noise = torch.rand(4, learner.grid.num_patches, generator=torch.Generator().manual_seed(1))
     return a_batch(torch.ones(noise.shape, dtype=torch.bool), spec), random(noise, 0.7)
@@ -177,8 +177,8 @@ def test_it_can_learn_one_batch_by_heart(copied: bool) -> None:
 
 def test_training_only_parts_stay_out_of_a_model_folder() -> None:
     learner = build(SMALL)
-    assert not [name for name in learner.lasting_state() if "teacher" in name or "prototypes" in name]
-    assert "model.predictor.project.weight" in learner.lasting_state()
+    assert not [name for name in learner.export_state_dict() if "teacher" in name or "prototypes" in name]
+    assert "model.predictor.project.weight" in learner.export_state_dict()
 
 
 def test_a_pass_without_a_teacher_is_refused() -> None:

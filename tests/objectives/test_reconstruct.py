@@ -18,7 +18,7 @@ from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch, masked_mean
 from unheard.objectives.reconstruct import PIXEL_EPS, Reconstruct, ReconstructConfig
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 
 B, N, K, E, P = 3, 8, 3, 5, 6
 SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=32", "decoder_depth=1", "decoder_num_heads=2")
@@ -105,7 +105,7 @@ def test_parts_add_up_to_the_mean_over_the_batch() -> None:
     assert float(masked_mean(values, torch.zeros(B, N - K), torch.tensor(0.0))) == 0
 
 
-def gradients(learner: Learner) -> dict[str, float]:
+def gradients(learner: PretrainModule) -> dict[str, float]:
     spec = torch.randn(4, 80, 32, generator=torch.Generator().manual_seed(0))
     mask = random(torch.rand(4, learner.grid.num_patches, generator=torch.Generator().manual_seed(1)), 0.75)
     learner(replace(a_batch(torch.ones(4, learner.grid.num_patches, dtype=torch.bool)), spec=spec), mask)["loss"].backward()

@@ -13,7 +13,7 @@ from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
-from unheard.objectives.supervise import Supervise, SuperviseConfig
+from unheard.objectives.supervise import ClassificationLoss, SuperviseConfig
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 
@@ -40,7 +40,7 @@ def a_batch(batch: int = B, patches: int = N) -> Batch:
     known = torch.tensor([True, False, True, True][:batch])
     valid = torch.ones(batch, patches, dtype=torch.bool)
     return Batch(
-        torch.zeros(batch, 1, 1), valid, none, none, torch.zeros(batch), torch.zeros(batch, patches), labels=labels, labelled=known
+        torch.zeros(batch, 1, 1), valid, none, none, torch.zeros(batch), torch.zeros(batch, patches), labels=labels, has_labels=known
     )
 
 
@@ -48,10 +48,10 @@ def a_batch(batch: int = B, patches: int = N) -> Batch:
 @pytest.mark.parametrize("temperature", [1.0, 10.0])
 def test_the_loss_is_its_equation(loss: str, temperature: float) -> None:
     torch.manual_seed(1)
-    objective = Supervise(replace(CONFIG, loss=loss, temperature=temperature), D)  # type: ignore[arg-type]
+    objective = ClassificationLoss(replace(CONFIG, loss=loss, temperature=temperature), D)  # type: ignore[arg-type]
     out, batch = a_pass(), a_batch()
     logits = objective.head(out.visible.mean(dim=1)).detach().double().numpy() / temperature
-    labels, known = batch.labels.double().numpy(), batch.labelled.numpy()
+    labels, known = batch.labels.double().numpy(), batch.has_labels.numpy()
     if loss == "bce":
         each = -(labels * np.log(1 / (1 + np.exp(-logits))) + (1 - labels) * np.log(1 - 1 / (1 + np.exp(-logits)))).mean(axis=1)
     else:
@@ -61,8 +61,8 @@ def test_the_loss_is_its_equation(loss: str, temperature: float) -> None:
 
 
 def test_unlabelled_windows_count_for_nothing() -> None:
-    objective, out, batch = Supervise(CONFIG, D), a_pass(), a_batch()
-    changed = replace(batch, labels=torch.where(batch.labelled[:, None], batch.labels, 1 - batch.labels))
+    objective, out, batch = ClassificationLoss(CONFIG, D), a_pass(), a_batch()
+    changed = replace(batch, labels=torch.where(batch.has_labels[:, None], batch.labels, 1 - batch.labels))
     torch.testing.assert_close(objective(out, batch), objective(out, changed))
     nobody = objective(out, replace(batch, labelled=torch.zeros(B, dtype=torch.bool)))
     nobody.backward()
@@ -70,7 +70,7 @@ def test_unlabelled_windows_count_for_nothing() -> None:
 
 
 def test_padding_is_not_pooled() -> None:
-    objective, out, batch = Supervise(CONFIG, D), a_pass(), a_batch()
+    objective, out, batch = ClassificationLoss(CONFIG, D), a_pass(), a_batch()
     valid = batch.valid.clone()
     padded = int(out.mask.keep[0, 1])
     valid[0, padded] = False
@@ -102,9 +102,9 @@ def test_beside_reconstruction_both_are_weighed() -> None:
 
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(ConfigError, match="classes"):
-        Supervise(SuperviseConfig(weight=1.0), D)
+        ClassificationLoss(SuperviseConfig(weight=1.0), D)
     with pytest.raises(ConfigError, match="labels"):
-        Supervise(CONFIG, D)(a_pass(), replace(a_batch(), labels=None))
+        ClassificationLoss(CONFIG, D)(a_pass(), replace(a_batch(), labels=None))
 
 
 def test_a_few_windows_are_learned_by_heart() -> None:

@@ -8,7 +8,7 @@ import torch
 from unheard.audio.kaldi import MASKSPEC
 from unheard.config import override
 from unheard.model import masking
-from unheard.model.sizes import widths
+from unheard.model.sizes import resolve_sizes
 from unheard.objectives.base import Batch
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build, grid_of
@@ -27,7 +27,7 @@ def test_it_has_the_published_numbers() -> None:
 
 @pytest.mark.parametrize(("size", "dim", "heads"), [("base", 768, 12), ("small", 384, 6), ("tiny", 192, 3)])
 def test_every_size_has_the_same_decoder(size: str, dim: int, heads: int) -> None:
-    found = widths(override(find_recipe("maskspec"), [f"model.size={size}"]).model)
+    found = resolve_sizes(override(find_recipe("maskspec"), [f"model.size={size}"]).model)
     assert (found.embed_dim, found.depth, found.num_heads) == (dim, 12, heads)
     assert (found.decoder_embed_dim, found.decoder_depth, found.decoder_num_heads) == (512, 8, 16)
 

@@ -12,7 +12,7 @@ import torch
 
 from unheard.config import override
 from unheard.errors import ConfigError
-from unheard.model.sizes import ModelConfig, widths
+from unheard.model.sizes import ModelConfig, resolve_sizes
 from unheard.recipes import RECIPES, find_recipe
 from unheard.recipes.learner import build, grid_of
 from unheard.training.optim import build_optimiser, learning_rate, peak_learning_rate
@@ -27,7 +27,7 @@ TABLE_1 = {  # patches of each configuration
 @pytest.mark.parametrize("name", TABLE_1)
 def test_the_paper_s_configurations_have_its_sizes(name: str) -> None:
     recipe = find_recipe(name)
-    size = widths(recipe.model)
+    size = resolve_sizes(recipe.model)
     assert grid_of(recipe).num_patches == TABLE_1[name]
     assert (size.embed_dim, size.depth, size.num_heads) == (768, 12, 12)
     assert (size.decoder_embed_dim, size.decoder_depth, size.decoder_num_heads) == (384, 4, 6)
@@ -61,7 +61,7 @@ def test_the_base_model_has_the_published_size() -> None:
 
 def test_m2d_has_the_published_numbers() -> None:
     recipe = find_recipe("m2d")
-    size = widths(recipe.model)
+    size = resolve_sizes(recipe.model)
     assert (size.decoder_embed_dim, size.decoder_depth, size.decoder_num_heads) == (512, 8, 16)
     assert (grid_of(recipe).num_patches, recipe.model.mask_ratio, recipe.training.batch_size) == (190, 0.7, 2048)
     assert recipe.objectives.reconstruct.weight == 0 and recipe.objectives.latents.weight == 1
@@ -145,7 +145,7 @@ def test_a_size_out_of_its_range_is_named_also_when_code_made_it(change: dict[st
         build(recipe)
     if any(name.endswith(("heads", "dim", "depth")) for name in change):
         with pytest.raises(ConfigError, match=rf"model.{next(iter(change))} is -?\d; it must be a whole number of at least 1"):
-            widths(recipe.model)
+            resolve_sizes(recipe.model)
 
 
 @pytest.mark.parametrize(
@@ -187,14 +187,14 @@ def test_matpac_has_the_published_numbers(name: str, hypotheses: int) -> None:
     recipe = find_recipe(name)
     training, asked = recipe.training, recipe.objectives
     learner = build(override(recipe, ["model.depth=1", "model.decoder_depth=1"]))
-    size = widths(recipe.model)
+    size = resolve_sizes(recipe.model)
     assert (size.embed_dim, size.depth, size.decoder_embed_dim, size.decoder_depth, size.decoder_num_heads) == (768, 12, 512, 8, 16)
-    assert (grid_of(recipe).num_patches, recipe.model.mask_ratio, recipe.model.hypotheses) == (190, 0.7, hypotheses)
+    assert (grid_of(recipe).num_patches, recipe.model.mask_ratio, recipe.model.num_hypotheses) == (190, 0.7, hypotheses)
     assert (asked.reconstruct.weight, asked.latents.weight, asked.prototypes.weight) == (0, 0.5, 0.5)
     assert not asked.latents.standardise_target and asked.prototypes.center == "probs"
-    assert not recipe.frontend.center and recipe.teacher.moves == "before_step" and not recipe.teacher.copied
+    assert not recipe.frontend.center and recipe.teacher.update_at == "before_step" and not recipe.teacher.init_from_student
     assert peak_learning_rate(training) == 3e-4 and (training.batch_size, training.epochs, training.clip_norm) == (2048, 300, 3)
-    assert (training.decay, training.adam_eps, training.weight_decay) == ("all", 1e-6, 0.05)
+    assert (training.weight_decay_on, training.adam_eps, training.weight_decay) == ("all", 1e-6, 0.05)
     assert total_steps(training, 2_012_615) == pytest.approx(294_816, abs=1)
     head = sum(p.numel() for p in learner.objectives["prototypes"].parameters() if p.requires_grad)
     assert head == 6_822_144
@@ -202,7 +202,7 @@ def test_matpac_has_the_published_numbers(name: str, hypotheses: int) -> None:
 
 def test_predictor_and_head_shrink_with_the_encoder() -> None:
     for size, expected in (("tiny", (128, 4)), ("small", (256, 6)), ("large", (512, 8))):
-        found = widths(override(find_recipe("matpac"), [f"model.size={size}"]).model)
+        found = resolve_sizes(override(find_recipe("matpac"), [f"model.size={size}"]).model)
         assert (found.decoder_embed_dim, found.decoder_depth) == expected
     tiny = build(override(find_recipe("matpac"), ["model.size=tiny", "model.depth=1"]))
     assert tiny.objectives["prototypes"].student.direction.shape == (512, 64)

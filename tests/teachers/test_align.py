@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unheard.model.patches import Grid
-from unheard.teachers.align import MapAxes, alignment, interpolation, row_edges
+from unheard.teachers.align import FeatureMapAxes, alignment_matrix, interpolation, row_edges
 
 
 def kaldi_centres(n_mels: int, low: float, high: float) -> list[float]:
@@ -24,13 +24,13 @@ def slaney_centres(n_mels: int, low: float, high: float) -> list[float]:
     return list(librosa.mel_frequencies(n_mels + 2, fmin=low, fmax=high)[1:-1])
 
 
-CLAP = MapAxes(row_edges(slaney_centres(64, 50, 14000), 32), tuple((np.arange(32) + 0.5) * 10.01 / 32))
-FINER = MapAxes(row_edges(slaney_centres(64, 50, 14000), 16), CLAP.columns)
+CLAP = FeatureMapAxes(row_edges(slaney_centres(64, 50, 14000), 32), tuple((np.arange(32) + 0.5) * 10.01 / 32))
+FINER = FeatureMapAxes(row_edges(slaney_centres(64, 50, 14000), 16), CLAP.columns)
 
 
-def rows_of(grid: Grid, bands: list[float], teacher: MapAxes) -> np.ndarray:
+def rows_of(grid: Grid, bands: list[float], teacher: FeatureMapAxes) -> np.ndarray:
     """What share of each teacher row goes into each row of the student's patches."""
-    matrix = alignment(grid, bands, list(np.arange(grid.frames) / 100), teacher).numpy()
+    matrix = alignment_matrix(grid, bands, list(np.arange(grid.frames) / 100), teacher).numpy()
     whole = matrix.reshape(grid.time, grid.freq, len(teacher.edges) + 1, -1) if grid.order == "time" else None
     assert whole is not None
     return whole.sum(axis=3)[0]
@@ -53,8 +53,8 @@ def test_audiomae_hears_clap_s_four_finer_rows() -> None:
 def test_rows_sum_to_one(freq: int, time: int, rows: int, columns: int, order: str) -> None:
     grid = Grid(freq, time, (4, 2), order)  # type: ignore[arg-type]
     bands = list(np.linspace(100, 7000, grid.n_mels))
-    teacher = MapAxes(tuple(np.linspace(500, 6000, rows + 1)[1:-1]), tuple(np.linspace(0.1, 2.0, columns)))
-    matrix = alignment(grid, bands, list(np.arange(grid.frames) / 50), teacher)
+    teacher = FeatureMapAxes(tuple(np.linspace(500, 6000, rows + 1)[1:-1]), tuple(np.linspace(0.1, 2.0, columns)))
+    matrix = alignment_matrix(grid, bands, list(np.arange(grid.frames) / 50), teacher)
     assert matrix.shape == (grid.num_patches, teacher.size)
     assert torch.allclose(matrix.sum(dim=1), torch.ones(grid.num_patches), atol=1e-5)
     assert (matrix >= 0).all()
@@ -63,8 +63,8 @@ def test_rows_sum_to_one(freq: int, time: int, rows: int, columns: int, order: s
 def test_the_same_grid_is_the_identity() -> None:
     grid = Grid(2, 5, (4, 2))
     bands, frames = list(np.linspace(100, 800, 8)), np.arange(10) / 100
-    teacher = MapAxes(row_edges(bands, 4), tuple(frames.reshape(5, 2).mean(axis=1)))
-    assert torch.allclose(alignment(grid, bands, list(frames), teacher), torch.eye(10), atol=1e-6)
+    teacher = FeatureMapAxes(row_edges(bands, 4), tuple(frames.reshape(5, 2).mean(axis=1)))
+    assert torch.allclose(alignment_matrix(grid, bands, list(frames), teacher), torch.eye(10), atol=1e-6)
 
 
 def test_time_is_interpolated_and_held() -> None:
@@ -74,5 +74,5 @@ def test_time_is_interpolated_and_held() -> None:
 
 def test_a_vector_goes_to_every_patch() -> None:
     grid = Grid(2, 3, (4, 2))
-    matrix = alignment(grid, list(np.linspace(1, 8, 8)), list(np.arange(6.0)), MapAxes((), (0.5,)))
+    matrix = alignment_matrix(grid, list(np.linspace(1, 8, 8)), list(np.arange(6.0)), FeatureMapAxes((), (0.5,)))
     assert torch.equal(matrix, torch.ones(6, 1))

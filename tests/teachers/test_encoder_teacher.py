@@ -21,7 +21,7 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.teachers.cache import TargetCache
 from unheard.teachers.encoder import EncoderTeacher
-from unheard.teachers.opening import open_teacher
+from unheard.teachers.opening import load_teacher
 from unheard.teachers.targets import Targets
 from unheard.weights.checkpoint import Provenance, SavedModel
 
@@ -120,7 +120,7 @@ def test_other_weights_have_another_fingerprint(saved: SavedModel) -> None:
 
 
 def test_a_teacher_is_found_by_name() -> None:
-    teacher = open_teacher(ClapConfig(teacher="random-tiny"))
+    teacher = load_teacher(ClapConfig(teacher="random-tiny"))
     assert teacher.dim == 192 and "feature distillation" in teacher.name and not teacher.training
     with pytest.raises(CheckpointError, match=r"objectives\.clap\.teacher"):
-        open_teacher(ClapConfig())
+        load_teacher(ClapConfig())

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from unheard.config import override
-from unheard.data.ahead import Share
+from unheard.data.ahead import RankSlice
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import Moment
+from unheard.objectives.schedules import TrainingProgress
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 from unheard.training.engine import Engine
 
 WINDOWS, CLASSES, CHANNELS, WIDTH = 24, 5, 6, 7
@@ -38,7 +38,7 @@ LABELLED = (0, 1, 2, WINDOWS)
 """How many windows have labels, in the cases of the objectives that read them."""
 
 
-def batch_of(learner: Learner, labelled: int) -> Batch:
+def batch_of(learner: PretrainModule, labelled: int) -> Batch:
     """Windows of which most are padded, by different amounts; one process has no label where few have one."""
     generator = torch.Generator().manual_seed(3)
     grid = learner.grid
@@ -52,14 +52,14 @@ def batch_of(learner: Learner, labelled: int) -> Batch:
     return Batch(
         spec=spec, valid=grid.valid(frames), clips=torch.arange(WINDOWS), frames=frames, start_seconds=torch.zeros(WINDOWS),
         noise=torch.rand(WINDOWS, grid.num_patches, generator=generator), targets=normal(WINDOWS, grid.num_patches, CHANNELS) * 3 + 1,
-        labels=(normal(WINDOWS, CLASSES) > 0.5).float(), labelled=torch.arange(WINDOWS) >= WINDOWS - labelled,
+        labels=(normal(WINDOWS, CLASSES) > 0.5).float(), has_labels=torch.arange(WINDOWS) >= WINDOWS - labelled,
         text=normal(WINDOWS, WIDTH), captions=torch.randint(-1, 9, (WINDOWS,), generator=generator),
     )  # fmt: skip
 
 
-def share_of(batch: Batch, share: Share) -> Batch:
+def share_of(batch: Batch, share: RankSlice) -> Batch:
     whole = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return Batch(**{name: None if values is None else values[share.mine] for name, values in whole.items()})
+    return Batch(**{name: None if values is None else values[share.local_slice] for name, values in whole.items()})
 
 
 def two_steps(engine: Engine, kind: str, accumulate: int, labelled: int) -> dict[str, np.ndarray]:
@@ -69,10 +69,10 @@ def two_steps(engine: Engine, kind: str, accumulate: int, labelled: int) -> dict
     learner = build(recipe)
     engine.training = recipe.training
     engine.setup(learner)
-    batch = share_of(batch_of(learner, labelled), Share(WINDOWS, engine.rank, engine.processes))
+    batch = share_of(batch_of(learner, labelled), RankSlice(WINDOWS, engine.rank, engine.processes))
     found: dict[str, np.ndarray] = {}
     for step in (0, 1):
-        now = Moment(step, 10)
+        now = TrainingProgress(step, 10)
         learner.begin_step(now)
         losses = engine.losses_and_gradients(batch, step)
         found |= {f"{step}/{key}": engine.mean(value).numpy() for key, value in losses.items() if key.startswith("loss")}

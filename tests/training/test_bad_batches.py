@@ -16,7 +16,7 @@ import torch
 
 from unheard.cli import main
 from unheard.config import override
-from unheard.data.batch import Loader
+from unheard.data.batch import PretrainLoader
 from unheard.errors import CheckpointError, DataError
 from unheard.files import read_json
 from unheard.objectives.base import Batch
@@ -25,7 +25,7 @@ from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
 from unheard.training.replay import replay
-from unheard.training.run import Report
+from unheard.training.run import Callbacks
 from unheard.weights.checkpoint import load_model
 
 SIZES = ("frames=48", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
@@ -60,19 +60,19 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def poison(monkeypatch: pytest.MonkeyPatch | None, steps: tuple[int, ...] = (4, 7)) -> None:
     """Put a NaN into the second window of the batches of some steps, counted from 0, in whichever process has it."""
-    plain = Loader.batch
+    plain = PretrainLoader.batch
 
-    def batch(self: Loader, step: int) -> Batch:
+    def batch(self: PretrainLoader, step: int) -> Batch:
         made = plain(self, step)
-        mine = range(self.share.batch_size)[self.share.mine]
+        mine = range(self.share.batch_size)[self.share.local_slice]
         if step in steps and 1 in mine:
             made.spec[1 - mine.start, 0, 0] = torch.nan
         return made
 
     if monkeypatch is None:
-        Loader.batch = batch
+        PretrainLoader.batch = batch
     else:
-        monkeypatch.setattr(Loader, "batch", batch)
+        monkeypatch.setattr(PretrainLoader, "batch", batch)
 
 
 def rows(run: Path) -> dict[int, float]:
@@ -113,7 +113,7 @@ def test_a_step_taken_again_has_the_losses_it_had(sounds: Path, tmp_path: Path, 
 def test_bad_batches_are_skipped_named_and_change_nothing(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch)
     lines: list[str] = []
-    run = pretrain(sounds, tmp_path / "run", recipe(*LATENT, "training.skip_bad_batches=2"), device="cpu", report=Report(say=lines.append))
+    run = pretrain(sounds, tmp_path / "run", recipe(*LATENT, "training.skip_bad_batches=2"), device="cpu", report=Callbacks(say=lines.append))
     told = [line for line in lines if "its update is skipped" in line]
     assert run.finished and len(told) == 2 and "step 5" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
     assert set(rows(run.folder)) == {1, 2, 3, 4, 6, 7, 9} and all(np.isfinite(value) for value in rows(run.folder).values())
@@ -133,7 +133,7 @@ def test_a_resumed_run_skips_what_the_uninterrupted_one_does(sounds: Path, tmp_p
     shutil.rmtree(checkpoints(tmp_path / "broken")[-1])  # as if killed after step 6: one of two was skipped then
     resume(tmp_path / "broken", device="cpu")
     assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
-    ours, theirs = (load_model(tmp_path / name).learner.lasting_state() for name in ("broken", "whole"))
+    ours, theirs = (load_model(tmp_path / name).learner.export_state_dict() for name in ("broken", "whole"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 

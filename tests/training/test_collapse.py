@@ -6,21 +6,21 @@ import pytest
 
 from unheard.config import override
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
-from unheard.training.collapse import Collapse
+from unheard.recipes.learner import PretrainModule, build
+from unheard.training.collapse import CollapseDetector
 
 SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=32", "decoder_depth=1", "decoder_num_heads=2")
 HEALTHY = {"step": 10.0, "diagnostics/feature_std": 0.6, "diagnostics/feature_rank": 3.0, "diagnostics/prototypes_told": 8.0}
 
 
-def learner(name: str) -> Learner:
+def learner(name: str) -> PretrainModule:
     head = [f"objectives.prototypes.{size}" for size in ("prototypes=100", "hidden_dim=16", "bottleneck_dim=8")]
     return build(override(find_recipe(name), [*(f"model.{size}" for size in SIZES), *head]))
 
 
 def told(name: str, *rows: dict[str, float]) -> list[str]:
     said: list[str] = []
-    watch = Collapse(learner(name), said.append)
+    watch = CollapseDetector(learner(name), said.append)
     for row in rows:
         watch.look(HEALTHY | row)
     return said
@@ -53,7 +53,7 @@ def test_a_low_loss_on_rich_features_is_learning_and_flat_features_that_are_hard
 
 def test_runs_without_a_teacher_are_left_alone() -> None:
     watch_pixels: list[str] = []
-    watch = Collapse(learner("msm-mae"), watch_pixels.append)
+    watch = CollapseDetector(learner("msm-mae"), watch_pixels.append)
     for _ in range(3):
         watch.look({"step": 1.0, "loss": 0.0})
     assert watch_pixels == []
@@ -67,4 +67,4 @@ def test_advice_names_settings_that_exist() -> None:
         "objectives.prototypes.center=logits",
         "training.learning_rate=1e-4",
     ]
-    assert override(recipe, [*settings, "objectives.prototypes.prototypes=64"]).teacher.most_left == 1
+    assert override(recipe, [*settings, "objectives.prototypes.prototypes=64"]).teacher.max_initial_weight == 1

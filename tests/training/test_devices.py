@@ -20,12 +20,12 @@ from torch import Tensor
 
 from unheard.config import override
 from unheard.embedding.loading import load
-from unheard.evaluation.head import Head, Hyper
+from unheard.evaluation.head import Head, HyperParams
 from unheard.evaluation.head_ensemble import BatchedHeads, SequentialHeads
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import Moment
+from unheard.objectives.schedules import TrainingProgress
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine
 from unheard.training.pretrain import pretrain, resume
@@ -59,7 +59,7 @@ def on(batch: Batch, device: torch.device) -> Batch:
     return Batch(**{name: None if values is None else values.to(device) for name, values in moved.items()})
 
 
-def batch_of(learner: Learner) -> Batch:
+def batch_of(learner: PretrainModule) -> Batch:
     """Windows of which some are padded, with what every objective reads."""
     generator, grid, count = torch.Generator().manual_seed(3), learner.grid, 8
     frames = torch.randint(9, grid.frames + 1, (count,), generator=generator)
@@ -68,7 +68,7 @@ def batch_of(learner: Learner) -> Batch:
         spec=spec, valid=grid.valid(frames), clips=torch.arange(count), frames=frames, start_seconds=torch.zeros(count),
         noise=torch.rand(count, grid.num_patches, generator=generator),
         targets=torch.randn(count, grid.num_patches, 6, generator=generator),
-        labels=(torch.randn(count, 3, generator=generator) > 0).float(), labelled=torch.arange(count) > 4,
+        labels=(torch.randn(count, 3, generator=generator) > 0).float(), has_labels=torch.arange(count) > 4,
         text=torch.randn(count, 7, generator=generator), captions=torch.arange(count) % 5,
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def one_step(name: str, device: str) -> tuple[dict[str, float], dict[str, Tensor
             module.eval()
     engine = Engine(recipe.training, device)
     engine.setup(learner)
-    now = Moment(3, 6)
+    now = TrainingProgress(3, 6)
     learner.begin_step(now)
     values = engine.losses_and_gradients(on(batch_of(learner), engine.device), 3)
     gradients = {key: p.grad.detach().cpu().clone() for key, p in learner.named_parameters() if p.grad is not None}
@@ -166,7 +166,7 @@ def double() -> Iterator[None]:
 def test_stacked_heads_learn_what_heads_one_by_one_do(multilabel: bool, device: str) -> None:
     torch.manual_seed(0)
     rates, place = (1e-2, 3e-3, 1e-3), torch.device(device)
-    heads = [Head(6, 3, Hyper(hidden_layers=2, hidden_dim=8)) for _ in rates]
+    heads = [Head(6, 3, HyperParams(hidden_layers=2, hidden_dim=8)) for _ in rates]
     stacked, beside = BatchedHeads(heads, rates, [None] * 3, place), SequentialHeads(copy.deepcopy(heads), rates, [None] * 3)
     x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
     for step in range(8):

@@ -20,9 +20,9 @@ from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.finetune import finetune, resume
-from unheard.training.finetune_choice import Best, scores
+from unheard.training.finetune_choice import BestModelTracker, scores
 from unheard.training.finetune_session import finished, read_session
-from unheard.training.run import Report
+from unheard.training.run import Callbacks
 from unheard.weights.checkpoint import Provenance, load_model, save_model
 
 SIZES = ("frames=64", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
@@ -76,7 +76,7 @@ def test_it_learns_and_keeps_the_best_weights_by_validation(folder: Path, tmp_pa
     assert model.classifier is not None and model.classifier.config.labels == ("a", "b", "c")
     best = max(scored, key=lambda row: (row["valid/balanced_accuracy"], -row["valid/loss"]))
     assert model.provenance.trained["steps"] == f"{best['step']} of 60"
-    store = {name: value for name, value in load_model(folder / "model").learner.lasting_state().items() if ".encoder." in name}
+    store = {name: value for name, value in load_model(folder / "model").learner.export_state_dict().items() if ".encoder." in name}
     assert any(not torch.equal(model.learner.lasting_state()[name], value) for name, value in store.items() if "blocks" in name)
     assert {"config.json", "environment.json", "metrics.jsonl", "model", "checkpoints"} <= {file.name for file in run.iterdir()}
 
@@ -185,11 +185,11 @@ def test_the_best_of_a_journal_is_found_again(tmp_path: Path) -> None:
     found = enumerate([(0.5, 1.0), (0.7, 1.0), (0.6, 0.1)])
     lines = [json_line({"step": step, "valid/accuracy": score, "valid/loss": loss}) for step, (score, loss) in found]
     (tmp_path / "metrics.jsonl").write_text("".join(lines))
-    best = Best(tmp_path, patience=2)
+    best = BestModelTracker(tmp_path, patience=2)
     assert best.best == (0.7, -1.0) and best.waited == 1 and not best.exhausted
-    assert not best.look({"accuracy": 0.7, "loss": 1.0}) and best.exhausted
-    assert best.look({"accuracy": 0.7, "loss": 0.9}) and not best.exhausted
-    assert best.look({})  # without validation clips the latest weights are kept
+    assert not best.update({"accuracy": 0.7, "loss": 1.0}) and best.exhausted
+    assert best.update({"accuracy": 0.7, "loss": 0.9}) and not best.exhausted
+    assert best.update({})  # without validation clips the latest weights are kept
 
 
 def test_scores_of_validation_clips() -> None:
@@ -217,7 +217,7 @@ def test_runs_share_packed_clips_and_find_them_on_resume(folder: Path, tmp_path:
     own = tune(folder, tmp_path / "own", recipe)
     lines: list[str] = []
     for name in ("first", "second"):
-        report = Report(say=lines.append)
+        report = Callbacks(say=lines.append)
         assert finetune(folder / "model", folder / "labels.csv", tmp_path / name, recipe, corpus=place, device="cpu", report=report)
         assert read_session(tmp_path / name).corpus == str(place) and curve(tmp_path / name) == curve(own)
     assert sum("found packed in" in line for line in lines) == 1 and len(list(place.iterdir())) == 1

@@ -16,7 +16,7 @@ import torch
 from unheard.audio.frontend import Statistics
 from unheard.cli import main
 from unheard.config import override
-from unheard.data.labelled import Examples, LabelledLoader
+from unheard.data.labelled import LabelledBatch, LabelledLoader
 from unheard.errors import DataError
 from unheard.files import read_json, read_json_lines
 from unheard.recipes import find_recipe
@@ -25,7 +25,7 @@ from unheard.recipes.learner import build
 from unheard.training.checkpoints import checkpoints
 from unheard.training.finetune import finetune, resume
 from unheard.training.finetune_session import read_session
-from unheard.training.run import Report
+from unheard.training.run import Callbacks
 from unheard.view.run import curve_figure
 from unheard.weights.checkpoint import Provenance, load_model, save_model
 
@@ -50,9 +50,9 @@ def poison(monkeypatch: pytest.MonkeyPatch | None, steps: tuple[int, ...] = (3, 
     """Put a NaN into the second clip of the batches of some steps, counted from 0, in whichever process has it; step 4 ends an epoch."""
     plain = LabelledLoader.batch
 
-    def batch(self: LabelledLoader, step: int) -> Examples:
+    def batch(self: LabelledLoader, step: int) -> LabelledBatch:
         made = plain(self, step)
-        mine = range(self.share.batch_size)[self.share.mine]
+        mine = range(self.share.batch_size)[self.share.local_slice]
         if step in steps and 1 in mine:
             made.clips.values[1 - mine.start, 0, 0] = torch.nan
         return made
@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def tune(folder: Path, run: Path, *settings: str, report: Report | None = None) -> Path:
+def tune(folder: Path, run: Path, *settings: str, report: Callbacks | None = None) -> Path:
     recipe = override(FinetuneRecipe(), [*SETTINGS, *settings])
     assert finetune(folder / "model", folder / "labels.csv", run, recipe, device="cpu", report=report)
     return run
@@ -88,13 +88,13 @@ def curve(run: Path) -> list[dict[str, float]]:
 def weights(run: Path) -> dict[str, torch.Tensor]:
     saved = load_model(run)
     assert saved.classifier is not None
-    return {**saved.learner.lasting_state(), **{f"classifier.{name}": value for name, value in saved.classifier.state_dict().items()}}
+    return {**saved.learner.export_state_dict(), **{f"classifier.{name}": value for name, value in saved.classifier.state_dict().items()}}
 
 
 def test_bad_batches_are_skipped_named_and_recorded(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch)
     lines: list[str] = []
-    run = tune(folder, tmp_path / "run", "training.skip_bad_batches=2", report=Report(say=lines.append))
+    run = tune(folder, tmp_path / "run", "training.skip_bad_batches=2", report=Callbacks(say=lines.append))
     told = [line for line in lines if "its update is skipped" in line]
     assert len(told) == 2 and "step 4" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
     rows = {row["step"]: row for row in curve(run)}
@@ -136,7 +136,7 @@ def test_a_skipped_batch_changes_nothing(folder: Path, tmp_path: Path, monkeypat
     assert int(found["classifier.norm.num_batches_tracked"]) == 0 and not found["classifier.norm.running_mean"].any()
     before = {
         name: value
-        for name, value in load_model(folder / "model").learner.lasting_state().items()
+        for name, value in load_model(folder / "model").learner.export_state_dict().items()
         if "blocks" in name and ".encoder." in name
     }
     assert before and all(torch.equal(found[name], value) for name, value in before.items())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unheard.audio.frontend import Statistics
 from unheard.config import override
-from unheard.data.augment import Clips
+from unheard.data.augment import AugmentBatch
 from unheard.embedding.classify import logits_many
 from unheard.embedding.embedder import Model
 from unheard.model.classification import clip_losses
@@ -22,8 +22,8 @@ from unheard.model.transformer import Transformer, use_drop_path
 from unheard.recipes import find_recipe
 from unheard.recipes.finetune import AugmentConfig, FinetuneRecipe
 from unheard.recipes.learner import build
-from unheard.training.finetune_member import Start, begin
-from unheard.training.finetune_network import Network, Tuned, build_optimiser, patchout
+from unheard.training.finetune_member import FinetuneSetup, begin
+from unheard.training.finetune_network import Network, FinetuneModule, build_optimiser, patchout
 from unheard.weights.checkpoint import Provenance, SavedModel
 
 SIZES = ("frames=64", "embed_dim=24", "depth=3", "num_heads=3", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
@@ -31,25 +31,25 @@ BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 STATISTICS = Statistics((-7.0,), (4.0,))
 
 
-def tuned(*settings: str, order: str = "freq") -> tuple[Tuned, SavedModel]:
+def tuned(*settings: str, order: str = "freq") -> tuple[FinetuneModule, SavedModel]:
     recipe = override(FinetuneRecipe(), ["adapt.drop_path=0", *settings])
     base = override(BASE, [f"model.token_order={order}"])
-    saved = begin(SavedModel(build(base), base, STATISTICS, Provenance()), Start(recipe, ("a", "b", "c"), "softmax", "here"))
+    saved = begin(SavedModel(build(base), base, STATISTICS, Provenance()), FinetuneSetup(recipe, ("a", "b", "c"), "softmax", "here"))
     assert isinstance(saved.classifier, Classifier)
     with torch.no_grad():
         saved.classifier.head.weight.normal_(generator=torch.Generator().manual_seed(0))
-    return Tuned(Network(saved.learner.model.encoder, saved.classifier, recipe.augment), recipe), saved
+    return FinetuneModule(Network(saved.learner.model.encoder, saved.classifier, recipe.augment), recipe), saved
 
 
-def clips(*lengths: int, width: int = 64, seed: int = 0) -> Clips:
+def clips(*lengths: int, width: int = 64, seed: int = 0) -> AugmentBatch:
     generator = torch.Generator().manual_seed(seed)
-    made = Clips(
+    made = AugmentBatch(
         torch.randn(len(lengths), 80, width, generator=generator),
         torch.tensor(lengths),
         torch.eye(3)[: len(lengths)],
         torch.ones(len(lengths), 3),
     )
-    made.values = made.values * made.inside[:, None]
+    made.values = made.values * made.valid_mask[:, None]
     return made
 
 
@@ -61,7 +61,7 @@ def test_training_scores_a_clip_as_prediction_does(pool: str, norm: str, order: 
     network(clips(64, 64, 40))  # a norm over the batch has seen something
     model, rng = Model(saved), np.random.default_rng(0)
     sounds = [(rng.normal(0, 0.1, samples).astype(np.float32), 16000) for samples in (10160, 4000, 7321, 200)]
-    specs = [STATISTICS.normalise_frames(model.frontend.fast(wav)) for wav, _ in sounds]
+    specs = [STATISTICS.normalise_frames(model.frontend.spectrogram_cpu(wav)) for wav, _ in sounds]
     batch = torch.zeros(len(specs), 80, 64)
     for row, spec in zip(batch, specs, strict=True):
         row[:, : len(spec)] = torch.from_numpy(spec).T
@@ -101,7 +101,7 @@ def test_patchout_keeps_a_share_of_the_real_patches(freq: int, columns: int, ord
 
 def test_structured_patchout_leaves_whole_rows_and_columns_out() -> None:
     grid = Grid(8, 64, (16, 16), "time")
-    keep = patchout(grid, 64, AugmentConfig(patchout_axes=(0.2, 0.2)), torch.rand(5, 512))
+    keep = patchout(grid, 64, AugmentConfig(patchout_2d=(0.2, 0.2)), torch.rand(5, 512))
     for row in keep:
         rows, columns = set(grid.rows()[row].tolist()), set(grid.columns()[row].tolist())
         assert (len(rows), len(columns)) == (6, 51) and len(row) == 6 * 51
@@ -156,14 +156,14 @@ def test_weights_of_the_encoder_are_taken_over_and_the_norm_begins_afresh() -> N
         for parameter in learner.parameters():
             parameter.add_(0.5)
     recipe = FinetuneRecipe()
-    saved = begin(SavedModel(learner, BASE, STATISTICS, Provenance(licence="theirs")), Start(recipe, ("a", "b"), "sigmoid", "here"))
+    saved = begin(SavedModel(learner, BASE, STATISTICS, Provenance(licence="theirs")), FinetuneSetup(recipe, ("a", "b"), "sigmoid", "here"))
     theirs = learner.model.encoder.state_dict()
     ours = saved.learner.model.encoder.state_dict()
     assert {name for name in theirs if name not in ours} == {"transformer.norm.weight", "transformer.norm.bias"}
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
     assert saved.classifier is not None and torch.equal(saved.classifier.norm.weight, torch.ones(24))
     assert saved.provenance.licence == "theirs" and saved.provenance.encoder_only
-    kept = begin(SavedModel(learner, BASE, STATISTICS, Provenance()), Start(override(recipe, ["task.pool=cls"]), ("a", "b"), "sigmoid", ""))
+    kept = begin(SavedModel(learner, BASE, STATISTICS, Provenance()), FinetuneSetup(override(recipe, ["task.pool=cls"]), ("a", "b"), "sigmoid", ""))
     assert "transformer.norm.weight" in kept.learner.model.encoder.state_dict()
 
 
@@ -203,7 +203,7 @@ def test_rates_fall_from_the_head_to_the_input() -> None:
     assert rates["encoder.cls_token"] == (0.0625, 0.0) and rates["encoder.positions"] == (0.0625, 0.0)
 
 
-def moved(network: Tuned, value: float) -> None:
+def moved(network: FinetuneModule, value: float) -> None:
     with torch.no_grad():
         for parameter in network.network.parameters():
             parameter.fill_(value)

@@ -26,7 +26,7 @@ from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
 from unheard.training.engine import Engine
 from unheard.training.finetune import finetune
-from unheard.training.finetune_member import Member, Start, begin
+from unheard.training.finetune_member import FinetuneTrainer, FinetuneSetup, begin
 from unheard.training.finetune_session import open_table
 from unheard.training.finetune_validation import Validation, groups_of
 from unheard.weights.checkpoint import Provenance, SavedModel, load_model, save_model
@@ -76,14 +76,14 @@ def record(folder: Path, out: Path) -> None:
         finetune(folder / "model", folder / "labels.csv", out, STILL, device="cpu")
 
 
-def member(folder: Path, *settings: str) -> Member:
+def member(folder: Path, *settings: str) -> FinetuneTrainer:
     recipe = override(STILL, list(settings))
-    saved, start = load_model(folder / "model"), Start(recipe, ("a", "b", "c"), "softmax", "here")
+    saved, start = load_model(folder / "model"), FinetuneSetup(recipe, ("a", "b", "c"), "softmax", "here")
     table = open_table(folder / "labels.csv", recipe)
     sounds = open_sounds(table.labels, saved.recipe.frontend, "mix", folder / "corpus")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier, "HEAD_STD", 1.0)
-        return Member(folder / "run", begin(saved, start), start, sounds, table.parts[0], Engine(recipe.training, "cpu"))
+        return FinetuneTrainer(folder / "run", begin(saved, start), start, sounds, table.parts[0], Engine(recipe.training, "cpu"))
 
 
 @pytest.mark.parametrize("pool", ["mean", "bands", "cls"])

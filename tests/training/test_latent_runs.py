@@ -112,7 +112,7 @@ def test_the_model_folder_holds_the_predictor_but_no_teacher(sounds: Path, tmp_p
     pretrain(sounds, tmp_path / "run", recipe(extra=("training.steps=2",)), device="cpu")
     kept = read_tensors(tmp_path / "run/model/model.safetensors")
     assert not [name for name in kept if "teacher" in name or "prototypes" in name]
-    assert load_model(tmp_path / "run").recipe.model.hypotheses == 5
+    assert load_model(tmp_path / "run").recipe.model.num_hypotheses == 5
     again = recipe(extra=("training.steps=1", "training.learning_rate=0"))
     pretrain(sounds, tmp_path / "next", again, init=tmp_path / "run", device="cpu")
     for name, value in read_tensors(tmp_path / "next/model/model.safetensors").items():

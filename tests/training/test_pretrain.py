@@ -22,7 +22,7 @@ from unheard.model.sizes import ModelConfig
 from unheard.recipes import find_recipe
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
-from unheard.training.run import Report
+from unheard.training.run import Callbacks
 from unheard.view.report import _facts
 from unheard.weights.checkpoint import load_model
 
@@ -96,7 +96,7 @@ def test_kill_9_loses_nothing_before_the_last_checkpoint(sounds, tmp_path):
 
 def test_a_run_folder_holds_what_the_design_says(sounds, tmp_path):
     said = []
-    run = pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Report(say=said.append))
+    run = pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Callbacks(say=said.append))
     assert run.finished and run.step == 14
     for name in (
         "config.json",
@@ -120,7 +120,7 @@ def test_a_finished_run_says_so(sounds, tmp_path):
     pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu")
     said = []
     before = (tmp_path / "run/metrics.jsonl").read_bytes()
-    assert resume(tmp_path / "run", report=Report(say=said.append)).finished
+    assert resume(tmp_path / "run", report=Callbacks(say=said.append)).finished
     assert "finished" in said[0]
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
 
@@ -259,7 +259,7 @@ def test_a_signal_saves_a_checkpoint_and_resume_continues(sounds, tmp_path, numb
         if text.startswith("training"):  # the last line before the loop
             threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
 
-    stopped = pretrain(sounds, tmp_path / "run", recipe, device="cpu", report=Report(say=interrupt))
+    stopped = pretrain(sounds, tmp_path / "run", recipe, device="cpu", report=Callbacks(say=interrupt))
     assert 0 < stopped.step < 2000 and not stopped.finished
     assert checkpoints(tmp_path / "run")[-1].name.endswith(f"{stopped.step:08d}")
     stored = read_json(tmp_path / "run/config.json")

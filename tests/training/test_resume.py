@@ -14,7 +14,7 @@ from unheard.errors import ConfigError, DataError
 from unheard.recipes import find_recipe
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
-from unheard.training.run import Report
+from unheard.training.run import Callbacks
 from unheard.weights.checkpoint import load_model
 
 SIZES = ("frames=48", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
@@ -48,12 +48,12 @@ def test_resume_completes_a_run_that_was_killed_after_its_last_checkpoint(sounds
     if lost == "model of an earlier step":
         pretrain(sounds, tmp_path / "short", override(SMALL, [*SETTINGS, "training.steps=2"]), device="cpu")
         shutil.copytree(tmp_path / "short" / "model", run / "model")
-    done = resume(run, device="cpu", report=Report(finished=lambda folder, store: drawn.append((folder, len(store.frames)))))
+    done = resume(run, device="cpu", report=Callbacks(finished=lambda folder, store: drawn.append((folder, len(store.frames)))))
     assert done.finished and drawn == [(run, 12)]
     assert all(torch.equal(value, last[name]) for name, value in load_model(run / "model").learner.lasting_state().items())
     assert load_model(run / "model").provenance.trained["steps"] == "14 of 14"
     assert (run / "metrics.jsonl").read_bytes() == before
-    resume(run, device="cpu", report=Report(finished=lambda folder, store: drawn.append((folder, 0))))
+    resume(run, device="cpu", report=Callbacks(finished=lambda folder, store: drawn.append((folder, 0))))
     assert len(drawn) == 1
 
 
@@ -62,9 +62,9 @@ def test_a_run_that_dies_while_it_draws_is_completed(sounds, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Report(finished=killed))
+        pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Callbacks(finished=killed))
     drawn = []
-    assert resume(tmp_path / "run", device="cpu", report=Report(finished=lambda folder, store: drawn.append(folder))).finished
+    assert resume(tmp_path / "run", device="cpu", report=Callbacks(finished=lambda folder, store: drawn.append(folder))).finished
     assert drawn == [tmp_path / "run"]
 
 

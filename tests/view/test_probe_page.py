@@ -21,7 +21,7 @@ from unheard.files import write_json
 from unheard.progress import Track
 from unheard.view import probe_figures
 from unheard.view.probe_sounds import embedded
-from unheard.weights.built_in import random_like
+from unheard.weights.built_in import reinitialised
 from unheard.weights.checkpoint import SavedModel
 
 RATE = 16000
@@ -233,7 +233,7 @@ def test_vectors_of_another_making_are_made_again(model: Model, labels: Path, tm
     api.probe(model, labels, out, seeds=(0,), pool="max", overwrite=True, track=remembering(told))
     assert sum("embedding" in line for line in told) == 2
     told.clear()
-    other = Model(random_like(SavedModel(model.learner, model.config, model.statistics, model.provenance), seed=7))
+    other = Model(reinitialised(SavedModel(model.learner, model.config, model.statistics, model.provenance), seed=7))
     api.probe(other, labels, out, seeds=(0,), pool="max", overwrite=True, track=remembering(told))
     assert sum("embedding" in line for line in told) == 2
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from unheard.cli import main
 from unheard.errors import CheckpointError
 from unheard.weights.allowlist import load_tensors, read_pickle
-from unheard.weights.pickle_values import Inert
+from unheard.weights.pickle_values import InertConfig
 
 NEW_AND_OLD = pytest.mark.parametrize("new", [True, False], ids=["zip", "old format"])
 
@@ -71,7 +71,7 @@ def test_whatever_a_training_program_left_is_inert(new: bool, tmp_path: Path) ->
         "finite": np.bool_(True),
     }
     opened = read_pickle(save(content, tmp_path / "whole.pth", new))
-    assert isinstance(opened["args"], Inert) and opened["args"]["lr"] == 6e-4 and opened["args"]["nested"]["a"] == [1, 2]
+    assert isinstance(opened["args"], InertConfig) and opened["args"]["lr"] == 6e-4 and opened["args"]["nested"]["a"] == [1, 2]
     assert (opened["loss"], opened["step"], opened["finite"]) == (0.25, 7, True)
     assert load_tensors(tmp_path / "whole.pth")["w"].tolist() == [0, 1, 2]
 
@@ -112,7 +112,7 @@ def test_configuration_classes_are_never_looked_up(
             monkeypatch.delitem(sys.modules, name)
     opened = read_pickle(file)
     assert opened["cfg"] == {"seed": 3} and opened["call"] == {"arguments": ("arguments",)}
-    assert type(opened["cfg"]) is type(opened["call"]) is Inert
+    assert type(opened["cfg"]) is type(opened["call"]) is InertConfig
     assert made.calls == []
 
 

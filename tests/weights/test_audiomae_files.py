@@ -17,7 +17,7 @@ from unheard.errors import CheckpointError
 from unheard.model.patches import Grid, position_table
 from unheard.objectives.reconstruct import Reconstruct
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 from unheard.weights import published
 from unheard.weights.layouts.audiomae import STATISTICS
 
@@ -27,7 +27,7 @@ SIZES = ("frames=64", "patch_size=16x8", "embed_dim=64", "depth=2", "num_heads=1
 Keys = dict[str, Tensor]
 
 
-def donor(decoder: str) -> Learner:
+def donor(decoder: str) -> PretrainModule:
     """A model of ours with random weights everywhere, to take released keys from."""
     heads = 4 if decoder == "local" else 1
     sizes = (*SIZES, f"decoder={decoder}", f"decoder_num_heads={heads}")
@@ -39,7 +39,7 @@ def donor(decoder: str) -> Learner:
     return learner.requires_grad_(False)
 
 
-def released(learner: Learner) -> Keys:
+def released(learner: PretrainModule) -> Keys:
     """The keys of a released file; patches as random as can be, positions as published."""
     draw = torch.Generator().manual_seed(2)
     assert learner.model.encoder.cls_token is not None

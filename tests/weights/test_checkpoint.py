@@ -15,7 +15,7 @@ from unheard.config import override
 from unheard.errors import CheckpointError
 from unheard.files import read_json, recover_interrupted, replace_folder, write_json
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import Recipe
 from unheard.weights.checkpoint import Provenance, load_model, load_weights, save_model
 
@@ -25,7 +25,7 @@ STATISTICS = Statistics((-6.25,), (4.125,))
 ORIGIN = Provenance("a test", "CC0", {"steps": "3 of 3"}, ("be careful",))
 
 
-def perturbed(recipe: Recipe = SMALL) -> Learner:
+def perturbed(recipe: Recipe = SMALL) -> PretrainModule:
     learner = build(recipe)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -43,8 +43,8 @@ def folder(tmp_path: Path) -> Path:
 def test_a_saved_model_comes_back_bit_for_bit(folder: Path) -> None:
     loaded, learner = load_model(folder), perturbed()
     assert (loaded.recipe, loaded.statistics, loaded.provenance) == (SMALL, STATISTICS, ORIGIN)
-    assert loaded.learner.lasting_state().keys() == learner.lasting_state().keys()
-    for name, value in learner.lasting_state().items():
+    assert loaded.learner.lasting_state().keys() == learner.export_state_dict().keys()
+    for name, value in learner.export_state_dict().items():
         assert torch.equal(loaded.learner.lasting_state()[name], value), name
     assert not loaded.learner.training and not any(p.requires_grad for p in loaded.learner.parameters())
 

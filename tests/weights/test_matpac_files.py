@@ -16,7 +16,7 @@ from unheard.config import override
 from unheard.errors import CheckpointError
 from unheard.model.masking import random
 from unheard.recipes import find_recipe
-from unheard.recipes.learner import Learner, build
+from unheard.recipes.learner import PretrainModule, build
 from unheard.weights.layouts.matpac import STATISTICS
 from unheard.weights.published import convert
 
@@ -27,7 +27,7 @@ TEACHERS = ("_ema", "_cls_head_ema")
 WAV = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)  # 98 frames: a window and a bit
 
 
-def learner_of(name: str) -> Learner:
+def learner_of(name: str) -> PretrainModule:
     """A model whose every weight is its own, biases and gains included."""
     learner = build(override(find_recipe(name), [*(f"model.{size}" for size in SIZES), *HEAD]), seed=1)
     generator = torch.Generator().manual_seed(2)
@@ -66,22 +66,22 @@ def shaped(name: str, value: Tensor) -> Tensor:
     return value.reshape(-1, 1, 16, 16) if name == "patch_embed.proj.weight" else value
 
 
-def released(learner: Learner, encoder_only: bool = False) -> dict[str, Tensor]:
+def released(learner: PretrainModule, encoder_only: bool = False) -> dict[str, Tensor]:
     """The flat part of a file: everything but the teachers; five projections are kept apart, beside the single one they replace."""
     skipped = ("objectives.prototypes.center", "objectives.prototypes.pending")
     named = {theirs(name): value for name, value in learner.state_dict().items() if not name.startswith(skipped)}
     keys = {name: shaped(name, value.detach().clone()) for name, value in named.items() if not name.startswith("_")}
     if encoder_only:
         return {name: value for name, value in keys.items() if not name.startswith(("decoder.", "cls_student_head."))}
-    if learner.recipe.model.hypotheses > 1:
+    if learner.recipe.model.num_hypotheses > 1:
         for part in ("weight", "bias"):
-            for index, one in enumerate(keys[f"decoder.decoder_pred.{part}"].chunk(learner.recipe.model.hypotheses)):
+            for index, one in enumerate(keys[f"decoder.decoder_pred.{part}"].chunk(learner.recipe.model.num_hypotheses)):
                 keys[f"mcl_heads.mcl_heads.{index}.{part}"] = one.clone()
             keys[f"decoder.decoder_pred.{part}"] = torch.full_like(one, torch.nan)
     return keys | {"cls_head_loss.center": torch.zeros(1, 1, 12)}
 
 
-def training_file(learner: Learner, file: Path) -> Path:
+def training_file(learner: PretrainModule, file: Path) -> Path:
     """A fairseq checkpoint: configuration objects around the model, teachers nested in it."""
     state = {theirs(name): value for name, value in learner.state_dict().items()}
     nested = {
@@ -113,7 +113,7 @@ def test_an_inference_file_embeds_and_says_what_it_lacks(tmp_path: Path) -> None
     assert again.frames.shape == (7, 5 * 128)  # 98 frames: six time steps of a window, one of the rest
     spec = STATISTICS.normalise(model.frontend(torch.from_numpy(WAV)[None]))[..., :96]
     tokens = learner.model.encoder(learner.grid.patchify(spec))[0]
-    np.testing.assert_allclose(again.frames[:6], learner.grid.by_time(tokens)[0].detach().numpy(), atol=1e-4)
+    np.testing.assert_allclose(again.frames[:6], learner.grid.to_timesteps(tokens)[0].detach().numpy(), atol=1e-4)
 
 
 def test_the_audioset_head_gives_each_class_a_score_of_its_own(tmp_path: Path) -> None:

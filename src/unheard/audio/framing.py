@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32, Float64, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unheard.audio.scratch import BLOCK_FRAMES, Scratch
+from unheard.audio.scratch import BLOCK_FRAMES, FrontendWorkspace
 from unheard.errors import AudioError
 
 INT16_SCALE = 2.0**15
@@ -29,7 +29,7 @@ INT16_SCALE = 2.0**15
 
 
 @dataclass(frozen=True)
-class Framing:
+class FrameSpec:
     """Where frames lie."""
 
     sample_rate: int
@@ -46,14 +46,14 @@ class Framing:
     """Pre-emphasis of the waveform; with one, a waveform gives one sample less."""
 
     @property
-    def lead(self) -> int:
+    def lookahead(self) -> int:
         """Samples the emphasis looks ahead."""
         return int(self.emphasis != 0)
 
     @property
-    def shortest(self) -> int:
+    def min_samples(self) -> int:
         """Samples below which a waveform is continued with zeros."""
-        return self.lead + (self.pad + 1 if self.pad else self.frame_size)
+        return self.lookahead + (self.pad + 1 if self.pad else self.frame_size)
 
     @property
     def row(self) -> int:
@@ -83,17 +83,17 @@ class Frontend(nn.Module, ABC):
     window: Tensor
     mel: Tensor
 
-    def __init__(self, framing: Framing, window: Tensor, mel: Float32[np.ndarray, "F K"]) -> None:
+    def __init__(self, framing: FrameSpec, window: Tensor, mel: Float32[np.ndarray, "F K"]) -> None:
         super().__init__()
         self.framing, self.sample_rate, self.hop_size = framing, framing.sample_rate, framing.hop_size
         self.n_mels = len(mel)
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("mel", torch.from_numpy(mel.copy()), persistent=False)
         self.jitter: Callable[[Tensor], Tensor] | None = None
-        self._scratch = Scratch()
+        self._scratch = FrontendWorkspace()
 
     @abstractmethod
-    def shape(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
+    def apply_window(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
         """What is done to the samples of a frame before the Fourier transform: at least the window."""
 
     @abstractmethod
@@ -107,19 +107,19 @@ class Frontend(nn.Module, ABC):
     def num_frames(self, num_samples: int) -> int:
         """Frames that ``num_samples`` samples give."""
         window = 0 if self.framing.pad else self.framing.frame_size
-        return 1 + max(0, num_samples - self.framing.lead - window) // self.hop_size
+        return 1 + max(0, num_samples - self.framing.lookahead - window) // self.hop_size
 
     def num_samples(self, frames: int) -> int:
         """The fewest samples that fill ``frames`` frames without the zeros a short waveform is continued with."""
         window = 0 if self.framing.pad else self.framing.frame_size
-        return max(1, (frames - 1) * self.hop_size + window + self.framing.lead)
+        return max(1, (frames - 1) * self.hop_size + window + self.framing.lookahead)
 
     def frame_centre(self, frame: int) -> float:
         """Where the middle of a frame lies, in seconds."""
         first = 0.0 if self.framing.pad else self.framing.frame_size / 2
         return (frame * self.hop_size + first) / self.sample_rate
 
-    def forward(self, wav: Float[Tensor, "B S"], draws: Float[Tensor, "B 2"] | None = None) -> Float[Tensor, "B F T"]:
+    def forward(self, wav: Float[Tensor, "B S"], jitter_noise: Float[Tensor, "B 2"] | None = None) -> Float[Tensor, "B F T"]:
         """Un-normalised spectrograms of a batch, float32 also under autocast, differentiable.
 
         Parameters
@@ -132,18 +132,18 @@ class Frontend(nn.Module, ABC):
         AudioError
             When there are no samples.
         """
-        framing, frames, wav = self.framing, self.num_frames(_some(wav.shape[-1])), wav.float()
+        framing, frames, wav = self.framing, self.num_frames(_require_samples(wav.shape[-1])), wav.float()
         with torch.autocast(wav.device.type, enabled=False):
-            wav = F.pad(wav, (0, max(0, framing.shortest - wav.shape[-1])))
-            if framing.lead:
+            wav = F.pad(wav, (0, max(0, framing.min_samples - wav.shape[-1])))
+            if framing.lookahead:
                 wav = wav[:, 1:] - framing.emphasis * wav[:, :-1]
             if framing.pad:
                 wav = F.pad(wav[:, None], (framing.pad, framing.pad), mode="reflect")[:, 0]
             views = wav.unfold(1, framing.frame_size, self.hop_size)[:, :frames]
-            return self._spectrogram(self._power(views), draws)
+            return self._spectrogram(self._power(views), jitter_noise)
 
-    def assemble(
-        self, tape: Float[Tensor, " S"], rows: Int[Tensor, "B T"], draws: Float[Tensor, "B 2"] | None = None
+    def spectrograms_from_segments(
+        self, segments: Float[Tensor, " S"], rows: Int[Tensor, "B T"], jitter_noise: Float[Tensor, "B 2"] | None = None
     ) -> Float[Tensor, "B F T"]:
         """Spectrograms of windows from segments laid end to end, on whichever device they are.
 
@@ -156,11 +156,11 @@ class Frontend(nn.Module, ABC):
         draws : Float[Tensor, "B 2"], optional
             As in `forward`.
         """
-        with torch.autocast(tape.device.type, enabled=False):
-            views = tape.unfold(0, self.framing.frame_size, self.hop_size)
-            size = max(1, 2 * BLOCK_FRAMES // rows.shape[1]) if tape.device.type == "cpu" else rows.shape[0]
+        with torch.autocast(segments.device.type, enabled=False):
+            views = segments.unfold(0, self.framing.frame_size, self.hop_size)
+            size = max(1, 2 * BLOCK_FRAMES // rows.shape[1]) if segments.device.type == "cpu" else rows.shape[0]
             parts = [slice(first, first + size) for first in range(0, rows.shape[0], size)]
-            specs = [self._spectrogram(self._power(views[rows[part]]), None if draws is None else draws[part]) for part in parts]
+            specs = [self._spectrogram(self._power(views[rows[part]]), None if jitter_noise is None else jitter_noise[part]) for part in parts]
             return torch.cat(specs)
 
     def segment(self, clip: Shaped[np.ndarray, " S"], first: int, frames: int) -> Float32[np.ndarray, " s"]:
@@ -174,20 +174,20 @@ class Frontend(nn.Module, ABC):
             int16 or float32 samples of the whole clip, perhaps mapped from disk: only what is needed is read.
         """
         framing = self.framing
-        length = max(len(clip), framing.shortest) - framing.lead
+        length = max(len(clip), framing.min_samples) - framing.lookahead
         begin, size = first * self.hop_size - framing.pad, (frames - 1) * self.hop_size + framing.row
         end = begin + (frames - 1) * self.hop_size + framing.frame_size
         out = np.zeros(size, np.float32)
         if begin >= 0 and end <= length:
-            out[: end - begin] = self._emphasised(_samples(clip, begin, end + framing.lead))
+            out[: end - begin] = self._emphasised(_samples(clip, begin, end + framing.lookahead))
             return out
         index = np.abs(np.arange(begin, end))
         index = length - 1 - np.abs(length - 1 - index)
         low, high = int(index.min()), int(index.max()) + 1
-        out[: end - begin] = self._emphasised(_samples(clip, low, high + framing.lead))[index - low]
+        out[: end - begin] = self._emphasised(_samples(clip, low, high + framing.lookahead))[index - low]
         return out
 
-    def fast(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, "T F"]:
+    def spectrogram_cpu(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, "T F"]:
         """Un-normalised spectrogram of one clip on one CPU core, time-major. Threads may call it at the same time.
 
         Raises
@@ -195,10 +195,10 @@ class Frontend(nn.Module, ABC):
         AudioError
             When there are no samples.
         """
-        frames = self.num_frames(_some(len(wav)))
+        frames = self.num_frames(_require_samples(len(wav)))
         wav = np.require(wav, np.float32, ["C", "W"])
-        if len(wav) < self.framing.shortest:
-            wav = np.pad(wav, (0, self.framing.shortest - len(wav)))
+        if len(wav) < self.framing.min_samples:
+            wav = np.pad(wav, (0, self.framing.min_samples - len(wav)))
         wav = self._emphasised(wav)
         if self.framing.pad:
             wav = np.concatenate([self._left(wav), wav, self._right(wav)])
@@ -207,19 +207,19 @@ class Frontend(nn.Module, ABC):
     def stream(self, blocks: Iterable[Float32[np.ndarray, " s"]]) -> Iterator[Float32[np.ndarray, "t F"]]:
         """`fast` over the blocks laid end to end, piece by piece, in memory that does not grow with their number."""
         framing, rest = self.framing, (np.asarray(block, np.float32) for block in blocks)
-        begin, enough = np.empty(0, np.float32), 2 * framing.frame_size + framing.lead
+        begin, enough = np.empty(0, np.float32), 2 * framing.frame_size + framing.lookahead
         for block in rest:
             begin = np.concatenate([begin, block])
             if len(begin) >= enough:
                 break
         if len(begin) < enough:
-            yield self.fast(begin)
+            yield self.spectrogram_cpu(begin)
             return
         held = self._emphasised(begin)
-        held, last, total, given = np.concatenate([self._left(held), held]), begin[len(begin) - framing.lead :], len(begin), 0
+        held, last, total, given = np.concatenate([self._left(held), held]), begin[len(begin) - framing.lookahead :], len(begin), 0
         for block in chain([begin[:0]], rest):
             joined, total = np.concatenate([last, block]), total + len(block)
-            held, last = np.concatenate([held, self._emphasised(joined)]), joined[len(joined) - framing.lead :]
+            held, last = np.concatenate([held, self._emphasised(joined)]), joined[len(joined) - framing.lookahead :]
             ready = (len(held) - 2 * framing.frame_size) // self.hop_size + 1  # what is held back is enough for the reflection at the end
             if ready > 0:
                 yield self._transform(held, ready)
@@ -229,15 +229,15 @@ class Frontend(nn.Module, ABC):
 
     def _power(self, frames: Float[Tensor, "*n W"]) -> Float[Tensor, "*n K"]:
         """Power spectra of frames."""
-        parts = torch.view_as_real(torch.fft.rfft(self.shape(frames), self.framing.n_fft)).square()
+        parts = torch.view_as_real(torch.fft.rfft(self.apply_window(frames), self.framing.n_fft)).square()
         return parts[..., 0] + parts[..., 1]  # abs() of a complex tensor is three times slower
 
-    def _spectrogram(self, power: Float[Tensor, "B T K"], draws: Float[Tensor, "B 2"] | None) -> Float[Tensor, "B F T"]:
-        mel = self.mel if draws is None or self.jitter is None else self.jitter(draws)
+    def _spectrogram(self, power: Float[Tensor, "B T K"], jitter_noise: Float[Tensor, "B 2"] | None) -> Float[Tensor, "B F T"]:
+        mel = self.mel if jitter_noise is None or self.jitter is None else self.jitter(jitter_noise)
         return self.compress(mel @ power.transpose(1, 2))
 
     def _emphasised(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, " s"]:
-        return wav[1:] - np.float32(self.framing.emphasis) * wav[:-1] if self.framing.lead else wav
+        return wav[1:] - np.float32(self.framing.emphasis) * wav[:-1] if self.framing.lookahead else wav
 
     def _left(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, " p"]:
         return wav[self.framing.pad : 0 : -1] if self.framing.pad else wav[:0]
@@ -253,7 +253,7 @@ class Frontend(nn.Module, ABC):
         out = np.empty((frames, self.n_mels), np.float32)
         for first in range(0, frames, BLOCK_FRAMES):
             n = min(BLOCK_FRAMES, frames - first)
-            self.shape(views[first : first + n], out=shaped[:n, :size])
+            self.apply_window(views[first : first + n], out=shaped[:n, :size])
             parts = torch.view_as_real(torch.fft.rfft(shaped[:n])).numpy()  # a new array: writing into an old one is slower
             np.multiply(parts, parts, out=parts)
             power = parts[..., 0] + parts[..., 1]
@@ -270,7 +270,7 @@ def _samples(clip: Shaped[np.ndarray, " S"], first: int, end: int) -> Float32[np
     return np.pad(taken, (0, end - first - len(taken))) if len(taken) < end - first else taken
 
 
-def _some(num_samples: int) -> int:
+def _require_samples(num_samples: int) -> int:
     if num_samples < 1:
         raise AudioError("a waveform without samples has no spectrogram; leave it out")
     return num_samples

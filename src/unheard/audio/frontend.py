@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unheard.audio.framing import Framing, Frontend
+from unheard.audio.framing import FrameSpec, Frontend
 from unheard.audio.limits import check_frontend
 from unheard.errors import ConfigError
 
@@ -82,7 +82,7 @@ class Statistics:
         if len(self.mean) != len(self.std) or not self.mean:
             raise ConfigError(f"statistics need as many means as deviations, got {len(self.mean)} and {len(self.std)}")
 
-    def floored(self, smallest: float) -> Statistics:
+    def with_min_std(self, smallest: float) -> Statistics:
         """The same with no deviation below ``smallest``."""
         return Statistics(self.mean, tuple(max(value, smallest) for value in self.std))
 
@@ -145,7 +145,7 @@ class LogMel(Frontend):
 
     def __init__(self, config: LogMelConfig = MSM_MAE_16K) -> None:
         pad = config.n_fft // 2 if config.center else 0
-        framing = Framing(config.sample_rate, config.hop_size, config.n_fft, config.n_fft, pad)
+        framing = FrameSpec(config.sample_rate, config.hop_size, config.n_fft, config.n_fft, pad)
         super().__init__(framing, torch.hann_window(config.n_fft), mel_matrix(config))
         self.config = config
 

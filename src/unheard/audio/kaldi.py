@@ -16,7 +16,7 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from unheard.audio.framing import Framing, Frontend
+from unheard.audio.framing import FrameSpec, Frontend
 from unheard.audio.frontend import FLOAT32_EPS
 from unheard.audio.limits import check_frontend
 from unheard.errors import ConfigError
@@ -24,7 +24,7 @@ from unheard.errors import ConfigError
 EMPHASIS = 0.97
 """Pre-emphasis of both front ends."""
 
-SHIFT, SPREAD = 4.5, 5.0
+LOG_MEAN, LOG_SCALE = 4.5, 5.0
 """MaskSpec's (ln(..) + 4.5) / 5, which PaSST has, too."""
 
 Hertz = Annotated[int, Field(ge=0)]
@@ -145,7 +145,7 @@ class KaldiFbank(Frontend):
     """
 
     def __init__(self, config: KaldiFbankConfig = AUDIOMAE) -> None:
-        framing = Framing(config.sample_rate, config.hop_size, config.frame_size, config.n_fft)
+        framing = FrameSpec(config.sample_rate, config.hop_size, config.frame_size, config.n_fft)
         super().__init__(framing, torch.hann_window(config.frame_size, periodic=False), _matrix(config).float().numpy())
         self.config = config
 
@@ -179,7 +179,7 @@ class MaskSpecMel(Frontend):
     bins: Tensor
 
     def __init__(self, config: MaskSpecConfig = MASKSPEC) -> None:
-        framing = Framing(config.sample_rate, config.hop_size, config.frame_size, config.n_fft, config.frame_size // 2, EMPHASIS)
+        framing = FrameSpec(config.sample_rate, config.hop_size, config.frame_size, config.n_fft, config.frame_size // 2, EMPHASIS)
         super().__init__(framing, torch.hann_window(config.frame_size, periodic=False), _matrix(config).float().numpy())
         self.register_buffer("bins", bin_mels(config.n_fft, config.sample_rate).float(), persistent=False)
         self.config = config
@@ -191,21 +191,21 @@ class MaskSpecMel(Frontend):
 
     def compress(self, bands: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """The shifted and scaled logarithm."""
-        return (torch.log(bands + self.config.log_offset) + SHIFT) / SPREAD
+        return (torch.log(bands + self.config.log_offset) + LOG_MEAN) / LOG_SCALE
 
     def mel_centres(self) -> Float64[np.ndarray, " F"]:
         """Where each band peaks, in Hz."""
         return _centres(self.config)
 
-    def edges(self, draws: Float[Tensor, "B 2"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    def edges(self, jitter_noise: Float[Tensor, "B 2"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
         """f_min and f_max in Hz of windows with the given uniform numbers: whole numbers away from the configured ones."""
-        config, (low, high) = self.config, draws.unbind(-1)
+        config, (low, high) = self.config, jitter_noise.unbind(-1)
         f_min = config.f_min + (low * config.f_min_jitter).floor()
         f_max = config.f_max + config.f_max_jitter - (high * max(0, 2 * config.f_max_jitter)).floor()
         return f_min, f_max
 
-    def _jittered(self, draws: Float[Tensor, "B 2"]) -> Float[Tensor, "B F K"]:
-        return kaldi_mel(self.bins, self.n_mels, *self.edges(draws.to(self.bins.dtype)))
+    def _jittered(self, jitter_noise: Float[Tensor, "B 2"]) -> Float[Tensor, "B F K"]:
+        return kaldi_mel(self.bins, self.n_mels, *self.edges(jitter_noise.to(self.bins.dtype)))
 
 
 def _mel(hertz: Tensor) -> Tensor:

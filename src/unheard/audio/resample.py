@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-ZEROS, ROLLOFF, BETA = 64, 0.9475937167399596, 14.769656459379492
+NUM_ZEROS, ROLLOFF, BETA = 64, 0.9475937167399596, 14.769656459379492
 
 
 def resample(wav: Float[Tensor, "B S"], from_rate: int, to_rate: int) -> Float[Tensor, "B S2"]:
@@ -35,7 +35,7 @@ def resample(wav: Float[Tensor, "B S"], from_rate: int, to_rate: int) -> Float[T
 def _kernel(old: int, new: int) -> tuple[Float[Tensor, "new 1 K"], int]:
     """One filter for each of the ``new`` positions an output sample has between input samples, and the reach of each to the left."""
     cutoff = ROLLOFF * min(1.0, new / old)
-    width = math.ceil(ZEROS / cutoff)
+    width = math.ceil(NUM_ZEROS / cutoff)
     taps = torch.arange(-width, width + old, dtype=torch.float64)
     at = taps[None, :] - torch.arange(new, dtype=torch.float64)[:, None] * old / new
     inside = (1 - (at / width).square()).clamp(min=0)

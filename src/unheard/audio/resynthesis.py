@@ -14,11 +14,11 @@ from unheard.audio.frontends import AnyFrontendConfig
 from unheard.errors import AudioError, ConfigError
 from unheard.files import atomic_write
 
-ROUNDS = 64  # of phase search; our choice, audible changes end before
+N_ITER = 64  # of phase search; our choice, audible changes end before
 MOMENTUM = 0.99  # fast Griffin-Lim: Perraudin, Balazs and Sondergaard 2013
 
 
-def to_wave(log_mel: Float32[np.ndarray, "F T"], config: AnyFrontendConfig, seed: int = 0) -> Float32[np.ndarray, " S"]:
+def griffin_lim(log_mel: Float32[np.ndarray, "F T"], config: AnyFrontendConfig, seed: int = 0) -> Float32[np.ndarray, " S"]:
     """A waveform whose log-mel is close to ``log_mel``; the phase is a guess.
 
     Raises
@@ -31,16 +31,16 @@ def to_wave(log_mel: Float32[np.ndarray, "F T"], config: AnyFrontendConfig, seed
     weights = torch.from_numpy(mel_matrix(config).copy())
     energy = (torch.from_numpy(log_mel).exp() - config.log_offset).clamp(min=0)
     power = weights.T @ energy / (weights.T @ weights.sum(dim=1, keepdim=True)).clamp(min=1e-8)
-    for _ in range(ROUNDS):  # multiplicative updates keep the spectrum non-negative
+    for _ in range(N_ITER):  # multiplicative updates keep the spectrum non-negative
         power = power * (weights.T @ energy) / (weights.T @ (weights @ power)).clamp(min=1e-12)
     magnitude, window = power.sqrt(), torch.hann_window(config.n_fft)
 
     def wave(spectrum: torch.Tensor) -> torch.Tensor:
         return torch.istft(spectrum, config.n_fft, config.hop_size, window=window, center=True)
 
-    turns = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(seed))
-    phase, before = torch.polar(torch.ones_like(turns), 2 * torch.pi * turns), torch.zeros(())
-    for _ in range(ROUNDS):
+    phase = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(seed))
+    phase, before = torch.polar(torch.ones_like(phase), 2 * torch.pi * phase), torch.zeros(())
+    for _ in range(N_ITER):
         again = torch.stft(wave(magnitude * phase), config.n_fft, config.hop_size, window=window, center=True, return_complex=True)
         moved = again - MOMENTUM / (1 + MOMENTUM) * before
         phase, before = moved / moved.abs().clamp(min=1e-12), again

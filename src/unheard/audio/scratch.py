@@ -18,13 +18,13 @@ Band = tuple[slice, slice, NDArray[np.float32]]
 """Bins, bands and the weights between them, (bins, bands)."""
 
 
-class Scratch(threading.local):
+class FrontendWorkspace(threading.local):
     """Work space of `Frontend.fast`, one set in each thread; copies and pickles of a front end start without."""
 
     def __init__(self) -> None:
         self.held: tuple[list[Band], Tensor] | None = None
 
-    def of(self, mel: Tensor, n_fft: int) -> tuple[list[Band], Tensor]:
+    def get(self, mel: Tensor, n_fft: int) -> tuple[list[Band], Tensor]:
         """Mel weights in groups of bands, and room for the shaped frames of one block, zero behind them."""
         if self.held is None:
             with torch.inference_mode(False):  # kept for later calls, which may run outside of inference mode
@@ -32,7 +32,7 @@ class Scratch(threading.local):
         return self.held
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Scratch, ()
+        return FrontendWorkspace, ()
 
 
 def mel_blocks(matrix: Float32[np.ndarray, "F K"]) -> list[Band]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from unheard.cli.shell import DONE, USER_ERROR, Json, Out, Overwrite, Strict, data, status, tell, verb
+from unheard.cli.shell import DONE, USER_ERROR, Json, Out, Overwrite, Strict, data, status, emit, verb
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
@@ -27,7 +27,7 @@ def check(place: Path, /, *, json: Json = False, strict: Strict = False) -> int:
         raise DataError(
             f"{place}: holds no sound files that can be read here; expected wav, flac, ogg, opus, mp3 or aiff files in it or below it"
         )
-    tell(report.lines(), report.to_json(), json)
+    emit(report.lines(), report.to_json(), json)
     return status(not report.clean, strict)
 
 
@@ -47,7 +47,7 @@ def sounds(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite = 
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another -o, or write into it with --overwrite")
     labels = make_sounds(out, clips, seed, track=bar)
-    tell([f"{clips} sounds and their labels: {labels}"], {"labels": str(labels), "clips": clips, "seed": seed}, json)
+    emit([f"{clips} sounds and their labels: {labels}"], {"labels": str(labels), "clips": clips, "seed": seed}, json)
     return DONE
 
 
@@ -63,7 +63,7 @@ def fetch(name: str, /, *, out: Out, json: Json = False, strict: Strict = False)
     from unheard.data.sources import fetch as get
 
     report = get(name, out, bar)
-    tell(report.lines(), report.to_json(), json)
+    emit(report.lines(), report.to_json(), json)
     return status(len(report.skipped), strict)
 
 
@@ -81,7 +81,7 @@ def labels(name: str, corpus: Path, /, *, out: Out, json: Json = False) -> int:
     from unheard.data.labels import write_labels
 
     written = write_labels(name, corpus, out, bar)
-    tell([f"labels: {written}"], {"labels": str(written)}, json)
+    emit([f"labels: {written}"], {"labels": str(written)}, json)
     return DONE
 
 
@@ -114,16 +114,16 @@ def tasks(
     seed
         Of generated tasks.
     """
-    from unheard.data.tasks import MAKING, TaskOptions, build_task
+    from unheard.data.tasks import HEAR_TASKS, TaskOptions, build_task
 
     if not names:
-        raise ConfigError(f"name the tasks to build: all, or some of {', '.join(MAKING)}")
+        raise ConfigError(f"name the tasks to build: all, or some of {', '.join(HEAR_TASKS)}")
     options = TaskOptions(tuple(dict.fromkeys(sample_rate)), seconds, mode, seed)
-    chosen = tuple(MAKING) if names == ("all",) else names
-    if unknown := [name for name in chosen if name not in MAKING]:
-        raise ConfigError(f"no task is called {unknown[0]!r}; choose all, or some of {', '.join(MAKING)}")
+    chosen = tuple(HEAR_TASKS) if names == ("all",) else names
+    if unknown := [name for name in chosen if name not in HEAR_TASKS]:
+        raise ConfigError(f"no task is called {unknown[0]!r}; choose all, or some of {', '.join(HEAR_TASKS)}")
     built = [build_task(name, out, corpus, options, overwrite=overwrite, track=bar) for name in chosen]
-    tell([line for report in built for line in report.lines()], [report.to_json() for report in built], json)
+    emit([line for report in built for line in report.lines()], [report.to_json() for report in built], json)
     return DONE
 
 
@@ -144,7 +144,7 @@ def import_(layout: str, folder: Path, /, *, out: Out, overwrite: Overwrite = Fa
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
     report = import_labels(layout, folder, out)
-    tell(report.lines(), report.to_json(), json)
+    emit(report.lines(), report.to_json(), json)
     return status(len(report.missing), strict)
 
 
@@ -162,7 +162,7 @@ def captions(corpus: Path, /, *, out: Out, notes: bool = True, json: Json = Fals
     from unheard.data.captions import write_captions
 
     written = write_captions(corpus, out, notes, bar)
-    tell([f"captions: {written}"], {"captions": str(written)}, json)
+    emit([f"captions: {written}"], {"captions": str(written)}, json)
     return DONE
 
 
@@ -199,14 +199,14 @@ def pack(
     """
     from unheard.data.corpus import open_corpus
     from unheard.data.pack import pack as transform
-    from unheard.data.packing import Packing
+    from unheard.data.packing import PackConfig
     from unheard.recipes import find_recipe
 
     chosen = find_recipe(recipe)
-    waves = (store or chosen.data.store) == "wav"
+    waves = (store or chosen.data.input) == "wav"
     if rate is not None and not (waves and rate > 0):
         raise ConfigError(f"--rate is the samples a second of stored waves, such as 48000, and goes with --store wav; got {rate}")
-    packing = Packing(chosen.frontend, "int16" if waves else dtype, rate)
+    packing = PackConfig(chosen.frontend, "int16" if waves else dtype, rate)
     packed = transform(open_corpus(source, bar), packing, out, workers, bar)
     mean, std = packed.statistics.mean[0], packed.statistics.std[0]
     lines = [
@@ -220,12 +220,12 @@ def pack(
         "out": str(out),
         "clips": len(packed),
         "hours": packed.seconds_total / 3600,
-        "store": packed.header.stores,
+        "store": packed.header.kind,
         "clipped": packed.header.clipped,
         "statistics": {"mean": mean, "std": std},
         "skipped": [asdict(skipped) for skipped in packed.skipped],
     }
-    tell(lines, values, json)
+    emit(lines, values, json)
     return status(len(packed.skipped), strict)
 
 
@@ -243,5 +243,5 @@ def verify(*paths: Path, json: Json = False) -> int:
     if not paths:
         raise ConfigError("name what to compare: a packed corpus, a model, a run, or a table of embeddings")
     found = compare(paths, bar)
-    tell([*found, f"{len(found)} files are damaged or missing"], {"damaged": found}, json)
+    emit([*found, f"{len(found)} files are damaged or missing"], {"damaged": found}, json)
     return USER_ERROR if found else DONE

@@ -8,13 +8,13 @@ from typing import Literal
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import Json, On, Out, Overwrite, Strict, status, tell, torch_device, verb
+from unheard.cli.shell import Json, On, Out, Overwrite, Strict, status, emit, torch_device, verb
 from unheard.progress import bar
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Kind:
+class EmbedOptions:
     """Which vectors are written.
 
     Parameters
@@ -37,7 +37,7 @@ class Kind:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Existing:
+class OutputPolicy:
     """What becomes of a table that is there.
 
     Parameters
@@ -57,8 +57,8 @@ def embed(
     /,
     *,
     out: Out,
-    kind: Kind = Kind(),
-    existing: Existing = Existing(),
+    kind: EmbedOptions = EmbedOptions(),
+    existing: OutputPolicy = OutputPolicy(),
     device: On = "auto",
     strict: Strict = False,
     json: Json = False,
@@ -86,5 +86,5 @@ def embed(
     ]
     skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
     values = {"out": str(report.out), "rows": report.rows, "embedded": report.embedded, "resumed": report.resumed, "skipped": skipped}
-    tell(lines, values, json)
+    emit(lines, values, json)
     return status(len(skipped), strict)

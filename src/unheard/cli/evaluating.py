@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, Json, On, Out, Overwrite, Strict, note, status, tell, torch_device, verb
+from unheard.cli.shell import DONE, Json, On, Out, Overwrite, Strict, log, status, emit, torch_device, verb
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
 if TYPE_CHECKING:
-    from unheard.evaluation.suite import Plan
+    from unheard.evaluation.suite import EvaluationConfig
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Vectors:
+class ProbeOptions:
     """What is probed.
 
     Parameters
@@ -46,7 +46,7 @@ def probe(
     /,
     *,
     out: Out,
-    vectors: Vectors = Vectors(),
+    vectors: ProbeOptions = ProbeOptions(),
     device: On = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -69,14 +69,14 @@ def probe(
     which = vars(vectors) | {"seeds": range(vectors.seeds)}
     loaded = api.load(model, torch_device(device))
     report = api.probe(loaded, labels, out, **which, overwrite=overwrite, track=bar)
-    tell([report.table()], report.to_json(), json)
-    note(f"page, tables and figures in {out}; open {out / 'report.html'}")
+    emit([report.table()], report.to_json(), json)
+    log(f"page, tables and figures in {out}; open {out / 'report.html'}")
     return DONE
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class How:
+class EvaluateOptions:
     """What is evaluated by which protocol.
 
     Parameters
@@ -91,7 +91,7 @@ class How:
         Runs of the fixed mode, default 3; the other has one seed.
     """
 
-    beside: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
+    compare: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
     tasks: str = ""
     mode: Literal["heareval", "fixed"] = "heareval"
     seeds: int | None = None
@@ -143,7 +143,7 @@ def evaluate(
     /,
     *,
     out: Out,
-    how: How = How(),
+    how: EvaluateOptions = EvaluateOptions(),
     embedding: Embedding = Embedding(),
     existing: Existing = Existing(),
     device: On = "auto",
@@ -163,31 +163,31 @@ def evaluate(
         A folder of task folders as hear-preprocess writes them; or a CSV with the columns path and label.
     """
     if tasks_dir.is_file():
-        from unheard.cli.predicting import scored
+        from unheard.cli.predicting import evaluate_labelled
 
-        if how != How() or embedding != Embedding() or existing.resume:
+        if how != EvaluateOptions() or embedding != Embedding() or existing.resume:
             raise ConfigError(
                 "--beside, --tasks, --mode, --seeds, --published, --hop, --pool, --layer and --resume are for task folders; "
                 "with a labels.csv only --overwrite is possible"
             )
-        return scored(model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict)
+        return evaluate_labelled(model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict)
     from unheard.evaluation.results import as_json, markdown
     from unheard.view.evaluated import evaluate as run
 
     plan, overwrite, resume = _plan(how, embedding, torch_device(device)), existing.overwrite, existing.resume
     try:
-        report = run(model, tasks_dir, out, plan, beside=how.beside, overwrite=overwrite, resume=resume, track=bar, say=note)
+        report = run(model, tasks_dir, out, plan, beside=how.compare, overwrite=overwrite, resume=resume, track=bar, say=log)
     except KeyboardInterrupt:
-        note(f"what is done is kept in {out}; the same command with --resume goes on")
+        log(f"what is done is kept in {out}; the same command with --resume goes on")
         raise
-    tell([markdown(report)], as_json(report), json)
-    note(f"the page is {out}/results-{how.mode}.html; its numbers lie beside it, one row each in the .csv")
+    emit([markdown(report)], as_json(report), json)
+    log(f"the page is {out}/results-{how.mode}.html; its numbers lie beside it, one row each in the .csv")
     if not report.results:
         raise DataError(f"nothing could be scored: {report.failed[0][2]}")
     return status(len(report.failed), strict)
 
 
-def _plan(how: How, embedding: Embedding, device: str) -> Plan:
+def _plan(how: EvaluateOptions, embedding: Embedding, device: str) -> EvaluationConfig:
     """What a suite does.
 
     Raises
@@ -196,12 +196,12 @@ def _plan(how: How, embedding: Embedding, device: str) -> Plan:
         When there are seeds where the protocol has its own, or none.
     """
     from unheard.evaluation.own_encoder import Runtime
-    from unheard.evaluation.suite import Plan
+    from unheard.evaluation.suite import EvaluationConfig
 
     if how.seeds is not None and how.mode != "fixed":
         raise ConfigError("--seeds belongs to --mode fixed; HEAR's protocol has one seed")
-    seeds = Plan.seeds if how.seeds is None else how.seeds
+    seeds = EvaluationConfig.seeds if how.seeds is None else how.seeds
     if seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {seeds}")
     names = tuple(name for name in how.tasks.split(",") if name)
-    return Plan(how.mode, seeds=seeds, names=names, device=device, runtime=Runtime(**vars(embedding)))
+    return EvaluationConfig(how.mode, seeds=seeds, names=names, device=device, runtime=Runtime(**vars(embedding)))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 
 from unheard.cli import data, embedding, evaluating, models, predicting, training, viewing
-from unheard.cli.shell import DONE, INTERRUPTED, USER_ERROR, app, note, showing_warnings
+from unheard.cli.shell import DONE, INTERRUPTED, USER_ERROR, app, log, showing_warnings
 from unheard.errors import UnheardError, shown
 
 __all__ = ["VERBS", "main"]
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UnheardError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
-        note("unheard: interrupted")
+        log("unheard: interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails, too
@@ -78,5 +78,5 @@ def _own_output() -> None:
 
 def _refuse(message: str) -> int:
     """Print an error as one line."""
-    note(f"unheard: {' '.join(message.split())}")
+    log(f"unheard: {' '.join(message.split())}")
     return USER_ERROR

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, FAILED, Json, Out, Overwrite, Settings, allow_code, table, tell, verb
+from unheard.cli.shell import DONE, FAILED, Json, Out, Overwrite, Settings, allow_code, table, emit, verb
 from unheard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def recipes(
             for row in rows
         ],
     )  # fmt: skip
-    tell(lines, rows, json)
+    emit(lines, rows, json)
     return DONE
 
 
@@ -63,7 +63,7 @@ def _finetune_recipes(json: bool) -> int:
         (each.name, each.task.loss, f"{each.training.epochs:g} epochs of {each.task.epoch_clips or 'all'} clips", each.paper, each.numbers)
         for each in found
     ]
-    tell(table(("name", "loss", "length", "paper", "numbers from"), rows), [to_json(each) for each in found], json)
+    emit(table(("name", "loss", "length", "paper", "numbers from"), rows), [to_json(each) for each in found], json)
     return DONE
 
 
@@ -74,8 +74,8 @@ def _published(data_set: str, json: bool) -> int:
     if not found:
         raise ConfigError(f"no published score of {data_set!r} is known; known are {', '.join(sorted({row.task for row in published()}))}")
     found.sort(key=lambda row: (row.protocol, row.score, -row.percent))
-    rows = [(row.model, row.score, row.told, row.protocol, row.source) for row in found]
-    tell(table(("model", "score", "value", "protocol", "source"), rows), [vars(row) for row in found], json)
+    rows = [(row.model, row.score, row.formatted, row.protocol, row.source) for row in found]
+    emit(table(("model", "score", "value", "protocol", "source"), rows), [vars(row) for row in found], json)
     return DONE
 
 
@@ -106,7 +106,7 @@ def models(*, json: Json = False) -> int:
         "",
         *table(("layout", "weights are"), [(row["layout"], row["licence"]) for row in layouts]),
     ]
-    tell(lines, {"built_in": built_in, "layouts": layouts}, json)
+    emit(lines, {"built_in": built_in, "layouts": layouts}, json)
     return DONE
 
 
@@ -143,7 +143,7 @@ def convert(
     lines = [f"model folder: {out}", f"licence of the weights: {origin.licence or 'unknown'}", *(f"note: {text}" for text in origin.notes)]
     if labels and classes is None:
         lines.append(f"note: the file names none of its {len(labels)} classes; give a list of names with --classes")
-    tell(lines, values, json)
+    emit(lines, values, json)
     return DONE
 
 
@@ -153,5 +153,5 @@ def doctor(*, json: Json = False) -> int:
     from unheard.cli.doctor import examine
 
     health = examine()
-    tell(health.lines(), health.to_json(), json)
+    emit(health.lines(), health.to_json(), json)
     return DONE if health.well else FAILED

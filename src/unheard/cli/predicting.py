@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import Json, On, Overwrite, Strict, note, status, tell, torch_device, verb
+from unheard.cli.shell import Json, On, Overwrite, Strict, log, status, emit, torch_device, verb
 from unheard.errors import ConfigError
 from unheard.locks import locked_file
 from unheard.progress import bar
@@ -78,11 +78,11 @@ def predict(
         "predictions": [{"path": file, "scores": dict(scores)} for file, scores in best.items()],
         "skipped": [{"path": path, "reason": reason} for path, reason in skipped.items()],
     }
-    tell(lines, values, json)
+    emit(lines, values, json)
     return status(len(skipped), strict)
 
 
-def scored(model: str, labels: Path, out: Path, *, device: str, overwrite: bool, json: bool, strict: bool) -> int:
+def evaluate_labelled(model: str, labels: Path, out: Path, *, device: str, overwrite: bool, json: bool, strict: bool) -> int:
     """Score a classifier on the clips of a table, and tell how well it does."""
     from dataclasses import asdict
 
@@ -91,18 +91,18 @@ def scored(model: str, labels: Path, out: Path, *, device: str, overwrite: bool,
     from unheard.view.finetuned import draw
 
     told = score_labelled(model, labels, out, device=device, overwrite=overwrite, track=bar)
-    draw(told, out, note)
+    draw(told, out, log)
     lines = [f"{name:18} {told.means[name]:.3f}  {interval(*ends)}" for name, ends in told.intervals.items()]
     remarks = [*(f"note       {text}" for text in told.notes), *(f"skipped {reason}" for reason in told.skipped)]
-    tell([told.line(), *lines, *remarks], asdict(told), json)
-    note(f"scores.json, classes.csv, predictions.csv and figures in {out}")
+    emit([told.line(), *lines, *remarks], asdict(told), json)
+    log(f"scores.json, classes.csv, predictions.csv and figures in {out}")
     return status(len(told.skipped), strict)
 
 
 def _scorer(name: str, device: str, labels: str | None) -> tuple[Sequence[str], Scored]:
     """The names a model chooses from, and how it scores sounds."""
     from unheard.embedding.loading import load
-    from unheard.evaluation.finetuned import Finetuned, open_finetuned, session_of
+    from unheard.evaluation.finetuned import ClassifierEnsemble, open_finetuned, session_of
 
     if labels is not None:
         from unheard.embedding.zero_shot import ZeroShot
@@ -114,7 +114,7 @@ def _scorer(name: str, device: str, labels: str | None) -> tuple[Sequence[str], 
         model = load(name, device)
         if not model.labels and "contrast" in model.learner.objectives:
             raise ConfigError('this model was trained with captions and has no classes of its own; choose from --labels "dog, rain"')
-        tuned = Finetuned([(model, "mix")])
+        tuned = ClassifierEnsemble([(model, "mix")])
     return tuned.labels, tuned.scores
 
 

@@ -25,7 +25,7 @@ Out: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help="What to w
 Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace what is there.")]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.")]
 Strict: TypeAlias = Annotated[bool, Parameter(name="--strict", help="Exit with 1 when files were skipped or found faulty.")]
-On: TypeAlias = Annotated[Device, Parameter(name="--device", help="Where to compute; auto takes the fastest there is.")]
+DeviceOption: TypeAlias = Annotated[Device, Parameter(name="--device", help="Where to compute; auto takes the fastest there is.")]
 Settings: TypeAlias = Annotated[
     tuple[str, ...], Parameter(name="--set", help="SECTION.KEY=VALUE, any field of the configuration; may be repeated.")
 ]
@@ -71,10 +71,10 @@ def allow_code(recipe: str, no_code: bool) -> None:
         return
     if no_code:
         raise ConfigError(f"{recipe} is a program, and --no-code refuses to run it; give a name of unheard recipes")
-    note(f"the recipe {recipe} is a program, and is run")
+    log(f"the recipe {recipe} is a program, and is run")
 
 
-def note(text: str) -> None:
+def log(text: str) -> None:
     """Tell a person something beside the result."""
     print("\n".join(map(shown, text.split("\n"))), file=sys.stderr, flush=True)
 
@@ -99,7 +99,7 @@ def showing_warnings() -> Iterator[None]:
                 show(message, category, *rest, **more)
             elif str(message) not in warned:
                 warned[str(message)] = None
-                note(f"warning: {message}")
+                log(f"warning: {message}")
 
         warnings.simplefilter("always", AudioWarning)
         warnings.simplefilter("always", DamageWarning)
@@ -107,7 +107,7 @@ def showing_warnings() -> Iterator[None]:
         yield
 
 
-def tell(lines: Iterable[str], values: Mapping[str, Any] | list[Any], json: bool) -> None:
+def emit(lines: Iterable[str], values: Mapping[str, Any] | list[Any], json: bool) -> None:
     """Print the result: ``values`` as JSON, with the warnings that came on the way, or ``lines`` for people."""
     if json:
         from json import dumps

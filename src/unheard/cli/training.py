@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from unheard.cli.shell import DONE, INTERRUPTED, Json, On, Overwrite, Settings, allow_code, app, note, table, tell, verb
+from unheard.cli.shell import DONE, INTERRUPTED, Json, On, Overwrite, Settings, allow_code, app, log, table, emit, verb
 from unheard.errors import ConfigError
 from unheard.progress import bar
 
 if TYPE_CHECKING:
     from unheard.evaluation.finetuned_scores import FinetunedRun
-    from unheard.training.run import Report, Run
+    from unheard.training.run import Callbacks, Run
 
 
 debug = App(name="debug", help="Look into what went wrong in a run.", help_epilogue="Example:\n  unheard debug replay runs/first")
@@ -141,7 +141,7 @@ def pretrain(
         from unheard.api import resume as resumed
 
         run = resumed(resume, data=data, skip_bad_batches=start.skip_bad_batches, no_code=start.no_code, device=device, report=_report())
-        return _told(run, json)
+        return _print_run(run, json)
     if data is not None:
         raise ConfigError(
             "--data belongs to --resume: unheard pretrain --resume RUN --data NEW_PLACE; a new run takes DATA as its argument"
@@ -153,7 +153,7 @@ def pretrain(
     recipe, settings = start.recipe or "msm-mae", start.all_settings()
     allow_code(recipe, start.no_code)
     run = train(source, out, recipe, settings, init=start.init, device=device, overwrite=start.overwrite, report=_report())
-    return _told(run, json)
+    return _print_run(run, json)
 
 
 @verb("unheard finetune runs/first sounds/labels.csv -o runs/classifier --epochs 30")
@@ -188,14 +188,14 @@ def finetune(
                 "no labels, no -o and no settings"
             )
         run = api.resume_finetune(resume, skip_bad_batches=start.skip_bad_batches, device=device, report=_report())
-        return _tuned(run, json)
+        return _print_finetuned(run, json)
     if model is None or labels is None or out is None:
         raise ConfigError("finetune needs a model, labels and an output: unheard finetune MODEL labels.csv -o RUN | --resume RUN")
     settings = start.all_settings()
     run = api.finetune(
         model, labels, out, start.recipe, settings, corpus=start.corpus, device=device, overwrite=start.overwrite, report=_report()
     )
-    return _tuned(run, json)
+    return _print_finetuned(run, json)
 
 
 @verb("unheard debug replay runs/first", debug)
@@ -234,29 +234,29 @@ def replay(
         *table(("file", "start", "largest input", *names), rows),
         f"not finite: {', '.join(bad)}" if bad else "every window has a finite loss when it is alone in a batch",
     ]
-    tell([line for line in lines if line], asdict(found), json)
+    emit([line for line in lines if line], asdict(found), json)
     return DONE
 
 
-def _report() -> Report:
+def _report() -> Callbacks:
     """Tell everything on stderr."""
-    from unheard.training.run import Report
+    from unheard.training.run import Callbacks
 
-    return Report(say=note, track=bar, live=True)
+    return Callbacks(say=log, track=bar, live=True)
 
 
-def _told(run: Run, json: bool) -> int:
+def _print_run(run: Run, json: bool) -> int:
     """Tell where a run stands; of many processes the first one does."""
     from unheard.training.processes import first_process
 
     values = {"run": str(run.folder), "step": run.step, "total": run.total, "finished": run.finished}
     ending = "finished" if run.finished else f"stopped; go on with: unheard pretrain --resume {run.folder}"
     if first_process():
-        tell([f"{run.folder}: step {run.step} of {run.total}, {ending}"], values, json)
+        emit([f"{run.folder}: step {run.step} of {run.total}, {ending}"], values, json)
     return DONE if run.finished else INTERRUPTED
 
 
-def _tuned(run: FinetunedRun, json: bool) -> int:
+def _print_finetuned(run: FinetunedRun, json: bool) -> int:
     """Tell how well a fine-tuned run does; of many processes the first one does."""
     from unheard.training.processes import first_process
 
@@ -274,5 +274,5 @@ def _tuned(run: FinetunedRun, json: bool) -> int:
             *lines,
         ]
     if first_process():
-        tell(lines, values, json)
+        emit(lines, values, json)
     return DONE if run.finished else INTERRUPTED

@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, Json, On, Out, Overwrite, tell, torch_device, verb
+from unheard.cli.shell import DONE, Json, On, Out, Overwrite, emit, torch_device, verb
 from unheard.errors import ConfigError
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Hide:
+class MaskOptions:
     """What is hidden from the model.
 
     Parameters
@@ -46,7 +46,7 @@ def reconstruct(
     /,
     *,
     out: Out,
-    hide: Hide = Hide(),
+    hide: MaskOptions = MaskOptions(),
     device: On = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -63,7 +63,7 @@ def reconstruct(
     from unheard import api
 
     error = api.reconstruct(api.load(model, torch_device(device)), audio, out, **vars(hide), overwrite=overwrite)
-    tell([error.line(), f"figure: {out}"], {"out": str(out), **asdict(error)}, json)
+    emit([error.line(), f"figure: {out}"], {"out": str(out), **asdict(error)}, json)
     return DONE
 
 
@@ -97,7 +97,7 @@ def attention(
 
     places = [_place(text) for text in at] or None
     api.attention(api.load(model, torch_device(device)), audio, out, at=places, start=start, overwrite=overwrite)
-    tell([f"figure: {out}"], {"out": str(out)}, json)
+    emit([f"figure: {out}"], {"out": str(out)}, json)
     return DONE
 
 
@@ -113,7 +113,7 @@ def report(run: Path, /, *, json: Json = False) -> int:
     from unheard import api
 
     page = api.report(run)
-    tell([f"report: {page}"], {"report": str(page)}, json)
+    emit([f"report: {page}"], {"report": str(page)}, json)
     return DONE
 
 

@@ -13,12 +13,12 @@ from typing import Any, Generic, TypeVar
 
 from unheard.errors import ConfigError
 
-READY = 3
+QUEUE_SIZE = 3
 """Batches that wait ready at most (our choice)."""
 
 
 @dataclass(frozen=True)
-class Share:
+class RankSlice:
     """What one of several processes takes of every batch.
 
     Parameters
@@ -47,7 +47,7 @@ class Share:
             )
 
     @property
-    def mine(self) -> slice:
+    def local_slice(self) -> slice:
         """Positions in the batch."""
         size = self.batch_size // self.processes
         return slice(self.rank * size, (self.rank + 1) * size)
@@ -57,7 +57,7 @@ Item = TypeVar("Item")
 Mine = TypeVar("Mine", bound="Ahead[Any]")
 
 
-class Ahead(ABC, Generic[Item]):
+class Prefetcher(ABC, Generic[Item]):
     """Iterates over the batches of ``steps``, each a function of its step alone.
 
     Use it as a context manager: leaving it stops the thread, wherever the iteration stands.
@@ -75,7 +75,7 @@ class Ahead(ABC, Generic[Item]):
 
     def __init__(self, steps: range) -> None:
         self.steps, self.wait_seconds = steps, 0.0
-        self._ready: queue.Queue[Item | Exception] = queue.Queue(READY)
+        self._ready: queue.Queue[Item | Exception] = queue.Queue(QUEUE_SIZE)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._peeked: Item | None = None

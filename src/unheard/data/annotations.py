@@ -46,7 +46,7 @@ class LabelTable:
         self._known = torch.tensor([bool(names) for names in heard])
 
     @property
-    def known(self) -> int:
+    def num_labelled(self) -> int:
         """Clips that have labels."""
         return int(self._known.sum())
 
@@ -88,7 +88,7 @@ class CaptionTable:
         self._vectors = encode(texts, track).float().cpu()
 
     @property
-    def known(self) -> int:
+    def num_labelled(self) -> int:
         """Clips that have captions."""
         return int((self._numbers >= 0).sum())
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 @dataclass
-class Clips:
+class AugmentBatch:
     """Clips of a batch, as sound (B, S) or as normalised spectrograms (B, F, T).
 
     Parameters
@@ -35,28 +35,28 @@ class Clips:
     known: Float[Tensor, "B C"]
 
     @property
-    def inside(self) -> Bool[Tensor, "B T"]:
+    def valid_mask(self) -> Bool[Tensor, "B T"]:
         """True on the clips' own samples or frames."""
         return torch.arange(self.values.shape[-1], device=self.values.device) < self.lengths[:, None]
 
 
-def gain(clips: Clips, decibels: tuple[int, int], generator: torch.Generator) -> Clips:
+def gain(clips: AugmentBatch, decibels: tuple[int, int], generator: torch.Generator) -> AugmentBatch:
     """Scale each clip by a whole number of decibels, uniform between the two, both included (MaskSpec: -7 to 6)."""
     steps = torch.randint(min(decibels), max(decibels) + 1, (len(clips.values),), generator=generator)
     factor = (10.0 ** (steps.float() / 20)).to(clips.values)
     return replace(clips, values=clips.values * _column(factor, clips.values))
 
 
-def roll(clips: Clips, reach: int, generator: torch.Generator) -> Clips:
+def roll(clips: AugmentBatch, reach: int, generator: torch.Generator) -> AugmentBatch:
     """Turn each clip round within its own length by up to ``reach`` samples or frames, either way."""
     shift = torch.randint(-reach, reach + 1, (len(clips.values), 1), generator=generator).to(clips.lengths)
     place = torch.arange(clips.values.shape[-1], device=clips.lengths.device)[None]
-    index = torch.where(clips.inside, (place - shift) % clips.lengths[:, None].clamp(min=1), place)
+    index = torch.where(clips.valid_mask, (place - shift) % clips.lengths[:, None].clamp(min=1), place)
     between = index.reshape(len(index), *[1] * (clips.values.ndim - 2), -1).expand_as(clips.values)
     return replace(clips, values=torch.gather(clips.values, -1, between))
 
 
-def mix(clips: Clips, chance: float, alpha: float, generator: torch.Generator, centred: bool = False) -> Clips:
+def mixup(clips: AugmentBatch, chance: float, alpha: float, generator: torch.Generator, centred: bool = False) -> AugmentBatch:
     """Mix clips with others of the batch, and their targets alike (mixup; Zhang et al. 2018).
 
         x = l x_a + (1 - l) x_b,  y = l y_a + (1 - l) y_b,  l = max(u, 1 - u),  u ~ Beta(alpha, alpha)
@@ -89,10 +89,10 @@ def mix(clips: Clips, chance: float, alpha: float, generator: torch.Generator, c
     chosen = [torch.where(_column(mixed, a), a, b) for a, b in (
         (values, clips.values), (blend.lengths, clips.lengths), (blend.target, clips.target), (blend.known, clips.known),
     )]  # fmt: skip
-    return Clips(*chosen)
+    return AugmentBatch(*chosen)
 
 
-def mask_stretches(clips: Clips, freq: float, time: float, generator: torch.Generator) -> Clips:
+def spec_augment(clips: AugmentBatch, freq: float, time: float, generator: torch.Generator) -> AugmentBatch:
     """Set one stretch of bands and one of frames to 0, the mean (SpecAugment; Park et al. 2019).
 
     Widths are uniform from 0 to the given shares of the bands and of the clip's own frames; so are the places where they fit.
@@ -104,11 +104,11 @@ def mask_stretches(clips: Clips, freq: float, time: float, generator: torch.Gene
     return replace(clips, values=clips.values.masked_fill(rows[:, :, None] | columns[:, None, :], 0.0))
 
 
-def add_noise(clips: Clips, most: float, generator: torch.Generator) -> Clips:
+def add_noise(clips: AugmentBatch, max_level: float, generator: torch.Generator) -> AugmentBatch:
     """Add uniform noise in [0, r) to each clip, r uniform up to ``most`` (AudioMAE on Speech Commands: 0.1)."""
-    level = torch.rand(len(clips.values), generator=generator) * most
+    level = torch.rand(len(clips.values), generator=generator) * max_level
     noise = torch.rand(clips.values.shape, generator=generator) * _column(level, clips.values)
-    return replace(clips, values=clips.values + noise.to(clips.values) * clips.inside[:, None])
+    return replace(clips, values=clips.values + noise.to(clips.values) * clips.valid_mask[:, None])
 
 
 def _stretch(width: Tensor, place: Tensor, share: float, length: Tensor, size: int) -> Bool[Tensor, "B size"]:
@@ -127,12 +127,12 @@ def _beta(alpha: float, count: int, generator: torch.Generator) -> Float[Tensor,
     return share.float()
 
 
-def _centred(clips: Clips) -> Float[Tensor, "B *rest T"]:
+def _centred(clips: AugmentBatch) -> Float[Tensor, "B *rest T"]:
     """The values with a mean of 0 over each clip's own length; padding stays 0."""
-    inside = _column(clips.inside, clips.values) if clips.values.ndim == 2 else clips.inside[:, None]
-    total = (clips.values * inside).sum(dim=-1, keepdim=True)
+    valid_mask = _column(clips.valid_mask, clips.values) if clips.values.ndim == 2 else clips.valid_mask[:, None]
+    total = (clips.values * valid_mask).sum(dim=-1, keepdim=True)
     mean = total / clips.lengths.clamp(min=1).reshape(-1, *[1] * (clips.values.ndim - 1))
-    return (clips.values - mean) * inside
+    return (clips.values - mean) * valid_mask
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

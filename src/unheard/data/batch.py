@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from unheard.audio.frontend import Statistics
-from unheard.data.ahead import Ahead, Share
+from unheard.data.ahead import Prefetcher, RankSlice
 from unheard.data.crops import CropSampler
 from unheard.data.store import Store, to_device
 from unheard.errors import ConfigError
@@ -16,7 +16,7 @@ from unheard.model.patches import Grid
 from unheard.objectives.base import Batch
 
 
-class Loader(Ahead[Batch]):
+class PretrainLoader(Prefetcher[Batch]):
     """Iterates over the batches of ``steps``, each a function of the sampler's seed and the step alone; to be used as a context manager.
 
     Parameters
@@ -48,11 +48,11 @@ class Loader(Ahead[Batch]):
         sampler: CropSampler,
         grid: Grid,
         statistics: Statistics,
-        share: Share,
+        share: RankSlice,
         *,
         device: torch.device | str = "cpu",
         steps: range,
-        adds: Sequence[Callable[[Batch], Batch]] = (),
+        transforms: Sequence[Callable[[Batch], Batch]] = (),
     ) -> None:
         super().__init__(steps)
         if not 0 <= sampler.width - grid.frames < grid.patch_size[1] or store.frontend.n_mels != grid.n_mels:
@@ -61,7 +61,7 @@ class Loader(Ahead[Batch]):
                 "set model.frames to a multiple of the patch width"
             )
         self.store, self.sampler, self.grid, self.statistics = store, sampler, grid, statistics
-        self.share, self.device, self.adds = share, torch.device(device), adds
+        self.share, self.device, self.transforms = share, torch.device(device), transforms
 
     @property
     def epoch_size(self) -> int:
@@ -76,7 +76,7 @@ class Loader(Ahead[Batch]):
 
     def batch(self, step: int) -> Batch:
         """The share of this process in the batch of one step."""
-        epochs, positions = (values[self.share.mine] for values in self.sampler.positions(step, self.share.batch_size))
+        epochs, positions = (values[self.share.local_slice] for values in self.sampler.positions(step, self.share.batch_size))
         pieces, count = self.sampler.pieces(epochs, positions), len(positions)
         draws = to_device(self.sampler.jitter(epochs, positions), self.device)
         raw = self.store.windows(pieces, count, self.sampler.width, self.device, draws)
@@ -96,6 +96,6 @@ class Loader(Ahead[Batch]):
             noise=to_device(self.sampler.noise(epochs, positions, self.grid.num_patches), self.device),
             wav=self.store.waves(pieces, count, self.grid.frames, self.device),
         )
-        for add in self.adds:
+        for add in self.transforms:
             batch = add(batch)
         return batch

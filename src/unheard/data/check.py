@@ -91,7 +91,7 @@ class CheckReport:
 
 
 @dataclass
-class _Look:
+class _FileReport:
     """What one pass over a file gave: its header, the digest of its samples, and findings by kind."""
 
     path: str
@@ -143,9 +143,9 @@ def check(folder: Path | str | Sequence[Path], track: Track = silent, workers: i
     return report
 
 
-def _look(path: Path, root: Path | None) -> _Look:
+def _look(path: Path, root: Path | None) -> _FileReport:
     """Read one file to its end."""
-    look = _Look(shown((path.relative_to(root) if root else path).as_posix()))
+    look = _FileReport(shown((path.relative_to(root) if root else path).as_posix()))
     try:
         if not path.stat().st_size:
             look.found.append(("empty", "the file has no bytes"))

@@ -109,8 +109,8 @@ class Corpus:
         """
         digest = hashlib.sha256()
         for clip in self.clips:
-            said = f"\t{clip.label}\t{clip.caption}" if clip.label or clip.caption else ""
-            line = f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\t{clip.content}{said}\n"
+            annotations = f"\t{clip.label}\t{clip.caption}" if clip.label or clip.caption else ""
+            line = f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\t{clip.content}{annotations}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -283,7 +283,7 @@ def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skippe
     seconds = min(length, math.inf if end is None else end) - start
     if seconds <= 0:
         return Skipped(path, f"holds no samples from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s")
-    said = {name: row.get(name, "").strip() for name in ("label", "caption")}
-    for name, text in said.items():
+    annotations = {name: row.get(name, "").strip() for name in ("label", "caption")}
+    for name, text in annotations.items():
         refuse_empty_word(text, f"{table}: {name} of {shown(row['path'])}")
-    return Clip(path, seconds, row.get("domain", ""), start, end, size, content + row.get("sha256", ""), **said)
+    return Clip(path, seconds, row.get("domain", ""), start, end, size, content + row.get("sha256", ""), **annotations)

@@ -20,7 +20,7 @@ Indices = Int64[np.ndarray, " B"]
 
 
 @dataclass(frozen=True)
-class Pieces:
+class WindowSegments:
     """What fills a batch of windows: piece k copies ``lengths[k]`` frames of clip ``ids[k]`` from frame ``starts[k]`` into window
     ``windows[k]`` at frame ``offsets[k]``. The first piece of each window is the crop that was drawn; they come first, in order.
     """
@@ -32,7 +32,7 @@ class Pieces:
     lengths: Indices
 
     @classmethod
-    def single(cls, ids: Indices, starts: Indices, frames: Int64[np.ndarray, " n"], width: int) -> Pieces:
+    def single(cls, ids: Indices, starts: Indices, frames: Int64[np.ndarray, " n"], width: int) -> WindowSegments:
         """One piece a window: ``width`` frames from frame ``starts`` of clips ``ids``, or what is left of clips of ``frames`` frames."""
         ids, starts = np.asarray(ids, np.int64), np.asarray(starts, np.int64)
         rows = np.arange(len(ids), dtype=np.int64)
@@ -130,12 +130,12 @@ class CropSampler:
                 ids[epoch == number] = self._slots[self._order(int(number))[positions[epoch == number]]]
         else:
             pools = [self._by_domain[i] for i in positions % len(self._by_domain)]
-            chosen = _below(self._uniform(epoch, positions, 1), np.array([len(pool) for pool in pools]))
+            chosen = _randint(self._uniform(epoch, positions, 1), np.array([len(pool) for pool in pools]))
             ids = np.array([pool[i] for pool, i in zip(pools, chosen, strict=True)], np.int64)
-        starts = _below(self._uniform(epoch, positions, 2), np.maximum(self.frames[ids] - self.width, 0) + 1)
+        starts = _randint(self._uniform(epoch, positions, 2), np.maximum(self.frames[ids] - self.width, 0) + 1)
         return ids, starts
 
-    def pieces(self, epochs: int | Indices, positions: Indices) -> Pieces:
+    def pieces(self, epochs: int | Indices, positions: Indices) -> WindowSegments:
         """`draw` and, with ``short="join"``, the clips that fill up windows of short clips."""
         ids, starts = self.draw(epochs, positions)
         epoch = np.broadcast_to(epochs, positions.shape)
@@ -148,16 +148,16 @@ class CropSampler:
             if not open_.any():
                 break
             windows, offsets = windows[open_], offsets[open_]
-            ids = self._short[_below(self._uniform(epoch[windows], positions[windows], turn), np.full(len(windows), len(self._short)))]
+            ids = self._short[_randint(self._uniform(epoch[windows], positions[windows], turn), np.full(len(windows), len(self._short)))]
             lengths = np.minimum(self.frames[ids], self.width - offsets)
             parts.append((windows, ids, np.zeros_like(ids), offsets, lengths))
             turn += 1
-        return Pieces(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        return WindowSegments(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def noise(self, epochs: int | Indices, positions: Indices, patches: int) -> Float32[np.ndarray, "B N"]:
         """Uniform numbers in [0, 1) for the masks of the windows, a function of seed, epoch and position as well."""
         keys = self._keys(np.broadcast_to(epochs, positions.shape), positions, 0)
-        bits = scramble(keys[:, None] + np.arange(1, patches + 1, dtype=np.uint64)[None, :] * _GOLDEN)
+        bits = splitmix64(keys[:, None] + np.arange(1, patches + 1, dtype=np.uint64)[None, :] * GOLDEN_GAMMA)
         noise: Float32[np.ndarray, "B N"] = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         return noise
 
@@ -177,23 +177,23 @@ class CropSampler:
 
     def _keys(self, epochs: Indices, positions: Indices, purpose: int) -> UInt64[np.ndarray, " B"]:
         """A hash of (seed, epoch, position, purpose)."""
-        key = scramble(np.array([self.seed], np.int64).view(np.uint64) + np.array([purpose], np.uint64) * _GOLDEN)
+        key = splitmix64(np.array([self.seed], np.int64).view(np.uint64) + np.array([purpose], np.uint64) * GOLDEN_GAMMA)
         for part in (epochs, positions):
-            key = scramble(key + (part.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+            key = splitmix64(key + (part.astype(np.uint64) + np.uint64(1)) * GOLDEN_GAMMA)
         return key
 
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _JITTER = 2**32  # a purpose that no number of joined clips reaches
 
 
-def scramble(state: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+def splitmix64(state: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
     """The output function of SplitMix64 (Steele, Lea and Flood 2014): counters in, well mixed bits out."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(state ^ (state >> np.uint64(31)))
 
 
-def _below(uniform: Float64[np.ndarray, " B"], count: Indices) -> Indices:
+def _randint(uniform: Float64[np.ndarray, " B"], count: Indices) -> Indices:
     """Integers in 0 .. count - 1."""
     return np.asarray(uniform * count, np.int64)

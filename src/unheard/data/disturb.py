@@ -18,14 +18,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unheard.data.augment import Clips
-from unheard.recipes.finetune import DisturbConfig
+from unheard.data.augment import AugmentBatch
+from unheard.recipes.finetune import WaveformAugmentConfig
 
 TAIL = 2048  # samples behind the clips, in which a response fades before it would come round again; transforms have a multiple of it; ours
 HIGHEST = 0.45  # of the sample rate: cutoffs above it are drawn down to it, or a high-pass would leave nothing; our choice
 
 
-def disturb(clips: Clips, how: DisturbConfig, sample_rate: int, generator: torch.Generator) -> Clips:
+def augment_waveform(clips: AugmentBatch, how: WaveformAugmentConfig, sample_rate: int, generator: torch.Generator) -> AugmentBatch:
     """Background noise, loudness, high-pass, low-pass and speed, in this order, each on about ``how.chance`` of the clips.
 
     Parameters
@@ -35,48 +35,48 @@ def disturb(clips: Clips, how: DisturbConfig, sample_rate: int, generator: torch
     sample_rate : int
         Hz.
     """
-    kept = torch.rand(5, len(clips.values), generator=generator) < how.chance
+    kept = torch.rand(5, len(clips.values), generator=generator) < how.probability
     ranges = (how.noise_db, how.volume_db, how.high_pass, how.low_pass, how.speed)
     uniform = torch.rand(5, len(clips.values), generator=generator)
     drawn = [low + (high - low) * share for (low, high), share in zip(ranges, uniform, strict=True)]
-    changes: tuple[Callable[[Clips, Tensor], Clips], ...] = (
-        lambda some, decibels: background(some, decibels, generator),
-        louder,
-        lambda some, cutoff: passed(some, "high", cutoff, sample_rate),
-        lambda some, cutoff: passed(some, "low", cutoff, sample_rate),
-        faster,
+    changes: tuple[Callable[[AugmentBatch, Tensor], AugmentBatch], ...] = (
+        lambda some, decibels: add_white_noise(some, decibels, generator),
+        apply_gain,
+        lambda some, cutoff: biquad_filter(some, "high", cutoff, sample_rate),
+        lambda some, cutoff: biquad_filter(some, "low", cutoff, sample_rate),
+        change_speed,
     )
     for mine, values, change in zip(kept, drawn, changes, strict=True):
         rows = mine.nonzero().flatten().to(clips.lengths.device)
         if len(rows):
-            some = change(Clips(clips.values[rows], clips.lengths[rows], clips.target[rows], clips.known[rows]), values[mine])
+            some = change(AugmentBatch(clips.values[rows], clips.lengths[rows], clips.target[rows], clips.known[rows]), values[mine])
             lengths = clips.lengths.index_copy(0, rows, some.lengths)
             clips = replace(clips, values=clips.values.index_copy(0, rows, some.values), lengths=lengths)
     return clips
 
 
-def background(clips: Clips, decibels: Float[Tensor, " B"], generator: torch.Generator) -> Clips:
+def add_white_noise(clips: AugmentBatch, decibels: Float[Tensor, " B"], generator: torch.Generator) -> AugmentBatch:
     """Add white noise so many decibels below the mean power of each clip; a silent clip stays silent."""
     power = clips.values.square().sum(dim=1) / clips.lengths.clamp(min=1)
     level = (power * 10 ** (-decibels.to(power) / 10)).sqrt()
     noise = torch.randn(clips.values.shape, generator=generator).to(clips.values)
-    return replace(clips, values=clips.values + noise * level[:, None] * clips.inside)
+    return replace(clips, values=clips.values + noise * level[:, None] * clips.valid_mask)
 
 
-def louder(clips: Clips, decibels: Float[Tensor, " B"]) -> Clips:
+def apply_gain(clips: AugmentBatch, decibels: Float[Tensor, " B"]) -> AugmentBatch:
     """Each clip by so many decibels."""
     return replace(clips, values=clips.values * (10 ** (decibels.to(clips.values) / 20))[:, None])
 
 
-def passed(clips: Clips, kind: str, cutoff: Float[Tensor, " B"], sample_rate: int) -> Clips:
+def biquad_filter(clips: AugmentBatch, kind: str, cutoff: Float[Tensor, " B"], sample_rate: int) -> AugmentBatch:
     """Each clip through a filter of its own: ``kind`` "low" or "high", -3 dB at ``cutoff`` Hz."""
     size = -(-(clips.values.shape[1] + TAIL) // TAIL) * TAIL
     response = _response(kind, (cutoff / sample_rate).clamp(max=HIGHEST).to(clips.values), size)
     filtered = torch.fft.irfft(torch.fft.rfft(clips.values, n=size) * response, n=size)
-    return replace(clips, values=filtered[:, : clips.values.shape[1]] * clips.inside)
+    return replace(clips, values=filtered[:, : clips.values.shape[1]] * clips.valid_mask)
 
 
-def faster(clips: Clips, factor: Float[Tensor, " B"]) -> Clips:
+def change_speed(clips: AugmentBatch, factor: Float[Tensor, " B"]) -> AugmentBatch:
     """Each clip played ``factor`` times as fast, with its pitch; what no longer fits the row is cut."""
     values, lengths = torch.zeros_like(clips.values), clips.lengths.clone()
     for row, (speed, length) in enumerate(zip(factor.tolist(), clips.lengths.tolist(), strict=True)):

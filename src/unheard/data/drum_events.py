@@ -66,8 +66,8 @@ def drum_items(root: Path, seconds: float, seed: int) -> list[Item]:
         For a folder without a manifest.
     """
     drums, music = (
-        _sides(offline_rows("drum-hit", root)),
-        _sides([row for row in offline_rows("soundtrack-id", root) if row["label"] in MUSIC]),
+        _split_rows(offline_rows("drum-hit", root)),
+        _split_rows([row for row in offline_rows("soundtrack-id", root) if row["label"] in MUSIC]),
     )
     items = []
     for side, (split, clips) in enumerate(CLIPS.items()):
@@ -105,7 +105,7 @@ def place(hits: Mapping[str, Sequence[Hit]], seconds: float, rng: np.random.Gene
     return sorted(placed, key=lambda each: each.onset)
 
 
-def _sides(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+def _split_rows(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
     """Rows by split; some groups of train validate."""
     train = [row for row in rows if row["split"] == "train"]
     chosen = published_validation([row["label"] for row in train], [row["group"] for row in train])

@@ -58,7 +58,7 @@ class Item:
 
     name: str
     split: str
-    answer: tuple[str, ...] | tuple[Event, ...]
+    labels: tuple[str, ...] | tuple[Event, ...]
     wav: Callable[[int], Waveform]
     source: str = ""
     group: str = ""
@@ -66,11 +66,11 @@ class Item:
     @property
     def labels(self) -> list[str]:
         """Names of what is heard, sorted, each once."""
-        return sorted({each.label if isinstance(each, Event) else each for each in self.answer})
+        return sorted({each.label if isinstance(each, Event) else each for each in self.labels})
 
 
 @dataclass(frozen=True)
-class Sheet:
+class TaskSpec:
     """What holds for all clips of a task.
 
     Parameters
@@ -104,7 +104,7 @@ class Sheet:
 
 
 def write_folder(
-    sheet: Sheet, items: Sequence[Item], out: Path, rates: Sequence[int], *, overwrite: bool = False, track: Track = silent
+    sheet: TaskSpec, items: Sequence[Item], out: Path, rates: Sequence[int], *, overwrite: bool = False, track: Track = silent
 ) -> Path:
     """Write a task below ``out``; it appears there when it is complete.
 
@@ -151,7 +151,7 @@ def write_folder(
     return target
 
 
-def _checked(sheet: Sheet, items: Sequence[Item]) -> list[str]:
+def _checked(sheet: TaskSpec, items: Sequence[Item]) -> list[str]:
     """The splits in HEAR's order; every one must hold every class."""
     named = {item.split for item in items}
     splits = sorted(named) if sheet.mode == "folds" else ["train", "valid", "test"]
@@ -173,7 +173,7 @@ def _vocabulary(items: Iterable[Item]) -> list[str]:
     return sorted(labels, key=(lambda label: (int(label), "")) if all(map(str.isdigit, labels)) else lambda label: (0, label))
 
 
-def _write_texts(sheet: Sheet, items: Sequence[Item], splits: list[str], folder: Path, rate: int) -> None:
+def _write_texts(sheet: TaskSpec, items: Sequence[Item], splits: list[str], folder: Path, rate: int) -> None:
     metadata = {
         "task_name": sheet.name,
         "version": sheet.version,
@@ -192,13 +192,13 @@ def _write_texts(sheet: Sheet, items: Sequence[Item], splits: list[str], folder:
     labels = [{"idx": str(index), "label": label} for index, label in enumerate(_vocabulary(items))]
     write_table(folder / "labelvocabulary.csv", ("idx", "label"), labels)
     for split in splits:
-        answers = {f"{item.name}.wav": [_plain(each) for each in item.answer] for item in items if item.split == split}
+        answers = {f"{item.name}.wav": [_plain(each) for each in item.labels] for item in items if item.split == split}
         (folder / f"{split}.json").write_text(json.dumps(answers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     write_table(folder / "labels.csv", COLUMNS, [_row(item, rate, sheet.mode == "folds") for item in items])
 
 
-def _plain(answer: str | Event) -> str | dict[str, str | float]:
-    return {"label": answer.label, "start": answer.start, "end": answer.end} if isinstance(answer, Event) else answer
+def _plain(labels: str | Event) -> str | dict[str, str | float]:
+    return {"label": labels.label, "start": labels.start, "end": labels.end} if isinstance(labels, Event) else labels
 
 
 def _row(item: Item, rate: int, folds: bool) -> dict[str, str]:

@@ -79,7 +79,7 @@ class Labels:
         return np.ones((len(index), len(self.classes)), bool) if self.known is None else self.known[index]
 
     @cached_property
-    def marks(self) -> Int[np.ndarray, "n C"]:
+    def ternary_targets(self) -> Int[np.ndarray, "n C"]:
         """1 where a clip has a class, 0 where it has not, -1 where nobody judged; where each clip has one class, all is judged.
 
         All clips at once: for tables whose embeddings fit in memory, too.
@@ -103,11 +103,11 @@ class Labels:
         begin = start or 0.0
         return read_channels(self.paths[clip], begin, None if end is None else end - begin)
 
-    def told(self, row: Int[np.ndarray, " C"] | Int8[np.ndarray, " C"]) -> str:
+    def format_labels(self, row: Int[np.ndarray, " C"] | Int8[np.ndarray, " C"]) -> str:
         """The classes of a row of 0 and 1, as a table writes them."""
         return "|".join(name for name, there in zip(self.classes, row, strict=True) if there)
 
-    def blocks(self, clips: Index | None = None) -> NDArray[Any]:
+    def group_ids(self, clips: Index | None = None) -> NDArray[Any]:
         """For each of some clips, or of all, the name of what it belongs to: its group, or itself where it has none."""
         rows = range(len(self)) if clips is None else clips.tolist()
         return np.array([self.group[row] or f"#{row}" for row in rows], np.str_)

@@ -16,15 +16,15 @@ from torch import Tensor
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.waveform import Channel
-from unheard.data.ahead import Ahead, Share
-from unheard.data.augment import Clips, add_noise, gain, mask_stretches, mix, roll
+from unheard.data.ahead import Prefetcher, RankSlice
+from unheard.data.augment import AugmentBatch, add_noise, gain, spec_augment, mixup, roll
 from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
 from unheard.data.corpus import Clip, Corpus, Skipped, scan_files
-from unheard.data.crops import Indices, Pieces
-from unheard.data.disturb import disturb
+from unheard.data.crops import Indices, WindowSegments
+from unheard.data.disturb import augment_waveform
 from unheard.data.label_table import Labels
 from unheard.data.open import pack_once
-from unheard.data.packing import Packing
+from unheard.data.packing import PackConfig
 from unheard.data.shards import HEADER
 from unheard.data.shared import pack_shared, shared_folder
 from unheard.data.store import WaveStore, open_store, to_device
@@ -38,7 +38,7 @@ DENSE = 16384  # clips whose labels are a dense matrix at one time (our choice)
 
 
 @dataclass(frozen=True)
-class Examples:
+class LabelledBatch:
     """One batch.
 
     Parameters
@@ -49,12 +49,12 @@ class Examples:
         Which clip of the store each began as.
     """
 
-    clips: Clips
+    clips: AugmentBatch
     rows: Int[Tensor, " B"]
 
 
 @dataclass(frozen=True)
-class Sounds:
+class PackedLabelledClips:
     """The clips of a table, packed, with what is known of each, in the order of the store.
 
     Parameters
@@ -97,7 +97,7 @@ def open_sounds(
     *,
     shared: Path | None = None,
     say: Callable[[str], None] = lambda text: None,
-) -> Sounds:
+) -> PackedLabelledClips:
     """Read the clips of a table, one channel of each, into packed waves.
 
     Parameters
@@ -114,7 +114,7 @@ def open_sounds(
     DataError
         When none can be read.
     """
-    packing = Packing(frontend, "int16", channel=channel)
+    packing = PackConfig(frontend, "int16", channel=channel)
     folder = None if shared is None else shared_folder(shared, labels, packing)
     if folder is not None and (folder / HEADER).is_file():
         say(f"corpus     found packed in {folder}")
@@ -126,7 +126,7 @@ def open_sounds(
     if not isinstance(store, WaveStore):
         raise DataError(f"{store.folder or cache} holds no waves; delete it")
     rows = np.array([int(row) for row in store.labels], np.int64)
-    return Sounds(store, rows, labels.target.take(rows), None if labels.known is None else labels.known.take(rows))
+    return PackedLabelledClips(store, rows, labels.target.take(rows), None if labels.known is None else labels.known.take(rows))
 
 
 def _corpus(labels: Labels, track: Track) -> Corpus:
@@ -160,7 +160,7 @@ def clip_weights(target: ClassSets, clips: Indices, offset: float) -> Float[np.n
     return np.maximum(weight, weight[weight > 0].min() if (weight > 0).any() else 1.0)  # a clip without labels is drawn like a common one
 
 
-class LabelledLoader(Ahead[Examples]):
+class LabelledLoader(Prefetcher[LabelledBatch]):
     """Iterates over the batches of ``steps``, each a function of the recipe's seed, the step and the process's rank; a context manager.
 
     Parameters
@@ -179,12 +179,12 @@ class LabelledLoader(Ahead[Examples]):
 
     def __init__(
         self,
-        sounds: Sounds,
+        sounds: PackedLabelledClips,
         clips: Indices,
         recipe: FinetuneRecipe,
         statistics: Statistics,
         width: int,
-        share: Share,
+        share: RankSlice,
         *,
         device: torch.device | str,
         steps: range,
@@ -196,10 +196,10 @@ class LabelledLoader(Ahead[Examples]):
         task = recipe.task
         self.epoch_size = min(task.epoch_clips or len(clips), len(clips))
         balanced = task.balance == "class"
-        self._weights = clip_weights(sounds.target, clips, task.balance_offset) if balanced else np.ones(len(clips))
-        self.order = lru_cache(maxsize=2)(self._drawn)
+        self._weights = clip_weights(sounds.target, clips, task.class_weight_offset) if balanced else np.ones(len(clips))
+        self.order = lru_cache(maxsize=2)(self._sample_epoch)
 
-    def _drawn(self, epoch: int) -> Indices:
+    def _sample_epoch(self, epoch: int) -> Indices:
         """Clips of an epoch in their order: drawn by weight without replacement (an exponential race; Efraimidis, Spirakis 2006)."""
         times = np.random.default_rng([self.recipe.training.seed, 1, epoch]).exponential(size=len(self.clips)) / self._weights
         return np.asarray(self.clips[np.argsort(times, kind="stable")[: self.epoch_size]])
@@ -218,9 +218,9 @@ class LabelledLoader(Ahead[Examples]):
         """Clips at places of the order of all epochs, one epoch after the other."""
         return np.array([self.order(int(place // self.epoch_size))[place % self.epoch_size] for place in places], np.int64)
 
-    def batch(self, step: int) -> Examples:
+    def batch(self, step: int) -> LabelledBatch:
         """The share of this process in the batch of one step; batches run through epochs without gaps, so few clips repeat."""
-        size, mine = self.share.batch_size, self.share.mine
+        size, mine = self.share.batch_size, self.share.local_slice
         places = step * size + np.arange(size)
         rng = np.random.default_rng([self.recipe.training.seed, 2, step])
         draws = rng.random((size, 3))
@@ -228,55 +228,55 @@ class LabelledLoader(Ahead[Examples]):
         spare = np.maximum(self.sounds.store.frames[ids] - self.width, 0)
         starts = (draws[mine, 0] * (spare + 1)).astype(np.int64)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + self.share.rank)
-        return Examples(self._clips(ids, starts, draws[mine, 1:].astype(np.float32), generator), to_device(ids, self.device))
+        return LabelledBatch(self._clips(ids, starts, draws[mine, 1:].astype(np.float32), generator), to_device(ids, self.device))
 
-    def _clips(self, ids: Indices, starts: Indices, jitter: Float[np.ndarray, "B 2"], generator: torch.Generator) -> Clips:
+    def _clips(self, ids: Indices, starts: Indices, jitter: Float[np.ndarray, "B 2"], generator: torch.Generator) -> AugmentBatch:
         """Windows of clips as augmented spectrograms."""
-        how, store = self.recipe.augment, self.sounds.store
+        augment_config, store = self.recipe.augment, self.sounds.store
         heard = to_device(np.minimum(jitter, np.float32(1 - 2.0**-24)), self.device)
         target, known = (to_device(each, self.device) for each in self.sounds.marks(ids))
-        if how.waves:
+        if augment_config.waves:
             clips = self._augmented(self._waves(ids, starts, target, known), generator)
             spec, frames = self.frontend(clips.values, heard)[..., : self.width], self._frames(clips.lengths)
             target, known = clips.target, clips.known
         else:
-            pieces = Pieces.single(ids, starts, store.frames, self.width)
+            pieces = WindowSegments.single(ids, starts, store.frames, self.width)
             spec, frames = store.windows(pieces, len(ids), self.width, self.device, heard), to_device(pieces.lengths, self.device)
-        clips = Clips(self.statistics.normalise(spec), frames, target, known)
-        clips = Clips(clips.values * clips.inside[:, None], frames, target, known)
-        if how.noise:
-            clips = add_noise(clips, how.noise, generator)
-        if how.mask_freq or how.mask_time:
-            clips = mask_stretches(clips, how.mask_freq, how.mask_time, generator)
-        return mix(clips, how.spec_mix, how.spec_mix_alpha, generator) if how.spec_mix else clips
+        clips = AugmentBatch(self.statistics.normalise(spec), frames, target, known)
+        clips = AugmentBatch(clips.values * clips.valid_mask[:, None], frames, target, known)
+        if augment_config.noise:
+            clips = add_noise(clips, augment_config.noise, generator)
+        if augment_config.mask_freq or augment_config.mask_time:
+            clips = spec_augment(clips, augment_config.mask_freq, augment_config.mask_time, generator)
+        return mixup(clips, augment_config.spec_mixup_prob, augment_config.spec_mix_alpha, generator) if augment_config.spec_mixup_prob else clips
 
     @property
     def _hops(self) -> int:
         """Hops of sound that the frames of a window reach over."""
         return max(self.width, -(-self.frontend.num_samples(self.width) // self.frontend.hop_size))
 
-    def _waves(self, ids: Indices, starts: Indices, target: Tensor, known: Tensor) -> Clips:
+    def _waves(self, ids: Indices, starts: Indices, target: Tensor, known: Tensor) -> AugmentBatch:
         """The sound of windows, a little more where a frame reaches further than a hop, and what may be needed to play it faster."""
-        store, hop, how = self.sounds.store, self.frontend.hop_size, self.recipe.augment.disturb
-        wide = math.ceil(self._hops * (max(1.0, *how.speed) if how.chance else 1.0))
+        store, hop, augment_config = self.sounds.store, self.frontend.hop_size, self.recipe.augment.disturb
+        wide = math.ceil(self._hops * (max(1.0, *augment_config.speed) if augment_config.probability else 1.0))
         rows = store.index.rows[ids].astype(np.int64)
         hops = np.zeros(len(store), np.int64)
         hops[ids] = -(-rows // hop)
         starts = np.minimum(starts, np.maximum(hops[ids] - 1, 0))
-        wav = store.waves(Pieces.single(ids, starts, hops, wide), len(ids), wide, self.device)
-        return Clips(wav, to_device(np.minimum(rows - starts * hop, wide * hop), self.device), target, known)
+        wav = store.waves(WindowSegments.single(ids, starts, hops, wide), len(ids), wide, self.device)
+        return AugmentBatch(wav, to_device(np.minimum(rows - starts * hop, wide * hop), self.device), target, known)
 
-    def _augmented(self, clips: Clips, generator: torch.Generator) -> Clips:
-        how = self.recipe.augment
-        if how.gain_db != (0, 0):
-            clips = gain(clips, how.gain_db, generator)
-        if how.disturb.chance:
-            clips = disturb(clips, how.disturb, self.frontend.sample_rate, generator)
+    def _augmented(self, clips: AugmentBatch, generator: torch.Generator) -> AugmentBatch:
+        augment_config = self.recipe.augment
+        if augment_config.gain_db != (0, 0):
+            clips = gain(clips, augment_config.gain_db, generator)
+        if augment_config.disturb.probability:
+            clips = augment_waveform(clips, augment_config.disturb, self.frontend.sample_rate, generator)
             size = self._hops * self.frontend.hop_size
             clips = replace(clips, values=clips.values[:, :size], lengths=clips.lengths.clamp(max=size))
-        if how.roll_seconds:
-            clips = roll(clips, round(how.roll_seconds * self.frontend.sample_rate), generator)
-        return mix(clips, how.wave_mix, how.wave_mix_alpha, generator, centred=True) if how.wave_mix else clips
+        if augment_config.max_time_shift_seconds:
+            clips = roll(clips, round(augment_config.max_time_shift_seconds * self.frontend.sample_rate), generator)
+        return mixup(clips, augment_config.wave_mixup_prob, augment_config.wave_mix_alpha, generator, centred=True) if augment_config.wave_mixup_prob else clips
 
     def _frames(self, samples: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Frames of a window that belong to its first ``samples`` samples."""

@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 
 from unheard.data.manifest import from_table, read_manifest
 from unheard.data.notes import GM_TASKS, note_rows, render_notes
-from unheard.data.splits import distinct, kin, published_folds
+from unheard.data.splits import deduplicate, merge_groups_by_content, published_folds
 from unheard.errors import DataError
 from unheard.files import write_table
 from unheard.progress import Track, silent
@@ -36,7 +36,7 @@ Row = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Task:
+class FilenameLabelRule:
     """The packages a task reads and the rule that labels their manifest rows."""
 
     packages: tuple[str, ...]
@@ -73,7 +73,7 @@ def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
         raise DataError(f"no task is called {name!r}; choose one of {', '.join([*TASKS, *GM_TASKS])}")
     present = {row["package"] for row in read_manifest(corpus_root)}
     if lacking := [package for package in TASKS[name].packages if package not in present]:
-        raise lacks(name, lacking, corpus_root)
+        raise missing_packages_error(name, lacking, corpus_root)
     return offline_rows(name, corpus_root)
 
 
@@ -82,7 +82,7 @@ def offline_rows(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
     return [dict(zip(COLUMNS, row, strict=True)) for row in _apply(TASKS[name], read_manifest(corpus_root))]
 
 
-def lacks(name: str, packages: Sequence[str], corpus_root: Path | str) -> DataError:
+def missing_packages_error(name: str, packages: Sequence[str], corpus_root: Path | str) -> DataError:
     """The error for packages of a task that a folder lacks, naming the command that fetches them."""
     others = f" (and likewise {', '.join(packages[1:])})" if packages[1:] else ""
     fetch = f"unheard data fetch {packages[0]} -o {corpus_root}{others}"
@@ -126,10 +126,10 @@ def test_paths(manifest: Sequence[Row]) -> set[str]:
 test_files.__test__ = test_paths.__test__ = False  # type: ignore[attr-defined]  # pytest takes names that begin with test
 
 
-def _apply(task: Task, manifest: Sequence[Row]) -> list[tuple[str, ...]]:
+def _apply(task: FilenameLabelRule, manifest: Sequence[Row]) -> list[tuple[str, ...]]:
     content = {row["path"]: row["sha256"] for row in manifest}
     found = sorted(task.rule([row for row in manifest if row["package"] in task.packages]))
-    rows, home = distinct(found, content), kin(found, content)
+    rows, home = deduplicate(found, content), merge_groups_by_content(found, content)
     if not task.folds:
         return rows
     folds = published_folds([label for _, label, *_ in rows], [home[group] for *_, group in rows], task.folds)
@@ -283,13 +283,13 @@ _SME_PACKAGES = (
     *("tuxpaint-stamps-default", "wesnoth-1.16-music", "wesnoth-1.16-data", "ufoai-music", "ufoai-sound"),
     *("hedgewars-data", "naev-data", "singularity-music", "drascula-music"),
 )
-TASKS: dict[str, Task] = {
-    "drum-hit": Task(("hydrogen-drumkits", "hydrogen-data"), _drum_hit, folds=5),
-    "sound-kind": Task(("qabcs-data", "tuxpaint-stamps-default", "scratch"), _sound_kind),
-    "speech-music-effect": Task(_SME_PACKAGES, _speech_music_effect),
-    "unit-action": Task(("megaglest-data",), _unit_action),
-    "voice-id": Task(("hedgewars-data",), _voice_id, folds=5),
-    "vocal-type": Task(("hedgewars-data",), _vocal_type, folds=5),
-    "soundtrack-id": Task(SOUNDTRACKS, _soundtrack_id),
-    "stamp-voice": Task(("tuxpaint-stamps-default",), _stamp_voice),
+TASKS: dict[str, FilenameLabelRule] = {
+    "drum-hit": FilenameLabelRule(("hydrogen-drumkits", "hydrogen-data"), _drum_hit, folds=5),
+    "sound-kind": FilenameLabelRule(("qabcs-data", "tuxpaint-stamps-default", "scratch"), _sound_kind),
+    "speech-music-effect": FilenameLabelRule(_SME_PACKAGES, _speech_music_effect),
+    "unit-action": FilenameLabelRule(("megaglest-data",), _unit_action),
+    "voice-id": FilenameLabelRule(("hedgewars-data",), _voice_id, folds=5),
+    "vocal-type": FilenameLabelRule(("hedgewars-data",), _vocal_type, folds=5),
+    "soundtrack-id": FilenameLabelRule(SOUNDTRACKS, _soundtrack_id),
+    "stamp-voice": FilenameLabelRule(("tuxpaint-stamps-default",), _stamp_voice),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from unheard.audio.frontends import AnyFrontendConfig
 from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.pack import pack
-from unheard.data.packing import Packing
+from unheard.data.packing import PackConfig
 from unheard.data.shards import HEADER, Stores
 from unheard.data.store import Store, WaveStore, check_frontend, open_store
 from unheard.errors import ConfigError, DataError
@@ -17,7 +17,7 @@ MEMORY_BYTES = 2 * 2**30
 """Largest corpus that is kept in memory, as it is stored: 37 hours of float16 log-mel with 80 bands, 18 of 16 kHz waves (our choice)."""
 
 
-def open_data(source: str | Path, frontend: AnyFrontendConfig, cache: Path, track: Track = silent, needs: Stores = "spec") -> Store:
+def open_corpus_store(source: str | Path, frontend: AnyFrontendConfig, cache: Path, track: Track = silent, store_kind: Stores = "spec") -> Store:
     """Open a packed corpus, or read a folder, CSV or manifest.
 
     Sound that is not packed is read once: a small corpus stays in memory, a larger one is packed into ``cache``, where a second
@@ -35,24 +35,24 @@ def open_data(source: str | Path, frontend: AnyFrontendConfig, cache: Path, trac
     DataError
         When nothing can be used, or a packed corpus holds something else or was made with another front end.
     """
-    if needs == "spec" and getattr(frontend, "jitters", False):
+    if store_kind == "spec" and getattr(frontend, "jitters", False):
         raise ConfigError(
             "this front end varies its bands in training, which needs waves: set data.store=wav, "
             "or frontend.f_min_jitter=0 and frontend.f_max_jitter=0"
         )
     if (Path(source) / HEADER).is_file():
         store = open_store(source)
-        if store.header.stores != needs:
+        if store.header.kind != store_kind:
             raise DataError(
-                f"the packed corpus {source} holds {store.header.stores} shards, this recipe needs {needs}; "
-                f"pack the audio again with --store {needs}, or set data.store={store.header.stores}"
+                f"the packed corpus {source} holds {store.header.kind} shards, this recipe needs {store_kind}; "
+                f"pack the audio again with --store {store_kind}, or set data.store={store.header.kind}"
             )
         check_frontend(store, frontend)
         return store.through(frontend) if isinstance(store, WaveStore) else store
-    return pack_once(open_corpus(source, track), Packing(frontend, "int16" if needs == "wav" else "float16"), cache, track)
+    return pack_once(open_corpus(source, track), PackConfig(frontend, "int16" if store_kind == "wav" else "float16"), cache, track)
 
 
-def pack_once(corpus: Corpus, packing: Packing, cache: Path, track: Track = silent) -> Store:
+def pack_once(corpus: Corpus, packing: PackConfig, cache: Path, track: Track = silent) -> Store:
     """Pack a corpus in memory, or, a large one, into ``cache``, where a second call finds it."""
     small = corpus.hours * 3600 * packing.bytes_a_second <= MEMORY_BYTES
     return pack(corpus, packing, None if small else cache, track=track)

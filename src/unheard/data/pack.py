@@ -22,7 +22,7 @@ import numpy as np
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import AnyFrontendConfig
 from unheard.data.corpus import Clip, Corpus, Skipped
-from unheard.data.packing import Packed, Packing, transformed
+from unheard.data.packing import Packed, PackConfig, transformed
 from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, Texts, describe, shard_name
 from unheard.data.store import Store, make_store, open_store
 from unheard.errors import DataError
@@ -57,7 +57,7 @@ class _Record:
     checksum: str = ""
     """SHA-256 of the shard's file."""
 
-    def gather(self, numbers: Iterable[int], results: Iterable[Packed | Skipped]) -> Iterator[Frames]:
+    def accumulate(self, numbers: Iterable[int], results: Iterable[Packed | Skipped]) -> Iterator[Frames]:
         """Note every result and give back the frames to store."""
         total, squares = np.zeros(1), np.zeros(1)
         for number, result in zip(numbers, results, strict=True):
@@ -75,7 +75,7 @@ class _Record:
 
 def pack(
     corpus: Corpus,
-    packing: Packing | AnyFrontendConfig,
+    packing: PackConfig | AnyFrontendConfig,
     out: str | Path | None = None,
     workers: int | None = None,
     track: Track = silent,
@@ -102,7 +102,7 @@ def pack(
     DataError
         When nothing could be read, the disk is full, or ``out`` holds another corpus.
     """
-    how = packing if isinstance(packing, Packing) else Packing(packing)
+    how = packing if isinstance(packing, PackConfig) else PackConfig(packing)
     fingerprint = _hash(FORMAT, corpus.fingerprint(), *how.key())
     folder = None if out is None else Path(out)
     if folder is not None and (folder / HEADER).exists():
@@ -149,7 +149,7 @@ def _finished_before(folder: Path, fingerprint: str) -> Store:
     return store
 
 
-def _plan(clips: tuple[Clip, ...], how: Packing, shard_bytes: int) -> list[range]:
+def _plan(clips: tuple[Clip, ...], how: PackConfig, shard_bytes: int) -> list[range]:
     """Which clips go into each shard, from their lengths in the headers."""
     plan, first, planned = [], 0, 0.0
     for number, clip in enumerate(clips):
@@ -183,7 +183,7 @@ def _finished(folder: Path | None, number: int, key: str) -> _Record | None:
     return record if finished else None
 
 
-def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Packing) -> tuple[Header, Index]:
+def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: PackConfig) -> tuple[Header, Index]:
     """Header and index of a corpus from the records of its shards."""
     skipped = corpus.skipped + tuple(Skipped(*pair) for record in records for pair in record.skipped)
     clips = [corpus.clips[i] for record in records for i in record.clips]

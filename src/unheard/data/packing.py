@@ -18,12 +18,12 @@ from unheard.data.corpus import Clip, Skipped
 from unheard.data.shards import Dtype, Frames, quantise, quantise_wave, value_range
 from unheard.errors import AudioError, shown
 
-AHEAD = 16
+MAX_IN_FLIGHT = 16
 """Clips in work or waiting for each worker, which bounds the memory (our choice)."""
 
 
 @dataclass(frozen=True)
-class Packing:
+class PackConfig:
     """What is stored, and how."""
 
     frontend: AnyFrontendConfig
@@ -61,7 +61,7 @@ class Packing:
         """What 0 and 255 stand for, where values are stored as uint8."""
         return value_range(self.frontend) if self.dtype == "uint8" else None
 
-    def nothing(self) -> Frames:
+    def empty(self) -> Frames:
         """An empty clip as it is stored."""
         return np.empty(0 if self.waves else (0, self.frontend.n_mels), self.dtype)
 
@@ -77,7 +77,7 @@ class Packed:
     clipped: int = 0
 
 
-def transformed(root: Path, clips: list[Clip], how: Packing, workers: int) -> Iterator[Packed | Skipped]:
+def transformed(root: Path, clips: list[Clip], how: PackConfig, workers: int) -> Iterator[Packed | Skipped]:
     """The packed clips in their order, made by threads: decoding, resampling and the transform all let go of the interpreter."""
     frontend = build_frontend(how.frontend)
     waiting: deque[Future[Packed | Skipped]] = deque()
@@ -85,7 +85,7 @@ def transformed(root: Path, clips: list[Clip], how: Packing, workers: int) -> It
         try:
             for clip in clips:
                 waiting.append(pool.submit(_transform, root, clip, frontend, how))
-                if len(waiting) >= AHEAD * workers:
+                if len(waiting) >= MAX_IN_FLIGHT * workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -94,7 +94,7 @@ def transformed(root: Path, clips: list[Clip], how: Packing, workers: int) -> It
                 future.cancel()
 
 
-def _transform(root: Path, clip: Clip, frontend: Frontend, how: Packing) -> Packed | Skipped:
+def _transform(root: Path, clip: Clip, frontend: Frontend, how: PackConfig) -> Packed | Skipped:
     """Decode one clip and transform it, in memory that holds a block of sound and the result."""
     waves: list[Frames] = []
     specs: list[Frames] = []

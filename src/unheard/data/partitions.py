@@ -60,14 +60,14 @@ def _checked(labels: Labels, sides: Sides, seed: int | None = None) -> Sides:
         raise DataError(f"{len(train)} clips to train and {len(test)} to test on; the columns split or fold must give some of each")
     unseen = (labels.target.counts(test) > 0) & (labels.target.counts(train) == 0)
     if unseen.any() and seed is not None:
-        raise DataError(_lonely(labels, int(np.flatnonzero(unseen)[0]), seed))
+        raise DataError(_singleton_class_error(labels, int(np.flatnonzero(unseen)[0]), seed))
     if unseen.any():
         names = ", ".join(np.array(labels.classes)[unseen])
         raise DataError(f"classes that are tested but missing from the training clips: {names}; move some clips, or leave these out")
     return sides
 
 
-def _lonely(labels: Labels, kind: int, seed: int) -> str:
+def _singleton_class_error(labels: Labels, kind: int, seed: int) -> str:
     """Why assigned folds test a class without training on it."""
     clips = labels.target.clips_of(kind)
     groups = len(set(labels.blocks(clips)))
@@ -83,7 +83,7 @@ def _count(number: int, name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
+class FoldIndices:
     """Rows of a table for one model; ``name`` is empty where there is one part only."""
 
     name: str
@@ -92,7 +92,7 @@ class Part:
     test: Index
 
 
-def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
+def make_folds(labels: Labels, seed: int, share: float) -> list[FoldIndices]:
     """The parts of a table: its split, or one for each fold, or one that tests `TEST_FRACTION` of the clips, held out with ``seed``.
 
     Validation clips are those of the split valid, or ``share`` of the training clips, 0 for none; clips of a group stay on one side.
@@ -123,7 +123,7 @@ def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
         if not len(valid) and share > 0:
             held = hold_out(labels.blocks(train), labels.target.take(train), share, seed)
             train, valid = train[~held], train[held]
-        found.append(_trainable(labels, Part(name, train, valid, test)))
+        found.append(_trainable(labels, FoldIndices(name, train, valid, test)))
     return found
 
 
@@ -133,7 +133,7 @@ def _name(fold: str) -> str:
     return folder if not fold or folder.lower().startswith("fold") else f"fold-{folder}"
 
 
-def _trainable(labels: Labels, part: Part) -> Part:
+def _trainable(labels: Labels, part: FoldIndices) -> FoldIndices:
     there = {side: set(np.flatnonzero(labels.target.counts(rows)).tolist()) for side, rows in vars(part).items() if side != "name"}
     where = f" of {part.name}" if part.name else ""
     if len(there["train"]) < 2:
@@ -148,7 +148,7 @@ def _trainable(labels: Labels, part: Part) -> Part:
     return part
 
 
-def few_choose(labels: Labels, parts: Sequence[Part], share: float) -> list[str]:
+def small_validation_warnings(labels: Labels, parts: Sequence[FoldIndices], share: float) -> list[str]:
     """Remarks on parts where no clip, or next to none, could be held out to choose the weights by."""
     if not share or "valid" in labels.split:
         return []

@@ -142,14 +142,14 @@ class Header:
     """Values outside the range of uint8 or int16, which were stored as its nearest end."""
 
     @property
-    def stores(self) -> Stores:
+    def kind(self) -> Stores:
         """What the shards hold."""
         return "wav" if self.dtype == "int16" else "spec"
 
     @property
     def row(self) -> tuple[int, ...]:
         """Shape of one row of a shard: the bands of a frame, or a sample."""
-        return () if self.stores == "wav" else (self.frontend.n_mels,)
+        return () if self.kind == "wav" else (self.frontend.n_mels,)
 
 
 def dequantise(stored: Tensor, value_range: tuple[float, float] | None = None) -> Float[Tensor, "*shape"]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from unheard.data.corpus import THREADS, Corpus
 from unheard.data.label_table import Labels
 from unheard.data.pack import pack
-from unheard.data.packing import Packing
+from unheard.data.packing import PackConfig
 from unheard.data.shards import FORMAT
 from unheard.data.store import Store
 from unheard.errors import InUseError
@@ -29,7 +29,7 @@ POLL_SECONDS = 2.0
 """Between two looks whether another process has packed (our choice)."""
 
 
-def shared_folder(place: Path, labels: Labels, packing: Packing) -> Path:
+def shared_folder(place: Path, labels: Labels, packing: PackConfig) -> Path:
     """Return the folder of the packed clips of a table.
 
     Its name is a hash of the clips in their order (file, start, end), of size and time of the last change of every file, and of the
@@ -54,7 +54,7 @@ def shared_folder(place: Path, labels: Labels, packing: Packing) -> Path:
 
 
 def pack_shared(
-    corpus: Corpus, packing: Packing, folder: Path, track: Track = silent, say: Callable[[str], None] = lambda text: None
+    corpus: Corpus, packing: PackConfig, folder: Path, track: Track = silent, say: Callable[[str], None] = lambda text: None
 ) -> Store:
     """Pack a corpus into a folder that runs share. While another process packs it, wait for that one.
 

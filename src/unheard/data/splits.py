@@ -33,7 +33,7 @@ Labelled = tuple[str, ...]
 """Path, label, split, fold and group of a clip."""
 
 
-def distinct(rows: Sequence[Labelled], content: Mapping[str, str]) -> list[Labelled]:
+def deduplicate(rows: Sequence[Labelled], content: Mapping[str, str]) -> list[Labelled]:
     """Every sound once: of files with the same content the tested one, or else the first; none when their labels differ.
 
     Parameters
@@ -48,7 +48,7 @@ def distinct(rows: Sequence[Labelled], content: Mapping[str, str]) -> list[Label
     return sorted(kept)
 
 
-def kin(rows: Sequence[Labelled], content: Mapping[str, str]) -> dict[str, str]:
+def merge_groups_by_content(rows: Sequence[Labelled], content: Mapping[str, str]) -> dict[str, str]:
     """Group -> the first, by name, of all groups it is linked to by files with the same content."""
     first = {row[4]: row[4] for row in rows}
 

@@ -21,7 +21,7 @@ from unheard.audio.framing import INT16_SCALE, Frontend
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.resample import resample
 from unheard.config import from_json
-from unheard.data.crops import Pieces
+from unheard.data.crops import WindowSegments
 from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, dequantise, shard_name
 from unheard.errors import ConfigError, DataError
 from unheard.files import FILES, differing_files, read_json
@@ -61,7 +61,7 @@ class Store(ABC):
 
     @abstractmethod
     def windows(
-        self, pieces: Pieces, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
+        self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
     ) -> Float[Tensor, "B F T"]:
         """Un-normalised spectrograms of a batch of windows made of ``pieces``, on ``device``; anything where no piece lies.
 
@@ -72,7 +72,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def waves(self, pieces: Pieces, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"] | None:
+    def waves(self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"] | None:
         """The sound of the same windows, from the first frame's place on, zero where no piece lies; None when there are no waves."""
 
     def clip(self, number: int, start: int = 0, frames: int | None = None) -> Float32[np.ndarray, "T F"]:
@@ -80,7 +80,7 @@ class Store(ABC):
         left = int(self.frames[number]) - start
         frames = left if frames is None else min(frames, left)
         zero = np.zeros(1, np.int64)
-        pieces = Pieces(zero, zero + number, zero + start, zero, zero + frames)
+        pieces = WindowSegments(zero, zero + number, zero + start, zero, zero + frames)
         return self.windows(pieces, 1, frames)[0].T.contiguous().numpy()
 
     def verify(self) -> None:
@@ -103,12 +103,12 @@ class SpecStore(Store):
     """Packed spectrograms."""
 
     def windows(
-        self, pieces: Pieces, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
+        self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
     ) -> Float[Tensor, "B F T"]:
         """The stored frames, 0 as stored where no piece lies; ``draws`` have no effect on what is packed."""
-        return dequantise(to_device(self.fill(pieces, batch, width), device), self.header.value_range).transpose(1, 2)
+        return dequantise(to_device(self.copy_windows(pieces, batch, width), device), self.header.value_range).transpose(1, 2)
 
-    def waves(self, pieces: Pieces, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"] | None:
+    def waves(self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"] | None:
         """None."""
         return None
 
@@ -122,10 +122,10 @@ class SpecStore(Store):
         real : Int64[ndarray, "B"]
             Frames of each window that are the clip's.
         """
-        pieces = Pieces.single(ids, starts, self.frames, width)
-        return self.fill(pieces, len(ids), width), pieces.lengths
+        pieces = WindowSegments.single(ids, starts, self.frames, width)
+        return self.copy_windows(pieces, len(ids), width), pieces.lengths
 
-    def fill(self, pieces: Pieces, batch: int, width: int) -> Frames:
+    def copy_windows(self, pieces: WindowSegments, batch: int, width: int) -> Frames:
         """A batch of windows made of ``pieces``, (B, width, F); 0 where no piece lies.
 
         Plain byte copies: a copy is one contiguous run, so this moves memory as fast as the machine can.
@@ -156,7 +156,7 @@ class WaveStore(Store):
         """Hz."""
         return self.header.sample_rate or self.frontend.sample_rate
 
-    def through(self, frontend: AnyFrontendConfig) -> WaveStore:
+    def with_frontend(self, frontend: AnyFrontendConfig) -> WaveStore:
         """The same waves with a front end that `check_frontend` lets pass."""
         return WaveStore(replace(self.header, frontend=frontend), self.index, self.shards, self.folder)
 
@@ -167,7 +167,7 @@ class WaveStore(Store):
         return np.asarray(self.shards[index.shard[number]][first : first + int(index.rows[number])])
 
     def windows(
-        self, pieces: Pieces, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
+        self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
     ) -> Float[Tensor, "B F T"]:
         """The transformed sound of each window."""
         frontend = self._frontend.to(device)
@@ -182,7 +182,7 @@ class WaveStore(Store):
             begin += len(segments[-1]) // frontend.hop_size
         return frontend.assemble(to_device(np.concatenate(segments), device), to_device(rows, device), draws)
 
-    def waves(self, pieces: Pieces, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"]:
+    def waves(self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"]:
         """``width`` hops of sound for each window, at `sample_rate`."""
         hop = self.hop
         out = np.zeros((batch, round(width * hop)), np.int16)
@@ -210,7 +210,7 @@ def to_device(values: Frames, device: Device) -> Tensor:
 
 def make_store(header: Header, index: Index, shards: Sequence[Frames], folder: Path | None = None) -> Store:
     """The store for what the shards hold."""
-    return (WaveStore if header.stores == "wav" else SpecStore)(header, index, shards, folder)
+    return (WaveStore if header.kind == "wav" else SpecStore)(header, index, shards, folder)
 
 
 def open_store(path: str | Path) -> Store:
@@ -249,7 +249,7 @@ def check_frontend(store: Store, wanted: AnyFrontendConfig) -> None:
         Naming the fields that differ.
     """
     have, want = asdict(store.frontend), asdict(wanted)
-    names = [name for name in want if not (store.header.stores == "wav" and name.endswith("_jitter"))]
+    names = [name for name in want if not (store.header.kind == "wav" and name.endswith("_jitter"))]
     differing = [f"{name} is {have.get(name)}, wanted {want[name]}" for name in names if have.get(name) != want[name]]
     if differing:
         raise DataError(
@@ -273,5 +273,5 @@ def _bytes(values: Frames) -> Frames:
     return np.asarray(values).reshape(-1).view(np.uint8)
 
 
-def _columns(pieces: Pieces) -> list[list[int]]:
+def _columns(pieces: WindowSegments) -> list[list[int]]:
     return [column.tolist() for column in (pieces.windows, pieces.ids, pieces.starts, pieces.offsets, pieces.lengths)]

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 from unheard.audio.waveform import Waveform, info, read
 from unheard.data.drum_events import MUSIC, drum_items
-from unheard.data.hear_folder import Item, Sheet, write_folder
-from unheard.data.labels import TASKS, lacks, offline_labels
+from unheard.data.hear_folder import Item, TaskSpec, write_folder
+from unheard.data.labels import TASKS, missing_packages_error, offline_labels
 from unheard.data.manifest import NAME, read_manifest
 from unheard.data.note_mixtures import mixture_items
 from unheard.data.notes import FONTS, GM_TASKS, Player
@@ -40,7 +40,7 @@ GENERATED = ("drum-events", "gm-multilabel")
 
 
 @dataclass(frozen=True)
-class Making:
+class TaskRecipe:
     """Length of clips in seconds (about twice the median, six at most: our choice), scores, and how many crops a file gives."""
 
     seconds: float
@@ -48,20 +48,20 @@ class Making:
     crops: int = 1
 
 
-MAKING = {
-    "drum-hit": Making(2.0),
-    "sound-kind": Making(4.0),
-    "speech-music-effect": Making(6.0),
-    "unit-action": Making(2.0),
-    "voice-id": Making(2.0, ACCURACY),
-    "vocal-type": Making(2.0),
-    "soundtrack-id": Making(6.0, ACCURACY, crops=3),
-    "stamp-voice": Making(3.0, ACCURACY),
-    "gm-family": Making(3.0, ACCURACY),
-    "gm-pitch": Making(3.0, ACCURACY),
-    "gm-pitch-programs": Making(3.0, ACCURACY),
-    "drum-events": Making(8.0, EVENTS),
-    "gm-multilabel": Making(3.0, TAGS),
+HEAR_TASKS = {
+    "drum-hit": TaskRecipe(2.0),
+    "sound-kind": TaskRecipe(4.0),
+    "speech-music-effect": TaskRecipe(6.0),
+    "unit-action": TaskRecipe(2.0),
+    "voice-id": TaskRecipe(2.0, ACCURACY),
+    "vocal-type": TaskRecipe(2.0),
+    "soundtrack-id": TaskRecipe(6.0, ACCURACY, crops=3),
+    "stamp-voice": TaskRecipe(3.0, ACCURACY),
+    "gm-family": TaskRecipe(3.0, ACCURACY),
+    "gm-pitch": TaskRecipe(3.0, ACCURACY),
+    "gm-pitch-programs": TaskRecipe(3.0, ACCURACY),
+    "drum-events": TaskRecipe(8.0, EVENTS),
+    "gm-multilabel": TaskRecipe(3.0, TAGS),
 }
 """Every task that `build_task` knows."""
 
@@ -132,9 +132,9 @@ def build_task(
         When packages are missing or cannot be fetched, or a class is missing from a split.
     """
     options = options or TaskOptions()
-    if name not in MAKING:
-        raise ConfigError(f"no task is called {name!r}; choose one of {', '.join(MAKING)}")
-    making, out = MAKING[name], Path(out)
+    if name not in HEAR_TASKS:
+        raise ConfigError(f"no task is called {name!r}; choose one of {', '.join(HEAR_TASKS)}")
+    making, out = HEAR_TASKS[name], Path(out)
     seconds = making.seconds if options.seconds is None else options.seconds
     if not 0.1 <= seconds <= 600:
         raise ConfigError(f"--seconds is the length of a task's clips, from 0.1 to 600; got {seconds:g}")
@@ -144,7 +144,7 @@ def build_task(
     notes: dict[str, Any] = {"packages": list(packages_of(name)), "seed": options.seed, "sources_not_held_out": _seen(root, items)}
     if event:
         notes |= {"evaluation_params": POSTPROCESSING}
-    sheet = Sheet(name.replace("-", "_"), mode, seconds, making.scores, event, name == "gm-multilabel", notes)
+    sheet = TaskSpec(name.replace("-", "_"), mode, seconds, making.scores, event, name == "gm-multilabel", notes)
     folder = write_folder(sheet, items, out, options.sample_rates, overwrite=overwrite, track=track)
     return TaskReport(folder, dict(sorted(Counter(item.split for item in items).items())), notes["sources_not_held_out"])
 
@@ -164,7 +164,7 @@ def _packages(name: str, corpus: Path | None, out: Path, track: Track) -> Path:
     there = {row["package"] for row in read_manifest(root)} if (root / NAME).exists() else set()
     lacking = [package for package in packages_of(name) if package not in there and not any((root / package).rglob("*.sf2"))]
     if lacking and corpus:
-        raise lacks(name, lacking, corpus)
+        raise missing_packages_error(name, lacking, corpus)
     for package in lacking:
         fetch(package, root, track)
     return root
@@ -190,7 +190,7 @@ def _items(name: str, root: Path, seconds: float, options: TaskOptions) -> tuple
     mode = modes[0] if options.mode == "auto" else options.mode
     if mode not in modes:
         raise ConfigError(f"task {name} has no mode {mode}; choose {' or '.join(modes)}, or leave --mode out")
-    crops = MAKING[name].crops
+    crops = HEAR_TASKS[name].crops
     player = Player(root) if name in GM_TASKS else None
     items = []
     for number, (row, split) in enumerate(zip(rows, _splits(rows, mode), strict=True)):

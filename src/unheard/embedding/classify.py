@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 def classify_many(
-    model: Model, sounds: Iterable[Sound], skip: Callable[[Sound, AudioError], None] | None = None
+    model: Model, sounds: Iterable[Sound], on_error: Callable[[Sound, AudioError], None] | None = None
 ) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
     """Classify sounds of any length, in batches across them; yields each with its scores, in order. See `logits_many`."""
-    for sound, logits in logits_many(model, sounds, skip):
+    for sound, logits in logits_many(model, sounds, on_error):
         classifier = classifier_of(model)
         yield sound, classifier.scores(torch.from_numpy(logits[None]))[0].numpy()
 
 
 def logits_many(
-    model: Model, sounds: Iterable[Sound], skip: Callable[[Sound, AudioError], None] | None = None
+    model: Model, sounds: Iterable[Sound], on_error: Callable[[Sound, AudioError], None] | None = None
 ) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
     """What the classifier says of sounds before softmax or sigmoid.
 
@@ -51,7 +51,7 @@ def logits_many(
     """
     classifier = classifier_of(model).to(model.device)
     cls = classifier.config.pool == "cls"
-    for sound, embedding in model.embed_many(sounds, Options(frames=False, cls=cls), skip):
+    for sound, embedding in model.embed_many(sounds, Options(frames=False, cls=cls), on_error):
         bands = 1 if cls else model.grid.freq
         with torch.inference_mode():
             tokens = torch.from_numpy(embedding.scene).to(model.device).reshape(1, bands, -1)

@@ -23,7 +23,7 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import build_frontend
 from unheard.audio.waveform import from_array, stream
 from unheard.embedding.classify import classify_many
-from unheard.embedding.job import Embedding, Job, Options, Sound, checked_sound
+from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound, checked_sound
 from unheard.embedding.pooling import Pool
 from unheard.embedding.windows import Window, cut
 from unheard.errors import AudioError, ConfigError
@@ -146,10 +146,10 @@ class Model:
         With ``skip`` a sound that cannot be read is reported to it and left out; without it the error is raised.
         """
         offsets, options = self._offsets(options.hop), replace(options, layer=self._layer(options.layer))
-        pending: list[tuple[Job, Window]] = []
-        jobs: list[Job] = []
+        pending: list[tuple[EmbeddingAccumulator, Window]] = []
+        jobs: list[EmbeddingAccumulator] = []
         for sound in sounds:
-            job = Job(self, sound, options)
+            job = EmbeddingAccumulator(self, sound, options)
             jobs.append(job)
             try:
                 for window in self._windows(checked_sound(sound), job, offsets):
@@ -175,15 +175,15 @@ class Model:
         other.statistics = statistics
         return other
 
-    def _windows(self, sound: Sound, job: Job, offsets: Sequence[int]) -> Iterator[Window]:
+    def _windows(self, sound: Sound, job: EmbeddingAccumulator, offsets: Sequence[int]) -> Iterator[Window]:
         """The windows of a sound at every offset; the sound is read once for each."""
         for offset in offsets:
             waves = stream(sound, self.sample_rate) if isinstance(sound, str | Path) else [from_array(*sound, self.sample_rate)]
-            counted = job.count(waves) if offset == 0 else waves
+            counted = job.count_samples(waves) if offset == 0 else waves
             yield from cut(self.frontend.stream(counted), self.grid.frames, offset)
 
     @torch.inference_mode()
-    def _encode(self, pending: list[tuple[Job, Window]], options: Options) -> None:
+    def _encode(self, pending: list[tuple[EmbeddingAccumulator, Window]], options: Options) -> None:
         """Encode all pending windows, those with equally many patches together, and hand the frames to their owners in order."""
         groups: dict[int, list[int]] = {}
         for index, (_, window) in enumerate(pending):
@@ -204,15 +204,15 @@ class Model:
             row[: window.frames] = self.statistics.normalise_frames(window.spec)
         patches = self.grid.patchify(torch.from_numpy(spec).to(self.device).transpose(1, 2))
         whole = self.pad_window or columns == self.grid.time
-        keep = None if whole else self.grid.within(columns).to(self.device).expand(len(windows), -1)
+        keep = None if whole else self.grid.crop_time(columns).to(self.device).expand(len(windows), -1)
         if options.cls:
             return self._cls(patches, keep)[:, None].float().cpu().numpy()
         narrow = Grid(self.grid.freq, self.grid.time if whole else columns, self.grid.patch_size, self.grid.order)
         if options.layers:
-            every = [narrow.by_time(tokens)[:, :columns] for tokens in self.encoder.layers(patches, keep)]
+            every = [narrow.to_timesteps(tokens)[:, :columns] for tokens in self.encoder.layers(patches, keep)]
             return torch.cat(every, dim=-1).float().cpu().numpy()
         tokens: Tensor = self.encoder(patches, keep)[0] if options.layer is None else self.encoder.layers(patches, keep)[options.layer]
-        return narrow.by_time(tokens)[:, :columns].float().cpu().numpy()
+        return narrow.to_timesteps(tokens)[:, :columns].float().cpu().numpy()
 
     def _cls(self, patches: Tensor, keep: Tensor | None) -> Tensor:
         """The CLS output (B, D)."""
@@ -242,7 +242,7 @@ class Model:
         return list(range(0, width, round(frames)))
 
 
-def _results(jobs: list[Job], skip: Callable[[Sound, AudioError], None] | None) -> Iterator[tuple[Sound, Embedding]]:
+def _results(jobs: list[EmbeddingAccumulator], skip: Callable[[Sound, AudioError], None] | None) -> Iterator[tuple[Sound, Embedding]]:
     """The embeddings of sounds that are encoded; one that is not finite is an error of its sound."""
     for job in jobs:
         embedding = job.result()

@@ -88,7 +88,7 @@ def checked_sound(sound: object) -> Sound:
     raise AudioError(f"{what}; a sound is a path or (array, sample_rate), and several are a list of these")
 
 
-class Job:
+class EmbeddingAccumulator:
     """One sound on its way: what has been seen of it so far."""
 
     def __init__(self, model: Model, sound: Sound, options: Options) -> None:
@@ -103,7 +103,7 @@ class Job:
         """The sound, for messages."""
         return shown(self.sound) if isinstance(self.sound, str | Path) else f"an array of shape {np.shape(self.sound[0])}"
 
-    def count(self, waves: Blocks) -> Iterator[np.ndarray]:
+    def count_samples(self, waves: Blocks) -> Iterator[np.ndarray]:
         """Pass waveform blocks on and count their samples."""
         for wave in waves:
             self.samples += len(wave)

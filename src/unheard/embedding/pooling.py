@@ -42,8 +42,8 @@ class Pooling:
         else:
             wide = frames.astype(np.float64)
             self._weight += float(weights.sum())
-            self._sum = _plus(self._sum, weights @ wide)
-            self._square = _plus(self._square, weights @ np.square(wide))
+            self._sum = _accumulate(self._sum, weights @ wide)
+            self._square = _accumulate(self._square, weights @ np.square(wide))
 
     def result(self) -> Float32[np.ndarray, "*shape"]:
         """The scene vector (D,), (2 D,) for "mean+std", or all frames (T, D) for "none"."""
@@ -58,5 +58,5 @@ class Pooling:
         return np.concatenate([mean, deviation]).astype(np.float32)
 
 
-def _plus(total: np.ndarray | None, value: np.ndarray) -> np.ndarray:
+def _accumulate(total: np.ndarray | None, value: np.ndarray) -> np.ndarray:
     return value if total is None else total + value

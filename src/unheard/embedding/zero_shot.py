@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from unheard.embedding.job import Options, Sound
 from unheard.errors import AudioError, ConfigError
-from unheard.objectives.contrast import Contrast
+from unheard.objectives.contrast import ContrastiveLoss
 from unheard.teachers.text import TextEncoder
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class ZeroShot:
         if len(labels) < 2 or len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
             raise ConfigError(f"naming sounds needs at least two different labels, such as 'dog, rain'; got {', '.join(labels) or 'none'}")
         self.model, self.labels = model, tuple(labels)
-        self._contrast = cast(Contrast, model.learner.objectives["contrast"])
+        self._contrast = cast(ContrastiveLoss, model.learner.objectives["contrast"])
         encoder = TextEncoder(model.config.objectives.contrast.text)
         with torch.inference_mode():
             said = (encoder([template.format(label) for label in labels]).to(model.device) for template in templates)

@@ -37,9 +37,9 @@ from unheard.files import FILES, atomic_write, differing_files, file_checksums, 
 from unheard.progress import Track, silent
 
 DONE = ".done.embeddings"
-STAMP = "embedded-by.json"
+PROVENANCE_FILE = "embedded-by.json"
 CHECKSUMS = "checksums.json"
-SLACK = 0.001  # seconds a file may differ from the task's length
+DURATION_TOLERANCE = 0.001  # seconds a file may differ from the task's length
 WRONG_UNIT = (0.02, 5.0)  # the last time over the length of the audio: only seconds or samples are that far off (our choice)
 
 
@@ -69,11 +69,11 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     """
     stamp = {"encoder": encoder.identity, "sample_rate": encoder.sample_rate, "audio": audio_rate(task, encoder.sample_rate)}
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / STAMP).is_file() and read_json(folder / STAMP, DataError, "replace the embeddings with --overwrite") != stamp:
+    if (folder / PROVENANCE_FILE).is_file() and read_json(folder / PROVENANCE_FILE, DataError, "replace the embeddings with --overwrite") != stamp:
         raise DataError(
             f"{folder} holds embeddings of another model, options or sample rate; choose another -o, or replace them with --overwrite"
         )
-    write_json(folder / STAMP, stamp)
+    write_json(folder / PROVENANCE_FILE, stamp)
     if (folder / DONE).is_file():
         return
     audio = {split: audio_files(task, split, encoder.sample_rate) for split in task.splits}
@@ -83,7 +83,7 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     checksums = read_json(folder / CHECKSUMS)[FILES] if (folder / CHECKSUMS).is_file() else {}
     for split in task.splits:
         if f"{split}.embeddings.npy" not in checksums:
-            _begin(folder, split, audio[split])
+            _record_audio(folder, split, audio[split])
             files = list(task.clips[split])
             batches = [files[at : at + size] for at in range(0, len(files), size)]
             for index, names in enumerate(track(batches, len(batches), f"{task.name}, {encoder.name}: {split}")):
@@ -91,7 +91,7 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
             _assemble(task, split, batches, order[split], folder)
             checksums |= file_checksums(folder, [path.name for path in sorted(folder.glob(f"{glob.escape(split)}.*")) if path.is_file()])
             write_json(folder / CHECKSUMS, {FILES: checksums})
-    write_json(folder / CHECKSUMS, {FILES: checksums | file_checksums(folder, [STAMP, *task_files(task)])})
+    write_json(folder / CHECKSUMS, {FILES: checksums | file_checksums(folder, [PROVENANCE_FILE, *task_files(task)])})
     write_text(folder / DONE, "")
 
 
@@ -99,7 +99,7 @@ def damaged_files(folder: Path) -> list[str]:
     """Names of the files of complete splits that differ from their checksums; none where there are no checksums, as in heareval's."""
     file = folder / CHECKSUMS
     if not file.is_file():
-        return [CHECKSUMS] if (folder / STAMP).is_file() and (folder / DONE).is_file() else []
+        return [CHECKSUMS] if (folder / PROVENANCE_FILE).is_file() and (folder / DONE).is_file() else []
     try:
         return differing_files(folder, read_json(file)[FILES])
     except DataError:
@@ -136,7 +136,7 @@ def file_order(folder: Path, task: Task) -> dict[str, list[str]]:
     return shuffled(in_stored_order(task, folder))
 
 
-def _begin(folder: Path, split: str, audio: str) -> None:
+def _record_audio(folder: Path, split: str, audio: str) -> None:
     """Record the audio that a split is embedded from; parts of other audio go."""
     record = folder / f"{split}.{AUDIO}"
     if not record.is_file() or record.read_text(encoding="utf-8") != audio:
@@ -183,7 +183,7 @@ def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[F
         wav, came = read(path)
         if came != rate:
             raise AudioError(f"{path} has {came} Hz in a folder for {rate} Hz; build the task again")
-        if task.seconds is not None and abs(len(wav) / rate - task.seconds) > SLACK:
+        if task.seconds is not None and abs(len(wav) / rate - task.seconds) > DURATION_TOLERANCE:
             raise AudioError(f"{path} lasts {len(wav) / rate:.3f} s; every clip of this task must last {task.seconds:g} s")
         waves.append(wav if rate == encoder.sample_rate else read(path, encoder.sample_rate)[0])
     longest = max(len(wav) for wav in waves)

@@ -20,7 +20,7 @@ from unheard.errors import ConfigError
 from unheard.evaluation.module_encoders import Frames, HearEncoder, Scenes, hear_encoder, xares_encoder
 from unheard.evaluation.own_encoder import OwnEncoder, Runtime
 from unheard.hear import load_model
-from unheard.weights.built_in import random_like
+from unheard.weights.built_in import reinitialised
 from unheard.weights.checkpoint import SavedModel
 
 BASELINES = ("random", "log-mel")  # every model brings its own, so that several of one name may be in one evaluation
@@ -57,7 +57,7 @@ class Encoder(Protocol):
         ...
 
 
-def place(encoder: Encoder) -> str:
+def folder_name(encoder: Encoder) -> str:
     """Name of an encoder's folders: its own, and a baseline's with eight digits of its identity."""
     if encoder.name not in BASELINES:
         return encoder.name
@@ -97,7 +97,7 @@ class LogMelEncoder:
         return frames[:, :inside], times[:inside].expand(len(frames), -1)
 
 
-class Stored:
+class PrecomputedEmbeddings:
     """Embeddings that are there already, one folder a task, as heareval and this library write them.
 
     Parameters
@@ -159,7 +159,7 @@ def _each(model: Model | str | Path, device: str, runtime: Runtime) -> Iterator[
         yield HearEncoder("random", unheard.hear, load_model("random-tiny", device=device), "random-tiny")
         yield LogMelEncoder(LogMel())
     elif colon and kind == "embeddings":
-        yield Stored(Path(name))
+        yield PrecomputedEmbeddings(Path(name))
     else:
         yield from _ours(model, device, runtime)
 
@@ -169,5 +169,5 @@ def _ours(model: Model | str | Path, device: str, runtime: Runtime) -> Iterator[
     name = "model" if isinstance(model, Model) else Path(model).resolve().name if Path(model).exists() else str(model)
     yield OwnEncoder(name, ours, runtime)
     saved = SavedModel(ours.learner, ours.config, ours.statistics, ours.provenance)
-    yield OwnEncoder("random", Model(random_like(saved, seed=0), ours.device.type), runtime)
+    yield OwnEncoder("random", Model(reinitialised(saved, seed=0), ours.device.type), runtime)
     yield LogMelEncoder(ours.frontend)

@@ -102,7 +102,7 @@ def find_events(
     return Events(file[start], label, times_ms[start], times_ms[end])
 
 
-def event_f(reference: Events, estimated: Events, collar: float, share: float | None = None) -> dict[str, float]:
+def event_f(reference: Events, estimated: Events, t_collar: float, percentage_of_length: float | None = None) -> dict[str, float]:
     """Event-based F-measure, summed over files, as {"f_measure", "precision", "recall"}.
 
     A reference and an estimate can be a pair when file and label agree and their starts differ by at most ``collar``. The hits are
@@ -120,7 +120,7 @@ def event_f(reference: Events, estimated: Events, collar: float, share: float | 
     dict of str to float
         Precision is NaN without estimates, and with it the F-measure; so does sed_eval.
     """
-    hits = len(_matched(reference, estimated, collar, share))
+    hits = len(_matched(reference, estimated, t_collar, percentage_of_length))
     precision = hits / len(estimated) if len(estimated) else math.nan
     recall = hits / len(reference) if len(reference) else math.nan
     f_measure = 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
@@ -128,10 +128,10 @@ def event_f(reference: Events, estimated: Events, collar: float, share: float | 
 
 
 def event_counts(
-    reference: Events, estimated: Events, files: int, collar: float, share: float | None = None
+    reference: Events, estimated: Events, files: int, t_collar: float, percentage_of_length: float | None = None
 ) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
     """Return hits, estimated events and reference events of each file; the sums of some files give their `event_f`."""
-    matched = reference.file[_matched(reference, estimated, collar, share)]
+    matched = reference.file[_matched(reference, estimated, t_collar, percentage_of_length)]
     hits, found, true = (np.bincount(file, minlength=files) for file in (matched, estimated.file, reference.file))
     return hits, found, true
 
@@ -175,29 +175,29 @@ def _median(active: Bool[np.ndarray, "t C"], width: int) -> Bool[np.ndarray, "t 
     return np.asarray(total[width:] - total[:-width] >= width - before)
 
 
-def _matched(reference: Events, estimated: Events, collar: float, share: float | None) -> Int[np.ndarray, " h"]:
+def _matched(reference: Events, estimated: Events, t_collar: float, percentage_of_length: float | None) -> Int[np.ndarray, " h"]:
     """The reference events of a maximum matching between the events that can be a pair."""
     if not len(reference) or not len(estimated):
         return np.zeros(0, np.int64)
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
-    pairs = _near(reference, estimated, collar)
+    pairs = _near(reference, estimated, t_collar)
     i, j = pairs
-    fits = np.abs(reference.start[i] / 1000 - estimated.start[j] / 1000) <= collar
-    if share is not None:
+    fits = np.abs(reference.start[i] / 1000 - estimated.start[j] / 1000) <= t_collar
+    if percentage_of_length is not None:
         begin, end = reference.start[i] / 1000, reference.end[i] / 1000
-        fits &= np.abs(end - estimated.end[j] / 1000) <= np.maximum(collar, share * (end - begin))
+        fits &= np.abs(end - estimated.end[j] / 1000) <= np.maximum(t_collar, percentage_of_length * (end - begin))
     edges = csr_matrix((np.ones(int(fits.sum()), np.int8), (i[fits], j[fits])), shape=(len(reference), len(estimated)))
     return np.flatnonzero(maximum_bipartite_matching(edges, perm_type="column") >= 0)
 
 
-def _near(reference: Events, estimated: Events, collar: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _near(reference: Events, estimated: Events, t_collar: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of one file and label whose starts are about ``collar`` apart or less; the exact test follows."""
     labels = int(max(reference.label.max(), estimated.label.max())) + 1
     apart = 10 * max(float(reference.start.max()), float(estimated.start.max()), 1e3)  # ms between groups on one shared line
     line, other = ((part.file * labels + part.label) * apart + part.start for part in (reference, estimated))
-    order, slack = np.argsort(other, kind="stable"), 1000 * collar + 1
+    order, slack = np.argsort(other, kind="stable"), 1000 * t_collar + 1
     low, high = np.searchsorted(other[order], line - slack), np.searchsorted(other[order], line + slack, side="right")
     count = high - low
     i = np.repeat(np.arange(len(reference)), count)

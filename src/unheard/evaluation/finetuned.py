@@ -22,7 +22,7 @@ Skip = Callable[[Sound, AudioError], None]
 CHUNK = 64  # sounds that all models hear before the next; our choice
 
 
-class Finetuned:
+class ClassifierEnsemble:
     """Models that were fine-tuned on the same classes; their logits are averaged.
 
     Parameters
@@ -79,7 +79,7 @@ class Finetuned:
         """As `scores`, before softmax or sigmoid."""
         waiting = iter(sounds)
         while chunk := list(islice(waiting, CHUNK)):
-            said = [_heard(model, channel, chunk, skip) for model, channel in self.members]
+            said = [_logits_by_id(model, channel, chunk, skip) for model, channel in self.members]
             for sound in chunk:
                 if all(id(sound) in each for each in said):
                     yield sound, np.asarray(np.mean([each[id(sound)] for each in said], axis=0), np.float32)
@@ -88,7 +88,7 @@ class Finetuned:
         return {self.labels[k]: float(scores[k]) for k in np.argsort(-scores, kind="stable")}
 
 
-def open_finetuned(path: str | Path, device: str = "cpu") -> Finetuned:
+def open_finetuned(path: str | Path, device: str = "cpu") -> ClassifierEnsemble:
     """Open a fine-tuned run, or a model folder with a classifier.
 
     Raises
@@ -100,15 +100,15 @@ def open_finetuned(path: str | Path, device: str = "cpu") -> Finetuned:
     """
     run, session = Path(path), session_of(path)
     if session is None:
-        return Finetuned([(load(path, device), "mix")])
+        return ClassifierEnsemble([(load(path, device), "mix")])
     if len(session.members) > 1 and not finished(run, session):
         raise CheckpointError(f"{run} has models that are not trained yet; go on with: unheard finetune --resume {run}")
     return open_members(run, session, session.members, device)
 
 
-def open_members(run: Path, session: FinetuneSession, members: Sequence[tuple[str, Channel]], device: str = "cpu") -> Finetuned:
+def open_members(run: Path, session: FinetuneSession, members: Sequence[tuple[str, Channel]], device: str = "cpu") -> ClassifierEnsemble:
     """Some of the models of a run."""
-    return Finetuned([(load(session.folder(run, part, channel), device), channel) for part, channel in members])
+    return ClassifierEnsemble([(load(session.folder(run, part, channel), device), channel) for part, channel in members])
 
 
 def session_of(path: str | Path) -> FinetuneSession | None:
@@ -119,7 +119,7 @@ def session_of(path: str | Path) -> FinetuneSession | None:
         return None
 
 
-def _heard(model: Model, channel: Channel, sounds: Sequence[Sound], skip: Skip | None) -> dict[int, np.ndarray]:
+def _logits_by_id(model: Model, channel: Channel, sounds: Sequence[Sound], skip: Skip | None) -> dict[int, np.ndarray]:
     """Logits by the identity of each sound that could be read."""
     origin: dict[int, Sound] = {}
     ready: list[Sound] = []

@@ -10,15 +10,15 @@ import numpy as np
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.errors import DataError
-from unheard.evaluation.finetuned_summary import FinetuneScores, Heard
+from unheard.evaluation.finetuned_summary import FinetuneScores, Predictions
 from unheard.evaluation.probe_leaks import on_both_sides, shared_content
-from unheard.training.finetune_session import FinetuneSession, Table, own_table
+from unheard.training.finetune_session import FinetuneSession, LabelledSplits, training_table
 
 BYTES = "come from files whose bytes also train (copies, or parts of one recording)"
 GROUP = "belong to a group that also trains; give every group one split or fold"
 
 
-def both_sides(table: Table, heard: Mapping[str, Heard], told: FinetuneScores, activation: str) -> list[str]:
+def leakage_warnings(table: LabelledSplits, heard: Mapping[str, Predictions], told: FinetuneScores, activation: str) -> list[str]:
     """Sentences on tested clips of a table whose bytes or group also trained, or chose the weights of, the models that heard them.
 
     Parameters
@@ -45,7 +45,7 @@ def both_sides(table: Table, heard: Mapping[str, Heard], told: FinetuneScores, a
     return found
 
 
-def chosen_by_one_class(table: Table, activation: str) -> list[str]:
+def chosen_by_one_class(table: LabelledSplits, activation: str) -> list[str]:
     """A remark on models whose epoch was chosen by clips of a single class."""
     if activation != "softmax":
         return []
@@ -61,7 +61,7 @@ def trained_on(run: Path, session: FinetuneSession | None, labels: Labels, rows:
     if session is None:
         return []
     try:
-        own = own_table(run, session)
+        own = training_table(run, session)
         trained = [own.labels.paths[row] for part in own.parts for row in (*part.train, *part.valid)]
         content = shared_content([*trained, *(labels.paths[row] for row in rows)])
         seen = {*content[: len(trained)]} - {None}
@@ -75,7 +75,7 @@ def trained_on(run: Path, session: FinetuneSession | None, labels: Labels, rows:
     ]
 
 
-def _without(heard: Mapping[str, Heard], leaked: Index, told: FinetuneScores, activation: str) -> str:
+def _without(heard: Mapping[str, Predictions], leaked: Index, told: FinetuneScores, activation: str) -> str:
     """The metric without some clips, in brackets; empty where a part has no others."""
     kept = [(one, np.flatnonzero(~np.isin(one.rows, leaked))) for one in heard.values()]
     if not all(len(at) for _, at in kept):

@@ -13,13 +13,13 @@ from unheard.data.label_table import Labels, read_labels
 from unheard.embedding.classify import classifier_of
 from unheard.embedding.embedder import Sound
 from unheard.errors import AudioError, DataError
-from unheard.evaluation.finetuned import CHUNK, Finetuned, open_finetuned, open_members, session_of
-from unheard.evaluation.finetuned_notes import both_sides, chosen_by_one_class, trained_on
-from unheard.evaluation.finetuned_summary import FinetuneScores, Heard, joined, summary, write
+from unheard.evaluation.finetuned import CHUNK, ClassifierEnsemble, open_finetuned, open_members, session_of
+from unheard.evaluation.finetuned_notes import leakage_warnings, chosen_by_one_class, trained_on
+from unheard.evaluation.finetuned_summary import FinetuneScores, Predictions, joined, summary, write
 from unheard.evaluation.outputs import refuse_existing
 from unheard.locks import locked_folder
 from unheard.progress import Track, silent
-from unheard.training.finetune_session import own_table, read_session
+from unheard.training.finetune_session import training_table, read_session
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,16 @@ def score_run(run: Path, device: str = "cpu", track: Track = silent, out: Path |
         When none of the test clips of a part can be read, or the table has changed.
     """
     session = read_session(run)
-    table = own_table(run, session)
+    table = training_table(run, session)
     parts = [part for part in table.parts if len(part.test)]
     if not parts:
         return None
     heard = {}
     for part in parts:
         models = open_members(run, session, [member for member in session.members if member[0] == part.name], device)
-        heard[part.name] = _listen(models, table.labels, part.test, track)
+        heard[part.name] = _predict_rows(models, table.labels, part.test, track)
     told = summary(heard, session.classes, session.activation, table.remarks(session.recipe))
-    notes = [*chosen_by_one_class(table, session.activation), *both_sides(table, heard, told, session.activation)]
+    notes = [*chosen_by_one_class(table, session.activation), *leakage_warnings(table, heard, told, session.activation)]
     told = replace(told, notes=[*told.notes, *notes])
     write(out or run, told, joined(list(heard.values())), table.labels, session.activation)
     return told
@@ -126,15 +126,15 @@ def _score_into(place: Path, model: str | Path, labels: str | Path, device: str,
         raise DataError(f"{labels} trained the run and has no clips to test on; give a table of other clips, or one with a split test")
     tuned = open_finetuned(model, device)
     activation = classifier_of(tuned.members[0][0]).config.activation
-    table = _in_words(Path(labels), tuned.labels, activation)
+    table = _align_classes(Path(labels), tuned.labels, activation)
     rows = _tested(table, labels)
-    heard = _listen(tuned, table, rows, track)
+    heard = _predict_rows(tuned, table, rows, track)
     told = summary({"": heard}, tuned.labels, activation, trained_on(Path(model), session, table, heard.rows))
     write(place, told, heard, table, activation)
     return told
 
 
-def _in_words(path: Path, names: tuple[str, ...], activation: str) -> Labels:
+def _align_classes(path: Path, names: tuple[str, ...], activation: str) -> Labels:
     """A table with the classes of a model, in its order."""
     labels = read_labels(path, least=1)
     if unknown := [name for name in labels.classes if name not in names]:
@@ -162,7 +162,7 @@ def _tested(labels: Labels, path: str | Path) -> Index:
     return rows
 
 
-def _listen(models: Finetuned, labels: Labels, rows: Index, track: Track) -> Heard:
+def _predict_rows(models: ClassifierEnsemble, labels: Labels, rows: Index, track: Track) -> Predictions:
     """What models say of some rows of a table; rows that cannot be read are left out."""
     found: dict[int, np.ndarray] = {}
     bad: list[str] = []
@@ -181,4 +181,4 @@ def _listen(models: Finetuned, labels: Labels, rows: Index, track: Track) -> Hea
         raise DataError(f"none of the {len(rows)} test clips can be read; the first one: {bad[0]}")
     index, why = np.array(list(found)), tuple(dict.fromkeys(bad))
     target, judged = labels.target[index].astype(np.float32), labels.judged(index).astype(np.float32)
-    return Heard(index, labels.blocks(index), np.stack(list(found.values())), target, judged, why)
+    return Predictions(index, labels.group_ids(index), np.stack(list(found.values())), target, judged, why)

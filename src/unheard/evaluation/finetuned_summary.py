@@ -24,7 +24,7 @@ from unheard.training.finetune_choice import UNDEFINED_MEANS, scores
 
 Table = Float[np.ndarray, "n C"]
 Span = tuple[float | None, float | None]
-NOT_KNOWN = "not known"
+UNDEFINED = "not known"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class FinetuneScores:
     confusion: list[list[int]]
     notes: list[str]
     skipped: list[str]
-    drawn: str
+    resample: str
 
     def line(self) -> str:
         """The result in a line."""
@@ -81,11 +81,11 @@ class FinetuneScores:
 
 def interval(low: float | None, high: float | None) -> str:
     """An interval for people."""
-    return NOT_KNOWN if low is None or high is None else f"{low:.3f} - {high:.3f}"
+    return UNDEFINED if low is None or high is None else f"{low:.3f} - {high:.3f}"
 
 
 @dataclass(frozen=True)
-class Heard:
+class Predictions:
     """Clips with what is true and what a classifier says of them.
 
     Parameters
@@ -112,7 +112,7 @@ class Heard:
         return scores(self.logits[index], self.target[index], self.known[index], activation)
 
     @property
-    def alone(self) -> bool:
+    def single_group(self) -> bool:
         """Whether all clips are of one group, or there is one clip."""
         return len(set(self.blocks.tolist())) == 1
 
@@ -122,14 +122,14 @@ class Heard:
         return len(set(self.blocks.tolist())) < len(self.rows)
 
 
-def joined(parts: Sequence[Heard]) -> Heard:
+def joined(parts: Sequence[Predictions]) -> Predictions:
     """The clips of all parts."""
     names = ("rows", "blocks", "logits", "target", "known")
     rows, blocks, logits, target, known = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
-    return Heard(rows, blocks, logits, target, known, tuple(reason for part in parts for reason in part.skipped))
+    return Predictions(rows, blocks, logits, target, known, tuple(reason for part in parts for reason in part.skipped))
 
 
-def summary(heard: Mapping[str, Heard], classes: tuple[str, ...], activation: str, notes: Sequence[str] = ()) -> FinetuneScores:
+def summary(heard: Mapping[str, Predictions], classes: tuple[str, ...], activation: str, notes: Sequence[str] = ()) -> FinetuneScores:
     """All scores of all parts, by the name of the part."""
     each, every, notes = list(heard.values()), joined(list(heard.values())), list(notes)
     parts: list[dict[str, Any]] = [{"part": name, "clips": len(one.rows), **one.scores(activation)} for name, one in heard.items()]
@@ -145,15 +145,15 @@ def summary(heard: Mapping[str, Heard], classes: tuple[str, ...], activation: st
     several = activation == "sigmoid"
     return FinetuneScores(
         metric, means[metric], float(np.std([part[metric] for part in parts])), *spans[metric], parts, means, spans,
-        _of_many(each, classes) if several else _of_one(counts, classes), [] if several else counts.tolist(),
+        _multilabel_rows(each, classes) if several else _multiclass_rows(counts, classes), [] if several else counts.tolist(),
         [*notes, *_too_few(each)], list(every.skipped), "groups" if any(one.grouped for one in each) else "clips",
     )  # fmt: skip
 
 
-def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, activation: str) -> None:
+def write(folder: Path, told: FinetuneScores, heard: Predictions, labels: Labels, activation: str) -> None:
     """The files ``scores.json``, ``scores.csv``, ``classes.csv``, ``predictions.csv``, and ``confusion.csv`` where clips have one class."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ((name, _text(told.means[name]), *(_text(end) or NOT_KNOWN for end in ends)) for name, ends in told.intervals.items())
+    lines = ((name, _text(told.means[name]), *(_text(end) or UNDEFINED for end in ends)) for name, ends in told.intervals.items())
     header = ("score", "value", "low", "high")
     write_table(folder / "scores.csv", header, (dict(zip(header, line, strict=True)) for line in lines))
     columns, names = tuple(told.classes[0]), labels.classes
@@ -176,21 +176,21 @@ def write(folder: Path, told: FinetuneScores, heard: Heard, labels: Labels, acti
     write_json(folder / "scores.json", {**asdict(told), FILES: file_checksums(folder, tables)})
 
 
-def _intervals(parts: Sequence[Heard], means: Mapping[str, float], activation: str) -> dict[str, Span]:
+def _intervals(parts: Sequence[Predictions], means: Mapping[str, float], activation: str) -> dict[str, Span]:
     """95 % bootstrap intervals of means over parts; the clips or groups of each part are resampled, the same ones for every score."""
-    if any(part.alone for part in parts):
+    if any(part.single_group for part in parts):
         return dict.fromkeys(means, (None, None))
     found = [bootstrap.replicates(_statistics(part, list(means)), part.blocks, seed) for seed, part in enumerate(parts)]
     replicates = dict(zip(means, np.mean(found, axis=0), strict=True))
     return {name: bootstrap.bc_interval(replicates[name], value) for name, value in means.items()}
 
 
-def _statistics(part: Heard, names: Sequence[str]) -> Callable[[bootstrap.Counts], Float[np.ndarray, "S R"]]:
+def _statistics(part: Predictions, names: Sequence[str]) -> Callable[[bootstrap.Counts], Float[np.ndarray, "S R"]]:
     statistics = [_statistic(part, name) for name in names]
     return lambda counts: np.stack([statistic(counts) for statistic in statistics])
 
 
-def _statistic(part: Heard, name: str) -> bootstrap.Statistic:
+def _statistic(part: Predictions, name: str) -> bootstrap.Statistic:
     """A score of `finetune_choice.scores` over clips that occur several times."""
     truth, predicted = part.target.argmax(axis=1), part.logits.argmax(axis=1)
     if name == "accuracy":
@@ -202,17 +202,17 @@ def _statistic(part: Heard, name: str) -> bootstrap.Statistic:
     return lambda counts: bootstrap.class_mean(classes(counts), UNDEFINED_MEANS[name])
 
 
-def _too_few(parts: Sequence[Heard]) -> list[str]:
+def _too_few(parts: Sequence[Predictions]) -> list[str]:
     """Remarks where intervals say little or cannot be had."""
-    alone = [part for part in parts if part.alone]
-    if alone:
-        unit = "clip" if all(len(part.rows) == 1 for part in alone) else "group"
-        where = f"in {len(alone)} of {len(parts)} parts " if len(parts) > 1 else ""
+    single_group = [part for part in parts if part.alone]
+    if single_group:
+        unit = "clip" if all(len(part.rows) == 1 for part in single_group) else "group"
+        where = f"in {len(single_group)} of {len(parts)} parts " if len(parts) > 1 else ""
         return [f"{where}one {unit} only was tested, so how far the scores would move with others is not known"]
     return few_groups(sum(len(set(part.blocks.tolist())) for part in parts)) if any(part.grouped for part in parts) else []
 
 
-def _of_one(counts: Int[np.ndarray, "C C"], names: tuple[str, ...]) -> list[dict[str, Any]]:
+def _multiclass_rows(counts: Int[np.ndarray, "C C"], names: tuple[str, ...]) -> list[dict[str, Any]]:
     """A row for each class, where clips have one."""
     rows: list[dict[str, Any]] = []
     for k, name in enumerate(names):
@@ -227,7 +227,7 @@ def _of_one(counts: Int[np.ndarray, "C C"], names: tuple[str, ...]) -> list[dict
     return rows
 
 
-def _of_many(parts: Sequence[Heard], names: tuple[str, ...]) -> list[dict[str, Any]]:
+def _multilabel_rows(parts: Sequence[Predictions], names: tuple[str, ...]) -> list[dict[str, Any]]:
     """A row for each class, where clips have several."""
     tables = [(part.target.astype(np.int64), part.logits, part.known > 0) for part in parts]
     positive = sum((target * known).sum(axis=0) for target, _, known in tables)

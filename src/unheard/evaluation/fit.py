@@ -18,14 +18,14 @@ from torch import Tensor
 
 from unheard.errors import DataError
 from unheard.evaluation.events import Postprocessing
-from unheard.evaluation.head import Head, HeadTrainer, Hyper, loss_of
-from unheard.evaluation.rows import Rows, judge
+from unheard.evaluation.head import Head, HeadTrainer, HyperParams, loss_of
+from unheard.evaluation.rows import Rows, score_and_tune
 from unheard.evaluation.scores import SCORES
 from unheard.evaluation.tasks import Task
 from unheard.model.classification import probabilities
 from unheard.training.early_stopping import EarlyStopping
 
-EXACT = "d_prime"  # a NumPy float64 in heareval, so never rounded to float32 as the other scores are
+FLOAT64_SCORE = "d_prime"  # a NumPy float64 in heareval, so never rounded to float32 as the other scores are
 SUMMARY_ROWS = 64  # rows of the random input that heareval prints a summary with
 
 
@@ -37,12 +37,12 @@ class Epoch:
     losses: list[Tensor]
     loss: float = math.nan
     score: float = math.nan
-    how: Postprocessing | None = None
+    postprocessing: Postprocessing | None = None
     probability: Float[np.ndarray, "n C"] | None = None
 
 
 @dataclass
-class Fit:
+class FitResult:
     """The best validation of a fit.
 
     Parameters
@@ -57,11 +57,11 @@ class Fit:
         Chosen then, in event tasks.
     """
 
-    hyper: Hyper
+    hyper: HyperParams
     state: dict[str, Tensor] = field(default_factory=dict)
     score: float = math.nan
     epoch: int = -1
-    how: Postprocessing | None = None
+    postprocessing: Postprocessing | None = None
 
 
 def smaller_is_better(task: Task) -> bool:
@@ -69,14 +69,14 @@ def smaller_is_better(task: Task) -> bool:
     return not task.stop_by_score or SCORES[task.scores[0]].smaller
 
 
-def new_head(size: int, labels: int, hyper: Hyper) -> Head:
+def new_head(size: int, labels: int, hyper: HyperParams) -> Head:
     """Fresh weights, and the draw heareval then spends on printing a summary."""
     head = Head(size, labels, hyper)
     torch.rand(SUMMARY_ROWS, size)
     return head
 
 
-def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe: Callable[[Epoch], None] = lambda epoch: None) -> Fit:
+def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: HyperParams, observe: Callable[[Epoch], None] = lambda epoch: None) -> FitResult:
     """Train until nothing has improved for a while, and keep the weights of the best validation.
 
     Raises
@@ -87,7 +87,7 @@ def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe:
     if hyper.hidden_layers and len(train) % hyper.batch_size == 1:
         raise DataError(f"{task.name} trains on {len(train)} rows, which leaves a batch of one; heareval stops here, too: use --mode fixed")
     trainer = HeadTrainer(head, torch.optim.Adam(head.parameters(), hyper.lr), partial(loss_of, multilabel=task.multilabel))
-    best, sign, stopping = Fit(hyper), -1.0 if smaller_is_better(task) else 1.0, EarlyStopping(hyper.patience)
+    best, sign, stopping = FitResult(hyper), -1.0 if smaller_is_better(task) else 1.0, EarlyStopping(hyper.patience)
     for index in range(hyper.max_epochs):
         losses = _train(trainer, train, hyper.batch_size)
         if (index + 1) % hyper.check_val_every_n_epoch:
@@ -98,7 +98,7 @@ def fit(head: Head, task: Task, train: Rows, valid: Rows, hyper: Hyper, observe:
         value = sign * _rounded(epoch.score if task.stop_by_score else epoch.loss, task)
         if stopping.improved(value):
             worst = -sign * math.inf
-            best = Fit(hyper, snapshot(head), worst if math.isnan(value) else sign * value, index, epoch.how)
+            best = FitResult(hyper, snapshot(head), worst if math.isnan(value) else sign * value, index, epoch.postprocessing)
         if stopping.exhausted or not math.isfinite(value):
             break
     return best
@@ -113,27 +113,27 @@ def predict(head: Head, x: Float[Tensor, "n D"], batch_size: int) -> Float[Tenso
 
 def _train(trainer: HeadTrainer, rows: Rows, batch_size: int) -> list[Tensor]:
     """One epoch over the batches in their fixed order."""
-    _spend_seed()
+    _consume_dataloader_seed()
     batches = zip(torch.split(rows.x, batch_size), torch.split(rows.y, batch_size), strict=True)
     return [trainer.step(x, y) for x, y in batches]
 
 
 def _validate(head: Head, task: Task, rows: Rows, batch_size: int, index: int, losses: list[Tensor]) -> Epoch:
-    _spend_seed()
+    _consume_dataloader_seed()
     logits = predict(head, rows.x, batch_size)
     loss = float(loss_of(logits, rows.y, task.multilabel))
     probability = probabilities(logits, task.multilabel).numpy()
     if task.stop_by_score:
-        score, how = judge(task, rows, probability)
-        return Epoch(index, losses, loss, score, how, probability)
-    return Epoch(index, losses, loss, how=task.postprocessing[0] if task.event else None, probability=probability)
+        score, postprocessing = score_and_tune(task, rows, probability)
+        return Epoch(index, losses, loss, score, postprocessing, probability)
+    return Epoch(index, losses, loss, postprocessing=task.postprocessing[0] if task.event else None, probability=probability)
 
 
 def _rounded(value: float, task: Task) -> float:
-    return value if task.stop_by_score and task.scores[0] == EXACT else float(np.float32(value))
+    return value if task.stop_by_score and task.scores[0] == FLOAT64_SCORE else float(np.float32(value))
 
 
-def _spend_seed() -> None:
+def _consume_dataloader_seed() -> None:
     """The draw with which a torch data loader starts."""
     torch.empty((), dtype=torch.int64).random_()
 

@@ -11,7 +11,7 @@ from unheard.errors import ConfigError, UnheardError
 Made = TypeVar("Made")
 
 
-def imported(name: str) -> Any:
+def import_third_party(name: str) -> Any:
     """A module by its name.
 
     Raises
@@ -28,10 +28,10 @@ def imported(name: str) -> Any:
         except ImportError as error:
             raise ConfigError(f"the module {name} cannot be imported ({error}); install it, or put its folder on PYTHONPATH") from error
 
-    return of_others(bring, f"importing {name}")
+    return call_third_party(bring, f"importing {name}")
 
 
-def of_others(call: Callable[[], Made], what: str) -> Made:
+def call_third_party(call: Callable[[], Made], what: str) -> Made:
     """What a call gives.
 
     Raises

@@ -28,7 +28,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Hyper:
+class HyperParams:
     """Hyper-parameters of one fit; the defaults are in heareval's default grid.
 
     Parameters
@@ -61,7 +61,7 @@ DEFAULT_GRID: dict[str, list[Any]] = {
 """heareval's grid "default": 16 points."""
 
 
-def grid(task: Task, points: int = GRID_POINTS) -> list[Hyper]:
+def grid(task: Task, points: int = GRID_POINTS) -> list[HyperParams]:
     """The points a task is tried with, in heareval's order: the product over sorted names, shuffled with `SEED`, the first few.
 
     Raises
@@ -71,14 +71,14 @@ def grid(task: Task, points: int = GRID_POINTS) -> list[Hyper]:
     """
     rare = {"check_val_every_n_epoch": [10]} if task.task_name == RARELY_CHECKED else {}
     values: Mapping[str, list[Any]] = {**DEFAULT_GRID, **rare, **task.grid}
-    known = {field.name for field in fields(Hyper)}
+    known = {field.name for field in fields(HyperParams)}
     if unknown := sorted(set(values) - known):
         raise DataError(f"{task.name} fixes the hyper-parameter {unknown[0]}; known are {', '.join(sorted(known))}")
     for name, value in ((name, value) for name, given in values.items() for value in given):
         if wanted := _refused(name, value):
             raise DataError(f"{task.name} fixes {name} to {value!r}; it must be {wanted}")
     names = sorted(values)
-    product = [replace(Hyper(), **dict(zip(names, point, strict=True))) for point in itertools.product(*(values[name] for name in names))]
+    product = [replace(HyperParams(), **dict(zip(names, point, strict=True))) for point in itertools.product(*(values[name] for name in names))]
     if never := [hyper for hyper in product if hyper.check_val_every_n_epoch > hyper.max_epochs]:
         every, most = never[0].check_val_every_n_epoch, never[0].max_epochs
         raise DataError(f"{task.name} fixes check_val_every_n_epoch {every} above max_epochs {most}; nothing would be validated")
@@ -150,7 +150,7 @@ class Head(nn.Module):
         `nn.Linear`, as in heareval, or `OneDnnLinear`.
     """
 
-    def __init__(self, size: int, labels: int, hyper: Hyper, linear: type[nn.Linear] = nn.Linear) -> None:
+    def __init__(self, size: int, labels: int, hyper: HyperParams, linear: type[nn.Linear] = nn.Linear) -> None:
         super().__init__()
         hidden: list[nn.Module] = []
         for _ in range(hyper.hidden_layers):
@@ -197,7 +197,7 @@ def loss_of(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: b
     return F.binary_cross_entropy_with_logits(logits, y) if multilabel else F.cross_entropy(logits, y.argmax(dim=1))
 
 
-def _initialised(layer: nn.Linear, hyper: Hyper, first: bool) -> nn.Linear:
+def _initialised(layer: nn.Linear, hyper: HyperParams, first: bool) -> nn.Linear:
     with torch.no_grad():
         INITIALIZATIONS[hyper.initialization](layer.weight, gain=nn.init.calculate_gain("linear" if first else "relu"))
     return layer

@@ -21,7 +21,7 @@ from torch.func import stack_module_state
 from torch.nn import functional as F
 
 from unheard.evaluation.fit import predict, snapshot
-from unheard.evaluation.head import EPSILON, Head, HeadTrainer, Hyper, loss_of
+from unheard.evaluation.head import EPSILON, Head, HeadTrainer, HyperParams, loss_of
 
 BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # torch's and heareval's defaults of Adam
 MOMENTUM = 0.1  # torch's and heareval's default of BatchNorm1d
@@ -53,7 +53,7 @@ class HeadEnsemble(Protocol):
         ...
 
 
-def make_ensemble(heads: Sequence[Head], hypers: Sequence[Hyper], seeds: Sequence[int], device: torch.device) -> HeadEnsemble:
+def make_ensemble(heads: Sequence[Head], hypers: Sequence[HyperParams], seeds: Sequence[int], device: torch.device) -> HeadEnsemble:
     """Return the ensemble that is fastest on a device; each head has its own learning rate and its own dropout masks."""
     rates = [hyper.lr for hyper in hypers]
     if device.type == "cpu":

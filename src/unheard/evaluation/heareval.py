@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 
 from unheard.errors import DataError
-from unheard.evaluation.fit import Fit, fit, new_head, predict, smaller_is_better
-from unheard.evaluation.head import GRID_POINTS, SEED, Head, Hyper, grid, loss_of
-from unheard.evaluation.rows import Part, Rows, parts, score_all, stack
+from unheard.evaluation.fit import FitResult, fit, new_head, predict, smaller_is_better
+from unheard.evaluation.head import GRID_POINTS, SEED, Head, HyperParams, grid, loss_of
+from unheard.evaluation.rows import EvaluationRound, Rows, parts, score_all, stack
 from unheard.evaluation.tasks import Task
 from unheard.model.classification import probabilities
 from unheard.progress import Track, silent
@@ -28,17 +28,17 @@ UNFOUND = math.nan  # what is undefined where there are events and none was foun
 
 
 @dataclass(frozen=True)
-class Tested:
+class SplitResult:
     """One test split: its scores by name, with ``loss``, what the fit was chosen by, and the predictions."""
 
     split: str
     scores: dict[str, float]
-    fit: Fit
+    fit: FitResult
     probability: Float[np.ndarray, "n C"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProtocolResult:
     """Everything a run of the protocol gave.
 
     Parameters
@@ -49,42 +49,42 @@ class Outcome:
         One a test split.
     """
 
-    points: list[Fit]
-    tested: list[Tested]
+    points: list[FitResult]
+    tested: list[SplitResult]
 
     @property
-    def best(self) -> Fit:
+    def best(self) -> FitResult:
         """The fit of the chosen grid point on the first round."""
         return self.tested[0].fit
 
 
 @runtime_checkable
-class Memory(Protocol):
+class FitCache(Protocol):
     """Remembers fits, with the state of the random numbers after each, so that an interrupted task can go on."""
 
-    def get(self, index: int) -> Fit | None:
+    def get(self, index: int) -> FitResult | None:
         """The fit of this number, having put the generator where it left it; None when it is not known."""
         ...
 
-    def put(self, index: int, found: Fit) -> None:
+    def put(self, index: int, found: FitResult) -> None:
         """Remember a fit."""
         ...
 
 
-class Forgetful:
+class NullFitCache:
     """No memory."""
 
-    def get(self, index: int) -> Fit | None:
+    def get(self, index: int) -> FitResult | None:
         """Nothing."""
         return None
 
-    def put(self, index: int, found: Fit) -> None:
+    def put(self, index: int, found: FitResult) -> None:
         """Nothing."""
 
 
 def evaluate(
-    task: Task, splits: Mapping[str, Rows], points: int = GRID_POINTS, memory: Memory | None = None, track: Track = silent
-) -> Outcome:
+    task: Task, splits: Mapping[str, Rows], points: int = GRID_POINTS, memory: FitCache | None = None, track: Track = silent
+) -> ProtocolResult:
     """Fit and test one task.
 
     Parameters
@@ -104,12 +104,12 @@ def evaluate(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         jobs = track([(rounds[0], hyper) for hyper in hypers], len(hypers), f"{task.name}: grid")
-        tried = list(_fits(jobs, 0, task, splits, memory or Forgetful()))
+        tried = list(_fits(jobs, 0, task, splits, memory or NullFitCache()))
         sign = -1.0 if smaller_is_better(task) else 1.0
         best = max(tried, key=lambda found: sign * found.score)  # the earliest of equals
         folds = track([(part, best.hyper) for part in rounds[1:]], len(rounds) - 1, f"{task.name}: folds")
-        fits = [best, *_fits(folds, len(hypers), task, splits, memory or Forgetful())]
-        return Outcome(tried, [test(task, part, splits, found, UNFOUND) for part, found in zip(rounds, fits, strict=True)])
+        fits = [best, *_fits(folds, len(hypers), task, splits, memory or NullFitCache())]
+        return ProtocolResult(tried, [test(task, part, splits, found, UNFOUND) for part, found in zip(rounds, fits, strict=True)])
 
 
 def check(task: Task, splits: Mapping[str, Rows]) -> None:
@@ -130,7 +130,7 @@ def check(task: Task, splits: Mapping[str, Rows]) -> None:
             raise DataError(f"{task.name}: nothing that trains for {part.test} has a label; there is nothing to learn")
 
 
-def test(task: Task, part: Part, splits: Mapping[str, Rows], found: Fit, unfound: float) -> Tested:
+def test(task: Task, part: EvaluationRound, splits: Mapping[str, Rows], found: FitResult, unfound: float) -> SplitResult:
     """Predict the test split of a round with the best weights and compute every score, as `score_all`."""
     rows = splits[part.test]
     with torch.device("meta"):  # no need to draw weights that are replaced
@@ -138,11 +138,11 @@ def test(task: Task, part: Part, splits: Mapping[str, Rows], found: Fit, unfound
     head.load_state_dict(found.state, assign=True)
     logits = predict(head, rows.x, found.hyper.batch_size)
     probability = probabilities(logits, task.multilabel).numpy()
-    scores = score_all(task, rows, probability, found.how, unfound)
-    return Tested(part.test, {**scores, "loss": float(loss_of(logits, rows.y, task.multilabel))}, found, probability)
+    scores = score_all(task, rows, probability, found.postprocessing, unfound)
+    return SplitResult(part.test, {**scores, "loss": float(loss_of(logits, rows.y, task.multilabel))}, found, probability)
 
 
-def summary(tested: list[Tested]) -> dict[str, dict[str, float]]:
+def summary(tested: list[SplitResult]) -> dict[str, dict[str, float]]:
     """Mean and sample deviation of every score over the test splits, not weighted by their sizes."""
     names = tested[0].scores
     values = {name: np.array([each.scores[name] for each in tested]) for name in names}
@@ -153,9 +153,9 @@ def summary(tested: list[Tested]) -> dict[str, dict[str, float]]:
         }
 
 
-def _fits(jobs: Iterable[tuple[Part, Hyper]], start: int, task: Task, splits: Mapping[str, Rows], memory: Memory) -> Iterable[Fit]:
+def _fits(jobs: Iterable[tuple[EvaluationRound, HyperParams]], start: int, task: Task, splits: Mapping[str, Rows], memory: FitCache) -> Iterable[FitResult]:
     """Fits of one round after another, those that are remembered taken from memory."""
-    train: tuple[Part, Rows] | None = None
+    train: tuple[EvaluationRound, Rows] | None = None
     for index, (part, hyper) in enumerate(jobs, start):
         if train is None or train[0] != part:
             train = part, stack([splits[name] for name in part.train])

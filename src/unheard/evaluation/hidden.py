@@ -13,14 +13,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unheard.data.crops import CropSampler, Pieces
+from unheard.data.crops import CropSampler, WindowSegments
 from unheard.data.store import Store
 from unheard.errors import CheckpointError, DataError
 from unheard.model import masking
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.objectives.reconstruct import Reconstruct
-from unheard.recipes.learner import Learner
+from unheard.recipes.learner import PretrainModule
 from unheard.weights.checkpoint import SavedModel
 
 CROPS = 512  # enough for a second digit, seconds on a CPU; our choice
@@ -28,7 +28,7 @@ SEED = 20_000  # crops and masks of the measurement, apart from any training see
 
 
 @dataclass(frozen=True)
-class HiddenError:
+class ReconstructionError:
     """Errors on the hidden patches, in units of variance.
 
     Parameters
@@ -42,23 +42,23 @@ class HiddenError:
     """
 
     model: float
-    fill_in: dict[str, float]
+    baselines: dict[str, float]
     crops: int
 
     @property
     def best(self) -> tuple[str, float]:
         """The best fill-in and its error."""
-        return min(self.fill_in.items(), key=lambda item: item[1])
+        return min(self.baselines.items(), key=lambda item: item[1])
 
     def line(self) -> str:
         """One line for a person."""
         name, error = self.best
-        others = ", ".join(f"{key} {value:.3f}" for key, value in self.fill_in.items())
+        others = ", ".join(f"{key} {value:.3f}" for key, value in self.baselines.items())
         verdict = f"{self.model / error:.0%} of the best fill-in ({name})"
         return f"error on hidden patches {self.model:.3f} of the variance, {verdict}; without a model: {others}"
 
 
-def fill_ins(spec: Float[Tensor, "B F T"], hidden: Bool[Tensor, "B F T"]) -> dict[str, Float[Tensor, "B F T"]]:
+def interpolation_baselines(spec: Float[Tensor, "B F T"], hidden: Bool[Tensor, "B F T"]) -> dict[str, Float[Tensor, "B F T"]]:
     """Three ways to fill hidden values from the visible ones of the same mel band: mean, nearest in time, straight line in time.
 
     A band with nothing visible takes the mean of everything visible in its crop.
@@ -88,7 +88,7 @@ def hidden_values(grid: Grid, mask: Mask) -> Bool[Tensor, "B F T"]:
 
 
 @torch.inference_mode()
-def predict(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask) -> Float[Tensor, "B F T"]:
+def predict(learner: PretrainModule, spec: Float[Tensor, "B F T"], mask: Mask) -> Float[Tensor, "B F T"]:
     """The spectrogram with its hidden patches predicted from the visible ones, which are kept as they are.
 
     Raises
@@ -102,7 +102,7 @@ def predict(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask) -> Float
     return learner.grid.unpatchify(torch.where(mask.hidden()[..., None], drawn, patches))
 
 
-def told(learner: Learner, spec: Float[Tensor, "B F T"]) -> dict[str, Float[Tensor, "B F T"]]:
+def oracle_patch_mean(learner: PretrainModule, spec: Float[Tensor, "B F T"]) -> dict[str, Float[Tensor, "B F T"]]:
     """The true mean of each patch, where a model is told it: one with ``norm_pix`` predicts the shape of a patch, not its level.
 
     Such a model has learned something only when it does better than this.
@@ -113,13 +113,13 @@ def told(learner: Learner, spec: Float[Tensor, "B F T"]) -> dict[str, Float[Tens
     return {"true patch mean": learner.grid.unpatchify(patches.mean(dim=-1, keepdim=True).expand_as(patches))}
 
 
-def _head(learner: Learner) -> Reconstruct:
+def _head(learner: PretrainModule) -> Reconstruct:
     if "reconstruct" in learner.objectives and isinstance(head := learner.objectives["reconstruct"], Reconstruct):
         return head
     raise CheckpointError("this model was trained without a reconstruction objective, so it cannot draw hidden patches")
 
 
-def measure(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask, frames: int | None = None) -> HiddenError:
+def reconstruction_error(learner: PretrainModule, spec: Float[Tensor, "B F T"], mask: Mask, frames: int | None = None) -> ReconstructionError:
     """Errors of the model and of the fill-ins on one set of crops and masks; on the first ``frames`` frames, or on all."""
     spec, real = spec[..., : learner.grid.frames], slice(0, frames)
     hidden = hidden_values(learner.grid, mask)[..., real]
@@ -129,12 +129,12 @@ def measure(learner: Learner, spec: Float[Tensor, "B F T"], mask: Mask, frames: 
         return float((filled - spec[..., real])[hidden].square().mean() / variance)
 
     at = [slice(first, first + 64) for first in range(0, len(spec), 64)]
-    simple = {name: value[..., real] for name, value in told(learner, spec).items()} | fill_ins(spec[..., real], hidden)
+    simple = {name: value[..., real] for name, value in oracle_patch_mean(learner, spec).items()} | interpolation_baselines(spec[..., real], hidden)
     drawn = torch.cat([predict(learner, spec[part], Mask(mask.keep[part], mask.hide[part])) for part in at])
-    return HiddenError(error(drawn[..., real]), {name: error(value) for name, value in simple.items()}, len(spec))
+    return ReconstructionError(error(drawn[..., real]), {name: error(value) for name, value in simple.items()}, len(spec))
 
 
-def corpus_error(saved: SavedModel, store: Store, crops: int = CROPS) -> HiddenError:
+def corpus_reconstruction_error(saved: SavedModel, store: Store, crops: int = CROPS) -> ReconstructionError:
     """Measure on full-length crops of a corpus, with the training mask ratio; the same crops and masks every time.
 
     Raises
@@ -150,7 +150,7 @@ def corpus_error(saved: SavedModel, store: Store, crops: int = CROPS) -> HiddenE
     number = min(crops, sampler.size)
     epochs, positions = sampler.positions(0, number)
     ids, starts = sampler.draw(epochs, positions)
-    windows = Pieces.single(long[ids], starts, store.frames, width)
+    windows = WindowSegments.single(long[ids], starts, store.frames, width)
     spec = saved.statistics.normalise(store.windows(windows, number, width))
     noise = torch.from_numpy(sampler.noise(epochs, positions, learner.grid.num_patches))
-    return measure(learner, spec, masking.trained(saved.recipe.model, learner.grid, noise))
+    return reconstruction_error(learner, spec, masking.training_mask(saved.recipe.model, learner.grid, noise))

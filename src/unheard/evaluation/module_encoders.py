@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError, DataError
-from unheard.evaluation.foreign import imported, of_others
+from unheard.evaluation.foreign import import_third_party, call_third_party
 from unheard.evaluation.own_encoder import Runtime
 
 # (n, D), and (n, t, D) with (n, t). Other people's code makes them, so `embeddings` checks their shapes and says whose they are.
@@ -87,16 +87,16 @@ class XaresEncoder:
 def hear_encoder(text: str, device: str, runtime: Runtime) -> HearEncoder:
     """The encoder of ``MODULE`` or ``MODULE:WEIGHTS``, loaded with the options that are given."""
     name, _, weights = text.partition(":")
-    module, given = imported(name), runtime.given()
+    module, given = import_third_party(name), runtime.given()
     wanted = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
     if missing := [each for each in wanted if not callable(getattr(module, each, None))]:
         raise ConfigError(f"{name} has no {missing[0]}; a HEAR module has {', '.join(wanted)}")
     if given:
         _refuse_unknown(name, module.load_model, given)
-    model = of_others(lambda: module.load_model(*filter(None, [weights]), **given), f"load_model of {name}")
+    model = call_third_party(lambda: module.load_model(*filter(None, [weights]), **given), f"load_model of {name}")
     called = f"{name}.{_called(Path(weights))}" if weights else name
     identity = f"{text} {given}" if given else text
-    return of_others(lambda: HearEncoder(called, module, model, identity, device, given), f"moving {name} to {device}")
+    return call_third_party(lambda: HearEncoder(called, module, model, identity, device, given), f"moving {name} to {device}")
 
 
 def _refuse_unknown(name: str, load: Callable[..., Any], given: Mapping[str, Any]) -> None:
@@ -118,16 +118,16 @@ def xares_encoder(text: str, device: str) -> XaresEncoder:
     name, _, wanted = text.partition(":")
     found = {
         key: value
-        for key, value in vars(imported(name)).items()
+        for key, value in vars(import_third_party(name)).items()
         if inspect.isclass(value) and issubclass(value, nn.Module) and (key == wanted if wanted else value.__module__ == name)
     }
     if len(found) != 1:
         raise ConfigError(f"{name} offers {len(found)} encoders{' named ' + wanted if wanted else ''}; write xares:{name}:CLASS")
     kind = next(iter(found.values()))
-    encoder = of_others(kind, f"{kind.__name__} of {name}")
+    encoder = call_third_party(kind, f"{kind.__name__} of {name}")
     if missing := [each for each in ("sampling_rate", "hop_size_in_ms", "output_dim") if not hasattr(encoder, each)]:
         raise ConfigError(f"the encoder of {name} has no {missing[0]}; X-ARES asks for it")
-    return of_others(lambda: XaresEncoder(text.replace(":", "."), encoder, device), f"moving {name} to {device}")
+    return call_third_party(lambda: XaresEncoder(text.replace(":", "."), encoder, device), f"moving {name} to {device}")
 
 
 def _tensor(found: object) -> Tensor:

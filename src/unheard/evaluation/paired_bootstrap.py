@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from unheard.bootstrap import ALPHA, N_RESAMPLES, Statistic, holm, not_ahead, replicates
 from unheard.evaluation.events import find_events
-from unheard.evaluation.heareval import Tested
+from unheard.evaluation.heareval import SplitResult
 from unheard.evaluation.rows import Rows
 from unheard.evaluation.scores import SCORES
 from unheard.evaluation.tasks import Task
@@ -26,7 +26,7 @@ def bootstrap_scores(
     task: Task,
     splits: Mapping[str, Rows],
     order: Mapping[str, Sequence[str]],
-    runs: Sequence[Sequence[Tested]],
+    runs: Sequence[Sequence[SplitResult]],
     zero_division: float,
 ) -> list[float]:
     """Return the first score of a task in each of `N_RESAMPLES` replicates: the mean over the test splits and the resampled seeds.
@@ -81,9 +81,9 @@ def mean(values: Sequence[float]) -> float:
         return float(np.mean(values))
 
 
-def _statistic(task: Task, rows: Rows, tested: Tested, files: int, zero_division: float) -> Statistic:
+def _statistic(task: Task, rows: Rows, tested: SplitResult, files: int, zero_division: float) -> Statistic:
     """The first score of a task over files that occur several times; NaN where they have no rows."""
-    score, how = SCORES[task.scores[0]], tested.fit.how
+    score, how = SCORES[task.scores[0]], tested.fit.postprocessing
     if how is None:
         of_rows = score.statistic(rows.truth, tested.probability)
         return lambda counts: np.where(counts[rows.file].sum(axis=0) > 0, of_rows(counts[rows.file]), math.nan)

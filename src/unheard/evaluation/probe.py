@@ -19,10 +19,10 @@ from unheard.data.label_table import Labels, read_labels
 from unheard.errors import DataError
 from unheard.evaluation.probe_classes import answers, class_scores, confusions
 from unheard.evaluation.probe_curve import learning_curve
-from unheard.evaluation.probe_exam import Exam, Part, Said, one_thread
-from unheard.evaluation.probe_heads import NEIGHBOURS, Table, Vectors, neighbours, network
-from unheard.evaluation.probe_layers import GATE, Layers, layer_scores
-from unheard.evaluation.probe_leaks import leaks
+from unheard.evaluation.probe_exam import ProbeProtocol, Part, Predictions, one_thread
+from unheard.evaluation.probe_heads import NEIGHBOURS, Table, Vectors, knn, mlp
+from unheard.evaluation.probe_layers import LAYER_MIX, Layers, layer_scores
+from unheard.evaluation.probe_leaks import leakage_warnings
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import ProbeReport, Score, adjusted
 from unheard.progress import Track, silent
@@ -33,7 +33,7 @@ HEADS = ("linear", "knn", "mlp")
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeConfig:
     """How a probe is fitted and scored.
 
     Parameters
@@ -53,7 +53,7 @@ class Probe:
 
     seeds: tuple[int, ...] = (0, 1, 2)
     heads: tuple[str, ...] = HEADS
-    strength: float | None = None
+    C: float | None = None
     n_resamples: int = N_RESAMPLES
     curve: bool = True
 
@@ -61,7 +61,7 @@ class Probe:
 def probe(
     embeddings: Mapping[str, NDArray[Any]],
     labels: Labels,
-    how: Probe | None = None,
+    how: ProbeConfig | None = None,
     track: Track = silent,
     *,
     layers: Layers | None = None,
@@ -97,12 +97,12 @@ def probe(
     >>> report = probe({"model": vectors}, read_labels("labels.csv"))  # doctest: +SKIP
     >>> print(report.table())  # doctest: +SKIP
     """
-    how = how or Probe()
+    how = how or ProbeConfig()
     runs = {name: _runs(name, vectors, labels, len(how.seeds)) for name, vectors in embeddings.items()}
-    exam = Exam.of(labels, how.seeds, how.n_resamples)
+    exam = ProbeProtocol.of(labels, how.seeds, how.n_resamples)
     first = next(iter(runs))
     with one_thread():
-        heads = LinearHeads(exam, runs, how.strength)
+        heads = LinearHeads(exam, runs, how.C)
         said = _said(heads, how, track)
         report = _compared(exam, said, first)
         plain = said.get((first, "linear"), next(iter(said.values())))
@@ -113,38 +113,38 @@ def probe(
         if layers is not None:
             _refuse_unusable("layers", np.moveaxis(layers, 1, 0), labels)
             found, gate = layer_scores(heads, first, layers, track)
-            scores = [*report.scores, *exam.scores(GATE, "linear", gate)]
+            scores = [*report.scores, *exam.scores(LAYER_MIX, "linear", gate)]
             report = replace(report, layers=found, scores=scores)
-        return replace(report, warnings=leaks(exam, plain, content, statistics))
+        return replace(report, warnings=leakage_warnings(exam, plain, content, statistics))
 
 
-def _said(heads: LinearHeads, how: Probe, track: Track) -> dict[tuple[str, str], Said]:
+def _said(heads: LinearHeads, how: ProbeConfig, track: Track) -> dict[tuple[str, str], Predictions]:
     """What every embedding says through every head."""
     jobs = [(name, head) for name in heads.runs for head in how.heads]
     return {(name, head): _ask(heads, name, head, how) for name, head in track(jobs, len(jobs), "probe")}
 
 
-def _ask(heads: LinearHeads, name: str, head: str, how: Probe) -> Said:
+def _ask(heads: LinearHeads, name: str, head: str, how: ProbeConfig) -> Predictions:
     vectors, labels = heads.runs[name], heads.exam.labels
     if head == "linear":
         return heads.answers(name)
 
     def teach(run: int, part: Part) -> Table:
-        rows, target = vectors[run], labels.marks
+        rows, target = vectors[run], labels.ternary_targets
         if head == "knn":
-            return neighbours(rows[part.seen], target[part.seen], rows[part.test])
-        return network(rows, target, part.seen, part.test, part.halves, how.seeds[run], labels.multilabel)
+            return knn(rows[part.train], target[part.train], rows[part.test])
+        return mlp(rows, target, part.train, part.test, part.inner_splits, how.seeds[run], labels.multilabel)
 
     return heads.exam.answers(teach, same=head == "knn" and all(run is vectors[0] for run in vectors))
 
 
-def _compared(exam: Exam, said: Mapping[tuple[str, str], Said], first: str) -> ProbeReport:
+def _compared(exam: ProbeProtocol, said: Mapping[tuple[str, str], Predictions], first: str) -> ProbeReport:
     """Scores and classes of all answers, and the first embedding beside the others."""
     plain = said.get((first, "linear"), next(iter(said.values())))[0]
     return ProbeReport(
         exam.labels.classes,
         len(exam.labels),
-        len(exam.tested),
+        len(exam.test_indices),
         exam.metric,
         exam.chance(),
         [score for (name, head), answer in said.items() for score in exam.scores(name, head, answer)],
@@ -154,7 +154,7 @@ def _compared(exam: Exam, said: Mapping[tuple[str, str], Said], first: str) -> P
         per_class=[row for (name, head), answer in said.items() for row in class_scores(exam, name, head, answer[0])],
         confusion=confusions(exam, plain),
         answers=answers(exam, plain),
-        drawn="groups" if exam.groups < len(exam.tested) else "clips",
+        resampling_unit="groups" if exam.groups < len(exam.test_indices) else "clips",
     )
 
 

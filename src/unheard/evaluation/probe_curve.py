@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from unheard.data.splits import draw_subset
-from unheard.evaluation.probe_exam import Said
+from unheard.evaluation.probe_exam import Predictions
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import CurvePoint
 from unheard.progress import Track, silent
@@ -16,7 +16,7 @@ FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the training clips; our choice
 HALF = 0.5
 
 
-def learning_curve(heads: LinearHeads, whole: Mapping[str, Said], track: Track = silent) -> tuple[list[CurvePoint], Said]:
+def learning_curve(heads: LinearHeads, whole: Mapping[str, Predictions], track: Track = silent) -> tuple[list[CurvePoint], Predictions]:
     """Score every embedding on `FRACTIONS` of the training clips, which also choose how strongly the head is regularised.
 
     Parameters
@@ -34,10 +34,10 @@ def learning_curve(heads: LinearHeads, whole: Mapping[str, Said], track: Track =
     exam = heads.exam
     jobs = [(name, fraction) for name in whole for fraction in FRACTIONS]
     points: list[CurvePoint] = []
-    half: Said = []
+    half: Predictions = []
     for name, fraction in track(jobs, len(jobs), "learning curve"):
         few = [
-            [exam.part(part, part.seen[draw_subset(exam.labels.target.take(part.seen), fraction, exam.seeds[run])]) for part in parts]
+            [exam.part(part, part.train[draw_subset(exam.labels.target.take(part.train), fraction, exam.seeds[run])]) for part in parts]
             for run, parts in enumerate(exam.runs)
         ]
         found = whole[name] if fraction == 1 else heads.answers(name, few)

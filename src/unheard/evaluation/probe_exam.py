@@ -25,15 +25,15 @@ from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
 from unheard.data.splits import assign_folds
 from unheard.errors import DataError, require
-from unheard.evaluation.probe_heads import Halves, Table, ranking
+from unheard.evaluation.probe_heads import Halves, Table, mean_average_precision
 from unheard.evaluation.probe_report import Difference, Score
 from unheard.metrics import accuracy, balanced_accuracy
 
 INNER_FOLDS = 3  # of the training clips, where no validation clips are given; our choice
 
-Said = list[Table]
+Predictions = list[Table]
 """Scores of every class for the tested clips in the order of the table, one (m, C) for each run."""
-Teach = Callable[[int, "Part"], Table]
+FitPredictFn = Callable[[int, "Part"], Table]
 """Scores (m, C) for the tested clips of one part, given the run and the part."""
 
 
@@ -52,14 +52,14 @@ class Part:
     """
 
     number: int
-    seen: Index
+    train: Index
     valid: Index
     test: Index
-    halves: Halves
+    inner_splits: Halves
 
 
 @dataclass(frozen=True)
-class Exam:
+class ProbeProtocol:
     """The parts of every run over a table, and the metrics.
 
     Parameters
@@ -80,7 +80,7 @@ class Exam:
     _known: dict[tuple[str, ...], Float[np.ndarray, " R"]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, labels: Labels, seeds: Sequence[int], n_resamples: int) -> Exam:
+    def of(cls, labels: Labels, seeds: Sequence[int], n_resamples: int) -> ProbeProtocol:
         """The exam that a table asks for.
 
         Raises
@@ -90,7 +90,7 @@ class Exam:
         """
         runs = [[_part(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds]
         exam = cls(labels, runs, n_resamples, seeds)
-        _refuse_one_class(labels, exam.tested, "tested")
+        _refuse_one_class(labels, exam.test_indices, "tested")
         return exam
 
     @property
@@ -99,20 +99,20 @@ class Exam:
         return any(self.labels.split) or any(self.labels.fold)
 
     @cached_property
-    def tested(self) -> Index:
+    def test_indices(self) -> Index:
         """The tested clips, in the order of the table."""
         return np.sort(np.concatenate([part.test for part in self.runs[0]]))
 
     @property
     def groups(self) -> int:
         """How many groups were tested; a clip without one counts as one."""
-        return len(np.unique(self.labels.blocks(self.tested)))
+        return len(np.unique(self.labels.group_ids(self.test_indices)))
 
     @cached_property
     def metrics(self) -> dict[str, Callable[[Any, Any], float]]:
         """The metrics of such a table, the one that verdicts are told in first."""
         if self.labels.multilabel:
-            return {"mAP": ranking}
+            return {"mAP": mean_average_precision}
         return {"balanced accuracy": balanced_accuracy, "accuracy": accuracy}
 
     @property
@@ -120,13 +120,13 @@ class Exam:
         """The metric that verdicts are told in."""
         return next(iter(self.metrics))
 
-    def part(self, whole: Part, seen: Index) -> Part:
+    def part(self, whole: Part, train: Index) -> Part:
         """A part that is taught with fewer clips, and chooses by fewer."""
-        return _part(self.labels, whole.number, seen, whole.valid, whole.test)
+        return _part(self.labels, whole.number, train, whole.valid, whole.test)
 
-    def answers(self, teach: Teach, same: bool = False) -> Said:
+    def answers(self, teach: FitPredictFn, same: bool = False) -> Predictions:
         """Ask a head about every tested clip in every run; ``same`` says that only the parts differ from run to run."""
-        found: Said = []
+        found: Predictions = []
         for run, parts in enumerate(self.runs):
             if found and same and self.fixed:
                 found.append(found[0])
@@ -135,7 +135,7 @@ class Exam:
             found.append(np.concatenate([teach(run, part) for part in parts])[order])
         return found
 
-    def scores(self, embedding: str, head: str, said: Said) -> list[Score]:
+    def scores(self, embedding: str, head: str, said: Predictions) -> list[Score]:
         """Each metric, averaged over the runs."""
         found = []
         for metric, score in self.metrics.items():
@@ -146,7 +146,7 @@ class Exam:
             found.append(Score(embedding, head, metric, mean, low, high, runs))
         return found
 
-    def difference(self, head: str, other: str, said: Said, beside: Said) -> Difference:
+    def difference(self, head: str, other: str, said: Predictions, beside: Predictions) -> Difference:
         """The main metric of one set of answers less that of another, on the same resamples."""
         mean = float(np.mean([self.value(answer) for answer in said]) - np.mean([self.value(answer) for answer in beside]))
         apart = self._replicates(self.metric, said) - self._replicates(self.metric, beside)
@@ -160,18 +160,18 @@ class Exam:
 
     def chance(self) -> dict[str, float]:
         """What the best constant answer scores on the tested clips."""
-        marks = self.labels.marks[self.tested]
+        marks = self.labels.ternary_targets[self.test_indices]
         if self.labels.multilabel:
-            return {"mAP": ranking(marks, np.zeros(marks.shape))}
+            return {"mAP": mean_average_precision(marks, np.zeros(marks.shape))}
         share = marks.mean(axis=0)
         return {"balanced accuracy": 1 / int((share > 0).sum()), "accuracy": float(share.max())}
 
-    def _compared(self, said: Said) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    def _compared(self, said: Predictions) -> tuple[NDArray[Any], list[NDArray[Any]]]:
         """What is true and what was said, as the metrics take it."""
-        target = self.labels.marks[self.tested]
+        target = self.labels.ternary_targets[self.test_indices]
         return (target, said) if self.labels.multilabel else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in said])
 
-    def _replicates(self, metric: str, said: Said) -> Float[np.ndarray, " R"]:
+    def _replicates(self, metric: str, said: Predictions) -> Float[np.ndarray, " R"]:
         """A metric of each bootstrap resample of the tested clips, averaged over the runs; computed once for the same answers."""
         hashes = [hashlib.blake2b(np.ascontiguousarray(answer).data).hexdigest() for answer in said]
         if (key := (metric, *hashes)) not in self._known:
@@ -180,7 +180,7 @@ class Exam:
             weighted = [(hashes.count(each) / len(said), self._statistic(metric, truth, answer)) for each, answer in of_run.items()]
             self._known[key] = bootstrap.replicates(
                 lambda counts: np.sum([weight * statistic(counts) for weight, statistic in weighted], axis=0),
-                self.labels.blocks(self.tested),
+                self.labels.group_ids(self.test_indices),
                 self.seeds[0],
                 self.n_resamples,
             )
@@ -223,9 +223,9 @@ def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
 
 def _halves(labels: Labels, train: Index, valid: Index) -> Halves:
     """Training against validation clips; or folds of the training clips; those that cannot teach or choose are left out."""
-    found, target = [(train, valid)], labels.marks
+    found, target = [(train, valid)], labels.ternary_targets
     if not len(valid):
-        inner = assign_folds(labels.blocks(train), labels.target.take(train), INNER_FOLDS, seed=0)
+        inner = assign_folds(labels.group_ids(train), labels.target.take(train), INNER_FOLDS, seed=0)
         found = [(train[inner != fold], train[inner == fold]) for fold in range(INNER_FOLDS)]
     return [
         (fit, held)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from unheard.data.label_table import Labels
 from unheard.errors import DataError
-from unheard.evaluation.probe_map import Map
-from unheard.evaluation.probe_report import Answer, ClassScore, CurvePoint, LayerScore, ProbeReport, Score
+from unheard.evaluation.probe_map import Projection2D
+from unheard.evaluation.probe_report import Prediction, ClassScore, CurvePoint, LayerScore, ProbeReport, Score
 from unheard.files import FILES, file_checksums, read_json, write_json, write_table, write_text
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def write(report: ProbeReport, out_dir: Path | str, points: Sequence[Mapping[str
         out.mkdir(parents=True, exist_ok=True)
         _rows(out / "scores.csv", Score, report.scores)
         _rows(out / "classes.csv", ClassScore, report.per_class)
-        _rows(out / "predictions.csv", Answer, report.answers)
+        _rows(out / "predictions.csv", Prediction, report.answers)
         _rows(out / "curve.csv", CurvePoint, report.curve)
         _rows(out / "layers.csv", LayerScore, report.layers)
         write_confusion(out, report.classes, report.confusion)
@@ -80,12 +80,12 @@ def read_report(file: Path) -> dict[str, Any]:
     return report
 
 
-def map_rows(report: ProbeReport, labels: Labels, place: Map) -> list[dict[str, str]]:
+def map_rows(report: ProbeReport, labels: Labels, place: Projection2D) -> list[dict[str, str]]:
     """One row for each clip of a map; what was said of it only where it was tested."""
     said = {answer.clip: answer.said for answer in report.answers}
     found = []
     for clip, pca, tsne in zip(place.clips.tolist(), place.pca, place.tsne, strict=True):
-        label = labels.told(labels.target[clip])
+        label = labels.format_labels(labels.target[clip])
         right = int(said[clip] == label) if clip in said else ""
         values = (clip, os.fspath(labels.paths[clip].resolve()), labels.start[clip], labels.end[clip], label, said.get(clip, ""), right)
         found.append(dict(zip(MAP_COLUMNS, map(_cell, (*values, *pca.tolist(), *tsne.tolist())), strict=True)))

@@ -26,13 +26,13 @@ from unheard.model.classification import clip_losses, probabilities
 
 NEIGHBOURS = 10  # our choice; never more than the square root of the training clips
 REGULARISATION = 0.03  # inverse strength C: ordering of encoders is the same from 0.001 to 0.3, see the experiment log
-TUNED = range(-6, 1)  # candidates for C as powers of the square root of 10: 0.001 to 1, our choice
+C_GRID = range(-6, 1)  # candidates for C as powers of the square root of 10: 0.001 to 1, our choice
 WIDEST = range(-12, 9)  # how far the search goes while the last candidate is the best; our choice
-MOST_TUNED = 2000  # clips of the first search for C; the second, around its result, uses all clips (our choice)
+MAX_TUNING_SAMPLES = 2000  # clips of the first search for C; the second, around its result, uses all clips (our choice)
 WORKING_MEMORY = 64  # MiB for a block of cosines; our choice
 ITERATIONS, TOLERANCE = 300, 1e-5  # of L-BFGS, and the largest entry of the gradient that is left; our choice
 HIDDEN, BATCH, RATE, DECAY = 128, 256, 5e-4, 1e-2  # of the network and AdamW; our choice
-SURE = 1e-6  # probabilities are told apart down to this one; our choice
+PROB_EPS = 1e-6  # probabilities are told apart down to this one; our choice
 STEPS, EPOCHS = 200, 25  # steps of AdamW: the larger of these, and up to LONGER times as many while the held clips improve (our choice)
 LONGER, LOOKS = 4, 20  # how often the held clips are scored in STEPS; our choice
 
@@ -44,12 +44,12 @@ Halves = Sequence[tuple[Index, Index]]
 """Clips to fit on and clips to choose by, as rows of the vectors that come with them."""
 
 
-def neighbours(train: Vectors, target: Target, test: Others) -> Table:
+def knn(train: Vectors, target: Target, test: Others) -> Table:
     """Return the share of each class among the nearest training clips, each weighted by 1 + its cosine similarity.
 
     Where some clips are annotated for some classes only, each class takes its neighbours among the clips annotated for it.
     """
-    train, test = standardised(train, test)
+    train, test = standardise(train, test)
     patterns, pattern = np.unique(target >= 0, axis=1, return_inverse=True)
     found = np.zeros((len(test), target.shape[1]))
     for number, rows in enumerate(map(np.flatnonzero, patterns.T)):  # classes that are annotated in the same clips
@@ -72,7 +72,7 @@ def _votes(train: Vectors, target: Target, test: Others) -> Table:
     return np.asarray(votes / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12))
 
 
-def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[float], multilabel: bool) -> list[Table]:
+def logistic_regression(train: Vectors, target: Target, test: Others, strengths: Sequence[float], multilabel: bool) -> list[Table]:
     """Return the probability of each class from L2-regularised logistic regression, one table for each inverse strength C.
 
         minimise  sum_i loss(W x_i + b, y_i) + |W|^2 / (2 C)
@@ -80,7 +80,7 @@ def linear(train: Vectors, target: Target, test: Others, strengths: Sequence[flo
     The loss is one cross entropy a clip (scikit-learn), or, where clips of the table may have several classes, a binary one for each
     annotated class (ours: scikit-learn has no partial annotation). A class that no training clip has gets 0, one that all have gets 1.
     """
-    train, test = rotated(*standardised(train, test))
+    train, test = pca_project(*standardise(train, test))
     return (_independent if multilabel else _exclusive)(train, target, test, strengths)
 
 
@@ -109,7 +109,7 @@ def _independent(train: Vectors, target: Target, test: Others, strengths: Sequen
     weight, bias = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64), torch.zeros(y.shape[1], dtype=torch.float64)
     tables = []
     for strength in strengths:
-        minimise(
+        lbfgs(
             lambda: loss_per_clip(x @ weight + bias, y, multilabel=True) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
             [weight, bias],
         )
@@ -127,9 +127,9 @@ def choose_strength(vectors: Vectors, target: Target, halves: Halves, multilabel
     """
     if not len(halves):
         return REGULARISATION
-    few = [(fit[np.random.default_rng(0).permutation(len(fit))[:MOST_TUNED]], held) for fit, held in halves]
-    best = _search(vectors, target, few, multilabel, TUNED)
-    if len(halves[0][0]) > MOST_TUNED:
+    few = [(fit[np.random.default_rng(0).permutation(len(fit))[:MAX_TUNING_SAMPLES]], validation) for fit, validation in halves]
+    best = _search(vectors, target, few, multilabel, C_GRID)
+    if len(halves[0][0]) > MAX_TUNING_SAMPLES:
         best = _search(vectors, target, halves[:1], multilabel, range(best - 1, best + 2))
     return strength_of(best)
 
@@ -141,13 +141,13 @@ def strength_of(power: int) -> float:
 
 def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, powers: range) -> int:
     """The power of the best C among ``powers``, and beyond them while the last one is the best."""
-    score, tried = ranking if multilabel else right, dict[int, tuple[float, float]]()
+    score, tried = mean_average_precision if multilabel else balanced_accuracy_score, dict[int, tuple[float, float]]()
     missing = list(powers)
     while missing:
-        answers = [linear(vectors[fit], target[fit], vectors[held], [*map(strength_of, missing)], multilabel) for fit, held in halves]
+        answers = [logistic_regression(vectors[fit], target[fit], vectors[validation], [*map(strength_of, missing)], multilabel) for fit, validation in halves]
         for place, power in enumerate(missing):
-            pairs = [(target[held], answer[place]) for (_, held), answer in zip(halves, answers, strict=True)]
-            scores, losses = sum(score(*pair) for pair in pairs), sum(surprise(*pair) for pair in pairs)
+            pairs = [(target[validation], answer[place]) for (_, validation), answer in zip(halves, answers, strict=True)]
+            scores, losses = sum(score(*pair) for pair in pairs), sum(log_loss(*pair) for pair in pairs)
             tried[power] = (-round(scores, 9), losses)  # sums of equal scores may differ in their last digits
         best = min(tried, key=lambda power: tried[power])
         beyond = best - 1 if best == min(tried) else best + 1
@@ -155,7 +155,7 @@ def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, 
     return best
 
 
-def network(vectors: Vectors, target: Target, seen: Index, test: Index, halves: Halves, seed: int, multilabel: bool) -> Table:
+def mlp(vectors: Vectors, target: Target, seen: Index, test: Index, halves: Halves, seed: int, multilabel: bool) -> Table:
     """Probability of each class for the clips ``test`` from one hidden layer that learned the clips ``seen``.
 
     The number of steps is chosen on the held clips of the first of the ``halves``: training goes on while they improved in its last
@@ -163,10 +163,10 @@ def network(vectors: Vectors, target: Target, seen: Index, test: Index, halves: 
     """
     steps = max(STEPS, EPOCHS * math.ceil(len(seen) / BATCH)) // 2
     if halves:
-        fit, held = halves[0]
+        fit, validation = halves[0]
         least = max(STEPS, EPOCHS * math.ceil(len(fit) / BATCH))
-        x, other = rotated(*standardised(vectors[fit], vectors[held]))
-        y, losses = torch.from_numpy(target[held].astype(np.float32)), list[float]()
+        x, other = pca_project(*standardise(vectors[fit], vectors[validation]))
+        y, losses = torch.from_numpy(target[validation].astype(np.float32)), list[float]()
 
         def look(net: nn.Module) -> bool:
             losses.append(float(loss_per_clip(net(_floats(other)), y, multilabel)))
@@ -174,7 +174,7 @@ def network(vectors: Vectors, target: Target, seen: Index, test: Index, halves: 
 
         learn(x, target[fit], LONGER * least, seed, multilabel, look, least // LOOKS)
         steps = least // LOOKS * (1 + int(np.argmin(losses)))
-    x, other = rotated(*standardised(vectors[seen], vectors[test]))
+    x, other = pca_project(*standardise(vectors[seen], vectors[test]))
     logits = learn(x, target[seen], steps, seed, multilabel)(_floats(other)).detach()
     return probabilities(logits, multilabel).double().numpy()
 
@@ -200,7 +200,7 @@ def learn(
     return net
 
 
-def minimise(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
+def lbfgs(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
     """Change ``weights`` in place until ``loss`` is at its minimum, by SciPy's L-BFGS and PyTorch's gradients.
 
     Raises
@@ -238,7 +238,7 @@ def loss_per_clip(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multila
     return losses * logits.shape[1] if multilabel else losses
 
 
-def standardised(train: Vectors, test: Others) -> tuple[Vectors, Others]:
+def standardise(train: Vectors, test: Others) -> tuple[Vectors, Others]:
     """Mean 0 and spread 1 over the training clips, as float64; dimensions that never change become 0."""
     train, test = train.astype(np.float64), test.astype(np.float64)
     mean, spread = train.mean(axis=0), train.std(axis=0)
@@ -246,7 +246,7 @@ def standardised(train: Vectors, test: Others) -> tuple[Vectors, Others]:
     return (train - mean) * scale, (test - mean) * scale
 
 
-def rotated(train: Vectors, test: Others) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, "m P"]]:
+def pca_project(train: Vectors, test: Others) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, "m P"]]:
     """The same clips in fewer dimensions, where there are fewer training clips than dimensions.
 
     The axes are the principal ones of the training clips: L2-regularised weights lie among them, so a linear head does not change,
@@ -258,20 +258,20 @@ def rotated(train: Vectors, test: Others) -> tuple[Float[np.ndarray, "n P"], Flo
     return train @ axes.T, test @ axes.T
 
 
-def right(target: Int[np.ndarray, "m C"], answer: Table) -> float:
+def balanced_accuracy_score(target: Int[np.ndarray, "m C"], answer: Table) -> float:
     """Balanced accuracy of the likeliest class."""
     return balanced_accuracy(target.argmax(axis=1), answer.argmax(axis=1))
 
 
-def ranking(target: Int[np.ndarray, "m C"], answer: Table) -> float:
+def mean_average_precision(target: Int[np.ndarray, "m C"], answer: Table) -> float:
     """Mean average precision of the classes; each class counts in the clips that were judged for it."""
     return mean_average_precision(target.clip(min=0), answer, target >= 0)
 
 
-def surprise(target: Int[np.ndarray, "m C"], answer: Table) -> float:
+def log_loss(target: Int[np.ndarray, "m C"], answer: Table) -> float:
     """Mean negative log probability of what is true of the clips, over the classes that were judged."""
     chance = np.where(target > 0, answer, 1 - answer)[target >= 0]
-    return float(-np.log(np.maximum(chance, SURE)).mean())
+    return float(-np.log(np.maximum(chance, PROB_EPS)).mean())
 
 
 def _floats(rows: Others) -> Float[Tensor, "m D"]:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from unheard.evaluation.probe_exam import Part, Said
-from unheard.evaluation.probe_heads import Table, Target, loss_per_clip, minimise, standardised
+from unheard.evaluation.probe_exam import Part, Predictions
+from unheard.evaluation.probe_heads import Table, Target, loss_per_clip, lbfgs, standardise
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import LayerScore
 from unheard.model.classification import probabilities
@@ -19,18 +19,18 @@ from unheard.progress import Track, silent
 
 Layers = Float[np.ndarray, "n L D"]
 Weights = Float[np.ndarray, " L"]
-GATE = "learned layer weights"
+LAYER_MIX = "learned layer weights"
 """Name of the gated embedding in a report."""
 
 
-def gated(train: Layers, target: Target, test: Float[np.ndarray, "m L D"], strength: float, multilabel: bool) -> tuple[Table, Weights]:
+def scalar_mix(train: Layers, target: Target, test: Float[np.ndarray, "m L D"], strength: float, multilabel: bool) -> tuple[Table, Weights]:
     """Answers of a gate with its linear head, and the weight of each layer.
 
         minimise over a, W, b:  sum_i loss(W sum_l softmax(a)_l x_il + b, y_i) + |W|^2 / (2 C)
 
     Layers are standardised one by one, so that weights compare; the gate starts out even.
     """
-    sides = [standardised(train[:, layer], test[:, layer]) for layer in range(train.shape[1])]
+    sides = [standardise(train[:, layer], test[:, layer]) for layer in range(train.shape[1])]
     x, other = (torch.from_numpy(np.stack(side, axis=1).astype(np.float32)) for side in zip(*sides, strict=True))
     y = torch.from_numpy(target.astype(np.float32))
     gate, weight, bias = torch.zeros(x.shape[1]), torch.zeros(x.shape[2], y.shape[1]), torch.zeros(y.shape[1])
@@ -38,11 +38,11 @@ def gated(train: Layers, target: Target, test: Float[np.ndarray, "m L D"], stren
     def mixed(rows: torch.Tensor) -> torch.Tensor:
         return torch.einsum("nld,l->nd", rows, gate.softmax(dim=0)) @ weight + bias
 
-    minimise(lambda: loss_per_clip(mixed(x), y, multilabel) + weight.square().sum() / (2 * strength * len(x)), [gate, weight, bias])
+    lbfgs(lambda: loss_per_clip(mixed(x), y, multilabel) + weight.square().sum() / (2 * strength * len(x)), [gate, weight, bias])
     return probabilities(mixed(other), multilabel).double().numpy(), gate.softmax(dim=0).double().numpy()
 
 
-def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = silent) -> tuple[list[LayerScore], Said]:
+def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = silent) -> tuple[list[LayerScore], Predictions]:
     """Score each layer, and the gate.
 
     Parameters
@@ -62,7 +62,7 @@ def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = s
 
     def gate(run: int, part: Part) -> Table:
         strength = heads.strength(name, run, part)
-        answer, weight = gated(layers[part.seen], labels.marks[part.seen], layers[part.test], strength, labels.multilabel)
+        answer, weight = scalar_mix(layers[part.train], labels.ternary_targets[part.train], layers[part.test], strength, labels.multilabel)
         weights.append(weight)
         return answer
 

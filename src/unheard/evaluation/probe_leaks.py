@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unheard.data.class_sets import Index
-from unheard.evaluation.probe_exam import Exam, Said
+from unheard.evaluation.probe_exam import ProbeProtocol, Predictions
 
 EQUAL = 1e-3  # distance of log-mel statistics, in units of their length, below which two clips are one sound; our choice
 FEW_GROUPS, FEW_CLIPS = 10, 10  # below which an interval, or a class's score, says little; our choice
@@ -47,7 +47,7 @@ def shared_content(paths: Sequence[Path]) -> list[str | None]:
     return [found.get(path) for path in paths]
 
 
-def leaks(exam: Exam, said: Said, content: Sequence[str] | None = None, statistics: Float[np.ndarray, "n D"] | None = None) -> list[str]:
+def leakage_warnings(exam: ProbeProtocol, said: Predictions, content: Sequence[str] | None = None, statistics: Float[np.ndarray, "n D"] | None = None) -> list[str]:
     """Warnings about a table, each a sentence with numbers.
 
     Parameters
@@ -60,7 +60,7 @@ def leaks(exam: Exam, said: Said, content: Sequence[str] | None = None, statisti
         Log-mel mean and deviation of each row.
     """
     labels, found = exam.labels, []
-    copied = shared(exam, content) if content is not None else np.zeros(len(exam.tested), bool)
+    copied = shared(exam, content) if content is not None else np.zeros(len(exam.test_indices), bool)
     if copied.any():
         found.append(f"{_leaked(exam, said, copied)} come from files whose bytes are also taught (copies, or parts of one recording)")
     if statistics is not None and (same := equal(exam, statistics) & ~copied).any():
@@ -71,7 +71,7 @@ def leaks(exam: Exam, said: Said, content: Sequence[str] | None = None, statisti
             found.append(f"{_leaked(exam, said, both)} belong to a group that is also taught; give every group one split or fold")
         found += few_groups(exam.groups)
     else:
-        if (taken := shared(exam, [_family(path) for path in labels.paths]) & ~copied).any():
+        if (taken := shared(exam, [_stem_without_index(path) for path in labels.paths]) & ~copied).any():
             found.append(
                 f"{int(taken.sum())} of {len(taken)} tested clips have a name that differs from a training clip's in its number only; "
                 "if these are takes of one recording or speaker, say so in a column group"
@@ -79,9 +79,9 @@ def leaks(exam: Exam, said: Said, content: Sequence[str] | None = None, statisti
     return found + _rare(exam)
 
 
-def shared(exam: Exam, keys: Keys) -> Flags:
+def shared(exam: ProbeProtocol, keys: Keys) -> Flags:
     """Tested clips whose key is, in any run, also that of a clip they were taught with; None is no key."""
-    return np.asarray(on_both_sides([(part.seen, part.test) for parts in exam.runs for part in parts], keys)[exam.tested])
+    return np.asarray(on_both_sides([(part.seen, part.test) for parts in exam.runs for part in parts], keys)[exam.test_indices])
 
 
 def on_both_sides(sides: Sequence[tuple[Index, Index]], keys: Keys) -> Bool[np.ndarray, " n"]:
@@ -98,21 +98,21 @@ def few_groups(count: int) -> list[str]:
     return [f"only {count} groups were tested: intervals over so few are too narrow"] if count < FEW_GROUPS else []
 
 
-def equal(exam: Exam, statistics: Float[np.ndarray, "n D"]) -> Flags:
+def equal(exam: ProbeProtocol, statistics: Float[np.ndarray, "n D"]) -> Flags:
     """Tested clips whose statistics equal a training clip's up to `EQUAL`, and whose rows are not one and the same."""
     rows, found = statistics.astype(np.float64), np.zeros(len(exam.labels), bool)
     square = np.square(rows).sum(axis=1)
     for part in (part for parts in (exam.runs[:1] if exam.fixed else exam.runs) for part in parts):
         for at in range(0, len(part.test), CHUNK):
             test: Int[np.ndarray, " k"] = part.test[at : at + CHUNK]
-            apart = square[test, None] + square[None, part.seen] - 2 * rows[test] @ rows[part.seen].T
+            apart = square[test, None] + square[None, part.train] - 2 * rows[test] @ rows[part.train].T
             found[test] |= (apart <= EQUAL**2 * square[test, None]).any(axis=1)
-    return np.asarray(found[exam.tested])
+    return np.asarray(found[exam.test_indices])
 
 
-def _leaked(exam: Exam, said: Said, flags: Flags) -> str:
+def _leaked(exam: ProbeProtocol, said: Predictions, flags: Flags) -> str:
     """How many clips these are, and what the model scores on the others, where these can tell."""
-    rest, target = np.flatnonzero(~flags), exam.labels.target[exam.tested]
+    rest, target = np.flatnonzero(~flags), exam.labels.target[exam.test_indices]
     count, others = f"{int(flags.sum())} of {len(flags)} tested clips", f"the {len(rest)} others" if len(rest) > 1 else "the other one"
     if not len(rest):
         return count
@@ -124,15 +124,15 @@ def _leaked(exam: Exam, said: Said, flags: Flags) -> str:
     return f"{count} (on {others} {exam.metric} of the model's linear head is {without:.3f}, not {whole:.3f})"
 
 
-def _family(path: Path) -> str | None:
+def _stem_without_index(path: Path) -> str | None:
     """Folder and name without a trailing number; None where nothing is left, or there is no number."""
     stem = NUMBERED.sub("", path.stem)
     return f"{path.parent}/{stem}" if stem and stem != path.stem else None
 
 
-def _rare(exam: Exam) -> list[str]:
+def _rare(exam: ProbeProtocol) -> list[str]:
     labels = exam.labels
-    counts = labels.target[exam.tested].sum(axis=0)
+    counts = labels.target[exam.test_indices].sum(axis=0)
     found = []
     if few := [f"{labels.classes[k]} ({counts[k]})" for k in np.flatnonzero((counts > 0) & (counts < FEW_CLIPS))]:
         found.append(f"{len(few)} classes have fewer than {FEW_CLIPS} tested clips, so their own scores say little: {_some(few)}")

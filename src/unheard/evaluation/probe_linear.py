@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from unheard.evaluation.probe_exam import Exam, Part, Said
-from unheard.evaluation.probe_heads import Table, Vectors, choose_strength, linear
+from unheard.evaluation.probe_exam import ProbeProtocol, Part, Predictions
+from unheard.evaluation.probe_heads import Table, Vectors, choose_strength, logistic_regression
 
 
 class LinearHeads:
@@ -20,7 +20,7 @@ class LinearHeads:
         C where it is not to be chosen.
     """
 
-    def __init__(self, exam: Exam, runs: Mapping[str, Sequence[Vectors]], strength: float | None = None) -> None:
+    def __init__(self, exam: ProbeProtocol, runs: Mapping[str, Sequence[Vectors]], strength: float | None = None) -> None:
         self.exam, self.runs, self._given = exam, runs, strength
         self._chosen: dict[tuple[str, int, bytes], float] = {}
 
@@ -29,12 +29,12 @@ class LinearHeads:
         if self._given is not None:
             return self._given
         vectors, labels = self.runs[name][run], self.exam.labels
-        key = (name, 0 if vectors is self.runs[name][0] else run, part.seen.tobytes())
+        key = (name, 0 if vectors is self.runs[name][0] else run, part.train.tobytes())
         if key not in self._chosen:
-            self._chosen[key] = choose_strength(vectors, labels.marks, part.halves, labels.multilabel)
+            self._chosen[key] = choose_strength(vectors, labels.ternary_targets, part.inner_splits, labels.multilabel)
         return self._chosen[key]
 
-    def answers(self, name: str, few: Sequence[Sequence[Part]] | None = None, vectors: Sequence[Vectors] | None = None) -> Said:
+    def answers(self, name: str, few: Sequence[Sequence[Part]] | None = None, vectors: Sequence[Vectors] | None = None) -> Predictions:
         """What an embedding says of the tested clips.
 
         Parameters
@@ -50,7 +50,7 @@ class LinearHeads:
 
         def teach(run: int, part: Part) -> Table:
             taught = part if few is None else few[run][part.number]
-            seen, strengths = taught.seen, [self.strength(name, run, taught)]
-            return linear(vectors[run][seen], labels.marks[seen], vectors[run][part.test], strengths, labels.multilabel)[0]
+            seen, strengths = taught.train, [self.strength(name, run, taught)]
+            return logistic_regression(vectors[run][seen], labels.ternary_targets[seen], vectors[run][part.test], strengths, labels.multilabel)[0]
 
         return self.exam.answers(teach, same=few is None and all(run is vectors[0] for run in vectors))

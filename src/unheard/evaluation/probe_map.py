@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unheard.errors import require
-from unheard.evaluation.probe_heads import standardised
+from unheard.evaluation.probe_heads import standardise
 
 MOST_POINTS = 2000  # clips on the map; our choice: more are neither legible nor quick
 COMPONENTS = 50  # that t-SNE sees, as its authors advise (van der Maaten and Hinton 2008)
@@ -16,7 +16,7 @@ PERPLEXITY = 30.0  # scikit-learn's default; at most a third of the points, as t
 
 
 @dataclass(frozen=True)
-class Map:
+class Projection2D:
     """Clips on two planes.
 
     Parameters
@@ -35,7 +35,7 @@ class Map:
     variance: float
 
 
-def draw_map(vectors: Float[np.ndarray, "n D"], seed: int) -> Map:
+def draw_map(vectors: Float[np.ndarray, "n D"], seed: int) -> Projection2D:
     """Lay out clips, at most `MOST_POINTS` of them, by their standardised vectors.
 
     Raises
@@ -44,13 +44,13 @@ def draw_map(vectors: Float[np.ndarray, "n D"], seed: int) -> Map:
         When scikit-learn is not installed.
     """
     clips = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:MOST_POINTS])
-    rows = standardised(vectors[clips], vectors[:0])[0]
+    rows = standardise(vectors[clips], vectors[:0])[0]
     left, size, _ = np.linalg.svd(rows, full_matrices=False)
     places = left * size
     if places.shape[1] < 2:
         places = np.pad(places, ((0, 0), (0, 2 - places.shape[1])))
     variance = float(np.square(size[:2]).sum() / max(np.square(size).sum(), 1e-300))
-    return Map(clips, places[:, :2], _tsne(places[:, :COMPONENTS], seed), variance)
+    return Projection2D(clips, places[:, :2], _tsne(places[:, :COMPONENTS], seed), variance)
 
 
 def _tsne(places: Float[np.ndarray, "k P"], seed: int) -> Float[np.ndarray, "k 2"]:

@@ -143,7 +143,7 @@ class LayerScore:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What the model's linear head said of a tested clip in the first run.
 
     Parameters
@@ -205,12 +205,12 @@ class ProbeReport:
     differences: list[Difference] = field(default_factory=list)
     per_class: list[ClassScore] = field(default_factory=list)
     confusion: list[list[int]] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[Prediction] = field(default_factory=list)
     curve: list[CurvePoint] = field(default_factory=list)
-    gain: Difference | None = None
+    label_doubling_gain: Difference | None = None
     layers: list[LayerScore] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    drawn: str = "clips"
+    resampling_unit: str = "clips"
     about: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -222,7 +222,7 @@ class ProbeReport:
         head = "| embedding | probe | metric | score | 95 % interval |\n|---|---|---|---|---|"
         rows = [f"| {s.embedding} | {s.head} | {s.metric} | {s.mean:.3f} | {s.low:.3f} - {s.high:.3f} |" for s in self.scores]
         chance = [f"| (chance) | | {metric} | {value:.3f} | |" for metric, value in self.chance.items()]
-        note = f"{self.tested} of {self.clips} clips tested, {len(self.classes)} classes; bootstrap intervals over the tested {self.drawn}."
+        note = f"{self.tested} of {self.clips} clips tested, {len(self.classes)} classes; bootstrap intervals over the tested {self.resampling_unit}."
         return "\n".join([head, *rows, *chance, "", note, *(f"- {line}" for line in self.lines()), ""])
 
     def lines(self) -> list[str]:
@@ -233,11 +233,11 @@ class ProbeReport:
             for d in self.differences
             if d.metric == self.metric
         ]
-        if self.gain:
-            gain, words = self.gain, {"better": "more labels are likely to help further", "worse": "more labels made it worse"}
+        if self.label_doubling_gain:
+            label_doubling_gain, words = self.label_doubling_gain, {"better": "more labels are likely to help further", "worse": "more labels made it worse"}
             told += [
-                f"from half of the training labels to all of them: {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}): "
-                f"{words.get(gain.verdict, 'no gain from doubling the labels was seen')}"
+                f"from half of the training labels to all of them: {label_doubling_gain.mean:+.3f} ({label_doubling_gain.low:+.3f} to {label_doubling_gain.high:+.3f}): "
+                f"{words.get(label_doubling_gain.verdict, 'no gain from doubling the labels was seen')}"
             ]
         return told + [f"WARNING: {warning}" for warning in self.warnings]
 

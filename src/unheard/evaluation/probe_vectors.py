@@ -24,7 +24,7 @@ from unheard.version import __version__
 FOLDER = "vectors"
 
 
-class Kept:
+class EmbeddingCache:
     """Arrays in a folder, each under a name.
 
     Parameters
@@ -34,8 +34,8 @@ class Kept:
         Changes when the arrays would; see `made_of`.
     """
 
-    def __init__(self, folder: Path, made_of: str) -> None:
-        self.folder, self.made_of = folder, made_of
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder, self.fingerprint = folder, fingerprint
 
     def __call__(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """The array that is kept under a name, or else the one that ``make`` gives, kept from now on.
@@ -53,7 +53,7 @@ class Kept:
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(file) as unfinished, unfinished.open("wb") as stream:
                 np.save(stream, made)
-            write_json(file.with_suffix(".json"), {"made_of": self.made_of, FILES: file_checksums(self.folder, [file.name])})
+            write_json(file.with_suffix(".json"), {"made_of": self.fingerprint, FILES: file_checksums(self.folder, [file.name])})
         except OSError as error:
             raise DataError(f"cannot keep the vectors of the probe in {self.folder}: {error}; make room, or choose another -o") from error
         return made
@@ -67,7 +67,7 @@ class Kept:
         except (DataError, OSError):
             warn_damaged(file.with_suffix(".json"))
             return None
-        if stored["made_of"] != self.made_of:
+        if stored["made_of"] != self.fingerprint:
             return None
         if differing_files(self.folder, stored[FILES]):
             warn_damaged(file)
@@ -75,7 +75,7 @@ class Kept:
         return np.asarray(np.load(file))
 
 
-def made_of(model: Model, labels: Labels, content: Sequence[str], options: Options) -> str:
+def fingerprint(model: Model, labels: Labels, content: Sequence[str], options: Options) -> str:
     """A digest of all that vectors depend on; labels and sides are not among it.
 
     Parameters

@@ -19,7 +19,7 @@ from unheard.embedding.pooling import Pool
 from unheard.errors import AudioError
 from unheard.evaluation.encoders import band_statistics
 from unheard.progress import Track, silent
-from unheard.weights.built_in import random_like
+from unheard.weights.built_in import reinitialised
 from unheard.weights.checkpoint import SavedModel
 
 Keep = Callable[[str, Callable[[], NDArray[Any]]], NDArray[Any]]
@@ -27,13 +27,13 @@ RANDOM, LOG_MEL = "random encoder", "log-mel mean+std"
 SLACK = 0.05  # seconds a row may end after its file does before that is told; our choice
 
 
-def anew(name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+def no_cache(name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
     """Keeps nothing."""
     return make()
 
 
 def baselines(
-    model: Model, labels: Labels, seeds: Sequence[int], options: Options, track: Track = silent, keep: Keep = anew
+    model: Model, labels: Labels, seeds: Sequence[int], options: Options, track: Track = silent, keep: Keep = no_cache
 ) -> dict[str, Float[np.ndarray, "*shape"]]:
     """Vectors of every clip that a model's are read against.
 
@@ -56,7 +56,7 @@ def baselines(
     saved = SavedModel(model.learner, model.config, model.statistics, model.provenance)
 
     def untrained(seed: int) -> Float[np.ndarray, "n D"]:
-        blank = Model(random_like(saved, seed), model.device.type)
+        blank = Model(reinitialised(saved, seed), model.device.type)
         return scenes(blank, labels, options, f"embedding (random encoder, seed {seed})", track)
 
     def statistics() -> Float[np.ndarray, "n D"]:
@@ -112,7 +112,7 @@ def log_mel(model: Model, sound: Sound) -> Float[np.ndarray, " D"]:
     """The simplest baseline: mean and standard deviation over time of each band of a model's front end."""
     at = model.sample_rate
     wav = read(sound, at)[0] if isinstance(sound, str | Path) else from_array(sound[0], sound[1], at)
-    return band_statistics(torch.from_numpy(model.frontend.fast(wav).T)).numpy()
+    return band_statistics(torch.from_numpy(model.frontend.spectrogram_cpu(wav).T)).numpy()
 
 
 def sounds_of(labels: Labels) -> Iterator[Sound]:

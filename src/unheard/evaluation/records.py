@@ -49,7 +49,7 @@ def audio_files(task: Task, split: str, sample_rate: int) -> str:
     return digest.hexdigest()
 
 
-def outdated(task: Task, folder: Path, sample_rate: int) -> bool:
+def is_stale(task: Task, folder: Path, sample_rate: int) -> bool:
     """Whether a folder of embeddings was made for other labels or audio files than the task has now.
 
     Audio is told by the names, sizes and times of change of the files of the splits that are complete or under way.
@@ -66,7 +66,7 @@ def outdated(task: Task, folder: Path, sample_rate: int) -> bool:
     return any(kept.is_file() and kept.read_text(encoding="utf-8") != audio_files(task, split, sample_rate) for split, kept in records)
 
 
-def origin(task: Task, folder: Path) -> list[bytes]:
+def input_digest(task: Task, folder: Path) -> list[bytes]:
     """What tells embeddings of one model from each other: the labels of the task, and the audio as far as it is on record."""
     records = [folder / f"{split}.{AUDIO}" for split in task.splits]
     return [*_labels(task), *(path.read_bytes() for path in records if path.is_file())]

@@ -14,11 +14,11 @@ from unheard.evaluation.paired_bootstrap import significantly_worse
 from unheard.evaluation.report import Report, Result, plain
 from unheard.evaluation.scores import SCORES
 
-BEST, NEAR = "**", "≈"
+BEST, TIED_MARK = "**", "≈"
 UNSTATED = ("beehive_states", "nsynth_pitch", "speech_commands")  # tasks of HEAR that come in two versions
 LEGEND = (
     "In brackets: 95 % bootstrap intervals over test files, and over seeds where there are several. The best of our rows in a column is "
-    f"bold. {NEAR} marks rows that are not significantly worse: paired bootstrap on the same files, 5 % two-sided, Holm's correction for "
+    f"bold. {TIED_MARK} marks rows that are not significantly worse: paired bootstrap on the same files, 5 % two-sided, Holm's correction for "
     "the number of rows. Published numbers come from other protocols and weights where the last column says so."
 )
 
@@ -36,7 +36,7 @@ class Published:
     source: str
 
     @property
-    def told(self) -> str:
+    def formatted(self) -> str:
         """The score as a share, with its plus-minus where one is known."""
         spread = f" ± {self.plus_minus / 100:.3f}" if self.plus_minus is not None else ""
         return f"{self.percent / 100:.3f}{spread}"
@@ -61,7 +61,7 @@ def as_json(report: Report) -> dict[str, object]:
     return {"results": plain(results), "failed": failed, "remarks": report.remarks}
 
 
-def tidy(results: Sequence[Result]) -> str:
+def to_csv(results: Sequence[Result]) -> str:
     """One row a score of a test split, and one (split empty) a mean, as CSV."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -145,7 +145,7 @@ def _cells(column: Sequence[Result]) -> dict[str, str]:
     """Return the cell of each encoder in the column of one task."""
     best, near = best_of(column), near_best(column)
     texts = {result.encoder: f"{result.value:.3f} [{result.low:.3f}, {result.high:.3f}]" for result in column}
-    marked = {name: f"{text} {NEAR}" if name in near else text for name, text in texts.items()}
+    marked = {name: f"{text} {TIED_MARK}" if name in near else text for name, text in texts.items()}
     return marked if best is None else marked | {best.encoder: f"{BEST}{texts[best.encoder]}{BEST}"}
 
 
@@ -161,6 +161,6 @@ def _published_rows(tasks: dict[str, str]) -> Iterator[list[str]]:
         for task, score in tasks.items():
             if _slug(task) == row.task and row.score == score:
                 where = re.sub(r",? tables? [0-9IVX].*", "", row.source)
-                cells.setdefault((row.model, f"{row.protocol}, {where}"), {})[task] = row.told
+                cells.setdefault((row.model, f"{row.protocol}, {where}"), {})[task] = row.formatted
     for (model, where), values in cells.items():
         yield [model, *(values.get(task, "") for task in tasks), where]

@@ -53,7 +53,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Part:
+class EvaluationRound:
     """One round of an evaluation: names of the splits that train, choose, and test."""
 
     train: tuple[str, ...]
@@ -61,13 +61,13 @@ class Part:
     test: str
 
 
-def parts(task: Task) -> list[Part]:
+def parts(task: Task) -> list[EvaluationRound]:
     """The rounds of a task: one, or one for each fold i, which tests, while the next one chooses and the others train."""
     if not task.folds:
-        return [Part(("train",), "valid", "test")]
+        return [EvaluationRound(("train",), "valid", "test")]
     folds = sorted(task.splits)
     turns = [(fold, folds[(i + 1) % len(folds)]) for i, fold in enumerate(folds)]
-    return [Part(tuple(fold for fold in folds if fold not in turn), turn[1], turn[0]) for turn in turns]
+    return [EvaluationRound(tuple(fold for fold in folds if fold not in turn), turn[1], turn[0]) for turn in turns]
 
 
 def untrained_labels(task: Task) -> list[str]:
@@ -106,7 +106,7 @@ def stack(rows: Sequence[Rows]) -> Rows:
     )  # fmt: skip
 
 
-def judge(task: Task, rows: Rows, probability: Probability) -> tuple[float, Postprocessing | None]:
+def score_and_tune(task: Task, rows: Rows, probability: Probability) -> tuple[float, Postprocessing | None]:
     """The first score of a task, and the post-processing it is highest with; NaN counts as 0, ties go to the larger setting.
 
     As in heareval the largest value wins even where less is better, as no HEAR task has it.

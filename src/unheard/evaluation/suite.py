@@ -20,28 +20,28 @@ from typing import Literal, get_args
 from unheard.bootstrap import bc_interval
 from unheard.errors import ConfigError, DataError, ModelError, UnheardError, require
 from unheard.evaluation import fixed, heareval
-from unheard.evaluation.embeddings import STAMP, damaged_files, embed_task, file_order, read_splits
-from unheard.evaluation.encoders import Encoder, Stored, place
+from unheard.evaluation.embeddings import PROVENANCE_FILE, damaged_files, embed_task, file_order, read_splits
+from unheard.evaluation.encoders import Encoder, PrecomputedEmbeddings, folder_name
 from unheard.evaluation.head import GRID_POINTS, grid
-from unheard.evaluation.heareval import Tested
-from unheard.evaluation.memory import Disk
+from unheard.evaluation.heareval import SplitResult
+from unheard.evaluation.memory import DiskFitCache
 from unheard.evaluation.own_encoder import DEFAULT, Runtime
 from unheard.evaluation.paired_bootstrap import bootstrap_scores, mean
-from unheard.evaluation.records import audio_rate, origin, outdated, stored_origin
+from unheard.evaluation.records import audio_rate, input_digest, is_stale, stored_origin
 from unheard.evaluation.report import Report, Result, load_result, save_result
 from unheard.evaluation.rows import untrained_labels
 from unheard.evaluation.tasks import Task, find_tasks, read_task
 from unheard.files import write_text
 from unheard.progress import Item, Track, silent
 
-SCORED = 3  # how scores, replicates and intervals are made; another number scores again what was kept
+SCORING_VERSION = 3  # how scores, replicates and intervals are made; another number scores again what was kept
 FAILURES = "failures"  # folder of tracebacks
 
 Mode = Literal["heareval", "fixed"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationConfig:
     """What is evaluated how.
 
     Parameters
@@ -61,7 +61,7 @@ class Plan:
     """
 
     mode: Mode = "heareval"
-    points: int = GRID_POINTS
+    num_grid_points: int = GRID_POINTS
     seeds: int = 3
     names: tuple[str, ...] = ()
     device: str = "cpu"
@@ -87,7 +87,7 @@ def evaluate(
     encoders: Sequence[Encoder],
     tasks: Sequence[Path],
     out: Path,
-    plan: Plan = Plan(),
+    plan: EvaluationConfig = EvaluationConfig(),
     track: Track = silent,
     say: Callable[[str], None] = lambda text: None,
 ) -> Report:
@@ -110,24 +110,24 @@ def evaluate(
 
     report, traces = Report(), out / FAILURES / plan.mode
     for path in tasks:
-        with _told(report, path.name, "", traces, say):
+        with _report_failure(report, path.name, "", traces, say):
             task = read_task(path)
-            grid(task, plan.points)  # before anything is embedded
+            grid(task, plan.num_grid_points)  # before anything is embedded
             for remark in untrained_labels(task):
                 report.remarks.append(remark)
                 say(remark)
             for encoder in encoders:
-                with _told(report, task.name, encoder.name, traces, say), threadpool_limits(limits=1, user_api="blas"):
+                with _report_failure(report, task.name, encoder.name, traces, say), threadpool_limits(limits=1, user_api="blas"):
                     report.results.append(_result(task, encoder, out, plan, track, say))
     return report
 
 
-def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, say: Callable[[str], None]) -> Result:
+def _result(task: Task, encoder: Encoder, out: Path, plan: EvaluationConfig, track: Track, say: Callable[[str], None]) -> Result:
     """One encoder on one task, or what is known of it."""
     folder, made_from = _embedded(task, encoder, out, track, say)
     seeds = plan.seeds if plan.mode == "fixed" else 1
-    stamp = hashlib.sha256(repr((made_from, plan.mode, plan.points, seeds, SCORED)).encode()).hexdigest()
-    kept = out / "scores" / plan.mode / place(encoder) / f"{task.name}.json"
+    stamp = hashlib.sha256(repr((made_from, plan.mode, plan.num_grid_points, seeds, SCORING_VERSION)).encode()).hexdigest()
+    kept = out / "scores" / plan.mode / folder_name(encoder) / f"{task.name}.json"
     if (before := load_result(kept, stamp)) is not None:
         return before
     if kept.is_file():
@@ -135,13 +135,13 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
             f"{task.name}: {encoder.name} was scored from something else, with other settings or by an earlier version, "
             f"or {kept} is damaged; scoring it again"
         )
-    fits = out / "fits" / plan.mode / place(encoder) / task.name / stamp[:12]
+    fits = out / "fits" / plan.mode / folder_name(encoder) / task.name / stamp[:12]
     splits, named = read_splits(folder, task), _naming(track, task, encoder)
-    runs: Sequence[Sequence[Tested]]
+    runs: Sequence[Sequence[SplitResult]]
     if plan.mode == "heareval":
-        runs, unfound = [heareval.evaluate(task, splits, plan.points, Disk(fits), named).tested], heareval.UNFOUND
+        runs, unfound = [heareval.evaluate(task, splits, plan.num_grid_points, DiskFitCache(fits), named).tested], heareval.UNFOUND
     else:
-        runs, unfound = fixed.evaluate(task, splits, plan.points, plan.seeds, Disk(fits), named, plan.device), fixed.UNFOUND
+        runs, unfound = fixed.evaluate(task, splits, plan.num_grid_points, plan.seeds, DiskFitCache(fits), named, plan.device), fixed.ZERO_DIVISION
     found = _summed(task, encoder, plan, runs, bootstrap_scores(task, splits, file_order(folder, task), runs, unfound))
     save_result(kept, stamp, found)
     shutil.rmtree(fits, ignore_errors=True)
@@ -150,28 +150,28 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: Plan, track: Track, s
 
 def _embedded(task: Task, encoder: Encoder, out: Path, track: Track, say: Callable[[str], None]) -> tuple[Path, list[bytes]]:
     """The folder of a task's embeddings, complete, and what tells them from others."""
-    if isinstance(encoder, Stored):
+    if isinstance(encoder, PrecomputedEmbeddings):
         folder = encoder.folder / task.name
         if damaged := damaged_files(folder):
             raise DataError(f"{folder}: {', '.join(damaged)} differ from their checksums; embed the task again, or restore a copy")
         return folder, [encoder.identity.encode(), *stored_origin(task, folder)]
-    folder = out / "embeddings" / place(encoder) / task.name
+    folder = out / "embeddings" / folder_name(encoder) / task.name
     if (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
         say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
-    if outdated(task, folder, encoder.sample_rate):
+    if is_stale(task, folder, encoder.sample_rate):
         say(f"{task.name}: labels or files have changed since {encoder.name} embedded them; embedding and scoring them again")
-        _renew(task, encoder, folder, out, track)
+        _reembed(task, encoder, folder, out, track)
     elif damaged := damaged_files(folder):
         say(f"{task.name}: {', '.join(damaged)} of {encoder.name} differ from their checksums; embedding the task again")
-        _renew(task, encoder, folder, out, track)
+        _reembed(task, encoder, folder, out, track)
     embed_task(task, encoder, folder, track)
-    return folder, [(folder / STAMP).read_bytes(), *origin(task, folder)]
+    return folder, [(folder / PROVENANCE_FILE).read_bytes(), *input_digest(task, folder)]
 
 
-def _renew(task: Task, encoder: Encoder, folder: Path, out: Path, track: Track) -> None:
+def _reembed(task: Task, encoder: Encoder, folder: Path, out: Path, track: Track) -> None:
     """Embed beside the old embeddings, then take their place; fits and scores of the old ones go with them."""
-    fresh = out / "fits" / "embeddings" / place(encoder) / task.name
-    if outdated(task, fresh, encoder.sample_rate) or damaged_files(fresh):
+    fresh = out / "fits" / "embeddings" / folder_name(encoder) / task.name
+    if is_stale(task, fresh, encoder.sample_rate) or damaged_files(fresh):
         shutil.rmtree(fresh)
     embed_task(task, encoder, fresh, track)
     old = fresh.with_name(f"{task.name}.old")
@@ -179,8 +179,8 @@ def _renew(task: Task, encoder: Encoder, folder: Path, out: Path, track: Track) 
     folder.rename(old)
     fresh.rename(folder)
     for mode in get_args(Mode):
-        shutil.rmtree(out / "fits" / mode / place(encoder) / task.name, ignore_errors=True)
-        (out / "scores" / mode / place(encoder) / f"{task.name}.json").unlink(missing_ok=True)
+        shutil.rmtree(out / "fits" / mode / folder_name(encoder) / task.name, ignore_errors=True)
+        (out / "scores" / mode / folder_name(encoder) / f"{task.name}.json").unlink(missing_ok=True)
     shutil.rmtree(old)
 
 
@@ -193,18 +193,18 @@ def _naming(track: Track, task: Task, encoder: Encoder) -> Track:
     return named
 
 
-def _summed(task: Task, encoder: Encoder, plan: Plan, runs: Sequence[Sequence[Tested]], replicates: list[float]) -> Result:
+def _summed(task: Task, encoder: Encoder, plan: EvaluationConfig, runs: Sequence[Sequence[SplitResult]], replicates: list[float]) -> Result:
     tests = [tested for run in runs for tested in run]
     means = {name: mean([tested.scores[name] for tested in tests]) for name in tests[0].scores}
     splits = [{"split": tested.split, "seed": seed, **tested.scores} for seed, run in enumerate(runs) for tested in run]
-    chosen = {**asdict(tests[0].fit.hyper), **(asdict(tests[0].fit.how) if tests[0].fit.how else {})}
+    chosen = {**asdict(tests[0].fit.hyper), **(asdict(tests[0].fit.postprocessing) if tests[0].fit.postprocessing else {})}
     name = task.scores[0]
     low, high = bc_interval(replicates, means[name])
     return Result(task.name, encoder.name, plan.mode, name, means[name], low, high, means, splits, chosen, encoder.options, replicates)
 
 
 @contextmanager
-def _told(report: Report, task: str, encoder: str, folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _report_failure(report: Report, task: str, encoder: str, folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Whatever goes wrong in the block is reported, in one line, and ends only the block; code that failed leaves its traceback."""
     called = ", ".join(filter(None, (task, encoder)))
     trace = folder / f"{called.replace('/', '_')}.txt"

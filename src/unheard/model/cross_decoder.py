@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unheard.model.transformer import NORM_EPS, HasKernel, attention_weights
+from unheard.model.transformer import NORM_EPS, AttentionBase, attention_weights
 
 
-class CrossAttention(HasKernel):
+class CrossAttention(AttentionBase):
     """Multi-head attention of one set of tokens on another."""
 
     def __init__(self, dim: int, num_heads: int) -> None:

@@ -16,7 +16,7 @@ from unheard.model.encoder import TOKEN_STD
 from unheard.model.local_decoder import LocalTransformer
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid, position_table
-from unheard.model.sizes import ModelConfig, widths
+from unheard.model.sizes import ModelConfig, resolve_sizes
 from unheard.model.transformer import Transformer, initialise
 
 
@@ -27,7 +27,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig, grid: Grid) -> None:
         super().__init__()
-        size = widths(config)
+        size = resolve_sizes(config)
         dim = size.decoder_embed_dim
         self.embed_dim = dim
         self.embed = nn.Linear(size.embed_dim, dim)
@@ -50,7 +50,7 @@ class Decoder(nn.Module):
         """
         heard = self.embed(visible)  # (B, K, E)
         if self.kind == "cross":
-            return self._asked(heard, mask)
+            return self._cross_decode(heard, mask)
         batch, _, dim = heard.shape
         full = self.mask_token.to(heard.dtype).expand(batch, self.positions.shape[0], dim)
         full = full.scatter(1, mask.keep[:, :, None].expand(-1, -1, dim), heard) + self.positions.to(heard.dtype)
@@ -60,7 +60,7 @@ class Decoder(nn.Module):
         decoded: Tensor = self.transformer(full)
         return decoded if cls is None else decoded[:, 1:]
 
-    def _asked(self, heard: Float[Tensor, "B K E"], mask: Mask) -> Float[Tensor, "B N E"]:
+    def _cross_decode(self, heard: Float[Tensor, "B K E"], mask: Mask) -> Float[Tensor, "B N E"]:
         """Hidden patches ask the visible ones; the outputs of both, in their places."""
         positions = self.positions.to(heard.dtype)
         asking = self.mask_token.to(heard.dtype) + positions[mask.hide]

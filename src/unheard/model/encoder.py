@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unheard.model.patches import Grid, position_table
-from unheard.model.sizes import ModelConfig, widths
+from unheard.model.sizes import ModelConfig, resolve_sizes
 from unheard.model.transformer import Transformer, initialise
 
 TOKEN_STD = 0.02  # CLS and mask tokens start as N(0, 0.02): MAE reference
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig, grid: Grid) -> None:
         super().__init__()
-        size = widths(config)
+        size = resolve_sizes(config)
         self.grid = grid
         self.embed_dim = size.embed_dim
         self.patch_embed = nn.Linear(grid.patch_dim, size.embed_dim)

@@ -30,7 +30,7 @@ BIAS_HIDDEN = 384  # width of the network that draws the bias
 BIAS_DROPOUT = 0.1  # after each of its two layers, in training
 
 
-class Windows(nn.Module):
+class WindowPartition(nn.Module):
     """How the tokens of a grid fall into windows.
 
     Parameters
@@ -163,13 +163,13 @@ class LocalTransformer(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(LocalBlock(dim, num_heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.straight = Windows(grid, 0)
-        self.moved = Windows(grid, SHIFT)
+        self.unshifted = WindowPartition(grid, 0)
+        self.shifted = WindowPartition(grid, SHIFT)
 
     def forward(self, x: Float[Tensor, "B N E"]) -> Float[Tensor, "B N E"]:
         """All blocks, then the norm."""
         for number, block in enumerate(self.blocks):
-            windows = self.moved if number % 2 else self.straight
+            windows = self.shifted if number % 2 else self.unshifted
             x = windows.join(block(windows.cut(x), windows.mask))
         out: Tensor = self.norm(x)
         return out

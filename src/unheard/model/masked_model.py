@@ -21,7 +21,7 @@ from unheard.model.sizes import ModelConfig
 from unheard.model.transformer import initialise
 
 
-def alone(value: Tensor) -> Tensor:
+def identity(value: Tensor) -> Tensor:
     """The reduction of a single process: the value itself."""
     return value
 
@@ -67,11 +67,11 @@ class MaskedPass:
     target: Float[Tensor, "B M D"] | None = None
     best: Int[Tensor, "B M"] | None = None
     progress: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
-    measured: dict[str, Tensor] = field(default_factory=dict)
-    sum_over_processes: Callable[[Tensor], Tensor] = field(default=alone, repr=False)
-    gather_over_processes: Callable[[Tensor], Tensor] = field(default=alone, repr=False)
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    sum_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
+    gather_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
 
-    def best_guess(self) -> Float[Tensor, "B M D"]:
+    def best_prediction(self) -> Float[Tensor, "B M D"]:
         """The prediction of each hidden patch: of several hypotheses the one nearest to the target.
 
         Raises
@@ -87,7 +87,7 @@ class MaskedPass:
 
 
 @torch.no_grad()
-def nearest(predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "B M D"]) -> Int[Tensor, "B M"]:
+def best_hypothesis(predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "B M D"]) -> Int[Tensor, "B M"]:
     """Which of the R hypotheses has the largest cosine with the target."""
     return F.cosine_similarity(predicted.float(), target[:, :, None].float(), dim=-1).argmax(dim=-1)
 
@@ -99,10 +99,10 @@ class Teacher(nn.Module):
     gradient.
     """
 
-    def __init__(self, encoder: Encoder, copied: bool) -> None:
+    def __init__(self, encoder: Encoder, init_from_student: bool) -> None:
         super().__init__()
         self.transformer = copy.deepcopy(encoder.transformer)
-        if not copied:
+        if not init_from_student:
             initialise(self.transformer)
         self.requires_grad_(False)
 
@@ -113,7 +113,7 @@ class Teacher(nn.Module):
         return encoder.split_cls(self.transformer(tokens))[0]
 
     @torch.no_grad()
-    def follow(self, encoder: Encoder, momentum: float) -> None:
+    def ema_update(self, encoder: Encoder, momentum: float) -> None:
         """Move towards the student: teacher = momentum * teacher + (1 - momentum) * student."""
         mine: list[Tensor] = list(self.transformer.parameters())
         theirs: list[Tensor] = list(encoder.transformer.parameters())
@@ -133,25 +133,25 @@ class MaskedModel(nn.Module):
 
     def __init__(self, config: ModelConfig, grid: Grid, latents: bool = False, teacher_copied: bool = True) -> None:
         super().__init__()
-        self.grid, self.decodes, self.hypotheses = grid, True, config.hypotheses
+        self.grid, self.use_decoder, self.hypotheses = grid, True, config.num_hypotheses
         self.encoder = Encoder(config, grid)
         self.decoder = Decoder(config, grid)
-        self.predictor = Predictor(self.decoder.embed_dim, self.encoder.embed_dim, config.hypotheses) if latents else None
+        self.predictor = Predictor(self.decoder.embed_dim, self.encoder.embed_dim, config.num_hypotheses) if latents else None
         self.teacher = Teacher(self.encoder, teacher_copied) if latents else None
 
     def forward(self, patches: Float[Tensor, "B N P"], mask: Mask) -> MaskedPass:
         """Encode what is visible, decode everything, and let the teacher look at what is hidden."""
         visible, cls = self.encoder(patches, mask.keep)
-        decoded = self.decoder(visible, mask, cls) if self.decodes else visible.new_zeros(*patches.shape[:2], 0)
+        decoded = self.decoder(visible, mask, cls) if self.use_decoder else visible.new_zeros(*patches.shape[:2], 0)
         out = MaskedPass(patches, mask, visible, cls, decoded)
         if self.predictor is not None and self.teacher is not None:
             out.predicted = self.predictor(take(decoded, mask.hide))
             out.target = self.teacher(self.encoder, patches, mask.hide)
             if self.predictor.hypotheses > 1:
-                out.best = nearest(out.predicted, out.target)
+                out.best = best_hypothesis(out.predicted, out.target)
         return out
 
     def without_decoder(self) -> None:
         """Leave the decoder out of every pass; its weights stay as they are."""
-        self.decodes = False
+        self.use_decoder = False
         self.decoder.requires_grad_(False)

@@ -71,7 +71,7 @@ def random(noise: Float[Tensor, "B N"], mask_ratio: float, valid: Bool[Tensor, "
     return Mask(shuffled[:, :kept], shuffled[:, kept:])
 
 
-def structured(grid: Grid, noise_freq: Float[Tensor, "B f"], noise_time: Float[Tensor, "B t"], shares: tuple[float, float]) -> Mask:
+def structured(grid: Grid, noise_freq: Float[Tensor, "B f"], noise_time: Float[Tensor, "B t"], mask_ratios: tuple[float, float]) -> Mask:
     """Hide whole frequency rows and whole time columns (AudioMAE): visible is where a kept row crosses a kept column.
 
     Of f rows and t columns those with the smallest noise are kept, each count rounded as in `num_keep`.
@@ -84,40 +84,40 @@ def structured(grid: Grid, noise_freq: Float[Tensor, "B f"], noise_time: Float[T
         Share of the rows and share of the columns to hide.
     """
     hidden = []
-    for noise, share, place in ((noise_freq, shares[0], grid.rows()), (noise_time, shares[1], grid.columns())):
+    for noise, share, place in ((noise_freq, mask_ratios[0], grid.rows()), (noise_time, mask_ratios[1], grid.columns())):
         kept = noise.argsort(dim=1)[:, : num_keep(noise.shape[1], share)]
         flags = torch.ones_like(noise, dtype=torch.bool).scatter_(1, kept, False)
         hidden.append(flags[:, place.to(noise.device)])  # (B, N)
-    return _in_order(hidden[0] | hidden[1], num_hidden(grid, shares))
+    return _in_order(hidden[0] | hidden[1], num_hidden(grid, mask_ratios))
 
 
-def num_hidden(grid: Grid, shares: tuple[float, float]) -> int:
+def num_hidden(grid: Grid, mask_ratios: tuple[float, float]) -> int:
     """How many patches `structured` hides."""
-    return grid.num_patches - num_keep(grid.freq, shares[0]) * num_keep(grid.time, shares[1])
+    return grid.num_patches - num_keep(grid.freq, mask_ratios[0]) * num_keep(grid.time, mask_ratios[1])
 
 
-def trained(config: ModelConfig, grid: Grid, noise: Float[Tensor, "B N"], valid: Bool[Tensor, "B N"] | None = None) -> Mask:
+def training_mask(config: ModelConfig, grid: Grid, noise: Float[Tensor, "B N"], valid: Bool[Tensor, "B N"] | None = None) -> Mask:
     """The mask a model is trained with, from one number for each patch; padding is heard only when nothing else is left.
 
     A structured mask takes the first t numbers for the columns and the last f for the rows.
     """
-    if config.mask_axes is None:
+    if config.mask_ratio_2d is None:
         return random(noise, config.mask_ratio, valid)
     by_time = noise[:, : grid.time]
     if valid is not None:
         lowest = (grid.rows() == 0).nonzero()[:, 0]  # a column is padding when the patch of its lowest row is
         by_time = by_time + (~valid[:, lowest.to(valid.device)]).to(noise.dtype)
-    return structured(grid, noise[:, -grid.freq :], by_time, config.mask_axes)
+    return structured(grid, noise[:, -grid.freq :], by_time, config.mask_ratio_2d)
 
 
-def share_hidden(config: ModelConfig, grid: Grid) -> float:
+def masked_fraction(config: ModelConfig, grid: Grid) -> float:
     """The share of patches that `trained` hides."""
-    if config.mask_axes is None:
+    if config.mask_ratio_2d is None:
         return 1 - num_keep(grid.num_patches, config.mask_ratio) / grid.num_patches
-    return num_hidden(grid, config.mask_axes) / grid.num_patches
+    return num_hidden(grid, config.mask_ratio_2d) / grid.num_patches
 
 
-def given(hidden: Bool[Tensor, "B N"]) -> Mask:
+def mask_from_flags(hidden: Bool[Tensor, "B N"]) -> Mask:
     """The mask that hides exactly the flagged patches, both index lists in token order.
 
     Raises
@@ -142,7 +142,7 @@ def _in_order(hidden: Bool[Tensor, "B N"], count: int) -> Mask:
     return Mask(order[:, :kept], order[:, kept:])
 
 
-def pattern(name: str, grid: Grid, noise: Float[Tensor, "B N"], mask_ratio: float) -> Mask:
+def named_mask(name: str, grid: Grid, noise: Float[Tensor, "B N"], mask_ratio: float) -> Mask:
     """A mask by name, for figures: "random", or one of the paper's patterns, which hide every second column, row or both.
 
     "random" hides round(N mask_ratio) patches, halves rounded down: of 95 patches 10, 5, 2 and 1 stay visible at .90, .95, .98 and .99, as
@@ -169,4 +169,4 @@ def pattern(name: str, grid: Grid, noise: Float[Tensor, "B N"], mask_ratio: floa
     hidden = (odd[name] % 2 == 1).to(noise.device)
     if not bool(hidden.any()):
         raise ConfigError(f"the mask {name!r} hides nothing on a grid of {grid.freq} x {grid.time} patches; choose another one")
-    return given(hidden.expand(noise.shape[0], -1))
+    return mask_from_flags(hidden.expand(noise.shape[0], -1))

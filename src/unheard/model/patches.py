@@ -96,7 +96,7 @@ class Grid:
         ordered = cut.permute(0, 1, 3, 2, 4) if self.order == "freq" else cut.permute(0, 2, 3, 1, 4)
         return ordered.reshape(patches.shape[0], self.n_mels, self.frames)
 
-    def by_time(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B t fD"]:
+    def to_timesteps(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B t fD"]:
         """One vector per time step: the tokens of its bands side by side, lowest band first (MSM-MAE, equation 1)."""
         batch, _, dim = tokens.shape
         if self.order == "freq":
@@ -113,7 +113,7 @@ class Grid:
         tokens = torch.arange(self.num_patches)
         return tokens % self.time if self.order == "freq" else tokens // self.freq
 
-    def within(self, time: int) -> Int[Tensor, " n"]:
+    def crop_time(self, time: int) -> Int[Tensor, " n"]:
         """Tokens of the first ``time`` columns, in the token order of the narrower grid (f x time)."""
         narrow = Grid(self.freq, time, self.patch_size, self.order)
         rows, columns = narrow.rows(), narrow.columns()

@@ -57,7 +57,7 @@ class ModelConfig:
     """Frequency-major ("freq", MSM-MAE) or time-major ("time", AudioMAE) token index."""
     mask_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.75
     """Share of patches hidden from the encoder."""
-    mask_axes: tuple[AxisShare, AxisShare] | None = None
+    mask_ratio_2d: tuple[AxisShare, AxisShare] | None = None
     """Hide these shares of whole frequency rows and of whole time columns instead (AudioMAE's structured masking); null: mask_ratio."""
     embed_dim: Count | None = None
     """Encoder width D."""
@@ -77,7 +77,7 @@ class ModelConfig:
     """Let training move the encoder's position table."""
     decoder: Literal["global", "local", "cross"] = "global"
     """Attention among all patches, in windows of 4 x 4 of them (AudioMAE), or of hidden patches on visible ones (CAE v2)."""
-    decoder_predicts: Literal["pixels", "latents"] = "pixels"
+    decoder_preset: Literal["pixels", "latents"] = "pixels"
     """Which presets of width and depth a decoder that is not local takes: light ones for pixels, M2D's for a teacher's latents."""
     decoder_embed_dim: Count | None = None
     """Decoder width E."""
@@ -87,7 +87,7 @@ class ModelConfig:
     """Decoder attention heads."""
     decoder_positions: Positions = "2d"
     """Decoder position table: 2-D sin-cos, MSM-MAE's 1-D table over the flattened index, or AudioMAE's published one."""
-    hypotheses: Count = 1
+    num_hypotheses: Count = 1
     """Output projections of the latent predictor (R), used by objectives that predict latents."""
 
 
@@ -103,7 +103,7 @@ class Widths:
     decoder_num_heads: int
 
 
-def widths(config: ModelConfig) -> Widths:
+def resolve_sizes(config: ModelConfig) -> Widths:
     """Resolve the sizes of ``config``.
 
     Raises
@@ -112,7 +112,7 @@ def widths(config: ModelConfig) -> Widths:
         When a number is below 1, or a width is not a multiple of its heads, or not of 4 (2-D positions need it).
     """
     preset = (*SIZES[config.size][:3], *_decoder_preset(config))
-    asked = (
+    requested = (
         config.embed_dim,
         config.depth,
         config.num_heads,
@@ -120,7 +120,7 @@ def widths(config: ModelConfig) -> Widths:
         config.decoder_depth,
         config.decoder_num_heads,
     )
-    chosen = Widths(*(default if value is None else value for value, default in zip(asked, preset, strict=True)))
+    chosen = Widths(*(default if value is None else value for value, default in zip(requested, preset, strict=True)))
     for field, value in vars(chosen).items():
         if value < 1:
             raise ConfigError(f"model.{field} is {value}; it must be a whole number of at least 1")
@@ -133,9 +133,9 @@ def widths(config: ModelConfig) -> Widths:
 def _decoder_preset(config: ModelConfig) -> tuple[int, int, int]:
     if config.decoder == "local":
         return LOCAL_DECODERS[config.size]
-    return LATENT_DECODERS[config.size] if config.decoder_predicts == "latents" else SIZES[config.size][3:]
+    return LATENT_DECODERS[config.size] if config.decoder_preset == "latents" else SIZES[config.size][3:]
 
 
-def explicit(config: ModelConfig) -> ModelConfig:
+def resolved(config: ModelConfig) -> ModelConfig:
     """The same configuration with every preset written out, as it is stored in a model folder."""
-    return replace(config, **vars(widths(config)))
+    return replace(config, **vars(resolve_sizes(config)))

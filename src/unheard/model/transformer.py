@@ -19,13 +19,13 @@ AttentionKernel = Literal["fused", "explicit"]
 NORM_EPS = 1e-6  # MAE reference
 
 
-class HasKernel(nn.Module):
+class AttentionBase(nn.Module):
     """Attention of any kind: computed by PyTorch's fused kernel, or by plain products."""
 
     kernel: AttentionKernel = "fused"
 
 
-class Attention(HasKernel):
+class Attention(AttentionBase):
     """Multi-head self-attention with one fused projection for queries, keys and values."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
@@ -76,11 +76,11 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """Apply the block."""
-        x = x + self._dropped(self.attn(self.norm1(x)))
-        out: Tensor = x + self._dropped(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+        x = x + self._drop_path(self.attn(self.norm1(x)))
+        out: Tensor = x + self._drop_path(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
         return out
 
-    def _dropped(self, branch: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+    def _drop_path(self, branch: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         """A branch, left out for some samples while training; those that keep it get it stronger, so that the mean stays."""
         if not self.training or self.drop_path == 0:
             return branch
@@ -123,7 +123,7 @@ class Transformer(nn.Module):
 def use_attention(module: nn.Module, kernel: AttentionKernel) -> None:
     """Set the attention kernel of every block below ``module``."""
     for child in module.modules():
-        if isinstance(child, HasKernel):
+        if isinstance(child, AttentionBase):
             child.kernel = kernel
 
 

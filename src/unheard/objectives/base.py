@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
-from unheard.objectives.schedules import Moment
+from unheard.objectives.schedules import TrainingProgress
 
 Totals = dict[str, Tensor]
 """Sums over a batch, by name."""
@@ -62,7 +62,7 @@ class Batch:
     wav: Float[Tensor, "B S"] | None = None
     targets: Float[Tensor, "B N C"] | None = None
     labels: Float[Tensor, "B L"] | None = None
-    labelled: Bool[Tensor, " B"] | None = None
+    has_labels: Bool[Tensor, " B"] | None = None
     text: Float[Tensor, "B W"] | None = None
     captions: Int[Tensor, " B"] | None = None
 
@@ -78,8 +78,8 @@ class Objective(nn.Module, ABC):
         Whether it reads what the decoder or the predictor made.
     """
 
-    lasting = True
-    decodes = True
+    saved = True
+    needs_decoder = True
 
     def totals(self, batch: Batch, mask: Mask) -> Totals:
         """Return the sums over a batch that `loss` needs of the whole batch, known before any pass.
@@ -96,13 +96,13 @@ class Objective(nn.Module, ABC):
         """Return `loss`; without totals ``batch`` is a whole batch."""
         return self.loss(out, batch, self.totals(batch, out.mask) if totals is None else totals)
 
-    def before_step(self, when: Moment) -> None:
+    def before_step(self, when: TrainingProgress) -> None:
         """Called between the gradients and each optimiser step; ``when`` counts the steps done before it."""
 
-    def after_step(self, when: Moment) -> None:
+    def after_step(self, when: TrainingProgress) -> None:
         """Called after each optimiser step; ``when`` counts it."""
 
-    def schedules(self, when: Moment) -> dict[str, float]:
+    def schedules(self, when: TrainingProgress) -> dict[str, float]:
         """Values that follow from the moment alone, such as temperatures, for the journal."""
         return {}
 

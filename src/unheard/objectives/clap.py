@@ -23,7 +23,7 @@ from unheard.model.masking import Mask
 from unheard.model.transformer import NORM_EPS, initialise
 from unheard.objectives.base import Batch, Objective, Totals, masked_mean, valid_at
 from unheard.objectives.registry import register
-from unheard.objectives.schedules import Moment
+from unheard.objectives.schedules import TrainingProgress
 
 TARGET_EPS = 1e-6  # our choice, as for the latents of M2D
 MOMENTUM = 0.99  # of the running target statistics; our choice: a hundred steps
@@ -47,7 +47,7 @@ class ClapConfig:
     """Weight of the mean over hidden patches."""
     pooled: Weight = 0.0
     """Weight of one more term: the mean over visible patches against the mean of the teacher's map."""
-    visible_from: Literal["encoder", "decoder"] = "encoder"
+    visible_features: Literal["encoder", "decoder"] = "encoder"
     """Which output speaks for visible patches; "encoder" gives it a gradient that does not pass the decoder (CAE v2)."""
     heads: Literal["shared", "separate"] = "shared"
     """One norm and linear layer for visible and hidden patches (CAE v2), or one each."""
@@ -63,7 +63,7 @@ class ClapConfig:
     """Keep the maps on disk where every clip is heard whole."""
 
 
-class Clap(Objective):
+class DistillObjective(Objective):
     """Pull what the student says of each patch towards what the teacher says of it.
 
         L = w_v mean_v D(h(z_v), t_v) + w_m mean_m D(h(W y_m), t_m) + w_p D(h(mean_v z_v), mean t)
@@ -74,8 +74,8 @@ class Clap(Objective):
     """
 
     running: Tensor
-    started: Tensor
-    latest: Tensor
+    initialised: Tensor
+    pending_stats: Tensor
 
     def __init__(self, config: ClapConfig, embed_dim: int, decoder_dim: int) -> None:
         super().__init__()
@@ -84,12 +84,12 @@ class Clap(Objective):
         if config.visible + config.hidden + config.pooled == 0:
             raise ConfigError("objectives.clap looks at nothing: set objectives.clap.visible, .hidden or .pooled above 0")
         self.config = config
-        self.decodes = config.hidden > 0 or (config.visible > 0 and config.visible_from == "decoder")
+        self.decodes = config.hidden > 0 or (config.visible > 0 and config.visible_features == "decoder")
         apart = config.heads == "separate" and config.hidden > 0
         alone = apart and config.visible + config.pooled == 0
         self.head = None if alone else _head(embed_dim, config.dim)
         self.hidden_head = _head(embed_dim, config.dim) if apart else None
-        self.widen = nn.Linear(decoder_dim, embed_dim) if self.decodes else None
+        self.decoder_to_encoder_proj = nn.Linear(decoder_dim, embed_dim) if self.decodes else None
         initialise(self)
         self.register_buffer("running", torch.zeros(2, config.dim))  # mean and mean square of the targets
         self.register_buffer("started", torch.zeros(()))
@@ -123,12 +123,12 @@ class Clap(Objective):
         index: list[Tensor] = []
         counts: list[Tensor] = []
         if config.visible > 0:
-            seen = out.visible if config.visible_from == "encoder" or self.widen is None else self.widen(take(out.decoded, keep))
+            seen = out.visible if config.visible_features == "encoder" or self.decoder_to_encoder_proj is None else self.decoder_to_encoder_proj(take(out.decoded, keep))
             values.append(config.visible * self._distance(self.head, seen, take(target, keep)))
             index.append(keep)
             counts.append(totals["visible"])
-        if config.hidden > 0 and self.widen is not None:
-            guessed = self.widen(take(out.decoded, hide))
+        if config.hidden > 0 and self.decoder_to_encoder_proj is not None:
+            guessed = self.decoder_to_encoder_proj(take(out.decoded, hide))
             values.append(config.hidden * self._distance(self.hidden_head or self.head, guessed, take(target, hide)))
             index.append(hide)
             counts.append(totals["hidden"])
@@ -141,10 +141,10 @@ class Clap(Objective):
         return torch.stack(terms).sum()
 
     @torch.no_grad()
-    def after_step(self, when: Moment) -> None:
+    def after_step(self, when: TrainingProgress) -> None:
         """Take the targets of this step into the running statistics; the first ones become them."""
-        self.running.lerp_(self.latest, torch.where(self.started > 0, 1 - MOMENTUM, 1.0))
-        self.started.fill_(1.0)
+        self.running.lerp_(self.pending_stats, torch.where(self.initialised > 0, 1 - MOMENTUM, 1.0))
+        self.initialised.fill_(1.0)
 
     def _standardised(self, target: Float[Tensor, "B N C"], totals: Totals) -> Float[Tensor, "B N C"]:
         """Return the targets as configured; keep the statistics of the whole batch while training."""
@@ -154,8 +154,8 @@ class Clap(Objective):
             return F.layer_norm(target, target.shape[-1:], eps=TARGET_EPS)
         now = totals["targets"] / totals["patches"].clamp(min=1)
         if self.training:
-            self.latest.copy_(now)
-        mean, square = torch.where(self.started > 0, self.running, now)
+            self.pending_stats.copy_(now)
+        mean, square = torch.where(self.initialised > 0, self.running, now)
         standard: Tensor = (target - mean) / (square - mean.square()).clamp(min=TARGET_EPS).sqrt()
         return standard
 
@@ -185,4 +185,4 @@ def _pool(tokens: Float[Tensor, "B K D"], batch: Batch, index: Int[Tensor, "B K"
     return (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1)
 
 
-register("clap", ClapConfig, lambda config, model, _: Clap(config, model.encoder.embed_dim, model.decoder.embed_dim))
+register("clap", ClapConfig, lambda config, model, _: DistillObjective(config, model.encoder.embed_dim, model.decoder.embed_dim))

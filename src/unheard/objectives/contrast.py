@@ -21,10 +21,10 @@ from unheard.model.masking import Mask
 from unheard.model.transformer import NORM_EPS, initialise
 from unheard.objectives.base import Batch, Objective, Totals
 from unheard.objectives.registry import register
-from unheard.objectives.schedules import Moment
+from unheard.objectives.schedules import TrainingProgress
 
-OUT = -1e4  # a similarity that takes no part in a softmax
-SCALE_START, SCALE_MOST = math.log(1 / 0.07), math.log(100.0)  # CLIP (Radford et al. 2021), kept by CLAP
+MASKED_LOGIT = -1e4  # a similarity that takes no part in a softmax
+SCALE_START, MAX_LOG_SCALE = math.log(1 / 0.07), math.log(100.0)  # CLIP (Radford et al. 2021), kept by CLAP
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ContrastConfig:
     """Width of the space sounds and captions share (our choice)."""
 
 
-class Contrast(Objective):
+class ContrastiveLoss(Objective):
     """Symmetric cross-entropy over the similarities of sounds and captions.
 
         s_ij = scale cos(a_i, c_j);   y_ij = [caption i = caption j] / how many are equal
@@ -92,16 +92,16 @@ class Contrast(Objective):
         return (of_sounds + of_captions).sum() / (2 * totals["captions"].clamp(min=1))
 
     @torch.no_grad()
-    def after_step(self, when: Moment) -> None:
+    def after_step(self, when: TrainingProgress) -> None:
         """Keep the scale within its bound; in the forward pass a bound would leave it without a gradient."""
-        self.log_scale.clamp_(max=SCALE_MOST)
+        self.log_scale.clamp_(max=MAX_LOG_SCALE)
 
     def sounds(self, out: MaskedPass, batch: Batch) -> Float[Tensor, "B D"]:
         """Unit vectors of the windows, from what is visible of them."""
         weights = torch.gather(batch.valid, 1, out.mask.keep)[..., None].to(out.visible.dtype)
-        return self.place((out.visible * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1))
+        return self.project_audio((out.visible * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1))
 
-    def place(self, mean: Float[Tensor, "B E"]) -> Float[Tensor, "B D"]:
+    def project_audio(self, mean: Float[Tensor, "B E"]) -> Float[Tensor, "B D"]:
         """Unit vectors of sounds, from the means of their tokens."""
         return F.normalize(self.sound(self.norm(mean)).float(), dim=-1)
 
@@ -128,7 +128,7 @@ def matching(
     """
     pairs = (mine >= 0)[:, None] & (theirs >= 0)[None, :]
     with torch.autocast(queries.device.type, enabled=False):  # differences of cosines are multiplied by up to a hundred
-        scores = (scale.float() * queries.float() @ keys.float().T).masked_fill(~pairs, OUT)
+        scores = (scale.float() * queries.float() @ keys.float().T).masked_fill(~pairs, MASKED_LOGIT)
     equal = ((mine[:, None] == theirs[None, :]) & pairs).to(scores.dtype)
     loss: Tensor = -(equal * scores.log_softmax(dim=1)).sum(dim=1) / equal.sum(dim=1).clamp(min=1)
     return loss
@@ -141,4 +141,4 @@ def _captions(batch: Batch) -> tuple[Float[Tensor, "B W"], Int[Tensor, " B"]]:
     return batch.text, batch.captions
 
 
-register("contrast", ContrastConfig, lambda config, model, _: Contrast(config, model.encoder.embed_dim))
+register("contrast", ContrastConfig, lambda config, model, _: ContrastiveLoss(config, model.encoder.embed_dim))

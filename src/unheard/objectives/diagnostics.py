@@ -27,7 +27,7 @@ def feature_std(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"])
     return spread(F.normalize(features.float(), dim=-1), weights) * math.sqrt(features.shape[-1])
 
 
-def feature_rank(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
+def effective_rank(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
     """In how many directions unit-length features vary, as if they varied alike in each: tr(C)^2 / tr(C^2), C their covariance.
 
     Features can spread far along one or two directions and tell nothing else; `feature_std` does not see that.
@@ -38,7 +38,7 @@ def feature_rank(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]
     return rank
 
 
-def clip_share(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
+def between_clip_variance(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
     """Share of the features' variance that lies between clips: at 1 all patches of a clip look alike."""
     centred, count = _centred(features, weights), weights.sum(dim=1, keepdim=True)
     means = torch.einsum("bm,bmd->bd", weights, centred) / count.clamp(min=1)

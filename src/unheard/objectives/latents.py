@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from unheard.config import Positive, Share, Weight
+from unheard.config import Positive, Fraction, Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
-from unheard.objectives.diagnostics import clip_share, feature_rank, feature_std, perplexity, shares
+from unheard.objectives.diagnostics import between_clip_variance, effective_rank, feature_std, perplexity, shares
 from unheard.objectives.registry import register
-from unheard.objectives.schedules import Moment, cooled
+from unheard.objectives.schedules import TrainingProgress, exponential_decay
 
 TARGET_EPS = 1e-6  # M2D reference
 
@@ -35,7 +35,7 @@ class LatentsConfig:
     """With several hypotheses: temperature of the weights they share a token by, at the first step (MATPAC++ configuration)."""
     winner_temp_end: Positive = 1e-4
     """Temperature below which the nearest hypothesis takes the whole token (MATPAC++ configuration)."""
-    winner_takes_all: Share = 0.781
+    wta_fraction: Fraction = 0.781
     """Share of the run after which that is so (0.1 * 0.99997^k falls below 1e-4 at 230 257 of 294 816 steps)."""
 
 
@@ -64,7 +64,7 @@ class PredictLatents(Objective):
         if out.predicted is None or out.target is None:
             raise ConfigError("predicting latents needs a model with a teacher; build it with objectives.latents.weight above 0")
         weights = hidden_weights(batch, out.mask)
-        self._measure(out, out.best_guess(), out.target, weights)
+        self._measure(out, out.best_prediction(), out.target, weights)
         distances = self.distances(out.predicted.float(), out.target.float())  # (B, M, R)
         return masked_mean(self.shared(distances, self.temperature(out.progress)), weights, totals["hidden"])
 
@@ -87,23 +87,23 @@ class PredictLatents(Objective):
     def temperature(self, progress: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """T at this share of the run."""
         config = self.config
-        return cooled(progress, config.winner_temp_start, config.winner_temp_end, config.winner_takes_all)
+        return exponential_decay(progress, config.winner_temp_start, config.winner_temp_end, config.wta_fraction)
 
-    def schedules(self, when: Moment) -> dict[str, float]:
+    def schedules(self, when: TrainingProgress) -> dict[str, float]:
         """The temperature of the hypotheses, where there are several."""
-        return {"winner_temp": float(self.temperature(when.exactly()))} if self.hypotheses > 1 else {}
+        return {"winner_temp": float(self.temperature(when.progress_tensor()))} if self.hypotheses > 1 else {}
 
     @torch.no_grad()
     def _measure(
         self, out: MaskedPass, guess: Float[Tensor, "B M D"], target: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]
     ) -> None:
-        out.measured["feature_std"] = feature_std(target, weights)
-        out.measured["feature_rank"] = feature_rank(target, weights)
-        out.measured["clip_share"] = clip_share(target, weights)
-        out.measured["prediction_std"] = feature_std(guess, weights)
+        out.diagnostics["feature_std"] = feature_std(target, weights)
+        out.diagnostics["feature_rank"] = effective_rank(target, weights)
+        out.diagnostics["clip_share"] = between_clip_variance(target, weights)
+        out.diagnostics["prediction_std"] = feature_std(guess, weights)
         if out.best is not None:
             won = out.sum_over_processes(shares(out.best, weights, self.hypotheses))
-            out.measured["hypotheses_used"] = perplexity(won / won.sum().clamp(min=1))
+            out.diagnostics["hypotheses_used"] = perplexity(won / won.sum().clamp(min=1))
 
 
 register("latents", LatentsConfig, lambda config, model, _: PredictLatents(config, model.hypotheses), teacher=True)

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unheard.config import Count, Momentum, Positive, Share, Weight
+from unheard.config import Count, Momentum, Positive, Fraction, Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.transformer import initialise
 from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
 from unheard.objectives.diagnostics import perplexity, shares
 from unheard.objectives.registry import register
-from unheard.objectives.schedules import Moment, TeacherConfig, momentum, warmed
+from unheard.objectives.schedules import TrainingProgress, TeacherConfig, momentum, linear_warmup
 
 TEACHER_STD = 0.02  # the teacher head's MLP starts as a normal of this deviation, cut off at 2: MATPAC reference
 
@@ -41,15 +41,15 @@ class PrototypesConfig:
     """Temperature of the teacher's distribution at the first step (MATPAC configuration)."""
     teacher_temp: Positive = 0.07
     """Temperature of the teacher's distribution after its warm-up (MATPAC configuration)."""
-    teacher_temp_warmup: Share = 9_827 / 294_816
+    teacher_temp_warmup: Fraction = 9_827 / 294_816
     """Share of the run over which it rises, linearly (10 of 300 epochs in the MATPAC configuration)."""
     center: Literal["probs", "logits"] = "probs"
     """What the centre is a running mean of: the teacher's centred probabilities (MATPAC reference), or its logits (DINO)."""
     center_momentum: Momentum = 0.9
     """Momentum of the centre (MATPAC configuration)."""
-    momentum_start: Share = 0.998
+    momentum_start: Fraction = 0.998
     """Momentum of the teacher head at the first step (MATPAC configuration)."""
-    momentum_end: Share = 1.0
+    momentum_end: Fraction = 1.0
     """Momentum of the teacher head at the last step; linear in between (MATPAC configuration)."""
 
 
@@ -68,16 +68,16 @@ class PrototypeHead(nn.Module):
         super().__init__()
         first, second = nn.Linear(embed_dim, hidden_dim), nn.Linear(hidden_dim, hidden_dim)
         self.mlp = nn.Sequential(first, nn.GELU(), second, nn.GELU(), nn.Linear(hidden_dim, bottleneck_dim))
-        self.gain = nn.Parameter(torch.ones(prototypes, 1))
+        self.weight_g = nn.Parameter(torch.ones(prototypes, 1))
         bound = bottleneck_dim**-0.5  # what PyTorch's linear layer starts from
-        self.direction = nn.Parameter(torch.empty(prototypes, bottleneck_dim).uniform_(-bound, bound))
+        self.weight_v = nn.Parameter(torch.empty(prototypes, bottleneck_dim).uniform_(-bound, bound))
         initialise(self.mlp)
 
     def forward(self, latents: Float[Tensor, "B M D"]) -> Float[Tensor, "B M K"]:
         """Logits, float32 also under autocast: differences of cosines are divided by small temperatures."""
         bottleneck = self.mlp(latents)
         with torch.autocast(latents.device.type, enabled=False):
-            return F.linear(F.normalize(bottleneck.float(), dim=-1), self.gain * F.normalize(self.direction, dim=-1))
+            return F.linear(F.normalize(bottleneck.float(), dim=-1), self.weight_g * F.normalize(self.weight_v, dim=-1))
 
 
 class Prototypes(Objective):
@@ -112,7 +112,7 @@ class Prototypes(Objective):
         hidden, bottleneck, kinds = head_sizes(config, embed_dim)
         self.student = PrototypeHead(embed_dim, hidden, bottleneck, kinds)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        if not teacher.copied:
+        if not teacher.init_from_student:
             for layer in self.teacher.mlp:
                 if isinstance(layer, nn.Linear):
                     nn.init.trunc_normal_(layer.weight, std=TEACHER_STD, a=-2 * TEACHER_STD, b=2 * TEACHER_STD)
@@ -131,13 +131,13 @@ class Prototypes(Objective):
         if out.target is None:
             raise ConfigError("prototypes need a model with a teacher; build it with objectives.prototypes.weight above 0")
         weights = hidden_weights(batch, out.mask)
-        student = self.student(out.best_guess()) / self.config.student_temp
+        student = self.student(out.best_prediction()) / self.config.student_temp
         with torch.no_grad():
             logits = self.teacher(out.target)
             probabilities = self.assign(logits, out.progress)
-            self._remember(logits, probabilities, out, weights)
+            self._accumulate_center(logits, probabilities, out, weights)
             agree = (student.argmax(dim=-1) == probabilities.argmax(dim=-1)).float()
-            out.measured["agreement"] = masked_mean(agree, weights, weights.sum())
+            out.diagnostics["agreement"] = masked_mean(agree, weights, weights.sum())
         return masked_mean(-(probabilities * student.log_softmax(dim=-1)).sum(dim=-1), weights, totals["hidden"])
 
     def assign(self, logits: Float[Tensor, "B M K"], progress: Float[Tensor, ""]) -> Float[Tensor, "B M K"]:
@@ -147,16 +147,16 @@ class Prototypes(Objective):
     def temperature(self, progress: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """tau_t at this share of the run."""
         config = self.config
-        return warmed(progress, config.teacher_temp_start, config.teacher_temp, config.teacher_temp_warmup)
+        return linear_warmup(progress, config.teacher_temp_start, config.teacher_temp, config.teacher_temp_warmup)
 
-    def before_step(self, when: Moment) -> None:
+    def before_step(self, when: TrainingProgress) -> None:
         """Let the teacher head follow, where MATPAC does."""
-        if self.moving.due("before_step", when):
+        if self.moving.should_update("before_step", when):
             self._follow(when)
 
-    def after_step(self, when: Moment) -> None:
+    def after_step(self, when: TrainingProgress) -> None:
         """Let the teacher head follow, where M2D would; fold what the step saw into the centre."""
-        if self.moving.due("after_step", when):
+        if self.moving.should_update("after_step", when):
             self._follow(when)
         mean = self.pending / self.pending_tokens.clamp(min=1)
         moved = torch.lerp(self.center, mean, 1 - self.config.center_momentum)
@@ -164,21 +164,21 @@ class Prototypes(Objective):
         self.pending.zero_()
         self.pending_tokens.zero_()
 
-    def momentum(self, when: Moment) -> float:
+    def momentum(self, when: TrainingProgress) -> float:
         """The teacher head's momentum."""
-        return momentum(self.config.momentum_start, self.config.momentum_end, self.moving.most_left, when)
+        return momentum(self.config.momentum_start, self.config.momentum_end, self.moving.max_initial_weight, when)
 
-    def schedules(self, when: Moment) -> dict[str, float]:
+    def schedules(self, when: TrainingProgress) -> dict[str, float]:
         """Momentum of the teacher head and temperature of its distribution."""
-        return {"head_momentum": self.momentum(when), "teacher_temp": float(self.temperature(when.exactly()))}
+        return {"head_momentum": self.momentum(when), "teacher_temp": float(self.temperature(when.progress_tensor()))}
 
     @torch.no_grad()
-    def _follow(self, when: Moment) -> None:
+    def _follow(self, when: TrainingProgress) -> None:
         mine: list[Tensor] = list(self.teacher.parameters())
         theirs: list[Tensor] = list(self.student.parameters())
         torch._foreach_lerp_(mine, theirs, 1 - self.momentum(when))
 
-    def _remember(
+    def _accumulate_center(
         self, logits: Float[Tensor, "B M K"], probabilities: Float[Tensor, "B M K"], out: MaskedPass, weights: Float[Tensor, "B M"]
     ) -> None:
         """Add the pass to what the centre will learn of this step, and measure how many prototypes it uses.
@@ -194,9 +194,9 @@ class Prototypes(Objective):
             self.pending_tokens += tokens
         assigned = out.sum_over_processes(shares(probabilities.argmax(dim=-1), weights, self.center.shape[0]))
         entropy = out.sum_over_processes((torch.special.entr(probabilities).sum(dim=-1) * weights).sum()) / tokens.clamp(min=1)
-        out.measured["prototype_perplexity"] = perplexity(total / tokens.clamp(min=1))
-        out.measured["prototypes_told"] = out.measured["prototype_perplexity"] / entropy.exp()
-        out.measured["prototypes_used"] = (assigned > 0).sum().float()
+        out.diagnostics["prototype_perplexity"] = perplexity(total / tokens.clamp(min=1))
+        out.diagnostics["prototypes_told"] = out.diagnostics["prototype_perplexity"] / entropy.exp()
+        out.diagnostics["prototypes_used"] = (assigned > 0).sum().float()
 
 
 def head_sizes(config: PrototypesConfig, embed_dim: int) -> tuple[int, int, int]:

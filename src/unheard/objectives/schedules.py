@@ -11,14 +11,14 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from unheard.config import Share
+from unheard.config import Fraction
 
-MOST_LEFT = 1.44e-4
+MAX_INITIAL_WEIGHT = 1.44e-4
 """exp(-294 816 * 3e-5): what the published schedule of M2D and MATPAC leaves of the teacher's first weights."""
 
 
 @dataclass(frozen=True)
-class Moment:
+class TrainingProgress:
     """Where a run stands: optimiser steps done, of how many."""
 
     step: int
@@ -29,7 +29,7 @@ class Moment:
         """Share of the run that is done, in [0, 1]."""
         return self.step / self.total
 
-    def exactly(self) -> Float[Tensor, ""]:
+    def progress_tensor(self) -> Float[Tensor, ""]:
         """`progress` as a tensor in double precision."""
         return torch.tensor(self.progress, dtype=torch.float64)
 
@@ -38,23 +38,23 @@ class Moment:
 class TeacherConfig:
     """The EMA teacher of latent objectives: teacher = momentum * teacher + (1 - momentum) * student."""
 
-    momentum_start: Share = 0.99995
+    momentum_start: Fraction = 0.99995
     """Momentum at the first step (M2D reference)."""
-    momentum_end: Share = 0.99999
+    momentum_end: Fraction = 0.99999
     """Momentum at the last step; linear in between (M2D reference)."""
-    most_left: Annotated[float, Field(gt=0, le=1)] = MOST_LEFT
+    max_initial_weight: Annotated[float, Field(gt=0, le=1)] = MAX_INITIAL_WEIGHT
     """Most of the teacher's first weights that may be left at the end: in a run too short for it the teacher moves faster. 1: never."""
-    copied: bool = False
+    init_from_student: bool = False
     """Start as a copy of the student, or with weights of its own (published)."""
-    moves: Literal["before_step", "after_step"] = "after_step"
+    update_at: Literal["before_step", "after_step"] = "after_step"
     """Absorb the student before the optimiser step (MATPAC) or after it (M2D)."""
 
-    def due(self, hook: Literal["before_step", "after_step"], when: Moment) -> bool:
+    def should_update(self, hook: Literal["before_step", "after_step"], when: TrainingProgress) -> bool:
         """Whether teachers move in this hook; the one before the first step is left out (MATPAC reference)."""
-        return hook == self.moves and when.step > 0
+        return hook == self.update_at and when.step > 0
 
 
-def momentum(start: float, end: float, most_left: float, when: Moment) -> float:
+def momentum(start: float, end: float, max_initial_weight: float, when: TrainingProgress) -> float:
     """An EMA's momentum: linear from ``start`` to ``end``, made faster in a run too short to forget the first weights.
 
     After N steps about exp(-N d) of the first weights is left, d the mean of 1 - momentum. Where that is more than ``most_left``,
@@ -70,16 +70,16 @@ def momentum(start: float, end: float, most_left: float, when: Moment) -> float:
     when : Moment
     """
     forgotten = when.total * (2 - start - end) / 2
-    faster = max(1.0, -math.log(most_left) / forgotten) if forgotten > 0 else 1.0
+    faster = max(1.0, -math.log(max_initial_weight) / forgotten) if forgotten > 0 else 1.0
     distance = (1 - start) + (start - end) * when.progress
     return max(0.0, 1 - faster * distance)
 
 
-def warmed(progress: Float[Tensor, ""], start: float, end: float, share: float) -> Float[Tensor, ""]:
+def linear_warmup(progress: Float[Tensor, ""], start: float, end: float, share: float) -> Float[Tensor, ""]:
     """Linear from ``start`` to ``end`` over the first ``share`` of the run, then constant."""
     return start + (end - start) * (progress / max(share, 1e-12)).clamp(max=1)
 
 
-def cooled(progress: Float[Tensor, ""], start: float, end: float, share: float) -> Float[Tensor, ""]:
+def exponential_decay(progress: Float[Tensor, ""], start: float, end: float, share: float) -> Float[Tensor, ""]:
     """Exponential decay from ``start`` through ``end``, which it reaches at ``share`` of the run."""
     return start * (end / start) ** (progress / max(share, 1e-12))

@@ -42,7 +42,7 @@ class SuperviseConfig:
     """Names of the classes; none: those the corpus has."""
 
 
-class Supervise(Objective):
+class ClassificationLoss(Objective):
     """Classify the mean of the visible tokens, the CLS token left out.
 
         L = mean_b [ y_b known ] CE(y_b, g(mean_v z_bv) / temperature),   g: Linear - norm - ReLU - Linear
@@ -96,9 +96,9 @@ class Supervise(Objective):
 
 def _labels(batch: Batch) -> tuple[Float[Tensor, "B L"], Float[Tensor, " B"]]:
     """Return the labels of each window, and 1 where they are known."""
-    if batch.labels is None or batch.labelled is None:
+    if batch.labels is None or batch.has_labels is None:
         raise ConfigError("supervising needs a corpus with labels: a CSV with the columns path and label")
-    return batch.labels, batch.labelled.float()
+    return batch.labels, batch.has_labels.float()
 
 
-register("supervise", SuperviseConfig, lambda config, model, _: Supervise(config, model.encoder.embed_dim), labels=True)
+register("supervise", SuperviseConfig, lambda config, model, _: ClassificationLoss(config, model.encoder.embed_dim), labels=True)

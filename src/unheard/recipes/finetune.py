@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unheard.audio.waveform import Channel
-from unheard.config import Count, Momentum, Positive, Share, Weight
+from unheard.config import Count, Momentum, Positive, Fraction, Weight
 from unheard.recipes.recipe import TrainingConfig
 
 Part = Annotated[float, Field(ge=0, lt=1)]
@@ -38,11 +38,11 @@ class TaskConfig:
     """One model is trained for each of these channels of the files; their logits are averaged."""
     balance: Literal["none", "class"] = "none"
     """Draw clips of rare classes more often, without replacement within an epoch; or each clip once."""
-    balance_offset: Weight = 100.0
+    class_weight_offset: Weight = 100.0
     """A class with n clips weighs 1000 / (n + offset), a clip the sum over its classes (MaskSpec: 100, AudioMAE: 0.01)."""
     epoch_clips: Count | None = None
     """Clips of one epoch; null: as many as there are."""
-    holdout: Annotated[float, Field(ge=0, lt=0.5)] = 0.15
+    validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.15
     """Share of the training clips that choose the best weights when the table has no split valid; groups stay together. With 0 all clips
     train and the last weights are kept."""
     patience: Count | None = None
@@ -50,14 +50,14 @@ class TaskConfig:
 
 
 @dataclass(frozen=True)
-class AdaptConfig:
+class FinetuneOptimConfig:
     """How the encoder's weights move."""
 
     layer_decay: Scale = 0.75
     """Learning rate of each block over that of the block behind it."""
     schedule: Literal["cosine", "linear"] = "cosine"
     """Linear warm-up and half a cosine (MAE); or PaSST's: exp(-5 (1 - t)^2) for the warm-up, the full rate, a straight line down."""
-    fall: tuple[Share, Share] = (0.4, 0.8)
+    decay_range: tuple[Fraction, Fraction] = (0.4, 0.8)
     """Shares of the run between which the straight line falls; (1, 1): never."""
     min_learning_rate: Weight = 1e-6
     """Where cosine or line end."""
@@ -65,7 +65,7 @@ class AdaptConfig:
     """Chance that a sample leaves out a branch of the last block; grows linearly from 0 in the first."""
     trainable_positions: bool = False
     """Let training move the position table."""
-    average: Literal["none", "ema", "swa"] = "none"
+    weight_averaging: Literal["none", "ema", "swa"] = "none"
     """Score and keep an average of the weights: a moving one after each step, or the plain mean of the ends of epochs."""
     average_decay: Momentum = 0.999
     """Of the moving average; less in the first steps."""
@@ -76,10 +76,10 @@ class AdaptConfig:
 
 
 @dataclass(frozen=True)
-class DisturbConfig:
+class WaveformAugmentConfig:
     """Noise, loudness, filters and speed, in this order; the ranges are MaskSpec's, each draw is uniform."""
 
-    chance: Share = 0.0
+    probability: Fraction = 0.0
     """Of each of them, for each clip. MaskSpec draws the chance itself anew each time, uniform: 0.5 in the mean."""
     noise_db: tuple[Level, Level] = (0.0, 15.0)
     """White noise so many decibels below the clip."""
@@ -99,33 +99,33 @@ class AugmentConfig:
 
     gain_db: tuple[Decibels, Decibels] = (0, 0)
     """Every clip gets louder by a whole number of decibels in this range, both ends included."""
-    disturb: DisturbConfig = field(default_factory=DisturbConfig)
+    disturb: WaveformAugmentConfig = field(default_factory=WaveformAugmentConfig)
     """Noise, loudness, filters, speed."""
-    roll_seconds: Weight = 0.0
+    max_time_shift_seconds: Weight = 0.0
     """Every clip is turned round by up to so much, either way."""
-    wave_mix: Share = 0.0
+    wave_mixup_prob: Fraction = 0.0
     """Chance that a clip is mixed with another one of the batch, as sound."""
     wave_mix_alpha: Positive = 2.0
     """The clip's own share is max(l, 1 - l), l from Beta(alpha, alpha)."""
     noise: Weight = 0.0
     """Uniform noise in [0, r) is added to normalised spectrograms, r uniform up to this."""
-    mask_freq: Share = 0.0
+    mask_freq: Fraction = 0.0
     """One stretch of up to this share of the bands is set to the mean (SpecAugment)."""
-    mask_time: Share = 0.0
+    mask_time: Fraction = 0.0
     """One stretch of up to this share of the clip's frames is set to the mean."""
-    spec_mix: Share = 0.0
+    spec_mixup_prob: Fraction = 0.0
     """Chance that a clip is mixed with another one of the batch, as a normalised spectrogram."""
     spec_mix_alpha: Positive = 0.3
     """As wave_mix_alpha."""
     patchout: Part = 0.0
     """Share of the patches that each clip leaves out, drawn one by one (PaSST's unstructured patchout)."""
-    patchout_axes: tuple[Part, Part] = (0.0, 0.0)
+    patchout_2d: tuple[Part, Part] = (0.0, 0.0)
     """Shares of whole rows (bands) and whole columns (times) of patches left out instead (structured patchout)."""
 
     @property
     def waves(self) -> bool:
         """Whether something is done to the sound itself."""
-        return self.gain_db != (0, 0) or self.disturb.chance > 0 or self.roll_seconds > 0 or self.wave_mix > 0
+        return self.gain_db != (0, 0) or self.disturb.probability > 0 or self.max_time_shift_seconds > 0 or self.wave_mixup_prob > 0
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class FinetuneRecipe:
     """Where its numbers come from."""
     task: TaskConfig = field(default_factory=TaskConfig)
     """Classes, clips of an epoch, stopping."""
-    adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    adapt: FinetuneOptimConfig = field(default_factory=FinetuneOptimConfig)
     """How the encoder's weights move."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """What is done to training clips."""

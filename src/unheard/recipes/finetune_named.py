@@ -24,13 +24,13 @@ from dataclasses import replace
 from typing import Literal
 
 from unheard.errors import ConfigError
-from unheard.recipes.finetune import AdaptConfig, AugmentConfig, DisturbConfig, FinetuneRecipe, TaskConfig
+from unheard.recipes.finetune import FinetuneOptimConfig, AugmentConfig, WaveformAugmentConfig, FinetuneRecipe, TaskConfig
 from unheard.recipes.recipe import TrainingConfig
 
 MASKSPEC = "Chong et al. 2022, arXiv 2204.12768"
 AUDIOMAE = "Huang et al. 2022, arXiv 2207.06405"
 PASST = "Koutini et al. 2022, arXiv 2110.05069"
-BETAS = (0.9, 0.999)  # PyTorch's default, which every reference has
+ADAM_BETAS = (0.9, 0.999)  # PyTorch's default, which every reference has
 ROLL = 50 / 32000  # MaskSpec and PaSST: 50 samples at 32 kHz
 PATCHOUT = 0.403  # 200 of 496 tokens, as MaskSpec; 104 of the 256 of five seconds, where it leaves out 100 of 248
 
@@ -38,7 +38,7 @@ PATCHOUT = 0.403  # 200 of 496 tokens, as MaskSpec; 104 of the 256 of five secon
 def _training(epochs: float, batch_size: int, rate: float, warmup_epochs: float, weight_decay: float = 0.05) -> TrainingConfig:
     return TrainingConfig(
         epochs=epochs, batch_size=batch_size, base_learning_rate=rate, warmup=warmup_epochs / epochs, weight_decay=weight_decay,
-        betas=BETAS, compile=False, checkpoint_every=200, keep_checkpoints=1,
+        betas=ADAM_BETAS, compile=False, checkpoint_every=200, keep_checkpoints=1,
     )  # fmt: skip
 
 
@@ -55,40 +55,40 @@ def _maskspec(
     """A row of MaskSpec's table; without ``alpha`` nothing is mixed."""
     mixed = 0.0 if alpha is None else 1.0
     augment = AugmentConfig(
-        gain_db=(-7, 6), disturb=DisturbConfig(chance=0.5), roll_seconds=ROLL, wave_mix=0.5 * mixed, mask_freq=48 / 128,
-        mask_time=192 / 1000, spec_mix=mixed, spec_mix_alpha=alpha or 0.3, patchout=out,
+        gain_db=(-7, 6), disturb=WaveformAugmentConfig(probability=0.5), max_time_shift_seconds=ROLL, wave_mixup_prob=0.5 * mixed, mask_freq=48 / 128,
+        mask_time=192 / 1000, spec_mixup_prob=mixed, spec_mix_alpha=alpha or 0.3, patchout=out,
     )  # fmt: skip
-    adapt = AdaptConfig(trainable_positions=True)
+    adapt = FinetuneOptimConfig(trainable_positions=True)
     return FinetuneRecipe(name, MASKSPEC, "reference code", task, adapt, augment, _training(epochs, batch, rate, 5))
 
 
 def _audiomae(name: str, task: TaskConfig, training: TrainingConfig, augment: AugmentConfig, numbers: str) -> FinetuneRecipe:
-    return FinetuneRecipe(name, AUDIOMAE, numbers, task, AdaptConfig(), augment, training)
+    return FinetuneRecipe(name, AUDIOMAE, numbers, task, FinetuneOptimConfig(), augment, training)
 
 
 def _passt(name: str, loss: Literal["bce", "cross-entropy"], epochs: int, rate: float, rows: int, columns: int) -> FinetuneRecipe:
     """A row of PaSST's table: ``rows`` of 12 and ``columns`` of 99 are left out; the rate falls and weights are averaged from epoch 50."""
     long = epochs > 50
-    adapt = AdaptConfig(
-        layer_decay=1.0, schedule="linear", fall=(50 / epochs, 100 / epochs) if long else (1.0, 1.0), min_learning_rate=0.01 * rate,
-        drop_path=0.0, trainable_positions=True, average="swa", average_from=(50 if long else 2) / epochs, average_every=5 if long else 1,
+    adapt = FinetuneOptimConfig(
+        layer_decay=1.0, schedule="linear", decay_range=(50 / epochs, 100 / epochs) if long else (1.0, 1.0), min_learning_rate=0.01 * rate,
+        drop_path=0.0, trainable_positions=True, weight_averaging="swa", average_from=(50 if long else 2) / epochs, average_every=5 if long else 1,
     )  # fmt: skip
     training = replace(_training(epochs, 12, 0.0, 5, 1e-4), learning_rate=rate)
     base = _maskspec(name, TaskConfig()).augment
-    augment = replace(base, disturb=DisturbConfig(), patchout=0.0, patchout_axes=(rows / 12, columns / 99))
+    augment = replace(base, disturb=WaveformAugmentConfig(), patchout=0.0, patchout_axes=(rows / 12, columns / 99))
     return FinetuneRecipe(name, PASST, "reference code", TaskConfig(loss=loss), adapt, augment, training)
 
 
 def _small() -> FinetuneRecipe:
     """Ours: bands stay apart, which is worth 8 points to a linear probe of drum hits; rate and augmentation were tried on few runs only."""
-    augment = AugmentConfig(gain_db=(-6, 6), mask_freq=0.2, mask_time=0.2, spec_mix=0.5, patchout=0.2)
+    augment = AugmentConfig(gain_db=(-6, 6), mask_freq=0.2, mask_time=0.2, spec_mixup_prob=0.5, patchout=0.2)
     training = _training(40, 32, 8e-3, 4)
-    return FinetuneRecipe("small", "", "ours", TaskConfig(pool="bands"), AdaptConfig(), augment, training)
+    return FinetuneRecipe("small", "", "ours", TaskConfig(pool="bands"), FinetuneOptimConfig(), augment, training)
 
 
 _ONE, _MANY = TaskConfig(loss="cross-entropy"), TaskConfig(loss="bce")
 _WHOLE = replace(_MANY, balance="class", epoch_clips=100_000)
-_AUDIOSET = AugmentConfig(wave_mix=0.5, wave_mix_alpha=10.0, mask_freq=48 / 128, mask_time=192 / 1024, patchout_axes=(0.2, 0.2))
+_AUDIOSET = AugmentConfig(wave_mixup_prob=0.5, wave_mix_alpha=10.0, mask_freq=48 / 128, mask_time=192 / 1024, patchout_2d=(0.2, 0.2))
 
 FINETUNE_RECIPES: dict[str, Callable[[], FinetuneRecipe]] = {
     "small": _small,
@@ -110,7 +110,7 @@ FINETUNE_RECIPES: dict[str, Callable[[], FinetuneRecipe]] = {
         "audiomae-esc50", _ONE, _training(50, 64, 1e-3, 5), AugmentConfig(mask_freq=96 / 128, mask_time=24 / 512), "reference script"
     ),
     "audiomae-scv2": lambda: _audiomae(
-        "audiomae-scv2", _ONE, _training(50, 64, 1e-3, 5), AugmentConfig(roll_seconds=0.1, noise=0.1), "noise and roll reference, rest ours"
+        "audiomae-scv2", _ONE, _training(50, 64, 1e-3, 5), AugmentConfig(max_time_shift_seconds=0.1, noise=0.1), "noise and roll reference, rest ours"
     ),
     "passt-audioset": lambda: _passt("passt-audioset", "bce", 130, 2e-5, 4, 40),
     "passt-esc50": lambda: _passt("passt-esc50", "cross-entropy", 10, 1e-5, 3, 10),

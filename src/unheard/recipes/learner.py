@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from unheard.config import from_json, to_json
 from unheard.errors import ConfigError
-from unheard.model.masked_model import MaskedModel, alone
+from unheard.model.masked_model import MaskedModel, identity
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch, Objective, Totals
 from unheard.objectives.registry import REGISTERED
-from unheard.objectives.schedules import Moment, momentum
+from unheard.objectives.schedules import TrainingProgress, momentum
 from unheard.recipes.recipe import Recipe
 
 
-class Learner(nn.Module):
+class PretrainModule(nn.Module):
     """Everything a recipe trains: ``model`` (the masked pass) and ``objectives`` (what is asked of it)."""
 
     progress: Tensor
@@ -35,13 +35,13 @@ class Learner(nn.Module):
             raise ConfigError(
                 "every objective has weight 0, so there is nothing to learn; set one, for example objectives.reconstruct.weight=1"
             )
-        self.model = MaskedModel(recipe.model, self.grid, needs_teacher(recipe), recipe.teacher.copied)
+        self.model = MaskedModel(recipe.model, self.grid, needs_teacher(recipe), recipe.teacher.init_from_student)
         self.objectives = nn.ModuleDict({name: REGISTERED[name].build(asked[name], self.model, recipe.teacher) for name in asked})
         self.register_buffer("progress", torch.zeros(()), persistent=False)
-        if not any(objective.decodes for objective in self.parts()):
+        if not any(objective.needs_decoder for objective in self.parts()):
             self.model.without_decoder()
-        self.sum_over_processes: Callable[[Tensor], Tensor] = alone
-        self.gather_over_processes: Callable[[Tensor], Tensor] = alone
+        self.sum_over_processes: Callable[[Tensor], Tensor] = identity
+        self.gather_over_processes: Callable[[Tensor], Tensor] = identity
 
     def totals(self, batch: Batch, mask: Mask) -> dict[str, Totals]:
         """Return the sums over a batch that each objective needs of the whole batch."""
@@ -74,39 +74,39 @@ class Learner(nn.Module):
         """The objectives, in the order they were built."""
         return (cast(Objective, objective) for objective in self.objectives.values())
 
-    def begin_step(self, when: Moment) -> None:
+    def begin_step(self, when: TrainingProgress) -> None:
         """Say where the run stands, before a step's first pass."""
         self.progress.fill_(when.progress)
 
-    def before_step(self, when: Moment) -> None:
+    def before_step(self, when: TrainingProgress) -> None:
         """Run what moves between the gradients and the optimiser step; ``when`` counts the steps done before it."""
         self._move_teacher("before_step", when)
         for objective in self.parts():
             objective.before_step(when)
 
-    def after_step(self, when: Moment) -> None:
+    def after_step(self, when: TrainingProgress) -> None:
         """Run what moves after an optimiser step; ``when`` counts it."""
         self._move_teacher("after_step", when)
         for objective in self.parts():
             objective.after_step(when)
 
-    def schedules(self, when: Moment) -> dict[str, float]:
+    def schedules(self, when: TrainingProgress) -> dict[str, float]:
         """Momenta and temperatures of this moment, for the journal."""
         found = {name: value for objective in self.parts() for name, value in objective.schedules(when).items()}
         if self.model.teacher is not None:
             found["teacher_momentum"] = self.momentum(when)
         return {f"diagnostics/{name}": value for name, value in found.items()}
 
-    def momentum(self, when: Moment) -> float:
+    def momentum(self, when: TrainingProgress) -> float:
         """The teacher's momentum."""
         teacher = self.recipe.teacher
-        return momentum(teacher.momentum_start, teacher.momentum_end, teacher.most_left, when)
+        return momentum(teacher.momentum_start, teacher.momentum_end, teacher.max_initial_weight, when)
 
-    def _move_teacher(self, hook: Literal["before_step", "after_step"], when: Moment) -> None:
-        if self.model.teacher is not None and self.recipe.teacher.due(hook, when):
-            self.model.teacher.follow(self.model.encoder, self.momentum(when))
+    def _move_teacher(self, hook: Literal["before_step", "after_step"], when: TrainingProgress) -> None:
+        if self.model.teacher is not None and self.recipe.teacher.should_update(hook, when):
+            self.model.teacher.ema_update(self.model.encoder, self.momentum(when))
 
-    def lasting_state(self) -> dict[str, Tensor]:
+    def export_state_dict(self) -> dict[str, Tensor]:
         """The weights a model folder keeps: everything but teachers and heads that only training has a use for."""
         passing = [f"objectives.{name}." for name, objective in zip(self.objectives, self.parts(), strict=True) if not objective.lasting]
         return {name: value for name, value in self.state_dict().items() if not name.startswith(("model.teacher.", *passing))}
@@ -135,7 +135,7 @@ def grid_of(recipe: Recipe) -> Grid:
 
 
 @torch.inference_mode(mode=False)
-def build(recipe: Recipe, seed: int | None = None) -> Learner:
+def build(recipe: Recipe, seed: int | None = None) -> PretrainModule:
     """Build a recipe with initial weights drawn from ``seed`` (the recipe's own when left out).
 
     Raises
@@ -146,4 +146,4 @@ def build(recipe: Recipe, seed: int | None = None) -> Learner:
     from_json(Recipe, {"model": to_json(recipe.model)})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed if seed is None else seed)
-        return Learner(recipe)
+        return PretrainModule(recipe)

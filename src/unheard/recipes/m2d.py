@@ -33,7 +33,7 @@ NUMBERS = "reference code; momentum faster in short runs, and sizes below base, 
 
 def recipe() -> Recipe:
     """The published size: ViT-Base, 608 frames, predictor 512 x 8 blocks, mask ratio 0.7, 300 epochs of batch 2048."""
-    model = ModelConfig(frames=608, mask_ratio=0.7, decoder_predicts="latents")
+    model = ModelConfig(frames=608, mask_ratio=0.7, decoder_preset="latents")
     objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), LatentsConfig(weight=1.0))
     training = TrainingConfig(epochs=300.0, batch_size=2048, base_learning_rate=3e-4, warmup=20 / 300, clip_norm=3.0)
     data = DataConfig(crops="one")

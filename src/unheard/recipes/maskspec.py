@@ -43,5 +43,5 @@ def recipe() -> Recipe:
     model = ModelConfig(frames=992, decoder_embed_dim=512, decoder_depth=8, decoder_num_heads=16)
     objectives = ObjectivesConfig(ReconstructConfig(norm_pix=True))
     training = TrainingConfig(epochs=400.0, batch_size=512, base_learning_rate=1e-3, warmup=0.1)
-    data = DataConfig(crops="one", statistics="band", smallest_std=SMALLEST_STD, store="wav")
+    data = DataConfig(crops="one", statistics="band", min_std=SMALLEST_STD, input="wav")
     return Recipe("maskspec", PAPER, NUMBERS, frontend=MASKSPEC, model=model, objectives=objectives, training=training, data=data)

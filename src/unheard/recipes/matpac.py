@@ -42,20 +42,20 @@ from unheard.recipes.recipe import DataConfig, ObjectivesConfig, Recipe, Trainin
 def recipe() -> Recipe:
     """MATPAC: ViT-Base, predictor 512 x 8 blocks, mask ratio 0.7, both objectives at half weight."""
     training = TrainingConfig(
-        epochs=300.0, batch_size=2048, learning_rate=3e-4, warmup=19_654 / 294_816, decay="all", adam_eps=1e-6, clip_norm=3.0
+        epochs=300.0, batch_size=2048, learning_rate=3e-4, warmup=19_654 / 294_816, weight_decay_on="all", adam_eps=1e-6, clip_norm=3.0
     )
     return Recipe(
         name="matpac",
         paper="Quelennec et al. 2025, arXiv 2502.12031",
-        numbers="reference code; momentum faster in short runs, and sizes below base, ours",
+        hyperparameter_source="reference code; momentum faster in short runs, and sizes below base, ours",
         frontend=MATPAC,
-        model=ModelConfig(frames=608, mask_ratio=0.7, decoder_predicts="latents"),
+        model=ModelConfig(frames=608, mask_ratio=0.7, decoder_preset="latents"),
         objectives=ObjectivesConfig(
             ReconstructConfig(weight=0.0),
             LatentsConfig(weight=0.5, standardise_target=False),
             PrototypesConfig(weight=0.5),
         ),
-        teacher=TeacherConfig(moves="before_step"),
+        teacher=TeacherConfig(update_at="before_step"),
         training=training,
         data=DataConfig(crops="one"),
     )

@@ -55,7 +55,7 @@ def paper(name: str) -> Recipe:
     frames, patch_size = TABLE_1[name]
     model = ModelConfig(size="base", frames=frames, patch_size=patch_size, decoder_positions="1d")
     numbers = "paper, table 1, and reference code"
-    return Recipe(name=name, paper=PAPER, numbers=numbers, model=model, training=PAPER_TRAINING, data=DataConfig(crops="one"))
+    return Recipe(name=name, paper=PAPER, hyperparameter_source=numbers, model=model, training=PAPER_TRAINING, data=DataConfig(crops="one"))
 
 
 def recipe() -> Recipe:
@@ -65,4 +65,4 @@ def recipe() -> Recipe:
     """
     training = replace(PAPER_TRAINING, epochs=None, batch_size=128, learning_rate=1e-3, warmup=0.07, clip_norm=3.0)
     numbers = "paper; size, batch, learning rate and clipping ours"
-    return Recipe(name="msm-mae", paper=PAPER, numbers=numbers, model=ModelConfig(size="small"), training=training)
+    return Recipe(name="msm-mae", paper=PAPER, hyperparameter_source=numbers, model=ModelConfig(size="small"), training=training)

@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from unheard.audio.frontend import LogMelConfig
 from unheard.audio.frontends import FrontendConfig
-from unheard.config import Count, Momentum, OpenSection, Positive, Share, Weight, from_json
+from unheard.config import Count, Momentum, OpenSection, Positive, Fraction, Weight, from_json
 from unheard.errors import ConfigError
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.clap import ClapConfig
@@ -137,11 +137,11 @@ class TrainingConfig:
     """Peak learning rate; null: base_learning_rate * batch_size / 256."""
     base_learning_rate: Weight = 3e-4
     """Peak learning rate at a batch of 256."""
-    warmup: Share = 0.1
+    warmup: Fraction = 0.1
     """Share of the run with linear warm-up from 0; then half a cosine down to 0."""
     weight_decay: Weight = 0.05
     """AdamW weight decay."""
-    decay: Literal["matrices", "all"] = "matrices"
+    weight_decay_on: Literal["matrices", "all"] = "matrices"
     """What decays: matrices, CLS and mask tokens (MAE reference), or biases and gains as well (MATPAC reference)."""
     betas: tuple[Momentum, Momentum] = (0.9, 0.95)
     """AdamW moments (MAE reference)."""
@@ -173,13 +173,13 @@ class DataConfig:
     """Windows of a clip in one epoch: as many as its length holds, or one (as the papers of MSM-MAE, M2D, MATPAC and MaskSpec count)."""
     balance: Literal["none", "domain"] = "none"
     """Give each domain of a manifest the same share of windows."""
-    short: Literal["pad", "join"] = "pad"
+    short_clips: Literal["pad", "join"] = "pad"
     """What fills the window of a clip shorter than it: padding, or further short clips."""
     statistics: Literal["scalar", "band", "maskspec"] = "scalar"
     """Normalise by one mean and deviation of the corpus, by those of each mel band, or by those MaskSpec has of AudioSet."""
-    smallest_std: Weight = 0.0
+    min_std: Weight = 0.0
     """Deviations of the corpus below this count as this, for bands that hardly move, such as those a codec left empty."""
-    store: Literal["spec", "wav"] = "spec"
+    input: Literal["spec", "wav"] = "spec"
     """Cut windows from packed spectrograms, or from the wave, which bands that vary and teachers that listen need."""
 
 
@@ -191,7 +191,7 @@ class Recipe:
     """The recipe's name."""
     paper: str = ""
     """Where it comes from."""
-    numbers: str = ""
+    hyperparameter_source: str = ""
     """Where its numbers come from."""
     frontend: FrontendConfig = field(default_factory=LogMelConfig)
     """Waveform to spectrogram; its kind is log-mel, kaldi-fbank or maskspec."""

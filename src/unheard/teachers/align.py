@@ -20,7 +20,7 @@ from unheard.model.patches import Grid
 
 
 @dataclass(frozen=True)
-class MapAxes:
+class FeatureMapAxes:
     """Where the rows and columns of a teacher's map lie.
 
     Parameters
@@ -40,7 +40,7 @@ class MapAxes:
         return (len(self.edges) + 1) * len(self.columns)
 
 
-def alignment(grid: Grid, bands: ArrayLike, frames: ArrayLike, teacher: MapAxes) -> Float[Tensor, "N L"]:
+def alignment_matrix(grid: Grid, bands: ArrayLike, frames: ArrayLike, teacher: FeatureMapAxes) -> Float[Tensor, "N L"]:
     """The matrix that carries a teacher's map, flattened row by row, to the tokens of a student.
 
     Parameters

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unheard.errors import CheckpointError, require
-from unheard.teachers.align import MapAxes, row_edges
-from unheard.teachers.teacher import FrozenTeacher, quiet
+from unheard.teachers.align import FeatureMapAxes, row_edges
+from unheard.teachers.teacher import FrozenTeacher, disable_hf_progress
 
 Stage = Literal["final", "middle"]
-MIDDLE = 2  # hidden_states[2]: a quarter of the final map's downsampling, 4 x 64 for LAION's HTS-AT
+MIDDLE_STAGE = 2  # hidden_states[2]: a quarter of the final map's downsampling, 4 x 64 for LAION's HTS-AT
 DB_FLOOR = 1e-10  # power below this counts as this (transformers' power_to_db)
 
 
@@ -73,15 +73,15 @@ class ClapTeacher(FrozenTeacher):
         self.fingerprint = _fingerprint(model, stage, projected)
         self.freeze()
 
-    def axes(self, samples: int) -> MapAxes:
+    def axes(self, samples: int) -> FeatureMapAxes:
         """Rows part the mel bands evenly; columns part the ten seconds the model always hears."""
         frames = self.samples // self.hop_size + 1
         stretched = self.spec_size * self.ratio
         size = stretched // self.columns
         middle = (np.arange(self.columns) * size + (size - 1) / 2) * (frames - 1) / (stretched - 1)
-        return MapAxes(row_edges(self.centres, len(self.centres) // self.rows), tuple(middle * self.hop_size / self.sample_rate))
+        return FeatureMapAxes(row_edges(self.centres, len(self.centres) // self.rows), tuple(middle * self.hop_size / self.sample_rate))
 
-    def listen(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
+    def extract(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
         """The map of each sound; what lies beyond the model's ten seconds is not heard."""
         features = self.features(wav)[:, None].transpose(2, 3)  # (B, 1, T, F)
         extra: dict[str, Any] = {}
@@ -89,7 +89,7 @@ class ClapTeacher(FrozenTeacher):
             features, extra = features.expand(-1, 4, -1, -1), {"is_longer": torch.zeros(len(wav), 1, dtype=torch.bool, device=wav.device)}
         out = self.audio(features, output_hidden_states=self.stage == "middle", return_dict=True, **extra)
         if self.stage == "middle":
-            return unstack(out.hidden_states[MIDDLE], self.ratio)
+            return unstack(out.hidden_states[MIDDLE_STAGE], self.ratio)
         found: Tensor = out.last_hidden_state
         return found if self.projection is None else self.projection(found.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
@@ -108,13 +108,13 @@ class ClapTeacher(FrozenTeacher):
 
     def _shape(self, sizes: Any) -> tuple[int, int]:
         """Rows and columns of the map."""
-        halvings = MIDDLE if self.stage == "middle" else len(sizes.depths) - 1
+        halvings = MIDDLE_STAGE if self.stage == "middle" else len(sizes.depths) - 1
         side = self.spec_size // int(sizes.patch_stride[0]) >> halvings
         return side // self.ratio, side * self.ratio
 
     def _width(self, sizes: Any, projection_dim: int) -> int:
         if self.stage == "middle":
-            return int(sizes.patch_embeds_hidden_size) << MIDDLE
+            return int(sizes.patch_embeds_hidden_size) << MIDDLE_STAGE
         return int(sizes.hidden_size) if self.projection is None else projection_dim
 
 
@@ -140,7 +140,7 @@ def _read(folder: Path) -> tuple[Any, Any]:
 
     if not (folder / "preprocessor_config.json").is_file():
         raise CheckpointError(f"{folder} has no preprocessor_config.json, which says what CLAP hears; copy it from where the weights are")
-    quiet()
+    disable_hf_progress()
     try:
         model = ClapModel.from_pretrained(folder, local_files_only=True)
         return model.eval(), ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from unheard.audio.frontends import build_frontend
 from unheard.model.patches import Grid
-from unheard.teachers.align import MapAxes, row_edges
+from unheard.teachers.align import FeatureMapAxes, row_edges
 from unheard.teachers.teacher import FrozenTeacher
 from unheard.weights.checkpoint import SavedModel
 
@@ -34,14 +34,14 @@ class EncoderTeacher(FrozenTeacher):
         self.fingerprint = _fingerprint(saved)
         self.freeze()
 
-    def axes(self, samples: int) -> MapAxes:
+    def axes(self, samples: int) -> FeatureMapAxes:
         """Rows and columns of its own patch grid, laid end to end."""
         pf, pt = self.grid.patch_size
         columns = -(-self.frontend.num_frames(samples) // pt)
         middle = (self.frontend.frame_centre(j * pt) + self.frontend.frame_centre(j * pt + pt - 1) for j in range(columns))
-        return MapAxes(row_edges(self.frontend.mel_centres(), pf), tuple(twice / 2 for twice in middle))
+        return FeatureMapAxes(row_edges(self.frontend.mel_centres(), pf), tuple(twice / 2 for twice in middle))
 
-    def listen(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
+    def extract(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
         """The tokens of each sound; the last patch is filled up with the mean."""
         spec = self.statistics.normalise(self.frontend(wav))
         spec = F.pad(spec, (0, -spec.shape[2] % self.grid.patch_size[1]))
@@ -52,8 +52,8 @@ class EncoderTeacher(FrozenTeacher):
         """One window, or the part of it that is left."""
         columns = spec.shape[2] // self.grid.patch_size[1]
         patches = self.grid.patchify(F.pad(spec, (0, self.grid.frames - spec.shape[2])))
-        tokens, _ = self.encoder(patches, self.grid.within(columns).to(spec.device).expand(len(spec), -1))
-        by_time = Grid(self.grid.freq, columns, self.grid.patch_size, self.grid.order).by_time(tokens)
+        tokens, _ = self.encoder(patches, self.grid.crop_time(columns).to(spec.device).expand(len(spec), -1))
+        by_time = Grid(self.grid.freq, columns, self.grid.patch_size, self.grid.order).to_timesteps(tokens)
         return by_time.reshape(len(spec), columns, self.grid.freq, self.dim).permute(0, 3, 2, 1)
 
 

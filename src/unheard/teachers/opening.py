@@ -12,7 +12,7 @@ from unheard.teachers.teacher import FrozenTeacher
 from unheard.weights.built_in import open_model
 
 
-def open_teacher(config: ClapConfig) -> FrozenTeacher:
+def load_teacher(config: ClapConfig) -> FrozenTeacher:
     """The teacher in the folder ``config.teacher``: a CLAP checkpoint of Hugging Face, or a model of ours.
 
     Raises

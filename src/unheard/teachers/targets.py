@@ -13,7 +13,7 @@ from unheard.audio.resample import resample
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch
-from unheard.teachers.align import alignment
+from unheard.teachers.align import alignment_matrix
 from unheard.teachers.cache import TargetCache
 from unheard.teachers.teacher import FrozenTeacher
 
@@ -77,5 +77,5 @@ class Targets:
     def _matrix(self, samples: int, device: torch.device) -> Float[Tensor, "N L"]:
         key = (samples, device)
         if key not in self._matrices:
-            self._matrices[key] = alignment(self.grid, self._bands, self._frames, self.teacher.axes(samples)).to(device)
+            self._matrices[key] = alignment_matrix(self.grid, self._bands, self._frames, self.teacher.axes(samples)).to(device)
         return self._matrices[key]

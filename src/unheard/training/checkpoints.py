@@ -20,7 +20,7 @@ TENSORS = ("learner.safetensors", "optimiser.safetensors")
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunState:
     """Where a run stands."""
 
     step: int
@@ -31,7 +31,7 @@ class Progress:
     """Attention kernel in use; kept for the rest of the run."""
 
 
-def save_checkpoint(run: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress, keep: int) -> Path:
+def save_checkpoint(run: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, progress: RunState, keep: int) -> Path:
     """Write ``checkpoints/step-XXXXXXXX`` and delete all but the latest ``keep``.
 
     The folder holds every weight (teacher included), the optimiser's moments and the step. It appears under its name only
@@ -55,7 +55,7 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(folder for folder in (run / "checkpoints").glob("step-*") if (folder / "state.json").is_file())
 
 
-def read_progress(folder: Path) -> Progress:
+def read_progress(folder: Path) -> RunState:
     """Where a checkpoint stands.
 
     Raises
@@ -83,11 +83,11 @@ def restore(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer) 
     restore_optimiser(optimiser, learner, read_tensors(folder / TENSORS[1], checksums))
 
 
-def _read_state(folder: Path) -> tuple[Progress, dict[str, str]]:
+def _read_state(folder: Path) -> tuple[RunState, dict[str, str]]:
     """Where a checkpoint stands, and the checksums of its tensors."""
     try:
         values = read_json(folder / "state.json", CheckpointError, "delete this checkpoint to resume from the one before")
         checksums = values.pop(FILES)
-        return Progress(**values), dict(checksums)
+        return RunState(**values), dict(checksums)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder}/state.json is damaged ({error}); delete this checkpoint to resume from the one before") from error

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from unheard.objectives.prototypes import Prototypes
-from unheard.recipes.learner import Learner
+from unheard.recipes.learner import PretrainModule
 
 # Our choice, from short runs on real sounds: teachers with random weights are far on the good side of all of these.
 LEAST_STD = 0.1
 EASY_LOSS, LEAST_RANK, MOST_CLIP_SHARE = 0.05, 1.5, 0.85
-LEAST_TOLD = 1.1
+MIN_EFFECTIVE_PROTOTYPES = 1.1
 ROWS = 2
 """Rows in a row that must show it."""
 
 
-class Collapse:
+class CollapseDetector:
     """Reads the rows of the journal and warns once of each kind of collapse.
 
     Parameters
@@ -26,7 +26,7 @@ class Collapse:
         Takes the warning.
     """
 
-    def __init__(self, learner: Learner, say: Callable[[str], None]) -> None:
+    def __init__(self, learner: PretrainModule, say: Callable[[str], None]) -> None:
         self.say = say
         self.prototypes = sum(len(part.center) for part in learner.parts() if isinstance(part, Prototypes))
         self._seen = {self._features: 0, self._assignments: 0}
@@ -54,8 +54,8 @@ class Collapse:
         )
 
     def _assignments(self, row: Mapping[str, float]) -> str:
-        told = row.get("diagnostics/prototypes_told", LEAST_TOLD)
-        if told >= LEAST_TOLD:
+        told = row.get("diagnostics/prototypes_told", MIN_EFFECTIVE_PROTOTYPES)
+        if told >= MIN_EFFECTIVE_PROTOTYPES:
             return ""
         return (
             f"the teacher says much the same of every patch (it tells them apart by {told:.2f} of {self.prototypes} prototypes), so naming "

@@ -18,7 +18,7 @@ from unheard.progress import Track, silent
 from unheard.recipes.learner import grid_of
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
 from unheard.teachers.cache import TargetCache
-from unheard.teachers.opening import open_teacher
+from unheard.teachers.opening import load_teacher
 from unheard.teachers.targets import Targets
 from unheard.teachers.teacher import FrozenTeacher
 from unheard.teachers.text import TextEncoder
@@ -32,7 +32,7 @@ def _rooted(asked: ObjectivesConfig) -> ObjectivesConfig:
     return asked.updated(replace(asked.clap, teacher=teacher), replace(asked.contrast, text=text))
 
 
-class Companions:
+class ExternalInputs:
     """Opens what a recipe names.
 
     Parameters
@@ -63,9 +63,9 @@ class Companions:
         self.teacher: FrozenTeacher | None = None
         self.text: TextEncoder | None = None
         if asked.clap.weight > 0:
-            if recipe.data.store != "wav":
+            if recipe.data.input != "wav":
                 raise ConfigError("a frozen teacher listens to the sound of each window; set data.store=wav")
-            self.teacher = open_teacher(asked.clap)
+            self.teacher = load_teacher(asked.clap)
             asked = asked.updated(replace(asked.clap, dim=self.teacher.dim))
             self.lines.append(f"teacher    {self.teacher.name}")
         if asked.contrast.weight > 0:
@@ -76,7 +76,7 @@ class Companions:
         if len(given) > 1:
             raise ConfigError(f"the objectives {', '.join(map(name_of, self._supervised))} name different classes; a corpus has one list")
         self._classes: tuple[str, ...] = next(iter(given), ())
-        if (self._supervised or self.text is not None or self.teacher is not None) and recipe.data.short == "join":
+        if (self._supervised or self.text is not None or self.teacher is not None) and recipe.data.short_clips == "join":
             raise ConfigError("windows of several clips have no label, caption or teacher of their own; set data.short=pad")
         self.recipe = replace(recipe, objectives=asked)
 
@@ -85,11 +85,11 @@ class Companions:
         """Hash of the teacher; empty without one."""
         return "" if self.teacher is None else self.teacher.fingerprint
 
-    def trial(self) -> Recipe:
+    def buildable_recipe(self) -> Recipe:
         """A recipe that can be built before the corpus has told its classes."""
         return self._with_classes(self._classes or ("",))
 
-    def join(self, store: Store, device: torch.device, run: Path, track: Track = silent) -> Recipe:
+    def attach_to_corpus(self, store: Store, device: torch.device, run: Path, track: Track = silent) -> Recipe:
         """Set up for a corpus: what is `added` to each of its batches, and the recipe with its classes.
 
         Raises
@@ -100,11 +100,11 @@ class Companions:
         if self._supervised:
             table = LabelTable(store.labels, self._classes)
             self.recipe = self._with_classes(table.classes)
-            self.lines.append(f"labels     {len(table.classes)} classes; {table.known} of {len(store)} clips have labels")
+            self.lines.append(f"labels     {len(table.classes)} classes; {table.num_labelled} of {len(store)} clips have labels")
             self.added.append(table)
         if self.text is not None:
             captions = CaptionTable(store.captions, self.text.to(device), track)
-            self.lines.append(f"captions   {captions.known} of {len(store)} clips, {len(captions.texts)} different ones")
+            self.lines.append(f"captions   {captions.num_labelled} of {len(store)} clips, {len(captions.texts)} different ones")
             self.added.append(captions)
         if self.teacher is not None:
             self.added.append(self._targets(self.teacher.to(device), store, run))

@@ -19,7 +19,7 @@ from unheard.model import masking
 from unheard.model.masking import Mask
 from unheard.model.transformer import AttentionKernel, use_attention
 from unheard.objectives.base import Batch
-from unheard.recipes.learner import Learner
+from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import TrainingConfig
 from unheard.training.optim import build_optimiser
 from unheard.training.processes import OWN_LAUNCHER, OWN_VARIABLES, Launched, Launching, Together, launch
@@ -38,7 +38,7 @@ class Engine:
         Where to run.
     """
 
-    learner: Learner
+    learner: PretrainModule
     optimiser: torch.optim.Optimizer
     kernel: AttentionKernel
 
@@ -54,13 +54,13 @@ class Engine:
             os.environ[OWN_LAUNCHER] = str(os.getpid())
         self.fabric.launch()
 
-    def setup(self, learner: Learner, kernel: AttentionKernel | None = None) -> None:
+    def setup(self, learner: PretrainModule, kernel: AttentionKernel | None = None) -> None:
         """Move a learner to the device and build its optimiser; ``kernel`` is the attention kernel an earlier session used."""
         self.learner = learner
-        self.adopt(learner, build_optimiser(learner, self.training), kernel)
+        self.setup_module(learner, build_optimiser(learner, self.training), kernel)
         learner.sum_over_processes, learner.gather_over_processes = self.sum, self.gather
 
-    def adopt(self, module: nn.Module, optimiser: torch.optim.Optimizer, kernel: AttentionKernel | None = None) -> None:
+    def setup_module(self, module: nn.Module, optimiser: torch.optim.Optimizer, kernel: AttentionKernel | None = None) -> None:
         """Move a module and its optimiser to the device; afterwards ``self.module`` is what to call."""
         slow_fused = self.accelerator == "cpu" and self.precision == "bf16"
         self.kernel = kernel or ("explicit" if slow_fused else "fused")
@@ -110,7 +110,7 @@ class Engine:
             for buffer in module.buffers():
                 buffer.copy_(self.fabric.broadcast(buffer.cpu()))
 
-    def any_process(self, flag: bool) -> bool:
+    def any_rank(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         if self.processes == 1:
             return flag
@@ -141,7 +141,7 @@ class Engine:
         is random in a pass (dropout of weights) is a function of seed and step, the same in every part; what is random in a window comes
         with the batch.
         """
-        mask = masking.trained(self.learner.recipe.model, self.learner.grid, batch.noise, batch.valid)
+        mask = masking.training_mask(self.learner.recipe.model, self.learner.grid, batch.noise, batch.valid)
         totals = {name: {key: self.sum(value) for key, value in each.items()} for name, each in self.learner.totals(batch, mask).items()}
         parts = _split(batch, mask, self.training.accumulate)
         found: Losses = {}
@@ -172,7 +172,7 @@ class Engine:
     def _seed(self, step: int, rank: int = 0) -> None:
         torch.manual_seed((self.training.seed * 1_000_003 + step) * 1_009 + rank)
 
-    def trial_seconds(self, batch: Batch) -> float:
+    def benchmark_step(self, batch: Batch) -> float:
         """Seconds one step on ``batch`` takes, measured without moving a weight or anything objectives remember."""
         kept = self.kept_buffers()
         self.losses_and_gradients(batch)

@@ -12,18 +12,18 @@ from pathlib import Path
 from unheard.audio.waveform import Channel
 from unheard.config import override
 from unheard.data.label_table import Labels
-from unheard.data.labelled import Sounds, open_sounds
+from unheard.data.labelled import PackedLabelledClips, open_sounds
 from unheard.errors import ConfigError, DataError, require
 from unheard.files import write_json
 from unheard.recipes.finetune import FinetuneRecipe
-from unheard.training.checkpoints import Progress
+from unheard.training.checkpoints import RunState
 from unheard.training.engine import Engine
-from unheard.training.finetune_member import Member, Start, begin
-from unheard.training.finetune_session import FinetuneSession, Table, finished, open_table, own_table, read_session, write_session
+from unheard.training.finetune_member import FinetuneTrainer, FinetuneSetup, begin
+from unheard.training.finetune_session import FinetuneSession, LabelledSplits, finished, open_table, training_table, read_session, write_session
 from unheard.training.journal import environment
 from unheard.training.processes import first_process, lost_processes
-from unheard.training.run import Report
-from unheard.training.run_folder import make_room, one_writer
+from unheard.training.run import Callbacks
+from unheard.training.run_folder import prepare_output_dir, one_writer
 from unheard.weights.built_in import BUILT_IN, open_model
 from unheard.weights.checkpoint import SavedModel
 
@@ -39,7 +39,7 @@ def finetune(
     corpus: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    report: Report | None = None,
+    report: Callbacks | None = None,
 ) -> bool:
     """Fine-tune ``model`` on a table of labels and leave a run folder at ``out``.
 
@@ -73,14 +73,14 @@ def finetune(
     saved, activation = open_model(model), _activation(recipe, table.labels)
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
-        make_room(run, Path(labels), overwrite)
+        prepare_output_dir(run, Path(labels), overwrite)
     shared = None if corpus is None else Path(corpus).resolve()
     members = tuple((part.name, channel) for channel in recipe.task.channels for part in table.parts)
     source = str(model) if str(model) in BUILT_IN else str(Path(model).resolve())
-    start = Start(recipe, tuple(table.labels.classes), activation, source)
+    start = FinetuneSetup(recipe, tuple(table.labels.classes), activation, source)
     with engine.first_process_first():
         sounds = _sounds(run, table, saved, recipe.task.channels[0], shared, report)
-    trial = Member(run, begin(saved, start), start, sounds, table.parts[0], engine)
+    trial = FinetuneTrainer(run, begin(saved, start), start, sounds, table.parts[0], engine)
     session = FinetuneSession(
         recipe, source, str(Path(labels).resolve()), _fingerprint(sounds, table), start.classes, activation, members, trial.total,
         None if shared is None else str(shared),
@@ -94,7 +94,7 @@ def finetune(
 
 @lost_processes()
 @one_writer
-def resume(out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Report | None = None) -> bool:
+def resume(out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Callbacks | None = None) -> bool:
     """Continue the run at ``out`` from the latest checkpoint of each of its models.
 
     Parameters
@@ -116,7 +116,7 @@ def resume(out: str | Path, *, skip_bad_batches: int | None = None, device: str 
     changed = session
     if skip_bad_batches is not None:
         changed = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
-    table, saved = own_table(run, session), open_model(session.model)
+    table, saved = training_table(run, session), open_model(session.model)
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
         sounds = _sounds(run, table, saved, session.channels[0], _shared(session), report)
@@ -130,15 +130,15 @@ def resume(out: str | Path, *, skip_bad_batches: int | None = None, device: str 
 def _train(
     run: Path,
     session: FinetuneSession,
-    table: Table,
+    table: LabelledSplits,
     saved: SavedModel,
-    sounds: Sounds,
+    sounds: PackedLabelledClips,
     engine: Engine,
-    report: Report | None,
+    report: Callbacks | None,
 ) -> bool:
     """Train every model in turn; ``sounds`` are those of the first channel."""
-    told = report if report is not None and first_process() else Report()
-    start = Start(session.recipe, session.classes, session.activation, session.model)
+    told = report if report is not None and first_process() else Callbacks()
+    start = FinetuneSetup(session.recipe, session.classes, session.activation, session.model)
     parts, heard = {part.name: part for part in table.parts}, session.channels[0]
     told.say(_line(table, sounds, session))
     for text in table.remarks(session.recipe):
@@ -149,8 +149,8 @@ def _train(
                 sounds, heard = _sounds(run, table, saved, channel, _shared(session), report), channel
         if len(session.members) > 1:
             told.say(f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}")
-        member = Member(session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine)
-        progress: Progress = member.run(told)
+        member = FinetuneTrainer(session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine)
+        progress: RunState = member.run(told)
         if progress.step < progress.total:
             engine.close()
             return False
@@ -167,8 +167,8 @@ def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
     return "sigmoid" if asked == "bce" or (asked == "auto" and labels.multilabel) else "softmax"
 
 
-def _sounds(run: Path, table: Table, saved: SavedModel, channel: Channel, shared: Path | None, report: Report | None) -> Sounds:
-    told, cache = report if report is not None and first_process() else Report(), run / "corpus" / channel
+def _sounds(run: Path, table: LabelledSplits, saved: SavedModel, channel: Channel, shared: Path | None, report: Callbacks | None) -> PackedLabelledClips:
+    told, cache = report if report is not None and first_process() else Callbacks(), run / "corpus" / channel
     return open_sounds(table.labels, saved.recipe.frontend, channel, cache, told.track, shared=shared, say=told.say)
 
 
@@ -176,11 +176,11 @@ def _shared(session: FinetuneSession) -> Path | None:
     return None if session.corpus is None else Path(session.corpus)
 
 
-def _fingerprint(sounds: Sounds, table: Table) -> str:
+def _fingerprint(sounds: PackedLabelledClips, table: LabelledSplits) -> str:
     return f"{sounds.store.fingerprint}-{table.fingerprint()}"
 
 
-def _line(table: Table, sounds: Sounds, session: FinetuneSession) -> str:
+def _line(table: LabelledSplits, sounds: PackedLabelledClips, session: FinetuneSession) -> str:
     skipped, seconds = sounds.store.skipped, sounds.store.seconds_total
     bad = f", {len(skipped)} skipped (the first: {skipped[0].reason})" if skipped else ""
     kind = "one a clip" if session.activation == "softmax" else "any number a clip"

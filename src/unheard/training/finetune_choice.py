@@ -16,7 +16,7 @@ from unheard.training.early_stopping import EarlyStopping
 UNDEFINED_MEANS = {"mAP": 0.0, "mAUC": 0.5}  # where no class has a score
 
 
-class Best(EarlyStopping):
+class BestModelTracker(EarlyStopping):
     """The best validation of a run: by the first score, then by the loss; without any validation the latest step counts.
 
     Parameters
@@ -31,9 +31,9 @@ class Best(EarlyStopping):
         super().__init__(patience)
         file = folder / "metrics.jsonl"
         for row in read_json_lines(file)[0] if file.is_file() else []:
-            self.look({name.removeprefix("valid/"): value for name, value in row.items() if name.startswith("valid/")})
+            self.update({name.removeprefix("valid/"): value for name, value in row.items() if name.startswith("valid/")})
 
-    def look(self, found: dict[str, float]) -> bool:
+    def update(self, found: dict[str, float]) -> bool:
         """Return whether these scores are the best so far."""
         return self.improved(next(iter(found.values())), -found["loss"]) if found else True
 

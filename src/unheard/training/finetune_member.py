@@ -15,30 +15,30 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from unheard.data.ahead import Share
-from unheard.data.augment import Clips
-from unheard.data.labelled import LabelledLoader, Sounds
-from unheard.data.partitions import Part
+from unheard.data.ahead import RankSlice
+from unheard.data.augment import AugmentBatch
+from unheard.data.labelled import LabelledLoader, PackedLabelledClips
+from unheard.data.partitions import FoldIndices
 from unheard.errors import ConfigError, DataError
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
 from unheard.training.bad_batches import BadBatches
-from unheard.training.checkpoints import Progress, checkpoints, read_progress, restore, save_checkpoint
+from unheard.training.checkpoints import RunState, checkpoints, read_progress, restore, save_checkpoint
 from unheard.training.engine import Engine
-from unheard.training.finetune_choice import Best, scores
-from unheard.training.finetune_network import Network, Tuned, build_optimiser
+from unheard.training.finetune_choice import BestModelTracker, scores
+from unheard.training.finetune_network import Network, FinetuneModule, build_optimiser
 from unheard.training.finetune_schedule import rate_at
 from unheard.training.finetune_validation import Validation
-from unheard.training.journal import Journal
-from unheard.training.run import Report, total_steps
-from unheard.training.watch import Clock, Watch, stop_signal
+from unheard.training.journal import MetricsLogger
+from unheard.training.run import Callbacks, total_steps
+from unheard.training.watch import ThroughputMeter, NonFiniteGuard, graceful_shutdown
 from unheard.version import __version__
 from unheard.weights.checkpoint import Provenance, SavedModel, build_classifier, save_model
 
 
 @dataclass(frozen=True)
-class Start:
+class FinetuneSetup:
     """What every model of a run begins with."""
 
     recipe: FinetuneRecipe
@@ -48,7 +48,7 @@ class Start:
     """Name or path of the model that is fine-tuned."""
 
 
-def begin(saved: SavedModel, start: Start) -> SavedModel:
+def begin(saved: SavedModel, start: FinetuneSetup) -> SavedModel:
     """A fresh classifier on a copy of a trained encoder.
 
     Where patch tokens are pooled the encoder's final norm makes way for the classifier's, as MaskSpec and AudioMAE have it.
@@ -66,7 +66,7 @@ def begin(saved: SavedModel, start: Start) -> SavedModel:
     return SavedModel(learner, recipe, saved.statistics, origin, build_classifier(head, recipe))
 
 
-class Member:
+class FinetuneTrainer:
     """Trains one model.
 
     Parameters
@@ -90,7 +90,7 @@ class Member:
         When a norm over the batch has one clip to look at.
     """
 
-    def __init__(self, folder: Path, saved: SavedModel, start: Start, sounds: Sounds, part: Part, engine: Engine) -> None:
+    def __init__(self, folder: Path, saved: SavedModel, start: FinetuneSetup, sounds: PackedLabelledClips, part: FoldIndices, engine: Engine) -> None:
         self.folder, self.saved, self.start, self.sounds, self.engine = folder, saved, start, sounds, engine
         self.train, self.valid = sounds.at(part.train), sounds.at(part.valid)
         if not len(self.train):
@@ -102,7 +102,7 @@ class Member:
         if start.recipe.task.norm == "batch" and training.batch_size // (engine.processes * training.accumulate) < 2:
             raise ConfigError("task.norm=batch compares clips, so it needs at least two in each part of a batch; set training.batch_size")
         assert isinstance(saved.classifier, Classifier)
-        self.tuned = Tuned(Network(saved.learner.model.encoder, saved.classifier, start.recipe.augment), start.recipe)
+        self.tuned = FinetuneModule(Network(saved.learner.model.encoder, saved.classifier, start.recipe.augment), start.recipe)
         self.verification = sounds.verification if engine.rank == 0 else None
         self.validation = Validation(sounds.store, self.valid, saved.statistics, engine, saved.learner.grid.frames)
 
@@ -118,27 +118,27 @@ class Member:
         clips = min(self.start.recipe.task.epoch_clips or len(self.train), len(self.train))
         return total_steps(self.start.recipe.training, clips)
 
-    def run(self, report: Report) -> Progress:
+    def run(self, report: Callbacks) -> RunState:
         """Train from the latest checkpoint, or from the start, to the end or to Ctrl-C."""
         saved = checkpoints(self.folder)
         progress = read_progress(saved[-1]) if saved else None
         if progress is not None and progress.step >= progress.total:
             return progress
         engine, recipe = self.engine, self.start.recipe
-        engine.adopt(self.tuned, build_optimiser(self.tuned), progress.kernel if progress else None)
+        engine.setup_module(self.tuned, build_optimiser(self.tuned), progress.kernel if progress else None)
         if progress is not None:
             restore(saved[-1], self.tuned, engine.optimiser)
         step = progress.step if progress else 0
         self.folder.mkdir(parents=True, exist_ok=True)
         loader = LabelledLoader(
             self.sounds, self.train, recipe, self.saved.statistics, self.width,
-            Share(recipe.training.batch_size, engine.rank, engine.processes), device=engine.device, steps=range(step, self.total),
+            RankSlice(recipe.training.batch_size, engine.rank, engine.processes), device=engine.device, steps=range(step, self.total),
         )  # fmt: skip
         if engine.rank == 0:
             report.say(self._line(loader.epoch_size))
-        journal = Journal(self.folder, step, self.total, report.live) if engine.rank == 0 else nullcontext()
+        journal = MetricsLogger(self.folder, step, self.total, report.live) if engine.rank == 0 else nullcontext()
         bad = BadBatches(self.folder, loader, recipe.training, engine, report.say, replays=False)
-        with loader, journal as rows, stop_signal() as stopped:
+        with loader, journal as rows, graceful_shutdown() as stopped:
             return self._loop(loader, bad, rows, stopped)
 
     def _line(self, epoch_size: int) -> str:
@@ -150,12 +150,12 @@ class Member:
             f"{self.engine.precision} on {self.engine.device.type}"
         )
 
-    def _loop(self, loader: LabelledLoader, bad: BadBatches, rows: Journal | None, stopped: Callable[[], bool]) -> Progress:
+    def _loop(self, loader: LabelledLoader, bad: BadBatches, rows: MetricsLogger | None, stopped: Callable[[], bool]) -> RunState:
         """Every step; returns where it ended."""
         engine, training, total = self.engine, self.start.recipe.training, self.total
-        watch, clock = Watch(self.folder, self.sounds.store.names, engine, bad.record), Clock(loader, training.batch_size)
-        best, step = Best(self.folder, self.start.recipe.task.patience), loader.steps.start
-        place = Progress(step, total, engine.kernel)
+        watch, clock = NonFiniteGuard(self.folder, self.sounds.store.names, engine, bad.record), ThroughputMeter(loader, training.batch_size)
+        best, step = BestModelTracker(self.folder, self.start.recipe.task.patience), loader.steps.start
+        place = RunState(step, total, engine.kernel)
         self.tuned.train()
         for batch in loader:
             rate = rate_at(step / total, self.start.recipe)
@@ -183,8 +183,8 @@ class Member:
                     row |= found
                 if rows is not None:
                     rows.write(row)
-            place = Progress(step, step if early else total, engine.kernel)
-            ending = step == place.total or engine.any_process(stopped())
+            place = RunState(step, step if early else total, engine.kernel)
+            ending = step == place.total or engine.any_rank(stopped())
             if ending or step % training.checkpoint_every == 0:
                 watch.check_weights(self.tuned, step)
                 self._checkpoint(place)
@@ -192,7 +192,7 @@ class Member:
                 break
         return place
 
-    def _choose(self, best: Best, step: int) -> tuple[dict[str, float], bool]:
+    def _choose(self, best: BestModelTracker, step: int) -> tuple[dict[str, float], bool]:
         """Score the validation clips, keep the weights when they are the best so far, and return whether patience has run out.
 
         All processes compute logits; the first one scores them, writes, and passes on what it found.
@@ -201,12 +201,12 @@ class Member:
         found: dict[str, float] = {}
         if first and logits is not None:
             found = scores(logits, *self.sounds.marks(self.valid), self.start.activation)
-        if first and best.look(found):
+        if first and best.update(found):
             self._keep(step, found)
         told: tuple[dict[str, float], bool] = self.engine.fabric.broadcast((found, best.exhausted))
         return {f"valid/{name}": score for name, score in told[0].items()}, told[1]
 
-    def _gradients(self, clips: Clips) -> torch.Tensor | None:
+    def _gradients(self, clips: AugmentBatch) -> torch.Tensor | None:
         """Return the loss of a batch; its gradients are left on the parameters.
 
         None when bad batches may be skipped and the loss is not finite in some process: then nothing has changed.
@@ -221,14 +221,14 @@ class Member:
                 value: torch.Tensor = self.engine.module(piece) * share
                 self.engine.fabric.backward(value)
             total += value.detach()
-        if skipping and self.engine.any_process(not bool(torch.isfinite(total))):
+        if skipping and self.engine.any_rank(not bool(torch.isfinite(total))):
             self.engine.undo(kept)
             return None
         return total
 
     def logits(self) -> Float32[np.ndarray, "n C"]:
         """Return the logits of the validation clips under the weights that would be kept now; all processes must call this."""
-        chosen = self.tuned.chosen
+        chosen = self.tuned.eval_network
         self.engine.align_buffers(chosen)
         chosen.eval()
         try:
@@ -238,7 +238,7 @@ class Member:
 
     def _as_saved(self) -> SavedModel:
         """The chosen weights as a model; they are shared, not copied."""
-        chosen, learner = self.tuned.chosen, self.saved.learner
+        chosen, learner = self.tuned.eval_network, self.saved.learner
         learner.model.encoder = chosen.encoder
         learner.eval()
         return replace(self.saved, classifier=chosen.classifier)
@@ -258,13 +258,13 @@ class Member:
         if self.verification is not None:
             self.verification.check(wait)
 
-    def _checkpoint(self, progress: Progress) -> None:
+    def _checkpoint(self, progress: RunState) -> None:
         self._verify(wait=progress.step >= progress.total)
         if self.engine.rank == 0:
             save_checkpoint(self.folder, self.tuned, self.engine.optimiser, progress, self.start.recipe.training.keep_checkpoints)
         self.engine.wait()
 
 
-def _pieces(clips: Clips, parts: int) -> Iterator[Clips]:
+def _pieces(clips: AugmentBatch, parts: int) -> Iterator[AugmentBatch]:
     chunks: list[Any] = [values.chunk(parts) for values in (clips.values, clips.lengths, clips.target, clips.known)]
-    yield from (Clips(*piece) for piece in zip(*chunks, strict=True))
+    yield from (AugmentBatch(*piece) for piece in zip(*chunks, strict=True))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unheard.data.augment import Clips
+from unheard.data.augment import AugmentBatch
 from unheard.model import masking
 from unheard.model.classification import clip_losses
 from unheard.model.classifier import Classifier
@@ -34,9 +34,9 @@ def patchout(grid: Grid, columns: int, how: AugmentConfig, noise: Float[Tensor, 
     """
     narrow = replace(grid, time=columns)
     mask = masking.random(noise, how.patchout)
-    if any(how.patchout_axes):
-        mask = masking.structured(narrow, noise[:, -grid.freq :], noise[:, :columns], how.patchout_axes)
-    return grid.within(columns).to(noise.device)[mask.keep]
+    if any(how.patchout_2d):
+        mask = masking.structured(narrow, noise[:, -grid.freq :], noise[:, :columns], how.patchout_2d)
+    return grid.crop_time(columns).to(noise.device)[mask.keep]
 
 
 class Network(nn.Module):
@@ -79,7 +79,7 @@ class Network(nn.Module):
         if self.training:
             keep = patchout(grid, columns, self.augment, torch.rand(patches.shape[0], grid.freq * columns, device=patches.device))
         else:
-            keep = grid.within(columns).to(patches.device).expand(patches.shape[0], -1)
+            keep = grid.crop_time(columns).to(patches.device).expand(patches.shape[0], -1)
         tokens, cls = self.encoder(patches, keep)
         if self.classifier.config.pool == "cls":
             return self.classifier.pool(tokens, cls)
@@ -91,7 +91,7 @@ class Network(nn.Module):
         return self.classifier.pool((tokens * real) * (real.shape[1] / real.sum(dim=1, keepdim=True)))
 
 
-class Tuned(nn.Module):
+class FinetuneModule(nn.Module):
     """A network in training and, where a recipe asks for it, an average of its weights.
 
     Parameters
@@ -100,7 +100,7 @@ class Tuned(nn.Module):
     recipe : FinetuneRecipe
     """
 
-    averaged: Tensor
+    num_averaged: Tensor
 
     def __init__(self, network: Network, recipe: FinetuneRecipe) -> None:
         super().__init__()
@@ -108,18 +108,18 @@ class Tuned(nn.Module):
         if not recipe.adapt.trainable_positions:
             network.encoder.positions.requires_grad_(False)
         use_drop_path(network.encoder.transformer, recipe.adapt.drop_path)
-        self.average = copy.deepcopy(network).requires_grad_(False) if recipe.adapt.average != "none" else None
+        self.average = copy.deepcopy(network).requires_grad_(False) if recipe.adapt.weight_averaging != "none" else None
         self.register_buffer("averaged", torch.zeros((), dtype=torch.long))
 
-    def forward(self, clips: Clips) -> Float[Tensor, ""]:
+    def forward(self, clips: AugmentBatch) -> Float[Tensor, ""]:
         """The loss of a batch."""
         several = self.network.classifier.config.activation == "sigmoid"
         return clip_losses(self.network(clips.values, clips.lengths).float(), clips.target, several, clips.known).mean()
 
     @property
-    def chosen(self) -> Network:
+    def eval_network(self) -> Network:
         """The network that is scored and kept: the average, once there is one."""
-        return self.average if self.average is not None and int(self.averaged) else self.network
+        return self.average if self.average is not None and int(self.num_averaged) else self.network
 
     def after_step(self, progress: float, ended: int | None) -> None:
         """Take the weights into the average, where the moment has come.
@@ -133,28 +133,28 @@ class Tuned(nn.Module):
         """
         adapt = self.recipe.adapt
         late = ended is not None and progress > adapt.average_from and ended % adapt.average_every == 0
-        if self.average is None or (adapt.average == "swa" and not late):
+        if self.average is None or (adapt.weight_averaging == "swa" and not late):
             return
-        seen = int(self.averaged)
+        seen = int(self.num_averaged)
         newest = 1 / (seen + 1)
-        if adapt.average == "ema":
+        if adapt.weight_averaging == "ema":
             newest = max(1 - adapt.average_decay, 9 / (10 + seen))  # the first steps count for more, or the start would linger
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, newest if seen else 1.0)
             for kept, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 kept.copy_(buffer)
-        self.averaged += 1
+        self.num_averaged += 1
 
 
-def build_optimiser(tuned: Tuned) -> torch.optim.AdamW:
+def build_optimiser(tuned: FinetuneModule) -> torch.optim.AdamW:
     """AdamW with a group for each layer's rate, halves with and without weight decay; rates are set before every step."""
     training, adapt = tuned.recipe.training, tuned.recipe.adapt
     depth = len(tuned.network.encoder.transformer.blocks)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in tuned.network.named_parameters():
         if parameter.requires_grad:
-            decayed = training.decay == "all" or decays(name, parameter.ndim)
+            decayed = training.weight_decay_on == "all" or decays(name, parameter.ndim)
             groups.setdefault((layer_scale(name, depth, adapt.layer_decay), decayed), []).append(parameter)
     made = [
         {"params": parameters, "scale": scale, "weight_decay": training.weight_decay if decayed else 0.0}

@@ -7,7 +7,7 @@ import math
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.training.optim import learning_rate, peak_learning_rate
 
-STEEP = 5.0  # of PaSST's warm-up, from Laine and Aila 2017
+RAMPUP_EXPONENT = 5.0  # of PaSST's warm-up, from Laine and Aila 2017
 
 
 def rate_at(progress: float, recipe: FinetuneRecipe) -> float:
@@ -20,7 +20,7 @@ def rate_at(progress: float, recipe: FinetuneRecipe) -> float:
     if adapt.schedule == "cosine":
         return learning_rate(progress, peak, warmup, lowest)
     if progress < warmup:
-        return peak * math.exp(-STEEP * (1 - progress / warmup) ** 2)
-    begin, end = adapt.fall
+        return peak * math.exp(-RAMPUP_EXPONENT * (1 - progress / warmup) ** 2)
+    begin, end = adapt.decay_range
     fallen = 0.0 if progress <= begin else min(1.0, (progress - begin) / max(end - begin, 1e-12))
     return peak - (peak - lowest) * fallen

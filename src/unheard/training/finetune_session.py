@@ -13,14 +13,14 @@ import numpy as np
 from unheard.audio.waveform import Channel
 from unheard.config import from_json, to_json
 from unheard.data.label_table import Files, Labels, read_labels
-from unheard.data.partitions import Part, few_choose, parts_of
+from unheard.data.partitions import FoldIndices, small_validation_warnings, make_folds
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.files import write_json
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.run import read_config
 from unheard.version import __version__
-from unheard.weights.checkpoint import MEMBERS
+from unheard.weights.checkpoint import ENSEMBLE_DIR
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,20 @@ class FinetuneSession:
         return (
             run
             if len(self.members) == 1
-            else run / MEMBERS / "-".join(name for name in (part, channel if len(self.channels) > 1 else "") if name)
+            else run / ENSEMBLE_DIR / "-".join(name for name in (part, channel if len(self.channels) > 1 else "") if name)
         )
 
 
 @dataclass(frozen=True)
-class Table:
+class LabelledSplits:
     """A table of labels with its sides."""
 
     labels: Labels
-    parts: list[Part]
+    parts: list[FoldIndices]
 
     def remarks(self, recipe: FinetuneRecipe) -> list[str]:
         """What a reader must know of who chooses the weights."""
-        return few_choose(self.labels, self.parts, recipe.task.holdout)
+        return small_validation_warnings(self.labels, self.parts, recipe.task.validation_fraction)
 
     def fingerprint(self) -> str:
         """A hash of what is said of the clips, and of who trains, chooses and tests."""
@@ -83,7 +83,7 @@ class Table:
         return digest.hexdigest()
 
 
-def open_table(labels: str | Path, recipe: FinetuneRecipe) -> Table:
+def open_table(labels: str | Path, recipe: FinetuneRecipe) -> LabelledSplits:
     """Read a table of labels and assign its clips to sides as the recipe says.
 
     Raises
@@ -93,10 +93,10 @@ def open_table(labels: str | Path, recipe: FinetuneRecipe) -> Table:
     """
     path = Path(labels).resolve()
     table = read_labels(path)
-    return Table(table, parts_of(table, recipe.training.seed, recipe.task.holdout))
+    return LabelledSplits(table, make_folds(table, recipe.training.seed, recipe.task.validation_fraction))
 
 
-def own_table(run: Path, session: FinetuneSession) -> Table:
+def training_table(run: Path, session: FinetuneSession) -> LabelledSplits:
     """The table a run was trained with.
 
     Raises
@@ -132,10 +132,10 @@ def write_session(run: Path, session: FinetuneSession) -> None:
 
 def finished(run: Path, session: FinetuneSession) -> bool:
     """Whether every model of a run is trained."""
-    return all(step >= total for step, total in (_stands(session.folder(run, *member)) for member in session.members))
+    return all(step >= total for step, total in (_progress(session.folder(run, *member)) for member in session.members))
 
 
-def _stands(folder: Path) -> tuple[int, int]:
+def _progress(folder: Path) -> tuple[int, int]:
     saved = checkpoints(folder)
     progress = read_progress(saved[-1]) if saved else None
     return (progress.step, progress.total) if progress else (0, 1)

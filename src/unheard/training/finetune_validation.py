@@ -17,9 +17,9 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from unheard.audio.frontend import Statistics
-from unheard.data.ahead import Ahead
+from unheard.data.ahead import Prefetcher
 from unheard.data.class_sets import Index
-from unheard.data.crops import Pieces
+from unheard.data.crops import WindowSegments
 from unheard.data.store import WaveStore, to_device
 from unheard.errors import DataError
 from unheard.training.engine import Engine
@@ -74,7 +74,7 @@ def groups_of(frames: Index, width: int, size: int = WINDOWS) -> list[Index]:
     return [group for group in np.split(order, ends) if len(group)]
 
 
-class WindowLoader(Ahead[Windows]):
+class WindowLoader(Prefetcher[Windows]):
     """Iterates over the windows of groups of clips; a context manager, as every `Ahead`.
 
     Parameters
@@ -105,7 +105,7 @@ class WindowLoader(Ahead[Windows]):
         some, lengths_here = owners[part], lengths[part]
         count, wide = len(some), int(lengths_here.max())
         zero = np.zeros(count, np.int64)
-        pieces = Pieces(np.arange(count), group[some], starts[part], zero, lengths_here)
+        pieces = WindowSegments(np.arange(count), group[some], starts[part], zero, lengths_here)
         frames = to_device(lengths_here, self.device)
         spec = self.statistics.normalise(self.store.windows(pieces, count, wide, self.device))
         inside = torch.arange(wide, device=self.device) < frames[:, None]

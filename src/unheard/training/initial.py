@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from unheard.errors import CheckpointError, ConfigError
-from unheard.model.masking import share_hidden
-from unheard.recipes.learner import Learner, build, grid_of
+from unheard.model.masking import masked_fraction
+from unheard.recipes.learner import PretrainModule, build, grid_of
 from unheard.recipes.recipe import Recipe
 from unheard.weights.built_in import open_model
 
 
-def begun(recipe: Recipe, init: str | Path | None) -> Learner:
+def begun(recipe: Recipe, init: str | Path | None) -> PretrainModule:
     """Build the learner of a run.
 
     Raises
@@ -22,14 +22,14 @@ def begun(recipe: Recipe, init: str | Path | None) -> Learner:
         When the weights of ``init`` do not fit.
     """
     learner = build(recipe)
-    if learner.model.decodes:
-        refuse_nothing_hidden(recipe)
+    if learner.model.use_decoder:
+        check_mask_ratio(recipe)
     if init is not None:
         start_from(learner, str(init))
     return learner
 
 
-def start_from(learner: Learner, source: str) -> None:
+def start_from(learner: PretrainModule, source: str) -> None:
     """Copy into ``learner`` every weight of a saved model that has its name and shape.
 
     Raises
@@ -38,7 +38,7 @@ def start_from(learner: Learner, source: str) -> None:
         When the encoders differ.
     """
     saved = open_model(source)
-    theirs = saved.learner.lasting_state() | saved.others
+    theirs = saved.learner.export_state_dict() | saved.others
     mine = learner.state_dict()
     fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
     missing = [name for name in mine if name.startswith("model.encoder.") and name not in fitting]
@@ -48,11 +48,11 @@ def start_from(learner: Learner, source: str) -> None:
         )
     learner.load_state_dict(fitting, strict=False)
     teacher = learner.model.teacher
-    if teacher is not None and learner.recipe.teacher.copied:
-        teacher.follow(learner.model.encoder, momentum=0.0)
+    if teacher is not None and learner.recipe.teacher.init_from_student:
+        teacher.ema_update(learner.model.encoder, momentum=0.0)
 
 
-def refuse_nothing_hidden(recipe: Recipe) -> None:
+def check_mask_ratio(recipe: Recipe) -> None:
     """Refuse mask settings so small that no patch is hidden.
 
     Raises
@@ -61,10 +61,10 @@ def refuse_nothing_hidden(recipe: Recipe) -> None:
         With the smallest ratio that hides one.
     """
     grid, model = grid_of(recipe), recipe.model
-    if share_hidden(model, grid) > 0:
+    if masked_fraction(model, grid) > 0:
         return
-    if model.mask_axes is None:
+    if model.mask_ratio_2d is None:
         asked, enough = f"mask_ratio={model.mask_ratio:g}", f"{1 / grid.num_patches:.3g}"
     else:
-        asked, enough = f"mask_axes={list(model.mask_axes)}", f"[{1 / grid.freq:.3g}, {1 / grid.time:.3g}]"
+        asked, enough = f"mask_axes={list(model.mask_ratio_2d)}", f"[{1 / grid.freq:.3g}, {1 / grid.time:.3g}]"
     raise ConfigError(f"model.{asked} hides none of the {grid.num_patches} patches, so there is nothing to predict; set at least {enough}")

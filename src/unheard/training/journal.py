@@ -19,7 +19,7 @@ from unheard.files import json_line, read_json_lines, write_text
 from unheard.version import __version__
 
 
-class Journal:
+class MetricsLogger:
     """Writes the rows of a run and shows how far it has come.
 
     Parameters
@@ -34,13 +34,13 @@ class Journal:
 
     def __init__(self, run: Path, start: int, total: int, show: bool = True) -> None:
         self.file = run / "metrics.jsonl"
-        keep_rows(self.file, start)
+        truncate_metrics(self.file, start)
         self.start, self.total = start, total
         self.began = time.perf_counter()
         self._writer = _tensorboard(run / "tensorboard", start)
         self._display = _Display(start, total) if show else None
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> MetricsLogger:
         """Begin to show."""
         if self._display is not None:
             self._display.open()
@@ -100,7 +100,7 @@ class _Display:
             print(f"step {row['step']:.0f}/{self.total}  {text}  {duration(left)} left", file=sys.stderr, flush=True)
 
 
-def keep_rows(file: Path, step: int) -> None:
+def truncate_metrics(file: Path, step: int) -> None:
     """Cut the rows after ``step``, so that a resumed run continues one curve; lines that are torn or damaged are cut and reported."""
     if not file.exists():
         return

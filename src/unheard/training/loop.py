@@ -11,21 +11,21 @@ from pathlib import Path
 
 import torch
 
-from unheard.data.ahead import Share
-from unheard.data.batch import Loader
+from unheard.data.ahead import RankSlice
+from unheard.data.batch import PretrainLoader
 from unheard.data.store import Store
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import Moment
-from unheard.recipes.learner import Learner
+from unheard.objectives.schedules import TrainingProgress
+from unheard.recipes.learner import PretrainModule
 from unheard.training.bad_batches import BadBatches
 from unheard.training.checkpoints import checkpoints, read_progress, restore
-from unheard.training.collapse import Collapse
-from unheard.training.companions import Companions
+from unheard.training.collapse import CollapseDetector
+from unheard.training.companions import ExternalInputs
 from unheard.training.engine import Engine, Losses
-from unheard.training.journal import Journal
+from unheard.training.journal import MetricsLogger
 from unheard.training.optim import learning_rate, peak_learning_rate
-from unheard.training.run import Keeper, Report, Session, sampler_of
-from unheard.training.watch import Clock, Watch, stop_signal
+from unheard.training.run import CheckpointWriter, Callbacks, Session, sampler_of
+from unheard.training.watch import ThroughputMeter, NonFiniteGuard, graceful_shutdown
 
 
 def latest(run: Path) -> Path | None:
@@ -34,7 +34,7 @@ def latest(run: Path) -> Path | None:
     return saved[-1] if saved else None
 
 
-def prepare(session: Session, engine: Engine, learner: Learner, checkpoint: Path | None) -> int:
+def prepare(session: Session, engine: Engine, learner: PretrainModule, checkpoint: Path | None) -> int:
     """Set up the engine and restore a checkpoint. Return the steps done."""
     progress = None if checkpoint is None else read_progress(checkpoint)
     engine.setup(learner, progress.kernel if progress else None)
@@ -44,11 +44,11 @@ def prepare(session: Session, engine: Engine, learner: Learner, checkpoint: Path
     return progress.step
 
 
-def loader_of(session: Session, store: Store, engine: Engine, companions: Companions, steps: range) -> Loader:
+def loader_of(session: Session, store: Store, engine: Engine, companions: ExternalInputs, steps: range) -> PretrainLoader:
     """Return what prepares the batches of some steps."""
     recipe = session.recipe
-    share = Share(recipe.training.batch_size, engine.rank, engine.processes)
-    return Loader(
+    share = RankSlice(recipe.training.batch_size, engine.rank, engine.processes)
+    return PretrainLoader(
         store, sampler_of(store, recipe), engine.learner.grid, session.statistics, share,
         device=engine.device, steps=steps, adds=companions.added,
     )  # fmt: skip
@@ -63,23 +63,23 @@ def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Loss
         The losses, as `Engine.losses_and_gradients` gives them. None when bad batches may be skipped and the loss is not finite in
         some process: then nothing has changed.
     """
-    training, learner, now = session.recipe.training, engine.learner, Moment(step, session.total)
+    training, learner, now = session.recipe.training, engine.learner, TrainingProgress(step, session.total)
     learner.begin_step(now)
     kept = engine.kept_buffers() if training.skip_bad_batches else []
     losses = engine.losses_and_gradients(batch, step)
-    if training.skip_bad_batches and engine.any_process(not bool(torch.isfinite(losses["loss"]))):
+    if training.skip_bad_batches and engine.any_rank(not bool(torch.isfinite(losses["loss"]))):
         engine.undo(kept)
         return None
     learner.before_step(now)
     engine.step(rate_of(session, step))
-    learner.after_step(Moment(step + 1, session.total))
+    learner.after_step(TrainingProgress(step + 1, session.total))
     return losses
 
 
 def rate_of(session: Session, step: int) -> float:
     """Return the learning rate of a step."""
     training = session.recipe.training
-    return learning_rate(Moment(step, session.total).progress, peak_learning_rate(training), training.warmup)
+    return learning_rate(TrainingProgress(step, session.total).progress, peak_learning_rate(training), training.warmup)
 
 
 class Loop:
@@ -94,13 +94,13 @@ class Loop:
     report : Report
     """
 
-    def __init__(self, session: Session, keeper: Keeper, loader: Loader, report: Report) -> None:
+    def __init__(self, session: Session, keeper: CheckpointWriter, loader: PretrainLoader, report: Callbacks) -> None:
         self.session, self.keeper, self.loader, self.report = session, keeper, loader, report
         self.engine, training = keeper.engine, session.recipe.training
         self.bad = BadBatches(keeper.run, loader, training, self.engine, report.say)
-        self.watch = Watch(keeper.run, keeper.store.names, self.engine, self.bad.record)
-        self.clock = Clock(loader, training.batch_size)
-        self.collapse = Collapse(self.engine.learner, report.say)
+        self.watch = NonFiniteGuard(keeper.run, keeper.store.names, self.engine, self.bad.record)
+        self.clock = ThroughputMeter(loader, training.batch_size)
+        self.collapse = CollapseDetector(self.engine.learner, report.say)
 
     def run(self) -> int:
         """Take the steps. Return the steps done.
@@ -111,11 +111,11 @@ class Loop:
             When the loss is not finite.
         """
         run, first, total = self.keeper.run, self.loader.steps.start, self.session.total
-        journal = Journal(run, first, total, self.report.live) if self.engine.rank == 0 else nullcontext()
-        with journal as rows, stop_signal() as stopped:
+        journal = MetricsLogger(run, first, total, self.report.live) if self.engine.rank == 0 else nullcontext()
+        with journal as rows, graceful_shutdown() as stopped:
             return self._steps(rows, stopped)
 
-    def _steps(self, rows: Journal | None, stopped: Callable[[], bool]) -> int:
+    def _steps(self, rows: MetricsLogger | None, stopped: Callable[[], bool]) -> int:
         training, engine, watch, total = self.session.recipe.training, self.engine, self.watch, self.session.total
         step = self.loader.steps.start
         for batch in self.loader:
@@ -125,7 +125,7 @@ class Loop:
                 self.bad.skip(step)
             else:
                 watch.remember(step, batch.clips, losses["loss"])
-            ending = step == total or engine.any_process(stopped())
+            ending = step == total or engine.any_rank(stopped())
             saving = ending or step % training.checkpoint_every == 0
             if saving or step % training.log_every == 0:
                 watch.check()
@@ -138,9 +138,9 @@ class Loop:
                 break
         return step
 
-    def _write(self, rows: Journal | None, step: int, losses: Losses) -> None:
+    def _write(self, rows: MetricsLogger | None, step: int, losses: Losses) -> None:
         """Write a row of the journal."""
-        engine, done = self.engine, Moment(step - 1, self.session.total)
+        engine, done = self.engine, TrainingProgress(step - 1, self.session.total)
         means = {name: float(engine.mean(value)) for name, value in losses.items()}
         epoch = step * self.session.recipe.training.batch_size / self.loader.epoch_size
         row = {"step": step, "epoch": epoch, **means, **engine.learner.schedules(done)}

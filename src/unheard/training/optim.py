@@ -24,7 +24,7 @@ def parameter_groups(module: nn.Module, weight_decay: float, everything: bool = 
 
 def build_optimiser(module: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """Fused AdamW with the recipe's moments; its rate is set before every step."""
-    groups = parameter_groups(module, config.weight_decay, everything=config.decay == "all")
+    groups = parameter_groups(module, config.weight_decay, everything=config.weight_decay_on == "all")
     return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.adam_eps, fused=True)
 
 

@@ -6,27 +6,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from unheard.config import override
-from unheard.data.open import open_data
+from unheard.data.open import open_corpus_store
 from unheard.data.store import Store
 from unheard.errors import ConfigError, DataError
 from unheard.files import write_json
-from unheard.model.sizes import explicit
+from unheard.model.sizes import resolved
 from unheard.recipes.file import RecipeFile
-from unheard.recipes.learner import Learner
+from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints
-from unheard.training.companions import Companions
+from unheard.training.companions import ExternalInputs
 from unheard.training.engine import Engine
 from unheard.training.initial import begun
 from unheard.training.journal import environment
 from unheard.training.loop import Loop, latest, loader_of, prepare
 from unheard.training.processes import first_process, lost_processes
 from unheard.training.run import (
-    Keeper,
-    Report,
+    CheckpointWriter,
+    Callbacks,
     Run,
     Session,
-    describe,
+    summary_lines,
     is_complete,
     mark_complete,
     read_session,
@@ -35,7 +35,7 @@ from unheard.training.run import (
     total_steps,
     write_session,
 )
-from unheard.training.run_folder import make_room, one_writer
+from unheard.training.run_folder import prepare_output_dir, one_writer
 from unheard.weights.built_in import BUILT_IN
 
 
@@ -50,7 +50,7 @@ def pretrain(
     init: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    report: Report | None = None,
+    report: Callbacks | None = None,
 ) -> Run:
     """Pre-train ``recipe`` on ``data`` and leave a run folder at ``out``.
 
@@ -70,16 +70,16 @@ def pretrain(
     DataError
         When nothing in ``data`` can be used, or the loss stops being a number.
     """
-    run, report = Path(out), _speaking(report)
-    companions = Companions(replace(recipe, model=explicit(recipe.model)))
-    trial = companions.trial()
+    run, report = Path(out), _rank_zero_report(report)
+    companions = ExternalInputs(replace(recipe, model=resolved(recipe.model)))
+    trial = companions.buildable_recipe()
     learner = begun(trial, init)  # a recipe that cannot be built, or weights that do not fit, should say so before audio is read
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
-        make_room(run, Path(data), overwrite)
+        prepare_output_dir(run, Path(data), overwrite)
     with engine.first_process_first():
-        store = open_data(data, recipe.frontend, run / "corpus", report.track, recipe.data.store)
-        recipe = companions.join(store, engine.device, run, report.track)
+        store = open_corpus_store(data, recipe.frontend, run / "corpus", report.track, recipe.data.input)
+        recipe = companions.attach_to_corpus(store, engine.device, run, report.track)
     session = Session(
         recipe=recipe,
         data=str(Path(data).resolve()),
@@ -106,7 +106,7 @@ def resume(
     skip_bad_batches: int | None = None,
     no_code: bool = False,
     device: str = "auto",
-    report: Report | None = None,
+    report: Callbacks | None = None,
 ) -> Run:
     """Continue the run at ``out`` from its latest checkpoint, or from the start when it has none.
 
@@ -131,7 +131,7 @@ def resume(
         When the run is finished and ``data`` is another place than the run's corpus: nothing would be read from it. When the recipe
         file of the run is missing or has changed.
     """
-    run, report = Path(out), _speaking(report)
+    run, report = Path(out), _rank_zero_report(report)
     session = read_session(run, no_code, report.say)
     if is_complete(run, session):
         if data is not None and Path(data).resolve() != Path(session.data):
@@ -149,7 +149,7 @@ def resume(
     return _train(run, changed, store, learner, engine, companions, report)
 
 
-def open_session(run: Path, session: Session, device: str, report: Report) -> tuple[Store, Engine, Companions]:
+def open_session(run: Path, session: Session, device: str, report: Callbacks) -> tuple[Store, Engine, ExternalInputs]:
     """Open what a run reads and computes with, and compare it with what the run began with.
 
     Raises
@@ -157,7 +157,7 @@ def open_session(run: Path, session: Session, device: str, report: Report) -> tu
     DataError
         When the corpus or a teacher has changed, or the corpus is not there.
     """
-    companions = Companions(session.recipe)
+    companions = ExternalInputs(session.recipe)
     if companions.fingerprint != session.teacher:
         raise DataError(f"the teacher of {run} has changed since it began; restore it, or start a new run with --init {run}")
     if not Path(session.data).exists():
@@ -166,13 +166,13 @@ def open_session(run: Path, session: Session, device: str, report: Report) -> tu
         )
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
-        store = open_data(session.data, session.recipe.frontend, run / "corpus", report.track, session.recipe.data.store)
+        store = open_corpus_store(session.data, session.recipe.frontend, run / "corpus", report.track, session.recipe.data.input)
         if store.fingerprint != session.fingerprint:
             raise DataError(
                 f"the corpus {session.data} is not the one that {run} began with, or has changed; restore it, give the place of an equal "
                 f"one with --data NEW_PLACE, or start a new run with --init {run}"
             )
-        companions.join(store, engine.device, run, report.track)
+        companions.attach_to_corpus(store, engine.device, run, report.track)
     return store, engine, companions
 
 
@@ -185,14 +185,14 @@ def _changed(session: Session, data: str | Path | None, skip_bad_batches: int | 
     return session
 
 
-def _train(run: Path, session: Session, store: Store, learner: Learner, engine: Engine, companions: Companions, report: Report) -> Run:
+def _train(run: Path, session: Session, store: Store, learner: PretrainModule, engine: Engine, companions: ExternalInputs, report: Callbacks) -> Run:
     """Restore what a checkpoint holds, print what comes, run the loop, and complete the run."""
     step = prepare(session, engine, learner, latest(run))
-    keeper = Keeper(run, session, store, engine)
+    keeper = CheckpointWriter(run, session, store, engine)
     if step < session.total:
         loader = loader_of(session, store, engine, companions, range(step, session.total))
         with loader:
-            lines = describe(session, store, loader.sampler, learner, engine, loader.peek(), step)
+            lines = summary_lines(session, store, loader.sampler, learner, engine, loader.peek(), step)
             for line in [*companions.lines, *lines]:
                 report.say(line)
             step = Loop(session, keeper, loader, report).run()
@@ -206,6 +206,6 @@ def _train(run: Path, session: Session, store: Store, learner: Learner, engine: 
     return Run(run, step, session.total)
 
 
-def _speaking(report: Report | None) -> Report:
+def _rank_zero_report(report: Callbacks | None) -> Callbacks:
     """The caller's report in the first process, a silent one in the others."""
-    return report if report is not None and first_process() else Report()
+    return report if report is not None and first_process() else Callbacks()

@@ -25,7 +25,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from unheard.errors import ConfigError, UnheardError
 
 JOINING = timedelta(minutes=5)  # our choice; how long processes wait for each other at the start
-PATIENCE = timedelta(hours=12)  # our choice; the others wait while the first process reads or packs a corpus
+DIST_TIMEOUT = timedelta(hours=12)  # our choice; the others wait while the first process reads or packs a corpus
 NOTICE_SECONDS = 10.0  # our choice; after which a process that waits at the start prints what for
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 OWN_LAUNCHER = "UNHEARD_LAUNCHER"
@@ -188,7 +188,7 @@ class Together(DDPStrategy):
     """Every process holds the whole model and averages gradients. Processes wait shortly for each other at the start, long later."""
 
     def __init__(self) -> None:
-        super().__init__(timeout=PATIENCE)
+        super().__init__(timeout=DIST_TIMEOUT)
 
     def setup_environment(self) -> None:
         """Meet the other processes."""
@@ -224,9 +224,9 @@ def meet(environment: ClusterEnvironment, backend: str, device: torch.device) ->
         ) from error
     finally:
         notice.cancel()
-    store.set_timeout(PATIENCE)
+    store.set_timeout(DIST_TIMEOUT)
     on: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
-    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=processes, timeout=PATIENCE, **on)
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=processes, timeout=DIST_TIMEOUT, **on)
 
 
 LOST = ("closed by peer", "reset by peer", "connection refused", "broken pipe", "timed out", "nccl", "gloo")

@@ -11,13 +11,13 @@ from unheard.errors import CheckpointError
 from unheard.files import read_json
 from unheard.model import masking
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import Moment
+from unheard.objectives.schedules import TrainingProgress
 from unheard.training.bad_batches import CHECKPOINT, STATE, records
 from unheard.training.engine import Engine, one_by_one
 from unheard.training.initial import begun
 from unheard.training.loop import loader_of, prepare, take_step
 from unheard.training.pretrain import open_session
-from unheard.training.run import Report, read_session
+from unheard.training.run import Callbacks, read_session
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Replay:
 
 
 def replay(
-    run: str | Path, step: int | None = None, *, no_code: bool = False, device: str = "auto", report: Report | None = None
+    run: str | Path, step: int | None = None, *, no_code: bool = False, device: str = "auto", report: Callbacks | None = None
 ) -> Replay:
     """Take a recorded bad step of a pre-training run again, in one process. The run is not changed.
 
@@ -68,7 +68,7 @@ def replay(
     DataError
         When the corpus is not the one the run began with.
     """
-    run, found, report = Path(run), records(Path(run)), report or Report()
+    run, found, report = Path(run), records(Path(run)), report or Callbacks()
     session = read_session(run, no_code, report.say)
     if not found or (step is not None and step not in found):
         steps = f"it has recorded the steps {', '.join(map(str, found))}" if found else "it has recorded none"
@@ -84,7 +84,7 @@ def replay(
         for index, batch in zip(loader.steps, loader, strict=True):
             if index < step - 1:
                 take_step(session, engine, batch, index)
-    learner.begin_step(Moment(step - 1, session.total))
+    learner.begin_step(TrainingProgress(step - 1, session.total))
     finite = bool(torch.stack([parameter.isfinite().all() for parameter in learner.parameters()]).all())
     losses = {name: float(value) for name, value in engine.losses_and_gradients(batch, step - 1).items() if name.startswith("loss")}
     return Replay(step, losses, _windows(engine, batch, store.names), finite)
@@ -96,7 +96,7 @@ def _windows(engine: Engine, batch: Batch, names: list[str]) -> list[ReplayedWin
     learner = engine.learner
     found = []
     for one in one_by_one(batch):
-        mask = masking.trained(learner.recipe.model, learner.grid, one.noise, one.valid)
+        mask = masking.training_mask(learner.recipe.model, learner.grid, one.noise, one.valid)
         values = {name: float(value) for name, value in learner(one, mask).items() if name.startswith("loss/")}
         largest = float(one.spec.abs().max())
         found.append(ReplayedWindow(names[int(one.clips[0])], float(one.start_seconds[0]), largest, values))

@@ -18,13 +18,13 @@ from unheard.data.store import Store
 from unheard.data.verification import Verification
 from unheard.errors import CheckpointError, ConfigError, shown
 from unheard.files import read_json, write_json
-from unheard.model.masking import share_hidden
+from unheard.model.masking import masked_fraction
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
 from unheard.recipes.file import RecipeFile
-from unheard.recipes.learner import Learner
+from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
-from unheard.training.checkpoints import Progress, checkpoints, read_progress, save_checkpoint
+from unheard.training.checkpoints import RunState, checkpoints, read_progress, save_checkpoint
 from unheard.training.engine import Engine
 from unheard.training.journal import duration
 from unheard.version import __version__
@@ -52,7 +52,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Report:
+class Callbacks:
     """What a run tells the outside while it goes; the default tells nothing."""
 
     say: Callable[[str], None] = lambda text: None
@@ -85,7 +85,7 @@ def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
     """The windows a recipe draws from a corpus."""
     domains = store.domains if recipe.data.balance == "domain" else None
     data, window = recipe.data, recipe.model.frames
-    return CropSampler(store.frames, window, recipe.training.seed, data.crops, domains, data.short, align=recipe.model.patch_size[1])
+    return CropSampler(store.frames, window, recipe.training.seed, data.crops, domains, data.short_clips, align=recipe.model.patch_size[1])
 
 
 def statistics_of(store: Store, recipe: Recipe) -> Statistics:
@@ -103,7 +103,7 @@ def statistics_of(store: Store, recipe: Recipe) -> Statistics:
                 f"data.statistics=maskspec has {len(MASKSPEC_AUDIOSET.mean)} bands, the front end {recipe.frontend.n_mels}; use band"
             )
         return MASKSPEC_AUDIOSET
-    return (store.statistics if data.statistics == "scalar" else store.band_statistics).floored(data.smallest_std)
+    return (store.statistics if data.statistics == "scalar" else store.band_statistics).with_min_std(data.min_std)
 
 
 def total_steps(training: TrainingConfig, windows: int) -> int:
@@ -116,7 +116,7 @@ def total_steps(training: TrainingConfig, windows: int) -> int:
     return min(STEP_BUDGET, max(200, math.ceil(EPOCH_BUDGET * per_epoch)))
 
 
-class Keeper:
+class CheckpointWriter:
     """Saves checkpoints and the latest model of a run, from the first process only."""
 
     def __init__(self, run: Path, session: Session, store: Store, engine: Engine) -> None:
@@ -133,7 +133,7 @@ class Keeper:
         """
         if self.verification is not None:
             self.verification.check(wait=step >= self.session.total)
-            place = Progress(step, self.session.total, self.engine.kernel)
+            place = RunState(step, self.session.total, self.engine.kernel)
             keep = self.session.recipe.training.keep_checkpoints
             save_checkpoint(self.run, self.engine.learner, self.engine.optimiser, place, keep)
             self.save_model(step)
@@ -155,7 +155,7 @@ class Keeper:
         return Provenance(source=f"pre-trained with unheard {__version__}", trained=trained)
 
 
-def describe(session: Session, store: Store, sampler: CropSampler, learner: Learner, engine: Engine, batch: Batch, step: int) -> list[str]:
+def summary_lines(session: Session, store: Store, sampler: CropSampler, learner: PretrainModule, engine: Engine, batch: Batch, step: int) -> list[str]:
     """Lines that say what is about to happen, with an estimate of the time it takes."""
     recipe, grid = session.recipe, learner.grid
     lines: list[str] = []
@@ -175,12 +175,12 @@ def describe(session: Session, store: Store, sampler: CropSampler, learner: Lear
     )
     lines.append(
         f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens a window ({grid.freq} x {grid.time}), "
-        f"{share_hidden(recipe.model, grid):.0%} hidden"
+        f"{masked_fraction(recipe.model, grid):.0%} hidden"
     )
     lines.append(
         f"model      {recipe.name}, size {recipe.model.size}: encoder {encoder / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained"
     )
-    seconds = engine.trial_seconds(batch) * (session.total - step)
+    seconds = engine.benchmark_step(batch) * (session.total - step)
     lines.append(
         f"training   {session.total} steps of {training.batch_size} windows, "
         f"{session.total * training.batch_size / sampler.size:.1f} epochs; "

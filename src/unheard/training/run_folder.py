@@ -27,7 +27,7 @@ def is_run(folder: Path) -> bool:
     return True
 
 
-def make_room(run: Path, data: Path, overwrite: bool) -> None:
+def prepare_output_dir(run: Path, data: Path, overwrite: bool) -> None:
     """Make room for a new run. Only what is a run of ours is ever deleted.
 
     Raises

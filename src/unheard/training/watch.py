@@ -24,14 +24,14 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @runtime_checkable
-class Prepared(Protocol):
+class BatchSource(Protocol):
     """What prepares the batches of some steps, and how long it was waited for."""
 
     steps: range
     wait_seconds: float
 
 
-class Watch:
+class NonFiniteGuard:
     """Looks out for a loss that is no number, without waiting for the device in every step; all processes find the same.
 
     Parameters
@@ -67,7 +67,7 @@ class Watch:
         for (step, clips, _), loss in zip(self._recent, losses.tolist(), strict=True):
             self._last_clips = clips
             if not math.isfinite(loss):
-                raise self._blown_up(f"the loss became {loss}", step, "" if self.record is None else f"; {self.record(step)}")
+                raise self._divergence_error(f"the loss became {loss}", step, "" if self.record is None else f"; {self.record(step)}")
         self._recent.clear()
 
     def check_weights(self, learner: nn.Module, step: int) -> None:
@@ -79,9 +79,9 @@ class Watch:
             As `check`.
         """
         if not bool(torch.stack([parameter.isfinite().all() for parameter in learner.parameters()]).all()):
-            raise self._blown_up("the weights became nan", step)
+            raise self._divergence_error("the weights became nan", step)
 
-    def _blown_up(self, what: str, step: int, more: str = "") -> DataError:
+    def _divergence_error(self, what: str, step: int, more: str = "") -> DataError:
         files = list(dict.fromkeys(self.names[i] for i in self.engine.gather(self._last_clips.to(self.engine.device)).tolist()))
         listed = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
         last = checkpoints(self.run)
@@ -90,10 +90,10 @@ class Watch:
         return DataError(f"{what} at step {step}, in a batch of {listed}; {kept}; {advice}{more}")
 
 
-class Clock:
+class ThroughputMeter:
     """Speed between two rows of the journal."""
 
-    def __init__(self, loader: Prepared, batch_size: int) -> None:
+    def __init__(self, loader: BatchSource, batch_size: int) -> None:
         self.loader, self.batch_size = loader, batch_size
         self._time, self._wait, self._step = time.perf_counter(), loader.wait_seconds, loader.steps.start
 
@@ -112,7 +112,7 @@ class Clock:
 
 
 @contextmanager
-def stop_signal() -> Iterator[Callable[[], bool]]:
+def graceful_shutdown() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C, SIGTERM or SIGHUP into a question the loop can ask; a second one interrupts at once."""
     asked = False
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from unheard.view.axes import Scale, caption, colour_bar, new_figure, patch_box, show, spread
+from unheard.view.axes import SpectrogramAxes, caption, colour_bar, new_figure, patch_box, show, robust_limits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
-class Gaze:
+class AttentionMap:
     """The attention of one patch.
 
     Parameters
@@ -32,14 +32,14 @@ class Gaze:
     weights: Float32[np.ndarray, "f t"]
 
 
-def figure(spec: Float32[np.ndarray, "F T"], gazes: Sequence[Gaze], patch_size: tuple[int, int], scale: Scale, title: str) -> Figure:
+def figure(spec: Float32[np.ndarray, "F T"], gazes: Sequence[AttentionMap], patch_size: tuple[int, int], scale: SpectrogramAxes, title: str) -> Figure:
     """One row for each reference patch: the spectrogram with the patch boxed, and its attention over the same patches.
 
     Attention is shown relative to an even spread over all patches, on one colour scale for all rows.
     """
     width = float(np.clip(3.0 + 3.0 * spec.shape[1] * scale.hop_seconds, 7.0, 12.0))
     made, grid = new_figure(width, 0.5 + 1.6 * len(gazes), len(gazes), 2, sharex=True, sharey=True)
-    limits = spread(spec)
+    limits = robust_limits(spec)
     relative = [gaze.weights * gaze.weights.size for gaze in gazes]
     top = max(float(np.percentile(np.stack(relative), 99.5)), 1.5)
     for axes, gaze, weights in zip(grid, gazes, relative, strict=True):

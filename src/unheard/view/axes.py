@@ -24,7 +24,7 @@ FONT = 8  # points
 
 
 @dataclass(frozen=True)
-class Scale:
+class SpectrogramAxes:
     """Where a spectrogram's rows and columns lie.
 
     Parameters
@@ -42,7 +42,7 @@ class Scale:
     start: float = 0.0
 
     @classmethod
-    def of(cls, config: AnyFrontendConfig, start: float = 0.0) -> Scale:
+    def of(cls, config: AnyFrontendConfig, start: float = 0.0) -> SpectrogramAxes:
         """The scale of a front end."""
         return cls(tuple(build_frontend(config).mel_centres().tolist()), config.hop_size / config.sample_rate, start)
 
@@ -74,7 +74,7 @@ def colour_bar(figure: Figure, image: Any, axes: Any, label: str, aspect: float 
     bar.ax.tick_params(labelsize=FONT)
 
 
-def show(axes: Axes, values: Float[np.ndarray, "F T"], scale: Scale, limits: tuple[float, float], colours: str = SPECTRUM) -> Any:
+def show(axes: Axes, values: Float[np.ndarray, "F T"], scale: SpectrogramAxes, limits: tuple[float, float], colours: str = SPECTRUM) -> Any:
     """Draw a spectrogram with low frequencies at the bottom, seconds below and hertz at the side; returns the image."""
     bands, frames = values.shape
     end = scale.start + frames * scale.hop_seconds
@@ -93,7 +93,7 @@ def caption(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=9)
 
 
-def patch_box(axes: Axes, scale: Scale, patch_size: tuple[int, int], row: int, column: int, **style: Any) -> None:
+def patch_box(axes: Axes, scale: SpectrogramAxes, patch_size: tuple[int, int], row: int, column: int, **style: Any) -> None:
     """Outline one patch of a spectrogram drawn by `show`."""
     from matplotlib.patches import Rectangle
 
@@ -102,7 +102,7 @@ def patch_box(axes: Axes, scale: Scale, patch_size: tuple[int, int], row: int, c
     axes.add_patch(Rectangle(corner, pt * scale.hop_seconds, pf, fill=False, **style))
 
 
-def spread(values: Float32[np.ndarray, "F T"], low: float = 1, high: float = 99.7) -> tuple[float, float]:
+def robust_limits(values: Float32[np.ndarray, "F T"], low: float = 1, high: float = 99.7) -> tuple[float, float]:
     """Colour limits that leave out the few extreme values."""
     bottom, top = np.percentile(values, [low, high])
     return float(bottom), float(max(top, bottom + 1e-3))

@@ -12,11 +12,11 @@ from typing import get_args
 from unheard.embedding.embedder import Model
 from unheard.errors import ConfigError
 from unheard.evaluation import suite
-from unheard.evaluation.embeddings import STAMP
+from unheard.evaluation.embeddings import PROVENANCE_FILE
 from unheard.evaluation.encoders import Encoder, encoder, encoders
 from unheard.evaluation.outputs import refuse_existing
 from unheard.evaluation.report import Report
-from unheard.evaluation.suite import Mode, Plan, choose_tasks
+from unheard.evaluation.suite import Mode, EvaluationConfig, choose_tasks
 from unheard.locks import locked_folder
 from unheard.progress import Track, silent
 from unheard.view.evaluation_page import write_evaluation
@@ -26,7 +26,7 @@ def evaluate(
     model: Model | str | Path,
     tasks: str | Path,
     out: str | Path,
-    plan: Plan | None = None,
+    plan: EvaluationConfig | None = None,
     *,
     beside: Sequence[Model | str | Path] = (),
     overwrite: bool = False,
@@ -66,13 +66,13 @@ def evaluate(
     ConfigError
         When ``out`` exists or another process writes into it, a task or a module does not exist, or two models have one name.
     """
-    plan = plan or Plan()
+    plan = plan or EvaluationConfig()
     place, chosen = Path(out), choose_tasks(tasks, plan.names)
     if place.exists() and not resume:
         refuse_existing(place, overwrite, "choose another -o, replace it with --overwrite, or go on with it by --resume")
-        if not any(place.glob("results-*.json")) and not any(place.glob(f"embeddings/*/*/{STAMP}")):
+        if not any(place.glob("results-*.json")) and not any(place.glob(f"embeddings/*/*/{PROVENANCE_FILE}")):
             raise ConfigError(f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it yourself")
-    compared = _compared(model, beside, plan)
+    compared = _encoders_to_compare(model, beside, plan)
     with locked_folder(place):
         if not resume:
             _clear(place)
@@ -89,7 +89,7 @@ def _clear(place: Path) -> None:
         (place / f"results-{mode}.{kind}").unlink(missing_ok=True)
 
 
-def _compared(model: Model | str | Path, beside: Sequence[Model | str | Path], plan: Plan) -> list[Encoder]:
+def _encoders_to_compare(model: Model | str | Path, beside: Sequence[Model | str | Path], plan: EvaluationConfig) -> list[Encoder]:
     """The model, those beside it, the untrained encoder and log-mel, each with a name of its own."""
     own, *baselines = encoders(model, plan.device, plan.runtime)
     compared = [own, *(encoder(each, plan.device, plan.runtime) for each in beside), *baselines]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unheard.evaluation.report import Report, Result
-from unheard.evaluation.results import as_json, best_of, legend, markdown, near_best, notes, table, tidy
+from unheard.evaluation.results import as_json, best_of, legend, markdown, near_best, notes, table, to_csv
 from unheard.evaluation.scores import SCORES
 from unheard.files import FILES, file_checksums, write_json, write_text
 from unheard.view.axes import FONT, caption, new_figure, save
@@ -26,7 +26,7 @@ COLUMNS = 4  # tasks beside each other; our choice
 
 def write_evaluation(report: Report, stem: Path) -> Path:
     """Write a report as ``stem`` with the endings csv, json, md, html and, where matplotlib is installed, png; gives the page."""
-    tables = [write_text(stem.with_suffix(".csv"), tidy(report.results)).name, write_text(stem.with_suffix(".md"), markdown(report)).name]
+    tables = [write_text(stem.with_suffix(".csv"), to_csv(report.results)).name, write_text(stem.with_suffix(".md"), markdown(report)).name]
     write_json(stem.with_suffix(".json"), {**as_json(report), FILES: file_checksums(stem.parent, tables)})
     known = [result for result in report.results if np.isfinite(result.value)]
     figure = None

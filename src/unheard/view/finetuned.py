@@ -12,7 +12,7 @@ from unheard.errors import UnheardError
 from unheard.evaluation.finetuned_scores import FinetunedRun, score_run
 from unheard.evaluation.finetuned_summary import FinetuneScores
 from unheard.training.processes import first_process
-from unheard.training.run import Report
+from unheard.training.run import Callbacks
 from unheard.view.axes import FONT, new_figure, save
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 MOST_NUMBERED = 25  # classes up to which counts are written into the cells; our choice
 
 
-def finish(run: Path, done: bool, report: Report | None = None) -> FinetunedRun:
+def finalise(run: Path, done: bool, report: Callbacks | None = None) -> FinetunedRun:
     """Score a run that is done, draw its confusions, and hand it back; of many processes the first one does."""
-    told = report or Report()
+    told = report or Callbacks()
     if not done or not first_process():
         return FinetunedRun(run, done)
     scores = score_run(run, track=told.track)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unheard.evaluation.probe import HEADS
-from unheard.evaluation.probe_layers import GATE
-from unheard.evaluation.probe_map import Map
+from unheard.evaluation.probe_layers import LAYER_MIX
+from unheard.evaluation.probe_map import Projection2D
 from unheard.evaluation.probe_report import ProbeReport, Score
 from unheard.view.axes import FONT, caption, new_figure, save
 from unheard.view.finetuned import figure as confusion_figure
@@ -26,7 +26,7 @@ MOST_PAIRS = 25  # confusions named where there are more classes; our choice
 MOST_COLOURS = 20  # classes with a colour of their own; our choice
 
 
-def draw(report: ProbeReport, place: Map, labels: Sequence[str], out: Path) -> None:
+def draw(report: ProbeReport, place: Projection2D, labels: Sequence[str], out: Path) -> None:
     """Draw every figure that a report has something for into ``out``.
 
     Raises
@@ -35,7 +35,7 @@ def draw(report: ProbeReport, place: Map, labels: Sequence[str], out: Path) -> N
         When matplotlib is not installed, or a figure cannot be written.
     """
     save(scores(report), out / "probe.png")
-    save(clouds(place, labels), out / "map.png")
+    save(scatter_projection(place, labels), out / "map.png")
     if report.confusion:
         save(confusions(report), out / "confusion.png")
     if report.curve:
@@ -54,7 +54,7 @@ def scores(report: ProbeReport) -> Figure:
     axes = grid[0, 0]
     for turn, head in enumerate(heads):
         shown = [score for score in found if score.head == head]
-        places = [names.index(score.embedding) + (0.4 - width * (turn + 0.5)) * (score.embedding != GATE) for score in shown]
+        places = [names.index(score.embedding) + (0.4 - width * (turn + 0.5)) * (score.embedding != LAYER_MIX) for score in shown]
         _bars(axes, shown, places, width, head)
     _chance(axes, report, axes.axvline)
     axes.set_yticks(range(len(names)), names)
@@ -108,7 +108,7 @@ def layers(report: ProbeReport) -> Figure:
     above.errorbar(numbers, means, ends, fmt="o", capsize=2, markersize=4, color=COLOURS["linear"], label="one layer")
     beside = [score for score in report.scores if score.head == "linear" and score.metric == report.metric and score.embedding != "model"]
     for number, score in enumerate(beside):
-        style, colour = ("-", "tab:red") if score.embedding == GATE else ("--", f"C{number + 1}")
+        style, colour = ("-", "tab:red") if score.embedding == LAYER_MIX else ("--", f"C{number + 1}")
         above.axhline(score.mean, linestyle=style, color=colour, linewidth=1.2, label=f"{score.embedding} {score.mean:.3f}")
     picture.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=FONT - 1)
     above.set_ylabel(report.metric)
@@ -120,7 +120,7 @@ def layers(report: ProbeReport) -> Figure:
     return picture
 
 
-def clouds(place: Map, labels: Sequence[str]) -> Figure:
+def scatter_projection(place: Projection2D, labels: Sequence[str]) -> Figure:
     """Clips on the two planes, a colour for each of the most frequent classes; ``labels`` are those of the map's clips."""
     picture, grid = new_figure(9, 4.2, 1, 2)
     names = sorted(set(labels), key=lambda name: (-labels.count(name), name))
@@ -130,7 +130,7 @@ def clouds(place: Map, labels: Sequence[str]) -> Figure:
     ):
         for number, name in enumerate(names):
             some, many = points[of == name], number >= MOST_COLOURS
-            colour = "0.7" if many else f"C{number}" if len(names) <= 10 else _wheel(number)
+            colour = "0.7" if many else f"C{number}" if len(names) <= 10 else _palette(number)
             axes.scatter(some[:, 0], some[:, 1], s=6, color=colour, zorder=1 if many else 2, label=None if many else name)
         caption(axes, title)
         axes.set(xticks=[], yticks=[])
@@ -139,7 +139,7 @@ def clouds(place: Map, labels: Sequence[str]) -> Figure:
     return picture
 
 
-def _wheel(number: int) -> Any:
+def _palette(number: int) -> Any:
     from matplotlib import colormaps
 
     return colormaps["tab20"](number % MOST_COLOURS)

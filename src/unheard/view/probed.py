@@ -10,13 +10,13 @@ from unheard.data.label_table import read_labels
 from unheard.embedding.embedder import Model, Options
 from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError, require
-from unheard.evaluation.probe import Probe, probe
-from unheard.evaluation.probe_exam import Exam, one_thread
+from unheard.evaluation.probe import ProbeConfig, probe
+from unheard.evaluation.probe_exam import ProbeProtocol, one_thread
 from unheard.evaluation.probe_files import make_folder, map_rows, write
 from unheard.evaluation.probe_leaks import content_of
 from unheard.evaluation.probe_map import draw_map
 from unheard.evaluation.probe_report import ProbeReport
-from unheard.evaluation.probe_vectors import FOLDER, Kept, made_of
+from unheard.evaluation.probe_vectors import FOLDER, EmbeddingCache, fingerprint
 from unheard.evaluation.probing import LOG_MEL, baselines, check_clips, layer_vectors, scenes
 from unheard.locks import locked_folder
 from unheard.progress import Track, silent
@@ -25,7 +25,7 @@ from unheard.view.probe_page import write_probe_page
 
 
 @dataclass(frozen=True)
-class Embedded:
+class ProbeOptions:
     """Which vectors of a model are probed.
 
     Parameters
@@ -46,7 +46,7 @@ class Embedded:
     layers: Literal["all"] | None = None
 
 
-def probe_table(model: Model, table: Path, out: Path, which: Embedded, track: Track = silent) -> ProbeReport:
+def probe_table(model: Model, table: Path, out: Path, options: ProbeOptions, track: Track = silent) -> ProbeReport:
     """Probe a model on a labels CSV and write everything into ``out``; what is wrong with the table is said before anything is embedded.
 
     Vectors are kept in ``out/vectors`` as they are made: the same model on the same sounds does not embed again.
@@ -61,27 +61,27 @@ def probe_table(model: Model, table: Path, out: Path, which: Embedded, track: Tr
         When scikit-learn or matplotlib is not installed.
     """
     _refuse_missing()
-    if which.pool == "none":
+    if options.pool == "none":
         raise ConfigError("a probe needs one vector a clip; choose pool mean, mean+std or max")
-    labels, how = read_labels(table), Probe(seeds=which.seeds)
-    Exam.of(labels, how.seeds, how.n_resamples)
+    labels, how = read_labels(table), ProbeConfig(seeds=options.seeds)
+    ProbeProtocol.of(labels, how.seeds, how.n_resamples)
     notes = check_clips(labels, track)
     make_folder(out)
     with locked_folder(out):
-        content, options = content_of(labels.paths), Options(layer=which.layer, pool=which.pool, frames=False)
-        keep = Kept(out / FOLDER, made_of(model, labels, content, options))
-        layers = keep("layers", lambda: layer_vectors(model, labels, which.pool, track)) if which.layers else None
-        if layers is not None and which.layer is None:
+        content, options = content_of(labels.paths), Options(layer=options.layer, pool=options.pool, frames=False)
+        keep = EmbeddingCache(out / FOLDER, fingerprint(model, labels, content, options))
+        layers = keep("layers", lambda: layer_vectors(model, labels, options.pool, track)) if options.layers else None
+        if layers is not None and options.layer is None:
             own = layers[:, -1]
         else:
             own = keep("model", lambda: scenes(model, labels, options, "embedding (model)", track))
-        beside = baselines(model, labels, which.seeds, options, track, keep)
+        beside = baselines(model, labels, options.seeds, options, track, keep)
         report = probe({"model": own, **beside}, labels, how, track, layers=layers, content=content, statistics=beside[LOG_MEL])
         name = f"{model.config.name} ({model.provenance.source})" if model.provenance.source else model.config.name
-        told = {"model": name, "table": table.name, "pooling": which.pool, "layer": str(which.layer or "last")}
+        told = {"model": name, "table": table.name, "pooling": options.pool, "layer": str(options.layer or "last")}
         report = replace(report, warnings=[*report.warnings, *notes], about=told)
         with one_thread():
-            place = draw_map(own, which.seeds[0])
+            place = draw_map(own, options.seeds[0])
         points = map_rows(report, labels, place)
         write(report, out, points)
         draw(report, place, [point["label"] for point in points], out)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from unheard.evaluation.hidden import HiddenError
-from unheard.view.axes import Scale, caption, colour_bar, new_figure, patch_box, show, spread
+from unheard.evaluation.hidden import ReconstructionError
+from unheard.view.axes import SpectrogramAxes, caption, colour_bar, new_figure, patch_box, show, robust_limits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,9 +41,9 @@ class Reconstruction:
     drawn: Float32[np.ndarray, "F T"]
     hidden: Bool[np.ndarray, "f t"]
     patch_size: tuple[int, int]
-    scale: Scale
+    scale: SpectrogramAxes
     title: str
-    error: HiddenError
+    error: ReconstructionError
 
 
 def figure(shown: Reconstruction) -> Figure:
@@ -51,7 +51,7 @@ def figure(shown: Reconstruction) -> Figure:
     width = float(np.clip(2.5 + 2.2 * shown.spec.shape[1] * shown.scale.hop_seconds, 6.0, 11.0))
     made, grid = new_figure(width, 5.4, 3, 1, sharex=True)
     top, middle, bottom = grid[:, 0]
-    limits = spread(shown.spec)
+    limits = robust_limits(shown.spec)
     show(top, shown.spec, shown.scale, limits)
     caption(top, f"input: {shown.title}")
     image = show(middle, shown.drawn, shown.scale, limits)
@@ -59,7 +59,7 @@ def figure(shown: Reconstruction) -> Figure:
         patch_box(middle, shown.scale, shown.patch_size, int(row), int(column), edgecolor="white", linewidth=0.7)
     caption(middle, f"reconstruction from the outlined patches, {shown.hidden.mean():.0%} hidden")
     difference = np.abs(shown.drawn - shown.spec)
-    wrong = show(bottom, difference, shown.scale, (0.0, spread(difference)[1]), "viridis")
+    wrong = show(bottom, difference, shown.scale, (0.0, robust_limits(difference)[1]), "viridis")
     name, best = shown.error.best
     caption(bottom, f"absolute error: {shown.error.model:.2f} of the variance; {name} fill-in {best:.2f}")
     bottom.set_xlabel("time (s)")

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from unheard.data.store import Store
 from unheard.embedding.embedder import Model
 from unheard.errors import DataError, UnheardError
-from unheard.evaluation.hidden import corpus_error
+from unheard.evaluation.hidden import corpus_reconstruction_error
 from unheard.files import read_json_lines, write_json
 from unheard.view.axes import FONT, caption, new_figure, save
 from unheard.view.reconstruction import figure as reconstruction_figure
@@ -42,7 +42,7 @@ def finish(run: Path, store: Store, say: Callable[[str], None]) -> None:
         save(curve_figure(run), run / "figures" / "curves.png")
         if "reconstruct" not in saved.learner.objectives:
             return
-        error = corpus_error(saved, store)
+        error = corpus_reconstruction_error(saved, store)
         write_json(run / "hidden_error.json", asdict(error))
         say(error.line())
         _examples(run, Model(saved), store)
@@ -56,13 +56,13 @@ def finish(run: Path, store: Store, say: Callable[[str], None]) -> None:
 def _examples(run: Path, model: Model, store: Store) -> None:
     """Reconstructions of the liveliest windows, each under another mask."""
     hop = model.config.frontend.hop_size / model.config.frontend.sample_rate
-    for number, (clip, start) in enumerate(liveliest(store, model.grid.frames, EXAMPLES)):
+    for number, (clip, start) in enumerate(most_active_windows(store, model.grid.frames, EXAMPLES)):
         window = window_of(model, store.clip(clip, start, model.grid.frames), Path(store.names[clip]).name, start * hop)
         shown = reconstruct_window(model, window, MASKS[number % len(MASKS)])
         save(reconstruction_figure(shown), run / "figures" / f"reconstruction-{number + 1}.png")
 
 
-def liveliest(store: Store, width: int, count: int) -> list[tuple[int, int]]:
+def most_active_windows(store: Store, width: int, count: int) -> list[tuple[int, int]]:
     """Clip and first frame of ``count`` windows worth looking at, each of another clip, among clips spread over the corpus.
 
     Windows that sound from beginning to end come before those with silence in them; then those that change most over time.
@@ -74,13 +74,13 @@ def liveliest(store: Store, width: int, count: int) -> list[tuple[int, int]]:
         step = max(1, width // 2)
         spec = store.clip(clip, 0, width + step * (TRIED_WINDOWS - 1))  # of an hour's recording the beginning
         starts = range(0, max(1, len(spec) - width + 1), step)
-        life = {start: _life(spec[start : start + width]) for start in starts}
+        life = {start: _activity(spec[start : start + width]) for start in starts}
         best = max(starts, key=lambda start: life[start])
         found.append((life[best], clip, best))
     return [(clip, start) for _, clip, start in sorted(found, reverse=True)[:count]]
 
 
-def _life(spec: Float[np.ndarray, "T F"]) -> tuple[bool, float]:
+def _activity(spec: Float[np.ndarray, "T F"]) -> tuple[bool, float]:
     """Whether a window sounds nearly everywhere, and the deviation of its bands over time in nats."""
     loudest, change = spec.max(axis=1), float(spec.std(axis=0).mean())
     sounding = float((loudest > loudest.max() - AUDIBLE).mean())

@@ -15,11 +15,11 @@ from unheard.audio.frontend import MIN_STD
 from unheard.audio.waveform import read
 from unheard.embedding.embedder import Model
 from unheard.errors import CheckpointError, ConfigError
-from unheard.evaluation.hidden import measure, predict
+from unheard.evaluation.hidden import reconstruction_error, predict
 from unheard.model import masking
 from unheard.model.patches import Grid
-from unheard.view.attention import Gaze
-from unheard.view.axes import Scale
+from unheard.view.attention import AttentionMap
+from unheard.view.axes import SpectrogramAxes
 from unheard.view.reconstruction import Reconstruction
 
 
@@ -44,7 +44,7 @@ class Window:
     spec: Float32[np.ndarray, "F T"]
     normal: Float[Tensor, "1 F W"]
     grid: Grid
-    scale: Scale
+    scale: SpectrogramAxes
     title: str
 
 
@@ -59,7 +59,7 @@ def take_window(model: Model, audio: str | Path, start: float = 0.0) -> Window:
     full, framing = model.grid, model.frontend.framing
     seconds = (full.frames * framing.hop_size + framing.frame_size) / framing.sample_rate
     wav, _ = read(audio, model.sample_rate, start=start, seconds=seconds)
-    return window_of(model, model.frontend.fast(wav), Path(audio).name, start)
+    return window_of(model, model.frontend.spectrogram_cpu(wav), Path(audio).name, start)
 
 
 def window_of(model: Model, spec: Float32[np.ndarray, "T F"], name: str, start: float = 0.0) -> Window:
@@ -70,7 +70,7 @@ def window_of(model: Model, spec: Float32[np.ndarray, "T F"], name: str, start: 
     normal[0, : len(spec)] = model.statistics.normalise_frames(spec)
     grid = Grid(full.freq, full.real_columns(len(spec)), full.patch_size, full.order)
     title = f"{name}, {start:.1f} to {start + len(spec) * frontend.hop_size / frontend.sample_rate:.1f} s"
-    return Window(spec.T, torch.from_numpy(normal).transpose(1, 2), grid, Scale.of(frontend, start), title)
+    return Window(spec.T, torch.from_numpy(normal).transpose(1, 2), grid, SpectrogramAxes.of(frontend, start), title)
 
 
 def reconstruct_window(
@@ -96,21 +96,21 @@ def reconstruct_window(
     ratio = model.config.model.mask_ratio if mask_ratio is None else mask_ratio
     noise = torch.rand(1, window.grid.num_patches, generator=torch.Generator().manual_seed(seed))
     flags = torch.ones(1, full.num_patches, dtype=torch.bool)  # padding stays hidden
-    flags[:, full.within(window.grid.time)] = masking.pattern(mask, window.grid, noise, ratio).hidden()
+    flags[:, full.crop_time(window.grid.time)] = masking.named_mask(mask, window.grid, noise, ratio).hidden()
     chosen, normal = masking.given(flags), window.normal.to(model.device)
     drawn_mask = masking.Mask(chosen.keep.to(model.device), chosen.hide.to(model.device))
     drawn = predict(model.learner, normal, drawn_mask)[0, :, :frames].cpu().numpy()
-    hidden = window.grid.by_time(flags[:, full.within(window.grid.time), None].float())[0].T.bool().numpy()
-    statistics = model.statistics.floored(MIN_STD)  # what normalises the window
+    hidden = window.grid.to_timesteps(flags[:, full.crop_time(window.grid.time), None].float())[0].T.bool().numpy()
+    statistics = model.statistics.with_min_std(MIN_STD)  # what normalises the window
     mean, std = (np.asarray(values, np.float32)[:, None] for values in (statistics.mean, statistics.std))
-    unseen = np.repeat(np.repeat(hidden, full.patch_size[0], 0), full.patch_size[1], 1)[:, :frames]
-    back = np.where(unseen, drawn * std + mean, window.spec).astype(np.float32)
+    masked = np.repeat(np.repeat(hidden, full.patch_size[0], 0), full.patch_size[1], 1)[:, :frames]
+    back = np.where(masked, drawn * std + mean, window.spec).astype(np.float32)
     kind = f"{mask} mask, ratio {ratio:g}" if mask in ("random", "structured") else f"{mask} mask"
-    error = measure(model.learner, normal, drawn_mask, frames)
+    error = reconstruction_error(model.learner, normal, drawn_mask, frames)
     return Reconstruction(window.spec, back, hidden, full.patch_size, window.scale, f"{window.title}; {kind}", error)
 
 
-def attention_window(model: Model, window: Window, at: Sequence[tuple[int, int]] | None = None) -> list[Gaze]:
+def attention_window(model: Model, window: Window, at: Sequence[tuple[int, int]] | None = None) -> list[AttentionMap]:
     """The last layer's attention of chosen patches, averaged over heads.
 
     Parameters
@@ -124,7 +124,7 @@ def attention_window(model: Model, window: Window, at: Sequence[tuple[int, int]]
         When a patch lies outside the window.
     """
     grid, full = window.grid, model.grid
-    keep = full.within(grid.time)[None].to(model.device)
+    keep = full.crop_time(grid.time)[None].to(model.device)
     with torch.inference_mode():
         weights = model.encoder.attention(full.patchify(window.normal.to(model.device)), keep)[0].mean(dim=0).cpu()
     gazes = []
@@ -134,8 +134,8 @@ def attention_window(model: Model, window: Window, at: Sequence[tuple[int, int]]
                 f"there is no patch {row},{column} here: frequency goes from 0 to {grid.freq - 1}, time from 0 to {grid.time - 1}"
             )
         token = int(((grid.rows() == row) & (grid.columns() == column)).nonzero())
-        map_ = grid.by_time(weights[token][None, :, None])[0].T
-        gazes.append(Gaze(row, column, map_.numpy()))
+        map_ = grid.to_timesteps(weights[token][None, :, None])[0].T
+        gazes.append(AttentionMap(row, column, map_.numpy()))
     return gazes
 
 

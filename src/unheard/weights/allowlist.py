@@ -20,7 +20,7 @@ from unheard.weights.plausible import printable
 from unheard.weights.unpickle import read_checkpoint
 
 PROGRAMS = ("argparse.Namespace", "fairseq.", "omegaconf.", "typing.")  # what configuration objects of training programs are called
-PLAIN = {"collections.defaultdict", *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple"))}
+BUILTIN_TYPES = {"collections.defaultdict", *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple"))}
 PREFIXES = ("module.ar.runtime.backbone.", "module.")  # fine-tuned by an evaluation program; wrapped for several GPUs
 LONGEST_NAME = 300
 """Longest name of a tensor (our choice)."""
@@ -69,7 +69,7 @@ def read_pickle(path: Path) -> Any:
 
 def _is_inert(name: str) -> bool:
     """Whether a name is that of configuration, which becomes an `Inert`; the name itself is never looked up."""
-    return name.startswith(PROGRAMS) or name in PLAIN
+    return name.startswith(PROGRAMS) or name in BUILTIN_TYPES
 
 
 def _refusal(path: Path, error: RefusedError) -> CheckpointError:

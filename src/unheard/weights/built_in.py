@@ -46,11 +46,11 @@ def untrained(name: str) -> SavedModel:
     """A built-in random encoder with fixed weights: the default recipe at that size, seed 0."""
     recipe = find_recipe("msm-mae")
     recipe = replace(recipe, name=name, model=replace(recipe.model, size=cast(Size, name.removeprefix("random-"))))
-    return random_like(SavedModel(build(recipe, seed=0), recipe, RANDOM_STATISTICS, Provenance()), seed=0)
+    return reinitialised(SavedModel(build(recipe, seed=0), recipe, RANDOM_STATISTICS, Provenance()), seed=0)
 
 
 @torch.inference_mode(mode=False)
-def random_like(saved: SavedModel, seed: int) -> SavedModel:
+def reinitialised(saved: SavedModel, seed: int) -> SavedModel:
     """The same model with weights that were never trained: same front end, statistics, sizes; trainable, as those of `open_model`."""
     learner = build(saved.recipe, seed=seed).eval().requires_grad_(False)
     note = ("Random weights: a baseline, not a trained model.",)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unheard.audio.frontend import Statistics
-from unheard.model.sizes import widths
+from unheard.model.sizes import resolve_sizes
 from unheard.recipes.recipe import Recipe
 
 MOST_LABELS = 10  # classes that are named; our choice
@@ -22,7 +22,7 @@ def model_card(
     labels: Sequence[str] = (),
 ) -> str:
     """Markdown that tells a stranger what the weights are and how to use them; ``labels`` are the classes of a fine-tuned model."""
-    size, model, frontend = widths(recipe.model), recipe.model, recipe.frontend
+    size, model, frontend = resolve_sizes(recipe.model), recipe.model, recipe.frontend
     seconds = model.frames * frontend.hop_size / frontend.sample_rate
     rows = {
         "recipe": f"{recipe.name}{f' ({recipe.paper})' if recipe.paper else ''}",

@@ -21,8 +21,8 @@ from unheard.config import from_json, to_json
 from unheard.errors import CheckpointError, ConfigError
 from unheard.files import FILES, differing_files, file_checksums, read_json, recover_interrupted, replace_folder, write_json
 from unheard.model.classifier import Classifier, ClassifierConfig
-from unheard.model.sizes import widths
-from unheard.recipes.learner import Learner, build, grid_of, weights_of_others
+from unheard.model.sizes import resolve_sizes
+from unheard.recipes.learner import PretrainModule, build, grid_of, weights_of_others
 from unheard.recipes.recipe import Recipe, read_recipe
 from unheard.version import __version__
 from unheard.weights.card import model_card
@@ -31,7 +31,7 @@ from unheard.weights.plausible import printable, refuse_implausible
 FORMAT = 1
 WEIGHTS = "model.safetensors"
 CLASSIFIER = "classifier."  # how its weights are named in model.safetensors
-MEMBERS = "members"  # below it a run of several models, one for each fold and channel, keeps them
+ENSEMBLE_DIR = "members"  # below it a run of several models, one for each fold and channel, keeps them
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Provenance:
 class SavedModel:
     """A loaded model folder."""
 
-    learner: Learner
+    learner: PretrainModule
     recipe: Recipe
     statistics: Statistics
     provenance: Provenance
@@ -66,7 +66,7 @@ class SavedModel:
 
 def save_model(
     folder: Path,
-    learner: Learner,
+    learner: PretrainModule,
     recipe: Recipe,
     statistics: Statistics,
     provenance: Provenance,
@@ -80,7 +80,7 @@ def save_model(
         "statistics": to_json(statistics),
         "provenance": to_json(provenance),
     }
-    tensors = learner.lasting_state()
+    tensors = learner.export_state_dict()
     labels = classifier.config.labels if classifier is not None else ()
     if classifier is not None:
         config["classifier"] = to_json(classifier.config)
@@ -130,13 +130,13 @@ def build_classifier(config: ClassifierConfig, recipe: Recipe) -> Classifier:
     """A classifier for the encoder of ``recipe``; its first weights are always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
-        return Classifier(config, widths(recipe.model).embed_dim, grid_of(recipe).freq)
+        return Classifier(config, resolve_sizes(recipe.model).embed_dim, grid_of(recipe).freq)
 
 
 @torch.inference_mode(mode=False)
 def build_for(
     recipe: Recipe, head: ClassifierConfig | None, tensors: dict[str, Tensor], source: str, encoder_only: bool = False
-) -> tuple[Learner, Classifier | None]:
+) -> tuple[PretrainModule, Classifier | None]:
     """Build the model of a recipe and load its weights, in memory bounded by the weights.
 
     Sizes come from the same stranger as the weights, so they are compared before anything of their size is made: the model is built
@@ -153,8 +153,8 @@ def build_for(
         When the recipe describes a larger model than the weights, tensors do not fit, or a weight is NaN or infinite.
     """
 
-    def complete(learner: Learner) -> dict[str, Tensor]:
-        others = {name: value for name, value in learner.lasting_state().items() if not name.startswith("model.encoder.")}
+    def complete(learner: PretrainModule) -> dict[str, Tensor]:
+        others = {name: value for name, value in learner.export_state_dict().items() if not name.startswith("model.encoder.")}
         return {**others, **tensors} if encoder_only else tensors
 
     refuse_implausible(recipe, tensors, source)
@@ -179,7 +179,7 @@ def is_model(folder: Path) -> bool:
     return True
 
 
-def load_weights(learner: Learner, tensors: dict[str, Tensor], source: str, classifier: Classifier | None = None) -> None:
+def load_weights(learner: PretrainModule, tensors: dict[str, Tensor], source: str, classifier: Classifier | None = None) -> None:
     """Load lasting weights, all of them and of the right shapes; those of the classifier are named ``classifier.``.
 
     Raises
@@ -209,10 +209,10 @@ def refuse_not_finite(tensors: dict[str, Tensor], source: str) -> None:
         )
 
 
-def lasting(learner: Learner, classifier: Classifier | None) -> dict[str, Tensor]:
+def lasting(learner: PretrainModule, classifier: Classifier | None) -> dict[str, Tensor]:
     """The tensors that a model folder holds, by name."""
     head = {} if classifier is None else {CLASSIFIER + name: value for name, value in classifier.state_dict().items()}
-    return learner.lasting_state() | head
+    return learner.export_state_dict() | head
 
 
 def compare_shapes(wanted: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
@@ -274,10 +274,10 @@ def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    if several := sorted(place.name for place in (folder / MEMBERS).glob("*") if place.is_dir()):
+    if several := sorted(place.name for place in (folder / ENSEMBLE_DIR).glob("*") if place.is_dir()):
         raise CheckpointError(
             f"{folder} holds {len(several)} models ({', '.join(several)}); unheard predict and unheard evaluate with a labels.csv average "
-            f"them; anything else takes one of them, such as {folder / MEMBERS / several[0]}"
+            f"them; anything else takes one of them, such as {folder / ENSEMBLE_DIR / several[0]}"
         )
     if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
         raise CheckpointError(

@@ -40,7 +40,7 @@ def read_class_names(file: str | Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def named(saved: SavedModel, names: tuple[str, ...]) -> SavedModel:
+def with_class_names(saved: SavedModel, names: tuple[str, ...]) -> SavedModel:
     """The same model with names for its classes.
 
     Raises

@@ -28,7 +28,7 @@ class RefusedError(Exception):
         self.name = name
 
 
-class Inert(dict[str, Any]):
+class InertConfig(dict[str, Any]):
     """Stands in for a configuration object: takes whatever the file gives it, does nothing."""
 
     def __init__(self, *args: Any, **values: Any) -> None:
@@ -94,7 +94,7 @@ def _names() -> Iterator[tuple[str, Callable[..., Any]]]:
         "torch._utils._rebuild_parameter_with_state": _parameter,
         "torch.nn.parameter.Parameter": _parameter,
         "torch.Size": _size,
-        "torch.device": Inert,
+        "torch.device": InertConfig,
         "_codecs.encode": _encode,
         "numpy.dtype": _numpy_dtype,
         "numpy.core.multiarray.scalar": _numpy_scalar,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from unheard.errors import CheckpointError, shown
-from unheard.model.sizes import widths
+from unheard.model.sizes import resolve_sizes
 from unheard.recipes.recipe import Recipe
 
 
@@ -20,13 +20,13 @@ def refuse_implausible(recipe: Recipe, tensors: Mapping[str, Tensor], source: st
         Naming the size.
     """
     model, frontend = recipe.model, recipe.frontend
-    chosen, elements = widths(model), sum(value.numel() for value in tensors.values())
+    chosen, elements = resolve_sizes(model), sum(value.numel() for value in tensors.values())
     patches = (frontend.n_mels // model.patch_size[0]) * -(-model.frames // model.patch_size[1])
     limits = {
         "model.depth": (chosen.depth, len(tensors)),
         "model.decoder_depth": (chosen.decoder_depth, max(len(tensors), 16)),  # an encoder alone comes without its decoder
         "model.frames": (patches * chosen.embed_dim, elements),
-        "model.hypotheses": (model.hypotheses, elements),
+        "model.hypotheses": (model.num_hypotheses, elements),
     }
     for name, (value, most) in limits.items():
         if value > most:

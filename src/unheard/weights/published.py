@@ -10,7 +10,7 @@ import torch
 from unheard.errors import CheckpointError, ConfigError, UnheardError
 from unheard.weights.allowlist import load_tensors
 from unheard.weights.checkpoint import SavedModel
-from unheard.weights.class_names import named, read_class_names
+from unheard.weights.class_names import with_class_names, read_class_names
 from unheard.weights.layouts import LAYOUTS
 from unheard.weights.layouts.mae import Released
 from unheard.weights.plausible import printable
@@ -53,4 +53,4 @@ def convert(
         raise
     except Exception as error:  # shapes and names of a stranger can go wrong in any way
         raise CheckpointError(f"{path} does not fit the layout {layout} ({printable(str(error))}); is --layout right?") from error
-    return saved if names is None else named(saved, names)
+    return saved if names is None else with_class_names(saved, names)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.serialization import MAGIC_NUMBER
 
-from unheard.weights.pickle_values import NAMES, STORAGES, Inert, RefusedError
+from unheard.weights.pickle_values import NAMES, STORAGES, InertConfig, RefusedError
 
 MAX_PICKLE = 8 * 2**20
 """Longest pickle that is read, in bytes; those of published checkpoints have less than one million (our choice)."""
@@ -84,12 +84,12 @@ class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if self.is_inert(full):
-            return Inert
+            return InertConfig
         raise RefusedError(f"asks for {full}", full)
 
     def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack[-1]
-        if not (function is Inert or any(function is known for known in NAMES.values())):
+        if not (function is InertConfig or any(function is known for known in NAMES.values())):
             raise RefusedError(f"calls a {type(function).__name__}")
         self.stack[-1] = function(*arguments)
 
@@ -97,8 +97,8 @@ class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
 
     def load_newobj(self) -> None:
         arguments, kind = self.stack.pop(), self.stack.pop()
-        if kind is Inert:
-            self.append(Inert.__new__(Inert))
+        if kind is InertConfig:
+            self.append(InertConfig.__new__(InertConfig))
         elif any(kind is known for known in NAMES.values()):
             self.append(kind(*arguments))
         else:
@@ -108,7 +108,7 @@ class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
 
     def load_build(self) -> None:
         state, value = self.stack.pop(), self.stack[-1]
-        if isinstance(value, Inert):
+        if isinstance(value, InertConfig):
             value.update(
                 {name: each for name, each in state.items() if isinstance(name, str)} if isinstance(state, dict) else {"state": state}
             )

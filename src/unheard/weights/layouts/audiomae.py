@@ -52,13 +52,13 @@ def named(keys: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
     tensors = rename(plain, cls=True, also=CLASSIFIER_PREFIXES)
     for name, value in tensors.items():
         if name == "model.encoder.patch_embed.weight":
-            tensors[name] = turned(value.T, recipe).T
+            tensors[name] = transpose_patch(value.T, recipe).T
         elif name.startswith("objectives.reconstruct.head."):
-            tensors[name] = turned(value, recipe)
+            tensors[name] = transpose_patch(value, recipe)
     return tensors
 
 
-def turned(values: Tensor, recipe: Recipe) -> Tensor:
+def transpose_patch(values: Tensor, recipe: Recipe) -> Tensor:
     """Rows (P, ...) in AudioMAE's order within a patch, time by frequency, in ours, frequency by time."""
     freq, time = recipe.model.patch_size
     return values.reshape(time, freq, *values.shape[1:]).transpose(0, 1).flatten(0, 1)
@@ -72,8 +72,8 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
     CheckpointError
         When a key is missing or the position table is not of this layout.
     """
-    drawn = any(key.startswith(("decoder_", "mask_token")) for key in keys)
-    require(keys, {**NEEDS, **(DECODER_NEEDS if drawn else {})}, "audiomae")
+    has_decoder = any(key.startswith(("decoder_", "mask_token")) for key in keys)
+    require(keys, {**NEEDS, **(DECODER_NEEDS if has_decoder else {})}, "audiomae")
     dim, _, patch_time, patch_freq = keys["patch_embed.proj.weight"].shape
     patches, rows = keys["pos_embed"].shape[1] - 1, AUDIOMAE.n_mels // patch_freq
     if "cls_token" not in keys or patches % rows:
@@ -92,7 +92,7 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
         final_norm="norm.weight" in keys,
         positions="audiomae",
     )
-    model = _with_decoder(model, keys) if drawn else model
+    model = _with_decoder(model, keys) if has_decoder else model
     objectives = ObjectivesConfig(ReconstructConfig(norm_pix=True))
     return Recipe("audiomae", "published weights", frontend=AUDIOMAE, model=model, objectives=objectives)
 

@@ -19,7 +19,7 @@ from unheard.recipes.recipe import Recipe
 from unheard.weights.checkpoint import Provenance, SavedModel, build_for
 from unheard.weights.plausible import printable
 
-WHOLE = {
+RENAMES = {
     "cls_token": "model.encoder.cls_token",
     "pos_embed": "model.encoder.positions",
     "mask_token": "model.decoder.mask_token",
@@ -63,7 +63,7 @@ class Released:
         return f"{self.file.parent.name}/{self.file.name}"
 
 
-def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, also: Mapping[str, str] = {}) -> dict[str, Tensor]:
+def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, extra_prefixes: Mapping[str, str] = {}) -> dict[str, Tensor]:
     """Tensors under our names; separate query and value biases are joined, the position of the CLS token is added to it.
 
     Parameters
@@ -88,8 +88,8 @@ def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, also: 
         left[f"{stem}qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
     if cls and {"cls_token", "pos_embed"} <= left.keys():  # fine-tuning trains the position of CLS, too; ours has none
         left["cls_token"] = left["cls_token"] + left["pos_embed"][:, :1]
-    prefixes = {**PREFIXES, "decoder_pred.": head, **also}
-    names = {key: WHOLE.get(key) or _prefixed(key, prefixes) for key in left}
+    prefixes = {**PREFIXES, "decoder_pred.": head, **extra_prefixes}
+    names = {key: RENAMES.get(key) or _prefixed(key, prefixes) for key in left}
     unknown = [key for key, name in names.items() if name is None]
     if unknown:
         more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
@@ -110,7 +110,7 @@ def _reshaped(key: str, value: Tensor, cls: int) -> Tensor:
         return value.reshape(-1, value.shape[-1])[cls:]
     if key == "patch_embed.proj.weight":
         return value.flatten(1)
-    return value.flatten() if key in WHOLE else value
+    return value.flatten() if key in RENAMES else value
 
 
 def assemble(

@@ -100,8 +100,8 @@ def _recipe(keys: Mapping[str, Tensor]) -> Recipe:
         depth=depth(keys, "student_encoder.blocks."),
         num_heads=heads(dim),
         mlp_ratio=keys["student_encoder.blocks.0.mlp.fc1.weight"].shape[0] / dim,
-        decoder_predicts="latents",
-        hypotheses=hypotheses(keys),
+        decoder_preset="latents",
+        num_hypotheses=hypotheses(keys),
     )
     if not decoder:
         asked = ObjectivesConfig(ReconstructConfig(weight=1.0))  # the least a model can be built with; its decoder is never trained
