@@ -179,7 +179,7 @@ def compare(title: str, folder: Path, points: int, options: argparse.Namespace, 
         seconds, ours_whole, scores = measure([sys.executable, "-c", OURS, str(folder), str(points), "heareval"], "", work)
         ours.append(seconds)
         entire.append(theirs_whole / ours_whole)
-        better.append(measure([sys.executable, "-c", OURS, str(folder), str(points), "fixed"], "", work)[0])
+        better.append(measure([sys.executable, "-c", OURS, str(folder), str(points), "robust"], "", work)[0])
         theirs = json.loads((folder / "test.predicted-scores.json").read_text())
         for split, found in scores.items():
             largest = max(largest, *(abs(v - theirs[split][f"test_{k}"]) if np.isfinite(v) else 0.0 for k, v in found.items()))

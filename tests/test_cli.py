@@ -32,7 +32,7 @@ VERBS = [
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "sounds"
-    assert main(["data", "sounds", "-o", str(folder), "--clips", "12"]) == 0
+    assert main(["data", "generate", "-o", str(folder), "--clips", "12"]) == 0
     return folder
 
 
@@ -274,7 +274,7 @@ def test_a_full_disk_is_one_line(sounds: Path, refused: Callable[..., str], tmp_
     assert "--resume" in refused("embed", "random-tiny", sounds, "-o", tmp_path / "e.csv", "--device", "cpu")
     assert not (tmp_path / "e.csv").exists()
     monkeypatch.setattr(Path, "mkdir", _full)
-    assert "No space left" in refused("data", "sounds", "-o", tmp_path / "sounds")
+    assert "No space left" in refused("data", "generate", "-o", tmp_path / "sounds")
 
 
 def test_interrupts_and_our_own_faults(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,11 @@ def test_other_peoples_files_are_not_written_over(tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
     for line in (
-        ["data", "sounds", "-o", str(tmp_path / "mine")],
+        ["data", "generate", "-o", str(tmp_path / "mine")],
         ["embed", "random-tiny", "x.wav", "-o", str(tmp_path / "e.csv"), "--hop", "nan"],
     ):
         assert main(line) == 2, line
-    assert main(["data", "sounds", "-o", str(tmp_path / "sounds"), "--clips", "12"]) == 0
+    assert main(["data", "generate", "-o", str(tmp_path / "sounds"), "--clips", "12"]) == 0
     sound = next((tmp_path / "sounds").rglob("*.wav"))
     assert main(["embed", "random-tiny", str(sound), "-o", str(tmp_path / "e.csv"), "--hop", "nan"]) == 2
     assert "hop must be" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from unheard.recipes.recipe import Recipe
 
 STUDENT = ("model.frames=208", "training.clip_norm=3", "training.learning_rate=0.001", "training.warmup=0.07", "training.precision=auto")
 NO_PIXELS = "objectives.reconstruct.weight=0"
-EMA = (NO_PIXELS, "model.mask_ratio=0.7", "model.decoder_predicts=latents", "objectives.latents.standardise_target=false")
+EMA = (NO_PIXELS, "model.mask_ratio=0.7", "model.decoder_preset=latents", "objectives.latents.standardise_target=false")
 CLAP = (NO_PIXELS, "objectives.clap.weight=1")
 
 
@@ -36,7 +36,7 @@ ARMS: dict[str, Arm] = {
     "pixels": Arm(()),
     "latents": Arm((*EMA, "objectives.latents.weight=1")),
     "prototypes": Arm((*EMA, "objectives.latents.weight=0.5", "objectives.prototypes.weight=0.5")),
-    "hypotheses": Arm((*EMA, "objectives.latents.weight=0.5", "objectives.prototypes.weight=0.5", "model.hypotheses=5")),
+    "hypotheses": Arm((*EMA, "objectives.latents.weight=0.5", "objectives.prototypes.weight=0.5", "model.num_hypotheses=5")),
     "clap-visible": Arm((*CLAP, "objectives.clap.hidden=0"), "captions", "given"),
     "clap-hidden": Arm((*CLAP, "objectives.clap.visible=0"), "captions", "given"),
     "clap-both": Arm(CLAP, "captions", "given"),
@@ -67,7 +67,7 @@ def recipe_of(name: str, size: str, seed: int, steps: int, points: int, teacher:
         folder = teacher if arm.teacher == "given" else arm.teacher
         if not folder:
             raise ConfigError(f"arm {name} learns from a teacher; name its folder with --teacher")
-        told += [f"objectives.clap.teacher={folder}", "data.store=wav"]
+        told += [f"objectives.clap.teacher={folder}", "data.input=wav"]
     every = max(1, steps // points)
     length = [f"training.steps={steps}", f"training.checkpoint_every={every}", f"training.keep_checkpoints={points + 1}"]
     own = [f"model.size={size}", f"training.seed={seed}", "training.log_every=10", *length]

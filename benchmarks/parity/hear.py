@@ -163,7 +163,12 @@ def _full(task: Task, splits: dict[str, Rows], golden: Json, alike: bool, table:
 
 
 def _fits(
-    task: Task, splits: dict[str, Rows], golden: Json, recorded: list[list[fitting.Epoch]], outcome: heareval.ProtocolResult, table: Comparison
+    task: Task,
+    splits: dict[str, Rows],
+    golden: Json,
+    recorded: list[list[fitting.Epoch]],
+    outcome: heareval.ProtocolResult,
+    table: Comparison,
 ) -> None:
     """Every validation of every fit, and the choice among them."""
     rounds = [heareval.parts(task)[0]] * len(outcome.points) + heareval.parts(task)[1:]

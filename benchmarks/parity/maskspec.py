@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks.parity.compare import Arrays, Checker, Comparison, arrays, batch_of, complete, log_mel_tolerance, with_cls
 from unheard.audio.frontend import Statistics
-from unheard.audio.kaldi import EMPHASIS, MASKSPEC, LOG_MEAN, LOG_SCALE, MaskSpecMel
+from unheard.audio.kaldi import EMPHASIS, LOG_MEAN, LOG_SCALE, MASKSPEC, MaskSpecMel
 from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.config import override
 from unheard.model import masking
@@ -64,7 +64,9 @@ def _frontend(stored: Arrays, statistics: Statistics, table: Comparison) -> None
         check("mel_filterbank_fmin7_fmax15321", front.jitter(draws)[0, :, :-1], **BANDS)
     near = log_mel_tolerance(stored["logmel"], LOG_SCALE)
     check("logmel", spec, near)
-    table.check("frontend/logmel of one clip on a core", np.stack([front.spectrogram_cpu(wave).T for wave in waves]), stored["logmel"], near)
+    table.check(
+        "frontend/logmel of one clip on a core", np.stack([front.spectrogram_cpu(wave).T for wave in waves]), stored["logmel"], near
+    )
     tape = np.concatenate([front.segment(wave, 50, 100) for wave in waves])
     rows = torch.arange(100) + torch.tensor([[0], [len(tape) // 2 // MASKSPEC.hop_size]])
     windows = front.spectrograms_from_segments(torch.from_numpy(tape), rows)

@@ -25,7 +25,7 @@ from unheard.objectives.diagnostics import spread
 from unheard.objectives.latents import LatentsConfig, PredictLatents
 from unheard.objectives.prototypes import Prototypes, PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
-from unheard.objectives.schedules import TrainingProgress, TeacherConfig, momentum
+from unheard.objectives.schedules import TeacherConfig, TrainingProgress, momentum
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
@@ -162,7 +162,7 @@ def _recipe(config: dict[str, Any]) -> Recipe:
     if config["use_mcl"]:
         start, end = config["mcl_temperature_start"], config["mcl_temperature_end"]
         share = np.log(end / start) / np.log(config["mcl_decay_rate"]) / config["max_update"]
-        latents = replace(latents, winner_temp_start=start, winner_temp_end=end, winner_takes_all=float(share))
+        latents = replace(latents, wta_temperature_start=start, wta_temperature_end=end, winner_takes_all=float(share))
     prototypes = PrototypesConfig(
         weight=HALF, prototypes=config["head_dim_out"], hidden_dim=config["hidden_dim"], bottleneck_dim=config["bottleneck_dim"],
         student_temp=config["student_temp"], teacher_temp_start=config["warmup_teacher_temp"], teacher_temp=config["teacher_temp"],
@@ -266,7 +266,7 @@ def _losses(check: Checker, run: _Run, out: MaskedPass, batch: Batch) -> None:
     check("loss_pred_tokens", latents.shared(distances, temperature), **NETWORK)
     if out.best is not None:
         check("mcl_best_idx", out.best)
-        check("log_mcl_temp", 1000 * temperature.clamp(min=latents.config.winner_temp_end), rtol=1e-5)
+        check("log_mcl_temp", 1000 * temperature.clamp(min=latents.config.wta_temperature_end), rtol=1e-5)
     guess = out.best_prediction()
     check("head_student_in", guess, **NETWORK)
     check("head_student_bottleneck", head.student.mlp(guess), **NETWORK)
@@ -299,7 +299,7 @@ def _diagnostics(check: Checker, run: _Run, out: MaskedPass, batch: Batch) -> No
     run.head(out, batch)
     run.head.train()
     check("log_cls_perplexity", out.diagnostics["prototype_perplexity"], rtol=1e-4)
-    check("log_n_diff_target", out.diagnostics["prototypes_used"])
+    check("log_n_diff_target", out.diagnostics["active_prototypes"])
     check("log_correct", out.diagnostics["agreement"] * out.mask.hide.numel(), atol=1e-4)
     check("log_count", out.mask.hide.numel())
 

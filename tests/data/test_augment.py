@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unheard.data.augment import AugmentBatch, add_noise, gain, spec_augment, mixup, roll
+from unheard.data.augment import AugmentBatch, add_noise, gain, mixup, roll, spec_augment
 from unheard.data.augment import _beta as beta
 
 SIZES = st.tuples(st.integers(1, 6), st.integers(1, 40), st.integers(0, 10_000))
@@ -27,7 +27,9 @@ def waves(count: int, size: int, seed: int) -> AugmentBatch:
 def specs(count: int, size: int, seed: int, bands: int = 8) -> AugmentBatch:
     flat = waves(count, size, seed)
     generator = torch.Generator().manual_seed(seed + 1)
-    return AugmentBatch(torch.randn(count, bands, size, generator=generator) * flat.valid_mask[:, None], flat.lengths, flat.target, flat.known)
+    return AugmentBatch(
+        torch.randn(count, bands, size, generator=generator) * flat.valid_mask[:, None], flat.lengths, flat.target, flat.known
+    )
 
 
 def generator(seed: int = 0) -> torch.Generator:

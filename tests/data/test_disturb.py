@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import signal
 
 from unheard.data.augment import AugmentBatch
-from unheard.data.disturb import add_white_noise, augment_waveform, change_speed, biquad_filter
+from unheard.data.disturb import add_white_noise, augment_waveform, biquad_filter, change_speed
 from unheard.recipes.finetune import WaveformAugmentConfig
 
 RATE = 32000

@@ -9,7 +9,7 @@ import pytest
 
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
-from unheard.data.partitions import small_validation_warnings, make_folds
+from unheard.data.partitions import make_folds, small_validation_warnings
 from unheard.data.splits import hold_out
 from unheard.errors import DataError
 
@@ -93,7 +93,9 @@ def test_where_no_group_can_be_spared_that_is_said() -> None:
     labels = table([0, 1, 2] * 5, group=["x", "y", "z"] * 5, split=["train"] * 15)  # every group is all there is of a class
     parts = make_folds(labels, 0, 0.15)
     assert len(parts[0].valid) == 0
-    assert small_validation_warnings(labels, parts, 0.15) == ["no group is small enough to choose the weights by: the last are kept; give a split valid"]
+    assert small_validation_warnings(labels, parts, 0.15) == [
+        "no group is small enough to choose the weights by: the last are kept; give a split valid"
+    ]
     assert not small_validation_warnings(labels, parts, 0.0)
     given_ = table([0, 1] * 10, split=["train"] * 19 + ["valid"])
     assert not small_validation_warnings(given_, make_folds(given_, 0, 0.15), 0.15)

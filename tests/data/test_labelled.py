@@ -26,9 +26,9 @@ LOUD = override(
     PLAIN,
     [
         "augment.gain_db=[-6,6]",
-        "augment.disturb.chance=0.5",
-        "augment.spec_mix=1",
-        "augment.wave_mix=0.5",
+        "augment.waveform.probability=0.5",
+        "augment.spec_mixup_prob=1",
+        "augment.wave_mixup_prob=0.5",
         "augment.mask_time=0.3",
         "augment.noise=0.1",
     ],
@@ -53,9 +53,13 @@ def sounds_of(folder: Path, frontend: AnyFrontendConfig = MSM_MAE_16K, file: str
     return open_sounds(labels, frontend, "mix", folder / "cache")
 
 
-def loader(sounds: PackedLabelledClips, recipe: FinetuneRecipe = PLAIN, share: tuple[int, int] = (0, 1), steps: range = range(4)) -> LabelledLoader:
+def loader(
+    sounds: PackedLabelledClips, recipe: FinetuneRecipe = PLAIN, share: tuple[int, int] = (0, 1), steps: range = range(4)
+) -> LabelledLoader:
     clips = np.arange(len(sounds.rows))
-    return LabelledLoader(sounds, clips, recipe, STATISTICS, WIDTH, RankSlice(recipe.training.batch_size, *share), device="cpu", steps=steps)
+    return LabelledLoader(
+        sounds, clips, recipe, STATISTICS, WIDTH, RankSlice(recipe.training.batch_size, *share), device="cpu", steps=steps
+    )
 
 
 def batches(made: LabelledLoader) -> list[LabelledBatch]:
@@ -112,7 +116,7 @@ def test_every_augmentation_reaches_the_batch(folder: Path) -> None:
     plain = loader(sounds).batch(0)
     for setting in (
         "gain_db=[3,3]",
-        "disturb.chance=1",
+        "waveform.probability=1",
         "roll_seconds=0.1",
         "wave_mix=1",
         "noise=0.5",
@@ -128,7 +132,7 @@ def test_every_augmentation_reaches_the_batch(folder: Path) -> None:
 
 def test_a_faster_clip_still_fills_its_window_where_the_file_goes_on(folder: Path) -> None:
     sounds = sounds_of(folder)
-    fast = loader(sounds, override(PLAIN, ["augment.disturb.chance=1", "augment.disturb.speed=[2,2]"])).batch(0)
+    fast = loader(sounds, override(PLAIN, ["augment.waveform.probability=1", "augment.waveform.speed=[2,2]"])).batch(0)
     for length, row in zip(fast.clips.lengths.tolist(), fast.rows.tolist(), strict=True):
         frames = int(sounds.store.frames[row])
         assert length == WIDTH if frames > 2.1 * WIDTH else abs(length - min(frames, 2 * WIDTH) / 2) <= WIDTH / 2 + 2
@@ -137,7 +141,7 @@ def test_a_faster_clip_still_fills_its_window_where_the_file_goes_on(folder: Pat
 
 def test_balanced_epochs_draw_rare_classes_more_often_and_no_clip_twice(folder: Path) -> None:
     sounds = sounds_of(folder)
-    recipe = override(PLAIN, ["task.balance=class", "task.balance_offset=0", "task.epoch_clips=3"])
+    recipe = override(PLAIN, ["task.balance=class", "task.class_weight_offset=0", "task.epoch_clips=3"])
     draws = loader(sounds, recipe)
     assert draws.epoch_size == 3
     epochs = [draws.order(epoch) for epoch in range(300)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
-from unheard.data.partitions import partitions, make_folds
+from unheard.data.partitions import make_folds, partitions
 from unheard.errors import DataError
 from unheard.evaluation.probe_exam import INNER_FOLDS, ProbeProtocol
 

@@ -44,7 +44,9 @@ def write(file: Path, rows: list[str]) -> Path:
     return file
 
 
-def opened(table: Path, place: Path | None, lines: list[str] | None = None, channel: str = "mix", matpac: bool = False) -> PackedLabelledClips:
+def opened(
+    table: Path, place: Path | None, lines: list[str] | None = None, channel: str = "mix", matpac: bool = False
+) -> PackedLabelledClips:
     say = (lines if lines is not None else []).append
     return open_sounds(
         read_labels(table),

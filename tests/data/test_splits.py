@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unheard.data.class_sets import ClassSets
-from unheard.data.splits import assign_folds, deduplicate, draw_subset, hold_out, merge_groups_by_content, published_folds, published_validation
+from unheard.data.splits import (
+    assign_folds,
+    deduplicate,
+    draw_subset,
+    hold_out,
+    merge_groups_by_content,
+    published_folds,
+    published_validation,
+)
 
 C = 4
 ROWS = st.lists(st.tuples(st.sets(st.integers(0, C - 1), max_size=3), st.integers(0, 9)), min_size=1, max_size=60)
@@ -171,5 +179,10 @@ def test_a_sound_counts_once_on_the_side_that_tests_it() -> None:
 
 def test_groups_that_share_a_file_are_one() -> None:
     assert merge_groups_by_content(COPIES, CONTENT) == {"rock": "other", "pearl": "other", "other": "other", "third": "other"}
-    assert merge_groups_by_content(COPIES, CONTENT | {"c/2": "w"}) == {"rock": "pearl", "pearl": "pearl", "other": "other", "third": "other"}
+    assert merge_groups_by_content(COPIES, CONTENT | {"c/2": "w"}) == {
+        "rock": "pearl",
+        "pearl": "pearl",
+        "other": "other",
+        "third": "other",
+    }
     assert merge_groups_by_content(COPIES, dict.fromkeys(CONTENT, "")) == {name: name for name in ("rock", "pearl", "other", "third")}

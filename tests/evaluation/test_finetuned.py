@@ -28,7 +28,7 @@ from unheard.weights.checkpoint import Provenance, save_model
 
 SIZES = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
-QUICK = ["training.batch_size=8", "training.steps=40", "training.learning_rate=5e-3", "training.log_every=20", "augment.spec_mix=0"]
+QUICK = ["training.batch_size=8", "training.steps=40", "training.learning_rate=5e-3", "training.log_every=20", "augment.spec_mixup_prob=0"]
 TONES = (0.1, 0.4, 1.2)
 
 

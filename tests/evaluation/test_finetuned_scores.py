@@ -30,7 +30,7 @@ from unheard.weights.checkpoint import Provenance, save_model
 
 SIZES = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
-QUICK = ["training.batch_size=8", "training.learning_rate=5e-3", "training.log_every=20", "augment.spec_mix=0"]
+QUICK = ["training.batch_size=8", "training.learning_rate=5e-3", "training.log_every=20", "augment.spec_mixup_prob=0"]
 TONES = (0.1, 0.4, 1.2)
 
 
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
-    settings = [*QUICK, "training.steps=40", "task.holdout=0"]
+    settings = [*QUICK, "training.steps=40", "task.validation_fraction=0"]
     return unheard.finetune(folder / "model", folder / "labels.csv", folder / "run", settings=settings, device="cpu").folder
 
 
@@ -259,7 +259,7 @@ def test_on_the_command_line(run: Path, folder: Path, tmp_path: Path, capsys: py
     assert (tmp_path / "out" / "figures" / "confusion.png").stat().st_size > 1000
     assert main([*command, "--overwrite"]) == 0
     assert "95 % interval" in capsys.readouterr().out
-    assert main([*command, "--overwrite", "--mode", "fixed"]) == 2 and "are for task folders" in capsys.readouterr().err
+    assert main([*command, "--overwrite", "--mode", "robust"]) == 2 and "are for task folders" in capsys.readouterr().err
 
 
 def test_a_run_of_several_models_names_them_where_one_is_wanted(folds: Path) -> None:

@@ -49,7 +49,10 @@ def test_classes_of_folds_are_ranked_fold_by_fold() -> None:
     for k, row in enumerate(told.classes):
         each = [average_precision_score(one.target[:, k].astype(np.int64), one.logits[:, k]) for one in heard.values()]
         assert row["average precision"] == pytest.approx(np.mean(each)) and row["judged"] == 200
-    never = {**heard, "fold-0": Predictions(*(getattr(heard["fold-0"], name) for name in ("rows", "blocks", "logits")), *absent(heard["fold-0"]))}
+    never = {
+        **heard,
+        "fold-0": Predictions(*(getattr(heard["fold-0"], name) for name in ("rows", "blocks", "logits")), *absent(heard["fold-0"])),
+    }
     each = [average_precision_score(one.target[:, 0].astype(np.int64), one.logits[:, 0]) for one in list(heard.values())[1:]]
     assert summary(never, NAMES, "sigmoid").classes[0]["average precision"] == pytest.approx(np.mean(each))
 

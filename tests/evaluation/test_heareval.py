@@ -122,7 +122,7 @@ def test_what_cannot_be_learned_is_named(task: Task, splits: dict[str, Rows]) ->
     broken = replace(splits["test"], x=splits["test"].x * math.nan)
     with pytest.raises(DataError, match="embeddings of test hold numbers that are not finite"):
         heareval.evaluate(task, {**splits, "test": broken})
-    with pytest.raises(DataError, match="batch of one.*--mode fixed"):
+    with pytest.raises(DataError, match="batch of one.*--mode robust"):
         heareval.evaluate(small(task, batch_size=[59]), splits)
 
 
@@ -178,5 +178,8 @@ def test_every_row_is_in_one_batch_and_none_is_alone() -> None:
 
 
 def test_means_over_folds_are_not_weighted() -> None:
-    tested = [heareval.SplitResult(f"fold0{i}", {"top1_acc": value}, FitResult(HyperParams()), np.zeros((1, 1))) for i, value in enumerate((0.5, 0.7))]
+    tested = [
+        heareval.SplitResult(f"fold0{i}", {"top1_acc": value}, FitResult(HyperParams()), np.zeros((1, 1)))
+        for i, value in enumerate((0.5, 0.7))
+    ]
     assert heareval.summary(tested)["top1_acc"] == pytest.approx({"mean": 0.6, "std": math.sqrt(0.02)})

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unheard.evaluation.hidden import interpolation_baselines, hidden_values, reconstruction_error, predict
+from unheard.evaluation.hidden import hidden_values, interpolation_baselines, predict, reconstruction_error
 from unheard.model import masking
 from unheard.model.patches import Grid
 from unheard.weights.built_in import untrained

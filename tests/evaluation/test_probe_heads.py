@@ -10,7 +10,17 @@ import pytest
 
 from unheard.data.label_table import Labels
 from unheard.evaluation import probe_heads
-from unheard.evaluation.probe_heads import C_GRID, choose_strength, logistic_regression, knn, mlp, mean_average_precision, balanced_accuracy_score, strength_of, log_loss
+from unheard.evaluation.probe_heads import (
+    C_GRID,
+    balanced_accuracy_score,
+    choose_strength,
+    knn,
+    log_loss,
+    logistic_regression,
+    mean_average_precision,
+    mlp,
+    strength_of,
+)
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
 
@@ -48,8 +58,13 @@ def test_where_every_strength_ranks_alike_the_surest_answers_choose() -> None:
     target = np.stack([rare, ~rare], axis=1).astype(np.int64)
     fit, held = np.arange(300), np.arange(300, 400)
     first, *_, last = logistic_regression(x[fit], target[fit], x[held], [*map(strength_of, C_GRID)], multilabel=True)
-    assert mean_average_precision(target[held], first) == mean_average_precision(target[held], last) == 1 and not (first[rare[held], 0] > 0.5).any()
-    (chosen,) = logistic_regression(x[fit], target[fit], x[held], [choose_strength(x, target, [(fit, held)], multilabel=True)], multilabel=True)
+    assert (
+        mean_average_precision(target[held], first) == mean_average_precision(target[held], last) == 1
+        and not (first[rare[held], 0] > 0.5).any()
+    )
+    (chosen,) = logistic_regression(
+        x[fit], target[fit], x[held], [choose_strength(x, target, [(fit, held)], multilabel=True)], multilabel=True
+    )
     np.testing.assert_array_equal(chosen[:, 0] > 0.5, rare[held])
 
 
@@ -87,7 +102,10 @@ def test_many_clips_choose_the_strength_on_all_of_them(clouds: Clouds) -> None:
     fit, held = np.arange(9_000), np.arange(9_000, 12_000)
     chosen = choose_strength(x, target, [(fit, held)], multilabel=False)
     candidates = [strength_of(power) for power in range(-8, 3)]
-    scores = [balanced_accuracy_score(target[held], answer) for answer in logistic_regression(x[fit], target[fit], x[held], candidates, multilabel=False)]
+    scores = [
+        balanced_accuracy_score(target[held], answer)
+        for answer in logistic_regression(x[fit], target[fit], x[held], candidates, multilabel=False)
+    ]
     (score,) = (scores[candidates.index(chosen)],)
     assert score >= max(scores) - 0.002
 

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from unheard.data.class_sets import AnnotatedClasses, ClassSets
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe import ProbeConfig, probe
-from unheard.evaluation.probe_heads import NEIGHBOURS, linear, knn, mean_average_precision
+from unheard.evaluation.probe_heads import NEIGHBOURS, knn, linear, mean_average_precision
 from unheard.evaluation.probe_layers import LAYER_MIX
 
 Table = Callable[..., Labels]

@@ -60,7 +60,7 @@ def test_what_is_done_is_not_done_again(levels: Levels, tmp_path: Path) -> None:
     again = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", resume=True)
     assert levels.calls == calls
     assert again == first
-    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", EvaluationConfig("fixed", seeds=2), resume=True)
+    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", EvaluationConfig("robust", seeds=2), resume=True)
     assert levels.calls == calls  # another protocol scores the same embeddings
     assert not list((tmp_path / "out" / "fits").rglob("*.safetensors"))
 
@@ -75,7 +75,7 @@ def test_heads_of_the_fixed_protocol_train_on_the_device(levels: Levels, tmp_pat
         return make(heads, hypers, seeds, torch.device("cpu"))
 
     monkeypatch.setattr(fixed, "make_ensemble", recorded)
-    evaluate(left, tmp_path / "tasks", tmp_path / "again", EvaluationConfig("fixed", seeds=1, device="meta"))
+    evaluate(left, tmp_path / "tasks", tmp_path / "again", EvaluationConfig("robust", seeds=1, device="meta"))
     assert set(asked) == {"meta"}
 
 
@@ -186,7 +186,7 @@ def test_published_numbers_stand_beside_ours() -> None:
 
 def test_several_models_share_a_table_and_its_baselines(levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tasks, out = make_task(tmp_path / "tasks" / "noise-v1").parent, tmp_path / "out"
-    command = ["evaluate", "random-tiny", str(tasks), "-o", str(out), "--beside", "hear:levels"]
+    command = ["evaluate", "random-tiny", str(tasks), "-o", str(out), "--compare", "hear:levels"]
     assert main(command) == 0
     assert [result["encoder"] for result in json.loads((out / "results-heareval.json").read_text())["results"]] == [
         "random-tiny", "levels", "random", "log-mel",
@@ -195,9 +195,9 @@ def test_several_models_share_a_table_and_its_baselines(levels: Levels, tmp_path
     assert main([*command, "--resume"]) == 0
     assert levels.calls == calls
     before = (out / "results-heareval.csv").read_text()
-    assert main([*command, "--resume", "--mode", "fixed", "--seeds", "1"]) == 0
+    assert main([*command, "--resume", "--mode", "robust", "--seeds", "1"]) == 0
     assert (out / "results-fixed.csv").is_file() and (out / "results-heareval.csv").read_text() == before
-    assert main([*command, "--resume", "--beside", "hear:levels"]) == 2
+    assert main([*command, "--resume", "--compare", "hear:levels"]) == 2
     assert "2 rows would be called levels; rename the folder or the weights of one" in capsys.readouterr().err
 
 
@@ -220,8 +220,8 @@ def test_the_command_line_refuses_seeds_of_the_published_protocol(
 ) -> None:
     command = ["evaluate", "hear:levels", str(make_task(tmp_path / "tasks" / "noise-v1").parent), "-o", str(tmp_path / "out")]
     assert main([*command, "--seeds", "2"]) == main([*command, "--mode", "heareval", "--seeds", "3"]) == 2
-    assert "--seeds belongs to --mode fixed; HEAR's protocol has one seed" in capsys.readouterr().err
-    assert main([*command, "--mode", "fixed", "--seeds", "0"]) == 2
+    assert "--seeds belongs to --mode robust; HEAR's protocol has one seed" in capsys.readouterr().err
+    assert main([*command, "--mode", "robust", "--seeds", "0"]) == 2
     assert not (tmp_path / "out").exists()
 
 

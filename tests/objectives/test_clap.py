@@ -14,7 +14,7 @@ from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
-from unheard.objectives.clap import MOMENTUM, DistillObjective, ClapConfig
+from unheard.objectives.clap import MOMENTUM, ClapConfig, DistillObjective
 from unheard.objectives.schedules import TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build

@@ -13,7 +13,7 @@ from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.objectives.base import Batch
-from unheard.objectives.contrast import MAX_LOG_SCALE, ContrastiveLoss, ContrastConfig, matching
+from unheard.objectives.contrast import MAX_LOG_SCALE, ContrastConfig, ContrastiveLoss, matching
 from unheard.objectives.schedules import TrainingProgress
 
 B, N, K, D, T = 5, 8, 3, 8, 7

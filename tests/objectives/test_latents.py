@@ -122,7 +122,7 @@ def test_at_weight_0_neither_it_nor_the_teacher_is_built() -> None:
 
 @pytest.mark.parametrize("copied", [True, False])
 def test_the_teacher_starts_as_a_copy_or_with_weights_of_its_own(copied: bool) -> None:
-    model = build(override(SMALL, [f"teacher.copied={str(copied).lower()}"])).model
+    model = build(override(SMALL, [f"teacher.init_from_student={str(copied).lower()}"])).model
     mine, theirs = model.teacher.transformer.blocks[0].fc1.weight, model.encoder.transformer.blocks[0].fc1.weight
     assert torch.equal(mine, theirs) == copied and mine.data_ptr() != theirs.data_ptr()
 
@@ -130,7 +130,7 @@ def test_the_teacher_starts_as_a_copy_or_with_weights_of_its_own(copied: bool) -
 @pytest.mark.parametrize(("moves", "steps"), [("before_step", [0.25, 0.5, 0.75]), ("after_step", [0.25, 0.5, 0.75, 1.0])])
 def test_the_teacher_follows_once_a_step_with_a_momentum_that_rises(moves: str, steps: list[float]) -> None:
     """teacher <- m teacher + (1 - m) student, m = start + (end - start) * share of the run that is done."""
-    settings = [f"teacher.moves={moves}", "teacher.momentum_start=0.5", "teacher.momentum_end=0.9", "teacher.most_left=1"]
+    settings = [f"teacher.update_at={moves}", "teacher.momentum_start=0.5", "teacher.momentum_end=0.9", "teacher.max_initial_weight=1"]
     learner = build(override(SMALL, settings))
     teacher, student = (part.transformer.blocks[0].fc1.weight for part in (learner.model.teacher, learner.model.encoder))
     expected = teacher.double().clone()

@@ -16,7 +16,7 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
 from unheard.objectives.prototypes import TEACHER_STD, PrototypeHead, Prototypes, PrototypesConfig, head_sizes
-from unheard.objectives.schedules import TrainingProgress, TeacherConfig
+from unheard.objectives.schedules import TeacherConfig, TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 
@@ -24,7 +24,7 @@ B, N, K, D, KINDS = 3, 8, 3, 6, 10
 CONFIG = PrototypesConfig(weight=1.0, prototypes=KINDS, hidden_dim=12, bottleneck_dim=5, teacher_temp_warmup=0.5)
 SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=32", "decoder_depth=1", "decoder_num_heads=2")
 HEAD = [f"objectives.prototypes.{size}" for size in ("prototypes=12", "hidden_dim=16", "bottleneck_dim=8")]
-SMALL = override(find_recipe("matpac++"), [*(f"model.{size}" for size in SIZES), *HEAD, "model.hypotheses=3"])
+SMALL = override(find_recipe("matpac++"), [*(f"model.{size}" for size in SIZES), *HEAD, "model.num_hypotheses=3"])
 EVERY = torch.ones(B, N, dtype=torch.bool)
 
 
@@ -161,7 +161,7 @@ def test_each_loss_alone_reaches_the_encoder_and_never_a_teacher(alone: str) -> 
 
 @pytest.mark.parametrize("copied", [True, False])
 def test_it_can_learn_one_batch_by_heart(copied: bool) -> None:
-    settings = ["objectives.latents.weight=0", f"teacher.copied={str(copied).lower()}", "objectives.prototypes.center=logits"]
+    settings = ["objectives.latents.weight=0", f"teacher.init_from_student={str(copied).lower()}", "objectives.prototypes.center=logits"]
     learner = build(override(SMALL, settings))
     batch, mask = example(learner)
     optimiser = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=3e-3)

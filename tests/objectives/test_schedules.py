@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unheard.objectives.schedules import MAX_INITIAL_WEIGHT, TrainingProgress, TeacherConfig, exponential_decay, momentum, linear_warmup
+from unheard.objectives.schedules import MAX_INITIAL_WEIGHT, TeacherConfig, TrainingProgress, exponential_decay, linear_warmup, momentum
 
 PUBLISHED = 294_816
 ENCODER, HEAD = (0.99995, 0.99999), (0.998, 1.0)

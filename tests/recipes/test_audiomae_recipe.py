@@ -70,7 +70,7 @@ def batch_of(learner: PretrainModule) -> Batch:
     )
 
 
-STRUCTURED = ["model.mask_axes=[0.3,0.7]", "model.decoder=global", "model.trainable_positions=true"]
+STRUCTURED = ["model.mask_ratio_2d=[0.3,0.7]", "model.decoder=global", "model.trainable_positions=true"]
 
 
 @pytest.mark.parametrize("settings", [[], STRUCTURED], ids=["random", "structured"])
@@ -112,7 +112,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("settings", [[], ["model.mask_axes=[0.3,0.5]"]], ids=["random", "structured"])
+@pytest.mark.parametrize("settings", [[], ["model.mask_ratio_2d=[0.3,0.5]"]], ids=["random", "structured"])
 def test_a_resumed_run_repeats_the_uninterrupted_one(sounds: Path, tmp_path: Path, settings: list[str]) -> None:
     recipe = override(SMALL, RUN + settings)
     pretrain(sounds, tmp_path / "whole", recipe, device="cpu")

@@ -18,7 +18,7 @@ from unheard.training.optim import learning_rate, peak_learning_rate
 
 def test_it_has_the_published_numbers() -> None:
     recipe = find_recipe("maskspec")
-    assert recipe.frontend == MASKSPEC and recipe.objectives.reconstruct.norm_pix and recipe.data.store == "wav"
+    assert recipe.frontend == MASKSPEC and recipe.objectives.reconstruct.norm_pix and recipe.data.input == "wav"
     assert grid_of(recipe).num_patches == 496 and masking.num_keep(496, recipe.model.mask_ratio) == 124
     training = recipe.training
     assert peak_learning_rate(training) == pytest.approx(2e-3)

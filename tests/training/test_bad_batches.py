@@ -113,7 +113,9 @@ def test_a_step_taken_again_has_the_losses_it_had(sounds: Path, tmp_path: Path, 
 def test_bad_batches_are_skipped_named_and_change_nothing(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch)
     lines: list[str] = []
-    run = pretrain(sounds, tmp_path / "run", recipe(*LATENT, "training.skip_bad_batches=2"), device="cpu", report=Callbacks(say=lines.append))
+    run = pretrain(
+        sounds, tmp_path / "run", recipe(*LATENT, "training.skip_bad_batches=2"), device="cpu", report=Callbacks(say=lines.append)
+    )
     told = [line for line in lines if "its update is skipped" in line]
     assert run.finished and len(told) == 2 and "step 5" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
     assert set(rows(run.folder)) == {1, 2, 3, 4, 6, 7, 9} and all(np.isfinite(value) for value in rows(run.folder).values())

@@ -140,7 +140,7 @@ def test_a_run_finds_its_teacher_from_another_folder(corpus: Path, clap: Path, t
 
 def test_any_model_of_ours_can_teach(corpus: Path, tmp_path: Path) -> None:
     pretrain(corpus, tmp_path / "teacher", recipe("msm-mae", ["training.steps=2"]), device="cpu")
-    student = ["objectives.clap.weight=1", f"objectives.clap.teacher={tmp_path / 'teacher'}", "data.store=wav", "training.steps=2"]
+    student = ["objectives.clap.weight=1", f"objectives.clap.teacher={tmp_path / 'teacher'}", "data.input=wav", "training.steps=2"]
     pretrain(corpus, tmp_path / "student", recipe("msm-mae", student), device="cpu")
     assert {"loss/clap", "loss/reconstruct"} <= rows(tmp_path / "student")[0].keys()
     assert load_model(tmp_path / "student").recipe.objectives.clap.dim == 24
@@ -176,9 +176,9 @@ def test_what_a_recipe_lacks_is_said_before_anything_is_read(corpus: Path, clap:
     with pytest.raises(CheckpointError, match="no model"):
         pretrain(corpus, tmp_path / "run", recipe("mam-clap", ["objectives.clap.teacher=nowhere"]), device="cpu")
     with pytest.raises(ConfigError, match=r"data\.store=wav"):
-        pretrain(corpus, tmp_path / "run", recipe("mam-clap", [f"objectives.clap.teacher={clap}", "data.store=spec"]), device="cpu")
+        pretrain(corpus, tmp_path / "run", recipe("mam-clap", [f"objectives.clap.teacher={clap}", "data.input=spec"]), device="cpu")
     with pytest.raises(ConfigError, match=r"data\.short=pad"):
-        pretrain(corpus, tmp_path / "run", recipe("sup-mam", ["data.short=join"]), device="cpu")
+        pretrain(corpus, tmp_path / "run", recipe("sup-mam", ["data.short_clips=join"]), device="cpu")
     assert not (tmp_path / "run").exists()
 
 

@@ -30,7 +30,7 @@ BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 QUICK = override(
     FinetuneRecipe(),
     ["training.batch_size=8", "training.steps=12", "training.learning_rate=2e-3", "training.checkpoint_every=5", "training.log_every=2",
-     "adapt.drop_path=0.1", "augment.gain_db=[-3,3]", "augment.wave_mix=0.3", "augment.mask_time=0.2", "augment.patchout=0.2"],
+     "adapt.drop_path=0.1", "augment.gain_db=[-3,3]", "augment.wave_mixup_prob=0.3", "augment.mask_time=0.2", "augment.patchout=0.2"],
 )  # fmt: skip
 CLOCKS = ("time", "seconds", "clips_per_second", "loader_wait")
 FINDS = (0.1, 0.35, 1.1)  # radians a sample; tones that a few steps tell apart
@@ -68,7 +68,7 @@ def tune(folder: Path, run: Path, recipe: FinetuneRecipe = QUICK, table: str = "
 
 
 def test_it_learns_and_keeps_the_best_weights_by_validation(folder: Path, tmp_path: Path) -> None:
-    run = tune(folder, tmp_path / "run", override(QUICK, ["training.steps=60", "augment.wave_mix=0"]))
+    run = tune(folder, tmp_path / "run", override(QUICK, ["training.steps=60", "augment.wave_mixup_prob=0"]))
     found = rows(run)
     scored = [row for row in found if "valid/balanced_accuracy" in row]
     assert found[-1]["loss"] < 0.7 * found[0]["loss"] and scored[-1]["valid/balanced_accuracy"] > 0.8
@@ -83,7 +83,7 @@ def test_it_learns_and_keeps_the_best_weights_by_validation(folder: Path, tmp_pa
 
 @pytest.mark.parametrize("average", ["none", "ema", "swa"])
 def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(folder: Path, tmp_path: Path, average: str) -> None:
-    recipe = override(QUICK, [f"adapt.average={average}"])
+    recipe = override(QUICK, [f"adapt.weight_averaging={average}"])
     whole, broken = tune(folder, tmp_path / "whole", recipe), tune(folder, tmp_path / "broken", recipe)
     for place in checkpoints(broken)[1:]:  # as if it had been killed some steps after the checkpoint at step 10
         shutil.rmtree(place)
@@ -151,7 +151,7 @@ def test_weights_that_stop_being_numbers_are_named(folder: Path, tmp_path: Path)
 def test_a_norm_over_the_batch_needs_a_batch(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least two"):
         tune(folder, tmp_path / "run", override(QUICK, ["task.norm=batch", "training.batch_size=1"]))
-    run = tune(folder, tmp_path / "run", override(QUICK, ["task.norm=batch", "adapt.average=ema"]))
+    run = tune(folder, tmp_path / "run", override(QUICK, ["task.norm=batch", "adapt.weight_averaging=ema"]))
     model = load_model(run)
     assert model.classifier is not None and int(model.classifier.state_dict()["norm.num_batches_tracked"]) > 0
 

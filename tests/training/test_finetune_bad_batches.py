@@ -33,7 +33,7 @@ SIZES = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_d
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 SETTINGS = [
     *("training.batch_size=4", "training.steps=9", "training.log_every=1", "training.checkpoint_every=3", "training.learning_rate=1e-3"),
-    *("adapt.average=ema", "task.norm=batch", "augment.wave_mix=0.3"),
+    *("adapt.weight_averaging=ema", "task.norm=batch", "augment.wave_mixup_prob=0.3"),
 ]
 CLOCKS = ("time", "seconds", "clips_per_second", "loader_wait")
 PROGRAM = """

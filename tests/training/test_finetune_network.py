@@ -23,7 +23,7 @@ from unheard.recipes import find_recipe
 from unheard.recipes.finetune import AugmentConfig, FinetuneRecipe
 from unheard.recipes.learner import build
 from unheard.training.finetune_member import FinetuneSetup, begin
-from unheard.training.finetune_network import Network, FinetuneModule, build_optimiser, patchout
+from unheard.training.finetune_network import FinetuneModule, Network, build_optimiser, patchout
 from unheard.weights.checkpoint import Provenance, SavedModel
 
 SIZES = ("frames=64", "embed_dim=24", "depth=3", "num_heads=3", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
@@ -163,7 +163,9 @@ def test_weights_of_the_encoder_are_taken_over_and_the_norm_begins_afresh() -> N
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
     assert saved.classifier is not None and torch.equal(saved.classifier.norm.weight, torch.ones(24))
     assert saved.provenance.licence == "theirs" and saved.provenance.encoder_only
-    kept = begin(SavedModel(learner, BASE, STATISTICS, Provenance()), FinetuneSetup(override(recipe, ["task.pool=cls"]), ("a", "b"), "sigmoid", ""))
+    kept = begin(
+        SavedModel(learner, BASE, STATISTICS, Provenance()), FinetuneSetup(override(recipe, ["task.pool=cls"]), ("a", "b"), "sigmoid", "")
+    )
     assert "transformer.norm.weight" in kept.learner.model.encoder.state_dict()
 
 
@@ -210,7 +212,7 @@ def moved(network: FinetuneModule, value: float) -> None:
 
 
 def test_the_plain_average_is_the_mean_of_the_ends_of_late_epochs() -> None:
-    network, _ = tuned("adapt.average=swa", "adapt.average_from=0.4")
+    network, _ = tuned("adapt.weight_averaging=swa", "adapt.average_from=0.4")
     for progress, ended, value in ((0.2, 1, 9.0), (0.5, None, 9.0), (0.6, 3, 1.0), (0.8, 4, 2.0), (1.0, 5, 6.0)):
         moved(network, value)
         network.after_step(progress, ended)
@@ -222,7 +224,7 @@ def test_the_plain_average_is_the_mean_of_the_ends_of_late_epochs() -> None:
 
 
 def test_the_plain_average_may_take_every_second_epoch_only() -> None:
-    network, _ = tuned("adapt.average=swa", "adapt.average_from=0.1", "adapt.average_every=2")
+    network, _ = tuned("adapt.weight_averaging=swa", "adapt.average_from=0.1", "adapt.average_every=2")
     for epoch in range(1, 7):
         moved(network, float(epoch))
         network.after_step(epoch / 6, epoch)
@@ -230,7 +232,7 @@ def test_the_plain_average_may_take_every_second_epoch_only() -> None:
 
 
 def test_the_moving_average_follows_and_settles_at_its_decay() -> None:
-    network, _ = tuned("adapt.average=ema", "adapt.average_decay=0.9")
+    network, _ = tuned("adapt.weight_averaging=ema", "adapt.average_decay=0.9")
     moved(network, 1.0)
     for _ in range(200):
         network.after_step(0.5, None)

@@ -26,7 +26,7 @@ from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.learner import build
 from unheard.training.engine import Engine
 from unheard.training.finetune import finetune
-from unheard.training.finetune_member import FinetuneTrainer, FinetuneSetup, begin
+from unheard.training.finetune_member import FinetuneSetup, FinetuneTrainer, begin
 from unheard.training.finetune_session import open_table
 from unheard.training.finetune_validation import Validation, groups_of
 from unheard.weights.checkpoint import Provenance, SavedModel, load_model, save_model

@@ -52,7 +52,7 @@ def learner_state(run: Path) -> dict[str, Tensor]:
     return read_tensors(checkpoints(run)[-1] / "learner.safetensors")
 
 
-@pytest.mark.parametrize("extra", [(), ("teacher.moves=after_step", "objectives.prototypes.center=logits", "training.accumulate=2")])
+@pytest.mark.parametrize("extra", [(), ("teacher.update_at=after_step", "objectives.prototypes.center=logits", "training.accumulate=2")])
 def test_a_resumed_run_has_the_same_teachers_heads_and_centre(extra: tuple[str, ...], sounds: Path, tmp_path: Path) -> None:
     pretrain(sounds, tmp_path / "whole", recipe(extra=extra), device="cpu")
     shutil.copytree(tmp_path / "whole", tmp_path / "broken")
@@ -78,7 +78,7 @@ def test_two_processes_have_the_centre_and_the_teachers_of_one(sounds: Path, tmp
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, atol=2e-5, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
     for two, one in zip(rows(tmp_path / "two"), rows(tmp_path / "one"), strict=True):
-        for name in ("loss", "loss/prototypes", "diagnostics/prototype_perplexity", "diagnostics/prototypes_used"):
+        for name in ("loss", "loss/prototypes", "diagnostics/prototype_perplexity", "diagnostics/active_prototypes"):
             assert two[name] == pytest.approx(one[name], rel=1e-4), name
 
 
@@ -87,16 +87,16 @@ def test_the_journal_tells_how_the_teachers_are(sounds: Path, tmp_path: Path) ->
     first, last = rows(tmp_path / "run")[0], rows(tmp_path / "run")[-1]
     names = {name.removeprefix("diagnostics/") for name in first if name.startswith("diagnostics/")}
     assert names == {
-        "feature_std", "feature_rank", "clip_share", "prediction_std", "hypotheses_used", "prototype_perplexity", "prototypes_used",
-        "prototypes_told", "agreement",
-        "teacher_momentum", "head_momentum", "teacher_temp", "winner_temp",
+        "feature_std", "effective_rank", "between_clip_variance_fraction", "prediction_std", "hypothesis_perplexity", "prototype_perplexity", "active_prototypes",
+        "effective_prototypes", "agreement",
+        "teacher_momentum", "head_momentum", "teacher_temp", "wta_temperature",
     }  # fmt: skip
     assert first["diagnostics/teacher_temp"] == pytest.approx(0.04) and last["diagnostics/teacher_temp"] == pytest.approx(0.07)
-    assert first["diagnostics/winner_temp"] == pytest.approx(0.1) and last["diagnostics/winner_temp"] < 1e-4
-    assert 1 <= last["diagnostics/hypotheses_used"] <= 5 and 1 <= last["diagnostics/prototypes_used"] <= 12
+    assert first["diagnostics/wta_temperature"] == pytest.approx(0.1) and last["diagnostics/wta_temperature"] < 1e-4
+    assert 1 <= last["diagnostics/hypothesis_perplexity"] <= 5 and 1 <= last["diagnostics/active_prototypes"] <= 12
     pretrain(sounds, tmp_path / "m2d", recipe("m2d"), device="cpu")
     assert {name for name in rows(tmp_path / "m2d")[0] if name.startswith("diagnostics/")} == {
-        f"diagnostics/{name}" for name in ("feature_std", "feature_rank", "clip_share", "prediction_std", "teacher_momentum")
+        f"diagnostics/{name}" for name in ("feature_std", "effective_rank", "between_clip_variance_fraction", "prediction_std", "teacher_momentum")
     }
 
 

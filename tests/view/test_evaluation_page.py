@@ -16,7 +16,7 @@ from unheard.view.evaluation_page import COLOURS, draw, write_evaluation
 
 def result(task: str, encoder: str, value: float, score: str = "mAP") -> Result:
     replicates = [value - 0.05, value + (0.1 if encoder == "second" else 0.05)] * 100
-    return Result(task, encoder, "fixed", score, value, value - 0.05, value + 0.05, {score: value}, [], {}, {}, replicates)
+    return Result(task, encoder, "robust", score, value, value - 0.05, value + 0.05, {score: value}, [], {}, {}, replicates)
 
 
 RESULTS = [

@@ -160,7 +160,9 @@ class Frontend(nn.Module, ABC):
             views = segments.unfold(0, self.framing.frame_size, self.hop_size)
             size = max(1, 2 * BLOCK_FRAMES // rows.shape[1]) if segments.device.type == "cpu" else rows.shape[0]
             parts = [slice(first, first + size) for first in range(0, rows.shape[0], size)]
-            specs = [self._spectrogram(self._power(views[rows[part]]), None if jitter_noise is None else jitter_noise[part]) for part in parts]
+            specs = [
+                self._spectrogram(self._power(views[rows[part]]), None if jitter_noise is None else jitter_noise[part]) for part in parts
+            ]
             return torch.cat(specs)
 
     def segment(self, clip: Shaped[np.ndarray, " S"], first: int, frames: int) -> Float32[np.ndarray, " s"]:

@@ -149,7 +149,7 @@ class LogMel(Frontend):
         super().__init__(framing, torch.hann_window(config.n_fft), mel_matrix(config))
         self.config = config
 
-    def shape(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
+    def apply_window(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
         """The Hann window."""
         return torch.mul(frames, self.window, out=out)
 

@@ -149,7 +149,7 @@ class KaldiFbank(Frontend):
         super().__init__(framing, torch.hann_window(config.frame_size, periodic=False), _matrix(config).float().numpy())
         self.config = config
 
-    def shape(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
+    def apply_window(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
         """Mean, emphasis and window; the first sample is emphasised against itself."""
         level = frames - frames.mean(dim=-1, keepdim=True)
         before = torch.cat([level[..., :1], level[..., :-1]], dim=-1)
@@ -185,7 +185,7 @@ class MaskSpecMel(Frontend):
         self.config = config
         self.jitter = self._jittered if config.jitters else None
 
-    def shape(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
+    def apply_window(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
         """The Hann window."""
         return torch.mul(frames, self.window, out=out)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from unheard.cli.shell import DONE, USER_ERROR, Json, Out, Overwrite, Strict, data, status, emit, verb
+from unheard.cli.shell import DONE, USER_ERROR, Json, Out, Overwrite, Strict, data, emit, status, verb
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
@@ -31,7 +31,7 @@ def check(place: Path, /, *, json: Json = False, strict: Strict = False) -> int:
     return status(not report.clean, strict)
 
 
-@verb("unheard data sounds -o sounds/ --clips 60", data)
+@verb("unheard data generate -o sounds/ --clips 60", data)
 def sounds(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite = False, json: Json = False) -> int:
     """Generate a labelled set of sounds: strings, bars, drums, chirps, voices, noises.
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import Json, On, Out, Overwrite, Strict, status, emit, torch_device, verb
+from unheard.cli.shell import DeviceOption, Json, Out, Overwrite, Strict, emit, status, torch_device, verb
 from unheard.progress import bar
 
 
@@ -59,7 +59,7 @@ def embed(
     out: Out,
     kind: EmbedOptions = EmbedOptions(),
     existing: OutputPolicy = OutputPolicy(),
-    device: On = "auto",
+    device: DeviceOption = "auto",
     strict: Strict = False,
     json: Json = False,
 ) -> int:

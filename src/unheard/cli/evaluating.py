@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, Json, On, Out, Overwrite, Strict, log, status, emit, torch_device, verb
+from unheard.cli.shell import DONE, DeviceOption, Json, Out, Overwrite, Strict, emit, log, status, torch_device, verb
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
@@ -47,7 +47,7 @@ def probe(
     *,
     out: Out,
     vectors: ProbeOptions = ProbeOptions(),
-    device: On = "auto",
+    device: DeviceOption = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
@@ -93,7 +93,7 @@ class EvaluateOptions:
 
     compare: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
     tasks: str = ""
-    mode: Literal["heareval", "fixed"] = "heareval"
+    mode: Literal["heareval", "robust"] = "heareval"
     seeds: int | None = None
 
 
@@ -146,7 +146,7 @@ def evaluate(
     how: EvaluateOptions = EvaluateOptions(),
     embedding: Embedding = Embedding(),
     existing: Existing = Existing(),
-    device: On = "auto",
+    device: DeviceOption = "auto",
     json: Json = False,
     strict: Strict = False,
 ) -> int:
@@ -167,7 +167,7 @@ def evaluate(
 
         if how != EvaluateOptions() or embedding != Embedding() or existing.resume:
             raise ConfigError(
-                "--beside, --tasks, --mode, --seeds, --published, --hop, --pool, --layer and --resume are for task folders; "
+                "--compare, --tasks, --mode, --seeds, --published, --hop, --pool, --layer and --resume are for task folders; "
                 "with a labels.csv only --overwrite is possible"
             )
         return evaluate_labelled(model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict)
@@ -198,8 +198,8 @@ def _plan(how: EvaluateOptions, embedding: Embedding, device: str) -> Evaluation
     from unheard.evaluation.own_encoder import Runtime
     from unheard.evaluation.suite import EvaluationConfig
 
-    if how.seeds is not None and how.mode != "fixed":
-        raise ConfigError("--seeds belongs to --mode fixed; HEAR's protocol has one seed")
+    if how.seeds is not None and how.mode != "robust":
+        raise ConfigError("--seeds belongs to --mode robust; HEAR's protocol has one seed")
     seeds = EvaluationConfig.seeds if how.seeds is None else how.seeds
     if seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {seeds}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, FAILED, Json, Out, Overwrite, Settings, allow_code, table, emit, verb
+from unheard.cli.shell import DONE, FAILED, Json, Out, Overwrite, Settings, allow_code, emit, table, verb
 from unheard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _row(recipe: Recipe) -> dict[str, Any]:
     return {
         "name": recipe.name,
         "paper": recipe.paper,
-        "numbers": recipe.numbers,
+        "numbers": recipe.hyperparameter_source,
         "size": recipe.model.size,
         "frames": recipe.model.frames,
         "seconds": recipe.model.frames * recipe.frontend.hop_size / recipe.frontend.sample_rate,

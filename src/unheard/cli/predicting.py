@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import Json, On, Overwrite, Strict, log, status, emit, torch_device, verb
+from unheard.cli.shell import DeviceOption, Json, Overwrite, Strict, emit, log, status, torch_device, verb
 from unheard.errors import ConfigError
 from unheard.locks import locked_file
 from unheard.progress import bar
@@ -33,7 +33,7 @@ def predict(
     top: int = 3,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="A CSV with the score of every label.")] = None,
     overwrite: Overwrite = False,
-    device: On = "auto",
+    device: DeviceOption = "auto",
     strict: Strict = False,
     json: Json = False,
 ) -> int:

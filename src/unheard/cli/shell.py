@@ -49,7 +49,7 @@ app = App(
 data = App(
     name="data",
     help="Look at, generate, fetch, label and pack corpora.",
-    help_epilogue="Example:\n  unheard data sounds -o sounds/",
+    help_epilogue="Example:\n  unheard data generate -o sounds/",
 )
 app.command(data)
 

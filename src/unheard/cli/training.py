@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from unheard.cli.shell import DONE, INTERRUPTED, Json, On, Overwrite, Settings, allow_code, app, log, table, emit, verb
+from unheard.cli.shell import DONE, INTERRUPTED, DeviceOption, Json, Overwrite, Settings, allow_code, app, emit, log, table, verb
 from unheard.errors import ConfigError
 from unheard.progress import bar
 
@@ -120,7 +120,7 @@ def pretrain(
     start: Start = Start(),
     resume: Annotated[Path | None, Parameter(name="--resume", help="Continue this interrupted run instead.")] = None,
     data: Annotated[Path | None, Parameter(name="--data", help="With --resume: where the corpus is now, if it has moved.")] = None,
-    device: On = "auto",
+    device: DeviceOption = "auto",
     json: Json = False,
 ) -> int:
     """Pre-train a model on audio of your own, or continue a run.
@@ -165,7 +165,7 @@ def finetune(
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Run folder to write.")] = None,
     start: FinetuneStart = FinetuneStart(),
     resume: Annotated[Path | None, Parameter(name="--resume", help="Go on with this interrupted run instead.")] = None,
-    device: On = "auto",
+    device: DeviceOption = "auto",
     json: Json = False,
 ) -> int:
     """Make a model name the classes of a table, and score it on its test clips.
@@ -205,7 +205,7 @@ def replay(
     *,
     step: Annotated[int | None, Parameter(name="--step", help="Which recorded step; default the latest.")] = None,
     no_code: bool = False,
-    device: On = "auto",
+    device: DeviceOption = "auto",
     json: Json = False,
 ) -> int:
     """Take a step whose loss was not finite again, and print the losses of its batch, by objective and by window.

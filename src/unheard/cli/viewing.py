@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, Json, On, Out, Overwrite, emit, torch_device, verb
+from unheard.cli.shell import DONE, DeviceOption, Json, Out, Overwrite, emit, torch_device, verb
 from unheard.errors import ConfigError
 
 
@@ -47,7 +47,7 @@ def reconstruct(
     *,
     out: Out,
     hide: MaskOptions = MaskOptions(),
-    device: On = "auto",
+    device: DeviceOption = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
@@ -78,7 +78,7 @@ def attention(
         tuple[str, ...], Parameter(help="FREQ,TIME: index of a patch, from the lowest band and the first; may be repeated.")
     ] = (),
     start: float = 0.0,
-    device: On = "auto",
+    device: DeviceOption = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:

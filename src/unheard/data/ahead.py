@@ -54,7 +54,7 @@ class RankSlice:
 
 
 Item = TypeVar("Item")
-Mine = TypeVar("Mine", bound="Ahead[Any]")
+Mine = TypeVar("Mine", bound="Prefetcher[Any]")
 
 
 class Prefetcher(ABC, Generic[Item]):

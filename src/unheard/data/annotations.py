@@ -55,7 +55,7 @@ class LabelTable:
         clips = batch.clips.cpu()
         device = batch.clips.device
         target = torch.from_numpy(self._target[clips.numpy()])
-        return replace(batch, labels=target.to(device).float(), labelled=self._known[clips].to(device))
+        return replace(batch, labels=target.to(device).float(), has_labels=self._known[clips].to(device))
 
 
 class CaptionTable:

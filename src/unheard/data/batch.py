@@ -33,7 +33,7 @@ class PretrainLoader(Prefetcher[Batch]):
         Where batches go.
     steps : range
         Which steps to prepare, in order.
-    adds : sequence of callable
+    transforms : sequence of callable
         What is done to each batch, in order: labels, captions, a teacher's targets.
 
     Raises
@@ -96,6 +96,6 @@ class PretrainLoader(Prefetcher[Batch]):
             noise=to_device(self.sampler.noise(epochs, positions, self.grid.num_patches), self.device),
             wav=self.store.waves(pieces, count, self.grid.frames, self.device),
         )
-        for add in self.transforms:
-            batch = add(batch)
+        for transform in self.transforms:
+            batch = transform(batch)
         return batch

@@ -114,7 +114,7 @@ def _described(row: Row) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
 
 
 def _prompt(folders: Sequence[str], words: str) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
-    """Telephone prompts: the folder under ``sounds`` names language and voice, a folder below it what kind of thing is said."""
+    """Telephone prompts: the folder under ``generate`` names language and voice, a folder below it what kind of thing is said."""
     place = folders[folders.index("sounds") + 1 :]
     parts = place[0].split("_")
     voice = {"f": "woman", "m": "man"}.get(parts[2] if len(parts) > 2 else "", "voice")

@@ -48,8 +48,8 @@ class Item:
         File name without suffix, unique in the task.
     split : str
         train, valid or test, or fold00 and so on.
-    answer : tuple of str or of Event
-        What is heard.
+    events : tuple of str or of Event
+        What occurs in the sound.
     wav : callable
         Sample rate in Hz -> the sound, (S,), of any length.
     source, group : str
@@ -58,15 +58,15 @@ class Item:
 
     name: str
     split: str
-    labels: tuple[str, ...] | tuple[Event, ...]
+    events: tuple[str, ...] | tuple[Event, ...]
     wav: Callable[[int], Waveform]
     source: str = ""
     group: str = ""
 
     @property
     def labels(self) -> list[str]:
-        """Names of what is heard, sorted, each once."""
-        return sorted({each.label if isinstance(each, Event) else each for each in self.labels})
+        """Names of what occurs, sorted, each once."""
+        return sorted({each.label if isinstance(each, Event) else each for each in self.events})
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _write_texts(sheet: TaskSpec, items: Sequence[Item], splits: list[str], fold
     labels = [{"idx": str(index), "label": label} for index, label in enumerate(_vocabulary(items))]
     write_table(folder / "labelvocabulary.csv", ("idx", "label"), labels)
     for split in splits:
-        answers = {f"{item.name}.wav": [_plain(each) for each in item.labels] for item in items if item.split == split}
+        answers = {f"{item.name}.wav": [_plain(each) for each in item.events] for item in items if item.split == split}
         (folder / f"{split}.json").write_text(json.dumps(answers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     write_table(folder / "labels.csv", COLUMNS, [_row(item, rate, sheet.mode == "folds") for item in items])
 

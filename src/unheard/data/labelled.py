@@ -17,7 +17,7 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.waveform import Channel
 from unheard.data.ahead import Prefetcher, RankSlice
-from unheard.data.augment import AugmentBatch, add_noise, gain, spec_augment, mixup, roll
+from unheard.data.augment import AugmentBatch, add_noise, gain, mixup, roll, spec_augment
 from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
 from unheard.data.corpus import Clip, Corpus, Skipped, scan_files
 from unheard.data.crops import Indices, WindowSegments
@@ -248,7 +248,11 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
             clips = add_noise(clips, augment_config.noise, generator)
         if augment_config.mask_freq or augment_config.mask_time:
             clips = spec_augment(clips, augment_config.mask_freq, augment_config.mask_time, generator)
-        return mixup(clips, augment_config.spec_mixup_prob, augment_config.spec_mix_alpha, generator) if augment_config.spec_mixup_prob else clips
+        return (
+            mixup(clips, augment_config.spec_mixup_prob, augment_config.spec_mix_alpha, generator)
+            if augment_config.spec_mixup_prob
+            else clips
+        )
 
     @property
     def _hops(self) -> int:
@@ -257,7 +261,7 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
 
     def _waves(self, ids: Indices, starts: Indices, target: Tensor, known: Tensor) -> AugmentBatch:
         """The sound of windows, a little more where a frame reaches further than a hop, and what may be needed to play it faster."""
-        store, hop, augment_config = self.sounds.store, self.frontend.hop_size, self.recipe.augment.disturb
+        store, hop, augment_config = self.sounds.store, self.frontend.hop_size, self.recipe.augment.waveform
         wide = math.ceil(self._hops * (max(1.0, *augment_config.speed) if augment_config.probability else 1.0))
         rows = store.index.rows[ids].astype(np.int64)
         hops = np.zeros(len(store), np.int64)
@@ -270,15 +274,19 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
         augment_config = self.recipe.augment
         if augment_config.gain_db != (0, 0):
             clips = gain(clips, augment_config.gain_db, generator)
-        if augment_config.disturb.probability:
-            clips = augment_waveform(clips, augment_config.disturb, self.frontend.sample_rate, generator)
+        if augment_config.waveform.probability:
+            clips = augment_waveform(clips, augment_config.waveform, self.frontend.sample_rate, generator)
             size = self._hops * self.frontend.hop_size
             clips = replace(clips, values=clips.values[:, :size], lengths=clips.lengths.clamp(max=size))
         if augment_config.max_time_shift_seconds:
             clips = roll(clips, round(augment_config.max_time_shift_seconds * self.frontend.sample_rate), generator)
-        return mixup(clips, augment_config.wave_mixup_prob, augment_config.wave_mix_alpha, generator, centred=True) if augment_config.wave_mixup_prob else clips
+        return (
+            mixup(clips, augment_config.wave_mixup_prob, augment_config.wave_mix_alpha, generator, centred=True)
+            if augment_config.wave_mixup_prob
+            else clips
+        )
 
     def _frames(self, samples: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Frames of a window that belong to its first ``samples`` samples."""
         window = 0 if self.frontend.framing.pad else self.frontend.framing.frame_size
-        return (1 + (samples - self.frontend.framing.lead - window).clamp(min=0) // self.frontend.hop_size).clamp(max=self.width)
+        return (1 + (samples - self.frontend.framing.lookahead - window).clamp(min=0) // self.frontend.hop_size).clamp(max=self.width)

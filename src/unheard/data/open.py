@@ -17,7 +17,9 @@ MEMORY_BYTES = 2 * 2**30
 """Largest corpus that is kept in memory, as it is stored: 37 hours of float16 log-mel with 80 bands, 18 of 16 kHz waves (our choice)."""
 
 
-def open_corpus_store(source: str | Path, frontend: AnyFrontendConfig, cache: Path, track: Track = silent, store_kind: Stores = "spec") -> Store:
+def open_corpus_store(
+    source: str | Path, frontend: AnyFrontendConfig, cache: Path, track: Track = silent, store_kind: Stores = "spec"
+) -> Store:
     """Open a packed corpus, or read a folder, CSV or manifest.
 
     Sound that is not packed is read once: a small corpus stays in memory, a larger one is packed into ``cache``, where a second
@@ -37,7 +39,7 @@ def open_corpus_store(source: str | Path, frontend: AnyFrontendConfig, cache: Pa
     """
     if store_kind == "spec" and getattr(frontend, "jitters", False):
         raise ConfigError(
-            "this front end varies its bands in training, which needs waves: set data.store=wav, "
+            "this front end varies its bands in training, which needs waves: set data.input=wav, "
             "or frontend.f_min_jitter=0 and frontend.f_max_jitter=0"
         )
     if (Path(source) / HEADER).is_file():
@@ -45,10 +47,10 @@ def open_corpus_store(source: str | Path, frontend: AnyFrontendConfig, cache: Pa
         if store.header.kind != store_kind:
             raise DataError(
                 f"the packed corpus {source} holds {store.header.kind} shards, this recipe needs {store_kind}; "
-                f"pack the audio again with --store {store_kind}, or set data.store={store.header.kind}"
+                f"pack the audio again with --store {store_kind}, or set data.input={store.header.kind}"
             )
         check_frontend(store, frontend)
-        return store.through(frontend) if isinstance(store, WaveStore) else store
+        return store.with_frontend(frontend) if isinstance(store, WaveStore) else store
     return pack_once(open_corpus(source, track), PackConfig(frontend, "int16" if store_kind == "wav" else "float16"), cache, track)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import AnyFrontendConfig
 from unheard.data.corpus import Clip, Corpus, Skipped
-from unheard.data.packing import Packed, PackConfig, transformed
+from unheard.data.packing import PackConfig, Packed, transformed
 from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, Texts, describe, shard_name
 from unheard.data.store import Store, make_store, open_store
 from unheard.errors import DataError
@@ -121,9 +121,9 @@ def pack(
         for number, numbers in enumerate(plan):
             if records[number] is None:
                 records[number] = record = _Record(key)
-                values = record.gather(numbers, islice(results, len(numbers)))
+                values = record.accumulate(numbers, islice(results, len(numbers)))
                 if folder is None:
-                    shards.append(np.concatenate([how.nothing(), *values]))
+                    shards.append(np.concatenate([how.empty(), *values]))
                 else:
                     _write_shard(folder, number, values, record)
         deque(results, maxlen=0)  # nothing is left; asked once more, the progress shows the last clip as done

@@ -47,7 +47,7 @@ def partitions(labels: Labels, seed: int, folds: int = 5) -> list[Sides]:
 
 def _groups(labels: Labels) -> NDArray[Any]:
     """The group of each clip, of a table that can be divided."""
-    groups = labels.blocks()
+    groups = labels.group_ids()
     if len(set(labels.group)) == 1 and labels.group[0]:
         raise DataError(f"all {len(labels)} clips belong to the group {labels.group[0]!r}; there must be two groups, or no column group")
     return groups
@@ -70,7 +70,7 @@ def _checked(labels: Labels, sides: Sides, seed: int | None = None) -> Sides:
 def _singleton_class_error(labels: Labels, kind: int, seed: int) -> str:
     """Why assigned folds test a class without training on it."""
     clips = labels.target.clips_of(kind)
-    groups = len(set(labels.blocks(clips)))
+    groups = len(set(labels.group_ids(clips)))
     unit = "group" if any(labels.group) else "clip"
     told = f"class {labels.classes[kind]!r} has {_count(len(clips), 'clip')}{f' in {_count(groups, unit)}' if unit == 'group' else ''}"
     if groups < 2:
@@ -121,7 +121,7 @@ def make_folds(labels: Labels, seed: int, share: float) -> list[FoldIndices]:
     found = []
     for name, (train, valid, test) in zip(names, sides, strict=True):
         if not len(valid) and share > 0:
-            held = hold_out(labels.blocks(train), labels.target.take(train), share, seed)
+            held = hold_out(labels.group_ids(train), labels.target.take(train), share, seed)
             train, valid = train[~held], train[held]
         found.append(_trainable(labels, FoldIndices(name, train, valid, test)))
     return found

@@ -180,7 +180,7 @@ class WaveStore(Store):
             segments.append(frontend.segment(self.samples(number), start, length))
             rows[window, offset : offset + length] = np.arange(begin, begin + length)
             begin += len(segments[-1]) // frontend.hop_size
-        return frontend.assemble(to_device(np.concatenate(segments), device), to_device(rows, device), draws)
+        return frontend.spectrograms_from_segments(to_device(np.concatenate(segments), device), to_device(rows, device), draws)
 
     def waves(self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"]:
         """``width`` hops of sound for each window, at `sample_rate`."""

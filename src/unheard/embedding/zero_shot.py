@@ -68,4 +68,4 @@ class ZeroShot:
 
     def _scores(self, scene: Float[Tensor, " fD"]) -> Float[Tensor, " L"]:
         mean = scene.reshape(1, self.model.grid.freq, -1).mean(dim=1)
-        return (self._contrast.scale() * self._contrast.place(mean) @ self._captions.T)[0].softmax(dim=0)
+        return (self._contrast.scale() * self._contrast.project_audio(mean) @ self._captions.T)[0].softmax(dim=0)

@@ -69,7 +69,9 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     """
     stamp = {"encoder": encoder.identity, "sample_rate": encoder.sample_rate, "audio": audio_rate(task, encoder.sample_rate)}
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / PROVENANCE_FILE).is_file() and read_json(folder / PROVENANCE_FILE, DataError, "replace the embeddings with --overwrite") != stamp:
+    if (folder / PROVENANCE_FILE).is_file() and read_json(
+        folder / PROVENANCE_FILE, DataError, "replace the embeddings with --overwrite"
+    ) != stamp:
         raise DataError(
             f"{folder} holds embeddings of another model, options or sample rate; choose another -o, or replace them with --overwrite"
         )

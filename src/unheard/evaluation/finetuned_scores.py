@@ -14,12 +14,12 @@ from unheard.embedding.classify import classifier_of
 from unheard.embedding.embedder import Sound
 from unheard.errors import AudioError, DataError
 from unheard.evaluation.finetuned import CHUNK, ClassifierEnsemble, open_finetuned, open_members, session_of
-from unheard.evaluation.finetuned_notes import leakage_warnings, chosen_by_one_class, trained_on
+from unheard.evaluation.finetuned_notes import chosen_by_one_class, leakage_warnings, trained_on
 from unheard.evaluation.finetuned_summary import FinetuneScores, Predictions, joined, summary, write
 from unheard.evaluation.outputs import refuse_existing
 from unheard.locks import locked_folder
 from unheard.progress import Track, silent
-from unheard.training.finetune_session import training_table, read_session
+from unheard.training.finetune_session import read_session, training_table
 
 
 @dataclass(frozen=True)

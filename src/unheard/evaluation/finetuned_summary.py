@@ -204,7 +204,7 @@ def _statistic(part: Predictions, name: str) -> bootstrap.Statistic:
 
 def _too_few(parts: Sequence[Predictions]) -> list[str]:
     """Remarks where intervals say little or cannot be had."""
-    single_group = [part for part in parts if part.alone]
+    single_group = [part for part in parts if part.single_group]
     if single_group:
         unit = "clip" if all(len(part.rows) == 1 for part in single_group) else "group"
         where = f"in {len(single_group)} of {len(parts)} parts " if len(parts) > 1 else ""

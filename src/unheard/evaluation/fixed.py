@@ -23,8 +23,8 @@ from unheard.evaluation.events import Postprocessing
 from unheard.evaluation.fit import FitResult, smaller_is_better
 from unheard.evaluation.head import GRID_POINTS, Head, HyperParams, OneDnnLinear, grid, loss_of
 from unheard.evaluation.head_ensemble import make_ensemble
-from unheard.evaluation.heareval import NullFitCache, FitCache, SplitResult, check, test
-from unheard.evaluation.rows import Rows, score_and_tune, parts, stack
+from unheard.evaluation.heareval import FitCache, NullFitCache, SplitResult, check, test
+from unheard.evaluation.rows import Rows, parts, score_and_tune, stack
 from unheard.evaluation.tasks import Task
 from unheard.model.classification import probabilities
 from unheard.progress import Track, silent

@@ -78,7 +78,9 @@ def grid(task: Task, points: int = GRID_POINTS) -> list[HyperParams]:
         if wanted := _refused(name, value):
             raise DataError(f"{task.name} fixes {name} to {value!r}; it must be {wanted}")
     names = sorted(values)
-    product = [replace(HyperParams(), **dict(zip(names, point, strict=True))) for point in itertools.product(*(values[name] for name in names))]
+    product = [
+        replace(HyperParams(), **dict(zip(names, point, strict=True))) for point in itertools.product(*(values[name] for name in names))
+    ]
     if never := [hyper for hyper in product if hyper.check_val_every_n_epoch > hyper.max_epochs]:
         every, most = never[0].check_val_every_n_epoch, never[0].max_epochs
         raise DataError(f"{task.name} fixes check_val_every_n_epoch {every} above max_epochs {most}; nothing would be validated")

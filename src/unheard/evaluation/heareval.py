@@ -153,7 +153,9 @@ def summary(tested: list[SplitResult]) -> dict[str, dict[str, float]]:
         }
 
 
-def _fits(jobs: Iterable[tuple[EvaluationRound, HyperParams]], start: int, task: Task, splits: Mapping[str, Rows], memory: FitCache) -> Iterable[FitResult]:
+def _fits(
+    jobs: Iterable[tuple[EvaluationRound, HyperParams]], start: int, task: Task, splits: Mapping[str, Rows], memory: FitCache
+) -> Iterable[FitResult]:
     """Fits of one round after another, those that are remembered taken from memory."""
     train: tuple[EvaluationRound, Rows] | None = None
     for index, (part, hyper) in enumerate(jobs, start):

@@ -119,7 +119,9 @@ def _head(learner: PretrainModule) -> Reconstruct:
     raise CheckpointError("this model was trained without a reconstruction objective, so it cannot draw hidden patches")
 
 
-def reconstruction_error(learner: PretrainModule, spec: Float[Tensor, "B F T"], mask: Mask, frames: int | None = None) -> ReconstructionError:
+def reconstruction_error(
+    learner: PretrainModule, spec: Float[Tensor, "B F T"], mask: Mask, frames: int | None = None
+) -> ReconstructionError:
     """Errors of the model and of the fill-ins on one set of crops and masks; on the first ``frames`` frames, or on all."""
     spec, real = spec[..., : learner.grid.frames], slice(0, frames)
     hidden = hidden_values(learner.grid, mask)[..., real]
@@ -129,7 +131,9 @@ def reconstruction_error(learner: PretrainModule, spec: Float[Tensor, "B F T"], 
         return float((filled - spec[..., real])[hidden].square().mean() / variance)
 
     at = [slice(first, first + 64) for first in range(0, len(spec), 64)]
-    simple = {name: value[..., real] for name, value in oracle_patch_mean(learner, spec).items()} | interpolation_baselines(spec[..., real], hidden)
+    simple = {name: value[..., real] for name, value in oracle_patch_mean(learner, spec).items()} | interpolation_baselines(
+        spec[..., real], hidden
+    )
     drawn = torch.cat([predict(learner, spec[part], Mask(mask.keep[part], mask.hide[part])) for part in at])
     return ReconstructionError(error(drawn[..., real]), {name: error(value) for name, value in simple.items()}, len(spec))
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError, DataError
-from unheard.evaluation.foreign import import_third_party, call_third_party
+from unheard.evaluation.foreign import call_third_party, import_third_party
 from unheard.evaluation.own_encoder import Runtime
 
 # (n, D), and (n, t, D) with (n, t). Other people's code makes them, so `embeddings` checks their shapes and says whose they are.

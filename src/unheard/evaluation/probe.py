@@ -19,7 +19,7 @@ from unheard.data.label_table import Labels, read_labels
 from unheard.errors import DataError
 from unheard.evaluation.probe_classes import answers, class_scores, confusions
 from unheard.evaluation.probe_curve import learning_curve
-from unheard.evaluation.probe_exam import ProbeProtocol, Part, Predictions, one_thread
+from unheard.evaluation.probe_exam import Part, Predictions, ProbeProtocol, one_thread
 from unheard.evaluation.probe_heads import NEIGHBOURS, Table, Vectors, knn, mlp
 from unheard.evaluation.probe_layers import LAYER_MIX, Layers, layer_scores
 from unheard.evaluation.probe_leaks import leakage_warnings
@@ -27,7 +27,7 @@ from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import ProbeReport, Score, adjusted
 from unheard.progress import Track, silent
 
-__all__ = ["HEADS", "NEIGHBOURS", "Probe", "ProbeReport", "Score", "probe", "read_labels"]
+__all__ = ["HEADS", "NEIGHBOURS", "ProbeConfig", "ProbeReport", "Score", "probe", "read_labels"]
 
 HEADS = ("linear", "knn", "mlp")
 
@@ -108,8 +108,8 @@ def probe(
         plain = said.get((first, "linear"), next(iter(said.values())))
         if how.curve and (first, "linear") in said:
             points, half = learning_curve(heads, {name: said[name, "linear"] for name in runs}, track)
-            gain = exam.difference("linear", "half of the labels", plain, half)
-            report = replace(report, curve=points, gain=gain)
+            label_doubling_gain = exam.difference("linear", "half of the labels", plain, half)
+            report = replace(report, curve=points, label_doubling_gain=label_doubling_gain)
         if layers is not None:
             _refuse_unusable("layers", np.moveaxis(layers, 1, 0), labels)
             found, gate = layer_scores(heads, first, layers, track)

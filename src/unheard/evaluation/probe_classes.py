@@ -9,7 +9,7 @@ from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe_exam import ProbeProtocol
 from unheard.evaluation.probe_heads import Table
-from unheard.evaluation.probe_report import Prediction, ClassScore
+from unheard.evaluation.probe_report import ClassScore, Prediction
 from unheard.metrics import average_precisions, confusion_matrix
 
 THRESHOLD = 0.5  # a class is said from this score on, where clips have several; our choice

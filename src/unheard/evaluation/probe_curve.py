@@ -42,7 +42,7 @@ def learning_curve(heads: LinearHeads, whole: Mapping[str, Predictions], track: 
         ]
         found = whole[name] if fraction == 1 else heads.answers(name, few)
         values = [exam.value(answer) for answer in found]
-        clips = float(np.mean([len(part.seen) for parts in few for part in parts]))
+        clips = float(np.mean([len(part.train) for parts in few for part in parts]))
         points.append(CurvePoint(name, fraction, clips, float(np.mean(values)), min(values), max(values)))
         half = found if fraction == HALF and not half else half
     return points, half

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unheard.data.label_table import Labels
 from unheard.errors import DataError
 from unheard.evaluation.probe_map import Projection2D
-from unheard.evaluation.probe_report import Prediction, ClassScore, CurvePoint, LayerScore, ProbeReport, Score
+from unheard.evaluation.probe_report import ClassScore, CurvePoint, LayerScore, Prediction, ProbeReport, Score
 from unheard.files import FILES, file_checksums, read_json, write_json, write_table, write_text
 
 if TYPE_CHECKING:

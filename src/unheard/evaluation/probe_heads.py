@@ -18,10 +18,10 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unheard import metrics
 from unheard.data.class_sets import Index
 from unheard.errors import require
 from unheard.evaluation.head import HeadTrainer
-from unheard.metrics import balanced_accuracy, mean_average_precision
 from unheard.model.classification import clip_losses, probabilities
 
 NEIGHBOURS = 10  # our choice; never more than the square root of the training clips
@@ -144,7 +144,10 @@ def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, 
     score, tried = mean_average_precision if multilabel else balanced_accuracy_score, dict[int, tuple[float, float]]()
     missing = list(powers)
     while missing:
-        answers = [logistic_regression(vectors[fit], target[fit], vectors[validation], [*map(strength_of, missing)], multilabel) for fit, validation in halves]
+        answers = [
+            logistic_regression(vectors[fit], target[fit], vectors[validation], [*map(strength_of, missing)], multilabel)
+            for fit, validation in halves
+        ]
         for place, power in enumerate(missing):
             pairs = [(target[validation], answer[place]) for (_, validation), answer in zip(halves, answers, strict=True)]
             scores, losses = sum(score(*pair) for pair in pairs), sum(log_loss(*pair) for pair in pairs)
@@ -260,12 +263,12 @@ def pca_project(train: Vectors, test: Others) -> tuple[Float[np.ndarray, "n P"],
 
 def balanced_accuracy_score(target: Int[np.ndarray, "m C"], answer: Table) -> float:
     """Balanced accuracy of the likeliest class."""
-    return balanced_accuracy(target.argmax(axis=1), answer.argmax(axis=1))
+    return metrics.balanced_accuracy(target.argmax(axis=1), answer.argmax(axis=1))
 
 
 def mean_average_precision(target: Int[np.ndarray, "m C"], answer: Table) -> float:
     """Mean average precision of the classes; each class counts in the clips that were judged for it."""
-    return mean_average_precision(target.clip(min=0), answer, target >= 0)
+    return metrics.mean_average_precision(target.clip(min=0), answer, target >= 0)
 
 
 def log_loss(target: Int[np.ndarray, "m C"], answer: Table) -> float:

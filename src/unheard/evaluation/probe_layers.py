@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from unheard.evaluation.probe_exam import Part, Predictions
-from unheard.evaluation.probe_heads import Table, Target, loss_per_clip, lbfgs, standardise
+from unheard.evaluation.probe_heads import Table, Target, lbfgs, loss_per_clip, standardise
 from unheard.evaluation.probe_linear import LinearHeads
 from unheard.evaluation.probe_report import LayerScore
 from unheard.model.classification import probabilities

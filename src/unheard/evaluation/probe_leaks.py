@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from unheard.data.class_sets import Index
-from unheard.evaluation.probe_exam import ProbeProtocol, Predictions
+from unheard.evaluation.probe_exam import Predictions, ProbeProtocol
 
 EQUAL = 1e-3  # distance of log-mel statistics, in units of their length, below which two clips are one sound; our choice
 FEW_GROUPS, FEW_CLIPS = 10, 10  # below which an interval, or a class's score, says little; our choice
@@ -47,7 +47,9 @@ def shared_content(paths: Sequence[Path]) -> list[str | None]:
     return [found.get(path) for path in paths]
 
 
-def leakage_warnings(exam: ProbeProtocol, said: Predictions, content: Sequence[str] | None = None, statistics: Float[np.ndarray, "n D"] | None = None) -> list[str]:
+def leakage_warnings(
+    exam: ProbeProtocol, said: Predictions, content: Sequence[str] | None = None, statistics: Float[np.ndarray, "n D"] | None = None
+) -> list[str]:
     """Warnings about a table, each a sentence with numbers.
 
     Parameters
@@ -81,7 +83,7 @@ def leakage_warnings(exam: ProbeProtocol, said: Predictions, content: Sequence[s
 
 def shared(exam: ProbeProtocol, keys: Keys) -> Flags:
     """Tested clips whose key is, in any run, also that of a clip they were taught with; None is no key."""
-    return np.asarray(on_both_sides([(part.seen, part.test) for parts in exam.runs for part in parts], keys)[exam.test_indices])
+    return np.asarray(on_both_sides([(part.train, part.test) for parts in exam.runs for part in parts], keys)[exam.test_indices])
 
 
 def on_both_sides(sides: Sequence[tuple[Index, Index]], keys: Keys) -> Bool[np.ndarray, " n"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from unheard.evaluation.probe_exam import ProbeProtocol, Part, Predictions
+from unheard.evaluation.probe_exam import Part, Predictions, ProbeProtocol
 from unheard.evaluation.probe_heads import Table, Vectors, choose_strength, logistic_regression
 
 
@@ -51,6 +51,8 @@ class LinearHeads:
         def teach(run: int, part: Part) -> Table:
             taught = part if few is None else few[run][part.number]
             seen, strengths = taught.train, [self.strength(name, run, taught)]
-            return logistic_regression(vectors[run][seen], labels.ternary_targets[seen], vectors[run][part.test], strengths, labels.multilabel)[0]
+            return logistic_regression(
+                vectors[run][seen], labels.ternary_targets[seen], vectors[run][part.test], strengths, labels.multilabel
+            )[0]
 
         return self.exam.answers(teach, same=few is None and all(run is vectors[0] for run in vectors))

@@ -184,7 +184,7 @@ class ProbeReport:
         clips have several classes.
     answers : list of Answer
     curve : list of CurvePoint
-    gain : Difference, optional
+    label_doubling_gain : Difference, optional
         All training labels beside half of them.
     layers : list of LayerScore
         Empty unless layers were asked for.
@@ -234,10 +234,10 @@ class ProbeReport:
             if d.metric == self.metric
         ]
         if self.label_doubling_gain:
-            label_doubling_gain, words = self.label_doubling_gain, {"better": "more labels are likely to help further", "worse": "more labels made it worse"}
+            gain, words = self.label_doubling_gain, {"better": "more labels are likely to help further", "worse": "more labels made it worse"}
             told += [
-                f"from half of the training labels to all of them: {label_doubling_gain.mean:+.3f} ({label_doubling_gain.low:+.3f} to {label_doubling_gain.high:+.3f}): "
-                f"{words.get(label_doubling_gain.verdict, 'no gain from doubling the labels was seen')}"
+                f"from half of the training labels to all of them: {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}): "
+                f"{words.get(gain.verdict, 'no gain from doubling the labels was seen')}"
             ]
         return told + [f"WARNING: {warning}" for warning in self.warnings]
 

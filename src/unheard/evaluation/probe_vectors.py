@@ -75,7 +75,7 @@ class EmbeddingCache:
         return np.asarray(np.load(file))
 
 
-def fingerprint(model: Model, labels: Labels, content: Sequence[str], options: Options) -> str:
+def vectors_fingerprint(model: Model, labels: Labels, content: Sequence[str], options: Options) -> str:
     """A digest of all that vectors depend on; labels and sides are not among it.
 
     Parameters

@@ -37,7 +37,7 @@ from unheard.progress import Item, Track, silent
 SCORING_VERSION = 3  # how scores, replicates and intervals are made; another number scores again what was kept
 FAILURES = "failures"  # folder of tracebacks
 
-Mode = Literal["heareval", "fixed"]
+Mode = Literal["heareval", "robust"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class EvaluationConfig:
 
     Parameters
     ----------
-    mode : {"heareval", "fixed"}
+    mode : {"heareval", "robust"}
         The published protocol, or the better one.
     points : int
         Grid points tried.
@@ -125,7 +125,7 @@ def evaluate(
 def _result(task: Task, encoder: Encoder, out: Path, plan: EvaluationConfig, track: Track, say: Callable[[str], None]) -> Result:
     """One encoder on one task, or what is known of it."""
     folder, made_from = _embedded(task, encoder, out, track, say)
-    seeds = plan.seeds if plan.mode == "fixed" else 1
+    seeds = plan.seeds if plan.mode == "robust" else 1
     stamp = hashlib.sha256(repr((made_from, plan.mode, plan.num_grid_points, seeds, SCORING_VERSION)).encode()).hexdigest()
     kept = out / "scores" / plan.mode / folder_name(encoder) / f"{task.name}.json"
     if (before := load_result(kept, stamp)) is not None:
@@ -141,7 +141,10 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: EvaluationConfig, tra
     if plan.mode == "heareval":
         runs, unfound = [heareval.evaluate(task, splits, plan.num_grid_points, DiskFitCache(fits), named).tested], heareval.UNFOUND
     else:
-        runs, unfound = fixed.evaluate(task, splits, plan.num_grid_points, plan.seeds, DiskFitCache(fits), named, plan.device), fixed.ZERO_DIVISION
+        runs, unfound = (
+            fixed.evaluate(task, splits, plan.num_grid_points, plan.seeds, DiskFitCache(fits), named, plan.device),
+            fixed.ZERO_DIVISION,
+        )
     found = _summed(task, encoder, plan, runs, bootstrap_scores(task, splits, file_order(folder, task), runs, unfound))
     save_result(kept, stamp, found)
     shutil.rmtree(fits, ignore_errors=True)

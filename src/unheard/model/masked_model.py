@@ -127,13 +127,13 @@ class MaskedModel(nn.Module):
     ----------
     decodes : bool
         Whether a pass runs the decoder; switch it off with `without_decoder` when no objective reads it.
-    hypotheses : int
+    num_hypotheses : int
         Guesses of the predictor for each hidden patch.
     """
 
     def __init__(self, config: ModelConfig, grid: Grid, latents: bool = False, teacher_copied: bool = True) -> None:
         super().__init__()
-        self.grid, self.use_decoder, self.hypotheses = grid, True, config.num_hypotheses
+        self.grid, self.use_decoder, self.num_hypotheses = grid, True, config.num_hypotheses
         self.encoder = Encoder(config, grid)
         self.decoder = Decoder(config, grid)
         self.predictor = Predictor(self.decoder.embed_dim, self.encoder.embed_dim, config.num_hypotheses) if latents else None
@@ -147,7 +147,7 @@ class MaskedModel(nn.Module):
         if self.predictor is not None and self.teacher is not None:
             out.predicted = self.predictor(take(decoded, mask.hide))
             out.target = self.teacher(self.encoder, patches, mask.hide)
-            if self.predictor.hypotheses > 1:
+            if self.predictor.num_hypotheses > 1:
                 out.best = best_hypothesis(out.predicted, out.target)
         return out
 

@@ -14,7 +14,7 @@ class Predictor(nn.Module):
 
     def __init__(self, decoder_dim: int, embed_dim: int, hypotheses: int) -> None:
         super().__init__()
-        self.hypotheses = hypotheses
+        self.num_hypotheses = hypotheses
         self.project = nn.Linear(decoder_dim, hypotheses * embed_dim)
         # Each projection is initialised as a layer of its own.
         for rows in self.project.weight.data.view(hypotheses, embed_dim, decoder_dim):
@@ -24,4 +24,4 @@ class Predictor(nn.Module):
     def forward(self, decoded: Float[Tensor, "B M E"]) -> Float[Tensor, "B M R D"]:
         """Project each hidden patch's decoder output."""
         predicted: Tensor = self.project(decoded)
-        return predicted.reshape(*predicted.shape[:2], self.hypotheses, -1)
+        return predicted.reshape(*predicted.shape[:2], self.num_hypotheses, -1)

@@ -123,7 +123,11 @@ class DistillObjective(Objective):
         index: list[Tensor] = []
         counts: list[Tensor] = []
         if config.visible > 0:
-            seen = out.visible if config.visible_features == "encoder" or self.decoder_to_encoder_proj is None else self.decoder_to_encoder_proj(take(out.decoded, keep))
+            seen = (
+                out.visible
+                if config.visible_features == "encoder" or self.decoder_to_encoder_proj is None
+                else self.decoder_to_encoder_proj(take(out.decoded, keep))
+            )
             values.append(config.visible * self._distance(self.head, seen, take(target, keep)))
             index.append(keep)
             counts.append(totals["visible"])

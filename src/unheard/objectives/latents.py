@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from unheard.config import Positive, Fraction, Weight
+from unheard.config import Fraction, Positive, Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
@@ -31,9 +31,9 @@ class LatentsConfig:
     """Standardise each target token over its channels first (M2D); MATPAC does not."""
     distance: Literal["cosine", "mse"] = "cosine"
     """2 - 2 cos, the squared distance of unit vectors; or the mean squared difference of the raw ones (an option of M2D)."""
-    winner_temp_start: Positive = 0.1
+    wta_temperature_start: Positive = 0.1
     """With several hypotheses: temperature of the weights they share a token by, at the first step (MATPAC++ configuration)."""
-    winner_temp_end: Positive = 1e-4
+    wta_temperature_end: Positive = 1e-4
     """Temperature below which the nearest hypothesis takes the whole token (MATPAC++ configuration)."""
     wta_fraction: Fraction = 0.781
     """Share of the run after which that is so (0.1 * 0.99997^k falls below 1e-4 at 230 257 of 294 816 steps)."""
@@ -82,28 +82,28 @@ class PredictLatents(Objective):
             return distances[..., 0]
         weights = (-distances.detach() / temperature).softmax(dim=-1)
         soft, hard = (weights * distances).sum(dim=-1), distances.min(dim=-1).values
-        return torch.where(temperature > self.config.winner_temp_end, soft, hard)
+        return torch.where(temperature > self.config.wta_temperature_end, soft, hard)
 
     def temperature(self, progress: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """T at this share of the run."""
         config = self.config
-        return exponential_decay(progress, config.winner_temp_start, config.winner_temp_end, config.wta_fraction)
+        return exponential_decay(progress, config.wta_temperature_start, config.wta_temperature_end, config.wta_fraction)
 
     def schedules(self, when: TrainingProgress) -> dict[str, float]:
         """The temperature of the hypotheses, where there are several."""
-        return {"winner_temp": float(self.temperature(when.progress_tensor()))} if self.hypotheses > 1 else {}
+        return {"wta_temperature": float(self.temperature(when.progress_tensor()))} if self.hypotheses > 1 else {}
 
     @torch.no_grad()
     def _measure(
         self, out: MaskedPass, guess: Float[Tensor, "B M D"], target: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]
     ) -> None:
         out.diagnostics["feature_std"] = feature_std(target, weights)
-        out.diagnostics["feature_rank"] = effective_rank(target, weights)
-        out.diagnostics["clip_share"] = between_clip_variance(target, weights)
+        out.diagnostics["effective_rank"] = effective_rank(target, weights)
+        out.diagnostics["between_clip_variance_fraction"] = between_clip_variance(target, weights)
         out.diagnostics["prediction_std"] = feature_std(guess, weights)
         if out.best is not None:
             won = out.sum_over_processes(shares(out.best, weights, self.hypotheses))
-            out.diagnostics["hypotheses_used"] = perplexity(won / won.sum().clamp(min=1))
+            out.diagnostics["hypothesis_perplexity"] = perplexity(won / won.sum().clamp(min=1))
 
 
-register("latents", LatentsConfig, lambda config, model, _: PredictLatents(config, model.hypotheses), teacher=True)
+register("latents", LatentsConfig, lambda config, model, _: PredictLatents(config, model.num_hypotheses), teacher=True)

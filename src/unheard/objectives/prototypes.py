@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unheard.config import Count, Momentum, Positive, Fraction, Weight
+from unheard.config import Count, Fraction, Momentum, Positive, Weight
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.transformer import initialise
 from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
 from unheard.objectives.diagnostics import perplexity, shares
 from unheard.objectives.registry import register
-from unheard.objectives.schedules import TrainingProgress, TeacherConfig, momentum, linear_warmup
+from unheard.objectives.schedules import TeacherConfig, TrainingProgress, linear_warmup, momentum
 
 TEACHER_STD = 0.02  # the teacher head's MLP starts as a normal of this deviation, cut off at 2: MATPAC reference
 
@@ -183,7 +183,7 @@ class Prototypes(Objective):
     ) -> None:
         """Add the pass to what the centre will learn of this step, and measure how many prototypes it uses.
 
-        "prototypes_told", exp(H(mean of q) - mean of H(q)), counts those the teacher tells patches apart by: 1 when it says the same
+        "effective_prototypes", exp(H(mean of q) - mean of H(q)), counts those the teacher tells patches apart by: 1 when it says the same
         of every patch, be it one prototype or all of them alike.
         """
         tokens = out.sum_over_processes(weights.sum())
@@ -195,8 +195,8 @@ class Prototypes(Objective):
         assigned = out.sum_over_processes(shares(probabilities.argmax(dim=-1), weights, self.center.shape[0]))
         entropy = out.sum_over_processes((torch.special.entr(probabilities).sum(dim=-1) * weights).sum()) / tokens.clamp(min=1)
         out.diagnostics["prototype_perplexity"] = perplexity(total / tokens.clamp(min=1))
-        out.diagnostics["prototypes_told"] = out.diagnostics["prototype_perplexity"] / entropy.exp()
-        out.diagnostics["prototypes_used"] = (assigned > 0).sum().float()
+        out.diagnostics["effective_prototypes"] = out.diagnostics["prototype_perplexity"] / entropy.exp()
+        out.diagnostics["active_prototypes"] = (assigned > 0).sum().float()
 
 
 def head_sizes(config: PrototypesConfig, embed_dim: int) -> tuple[int, int, int]:

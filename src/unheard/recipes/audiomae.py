@@ -8,7 +8,7 @@ Huang, Xu, Li, Baevski, Auli, Galuba, Metze, Feichtenhofer: "Masked Autoencoders
 Published and kept: Kaldi's filter bank of 128 bands, windows of 1024 frames in 64 x 8 patches, time-major tokens, 80 % hidden,
 ViT-Base with a decoder of 16 local blocks of width 512, targets normalised patch by patch, batch 512, 33 epochs of which 3 warm
 up, learning rate 2e-4 * batch / 256, weight decay 1e-4 (paper and reference script). ``model.decoder=global`` with a depth of 8
-is its ablation, which ``model.mask_axes=[0.3,0.7]``, the structured mask, goes with: windows do not reach across many columns
+is its ablation, which ``model.mask_ratio_2d=[0.3,0.7]``, the structured mask, goes with: windows do not reach across many columns
 that are hidden whole.
 
 Other than published:

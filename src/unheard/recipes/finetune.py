@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unheard.audio.waveform import Channel
-from unheard.config import Count, Momentum, Positive, Fraction, Weight
+from unheard.config import Count, Fraction, Momentum, Positive, Weight
 from unheard.recipes.recipe import TrainingConfig
 
 Part = Annotated[float, Field(ge=0, lt=1)]
@@ -99,7 +99,7 @@ class AugmentConfig:
 
     gain_db: tuple[Decibels, Decibels] = (0, 0)
     """Every clip gets louder by a whole number of decibels in this range, both ends included."""
-    disturb: WaveformAugmentConfig = field(default_factory=WaveformAugmentConfig)
+    waveform: WaveformAugmentConfig = field(default_factory=WaveformAugmentConfig)
     """Noise, loudness, filters, speed."""
     max_time_shift_seconds: Weight = 0.0
     """Every clip is turned round by up to so much, either way."""
@@ -125,7 +125,7 @@ class AugmentConfig:
     @property
     def waves(self) -> bool:
         """Whether something is done to the sound itself."""
-        return self.gain_db != (0, 0) or self.disturb.probability > 0 or self.max_time_shift_seconds > 0 or self.wave_mixup_prob > 0
+        return self.gain_db != (0, 0) or self.waveform.probability > 0 or self.max_time_shift_seconds > 0 or self.wave_mixup_prob > 0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from dataclasses import replace
 from typing import Literal
 
 from unheard.errors import ConfigError
-from unheard.recipes.finetune import FinetuneOptimConfig, AugmentConfig, WaveformAugmentConfig, FinetuneRecipe, TaskConfig
+from unheard.recipes.finetune import AugmentConfig, FinetuneOptimConfig, FinetuneRecipe, TaskConfig, WaveformAugmentConfig
 from unheard.recipes.recipe import TrainingConfig
 
 MASKSPEC = "Chong et al. 2022, arXiv 2204.12768"
@@ -55,7 +55,7 @@ def _maskspec(
     """A row of MaskSpec's table; without ``alpha`` nothing is mixed."""
     mixed = 0.0 if alpha is None else 1.0
     augment = AugmentConfig(
-        gain_db=(-7, 6), disturb=WaveformAugmentConfig(probability=0.5), max_time_shift_seconds=ROLL, wave_mixup_prob=0.5 * mixed, mask_freq=48 / 128,
+        gain_db=(-7, 6), waveform=WaveformAugmentConfig(probability=0.5), max_time_shift_seconds=ROLL, wave_mixup_prob=0.5 * mixed, mask_freq=48 / 128,
         mask_time=192 / 1000, spec_mixup_prob=mixed, spec_mix_alpha=alpha or 0.3, patchout=out,
     )  # fmt: skip
     adapt = FinetuneOptimConfig(trainable_positions=True)
@@ -75,7 +75,7 @@ def _passt(name: str, loss: Literal["bce", "cross-entropy"], epochs: int, rate: 
     )  # fmt: skip
     training = replace(_training(epochs, 12, 0.0, 5, 1e-4), learning_rate=rate)
     base = _maskspec(name, TaskConfig()).augment
-    augment = replace(base, disturb=WaveformAugmentConfig(), patchout=0.0, patchout_axes=(rows / 12, columns / 99))
+    augment = replace(base, waveform=WaveformAugmentConfig(), patchout=0.0, patchout_2d=(rows / 12, columns / 99))
     return FinetuneRecipe(name, PASST, "reference code", TaskConfig(loss=loss), adapt, augment, training)
 
 
@@ -102,7 +102,7 @@ FINETUNE_RECIPES: dict[str, Callable[[], FinetuneRecipe]] = {
         "dcase2019", replace(_ONE, channels=("left", "right", "mid")), epochs=200, rate=5e-3, alpha=0.2
     ),
     "audiomae-audioset": lambda: _audiomae(
-        "audiomae-audioset", replace(_MANY, balance="class", balance_offset=0.01, epoch_clips=200_000),
+        "audiomae-audioset", replace(_MANY, balance="class", class_weight_offset=0.01, epoch_clips=200_000),
         _training(100, 64, 2e-4, 10, 5e-4), _AUDIOSET, "reference script; batch ours",
     ),
     "audiomae-20k": lambda: _audiomae("audiomae-20k", _MANY, _training(60, 32, 1e-3, 4, 5e-4), _AUDIOSET, "reference script"),

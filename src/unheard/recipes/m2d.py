@@ -16,7 +16,7 @@ Other than published:
 - Sizes below base are ours.
 
 The published momentum, 0.99995 to 0.99999, forgets the teacher's first weights over 300 000 steps. In a shorter run the teacher
-moves faster, so that as little of them is left at its end; ``teacher.most_left=1`` takes the published numbers whatever the length.
+moves faster, so that as little of them is left at its end; ``teacher.max_initial_weight=1`` takes the published numbers whatever the length.
 """
 
 from __future__ import annotations

@@ -33,14 +33,14 @@ LAMBDA = 1.0
 def clap() -> Recipe:
     """Distillation on visible and hidden patches, no pixels."""
     objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), ClapConfig(weight=1.0))
-    return replace(audiomae.recipe(), name="mam-clap", paper=PAPER, numbers=NUMBERS, objectives=objectives, data=DataConfig(input="wav"))
+    return replace(audiomae.recipe(), name="mam-clap", paper=PAPER, hyperparameter_source=NUMBERS, objectives=objectives, data=DataConfig(input="wav"))
 
 
 def supervised() -> Recipe:
     """AudioMAE's reconstruction and the supervised branch."""
     student = audiomae.recipe()
     objectives = student.objectives.updated(SuperviseConfig(weight=LAMBDA))
-    return replace(student, name="sup-mam", paper=PAPER, numbers=NUMBERS, objectives=objectives)
+    return replace(student, name="sup-mam", paper=PAPER, hyperparameter_source=NUMBERS, objectives=objectives)
 
 
 def both() -> Recipe:

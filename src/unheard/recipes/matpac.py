@@ -20,7 +20,7 @@ Other than published:
 - The corpus is normalised by its own mean and deviation (published: -7.056 and 4.193).
 - A clip shorter than the window is padded with the mean, and its padding is left out of the losses. The reference drops clips of less
   than 608 frames: leave them out of the corpus to do the same.
-- In a run too short for the published momenta the teachers move faster (``teacher.most_left``).
+- In a run too short for the published momenta the teachers move faster (``teacher.max_initial_weight``).
 - The momentum of the teacher head ends at 1, as configured; the reference takes the encoder's, 0.99999, in its last step.
 - On CUDA bfloat16 takes the place of float16. Files are resampled by soxr instead of torchaudio.
 - Sizes below base are ours; their predictor and head are smaller, too.
@@ -64,4 +64,4 @@ def recipe() -> Recipe:
 def plus() -> Recipe:
     """MATPAC++: the same with five hypotheses."""
     single = recipe()
-    return replace(single, name="matpac++", paper="Quelennec et al. 2025, arXiv 2508.12709", model=replace(single.model, hypotheses=5))
+    return replace(single, name="matpac++", paper="Quelennec et al. 2025, arXiv 2508.12709", model=replace(single.model, num_hypotheses=5))

@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from unheard.audio.frontend import LogMelConfig
 from unheard.audio.frontends import FrontendConfig
-from unheard.config import Count, Momentum, OpenSection, Positive, Fraction, Weight, from_json
+from unheard.config import Count, Fraction, Momentum, OpenSection, Positive, Weight, from_json
 from unheard.errors import ConfigError
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.clap import ClapConfig

@@ -42,19 +42,19 @@ class CollapseDetector:
                 self.say(f"warning    step {row['step']:.0f}: {text}")
 
     def _features(self, row: Mapping[str, float]) -> str:
-        std, rank = row.get("diagnostics/feature_std", 1.0), row.get("diagnostics/feature_rank", LEAST_RANK)
-        share, loss = row.get("diagnostics/clip_share", 0.0), row.get("loss/latents", 1.0)
+        std, rank = row.get("diagnostics/feature_std", 1.0), row.get("diagnostics/effective_rank", LEAST_RANK)
+        share, loss = row.get("diagnostics/between_clip_variance_fraction", 0.0), row.get("loss/latents", 1.0)
         easy = loss < EASY_LOSS and (rank < LEAST_RANK or share > MOST_CLIP_SHARE)
         if std >= LEAST_STD and not easy:
             return ""
         return (
             f"the teacher hardly tells patches apart (spread {std:.2f} of 1, in {rank:.1f} directions, {share:.0%} of it between clips), "
             f"so predicting it is easy (loss {loss:.3f}) and teaches little; pixels beside it (objectives.reconstruct.weight=1) or a "
-            "teacher that stands still (teacher.most_left=1) keep the task hard, and so may a longer run on more sounds"
+            "teacher that stands still (teacher.max_initial_weight=1) keep the task hard, and so may a longer run on more sounds"
         )
 
     def _assignments(self, row: Mapping[str, float]) -> str:
-        told = row.get("diagnostics/prototypes_told", MIN_EFFECTIVE_PROTOTYPES)
+        told = row.get("diagnostics/effective_prototypes", MIN_EFFECTIVE_PROTOTYPES)
         if told >= MIN_EFFECTIVE_PROTOTYPES:
             return ""
         return (

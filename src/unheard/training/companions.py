@@ -64,7 +64,7 @@ class ExternalInputs:
         self.text: TextEncoder | None = None
         if asked.clap.weight > 0:
             if recipe.data.input != "wav":
-                raise ConfigError("a frozen teacher listens to the sound of each window; set data.store=wav")
+                raise ConfigError("a frozen teacher listens to the sound of each window; set data.input=wav")
             self.teacher = load_teacher(asked.clap)
             asked = asked.updated(replace(asked.clap, dim=self.teacher.dim))
             self.lines.append(f"teacher    {self.teacher.name}")
@@ -77,7 +77,7 @@ class ExternalInputs:
             raise ConfigError(f"the objectives {', '.join(map(name_of, self._supervised))} name different classes; a corpus has one list")
         self._classes: tuple[str, ...] = next(iter(given), ())
         if (self._supervised or self.text is not None or self.teacher is not None) and recipe.data.short_clips == "join":
-            raise ConfigError("windows of several clips have no label, caption or teacher of their own; set data.short=pad")
+            raise ConfigError("windows of several clips have no label, caption or teacher of their own; set data.short_clips=pad")
         self.recipe = replace(recipe, objectives=asked)
 
     @property

@@ -18,12 +18,20 @@ from unheard.files import write_json
 from unheard.recipes.finetune import FinetuneRecipe
 from unheard.training.checkpoints import RunState
 from unheard.training.engine import Engine
-from unheard.training.finetune_member import FinetuneTrainer, FinetuneSetup, begin
-from unheard.training.finetune_session import FinetuneSession, LabelledSplits, finished, open_table, training_table, read_session, write_session
+from unheard.training.finetune_member import FinetuneSetup, FinetuneTrainer, begin
+from unheard.training.finetune_session import (
+    FinetuneSession,
+    LabelledSplits,
+    finished,
+    open_table,
+    read_session,
+    training_table,
+    write_session,
+)
 from unheard.training.journal import environment
 from unheard.training.processes import first_process, lost_processes
 from unheard.training.run import Callbacks
-from unheard.training.run_folder import prepare_output_dir, one_writer
+from unheard.training.run_folder import one_writer, prepare_output_dir
 from unheard.weights.built_in import BUILT_IN, open_model
 from unheard.weights.checkpoint import SavedModel
 
@@ -136,7 +144,7 @@ def _train(
     engine: Engine,
     report: Callbacks | None,
 ) -> bool:
-    """Train every model in turn; ``sounds`` are those of the first channel."""
+    """Train every model in turn; ``generate`` are those of the first channel."""
     told = report if report is not None and first_process() else Callbacks()
     start = FinetuneSetup(session.recipe, session.classes, session.activation, session.model)
     parts, heard = {part.name: part for part in table.parts}, session.channels[0]
@@ -167,7 +175,9 @@ def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
     return "sigmoid" if asked == "bce" or (asked == "auto" and labels.multilabel) else "softmax"
 
 
-def _sounds(run: Path, table: LabelledSplits, saved: SavedModel, channel: Channel, shared: Path | None, report: Callbacks | None) -> PackedLabelledClips:
+def _sounds(
+    run: Path, table: LabelledSplits, saved: SavedModel, channel: Channel, shared: Path | None, report: Callbacks | None
+) -> PackedLabelledClips:
     told, cache = report if report is not None and first_process() else Callbacks(), run / "corpus" / channel
     return open_sounds(table.labels, saved.recipe.frontend, channel, cache, told.track, shared=shared, say=told.say)
 

@@ -27,12 +27,12 @@ from unheard.training.bad_batches import BadBatches
 from unheard.training.checkpoints import RunState, checkpoints, read_progress, restore, save_checkpoint
 from unheard.training.engine import Engine
 from unheard.training.finetune_choice import BestModelTracker, scores
-from unheard.training.finetune_network import Network, FinetuneModule, build_optimiser
+from unheard.training.finetune_network import FinetuneModule, Network, build_optimiser
 from unheard.training.finetune_schedule import rate_at
 from unheard.training.finetune_validation import Validation
 from unheard.training.journal import MetricsLogger
 from unheard.training.run import Callbacks, total_steps
-from unheard.training.watch import ThroughputMeter, NonFiniteGuard, graceful_shutdown
+from unheard.training.watch import NonFiniteGuard, ThroughputMeter, graceful_shutdown
 from unheard.version import __version__
 from unheard.weights.checkpoint import Provenance, SavedModel, build_classifier, save_model
 
@@ -90,7 +90,9 @@ class FinetuneTrainer:
         When a norm over the batch has one clip to look at.
     """
 
-    def __init__(self, folder: Path, saved: SavedModel, start: FinetuneSetup, sounds: PackedLabelledClips, part: FoldIndices, engine: Engine) -> None:
+    def __init__(
+        self, folder: Path, saved: SavedModel, start: FinetuneSetup, sounds: PackedLabelledClips, part: FoldIndices, engine: Engine
+    ) -> None:
         self.folder, self.saved, self.start, self.sounds, self.engine = folder, saved, start, sounds, engine
         self.train, self.valid = sounds.at(part.train), sounds.at(part.valid)
         if not len(self.train):
@@ -153,7 +155,10 @@ class FinetuneTrainer:
     def _loop(self, loader: LabelledLoader, bad: BadBatches, rows: MetricsLogger | None, stopped: Callable[[], bool]) -> RunState:
         """Every step; returns where it ended."""
         engine, training, total = self.engine, self.start.recipe.training, self.total
-        watch, clock = NonFiniteGuard(self.folder, self.sounds.store.names, engine, bad.record), ThroughputMeter(loader, training.batch_size)
+        watch, clock = (
+            NonFiniteGuard(self.folder, self.sounds.store.names, engine, bad.record),
+            ThroughputMeter(loader, training.batch_size),
+        )
         best, step = BestModelTracker(self.folder, self.start.recipe.task.patience), loader.steps.start
         place = RunState(step, total, engine.kernel)
         self.tuned.train()

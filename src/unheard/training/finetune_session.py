@@ -13,7 +13,7 @@ import numpy as np
 from unheard.audio.waveform import Channel
 from unheard.config import from_json, to_json
 from unheard.data.label_table import Files, Labels, read_labels
-from unheard.data.partitions import FoldIndices, small_validation_warnings, make_folds
+from unheard.data.partitions import FoldIndices, make_folds, small_validation_warnings
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.files import write_json
 from unheard.recipes.finetune import FinetuneRecipe

@@ -24,8 +24,8 @@ from unheard.training.companions import ExternalInputs
 from unheard.training.engine import Engine, Losses
 from unheard.training.journal import MetricsLogger
 from unheard.training.optim import learning_rate, peak_learning_rate
-from unheard.training.run import CheckpointWriter, Callbacks, Session, sampler_of
-from unheard.training.watch import ThroughputMeter, NonFiniteGuard, graceful_shutdown
+from unheard.training.run import Callbacks, CheckpointWriter, Session, sampler_of
+from unheard.training.watch import NonFiniteGuard, ThroughputMeter, graceful_shutdown
 
 
 def latest(run: Path) -> Path | None:
@@ -50,7 +50,7 @@ def loader_of(session: Session, store: Store, engine: Engine, companions: Extern
     share = RankSlice(recipe.training.batch_size, engine.rank, engine.processes)
     return PretrainLoader(
         store, sampler_of(store, recipe), engine.learner.grid, session.statistics, share,
-        device=engine.device, steps=steps, adds=companions.added,
+        device=engine.device, steps=steps, transforms=companions.added,
     )  # fmt: skip
 
 

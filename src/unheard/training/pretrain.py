@@ -22,20 +22,20 @@ from unheard.training.journal import environment
 from unheard.training.loop import Loop, latest, loader_of, prepare
 from unheard.training.processes import first_process, lost_processes
 from unheard.training.run import (
-    CheckpointWriter,
     Callbacks,
+    CheckpointWriter,
     Run,
     Session,
-    summary_lines,
     is_complete,
     mark_complete,
     read_session,
     sampler_of,
     statistics_of,
+    summary_lines,
     total_steps,
     write_session,
 )
-from unheard.training.run_folder import prepare_output_dir, one_writer
+from unheard.training.run_folder import one_writer, prepare_output_dir
 from unheard.weights.built_in import BUILT_IN
 
 
@@ -185,7 +185,9 @@ def _changed(session: Session, data: str | Path | None, skip_bad_batches: int | 
     return session
 
 
-def _train(run: Path, session: Session, store: Store, learner: PretrainModule, engine: Engine, companions: ExternalInputs, report: Callbacks) -> Run:
+def _train(
+    run: Path, session: Session, store: Store, learner: PretrainModule, engine: Engine, companions: ExternalInputs, report: Callbacks
+) -> Run:
     """Restore what a checkpoint holds, print what comes, run the loop, and complete the run."""
     step = prepare(session, engine, learner, latest(run))
     keeper = CheckpointWriter(run, session, store, engine)

@@ -155,7 +155,9 @@ class CheckpointWriter:
         return Provenance(source=f"pre-trained with unheard {__version__}", trained=trained)
 
 
-def summary_lines(session: Session, store: Store, sampler: CropSampler, learner: PretrainModule, engine: Engine, batch: Batch, step: int) -> list[str]:
+def summary_lines(
+    session: Session, store: Store, sampler: CropSampler, learner: PretrainModule, engine: Engine, batch: Batch, step: int
+) -> list[str]:
     """Lines that say what is about to happen, with an estimate of the time it takes."""
     recipe, grid = session.recipe, learner.grid
     lines: list[str] = []

@@ -40,12 +40,12 @@ class NonFiniteGuard:
     names : list of str
         Files of the clips.
     engine : Engine
-    record : callable, optional
+    record_step : callable, optional
         Takes the number of a step whose loss is not finite, keeps what is needed to take it again, and returns a sentence on that.
     """
 
-    def __init__(self, run: Path, names: list[str], engine: Engine, record: Callable[[int], str] | None = None) -> None:
-        self.run, self.names, self.engine, self.record = run, names, engine, record
+    def __init__(self, run: Path, names: list[str], engine: Engine, record_step: Callable[[int], str] | None = None) -> None:
+        self.run, self.names, self.engine, self._record_step = run, names, engine, record_step
         self._recent: list[tuple[int, Tensor, Tensor]] = []
         self._last_clips = torch.empty(0, dtype=torch.long)
 
@@ -67,7 +67,9 @@ class NonFiniteGuard:
         for (step, clips, _), loss in zip(self._recent, losses.tolist(), strict=True):
             self._last_clips = clips
             if not math.isfinite(loss):
-                raise self._divergence_error(f"the loss became {loss}", step, "" if self.record is None else f"; {self.record(step)}")
+                raise self._divergence_error(
+                    f"the loss became {loss}", step, "" if self._record_step is None else f"; {self._record_step(step)}"
+                )
         self._recent.clear()
 
     def check_weights(self, learner: nn.Module, step: int) -> None:

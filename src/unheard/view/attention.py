@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from unheard.view.axes import SpectrogramAxes, caption, colour_bar, new_figure, patch_box, show, robust_limits
+from unheard.view.axes import SpectrogramAxes, caption, colour_bar, new_figure, patch_box, robust_limits, show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,9 @@ class AttentionMap:
     weights: Float32[np.ndarray, "f t"]
 
 
-def figure(spec: Float32[np.ndarray, "F T"], gazes: Sequence[AttentionMap], patch_size: tuple[int, int], scale: SpectrogramAxes, title: str) -> Figure:
+def figure(
+    spec: Float32[np.ndarray, "F T"], gazes: Sequence[AttentionMap], patch_size: tuple[int, int], scale: SpectrogramAxes, title: str
+) -> Figure:
     """One row for each reference patch: the spectrogram with the patch boxed, and its attention over the same patches.
 
     Attention is shown relative to an even spread over all patches, on one colour scale for all rows.

@@ -16,7 +16,7 @@ from unheard.evaluation.embeddings import PROVENANCE_FILE
 from unheard.evaluation.encoders import Encoder, encoder, encoders
 from unheard.evaluation.outputs import refuse_existing
 from unheard.evaluation.report import Report
-from unheard.evaluation.suite import Mode, EvaluationConfig, choose_tasks
+from unheard.evaluation.suite import EvaluationConfig, Mode, choose_tasks
 from unheard.locks import locked_folder
 from unheard.progress import Track, silent
 from unheard.view.evaluation_page import write_evaluation

@@ -51,7 +51,7 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
     return {
         "score": _linear(report, "model"),
         "differences": sorted(differences, key=lambda row: HEADS.index(row.head)),
-        "gain": Difference(**report["gain"]) if report["gain"] else None,
+        "label_doubling_gain": Difference(**report["label_doubling_gain"]) if report["label_doubling_gain"] else None,
         "scores": [*score_rows(report), *(("(chance)", "", metric, value, "") for metric, value in report["chance"].items())],
         "runs": len(report["scores"][0]["runs"]),
     }

@@ -16,7 +16,7 @@ from unheard.evaluation.probe_files import make_folder, map_rows, write
 from unheard.evaluation.probe_leaks import content_of
 from unheard.evaluation.probe_map import draw_map
 from unheard.evaluation.probe_report import ProbeReport
-from unheard.evaluation.probe_vectors import FOLDER, EmbeddingCache, fingerprint
+from unheard.evaluation.probe_vectors import FOLDER, EmbeddingCache, vectors_fingerprint
 from unheard.evaluation.probing import LOG_MEL, baselines, check_clips, layer_vectors, scenes
 from unheard.locks import locked_folder
 from unheard.progress import Track, silent
@@ -68,14 +68,14 @@ def probe_table(model: Model, table: Path, out: Path, options: ProbeOptions, tra
     notes = check_clips(labels, track)
     make_folder(out)
     with locked_folder(out):
-        content, options = content_of(labels.paths), Options(layer=options.layer, pool=options.pool, frames=False)
-        keep = EmbeddingCache(out / FOLDER, fingerprint(model, labels, content, options))
+        content, vector_options = content_of(labels.paths), Options(layer=options.layer, pool=options.pool, frames=False)
+        keep = EmbeddingCache(out / FOLDER, vectors_fingerprint(model, labels, content, vector_options))
         layers = keep("layers", lambda: layer_vectors(model, labels, options.pool, track)) if options.layers else None
         if layers is not None and options.layer is None:
             own = layers[:, -1]
         else:
-            own = keep("model", lambda: scenes(model, labels, options, "embedding (model)", track))
-        beside = baselines(model, labels, options.seeds, options, track, keep)
+            own = keep("model", lambda: scenes(model, labels, vector_options, "embedding (model)", track))
+        beside = baselines(model, labels, options.seeds, vector_options, track, keep)
         report = probe({"model": own, **beside}, labels, how, track, layers=layers, content=content, statistics=beside[LOG_MEL])
         name = f"{model.config.name} ({model.provenance.source})" if model.provenance.source else model.config.name
         told = {"model": name, "table": table.name, "pooling": options.pool, "layer": str(options.layer or "last")}

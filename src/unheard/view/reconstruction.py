@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from unheard.evaluation.hidden import ReconstructionError
-from unheard.view.axes import SpectrogramAxes, caption, colour_bar, new_figure, patch_box, show, robust_limits
+from unheard.view.axes import SpectrogramAxes, caption, colour_bar, new_figure, patch_box, robust_limits, show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from unheard.audio.frontend import MIN_STD
 from unheard.audio.waveform import read
 from unheard.embedding.embedder import Model
 from unheard.errors import CheckpointError, ConfigError
-from unheard.evaluation.hidden import reconstruction_error, predict
+from unheard.evaluation.hidden import predict, reconstruction_error
 from unheard.model import masking
 from unheard.model.patches import Grid
 from unheard.view.attention import AttentionMap
@@ -97,7 +97,7 @@ def reconstruct_window(
     noise = torch.rand(1, window.grid.num_patches, generator=torch.Generator().manual_seed(seed))
     flags = torch.ones(1, full.num_patches, dtype=torch.bool)  # padding stays hidden
     flags[:, full.crop_time(window.grid.time)] = masking.named_mask(mask, window.grid, noise, ratio).hidden()
-    chosen, normal = masking.given(flags), window.normal.to(model.device)
+    chosen, normal = masking.mask_from_flags(flags), window.normal.to(model.device)
     drawn_mask = masking.Mask(chosen.keep.to(model.device), chosen.hide.to(model.device))
     drawn = predict(model.learner, normal, drawn_mask)[0, :, :frames].cpu().numpy()
     hidden = window.grid.to_timesteps(flags[:, full.crop_time(window.grid.time), None].float())[0].T.bool().numpy()

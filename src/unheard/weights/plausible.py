@@ -26,7 +26,7 @@ def refuse_implausible(recipe: Recipe, tensors: Mapping[str, Tensor], source: st
         "model.depth": (chosen.depth, len(tensors)),
         "model.decoder_depth": (chosen.decoder_depth, max(len(tensors), 16)),  # an encoder alone comes without its decoder
         "model.frames": (patches * chosen.embed_dim, elements),
-        "model.hypotheses": (model.num_hypotheses, elements),
+        "model.num_hypotheses": (model.num_hypotheses, elements),
     }
     for name, (value, most) in limits.items():
         if value > most:

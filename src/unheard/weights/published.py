@@ -10,7 +10,7 @@ import torch
 from unheard.errors import CheckpointError, ConfigError, UnheardError
 from unheard.weights.allowlist import load_tensors
 from unheard.weights.checkpoint import SavedModel
-from unheard.weights.class_names import with_class_names, read_class_names
+from unheard.weights.class_names import read_class_names, with_class_names
 from unheard.weights.layouts import LAYOUTS
 from unheard.weights.layouts.mae import Released
 from unheard.weights.plausible import printable

@@ -49,7 +49,7 @@ def read(released: Released, settings: Iterable[str]) -> SavedModel:
 def named(keys: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
     """The tensors under our names, patches turned; see `mae.rename`."""
     plain = {key.replace(".meta_mlp.", ".bias."): value for key, value in keys.items()}
-    tensors = rename(plain, cls=True, also=CLASSIFIER_PREFIXES)
+    tensors = rename(plain, cls=True, extra_prefixes=CLASSIFIER_PREFIXES)
     for name, value in tensors.items():
         if name == "model.encoder.patch_embed.weight":
             tensors[name] = transpose_patch(value.T, recipe).T

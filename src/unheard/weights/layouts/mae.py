@@ -74,7 +74,7 @@ def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, extra_
         Whether the first row of its position tables belongs to a CLS token.
     head : str
         What ``decoder_pred.`` is called here.
-    also : mapping of str
+    extra_prefixes : mapping of str
         Prefixes of further parts, theirs and ours; `CLASSIFIER_PREFIXES` for a fine-tuned file.
 
     Raises

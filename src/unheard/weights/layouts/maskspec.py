@@ -36,7 +36,7 @@ def read(released: Released, settings: Iterable[str]) -> SavedModel:
     """
     keys = released.keys
     recipe = override(recipe_of(keys), settings)
-    tensors = rename(keys, cls=True, also=CLASSIFIER_PREFIXES)
+    tensors = rename(keys, cls=True, extra_prefixes=CLASSIFIER_PREFIXES)
     return assemble(released, recipe, tensors, MASKSPEC_AUDIOSET, LICENCE, (NOTE,), _head(keys))
 
 

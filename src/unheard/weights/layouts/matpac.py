@@ -105,7 +105,7 @@ def _recipe(keys: Mapping[str, Tensor]) -> Recipe:
     )
     if not decoder:
         asked = ObjectivesConfig(ReconstructConfig(weight=1.0))  # the least a model can be built with; its decoder is never trained
-        return replace(published, name="matpac", model=replace(model, decoder_predicts="pixels"), objectives=asked)
+        return replace(published, name="matpac", model=replace(model, decoder_preset="pixels"), objectives=asked)
     width = keys["decoder.decoder_embed.weight"].shape[0]
     model = replace(
         model,
