@@ -162,7 +162,7 @@ def _recipe(config: dict[str, Any]) -> Recipe:
     if config["use_mcl"]:
         start, end = config["mcl_temperature_start"], config["mcl_temperature_end"]
         share = np.log(end / start) / np.log(config["mcl_decay_rate"]) / config["max_update"]
-        latents = replace(latents, wta_temperature_start=start, wta_temperature_end=end, winner_takes_all=float(share))
+        latents = replace(latents, wta_temperature_start=start, wta_temperature_end=end, wta_fraction=float(share))
     prototypes = PrototypesConfig(
         weight=HALF, prototypes=config["head_dim_out"], hidden_dim=config["hidden_dim"], bottleneck_dim=config["bottleneck_dim"],
         student_temp=config["student_temp"], teacher_temp_start=config["warmup_teacher_temp"], teacher_temp=config["teacher_temp"],

@@ -117,12 +117,12 @@ def test_every_augmentation_reaches_the_batch(folder: Path) -> None:
     for setting in (
         "gain_db=[3,3]",
         "waveform.probability=1",
-        "roll_seconds=0.1",
-        "wave_mix=1",
+        "max_time_shift_seconds=0.1",
+        "wave_mixup_prob=1",
         "noise=0.5",
         "mask_freq=0.9",
         "mask_time=0.9",
-        "spec_mix=1",
+        "spec_mixup_prob=1",
     ):
         changed = loader(sounds, override(PLAIN, [f"augment.{setting}"])).batch(0)
         assert torch.equal(changed.rows, plain.rows)

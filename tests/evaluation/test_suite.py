@@ -196,7 +196,7 @@ def test_several_models_share_a_table_and_its_baselines(levels: Levels, tmp_path
     assert levels.calls == calls
     before = (out / "results-heareval.csv").read_text()
     assert main([*command, "--resume", "--mode", "robust", "--seeds", "1"]) == 0
-    assert (out / "results-fixed.csv").is_file() and (out / "results-heareval.csv").read_text() == before
+    assert (out / "results-robust.csv").is_file() and (out / "results-heareval.csv").read_text() == before
     assert main([*command, "--resume", "--compare", "hear:levels"]) == 2
     assert "2 rows would be called levels; rename the folder or the weights of one" in capsys.readouterr().err
 

@@ -15,9 +15,9 @@ PUBLISHED = 294_816
 ENCODER, HEAD = (0.99995, 0.99999), (0.998, 1.0)
 
 
-def left(start: float, end: float, most_left: float, total: int) -> float:
+def left(start: float, end: float, max_initial_weight: float, total: int) -> float:
     """Share of the first weights that is left when a run is over."""
-    return math.prod(momentum(start, end, most_left, TrainingProgress(step, total)) for step in range(1, total))
+    return math.prod(momentum(start, end, max_initial_weight, TrainingProgress(step, total)) for step in range(1, total))
 
 
 @pytest.mark.parametrize(("start", "end"), [ENCODER, HEAD], ids=["encoder", "head"])

@@ -23,7 +23,7 @@ def test_overwriting_removes_what_an_evaluation_wrote(tmp_path: Path, monkeypatc
     assert (tmp_path / "embeddings" / "someone" / "rows.npy").is_file()
     for name in ("scores/fixed", "fits/fixed", "failures/fixed"):
         (tmp_path / name).mkdir(parents=True)
-    for name in ("results-fixed.json", "results-fixed.png", "results-of-mine.txt"):
+    for name in ("results-robust.json", "results-robust.png", "results-of-mine.txt"):
         (tmp_path / name).write_text("{}")
     evaluated.evaluate("random-tiny", tmp_path, tmp_path, overwrite=True)
     found = {file.name for file in tmp_path.iterdir()}

@@ -42,11 +42,11 @@ def test_points_are_coloured_by_their_standing() -> None:
 
 def test_the_files_of_an_evaluation(tmp_path: Path) -> None:
     report = Report([*RESULTS, result("rooms-v1", "fourth", math.nan)], [("steps-v1", "fourth", "is <broken>")])
-    page = write_evaluation(report, tmp_path / "results-fixed").read_text()
+    page = write_evaluation(report, tmp_path / "results-robust").read_text()
     assert "data:image/png;base64," in page and "<b>0.800 [0.750, 0.850]</b>" in page and "is &lt;broken&gt;" in page
-    rows = list(csv.DictReader((tmp_path / "results-fixed.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "results-robust.csv").read_text().splitlines()))
     assert [row["encoder"] for row in rows if row["task"] == "rooms-v1"] == ["first", "second", "third", "fourth"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == [f"results-fixed.{kind}" for kind in ("csv", "html", "json", "md", "png")]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"results-robust.{kind}" for kind in ("csv", "html", "json", "md", "png")]
 
 
 def test_without_matplotlib_the_page_has_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ class EvaluateOptions:
     mode
         heareval gives numbers that compare with published ones; fixed shuffles, runs several seeds, and is quicker.
     seeds
-        Runs of the fixed mode, default 3; the other has one seed.
+        Runs of the robust mode, default 3; the other has one seed.
     """
 
     compare: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()

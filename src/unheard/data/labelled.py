@@ -249,7 +249,7 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
         if augment_config.mask_freq or augment_config.mask_time:
             clips = spec_augment(clips, augment_config.mask_freq, augment_config.mask_time, generator)
         return (
-            mixup(clips, augment_config.spec_mixup_prob, augment_config.spec_mix_alpha, generator)
+            mixup(clips, augment_config.spec_mixup_prob, augment_config.spec_mixup_alpha, generator)
             if augment_config.spec_mixup_prob
             else clips
         )
@@ -281,7 +281,7 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
         if augment_config.max_time_shift_seconds:
             clips = roll(clips, round(augment_config.max_time_shift_seconds * self.frontend.sample_rate), generator)
         return (
-            mixup(clips, augment_config.wave_mixup_prob, augment_config.wave_mix_alpha, generator, centred=True)
+            mixup(clips, augment_config.wave_mixup_prob, augment_config.wave_mixup_alpha, generator, centred=True)
             if augment_config.wave_mixup_prob
             else clips
         )

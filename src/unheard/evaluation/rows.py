@@ -125,7 +125,7 @@ def score_all(task: Task, rows: Rows, probability: Probability, how: Postprocess
     Parameters
     ----------
     unfound : float
-        What is undefined because no event was found where there are some: NaN in heareval, 0 in the fixed protocol.
+        What is undefined because no event was found where there are some: NaN in heareval, 0 in the robust protocol.
     """
     if how is None:
         return {name: float(SCORES[name].compute(rows.truth, probability)) for name in task.scores}

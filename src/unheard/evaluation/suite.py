@@ -51,11 +51,11 @@ class EvaluationConfig:
     points : int
         Grid points tried.
     seeds : int
-        Runs of the fixed protocol; heareval has one.
+        Runs of the robust protocol; heareval has one.
     names : tuple of str
         Beginnings of task names; all tasks when empty.
     device : str
-        Where a model that is given by name embeds, and the heads of the fixed protocol train.
+        Where a model that is given by name embeds, and the heads of the robust protocol train.
     runtime : Runtime
         How the models embed; baselines and models that are compared embed in the same way.
     """

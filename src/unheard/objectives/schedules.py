@@ -57,15 +57,15 @@ class TeacherConfig:
 def momentum(start: float, end: float, max_initial_weight: float, when: TrainingProgress) -> float:
     """An EMA's momentum: linear from ``start`` to ``end``, made faster in a run too short to forget the first weights.
 
-    After N steps about exp(-N d) of the first weights is left, d the mean of 1 - momentum. Where that is more than ``most_left``,
-    every 1 - momentum is multiplied by the same factor, so that just ``most_left`` remains (our choice). The published length,
+    After N steps about exp(-N d) of the first weights is left, d the mean of 1 - momentum. Where that is more than ``max_initial_weight``,
+    every 1 - momentum is multiplied by the same factor, so that just ``max_initial_weight`` remains (our choice). The published length,
     294 816 steps, is long enough: there the published numbers come out.
 
     Parameters
     ----------
     start, end : float
         Momentum at the first and the last step of a long run.
-    most_left : float
+    max_initial_weight : float
         Share of the first weights, above 0; 1 keeps ``start`` and ``end`` whatever the length.
     when : Moment
     """

@@ -105,7 +105,7 @@ class AugmentConfig:
     """Every clip is turned round by up to so much, either way."""
     wave_mixup_prob: Fraction = 0.0
     """Chance that a clip is mixed with another one of the batch, as sound."""
-    wave_mix_alpha: Positive = 2.0
+    wave_mixup_alpha: Positive = 2.0
     """The clip's own share is max(l, 1 - l), l from Beta(alpha, alpha)."""
     noise: Weight = 0.0
     """Uniform noise in [0, r) is added to normalised spectrograms, r uniform up to this."""
@@ -115,8 +115,8 @@ class AugmentConfig:
     """One stretch of up to this share of the clip's frames is set to the mean."""
     spec_mixup_prob: Fraction = 0.0
     """Chance that a clip is mixed with another one of the batch, as a normalised spectrogram."""
-    spec_mix_alpha: Positive = 0.3
-    """As wave_mix_alpha."""
+    spec_mixup_alpha: Positive = 0.3
+    """As wave_mixup_alpha."""
     patchout: Part = 0.0
     """Share of the patches that each clip leaves out, drawn one by one (PaSST's unstructured patchout)."""
     patchout_2d: tuple[Part, Part] = (0.0, 0.0)

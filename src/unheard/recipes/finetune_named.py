@@ -56,7 +56,7 @@ def _maskspec(
     mixed = 0.0 if alpha is None else 1.0
     augment = AugmentConfig(
         gain_db=(-7, 6), waveform=WaveformAugmentConfig(probability=0.5), max_time_shift_seconds=ROLL, wave_mixup_prob=0.5 * mixed, mask_freq=48 / 128,
-        mask_time=192 / 1000, spec_mixup_prob=mixed, spec_mix_alpha=alpha or 0.3, patchout=out,
+        mask_time=192 / 1000, spec_mixup_prob=mixed, spec_mixup_alpha=alpha or 0.3, patchout=out,
     )  # fmt: skip
     adapt = FinetuneOptimConfig(trainable_positions=True)
     return FinetuneRecipe(name, MASKSPEC, "reference code", task, adapt, augment, _training(epochs, batch, rate, 5))
@@ -88,7 +88,7 @@ def _small() -> FinetuneRecipe:
 
 _ONE, _MANY = TaskConfig(loss="cross-entropy"), TaskConfig(loss="bce")
 _WHOLE = replace(_MANY, balance="class", epoch_clips=100_000)
-_AUDIOSET = AugmentConfig(wave_mixup_prob=0.5, wave_mix_alpha=10.0, mask_freq=48 / 128, mask_time=192 / 1024, patchout_2d=(0.2, 0.2))
+_AUDIOSET = AugmentConfig(wave_mixup_prob=0.5, wave_mixup_alpha=10.0, mask_freq=48 / 128, mask_time=192 / 1024, patchout_2d=(0.2, 0.2))
 
 FINETUNE_RECIPES: dict[str, Callable[[], FinetuneRecipe]] = {
     "small": _small,

@@ -66,5 +66,5 @@ def check_mask_ratio(recipe: Recipe) -> None:
     if model.mask_ratio_2d is None:
         asked, enough = f"mask_ratio={model.mask_ratio:g}", f"{1 / grid.num_patches:.3g}"
     else:
-        asked, enough = f"mask_axes={list(model.mask_ratio_2d)}", f"[{1 / grid.freq:.3g}, {1 / grid.time:.3g}]"
+        asked, enough = f"mask_ratio_2d={list(model.mask_ratio_2d)}", f"[{1 / grid.freq:.3g}, {1 / grid.time:.3g}]"
     raise ConfigError(f"model.{asked} hides none of the {grid.num_patches} patches, so there is nothing to predict; set at least {enough}")

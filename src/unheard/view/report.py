@@ -102,7 +102,7 @@ def _facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]
 
 
 def _share_hidden(model: dict[str, Any]) -> float:
-    rows, columns = model.get("mask_axes") or (model["mask_ratio"], 0)
+    rows, columns = model.get("mask_ratio_2d") or (model["mask_ratio"], 0)
     return float(1 - (1 - rows) * (1 - columns))
 
 
