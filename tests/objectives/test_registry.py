@@ -68,7 +68,10 @@ def mine(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def train(sounds: Path, mine: Path, tmp_path: Path) -> Callable[..., Path]:
+def train(sounds: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Pre-train with the file; no figures are drawn, which would take most of the time."""
+    monkeypatch.setattr("unheard.view.run.finish", lambda run, store, say: None)
+
     def run(name: str, *options: str, steps: int = 8, recipe: Path = mine) -> Path:
         forget()
         settings = [f"--set={setting}" for setting in SETTINGS]
@@ -224,7 +227,7 @@ def test_recipes_lists_a_file_and_runs_none_without_leave(mine: Path, capsys: py
     assert "level" not in REGISTERED
 
 
-def test_its_needs_are_met(train: Callable[..., Path], sounds: Path, mine: Path) -> None:
+def test_its_needs_are_met(sounds: Path, mine: Path) -> None:
     """Labels and the EMA teacher for objectives that say so; their folder loads without the file."""
     text = mine.read_text().replace('"""1 for the absolute', 'classes: tuple[str, ...] = ()\n    """1 for the absolute')
     text = text.replace("decoder.embed_dim))", "decoder.embed_dim), teacher=True, labels=True)")
