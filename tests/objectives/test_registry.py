@@ -18,15 +18,15 @@ import torch
 import unheard
 from unheard.cli import main
 from unheard.config import override, to_json
-from unheard.errors import ConfigError
-from unheard.files import read_json, write_json
+from unheard.errors import CheckpointError, ConfigError
+from unheard.files import FILES, file_checksums, read_json, write_json
 from unheard.objectives.base import Objective
 from unheard.objectives.registry import REGISTERED, register
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.recipes.recipe import ObjectivesConfig
 from unheard.training.checkpoints import checkpoints
-from unheard.weights.checkpoint import load_model, read_tensors
+from unheard.weights.checkpoint import load_model, read_tensors, write_tensors
 
 DOCS = Path(__file__).parents[2] / "docs" / "concepts.md"
 SIZES = ("frames=48", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
@@ -68,7 +68,10 @@ def mine(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def train(sounds: Path, mine: Path, tmp_path: Path) -> Callable[..., Path]:
+def train(sounds: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Pre-train with the file; no figures are drawn, which would take most of the time."""
+    monkeypatch.setattr("unheard.view.run.finish", lambda run, store, say: None)
+
     def run(name: str, *options: str, steps: int = 8, recipe: Path = mine) -> Path:
         forget()
         settings = [f"--set={setting}" for setting in SETTINGS]
@@ -151,6 +154,35 @@ def test_embedding_needs_no_file_and_no_code(train: Callable[..., Path], sounds:
     assert unheard.load(tmp_path / "tuned").config.objectives["level"]["weight"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [(3, "objectives.level is a section of settings"), ({"weight": "much", "items": [1]}, None), ({}, None)],
+)
+def test_a_section_of_a_stranger_s_model_folder_is_kept_or_refused(
+    section: object, message: str | None, train: Callable[..., Path], sounds: Path
+) -> None:
+    folder = train("run", steps=1) / "model"
+    forget()
+    config = read_json(folder / "config.json")
+    config["recipe"]["objectives"]["level"] = section
+    write_json(folder / "config.json", config)
+    if message is None:
+        assert unheard.load(folder).config.objectives["level"] == section
+        return
+    with pytest.raises(CheckpointError, match=message):
+        unheard.load(folder)
+
+
+def test_weights_of_it_that_are_no_numbers_are_refused(train: Callable[..., Path]) -> None:
+    folder = train("run", steps=1) / "model"
+    tensors = read_tensors(folder / "model.safetensors")
+    write_tensors(folder / "model.safetensors", tensors | {HEAD: tensors[HEAD] * float("nan")})
+    write_json(folder / "config.json", read_json(folder / "config.json") | {FILES: file_checksums(folder, ["model.safetensors"])})
+    forget()
+    with pytest.raises(CheckpointError, match=f"hold NaN or infinity in {HEAD}"):
+        unheard.load(folder)
+
+
 def test_init_takes_its_weights_too(train: Callable[..., Path]) -> None:
     first = train("first")
     second = train("second", "--init", str(first), "--set", "training.learning_rate=0", steps=1)
@@ -195,7 +227,7 @@ def test_recipes_lists_a_file_and_runs_none_without_leave(mine: Path, capsys: py
     assert "level" not in REGISTERED
 
 
-def test_its_needs_are_met(train: Callable[..., Path], sounds: Path, mine: Path) -> None:
+def test_its_needs_are_met(sounds: Path, mine: Path) -> None:
     """Labels and the EMA teacher for objectives that say so; their folder loads without the file."""
     text = mine.read_text().replace('"""1 for the absolute', 'classes: tuple[str, ...] = ()\n    """1 for the absolute')
     text = text.replace("decoder.embed_dim))", "decoder.embed_dim), teacher=True, labels=True)")

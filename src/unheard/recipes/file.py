@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +26,8 @@ class RecipeFile:
         """Take down where a file is and what it holds."""
         return cls(str(Path(path).resolve()), file_checksum(Path(path)))
 
-    def run_again(self, run: Path) -> None:
-        """Run the file of a run once more, so that the objectives it registers are known.
+    def run_again(self, run: Path, say: Callable[[str], None]) -> None:
+        """Run the file of a run once more, so that the objectives it registers are known; print so with ``say`` first.
 
         Raises
         ------
@@ -43,6 +44,7 @@ class RecipeFile:
                 f"the recipe file {name} has changed since {run} began, and it defines an objective of this run; restore it, or start a "
                 f"new run with --init {run}"
             )
+        say(f"the recipe {name} is a program, and is run")
         run_file(path)
 
 

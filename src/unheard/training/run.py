@@ -242,8 +242,7 @@ def read_session(run: Path, no_code: bool = False, say: Callable[[str], None] = 
     if code is not None:
         if no_code:
             raise ConfigError(f"{run} needs the program {shown(code.path)}, and --no-code refuses to run it")
-        say(f"the recipe {shown(code.path)} is a program, and is run")
-        code.run_again(run)
+        code.run_again(run, say)
     _refuse_unregistered(run, stored["recipe"])
     try:
         return from_json(Session, stored)
