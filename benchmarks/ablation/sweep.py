@@ -180,7 +180,7 @@ def probed(model: Model, labels: Labels, arm: str) -> Row:
     else:
         sounds = bar(sounds_of(labels), len(labels), f"embedding ({arm})")
         vectors = np.stack([embedding.scene for _, embedding in model.embed_many(sounds, Options(frames=False))])
-    how = ProbeConfig(heads=("linear",), C=REGULARISATION, rounds=200, curve=False)
+    how = ProbeConfig(heads=("linear",), C=REGULARISATION, n_resamples=200, curve=False)
     found = next(iter(probe({"model": vectors}, labels, how).scores))
     return {"metric": found.metric, "score": found.mean, "low": found.low, "high": found.high}
 

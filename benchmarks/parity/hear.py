@@ -179,10 +179,10 @@ def _fits(
         table.check(f"{task.task_name}/grid point {index}/score, epoch", [point.score, point.epoch], theirs, **FULL)
         same = all(stored["hparams"][key] == value for key, value in vars(point.hyper).items())
         table.check(f"{task.task_name}/grid point {index}/hyper-parameters", same, True)
-        _settings(f"{task.task_name}/grid point {index}", point.how, stored["postprocessing"], table)
+        _settings(f"{task.task_name}/grid point {index}", point.postprocessing, stored["postprocessing"], table)
     same = all(golden["best_hparams"][key] == value for key, value in vars(outcome.best.hyper).items())
     table.check(f"{task.task_name}/chosen hyper-parameters", same, True)
-    _settings(f"{task.task_name}/chosen", outcome.best.how, golden["scores"]["postprocessing"], table)
+    _settings(f"{task.task_name}/chosen", outcome.best.postprocessing, golden["scores"]["postprocessing"], table)
 
 
 def _means(task: Task, outcome: heareval.ProtocolResult, stored: Json, table: Comparison) -> None:
@@ -204,9 +204,9 @@ def _validations(title: str, task: Task, valid: Rows, epochs: list[fitting.Epoch
     table.check(f"{title}/epochs validated", [epoch.index for epoch in checked], [each["epoch"] for each in stored])
     for epoch, each in zip(checked, stored, strict=False):
         assert epoch.probability is not None
-        scores = score_all(task, valid, epoch.probability, epoch.how) if task.stop_by_score else {}
+        scores = score_all(task, valid, epoch.probability, epoch.postprocessing) if task.stop_by_score else {}
         mine = {"val_loss": epoch.loss, "val_score": epoch.score, "epoch": epoch.index, **{f"val_{k}": v for k, v in scores.items()}}
-        mine |= {f"postprocessing/{k}": v for k, v in vars(epoch.how).items()} if epoch.how else {}
+        mine |= {f"postprocessing/{k}": v for k, v in vars(epoch.postprocessing).items()} if epoch.postprocessing else {}
         ours.append([_plain(mine[key]) for key in sorted(each)])
         theirs.append([_plain(each[key]) for key in sorted(each)])
     table.check(f"{title}/validations ({len(theirs)} with {len(theirs[0])} values)", ours, theirs, **FULL)

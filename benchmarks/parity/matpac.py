@@ -92,8 +92,8 @@ def _schedules(check: Checker) -> None:
     encoder = [momentum(teacher.momentum_start, teacher.momentum_end, teacher.max_initial_weight, at) for at in moments]
     check("encoder_ema_decay", encoder, atol=1e-8)  # MOST_LEFT is written with three digits
     check("head_ema_decay", [head.momentum(at) for at in moments], **TABLE)
-    check("teacher_temp", [float(head.temperature(at.exactly())) for at in moments], rtol=1e-7)
-    check("mcl_temperature", [float(latents.temperature(at.exactly())) for at in moments], rtol=1e-3)
+    check("teacher_temp", [float(head.temperature(at.progress_tensor())) for at in moments], rtol=1e-7)
+    check("mcl_temperature", [float(latents.temperature(at.progress_tensor())) for at in moments], rtol=1e-3)
     check.complete({"step"})
 
 

@@ -35,7 +35,7 @@ def lengths(texts: Sequence[str], track: Track) -> Tensor:
 def test_several_labels_and_none() -> None:
     table = LabelTable(["dog|cat", "", "cat", "dog | bird"])
     batch = table(a_batch([3, 1, 0]))
-    assert table.classes == ("bird", "cat", "dog") and table.known == 3
+    assert table.classes == ("bird", "cat", "dog") and table.num_labelled == 3
     assert batch.labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 1]]
     assert batch.has_labels.tolist() == [True, False, True]
 
@@ -50,7 +50,7 @@ def test_classes_of_another_corpus_are_kept_in_their_order() -> None:
 def test_equal_captions_have_one_number() -> None:
     table = CaptionTable(["a dog", "", "a violin", "a dog"], lengths)
     batch = table(a_batch([0, 1, 2, 3]))
-    assert batch.captions.tolist() == [0, -1, 1, 0] and table.known == 3
+    assert batch.captions.tolist() == [0, -1, 1, 0] and table.num_labelled == 3
     assert batch.text.tolist() == [[5, 1], [0, 0], [8, 1], [5, 1]]
 
 

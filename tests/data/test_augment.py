@@ -47,7 +47,7 @@ EVERY: dict[str, tuple[Callable[..., AugmentBatch], Callable[..., AugmentBatch]]
     "mixed sound": (waves, partial(mixup, chance=0.7, alpha=2.0, centred=True)),
     "mixed spectrograms": (specs, partial(mixup, chance=0.7, alpha=0.3)),
     "stretches": (specs, partial(spec_augment, freq=0.5, time=0.5)),
-    "noise": (specs, partial(add_noise, most=0.1)),
+    "noise": (specs, partial(add_noise, max_level=0.1)),
 }
 
 

@@ -62,8 +62,8 @@ def test_same_seed_same_clips() -> None:
 
 def test_with_no_chance_nothing_changes_and_with_half_some_clips_stay() -> None:
     clips = waves(*[400] * 200, size=400)
-    assert torch.equal(augment_waveform(clips, replace(EVERY, chance=0.0), RATE, generator()).values, clips.values)
-    same = (augment_waveform(clips, replace(EVERY, chance=0.5), RATE, generator()).values == clips.values).all(dim=1)
+    assert torch.equal(augment_waveform(clips, replace(EVERY, probability=0.0), RATE, generator()).values, clips.values)
+    same = (augment_waveform(clips, replace(EVERY, probability=0.5), RATE, generator()).values == clips.values).all(dim=1)
     assert 0 < int(same.sum()) < 25  # about one in 2^5 has none of the five
 
 

@@ -51,7 +51,7 @@ def same(one: list[tuple[np.ndarray, ...]], other: list[tuple[np.ndarray, ...]])
 
 def spread(labels: Labels) -> bool:
     """Whether each class has clips in two groups, a clip without a group being its own, so that it can be tested and trained."""
-    blocks = labels.blocks()
+    blocks = labels.group_ids()
     return all(len(set(blocks[labels.target.clips_of(number)])) > 1 for number in range(len(labels.classes)))
 
 
@@ -66,7 +66,7 @@ def test_made_folds_test_each_clip_once(rows: Rows, seed: int, folds: int) -> No
         with pytest.raises(DataError, match="leave the class out|two groups"):
             partitions(labels, seed, folds)
         return
-    found, blocks = partitions(labels, seed, folds), labels.blocks()
+    found, blocks = partitions(labels, seed, folds), labels.group_ids()
     assert 2 <= len(found) <= folds
     assert sorted(np.concatenate([test for _, _, test in found])) == list(range(len(rows)))
     for train, valid, test in found:
@@ -129,7 +129,7 @@ def test_the_sides_of_fine_tuning_share_nothing(rows: Rows, seed: int, share: fl
         parts = make_folds(labels, seed, share)
     except DataError:
         return
-    blocks = labels.blocks()
+    blocks = labels.group_ids()
     for part in parts:
         sides = (part.train, part.valid, part.test)
         train, valid, test = (set(blocks[side]) for side in sides)
@@ -151,7 +151,7 @@ def test_inner_folds_of_a_probe_stay_inside_the_training_clips(rows: Rows, seed:
         exam = ProbeProtocol.of(labels, (seed,), 10)
     except DataError:
         return
-    blocks = labels.blocks()
+    blocks = labels.group_ids()
     for part in exam.runs[0]:
         assert len(part.inner_splits) <= INNER_FOLDS
         held = [clip for _, chosen_by in part.inner_splits for clip in chosen_by.tolist()]
@@ -160,4 +160,4 @@ def test_inner_folds_of_a_probe_stay_inside_the_training_clips(rows: Rows, seed:
             assert sorted([*fit, *chosen_by]) == part.train.tolist() and not set(blocks[fit]) & set(blocks[chosen_by])
     assert exam.test_indices.tolist() == list(range(len(rows)))
     again = ProbeProtocol.of(labels, (seed,), 10).runs[0]
-    assert all(same(list(one.halves), list(other.halves)) for one, other in zip(exam.runs[0], again, strict=True))
+    assert all(same(list(one.inner_splits), list(other.inner_splits)) for one, other in zip(exam.runs[0], again, strict=True))

@@ -154,18 +154,18 @@ def test_another_rate_is_resampled_on_the_way(corpora: dict[int, Corpus]) -> Non
 def test_what_a_recipe_needs_is_asked_for_by_name(corpora: dict[int, Corpus], tmp_path: Path) -> None:
     pack(corpora[32000], PackConfig(MASKSPEC, "int16"), tmp_path / "waves")
     pack(corpora[32000], PLAIN, tmp_path / "specs")
-    assert isinstance(open_corpus_store(tmp_path / "waves", MASKSPEC, tmp_path, needs="wav"), WaveStore)
-    still = open_corpus_store(tmp_path / "waves", PLAIN, tmp_path, needs="wav")
+    assert isinstance(open_corpus_store(tmp_path / "waves", MASKSPEC, tmp_path, store_kind="wav"), WaveStore)
+    still = open_corpus_store(tmp_path / "waves", PLAIN, tmp_path, store_kind="wav")
     assert still.frontend == PLAIN and still.fingerprint == open_store(tmp_path / "waves").fingerprint
     with pytest.raises(DataError, match="n_mels is 128, wanted 64"):
-        open_corpus_store(tmp_path / "waves", replace(PLAIN, n_mels=64), tmp_path, needs="wav")
+        open_corpus_store(tmp_path / "waves", replace(PLAIN, n_mels=64), tmp_path, store_kind="wav")
     with pytest.raises(DataError, match="holds wav shards, this recipe needs spec"):
         open_corpus_store(tmp_path / "waves", PLAIN, tmp_path)
     with pytest.raises(DataError, match="--store wav"):
-        open_corpus_store(tmp_path / "specs", MASKSPEC, tmp_path, needs="wav")
+        open_corpus_store(tmp_path / "specs", MASKSPEC, tmp_path, store_kind="wav")
     with pytest.raises(ConfigError, match=r"data\.store=wav"):
         open_corpus_store(tmp_path / "specs", MASKSPEC, tmp_path)
-    assert isinstance(open_corpus_store(corpora[32000].root, MASKSPEC, tmp_path / "cache", needs="wav"), WaveStore)
+    assert isinstance(open_corpus_store(corpora[32000].root, MASKSPEC, tmp_path / "cache", store_kind="wav"), WaveStore)
 
 
 def test_loud_samples_are_clipped_not_wrapped(tmp_path: Path) -> None:

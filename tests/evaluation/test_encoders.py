@@ -14,7 +14,7 @@ from tests.evaluation.made import RATE, Levels
 from unheard.audio.frontend import LogMel, LogMelConfig
 from unheard.errors import ConfigError
 from unheard.evaluation import encoders as encoders_module
-from unheard.evaluation.encoders import LogMelEncoder, encoder, encoders, place
+from unheard.evaluation.encoders import LogMelEncoder, encoder, encoders, folder_name
 
 
 def test_one_encoder_alone_makes_no_baselines(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_a_model_that_is_no_torch_module_hears_on_the_cpu(levels: Levels) -> Non
 
 
 def test_baselines_have_folders_of_their_own() -> None:
-    of_tiny, of_small = ([place(each) for each in encoders(name)] for name in ("random-tiny", "random-small"))
+    of_tiny, of_small = ([folder_name(each) for each in encoders(name)] for name in ("random-tiny", "random-small"))
     assert of_tiny[0] == "random-tiny" and of_tiny[1] != of_small[1] and of_tiny[1].startswith("random-")
     assert of_tiny[2] == of_small[2]  # the same log-mel
     assert len({LogMelEncoder(LogMel(LogMelConfig(n_mels=n, f_min=low))).identity for n, low in ((80, 50), (64, 50), (80, 20))}) == 3

@@ -44,7 +44,7 @@ def test_visible_patches_stay_and_hidden_ones_are_drawn():
 
 def test_hidden_values_cover_the_hidden_patches():
     grid = Grid(2, 3, (4, 5))
-    hidden = hidden_values(grid, masking.given(torch.tensor([[True, False, False, False, False, True]])))
+    hidden = hidden_values(grid, masking.mask_from_flags(torch.tensor([[True, False, False, False, False, True]])))
     assert int(hidden.sum()) == 2 * 20 and bool(hidden[0, :4, :5].all()) and bool(hidden[0, 4:, 10:].all())
 
 

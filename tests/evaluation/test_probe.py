@@ -54,7 +54,7 @@ def test_linear_head_equals_scikit_learn(table: Table, clouds: Clouds) -> None:
     classes = [i % 4 for i in range(200)]
     side = ["test" if i >= 120 else "train" for i in range(200)]
     vectors = clouds(classes, 0.7) * np.logspace(-3, 3, 8)
-    report = probe({"x": vectors}, replace(table(classes), split=side), replace(FAST, strength=0.03))
+    report = probe({"x": vectors}, replace(table(classes), split=side), replace(FAST, C=0.03))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=1000)).fit(vectors[:120], classes[:120])
     assert scores(report, "x", "accuracy")["linear"] == pytest.approx(model.score(vectors[120:], classes[120:]))
 
@@ -103,7 +103,7 @@ def test_the_strength_is_chosen_on_validation_clips(table: Table) -> None:
     classes = ((vectors[:, 0] + 0.05 * vectors[:, 1:].sum(axis=1)) > 0).astype(int).tolist()
     labels = replace(table(classes), split=["train" if i < 200 else "valid" if i < 300 else "test" for i in range(400)])
     tuned = scores(probe({"x": vectors}, labels, FAST), "x", "accuracy")["linear"]
-    assert tuned >= scores(probe({"x": vectors}, labels, replace(FAST, strength=0.001)), "x", "accuracy")["linear"]
+    assert tuned >= scores(probe({"x": vectors}, labels, replace(FAST, C=0.001)), "x", "accuracy")["linear"]
 
 
 def test_embeddings_may_come_in_one_run_a_seed(table: Table, clouds: Clouds) -> None:

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from unheard.data.class_sets import AnnotatedClasses, ClassSets
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe import ProbeConfig, probe
-from unheard.evaluation.probe_heads import NEIGHBOURS, knn, linear, mean_average_precision
+from unheard.evaluation.probe_heads import NEIGHBOURS, knn, logistic_regression, mean_average_precision
 from unheard.evaluation.probe_layers import LAYER_MIX
 
 Table = Callable[..., Labels]
@@ -61,7 +61,7 @@ def test_the_heads_of_a_class_learn_from_its_judged_clips_alone(table: Table) ->
     marks, (x, other) = labels.ternary_targets[:200], (vectors[:200], vectors[200:])
     mean, spread = x.mean(axis=0), x.std(axis=0)
     x, other = (x - mean) / spread, (other - mean) / spread
-    (answer,), votes = linear(x, marks, other, [0.1], multilabel=True), knn(x, marks, other)
+    (answer,), votes = logistic_regression(x, marks, other, [0.1], multilabel=True), knn(x, marks, other)
     for k in range(3):
         judged = marks[:, k] >= 0
         model = LogisticRegression(C=0.1, tol=1e-8).fit(x[judged], marks[judged, k])
@@ -74,5 +74,5 @@ def test_the_heads_of_a_class_learn_from_its_judged_clips_alone(table: Table) ->
 def test_a_class_that_nobody_judged_in_training_gets_nothing() -> None:
     x = np.random.default_rng(0).standard_normal((8, 2))
     marks = np.array([[1, -1, 1], [0, -1, -1]] * 4)
-    for answer in (knn(x, marks, x), linear(x, marks, x, [1.0], multilabel=True)[0]):
+    for answer in (knn(x, marks, x), logistic_regression(x, marks, x, [1.0], multilabel=True)[0]):
         assert (answer[:, 1] == 0).all() and (answer[:, 2] == pytest.approx(1))

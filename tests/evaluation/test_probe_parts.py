@@ -206,4 +206,4 @@ def test_the_seed_of_each_run_draws_its_share_of_the_clips(table: Callable[..., 
     learning_curve(Heads(exam, {}, None), {"x": answers})
     for run, seed in enumerate((5, 9)):
         for part, few in zip(exam.runs[run], seen[0][run], strict=True):
-            assert few.seen.tolist() == part.seen[draw_subset(exam.labels.target.take(part.seen), FRACTIONS[0], seed)].tolist()
+            assert few.train.tolist() == part.train[draw_subset(exam.labels.target.take(part.train), FRACTIONS[0], seed)].tolist()

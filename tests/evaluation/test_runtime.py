@@ -17,7 +17,7 @@ import unheard.hear
 from unheard.cli import main
 from unheard.embedding.loading import load
 from unheard.errors import ConfigError
-from unheard.evaluation.encoders import encoders, place
+from unheard.evaluation.encoders import encoders, folder_name
 from unheard.evaluation.own_encoder import Runtime
 from unheard.hear import HearModel, get_scene_embeddings, load_model
 
@@ -34,7 +34,7 @@ def test_own_models_and_the_untrained_one_embed_with_the_options(options: dict[s
     assert torch.equal(own[1].scenes(audio()), own[0].scenes(audio()))  # random-tiny is the untrained one of seed 0
     if options != {"pool": "mean+std"}:
         assert not torch.allclose(own[0].scenes(audio()), plain[0].scenes(audio()), atol=1e-4)
-    assert own[0].identity != plain[0].identity and place(own[1]) != place(plain[1])
+    assert own[0].identity != plain[0].identity and folder_name(own[1]) != folder_name(plain[1])
     assert own[0].options | options == own[0].options
 
 

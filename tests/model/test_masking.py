@@ -81,12 +81,12 @@ def test_an_unknown_pattern_is_refused():
 @given(st.lists(st.booleans(), min_size=2, max_size=40).filter(lambda flags: not all(flags)))
 def test_a_given_mask_hides_exactly_what_it_says(flags):
     hidden = torch.tensor([flags])
-    assert torch.equal(masking.given(hidden).hidden(), hidden)
+    assert torch.equal(masking.mask_from_flags(hidden).hidden(), hidden)
 
 
 def test_given_masks_with_unequal_counts_are_refused():
     with pytest.raises(ConfigError, match="same number"):
-        masking.given(torch.tensor([[True, False, False], [True, True, False]]))
+        masking.mask_from_flags(torch.tensor([[True, False, False], [True, True, False]]))
 
 
 grids = st.builds(Grid, st.integers(1, 9), st.integers(1, 12), st.just((16, 16)), st.sampled_from(["freq", "time"]))
@@ -120,16 +120,16 @@ def test_a_structured_mask_hears_padding_only_when_nothing_else_is_left(order, r
     grid = Grid(4, 8, (16, 16), order)
     config = ModelConfig(mask_ratio_2d=(0.5, 0.5), token_order=order)
     valid = grid.valid(torch.tensor([real * 16]))
-    mask = masking.trained(config, grid, torch.rand(1, 32, generator=torch.Generator().manual_seed(real)), valid)
+    mask = masking.training_mask(config, grid, torch.rand(1, 32, generator=torch.Generator().manual_seed(real)), valid)
     assert int(valid[0, mask.keep[0]].sum()) == 2 * min(real, 4)
 
 
 def test_training_masks_follow_the_configuration_and_the_noise():
     grid, noise = Grid(5, 13, (16, 16)), torch.rand(3, 65, generator=torch.Generator().manual_seed(0))
-    plain = masking.trained(ModelConfig(mask_ratio=0.6), grid, noise)
+    plain = masking.training_mask(ModelConfig(mask_ratio=0.6), grid, noise)
     assert torch.equal(plain.keep, masking.random(noise, 0.6).keep)
     axes = ModelConfig(mask_ratio_2d=(0.4, 0.5))
-    first, second = (masking.trained(axes, grid, noise) for _ in range(2))
+    first, second = (masking.training_mask(axes, grid, noise) for _ in range(2))
     assert torch.equal(first.keep, second.keep) and first.keep.shape[1] == 3 * 6
     assert len({tuple(row) for row in first.keep.tolist()}) == 3
     assert masking.masked_fraction(axes, grid) == first.hide.shape[1] / 65

@@ -77,7 +77,7 @@ STRUCTURED = ["model.mask_ratio_2d=[0.3,0.7]", "model.decoder=global", "model.tr
 def test_it_learns_two_windows_by_heart(settings: list[str]) -> None:
     learner = build(override(SMALL, settings)).train()
     batch = batch_of(learner)
-    mask = masking.trained(learner.recipe.model, learner.grid, batch.noise, batch.valid)
+    mask = masking.training_mask(learner.recipe.model, learner.grid, batch.noise, batch.valid)
     optimiser = torch.optim.AdamW(learner.parameters(), lr=3e-3)
     torch.manual_seed(0)
     before = learner.eval()(batch, mask)["loss"].item()

@@ -80,6 +80,12 @@ def test_the_rate_of_maskspec_is_half_a_cosine_down_to_its_lowest() -> None:
 def test_wrong_names_and_values_are_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean esc50"):
         find_finetune_recipe("ESC-50")
-    for setting in ("augment.patchout=1", "augment.gain_db=[-100,0]", "task.channels=[]", "adapt.layer_decay=0", "task.validation_fraction=0.9"):
+    for setting in (
+        "augment.patchout=1",
+        "augment.gain_db=[-100,0]",
+        "task.channels=[]",
+        "adapt.layer_decay=0",
+        "task.validation_fraction=0.9",
+    ):
         with pytest.raises(ConfigError):
             override(FinetuneRecipe(), [setting])

@@ -205,7 +205,7 @@ def test_predictor_and_head_shrink_with_the_encoder() -> None:
         found = resolve_sizes(override(find_recipe("matpac"), [f"model.size={size}"]).model)
         assert (found.decoder_embed_dim, found.decoder_depth) == expected
     tiny = build(override(find_recipe("matpac"), ["model.size=tiny", "model.depth=1"]))
-    assert tiny.objectives["prototypes"].student.direction.shape == (512, 64)
+    assert tiny.objectives["prototypes"].student.weight_v.shape == (512, 64)
 
 
 def test_decay_reaches_everything_where_the_recipe_says_so() -> None:

@@ -96,7 +96,8 @@ def test_the_journal_tells_how_the_teachers_are(sounds: Path, tmp_path: Path) ->
     assert 1 <= last["diagnostics/hypothesis_perplexity"] <= 5 and 1 <= last["diagnostics/active_prototypes"] <= 12
     pretrain(sounds, tmp_path / "m2d", recipe("m2d"), device="cpu")
     assert {name for name in rows(tmp_path / "m2d")[0] if name.startswith("diagnostics/")} == {
-        f"diagnostics/{name}" for name in ("feature_std", "effective_rank", "between_clip_variance_fraction", "prediction_std", "teacher_momentum")
+        f"diagnostics/{name}"
+        for name in ("feature_std", "effective_rank", "between_clip_variance_fraction", "prediction_std", "teacher_momentum")
     }
 
 

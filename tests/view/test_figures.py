@@ -150,7 +150,7 @@ def test_figures_use_the_deviation_that_normalised_the_window(model, sound):
     shown = reconstruct_window(narrow, window)
     hidden = np.repeat(np.repeat(shown.hidden, 16, 0), 16, 1)
     assert np.ptp(shown.drawn[hidden]) > 0  # with a deviation of 0 everything would be the mean
-    drawn = predict(narrow.learner, window.normal, masking.given(torch.from_numpy(shown.hidden.ravel())[None]))[0].numpy()
+    drawn = predict(narrow.learner, window.normal, masking.mask_from_flags(torch.from_numpy(shown.hidden.ravel())[None]))[0].numpy()
     np.testing.assert_allclose(shown.drawn[hidden], (drawn * MIN_STD - 7.0)[hidden], rtol=1e-5)
 
 

@@ -13,7 +13,7 @@ from unheard.model.classifier import ClassifierConfig
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, SavedModel, build_classifier, load_model, save_model
-from unheard.weights.class_names import named, read_class_names
+from unheard.weights.class_names import read_class_names, with_class_names
 
 TINY = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
 RECIPE = override(find_recipe("msm-mae"), [f"model.{size}" for size in TINY])
@@ -53,7 +53,7 @@ def test_lists_that_are_none(tmp_path: Path, file: str, text: str | None, hint: 
 
 
 def test_names_are_kept_in_the_model_folder(tmp_path: Path) -> None:
-    saved = named(model(3), ("dog", "cat", "rain"))
+    saved = with_class_names(model(3), ("dog", "cat", "rain"))
     save_model(tmp_path / "model", saved.learner, saved.recipe, saved.statistics, saved.provenance, saved.classifier)
     again = load_model(tmp_path / "model").classifier
     assert again is not None and again.config.labels == ("dog", "cat", "rain")
@@ -62,6 +62,6 @@ def test_names_are_kept_in_the_model_folder(tmp_path: Path) -> None:
 
 def test_a_list_for_another_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="3 classes and the list 2 names"):
-        named(model(3), ("dog", "cat"))
+        with_class_names(model(3), ("dog", "cat"))
     with pytest.raises(ConfigError, match="no classifier"):
-        named(model(None), ("dog", "cat"))
+        with_class_names(model(None), ("dog", "cat"))

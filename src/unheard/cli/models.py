@@ -46,7 +46,7 @@ def recipes(
         header,
         [
             (row["name"], row["size"], f"{row['frames']} frames ({row['seconds']:.2f} s)", "{}x{}".format(*row["patch_size"]),
-             ", ".join(row["objectives"]), row["paper"], row["numbers"])
+             ", ".join(row["objectives"]), row["paper"], row["hyperparameter_source"])
             for row in rows
         ],
     )  # fmt: skip
@@ -60,7 +60,13 @@ def _finetune_recipes(json: bool) -> int:
 
     found = [make() for make in FINETUNE_RECIPES.values()]
     rows = [
-        (each.name, each.task.loss, f"{each.training.epochs:g} epochs of {each.task.epoch_clips or 'all'} clips", each.paper, each.numbers)
+        (
+            each.name,
+            each.task.loss,
+            f"{each.training.epochs:g} epochs of {each.task.epoch_clips or 'all'} clips",
+            each.paper,
+            each.hyperparameter_source,
+        )
         for each in found
     ]
     emit(table(("name", "loss", "length", "paper", "numbers from"), rows), [to_json(each) for each in found], json)
@@ -84,7 +90,7 @@ def _row(recipe: Recipe) -> dict[str, Any]:
     return {
         "name": recipe.name,
         "paper": recipe.paper,
-        "numbers": recipe.hyperparameter_source,
+        "hyperparameter_source": recipe.hyperparameter_source,
         "size": recipe.model.size,
         "frames": recipe.model.frames,
         "seconds": recipe.model.frames * recipe.frontend.hop_size / recipe.frontend.sample_rate,

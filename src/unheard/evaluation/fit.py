@@ -87,7 +87,9 @@ def fit(
         When a batch would have one row, which batch normalisation cannot use; heareval stops there, too.
     """
     if hyper.hidden_layers and len(train) % hyper.batch_size == 1:
-        raise DataError(f"{task.name} trains on {len(train)} rows, which leaves a batch of one; heareval stops here, too: use --mode robust")
+        raise DataError(
+            f"{task.name} trains on {len(train)} rows, which leaves a batch of one; heareval stops here, too: use --mode robust"
+        )
     trainer = HeadTrainer(head, torch.optim.Adam(head.parameters(), hyper.lr), partial(loss_of, multilabel=task.multilabel))
     best, sign, stopping = FitResult(hyper), -1.0 if smaller_is_better(task) else 1.0, EarlyStopping(hyper.patience)
     for index in range(hyper.max_epochs):

@@ -234,7 +234,10 @@ class ProbeReport:
             if d.metric == self.metric
         ]
         if self.label_doubling_gain:
-            gain, words = self.label_doubling_gain, {"better": "more labels are likely to help further", "worse": "more labels made it worse"}
+            gain, words = (
+                self.label_doubling_gain,
+                {"better": "more labels are likely to help further", "worse": "more labels made it worse"},
+            )
             told += [
                 f"from half of the training labels to all of them: {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}): "
                 f"{words.get(gain.verdict, 'no gain from doubling the labels was seen')}"

@@ -136,7 +136,7 @@ class FinetuneRecipe:
     """The recipe's name."""
     paper: str = ""
     """Where it comes from."""
-    numbers: str = ""
+    hyperparameter_source: str = ""
     """Where its numbers come from."""
     task: TaskConfig = field(default_factory=TaskConfig)
     """Classes, clips of an epoch, stopping."""

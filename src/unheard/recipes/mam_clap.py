@@ -33,7 +33,9 @@ LAMBDA = 1.0
 def clap() -> Recipe:
     """Distillation on visible and hidden patches, no pixels."""
     objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), ClapConfig(weight=1.0))
-    return replace(audiomae.recipe(), name="mam-clap", paper=PAPER, hyperparameter_source=NUMBERS, objectives=objectives, data=DataConfig(input="wav"))
+    return replace(
+        audiomae.recipe(), name="mam-clap", paper=PAPER, hyperparameter_source=NUMBERS, objectives=objectives, data=DataConfig(input="wav")
+    )
 
 
 def supervised() -> Recipe:
