@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unheard.bootstrap import N_RESAMPLES, bc_interval, replicates
-from unheard.evaluation.paired_bootstrap import significantly_worse
-from unheard.evaluation.scores import SCORES, mean_precision
+from unheard.evaluation.hear.paired_bootstrap import significantly_worse
+from unheard.evaluation.hear.scores import SCORES, mean_precision
 
 WORLDS = ((170, 12, 1.6, 1.2), (500, 5, 2.0, 1.7), (800, 3, 3.0, 2.5), (1000, 20, 1.6, 1.2))  # clips, classes, skill of either model
 EQUAL = (2, 8, 12)  # rows of a column in which all are as good

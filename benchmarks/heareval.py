@@ -29,8 +29,8 @@ import numpy as np
 import torch
 
 from benchmarks.timing import machine
-from unheard.evaluation.embeddings import embed_task
-from unheard.evaluation.tasks import read_task
+from unheard.evaluation.hear.embeddings import embed_task
+from unheard.evaluation.hear.tasks import read_task
 
 PEER = """
 import sys, time, logging, json
@@ -54,9 +54,9 @@ OURS = """
 import sys, time, json
 from pathlib import Path
 import torch
-from unheard.evaluation import fixed, heareval
-from unheard.evaluation.embeddings import read_splits
-from unheard.evaluation.tasks import read_task
+from unheard.evaluation.hear import robust, heareval
+from unheard.evaluation.hear.embeddings import read_splits
+from unheard.evaluation.hear.tasks import read_task
 import scipy.sparse.csgraph
 torch.set_num_threads(1)
 folder, points, mode = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -66,7 +66,7 @@ weight.grad = torch.zeros(1)
 torch.optim.Adam([weight]).step()  # what it imports does not count
 begin = time.process_time()
 splits = read_splits(folder, task)
-runs = [heareval.evaluate(task, splits, points).tested] if mode == "heareval" else fixed.evaluate(task, splits, points, seeds=3)
+runs = [heareval.evaluate(task, splits, points).tested] if mode == "heareval" else robust.evaluate(task, splits, points, seeds=3)
 spent = (time.process_time() - begin) / len(runs)
 print("SCORES", json.dumps({tested.split: tested.scores for tested in runs[0]}))
 print("SECONDS", spent)

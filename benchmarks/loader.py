@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.timing import arguments, interleave, show
 from unheard.audio.frontend import LogMelConfig, Statistics
-from unheard.data.ahead import RankSlice
-from unheard.data.batch import PretrainLoader
 from unheard.data.crops import CropSampler
+from unheard.data.loader import PretrainLoader
+from unheard.data.prefetch import RankSlice
 from unheard.data.shards import Dtype, Header, Index, Texts, dequantise, quantise, value_range
 from unheard.data.store import SpecStore
 from unheard.model.patches import Grid

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from unheard import bootstrap, metrics
 from unheard.bootstrap import Counts, Statistic, bc_interval, holm, replicates, resample_counts, value_of
 from unheard.errors import DataError
-from unheard.evaluation.events import Events
-from unheard.evaluation.scores import SCORES
+from unheard.evaluation.hear.events import Events
+from unheard.evaluation.hear.scores import SCORES
 
 
 def resampled(counts: np.ndarray, column: int) -> np.ndarray:

@@ -24,9 +24,9 @@ from unheard.data.packing import PackConfig
 from unheard.data.shards import HEADER
 from unheard.embedding.embedder import Model, Options
 from unheard.errors import ConfigError
-from unheard.evaluation.probe import ProbeConfig, probe
-from unheard.evaluation.probe_heads import REGULARISATION
-from unheard.evaluation.probing import log_mel, sounds_of
+from unheard.evaluation.probe.heads import REGULARISATION
+from unheard.evaluation.probe.probe import ProbeConfig, probe
+from unheard.evaluation.probe.vectors import log_mel, sounds_of
 from unheard.files import read_json, write_json
 from unheard.progress import bar
 from unheard.recipes import find_recipe

@@ -16,12 +16,12 @@ import torch
 
 from benchmarks.parity.compare import Arrays, Comparison, arrays
 from benchmarks.parity.processor import as_intel
-from unheard.evaluation import fit as fitting
-from unheard.evaluation import heareval
-from unheard.evaluation.events import Events, Postprocessing, find_events, join
-from unheard.evaluation.head import Head, HyperParams
-from unheard.evaluation.rows import EvaluationRound, Rows, score_all, stack
-from unheard.evaluation.tasks import Task, find_tasks, read_task
+from unheard.evaluation.hear import fit as fitting
+from unheard.evaluation.hear import heareval
+from unheard.evaluation.hear.events import Events, Postprocessing, find_events, join
+from unheard.evaluation.hear.head import Head, HyperParams
+from unheard.evaluation.hear.rows import EvaluationRound, Rows, score_all, stack
+from unheard.evaluation.hear.tasks import Task, find_tasks, read_task
 
 SCORE, STEP, FULL = {"atol": 1e-6}, {"atol": 1e-6, "rtol": 1e-5}, {"atol": 1e-6}  # README of the folder
 FIRST = 50  # steps of a trace that rounding leaves alone

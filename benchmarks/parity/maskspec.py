@@ -16,10 +16,10 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.kaldi import EMPHASIS, LOG_MEAN, LOG_SCALE, MASKSPEC, MaskSpecMel
 from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.config import override
+from unheard.finetuning.layer_decay import decays, layer_scale
 from unheard.model import masking
 from unheard.objectives.reconstruct import Reconstruct
 from unheard.recipes.learner import build
-from unheard.training.layer_decay import decays, layer_scale
 from unheard.training.optim import learning_rate
 from unheard.weights.checkpoint import load_weights
 from unheard.weights.layouts.mae import Released, rename

@@ -14,16 +14,16 @@ from unheard.embedding.loading import load
 from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError
 from unheard.evaluation.outputs import refuse_existing
+from unheard.finetuning.recipe import FinetuneRecipe
 from unheard.progress import Track, silent
 from unheard.recipes import find_recipe, recipe_file
-from unheard.recipes.finetune import FinetuneRecipe
 from unheard.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from unheard.data.store import Store
-    from unheard.evaluation.finetuned_scores import FinetunedRun
-    from unheard.evaluation.hidden import ReconstructionError
-    from unheard.evaluation.probe_report import ProbeReport
+    from unheard.evaluation.probe.report import ProbeReport
+    from unheard.evaluation.reconstruction import ReconstructionError
+    from unheard.finetuning.scores import FinetunedRun
     from unheard.training.run import Callbacks, Run
 
 __all__ = ["attention", "convert", "embed", "finetune", "load", "pretrain", "probe", "reconstruct", "report", "resume"]
@@ -149,8 +149,8 @@ def finetune(
     >>> import unheard
     >>> unheard.finetune("runs/first", "labels.csv", "runs/clf").predict("clip.wav")  # doctest: +SKIP
     """
-    from unheard.recipes.finetune_named import find_finetune_recipe
-    from unheard.training import finetune as training
+    from unheard.finetuning import run as training
+    from unheard.finetuning.named_recipes import find_finetune_recipe
     from unheard.view.finetuned import finalise
 
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
@@ -162,7 +162,7 @@ def resume_finetune(
     out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Callbacks | None = None
 ) -> FinetunedRun:
     """Continue an interrupted fine-tuning run; a finished one is scored again. ``skip_bad_batches`` replaces that of the run."""
-    from unheard.training import finetune as training
+    from unheard.finetuning import run as training
     from unheard.view.finetuned import finalise
 
     return finalise(Path(out), training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report), report)

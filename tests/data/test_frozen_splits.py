@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from unheard.data.class_sets import ClassSets
-from unheard.data.labels import TASKS, offline_rows
 from unheard.data.manifest import COLUMNS
-from unheard.data.notes import note_rows
 from unheard.data.splits import draw_subset, hold_out, published_folds, published_validation
-from unheard.data.tasks import _splits
+from unheard.datasets.filename_labels import TASKS, offline_rows
+from unheard.datasets.hear_tasks import _splits
+from unheard.datasets.notes import note_rows
 from unheard.files import write_table
 
 

@@ -13,7 +13,7 @@ from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
 from unheard.data.partitions import make_folds, partitions
 from unheard.errors import DataError
-from unheard.evaluation.probe_exam import INNER_FOLDS, ProbeProtocol
+from unheard.evaluation.probe.protocol import INNER_FOLDS, ProbeProtocol
 
 Rows = list[tuple[set[int], int | None]]
 """Classes and group of each clip."""

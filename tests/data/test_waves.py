@@ -14,13 +14,13 @@ from unheard.audio.frontend import MATPAC, MSM_MAE_16K
 from unheard.audio.frontends import AnyFrontendConfig, build_frontend
 from unheard.audio.kaldi import AUDIOMAE, MASKSPEC, MaskSpecConfig
 from unheard.audio.waveform import read
-from unheard.data.ahead import RankSlice
-from unheard.data.batch import PretrainLoader
 from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.crops import CropSampler
-from unheard.data.open import open_corpus_store
+from unheard.data.loader import PretrainLoader
+from unheard.data.open_store import open_corpus_store
 from unheard.data.pack import pack
 from unheard.data.packing import PackConfig
+from unheard.data.prefetch import RankSlice
 from unheard.data.store import Store, WaveStore, open_store
 from unheard.errors import ConfigError, DataError
 from unheard.model.patches import Grid

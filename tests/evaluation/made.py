@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 import torch
 
-from unheard.evaluation.events import Events
-from unheard.evaluation.rows import Rows
+from unheard.evaluation.hear.events import Events
+from unheard.evaluation.hear.rows import Rows
 
 RATE = 16000
 QUICK = {"hidden_dim": [8], "max_epochs": [4], "check_val_every_n_epoch": [1], "lr": [1e-2], "initialization": ["xavier_uniform_"]}

@@ -15,16 +15,16 @@ from tests.faults.inputs import make_model, make_sounds
 import unheard
 from unheard import api
 from unheard.cli import main
+from unheard.data.verify import verify
 from unheard.errors import ConfigError, DamageWarning, DataError
-from unheard.evaluation import suite
-from unheard.evaluation.encoders import HearEncoder, PrecomputedEmbeddings
-from unheard.evaluation.finetuned_scores import score_labelled
-from unheard.evaluation.fit import FitResult
-from unheard.evaluation.head import HyperParams
-from unheard.evaluation.memory import DiskFitCache
-from unheard.evaluation.probe_vectors import EmbeddingCache
+from unheard.evaluation.hear import suite
+from unheard.evaluation.hear.encoders import HearEncoder, PrecomputedEmbeddings
+from unheard.evaluation.hear.fit import FitResult
+from unheard.evaluation.hear.fit_cache import DiskFitCache
+from unheard.evaluation.hear.head import HyperParams
+from unheard.evaluation.probe.cache import EmbeddingCache
+from unheard.finetuning.scores import score_labelled
 from unheard.locks import locked_file, locked_folder
-from unheard.verify import verify
 from unheard.view.evaluated import evaluate
 
 
@@ -62,7 +62,7 @@ def test_damaged_embeddings_are_named_and_made_again(task: Path, tmp_path: Path)
 
 def test_a_damaged_batch_is_embedded_again(task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     levels, out = Levels(), tmp_path / "out"
-    monkeypatch.setattr("unheard.evaluation.embeddings.batch_size", lambda *given: 4)
+    monkeypatch.setattr("unheard.evaluation.hear.embeddings.batch_size", lambda *given: 4)
     first, _ = evaluated(task, tmp_path / "whole", levels)
     levels.get_scene_embeddings, embed = fails_after(2, levels), levels.get_scene_embeddings  # type: ignore[method-assign]
     assert evaluated(task, out, levels)[0].failed

@@ -17,15 +17,15 @@ from unheard.audio.frontend import LogMel
 from unheard.data.store import open_store
 from unheard.embedding.table_files import read_blocks, read_identity
 from unheard.errors import UnheardError
-from unheard.evaluation import suite
-from unheard.evaluation.embeddings import damaged_files, read_splits
-from unheard.evaluation.encoders import LogMelEncoder
-from unheard.evaluation.fit import FitResult
-from unheard.evaluation.head import HyperParams
-from unheard.evaluation.memory import DiskFitCache
-from unheard.evaluation.probe_vectors import EmbeddingCache
-from unheard.evaluation.report import load_result
-from unheard.evaluation.tasks import read_task
+from unheard.evaluation.hear import suite
+from unheard.evaluation.hear.embeddings import damaged_files, read_splits
+from unheard.evaluation.hear.encoders import LogMelEncoder
+from unheard.evaluation.hear.fit import FitResult
+from unheard.evaluation.hear.fit_cache import DiskFitCache
+from unheard.evaluation.hear.head import HyperParams
+from unheard.evaluation.hear.report import load_result
+from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.probe.cache import EmbeddingCache
 from unheard.files import read_json, read_json_lines
 from unheard.training.checkpoints import TENSORS, checkpoints, read_progress
 from unheard.weights.checkpoint import load_model, read_tensors

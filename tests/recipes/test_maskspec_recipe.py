@@ -7,12 +7,12 @@ import torch
 
 from unheard.audio.kaldi import MASKSPEC
 from unheard.config import override
+from unheard.finetuning.layer_decay import decays, layer_scale
 from unheard.model import masking
 from unheard.model.sizes import resolve_sizes
 from unheard.objectives.base import Batch
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build, grid_of
-from unheard.training.layer_decay import decays, layer_scale
 from unheard.training.optim import learning_rate, peak_learning_rate
 
 

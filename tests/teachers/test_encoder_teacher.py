@@ -21,7 +21,7 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.teachers.cache import TargetCache
 from unheard.teachers.encoder import EncoderTeacher
-from unheard.teachers.opening import load_teacher
+from unheard.teachers.load import load_teacher
 from unheard.teachers.targets import Targets
 from unheard.weights.checkpoint import Provenance, SavedModel
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unheard.config import override
-from unheard.data.ahead import RankSlice
+from unheard.data.prefetch import RankSlice
 from unheard.objectives.base import Batch
 from unheard.objectives.schedules import TrainingProgress
 from unheard.recipes import find_recipe

@@ -16,7 +16,7 @@ import torch
 
 from unheard.cli import main
 from unheard.config import override
-from unheard.data.batch import PretrainLoader
+from unheard.data.loader import PretrainLoader
 from unheard.errors import CheckpointError, DataError
 from unheard.files import read_json
 from unheard.objectives.base import Batch

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from unheard.config import override
 from unheard.embedding.loading import load
-from unheard.evaluation.head import Head, HyperParams
-from unheard.evaluation.head_ensemble import BatchedHeads, SequentialHeads
+from unheard.evaluation.hear.head import Head, HyperParams
+from unheard.evaluation.hear.head_ensemble import BatchedHeads, SequentialHeads
 from unheard.objectives.base import Batch
 from unheard.objectives.schedules import TrainingProgress
 from unheard.recipes import find_recipe

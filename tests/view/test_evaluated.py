@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from unheard.errors import ConfigError
-from unheard.evaluation import suite
-from unheard.evaluation.report import Report
+from unheard.evaluation.hear import suite
+from unheard.evaluation.hear.report import Report
 from unheard.view import evaluated
 
 

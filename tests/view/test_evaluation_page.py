@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import to_hex
 
-from unheard.evaluation.report import Report, Result
+from unheard.evaluation.hear.report import Report, Result
 from unheard.view import evaluation_page
 from unheard.view.evaluation_page import COLOURS, draw, write_evaluation
 

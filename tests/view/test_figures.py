@@ -10,7 +10,7 @@ from unheard.audio.frontend import MIN_STD, MSM_MAE_16K, LogMel, Statistics
 from unheard.audio.resynthesis import griffin_lim
 from unheard.embedding.loading import load
 from unheard.errors import CheckpointError, ConfigError, DataError
-from unheard.evaluation.hidden import predict
+from unheard.evaluation.reconstruction import predict
 from unheard.files import json_line, write_json
 from unheard.model import masking
 from unheard.view.run import curve_figure

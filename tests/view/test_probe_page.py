@@ -16,7 +16,7 @@ import soundfile
 from unheard import api
 from unheard.embedding.embedder import Model
 from unheard.errors import CheckpointError, DamageWarning, DataError, UnheardError
-from unheard.evaluation.probe_report import ProbeReport
+from unheard.evaluation.probe.report import ProbeReport
 from unheard.files import write_json
 from unheard.progress import Track
 from unheard.view import probe_figures

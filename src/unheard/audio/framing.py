@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32, Float64, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unheard.audio.scratch import BLOCK_FRAMES, FrontendWorkspace
+from unheard.audio.workspace import BLOCK_FRAMES, FrontendWorkspace
 from unheard.errors import AudioError
 
 INT16_SCALE = 2.0**15

@@ -42,7 +42,7 @@ def sounds(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite = 
     seed
         Same seed, same bytes.
     """
-    from unheard.data.sounds import make_sounds
+    from unheard.datasets.generate import make_sounds
 
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another -o, or write into it with --overwrite")
@@ -60,7 +60,7 @@ def fetch(name: str, /, *, out: Out, json: Json = False, strict: Strict = False)
     name
         S, M or L (hours to tens of hours), soundfonts, or one package that holds sounds.
     """
-    from unheard.data.sources import fetch as get
+    from unheard.datasets.sources import fetch as get
 
     report = get(name, out, bar)
     emit(report.lines(), report.to_json(), json)
@@ -78,7 +78,7 @@ def labels(name: str, corpus: Path, /, *, out: Out, json: Json = False) -> int:
     corpus
         Folder that unheard data fetch wrote.
     """
-    from unheard.data.labels import write_labels
+    from unheard.datasets.filename_labels import write_labels
 
     written = write_labels(name, corpus, out, bar)
     emit([f"labels: {written}"], {"labels": str(written)}, json)
@@ -114,7 +114,7 @@ def tasks(
     seed
         Of generated tasks.
     """
-    from unheard.data.tasks import HEAR_TASKS, TaskOptions, build_task
+    from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_task
 
     if not names:
         raise ConfigError(f"name the tasks to build: all, or some of {', '.join(HEAR_TASKS)}")
@@ -139,7 +139,7 @@ def import_(layout: str, folder: Path, /, *, out: Out, overwrite: Overwrite = Fa
     folder
         Where the data set was unpacked.
     """
-    from unheard.data.layouts import import_labels
+    from unheard.datasets.layouts import import_labels
 
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
@@ -159,7 +159,7 @@ def captions(corpus: Path, /, *, out: Out, notes: bool = True, json: Json = Fals
     notes
         Also render notes of the General MIDI soundfont, when the corpus holds it, beside the table.
     """
-    from unheard.data.captions import write_captions
+    from unheard.datasets.captions import write_captions
 
     written = write_captions(corpus, out, notes, bar)
     emit([f"captions: {written}"], {"captions": str(written)}, json)
@@ -238,7 +238,7 @@ def verify(*paths: Path, json: Json = False) -> int:
     paths
         Folders, with everything below them, and tables of embeddings.
     """
-    from unheard.verify import verify as compare
+    from unheard.data.verify import verify as compare
 
     if not paths:
         raise ConfigError("name what to compare: a packed corpus, a model, a run, or a table of embeddings")

@@ -13,7 +13,7 @@ from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
 if TYPE_CHECKING:
-    from unheard.evaluation.suite import EvaluationConfig
+    from unheard.evaluation.hear.suite import EvaluationConfig
 
 
 @Parameter(name="*")
@@ -171,7 +171,7 @@ def evaluate(
                 "with a labels.csv only --overwrite is possible"
             )
         return evaluate_labelled(model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict)
-    from unheard.evaluation.results import as_json, markdown
+    from unheard.evaluation.hear.results import as_json, markdown
     from unheard.view.evaluated import evaluate as run
 
     plan, overwrite, resume = _plan(how, embedding, torch_device(device)), existing.overwrite, existing.resume
@@ -195,8 +195,8 @@ def _plan(how: EvaluateOptions, embedding: Embedding, device: str) -> Evaluation
     ConfigError
         When there are seeds where the protocol has its own, or none.
     """
-    from unheard.evaluation.own_encoder import Runtime
-    from unheard.evaluation.suite import EvaluationConfig
+    from unheard.evaluation.hear.own_encoder import Runtime
+    from unheard.evaluation.hear.suite import EvaluationConfig
 
     if how.seeds is not None and how.mode != "robust":
         raise ConfigError("--seeds belongs to --mode robust; HEAR's protocol has one seed")

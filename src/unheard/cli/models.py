@@ -56,7 +56,7 @@ def recipes(
 
 def _finetune_recipes(json: bool) -> int:
     from unheard.config import to_json
-    from unheard.recipes.finetune_named import FINETUNE_RECIPES
+    from unheard.finetuning.named_recipes import FINETUNE_RECIPES
 
     found = [make() for make in FINETUNE_RECIPES.values()]
     rows = [
@@ -74,7 +74,7 @@ def _finetune_recipes(json: bool) -> int:
 
 
 def _published(data_set: str, json: bool) -> int:
-    from unheard.evaluation.results import published
+    from unheard.evaluation.hear.results import published
 
     found = [row for row in published() if row.task == data_set]
     if not found:

@@ -86,8 +86,8 @@ def evaluate_labelled(model: str, labels: Path, out: Path, *, device: str, overw
     """Score a classifier on the clips of a table, and tell how well it does."""
     from dataclasses import asdict
 
-    from unheard.evaluation.finetuned_scores import score_labelled
-    from unheard.evaluation.finetuned_summary import interval
+    from unheard.finetuning.scores import score_labelled
+    from unheard.finetuning.summary import interval
     from unheard.view.finetuned import draw
 
     told = score_labelled(model, labels, out, device=device, overwrite=overwrite, track=bar)
@@ -102,7 +102,7 @@ def evaluate_labelled(model: str, labels: Path, out: Path, *, device: str, overw
 def _scorer(name: str, device: str, labels: str | None) -> tuple[Sequence[str], Scored]:
     """The names a model chooses from, and how it scores sounds."""
     from unheard.embedding.loading import load
-    from unheard.evaluation.finetuned import ClassifierEnsemble, open_finetuned, session_of
+    from unheard.finetuning.ensemble import ClassifierEnsemble, open_finetuned, session_of
 
     if labels is not None:
         from unheard.embedding.zero_shot import ZeroShot

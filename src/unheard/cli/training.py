@@ -13,7 +13,7 @@ from unheard.errors import ConfigError
 from unheard.progress import bar
 
 if TYPE_CHECKING:
-    from unheard.evaluation.finetuned_scores import FinetunedRun
+    from unheard.finetuning.scores import FinetunedRun
     from unheard.training.run import Callbacks, Run
 
 

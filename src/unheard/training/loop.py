@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from unheard.data.ahead import RankSlice
-from unheard.data.batch import PretrainLoader
+from unheard.data.loader import PretrainLoader
+from unheard.data.prefetch import RankSlice
 from unheard.data.store import Store
 from unheard.objectives.base import Batch
 from unheard.objectives.schedules import TrainingProgress
@@ -20,12 +20,12 @@ from unheard.recipes.learner import PretrainModule
 from unheard.training.bad_batches import BadBatches
 from unheard.training.checkpoints import checkpoints, read_progress, restore
 from unheard.training.collapse import CollapseDetector
-from unheard.training.companions import ExternalInputs
 from unheard.training.engine import Engine, Losses
+from unheard.training.external_inputs import ExternalInputs
+from unheard.training.guards import NonFiniteGuard, ThroughputMeter, graceful_shutdown
 from unheard.training.journal import MetricsLogger
 from unheard.training.optim import learning_rate, peak_learning_rate
 from unheard.training.run import Callbacks, CheckpointWriter, Session, sampler_of
-from unheard.training.watch import NonFiniteGuard, ThroughputMeter, graceful_shutdown
 
 
 def latest(run: Path) -> Path | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unheard.config import override
-from unheard.data.open import open_corpus_store
+from unheard.data.open_store import open_corpus_store
 from unheard.data.store import Store
 from unheard.errors import ConfigError, DataError
 from unheard.files import write_json
@@ -15,8 +15,8 @@ from unheard.recipes.file import RecipeFile
 from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints
-from unheard.training.companions import ExternalInputs
 from unheard.training.engine import Engine
+from unheard.training.external_inputs import ExternalInputs
 from unheard.training.initial import begun
 from unheard.training.journal import environment
 from unheard.training.loop import Loop, latest, loader_of, prepare

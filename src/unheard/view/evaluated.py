@@ -11,12 +11,12 @@ from typing import get_args
 
 from unheard.embedding.embedder import Model
 from unheard.errors import ConfigError
-from unheard.evaluation import suite
-from unheard.evaluation.embeddings import PROVENANCE_FILE
-from unheard.evaluation.encoders import Encoder, encoder, encoders
+from unheard.evaluation.hear import suite
+from unheard.evaluation.hear.embeddings import PROVENANCE_FILE
+from unheard.evaluation.hear.encoders import Encoder, encoder, encoders
+from unheard.evaluation.hear.report import Report
+from unheard.evaluation.hear.suite import EvaluationConfig, Mode, choose_tasks
 from unheard.evaluation.outputs import refuse_existing
-from unheard.evaluation.report import Report
-from unheard.evaluation.suite import EvaluationConfig, Mode, choose_tasks
 from unheard.locks import locked_folder
 from unheard.progress import Track, silent
 from unheard.view.evaluation_page import write_evaluation

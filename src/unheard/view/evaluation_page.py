@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unheard.evaluation.report import Report, Result
-from unheard.evaluation.results import as_json, best_of, legend, markdown, near_best, notes, table, to_csv
-from unheard.evaluation.scores import SCORES
+from unheard.evaluation.hear.report import Report, Result
+from unheard.evaluation.hear.results import as_json, best_of, legend, markdown, near_best, notes, table, to_csv
+from unheard.evaluation.hear.scores import SCORES
 from unheard.files import FILES, file_checksums, write_json, write_text
 from unheard.view.axes import FONT, caption, new_figure, save
 from unheard.view.page import write_page

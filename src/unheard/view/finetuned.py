@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unheard.errors import UnheardError
-from unheard.evaluation.finetuned_scores import FinetunedRun, score_run
-from unheard.evaluation.finetuned_summary import FinetuneScores
+from unheard.finetuning.scores import FinetunedRun, score_run
+from unheard.finetuning.summary import FinetuneScores
 from unheard.training.processes import first_process
 from unheard.training.run import Callbacks
 from unheard.view.axes import FONT, new_figure, save

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unheard.evaluation.probe import HEADS
-from unheard.evaluation.probe_layers import LAYER_MIX
-from unheard.evaluation.probe_map import Projection2D
-from unheard.evaluation.probe_report import ProbeReport, Score
+from unheard.evaluation.probe.layers import LAYER_MIX
+from unheard.evaluation.probe.probe import HEADS
+from unheard.evaluation.probe.projection import Projection2D
+from unheard.evaluation.probe.report import ProbeReport, Score
 from unheard.view.axes import FONT, caption, new_figure, save
 from unheard.view.finetuned import figure as confusion_figure
 

@@ -11,9 +11,9 @@ import numpy as np
 from jinja2 import UndefinedError
 
 from unheard.errors import CheckpointError, DataError
-from unheard.evaluation.probe import HEADS
-from unheard.evaluation.probe_files import read_report
-from unheard.evaluation.probe_report import Difference
+from unheard.evaluation.probe.files import read_report
+from unheard.evaluation.probe.probe import HEADS
+from unheard.evaluation.probe.report import Difference
 from unheard.progress import Track, silent
 from unheard.view.page import write_page
 from unheard.view.probe_sounds import LIMITS, embedded

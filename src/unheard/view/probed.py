@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Literal
 
 from unheard.data.label_table import read_labels
+from unheard.data.leakage import content_of
 from unheard.embedding.embedder import Model, Options
 from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError, require
-from unheard.evaluation.probe import ProbeConfig, probe
-from unheard.evaluation.probe_exam import ProbeProtocol, one_thread
-from unheard.evaluation.probe_files import make_folder, map_rows, write
-from unheard.evaluation.probe_leaks import content_of
-from unheard.evaluation.probe_map import draw_map
-from unheard.evaluation.probe_report import ProbeReport
-from unheard.evaluation.probe_vectors import FOLDER, EmbeddingCache, vectors_fingerprint
-from unheard.evaluation.probing import LOG_MEL, baselines, check_clips, layer_vectors, scenes
+from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_fingerprint
+from unheard.evaluation.probe.files import make_folder, map_rows, write
+from unheard.evaluation.probe.probe import ProbeConfig, probe
+from unheard.evaluation.probe.projection import draw_map
+from unheard.evaluation.probe.protocol import ProbeProtocol, one_thread
+from unheard.evaluation.probe.report import ProbeReport
+from unheard.evaluation.probe.vectors import LOG_MEL, baselines, check_clips, layer_vectors, scenes
 from unheard.locks import locked_folder
 from unheard.progress import Track, silent
 from unheard.view.probe_figures import draw

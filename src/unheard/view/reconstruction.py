@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from unheard.evaluation.hidden import ReconstructionError
+from unheard.evaluation.reconstruction import ReconstructionError
 from unheard.view.axes import SpectrogramAxes, caption, colour_bar, new_figure, patch_box, robust_limits, show
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from unheard.errors import DataError
-from unheard.evaluation.finetuned_summary import interval
-from unheard.evaluation.probe_files import read_report
+from unheard.evaluation.probe.files import read_report
 from unheard.files import read_json
+from unheard.finetuning.summary import interval
 from unheard.training.journal import duration
 from unheard.training.run import read_config
 from unheard.view.axes import save

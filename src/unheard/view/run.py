@@ -13,7 +13,7 @@ from jaxtyping import Float
 from unheard.data.store import Store
 from unheard.embedding.embedder import Model
 from unheard.errors import DataError, UnheardError
-from unheard.evaluation.hidden import corpus_reconstruction_error
+from unheard.evaluation.reconstruction import corpus_reconstruction_error
 from unheard.files import read_json_lines, write_json
 from unheard.view.axes import FONT, caption, new_figure, save
 from unheard.view.reconstruction import figure as reconstruction_figure

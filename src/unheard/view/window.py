@@ -15,7 +15,7 @@ from unheard.audio.frontend import MIN_STD
 from unheard.audio.waveform import read
 from unheard.embedding.embedder import Model
 from unheard.errors import CheckpointError, ConfigError
-from unheard.evaluation.hidden import predict, reconstruction_error
+from unheard.evaluation.reconstruction import predict, reconstruction_error
 from unheard.model import masking
 from unheard.model.patches import Grid
 from unheard.view.attention import AttentionMap

@@ -1,0 +1,101 @@
+"""Batches for pre-training: normalised windows of packed clips, and what recipes add to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from unheard.audio.frontend import Statistics
+from unheard.data.crops import CropSampler
+from unheard.data.prefetch import Prefetcher, RankSlice
+from unheard.data.store import Store, to_device
+from unheard.errors import ConfigError
+from unheard.model.patches import Grid
+from unheard.objectives.base import Batch
+
+
+class PretrainLoader(Prefetcher[Batch]):
+    """Iterates over the batches of ``steps``, each a function of the sampler's seed and the step alone; to be used as a context manager.
+
+    Parameters
+    ----------
+    store : Store
+    sampler : CropSampler
+    grid : Grid
+        Its frames are the sampler's width.
+    statistics : Statistics
+        What spectrograms are normalised by.
+    share : Share
+        What this process takes of every batch.
+    device : torch.device
+        Where batches go.
+    steps : range
+        Which steps to prepare, in order.
+    transforms : sequence of callable
+        What is done to each batch, in order: labels, captions, a teacher's targets.
+
+    Raises
+    ------
+    ConfigError
+        When the window does not fit the grid.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sampler: CropSampler,
+        grid: Grid,
+        statistics: Statistics,
+        share: RankSlice,
+        *,
+        device: torch.device | str = "cpu",
+        steps: range,
+        transforms: Sequence[Callable[[Batch], Batch]] = (),
+    ) -> None:
+        super().__init__(steps)
+        if not 0 <= sampler.width - grid.frames < grid.patch_size[1] or store.frontend.n_mels != grid.n_mels:
+            raise ConfigError(
+                f"windows of {store.frontend.n_mels} bands x {sampler.width} frames do not fit a grid of {grid.n_mels} x {grid.frames}; "
+                "set model.frames to a multiple of the patch width"
+            )
+        self.store, self.sampler, self.grid, self.statistics = store, sampler, grid, statistics
+        self.share, self.device, self.transforms = share, torch.device(device), transforms
+
+    @property
+    def epoch_size(self) -> int:
+        """Windows of one epoch."""
+        return self.sampler.size
+
+    def clips_of(self, step: int) -> list[int]:
+        """Numbers of the clips that the windows of one step begin in, of all processes."""
+        epochs, positions = self.sampler.positions(step, self.share.batch_size)
+        clips: list[int] = self.sampler.draw(epochs, positions)[0].tolist()
+        return clips
+
+    def batch(self, step: int) -> Batch:
+        """The share of this process in the batch of one step."""
+        epochs, positions = (values[self.share.local_slice] for values in self.sampler.positions(step, self.share.batch_size))
+        pieces, count = self.sampler.pieces(epochs, positions), len(positions)
+        draws = to_device(self.sampler.jitter(epochs, positions), self.device)
+        raw = self.store.windows(pieces, count, self.sampler.width, self.device, draws)
+        spec = self.statistics.normalise(raw).contiguous()
+        real = pieces.real_frames(count)
+        if not pieces.full(count, self.sampler.width):
+            spec *= to_device(pieces.mask(count, self.sampler.width), self.device)[:, None, :]
+        frames = to_device(real, self.device)
+        config = self.store.frontend
+        starts = pieces.starts[:count] * (config.hop_size / config.sample_rate)
+        batch = Batch(
+            spec=spec[..., : self.grid.frames],
+            valid=self.grid.valid(frames),
+            clips=to_device(pieces.ids[:count], self.device),
+            frames=frames,
+            start_seconds=to_device(starts.astype(np.float32), self.device),
+            noise=to_device(self.sampler.noise(epochs, positions, self.grid.num_patches), self.device),
+            wav=self.store.waves(pieces, count, self.grid.frames, self.device),
+        )
+        for transform in self.transforms:
+            batch = transform(batch)
+        return batch

@@ -1,0 +1,224 @@
+"""Real tasks as HEAR folders: the label tables of `unheard.datasets.filename_labels` with their sounds, and two generators on top of them.
+
+drum-events     drum hits at random moments over game music; kits and tracks of train, valid and test are disjoint
+gm-multilabel   one to four instrument families at once; trained on one soundfont, tested on another
+
+Every other name is a label table. ``mode`` split has the table's train and test sides, and a fifth of train for validation; folds lets
+every clip be tested once, which narrows the interval of a score, and is the default where a table has folds. Clips that either mode
+tests are marked ``heldout`` in the manifest of a fetched corpus, so pre-training leaves them out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from unheard.audio.waveform import Waveform, info, read
+from unheard.data.manifest import NAME, read_manifest
+from unheard.data.splits import published_validation
+from unheard.datasets.drum_events import MUSIC, drum_items
+from unheard.datasets.filename_labels import TASKS, missing_packages_error, offline_labels
+from unheard.datasets.hear_folder import Item, TaskSpec, write_folder
+from unheard.datasets.note_mixtures import mixture_items
+from unheard.datasets.notes import FONTS, GM_TASKS, Player
+from unheard.datasets.sources import fetch
+from unheard.errors import ConfigError, DataError
+from unheard.progress import Track, silent
+
+Mode = Literal["auto", "folds", "split"]
+ACCURACY = ("top1_acc", "mAP", "aucroc", "d_prime")  # scores of HEAR's scene tasks
+BALANCED = ("mAP", "top1_acc", "aucroc", "d_prime")  # classes differ in size: a mean over classes decides
+TAGS = ("mAP", "aucroc", "d_prime")
+EVENTS = ("event_onset_200ms_fms", "segment_1s_er")  # as DCASE 2016 task 2
+POSTPROCESSING = {"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125, 250]}}  # likewise
+GENERATED = ("drum-events", "gm-multilabel")
+
+
+@dataclass(frozen=True)
+class TaskRecipe:
+    """Length of clips in seconds (about twice the median, six at most: our choice), scores, and how many crops a file gives."""
+
+    seconds: float
+    scores: tuple[str, ...] = BALANCED
+    crops: int = 1
+
+
+HEAR_TASKS = {
+    "drum-hit": TaskRecipe(2.0),
+    "sound-kind": TaskRecipe(4.0),
+    "speech-music-effect": TaskRecipe(6.0),
+    "unit-action": TaskRecipe(2.0),
+    "voice-id": TaskRecipe(2.0, ACCURACY),
+    "vocal-type": TaskRecipe(2.0),
+    "soundtrack-id": TaskRecipe(6.0, ACCURACY, crops=3),
+    "stamp-voice": TaskRecipe(3.0, ACCURACY),
+    "gm-family": TaskRecipe(3.0, ACCURACY),
+    "gm-pitch": TaskRecipe(3.0, ACCURACY),
+    "gm-pitch-programs": TaskRecipe(3.0, ACCURACY),
+    "drum-events": TaskRecipe(8.0, EVENTS),
+    "gm-multilabel": TaskRecipe(3.0, TAGS),
+}
+"""Every task that `build_task` knows."""
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """How a task is written.
+
+    Parameters
+    ----------
+    sample_rates : tuple of int
+        Hz; one folder of sounds each.
+    seconds : float, optional
+        Length of every clip. Default: the task's own.
+    mode : {"auto", "folds", "split"}
+    seed : int
+        Of the two generators; label tables do not depend on it.
+    """
+
+    sample_rates: tuple[int, ...] = (16000,)
+    seconds: float | None = None
+    mode: Mode = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """What was written: the folder, clips of each split, and how many files that are tested a manifest does not hold out yet."""
+
+    folder: Path
+    clips: dict[str, int]
+    not_held_out: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        counts = ", ".join(f"{split} {count}" for split, count in self.clips.items())
+        seen = f"; {self.not_held_out} tested files are not held out in the corpus's manifest: fetch it again before pre-training on it"
+        return [f"{self.folder}: {counts} clips{seen if self.not_held_out else ''}"]
+
+
+def build_task(
+    name: str,
+    out: Path | str,
+    corpus: Path | str | None = None,
+    options: TaskOptions | None = None,
+    *,
+    overwrite: bool = False,
+    track: Track = silent,
+) -> TaskReport:
+    """Write a task as a HEAR folder below ``out``.
+
+    Parameters
+    ----------
+    name : str
+        One of `MAKING`.
+    corpus : Path, optional
+        Folder that `fetch` wrote. Default: ``out/.packages``, into which the task's packages are fetched when they are missing.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown task or option, or when the task's folder exists and ``overwrite`` is false.
+    DataError
+        When packages are missing or cannot be fetched, or a class is missing from a split.
+    """
+    options = options or TaskOptions()
+    if name not in HEAR_TASKS:
+        raise ConfigError(f"no task is called {name!r}; choose one of {', '.join(HEAR_TASKS)}")
+    making, out = HEAR_TASKS[name], Path(out)
+    seconds = making.seconds if options.seconds is None else options.seconds
+    if not 0.1 <= seconds <= 600:
+        raise ConfigError(f"--seconds is the length of a task's clips, from 0.1 to 600; got {seconds:g}")
+    root = _packages(name, Path(corpus) if corpus else None, out, track)
+    items, mode = _items(name, root, seconds, options)
+    event = name == "drum-events"
+    notes: dict[str, Any] = {"packages": list(packages_of(name)), "seed": options.seed, "sources_not_held_out": _seen(root, items)}
+    if event:
+        notes |= {"evaluation_params": POSTPROCESSING}
+    sheet = TaskSpec(name.replace("-", "_"), mode, seconds, making.scores, event, name == "gm-multilabel", notes)
+    folder = write_folder(sheet, items, out, options.sample_rates, overwrite=overwrite, track=track)
+    return TaskReport(folder, dict(sorted(Counter(item.split for item in items).items())), notes["sources_not_held_out"])
+
+
+def packages_of(name: str) -> tuple[str, ...]:
+    """The packages that a task is made from."""
+    if name == "gm-pitch-programs":
+        return (FONTS["fluid"],)
+    if name == "drum-events":
+        return (*TASKS["drum-hit"].packages, *MUSIC)
+    return TASKS[name].packages if name in TASKS else tuple(FONTS.values())
+
+
+def _packages(name: str, corpus: Path | None, out: Path, track: Track) -> Path:
+    """The corpus folder, after fetching what the library's own one lacks."""
+    root = corpus or out / ".packages"
+    there = {row["package"] for row in read_manifest(root)} if (root / NAME).exists() else set()
+    lacking = [package for package in packages_of(name) if package not in there and not any((root / package).rglob("*.sf2"))]
+    if lacking and corpus:
+        raise missing_packages_error(name, lacking, corpus)
+    for package in lacking:
+        fetch(package, root, track)
+    return root
+
+
+def _seen(root: Path, items: Sequence[Item]) -> int:
+    """Files that are tested and that the manifest would let into pre-training."""
+    if not (root / NAME).exists():
+        return 0
+    free = {row["path"] for row in read_manifest(root) if row["heldout"] != "1"}
+    return len({item.source for item in items if item.split == "test" or item.split.startswith("fold")} & free)
+
+
+def _items(name: str, root: Path, seconds: float, options: TaskOptions) -> tuple[list[Item], str]:
+    """The clips of a task, and its mode."""
+    if name in GENERATED:
+        if options.mode == "folds":
+            raise ConfigError(f"task {name} is generated for train, valid and test; leave --mode out")
+        make = drum_items if name == "drum-events" else mixture_items
+        return make(root, seconds, options.seed), "split"
+    rows = offline_labels(name, root)
+    modes = [mode for mode in ("folds", "split") if any(row[mode.removesuffix("s")] for row in rows)]
+    mode = modes[0] if options.mode == "auto" else options.mode
+    if mode not in modes:
+        raise ConfigError(f"task {name} has no mode {mode}; choose {' or '.join(modes)}, or leave --mode out")
+    crops = HEAR_TASKS[name].crops
+    player = Player(root) if name in GM_TASKS else None
+    items = []
+    for number, (row, split) in enumerate(zip(rows, _splits(rows, mode), strict=True)):
+        stem = re.sub(r"[^\w-]+", "_", PurePosixPath(row["path"]).stem)
+        for crop in range(crops):
+            tail = f"-{crop}" if crops > 1 else ""
+            wav = partial(player.note, row["path"]) if player else partial(_crop, root / row["path"], seconds, (crop + 1) / (crops + 1))
+            if not player and crops == 1:
+                wav = partial(_crop, root / row["path"], seconds, 0.0)
+            items.append(Item(f"{number:05d}-{stem}{tail}", split, (row["label"],), wav, row["path"], row["group"]))
+    return items, mode
+
+
+def _splits(rows: Sequence[dict[str, str]], mode: str) -> list[str]:
+    """The split of each row; validation comes out of train."""
+    if mode == "folds":
+        return [f"fold{int(row['fold']):02d}" for row in rows]
+    splits = [row["split"] for row in rows]
+    train = [index for index, split in enumerate(splits) if split == "train"]
+    chosen = published_validation([rows[index]["label"] for index in train], [rows[index]["group"] for index in train])
+    for index, validates in zip(train, chosen, strict=True):
+        splits[index] = "valid" if validates else "train"
+    return splits
+
+
+def _crop(path: Path, seconds: float, place: float, rate: int) -> Waveform:
+    """``seconds`` of a file around ``place`` of the way through it; 0 is its beginning."""
+    if not path.exists():
+        raise DataError(f"{path}: the manifest names it but it is not there; fetch its package again")
+    start = max(0.0, min(info(path).seconds - seconds, place * info(path).seconds - seconds / 2))
+    return read(path, rate, start=start, seconds=seconds)[0]

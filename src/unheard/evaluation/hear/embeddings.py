@@ -1,0 +1,280 @@
+"""Embeddings of a task on disk, in the folders heareval itself writes and reads, so that either tool can score the other's.
+
+    MODEL/TASK/ SPLIT.embeddings.npy (float32 rows without a header)  SPLIT.embedding-dimensions.json  SPLIT.target-labels.pkl
+                SPLIT.filename-timestamps.json (event tasks)  SPLIT.audio-files.sha256  .done.embeddings
+                task_metadata.json  labelvocabulary.csv  SPLIT.json  checksums.json (of all of these, ours)
+
+While a split is under way its batches lie in ``SPLIT.parts``, so that an interrupted task goes on where it was.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import pickle
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unheard.audio.waveform import read
+from unheard.errors import AudioError, DataError, ModelError, UnheardError, warn_damaged
+from unheard.evaluation.hear.encoders import Encoder
+from unheard.evaluation.hear.events import Events, active_labels, join
+from unheard.evaluation.hear.provenance import AUDIO, audio_files, audio_rate, in_stored_order, task_files
+from unheard.evaluation.hear.rows import Rows
+from unheard.evaluation.hear.tasks import Task
+from unheard.files import FILES, atomic_write, differing_files, file_checksums, read_json, write_bytes, write_json, write_text
+from unheard.progress import Track, silent
+
+DONE = ".done.embeddings"
+PROVENANCE_FILE = "embedded-by.json"
+CHECKSUMS = "checksums.json"
+DURATION_TOLERANCE = 0.001  # seconds a file may differ from the task's length
+WRONG_UNIT = (0.02, 5.0)  # the last time over the length of the audio: only seconds or samples are that far off (our choice)
+
+
+def batch_size(task: Task, sample_rate: int) -> int:
+    """Clips embedded at once, as heareval chooses it; some models' embeddings depend on their batch mates."""
+    return 1 if task.seconds is None else max(1, int(0.7 * (120 / task.seconds) * (16000 / sample_rate)))
+
+
+def shuffled(task: Task) -> dict[str, list[str]]:
+    """Files of every split in the order of their rows: shuffled by one generator that runs on over the splits (heareval)."""
+    generator = random.Random(0)
+    files = {split: list(task.clips[split]) for split in task.splits}
+    for names in files.values():
+        generator.shuffle(names)
+    return files
+
+
+def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent) -> None:
+    """Embed every file of a task into ``folder``, or what is missing there.
+
+    Raises
+    ------
+    DataError
+        When ``folder`` holds embeddings of another model, or the encoder gives the wrong shape or numbers that are not finite.
+    AudioError
+        When a file is missing, broken or has the wrong length.
+    """
+    stamp = {"encoder": encoder.identity, "sample_rate": encoder.sample_rate, "audio": audio_rate(task, encoder.sample_rate)}
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / PROVENANCE_FILE).is_file() and read_json(
+        folder / PROVENANCE_FILE, DataError, "replace the embeddings with --overwrite"
+    ) != stamp:
+        raise DataError(
+            f"{folder} holds embeddings of another model, options or sample rate; choose another -o, or replace them with --overwrite"
+        )
+    write_json(folder / PROVENANCE_FILE, stamp)
+    if (folder / DONE).is_file():
+        return
+    audio = {split: audio_files(task, split, encoder.sample_rate) for split in task.splits}
+    for name in task_files(task):
+        write_bytes(folder / name, (task.folder / name).read_bytes())
+    order, size = shuffled(task), batch_size(task, encoder.sample_rate)
+    checksums = read_json(folder / CHECKSUMS)[FILES] if (folder / CHECKSUMS).is_file() else {}
+    for split in task.splits:
+        if f"{split}.embeddings.npy" not in checksums:
+            _record_audio(folder, split, audio[split])
+            files = list(task.clips[split])
+            batches = [files[at : at + size] for at in range(0, len(files), size)]
+            for index, names in enumerate(track(batches, len(batches), f"{task.name}, {encoder.name}: {split}")):
+                _part(task, encoder, split, names, folder / f"{split}.parts" / f"{index:06d}.npz")
+            _assemble(task, split, batches, order[split], folder)
+            checksums |= file_checksums(folder, [path.name for path in sorted(folder.glob(f"{glob.escape(split)}.*")) if path.is_file()])
+            write_json(folder / CHECKSUMS, {FILES: checksums})
+    write_json(folder / CHECKSUMS, {FILES: checksums | file_checksums(folder, [PROVENANCE_FILE, *task_files(task)])})
+    write_text(folder / DONE, "")
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """Names of the files of complete splits that differ from their checksums; none where there are no checksums, as in heareval's."""
+    file = folder / CHECKSUMS
+    if not file.is_file():
+        return [CHECKSUMS] if (folder / PROVENANCE_FILE).is_file() and (folder / DONE).is_file() else []
+    try:
+        return differing_files(folder, read_json(file)[FILES])
+    except DataError:
+        return [CHECKSUMS]
+
+
+def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
+    """The rows of every split of a task's folder of embeddings, ours or heareval's.
+
+    Raises
+    ------
+    DataError
+        When a file is missing, or the rows or the labels stored beside them do not fit the task.
+    """
+    try:
+        order = file_order(folder, task)
+        found = {split: _rows(folder, task, split, order[split]) for split in task.splits}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{folder} holds no complete embeddings of {task.name} ({error}); embed the task again") from error
+    sizes = {split: rows.x.shape[1] for split, rows in found.items()}
+    if len(set(sizes.values())) != 1:
+        raise DataError(f"{folder}: embeddings differ in size from split to split, {sizes}; a model must give one size")
+    return found
+
+
+def file_order(folder: Path, task: Task) -> dict[str, list[str]]:
+    """Names of the files of each split in the order of a folder's rows.
+
+    Raises
+    ------
+    DataError
+        When the labels copied there are not those of the task.
+    """
+    return shuffled(in_stored_order(task, folder))
+
+
+def _record_audio(folder: Path, split: str, audio: str) -> None:
+    """Record the audio that a split is embedded from; parts of other audio go."""
+    record = folder / f"{split}.{AUDIO}"
+    if not record.is_file() or record.read_text(encoding="utf-8") != audio:
+        shutil.rmtree(folder / f"{split}.parts", ignore_errors=True)
+        write_text(record, audio)
+
+
+def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path) -> None:
+    """Embed one batch into a file, unless it is there and whole."""
+    if _read_part(path) is not None:
+        return
+    audio, what = torch.from_numpy(np.stack(_waves(task, encoder, split, names))), f"{encoder.name} on {task.name}, {split}/{names[0]}"
+    try:
+        frames, times = encoder.timestamps(audio) if task.event else (encoder.scenes(audio), torch.zeros(0))
+        _checked(frames, len(names), task.event, what)
+        if task.event:
+            _in_time(times, frames, 1000 * audio.shape[1] / encoder.sample_rate, what)
+    except UnheardError:
+        raise
+    except Exception as error:  # a module of other people may raise anything
+        raise ModelError(f"{what}: the model failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
+    path.parent.mkdir(exist_ok=True)
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, frames=frames.float().numpy(), times=times.double().numpy())
+
+
+def _read_part(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """The frames and times of a batch; None where the file is missing, or, with a warning, differs from the CRC-32 of zip archives."""
+    try:
+        with np.load(path) as part:
+            return part["frames"], part["times"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, BadZipFile):
+        warn_damaged(path)
+        return None
+
+
+def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[Float32[np.ndarray, " S"]]:
+    rate = audio_rate(task, encoder.sample_rate)
+    waves = []
+    for name in names:
+        path = task.folder / str(rate) / split / name
+        wav, came = read(path)
+        if came != rate:
+            raise AudioError(f"{path} has {came} Hz in a folder for {rate} Hz; build the task again")
+        if task.seconds is not None and abs(len(wav) / rate - task.seconds) > DURATION_TOLERANCE:
+            raise AudioError(f"{path} lasts {len(wav) / rate:.3f} s; every clip of this task must last {task.seconds:g} s")
+        waves.append(wav if rate == encoder.sample_rate else read(path, encoder.sample_rate)[0])
+    longest = max(len(wav) for wav in waves)
+    return [np.pad(wav, (0, longest - len(wav))) for wav in waves]
+
+
+def _checked(frames: Tensor, count: int, event: bool, what: str) -> None:
+    wanted = f"({count}, times, size)" if event else f"({count}, size)"
+    if frames.ndim != (3 if event else 2) or len(frames) != count or not frames.is_floating_point() or not frames.numel():
+        raise DataError(f"{what}: embeddings have the shape {tuple(frames.shape)} and type {frames.dtype}; they must be floats {wanted}")
+    if not bool(torch.isfinite(frames).all()):
+        raise DataError(f"{what}: embeddings hold numbers that are not finite")
+
+
+def _in_time(times: Tensor, frames: Tensor, length: float, what: str) -> None:
+    """Refuse times that are not one a frame, do not grow, or cannot be milliseconds of this audio."""
+    if times.shape != frames.shape[:2]:
+        raise DataError(f"{what}: times have the shape {tuple(times.shape)}; embeddings have {tuple(frames.shape)}")
+    if not bool((times.diff(dim=1) > 0).all()) or not bool(torch.isfinite(times).all()):
+        raise DataError(f"{what}: times must grow from frame to frame, without NaN")
+    last = float(times[:, -1].max())
+    if times.shape[1] > 1 and not WRONG_UNIT[0] <= last / length <= WRONG_UNIT[1]:
+        raise DataError(f"{what}: the last time is {last:g} where the audio ends at {length:g} ms; times must be milliseconds")
+
+
+def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str], folder: Path) -> None:
+    """Write the rows of a split in their order, then drop its parts."""
+    parts = folder / f"{split}.parts"
+    held: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
+    for index, names in enumerate(batches):
+        if (part := _read_part(parts / f"{index:06d}.npz")) is None:
+            raise DataError(f"{parts}/{index:06d}.npz was damaged after it was written; go on with --resume, which embeds it again")
+        frames, times = part
+        for row, name in enumerate(names):
+            held[name] = (frames[row] if task.event else frames[row : row + 1], times[row] if task.event else np.zeros(1))
+    if len({rows.shape[1] for rows, _ in held.values()}) != 1:
+        raise DataError(f"{folder}: embeddings of {split} differ in size from clip to clip")
+    with atomic_write(folder / f"{split}.embeddings.npy") as unfinished, unfinished.open("wb") as file:
+        for name in order:
+            file.write(np.ascontiguousarray(held[name][0], np.float32).tobytes())
+    labels = [each for name in order for each in _labels(task, split, name, held[name][1])]
+    write_bytes(folder / f"{split}.target-labels.pkl", pickle.dumps(labels))
+    if task.event:
+        stamps = [[str(folder / split / name), float(time)] for name in order for time in held[name][1]]
+        write_text(folder / f"{split}.filename-timestamps.json", json.dumps(stamps))
+    write_text(folder / f"{split}.embedding-dimensions.json", json.dumps([len(labels), next(iter(held.values()))[0].shape[1]]))
+    shutil.rmtree(parts)
+
+
+def _labels(task: Task, split: str, name: str, times: NDArray[Any]) -> Iterator[list[str]]:
+    """Names of the labels of each row of a file."""
+    true = task.clips[split][name]
+    if isinstance(true, Events):
+        for active in active_labels(true, times, len(task.labels)):
+            yield [task.labels[index] for index in np.flatnonzero(active)]
+    else:
+        yield [task.labels[index] for index in true]
+
+
+def _rows(folder: Path, task: Task, split: str, order: list[str]) -> Rows:
+    count, size = json.loads((folder / f"{split}.embedding-dimensions.json").read_text(encoding="utf-8"))
+    x = np.fromfile(folder / f"{split}.embeddings.npy", np.float32).reshape(count, size)
+    position = {name: index for index, name in enumerate(order)}
+    none = np.zeros(0)
+    if not task.event:
+        if count != len(order):
+            raise ValueError(f"{split} has {count} rows for {len(order)} files")
+        y = np.zeros((count, len(task.labels)), np.float32)
+        for row, name in enumerate(order):
+            y[row, np.asarray(task.clips[split][name])] = 1
+        empty = Events(none.astype(np.int64), none.astype(np.int64), none, none)
+        return Rows(torch.from_numpy(x), torch.from_numpy(y), np.arange(count), np.zeros(count), empty)
+    stamps = json.loads((folder / f"{split}.filename-timestamps.json").read_text(encoding="utf-8"))
+    names = [os.path.basename(path) for path, _ in stamps]  # noqa: PTH119 - a Path for each of many frames takes seconds
+    if count != len(stamps) or not set(names) <= set(position):
+        raise ValueError(f"{split} has {count} rows and {len(stamps)} times, or times of unknown files")
+    file, times = np.array([position[name] for name in names]), np.array([time for _, time in stamps], float)
+    return Rows(torch.from_numpy(x), *_event_targets(task, split, order, file, times))
+
+
+def _event_targets(
+    task: Task, split: str, order: list[str], file: NDArray[Any], times: NDArray[Any]
+) -> tuple[Tensor, NDArray[Any], NDArray[Any], Events]:
+    """Labels of each frame, and the events of the files that have frames."""
+    y, found = np.zeros((len(file), len(task.labels)), np.float32), []
+    for index in np.unique(file):
+        events = task.clips[split][order[index]]
+        if isinstance(events, Events):
+            mine = file == index
+            y[mine] = active_labels(events, times[mine], len(task.labels))
+            found.append(Events(np.full(len(events), index), events.label, events.start, events.end))
+    return torch.from_numpy(y), file, times, join(found)

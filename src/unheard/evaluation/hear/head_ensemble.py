@@ -1,0 +1,220 @@
+"""Heads of one shape that learn from the same batches: one batched model on an accelerator, one after another on a CPU.
+
+Batched, a first layer of K heads is one layer K times as wide, and those after it are one batched product, so that an accelerator is
+given few large operations in place of many small ones; dropout masks alone are made head by head. On a CPU the activations of one head
+stay in its cache and those of K do not: there the heads take turns, which is faster (docs/performance.md). Given the same dropout masks
+both learn the same weights up to rounding; an accelerator makes its own masks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import stack_module_state
+from torch.nn import functional as F
+
+from unheard.evaluation.hear.fit import predict, snapshot
+from unheard.evaluation.hear.head import EPSILON, Head, HeadTrainer, HyperParams, loss_of
+
+BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # torch's and heareval's defaults of Adam
+MOMENTUM = 0.1  # torch's and heareval's default of BatchNorm1d
+
+Inputs = Float[Tensor, "B D"]
+Targets = Float[Tensor, "B C"]
+DropoutMask = Callable[[Float[Tensor, "B H"]], Float[Tensor, "B H"]]
+"""What to multiply with for dropout: 0 where dropped, 1 / (1 - p) elsewhere."""
+
+
+@runtime_checkable
+class HeadEnsemble(Protocol):
+    """Heads in training; those that are done leave."""
+
+    def step(self, x: Inputs, y: Targets, multilabel: bool) -> None:
+        """Take one step of every head on one batch."""
+        ...
+
+    def predict(self, x: Float[Tensor, "n D"], batch_size: int) -> list[Float[Tensor, "n C"]]:
+        """Return the logits of every head, on the CPU."""
+        ...
+
+    def state(self, place: int) -> dict[str, Tensor]:
+        """Return a copy of one head's weights, on the CPU."""
+        ...
+
+    def select(self, places: Sequence[int]) -> None:
+        """Keep these heads alone."""
+        ...
+
+
+def make_ensemble(heads: Sequence[Head], hypers: Sequence[HyperParams], seeds: Sequence[int], device: torch.device) -> HeadEnsemble:
+    """Return the ensemble that is fastest on a device; each head has its own learning rate and its own dropout masks."""
+    rates = [hyper.lr for hyper in hypers]
+    if device.type == "cpu":
+        return SequentialHeads(heads, rates, [fast_dropout(hyper.dropout, seed) for hyper, seed in zip(hypers, seeds, strict=True)])
+    generators = [torch.Generator(device).manual_seed(seed) if hyper.dropout else None for hyper, seed in zip(hypers, seeds, strict=True)]
+    masks = [torch_dropout(hyper.dropout, generator) for hyper, generator in zip(hypers, generators, strict=True)]
+    return BatchedHeads(heads, rates, masks, device)
+
+
+def torch_dropout(probability: float, generator: torch.Generator | None = None) -> DropoutMask | None:
+    """Return masks made by torch."""
+    if not probability:
+        return None
+    return lambda z: torch.empty_like(z).bernoulli_(1 - probability, generator=generator).div_(1 - probability)
+
+
+def fast_dropout(probability: float, seed: int) -> DropoutMask | None:
+    """Return masks from a generator of their own; sixteen random bits decide about a value, a third of torch's time on a CPU."""
+    if not probability:
+        return None
+    generator, border, scale = np.random.Generator(np.random.SFC64(seed)), round(probability * 2**16) - 2**15, 1 / (1 - probability)
+
+    def mask(z: Float[Tensor, "B H"]) -> Float[Tensor, "B H"]:
+        bits = generator.integers(-(2**15), 2**15, z.shape, np.int16)
+        return (torch.from_numpy(bits) >= border) * scale
+
+    return mask
+
+
+class MaskedDropout(nn.Module):
+    """Dropout with masks of a generator of its own; nothing is dropped in evaluation mode, or without masks."""
+
+    def __init__(self, mask: DropoutMask | None) -> None:
+        super().__init__()
+        self.mask = mask
+
+    def forward(self, z: Float[Tensor, "B H"]) -> Float[Tensor, "B H"]:
+        """Return the values that are kept, scaled, and zeros."""
+        return z * self.mask(z.detach()) if self.training and self.mask is not None else z
+
+
+class SequentialHeads:
+    """Heads that take turns at every batch.
+
+    Parameters
+    ----------
+    heads : sequence of Head
+        Are changed.
+    rates : sequence of float
+        Learning rates.
+    masks : sequence of DropoutMask or None
+    """
+
+    def __init__(self, heads: Sequence[Head], rates: Sequence[float], masks: Sequence[DropoutMask | None]) -> None:
+        self._heads, self._optimizers = (
+            list(heads),
+            [torch.optim.Adam(head.parameters(), rate) for head, rate in zip(heads, rates, strict=True)],
+        )
+        for head, mask in zip(heads, masks, strict=True):
+            for place in range(2, len(head.hidden), 4):
+                head.hidden[place] = MaskedDropout(mask)
+
+    def step(self, x: Inputs, y: Targets, multilabel: bool) -> None:
+        """Take one step of every head on one batch."""
+        for head, optimizer in zip(self._heads, self._optimizers, strict=True):
+            HeadTrainer(head, optimizer, partial(loss_of, multilabel=multilabel)).step(x, y)
+
+    def predict(self, x: Float[Tensor, "n D"], batch_size: int) -> list[Float[Tensor, "n C"]]:
+        """Return the logits of every head."""
+        return [predict(head, x, batch_size) for head in self._heads]
+
+    def state(self, place: int) -> dict[str, Tensor]:
+        """Return a copy of one head's weights."""
+        return snapshot(self._heads[place])
+
+    def select(self, places: Sequence[int]) -> None:
+        """Keep these heads alone."""
+        self._heads = [self._heads[place] for place in places]
+        self._optimizers = [self._optimizers[place] for place in places]
+
+
+class BatchedHeads:
+    """Heads as one model, whose weights have an axis of heads in front.
+
+    Parameters
+    ----------
+    heads : sequence of Head
+        Of one shape; are not changed.
+    rates : sequence of float
+        Learning rates.
+    masks : sequence of DropoutMask or None
+        Are given each head's part of a hidden layer, (B, H); nothing of a head without one is dropped.
+    device : torch.device
+    """
+
+    def __init__(self, heads: Sequence[Head], rates: Sequence[float], masks: Sequence[DropoutMask | None], device: torch.device) -> None:
+        weights, running = stack_module_state(list(heads))
+        self._weights = {name: value.detach().to(device) for name, value in weights.items()}
+        self._running = {name: value.to(device) for name, value in running.items()}
+        self._moments = {name: (torch.zeros_like(value), torch.zeros_like(value)) for name, value in self._weights.items()}
+        self._rates, self._masks, self._steps = torch.tensor(rates, device=device), list(masks), 0
+        self._hidden = [f"hidden.{4 * layer}" for layer in range(len(heads[0].hidden) // 4)]
+
+    def step(self, x: Inputs, y: Targets, multilabel: bool) -> None:
+        """Take one step of every head on one batch."""
+        for weight in self._weights.values():
+            weight.requires_grad_()
+        logits = self._logits(x, learns=True)
+        heads = logits.shape[1]  # the mean over rows and heads, times the heads, is the sum of their losses
+        loss = heads * loss_of(logits.flatten(0, 1), y.repeat_interleave(heads, dim=0), multilabel)
+        self._adam(dict(zip(self._weights, torch.autograd.grad(loss, list(self._weights.values())), strict=True)))
+
+    @torch.no_grad()
+    def predict(self, x: Float[Tensor, "n D"], batch_size: int) -> list[Float[Tensor, "n C"]]:
+        """Return the logits of every head, on the CPU."""
+        return list(torch.cat([self._logits(part, learns=False) for part in torch.split(x, batch_size)]).cpu().unbind(dim=1))
+
+    def state(self, place: int) -> dict[str, Tensor]:
+        """Return a copy of one head's weights, on the CPU."""
+        return {name: value[place].detach().to("cpu", copy=True) for name, value in {**self._weights, **self._running}.items()}
+
+    def select(self, places: Sequence[int]) -> None:
+        """Keep these heads alone."""
+        self._weights = {name: value.detach()[places] for name, value in self._weights.items()}
+        self._running = {name: value[places] for name, value in self._running.items()}
+        self._moments = {name: (mean[places], square[places]) for name, (mean, square) in self._moments.items()}
+        self._rates, self._masks = self._rates[places], [self._masks[place] for place in places]
+
+    def _logits(self, x: Float[Tensor, "B D"], learns: bool) -> Float[Tensor, "B K C"]:
+        h = x
+        for number, linear in enumerate(self._hidden):
+            h = F.relu(self._dropped(self._normalised(self._linear(h, linear), f"hidden.{4 * number + 1}", learns), learns))
+        return self._linear(h, "projection")
+
+    def _linear(self, h: Float[Tensor, "B I"] | Float[Tensor, "B K I"], name: str) -> Float[Tensor, "B K O"]:
+        z: Tensor = torch.einsum("bi,koi->bko" if h.ndim == 2 else "bki,koi->bko", h, self._weights[f"{name}.weight"])
+        return z.add_(self._weights[f"{name}.bias"])
+
+    def _normalised(self, z: Float[Tensor, "B K H"], name: str, learns: bool) -> Float[Tensor, "B K H"]:
+        mean, variance = (self._running[f"{name}.running_{which}"].view(-1) for which in ("mean", "var"))  # views, kept up to date
+        if learns:
+            self._running[f"{name}.num_batches_tracked"] += 1
+        gain, bias = (self._weights[f"{name}.{which}"].flatten() for which in ("weight", "bias"))
+        wide: Tensor = F.batch_norm(z.flatten(1), mean, variance, gain, bias, learns, MOMENTUM, EPSILON)
+        return wide.view_as(z)
+
+    def _dropped(self, z: Float[Tensor, "B K H"], learns: bool) -> Float[Tensor, "B K H"]:
+        if not learns or all(mask is None for mask in self._masks):
+            return z
+        shares = z.detach().unbind(dim=1)
+        kept = [torch.ones_like(share) if mask is None else mask(share) for share, mask in zip(shares, self._masks, strict=True)]
+        return z * torch.stack(kept, dim=1)
+
+    @torch.no_grad()
+    def _adam(self, grads: dict[str, Tensor]) -> None:
+        """Adam as `torch.optim.Adam`, with a learning rate for every head."""
+        self._steps += 1
+        (first, second), steps = BETAS, self._steps
+        sizes, correction = self._rates / (1 - first**steps), math.sqrt(1 - second**steps)
+        for name, grad in grads.items():
+            weight, (mean, square) = self._weights[name], self._moments[name]
+            mean.lerp_(grad, 1 - first)
+            square.mul_(second).addcmul_(grad, grad, value=1 - second)
+            weight.sub_(sizes.view(-1, *[1] * (weight.ndim - 1)) * mean / (square.sqrt() / correction).add_(ADAM_EPS))

@@ -1,0 +1,109 @@
+"""What embeddings were made from: copies of the labels, and a record of the audio files, lie beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from unheard.errors import AudioError, DataError
+from unheard.evaluation.hear.tasks import METADATA, VOCABULARY, Answers, Task
+
+AUDIO = "audio-files.sha256"
+
+
+def audio_rate(task: Task, wanted: int) -> int:
+    """The sample rate to read: the wanted one, or else the highest there is, from which is resampled.
+
+    Raises
+    ------
+    DataError
+        When the task has no audio.
+    """
+    rates = task.rates()
+    if not rates:
+        raise DataError(f"{task.folder} holds no audio; it needs a folder such as {wanted}/ or 48000/ with one folder a split")
+    return wanted if wanted in rates else rates[-1]
+
+
+def task_files(task: Task) -> list[str]:
+    """Names of the files that say what is true of a task, which are copied beside its embeddings."""
+    return [METADATA, VOCABULARY, *(f"{split}.json" for split in task.splits)]
+
+
+def audio_files(task: Task, split: str, sample_rate: int) -> str:
+    """Digest of the names, sizes and times of change of a split's audio files.
+
+    Raises
+    ------
+    AudioError
+        When a file is missing.
+    """
+    place, digest = task.folder / str(audio_rate(task, sample_rate)) / split, hashlib.sha256()
+    for name in task.clips[split]:
+        if not (place / name).is_file():
+            raise AudioError(f"{place / name} is missing; {split}.json of {task.name} names it, put it back or build the task again")
+        told = (place / name).stat()
+        digest.update(repr((name, (told.st_size, told.st_mtime_ns))).encode())
+    return digest.hexdigest()
+
+
+def is_stale(task: Task, folder: Path, sample_rate: int) -> bool:
+    """Whether a folder of embeddings was made for other labels or audio files than the task has now.
+
+    Audio is told by the names, sizes and times of change of the files of the splits that are complete or under way.
+
+    Raises
+    ------
+    AudioError
+        When a file on record is missing.
+    """
+    copies = [(folder / name, task.folder / name) for name in task_files(task)]
+    if any(copy.is_file() and copy.read_bytes() != now.read_bytes() for copy, now in copies):
+        return True
+    records = [(split, folder / f"{split}.{AUDIO}") for split in task.splits]
+    return any(kept.is_file() and kept.read_text(encoding="utf-8") != audio_files(task, split, sample_rate) for split, kept in records)
+
+
+def input_digest(task: Task, folder: Path) -> list[bytes]:
+    """What tells embeddings of one model from each other: the labels of the task, and the audio as far as it is on record."""
+    records = [folder / f"{split}.{AUDIO}" for split in task.splits]
+    return [*_labels(task), *(path.read_bytes() for path in records if path.is_file())]
+
+
+def stored_origin(task: Task, folder: Path) -> list[bytes]:
+    """What tells embeddings that others stored: the labels of the task, and the names, sizes and times of change of their files."""
+    stored = [path for path in sorted(folder.glob("*")) if path.suffix in (".npy", ".json")]
+    return [*_labels(task), *(repr((path.name, path.stat().st_size, path.stat().st_mtime_ns)).encode() for path in stored)]
+
+
+def in_stored_order(task: Task, folder: Path) -> Task:
+    """The task with its splits and files in the order of the copies beside its embeddings, for rows lie in that order.
+
+    Raises
+    ------
+    DataError
+        When the splits, files or labels there are not those of the task.
+    """
+    splits = task.splits
+    if (folder / METADATA).is_file():
+        splits = tuple(json.loads((folder / METADATA).read_text(encoding="utf-8"))["splits"])
+        if sorted(splits) != sorted(task.splits):
+            there, here = ", ".join(splits), ", ".join(task.splits)
+            raise DataError(f"{folder} holds the splits {there}, and {task.folder} names {here}; embed the task again")
+    return replace(task, splits=splits, clips={split: _stored_order(task, folder, split) for split in splits})
+
+
+def _stored_order(task: Task, folder: Path, split: str) -> dict[str, Answers]:
+    clips, copy, now = task.clips[split], folder / f"{split}.json", task.folder / f"{split}.json"
+    if not copy.is_file() or copy.read_bytes() == now.read_bytes():
+        return clips
+    stored, named = (json.loads(path.read_text(encoding="utf-8")) for path in (copy, now))
+    if strange := sorted(name for name in stored.keys() | named.keys() if stored.get(name) != named.get(name)):
+        raise DataError(f"{copy} and {now} differ in the labels of {strange[0]}; embed the task again, or give the labels of then")
+    return {name: clips[name] for name in stored}
+
+
+def _labels(task: Task) -> list[bytes]:
+    return [(task.folder / name).read_bytes() for name in task_files(task)]

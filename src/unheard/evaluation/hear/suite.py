@@ -1,0 +1,233 @@
+"""Several encoders on several tasks: embed, fit, score, and keep what is done.
+
+OUT/embeddings/ENCODER/TASK/  OUT/fits/MODE/ENCODER/TASK/ (while under way)  OUT/scores/MODE/ENCODER/TASK.json
+OUT/failures/MODE/TASK, ENCODER.txt (tracebacks of code that failed)
+
+New embeddings of labels or audio that have changed are made in OUT/fits/embeddings/ENCODER/TASK/; the old ones stay until they are done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from unheard.bootstrap import bc_interval
+from unheard.errors import ConfigError, DataError, ModelError, UnheardError, require
+from unheard.evaluation.hear import heareval, robust
+from unheard.evaluation.hear.embeddings import PROVENANCE_FILE, damaged_files, embed_task, file_order, read_splits
+from unheard.evaluation.hear.encoders import Encoder, PrecomputedEmbeddings, folder_name
+from unheard.evaluation.hear.fit_cache import DiskFitCache
+from unheard.evaluation.hear.head import GRID_POINTS, grid
+from unheard.evaluation.hear.heareval import SplitResult
+from unheard.evaluation.hear.own_encoder import DEFAULT, Runtime
+from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores, mean
+from unheard.evaluation.hear.provenance import audio_rate, input_digest, is_stale, stored_origin
+from unheard.evaluation.hear.report import Report, Result, load_result, save_result
+from unheard.evaluation.hear.rows import untrained_labels
+from unheard.evaluation.hear.tasks import Task, find_tasks, read_task
+from unheard.files import write_text
+from unheard.progress import Item, Track, silent
+
+SCORING_VERSION = 3  # how scores, replicates and intervals are made; another number scores again what was kept
+FAILURES = "failures"  # folder of tracebacks
+
+Mode = Literal["heareval", "robust"]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is evaluated how.
+
+    Parameters
+    ----------
+    mode : {"heareval", "robust"}
+        The published protocol, or the better one.
+    points : int
+        Grid points tried.
+    seeds : int
+        Runs of the robust protocol; heareval has one.
+    names : tuple of str
+        Beginnings of task names; all tasks when empty.
+    device : str
+        Where a model that is given by name embeds, and the heads of the robust protocol train.
+    runtime : Runtime
+        How the models embed; baselines and models that are compared embed in the same way.
+    """
+
+    mode: Mode = "heareval"
+    num_grid_points: int = GRID_POINTS
+    seeds: int = 3
+    names: tuple[str, ...] = ()
+    device: str = "cpu"
+    runtime: Runtime = DEFAULT
+
+
+def choose_tasks(folder: str | Path, names: Sequence[str] = ()) -> list[Path]:
+    """Task folders to evaluate, all or those whose name begins with one of ``names``.
+
+    Raises
+    ------
+    ConfigError
+        When a name fits no task.
+    """
+    found = find_tasks(folder)
+    for name in names:
+        if not any(path.name.startswith(name) for path in found):
+            raise ConfigError(f"there is no task {name} in {folder}; there are {', '.join(path.name for path in found)}")
+    return [path for path in found if not names or any(path.name.startswith(name) for name in names)]
+
+
+def evaluate(
+    encoders: Sequence[Encoder],
+    tasks: Sequence[Path],
+    out: Path,
+    plan: EvaluationConfig = EvaluationConfig(),
+    track: Track = silent,
+    say: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Evaluate encoders on task folders; a task that fails, for whatever reason, is reported and the others go on.
+
+    Parameters
+    ----------
+    out : Path
+        Results so far are kept here and not computed again.
+    say : callable
+        Is told of resampling, of failures, of what is scored again, and of labels that make a score doubtful.
+
+    Raises
+    ------
+    UnheardError
+        When scipy or threadpoolctl is not installed.
+    """
+    require("threadpoolctl", "eval")
+    from threadpoolctl import threadpool_limits
+
+    report, traces = Report(), out / FAILURES / plan.mode
+    for path in tasks:
+        with _report_failure(report, path.name, "", traces, say):
+            task = read_task(path)
+            grid(task, plan.num_grid_points)  # before anything is embedded
+            for remark in untrained_labels(task):
+                report.remarks.append(remark)
+                say(remark)
+            for encoder in encoders:
+                with _report_failure(report, task.name, encoder.name, traces, say), threadpool_limits(limits=1, user_api="blas"):
+                    report.results.append(_result(task, encoder, out, plan, track, say))
+    return report
+
+
+def _result(task: Task, encoder: Encoder, out: Path, plan: EvaluationConfig, track: Track, say: Callable[[str], None]) -> Result:
+    """One encoder on one task, or what is known of it."""
+    folder, made_from = _embedded(task, encoder, out, track, say)
+    seeds = plan.seeds if plan.mode == "robust" else 1
+    stamp = hashlib.sha256(repr((made_from, plan.mode, plan.num_grid_points, seeds, SCORING_VERSION)).encode()).hexdigest()
+    kept = out / "scores" / plan.mode / folder_name(encoder) / f"{task.name}.json"
+    if (before := load_result(kept, stamp)) is not None:
+        return before
+    if kept.is_file():
+        say(
+            f"{task.name}: {encoder.name} was scored from something else, with other settings or by an earlier version, "
+            f"or {kept} is damaged; scoring it again"
+        )
+    fits = out / "fits" / plan.mode / folder_name(encoder) / task.name / stamp[:12]
+    splits, named = read_splits(folder, task), _naming(track, task, encoder)
+    runs: Sequence[Sequence[SplitResult]]
+    if plan.mode == "heareval":
+        runs, unfound = [heareval.evaluate(task, splits, plan.num_grid_points, DiskFitCache(fits), named).tested], heareval.UNFOUND
+    else:
+        runs, unfound = (
+            robust.evaluate(task, splits, plan.num_grid_points, plan.seeds, DiskFitCache(fits), named, plan.device),
+            robust.ZERO_DIVISION,
+        )
+    found = _summed(task, encoder, plan, runs, bootstrap_scores(task, splits, file_order(folder, task), runs, unfound))
+    save_result(kept, stamp, found)
+    shutil.rmtree(fits, ignore_errors=True)
+    return found
+
+
+def _embedded(task: Task, encoder: Encoder, out: Path, track: Track, say: Callable[[str], None]) -> tuple[Path, list[bytes]]:
+    """The folder of a task's embeddings, complete, and what tells them from others."""
+    if isinstance(encoder, PrecomputedEmbeddings):
+        folder = encoder.folder / task.name
+        if damaged := damaged_files(folder):
+            raise DataError(f"{folder}: {', '.join(damaged)} differ from their checksums; embed the task again, or restore a copy")
+        return folder, [encoder.identity.encode(), *stored_origin(task, folder)]
+    folder = out / "embeddings" / folder_name(encoder) / task.name
+    if (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
+        say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
+    if is_stale(task, folder, encoder.sample_rate):
+        say(f"{task.name}: labels or files have changed since {encoder.name} embedded them; embedding and scoring them again")
+        _reembed(task, encoder, folder, out, track)
+    elif damaged := damaged_files(folder):
+        say(f"{task.name}: {', '.join(damaged)} of {encoder.name} differ from their checksums; embedding the task again")
+        _reembed(task, encoder, folder, out, track)
+    embed_task(task, encoder, folder, track)
+    return folder, [(folder / PROVENANCE_FILE).read_bytes(), *input_digest(task, folder)]
+
+
+def _reembed(task: Task, encoder: Encoder, folder: Path, out: Path, track: Track) -> None:
+    """Embed beside the old embeddings, then take their place; fits and scores of the old ones go with them."""
+    fresh = out / "fits" / "embeddings" / folder_name(encoder) / task.name
+    if is_stale(task, fresh, encoder.sample_rate) or damaged_files(fresh):
+        shutil.rmtree(fresh)
+    embed_task(task, encoder, fresh, track)
+    old = fresh.with_name(f"{task.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    fresh.rename(folder)
+    for mode in get_args(Mode):
+        shutil.rmtree(out / "fits" / mode / folder_name(encoder) / task.name, ignore_errors=True)
+        (out / "scores" / mode / folder_name(encoder) / f"{task.name}.json").unlink(missing_ok=True)
+    shutil.rmtree(old)
+
+
+def _naming(track: Track, task: Task, encoder: Encoder) -> Track:
+    """A track whose texts name the encoder behind the task."""
+
+    def named(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
+        return track(items, total, f"{task.name}, {encoder.name}{description.removeprefix(task.name)}")
+
+    return named
+
+
+def _summed(task: Task, encoder: Encoder, plan: EvaluationConfig, runs: Sequence[Sequence[SplitResult]], replicates: list[float]) -> Result:
+    tests = [tested for run in runs for tested in run]
+    means = {name: mean([tested.scores[name] for tested in tests]) for name in tests[0].scores}
+    splits = [{"split": tested.split, "seed": seed, **tested.scores} for seed, run in enumerate(runs) for tested in run]
+    chosen = {**asdict(tests[0].fit.hyper), **(asdict(tests[0].fit.postprocessing) if tests[0].fit.postprocessing else {})}
+    name = task.scores[0]
+    low, high = bc_interval(replicates, means[name])
+    return Result(task.name, encoder.name, plan.mode, name, means[name], low, high, means, splits, chosen, encoder.options, replicates)
+
+
+@contextmanager
+def _report_failure(report: Report, task: str, encoder: str, folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Whatever goes wrong in the block is reported, in one line, and ends only the block; code that failed leaves its traceback."""
+    called = ", ".join(filter(None, (task, encoder)))
+    trace = folder / f"{called.replace('/', '_')}.txt"
+    with suppress(OSError, ValueError):
+        trace.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:  # the other tasks and encoders are worth more than a traceback
+        foreseen = isinstance(error, UnheardError)
+        text = str(error) if foreseen else f"failed unexpectedly with {type(error).__name__}: {' '.join(str(error).split())}"
+        report.failed.append((task, encoder, text))
+        where = "" if foreseen and not isinstance(error, ModelError) else _traced(error, trace)
+        say(f"{called}{' failed:' if foreseen else ''} {text}{where}")
+
+
+def _traced(error: Exception, file: Path) -> str:
+    """Keep a traceback, if that is possible, and say where."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, "".join(traceback.format_exception(error)))
+    except (OSError, ValueError) as second:
+        return f" (its traceback could not be kept in {file}: {second})"
+    return f"; see {file}"

@@ -1,0 +1,48 @@
+"""Would more labels help? The linear head on growing shares of the training clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from unheard.data.splits import draw_subset
+from unheard.evaluation.probe.linear import LinearHeads
+from unheard.evaluation.probe.protocol import Predictions
+from unheard.evaluation.probe.report import CurvePoint
+from unheard.progress import Track, silent
+
+FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the training clips; our choice
+HALF = 0.5
+
+
+def learning_curve(heads: LinearHeads, whole: Mapping[str, Predictions], track: Track = silent) -> tuple[list[CurvePoint], Predictions]:
+    """Score every embedding on `FRACTIONS` of the training clips, which also choose how strongly the head is regularised.
+
+    Parameters
+    ----------
+    heads : LinearHeads
+    whole : mapping of str to list of ndarray
+        Answers with all training clips, by embedding.
+
+    Returns
+    -------
+    points : list of CurvePoint
+    half : list of ndarray
+        Answers of the first embedding with half of the training clips.
+    """
+    exam = heads.exam
+    jobs = [(name, fraction) for name in whole for fraction in FRACTIONS]
+    points: list[CurvePoint] = []
+    half: Predictions = []
+    for name, fraction in track(jobs, len(jobs), "learning curve"):
+        few = [
+            [exam.part(part, part.train[draw_subset(exam.labels.target.take(part.train), fraction, exam.seeds[run])]) for part in parts]
+            for run, parts in enumerate(exam.runs)
+        ]
+        found = whole[name] if fraction == 1 else heads.answers(name, few)
+        values = [exam.value(answer) for answer in found]
+        clips = float(np.mean([len(part.train) for parts in few for part in parts]))
+        points.append(CurvePoint(name, fraction, clips, float(np.mean(values)), min(values), max(values)))
+        half = found if fraction == HALF and not half else half
+    return points, half

@@ -1,0 +1,116 @@
+"""A probe report as files: probe.json and probe.md, and a CSV of each kind of row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unheard.data.label_table import Labels
+from unheard.errors import DataError
+from unheard.evaluation.probe.projection import Projection2D
+from unheard.evaluation.probe.report import ClassScore, CurvePoint, LayerScore, Prediction, ProbeReport, Score
+from unheard.files import FILES, file_checksums, read_json, write_json, write_table, write_text
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+TABLES = ("scores.csv", "classes.csv", "predictions.csv", "curve.csv", "layers.csv", "confusion.csv", "map.csv", "probe.md")
+"""Files of a report whose checksums are in ``probe.json``."""
+MAP_COLUMNS = ("clip", "path", "start", "end", "label", "said", "right", "pca_x", "pca_y", "tsne_x", "tsne_y")
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a report and try to write into it.
+
+    Raises
+    ------
+    DataError
+        When that cannot be done.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / ".trial", "").unlink()
+    except OSError as error:
+        raise DataError(f"cannot write the probe's report to {out}: {error}; choose another -o") from error
+
+
+def write(report: ProbeReport, out_dir: Path | str, points: Sequence[Mapping[str, str]] = ()) -> Path:
+    """Write a report into a folder, each file under a temporary name first, and give the folder.
+
+    ``scores.csv``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``curve.csv`` and ``layers.csv`` hold the rows of
+    ``probe.json``; ``map.csv`` the rows of `map_rows` that come as ``points``.
+
+    Raises
+    ------
+    DataError
+        When the folder cannot be written.
+    """
+    out = Path(out_dir)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _rows(out / "scores.csv", Score, report.scores)
+        _rows(out / "classes.csv", ClassScore, report.per_class)
+        _rows(out / "predictions.csv", Prediction, report.answers)
+        _rows(out / "curve.csv", CurvePoint, report.curve)
+        _rows(out / "layers.csv", LayerScore, report.layers)
+        write_confusion(out, report.classes, report.confusion)
+        if points:
+            write_table(out / "map.csv", MAP_COLUMNS, points)
+        write_text(out / "probe.md", report.table())
+        tables = [name for name in TABLES if (out / name).is_file()]
+        write_json(out / "probe.json", {**report.to_json(), FILES: file_checksums(out, tables)})
+    except OSError as error:
+        raise DataError(f"cannot write the probe's report to {out}: {error}") from error
+    return out
+
+
+def read_report(file: Path) -> dict[str, Any]:
+    """The fields of a report that `write` stored as ``probe.json``.
+
+    Raises
+    ------
+    DataError
+        When the file is damaged.
+    """
+    report = read_json(file, DataError, "probe again")
+    report.pop(FILES, None)
+    return report
+
+
+def map_rows(report: ProbeReport, labels: Labels, place: Projection2D) -> list[dict[str, str]]:
+    """One row for each clip of a map; what was said of it only where it was tested."""
+    said = {answer.clip: answer.said for answer in report.answers}
+    found = []
+    for clip, pca, tsne in zip(place.clips.tolist(), place.pca, place.tsne, strict=True):
+        label = labels.format_labels(labels.target[clip])
+        right = int(said[clip] == label) if clip in said else ""
+        values = (clip, os.fspath(labels.paths[clip].resolve()), labels.start[clip], labels.end[clip], label, said.get(clip, ""), right)
+        found.append(dict(zip(MAP_COLUMNS, map(_cell, (*values, *pca.tolist(), *tsne.tolist())), strict=True)))
+    return found
+
+
+def write_confusion(folder: Path, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
+    """Write ``confusion.csv``, a row a true class, a column a class that was said; remove an older one where there is none."""
+    file, columns = folder / "confusion.csv", ("true", *(f"predicted {name}" for name in classes))
+    if not counts:
+        file.unlink(missing_ok=True)
+        return
+    write_table(file, columns, [dict(zip(columns, (name, *map(str, row)), strict=True)) for name, row in zip(classes, counts, strict=True)])
+
+
+def _rows(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> None:
+    """A table of dataclasses; none, and an older one removed, where there are no rows."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    write_table(path, [field.name for field in fields(kind)], [{key: _cell(value) for key, value in asdict(row).items()} for row in rows])
+
+
+def _cell(value: Any) -> str:
+    """Numbers with six digits, lists with spaces between them, nothing for None."""
+    if isinstance(value, list):
+        return " ".join(map(_cell, value))
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

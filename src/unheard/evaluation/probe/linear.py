@@ -1,0 +1,58 @@
+"""Linear heads for all embeddings and parts of an exam, with the regularisation chosen once for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from unheard.evaluation.probe.heads import Table, Vectors, choose_strength, logistic_regression
+from unheard.evaluation.probe.protocol import Part, Predictions, ProbeProtocol
+
+
+class LinearHeads:
+    """Fits logistic regressions; the inverse strength C is chosen by the clips of each part, and kept.
+
+    Parameters
+    ----------
+    exam : Exam
+    runs : mapping of str to sequence of ndarray
+        Vectors (n, D) of each run, by embedding.
+    strength : float, optional
+        C where it is not to be chosen.
+    """
+
+    def __init__(self, exam: ProbeProtocol, runs: Mapping[str, Sequence[Vectors]], strength: float | None = None) -> None:
+        self.exam, self.runs, self._given = exam, runs, strength
+        self._chosen: dict[tuple[str, int, bytes], float] = {}
+
+    def strength(self, name: str, run: int, part: Part) -> float:
+        """The inverse strength C of an embedding in a part."""
+        if self._given is not None:
+            return self._given
+        vectors, labels = self.runs[name][run], self.exam.labels
+        key = (name, 0 if vectors is self.runs[name][0] else run, part.train.tobytes())
+        if key not in self._chosen:
+            self._chosen[key] = choose_strength(vectors, labels.ternary_targets, part.inner_splits, labels.multilabel)
+        return self._chosen[key]
+
+    def answers(self, name: str, few: Sequence[Sequence[Part]] | None = None, vectors: Sequence[Vectors] | None = None) -> Predictions:
+        """What an embedding says of the tested clips.
+
+        Parameters
+        ----------
+        name : str
+            The embedding whose strength is used.
+        few : sequence of sequence of Part, optional
+            The parts of each run with fewer training clips, where not all teach; C is then chosen by these alone.
+        vectors : sequence of ndarray, optional
+            Vectors (n, D) of each run instead of the embedding's own.
+        """
+        vectors, labels = vectors or self.runs[name], self.exam.labels
+
+        def teach(run: int, part: Part) -> Table:
+            taught = part if few is None else few[run][part.number]
+            seen, strengths = taught.train, [self.strength(name, run, taught)]
+            return logistic_regression(
+                vectors[run][seen], labels.ternary_targets[seen], vectors[run][part.test], strengths, labels.multilabel
+            )[0]
+
+        return self.exam.answers(teach, same=few is None and all(run is vectors[0] for run in vectors))

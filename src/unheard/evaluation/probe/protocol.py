@@ -1,0 +1,234 @@
+"""Who is fitted on, who is asked, and how answers become scores with intervals.
+
+An interval comes from a bootstrap over the tested clips, or over whole groups of them where the table has groups (see `bootstrap`). The
+training clips stay as they are: how much a score depends on them is seen in the spread of the runs, not in the interval.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from unheard import bootstrap
+from unheard.bootstrap import Statistic, bc_interval
+from unheard.data.class_sets import Index
+from unheard.data.label_table import Labels
+from unheard.data.partitions import partitions
+from unheard.data.splits import assign_folds
+from unheard.errors import DataError, require
+from unheard.evaluation.probe.heads import Halves, Table, mean_average_precision
+from unheard.evaluation.probe.report import Difference, Score
+from unheard.metrics import accuracy, balanced_accuracy
+
+INNER_FOLDS = 3  # of the training clips, where no validation clips are given; our choice
+
+Predictions = list[Table]
+"""Scores of every class for the tested clips in the order of the table, one (m, C) for each run."""
+FitPredictFn = Callable[[int, "Part"], Table]
+"""Scores (m, C) for the tested clips of one part, given the run and the part."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One fit.
+
+    Parameters
+    ----------
+    number : int
+        Which part of its run.
+    seen, valid, test : Int[ndarray, "_"]
+        Clips to fit on, to choose by, and to answer for. Nothing is ever fitted on ``valid``.
+    halves : sequence of (Int[ndarray, "_"], Int[ndarray, "_"])
+        Clips to fit on and to choose by: ``seen`` and ``valid``, or folds of ``seen`` that keep groups whole where ``valid`` is empty.
+    """
+
+    number: int
+    train: Index
+    valid: Index
+    test: Index
+    inner_splits: Halves
+
+
+@dataclass(frozen=True)
+class ProbeProtocol:
+    """The parts of every run over a table, and the metrics.
+
+    Parameters
+    ----------
+    labels : Labels
+    runs : list of list of Part
+        For each seed; every run tests the same clips.
+    n_resamples : int
+        Of the bootstrap.
+    seeds : sequence of int
+        One a run; the first draws the bootstrap too.
+    """
+
+    labels: Labels
+    runs: list[list[Part]]
+    n_resamples: int
+    seeds: Sequence[int]
+    _known: dict[tuple[str, ...], Float[np.ndarray, " R"]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, labels: Labels, seeds: Sequence[int], n_resamples: int) -> ProbeProtocol:
+        """The exam that a table asks for.
+
+        Raises
+        ------
+        DataError
+            When a side is empty or knows one class, or a class is tested that is never trained on.
+        """
+        runs = [[_part(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds]
+        exam = cls(labels, runs, n_resamples, seeds)
+        _refuse_one_class(labels, exam.test_indices, "tested")
+        return exam
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the table itself says who is tested, so that every run has the same parts."""
+        return any(self.labels.split) or any(self.labels.fold)
+
+    @cached_property
+    def test_indices(self) -> Index:
+        """The tested clips, in the order of the table."""
+        return np.sort(np.concatenate([part.test for part in self.runs[0]]))
+
+    @property
+    def groups(self) -> int:
+        """How many groups were tested; a clip without one counts as one."""
+        return len(np.unique(self.labels.group_ids(self.test_indices)))
+
+    @cached_property
+    def metrics(self) -> dict[str, Callable[[Any, Any], float]]:
+        """The metrics of such a table, the one that verdicts are told in first."""
+        if self.labels.multilabel:
+            return {"mAP": mean_average_precision}
+        return {"balanced accuracy": balanced_accuracy, "accuracy": accuracy}
+
+    @property
+    def metric(self) -> str:
+        """The metric that verdicts are told in."""
+        return next(iter(self.metrics))
+
+    def part(self, whole: Part, train: Index) -> Part:
+        """A part that is taught with fewer clips, and chooses by fewer."""
+        return _part(self.labels, whole.number, train, whole.valid, whole.test)
+
+    def answers(self, teach: FitPredictFn, same: bool = False) -> Predictions:
+        """Ask a head about every tested clip in every run; ``same`` says that only the parts differ from run to run."""
+        found: Predictions = []
+        for run, parts in enumerate(self.runs):
+            if found and same and self.fixed:
+                found.append(found[0])
+                continue
+            order = np.argsort(np.concatenate([part.test for part in parts]))
+            found.append(np.concatenate([teach(run, part) for part in parts])[order])
+        return found
+
+    def scores(self, embedding: str, head: str, said: Predictions) -> list[Score]:
+        """Each metric, averaged over the runs."""
+        found = []
+        for metric, score in self.metrics.items():
+            truth, answers = self._compared(said)
+            runs = [score(truth, answer) for answer in answers]
+            mean = float(np.mean(runs))
+            low, high = bc_interval(self._replicates(metric, said), mean)
+            found.append(Score(embedding, head, metric, mean, low, high, runs))
+        return found
+
+    def difference(self, head: str, other: str, said: Predictions, beside: Predictions) -> Difference:
+        """The main metric of one set of answers less that of another, on the same resamples."""
+        mean = float(np.mean([self.value(answer) for answer in said]) - np.mean([self.value(answer) for answer in beside]))
+        apart = self._replicates(self.metric, said) - self._replicates(self.metric, beside)
+        return Difference(other, head, self.metric, mean, *bc_interval(apart), bootstrap.two_sided(apart))
+
+    def value(self, answer: Table, at: Index | None = None) -> float:
+        """The main metric of one run, of some of the tested clips."""
+        truth, (said,) = self._compared([answer])
+        chosen = np.arange(len(truth)) if at is None else at
+        return self.metrics[self.metric](truth[chosen], said[chosen])
+
+    def chance(self) -> dict[str, float]:
+        """What the best constant answer scores on the tested clips."""
+        marks = self.labels.ternary_targets[self.test_indices]
+        if self.labels.multilabel:
+            return {"mAP": mean_average_precision(marks, np.zeros(marks.shape))}
+        share = marks.mean(axis=0)
+        return {"balanced accuracy": 1 / int((share > 0).sum()), "accuracy": float(share.max())}
+
+    def _compared(self, said: Predictions) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+        """What is true and what was said, as the metrics take it."""
+        target = self.labels.ternary_targets[self.test_indices]
+        return (target, said) if self.labels.multilabel else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in said])
+
+    def _replicates(self, metric: str, said: Predictions) -> Float[np.ndarray, " R"]:
+        """A metric of each bootstrap resample of the tested clips, averaged over the runs; computed once for the same answers."""
+        hashes = [hashlib.blake2b(np.ascontiguousarray(answer).data).hexdigest() for answer in said]
+        if (key := (metric, *hashes)) not in self._known:
+            truth, answers = self._compared(said)
+            of_run = dict(zip(hashes, answers, strict=True))  # a fixed split may give the same answers in every run
+            weighted = [(hashes.count(each) / len(said), self._statistic(metric, truth, answer)) for each, answer in of_run.items()]
+            self._known[key] = bootstrap.replicates(
+                lambda counts: np.sum([weight * statistic(counts) for weight, statistic in weighted], axis=0),
+                self.labels.group_ids(self.test_indices),
+                self.seeds[0],
+                self.n_resamples,
+            )
+        return self._known[key]
+
+    def _statistic(self, metric: str, truth: NDArray[Any], answer: NDArray[Any]) -> Statistic:
+        if metric == "mAP":
+            precisions = bootstrap.average_precisions_statistic(truth, answer, truth >= 0)
+            return lambda counts: bootstrap.class_mean(precisions(counts))
+        if metric == "balanced accuracy":
+            return bootstrap.balanced_accuracy_statistic(truth, answer)
+        return bootstrap.mean_statistic(truth == answer)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Linear algebra on one thread: on a loaded machine several make the solver wait for itself."""
+    require("threadpoolctl", "eval")
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _part(labels: Labels, number: int, train: Index, valid: Index, test: Index) -> Part:
+    _refuse_one_class(labels, train, "training")
+    return Part(number, train, valid, test, _halves(labels, train, valid))
+
+
+def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
+    classes = np.flatnonzero(labels.target[clips].any(axis=0))
+    if not labels.multilabel and len(classes) == 1:
+        raise DataError(f"all {len(clips)} {side} clips are {labels.classes[classes[0]]!r}; a probe needs two classes on either side")
+
+
+def _halves(labels: Labels, train: Index, valid: Index) -> Halves:
+    """Training against validation clips; or folds of the training clips; those that cannot teach or choose are left out."""
+    found, target = [(train, valid)], labels.ternary_targets
+    if not len(valid):
+        inner = assign_folds(labels.group_ids(train), labels.target.take(train), INNER_FOLDS, seed=0)
+        found = [(train[inner != fold], train[inner == fold]) for fold in range(INNER_FOLDS)]
+    return [
+        (fit, held)
+        for fit, held in found
+        if (target[held] > 0).any() and ((target[fit] > 0).any(axis=0) & (target[fit] == 0).any(axis=0)).any()
+    ]

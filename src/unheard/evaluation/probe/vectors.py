@@ -1,0 +1,120 @@
+"""Vectors of labelled clips: the model's, and the baselines every result is read against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from unheard.audio.waveform import from_array, info, read
+from unheard.data.label_table import Labels
+from unheard.embedding.embedder import Model, Options, Sound
+from unheard.embedding.pooling import Pool
+from unheard.errors import AudioError
+from unheard.evaluation.hear.encoders import band_statistics
+from unheard.progress import Track, silent
+from unheard.weights.built_in import reinitialised
+from unheard.weights.checkpoint import SavedModel
+
+Keep = Callable[[str, Callable[[], NDArray[Any]]], NDArray[Any]]
+RANDOM, LOG_MEL = "random encoder", "log-mel mean+std"
+SLACK = 0.05  # seconds a row may end after its file does before that is told; our choice
+
+
+def no_cache(name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """Keeps nothing."""
+    return make()
+
+
+def baselines(
+    model: Model, labels: Labels, seeds: Sequence[int], options: Options, track: Track = silent, keep: Keep = no_cache
+) -> dict[str, Float[np.ndarray, "*shape"]]:
+    """Vectors of every clip that a model's are read against.
+
+    Parameters
+    ----------
+    keep : callable
+        Gives the array that is kept under a name, or makes it by the function it is given.
+
+    Returns
+    -------
+    dict of str to ndarray
+        "random encoder" (R, n, D), the same network with fresh weights from each of ``seeds``; "log-mel mean+std" (n, 2 F), each
+        band's mean and deviation over time.
+
+    Raises
+    ------
+    AudioError
+        When a clip cannot be read: a probe on part of a table would answer another question.
+    """
+    saved = SavedModel(model.learner, model.config, model.statistics, model.provenance)
+
+    def untrained(seed: int) -> Float[np.ndarray, "n D"]:
+        blank = Model(reinitialised(saved, seed), model.device.type)
+        return scenes(blank, labels, options, f"embedding (random encoder, seed {seed})", track)
+
+    def statistics() -> Float[np.ndarray, "n D"]:
+        return np.stack([log_mel(model, sound) for sound in track(sounds_of(labels), len(labels), LOG_MEL)])
+
+    random = np.stack([keep(f"random-{seed}", partial(untrained, seed)) for seed in seeds])
+    return {RANDOM: random, LOG_MEL: keep("log-mel", statistics)}
+
+
+def layer_vectors(model: Model, labels: Labels, pool: Pool = "mean", track: Track = silent) -> Float[np.ndarray, "n L D"]:
+    """Scene vectors of every block, from one pass over the sounds; the last one is normalised, as in `scenes`."""
+    depth = len(model.encoder.transformer.blocks)
+    flat = scenes(model, labels, Options(pool=pool, frames=False, layers=True), "embedding (all layers)", track)
+    parts = 2 if pool == "mean+std" else 1
+    return np.moveaxis(flat.reshape(len(flat), parts, depth, -1), 1, 2).reshape(len(flat), depth, -1)
+
+
+def scenes(model: Model, labels: Labels, options: Options, told: str, track: Track = silent) -> Float[np.ndarray, "n D"]:
+    """Scene vectors of every clip."""
+    sounds = track(sounds_of(labels), len(labels), told)
+    return np.stack([embedding.scene for _, embedding in model.embed_many(sounds, options)])
+
+
+def check_clips(labels: Labels, track: Track = silent) -> list[str]:
+    """Look at the header of every clip before anything is embedded, and tell what is odd but usable.
+
+    Raises
+    ------
+    AudioError
+        When a file is no sound or holds none, or a row means a part that the file does not have.
+    """
+    bad, over = [], 0
+    for row in track(range(len(labels)), len(labels), "reading headers"):
+        path, start, end = labels.paths[row], labels.start[row] or 0.0, labels.end[row]
+        try:
+            seconds = info(path).seconds
+        except AudioError as error:
+            bad.append(f"row {row + 2}: {error}")
+            continue
+        if seconds == 0:
+            bad.append(f"row {row + 2}: {path}: holds no samples")
+        elif start >= seconds:
+            bad.append(f"row {row + 2}: starts at {start:g} s, but {path} lasts {seconds:.3f} s")
+        elif end is not None and end <= start:
+            bad.append(f"row {row + 2}: ends at {end:g} s, which is not after its start at {start:g} s")
+        over += end is not None and end > seconds + SLACK
+    if bad:
+        raise AudioError(f"{len(bad)} of {len(labels)} clips cannot be used; mend these rows or leave them out; the first, {bad[0]}")
+    return [f"{over} clips end before the table says so; what is there was taken"] if over else []
+
+
+def log_mel(model: Model, sound: Sound) -> Float[np.ndarray, " D"]:
+    """The simplest baseline: mean and standard deviation over time of each band of a model's front end."""
+    at = model.sample_rate
+    wav = read(sound, at)[0] if isinstance(sound, str | Path) else from_array(sound[0], sound[1], at)
+    return band_statistics(torch.from_numpy(model.frontend.spectrogram_cpu(wav).T)).numpy()
+
+
+def sounds_of(labels: Labels) -> Iterator[Sound]:
+    """Every clip of a table as it is to be heard."""
+    return map(labels.sound, range(len(labels)))

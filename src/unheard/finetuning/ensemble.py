@@ -1,0 +1,141 @@
+"""A fine-tuned run, ready to predict: one model, or the average of those of every fold and channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from unheard.audio.waveform import Channel, from_array, read
+from unheard.embedding.classify import classifier_of, logits_many
+from unheard.embedding.embedder import Model, Sound
+from unheard.embedding.loading import load
+from unheard.errors import AudioError, CheckpointError
+from unheard.finetuning.session import FinetuneSession, finished, read_session
+
+Skip = Callable[[Sound, AudioError], None]
+CHUNK = 64  # sounds that all models hear before the next; our choice
+
+
+class ClassifierEnsemble:
+    """Models that were fine-tuned on the same classes; their logits are averaged.
+
+    Parameters
+    ----------
+    members : sequence of (Model, Channel)
+        Each with the channel of a file it listens to.
+
+    Raises
+    ------
+    ConfigError
+        When a model has no classifier.
+    """
+
+    def __init__(self, members: Sequence[tuple[Model, Channel]]) -> None:
+        self.members = list(members)
+        for model, _ in self.members:
+            classifier_of(model)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Classes, in the order of the scores."""
+        return self.members[0][0].labels
+
+    @overload
+    def predict(self, sound: Sound) -> dict[str, float]: ...
+
+    @overload
+    def predict(self, sound: list[Sound]) -> list[dict[str, float]]: ...
+
+    def predict(self, sound: Sound | list[Sound]) -> dict[str, float] | list[dict[str, float]]:
+        """Score of every class for a sound, the best first; a list in gives a list out.
+
+        Raises
+        ------
+        AudioError
+            When a sound cannot be read.
+
+        Examples
+        --------
+        >>> open_finetuned("runs/clf").predict("clip.wav")  # doctest: +SKIP
+        {'dog': 0.93, 'rain': 0.04, 'drum': 0.03}
+        """
+        if isinstance(sound, list):
+            return [self._named(scores) for _, scores in self.scores(sound)]
+        return self._named(next(self.scores([sound]))[1])
+
+    def scores(self, sounds: Iterable[Sound], skip: Skip | None = None) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
+        """Scores of sounds in their order; those that cannot be read are told to ``skip`` and left out, or raised without it."""
+        classifier = classifier_of(self.members[0][0])
+        for sound, logits in self.logits(sounds, skip):
+            yield sound, classifier.scores(torch.from_numpy(logits[None]))[0].numpy()
+
+    def logits(self, sounds: Iterable[Sound], skip: Skip | None = None) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
+        """As `scores`, before softmax or sigmoid."""
+        waiting = iter(sounds)
+        while chunk := list(islice(waiting, CHUNK)):
+            said = [_logits_by_id(model, channel, chunk, skip) for model, channel in self.members]
+            for sound in chunk:
+                if all(id(sound) in each for each in said):
+                    yield sound, np.asarray(np.mean([each[id(sound)] for each in said], axis=0), np.float32)
+
+    def _named(self, scores: Float32[np.ndarray, " C"]) -> dict[str, float]:
+        return {self.labels[k]: float(scores[k]) for k in np.argsort(-scores, kind="stable")}
+
+
+def open_finetuned(path: str | Path, device: str = "cpu") -> ClassifierEnsemble:
+    """Open a fine-tuned run, or a model folder with a classifier.
+
+    Raises
+    ------
+    CheckpointError
+        When there is none, or some of its models are not trained yet.
+    ConfigError
+        When a model has no classifier.
+    """
+    run, session = Path(path), session_of(path)
+    if session is None:
+        return ClassifierEnsemble([(load(path, device), "mix")])
+    if len(session.members) > 1 and not finished(run, session):
+        raise CheckpointError(f"{run} has models that are not trained yet; go on with: unheard finetune --resume {run}")
+    return open_members(run, session, session.members, device)
+
+
+def open_members(run: Path, session: FinetuneSession, members: Sequence[tuple[str, Channel]], device: str = "cpu") -> ClassifierEnsemble:
+    """Some of the models of a run."""
+    return ClassifierEnsemble([(load(session.folder(run, part, channel), device), channel) for part, channel in members])
+
+
+def session_of(path: str | Path) -> FinetuneSession | None:
+    """What the run at ``path`` is, or None where there is no fine-tuning run."""
+    try:
+        return read_session(Path(path))
+    except CheckpointError:
+        return None
+
+
+def _logits_by_id(model: Model, channel: Channel, sounds: Sequence[Sound], skip: Skip | None) -> dict[int, np.ndarray]:
+    """Logits by the identity of each sound that could be read."""
+    origin: dict[int, Sound] = {}
+    ready: list[Sound] = []
+    for sound in sounds:
+        try:
+            ready.append(sound if channel == "mix" else _channel(sound, channel))
+            origin[id(ready[-1])] = sound
+        except AudioError as error:
+            if skip is None:
+                raise
+            skip(sound, error)
+    told: Skip | None = None if skip is None else lambda heard, error: skip(origin[id(heard)], error)
+    return {id(origin[id(heard)]): logits for heard, logits in logits_many(model, ready, told)}
+
+
+def _channel(sound: Sound, channel: Channel) -> Sound:
+    if isinstance(sound, str | Path):
+        return read(sound, channel=channel)
+    return from_array(sound[0], sound[1], channel=channel), sound[1]

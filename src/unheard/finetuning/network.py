@@ -1,0 +1,163 @@
+"""What is fine-tuned: an encoder with a classifier on top, its loss, its parameter groups and an average of its weights.
+
+Only real patches are encoded, as in inference: clips of a batch that fill equally many columns go through the encoder together.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from unheard.finetuning.augment import AugmentBatch
+from unheard.finetuning.layer_decay import decays, layer_scale
+from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
+from unheard.model import masking
+from unheard.model.classification import clip_losses
+from unheard.model.classifier import Classifier
+from unheard.model.encoder import Encoder
+from unheard.model.patches import Grid
+from unheard.model.transformer import use_drop_path
+
+
+def patchout(grid: Grid, columns: int, how: AugmentConfig, noise: Float[Tensor, "B N"]) -> Int[Tensor, "B K"]:
+    """Patches of the first ``columns`` time columns that stay, as tokens of ``grid``.
+
+    Parameters
+    ----------
+    noise : Float[Tensor, "B f*columns"]
+        A uniform number for each of these patches; those with the smallest stay.
+    """
+    narrow = replace(grid, time=columns)
+    mask = masking.random(noise, how.patchout)
+    if any(how.patchout_2d):
+        mask = masking.structured(narrow, noise[:, -grid.freq :], noise[:, :columns], how.patchout_2d)
+    return grid.crop_time(columns).to(noise.device)[mask.keep]
+
+
+class Network(nn.Module):
+    """Encoder and classifier: normalised spectrograms in, logits out.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    classifier : Classifier
+    augment : AugmentConfig
+        Its patchout acts in training.
+    """
+
+    def __init__(self, encoder: Encoder, classifier: Classifier, augment: AugmentConfig) -> None:
+        super().__init__()
+        self.encoder, self.classifier, self.augment = encoder, classifier, augment
+
+    def forward(self, spec: Float[Tensor, "B F T"], frames: Int[Tensor, " B"]) -> Float[Tensor, "B C"]:
+        """Logits of clips of which the first ``frames[b]`` frames are real; windows may be shorter than the encoder's."""
+        logits: Tensor = self.classifier(self.pooled(spec, frames))
+        return logits
+
+    def pooled(self, spec: Float[Tensor, "B F T"], frames: Int[Tensor, " B"]) -> Float[Tensor, "B W"]:
+        """Return what `forward` gives to the classifier: one vector a window."""
+        grid = self.encoder.grid
+        patches = grid.patchify(F.pad(spec, (0, max(0, grid.frames - spec.shape[-1]))))
+        filled = (-(-frames // grid.patch_size[1])).clamp(1, grid.time).tolist()
+        pooled: list[Tensor] = []
+        order: list[int] = []
+        for columns in sorted(set(filled)):
+            rows = [row for row, other in enumerate(filled) if other == columns]
+            order += rows
+            pooled.append(self._pooled(patches[rows], frames[rows], columns))
+        back = torch.tensor(order, device=spec.device).argsort()
+        return torch.cat(pooled)[back]
+
+    def _pooled(self, patches: Float[Tensor, "b N P"], frames: Int[Tensor, " b"], columns: int) -> Float[Tensor, "b D"]:
+        """One vector for each clip; a column that is real in part counts in part, as in inference."""
+        grid = self.encoder.grid
+        if self.training:
+            keep = patchout(grid, columns, self.augment, torch.rand(patches.shape[0], grid.freq * columns, device=patches.device))
+        else:
+            keep = grid.crop_time(columns).to(patches.device).expand(patches.shape[0], -1)
+        tokens, cls = self.encoder(patches, keep)
+        if self.classifier.config.pool == "cls":
+            return self.classifier.pool(tokens, cls)
+        width = grid.patch_size[1]
+        real = (frames.clamp(min=1)[:, None] - grid.columns().to(keep.device)[keep] * width).clamp(0, width).to(tokens.dtype)[..., None]
+        if self.classifier.config.pool == "bands":
+            share = real * F.one_hot(grid.rows().to(keep.device)[keep], grid.freq)  # (b, K, f); a band that patchout left nothing of is 0
+            return self.classifier.pool(share.transpose(1, 2) @ tokens / share.sum(dim=1).clamp(min=1)[..., None])
+        return self.classifier.pool((tokens * real) * (real.shape[1] / real.sum(dim=1, keepdim=True)))
+
+
+class FinetuneModule(nn.Module):
+    """A network in training and, where a recipe asks for it, an average of its weights.
+
+    Parameters
+    ----------
+    network : Network
+    recipe : FinetuneRecipe
+    """
+
+    num_averaged: Tensor
+
+    def __init__(self, network: Network, recipe: FinetuneRecipe) -> None:
+        super().__init__()
+        self.network, self.recipe = network.requires_grad_(True), recipe
+        if not recipe.adapt.trainable_positions:
+            network.encoder.positions.requires_grad_(False)
+        use_drop_path(network.encoder.transformer, recipe.adapt.drop_path)
+        self.average = copy.deepcopy(network).requires_grad_(False) if recipe.adapt.weight_averaging != "none" else None
+        self.register_buffer("averaged", torch.zeros((), dtype=torch.long))
+
+    def forward(self, clips: AugmentBatch) -> Float[Tensor, ""]:
+        """The loss of a batch."""
+        several = self.network.classifier.config.activation == "sigmoid"
+        return clip_losses(self.network(clips.values, clips.lengths).float(), clips.target, several, clips.known).mean()
+
+    @property
+    def eval_network(self) -> Network:
+        """The network that is scored and kept: the average, once there is one."""
+        return self.average if self.average is not None and int(self.num_averaged) else self.network
+
+    def after_step(self, progress: float, ended: int | None) -> None:
+        """Take the weights into the average, where the moment has come.
+
+        Parameters
+        ----------
+        progress : float
+            Share of the run that is done.
+        ended : int, optional
+            Number of the epoch, from 1, that ends with this step.
+        """
+        adapt = self.recipe.adapt
+        late = ended is not None and progress > adapt.average_from and ended % adapt.average_every == 0
+        if self.average is None or (adapt.weight_averaging == "swa" and not late):
+            return
+        seen = int(self.num_averaged)
+        newest = 1 / (seen + 1)
+        if adapt.weight_averaging == "ema":
+            newest = max(1 - adapt.average_decay, 9 / (10 + seen))  # the first steps count for more, or the start would linger
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(value, newest if seen else 1.0)
+            for kept, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                kept.copy_(buffer)
+        self.num_averaged += 1
+
+
+def build_optimiser(tuned: FinetuneModule) -> torch.optim.AdamW:
+    """AdamW with a group for each layer's rate, halves with and without weight decay; rates are set before every step."""
+    training, adapt = tuned.recipe.training, tuned.recipe.adapt
+    depth = len(tuned.network.encoder.transformer.blocks)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in tuned.network.named_parameters():
+        if parameter.requires_grad:
+            decayed = training.weight_decay_on == "all" or decays(name, parameter.ndim)
+            groups.setdefault((layer_scale(name, depth, adapt.layer_decay), decayed), []).append(parameter)
+    made = [
+        {"params": parameters, "scale": scale, "weight_decay": training.weight_decay if decayed else 0.0}
+        for (scale, decayed), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(made, lr=0.0, betas=training.betas, eps=training.adam_eps, fused=True)

@@ -1,0 +1,198 @@
+"""Fine-tuning: a trained encoder and a table of labels become a classifier, or one for each fold and channel.
+
+A run of one model is a run folder as pre-training leaves it, its ``model/`` the weights that did best on validation clips. A run of
+several has a folder of that kind for each below ``members/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from unheard.audio.waveform import Channel
+from unheard.config import override
+from unheard.data.label_table import Labels
+from unheard.errors import ConfigError, DataError, require
+from unheard.files import write_json
+from unheard.finetuning.loader import PackedLabelledClips, open_sounds
+from unheard.finetuning.recipe import FinetuneRecipe
+from unheard.finetuning.session import (
+    FinetuneSession,
+    LabelledSplits,
+    finished,
+    open_table,
+    read_session,
+    training_table,
+    write_session,
+)
+from unheard.finetuning.trainer import FinetuneSetup, FinetuneTrainer, begin
+from unheard.training.checkpoints import RunState
+from unheard.training.engine import Engine
+from unheard.training.journal import environment
+from unheard.training.processes import first_process, lost_processes
+from unheard.training.run import Callbacks
+from unheard.training.run_folder import one_writer, prepare_output_dir
+from unheard.weights.built_in import BUILT_IN, open_model
+from unheard.weights.checkpoint import SavedModel
+
+
+@lost_processes()
+@one_writer
+def finetune(
+    model: str | Path,
+    labels: str | Path,
+    out: str | Path,
+    recipe: FinetuneRecipe,
+    *,
+    corpus: str | Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    report: Callbacks | None = None,
+) -> bool:
+    """Fine-tune ``model`` on a table of labels and leave a run folder at ``out``.
+
+    Parameters
+    ----------
+    model : path or str
+        A run, a model folder or a built-in name.
+    labels : path
+        A CSV with the columns path and label; optionally start, end, split, fold, group, known. See `parts_of` for who trains.
+    corpus : path, optional
+        A folder of packed clips that runs share, see `shared_folder`; the run keeps its own without it.
+
+    Returns
+    -------
+    bool
+        Whether it is finished; False after Ctrl-C.
+
+    Raises
+    ------
+    ConfigError
+        When ``out`` exists, or the recipe asks for one class a clip and the table has several.
+    DataError
+        When the table cannot be used, or the loss stops being a number.
+    CheckpointError
+        When there is no such model.
+    UnheardError
+        When scikit-learn is not installed.
+    """
+    require("sklearn", "eval", "scikit-learn")  # the validation scores need it
+    run, table = Path(out), open_table(labels, recipe)
+    saved, activation = open_model(model), _activation(recipe, table.labels)
+    engine = Engine(recipe.training, device)
+    if engine.rank == 0:
+        prepare_output_dir(run, Path(labels), overwrite)
+    shared = None if corpus is None else Path(corpus).resolve()
+    members = tuple((part.name, channel) for channel in recipe.task.channels for part in table.parts)
+    source = str(model) if str(model) in BUILT_IN else str(Path(model).resolve())
+    start = FinetuneSetup(recipe, tuple(table.labels.classes), activation, source)
+    with engine.first_process_first():
+        sounds = _sounds(run, table, saved, recipe.task.channels[0], shared, report)
+    trial = FinetuneTrainer(run, begin(saved, start), start, sounds, table.parts[0], engine)
+    session = FinetuneSession(
+        recipe, source, str(Path(labels).resolve()), _fingerprint(sounds, table), start.classes, activation, members, trial.total,
+        None if shared is None else str(shared),
+    )  # fmt: skip
+    if engine.rank == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        write_session(run, session)
+        write_json(run / "environment.json", environment())
+    return _train(run, session, table, saved, sounds, engine, report)
+
+
+@lost_processes()
+@one_writer
+def resume(out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Callbacks | None = None) -> bool:
+    """Continue the run at ``out`` from the latest checkpoint of each of its models.
+
+    Parameters
+    ----------
+    skip_bad_batches : int, optional
+        New value of ``training.skip_bad_batches``.
+
+    Raises
+    ------
+    CheckpointError
+        When there is no such run.
+    DataError
+        When clips or labels have changed since it began.
+    """
+    run = Path(out)
+    session = read_session(run)
+    if finished(run, session):
+        return True
+    changed = session
+    if skip_bad_batches is not None:
+        changed = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
+    table, saved = training_table(run, session), open_model(session.model)
+    engine = Engine(session.recipe.training, device)
+    with engine.first_process_first():
+        sounds = _sounds(run, table, saved, session.channels[0], _shared(session), report)
+    if _fingerprint(sounds, table) != session.fingerprint:
+        raise DataError(f"the clips of {session.labels} have changed since {run} began; restore them, or start a new run")
+    if engine.rank == 0 and changed != session:
+        write_session(run, changed)
+    return _train(run, changed, table, saved, sounds, engine, report)
+
+
+def _train(
+    run: Path,
+    session: FinetuneSession,
+    table: LabelledSplits,
+    saved: SavedModel,
+    sounds: PackedLabelledClips,
+    engine: Engine,
+    report: Callbacks | None,
+) -> bool:
+    """Train every model in turn; ``generate`` are those of the first channel."""
+    told = report if report is not None and first_process() else Callbacks()
+    start = FinetuneSetup(session.recipe, session.classes, session.activation, session.model)
+    parts, heard = {part.name: part for part in table.parts}, session.channels[0]
+    told.say(_line(table, sounds, session))
+    for text in table.remarks(session.recipe):
+        told.say(f"note       {text}")
+    for number, (name, channel) in enumerate(session.members):
+        if channel != heard:
+            with engine.first_process_first():
+                sounds, heard = _sounds(run, table, saved, channel, _shared(session), report), channel
+        if len(session.members) > 1:
+            told.say(f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}")
+        member = FinetuneTrainer(session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine)
+        progress: RunState = member.run(told)
+        if progress.step < progress.total:
+            engine.close()
+            return False
+    engine.close()
+    return True
+
+
+def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
+    asked = recipe.task.loss
+    if asked == "cross-entropy" and labels.multilabel:
+        raise ConfigError(
+            f"the recipe {recipe.name} wants one class a clip, and some clips of the table have none or several; set task.loss=bce"
+        )
+    return "sigmoid" if asked == "bce" or (asked == "auto" and labels.multilabel) else "softmax"
+
+
+def _sounds(
+    run: Path, table: LabelledSplits, saved: SavedModel, channel: Channel, shared: Path | None, report: Callbacks | None
+) -> PackedLabelledClips:
+    told, cache = report if report is not None and first_process() else Callbacks(), run / "corpus" / channel
+    return open_sounds(table.labels, saved.recipe.frontend, channel, cache, told.track, shared=shared, say=told.say)
+
+
+def _shared(session: FinetuneSession) -> Path | None:
+    return None if session.corpus is None else Path(session.corpus)
+
+
+def _fingerprint(sounds: PackedLabelledClips, table: LabelledSplits) -> str:
+    return f"{sounds.store.fingerprint}-{table.fingerprint()}"
+
+
+def _line(table: LabelledSplits, sounds: PackedLabelledClips, session: FinetuneSession) -> str:
+    skipped, seconds = sounds.store.skipped, sounds.store.seconds_total
+    bad = f", {len(skipped)} skipped (the first: {skipped[0].reason})" if skipped else ""
+    kind = "one a clip" if session.activation == "softmax" else "any number a clip"
+    clips = f"{len(sounds.rows)} of {len(table.labels)} clips, {seconds / 60:.1f} minutes{bad}"
+    return f"labels     {clips}; {len(session.classes)} classes, {kind}"

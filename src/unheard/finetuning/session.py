@@ -1,0 +1,141 @@
+"""What a fine-tuning run is: its settings as they are stored, and its table of labels with the sides."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unheard.audio.waveform import Channel
+from unheard.config import from_json, to_json
+from unheard.data.label_table import Files, Labels, read_labels
+from unheard.data.partitions import FoldIndices, make_folds, small_validation_warnings
+from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.files import write_json
+from unheard.finetuning.recipe import FinetuneRecipe
+from unheard.training.checkpoints import checkpoints, read_progress
+from unheard.training.run import read_config
+from unheard.version import __version__
+from unheard.weights.checkpoint import ENSEMBLE_DIR
+
+
+@dataclass(frozen=True)
+class FinetuneSession:
+    """Everything fixed when a run starts; stored as ``config.json`` of the run folder."""
+
+    recipe: FinetuneRecipe
+    model: str
+    """The model that is fine-tuned."""
+    labels: str
+    """The table of labels."""
+    fingerprint: str
+    """Of the clips, and behind a dash of the table."""
+    classes: tuple[str, ...]
+    activation: str
+    """softmax or sigmoid."""
+    members: tuple[tuple[str, Channel], ...]
+    """Name of the part and channel of every model of the run."""
+    total: int
+    """Steps of the first model."""
+    corpus: str | None = None
+    """Folder of packed clips that runs share; null: the run keeps its own."""
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Channels the models listen to."""
+        return self.recipe.task.channels
+
+    def folder(self, run: Path, part: str, channel: Channel) -> Path:
+        """Where one model lives."""
+        return (
+            run
+            if len(self.members) == 1
+            else run / ENSEMBLE_DIR / "-".join(name for name in (part, channel if len(self.channels) > 1 else "") if name)
+        )
+
+
+@dataclass(frozen=True)
+class LabelledSplits:
+    """A table of labels with its sides."""
+
+    labels: Labels
+    parts: list[FoldIndices]
+
+    def remarks(self, recipe: FinetuneRecipe) -> list[str]:
+        """What a reader must know of who chooses the weights."""
+        return small_validation_warnings(self.labels, self.parts, recipe.task.validation_fraction)
+
+    def fingerprint(self) -> str:
+        """A hash of what is said of the clips, and of who trains, chooses and tests."""
+        names = self.labels.paths.names if isinstance(self.labels.paths, Files) else map(str, self.labels.paths)
+        digest = hashlib.sha256("|".join(posixpath.basename(name) for name in names).encode("utf-8", "surrogateescape"))
+        sides = [side for part in self.parts for side in (part.train, part.valid, part.test)]
+        target, known = self.labels.target, self.labels.known
+        annotated = () if known is None else (known.partial, known.sets.numbers, known.sets.bounds)
+        for values in (target.numbers, target.bounds, *sides, *annotated):
+            digest.update(np.ascontiguousarray(values).data)
+        times = enumerate(zip(self.labels.start, self.labels.end, strict=True))
+        digest.update("".join(f"{row}:{start}-{end}|" for row, (start, end) in times if (start, end) != (None, None)).encode())
+        return digest.hexdigest()
+
+
+def open_table(labels: str | Path, recipe: FinetuneRecipe) -> LabelledSplits:
+    """Read a table of labels and assign its clips to sides as the recipe says.
+
+    Raises
+    ------
+    DataError
+        When it cannot be used.
+    """
+    path = Path(labels).resolve()
+    table = read_labels(path)
+    return LabelledSplits(table, make_folds(table, recipe.training.seed, recipe.task.validation_fraction))
+
+
+def training_table(run: Path, session: FinetuneSession) -> LabelledSplits:
+    """The table a run was trained with.
+
+    Raises
+    ------
+    DataError
+        When it is gone or has changed since.
+    """
+    table = open_table(session.labels, session.recipe)
+    if session.fingerprint.rpartition("-")[2] != table.fingerprint() or session.classes != tuple(table.labels.classes):
+        raise DataError(f"the table {session.labels} has changed since {run} began; restore it, or start a new run")
+    return table
+
+
+def read_session(run: Path) -> FinetuneSession:
+    """What a fine-tuning run is.
+
+    Raises
+    ------
+    CheckpointError
+        When there is none at ``run``.
+    """
+    stored: dict[str, Any] = {name: value for name, value in read_config(run).items() if name != "unheard"}
+    try:
+        return from_json(FinetuneSession, stored)
+    except ConfigError as error:
+        raise CheckpointError(f"{run} is not a fine-tuning run of this version of unheard: {error}") from error
+
+
+def write_session(run: Path, session: FinetuneSession) -> None:
+    """Write ``config.json``."""
+    write_json(run / "config.json", {"unheard": __version__, **to_json(session)})
+
+
+def finished(run: Path, session: FinetuneSession) -> bool:
+    """Whether every model of a run is trained."""
+    return all(step >= total for step, total in (_progress(session.folder(run, *member)) for member in session.members))
+
+
+def _progress(folder: Path) -> tuple[int, int]:
+    saved = checkpoints(folder)
+    progress = read_progress(saved[-1]) if saved else None
+    return (progress.step, progress.total) if progress else (0, 1)

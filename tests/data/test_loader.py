@@ -1,0 +1,124 @@
+"""Batches are normalised crops of the store, the same whoever reads them, with padding at zero."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from unheard.audio.frontend import LogMelConfig, Statistics
+from unheard.data.crops import CropSampler
+from unheard.data.loader import PretrainLoader
+from unheard.data.prefetch import RankSlice
+from unheard.data.shards import Header, Index, Texts
+from unheard.data.store import SpecStore
+from unheard.errors import ConfigError
+from unheard.model.patches import Grid
+from unheard.objectives.base import Batch
+
+GRID = Grid.of(16, 32, (8, 8))
+FRONTEND = LogMelConfig(n_mels=16)
+STATISTICS = Statistics(tuple(np.linspace(-8, -5, 16)), tuple(np.linspace(3, 5, 16)))
+
+
+@pytest.fixture(scope="module")
+def store() -> SpecStore:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(1, 100, 20)
+    shards = [rng.normal(-7, 4, (frames[:12].sum(), 16)).astype(np.float16), rng.normal(-7, 4, (frames[12:].sum(), 16)).astype(np.float16)]
+    offset = np.concatenate([np.cumsum(part) - part for part in (frames[:12], frames[12:])])
+    names = Texts.of([f"{i}.wav" for i in range(20)])
+    index = Index(np.repeat([0, 1], [12, 8]), offset, frames, names, Texts.of([""] * 20), np.zeros(20), frames * 0.01)
+    scalar = Statistics((-7.0,), (4.0,))
+    return SpecStore(Header(FRONTEND, "float16", scalar, STATISTICS, "made up"), index, shards)
+
+
+def loader(store: SpecStore, steps: range = range(4), short: str = "pad", share: tuple[int, int] = (0, 1)) -> PretrainLoader:
+    sampler = CropSampler(store.frames, 32, seed=3, short=short, align=8)
+    return PretrainLoader(store, sampler, GRID, STATISTICS, RankSlice(8, *share), steps=steps)
+
+
+def batches(made: PretrainLoader) -> list[Batch]:
+    with made:
+        return list(made)
+
+
+def test_a_batch_is_normalised_crops_of_the_named_clips(store: SpecStore) -> None:
+    for batch in batches(loader(store)):
+        assert batch.spec.shape == (8, 16, 32)
+        assert batch.spec.dtype == torch.float32
+        for row in range(8):
+            start, n = round(float(batch.start_seconds[row]) / 0.01), int(batch.frames[row])
+            clip = store.clip(int(batch.clips[row]))[start : start + n]
+            wanted = torch.from_numpy(STATISTICS.normalise_frames(clip)).T
+            assert torch.allclose(batch.spec[row, :, :n], wanted, atol=1e-5)
+            assert not batch.spec[row, :, n:].any()
+            assert torch.equal(batch.valid[row], GRID.valid(torch.tensor([n]))[0])
+
+
+def test_joined_windows_are_full_and_gaps_are_zero(store: SpecStore) -> None:
+    made = loader(store, short="join")
+    for step, batch in zip(made.steps, batches(made), strict=True):
+        mask = torch.from_numpy(made.sampler.pieces(*made.sampler.positions(step, 8)).mask(8, 32))
+        assert batch.valid.all()
+        assert not (batch.spec * ~mask[:, None, :]).any()
+        assert batch.spec.abs().sum(1)[mask].all()
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_batch_of_one(store: SpecStore, processes: int) -> None:
+    whole = batches(loader(store))
+    shares = [batches(loader(store, share=(rank, processes))) for rank in range(processes)]
+    for step, batch in enumerate(whole):
+        for name, values in vars(batch).items():
+            parts = [getattr(share[step], name) for share in shares]
+            assert parts == [None] * processes if values is None else torch.equal(torch.cat(parts), values), name
+
+
+def test_starting_later_gives_the_same_batches(store: SpecStore) -> None:
+    late, whole = batches(loader(store, range(2, 4))), batches(loader(store))
+    assert all(torch.equal(a.spec, b.spec) and torch.equal(a.noise, b.noise) for a, b in zip(late, whole[2:], strict=True))
+
+
+def test_a_corpus_smaller_than_the_batch_repeats(store: SpecStore) -> None:
+    sampler = CropSampler(store.frames[:2], 32, seed=0, crops="one")
+    made = PretrainLoader(store, sampler, GRID, STATISTICS, RankSlice(8), steps=range(1))
+    (batch,) = batches(made)
+    assert sorted(batch.clips.tolist()) == [0] * 4 + [1] * 4
+    assert made.epoch_size == 2
+
+
+def test_peek_does_not_consume(store: SpecStore) -> None:
+    with loader(store) as made:
+        first = made.peek()
+        assert made.peek() is first
+        assert next(iter(made)) is first
+    assert made.wait_seconds > 0
+
+
+def test_leaving_early_stops_the_thread(store: SpecStore) -> None:
+    before = threading.active_count()
+    with loader(store, range(10**9)) as made:
+        next(iter(made))
+    assert threading.active_count() == before
+
+
+def test_what_goes_wrong_in_the_thread_is_raised(store: SpecStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = loader(store)
+    monkeypatch.setattr(made, "batch", lambda step: 1 / 0)
+    with made, pytest.raises(ZeroDivisionError):
+        next(iter(made))
+
+
+def test_it_is_a_context(store: SpecStore) -> None:
+    with pytest.raises(ConfigError, match="with loader"):
+        loader(store).peek()
+
+
+def test_impossible_batches_are_refused(store: SpecStore) -> None:
+    with pytest.raises(ConfigError, match="does not split over 3"):
+        loader(store, share=(0, 3))
+    with pytest.raises(ConfigError, match="model.frames"):
+        PretrainLoader(store, CropSampler(store.frames, 50, 0), GRID, STATISTICS, RankSlice(8), steps=range(1))

@@ -1,0 +1,117 @@
+"""Scores of several parts: their mean, the interval around it, and what is said where there is none."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from unheard.bootstrap import bc_interval, resample_counts
+from unheard.data.class_sets import ClassSets
+from unheard.data.label_table import Labels
+from unheard.finetuning.summary import Predictions, joined, summary, write
+
+NAMES = ("a", "b", "c", "d")
+
+
+def part(seed: int, first: int, several: bool, groups: int = 0, clips: int = 40) -> Predictions:
+    """Answers of a model of its own: it ranks well, and its logits have an offset of their own."""
+    rng = np.random.default_rng(seed)
+    target = (rng.random((clips, 4)) < 0.3).astype(np.float32) if several else np.eye(4, dtype=np.float32)[rng.integers(0, 4, clips)]
+    logits = (2 * target + rng.standard_normal((clips, 4)) + 6 * rng.standard_normal()).astype(np.float32)
+    blocks = [f"kit{first}-{i % groups}" if groups else f"#{first + i}" for i in range(clips)]
+    return Predictions(np.arange(first, first + clips), np.array(blocks), logits, target, np.ones_like(target))
+
+
+def folds(several: bool, groups: int = 0) -> dict[str, Predictions]:
+    return {f"fold-{k}": part(k, 40 * k, several, groups) for k in range(5)}
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("groups", [0, 8])
+def test_the_interval_of_folds_is_one_of_their_mean(activation: str, groups: int) -> None:
+    heard = folds(activation == "sigmoid", groups)
+    told = summary(heard, NAMES, activation)
+    values = [one.scores(activation)[told.metric] for one in heard.values()]
+    assert told.mean == pytest.approx(np.mean(values)) == told.means[told.metric]
+    for name, (low, high) in told.intervals.items():
+        assert low is not None and high is not None and low < told.means[name] < high and high - low < 0.25
+    assert told.resample == ("groups" if groups else "clips") and not told.notes
+
+
+def test_classes_of_folds_are_ranked_fold_by_fold() -> None:
+    heard = folds(True)
+    told = summary(heard, NAMES, "sigmoid")
+    for k, row in enumerate(told.classes):
+        each = [average_precision_score(one.target[:, k].astype(np.int64), one.logits[:, k]) for one in heard.values()]
+        assert row["average precision"] == pytest.approx(np.mean(each)) and row["judged"] == 200
+    never = {
+        **heard,
+        "fold-0": Predictions(*(getattr(heard["fold-0"], name) for name in ("rows", "blocks", "logits")), *absent(heard["fold-0"])),
+    }
+    each = [average_precision_score(one.target[:, 0].astype(np.int64), one.logits[:, 0]) for one in list(heard.values())[1:]]
+    assert summary(never, NAMES, "sigmoid").classes[0]["average precision"] == pytest.approx(np.mean(each))
+
+
+def absent(one: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    target = one.target.copy()
+    target[:, 0] = 0
+    return target, one.known
+
+
+def resampled(groups: np.ndarray) -> list[np.ndarray]:
+    """The clips of each resample, as indices."""
+    return [np.repeat(np.arange(len(groups)), column.astype(int)) for counts in resample_counts(groups, 0) for column in counts.T]
+
+
+@pytest.mark.parametrize("groups", [0, 12])
+def test_one_part_is_drawn_as_it_always_was(groups: int) -> None:
+    one = part(3, 0, False, groups)
+    told = summary({"": one}, NAMES, "softmax")
+    for name in ("balanced_accuracy", "accuracy"):
+        values = np.array([one.scores("softmax", at)[name] for at in resampled(one.blocks)])
+        assert told.intervals[name] == pytest.approx(bc_interval(values, told.means[name]), abs=1e-5)
+    assert told.means == one.scores("softmax")
+
+
+def test_of_one_group_there_is_no_interval(tmp_path: Path) -> None:
+    one = part(0, 0, False, groups=1)
+    told = summary({"": one}, NAMES, "softmax")
+    assert told.low is None and told.high is None and set(told.intervals.values()) == {(None, None)}
+    assert "interval not known" in told.line() and "one group only was tested" in told.notes[0]
+    none: list[float | None] = [None] * 40
+    empty = [""] * 40
+    labels = Labels(
+        [Path(f"{i}.wav") for i in range(40)],
+        list(NAMES),
+        ClassSets.from_dense(one.target.astype(np.int64)),
+        False,
+        empty,
+        empty,
+        empty,
+        none,
+        none,
+    )
+    write(tmp_path, told, one, labels, "softmax")
+    stored = json.loads((tmp_path / "scores.json").read_text())
+    assert stored["low"] is None and stored["intervals"]["accuracy"] == [None, None]
+    for row in csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()):
+        assert float(row["value"]) > 0 and row["low"] == row["high"] == "not known"
+
+
+def test_of_folds_that_test_one_group_each_there_is_none_either() -> None:
+    told = summary({**folds(False, 8), "last": part(9, 900, False, groups=1)}, NAMES, "softmax")
+    assert told.low is None and "in 1 of 6 parts one group only" in told.notes[0]
+    single = {str(k): part(k, k, False, clips=1) for k in range(8)}
+    assert "in 8 of 8 parts one clip only" in summary(single, NAMES, "softmax").notes[-1]
+
+
+def test_few_groups_are_told_as_the_probe_tells_them() -> None:
+    told = summary({"": part(0, 0, False, groups=4)}, NAMES, "softmax")
+    assert told.notes == ["only 4 groups were tested: intervals over so few are too narrow"] and told.low is not None
+    assert not summary({"": part(0, 0, False, clips=5)}, NAMES, "softmax").notes
+    assert len(joined(list(folds(False).values())).rows) == 200
