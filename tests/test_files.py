@@ -24,7 +24,7 @@ from unheard.files import (
     write_table,
     write_text,
 )
-from unheard.locks import locked_file, locked_folder
+from unheard.outputs import locked_file, locked_folder
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from unheard.embedding.embedder import Model, Options
 from unheard.embedding.loading import load
 from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError
-from unheard.evaluation.outputs import refuse_existing
 from unheard.finetuning.recipe import FinetuneRecipe
+from unheard.outputs import refuse_existing
 from unheard.progress import Track, silent
 from unheard.recipes import find_recipe, recipe_file
 from unheard.recipes.recipe import Recipe

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from unheard.errors import DataError, UnheardError
-from unheard.locks import LOCK, locked_file
+from unheard.outputs import LOCK, locked_file
 
 CHECKSUM = "content_sha256"
 """Field of a JSON file that holds the SHA-256 of its other fields."""
@@ -233,3 +233,12 @@ def _synchronise(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def write_confusion(folder: Path, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
+    """Write ``confusion.csv``, a row a true class, a column a class that was said; remove an older one where there is none."""
+    file, columns = folder / "confusion.csv", ("true", *(f"predicted {name}" for name in classes))
+    if not counts:
+        file.unlink(missing_ok=True)
+        return
+    write_table(file, columns, [dict(zip(columns, (name, *map(str, row)), strict=True)) for name, row in zip(classes, counts, strict=True)])

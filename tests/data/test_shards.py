@@ -26,7 +26,7 @@ from unheard.data.shards import Texts, dequantise, quantise, value_range
 from unheard.data.store import SpecStore, check_frontend, open_store
 from unheard.errors import ConfigError, DataError
 from unheard.files import read_json, write_json
-from unheard.locks import locked_folder
+from unheard.outputs import locked_folder
 
 SMALL = 40_000
 """Bytes of a shard in these tests: three or four clips."""

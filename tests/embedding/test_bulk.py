@@ -19,7 +19,7 @@ from unheard.embedding.loading import load
 from unheard.embedding.table_files import ROWS, read_blocks, read_identity
 from unheard.embedding.tables import TableWriter
 from unheard.errors import ConfigError, DataError
-from unheard.locks import locked_file
+from unheard.outputs import locked_file
 from unheard.progress import silent
 from unheard.weights.built_in import reinitialised
 from unheard.weights.checkpoint import SavedModel

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from unheard.cli import main
-from unheard.data.verify import verify
 from unheard.embedding.bulk import embed_table
 from unheard.embedding.loading import load
+from unheard.embedding.verify import verify
 from unheard.errors import DataError
 
 

@@ -15,7 +15,7 @@ from tests.faults.inputs import make_model, make_sounds
 import unheard
 from unheard import api
 from unheard.cli import main
-from unheard.data.verify import verify
+from unheard.embedding.verify import verify
 from unheard.errors import ConfigError, DamageWarning, DataError
 from unheard.evaluation.hear import suite
 from unheard.evaluation.hear.encoders import HearEncoder, PrecomputedEmbeddings
@@ -24,7 +24,7 @@ from unheard.evaluation.hear.fit_cache import DiskFitCache
 from unheard.evaluation.hear.head import HyperParams
 from unheard.evaluation.probe.cache import EmbeddingCache
 from unheard.finetuning.scores import score_labelled
-from unheard.locks import locked_file, locked_folder
+from unheard.outputs import locked_file, locked_folder
 from unheard.view.evaluated import evaluate
 
 

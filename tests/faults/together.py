@@ -13,7 +13,7 @@ import numpy as np
 from tests.faults.kills import jobs
 from tests.faults.processes import CRASHED, kill, run, start, verb, wait
 
-from unheard.data.verify import verify
+from unheard.embedding.verify import verify
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 

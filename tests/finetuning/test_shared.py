@@ -17,12 +17,12 @@ from unheard.data import shared
 from unheard.data.label_table import read_labels
 from unheard.finetuning import loader
 from unheard.finetuning.loader import PackedLabelledClips, open_sounds
-from unheard.locks import LOCK, locked_folder
+from unheard.outputs import LOCK, locked_folder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from unheard.locks import locked_folder
+from unheard.outputs import locked_folder
 with locked_folder(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -13,7 +13,7 @@ from unheard.config import override
 from unheard.data.corpus import open_corpus
 from unheard.data.pack import pack
 from unheard.errors import ConfigError, DataError
-from unheard.locks import locked_folder
+from unheard.outputs import locked_folder
 from unheard.recipes import find_recipe
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume

@@ -160,3 +160,8 @@ class LogMel(Frontend):
     def mel_centres(self) -> Float64[np.ndarray, " F"]:
         """Where each band peaks, in Hz."""
         return _slaney_edges(self.config)[1:-1]
+
+
+def band_statistics(spec: Float[Tensor, "*n F T"]) -> Float[Tensor, "*n 2*F"]:
+    """Return the mean and the standard deviation of each band over time, the simplest baseline."""
+    return torch.cat([spec.mean(dim=-1), spec.std(dim=-1, correction=0)], dim=-1)

@@ -238,7 +238,7 @@ def verify(*paths: Path, json: Json = False) -> int:
     paths
         Folders, with everything below them, and tables of embeddings.
     """
-    from unheard.data.verify import verify as compare
+    from unheard.embedding.verify import verify as compare
 
     if not paths:
         raise ConfigError("name what to compare: a packed corpus, a model, a run, or a table of embeddings")

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from unheard.cli.shell import DeviceOption, Json, Overwrite, Strict, emit, log, status, torch_device, verb
 from unheard.errors import ConfigError
-from unheard.locks import locked_file
+from unheard.outputs import locked_file
 from unheard.progress import bar
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, Te
 from unheard.data.store import Store, make_store, open_store
 from unheard.errors import DataError
 from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, remove_unfinished, write_json
-from unheard.locks import LOCK, locked_folder
+from unheard.outputs import LOCK, locked_folder
 from unheard.progress import Track, silent
 
 SHARD_BYTES = 256 * 2**20

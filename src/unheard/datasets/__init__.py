@@ -1,0 +1,1 @@
+"""What puts sounds and labels on a disk: packages, generated sounds, importers, task folders."""

@@ -27,7 +27,7 @@ from unheard.embedding.identity import differences
 from unheard.embedding.table_files import FORMATS, read_blocks, read_identity, read_paths, write_table
 from unheard.errors import ConfigError, DataError, UnheardError, utf8
 from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, remove_unfinished, write_json
-from unheard.locks import locked_file
+from unheard.outputs import locked_file
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,0 +1,1 @@
+"""From an encoder and a table of labels to a classifier."""

@@ -13,12 +13,11 @@ from unheard.data.label_table import Labels, read_labels
 from unheard.embedding.classify import classifier_of
 from unheard.embedding.embedder import Sound
 from unheard.errors import AudioError, DataError
-from unheard.evaluation.outputs import refuse_existing
 from unheard.finetuning.caveats import chosen_by_one_class, leakage_warnings, trained_on
 from unheard.finetuning.ensemble import CHUNK, ClassifierEnsemble, open_finetuned, open_members, session_of
 from unheard.finetuning.session import read_session, training_table
 from unheard.finetuning.summary import FinetuneScores, Predictions, joined, summary, write
-from unheard.locks import locked_folder
+from unheard.outputs import locked_folder, refuse_existing
 from unheard.progress import Track, silent
 
 

@@ -16,8 +16,7 @@ from unheard import bootstrap
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.data.leakage import few_groups
-from unheard.evaluation.probe.files import write_confusion
-from unheard.files import FILES, file_checksums, write_json, write_table
+from unheard.files import FILES, file_checksums, write_confusion, write_json, write_table
 from unheard.finetuning.model_selection import UNDEFINED_MEANS, scores
 from unheard.metrics import average_precisions, confusion_matrix, roc_aucs, wilson_interval
 from unheard.model.classification import probabilities

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.files import remove_contents, remove_unfinished
-from unheard.locks import LOCK, locked_folder
+from unheard.outputs import LOCK, locked_folder
 from unheard.training.processes import first_process
 from unheard.training.run import read_config
 

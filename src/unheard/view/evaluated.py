@@ -16,8 +16,7 @@ from unheard.evaluation.hear.embeddings import PROVENANCE_FILE
 from unheard.evaluation.hear.encoders import Encoder, encoder, encoders
 from unheard.evaluation.hear.report import Report
 from unheard.evaluation.hear.suite import EvaluationConfig, Mode, choose_tasks
-from unheard.evaluation.outputs import refuse_existing
-from unheard.locks import locked_folder
+from unheard.outputs import locked_folder, refuse_existing
 from unheard.progress import Track, silent
 from unheard.view.evaluation_page import write_evaluation
 

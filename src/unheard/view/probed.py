@@ -18,7 +18,7 @@ from unheard.evaluation.probe.projection import draw_map
 from unheard.evaluation.probe.protocol import ProbeProtocol, one_thread
 from unheard.evaluation.probe.report import ProbeReport
 from unheard.evaluation.probe.vectors import LOG_MEL, baselines, check_clips, layer_vectors, scenes
-from unheard.locks import locked_folder
+from unheard.outputs import locked_folder
 from unheard.progress import Track, silent
 from unheard.view.probe_figures import draw
 from unheard.view.probe_page import write_probe_page

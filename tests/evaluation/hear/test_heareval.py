@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from unheard.errors import DataError
+from unheard.evaluation.head_training import OneDnnLinear
 from unheard.evaluation.hear import heareval, robust
 from unheard.evaluation.hear.events import Events
 from unheard.evaluation.hear.fit import Epoch, FitResult, fit
 from unheard.evaluation.hear.fit_cache import DiskFitCache
-from unheard.evaluation.hear.head import Head, HyperParams, OneDnnLinear, grid
+from unheard.evaluation.hear.head import Head, HyperParams, grid
 from unheard.evaluation.hear.rows import EvaluationRound, Rows, score_all
 from unheard.evaluation.hear.tasks import Task, read_task
 

@@ -12,13 +12,13 @@ import pytest
 import soundfile
 import torch
 
+from unheard.audio.frontend import band_statistics
 from unheard.data.class_sets import ClassSets
 from unheard.data.corpus import read_csv
 from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
 from unheard.embedding.loading import load
 from unheard.errors import DataError
-from unheard.evaluation.hear.encoders import band_statistics
 from unheard.evaluation.probe.files import map_rows, write
 from unheard.evaluation.probe.probe import HEADS, NEIGHBOURS, ProbeConfig, probe, read_labels
 from unheard.evaluation.probe.projection import draw_map

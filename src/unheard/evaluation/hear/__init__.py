@@ -1,0 +1,1 @@
+"""HEAR task folders: protocols, scores and tables."""

@@ -11,15 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import unheard.hear
 from unheard.audio.framing import Frontend
-from unheard.audio.frontend import LogMel
+from unheard.audio.frontend import LogMel, band_statistics
+from unheard.embedding import hear_api
 from unheard.embedding.embedder import Model
 from unheard.embedding.loading import load
 from unheard.errors import ConfigError
 from unheard.evaluation.hear.module_encoders import Frames, HearEncoder, Scenes, hear_encoder, xares_encoder
 from unheard.evaluation.hear.own_encoder import OwnEncoder, Runtime
-from unheard.hear import load_model
 from unheard.weights.built_in import reinitialised
 from unheard.weights.checkpoint import SavedModel
 
@@ -62,11 +61,6 @@ def folder_name(encoder: Encoder) -> str:
     if encoder.name not in BASELINES:
         return encoder.name
     return f"{encoder.name}-{hashlib.sha256(encoder.identity.encode()).hexdigest()[:8]}"
-
-
-def band_statistics(spec: Float[Tensor, "*n F T"]) -> Float[Tensor, "*n 2*F"]:
-    """Return the mean and the standard deviation of each band over time, the simplest baseline."""
-    return torch.cat([spec.mean(dim=-1), spec.std(dim=-1, correction=0)], dim=-1)
 
 
 class LogMelEncoder:
@@ -156,7 +150,7 @@ def _each(model: Model | str | Path, device: str, runtime: Runtime) -> Iterator[
         raise ConfigError(f"{model} takes no {', '.join(given)}: an X-ARES encoder and stored embeddings have no options; leave them out")
     if colon and kind in ("hear", "xares"):
         yield hear_encoder(name, device, runtime) if kind == "hear" else xares_encoder(name, device)
-        yield HearEncoder("random", unheard.hear, load_model("random-tiny", device=device), "random-tiny")
+        yield HearEncoder("random", hear_api, hear_api.load_model("random-tiny", device=device), "random-tiny")
         yield LogMelEncoder(LogMel())
     elif colon and kind == "embeddings":
         yield PrecomputedEmbeddings(Path(name))

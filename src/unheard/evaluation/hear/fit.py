@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unheard.errors import DataError
+from unheard.evaluation.head_training import HeadTrainer
 from unheard.evaluation.hear.events import Postprocessing
-from unheard.evaluation.hear.head import Head, HeadTrainer, HyperParams, loss_of
+from unheard.evaluation.hear.head import Head, HyperParams, loss_of
 from unheard.evaluation.hear.rows import Rows, score_and_tune
 from unheard.evaluation.hear.scores import SCORES
 from unheard.evaluation.hear.tasks import Task

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -23,8 +22,6 @@ GRID_POINTS = 8  # heareval's: how many points of the shuffled grid are tried
 INITIALIZATIONS = {"xavier_uniform_": nn.init.xavier_uniform_, "xavier_normal_": nn.init.xavier_normal_}
 EPSILON = 1e-5  # torch's and heareval's default of BatchNorm1d
 RARELY_CHECKED = "dcase2016_task2"  # heareval validates this task every 10 epochs
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -100,47 +97,6 @@ def _refused(name: str, value: object) -> str:
     return "" if isinstance(value, int) and value >= least else f"a whole number, at least {least}"
 
 
-class OneDnnLinear(nn.Linear):
-    """`nn.Linear` whose products are those of oneDNN, where torch has it; rounds differently.
-
-    torch multiplies float32 by MKL, which has slow kernels for processors that are not Intel's: there this is twice as fast.
-    """
-
-    def forward(self, x: Float[Tensor, "n k"]) -> Float[Tensor, "n m"]:
-        """Return x W^T + b."""
-        if not _has_onednn() or x.device.type != "cpu" or x.dtype != torch.float32:
-            return super().forward(x)
-        found: Tensor = _OneDnnProduct.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
-        return found
-
-
-class _OneDnnProduct(torch.autograd.Function):
-    """x W^T + b with its gradients, each product by oneDNN."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        of_x = _product(grad, weight.t()) if ctx.needs_input_grad[0] else None
-        return of_x, _product(grad.t(), x.t()), grad.sum(dim=0)
-
-
-def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(n, k) times the transpose of (m, k), plus a bias."""
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
-    return found
-
-
-@cache
-def _has_onednn() -> bool:
-    """Whether torch has oneDNN and the operator, which is not a public one."""
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
-
-
 class Head(nn.Module):
     """hidden_layers times (Linear, BatchNorm1d, Dropout, ReLU), then Linear: embeddings (n, D) to logits (n, C).
 
@@ -166,32 +122,6 @@ class Head(nn.Module):
         """Return logits."""
         logits: Tensor = self.projection(self.hidden(x))
         return logits
-
-
-class HeadTrainer:
-    """Trains a classifier on fixed vectors, batch by batch.
-
-    Parameters
-    ----------
-    head : nn.Module
-        Is changed.
-    optimizer : Optimizer
-        Of its parameters.
-    loss : callable
-        (logits, targets) -> mean loss of a batch.
-    """
-
-    def __init__(self, head: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss) -> None:
-        self.head, self.optimizer, self.loss = head, optimizer, loss
-
-    def step(self, x: Float[Tensor, "B D"], y: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
-        """Take one step on one batch. Return the loss before it."""
-        self.head.train()
-        loss = self.loss(self.head(x), y)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return loss.detach()
 
 
 def loss_of(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:

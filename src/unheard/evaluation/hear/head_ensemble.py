@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.func import stack_module_state
 from torch.nn import functional as F
 
+from unheard.evaluation.head_training import HeadTrainer
 from unheard.evaluation.hear.fit import predict, snapshot
-from unheard.evaluation.hear.head import EPSILON, Head, HeadTrainer, HyperParams, loss_of
+from unheard.evaluation.hear.head import EPSILON, Head, HyperParams, loss_of
 
 BETAS, ADAM_EPS = (0.9, 0.999), 1e-8  # torch's and heareval's defaults of Adam
 MOMENTUM = 0.1  # torch's and heareval's default of BatchNorm1d

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unheard.errors import ConfigError, DataError
 from unheard.evaluation.hear.own_encoder import Runtime
-from unheard.evaluation.hear.third_party import call_third_party, import_third_party
+from unheard.evaluation.third_party import call_third_party, import_third_party
 
 # (n, D), and (n, t, D) with (n, t). Other people's code makes them, so `embeddings` checks their shapes and says whose they are.
 Scenes = Tensor

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unheard import hear
+from unheard.embedding import hear_api
 from unheard.embedding.embedder import Model, Options
+from unheard.embedding.hear_api import HearModel, Published
 from unheard.embedding.identity import fingerprint
 from unheard.embedding.pooling import Pool
-from unheard.hear import HearModel, Published
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class OwnEncoder:
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Tensor:
         """One vector for each clip."""
-        return hear.get_scene_embeddings(audio, self._scenes)
+        return hear_api.get_scene_embeddings(audio, self._scenes)
 
     def timestamps(self, audio: Float[Tensor, "n S"]) -> tuple[Tensor, Tensor]:
         """Vectors over time, and their times in milliseconds."""
-        return hear.get_timestamp_embeddings(audio, self._frames)
+        return hear_api.get_timestamp_embeddings(audio, self._frames)

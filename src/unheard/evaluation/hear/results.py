@@ -44,7 +44,7 @@ class Published:
 
 def published() -> list[Published]:
     """Every published row this library ships."""
-    text = files("unheard.evaluation").joinpath("published.csv").read_text(encoding="utf-8")
+    text = files("unheard.evaluation.hear").joinpath("published.csv").read_text(encoding="utf-8")
     return [
         Published(
             row["model"], row["task"], row["score"], float(row["percent"]), float(row["plus_minus"]) if row["plus_minus"] else None,

@@ -19,9 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unheard.errors import DataError
+from unheard.evaluation.head_training import OneDnnLinear
 from unheard.evaluation.hear.events import Postprocessing
 from unheard.evaluation.hear.fit import FitResult, smaller_is_better
-from unheard.evaluation.hear.head import GRID_POINTS, Head, HyperParams, OneDnnLinear, grid, loss_of
+from unheard.evaluation.hear.head import GRID_POINTS, Head, HyperParams, grid, loss_of
 from unheard.evaluation.hear.head_ensemble import make_ensemble
 from unheard.evaluation.hear.heareval import FitCache, NullFitCache, SplitResult, check, test
 from unheard.evaluation.hear.rows import Rows, parts, score_and_tune, stack

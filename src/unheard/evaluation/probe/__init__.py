@@ -1,0 +1,1 @@
+"""Probes on frozen embeddings of a labels CSV."""

@@ -12,7 +12,7 @@ from unheard.data.label_table import Labels
 from unheard.errors import DataError
 from unheard.evaluation.probe.projection import Projection2D
 from unheard.evaluation.probe.report import ClassScore, CurvePoint, LayerScore, Prediction, ProbeReport, Score
-from unheard.files import FILES, file_checksums, read_json, write_json, write_table, write_text
+from unheard.files import FILES, file_checksums, read_json, write_confusion, write_json, write_table, write_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -90,15 +90,6 @@ def map_rows(report: ProbeReport, labels: Labels, place: Projection2D) -> list[d
         values = (clip, os.fspath(labels.paths[clip].resolve()), labels.start[clip], labels.end[clip], label, said.get(clip, ""), right)
         found.append(dict(zip(MAP_COLUMNS, map(_cell, (*values, *pca.tolist(), *tsne.tolist())), strict=True)))
     return found
-
-
-def write_confusion(folder: Path, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
-    """Write ``confusion.csv``, a row a true class, a column a class that was said; remove an older one where there is none."""
-    file, columns = folder / "confusion.csv", ("true", *(f"predicted {name}" for name in classes))
-    if not counts:
-        file.unlink(missing_ok=True)
-        return
-    write_table(file, columns, [dict(zip(columns, (name, *map(str, row)), strict=True)) for name, row in zip(classes, counts, strict=True)])
 
 
 def _rows(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> None:

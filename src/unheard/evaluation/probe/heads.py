@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from unheard import metrics
 from unheard.data.class_sets import Index
 from unheard.errors import require
-from unheard.evaluation.hear.head import HeadTrainer
+from unheard.evaluation.head_training import HeadTrainer
 from unheard.model.classification import clip_losses, probabilities
 
 NEIGHBOURS = 10  # our choice; never more than the square root of the training clips

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from unheard.bootstrap import N_RESAMPLES
 from unheard.data.label_table import Labels, read_labels
-from unheard.data.leakage import leakage_warnings
 from unheard.errors import DataError
+from unheard.evaluation.probe.caveats import leakage_warnings
 from unheard.evaluation.probe.classes import answers, class_scores, confusions
 from unheard.evaluation.probe.curve import learning_curve
 from unheard.evaluation.probe.heads import NEIGHBOURS, Table, Vectors, knn, mlp

@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from unheard.audio.frontend import band_statistics
 from unheard.audio.waveform import from_array, info, read
 from unheard.data.label_table import Labels
 from unheard.embedding.embedder import Model, Options, Sound
 from unheard.embedding.pooling import Pool
 from unheard.errors import AudioError
-from unheard.evaluation.hear.encoders import band_statistics
 from unheard.progress import Track, silent
 from unheard.weights.built_in import reinitialised
 from unheard.weights.checkpoint import SavedModel

@@ -1,4 +1,4 @@
-"""Locks of output files and folders: one process at a time writes them."""
+"""Outputs of the verbs: an existing one is refused, and one process at a time writes it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from unheard.errors import InUseError
+from unheard.errors import ConfigError, InUseError
 
 LOCK = ".lock"
 """Name of the lock file in a folder, and the end of the name of that beside a file."""
 
 OWNER_READS = 50  # 10 ms apart; our choice
+
+WAYS = "choose another -o, or replace it with --overwrite"
+
+
+def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
+    """Refuse an output that exists and is not to be replaced.
+
+    Parameters
+    ----------
+    out : path
+        A file or a folder.
+    overwrite : bool
+        Whether it is to be replaced: then nothing is refused.
+    ways : str
+        What a user can do.
+
+    Raises
+    ------
+    ConfigError
+        With the id and host of the process that writes into the folder while there is one.
+    """
+    place = Path(out)
+    if overwrite or not place.exists():
+        return
+    if (place / LOCK).is_file():
+        with locked_folder(place):
+            pass  # the lock of a process that was killed
+    raise ConfigError(f"{out} exists; {ways}")
 
 
 @contextmanager

@@ -1,0 +1,110 @@
+"""The HEAR 2021 common API, see `unheard.hear`."""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unheard.audio.frontend import Statistics
+from unheard.embedding.embedder import Embedding, Model, Options
+from unheard.embedding.loading import load
+from unheard.embedding.pooling import Pool
+from unheard.errors import ConfigError
+
+Published = Literal["no", "msm-mae", "m2d"]
+
+
+class HearModel(nn.Module):
+    """A model with the attributes the HEAR API asks for.
+
+    Parameters
+    ----------
+    model : Model
+        What embeds.
+    options : Options
+        Layer, pooling of scenes, hop of timestamps.
+    published : {"no", "msm-mae", "m2d"}
+        Repeat what a published runtime does, to compare with its scores. Both: time steps count equally in the mean, and
+        timestamps are left edges on a grid stretched over the clip. "msm-mae" also normalises by mean and deviation of the
+        batch (so that a result depends on its batch mates) and fills the last window to the trained length.
+
+    Raises
+    ------
+    ConfigError
+        When pooling gives no single vector, ``published`` is unknown, or both are given.
+    """
+
+    def __init__(self, model: Model, options: Options, published: Published = "no") -> None:
+        super().__init__()
+        if options.pool == "none" or published not in get_args(Published):
+            raise ConfigError(
+                f"pool must be mean, mean+std or max and published one of no, msm-mae, m2d; got {options.pool!r}, {published!r}"
+            )
+        if published != "no" and options.pool != "mean":
+            raise ConfigError(f"published={published} takes the mean over time; leave pool out; got {options.pool!r}")
+        self.encoder = model.learner
+        self.model = copy.copy(model)
+        self.model.pad_window = published == "msm-mae"
+        self.options = options
+        self.published = published
+        self.sample_rate = model.sample_rate
+        self.timestamp_embedding_size = model.embedding_size
+        self.scene_embedding_size = model.embedding_size * (2 if options.pool == "mean+std" else 1)
+
+
+def load_model(
+    model_file_path: str = "",
+    *,
+    layer: int | None = None,
+    pool: Pool = "mean",
+    hop: float | None = None,
+    published: Published = "no",
+    device: str | None = None,
+) -> HearModel:
+    """Load a run, a model folder or a built-in name; without a path, the untrained ``random-tiny``.
+
+    Raises
+    ------
+    ConfigError
+        When pooling gives no single vector, ``published`` is unknown, or both are given.
+    """
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return HearModel(load(model_file_path or "random-tiny", place), Options(layer, pool, hop), published).eval()
+
+
+def get_timestamp_embeddings(audio: Float[Tensor, "n S"], model: HearModel) -> tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]:
+    """Frame embeddings and their centres in milliseconds.
+
+    A trailing time step centred after the end of the audio is dropped, at least one is kept.
+    """
+    embeddings = _embed(audio, model)
+    frames = torch.stack([torch.from_numpy(e.frames) for e in embeddings])
+    length = 1000 * audio.shape[1] / model.sample_rate
+    if model.published != "no":
+        times = torch.arange(frames.shape[1]) * (length / frames.shape[1])
+    else:
+        times = torch.from_numpy(embeddings[0].times_ms)
+        kept = max(1, int((times <= length).sum()))
+        frames, times = frames[:, :kept], times[:kept]
+    return frames.to(audio.device), times.float().expand(len(audio), -1).to(audio.device)
+
+
+def get_scene_embeddings(audio: Float[Tensor, "n S"], model: HearModel) -> Float[Tensor, "n D"]:
+    """One vector for each clip."""
+    embeddings = _embed(audio, model)
+    if model.published != "no":
+        return torch.stack([torch.from_numpy(e.frames).mean(dim=0) for e in embeddings]).to(audio.device)
+    return torch.stack([torch.from_numpy(e.scene) for e in embeddings]).to(audio.device)
+
+
+def _embed(audio: Float[Tensor, "n S"], model: HearModel) -> list[Embedding]:
+    embedder = model.model
+    if model.published == "msm-mae":
+        spec = embedder.frontend(audio.cpu().float())
+        embedder = embedder.with_statistics(Statistics((float(spec.mean()),), (float(spec.std()),)))
+    sounds = [(wav.cpu().numpy(), model.sample_rate) for wav in audio.float()]
+    return [embedding for _, embedding in embedder.embed_many(sounds, model.options)]
