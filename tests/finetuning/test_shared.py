@@ -13,9 +13,9 @@ import pytest
 import soundfile
 
 from unheard.audio.frontend import MATPAC, MSM_MAE_16K
-from unheard.data import shared
 from unheard.data.label_table import read_labels
 from unheard.finetuning import loader
+from unheard.finetuning import shared_corpus as shared
 from unheard.finetuning.loader import PackedLabelledClips, open_sounds
 from unheard.outputs import LOCK, locked_folder
 

@@ -24,12 +24,12 @@ from unheard.data.open_store import pack_once
 from unheard.data.packing import PackConfig
 from unheard.data.prefetch import Prefetcher, RankSlice
 from unheard.data.shards import HEADER
-from unheard.data.shared import pack_shared, shared_folder
 from unheard.data.store import WaveStore, open_store, to_device
 from unheard.data.verification import Verification
 from unheard.errors import DataError
 from unheard.finetuning.augment import AugmentBatch, add_noise, gain, mixup, roll, spec_augment
 from unheard.finetuning.recipe import FinetuneRecipe
+from unheard.finetuning.shared_corpus import pack_shared, shared_folder
 from unheard.finetuning.waveform_augment import augment_waveform
 from unheard.progress import Track, silent
 

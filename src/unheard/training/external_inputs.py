@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from unheard.audio.frontends import build_frontend
+from unheard.data.annotations import CaptionTable, LabelTable
 from unheard.data.store import Store, WaveStore
-from unheard.datasets.annotations import CaptionTable, LabelTable
 from unheard.errors import ConfigError, DataError
 from unheard.objectives.base import Batch
 from unheard.objectives.registry import REGISTERED, name_of
