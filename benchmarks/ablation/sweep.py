@@ -31,9 +31,9 @@ from unheard.files import read_json, write_json
 from unheard.progress import bar
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
+from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.pretrain import pretrain, resume
-from unheard.training.run import Callbacks
 from unheard.training.run_folder import is_run
 from unheard.weights.checkpoint import SavedModel, load_model, read_tensors
 

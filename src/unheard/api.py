@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from unheard.evaluation.probe.report import ProbeReport
     from unheard.evaluation.reconstruction import ReconstructionError
     from unheard.finetuning.scores import FinetunedRun
-    from unheard.training.run import Callbacks, Run
+    from unheard.training.callbacks import Callbacks, Run
 
 __all__ = ["attention", "convert", "embed", "finetune", "load", "pretrain", "probe", "reconstruct", "report", "resume"]
 
@@ -285,7 +285,7 @@ def _loaded(model: Model | str | Path) -> Model:
 
 def _watched(report: Callbacks | None) -> Callbacks:
     """The caller's report, or a silent one; a finished run is measured and drawn either way."""
-    from unheard.training.run import Callbacks
+    from unheard.training.callbacks import Callbacks
     from unheard.view.run import finish
 
     given = report or Callbacks()

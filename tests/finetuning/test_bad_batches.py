@@ -24,8 +24,8 @@ from unheard.finetuning.run import finetune, resume
 from unheard.finetuning.session import read_session
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
+from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints
-from unheard.training.run import Callbacks
 from unheard.view.run import curve_figure
 from unheard.weights.checkpoint import Provenance, load_model, save_model
 

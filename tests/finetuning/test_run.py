@@ -21,8 +21,8 @@ from unheard.finetuning.run import finetune, resume
 from unheard.finetuning.session import finished, read_session
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
+from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints, read_progress
-from unheard.training.run import Callbacks
 from unheard.weights.checkpoint import Provenance, load_model, save_model
 
 SIZES = ("frames=64", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")

@@ -12,7 +12,7 @@ from unheard.audio.frontends import build_frontend
 from unheard.data.store import Store
 from unheard.recipes import RECIPES, find_recipe
 from unheard.recipes.msm_mae import TABLE_1
-from unheard.training.run import sampler_of, total_steps
+from unheard.training.session import sampler_of, total_steps
 
 CLIPS = 1_963_807  # of AudioSet, in the paper of MSM-MAE; those of M2D and MaskSpec give epochs and batch, and no number of clips
 LONG_CLIPS = 2_012_615  # of AudioSet, in MATPAC's configuration

@@ -16,7 +16,7 @@ from unheard.model.sizes import ModelConfig, resolve_sizes
 from unheard.recipes import RECIPES, find_recipe
 from unheard.recipes.learner import build, grid_of
 from unheard.training.optim import build_optimiser, learning_rate, peak_learning_rate
-from unheard.training.run import total_steps
+from unheard.training.session import total_steps
 
 TABLE_1 = {  # patches of each configuration
     "msm-mae-96": 30, "msm-mae-208": 65, "msm-mae-304": 95, "msm-mae-400": 125, "msm-mae-512": 160,

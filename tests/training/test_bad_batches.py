@@ -22,10 +22,10 @@ from unheard.files import read_json
 from unheard.objectives.base import Batch
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
+from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
 from unheard.training.replay import replay
-from unheard.training.run import Callbacks
 from unheard.weights.checkpoint import load_model
 
 SIZES = ("frames=48", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")

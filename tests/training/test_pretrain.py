@@ -20,9 +20,9 @@ from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.files import read_json, write_json
 from unheard.model.sizes import ModelConfig
 from unheard.recipes import find_recipe
+from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
-from unheard.training.run import Callbacks
 from unheard.view.report import _facts
 from unheard.weights.checkpoint import load_model
 

@@ -12,9 +12,9 @@ from unheard.cli import main
 from unheard.config import override
 from unheard.errors import ConfigError, DataError
 from unheard.recipes import find_recipe
+from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
-from unheard.training.run import Callbacks
 from unheard.weights.checkpoint import load_model
 
 SIZES = ("frames=48", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")

@@ -14,7 +14,7 @@ from unheard.progress import bar
 
 if TYPE_CHECKING:
     from unheard.finetuning.scores import FinetunedRun
-    from unheard.training.run import Callbacks, Run
+    from unheard.training.callbacks import Callbacks, Run
 
 
 debug = App(name="debug", help="Look into what went wrong in a run.", help_epilogue="Example:\n  unheard debug replay runs/first")
@@ -240,7 +240,7 @@ def replay(
 
 def _report() -> Callbacks:
     """Tell everything on stderr."""
-    from unheard.training.run import Callbacks
+    from unheard.training.callbacks import Callbacks
 
     return Callbacks(say=log, track=bar, live=True)
 

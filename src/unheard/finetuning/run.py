@@ -26,11 +26,11 @@ from unheard.finetuning.session import (
     write_session,
 )
 from unheard.finetuning.trainer import FinetuneSetup, FinetuneTrainer, begin
+from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import RunState
 from unheard.training.engine import Engine
 from unheard.training.journal import environment
 from unheard.training.processes import first_process, lost_processes
-from unheard.training.run import Callbacks
 from unheard.training.run_folder import one_writer, prepare_output_dir
 from unheard.weights.built_in import BUILT_IN, open_model
 from unheard.weights.checkpoint import SavedModel

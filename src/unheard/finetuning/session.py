@@ -18,7 +18,7 @@ from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.files import write_json
 from unheard.finetuning.recipe import FinetuneRecipe
 from unheard.training.checkpoints import checkpoints, read_progress
-from unheard.training.run import read_config
+from unheard.training.session import read_config
 from unheard.version import __version__
 from unheard.weights.checkpoint import ENSEMBLE_DIR
 

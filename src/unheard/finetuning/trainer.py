@@ -28,11 +28,12 @@ from unheard.finetuning.validation import Validation
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.recipes.learner import build
 from unheard.training.bad_batches import BadBatches
+from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import RunState, checkpoints, read_progress, restore, save_checkpoint
 from unheard.training.engine import Engine
 from unheard.training.guards import NonFiniteGuard, ThroughputMeter, graceful_shutdown
 from unheard.training.journal import MetricsLogger
-from unheard.training.run import Callbacks, total_steps
+from unheard.training.session import total_steps
 from unheard.version import __version__
 from unheard.weights.checkpoint import Provenance, SavedModel, build_classifier, save_model
 

@@ -18,6 +18,8 @@ from unheard.objectives.base import Batch
 from unheard.objectives.schedules import TrainingProgress
 from unheard.recipes.learner import PretrainModule
 from unheard.training.bad_batches import BadBatches
+from unheard.training.callbacks import Callbacks
+from unheard.training.checkpoint_writer import CheckpointWriter
 from unheard.training.checkpoints import checkpoints, read_progress, restore
 from unheard.training.collapse import CollapseDetector
 from unheard.training.engine import Engine, Losses
@@ -25,7 +27,7 @@ from unheard.training.external_inputs import ExternalInputs
 from unheard.training.guards import NonFiniteGuard, ThroughputMeter, graceful_shutdown
 from unheard.training.journal import MetricsLogger
 from unheard.training.optim import learning_rate, peak_learning_rate
-from unheard.training.run import Callbacks, CheckpointWriter, Session, sampler_of
+from unheard.training.session import Session, sampler_of
 
 
 def latest(run: Path) -> Path | None:

@@ -14,6 +14,8 @@ from unheard.model.sizes import resolved
 from unheard.recipes.file import RecipeFile
 from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import Recipe
+from unheard.training.callbacks import Callbacks, Run
+from unheard.training.checkpoint_writer import CheckpointWriter
 from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine
 from unheard.training.external_inputs import ExternalInputs
@@ -21,21 +23,9 @@ from unheard.training.initial import begun
 from unheard.training.journal import environment
 from unheard.training.loop import Loop, latest, loader_of, prepare
 from unheard.training.processes import first_process, lost_processes
-from unheard.training.run import (
-    Callbacks,
-    CheckpointWriter,
-    Run,
-    Session,
-    is_complete,
-    mark_complete,
-    read_session,
-    sampler_of,
-    statistics_of,
-    summary_lines,
-    total_steps,
-    write_session,
-)
-from unheard.training.run_folder import one_writer, prepare_output_dir
+from unheard.training.run_folder import is_complete, mark_complete, one_writer, prepare_output_dir
+from unheard.training.session import Session, read_session, sampler_of, statistics_of, total_steps, write_session
+from unheard.training.summary import summary_lines
 from unheard.weights.built_in import BUILT_IN
 
 

@@ -13,11 +13,12 @@ from unheard.model import masking
 from unheard.objectives.base import Batch
 from unheard.objectives.schedules import TrainingProgress
 from unheard.training.bad_batches import CHECKPOINT, STATE, records
+from unheard.training.callbacks import Callbacks
 from unheard.training.engine import Engine, one_by_one
 from unheard.training.initial import begun
 from unheard.training.loop import loader_of, prepare, take_step
 from unheard.training.pretrain import open_session
-from unheard.training.run import Callbacks, read_session
+from unheard.training.session import read_session
 
 
 @dataclass(frozen=True)

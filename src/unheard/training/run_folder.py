@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from unheard.errors import CheckpointError, ConfigError, DataError
-from unheard.files import remove_contents, remove_unfinished
+from unheard.files import read_json, remove_contents, remove_unfinished, write_json
 from unheard.outputs import LOCK, locked_folder
+from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.processes import first_process
-from unheard.training.run import read_config
+from unheard.training.session import Session, read_config
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+FINISHED = "finished.json"
+"""File of a run folder that is written last: the run needs nothing more."""
 
 
 def is_run(folder: Path) -> bool:
@@ -70,3 +74,15 @@ def one_writer(verb: Callable[Arguments, Result]) -> Callable[Arguments, Result]
             return verb(*args, **kwargs)
 
     return locking
+
+
+def mark_complete(run: Path, session: Session) -> None:
+    """Write that model and figures of the last step are there."""
+    write_json(run / FINISHED, {"step": session.total})
+
+
+def is_complete(run: Path, session: Session) -> bool:
+    """Whether every step is done, and model and figures of the last step are there."""
+    saved, mark = checkpoints(run), run / FINISHED
+    done = bool(saved) and read_progress(saved[-1]).step >= session.total and mark.is_file()
+    return done and read_json(mark, CheckpointError, "delete it, and resume the run to write it again") == {"step": session.total}

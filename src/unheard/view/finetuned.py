@@ -11,8 +11,8 @@ import numpy as np
 from unheard.errors import UnheardError
 from unheard.finetuning.scores import FinetunedRun, score_run
 from unheard.finetuning.summary import FinetuneScores
+from unheard.training.callbacks import Callbacks
 from unheard.training.processes import first_process
-from unheard.training.run import Callbacks
 from unheard.view.axes import FONT, new_figure, save
 
 if TYPE_CHECKING:

@@ -1,0 +1,52 @@
+"""Writing of checkpoints and of the latest model of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unheard.data.store import Store
+from unheard.data.verification import Verification
+from unheard.training.checkpoints import RunState, save_checkpoint
+from unheard.training.engine import Engine
+from unheard.training.session import Session
+from unheard.version import __version__
+from unheard.weights.checkpoint import Provenance, save_model
+
+
+class CheckpointWriter:
+    """Saves checkpoints and the latest model of a run, from the first process only."""
+
+    def __init__(self, run: Path, session: Session, store: Store, engine: Engine) -> None:
+        self.run, self.session, self.store, self.engine = run, session, store, engine
+        self.verification = Verification(store) if engine.rank == 0 else None
+
+    def save(self, step: int) -> None:
+        """Write ``checkpoints/step-...`` and ``model/``.
+
+        Raises
+        ------
+        DataError
+            When the packed corpus differs from its checksums, as far as it was read; after the last step all of it was.
+        """
+        if self.verification is not None:
+            self.verification.check(wait=step >= self.session.total)
+            place = RunState(step, self.session.total, self.engine.kernel)
+            keep = self.session.recipe.training.keep_checkpoints
+            save_checkpoint(self.run, self.engine.learner, self.engine.optimiser, place, keep)
+            self.save_model(step)
+        self.engine.wait()
+
+    def save_model(self, step: int) -> None:
+        """Write ``model/``."""
+        recipe, statistics = self.session.recipe, self.session.statistics
+        save_model(self.run / "model", self.engine.learner, recipe, statistics, self.provenance(step))
+
+    def provenance(self, step: int) -> Provenance:
+        """What the model card says of this run."""
+        trained = {
+            "steps": f"{step} of {self.session.total}",
+            "crops": step * self.session.recipe.training.batch_size,
+            "corpus": f"{len(self.store.frames)} clips, {self.store.seconds_total / 3600:.2f} hours",
+            "seed": self.session.recipe.training.seed,
+        }
+        return Provenance(source=f"pre-trained with unheard {__version__}", trained=trained)

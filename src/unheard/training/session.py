@@ -1,0 +1,140 @@
+"""What is fixed when a pre-training run starts: its settings, and what follows from them and the corpus."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unheard.audio.frontend import Statistics
+from unheard.audio.presets import MASKSPEC_AUDIOSET
+from unheard.config import from_json, to_json
+from unheard.data.crops import CropSampler
+from unheard.data.store import Store
+from unheard.errors import CheckpointError, ConfigError, shown
+from unheard.files import read_json, write_json
+from unheard.recipes.file import RecipeFile
+from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
+from unheard.version import __version__
+
+STEP_BUDGET = 10_000  # our choice: 1.3 million crops at the default batch, hours on two cores, minutes on a GPU
+EPOCH_BUDGET = 400  # our choice: a small corpus is not repeated more often than this
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything fixed when a run starts; stored as ``config.json`` of the run folder."""
+
+    recipe: Recipe
+    data: str
+    fingerprint: str
+    statistics: Statistics
+    total: int
+    init: str | None = None
+    teacher: str = ""
+    """Fingerprint of the frozen teacher, where there is one."""
+    code: RecipeFile | None = None
+    """File that registers objectives of the recipe, where there are such: a resumed run runs it again."""
+
+
+def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
+    """The windows a recipe draws from a corpus."""
+    domains = store.domains if recipe.data.balance == "domain" else None
+    data, window = recipe.data, recipe.model.frames
+    return CropSampler(store.frames, window, recipe.training.seed, data.crops, domains, data.short_clips, align=recipe.model.patch_size[1])
+
+
+def statistics_of(store: Store, recipe: Recipe) -> Statistics:
+    """What a recipe normalises the spectrograms of a corpus by.
+
+    Raises
+    ------
+    ConfigError
+        When published statistics are asked for and have other bands than the front end.
+    """
+    data = recipe.data
+    if data.statistics == "maskspec":
+        if recipe.frontend.n_mels != len(MASKSPEC_AUDIOSET.mean):
+            raise ConfigError(
+                f"data.statistics=maskspec has {len(MASKSPEC_AUDIOSET.mean)} bands, the front end {recipe.frontend.n_mels}; use band"
+            )
+        return MASKSPEC_AUDIOSET
+    return (store.statistics if data.statistics == "scalar" else store.band_statistics).with_min_std(data.min_std)
+
+
+def total_steps(training: TrainingConfig, windows: int) -> int:
+    """Steps of a run over a corpus with ``windows`` windows in an epoch."""
+    per_epoch = windows / training.batch_size
+    if training.steps is not None:
+        return training.steps
+    if training.epochs is not None:
+        return max(1, math.ceil(training.epochs * per_epoch))
+    return min(STEP_BUDGET, max(200, math.ceil(EPOCH_BUDGET * per_epoch)))
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """What ``config.json`` of a run folder holds.
+
+    Raises
+    ------
+    CheckpointError
+        When there is no run there, or its configuration is damaged.
+    """
+    file = run / "config.json"
+    if not file.is_file():
+        raise CheckpointError(f"there is no run at {run}; give the folder that unheard pretrain or finetune wrote with -o")
+    stored = read_json(file, CheckpointError, "restore it from a copy, or start a new run")
+    if "recipe" not in stored or "total" not in stored:
+        raise CheckpointError(
+            f"{run} is not a run: its config.json tells of no recipe and steps; give the folder that unheard pretrain wrote"
+        )
+    return stored
+
+
+def read_session(run: Path, no_code: bool = False, say: Callable[[str], None] = lambda text: None) -> Session:
+    """Return what a pre-training run began with. The recipe file that registers its objectives, where there is one, is run.
+
+    Parameters
+    ----------
+    no_code : bool
+        Refuse a run that needs a recipe file.
+    say : callable
+        Takes a line of text when a file is run.
+
+    Raises
+    ------
+    CheckpointError
+        When there is none at ``run``.
+    ConfigError
+        When the recipe file must not or cannot be run.
+    """
+    stored = {name: value for name, value in read_config(run).items() if name != "unheard"}
+    try:
+        code = None if stored.get("code") is None else from_json(RecipeFile, stored["code"])
+    except ConfigError as error:
+        raise CheckpointError(f"{run} is not a pre-training run of this version of unheard: code.{error}") from error
+    if code is not None:
+        if no_code:
+            raise ConfigError(f"{run} needs the program {shown(code.path)}, and --no-code refuses to run it")
+        code.run_again(run, say)
+    _refuse_unregistered(run, stored["recipe"])
+    try:
+        return from_json(Session, stored)
+    except ConfigError as error:
+        raise CheckpointError(f"{run} is not a pre-training run of this version of unheard: {error}") from error
+
+
+def _refuse_unregistered(run: Path, recipe: Any) -> None:
+    asked = recipe.get("objectives") if isinstance(recipe, dict) else None
+    if isinstance(asked, dict) and (unknown := [shown(name) for name in asked if name not in ObjectivesConfig.types()]):
+        raise ConfigError(
+            f"{run} was trained with objectives that are not registered: {', '.join(unknown)}; run the code that registers them first "
+            "(unheard.objectives.registry.register), in the same program"
+        )
+
+
+def write_session(run: Path, session: Session) -> None:
+    """Write ``config.json`` of a run."""
+    write_json(run / "config.json", {"unheard": __version__, **to_json(session)})

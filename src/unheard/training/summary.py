@@ -1,0 +1,60 @@
+"""The lines that are printed before a run trains: corpus, window, model, and how long it will take."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unheard.data.crops import CropSampler
+from unheard.data.store import Store
+from unheard.errors import shown
+from unheard.model.masking import masked_fraction
+from unheard.objectives.base import Batch
+from unheard.recipes.learner import PretrainModule
+from unheard.training.engine import Engine
+from unheard.training.journal import duration
+from unheard.training.session import Session
+
+MOST_NAMED = 20  # skipped files that are named when a run starts; our choice
+
+
+def summary_lines(
+    session: Session, store: Store, sampler: CropSampler, learner: PretrainModule, engine: Engine, batch: Batch, step: int
+) -> list[str]:
+    """Lines that say what is about to happen, with an estimate of the time it takes."""
+    recipe, grid = session.recipe, learner.grid
+    lines: list[str] = []
+    training, window = recipe.training, recipe.model.frames * recipe.frontend.hop_size / recipe.frontend.sample_rate
+    encoder = sum(p.numel() for p in learner.model.encoder.parameters())
+    trained = sum(p.numel() for p in learner.parameters() if p.requires_grad)
+    lines.append(
+        f"corpus     {len(store.frames)} clips, {store.seconds_total / 3600:.2f} hours, {len(store.skipped)} skipped; "
+        f"{sampler.size} windows an epoch"
+    )
+    lines += [f"skipped    {shown(skipped.path)}: {skipped.reason}" for skipped in store.skipped[:MOST_NAMED]]
+    if len(store.skipped) > MOST_NAMED:
+        lines.append(f"skipped    {len(store.skipped) - MOST_NAMED} more; unheard data check names them all")
+    mean, std = session.statistics.mean, session.statistics.std
+    lines.append(
+        f"statistics mean {np.mean(mean):.4f}, deviation {np.mean(std):.4f}{'' if len(mean) == 1 else ' (averages over the bands)'}"
+    )
+    lines.append(
+        f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens a window ({grid.freq} x {grid.time}), "
+        f"{masked_fraction(recipe.model, grid):.0%} hidden"
+    )
+    lines.append(
+        f"model      {recipe.name}, size {recipe.model.size}: encoder {encoder / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained"
+    )
+    seconds = engine.benchmark_step(batch) * (session.total - step)
+    lines.append(
+        f"training   {session.total} steps of {training.batch_size} windows, "
+        f"{session.total * training.batch_size / sampler.size:.1f} epochs; "
+        f"{engine.precision} on {engine.device.type}{f' x {engine.processes}' if engine.processes > 1 else ''}; about {duration(seconds)}"
+    )
+    median = float(np.median(store.frames))
+    if median < recipe.model.frames / 2:
+        fit = max(1, round(median / recipe.model.patch_size[1])) * recipe.model.patch_size[1]
+        lines.append(
+            f"note       half of the clips are shorter than {median:.0f} frames; "
+            f"a window of {fit} (--set model.frames={fit}) would waste less on padding"
+        )
+    return lines
