@@ -20,7 +20,7 @@ _HOMES: dict[str, str] = {
     "pretrain": "unheard.api",
     "resume": "unheard.api",
     "embed": "unheard.api",
-    "evaluate": "unheard.view.evaluated",
+    "evaluate": "unheard.api",
     "probe": "unheard.api",
     "finetune": "unheard.api",
     "convert": "unheard.api",

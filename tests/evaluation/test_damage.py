@@ -14,6 +14,7 @@ from tests.faults.inputs import make_model, make_sounds
 
 import unheard
 from unheard import api
+from unheard.api import evaluate
 from unheard.cli import main
 from unheard.embedding.verify import verify
 from unheard.errors import ConfigError, DamageWarning, DataError
@@ -25,7 +26,6 @@ from unheard.evaluation.hear.head import HyperParams
 from unheard.evaluation.probe.cache import EmbeddingCache
 from unheard.finetuning.scores import score_labelled
 from unheard.outputs import locked_file, locked_folder
-from unheard.view.evaluated import evaluate
 
 
 def flip(file: Path, at: int = -1) -> None:

@@ -129,7 +129,7 @@ def whole(keys: Keys) -> dict[str, object]:
     return {"model": keys, "optimizer": {"state": {0: {"step": 3}}}, "epoch": np.float64(99.0), "scaler": {"scale": 2.0}, "args": args}
 
 
-def frames(model: unheard.api.Model, keys: Keys) -> np.ndarray:
+def frames(model: unheard.embedding.embedder.Model, keys: Keys) -> np.ndarray:
     """Features by the paper's equation 1: the patches of a time step side by side, lowest band first."""
     spec = model.statistics.normalise(model.frontend(torch.from_numpy(WAV)[None]))
     tokens = encode(keys, spec)[0, -GRID.num_patches :]

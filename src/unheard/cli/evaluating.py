@@ -171,8 +171,8 @@ def evaluate(
                 "with a labels.csv only --overwrite is possible"
             )
         return evaluate_labelled(model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict)
+    from unheard.api import evaluate as run
     from unheard.evaluation.hear.results import as_json, markdown
-    from unheard.view.evaluated import evaluate as run
 
     plan, overwrite, resume = _plan(how, embedding, torch_device(device)), existing.overwrite, existing.resume
     try:

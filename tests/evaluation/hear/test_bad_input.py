@@ -13,10 +13,10 @@ import soundfile
 import torch
 from tests.evaluation.made import RATE, Levels, make_task
 
+from unheard.api import evaluate
 from unheard.cli import main
 from unheard.errors import ConfigError
 from unheard.evaluation.hear.encoders import encoders
-from unheard.view.evaluated import evaluate
 
 Frames = tuple[torch.Tensor, torch.Tensor]
 

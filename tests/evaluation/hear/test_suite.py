@@ -14,6 +14,7 @@ import soundfile
 import torch
 from tests.evaluation.made import RATE, Levels, make_task
 
+from unheard.api import evaluate
 from unheard.cli import main
 from unheard.errors import ConfigError, DataError
 from unheard.evaluation.hear import robust
@@ -24,7 +25,6 @@ from unheard.evaluation.hear.report import Report, Result
 from unheard.evaluation.hear.results import markdown, published
 from unheard.evaluation.hear.suite import EvaluationConfig
 from unheard.evaluation.hear.tasks import read_task
-from unheard.view.evaluated import evaluate
 
 
 def test_any_hear_module_is_evaluated_and_broken_tasks_do_not_stop_the_others(levels: Levels, tmp_path: Path) -> None:

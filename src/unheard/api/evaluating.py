@@ -1,4 +1,4 @@
-"""``unheard.evaluate``: from models and task folders to a folder with tables, a picture and a page."""
+"""Evaluation of models on HEAR task folders."""
 
 from __future__ import annotations
 

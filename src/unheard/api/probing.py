@@ -1,11 +1,13 @@
-"""A probe from a model and a table of labels to a folder with its page."""
+"""Probes on frozen embeddings of a labels CSV."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from unheard.api.embedding import loaded
 from unheard.data.label_table import read_labels
 from unheard.data.leakage import content_of
 from unheard.embedding.embedder import Model, Options
@@ -18,7 +20,7 @@ from unheard.evaluation.probe.projection import draw_map
 from unheard.evaluation.probe.protocol import ProbeProtocol, one_thread
 from unheard.evaluation.probe.report import ProbeReport
 from unheard.evaluation.probe.vectors import LOG_MEL, baselines, check_clips, layer_vectors, scenes
-from unheard.outputs import locked_folder
+from unheard.outputs import locked_folder, refuse_existing
 from unheard.progress import Track, silent
 from unheard.view.probe_figures import draw
 from unheard.view.probe_page import write_probe_page
@@ -44,6 +46,36 @@ class ProbeOptions:
     pool: Pool = "mean"
     layer: int | None = None
     layers: Literal["all"] | None = None
+
+
+def probe(
+    model: Model | str | Path,
+    labels: str | Path,
+    out: str | Path,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    pool: Pool = "mean",
+    layer: int | None = None,
+    layers: Literal["all"] | None = None,
+    overwrite: bool = False,
+    track: Track = silent,
+) -> ProbeReport:
+    """How much of the labels in a CSV can be read off frozen embeddings, beside a random encoder and log-mel statistics.
+
+    Writes ``report.html``, ``probe.json``, tables and figures into ``out``; see `Embedded` for the parameters.
+
+    Raises
+    ------
+    DataError, AudioError
+        When the table, or a sound it names, cannot be used.
+    ConfigError
+        When ``out`` exists and ``overwrite`` is false.
+    """
+    refuse_existing(out, overwrite)
+    if Path(out).is_file():
+        raise ConfigError(f"{out} is a file; -o names the folder that the report goes to")
+    which = ProbeOptions(tuple(seeds), pool, layer, layers)
+    return probe_table(loaded(model), Path(labels), Path(out), which, track)
 
 
 def probe_table(model: Model, table: Path, out: Path, options: ProbeOptions, track: Track = silent) -> ProbeReport:

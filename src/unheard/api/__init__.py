@@ -1,0 +1,14 @@
+"""The verbs of the library, in the words of the command line."""
+
+from unheard.api.converting import convert
+from unheard.api.embedding import embed, load, verify
+from unheard.api.evaluating import evaluate
+from unheard.api.finetuning import finetune, resume_finetune
+from unheard.api.inspecting import attention, reconstruct, report
+from unheard.api.pretraining import pretrain, resume
+from unheard.api.probing import probe
+
+__all__ = [
+    "attention", "convert", "embed", "evaluate", "finetune", "load", "pretrain", "probe", "reconstruct", "report", "resume",
+    "resume_finetune", "verify",
+]  # fmt: skip

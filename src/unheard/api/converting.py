@@ -1,0 +1,37 @@
+"""Conversion of released checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from unheard.embedding.embedder import Model
+from unheard.embedding.loading import load
+from unheard.errors import ConfigError
+from unheard.outputs import refuse_existing
+
+
+def convert(
+    file: str | Path, out: str | Path, layout: str, name: str | None = None, settings: Iterable[str] = (), *,
+    classes: str | Path | None = None, overwrite: bool = False,
+) -> Model:  # fmt: skip
+    """Turn a released checkpoint into a model folder; its licence is kept in the model card.
+
+    Parameters
+    ----------
+    layout : {"msm-mae", "m2d"}
+        Whose keys the file has.
+    name : str, optional
+        Released name with the input size, such as ``80x512p16x16_paper``; taken from the path when left out.
+    classes : path, optional
+        Names for the classes of a fine-tuned file: AudioSet's ``class_labels_indices.csv``, or a text file with a name a line.
+    """
+    from unheard.weights.checkpoint import is_model, save_model
+    from unheard.weights.published import convert as read
+
+    refuse_existing(out, overwrite)
+    if Path(out).exists() and not is_model(Path(out)):
+        raise ConfigError(f"{out} is no model folder, so --overwrite does not replace it; choose another -o, or remove it yourself")
+    saved = read(file, layout, name, settings, classes)
+    save_model(Path(out), saved.learner, saved.recipe, saved.statistics, saved.provenance, saved.classifier)
+    return load(out)

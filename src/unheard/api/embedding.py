@@ -1,0 +1,34 @@
+"""Embedding: models, tables of embeddings, and their checksums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unheard.embedding.bulk import BulkReport, embed_table
+from unheard.embedding.embedder import Model, Options
+from unheard.embedding.loading import load
+from unheard.embedding.verify import verify
+from unheard.progress import Track, silent
+
+__all__ = ["embed", "load", "loaded", "verify"]
+
+
+def embed(
+    model: Model | str | Path,
+    audio: str | Path | Sequence[str | Path],
+    out: str | Path,
+    options: Options | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    track: Track = silent,
+) -> BulkReport:
+    """Embed files and folders into a ``.parquet``, ``.npz`` or ``.csv`` table, one row a file; see `embed_table`."""
+    sources = [audio] if isinstance(audio, str | Path) else audio
+    return embed_table(loaded(model), sources, out, options, resume=resume, overwrite=overwrite, track=track)
+
+
+def loaded(model: Model | str | Path) -> Model:
+    """Return a model, which may be given by name or path."""
+    return model if isinstance(model, Model) else load(model)

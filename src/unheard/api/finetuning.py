@@ -1,0 +1,56 @@
+"""Fine-tuning: a new run, and the continuation of an interrupted one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unheard.config import override
+from unheard.finetuning.recipe import FinetuneRecipe
+
+if TYPE_CHECKING:
+    from unheard.finetuning.scores import FinetunedRun
+    from unheard.training.callbacks import Callbacks
+
+
+def finetune(
+    model: str | Path,
+    labels: str | Path,
+    out: str | Path,
+    recipe: str | FinetuneRecipe = "small",
+    settings: Iterable[str] = (),
+    *,
+    corpus: str | Path | None = None, device: str = "auto", overwrite: bool = False, report: Callbacks | None = None,
+) -> FinetunedRun:  # fmt: skip
+    """Make a trained encoder name the classes of a CSV with the columns ``path`` and ``label``, and score it on its test clips.
+
+    Parameters
+    ----------
+    recipe : str or FinetuneRecipe
+        A name of `unheard recipes`, such as ``esc50``, or a recipe itself; ``settings`` change it as in `pretrain`.
+    corpus : path, optional
+        A folder of packed audio that several runs share; without it every run packs for itself.
+
+    Examples
+    --------
+    >>> import unheard
+    >>> unheard.finetune("runs/first", "labels.csv", "runs/clf").predict("clip.wav")  # doctest: +SKIP
+    """
+    from unheard.finetuning import run as training
+    from unheard.finetuning.named_recipes import find_finetune_recipe
+    from unheard.view.finetuned import finalise
+
+    chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
+    done = training.finetune(model, labels, out, chosen, corpus=corpus, device=device, overwrite=overwrite, report=report)
+    return finalise(Path(out), done, report)
+
+
+def resume_finetune(
+    out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Callbacks | None = None
+) -> FinetunedRun:
+    """Continue an interrupted fine-tuning run; a finished one is scored again. ``skip_bad_batches`` replaces that of the run."""
+    from unheard.finetuning import run as training
+    from unheard.view.finetuned import finalise
+
+    return finalise(Path(out), training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report), report)

@@ -1,0 +1,99 @@
+"""Figures and reports of models and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unheard.api.embedding import loaded
+from unheard.embedding.embedder import Model
+from unheard.outputs import refuse_existing
+
+if TYPE_CHECKING:
+    from unheard.evaluation.reconstruction import ReconstructionError
+
+
+def reconstruct(
+    model: Model | str | Path,
+    audio: str | Path,
+    out: str | Path,
+    *,
+    mask: str = "random",
+    mask_ratio: float | None = None,
+    start: float = 0.0,
+    seed: int = 0,
+    wav: str | Path | None = None,
+    overwrite: bool = False,
+) -> ReconstructionError:
+    """Draw what a model makes of the hidden patches of one window: input, reconstruction, error.
+
+    Parameters
+    ----------
+    out : path
+        ``.png``, ``.pdf`` or ``.svg``.
+    mask : {"random", "vertical", "horizontal", "chessboard", "structured"}
+        Which patches are hidden.
+    mask_ratio : float, optional
+        Share hidden by a random or structured mask; the trained one when left out.
+    start : float
+        Where the window begins, in seconds.
+    wav : path, optional
+        Also write the reconstruction as sound.
+
+    Returns
+    -------
+    HiddenError
+        The model's error on hidden patches, and that of simple fill-ins.
+    """
+    from unheard.audio.resynthesis import griffin_lim, write_wave
+    from unheard.view.axes import save
+    from unheard.view.reconstruction import figure
+    from unheard.view.window import reconstruct_window, take_window
+
+    for file in [out] if wav is None else [out, wav]:
+        refuse_existing(file, overwrite)
+    opened = loaded(model)
+    shown = reconstruct_window(opened, take_window(opened, audio, start), mask, mask_ratio, seed)
+    save(figure(shown), out)
+    if wav is not None:
+        write_wave(griffin_lim(shown.drawn, opened.config.frontend), opened.sample_rate, wav)
+    return shown.error
+
+
+def attention(
+    model: Model | str | Path,
+    audio: str | Path,
+    out: str | Path,
+    *,
+    at: Sequence[tuple[int, int]] | None = None,
+    start: float = 0.0,
+    overwrite: bool = False,
+) -> None:
+    """Draw where reference patches look: attention of the last layer, averaged over heads.
+
+    Parameters
+    ----------
+    out : path
+        ``.png``, ``.pdf`` or ``.svg``.
+    at : sequence of (frequency, time) patch indices, optional
+        Reference patches; three loud ones when left out.
+    """
+    from unheard.view.attention import figure
+    from unheard.view.axes import save
+    from unheard.view.window import attention_window, take_window
+
+    refuse_existing(out, overwrite)
+    opened = loaded(model)
+    window = take_window(opened, audio, start)
+    gazes = attention_window(opened, window, at)
+    save(figure(window.spec, gazes, opened.grid.patch_size, window.scale, window.title), out)
+
+
+def report(run: str | Path) -> Path:
+    """Write ``report.html`` into the folder of a run or probe: one page with its numbers, figures and sounds; returns its path."""
+    from unheard.view.probe_page import write_probe_page
+    from unheard.view.report import write_report
+
+    probed = (Path(run) / "probe.json").is_file()
+    return write_probe_page(Path(run)) if probed else write_report(Path(run))

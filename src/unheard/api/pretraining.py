@@ -1,0 +1,80 @@
+"""Pre-training: a new run, and the continuation of an interrupted one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unheard.config import override
+from unheard.recipes import find_recipe, recipe_file
+from unheard.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from unheard.data.store import Store
+    from unheard.training.callbacks import Callbacks, Run
+
+
+def pretrain(
+    data: str | Path,
+    out: str | Path,
+    recipe: str | Recipe = "msm-mae",
+    settings: Iterable[str] = (),
+    *,
+    init: str | Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    report: Callbacks | None = None,
+) -> Run:
+    """Pre-train a recipe on a folder of audio, a CSV with a ``path`` column, a manifest or a packed corpus.
+
+    Parameters
+    ----------
+    recipe : str or Recipe
+        A name of `unheard recipes`, a ``.py`` file with a ``recipe()`` function, or a recipe itself.
+    settings : iterable of str
+        ``section.key=value``, such as ``training.steps=2000`` or ``model.size=tiny``.
+    init : path, optional
+        Start from the weights of a model or run.
+
+    Returns
+    -------
+    Run
+        The folder ``out``, the steps done and the steps of the whole run.
+
+    Examples
+    --------
+    >>> import unheard
+    >>> unheard.pretrain("my_audio/", "runs/first", settings=["model.size=tiny"])  # doctest: +SKIP
+    """
+    from unheard.training import pretrain as training
+
+    chosen = override(find_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
+    code = recipe_file(recipe) if isinstance(recipe, str) else None
+    watched = _watched(report)
+    return training.pretrain(data, out, chosen, code=code, init=init, device=device, overwrite=overwrite, report=watched)
+
+
+def resume(
+    out: str | Path, *, data: str | Path | None = None, skip_bad_batches: int | None = None, no_code: bool = False,
+    device: str = "auto", report: Callbacks | None = None,
+) -> Run:  # fmt: skip
+    """Continue an interrupted run; its curve continues number by number. ``data``: where the corpus is now, when it has moved."""
+    from unheard.training import pretrain as training
+
+    return training.resume(out, data=data, skip_bad_batches=skip_bad_batches, no_code=no_code, device=device, report=_watched(report))
+
+
+def _watched(report: Callbacks | None) -> Callbacks:
+    """The caller's report, or a silent one; a finished run is measured and drawn either way."""
+    from unheard.training.callbacks import Callbacks
+    from unheard.view.run import finish
+
+    given = report or Callbacks()
+
+    def finished(run: Path, store: Store) -> None:
+        given.finished(run, store)
+        finish(run, store, given.say)
+
+    return replace(given, finished=finished)
