@@ -25,7 +25,7 @@ from unheard.data.shards import HEADER
 from unheard.embedding.embedder import Model, Options
 from unheard.errors import ConfigError
 from unheard.evaluation.probe.heads import REGULARISATION
-from unheard.evaluation.probe.probe import ProbeConfig, probe
+from unheard.evaluation.probe.probe import ProbeConfig, probe_embeddings
 from unheard.evaluation.probe.vectors import log_mel, sounds_of
 from unheard.files import read_json, write_json
 from unheard.progress import bar
@@ -181,7 +181,7 @@ def probed(model: Model, labels: Labels, arm: str) -> Row:
         sounds = bar(sounds_of(labels), len(labels), f"embedding ({arm})")
         vectors = np.stack([embedding.scene for _, embedding in model.embed_many(sounds, Options(frames=False))])
     how = ProbeConfig(heads=("linear",), C=REGULARISATION, n_resamples=200, curve=False)
-    found = next(iter(probe({"model": vectors}, labels, how).scores))
+    found = next(iter(probe_embeddings({"model": vectors}, labels, how).scores))
     return {"metric": found.metric, "score": found.mean, "low": found.low, "high": found.high}
 
 

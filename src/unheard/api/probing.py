@@ -15,7 +15,7 @@ from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError, require
 from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_fingerprint
 from unheard.evaluation.probe.files import make_folder, map_rows, write
-from unheard.evaluation.probe.probe import ProbeConfig, probe
+from unheard.evaluation.probe.probe import ProbeConfig, probe_embeddings
 from unheard.evaluation.probe.projection import draw_map
 from unheard.evaluation.probe.protocol import ProbeProtocol, one_thread
 from unheard.evaluation.probe.report import ProbeReport
@@ -108,7 +108,7 @@ def probe_table(model: Model, table: Path, out: Path, options: ProbeOptions, tra
         else:
             own = keep("model", lambda: scenes(model, labels, vector_options, "embedding (model)", track))
         beside = baselines(model, labels, options.seeds, vector_options, track, keep)
-        report = probe({"model": own, **beside}, labels, how, track, layers=layers, content=content, statistics=beside[LOG_MEL])
+        report = probe_embeddings({"model": own, **beside}, labels, how, track, layers=layers, content=content, statistics=beside[LOG_MEL])
         name = f"{model.config.name} ({model.provenance.source})" if model.provenance.source else model.config.name
         told = {"model": name, "table": table.name, "pooling": options.pool, "layer": str(options.layer or "last")}
         report = replace(report, warnings=[*report.warnings, *notes], about=told)

@@ -13,7 +13,7 @@ from unheard.data.class_sets import AnnotatedClasses, ClassSets
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe.heads import NEIGHBOURS, knn, logistic_regression, mean_average_precision
 from unheard.evaluation.probe.layers import LAYER_MIX
-from unheard.evaluation.probe.probe import ProbeConfig, probe
+from unheard.evaluation.probe.probe import ProbeConfig, probe_embeddings
 
 Table = Callable[..., Labels]
 
@@ -30,7 +30,7 @@ def half_judged(table: Table) -> tuple[np.ndarray, Labels]:
 def test_what_nobody_judged_neither_teaches_nor_counts(table: Table) -> None:
     vectors, labels = half_judged(table)
     how = ProbeConfig(seeds=(0,), n_resamples=50, C=1.0)
-    report = probe({"x": vectors}, labels, how, layers=np.stack([vectors, vectors], axis=1))
+    report = probe_embeddings({"x": vectors}, labels, how, layers=np.stack([vectors, vectors], axis=1))
     assert {score.head for score in report.scores} == {"linear", "knn", "mlp"} and LAYER_MIX in {score.embedding for score in report.scores}
     assert all(score.mean > 0.97 for score in report.scores)
     assert all(row.precision > 0.9 and row.recall > 0.75 for row in report.per_class)
@@ -40,7 +40,7 @@ def test_what_nobody_judged_neither_teaches_nor_counts(table: Table) -> None:
     for answer in report.answers:
         told = {labels.classes.index(name) for name in answer.said.split("|") if name}
         assert told <= set(np.flatnonzero(labels.known[answer.clip]))  # type: ignore[index]
-    blind = probe({"x": vectors}, replace(labels, known=None), how)
+    blind = probe_embeddings({"x": vectors}, replace(labels, known=None), how)
     assert all(score.mean < 0.9 for score in blind.scores)
 
 

@@ -20,7 +20,7 @@ from unheard.data.partitions import partitions
 from unheard.embedding.loading import load
 from unheard.errors import DataError
 from unheard.evaluation.probe.files import map_rows, write
-from unheard.evaluation.probe.probe import HEADS, NEIGHBOURS, ProbeConfig, probe, read_labels
+from unheard.evaluation.probe.probe import HEADS, NEIGHBOURS, ProbeConfig, probe_embeddings, read_labels
 from unheard.evaluation.probe.projection import draw_map
 from unheard.evaluation.probe.vectors import log_mel
 
@@ -37,7 +37,7 @@ def test_separate_classes_are_found_and_noise_is_chance(table: Table, clouds: Cl
     labels = table(classes, split="rre" * 80)  # index i % 3 is class and side at once: every side must hold every class
     labels = replace(labels, split=["test" if i % 4 == 0 else "train" for i in range(240)])
     noise = np.random.default_rng(5).standard_normal((240, 8))
-    report = probe({"good": clouds(classes, 5.0), "noise": noise}, labels, replace(FAST, heads=HEADS))
+    report = probe_embeddings({"good": clouds(classes, 5.0), "noise": noise}, labels, replace(FAST, heads=HEADS))
     assert all(value > 0.97 for value in scores(report, "good", "balanced accuracy").values())
     assert all(value < 0.55 for value in scores(report, "noise", "balanced accuracy").values())
     assert report.chance["balanced accuracy"] == pytest.approx(1 / 3)
@@ -54,7 +54,7 @@ def test_linear_head_equals_scikit_learn(table: Table, clouds: Clouds) -> None:
     classes = [i % 4 for i in range(200)]
     side = ["test" if i >= 120 else "train" for i in range(200)]
     vectors = clouds(classes, 0.7) * np.logspace(-3, 3, 8)
-    report = probe({"x": vectors}, replace(table(classes), split=side), replace(FAST, C=0.03))
+    report = probe_embeddings({"x": vectors}, replace(table(classes), split=side), replace(FAST, C=0.03))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=1000)).fit(vectors[:120], classes[:120])
     assert scores(report, "x", "accuracy")["linear"] == pytest.approx(model.score(vectors[120:], classes[120:]))
 
@@ -70,14 +70,14 @@ def test_neighbours_agree_with_scikit_learn(table: Table, clouds: Clouds) -> Non
     model = KNeighborsClassifier(NEIGHBOURS, metric="cosine", weights=lambda distance: 2 - distance)
     model.fit(scaler.transform(vectors[:200]), classes[:200])
     expected = model.score(scaler.transform(vectors[200:]), classes[200:])
-    assert scores(probe({"x": vectors}, labels, FAST), "x", "accuracy")["knn"] == pytest.approx(expected)
+    assert scores(probe_embeddings({"x": vectors}, labels, FAST), "x", "accuracy")["knn"] == pytest.approx(expected)
 
 
 def test_same_seeds_same_report(table: Table, clouds: Clouds) -> None:
     classes = [i % 3 for i in range(60)]
     vectors = clouds(classes, 1.0)
     how = ProbeConfig(seeds=(0, 1), n_resamples=20)
-    assert probe({"x": vectors}, table(classes), how) == probe({"x": vectors}, table(classes), how)
+    assert probe_embeddings({"x": vectors}, table(classes), how) == probe_embeddings({"x": vectors}, table(classes), how)
 
 
 def test_several_labels_a_clip_are_scored_by_map(table: Table) -> None:
@@ -91,7 +91,7 @@ def test_several_labels_a_clip_are_scored_by_map(table: Table) -> None:
         split=["train", "test"] * 100,
         group=[""] * 200,
     )
-    report = probe({"x": target + 0.1 * rng.standard_normal((200, 3))}, labels, FAST)
+    report = probe_embeddings({"x": target + 0.1 * rng.standard_normal((200, 3))}, labels, FAST)
     assert {score.metric for score in report.scores} == {"mAP"}
     assert all(score.mean > 0.95 for score in report.scores)
     assert report.chance["mAP"] == pytest.approx(target[1::2].mean(), abs=0.02)
@@ -102,14 +102,14 @@ def test_the_strength_is_chosen_on_validation_clips(table: Table) -> None:
     vectors = rng.standard_normal((400, 40))
     classes = ((vectors[:, 0] + 0.05 * vectors[:, 1:].sum(axis=1)) > 0).astype(int).tolist()
     labels = replace(table(classes), split=["train" if i < 200 else "valid" if i < 300 else "test" for i in range(400)])
-    tuned = scores(probe({"x": vectors}, labels, FAST), "x", "accuracy")["linear"]
-    assert tuned >= scores(probe({"x": vectors}, labels, replace(FAST, C=0.001)), "x", "accuracy")["linear"]
+    tuned = scores(probe_embeddings({"x": vectors}, labels, FAST), "x", "accuracy")["linear"]
+    assert tuned >= scores(probe_embeddings({"x": vectors}, labels, replace(FAST, C=0.001)), "x", "accuracy")["linear"]
 
 
 def test_embeddings_may_come_in_one_run_a_seed(table: Table, clouds: Clouds) -> None:
     classes = [i % 2 for i in range(80)]
     runs = np.stack([clouds(classes, distance) for distance in (0.0, 1.0, 6.0)])
-    report = probe({"random": runs}, replace(table(classes), split=["train", "train", "test", "test"] * 20), FAST)
+    report = probe_embeddings({"random": runs}, replace(table(classes), split=["train", "train", "test", "test"] * 20), FAST)
     values = next(score for score in report.scores if score.head == "linear").runs
     assert values[0] < values[1] < values[2]
 
@@ -172,39 +172,39 @@ def test_given_folds_are_used(table: Table) -> None:
 )
 def test_refuses_splits_that_cannot_be_scored(table: Table, made: Callable[[Table], Labels], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        probe({"x": np.random.default_rng(0).standard_normal((4, 2))}, made(table), FAST)
+        probe_embeddings({"x": np.random.default_rng(0).standard_normal((4, 2))}, made(table), FAST)
 
 
 def test_a_side_of_one_class_is_refused(table: Table) -> None:
     vectors = {"x": np.random.default_rng(0).standard_normal((6, 2))}
     with pytest.raises(DataError, match="all 3 tested clips are 'class1'"):
-        probe(vectors, table([0, 1, 0, 1, 1, 1], split="rrreee"), FAST)
+        probe_embeddings(vectors, table([0, 1, 0, 1, 1, 1], split="rrreee"), FAST)
     with pytest.raises(DataError, match="missing from the training clips"):
-        probe(vectors, table([0, 0, 0, 0, 1, 1], split="rrreee"), FAST)
+        probe_embeddings(vectors, table([0, 0, 0, 0, 1, 1], split="rrreee"), FAST)
     only = replace(table([0, 1, 0, 0, 0, 0], split="rrreee"), target=ClassSets.from_dense(np.eye(2, dtype=np.int64)[[0] * 6]))
     with pytest.raises(DataError, match="all 3 training clips are 'class0'"):
-        probe(vectors, only, FAST)
+        probe_embeddings(vectors, only, FAST)
 
 
 def test_refuses_vectors_that_do_not_fit(table: Table) -> None:
     labels = table([0, 1, 0, 1])
     with pytest.raises(DataError, match=r"x: embeddings of shape \(3, 2\) came for 4"):
-        probe({"x": np.zeros((3, 2))}, labels)
+        probe_embeddings({"x": np.zeros((3, 2))}, labels)
     with pytest.raises(DataError, match="x: embeddings of 4 of 4 clips are not finite, the first of 0.wav"):
-        probe({"x": np.full((4, 2), np.nan)}, labels)
+        probe_embeddings({"x": np.full((4, 2), np.nan)}, labels)
 
 
 def test_constant_dimensions_do_no_harm(table: Table, clouds: Clouds) -> None:
     classes = [i % 2 for i in range(40)]
     vectors = np.concatenate([clouds(classes, 5.0), np.full((40, 3), 7.0)], axis=1)
-    assert scores(probe({"x": vectors}, table(classes), FAST), "x", "accuracy")["linear"] > 0.95
+    assert scores(probe_embeddings({"x": vectors}, table(classes), FAST), "x", "accuracy")["linear"] > 0.95
 
 
 def test_report_is_written_whole(table: Table, clouds: Clouds, tmp_path: Path) -> None:
     classes = [i % 2 for i in range(40)]
     labels = table(classes)
     embeddings = {"model": clouds(classes, 2.0), "log-mel": clouds(classes, 0.5)}
-    report = probe(embeddings, labels, ProbeConfig(n_resamples=50, seeds=(0,)))
+    report = probe_embeddings(embeddings, labels, ProbeConfig(n_resamples=50, seeds=(0,)))
     out = write(report, tmp_path / "out", map_rows(report, labels, draw_map(embeddings["model"], 0)))
     tables = {"scores.csv", "classes.csv", "confusion.csv", "predictions.csv", "curve.csv", "map.csv"}
     assert {path.name for path in out.iterdir()} == {"probe.json", "probe.md", *tables}
@@ -223,7 +223,7 @@ def test_report_is_written_whole(table: Table, clouds: Clouds, tmp_path: Path) -
 def test_a_class_may_be_called_like_a_column(table: Table, clouds: Clouds, tmp_path: Path) -> None:
     classes = [i % 2 for i in range(40)]
     labels = replace(table(classes, split="rree" * 10), classes=["false", "true"])
-    report = probe({"model": clouds(classes, 9.0)}, labels, FAST)
+    report = probe_embeddings({"model": clouds(classes, 9.0)}, labels, FAST)
     rows = read_csv(write(report, tmp_path) / "confusion.csv", ("true", "predicted false", "predicted true"))
     assert [row["true"] for row in rows] == ["false", "true"]
     assert [[int(row[f"predicted {name}"]) for name in labels.classes] for row in rows] == report.confusion

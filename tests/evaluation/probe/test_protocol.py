@@ -17,7 +17,7 @@ from unheard.errors import DataError
 from unheard.evaluation.probe.curve import FRACTIONS, learning_curve
 from unheard.evaluation.probe.layers import LAYER_MIX, scalar_mix
 from unheard.evaluation.probe.linear import LinearHeads
-from unheard.evaluation.probe.probe import ProbeConfig, probe
+from unheard.evaluation.probe.probe import ProbeConfig, probe_embeddings
 from unheard.evaluation.probe.projection import draw_map
 from unheard.evaluation.probe.protocol import ProbeProtocol
 
@@ -29,7 +29,7 @@ def test_the_curve_ends_at_the_score_and_rises_where_labels_are_few(table: Table
     classes = [i % 4 for i in range(400)]
     vectors = clouds(classes, 0.6, dimensions=20)
     labels = table(classes, split=["train" if i < 200 else "test" for i in range(400)])
-    report = probe({"model": vectors, "noise": clouds(classes, 0.0)}, labels, replace(LINEAR, curve=True))
+    report = probe_embeddings({"model": vectors, "noise": clouds(classes, 0.0)}, labels, replace(LINEAR, curve=True))
     points = [point for point in report.curve if point.embedding == "model"]
     assert points[-1].mean == pytest.approx(report.scores[0].mean) and points[-1].clips == 200
     assert points[0].mean < points[-1].mean and points[0].clips == pytest.approx(10, abs=4)
@@ -41,7 +41,7 @@ def test_a_difference_is_drawn_on_the_same_clips(table: Table, clouds: Clouds) -
     vectors = clouds(classes, 0.7)
     noise = np.random.default_rng(3).standard_normal(vectors.shape)
     labels = table(classes, split=["train", "train", "test", "test"] * 50)
-    report = probe({"model": vectors, "same": vectors.copy(), "noise": noise}, labels, LINEAR)
+    report = probe_embeddings({"model": vectors, "same": vectors.copy(), "noise": noise}, labels, LINEAR)
     same, other = report.differences
     assert (same.mean, same.low, same.high, same.verdict) == (0, 0, 0, "no significant difference")
     assert other.verdict == "better" and other.low <= other.mean <= other.high
@@ -66,19 +66,19 @@ def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Tabl
     labels = table(classes, split=split)
     content = [str(i if i < 76 else i - 60) for i in range(80)]  # the last four are bytes of training clips
     assert (
-        probe({"x": vectors}, labels, LINEAR, content=content)
+        probe_embeddings({"x": vectors}, labels, LINEAR, content=content)
         .warnings[0]
         .startswith("4 of 40 tested clips (on the 36 others balanced accuracy of")
     )
     statistics = np.random.default_rng(0).standard_normal((80, 10))
     statistics[41] = statistics[3] * (1 + 1e-5)
-    (told,) = probe({"x": vectors}, labels, LINEAR, statistics=statistics).warnings
+    (told,) = probe_embeddings({"x": vectors}, labels, LINEAR, statistics=statistics).warnings
     assert told.startswith("1 of 40") and "sound the same" in told
     grouped = replace(labels, group=[f"g{i % 45}" for i in range(80)])
-    assert "35 of 40 tested clips" in probe({"x": vectors}, grouped, LINEAR).warnings[0]
+    assert "35 of 40 tested clips" in probe_embeddings({"x": vectors}, grouped, LINEAR).warnings[0]
     named = replace(labels, paths=[Path(f"kit/snare-{i}.wav") for i in range(80)])
-    assert "40 of 40 tested clips have a name" in probe({"x": vectors}, named, LINEAR).warnings[0]
-    assert not probe({"x": vectors}, labels, LINEAR, content=[str(i) for i in range(80)]).warnings
+    assert "40 of 40 tested clips have a name" in probe_embeddings({"x": vectors}, named, LINEAR).warnings[0]
+    assert not probe_embeddings({"x": vectors}, labels, LINEAR, content=[str(i) for i in range(80)]).warnings
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,13 @@ def test_too_little_without_the_copies_gives_no_score(table: Table, clouds: Clou
     classes = [i % 2 for i in range(80)]
     labels = table(classes, split=["train" if i < 40 else "test" for i in range(80)])
     content = [str(clip - 40 if clip >= 40 and copied(clip, kind) else clip) for clip, kind in enumerate(classes)]
-    assert probe({"x": clouds(classes, 2.0)}, labels, LINEAR, content=content).warnings[0].startswith(said)
+    assert probe_embeddings({"x": clouds(classes, 2.0)}, labels, LINEAR, content=content).warnings[0].startswith(said)
 
 
 def test_classes_say_where_it_fails(table: Table, clouds: Clouds) -> None:
     classes = [i % 3 for i in range(300)]
     vectors = clouds([min(k, 1) for k in classes], 5.0)  # the last two are one to the embedding
-    report = probe({"x": vectors}, table(classes, split=["train"] * 150 + ["test"] * 150), LINEAR)
+    report = probe_embeddings({"x": vectors}, table(classes, split=["train"] * 150 + ["test"] * 150), LINEAR)
     first, second, third = report.per_class
     assert first.f1 > 0.95 and second.f1 < 0.7 and third.f1 < 0.7
     assert np.array(report.confusion).sum() == 150 and report.confusion[1][2] + report.confusion[2][1] > 20
@@ -116,7 +116,7 @@ def test_the_gate_hears_the_layer_that_knows(table: Table, clouds: Clouds) -> No
     answer, weight = scalar_mix(layers[:160], target[:160], layers[160:], 0.3, multilabel=False)
     assert weight.sum() == pytest.approx(1) and weight.argmax() == 2 and weight[2] > 0.8
     assert (answer.argmax(axis=1) == classes[160:]).mean() > 0.7
-    report = probe({"x": layers[:, 3]}, table(classes, split=["train"] * 160 + ["test"] * 80), LINEAR, layers=layers)
+    report = probe_embeddings({"x": layers[:, 3]}, table(classes, split=["train"] * 160 + ["test"] * 80), LINEAR, layers=layers)
     assert max(report.layers, key=lambda row: row.mean).layer == 3 and report.layers[2].weight > 0.8
     assert {score.embedding for score in report.scores} == {"x", LAYER_MIX}
 
@@ -129,7 +129,9 @@ def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(tab
     several = np.flatnonzero(target.sum(axis=1) > 1)
     labels = replace(table([0, 1, 2] * 100, split=split), target=ClassSets.from_dense(target.astype(np.int64)), multilabel=True)
     for head in ("linear", "mlp"):
-        report = probe({"x": x}, labels, ProbeConfig(seeds=(0,), heads=(head,), C=1.0, n_resamples=20, curve=False), layers=x[:, None])
+        report = probe_embeddings(
+            {"x": x}, labels, ProbeConfig(seeds=(0,), heads=(head,), C=1.0, n_resamples=20, curve=False), layers=x[:, None]
+        )
         said = {answer.clip: answer.said for answer in report.answers}
         assert sum("|" in said[clip] for clip in several) > 5, head  # a softmax never gives two classes a half
 
@@ -145,10 +147,10 @@ def test_validation_clips_choose_and_teach_nothing(table: Table, clouds: Clouds)
     wild = vectors.copy()
     wild[60:90] = 50 * np.random.default_rng(0).standard_normal((30, 8))
     how = ProbeConfig(seeds=(0,), heads=("knn", "linear"), C=0.03, n_resamples=20)
-    assert probe({"x": vectors}, labels, how) == probe({"x": wild}, labels, how)
+    assert probe_embeddings({"x": vectors}, labels, how) == probe_embeddings({"x": wild}, labels, how)
     copied = [str(i if i < 119 else 70) for i in range(120)]  # a tested clip is a validation clip
-    assert probe({"x": vectors}, labels, how, content=copied).warnings == probe({"x": vectors}, labels, how).warnings
-    assert probe({"x": vectors}, labels, how).curve[-1].clips == 60
+    assert probe_embeddings({"x": vectors}, labels, how, content=copied).warnings == probe_embeddings({"x": vectors}, labels, how).warnings
+    assert probe_embeddings({"x": vectors}, labels, how).curve[-1].clips == 60
 
 
 def test_a_share_of_the_clips_chooses_by_itself(table: Table, clouds: Clouds) -> None:

@@ -58,7 +58,7 @@ class ProbeConfig:
     curve: bool = True
 
 
-def probe(
+def probe_embeddings(
     embeddings: Mapping[str, NDArray[Any]],
     labels: Labels,
     how: ProbeConfig | None = None,
