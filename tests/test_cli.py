@@ -208,7 +208,7 @@ def test_bad_files_are_skipped_and_counted(sounds: Path, tmp_path: Path, documen
         ("data check nowhere", "no such folder"),
         ("data pack nowhere -o packed", "no such file or folder"),
         ("data fetch XXL -o x", "XXL"),
-        ("data sounds -o x --clips 0", "clips >= 1"),
+        ("data generate -o x --clips 0", "clips >= 1"),
         ("pretrain nowhere -o run", "no such file or folder"),
         ("embed random-tny . -o e.csv", "did you mean random-tiny?"),
         ("embed random-tiny nowhere -o e.csv", "there is no file or folder nowhere"),

@@ -1,7 +1,7 @@
 """What every front end here does: cut a waveform into frames, transform them, sum the power in mel bands, take a logarithm.
 
     y[n] = x[n + 1] - emphasis x[n]                                     (where the front end has an emphasis, otherwise y = x)
-    spec[m, t] = compress( sum_k mel[m, k] |rfft(shape(y[t hop - pad .. t hop - pad + frame_size]), n_fft)[k]|^2 )
+    spec[m, t] = compress( sum_k mel[m, k] |rfft(apply_window(y[t hop - pad .. t hop - pad + frame_size]), n_fft)[k]|^2 )
 
 A front end says how one frame is shaped and how bands are compressed. Everything else is here, once, in four ways to run:
 `forward` takes batches of tensors on any device, `fast` one clip on a CPU core, `stream` sound of any length in constant memory,
@@ -250,7 +250,7 @@ class Frontend(nn.Module, ABC):
     @torch.no_grad()
     def _transform(self, padded: Float32[np.ndarray, " S"], frames: int) -> Float32[np.ndarray, "T F"]:
         """The first ``frames`` frames of a padded waveform, in blocks that stay in cache, in a buffer used again."""
-        size, (bands, shaped) = self.framing.frame_size, self._scratch.of(self.mel, self.framing.n_fft)
+        size, (bands, shaped) = self.framing.frame_size, self._scratch.get(self.mel, self.framing.n_fft)
         views = torch.from_numpy(padded).unfold(0, size, self.hop_size)
         out = np.empty((frames, self.n_mels), np.float32)
         for first in range(0, frames, BLOCK_FRAMES):

@@ -32,7 +32,7 @@ def check(place: Path, /, *, json: Json = False, strict: Strict = False) -> int:
 
 
 @verb("unheard data generate -o sounds/ --clips 60", data)
-def sounds(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite = False, json: Json = False) -> int:
+def generate(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite = False, json: Json = False) -> int:
     """Generate a labelled set of sounds: strings, bars, drums, chirps, voices, noises.
 
     Parameters
