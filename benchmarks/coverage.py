@@ -1,10 +1,12 @@
-"""How often 95 % intervals of mAP hold the true value: made-up test sets drawn from a world of known mAP, two models on each.
+"""How often 95 % intervals of mAP hold the true value: made-up test sets drawn from a world of known mAP, two models on
+each.
 
     python -m benchmarks.coverage
 
-One line a world: true mAP of the better model, how far test sets and their draws lie above it, then the share of test sets whose
-interval holds it, of plain percentiles and of bias-corrected ones, and whose percentiles of paired differences hold the true difference.
-Then columns of rows that are equally good, with errors of their own on 300 clips: how often the best is taken to be ahead of one of them.
+One line a world: true mAP of the better model, how far test sets and their draws lie above it, then the share of test
+sets whose interval holds it, of plain percentiles and of bias-corrected ones, and whose percentiles of paired
+differences hold the true difference. Then columns of rows that are equally good, with errors of their own on 300 clips:
+how often the best is taken to be ahead of one of them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ from unheard.bootstrap import N_RESAMPLES, bc_interval, replicates
 from unheard.evaluation.hear.paired_bootstrap import significantly_worse
 from unheard.evaluation.hear.scores import SCORES, mean_precision
 
-WORLDS = ((170, 12, 1.6, 1.2), (500, 5, 2.0, 1.7), (800, 3, 3.0, 2.5), (1000, 20, 1.6, 1.2))  # clips, classes, skill of either model
+WORLDS = (
+    (170, 12, 1.6, 1.2),
+    (500, 5, 2.0, 1.7),
+    (800, 3, 3.0, 2.5),
+    (1000, 20, 1.6, 1.2),
+)  # clips, classes, skill of either model
 EQUAL = (2, 8, 12)  # rows of a column in which all are as good
 POPULATION, SETS = 100_000, 200
 
@@ -45,9 +52,14 @@ def held(clips: int, classes: int, *skills: float) -> dict[str, float]:
         target, scores = sample(rng, clips, prior, skills)
         value = mean_precision(target, scores[0])
         statistics = [SCORES["mAP"].statistic(target, score) for score in scores]
-        draws = replicates(lambda counts: np.stack([each(counts) for each in statistics]), np.arange(clips), rng, N_RESAMPLES)  # noqa: B023
+        draws = replicates(
+            lambda counts: np.stack([each(counts) for each in statistics]), np.arange(clips), rng, N_RESAMPLES
+        )
         plain, corrected, gap = bc_interval(draws[0]), bc_interval(draws[0], value), bc_interval(draws[0] - draws[1])
-        inside = [low <= truth <= high for (low, high), truth in ((plain, true[0]), (corrected, true[0]), (gap, true[0] - true[1]))]
+        inside = [
+            low <= truth <= high
+            for (low, high), truth in ((plain, true[0]), (corrected, true[0]), (gap, true[0] - true[1]))
+        ]
         rows.append([value - true[0], draws[0].mean() - value, *inside])
     names = ("sets above it", "draws above sets", "percentiles", "corrected", "paired")
     return {"true": true[0], **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))}
@@ -58,7 +70,9 @@ def ahead(rows: int, clips: int = 300, columns: int = 500, share: float = 0.7) -
     rng, found = np.random.default_rng(0), 0
     for _ in range(columns):
         right = rng.random((clips, rows)) < share
-        draws = replicates(lambda counts: right.T.astype(np.float32) @ counts / clips, np.arange(clips), rng, N_RESAMPLES)  # noqa: B023
+        draws = replicates(
+            lambda counts: right.T.astype(np.float32) @ counts / clips, np.arange(clips), rng, N_RESAMPLES
+        )
         found += any(significantly_worse(draws.tolist(), int(right.mean(axis=0).argmax()), smaller=False))
     return found / columns
 

@@ -1,9 +1,10 @@
 """Rows d1, d2: frame embeddings of 10 s clips from their log-mel, on a CPU core.
 
-d1 baseline: transformers' ASTModel of the same width and depth, fused attention, patches of 16x16 without overlap, so that a clip
-has 315 tokens in both. d2 baseline: the loop of the MSM-MAE family over windows of 208 frames, one clip and window at a time, each
-padded to its full length, attention written out. Ours encodes the windows of all clips as batches; the row "one pass" attends over the
-whole clip, as the AST does. Weights are random: d2 outputs are compared, d1 models differ in architecture by their tokens only.
+d1 baseline: transformers' ASTModel of the same width and depth, fused attention, patches of 16x16 without overlap, so
+that a clip has 315 tokens in both. d2 baseline: the loop of the MSM-MAE family over windows of 208 frames, one clip and
+window at a time, each padded to its full length, attention written out. Ours encodes the windows of all clips as
+batches; the row "one pass" attends over the whole clip, as the AST does. Weights are random: d2 outputs are compared,
+d1 models differ in architecture by their tokens only.
 """
 
 from __future__ import annotations
@@ -104,15 +105,30 @@ def main() -> None:
             specs = [(generator.standard_normal((FRAMES, 80)) * 4 - 7).astype(np.float32) for _ in range(count)]
             difference = compare(model, loop, specs[0])
             ast = ast_model(size)
-            works = {"ASTModel, float32": peer(ast, specs, False), "ours, windows batched, float32": batched(model, specs, False)}
+            works = {
+                "ASTModel, float32": peer(ast, specs, False),
+                "ours, windows batched, float32": batched(model, specs, False),
+            }
             works["ours, one pass, float32"] = batched(whole_clip(size), specs, False)
             if bf16_on_cpu():
-                works |= {"ASTModel, bf16": peer(ast, specs, True), "ours, windows batched, bf16": batched(model, specs, True)}
+                works |= {
+                    "ASTModel, bf16": peer(ast, specs, True),
+                    "ours, windows batched, bf16": batched(model, specs, True),
+                }
                 works["ours, one pass, bf16"] = batched(whole_clip(size), specs, True)
             title = f"{size}, {count} clip{'s' * (count > 1)}"
-            show(f"d1 {title}", interleave(works, given.rounds), "clips", "315 tokens a clip in both (AST has two more)", given.json)
+            show(
+                f"d1 {title}",
+                interleave(works, given.rounds),
+                "clips",
+                "315 tokens a clip in both (AST has two more)",
+                given.json,
+            )
             print()
-            works = {"loop over windows, float32": looped(loop, specs), "ours, windows batched, float32": batched(model, specs, False)}
+            works = {
+                "loop over windows, float32": looped(loop, specs),
+                "ours, windows batched, float32": batched(model, specs, False),
+            }
             if bf16_on_cpu():
                 works["ours, windows batched, bf16"] = batched(model, specs, True)
             checked = f"outputs of full windows differ by at most {difference:.1e} in float32"

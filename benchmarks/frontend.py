@@ -1,4 +1,5 @@
-"""Row b1: log-mel spectrograms of 10 s clips at 16 kHz, one core. Baseline: nnAudio, one clip at a time, as MSM-MAE and M2D use it.
+"""Row b1: log-mel spectrograms of 10 s clips at 16 kHz, one core. Baseline: nnAudio, one clip at a time, as MSM-MAE and
+M2D use it.
 
 Needs the packages nnAudio and librosa.
 """
@@ -24,7 +25,10 @@ def clips() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     frequencies = np.maximum(np.fft.rfftfreq(160000, 1 / 16000), 50)
     noise = [rng.normal(0, 0.1, 160000) for _ in range(CLIPS)]
-    return [(wav if i % 2 else np.fft.irfft(500 * np.fft.rfft(wav) / frequencies)).astype(np.float32) for i, wav in enumerate(noise)]
+    return [
+        (wav if i % 2 else np.fft.irfft(500 * np.fft.rfft(wav) / frequencies)).astype(np.float32)
+        for i, wav in enumerate(noise)
+    ]
 
 
 def transforms() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -77,7 +81,13 @@ def main() -> None:
 
     table = interleave({name: work(run) for name, run in candidates.items()}, chosen.rounds)
     listed = "; ".join(f"{name} {to_peer[name]:.1e} and {to_exact[name]:.1e}" for name in candidates)
-    show("b1", table, "10 s clips", f"Largest log-mel difference to nnAudio, and to librosa in float64: {listed}.", chosen.json)
+    show(
+        "b1",
+        table,
+        "10 s clips",
+        f"Largest log-mel difference to nnAudio, and to librosa in float64: {listed}.",
+        chosen.json,
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Row e: scoring embeddings by the HEAR protocol, beside heareval itself on the same embeddings.
 
-The peer does not install beside a current torch. Unless told where one is, this makes it an environment of its own below ``.venv``: its
-wheel unpacked, a lightning it works with, and the packages of this environment behind them.
+The peer does not install beside a current torch. Unless told where one is, this makes it an environment of its own
+below ``.venv``: its wheel unpacked, a lightning it works with, and the packages of this environment behind them.
 
     scripts/bench e
     .venv/bin/python -m benchmarks.heareval --peer OTHER/bin/python --source PYTHONPATH_OF_HEAREVAL
 
-Tasks are drawn from a seed: ESC-50's size (2000 x 3840, 5 folds), a small scene task, an event task with the whole grid and with its first
-point, which has one hidden layer. Both sides run in processes of their own on one thread; CPU time counts, without imports and, in a
-ratio of its own, with them. Scores are compared first.
+Tasks are drawn from a seed: ESC-50's size (2000 x 3840, 5 folds), a small scene task, an event task with the whole grid
+and with its first point, which has one hidden layer. Both sides run in processes of their own on one thread; CPU time
+counts, without imports and, in a ratio of its own, with them. Scores are compared first.
 """
 
 from __future__ import annotations
@@ -79,7 +79,16 @@ PACKAGES = [
     "future==1.0.0", "six==1.17.0",
 ]  # fmt: skip
 """What heareval 2021.1.3 needs and this library does not; the last lightning that still has what it calls."""
-COLUMNS = ("task", "largest_difference", "heareval_s", "ours_s", "ratio", "ratio_whole", "fixed_s_per_seed", "ratio_fixed")
+COLUMNS = (
+    "task",
+    "largest_difference",
+    "heareval_s",
+    "ours_s",
+    "ratio",
+    "ratio_whole",
+    "fixed_s_per_seed",
+    "ratio_fixed",
+)
 STUB = "class Module: pass\nclass Tensor: pass\n"  # all that heareval asks of tensorflow for a torch model
 
 
@@ -97,7 +106,9 @@ class Drawn:
         """The class stands in the first sample."""
         centre = torch.randn(len(audio), self.size, generator=self.generator)
         for row, wav in enumerate(audio):
-            centre[row] += 0.5 * torch.randn(self.size, generator=torch.Generator().manual_seed(round(float(wav[0]) * 100)))
+            centre[row] += 0.5 * torch.randn(
+                self.size, generator=torch.Generator().manual_seed(round(float(wav[0]) * 100))
+            )
         return centre
 
     def timestamps(self, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -121,7 +132,9 @@ def build(folder: Path, clips: int, labels: int, folds: int, event: bool, epochs
             name, wav, label = f"{split}-{clip}.wav", np.zeros(int(seconds * 16000)), (clip + index) % labels
             if event:
                 starts = np.sort(rng.uniform(0, seconds * 1000 - 1500, 40))
-                told[name] = [{"label": str(rng.integers(labels)), "start": s, "end": s + rng.uniform(200, 1200)} for s in starts]
+                told[name] = [
+                    {"label": str(rng.integers(labels)), "start": s, "end": s + rng.uniform(200, 1200)} for s in starts
+                ]
                 for each in told[name]:
                     wav[int(16 * each["start"]) : int(16 * each["end"])] = 0.1 + 0.08 * int(each["label"])
             else:
@@ -129,7 +142,9 @@ def build(folder: Path, clips: int, labels: int, folds: int, event: bool, epochs
             soundfile.write(folder / "16000" / split / name, wav, 16000)
         (folder / f"{split}.json").write_text(json.dumps(told))
     order = sorted(str(label) for label in range(labels))
-    (folder / "labelvocabulary.csv").write_text("idx,label\n" + "".join(f"{i},{name}\n" for i, name in enumerate(order)))
+    (folder / "labelvocabulary.csv").write_text(
+        "idx,label\n" + "".join(f"{i},{name}\n" for i, name in enumerate(order))
+    )
     metadata = {
         "task_name": folder.name, "embedding_type": "event" if event else "scene", "sample_duration": seconds, "splits": splits,
         "prediction_type": "multilabel" if event else "multiclass", "split_mode": "new_split_kfold" if folds else "trainvaltest",
@@ -176,16 +191,31 @@ def compare(title: str, folder: Path, points: int, options: argparse.Namespace, 
     for _ in range(options.rounds):
         seconds, theirs_whole, _ = measure([options.peer, "-c", PEER, str(folder), str(points)], options.source, work)
         peers.append(seconds)
-        seconds, ours_whole, scores = measure([sys.executable, "-c", OURS, str(folder), str(points), "heareval"], "", work)
+        seconds, ours_whole, scores = measure(
+            [sys.executable, "-c", OURS, str(folder), str(points), "heareval"], "", work
+        )
         ours.append(seconds)
         entire.append(theirs_whole / ours_whole)
         better.append(measure([sys.executable, "-c", OURS, str(folder), str(points), "robust"], "", work)[0])
         theirs = json.loads((folder / "test.predicted-scores.json").read_text())
         for split, found in scores.items():
-            largest = max(largest, *(abs(v - theirs[split][f"test_{k}"]) if np.isfinite(v) else 0.0 for k, v in found.items()))
+            largest = max(
+                largest, *(abs(v - theirs[split][f"test_{k}"]) if np.isfinite(v) else 0.0 for k, v in found.items())
+            )
     ratio, quick = ([p / o for p, o in zip(peers, side, strict=True)] for side in (ours, better))
-    middle = {"heareval_s": peers, "ours_s": ours, "fixed_s_per_seed": better, "ratio": ratio, "ratio_whole": entire, "ratio_fixed": quick}
-    return {"task": title, "largest_difference": largest, **{name: round(statistics.median(v), 2) for name, v in middle.items()}}
+    middle = {
+        "heareval_s": peers,
+        "ours_s": ours,
+        "fixed_s_per_seed": better,
+        "ratio": ratio,
+        "ratio_whole": entire,
+        "ratio_fixed": quick,
+    }
+    return {
+        "task": title,
+        "largest_difference": largest,
+        **{name: round(statistics.median(v), 2) for name, v in middle.items()},
+    }
 
 
 def main() -> None:
@@ -194,7 +224,9 @@ def main() -> None:
     parser.add_argument("--peer", help="an interpreter that can run heareval; made when left out")
     parser.add_argument("--source", default="", help="PYTHONPATH of heareval and a stub of tensorflow")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--case", type=int, nargs="*", default=[0, 1, 2, 3], help="ESC-50 size, small scenes, events twice")
+    parser.add_argument(
+        "--case", type=int, nargs="*", default=[0, 1, 2, 3], help="ESC-50 size, small scenes, events twice"
+    )
     parser.add_argument("--json", action="store_true")
     options, rows = parser.parse_args(), []
     if options.peer is None:
@@ -219,11 +251,18 @@ def main() -> None:
         print(json.dumps({"row": "e", "machine": machine(), "rows": rows}))
         return
     print(f"**row e** ({machine()})\n")
-    print("| task | largest difference of a score | heareval s | ours s | ratio | with imports | fixed, s a seed | ratio |")
+    print(
+        "| task | largest difference of a score | heareval s | ours s | ratio | with imports | fixed, s a seed |"
+        " ratio |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         cells = (row[key] for key in COLUMNS)
-        print("| " + " | ".join(f"{cell:.1e}" if isinstance(cell, float) and cell < 1e-3 else str(cell) for cell in cells) + " |")
+        print(
+            "| "
+            + " | ".join(f"{cell:.1e}" if isinstance(cell, float) and cell < 1e-3 else str(cell) for cell in cells)
+            + " |"
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Row c1: random crops of 208 frames from packed log-mel, one core. Baseline: one float32 .npy a clip, loaded whole in a Dataset, cropped,
-normalised and collated by a DataLoader, as the programs of the MSM-MAE family do.
+"""Row c1: random crops of 208 frames from packed log-mel, one core. Baseline: one float32 .npy a clip, loaded whole in
+a Dataset, cropped, normalised and collated by a DataLoader, as the programs of the MSM-MAE family do.
 
-Page caches are warm. The packed rows stop at stored values (float16 or uint8), because the device widens and normalises them; the last
-row does that on the CPU as well and makes finished training batches.
+Page caches are warm. The packed rows stop at stored values (float16 or uint8), because the device widens and normalises
+them; the last row does that on the CPU as well and makes finished training batches.
 """
 
 from __future__ import annotations
@@ -51,9 +51,13 @@ def packed(folder: Path, specs: list[np.ndarray], dtype: Dtype) -> SpecStore:
     file = folder / f"{dtype}.bin"
     np.concatenate([quantise(spec.T, dtype, RANGE)[0] for spec in specs]).tofile(file)
     counts, names = np.full(CLIPS, FRAMES), Texts.of([str(i) for i in range(CLIPS)])
-    index = Index(np.zeros(CLIPS, np.int64), np.arange(CLIPS) * FRAMES, counts, names, names, np.zeros(CLIPS), counts * 0.01)
+    index = Index(
+        np.zeros(CLIPS, np.int64), np.arange(CLIPS) * FRAMES, counts, names, names, np.zeros(CLIPS), counts * 0.01
+    )
     shard = np.memmap(file, dtype, mode="r", shape=(CLIPS * FRAMES, 80))
-    return SpecStore(Header(LogMelConfig(), dtype, STATISTICS, STATISTICS, "benchmark", value_range=RANGE), index, [shard])
+    return SpecStore(
+        Header(LogMelConfig(), dtype, STATISTICS, STATISTICS, "benchmark", value_range=RANGE), index, [shard]
+    )
 
 
 def gather(store: SpecStore, steps: int = 200) -> Callable[[], int]:
@@ -94,7 +98,10 @@ def main() -> None:
         folder = Path(name)
         for number, spec in enumerate(specs):
             np.save(folder / f"{number:05d}.npy", spec)
-        stores: dict[Dtype, SpecStore] = {"float16": packed(folder, specs, "float16"), "uint8": packed(folder, specs, "uint8")}
+        stores: dict[Dtype, SpecStore] = {
+            "float16": packed(folder, specs, "float16"),
+            "uint8": packed(folder, specs, "uint8"),
+        }
         differences = {dtype: check(store, specs) for dtype, store in stores.items()}
         if differences["float16"] > 0.005 or differences["uint8"] > 0.05:
             raise SystemExit(f"crops differ by {differences}")
@@ -106,7 +113,9 @@ def main() -> None:
             "unheard, packed float16, finished float32 batches": finished(stores["float16"]),
         }
         table = interleave(candidates, chosen.rounds)
-    checked = "Largest difference to plain slices: " + ", ".join(f"{dtype} {value:.1e}" for dtype, value in differences.items())
+    checked = "Largest difference to plain slices: " + ", ".join(
+        f"{dtype} {value:.1e}" for dtype, value in differences.items()
+    )
     show("c1", table, f"crops of {WIDTH} frames", checked, chosen.json)
 
 

@@ -1,10 +1,11 @@
-"""Row a4: one training step of MATPAC on a CPU core: two encoders, a predictor, two prototype heads, and their averages.
+"""Row a4: one training step of MATPAC on a CPU core: two encoders, a predictor, two prototype heads, and their
+averages.
 
-Baseline: the step written out from the paper's description in float32, as programs of this family compute it: every patch embedded by
-a strided convolution before any is dropped, attention as separate products, the predictor's output put back in grid order and
-shuffled again, softmax and logarithm apart, one kernel a tensor in the averages and in AdamW.
-Ours: the step the training loop runs, its diagnostics included. All have the same weights, batch, masks and sizes; both losses are
-compared first.
+Baseline: the step written out from the paper's description in float32, as programs of this family compute it: every
+patch embedded by a strided convolution before any is dropped, attention as separate products, the predictor's output
+put back in grid order and shuffled again, softmax and logarithm apart, one kernel a tensor in the averages and in
+AdamW. Ours: the step the training loop runs, its diagnostics included. All have the same weights, batch, masks and
+sizes; both losses are compared first.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ from unheard.recipes.recipe import Recipe
 from unheard.training.engine import bf16_on_cpu
 from unheard.training.optim import build_optimiser
 
-CASES = {"a4 tiny 80x208 batch 32": ("tiny", 208, 32), "a4 small 80x208 batch 16": ("small", 208, 16)}  # row: size, frames, batch
+CASES = {
+    "a4 tiny 80x208 batch 32": ("tiny", 208, 32),
+    "a4 small 80x208 batch 16": ("small", 208, 16),
+}  # row: size, frames, batch
 NOW, NEXT = TrainingProgress(100, 1000), TrainingProgress(101, 1000)
 
 
@@ -39,7 +43,11 @@ class Baseline(nn.Module):
     def __init__(self, learner: PretrainModule) -> None:
         super().__init__()
         self.encoder, self.decoder, self.teacher = learner.model.encoder, learner.model.decoder, learner.model.teacher
-        self.project, self.prototypes, self.grid = learner.model.predictor.project, learner.objectives["prototypes"], learner.grid
+        self.project, self.prototypes, self.grid = (
+            learner.model.predictor.project,
+            learner.objectives["prototypes"],
+            learner.grid,
+        )
         embed = self.encoder.patch_embed
         self.conv = nn.Conv2d(1, self.encoder.embed_dim, self.grid.patch_size, stride=self.grid.patch_size)
         self.conv.weight.data.copy_(embed.weight.data.reshape(self.conv.weight.shape))
@@ -78,7 +86,10 @@ class Baseline(nn.Module):
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
         """Move both teachers, tensor by tensor."""
-        pairs = ((self.teacher.transformer, self.encoder.transformer), (self.prototypes.teacher, self.prototypes.student))
+        pairs = (
+            (self.teacher.transformer, self.encoder.transformer),
+            (self.prototypes.teacher, self.prototypes.student),
+        )
         for mine, theirs in pairs:
             for slow, fast in zip(mine.parameters(), theirs.parameters(), strict=True):
                 slow.mul_(momentum).add_(fast, alpha=1 - momentum)
@@ -167,7 +178,10 @@ def main() -> None:
         for name, pair in losses.items():
             tolerance = 2e-2 if "bf16" in name else 1e-3
             if any(abs(mine - theirs) > tolerance * theirs for mine, theirs in zip(pair, first, strict=True)):
-                sys.exit(f"{title}: the losses of {name} are {pair}, of the baseline {first}; they do not compute the same thing")
+                sys.exit(
+                    f"{title}: the losses of {name} are {pair}, of the baseline {first}; they do not compute the same"
+                    " thing"
+                )
         checked = "losses of the first step: " + ", ".join(f"{name} {a:.5f} {b:.5f}" for name, (a, b) in losses.items())
         show(title, interleave(steps, given.rounds), "samples", checked, given.json)
         print()

@@ -1,4 +1,6 @@
-"""Fair timing on a shared machine: candidates take turns, only this process's CPU time counts, ratios are taken round by round."""
+"""Fair timing on a shared machine: candidates take turns, only this process's CPU time counts, ratios are taken round
+by round.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,14 @@ class Table:
         rows = []
         for name in self.seconds:
             ratios = self.ratios(name)
-            row = {"name": name, "items_per_core_second": round(self.rate(name), 1), "ratio": round(statistics.median(ratios), 2)}
-            rows.append(row | {"lowest": round(min(ratios), 2), "highest": round(max(ratios), 2), "rounds": len(ratios)})
+            row = {
+                "name": name,
+                "items_per_core_second": round(self.rate(name), 1),
+                "ratio": round(statistics.median(ratios), 2),
+            }
+            rows.append(
+                row | {"lowest": round(min(ratios), 2), "highest": round(max(ratios), 2), "rounds": len(ratios)}
+            )
         return rows
 
     def markdown(self, unit: str) -> str:

@@ -1,8 +1,9 @@
 """Rows a1, a2, a3: one training step of a masked autoencoder on a CPU core.
 
-Baseline: the step of the MAE family, written here from its description: every patch embedded by a strided convolution, hidden
-tokens dropped by a gather, attention as separate products, head and loss on all patches, one AdamW kernel a tensor, float32.
-Ours: the step the training loop runs. All have the same weights, batch, masks and sizes; losses are compared first.
+Baseline: the step of the MAE family, written here from its description: every patch embedded by a strided convolution,
+hidden tokens dropped by a gather, attention as separate products, head and loss on all patches, one AdamW kernel a
+tensor, float32. Ours: the step the training loop runs. All have the same weights, batch, masks and sizes; losses are
+compared first.
 """
 
 from __future__ import annotations
@@ -128,7 +129,12 @@ def main() -> None:
         spec = torch.randn(count, 80, frames, generator=generator)
         noise = torch.rand(count, build(recipe, 0).grid.num_patches, generator=generator)
         batch = Batch(
-            spec, torch.ones_like(noise, dtype=torch.bool), torch.arange(count), torch.full((count,), frames), torch.zeros(count), noise
+            spec,
+            torch.ones_like(noise, dtype=torch.bool),
+            torch.arange(count),
+            torch.full((count,), frames),
+            torch.zeros(count),
+            noise,
         )
         steps = {"MAE-style step, float32": baseline_step(build(recipe, 0), spec, noise)}
         steps["ours, float32 (a3)"] = our_step(build(recipe, 0), batch, False, False)
@@ -143,7 +149,10 @@ def main() -> None:
         for name, loss in losses.items():
             tolerance = 2e-2 if "bf16" in name else 1e-3
             if abs(loss - first) > tolerance * first:
-                sys.exit(f"{title}: the loss of {name} is {loss}, of the baseline {first}; they do not compute the same thing")
+                sys.exit(
+                    f"{title}: the loss of {name} is {loss}, of the baseline {first}; they do not compute the same"
+                    " thing"
+                )
         checked = "losses of the first step: " + ", ".join(f"{name} {loss:.5f}" for name, loss in losses.items())
         show(title, interleave(steps, given.rounds), "samples", checked, given.json)
         print()

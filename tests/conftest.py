@@ -1,4 +1,6 @@
-"""Set up before anything of the library is imported: shapes are checked on every call, and one thread keeps runs repeatable."""
+"""Set up before anything of the library is imported: shapes are checked on every call, and one thread keeps runs
+repeatable.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,10 @@ def test_accuracies_of_resamples_equal_the_plain_ones(seed: int, clips: int, cla
     rng = np.random.default_rng(seed)
     truth, predicted = rng.integers(0, classes, (2, clips))
     (counts,) = resample_counts(np.arange(clips) // 2, seed, 4)
-    balanced, plain = bootstrap.balanced_accuracy_statistic(truth, predicted), bootstrap.mean_statistic(truth == predicted)
+    balanced, plain = (
+        bootstrap.balanced_accuracy_statistic(truth, predicted),
+        bootstrap.mean_statistic(truth == predicted),
+    )
     for column in range(4):
         at = resampled(counts, column)
         assert balanced(counts)[column] == pytest.approx(metrics.balanced_accuracy(truth[at], predicted[at]), abs=1e-6)
@@ -66,7 +69,9 @@ def repeated(events: Events, at: np.ndarray) -> Events:
 
 def events(rng: np.random.Generator, files: int, count: int) -> Events:
     start = rng.integers(0, 40, count) * 100.0
-    return Events(rng.integers(0, files, count), rng.integers(0, 2, count), start, start + rng.integers(1, 20, count) * 100.0)
+    return Events(
+        rng.integers(0, files, count), rng.integers(0, 2, count), start, start + rng.integers(1, 20, count) * 100.0
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, score in SCORES.items() if score.event])
@@ -91,7 +96,9 @@ def test_row_scores_of_resamples_equal_the_plain_ones(name: str) -> None:
     found = score.statistic(target, probability)(counts)
     wanted = [score.compute(target[at], probability[at]) for at in (resampled(counts, column) for column in range(5))]
     assert found == pytest.approx(wanted, abs=1e-5)
-    assert value_of(score.statistic(target, probability), 60) == pytest.approx(score.compute(target, probability), abs=1e-6)
+    assert value_of(score.statistic(target, probability), 60) == pytest.approx(
+        score.compute(target, probability), abs=1e-6
+    )
 
 
 def test_groups_stay_whole_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

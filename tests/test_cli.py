@@ -1,4 +1,6 @@
-"""The command line as people meet it: help, a whole life of a model, and one clear line for everything that can go wrong."""
+"""The command line as people meet it: help, a whole life of a model, and one clear line for everything that can go
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,11 @@ def test_the_package_and_the_program_are_one() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import unheard", "from unheard.cli import main; main(['--help'])", "from unheard.cli import main; main(['pretrain', '--help'])"],
+    [
+        "import unheard",
+        "from unheard.cli import main; main(['--help'])",
+        "from unheard.cli import main; main(['pretrain', '--help'])",
+    ],
 )
 def test_help_loads_nothing_heavy(code: str) -> None:
     heavy = "('torch', 'numpy', 'soundfile', 'lightning_fabric', 'matplotlib', 'sklearn', 'pydantic', 'pyarrow')"
@@ -106,10 +112,14 @@ def test_the_life_of_a_model(sounds: Path, run: Path, tmp_path: Path, document: 
     table = document("embed", run, sounds, "-o", tmp_path / "e.parquet", "--device", "cpu")
     assert table == {"out": str(tmp_path / "e.parquet"), "rows": 12, "embedded": 12, "resumed": 0, "skipped": []}
     scores = document("probe", run, sounds / "labels.csv", "-o", tmp_path / "probe", "--seeds", "1")
-    assert {score["embedding"] for score in scores["scores"]} >= {"model"} and (tmp_path / "probe" / "probe.png").is_file()
+    assert {score["embedding"] for score in scores["scores"]} >= {"model"} and (
+        tmp_path / "probe" / "probe.png"
+    ).is_file()
     assert document("pretrain", "--resume", run) == {"run": str(run), "step": 6, "total": 6, "finished": True}
     wav = next((sounds / "voice").glob("*.wav"))
-    drawn = document("reconstruct", run, wav, "-o", tmp_path / "r.png", "--mask", "chessboard", "--wav", tmp_path / "r.wav")
+    drawn = document(
+        "reconstruct", run, wav, "-o", tmp_path / "r.png", "--mask", "chessboard", "--wav", tmp_path / "r.wav"
+    )
     assert drawn["model"] > 0 and (tmp_path / "r.png").is_file() and (tmp_path / "r.wav").is_file()
     document("attention", run, wav, "-o", tmp_path / "a.png", "--at", "1,1", "--at", "0,0")
     assert (tmp_path / "a.png").is_file()
@@ -139,7 +149,22 @@ def test_a_packed_corpus_is_trained_on_and_stays(
 ) -> None:
     packed = document("data", "pack", sounds, "-o", tmp_path / "packed")
     assert packed["clips"] == 12 and packed["skipped"] == [] and packed["statistics"]["std"] > 0
-    assert main(["pretrain", str(tmp_path / "packed"), "-o", str(tmp_path / "run"), "--steps", "1", "--batch-size", "2", *SMALL]) == 0
+    assert (
+        main(
+            [
+                "pretrain",
+                str(tmp_path / "packed"),
+                "-o",
+                str(tmp_path / "run"),
+                "--steps",
+                "1",
+                "--batch-size",
+                "2",
+                *SMALL,
+            ]
+        )
+        == 0
+    )
     assert "another packed corpus" in refused("data", "pack", sounds, "-o", tmp_path / "packed", "--dtype", "uint8")
 
 
@@ -220,7 +245,9 @@ def test_bad_files_are_skipped_and_counted(sounds: Path, tmp_path: Path, documen
         ("report nowhere", "there is no run at nowhere; give the folder"),
     ],
 )
-def test_one_clear_line(command: str, hint: str, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_clear_line(
+    command: str, hint: str, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert hint in refused(*command.split()).replace('"', "")  # versions of cyclopts quote differently
     assert not any(tmp_path.iterdir())
@@ -259,7 +286,9 @@ def _full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_a_full_disk_is_one_line(sounds: Path, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line(
+    sounds: Path, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from safetensors import SafetensorError
 
     from unheard.embedding import table_files
@@ -269,7 +298,9 @@ def test_a_full_disk_is_one_line(sounds: Path, refused: Callable[..., str], tmp_
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    assert "No space left" in refused("pretrain", sounds, "-o", tmp_path / "run", "--steps", "1", "--batch-size", "2", *SMALL)
+    assert "No space left" in refused(
+        "pretrain", sounds, "-o", tmp_path / "run", "--steps", "1", "--batch-size", "2", *SMALL
+    )
     monkeypatch.setattr(table_files, "_write_csv", _full)
     assert "--resume" in refused("embed", "random-tiny", sounds, "-o", tmp_path / "e.csv", "--device", "cpu")
     assert not (tmp_path / "e.csv").exists()

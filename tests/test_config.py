@@ -107,9 +107,17 @@ def test_what_does_not_fit_is_told(setting: str, message: str) -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        *(f"training.{name}=0" for name in ("steps", "epochs", "batch_size", "accumulate", "devices", "log_every", "clip_norm")),
+        *(
+            f"training.{name}=0"
+            for name in ("steps", "epochs", "batch_size", "accumulate", "devices", "log_every", "clip_norm")
+        ),
         *("training.checkpoint_every=0", "training.keep_checkpoints=0", "training.warmup=1.5", "training.seed=-1"),
-        *("training.learning_rate=NaN", "training.learning_rate=Infinity", "training.weight_decay=-1", "training.betas=[0.9, 2]"),
+        *(
+            "training.learning_rate=NaN",
+            "training.learning_rate=Infinity",
+            "training.weight_decay=-1",
+            "training.betas=[0.9, 2]",
+        ),
         *("model.mask_ratio=1", "model.mask_ratio=-0.1", "model.patch_size=0x16", "model.depth=0", "model.mlp_ratio=0"),
         *("objectives.reconstruct.weight=-1", "objectives.latents.weight=NaN", "teacher.momentum_end=1.1"),
     ],
@@ -142,7 +150,13 @@ def test_fields_left_out_take_their_defaults() -> None:
 
 def test_every_field_of_a_recipe_has_a_name_and_can_be_set_to_its_own_value() -> None:
     known = names(BASE)
-    assert {"model.size", "training.log_every", "objectives.reconstruct.weight", "data.balance", "frontend.n_mels"} <= set(known)
+    assert {
+        "model.size",
+        "training.log_every",
+        "objectives.reconstruct.weight",
+        "data.balance",
+        "frontend.n_mels",
+    } <= set(known)
     settings = []
     for name in known:
         value: object = to_json(BASE)

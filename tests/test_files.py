@@ -87,7 +87,10 @@ def test_a_second_process_is_refused_by_name_until_the_first_has_ended(tmp_path:
     holder = context.Process(target=_hold, args=(tmp_path / "run", ready, done))
     holder.start()
     assert ready.wait(60)
-    with pytest.raises(ConfigError, match=rf"run is being written by process {holder.pid} on "), locked_folder(tmp_path / "run"):
+    with (
+        pytest.raises(ConfigError, match=rf"run is being written by process {holder.pid} on "),
+        locked_folder(tmp_path / "run"),
+    ):
         pass
     holder.kill()  # nothing is left to clean up: the system releases the lock
     holder.join()
@@ -103,7 +106,11 @@ def test_a_second_process_is_refused_by_name_until_the_first_has_ended(tmp_path:
 
 def test_a_lock_leaves_nothing_behind(tmp_path: Path) -> None:
     again = locked_file(tmp_path / "table.csv")
-    with locked_folder(tmp_path / "a" / "b"), locked_file(tmp_path / "table.csv"), pytest.raises(ConfigError, match="table.csv is being"):
+    with (
+        locked_folder(tmp_path / "a" / "b"),
+        locked_file(tmp_path / "table.csv"),
+        pytest.raises(ConfigError, match="table.csv is being"),
+    ):
         again.__enter__()
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
     assert not list((tmp_path / "a").iterdir())
@@ -116,7 +123,9 @@ def test_a_damaged_line_is_named_and_the_others_are_read(tmp_path: Path) -> None
     assert read_json_lines(tmp_path / "metrics.jsonl") == (rows, [])
     begins = [0, *(i + 1 for i, byte in enumerate(content) if byte == ord("\n"))]
     for place in range(len(content)):
-        (tmp_path / "metrics.jsonl").write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        (tmp_path / "metrics.jsonl").write_bytes(
+            content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+        )
         found, damaged = read_json_lines(tmp_path / "metrics.jsonl")
         assert damaged and all(row in rows for row in found)
         assert len(found) >= 3, begins  # at most the line itself, and the next one where the end of the line was hit

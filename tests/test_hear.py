@@ -46,9 +46,13 @@ def model(folders: dict[int, Path]) -> HearModel:
 def test_without_a_path_an_untrained_model_is_loaded() -> None:
     default = load_model()
     assert isinstance(default, torch.nn.Module) and not default.training
-    assert type(default.sample_rate) is type(default.scene_embedding_size) is type(default.timestamp_embedding_size) is int
+    assert (
+        type(default.sample_rate) is type(default.scene_embedding_size) is type(default.timestamp_embedding_size) is int
+    )
     assert (default.sample_rate, default.scene_embedding_size, default.timestamp_embedding_size) == (16000, 960, 960)
-    assert all(callable(getattr(hear, name)) for name in ("load_model", "get_scene_embeddings", "get_timestamp_embeddings"))
+    assert all(
+        callable(getattr(hear, name)) for name in ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
+    )
 
 
 @pytest.mark.parametrize("hop", [None, 0.08, 0.04])
@@ -83,7 +87,9 @@ def test_a_clip_does_not_depend_on_its_batch(model: HearModel) -> None:
     together, times = get_timestamp_embeddings(audio, model)
     alone, _ = get_timestamp_embeddings(audio[1:2], model)
     torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(get_scene_embeddings(audio, model)[2:], get_scene_embeddings(audio[2:], model), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        get_scene_embeddings(audio, model)[2:], get_scene_embeddings(audio[2:], model), atol=1e-5, rtol=1e-5
+    )
     assert torch.equal(times[0], times[2])
 
 
@@ -141,7 +147,9 @@ def test_the_published_msm_mae_runtime_normalises_by_its_batch(folders: dict[int
 def test_the_published_m2d_runtime_does_not(folders: dict[int, Path]) -> None:
     model = load_model(str(folders[16000]), published="m2d", device="cpu")
     audio = torch.cat([noise(1, 1.5), 0.01 * noise(1, 1.5, seed=1)])
-    torch.testing.assert_close(get_scene_embeddings(audio, model)[:1], get_scene_embeddings(audio[:1], model), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        get_scene_embeddings(audio, model)[:1], get_scene_embeddings(audio[:1], model), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_scenes_need_one_vector() -> None:

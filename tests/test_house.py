@@ -1,4 +1,6 @@
-"""The rules of the house: who may import whom, how long things get, what is documented, and that what is promised exists."""
+"""The rules of the house: who may import whom, how long things get, what is documented, and that what is promised
+exists.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +51,24 @@ ROWS = (
 BLIND = {("training", "datasets"), ("evaluation.probe", "evaluation.hear")}
 """The first never imports the second, although its row would allow it."""
 HEIGHT = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-FILES_AND_LOGS = {"argparse", "io", "json", "logging", "os", "pathlib", "safetensors", "shutil", "soundfile", "tempfile"}
-NEVER = {"torchvision", "torchaudio", "timm", "torchmetrics"}  # they do not install or import beside a CPU build of torch
+FILES_AND_LOGS = {
+    "argparse",
+    "io",
+    "json",
+    "logging",
+    "os",
+    "pathlib",
+    "safetensors",
+    "shutil",
+    "soundfile",
+    "tempfile",
+}
+NEVER = {
+    "torchvision",
+    "torchaudio",
+    "timm",
+    "torchmetrics",
+}  # they do not install or import beside a CPU build of torch
 MOST_LINES, MOST_IN_FUNCTION, MOST_PARAMETERS, MOST_FILES = 300, 60, 9, 20
 
 LIBRARY = sorted(SOURCE.rglob("*.py"))
@@ -96,7 +114,9 @@ def _functions(path: Path) -> Iterator[tuple[str, Function]]:
 
 
 def _public(tree: ast.Module) -> Iterator[ast.Module | ast.ClassDef | Function]:
-    """The module, its public classes and functions, and the public methods of those classes; an overload is told by what it overloads."""
+    """The module, its public classes and functions, and the public methods of those classes; an overload is told by
+    what it overloads.
+    """
     yield tree
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     yield from classes
@@ -110,7 +130,12 @@ def _length(function: Function) -> int:
     """Lines of a function without its docstring."""
     first = function.body[0]
     documented = ast.get_docstring(function) is not None and first.end_lineno is not None
-    return (function.end_lineno or 0) - function.lineno + 1 - ((first.end_lineno or 0) - first.lineno + 1 if documented else 0)
+    return (
+        (function.end_lineno or 0)
+        - function.lineno
+        + 1
+        - ((first.end_lineno or 0) - first.lineno + 1 if documented else 0)
+    )
 
 
 def _parameters(function: Function) -> int:
@@ -125,7 +150,9 @@ def test_imports_point_one_way() -> None:
         assert package in HEIGHT, f"{package} has no place yet: give it one in ROWS"
         for other in {_package_of(module.split(".")[1:]) for module in _imports(path) if module.startswith("unheard.")}:
             assert other in HEIGHT, f"{_name(path)} imports unheard.{other}, which is no package"
-            assert other == package or HEIGHT[other] < HEIGHT[package], f"{_name(path)}: {package} must not import {other}"
+            assert other == package or HEIGHT[other] < HEIGHT[package], (
+                f"{_name(path)}: {package} must not import {other}"
+            )
             assert (package, other) not in BLIND, f"{_name(path)}: {package} must not import {other}"
 
 
@@ -138,12 +165,18 @@ def test_networks_and_losses_see_tensors_only() -> None:
     for path in (path for path in LIBRARY if _package(path) in ("model", "objectives")):
         found = {module.split(".")[0] for module in _imports(path)} & FILES_AND_LOGS
         assert not found, f"{_name(path)} imports {found}; files, arguments and logs are the work of other packages"
-        called = {node.func.id for node in ast.walk(_tree(path)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        called = {
+            node.func.id
+            for node in ast.walk(_tree(path))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
         assert not called & {"open", "print"}, _name(path)
 
 
 def test_packages_that_break_a_cpu_install_are_never_imported() -> None:
-    assert not [(_name(path), module) for path in EVERYTHING for module in _imports(path) if module.split(".")[0] in NEVER]
+    assert not [
+        (_name(path), module) for path in EVERYTHING for module in _imports(path) if module.split(".")[0] in NEVER
+    ]
 
 
 def test_files_stay_short() -> None:
@@ -158,12 +191,17 @@ def test_functions_stay_short() -> None:
 
 def test_functions_take_few_parameters() -> None:
     counts = {where: _parameters(function) for path in LIBRARY for where, function in _functions(path)}
-    assert not {where: count for where, count in counts.items() if count > MOST_PARAMETERS}, "gather some in a dataclass"
+    assert not {where: count for where, count in counts.items() if count > MOST_PARAMETERS}, (
+        "gather some in a dataclass"
+    )
 
 
 def test_what_is_public_is_documented() -> None:
     assert not [
-        (_name(path), getattr(node, "name", "")) for path in LIBRARY for node in _public(_tree(path)) if not ast.get_docstring(node)
+        (_name(path), getattr(node, "name", ""))
+        for path in LIBRARY
+        for node in _public(_tree(path))
+        if not ast.get_docstring(node)
     ]
 
 
@@ -177,7 +215,17 @@ def test_everything_offered_is_there() -> None:
 def test_first_contact_loads_nothing_heavy(command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=True)
     loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if line.count("|") == 2}
-    assert not loaded & {"torch", "numpy", "scipy", "sklearn", "matplotlib", "pyarrow", "pandas", "lightning", "soundfile"}
+    assert not loaded & {
+        "torch",
+        "numpy",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "pyarrow",
+        "pandas",
+        "lightning",
+        "soundfile",
+    }
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -204,7 +252,9 @@ def test_scripts_of_the_readme_exist_and_run_anywhere() -> None:
 
 
 def test_shapes_name_the_array_class() -> None:
-    """``Float[NDArray[Any], ...]`` fails at import with NumPy 2.5, where NDArray is an alias that jaxtyping cannot read."""
+    """``Float[NDArray[Any], ...]`` fails at import with NumPy 2.5, where NDArray is an alias that jaxtyping cannot
+    read.
+    """
     found = [
         f"{_name(path)}:{node.lineno} {ast.unparse(node)}"
         for path in EVERYTHING
@@ -234,5 +284,7 @@ def test_private_modules_of_numpy_are_not_used() -> None:
         (_name(path), node.lineno)
         for path in EVERYTHING
         for node in ast.walk(_tree(path))
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np", "numpy") and node.attr in ("core", "_core")
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node.value) in ("np", "numpy")
+        and node.attr in ("core", "_core")
     ]

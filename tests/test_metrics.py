@@ -34,7 +34,9 @@ def test_ranking_equals_scikit_learn(seed: int, clips: int, tied: bool) -> None:
     target = (rng.random((clips, 3)) < 0.4).astype(int)
     target[0], target[1] = 1, 0
     score = rng.integers(0, 4, (clips, 3)).astype(float) if tied else rng.random((clips, 3))
-    assert metrics.mean_average_precision(target, score) == pytest.approx(reference.average_precision_score(target, score))
+    assert metrics.mean_average_precision(target, score) == pytest.approx(
+        reference.average_precision_score(target, score)
+    )
     assert metrics.roc_auc_mean(target, score) == pytest.approx(reference.roc_auc_score(target, score))
 
 
@@ -51,7 +53,9 @@ def test_classes_at_once_are_classes_one_by_one(seed: int, clips: int, tied: boo
     rng = np.random.default_rng(seed)
     target = (rng.random((clips, 3)) < 0.5).astype(int)
     score = rng.integers(0, 3, (clips, 3)).astype(float) if tied else rng.random((clips, 3))
-    for k, (precision, auc) in enumerate(zip(metrics.average_precisions(target, score), metrics.roc_aucs(target, score), strict=True)):
+    for k, (precision, auc) in enumerate(
+        zip(metrics.average_precisions(target, score), metrics.roc_aucs(target, score), strict=True)
+    ):
         if target[:, k].any():
             assert precision == pytest.approx(reference.average_precision_score(target[:, k], score[:, k]))
         if 0 < target[:, k].sum() < clips:

@@ -7,8 +7,12 @@ import pytest
 from unheard.progress import bar, silent
 
 
-@pytest.mark.parametrize(("total", "shown"), [(1, [1]), (3, [1, 2, 3]), (20, list(range(2, 21, 2))), (25, [*range(2, 25, 2), 25])])
-def test_lines_come_at_every_tenth_and_at_the_end(total: int, shown: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("total", "shown"), [(1, [1]), (3, [1, 2, 3]), (20, list(range(2, 21, 2))), (25, [*range(2, 25, 2), 25])]
+)
+def test_lines_come_at_every_tenth_and_at_the_end(
+    total: int, shown: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert list(bar(range(total), total, "files")) == list(range(total))
     assert capsys.readouterr().err.splitlines() == [f"files: {done}/{total}" for done in shown]
 

@@ -30,7 +30,18 @@ def main() -> int:
         print(f"there is no arm {unknown[0]}; known: {', '.join(ARMS)}", file=sys.stderr)
         return 2
     seeds = [int(seed) for seed in given.seeds.split(",")]
-    sweep = Sweep(given.data, given.tasks, given.out, arms, seeds, given.steps, given.points, given.size, given.teacher, tuple(given.set))
+    sweep = Sweep(
+        given.data,
+        given.tasks,
+        given.out,
+        arms,
+        seeds,
+        given.steps,
+        given.points,
+        given.size,
+        given.teacher,
+        tuple(given.set),
+    )
     try:
         sweep.begin()
         if given.minutes is not None:

@@ -10,7 +10,13 @@ from unheard.errors import ConfigError
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 
-STUDENT = ("model.frames=208", "training.clip_norm=3", "training.learning_rate=0.001", "training.warmup=0.07", "training.precision=auto")
+STUDENT = (
+    "model.frames=208",
+    "training.clip_norm=3",
+    "training.learning_rate=0.001",
+    "training.warmup=0.07",
+    "training.precision=auto",
+)
 NO_PIXELS = "objectives.reconstruct.weight=0"
 EMA = (NO_PIXELS, "model.mask_ratio=0.7", "model.decoder_preset=latents", "objectives.latents.standardise_target=false")
 CLAP = (NO_PIXELS, "objectives.clap.weight=1")
@@ -36,7 +42,9 @@ ARMS: dict[str, Arm] = {
     "pixels": Arm(()),
     "latents": Arm((*EMA, "objectives.latents.weight=1")),
     "prototypes": Arm((*EMA, "objectives.latents.weight=0.5", "objectives.prototypes.weight=0.5")),
-    "hypotheses": Arm((*EMA, "objectives.latents.weight=0.5", "objectives.prototypes.weight=0.5", "model.num_hypotheses=5")),
+    "hypotheses": Arm(
+        (*EMA, "objectives.latents.weight=0.5", "objectives.prototypes.weight=0.5", "model.num_hypotheses=5")
+    ),
     "clap-visible": Arm((*CLAP, "objectives.clap.hidden=0"), "captions", "given"),
     "clap-hidden": Arm((*CLAP, "objectives.clap.visible=0"), "captions", "given"),
     "clap-both": Arm(CLAP, "captions", "given"),
@@ -46,7 +54,9 @@ ARMS: dict[str, Arm] = {
 }
 
 
-def recipe_of(name: str, size: str, seed: int, steps: int, points: int, teacher: str, settings: tuple[str, ...]) -> Recipe:
+def recipe_of(
+    name: str, size: str, seed: int, steps: int, points: int, teacher: str, settings: tuple[str, ...]
+) -> Recipe:
     """The recipe of one run.
 
     Parameters
@@ -69,6 +79,10 @@ def recipe_of(name: str, size: str, seed: int, steps: int, points: int, teacher:
             raise ConfigError(f"arm {name} learns from a teacher; name its folder with --teacher")
         told += [f"objectives.clap.teacher={folder}", "data.input=wav"]
     every = max(1, steps // points)
-    length = [f"training.steps={steps}", f"training.checkpoint_every={every}", f"training.keep_checkpoints={points + 1}"]
+    length = [
+        f"training.steps={steps}",
+        f"training.checkpoint_every={every}",
+        f"training.keep_checkpoints={points + 1}",
+    ]
     own = [f"model.size={size}", f"training.seed={seed}", "training.log_every=10", *length]
     return replace(override(find_recipe("msm-mae"), [*STUDENT, *own, *told, *settings]), name=name)

@@ -33,7 +33,9 @@ def interval(values: list[float]) -> tuple[float, float]:
     """Mean over seeds and half of its 95 % interval (Student's t); nan for one seed."""
     if len(values) < 2:
         return float(np.mean(values)), math.nan
-    return float(np.mean(values)), float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return float(np.mean(values)), float(
+        student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    )
 
 
 def table(rows: list[Row], loss: dict[str, list[float]]) -> str:
@@ -46,8 +48,14 @@ def table(rows: list[Row], loss: dict[str, list[float]]) -> str:
         cells = [shown([found[task] for found in seeds.values() if task in found]) for task in tasks]
         told, losses = ARMS[arm].told if arm in ARMS else "nothing", loss.get(arm)
         final_loss = f"{np.mean(losses):.3f}" if losses else "-"
-        lines.append(f"| {arm} | {told} | {len(seeds)} | {max(seconds[arm]):.0f} | {final_loss} | {shown(means)} | {' | '.join(cells)} |")
-    note = "Scores are linear probes of mean-pooled features, the interval is 95 % over seeds: two that overlap do not differ."
+        lines.append(
+            f"| {arm} | {told} | {len(seeds)} | {max(seconds[arm]):.0f} | {final_loss} | {shown(means)} |"
+            f" {' | '.join(cells)} |"
+        )
+    note = (
+        "Scores are linear probes of mean-pooled features, the interval is 95 % over seeds: two that overlap do not"
+        " differ."
+    )
     return "\n".join([*lines, "", note, ""])
 
 
@@ -70,7 +78,9 @@ def figure(rows: list[Row]) -> Figure:
         places = [(np.mean([r[0]["seconds"] for r in seeds.values()]), [np.mean([row["score"] for row in r]) for r in seeds.values()])
                   for _, seeds in sorted(points.items())]  # fmt: skip
         colour = f"C{number % 10}"
-        axes.plot([at for at, _ in places], [np.mean(values) for _, values in places], color=colour, marker="o", label=arm)
+        axes.plot(
+            [at for at, _ in places], [np.mean(values) for _, values in places], color=colour, marker="o", label=arm
+        )
         for at, values in places:
             axes.scatter([at] * len(values), values, color=colour, s=12, alpha=0.5)
     for name, style in ((UNTRAINED, "--"), (LOG_MEL, ":")):

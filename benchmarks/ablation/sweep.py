@@ -74,7 +74,8 @@ class Sweep:
     settings: tuple[str, ...]
 
     def begin(self) -> None:
-        """Note what all runs share, or compare with what was noted: runs of another length or student are another sweep.
+        """Note what all runs share, or compare with what was noted: runs of another length or student are another
+        sweep.
 
         Raises
         ------
@@ -85,8 +86,14 @@ class Sweep:
                   "teacher": self.teacher, "settings": list(self.settings)}  # fmt: skip
         file = self.out / "sweep.json"
         before = read_json(file) if file.is_file() else shared
-        if differing := [f"{name} was {before.get(name)!r}, now {value!r}" for name, value in shared.items() if before.get(name) != value]:
-            raise ConfigError(f"{self.out} holds another sweep ({'; '.join(differing)}); choose another -o, or give the same options")
+        if differing := [
+            f"{name} was {before.get(name)!r}, now {value!r}"
+            for name, value in shared.items()
+            if before.get(name) != value
+        ]:
+            raise ConfigError(
+                f"{self.out} holds another sweep ({'; '.join(differing)}); choose another -o, or give the same options"
+            )
         self.out.mkdir(parents=True, exist_ok=True)
         write_json(file, shared)
 
@@ -114,11 +121,18 @@ class Sweep:
         folder = self.out / "corpora" / stores
         if not (folder / HEADER).is_file():
             frontend = find_recipe("msm-mae").frontend
-            pack(open_corpus(self.data, bar), PackConfig(frontend, "int16" if stores == "wav" else "uint8"), folder, track=bar)
+            pack(
+                open_corpus(self.data, bar),
+                PackConfig(frontend, "int16" if stores == "wav" else "uint8"),
+                folder,
+                track=bar,
+            )
         return folder
 
     def score(self) -> list[Row]:
-        """Probe every checkpoint, the untrained encoders and log-mel statistics; rows that are there are not made again."""
+        """Probe every checkpoint, the untrained encoders and log-mel statistics; rows that are there are not made
+        again.
+        """
         file = self.out / "scores.jsonl"
         rows = whole_rows(file)
         done = {(row["arm"], row["seed"], row["step"], row["task"]) for row in rows}
@@ -128,7 +142,14 @@ class Sweep:
                 for arm, seed, step, seconds, model in self.models():
                     if (arm, seed, step, task.stem) in done:
                         continue
-                    row = {"arm": arm, "seed": seed, "step": step, "seconds": seconds, "task": task.stem, **probed(model(), labels, arm)}
+                    row = {
+                        "arm": arm,
+                        "seed": seed,
+                        "step": step,
+                        "seconds": seconds,
+                        "task": task.stem,
+                        **probed(model(), labels, arm),
+                    }
                     print(json.dumps(row), file=journal, flush=True)
                     rows.append(row)
         return rows
@@ -153,7 +174,13 @@ class Sweep:
                 clock = clock_of(self.run(arm, seed))
                 for folder in checkpoints(self.run(arm, seed)):
                     step = read_progress(folder).step
-                    yield arm, seed, step, clock(step), lambda folder=folder, run=self.run(arm, seed): at_checkpoint(run, folder)
+                    yield (
+                        arm,
+                        seed,
+                        step,
+                        clock(step),
+                        lambda folder=folder, run=self.run(arm, seed): at_checkpoint(run, folder),
+                    )
 
 
 def whole_rows(file: Path) -> list[Row]:
@@ -190,5 +217,8 @@ def clock_of(run: Path) -> Callable[[int], float]:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     batch = load_model(run).recipe.training.batch_size
     steps = [0, *(row["step"] for row in rows)]
-    lengths = [(after - before) * batch / row["clips_per_second"] for before, after, row in zip(steps, steps[1:], rows, strict=False)]
+    lengths = [
+        (after - before) * batch / row["clips_per_second"]
+        for before, after, row in zip(steps, steps[1:], rows, strict=False)
+    ]
     return lambda step: float(np.interp(step, steps, [0.0, *np.cumsum(lengths)]))

@@ -1,4 +1,6 @@
-"""Parity with AudioMAE: front end, masked passes with both decoders and structured masks, gradients, the fine-tuned network."""
+"""Parity with AudioMAE: front end, masked passes with both decoders and structured masks, gradients, the fine-tuned
+network.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,16 @@ GRADIENT = {"mae_global": 1e-5, "mae_mask2d": 1e-5, "mae_local_swin": 3e-5}
 HEADS = "model.num_heads=3"  # shapes do not tell
 DECODER_HEADS = 4
 SURE = -13.0  # ln energy; the floor is at -15.94
-INPUTS = ("input", "noise", "noise_t", "noise_f", "pred_token_index", "full_encode_token_index", "mask_t_prob", "mask_f_prob")
+INPUTS = (
+    "input",
+    "noise",
+    "noise_t",
+    "noise_f",
+    "pred_token_index",
+    "full_encode_token_index",
+    "mask_t_prob",
+    "mask_f_prob",
+)
 TASK_SHARES = (0.2, 0.2)  # README of the folder: embedding_masked_t02_f02
 
 
@@ -53,7 +64,9 @@ def _frontend(stored: Arrays, table: Comparison) -> None:
     waves = stored["waveform"].astype(np.float32)
     fbank = front(torch.from_numpy(waves)).transpose(1, 2)
     _fbank("fbank", fbank.numpy(), stored["fbank"], table)
-    _fbank("fbank of one clip on a core", np.stack([front.spectrogram_cpu(wave) for wave in waves]), stored["fbank"], table)
+    _fbank(
+        "fbank of one clip on a core", np.stack([front.spectrogram_cpu(wave) for wave in waves]), stored["fbank"], table
+    )
     padded = torch.nn.functional.pad(fbank, (0, 0, 0, 320 - fbank.shape[1])).numpy()
     normal = Statistics((float(stored["mean"]),), (2 * float(stored["std"]),)).normalise_frames(padded)
     check("padded_normed_T320", normal, atol=2e-3)
@@ -64,9 +77,11 @@ def _frontend(stored: Arrays, table: Comparison) -> None:
 
 
 def _fbank(name: str, ours: np.ndarray, stored: np.ndarray, table: Comparison) -> None:
-    """A filter bank within the README's tolerances, the strict ones where energies are above the rounding of a float32 Fourier transform.
+    """A filter bank within the README's tolerances, the strict ones where energies are above the rounding of a float32
+    Fourier transform.
 
-    In bands 18 nats and more below the loudest of their frame the stored values are up to 5e-3 from a computation in float64.
+    In bands 18 nats and more below the loudest of their frame the stored values are up to 5e-3 from a computation in
+    float64.
     """
     sure = stored > SURE
     table.check(f"frontend/{name}", ours, stored, atol=2e-2)
@@ -80,14 +95,21 @@ def _model(name: str, folder: Path, table: Comparison) -> None:
     keys, stored = load_file(folder / f"{name}.state.safetensors"), arrays(folder / f"{name}.npz")
     recipe = recipe_of(keys)
     norm_pix = bool(stored["norm_pix_loss"])
-    settings = [HEADS, f"model.mask_ratio={float(stored['mask_ratio'])}", f"objectives.reconstruct.norm_pix={json.dumps(norm_pix)}"]
+    settings = [
+        HEADS,
+        f"model.mask_ratio={float(stored['mask_ratio'])}",
+        f"objectives.reconstruct.norm_pix={json.dumps(norm_pix)}",
+    ]
     if recipe.model.decoder == "global":
         settings.append(f"model.decoder_num_heads={DECODER_HEADS}")
     recipe = override(recipe, settings)
     learner = build(recipe, seed=0).eval()
     load_weights(learner, named(keys, recipe), name)
     check = Checker(name, _in_our_order(stored, recipe), table)
-    spec, noise = torch.from_numpy(stored["input"][:, 0]).float().transpose(1, 2), torch.zeros(1, learner.grid.num_patches)
+    spec, noise = (
+        torch.from_numpy(stored["input"][:, 0]).float().transpose(1, 2),
+        torch.zeros(1, learner.grid.num_patches),
+    )
     mask, patches = _mask(stored, learner), learner.grid.patchify(spec)
     out = learner.model(patches, mask)
     head = cast(Reconstruct, learner.objectives["reconstruct"])
@@ -125,7 +147,9 @@ def _structured(stored: Arrays, grid: Grid, shares: tuple[float, float]) -> Mask
 def _in_our_order(stored: Arrays, recipe: Recipe) -> Arrays:
     """What is stored, with patches turned and gradients in our shapes."""
     ours = dict(stored)
-    ours["pred"] = np.moveaxis(transpose_patch(torch.from_numpy(np.moveaxis(stored["pred"], -1, 0)), recipe).numpy(), 0, -1)
+    ours["pred"] = np.moveaxis(
+        transpose_patch(torch.from_numpy(np.moveaxis(stored["pred"], -1, 0)), recipe).numpy(), 0, -1
+    )
     for key in [key for key in stored if key.startswith("grad.")]:
         (value,) = named({key.removeprefix("grad."): torch.from_numpy(stored[key])}, recipe).values()
         ours[key] = value.numpy()

@@ -16,7 +16,9 @@ Arrays = dict[str, np.ndarray]
 Tolerance = float | np.ndarray
 
 LOG_MEL, QUIET = 3e-4, 5e-4  # of a front end's values, and of those in quiet bands
-QUIET_NATS = 13.0  # below the maximum of its frame a band is quiet: there float32 sums differ from processor to processor
+QUIET_NATS = (
+    13.0  # below the maximum of its frame a band is quiet: there float32 sums differ from processor to processor
+)
 
 
 @dataclass
@@ -46,7 +48,9 @@ class Comparison:
         self.outside += not fits
         most = float(np.max(atol))
         allowed = "exact" if most == rtol == 0 else f"{most:g}" + (f"+{rtol:g}r" if rtol else "")
-        print(f"{name:<62}{difference.max() if difference.size else 0:>12.2e}{allowed:>12}{'' if fits else '  OUTSIDE'}")
+        print(
+            f"{name:<62}{difference.max() if difference.size else 0:>12.2e}{allowed:>12}{'' if fits else '  OUTSIDE'}"
+        )
 
     def skip(self, name: str, reason: str) -> None:
         """Name an output that is not compared, and why."""

@@ -1,7 +1,9 @@
-"""Parity with heareval: scores of stored predictions, a run without dropout from stored weights, and full runs from embeddings.
+"""Parity with heareval: scores of stored predictions, a run without dropout from stored weights, and full runs from
+embeddings.
 
-Where products round as they did for the stored runs (see `processor`), everything must agree to 1e-6. Elsewhere training amplifies the
-rounding, so that of a trace only the first steps are compared, and of a full run only the task's score, within the spread of seeds.
+Where products round as they did for the stored runs (see `processor`), everything must agree to 1e-6. Elsewhere
+training amplifies the rounding, so that of a trace only the first steps are compared, and of a full run only the task's
+score, within the spread of seeds.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from unheard.evaluation.hear.tasks import Task, find_tasks, read_task
 SCORE, STEP, FULL = {"atol": 1e-6}, {"atol": 1e-6, "rtol": 1e-5}, {"atol": 1e-6}  # README of the folder
 FIRST = 50  # steps of a trace that rounding leaves alone
 SPREAD = {"tiny_sources": 0.044, "tiny_tags": 0.029, "tiny_pitch": 0.042, "tiny_notes": 0.031, "tiny_events": 0.058}
-"""Largest minus smallest score of five seeds: the hear specification, section 10. Other tasks get the largest of these."""
+"""Largest minus smallest score of five seeds: the hear specification, section 10. Other tasks get the largest of these.
+"""
 Json = dict[str, Any]
 
 
@@ -102,15 +105,24 @@ def _same(found: Events, names: list[str], task: Task, stored: Json) -> tuple[np
     """Events as sorted tables, ours and those stored."""
     order = {name: index for index, name in enumerate(names)}
     label = {name: index for index, name in enumerate(task.labels)}
-    theirs = [(order[f], label[e["label"]], e["start"], e["end"]) for f, events in stored["predicted_events"].items() for e in events]
+    theirs = [
+        (order[f], label[e["label"]], e["start"], e["end"])
+        for f, events in stored["predicted_events"].items()
+        for e in events
+    ]
     ours = zip(found.file, found.label, found.start, found.end, strict=True)
     return np.array(sorted(ours)).reshape(-1, 4), np.array(sorted(theirs)).reshape(-1, 4)
 
 
 def _trace(folder: Path, task: Task, splits: dict[str, Rows], table: Comparison) -> bool:
     """The run without dropout: every step, every validation, the test. Whether products round as they did then."""
-    golden, title = json.loads((folder / "nodropout" / f"{task.task_name}.json").read_text()), f"{task.task_name}/without dropout"
-    hyper = HyperParams(**{key: value for key, value in golden["conf"].items() if key in HyperParams.__dataclass_fields__})
+    golden, title = (
+        json.loads((folder / "nodropout" / f"{task.task_name}.json").read_text()),
+        f"{task.task_name}/without dropout",
+    )
+    hyper = HyperParams(
+        **{key: value for key, value in golden["conf"].items() if key in HyperParams.__dataclass_fields__}
+    )
     names = golden["splits"]
     part = EvaluationRound(tuple(names["train"]), names["valid"][0], names["test"][0])
     train = stack([splits[name] for name in part.train])
@@ -119,7 +131,10 @@ def _trace(folder: Path, task: Task, splits: dict[str, Rows], table: Comparison)
     head.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in initial.items()})
     epochs: list[fitting.Epoch] = []
     found = fitting.fit(head, task, train, splits[part.valid], hyper, epochs.append)
-    steps, stored = [float(loss) for epoch in epochs for loss in epoch.losses], [loss for _, _, loss in golden["train_step_losses"]]
+    steps, stored = (
+        [float(loss) for epoch in epochs for loss in epoch.losses],
+        [loss for _, _, loss in golden["train_step_losses"]],
+    )
     if alike := steps[:FIRST] == stored[:FIRST]:
         table.check(f"{title}/loss of every step", steps, stored, **STEP)
     else:
@@ -153,7 +168,10 @@ def _full(task: Task, splits: dict[str, Rows], golden: Json, alike: bool, table:
             [each["test_score"] for each in _test_scores(golden).values()],
         )
         table.check(f"{task.task_name}/score", score, np.mean(stored), atol=spread_of(task.task_name))
-        table.skip(f"{task.task_name}/the rest of the full run", "products round differently on this processor or build of torch")
+        table.skip(
+            f"{task.task_name}/the rest of the full run",
+            "products round differently on this processor or build of torch",
+        )
         return
     _fits(task, splits, golden, recorded, outcome, table)
     stored_tests = _test_scores(golden)
@@ -197,7 +215,9 @@ def _means(task: Task, outcome: heareval.ProtocolResult, stored: Json, table: Co
         _score(f"{task.task_name}/{key}", ours, value, table)
 
 
-def _validations(title: str, task: Task, valid: Rows, epochs: list[fitting.Epoch], stored: list[Json], table: Comparison) -> None:
+def _validations(
+    title: str, task: Task, valid: Rows, epochs: list[fitting.Epoch], stored: list[Json], table: Comparison
+) -> None:
     """Every validation of a fit as one row: epoch, loss, all scores, post-processing."""
     ours, theirs = [], []
     checked = [epoch for epoch in epochs if epoch.probability is not None]
@@ -205,8 +225,15 @@ def _validations(title: str, task: Task, valid: Rows, epochs: list[fitting.Epoch
     for epoch, each in zip(checked, stored, strict=False):
         assert epoch.probability is not None
         scores = score_all(task, valid, epoch.probability, epoch.postprocessing) if task.stop_by_score else {}
-        mine = {"val_loss": epoch.loss, "val_score": epoch.score, "epoch": epoch.index, **{f"val_{k}": v for k, v in scores.items()}}
-        mine |= {f"postprocessing/{k}": v for k, v in vars(epoch.postprocessing).items()} if epoch.postprocessing else {}
+        mine = {
+            "val_loss": epoch.loss,
+            "val_score": epoch.score,
+            "epoch": epoch.index,
+            **{f"val_{k}": v for k, v in scores.items()},
+        }
+        mine |= (
+            {f"postprocessing/{k}": v for k, v in vars(epoch.postprocessing).items()} if epoch.postprocessing else {}
+        )
         ours.append([_plain(mine[key]) for key in sorted(each)])
         theirs.append([_plain(each[key]) for key in sorted(each)])
     table.check(f"{title}/validations ({len(theirs)} with {len(theirs[0])} values)", ours, theirs, **FULL)
@@ -214,18 +241,28 @@ def _validations(title: str, task: Task, valid: Rows, epochs: list[fitting.Epoch
 
 def _tested(title: str, tested: heareval.SplitResult, stored: Json, table: Comparison) -> None:
     ours = {f"test_{name}": value for name, value in tested.scores.items()}
-    ours |= {"test_score": next(iter(tested.scores.values())), "validation_score": tested.fit.score, "epoch": tested.fit.epoch}
+    ours |= {
+        "test_score": next(iter(tested.scores.values())),
+        "validation_score": tested.fit.score,
+        "epoch": tested.fit.epoch,
+    }
     for name, value in stored.items():
         _score(f"{title}/{name}", ours[name], value, table)
 
 
 def _settings(title: str, ours: Postprocessing | None, stored: list[list[Any]], table: Comparison) -> None:
     if stored:
-        table.check(f"{title}/post-processing", list(vars(ours).values()) if ours else [], [value for _, value in stored])
+        table.check(
+            f"{title}/post-processing", list(vars(ours).values()) if ours else [], [value for _, value in stored]
+        )
 
 
 def _test_scores(golden: Json) -> Json:
-    return {name: value for name, value in golden["scores"].items() if isinstance(value, dict) and name != "aggregated_scores"}
+    return {
+        name: value
+        for name, value in golden["scores"].items()
+        if isinstance(value, dict) and name != "aggregated_scores"
+    }
 
 
 def _score(name: str, ours: float, stored: Any, table: Comparison) -> None:
@@ -233,6 +270,8 @@ def _score(name: str, ours: float, stored: Any, table: Comparison) -> None:
 
 
 def _plain(value: Any) -> float:
-    """A stored number; those that are not finite are words there and become far-away numbers here, so that they compare."""
+    """A stored number; those that are not finite are words there and become far-away numbers here, so that they
+    compare.
+    """
     number = float(value)
     return number if math.isfinite(number) else {math.inf: 1e9, -math.inf: -1e9}.get(number, 2e9)

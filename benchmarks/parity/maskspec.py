@@ -1,4 +1,6 @@
-"""Parity with MaskSpec: front end with its varied bands, masked passes, gradients, fine-tuned networks, schedules and layer rates."""
+"""Parity with MaskSpec: front end with its varied bands, masked passes, gradients, fine-tuned networks, schedules and
+layer rates.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,16 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from benchmarks.parity.compare import Arrays, Checker, Comparison, arrays, batch_of, complete, log_mel_tolerance, with_cls
+from benchmarks.parity.compare import (
+    Arrays,
+    Checker,
+    Comparison,
+    arrays,
+    batch_of,
+    complete,
+    log_mel_tolerance,
+    with_cls,
+)
 from unheard.audio.frontend import Statistics
 from unheard.audio.kaldi import EMPHASIS, LOG_MEAN, LOG_SCALE, MASKSPEC, MaskSpecMel
 from unheard.audio.presets import MASKSPEC_AUDIOSET
@@ -65,7 +76,10 @@ def _frontend(stored: Arrays, statistics: Statistics, table: Comparison) -> None
     near = log_mel_tolerance(stored["logmel"], LOG_SCALE)
     check("logmel", spec, near)
     table.check(
-        "frontend/logmel of one clip on a core", np.stack([front.spectrogram_cpu(wave).T for wave in waves]), stored["logmel"], near
+        "frontend/logmel of one clip on a core",
+        np.stack([front.spectrogram_cpu(wave).T for wave in waves]),
+        stored["logmel"],
+        near,
     )
     tape = np.concatenate([front.segment(wave, 50, 100) for wave in waves])
     rows = torch.arange(100) + torch.tensor([[0], [len(tape) // 2 // MASKSPEC.hop_size]])
@@ -87,7 +101,8 @@ def _model(name: str, folder: Path, statistics: Statistics, table: Comparison) -
     norm_pix = bool(stored["norm_pix_loss"])
     ratio = float(stored["mask_ratio"])
     recipe = override(
-        recipe_of(keys), [HEADS, DECODER_HEADS, f"model.mask_ratio={ratio}", f"objectives.reconstruct.norm_pix={json.dumps(norm_pix)}"]
+        recipe_of(keys),
+        [HEADS, DECODER_HEADS, f"model.mask_ratio={ratio}", f"objectives.reconstruct.norm_pix={json.dumps(norm_pix)}"],
     )
     learner = build(recipe, seed=0).eval()
     load_weights(learner, rename(keys, cls=True), name)
@@ -111,7 +126,9 @@ def _model(name: str, folder: Path, statistics: Statistics, table: Comparison) -
     loss.backward()
     for key in [key for key in stored if key.startswith("grad.")]:
         ((ours, value),) = rename({key.removeprefix("grad."): torch.from_numpy(stored[key])}, cls=True).items()
-        table.check(f"{name}/{key}", dict(learner.named_parameters())[ours].grad, value, atol=1e-5 * float(value.abs().max()))
+        table.check(
+            f"{name}/{key}", dict(learner.named_parameters())[ours].grad, value, atol=1e-5 * float(value.abs().max())
+        )
     if "waveform" in stored:
         _whole_way(check, stored, statistics)
     gradients = {key for key in stored if key.startswith("grad.")}
@@ -120,9 +137,13 @@ def _model(name: str, folder: Path, statistics: Statistics, table: Comparison) -
 
 def _whole_way(check: Checker, stored: Arrays, statistics: Statistics) -> None:
     """From 10 s of sound to the input of the network."""
-    spec = statistics.normalise(MaskSpecMel(MASKSPEC)(torch.from_numpy(stored["waveform"].astype(np.float32))))[:, None, :, :992]
+    spec = statistics.normalise(MaskSpecMel(MASKSPEC)(torch.from_numpy(stored["waveform"].astype(np.float32))))[
+        :, None, :, :992
+    ]
     check("logmel_normed_fp32_cols", spec[..., ::62], **NORMED)
-    check.table.check(f"{check.title}/input from the waveform", spec, stored["input"], atol=2e-3, rtol=1e-3)  # stored in half precision
+    check.table.check(
+        f"{check.title}/input from the waveform", spec, stored["input"], atol=2e-3, rtol=1e-3
+    )  # stored in half precision
 
 
 def _task(name: str, folder: Path, table: Comparison) -> None:
@@ -153,7 +174,12 @@ def _optimiser(stored: dict[str, Any], table: Comparison) -> None:
     for name in ("lr_pretrain", "lr_finetune"):
         config, rates = stored[name]["cfg"], stored[name]["lr"]
         ours = [
-            learning_rate(float(epoch) / config["epochs"], config["lr"], config["warmup_epochs"] / config["epochs"], config["min_lr"])
+            learning_rate(
+                float(epoch) / config["epochs"],
+                config["lr"],
+                config["warmup_epochs"] / config["epochs"],
+                config["min_lr"],
+            )
             for epoch in rates
         ]
         table.check(f"optim/{name}", ours, list(rates.values()), atol=1e-12, rtol=1e-9)
@@ -163,9 +189,16 @@ def _optimiser(stored: dict[str, Any], table: Comparison) -> None:
     table.check("optim/lrd_table: lr_scale", scales, [row["lr_scale"] for row in keys.values()], rtol=1e-12)
     decayed = [wanted * decays(ours[key], 1 if key.endswith("bias") or "norm" in key else 2) for key in keys]
     table.check("optim/lrd_table: weight_decay", decayed, [row["weight_decay"] for row in keys.values()])
-    exempt = [key for key in stored["no_weight_decay"] if key != "dist_token"]  # a token of another network that the reference names
+    exempt = [
+        key for key in stored["no_weight_decay"] if key != "dist_token"
+    ]  # a token of another network that the reference names
     table.check("optim/no_weight_decay", [decays(_ours(key), 2) for key in exempt], [False] * len(exempt))
-    complete("optim", stored, {"lr_pretrain", "lr_finetune", "lrd_table", "no_weight_decay", "depth", "layer_decay", "weight_decay"}, table)
+    complete(
+        "optim",
+        stored,
+        {"lr_pretrain", "lr_finetune", "lrd_table", "no_weight_decay", "depth", "layer_decay", "weight_decay"},
+        table,
+    )
 
 
 def _ours(key: str) -> str:

@@ -35,7 +35,9 @@ from unheard.weights.layouts.mae import Released
 from unheard.weights.layouts.matpac import STATISTICS, hypotheses, named, read
 
 NETWORK = {"atol": 1e-5, "rtol": 1e-5}  # README of the folder: 1e-5 absolute
-LOG_MEL = {"atol": 3e-4}  # of this house; the README suggests 1e-4, and the second wave, at the level of the offset, is 1.2e-4 away
+LOG_MEL = {
+    "atol": 3e-4
+}  # of this house; the README suggests 1e-4, and the second wave, at the level of the offset, is 1.2e-4 away
 SINC = {"atol": 5e-5}  # the reference computes the places of its filter's taps in single precision
 FROM_WAVE = {"atol": 1e-4}  # what a log-mel within its tolerance may do to features
 TABLE = {"rtol": 1e-9, "atol": 1e-15}
@@ -76,7 +78,11 @@ def _frontend(check: Checker) -> None:
     check("silence_logmel_norm_value", STATISTICS.normalise(mel(torch.zeros(1, 400)))[0, 0, 0], atol=1e-5)
     for key in [key for key in stored if key.startswith("resample_out_")]:
         rate = key.split("_")[2]
-        check(key, resample(torch.from_numpy(stored[f"resample_in_{rate}"])[None], int(rate), MATPAC.sample_rate)[0], **SINC)
+        check(
+            key,
+            resample(torch.from_numpy(stored[f"resample_in_{rate}"])[None], int(rate), MATPAC.sample_rate)[0],
+            **SINC,
+        )
     check.complete({"wave_16k", *(key for key in stored if key.startswith("resample_in_"))})
 
 
@@ -88,7 +94,11 @@ def _schedules(check: Checker) -> None:
     heads, latents = asked.prototypes, PredictLatents(asked.latents, recipe.model.num_hypotheses)
     head = Prototypes(replace(heads, prototypes=8, hidden_dim=8, bottleneck_dim=8), 8, teacher)
     assert recipe.training.learning_rate is not None
-    check("lr", [learning_rate(at.progress, recipe.training.learning_rate, recipe.training.warmup) for at in moments], **TABLE)
+    check(
+        "lr",
+        [learning_rate(at.progress, recipe.training.learning_rate, recipe.training.warmup) for at in moments],
+        **TABLE,
+    )
     encoder = [momentum(teacher.momentum_start, teacher.momentum_end, teacher.max_initial_weight, at) for at in moments]
     check("encoder_ema_decay", encoder, atol=1e-8)  # MOST_LEFT is written with three digits
     check("head_ema_decay", [head.momentum(at) for at in moments], **TABLE)
@@ -109,7 +119,9 @@ def _training(folder: Path, name: str, config: dict[str, Any], table: Comparison
         if step == 1:
             _tensors(f"{name}_grads_step1", folder, run.gradients, table)
             _tensors(f"{name}_ema_after_step1", folder, run.learner.state_dict(), table)
-    _tensors(f"{name}_state_final", folder, run.learner.state_dict() | {"objectives.prototypes.center": run.center}, table)
+    _tensors(
+        f"{name}_state_final", folder, run.learner.state_dict() | {"objectives.prototypes.center": run.center}, table
+    )
 
 
 @dataclass
@@ -132,7 +144,9 @@ class _Run:
         if unknown:
             raise CheckpointError(f"{name} holds training state without a place here: {', '.join(unknown)}")
         center = learner.state_dict()["objectives.prototypes.center"].clone()
-        return cls(learner.train(), build_optimiser(learner, learner.recipe.training), config["adam"]["eps"], center, {})
+        return cls(
+            learner.train(), build_optimiser(learner, learner.recipe.training), config["adam"]["eps"], center, {}
+        )
 
     @property
     def head(self) -> Prototypes:
@@ -169,7 +183,9 @@ def _recipe(config: dict[str, Any]) -> Recipe:
         teacher_temp_warmup=warm, center_momentum=config["center_momentum"],
         momentum_start=config["head_ema_decay"], momentum_end=config["head_ema_end_decay"],
     )  # fmt: skip
-    teacher = TeacherConfig(config["ema_decay"], config["ema_end_decay"], max_initial_weight=1.0, update_at=published.teacher.update_at)
+    teacher = TeacherConfig(
+        config["ema_decay"], config["ema_end_decay"], max_initial_weight=1.0, update_at=published.teacher.update_at
+    )
     adam = config["adam"]
     return replace(
         published,
@@ -177,7 +193,12 @@ def _recipe(config: dict[str, Any]) -> Recipe:
         model=_model(config, hypotheses=config["mcl_n_head"] if config["use_mcl"] else 1),
         objectives=ObjectivesConfig(ReconstructConfig(weight=0.0), latents, prototypes),
         teacher=teacher,
-        training=replace(published.training, betas=tuple(adam["betas"]), weight_decay=adam["weight_decay"], clip_norm=config["clip_norm"]),
+        training=replace(
+            published.training,
+            betas=tuple(adam["betas"]),
+            weight_decay=adam["weight_decay"],
+            clip_norm=config["clip_norm"],
+        ),
     )
 
 
@@ -211,7 +232,9 @@ def _update(run: _Run, when: TrainingProgress, check: Checker) -> None:
     check("sample_size", mask.hide.numel())
     check("pending_batch_center", (run.head.pending / run.head.pending_tokens)[None, None], **NETWORK)
     learner.before_step(when)
-    norm = torch.nn.utils.clip_grad_norm_([p for p in learner.parameters() if p.requires_grad], learner.recipe.training.clip_norm or 0)
+    norm = torch.nn.utils.clip_grad_norm_(
+        [p for p in learner.parameters() if p.requires_grad], learner.recipe.training.clip_norm or 0
+    )
     check("grad_norm_before_clip", norm, **NETWORK)
     run.gradients = {name: p.grad.clone() for name, p in learner.named_parameters() if p.grad is not None}
     check("encoder_ema_decay", learner.momentum(when), atol=1e-12)
@@ -309,7 +332,10 @@ def _tensors(name: str, folder: Path, ours: dict[str, torch.Tensor], table: Comp
     keys = load_file(folder / f"{name}.safetensors")
     if name.endswith("state_final") and hypotheses(keys) > 1:
         for key in [key for key in keys if key.startswith("decoder.decoder_pred.")]:
-            table.skip(f"{name}/{key}", "the single projection, which five hypotheses replace; the reference never moves it either")
+            table.skip(
+                f"{name}/{key}",
+                "the single projection, which five hypotheses replace; the reference never moves it either",
+            )
     for key, theirs in {**named(keys), **_training_state(keys)}.items():
         if key in ours:
             table.check(f"{name}/{key}", ours[key].reshape(theirs.shape), theirs, **NETWORK)
@@ -332,7 +358,11 @@ def _training_state(keys: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             found["objectives.prototypes.center"] = value.flatten()
         for theirs, ours in parts.items():
             if key.startswith(theirs):
-                inner = key.removeprefix(theirs).replace("last_layer.weight_g", "gain").replace("last_layer.weight_v", "direction")
+                inner = (
+                    key.removeprefix(theirs)
+                    .replace("last_layer.weight_g", "gain")
+                    .replace("last_layer.weight_v", "direction")
+                )
                 found[ours + (inner.replace(".mlp.", ".") if theirs == "_ema." else inner)] = value
     return found
 
@@ -347,12 +377,16 @@ def _inference(folder: Path, config: dict[str, Any], table: Comparison) -> None:
     for case in ("short", "long"):
         wav, spec = check.stored[f"{case}_wave"], torch.from_numpy(check.stored[f"{case}_logmel_norm"])
         check(f"{case}_logmel_norm", saved.statistics.normalise(LogMel(MATPAC)(torch.from_numpy(wav))), **LOG_MEL)
-        _features(check, f"{case}_precise", _windows(saved.learner, F.pad(spec, (0, -spec.shape[2] % config["patch_size"]))))
+        _features(
+            check, f"{case}_precise", _windows(saved.learner, F.pad(spec, (0, -spec.shape[2] % config["patch_size"])))
+        )
         _features(check, f"{case}_fast", _windows(saved.learner, F.pad(spec, (0, -spec.shape[2] % config["n_t"]))))
         model = Model(saved)
         embedded = [model.embed((row, model.sample_rate)).frames for row in wav]
         theirs = check.stored[f"{case}_precise_time_layers"][:, -1]
-        table.check(f"inference/{case}_precise_time_layers (last, from the wave)", np.stack(embedded), theirs, **FROM_WAVE)
+        table.check(
+            f"inference/{case}_precise_time_layers (last, from the wave)", np.stack(embedded), theirs, **FROM_WAVE
+        )
     spec = torch.from_numpy(check.stored["chunk_logmel"])
     encoder = saved.learner.model.encoder
     tokens = encoder.with_cls(encoder.tokens(saved.learner.grid.patchify(spec)))
@@ -374,7 +408,9 @@ def _windows(learner: PretrainModule, spec: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _features(check: Checker, name: str, windows: list[torch.Tensor]) -> None:
-    """Time steps of every layer and their plain mean; "fast" mixes up the time steps of several windows, and so does this row."""
+    """Time steps of every layer and their plain mean; "fast" mixes up the time steps of several windows, and so does
+    this row.
+    """
     steps = torch.cat(windows, dim=2)
     mixed = torch.stack(windows, dim=3).flatten(2, 3) if name.endswith("fast") else steps
     check(f"{name}_time_layers", mixed, **NETWORK)

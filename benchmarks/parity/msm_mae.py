@@ -11,7 +11,16 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.parity.compare import Arrays, Checker, Comparison, arrays, batch_of, complete, log_mel_tolerance, with_cls
+from benchmarks.parity.compare import (
+    Arrays,
+    Checker,
+    Comparison,
+    arrays,
+    batch_of,
+    complete,
+    log_mel_tolerance,
+    with_cls,
+)
 from unheard import hear
 from unheard.audio.frontend import MSM_MAE_16K, MSM_MAE_32K, LogMel, Statistics
 from unheard.embedding.embedder import Model, Options
@@ -121,11 +130,17 @@ def _learner(folder: Path, name: str, config: dict[str, Any]) -> PretrainModule:
     latents = any(key.startswith("target_") for key in keys)
     objectives = ObjectivesConfig(ReconstructConfig(weight=float(not latents)), LatentsConfig(weight=float(latents)))
     frontend = replace(MSM_MAE_16K, n_mels=config["input_size"][0])
-    recipe = Recipe(name, frontend=frontend, model=model, objectives=objectives, training=TrainingConfig(weight_decay=0.05))
+    recipe = Recipe(
+        name, frontend=frontend, model=model, objectives=objectives, training=TrainingConfig(weight_decay=0.05)
+    )
     learner = build(recipe, seed=0)
     load_weights(learner, named(keys, recipe), name)
     if learner.model.teacher is not None:
-        target = {key.removeprefix("target_").replace(".mlp.", "."): value for key, value in keys.items() if key.startswith("target_")}
+        target = {
+            key.removeprefix("target_").replace(".mlp.", "."): value
+            for key, value in keys.items()
+            if key.startswith("target_")
+        }
         learner.model.teacher.transformer.load_state_dict(target)
     return learner
 
@@ -158,7 +173,15 @@ def _model(name: str, learner: PretrainModule, stored: Arrays, folder: Path, tab
     else:
         for key in [key for key in stored if key not in check.done | {"input", "noise", "train_noise", "train_lr"}]:
             check.skip(key, QUIRK)
-    check.complete({"input", "noise", "train_noise", "train_lr", *(k for k in stored if k.endswith("_mask") and k.startswith("pattern_"))})
+    check.complete(
+        {
+            "input",
+            "noise",
+            "train_noise",
+            "train_lr",
+            *(k for k in stored if k.endswith("_mask") and k.startswith("pattern_")),
+        }
+    )
 
 
 def _unmasked(check: Checker, learner: PretrainModule, patches: torch.Tensor) -> None:
@@ -197,7 +220,8 @@ def _pixels(check: Checker, learner: PretrainModule, out: MaskedPass, spec: torc
             check(f"pattern_{kind}_loss", head(passed, batch), **LOSS)
             check(f"pattern_{kind}_pred_sample0", head.head(passed.decoded)[0], **NETWORK)
     full = learner.model(
-        out.patches, Mask(torch.arange(grid.num_patches).expand(len(spec), -1), torch.empty(len(spec), 0, dtype=torch.long))
+        out.patches,
+        Mask(torch.arange(grid.num_patches).expand(len(spec), -1), torch.empty(len(spec), 0, dtype=torch.long)),
     )
     check("decode_unmasked_sample0", grid.unpatchify(head.head(full.decoded))[:1], **NETWORK)
 
@@ -211,7 +235,9 @@ def _latents(check: Checker, learner: PretrainModule, out: MaskedPass, spec: tor
     check("target", out.target, **NETWORK)
     check("loss", PredictLatents(LatentsConfig())(out, batch), **LOSS)
     check("loss_norm_mse_no_std", PredictLatents(LatentsConfig(standardise_target=False))(out, batch), **LOSS)
-    check("loss_mse_no_std", PredictLatents(LatentsConfig(standardise_target=False, distance="mse"))(out, batch), **LOSS)
+    check(
+        "loss_mse_no_std", PredictLatents(LatentsConfig(standardise_target=False, distance="mse"))(out, batch), **LOSS
+    )
 
 
 def _gradients(check: Checker, learner: PretrainModule, spec: torch.Tensor, noise: torch.Tensor) -> None:
@@ -246,7 +272,9 @@ def _six_steps(check: Checker, learner: PretrainModule, folder: Path, spec: torc
     weights = dict(learner.named_parameters())
     for key in [key for key in check.stored if key.startswith("after_")]:
         check(key, _theirs(weights, key.removeprefix("after_"), learner, check.stored[key].shape), **TRAINED)
-    restored = _learner(folder, learner.recipe.name, json.loads((folder / "configs.json").read_text())[learner.recipe.name])
+    restored = _learner(
+        folder, learner.recipe.name, json.loads((folder / "configs.json").read_text())[learner.recipe.name]
+    )
     learner.load_state_dict(restored.state_dict())
 
 

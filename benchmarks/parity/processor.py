@@ -1,7 +1,8 @@
 """Make MKL compute as on the processors that reference runs were made on.
 
-MKL picks its matrix kernels by the maker of the processor: on one that is not Intel's the same build of torch rounds differently, and a
-hundred steps of training later the losses differ in the third digit. The kernels themselves run anywhere the instructions exist.
+MKL picks its matrix kernels by the maker of the processor: on one that is not Intel's the same build of torch rounds
+differently, and a hundred steps of training later the losses differ in the third digit. The kernels themselves run
+anywhere the instructions exist.
 """
 
 from __future__ import annotations
@@ -19,10 +20,17 @@ YES = b"\xb8\x01\x00\x00\x00\xc3"  # x86-64: mov eax, 1; ret
 
 
 def as_intel() -> bool:
-    """Have MKL choose Intel's kernels in this process, before anything is multiplied; False where it cannot be told or needs no telling."""
+    """Have MKL choose Intel's kernels in this process, before anything is multiplied; False where it cannot be told or
+    needs no telling.
+    """
     cpus = Path("/proc/cpuinfo")
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
-    if sys.platform != "linux" or platform.machine() != "x86_64" or not library.is_file() or "GenuineIntel" in cpus.read_text():
+    if (
+        sys.platform != "linux"
+        or platform.machine() != "x86_64"
+        or not library.is_file()
+        or "GenuineIntel" in cpus.read_text()
+    ):
         return False
     try:
         place = ctypes.cast(getattr(ctypes.CDLL(str(library)), QUESTION), ctypes.c_void_p).value or 0
@@ -30,7 +38,9 @@ def as_intel() -> bool:
         return False
     start, length = place & -mmap.PAGESIZE, 2 * mmap.PAGESIZE
     system = ctypes.CDLL(None)
-    if not place or system.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC):
+    if not place or system.mprotect(
+        ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+    ):
         return False
     ctypes.memmove(place, YES, len(YES))
     system.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.PROT_READ | mmap.PROT_EXEC)

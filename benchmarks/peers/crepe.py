@@ -1,6 +1,7 @@
 """CREPE (Kim et al. 2018), a pitch tracker, through torchcrepe: HEAR API over the embedding below its classifier.
 
-The tiny network with 256 values a frame; ``load_model(capacity="full")`` takes the large one with 2048, many times slower.
+The tiny network with 256 values a frame; ``load_model(capacity="full")`` takes the large one with 2048, many times
+slower.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def load_model(model_file_path: str = "", *, capacity: Literal["tiny", "full"] =
     return Crepe(network, network.in_features, hop).eval()
 
 
-def get_timestamp_embeddings(audio: Float[Tensor, "n S"], model: Crepe) -> tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]:
+def get_timestamp_embeddings(
+    audio: Float[Tensor, "n S"], model: Crepe
+) -> tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]:
     """Embeddings of frames and their centres in milliseconds."""
     windows, times = centred(audio, WINDOW, model.hop, model.sample_rate)
     return encode(windows, model), times

@@ -1,6 +1,7 @@
 """The speaker encoder of resemblyzer (GE2E, Wan et al. 2018): HEAR API over its 256 values.
 
-Its own volume normalisation comes first; its trimming of silence, made for speech, does not, because a clip's length must stay.
+Its own volume normalisation comes first; its trimming of silence, made for speech, does not, because a clip's length
+must stay.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def load_model(model_file_path: str = "", *, hop: float = HOP) -> Speaker:
     return Speaker(encoder, resemblyzer, hop).eval()
 
 
-def get_timestamp_embeddings(audio: Float[Tensor, "n S"], model: Speaker) -> tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]:
+def get_timestamp_embeddings(
+    audio: Float[Tensor, "n S"], model: Speaker
+) -> tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]:
     """Embeddings of windows and their centres in milliseconds."""
     windows, times = centred(model.loud(audio), WINDOW, model.hop, model.sample_rate)
     return encode(windows, model).to(audio.device), times

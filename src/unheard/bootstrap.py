@@ -1,8 +1,9 @@
 """Bootstrap confidence intervals and paired comparisons of scores.
 
-A resample takes as many clips as there are, with replacement. Where clips belong to groups, it takes whole groups (cluster bootstrap,
-Davison and Hinkley 1997, section 3.8): clips of one speaker or kit are not independent. A resample is stored as the number of times each
-clip occurs in it. A `Statistic` computes a score for many resamples at once, so that ranks and correct answers are computed once.
+A resample takes as many clips as there are, with replacement. Where clips belong to groups, it takes whole groups
+(cluster bootstrap, Davison and Hinkley 1997, section 3.8): clips of one speaker or kit are not independent. A resample
+is stored as the number of times each clip occurs in it. A `Statistic` computes a score for many resamples at once, so
+that ranks and correct answers are computed once.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ Target = Int[np.ndarray, "n C"]
 Scores = Float[np.ndarray, "n C"]
 
 
-def resample_counts(groups: NDArray[Any], seed: int | np.random.Generator, n_resamples: int = N_RESAMPLES) -> Iterator[Counts]:
+def resample_counts(
+    groups: NDArray[Any], seed: int | np.random.Generator, n_resamples: int = N_RESAMPLES
+) -> Iterator[Counts]:
     """Yield the counts of all resamples in blocks of columns.
 
     Parameters
@@ -80,10 +83,10 @@ def value_of(statistic: Statistic, clips: int) -> float:
 def bc_interval(values: Sequence[float] | Float[np.ndarray, " R"], value: float | None = None) -> tuple[float, float]:
     """Return the 95 % interval of bootstrap replicates, bias-corrected where the score itself is given (Efron 1981).
 
-    The correction moves the percentiles by twice the distance, in standard deviations, of the score from the median of the replicates.
-    The interval then holds the score. A clip that occurs twice raises average precision, so that plain percentiles of mAP are too high.
-    For a difference of two scores on the same resamples the bias cancels, and plain percentiles are calibrated
-    (``benchmarks/coverage.py``).
+    The correction moves the percentiles by twice the distance, in standard deviations, of the score from the median of
+    the replicates. The interval then holds the score. A clip that occurs twice raises average precision, so that plain
+    percentiles of mAP are too high. For a difference of two scores on the same resamples the bias cancels, and plain
+    percentiles are calibrated (``benchmarks/coverage.py``).
 
     Parameters
     ----------
@@ -97,7 +100,9 @@ def bc_interval(values: Sequence[float] | Float[np.ndarray, " R"], value: float 
     if not len(known) or (value is not None and math.isnan(value)):
         return math.nan, math.nan
     if value is not None and math.isfinite(value):
-        level = np.isclose(drawn, value, rtol=0, atol=1e-6)  # counts are float32: equal scores may differ in the last digits
+        level = np.isclose(
+            drawn, value, rtol=0, atol=1e-6
+        )  # counts are float32: equal scores may differ in the last digits
         below, count = float(((drawn < value) & ~level).sum() + level.sum() / 2), int((~np.isnan(drawn)).sum())
         shift = normal.inv_cdf(min(max(below, 0.5), count - 0.5) / count)
     low, high = np.quantile(known, [normal.cdf(2 * shift + normal.inv_cdf(end)) for end in (0.025, 0.975)]).tolist()
@@ -105,7 +110,8 @@ def bc_interval(values: Sequence[float] | Float[np.ndarray, " R"], value: float 
 
 
 def not_ahead(difference: Float[np.ndarray, " R"]) -> float:
-    """Return the share of resamples whose paired difference is not above 0, the one-sided p-value; at least 1 / (R + 1).
+    """Return the share of resamples whose paired difference is not above 0, the one-sided p-value; at least 1 / (R +
+    1).
 
     An undefined difference counts as not above.
     """
@@ -159,11 +165,14 @@ def class_mean(values: Float[np.ndarray, "C R"], undefined: float = math.nan) ->
     return np.where(np.isnan(found), undefined, found)
 
 
-def average_precisions_statistic(target: Target, score: Scores, annotated: Bool[np.ndarray, "n C"] | None = None) -> ClassStatistic:
-    """Return the average precision of every class, see `metrics.average_precisions`; NaN where a resample has no positive clip.
+def average_precisions_statistic(
+    target: Target, score: Scores, annotated: Bool[np.ndarray, "n C"] | None = None
+) -> ClassStatistic:
+    """Return the average precision of every class, see `metrics.average_precisions`; NaN where a resample has no
+    positive clip.
 
-    For each positive clip precision is a sum of counts over the clips that score at least as high. Clips between two positive scores
-    are summed first, so that a class costs one pass over the counts.
+    For each positive clip precision is a sum of counts over the clips that score at least as high. Clips between two
+    positive scores are summed first, so that a class costs one pass over the counts.
 
     Parameters
     ----------
@@ -180,7 +189,9 @@ def average_precisions_statistic(target: Target, score: Scores, annotated: Bool[
     return lambda counts: np.stack([of_class(part, counts) for part in parts])
 
 
-def roc_aucs_statistic(target: Target, score: Scores, annotated: Bool[np.ndarray, "n C"] | None = None) -> ClassStatistic:
+def roc_aucs_statistic(
+    target: Target, score: Scores, annotated: Bool[np.ndarray, "n C"] | None = None
+) -> ClassStatistic:
     """Return the area under the ROC of every class, see `metrics.roc_aucs`; NaN where a resample has one side only."""
     parts = [_Ranked(*column, ties=True) for column in _columns(target, score, annotated)]
 
@@ -203,11 +214,13 @@ class _Ranked:
     positive : Bool[ndarray, "m"]
     score : Float[ndarray, "m"]
     ties : bool
-        Keep clips whose score equals that of a positive clip in a bin of their own, and those below all positive ones; without, a bin
-        holds the clips from one positive score down to the next, and the lowest clips are left out.
+        Keep clips whose score equals that of a positive clip in a bin of their own, and those below all positive ones;
+        without, a bin holds the clips from one positive score down to the next, and the lowest clips are left out.
     """
 
-    def __init__(self, clips: Int[np.ndarray, " m"], positive: Bool[np.ndarray, " m"], score: Float[np.ndarray, " m"], ties: bool) -> None:
+    def __init__(
+        self, clips: Int[np.ndarray, " m"], positive: Bool[np.ndarray, " m"], score: Float[np.ndarray, " m"], ties: bool
+    ) -> None:
         thresholds = np.unique(-score[positive])
         bins = np.searchsorted(thresholds, -score)  # number of positive scores that are strictly higher
         self.size = len(thresholds)
@@ -236,7 +249,9 @@ def _columns(
 ) -> Iterator[tuple[Int[np.ndarray, " m"], Bool[np.ndarray, " m"], Float[np.ndarray, " m"]]]:
     """The annotated clips of each class: rows, whether positive, and score."""
     if target.shape != score.shape:
-        raise DataError(f"targets {target.shape} and scores {score.shape} differ in shape; both must be (clips, classes)")
+        raise DataError(
+            f"targets {target.shape} and scores {score.shape} differ in shape; both must be (clips, classes)"
+        )
     for k in range(target.shape[1]):
         clips = np.arange(len(target)) if annotated is None else np.flatnonzero(annotated[:, k])
         yield clips, target[clips, k] > 0, score[clips, k]

@@ -33,7 +33,9 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OpenSection(ABC):
-    """A section whose fields are not those of a dataclass: they are looked up in a table that can grow. Its value is a mapping."""
+    """A section whose fields are not those of a dataclass: they are looked up in a table that can grow. Its value is a
+    mapping.
+    """
 
     @classmethod
     @abstractmethod
@@ -48,7 +50,8 @@ def to_json(tree: Any) -> dict[str, Any]:
 
 
 def from_json(kind: type[Tree], values: object) -> Tree:
-    """Build a configuration of type ``kind`` from what a JSON object held; fields that are left out take their defaults.
+    """Build a configuration of type ``kind`` from what a JSON object held; fields that are left out take their
+    defaults.
 
     Raises
     ------
@@ -64,15 +67,19 @@ def from_json(kind: type[Tree], values: object) -> Tree:
         first = error.errors()[0]
         place, what = [str(part) for part in first["loc"]], first["msg"]
         if first["type"] == "missing":  # the input is then what something is missing from
-            what = f"value {place.pop()} is missing (counted from 0)" if isinstance(first["loc"][-1], int) else f"{place.pop()} is missing"
+            what = (
+                f"value {place.pop()} is missing (counted from 0)"
+                if isinstance(first["loc"][-1], int)
+                else f"{place.pop()} is missing"
+            )
         raise ConfigError(f"{'.'.join(place)}: got {first['input']!r}; {what}") from None
 
 
 def override(tree: Tree, settings: Iterable[str]) -> Tree:
     """Apply ``section.key=value`` settings to a configuration.
 
-    Values are JSON where they parse as JSON, plain text otherwise; ``16x4`` is a pair of numbers, ``null`` takes a value away.
-    Setting the ``kind`` of a section that comes in several starts it again from the defaults of that kind.
+    Values are JSON where they parse as JSON, plain text otherwise; ``16x4`` is a pair of numbers, ``null`` takes a
+    value away. Setting the ``kind`` of a section that comes in several starts it again from the defaults of that kind.
 
     Raises
     ------
@@ -83,7 +90,9 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise ConfigError(f"a setting looks like section.key=value, for example training.batch_size=64; got {setting!r}")
+            raise ConfigError(
+                f"a setting looks like section.key=value, for example training.batch_size=64; got {setting!r}"
+            )
         names = _leaves(values)
         if name not in names:
             raise ConfigError(_unknown(name, names))
@@ -165,5 +174,9 @@ def _unknown(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [
         by_end[end] for end in difflib.get_close_matches(name.rsplit(".", 1)[-1], by_end, n=1)
     ]
-    hint = f"did you mean {near[0]}?" if near else f"the sections are {', '.join(sorted({full.split('.')[0] for full in known}))}"
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else f"the sections are {', '.join(sorted({full.split('.')[0] for full in known}))}"
+    )
     return f"there is no setting {name!r}; {hint}"

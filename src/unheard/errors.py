@@ -59,12 +59,17 @@ class DamageWarning(UserWarning):
 
 def warn_damaged(file: Path) -> None:
     """Name a damaged file of a cache in a `DamageWarning`."""
-    warnings.warn(DamageWarning(f"{shown(file)} is damaged: it differs from its checksum; what it held is computed again"), stacklevel=3)
+    warnings.warn(
+        DamageWarning(f"{shown(file)} is damaged: it differs from its checksum; what it held is computed again"),
+        stacklevel=3,
+    )
 
 
 def missing_extra(package: str, extra: str) -> UnheardError:
     """The error for an optional package that is not installed, naming the command that installs it."""
-    return UnheardError(f"this needs the package {package}, which is not installed; install it with: pip install 'unheard[{extra}]'")
+    return UnheardError(
+        f"this needs the package {package}, which is not installed; install it with: pip install 'unheard[{extra}]'"
+    )
 
 
 def require(module: str, extra: str, package: str = "") -> None:
@@ -85,8 +90,12 @@ def require(module: str, extra: str, package: str = "") -> None:
 
 
 def shown(text: object) -> str:
-    """A path or another text of strangers as one line that any terminal and file can hold: bad bytes and control characters escaped."""
-    return "".join(ascii(letter)[1:-1] if unicodedata.category(letter) in _CONTROL else letter for letter in utf8(str(text)))
+    """A path or another text of strangers as one line that any terminal and file can hold: bad bytes and control
+    characters escaped.
+    """
+    return "".join(
+        ascii(letter)[1:-1] if unicodedata.category(letter) in _CONTROL else letter for letter in utf8(str(text))
+    )
 
 
 def utf8(text: str) -> str:

@@ -1,7 +1,7 @@
 """Writing files and folders: complete or not at all, on the disk when the call returns, with a checksum.
 
-A file is written under a unique temporary name beside its place, synchronised (``fsync``) and renamed. A process that is killed in
-between leaves the old file, and a temporary file that `remove_unfinished` deletes.
+A file is written under a unique temporary name beside its place, synchronised (``fsync``) and renamed. A process that
+is killed in between leaves the old file, and a temporary file that `remove_unfinished` deletes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ UNFINISHED = ".part"
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary name to write to, and rename it to ``path`` when the block ends without an error.
 
-    The name is unique, so that several processes can write the same file: the last one wins, and each version is complete.
+    The name is unique, so that several processes can write the same file: the last one wins, and each version is
+    complete.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
@@ -71,7 +72,10 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     """
     if len(set(columns)) < len(columns):
         raise ValueError(f"{path}: two columns have one name among {', '.join(columns)}")
-    with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (
+        atomic_write(path) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -83,13 +87,16 @@ def write_json(path: Path, values: Mapping[str, Any]) -> Path:
     return write_text(path, json.dumps({**values, CHECKSUM: json_checksum(values)}, indent=2) + "\n")
 
 
-def read_json(path: Path, error: type[UnheardError] = DataError, advice: str = "restore it from a copy") -> dict[str, Any]:
+def read_json(
+    path: Path, error: type[UnheardError] = DataError, advice: str = "restore it from a copy"
+) -> dict[str, Any]:
     """Read an object that `write_json` wrote, without its checksum.
 
     Raises
     ------
     UnheardError
-        Of the given class, when the file is not JSON, not an object, or differs from its checksum. ``advice`` says what to do.
+        Of the given class, when the file is not JSON, not an object, or differs from its checksum. ``advice`` says what
+        to do.
     OSError
         When the file cannot be read.
     """
@@ -125,7 +132,11 @@ def file_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 def differing_files(folder: Path, checksums: Mapping[str, str]) -> list[str]:
     """Names of the files of a folder that are missing or differ from their checksums."""
-    return [name for name, checksum in checksums.items() if not (folder / name).is_file() or file_checksum(folder / name) != checksum]
+    return [
+        name
+        for name, checksum in checksums.items()
+        if not (folder / name).is_file() or file_checksum(folder / name) != checksum
+    ]
 
 
 def json_line(row: Mapping[str, Any]) -> str:
@@ -135,7 +146,9 @@ def json_line(row: Mapping[str, Any]) -> str:
 
 
 def read_json_lines(file: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """Read a file of `json_line`. Return its rows, and the numbers of the lines, from 1, that are torn or differ from their CRC-32."""
+    """Read a file of `json_line`. Return its rows, and the numbers of the lines, from 1, that are torn or differ from
+    their CRC-32.
+    """
     rows, damaged = [], []
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
         text, _, checksum = line.partition(b', "crc32": ')
@@ -176,8 +189,8 @@ def remove_unfinished(folder: Path) -> None:
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Fill a temporary folder with ``write`` and put it in the place of ``folder``; what was there stays until then.
 
-    A folder cannot be exchanged for another in one move. When the program dies between the two moves, the old one is still there
-    under the name that `recover_interrupted` returns; an error moves it back.
+    A folder cannot be exchanged for another in one move. When the program dies between the two moves, the old one is
+    still there under the name that `recover_interrupted` returns; an error moves it back.
 
     Raises
     ------
@@ -236,9 +249,15 @@ def _synchronise(path: Path) -> None:
 
 
 def write_confusion(folder: Path, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
-    """Write ``confusion.csv``, a row a true class, a column a class that was said; remove an older one where there is none."""
+    """Write ``confusion.csv``, a row a true class, a column a class that was said; remove an older one where there is
+    none.
+    """
     file, columns = folder / "confusion.csv", ("true", *(f"predicted {name}" for name in classes))
     if not counts:
         file.unlink(missing_ok=True)
         return
-    write_table(file, columns, [dict(zip(columns, (name, *map(str, row)), strict=True)) for name, row in zip(classes, counts, strict=True)])
+    write_table(
+        file,
+        columns,
+        [dict(zip(columns, (name, *map(str, row)), strict=True)) for name, row in zip(classes, counts, strict=True)],
+    )

@@ -1,7 +1,8 @@
 """Scores as plain functions of NumPy arrays.
 
-Classification takes class indices, shape (n,); ranking takes a binary target matrix and a score matrix, both (n, C). Scores are those of
-scikit-learn (extra ``eval``), class by class, so that classes without positive clips and partial annotation can be left out.
+Classification takes class indices, shape (n,); ranking takes a binary target matrix and a score matrix, both (n, C).
+Scores are those of scikit-learn (extra ``eval``), class by class, so that classes without positive clips and partial
+annotation can be left out.
 """
 
 from __future__ import annotations
@@ -60,8 +61,12 @@ def mean_average_precision(target: Target, score: Scores, annotated: Annotated |
 
 
 def roc_aucs(target: Target, score: Scores, annotated: Annotated | None = None) -> Float[np.ndarray, " C"]:
-    """Return the area under the ROC of each class; NaN where all clips are on one side. Parameters as in `average_precisions`."""
-    return _of_classes(_scikit_learn().roc_auc_score, target, score, annotated, lambda positive: len(np.unique(positive)) == 2)
+    """Return the area under the ROC of each class; NaN where all clips are on one side. Parameters as in
+    `average_precisions`.
+    """
+    return _of_classes(
+        _scikit_learn().roc_auc_score, target, score, annotated, lambda positive: len(np.unique(positive)) == 2
+    )
 
 
 def roc_auc_mean(target: Target, score: Scores) -> float:
@@ -70,7 +75,9 @@ def roc_auc_mean(target: Target, score: Scores) -> float:
 
 
 def d_prime(auc: float) -> float:
-    """How far apart two unit-variance normal distributions lie whose ROC has this area: sqrt(2) Phi^-1(auc); infinite at 0 and 1."""
+    """How far apart two unit-variance normal distributions lie whose ROC has this area: sqrt(2) Phi^-1(auc); infinite
+    at 0 and 1.
+    """
     if math.isnan(auc) or not 0 < auc < 1:
         return math.nan if math.isnan(auc) else math.copysign(math.inf, auc - 0.5)
     return math.sqrt(2) * NormalDist().inv_cdf(auc)
@@ -100,7 +107,9 @@ def _of_classes(
 ) -> Float[np.ndarray, " C"]:
     """Return a metric of each class; NaN where it is undefined or a score is not finite."""
     if target.shape != score.shape:
-        raise DataError(f"targets {target.shape} and scores {score.shape} differ in shape; both must be (clips, classes)")
+        raise DataError(
+            f"targets {target.shape} and scores {score.shape} differ in shape; both must be (clips, classes)"
+        )
     found = np.full(target.shape[1], math.nan)
     for k in range(target.shape[1]):
         rows = slice(None) if annotated is None else annotated[:, k]
@@ -117,4 +126,7 @@ def _scikit_learn() -> ModuleType:
 
 def _same_length(truth: Classes, predicted: Classes) -> None:
     if truth.shape != predicted.shape or not len(truth):
-        raise DataError(f"{len(truth)} true and {len(predicted)} predicted classes came; both must be (clips,) with at least one clip")
+        raise DataError(
+            f"{len(truth)} true and {len(predicted)} predicted classes came; both must be (clips,) with at least one"
+            " clip"
+        )

@@ -50,7 +50,8 @@ def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold the lock of an output folder while the block runs; make the folder when it is missing, and delete it when it stays empty.
+    """Hold the lock of an output folder while the block runs; make the folder when it is missing, and delete it when it
+    stays empty.
 
     The system releases the lock when the process ends, however it ends.
 
@@ -99,7 +100,9 @@ def _take(place: Path, output: Path) -> int:
             os.close(descriptor)
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise InUseError(f"{output} is being written by {owner}; wait until it has ended, or choose another -o") from None
+            raise InUseError(
+                f"{output} is being written by {owner}; wait until it has ended, or choose another -o"
+            ) from None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), place.stat()):
                 os.ftruncate(descriptor, 0)

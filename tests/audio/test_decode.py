@@ -21,7 +21,9 @@ from unheard.audio.waveform import LOUDEST, checked_rate, from_array, info, read
 from unheard.errors import AudioError, AudioWarning, shown, utf8
 
 RATE = 16000
-SOUND = (0.3 * np.sin(np.arange(2 * RATE) * 0.2) + 0.05 * np.random.default_rng(0).standard_normal(2 * RATE)).astype(np.float32)
+SOUND = (0.3 * np.sin(np.arange(2 * RATE) * 0.2) + 0.05 * np.random.default_rng(0).standard_normal(2 * RATE)).astype(
+    np.float32
+)
 
 
 def chunk(name: bytes, data: bytes, size: int | None = None, order: str = "<") -> bytes:
@@ -46,7 +48,9 @@ def whole(path: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def ffmpeg(source: Path, target: Path, *options: str) -> Path:
-    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-i", str(source), *options, str(target)], check=True)
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-i", str(source), *options, str(target)], check=True
+    )
     return target
 
 
@@ -88,8 +92,12 @@ def test_a_file_that_was_cut_is_used_and_named(end: str, part: float, tmp_path: 
     "options", [("-q:a", "3"), ("-q:a", "9", "-ar", "8000"), ("-b:a", "64k"), ("-q:a", "4", "-ac", "2", "-ar", "44100")]
 )
 @pytest.mark.parametrize("header", [True, False])
-def test_an_mp3_file_is_read_to_its_end_with_and_without_a_header(options: tuple[str, ...], header: bool, tmp_path: Path) -> None:
-    quiet = np.concatenate([0.3 * np.random.default_rng(1).standard_normal(4 * RATE), 0.01 * np.sin(np.arange(16 * RATE) * 0.118)])
+def test_an_mp3_file_is_read_to_its_end_with_and_without_a_header(
+    options: tuple[str, ...], header: bool, tmp_path: Path
+) -> None:
+    quiet = np.concatenate(
+        [0.3 * np.random.default_rng(1).standard_normal(4 * RATE), 0.01 * np.sin(np.arange(16 * RATE) * 0.118)]
+    )
     soundfile.write(tmp_path / "a.wav", quiet.astype(np.float32).clip(-1, 1), RATE)
     file = ffmpeg(tmp_path / "a.wav", tmp_path / "a.mp3", *options, *(() if header else ("-write_xing", "0")))
     sound, noted = whole(file)
@@ -108,7 +116,9 @@ def test_two_mp3_files_behind_each_other_are_one_sound(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no sound", b"\xff" * 3000, b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f", bytes(5000)])
-def test_no_mp3_file_is_refused_without_remarks(content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_mp3_file_is_refused_without_remarks(
+    content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.mp3").write_bytes(content)
     assert measure(content) is None
     with pytest.raises(AudioError, match="not a sound file"):
@@ -167,7 +177,8 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "options"), [("m4a", ("-c:a", "aac")), ("webm", ("-c:a", "libopus", "-ar", "48000")), ("mp4", ("-c:a", "aac", "-ac", "2"))]
+    ("end", "options"),
+    [("m4a", ("-c:a", "aac")), ("webm", ("-c:a", "libopus", "-ar", "48000")), ("mp4", ("-c:a", "aac", "-ac", "2"))],
 )
 def test_other_formats_come_with_the_extra_av(end: str, options: tuple[str, ...], tmp_path: Path) -> None:
     pytest.importorskip("av")
@@ -175,7 +186,11 @@ def test_other_formats_come_with_the_extra_av(end: str, options: tuple[str, ...]
     file = ffmpeg(tmp_path / "a.wav", tmp_path / f"a.{end}", *options)
     sound, noted = whole(file)
     rate = info(file).sample_rate
-    assert not noted and len(sound) / rate == pytest.approx(2, abs=0.15) and info(file).seconds == pytest.approx(2, abs=0.15)
+    assert (
+        not noted
+        and len(sound) / rate == pytest.approx(2, abs=0.15)
+        and info(file).seconds == pytest.approx(2, abs=0.15)
+    )
     assert np.std(sound) == pytest.approx(np.std(SOUND), rel=0.4)  # FFmpeg makes two channels 3 dB quieter
     part = read(file, start=0.5, seconds=1.0)[0]
     assert np.array_equal(part, sound[rate // 2 : rate // 2 + rate])
@@ -184,13 +199,17 @@ def test_other_formats_come_with_the_extra_av(end: str, options: tuple[str, ...]
         read(tmp_path / f"cut.{end}")
 
 
-def test_without_the_extra_the_files_are_counted_and_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_files_are_counted_and_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a.m4a", "b.m4a", "c.webm"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "d.wav").write_bytes(wav())
     monkeypatch.setattr(decode, "av_installed", lambda: False)
     monkeypatch.setattr("unheard.audio.folders.av_installed", lambda: False)
-    with pytest.warns(AudioWarning, match=r"3 sound files are left out \(2 .m4a, 1 .webm\); to read them: pip install 'unheard\[av\]'"):
+    with pytest.warns(
+        AudioWarning, match=r"3 sound files are left out \(2 .m4a, 1 .webm\); to read them: pip install 'unheard\[av\]'"
+    ):
         assert [path.name for path in find_audio(tmp_path)] == ["d.wav"]
     with pytest.raises(AudioError, match=r"unheard\[av\]"):
         open_sound(tmp_path / "a.m4a")
@@ -266,7 +285,10 @@ def test_a_cut_flac_file_has_the_length_that_is_there(channels: int, subtype: st
         found = info(tmp_path / "cut.flac")
         sound, noted = whole(tmp_path / "cut.flac")
         assert found.frames == len(sound) < len(long)
-        assert found.note == f"it breaks off: {len(long)} samples were announced and {len(sound)} came" and found.note in noted[0]
+        assert (
+            found.note == f"it breaks off: {len(long)} samples were announced and {len(sound)} came"
+            and found.note in noted[0]
+        )
     counts = []
     for end in range(len(content) - 40000, len(content), 997):
         (tmp_path / "cut.flac").write_bytes(content[:end])

@@ -13,7 +13,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unheard.audio.frontend import FLOAT32_EPS, MATPAC, MIN_STD, MSM_MAE_16K, MSM_MAE_32K, LogMel, LogMelConfig, Statistics, mel_matrix
+from unheard.audio.frontend import (
+    FLOAT32_EPS,
+    MATPAC,
+    MIN_STD,
+    MSM_MAE_16K,
+    MSM_MAE_32K,
+    LogMel,
+    LogMelConfig,
+    Statistics,
+    mel_matrix,
+)
 from unheard.errors import AudioError, ConfigError
 
 PRESETS = {"msm-mae 16k": MSM_MAE_16K, "msm-mae 32k": MSM_MAE_32K, "matpac": MATPAC}
@@ -38,7 +48,9 @@ def by_librosa(wav: np.ndarray, config: LogMelConfig) -> np.ndarray:
 @pytest.mark.parametrize("name", PRESETS)
 def test_mel_matrix_is_librosas(name: str) -> None:
     config = PRESETS[name]
-    wanted = librosa.filters.mel(sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.f_min, fmax=config.f_max)
+    wanted = librosa.filters.mel(
+        sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.f_min, fmax=config.f_max
+    )
     assert np.abs(mel_matrix(config) - wanted).max() < 1e-8
 
 
@@ -92,7 +104,11 @@ def test_frame_centre_is_where_a_click_shows(name: str) -> None:
 
 
 def test_no_samples_are_refused() -> None:
-    for run in (LogMel().spectrogram_cpu, lambda wav: list(LogMel().stream([wav])), lambda wav: LogMel()(torch.from_numpy(wav)[None])):
+    for run in (
+        LogMel().spectrogram_cpu,
+        lambda wav: list(LogMel().stream([wav])),
+        lambda wav: LogMel()(torch.from_numpy(wav)[None]),
+    ):
         with pytest.raises(AudioError, match="without samples"):
             run(np.empty(0, np.float32))
 
@@ -164,7 +180,11 @@ def test_statistics_normalise_both_layouts(bands: int) -> None:
 
 
 def test_statistics_of_silence_stay_finite() -> None:
-    assert Statistics((-16.0,), (0.0,)).normalise(torch.full((1, 80, 3), -16.0 + MIN_STD)).allclose(torch.ones(1), rtol=1e-2)
+    assert (
+        Statistics((-16.0,), (0.0,))
+        .normalise(torch.full((1, 80, 3), -16.0 + MIN_STD))
+        .allclose(torch.ones(1), rtol=1e-2)
+    )
 
 
 def test_statistics_need_pairs() -> None:

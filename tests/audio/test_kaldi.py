@@ -1,4 +1,6 @@
-"""Kaldi's filter bank against kaldi-native-fbank, MaskSpec's front end against its formula in float64, both run in every way."""
+"""Kaldi's filter bank against kaldi-native-fbank, MaskSpec's front end against its formula in float64, both run in
+every way.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def by_kaldi(wav: np.ndarray) -> np.ndarray:
 
 
 def maskspec_formula(wav: np.ndarray) -> np.ndarray:
-    """Section by section as the method is told, in float64: emphasis, reflection by half of 1024, frames of 1024, window of 800."""
+    """Section by section as the method is told, in float64: emphasis, reflection by half of 1024, frames of 1024,
+    window of 800.
+    """
     x = wav.astype(np.float64)
     y = np.pad(x[1:] - 0.97 * x[:-1], 512, mode="reflect")
     window = np.pad(np.hanning(800), 112)
@@ -69,7 +73,9 @@ def test_the_filter_bank_is_kaldis() -> None:
 
 def test_a_constant_beside_the_sound_changes_nothing() -> None:
     wav = sound(16000)
-    assert np.abs(KaldiFbank().spectrogram_cpu(wav + np.float32(0.25)) - KaldiFbank().spectrogram_cpu(wav)).mean() < 1e-3
+    assert (
+        np.abs(KaldiFbank().spectrogram_cpu(wav + np.float32(0.25)) - KaldiFbank().spectrogram_cpu(wav)).mean() < 1e-3
+    )
 
 
 def test_silence_is_the_floor() -> None:
@@ -178,11 +184,17 @@ def test_jittered_windows_differ_and_the_middle_draw_is_the_plain_one() -> None:
 @pytest.mark.parametrize("config", [LogMelConfig(), AUDIOMAE, MASKSPEC], ids=lambda config: config.kind)
 def test_every_kind_is_built(config: AnyFrontendConfig) -> None:
     frontend = build_frontend(config)
-    assert (frontend.sample_rate, frontend.hop_size, frontend.n_mels) == (config.sample_rate, config.hop_size, config.n_mels)
+    assert (frontend.sample_rate, frontend.hop_size, frontend.n_mels) == (
+        config.sample_rate,
+        config.hop_size,
+        config.n_mels,
+    )
     assert frontend.config == config
 
 
-@pytest.mark.parametrize("wrong", [{"frame_size": 600}, {"frame_size": 1}, {"n_fft": 511}, {"f_max": 9000.0}, {"log_floor": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"frame_size": 600}, {"frame_size": 1}, {"n_fft": 511}, {"f_max": 9000.0}, {"log_floor": 0.0}]
+)
 def test_impossible_filter_banks_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong)).removesuffix("_floor")):
         KaldiFbankConfig(**wrong)  # type: ignore[arg-type]

@@ -48,7 +48,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, np.
 @pytest.mark.parametrize("name", FORMATS)
 @settings(max_examples=15)
 @given(data=st.data())
-def test_a_part_is_a_slice_of_the_whole(name: str, data: st.DataObject, files: dict[str, tuple[Path, np.ndarray, int]]) -> None:
+def test_a_part_is_a_slice_of_the_whole(
+    name: str, data: st.DataObject, files: dict[str, tuple[Path, np.ndarray, int]]
+) -> None:
     path, whole, rate = files[name]
     count = whole.shape[1]
     first = data.draw(st.integers(0, count - 1) | st.integers(count - 3000, count - 1))
@@ -65,7 +67,11 @@ def test_a_part_is_a_slice_of_the_whole(name: str, data: st.DataObject, files: d
 
 @pytest.mark.parametrize("name", FORMATS)
 @settings(max_examples=8)
-@given(block=st.floats(0.02, 4.0), rate=st.sampled_from([None, 16000, 44100]), channel=st.sampled_from(["mix", "left", "right"]))
+@given(
+    block=st.floats(0.02, 4.0),
+    rate=st.sampled_from([None, 16000, 44100]),
+    channel=st.sampled_from(["mix", "left", "right"]),
+)
 def test_blocks_laid_end_to_end_are_the_whole(
     name: str, block: float, rate: int | None, channel: str, files: dict[str, tuple[Path, np.ndarray, int]]
 ) -> None:
@@ -76,7 +82,9 @@ def test_blocks_laid_end_to_end_are_the_whole(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_spectrogram_of_blocks_is_that_of_the_whole(name: str, files: dict[str, tuple[Path, np.ndarray, int]]) -> None:
+def test_the_spectrogram_of_blocks_is_that_of_the_whole(
+    name: str, files: dict[str, tuple[Path, np.ndarray, int]]
+) -> None:
     frontend, path = build_frontend(MSM_MAE_16K), files[name][0]
     whole = frontend.spectrogram_cpu(read(path, 16000)[0])
     for block in (0.05, 0.7):

@@ -12,11 +12,16 @@ from hypothesis import strategies as st
 from unheard.audio.resample import resample
 
 
-@pytest.mark.parametrize(("old", "new"), [(16000, 48000), (48000, 16000), (32000, 48000), (44100, 48000), (44100, 16000)])
+@pytest.mark.parametrize(
+    ("old", "new"), [(16000, 48000), (48000, 16000), (32000, 48000), (44100, 48000), (44100, 16000)]
+)
 def test_it_agrees_with_soxr_in_the_pass_band(old: int, new: int) -> None:
     rng = np.random.default_rng(0)
     times = np.arange(old) / old
-    tones = [0.1 * np.sin(2 * np.pi * hertz * times + rng.uniform(0, 6)) for hertz in (60.0, 440.0, 1900.0, 0.4 * min(old, new))]
+    tones = [
+        0.1 * np.sin(2 * np.pi * hertz * times + rng.uniform(0, 6))
+        for hertz in (60.0, 440.0, 1900.0, 0.4 * min(old, new))
+    ]
     wav = np.sum(tones, axis=0).astype(np.float32)
     ours = resample(torch.from_numpy(wav)[None], old, new)[0].numpy()
     theirs = soxr.resample(wav, old, new, quality="VHQ")

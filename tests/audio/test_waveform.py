@@ -90,7 +90,9 @@ def test_reads_a_part(tmp_path: Path) -> None:
     block=st.floats(0.01, 1.0),
     name=st.sampled_from(["a.wav", "a.flac", "a.mp3"]),
 )
-def test_stream_equals_read(tmp_path_factory: pytest.TempPathFactory, rate: int, samples: int, block: float, name: str) -> None:
+def test_stream_equals_read(
+    tmp_path_factory: pytest.TempPathFactory, rate: int, samples: int, block: float, name: str
+) -> None:
     path = tmp_path_factory.mktemp("stream") / name
     soundfile.write(path, np.random.default_rng(samples).normal(0, 0.1, samples), rate)
     whole, _ = read(path, 16000)
@@ -166,7 +168,8 @@ def test_arrays_are_resampled() -> None:
 
 
 @pytest.mark.parametrize(
-    "wav", [np.zeros((2, 2, 2)), np.zeros(0), np.zeros((48000, 2)), np.zeros(9, np.int8), np.zeros(9, bool), np.array(["a"])]
+    "wav",
+    [np.zeros((2, 2, 2)), np.zeros(0), np.zeros((48000, 2)), np.zeros(9, np.int8), np.zeros(9, bool), np.array(["a"])],
 )
 def test_arrays_that_are_no_waveform_are_refused(wav: object) -> None:
     with pytest.raises(AudioError, match=r"give"):

@@ -26,7 +26,19 @@ def test_windows_are_centred_where_they_say() -> None:
     audio = torch.arange(1000, dtype=torch.float32)[None] + 1
     windows, times = centred(audio, 100, 0.1, rate=1000)
     assert times.tolist() == [[100.0 * index for index in range(11)]]
-    assert [int(value) for value in windows[0, :, 50]] == [1, 101, 201, 301, 401, 501, 601, 701, 801, 901, 0]  # the last at the very end
+    assert [int(value) for value in windows[0, :, 50]] == [
+        1,
+        101,
+        201,
+        301,
+        401,
+        501,
+        601,
+        701,
+        801,
+        901,
+        0,
+    ]  # the last at the very end
     assert windows[0, 0, :50].abs().max() == 0
 
 
@@ -61,7 +73,11 @@ def test_a_peer_would_pass_the_validator(name: str) -> None:
         assert frames.shape == (*times.shape, model.timestamp_embedding_size)
         assert times.max() <= 1000 * seconds and (times.diff(dim=1) - 100).abs().max() < 1
         scenes = module.get_scene_embeddings(audio, model)
-        assert scenes.dtype == torch.float32 and scenes.shape == (2, model.scene_embedding_size) and scenes.isfinite().all()
+        assert (
+            scenes.dtype == torch.float32
+            and scenes.shape == (2, model.scene_embedding_size)
+            and scenes.isfinite().all()
+        )
         torch.testing.assert_close(module.get_scene_embeddings(audio[1:], model)[0], scenes[1], rtol=1e-4, atol=1e-4)
     assert module.get_scene_embeddings(torch.zeros(1, 8000), model).isfinite().all()
 
@@ -74,4 +90,6 @@ def test_crepe_is_torchcrepes() -> None:
     model = crepe.load_model()
     audio = torch.rand(1, 16000, generator=torch.Generator().manual_seed(0)) * 2 - 1
     expected = sys.modules["torchcrepe"].embed(audio, 16000, hop_length=1600, model="tiny")
-    torch.testing.assert_close(crepe.get_timestamp_embeddings(audio, model)[0], expected.flatten(2), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        crepe.get_timestamp_embeddings(audio, model)[0], expected.flatten(2), rtol=1e-4, atol=1e-4
+    )

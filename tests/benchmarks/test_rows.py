@@ -1,6 +1,7 @@
 """Every row of scripts/bench runs, in a size that takes seconds, so that none can stop working unnoticed.
 
-Rows whose peers are not installed are skipped. ``UNHEARD_LONG=1`` runs them as a user does, with compiled steps, for one round.
+Rows whose peers are not installed are skipped. ``UNHEARD_LONG=1`` runs them as a user does, with compiled steps, for
+one round.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # the packages of t
     "embed": (("transformers",), {"SIZES": ("tiny",), "COUNTS": (1,)}),
     "train_step": ((), {"CASES": {"a1 tiny": ("tiny", 208, 2)}}),
     "matpac_step": ((), {"CASES": {"a4 tiny": ("tiny", 208, 2)}}),
-    "coverage": (("sklearn",), {"WORLDS": ((40, 3, 1.0, 1.1),), "EQUAL": (2,), "POPULATION": 500, "SETS": 2, "N_RESAMPLES": 20}),
+    "coverage": (
+        ("sklearn",),
+        {"WORLDS": ((40, 3, 1.0, 1.1),), "EQUAL": (2,), "POPULATION": 500, "SETS": 2, "N_RESAMPLES": 20},
+    ),
 }
 PROGRAMS = sorted(set(re.findall(r"programs\+=\((\w+)\)", (ROOT / "scripts" / "bench").read_text())))
 
@@ -40,7 +44,9 @@ def test_every_row_of_the_script_is_here_and_runs_as_a_module() -> None:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_row_runs_for_one_round(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_runs_for_one_round(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     packages, sizes = ROWS[name]
     for package in packages:
         pytest.importorskip(package)
@@ -58,7 +64,9 @@ def test_a_row_runs_for_one_round(name: str, monkeypatch: pytest.MonkeyPatch, ca
         return
     for line in filter(None, lines):
         row = json.loads(line)
-        assert row["rows"][0]["ratio"] == 1 and all(each["rounds"] == 1 and each["items_per_core_second"] > 0 for each in row["rows"])
+        assert row["rows"][0]["ratio"] == 1 and all(
+            each["rounds"] == 1 and each["items_per_core_second"] > 0 for each in row["rows"]
+        )
 
 
 @pytest.mark.parametrize("name", [*ROWS, "heareval"])
@@ -66,7 +74,11 @@ def test_a_row_starts_as_a_module_on_a_clean_path(name: str) -> None:
     if any(find_spec(package) is None for package in ROWS.get(name, ((), {}))[0]):
         pytest.skip("its peer is not installed")
     if name == "coverage":
-        command = [sys.executable, "-c", "import benchmarks.coverage, numba, coverage; assert 'benchmarks' not in str(coverage.__file__)"]
+        command = [
+            sys.executable,
+            "-c",
+            "import benchmarks.coverage, numba, coverage; assert 'benchmarks' not in str(coverage.__file__)",
+        ]
         if find_spec("numba") is None or find_spec("coverage") is None:
             pytest.skip("numba and coverage are not installed")
     else:

@@ -25,7 +25,14 @@ from unheard.progress import Track
 def a_batch(clips: list[int]) -> Batch:
     n = len(clips)
     none = torch.zeros(n, dtype=torch.int64)
-    return Batch(torch.zeros(n, 1, 1), torch.ones(n, 2, dtype=torch.bool), torch.tensor(clips), none, torch.zeros(n), torch.zeros(n, 2))
+    return Batch(
+        torch.zeros(n, 1, 1),
+        torch.ones(n, 2, dtype=torch.bool),
+        torch.tensor(clips),
+        none,
+        torch.zeros(n),
+        torch.zeros(n, 2),
+    )
 
 
 def lengths(texts: Sequence[str], track: Track) -> Tensor:
@@ -68,7 +75,9 @@ def test_they_travel_with_a_packed_corpus(tmp_path: Path, dtype: str) -> None:
     with (tmp_path / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "caption"])
-        writer.writerows([f.relative_to(tmp_path), f"l{i % 2}" if i else "", f"sound {i}, so to say"] for i, f in enumerate(files))
+        writer.writerows(
+            [f.relative_to(tmp_path), f"l{i % 2}" if i else "", f"sound {i}, so to say"] for i, f in enumerate(files)
+        )
     corpus = open_corpus(tmp_path / "table.csv")
     pack(corpus, PackConfig(MSM_MAE_16K, dtype), tmp_path / "packed")  # type: ignore[arg-type]
     store = open_store(tmp_path / "packed")

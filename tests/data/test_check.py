@@ -22,7 +22,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     time = np.arange(RATE) / RATE
     sine = 0.5 * np.sin(2 * np.pi * 440 * time)
     soundfile.write(root / "good.wav", (32767 * sine).astype(np.int16), RATE)
-    soundfile.write(root / "loud.wav", sine / np.abs(sine).max() * 0.999, RATE)  # touches full scale, but is not cut off
+    soundfile.write(
+        root / "loud.wav", sine / np.abs(sine).max() * 0.999, RATE
+    )  # touches full scale, but is not cut off
     soundfile.write(root / "same.flac", (32767 * sine).astype(np.int16), RATE)
     soundfile.write(root / "clipped.wav", np.clip(4 * sine, -1, 1), RATE)
     soundfile.write(root / "silent.ogg", np.zeros(RATE), RATE)
@@ -90,10 +92,15 @@ def test_the_sound_that_models_get_is_judged(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "short.wav", tone[:20], RATE)
     for hertz in (30, 40, 55, 100, 440, 2000):
         soundfile.write(tmp_path / f"full_{hertz}.wav", np.sin(2 * np.pi * hertz * time), RATE, "PCM_16")
-        soundfile.write(tmp_path / f"cut_off_{hertz}.wav", np.clip(1.5 * np.sin(2 * np.pi * hertz * time), -1, 1), RATE, "PCM_16")
+        soundfile.write(
+            tmp_path / f"cut_off_{hertz}.wav", np.clip(1.5 * np.sin(2 * np.pi * hertz * time), -1, 1), RATE, "PCM_16"
+        )
     found = {kind: set(paths) for kind, paths in check(tmp_path).findings.items()}
     assert "antiphase.wav" in found["silent"]
-    assert not found["silent"] & {f"full_{hertz}.wav" for hertz in (55, 100, 440, 2000)} and "short.wav" not in found["silent"]
+    assert (
+        not found["silent"] & {f"full_{hertz}.wav" for hertz in (55, 100, 440, 2000)}
+        and "short.wav" not in found["silent"]
+    )
     assert found["clipped"] == {f"cut_off_{hertz}.wav" for hertz in (30, 40, 55, 100, 440, 2000)}
     assert "channels cancel" in check(tmp_path).findings["silent"]["antiphase.wav"]
 

@@ -38,7 +38,9 @@ def test_a_folder_is_sorted_and_its_bad_files_are_named(folder: Path) -> None:
 
 def test_a_csv_gives_parts_and_domains_and_keeps_its_order(folder: Path) -> None:
     table = folder / "list.csv"
-    table.write_text("path,start,end,domain\nb/two.flac,0.5,1.5,speech\na.wav,,,music\na.wav,,,music\ngone.wav,,,music\na.wav,3,4,music\n")
+    table.write_text(
+        "path,start,end,domain\nb/two.flac,0.5,1.5,speech\na.wav,,,music\na.wav,,,music\ngone.wav,,,music\na.wav,3,4,music\n"
+    )
     corpus = open_corpus(table)
     assert [(clip.path, clip.start, clip.seconds, clip.domain) for clip in corpus.clips] == [
         ("b/two.flac", 0.5, 1.0, "speech"),
@@ -65,7 +67,9 @@ def test_a_fetched_folder_is_read_through_its_manifest(folder: Path) -> None:
     assert corpus == open_corpus(folder / "manifest.csv")
 
 
-def test_the_fingerprint_follows_the_content_and_not_the_place(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_fingerprint_follows_the_content_and_not_the_place(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     before = open_corpus(folder).fingerprint()
     moved = tmp_path_factory.mktemp("elsewhere") / "sounds"
     folder.rename(moved)
@@ -101,7 +105,11 @@ def test_nothing_usable_is_an_error(name: str, tmp_path: Path) -> None:
     (tmp_path / "hollow").mkdir()
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / "text.mp3").write_text("no sound")
-    expected = {"nowhere": "no such file or folder", "hollow": "holds no sound files", "noise": r"first of 1 .*text\.mp3"}[name]
+    expected = {
+        "nowhere": "no such file or folder",
+        "hollow": "holds no sound files",
+        "noise": r"first of 1 .*text\.mp3",
+    }[name]
     with pytest.raises(DataError, match=expected):
         open_corpus(tmp_path / name)
 

@@ -64,7 +64,9 @@ def test_every_start_is_drawn_the_last_one_too() -> None:
 
 def test_seeds_and_epochs_differ() -> None:
     frames = np.full(200, 500)
-    orders = [CropSampler(frames, 100, seed).draw(epoch, np.arange(50))[0].tolist() for seed in (0, 1) for epoch in (0, 1)]
+    orders = [
+        CropSampler(frames, 100, seed).draw(epoch, np.arange(50))[0].tolist() for seed in (0, 1) for epoch in (0, 1)
+    ]
     assert len({tuple(order) for order in orders}) == 4
 
 

@@ -65,7 +65,11 @@ def test_folds_that_would_share_a_folder_are_refused() -> None:
 
 def test_parts_are_called_as_their_folds() -> None:
     folds = ["fold01", "Fold 2", "3"] * 6
-    assert [part.name for part in make_folds(table([0, 1, 1, 0, 0, 1] * 3, fold=folds), 0, 0.0)] == ["fold-3", "Fold_2", "fold01"]
+    assert [part.name for part in make_folds(table([0, 1, 1, 0, 0, 1] * 3, fold=folds), 0, 0.0)] == [
+        "fold-3",
+        "Fold_2",
+        "fold01",
+    ]
     with pytest.raises(DataError, match="'1' and 'fold-1'"):
         make_folds(table([0, 1] * 6, fold=["1", "1", "fold-1", "fold-1", "g", "g"] * 2), 0, 0.1)
 
@@ -90,7 +94,9 @@ def test_groups_are_added_from_the_smallest_until_half_of_the_share_chooses() ->
 
 
 def test_where_no_group_can_be_spared_that_is_said() -> None:
-    labels = table([0, 1, 2] * 5, group=["x", "y", "z"] * 5, split=["train"] * 15)  # every group is all there is of a class
+    labels = table(
+        [0, 1, 2] * 5, group=["x", "y", "z"] * 5, split=["train"] * 15
+    )  # every group is all there is of a class
     parts = make_folds(labels, 0, 0.15)
     assert len(parts[0].valid) == 0
     assert small_validation_warnings(labels, parts, 0.15) == [

@@ -1,4 +1,6 @@
-"""Assignments that published tables, shipped tasks and stored runs depend on: recorded as hashes before the splitters were merged."""
+"""Assignments that published tables, shipped tasks and stored runs depend on: recorded as hashes before the splitters
+were merged.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,20 @@ def digest(values: Iterable[object]) -> str:
 def clips(count: int, classes: int, groups: int, seed: int) -> tuple[list[str], list[str]]:
     """Labels and groups of clips; small class and group numbers are more frequent."""
     draw = random.Random(seed).random
-    return [f"c{int(classes * draw() ** 2):02d}" for _ in range(count)], [f"g{int(groups * draw() ** 2)}" for _ in range(count)]
+    return [f"c{int(classes * draw() ** 2):02d}" for _ in range(count)], [
+        f"g{int(groups * draw() ** 2)}" for _ in range(count)
+    ]
 
 
-TABLES = [(40, 3, 9, 0), (300, 15, 60, 1), (900, 88, 200, 2), (120, 15, 120, 3), (600, 5, 31, 4), (700, 150, 90, 5), (9, 9, 3, 6)]
+TABLES = [
+    (40, 3, 9, 0),
+    (300, 15, 60, 1),
+    (900, 88, 200, 2),
+    (120, 15, 120, 3),
+    (600, 5, 31, 4),
+    (700, 150, 90, 5),
+    (9, 9, 3, 6),
+]
 
 
 def test_folds_of_published_tables() -> None:
@@ -45,7 +57,8 @@ def test_validation_clips_of_shipped_tasks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "frozen"), [("gm-family", "46b3a7fb299b659c"), ("gm-pitch", "2aecf336cf531fd6"), ("gm-pitch-programs", "3f6e7b8640c3b2cb")]
+    ("name", "frozen"),
+    [("gm-family", "46b3a7fb299b659c"), ("gm-pitch", "2aecf336cf531fd6"), ("gm-pitch-programs", "3f6e7b8640c3b2cb")],
 )
 def test_splits_of_rendered_notes(name: str, frozen: str) -> None:
     rows = [dict(zip(("path", "label", "split", "fold", "group"), row, strict=True)) for row in note_rows(name)]
@@ -56,16 +69,30 @@ def manifest() -> list[dict[str, str]]:
     """A made-up corpus: drum kits, game units and voices, some files of which have the same content."""
     draw = random.Random(0).random
     kinds = ("Kick", "Snare", "HH", "Crash", "Tom")
-    kits = [f"hydrogen-drumkits/hydrogen/data/drumkits/kit{k}/{kinds[int(5 * draw())]}-{n}.wav" for k in range(17) for n in range(9)]
+    kits = [
+        f"hydrogen-drumkits/hydrogen/data/drumkits/kit{k}/{kinds[int(5 * draw())]}-{n}.wav"
+        for k in range(17)
+        for n in range(9)
+    ]
     acts = ("ack", "select", "attack", "die")
-    units = [f"megaglest-data/megaglest/{u}/unit{u}_{acts[int(4 * draw())]}{n}.wav" for u in range(30) for n in range(4)]
+    units = [
+        f"megaglest-data/megaglest/{u}/unit{u}_{acts[int(4 * draw())]}{n}.wav" for u in range(30) for n in range(4)
+    ]
     phrases = ("Ow", "Jump", "Hello", "Laugh", "Boring", "Hmm", "Victory", "Kamikaze", "Nooo", "Cover")
     place = "hedgewars-data/hedgewars/Data/Sounds/voices"
     voices = [f"{place}/voice{v:02d}/{phrase}.ogg" for v in range(15) for phrase in phrases if draw() < 0.8]
     rows = []
     for path in [*kits, *units, *voices]:
         copied = f"copy{int(8 * draw())}" if draw() < 0.03 else path
-        rows.append({**dict.fromkeys(COLUMNS, ""), "path": path, "package": path.split("/")[0], "seconds": "1", "sha256": copied})
+        rows.append(
+            {
+                **dict.fromkeys(COLUMNS, ""),
+                "path": path,
+                "package": path.split("/")[0],
+                "seconds": "1",
+                "sha256": copied,
+            }
+        )
     return rows
 
 
@@ -94,7 +121,9 @@ def test_clips_held_out_for_fine_tuning() -> None:
         more = clips(count, classes, groups, seed + 100)[0]
         some = np.flatnonzero(np.arange(count) % 6)
         for several in (False, True):
-            sets = [sorted({int(a[1:]), int(b[1:])} if several else {int(a[1:])}) for a, b in zip(names, more, strict=True)]
+            sets = [
+                sorted({int(a[1:]), int(b[1:])} if several else {int(a[1:])}) for a, b in zip(names, more, strict=True)
+            ]
             strata = ClassSets.from_lists([tuple(sets[row]) for row in some], classes)
             for groups_of in (np.array(group), np.array([f"#{row}" for row in range(count)])):
                 held = [hold_out(groups_of[some], strata, fraction, seed) for fraction in (0.1, 0.15, 0.4)]

@@ -23,7 +23,9 @@ SPELLINGS = {
     "quoting": st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 }
 ROWS = st.lists(
-    st.tuples(st.sampled_from(FILES), st.lists(st.sampled_from(NAMES), max_size=3), st.sampled_from(["", "one", "two, or 2"])),
+    st.tuples(
+        st.sampled_from(FILES), st.lists(st.sampled_from(NAMES), max_size=3), st.sampled_from(["", "one", "two, or 2"])
+    ),
     min_size=2,
     max_size=8,
 )
@@ -58,10 +60,19 @@ def plain(file: Path, records: list[list[str]]) -> list[dict[str, str]]:
     end=st.booleans(),
 )
 def test_every_spelling_gives_the_values_of_the_plain_one(
-    folder: Path, rows: list[tuple[str, list[str], str]], extra: list[str], encoding: str, line: str, quoting: int, end: bool
+    folder: Path,
+    rows: list[tuple[str, list[str], str]],
+    extra: list[str],
+    encoding: str,
+    line: str,
+    quoting: int,
+    end: bool,
 ) -> None:
     lone = [text.encode("utf-8", "ignore").decode().replace("\r", "").replace("\n", "") for text in extra]
-    records = [["path", "label", "remark"], *([path, "|".join(names), lone[at]] for at, (path, names, _) in enumerate(rows))]
+    records = [
+        ["path", "label", "remark"],
+        *([path, "|".join(names), lone[at]] for at, (path, names, _) in enumerate(rows)),
+    ]
     wanted = plain(folder / "plain.csv", records)
     file = write(folder / "table.csv", records, encoding, line, quoting, end)
     assert read_csv(file, ("path", "label")) == wanted
@@ -70,7 +81,13 @@ def test_every_spelling_gives_the_values_of_the_plain_one(
 
 
 @settings(max_examples=60)
-@given(rows=ROWS, spaces=st.lists(SPACES, min_size=4, max_size=4), repeated=st.booleans(), empty=st.integers(0, 3), **SPELLINGS)
+@given(
+    rows=ROWS,
+    spaces=st.lists(SPACES, min_size=4, max_size=4),
+    repeated=st.booleans(),
+    empty=st.integers(0, 3),
+    **SPELLINGS,
+)
 def test_labels_are_the_names_in_each_cell(
     folder: Path,
     rows: list[tuple[str, list[str], str]],
@@ -93,10 +110,15 @@ def test_labels_are_the_names_in_each_cell(
     records = [header, *([path, cell(names), f"{third}{group}{fourth}"] for path, names, group in rows)]
     records += [["", "", ""]] * empty  # spreadsheets leave rows of commas
     found = read_labels(write(folder / "labels.csv", records, encoding, line, quoting))
-    wanted = plain(folder / "plain.csv", [["path", "label", "group"], *([path, "|".join(names), group] for path, names, group in rows)])
+    wanted = plain(
+        folder / "plain.csv",
+        [["path", "label", "group"], *([path, "|".join(names), group] for path, names, group in rows)],
+    )
     assert [path.name for path in found.paths] == [row["path"] for row in wanted]
     assert found.classes == sorted({name for _, names, _ in rows for name in names})
-    assert [_names(found, clip) for clip in range(len(found))] == [set(filter(None, row["label"].split("|"))) for row in wanted]
+    assert [_names(found, clip) for clip in range(len(found))] == [
+        set(filter(None, row["label"].split("|"))) for row in wanted
+    ]
     assert found.group == [row["group"] for row in wanted] and found.multilabel
 
 

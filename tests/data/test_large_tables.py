@@ -35,7 +35,9 @@ def test_a_table_of_many_clips_and_classes_is_small_in_memory(tmp_path: Path) ->
         file.write("path,label,split\n")
         for clip in range(CLIPS):
             file.write(f"a.wav,name {clip % CLASSES}|name {clip * 7 % CLASSES},{'train' if clip % 100 else 'test'}\n")
-    said = subprocess.run([sys.executable, "-c", READ, str(tmp_path / "labels.csv")], check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", READ, str(tmp_path / "labels.csv")], check=True, capture_output=True, text=True
+    ).stdout
     grown, clips, classes, train, valid, test, ones = map(int, said.split())
     assert (clips, classes, test, train + valid) == (CLIPS, CLASSES, CLIPS // 100, CLIPS - CLIPS // 100)
     assert ones == 2 * CLIPS - sum(clip * 6 % CLASSES == 0 for clip in range(CLIPS))
@@ -44,7 +46,9 @@ def test_a_table_of_many_clips_and_classes_is_small_in_memory(tmp_path: Path) ->
 
 
 def test_many_groups_are_divided_in_less_than_quadratic_time() -> None:
-    """400,000 clips in groups of two. A class that half of the clips have fills the held-out side, so that groups are refused."""
+    """400,000 clips in groups of two. A class that half of the clips have fills the held-out side, so that groups are
+    refused.
+    """
     groups = np.repeat(np.arange(CLIPS), 2)
     strata = ClassSets.from_lists([(0, 1) if clip % 2 else (0, 2 + clip // 2 % 500) for clip in range(2 * CLIPS)], 502)
     held = hold_out(groups, strata, 0.4, seed=0)
@@ -62,10 +66,16 @@ def test_sets_of_classes_are_the_dense_matrix(rows: list[set[int]], data: st.Dat
     sets = ClassSets.from_lists([tuple(sorted(row)) for row in rows], 7)
     some = np.array(data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=10)), np.int64)
     group = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(some), max_size=len(some))), np.int64)
-    assert sets.shape == matrix.shape and np.array_equal(sets[:], matrix) and np.array_equal(ClassSets.from_dense(matrix)[:], matrix)
+    assert (
+        sets.shape == matrix.shape
+        and np.array_equal(sets[:], matrix)
+        and np.array_equal(ClassSets.from_dense(matrix)[:], matrix)
+    )
     assert np.array_equal(sets[some], matrix[some]) and np.array_equal(sets.take(some)[:], matrix[some])
     assert np.array_equal(sets[len(rows) - 1], matrix[-1]) and np.array_equal(sets.first, matrix.argmax(axis=1))
-    assert np.array_equal(sets.counts(some), matrix[some].sum(axis=0)) and np.array_equal(sets.sizes, matrix.sum(axis=1))
+    assert np.array_equal(sets.counts(some), matrix[some].sum(axis=0)) and np.array_equal(
+        sets.sizes, matrix.sum(axis=1)
+    )
     assert np.array_equal(sets.clips_of(3), np.flatnonzero(matrix[:, 3]))
     places = data.draw(st.permutations(range(9)))[:7]
     wide = np.zeros((len(rows), 9), int)

@@ -27,7 +27,10 @@ STATISTICS = Statistics(tuple(np.linspace(-8, -5, 16)), tuple(np.linspace(3, 5, 
 def store() -> SpecStore:
     rng = np.random.default_rng(0)
     frames = rng.integers(1, 100, 20)
-    shards = [rng.normal(-7, 4, (frames[:12].sum(), 16)).astype(np.float16), rng.normal(-7, 4, (frames[12:].sum(), 16)).astype(np.float16)]
+    shards = [
+        rng.normal(-7, 4, (frames[:12].sum(), 16)).astype(np.float16),
+        rng.normal(-7, 4, (frames[12:].sum(), 16)).astype(np.float16),
+    ]
     offset = np.concatenate([np.cumsum(part) - part for part in (frames[:12], frames[12:])])
     names = Texts.of([f"{i}.wav" for i in range(20)])
     index = Index(np.repeat([0, 1], [12, 8]), offset, frames, names, Texts.of([""] * 20), np.zeros(20), frames * 0.01)
@@ -35,7 +38,9 @@ def store() -> SpecStore:
     return SpecStore(Header(FRONTEND, "float16", scalar, STATISTICS, "made up"), index, shards)
 
 
-def loader(store: SpecStore, steps: range = range(4), short: str = "pad", share: tuple[int, int] = (0, 1)) -> PretrainLoader:
+def loader(
+    store: SpecStore, steps: range = range(4), short: str = "pad", share: tuple[int, int] = (0, 1)
+) -> PretrainLoader:
     sampler = CropSampler(store.frames, 32, seed=3, short=short, align=8)
     return PretrainLoader(store, sampler, GRID, STATISTICS, RankSlice(8, *share), steps=steps)
 
@@ -79,7 +84,9 @@ def test_processes_share_the_batch_of_one(store: SpecStore, processes: int) -> N
 
 def test_starting_later_gives_the_same_batches(store: SpecStore) -> None:
     late, whole = batches(loader(store, range(2, 4))), batches(loader(store))
-    assert all(torch.equal(a.spec, b.spec) and torch.equal(a.noise, b.noise) for a, b in zip(late, whole[2:], strict=True))
+    assert all(
+        torch.equal(a.spec, b.spec) and torch.equal(a.noise, b.noise) for a, b in zip(late, whole[2:], strict=True)
+    )
 
 
 def test_a_corpus_smaller_than_the_batch_repeats(store: SpecStore) -> None:

@@ -19,7 +19,9 @@ Rows = list[tuple[set[int], int | None]]
 """Classes and group of each clip."""
 
 ONE_CLASS = st.lists(st.tuples(st.integers(0, 3).map(lambda k: {k}), st.integers(0, 8)), min_size=2, max_size=50)
-SOME_CLASSES = st.lists(st.tuples(st.sets(st.integers(0, 3), max_size=3), st.none() | st.integers(0, 8)), min_size=2, max_size=50)
+SOME_CLASSES = st.lists(
+    st.tuples(st.sets(st.integers(0, 3), max_size=3), st.none() | st.integers(0, 8)), min_size=2, max_size=50
+)
 NO_GROUPS = st.lists(st.tuples(st.integers(0, 3).map(lambda k: {k}), st.none()), min_size=2, max_size=50)
 TABLES = ONE_CLASS | SOME_CLASSES | NO_GROUPS
 SEEDS = st.integers(0, 10**6)
@@ -45,12 +47,16 @@ def table(rows: Rows, split: list[str] | None = None, fold: list[str] | None = N
 
 def same(one: list[tuple[np.ndarray, ...]], other: list[tuple[np.ndarray, ...]]) -> bool:
     return len(one) == len(other) and all(
-        np.array_equal(a, b) for first, second in zip(one, other, strict=True) for a, b in zip(first, second, strict=True)
+        np.array_equal(a, b)
+        for first, second in zip(one, other, strict=True)
+        for a, b in zip(first, second, strict=True)
     )
 
 
 def spread(labels: Labels) -> bool:
-    """Whether each class has clips in two groups, a clip without a group being its own, so that it can be tested and trained."""
+    """Whether each class has clips in two groups, a clip without a group being its own, so that it can be tested and
+    trained.
+    """
     blocks = labels.group_ids()
     return all(len(set(blocks[labels.target.clips_of(number)])) > 1 for number in range(len(labels.classes)))
 
@@ -77,10 +83,14 @@ def test_made_folds_test_each_clip_once(rows: Rows, seed: int, folds: int) -> No
 
 
 def test_a_class_of_two_groups_is_never_left_without_training_clips() -> None:
-    """Stratified folds may put both groups of a rare class into one fold, where a table of many sizes of group asks for few folds."""
+    """Stratified folds may put both groups of a rare class into one fold, where a table of many sizes of group asks for
+    few folds.
+    """
     rng = np.random.default_rng(0)
     for seed in range(60):
-        rows: Rows = [({min(3, int(rng.geometric(0.5)) - 1)}, int(rng.integers(0, 6))) for _ in range(int(rng.integers(8, 50)))]
+        rows: Rows = [
+            ({min(3, int(rng.geometric(0.5)) - 1)}, int(rng.integers(0, 6))) for _ in range(int(rng.integers(8, 50)))
+        ]
         labels = table(rows)
         if spread(labels):
             assert all((labels.target.counts(train) > 0).all() for train, _, _ in partitions(labels, seed))
@@ -123,7 +133,9 @@ def test_given_folds_are_used_as_they_are(rows: Rows, seed: int) -> None:
 @settings(max_examples=60)
 @given(rows=TABLES, seed=SEEDS, share=st.floats(0, 0.4), folded=st.booleans())
 def test_the_sides_of_fine_tuning_share_nothing(rows: Rows, seed: int, share: float, folded: bool) -> None:
-    fold = [f"fold{clip % 3 if group is None else group}" for clip, (_, group) in enumerate(rows)]  # a group is in one fold
+    fold = [
+        f"fold{clip % 3 if group is None else group}" for clip, (_, group) in enumerate(rows)
+    ]  # a group is in one fold
     labels = table(rows, fold=fold if folded else None)
     try:
         parts = make_folds(labels, seed, share)
@@ -136,7 +148,9 @@ def test_the_sides_of_fine_tuning_share_nothing(rows: Rows, seed: int, share: fl
         assert sorted(np.concatenate(sides)) == list(range(len(rows)))
         assert not (train & valid or train & test or valid & test)
         trained = labels.target.counts(part.train) > 0
-        assert trained[labels.target.counts(part.test) > 0].all() and trained[labels.target.counts(part.valid) > 0].all()
+        assert (
+            trained[labels.target.counts(part.test) > 0].all() and trained[labels.target.counts(part.valid) > 0].all()
+        )
     if folded:
         assert sorted(np.concatenate([part.test for part in parts])) == list(range(len(rows)))
     again = make_folds(labels, seed, share)
@@ -160,4 +174,6 @@ def test_inner_folds_of_a_probe_stay_inside_the_training_clips(rows: Rows, seed:
             assert sorted([*fit, *chosen_by]) == part.train.tolist() and not set(blocks[fit]) & set(blocks[chosen_by])
     assert exam.test_indices.tolist() == list(range(len(rows)))
     again = ProbeProtocol.of(labels, (seed,), 10).runs[0]
-    assert all(same(list(one.inner_splits), list(other.inner_splits)) for one, other in zip(exam.runs[0], again, strict=True))
+    assert all(
+        same(list(one.inner_splits), list(other.inner_splits)) for one, other in zip(exam.runs[0], again, strict=True)
+    )

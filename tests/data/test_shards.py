@@ -1,4 +1,6 @@
-"""Packed shards hold what the front end gives, are the same bytes whatever the workers, survive a kill, and refuse damage."""
+"""Packed shards hold what the front end gives, are the same bytes whatever the workers, survive a kill, and refuse
+damage.
+"""
 
 from __future__ import annotations
 
@@ -213,7 +215,9 @@ def test_another_front_end_is_refused_field_by_field(store: SpecStore) -> None:
         check_frontend(store, MATPAC)
 
 
-@pytest.mark.parametrize("frontend", [MSM_MAE_16K, MATPAC, AUDIOMAE, MASKSPEC], ids=["msm-mae", "matpac", "kaldi", "maskspec"])
+@pytest.mark.parametrize(
+    "frontend", [MSM_MAE_16K, MATPAC, AUDIOMAE, MASKSPEC], ids=["msm-mae", "matpac", "kaldi", "maskspec"]
+)
 def test_the_range_of_uint8_holds_every_value_of_its_front_end(frontend: AnyFrontendConfig) -> None:
     low, high = value_range(frontend)
     rate, built = frontend.sample_rate, build_frontend(frontend)

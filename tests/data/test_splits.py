@@ -56,7 +56,9 @@ def test_folds_keep_groups_whole_and_train_every_class_of_two_groups(rows: Rows,
 
 @given(LABELS, st.integers(2, 7), SEEDS)
 def test_folds_of_single_clips_are_stratified(labels: list[int], n_folds: int, seed: int) -> None:
-    fold = assign_folds([str(clip) for clip in range(len(labels))], strata_of([{label} for label in labels]), n_folds, seed)
+    fold = assign_folds(
+        [str(clip) for clip in range(len(labels))], strata_of([{label} for label in labels]), n_folds, seed
+    )
     n_folds = min(n_folds, len(labels))
     sizes = np.bincount(fold, minlength=n_folds)
     assert sizes.max() - sizes.min() <= 2
@@ -73,11 +75,16 @@ def test_sizes_of_folds_differ_by_one_group_at_most(groups: list[int], n_folds: 
 
 
 @given(ROWS, SEEDS, FRACTIONS, st.randoms())
-def test_assignments_depend_on_the_seed_but_not_on_the_order_of_rows(rows: Rows, seed: int, fraction: float, random: object) -> None:
+def test_assignments_depend_on_the_seed_but_not_on_the_order_of_rows(
+    rows: Rows, seed: int, fraction: float, random: object
+) -> None:
     shuffled = rows[:]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     one, other = (
-        [parts_of_groups(groups, part) for part in (assign_folds(groups, strata, 5, seed), hold_out(groups, strata, fraction, seed))]
+        [
+            parts_of_groups(groups, part)
+            for part in (assign_folds(groups, strata, 5, seed), hold_out(groups, strata, fraction, seed))
+        ]
         for groups, strata in map(divided, (rows, shuffled))
     )
     assert one == other
@@ -137,7 +144,9 @@ def test_classes_are_spread_evenly() -> None:
 def test_published_folds_of_single_clips_are_stratified(labels: list[str], n_folds: int) -> None:
     folds = published_folds(labels, [f"{clip:03d}" for clip in range(len(labels))], n_folds)
     for name in set(labels):
-        counts = np.bincount([fold for fold, label in zip(folds, labels, strict=True) if label == name], minlength=n_folds)
+        counts = np.bincount(
+            [fold for fold, label in zip(folds, labels, strict=True) if label == name], minlength=n_folds
+        )
         assert counts.max() - counts.min() <= 1
 
 
@@ -173,16 +182,26 @@ CONTENT = {"a/1": "x", "b/1": "x", "b/2": "y", "c/2": "y", "c/3": "z", "d/3": "z
 
 
 def test_a_sound_counts_once_on_the_side_that_tests_it() -> None:
-    assert [row[0] for row in deduplicate(COPIES, CONTENT)] == ["b/1", "c/3"]  # y has two labels: nobody knows which is right
+    assert [row[0] for row in deduplicate(COPIES, CONTENT)] == [
+        "b/1",
+        "c/3",
+    ]  # y has two labels: nobody knows which is right
     assert deduplicate(COPIES, dict.fromkeys(CONTENT, "")) == COPIES
 
 
 def test_groups_that_share_a_file_are_one() -> None:
-    assert merge_groups_by_content(COPIES, CONTENT) == {"rock": "other", "pearl": "other", "other": "other", "third": "other"}
+    assert merge_groups_by_content(COPIES, CONTENT) == {
+        "rock": "other",
+        "pearl": "other",
+        "other": "other",
+        "third": "other",
+    }
     assert merge_groups_by_content(COPIES, CONTENT | {"c/2": "w"}) == {
         "rock": "pearl",
         "pearl": "pearl",
         "other": "other",
         "third": "other",
     }
-    assert merge_groups_by_content(COPIES, dict.fromkeys(CONTENT, "")) == {name: name for name in ("rock", "pearl", "other", "third")}
+    assert merge_groups_by_content(COPIES, dict.fromkeys(CONTENT, "")) == {
+        name: name for name in ("rock", "pearl", "other", "third")
+    }

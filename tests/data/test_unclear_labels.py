@@ -54,7 +54,9 @@ def test_words_for_an_empty_cell_are_no_classes(word: str, folder: Path) -> None
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.3, 0.1), (0.2, 0.2)])
-def test_a_part_that_ends_before_it_starts_is_refused_the_same_everywhere(start: float, end: float, folder: Path) -> None:
+def test_a_part_that_ends_before_it_starts_is_refused_the_same_everywhere(
+    start: float, end: float, folder: Path
+) -> None:
     file = table(folder, "0.wav,a,,", f"1.wav,b,{start},{end}", header="path,label,start,end")
     for reader in (read_labels, open_corpus):
         with pytest.raises(DataError, match=f"ends at {end:g} s, which is not after its start at {start:g} s"):
@@ -80,7 +82,9 @@ def test_rows_of_commas_are_no_rows_and_values_behind_the_last_column_are_an_err
 
 
 @given(
-    cells=st.lists(st.tuples(st.text("abc ,;\"'é\n", min_size=1, max_size=8), st.text("xyz,|", max_size=5)), min_size=1, max_size=6),
+    cells=st.lists(
+        st.tuples(st.text("abc ,;\"'é\n", min_size=1, max_size=8), st.text("xyz,|", max_size=5)), min_size=1, max_size=6
+    ),
     mark=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
     line=st.sampled_from(["\n", "\r\n"]),
     trailing=st.integers(0, 2),
@@ -121,7 +125,11 @@ def test_annotated_classes_are_the_dense_matrix() -> None:
     matrix[::4], matrix[1] = True, False
     known = AnnotatedClasses.from_dense(matrix)
     rows = np.array([7, 0, 1, 7])
-    assert np.array_equal(known[:], matrix) and np.array_equal(known[rows], matrix[rows]) and np.array_equal(known[1], matrix[1])
+    assert (
+        np.array_equal(known[:], matrix)
+        and np.array_equal(known[rows], matrix[rows])
+        and np.array_equal(known[1], matrix[1])
+    )
     assert np.array_equal(known.take(rows)[:], matrix[rows])
     wide = np.repeat(matrix.all(axis=1)[:, None], 7, axis=1)
     wide[:, [3, 1, 6, 0, 2]] = matrix

@@ -27,7 +27,12 @@ from unheard.model.patches import Grid
 from unheard.objectives.base import Batch
 
 PLAIN = MaskSpecConfig(f_min_jitter=0, f_max_jitter=0)
-FRONTENDS: dict[str, AnyFrontendConfig] = {"log-mel": MSM_MAE_16K, "matpac": MATPAC, "kaldi-fbank": AUDIOMAE, "maskspec": PLAIN}
+FRONTENDS: dict[str, AnyFrontendConfig] = {
+    "log-mel": MSM_MAE_16K,
+    "matpac": MATPAC,
+    "kaldi-fbank": AUDIOMAE,
+    "maskspec": PLAIN,
+}
 WIDTH = 48
 
 
@@ -38,7 +43,9 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Corpus]:
     for rate in (16000, 32000):
         folder, rng = tmp_path_factory.mktemp(str(rate)), np.random.default_rng(rate)
         for number, seconds in enumerate((0.001, 0.03, 0.11, 0.2, 0.3, 0.47, 0.6, 0.9, 1.3)):
-            soundfile.write(folder / f"{number}.wav", rng.normal(0, 0.1, max(1, round(seconds * rate))), rate, subtype="PCM_16")
+            soundfile.write(
+                folder / f"{number}.wav", rng.normal(0, 0.1, max(1, round(seconds * rate))), rate, subtype="PCM_16"
+            )
         found[rate] = open_corpus(folder)
     return found
 
@@ -108,7 +115,9 @@ def test_disk_holds_the_same_and_tells_damage(corpora: dict[int, Corpus], tmp_pa
     again = open_store(tmp_path / "packed")
     assert isinstance(again, WaveStore) and len(again.shards) > 1 and again.header.kind == "wav"
     again.verify()
-    for a, b, c in zip(batches(written), batches(again), batches(pack(corpus, PackConfig(MSM_MAE_16K, "int16"))), strict=True):
+    for a, b, c in zip(
+        batches(written), batches(again), batches(pack(corpus, PackConfig(MSM_MAE_16K, "int16"))), strict=True
+    ):
         assert torch.equal(a.spec, b.spec) and torch.equal(a.spec, c.spec)
     shard = tmp_path / "packed" / "shard-00001.bin"
     shard.write_bytes(shard.read_bytes()[:-2])
@@ -147,7 +156,9 @@ def test_another_rate_is_resampled_on_the_way(corpora: dict[int, Corpus]) -> Non
     assert batch.wav is not None and batch.wav.shape == (8, WIDTH * 320)
     direct = pack(corpora[32000], MSM_MAE_16K)
     assert waves.frames.tolist() == direct.frames.tolist()
-    inner = (batch.spec - batches(direct, steps=1)[0].spec).abs()[:, :70, 3:-3]  # bands that both resamplers pass, away from the ends
+    inner = (batch.spec - batches(direct, steps=1)[0].spec).abs()[
+        :, :70, 3:-3
+    ]  # bands that both resamplers pass, away from the ends
     assert inner.median() < 0.01
 
 
@@ -173,4 +184,9 @@ def test_loud_samples_are_clipped_not_wrapped(tmp_path: Path) -> None:
     waves = pack(open_corpus(tmp_path), PackConfig(MSM_MAE_16K, "int16"))
     assert isinstance(waves, WaveStore)
     assert waves.samples(0)[:4].tolist() == [16384, 32767, -32768, 8192]
-    assert np.abs(waves.clip(0) - build_frontend(MSM_MAE_16K).fast(np.clip(read(tmp_path / "loud.wav")[0], -1, 1 - 2**-15))).max() < 1e-3
+    assert (
+        np.abs(
+            waves.clip(0) - build_frontend(MSM_MAE_16K).fast(np.clip(read(tmp_path / "loud.wav")[0], -1, 1 - 2**-15))
+        ).max()
+        < 1e-3
+    )

@@ -35,7 +35,10 @@ def corpus(tmp_path: Path) -> Path:
     with (tmp_path / "manifest.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
-        writer.writerows({"path": path, "package": package, "domain": domain, "heldout": held} for path, package, domain, held, _ in ROWS)
+        writer.writerows(
+            {"path": path, "package": package, "domain": domain, "heldout": held}
+            for path, package, domain, held, _ in ROWS
+        )
     return tmp_path
 
 
@@ -64,7 +67,8 @@ def test_paths_are_found_from_the_table(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(
-            {"path": f.relative_to(tmp_path / "corpus").as_posix(), "package": "ufoai-sound", "domain": "effects"} for f in files
+            {"path": f.relative_to(tmp_path / "corpus").as_posix(), "package": "ufoai-sound", "domain": "effects"}
+            for f in files
         )
     table = write_captions(tmp_path / "corpus", tmp_path / "tables" / "captions.csv")
     assert len(open_corpus(table).clips) == len(files)

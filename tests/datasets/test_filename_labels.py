@@ -92,11 +92,19 @@ def test_unit_actions_keep_a_unit_in_one_fold(corpus: Path) -> None:
 
 def test_sound_kinds_are_tested_on_other_packages(corpus: Path) -> None:
     found = [(row["label"], row["split"]) for row in offline_labels("sound-kind", corpus)]
-    assert sorted(found) == [("animal", "test"), ("animal", "train"), ("instrument", "test"), ("instrument", "train"), ("object", "train")]
+    assert sorted(found) == [
+        ("animal", "test"),
+        ("animal", "train"),
+        ("instrument", "test"),
+        ("instrument", "train"),
+        ("object", "train"),
+    ]
 
 
 def test_voices(corpus: Path) -> None:
-    vocal = {row["path"].split("voices/")[1]: (row["label"], row["split"]) for row in offline_labels("vocal-type", corpus)}
+    vocal = {
+        row["path"].split("voices/")[1]: (row["label"], row["split"]) for row in offline_labels("vocal-type", corpus)
+    }
     assert vocal["Pirate/Ow1.ogg"] == ("pain", "test")
     assert vocal["British/Jump2.ogg"] == ("effort", "train")
     assert vocal["British/Hello.ogg"] == ("speech", "train")
@@ -105,7 +113,11 @@ def test_voices(corpus: Path) -> None:
 
 
 def test_stamps_are_split_by_stamp_over_all_languages(tmp_path: Path) -> None:
-    files = [f"tuxpaint-stamps-default/stamps/{stamp}_desc_{tongue}.ogg" for stamp in "abcdefghij" for tongue in ("fr", "ro", "nl")]
+    files = [
+        f"tuxpaint-stamps-default/stamps/{stamp}_desc_{tongue}.ogg"
+        for stamp in "abcdefghij"
+        for tongue in ("fr", "ro", "nl")
+    ]
     write_table(tmp_path / "manifest.csv", COLUMNS, rows(files))
     found = offline_labels("stamp-voice", tmp_path)
     assert {row["label"] for row in found} == {"fr", "ro"}  # too few stamps are described in Dutch
@@ -131,10 +143,18 @@ def test_tested_files_are_named(corpus: Path) -> None:
 
 
 def test_copies_of_a_tested_file_do_not_train_and_are_held_out(tmp_path: Path) -> None:
-    files = [f"{KITS}/The Black Pearl 1.0/Kick-0.wav", f"{KITS}/GMRockKit/Kick-Hard.wav", f"{KITS}/GMRockKit/Kick-Soft.wav"]
+    files = [
+        f"{KITS}/The Black Pearl 1.0/Kick-0.wav",
+        f"{KITS}/GMRockKit/Kick-Hard.wav",
+        f"{KITS}/GMRockKit/Kick-Soft.wav",
+    ]
     files += ["sonic-pi-samples/sonic-pi/samples/bd_copy.wav"]
-    table = [row | {"sha256": digest} for row, digest in zip(rows(files), ("same", "same", "other", "same"), strict=True)]
-    write_table(tmp_path / "manifest.csv", COLUMNS, [*table, *rows(["hydrogen-data/hydrogen/data/drumkits/GMRockKit/Tom.wav"])])
+    table = [
+        row | {"sha256": digest} for row, digest in zip(rows(files), ("same", "same", "other", "same"), strict=True)
+    ]
+    write_table(
+        tmp_path / "manifest.csv", COLUMNS, [*table, *rows(["hydrogen-data/hydrogen/data/drumkits/GMRockKit/Tom.wav"])]
+    )
     found = {Path(row["path"]).name: row for row in offline_labels("drum-hit", tmp_path)}
     assert set(found) == {"Kick-0.wav", "Kick-Soft.wav", "Tom.wav"}
     assert found["Kick-0.wav"]["fold"] == found["Kick-Soft.wav"]["fold"]  # kits that share a file are one kit
@@ -164,7 +184,8 @@ def test_says_what_is_missing(corpus: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "clips", "tested", "classes"), [("gm-family", 1792, 896, 14), ("gm-pitch", 1792, 896, 8), ("gm-pitch-programs", 896, 224, 8)]
+    ("task", "clips", "tested", "classes"),
+    [("gm-family", 1792, 896, 14), ("gm-pitch", 1792, 896, 8), ("gm-pitch-programs", 896, 224, 8)],
 )
 def test_notes(tmp_path: Path, task: str, clips: int, tested: int, classes: int) -> None:
     assert task in GM_TASKS

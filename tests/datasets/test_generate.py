@@ -53,7 +53,9 @@ def test_twelve_clips_hold_every_family_in_train_and_test(tmp_path: Path) -> Non
 
 
 def test_same_seed_same_bytes_and_a_larger_set_begins_with_the_smaller(tmp_path: Path) -> None:
-    small, large, other = (make_sounds(tmp_path / name, clips=n, seed=s) for name, n, s in (("a", 6, 3), ("b", 12, 3), ("c", 6, 4)))
+    small, large, other = (
+        make_sounds(tmp_path / name, clips=n, seed=s) for name, n, s in (("a", 6, 3), ("b", 12, 3), ("c", 6, 4))
+    )
     for path in small.parent.rglob("*.wav"):
         name = path.relative_to(small.parent)
         assert path.read_bytes() == (large.parent / name).read_bytes()
@@ -62,7 +64,11 @@ def test_same_seed_same_bytes_and_a_larger_set_begins_with_the_smaller(tmp_path:
 
 
 @settings(max_examples=25, deadline=None)
-@given(index=st.integers(0, 5000), rate=st.sampled_from([8000, 16000, 22050, 48000]), family=st.sampled_from(list(FAMILIES)))
+@given(
+    index=st.integers(0, 5000),
+    rate=st.sampled_from([8000, 16000, 22050, 48000]),
+    family=st.sampled_from(list(FAMILIES)),
+)
 def test_any_clip_is_finite_and_its_onsets_lie_inside(index: int, rate: int, family: str) -> None:
     sound = generate(family, index % 10, index, sample_rate=rate)
     seconds = len(sound.wav) / rate

@@ -34,11 +34,23 @@ def corpus_of(root: Path, files: dict[str, str], seconds: float = 0.3, held_out:
     rows = []
     for number, (path, domain) in enumerate(files.items()):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(number).standard_normal(round(16000 * seconds)) * np.linspace(0.2, 0.0, round(16000 * seconds))
+        noise = np.random.default_rng(number).standard_normal(round(16000 * seconds)) * np.linspace(
+            0.2, 0.0, round(16000 * seconds)
+        )
         soundfile.write(root / path, noise, 16000)
-        rows.append({**dict.fromkeys(COLUMNS, ""), "path": path, "package": path.split("/")[0], "seconds": "60", "domain": domain})
+        rows.append(
+            {
+                **dict.fromkeys(COLUMNS, ""),
+                "path": path,
+                "package": path.split("/")[0],
+                "seconds": "60",
+                "domain": domain,
+            }
+        )
     tested = test_paths(rows) if held_out else set()
-    write_table(root / "manifest.csv", COLUMNS, [row | {"heldout": "1" if row["path"] in tested else ""} for row in rows])
+    write_table(
+        root / "manifest.csv", COLUMNS, [row | {"heldout": "1" if row["path"] in tested else ""} for row in rows]
+    )
     return root
 
 
@@ -46,8 +58,14 @@ def corpus_of(root: Path, files: dict[str, str], seconds: float = 0.3, held_out:
 def drums(tmp_path: Path) -> Path:
     kits = (*TRAINED, "ForzeeStereo", "HardElectro1")
     files = {f"{KITS}/{kit}/{drum}.wav": "effects" for kit in kits for drum in DRUMS}
-    files |= {f"{package}/music/{number}.wav": "music" for package in ("wesnoth-1.16-music", "ufoai-music") for number in range(8)}
-    return corpus_of(tmp_path / "corpus", files | {"hydrogen-data/hydrogen/data/drumkits/GMRockKit/kick.wav": "effects"})
+    files |= {
+        f"{package}/music/{number}.wav": "music"
+        for package in ("wesnoth-1.16-music", "ufoai-music")
+        for number in range(8)
+    }
+    return corpus_of(
+        tmp_path / "corpus", files | {"hydrogen-data/hydrogen/data/drumkits/GMRockKit/kick.wav": "effects"}
+    )
 
 
 def answers(folder: Path, split: str) -> dict[str, list[str]]:
@@ -68,7 +86,14 @@ def test_folds_test_every_clip_once_and_keep_kits_whole(drums: Path, tmp_path: P
     assert metadata["splits"] == [f"fold{number:02d}" for number in range(5)] == list(report.clips)
     assert metadata["nfolds"] == 5
     assert metadata["sample_duration"] == 2.0
-    assert (report.folder / "labelvocabulary.csv").read_text().split() == ["idx,label", "0,cymbal", "1,hat", "2,kick", "3,snare", "4,tom"]
+    assert (report.folder / "labelvocabulary.csv").read_text().split() == [
+        "idx,label",
+        "0,cymbal",
+        "1,hat",
+        "2,kick",
+        "3,snare",
+        "4,tom",
+    ]
     homes = defaultdict(set)
     for row in table(report.folder):
         homes[row["group"]].add(row["fold"])
@@ -76,7 +101,13 @@ def test_folds_test_every_clip_once_and_keep_kits_whole(drums: Path, tmp_path: P
     names = [name for split in metadata["splits"] for name in answers(report.folder, split)]
     assert len(names) == len(set(names)) == 41
     for split in metadata["splits"]:
-        assert {label for labels in answers(report.folder, split).values() for label in labels} == {"cymbal", "hat", "kick", "snare", "tom"}
+        assert {label for labels in answers(report.folder, split).values() for label in labels} == {
+            "cymbal",
+            "hat",
+            "kick",
+            "snare",
+            "tom",
+        }
 
 
 def test_splits_are_the_tables_and_validation_is_of_other_kits(drums: Path, tmp_path: Path) -> None:
@@ -106,7 +137,9 @@ def test_pretraining_leaves_out_what_is_tested(drums: Path, tmp_path: Path) -> N
 
 def test_files_that_are_not_held_out_yet_are_counted(tmp_path: Path) -> None:
     files = {
-        f"megaglest-data/{unit}_{action}.wav": "effects" for unit in "abcdefghijklmnopqrstuvwxyz" for action in ("ack", "die", "attack")
+        f"megaglest-data/{unit}_{action}.wav": "effects"
+        for unit in "abcdefghijklmnopqrstuvwxyz"
+        for action in ("ack", "die", "attack")
     }
     corpus = corpus_of(tmp_path / "corpus", files, held_out=False)
     report = build_task("unit-action", tmp_path / "tasks", corpus)
@@ -114,10 +147,15 @@ def test_files_that_are_not_held_out_yet_are_counted(tmp_path: Path) -> None:
     assert "fetch it again before pre-training" in report.lines()[0]
 
 
-def test_drum_events_are_where_they_are_said_to_be(drums: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drum_events_are_where_they_are_said_to_be(
+    drums: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("unheard.datasets.drum_events.CLIPS", {"train": 8, "valid": 8, "test": 8})
     monkeypatch.setattr("unheard.datasets.hear_tasks.packages_of", lambda name: ("hydrogen-drumkits",))
-    folders = [build_task("drum-events", tmp_path / name, drums, TaskOptions(seconds=4.0, seed=3)).folder for name in ("a", "b")]
+    folders = [
+        build_task("drum-events", tmp_path / name, drums, TaskOptions(seconds=4.0, seed=3)).folder
+        for name in ("a", "b")
+    ]
     for path in folders[0].rglob("*.wav"):
         assert path.read_bytes() == (folders[1] / path.relative_to(folders[0])).read_bytes()  # same seed, same bytes
     assert json.loads((folders[0] / "task_metadata.json").read_text())["embedding_type"] == "event"
@@ -178,7 +216,9 @@ def test_mixed_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_long_tracks_give_crops_from_their_middle(tmp_path: Path) -> None:
-    files = {f"{package}/music/{number}.wav": "music" for package in TASKS["soundtrack-id"].packages for number in range(8)}
+    files = {
+        f"{package}/music/{number}.wav": "music" for package in TASKS["soundtrack-id"].packages for number in range(8)
+    }
     corpus = corpus_of(tmp_path / "corpus", files, seconds=2.0)
     rows = table(build_task("soundtrack-id", tmp_path / "tasks", corpus, TaskOptions(seconds=0.4)).folder)
     assert len(rows) == 3 * len(files)
@@ -242,7 +282,9 @@ def test_a_class_missing_from_a_split_is_an_error(tmp_path: Path) -> None:
 
 def test_numbers_sort_as_numbers(tmp_path: Path) -> None:
     sheet = TaskSpec("toy", "split", 0.1, ("top1_acc",))
-    items = [Item(split + label, split, (label,), quiet) for split in ("train", "valid", "test") for label in ("100", "40")]
+    items = [
+        Item(split + label, split, (label,), quiet) for split in ("train", "valid", "test") for label in ("100", "40")
+    ]
     folder = write_folder(sheet, items, tmp_path, (16000,))
     assert (folder / "labelvocabulary.csv").read_text().split() == ["idx,label", "0,40", "1,100"]
 

@@ -38,7 +38,12 @@ def audioset(root: Path) -> None:
         "# num_ytids=2, num_segs=2",
         "# YTID, start_seconds, end_seconds, positive_labels",
     )
-    text(root / "class_labels_indices.csv", "index,mid,display_name", '0,/m/09x0r,"Speech"', '1,/m/05zppz,"Male speech, man speaking"')
+    text(
+        root / "class_labels_indices.csv",
+        "index,mid,display_name",
+        '0,/m/09x0r,"Speech"',
+        '1,/m/05zppz,"Male speech, man speaking"',
+    )
     text(
         root / "balanced_train_segments.csv",
         *head,
@@ -47,7 +52,11 @@ def audioset(root: Path) -> None:
     )
     text(root / "unbalanced_train_segments.csv", *head, 'Yabcdefghi0, 0.000, 10.000, "/m/05zppz"')
     text(root / "eval_segments.csv", *head, '-0SdAVK79lg, 0.000, 10.000, "/m/09x0r"')
-    sound(root / "audios/balanced/Y--PJHxphWEs.wav", root / "audios/part00/Yabcdefghi0_0_10000.flac", root / "audios/eval/-0SdAVK79lg.wav")
+    sound(
+        root / "audios/balanced/Y--PJHxphWEs.wav",
+        root / "audios/part00/Yabcdefghi0_0_10000.flac",
+        root / "audios/eval/-0SdAVK79lg.wav",
+    )
     sound(root / "audios/eval/somebodyelses.wav")
 
 
@@ -72,14 +81,21 @@ def speech_commands(root: Path, words: tuple[str, ...]) -> None:
 
 
 def fsd50k(root: Path) -> None:
-    text(root / "FSD50K.ground_truth/dev.csv", "fname,labels,mids,split", '1,"Bark,Dog","/m/1,/m/2",train', "2,Rain,/m/3,val")
+    text(
+        root / "FSD50K.ground_truth/dev.csv",
+        "fname,labels,mids,split",
+        '1,"Bark,Dog","/m/1,/m/2",train',
+        "2,Rain,/m/3,val",
+    )
     text(root / "FSD50K.ground_truth/eval.csv", "fname,labels,mids", "3,Rain,/m/3")
     sound(root / "FSD50K.dev_audio/1.wav", root / "FSD50K.dev_audio/2.wav", root / "FSD50K.eval_audio/3.wav")
 
 
 def dcase2019(root: Path) -> None:
     root = root / "TAU-urban-acoustic-scenes-2019-development"
-    names = [f"audio/{scene}-{city}-0-0-a.wav" for scene in ("airport", "bus") for city in ("lisbon", "milan", "vienna")]
+    names = [
+        f"audio/{scene}-{city}-0-0-a.wav" for scene in ("airport", "bus") for city in ("lisbon", "milan", "vienna")
+    ]
     rows = ["\t".join((name, name[6:].split("-")[0], name.split("-")[1] + "-0", "a")) for name in names]
     text(root / "meta.csv", "filename\tscene_label\tidentifier\tsource_label", *rows)
     for part, city in (("train", "lisbon"), ("evaluate", "vienna")):
@@ -90,7 +106,12 @@ def dcase2019(root: Path) -> None:
 
 def openmic(root: Path) -> None:
     root = root / "openmic-2018"
-    rows = ["000046_3840,clarinet,0.17105,3", "000046_3840,flute,0.9,3", "000135_483840,flute,0.2,3", "000135_483840,drums,1.0,3"]
+    rows = [
+        "000046_3840,clarinet,0.17105,3",
+        "000046_3840,flute,0.9,3",
+        "000135_483840,flute,0.2,3",
+        "000135_483840,drums,1.0,3",
+    ]
     text(root / "openmic-2018-aggregated-labels.csv", "sample_key,instrument,relevance,num_responses", *rows)
     text(root / "partitions/split01_train.csv", "000046_3840")
     text(root / "partitions/split01_test.csv", "000135_483840")
@@ -103,7 +124,12 @@ def nsynth(root: Path) -> None:
         for family, pitch in (("bass", 24), ("organ", 60)):
             instrument = f"{family}_synthetic_{program:03d}"
             name = f"{instrument}-{pitch:03d}-100"
-            found[name] = {"pitch": pitch, "instrument_family_str": family, "instrument_str": instrument, "velocity": 100}
+            found[name] = {
+                "pitch": pitch,
+                "instrument_family_str": family,
+                "instrument_str": instrument,
+                "velocity": 100,
+            }
             sound(root / f"nsynth-{side}/audio/{name}.wav")
         text(root / f"nsynth-{side}/examples.json", json.dumps(found))
 
@@ -114,9 +140,19 @@ def gtzan(root: Path) -> None:
 
 
 def magnatagatune(root: Path) -> None:
-    rows = ["2\t1\t0\tf/bach-02-air-30-59.mp3", "3\t0\t1\t0/bach-02-rock-0-29.mp3", "4\t1\t1\tc/drums-1-2.mp3", "5\t0\t0\t1/none-0-29.mp3"]
+    rows = [
+        "2\t1\t0\tf/bach-02-air-30-59.mp3",
+        "3\t0\t1\t0/bach-02-rock-0-29.mp3",
+        "4\t1\t1\tc/drums-1-2.mp3",
+        "5\t0\t0\t1/none-0-29.mp3",
+    ]
     text(root / "annotations_final.csv", "clip_id\tclassical\tno voice\tmp3_path", *rows, "6\t1\t0\t6/empty-0-29.mp3")
-    sound(*(root / "mp3" / name for name in ("f/bach-02-air-30-59.mp3", "0/bach-02-rock-0-29.mp3", "c/drums-1-2.mp3", "1/none-0-29.mp3")))
+    sound(
+        *(
+            root / "mp3" / name
+            for name in ("f/bach-02-air-30-59.mp3", "0/bach-02-rock-0-29.mp3", "c/drums-1-2.mp3", "1/none-0-29.mp3")
+        )
+    )
     (root / "mp3/6").mkdir()
     (root / "mp3/6/empty-0-29.mp3").touch()
 
@@ -170,7 +206,10 @@ def test_labels_and_sides_are_those_of_the_data_set(tmp_path: Path, name: str) -
     BUILD[name](tmp_path / "data")
     report = import_labels(name, tmp_path / "data", tmp_path / "tables/labels.csv")
     rows = read_csv(report.table, ("path", "label"))
-    found = {Path(row["path"]).stem: tuple(row.get(key, "") for key in ("label", "split", "fold", "group", "known")) for row in rows}
+    found = {
+        Path(row["path"]).stem: tuple(row.get(key, "") for key in ("label", "split", "fold", "group", "known"))
+        for row in rows
+    }
     assert found == {stem: (*values, *("",) * (5 - len(values))) for stem, values in EXPECTED[name].items()}
     assert all((report.table.parent / row["path"]).is_file() for row in rows)
 
@@ -183,7 +222,15 @@ def test_every_table_can_be_read_by_a_probe(tmp_path: Path, name: str) -> None:
     assert len(labels) == report.clips == sum(report.sides.values())
     assert len(labels.classes) == report.classes
     assert labels.multilabel == (name in ("audioset", "audioset-20k", "fsd50k", "magnatagatune"))
-    if name in ("esc50", "speech-commands-v1", "speech-commands-v2", "dcase2019-task1a", "nsynth", "nsynth-pitch", "gtzan"):
+    if name in (
+        "esc50",
+        "speech-commands-v1",
+        "speech-commands-v2",
+        "dcase2019-task1a",
+        "nsynth",
+        "nsynth-pitch",
+        "gtzan",
+    ):
         for train, _, test in partitions(labels, seed=0):
             assert len(train) and len(test)
 
@@ -200,7 +247,9 @@ def test_spoken_words_keep_their_lists(tmp_path: Path) -> None:
     BUILD["speech-commands-v1"](tmp_path)
     rows = read_csv(import_labels("speech-commands-v1", tmp_path, tmp_path / "labels.csv").table, ("path", "label"))
     assert {(row["label"], row["group"], row["split"]) for row in rows} == {
-        (word, speaker, split) for word in ("bed", "yes") for speaker, split in (("aaaa", "train"), ("bbbb", "valid"), ("cccc", "test"))
+        (word, speaker, split)
+        for word in ("bed", "yes")
+        for speaker, split in (("aaaa", "train"), ("bbbb", "valid"), ("cccc", "test"))
     }
     BUILD["speech-commands-v2"](tmp_path)
     with pytest.raises(DataError, match="import it as speech-commands-v2"):

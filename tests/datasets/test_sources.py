@@ -32,7 +32,8 @@ def build(package: str, tree: Path, store: Path) -> None:
     control = tree / "DEBIAN" / "control"
     control.parent.mkdir(parents=True)
     control.write_text(
-        f"Package: {package}\nVersion: 1.2-3\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription: test\n"
+        f"Package: {package}\nVersion: 1.2-3\nArchitecture: all\nMaintainer: Nobody <nobody@example.org>\nDescription:"
+        " test\n"
     )
     subprocess.run(["dpkg-deb", "-b", tree, store / f"{package}_1.2-3_all.deb"], check=True, capture_output=True)
 
@@ -44,7 +45,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     programs.mkdir()
     apt = programs / "apt-get"
-    apt.write_text(f'#!/bin/sh\ncp "{folder}/$2"_*.deb . 2>/dev/null || {{ echo "E: Unable to locate package $2" >&2; exit 100; }}\n')
+    apt.write_text(
+        f'#!/bin/sh\ncp "{folder}/$2"_*.deb . 2>/dev/null || {{ echo "E: Unable to locate package $2" >&2; exit 100;'
+        " }\n"
+    )
     apt.chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     tree = tmp_path / "hedgewars"
@@ -81,8 +85,15 @@ def test_unpacks_sounds_alone_and_says_where_each_came_from(store: Path, tmp_pat
     assert rows[0]["member"] == "usr/share/games/hedgewars/Data/Sounds/explosion.wav"
     for row in rows:
         assert hashlib.sha256((out / row["path"]).read_bytes()).hexdigest() == row["sha256"]
-    assert report.skipped == {prefix + "broken.ogg": "libsndfile cannot read it", prefix + "empty.wav": "it holds no samples"}
-    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == ["Hello.wav", "explosion.wav", "manifest.csv"]
+    assert report.skipped == {
+        prefix + "broken.ogg": "libsndfile cannot read it",
+        prefix + "empty.wav": "it holds no samples",
+    }
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
+        "Hello.wav",
+        "explosion.wav",
+        "manifest.csv",
+    ]
     assert any("broken.ogg" in line for line in report.lines())
     assert report.to_json()["files"] == 2
 
@@ -128,7 +139,10 @@ def test_says_what_a_system_without_the_package_manager_lacks(tmp_path: Path, mo
 
 
 def test_only_known_packages_are_fetched(tmp_path: Path) -> None:
-    for name, hint in {"bash": "choose S, M, L, soundfonts, or one of 48 packages such as", "s": r"did you mean S\?"}.items():
+    for name, hint in {
+        "bash": "choose S, M, L, soundfonts, or one of 48 packages such as",
+        "s": r"did you mean S\?",
+    }.items():
         with pytest.raises(DataError, match=f"no corpus is called '{name}'; {hint}"):
             fetch(name, tmp_path)
     with pytest.raises(DataError, match="did you mean hydrogen-drumkits"):
@@ -162,7 +176,10 @@ def test_telephone_codecs_become_wav_of_the_right_length(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(data)
         found[f"p/{name}"] = (name, tmp_path / name)
     converted = sources._convert(found, {})
-    lengths = {path: (soundfile.info(source).frames, soundfile.info(source).samplerate) for path, (_, source) in converted.items()}
+    lengths = {
+        path: (soundfile.info(source).frames, soundfile.info(source).samplerate)
+        for path, (_, source) in converted.items()
+    }
     assert lengths == {"p/a.wav": (8000, 16000), "p/b.wav": (4096, 16000), "p/c.wav": (160, 8000)}
 
 
@@ -177,7 +194,9 @@ def test_a_file_decodes_the_same_whatever_was_decoded_before_it(tmp_path: Path) 
     assert paths[2].with_suffix(".wav").read_bytes() == paths[0].with_suffix(".wav").read_bytes()
 
 
-def test_without_a_decoder_its_files_are_skipped_with_the_command_that_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_decoder_its_files_are_skipped_with_the_command_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lacking(paths: object) -> None:
         raise UnheardError("install it with: pip install 'unheard[fetch]'")
 

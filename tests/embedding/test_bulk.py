@@ -36,7 +36,9 @@ def folder(tmp_path):
     (place / "deep").mkdir(parents=True)
     generator = np.random.default_rng(0)
     for index in range(6):
-        soundfile.write(place / f"deep/{index}.wav", generator.standard_normal(4000 * (index + 1)).astype(np.float32) * 0.1, 16000)
+        soundfile.write(
+            place / f"deep/{index}.wav", generator.standard_normal(4000 * (index + 1)).astype(np.float32) * 0.1, 16000
+        )
     (place / "broken.mp3").write_text("no sound")
     (place / "readme.txt").write_text("not audio, ignored")
     return place
@@ -274,7 +276,13 @@ if __name__ == "__main__":
     second = subprocess.run(command, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr
     assert "2.wav" in second.stdout and "the process died while it read this file" in second.stdout
-    assert sorted(Path(path).name for path in vectors_of(tmp_path / "emb.npz")) == ["0.wav", "1.wav", "3.wav", "4.wav", "5.wav"]
+    assert sorted(Path(path).name for path in vectors_of(tmp_path / "emb.npz")) == [
+        "0.wav",
+        "1.wav",
+        "3.wav",
+        "4.wav",
+        "5.wav",
+    ]
 
 
 def test_a_table_in_work_is_refused(model, folder, tmp_path):

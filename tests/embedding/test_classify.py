@@ -20,7 +20,15 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, build_classifier, load_model, save_model
 
-SIZES = ("frames=32", "embed_dim=24", "depth=2", "num_heads=3", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=24",
+    "depth=2",
+    "num_heads=3",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 SMALL = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 LABELS = ("dog", "rain", "snare")
 RATE = 16000
@@ -75,7 +83,9 @@ def test_any_length_gives_a_score_for_each_label(model: Model, seconds: float) -
 def test_a_list_gives_a_list_and_company_changes_nothing(model: Model) -> None:
     sounds = [noise(0.3, 1), noise(1.1, 2), noise(0.05, 3)]
     together = model.classify(list(sounds))
-    assert all(np.allclose(scores, model.classify(sound), atol=1e-5) for scores, sound in zip(together, sounds, strict=True))
+    assert all(
+        np.allclose(scores, model.classify(sound), atol=1e-5) for scores, sound in zip(together, sounds, strict=True)
+    )
 
 
 def test_a_fine_tuned_model_still_embeds(model: Model) -> None:

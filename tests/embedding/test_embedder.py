@@ -46,7 +46,10 @@ def test_silence_gives_a_finite_vector(model):
 
 
 def test_the_result_does_not_depend_on_batch_mates(model):
-    sounds = [(noise(seconds, seed=i, level=10.0 ** -(i % 4)), RATE) for i, seconds in enumerate([0.3, 2.08, 5.0, 0.01, 3.3] * 15)]
+    sounds = [
+        (noise(seconds, seed=i, level=10.0 ** -(i % 4)), RATE)
+        for i, seconds in enumerate([0.3, 2.08, 5.0, 0.01, 3.3] * 15)
+    ]
     together = model.embed(sounds)
     for index in (0, 1, 2, 3, 4, 37, 74):
         alone = model.embed(sounds[index])
@@ -105,7 +108,14 @@ def test_a_finer_hop_gives_the_frames_of_shifted_windows_in_order(model):
 def test_every_way_to_say_the_same_sound_gives_the_same_vector(model, tmp_path):
     turns = np.cumsum(np.linspace(0.05, 0.6, 24000))
     wav = (0.3 * np.sin(turns) + 0.1 * np.sin(2 * turns)).astype(np.float32) + noise(1.5, level=0.01)
-    files = {"f32.wav": "FLOAT", "16.wav": "PCM_16", "24.wav": "PCM_24", "a.flac": "PCM_16", "a.ogg": "VORBIS", "a.mp3": "MPEG_LAYER_III"}
+    files = {
+        "f32.wav": "FLOAT",
+        "16.wav": "PCM_16",
+        "24.wav": "PCM_24",
+        "a.flac": "PCM_16",
+        "a.ogg": "VORBIS",
+        "a.mp3": "MPEG_LAYER_III",
+    }
     reference = model.embed((wav, RATE)).scene
     for name, subtype in files.items():
         soundfile.write(tmp_path / name, np.stack([wav, wav], axis=1), RATE, subtype=subtype)
@@ -128,7 +138,9 @@ def test_bad_sounds_raise(model, tmp_path):
     with pytest.raises(AudioError, match="finite"):
         model.embed((np.array([0.0, np.nan], np.float32), RATE))
     for wav in (noise(0.1), noise(0.1).tolist(), torch.from_numpy(noise(0.1))):
-        with pytest.raises(AudioError, match=r"the sample rate 16000 comes before the array; give \(array, sample_rate\)"):
+        with pytest.raises(
+            AudioError, match=r"the sample rate 16000 comes before the array; give \(array, sample_rate\)"
+        ):
             checked_sound((RATE, wav))
 
 
@@ -136,7 +148,9 @@ def test_a_bad_sound_in_the_middle_takes_nothing_else_with_it(model, tmp_path):
     (tmp_path / "text.mp3").write_text("not music")
     skipped = []
     good = (noise(0.5), RATE)
-    pairs = list(model.embed_many([good, tmp_path / "text.mp3", good], Options(), lambda sound, error: skipped.append(sound)))
+    pairs = list(
+        model.embed_many([good, tmp_path / "text.mp3", good], Options(), lambda sound, error: skipped.append(sound))
+    )
     assert len(pairs) == 2 and skipped == [tmp_path / "text.mp3"]
     np.testing.assert_allclose(pairs[0][1].scene, pairs[1][1].scene, atol=1e-6)
 

@@ -30,7 +30,11 @@ def model() -> Model:
     return made
 
 
-LENGTHS = st.integers(1, 3 * 208 * HOP) | st.integers(1, 12).map(lambda k: k * 52 * HOP) | st.sampled_from([1, 208 * HOP - 1, 208 * HOP])
+LENGTHS = (
+    st.integers(1, 3 * 208 * HOP)
+    | st.integers(1, 12).map(lambda k: k * 52 * HOP)
+    | st.sampled_from([1, 208 * HOP - 1, 208 * HOP])
+)
 
 
 @settings(max_examples=30)
@@ -69,7 +73,12 @@ def test_sounds_of_all_lengths_in_one_call_keep_their_own_frames(model: Model, l
         assert embedding.seconds == len(wav) / RATE
 
 
-@given(total=st.integers(0, 200), width=st.integers(1, 60), offset=st.integers(0, 60), cuts=st.lists(st.integers(0, 200), max_size=6))
+@given(
+    total=st.integers(0, 200),
+    width=st.integers(1, 60),
+    offset=st.integers(0, 60),
+    cuts=st.lists(st.integers(0, 200), max_size=6),
+)
 @example(total=0, width=1, offset=0, cuts=[])
 @example(total=1, width=1, offset=0, cuts=[])
 @example(total=60, width=60, offset=0, cuts=[])

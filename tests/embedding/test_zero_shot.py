@@ -1,4 +1,6 @@
-"""Naming sounds by words: scores are the model's own similarities, sounds of any length, what is refused, the command line."""
+"""Naming sounds by words: scores are the model's own similarities, sounds of any length, what is refused, the command
+line.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,15 @@ transformers = pytest.importorskip("transformers")
 
 RATE = 16000
 LABELS = ("tone", "dog 1", "rain 2")
-SIZES = ("frames=32", "embed_dim=24", "depth=2", "num_heads=3", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=24",
+    "depth=2",
+    "num_heads=3",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +45,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder that knows captions, with random weights, and its text encoder."""
     place = tmp_path_factory.mktemp("clap-mini")
     torch.manual_seed(0)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "tone", "dog", "rain", "sound", "of", "the", "a", *(f"{i}" for i in range(10))]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        "tone",
+        "dog",
+        "rain",
+        "sound",
+        "of",
+        "the",
+        "a",
+        *(f"{i}" for i in range(10)),
+    ]
     (place / "text").mkdir()
     config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
     )
     transformers.BertModel(config).save_pretrained(place / "text")
-    transformers.BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(place / "text")
-    told = [f"objectives.contrast.text={place / 'text'}", "objectives.contrast.text_dim=16", "objectives.contrast.dim=8"]
+    transformers.BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(
+        place / "text"
+    )
+    told = [
+        f"objectives.contrast.text={place / 'text'}",
+        "objectives.contrast.text_dim=16",
+        "objectives.contrast.dim=8",
+    ]
     recipe = override(find_recipe("clap-mini"), [*(f"model.{size}" for size in SIZES), *told])
     save_model(place / "model", build(recipe), recipe, Statistics((-6.0,), (4.0,)), Provenance())
     return place
@@ -66,7 +101,9 @@ def test_scores_are_the_models_own_similarities(model: Model) -> None:
     with torch.no_grad():
         tokens, _ = model.encoder(model.grid.patchify(spec))
         audio = contrast.place(tokens.mean(dim=1))[0]
-        text = torch.stack([contrast.captions(encoder([t.format(label) for t in TEMPLATES])).mean(dim=0) for label in LABELS])
+        text = torch.stack(
+            [contrast.captions(encoder([t.format(label) for t in TEMPLATES])).mean(dim=0) for label in LABELS]
+        )
         expected = (contrast.scale() * torch.nn.functional.normalize(text, dim=-1) @ audio).softmax(dim=0)
     np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
     assert scores.sum() == pytest.approx(1, abs=1e-5)

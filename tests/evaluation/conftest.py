@@ -38,7 +38,10 @@ def levels(monkeypatch: pytest.MonkeyPatch) -> Levels:
 
 
 def _table(
-    classes: list[list[int]] | list[int], split: Sequence[str] | None = None, fold: str | None = None, group: list[str] | None = None
+    classes: list[list[int]] | list[int],
+    split: Sequence[str] | None = None,
+    fold: str | None = None,
+    group: list[str] | None = None,
 ) -> Labels:
     rows = [entry if isinstance(entry, list) else [entry] for entry in classes]
     target = np.array([[int(k in row) for k in range(max(map(max, filter(None, rows))) + 1)] for row in rows])
@@ -59,4 +62,6 @@ def _table(
 
 def _clouds(classes: list[int], distance: float, seed: int = 0, dimensions: int = 8) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return distance * rng.standard_normal((max(classes) + 1, dimensions))[classes] + rng.standard_normal((len(classes), dimensions))
+    return distance * rng.standard_normal((max(classes) + 1, dimensions))[classes] + rng.standard_normal(
+        (len(classes), dimensions)
+    )

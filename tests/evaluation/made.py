@@ -14,7 +14,13 @@ from unheard.evaluation.hear.events import Events
 from unheard.evaluation.hear.rows import Rows
 
 RATE = 16000
-QUICK = {"hidden_dim": [8], "max_epochs": [4], "check_val_every_n_epoch": [1], "lr": [1e-2], "initialization": ["xavier_uniform_"]}
+QUICK = {
+    "hidden_dim": [8],
+    "max_epochs": [4],
+    "check_val_every_n_epoch": [1],
+    "lr": [1e-2],
+    "initialization": ["xavier_uniform_"],
+}
 
 
 def scene_rows(y: torch.Tensor, x: torch.Tensor | None = None) -> Rows:

@@ -52,7 +52,11 @@ def test_damaged_embeddings_are_named_and_made_again(task: Path, tmp_path: Path)
         flip(out / "embeddings" / "levels" / "noise-v1" / name, at=5)
         levels.calls = 0
         again, said = evaluated(task, out, levels)
-        assert again == first and levels.calls == 3 and any(word in said[0] for word in ("differ from their checksums", "have changed"))
+        assert (
+            again == first
+            and levels.calls == 3
+            and any(word in said[0] for word in ("differ from their checksums", "have changed"))
+        )
         assert not verify([out])
     flip(out / "embeddings" / "levels" / "noise-v1" / "train.embeddings.npy")
     assert "train.embeddings.npy is missing or differs" in verify([out])[0]
@@ -82,7 +86,9 @@ def test_a_split_that_was_damaged_in_a_pause_is_embedded_again(task: Path, tmp_p
     levels.get_scene_embeddings = embed  # type: ignore[method-assign]
     flip(out / "embeddings" / "levels" / "noise-v1" / "train.embeddings.npy")
     again, said = evaluated(task, out, levels)
-    assert again == first and "train.embeddings.npy of levels differ from their checksums" in said[0] and not verify([out])
+    assert (
+        again == first and "train.embeddings.npy of levels differ from their checksums" in said[0] and not verify([out])
+    )
 
 
 def fails_after(calls: int, levels: Levels) -> Callable[[torch.Tensor, Any], torch.Tensor]:
@@ -147,7 +153,19 @@ def test_an_output_that_is_being_written_is_refused(task: Path, tmp_path: Path) 
 
 def test_predictions_that_are_being_written_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sounds, model, out = make_sounds(tmp_path / "sounds", 12), make_model(tmp_path / "model"), tmp_path / "out.csv"
-    tune = ["finetune", model, sounds / "labels.csv", "-o", tmp_path / "run", "--steps", 1, "--batch-size", 2, "--device", "cpu"]
+    tune = [
+        "finetune",
+        model,
+        sounds / "labels.csv",
+        "-o",
+        tmp_path / "run",
+        "--steps",
+        1,
+        "--batch-size",
+        2,
+        "--device",
+        "cpu",
+    ]
     assert main([str(each) for each in tune]) == 0
     predict = ["predict", str(tmp_path / "run"), str(sounds / "00.wav"), "-o", str(out), "--device", "cpu"]
     with locked_file(out):

@@ -21,8 +21,18 @@ import unheard.cli.main  # noqa: F401 - loaded once, before processes are forked
 Fault = Callable[[Path, int], tuple[int, list[str]]]
 
 FAULTS: dict[str, tuple[Fault, int, int, str]] = {
-    "kill -9": (kills, 100, 3, "what is resumed equals what was never interrupted: pretrain, pack, embed, finetune, probe, evaluate"),
-    "flipped bits": (flips, 600, 56, "named, or without effect: corpora, models, checkpoints, metrics, tables, evaluations, probes"),
+    "kill -9": (
+        kills,
+        100,
+        3,
+        "what is resumed equals what was never interrupted: pretrain, pack, embed, finetune, probe, evaluate",
+    ),
+    "flipped bits": (
+        flips,
+        600,
+        56,
+        "named, or without effect: corpora, models, checkpoints, metrics, tables, evaluations, probes",
+    ),
     "hostile weights": (hostile, 200, 16, "nothing runs, under 1 GB and 10 s, one clear line"),
     "mutated audio": (mutated_audio, 1000, 60, "a finite row or a named file; the job goes to its end"),
     "two writers": (two_writers, 20, 2, "one is refused by name, nothing is damaged"),
@@ -45,7 +55,9 @@ def main(arguments: list[str]) -> int:
             place, began = Path(folder, name.replace(" ", "-")), time.monotonic()
             place.mkdir()
             tried, found = fault(place, few if short else many)
-            print(f"| {name} | {tried} | {len(found)} | {expected} | {(time.monotonic() - began) / 60:.1f} |", flush=True)
+            print(
+                f"| {name} | {tried} | {len(found)} | {expected} | {(time.monotonic() - began) / 60:.1f} |", flush=True
+            )
             failed += [f"{name}: {text}" for text in found]
     print("\n".join(failed), file=sys.stderr)
     return 1 if failed else 0

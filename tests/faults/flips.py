@@ -56,7 +56,9 @@ def readers(place: Path) -> dict[Path, Read]:
     def saved() -> object:
         held = read_json(checkpoint / "state.json")["files"]
         tensors = [read_tensors(checkpoint / name, held) for name in TENSORS]
-        return read_progress(checkpoint), [{name: torch.Tensor.tolist(value) for name, value in each.items()} for each in tensors]
+        return read_progress(checkpoint), [
+            {name: torch.Tensor.tolist(value) for name, value in each.items()} for each in tensors
+        ]
 
     def rows() -> object:
         found, damaged = read_json_lines(place / "run" / "metrics.jsonl")
@@ -65,7 +67,10 @@ def readers(place: Path) -> dict[Path, Read]:
         return found
 
     def table(end: str) -> Read:
-        return lambda: (read_identity(place / f"e{end}"), [block.to_pydict() for block in read_blocks(place / f"e{end}")])
+        return lambda: (
+            read_identity(place / f"e{end}"),
+            [block.to_pydict() for block in read_blocks(place / f"e{end}")],
+        )
 
     return {
         **{place / "packed" / name: corpus for name in ("dataset.json", "index.npz", "shard-00000.bin")},
@@ -83,8 +88,15 @@ def evaluated(place: Path) -> dict[Path, Read]:
     """Files of evaluations and probes: embeddings of a task, its scores, a fit, vectors of a probe."""
     task, encoder = read_task(make_task(place / "tasks" / "noise")), LogMelEncoder(LogMel())
     suite.evaluate([encoder], [task.folder], place / "scores")
-    (stored,), (result,) = (place / "scores" / "embeddings").glob("*/noise"), (place / "scores" / "scores").glob("*/*/noise.json")
-    fits, vectors, stamp = DiskFitCache(place / "fits"), EmbeddingCache(place / "vectors", "made of"), str(read_json(result)["stamp"])
+    (stored,), (result,) = (
+        (place / "scores" / "embeddings").glob("*/noise"),
+        (place / "scores" / "scores").glob("*/*/noise.json"),
+    )
+    fits, vectors, stamp = (
+        DiskFitCache(place / "fits"),
+        EmbeddingCache(place / "vectors", "made of"),
+        str(read_json(result)["stamp"]),
+    )
     fits.put(0, FitResult(HyperParams(), {"weight": torch.arange(50.0)}, 0.5, 3))
     vectors("model", lambda: np.arange(300.0))
 

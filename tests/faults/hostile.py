@@ -20,7 +20,15 @@ from unheard.files import FILES, file_checksums, read_json, write_json
 
 MOST_MB, MOST_SECONDS, MEMORY = 1000, 10.0, 8 << 30
 NUMBERS = (0, -1, 10**6, 10**9, 10**12, 2**63, 1e308, float("nan"), "x", None, [], {})
-NAMES = ("os system", "builtins eval", "builtins bytearray", "posix system", "subprocess Popen", "_codecs encode", "numpy ndarray")
+NAMES = (
+    "os system",
+    "builtins eval",
+    "builtins bytearray",
+    "posix system",
+    "subprocess Popen",
+    "_codecs encode",
+    "numpy ndarray",
+)
 
 
 class Call:
@@ -43,7 +51,19 @@ def hostile(place: Path, count: int, seed: int = 0) -> tuple[int, list[str]]:
         if target.is_dir():
             call = verb(["embed", target, place / "model", "-o", place / "o.npz", "--device", "cpu"])
         else:
-            call = verb(["convert", target, "-o", place / "made", "--layout", "msm-mae", "--name", "80x208p16x16", "--overwrite"])
+            call = verb(
+                [
+                    "convert",
+                    target,
+                    "-o",
+                    place / "made",
+                    "--layout",
+                    "msm-mae",
+                    "--name",
+                    "80x208p16x16",
+                    "--overwrite",
+                ]
+            )
         ended = run(call, place / "log", limit=60, memory=MEMORY)
         if marker.exists():
             faults.append(f"{target.name}: something in it ran")
@@ -68,7 +88,9 @@ def _folder(place: Path, model: Path, marker: Path, rng: np.random.Generator) ->
     else:
         tensors = load_file(place / "model.safetensors")
         name = sorted(tensors)[int(rng.integers(len(tensors)))]
-        odd = [torch.full_like(tensors[name], float("nan")), torch.zeros(0), torch.zeros(1), tensors[name].half()][int(rng.integers(4))]
+        odd = [torch.full_like(tensors[name], float("nan")), torch.zeros(0), torch.zeros(1), tensors[name].half()][
+            int(rng.integers(4))
+        ]
         tensors[("\x1b[31m" + name) if rng.random() < 0.3 else name] = odd
         save_file(tensors, place / "model.safetensors")
     write_json(place / "config.json", {**config, FILES: file_checksums(place, ["model.safetensors"])})

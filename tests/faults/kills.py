@@ -50,12 +50,22 @@ def jobs(inputs: Path) -> dict[str, Job]:
         make_task(task)
     evaluate = ["evaluate", model, task.parent, "--device", "cpu"]
     return {
-        "pretrain": Job(lambda out: [*pretrain, "-o", out], lambda out: ["pretrain", "--resume", out, "--device", "cpu"], _run),
-        "pack": Job(lambda out: ["data", "pack", sounds, "-o", out], lambda out: ["data", "pack", sounds, "-o", out], _files),
-        "embed": Job(lambda out: [*embed, "-o", out / "e.npz"], lambda out: [*embed, "-o", out / "e.npz", "--resume"], _table),
-        "finetune": Job(lambda out: [*tune, "-o", out], lambda out: ["finetune", "--resume", out, "--device", "cpu"], _run),
+        "pretrain": Job(
+            lambda out: [*pretrain, "-o", out], lambda out: ["pretrain", "--resume", out, "--device", "cpu"], _run
+        ),
+        "pack": Job(
+            lambda out: ["data", "pack", sounds, "-o", out], lambda out: ["data", "pack", sounds, "-o", out], _files
+        ),
+        "embed": Job(
+            lambda out: [*embed, "-o", out / "e.npz"], lambda out: [*embed, "-o", out / "e.npz", "--resume"], _table
+        ),
+        "finetune": Job(
+            lambda out: [*tune, "-o", out], lambda out: ["finetune", "--resume", out, "--device", "cpu"], _run
+        ),
         "probe": Job(lambda out: [*probe, "-o", out], lambda out: [*probe, "-o", out, "--overwrite"], _scores),
-        "evaluate": Job(lambda out: [*evaluate, "-o", out], lambda out: [*evaluate, "-o", out, "--resume"], _evaluation),
+        "evaluate": Job(
+            lambda out: [*evaluate, "-o", out], lambda out: [*evaluate, "-o", out, "--resume"], _evaluation
+        ),
     }
 
 
@@ -82,7 +92,10 @@ def kills(place: Path, count: int, names: tuple[str, ...] = (), seed: int = 0) -
         if ended.code == 2 and "there is no" in ended.text:  # it was killed before it wrote anything
             ended = run(verb([*job.first(out), "--overwrite"]), log)
         if ended.code or job.made(out) != wanted[name]:
-            faults.append(f"{name}, kill {number}: {f'exit {ended.code}' if ended.code else 'another result'}: {ended.text[-300:]}")
+            faults.append(
+                f"{name}, kill {number}: {f'exit {ended.code}' if ended.code else 'another result'}:"
+                f" {ended.text[-300:]}"
+            )
     return count, faults
 
 

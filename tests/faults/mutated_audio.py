@@ -20,7 +20,14 @@ def mutated_audio(place: Path, count: int, seed: int = 0) -> tuple[int, list[str
     sounds.mkdir()
     tone = 0.3 * np.sin(np.arange(6000) * 0.3) + 0.05 * rng.standard_normal(6000)
     originals = {}
-    for end, more in (("wav", {}), ("flac", {}), ("ogg", {}), ("mp3", {}), ("aiff", {}), ("f.wav", {"subtype": "FLOAT"})):
+    for end, more in (
+        ("wav", {}),
+        ("flac", {}),
+        ("ogg", {}),
+        ("mp3", {}),
+        ("aiff", {}),
+        ("f.wav", {"subtype": "FLOAT"}),
+    ):
         soundfile.write(place / f"whole.{end}", tone, 16000, **more)
         originals[end] = (place / f"whole.{end}").read_bytes()
     names = []
@@ -28,7 +35,10 @@ def mutated_audio(place: Path, count: int, seed: int = 0) -> tuple[int, list[str
         end = list(originals)[number % len(originals)]
         content = bytearray(originals[end])
         for _ in range(int(rng.integers(1, 9))):
-            at, kind = int(rng.integers(len(content))) if rng.random() < 0.5 else int(rng.integers(min(64, len(content)))), rng.integers(4)
+            at, kind = (
+                int(rng.integers(len(content))) if rng.random() < 0.5 else int(rng.integers(min(64, len(content)))),
+                rng.integers(4),
+            )
             if kind == 0:
                 content[at] = int(rng.integers(256))
             elif kind == 1:
@@ -36,19 +46,27 @@ def mutated_audio(place: Path, count: int, seed: int = 0) -> tuple[int, list[str
             elif kind == 2:
                 content[at:at] = bytes(rng.integers(0, 256, int(rng.integers(1, 50))).astype(np.uint8))
             else:
-                content[at : at + 4] = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\x80", b"\xff\xff\xff\x7f")[int(rng.integers(4))]
+                content[at : at + 4] = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\x80", b"\xff\xff\xff\x7f")[
+                    int(rng.integers(4))
+                ]
             if not content:
                 content = bytearray(b"\0")
         names.append(f"{number:04d}.{end}")
         (sounds / names[-1]).write_bytes(content)
     faults, report = [], ""
     for _ in range(9):
-        ended = run(verb(["embed", model, sounds, "-o", place / "e.npz", "--device", "cpu", "--resume"]), place / "log", limit=900)
+        ended = run(
+            verb(["embed", model, sounds, "-o", place / "e.npz", "--device", "cpu", "--resume"]),
+            place / "log",
+            limit=900,
+        )
         report += ended.text
         if ended.code == 0:
             break
         faults.append(f"the job ended with {ended.code}: {ended.text[-400:]}")
-    rows = {Path(row["path"]).name: row["embedding"] for block in read_blocks(place / "e.npz") for row in block.to_pylist()}
+    rows = {
+        Path(row["path"]).name: row["embedding"] for block in read_blocks(place / "e.npz") for row in block.to_pylist()
+    }
     faults += [f"{name}: lost" for name in names if name not in rows and f"{name}: " not in report]
     faults += [f"{name}: not finite" for name, vector in rows.items() if not np.isfinite(vector).all()]
     return count, faults

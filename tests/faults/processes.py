@@ -1,4 +1,6 @@
-"""Running verbs in processes of their own that can be killed, limited and measured; forked, so that nothing is imported twice."""
+"""Running verbs in processes of their own that can be killed, limited and measured; forked, so that nothing is imported
+twice.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def wait(child: int, log: Path, began: float, limit: float = 120.0) -> Ended:
         ended, status, used = os.wait4(child, os.WNOHANG)
         seconds = time.monotonic() - began
         if ended:
-            return Ended(os.waitstatus_to_exitcode(status), seconds, used.ru_maxrss / 1024, log.read_text(errors="replace"))
+            return Ended(
+                os.waitstatus_to_exitcode(status), seconds, used.ru_maxrss / 1024, log.read_text(errors="replace")
+            )
         if seconds > limit:
             kill(child)
         time.sleep(0.005)

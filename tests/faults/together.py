@@ -34,7 +34,11 @@ def two_writers(place: Path, count: int, seed: int = 0) -> tuple[int, list[str]]
         ended = [wait(child, place / f"log-{which}", began) for which, child in enumerate(children)]
         codes = [each.code for each in ended]
         refused = [each.text for each in ended if each.code == 2]
-        if 0 not in codes or CRASHED in codes or not all("is being written by" in text or "exists" in text for text in refused):
+        if (
+            0 not in codes
+            or CRASHED in codes
+            or not all("is being written by" in text or "exists" in text for text in refused)
+        ):
             faults.append(f"{name}: exit codes {codes}: {' / '.join(each.text[-200:] for each in ended)}")
         elif any(out.rglob("*.json")) and (damaged := verify([out])):
             faults.append(f"{name}: {damaged[0]}")
@@ -59,17 +63,22 @@ def signals(place: Path, count: int, seed: int = 0) -> tuple[int, list[str]]:
         if ended.code == 2 and "there is no" in ended.text:
             ended = run(verb([*job.first(out), "--overwrite"]), place / "log")
         if "Traceback" in first.text or ended.code or job.made(out) != wanted:
-            faults.append(f"{sent.name}, {number}: exit {first.code} then {ended.code}: {first.text[-200:]} {ended.text[-200:]}")
+            faults.append(
+                f"{sent.name}, {number}: exit {first.code} then {ended.code}: {first.text[-200:]} {ended.text[-200:]}"
+            )
     return count, faults
 
 
 def full_disk(place: Path, count: int, seed: int = 0) -> tuple[int, list[str]]:
-    """Run verbs on a small file system that fills up, make room, and continue. Return how many, and what was lost or unclear.
+    """Run verbs on a small file system that fills up, make room, and continue. Return how many, and what was lost or
+    unclear.
 
     Mounting needs root; without it nothing is tried.
     """
     rng, faults, tried = np.random.default_rng(seed), [], 0
-    every = {name: job for name, job in jobs(place / "inputs").items() if name in ("pretrain", "pack", "embed", "finetune")}
+    every = {
+        name: job for name, job in jobs(place / "inputs").items() if name in ("pretrain", "pack", "embed", "finetune")
+    }
     wanted = {}
     for name, job in every.items():
         run(verb(job.first(place / f"whole-{name}")), place / "log")
@@ -81,7 +90,9 @@ def full_disk(place: Path, count: int, seed: int = 0) -> tuple[int, list[str]]:
         job = every[name]
         used = sum(file.stat().st_size for file in (place / f"whole-{name}").rglob("*") if file.is_file())
         size = max(8192, int(used * rng.uniform(0.2, 0.9)))
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True).returncode:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True
+        ).returncode:
             return tried, faults
         try:
             tried += 1

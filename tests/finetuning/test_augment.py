@@ -19,7 +19,9 @@ SIZES = st.tuples(st.integers(1, 6), st.integers(1, 40), st.integers(0, 10_000))
 def waves(count: int, size: int, seed: int) -> AugmentBatch:
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(1, size + 1, (count,), generator=generator)
-    clips = AugmentBatch(torch.randn(count, size, generator=generator), lengths, torch.eye(count), torch.ones(count, count))
+    clips = AugmentBatch(
+        torch.randn(count, size, generator=generator), lengths, torch.eye(count), torch.ones(count, count)
+    )
     clips.values *= clips.valid_mask
     return clips
 
@@ -28,7 +30,10 @@ def specs(count: int, size: int, seed: int, bands: int = 8) -> AugmentBatch:
     flat = waves(count, size, seed)
     generator = torch.Generator().manual_seed(seed + 1)
     return AugmentBatch(
-        torch.randn(count, bands, size, generator=generator) * flat.valid_mask[:, None], flat.lengths, flat.target, flat.known
+        torch.randn(count, bands, size, generator=generator) * flat.valid_mask[:, None],
+        flat.lengths,
+        flat.target,
+        flat.known,
     )
 
 
@@ -112,7 +117,9 @@ def test_a_mix_of_clips_is_that_of_their_targets(size: tuple[int, int, int], alp
     clips = specs(size[0], size[1], size[2])
     mixed = mixup(clips, 1.0, alpha, generator(size[2]))
     assert torch.allclose(mixed.values, torch.einsum("ab,bft->aft", mixed.target, clips.values), atol=1e-5)
-    assert torch.allclose(mixed.target.sum(dim=1), torch.ones(size[0])) and bool((mixed.target.diagonal() >= 0.5 - 1e-6).all())
+    assert torch.allclose(mixed.target.sum(dim=1), torch.ones(size[0])) and bool(
+        (mixed.target.diagonal() >= 0.5 - 1e-6).all()
+    )
     for weights, length in zip(mixed.target, mixed.lengths, strict=True):
         assert length >= clips.lengths[weights > 1e-6].max()
 
@@ -142,9 +149,13 @@ def test_in_a_mix_a_class_is_known_where_both_clips_know_it() -> None:
 
 
 @given(SIZES, st.floats(0, 1), st.floats(0, 1))
-def test_stretches_are_as_wide_as_asked_and_nothing_else_changes(size: tuple[int, int, int], freq: float, time: float) -> None:
+def test_stretches_are_as_wide_as_asked_and_nothing_else_changes(
+    size: tuple[int, int, int], freq: float, time: float
+) -> None:
     clips = specs(*size)
-    clips.values = torch.where(clips.valid_mask[:, None], clips.values.abs() + 1, clips.values)  # so that a 0 inside was put there
+    clips.values = torch.where(
+        clips.valid_mask[:, None], clips.values.abs() + 1, clips.values
+    )  # so that a 0 inside was put there
     masked = spec_augment(clips, freq, time, generator(size[2]))
     for before, after, length in zip(clips.values, masked.values, clips.lengths.tolist(), strict=True):
         gone = after[:, :length] == 0

@@ -29,10 +29,24 @@ from unheard.training.checkpoints import checkpoints
 from unheard.view.run import curve_figure
 from unheard.weights.checkpoint import Provenance, load_model, save_model
 
-SIZES = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=24",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 SETTINGS = [
-    *("training.batch_size=4", "training.steps=9", "training.log_every=1", "training.checkpoint_every=3", "training.learning_rate=1e-3"),
+    *(
+        "training.batch_size=4",
+        "training.steps=9",
+        "training.log_every=1",
+        "training.checkpoint_every=3",
+        "training.learning_rate=1e-3",
+    ),
     *("adapt.weight_averaging=ema", "task.norm=batch", "augment.wave_mixup_prob=0.3"),
 ]
 CLOCKS = ("time", "seconds", "clips_per_second", "loader_wait")
@@ -47,7 +61,9 @@ test.tune(Path(sys.argv[2]), Path(sys.argv[3]), "training.skip_bad_batches=2")
 
 
 def poison(monkeypatch: pytest.MonkeyPatch | None, steps: tuple[int, ...] = (3, 6)) -> None:
-    """Put a NaN into the second clip of the batches of some steps, counted from 0, in whichever process has it; step 4 ends an epoch."""
+    """Put a NaN into the second clip of the batches of some steps, counted from 0, in whichever process has it; step 4
+    ends an epoch.
+    """
     plain = LabelledLoader.batch
 
     def batch(self: LabelledLoader, step: int) -> LabelledBatch:
@@ -68,7 +84,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place, rng = tmp_path_factory.mktemp("sounds"), np.random.default_rng(0)
     sides = ["train"] * 16 + ["valid"] * 4
     for number in range(20):
-        soundfile.write(place / f"{number}.wav", rng.normal(0, 0.1, 4000) * np.sin(0.2 * (number % 2) + 0.1 * np.arange(4000)), 16000)
+        soundfile.write(
+            place / f"{number}.wav",
+            rng.normal(0, 0.1, 4000) * np.sin(0.2 * (number % 2) + 0.1 * np.arange(4000)),
+            16000,
+        )
     rows = [f"{number}.wav,{'ab'[number % 2]},{side}" for number, side in enumerate(sides)]
     (place / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
     save_model(place / "model", build(BASE), BASE, Statistics((-9.0,), (4.0,)), Provenance())
@@ -82,23 +102,33 @@ def tune(folder: Path, run: Path, *settings: str, report: Callbacks | None = Non
 
 
 def curve(run: Path) -> list[dict[str, float]]:
-    return [{name: value for name, value in row.items() if name not in CLOCKS} for row in read_json_lines(run / "metrics.jsonl")[0]]
+    return [
+        {name: value for name, value in row.items() if name not in CLOCKS}
+        for row in read_json_lines(run / "metrics.jsonl")[0]
+    ]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     saved = load_model(run)
     assert saved.classifier is not None
-    return {**saved.learner.export_state_dict(), **{f"classifier.{name}": value for name, value in saved.classifier.state_dict().items()}}
+    return {
+        **saved.learner.export_state_dict(),
+        **{f"classifier.{name}": value for name, value in saved.classifier.state_dict().items()},
+    }
 
 
-def test_bad_batches_are_skipped_named_and_recorded(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_batches_are_skipped_named_and_recorded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     poison(monkeypatch)
     lines: list[str] = []
     run = tune(folder, tmp_path / "run", "training.skip_bad_batches=2", report=Callbacks(say=lines.append))
     told = [line for line in lines if "its update is skipped" in line]
     assert len(told) == 2 and "step 4" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
     rows = {row["step"]: row for row in curve(run)}
-    assert set(rows) == {1, 2, 3, 4, 5, 6, 8, 9} and all(np.isfinite(row["loss"]) for step, row in rows.items() if step != 4)
+    assert set(rows) == {1, 2, 3, 4, 5, 6, 8, 9} and all(
+        np.isfinite(row["loss"]) for step, row in rows.items() if step != 4
+    )
     assert "loss" not in rows[4] and "valid/loss" in rows[4]  # an epoch ends there
     assert all(bool(value.isfinite().all()) for value in weights(run).values())
     state = read_json(run / "bad-step-00000007" / "state.json")
@@ -109,13 +139,17 @@ def test_bad_batches_are_skipped_named_and_recorded(folder: Path, tmp_path: Path
 
 def test_one_more_than_allowed_ends_the_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch)
-    with pytest.raises(DataError, match=r"at step 7, in a batch of .*\.wav.*1 bad batches were skipped.*bad-step-00000007"):
+    with pytest.raises(
+        DataError, match=r"at step 7, in a batch of .*\.wav.*1 bad batches were skipped.*bad-step-00000007"
+    ):
         tune(folder, tmp_path / "one", "training.skip_bad_batches=1")
     with pytest.raises(DataError, match=r"the loss became nan at step 4.*bad-step-00000004"):
         tune(folder, tmp_path / "none")
 
 
-def test_a_resumed_run_skips_what_the_uninterrupted_one_does(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_skips_what_the_uninterrupted_one_does(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     poison(monkeypatch)
     whole, broken = tune(folder, tmp_path / "whole", "training.skip_bad_batches=2"), tmp_path / "broken"
     with pytest.raises(DataError):
@@ -144,9 +178,23 @@ def test_a_skipped_batch_changes_nothing(folder: Path, tmp_path: Path, monkeypat
 
 def test_all_processes_skip_what_is_bad_in_one(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "poisoned.py").write_text(PROGRAM)
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "0",
+        "--standalone",
+    ]
     command = [*start, str(tmp_path / "poisoned.py"), __file__, str(folder), str(tmp_path / "two")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr
-    assert [place.name for place in sorted((tmp_path / "two").glob("bad-step-*"))] == ["bad-step-00000004", "bad-step-00000007"]
+    assert [place.name for place in sorted((tmp_path / "two").glob("bad-step-*"))] == [
+        "bad-step-00000004",
+        "bad-step-00000007",
+    ]
     assert all(bool(value.isfinite().all()) for value in weights(tmp_path / "two").values())

@@ -26,9 +26,23 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, save_model
 
-SIZES = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=24",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
-QUICK = ["training.batch_size=8", "training.steps=40", "training.learning_rate=5e-3", "training.log_every=20", "augment.spec_mixup_prob=0"]
+QUICK = [
+    "training.batch_size=8",
+    "training.steps=40",
+    "training.learning_rate=5e-3",
+    "training.log_every=20",
+    "augment.spec_mixup_prob=0",
+]
 TONES = (0.1, 0.4, 1.2)
 
 
@@ -42,7 +56,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(place / "model", build(BASE), BASE, Statistics((-9.0,), (4.0,)), Provenance())
     rows = [f"{i}.wav,{'abc'[i % 3]},{'test' if i >= 24 else 'train'},{i // 3 % 3}" for i in range(36)]
     (place / "labels.csv").write_text("path,label,split,fold\n" + "\n".join(rows) + "\n")
-    (place / "folds.csv").write_text("path,label,fold\n" + "\n".join(",".join(row.split(",")[i] for i in (0, 1, 3)) for row in rows) + "\n")
+    (place / "folds.csv").write_text(
+        "path,label,fold\n" + "\n".join(",".join(row.split(",")[i] for i in (0, 1, 3)) for row in rows) + "\n"
+    )
     return place
 
 
@@ -56,7 +72,9 @@ def run(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def stereo(folder: Path) -> Path:
     settings = [*QUICK, "training.steps=6", 'task.channels=["left","right","mid"]']
-    return unheard.finetune(folder / "model", folder / "folds.csv", folder / "stereo", settings=settings, device="cpu").folder
+    return unheard.finetune(
+        folder / "model", folder / "folds.csv", folder / "stereo", settings=settings, device="cpu"
+    ).folder
 
 
 def test_tones_are_told_apart_and_named_in_order(run: Path, folder: Path) -> None:
@@ -77,8 +95,13 @@ def test_test_clips_are_scored_and_written_down(run: Path) -> None:
     classes = list(csv.DictReader((run / "classes.csv").read_text().splitlines()))
     assert [row["class"] for row in classes] == ["a", "b", "c"] and all(row["clips"] == "4" for row in classes)
     predictions = list(csv.DictReader((run / "predictions.csv").read_text().splitlines()))
-    assert len(predictions) == 12 and {Path(row["path"]).name for row in predictions} == {f"{i}.wav" for i in range(24, 36)}
-    right = [max(row.keys() - {"path", "label"}, key=lambda name: float(row[name])) == f"score {row['label']}" for row in predictions]
+    assert len(predictions) == 12 and {Path(row["path"]).name for row in predictions} == {
+        f"{i}.wav" for i in range(24, 36)
+    }
+    right = [
+        max(row.keys() - {"path", "label"}, key=lambda name: float(row[name])) == f"score {row['label']}"
+        for row in predictions
+    ]
     assert np.mean(right) == pytest.approx(told["means"]["accuracy"])
     assert (run / "figures" / "confusion.png").stat().st_size > 1000
 
@@ -89,7 +112,10 @@ def test_logits_of_channels_and_folds_are_averaged(stereo: Path, folder: Path) -
     sound = folder / "4.wav"
     left, right = (soundfile.read(sound, dtype="float32")[0][:, side] for side in (0, 1))
     heard = {"left": left, "right": right, "mid": (left + right) / 2}
-    alone = [next(ClassifierEnsemble([(model, "mix")]).logits([(heard[channel], 16000)]))[1] for model, channel in tuned.members]
+    alone = [
+        next(ClassifierEnsemble([(model, "mix")]).logits([(heard[channel], 16000)]))[1]
+        for model, channel in tuned.members
+    ]
     assert np.allclose(next(tuned.logits([sound]))[1], np.mean(alone, axis=0), atol=1e-4)
 
 
@@ -139,7 +165,9 @@ def test_scores_of_several_labels_count_known_classes_only(folder: Path, tmp_pat
     rows = [f"{i}.wav,{names[i % 4]},{'b' if i % 3 == 0 else ''},{'test' if i > 20 else 'train'}" for i in range(36)]
     (folder / "several.csv").write_text("path,label,known,split\n" + "\n".join(rows) + "\n")
     settings = [*QUICK, "training.steps=3"]
-    tuned = unheard.finetune(folder / "model", folder / "several.csv", tmp_path / "run", "openmic", settings, device="cpu")
+    tuned = unheard.finetune(
+        folder / "model", folder / "several.csv", tmp_path / "run", "openmic", settings, device="cpu"
+    )
     told = tuned.scores
     assert told is not None and told.metric == "mAP" and not told.confusion
     said = np.array(
@@ -156,9 +184,17 @@ def test_scores_of_several_labels_count_known_classes_only(folder: Path, tmp_pat
 
 
 def test_without_test_clips_nothing_is_scored(folder: Path, tmp_path: Path) -> None:
-    (folder / "all.csv").write_text("path,label,split\n" + "\n".join(f"{i}.wav,{'abc'[i % 3]},train" for i in range(12)) + "\n")
-    tuned = unheard.finetune(folder / "model", folder / "all.csv", tmp_path / "run", settings=[*QUICK, "training.steps=1"], device="cpu")
-    assert tuned.scores is None and score_run(tuned.folder) is None and set(tuned.predict(folder / "0.wav")) == {"a", "b", "c"}
+    (folder / "all.csv").write_text(
+        "path,label,split\n" + "\n".join(f"{i}.wav,{'abc'[i % 3]},train" for i in range(12)) + "\n"
+    )
+    tuned = unheard.finetune(
+        folder / "model", folder / "all.csv", tmp_path / "run", settings=[*QUICK, "training.steps=1"], device="cpu"
+    )
+    assert (
+        tuned.scores is None
+        and score_run(tuned.folder) is None
+        and set(tuned.predict(folder / "0.wav")) == {"a", "b", "c"}
+    )
 
 
 def test_a_page_shows_the_run(run: Path, stereo: Path) -> None:
@@ -170,7 +206,18 @@ def test_a_page_shows_the_run(run: Path, stereo: Path) -> None:
 
 def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    command = ["finetune", str(folder / "model"), str(folder / "labels.csv"), "-o", str(out), "--steps", "2", "--batch-size", "4", "--json"]
+    command = [
+        "finetune",
+        str(folder / "model"),
+        str(folder / "labels.csv"),
+        "-o",
+        str(out),
+        "--steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--json",
+    ]
     assert main(command) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["finished"] and told["scores"]["metric"] == "balanced_accuracy"
@@ -196,7 +243,10 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
         assert hint in capsys.readouterr().err
     assert main(["recipes", "--published", "openmic", "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert {row["task"] for row in scores} == {"openmic"} and {row["protocol"] for row in scores} == {"fine-tuned", "linear probe"}
+    assert {row["task"] for row in scores} == {"openmic"} and {row["protocol"] for row in scores} == {
+        "fine-tuned",
+        "linear probe",
+    }
     assert [row["percent"] for row in scores[:2]] == [85.3, 85.3] and scores[0]["model"].startswith("MaskSpec")
     assert main(["recipes", "--published", "openmike"]) == 2
     assert "known are audioset, audioset20k, beehive_states" in capsys.readouterr().err

@@ -20,7 +20,15 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, save_model
 
-SIZES = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=24",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 SHORT = ["training.batch_size=4", "training.steps=2"]
 QUICK = override(FinetuneRecipe(), SHORT)
@@ -39,7 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def tune(folder: Path, run: Path, rows: list[str], header: str = "path,label,split", recipe: FinetuneRecipe = QUICK) -> Path:
+def tune(
+    folder: Path, run: Path, rows: list[str], header: str = "path,label,split", recipe: FinetuneRecipe = QUICK
+) -> Path:
     (folder / "labels.csv").write_text("\n".join([header, *rows]) + "\n")
     assert finetune(folder / "model", folder / "labels.csv", run, recipe, device="cpu")
     return run
@@ -51,17 +61,41 @@ def tune(folder: Path, run: Path, rows: list[str], header: str = "path,label,spl
         (GOOD, "path,class,split", "lacks the column label; it has path, class, split"),
         ([], "path,label", "has no rows"),
         ([f"{i}.wav,a" for i in range(4)], "path,label", "1 class"),
-        ([row.replace(",b,train", ",a,train") for row in GOOD], "path,label,split", "test.*missing from the training clips: b"),
+        (
+            [row.replace(",b,train", ",a,train") for row in GOOD],
+            "path,label,split",
+            "test.*missing from the training clips: b",
+        ),
         ([*GOOD[:6], "6.wav,c,valid"], "path,label,split", "the split valid has classes that no clip trains: c"),
         ([*GOOD[:8], "8.wav,c,test"], "path,label,split", "missing from the training clips: c"),
-        (["0.wav,a,train", "1.wav,a,train", "2.wav,b,valid", "3.wav,a,test"], "path,label,split", r"all of one class \(a\)"),
-        ([f"{i}.wav,{'ab'[i > 4]},{int(i > 4)}" for i in range(10)], "path,label,fold", "missing from the training clips: a"),
+        (
+            ["0.wav,a,train", "1.wav,a,train", "2.wav,b,valid", "3.wav,a,test"],
+            "path,label,split",
+            r"all of one class \(a\)",
+        ),
+        (
+            [f"{i}.wav,{'ab'[i > 4]},{int(i > 4)}" for i in range(10)],
+            "path,label,fold",
+            "missing from the training clips: a",
+        ),
         (["gone.wav,a,train", *GOOD], "path,label,split", "1 files that do not exist, the first gone.wav"),
         ([row.replace("test", "tset") for row in GOOD], "path,label,split", "has the split 'tset'"),
-        (["none.wav,a,train", "broken.wav,b,train", "8.wav,a,test", "9.wav,b,test"], "path,label,split", "none of the clips to train on"),
+        (
+            ["none.wav,a,train", "broken.wav,b,train", "8.wav,a,test", "9.wav,b,test"],
+            "path,label,split",
+            "none of the clips to train on",
+        ),
         (["none.wav,a,train", "broken.wav,b,train"], "path,label,split", "none of the 2 clips.*no samples"),
-        (["none.wav,a,train", *[row for row in GOOD if ",a,train" not in row]], "path,label,split", "no clip of the classes a.*no samples"),
-        (["0.wav,a,train,5,9", "1.wav,b,train,,"], "path,label,split,start,end", "no clip of the classes a.*no samples from 5 s on"),
+        (
+            ["none.wav,a,train", *[row for row in GOOD if ",a,train" not in row]],
+            "path,label,split",
+            "no clip of the classes a.*no samples",
+        ),
+        (
+            ["0.wav,a,train,5,9", "1.wav,b,train,,"],
+            "path,label,split,start,end",
+            "no clip of the classes a.*no samples from 5 s on",
+        ),
     ],
 )
 def test_what_cannot_train_is_named(folder: Path, tmp_path: Path, rows: list[str], header: str, hint: str) -> None:
@@ -72,8 +106,18 @@ def test_what_cannot_train_is_named(folder: Path, tmp_path: Path, rows: list[str
 
 @pytest.mark.parametrize("name", ["small", "esc50", "audiomae-scv2", "passt-esc50"])
 def test_clips_of_one_sample_and_of_many_windows_train_and_choose(folder: Path, tmp_path: Path, name: str) -> None:
-    rows = [*GOOD, "one.wav,a,train", "ten.wav,b,train", "long.wav,a,train", "one.wav,b,valid", "long.wav,b,valid", "ten.wav,a,test"]
-    run = tune(folder, tmp_path / "run", rows, recipe=override(find_finetune_recipe(name), [*SHORT, "training.batch_size=9"]))
+    rows = [
+        *GOOD,
+        "one.wav,a,train",
+        "ten.wav,b,train",
+        "long.wav,a,train",
+        "one.wav,b,valid",
+        "long.wav,b,valid",
+        "ten.wav,a,test",
+    ]
+    run = tune(
+        folder, tmp_path / "run", rows, recipe=override(find_finetune_recipe(name), [*SHORT, "training.batch_size=9"])
+    )
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert np.isfinite(losses).all()
     for file in ("one.wav", "ten.wav", "long.wav"):
@@ -88,4 +132,6 @@ def test_files_that_cannot_be_read_are_left_out_of_every_side(folder: Path, tmp_
 
 def test_a_loss_that_is_no_number_names_step_and_files(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"at step \d+, in a batch of .*\.wav.*training\.learning_rate"):
-        tune(folder, tmp_path / "run", GOOD, recipe=override(QUICK, ["training.learning_rate=1e18", "training.warmup=0"]))
+        tune(
+            folder, tmp_path / "run", GOOD, recipe=override(QUICK, ["training.learning_rate=1e18", "training.warmup=0"])
+        )

@@ -54,11 +54,21 @@ def sounds_of(folder: Path, frontend: AnyFrontendConfig = MSM_MAE_16K, file: str
 
 
 def loader(
-    sounds: PackedLabelledClips, recipe: FinetuneRecipe = PLAIN, share: tuple[int, int] = (0, 1), steps: range = range(4)
+    sounds: PackedLabelledClips,
+    recipe: FinetuneRecipe = PLAIN,
+    share: tuple[int, int] = (0, 1),
+    steps: range = range(4),
 ) -> LabelledLoader:
     clips = np.arange(len(sounds.rows))
     return LabelledLoader(
-        sounds, clips, recipe, STATISTICS, WIDTH, RankSlice(recipe.training.batch_size, *share), device="cpu", steps=steps
+        sounds,
+        clips,
+        recipe,
+        STATISTICS,
+        WIDTH,
+        RankSlice(recipe.training.batch_size, *share),
+        device="cpu",
+        steps=steps,
     )
 
 
@@ -72,7 +82,9 @@ def test_a_batch_is_a_function_of_seed_and_step(folder: Path, recipe: FinetuneRe
     sounds = sounds_of(folder)
     whole, later = batches(loader(sounds, recipe)), batches(loader(sounds, recipe, steps=range(2, 4)))
     for ours, theirs in zip(whole[2:], later, strict=True):
-        assert torch.equal(ours.clips.values, theirs.clips.values) and torch.equal(ours.clips.target, theirs.clips.target)
+        assert torch.equal(ours.clips.values, theirs.clips.values) and torch.equal(
+            ours.clips.target, theirs.clips.target
+        )
     other = replace(recipe, training=replace(recipe.training, seed=4))
     assert not torch.equal(loader(sounds, other).batch(0).clips.values, whole[0].clips.values)
 
@@ -96,17 +108,24 @@ def test_targets_belong_to_their_clips_and_padding_is_silent(folder: Path) -> No
     sounds = sounds_of(folder)
     for batch in batches(loader(sounds)):
         assert torch.equal(batch.clips.target, torch.from_numpy(sounds.target[batch.rows.numpy()]).float())
-        for spec, length, row in zip(batch.clips.values, batch.clips.lengths.tolist(), batch.rows.tolist(), strict=True):
+        for spec, length, row in zip(
+            batch.clips.values, batch.clips.lengths.tolist(), batch.rows.tolist(), strict=True
+        ):
             assert length == min(WIDTH, int(sounds.store.frames[row])) and not spec[:, length:].any()
 
 
 @pytest.mark.parametrize("frontend", [MSM_MAE_16K, MATPAC], ids=["centred", "not centred"])
-def test_sound_that_augmentation_leaves_alone_gives_the_packed_windows(folder: Path, frontend: AnyFrontendConfig) -> None:
+def test_sound_that_augmentation_leaves_alone_gives_the_packed_windows(
+    folder: Path, frontend: AnyFrontendConfig
+) -> None:
     sounds = sounds_of(folder, frontend)
     waves = replace(PLAIN, augment=AugmentConfig(max_time_shift_seconds=1e-9))
     plain, through = loader(sounds).batch(0), loader(sounds, waves).batch(0)
     assert torch.equal(plain.rows, through.rows) and torch.equal(plain.clips.lengths, through.clips.lengths)
-    inner = plain.clips.values[:, :, 2:-4], through.clips.values[:, :, 2:-4]  # a crop's edges are reflected, a clip's are followed by zeros
+    inner = (
+        plain.clips.values[:, :, 2:-4],
+        through.clips.values[:, :, 2:-4],
+    )  # a crop's edges are reflected, a clip's are followed by zeros
     for ours, theirs, length in zip(*inner, plain.clips.lengths.tolist(), strict=True):
         assert torch.allclose(ours[:, : length - 4], theirs[:, : length - 4], atol=2e-3)
 

@@ -1,4 +1,6 @@
-"""What is fine-tuned: the same numbers as prediction, gradients where they belong, averages and rates as the recipe says."""
+"""What is fine-tuned: the same numbers as prediction, gradients where they belong, averages and rates as the recipe
+says.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,15 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, SavedModel
 
-SIZES = ("frames=64", "embed_dim=24", "depth=3", "num_heads=3", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=64",
+    "embed_dim=24",
+    "depth=3",
+    "num_heads=3",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 STATISTICS = Statistics((-7.0,), (4.0,))
 
@@ -34,7 +44,10 @@ STATISTICS = Statistics((-7.0,), (4.0,))
 def tuned(*settings: str, order: str = "freq") -> tuple[FinetuneModule, SavedModel]:
     recipe = override(FinetuneRecipe(), ["adapt.drop_path=0", *settings])
     base = override(BASE, [f"model.token_order={order}"])
-    saved = begin(SavedModel(build(base), base, STATISTICS, Provenance()), FinetuneSetup(recipe, ("a", "b", "c"), "softmax", "here"))
+    saved = begin(
+        SavedModel(build(base), base, STATISTICS, Provenance()),
+        FinetuneSetup(recipe, ("a", "b", "c"), "softmax", "here"),
+    )
     assert isinstance(saved.classifier, Classifier)
     with torch.no_grad():
         saved.classifier.head.weight.normal_(generator=torch.Generator().manual_seed(0))
@@ -54,7 +67,9 @@ def clips(*lengths: int, width: int = 64, seed: int = 0) -> AugmentBatch:
 
 
 @pytest.mark.parametrize("order", ["freq", "time"])
-@pytest.mark.parametrize(("pool", "norm"), [("mean", "layer"), ("bands", "layer"), ("bands", "batch"), ("cls", "layer")])
+@pytest.mark.parametrize(
+    ("pool", "norm"), [("mean", "layer"), ("bands", "layer"), ("bands", "batch"), ("cls", "layer")]
+)
 def test_training_scores_a_clip_as_prediction_does(pool: str, norm: str, order: str) -> None:
     network, saved = tuned(f"task.pool={pool}", f"task.norm={norm}", order=order)
     network.train()
@@ -77,7 +92,10 @@ def test_a_clip_scores_the_same_whatever_else_is_in_the_batch() -> None:
     many = clips(64, 20, 40)
     together = network.network(many.values, many.lengths)
     alone = torch.cat(
-        [network.network(many.values[i : i + 1, :, :48] if i else many.values[:1], many.lengths[i : i + 1]) for i in range(3)]
+        [
+            network.network(many.values[i : i + 1, :, :48] if i else many.values[:1], many.lengths[i : i + 1])
+            for i in range(3)
+        ]
     )
     assert torch.allclose(together, alone, atol=1e-5)
 
@@ -91,7 +109,9 @@ def test_padding_is_never_heard() -> None:
 
 
 @given(st.integers(1, 4), st.integers(1, 9), st.sampled_from(["freq", "time"]), st.floats(0, 0.95), st.integers(0, 99))
-def test_patchout_keeps_a_share_of_the_real_patches(freq: int, columns: int, order: str, share: float, seed: int) -> None:
+def test_patchout_keeps_a_share_of_the_real_patches(
+    freq: int, columns: int, order: str, share: float, seed: int
+) -> None:
     grid = Grid(freq, 9, (4, 2), order)  # type: ignore[arg-type]
     noise = torch.rand(3, freq * columns, generator=torch.Generator().manual_seed(seed))
     keep = patchout(grid, columns, AugmentConfig(patchout=share), noise)
@@ -147,7 +167,9 @@ def test_positions_are_trained_when_asked() -> None:
     fixed, _ = tuned()
     moved, saved = tuned("adapt.trainable_positions=true")
     assert not fixed.network.encoder.positions.requires_grad and moved.network.encoder.positions.requires_grad
-    assert saved.recipe.model.trainable_positions and torch.equal(fixed.network.encoder.positions, moved.network.encoder.positions)
+    assert saved.recipe.model.trainable_positions and torch.equal(
+        fixed.network.encoder.positions, moved.network.encoder.positions
+    )
 
 
 def test_weights_of_the_encoder_are_taken_over_and_the_norm_begins_afresh() -> None:
@@ -156,7 +178,10 @@ def test_weights_of_the_encoder_are_taken_over_and_the_norm_begins_afresh() -> N
         for parameter in learner.parameters():
             parameter.add_(0.5)
     recipe = FinetuneRecipe()
-    saved = begin(SavedModel(learner, BASE, STATISTICS, Provenance(licence="theirs")), FinetuneSetup(recipe, ("a", "b"), "sigmoid", "here"))
+    saved = begin(
+        SavedModel(learner, BASE, STATISTICS, Provenance(licence="theirs")),
+        FinetuneSetup(recipe, ("a", "b"), "sigmoid", "here"),
+    )
     theirs = learner.model.encoder.state_dict()
     ours = saved.learner.model.encoder.state_dict()
     assert {name for name in theirs if name not in ours} == {"transformer.norm.weight", "transformer.norm.bias"}
@@ -164,7 +189,8 @@ def test_weights_of_the_encoder_are_taken_over_and_the_norm_begins_afresh() -> N
     assert saved.classifier is not None and torch.equal(saved.classifier.norm.weight, torch.ones(24))
     assert saved.provenance.licence == "theirs" and saved.provenance.encoder_only
     kept = begin(
-        SavedModel(learner, BASE, STATISTICS, Provenance()), FinetuneSetup(override(recipe, ["task.pool=cls"]), ("a", "b"), "sigmoid", "")
+        SavedModel(learner, BASE, STATISTICS, Provenance()),
+        FinetuneSetup(override(recipe, ["task.pool=cls"]), ("a", "b"), "sigmoid", ""),
     )
     assert "transformer.norm.weight" in kept.learner.model.encoder.state_dict()
 
@@ -178,7 +204,9 @@ def test_losses_are_those_of_pytorch() -> None:
     logits, target = torch.randn(6, 4, generator=generator), torch.rand(6, 4, generator=generator)
     shares = target / target.sum(dim=1, keepdim=True)
     assert torch.allclose(mean_loss(logits, target, torch.ones(6, 4), "softmax"), F.cross_entropy(logits, shares))
-    assert torch.allclose(mean_loss(logits, target, torch.ones(6, 4), "sigmoid"), F.binary_cross_entropy_with_logits(logits, target))
+    assert torch.allclose(
+        mean_loss(logits, target, torch.ones(6, 4), "sigmoid"), F.binary_cross_entropy_with_logits(logits, target)
+    )
     known = (torch.rand(6, 4, generator=generator) < 0.5).float()
     each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     assert torch.allclose(mean_loss(logits, target, known, "sigmoid"), each[known > 0].sum() / 24)
@@ -195,7 +223,11 @@ def test_classes_nobody_judged_get_no_gradient() -> None:
 def test_rates_fall_from_the_head_to_the_input() -> None:
     network, _ = tuned("adapt.layer_decay=0.5", "adapt.trainable_positions=true", "training.weight_decay=0.1")
     names = {parameter: name for name, parameter in network.network.named_parameters()}
-    groups = [(names[p], group["scale"], group["weight_decay"]) for group in build_optimiser(network).param_groups for p in group["params"]]
+    groups = [
+        (names[p], group["scale"], group["weight_decay"])
+        for group in build_optimiser(network).param_groups
+        for p in group["params"]
+    ]
     rates = {name: (scale, decay) for name, scale, decay in groups}
     assert len(groups) == len(rates) == len(names)
     assert rates["classifier.head.weight"] == (1.0, 0.1) and rates["classifier.norm.weight"] == (1.0, 0.0)

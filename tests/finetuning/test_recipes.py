@@ -34,22 +34,34 @@ def test_every_recipe_survives_json_and_bears_its_name(name: str) -> None:
         ("dcase2019", "cross-entropy", 1.25e-3, 200, 1.0, 0.2, 200),
     ],
 )
-def test_the_table_of_maskspec(name: str, loss: str, rate: float, epochs: float, mixed: float, alpha: float, left_out: int) -> None:
+def test_the_table_of_maskspec(
+    name: str, loss: str, rate: float, epochs: float, mixed: float, alpha: float, left_out: int
+) -> None:
     recipe = find_finetune_recipe(name)
     assert recipe.task.loss == loss and peak_learning_rate(recipe.training) == pytest.approx(rate)
     assert recipe.training.epochs == epochs and recipe.training.warmup * epochs == pytest.approx(5)
     assert (recipe.augment.spec_mixup_prob, recipe.augment.spec_mixup_alpha) == (mixed, alpha)
     assert 496 - num_keep(496, recipe.augment.patchout) == left_out
     assert (recipe.adapt.layer_decay, recipe.adapt.drop_path, recipe.adapt.weight_averaging) == (0.75, 0.1, "none")
-    assert (recipe.adapt.schedule, recipe.adapt.min_learning_rate, recipe.training.weight_decay) == ("cosine", 1e-6, 0.05)
-    assert recipe.augment.gain_db == (-7, 6) and recipe.augment.wave_mixup_prob == 0.5 * mixed and recipe.augment.wave_mixup_alpha == 2
+    assert (recipe.adapt.schedule, recipe.adapt.min_learning_rate, recipe.training.weight_decay) == (
+        "cosine",
+        1e-6,
+        0.05,
+    )
+    assert (
+        recipe.augment.gain_db == (-7, 6)
+        and recipe.augment.wave_mixup_prob == 0.5 * mixed
+        and recipe.augment.wave_mixup_alpha == 2
+    )
     chain = recipe.augment.waveform
     assert (chain.probability, chain.noise_db, chain.volume_db, chain.speed) == (0.5, (0, 15), (-2, 2), (0.8, 1.2))
     assert (chain.high_pass, chain.low_pass) == ((5000, 12000), (1000, 5000))
 
 
 def test_other_published_numbers() -> None:
-    assert 256 - num_keep(256, find_finetune_recipe("esc50").augment.patchout) == 104  # the reference: 100 of the first 248
+    assert (
+        256 - num_keep(256, find_finetune_recipe("esc50").augment.patchout) == 104
+    )  # the reference: 100 of the first 248
     assert find_finetune_recipe("dcase2019").task.channels == ("left", "right", "mid")
     audioset, theirs = find_finetune_recipe("audioset").task, find_finetune_recipe("audiomae-audioset").task
     assert (audioset.balance, audioset.class_weight_offset, audioset.epoch_clips) == ("class", 100.0, 100_000)
@@ -57,7 +69,11 @@ def test_other_published_numbers() -> None:
     assert not find_finetune_recipe("audiomae-20k").adapt.trainable_positions
     passt = find_finetune_recipe("passt-audioset")
     assert peak_learning_rate(passt.training) == 2e-5 and passt.adapt.weight_averaging == "swa"
-    assert passt.adapt.average_every == 5 and 130 * passt.adapt.average_from == pytest.approx(50) and not passt.augment.waveform.probability
+    assert (
+        passt.adapt.average_every == 5
+        and 130 * passt.adapt.average_from == pytest.approx(50)
+        and not passt.augment.waveform.probability
+    )
 
 
 def test_the_rate_of_passt_warms_up_holds_and_falls_in_a_line() -> None:

@@ -25,7 +25,15 @@ from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.weights.checkpoint import Provenance, load_model, save_model
 
-SIZES = ("frames=64", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=64",
+    "embed_dim=24",
+    "depth=2",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 QUICK = override(
     FinetuneRecipe(),
@@ -76,13 +84,23 @@ def test_it_learns_and_keeps_the_best_weights_by_validation(folder: Path, tmp_pa
     assert model.classifier is not None and model.classifier.config.labels == ("a", "b", "c")
     best = max(scored, key=lambda row: (row["valid/balanced_accuracy"], -row["valid/loss"]))
     assert model.provenance.trained["steps"] == f"{best['step']} of 60"
-    store = {name: value for name, value in load_model(folder / "model").learner.export_state_dict().items() if ".encoder." in name}
-    assert any(not torch.equal(model.learner.lasting_state()[name], value) for name, value in store.items() if "blocks" in name)
-    assert {"config.json", "environment.json", "metrics.jsonl", "model", "checkpoints"} <= {file.name for file in run.iterdir()}
+    store = {
+        name: value
+        for name, value in load_model(folder / "model").learner.export_state_dict().items()
+        if ".encoder." in name
+    }
+    assert any(
+        not torch.equal(model.learner.lasting_state()[name], value) for name, value in store.items() if "blocks" in name
+    )
+    assert {"config.json", "environment.json", "metrics.jsonl", "model", "checkpoints"} <= {
+        file.name for file in run.iterdir()
+    }
 
 
 @pytest.mark.parametrize("average", ["none", "ema", "swa"])
-def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(folder: Path, tmp_path: Path, average: str) -> None:
+def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(
+    folder: Path, tmp_path: Path, average: str
+) -> None:
     recipe = override(QUICK, [f"adapt.weight_averaging={average}"])
     whole, broken = tune(folder, tmp_path / "whole", recipe), tune(folder, tmp_path / "broken", recipe)
     for place in checkpoints(broken)[1:]:  # as if it had been killed some steps after the checkpoint at step 10
@@ -197,7 +215,9 @@ def test_scores_of_validation_clips() -> None:
     found = scores(logits, np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]]), np.ones((4, 2)), "softmax")
     assert found["balanced_accuracy"] == 0.75 and next(iter(found)) == "balanced_accuracy"
     known = np.array([[1.0, 1], [1, 1], [1, 0], [0, 1]])
-    assert scores(logits, np.array([[1.0, 0], [0, 0], [0, 1], [1, 1]]), known, "sigmoid")["mAP"] == pytest.approx((1 + 1 / 3) / 2, abs=0.34)
+    assert scores(logits, np.array([[1.0, 0], [0, 0], [0, 1], [1, 1]]), known, "sigmoid")["mAP"] == pytest.approx(
+        (1 + 1 / 3) / 2, abs=0.34
+    )
 
 
 def test_damaged_packed_clips_end_a_run_by_name(folder: Path, tmp_path: Path) -> None:
@@ -218,7 +238,9 @@ def test_runs_share_packed_clips_and_find_them_on_resume(folder: Path, tmp_path:
     lines: list[str] = []
     for name in ("first", "second"):
         report = Callbacks(say=lines.append)
-        assert finetune(folder / "model", folder / "labels.csv", tmp_path / name, recipe, corpus=place, device="cpu", report=report)
+        assert finetune(
+            folder / "model", folder / "labels.csv", tmp_path / name, recipe, corpus=place, device="cpu", report=report
+        )
         assert read_session(tmp_path / name).corpus == str(place) and curve(tmp_path / name) == curve(own)
     assert sum("found packed in" in line for line in lines) == 1 and len(list(place.iterdir())) == 1
     shutil.rmtree(tmp_path / "second" / "checkpoints")

@@ -28,7 +28,15 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, save_model
 
-SIZES = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=24",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 QUICK = ["training.batch_size=8", "training.learning_rate=5e-3", "training.log_every=20", "augment.spec_mixup_prob=0"]
 TONES = (0.1, 0.4, 1.2)
@@ -39,7 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place, rng = tmp_path_factory.mktemp("scored"), np.random.default_rng(1)
     for number in range(30):
         time = np.arange(4000 + 2000 * (number % 4))
-        soundfile.write(place / f"{number}.wav", 0.2 * np.sin(time * TONES[number % 3]) + 0.01 * rng.standard_normal(len(time)), 16000)
+        soundfile.write(
+            place / f"{number}.wav",
+            0.2 * np.sin(time * TONES[number % 3]) + 0.01 * rng.standard_normal(len(time)),
+            16000,
+        )
     save_model(place / "model", build(BASE), BASE, Statistics((-9.0,), (4.0,)), Provenance())
     table(place / "labels.csv", [(i, "abc"[i % 3]) for i in range(18)])
     table(place / "folds.csv", [(i, "abc"[i % 3], str(i // 3 % 2)) for i in range(18)], "path,label,fold")
@@ -50,13 +62,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
     settings = [*QUICK, "training.steps=40", "task.validation_fraction=0"]
-    return unheard.finetune(folder / "model", folder / "labels.csv", folder / "run", settings=settings, device="cpu").folder
+    return unheard.finetune(
+        folder / "model", folder / "labels.csv", folder / "run", settings=settings, device="cpu"
+    ).folder
 
 
 @pytest.fixture(scope="module")
 def folds(folder: Path) -> Path:
     settings = [*QUICK, "training.steps=4"]
-    return unheard.finetune(folder / "model", folder / "folds.csv", folder / "folds", settings=settings, device="cpu").folder
+    return unheard.finetune(
+        folder / "model", folder / "folds.csv", folder / "folds", settings=settings, device="cpu"
+    ).folder
 
 
 def table(file: Path, rows: list[tuple[object, ...]], header: str = "path,label") -> Path:
@@ -71,14 +87,21 @@ def read(file: Path) -> list[dict[str, str]]:
 def test_a_table_of_other_clips_is_scored_in_the_words_of_the_model(run: Path, folder: Path, tmp_path: Path) -> None:
     told = score_labelled(run, folder / "fresh.csv", tmp_path / "out")
     assert told.metric == "balanced_accuracy" and told.mean > 0.9 and not told.notes and not told.skipped
-    assert [row["class"] for row in told.classes] == ["a", "b", "c"] and [row["clips"] for row in told.classes] == [4, 0, 4]
+    assert [row["class"] for row in told.classes] == ["a", "b", "c"] and [row["clips"] for row in told.classes] == [
+        4,
+        0,
+        4,
+    ]
     said = open_finetuned(run).predict([folder / row["path"] for row in read(folder / "fresh.csv")])
     truth = np.array(["abc".index(row["label"]) for row in read(folder / "fresh.csv")])
     named = np.array(["abc".index(next(iter(scores))) for scores in said])
     assert told.means["accuracy"] == accuracy(truth, named) and np.sum(told.confusion) == 8
     for name, (low, high) in told.intervals.items():
         assert low is not None and high is not None and low <= told.means[name] <= high
-    assert set(told.intervals) == {"balanced_accuracy", "accuracy"} and told.intervals[told.metric] == (told.low, told.high)
+    assert set(told.intervals) == {"balanced_accuracy", "accuracy"} and told.intervals[told.metric] == (
+        told.low,
+        told.high,
+    )
 
 
 def test_what_is_written_says_the_same(run: Path, folder: Path, tmp_path: Path) -> None:
@@ -88,7 +111,10 @@ def test_what_is_written_says_the_same(run: Path, folder: Path, tmp_path: Path) 
     counts = [[int(row[f"predicted {name}"]) for name in "abc"] for row in read(tmp_path / "out" / "confusion.csv")]
     assert counts == told.confusion
     (first, *_, last) = read(tmp_path / "out" / "classes.csv")
-    assert float(first["recall low"]) < float(first["recall"]) <= float(first["recall high"]) + 1e-9 and last["class"] == "c"
+    assert (
+        float(first["recall low"]) < float(first["recall"]) <= float(first["recall high"]) + 1e-9
+        and last["class"] == "c"
+    )
     assert [row["score"] for row in read(tmp_path / "out" / "scores.csv")] == ["balanced_accuracy", "accuracy"]
     assert {Path(row["path"]).name for row in read(tmp_path / "out" / "predictions.csv")} == {
         row["path"] for row in read(folder / "fresh.csv")
@@ -109,7 +135,9 @@ def test_intervals_draw_whole_groups_where_the_table_has_them(run: Path, folder:
 
 
 def test_only_the_split_test_is_scored_where_there_is_one(run: Path, folder: Path, tmp_path: Path) -> None:
-    file = table(folder / "split.csv", [(i, "abc"[i % 3], "test" if i > 23 else "train") for i in range(30)], "path,label,split")
+    file = table(
+        folder / "split.csv", [(i, "abc"[i % 3], "test" if i > 23 else "train") for i in range(30)], "path,label,split"
+    )
     assert score_labelled(run, file, tmp_path / "out").parts[0]["clips"] == 6
     file = table(folder / "nothing.csv", [(i, "abc"[i % 3], "train") for i in range(30)], "path,label,split")
     with pytest.raises(DataError, match="no test in it"):
@@ -143,7 +171,9 @@ def test_names_of_classes_and_ends_of_clips_belong_to_the_table(folder: Path, tm
         (tmp_path / f"{row[0]}.wav").write_bytes((folder / f"{row[0]}.wav").read_bytes())
     settings = [*QUICK, "training.steps=1"]
     moved = unheard.finetune(folder / "model", file, tmp_path / "run", settings=settings, device="cpu")
-    table(file, [(i, f"{name}a", end) if column == "label" else (i, name, 0.1) for i, name, end in rows], "path,label,end")
+    table(
+        file, [(i, f"{name}a", end) if column == "label" else (i, name, 0.1) for i, name, end in rows], "path,label,end"
+    )
     with pytest.raises(DataError, match="has changed since"):
         moved.evaluate(file, tmp_path / "out")
 
@@ -184,21 +214,32 @@ def test_files_of_a_size_of_their_own_have_no_copies(tmp_path: Path) -> None:
     assert shared_content([files[3], files[3]])[0] is not None  # a file that is named twice is its own copy
 
 
-def test_clips_and_groups_on_both_sides_of_a_split_are_told_of(leaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clips_and_groups_on_both_sides_of_a_split_are_told_of(
+    leaking: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     notes = json.loads((leaking / "scores.json").read_text())["notes"]
     (copy,) = [text for text in notes if "whose bytes also train" in text]
     (group,) = [text for text in notes if "group that also trains" in text]
-    assert copy.startswith("1 of 13 tested clips (on the others balanced_accuracy is 0.") and group.startswith("2 of 13 tested clips")
+    assert copy.startswith("1 of 13 tested clips (on the others balanced_accuracy is 0.") and group.startswith(
+        "2 of 13 tested clips"
+    )
     assert main(["finetune", "--resume", str(leaking)]) == 0
     assert all(f"note       {text}" in capsys.readouterr().out for text in notes[:1])
 
 
 def test_weights_that_one_class_chose_are_told_of(folder: Path) -> None:
     rows = [(i, "abc"[i % 3], "train") for i in range(12)] + [(i, "a", "valid") for i in (12, 15)]
-    file = table(folder / "chosen.csv", [*rows, *((i, "abc"[i % 3], "test") for i in range(18, 30))], "path,label,split")
-    told = unheard.finetune(folder / "model", file, folder / "chosen", settings=[*QUICK, "training.steps=2"], device="cpu").scores
+    file = table(
+        folder / "chosen.csv", [*rows, *((i, "abc"[i % 3], "test") for i in range(18, 30))], "path,label,split"
+    )
+    told = unheard.finetune(
+        folder / "model", file, folder / "chosen", settings=[*QUICK, "training.steps=2"], device="cpu"
+    ).scores
     assert told is not None
-    assert "all validation clips are of one class, and they chose the weights; give the split valid clips of every class" in told.notes
+    assert (
+        "all validation clips are of one class, and they chose the weights; give the split valid clips of every class"
+        in told.notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -221,7 +262,9 @@ def test_tables_that_do_not_fit_are_named(
 
 def test_a_table_of_one_class_is_scored_by_what_needs_no_other(run: Path, folder: Path, tmp_path: Path) -> None:
     told = score_labelled(
-        run, table(folder / "alike.csv", [(i, "b", 0.1, "") for i in range(19, 30, 3)], "path,label,start,end"), tmp_path / "out"
+        run,
+        table(folder / "alike.csv", [(i, "b", 0.1, "") for i in range(19, 30, 3)], "path,label,start,end"),
+        tmp_path / "out",
     )
     assert told.metric == "accuracy" and set(told.means) == {"accuracy", "loss"} and set(told.intervals) == {"accuracy"}
     assert told.mean == told.classes[1]["recall"] and np.sum(told.confusion) == 4
@@ -259,7 +302,9 @@ def test_on_the_command_line(run: Path, folder: Path, tmp_path: Path, capsys: py
     assert (tmp_path / "out" / "figures" / "confusion.png").stat().st_size > 1000
     assert main([*command, "--overwrite"]) == 0
     assert "95 % interval" in capsys.readouterr().out
-    assert main([*command, "--overwrite", "--mode", "robust"]) == 2 and "are for task folders" in capsys.readouterr().err
+    assert (
+        main([*command, "--overwrite", "--mode", "robust"]) == 2 and "are for task folders" in capsys.readouterr().err
+    )
 
 
 def test_a_run_of_several_models_names_them_where_one_is_wanted(folds: Path) -> None:
@@ -274,6 +319,8 @@ def test_a_fine_tuned_run_is_an_encoder_like_any_other(run: Path, folds: Path) -
     tuned, blank, _ = encoders(str(run))
     assert tuned.name == "run" and tuned.scenes(wav).shape == (2, 24 * 5)
     assert not torch.allclose(tuned.scenes(wav), blank.scenes(wav))
-    assert torch.allclose(tuned.scenes(wav)[0], torch.from_numpy(unheard.load(run).embed((wav[0].numpy(), 16000)).scene), atol=1e-4)
+    assert torch.allclose(
+        tuned.scenes(wav)[0], torch.from_numpy(unheard.load(run).embed((wav[0].numpy(), 16000)).scene), atol=1e-4
+    )
     with pytest.raises(UnheardError, match="takes one of them"):
         encoders(str(folds))

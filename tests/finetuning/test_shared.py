@@ -68,7 +68,13 @@ def test_a_second_run_finds_what_the_first_packed(table: Path, tmp_path: Path, m
     own, first = opened(table, None), opened(table, place, lines)
     assert len(corpora(place)) == 1 and lines == [] and not (tmp_path / "own").exists()
     monkeypatch.setattr(loader, "scan_files", lambda *_: pytest.fail("headers are read again"))
-    write(table, [line.replace(",a,", ",b,", 1) if line.startswith("4") else line for line in table.read_text().splitlines()[1:]])
+    write(
+        table,
+        [
+            line.replace(",a,", ",b,", 1) if line.startswith("4") else line
+            for line in table.read_text().splitlines()[1:]
+        ],
+    )
     second = opened(table, place, lines)
     assert len(lines) == 1 and "found packed in" in lines[0] and len(corpora(place)) == 1
     assert second.store.fingerprint == first.store.fingerprint == own.store.fingerprint
@@ -97,11 +103,15 @@ def test_other_files_parts_channels_and_front_ends_are_packed_anew(table: Path, 
     assert len(corpora(place)) == 6 and before.store.fingerprint != after.store.fingerprint
 
 
-def test_a_run_waits_for_another_one_that_packs_the_same(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_waits_for_another_one_that_packs_the_same(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shared, "POLL_SECONDS", 0.05)
     place, lines = tmp_path / "shared", list[str]()
     folder = shared.shared_folder(place, read_labels(table), loader.PackConfig(MSM_MAE_16K, "int16"))
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout is not None and other.stdin is not None and other.stdout.readline() == "held\n"
         release = threading.Timer(1.0, other.stdin.close)
         release.start()
@@ -118,6 +128,8 @@ def test_what_another_run_packed_meanwhile_is_not_packed_again(table: Path, tmp_
     times = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     corpus = loader._corpus(read_labels(table), lambda items, *_: items)  # type: ignore[arg-type]
     again = shared.pack_shared(corpus, loader.PackConfig(MSM_MAE_16K, "int16"), folder)
-    assert again.fingerprint == first.store.fingerprint and times == {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert again.fingerprint == first.store.fingerprint and times == {
+        file: file.stat().st_mtime_ns for file in folder.iterdir()
+    }
     with locked_folder(folder):  # whoever reads needs no lock
         assert opened(table, place).store.fingerprint == first.store.fingerprint

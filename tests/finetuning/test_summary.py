@@ -21,7 +21,11 @@ NAMES = ("a", "b", "c", "d")
 def part(seed: int, first: int, several: bool, groups: int = 0, clips: int = 40) -> Predictions:
     """Answers of a model of its own: it ranks well, and its logits have an offset of their own."""
     rng = np.random.default_rng(seed)
-    target = (rng.random((clips, 4)) < 0.3).astype(np.float32) if several else np.eye(4, dtype=np.float32)[rng.integers(0, 4, clips)]
+    target = (
+        (rng.random((clips, 4)) < 0.3).astype(np.float32)
+        if several
+        else np.eye(4, dtype=np.float32)[rng.integers(0, 4, clips)]
+    )
     logits = (2 * target + rng.standard_normal((clips, 4)) + 6 * rng.standard_normal()).astype(np.float32)
     blocks = [f"kit{first}-{i % groups}" if groups else f"#{first + i}" for i in range(clips)]
     return Predictions(np.arange(first, first + clips), np.array(blocks), logits, target, np.ones_like(target))
@@ -51,9 +55,13 @@ def test_classes_of_folds_are_ranked_fold_by_fold() -> None:
         assert row["average precision"] == pytest.approx(np.mean(each)) and row["judged"] == 200
     never = {
         **heard,
-        "fold-0": Predictions(*(getattr(heard["fold-0"], name) for name in ("rows", "blocks", "logits")), *absent(heard["fold-0"])),
+        "fold-0": Predictions(
+            *(getattr(heard["fold-0"], name) for name in ("rows", "blocks", "logits")), *absent(heard["fold-0"])
+        ),
     }
-    each = [average_precision_score(one.target[:, 0].astype(np.int64), one.logits[:, 0]) for one in list(heard.values())[1:]]
+    each = [
+        average_precision_score(one.target[:, 0].astype(np.int64), one.logits[:, 0]) for one in list(heard.values())[1:]
+    ]
     assert summary(never, NAMES, "sigmoid").classes[0]["average precision"] == pytest.approx(np.mean(each))
 
 
@@ -65,7 +73,11 @@ def absent(one: Predictions) -> tuple[np.ndarray, np.ndarray]:
 
 def resampled(groups: np.ndarray) -> list[np.ndarray]:
     """The clips of each resample, as indices."""
-    return [np.repeat(np.arange(len(groups)), column.astype(int)) for counts in resample_counts(groups, 0) for column in counts.T]
+    return [
+        np.repeat(np.arange(len(groups)), column.astype(int))
+        for counts in resample_counts(groups, 0)
+        for column in counts.T
+    ]
 
 
 @pytest.mark.parametrize("groups", [0, 12])

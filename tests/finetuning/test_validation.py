@@ -31,11 +31,25 @@ from unheard.recipes.learner import build
 from unheard.training.engine import Engine
 from unheard.weights.checkpoint import Provenance, SavedModel, load_model, save_model
 
-SIZES = ("frames=32", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=24",
+    "depth=2",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 STILL = override(
     FinetuneRecipe(),
-    ["training.batch_size=4", "training.steps=4", "training.learning_rate=0", "training.log_every=1", "augment.gain_db=[-3,3]"],
+    [
+        "training.batch_size=4",
+        "training.steps=4",
+        "training.learning_rate=0",
+        "training.log_every=1",
+        "augment.gain_db=[-3,3]",
+    ],
 )
 LENGTHS = (4000, 1, 160_000, 10, 5200, 12_345, 700, 5119)
 PROGRAM = """
@@ -53,7 +67,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place, rng = tmp_path_factory.mktemp("lengths"), np.random.default_rng(0)
     rows = ["path,label,split"]
     for number in range(48):
-        sound = rng.normal(0, 0.1, LENGTHS[number % len(LENGTHS)]) * np.sin(0.01 * (number + 1) * np.arange(LENGTHS[number % len(LENGTHS)]))
+        sound = rng.normal(0, 0.1, LENGTHS[number % len(LENGTHS)]) * np.sin(
+            0.01 * (number + 1) * np.arange(LENGTHS[number % len(LENGTHS)])
+        )
         soundfile.write(place / f"{number}.wav", sound, 16000)
         rows.append(f"{number}.wav,{'abc'[number % 5 % 3]},{'valid' if number % 3 else 'train'}")
     (place / "labels.csv").write_text("\n".join(rows) + "\n")
@@ -83,7 +99,9 @@ def member(folder: Path, *settings: str) -> FinetuneTrainer:
     sounds = open_sounds(table.labels, saved.recipe.frontend, "mix", folder / "corpus")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier, "HEAD_STD", 1.0)
-        return FinetuneTrainer(folder / "run", begin(saved, start), start, sounds, table.parts[0], Engine(recipe.training, "cpu"))
+        return FinetuneTrainer(
+            folder / "run", begin(saved, start), start, sounds, table.parts[0], Engine(recipe.training, "cpu")
+        )
 
 
 @pytest.mark.parametrize("pool", ["mean", "bands", "cls"])
@@ -108,15 +126,28 @@ def test_the_model_is_in_training_again_afterwards(folder: Path) -> None:
 def test_logits_that_are_not_finite_name_a_file(folder: Path) -> None:
     one = member(folder)
     one.tuned.network.classifier.head.bias.data[0] = np.nan
-    with pytest.raises(DataError, match=r"32 of 32 validation clips are not finite, the first of .*\.wav.*training\.learning_rate"):
+    with pytest.raises(
+        DataError, match=r"32 of 32 validation clips are not finite, the first of .*\.wav.*training\.learning_rate"
+    ):
         one.logits()
 
 
 def test_two_processes_find_what_one_does_in_the_order_of_the_table(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "0",
+        "--standalone",
+    ]
     command = [*start, str(tmp_path / "program.py"), __file__, str(folder), str(tmp_path / "two")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr
     record(folder, tmp_path / "one")
     one, first, second = (np.load(tmp_path / f"{name}.npy") for name in ("one-0", "two-0", "two-1"))

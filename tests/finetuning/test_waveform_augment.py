@@ -49,7 +49,9 @@ def test_labels_shape_and_padding_stay(lengths: list[int], seed: int) -> None:
     assert torch.equal(changed.target, clips.target) and torch.equal(changed.known, clips.known)
     assert changed.values.shape == clips.values.shape and changed.values.dtype == torch.float32
     assert not changed.values[~changed.valid_mask].any() and bool((changed.lengths >= 1).all())
-    assert bool((changed.lengths - clips.lengths / 1.2 >= -2).all()) and bool((changed.lengths - clips.lengths / 0.8 <= 2).all())
+    assert bool((changed.lengths - clips.lengths / 1.2 >= -2).all()) and bool(
+        (changed.lengths - clips.lengths / 0.8 <= 2).all()
+    )
     assert torch.equal(clips.values, before)
 
 
@@ -63,7 +65,9 @@ def test_same_seed_same_clips() -> None:
 def test_with_no_chance_nothing_changes_and_with_half_some_clips_stay() -> None:
     clips = waves(*[400] * 200, size=400)
     assert torch.equal(augment_waveform(clips, replace(EVERY, probability=0.0), RATE, generator()).values, clips.values)
-    same = (augment_waveform(clips, replace(EVERY, probability=0.5), RATE, generator()).values == clips.values).all(dim=1)
+    same = (augment_waveform(clips, replace(EVERY, probability=0.5), RATE, generator()).values == clips.values).all(
+        dim=1
+    )
     assert 0 < int(same.sum()) < 25  # about one in 2^5 has none of the five
 
 

@@ -1,4 +1,6 @@
-"""The decoder whose hidden patches ask the visible ones: who sees whom, gradients, learning, resume by name of its weights."""
+"""The decoder whose hidden patches ask the visible ones: who sees whom, gradients, learning, resume by name of its
+weights.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,15 @@ from unheard.objectives.base import Batch
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 
-SIZES = ("frames=48", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=2", "decoder_num_heads=2")
+SIZES = (
+    "frames=48",
+    "embed_dim=24",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=2",
+    "decoder_num_heads=2",
+)
 RECIPE = override(find_recipe("msm-mae"), [*(f"model.{size}" for size in SIZES), "model.decoder=cross"])
 
 

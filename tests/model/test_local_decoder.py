@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unheard.model.decoder import Decoder
-from unheard.model.local_decoder import BLOCKED, SHIFT, WINDOW, LocalTransformer, WindowAttention, WindowPartition, log_offsets
+from unheard.model.local_decoder import (
+    BLOCKED,
+    SHIFT,
+    WINDOW,
+    LocalTransformer,
+    WindowAttention,
+    WindowPartition,
+    log_offsets,
+)
 from unheard.model.masked_model import MaskedModel
 from unheard.model.masking import random
 from unheard.model.patches import Grid
@@ -16,7 +24,14 @@ from unheard.model.sizes import ModelConfig
 grids = st.builds(Grid, st.integers(1, 10), st.integers(1, 14), st.just((2, 2)), st.sampled_from(["freq", "time"]))
 shifts = st.sampled_from([0, SHIFT])
 SMALL = ModelConfig(
-    embed_dim=16, depth=1, num_heads=2, decoder="local", decoder_embed_dim=16, decoder_depth=2, decoder_num_heads=2, token_order="time"
+    embed_dim=16,
+    depth=1,
+    num_heads=2,
+    decoder="local",
+    decoder_embed_dim=16,
+    decoder_depth=2,
+    decoder_num_heads=2,
+    token_order="time",
 )
 
 
@@ -37,7 +52,9 @@ def test_a_patch_attends_to_its_neighbours_and_to_nothing_else(grid, shift):
     assert set(mask.unique().tolist()) <= {0.0, BLOCKED}
     rows = torch.cat([grid.rows(), torch.tensor([-100])])[windows.places]
     columns = torch.cat([grid.columns(), torch.tensor([-100])])[windows.places]
-    near = ((rows[:, :, None] - rows[:, None]).abs() < WINDOW) & ((columns[:, :, None] - columns[:, None]).abs() < WINDOW)
+    near = ((rows[:, :, None] - rows[:, None]).abs() < WINDOW) & (
+        (columns[:, :, None] - columns[:, None]).abs() < WINDOW
+    )
     real = windows.places < grid.num_patches
     assert torch.equal((mask == 0)[real], near[real])
 
@@ -55,7 +72,9 @@ def test_the_shifted_grid_keeps_the_end_of_time_from_its_beginning():
 def test_the_distance_between_places_is_logarithmic_and_signed():
     offsets = log_offsets()
     assert offsets.shape == (16, 16, 2) and torch.equal(offsets, -offsets.transpose(0, 1))
-    assert torch.allclose(offsets[13, 2], torch.tensor([4.0, 2.0]).log() * torch.tensor([1, -1]))  # from (3, 1) to (0, 2)
+    assert torch.allclose(
+        offsets[13, 2], torch.tensor([4.0, 2.0]).log() * torch.tensor([1, -1])
+    )  # from (3, 1) to (0, 2)
 
 
 def test_attention_is_a_cosine_with_a_temperature_and_a_bias():
@@ -69,7 +88,9 @@ def test_attention_is_a_cosine_with_a_temperature_and_a_bias():
         cosine = F.cosine_similarity(q[:, None, head], k[None, :, head], dim=-1)
         weights = (cosine / tau + attention.bias()[head]).exp()
         mixed.append(weights / weights.sum(dim=1, keepdim=True) @ v[:, head])
-    assert torch.allclose(attention(x, None)[0, 0], attention.proj(torch.cat(mixed, dim=1)), atol=1e-6)  # softmax is float32
+    assert torch.allclose(
+        attention(x, None)[0, 0], attention.proj(torch.cat(mixed, dim=1)), atol=1e-6
+    )  # softmax is float32
 
 
 @given(grids)

@@ -18,7 +18,14 @@ from unheard.recipes.learner import build
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
 
 MODEL = ModelConfig(
-    frames=80, patch_size=(16, 16), embed_dim=48, depth=3, num_heads=4, decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=2
+    frames=80,
+    patch_size=(16, 16),
+    embed_dim=48,
+    depth=3,
+    num_heads=4,
+    decoder_embed_dim=32,
+    decoder_depth=2,
+    decoder_num_heads=2,
 )
 
 
@@ -70,7 +77,9 @@ def from_vitmae(theirs):
         for stem, ours, depth in (("vit.layers", "model.encoder", 3), ("decoder.decoder_layers", "model.decoder", 2)):
             for index in range(depth):
                 block, target = f"{stem}.{index}", f"{ours}.transformer.blocks.{index}"
-                named[f"{target}.attn.qkv.{part}"] = torch.cat([keys[f"{block}.attention.{name}_proj.{part}"] for name in "qkv"])
+                named[f"{target}.attn.qkv.{part}"] = torch.cat(
+                    [keys[f"{block}.attention.{name}_proj.{part}"] for name in "qkv"]
+                )
                 named[f"{target}.attn.proj.{part}"] = keys[f"{block}.attention.o_proj.{part}"]
                 named[f"{target}.norm1.{part}"] = keys[f"{block}.layernorm_before.{part}"]
                 named[f"{target}.norm2.{part}"] = keys[f"{block}.layernorm_after.{part}"]
@@ -91,7 +100,9 @@ def test_hidden_patches_do_not_reach_the_encoder():
     patches = learner.grid.patchify(spec)
     changed = patches.clone()
     changed.scatter_(1, mask.hide[:, :, None].expand(-1, -1, patches.shape[2]), 9.0)
-    torch.testing.assert_close(learner.model.encoder(patches, mask.keep)[0], learner.model.encoder(changed, mask.keep)[0])
+    torch.testing.assert_close(
+        learner.model.encoder(patches, mask.keep)[0], learner.model.encoder(changed, mask.keep)[0]
+    )
 
 
 def test_both_attention_kernels_give_the_same_numbers():

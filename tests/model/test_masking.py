@@ -21,7 +21,16 @@ def test_every_patch_is_either_kept_or_hidden(patches, ratio, seed):
 
 @pytest.mark.parametrize(
     ("patches", "ratio", "kept"),
-    [(95, 0.4, 57), (95, 0.75, 23), (95, 0.98, 1), (95, 0.99, 1), (190, 0.7, 57), (190, 0.8, 37), (190, 0.9, 18), (30, 0.9, 2)],
+    [
+        (95, 0.4, 57),
+        (95, 0.75, 23),
+        (95, 0.98, 1),
+        (95, 0.99, 1),
+        (190, 0.7, 57),
+        (190, 0.8, 37),
+        (190, 0.9, 18),
+        (30, 0.9, 2),
+    ],
 )
 def test_the_number_kept_is_truncated_as_in_the_reference_and_at_least_one(patches, ratio, kept):
     assert masking.num_keep(patches, ratio) == kept

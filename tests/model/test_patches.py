@@ -91,4 +91,6 @@ def test_the_published_audiomae_table_gives_time_major_tokens_the_codes_of_a_fre
     assert (grid.rows()[1], grid.columns()[1]) == (1, 0)
     right_of_the_first = plain[2]  # row 0, column 1: token 2 in time-major order
     assert torch.equal(table[1], right_of_the_first) and not torch.equal(table[1], plain[1])
-    assert torch.equal(position_table("audiomae", Grid(2, 4, (16, 16), "freq"), 8), sincos_2d(Grid(2, 4, (16, 16), "freq"), 8))
+    assert torch.equal(
+        position_table("audiomae", Grid(2, 4, (16, 16), "freq"), 8), sincos_2d(Grid(2, 4, (16, 16), "freq"), 8)
+    )

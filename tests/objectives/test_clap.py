@@ -20,8 +20,19 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 
 B, N, K, D, E, C = 3, 8, 3, 8, 4, 6
-SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
-SMALL = override(find_recipe("msm-mae"), [*(f"model.{size}" for size in SIZES), "objectives.clap.weight=1", f"objectives.clap.dim={C}"])
+SIZES = (
+    "frames=32",
+    "embed_dim=32",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
+SMALL = override(
+    find_recipe("msm-mae"),
+    [*(f"model.{size}" for size in SIZES), "objectives.clap.weight=1", f"objectives.clap.dim={C}"],
+)
 ONLY = override(SMALL, ["objectives.reconstruct.weight=0"])
 PLAIN = ClapConfig(weight=1.0, dim=C, standardise="none")
 
@@ -71,15 +82,25 @@ def by_hand(objective: DistillObjective, out: MaskedPass, batch: Batch, config: 
     for clip in range(B):
         for place, patch in enumerate(out.mask.keep[clip].tolist()):
             if batch.valid[clip, patch]:
-                tokens = out.visible[clip, place] if config.visible_features == "encoder" else wide(out.decoded[clip, patch]).detach()
+                tokens = (
+                    out.visible[clip, place]
+                    if config.visible_features == "encoder"
+                    else wide(out.decoded[clip, patch]).detach()
+                )
                 seen.append(apart(said(tokens, head), batch.targets[clip, patch].double().numpy()))
         for patch in out.mask.hide[clip].tolist():
             if batch.valid[clip, patch]:
                 guessed.append(
-                    apart(said(wide(out.decoded[clip, patch]).detach(), hidden_head), batch.targets[clip, patch].double().numpy())
+                    apart(
+                        said(wide(out.decoded[clip, patch]).detach(), hidden_head),
+                        batch.targets[clip, patch].double().numpy(),
+                    )
                 )
     if config.balance == "tokens":
-        return float(np.sum([*(config.visible * v for v in seen), *(config.hidden * v for v in guessed)]) / (len(seen) + len(guessed)))
+        return float(
+            np.sum([*(config.visible * v for v in seen), *(config.hidden * v for v in guessed)])
+            / (len(seen) + len(guessed))
+        )
     return float(config.visible * np.mean(seen) + config.hidden * np.mean(guessed))
 
 
@@ -108,9 +129,14 @@ def test_nothing_is_lost_when_the_student_says_the_same() -> None:
     out, objective = a_pass(), built(PLAIN)
     targets = torch.zeros(B, N, C)
     with torch.no_grad():
-        said_visible, said_hidden = objective.head(out.visible), objective.head(objective.decoder_to_encoder_proj(out.decoded))
+        said_visible, said_hidden = (
+            objective.head(out.visible),
+            objective.head(objective.decoder_to_encoder_proj(out.decoded)),
+        )
         targets.scatter_(
-            1, out.mask.hide[..., None].expand(-1, -1, C), torch.gather(said_hidden, 1, out.mask.hide[..., None].expand(-1, -1, C))
+            1,
+            out.mask.hide[..., None].expand(-1, -1, C),
+            torch.gather(said_hidden, 1, out.mask.hide[..., None].expand(-1, -1, C)),
         )
         targets.scatter_(1, out.mask.keep[..., None].expand(-1, -1, C), said_visible)
     assert float(objective(out, a_batch(targets=targets)).detach()) == pytest.approx(0, abs=1e-5)
@@ -152,7 +178,11 @@ def touched(learner: PretrainModule, part: str) -> bool:
 
 def test_the_visible_loss_from_the_encoder_does_not_touch_the_decoder() -> None:
     learner, _ = gradients(["objectives.clap.hidden=0"])
-    assert touched(learner, "model.encoder") and touched(learner, "objectives.clap.head") and not touched(learner, "model.decoder")
+    assert (
+        touched(learner, "model.encoder")
+        and touched(learner, "objectives.clap.head")
+        and not touched(learner, "model.decoder")
+    )
     assert not learner.model.use_decoder
 
 
@@ -162,7 +192,11 @@ def test_the_hidden_loss_reaches_encoder_and_decoder() -> None:
 
 
 def test_every_trained_weight_gets_a_gradient() -> None:
-    for settings in ([], ["objectives.clap.heads=separate"], ["objectives.clap.visible=0", "objectives.clap.heads=separate"]):
+    for settings in (
+        [],
+        ["objectives.clap.heads=separate"],
+        ["objectives.clap.visible=0", "objectives.clap.heads=separate"],
+    ):
         learner, _ = gradients(settings)
         assert [name for name, p in learner.named_parameters() if p.requires_grad and p.grad is None] == []
 

@@ -74,7 +74,9 @@ def a_batch() -> Batch:
     text = torch.randn(B, T, generator=torch.Generator().manual_seed(2))
     valid = torch.ones(B, N, dtype=torch.bool)
     captions = torch.tensor([3, 1, 3, -1, 0])
-    return Batch(torch.zeros(B, 1, 1), valid, none, none, torch.zeros(B), torch.zeros(B, N), text=text, captions=captions)
+    return Batch(
+        torch.zeros(B, 1, 1), valid, none, none, torch.zeros(B), torch.zeros(B, N), text=text, captions=captions
+    )
 
 
 def test_the_gradient_reaches_sounds_with_captions_only() -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unheard.objectives.diagnostics import between_clip_variance, effective_rank, feature_std, perplexity, shares, spread
+from unheard.objectives.diagnostics import (
+    between_clip_variance,
+    effective_rank,
+    feature_std,
+    perplexity,
+    shares,
+    spread,
+)
 
 B, M, D = 4, 200, 64
 EVERY = torch.ones(B, M)

@@ -22,7 +22,15 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 
 B, N, K, D = 3, 8, 3, 6
-SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=32", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=32",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=32",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 WEIGHTS = ("objectives.reconstruct.weight=0", "objectives.latents.weight=1")
 SMALL = override(find_recipe("m2d"), [*(f"model.{size}" for size in SIZES), *WEIGHTS])
 CONFIGS = [LatentsConfig(), LatentsConfig(standardise_target=False), LatentsConfig(distance="mse")]
@@ -60,9 +68,13 @@ def by_hand(config: LatentsConfig, out: MaskedPass, valid: np.ndarray) -> float:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["m2d", "raw target", "mse"])
 @given(flags=st.lists(st.booleans(), min_size=B * N, max_size=B * N), seed=st.integers(0, 99))
-def test_it_is_the_mean_over_hidden_patches_that_are_not_padding(config: LatentsConfig, flags: list[bool], seed: int) -> None:
+def test_it_is_the_mean_over_hidden_patches_that_are_not_padding(
+    config: LatentsConfig, flags: list[bool], seed: int
+) -> None:
     out, valid = a_pass(seed), torch.tensor(flags).view(B, N)
-    assert PredictLatents(config)(out, a_batch(valid)).item() == pytest.approx(by_hand(config, out, valid.numpy()), rel=1e-5, abs=1e-7)
+    assert PredictLatents(config)(out, a_batch(valid)).item() == pytest.approx(
+        by_hand(config, out, valid.numpy()), rel=1e-5, abs=1e-7
+    )
 
 
 def test_known_values() -> None:
@@ -117,7 +129,9 @@ def test_it_can_learn_one_batch_by_heart() -> None:
 
 def test_at_weight_0_neither_it_nor_the_teacher_is_built() -> None:
     learner = build(override(SMALL, ["objectives.reconstruct.weight=1", "objectives.latents.weight=0"]))
-    assert learner.model.teacher is None and learner.model.predictor is None and set(learner.objectives) == {"reconstruct"}
+    assert (
+        learner.model.teacher is None and learner.model.predictor is None and set(learner.objectives) == {"reconstruct"}
+    )
 
 
 @pytest.mark.parametrize("copied", [True, False])
@@ -127,12 +141,21 @@ def test_the_teacher_starts_as_a_copy_or_with_weights_of_its_own(copied: bool) -
     assert torch.equal(mine, theirs) == copied and mine.data_ptr() != theirs.data_ptr()
 
 
-@pytest.mark.parametrize(("moves", "steps"), [("before_step", [0.25, 0.5, 0.75]), ("after_step", [0.25, 0.5, 0.75, 1.0])])
+@pytest.mark.parametrize(
+    ("moves", "steps"), [("before_step", [0.25, 0.5, 0.75]), ("after_step", [0.25, 0.5, 0.75, 1.0])]
+)
 def test_the_teacher_follows_once_a_step_with_a_momentum_that_rises(moves: str, steps: list[float]) -> None:
     """teacher <- m teacher + (1 - m) student, m = start + (end - start) * share of the run that is done."""
-    settings = [f"teacher.update_at={moves}", "teacher.momentum_start=0.5", "teacher.momentum_end=0.9", "teacher.max_initial_weight=1"]
+    settings = [
+        f"teacher.update_at={moves}",
+        "teacher.momentum_start=0.5",
+        "teacher.momentum_end=0.9",
+        "teacher.max_initial_weight=1",
+    ]
     learner = build(override(SMALL, settings))
-    teacher, student = (part.transformer.blocks[0].fc1.weight for part in (learner.model.teacher, learner.model.encoder))
+    teacher, student = (
+        part.transformer.blocks[0].fc1.weight for part in (learner.model.teacher, learner.model.encoder)
+    )
     expected = teacher.double().clone()
     for step in range(4):
         learner.before_step(TrainingProgress(step, 4))
@@ -171,7 +194,9 @@ def test_in_the_end_the_nearest_hypothesis_takes_all() -> None:
     out.progress = torch.tensor(0.76)
     objective = PredictLatents(config, 4)
     loss = objective(out, a_batch(torch.ones(B, N, dtype=torch.bool)))
-    assert loss.item() == pytest.approx(objective.distances(out.predicted, out.target).min(dim=-1).values.mean().item(), rel=1e-5)
+    assert loss.item() == pytest.approx(
+        objective.distances(out.predicted, out.target).min(dim=-1).values.mean().item(), rel=1e-5
+    )
     loss.backward()
     reached = out.predicted.grad.abs().sum(dim=-1) > 0
     assert torch.equal(reached.int().argmax(dim=-1), out.best) and bool((reached.sum(dim=-1) == 1).all())
@@ -190,4 +215,6 @@ def test_the_best_guess_is_the_nearest_in_direction() -> None:
     out = hypotheses()
     picked = out.best_prediction()
     cosines = torch.nn.functional.cosine_similarity(out.predicted, out.target[:, :, None], dim=-1)
-    torch.testing.assert_close(torch.nn.functional.cosine_similarity(picked, out.target, dim=-1), cosines.max(dim=-1).values)
+    torch.testing.assert_close(
+        torch.nn.functional.cosine_similarity(picked, out.target, dim=-1), cosines.max(dim=-1).values
+    )

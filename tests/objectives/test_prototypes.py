@@ -22,7 +22,15 @@ from unheard.recipes.learner import PretrainModule, build
 
 B, N, K, D, KINDS = 3, 8, 3, 6, 10
 CONFIG = PrototypesConfig(weight=1.0, prototypes=KINDS, hidden_dim=12, bottleneck_dim=5, teacher_temp_warmup=0.5)
-SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=32", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=32",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=32",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 HEAD = [f"objectives.prototypes.{size}" for size in ("prototypes=12", "hidden_dim=16", "bottleneck_dim=8")]
 SMALL = override(find_recipe("matpac++"), [*(f"model.{size}" for size in SIZES), *HEAD, "model.num_hypotheses=3"])
 EVERY = torch.ones(B, N, dtype=torch.bool)
@@ -37,7 +45,14 @@ def a_pass(progress: float = 0.25, hypotheses: int = 1) -> MaskedPass:
     generator = torch.Generator().manual_seed(1)
     order = torch.stack([torch.randperm(N, generator=generator) for _ in range(B)])
     predicted = torch.randn(B, N - K, hypotheses, D, generator=generator).requires_grad_()
-    out = MaskedPass(torch.zeros(B, N, 2), Mask(order[:, :K], order[:, K:]), torch.zeros(B, K, D), None, torch.zeros(B, N, 2), predicted)
+    out = MaskedPass(
+        torch.zeros(B, N, 2),
+        Mask(order[:, :K], order[:, K:]),
+        torch.zeros(B, K, D),
+        None,
+        torch.zeros(B, N, 2),
+        predicted,
+    )
     out.target = torch.randn(B, N - K, D, generator=generator)
     out.best = torch.randint(hypotheses, (B, N - K), generator=generator) if hypotheses > 1 else None
     out.progress = torch.tensor(progress)
@@ -47,7 +62,12 @@ def a_pass(progress: float = 0.25, hypotheses: int = 1) -> MaskedPass:
 def a_batch(valid: Tensor, spec: Tensor | None = None) -> Batch:
     none = torch.zeros(len(valid), dtype=torch.int64)
     return Batch(
-        torch.zeros(len(valid), 1, 1) if spec is None else spec, valid, none, none, torch.zeros(len(valid)), torch.zeros(valid.shape)
+        torch.zeros(len(valid), 1, 1) if spec is None else spec,
+        valid,
+        none,
+        none,
+        torch.zeros(len(valid)),
+        torch.zeros(valid.shape),
     )
 
 
@@ -56,7 +76,9 @@ def logits(head: PrototypeHead, latents: Tensor) -> np.ndarray:
     values = latents.detach().double()
     for layer in head.mlp:
         values = (
-            torch.nn.functional.gelu(values) if not isinstance(layer, torch.nn.Linear) else values @ layer.weight.double().T + layer.bias
+            torch.nn.functional.gelu(values)
+            if not isinstance(layer, torch.nn.Linear)
+            else values @ layer.weight.double().T + layer.bias
         )
     unit = lambda rows: rows / rows.norm(dim=-1, keepdim=True)  # noqa: E731
     return (unit(values) @ (head.weight_g.double() * unit(head.weight_v.double())).T).detach().numpy()
@@ -67,7 +89,9 @@ def test_it_is_the_cross_entropy_of_two_softened_distributions() -> None:
     head.center.copy_(torch.rand(KINDS, generator=torch.Generator().manual_seed(2)))
     valid = EVERY.clone()
     valid[0, 2:] = False
-    teacher = softmax((logits(head.teacher, out.target) - head.center.numpy()) / 0.055, axis=-1)  # halfway from 0.04 to 0.07
+    teacher = softmax(
+        (logits(head.teacher, out.target) - head.center.numpy()) / 0.055, axis=-1
+    )  # halfway from 0.04 to 0.07
     student = log_softmax(logits(head.student, out.predicted[:, :, 0]) / 0.1, axis=-1)
     real = valid.gather(1, out.mask.hide).numpy()
     assert head(out, a_batch(valid)).item() == pytest.approx(-(teacher * student).sum(-1)[real].mean(), rel=1e-5)
@@ -93,7 +117,9 @@ def test_the_centre_learns_of_every_part_of_a_batch_and_of_nothing_else() -> Non
     whole(out, a_batch(EVERY))
     for one in (slice(0, 1), slice(1, 3)):
         mask = Mask(out.mask.keep[one], out.mask.hide[one])
-        part = MaskedPass(out.patches[one], mask, out.visible[one], None, out.decoded[one], out.predicted[one], out.target[one])
+        part = MaskedPass(
+            out.patches[one], mask, out.visible[one], None, out.decoded[one], out.predicted[one], out.target[one]
+        )
         parts(replace(part, progress=out.progress), a_batch(EVERY[one]))
     parts.eval()
     parts(replace(out, target=3 * out.target), a_batch(EVERY))  # a measurement on the side
@@ -161,7 +187,11 @@ def test_each_loss_alone_reaches_the_encoder_and_never_a_teacher(alone: str) -> 
 
 @pytest.mark.parametrize("copied", [True, False])
 def test_it_can_learn_one_batch_by_heart(copied: bool) -> None:
-    settings = ["objectives.latents.weight=0", f"teacher.init_from_student={str(copied).lower()}", "objectives.prototypes.center=logits"]
+    settings = [
+        "objectives.latents.weight=0",
+        f"teacher.init_from_student={str(copied).lower()}",
+        "objectives.prototypes.center=logits",
+    ]
     learner = build(override(SMALL, settings))
     batch, mask = example(learner)
     optimiser = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=3e-3)
@@ -198,4 +228,6 @@ def test_losses_stay_near_in_reduced_precision(exact: torch.dtype) -> None:
     for name, value in full.items():
         assert torch.isfinite(reduced[name]), name
         if name.startswith("loss"):
-            assert reduced[name].dtype == torch.float32 and reduced[name].item() == pytest.approx(value.item(), rel=0.02), name
+            assert reduced[name].dtype == torch.float32 and reduced[name].item() == pytest.approx(
+                value.item(), rel=0.02
+            ), name

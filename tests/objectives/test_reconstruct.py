@@ -21,7 +21,15 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 
 B, N, K, E, P = 3, 8, 3, 5, 6
-SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=32", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=32",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=32",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 SMALL = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 
 
@@ -62,7 +70,9 @@ def test_it_is_the_mean_over_hidden_patches_that_are_not_padding(norm_pix: bool,
     torch.manual_seed(seed)
     objective = Reconstruct(ReconstructConfig(norm_pix=norm_pix), E, P)
     out, valid = a_pass(seed), torch.tensor(flags).view(B, N)
-    assert objective(out, a_batch(valid)).item() == pytest.approx(by_hand(objective, out, valid.numpy(), norm_pix), rel=1e-5, abs=1e-7)
+    assert objective(out, a_batch(valid)).item() == pytest.approx(
+        by_hand(objective, out, valid.numpy(), norm_pix), rel=1e-5, abs=1e-7
+    )
 
 
 def test_visible_patches_and_padding_do_not_count() -> None:
@@ -108,7 +118,9 @@ def test_parts_add_up_to_the_mean_over_the_batch() -> None:
 def gradients(learner: PretrainModule) -> dict[str, float]:
     spec = torch.randn(4, 80, 32, generator=torch.Generator().manual_seed(0))
     mask = random(torch.rand(4, learner.grid.num_patches, generator=torch.Generator().manual_seed(1)), 0.75)
-    learner(replace(a_batch(torch.ones(4, learner.grid.num_patches, dtype=torch.bool)), spec=spec), mask)["loss"].backward()
+    learner(replace(a_batch(torch.ones(4, learner.grid.num_patches, dtype=torch.bool)), spec=spec), mask)[
+        "loss"
+    ].backward()
     return {name: 0.0 if p.grad is None else float(p.grad.abs().max()) for name, p in learner.named_parameters()}
 
 

@@ -1,4 +1,6 @@
-"""An objective from a file outside the package: the one of docs/concepts.md is trained, stopped, resumed, and embedded with."""
+"""An objective from a file outside the package: the one of docs/concepts.md is trained, stopped, resumed, and embedded
+with.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,21 @@ from unheard.training.checkpoints import checkpoints
 from unheard.weights.checkpoint import load_model, read_tensors, write_tensors
 
 DOCS = Path(__file__).parents[2] / "docs" / "concepts.md"
-SIZES = ("frames=48", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
-SETTINGS = [*(f"model.{size}" for size in SIZES), "training.batch_size=4", "training.log_every=1", "training.checkpoint_every=3"]
+SIZES = (
+    "frames=48",
+    "embed_dim=24",
+    "depth=2",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
+SETTINGS = [
+    *(f"model.{size}" for size in SIZES),
+    "training.batch_size=4",
+    "training.log_every=1",
+    "training.checkpoint_every=3",
+]
 HEAD = "objectives.level.head.weight"
 
 
@@ -53,7 +68,9 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(6):
         tone = 0.3 * np.sin(np.arange(16000) * (0.05 + 0.04 * number)) * np.linspace(1, 0.1, 16000)
         soundfile.write(folder / f"{number}.wav", tone.astype(np.float32), 16000)
-    (folder / "labels.csv").write_text("path,label\n" + "".join(f"{number}.wav,{'ab'[number % 2]}\n" for number in range(6)))
+    (folder / "labels.csv").write_text(
+        "path,label\n" + "".join(f"{number}.wav,{'ab'[number % 2]}\n" for number in range(6))
+    )
     return folder
 
 
@@ -75,7 +92,17 @@ def train(sounds: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def run(name: str, *options: str, steps: int = 8, recipe: Path = mine) -> Path:
         forget()
         settings = [f"--set={setting}" for setting in SETTINGS]
-        asked = [str(sounds), "-o", str(tmp_path / name), "--recipe", str(recipe), "--steps", str(steps), "--device", "cpu"]
+        asked = [
+            str(sounds),
+            "-o",
+            str(tmp_path / name),
+            "--recipe",
+            str(recipe),
+            "--steps",
+            str(steps),
+            "--device",
+            "cpu",
+        ]
         assert main(["pretrain", *asked, *settings, *options]) == 0
         return tmp_path / name
 
@@ -136,10 +163,15 @@ def test_set_changes_it_and_a_wrong_key_is_named(
 def test_at_weight_0_it_is_not_built(train: Callable[..., Path], mine: Path) -> None:
     run = train("run", "--set", "objectives.level.weight=0", steps=2)
     assert "loss/level" not in rows(run)[0] and HEAD not in read_tensors(run / "model" / "model.safetensors")
-    assert "level" not in build(override(find_recipe(str(mine)), ["model.size=tiny", "objectives.level.weight=0"])).objectives
+    assert (
+        "level"
+        not in build(override(find_recipe(str(mine)), ["model.size=tiny", "objectives.level.weight=0"])).objectives
+    )
 
 
-def test_embedding_needs_no_file_and_no_code(train: Callable[..., Path], sounds: Path, mine: Path, tmp_path: Path) -> None:
+def test_embedding_needs_no_file_and_no_code(
+    train: Callable[..., Path], sounds: Path, mine: Path, tmp_path: Path
+) -> None:
     run = train("run", "--set", "objectives.reconstruct.weight=0")
     before = unheard.load(run).embed(sounds / "1.wav").scene
     mine.unlink()
@@ -177,7 +209,10 @@ def test_weights_of_it_that_are_no_numbers_are_refused(train: Callable[..., Path
     folder = train("run", steps=1) / "model"
     tensors = read_tensors(folder / "model.safetensors")
     write_tensors(folder / "model.safetensors", tensors | {HEAD: tensors[HEAD] * float("nan")})
-    write_json(folder / "config.json", read_json(folder / "config.json") | {FILES: file_checksums(folder, ["model.safetensors"])})
+    write_json(
+        folder / "config.json",
+        read_json(folder / "config.json") | {FILES: file_checksums(folder, ["model.safetensors"])},
+    )
     forget()
     with pytest.raises(CheckpointError, match=f"hold NaN or infinity in {HEAD}"):
         unheard.load(folder)
@@ -232,12 +267,23 @@ def test_its_needs_are_met(sounds: Path, mine: Path) -> None:
     text = mine.read_text().replace('"""1 for the absolute', 'classes: tuple[str, ...] = ()\n    """1 for the absolute')
     text = text.replace("decoder.embed_dim))", "decoder.embed_dim), teacher=True, labels=True)")
     text = text.replace(
-        "        hidden = out", "        assert batch.labels.shape[1] == 2 and out.target is not None\n        hidden = out"
+        "        hidden = out",
+        "        assert batch.labels.shape[1] == 2 and out.target is not None\n        hidden = out",
     )
     (mine.parent / "needs.py").write_text(text)
     run = mine.parent / "run"
     settings = [f"--set={setting}" for setting in SETTINGS]
-    asked = [str(sounds / "labels.csv"), "-o", str(run), "--recipe", str(mine.parent / "needs.py"), "--steps", "2", "--device", "cpu"]
+    asked = [
+        str(sounds / "labels.csv"),
+        "-o",
+        str(run),
+        "--recipe",
+        str(mine.parent / "needs.py"),
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+    ]
     assert main(["pretrain", *asked, *settings]) == 0
     assert read_json(run / "config.json")["recipe"]["objectives"]["level"]["classes"] == ["a", "b"]
     forget()
@@ -282,7 +328,11 @@ def test_sections_are_those_that_are_registered() -> None:
     with pytest.raises(ConfigError, match="two sections"):
         ObjectivesConfig(Other(), Other(1.0))
     made = ObjectivesConfig(Other(0.5))
-    assert made.mine == Other(0.5) and list(made) == [*ObjectivesConfig(), "mine"] and hash(made) != hash(ObjectivesConfig())
+    assert (
+        made.mine == Other(0.5)
+        and list(made) == [*ObjectivesConfig(), "mine"]
+        and hash(made) != hash(ObjectivesConfig())
+    )
     assert made.updated(Other(0.0)).active().keys() == ObjectivesConfig().active().keys()
     with pytest.raises(AttributeError, match="cannot assign"):
         made.mine = Other()  # type: ignore[misc]

@@ -18,10 +18,22 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 
 B, N, K, D, C = 4, 8, 3, 8, 5
-SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=32",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 SMALL = override(
     find_recipe("msm-mae"),
-    [*(f"model.{size}" for size in SIZES), "objectives.supervise.weight=1", 'objectives.supervise.classes=["a","b","c","d","e"]'],
+    [
+        *(f"model.{size}" for size in SIZES),
+        "objectives.supervise.weight=1",
+        'objectives.supervise.classes=["a","b","c","d","e"]',
+    ],
 )
 CONFIG = SuperviseConfig(weight=1.0, classes=tuple("abcde"))
 
@@ -40,7 +52,14 @@ def a_batch(batch: int = B, patches: int = N) -> Batch:
     known = torch.tensor([True, False, True, True][:batch])
     valid = torch.ones(batch, patches, dtype=torch.bool)
     return Batch(
-        torch.zeros(batch, 1, 1), valid, none, none, torch.zeros(batch), torch.zeros(batch, patches), labels=labels, has_labels=known
+        torch.zeros(batch, 1, 1),
+        valid,
+        none,
+        none,
+        torch.zeros(batch),
+        torch.zeros(batch, patches),
+        labels=labels,
+        has_labels=known,
     )
 
 
@@ -53,7 +72,9 @@ def test_the_loss_is_its_equation(loss: str, temperature: float) -> None:
     logits = objective.head(out.visible.mean(dim=1)).detach().double().numpy() / temperature
     labels, known = batch.labels.double().numpy(), batch.has_labels.numpy()
     if loss == "bce":
-        each = -(labels * np.log(1 / (1 + np.exp(-logits))) + (1 - labels) * np.log(1 - 1 / (1 + np.exp(-logits)))).mean(axis=1)
+        each = -(
+            labels * np.log(1 / (1 + np.exp(-logits))) + (1 - labels) * np.log(1 - 1 / (1 + np.exp(-logits)))
+        ).mean(axis=1)
     else:
         log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         each = -(labels / np.maximum(labels.sum(axis=1, keepdims=True), 1) * log_p).sum(axis=1)
@@ -87,7 +108,9 @@ def test_alone_it_moves_the_encoder_and_leaves_the_decoder_out() -> None:
     batch = replace(a_batch(patches=patches), spec=spec)
     learner(batch, random(torch.rand(B, patches), 0.75, batch.valid))["loss"].backward()
     moved = {name for name, p in learner.named_parameters() if p.grad is not None and bool((p.grad != 0).any())}
-    assert any(name.startswith("model.encoder.") for name in moved) and not any(name.startswith("model.decoder.") for name in moved)
+    assert any(name.startswith("model.encoder.") for name in moved) and not any(
+        name.startswith("model.decoder.") for name in moved
+    )
     assert [name for name, p in learner.named_parameters() if p.requires_grad and p.grad is None] == []
 
 

@@ -21,7 +21,15 @@ from unheard.training.checkpoints import checkpoints
 from unheard.training.optim import parameter_groups, peak_learning_rate
 from unheard.training.pretrain import pretrain, resume
 
-SIZES = ("frames=96", "embed_dim=48", "depth=2", "num_heads=3", "decoder_embed_dim=32", "decoder_depth=2", "decoder_num_heads=2")
+SIZES = (
+    "frames=96",
+    "embed_dim=48",
+    "depth=2",
+    "num_heads=3",
+    "decoder_embed_dim=32",
+    "decoder_depth=2",
+    "decoder_num_heads=2",
+)
 SMALL = override(find_recipe("audiomae"), [f"model.{size}" for size in SIZES])
 GLOBAL = [f"model.decoder{value}" for value in ("=global", "_embed_dim=512", "_depth=8", "_num_heads=16")]
 
@@ -91,7 +99,9 @@ def test_it_learns_two_windows_by_heart(settings: list[str]) -> None:
 
 
 def test_trained_positions_move_and_are_kept(tmp_path: Path, sounds: Path) -> None:
-    recipe = override(SMALL, [*RUN, "model.trainable_positions=true", "training.steps=2", "training.learning_rate=0.01"])
+    recipe = override(
+        SMALL, [*RUN, "model.trainable_positions=true", "training.steps=2", "training.learning_rate=0.01"]
+    )
     pretrain(sounds, tmp_path / "run", recipe, device="cpu")
     start, end = build(recipe).model.encoder.positions, load(tmp_path / "run").encoder.positions
     assert not torch.equal(start, end) and not end.requires_grad
@@ -100,7 +110,13 @@ def test_trained_positions_move_and_are_kept(tmp_path: Path, sounds: Path) -> No
     assert isinstance(free, list) and any(p is learner.model.encoder.positions for p in free)
 
 
-RUN = ["training.steps=8", "training.batch_size=4", "training.checkpoint_every=3", "training.log_every=1", "training.keep_checkpoints=9"]
+RUN = [
+    "training.steps=8",
+    "training.batch_size=4",
+    "training.checkpoint_every=3",
+    "training.log_every=1",
+    "training.keep_checkpoints=9",
+]
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +137,8 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(sounds: Path, tmp_path: Pat
         shutil.rmtree(folder)
     resume(tmp_path / "broken", device="cpu")
     curves = [
-        [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()] for name in ("whole", "broken")
+        [json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "broken")
     ]
     assert len(curves[0]) == 8 and curves[0] == curves[1]
 

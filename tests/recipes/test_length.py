@@ -14,7 +14,8 @@ from unheard.recipes import RECIPES, find_recipe
 from unheard.recipes.msm_mae import TABLE_1
 from unheard.training.session import sampler_of, total_steps
 
-CLIPS = 1_963_807  # of AudioSet, in the paper of MSM-MAE; those of M2D and MaskSpec give epochs and batch, and no number of clips
+# of AudioSet, in the paper of MSM-MAE; those of M2D and MaskSpec give epochs and batch, and no number of clips
+CLIPS = 1_963_807
 LONG_CLIPS = 2_012_615  # of AudioSet, in MATPAC's configuration
 
 STEPS: dict[str, tuple[int, float]] = {

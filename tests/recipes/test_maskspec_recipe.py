@@ -36,12 +36,21 @@ def test_the_base_model_has_the_published_number_of_weights() -> None:
     learner = build(find_recipe("maskspec"))
     trained = sum(p.numel() for p in learner.parameters())
     assert trained == pytest.approx(111.0e6, rel=1e-3)
-    encoder, positions = sum(p.numel() for p in learner.model.encoder.parameters()), 497 * 768  # published counts have the fixed table
+    encoder, positions = (
+        sum(p.numel() for p in learner.model.encoder.parameters()),
+        497 * 768,
+    )  # published counts have the fixed table
     assert encoder + positions == pytest.approx(85.6e6, rel=1e-3)
 
 
 def test_it_learns_a_window_by_heart() -> None:
-    sizes = ["model.frames=32", "model.embed_dim=32", "model.depth=1", "model.num_heads=2", "model.decoder_embed_dim=32"]
+    sizes = [
+        "model.frames=32",
+        "model.embed_dim=32",
+        "model.depth=1",
+        "model.num_heads=2",
+        "model.decoder_embed_dim=32",
+    ]
     learner = build(override(find_recipe("maskspec"), [*sizes, "model.decoder_depth=1", "model.decoder_num_heads=2"]))
     draw = torch.Generator().manual_seed(0)
     spec, noise = torch.randn(2, 128, 32, generator=draw), torch.rand(2, 16, generator=draw)
@@ -61,8 +70,14 @@ def test_it_learns_a_window_by_heart() -> None:
 def test_layer_rates_fall_towards_the_input() -> None:
     assert layer_scale("transformer.blocks.11.fc1.weight", 12, 0.75) == 0.75
     assert layer_scale("model.encoder.transformer.blocks.0.norm1.bias", 12, 0.75) == pytest.approx(0.75**12)
-    assert {layer_scale(f"model.encoder.{name}", 12, 0.75) for name in ("cls_token", "positions", "patch_embed.bias")} == {0.75**13}
-    assert layer_scale("classifier.head.weight", 12, 0.75) == layer_scale("model.encoder.transformer.norm.bias", 12, 0.75) == 1
+    assert {
+        layer_scale(f"model.encoder.{name}", 12, 0.75) for name in ("cls_token", "positions", "patch_embed.bias")
+    } == {0.75**13}
+    assert (
+        layer_scale("classifier.head.weight", 12, 0.75)
+        == layer_scale("model.encoder.transformer.norm.bias", 12, 0.75)
+        == 1
+    )
     assert decays("transformer.blocks.0.fc1.weight", 2) and not decays("positions", 2) and not decays("cls_token", 1)
 
 

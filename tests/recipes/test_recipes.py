@@ -31,14 +31,30 @@ def test_the_paper_s_configurations_have_its_sizes(name: str) -> None:
     assert grid_of(recipe).num_patches == TABLE_1[name]
     assert (size.embed_dim, size.depth, size.num_heads) == (768, 12, 12)
     assert (size.decoder_embed_dim, size.decoder_depth, size.decoder_num_heads) == (384, 4, 6)
-    assert recipe.model.mask_ratio == 0.75 and recipe.model.decoder_positions == "1d" and not recipe.objectives.reconstruct.norm_pix
-    assert (recipe.frontend.sample_rate, recipe.frontend.n_mels, recipe.frontend.f_min, recipe.frontend.f_max) == (16000, 80, 50, 8000)
+    assert (
+        recipe.model.mask_ratio == 0.75
+        and recipe.model.decoder_positions == "1d"
+        and not recipe.objectives.reconstruct.norm_pix
+    )
+    assert (recipe.frontend.sample_rate, recipe.frontend.n_mels, recipe.frontend.f_min, recipe.frontend.f_max) == (
+        16000,
+        80,
+        50,
+        8000,
+    )
     training = recipe.training
-    assert (training.batch_size, training.epochs, training.betas, training.weight_decay) == (512, 100, (0.9, 0.95), 0.05)
+    assert (training.batch_size, training.epochs, training.betas, training.weight_decay) == (
+        512,
+        100,
+        (0.9, 0.95),
+        0.05,
+    )
     assert peak_learning_rate(training) == pytest.approx(6e-4)
 
 
-@pytest.mark.parametrize("name", ["audiomae", "clap_mini", "finetune_named", "m2d", "mam_clap", "maskspec", "matpac", "msm_mae"])
+@pytest.mark.parametrize(
+    "name", ["audiomae", "clap_mini", "finetune_named", "m2d", "mam_clap", "maskspec", "matpac", "msm_mae"]
+)
 def test_a_recipe_lists_where_it_differs_from_what_was_published(name: str) -> None:
     text = importlib.import_module(f"unheard.recipes.{name}").__doc__
     assert text is not None and "Other than published" in text
@@ -88,11 +104,21 @@ def test_how_long_a_run_is(settings: list[str], windows: int, steps: int) -> Non
     assert total_steps(override(find_recipe("msm-mae"), settings).training, windows) == steps
 
 
-TOLD = ("objectives.clap.dim=4", "objectives.contrast.text_dim=4", 'objectives.supervise.classes=["dog"]')  # what a run finds out
+TOLD = (
+    "objectives.clap.dim=4",
+    "objectives.contrast.text_dim=4",
+    'objectives.supervise.classes=["dog"]',
+)  # what a run finds out
 
 
 def test_every_recipe_can_be_made_tiny_and_built() -> None:
-    small = ["model.embed_dim=48", "model.depth=1", "model.num_heads=3", "model.decoder_embed_dim=48", "model.decoder_depth=1"]
+    small = [
+        "model.embed_dim=48",
+        "model.depth=1",
+        "model.num_heads=3",
+        "model.decoder_embed_dim=48",
+        "model.decoder_depth=1",
+    ]
     for name in RECIPES:
         learner = build(override(find_recipe(name), [*small, *TOLD, "model.decoder_num_heads=3"]))
         assert learner.recipe.name == name
@@ -118,9 +144,9 @@ def test_a_python_file_is_a_recipe(tmp_path: Path) -> None:
 
 def test_a_recipe_file_may_define_a_dataclass(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom unheard.recipes import find_recipe\n\n"
-        "@dataclass(frozen=True)\nclass Sizes:\n    depth: int = 3\n\n"
-        "def recipe():\n    return find_recipe('msm-mae') if Sizes().depth == 3 else None\n"
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom unheard.recipes import"
+        " find_recipe\n\n@dataclass(frozen=True)\nclass Sizes:\n    depth: int = 3\n\ndef recipe():\n    return"
+        " find_recipe('msm-mae') if Sizes().depth == 3 else None\n"
     )
     assert find_recipe(str(tmp_path / "mine.py")).name == "msm-mae"
 
@@ -144,7 +170,9 @@ def test_a_size_out_of_its_range_is_named_also_when_code_made_it(change: dict[st
     with pytest.raises(ConfigError, match=f"model.{message}"):
         build(recipe)
     if any(name.endswith(("heads", "dim", "depth")) for name in change):
-        with pytest.raises(ConfigError, match=rf"model.{next(iter(change))} is -?\d; it must be a whole number of at least 1"):
+        with pytest.raises(
+            ConfigError, match=rf"model.{next(iter(change))} is -?\d; it must be a whole number of at least 1"
+        ):
             resolve_sizes(recipe.model)
 
 
@@ -188,12 +216,26 @@ def test_matpac_has_the_published_numbers(name: str, hypotheses: int) -> None:
     training, asked = recipe.training, recipe.objectives
     learner = build(override(recipe, ["model.depth=1", "model.decoder_depth=1"]))
     size = resolve_sizes(recipe.model)
-    assert (size.embed_dim, size.depth, size.decoder_embed_dim, size.decoder_depth, size.decoder_num_heads) == (768, 12, 512, 8, 16)
+    assert (size.embed_dim, size.depth, size.decoder_embed_dim, size.decoder_depth, size.decoder_num_heads) == (
+        768,
+        12,
+        512,
+        8,
+        16,
+    )
     assert (grid_of(recipe).num_patches, recipe.model.mask_ratio, recipe.model.num_hypotheses) == (190, 0.7, hypotheses)
     assert (asked.reconstruct.weight, asked.latents.weight, asked.prototypes.weight) == (0, 0.5, 0.5)
     assert not asked.latents.standardise_target and asked.prototypes.center == "probs"
-    assert not recipe.frontend.center and recipe.teacher.update_at == "before_step" and not recipe.teacher.init_from_student
-    assert peak_learning_rate(training) == 3e-4 and (training.batch_size, training.epochs, training.clip_norm) == (2048, 300, 3)
+    assert (
+        not recipe.frontend.center
+        and recipe.teacher.update_at == "before_step"
+        and not recipe.teacher.init_from_student
+    )
+    assert peak_learning_rate(training) == 3e-4 and (training.batch_size, training.epochs, training.clip_norm) == (
+        2048,
+        300,
+        3,
+    )
     assert (training.weight_decay_on, training.adam_eps, training.weight_decay) == ("all", 1e-6, 0.05)
     assert total_steps(training, 2_012_615) == pytest.approx(294_816, abs=1)
     head = sum(p.numel() for p in learner.objectives["prototypes"].parameters() if p.requires_grad)
@@ -210,9 +252,13 @@ def test_predictor_and_head_shrink_with_the_encoder() -> None:
 
 def test_decay_reaches_everything_where_the_recipe_says_so() -> None:
     learner = build(override(find_recipe("matpac"), ["model.size=tiny", "model.depth=1"]))
-    decayed = [group for group in build_optimiser(learner, learner.recipe.training).param_groups if group["weight_decay"] > 0]
+    decayed = [
+        group for group in build_optimiser(learner, learner.recipe.training).param_groups if group["weight_decay"] > 0
+    ]
     everything = [p for p in learner.parameters() if p.requires_grad]
     assert sum(len(group["params"]) for group in decayed) == len(everything)
     pixels = build(override(find_recipe("msm-mae"), ["model.size=tiny", "model.depth=1"]))
-    free = [group for group in build_optimiser(pixels, pixels.recipe.training).param_groups if group["weight_decay"] == 0]
+    free = [
+        group for group in build_optimiser(pixels, pixels.recipe.training).param_groups if group["weight_decay"] == 0
+    ]
     assert free and all(p.ndim == 1 for group in free for p in group["params"])

@@ -19,8 +19,20 @@ RATE = 48_000
 def checkpoint(folder: Path, truncation: str = "rand_trunc", **audio: object) -> Path:
     """A tiny CLAP with random weights, saved as a user would have it."""
     torch.manual_seed(0)
-    sizes = {"patch_embeds_hidden_size": 16, "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 4, 8], "hidden_size": 128, **audio}
-    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 50}
+    sizes = {
+        "patch_embeds_hidden_size": 16,
+        "depths": [1, 1, 1, 1],
+        "num_attention_heads": [1, 2, 4, 8],
+        "hidden_size": 128,
+        **audio,
+    }
+    text = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "vocab_size": 50,
+    }
     config = transformers.ClapConfig(audio_config=sizes, text_config=text, projection_dim=32)
     transformers.ClapModel(config).save_pretrained(folder)
     transformers.ClapFeatureExtractor(frequency_min=50, truncation=truncation).save_pretrained(folder)
@@ -53,10 +65,16 @@ def test_the_final_map_is_transformers_own(folder: Path) -> None:
     model = transformers.ClapModel.from_pretrained(folder).eval()
     extractor = transformers.ClapFeatureExtractor.from_pretrained(folder)
     with torch.no_grad():
-        theirs = model.audio_model(extractor(wav, sampling_rate=RATE, return_tensors="pt")["input_features"].float()).last_hidden_state
+        theirs = model.audio_model(
+            extractor(wav, sampling_rate=RATE, return_tensors="pt")["input_features"].float()
+        ).last_hidden_state
     teacher = ClapTeacher(folder)
     ours = teacher(torch.from_numpy(wav)[None])
-    assert ours.shape == (1, 128, 2, 32) == (1, teacher.dim, len(teacher.axes(480_000).edges) + 1, len(teacher.axes(480_000).columns))
+    assert (
+        ours.shape
+        == (1, 128, 2, 32)
+        == (1, teacher.dim, len(teacher.axes(480_000).edges) + 1, len(teacher.axes(480_000).columns))
+    )
     assert torch.allclose(ours, theirs, atol=1e-3)
 
 
@@ -76,7 +94,8 @@ def test_a_fused_checkpoint_hears_unfused(tmp_path: Path) -> None:
     wav = sound(10.0)
     with torch.no_grad():
         theirs = model.audio_model(
-            extractor(wav, sampling_rate=RATE, return_tensors="pt")["input_features"].float(), is_longer=torch.zeros(1, 1, dtype=torch.bool)
+            extractor(wav, sampling_rate=RATE, return_tensors="pt")["input_features"].float(),
+            is_longer=torch.zeros(1, 1, dtype=torch.bool),
         )
     assert torch.allclose(teacher(torch.from_numpy(wav)[None]), theirs.last_hidden_state, atol=1e-3)
 
@@ -93,7 +112,9 @@ def test_the_middle_map_moves_where_the_sound_does(folder: Path) -> None:
     quiet = sound(10.0) * 0.01
     loud = quiet.copy()
     loud[6 * RATE : 7 * RATE] += tone  # a low tone in the seventh second
-    moved = (teacher(torch.from_numpy(loud)[None]) - teacher(torch.from_numpy(quiet)[None])).square().sum(dim=1)[0].sqrt()
+    moved = (
+        (teacher(torch.from_numpy(loud)[None]) - teacher(torch.from_numpy(quiet)[None])).square().sum(dim=1)[0].sqrt()
+    )
     row, column = divmod(int(moved.argmax()), moved.shape[1])
     assert moved.shape == (4, 64) and row == 0
     assert 5.5 < teacher.axes(480_000).columns[column] < 7.5

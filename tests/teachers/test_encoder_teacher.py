@@ -25,7 +25,15 @@ from unheard.teachers.load import load_teacher
 from unheard.teachers.targets import Targets
 from unheard.weights.checkpoint import Provenance, SavedModel
 
-SIZES = ("frames=32", "embed_dim=24", "depth=2", "num_heads=3", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=24",
+    "depth=2",
+    "num_heads=3",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 RECIPE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 HOP = 160
 
@@ -43,12 +51,16 @@ def a_batch(wav: Tensor | None, clips: list[int], patches: int) -> Batch:
     n = len(clips)
     none = torch.zeros(n, dtype=torch.int64)
     valid = torch.ones(n, patches, dtype=torch.bool)
-    return Batch(torch.zeros(n, 1, 1), valid, torch.tensor(clips), none, torch.zeros(n), torch.zeros(n, patches), wav=wav)
+    return Batch(
+        torch.zeros(n, 1, 1), valid, torch.tensor(clips), none, torch.zeros(n), torch.zeros(n, patches), wav=wav
+    )
 
 
 def targets_of(teacher: EncoderTeacher, grid: Grid, cache: TargetCache | None = None) -> Targets:
     frontend = build_frontend(MSM_MAE_16K)
-    return Targets(teacher, grid, frontend.mel_centres(), [frontend.frame_centre(i) for i in range(grid.frames)], 16000, cache)
+    return Targets(
+        teacher, grid, frontend.mel_centres(), [frontend.frame_centre(i) for i in range(grid.frames)], 16000, cache
+    )
 
 
 @pytest.mark.parametrize("frames", [9, 32, 70])
@@ -71,7 +83,9 @@ def test_a_student_with_the_same_patches_hears_its_tokens(saved: SavedModel) -> 
 
 def test_a_student_of_another_front_end_gets_a_value_for_every_patch(saved: SavedModel) -> None:
     grid, frontend = Grid.of(128, 48, (16, 16), "time"), build_frontend(AUDIOMAE)
-    targets = Targets(EncoderTeacher(saved), grid, frontend.mel_centres(), [frontend.frame_centre(i) for i in range(48)], 16000)
+    targets = Targets(
+        EncoderTeacher(saved), grid, frontend.mel_centres(), [frontend.frame_centre(i) for i in range(48)], 16000
+    )
     assert targets(a_batch(noise(3, 48), [0, 1, 2], grid.num_patches)).targets.shape == (3, grid.num_patches, 24)
 
 
@@ -97,7 +111,9 @@ def test_kept_targets_are_the_fresh_ones_bit_by_bit(saved: SavedModel, tmp_path:
     again = keeping(a_batch(torch.zeros_like(wav), [4, 0, 2], 10)).targets  # not listened to any more
     assert torch.equal(fresh, first) and torch.equal(first, again)
     reopened = TargetCache(tmp_path / "kept", 5, cache.shape)
-    assert reopened.all_cached(np.array([0, 2, 4])) and torch.equal(reopened.read(np.array([2])), cache.read(np.array([2])))
+    assert reopened.all_cached(np.array([0, 2, 4])) and torch.equal(
+        reopened.read(np.array([2])), cache.read(np.array([2]))
+    )
     flat = np.memmap(tmp_path / "kept" / "targets.bin", np.uint8, "r+")
     flat[2 * len(flat) // 5] ^= 1  # in the map of the third of five clips
     assert not reopened.all_cached(np.array([2])) and reopened.all_cached(np.array([0, 4]))

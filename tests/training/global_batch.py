@@ -1,4 +1,6 @@
-"""Run by torchrun: takes two steps of every objective on this process's share of one batch and writes gradients and statistics."""
+"""Run by torchrun: takes two steps of every objective on this process's share of one batch and writes gradients and
+statistics.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,15 @@ from unheard.recipes.learner import PretrainModule, build
 from unheard.training.engine import Engine
 
 WINDOWS, CLASSES, CHANNELS, WIDTH = 24, 5, 6, 7
-SIZES = ["frames=64", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=2", "decoder_num_heads=2"]
+SIZES = [
+    "frames=64",
+    "embed_dim=24",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=2",
+    "decoder_num_heads=2",
+]
 FOUND = [  # what a run finds out from its corpus
     f"objectives.clap.dim={CHANNELS}", f"objectives.contrast.text_dim={WIDTH}",
     f'objectives.supervise.classes=[{",".join(f"{chr(34)}{name}{chr(34)}" for name in range(CLASSES))}]',
@@ -31,7 +41,10 @@ RECIPES: dict[str, tuple[str, list[str]]] = {
     "prototypes": ("matpac++", []),
     "supervise": ("sup-mam", []),
     "distill and supervise": ("sup-mam-clap", []),
-    "distill pooled": ("mam-clap", ["objectives.clap.pooled=1", "objectives.clap.balance=tokens", "objectives.clap.standardise=token"]),
+    "distill pooled": (
+        "mam-clap",
+        ["objectives.clap.pooled=1", "objectives.clap.balance=tokens", "objectives.clap.standardise=token"],
+    ),
     "contrast": ("clap-mini", []),
 }
 LABELLED = (0, 1, 2, WINDOWS)
@@ -65,7 +78,9 @@ def share_of(batch: Batch, share: RankSlice) -> Batch:
 def two_steps(engine: Engine, kind: str, accumulate: int, labelled: int) -> dict[str, np.ndarray]:
     """Gradients and losses of each step, and the statistics that are left."""
     name, extra = RECIPES[kind]
-    recipe = override(find_recipe(name), [*(f"model.{size}" for size in SIZES), *FOUND, *extra, f"training.accumulate={accumulate}"])
+    recipe = override(
+        find_recipe(name), [*(f"model.{size}" for size in SIZES), *FOUND, *extra, f"training.accumulate={accumulate}"]
+    )
     learner = build(recipe)
     engine.training = recipe.training
     engine.setup(learner)
@@ -75,13 +90,17 @@ def two_steps(engine: Engine, kind: str, accumulate: int, labelled: int) -> dict
         now = TrainingProgress(step, 10)
         learner.begin_step(now)
         losses = engine.losses_and_gradients(batch, step)
-        found |= {f"{step}/{key}": engine.mean(value).numpy() for key, value in losses.items() if key.startswith("loss")}
+        found |= {
+            f"{step}/{key}": engine.mean(value).numpy() for key, value in losses.items() if key.startswith("loss")
+        }
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learner.parameters() if p.requires_grad]
         found[f"{step}/gradient"] = torch.cat([gradient.flatten() for gradient in gradients]).numpy().copy()
         learner.before_step(now)
         engine.step(1e-3)
         learner.after_step(replace(now, step=step + 1))
-    return found | {f"buffer/{key}": value.numpy().copy() for key, value in learner.named_buffers() if value.is_floating_point()}
+    return found | {
+        f"buffer/{key}": value.numpy().copy() for key, value in learner.named_buffers() if value.is_floating_point()
+    }
 
 
 if __name__ == "__main__":

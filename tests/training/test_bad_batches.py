@@ -28,10 +28,24 @@ from unheard.training.pretrain import pretrain, resume
 from unheard.training.replay import replay
 from unheard.weights.checkpoint import load_model
 
-SIZES = ("frames=48", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=48",
+    "embed_dim=24",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 SETTINGS = [
     *(f"model.{size}" for size in SIZES),
-    *("training.batch_size=4", "training.steps=9", "training.log_every=1", "training.checkpoint_every=3", "training.seed=5"),
+    *(
+        "training.batch_size=4",
+        "training.steps=9",
+        "training.log_every=1",
+        "training.checkpoint_every=3",
+        "training.seed=5",
+    ),
 ]
 LATENT = ["objectives.latents.weight=1", "objectives.prototypes.weight=1", "teacher.momentum_start=0.9"]
 PROGRAM = """
@@ -85,7 +99,9 @@ def test_a_bad_batch_ends_the_run_and_can_be_taken_again(
 ) -> None:
     poison(monkeypatch)
     run = tmp_path / "run"
-    with pytest.raises(DataError, match=r"the loss became nan at step 5, in a batch of .*\.wav.*unheard debug replay .*run"):
+    with pytest.raises(
+        DataError, match=r"the loss became nan at step 5, in a batch of .*\.wav.*unheard debug replay .*run"
+    ):
         pretrain(sounds, run, recipe(*LATENT), device="cpu")
     assert [folder.name for folder in checkpoints(run)] == ["step-00000003"]
     assert read_json(run / "bad-step-00000005/state.json")["checkpoint_step"] == 3
@@ -101,7 +117,9 @@ def test_a_bad_batch_ends_the_run_and_can_be_taken_again(
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_a_step_taken_again_has_the_losses_it_had(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_taken_again_has_the_losses_it_had(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as poisoned:
         poison(poisoned)
         with pytest.raises(DataError):
@@ -110,22 +128,37 @@ def test_a_step_taken_again_has_the_losses_it_had(sounds: Path, tmp_path: Path, 
     assert replay(tmp_path / "bad", device="cpu").losses["loss"] == rows(tmp_path / "good")[5]
 
 
-def test_bad_batches_are_skipped_named_and_change_nothing(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_batches_are_skipped_named_and_change_nothing(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     poison(monkeypatch)
     lines: list[str] = []
     run = pretrain(
-        sounds, tmp_path / "run", recipe(*LATENT, "training.skip_bad_batches=2"), device="cpu", report=Callbacks(say=lines.append)
+        sounds,
+        tmp_path / "run",
+        recipe(*LATENT, "training.skip_bad_batches=2"),
+        device="cpu",
+        report=Callbacks(say=lines.append),
     )
     told = [line for line in lines if "its update is skipped" in line]
-    assert run.finished and len(told) == 2 and "step 5" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
-    assert set(rows(run.folder)) == {1, 2, 3, 4, 6, 7, 9} and all(np.isfinite(value) for value in rows(run.folder).values())
+    assert (
+        run.finished and len(told) == 2 and "step 5" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
+    )
+    assert set(rows(run.folder)) == {1, 2, 3, 4, 6, 7, 9} and all(
+        np.isfinite(value) for value in rows(run.folder).values()
+    )
     weights = load_model(run.folder).learner.state_dict()
     assert all(bool(value.isfinite().all()) for value in weights.values())
-    with pytest.raises(DataError, match=r"not finite at step 8.*1 bad batches were skipped before, as many as training\.skip_bad_batches"):
+    with pytest.raises(
+        DataError,
+        match=r"not finite at step 8.*1 bad batches were skipped before, as many as training\.skip_bad_batches",
+    ):
         pretrain(sounds, tmp_path / "one", recipe("training.skip_bad_batches=1"), device="cpu")
 
 
-def test_a_resumed_run_skips_what_the_uninterrupted_one_does(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_skips_what_the_uninterrupted_one_does(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     poison(monkeypatch)
     pretrain(sounds, tmp_path / "whole", recipe(*LATENT, "training.skip_bad_batches=2"), device="cpu")
     with pytest.raises(DataError):
@@ -143,9 +176,21 @@ def test_all_processes_skip_what_is_bad_in_one(sounds: Path, tmp_path: Path, mon
     (tmp_path / "poisoned.py").write_text(PROGRAM)
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
     start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    asked = ["pretrain", str(sounds), "-o", str(tmp_path / "two"), "--device", "cpu", "--skip-bad-batches", "2", *settings]
+    asked = [
+        "pretrain",
+        str(sounds),
+        "-o",
+        str(tmp_path / "two"),
+        "--device",
+        "cpu",
+        "--skip-bad-batches",
+        "2",
+        *settings,
+    ]
     command = [*start, str(tmp_path / "poisoned.py"), __file__, *asked]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("its update is skipped") == 2
     poison(monkeypatch)

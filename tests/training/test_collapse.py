@@ -9,8 +9,21 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.training.collapse import CollapseDetector
 
-SIZES = ("frames=32", "embed_dim=32", "depth=1", "num_heads=2", "decoder_embed_dim=32", "decoder_depth=1", "decoder_num_heads=2")
-HEALTHY = {"step": 10.0, "diagnostics/feature_std": 0.6, "diagnostics/effective_rank": 3.0, "diagnostics/effective_prototypes": 8.0}
+SIZES = (
+    "frames=32",
+    "embed_dim=32",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=32",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
+HEALTHY = {
+    "step": 10.0,
+    "diagnostics/feature_std": 0.6,
+    "diagnostics/effective_rank": 3.0,
+    "diagnostics/effective_prototypes": 8.0,
+}
 
 
 def learner(name: str) -> PretrainModule:
@@ -30,7 +43,10 @@ def told(name: str, *rows: dict[str, float]) -> list[str]:
     ("sick", "words"),
     [
         ({"diagnostics/feature_std": 0.03}, ("spread 0.03 of 1", "teacher.max_initial_weight=1")),
-        ({"loss/latents": 0.02, "diagnostics/effective_rank": 1.1}, ("in 1.1 directions", "loss 0.020", "objectives.reconstruct.weight=1")),
+        (
+            {"loss/latents": 0.02, "diagnostics/effective_rank": 1.1},
+            ("in 1.1 directions", "loss 0.020", "objectives.reconstruct.weight=1"),
+        ),
         ({"loss/latents": 0.02, "diagnostics/between_clip_variance_fraction": 0.95}, ("95% of it between clips",)),
         ({"diagnostics/effective_prototypes": 1.05}, ("1.05 of 100 prototypes", "objectives.prototypes.prototypes")),
     ],
@@ -48,7 +64,10 @@ def test_one_row_is_not_yet_a_collapse_and_kinds_are_told_apart() -> None:
 
 
 def test_a_low_loss_on_rich_features_is_learning_and_flat_features_that_are_hard_are_not_yet_a_collapse() -> None:
-    assert told("matpac", *[{"loss/latents": 0.01}] * 3, *[{"loss/latents": 0.2, "diagnostics/effective_rank": 1.2}] * 3) == []
+    assert (
+        told("matpac", *[{"loss/latents": 0.01}] * 3, *[{"loss/latents": 0.2, "diagnostics/effective_rank": 1.2}] * 3)
+        == []
+    )
 
 
 def test_runs_without_a_teacher_are_left_alone() -> None:

@@ -31,7 +31,15 @@ from unheard.training.engine import Engine
 from unheard.training.pretrain import pretrain, resume
 
 DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-SIZES = ("frames=64", "embed_dim=48", "depth=2", "num_heads=3", "decoder_embed_dim=32", "decoder_depth=2", "decoder_num_heads=2")
+SIZES = (
+    "frames=64",
+    "embed_dim=48",
+    "depth=2",
+    "num_heads=3",
+    "decoder_embed_dim=32",
+    "decoder_depth=2",
+    "decoder_num_heads=2",
+)
 SETTINGS = [
     *(f"model.{size}" for size in SIZES), "training.precision=float32", "training.batch_size=8", "training.steps=6",
     "training.log_every=1", "training.checkpoint_every=3", "training.learning_rate=1e-3", "training.warmup=0",
@@ -46,7 +54,9 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = np.random.default_rng(0)
     for index in range(8):
         length = 16000 if index % 2 else 5000
-        soundfile.write(folder / f"{index:02d}.wav", (0.1 * generator.standard_normal(length)).astype(np.float32), 16000)
+        soundfile.write(
+            folder / f"{index:02d}.wav", (0.1 * generator.standard_normal(length)).astype(np.float32), 16000
+        )
     return folder
 
 
@@ -63,7 +73,10 @@ def batch_of(learner: PretrainModule) -> Batch:
     """Windows of which some are padded, with what every objective reads."""
     generator, grid, count = torch.Generator().manual_seed(3), learner.grid, 8
     frames = torch.randint(9, grid.frames + 1, (count,), generator=generator)
-    spec = torch.randn(count, grid.n_mels, grid.frames, generator=generator) * (torch.arange(grid.frames) < frames[:, None])[:, None]
+    spec = (
+        torch.randn(count, grid.n_mels, grid.frames, generator=generator)
+        * (torch.arange(grid.frames) < frames[:, None])[:, None]
+    )
     return Batch(
         spec=spec, valid=grid.valid(frames), clips=torch.arange(count), frames=frames, start_seconds=torch.zeros(count),
         noise=torch.rand(count, grid.num_patches, generator=generator),
@@ -106,7 +119,12 @@ def test_one_step_is_that_of_the_cpu(name: str, device: str) -> None:
     whole = torch.cat([value.flatten() for value in expected_gradients.values()]).norm()
     parted = torch.cat([(gradients[key] - value).flatten() for key, value in expected_gradients.items()]).norm()
     assert float(parted / whole) < 1e-3
-    for key, value in expected_weights.items():  # Adam's first step is the sign of a gradient: where that is rounding, two rates apart
+    for (
+        key,
+        value,
+    ) in (
+        expected_weights.items()
+    ):  # Adam's first step is the sign of a gradient: where that is rounding, two rates apart
         if value.is_floating_point():
             assert float((weights[key] - value).abs().max()) <= 2.1e-3, key
 
@@ -134,9 +152,26 @@ def test_a_run_learns_what_it_learns_on_the_cpu(device: str, sounds: Path, tmp_p
 def test_a_compiled_run_learns_what_an_eager_one_does(device: str, sounds: Path, tmp_path: Path) -> None:
     """In processes of their own: the type checks of the tests would be compiled, too."""
     for name, compiled in (("compiled", "true"), ("eager", "false")):
-        asked = [part for setting in [*SETTINGS, *LATENT, f"training.compile={compiled}", "model.depth=1"] for part in ("--set", setting)]
-        command = [sys.executable, "-m", "unheard", "pretrain", str(sounds), "-o", str(tmp_path / name), "--device", device, *asked]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        asked = [
+            part
+            for setting in [*SETTINGS, *LATENT, f"training.compile={compiled}", "model.depth=1"]
+            for part in ("--set", setting)
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "unheard",
+            "pretrain",
+            str(sounds),
+            "-o",
+            str(tmp_path / name),
+            "--device",
+            device,
+            *asked,
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
         assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "eager"), rel=1e-3)
 
@@ -146,7 +181,9 @@ def test_a_compiled_run_learns_what_an_eager_one_does(device: str, sounds: Path,
 def test_an_embedding_is_that_of_the_cpu(hop: float | None, device: str) -> None:
     rng = np.random.default_rng(0)
     sounds = [((0.1 * rng.standard_normal(samples)).astype(np.float32), 16000) for samples in (500, 16000, 50000)]
-    for here, expected in zip(load("random-tiny", device).embed(sounds, hop=hop), load("random-tiny").embed(sounds, hop=hop), strict=True):
+    for here, expected in zip(
+        load("random-tiny", device).embed(sounds, hop=hop), load("random-tiny").embed(sounds, hop=hop), strict=True
+    ):
         np.testing.assert_allclose(here.frames, expected.frames, atol=1e-3, rtol=1e-3)
         np.testing.assert_allclose(here.scene, expected.scene, atol=1e-3, rtol=1e-3)
         np.testing.assert_array_equal(here.times_ms, expected.times_ms)
@@ -167,7 +204,10 @@ def test_stacked_heads_learn_what_heads_one_by_one_do(multilabel: bool, device: 
     torch.manual_seed(0)
     rates, place = (1e-2, 3e-3, 1e-3), torch.device(device)
     heads = [Head(6, 3, HyperParams(hidden_layers=2, hidden_dim=8)) for _ in rates]
-    stacked, beside = BatchedHeads(heads, rates, [None] * 3, place), SequentialHeads(copy.deepcopy(heads), rates, [None] * 3)
+    stacked, beside = (
+        BatchedHeads(heads, rates, [None] * 3, place),
+        SequentialHeads(copy.deepcopy(heads), rates, [None] * 3),
+    )
     x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
     for step in range(8):
         if step == 4:

@@ -1,4 +1,6 @@
-"""Runs that learn from a frozen teacher, labels or captions: from a table to a model, resumed, in two processes, and what is refused."""
+"""Runs that learn from a frozen teacher, labels or captions: from a table to a model, resumed, in two processes, and
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,15 @@ from unheard.weights.checkpoint import load_model, read_tensors
 
 transformers = pytest.importorskip("transformers")
 
-SIZES = ("frames=48", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=48",
+    "embed_dim=24",
+    "depth=2",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 LENGTH = ("batch_size=8", "steps=6", "log_every=1", "checkpoint_every=2", "epochs=null", "learning_rate=0.001")
 SETTINGS = [*(f"model.{size}" for size in SIZES), "model.decoder=global", *(f"training.{length}" for length in LENGTH)]
 RATE = 16000
@@ -43,7 +53,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tone = np.sin(np.arange(length) * (0.05 + 0.03 * index)) * 0.3 + 0.01 * generator.standard_normal(length)
         soundfile.write(folder / f"{index:02d}.wav", tone.astype(np.float32), RATE)
         known = index % 4 != 3
-        rows.append([f"{index:02d}.wav", ("low", "high", "low|odd")[index % 3] if known else "", f"tone {index % 5}" if known else ""])
+        rows.append(
+            [
+                f"{index:02d}.wav",
+                ("low", "high", "low|odd")[index % 3] if known else "",
+                f"tone {index % 5}" if known else "",
+            ]
+        )
     with (folder / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder / "table.csv"
@@ -54,9 +70,22 @@ def clap(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny CLAP with random weights."""
     folder = tmp_path_factory.mktemp("clap")
     torch.manual_seed(0)
-    sizes = {"patch_embeds_hidden_size": 16, "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 4, 8], "hidden_size": 128}
-    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 50}
-    transformers.ClapModel(transformers.ClapConfig(audio_config=sizes, text_config=text, projection_dim=32)).save_pretrained(folder)
+    sizes = {
+        "patch_embeds_hidden_size": 16,
+        "depths": [1, 1, 1, 1],
+        "num_attention_heads": [1, 2, 4, 8],
+        "hidden_size": 128,
+    }
+    text = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "vocab_size": 50,
+    }
+    transformers.ClapModel(
+        transformers.ClapConfig(audio_config=sizes, text_config=text, projection_dim=32)
+    ).save_pretrained(folder)
     transformers.ClapFeatureExtractor(frequency_min=50, truncation="rand_trunc").save_pretrained(folder)
     return folder
 
@@ -68,7 +97,12 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "tone", *(f"{i}" for i in range(10))]
     config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
     )
     transformers.BertModel(config).save_pretrained(folder)
     transformers.BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
@@ -100,7 +134,9 @@ def learner_state(run: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", ["mam-clap", "sup-mam", "sup-mam-clap", "clap-mini"])
-def test_a_resumed_run_is_the_uninterrupted_one(name: str, corpus: Path, settings: dict[str, list[str]], tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_uninterrupted_one(
+    name: str, corpus: Path, settings: dict[str, list[str]], tmp_path: Path
+) -> None:
     pretrain(corpus, tmp_path / "whole", recipe(name, settings[name]), device="cpu")
     shutil.copytree(tmp_path / "whole", tmp_path / "broken")
     shutil.rmtree(checkpoints(tmp_path / "broken")[-1])
@@ -112,13 +148,19 @@ def test_a_resumed_run_is_the_uninterrupted_one(name: str, corpus: Path, setting
     assert all(np.isfinite(row["loss"]) for row in rows(tmp_path / "whole"))
 
 
-def test_the_saved_model_holds_no_teacher_and_knows_its_classes(corpus: Path, settings: dict[str, list[str]], tmp_path: Path) -> None:
+def test_the_saved_model_holds_no_teacher_and_knows_its_classes(
+    corpus: Path, settings: dict[str, list[str]], tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     pretrain(corpus, run, recipe("sup-mam-clap", settings["sup-mam-clap"]), device="cpu")
     saved = load_model(run)
-    assert saved.recipe.objectives.supervise.classes == ("high", "low", "odd") and saved.recipe.objectives.clap.dim == 128
+    assert (
+        saved.recipe.objectives.supervise.classes == ("high", "low", "odd") and saved.recipe.objectives.clap.dim == 128
+    )
     weights = read_tensors(run / "model/model.safetensors")
-    assert sum(value.numel() for value in weights.values()) < 1e5 and not [key for key in weights if "audio" in key or "projection" in key]
+    assert sum(value.numel() for value in weights.values()) < 1e5 and not [
+        key for key in weights if "audio" in key or "projection" in key
+    ]
 
 
 def test_a_cached_target_is_the_fresh_one(corpus: Path, settings: dict[str, list[str]], tmp_path: Path) -> None:
@@ -130,7 +172,9 @@ def test_a_cached_target_is_the_fresh_one(corpus: Path, settings: dict[str, list
     assert [row["loss"] for row in rows(tmp_path / "kept")] == [row["loss"] for row in rows(tmp_path / "fresh")]
 
 
-def test_a_run_finds_its_teacher_from_another_folder(corpus: Path, clap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_finds_its_teacher_from_another_folder(
+    corpus: Path, clap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(clap.parent)
     pretrain(corpus, tmp_path / "run", recipe("mam-clap", [f"objectives.clap.teacher={clap.name}"]), device="cpu")
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
@@ -140,7 +184,12 @@ def test_a_run_finds_its_teacher_from_another_folder(corpus: Path, clap: Path, t
 
 def test_any_model_of_ours_can_teach(corpus: Path, tmp_path: Path) -> None:
     pretrain(corpus, tmp_path / "teacher", recipe("msm-mae", ["training.steps=2"]), device="cpu")
-    student = ["objectives.clap.weight=1", f"objectives.clap.teacher={tmp_path / 'teacher'}", "data.input=wav", "training.steps=2"]
+    student = [
+        "objectives.clap.weight=1",
+        f"objectives.clap.teacher={tmp_path / 'teacher'}",
+        "data.input=wav",
+        "training.steps=2",
+    ]
     pretrain(corpus, tmp_path / "student", recipe("msm-mae", student), device="cpu")
     assert {"loss/clap", "loss/reconstruct"} <= rows(tmp_path / "student")[0].keys()
     assert load_model(tmp_path / "student").recipe.objectives.clap.dim == 24
@@ -155,17 +204,45 @@ def test_without_its_weights_the_student_is_audiomae(corpus: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["clap-mini", "sup-mam-clap"])
-def test_two_processes_learn_what_one_does(name: str, corpus: Path, settings: dict[str, list[str]], tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_does(
+    name: str, corpus: Path, settings: dict[str, list[str]], tmp_path: Path
+) -> None:
     told = [part for setting in [*SETTINGS, *settings[name]] for part in ("--set", setting)]
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
-    command = [*start, "-m", "unheard", "pretrain", str(corpus), "-o", str(tmp_path / "two"), "--recipe", name, "--device", "cpu", *told]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "0",
+        "--standalone",
+    ]
+    command = [
+        *start,
+        "-m",
+        "unheard",
+        "pretrain",
+        str(corpus),
+        "-o",
+        str(tmp_path / "two"),
+        "--recipe",
+        name,
+        "--device",
+        "cpu",
+        *told,
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr
     pretrain(corpus, tmp_path / "one", recipe(name, settings[name]), device="cpu")
     ours, theirs = learner_state(tmp_path / "two"), learner_state(tmp_path / "one")
     for key, value in theirs.items():
         if not key.endswith("qkv.bias"):  # keys' biases have no gradient but rounding, which Adam makes a step of
-            torch.testing.assert_close(ours[key], value, atol=1e-4, rtol=1e-3, msg=lambda text, key=key: f"{key}: {text}")
+            torch.testing.assert_close(
+                ours[key], value, atol=1e-4, rtol=1e-3, msg=lambda text, key=key: f"{key}: {text}"
+            )
     for two, alone in zip(rows(tmp_path / "two"), rows(tmp_path / "one"), strict=True):
         assert all(two[key] == pytest.approx(alone[key], rel=1e-4, abs=1e-6) for key in alone if key.startswith("loss"))
 
@@ -176,13 +253,20 @@ def test_what_a_recipe_lacks_is_said_before_anything_is_read(corpus: Path, clap:
     with pytest.raises(CheckpointError, match="no model"):
         pretrain(corpus, tmp_path / "run", recipe("mam-clap", ["objectives.clap.teacher=nowhere"]), device="cpu")
     with pytest.raises(ConfigError, match=r"data\.store=wav"):
-        pretrain(corpus, tmp_path / "run", recipe("mam-clap", [f"objectives.clap.teacher={clap}", "data.input=spec"]), device="cpu")
+        pretrain(
+            corpus,
+            tmp_path / "run",
+            recipe("mam-clap", [f"objectives.clap.teacher={clap}", "data.input=spec"]),
+            device="cpu",
+        )
     with pytest.raises(ConfigError, match=r"data\.short=pad"):
         pretrain(corpus, tmp_path / "run", recipe("sup-mam", ["data.short_clips=join"]), device="cpu")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_corpus_without_labels_or_captions_is_refused(corpus: Path, settings: dict[str, list[str]], tmp_path: Path) -> None:
+def test_a_corpus_without_labels_or_captions_is_refused(
+    corpus: Path, settings: dict[str, list[str]], tmp_path: Path
+) -> None:
     for name, word in (("sup-mam", "label"), ("clap-mini", "caption")):
         with pytest.raises(DataError, match=word):
             pretrain(_plain(corpus, tmp_path), tmp_path / name, recipe(name, settings[name]), device="cpu")

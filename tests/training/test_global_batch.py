@@ -1,4 +1,6 @@
-"""Losses, gradients and running statistics are those of the whole batch, whatever the processes and the parts it is split into."""
+"""Losses, gradients and running statistics are those of the whole batch, whatever the processes and the parts it is
+split into.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder = tmp_path_factory.mktemp("gradients")
     results = {}
     for processes in (1, 2, 3):
-        start = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"] if processes > 1 else []
+        start = (
+            ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"] if processes > 1 else []
+        )
         file = folder / f"{processes}.npz"
         command = [sys.executable, *start, str(SCRIPT), str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         results[processes] = dict(np.load(file))
     return results
@@ -41,7 +47,10 @@ def test_gradients_losses_and_statistics_are_those_of_the_whole_batch(processes:
     for key, value in found[processes].items():
         expected = found[1][whole(key)].astype(np.float64)
         error = np.linalg.norm(value - expected) / max(np.linalg.norm(expected), 1e-3)
-        assert error <= (1e-6 if "|0/" in key else 3e-6), (key, error)  # Adam divides by small numbers, so rounding grows in a step
+        assert error <= (1e-6 if "|0/" in key else 3e-6), (
+            key,
+            error,
+        )  # Adam divides by small numbers, so rounding grows in a step
 
 
 def test_no_label_is_no_loss_and_one_label_is_a_whole_one(found: Found) -> None:

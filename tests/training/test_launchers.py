@@ -24,7 +24,15 @@ from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain
 from unheard.training.processes import OWN_LAUNCHER, first_process, launch
 
-SIZES = ("frames=48", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=48",
+    "embed_dim=24",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 SETTINGS = [*(f"model.{size}" for size in SIZES), "training.batch_size=8", "training.steps=6", "training.log_every=1"]
 
 
@@ -45,7 +53,17 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT", OWN_LAUNCHER)
+LAUNCHERS = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    OWN_LAUNCHER,
+)
 TORCHRUN = {"WORLD_SIZE": "8", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
 SRUN = {
     "SLURM_JOB_ID": "1234567",
@@ -82,16 +100,37 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], N
     [
         ({}, None),
         ({"RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "1"}, None),
-        ({**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "4", "GROUP_RANK": "0"}, ("torchrun", 0, 8, 0, 0, 4, 2)),
-        ({**TORCHRUN, "RANK": "5", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "GROUP_RANK": "1"}, ("torchrun", 5, 8, 1, 1, 4, 2)),
-        ({**TORCHRUN, "RANK": "5"}, ("torchrun", 5, 8, 0, 5, 1, 8)),  # a Kubernetes job sets no LOCAL_RANK
-        ({**TORCHRUN, OWN_LAUNCHER: "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "NODE_RANK": "0"}, ("unheard", 1, 2, 1, 0, 2, 1)),
         (
-            {**SRUN, "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "2(x2)"},
+            {**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "4", "GROUP_RANK": "0"},
+            ("torchrun", 0, 8, 0, 0, 4, 2),
+        ),
+        (
+            {**TORCHRUN, "RANK": "5", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4", "GROUP_RANK": "1"},
+            ("torchrun", 5, 8, 1, 1, 4, 2),
+        ),
+        ({**TORCHRUN, "RANK": "5"}, ("torchrun", 5, 8, 0, 5, 1, 8)),  # a Kubernetes job sets no LOCAL_RANK
+        (
+            {**TORCHRUN, OWN_LAUNCHER: "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "NODE_RANK": "0"},
+            ("unheard", 1, 2, 1, 0, 2, 1),
+        ),
+        (
+            {
+                **SRUN,
+                "SLURM_PROCID": "3",
+                "SLURM_LOCALID": "1",
+                "SLURM_NODEID": "1",
+                "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+            },
             ("srun", 3, 4, 1, 1, 2, 2),
         ),
         (
-            {**SRUN, "SLURM_PROCID": "2", "SLURM_LOCALID": "2", "SLURM_NODEID": "0", "SLURM_STEP_TASKS_PER_NODE": "3,1"},
+            {
+                **SRUN,
+                "SLURM_PROCID": "2",
+                "SLURM_LOCALID": "2",
+                "SLURM_NODEID": "0",
+                "SLURM_STEP_TASKS_PER_NODE": "3,1",
+            },
             ("srun", 2, 4, 2, 0, 3, 2),
         ),
         (SBATCH, None),  # sbatch or salloc without srun
@@ -114,9 +153,13 @@ def test_who_started_this_process(
         assert (found.address, found.port) == ("gpu03", 19567)
 
 
-def test_left_over_variables_of_a_launcher_are_refused(environment: Callable[[dict[str, str]], None], sounds: Path, tmp_path: Path) -> None:
+def test_left_over_variables_of_a_launcher_are_refused(
+    environment: Callable[[dict[str, str]], None], sounds: Path, tmp_path: Path
+) -> None:
     environment({"WORLD_SIZE": "4"})
-    with pytest.raises(ConfigError, match=r"WORLD_SIZE=4 is set, but not RANK, MASTER_ADDR, MASTER_PORT: .*unset WORLD_SIZE"):
+    with pytest.raises(
+        ConfigError, match=r"WORLD_SIZE=4 is set, but not RANK, MASTER_ADDR, MASTER_PORT: .*unset WORLD_SIZE"
+    ):
         pretrain(sounds, tmp_path / "run", recipe(), device="cpu")
 
 
@@ -138,9 +181,12 @@ def test_a_process_whose_others_never_come_ends_and_names_what_it_waited_for(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment({"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+    environment(
+        {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    )
     with pytest.raises(
-        ConfigError, match=rf"process {rank} of 2 waits for the others at 127\.0\.0\.1:{port} .*not all came within 3 s.*unset RANK"
+        ConfigError,
+        match=rf"process {rank} of 2 waits for the others at 127\.0\.0\.1:{port} .*not all came within 3 s.*unset RANK",
     ):
         pretrain(sounds, tmp_path / "run", recipe(), device="cpu")
     assert f"process {rank} of 2 waits for the others" in capfd.readouterr().err
@@ -150,11 +196,29 @@ def test_the_others_end_with_one_line_when_a_process_is_killed(sounds: Path, tmp
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = [sys.executable, "-W", "ignore", "-m", "unheard", "pretrain", str(sounds), "-o", str(tmp_path / "run"), "--device", "cpu"]
+    told = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "unheard",
+        "pretrain",
+        str(sounds),
+        "-o",
+        str(tmp_path / "run"),
+        "--device",
+        "cpu",
+    ]
     told += settings(["training.steps=100000", "training.checkpoint_every=20"])
     both = []
     for rank in (0, 1):
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        place = {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "LOCAL_WORLD_SIZE": "2",
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+        }
         env = {**os.environ, "OMP_NUM_THREADS": "1", **place, "MASTER_PORT": str(port)}
         both.append(subprocess.Popen(told, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env))
     deadline = time.monotonic() + 120

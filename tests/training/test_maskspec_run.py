@@ -46,7 +46,10 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_and_its_model_embeds(sounds
     resume(tmp_path / "broken", device="cpu")
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
     ours, theirs = (load_model(tmp_path / name) for name in ("broken", "whole"))
-    assert all(torch.equal(ours.learner.export_state_dict()[name], value) for name, value in theirs.learner.export_state_dict().items())
+    assert all(
+        torch.equal(ours.learner.export_state_dict()[name], value)
+        for name, value in theirs.learner.export_state_dict().items()
+    )
     assert len(ours.statistics.std) == 128 and min(ours.statistics.std) >= 0.1
     model = load(tmp_path / "whole")
     assert (model.sample_rate, model.embed(sounds / "1.wav").scene.shape) == (32000, (8 * 24,))

@@ -29,11 +29,29 @@ from unheard.weights.checkpoint import load_model
 SMALL = replace(
     find_recipe("msm-mae"),
     model=ModelConfig(
-        frames=48, patch_size=(16, 16), embed_dim=24, depth=2, num_heads=2, decoder_embed_dim=16, decoder_depth=1, decoder_num_heads=2
+        frames=48,
+        patch_size=(16, 16),
+        embed_dim=24,
+        depth=2,
+        num_heads=2,
+        decoder_embed_dim=16,
+        decoder_depth=1,
+        decoder_num_heads=2,
     ),
 )
-SETTINGS = ["training.batch_size=8", "training.steps=14", "training.log_every=1", "training.checkpoint_every=4", "training.seed=5"]
-LATENT = ["objectives.reconstruct.weight=0.5", "objectives.latents.weight=1", "teacher.momentum_start=0.9", "teacher.momentum_end=0.99"]
+SETTINGS = [
+    "training.batch_size=8",
+    "training.steps=14",
+    "training.log_every=1",
+    "training.checkpoint_every=4",
+    "training.seed=5",
+]
+LATENT = [
+    "objectives.reconstruct.weight=0.5",
+    "objectives.latents.weight=1",
+    "teacher.momentum_start=0.9",
+    "teacher.momentum_end=0.99",
+]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +78,9 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(sounds, tm
     recipe = override(SMALL, SETTINGS + extra)
     pretrain(sounds, tmp_path / "whole", recipe, device="cpu")
     pretrain(sounds, tmp_path / "broken", recipe, device="cpu")
-    for folder in checkpoints(tmp_path / "broken"):  # as if it had been killed some steps after the checkpoint at step 12
+    for folder in checkpoints(
+        tmp_path / "broken"
+    ):  # as if it had been killed some steps after the checkpoint at step 12
         if not folder.name.endswith("12"):
             shutil.rmtree(folder)
     with (tmp_path / "broken/metrics.jsonl").open("a") as file:
@@ -82,7 +102,8 @@ def test_kill_9_loses_nothing_before_the_last_checkpoint(sounds, tmp_path):
     )
     run = tmp_path / "killed"
     child = subprocess.Popen(
-        [sys.executable, "-c", program, str(sounds), str(run), json.dumps(to_json(recipe))], env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, "-c", program, str(sounds), str(run), json.dumps(to_json(recipe))],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     deadline = time.monotonic() + 120
     while not checkpoints(run) and child.poll() is None and time.monotonic() < deadline:
@@ -109,7 +130,16 @@ def test_a_run_folder_holds_what_the_design_says(sounds, tmp_path):
     ):
         assert (run.folder / name).exists(), name
     first = rows(run.folder)[0]
-    assert {"step", "epoch", "loss", "loss/reconstruct", "learning_rate", "clips_per_second", "loader_wait", "time"} <= set(first)
+    assert {
+        "step",
+        "epoch",
+        "loss",
+        "loss/reconstruct",
+        "learning_rate",
+        "clips_per_second",
+        "loader_wait",
+        "time",
+    } <= set(first)
     text = "\n".join(said)
     assert "12 clips" in text and "15 tokens a window" in text and "about" in text
     assert len(checkpoints(run.folder)) == 2
@@ -130,7 +160,10 @@ def test_rows_hold_the_time_that_passed(sounds, tmp_path):
     pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu")
     passed = sum(row["seconds"] for row in rows(tmp_path / "run"))
     assert 0 < passed < time.perf_counter() - begin
-    facts = _facts(json.loads((tmp_path / "run/config.json").read_text()), [{**row, "seconds": 60.0} for row in rows(tmp_path / "run")])
+    facts = _facts(
+        json.loads((tmp_path / "run/config.json").read_text()),
+        [{**row, "seconds": 60.0} for row in rows(tmp_path / "run")],
+    )
     assert facts["time"] == "14 min 0 s of training, all sessions added up"
 
 
@@ -179,7 +212,10 @@ def test_overwrite_never_deletes_what_is_no_run(sounds, tmp_path):
 
 
 def test_weights_that_blow_up_in_the_last_step_are_not_saved(sounds, tmp_path):
-    recipe = override(SMALL, [*SETTINGS, "training.learning_rate=1e38", "training.warmup=0", "training.steps=1", "training.clip_norm=null"])
+    recipe = override(
+        SMALL,
+        [*SETTINGS, "training.learning_rate=1e38", "training.warmup=0", "training.steps=1", "training.clip_norm=null"],
+    )
     with pytest.raises(DataError, match=r"the (weights|loss) became (nan|inf).* at step 1"):
         pretrain(sounds, tmp_path / "run", override(recipe, ["training.weight_decay=1e30"]), device="cpu")
     assert not checkpoints(tmp_path / "run") and not (tmp_path / "run/model").exists()
@@ -201,7 +237,9 @@ def test_a_changed_corpus_is_refused_on_resume(sounds, tmp_path):
 
 
 def test_resuming_what_is_no_run_is_an_error(tmp_path):
-    with pytest.raises(CheckpointError, match="there is no run at .*; give the folder that unheard pretrain or finetune wrote"):
+    with pytest.raises(
+        CheckpointError, match="there is no run at .*; give the folder that unheard pretrain or finetune wrote"
+    ):
         resume(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
@@ -235,9 +273,18 @@ def test_accumulation_gives_the_same_run_as_one_large_batch(sounds, tmp_path):
 
 def test_a_loss_that_is_no_number_names_step_and_files_and_keeps_the_last_checkpoint(sounds, tmp_path):
     recipe = override(
-        SMALL, [*SETTINGS, "training.learning_rate=1e30", "training.warmup=0.5", "training.checkpoint_every=1", "training.clip_norm=null"]
+        SMALL,
+        [
+            *SETTINGS,
+            "training.learning_rate=1e30",
+            "training.warmup=0.5",
+            "training.checkpoint_every=1",
+            "training.clip_norm=null",
+        ],
     )
-    with pytest.raises(DataError, match=r"the loss became .*nan.* at step \d+, in a batch of .*\.wav.*last good checkpoint"):
+    with pytest.raises(
+        DataError, match=r"the loss became .*nan.* at step \d+, in a batch of .*\.wav.*last good checkpoint"
+    ):
         pretrain(sounds, tmp_path / "run", recipe, device="cpu")
     assert checkpoints(tmp_path / "run")
 
@@ -247,7 +294,9 @@ def test_fewer_clips_than_a_batch_repeat(sounds, tmp_path):
     small.mkdir()
     for name in ("01.wav", "02.wav"):
         shutil.copy(sounds / name, small)
-    run = pretrain(small, tmp_path / "run", override(SMALL, [*SETTINGS, "training.steps=null", "training.epochs=3"]), device="cpu")
+    run = pretrain(
+        small, tmp_path / "run", override(SMALL, [*SETTINGS, "training.steps=null", "training.epochs=3"]), device="cpu"
+    )
     assert run.step >= 1 and run.finished
 
 

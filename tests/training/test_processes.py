@@ -19,10 +19,24 @@ from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 from unheard.training.pretrain import pretrain, resume
 
-SIZES = ("frames=48", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=48",
+    "embed_dim=24",
+    "depth=2",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 SETTINGS = [
     *(f"model.{size}" for size in SIZES),
-    *("training.batch_size=8", "training.steps=6", "training.log_every=1", "training.checkpoint_every=3", "training.seed=5"),
+    *(
+        "training.batch_size=8",
+        "training.steps=6",
+        "training.log_every=1",
+        "training.checkpoint_every=3",
+        "training.seed=5",
+    ),
 ]
 PIXELS: list[str] = []
 LATENTS = ["objectives.reconstruct.weight=0", "objectives.latents.weight=1", "teacher.momentum_start=0.9"]
@@ -49,7 +63,9 @@ def unheard(*arguments: object, processes: int = 1) -> subprocess.CompletedProce
     """Run the command line, in processes started by torchrun when there is more than one."""
     start = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0", "--standalone"]
     command = [sys.executable, *(start if processes > 1 else []), "-m", "unheard", *(str(each) for each in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
 
 
 def losses(run: Path) -> list[float]:
@@ -64,7 +80,9 @@ def settings(extra: list[str] = PIXELS) -> list[str]:
 
 @pytest.mark.parametrize("extra", [PIXELS, LATENTS], ids=["pixels", "latents"])
 def test_two_processes_learn_what_one_does_and_speak_once(extra: list[str], sounds: Path, tmp_path: Path) -> None:
-    done = unheard("pretrain", sounds, "-o", tmp_path / "two", "--device", "cpu", "--json", *settings(extra), processes=2)
+    done = unheard(
+        "pretrain", sounds, "-o", tmp_path / "two", "--device", "cpu", "--json", *settings(extra), processes=2
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"run": str(tmp_path / "two"), "step": 6, "total": 6, "finished": True}
     assert done.stderr.count("float32 on cpu x 2") == done.stderr.count("packing: 12/12") == 1
@@ -88,7 +106,9 @@ def test_a_run_goes_on_with_another_number_of_processes(sounds: Path, tmp_path: 
 
 
 def test_the_library_starts_processes_itself_when_asked(sounds: Path, tmp_path: Path) -> None:
-    done = unheard("pretrain", sounds, "-o", tmp_path / "two", "--device", "cpu", "--json", *settings(["training.devices=2"]))
+    done = unheard(
+        "pretrain", sounds, "-o", tmp_path / "two", "--device", "cpu", "--json", *settings(["training.devices=2"])
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["finished"] and "float32 on cpu x 2" in done.stderr
     assert len(losses(tmp_path / "two")) == 6
@@ -118,7 +138,13 @@ def test_batches_that_cannot_be_split_are_refused(extra: list[str], message: str
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_run_learns_what_an_eager_one_does(sounds: Path, tmp_path: Path) -> None:
     done = unheard(
-        "pretrain", sounds, "-o", tmp_path / "compiled", "--device", "cpu", *settings(["model.depth=1", "training.compile=true"])
+        "pretrain",
+        sounds,
+        "-o",
+        tmp_path / "compiled",
+        "--device",
+        "cpu",
+        *settings(["model.depth=1", "training.compile=true"]),
     )
     assert done.returncode == 0, done.stderr
     pretrain(sounds, tmp_path / "eager", recipe(["model.depth=1"]), device="cpu")

@@ -17,9 +17,23 @@ from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
 from unheard.weights.checkpoint import load_model
 
-SIZES = ("frames=48", "embed_dim=24", "depth=2", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=48",
+    "embed_dim=24",
+    "depth=2",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 SMALL = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
-SETTINGS = ["training.batch_size=8", "training.steps=14", "training.log_every=1", "training.checkpoint_every=4", "training.seed=5"]
+SETTINGS = [
+    "training.batch_size=8",
+    "training.steps=14",
+    "training.log_every=1",
+    "training.checkpoint_every=4",
+    "training.seed=5",
+]
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +62,13 @@ def test_resume_completes_a_run_that_was_killed_after_its_last_checkpoint(sounds
     if lost == "model of an earlier step":
         pretrain(sounds, tmp_path / "short", override(SMALL, [*SETTINGS, "training.steps=2"]), device="cpu")
         shutil.copytree(tmp_path / "short" / "model", run / "model")
-    done = resume(run, device="cpu", report=Callbacks(finished=lambda folder, store: drawn.append((folder, len(store.frames)))))
+    done = resume(
+        run, device="cpu", report=Callbacks(finished=lambda folder, store: drawn.append((folder, len(store.frames))))
+    )
     assert done.finished and drawn == [(run, 12)]
-    assert all(torch.equal(value, last[name]) for name, value in load_model(run / "model").learner.lasting_state().items())
+    assert all(
+        torch.equal(value, last[name]) for name, value in load_model(run / "model").learner.lasting_state().items()
+    )
     assert load_model(run / "model").provenance.trained["steps"] == "14 of 14"
     assert (run / "metrics.jsonl").read_bytes() == before
     resume(run, device="cpu", report=Callbacks(finished=lambda folder, store: drawn.append((folder, 0))))
@@ -64,7 +82,9 @@ def test_a_run_that_dies_while_it_draws_is_completed(sounds, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Callbacks(finished=killed))
     drawn = []
-    assert resume(tmp_path / "run", device="cpu", report=Callbacks(finished=lambda folder, store: drawn.append(folder))).finished
+    assert resume(
+        tmp_path / "run", device="cpu", report=Callbacks(finished=lambda folder, store: drawn.append(folder))
+    ).finished
     assert drawn == [tmp_path / "run"]
 
 
@@ -75,7 +95,9 @@ def test_the_corpus_of_a_run_can_move(sounds, tmp_path):
     whole = losses(tmp_path / "run")
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
     old.rename(new)
-    with pytest.raises(DataError, match=r"old: no such file or folder; if the corpus of .* has moved, .* --data NEW_PLACE"):
+    with pytest.raises(
+        DataError, match=r"old: no such file or folder; if the corpus of .* has moved, .* --data NEW_PLACE"
+    ):
         resume(tmp_path / "run", device="cpu")
     shutil.copytree(new, tmp_path / "other")
     (tmp_path / "other" / "03.wav").unlink()
@@ -86,7 +108,9 @@ def test_the_corpus_of_a_run_can_move(sounds, tmp_path):
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
     assert resume(tmp_path / "run", device="cpu").finished  # the new place is kept
     assert resume(tmp_path / "run", data=new, device="cpu").finished
-    with pytest.raises(ConfigError, match=r"is finished, and nothing is read from --data .*other; it was trained on .*new"):
+    with pytest.raises(
+        ConfigError, match=r"is finished, and nothing is read from --data .*other; it was trained on .*new"
+    ):
         resume(tmp_path / "run", data=tmp_path / "other", device="cpu")
 
 

@@ -28,7 +28,9 @@ SETTINGS = [
 def sounds(tmp_path: Path) -> Path:
     (tmp_path / "sounds").mkdir()
     for number in range(4):
-        soundfile.write(tmp_path / "sounds" / f"{number}.wav", np.random.default_rng(number).normal(0, 0.1, 8000), 16000)
+        soundfile.write(
+            tmp_path / "sounds" / f"{number}.wav", np.random.default_rng(number).normal(0, 0.1, 8000), 16000
+        )
     return tmp_path / "sounds"
 
 

@@ -27,4 +27,8 @@ def test_overwriting_removes_what_an_evaluation_wrote(tmp_path: Path, monkeypatc
         (tmp_path / name).write_text("{}")
     evaluated.evaluate("random-tiny", tmp_path, tmp_path, overwrite=True)
     found = {file.name for file in tmp_path.iterdir()}
-    assert found == {"thesis.txt", "results-of-mine.txt", *(f"results-heareval.{kind}" for kind in ("csv", "json", "md", "html"))}
+    assert found == {
+        "thesis.txt",
+        "results-of-mine.txt",
+        *(f"results-heareval.{kind}" for kind in ("csv", "json", "md", "html")),
+    }

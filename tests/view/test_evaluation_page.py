@@ -16,7 +16,9 @@ from unheard.view.evaluation_page import COLOURS, draw, write_evaluation
 
 def result(task: str, encoder: str, value: float, score: str = "mAP") -> Result:
     replicates = [value - 0.05, value + (0.1 if encoder == "second" else 0.05)] * 100
-    return Result(task, encoder, "robust", score, value, value - 0.05, value + 0.05, {score: value}, [], {}, {}, replicates)
+    return Result(
+        task, encoder, "robust", score, value, value - 0.05, value + 0.05, {score: value}, [], {}, {}, replicates
+    )
 
 
 RESULTS = [
@@ -46,7 +48,9 @@ def test_the_files_of_an_evaluation(tmp_path: Path) -> None:
     assert "data:image/png;base64," in page and "<b>0.800 [0.750, 0.850]</b>" in page and "is &lt;broken&gt;" in page
     rows = list(csv.DictReader((tmp_path / "results-robust.csv").read_text().splitlines()))
     assert [row["encoder"] for row in rows if row["task"] == "rooms-v1"] == ["first", "second", "third", "fourth"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == [f"results-robust.{kind}" for kind in ("csv", "html", "json", "md", "png")]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        f"results-robust.{kind}" for kind in ("csv", "html", "json", "md", "png")
+    ]
 
 
 def test_without_matplotlib_the_page_has_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

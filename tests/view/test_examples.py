@@ -26,13 +26,32 @@ def store(*clips: np.ndarray) -> SpecStore:
     frames = np.array([len(clip) for clip in clips])
     names = Texts.of([f"{number}.wav" for number in range(len(clips))])
     nothing = np.zeros(len(clips))
-    index = Index(np.zeros_like(frames), np.cumsum(frames) - frames, frames, names, Texts.of([""] * len(clips)), nothing, frames / 100)
-    header = Header(LogMelConfig(n_mels=BANDS), "float16", Statistics((-5.0,), (3.0,)), Statistics((-5.0,) * BANDS, (3.0,) * BANDS), "x")
+    index = Index(
+        np.zeros_like(frames),
+        np.cumsum(frames) - frames,
+        frames,
+        names,
+        Texts.of([""] * len(clips)),
+        nothing,
+        frames / 100,
+    )
+    header = Header(
+        LogMelConfig(n_mels=BANDS),
+        "float16",
+        Statistics((-5.0,), (3.0,)),
+        Statistics((-5.0,) * BANDS, (3.0,) * BANDS),
+        "x",
+    )
     return SpecStore(header, index, [np.concatenate(clips).astype(np.float16)])
 
 
 def test_half_silent_windows_come_behind_whole_ones() -> None:
-    clips = [np.concatenate([sounding(20), silence(20)]), sounding(40, 0.5), np.concatenate([silence(10), sounding(30)]), sounding(40, 1.0)]
+    clips = [
+        np.concatenate([sounding(20), silence(20)]),
+        sounding(40, 0.5),
+        np.concatenate([silence(10), sounding(30)]),
+        sounding(40, 1.0),
+    ]
     assert [clip for clip, _ in most_active_windows(store(*clips), WIDTH, 2)] == [3, 1]
     assert {clip for clip, _ in most_active_windows(store(*clips), WIDTH, 4)} == {0, 1, 2, 3}
 

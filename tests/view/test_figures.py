@@ -22,7 +22,9 @@ from unheard.weights.checkpoint import Provenance
 def sound(tmp_path_factory):
     file = tmp_path_factory.mktemp("sound") / "tone.wav"
     time = np.arange(3 * 16000) / 16000
-    wave = 0.3 * np.sin(2 * np.pi * 440 * time) * (time % 0.5 < 0.25) + 0.003 * np.random.default_rng(0).standard_normal(len(time))
+    wave = 0.3 * np.sin(2 * np.pi * 440 * time) * (time % 0.5 < 0.25) + 0.003 * np.random.default_rng(
+        0
+    ).standard_normal(len(time))
     soundfile.write(file, wave.astype(np.float32), 16000)
     return file
 
@@ -34,7 +36,9 @@ def model():
     return made
 
 
-@pytest.mark.parametrize(("mask", "share"), [("random", 0.754), ("vertical", 6 / 13), ("horizontal", 2 / 5), ("chessboard", 32 / 65)])
+@pytest.mark.parametrize(
+    ("mask", "share"), [("random", 0.754), ("vertical", 6 / 13), ("horizontal", 2 / 5), ("chessboard", 32 / 65)]
+)
 def test_a_reconstruction_keeps_what_was_heard(model, sound, mask, share):
     window = take_window(model, sound, 0.5)
     shown = reconstruct_window(model, window, mask)
@@ -108,7 +112,12 @@ def test_resynthesis_gives_a_sound_with_the_same_spectrogram(sound):
 def test_a_report_needs_a_run_and_shows_its_probes(tmp_path):
     with pytest.raises(CheckpointError, match="there is no run at"):
         api.report(tmp_path)
-    recipe = {"name": "msm-mae", "paper": "", "frontend": {"hop_size": 160, "sample_rate": 16000}, "training": {"batch_size": 8, "seed": 0}}
+    recipe = {
+        "name": "msm-mae",
+        "paper": "",
+        "frontend": {"hop_size": 160, "sample_rate": 16000},
+        "training": {"batch_size": 8, "seed": 0},
+    }
     recipe["model"] = {
         "size": "tiny",
         "frames": 208,
@@ -121,11 +130,29 @@ def test_a_report_needs_a_run_and_shows_its_probes(tmp_path):
     write_json(tmp_path / "config.json", {"recipe": recipe, "data": "<sounds>", "total": 4})
     with pytest.raises(DataError, match="no metrics yet"):
         api.report(tmp_path)
-    row = {"step": 4, "epoch": 0.5, "loss": 1.0, "loss/reconstruct": 1.0, "learning_rate": 0.1, "clips_per_second": 9.0, "loader_wait": 0.0}
+    row = {
+        "step": 4,
+        "epoch": 0.5,
+        "loss": 1.0,
+        "loss/reconstruct": 1.0,
+        "learning_rate": 0.1,
+        "clips_per_second": 9.0,
+        "loader_wait": 0.0,
+    }
     (tmp_path / "metrics.jsonl").write_text(json_line(row))
     (tmp_path / "probe").mkdir()
-    score = {"embedding": "model", "head": "linear", "metric": "accuracy", "mean": 0.75, "low": 0.7, "high": 0.8, "runs": [0.75]}
-    write_json(tmp_path / "probe/probe.json", {"classes": ["a", "b"], "clips": 9, "tested": 3, "chance": {}, "scores": [score]})
+    score = {
+        "embedding": "model",
+        "head": "linear",
+        "metric": "accuracy",
+        "mean": 0.75,
+        "low": 0.7,
+        "high": 0.8,
+        "runs": [0.75],
+    }
+    write_json(
+        tmp_path / "probe/probe.json", {"classes": ["a", "b"], "clips": 9, "tested": 3, "chance": {}, "scores": [score]}
+    )
     page = api.report(tmp_path).read_text()
     assert "0.750" in page and "&lt;sounds&gt;" in page and "data:image/png;base64" in page and "https://" not in page
 
@@ -150,7 +177,9 @@ def test_figures_use_the_deviation_that_normalised_the_window(model, sound):
     shown = reconstruct_window(narrow, window)
     hidden = np.repeat(np.repeat(shown.hidden, 16, 0), 16, 1)
     assert np.ptp(shown.drawn[hidden]) > 0  # with a deviation of 0 everything would be the mean
-    drawn = predict(narrow.learner, window.normal, masking.mask_from_flags(torch.from_numpy(shown.hidden.ravel())[None]))[0].numpy()
+    drawn = predict(
+        narrow.learner, window.normal, masking.mask_from_flags(torch.from_numpy(shown.hidden.ravel())[None])
+    )[0].numpy()
     np.testing.assert_allclose(shown.drawn[hidden], (drawn * MIN_STD - 7.0)[hidden], rtol=1e-5)
 
 

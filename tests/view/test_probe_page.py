@@ -1,4 +1,6 @@
-"""A probe from a table to a page: everything is there, it needs no network, and what is wrong with a table is told by name."""
+"""A probe from a table to a page: everything is there, it needs no network, and what is wrong with a table is told by
+name.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,14 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(24):
         kind = ("low", "mid </script>", "high")[number % 3]
         tone(folder / f"{number:02d}x.wav", (200, 800, 3000)[number % 3] * (1 + number / 100))
-        rows.append({"path": f"{number:02d}x.wav", "label": kind, "split": "test" if number >= 12 else "train", "group": f"g{number // 2}"})
+        rows.append(
+            {
+                "path": f"{number:02d}x.wav",
+                "label": kind,
+                "split": "test" if number >= 12 else "train",
+                "group": f"g{number // 2}",
+            }
+        )
     return write_rows(folder / "labels.csv", rows)
 
 
@@ -77,8 +86,18 @@ def test_one_command_writes_a_page_figures_and_tables(probed: tuple[ProbeReport,
     report, out = probed
     tables = {f"{name}.csv" for name in ("scores", "classes", "confusion", "predictions", "curve", "layers", "map")}
     figures = {f"{name}.png" for name in ("probe", "confusion", "curve", "layers", "map")}
-    assert {path.name for path in out.iterdir()} == {"report.html", "probe.json", "probe.md", "vectors"} | tables | figures
-    assert {score.embedding for score in report.scores} == {"model", "random encoder", "log-mel mean+std", "learned layer weights"}
+    assert {path.name for path in out.iterdir()} == {
+        "report.html",
+        "probe.json",
+        "probe.md",
+        "vectors",
+    } | tables | figures
+    assert {score.embedding for score in report.scores} == {
+        "model",
+        "random encoder",
+        "log-mel mean+std",
+        "learned layer weights",
+    }
     assert {score.head for score in report.scores} == {"linear", "knn", "mlp"}
     assert len(report.layers) == 12 and sum(row.weight for row in report.layers) == pytest.approx(1, abs=1e-4)
     last = next(s for s in report.scores if (s.embedding, s.head, s.metric) == ("model", "linear", report.metric))
@@ -90,12 +109,7 @@ def test_the_page_is_one_file_that_says_what_to_know(probed: tuple[ProbeReport, 
     page = (out / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"(src|href)='?https?://", page) and page.count("data:image/png") == 4
     assert "Scores are of one run." in page
-    for words in (
-        "Per-class results",
-        "Learning curve",
-        "linear head, compared with the random encoder",
-        "Caveats",
-    ):
+    for words in ("Per-class results", "Learning curve", "linear head, compared with the random encoder", "Caveats"):
         assert words in page
     (data,) = re.findall(r"<script type=application/json id=map-data>(.*?)</script>", page)
     told = json.loads(data)
@@ -113,14 +127,19 @@ def test_the_page_has_every_verdict_of_the_terminal(probed: tuple[ProbeReport, P
             row |= {"mean": -0.099, "low": -0.156, "high": -0.046, "p": 0.0004}
     write_json(tmp_path / "probe.json", {name: value for name, value in stored.items() if name != "content_sha256"})
     page = api.report(tmp_path).read_text()
-    assert "mlp head, compared with the random encoder: <b>worse</b> (-0.099, 95 % interval -0.156 to -0.046, p &lt; 0.001)." in page
+    assert (
+        "mlp head, compared with the random encoder: <b>worse</b> (-0.099, 95 % interval -0.156 to -0.046, p &lt;"
+        " 0.001)." in page
+    )
     for head in ("linear", "knn", "mlp"):
         for other in ("random encoder", "log-mel mean+std"):
             assert f"{head} head, compared with the {other}: <b>" in page
     assert "range over the seeds" not in page  # there is one
 
 
-def test_the_page_can_be_written_again_without_the_sounds(model: Model, probed: tuple[ProbeReport, Path], tmp_path: Path) -> None:
+def test_the_page_can_be_written_again_without_the_sounds(
+    model: Model, probed: tuple[ProbeReport, Path], tmp_path: Path
+) -> None:
     copied = tmp_path / "copied"
     copied.mkdir()
     for file in probed[1].iterdir():
@@ -146,7 +165,13 @@ def test_parts_of_files_with_several_labels_in_folds(model: Model, tmp_path: Pat
     for number in range(4):
         soundfile.write(tmp_path / f"{number}.wav", 0.2 * waves["a"] + 0.2 * waves["b"] * (time > 4), RATE)
         rows += [
-            {"path": f"{number}.wav", "start": at, "end": at + 0.5, "label": "a|b" if at >= 4 else "a", "fold": number % 2}
+            {
+                "path": f"{number}.wav",
+                "start": at,
+                "end": at + 0.5,
+                "label": "a|b" if at >= 4 else "a",
+                "fold": number % 2,
+            }
             for at in (0, 1, 2, 5, 6, 7)
         ]
     report = api.probe(model, write_rows(tmp_path / "labels.csv", rows), tmp_path / "out", seeds=(0,))
@@ -158,7 +183,10 @@ def test_parts_of_files_with_several_labels_in_folds(model: Model, tmp_path: Pat
 BAD: dict[str, tuple[list[dict[str, object]], str]] = {
     "no label column": ([{"path": "0.wav", "class": "a"}], "lacks the column label"),
     "missing audio": ([{"path": "0.wav", "label": "a"}, {"path": "none.wav", "label": "b"}], "the first none.wav"),
-    "no sound": ([{"path": name, "label": name} for name in ("0.wav", "1.wav", "labels.csv")] * 2, "row 4: .*labels.csv: a table or text"),
+    "no sound": (
+        [{"path": name, "label": name} for name in ("0.wav", "1.wav", "labels.csv")] * 2,
+        "row 4: .*labels.csv: a table or text",
+    ),
     "empty file": (
         [{"path": name, "label": name} for name in ("0.wav", "empty.wav")] * 2,
         "2 of 4 clips .* row 3: .*empty.wav: holds no",
@@ -171,7 +199,10 @@ BAD: dict[str, tuple[list[dict[str, object]], str]] = {
         [{"path": f"{i % 2}.wav", "label": i % 2, "start": 0.2, "end": 0.1} for i in range(4)],
         "row 2 ends at 0.1 s, which is not after",
     ),
-    "one clip of a class": ([{"path": f"{i % 2}.wav", "label": int(i == 0)} for i in range(4)], "class '1' has 1 clip; it needs two"),
+    "one clip of a class": (
+        [{"path": f"{i % 2}.wav", "label": int(i == 0)} for i in range(4)],
+        "class '1' has 1 clip; it needs two",
+    ),
     "one class to test": (
         [{"path": f"{i % 2}.wav", "label": i % 2, "split": "test" if i in (1, 3) else "train"} for i in range(6)],
         "all 2 tested clips are '1'",
@@ -199,7 +230,9 @@ def test_a_bad_table_is_refused_by_name_before_anything_is_embedded(model: Model
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_embedded(model: Model, labels: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_embedded(
+    model: Model, labels: Path, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     told: list[str] = []
     with pytest.raises(DataError, match=r"cannot write the probe's report to .*file/out.*; choose another -o"):
@@ -228,7 +261,9 @@ def test_vectors_of_another_making_are_made_again(model: Model, labels: Path, tm
     (out / "vectors" / "random-0.npy").write_bytes(b"damaged")
     with pytest.warns(DamageWarning, match="random-0.npy is damaged"):
         api.probe(model, labels, out, seeds=(0, 1), overwrite=True, track=remembering(told))
-    assert [line for line in told if "embedding" in line] == [f"embedding (random encoder, seed {seed})" for seed in (0, 1)]
+    assert [line for line in told if "embedding" in line] == [
+        f"embedding (random encoder, seed {seed})" for seed in (0, 1)
+    ]
     told.clear()
     api.probe(model, labels, out, seeds=(0,), pool="max", overwrite=True, track=remembering(told))
     assert sum("embedding" in line for line in told) == 2

@@ -42,9 +42,13 @@ def save(content: object, file: Path, new: bool = True) -> Path:
 
 
 @NEW_AND_OLD
-def test_a_file_that_would_run_a_command_is_refused_and_nothing_runs(new: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_would_run_a_command_is_refused_and_nothing_runs(
+    new: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     marker = tmp_path / "ran"
-    file = save({"model": {"w": torch.ones(2)}, "extra": Call(os.system, f"touch {marker}")}, tmp_path / "evil.pth", new)
+    file = save(
+        {"model": {"w": torch.ones(2)}, "extra": Call(os.system, f"touch {marker}")}, tmp_path / "evil.pth", new
+    )
     code = main(["convert", str(file), "-o", str(tmp_path / "made"), "--layout", "msm-mae", "--name", "80x512p16x16"])
     told = capsys.readouterr()
     assert code == 2 and told.out == "" and len(told.err.splitlines()) == 1
@@ -71,7 +75,11 @@ def test_whatever_a_training_program_left_is_inert(new: bool, tmp_path: Path) ->
         "finite": np.bool_(True),
     }
     opened = read_pickle(save(content, tmp_path / "whole.pth", new))
-    assert isinstance(opened["args"], InertConfig) and opened["args"]["lr"] == 6e-4 and opened["args"]["nested"]["a"] == [1, 2]
+    assert (
+        isinstance(opened["args"], InertConfig)
+        and opened["args"]["lr"] == 6e-4
+        and opened["args"]["nested"]["a"] == [1, 2]
+    )
     assert (opened["loss"], opened["step"], opened["finite"]) == (0.25, 7, True)
     assert load_tensors(tmp_path / "whole.pth")["w"].tolist() == [0, 1, 2]
 
@@ -105,7 +113,9 @@ def test_configuration_classes_are_never_looked_up(
     fairseq: types.ModuleType, new: bool, present: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = fairseq.CommonConfig
-    file = save({"model": {"w": torch.ones(2)}, "cfg": made(), "call": Call(made, "arguments")}, tmp_path / "fairseq.pth", new)
+    file = save(
+        {"model": {"w": torch.ones(2)}, "cfg": made(), "call": Call(made, "arguments")}, tmp_path / "fairseq.pth", new
+    )
     made.calls.clear()
     if not present:
         for name in ("fairseq", "fairseq.dataclass", "fairseq.dataclass.configs"):
@@ -149,14 +159,18 @@ BROKEN = {
 def test_what_is_no_checkpoint_is_one_clear_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "broken.pth"
     file.write_bytes(BROKEN[name])
-    assert main(["convert", str(file), "-o", str(tmp_path / "made"), "--layout", "msm-mae", "--name", "80x512p16x16"]) == 2
+    assert (
+        main(["convert", str(file), "-o", str(tmp_path / "made"), "--layout", "msm-mae", "--name", "80x512p16x16"]) == 2
+    )
     told = capsys.readouterr().err
     assert len(told.splitlines()) == 1 and "broken.pth is not a torch checkpoint, or is damaged" in told
 
 
 @NEW_AND_OLD
 @given(data=st.data())
-def test_a_damaged_file_opens_or_is_an_error_of_ours(new: bool, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_damaged_file_opens_or_is_an_error_of_ours(
+    new: bool, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     file = tmp_path_factory.mktemp("damaged") / "damaged.pth"
     content = {"model": {"w": torch.ones(4)}, "args": argparse.Namespace(a=1), "loss": np.float64(1.0)}
     whole = save(content, file, new).read_bytes()
@@ -174,7 +188,10 @@ def test_a_damaged_file_opens_or_is_an_error_of_ours(new: bool, data: st.DataObj
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [([torch.ones(2)], "holds a list, expected a dictionary of tensors"), ({"epoch": 3}, "holds no tensors; its entries are epoch")],
+    [
+        ([torch.ones(2)], "holds a list, expected a dictionary of tensors"),
+        ({"epoch": 3}, "holds no tensors; its entries are epoch"),
+    ],
 )
 def test_files_without_a_state_dictionary_say_so(content: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=message):

@@ -23,7 +23,15 @@ from unheard.weights.layouts.audiomae import STATISTICS
 
 PATCH, FRAMES = (16, 8), 64  # mel bands x frames; not square, so that a turned patch shows
 GRID = Grid.of(128, FRAMES, PATCH, "time")
-SIZES = ("frames=64", "patch_size=16x8", "embed_dim=64", "depth=2", "num_heads=1", "decoder_embed_dim=32", "decoder_depth=2")
+SIZES = (
+    "frames=64",
+    "patch_size=16x8",
+    "embed_dim=64",
+    "depth=2",
+    "num_heads=1",
+    "decoder_embed_dim=32",
+    "decoder_depth=2",
+)
 Keys = dict[str, Tensor]
 
 
@@ -85,8 +93,15 @@ def fine_tuned() -> Callable[[int], Keys]:
         draw = torch.Generator().manual_seed(3)
         keys = released(donor("global"))
         keys = {name: value for name, value in keys.items() if not name.startswith(("decoder_", "mask_token", "norm."))}
-        head = {"head.weight": torch.randn(classes, 64, generator=draw), "head.bias": torch.randn(classes, generator=draw)}
-        return keys | head | {"fc_norm.weight": torch.rand(64, generator=draw), "fc_norm.bias": torch.rand(64, generator=draw)}
+        head = {
+            "head.weight": torch.randn(classes, 64, generator=draw),
+            "head.bias": torch.randn(classes, generator=draw),
+        }
+        return (
+            keys
+            | head
+            | {"fc_norm.weight": torch.rand(64, generator=draw), "fc_norm.bias": torch.rand(64, generator=draw)}
+        )
 
     return make
 
@@ -103,7 +118,9 @@ def test_a_pre_trained_file_hears_and_draws_as_released(decoder: str, tmp_path: 
     head = made.objectives["reconstruct"]
     assert isinstance(head, Reconstruct)
     drawn = head.head(decoded)
-    image = F.linear(decoded, keys["decoder_pred.weight"], keys["decoder_pred.bias"]).reshape(1, 8, 8, PATCH[1], PATCH[0])
+    image = F.linear(decoded, keys["decoder_pred.weight"], keys["decoder_pred.bias"]).reshape(
+        1, 8, 8, PATCH[1], PATCH[0]
+    )
     expected = image.permute(0, 1, 3, 2, 4).reshape(1, FRAMES, 128).transpose(1, 2)  # time by frequency, turned
     assert torch.allclose(GRID.unpatchify(drawn), expected, atol=1e-5)
     for name, value in learner.model.decoder.transformer.state_dict().items():

@@ -19,7 +19,15 @@ from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import Recipe
 from unheard.weights.checkpoint import Provenance, load_model, load_weights, save_model
 
-SIZES = ("frames=32", "embed_dim=24", "depth=2", "num_heads=3", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=32",
+    "embed_dim=24",
+    "depth=2",
+    "num_heads=3",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 SMALL = override(find_recipe("msm-mae"), [*(f"model.{size}" for size in SIZES), "objectives.latents.weight=0.5"])
 STATISTICS = Statistics((-6.25,), (4.125,))
 ORIGIN = Provenance("a test", "CC0", {"steps": "3 of 3"}, ("be careful",))
@@ -65,7 +73,13 @@ def test_a_folder_holds_three_readable_files_and_no_teacher(folder: Path) -> Non
 
 def test_the_card_says_what_the_model_is(folder: Path) -> None:
     card = (folder / "README.md").read_text()
-    for text in ("msm-mae", "width 24, 2 blocks, 3 heads", "80 mel bands", "32 frames (0.32 s)", "16 mel bands x 16 frames"):
+    for text in (
+        "msm-mae",
+        "width 24, 2 blocks, 3 heads",
+        "80 mel bands",
+        "32 frames (0.32 s)",
+        "16 mel bands x 16 frames",
+    ):
         assert text in card
     for text in ("mean -6.2500, deviation 4.1250", "a test", "CC0", "3 of 3", "- be careful", "unheard.load("):
         assert text in card
@@ -135,7 +149,9 @@ def test_weights_of_another_size_are_named(folder: Path) -> None:
         load_weights(perturbed(), state, "here")
 
 
-def test_an_error_while_writing_leaves_the_old_folder_and_nothing_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_writing_leaves_the_old_folder_and_nothing_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = (folder / "model.safetensors").read_bytes()
     monkeypatch.setattr("unheard.weights.checkpoint.model_card", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -149,7 +165,9 @@ def put(text: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_an_error_in_either_move_puts_the_old_folder_back(failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_either_move_puts_the_old_folder_back(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put("old", tmp_path / "model")
     rename, moves = Path.replace, iter(range(9))
 

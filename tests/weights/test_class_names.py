@@ -15,7 +15,15 @@ from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, SavedModel, build_classifier, load_model, save_model
 from unheard.weights.class_names import read_class_names, with_class_names
 
-TINY = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+TINY = (
+    "frames=32",
+    "embed_dim=24",
+    "depth=1",
+    "num_heads=2",
+    "decoder_embed_dim=16",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 RECIPE = override(find_recipe("msm-mae"), [f"model.{size}" for size in TINY])
 
 

@@ -53,7 +53,18 @@ def seal(folder: Path, config: dict[str, Any]) -> None:
         lambda config: config["recipe"]["frontend"].update(n_fft=2 * 10**9),
         lambda config: config["recipe"]["model"].update(patch_size=[16, 0]),
     ],
-    ids=["depth", "decoder depth", "width", "decoder width", "frames", "hypotheses", "mlp", "bands", "transform", "patch"],
+    ids=[
+        "depth",
+        "decoder depth",
+        "width",
+        "decoder width",
+        "frames",
+        "hypotheses",
+        "mlp",
+        "bands",
+        "transform",
+        "patch",
+    ],
 )
 def test_sizes_that_the_weights_do_not_have_are_refused(change: Change, folder: Path) -> None:
     config = read_json(folder / "config.json")
@@ -76,7 +87,12 @@ def test_weights_that_are_no_numbers_are_refused(value: float, folder: Path) -> 
 
 
 def mae_keys() -> dict[str, torch.Tensor]:
-    names = {"pos_embed": (1, 161, 8), "patch_embed.proj.weight": (8, 1, 16, 16), "norm.weight": (8,), "cls_token": (1, 1, 8)}
+    names = {
+        "pos_embed": (1, 161, 8),
+        "patch_embed.proj.weight": (8, 1, 16, 16),
+        "norm.weight": (8,),
+        "cls_token": (1, 1, 8),
+    }
     names |= {"blocks.0.attn.qkv.weight": (24, 8), "blocks.0.mlp.fc1.weight": (32, 8)}
     return {name: torch.zeros(shape) for name, shape in names.items()}
 
@@ -98,7 +114,18 @@ def test_keys_and_shapes_of_a_released_file_are_not_believed(
     layout: str, changes: dict[str, tuple[int, ...]], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(mae_keys() | {name: torch.zeros(shape) for name, shape in changes.items()}, tmp_path / "odd.pth")
-    code = main(["convert", str(tmp_path / "odd.pth"), "-o", str(tmp_path / "made"), "--layout", layout, "--name", "80x512p16x16"])
+    code = main(
+        [
+            "convert",
+            str(tmp_path / "odd.pth"),
+            "-o",
+            str(tmp_path / "made"),
+            "--layout",
+            layout,
+            "--name",
+            "80x512p16x16",
+        ]
+    )
     shown = capsys.readouterr().err
     assert code == 2 and len(shown.splitlines()) == 1 and "\x1b" not in shown
     assert re.search(message, shown), shown
@@ -212,9 +239,13 @@ def test_loading_many_of_them_stays_small_in_a_process_of_its_own(folder: Path) 
     config["recipe"]["model"]["depth"] = 10**9
     seal(folder, config)
     limited = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30)); from unheard.cli import main; sys.exit(main())"
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30)); from unheard.cli import"
+        " main; sys.exit(main())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", limited, "reconstruct", str(folder), "x.wav", "-o", "x.png"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", limited, "reconstruct", str(folder), "x.wav", "-o", "x.png"],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 2 and "model.depth asks for more than they hold" in done.stderr

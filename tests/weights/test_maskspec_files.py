@@ -29,7 +29,11 @@ def blocks(prefix: str, dim: int, draw: torch.Generator) -> Keys:
         "attn.proj.weight": (dim, dim), "attn.proj.bias": (dim,), "norm2.weight": (dim,), "norm2.bias": (dim,),
         "mlp.fc1.weight": (4 * dim, dim), "mlp.fc1.bias": (4 * dim,), "mlp.fc2.weight": (dim, 4 * dim), "mlp.fc2.bias": (dim,),
     }  # fmt: skip
-    return {f"{prefix}.{i}.{name}": torch.randn(shape, generator=draw) * 0.1 for i in range(DEPTH) for name, shape in shapes.items()}
+    return {
+        f"{prefix}.{i}.{name}": torch.randn(shape, generator=draw) * 0.1
+        for i in range(DEPTH)
+        for name, shape in shapes.items()
+    }
 
 
 def encoder_keys(draw: torch.Generator) -> Keys:
@@ -45,7 +49,11 @@ def encoder_keys(draw: torch.Generator) -> Keys:
 
 def head_keys(draw: torch.Generator, norm: str, classes: int = 5) -> Keys:
     vectors = {f"{norm}.weight": torch.randn(DIM, generator=draw), f"{norm}.bias": torch.randn(DIM, generator=draw)}
-    return {**vectors, "head.weight": torch.randn(classes, DIM, generator=draw), "head.bias": torch.randn(classes, generator=draw)}
+    return {
+        **vectors,
+        "head.weight": torch.randn(classes, DIM, generator=draw),
+        "head.bias": torch.randn(classes, generator=draw),
+    }
 
 
 def pretraining_keys() -> Keys:
@@ -65,16 +73,24 @@ def pretraining_keys() -> Keys:
 
 def network(keys: Keys, spec: Tensor) -> Tensor:
     """The released encoder before its last norm, written out; CLS first."""
-    x = F.conv2d(spec[:, None], keys["patch_embed.proj.weight"], keys["patch_embed.proj.bias"], stride=16).flatten(2).transpose(1, 2)
+    x = (
+        F.conv2d(spec[:, None], keys["patch_embed.proj.weight"], keys["patch_embed.proj.bias"], stride=16)
+        .flatten(2)
+        .transpose(1, 2)
+    )
     x = torch.cat([keys["cls_token"].expand(len(x), -1, -1), x], dim=1) + keys["pos_embed"]
     for i in range(DEPTH):
-        own = {name.removeprefix(f"blocks.{i}."): value for name, value in keys.items() if name.startswith(f"blocks.{i}.")}
+        own = {
+            name.removeprefix(f"blocks.{i}."): value for name, value in keys.items() if name.startswith(f"blocks.{i}.")
+        }
         h = F.layer_norm(x, (DIM,), own["norm1.weight"], own["norm1.bias"], 1e-6)
         q, k, v = F.linear(h, own["attn.qkv.weight"], own["attn.qkv.bias"]).chunk(3, dim=-1)  # one head of 64
         mixed = (q @ k.transpose(1, 2) / DIM**0.5).softmax(-1) @ v
         x = x + F.linear(mixed, own["attn.proj.weight"], own["attn.proj.bias"])
         h = F.layer_norm(x, (DIM,), own["norm2.weight"], own["norm2.bias"], 1e-6)
-        x = x + F.linear(F.gelu(F.linear(h, own["mlp.fc1.weight"], own["mlp.fc1.bias"])), own["mlp.fc2.weight"], own["mlp.fc2.bias"])
+        x = x + F.linear(
+            F.gelu(F.linear(h, own["mlp.fc1.weight"], own["mlp.fc1.bias"])), own["mlp.fc2.weight"], own["mlp.fc2.bias"]
+        )
     return x
 
 
@@ -111,7 +127,9 @@ def test_fine_tuned_files_classify_as_released_even_with_a_trained_position_for_
     x = network(keys, spectrogram())
     pooled = x[:, 1:].mean(dim=1) if kind == "mean" else x[:, 0]
     wanted = F.linear(
-        F.layer_norm(pooled, (DIM,), keys[f"{norm}.weight"], keys[f"{norm}.bias"], 1e-6), keys["head.weight"], keys["head.bias"]
+        F.layer_norm(pooled, (DIM,), keys[f"{norm}.weight"], keys[f"{norm}.bias"], 1e-6),
+        keys["head.weight"],
+        keys["head.bias"],
     )
     tokens = saved.learner.model.encoder(saved.learner.grid.patchify(spectrogram()))
     assert torch.allclose(saved.classifier(saved.classifier.pool(*tokens)), wanted, atol=1e-4)
@@ -126,9 +144,15 @@ def test_a_converted_folder_embeds_and_classifies_sound(tmp_path: Path) -> None:
     assert model.classify(sound).sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_classes_get_the_names_of_a_list_and_predict_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_get_the_names_of_a_list_and_predict_shows_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     draw = torch.Generator().manual_seed(2)
-    file, names, sound = write(encoder_keys(draw) | head_keys(draw, "fc_norm"), tmp_path), tmp_path / "names.txt", tmp_path / "sound.wav"
+    file, names, sound = (
+        write(encoder_keys(draw) | head_keys(draw, "fc_norm"), tmp_path),
+        tmp_path / "names.txt",
+        tmp_path / "sound.wav",
+    )
     names.write_text("dog\ncat\nrain\nbell\ncar\n")
     soundfile.write(sound, np.random.default_rng(0).normal(0, 0.1, 16_000), 32_000)
     command = ["convert", str(file), "-o", str(tmp_path / "model"), "--layout", "maskspec"]

@@ -20,7 +20,15 @@ from unheard.recipes.learner import PretrainModule, build
 from unheard.weights.layouts.matpac import STATISTICS
 from unheard.weights.published import convert
 
-SIZES = ("frames=96", "embed_dim=128", "depth=2", "num_heads=2", "decoder_embed_dim=64", "decoder_depth=1", "decoder_num_heads=2")
+SIZES = (
+    "frames=96",
+    "embed_dim=128",
+    "depth=2",
+    "num_heads=2",
+    "decoder_embed_dim=64",
+    "decoder_depth=1",
+    "decoder_num_heads=2",
+)
 HEAD = [f"objectives.prototypes.{size}" for size in ("prototypes=12", "hidden_dim=16", "bottleneck_dim=8")]
 CLASSES = 5
 TEACHERS = ("_ema", "_cls_head_ema")
@@ -54,7 +62,9 @@ def theirs(name: str) -> str:
     ):
         if name.startswith(ours):
             return published + name.removeprefix(ours).replace(".fc", ".mlp.fc")
-    return name.replace("objectives.prototypes.student.", "cls_student_head.").replace("objectives.prototypes.teacher.", "_cls_head_ema.")
+    return name.replace("objectives.prototypes.student.", "cls_student_head.").replace(
+        "objectives.prototypes.teacher.", "_cls_head_ema."
+    )
 
 
 def shaped(name: str, value: Tensor) -> Tensor:
@@ -67,7 +77,9 @@ def shaped(name: str, value: Tensor) -> Tensor:
 
 
 def released(learner: PretrainModule, encoder_only: bool = False) -> dict[str, Tensor]:
-    """The flat part of a file: everything but the teachers; five projections are kept apart, beside the single one they replace."""
+    """The flat part of a file: everything but the teachers; five projections are kept apart, beside the single one they
+    replace.
+    """
     skipped = ("objectives.prototypes.center", "objectives.prototypes.pending")
     named = {theirs(name): value for name, value in learner.state_dict().items() if not name.startswith(skipped)}
     keys = {name: shaped(name, value.detach().clone()) for name, value in named.items() if not name.startswith("_")}
@@ -75,7 +87,9 @@ def released(learner: PretrainModule, encoder_only: bool = False) -> dict[str, T
         return {name: value for name, value in keys.items() if not name.startswith(("decoder.", "cls_student_head."))}
     if learner.recipe.model.num_hypotheses > 1:
         for part in ("weight", "bias"):
-            for index, one in enumerate(keys[f"decoder.decoder_pred.{part}"].chunk(learner.recipe.model.num_hypotheses)):
+            for index, one in enumerate(
+                keys[f"decoder.decoder_pred.{part}"].chunk(learner.recipe.model.num_hypotheses)
+            ):
                 keys[f"mcl_heads.mcl_heads.{index}.{part}"] = one.clone()
             keys[f"decoder.decoder_pred.{part}"] = torch.full_like(one, torch.nan)
     return keys | {"cls_head_loss.center": torch.zeros(1, 1, 12)}
@@ -85,9 +99,13 @@ def training_file(learner: PretrainModule, file: Path) -> Path:
     """A fairseq checkpoint: configuration objects around the model, teachers nested in it."""
     state = {theirs(name): value for name, value in learner.state_dict().items()}
     nested = {
-        part: {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")} for part in ("_ema", "_cls_head_ema")
+        part: {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
+        for part in ("_ema", "_cls_head_ema")
     }
-    torch.save({"args": argparse.Namespace(lr=[3e-4]), "model": released(learner) | nested, "extra_state": {"epoch": 300}}, file)
+    torch.save(
+        {"args": argparse.Namespace(lr=[3e-4]), "model": released(learner) | nested, "extra_state": {"epoch": 300}},
+        file,
+    )
     return file
 
 
@@ -120,7 +138,12 @@ def test_the_audioset_head_gives_each_class_a_score_of_its_own(tmp_path: Path) -
     keys = released(learner_of("matpac"), encoder_only=True)
     generator = torch.Generator().manual_seed(5)
     weight, mean, var = (torch.randn(shape, generator=generator) for shape in ((CLASSES, 128), (128,), (128,)))
-    keys |= {"head.weight": weight, "head.bias": torch.ones(CLASSES), "head_norm.running_mean": mean, "head_norm.running_var": var.exp()}
+    keys |= {
+        "head.weight": weight,
+        "head.bias": torch.ones(CLASSES),
+        "head_norm.running_mean": mean,
+        "head_norm.running_var": var.exp(),
+    }
     torch.save(keys | {"head_norm.num_batches_tracked": torch.tensor(9)}, tmp_path / "enc_and_head.pt")
     model = unheard.convert(tmp_path / "enc_and_head.pt", tmp_path / "made", "matpac")
     scores = model.classify((WAV[: 16 * 95 * 10 + 400 - 160], 16000))  # 95 frames: less than one window
@@ -135,12 +158,17 @@ def test_the_audioset_head_gives_each_class_a_score_of_its_own(tmp_path: Path) -
     [
         ({"surprise": torch.zeros(1)}, "surprise belong to no known part"),
         ({"pos_embed": torch.zeros(1, 30, 128)}, "29 positions does not fit 80 mel bands in patches of 16x16"),
-        ({"student_encoder.norm.weight": None}, r"no student_encoder\.norm\.weight of rank 1, so it is not of layout matpac"),
+        (
+            {"student_encoder.norm.weight": None},
+            r"no student_encoder\.norm\.weight of rank 1, so it is not of layout matpac",
+        ),
         ({"head.weight": torch.zeros(3, 128)}, r"no head\.bias"),
         ({"student_encoder.blocks.1.norm1.bias": None}, r"missing model\.encoder\.transformer\.blocks\.1\.norm1\.bias"),
     ],
 )
-def test_a_file_of_another_kind_is_told_key_by_key(change: dict[str, Tensor | None], message: str, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_told_key_by_key(
+    change: dict[str, Tensor | None], message: str, tmp_path: Path
+) -> None:
     keys = released(learner_of("matpac"), encoder_only=True) | change
     torch.save({key: value for key, value in keys.items() if value is not None}, tmp_path / "file.pt")
     with pytest.raises(CheckpointError, match=message):

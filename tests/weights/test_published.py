@@ -1,4 +1,6 @@
-"""Released checkpoints of every known layout, made small here, become models that compute what the released network computes."""
+"""Released checkpoints of every known layout, made small here, become models that compute what the released network
+computes.
+"""
 
 from __future__ import annotations
 
@@ -55,16 +57,27 @@ def released(fused: bool = False, decoder: int = 64, depth: int = 1, predicts: i
             biases = {"qkv.bias": draw(3 * dim)} if fused else {"q_bias": draw(dim), "v_bias": draw(dim)}
             keys |= norm(dim, f"{stem}norm1") | norm(dim, f"{stem}norm2") | linear(dim, dim, f"{stem}attn.proj")
             keys |= linear(4 * dim, dim, f"{stem}mlp.fc1") | linear(dim, 4 * dim, f"{stem}mlp.fc2")
-            keys |= {f"{stem}attn.qkv.weight": draw(3 * dim, dim), **{f"{stem}attn.{key}": value for key, value in biases.items()}}
+            keys |= {
+                f"{stem}attn.qkv.weight": draw(3 * dim, dim),
+                **{f"{stem}attn.{key}": value for key, value in biases.items()},
+            }
         return keys
 
     keys = {"norm_stats": torch.tensor([-6.5, 3.5])} if fused else {}
     keys |= {"cls_token": draw(1, 1, DIM)} if cls else {}
-    keys |= {"pos_embed": table(sincos_2d(GRID, DIM)), "patch_embed.proj.weight": draw(DIM, 1, 8, 8), "patch_embed.proj.bias": draw(DIM)}
+    keys |= {
+        "pos_embed": table(sincos_2d(GRID, DIM)),
+        "patch_embed.proj.weight": draw(DIM, 1, 8, 8),
+        "patch_embed.proj.bias": draw(DIM),
+    }
     keys |= blocks(DIM, DEPTH, "blocks") | norm(DIM, "norm")
     if decoder:
         keys |= {"mask_token": draw(1, 1, decoder), "decoder_pos_embed": table(sincos_1d(GRID.num_patches, decoder))}
-        keys |= linear(decoder, DIM, "decoder_embed") | blocks(decoder, depth, "decoder_blocks") | norm(decoder, "decoder_norm")
+        keys |= (
+            linear(decoder, DIM, "decoder_embed")
+            | blocks(decoder, depth, "decoder_blocks")
+            | norm(decoder, "decoder_norm")
+        )
         keys |= linear(predicts, decoder, "decoder_pred")
     return keys
 
@@ -83,7 +96,10 @@ def transformer(keys: Keys, stem: str, norm: str, heads: int, x: Tensor) -> Tens
         if bias is None:
             bias = torch.cat([part["attn.q_bias"], torch.zeros_like(part["attn.q_bias"]), part["attn.v_bias"]])
         y = F.layer_norm(x, x.shape[-1:], part["norm1.weight"], part["norm1.bias"], 1e-6)
-        q, k, v = (z.unflatten(-1, (heads, -1)).transpose(1, 2) for z in F.linear(y, part["attn.qkv.weight"], bias).chunk(3, dim=-1))
+        q, k, v = (
+            z.unflatten(-1, (heads, -1)).transpose(1, 2)
+            for z in F.linear(y, part["attn.qkv.weight"], bias).chunk(3, dim=-1)
+        )
         y = ((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v).transpose(1, 2).flatten(2)
         x = x + F.linear(y, part["attn.proj.weight"], part["attn.proj.bias"])
         y = F.layer_norm(x, x.shape[-1:], part["norm2.weight"], part["norm2.bias"], 1e-6)
@@ -94,7 +110,11 @@ def transformer(keys: Keys, stem: str, norm: str, heads: int, x: Tensor) -> Tens
 
 def encode(keys: Keys, spec: Tensor, keep: Tensor | None = None) -> Tensor:
     """What the released encoder says of a normalised spectrogram (B, F, T): CLS first, then the patches at ``keep``."""
-    x = F.conv2d(spec[:, None], keys["patch_embed.proj.weight"], keys["patch_embed.proj.bias"], stride=8).flatten(2).transpose(1, 2)
+    x = (
+        F.conv2d(spec[:, None], keys["patch_embed.proj.weight"], keys["patch_embed.proj.bias"], stride=8)
+        .flatten(2)
+        .transpose(1, 2)
+    )
     x = x + keys["pos_embed"][:, -GRID.num_patches :]
     x = x if keep is None else x[:, keep]
     return transformer(keys, "blocks.", "norm", HEADS, torch.cat([keys["cls_token"].expand(len(x), -1, -1), x], dim=1))
@@ -126,7 +146,13 @@ def store(tmp_path: Path) -> Callable[..., Path]:
 def whole(keys: Keys) -> dict[str, object]:
     """What a training program leaves: the model with everything around it."""
     args = argparse.Namespace(model="mae_vit_base", lr=6e-4, norm_pix_loss=False, betas=[0.9, 0.95])
-    return {"model": keys, "optimizer": {"state": {0: {"step": 3}}}, "epoch": np.float64(99.0), "scaler": {"scale": 2.0}, "args": args}
+    return {
+        "model": keys,
+        "optimizer": {"state": {0: {"step": 3}}},
+        "epoch": np.float64(99.0),
+        "scaler": {"scale": 2.0},
+        "args": args,
+    }
 
 
 def frames(model: unheard.embedding.embedder.Model, keys: Keys) -> np.ndarray:
@@ -149,12 +175,18 @@ CASES = {
         MSM_MAE_STATISTICS,
     ),
     "m2d": ("m2d", m2d(), M2D_STATISTICS),
-    "m2d encoder only": ("m2d", released(fused=True, decoder=0) | {"norm_stats": torch.tensor(M2D_STATISTICS)}, M2D_STATISTICS),
+    "m2d encoder only": (
+        "m2d",
+        released(fused=True, decoder=0) | {"norm_stats": torch.tensor(M2D_STATISTICS)},
+        M2D_STATISTICS,
+    ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_converted_model_embeds_as_the_released_network_does(case: str, store: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_converted_model_embeds_as_the_released_network_does(
+    case: str, store: Callable[..., Path], tmp_path: Path
+) -> None:
     layout, content, (mean, std) = CASES[case]
     model = unheard.convert(store(content), tmp_path / "made", layout)
     keys = content.get("model", content)
@@ -194,14 +226,20 @@ def test_a_file_without_cls_token_and_a_safetensors_file_convert(tmp_path: Path)
     assert not saved.recipe.model.cls_token and saved.learner.model.encoder.cls_token is None
 
 
-def test_the_terms_are_told_and_kept(store: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_terms_are_told_and_kept(
+    store: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["convert", str(store(whole(released()))), "-o", str(tmp_path / "made"), "--layout", "msm-mae"]) == 0
     told = capsys.readouterr().out
     config = json.loads((tmp_path / "made" / "config.json").read_text())
     card = (tmp_path / "made" / "README.md").read_text()
     for text in (told, config["provenance"]["licence"], card):
         assert "evaluation only" in text and "nttcslab/msm-mae" in text
-    assert f"{NAME}_paper/checkpoint-100.pth" in card and "no normalisation statistics" in card and "msm-mae README" in told
+    assert (
+        f"{NAME}_paper/checkpoint-100.pth" in card
+        and "no normalisation statistics" in card
+        and "msm-mae README" in told
+    )
 
 
 @pytest.mark.parametrize("key", sorted(released(fused=True).keys() - {"norm_stats"}))
@@ -209,7 +247,11 @@ def test_a_missing_key_is_named(key: str, store: Callable[..., Path]) -> None:
     keys = released(fused=True)
     del keys[key]
     ours = key.replace(".mlp.", ".").split(".", 1)[-1] if "blocks" in key else ""
-    needed = "the file has 7 of 8x8" if key == "cls_token" else rf"missing model\S+{ours}|missing objectives|the file has no {key}"
+    needed = (
+        "the file has 7 of 8x8"
+        if key == "cls_token"
+        else rf"missing model\S+{ours}|missing objectives|the file has no {key}"
+    )
     with pytest.raises(CheckpointError, match=needed):
         convert(store(keys), "msm-mae")
 
@@ -217,12 +259,18 @@ def test_a_missing_key_is_named(key: str, store: Callable[..., Path]) -> None:
 def test_half_of_a_bias_pair_is_reported(store: Callable[..., Path]) -> None:
     keys = released()
     del keys["blocks.1.attn.v_bias"]
-    with pytest.raises(CheckpointError, match=r"missing \S+blocks\.1\.attn\.qkv\.bias; unknown \S+blocks\.1\.attn\.q_bias"):
+    with pytest.raises(
+        CheckpointError, match=r"missing \S+blocks\.1\.attn\.qkv\.bias; unknown \S+blocks\.1\.attn\.q_bias"
+    ):
         convert(store(keys), "msm-mae")
 
 
 def test_unknown_and_misshaped_keys_are_named(store: Callable[..., Path], tmp_path: Path) -> None:
-    strange = released() | {"fc_norm.weight": torch.zeros(3), "relative.bias": torch.zeros(3), "scale": torch.tensor(1.0)}
+    strange = released() | {
+        "fc_norm.weight": torch.zeros(3),
+        "relative.bias": torch.zeros(3),
+        "scale": torch.tensor(1.0),
+    }
     with pytest.raises(CheckpointError, match=r"fc_norm\.weight, relative\.bias, scale belong to no known part"):
         convert(store(strange), "msm-mae")
     bent = released() | {"blocks.1.mlp.fc1.weight": torch.zeros(5, DIM)}
@@ -237,7 +285,9 @@ def test_unknown_and_misshaped_keys_are_named(store: Callable[..., Path], tmp_pa
 
 @pytest.mark.parametrize("name", ["16x32p8x8", "16x24p8x4", "24x24p8x8", "80x512p16x16"])
 def test_a_name_of_another_input_is_refused(name: str, store: Callable[..., Path]) -> None:
-    with pytest.raises(CheckpointError, match=r"--name says \d+ patches of .*, the file has 6 of 8x8; give its released name"):
+    with pytest.raises(
+        CheckpointError, match=r"--name says \d+ patches of .*, the file has 6 of 8x8; give its released name"
+    ):
         convert(store(released()), "msm-mae", name)
 
 
@@ -251,10 +301,22 @@ def test_the_name_is_taken_from_the_folder_or_the_file_or_is_asked_for(tmp_path:
         convert(tmp_path / "nameless.pth", "msm-mae")
 
 
-@given(st.integers(1, 999), st.integers(1, 9999), st.integers(1, 99), st.integers(1, 99), st.booleans(), st.sampled_from(["", "m2d_as-"]))
+@given(
+    st.integers(1, 999),
+    st.integers(1, 9999),
+    st.integers(1, 99),
+    st.integers(1, 99),
+    st.booleans(),
+    st.sampled_from(["", "m2d_as-"]),
+)
 def test_names_are_read_as_they_are_written(bands: int, frames: int, pf: int, pt: int, fast: bool, before: str) -> None:
     size = parse_name(f"{before}{bands}x{frames}p{pf}x{pt}{'p32k' if fast else ''}-0425/checkpoint-100.pth")
-    assert (size.n_mels, size.frames, size.patch_size, size.sample_rate) == (bands, frames, (pf, pt), 32000 if fast else 16000)
+    assert (size.n_mels, size.frames, size.patch_size, size.sample_rate) == (
+        bands,
+        frames,
+        (pf, pt),
+        32000 if fast else 16000,
+    )
 
 
 @pytest.mark.parametrize("name", ["", "base", "80x512", "80x512p0x16", "80x512p16x0"])
@@ -272,7 +334,9 @@ def test_an_encoder_alone_cannot_reconstruct(store: Callable[..., Path], tmp_pat
 
 
 @pytest.mark.parametrize("config", ['{"model_type": "bert", "architectures": []}', '{"format": 1}', "{", None])
-def test_convert_replaces_models_of_this_library_only(config: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_replaces_models_of_this_library_only(
+    config: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "model.safetensors").write_bytes(b"weights")

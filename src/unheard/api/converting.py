@@ -24,14 +24,17 @@ def convert(
     name : str, optional
         Released name with the input size, such as ``80x512p16x16_paper``; taken from the path when left out.
     classes : path, optional
-        Names for the classes of a fine-tuned file: AudioSet's ``class_labels_indices.csv``, or a text file with a name a line.
+        Names for the classes of a fine-tuned file: AudioSet's ``class_labels_indices.csv``, or a text file with a name
+        a line.
     """
     from unheard.weights.checkpoint import is_model, save_model
     from unheard.weights.published import convert as read
 
     refuse_existing(out, overwrite)
     if Path(out).exists() and not is_model(Path(out)):
-        raise ConfigError(f"{out} is no model folder, so --overwrite does not replace it; choose another -o, or remove it yourself")
+        raise ConfigError(
+            f"{out} is no model folder, so --overwrite does not replace it; choose another -o, or remove it yourself"
+        )
     saved = read(file, layout, name, settings, classes)
     save_model(Path(out), saved.learner, saved.recipe, saved.statistics, saved.provenance, saved.classifier)
     return load(out)

@@ -35,15 +35,15 @@ def evaluate(
 ) -> Report:
     """Score a model on HEAR task folders, beside an untrained encoder and log-mel; writes results into ``out``.
 
-    Those are ``results-MODE.csv`` (one row a score), the same as ``.json``, ``.md`` and ``.html`` beside published numbers, and, where
-    matplotlib is installed, ``.png``. The other protocol's stay.
+    Those are ``results-MODE.csv`` (one row a score), the same as ``.json``, ``.md`` and ``.html`` beside published
+    numbers, and, where matplotlib is installed, ``.png``. The other protocol's stay.
 
     Parameters
     ----------
     model : Model, path or str
-        Also ``hear:MODULE[:WEIGHTS]``, any module with the HEAR API, ``xares:MODULE[:CLASS]``, or ``embeddings:FOLDER``, what
-        heareval or an earlier evaluation left there. A module is known by that text alone: ``resume`` does not see that its code or
-        weights have changed.
+        Also ``hear:MODULE[:WEIGHTS]``, any module with the HEAR API, ``xares:MODULE[:CLASS]``, or
+        ``embeddings:FOLDER``, what heareval or an earlier evaluation left there. A module is known by that text alone:
+        ``resume`` does not see that its code or weights have changed.
     tasks : path
         A folder of task folders as hear-preprocess writes them.
     plan : Plan, optional
@@ -63,14 +63,20 @@ def evaluate(
     Raises
     ------
     ConfigError
-        When ``out`` exists or another process writes into it, a task or a module does not exist, or two models have one name.
+        When ``out`` exists or another process writes into it, a task or a module does not exist, or two models have one
+        name.
     """
     plan = plan or EvaluationConfig()
     place, chosen = Path(out), choose_tasks(tasks, plan.names)
     if place.exists() and not resume:
-        refuse_existing(place, overwrite, "choose another -o, replace it with --overwrite, or go on with it by --resume")
+        refuse_existing(
+            place, overwrite, "choose another -o, replace it with --overwrite, or go on with it by --resume"
+        )
         if not any(place.glob("results-*.json")) and not any(place.glob(f"embeddings/*/*/{PROVENANCE_FILE}")):
-            raise ConfigError(f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it yourself")
+            raise ConfigError(
+                f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it"
+                " yourself"
+            )
     compared = _encoders_to_compare(model, beside, plan)
     with locked_folder(place):
         if not resume:
@@ -88,11 +94,16 @@ def _clear(place: Path) -> None:
         (place / f"results-{mode}.{kind}").unlink(missing_ok=True)
 
 
-def _encoders_to_compare(model: Model | str | Path, beside: Sequence[Model | str | Path], plan: EvaluationConfig) -> list[Encoder]:
+def _encoders_to_compare(
+    model: Model | str | Path, beside: Sequence[Model | str | Path], plan: EvaluationConfig
+) -> list[Encoder]:
     """The model, those beside it, the untrained encoder and log-mel, each with a name of its own."""
     own, *baselines = encoders(model, plan.device, plan.runtime)
     compared = [own, *(encoder(each, plan.device, plan.runtime) for each in beside), *baselines]
     name, times = Counter(each.name for each in compared).most_common(1)[0]
     if times > 1:
-        raise ConfigError(f"{times} rows would be called {name}; rename the folder or the weights of one, or leave out what is given twice")
+        raise ConfigError(
+            f"{times} rows would be called {name}; rename the folder or the weights of one, or leave out what is given"
+            " twice"
+        )
     return compared

@@ -23,7 +23,8 @@ def finetune(
     *,
     corpus: str | Path | None = None, device: str = "auto", overwrite: bool = False, report: Callbacks | None = None,
 ) -> FinetunedRun:  # fmt: skip
-    """Make a trained encoder name the classes of a CSV with the columns ``path`` and ``label``, and score it on its test clips.
+    """Make a trained encoder name the classes of a CSV with the columns ``path`` and ``label``, and score it on its
+    test clips.
 
     Parameters
     ----------
@@ -42,15 +43,21 @@ def finetune(
     from unheard.view.finetuned import finalise
 
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
-    done = training.finetune(model, labels, out, chosen, corpus=corpus, device=device, overwrite=overwrite, report=report)
+    done = training.finetune(
+        model, labels, out, chosen, corpus=corpus, device=device, overwrite=overwrite, report=report
+    )
     return finalise(Path(out), done, report)
 
 
 def resume_finetune(
     out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Callbacks | None = None
 ) -> FinetunedRun:
-    """Continue an interrupted fine-tuning run; a finished one is scored again. ``skip_bad_batches`` replaces that of the run."""
+    """Continue an interrupted fine-tuning run; a finished one is scored again. ``skip_bad_batches`` replaces that of
+    the run.
+    """
     from unheard.finetuning import run as training
     from unheard.view.finetuned import finalise
 
-    return finalise(Path(out), training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report), report)
+    return finalise(
+        Path(out), training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report), report
+    )

@@ -91,7 +91,9 @@ def attention(
 
 
 def report(run: str | Path) -> Path:
-    """Write ``report.html`` into the folder of a run or probe: one page with its numbers, figures and sounds; returns its path."""
+    """Write ``report.html`` into the folder of a run or probe: one page with its numbers, figures and sounds; returns
+    its path.
+    """
     from unheard.view.probe_page import write_probe_page
     from unheard.view.report import write_report
 

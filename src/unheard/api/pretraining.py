@@ -53,17 +53,23 @@ def pretrain(
     chosen = override(find_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
     code = recipe_file(recipe) if isinstance(recipe, str) else None
     watched = _watched(report)
-    return training.pretrain(data, out, chosen, code=code, init=init, device=device, overwrite=overwrite, report=watched)
+    return training.pretrain(
+        data, out, chosen, code=code, init=init, device=device, overwrite=overwrite, report=watched
+    )
 
 
 def resume(
     out: str | Path, *, data: str | Path | None = None, skip_bad_batches: int | None = None, no_code: bool = False,
     device: str = "auto", report: Callbacks | None = None,
 ) -> Run:  # fmt: skip
-    """Continue an interrupted run; its curve continues number by number. ``data``: where the corpus is now, when it has moved."""
+    """Continue an interrupted run; its curve continues number by number. ``data``: where the corpus is now, when it has
+    moved.
+    """
     from unheard.training import pretrain as training
 
-    return training.resume(out, data=data, skip_bad_batches=skip_bad_batches, no_code=no_code, device=device, report=_watched(report))
+    return training.resume(
+        out, data=data, skip_bad_batches=skip_bad_batches, no_code=no_code, device=device, report=_watched(report)
+    )
 
 
 def _watched(report: Callbacks | None) -> Callbacks:

@@ -60,7 +60,8 @@ def probe(
     overwrite: bool = False,
     track: Track = silent,
 ) -> ProbeReport:
-    """How much of the labels in a CSV can be read off frozen embeddings, beside a random encoder and log-mel statistics.
+    """How much of the labels in a CSV can be read off frozen embeddings, beside a random encoder and log-mel
+    statistics.
 
     Writes ``report.html``, ``probe.json``, tables and figures into ``out``; see `Embedded` for the parameters.
 
@@ -79,7 +80,8 @@ def probe(
 
 
 def probe_table(model: Model, table: Path, out: Path, options: ProbeOptions, track: Track = silent) -> ProbeReport:
-    """Probe a model on a labels CSV and write everything into ``out``; what is wrong with the table is said before anything is embedded.
+    """Probe a model on a labels CSV and write everything into ``out``; what is wrong with the table is said before
+    anything is embedded.
 
     Vectors are kept in ``out/vectors`` as they are made: the same model on the same sounds does not embed again.
 
@@ -100,7 +102,10 @@ def probe_table(model: Model, table: Path, out: Path, options: ProbeOptions, tra
     notes = check_clips(labels, track)
     make_folder(out)
     with locked_folder(out):
-        content, vector_options = content_of(labels.paths), Options(layer=options.layer, pool=options.pool, frames=False)
+        content, vector_options = (
+            content_of(labels.paths),
+            Options(layer=options.layer, pool=options.pool, frames=False),
+        )
         keep = EmbeddingCache(out / FOLDER, vectors_fingerprint(model, labels, content, vector_options))
         layers = keep("layers", lambda: layer_vectors(model, labels, options.pool, track)) if options.layers else None
         if layers is not None and options.layer is None:
@@ -108,7 +113,9 @@ def probe_table(model: Model, table: Path, out: Path, options: ProbeOptions, tra
         else:
             own = keep("model", lambda: scenes(model, labels, vector_options, "embedding (model)", track))
         beside = baselines(model, labels, options.seeds, vector_options, track, keep)
-        report = probe_embeddings({"model": own, **beside}, labels, how, track, layers=layers, content=content, statistics=beside[LOG_MEL])
+        report = probe_embeddings(
+            {"model": own, **beside}, labels, how, track, layers=layers, content=content, statistics=beside[LOG_MEL]
+        )
         name = f"{model.config.name} ({model.provenance.source})" if model.provenance.source else model.config.name
         told = {"model": name, "table": table.name, "pooling": options.pool, "layer": str(options.layer or "last")}
         report = replace(report, warnings=[*report.warnings, *notes], about=told)

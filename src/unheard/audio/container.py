@@ -1,7 +1,9 @@
-"""What a sound file's container says of its length, compared with the file: cut files are named, wrong sizes corrected before decoding.
+"""What a sound file's container says of its length, compared with the file: cut files are named, wrong sizes corrected
+before decoding.
 
-Decoders believe the header: of a file that was cut they report the rest as if it were the whole, of one whose header was never completed
-they report nothing. `inspect` reads the headers of wav (RIFF, RF64, W64), aiff, au, flac and ogg files and counts the frames of mp3 files.
+Decoders believe the header: of a file that was cut they report the rest as if it were the whole, of one whose header
+was never completed they report nothing. `inspect` reads the headers of wav (RIFF, RF64, W64), aiff, au, flac and ogg
+files and counts the frames of mp3 files.
 """
 
 from __future__ import annotations
@@ -100,7 +102,9 @@ def _continues(file: BinaryIO, at: int, size: int, length: int) -> bool:
         return False
     file.seek(at)
     name = file.read(4)
-    return len(name) == 4 and name.isalnum() and sum(8 + each for _, each, _ in _chunks(file, "<I", size, at)) == size - at
+    return (
+        len(name) == 4 and name.isalnum() and sum(8 + each for _, each, _ in _chunks(file, "<I", size, at)) == size - at
+    )
 
 
 def _aiff(file: BinaryIO, size: int) -> Container:
@@ -121,7 +125,9 @@ _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\0\xc0\x4f\x8e\xdb\x8a"
 
 
 def _w64(file: BinaryIO, size: int) -> Container:
-    """Chunks of Sony's Wave64 begin with 16 bytes of name and 8 of length, which counts these 24; each begins at a multiple of 8."""
+    """Chunks of Sony's Wave64 begin with 16 bytes of name and 8 of length, which counts these 24; each begins at a
+    multiple of 8.
+    """
     at = 40
     while at + 24 <= size:
         file.seek(at)
@@ -135,9 +141,11 @@ def _w64(file: BinaryIO, size: int) -> Container:
 
 
 def _ogg(file: BinaryIO, size: int) -> Container:
-    """The last page of a complete stream carries the mark of the end; a first page after other pages begins another stream.
+    """The last page of a complete stream carries the mark of the end; a first page after other pages begins another
+    stream.
 
-    Chained streams should have serial numbers of their own (RFC 3533, section 4); a file appended to itself has one for both.
+    Chained streams should have serial numbers of their own (RFC 3533, section 4); a file appended to itself has one for
+    both.
     """
     file.seek(max(0, size - (1 << 17)))
     tail = file.read()
@@ -147,7 +155,10 @@ def _ogg(file: BinaryIO, size: int) -> Container:
     begun = False
     for kind in _ogg_pages(file):
         if begun and kind & 2:
-            return Container("it holds several streams one after another, and only the first is read; decode and join them to get all")
+            return Container(
+                "it holds several streams one after another, and only the first is read; decode and join them to"
+                " get all"
+            )
         begun |= not kind & 2
     return Container()
 

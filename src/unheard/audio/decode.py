@@ -1,6 +1,7 @@
 """Opening a sound file and decoding it from its beginning to its end, whatever its header says.
 
-libsndfile decodes wav (8, 16, 24, 32 bit and float), flac, ogg, opus, mp3 and aiff; PyAV, the extra ``av``, what else FFmpeg reads.
+libsndfile decodes wav (8, 16, 24, 32 bit and float), flac, ogg, opus, mp3 and aiff; PyAV, the extra ``av``, what else
+FFmpeg reads.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from unheard.audio.container import Container, Patched, inspect
 from unheard.audio.limits import RATES
 from unheard.errors import AudioError, missing_extra, shown
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".w64", ".caf"})
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".w64", ".caf"}
+)
 """File names this library takes for sound, in lower case."""
 
-AV_SUFFIXES = frozenset({".m4a", ".mp4", ".aac", ".webm", ".wma", ".mka", ".mkv", ".mov", ".amr", ".ac3", ".3gp", ".m4b"})
+AV_SUFFIXES = frozenset(
+    {".m4a", ".mp4", ".aac", ".webm", ".wma", ".mka", ".mkv", ".mov", ".amr", ".ac3", ".3gp", ".m4b"}
+)
 """File names that the extra ``av`` reads, in lower case."""
 
 TABLES = frozenset({".csv", ".tsv", ".txt", ".json", ".xlsx", ".parquet"})
@@ -77,7 +82,9 @@ class Decoder(ABC):
         """The file."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close it."""
         self.close()
 
@@ -134,10 +141,14 @@ def open_sound(path: str | Path) -> Decoder:
     """
     path = Path(path)
     if not path.is_file():
-        raise AudioError(f"{shown(path)}: is a folder; give one sound file" if path.is_dir() else f"{shown(path)}: no such file")
+        raise AudioError(
+            f"{shown(path)}: is a folder; give one sound file" if path.is_dir() else f"{shown(path)}: no such file"
+        )
     suffix = path.suffix.lower()
     if suffix in TABLES:
-        raise AudioError(f"{shown(path)}: a table or text, not a sound file; give sound files or the folder that holds them")
+        raise AudioError(
+            f"{shown(path)}: a table or text, not a sound file; give sound files or the folder that holds them"
+        )
     try:
         if not path.stat().st_size:
             raise AudioError(f"{shown(path)}: not a sound file: it has no bytes")
@@ -150,8 +161,8 @@ def open_sound(path: str | Path) -> Decoder:
     if not RATES[0] <= decoder.sample_rate <= RATES[1]:
         decoder.close()
         raise AudioError(
-            f"{shown(path)}: its header says {decoder.sample_rate} Hz; sample rates from {RATES[0]} to {RATES[1]} Hz are read, "
-            "so the header is damaged"
+            f"{shown(path)}: its header says {decoder.sample_rate} Hz; sample rates from {RATES[0]} to {RATES[1]} Hz"
+            " are read, so the header is damaged"
         )
     return decoder
 
@@ -163,7 +174,9 @@ def av_installed() -> bool:
 
 
 class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file that is read from beginning to end. soundfile seeks after each read where it can, which spoils what mp3 gives next."""
+    """A sound file that is read from beginning to end. soundfile seeks after each read where it can, which spoils what
+    mp3 gives next.
+    """
 
     def seekable(self) -> bool:
         """False."""
@@ -184,7 +197,9 @@ class _Sndfile(Decoder):
             raise AudioError(f"{shown(path)}: not a sound file that can be read; convert it to wav or flac") from error
         self.sample_rate, self.channels = self._file.samplerate, self._file.channels
         self.format, self.subtype = self._file.format, self._file.subtype
-        self.frames = self._file.frames if self._file.frames < 2**62 else 0  # what libsndfile says when it does not know
+        self.frames = (
+            self._file.frames if self._file.frames < 2**62 else 0
+        )  # what libsndfile says when it does not know
         if self.format == "FLAC" and container.frames is not None:
             self.frames = container.frames
 
@@ -212,10 +227,11 @@ class _Sndfile(Decoder):
         super().skip(target - self.came)
 
     def _seekable_place(self, target: int) -> int:
-        """The last sample at or before ``target`` from which decoding gives the samples of the whole file; 0 for the beginning.
+        """The last sample at or before ``target`` from which decoding gives the samples of the whole file; 0 for the
+        beginning.
 
-        The samples of mp3 depend on those before. libsndfile places the last page of vorbis wrongly, as if it were full. Some
-        subtypes, such as GSM 6.10, cannot be sought at all.
+        The samples of mp3 depend on those before. libsndfile places the last page of vorbis wrongly, as if it were
+        full. Some subtypes, such as GSM 6.10, cannot be sought at all.
         """
         if self.format == "MP3" or not soundfile.SoundFile.seekable(self._file):
             return 0
@@ -248,8 +264,13 @@ class _Av(Decoder):
             raise AudioError(f"{shown(path)}: it holds no sound track")
         stream = self._container.streams.audio[0]
         self.sample_rate, self.channels = int(stream.rate or 0), int(stream.channels or 1)
-        self.format, self.subtype = str(self._container.format.name).split(",")[0].upper(), str(stream.codec_context.name).upper()
-        seconds = float(stream.duration * stream.time_base) if stream.duration else float(self._container.duration or 0) / 1e6
+        self.format, self.subtype = (
+            str(self._container.format.name).split(",")[0].upper(),
+            str(stream.codec_context.name).upper(),
+        )
+        seconds = (
+            float(stream.duration * stream.time_base) if stream.duration else float(self._container.duration or 0) / 1e6
+        )
         self.frames = round(seconds * self.sample_rate)
         self._blocks = self._decode(stream)
 

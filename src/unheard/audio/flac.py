@@ -1,4 +1,5 @@
-"""How many samples a flac file holds, from its last frame: the header announces those of the complete file, also after it was cut.
+"""How many samples a flac file holds, from its last frame: the header announces those of the complete file, also after
+it was cut.
 
 A frame begins with a header that holds its number and a CRC-8, and ends with a CRC-16 (RFC 9639, section 9).
 """
@@ -16,7 +17,11 @@ INFO = 42
 TAIL = 1 << 18
 """Bytes at the end that are searched where the file does not state its largest frame (our choice)."""
 
-_SIZES = {1: 192, **{code: 576 << (code - 2) for code in range(2, 6)}, **{code: 256 << (code - 8) for code in range(8, 16)}}
+_SIZES = {
+    1: 192,
+    **{code: 576 << (code - 2) for code in range(2, 6)},
+    **{code: 256 << (code - 8) for code in range(8, 16)},
+}
 _BITS = {1: 8, 2: 12, 4: 16, 5: 20, 6: 24, 7: 32}
 
 
@@ -81,7 +86,9 @@ def _stream_info(begin: bytes) -> StreamInfo | None:
         return None
     packed = int.from_bytes(begin[18:26])
     channels, bits = (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
-    return StreamInfo(int.from_bytes(begin[10:12]), int.from_bytes(begin[15:18]), channels, bits, packed & (1 << 36) - 1)
+    return StreamInfo(
+        int.from_bytes(begin[10:12]), int.from_bytes(begin[15:18]), channels, bits, packed & (1 << 36) - 1
+    )
 
 
 def _syncs(tail: bytes) -> Iterator[int]:

@@ -14,8 +14,9 @@ from unheard.errors import DataError, shown
 def find_audio(folder: str | Path) -> list[Path]:
     """Every sound file below ``folder``, sorted by its relative path.
 
-    Names end in one of `AUDIO_SUFFIXES`, or of `AV_SUFFIXES` where the extra ``av`` is installed. Hidden files and folders are left out;
-    linked folders are not entered. Sound files that cannot be read here are counted in an `AudioWarning`.
+    Names end in one of `AUDIO_SUFFIXES`, or of `AV_SUFFIXES` where the extra ``av`` is installed. Hidden files and
+    folders are left out; linked folders are not entered. Sound files that cannot be read here are counted in an
+    `AudioWarning`.
 
     Raises
     ------
@@ -38,5 +39,8 @@ def find_audio(folder: str | Path) -> list[Path]:
                 left_out[suffix] += 1
     if left_out:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
-        warn(f"{shown(root)}: {left_out.total()} sound files are left out ({counts}); to read them: pip install 'unheard[av]'")
+        warn(
+            f"{shown(root)}: {left_out.total()} sound files are left out ({counts}); to read them: pip install"
+            " 'unheard[av]'"
+        )
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())

@@ -1,11 +1,14 @@
-"""What every front end here does: cut a waveform into frames, transform them, sum the power in mel bands, take a logarithm.
+"""What every front end here does: cut a waveform into frames, transform them, sum the power in mel bands, take a
+logarithm.
 
     y[n] = x[n + 1] - emphasis x[n]                                     (where the front end has an emphasis, otherwise y = x)
-    spec[m, t] = compress( sum_k mel[m, k] |rfft(apply_window(y[t hop - pad .. t hop - pad + frame_size]), n_fft)[k]|^2 )
+    spec[m, t] = compress( sum_k mel[m, k] |rfft(apply_window(y[t hop - pad .. t hop - pad + frame_size]), n_fft)[k]|^2
+    )
 
-A front end says how one frame is shaped and how bands are compressed. Everything else is here, once, in four ways to run:
-`forward` takes batches of tensors on any device, `fast` one clip on a CPU core, `stream` sound of any length in constant memory,
-and `segment` with `assemble` windows cut out of longer clips, as if the whole clip had been transformed.
+A front end says how one frame is shaped and how bands are compressed. Everything else is here, once, in four ways to
+run: `forward` takes batches of tensors on any device, `fast` one clip on a CPU core, `stream` sound of any length in
+constant memory, and `segment` with `assemble` windows cut out of longer clips, as if the whole clip had been
+transformed.
 """
 
 from __future__ import annotations
@@ -64,8 +67,8 @@ class FrameSpec:
 class Frontend(nn.Module, ABC):
     """A waveform-to-spectrogram transform.
 
-    A waveform too short for one frame (or for the reflection) is continued with zeros first, so one sample is enough (our choice;
-    the reference programs raise).
+    A waveform too short for one frame (or for the reflection) is continued with zeros first, so one sample is enough
+    (our choice; the reference programs raise).
 
     Parameters
     ----------
@@ -77,7 +80,8 @@ class Frontend(nn.Module, ABC):
     Attributes
     ----------
     jitter : Callable or None
-        Turns uniform numbers (B, 2) into one mel matrix for each window of a batch (B, F, K), where training varies the bands.
+        Turns uniform numbers (B, 2) into one mel matrix for each window of a batch (B, F, K), where training varies the
+        bands.
     """
 
     window: Tensor
@@ -119,7 +123,9 @@ class Frontend(nn.Module, ABC):
         first = 0.0 if self.framing.pad else self.framing.frame_size / 2
         return (frame * self.hop_size + first) / self.sample_rate
 
-    def forward(self, wav: Float[Tensor, "B S"], jitter_noise: Float[Tensor, "B 2"] | None = None) -> Float[Tensor, "B F T"]:
+    def forward(
+        self, wav: Float[Tensor, "B S"], jitter_noise: Float[Tensor, "B 2"] | None = None
+    ) -> Float[Tensor, "B F T"]:
         """Un-normalised spectrograms of a batch, float32 also under autocast, differentiable.
 
         Parameters
@@ -152,7 +158,8 @@ class Frontend(nn.Module, ABC):
         tape : Float[Tensor, "S"]
             What `segment` gave for several places, end to end.
         rows : Int[Tensor, "B T"]
-            Which frame of the tape stands where: `segment` number n begins at the sum of the lengths before it over `hop_size`.
+            Which frame of the tape stands where: `segment` number n begins at the sum of the lengths before it over
+            `hop_size`.
         draws : Float[Tensor, "B 2"], optional
             As in `forward`.
         """
@@ -161,12 +168,14 @@ class Frontend(nn.Module, ABC):
             size = max(1, 2 * BLOCK_FRAMES // rows.shape[1]) if segments.device.type == "cpu" else rows.shape[0]
             parts = [slice(first, first + size) for first in range(0, rows.shape[0], size)]
             specs = [
-                self._spectrogram(self._power(views[rows[part]]), None if jitter_noise is None else jitter_noise[part]) for part in parts
+                self._spectrogram(self._power(views[rows[part]]), None if jitter_noise is None else jitter_noise[part])
+                for part in parts
             ]
             return torch.cat(specs)
 
     def segment(self, clip: Shaped[np.ndarray, " S"], first: int, frames: int) -> Float32[np.ndarray, " s"]:
-        """The samples of ``frames`` frames of a clip from frame ``first`` on, emphasised and reflected as in the whole clip.
+        """The samples of ``frames`` frames of a clip from frame ``first`` on, emphasised and reflected as in the whole
+        clip.
 
         A whole number of hops; the frames lie in it without a gap from its start.
 
@@ -218,11 +227,18 @@ class Frontend(nn.Module, ABC):
             yield self.spectrogram_cpu(begin)
             return
         held = self._emphasised(begin)
-        held, last, total, given = np.concatenate([self._left(held), held]), begin[len(begin) - framing.lookahead :], len(begin), 0
+        held, last, total, given = (
+            np.concatenate([self._left(held), held]),
+            begin[len(begin) - framing.lookahead :],
+            len(begin),
+            0,
+        )
         for block in chain([begin[:0]], rest):
             joined, total = np.concatenate([last, block]), total + len(block)
             held, last = np.concatenate([held, self._emphasised(joined)]), joined[len(joined) - framing.lookahead :]
-            ready = (len(held) - 2 * framing.frame_size) // self.hop_size + 1  # what is held back is enough for the reflection at the end
+            ready = (
+                len(held) - 2 * framing.frame_size
+            ) // self.hop_size + 1  # what is held back is enough for the reflection at the end
             if ready > 0:
                 yield self._transform(held, ready)
                 held, given = held[ready * self.hop_size :].copy(), given + ready
@@ -234,7 +250,9 @@ class Frontend(nn.Module, ABC):
         parts = torch.view_as_real(torch.fft.rfft(self.apply_window(frames), self.framing.n_fft)).square()
         return parts[..., 0] + parts[..., 1]  # abs() of a complex tensor is three times slower
 
-    def _spectrogram(self, power: Float[Tensor, "B T K"], jitter_noise: Float[Tensor, "B 2"] | None) -> Float[Tensor, "B F T"]:
+    def _spectrogram(
+        self, power: Float[Tensor, "B T K"], jitter_noise: Float[Tensor, "B 2"] | None
+    ) -> Float[Tensor, "B F T"]:
         mel = self.mel if jitter_noise is None or self.jitter is None else self.jitter(jitter_noise)
         return self.compress(mel @ power.transpose(1, 2))
 
@@ -256,7 +274,9 @@ class Frontend(nn.Module, ABC):
         for first in range(0, frames, BLOCK_FRAMES):
             n = min(BLOCK_FRAMES, frames - first)
             self.apply_window(views[first : first + n], out=shaped[:n, :size])
-            parts = torch.view_as_real(torch.fft.rfft(shaped[:n])).numpy()  # a new array: writing into an old one is slower
+            parts = torch.view_as_real(
+                torch.fft.rfft(shaped[:n])
+            ).numpy()  # a new array: writing into an old one is slower
             np.multiply(parts, parts, out=parts)
             power = parts[..., 0] + parts[..., 1]
             for bins, mels, weights in bands:

@@ -22,7 +22,9 @@ from unheard.audio.limits import check_frontend
 from unheard.errors import ConfigError
 
 FLOAT32_EPS = 1.1920928955078125e-07
-"""Machine epsilon of float32, added before the logarithm by MSM-MAE and MATPAC (reference behaviour): silence is ln of it, -15.942385."""
+"""Machine epsilon of float32, added before the logarithm by MSM-MAE and MATPAC (reference behaviour): silence is ln of
+it, -15.942385.
+"""
 
 MIN_STD = 1e-3
 """Smallest divisor in `Statistics.normalise`, so that a corpus of silence stays finite (our choice)."""
@@ -47,7 +49,9 @@ class LogMelConfig:
     f_max: float = 8000.0
     """Highest frequency, Hz; at most half the sample rate."""
     center: bool = True
-    """Reflect half a window at both ends, so that frame i is centred on sample i * hop_size; otherwise frame i starts there."""
+    """Reflect half a window at both ends, so that frame i is centred on sample i * hop_size; otherwise frame i starts
+    there.
+    """
     log_offset: float = FLOAT32_EPS
     """Added to the mel energy before the logarithm."""
 
@@ -103,10 +107,12 @@ class Statistics:
 
 @lru_cache(maxsize=8)
 def mel_matrix(config: LogMelConfig) -> Float32[np.ndarray, "F K"]:
-    """Weights of the K = n_fft/2 + 1 Fourier bins in each mel band: Slaney's scale and area normalisation, computed in float64.
+    """Weights of the K = n_fft/2 + 1 Fourier bins in each mel band: Slaney's scale and area normalisation, computed in
+    float64.
 
-    The scale is linear to 1000 Hz (200/3 Hz a mel) and logarithmic above (27 mels for a factor 6.4), from Slaney's Auditory Toolbox
-    (1998). Triangle m rises from edge m to edge m+1 and falls to edge m+2, and is scaled by 2 / (edge m+2 - edge m).
+    The scale is linear to 1000 Hz (200/3 Hz a mel) and logarithmic above (27 mels for a factor 6.4), from Slaney's
+    Auditory Toolbox (1998). Triangle m rises from edge m to edge m+1 and falls to edge m+2, and is scaled by 2 / (edge
+    m+2 - edge m).
     """
     edges = _slaney_edges(config)
     bins = np.fft.rfftfreq(config.n_fft, 1.0 / config.sample_rate)
@@ -126,7 +132,9 @@ def _slaney_edges(config: LogMelConfig) -> Float64[np.ndarray, " E"]:
         return hertz / step if hertz < knee else float(knee / step + np.log(hertz / knee) / log_step)
 
     mels = np.linspace(to_mel(config.f_min), to_mel(config.f_max), config.n_mels + 2)
-    edges: NDArray[np.float64] = np.where(mels < knee / step, mels * step, knee * np.exp(log_step * (mels - knee / step)))
+    edges: NDArray[np.float64] = np.where(
+        mels < knee / step, mels * step, knee * np.exp(log_step * (mels - knee / step))
+    )
     return edges
 
 

@@ -19,7 +19,9 @@ def _kind(value: Any) -> str:
 
 
 FrontendConfig = Annotated[
-    Annotated[LogMelConfig, Tag("log-mel")] | Annotated[KaldiFbankConfig, Tag("kaldi-fbank")] | Annotated[MaskSpecConfig, Tag("maskspec")],
+    Annotated[LogMelConfig, Tag("log-mel")]
+    | Annotated[KaldiFbankConfig, Tag("kaldi-fbank")]
+    | Annotated[MaskSpecConfig, Tag("maskspec")],
     Discriminator(_kind),
 ]
 """Every kind of front end; all have sample_rate, hop_size, n_mels, f_min and f_max."""

@@ -1,6 +1,7 @@
 """Front ends with Kaldi's mel scale: AudioMAE's log filter bank and MaskSpec's log-mel.
 
-    mel(f) = 1127 ln(1 + f / 700);  band m is a triangle in mel from edge m over edge m + 1 to edge m + 2, without area norm
+    mel(f) = 1127 ln(1 + f / 700);  band m is a triangle in mel from edge m over edge m + 1 to edge m + 2, without area
+    norm
 
 Both were published with PyTorch; constants are reference behaviour unless said otherwise.
 """
@@ -88,10 +89,13 @@ class MaskSpecConfig:
         check_frontend(self)
         if self.frame_size % 2:
             raise ConfigError(f"a centred frame needs an even frame_size; got {self.frame_size}")
-        if self.f_min + self.f_min_jitter >= self.f_max - self.f_max_jitter or self.f_max + self.f_max_jitter > self.sample_rate / 2:
+        if (
+            self.f_min + self.f_min_jitter >= self.f_max - self.f_max_jitter
+            or self.f_max + self.f_max_jitter > self.sample_rate / 2
+        ):
             raise ConfigError(
-                f"f_min_jitter={self.f_min_jitter} and f_max_jitter={self.f_max_jitter} Hz must leave f_min below f_max and f_max within "
-                f"half the sample rate, {self.sample_rate / 2:g} Hz"
+                f"f_min_jitter={self.f_min_jitter} and f_max_jitter={self.f_max_jitter} Hz must leave f_min below f_max"
+                f" and f_max within half the sample rate, {self.sample_rate / 2:g} Hz"
             )
 
     @property
@@ -107,8 +111,11 @@ MASKSPEC = MaskSpecConfig()
 """MaskSpec at 32 kHz: 25 ms frames every 10 ms, 10 s are 1000 frames, its bands varied in training."""
 
 
-def kaldi_mel(bins: Float[Tensor, " K"], n_mels: int, f_min: Float[Tensor, "*n"], f_max: Float[Tensor, "*n"]) -> Float[Tensor, "*n F K"]:
-    """Weights of Fourier bins in Kaldi's mel bands, for one pair of edges or many at once, on whichever device they are.
+def kaldi_mel(
+    bins: Float[Tensor, " K"], n_mels: int, f_min: Float[Tensor, "*n"], f_max: Float[Tensor, "*n"]
+) -> Float[Tensor, "*n F K"]:
+    """Weights of Fourier bins in Kaldi's mel bands, for one pair of edges or many at once, on whichever device they
+    are.
 
     Parameters
     ----------
@@ -136,8 +143,9 @@ class KaldiFbank(Frontend):
 
         x = frame - mean(frame);  y[i] = x[i] - 0.97 x[i - 1], y[0] = 0.03 x[0];  ln(max(mel |rfft(window y)|^2, floor))
 
-    AudioMAE takes the mean of the whole clip away before; taking each frame's away undoes any constant, so that this changes
-    nothing but rounding and is left out. Sound can therefore be streamed. Frames begin at every hop and lie within the sound.
+    AudioMAE takes the mean of the whole clip away before; taking each frame's away undoes any constant, so that this
+    changes nothing but rounding and is left out. Sound can therefore be streamed. Frames begin at every hop and lie
+    within the sound.
 
     Parameters
     ----------
@@ -169,7 +177,8 @@ class MaskSpecMel(Frontend):
 
         y[n] = x[n + 1] - 0.97 x[n]
 
-    The reference centres windows of 800 samples in frames of 1024. A frame of 800 continued with zeros has the same power.
+    The reference centres windows of 800 samples in frames of 1024. A frame of 800 continued with zeros has the same
+    power.
 
     Parameters
     ----------
@@ -179,7 +188,9 @@ class MaskSpecMel(Frontend):
     bins: Tensor
 
     def __init__(self, config: MaskSpecConfig = MASKSPEC) -> None:
-        framing = FrameSpec(config.sample_rate, config.hop_size, config.frame_size, config.n_fft, config.frame_size // 2, EMPHASIS)
+        framing = FrameSpec(
+            config.sample_rate, config.hop_size, config.frame_size, config.n_fft, config.frame_size // 2, EMPHASIS
+        )
         super().__init__(framing, torch.hann_window(config.frame_size, periodic=False), _matrix(config).float().numpy())
         self.register_buffer("bins", bin_mels(config.n_fft, config.sample_rate).float(), persistent=False)
         self.config = config

@@ -1,4 +1,6 @@
-"""Ranges of the numbers of a front end, one place for all kinds; each message names the field, its value and what is accepted."""
+"""Ranges of the numbers of a front end, one place for all kinds; each message names the field, its value and what is
+accepted.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +46,11 @@ def check_frontend(config: Any) -> None:
     for name in ("log_offset", "log_floor"):
         value = getattr(config, name, 1.0)
         if not 0 < value < math.inf:
-            raise ConfigError(f"frontend.{name} is {value:g}; it must be a number above 0, of which the logarithm is taken")
+            raise ConfigError(
+                f"frontend.{name} is {value:g}; it must be a number above 0, of which the logarithm is taken"
+            )
     if not 0 <= config.f_min < config.f_max <= config.sample_rate / 2:
         raise ConfigError(
-            f"frontend.f_min={config.f_min:g} and f_max={config.f_max:g} Hz must rise and stay within 0 and half the sample rate, "
-            f"{config.sample_rate / 2:g} Hz"
+            f"frontend.f_min={config.f_min:g} and f_max={config.f_max:g} Hz must rise and stay within 0 and half the"
+            f" sample rate, {config.sample_rate / 2:g} Hz"
         )

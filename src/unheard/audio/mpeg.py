@@ -1,7 +1,8 @@
 """The length of an MP3 file, counted frame by frame.
 
-A header frame ("Xing" or "Info") may say how many frames follow; without one, decoders guess from the bit rate of the first frame, which is
-wrong by any factor where the rate varies. A frame's header gives its size, so frames are counted without decoding them.
+A header frame ("Xing" or "Info") may say how many frames follow; without one, decoders guess from the bit rate of the
+first frame, which is wrong by any factor where the rate varies. A frame's header gives its size, so frames are counted
+without decoding them.
 
 ISO/IEC 11172-3 and 13818-3, layer III; the header frame as LAME and mpg123 document it.
 """
@@ -82,14 +83,20 @@ def measure(content: bytes | memoryview) -> Length | None:
     announced, size = _announced(view, place, first)
     if announced is not None:
         if size is not None and abs(len(view) - place - size) <= SLACK * size:
-            return Length(place + first.size, announced, announced, first)  # the file has the size that was announced: not counted
+            return Length(
+                place + first.size, announced, announced, first
+            )  # the file has the size that was announced: not counted
         place += first.size
     frames, at = 0, place
     while frame := _parse(bytes(view[at : at + 4])):
         if at + frame.size > len(view):
             break
         frames, at = frames + 1, at + frame.size
-        if bytes(view[at : at + 4]) and _parse(bytes(view[at : at + 4])) is None and (next_place := _first(view, at)) is not None:
+        if (
+            bytes(view[at : at + 4])
+            and _parse(bytes(view[at : at + 4])) is None
+            and (next_place := _first(view, at)) is not None
+        ):
             at = next_place  # damaged bytes, or a tag between two files that were joined
     return Length(place, frames, announced, first)
 
@@ -104,7 +111,9 @@ def _first(view: memoryview, at: int = 0) -> int | None:
     end = min(len(view), at + SEARCHED)
     while 0 <= (at := bytes(view[at:end]).find(b"\xff") + at) < end and at < len(view) - 3:
         frame = _parse(bytes(view[at : at + 4]))
-        if frame is not None and (at + frame.size >= len(view) - 4 or _parse(bytes(view[at + frame.size : at + frame.size + 4]))):
+        if frame is not None and (
+            at + frame.size >= len(view) - 4 or _parse(bytes(view[at + frame.size : at + frame.size + 4]))
+        ):
             return at
         at += 1
         if b"\xff" not in bytes(view[at:end]):

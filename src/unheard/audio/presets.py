@@ -33,8 +33,9 @@ _MASKSPEC_STD = (
 # fmt: on
 
 MASKSPEC_AUDIOSET = Statistics(_MASKSPEC_MEAN, _MASKSPEC_STD)
-"""Band by band over 10 000 clips of AudioSet, as distributed with MaskSpec (WangHelin1997/MaskSpec, Apache-2.0); its files hold none.
+"""Band by band over 10 000 clips of AudioSet, as distributed with MaskSpec (WangHelin1997/MaskSpec, Apache-2.0); its
+files hold none.
 
-From band 119 on the deviation is near 0.045, where the clips' compression left nothing: sound with a full band reaches tens of
-deviations there.
+From band 119 on the deviation is near 0.045, where the clips' compression left nothing: sound with a full band reaches
+tens of deviations there.
 """

@@ -26,18 +26,26 @@ def resample(wav: Float[Tensor, "B S"], from_rate: int, to_rate: int) -> Float[T
     old, new = from_rate // shared, to_rate // shared
     kernel, width = _kernel(old, new)
     padded = F.pad(wav.float(), (width, width + old))
-    phases = F.conv1d(padded[:, None], kernel.to(wav.device), stride=old)  # (B, new, S / old + 1): every new-th output sample
+    phases = F.conv1d(
+        padded[:, None], kernel.to(wav.device), stride=old
+    )  # (B, new, S / old + 1): every new-th output sample
     return phases.transpose(1, 2).flatten(1)[:, : -(-wav.shape[1] * new // old)]
 
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # kept for later calls, which may need a gradient
 def _kernel(old: int, new: int) -> tuple[Float[Tensor, "new 1 K"], int]:
-    """One filter for each of the ``new`` positions an output sample has between input samples, and the reach of each to the left."""
+    """One filter for each of the ``new`` positions an output sample has between input samples, and the reach of each to
+    the left.
+    """
     cutoff = ROLLOFF * min(1.0, new / old)
     width = math.ceil(NUM_ZEROS / cutoff)
     taps = torch.arange(-width, width + old, dtype=torch.float64)
     at = taps[None, :] - torch.arange(new, dtype=torch.float64)[:, None] * old / new
     inside = (1 - (at / width).square()).clamp(min=0)
-    window = torch.special.i0(BETA * inside.sqrt()) / torch.special.i0(torch.tensor(BETA, dtype=torch.float64)) * (at.abs() < width)
+    window = (
+        torch.special.i0(BETA * inside.sqrt())
+        / torch.special.i0(torch.tensor(BETA, dtype=torch.float64))
+        * (at.abs() < width)
+    )
     return (cutoff * torch.sinc(cutoff * at) * window)[:, None].float(), width

@@ -1,4 +1,6 @@
-"""From a log-mel spectrogram back to sound: non-negative inversion of the mel matrix, then Griffin and Lim's phase search."""
+"""From a log-mel spectrogram back to sound: non-negative inversion of the mel matrix, then Griffin and Lim's phase
+search.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ N_ITER = 64  # of phase search; our choice, audible changes end before
 MOMENTUM = 0.99  # fast Griffin-Lim: Perraudin, Balazs and Sondergaard 2013
 
 
-def griffin_lim(log_mel: Float32[np.ndarray, "F T"], config: AnyFrontendConfig, seed: int = 0) -> Float32[np.ndarray, " S"]:
+def griffin_lim(
+    log_mel: Float32[np.ndarray, "F T"], config: AnyFrontendConfig, seed: int = 0
+) -> Float32[np.ndarray, " S"]:
     """A waveform whose log-mel is close to ``log_mel``; the phase is a guess.
 
     Raises
@@ -27,7 +31,9 @@ def griffin_lim(log_mel: Float32[np.ndarray, "F T"], config: AnyFrontendConfig, 
         For any front end but a log-mel one: Kaldi's emphasis and floor lose what an inversion needs.
     """
     if not isinstance(config, LogMelConfig):
-        raise ConfigError(f"spectrograms of the front end {config.kind} cannot be turned back into sound; leave out --wav")
+        raise ConfigError(
+            f"spectrograms of the front end {config.kind} cannot be turned back into sound; leave out --wav"
+        )
     weights = torch.from_numpy(mel_matrix(config).copy())
     energy = (torch.from_numpy(log_mel).exp() - config.log_offset).clamp(min=0)
     power = weights.T @ energy / (weights.T @ weights.sum(dim=1, keepdim=True)).clamp(min=1e-8)
@@ -41,7 +47,9 @@ def griffin_lim(log_mel: Float32[np.ndarray, "F T"], config: AnyFrontendConfig, 
     phase = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(seed))
     phase, before = torch.polar(torch.ones_like(phase), 2 * torch.pi * phase), torch.zeros(())
     for _ in range(N_ITER):
-        again = torch.stft(wave(magnitude * phase), config.n_fft, config.hop_size, window=window, center=True, return_complex=True)
+        again = torch.stft(
+            wave(magnitude * phase), config.n_fft, config.hop_size, window=window, center=True, return_complex=True
+        )
         moved = again - MOMENTUM / (1 + MOMENTUM) * before
         phase, before = moved / moved.abs().clamp(min=1e-12), again
     return wave(magnitude * phase).numpy()
@@ -59,6 +67,8 @@ def write_wave(wav: Float32[np.ndarray, " S"], sample_rate: int, out: str | Path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as unfinished:
-            soundfile.write(unfinished, wav / max(1.0, float(np.abs(wav).max())), sample_rate, subtype="PCM_16", format="WAV")
+            soundfile.write(
+                unfinished, wav / max(1.0, float(np.abs(wav).max())), sample_rate, subtype="PCM_16", format="WAV"
+            )
     except (OSError, soundfile.LibsndfileError) as error:
         raise AudioError(f"could not write {path}: {error}") from error

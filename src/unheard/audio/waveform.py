@@ -1,9 +1,11 @@
 """Sound files and arrays in, mono float32 waveforms out.
 
-`unheard.audio.decode` decodes; soxr resamples at its HQ setting. Channels are mixed before resampling, which halves the work on stereo.
+`unheard.audio.decode` decodes; soxr resamples at its HQ setting. Channels are mixed before resampling, which halves the
+work on stereo.
 
-A file is read until nothing more comes. One that breaks off, or whose header is wrong, is used as far as it goes, with an `AudioWarning`.
-Samples of more than `LOUDEST` are refused: such a file is damaged, or holds integers that were stored as floats without scaling.
+A file is read until nothing more comes. One that breaks off, or whose header is wrong, is used as far as it goes, with
+an `AudioWarning`. Samples of more than `LOUDEST` are refused: such a file is damaged, or holds integers that were
+stored as floats without scaling.
 """
 
 from __future__ import annotations
@@ -88,11 +90,17 @@ def info(path: str | Path) -> AudioInfo:
                 pass
             frames = file.came
         seconds = frames / file.sample_rate
-        return AudioInfo(Path(path), seconds, file.sample_rate, file.channels, file.format, file.subtype, frames, file.note)
+        return AudioInfo(
+            Path(path), seconds, file.sample_rate, file.channels, file.format, file.subtype, frames, file.note
+        )
 
 
 def read(
-    path: str | Path, sample_rate: int | None = None, channel: Channel = "mix", start: float = 0.0, seconds: float | None = None
+    path: str | Path,
+    sample_rate: int | None = None,
+    channel: Channel = "mix",
+    start: float = 0.0,
+    seconds: float | None = None,
 ) -> tuple[Waveform, int]:
     """Decode a sound file, or a part of it, to mono float32.
 
@@ -102,7 +110,8 @@ def read(
     sample_rate : int, optional
         Resample to this rate in Hz. Default: the file's own.
     channel : {"mix", "left", "right", "mid"}
-        "mix" is the mean of all channels, "mid" the mean of the first two (the same for stereo). A mono file gives its one channel.
+        "mix" is the mean of all channels, "mid" the mean of the first two (the same for stereo). A mono file gives its
+        one channel.
     start : float
         Where to begin, in seconds.
     seconds : float, optional
@@ -130,8 +139,12 @@ def read(
     return (wav, rate) if sample_rate is None else (_resample(wav, rate, sample_rate), sample_rate)
 
 
-def read_channels(path: str | Path, start: float = 0.0, seconds: float | None = None) -> tuple[Float32[np.ndarray, "C S"], int]:
-    """Decode a part of a sound file with all of its channels, for `from_array`; parameters and errors are those of `read`."""
+def read_channels(
+    path: str | Path, start: float = 0.0, seconds: float | None = None
+) -> tuple[Float32[np.ndarray, "C S"], int]:
+    """Decode a part of a sound file with all of its channels, for `from_array`; parameters and errors are those of
+    `read`.
+    """
     with open_sound(path) as file:
         return np.concatenate(list(_part(file, start, seconds))).T, file.sample_rate
 
@@ -155,11 +168,13 @@ def _part(file: Decoder, start: float, seconds: float | None) -> Iterator[Float3
         warn(f"{shown(file.path)}: {file.note}")
 
 
-def stream(path: str | Path, sample_rate: int | None = None, block_seconds: float = 30.0, channel: Channel = "mix") -> Iterator[Waveform]:
+def stream(
+    path: str | Path, sample_rate: int | None = None, block_seconds: float = 30.0, channel: Channel = "mix"
+) -> Iterator[Waveform]:
     """Decode a sound file block by block, in memory that does not grow with its length.
 
-    The blocks laid end to end equal what `read` returns, up to float rounding. Parameters and errors are those of `read`;
-    ``block_seconds`` is the length of the blocks that are decoded at once.
+    The blocks laid end to end equal what `read` returns, up to float rounding. Parameters and errors are those of
+    `read`; ``block_seconds`` is the length of the blocks that are decoded at once.
 
     Yields
     ------
@@ -221,7 +236,9 @@ def from_array(wav: ArrayLike, sample_rate: int, target_rate: int | None = None,
     if samples.ndim not in (1, 2) or samples.size == 0:
         raise AudioError(f"{where} is not a waveform; give (samples,) or (channels, samples) with at least one sample")
     if samples.ndim == 2 and samples.shape[0] > MAX_CHANNELS:
-        raise AudioError(f"{where} has more than {MAX_CHANNELS} channels; give (channels, samples), perhaps by transposing it")
+        raise AudioError(
+            f"{where} has more than {MAX_CHANNELS} channels; give (channels, samples), perhaps by transposing it"
+        )
     rate = checked_rate(sample_rate, where)
     native = np.atleast_2d(samples).T.astype(np.float32) / np.float32(_INTEGER_SCALE.get(name, 1.0))
     mono = _checked(native @ _weights(channel, native.shape[1]), where, rate)
@@ -250,7 +267,12 @@ def _weights(channel: Channel, channels: int) -> Float32[np.ndarray, " C"]:
     if channel not in get_args(Channel):
         raise AudioError(f"unknown channel {channel!r}; choose one of {', '.join(get_args(Channel))}")
     weights = np.zeros(channels, np.float32)
-    taken = {"mix": slice(None), "left": slice(0, 1), "right": slice(1, 2) if channels > 1 else slice(0, 1), "mid": slice(0, 2)}[channel]
+    taken = {
+        "mix": slice(None),
+        "left": slice(0, 1),
+        "right": slice(1, 2) if channels > 1 else slice(0, 1),
+        "mid": slice(0, 2),
+    }[channel]
     weights[taken] = 1.0 / len(weights[taken])
     return weights
 
@@ -268,7 +290,9 @@ def _checked(wav: Waveform, name: str, sample_rate: int, offset: int = 0) -> Wav
         advice = "these look like 16-bit integers stored as floats; divide them by 32768"
     else:
         advice = "it is damaged or badly scaled; export it again from its source"
-    raise AudioError(f"{name}: {len(bad)} samples are louder than {LOUDEST:g} times full scale (peak {peak:.3g}), {where}; {advice}")
+    raise AudioError(
+        f"{name}: {len(bad)} samples are louder than {LOUDEST:g} times full scale (peak {peak:.3g}), {where}; {advice}"
+    )
 
 
 def _resample(wav: Waveform, rate: int, target: int) -> Float32[np.ndarray, " R"]:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BLOCK_FRAMES = 512
-"""Frames transformed at once on a CPU: few enough for the cache, enough to hide the cost of the calls (our choice, measured)."""
+"""Frames transformed at once on a CPU: few enough for the cache, enough to hide the cost of the calls (our choice,
+measured).
+"""
 
 Band = tuple[slice, slice, NDArray[np.float32]]
 """Bins, bands and the weights between them, (bins, bands)."""

@@ -25,7 +25,8 @@ def check(place: Path, /, *, json: Json = False, strict: Strict = False) -> int:
     report = look(place, bar)
     if not report.files:
         raise DataError(
-            f"{place}: holds no sound files that can be read here; expected wav, flac, ogg, opus, mp3 or aiff files in it or below it"
+            f"{place}: holds no sound files that can be read here; expected wav, flac, ogg, opus, mp3 or aiff files in"
+            " it or below it"
         )
     emit(report.lines(), report.to_json(), json)
     return status(not report.clean, strict)
@@ -110,7 +111,8 @@ def tasks(
     seconds
         Length of every clip; default the task's own.
     mode
-        Folds test every clip once; split keeps the table's train and test sides; auto takes folds where a task has them.
+        Folds test every clip once; split keeps the table's train and test sides; auto takes folds where a task has
+        them.
     seed
         Of generated tasks.
     """
@@ -128,14 +130,16 @@ def tasks(
 
 
 @data.command(name="import", help_epilogue="Example:\n  unheard data import esc50 ESC-50-master/ -o esc50.csv")
-def import_(layout: str, folder: Path, /, *, out: Out, overwrite: Overwrite = False, json: Json = False, strict: Strict = False) -> int:
+def import_(
+    layout: str, folder: Path, /, *, out: Out, overwrite: Overwrite = False, json: Json = False, strict: Strict = False
+) -> int:
     """Write the labels CSV of a public data set with its official splits, for unheard probe and finetune.
 
     Parameters
     ----------
     layout
-        audioset, audioset-20k, esc50, us8k, speech-commands-v1, speech-commands-v2, fsd50k, dcase2019-task1a, openmic, nsynth,
-        nsynth-pitch, gtzan or magnatagatune.
+        audioset, audioset-20k, esc50, us8k, speech-commands-v1, speech-commands-v2, fsd50k, dcase2019-task1a, openmic,
+        nsynth, nsynth-pitch, gtzan or magnatagatune.
     folder
         Where the data set was unpacked.
     """
@@ -205,14 +209,19 @@ def pack(
     chosen = find_recipe(recipe)
     waves = (store or chosen.data.input) == "wav"
     if rate is not None and not (waves and rate > 0):
-        raise ConfigError(f"--rate is the samples a second of stored waves, such as 48000, and goes with --store wav; got {rate}")
+        raise ConfigError(
+            f"--rate is the samples a second of stored waves, such as 48000, and goes with --store wav; got {rate}"
+        )
     packing = PackConfig(chosen.frontend, "int16" if waves else dtype, rate)
     packed = transform(open_corpus(source, bar), packing, out, workers, bar)
     mean, std = packed.statistics.mean[0], packed.statistics.std[0]
     lines = [
         *(f"skipped {skipped.path}: {skipped.reason}" for skipped in packed.skipped),
-        f"{len(packed)} clips, {packed.seconds_total / 3600:.2f} hours, {len(packed.skipped)} skipped; "
-        f"{f'waves at {packing.rate} Hz, ' if waves else ''}spectrogram mean {mean:.4f}, deviation {std:.4f}; packed in {out}",
+        (
+            f"{len(packed)} clips, {packed.seconds_total / 3600:.2f} hours, {len(packed.skipped)} skipped;"
+            f" {f'waves at {packing.rate} Hz, ' if waves else ''}spectrogram mean {mean:.4f}, deviation {std:.4f};"
+            f" packed in {out}"
+        ),
     ]
     if packed.header.clipped:
         lines.append(f"{packed.header.clipped} values were outside the range of {packing.dtype} and were clipped")
@@ -231,7 +240,8 @@ def pack(
 
 @verb("unheard data verify corpora/mine runs/first emb.parquet", data)
 def verify(*paths: Path, json: Json = False) -> int:
-    """Compare packed corpora, models, runs and tables with the checksums they were written with. Exit with 2 when something differs.
+    """Compare packed corpora, models, runs and tables with the checksums they were written with. Exit with 2 when
+    something differs.
 
     Parameters
     ----------

@@ -21,7 +21,16 @@ from unheard.version import __version__
 
 CORE = ("torch", "numpy", "soundfile", "soxr", "safetensors", "pydantic", "cyclopts", "lightning-fabric", "pyarrow")
 FORMATS = {
-    **{".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".oga": "OGG", ".opus": "OPUS", ".mp3": "MP3", ".aif": "AIFF", ".aiff": "AIFF"},
+    **{
+        ".wav": "WAV",
+        ".flac": "FLAC",
+        ".ogg": "OGG",
+        ".oga": "OGG",
+        ".opus": "OPUS",
+        ".mp3": "MP3",
+        ".aif": "AIFF",
+        ".aiff": "AIFF",
+    },
     **{".aifc": "AIFF", ".au": "AU", ".snd": "AU", ".w64": "W64", ".caf": "CAF"},
 }
 
@@ -80,10 +89,16 @@ def examine() -> Health:
     """Look at versions, device, formats and extras, and embed half a second of noise."""
     device = torch_device("auto")
     return Health(
-        versions={"unheard": __version__, "python": platform.python_version(), **{name: _version(name) or "missing" for name in CORE}},
+        versions={
+            "unheard": __version__,
+            "python": platform.python_version(),
+            **{name: _version(name) or "missing" for name in CORE},
+        },
         device=device,
         device_name=torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
-        bf16=torch.cuda.is_bf16_supported(including_emulation=False) if device == "cuda" else device == "cpu" and bf16_on_cpu(),
+        bf16=torch.cuda.is_bf16_supported(including_emulation=False)
+        if device == "cuda"
+        else device == "cpu" and bf16_on_cpu(),
         formats=_formats(),
         extras=_extras(),
         self_test=_self_test(device),

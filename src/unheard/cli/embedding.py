@@ -82,9 +82,18 @@ def embed(
     report = api.embed(loaded, audio, out, options, resume=existing.resume, overwrite=existing.overwrite, track=bar)
     lines = [
         *(f"skipped {path}: {reason}" for path, reason in report.skipped),
-        f"{report.embedded} files embedded, {report.resumed} were there, {len(report.skipped)} skipped; {report.rows} rows in {report.out}",
+        (
+            f"{report.embedded} files embedded, {report.resumed} were there, {len(report.skipped)} skipped;"
+            f" {report.rows} rows in {report.out}"
+        ),
     ]
     skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
-    values = {"out": str(report.out), "rows": report.rows, "embedded": report.embedded, "resumed": report.resumed, "skipped": skipped}
+    values = {
+        "out": str(report.out),
+        "rows": report.rows,
+        "embedded": report.embedded,
+        "resumed": report.resumed,
+        "skipped": skipped,
+    }
     emit(lines, values, json)
     return status(len(skipped), strict)

@@ -53,7 +53,8 @@ def probe(
 ) -> int:
     """How much of some labels can be read off frozen embeddings, beside a random encoder and plain log-mel.
 
-    Nearest neighbours, a linear head and a small network, with intervals, classes, a learning curve and a map that sounds, on one page.
+    Nearest neighbours, a linear head and a small network, with intervals, classes, a learning curve and a map that
+    sounds, on one page.
 
     Parameters
     ----------
@@ -107,8 +108,8 @@ class Embedding:
     published
         Reproduce the published runtime of MSM-MAE or M2D, to compare with their scores.
     hop
-        Seconds between time steps, a whole part of a patch's duration. Default: for events the finest hop of the model (a coarser one
-        takes less time and disk), for scenes one patch.
+        Seconds between time steps, a whole part of a patch's duration. Default: for events the finest hop of the model
+        (a coarser one takes less time and disk), for scenes one patch.
     pool
         How time steps become one vector.
     layer
@@ -150,15 +151,17 @@ def evaluate(
     json: Json = False,
     strict: Strict = False,
 ) -> int:
-    """Score a model on HEAR task folders, beside an untrained encoder, plain log-mel and published numbers; or a classifier on labels.
+    """Score a model on HEAR task folders, beside an untrained encoder, plain log-mel and published numbers; or a
+    classifier on labels.
 
-    A task that fails is named and the others are finished. With a labels.csv in place of a folder, a fine-tuned model is scored on its
-    clips: those of the split test, or all.
+    A task that fails is named and the others are finished. With a labels.csv in place of a folder, a fine-tuned model
+    is scored on its clips: those of the split test, or all.
 
     Parameters
     ----------
     model
-        A run, a model folder, a built-in name, hear:MODULE[:WEIGHTS], xares:MODULE[:CLASS], or embeddings:FOLDER as heareval left it.
+        A run, a model folder, a built-in name, hear:MODULE[:WEIGHTS], xares:MODULE[:CLASS], or embeddings:FOLDER as
+        heareval left it.
     tasks_dir
         A folder of task folders as hear-preprocess writes them; or a CSV with the columns path and label.
     """
@@ -167,16 +170,20 @@ def evaluate(
 
         if how != EvaluateOptions() or embedding != Embedding() or existing.resume:
             raise ConfigError(
-                "--compare, --tasks, --mode, --seeds, --published, --hop, --pool, --layer and --resume are for task folders; "
-                "with a labels.csv only --overwrite is possible"
+                "--compare, --tasks, --mode, --seeds, --published, --hop, --pool, --layer and --resume are for task"
+                " folders; with a labels.csv only --overwrite is possible"
             )
-        return evaluate_labelled(model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict)
+        return evaluate_labelled(
+            model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict
+        )
     from unheard.api import evaluate as run
     from unheard.evaluation.hear.results import as_json, markdown
 
     plan, overwrite, resume = _plan(how, embedding, torch_device(device)), existing.overwrite, existing.resume
     try:
-        report = run(model, tasks_dir, out, plan, beside=how.compare, overwrite=overwrite, resume=resume, track=bar, say=log)
+        report = run(
+            model, tasks_dir, out, plan, beside=how.compare, overwrite=overwrite, resume=resume, track=bar, say=log
+        )
     except KeyboardInterrupt:
         log(f"what is done is kept in {out}; the same command with --resume goes on")
         raise

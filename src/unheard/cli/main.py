@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code, see `unheard.cli.shell`. What is neither the user's error nor the system's refusal keeps its traceback.
+        The exit code, see `unheard.cli.shell`. What is neither the user's error nor the system's refusal keeps its
+        traceback.
     """
     if argv is None:
         _own_output()
@@ -63,8 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _own_output() -> None:
     """Keep stdout for results alone, and let no name stop the program.
 
-    Libraries that are written in C print remarks on the process's standard output, which would stand before a JSON document: from here on
-    that is standard error, and results go to a copy of what was standard output. What a terminal's encoding lacks is escaped.
+    Libraries that are written in C print remarks on the process's standard output, which would stand before a JSON
+    document: from here on that is standard error, and results go to a copy of what was standard output. What a
+    terminal's encoding lacks is escaped.
     """
     if hasattr(sys.stderr, "reconfigure"):
         sys.stderr.reconfigure(errors="backslashreplace")

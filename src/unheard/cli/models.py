@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 @verb("unheard recipes --json")
 def recipes(
-    recipe: str | None = None, /, *, no_code: bool = False, finetune: bool = False, published: str | None = None, json: Json = False
+    recipe: str | None = None,
+    /,
+    *,
+    no_code: bool = False,
+    finetune: bool = False,
+    published: str | None = None,
+    json: Json = False,
 ) -> int:
     """List the recipes: what unheard pretrain --recipe takes.
 
@@ -32,7 +38,9 @@ def recipes(
         List the scores that papers report on a data set instead, such as esc50 or openmic; shares, in JSON percent.
     """
     if (recipe is not None) + finetune + (published is not None) > 1:
-        raise ConfigError("--finetune lists recipes, --published lists scores and RECIPE is one to list; give one of them")
+        raise ConfigError(
+            "--finetune lists recipes, --published lists scores and RECIPE is one to list; give one of them"
+        )
     if finetune:
         return _finetune_recipes(json)
     if published is not None:
@@ -78,7 +86,10 @@ def _published(data_set: str, json: bool) -> int:
 
     found = [row for row in published() if row.task == data_set]
     if not found:
-        raise ConfigError(f"no published score of {data_set!r} is known; known are {', '.join(sorted({row.task for row in published()}))}")
+        raise ConfigError(
+            f"no published score of {data_set!r} is known; known are"
+            f" {', '.join(sorted({row.task for row in published()}))}"
+        )
     found.sort(key=lambda row: (row.protocol, row.score, -row.percent))
     rows = [(row.model, row.score, row.formatted, row.protocol, row.source) for row in found]
     emit(table(("model", "score", "value", "protocol", "source"), rows), [vars(row) for row in found], json)
@@ -138,15 +149,25 @@ def convert(
     name
         Its published name with the input size, such as 80x512p16x16; default taken from the path.
     classes
-        Names for the classes of a fine-tuned file: AudioSet's class_labels_indices.csv, or a text file with a name a line.
+        Names for the classes of a fine-tuned file: AudioSet's class_labels_indices.csv, or a text file with a name a
+        line.
     """
     from unheard import api
 
     made = api.convert(file, out, layout, name, settings, classes=classes, overwrite=overwrite)
     origin, labels = made.provenance, made.labels
-    values = {"out": str(out), "licence": origin.licence, "notes": list(origin.notes), "encoder_only": origin.encoder_only}
+    values = {
+        "out": str(out),
+        "licence": origin.licence,
+        "notes": list(origin.notes),
+        "encoder_only": origin.encoder_only,
+    }
     values["classes"] = list(labels)
-    lines = [f"model folder: {out}", f"licence of the weights: {origin.licence or 'unknown'}", *(f"note: {text}" for text in origin.notes)]
+    lines = [
+        f"model folder: {out}",
+        f"licence of the weights: {origin.licence or 'unknown'}",
+        *(f"note: {text}" for text in origin.notes),
+    ]
     if labels and classes is None:
         lines.append(f"note: the file names none of its {len(labels)} classes; give a list of names with --classes")
     emit(lines, values, json)

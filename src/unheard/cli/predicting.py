@@ -82,7 +82,9 @@ def predict(
     return status(len(skipped), strict)
 
 
-def evaluate_labelled(model: str, labels: Path, out: Path, *, device: str, overwrite: bool, json: bool, strict: bool) -> int:
+def evaluate_labelled(
+    model: str, labels: Path, out: Path, *, device: str, overwrite: bool, json: bool, strict: bool
+) -> int:
     """Score a classifier on the clips of a table, and tell how well it does."""
     from dataclasses import asdict
 
@@ -113,7 +115,9 @@ def _scorer(name: str, device: str, labels: str | None) -> tuple[Sequence[str], 
     if tuned is None:
         model = load(name, device)
         if not model.labels and "contrast" in model.learner.objectives:
-            raise ConfigError('this model was trained with captions and has no classes of its own; choose from --labels "dog, rain"')
+            raise ConfigError(
+                'this model was trained with captions and has no classes of its own; choose from --labels "dog, rain"'
+            )
         tuned = ClassifierEnsemble([(model, "mix")])
     return tuned.labels, tuned.scores
 
@@ -127,6 +131,8 @@ def _write(out: Path, names: Sequence[str], found: dict[str, np.ndarray]) -> Non
     from unheard.files import write_table
 
     columns = ("path", *(f"score {name}" for name in names))  # a class may be called path
-    rows = (dict(zip(columns, (file, *(f"{value:.6g}" for value in scores)), strict=True)) for file, scores in found.items())
+    rows = (
+        dict(zip(columns, (file, *(f"{value:.6g}" for value in scores)), strict=True)) for file, scores in found.items()
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_table(out, columns, rows)

@@ -24,8 +24,12 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Out: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help="What to write; an existing one is refused.")]
 Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace what is there.")]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.")]
-Strict: TypeAlias = Annotated[bool, Parameter(name="--strict", help="Exit with 1 when files were skipped or found faulty.")]
-DeviceOption: TypeAlias = Annotated[Device, Parameter(name="--device", help="Where to compute; auto takes the fastest there is.")]
+Strict: TypeAlias = Annotated[
+    bool, Parameter(name="--strict", help="Exit with 1 when files were skipped or found faulty.")
+]
+DeviceOption: TypeAlias = Annotated[
+    Device, Parameter(name="--device", help="Where to compute; auto takes the fastest there is.")
+]
 Settings: TypeAlias = Annotated[
     tuple[str, ...], Parameter(name="--set", help="SECTION.KEY=VALUE, any field of the configuration; may be repeated.")
 ]

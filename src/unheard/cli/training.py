@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from unheard.cli.shell import DONE, INTERRUPTED, DeviceOption, Json, Overwrite, Settings, allow_code, app, emit, log, table, verb
+from unheard.cli.shell import (
+    DONE,
+    INTERRUPTED,
+    DeviceOption,
+    Json,
+    Overwrite,
+    Settings,
+    allow_code,
+    app,
+    emit,
+    log,
+    table,
+    verb,
+)
 from unheard.errors import ConfigError
 from unheard.progress import bar
 
@@ -17,7 +30,11 @@ if TYPE_CHECKING:
     from unheard.training.callbacks import Callbacks, Run
 
 
-debug = App(name="debug", help="Look into what went wrong in a run.", help_epilogue="Example:\n  unheard debug replay runs/first")
+debug = App(
+    name="debug",
+    help="Look into what went wrong in a run.",
+    help_epilogue="Example:\n  unheard debug replay runs/first",
+)
 app.command(debug)
 
 
@@ -41,7 +58,8 @@ class Start:
     init
         A model or run whose weights training starts from.
     skip_bad_batches
-        Skip the update of up to this many batches with a loss that is not finite; short for --set training.skip_bad_batches=N.
+        Skip the update of up to this many batches with a loss that is not finite; short for --set
+        training.skip_bad_batches=N.
     """
 
     recipe: str | None = None
@@ -78,8 +96,8 @@ class FinetuneStart:
         Skip the update of up to this many batches of a model with a loss that is not finite; short for --set
         training.skip_bad_batches=N.
     corpus
-        Folder of packed audio that several runs share: the first run packs, later runs on the same files find it. Default: every run
-        packs for itself.
+        Folder of packed audio that several runs share: the first run packs, later runs on the same files find it.
+        Default: every run packs for itself.
     """
 
     recipe: str = "small"
@@ -107,7 +125,10 @@ def _named(epochs: float | None, steps: int | None, batch_size: int | None) -> l
         raise ConfigError("--epochs and --steps both say how long to train; give one of them")
     found = [] if batch_size is None else [f"training.batch_size={batch_size}"]
     if epochs is not None or steps is not None:
-        found += [f"training.{key}={'null' if value is None else value}" for key, value in (("epochs", epochs), ("steps", steps))]
+        found += [
+            f"training.{key}={'null' if value is None else value}"
+            for key, value in (("epochs", epochs), ("steps", steps))
+        ]
     return found
 
 
@@ -119,7 +140,9 @@ def pretrain(
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Run folder to write.")] = None,
     start: Start = Start(),
     resume: Annotated[Path | None, Parameter(name="--resume", help="Continue this interrupted run instead.")] = None,
-    data: Annotated[Path | None, Parameter(name="--data", help="With --resume: where the corpus is now, if it has moved.")] = None,
+    data: Annotated[
+        Path | None, Parameter(name="--data", help="With --resume: where the corpus is now, if it has moved.")
+    ] = None,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> int:
@@ -133,26 +156,42 @@ def pretrain(
         A folder of audio, a CSV with a column path, a fetched or a packed corpus.
     """
     if resume is not None:
-        if source is not None or out is not None or start != Start(skip_bad_batches=start.skip_bad_batches, no_code=start.no_code):
+        if (
+            source is not None
+            or out is not None
+            or start != Start(skip_bad_batches=start.skip_bad_batches, no_code=start.no_code)
+        ):
             raise ConfigError(
-                "--resume RUN takes everything from the run; with it you can give --data NEW_PLACE, when the corpus has moved, "
-                "--skip-bad-batches, --no-code and --device, and no DATA, no -o and no settings"
+                "--resume RUN takes everything from the run; with it you can give --data NEW_PLACE, when the corpus has"
+                " moved, --skip-bad-batches, --no-code and --device, and no DATA, no -o and no settings"
             )
         from unheard.api import resume as resumed
 
-        run = resumed(resume, data=data, skip_bad_batches=start.skip_bad_batches, no_code=start.no_code, device=device, report=_report())
+        run = resumed(
+            resume,
+            data=data,
+            skip_bad_batches=start.skip_bad_batches,
+            no_code=start.no_code,
+            device=device,
+            report=_report(),
+        )
         return _print_run(run, json)
     if data is not None:
         raise ConfigError(
-            "--data belongs to --resume: unheard pretrain --resume RUN --data NEW_PLACE; a new run takes DATA as its argument"
+            "--data belongs to --resume: unheard pretrain --resume RUN --data NEW_PLACE; a new run takes DATA as its"
+            " argument"
         )
     if source is None or out is None:
-        raise ConfigError("pretrain needs data and an output, or a run to go on with: unheard pretrain DATA -o RUN | --resume RUN")
+        raise ConfigError(
+            "pretrain needs data and an output, or a run to go on with: unheard pretrain DATA -o RUN | --resume RUN"
+        )
     from unheard.api import pretrain as train
 
     recipe, settings = start.recipe or "msm-mae", start.all_settings()
     allow_code(recipe, start.no_code)
-    run = train(source, out, recipe, settings, init=start.init, device=device, overwrite=start.overwrite, report=_report())
+    run = train(
+        source, out, recipe, settings, init=start.init, device=device, overwrite=start.overwrite, report=_report()
+    )
     return _print_run(run, json)
 
 
@@ -170,7 +209,8 @@ def finetune(
 ) -> int:
     """Make a model name the classes of a table, and score it on its test clips.
 
-    The weights that do best on validation clips are kept; test clips choose nothing. Each fold of a table with folds is trained.
+    The weights that do best on validation clips are kept; test clips choose nothing. Each fold of a table with folds is
+    trained.
 
     Parameters
     ----------
@@ -184,16 +224,26 @@ def finetune(
     if resume is not None:
         if model is not None or out is not None or start != FinetuneStart(skip_bad_batches=start.skip_bad_batches):
             raise ConfigError(
-                "--resume RUN takes everything from the run; with it you can give --skip-bad-batches and --device, and no model, "
-                "no labels, no -o and no settings"
+                "--resume RUN takes everything from the run; with it you can give --skip-bad-batches and --device, and"
+                " no model, no labels, no -o and no settings"
             )
         run = api.resume_finetune(resume, skip_bad_batches=start.skip_bad_batches, device=device, report=_report())
         return _print_finetuned(run, json)
     if model is None or labels is None or out is None:
-        raise ConfigError("finetune needs a model, labels and an output: unheard finetune MODEL labels.csv -o RUN | --resume RUN")
+        raise ConfigError(
+            "finetune needs a model, labels and an output: unheard finetune MODEL labels.csv -o RUN | --resume RUN"
+        )
     settings = start.all_settings()
     run = api.finetune(
-        model, labels, out, start.recipe, settings, corpus=start.corpus, device=device, overwrite=start.overwrite, report=_report()
+        model,
+        labels,
+        out,
+        start.recipe,
+        settings,
+        corpus=start.corpus,
+        device=device,
+        overwrite=start.overwrite,
+        report=_report(),
     )
     return _print_finetuned(run, json)
 
@@ -224,7 +274,12 @@ def replay(
     found = again(run, step, no_code=no_code, device=device, report=_report())
     names = list(found.windows[0].losses)
     rows = [
-        (window.file, f"{window.start_seconds:.2f} s", f"{window.largest:.3g}", *(f"{window.losses[name]:.4g}" for name in names))
+        (
+            window.file,
+            f"{window.start_seconds:.2f} s",
+            f"{window.largest:.3g}",
+            *(f"{window.losses[name]:.4g}" for name in names),
+        )
         for window in sorted(found.windows, key=lambda window: window.finite)
     ]
     bad = list(dict.fromkeys(window.file for window in found.windows if not window.finite))

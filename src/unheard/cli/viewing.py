@@ -75,7 +75,8 @@ def attention(
     *,
     out: Out,
     at: Annotated[
-        tuple[str, ...], Parameter(help="FREQ,TIME: index of a patch, from the lowest band and the first; may be repeated.")
+        tuple[str, ...],
+        Parameter(help="FREQ,TIME: index of a patch, from the lowest band and the first; may be repeated."),
     ] = (),
     start: float = 0.0,
     device: DeviceOption = "auto",
@@ -103,7 +104,8 @@ def attention(
 
 @verb("unheard report runs/first")
 def report(run: Path, /, *, json: Json = False) -> int:
-    """Write the page of a run: its settings, curves, figures and measurements in one HTML file; or that of a probe again.
+    """Write the page of a run: its settings, curves, figures and measurements in one HTML file; or that of a probe
+    again.
 
     Parameters
     ----------

@@ -37,12 +37,19 @@ class LabelTable:
         heard = [[name.strip() for name in text.split("|") if name.strip()] for text in labels]
         present = sorted({name for names in heard for name in names})
         if not present:
-            raise DataError("no clip of this corpus has a label; give a CSV with the columns path and label, or a corpus packed from one")
+            raise DataError(
+                "no clip of this corpus has a label; give a CSV with the columns path and label, or a corpus packed"
+                " from one"
+            )
         self.classes = tuple(classes) or tuple(present)
         if unknown := [name for name in present if name not in set(self.classes)]:
-            raise DataError(f"the corpus has labels that are none of the {len(self.classes)} classes: {', '.join(unknown[:SHOWN])}")
+            raise DataError(
+                f"the corpus has labels that are none of the {len(self.classes)} classes: {', '.join(unknown[:SHOWN])}"
+            )
         number = {name: i for i, name in enumerate(self.classes)}
-        self._target = ClassSets.from_lists([tuple(sorted({number[name] for name in names})) for names in heard], len(self.classes))
+        self._target = ClassSets.from_lists(
+            [tuple(sorted({number[name] for name in names})) for names in heard], len(self.classes)
+        )
         self._known = torch.tensor([bool(names) for names in heard])
 
     @property
@@ -75,12 +82,16 @@ class CaptionTable:
     """
 
     def __init__(
-        self, captions: Sequence[str], encode: Callable[[Sequence[str], Track], Float[Tensor, "n W"]], track: Track = silent
+        self,
+        captions: Sequence[str],
+        encode: Callable[[Sequence[str], Track], Float[Tensor, "n W"]],
+        track: Track = silent,
     ) -> None:
         texts = sorted({text for text in captions if text})
         if not texts:
             raise DataError(
-                "no clip of this corpus has a caption; give a CSV with the columns path and caption, or a corpus packed from one"
+                "no clip of this corpus has a caption; give a CSV with the columns path and caption, or a corpus packed"
+                " from one"
             )
         number = {text: i for i, text in enumerate(texts)}
         self.texts = tuple(texts)

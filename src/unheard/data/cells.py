@@ -38,7 +38,10 @@ def refuse_reversed(start: float | None, end: float | None, where: str) -> None:
         With both times.
     """
     if end is not None and end <= (start or 0.0):
-        raise DataError(f"{where} ends at {end:g} s, which is not after its start at {start or 0.0:g} s; exchange or correct the times")
+        raise DataError(
+            f"{where} ends at {end:g} s, which is not after its start at {start or 0.0:g} s; exchange or correct the"
+            " times"
+        )
 
 
 def refuse_empty_word(text: str, where: str) -> None:
@@ -50,4 +53,6 @@ def refuse_empty_word(text: str, where: str) -> None:
         When one of the names in the cell, which are joined by ``|``, is such a word.
     """
     if any(name.strip().lower() in EMPTY_WORDS for name in text.split("|")):
-        raise DataError(f"{where} is {text!r}, which programs write for an empty cell; empty the cell, or give another name")
+        raise DataError(
+            f"{where} is {text!r}, which programs write for an empty cell; empty the cell, or give another name"
+        )

@@ -1,13 +1,15 @@
 """What is wrong with a folder of sound files, before anything is trained on it.
 
-Every file is decoded once, block by block, in threads: memory does not grow with the length of a file. The kinds of findings:
+Every file is decoded once, block by block, in threads: memory does not grow with the length of a file. The kinds of
+findings:
 
 unreadable   not a sound file, or with samples that are not finite numbers or far outside [-1, 1]
 cut          shorter than its header says, or with a header that was never completed; what there is can be used
 empty        holds no samples
 silent       less than -70 dB of full scale between 50 and 8000 Hz, in the mean of all channels, which is what models get
 clipped      more than one sample in 10,000 lies in a run of at least three equal samples at the file's own peak, that peak is within
-             0.5 dB of full scale or beyond it, and the sound falls steeply from at least one end of the run; the tops of a slow tone do not
+             0.5 dB of full scale or beyond it, and the sound falls steeply from at least one end of the run; the tops
+             of a slow tone do not
 duplicate    decodes to the same samples as an earlier file
 odd          a rate outside 8-192 kHz, shorter than 0.1 s, a constant offset above 1 % of full scale, or more than two channels
 
@@ -40,7 +42,8 @@ SILENCE = 10 ** (-70 / 20)
 NEAR_FULL_SCALE = 10 ** (-0.5 / 20)
 CLIPPED_RUN, CLIPPED_SHARE = 3, 1e-4
 TIE = 1.0001  # levels this close count as equal
-STEEP = 0.002  # share of the peak by which a clipped sound falls from one sample to the next; a slow tone falls by a tenth of it
+# share of the peak by which a clipped sound falls from one sample to the next; a slow tone falls by a tenth of it
+STEEP = 0.002
 SHORT, OFFSET = 0.1, 0.01  # seconds, share of full scale
 BAND = (50.0, 8000.0)  # Hz; what the default front end takes
 RATES = (8000, 192000)  # Hz
@@ -83,7 +86,11 @@ class CheckReport:
         found = [f"{kind:10}  {path}: {what}" for kind, paths in self.findings.items() for path, what in paths.items()]
         tables = [
             f"{name}: " + ", ".join(f"{value}{unit} x {count}" for value, count in sorted(table.items()))
-            for name, unit, table in (("rates", " Hz", self.rates), ("channels", " ch", self.channels), ("formats", "", self.formats))
+            for name, unit, table in (
+                ("rates", " Hz", self.rates),
+                ("channels", " ch", self.channels),
+                ("formats", "", self.formats),
+            )
             if table
         ]
         counts = ", ".join(f"{len(paths)} {kind}" for kind, paths in self.findings.items())
@@ -197,7 +204,9 @@ def _measure(path: Path) -> tuple[_Measures, AudioInfo]:
             if out.peak >= NEAR_FULL_SCALE and peak * TIE >= out.peak:
                 out.at_peak += _in_runs(block, out.peak)
         seconds = out.samples / file.sample_rate
-        header = AudioInfo(path, seconds, file.sample_rate, file.channels, file.format, file.subtype, out.samples, file.note)
+        header = AudioInfo(
+            path, seconds, file.sample_rate, file.channels, file.format, file.subtype, out.samples, file.note
+        )
     out.digest = digest.hexdigest()
     return out, header
 
@@ -216,7 +225,9 @@ def _in_band(mono: Float32[np.ndarray, " s"], sample_rate: int) -> float:
 
 
 def _in_runs(block: Float32[np.ndarray, "s c"], peak: float) -> int:
-    """Samples at +-``peak`` in runs of at least `CLIPPED_RUN` that end steeply; runs across a block's end count from the end on."""
+    """Samples at +-``peak`` in runs of at least `CLIPPED_RUN` that end steeply; runs across a block's end count from
+    the end on.
+    """
     count = 0
     for sign in (1, -1):
         for channel in (sign * block).T:
@@ -236,7 +247,12 @@ def _findings(header: AudioInfo, measures: _Measures) -> list[tuple[str, str]]:
     offset = float(np.abs(measures.total).max()) / max(1, measures.samples)
     if measures.loudest < SILENCE:
         cause = "; its channels cancel each other" if measures.peak >= SILENCE and measures.channels > 1 else ""
-        found.append(("silent", f"at most {_decibels(measures.loudest)} between 50 and 8000 Hz, peak {_decibels(measures.peak)}{cause}"))
+        found.append(
+            (
+                "silent",
+                f"at most {_decibels(measures.loudest)} between 50 and 8000 Hz, peak {_decibels(measures.peak)}{cause}",
+            )
+        )
     if share > CLIPPED_SHARE:
         found.append(("clipped", f"{100 * share:.2g} % of the samples lie in runs at the peak of {measures.peak:.3f}"))
     odd = [

@@ -1,4 +1,6 @@
-"""The classes of every clip of a table, stored as short lists of class numbers: a table of millions of clips fits in memory."""
+"""The classes of every clip of a table, stored as short lists of class numbers: a table of millions of clips fits in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +138,9 @@ class AnnotatedClasses:
         return AnnotatedClasses(self.partial[rows], self.sets.take(rows))
 
     def renumbered(self, numbers: list[int], num_classes: int) -> AnnotatedClasses:
-        """Return the same where class k has the number ``numbers[k]``; other classes are annotated in the clips that are so as a whole."""
+        """Return the same where class k has the number ``numbers[k]``; other classes are annotated in the clips that
+        are so as a whole.
+        """
         return AnnotatedClasses(self.partial, self.sets.renumbered(numbers, num_classes))
 
 

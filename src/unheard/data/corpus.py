@@ -51,7 +51,8 @@ class Clip:
     size : int
         Bytes of the file, so that a changed file is noticed.
     content : str
-        Hash of three samples of its bytes, and the ``sha256`` of a manifest where there is one; for files changed at equal size.
+        Hash of three samples of its bytes, and the ``sha256`` of a manifest where there is one; for files changed at
+        equal size.
     label : str
         What is heard, several labels joined by ``|``; empty when nobody said.
     caption : str
@@ -103,9 +104,11 @@ class Corpus:
         return sum(clip.seconds for clip in self.clips) / 3600
 
     def fingerprint(self) -> str:
-        """A hash of which clips there are (paths, parts, lengths, sizes, samples of the bytes, labels): another corpus has another one.
+        """A hash of which clips there are (paths, parts, lengths, sizes, samples of the bytes, labels): another corpus
+        has another one.
 
-        When and where files were written does not matter. A change between the samples that keeps a file's size goes unnoticed.
+        When and where files were written does not matter. A change between the samples that keeps a file's size goes
+        unnoticed.
         """
         digest = hashlib.sha256()
         for clip in self.clips:
@@ -118,9 +121,10 @@ class Corpus:
 def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
     """Find the clips of a folder, a file, a CSV or a fetched corpus, and read every file's header.
 
-    A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``, ``label``, ``caption``,
-    ``split`` and ``heldout``. Rows whose split is one of `HELD_OUT`, or whose ``heldout`` is 1, are left out and counted. A folder is
-    searched with everything below it, or read through its `MANIFEST` when it has one.
+    A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``,
+    ``label``, ``caption``, ``split`` and ``heldout``. Rows whose split is one of `HELD_OUT`, or whose ``heldout`` is 1,
+    are left out and counted. A folder is searched with everything below it, or read through its `MANIFEST` when it has
+    one.
 
     Raises
     ------
@@ -136,7 +140,9 @@ def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
     elif table.is_file():
         root, rows = table.parent, read_csv(table, ("path",))
     else:
-        raise DataError(f"{source}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus")
+        raise DataError(
+            f"{source}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus"
+        )
     kept = [row for row in rows if row.get("split", "").lower() not in HELD_OUT and row.get("heldout") != "1"]
     lengths = scan_files(root, dict.fromkeys(row["path"] for row in kept), track)
     made = [_clip(row, lengths[row["path"]], table) for row in kept]
@@ -164,7 +170,8 @@ def read_csv(path: str | Path, required: tuple[str, ...]) -> list[dict[str, str]
 
 
 def read_columns(path: str | Path, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, list[str]]:
-    """Return the columns ``required`` of a CSV, and those ``optional`` that it has, in a fraction of the memory of `read_csv`.
+    """Return the columns ``required`` of a CSV, and those ``optional`` that it has, in a fraction of the memory of
+    `read_csv`.
 
     Raises
     ------
@@ -210,7 +217,9 @@ def _checked_records(path: str | Path, columns: list[str], reader: Iterable[list
         if len(record) != width or nameless:
             record += [""] * (width - len(record))
             if any(record[width:]) or any(record[at] for at in nameless):
-                raise DataError(f"{path}: row {number} has more values than the header has columns; quote values that hold a comma")
+                raise DataError(
+                    f"{path}: row {number} has more values than the header has columns; quote values that hold a comma"
+                )
         yield record[:width]
 
 
@@ -218,7 +227,10 @@ def _lacks(path: str | Path, columns: list[str], missing: list[str], required: t
     """What is wrong with a table that lacks columns."""
     for letter, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(columns) == 1 and letter in columns[0]:
-            return f"{path}: its values are separated by {name}; save it as a CSV with commas, as the header path,label has them"
+            return (
+                f"{path}: its values are separated by {name}; save it as a CSV with commas, as the header path,label"
+                " has them"
+            )
     found = ", ".join(columns) or "none"
     return f"{path}: lacks the column {', '.join(missing)}; it has {found}, and needs {', '.join(required)}"
 
@@ -277,12 +289,17 @@ def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skippe
         return Skipped(path, found)
     length, size, content = found
     where = f"{table}: {shown(row['path'])}"
-    start, end = (read_seconds(row.get(column, ""), f"{table}: {column} of {shown(row['path'])}") for column in ("start", "end"))
+    start, end = (
+        read_seconds(row.get(column, ""), f"{table}: {column} of {shown(row['path'])}") for column in ("start", "end")
+    )
     refuse_reversed(start, end, where)
     start = start or 0.0
     seconds = min(length, math.inf if end is None else end) - start
     if seconds <= 0:
-        return Skipped(path, f"holds no samples from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s")
+        return Skipped(
+            path,
+            f"holds no samples from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s",
+        )
     annotations = {name: row.get(name, "").strip() for name in ("label", "caption")}
     for name, text in annotations.items():
         refuse_empty_word(text, f"{table}: {name} of {shown(row['path'])}")

@@ -1,7 +1,8 @@
 """Which window of which clip comes at which place: stateless, so that a seed and a step say it all.
 
-An epoch has a number of slots, each belonging to a clip. What is drawn at a position of an epoch is a function of (seed, epoch,
-position) alone; any number of processes that share the positions of a batch read the same crops as one process.
+An epoch has a number of slots, each belonging to a clip. What is drawn at a position of an epoch is a function of
+(seed, epoch, position) alone; any number of processes that share the positions of a batch read the same crops as one
+process.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ Indices = Int64[np.ndarray, " B"]
 
 @dataclass(frozen=True)
 class WindowSegments:
-    """What fills a batch of windows: piece k copies ``lengths[k]`` frames of clip ``ids[k]`` from frame ``starts[k]`` into window
-    ``windows[k]`` at frame ``offsets[k]``. The first piece of each window is the crop that was drawn; they come first, in order.
+    """What fills a batch of windows: piece k copies ``lengths[k]`` frames of clip ``ids[k]`` from frame ``starts[k]``
+    into window ``windows[k]`` at frame ``offsets[k]``. The first piece of each window is the crop that was drawn; they
+    come first, in order.
     """
 
     windows: Indices
@@ -33,7 +35,9 @@ class WindowSegments:
 
     @classmethod
     def single(cls, ids: Indices, starts: Indices, frames: Int64[np.ndarray, " n"], width: int) -> WindowSegments:
-        """One piece a window: ``width`` frames from frame ``starts`` of clips ``ids``, or what is left of clips of ``frames`` frames."""
+        """One piece a window: ``width`` frames from frame ``starts`` of clips ``ids``, or what is left of clips of
+        ``frames`` frames.
+        """
         ids, starts = np.asarray(ids, np.int64), np.asarray(starts, np.int64)
         rows = np.arange(len(ids), dtype=np.int64)
         return cls(rows, ids, starts, np.zeros_like(rows), np.minimum(frames[ids] - starts, width))
@@ -68,8 +72,8 @@ class CropSampler:
         Frames of a window.
     seed : int
     crops : {"length", "one"}
-        Slots of a clip in one epoch: as many as windows fit its length, rounded up, so that an epoch is one pass over the audio; or
-        one (MSM-MAE reference).
+        Slots of a clip in one epoch: as many as windows fit its length, rounded up, so that an epoch is one pass over
+        the audio; or one (MSM-MAE reference).
     domains : sequence of str, optional
         Domain of each clip. When given, positions go round the domains, so each gets the same share of windows.
     short : {"pad", "join"}
@@ -98,7 +102,8 @@ class CropSampler:
             raise DataError("a corpus without frames has no windows; give at least one clip that can be read")
         if width < 1 or align < 1 or crops not in ("length", "one") or short not in ("pad", "join"):
             raise ConfigError(
-                f"windows need width >= 1, align >= 1, crops length|one, short pad|join; got {width}, {align}, {crops}, {short}"
+                f"windows need width >= 1, align >= 1, crops length|one, short pad|join; got {width}, {align}, {crops},"
+                f" {short}"
             )
         counts = -(-self.frames // width) if crops == "length" else np.ones_like(self.frames)
         self._slots = np.repeat(np.arange(len(self.frames)), counts)
@@ -113,15 +118,17 @@ class CropSampler:
         return len(self._slots)
 
     def positions(self, step: int, batch_size: int) -> tuple[Indices, Indices]:
-        """Epoch and position of every window of a global batch; batches run through epochs without gaps, so small corpora repeat."""
+        """Epoch and position of every window of a global batch; batches run through epochs without gaps, so small
+        corpora repeat.
+        """
         windows = step * batch_size + np.arange(batch_size, dtype=np.int64)
         return windows // self.size, windows % self.size
 
     def draw(self, epochs: int | Indices, positions: Indices) -> tuple[Indices, Indices]:
         """Clip and first frame of the windows at ``positions`` of ``epochs``, both (B,).
 
-        The first frame is uniform over every place where the window fits, the last one included (the MSM-MAE reference leaves the
-        last out); 0 in a clip shorter than the window.
+        The first frame is uniform over every place where the window fits, the last one included (the MSM-MAE reference
+        leaves the last out); 0 in a clip shorter than the window.
         """
         epoch = np.broadcast_to(epochs, positions.shape)
         if self._by_domain is None:
@@ -148,7 +155,11 @@ class CropSampler:
             if not open_.any():
                 break
             windows, offsets = windows[open_], offsets[open_]
-            ids = self._short[_randint(self._uniform(epoch[windows], positions[windows], turn), np.full(len(windows), len(self._short)))]
+            ids = self._short[
+                _randint(
+                    self._uniform(epoch[windows], positions[windows], turn), np.full(len(windows), len(self._short))
+                )
+            ]
             lengths = np.minimum(self.frames[ids], self.width - offsets)
             parts.append((windows, ids, np.zeros_like(ids), offsets, lengths))
             turn += 1
@@ -177,7 +188,9 @@ class CropSampler:
 
     def _keys(self, epochs: Indices, positions: Indices, purpose: int) -> UInt64[np.ndarray, " B"]:
         """A hash of (seed, epoch, position, purpose)."""
-        key = splitmix64(np.array([self.seed], np.int64).view(np.uint64) + np.array([purpose], np.uint64) * GOLDEN_GAMMA)
+        key = splitmix64(
+            np.array([self.seed], np.int64).view(np.uint64) + np.array([purpose], np.uint64) * GOLDEN_GAMMA
+        )
         for part in (epochs, positions):
             key = splitmix64(key + (part.astype(np.uint64) + np.uint64(1)) * GOLDEN_GAMMA)
         return key

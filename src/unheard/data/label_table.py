@@ -1,7 +1,8 @@
 """A labels CSV in memory.
 
-Columns: path (relative to the CSV) and label (several joined by ``|``); optionally start and end (seconds), split (train, valid,
-test), fold, group (clips that must stay on one side: a speaker, a kit, a recording), and known (classes that somebody judged).
+Columns: path (relative to the CSV) and label (several joined by ``|``); optionally start and end (seconds), split
+(train, valid, test), fold, group (clips that must stay on one side: a speaker, a kit, a recording), and known (classes
+that somebody judged).
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
 from unheard.data.corpus import read_columns
 from unheard.errors import DataError
 
-SPLITS = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test", "eval": "test"}
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "test": "test",
+    "eval": "test",
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,8 @@ class Labels:
 
     @cached_property
     def ternary_targets(self) -> Int[np.ndarray, "n C"]:
-        """1 where a clip has a class, 0 where it has not, -1 where nobody judged; where each clip has one class, all is judged.
+        """1 where a clip has a class, 0 where it has not, -1 where nobody judged; where each clip has one class, all is
+        judged.
 
         All clips at once: for tables whose embeddings fit in memory, too.
         """
@@ -149,9 +159,9 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     Raises
     ------
     DataError
-        When it cannot be read, lacks path or label, names files that do not exist, has fewer classes, has an unknown split, a time that
-        is no number or an end that is not after its start, labels that programs write for an empty cell, or empty cells in a table
-        whose other clips have one label each.
+        When it cannot be read, lacks path or label, names files that do not exist, has fewer classes, has an unknown
+        split, a time that is no number or an end that is not after its start, labels that programs write for an empty
+        cell, or empty cells in a table whose other clips have one label each.
     """
     path = Path(path)
     table = read_columns(path, ("path", "label"), ("known", "split", "fold", "group", "start", "end"))
@@ -161,19 +171,27 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     folder = os.fspath(path.parent)
     absent = {name for name in dict.fromkeys(table["path"]) if not os.path.isfile(os.path.join(folder, name))}  # noqa: PTH113, PTH118 - millions of names
     if absent:
-        first, rows = next(name for name in table["path"] if name in absent), sum(name in absent for name in table["path"])
-        raise DataError(f"{path} names {rows} files that do not exist, the first {first}; paths are relative to {path.parent}")
+        first, rows = (
+            next(name for name in table["path"] if name in absent),
+            sum(name in absent for name in table["path"]),
+        )
+        raise DataError(
+            f"{path} names {rows} files that do not exist, the first {first}; paths are relative to {path.parent}"
+        )
     named = {text: _names(text) for text in dict.fromkeys(texts)}
     classes = sorted({name for names in named.values() for name in names})
     _refuse_unclear(path, texts, table.get("known", empty), named)
     if len(classes) < least:
         raise DataError(
-            f"{path} has {len(classes)} class ({', '.join(classes)}); there must be at least {'two to tell apart' if least > 1 else 'one'}"
+            f"{path} has {len(classes)} class ({', '.join(classes)}); there must be at least"
+            f" {'two to tell apart' if least > 1 else 'one'}"
         )
     place = {name: number for number, name in enumerate(classes)}
     numbers = {text: tuple(sorted({place[name] for name in names})) for text, names in named.items()}
     target = ClassSets.from_lists([numbers[text] for text in texts], len(classes))
-    split, fold, group = ([value.strip() for value in table.get(column, empty)] for column in ("split", "fold", "group"))
+    split, fold, group = (
+        [value.strip() for value in table.get(column, empty)] for column in ("split", "fold", "group")
+    )
     start, end = (
         [
             read_seconds(text, f"{path}: {column} of row {row}") if text else None
@@ -186,7 +204,18 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
             refuse_reversed(begin, last, f"{path}: row {number}")
     multilabel = bool((target.sizes != 1).any())
     known = known_classes(table.get("known", empty), classes, target)
-    return Labels(Files(path.parent, table["path"]), classes, target, multilabel, _splits(split, path), fold, group, start, end, known)
+    return Labels(
+        Files(path.parent, table["path"]),
+        classes,
+        target,
+        multilabel,
+        _splits(split, path),
+        fold,
+        group,
+        start,
+        end,
+        known,
+    )
 
 
 def _names(cell: str) -> list[str]:
@@ -202,25 +231,32 @@ def _refuse_unclear(path: Path, texts: Sequence[str], known: Sequence[str], name
             f"{path}: row {found[0]} has the label {texts[found[0] - 2]!r}, which programs write for an empty cell "
             f"({len(found)} rows); fill the cell, remove the row, or give the class another name"
         )
-    empty = [row for row, (text, cell) in enumerate(zip(texts, known, strict=True), start=2) if not named[text] and not cell.strip()]
+    empty = [
+        row
+        for row, (text, cell) in enumerate(zip(texts, known, strict=True), start=2)
+        if not named[text] and not cell.strip()
+    ]
     if empty and all(len(names) <= 1 for names in named.values()) and any(named.values()):
         raise DataError(
-            f"{path}: row {empty[0]} has no label ({len(empty)} rows), and the others have one each; fill the cell or remove the row. "
-            "For a clip that has none of several classes, name them in the column known"
+            f"{path}: row {empty[0]} has no label ({len(empty)} rows), and the others have one each; fill the cell or"
+            " remove the row. For a clip that has none of several classes, name them in the column known"
         )
 
 
 def known_classes(cells: Sequence[str], classes: Sequence[str], target: ClassSets) -> AnnotatedClasses | None:
-    """Which classes somebody judged in each clip: those of the optional column ``known``, joined by ``|``, and the clip's own labels.
+    """Which classes somebody judged in each clip: those of the optional column ``known``, joined by ``|``, and the
+    clip's own labels.
 
-    An empty cell means all of them, so a table without the column is known as a whole: None. Names that no clip of the table has as a
-    label are no classes of it: a part of OpenMIC may lack an instrument.
+    An empty cell means all of them, so a table without the column is known as a whole: None. Names that no clip of the
+    table has as a label are no classes of it: a part of OpenMIC may lack an instrument.
     """
     rows = np.flatnonzero([bool(cell) and bool(_names(cell)) for cell in cells])
     if not len(rows):
         return None
     place = {name: number for number, name in enumerate(classes)}
-    numbers = {text: [place[name] for name in _names(text) if name in place] for text in {cells[row] for row in rows.tolist()}}
+    numbers = {
+        text: [place[name] for name in _names(text) if name in place] for text in {cells[row] for row in rows.tolist()}
+    }
     lists: list[tuple[int, ...]] = [()] * len(cells)
     partial = np.zeros(len(cells), bool)
     for row in rows.tolist():
@@ -234,5 +270,7 @@ def known_classes(cells: Sequence[str], classes: Sequence[str], target: ClassSet
 def _splits(split: Sequence[str], path: Path) -> list[str]:
     """Split names in one spelling: all filled or all empty."""
     if any(split) and (unknown := sorted({name for name in split if name.lower() not in SPLITS})):
-        raise DataError(f"{path} has the split {unknown[0]!r}; use train, valid and test in every row, or no split column")
+        raise DataError(
+            f"{path} has the split {unknown[0]!r}; use train, valid and test in every row, or no split column"
+        )
     return [SPLITS.get(name.lower(), "") for name in split]

@@ -29,7 +29,9 @@ def content_of(paths: Sequence[Path]) -> list[str]:
 
 
 def shared_content(paths: Sequence[Path]) -> list[str | None]:
-    """`content_of` for files whose size occurs more than once; None for the others, which are not read: nothing can be their copy."""
+    """`content_of` for files whose size occurs more than once; None for the others, which are not read: nothing can be
+    their copy.
+    """
     times = Counter(sizes := [path.stat().st_size for path in paths])
     common = [path for path, size in zip(paths, sizes, strict=True) if times[size] > 1]
     found = dict(zip(common, content_of(common), strict=True))
@@ -37,7 +39,9 @@ def shared_content(paths: Sequence[Path]) -> list[str | None]:
 
 
 def on_both_sides(sides: Sequence[tuple[Index, Index]], keys: Keys) -> Bool[np.ndarray, " n"]:
-    """Clips of a table that are asked about while their key is also that of a clip taught on the same (taught, asked); None is no key."""
+    """Clips of a table that are asked about while their key is also that of a clip taught on the same (taught, asked);
+    None is no key.
+    """
     found = np.zeros(len(keys), bool)
     for seen, test in sides:
         taught = {keys[clip] for clip in seen if keys[clip] is not None}

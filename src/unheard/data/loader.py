@@ -17,7 +17,8 @@ from unheard.objectives.base import Batch
 
 
 class PretrainLoader(Prefetcher[Batch]):
-    """Iterates over the batches of ``steps``, each a function of the sampler's seed and the step alone; to be used as a context manager.
+    """Iterates over the batches of ``steps``, each a function of the sampler's seed and the step alone; to be used as a
+    context manager.
 
     Parameters
     ----------
@@ -57,8 +58,8 @@ class PretrainLoader(Prefetcher[Batch]):
         super().__init__(steps)
         if not 0 <= sampler.width - grid.frames < grid.patch_size[1] or store.frontend.n_mels != grid.n_mels:
             raise ConfigError(
-                f"windows of {store.frontend.n_mels} bands x {sampler.width} frames do not fit a grid of {grid.n_mels} x {grid.frames}; "
-                "set model.frames to a multiple of the patch width"
+                f"windows of {store.frontend.n_mels} bands x {sampler.width} frames do not fit a grid of {grid.n_mels}"
+                f" x {grid.frames}; set model.frames to a multiple of the patch width"
             )
         self.store, self.sampler, self.grid, self.statistics = store, sampler, grid, statistics
         self.share, self.device, self.transforms = share, torch.device(device), transforms
@@ -76,7 +77,9 @@ class PretrainLoader(Prefetcher[Batch]):
 
     def batch(self, step: int) -> Batch:
         """The share of this process in the batch of one step."""
-        epochs, positions = (values[self.share.local_slice] for values in self.sampler.positions(step, self.share.batch_size))
+        epochs, positions = (
+            values[self.share.local_slice] for values in self.sampler.positions(step, self.share.batch_size)
+        )
         pieces, count = self.sampler.pieces(epochs, positions), len(positions)
         draws = to_device(self.sampler.jitter(epochs, positions), self.device)
         raw = self.store.windows(pieces, count, self.sampler.width, self.device, draws)

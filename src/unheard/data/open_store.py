@@ -14,7 +14,9 @@ from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
 
 MEMORY_BYTES = 2 * 2**30
-"""Largest corpus that is kept in memory, as it is stored: 37 hours of float16 log-mel with 80 bands, 18 of 16 kHz waves (our choice)."""
+"""Largest corpus that is kept in memory, as it is stored: 37 hours of float16 log-mel with 80 bands, 18 of 16 kHz waves
+(our choice).
+"""
 
 
 def open_corpus_store(
@@ -22,8 +24,8 @@ def open_corpus_store(
 ) -> Store:
     """Open a packed corpus, or read a folder, CSV or manifest.
 
-    Sound that is not packed is read once: a small corpus stays in memory, a larger one is packed into ``cache``, where a second
-    call finds it.
+    Sound that is not packed is read once: a small corpus stays in memory, a larger one is packed into ``cache``, where
+    a second call finds it.
 
     Parameters
     ----------
@@ -51,7 +53,9 @@ def open_corpus_store(
             )
         check_frontend(store, frontend)
         return store.with_frontend(frontend) if isinstance(store, WaveStore) else store
-    return pack_once(open_corpus(source, track), PackConfig(frontend, "int16" if store_kind == "wav" else "float16"), cache, track)
+    return pack_once(
+        open_corpus(source, track), PackConfig(frontend, "int16" if store_kind == "wav" else "float16"), cache, track
+    )
 
 
 def pack_once(corpus: Corpus, packing: PackConfig, cache: Path, track: Track = silent) -> Store:

@@ -1,7 +1,8 @@
 """Packing: audio to shards in one parallel pass that can be interrupted.
 
-Which clips go into which shard follows from the corpus alone, and clips are written in order whatever thread finished first, so the
-bytes do not depend on the number of workers. A finished shard is kept with a small record beside it; a second run goes on behind it.
+Which clips go into which shard follows from the corpus alone, and clips are written in order whatever thread finished
+first, so the bytes do not depend on the number of workers. A finished shard is kept with a small record beside it; a
+second run goes on behind it.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ def pack(
             remove_unfinished(folder)
         plan, key = _plan(corpus.clips, how, shard_bytes), _hash(fingerprint, shard_bytes)
         records = [_finished(folder, number, key) for number in range(len(plan))]
-        todo = [corpus.clips[i] for numbers, record in zip(plan, records, strict=True) if record is None for i in numbers]
+        todo = [
+            corpus.clips[i] for numbers, record in zip(plan, records, strict=True) if record is None for i in numbers
+        ]
         results = track(transformed(corpus.root, todo, how, workers or os.cpu_count() or 1), len(todo), "packing")
         shards: list[Frames] = []
         for number, numbers in enumerate(plan):
@@ -137,9 +140,15 @@ def pack(
 
 def _refuse_foreign(folder: Path) -> None:
     """Refuse a folder that holds other files than a packed corpus."""
-    foreign = [entry.name for entry in folder.iterdir() if not entry.name.lstrip(".").startswith(("shard-", INDEX, HEADER, LOCK[1:]))]
+    foreign = [
+        entry.name
+        for entry in folder.iterdir()
+        if not entry.name.lstrip(".").startswith(("shard-", INDEX, HEADER, LOCK[1:]))
+    ]
     if foreign:
-        raise DataError(f"{folder} holds other files ({foreign[0]}), which a packed corpus would hide; choose a folder of its own")
+        raise DataError(
+            f"{folder} holds other files ({foreign[0]}), which a packed corpus would hide; choose a folder of its own"
+        )
 
 
 def _finished_before(folder: Path, fingerprint: str) -> Store:
@@ -189,7 +198,8 @@ def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Pack
     clips = [corpus.clips[i] for record in records for i in record.clips]
     if not clips:
         raise DataError(
-            f"{corpus.root}: none of {len(corpus.clips)} clips could be read; the first: {skipped[0].path}: {skipped[0].reason}"
+            f"{corpus.root}: none of {len(corpus.clips)} clips could be read; the first: {skipped[0].path}:"
+            f" {skipped[0].reason}"
         )
     rows = [np.array(record.rows, np.int64) for record in records]
     index = Index(
@@ -233,7 +243,10 @@ def _write_summary(folder: Path, header: Header, index: Index, records: list[_Re
     """Write the index and the header, which makes the corpus complete, and drop the records."""
     with atomic_write(folder / INDEX) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **index.arrays())  # type: ignore[arg-type]
-    checksums = {INDEX: file_checksum(folder / INDEX), **{shard_name(i): record.checksum for i, record in enumerate(records)}}
+    checksums = {
+        INDEX: file_checksum(folder / INDEX),
+        **{shard_name(i): record.checksum for i, record in enumerate(records)},
+    }
     write_json(folder / HEADER, {**describe(header, index), FILES: checksums})
     for number in range(len(records)):
         _record_file(folder, number).unlink(missing_ok=True)

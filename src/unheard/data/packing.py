@@ -29,8 +29,9 @@ class PackConfig:
     frontend: AnyFrontendConfig
     """Transforms sound to the spectrograms that are stored, or that statistics are taken of."""
     dtype: Dtype = "float16"
-    """float16 rounds log-mel to 0.004 at most; uint8 takes half the space, rounds to 0.05, and is enough for pre-training; int16
-    stores waves instead."""
+    """float16 rounds log-mel to 0.004 at most; uint8 takes half the space, rounds to 0.05, and is enough for
+    pre-training; int16 stores waves instead.
+    """
     sample_rate: int | None = None
     """Rate of stored waves, Hz; null: the front end's."""
     channel: Channel = "mix"
@@ -49,7 +50,12 @@ class PackConfig:
 
     def key(self) -> tuple[object, ...]:
         """What tells one packing of a corpus from another."""
-        return asdict(self.frontend), self.dtype, *((self.rate,) if self.waves else ()), *((self.channel,) if self.channel != "mix" else ())
+        return (
+            asdict(self.frontend),
+            self.dtype,
+            *((self.rate,) if self.waves else ()),
+            *((self.channel,) if self.channel != "mix" else ()),
+        )
 
     @property
     def waves(self) -> bool:
@@ -68,7 +74,9 @@ class PackConfig:
 
 @dataclass(frozen=True)
 class Packed:
-    """One clip as it is stored, the number of its frames, sums over them, band by band, and how many values were clipped."""
+    """One clip as it is stored, the number of its frames, sums over them, band by band, and how many values were
+    clipped.
+    """
 
     values: Frames
     frames: int
@@ -78,7 +86,9 @@ class Packed:
 
 
 def transformed(root: Path, clips: list[Clip], how: PackConfig, workers: int) -> Iterator[Packed | Skipped]:
-    """The packed clips in their order, made by threads: decoding, resampling and the transform all let go of the interpreter."""
+    """The packed clips in their order, made by threads: decoding, resampling and the transform all let go of the
+    interpreter.
+    """
     frontend = build_frontend(how.frontend)
     waiting: deque[Future[Packed | Skipped]] = deque()
     with ThreadPoolExecutor(workers) as pool:

@@ -1,4 +1,6 @@
-"""The training, validation and test clips of a table of labels: of its split, of its folds, or assigned by `unheard.data.splits`."""
+"""The training, validation and test clips of a table of labels: of its split, of its folds, or assigned by
+`unheard.data.splits`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ Sides = tuple[Index, Index, Index]
 
 
 def partitions(labels: Labels, seed: int, folds: int = 5) -> list[Sides]:
-    """Training, validation and test clips: of the split column, else of each fold in turn, else of ``folds`` assigned with ``seed``.
+    """Training, validation and test clips: of the split column, else of each fold in turn, else of ``folds`` assigned
+    with ``seed``.
 
     Assigned folds keep groups together and the classes in proportion. Validation is empty but for a split that has it.
 
@@ -42,14 +45,20 @@ def partitions(labels: Labels, seed: int, folds: int = 5) -> list[Sides]:
         raise DataError(f"{gaps} of {len(labels)} clips have no fold; fill the column fold, or leave it out")
     fold = np.array(labels.fold) if given else assign_folds(_groups(labels), labels.target, folds, seed)
     tests = [(fold != name, fold == name) for name in np.unique(fold)]
-    return [_checked(labels, (everyone[train], everyone[:0], everyone[test]), None if given else seed) for train, test in tests]
+    return [
+        _checked(labels, (everyone[train], everyone[:0], everyone[test]), None if given else seed)
+        for train, test in tests
+    ]
 
 
 def _groups(labels: Labels) -> NDArray[Any]:
     """The group of each clip, of a table that can be divided."""
     groups = labels.group_ids()
     if len(set(labels.group)) == 1 and labels.group[0]:
-        raise DataError(f"all {len(labels)} clips belong to the group {labels.group[0]!r}; there must be two groups, or no column group")
+        raise DataError(
+            f"all {len(labels)} clips belong to the group {labels.group[0]!r}; there must be two groups, or no column"
+            " group"
+        )
     return groups
 
 
@@ -57,13 +66,17 @@ def _checked(labels: Labels, sides: Sides, seed: int | None = None) -> Sides:
     """The sides, unless they cannot be used; ``seed`` is that of assigned folds."""
     train, _, test = sides
     if not len(train) or not len(test):
-        raise DataError(f"{len(train)} clips to train and {len(test)} to test on; the columns split or fold must give some of each")
+        raise DataError(
+            f"{len(train)} clips to train and {len(test)} to test on; the columns split or fold must give some of each"
+        )
     unseen = (labels.target.counts(test) > 0) & (labels.target.counts(train) == 0)
     if unseen.any() and seed is not None:
         raise DataError(_singleton_class_error(labels, int(np.flatnonzero(unseen)[0]), seed))
     if unseen.any():
         names = ", ".join(np.array(labels.classes)[unseen])
-        raise DataError(f"classes that are tested but missing from the training clips: {names}; move some clips, or leave these out")
+        raise DataError(
+            f"classes that are tested but missing from the training clips: {names}; move some clips, or leave these out"
+        )
     return sides
 
 
@@ -72,10 +85,16 @@ def _singleton_class_error(labels: Labels, kind: int, seed: int) -> str:
     clips = labels.target.clips_of(kind)
     groups = len(set(labels.group_ids(clips)))
     unit = "group" if any(labels.group) else "clip"
-    told = f"class {labels.classes[kind]!r} has {_count(len(clips), 'clip')}{f' in {_count(groups, unit)}' if unit == 'group' else ''}"
+    told = (
+        f"class {labels.classes[kind]!r} has"
+        f" {_count(len(clips), 'clip')}{f' in {_count(groups, unit)}' if unit == 'group' else ''}"
+    )
     if groups < 2:
         return f"{told}; it needs two {unit}s, one to be tested and one to train on; add one, or leave the class out"
-    return f"{told}, all on one side of a fold assigned with seed {seed}; part them by a column split or fold, or leave the class out"
+    return (
+        f"{told}, all on one side of a fold assigned with seed {seed}; part them by a column split or fold, or leave"
+        " the class out"
+    )
 
 
 def _count(number: int, name: str) -> str:
@@ -93,16 +112,18 @@ class FoldIndices:
 
 
 def make_folds(labels: Labels, seed: int, share: float) -> list[FoldIndices]:
-    """The parts of a table: its split, or one for each fold, or one that tests `TEST_FRACTION` of the clips, held out with ``seed``.
+    """The parts of a table: its split, or one for each fold, or one that tests `TEST_FRACTION` of the clips, held out
+    with ``seed``.
 
-    Validation clips are those of the split valid, or ``share`` of the training clips, 0 for none; clips of a group stay on one side.
-    None is ever taken from the test clips. A table whose split has no test is allowed: nothing is tested then.
+    Validation clips are those of the split valid, or ``share`` of the training clips, 0 for none; clips of a group stay
+    on one side. None is ever taken from the test clips. A table whose split has no test is allowed: nothing is tested
+    then.
 
     Raises
     ------
     DataError
-        As `partitions`; and when a side that trains has fewer than two classes, or lacks one that chooses or tests; and when two
-        folds differ only in signs that a folder cannot have.
+        As `partitions`; and when a side that trains has fewer than two classes, or lacks one that chooses or tests; and
+        when two folds differ only in signs that a folder cannot have.
     """
     if any(labels.split) and "test" not in labels.split:
         rows, side = np.arange(len(labels)), np.array(labels.split)
@@ -117,7 +138,10 @@ def make_folds(labels: Labels, seed: int, share: float) -> list[FoldIndices]:
     folds = sorted(set(labels.fold)) if any(labels.fold) and not any(labels.split) else [""]
     names = [_name(fold) for fold in folds]
     if twin := next((k for k, name in enumerate(names) if name in names[:k]), None):
-        raise DataError(f"the folds {folds[names.index(names[twin])]!r} and {folds[twin]!r} would share a folder; rename one of them")
+        raise DataError(
+            f"the folds {folds[names.index(names[twin])]!r} and {folds[twin]!r} would share a folder; rename one of"
+            " them"
+        )
     found = []
     for name, (train, valid, test) in zip(names, sides, strict=True):
         if not len(valid) and share > 0:
@@ -134,16 +158,23 @@ def _name(fold: str) -> str:
 
 
 def _trainable(labels: Labels, part: FoldIndices) -> FoldIndices:
-    there = {side: set(np.flatnonzero(labels.target.counts(rows)).tolist()) for side, rows in vars(part).items() if side != "name"}
+    there = {
+        side: set(np.flatnonzero(labels.target.counts(rows)).tolist())
+        for side, rows in vars(part).items()
+        if side != "name"
+    }
     where = f" of {part.name}" if part.name else ""
     if len(there["train"]) < 2:
         names = ", ".join(labels.classes[k] for k in there["train"]) or "none"
-        raise DataError(f"the training clips{where} are all of one class ({names}); a classifier needs at least two to tell apart")
+        raise DataError(
+            f"the training clips{where} are all of one class ({names}); a classifier needs at least two to tell apart"
+        )
     for side in ("valid", "test"):
         if unseen := sorted(there[side] - there["train"]):
             names = ", ".join(labels.classes[k] for k in unseen)
             raise DataError(
-                f"the split {side}{where} has classes that no clip trains: {names}; move some clips to train, or leave these out"
+                f"the split {side}{where} has classes that no clip trains: {names}; move some clips to train, or leave"
+                " these out"
             )
     return part
 
@@ -160,6 +191,7 @@ def small_validation_warnings(labels: Labels, parts: Sequence[FoldIndices], shar
             found.append(f"{where}{lacking} to choose the weights by: the last are kept; give a split valid")
         elif too_few(clips, clips + len(part.train), share):
             found.append(
-                f"{where}only {clips} of {clips + len(part.train)} clips could be spared to choose the weights by; give a split valid"
+                f"{where}only {clips} of {clips + len(part.train)} clips could be spared to choose the weights by; give"
+                " a split valid"
             )
     return found

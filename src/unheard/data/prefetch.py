@@ -43,7 +43,8 @@ class RankSlice:
         """Refuse batches that leave a rest."""
         if self.batch_size < 1 or self.batch_size % self.processes:
             raise ConfigError(
-                f"a batch of {self.batch_size} does not split over {self.processes} processes; set training.batch_size to a multiple"
+                f"a batch of {self.batch_size} does not split over {self.processes} processes; set training.batch_size"
+                " to a multiple"
             )
 
     @property
@@ -90,7 +91,9 @@ class Prefetcher(ABC, Generic[Item]):
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop the thread and wait for its end."""
         self._stop.set()
         if self._thread is not None:

@@ -8,8 +8,8 @@ A packed corpus is a folder:
                           seconds in its file
     dataset.json          format version, front end, dtype, rate, statistics, counts, skipped files, SHA-256 of each other file
 
-uint8 values q stand for low + q * (high - low) / 255, where (low, high) is the range of the front end for samples in [-1, 1], see
-`value_range`. For MSM-MAE's log-mel this rounds with an error of 0.027 nat rms.
+uint8 values q stand for low + q * (high - low) / 255, where (low, high) is the range of the front end for samples in
+[-1, 1], see `value_range`. For MSM-MAE's log-mel this rounds with an error of 0.027 nat rms.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ Frames = NDArray[Any]
 
 @dataclass(frozen=True)
 class Texts:
-    """A column of texts, one behind the other: one long text does not make the others longer, as in an array of strings."""
+    """A column of texts, one behind the other: one long text does not make the others longer, as in an array of
+    strings.
+    """
 
     utf8: UInt8[np.ndarray, " bytes"]
     """Every text in UTF-8; bytes of file names that are no UTF-8 are kept."""
@@ -55,7 +57,9 @@ class Texts:
     def of(texts: Sequence[str]) -> Texts:
         """The column of some texts."""
         encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
-        return Texts(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([len(text) for text in encoded], dtype=np.int64))
+        return Texts(
+            np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([len(text) for text in encoded], dtype=np.int64)
+        )
 
     def tolist(self) -> list[str]:
         """The texts."""
@@ -96,7 +100,9 @@ class Index:
         columns = {name: values for name, values in vars(self).items() if values is not None}
         texts = {name: values for name, values in columns.items() if isinstance(values, Texts)}
         numbers = {name: values for name, values in columns.items() if name not in texts}
-        return numbers | {f"{name}.{part}": values for name, text in texts.items() for part, values in vars(text).items()}
+        return numbers | {
+            f"{name}.{part}": values for name, text in texts.items() for part, values in vars(text).items()
+        }
 
     @staticmethod
     def of_arrays(arrays: Mapping[str, np.ndarray]) -> Index:
@@ -162,12 +168,16 @@ def dequantise(stored: Tensor, value_range: tuple[float, float] | None = None) -
 
 
 def quantise_wave(wav: Float[np.ndarray, " S"]) -> tuple[Int16[np.ndarray, " S"], int]:
-    """Samples as they are stored, and how many are louder than full scale and were clipped; a 16-bit file comes through unchanged."""
+    """Samples as they are stored, and how many are louder than full scale and were clipped; a 16-bit file comes through
+    unchanged.
+    """
     steps = np.rint(wav * np.float32(INT16_SCALE))
     return np.clip(steps, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16), _outside(steps, -INT16_SCALE, INT16_SCALE)
 
 
-def quantise(spec: Float[np.ndarray, "T F"], dtype: Dtype, value_range: tuple[float, float] | None = None) -> tuple[Frames, int]:
+def quantise(
+    spec: Float[np.ndarray, "T F"], dtype: Dtype, value_range: tuple[float, float] | None = None
+) -> tuple[Frames, int]:
     """Log-mel as it is stored, and how many values lie outside the range of uint8 and were clipped."""
     if dtype == "float16" or value_range is None:
         return spec.astype(np.float16), 0
@@ -179,7 +189,8 @@ def quantise(spec: Float[np.ndarray, "T F"], dtype: Dtype, value_range: tuple[fl
 def value_range(frontend: AnyFrontendConfig) -> tuple[float, float]:
     """The smallest range of whole numbers that holds every value of a front end, for samples in [-1, 1].
 
-    Silence gives the lower end. By Parseval's theorem no band has more energy than its largest weight times the energy of a frame:
+    Silence gives the lower end. By Parseval's theorem no band has more energy than its largest weight times the energy
+    of a frame:
 
         max_k w[k] * n_fft / 2 * sum(window^2) * (1 + emphasis)^2
     """

@@ -5,12 +5,14 @@
 `draw_subset`            training clips of a learning curve
 `published_folds`, `published_validation`   the same for shipped tasks, whose assignments are fixed for ever
 
-Callers give the group and the classes (strata) of each clip; a clip without a group is a group of its own. No group is on two sides.
+Callers give the group and the classes (strata) of each clip; a clip without a group is a group of its own. No group is
+on two sides.
 
-`assign_folds` is an iterative stratification (Sechidis et al. 2011): among groups of about one size, those with rare classes come first,
-and each goes to the fold that lacks most. All classes of the group and its clips count, as in scikit-learn's StratifiedGroupKFold, not
-its rarest class alone. StratifiedGroupKFold itself does not serve: it takes one class a clip, may put all groups of a class into one
-fold, and evaluates a dense matrix for each group and fold. Besides, scikit-learn is an optional extra. Comparison: docs/log.md.
+`assign_folds` is an iterative stratification (Sechidis et al. 2011): among groups of about one size, those with rare
+classes come first, and each goes to the fold that lacks most. All classes of the group and its clips count, as in
+scikit-learn's StratifiedGroupKFold, not its rarest class alone. StratifiedGroupKFold itself does not serve: it takes
+one class a clip, may put all groups of a class into one fold, and evaluates a dense matrix for each group and fold.
+Besides, scikit-learn is an optional extra. Comparison: docs/log.md.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ from numpy.typing import NDArray
 from unheard.data.class_sets import ClassSets, GroupCounts, Index
 
 VALIDATION = 5  # one part in five of the training clips validates, our choice (hear-preprocess takes one in nine)
-WHOLE, LAST = 1 - 1e-8, 1e4  # a fold with this fraction of a class holds all of it, which costs more than any other assignment
+WHOLE, LAST = (
+    1 - 1e-8,
+    1e4,
+)  # a fold with this fraction of a class holds all of it, which costs more than any other assignment
 
 
 Labelled = tuple[str, ...]
@@ -34,7 +39,8 @@ Labelled = tuple[str, ...]
 
 
 def deduplicate(rows: Sequence[Labelled], content: Mapping[str, str]) -> list[Labelled]:
-    """Every sound once: of files with the same content the tested one, or else the first; none when their labels differ.
+    """Every sound once: of files with the same content the tested one, or else the first; none when their labels
+    differ.
 
     Parameters
     ----------
@@ -44,7 +50,11 @@ def deduplicate(rows: Sequence[Labelled], content: Mapping[str, str]) -> list[La
     copies: dict[str, list[Labelled]] = defaultdict(list)
     for row in rows:
         copies[content[row[0]] or row[0]].append(row)
-    kept = [min(same, key=lambda row: (row[2] != "test", row[0])) for same in copies.values() if len({row[1] for row in same}) == 1]
+    kept = [
+        min(same, key=lambda row: (row[2] != "test", row[0]))
+        for same in copies.values()
+        if len({row[1] for row in same}) == 1
+    ]
     return sorted(kept)
 
 
@@ -67,9 +77,10 @@ def merge_groups_by_content(rows: Sequence[Labelled], content: Mapping[str, str]
 def assign_folds(groups: Sequence[str] | NDArray[Any], strata: ClassSets, n_folds: int, seed: int) -> Index:
     """Assign groups of clips to folds, every class in proportion.
 
-    Groups come in decreasing order of size (powers of two), then of rarity of their rarest class, then at random. Each goes to the fold
-    that adds least to the sum of squares, over classes c and folds f, of n_cf / n_c, where all clips together count as a class. A fold
-    that would hold a class as a whole comes last, so a class of two groups is in two folds wherever its groups' other classes allow it.
+    Groups come in decreasing order of size (powers of two), then of rarity of their rarest class, then at random. Each
+    goes to the fold that adds least to the sum of squares, over classes c and folds f, of n_cf / n_c, where all clips
+    together count as a class. A fold that would hold a class as a whole comes last, so a class of two groups is in two
+    folds wherever its groups' other classes allow it.
 
     Parameters
     ----------
@@ -100,10 +111,15 @@ def assign_folds(groups: Sequence[str] | NDArray[Any], strata: ClassSets, n_fold
     order = np.lexsort((np.random.default_rng(seed).permutation(len(sizes)), rarity, -np.log2(sizes).astype(np.int64)))
     fold, folds = np.empty(len(sizes), np.int64), range(min(n_folds, len(sizes)))
     shares, sizes = counts.clips / strata.counts()[counts.numbers], sizes / max(1, len(group))
-    filled = [[0.0 for _ in folds] for _ in range(strata.num_classes + 1)]  # fraction of each class in each fold; the last is all clips
+    filled = [
+        [0.0 for _ in folds] for _ in range(strata.num_classes + 1)
+    ]  # fraction of each class in each fold; the last is all clips
     for number in order.tolist():  # lists, for numpy takes ten times as long on a few values
         entries = slice(counts.bounds[number], counts.bounds[number + 1])
-        block = [(filled[c], share) for c, share in zip(counts.numbers[entries].tolist(), shares[entries].tolist(), strict=True)]
+        block = [
+            (filled[c], share)
+            for c, share in zip(counts.numbers[entries].tolist(), shares[entries].tolist(), strict=True)
+        ]
         block.append((filled[-1], float(sizes[number])))
         cost = [0.0 for _ in folds]
         for row, share in block:
@@ -116,11 +132,14 @@ def assign_folds(groups: Sequence[str] | NDArray[Any], strata: ClassSets, n_fold
     return np.asarray(fold[group])
 
 
-def hold_out(groups: Sequence[str] | NDArray[Any], strata: ClassSets, fraction: float, seed: int) -> Bool[np.ndarray, " n"]:
+def hold_out(
+    groups: Sequence[str] | NDArray[Any], strata: ClassSets, fraction: float, seed: int
+) -> Bool[np.ndarray, " n"]:
     """Hold out about a fraction of the clips of each class, groups kept together; every class keeps a clip to train on.
 
-    Groups come in random order; one is held out when no class then has more than its fraction (rounded up) held out. Where that gives
-    less than half of the fraction (our choice), the smallest groups that leave every class a clip are held out too, however large.
+    Groups come in random order; one is held out when no class then has more than its fraction (rounded up) held out.
+    Where that gives less than half of the fraction (our choice), the smallest groups that leave every class a clip are
+    held out too, however large.
 
     Parameters
     ----------
@@ -139,7 +158,11 @@ def hold_out(groups: Sequence[str] | NDArray[Any], strata: ClassSets, fraction: 
         True for held-out clips. None or few are True where few groups can be spared.
     """
     group, sizes, counts = _grouped(groups, strata)
-    held, order, room = np.zeros(len(sizes), bool), np.random.default_rng(seed).permutation(len(sizes)), np.ceil(fraction * len(group))
+    held, order, room = (
+        np.zeros(len(sizes), bool),
+        np.random.default_rng(seed).permutation(len(sizes)),
+        np.ceil(fraction * len(group)),
+    )
     total = strata.counts()
     spare = np.maximum(total, 1) - 1  # clips of each class that may go
     most = np.minimum(np.ceil(fraction * total), spare).astype(np.int64)
@@ -168,7 +191,8 @@ def too_few(held: int, clips: int, fraction: float) -> bool:
 
 
 def draw_subset(strata: ClassSets, fraction: float, seed: int) -> Index:
-    """Draw a fraction of the clips, at least one a class; a larger fraction of the same seed contains every smaller one.
+    """Draw a fraction of the clips, at least one a class; a larger fraction of the same seed contains every smaller
+    one.
 
     Single clips are drawn, also from groups: a subset is no side of a split.
 
@@ -187,8 +211,9 @@ def draw_subset(strata: ClassSets, fraction: float, seed: int) -> Index:
 def published_folds(labels: Sequence[str], groups: Sequence[str], n_folds: int) -> list[int]:
     """Assign groups to folds without random numbers, as published tables have them.
 
-    The largest group comes first, and equal ones by name. Each goes to the fold that adds least to the sum of squares, over classes c
-    and folds f, of n_cf / n_c. Two folds may differ by rounding only, so another order of summation would change stored tables.
+    The largest group comes first, and equal ones by name. Each goes to the fold that adds least to the sum of squares,
+    over classes c and folds f, of n_cf / n_c. Two folds may differ by rounding only, so another order of summation
+    would change stored tables.
 
     Parameters
     ----------
@@ -211,7 +236,11 @@ def published_folds(labels: Sequence[str], groups: Sequence[str], n_folds: int) 
     for label, group in zip(labels, groups, strict=True):
         shares[group][classes[label]] += 1
     order = sorted(shares, key=lambda name: (-shares[name].sum(), name))
-    total, filled, fold = sum(shares.values(), np.zeros(len(classes))), np.zeros((n_folds, len(classes))), dict[str, int]()
+    total, filled, fold = (
+        sum(shares.values(), np.zeros(len(classes))),
+        np.zeros((n_folds, len(classes))),
+        dict[str, int](),
+    )
     for group in order:
         share = shares[group] / total
         fold[group] = int(((2 * filled + share) * share).sum(axis=1).argmin())
@@ -234,6 +263,8 @@ def published_validation(labels: Sequence[str], groups: Sequence[str]) -> list[b
 
 def _grouped(groups: Sequence[str] | NDArray[Any], strata: ClassSets) -> tuple[Index, Index, GroupCounts]:
     """Return the number of the group of each clip, clips of each group, and clips of each class in each group."""
-    place = {name: number for number, name in enumerate(sorted(set(groups)))}  # np.unique takes ten times as long on millions of names
+    place = {
+        name: number for number, name in enumerate(sorted(set(groups)))
+    }  # np.unique takes ten times as long on millions of names
     group = np.fromiter((place[name] for name in groups), np.int64, len(groups))
     return group, np.bincount(group, minlength=len(place)), strata.grouped(np.arange(len(group)), group, len(place))

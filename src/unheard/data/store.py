@@ -1,7 +1,7 @@
 """A packed corpus, ready to be cropped: one face whether it holds spectrograms or waves.
 
-Windows of waves are transformed on the device they are wanted on. Their frames are those of the whole clip: samples either side of
-a window are read where the clip goes on, and reflected only at its ends.
+Windows of waves are transformed on the device they are wanted on. Their frames are those of the whole clip: samples
+either side of a window are read where the clip goes on, and reflected only at its ends.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ class Store(ABC):
 
     def __init__(self, header: Header, index: Index, shards: Sequence[Frames], folder: Path | None = None) -> None:
         self.header, self.index, self.shards, self.folder = header, index, tuple(shards), folder
-        self.frontend, self.statistics, self.band_statistics = header.frontend, header.statistics, header.band_statistics
+        self.frontend, self.statistics, self.band_statistics = (
+            header.frontend,
+            header.statistics,
+            header.band_statistics,
+        )
         self.fingerprint, self.skipped, self.frames = header.fingerprint, header.skipped, index.frames
         self.names: list[str] = index.path.tolist()
         self.domains: list[str] = index.domain.tolist()
@@ -61,9 +65,15 @@ class Store(ABC):
 
     @abstractmethod
     def windows(
-        self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
+        self,
+        pieces: WindowSegments,
+        batch: int,
+        width: int,
+        device: Device = "cpu",
+        draws: Float[Tensor, "B 2"] | None = None,
     ) -> Float[Tensor, "B F T"]:
-        """Un-normalised spectrograms of a batch of windows made of ``pieces``, on ``device``; anything where no piece lies.
+        """Un-normalised spectrograms of a batch of windows made of ``pieces``, on ``device``; anything where no piece
+        lies.
 
         Parameters
         ----------
@@ -72,11 +82,17 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def waves(self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"] | None:
-        """The sound of the same windows, from the first frame's place on, zero where no piece lies; None when there are no waves."""
+    def waves(
+        self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu"
+    ) -> Float[Tensor, "B S"] | None:
+        """The sound of the same windows, from the first frame's place on, zero where no piece lies; None when there are
+        no waves.
+        """
 
     def clip(self, number: int, start: int = 0, frames: int | None = None) -> Float32[np.ndarray, "T F"]:
-        """The spectrogram of one clip, or ``frames`` frames of it from ``start`` on; only those are read and transformed."""
+        """The spectrogram of one clip, or ``frames`` frames of it from ``start`` on; only those are read and
+        transformed.
+        """
         left = int(self.frames[number]) - start
         frames = left if frames is None else min(frames, left)
         zero = np.zeros(1, np.int64)
@@ -95,7 +111,8 @@ class Store(ABC):
             return
         if differing := differing_files(self.folder, read_json(self.folder / HEADER).get(FILES, {})):
             raise DataError(
-                f"{self.folder}: {', '.join(differing)} differ from their checksums; copy the corpus again, or pack it into a new folder"
+                f"{self.folder}: {', '.join(differing)} differ from their checksums; copy the corpus again, or pack it"
+                " into a new folder"
             )
 
 
@@ -103,16 +120,27 @@ class SpecStore(Store):
     """Packed spectrograms."""
 
     def windows(
-        self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
+        self,
+        pieces: WindowSegments,
+        batch: int,
+        width: int,
+        device: Device = "cpu",
+        draws: Float[Tensor, "B 2"] | None = None,
     ) -> Float[Tensor, "B F T"]:
         """The stored frames, 0 as stored where no piece lies; ``draws`` have no effect on what is packed."""
-        return dequantise(to_device(self.copy_windows(pieces, batch, width), device), self.header.value_range).transpose(1, 2)
+        return dequantise(
+            to_device(self.copy_windows(pieces, batch, width), device), self.header.value_range
+        ).transpose(1, 2)
 
-    def waves(self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"] | None:
+    def waves(
+        self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu"
+    ) -> Float[Tensor, "B S"] | None:
         """None."""
         return None
 
-    def gather(self, ids: Int64[np.ndarray, " B"], starts: Int64[np.ndarray, " B"], width: int) -> tuple[Frames, Int64[np.ndarray, " B"]]:
+    def gather(
+        self, ids: Int64[np.ndarray, " B"], starts: Int64[np.ndarray, " B"], width: int
+    ) -> tuple[Frames, Int64[np.ndarray, " B"]]:
         """Windows of ``width`` frames from frame ``starts`` of clips ``ids``.
 
         Returns
@@ -147,8 +175,8 @@ class SpecStore(Store):
 class WaveStore(Store):
     """Packed waves. The front end is applied to windows of them.
 
-    At another rate than the front end's, windows are resampled on the device, and their outermost frames are those of a sound that
-    ends there.
+    At another rate than the front end's, windows are resampled on the device, and their outermost frames are those of a
+    sound that ends there.
     """
 
     @property
@@ -167,7 +195,12 @@ class WaveStore(Store):
         return np.asarray(self.shards[index.shard[number]][first : first + int(index.rows[number])])
 
     def windows(
-        self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu", draws: Float[Tensor, "B 2"] | None = None
+        self,
+        pieces: WindowSegments,
+        batch: int,
+        width: int,
+        device: Device = "cpu",
+        draws: Float[Tensor, "B 2"] | None = None,
     ) -> Float[Tensor, "B F T"]:
         """The transformed sound of each window."""
         frontend = self._frontend.to(device)
@@ -180,7 +213,9 @@ class WaveStore(Store):
             segments.append(frontend.segment(self.samples(number), start, length))
             rows[window, offset : offset + length] = np.arange(begin, begin + length)
             begin += len(segments[-1]) // frontend.hop_size
-        return frontend.spectrograms_from_segments(to_device(np.concatenate(segments), device), to_device(rows, device), draws)
+        return frontend.spectrograms_from_segments(
+            to_device(np.concatenate(segments), device), to_device(rows, device), draws
+        )
 
     def waves(self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"]:
         """``width`` hops of sound for each window, at `sample_rate`."""
@@ -226,22 +261,30 @@ def open_store(path: str | Path) -> Store:
         stored = read_json(folder / HEADER, DataError, "copy the corpus again, or pack it into a new folder")
         if stored["format"] != FORMAT:
             older = "pack the audio again" if stored["format"] < FORMAT else "upgrade unheard"
-            raise DataError(f"{folder}: packed in format {stored['format']}, this version reads format {FORMAT}; {older}")
+            raise DataError(
+                f"{folder}: packed in format {stored['format']}, this version reads format {FORMAT}; {older}"
+            )
         header, checksums = from_json(Header, stored["header"]), stored[FILES]
         if differing_files(folder, {INDEX: checksums.pop(INDEX)}):
             raise DataError(
-                f"{folder}/{INDEX} is missing or differs from its checksum; copy it again, or pack the corpus into a new folder"
+                f"{folder}/{INDEX} is missing or differs from its checksum; copy it again, or pack the corpus into a"
+                " new folder"
             )
         with np.load(folder / INDEX, allow_pickle=False) as arrays:
             index = Index.of_arrays(arrays)
     except (OSError, KeyError, ValueError, TypeError, ConfigError) as error:
-        raise DataError(f"{folder}: not a packed corpus ({error}); make one with: unheard data pack DIR -o {folder}") from error
+        raise DataError(
+            f"{folder}: not a packed corpus ({error}); make one with: unheard data pack DIR -o {folder}"
+        ) from error
     counts = np.bincount(index.shard, index.rows, minlength=len(checksums)).astype(int).tolist()
-    return make_store(header, index, [_map(folder / shard_name(i), header, rows) for i, rows in enumerate(counts)], folder)
+    return make_store(
+        header, index, [_map(folder / shard_name(i), header, rows) for i, rows in enumerate(counts)], folder
+    )
 
 
 def check_frontend(store: Store, wanted: AnyFrontendConfig) -> None:
-    """Refuse a store whose spectrograms are not the wanted ones; bands that vary in training are no matter of what is stored.
+    """Refuse a store whose spectrograms are not the wanted ones; bands that vary in training are no matter of what is
+    stored.
 
     Raises
     ------
@@ -253,7 +296,8 @@ def check_frontend(store: Store, wanted: AnyFrontendConfig) -> None:
     differing = [f"{name} is {have.get(name)}, wanted {want[name]}" for name in names if have.get(name) != want[name]]
     if differing:
         raise DataError(
-            f"the packed corpus {store.folder or ''} has another front end: {'; '.join(differing)}; pack the audio again for this recipe"
+            f"the packed corpus {store.folder or ''} has another front end: {'; '.join(differing)}; pack the audio"
+            " again for this recipe"
         )
 
 

@@ -39,4 +39,6 @@ class Verification:
         try:
             store.verify()
         except (DataError, OSError) as error:
-            self._error = error if isinstance(error, DataError) else DataError(f"{store.folder} cannot be read ({error})")
+            self._error = (
+                error if isinstance(error, DataError) else DataError(f"{store.folder} cannot be read ({error})")
+            )

@@ -1,7 +1,7 @@
 """Captions for fetched corpora, from templates over what file names and folders say; no sound is opened.
 
-The kind of drum, the instrument and key of a rendered note, the prompt and its language, the folder of an effect. Files that a task
-tests on get none, so a model of sounds and captions has not read their labels.
+The kind of drum, the instrument and key of a rendered note, the prompt and its language, the folder of an effect. Files
+that a task tests on get none, so a model of sounds and captions has not read their labels.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ SAID = (
     *("a {voice} says {words}{language}", "speech{language}, a {voice} saying {words}"),
     *("a {voice} speaking{language}: {words}", "a recording of a {voice} who says {words}{language}"),
 )
-NO_WORDS = frozenset({"sound", "track", "music", "song", "select", "die", "attack"})  # names that say nothing of what is heard
+NO_WORDS = frozenset(
+    {"sound", "track", "music", "song", "select", "die", "attack"}
+)  # names that say nothing of what is heard
 PREFIXES = ("vm ", "conf ", "confbridge ", "dir ", "agent ", "spy ", "queue ")  # menus that telephone prompts belong to
 HEARD = ("the sound of {words}", "a recording of {words}", "{words}")
 PLAYED = ("{words}", "instrumental {words}", "a piece of {words}")
@@ -63,7 +65,8 @@ def write_captions(corpus_root: Path | str, out_csv: Path | str, notes: bool = T
     Parameters
     ----------
     notes : bool
-        Also render the notes of the General MIDI soundfont that no task tests on, beside the table, when the corpus holds it.
+        Also render the notes of the General MIDI soundfont that no task tests on, beside the table, when the corpus
+        holds it.
 
     Raises
     ------
@@ -114,13 +117,17 @@ def _described(row: Row) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
 
 
 def _prompt(folders: Sequence[str], words: str) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
-    """Telephone prompts: the folder under ``generate`` names language and voice, a folder below it what kind of thing is said."""
+    """Telephone prompts: the folder under ``generate`` names language and voice, a folder below it what kind of thing
+    is said.
+    """
     place = folders[folders.index("sounds") + 1 :]
     parts = place[0].split("_")
     voice = {"f": "woman", "m": "man"}.get(parts[2] if len(parts) > 2 else "", "voice")
     kind = next((name for name in ("digits", "letters", "phonetic") if name in place), "")
     words = next((words.removeprefix(menu) for menu in PREFIXES if words.startswith(menu)), words)
-    said = {"digits": words, "letters": f"the letter {words}", "phonetic": f"the letter {words[:1]}"}.get(kind, f'"{words}"')
+    said = {"digits": words, "letters": f"the letter {words}", "phonetic": f"the letter {words[:1]}"}.get(
+        kind, f'"{words}"'
+    )
     yield SAID, {"voice": voice, "words": said, "language": _language(parts[0])}
 
 
@@ -155,7 +162,9 @@ def _language(code: str) -> str:
 
 
 def _words(name: str) -> str:
-    """A file name as words: separators, capitals inside and numbers at the end gone; empty when nothing but a number is left."""
+    """A file name as words: separators, capitals inside and numbers at the end gone; empty when nothing but a number is
+    left.
+    """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     text = re.sub(r"[\s_\-.]+", " ", spaced).strip()
     return re.sub(r"\s*\d+$", "", text).lower() if not text.isdigit() or len(text) > 3 else text

@@ -1,6 +1,7 @@
 """drum-events: drum hits at random moments over game music; which hit, and when?
 
-Kits and tracks of the test clips are those that drum-hit and soundtrack-id test on; validation takes whole kits and tracks of the others.
+Kits and tracks of the test clips are those that drum-hit and soundtrack-id test on; validation takes whole kits and
+tracks of the others.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ LOUDEST = 6.0  # dB above the music; 0 at least
 LONGEST, SHORTEST = 1.0, 0.05  # seconds of a hit
 GAP = 0.3  # seconds between hits of one kind, more than the median filter of the events joins
 FLOOR = 0.01  # -40 dB of the peak: where a hit begins and ends
-MUSIC = ("wesnoth-1.16-music", "ufoai-music", "warzone2100-music", "nexuiz-music", "singularity-music", "drascula-music")
+MUSIC = (
+    "wesnoth-1.16-music",
+    "ufoai-music",
+    "warzone2100-music",
+    "nexuiz-music",
+    "singularity-music",
+    "drascula-music",
+)
 TRIES = 50  # places looked at for a hit before it is left out
 RATE = 16000  # Hz at which hits are measured, so that every sample rate gets the same events
 
@@ -82,7 +90,9 @@ def drum_items(root: Path, seconds: float, seed: int) -> list[Item]:
             start = float(rng.uniform(0.0, max(0.0, info(root / path).seconds - seconds)))
             placed = place(hits, seconds, rng)
             events = tuple(Event(each.hit.label, *_times(each)) for each in placed)
-            items.append(Item(f"{split}-{index:04d}", split, events, partial(_mix, root, path, start, seconds, placed), path))
+            items.append(
+                Item(f"{split}-{index:04d}", split, events, partial(_mix, root, path, start, seconds, placed), path)
+            )
     return items
 
 
@@ -98,7 +108,9 @@ def place(hits: Mapping[str, Sequence[Hit]], seconds: float, rng: np.random.Gene
         free = [
             onset
             for onset in onsets
-            if all(onset > each.onset + each.hit.seconds + GAP or onset + hit.seconds + GAP < each.onset for each in same)
+            if all(
+                onset > each.onset + each.hit.seconds + GAP or onset + hit.seconds + GAP < each.onset for each in same
+            )
         ]
         if free:
             placed.append(Placed(hit, round(float(free[0]), 4), level))

@@ -1,8 +1,9 @@
 """Label tables for fetched corpora: what a file's name and folder say about it, with splits that do not leak.
 
-Every task is a rule over manifest rows (`unheard.datasets.sources`); no sound is opened. What must not be shared between train and test is
-the group: the drum kit, the game unit, the package, the voice or the phrase. Groups that hold copies of one file count as one group in
-folds, and a sound that occurs under several names is used once. Files on the test side are left out of pre-training, copies included.
+Every task is a rule over manifest rows (`unheard.datasets.sources`); no sound is opened. What must not be shared
+between train and test is the group: the drum kit, the game unit, the package, the voice or the phrase. Groups that hold
+copies of one file count as one group in folds, and a sound that occurs under several names is used once. Files on the
+test side are left out of pre-training, copies included.
 
 drum-hit              kick, snare, hat, tom, cymbal; test on four unseen kits; or five folds by kit
 sound-kind            animal, instrument, object; trained on one package, tested on two others
@@ -43,7 +44,8 @@ class FilenameLabelRule:
     rule: Callable[[Sequence[Row]], Iterator[tuple[str, ...]]]
     """Yields values in the order of `COLUMNS`."""
     folds: int = 0
-    """Folds that groups are assigned to, where the rule gives none: an alternative to a split whose test side is small."""
+    """Folds that groups are assigned to, where the rule gives none: an alternative to a split whose test side is small.
+    """
 
 
 def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
@@ -59,8 +61,9 @@ def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
     Returns
     -------
     list of dict
-        Rows with path (relative to ``corpus_root``; for gm tasks relative to the label table), label, split, fold, group; split is
-        empty where the task is scored by folds only, and fold is empty where it has a split only. A probe takes the split first.
+        Rows with path (relative to ``corpus_root``; for gm tasks relative to the label table), label, split, fold,
+        group; split is empty where the task is scored by folds only, and fold is empty where it has a split only. A
+        probe takes the split first.
 
     Raises
     ------
@@ -90,7 +93,8 @@ def missing_packages_error(name: str, packages: Sequence[str], corpus_root: Path
 
 
 def write_labels(name: str, corpus_root: Path | str, out_csv: Path | str, track: Track = silent) -> Path:
-    """Write the label table of a task, with paths relative to the table's own folder; gm tasks also render their notes beside it.
+    """Write the label table of a task, with paths relative to the table's own folder; gm tasks also render their notes
+    beside it.
 
     Raises
     ------
@@ -116,7 +120,9 @@ def test_files(corpus_root: Path | str) -> set[str]:
 
 
 def test_paths(manifest: Sequence[Row]) -> set[str]:
-    """Paths among manifest rows that some task tests on, its test split or all of a task that may be scored by folds, and their copies."""
+    """Paths among manifest rows that some task tests on, its test split or all of a task that may be scored by folds,
+    and their copies.
+    """
     labelled = (row for task in TASKS.values() for row in _apply(task, manifest))
     tested = {path for path, _, split, fold, _ in labelled if split == "test" or fold}
     content = {row["sha256"] for row in manifest if row["path"] in tested and row["sha256"]}
@@ -133,7 +139,10 @@ def _apply(task: FilenameLabelRule, manifest: Sequence[Row]) -> list[tuple[str, 
     if not task.folds:
         return rows
     folds = published_folds([label for _, label, *_ in rows], [home[group] for *_, group in rows], task.folds)
-    return [(path, label, split, str(fold), home[group]) for (path, label, split, _, group), fold in zip(rows, folds, strict=True)]
+    return [
+        (path, label, split, str(fold), home[group])
+        for (path, label, split, _, group), fold in zip(rows, folds, strict=True)
+    ]
 
 
 def _hash(text: str) -> int:
@@ -168,19 +177,26 @@ def _drum_hit(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 ANIMALS = (
-    "adjutant aesculapian_snake albatross bear bird blister_beetle booby calf cat chimpanzee chinchilla cow crane crow deer dog "
-    "dolphin duck eagle-owl elephant emu ferret fish flamingo foal frog giant_panda giraffe goose grasshopper guinea_fowl hamster "
-    "hedgehog heron horse hyena iguana iora jaguar jerboa koala ladybug lion little_monkey lynx moose moth mouse newt otter owl "
-    "pelican pheasant pig porcupine python quail quetzal raccoon rhinoceros rooster sheep snail sparrow spider squirrel stork tiger "
-    "turtle vulture wallaby weevil whale wolf wood_grouse yak zebra "
+    "adjutant aesculapian_snake albatross bear bird blister_beetle booby calf cat chimpanzee chinchilla cow crane crow"
+    " deer dog dolphin duck eagle-owl elephant emu ferret fish flamingo foal frog giant_panda giraffe goose grasshopper"
+    " guinea_fowl hamster hedgehog heron horse hyena iguana iora jaguar jerboa koala ladybug lion little_monkey lynx"
+    " moose moth mouse newt otter owl pelican pheasant pig porcupine python quail quetzal raccoon rhinoceros rooster"
+    " sheep snail sparrow spider squirrel stork tiger turtle vulture wallaby weevil whale wolf wood_grouse yak zebra "
 )
 INSTRUMENTS = (
-    "accordion aeoline bagpipes bass_drum cello changu clarinet cuica cymbals drums dulzaina electric_guitar erhu flute gamba "
-    "grand_piano guitar hand_organ hang harmonica harp horn iotshin ipu jug kazoo keyboard lute maracas natural_horn ney oboe "
-    "oedephon organ piano pipe quena rabel ratchet recorder rozhok saxophone slit_drum spoons squeezebox timpani topshuur trumpet "
-    "ukulele violin washint western_concert_flute xun xylophone yangqin yobel youhikko yueqin zhaleyka zither zurna "
+    "accordion aeoline bagpipes bass_drum cello changu clarinet cuica cymbals drums dulzaina electric_guitar erhu flute"
+    " gamba grand_piano guitar hand_organ hang harmonica harp horn iotshin ipu jug kazoo keyboard lute maracas"
+    " natural_horn ney oboe oedephon organ piano pipe quena rabel ratchet recorder rozhok saxophone slit_drum spoons"
+    " squeezebox timpani topshuur trumpet ukulele violin washint western_concert_flute xun xylophone yangqin yobel"
+    " youhikko yueqin zhaleyka zither zurna "
 )
-SCRATCH_KINDS = {"Animal": "animal", "Instruments": "instrument", "Percussion": "instrument", "Effects": "object", "Electronic": "object"}
+SCRATCH_KINDS = {
+    "Animal": "animal",
+    "Instruments": "instrument",
+    "Percussion": "instrument",
+    "Effects": "object",
+    "Electronic": "object",
+}
 
 
 def _sound_kind(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
@@ -192,7 +208,11 @@ def _sound_kind(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
             split, label = "train", "animal" if name in animals else "instrument" if name in instruments else "object"
         elif row["package"] == "scratch":
             label = SCRATCH_KINDS.get(last, "")
-        elif row["package"] == "tuxpaint-stamps-default" and "/symbols/" not in folder and not re.search(r"_desc|_[a-z]{2}(_\w+)?$", name):
+        elif (
+            row["package"] == "tuxpaint-stamps-default"
+            and "/symbols/" not in folder
+            and not re.search(r"_desc|_[a-z]{2}(_\w+)?$", name)
+        ):
             label = "animal" if "/animals/" in folder else "instrument" if "/music/" in folder else "object"
         if label:
             yield row["path"], label, split, "", row["package"]
@@ -213,7 +233,9 @@ def _speech_music_effect(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
             or (package in ("naev-data", "singularity-music", "drascula-music") and label == "music")
         )  # fmt: skip
         if train or test:
-            found["train" if train else "test", label].append((row["path"], label, "train" if train else "test", "", package))
+            found["train" if train else "test", label].append(
+                (row["path"], label, "train" if train else "test", "", package)
+            )
     for (split, _), values in found.items():
         yield from sorted(values, key=lambda value: _hash(value[0]))[: SME_LIMITS[split]]
 
@@ -250,7 +272,14 @@ def _vocal_type(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 SOUNDTRACKS = (
-    *("wesnoth-1.16-music", "ufoai-music", "warzone2100-music", "nexuiz-music", "singularity-music", "planetblupi-music-ogg"),
+    *(
+        "wesnoth-1.16-music",
+        "ufoai-music",
+        "warzone2100-music",
+        "nexuiz-music",
+        "singularity-music",
+        "planetblupi-music-ogg",
+    ),
     *("drascula-music", "pushover-data", "colobot-common-sounds", "naev-data", "supertux-data", "widelands-data"),
 )
 LONG_TRACK = 40.0  # seconds: shorter pieces are jingles
@@ -258,7 +287,11 @@ LONG_TRACK = 40.0  # seconds: shorter pieces are jingles
 
 def _soundtrack_id(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     for package in SOUNDTRACKS:
-        tracks = [row for row in rows if row["package"] == package and row["domain"] == "music" and float(row["seconds"]) > LONG_TRACK]
+        tracks = [
+            row
+            for row in rows
+            if row["package"] == package and row["domain"] == "music" and float(row["seconds"]) > LONG_TRACK
+        ]
         tracks.sort(key=lambda row: _hash(row["path"]))
         for index, row in enumerate(tracks):
             yield row["path"], package, "test" if index < max(2, round(0.3 * len(tracks))) else "train", "", row["path"]

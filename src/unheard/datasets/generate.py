@@ -1,7 +1,8 @@
 """A labelled set of generated sounds: the data that is always there, for the demo, the documentation and the tests.
 
-Clip ``i`` is of family ``i % 6`` and instrument ``(i // 6) % 10`` and depends on (seed, i) alone: a larger set begins with the
-smaller one. Instruments, not clips, are dealt out to splits and folds, so a test clip is never played on a training instrument.
+Clip ``i`` is of family ``i % 6`` and instrument ``(i // 6) % 10`` and depends on (seed, i) alone: a larger set begins
+with the smaller one. Instruments, not clips, are dealt out to splits and folds, so a test clip is never played on a
+training instrument.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ TEST_FOLD, VALID_FOLD = 1, 4  # fold 1 is a test fold so that twelve clips alrea
 COLUMNS = ("path", "label", "kind", "pitch", "onsets", "split", "fold", "group")
 
 
-def make_sounds(out: Path | str, clips: int = 300, seed: int = 0, sample_rate: int = 16000, track: Track = silent) -> Path:
+def make_sounds(
+    out: Path | str, clips: int = 300, seed: int = 0, sample_rate: int = 16000, track: Track = silent
+) -> Path:
     """Write ``clips`` generated sounds and their ``labels.csv``.
 
     Parameters
@@ -38,9 +41,9 @@ def make_sounds(out: Path | str, clips: int = 300, seed: int = 0, sample_rate: i
     Returns
     -------
     Path
-        ``out/labels.csv`` with the columns path (relative to it), label (string, bar, drum, chirp, voice, noise), kind (what within
-        the family: marimba, kick, the vowel ..), pitch (MIDI number, empty for the unpitched), onsets (ms, joined by ``|``),
-        split (train, valid, test), fold (0-4) and group (the instrument).
+        ``out/labels.csv`` with the columns path (relative to it), label (string, bar, drum, chirp, voice, noise), kind
+        (what within the family: marimba, kick, the vowel ..), pitch (MIDI number, empty for the unpitched), onsets (ms,
+        joined by ``|``), split (train, valid, test), fold (0-4) and group (the instrument).
 
     Raises
     ------
@@ -68,7 +71,9 @@ def make_sounds(out: Path | str, clips: int = 300, seed: int = 0, sample_rate: i
             rows.append(_row(path, family, instrument, sound))
         return write_table(out / "labels.csv", COLUMNS, rows)
     except OSError as error:
-        raise DataError(f"cannot write sounds to {out}: {error}; choose a folder that can be written and has room") from error
+        raise DataError(
+            f"cannot write sounds to {out}: {error}; choose a folder that can be written and has room"
+        ) from error
 
 
 def generate(family: str, instrument: int, index: int, seed: int = 0, sample_rate: int = 16000) -> Sound:

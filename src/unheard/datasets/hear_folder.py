@@ -2,7 +2,8 @@
 
     NAME-VERSION-MODE/task_metadata.json  labelvocabulary.csv  SPLIT.json  RATE/SPLIT/FILE.wav
 
-Beside them lies ``labels.csv``, the same clips at the lowest rate for `unheard probe` and `unheard finetune`, with a column source.
+Beside them lies ``labels.csv``, the same clips at the lowest rate for `unheard probe` and `unheard finetune`, with a
+column source.
 """
 
 from __future__ import annotations
@@ -104,7 +105,13 @@ class TaskSpec:
 
 
 def write_folder(
-    sheet: TaskSpec, items: Sequence[Item], out: Path, rates: Sequence[int], *, overwrite: bool = False, track: Track = silent
+    sheet: TaskSpec,
+    items: Sequence[Item],
+    out: Path,
+    rates: Sequence[int],
+    *,
+    overwrite: bool = False,
+    track: Track = silent,
 ) -> Path:
     """Write a task below ``out``; it appears there when it is complete.
 
@@ -140,12 +147,16 @@ def write_folder(
         _write_texts(sheet, items, splits, unfinished, min(rates))
         for item in track(items, len(items), f"{sheet.folder}: sounds"):
             for rate in rates:
-                _write_wav(unfinished / str(rate) / item.split / f"{item.name}.wav", item.wav(rate), rate, sheet.seconds)
+                _write_wav(
+                    unfinished / str(rate) / item.split / f"{item.name}.wav", item.wav(rate), rate, sheet.seconds
+                )
         if target.exists():
             shutil.rmtree(target)
         os.replace(unfinished, target)
     except OSError as error:
-        raise DataError(f"cannot write the task {target}: {error}; choose a folder that can be written and has room") from error
+        raise DataError(
+            f"cannot write the task {target}: {error}; choose a folder that can be written and has room"
+        ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return target
@@ -162,7 +173,8 @@ def _checked(sheet: TaskSpec, items: Sequence[Item]) -> list[str]:
         there = {label for item in items if item.split == split for label in item.labels}
         if lacking := [label for label in vocabulary if label not in there]:
             raise DataError(
-                f"split {split} of task {sheet.name} has no clip of {', '.join(lacking)}; fetch all of its packages, or choose another mode"
+                f"split {split} of task {sheet.name} has no clip of {', '.join(lacking)}; fetch all of its packages, or"
+                " choose another mode"
             )
     return splits
 
@@ -170,7 +182,9 @@ def _checked(sheet: TaskSpec, items: Sequence[Item]) -> list[str]:
 def _vocabulary(items: Iterable[Item]) -> list[str]:
     """Labels, sorted as numbers where all are, else as text."""
     labels = {label for item in items for label in item.labels}
-    return sorted(labels, key=(lambda label: (int(label), "")) if all(map(str.isdigit, labels)) else lambda label: (0, label))
+    return sorted(
+        labels, key=(lambda label: (int(label), "")) if all(map(str.isdigit, labels)) else lambda label: (0, label)
+    )
 
 
 def _write_texts(sheet: TaskSpec, items: Sequence[Item], splits: list[str], folder: Path, rate: int) -> None:
@@ -193,7 +207,9 @@ def _write_texts(sheet: TaskSpec, items: Sequence[Item], splits: list[str], fold
     write_table(folder / "labelvocabulary.csv", ("idx", "label"), labels)
     for split in splits:
         answers = {f"{item.name}.wav": [_plain(each) for each in item.events] for item in items if item.split == split}
-        (folder / f"{split}.json").write_text(json.dumps(answers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / f"{split}.json").write_text(
+            json.dumps(answers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     write_table(folder / "labels.csv", COLUMNS, [_row(item, rate, sheet.mode == "folds") for item in items])
 
 
@@ -204,7 +220,14 @@ def _plain(labels: str | Event) -> str | dict[str, str | float]:
 def _row(item: Item, rate: int, folds: bool) -> dict[str, str]:
     path, label = f"{rate}/{item.split}/{item.name}.wav", "|".join(item.labels)
     side = {"fold": item.split} if folds else {"split": item.split}
-    return {**dict.fromkeys(COLUMNS, ""), "path": path, "label": label, **side, "group": item.group, "source": item.source}
+    return {
+        **dict.fromkeys(COLUMNS, ""),
+        "path": path,
+        "label": label,
+        **side,
+        "group": item.group,
+        "source": item.source,
+    }
 
 
 def _write_wav(path: Path, wav: Waveform, rate: int, seconds: float) -> None:

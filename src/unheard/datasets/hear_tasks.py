@@ -1,11 +1,13 @@
-"""Real tasks as HEAR folders: the label tables of `unheard.datasets.filename_labels` with their sounds, and two generators on top of them.
+"""Real tasks as HEAR folders: the label tables of `unheard.datasets.filename_labels` with their sounds, and two
+generators on top of them.
 
 drum-events     drum hits at random moments over game music; kits and tracks of train, valid and test are disjoint
 gm-multilabel   one to four instrument families at once; trained on one soundfont, tested on another
 
-Every other name is a label table. ``mode`` split has the table's train and test sides, and a fifth of train for validation; folds lets
-every clip be tested once, which narrows the interval of a score, and is the default where a table has folds. Clips that either mode
-tests are marked ``heldout`` in the manifest of a fetched corpus, so pre-training leaves them out.
+Every other name is a label table. ``mode`` split has the table's train and test sides, and a fifth of train for
+validation; folds lets every clip be tested once, which narrows the interval of a score, and is the default where a
+table has folds. Clips that either mode tests are marked ``heldout`` in the manifest of a fetched corpus, so
+pre-training leaves them out.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ GENERATED = ("drum-events", "gm-multilabel")
 
 @dataclass(frozen=True)
 class TaskRecipe:
-    """Length of clips in seconds (about twice the median, six at most: our choice), scores, and how many crops a file gives."""
+    """Length of clips in seconds (about twice the median, six at most: our choice), scores, and how many crops a file
+    gives.
+    """
 
     seconds: float
     scores: tuple[str, ...] = BALANCED
@@ -89,7 +93,9 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """What was written: the folder, clips of each split, and how many files that are tested a manifest does not hold out yet."""
+    """What was written: the folder, clips of each split, and how many files that are tested a manifest does not hold
+    out yet.
+    """
 
     folder: Path
     clips: dict[str, int]
@@ -102,7 +108,10 @@ class TaskReport:
     def lines(self) -> list[str]:
         """The report for people."""
         counts = ", ".join(f"{split} {count}" for split, count in self.clips.items())
-        seen = f"; {self.not_held_out} tested files are not held out in the corpus's manifest: fetch it again before pre-training on it"
+        seen = (
+            f"; {self.not_held_out} tested files are not held out in the corpus's manifest: fetch it again before"
+            " pre-training on it"
+        )
         return [f"{self.folder}: {counts} clips{seen if self.not_held_out else ''}"]
 
 
@@ -122,7 +131,8 @@ def build_task(
     name : str
         One of `MAKING`.
     corpus : Path, optional
-        Folder that `fetch` wrote. Default: ``out/.packages``, into which the task's packages are fetched when they are missing.
+        Folder that `fetch` wrote. Default: ``out/.packages``, into which the task's packages are fetched when they are
+        missing.
 
     Raises
     ------
@@ -141,12 +151,18 @@ def build_task(
     root = _packages(name, Path(corpus) if corpus else None, out, track)
     items, mode = _items(name, root, seconds, options)
     event = name == "drum-events"
-    notes: dict[str, Any] = {"packages": list(packages_of(name)), "seed": options.seed, "sources_not_held_out": _seen(root, items)}
+    notes: dict[str, Any] = {
+        "packages": list(packages_of(name)),
+        "seed": options.seed,
+        "sources_not_held_out": _seen(root, items),
+    }
     if event:
         notes |= {"evaluation_params": POSTPROCESSING}
     sheet = TaskSpec(name.replace("-", "_"), mode, seconds, making.scores, event, name == "gm-multilabel", notes)
     folder = write_folder(sheet, items, out, options.sample_rates, overwrite=overwrite, track=track)
-    return TaskReport(folder, dict(sorted(Counter(item.split for item in items).items())), notes["sources_not_held_out"])
+    return TaskReport(
+        folder, dict(sorted(Counter(item.split for item in items).items())), notes["sources_not_held_out"]
+    )
 
 
 def packages_of(name: str) -> tuple[str, ...]:
@@ -162,7 +178,9 @@ def _packages(name: str, corpus: Path | None, out: Path, track: Track) -> Path:
     """The corpus folder, after fetching what the library's own one lacks."""
     root = corpus or out / ".packages"
     there = {row["package"] for row in read_manifest(root)} if (root / NAME).exists() else set()
-    lacking = [package for package in packages_of(name) if package not in there and not any((root / package).rglob("*.sf2"))]
+    lacking = [
+        package for package in packages_of(name) if package not in there and not any((root / package).rglob("*.sf2"))
+    ]
     if lacking and corpus:
         raise missing_packages_error(name, lacking, corpus)
     for package in lacking:
@@ -197,7 +215,11 @@ def _items(name: str, root: Path, seconds: float, options: TaskOptions) -> tuple
         stem = re.sub(r"[^\w-]+", "_", PurePosixPath(row["path"]).stem)
         for crop in range(crops):
             tail = f"-{crop}" if crops > 1 else ""
-            wav = partial(player.note, row["path"]) if player else partial(_crop, root / row["path"], seconds, (crop + 1) / (crops + 1))
+            wav = (
+                partial(player.note, row["path"])
+                if player
+                else partial(_crop, root / row["path"], seconds, (crop + 1) / (crops + 1))
+            )
             if not player and crops == 1:
                 wav = partial(_crop, root / row["path"], seconds, 0.0)
             items.append(Item(f"{number:05d}-{stem}{tail}", split, (row["label"],), wav, row["path"], row["group"]))

@@ -12,9 +12,15 @@ from unheard.errors import DataError
 
 PRESENT = 0.5  # relevance from which an instrument counts as heard: the threshold of OpenMIC's own labels
 TAGS = 50  # MagnaTagATune's most frequent tags, as in the literature
-MAGNA_SIDES = {**dict.fromkeys("0123456789ab", "train"), "c": "valid", **dict.fromkeys("def", "test")}  # by folder, as in the literature
+MAGNA_SIDES = {
+    **dict.fromkeys("0123456789ab", "train"),
+    "c": "valid",
+    **dict.fromkeys("def", "test"),
+}  # by folder, as in the literature
 GTZAN_LISTS = {"train": "train_filtered.txt", "valid": "valid_filtered.txt", "test": "test_filtered.txt"}
-"""Kereliuk, Sturm and Larsen's split without faulty and repeated excerpts, as commonly shared; optional, beside the genres."""
+"""Kereliuk, Sturm and Larsen's split without faulty and repeated excerpts, as commonly shared; optional, beside the
+genres.
+"""
 
 
 def openmic(root: Path) -> Iterator[ClipRow]:
@@ -42,23 +48,37 @@ def nsynth(root: Path, label: str) -> Iterator[ClipRow]:
             if not isinstance(example, dict) or not {label, "instrument_str"} <= set(example):
                 raise DataError(f"{source}: {name} lacks {label} or instrument_str; get the JSON version of NSynth")
             group = str(example["instrument_str"])
-            yield {"path": f"nsynth-{side}/audio/{name}.wav", "label": str(example[label]), "split": side, "group": group}
+            yield {
+                "path": f"nsynth-{side}/audio/{name}.wav",
+                "label": str(example[label]),
+                "split": side,
+                "group": group,
+            }
 
 
 def gtzan(root: Path) -> Iterator[ClipRow]:
-    """GTZAN: ten genres. With the fault-filtered lists beside them their split; otherwise ten folds by number (our choice).
+    """GTZAN: ten genres. With the fault-filtered lists beside them their split; otherwise ten folds by number (our
+    choice).
 
     The data set has no official split, and artists recur across folds.
     """
     blues = find(root, "genres_original/blues or genres/blues or blues") or root
     genres = blues.parent
-    files = {path.name.rsplit(".", 1)[0]: path for path in sorted(genres.glob("*/*.*")) if path.suffix in (".wav", ".au", ".mp3")}
+    files = {
+        path.name.rsplit(".", 1)[0]: path
+        for path in sorted(genres.glob("*/*.*"))
+        if path.suffix in (".wav", ".au", ".mp3")
+    }
     found = {side: source for side, name in GTZAN_LISTS.items() if (source := find(root, name) or find(genres, name))}
     if len(found) < len(GTZAN_LISTS):
         for stem, path in files.items():
             number = re.fullmatch(r".+\.(\d{5})", stem)
             if number and path.parent.name == stem.partition(".")[0]:
-                yield {"path": path.relative_to(root).as_posix(), "label": path.parent.name, "fold": str(int(number[1]) // 10)}
+                yield {
+                    "path": path.relative_to(root).as_posix(),
+                    "label": path.parent.name,
+                    "fold": str(int(number[1]) // 10),
+                }
         return
     for side, source in found.items():
         for line in lines(source):

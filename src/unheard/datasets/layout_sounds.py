@@ -15,8 +15,9 @@ YOUTUBE_ID = 11  # characters
 def audioset(root: Path, balanced: bool = False) -> Iterator[ClipRow]:
     """AudioSet: labels by display name; train (all, or the balanced 20 thousand) and test.
 
-    The three lists and ``class_labels_indices.csv`` are those that Google publishes. Sounds may lie anywhere below the root as
-    ``ID.wav``, ``YID.wav`` or ``ID_start_end.flac``; they are told by the video's id, which occurs once in the data set.
+    The three lists and ``class_labels_indices.csv`` are those that Google publishes. Sounds may lie anywhere below the
+    root as ``ID.wav``, ``YID.wav`` or ``ID_start_end.flac``; they are told by the video's id, which occurs once in the
+    data set.
     """
     names = {row["mid"]: row["display_name"].strip() for row in table(root / "class_labels_indices.csv")}
     sides = (
@@ -30,7 +31,10 @@ def audioset(root: Path, balanced: bool = False) -> Iterator[ClipRow]:
         for row in table(root / f"{part}_segments.csv", columns=("id", "start", "end", "mids"))
     }
     for path in find_audio(root):
-        ids = (path.stem[:YOUTUBE_ID], path.stem[1 : YOUTUBE_ID + 1])  # a Y before the id, for ids that begin with a hyphen
+        ids = (
+            path.stem[:YOUTUBE_ID],
+            path.stem[1 : YOUTUBE_ID + 1],
+        )  # a Y before the id, for ids that begin with a hyphen
         found = next((listed.pop(name) for name in ids if name in listed), None)
         if found:
             yield {"path": path.relative_to(root).as_posix(), "label": found[1], "split": found[0]}
@@ -66,12 +70,19 @@ def speech_commands(root: Path, second: bool) -> Iterator[ClipRow]:
     """
     if not second and (root / "backward").exists():
         raise DataError(f"{root} has the word backward, which came with V2; import it as speech-commands-v2")
-    sides = dict.fromkeys(lines(root / "validation_list.txt"), "valid") | dict.fromkeys(lines(root / "testing_list.txt"), "test")
+    sides = dict.fromkeys(lines(root / "validation_list.txt"), "valid") | dict.fromkeys(
+        lines(root / "testing_list.txt"), "test"
+    )
     there = {path.relative_to(root).as_posix() for path in find_audio(root)}
     for path in sorted(there | set(sides)):
         word, _, name = path.partition("/")
         if name and not word.startswith("_"):
-            yield {"path": path, "label": word, "split": sides.get(path, "train"), "group": name.partition("_nohash_")[0]}
+            yield {
+                "path": path,
+                "label": word,
+                "split": sides.get(path, "train"),
+                "group": name.partition("_nohash_")[0],
+            }
 
 
 def fsd50k(root: Path) -> Iterator[ClipRow]:
@@ -85,7 +96,8 @@ def fsd50k(root: Path) -> Iterator[ClipRow]:
 
 
 def dcase2019(root: Path) -> Iterator[ClipRow]:
-    """DCASE 2019 Task 1A (TAU Urban Acoustic Scenes, development set): fold 1 trains and tests; the group is city and place.
+    """DCASE 2019 Task 1A (TAU Urban Acoustic Scenes, development set): fold 1 trains and tests; the group is city and
+    place.
 
     Recordings that neither list of fold 1 names (one city is kept from training) are left out.
     """

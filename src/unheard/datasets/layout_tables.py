@@ -37,7 +37,10 @@ def table(path: Path, delimiter: str = ",", columns: Sequence[str] | None = None
             lines = (line for line in file if not line.startswith("#"))
             for row in csv.DictReader(lines, columns, delimiter=delimiter, skipinitialspace=True):
                 if None in row.values():
-                    raise DataError(f"{path}: a row has fewer values than columns: {', '.join(filter(None, row.values()))}; get it again")
+                    raise DataError(
+                        f"{path}: a row has fewer values than columns: {', '.join(filter(None, row.values()))}; get it"
+                        " again"
+                    )
                 yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table ({error}); get it again") from error

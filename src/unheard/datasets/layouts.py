@@ -1,11 +1,12 @@
 """Public data sets as they lie on disk, turned into a labels CSV with their official splits or folds.
 
-Only the data set's own tables are read, no sound is opened. Columns of the CSV: path (relative to the CSV), label (several joined by
-``|``), and those of split, fold, group and known that the data set has. ``known`` lists the labels that somebody judged in a clip,
-joined by ``|``; the others are unknown rather than absent. `unheard finetune` leaves them out of loss and score.
+Only the data set's own tables are read, no sound is opened. Columns of the CSV: path (relative to the CSV), label
+(several joined by ``|``), and those of split, fold, group and known that the data set has. ``known`` lists the labels
+that somebody judged in a clip, joined by ``|``; the others are unknown rather than absent. `unheard finetune` leaves
+them out of loss and score.
 
-Each reader yields what the data set promises; rows whose sound is not there (videos vanish, downloads break off) are left out and
-counted. A layout is found in the folder that is given or in one just below it.
+Each reader yields what the data set promises; rows whose sound is not there (videos vanish, downloads break off) are
+left out and counted. A layout is found in the folder that is given or in one just below it.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ class ImportReport:
         sides = ", ".join(f"{side} {count}" for side, count in self.sides.items())
         told = [f"{self.table}: {self.clips} clips of {self.classes} classes; {sides}"]
         if self.missing:
-            told.append(f"{len(self.missing)} clips left out, their sound is not there: {', '.join(self.missing[:SHOWN])} ...")
+            told.append(
+                f"{len(self.missing)} clips left out, their sound is not there: {', '.join(self.missing[:SHOWN])} ..."
+            )
         return told
 
 
@@ -133,7 +136,9 @@ def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportRepor
         else:
             missing.append(row["path"])
     if not rows:
-        expected = f"the tables name {len(missing)} clips, such as {missing[0]}" if missing else "its tables name no clips"
+        expected = (
+            f"the tables name {len(missing)} clips, such as {missing[0]}" if missing else "its tables name no clips"
+        )
         raise DataError(f"{root} holds no sound of {name}: {expected}; unpack the audio there")
     rows = from_table(rows, root, out)
     columns = [column for column in COLUMNS if column in ("path", "label") or any(row.get(column) for row in rows)]

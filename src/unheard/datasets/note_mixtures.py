@@ -41,7 +41,9 @@ def mixture_items(root: Path, seconds: float, seed: int) -> list[Item]:
             families = np.sort(rng.permutation(len(FAMILIES))[: rng.integers(1, MOST + 1)])
             played = [_play(split, int(family), rng) for family in families]
             labels = tuple(FAMILIES[family] for family in families)
-            items.append(Item(f"{split}-{index:05d}", split, labels, partial(_mix, player, played, seconds), played[0][0]))
+            items.append(
+                Item(f"{split}-{index:05d}", split, labels, partial(_mix, player, played, seconds), played[0][0])
+            )
     return items
 
 

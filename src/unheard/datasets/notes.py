@@ -1,8 +1,8 @@
 """Notes rendered from General MIDI soundfonts: the gm tasks.
 
-Programs 0-111 play eight keys at velocity 100, two seconds held and one of release. gm-family asks for the family (program // 8) and
-gm-pitch for the key, both trained on FluidR3 and tested on TimGM6mb; gm-pitch-programs stays within FluidR3 and tests on every
-fourth program, or on each of four folds of programs in turn.
+Programs 0-111 play eight keys at velocity 100, two seconds held and one of release. gm-family asks for the family
+(program // 8) and gm-pitch for the key, both trained on FluidR3 and tested on TimGM6mb; gm-pitch-programs stays within
+FluidR3 and tests on every fourth program, or on each of four folds of programs in turn.
 """
 
 from __future__ import annotations
@@ -24,27 +24,141 @@ GM_TASKS = ("gm-family", "gm-pitch", "gm-pitch-programs")
 FONTS = {"fluid": "fluid-soundfont-gm", "timgm6mb": "timgm6mb-soundfont"}  # short name -> package
 PROGRAMS, KEYS, VELOCITY = range(112), range(40, 76, 5), 100
 HELD, RELEASE = 2.0, 1.0  # seconds
-RENDER_RATE, RATE = 48000, 16000  # Hz; the synthesiser does not filter when it transposes, so it runs well above what is kept
+RENDER_RATE, RATE = (
+    48000,
+    16000,
+)  # Hz; the synthesiser does not filter when it transposes, so it runs well above what is kept
 FAMILIES = (
     *("piano", "chromatic-percussion", "organ", "guitar", "bass", "strings", "ensemble", "brass", "reed", "pipe"),
     *("synth-lead", "synth-pad", "synth-effects", "ethnic"),
 )  # General MIDI level 1
 INSTRUMENTS = (
-    *("grand piano", "bright piano", "electric grand piano", "honky-tonk piano", "electric piano", "electric piano", "harpsichord"),
-    *("clavinet", "celesta", "glockenspiel", "music box", "vibraphone", "marimba", "xylophone", "tubular bell", "dulcimer"),
-    *("drawbar organ", "percussive organ", "rock organ", "church organ", "reed organ", "accordion", "harmonica", "tango accordion"),
-    *("nylon guitar", "steel guitar", "jazz guitar", "clean electric guitar", "muted guitar", "overdriven guitar", "distorted guitar"),
-    *("guitar harmonic", "acoustic bass", "fingered bass guitar", "picked bass guitar", "fretless bass", "slap bass", "slap bass"),
+    *(
+        "grand piano",
+        "bright piano",
+        "electric grand piano",
+        "honky-tonk piano",
+        "electric piano",
+        "electric piano",
+        "harpsichord",
+    ),
+    *(
+        "clavinet",
+        "celesta",
+        "glockenspiel",
+        "music box",
+        "vibraphone",
+        "marimba",
+        "xylophone",
+        "tubular bell",
+        "dulcimer",
+    ),
+    *(
+        "drawbar organ",
+        "percussive organ",
+        "rock organ",
+        "church organ",
+        "reed organ",
+        "accordion",
+        "harmonica",
+        "tango accordion",
+    ),
+    *(
+        "nylon guitar",
+        "steel guitar",
+        "jazz guitar",
+        "clean electric guitar",
+        "muted guitar",
+        "overdriven guitar",
+        "distorted guitar",
+    ),
+    *(
+        "guitar harmonic",
+        "acoustic bass",
+        "fingered bass guitar",
+        "picked bass guitar",
+        "fretless bass",
+        "slap bass",
+        "slap bass",
+    ),
     *("synthesiser bass", "synthesiser bass", "violin", "viola", "cello", "double bass", "tremolo string section"),
-    *("pizzicato string section", "harp", "timpani", "string ensemble", "slow string ensemble", "synthesiser string ensemble"),
-    *("synthesiser string ensemble", "choir singing ah", "voice singing ooh", "synthesiser voice", "orchestra hit", "trumpet", "trombone"),
-    *("tuba", "muted trumpet", "French horn", "brass section", "synthesiser brass", "synthesiser brass", "soprano saxophone"),
-    *("alto saxophone", "tenor saxophone", "baritone saxophone", "oboe", "English horn", "bassoon", "clarinet", "piccolo", "flute"),
+    *(
+        "pizzicato string section",
+        "harp",
+        "timpani",
+        "string ensemble",
+        "slow string ensemble",
+        "synthesiser string ensemble",
+    ),
+    *(
+        "synthesiser string ensemble",
+        "choir singing ah",
+        "voice singing ooh",
+        "synthesiser voice",
+        "orchestra hit",
+        "trumpet",
+        "trombone",
+    ),
+    *(
+        "tuba",
+        "muted trumpet",
+        "French horn",
+        "brass section",
+        "synthesiser brass",
+        "synthesiser brass",
+        "soprano saxophone",
+    ),
+    *(
+        "alto saxophone",
+        "tenor saxophone",
+        "baritone saxophone",
+        "oboe",
+        "English horn",
+        "bassoon",
+        "clarinet",
+        "piccolo",
+        "flute",
+    ),
     *("recorder", "pan flute", "blown bottle", "shakuhachi", "whistle", "ocarina", "square-wave synthesiser lead"),
-    *("sawtooth synthesiser lead", "calliope lead", "chiff lead", "charang lead", "voice lead", "fifths synthesiser lead"),
-    *("bass and lead synthesiser", "new age pad", "warm pad", "polysynth pad", "choir pad", "bowed pad", "metallic pad", "halo pad"),
-    *("sweep pad", "rain effect", "soundtrack effect", "crystal effect", "atmosphere effect", "brightness effect", "goblin effect"),
-    *("echo effect", "science fiction effect", "sitar", "banjo", "shamisen", "koto", "kalimba", "bagpipe", "fiddle", "shanai"),
+    *(
+        "sawtooth synthesiser lead",
+        "calliope lead",
+        "chiff lead",
+        "charang lead",
+        "voice lead",
+        "fifths synthesiser lead",
+    ),
+    *(
+        "bass and lead synthesiser",
+        "new age pad",
+        "warm pad",
+        "polysynth pad",
+        "choir pad",
+        "bowed pad",
+        "metallic pad",
+        "halo pad",
+    ),
+    *(
+        "sweep pad",
+        "rain effect",
+        "soundtrack effect",
+        "crystal effect",
+        "atmosphere effect",
+        "brightness effect",
+        "goblin effect",
+    ),
+    *(
+        "echo effect",
+        "science fiction effect",
+        "sitar",
+        "banjo",
+        "shamisen",
+        "koto",
+        "kalimba",
+        "bagpipe",
+        "fiddle",
+        "shanai",
+    ),
 )  # programs 0-111 of General MIDI level 1
 
 
@@ -57,7 +171,13 @@ def note_rows(name: str) -> Iterator[tuple[str, ...]]:
                 by_program = name == "gm-pitch-programs"
                 tested = program % 4 == 3 if by_program else font == "timgm6mb"
                 fold = str(program % 4) if by_program else ""
-                yield f"notes/{font}/{program:03d}-{key}.wav", label, "test" if tested else "train", fold, f"{font}-{program}"
+                yield (
+                    f"notes/{font}/{program:03d}-{key}.wav",
+                    label,
+                    "test" if tested else "train",
+                    fold,
+                    f"{font}-{program}",
+                )
 
 
 def render_notes(paths: Sequence[str], corpus_root: Path, folder: Path, track: Track = silent) -> None:
@@ -121,11 +241,18 @@ def _synth(package: str, corpus_root: Path) -> tuple[Any, int]:
     try:
         import tinysoundfont
     except ImportError as error:
-        message = "this needs the package tinysoundfont, which is not installed; install it with: pip install --no-deps tinysoundfont"
-        raise UnheardError(message) from error  # no extra: its dependency PyAudio does not build everywhere and is not needed here
+        message = (
+            "this needs the package tinysoundfont, which is not installed; install it with: pip install --no-deps"
+            " tinysoundfont"
+        )
+        raise UnheardError(
+            message
+        ) from error  # no extra: its dependency PyAudio does not build everywhere and is not needed here
     fonts = sorted((corpus_root / package).rglob("*.sf2"))
     if not fonts:
-        raise DataError(f"{corpus_root} lacks the soundfont {package}; run: unheard data fetch {package} -o {corpus_root}")
+        raise DataError(
+            f"{corpus_root} lacks the soundfont {package}; run: unheard data fetch {package} -o {corpus_root}"
+        )
     synth = tinysoundfont.Synth(samplerate=RENDER_RATE, gain=-6)
     return synth, synth.sfload(str(fonts[0]))
 

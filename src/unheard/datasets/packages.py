@@ -1,7 +1,8 @@
 """The Debian packages that hold usable sound, what kind of sound each file is, and three corpora made of them.
 
-Every package was downloaded and looked at once. Sizes in brackets are what a tier downloads and how long its sounds last. The
-sounds stay under the licences in each package's ``usr/share/doc/PACKAGE/copyright`` (mostly GPL, CC BY(-SA) and CC0).
+Every package was downloaded and looked at once. Sizes in brackets are what a tier downloads and how long its sounds
+last. The sounds stay under the licences in each package's ``usr/share/doc/PACKAGE/copyright`` (mostly GPL, CC BY(-SA)
+and CC0).
 """
 
 from __future__ import annotations
@@ -65,10 +66,19 @@ LARGE = (
     "pocketsphinx-testdata",
 )
 SOUNDFONTS = ("fluid-soundfont-gm", "timgm6mb-soundfont")
-"""Not sound files but instruments that the gm tasks of `unheard.datasets.filename_labels` render; their .sf2 files are kept, without manifest rows."""
+"""Not sound files but instruments that the gm tasks of `unheard.datasets.filename_labels` render; their .sf2 files are
+kept, without manifest rows.
+"""
 
 TIERS: dict[str, tuple[str, ...]] = {
-    "S": ("asterisk-core-sounds-en-g722", "klettres-data", "sonic-pi-samples", "hydrogen-data", "ufoai-sound", "warzone2100-music"),
+    "S": (
+        "asterisk-core-sounds-en-g722",
+        "klettres-data",
+        "sonic-pi-samples",
+        "hydrogen-data",
+        "ufoai-sound",
+        "warzone2100-music",
+    ),
     "M": SPEECH + MUSIC + EFFECTS,
     "L": SPEECH + MUSIC + EFFECTS + LARGE,
     "soundfonts": SOUNDFONTS,
@@ -81,7 +91,10 @@ _DOMAINS: tuple[tuple[str, Domain], ...] = (  # first match of "package/member" 
     (r"^hedgewars-data/.*/voices/", "speech"),
     (r"^(asterisk-(core|prompt)|klettres|ktuberling|qabcs|codec2|pocketsphinx)", "speech"),
     (r"^lomiri-sounds/.*/ringtones/|^scratch/.*/Music Loops/", "music"),
-    (r"^[^/]*-(music|songs|moh)(-|/)|^pushover-data/|(?i:/(music|snd/music|audio/music|sounds?/music)/)|(?i:music\w*\.pk3)", "music"),
+    (
+        r"^[^/]*-(music|songs|moh)(-|/)|^pushover-data/|(?i:/(music|snd/music|audio/music|sounds?/music)/)|(?i:music\w*\.pk3)",
+        "music",
+    ),
     (r"", "effects"),
 )
 

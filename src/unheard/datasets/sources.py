@@ -1,9 +1,9 @@
 """Real sounds from the system's package manager: download, unpack, write down where each file came from.
 
-``apt-get download`` and ``dpkg-deb`` fetch and open Debian packages without installing them; no rights are needed. Only the
-packages of `unheard.datasets.packages` are fetched. Sound files land in ``OUT/PACKAGE/...``; ``OUT/manifest.csv`` has one row a file.
-Files on the test side of a task in `unheard.datasets.filename_labels` are marked ``heldout`` there, and
-`unheard.data.manifest.pretraining_rows` leaves them out.
+``apt-get download`` and ``dpkg-deb`` fetch and open Debian packages without installing them; no rights are needed. Only
+the packages of `unheard.datasets.packages` are fetched. Sound files land in ``OUT/PACKAGE/...``; ``OUT/manifest.csv``
+has one row a file. Files on the test side of a task in `unheard.datasets.filename_labels` are marked ``heldout`` there,
+and `unheard.data.manifest.pretraining_rows` leaves them out.
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ class FetchReport:
         came = [f"{name}: {count} files" for name, count in self.packages.items()]
         already = [f"already there: {', '.join(self.already)}"] if self.already else []
         skipped = [f"skipped {path}: {reason}" for path, reason in sorted(self.skipped.items())]
-        total = f"{self.files} files, {self.hours:.1f} hours, {self.heldout} files held out for tasks; listed in {self.manifest}"
+        total = (
+            f"{self.files} files, {self.hours:.1f} hours, {self.heldout} files held out for tasks; listed in"
+            f" {self.manifest}"
+        )
         return [*came, *already, *skipped, total]
 
 
@@ -84,13 +87,14 @@ def fetch(name: str, out: Path | str, track: Track = silent) -> FetchReport:
     name : str
         Tier S, M, L, ``soundfonts``, or a package of `unheard.datasets.packages`.
     out : Path
-        Folder to write. Fetching into the same folder again adds to it, so a broken-off fetch is continued by repeating it.
+        Folder to write. Fetching into the same folder again adds to it, so a broken-off fetch is continued by repeating
+        it.
 
     Raises
     ------
     DataError
-        For an unknown name, where ``apt-get`` or ``dpkg-deb`` is missing, or when packages could not be fetched: they are named and
-        the others are kept.
+        For an unknown name, where ``apt-get`` or ``dpkg-deb`` is missing, or when packages could not be fetched: they
+        are named and the others are kept.
 
     Examples
     --------
@@ -100,7 +104,10 @@ def fetch(name: str, out: Path | str, track: Track = silent) -> FetchReport:
     wanted, out = packages(name), Path(out)
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
-            raise DataError(f"fetching {name} needs {program}, which this system lacks; use Debian or Ubuntu, or your own sound files")
+            raise DataError(
+                f"fetching {name} needs {program}, which this system lacks; use Debian or Ubuntu, or your own sound"
+                " files"
+            )
     report, failed = FetchReport(out / NAME), {}
     rows = read_manifest(out) if report.manifest.exists() else []
     report.already = [package for package in wanted if _is_there(package, rows, out)]
@@ -117,7 +124,10 @@ def fetch(name: str, out: Path | str, track: Track = silent) -> FetchReport:
     _write_manifest(report.manifest, rows)  # also when nothing came: what is held out may have changed with the library
     if failed:
         reasons = "; ".join(f"{package}: {reason}" for package, reason in failed.items())
-        raise DataError(f"{len(failed)} of {len(missing)} packages could not be fetched, the others are in {out}; run it again. {reasons}")
+        raise DataError(
+            f"{len(failed)} of {len(missing)} packages could not be fetched, the others are in {out}; run it again."
+            f" {reasons}"
+        )
     report.files, report.hours = len(rows), sum(float(row["seconds"]) for row in rows) / 3600
     report.heldout = sum(row["heldout"] == "1" for row in rows)
     return report
@@ -141,7 +151,9 @@ def _fetch_package(package: str, out: Path, skipped: dict[str, str]) -> list[dic
         found = {_short(package, member): (member, path) for member, path in members.items()}
         usable = _convert(found, skipped)
         with ThreadPoolExecutor(4) as pool:
-            described = list(pool.map(lambda pair: _describe(package, version, pair[0], pair[1], skipped), usable.items()))
+            described = list(
+                pool.map(lambda pair: _describe(package, version, pair[0], pair[1], skipped), usable.items())
+            )
         rows = [row for row in described if row is not None]
         for path, (_, source) in usable.items():
             if path not in skipped:
@@ -160,17 +172,29 @@ def _download(package: str, folder: Path) -> Path:
 
 def _run(command: list[str], package: str, cwd: Path | None = None) -> str:
     """Run a program to its end and give its output; its own last complaint becomes the error."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+    )
     if done.returncode:
         said = (done.stderr.strip() or "no reason given").splitlines()[-1]
-        raise DataError(f"{' '.join(command[:2])} failed for {package} ({said}); check the network, then try 'apt-get update'")
+        raise DataError(
+            f"{' '.join(command[:2])} failed for {package} ({said}); check the network, then try 'apt-get update'"
+        )
     return done.stdout
 
 
 def _members(tree: Path) -> dict[str, Path]:
     """Wanted files below an unpacked package by their path in it; links and folders of recorded silence are left out."""
-    found = {path.relative_to(tree).as_posix(): path for path in sorted(tree.rglob("*")) if path.is_file() and not path.is_symlink()}
-    return {name: path for name, path in found.items() if path.suffix.lower() in _WANTED | {".pk3"} and path.parent.name != "silence"}
+    found = {
+        path.relative_to(tree).as_posix(): path
+        for path in sorted(tree.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+    return {
+        name: path
+        for name, path in found.items()
+        if path.suffix.lower() in _WANTED | {".pk3"} and path.parent.name != "silence"
+    }
 
 
 def _unzip(tree: Path, members: dict[str, Path]) -> dict[str, Path]:
@@ -202,7 +226,9 @@ def _convert(found: Found, skipped: dict[str, str]) -> Found:
     gsm = {path: item for path, item in found.items() if path.endswith(".gsm")}
     usable = {path: item for path, item in found.items() if path not in g722 and path not in gsm}
     for path, (member, source) in gsm.items():
-        samples, rate = soundfile.read(source, samplerate=GSM_RATE, channels=1, format="RAW", subtype="GSM610", dtype="int16")
+        samples, rate = soundfile.read(
+            source, samplerate=GSM_RATE, channels=1, format="RAW", subtype="GSM610", dtype="int16"
+        )
         soundfile.write(source.with_suffix(".wav"), samples, rate, subtype="PCM_16")
         usable[str(Path(path).with_suffix(".wav"))] = (member, source.with_suffix(".wav"))
     try:
@@ -210,14 +236,17 @@ def _convert(found: Found, skipped: dict[str, str]) -> Found:
     except UnheardError as error:
         skipped |= dict.fromkeys(g722, str(error))
         return usable
-    return usable | {str(Path(path).with_suffix(".wav")): (member, source.with_suffix(".wav")) for path, (member, source) in g722.items()}
+    return usable | {
+        str(Path(path).with_suffix(".wav")): (member, source.with_suffix(".wav"))
+        for path, (member, source) in g722.items()
+    }
 
 
 def _decode_g722(paths: Sequence[Path]) -> None:
     """Write a 16 kHz wav beside each file, many files with one start of ffmpeg.
 
-    Joining files into one stream would need a single start, but the decoder's adaptive state runs on: the first 0.3 s of each file
-    come out wrong, by up to a third of full scale.
+    Joining files into one stream would need a single start, but the decoder's adaptive state runs on: the first 0.3 s
+    of each file come out wrong, by up to a third of full scale.
     """
     if not paths:
         return
@@ -229,13 +258,21 @@ def _decode_g722(paths: Sequence[Path]) -> None:
         for path in paths[start : start + FILES_A_START]:
             command += ["-f", "g722", "-i", str(path)]
         for index, path in enumerate(paths[start : start + FILES_A_START]):
-            command += ["-map", f"{index}:a", "-bitexact", "-y", str(path.with_suffix(".wav"))]  # bitexact: no version in the header
+            command += [
+                "-map",
+                f"{index}:a",
+                "-bitexact",
+                "-y",
+                str(path.with_suffix(".wav")),
+            ]  # bitexact: no version in the header
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise DataError(f"ffmpeg could not decode g722 ({done.stderr.strip() or 'no reason given'})")
 
 
-def _describe(package: str, version: str, path: str, item: tuple[str, Path], skipped: dict[str, str]) -> dict[str, str] | None:
+def _describe(
+    package: str, version: str, path: str, item: tuple[str, Path], skipped: dict[str, str]
+) -> dict[str, str] | None:
     """The manifest row of a file; None for a soundfont and for a file that cannot be read, which is noted."""
     member, source = item
     if source.suffix == ".sf2":

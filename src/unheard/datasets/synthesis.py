@@ -1,8 +1,9 @@
 """Six families of sounds from numbers alone: strings, bars, drums, chirps, voices and noises.
 
-A family is a function ``(timbre, take, seconds, rate) -> Sound``. ``timbre`` is a generator that is the same for every clip of
-one instrument, ``take`` the generator of this clip: what makes an instrument is drawn from the first, what a player decides
-(pitch, vowel, moment, rhythm) from the second. Nothing is written, nothing is read; `unheard.datasets.generate` makes files of it.
+A family is a function ``(timbre, take, seconds, rate) -> Sound``. ``timbre`` is a generator that is the same for every
+clip of one instrument, ``take`` the generator of this clip: what makes an instrument is drawn from the first, what a
+player decides (pitch, vowel, moment, rhythm) from the second. Nothing is written, nothing is read;
+`unheard.datasets.generate` makes files of it.
 
 Every number that is not followed by a source is our choice, made by ear and by looking at spectrograms.
 """
@@ -65,11 +66,15 @@ def string(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sou
     decay, brightness = timbre.uniform(1.0, 5.0), timbre.uniform(0.15, 0.9)
     pitch = int(take.integers(40, 77))
     onsets = moments(take, seconds, most=4)
-    notes = [_pluck(take, hertz(pitch), seconds - start, rate, (position, damping, decay, brightness)) for start in onsets]
+    notes = [
+        _pluck(take, hertz(pitch), seconds - start, rate, (position, damping, decay, brightness)) for start in onsets
+    ]
     return Sound(place(onsets, notes, seconds, rate), "pluck", pitch, onsets)
 
 
-def _pluck(take: Generator, frequency: float, seconds: float, rate: int, player: tuple[float, float, float, float]) -> Wave:
+def _pluck(
+    take: Generator, frequency: float, seconds: float, rate: int, player: tuple[float, float, float, float]
+) -> Wave:
     """One note. The loop runs at the rate that makes its delay exactly one period, and is resampled to ``rate``."""
     position, damping, decay, brightness = player
     period = max(8, round(rate / frequency))
@@ -109,7 +114,9 @@ def drum(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sound
     size, tightness, rattle = timbre.uniform(0.75, 1.35), timbre.uniform(0.6, 1.6), timbre.uniform(0.4, 1.0)
     kind = str(take.choice(DRUMS))
     onsets = rhythm(take, seconds)
-    hits = [_hit(kind, take, min(1.0, seconds), rate, (size, tightness, rattle)) * take.uniform(0.6, 1.0) for _ in onsets]
+    hits = [
+        _hit(kind, take, min(1.0, seconds), rate, (size, tightness, rattle)) * take.uniform(0.6, 1.0) for _ in onsets
+    ]
     return Sound(place(onsets, hits, seconds, rate), kind, None, onsets)
 
 
@@ -168,7 +175,9 @@ def voice(timbre: Generator, take: Generator, seconds: float, rate: int) -> Soun
 
 
 def _pulses(frequency: Wave, rate: int) -> Wave:
-    """A pulse train without aliasing: the sum of all harmonics below Nyquist, in closed form (Dirichlet kernel), mean 0, peak 1."""
+    """A pulse train without aliasing: the sum of all harmonics below Nyquist, in closed form (Dirichlet kernel), mean
+    0, peak 1.
+    """
     harmonics = max(1, int(0.47 * rate / frequency.max()))
     half = np.pi * np.cumsum(frequency) / rate
     safe = np.where(np.abs(np.sin(half)) < 1e-9, 1.0, np.sin(half))
@@ -177,7 +186,9 @@ def _pulses(frequency: Wave, rate: int) -> Wave:
 
 
 def _tract(f: Wave, formants: Float[np.ndarray, " 3"]) -> Wave:
-    """Gain of a vocal tract: -6 dB an octave (glottis and lips together), times one resonance a formant, falling in strength."""
+    """Gain of a vocal tract: -6 dB an octave (glottis and lips together), times one resonance a formant, falling in
+    strength.
+    """
     widths = 50 + 0.06 * formants
     gains = np.array([1.0, 0.5, 0.25])
     peaks = gains / np.sqrt(1 + ((f[:, None] - formants) / widths) ** 2)
@@ -205,7 +216,14 @@ def noise(timbre: Generator, take: Generator, seconds: float, rate: int) -> Soun
     return Sound(place(onsets, [shaped * fade(len(time), rate, 0.02, 0.05)], seconds, rate), kind, None, onsets)
 
 
-FAMILIES: dict[str, Family] = {"string": string, "bar": bar, "drum": drum, "chirp": chirp, "voice": voice, "noise": noise}
+FAMILIES: dict[str, Family] = {
+    "string": string,
+    "bar": bar,
+    "drum": drum,
+    "chirp": chirp,
+    "voice": voice,
+    "noise": noise,
+}
 
 
 def moments(take: Generator, seconds: float, most: int) -> tuple[float, ...]:
@@ -235,7 +253,9 @@ def place(onsets: Sequence[float], notes: Sequence[Wave], seconds: float, rate: 
 
 
 def shape(signal: Wave, rate: int, gain: Callable[[Wave], Wave]) -> Wave:
-    """Filter with a zero-phase gain over frequency (Hz); the constant part is removed and the result has a mean square of 1."""
+    """Filter with a zero-phase gain over frequency (Hz); the constant part is removed and the result has a mean square
+    of 1.
+    """
     spectrum = np.fft.rfft(signal)
     frequencies = np.fft.rfftfreq(len(signal), 1 / rate).astype(np.float64)
     spectrum[0] = 0
@@ -247,7 +267,9 @@ def shape(signal: Wave, rate: int, gain: Callable[[Wave], Wave]) -> Wave:
 def fade(length: int, rate: int, rise: float, fall: float) -> Wave:
     """Gain 1 with a linear rise and fall of so many seconds at the ends."""
     index = np.arange(length)
-    return np.minimum(np.clip((index + 1) / max(1.0, rise * rate), 0, 1), np.clip((length - index) / max(1.0, fall * rate), 0, 1))
+    return np.minimum(
+        np.clip((index + 1) / max(1.0, rise * rate), 0, 1), np.clip((length - index) / max(1.0, fall * rate), 0, 1)
+    )
 
 
 def _clock(seconds: float, rate: int) -> Wave:

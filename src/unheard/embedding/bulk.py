@@ -63,7 +63,8 @@ def embed_table(
     DataError
         When there is no audio, or none of it can be read.
     ConfigError
-        When ``out`` exists and neither ``resume`` nor ``overwrite`` is given, or ``resume`` finds rows of another model or other options.
+        When ``out`` exists and neither ``resume`` nor ``overwrite`` is given, or ``resume`` finds rows of another model
+        or other options.
     """
     options = options or Options(frames=False)
     if options.pool == "none":
@@ -95,7 +96,8 @@ def embed_table(
 
 
 def expand(sources: Iterable[str | Path]) -> list[str]:
-    """Audio files of the given files and folders, each once however it is written; a folder's other files are ignored, a named file is not.
+    """Audio files of the given files and folders, each once however it is written; a folder's other files are ignored,
+    a named file is not.
 
     Raises
     ------
@@ -109,7 +111,10 @@ def expand(sources: Iterable[str | Path]) -> list[str]:
             raise DataError(f"there is no file or folder {path}")
         files += [str(path)] if path.is_file() else [str(file) for file in find_audio(path)]
     if not files:
-        raise DataError(f"no audio in {', '.join(str(source) for source in sources)}; expected wav, flac, ogg, opus, mp3 or aiff files")
+        raise DataError(
+            f"no audio in {', '.join(str(source) for source in sources)}; expected wav, flac, ogg, opus, mp3 or aiff"
+            " files"
+        )
     once: dict[str, str] = {}
     for file in files:
         once.setdefault(absolute(file), file)

@@ -1,7 +1,7 @@
 """Scores of sounds from a fine-tuned model.
 
-The classifier reads the mean of all real tokens of a sound, or the mean of its windows' CLS tokens: in a sound of one window
-exactly what the model was trained on, in a longer one the mean over its windows.
+The classifier reads the mean of all real tokens of a sound, or the mean of its windows' CLS tokens: in a sound of one
+window exactly what the model was trained on, in a longer one the mean over its windows.
 """
 
 from __future__ import annotations
@@ -68,5 +68,8 @@ def classifier_of(model: Model) -> Classifier:
         When it has none.
     """
     if model.classifier is None:
-        raise ConfigError("this model has no classifier, it only embeds; fine-tune one with unheard finetune, or convert a fine-tuned file")
+        raise ConfigError(
+            "this model has no classifier, it only embeds; fine-tune one with unheard finetune, or convert a fine-tuned"
+            " file"
+        )
     return model.classifier

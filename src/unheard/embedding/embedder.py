@@ -1,9 +1,10 @@
 """A loaded model: sound in, vectors out.
 
-    file -> wav -> spec -> windows of the trained duration, batched -> encoder, nothing hidden -> frames; scene = their mean
+    file -> wav -> spec -> windows of the trained duration, batched -> encoder, nothing hidden -> frames; scene = their
+    mean
 
-Only real patches are encoded: the last window of a sound is cut to the patches it fills, and positions are cut with it. A
-sound's result does not depend on what else is embedded with it.
+Only real patches are encoded: the last window of a sound is cut to the patches it fills, and positions are cut with it.
+A sound's result does not depend on what else is embedded with it.
 """
 
 from __future__ import annotations
@@ -93,11 +94,23 @@ class Model:
 
     @overload
     def embed(
-        self, sound: list[Sound], *, layer: int | None = ..., pool: Pool = ..., hop: float | None = ..., frames: bool = ...
+        self,
+        sound: list[Sound],
+        *,
+        layer: int | None = ...,
+        pool: Pool = ...,
+        hop: float | None = ...,
+        frames: bool = ...,
     ) -> list[Embedding]: ...
 
     def embed(
-        self, sound: Sound | list[Sound], *, layer: int | None = None, pool: Pool = "mean", hop: float | None = None, frames: bool = True
+        self,
+        sound: Sound | list[Sound],
+        *,
+        layer: int | None = None,
+        pool: Pool = "mean",
+        hop: float | None = None,
+        frames: bool = True,
     ) -> Embedding | list[Embedding]:
         """Embed a file, an array with its sample rate, or a list of them.
 
@@ -139,9 +152,13 @@ class Model:
         return next(classify_many(self, [sound]))[1]
 
     def embed_many(
-        self, sounds: Iterable[Sound], options: Options = Options(), skip: Callable[[Sound, AudioError], None] | None = None
+        self,
+        sounds: Iterable[Sound],
+        options: Options = Options(),
+        skip: Callable[[Sound, AudioError], None] | None = None,
     ) -> Iterator[tuple[Sound, Embedding]]:
-        """Embed sounds in batches across them, holding only a few windows at a time; yields each with its sound, in order.
+        """Embed sounds in batches across them, holding only a few windows at a time; yields each with its sound, in
+        order.
 
         With ``skip`` a sound that cannot be read is reported to it and left out; without it the error is raised.
         """
@@ -178,13 +195,19 @@ class Model:
     def _windows(self, sound: Sound, job: EmbeddingAccumulator, offsets: Sequence[int]) -> Iterator[Window]:
         """The windows of a sound at every offset; the sound is read once for each."""
         for offset in offsets:
-            waves = stream(sound, self.sample_rate) if isinstance(sound, str | Path) else [from_array(*sound, self.sample_rate)]
+            waves = (
+                stream(sound, self.sample_rate)
+                if isinstance(sound, str | Path)
+                else [from_array(*sound, self.sample_rate)]
+            )
             counted = job.count_samples(waves) if offset == 0 else waves
             yield from cut(self.frontend.stream(counted), self.grid.frames, offset)
 
     @torch.inference_mode()
     def _encode(self, pending: list[tuple[EmbeddingAccumulator, Window]], options: Options) -> None:
-        """Encode all pending windows, those with equally many patches together, and hand the frames to their owners in order."""
+        """Encode all pending windows, those with equally many patches together, and hand the frames to their owners in
+        order.
+        """
         groups: dict[int, list[int]] = {}
         for index, (_, window) in enumerate(pending):
             groups.setdefault(self.grid.real_columns(window.frames), []).append(index)
@@ -192,12 +215,16 @@ class Model:
         for columns, members in groups.items():
             for at in range(0, len(members), BATCH):
                 chunk = members[at : at + BATCH]
-                results.update(zip(chunk, self.encode_windows([pending[i][1] for i in chunk], columns, options), strict=True))
+                results.update(
+                    zip(chunk, self.encode_windows([pending[i][1] for i in chunk], columns, options), strict=True)
+                )
         for index, (job, window) in enumerate(pending):
             job.add(window, results[index])
         pending.clear()
 
-    def encode_windows(self, windows: list[Window], columns: int, options: Options = Options()) -> Float32[np.ndarray, "B t D"]:
+    def encode_windows(
+        self, windows: list[Window], columns: int, options: Options = Options()
+    ) -> Float32[np.ndarray, "B t D"]:
         """Frame embeddings of windows that fill ``columns`` patches in time; a layer counts from 0 here."""
         spec = np.zeros((len(windows), self.grid.frames, self.grid.n_mels), dtype=np.float32)
         for row, window in zip(spec, windows, strict=True):
@@ -211,7 +238,11 @@ class Model:
         if options.layers:
             every = [narrow.to_timesteps(tokens)[:, :columns] for tokens in self.encoder.layers(patches, keep)]
             return torch.cat(every, dim=-1).float().cpu().numpy()
-        tokens: Tensor = self.encoder(patches, keep)[0] if options.layer is None else self.encoder.layers(patches, keep)[options.layer]
+        tokens: Tensor = (
+            self.encoder(patches, keep)[0]
+            if options.layer is None
+            else self.encoder.layers(patches, keep)[options.layer]
+        )
         return narrow.to_timesteps(tokens)[:, :columns].float().cpu().numpy()
 
     def _cls(self, patches: Tensor, keep: Tensor | None) -> Tensor:
@@ -238,18 +269,24 @@ class Model:
         if not np.isfinite(hop) or abs(frames - round(frames)) > 1e-6 or round(frames) < 1 or width % round(frames):
             step = self.config.frontend.hop_size / self.sample_rate
             fitting = ", ".join(f"{n * step:g}" for n in range(1, width + 1) if width % n == 0)
-            raise ConfigError(f"hop must be a whole part of a patch's {width * step:g} s: one of {fitting}; got {hop:g}")
+            raise ConfigError(
+                f"hop must be a whole part of a patch's {width * step:g} s: one of {fitting}; got {hop:g}"
+            )
         return list(range(0, width, round(frames)))
 
 
-def _results(jobs: list[EmbeddingAccumulator], skip: Callable[[Sound, AudioError], None] | None) -> Iterator[tuple[Sound, Embedding]]:
+def _results(
+    jobs: list[EmbeddingAccumulator], skip: Callable[[Sound, AudioError], None] | None
+) -> Iterator[tuple[Sound, Embedding]]:
     """The embeddings of sounds that are encoded; one that is not finite is an error of its sound."""
     for job in jobs:
         embedding = job.result()
         if np.isfinite(embedding.scene).all() and np.isfinite(embedding.frames).all():
             yield job.sound, embedding
             continue
-        error = AudioError(f"{job.name}: its embedding is not finite; check the sound with unheard data check, and the model's weights")
+        error = AudioError(
+            f"{job.name}: its embedding is not finite; check the sound with unheard data check, and the model's weights"
+        )
         if skip is None:
             raise error
         skip(job.sound, error)

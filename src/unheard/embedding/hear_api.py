@@ -28,9 +28,9 @@ class HearModel(nn.Module):
     options : Options
         Layer, pooling of scenes, hop of timestamps.
     published : {"no", "msm-mae", "m2d"}
-        Repeat what a published runtime does, to compare with its scores. Both: time steps count equally in the mean, and
-        timestamps are left edges on a grid stretched over the clip. "msm-mae" also normalises by mean and deviation of the
-        batch (so that a result depends on its batch mates) and fills the last window to the trained length.
+        Repeat what a published runtime does, to compare with its scores. Both: time steps count equally in the mean,
+        and timestamps are left edges on a grid stretched over the clip. "msm-mae" also normalises by mean and deviation
+        of the batch (so that a result depends on its batch mates) and fills the last window to the trained length.
 
     Raises
     ------
@@ -42,7 +42,8 @@ class HearModel(nn.Module):
         super().__init__()
         if options.pool == "none" or published not in get_args(Published):
             raise ConfigError(
-                f"pool must be mean, mean+std or max and published one of no, msm-mae, m2d; got {options.pool!r}, {published!r}"
+                f"pool must be mean, mean+std or max and published one of no, msm-mae, m2d; got {options.pool!r},"
+                f" {published!r}"
             )
         if published != "no" and options.pool != "mean":
             raise ConfigError(f"published={published} takes the mean over time; leave pool out; got {options.pool!r}")
@@ -76,7 +77,9 @@ def load_model(
     return HearModel(load(model_file_path or "random-tiny", place), Options(layer, pool, hop), published).eval()
 
 
-def get_timestamp_embeddings(audio: Float[Tensor, "n S"], model: HearModel) -> tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]:
+def get_timestamp_embeddings(
+    audio: Float[Tensor, "n S"], model: HearModel
+) -> tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]:
     """Frame embeddings and their centres in milliseconds.
 
     A trailing time step centred after the end of the audio is dropped, at least one is kept.

@@ -12,7 +12,9 @@ from unheard.version import __version__
 
 def fingerprint(model: Model) -> str:
     """Return a SHA-256 of all that a model embeds with: its weights, sizes, statistics, front end and padding."""
-    digest = hashlib.sha256(repr((model.statistics, model.config.frontend, model.config.model, model.pad_window)).encode())
+    digest = hashlib.sha256(
+        repr((model.statistics, model.config.frontend, model.config.model, model.pad_window)).encode()
+    )
     for name, value in model.encoder.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
@@ -28,5 +30,6 @@ def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
     """Return the fields in which two identities differ, such as ``layer is 3, now 6``; empty when there are none."""
     names = [name for name in wanted if stored.get(name) != wanted[name]]
     return "; ".join(
-        "the model is another one" if name == "model" else f"{name} is {stored.get(name)}, now {wanted[name]}" for name in names
+        "the model is another one" if name == "model" else f"{name} is {stored.get(name)}, now {wanted[name]}"
+        for name in names
     )

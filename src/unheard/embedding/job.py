@@ -79,8 +79,15 @@ def checked_sound(sound: object) -> Sound:
     AudioError
         Naming the forms, or where the rate comes before the array.
     """
-    if isinstance(sound, tuple) and len(sound) == 2 and isinstance(sound[0], int | float | np.number) and hasattr(sound[1], "__len__"):
-        raise AudioError(f"the sample rate {sound[0]!s:.20} comes before the array; give (array, sample_rate), in this order")
+    if (
+        isinstance(sound, tuple)
+        and len(sound) == 2
+        and isinstance(sound[0], int | float | np.number)
+        and hasattr(sound[1], "__len__")
+    ):
+        raise AudioError(
+            f"the sample rate {sound[0]!s:.20} comes before the array; give (array, sample_rate), in this order"
+        )
     if isinstance(sound, str | Path) or (isinstance(sound, tuple) and len(sound) == 2):
         return sound
     shape = getattr(sound, "shape", None)
@@ -101,7 +108,9 @@ class EmbeddingAccumulator:
     @property
     def name(self) -> str:
         """The sound, for messages."""
-        return shown(self.sound) if isinstance(self.sound, str | Path) else f"an array of shape {np.shape(self.sound[0])}"
+        return (
+            shown(self.sound) if isinstance(self.sound, str | Path) else f"an array of shape {np.shape(self.sound[0])}"
+        )
 
     def count_samples(self, waves: Blocks) -> Iterator[np.ndarray]:
         """Pass waveform blocks on and count their samples."""
@@ -122,6 +131,10 @@ class EmbeddingAccumulator:
     def result(self) -> Embedding:
         """The embedding, frames in order of time."""
         times = np.concatenate(self.times) if self.times else np.zeros(0)
-        frames = np.concatenate(self.frames) if self.frames else np.zeros((0, self.model.embedding_size), dtype=np.float32)
+        frames = (
+            np.concatenate(self.frames) if self.frames else np.zeros((0, self.model.embedding_size), dtype=np.float32)
+        )
         order = np.argsort(times, kind="stable")
-        return Embedding(self.pooling.result(), frames[order], times[order].astype(np.float32), self.samples / self.model.sample_rate)
+        return Embedding(
+            self.pooling.result(), frames[order], times[order].astype(np.float32), self.samples / self.model.sample_rate
+        )

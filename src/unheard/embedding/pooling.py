@@ -18,8 +18,8 @@ class Pooling:
     Parameters
     ----------
     pool : {"mean", "mean+std", "max", "none"}
-        Mean over time, weighted by the real frames behind each time step; mean and standard deviation side by side; maximum;
-        or nothing, which keeps every frame.
+        Mean over time, weighted by the real frames behind each time step; mean and standard deviation side by side;
+        maximum; or nothing, which keeps every frame.
     """
 
     def __init__(self, pool: Pool) -> None:

@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unheard.errors import DataError
-from unheard.files import CHECKSUM, FILES, atomic_write, differing_files, file_checksums, json_checksum, read_json, write_json
+from unheard.files import (
+    CHECKSUM,
+    FILES,
+    atomic_write,
+    differing_files,
+    file_checksums,
+    json_checksum,
+    read_json,
+    write_json,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +40,17 @@ KEY = b"unheard"
 ROWS = 20_000
 """Rows of a block that is read or written at once (our choice)."""
 
-DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
 """What reading a damaged file may raise; errors of pyarrow are among them."""
 
 Blocks = Callable[[], Iterator["pa.Table"]]
@@ -41,7 +60,9 @@ Blocks = Callable[[], Iterator["pa.Table"]]
 def write_table(out: Path, blocks: Blocks, identity: dict[str, Any]) -> int:
     """Write the blocks as one file that appears complete or not at all. Return the number of rows."""
     with atomic_write(out) as unfinished:
-        rows = {".parquet": _write_parquet, ".npz": _write_npz, ".csv": _write_csv}[out.suffix](unfinished, blocks, identity)
+        rows = {".parquet": _write_parquet, ".npz": _write_npz, ".csv": _write_csv}[out.suffix](
+            unfinished, blocks, identity
+        )
     if out.suffix == ".csv":
         write_json(_companion(out), {**identity, FILES: file_checksums(out.parent, [out.name])})
     return rows
@@ -61,17 +82,23 @@ def read_identity(file: Path) -> dict[str, Any]:
         if file.suffix == ".csv":
             stored = read_json(_companion(file))
             if differing_files(file.parent, stored.pop(FILES)):
-                raise DataError(f"{file} differs from its checksum: it was edited or is damaged; replace it with --overwrite")
+                raise DataError(
+                    f"{file} differs from its checksum: it was edited or is damaged; replace it with --overwrite"
+                )
             return stored
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:
                 return dict(json.loads(str(arrays["identity"])))
         stored = dict(json.loads((pq.read_schema(file).metadata or {})[KEY]))
         if stored.pop(CHECKSUM) != json_checksum(stored):
-            raise DataError(f"{file} differs from its checksum: it was edited or is damaged; replace it with --overwrite")
+            raise DataError(
+                f"{file} differs from its checksum: it was edited or is damaged; replace it with --overwrite"
+            )
         return stored
     except DAMAGE as error:
-        raise DataError(f"{file} does not say what it was made with, or is damaged ({error}); replace it with --overwrite") from error
+        raise DataError(
+            f"{file} does not say what it was made with, or is damaged ({error}); replace it with --overwrite"
+        ) from error
 
 
 def read_blocks(file: Path) -> Iterator[pa.Table]:
@@ -104,7 +131,9 @@ def read_paths(file: Path) -> set[str]:
                 return set(arrays["path"].tolist())
         if file.suffix == ".parquet":
             with pq.ParquetFile(file, page_checksum_verification=True) as stored:
-                return {path for batch in stored.iter_batches(ROWS, columns=["path"]) for path in batch["path"].to_pylist()}
+                return {
+                    path for batch in stored.iter_batches(ROWS, columns=["path"]) for path in batch["path"].to_pylist()
+                }
     except DAMAGE as error:
         raise DataError(f"{file} is damaged ({error}); replace it with --overwrite") from error
     return {path for block in read_blocks(file) for path in block["path"].to_pylist()}
@@ -159,7 +188,9 @@ def _write_npz(file: Path, blocks: Blocks, identity: dict[str, Any]) -> int:
 
         def write(name: str, kind: str, shape: tuple[int, ...], values: Callable[[pa.Table], Any]) -> None:
             entry = zipfile.ZipInfo(f"{name}.npy")
-            entry.compress_type = zipfile.ZIP_DEFLATED if name == "path" else zipfile.ZIP_STORED  # fixed-width texts hold many zeros
+            entry.compress_type = (
+                zipfile.ZIP_DEFLATED if name == "path" else zipfile.ZIP_STORED
+            )  # fixed-width texts hold many zeros
             with archive.open(entry, "w", force_zip64=True) as stream:
                 np.lib.format.write_array_header_1_0(stream, {"descr": kind, "fortran_order": False, "shape": shape})
                 for block in blocks():
@@ -215,6 +246,8 @@ def _read_csv(file: Path) -> Iterator[pa.Table]:
         while chunk := [row for _, row in zip(range(ROWS), reader, strict=False)]:
             columns = {name: [row[i] for row in chunk] for i, name in enumerate(header[:first])}
             numbers = {
-                name: np.array(texts, np.float32 if name == "time_ms" else np.float64) for name, texts in columns.items() if name != "path"
+                name: np.array(texts, np.float32 if name == "time_ms" else np.float64)
+                for name, texts in columns.items()
+                if name != "path"
             }
             yield _block({"path": columns["path"], **numbers}, np.array([row[first:] for row in chunk], np.float32))

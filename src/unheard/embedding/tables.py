@@ -1,7 +1,7 @@
 """Tables of embeddings on disk: parts while they grow, then one parquet, npz or csv file.
 
-One row a sound (``path, seconds, embedding``), or one row a frame with ``time_ms`` as well. While a table grows, a folder
-``.TABLE.parts`` holds
+One row a sound (``path, seconds, embedding``), or one row a frame with ``time_ms`` as well. While a table grows, a
+folder ``.TABLE.parts`` holds
 
     part-00000.parquet ...   finished rows
     manifest.json            the identity of the model and options, and the SHA-256 of each part; a part that is not in it does not count
@@ -56,16 +56,24 @@ class TableWriter:
     Raises
     ------
     ConfigError
-        When the ending is unknown, the file exists and neither flag was given, another process writes it, or earlier work was made
-        with another model or other options.
+        When the ending is unknown, the file exists and neither flag was given, another process writes it, or earlier
+        work was made with another model or other options.
     DataError
         When earlier work is damaged.
     """
 
-    def __init__(self, out: Path, identity: dict[str, Any], size: int, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(
+        self, out: Path, identity: dict[str, Any], size: int, resume: bool = False, overwrite: bool = False
+    ) -> None:
         if out.suffix not in FORMATS:
             raise ConfigError(f"{out}: the table's name must end in {', '.join(FORMATS)}")
-        self.out, self.identity, self.size, self.resume, self.overwrite = out, {**identity, "size": size}, size, resume, overwrite
+        self.out, self.identity, self.size, self.resume, self.overwrite = (
+            out,
+            {**identity, "size": size},
+            size,
+            resume,
+            overwrite,
+        )
         self.parts = out.with_name(f".{out.name}.parts")
         self._rows: list[dict[str, Any]] = []
         self._values, self._flushed = 0, time.monotonic()
@@ -79,18 +87,25 @@ class TableWriter:
             try:
                 if not self.resume and not self.overwrite and (self.out.exists() or self.parts.exists()):
                     what = "exists" if self.out.exists() else "was begun by an interrupted job"
-                    raise ConfigError(f"{self.out} {what}; continue it with --resume, replace it with --overwrite, or choose another -o")
+                    raise ConfigError(
+                        f"{self.out} {what}; continue it with --resume, replace it with --overwrite, or choose"
+                        " another -o"
+                    )
                 if self.resume:
                     self._take_up()
                 else:
-                    shutil.rmtree(self.parts, ignore_errors=True)  # the table itself is replaced when the new one is complete
+                    shutil.rmtree(
+                        self.parts, ignore_errors=True
+                    )  # the table itself is replaced when the new one is complete
                 self.parts.mkdir(parents=True, exist_ok=True)
             except BaseException:
                 self._lock.__exit__(None, None, None)
                 raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Store the rows that are held, also after an error or Ctrl-C, and release the lock."""
         try:
             if self.parts.exists():
@@ -123,14 +138,18 @@ class TableWriter:
 
     def add(self, path: str, seconds: float, embedding: np.ndarray, time_ms: np.ndarray | None = None) -> None:
         """Append a sound: one vector (D,), or its frames (T, D) with their times (T,)."""
-        self._rows.append({"path": utf8(path), "seconds": seconds, "embedding": embedding.reshape(-1, self.size), "time_ms": time_ms})
+        self._rows.append(
+            {"path": utf8(path), "seconds": seconds, "embedding": embedding.reshape(-1, self.size), "time_ms": time_ms}
+        )
         self._values += embedding.size
         if self._values >= PART_VALUES or time.monotonic() - self._flushed >= PART_SECONDS:
             with _clear_errors(self.out):
                 self._flush()
 
     def finish(self) -> int:
-        """Join earlier rows and the parts into the final file, which appears complete or not at all. Return its number of rows."""
+        """Join earlier rows and the parts into the final file, which appears complete or not at all. Return its number
+        of rows.
+        """
         with _clear_errors(self.out):
             self._flush()
             if not self._manifest[FILES]:
@@ -149,7 +168,10 @@ class TableWriter:
             stored = read_json(manifest, DataError, "start again with --overwrite")
             self._compare(stored)
             if damaged := differing_files(self.parts, stored[FILES]):
-                raise DataError(f"{self.parts}: {', '.join(damaged)} is missing or differs from its checksum; start again with --overwrite")
+                raise DataError(
+                    f"{self.parts}: {', '.join(damaged)} is missing or differs from its checksum; start again with"
+                    " --overwrite"
+                )
             self._manifest |= {FILES: {} if self._joined(stored[FILES]) else stored[FILES], "deaths": stored["deaths"]}
         if self.parts.exists():
             remove_unfinished(self.parts)
@@ -164,14 +186,18 @@ class TableWriter:
             (self.parts / "in-work").unlink()
 
     def _joined(self, parts: Iterable[str]) -> bool:
-        """Whether the table holds the sounds of the parts: the process died after it joined them, before it deleted them."""
+        """Whether the table holds the sounds of the parts: the process died after it joined them, before it deleted
+        them.
+        """
         if not self.out.exists():
             return False
         return read_paths(self.out).issuperset({path for part in parts for path in read_paths(self.parts / part)})
 
     def _compare(self, stored: dict[str, Any]) -> None:
         if differing := differences(stored, self.identity):
-            raise ConfigError(f"{self.out} was made otherwise ({differing}); choose another -o, or replace it with --overwrite")
+            raise ConfigError(
+                f"{self.out} was made otherwise ({differing}); choose another -o, or replace it with --overwrite"
+            )
 
     def _earlier(self) -> Iterator[pa.Table]:
         """The rows of the finished table and of the parts, in blocks."""
@@ -221,7 +247,9 @@ def _clear_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"could not write {out}: {error.strerror or error}; free some space, then continue with --resume") from error
+        raise DataError(
+            f"could not write {out}: {error.strerror or error}; free some space, then continue with --resume"
+        ) from error
 
 
 def _decodes(path: str, sample_rate: int) -> bool:

@@ -1,4 +1,6 @@
-"""Comparing what is on a disk with the checksums it was written with: packed corpora, models, runs, checkpoints, tables."""
+"""Comparing what is on a disk with the checksums it was written with: packed corpora, models, runs, checkpoints,
+tables.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +35,22 @@ def verify(paths: Iterable[str | Path], track: Track = silent) -> list[str]:
     found: list[str] = []
     for place in track(places, len(places), "verifying"):
         if not place.exists():
-            raise DataError(f"{shown(place)}: no such file or folder; give a packed corpus, a model, a run, or a table of embeddings")
+            raise DataError(
+                f"{shown(place)}: no such file or folder; give a packed corpus, a model, a run, or a table of"
+                " embeddings"
+            )
         if place.is_dir():
             if not any(place.rglob("*.json")):
-                raise DataError(f"{shown(place)}: nothing in it carries a checksum; give a packed corpus, a model, or a run")
+                raise DataError(
+                    f"{shown(place)}: nothing in it carries a checksum; give a packed corpus, a model, or a run"
+                )
             found += verify_folder(place)
         elif place.suffix in FORMATS:
             found += _table(place)
         else:
-            raise DataError(f"{shown(place)}: carries no checksum; give a folder, or a table that ends in {', '.join(FORMATS)}")
+            raise DataError(
+                f"{shown(place)}: carries no checksum; give a folder, or a table that ends in {', '.join(FORMATS)}"
+            )
     return found
 
 

@@ -48,20 +48,29 @@ class ZeroShot:
 
     def __init__(self, model: Model, labels: Sequence[str], templates: Sequence[str] = TEMPLATES) -> None:
         if "contrast" not in model.learner.objectives:
-            raise ConfigError("this model was not trained with captions, so it knows no words; train one with --recipe clap-mini")
+            raise ConfigError(
+                "this model was not trained with captions, so it knows no words; train one with --recipe clap-mini"
+            )
         if len(labels) < 2 or len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
-            raise ConfigError(f"naming sounds needs at least two different labels, such as 'dog, rain'; got {', '.join(labels) or 'none'}")
+            raise ConfigError(
+                "naming sounds needs at least two different labels, such as 'dog, rain'; got"
+                f" {', '.join(labels) or 'none'}"
+            )
         self.model, self.labels = model, tuple(labels)
         self._contrast = cast(ContrastiveLoss, model.learner.objectives["contrast"])
         encoder = TextEncoder(model.config.objectives.contrast.text)
         with torch.inference_mode():
             said = (encoder([template.format(label) for label in labels]).to(model.device) for template in templates)
-            self._captions = F.normalize(torch.stack([self._contrast.captions(text) for text in said]).mean(dim=0), dim=-1)
+            self._captions = F.normalize(
+                torch.stack([self._contrast.captions(text) for text in said]).mean(dim=0), dim=-1
+            )
 
     def scores(
         self, sounds: Iterable[Sound], skip: Callable[[Sound, AudioError], None] | None = None
     ) -> Iterator[tuple[Sound, Float32[np.ndarray, " L"]]]:
-        """Each sound with the probabilities of the labels, in order; with ``skip`` it is told of sounds that cannot be read."""
+        """Each sound with the probabilities of the labels, in order; with ``skip`` it is told of sounds that cannot be
+        read.
+        """
         for sound, embedding in self.model.embed_many(sounds, Options(frames=False), skip):
             with torch.inference_mode():
                 yield sound, self._scores(torch.from_numpy(embedding.scene).to(self.model.device)).cpu().numpy()

@@ -16,7 +16,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class OneDnnLinear(nn.Linear):
     """`nn.Linear` whose products are those of oneDNN, where torch has it; rounds differently.
 
-    torch multiplies float32 by MKL, which has slow kernels for processors that are not Intel's: there this is twice as fast.
+    torch multiplies float32 by MKL, which has slow kernels for processors that are not Intel's: there this is twice as
+    fast.
     """
 
     def forward(self, x: Float[Tensor, "n k"]) -> Float[Tensor, "n m"]:

@@ -1,7 +1,7 @@
 """How well hidden patches are predicted, beside what anyone could fill in without a model.
 
-Errors are mean squares over hidden values, in units of the variance of the spectrograms they are measured on: 1 is as good as
-knowing only the mean.
+Errors are mean squares over hidden values, in units of the variance of the spectrograms they are measured on: 1 is as
+good as knowing only the mean.
 """
 
 from __future__ import annotations
@@ -58,8 +58,11 @@ class ReconstructionError:
         return f"error on hidden patches {self.model:.3f} of the variance, {verdict}; without a model: {others}"
 
 
-def interpolation_baselines(spec: Float[Tensor, "B F T"], hidden: Bool[Tensor, "B F T"]) -> dict[str, Float[Tensor, "B F T"]]:
-    """Three ways to fill hidden values from the visible ones of the same mel band: mean, nearest in time, straight line in time.
+def interpolation_baselines(
+    spec: Float[Tensor, "B F T"], hidden: Bool[Tensor, "B F T"]
+) -> dict[str, Float[Tensor, "B F T"]]:
+    """Three ways to fill hidden values from the visible ones of the same mel band: mean, nearest in time, straight line
+    in time.
 
     A band with nothing visible takes the mean of everything visible in its crop.
     """
@@ -103,7 +106,8 @@ def predict(learner: PretrainModule, spec: Float[Tensor, "B F T"], mask: Mask) -
 
 
 def oracle_patch_mean(learner: PretrainModule, spec: Float[Tensor, "B F T"]) -> dict[str, Float[Tensor, "B F T"]]:
-    """The true mean of each patch, where a model is told it: one with ``norm_pix`` predicts the shape of a patch, not its level.
+    """The true mean of each patch, where a model is told it: one with ``norm_pix`` predicts the shape of a patch, not
+    its level.
 
     Such a model has learned something only when it does better than this.
     """
@@ -131,11 +135,13 @@ def reconstruction_error(
         return float((filled - spec[..., real])[hidden].square().mean() / variance)
 
     at = [slice(first, first + 64) for first in range(0, len(spec), 64)]
-    simple = {name: value[..., real] for name, value in oracle_patch_mean(learner, spec).items()} | interpolation_baselines(
-        spec[..., real], hidden
-    )
+    simple = {
+        name: value[..., real] for name, value in oracle_patch_mean(learner, spec).items()
+    } | interpolation_baselines(spec[..., real], hidden)
     drawn = torch.cat([predict(learner, spec[part], Mask(mask.keep[part], mask.hide[part])) for part in at])
-    return ReconstructionError(error(drawn[..., real]), {name: error(value) for name, value in simple.items()}, len(spec))
+    return ReconstructionError(
+        error(drawn[..., real]), {name: error(value) for name, value in simple.items()}, len(spec)
+    )
 
 
 def corpus_reconstruction_error(saved: SavedModel, store: Store, crops: int = CROPS) -> ReconstructionError:
@@ -149,7 +155,9 @@ def corpus_reconstruction_error(saved: SavedModel, store: Store, crops: int = CR
     learner, width = saved.learner, saved.recipe.model.frames
     long = np.flatnonzero(store.frames >= width)
     if not len(long):
-        raise DataError(f"no clip is as long as the window of {width} frames, so there is no full-length crop to measure on")
+        raise DataError(
+            f"no clip is as long as the window of {width} frames, so there is no full-length crop to measure on"
+        )
     sampler = CropSampler(store.frames[long], width, SEED)
     number = min(crops, sampler.size)
     epochs, positions = sampler.positions(0, number)

@@ -26,7 +26,9 @@ def import_third_party(name: str) -> Any:
         try:
             return import_module(name)
         except ImportError as error:
-            raise ConfigError(f"the module {name} cannot be imported ({error}); install it, or put its folder on PYTHONPATH") from error
+            raise ConfigError(
+                f"the module {name} cannot be imported ({error}); install it, or put its folder on PYTHONPATH"
+            ) from error
 
     return call_third_party(bring, f"importing {name}")
 

@@ -1,7 +1,7 @@
 """What fine-tuning does to its clips: every function takes a batch and a generator and gives a new batch.
 
-A clip's own sound or frames are the first ``lengths[b]`` of its row; what follows is padding, 0, and stays so. Where two clips are
-mixed, so are their targets; the mix is as long as the longer one.
+A clip's own sound or frames are the first ``lengths[b]`` of its row; what follows is padding, 0, and stays so. Where
+two clips are mixed, so are their targets; the mix is as long as the longer one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def roll(clips: AugmentBatch, reach: int, generator: torch.Generator) -> Augment
     return replace(clips, values=torch.gather(clips.values, -1, between))
 
 
-def mixup(clips: AugmentBatch, chance: float, alpha: float, generator: torch.Generator, centred: bool = False) -> AugmentBatch:
+def mixup(
+    clips: AugmentBatch, chance: float, alpha: float, generator: torch.Generator, centred: bool = False
+) -> AugmentBatch:
     """Mix clips with others of the batch, and their targets alike (mixup; Zhang et al. 2018).
 
         x = l x_a + (1 - l) x_b,  y = l y_a + (1 - l) y_b,  l = max(u, 1 - u),  u ~ Beta(alpha, alpha)
@@ -68,8 +70,8 @@ def mixup(clips: AugmentBatch, chance: float, alpha: float, generator: torch.Gen
     alpha : float
         Small: mostly one clip; large: about half of each.
     centred : bool
-        Take the mean off both clips first and off the mix last, as the references do with sound. A class counts as known in a mix
-        when it is in both.
+        Take the mean off both clips first and off the mix last, as the references do with sound. A class counts as
+        known in a mix when it is in both.
     """
     partner = torch.randperm(len(clips.values), generator=generator)
     share = _beta(alpha, len(clips.values), generator)
@@ -95,7 +97,8 @@ def mixup(clips: AugmentBatch, chance: float, alpha: float, generator: torch.Gen
 def spec_augment(clips: AugmentBatch, freq: float, time: float, generator: torch.Generator) -> AugmentBatch:
     """Set one stretch of bands and one of frames to 0, the mean (SpecAugment; Park et al. 2019).
 
-    Widths are uniform from 0 to the given shares of the bands and of the clip's own frames; so are the places where they fit.
+    Widths are uniform from 0 to the given shares of the bands and of the clip's own frames; so are the places where
+    they fit.
     """
     draws = torch.rand(4, len(clips.values), 1, generator=generator).to(clips.values)
     bands, frames = clips.values.shape[-2:]

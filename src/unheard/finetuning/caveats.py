@@ -18,8 +18,11 @@ BYTES = "come from files whose bytes also train (copies, or parts of one recordi
 GROUP = "belong to a group that also trains; give every group one split or fold"
 
 
-def leakage_warnings(table: LabelledSplits, heard: Mapping[str, Predictions], told: FinetuneScores, activation: str) -> list[str]:
-    """Sentences on tested clips of a table whose bytes or group also trained, or chose the weights of, the models that heard them.
+def leakage_warnings(
+    table: LabelledSplits, heard: Mapping[str, Predictions], told: FinetuneScores, activation: str
+) -> list[str]:
+    """Sentences on tested clips of a table whose bytes or group also trained, or chose the weights of, the models that
+    heard them.
 
     Parameters
     ----------
@@ -52,7 +55,10 @@ def chosen_by_one_class(table: LabelledSplits, activation: str) -> list[str]:
     several = [part for part in table.parts if len(part.valid)]
     alone = [part for part in several if len(np.unique(table.labels.index[part.valid])) == 1]
     where = f"in {len(alone)} of {len(several)} parts " if len(several) > 1 else ""
-    told = f"{where}all validation clips are of one class, and they chose the weights; give the split valid clips of every class"
+    told = (
+        f"{where}all validation clips are of one class, and they chose the weights; give the split valid clips of every"
+        " class"
+    )
     return [told] if alone else []
 
 
@@ -71,7 +77,8 @@ def trained_on(run: Path, session: FinetuneSession | None, labels: Labels, rows:
     if not again:
         return []
     return [
-        f"{again} of {len(rows)} clips are of files, or copies of files, that trained the run or chose its weights; the scores flatter it"
+        f"{again} of {len(rows)} clips are of files, or copies of files, that trained the run or chose its weights; the"
+        " scores flatter it"
     ]
 
 

@@ -69,13 +69,19 @@ class ClassifierEnsemble:
             return [self._named(scores) for _, scores in self.scores(sound)]
         return self._named(next(self.scores([sound]))[1])
 
-    def scores(self, sounds: Iterable[Sound], skip: Skip | None = None) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
-        """Scores of sounds in their order; those that cannot be read are told to ``skip`` and left out, or raised without it."""
+    def scores(
+        self, sounds: Iterable[Sound], skip: Skip | None = None
+    ) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
+        """Scores of sounds in their order; those that cannot be read are told to ``skip`` and left out, or raised
+        without it.
+        """
         classifier = classifier_of(self.members[0][0])
         for sound, logits in self.logits(sounds, skip):
             yield sound, classifier.scores(torch.from_numpy(logits[None]))[0].numpy()
 
-    def logits(self, sounds: Iterable[Sound], skip: Skip | None = None) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
+    def logits(
+        self, sounds: Iterable[Sound], skip: Skip | None = None
+    ) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
         """As `scores`, before softmax or sigmoid."""
         waiting = iter(sounds)
         while chunk := list(islice(waiting, CHUNK)):
@@ -106,9 +112,13 @@ def open_finetuned(path: str | Path, device: str = "cpu") -> ClassifierEnsemble:
     return open_members(run, session, session.members, device)
 
 
-def open_members(run: Path, session: FinetuneSession, members: Sequence[tuple[str, Channel]], device: str = "cpu") -> ClassifierEnsemble:
+def open_members(
+    run: Path, session: FinetuneSession, members: Sequence[tuple[str, Channel]], device: str = "cpu"
+) -> ClassifierEnsemble:
     """Some of the models of a run."""
-    return ClassifierEnsemble([(load(session.folder(run, part, channel), device), channel) for part, channel in members])
+    return ClassifierEnsemble(
+        [(load(session.folder(run, part, channel), device), channel) for part, channel in members]
+    )
 
 
 def session_of(path: str | Path) -> FinetuneSession | None:

@@ -1,4 +1,6 @@
-"""Learning rates that fall from the head towards the input, as fine-tuning of MaskSpec and AudioMAE has them (from BEiT and MAE)."""
+"""Learning rates that fall from the head towards the input, as fine-tuning of MaskSpec and AudioMAE has them (from BEiT
+and MAE).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ def layer_scale(name: str, depth: int, decay: float) -> float:
     Parameters
     ----------
     name : str
-        Its name in the encoder, such as ``transformer.blocks.3.fc1.weight``; anything outside patches, tokens and blocks, such as
-        a norm or a head behind them, has scale 1.
+        Its name in the encoder, such as ``transformer.blocks.3.fc1.weight``; anything outside patches, tokens and
+        blocks, such as a norm or a head behind them, has scale 1.
     depth : int
         Blocks of the encoder.
     decay : float

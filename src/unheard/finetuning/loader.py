@@ -126,7 +126,9 @@ def open_sounds(
     if not isinstance(store, WaveStore):
         raise DataError(f"{store.folder or cache} holds no waves; delete it")
     rows = np.array([int(row) for row in store.labels], np.int64)
-    return PackedLabelledClips(store, rows, labels.target.take(rows), None if labels.known is None else labels.known.take(rows))
+    return PackedLabelledClips(
+        store, rows, labels.target.take(rows), None if labels.known is None else labels.known.take(rows)
+    )
 
 
 def _corpus(labels: Labels, track: Track) -> Corpus:
@@ -157,11 +159,14 @@ def clip_weights(target: ClassSets, clips: Indices, offset: float) -> Float[np.n
     for first in range(0, len(clips), DENSE):
         some = clips[first : first + DENSE]
         weight[first : first + DENSE] = (torch.from_numpy(target[some]).float() @ rarity).double().numpy()
-    return np.maximum(weight, weight[weight > 0].min() if (weight > 0).any() else 1.0)  # a clip without labels is drawn like a common one
+    return np.maximum(
+        weight, weight[weight > 0].min() if (weight > 0).any() else 1.0
+    )  # a clip without labels is drawn like a common one
 
 
 class LabelledLoader(Prefetcher[LabelledBatch]):
-    """Iterates over the batches of ``steps``, each a function of the recipe's seed, the step and the process's rank; a context manager.
+    """Iterates over the batches of ``steps``, each a function of the recipe's seed, the step and the process's rank; a
+    context manager.
 
     Parameters
     ----------
@@ -196,12 +201,19 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
         task = recipe.task
         self.epoch_size = min(task.epoch_clips or len(clips), len(clips))
         balanced = task.balance == "class"
-        self._weights = clip_weights(sounds.target, clips, task.class_weight_offset) if balanced else np.ones(len(clips))
+        self._weights = (
+            clip_weights(sounds.target, clips, task.class_weight_offset) if balanced else np.ones(len(clips))
+        )
         self.order = lru_cache(maxsize=2)(self._sample_epoch)
 
     def _sample_epoch(self, epoch: int) -> Indices:
-        """Clips of an epoch in their order: drawn by weight without replacement (an exponential race; Efraimidis, Spirakis 2006)."""
-        times = np.random.default_rng([self.recipe.training.seed, 1, epoch]).exponential(size=len(self.clips)) / self._weights
+        """Clips of an epoch in their order: drawn by weight without replacement (an exponential race; Efraimidis,
+        Spirakis 2006).
+        """
+        times = (
+            np.random.default_rng([self.recipe.training.seed, 1, epoch]).exponential(size=len(self.clips))
+            / self._weights
+        )
         return np.asarray(self.clips[np.argsort(times, kind="stable")[: self.epoch_size]])
 
     @property
@@ -216,10 +228,14 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
 
     def _ids(self, places: Indices) -> Indices:
         """Clips at places of the order of all epochs, one epoch after the other."""
-        return np.array([self.order(int(place // self.epoch_size))[place % self.epoch_size] for place in places], np.int64)
+        return np.array(
+            [self.order(int(place // self.epoch_size))[place % self.epoch_size] for place in places], np.int64
+        )
 
     def batch(self, step: int) -> LabelledBatch:
-        """The share of this process in the batch of one step; batches run through epochs without gaps, so few clips repeat."""
+        """The share of this process in the batch of one step; batches run through epochs without gaps, so few clips
+        repeat.
+        """
         size, mine = self.share.batch_size, self.share.local_slice
         places = step * size + np.arange(size)
         rng = np.random.default_rng([self.recipe.training.seed, 2, step])
@@ -228,9 +244,13 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
         spare = np.maximum(self.sounds.store.frames[ids] - self.width, 0)
         starts = (draws[mine, 0] * (spare + 1)).astype(np.int64)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + self.share.rank)
-        return LabelledBatch(self._clips(ids, starts, draws[mine, 1:].astype(np.float32), generator), to_device(ids, self.device))
+        return LabelledBatch(
+            self._clips(ids, starts, draws[mine, 1:].astype(np.float32), generator), to_device(ids, self.device)
+        )
 
-    def _clips(self, ids: Indices, starts: Indices, jitter: Float[np.ndarray, "B 2"], generator: torch.Generator) -> AugmentBatch:
+    def _clips(
+        self, ids: Indices, starts: Indices, jitter: Float[np.ndarray, "B 2"], generator: torch.Generator
+    ) -> AugmentBatch:
         """Windows of clips as augmented spectrograms."""
         augment_config, store = self.recipe.augment, self.sounds.store
         heard = to_device(np.minimum(jitter, np.float32(1 - 2.0**-24)), self.device)
@@ -241,7 +261,10 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
             target, known = clips.target, clips.known
         else:
             pieces = WindowSegments.single(ids, starts, store.frames, self.width)
-            spec, frames = store.windows(pieces, len(ids), self.width, self.device, heard), to_device(pieces.lengths, self.device)
+            spec, frames = (
+                store.windows(pieces, len(ids), self.width, self.device, heard),
+                to_device(pieces.lengths, self.device),
+            )
         clips = AugmentBatch(self.statistics.normalise(spec), frames, target, known)
         clips = AugmentBatch(clips.values * clips.valid_mask[:, None], frames, target, known)
         if augment_config.noise:
@@ -260,7 +283,9 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
         return max(self.width, -(-self.frontend.num_samples(self.width) // self.frontend.hop_size))
 
     def _waves(self, ids: Indices, starts: Indices, target: Tensor, known: Tensor) -> AugmentBatch:
-        """The sound of windows, a little more where a frame reaches further than a hop, and what may be needed to play it faster."""
+        """The sound of windows, a little more where a frame reaches further than a hop, and what may be needed to play
+        it faster.
+        """
         store, hop, augment_config = self.sounds.store, self.frontend.hop_size, self.recipe.augment.waveform
         wide = math.ceil(self._hops * (max(1.0, *augment_config.speed) if augment_config.probability else 1.0))
         rows = store.index.rows[ids].astype(np.int64)
@@ -289,4 +314,6 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
     def _frames(self, samples: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Frames of a window that belong to its first ``samples`` samples."""
         window = 0 if self.frontend.framing.pad else self.frontend.framing.frame_size
-        return (1 + (samples - self.frontend.framing.lookahead - window).clamp(min=0) // self.frontend.hop_size).clamp(max=self.width)
+        return (1 + (samples - self.frontend.framing.lookahead - window).clamp(min=0) // self.frontend.hop_size).clamp(
+            max=self.width
+        )

@@ -17,7 +17,8 @@ UNDEFINED_MEANS = {"mAP": 0.0, "mAUC": 0.5}  # where no class has a score
 
 
 class BestModelTracker(EarlyStopping):
-    """The best validation of a run: by the first score, then by the loss; without any validation the latest step counts.
+    """The best validation of a run: by the first score, then by the loss; without any validation the latest step
+    counts.
 
     Parameters
     ----------
@@ -31,7 +32,9 @@ class BestModelTracker(EarlyStopping):
         super().__init__(patience)
         file = folder / "metrics.jsonl"
         for row in read_json_lines(file)[0] if file.is_file() else []:
-            self.update({name.removeprefix("valid/"): value for name, value in row.items() if name.startswith("valid/")})
+            self.update(
+                {name.removeprefix("valid/"): value for name, value in row.items() if name.startswith("valid/")}
+            )
 
     def update(self, found: dict[str, float]) -> bool:
         """Return whether these scores are the best so far."""

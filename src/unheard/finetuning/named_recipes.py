@@ -1,19 +1,20 @@
 """Fine-tuning recipes by name, one for each data set that papers report.
 
-MaskSpec (Chong et al. 2022, arXiv 2204.12768), reference code: ``audioset`` ... ``dcase2019``. AdamW, weight decay 0.05, layer decay
-0.75, drop path 0.1, 5 epochs of warm-up, half a cosine down to 1e-6, trained positions, gain, noise, filters and speed, a roll, mixing
-of sound (chance 0.5) and of every spectrogram, SpecAugment, patchout; the best epoch was chosen on the test clips there, here on
-validation clips.
-AudioMAE (Huang et al. 2022, arXiv 2207.06405), reference scripts: ``audiomae-audioset`` ... ``audiomae-scv2``. Fixed positions,
-structured patchout of a fifth of the rows and a fifth of the columns, mixing of sound with Beta(10, 10), SpecAugment.
-PaSST (Koutini et al. 2022, arXiv 2110.05069), reference code: ``passt-audioset``, ``passt-esc50``, ``passt-openmic``: small rates,
-structured patchout, a linear decay (from epoch 50 of 130; never in runs of 10), weights averaged over the ends of epochs.
+MaskSpec (Chong et al. 2022, arXiv 2204.12768), reference code: ``audioset`` ... ``dcase2019``. AdamW, weight decay
+0.05, layer decay 0.75, drop path 0.1, 5 epochs of warm-up, half a cosine down to 1e-6, trained positions, gain, noise,
+filters and speed, a roll, mixing of sound (chance 0.5) and of every spectrogram, SpecAugment, patchout; the best epoch
+was chosen on the test clips there, here on validation clips. AudioMAE (Huang et al. 2022, arXiv 2207.06405), reference
+scripts: ``audiomae-audioset`` ... ``audiomae-scv2``. Fixed positions, structured patchout of a fifth of the rows and a
+fifth of the columns, mixing of sound with Beta(10, 10), SpecAugment. PaSST (Koutini et al. 2022, arXiv 2110.05069),
+reference code: ``passt-audioset``, ``passt-esc50``, ``passt-openmic``: small rates, structured patchout, a linear decay
+(from epoch 50 of 130; never in runs of 10), weights averaged over the ends of epochs.
 
-Other than published: what was drawn once a batch is drawn for each clip; stretches of SpecAugment are shares of bands and frames, so
-that they suit any window, and filled with the mean; the roll is a real one (PaSST's 50 samples); the chain of noise, filters and speed
-is our own code with MaskSpec's ranges; a last column of patches that sound fills in part is kept (5 s are 32 columns, 256 tokens, where
-the reference has 31 and 248); patchout is a share of the tokens (200 of 496: 0.403); label smoothing, which had no effect on
-dense targets, is left out. ``small`` is ours, for hundreds of clips on one machine.
+Other than published: what was drawn once a batch is drawn for each clip; stretches of SpecAugment are shares of bands
+and frames, so that they suit any window, and filled with the mean; the roll is a real one (PaSST's 50 samples); the
+chain of noise, filters and speed is our own code with MaskSpec's ranges; a last column of patches that sound fills in
+part is kept (5 s are 32 columns, 256 tokens, where the reference has 31 and 248); patchout is a share of the tokens
+(200 of 496: 0.403); label smoothing, which had no effect on dense targets, is left out. ``small`` is ours, for hundreds
+of clips on one machine.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ from dataclasses import replace
 from typing import Literal
 
 from unheard.errors import ConfigError
-from unheard.finetuning.recipe import AugmentConfig, FinetuneOptimConfig, FinetuneRecipe, TaskConfig, WaveformAugmentConfig
+from unheard.finetuning.recipe import (
+    AugmentConfig,
+    FinetuneOptimConfig,
+    FinetuneRecipe,
+    TaskConfig,
+    WaveformAugmentConfig,
+)
 from unheard.recipes.recipe import TrainingConfig
 
 MASKSPEC = "Chong et al. 2022, arXiv 2204.12768"
@@ -35,7 +42,9 @@ ROLL = 50 / 32000  # MaskSpec and PaSST: 50 samples at 32 kHz
 PATCHOUT = 0.403  # 200 of 496 tokens, as MaskSpec; 104 of the 256 of five seconds, where it leaves out 100 of 248
 
 
-def _training(epochs: float, batch_size: int, rate: float, warmup_epochs: float, weight_decay: float = 0.05) -> TrainingConfig:
+def _training(
+    epochs: float, batch_size: int, rate: float, warmup_epochs: float, weight_decay: float = 0.05
+) -> TrainingConfig:
     return TrainingConfig(
         epochs=epochs, batch_size=batch_size, base_learning_rate=rate, warmup=warmup_epochs / epochs, weight_decay=weight_decay,
         betas=ADAM_BETAS, compile=False, checkpoint_every=200, keep_checkpoints=1,
@@ -62,12 +71,18 @@ def _maskspec(
     return FinetuneRecipe(name, MASKSPEC, "reference code", task, adapt, augment, _training(epochs, batch, rate, 5))
 
 
-def _audiomae(name: str, task: TaskConfig, training: TrainingConfig, augment: AugmentConfig, numbers: str) -> FinetuneRecipe:
+def _audiomae(
+    name: str, task: TaskConfig, training: TrainingConfig, augment: AugmentConfig, numbers: str
+) -> FinetuneRecipe:
     return FinetuneRecipe(name, AUDIOMAE, numbers, task, FinetuneOptimConfig(), augment, training)
 
 
-def _passt(name: str, loss: Literal["bce", "cross-entropy"], epochs: int, rate: float, rows: int, columns: int) -> FinetuneRecipe:
-    """A row of PaSST's table: ``rows`` of 12 and ``columns`` of 99 are left out; the rate falls and weights are averaged from epoch 50."""
+def _passt(
+    name: str, loss: Literal["bce", "cross-entropy"], epochs: int, rate: float, rows: int, columns: int
+) -> FinetuneRecipe:
+    """A row of PaSST's table: ``rows`` of 12 and ``columns`` of 99 are left out; the rate falls and weights are
+    averaged from epoch 50.
+    """
     long = epochs > 50
     adapt = FinetuneOptimConfig(
         layer_decay=1.0, schedule="linear", decay_range=(50 / epochs, 100 / epochs) if long else (1.0, 1.0), min_learning_rate=0.01 * rate,
@@ -80,7 +95,9 @@ def _passt(name: str, loss: Literal["bce", "cross-entropy"], epochs: int, rate: 
 
 
 def _small() -> FinetuneRecipe:
-    """Ours: bands stay apart, which is worth 8 points to a linear probe of drum hits; rate and augmentation were tried on few runs only."""
+    """Ours: bands stay apart, which is worth 8 points to a linear probe of drum hits; rate and augmentation were tried
+    on few runs only.
+    """
     augment = AugmentConfig(gain_db=(-6, 6), mask_freq=0.2, mask_time=0.2, spec_mixup_prob=0.5, patchout=0.2)
     training = _training(40, 32, 8e-3, 4)
     return FinetuneRecipe("small", "", "ours", TaskConfig(pool="bands"), FinetuneOptimConfig(), augment, training)
@@ -88,7 +105,9 @@ def _small() -> FinetuneRecipe:
 
 _ONE, _MANY = TaskConfig(loss="cross-entropy"), TaskConfig(loss="bce")
 _WHOLE = replace(_MANY, balance="class", epoch_clips=100_000)
-_AUDIOSET = AugmentConfig(wave_mixup_prob=0.5, wave_mixup_alpha=10.0, mask_freq=48 / 128, mask_time=192 / 1024, patchout_2d=(0.2, 0.2))
+_AUDIOSET = AugmentConfig(
+    wave_mixup_prob=0.5, wave_mixup_alpha=10.0, mask_freq=48 / 128, mask_time=192 / 1024, patchout_2d=(0.2, 0.2)
+)
 
 FINETUNE_RECIPES: dict[str, Callable[[], FinetuneRecipe]] = {
     "small": _small,

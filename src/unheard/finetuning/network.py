@@ -1,6 +1,8 @@
-"""What is fine-tuned: an encoder with a classifier on top, its loss, its parameter groups and an average of its weights.
+"""What is fine-tuned: an encoder with a classifier on top, its loss, its parameter groups and an average of its
+weights.
 
-Only real patches are encoded, as in inference: clips of a batch that fill equally many columns go through the encoder together.
+Only real patches are encoded, as in inference: clips of a batch that fill equally many columns go through the encoder
+together.
 """
 
 from __future__ import annotations
@@ -77,16 +79,24 @@ class Network(nn.Module):
         """One vector for each clip; a column that is real in part counts in part, as in inference."""
         grid = self.encoder.grid
         if self.training:
-            keep = patchout(grid, columns, self.augment, torch.rand(patches.shape[0], grid.freq * columns, device=patches.device))
+            keep = patchout(
+                grid, columns, self.augment, torch.rand(patches.shape[0], grid.freq * columns, device=patches.device)
+            )
         else:
             keep = grid.crop_time(columns).to(patches.device).expand(patches.shape[0], -1)
         tokens, cls = self.encoder(patches, keep)
         if self.classifier.config.pool == "cls":
             return self.classifier.pool(tokens, cls)
         width = grid.patch_size[1]
-        real = (frames.clamp(min=1)[:, None] - grid.columns().to(keep.device)[keep] * width).clamp(0, width).to(tokens.dtype)[..., None]
+        real = (
+            (frames.clamp(min=1)[:, None] - grid.columns().to(keep.device)[keep] * width)
+            .clamp(0, width)
+            .to(tokens.dtype)[..., None]
+        )
         if self.classifier.config.pool == "bands":
-            share = real * F.one_hot(grid.rows().to(keep.device)[keep], grid.freq)  # (b, K, f); a band that patchout left nothing of is 0
+            share = real * F.one_hot(
+                grid.rows().to(keep.device)[keep], grid.freq
+            )  # (b, K, f); a band that patchout left nothing of is 0
             return self.classifier.pool(share.transpose(1, 2) @ tokens / share.sum(dim=1).clamp(min=1)[..., None])
         return self.classifier.pool((tokens * real) * (real.shape[1] / real.sum(dim=1, keepdim=True)))
 
@@ -138,7 +148,9 @@ class FinetuneModule(nn.Module):
         seen = int(self.num_averaged)
         newest = 1 / (seen + 1)
         if adapt.weight_averaging == "ema":
-            newest = max(1 - adapt.average_decay, 9 / (10 + seen))  # the first steps count for more, or the start would linger
+            newest = max(
+                1 - adapt.average_decay, 9 / (10 + seen)
+            )  # the first steps count for more, or the start would linger
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, newest if seen else 1.0)

@@ -1,8 +1,10 @@
 """What a fine-tuning recipe is: how a trained encoder learns the classes of a table of labels.
 
-    h = encoder(patches that patchout left);  logits = W norm(mean of h) + b;  loss = CE or BCE against targets that may be mixed
+    h = encoder(patches that patchout left);  logits = W norm(mean of h) + b;  loss = CE or BCE against targets that may
+    be mixed
 
-A recipe is data, and knows nothing of the encoder it is used on; the recipes by name are in `unheard.finetuning.named_recipes`.
+A recipe is data, and knows nothing of the encoder it is used on; the recipes by name are in
+`unheard.finetuning.named_recipes`.
 """
 
 from __future__ import annotations
@@ -28,23 +30,30 @@ class TaskConfig:
     """What is asked, which clips an epoch has, and who tells when to stop."""
 
     loss: Literal["auto", "cross-entropy", "bce"] = "auto"
-    """One class a clip, or several; auto: what the table has. Binary cross-entropy is averaged over all classes, unknown ones as 0."""
+    """One class a clip, or several; auto: what the table has. Binary cross-entropy is averaged over all classes,
+    unknown ones as 0.
+    """
     pool: Literal["mean", "bands", "cls"] = "mean"
-    """Mean of the patch tokens (published), or the means of each band side by side, both behind a fresh norm; or the CLS token behind the
-    encoder's own (MaskSpec's variant)."""
+    """Mean of the patch tokens (published), or the means of each band side by side, both behind a fresh norm; or the
+    CLS token behind the encoder's own (MaskSpec's variant).
+    """
     norm: Literal["layer", "batch"] = "layer"
-    """Of pooled patch tokens: over the values of a clip (published), or of each value over the batch, as linear probes of MAE have it."""
+    """Of pooled patch tokens: over the values of a clip (published), or of each value over the batch, as linear probes
+    of MAE have it.
+    """
     channels: Annotated[tuple[Channel, ...], Field(min_length=1)] = ("mix",)
     """One model is trained for each of these channels of the files; their logits are averaged."""
     balance: Literal["none", "class"] = "none"
     """Draw clips of rare classes more often, without replacement within an epoch; or each clip once."""
     class_weight_offset: Weight = 100.0
-    """A class with n clips weighs 1000 / (n + offset), a clip the sum over its classes (MaskSpec: 100, AudioMAE: 0.01)."""
+    """A class with n clips weighs 1000 / (n + offset), a clip the sum over its classes (MaskSpec: 100, AudioMAE: 0.01).
+    """
     epoch_clips: Count | None = None
     """Clips of one epoch; null: as many as there are."""
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.15
-    """Share of the training clips that choose the best weights when the table has no split valid; groups stay together. With 0 all clips
-    train and the last weights are kept."""
+    """Share of the training clips that choose the best weights when the table has no split valid; groups stay together.
+    With 0 all clips train and the last weights are kept.
+    """
     patience: Count | None = None
     """Stop after so many epochs without a better validation score; null: never."""
 
@@ -56,7 +65,9 @@ class FinetuneOptimConfig:
     layer_decay: Scale = 0.75
     """Learning rate of each block over that of the block behind it."""
     schedule: Literal["cosine", "linear"] = "cosine"
-    """Linear warm-up and half a cosine (MAE); or PaSST's: exp(-5 (1 - t)^2) for the warm-up, the full rate, a straight line down."""
+    """Linear warm-up and half a cosine (MAE); or PaSST's: exp(-5 (1 - t)^2) for the warm-up, the full rate, a straight
+    line down.
+    """
     decay_range: tuple[Fraction, Fraction] = (0.4, 0.8)
     """Shares of the run between which the straight line falls; (1, 1): never."""
     min_learning_rate: Weight = 1e-6
@@ -66,7 +77,8 @@ class FinetuneOptimConfig:
     trainable_positions: bool = False
     """Let training move the position table."""
     weight_averaging: Literal["none", "ema", "swa"] = "none"
-    """Score and keep an average of the weights: a moving one after each step, or the plain mean of the ends of epochs."""
+    """Score and keep an average of the weights: a moving one after each step, or the plain mean of the ends of epochs.
+    """
     average_decay: Momentum = 0.999
     """Of the moving average; less in the first steps."""
     average_from: Part = 0.4
@@ -125,7 +137,12 @@ class AugmentConfig:
     @property
     def waves(self) -> bool:
         """Whether something is done to the sound itself."""
-        return self.gain_db != (0, 0) or self.waveform.probability > 0 or self.max_time_shift_seconds > 0 or self.wave_mixup_prob > 0
+        return (
+            self.gain_db != (0, 0)
+            or self.waveform.probability > 0
+            or self.max_time_shift_seconds > 0
+            or self.wave_mixup_prob > 0
+        )
 
 
 @dataclass(frozen=True)

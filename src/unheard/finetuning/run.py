@@ -1,7 +1,7 @@
 """Fine-tuning: a trained encoder and a table of labels become a classifier, or one for each fold and channel.
 
-A run of one model is a run folder as pre-training leaves it, its ``model/`` the weights that did best on validation clips. A run of
-several has a folder of that kind for each below ``members/``.
+A run of one model is a run folder as pre-training leaves it, its ``model/`` the weights that did best on validation
+clips. A run of several has a folder of that kind for each below ``members/``.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def finetune(
     model : path or str
         A run, a model folder or a built-in name.
     labels : path
-        A CSV with the columns path and label; optionally start, end, split, fold, group, known. See `parts_of` for who trains.
+        A CSV with the columns path and label; optionally start, end, split, fold, group, known. See `parts_of` for who
+        trains.
     corpus : path, optional
         A folder of packed clips that runs share, see `shared_folder`; the run keeps its own without it.
 
@@ -102,7 +103,9 @@ def finetune(
 
 @lost_processes()
 @one_writer
-def resume(out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Callbacks | None = None) -> bool:
+def resume(
+    out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Callbacks | None = None
+) -> bool:
     """Continue the run at ``out`` from the latest checkpoint of each of its models.
 
     Parameters
@@ -129,7 +132,9 @@ def resume(out: str | Path, *, skip_bad_batches: int | None = None, device: str 
     with engine.first_process_first():
         sounds = _sounds(run, table, saved, session.channels[0], _shared(session), report)
     if _fingerprint(sounds, table) != session.fingerprint:
-        raise DataError(f"the clips of {session.labels} have changed since {run} began; restore them, or start a new run")
+        raise DataError(
+            f"the clips of {session.labels} have changed since {run} began; restore them, or start a new run"
+        )
     if engine.rank == 0 and changed != session:
         write_session(run, changed)
     return _train(run, changed, table, saved, sounds, engine, report)
@@ -157,7 +162,9 @@ def _train(
                 sounds, heard = _sounds(run, table, saved, channel, _shared(session), report), channel
         if len(session.members) > 1:
             told.say(f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}")
-        member = FinetuneTrainer(session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine)
+        member = FinetuneTrainer(
+            session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine
+        )
         progress: RunState = member.run(told)
         if progress.step < progress.total:
             engine.close()
@@ -170,7 +177,8 @@ def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
     asked = recipe.task.loss
     if asked == "cross-entropy" and labels.multilabel:
         raise ConfigError(
-            f"the recipe {recipe.name} wants one class a clip, and some clips of the table have none or several; set task.loss=bce"
+            f"the recipe {recipe.name} wants one class a clip, and some clips of the table have none or several; set"
+            " task.loss=bce"
         )
     return "sigmoid" if asked == "bce" or (asked == "auto" and labels.multilabel) else "softmax"
 

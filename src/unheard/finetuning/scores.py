@@ -1,4 +1,6 @@
-"""How well a classifier does: a fine-tuned run on the test clips of its own table, or any classifier on any labelled clips."""
+"""How well a classifier does: a fine-tuned run on the test clips of its own table, or any classifier on any labelled
+clips.
+"""
 
 from __future__ import annotations
 
@@ -54,10 +56,12 @@ class FinetunedRun:
 
 
 def score_run(run: Path, device: str = "cpu", track: Track = silent, out: Path | None = None) -> FinetuneScores | None:
-    """Score a finished run on the test clips of its own table and write the files of `write` into ``out``, the run without it.
+    """Score a finished run on the test clips of its own table and write the files of `write` into ``out``, the run
+    without it.
 
-    Each clip is heard by the models that never saw it; those of one part that listen to other channels are averaged. Clips whose
-    bytes or group trained those models are told of. None is returned, and nothing written, when the table has no test clips.
+    Each clip is heard by the models that never saw it; those of one part that listen to other channels are averaged.
+    Clips whose bytes or group trained those models are told of. None is returned, and nothing written, when the table
+    has no test clips.
 
     Raises
     ------
@@ -81,12 +85,20 @@ def score_run(run: Path, device: str = "cpu", track: Track = silent, out: Path |
 
 
 def score_labelled(
-    model: str | Path, labels: str | Path, out: str | Path, *, device: str = "cpu", overwrite: bool = False, track: Track = silent
+    model: str | Path,
+    labels: str | Path,
+    out: str | Path,
+    *,
+    device: str = "cpu",
+    overwrite: bool = False,
+    track: Track = silent,
 ) -> FinetuneScores:
-    """Score a classifier on a table of labels and write ``scores.json``, ``classes.csv``, ``confusion.csv`` and ``predictions.csv``.
+    """Score a classifier on a table of labels and write ``scores.json``, ``classes.csv``, ``confusion.csv`` and
+    ``predictions.csv``.
 
-    The clips of the split test are scored, or all where there is no such column. On its own table a run of several folds has every
-    clip heard by the models that never saw it; on others all models are averaged, and clips that it trained on are told of.
+    The clips of the split test are scored, or all where there is no such column. On its own table a run of several
+    folds has every clip heard by the models that never saw it; on others all models are averaged, and clips that it
+    trained on are told of.
 
     Parameters
     ----------
@@ -102,7 +114,8 @@ def score_labelled(
     ConfigError
         When ``out`` exists or another process writes into it, or the model has no classifier.
     DataError
-        When the table cannot be used: labels the model does not know, several labels a clip for a model that names one, no test clips.
+        When the table cannot be used: labels the model does not know, several labels a clip for a model that names one,
+        no test clips.
     CheckpointError
         When there is no such model.
 
@@ -122,7 +135,10 @@ def _score_into(place: Path, model: str | Path, labels: str | Path, device: str,
     if session is not None and Path(session.labels) == Path(labels).resolve():
         if told := score_run(Path(model), device, track, place):
             return told
-        raise DataError(f"{labels} trained the run and has no clips to test on; give a table of other clips, or one with a split test")
+        raise DataError(
+            f"{labels} trained the run and has no clips to test on; give a table of other clips, or one with a split"
+            " test"
+        )
     tuned = open_finetuned(model, device)
     activation = classifier_of(tuned.members[0][0]).config.activation
     table = _align_classes(Path(labels), tuned.labels, activation)
@@ -138,13 +154,14 @@ def _align_classes(path: Path, names: tuple[str, ...], activation: str) -> Label
     labels = read_labels(path, least=1)
     if unknown := [name for name in labels.classes if name not in names]:
         raise DataError(
-            f"{path} has {len(unknown)} labels that the model does not know, the first {unknown[0]!r}; it knows {', '.join(names[:8])}"
-            f"{', ...' * (len(names) > 8)}; rename them, or leave these rows out"
+            f"{path} has {len(unknown)} labels that the model does not know, the first {unknown[0]!r}; it knows"
+            f" {', '.join(names[:8])}{', ...' * (len(names) > 8)}; rename them, or leave these rows out"
         )
     if activation == "softmax" and labels.multilabel:
         row = int(np.flatnonzero(labels.target.sizes != 1)[0])
         raise DataError(
-            f"{path}: row {row + 2} has {int(labels.target[row].sum())} labels, and this model names one a clip; give every row one label"
+            f"{path}: row {row + 2} has {int(labels.target[row].sum())} labels, and this model names one a clip; give"
+            " every row one label"
         )
     place = [names.index(name) for name in labels.classes]
     known = None if labels.known is None else labels.known.renumbered(place, len(names))
@@ -157,7 +174,10 @@ def _tested(labels: Labels, path: str | Path) -> Index:
         return np.arange(len(labels))
     rows = np.flatnonzero(np.array(labels.split) == "test")
     if not len(rows):
-        raise DataError(f"{path} has a column split and no test in it; mark the clips to score, or leave the column out to score all")
+        raise DataError(
+            f"{path} has a column split and no test in it; mark the clips to score, or leave the column out to"
+            " score all"
+        )
     return rows
 
 

@@ -54,7 +54,9 @@ class FinetuneSession:
         return (
             run
             if len(self.members) == 1
-            else run / ENSEMBLE_DIR / "-".join(name for name in (part, channel if len(self.channels) > 1 else "") if name)
+            else run
+            / ENSEMBLE_DIR
+            / "-".join(name for name in (part, channel if len(self.channels) > 1 else "") if name)
         )
 
 
@@ -79,7 +81,9 @@ class LabelledSplits:
         for values in (target.numbers, target.bounds, *sides, *annotated):
             digest.update(np.ascontiguousarray(values).data)
         times = enumerate(zip(self.labels.start, self.labels.end, strict=True))
-        digest.update("".join(f"{row}:{start}-{end}|" for row, (start, end) in times if (start, end) != (None, None)).encode())
+        digest.update(
+            "".join(f"{row}:{start}-{end}|" for row, (start, end) in times if (start, end) != (None, None)).encode()
+        )
         return digest.hexdigest()
 
 

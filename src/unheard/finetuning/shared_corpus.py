@@ -1,7 +1,7 @@
 """Packed clips of tables in a folder that several runs share: packed by the first, found by the others.
 
-Each corpus has a folder of its own, named by a hash of what it is made of. Files are compared by name, size and time of their last
-change, so that a corpus that is there is found without reading a header.
+Each corpus has a folder of its own, named by a hash of what it is made of. Files are compared by name, size and time of
+their last change, so that a corpus that is there is found without reading a header.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ POLL_SECONDS = 2.0
 def shared_folder(place: Path, labels: Labels, packing: PackConfig) -> Path:
     """Return the folder of the packed clips of a table.
 
-    Its name is a hash of the clips in their order (file, start, end), of size and time of the last change of every file, and of the
-    packing. Classes, splits, folds and groups are not in it.
+    Its name is a hash of the clips in their order (file, start, end), of size and time of the last change of every
+    file, and of the packing. Classes, splits, folds and groups are not in it.
 
     Parameters
     ----------
@@ -54,7 +54,11 @@ def shared_folder(place: Path, labels: Labels, packing: PackConfig) -> Path:
 
 
 def pack_shared(
-    corpus: Corpus, packing: PackConfig, folder: Path, track: Track = silent, say: Callable[[str], None] = lambda text: None
+    corpus: Corpus,
+    packing: PackConfig,
+    folder: Path,
+    track: Track = silent,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Store:
     """Pack a corpus into a folder that runs share. While another process packs it, wait for that one.
 

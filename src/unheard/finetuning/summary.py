@@ -1,4 +1,6 @@
-"""What a classifier's answers are worth: scores with intervals, a row for each class, who is taken for whom; and their files."""
+"""What a classifier's answers are worth: scores with intervals, a row for each class, who is taken for whom; and their
+files.
+"""
 
 from __future__ import annotations
 
@@ -37,16 +39,18 @@ class FinetuneScores:
     mean, spread : float
         Over the parts, one for each fold; the spread is their standard deviation, 0 for one part.
     low, high : float, optional
-        95 % interval of the mean from a bootstrap over clips or whole groups of each part; None where a part has one only.
+        95 % interval of the mean from a bootstrap over clips or whole groups of each part; None where a part has one
+        only.
     parts : list of dict
         Every score of each part, with its name and number of clips.
     means : dict
-        The mean of every score over the parts. Logits of models that were trained apart have scales of their own: none are pooled.
+        The mean of every score over the parts. Logits of models that were trained apart have scales of their own: none
+        are pooled.
     intervals : dict
         95 % interval of every mean but that of the loss.
     classes : list of dict
-        For each class its name, clips, and over all clips precision and recall with its 95 % interval (Wilson), or the mean over
-        the parts of average precision and ROC AUC.
+        For each class its name, clips, and over all clips precision and recall with its 95 % interval (Wilson), or the
+        mean over the parts of average precision and ROC AUC.
     confusion : list of list of int
         Clips of each true class (row) taken for each class (column); empty where clips have several.
     notes : list of str
@@ -75,7 +79,10 @@ class FinetuneScores:
         """The result in a line."""
         clips = sum(part["clips"] for part in self.parts)
         spread = f" +- {self.spread:.3f} over {len(self.parts)} parts" if len(self.parts) > 1 else ""
-        return f"test       {self.metric} {self.mean:.3f}{spread}, 95 % interval {interval(self.low, self.high)} on {clips} clips"
+        return (
+            f"test       {self.metric} {self.mean:.3f}{spread}, 95 % interval {interval(self.low, self.high)} on"
+            f" {clips} clips"
+        )
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -128,10 +135,14 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(rows, blocks, logits, target, known, tuple(reason for part in parts for reason in part.skipped))
 
 
-def summary(heard: Mapping[str, Predictions], classes: tuple[str, ...], activation: str, notes: Sequence[str] = ()) -> FinetuneScores:
+def summary(
+    heard: Mapping[str, Predictions], classes: tuple[str, ...], activation: str, notes: Sequence[str] = ()
+) -> FinetuneScores:
     """All scores of all parts, by the name of the part."""
     each, every, notes = list(heard.values()), joined(list(heard.values())), list(notes)
-    parts: list[dict[str, Any]] = [{"part": name, "clips": len(one.rows), **one.scores(activation)} for name, one in heard.items()]
+    parts: list[dict[str, Any]] = [
+        {"part": name, "clips": len(one.rows), **one.scores(activation)} for name, one in heard.items()
+    ]
     there = [name for name, column in zip(classes, every.target.T, strict=True) if column.any()]
     if activation == "softmax" and len(there) == 1:
         notes.append(f"all clips are of one class, {there[0]}; scores that need two are left out")
@@ -150,17 +161,28 @@ def summary(heard: Mapping[str, Predictions], classes: tuple[str, ...], activati
 
 
 def write(folder: Path, told: FinetuneScores, heard: Predictions, labels: Labels, activation: str) -> None:
-    """The files ``scores.json``, ``scores.csv``, ``classes.csv``, ``predictions.csv``, and ``confusion.csv`` where clips have one class."""
+    """The files ``scores.json``, ``scores.csv``, ``classes.csv``, ``predictions.csv``, and ``confusion.csv`` where
+    clips have one class.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    lines = ((name, _text(told.means[name]), *(_text(end) or UNDEFINED for end in ends)) for name, ends in told.intervals.items())
+    lines = (
+        (name, _text(told.means[name]), *(_text(end) or UNDEFINED for end in ends))
+        for name, ends in told.intervals.items()
+    )
     header = ("score", "value", "low", "high")
     write_table(folder / "scores.csv", header, (dict(zip(header, line, strict=True)) for line in lines))
     columns, names = tuple(told.classes[0]), labels.classes
-    write_table(folder / "classes.csv", columns, [{name: _text(value) for name, value in row.items()} for row in told.classes])
+    write_table(
+        folder / "classes.csv", columns, [{name: _text(value) for name, value in row.items()} for row in told.classes]
+    )
     write_confusion(folder, names, told.confusion)
     tensor = torch.from_numpy(heard.logits)
     said = probabilities(tensor, activation == "sigmoid").numpy()
-    parts = {name: times for name, times in (("start", labels.start), ("end", labels.end)) if any(each is not None for each in times)}
+    parts = {
+        name: times
+        for name, times in (("start", labels.start), ("end", labels.end))
+        if any(each is not None for each in times)
+    }
     rows = (
         {
             "path": str(labels.paths[row]),
@@ -176,7 +198,9 @@ def write(folder: Path, told: FinetuneScores, heard: Predictions, labels: Labels
 
 
 def _intervals(parts: Sequence[Predictions], means: Mapping[str, float], activation: str) -> dict[str, Span]:
-    """95 % bootstrap intervals of means over parts; the clips or groups of each part are resampled, the same ones for every score."""
+    """95 % bootstrap intervals of means over parts; the clips or groups of each part are resampled, the same ones for
+    every score.
+    """
     if any(part.single_group for part in parts):
         return dict.fromkeys(means, (None, None))
     found = [bootstrap.replicates(_statistics(part, list(means)), part.blocks, seed) for seed, part in enumerate(parts)]
@@ -208,7 +232,9 @@ def _too_few(parts: Sequence[Predictions]) -> list[str]:
         unit = "clip" if all(len(part.rows) == 1 for part in single_group) else "group"
         where = f"in {len(single_group)} of {len(parts)} parts " if len(parts) > 1 else ""
         return [f"{where}one {unit} only was tested, so how far the scores would move with others is not known"]
-    return few_groups(sum(len(set(part.blocks.tolist())) for part in parts)) if any(part.grouped for part in parts) else []
+    return (
+        few_groups(sum(len(set(part.blocks.tolist())) for part in parts)) if any(part.grouped for part in parts) else []
+    )
 
 
 def _multiclass_rows(counts: Int[np.ndarray, "C C"], names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """One model of a fine-tuning run: its folder, the loop, and the choice of its best weights on validation clips.
 
-batch -> augment -> loss and gradients -> optimiser -> average -> at the end of an epoch: score the validation clips, keep the best
+batch -> augment -> loss and gradients -> optimiser -> average -> at the end of an epoch: score the validation clips,
+keep the best
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class FinetuneSetup:
 def begin(saved: SavedModel, start: FinetuneSetup) -> SavedModel:
     """A fresh classifier on a copy of a trained encoder.
 
-    Where patch tokens are pooled the encoder's final norm makes way for the classifier's, as MaskSpec and AudioMAE have it.
+    Where patch tokens are pooled the encoder's final norm makes way for the classifier's, as MaskSpec and AudioMAE have
+    it.
     """
     task, adapt, training = start.recipe.task, start.recipe.adapt, start.recipe.training
     keeps = saved.recipe.model.final_norm if task.pool == "cls" else False
@@ -60,10 +62,14 @@ def begin(saved: SavedModel, start: FinetuneSetup) -> SavedModel:
     recipe = replace(saved.recipe, model=model, training=replace(saved.recipe.training, seed=training.seed))
     learner = build(recipe)
     mine = learner.state_dict()
-    learner.load_state_dict({name: value for name, value in saved.learner.state_dict().items() if name in mine}, strict=False)
+    learner.load_state_dict(
+        {name: value for name, value in saved.learner.state_dict().items() if name in mine}, strict=False
+    )
     head = ClassifierConfig(start.classes, start.activation, task.pool, "none" if task.pool == "cls" else task.norm)  # type: ignore[arg-type]
     notes = ("Fine-tuned: the encoder serves these classes, and no decoder fits it any more.",)
-    origin = Provenance(f"{start.source}, fine-tuned with unheard {__version__}", saved.provenance.licence, {}, notes, encoder_only=True)
+    origin = Provenance(
+        f"{start.source}, fine-tuned with unheard {__version__}", saved.provenance.licence, {}, notes, encoder_only=True
+    )
     return SavedModel(learner, recipe, saved.statistics, origin, build_classifier(head, recipe))
 
 
@@ -85,27 +91,42 @@ class FinetuneTrainer:
     Raises
     ------
     DataError
-        When none of the training clips, or none of those of a class, could be read; in `run`, when packed clips differ from their
-        checksums: all of them were compared when it ends.
+        When none of the training clips, or none of those of a class, could be read; in `run`, when packed clips differ
+        from their checksums: all of them were compared when it ends.
     ConfigError
         When a norm over the batch has one clip to look at.
     """
 
     def __init__(
-        self, folder: Path, saved: SavedModel, start: FinetuneSetup, sounds: PackedLabelledClips, part: FoldIndices, engine: Engine
+        self,
+        folder: Path,
+        saved: SavedModel,
+        start: FinetuneSetup,
+        sounds: PackedLabelledClips,
+        part: FoldIndices,
+        engine: Engine,
     ) -> None:
         self.folder, self.saved, self.start, self.sounds, self.engine = folder, saved, start, sounds, engine
         self.train, self.valid = sounds.at(part.train), sounds.at(part.valid)
         if not len(self.train):
-            raise DataError("none of the clips to train on can be read; see which were skipped with: unheard data check FOLDER")
+            raise DataError(
+                "none of the clips to train on can be read; see which were skipped with: unheard data check FOLDER"
+            )
         if unheard := [start.classes[k] for k in np.flatnonzero(sounds.target.counts(self.train) == 0).tolist()]:
             reason = sounds.store.skipped[0].reason if sounds.store.skipped else "none trains"
-            raise DataError(f"no clip of the classes {', '.join(unheard)} can be trained on; the first that was skipped: {reason}")
+            raise DataError(
+                f"no clip of the classes {', '.join(unheard)} can be trained on; the first that was skipped: {reason}"
+            )
         training = start.recipe.training
         if start.recipe.task.norm == "batch" and training.batch_size // (engine.processes * training.accumulate) < 2:
-            raise ConfigError("task.norm=batch compares clips, so it needs at least two in each part of a batch; set training.batch_size")
+            raise ConfigError(
+                "task.norm=batch compares clips, so it needs at least two in each part of a batch; set"
+                " training.batch_size"
+            )
         assert isinstance(saved.classifier, Classifier)
-        self.tuned = FinetuneModule(Network(saved.learner.model.encoder, saved.classifier, start.recipe.augment), start.recipe)
+        self.tuned = FinetuneModule(
+            Network(saved.learner.model.encoder, saved.classifier, start.recipe.augment), start.recipe
+        )
         self.verification = sounds.verification if engine.rank == 0 else None
         self.validation = Validation(sounds.store, self.valid, saved.statistics, engine, saved.learner.grid.frames)
 
@@ -148,12 +169,14 @@ class FinetuneTrainer:
         training, grid = self.start.recipe.training, self.saved.learner.grid
         columns = self.width // grid.patch_size[1]
         return (
-            f"training   {len(self.train)} clips, {len(self.valid)} to choose the weights; {self.total} steps of {training.batch_size}, "
-            f"{self.total * training.batch_size / epoch_size:.1f} epochs; {grid.freq} x {columns} tokens a window; "
-            f"{self.engine.precision} on {self.engine.device.type}"
+            f"training   {len(self.train)} clips, {len(self.valid)} to choose the weights; {self.total} steps of"
+            f" {training.batch_size}, {self.total * training.batch_size / epoch_size:.1f} epochs; {grid.freq} x"
+            f" {columns} tokens a window; {self.engine.precision} on {self.engine.device.type}"
         )
 
-    def _loop(self, loader: LabelledLoader, bad: BadBatches, rows: MetricsLogger | None, stopped: Callable[[], bool]) -> RunState:
+    def _loop(
+        self, loader: LabelledLoader, bad: BadBatches, rows: MetricsLogger | None, stopped: Callable[[], bool]
+    ) -> RunState:
         """Every step; returns where it ended."""
         engine, training, total = self.engine, self.start.recipe.training, self.total
         watch, clock = (
@@ -199,7 +222,8 @@ class FinetuneTrainer:
         return place
 
     def _choose(self, best: BestModelTracker, step: int) -> tuple[dict[str, float], bool]:
-        """Score the validation clips, keep the weights when they are the best so far, and return whether patience has run out.
+        """Score the validation clips, keep the weights when they are the best so far, and return whether patience has
+        run out.
 
         All processes compute logits; the first one scores them, writes, and passes on what it found.
         """
@@ -233,7 +257,9 @@ class FinetuneTrainer:
         return total
 
     def logits(self) -> Float32[np.ndarray, "n C"]:
-        """Return the logits of the validation clips under the weights that would be kept now; all processes must call this."""
+        """Return the logits of the validation clips under the weights that would be kept now; all processes must call
+        this.
+        """
         chosen = self.tuned.eval_network
         self.engine.align_buffers(chosen)
         chosen.eval()
@@ -267,7 +293,9 @@ class FinetuneTrainer:
     def _checkpoint(self, progress: RunState) -> None:
         self._verify(wait=progress.step >= progress.total)
         if self.engine.rank == 0:
-            save_checkpoint(self.folder, self.tuned, self.engine.optimiser, progress, self.start.recipe.training.keep_checkpoints)
+            save_checkpoint(
+                self.folder, self.tuned, self.engine.optimiser, progress, self.start.recipe.training.keep_checkpoints
+            )
         self.engine.wait()
 
 

@@ -1,9 +1,10 @@
-"""Logits of validation clips during fine-tuning: whole clips, batch by batch, with the front end and the device of training.
+"""Logits of validation clips during fine-tuning: whole clips, batch by batch, with the front end and the device of
+training.
 
 packed waves -> windows of the encoder's length -> pooled vectors -> mean over the windows of a clip -> classifier
 
-Every process computes some of the batches. Which clips form a batch follows from their lengths alone, so the logits do not depend on
-the number of processes. They are those of prediction, in float32.
+Every process computes some of the batches. Which clips form a batch follows from their lengths alone, so the logits do
+not depend on the number of processes. They are those of prediction, in float32.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Windows:
     frames : Int[Tensor, "B"]
         Real frames of each.
     share : Float[Tensor, "k W"], optional
-        The weight of every window of the group in the mean of each of its k clips; given with the last windows of a group.
+        The weight of every window of the group in the mean of each of its k clips; given with the last windows of a
+        group.
     """
 
     spec: Float[Tensor, "B F T"]
@@ -88,7 +90,9 @@ class WindowLoader(Prefetcher[Windows]):
     device : torch.device
     """
 
-    def __init__(self, store: WaveStore, groups: list[Index], statistics: Statistics, width: int, device: torch.device) -> None:
+    def __init__(
+        self, store: WaveStore, groups: list[Index], statistics: Statistics, width: int, device: torch.device
+    ) -> None:
         self.store, self.statistics, self.width, self.device = store, statistics, width, device
         counts = [int(_windows(store.frames[group], width).sum()) for group in groups]
         self._parts = [
@@ -156,8 +160,8 @@ class Validation:
         if len(bad):
             file = self.store.names[int(self.clips[bad[0]])]
             raise DataError(
-                f"the logits of {len(bad)} of {len(logits)} validation clips are not finite, the first of {file}; try a lower "
-                "training.learning_rate, or compare with training.precision=float32"
+                f"the logits of {len(bad)} of {len(logits)} validation clips are not finite, the first of {file}; try a"
+                " lower training.learning_rate, or compare with training.precision=float32"
             )
         return logits
 

@@ -1,7 +1,8 @@
 """What happens to sound on its way to a microphone: background noise, loudness, filters, speed. For fine-tuning clips.
 
-Like the functions of `unheard.finetuning.augment`: a batch of waves and a generator in, a new batch out, labels as they were. Each clip has
-each disturbance or not, by a draw of its own. Filters are those of the RBJ audio cookbook, two poles, Q = 1/sqrt(2), 12 dB an octave:
+Like the functions of `unheard.finetuning.augment`: a batch of waves and a generator in, a new batch out, labels as they
+were. Each clip has each disturbance or not, by a draw of its own. Filters are those of the RBJ audio cookbook, two
+poles, Q = 1/sqrt(2), 12 dB an octave:
 
     y = h * x,   H(z) = (b0 + b1/z + b0/z^2) / (1 + a1/z + a2/z^2),   low: b0 ~ (1 - cos w)/2,  high: b0 ~ (1 + cos w)/2,  b1 ~ +-2 b0
 """
@@ -21,12 +22,19 @@ from torch import Tensor
 from unheard.finetuning.augment import AugmentBatch
 from unheard.finetuning.recipe import WaveformAugmentConfig
 
-TAIL = 2048  # samples behind the clips, in which a response fades before it would come round again; transforms have a multiple of it; ours
-HIGHEST = 0.45  # of the sample rate: cutoffs above it are drawn down to it, or a high-pass would leave nothing; our choice
+# samples behind the clips, in which a response fades before it would come round again; transforms have a multiple of
+# it; ours
+TAIL = 2048
+HIGHEST = (
+    0.45  # of the sample rate: cutoffs above it are drawn down to it, or a high-pass would leave nothing; our choice
+)
 
 
-def augment_waveform(clips: AugmentBatch, how: WaveformAugmentConfig, sample_rate: int, generator: torch.Generator) -> AugmentBatch:
-    """Background noise, loudness, high-pass, low-pass and speed, in this order, each on about ``how.chance`` of the clips.
+def augment_waveform(
+    clips: AugmentBatch, how: WaveformAugmentConfig, sample_rate: int, generator: torch.Generator
+) -> AugmentBatch:
+    """Background noise, loudness, high-pass, low-pass and speed, in this order, each on about ``how.chance`` of the
+    clips.
 
     Parameters
     ----------
@@ -49,7 +57,10 @@ def augment_waveform(clips: AugmentBatch, how: WaveformAugmentConfig, sample_rat
     for mine, values, change in zip(kept, drawn, changes, strict=True):
         rows = mine.nonzero().flatten().to(clips.lengths.device)
         if len(rows):
-            some = change(AugmentBatch(clips.values[rows], clips.lengths[rows], clips.target[rows], clips.known[rows]), values[mine])
+            some = change(
+                AugmentBatch(clips.values[rows], clips.lengths[rows], clips.target[rows], clips.known[rows]),
+                values[mine],
+            )
             lengths = clips.lengths.index_copy(0, rows, some.lengths)
             clips = replace(clips, values=clips.values.index_copy(0, rows, some.values), lengths=lengths)
     return clips
@@ -82,7 +93,9 @@ def change_speed(clips: AugmentBatch, factor: Float[Tensor, " B"]) -> AugmentBat
     for row, (speed, length) in enumerate(zip(factor.tolist(), clips.lengths.tolist(), strict=True)):
         wave = clips.values[row, :length]
         if speed != 1 and length:
-            wave = torch.from_numpy(np.ascontiguousarray(soxr.resample(wave.cpu().numpy(), speed, 1.0))).to(values)[: values.shape[1]]
+            wave = torch.from_numpy(np.ascontiguousarray(soxr.resample(wave.cpu().numpy(), speed, 1.0))).to(values)[
+                : values.shape[1]
+            ]
             lengths[row] = max(len(wave), 1)
         values[row, : len(wave)] = wave
     return replace(clips, values=values, lengths=lengths)

@@ -13,7 +13,10 @@ def probabilities(logits: Float[Tensor, "*n C"], multilabel: bool) -> Float[Tens
 
 
 def clip_losses(
-    logits: Float[Tensor, "B C"], target: Float[Tensor, "B C"], multilabel: bool, annotated: Float[Tensor, "B C"] | None = None
+    logits: Float[Tensor, "B C"],
+    target: Float[Tensor, "B C"],
+    multilabel: bool,
+    annotated: Float[Tensor, "B C"] | None = None,
 ) -> Float[Tensor, " B"]:
     """Return the loss of each clip.
 

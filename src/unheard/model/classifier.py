@@ -3,9 +3,9 @@
     h = mean over patch tokens, the means of each band side by side, or the CLS token
     logits = W norm(h) + b;   scores = softmax or sigmoid of the logits
 
-Published fine-tuned models differ in three words only: MaskSpec and AudioMAE pool "mean" with norm "layer", MaskSpec's CLS
-variant pools "cls" with norm "none" behind the encoder's own final norm, MATPAC's AudioSet head pools "mean" with norm "batch"
-(its mean over frequency, then over time, is the mean over all tokens).
+Published fine-tuned models differ in three words only: MaskSpec and AudioMAE pool "mean" with norm "layer", MaskSpec's
+CLS variant pools "cls" with norm "none" behind the encoder's own final norm, MATPAC's AudioSet head pools "mean" with
+norm "batch" (its mean over frequency, then over time, is the mean over all tokens).
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class ClassifierConfig:
     activation: Literal["softmax", "sigmoid"] = "softmax"
     """One class a sound (scores sum to one), or any number of them (each score on its own)."""
     pool: Literal["mean", "bands", "cls"] = "mean"
-    """Mean over the patch tokens, CLS left out; the means of each band of patches side by side; or the CLS token alone."""
+    """Mean over the patch tokens, CLS left out; the means of each band of patches side by side; or the CLS token alone.
+    """
     norm: Literal["layer", "batch", "none"] = "layer"
     """LayerNorm, BatchNorm without gain and bias, or nothing between the pooled vector and the head."""
 
@@ -65,7 +66,8 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def pool(self, tokens: Float[Tensor, "B K D"], cls: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B W"]:
-        """One vector for each sound, from the encoder's tokens, with pool "bands" one for each band, and its CLS output.
+        """One vector for each sound, from the encoder's tokens, with pool "bands" one for each band, and its CLS
+        output.
 
         Raises
         ------
@@ -77,7 +79,10 @@ class Classifier(nn.Module):
         if self.config.pool == "bands":
             return tokens.flatten(1)
         if cls is None:
-            raise ConfigError('a classifier with pool "cls" needs an encoder with a CLS token; set model.cls_token=true, or pool "mean"')
+            raise ConfigError(
+                'a classifier with pool "cls" needs an encoder with a CLS token; set model.cls_token=true, or pool'
+                ' "mean"'
+            )
         return cls
 
     def forward(self, pooled: Float[Tensor, "B W"]) -> Float[Tensor, "B C"]:

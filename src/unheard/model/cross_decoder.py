@@ -1,4 +1,5 @@
-"""A decoder that only asks: hidden patches look at visible ones, not at each other (the regressor of CAE v2, which MAM-CLAP may use).
+"""A decoder that only asks: hidden patches look at visible ones, not at each other (the regressor of CAE v2, which
+MAM-CLAP may use).
 
 Zhang et al. 2022, "CAE v2: Context Autoencoder with CLIP Target" (arXiv 2211.09799): four blocks of cross-attention.
 
@@ -64,7 +65,9 @@ class CrossTransformer(nn.Module):
         self.norm_memory = nn.LayerNorm(dim, eps=NORM_EPS)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
 
-    def forward(self, x: Float[Tensor, "B M E"], memory: Float[Tensor, "B K E"]) -> tuple[Float[Tensor, "B M E"], Float[Tensor, "B K E"]]:
+    def forward(
+        self, x: Float[Tensor, "B M E"], memory: Float[Tensor, "B K E"]
+    ) -> tuple[Float[Tensor, "B M E"], Float[Tensor, "B K E"]]:
         """The outputs of ``x``, and the normalised memory."""
         heard = self.norm_memory(memory)
         for block in self.blocks:

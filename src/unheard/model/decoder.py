@@ -1,8 +1,8 @@
 """The decoder: mask tokens take the place of what was hidden, a small Transformer fills them in.
 
-The global one attends over all patches, CLS token included (MAE). The local one attends in small windows, without the CLS token
-(AudioMAE); see `unheard.model.local_decoder`. In the one called cross, hidden patches look at visible ones only (CAE v2); see
-`unheard.model.cross_decoder`.
+The global one attends over all patches, CLS token included (MAE). The local one attends in small windows, without the
+CLS token (AudioMAE); see `unheard.model.local_decoder`. In the one called cross, hidden patches look at visible ones
+only (CAE v2); see `unheard.model.cross_decoder`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class Decoder(nn.Module):
         initialise(self)
         nn.init.normal_(self.mask_token, std=TOKEN_STD)
 
-    def forward(self, visible: Float[Tensor, "B K D"], mask: Mask, cls: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B N E"]:
+    def forward(
+        self, visible: Float[Tensor, "B K D"], mask: Mask, cls: Float[Tensor, "B D"] | None = None
+    ) -> Float[Tensor, "B N E"]:
         """Put the visible tokens back in place, fill the rest with the mask token and decode.
 
         In the global decoder the CLS token takes part, without a position, and is dropped at the end.

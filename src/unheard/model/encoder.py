@@ -2,8 +2,8 @@
 
     x = W patch + position;  [CLS; x] -> blocks -> norm
 
-The patch embedding is a linear layer on flattened patches, applied to the visible ones only: the same numbers as a strided
-convolution over the whole spectrogram (MAE), without its cost.
+The patch embedding is a linear layer on flattened patches, applied to the visible ones only: the same numbers as a
+strided convolution over the whole spectrogram (MAE), without its cost.
 """
 
 from __future__ import annotations
@@ -56,9 +56,13 @@ class Encoder(nn.Module):
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=TOKEN_STD)
 
-    def tokens(self, patches: Float[Tensor, "B N P"], index: Int[Tensor, "B K"] | None = None) -> Float[Tensor, "B K D"]:
+    def tokens(
+        self, patches: Float[Tensor, "B N P"], index: Int[Tensor, "B K"] | None = None
+    ) -> Float[Tensor, "B K D"]:
         """Embed the patches at ``index`` (all of them when it is left out) and add their positions."""
-        chosen, positions = (patches, self.positions) if index is None else (take(patches, index), self.positions[index])
+        chosen, positions = (
+            (patches, self.positions) if index is None else (take(patches, index), self.positions[index])
+        )
         tokens: Tensor = self.patch_embed(chosen) + positions
         return tokens
 
@@ -86,13 +90,19 @@ class Encoder(nn.Module):
         """
         return self.split_cls(self.transformer(self.with_cls(self.tokens(patches, keep))))
 
-    def layers(self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None) -> list[Float[Tensor, "B K D"]]:
+    def layers(
+        self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None
+    ) -> list[Float[Tensor, "B K D"]]:
         """The tokens after every block, CLS left out; the last entry is normalised."""
         outputs = self.transformer.layers(self.with_cls(self.tokens(patches, keep)))
         return [self.split_cls(x)[0] for x in outputs]
 
-    def attention(self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None) -> Float[Tensor, "B heads K K"]:
-        """Attention of the last block among the patches; the CLS row and column are cut off, rows then sum to less than one."""
+    def attention(
+        self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None
+    ) -> Float[Tensor, "B heads K K"]:
+        """Attention of the last block among the patches; the CLS row and column are cut off, rows then sum to less than
+        one.
+        """
         weights = self.transformer.attention(self.with_cls(self.tokens(patches, keep)))
         return weights if self.cls_token is None else weights[:, :, 1:, 1:]
 

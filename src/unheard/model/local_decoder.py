@@ -2,13 +2,13 @@
 
     a = softmax( cos(q, k) / max(tau, 0.01) + bias + mask );  x = x + norm(proj(a v));  x = x + norm(mlp(x))
 
-The grid is cut into windows of 4 x 4 patches, and a patch attends to the 16 of its window. In every other block the windows are
-moved by two columns in time, so that neighbours across a border meet; they wrap around at the end, where the mask keeps apart
-what is not adjacent. Each head has a temperature tau and a bias that a small network draws from the distance between two
-patches. The norm comes after each branch (as in Swin Transformer V2, Liu et al. 2022).
+The grid is cut into windows of 4 x 4 patches, and a patch attends to the 16 of its window. In every other block the
+windows are moved by two columns in time, so that neighbours across a border meet; they wrap around at the end, where
+the mask keeps apart what is not adjacent. Each head has a temperature tau and a bias that a small network draws from
+the distance between two patches. The norm comes after each branch (as in Swin Transformer V2, Liu et al. 2022).
 
-Numbers without a source beside them are the reference's behaviour. A grid that windows do not tile is filled up with empty
-places, which nothing attends to, and along an axis of one window nothing is moved: both our choice.
+Numbers without a source beside them are the reference's behaviour. A grid that windows do not tile is filled up with
+empty places, which nothing attends to, and along an axis of one window nothing is moved: both our choice.
 """
 
 from __future__ import annotations
@@ -38,15 +38,18 @@ class WindowPartition(nn.Module):
     grid : Grid
         Where each token sits.
     shift : int
-        Columns the grid is moved by, towards the beginning and cyclically, before it is cut. A window that then holds the end and
-        the beginning of time attends within each of the two alone. A grid of one window along time is not moved.
+        Columns the grid is moved by, towards the beginning and cyclically, before it is cut. A window that then holds
+        the end and the beginning of time attends within each of the two alone. A grid of one window along time is not
+        moved.
 
     Attributes
     ----------
     places : Int[Tensor, "W P"]
-        Token at each place of each window, windows in order of time then frequency, places likewise; N stands for an empty place.
+        Token at each place of each window, windows in order of time then frequency, places likewise; N stands for an
+        empty place.
     mask : Float[Tensor, "W P P"] or None
-        0 where a place may attend to another one, `BLOCKED` where not; None when every place may attend to its whole window.
+        0 where a place may attend to another one, `BLOCKED` where not; None when every place may attend to its whole
+        window.
     """
 
     places: Int[Tensor, "W P"]
@@ -57,7 +60,9 @@ class WindowPartition(nn.Module):
         super().__init__()
         shift = shift if grid.time > WINDOW else 0
         time, freq = (-(-count // WINDOW) * WINDOW for count in (grid.time, grid.freq))  # filled up to whole windows
-        with torch.device("cpu"):  # places are numbers, also where only the sizes of a model are built, on the meta device
+        with torch.device(
+            "cpu"
+        ):  # places are numbers, also where only the sizes of a model are built, on the meta device
             tokens = torch.full((time, freq), grid.num_patches)
             tokens[grid.columns(), grid.rows()] = torch.arange(grid.num_patches)
             from_the_beginning = (torch.arange(time) >= time - shift)[:, None].expand(time, freq)
@@ -68,7 +73,9 @@ class WindowPartition(nn.Module):
             self.register_buffer("places", places, persistent=False)
             self.register_buffer("back", places.flatten().argsort()[: grid.num_patches], persistent=False)
             self.register_buffer(
-                "mask", torch.zeros(apart.shape).masked_fill(apart, BLOCKED) if bool(apart.any()) else None, persistent=False
+                "mask",
+                torch.zeros(apart.shape).masked_fill(apart, BLOCKED) if bool(apart.any()) else None,
+                persistent=False,
             )
 
     def cut(self, x: Float[Tensor, "B N E"]) -> Float[Tensor, "B W P E"]:

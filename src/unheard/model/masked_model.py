@@ -95,8 +95,8 @@ def best_hypothesis(predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "
 class Teacher(nn.Module):
     """A slowly moving average of the encoder's blocks and final norm.
 
-    Patch embedding, positions and CLS token are the student's own. It sees the hidden patches only (M2D) and never gets a
-    gradient.
+    Patch embedding, positions and CLS token are the student's own. It sees the hidden patches only (M2D) and never gets
+    a gradient.
     """
 
     def __init__(self, encoder: Encoder, init_from_student: bool) -> None:
@@ -107,7 +107,9 @@ class Teacher(nn.Module):
         self.requires_grad_(False)
 
     @torch.no_grad()
-    def forward(self, encoder: Encoder, patches: Float[Tensor, "B N P"], hide: Int[Tensor, "B M"]) -> Float[Tensor, "B M D"]:
+    def forward(
+        self, encoder: Encoder, patches: Float[Tensor, "B N P"], hide: Int[Tensor, "B M"]
+    ) -> Float[Tensor, "B M D"]:
         """The teacher's latents of the hidden patches, CLS left out."""
         tokens = encoder.with_cls(encoder.tokens(patches, hide))
         return encoder.split_cls(self.transformer(tokens))[0]
@@ -136,7 +138,9 @@ class MaskedModel(nn.Module):
         self.grid, self.use_decoder, self.num_hypotheses = grid, True, config.num_hypotheses
         self.encoder = Encoder(config, grid)
         self.decoder = Decoder(config, grid)
-        self.predictor = Predictor(self.decoder.embed_dim, self.encoder.embed_dim, config.num_hypotheses) if latents else None
+        self.predictor = (
+            Predictor(self.decoder.embed_dim, self.encoder.embed_dim, config.num_hypotheses) if latents else None
+        )
         self.teacher = Teacher(self.encoder, teacher_copied) if latents else None
 
     def forward(self, patches: Float[Tensor, "B N P"], mask: Mask) -> MaskedPass:

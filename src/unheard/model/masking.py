@@ -1,7 +1,7 @@
 """Which patches are heard and which are hidden.
 
-A mask is two index tensors: ``keep`` (B, K) are the tokens the encoder sees, ``hide`` (B, M) the ones to predict. Both are in
-drawn order, which the latent objectives rely on; structured masks have both in token order.
+A mask is two index tensors: ``keep`` (B, K) are the tokens the encoder sees, ``hide`` (B, M) the ones to predict. Both
+are in drawn order, which the latent objectives rely on; structured masks have both in token order.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ class Mask:
 
     def hidden(self) -> Bool[Tensor, "B N"]:
         """True at hidden tokens, in token order."""
-        flags = torch.zeros(self.keep.shape[0], self.keep.shape[1] + self.hide.shape[1], dtype=torch.bool, device=self.keep.device)
+        flags = torch.zeros(
+            self.keep.shape[0], self.keep.shape[1] + self.hide.shape[1], dtype=torch.bool, device=self.keep.device
+        )
         return flags.scatter_(1, self.hide, torch.ones_like(self.hide, dtype=torch.bool))
 
 
 def num_keep(num_patches: int, mask_ratio: float) -> int:
     """How many patches stay visible: the integer part of N (1 - mask_ratio), at least one.
 
-    The truncation is the reference's (N = 190 at ratio 0.8 keeps 37, not 38); the floor of one is ours: at 95 patches and
-    ratio 0.99 the reference keeps none.
+    The truncation is the reference's (N = 190 at ratio 0.8 keeps 37, not 38); the floor of one is ours: at 95 patches
+    and ratio 0.99 the reference keeps none.
 
     Raises
     ------
@@ -71,7 +73,9 @@ def random(noise: Float[Tensor, "B N"], mask_ratio: float, valid: Bool[Tensor, "
     return Mask(shuffled[:, :kept], shuffled[:, kept:])
 
 
-def structured(grid: Grid, noise_freq: Float[Tensor, "B f"], noise_time: Float[Tensor, "B t"], mask_ratios: tuple[float, float]) -> Mask:
+def structured(
+    grid: Grid, noise_freq: Float[Tensor, "B f"], noise_time: Float[Tensor, "B t"], mask_ratios: tuple[float, float]
+) -> Mask:
     """Hide whole frequency rows and whole time columns (AudioMAE): visible is where a kept row crosses a kept column.
 
     Of f rows and t columns those with the smallest noise are kept, each count rounded as in `num_keep`.
@@ -84,7 +88,10 @@ def structured(grid: Grid, noise_freq: Float[Tensor, "B f"], noise_time: Float[T
         Share of the rows and share of the columns to hide.
     """
     hidden = []
-    for noise, share, place in ((noise_freq, mask_ratios[0], grid.rows()), (noise_time, mask_ratios[1], grid.columns())):
+    for noise, share, place in (
+        (noise_freq, mask_ratios[0], grid.rows()),
+        (noise_time, mask_ratios[1], grid.columns()),
+    ):
         kept = noise.argsort(dim=1)[:, : num_keep(noise.shape[1], share)]
         flags = torch.ones_like(noise, dtype=torch.bool).scatter_(1, kept, False)
         hidden.append(flags[:, place.to(noise.device)])  # (B, N)
@@ -96,8 +103,11 @@ def num_hidden(grid: Grid, mask_ratios: tuple[float, float]) -> int:
     return grid.num_patches - num_keep(grid.freq, mask_ratios[0]) * num_keep(grid.time, mask_ratios[1])
 
 
-def training_mask(config: ModelConfig, grid: Grid, noise: Float[Tensor, "B N"], valid: Bool[Tensor, "B N"] | None = None) -> Mask:
-    """The mask a model is trained with, from one number for each patch; padding is heard only when nothing else is left.
+def training_mask(
+    config: ModelConfig, grid: Grid, noise: Float[Tensor, "B N"], valid: Bool[Tensor, "B N"] | None = None
+) -> Mask:
+    """The mask a model is trained with, from one number for each patch; padding is heard only when nothing else is
+    left.
 
     A structured mask takes the first t numbers for the columns and the last f for the rows.
     """
@@ -128,10 +138,13 @@ def mask_from_flags(hidden: Bool[Tensor, "B N"]) -> Mask:
     counts = hidden.sum(dim=1)
     if bool((counts != counts[0]).any()):
         raise ConfigError(
-            f"every crop of a batch must hide the same number of patches; got between {int(counts.min())} and {int(counts.max())}"
+            f"every crop of a batch must hide the same number of patches; got between {int(counts.min())} and"
+            f" {int(counts.max())}"
         )
     if int(counts[0]) == hidden.shape[1]:
-        raise ConfigError(f"a mask must leave at least one of the {hidden.shape[1]} patches visible; this one hides all")
+        raise ConfigError(
+            f"a mask must leave at least one of the {hidden.shape[1]} patches visible; this one hides all"
+        )
     return _in_order(hidden, int(counts[0]))
 
 
@@ -143,13 +156,14 @@ def _in_order(hidden: Bool[Tensor, "B N"], count: int) -> Mask:
 
 
 def named_mask(name: str, grid: Grid, noise: Float[Tensor, "B N"], mask_ratio: float) -> Mask:
-    """A mask by name, for figures: "random", or one of the paper's patterns, which hide every second column, row or both.
+    """A mask by name, for figures: "random", or one of the paper's patterns, which hide every second column, row or
+    both.
 
-    "random" hides round(N mask_ratio) patches, halves rounded down: of 95 patches 10, 5, 2 and 1 stay visible at .90, .95, .98 and .99, as
-    in Figure 4 of the MSM-MAE paper. Training truncates, see `num_keep`.
-    "vertical" hides odd time columns, "horizontal" odd frequency rows, "chessboard" patches whose row plus column is odd;
-    the ratio then follows from the grid and ``mask_ratio`` is not used. "structured" hides random rows and random columns, both to
-    the same share, so that about ``mask_ratio`` is hidden in all. The noise sets the batch size.
+    "random" hides round(N mask_ratio) patches, halves rounded down: of 95 patches 10, 5, 2 and 1 stay visible at .90,
+    .95, .98 and .99, as in Figure 4 of the MSM-MAE paper. Training truncates, see `num_keep`. "vertical" hides odd time
+    columns, "horizontal" odd frequency rows, "chessboard" patches whose row plus column is odd; the ratio then follows
+    from the grid and ``mask_ratio`` is not used. "structured" hides random rows and random columns, both to the same
+    share, so that about ``mask_ratio`` is hidden in all. The noise sets the batch size.
 
     Raises
     ------
@@ -168,5 +182,7 @@ def named_mask(name: str, grid: Grid, noise: Float[Tensor, "B N"], mask_ratio: f
         raise ConfigError(f"unknown mask {name!r}; choose one of {', '.join(PATTERNS)}")
     hidden = (odd[name] % 2 == 1).to(noise.device)
     if not bool(hidden.any()):
-        raise ConfigError(f"the mask {name!r} hides nothing on a grid of {grid.freq} x {grid.time} patches; choose another one")
+        raise ConfigError(
+            f"the mask {name!r} hides nothing on a grid of {grid.freq} x {grid.time} patches; choose another one"
+        )
     return mask_from_flags(hidden.expand(noise.shape[0], -1))

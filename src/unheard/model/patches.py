@@ -1,7 +1,7 @@
 """The patch grid: one object owns token order, patch geometry and positions.
 
-A spectrogram (B, F, T) is cut into f x t patches of (pf mel bands) x (pt frames). Token n is patch (i, j), i counted from
-the lowest band, j from the first frame:
+A spectrogram (B, F, T) is cut into f x t patches of (pf mel bands) x (pt frames). Token n is patch (i, j), i counted
+from the lowest band, j from the first frame:
 
     order "freq": n = i * t + j     (MSM-MAE, MaskSpec, M2D, MATPAC)
     order "time": n = j * f + i     (AudioMAE)
@@ -53,11 +53,14 @@ class Grid:
             When a size is below 1, the bands are not a whole number of patches, or not one patch fits in time.
         """
         if min(patch_size) < 1:
-            raise ConfigError(f"model.patch_size is {patch_size[0]}x{patch_size[1]}; it must be two whole numbers of at least 1")
+            raise ConfigError(
+                f"model.patch_size is {patch_size[0]}x{patch_size[1]}; it must be two whole numbers of at least 1"
+            )
         if n_mels % patch_size[0] or frames < patch_size[1]:
             raise ConfigError(
-                f"patches of {patch_size[0]}x{patch_size[1]} (mel bands x frames) do not tile {n_mels} bands x {frames} frames; "
-                f"choose model.patch_size whose first number divides {n_mels} and whose second is at most {frames}"
+                f"patches of {patch_size[0]}x{patch_size[1]} (mel bands x frames) do not tile {n_mels} bands x {frames}"
+                f" frames; choose model.patch_size whose first number divides {n_mels} and whose second is at most"
+                f" {frames}"
             )
         return cls(n_mels // patch_size[0], frames // patch_size[1], patch_size, order)
 
@@ -132,8 +135,9 @@ class Grid:
 def position_table(kind: Positions, grid: Grid, dim: int) -> Float[Tensor, "N D"]:
     """A fixed position table by name.
 
-    "audiomae" is that of AudioMAE's published weights: token n has the code of row n // t and column n % t, as if tokens ran
-    frequency-major, while they run time-major (a quirk of the reference). Use it to match those weights, not for new models.
+    "audiomae" is that of AudioMAE's published weights: token n has the code of row n // t and column n % t, as if
+    tokens ran frequency-major, while they run time-major (a quirk of the reference). Use it to match those weights, not
+    for new models.
     """
     if kind == "1d":
         return sincos_1d(grid.num_patches, dim)
@@ -163,7 +167,9 @@ def _sincos(position: Float[Tensor, " N"], dim: int) -> Float[Tensor, "N d"]:
 
 
 def sincos_1d(length: int, dim: int) -> Float[Tensor, "N D"]:
-    """Interleaved 1-D table over the flattened token index: channel 2i = sin(n / 10000^(2i/D)), 2i+1 = cos of the same angle."""
+    """Interleaved 1-D table over the flattened token index: channel 2i = sin(n / 10000^(2i/D)), 2i+1 = cos of the same
+    angle.
+    """
     rate = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
     angle = torch.arange(length, dtype=torch.float64)[:, None] * rate[None, :]
     table = torch.empty(length, dim, dtype=torch.float64)

@@ -14,7 +14,8 @@ from unheard.model.patches import Positions, TokenOrder
 Size = Literal["tiny", "small", "base", "large"]
 
 # embed_dim, depth, num_heads | decoder_embed_dim, decoder_depth, decoder_num_heads
-# base: MSM-MAE, section 3; large: the reference's vit_large with MAE's decoder; tiny and small: our choice, the decoder half
+# base: MSM-MAE, section 3; large: the reference's vit_large with MAE's decoder; tiny and small: our choice, the decoder
+# half
 # as wide as the encoder, since an equal one would cost more than half of a step.
 SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
     "tiny": (192, 12, 3, 96, 2, 3),
@@ -23,7 +24,8 @@ SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
     "large": (1024, 24, 16, 512, 8, 16),
 }
 
-# decoder_embed_dim, decoder_depth, decoder_num_heads of the local decoder; base and large: AudioMAE, published; tiny and small: our
+# decoder_embed_dim, decoder_depth, decoder_num_heads of the local decoder; base and large: AudioMAE, published; tiny
+# and small: our
 # choice, heads of 32 channels as published, an even depth so that half of the windows are shifted.
 LOCAL_DECODERS: dict[str, tuple[int, int, int]] = {
     "tiny": (96, 4, 3),
@@ -32,7 +34,8 @@ LOCAL_DECODERS: dict[str, tuple[int, int, int]] = {
     "large": (512, 16, 16),
 }
 
-# decoder_embed_dim, decoder_depth, decoder_num_heads of a decoder that predicts latents; base and large: M2D and MATPAC, published;
+# decoder_embed_dim, decoder_depth, decoder_num_heads of a decoder that predicts latents; base and large: M2D and
+# MATPAC, published;
 # tiny and small: our choice, two thirds as wide as the encoder, heads of 32 channels as published.
 LATENT_DECODERS: dict[str, tuple[int, int, int]] = {
     "tiny": (128, 4, 4),
@@ -58,7 +61,9 @@ class ModelConfig:
     mask_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.75
     """Share of patches hidden from the encoder."""
     mask_ratio_2d: tuple[AxisShare, AxisShare] | None = None
-    """Hide these shares of whole frequency rows and of whole time columns instead (AudioMAE's structured masking); null: mask_ratio."""
+    """Hide these shares of whole frequency rows and of whole time columns instead (AudioMAE's structured masking);
+    null: mask_ratio.
+    """
     embed_dim: Count | None = None
     """Encoder width D."""
     depth: Count | None = None
@@ -72,13 +77,18 @@ class ModelConfig:
     final_norm: bool = True
     """LayerNorm after the last encoder block."""
     positions: Literal["2d", "audiomae"] = "2d"
-    """Encoder position table: 2-D sin-cos, or AudioMAE's published one, which gives tokens the codes of other places."""
+    """Encoder position table: 2-D sin-cos, or AudioMAE's published one, which gives tokens the codes of other places.
+    """
     trainable_positions: bool = False
     """Let training move the encoder's position table."""
     decoder: Literal["global", "local", "cross"] = "global"
-    """Attention among all patches, in windows of 4 x 4 of them (AudioMAE), or of hidden patches on visible ones (CAE v2)."""
+    """Attention among all patches, in windows of 4 x 4 of them (AudioMAE), or of hidden patches on visible ones (CAE
+    v2).
+    """
     decoder_preset: Literal["pixels", "latents"] = "pixels"
-    """Which presets of width and depth a decoder that is not local takes: light ones for pixels, M2D's for a teacher's latents."""
+    """Which presets of width and depth a decoder that is not local takes: light ones for pixels, M2D's for a teacher's
+    latents.
+    """
     decoder_embed_dim: Count | None = None
     """Decoder width E."""
     decoder_depth: Count | None = None
@@ -86,7 +96,8 @@ class ModelConfig:
     decoder_num_heads: Count | None = None
     """Decoder attention heads."""
     decoder_positions: Positions = "2d"
-    """Decoder position table: 2-D sin-cos, MSM-MAE's 1-D table over the flattened index, or AudioMAE's published one."""
+    """Decoder position table: 2-D sin-cos, MSM-MAE's 1-D table over the flattened index, or AudioMAE's published one.
+    """
     num_hypotheses: Count = 1
     """Output projections of the latent predictor (R), used by objectives that predict latents."""
 
@@ -124,9 +135,15 @@ def resolve_sizes(config: ModelConfig) -> Widths:
     for field, value in vars(chosen).items():
         if value < 1:
             raise ConfigError(f"model.{field} is {value}; it must be a whole number of at least 1")
-    for name, dim, heads in (("", chosen.embed_dim, chosen.num_heads), ("decoder_", chosen.decoder_embed_dim, chosen.decoder_num_heads)):
+    for name, dim, heads in (
+        ("", chosen.embed_dim, chosen.num_heads),
+        ("decoder_", chosen.decoder_embed_dim, chosen.decoder_num_heads),
+    ):
         if dim % heads or dim % 4:
-            raise ConfigError(f"model.{name}embed_dim must be a multiple of 4 and of model.{name}num_heads; got {dim} with {heads} heads")
+            raise ConfigError(
+                f"model.{name}embed_dim must be a multiple of 4 and of model.{name}num_heads; got {dim} with {heads}"
+                " heads"
+            )
     return chosen
 
 

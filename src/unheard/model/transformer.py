@@ -2,8 +2,8 @@
 
     x = x + attention(norm(x));  x = x + mlp(norm(x))
 
-LayerNorm eps 1e-6, exact GELU, no dropout: the values of MAE, which every method here starts from. Fine-tuning may drop whole
-branches of a sample while it trains (`use_drop_path`).
+LayerNorm eps 1e-6, exact GELU, no dropout: the values of MAE, which every method here starts from. Fine-tuning may drop
+whole branches of a sample while it trains (`use_drop_path`).
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class Block(nn.Module):
         return out
 
     def _drop_path(self, branch: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """A branch, left out for some samples while training; those that keep it get it stronger, so that the mean stays."""
+        """A branch, left out for some samples while training; those that keep it get it stronger, so that the mean
+        stays.
+        """
         if not self.training or self.drop_path == 0:
             return branch
         kept = (torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.drop_path).to(branch.dtype)
@@ -128,7 +130,8 @@ def use_attention(module: nn.Module, kernel: AttentionKernel) -> None:
 
 
 def use_drop_path(transformer: Transformer, rate: float) -> None:
-    """Drop each branch of a sample with a chance that grows linearly from 0 in the first block to ``rate`` in the last one.
+    """Drop each branch of a sample with a chance that grows linearly from 0 in the first block to ``rate`` in the last
+    one.
 
     Stochastic depth (Huang et al. 2016) with the linear rule of the MAE reference; it acts in training only.
     """

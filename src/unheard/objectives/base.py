@@ -1,7 +1,8 @@
 """The contract between a masked pass, a batch and an objective.
 
-A batch may be split over processes and, within one, into parts. An objective divides by sums over the whole batch (`Objective.totals`),
-so that the losses of all parts add up to the loss of the batch, and their gradients to its gradient.
+A batch may be split over processes and, within one, into parts. An objective divides by sums over the whole batch
+(`Objective.totals`), so that the losses of all parts add up to the loss of the batch, and their gradients to its
+gradient.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Batch:
     start_seconds : Float[Tensor, "B"]
         Where the crop starts in its clip.
     noise : Float[Tensor, "B N"]
-        Uniform numbers in [0, 1) that decide the mask: a function of seed, epoch and position in it, whoever draws them.
+        Uniform numbers in [0, 1) that decide the mask: a function of seed, epoch and position in it, whoever draws
+        them.
     wav : Float[Tensor, "B S"], optional
         The sound of each crop, padded with zeros; for recipes that need it.
     targets : Float[Tensor, "B N C"], optional
@@ -84,13 +86,16 @@ class Objective(nn.Module, ABC):
     def totals(self, batch: Batch, mask: Mask) -> Totals:
         """Return the sums over a batch that `loss` needs of the whole batch, known before any pass.
 
-        The sums of several parts add up to those of the batch. Here: "hidden", the number of hidden patches that are not padding.
+        The sums of several parts add up to those of the batch. Here: "hidden", the number of hidden patches that are
+        not padding.
         """
         return {"hidden": hidden_weights(batch, mask).sum()}
 
     @abstractmethod
     def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
-        """Return what a part of a batch adds to the loss: a sum over the part, divided by the totals of the whole batch."""
+        """Return what a part of a batch adds to the loss: a sum over the part, divided by the totals of the whole
+        batch.
+        """
 
     def forward(self, out: MaskedPass, batch: Batch, totals: Totals | None = None) -> Float[Tensor, ""]:
         """Return `loss`; without totals ``batch`` is a whole batch."""
@@ -117,7 +122,9 @@ def hidden_weights(batch: Batch, mask: Mask) -> Float[Tensor, "B M"]:
     return valid_at(batch, mask.hide)
 
 
-def masked_mean(values: Float[Tensor, "*n"], weights: Float[Tensor, "*n"], total: Float[Tensor, ""]) -> Float[Tensor, ""]:
+def masked_mean(
+    values: Float[Tensor, "*n"], weights: Float[Tensor, "*n"], total: Float[Tensor, ""]
+) -> Float[Tensor, ""]:
     """Return the part of a weighted mean that these values make up; 0 when nothing in the whole batch has a weight.
 
     Parameters

@@ -1,8 +1,9 @@
-"""Say what a frozen teacher says of each patch, of those that are seen and those that are not: the objective of MAM-CLAP.
+"""Say what a frozen teacher says of each patch, of those that are seen and those that are not: the objective of
+MAM-CLAP.
 
-Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", Interspeech 2023 (arXiv 2401.15953). The paper
-leaves open which CLAP, how maps are aligned, the head, the distance and the weights; each is a field here with our choice as its
-default, so nothing trained with it reproduces the paper.
+Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", Interspeech 2023 (arXiv 2401.15953). The
+paper leaves open which CLAP, how maps are aligned, the head, the distance and the weights; each is a field here with
+our choice as its default, so nothing trained with it reproduces the paper.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class ClapConfig:
     pooled: Weight = 0.0
     """Weight of one more term: the mean over visible patches against the mean of the teacher's map."""
     visible_features: Literal["encoder", "decoder"] = "encoder"
-    """Which output speaks for visible patches; "encoder" gives it a gradient that does not pass the decoder (CAE v2)."""
+    """Which output speaks for visible patches; "encoder" gives it a gradient that does not pass the decoder (CAE v2).
+    """
     heads: Literal["shared", "separate"] = "shared"
     """One norm and linear layer for visible and hidden patches (CAE v2), or one each."""
     distance: Literal["cosine", "smooth-l1", "mse"] = "cosine"
@@ -69,8 +71,8 @@ class DistillObjective(Objective):
         L = w_v mean_v D(h(z_v), t_v) + w_m mean_m D(h(W y_m), t_m) + w_p D(h(mean_v z_v), mean t)
         D(y, t) = 1 - cos(y, t)
 
-    z: encoder output, y: decoder output, W: linear to the encoder's width, h: LayerNorm and linear layer, t: the teacher's map
-    aligned to the student's patches and standardised, without gradient; v: visible, m: hidden patches.
+    z: encoder output, y: decoder output, W: linear to the encoder's width, h: LayerNorm and linear layer, t: the
+    teacher's map aligned to the student's patches and standardised, without gradient; v: visible, m: hidden patches.
     """
 
     running: Tensor
@@ -80,9 +82,13 @@ class DistillObjective(Objective):
     def __init__(self, config: ClapConfig, embed_dim: int, decoder_dim: int) -> None:
         super().__init__()
         if config.dim is None:
-            raise ConfigError("objectives.clap.dim is not known; name the teacher with objectives.clap.teacher, which tells it")
+            raise ConfigError(
+                "objectives.clap.dim is not known; name the teacher with objectives.clap.teacher, which tells it"
+            )
         if config.visible + config.hidden + config.pooled == 0:
-            raise ConfigError("objectives.clap looks at nothing: set objectives.clap.visible, .hidden or .pooled above 0")
+            raise ConfigError(
+                "objectives.clap looks at nothing: set objectives.clap.visible, .hidden or .pooled above 0"
+            )
         self.config = config
         self.decodes = config.hidden > 0 or (config.visible > 0 and config.visible_features == "decoder")
         apart = config.heads == "separate" and config.hidden > 0
@@ -96,7 +102,8 @@ class DistillObjective(Objective):
         self.register_buffer("latest", torch.zeros(2, config.dim), persistent=False)
 
     def totals(self, batch: Batch, mask: Mask) -> Totals:
-        """Return the numbers of windows and of patches that are not padding, and the sums of the targets and of their squares.
+        """Return the numbers of windows and of patches that are not padding, and the sums of the targets and of their
+        squares.
 
         Raises
         ------
@@ -138,7 +145,10 @@ class DistillObjective(Objective):
             counts.append(totals["hidden"])
         if values and config.balance == "tokens":
             values, index, counts = [torch.cat(values, dim=1)], [torch.cat(index, dim=1)], [torch.stack(counts).sum()]
-        terms = [masked_mean(value, valid_at(batch, at), count) for value, at, count in zip(values, index, counts, strict=True)]
+        terms = [
+            masked_mean(value, valid_at(batch, at), count)
+            for value, at, count in zip(values, index, counts, strict=True)
+        ]
         if config.pooled > 0:
             whole = self._distance(self.head, _pool(out.visible, batch, keep), _pool(target, batch))
             terms.append(config.pooled * whole.sum() / totals["windows"])
@@ -163,13 +173,17 @@ class DistillObjective(Objective):
         standard: Tensor = (target - mean) / (square - mean.square()).clamp(min=TARGET_EPS).sqrt()
         return standard
 
-    def _distance(self, head: nn.Module | None, tokens: Float[Tensor, "B M D"], target: Float[Tensor, "B M C"]) -> Float[Tensor, "B M"]:
+    def _distance(
+        self, head: nn.Module | None, tokens: Float[Tensor, "B M D"], target: Float[Tensor, "B M C"]
+    ) -> Float[Tensor, "B M"]:
         said: Tensor = head(tokens).float() if head is not None else tokens.float()
         if self.config.distance == "cosine":
             return 1 - F.cosine_similarity(said, target, dim=-1)
         if self.config.distance == "mse":
             return (said - target).square().mean(dim=-1)
-        return torch.where((said - target).abs() < 1, (said - target).square() / 2, (said - target).abs() - 0.5).mean(dim=-1)
+        return torch.where((said - target).abs() < 1, (said - target).square() / 2, (said - target).abs() - 0.5).mean(
+            dim=-1
+        )
 
 
 def _targets(batch: Batch) -> Float[Tensor, "B N C"]:
@@ -182,11 +196,17 @@ def _head(embed_dim: int, dim: int) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(embed_dim, eps=NORM_EPS), nn.Linear(embed_dim, dim))
 
 
-def _pool(tokens: Float[Tensor, "B K D"], batch: Batch, index: Int[Tensor, "B K"] | None = None) -> Float[Tensor, "B 1 D"]:
+def _pool(
+    tokens: Float[Tensor, "B K D"], batch: Batch, index: Int[Tensor, "B K"] | None = None
+) -> Float[Tensor, "B 1 D"]:
     """Mean over the tokens that are not padding."""
     valid = batch.valid if index is None else torch.gather(batch.valid, 1, index)
     weights = valid[..., None].to(tokens.dtype)
     return (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1)
 
 
-register("clap", ClapConfig, lambda config, model, _: DistillObjective(config, model.encoder.embed_dim, model.decoder.embed_dim))
+register(
+    "clap",
+    ClapConfig,
+    lambda config, model, _: DistillObjective(config, model.encoder.embed_dim, model.decoder.embed_dim),
+)

@@ -1,7 +1,8 @@
 """Bring a sound and its caption together, other captions apart: the objective of CLAP, for a CLAP of our own.
 
-Elizalde et al. 2023 (arXiv 2206.04769), Wu et al. 2023 (arXiv 2211.06687). The text encoder is frozen and lies outside: a batch
-brings its vectors. Captions made from labels repeat, so equal captions count as one (UniCL, Yang et al. 2022, arXiv 2204.03610).
+Elizalde et al. 2023 (arXiv 2206.04769), Wu et al. 2023 (arXiv 2211.06687). The text encoder is frozen and lies outside:
+a batch brings its vectors. Captions made from labels repeat, so equal captions count as one (UniCL, Yang et al. 2022,
+arXiv 2204.03610).
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ class ContrastiveLoss(Objective):
         s_ij = scale cos(a_i, c_j);   y_ij = [caption i = caption j] / how many are equal
         L = ( mean_i CE(y_i., softmax_j s_ij) + mean_j CE(y_.j, softmax_i s_ij) ) / 2
 
-    a: linear layer on the normalised mean of the visible tokens; c: linear layer on the text encoder's vector; i and j run over the
-    windows with captions of all processes; scale = exp(learned), at most 100.
+    a: linear layer on the normalised mean of the visible tokens; c: linear layer on the text encoder's vector; i and j
+    run over the windows with captions of all processes; scale = exp(learned), at most 100.
 
-    Where a batch is taken in parts (``training.accumulate``), i and j run over the windows of one part: the loss compares fewer
-    windows and is not that of the whole batch.
+    Where a batch is taken in parts (``training.accumulate``), i and j run over the windows of one part: the loss
+    compares fewer windows and is not that of the whole batch.
     """
 
     decodes = False
@@ -59,7 +60,9 @@ class ContrastiveLoss(Objective):
     def __init__(self, config: ContrastConfig, embed_dim: int) -> None:
         super().__init__()
         if config.text_dim is None:
-            raise ConfigError("objectives.contrast.text_dim is not known; name the text encoder with objectives.contrast.text")
+            raise ConfigError(
+                "objectives.contrast.text_dim is not known; name the text encoder with objectives.contrast.text"
+            )
         self.config = config
         self.norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
         self.sound = nn.Linear(embed_dim, config.dim)
@@ -115,7 +118,11 @@ class ContrastiveLoss(Objective):
 
 
 def matching(
-    queries: Float[Tensor, "B D"], keys: Float[Tensor, "K D"], mine: Int[Tensor, " B"], theirs: Int[Tensor, " K"], scale: Float[Tensor, ""]
+    queries: Float[Tensor, "B D"],
+    keys: Float[Tensor, "K D"],
+    mine: Int[Tensor, " B"],
+    theirs: Int[Tensor, " K"],
+    scale: Float[Tensor, ""],
 ) -> Float[Tensor, " B"]:
     """Return the cross-entropy of each query to the keys with its caption.
 

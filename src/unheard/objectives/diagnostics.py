@@ -14,7 +14,8 @@ RANK_EPS = 1e-12  # keeps the rank of features that do not vary at 1; our choice
 
 
 def feature_std(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
-    """How far unit-length features spread over the tokens of a batch: 1 when they point everywhere, 0 when all are the same.
+    """How far unit-length features spread over the tokens of a batch: 1 when they point everywhere, 0 when all are the
+    same.
 
     The standard deviation of each channel, sqrt(var + 1e-6), averaged over channels and multiplied by sqrt(D).
 
@@ -28,7 +29,8 @@ def feature_std(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"])
 
 
 def effective_rank(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
-    """In how many directions unit-length features vary, as if they varied alike in each: tr(C)^2 / tr(C^2), C their covariance.
+    """In how many directions unit-length features vary, as if they varied alike in each: tr(C)^2 / tr(C^2), C their
+    covariance.
 
     Features can spread far along one or two directions and tell nothing else; `feature_std` does not see that.
     """

@@ -30,9 +30,13 @@ class LatentsConfig:
     standardise_target: bool = True
     """Standardise each target token over its channels first (M2D); MATPAC does not."""
     distance: Literal["cosine", "mse"] = "cosine"
-    """2 - 2 cos, the squared distance of unit vectors; or the mean squared difference of the raw ones (an option of M2D)."""
+    """2 - 2 cos, the squared distance of unit vectors; or the mean squared difference of the raw ones (an option of
+    M2D).
+    """
     wta_temperature_start: Positive = 0.1
-    """With several hypotheses: temperature of the weights they share a token by, at the first step (MATPAC++ configuration)."""
+    """With several hypotheses: temperature of the weights they share a token by, at the first step (MATPAC++
+    configuration).
+    """
     wta_temperature_end: Positive = 1e-4
     """Temperature below which the nearest hypothesis takes the whole token (MATPAC++ configuration)."""
     wta_fraction: Fraction = 0.781
@@ -44,7 +48,8 @@ class PredictLatents(Objective):
 
         L = mean_m  l_m,   l_m = || p_m/|p_m| - t_m/|t_m| ||^2 = 2 - 2 cos(p_m, t_m)
 
-    p_m: predictor output at hidden patch m; t_m: EMA teacher output, no gradient. With R hypotheses p_m1 .. p_mR (MATPAC++):
+    p_m: predictor output at hidden patch m; t_m: EMA teacher output, no gradient. With R hypotheses p_m1 .. p_mR
+    (MATPAC++):
 
         l_m = sum_r w_r l_mr,  w = softmax(-l_m / T) without gradient;  once T is below its end: l_m = min_r l_mr
     """
@@ -62,7 +67,9 @@ class PredictLatents(Objective):
             When the model was built without predictor and teacher.
         """
         if out.predicted is None or out.target is None:
-            raise ConfigError("predicting latents needs a model with a teacher; build it with objectives.latents.weight above 0")
+            raise ConfigError(
+                "predicting latents needs a model with a teacher; build it with objectives.latents.weight above 0"
+            )
         weights = hidden_weights(batch, out.mask)
         self._measure(out, out.best_prediction(), out.target, weights)
         distances = self.distances(out.predicted.float(), out.target.float())  # (B, M, R)
@@ -71,7 +78,9 @@ class PredictLatents(Objective):
     def distances(self, predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "B M D"]) -> Float[Tensor, "B M R"]:
         """How far each hypothesis is from the target."""
         if self.config.standardise_target:
-            target = (target - target.mean(dim=-1, keepdim=True)) / (target.var(dim=-1, keepdim=True) + TARGET_EPS).sqrt()
+            target = (target - target.mean(dim=-1, keepdim=True)) / (
+                target.var(dim=-1, keepdim=True) + TARGET_EPS
+            ).sqrt()
         if self.config.distance == "mse":
             return (predicted - target[:, :, None]).square().mean(dim=-1)
         return 2 - 2 * F.cosine_similarity(predicted, target[:, :, None], dim=-1)
@@ -87,7 +96,9 @@ class PredictLatents(Objective):
     def temperature(self, progress: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """T at this share of the run."""
         config = self.config
-        return exponential_decay(progress, config.wta_temperature_start, config.wta_temperature_end, config.wta_fraction)
+        return exponential_decay(
+            progress, config.wta_temperature_start, config.wta_temperature_end, config.wta_fraction
+        )
 
     def schedules(self, when: TrainingProgress) -> dict[str, float]:
         """The temperature of the hypotheses, where there are several."""
@@ -95,7 +106,11 @@ class PredictLatents(Objective):
 
     @torch.no_grad()
     def _measure(
-        self, out: MaskedPass, guess: Float[Tensor, "B M D"], target: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]
+        self,
+        out: MaskedPass,
+        guess: Float[Tensor, "B M D"],
+        target: Float[Tensor, "B M D"],
+        weights: Float[Tensor, "B M"],
     ) -> None:
         out.diagnostics["feature_std"] = feature_std(target, weights)
         out.diagnostics["effective_rank"] = effective_rank(target, weights)

@@ -44,7 +44,9 @@ class PrototypesConfig:
     teacher_temp_warmup: Fraction = 9_827 / 294_816
     """Share of the run over which it rises, linearly (10 of 300 epochs in the MATPAC configuration)."""
     center: Literal["probs", "logits"] = "probs"
-    """What the centre is a running mean of: the teacher's centred probabilities (MATPAC reference), or its logits (DINO)."""
+    """What the centre is a running mean of: the teacher's centred probabilities (MATPAC reference), or its logits
+    (DINO).
+    """
     center_momentum: Momentum = 0.9
     """Momentum of the centre (MATPAC configuration)."""
     momentum_start: Fraction = 0.998
@@ -56,7 +58,8 @@ class PrototypesConfig:
 class PrototypeHead(nn.Module):
     """Latents to logits: a three-layer MLP to a bottleneck, then cosines with each prototype times its gain.
 
-    Gain and direction are the two halves of a weight-normalised layer without bias; the gain starts at 1 and is trained.
+    Gain and direction are the two halves of a weight-normalised layer without bias; the gain starts at 1 and is
+    trained.
 
     Parameters
     ----------
@@ -87,9 +90,9 @@ class Prototypes(Objective):
         L = mean_m  - sum_k q_mk log p_mk
         c <- 0.9 c + 0.1 mean_m q_m   after each step, over all processes
 
-    t_m: the teacher's latents of hidden patch m; p_m: the student's prediction of them, of several hypotheses the best. The
-    teacher head is an EMA of the student head and never gets a gradient. In the reference the mean joins the centre at the
-    beginning of the next step, which gives the same numbers.
+    t_m: the teacher's latents of hidden patch m; p_m: the student's prediction of them, of several hypotheses the best.
+    The teacher head is an EMA of the student head and never gets a gradient. In the reference the mean joins the centre
+    at the beginning of the next step, which gives the same numbers.
 
     Parameters
     ----------
@@ -97,8 +100,8 @@ class Prototypes(Objective):
     embed_dim : int
         Width of the latents.
     teacher : TeacherConfig
-        When the teacher head moves, how fast at least, and whether it starts as a copy. With weights of its own it shares only
-        its prototypes with the student head at the start (MATPAC reference).
+        When the teacher head moves, how fast at least, and whether it starts as a copy. With weights of its own it
+        shares only its prototypes with the student head at the start (MATPAC reference).
     """
 
     lasting = False
@@ -129,7 +132,9 @@ class Prototypes(Objective):
             When the model was built without predictor and teacher.
         """
         if out.target is None:
-            raise ConfigError("prototypes need a model with a teacher; build it with objectives.prototypes.weight above 0")
+            raise ConfigError(
+                "prototypes need a model with a teacher; build it with objectives.prototypes.weight above 0"
+            )
         weights = hidden_weights(batch, out.mask)
         student = self.student(out.best_prediction()) / self.config.student_temp
         with torch.no_grad():
@@ -179,12 +184,16 @@ class Prototypes(Objective):
         torch._foreach_lerp_(mine, theirs, 1 - self.momentum(when))
 
     def _accumulate_center(
-        self, logits: Float[Tensor, "B M K"], probabilities: Float[Tensor, "B M K"], out: MaskedPass, weights: Float[Tensor, "B M"]
+        self,
+        logits: Float[Tensor, "B M K"],
+        probabilities: Float[Tensor, "B M K"],
+        out: MaskedPass,
+        weights: Float[Tensor, "B M"],
     ) -> None:
         """Add the pass to what the centre will learn of this step, and measure how many prototypes it uses.
 
-        "effective_prototypes", exp(H(mean of q) - mean of H(q)), counts those the teacher tells patches apart by: 1 when it says the same
-        of every patch, be it one prototype or all of them alike.
+        "effective_prototypes", exp(H(mean of q) - mean of H(q)), counts those the teacher tells patches apart by: 1
+        when it says the same of every patch, be it one prototype or all of them alike.
         """
         tokens = out.sum_over_processes(weights.sum())
         total = out.sum_over_processes(torch.einsum("bm,bmk->k", weights, probabilities))
@@ -193,7 +202,9 @@ class Prototypes(Objective):
             self.pending += total if centred else out.sum_over_processes(torch.einsum("bm,bmk->k", weights, logits))
             self.pending_tokens += tokens
         assigned = out.sum_over_processes(shares(probabilities.argmax(dim=-1), weights, self.center.shape[0]))
-        entropy = out.sum_over_processes((torch.special.entr(probabilities).sum(dim=-1) * weights).sum()) / tokens.clamp(min=1)
+        entropy = out.sum_over_processes(
+            (torch.special.entr(probabilities).sum(dim=-1) * weights).sum()
+        ) / tokens.clamp(min=1)
         out.diagnostics["prototype_perplexity"] = perplexity(total / tokens.clamp(min=1))
         out.diagnostics["effective_prototypes"] = out.diagnostics["prototype_perplexity"] / entropy.exp()
         out.diagnostics["active_prototypes"] = (assigned > 0).sum().float()
@@ -205,4 +216,9 @@ def head_sizes(config: PrototypesConfig, embed_dim: int) -> tuple[int, int, int]
     return config.hidden_dim or wide, config.bottleneck_dim or narrow, config.prototypes or wide
 
 
-register("prototypes", PrototypesConfig, lambda config, model, teacher: Prototypes(config, model.encoder.embed_dim, teacher), teacher=True)
+register(
+    "prototypes",
+    PrototypesConfig,
+    lambda config, model, teacher: Prototypes(config, model.encoder.embed_dim, teacher),
+    teacher=True,
+)

@@ -58,8 +58,8 @@ class Reconstruct(Objective):
     def spectrogram(self, decoded: Float[Tensor, "B N E"], patches: Float[Tensor, "B N P"]) -> Float[Tensor, "B N P"]:
         """Predicted patches in the scale of the input.
 
-        With ``norm_pix`` the head never learned a patch's level; mean and deviation are taken from the true patch, as MAE's
-        own figures do.
+        With ``norm_pix`` the head never learned a patch's level; mean and deviation are taken from the true patch, as
+        MAE's own figures do.
         """
         predicted: Tensor = self.head(decoded).float()
         if not self.norm_pix:
@@ -68,4 +68,8 @@ class Reconstruct(Objective):
         return predicted * deviation + patches.mean(dim=-1, keepdim=True)
 
 
-register("reconstruct", ReconstructConfig, lambda config, model, _: Reconstruct(config, model.decoder.embed_dim, model.grid.patch_dim))
+register(
+    "reconstruct",
+    ReconstructConfig,
+    lambda config, model, _: Reconstruct(config, model.decoder.embed_dim, model.grid.patch_dim),
+)

@@ -54,7 +54,8 @@ def register(
     Parameters
     ----------
     name : str
-        Name of its section, ``objectives.<name>``, and of its loss, ``loss/<name>``. A file that is run again replaces its objective.
+        Name of its section, ``objectives.<name>``, and of its loss, ``loss/<name>``. A file that is run again replaces
+        its objective.
     config : type
         Frozen dataclass with a field ``weight``; at weight 0 the objective is not built.
     build : callable
@@ -62,8 +63,8 @@ def register(
     teacher : bool
         Whether it reads the predictor and the EMA teacher (``predicted`` and ``target`` of a pass).
     labels : bool
-        Whether it reads the labels of the corpus (``labels`` and ``labelled`` of a batch). Its configuration then has the field
-        ``classes``, a tuple of names, which the run fills in.
+        Whether it reads the labels of the corpus (``labels`` and ``labelled`` of a batch). Its configuration then has
+        the field ``classes``, a tuple of names, which the run fills in.
 
     Raises
     ------
@@ -71,12 +72,18 @@ def register(
         When the name cannot be one of a section or belongs to the package, or the configuration lacks a field.
     """
     if not name.isidentifier() or hasattr(nn.ModuleDict(), name):
-        raise ConfigError(f"an objective cannot be named {name!r}; choose a name of letters, digits and _, such as my_objective")
+        raise ConfigError(
+            f"an objective cannot be named {name!r}; choose a name of letters, digits and _, such as my_objective"
+        )
     if name in REGISTERED and _of_package(REGISTERED[name].config) and not _of_package(config):
-        raise ConfigError(f"objectives.{name} is an objective of {PACKAGE}; choose another name for that of {config.__qualname__}")
+        raise ConfigError(
+            f"objectives.{name} is an objective of {PACKAGE}; choose another name for that of {config.__qualname__}"
+        )
     fields = {field.name for field in dataclasses.fields(config)} if dataclasses.is_dataclass(config) else set()
     if missing := {"weight", *(["classes"] if labels else [])} - fields:
-        raise ConfigError(f"{config.__qualname__} must be a frozen dataclass with the field {', '.join(sorted(missing))}")
+        raise ConfigError(
+            f"{config.__qualname__} must be a frozen dataclass with the field {', '.join(sorted(missing))}"
+        )
     REGISTERED[name] = Registered(config, build, teacher, labels)
 
 
@@ -92,7 +99,8 @@ def name_of(section: object) -> str:
         if entry.config is type(section):
             return name
     raise ConfigError(
-        f"{type(section).__qualname__} is not the configuration of an objective; add it with unheard.objectives.registry.register first"
+        f"{type(section).__qualname__} is not the configuration of an objective; add it with"
+        " unheard.objectives.registry.register first"
     )
 
 

@@ -1,4 +1,6 @@
-"""What moves with the run: the EMA teacher's momentum and the temperatures, all told by the share of the run that is done."""
+"""What moves with the run: the EMA teacher's momentum and the temperatures, all told by the share of the run that is
+done.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class TeacherConfig:
     momentum_end: Fraction = 0.99999
     """Momentum at the last step; linear in between (M2D reference)."""
     max_initial_weight: Annotated[float, Field(gt=0, le=1)] = MAX_INITIAL_WEIGHT
-    """Most of the teacher's first weights that may be left at the end: in a run too short for it the teacher moves faster. 1: never."""
+    """Most of the teacher's first weights that may be left at the end: in a run too short for it the teacher moves
+    faster. 1: never.
+    """
     init_from_student: bool = False
     """Start as a copy of the student, or with weights of its own (published)."""
     update_at: Literal["before_step", "after_step"] = "after_step"
@@ -57,9 +61,9 @@ class TeacherConfig:
 def momentum(start: float, end: float, max_initial_weight: float, when: TrainingProgress) -> float:
     """An EMA's momentum: linear from ``start`` to ``end``, made faster in a run too short to forget the first weights.
 
-    After N steps about exp(-N d) of the first weights is left, d the mean of 1 - momentum. Where that is more than ``max_initial_weight``,
-    every 1 - momentum is multiplied by the same factor, so that just ``max_initial_weight`` remains (our choice). The published length,
-    294 816 steps, is long enough: there the published numbers come out.
+    After N steps about exp(-N d) of the first weights is left, d the mean of 1 - momentum. Where that is more than
+    ``max_initial_weight``, every 1 - momentum is multiplied by the same factor, so that just ``max_initial_weight``
+    remains (our choice). The published length, 294 816 steps, is long enough: there the published numbers come out.
 
     Parameters
     ----------

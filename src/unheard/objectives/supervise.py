@@ -1,8 +1,9 @@
 """Name what is heard, from the visible patches: the supervised branch of SupMAM.
 
-Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", Interspeech 2023 (arXiv 2401.15953), after SupMAE
-(Liang, Li, Marculescu 2022, arXiv 2205.14540). SupMAE's head is BatchNorm in a two-layer MLP, its loss cross-entropy at weight 0.01;
-LayerNorm, binary cross-entropy and weight 1 are our choices for sound with several labels.
+Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", Interspeech 2023 (arXiv 2401.15953),
+after SupMAE (Liang, Li, Marculescu 2022, arXiv 2205.14540). SupMAE's head is BatchNorm in a two-layer MLP, its loss
+cross-entropy at weight 0.01; LayerNorm, binary cross-entropy and weight 1 are our choices for sound with several
+labels.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class SuperviseConfig:
     loss: Literal["bce", "cross-entropy"] = "bce"
     """Several labels at once, or exactly one."""
     norm: Literal["layer", "batch"] = "layer"
-    """Normalisation inside the head; "batch" (SupMAE) depends on what else is in the batch and on how it is split up."""
+    """Normalisation inside the head; "batch" (SupMAE) depends on what else is in the batch and on how it is split up.
+    """
     temperature: Positive = 1.0
     """Logits are divided by it (SupMAE: 10)."""
     classes: tuple[str, ...] = ()
@@ -47,8 +49,8 @@ class ClassificationLoss(Objective):
 
         L = mean_b [ y_b known ] CE(y_b, g(mean_v z_bv) / temperature),   g: Linear - norm - ReLU - Linear
 
-    z: encoder output at visible patches that are not padding; CE: binary cross-entropy averaged over classes, or cross-entropy
-    with labels scaled to sum to one. One encoder pass serves this and every other objective.
+    z: encoder output at visible patches that are not padding; CE: binary cross-entropy averaged over classes, or
+    cross-entropy with labels scaled to sum to one. One encoder pass serves this and every other objective.
     """
 
     decodes = False
@@ -101,4 +103,9 @@ def _labels(batch: Batch) -> tuple[Float[Tensor, "B L"], Float[Tensor, " B"]]:
     return batch.labels, batch.has_labels.float()
 
 
-register("supervise", SuperviseConfig, lambda config, model, _: ClassificationLoss(config, model.encoder.embed_dim), labels=True)
+register(
+    "supervise",
+    SuperviseConfig,
+    lambda config, model, _: ClassificationLoss(config, model.encoder.embed_dim),
+    labels=True,
+)

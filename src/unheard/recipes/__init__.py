@@ -40,7 +40,11 @@ def find_recipe(name: str) -> Recipe:
     if name.endswith(".py"):
         return run_file(Path(name))
     near = difflib.get_close_matches(name.lower(), RECIPES, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known recipes: {', '.join(RECIPES)}; or give a .py file with a recipe() function"
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else f"known recipes: {', '.join(RECIPES)}; or give a .py file with a recipe() function"
+    )
     raise ConfigError(f"there is no recipe {name!r}; {hint}")
 
 

@@ -1,15 +1,16 @@
 """AudioMAE: a masked autoencoder for audio whose decoder looks at small windows.
 
-Huang, Xu, Li, Baevski, Auli, Galuba, Metze, Feichtenhofer: "Masked Autoencoders that Listen", NeurIPS 2022 (arXiv 2207.06405).
+Huang, Xu, Li, Baevski, Auli, Galuba, Metze, Feichtenhofer: "Masked Autoencoders that Listen", NeurIPS 2022 (arXiv
+2207.06405).
 
     x_m hidden, x_v heard (a random fifth of the patches);  z = encoder(x_v)
     y = local decoder(z, mask tokens);                      L = mean over hidden patches |y_m - normalised x_m|^2 / P
 
-Published and kept: Kaldi's filter bank of 128 bands, windows of 1024 frames in 64 x 8 patches, time-major tokens, 80 % hidden,
-ViT-Base with a decoder of 16 local blocks of width 512, targets normalised patch by patch, batch 512, 33 epochs of which 3 warm
-up, learning rate 2e-4 * batch / 256, weight decay 1e-4 (paper and reference script). ``model.decoder=global`` with a depth of 8
-is its ablation, which ``model.mask_ratio_2d=[0.3,0.7]``, the structured mask, goes with: windows do not reach across many columns
-that are hidden whole.
+Published and kept: Kaldi's filter bank of 128 bands, windows of 1024 frames in 64 x 8 patches, time-major tokens, 80 %
+hidden, ViT-Base with a decoder of 16 local blocks of width 512, targets normalised patch by patch, batch 512, 33 epochs
+of which 3 warm up, learning rate 2e-4 * batch / 256, weight decay 1e-4 (paper and reference script).
+``model.decoder=global`` with a depth of 8 is its ablation, which ``model.mask_ratio_2d=[0.3,0.7]``, the structured
+mask, goes with: windows do not reach across many columns that are hidden whole.
 
 Other than published:
 

@@ -36,13 +36,19 @@ class RecipeFile:
         """
         path, name = Path(self.path), shown(self.path)
         if not path.is_file():
-            raise ConfigError(f"the recipe file {name} of {run} is missing, and it defines an objective of this run; put it back there")
+            raise ConfigError(
+                f"the recipe file {name} of {run} is missing, and it defines an objective of this run; put it back"
+                " there"
+            )
         if path.resolve().is_relative_to(run.resolve()):
-            raise ConfigError(f"the recipe file {name} lies in {run}, and nothing in a run folder is run as a program; start a new run")
+            raise ConfigError(
+                f"the recipe file {name} lies in {run}, and nothing in a run folder is run as a program; start a"
+                " new run"
+            )
         if file_checksum(path) != self.sha256:
             raise ConfigError(
-                f"the recipe file {name} has changed since {run} began, and it defines an objective of this run; restore it, or start a "
-                f"new run with --init {run}"
+                f"the recipe file {name} has changed since {run} began, and it defines an objective of this run;"
+                f" restore it, or start a new run with --init {run}"
             )
         say(f"the recipe {name} is a program, and is run")
         run_file(path)
@@ -67,7 +73,9 @@ def run_file(path: Path) -> Recipe:
     except UnheardError:
         raise
     except Exception as error:  # code of the user's own can go wrong in any way
-        raise ConfigError(f"{path} cannot be run as a recipe ({type(error).__name__}: {error}); correct it and try again") from error
+        raise ConfigError(
+            f"{path} cannot be run as a recipe ({type(error).__name__}: {error}); correct it and try again"
+        ) from error
     if not isinstance(made, Recipe):
         raise ConfigError(f"{path} must define recipe() returning an unheard.recipes.recipe.Recipe; got {made!r}")
     return made

@@ -33,10 +33,13 @@ class PretrainModule(nn.Module):
         self.weights = {name: float(section.weight) for name, section in asked.items()}
         if not asked and not recipe.objectives.unread():
             raise ConfigError(
-                "every objective has weight 0, so there is nothing to learn; set one, for example objectives.reconstruct.weight=1"
+                "every objective has weight 0, so there is nothing to learn; set one, for example"
+                " objectives.reconstruct.weight=1"
             )
         self.model = MaskedModel(recipe.model, self.grid, needs_teacher(recipe), recipe.teacher.init_from_student)
-        self.objectives = nn.ModuleDict({name: REGISTERED[name].build(asked[name], self.model, recipe.teacher) for name in asked})
+        self.objectives = nn.ModuleDict(
+            {name: REGISTERED[name].build(asked[name], self.model, recipe.teacher) for name in asked}
+        )
         self.register_buffer("progress", torch.zeros(()), persistent=False)
         if not any(objective.needs_decoder for objective in self.parts()):
             self.model.without_decoder()
@@ -45,21 +48,26 @@ class PretrainModule(nn.Module):
 
     def totals(self, batch: Batch, mask: Mask) -> dict[str, Totals]:
         """Return the sums over a batch that each objective needs of the whole batch."""
-        return {name: objective.totals(batch, mask) for name, objective in zip(self.objectives, self.parts(), strict=True)}
+        return {
+            name: objective.totals(batch, mask) for name, objective in zip(self.objectives, self.parts(), strict=True)
+        }
 
-    def forward(self, batch: Batch, mask: Mask, totals: Mapping[str, Totals] | None = None) -> dict[str, Float[Tensor, ""]]:
+    def forward(
+        self, batch: Batch, mask: Mask, totals: Mapping[str, Totals] | None = None
+    ) -> dict[str, Float[Tensor, ""]]:
         """One masked pass.
 
         Parameters
         ----------
         totals : mapping, optional
-            `totals` of the batch that ``batch`` is a part of, added up over all parts and processes. Left out: ``batch`` is all of it.
+            `totals` of the batch that ``batch`` is a part of, added up over all parts and processes. Left out:
+            ``batch`` is all of it.
 
         Returns
         -------
         dict of Tensor
-            "loss", the weighted sum of objectives, and "loss/<objective>", each of them: of all parts they add up to those of the batch.
-            "diagnostics/<name>": what objectives measured on this part.
+            "loss", the weighted sum of objectives, and "loss/<objective>", each of them: of all parts they add up to
+            those of the batch. "diagnostics/<name>": what objectives measured on this part.
         """
         out = self.model(self.grid.patchify(batch.spec), mask)
         out.progress = self.progress
@@ -108,8 +116,16 @@ class PretrainModule(nn.Module):
 
     def export_state_dict(self) -> dict[str, Tensor]:
         """The weights a model folder keeps: everything but teachers and heads that only training has a use for."""
-        passing = [f"objectives.{name}." for name, objective in zip(self.objectives, self.parts(), strict=True) if not objective.lasting]
-        return {name: value for name, value in self.state_dict().items() if not name.startswith(("model.teacher.", *passing))}
+        passing = [
+            f"objectives.{name}."
+            for name, objective in zip(self.objectives, self.parts(), strict=True)
+            if not objective.lasting
+        ]
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if not name.startswith(("model.teacher.", *passing))
+        }
 
 
 def needs_teacher(recipe: Recipe) -> bool:

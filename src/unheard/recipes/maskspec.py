@@ -1,15 +1,16 @@
 """MaskSpec: masked spectrogram prediction at 32 kHz.
 
-Chong, Wang, Zhou, Zeng: "Masked Spectrogram Prediction for Self-Supervised Audio Pre-Training", ICASSP 2023 (arXiv 2204.12768).
+Chong, Wang, Zhou, Zeng: "Masked Spectrogram Prediction for Self-Supervised Audio Pre-Training", ICASSP 2023 (arXiv
+2204.12768).
 
     x_m hidden, x_v heard (a random quarter of the patches);  z = encoder(x_v);  y = decoder(z, mask tokens)
     L = mean over hidden patches of  |y_m - (x_m - mean(x_m)) / sqrt(var(x_m) + 1e-6)|^2 / P
 
-Published and kept (reference code, where the paper says something else): PaSST's front end with bands that vary in training, each
-band normalised by its own mean and deviation, 992 of the 1000 frames of 10 s in 8 x 62 frequency-major patches, three quarters
-hidden, a decoder of 512 x 8 blocks x 16 heads for every size of encoder (base 768, small 384, tiny 192: ``model.size``), batch 512,
-learning rate 1e-3 * batch / 256, weight decay 0.05, 40 of 400 epochs of warm-up. The MLP is four times as wide as the encoder; the
-paper's 2048 for Base is not what the code and its weights have.
+Published and kept (reference code, where the paper says something else): PaSST's front end with bands that vary in
+training, each band normalised by its own mean and deviation, 992 of the 1000 frames of 10 s in 8 x 62 frequency-major
+patches, three quarters hidden, a decoder of 512 x 8 blocks x 16 heads for every size of encoder (base 768, small 384,
+tiny 192: ``model.size``), batch 512, learning rate 1e-3 * batch / 256, weight decay 0.05, 40 of 400 epochs of warm-up.
+The MLP is four times as wide as the encoder; the paper's 2048 for Base is not what the code and its weights have.
 
 Other than published:
 
@@ -44,4 +45,6 @@ def recipe() -> Recipe:
     objectives = ObjectivesConfig(ReconstructConfig(norm_pix=True))
     training = TrainingConfig(epochs=400.0, batch_size=512, base_learning_rate=1e-3, warmup=0.1)
     data = DataConfig(crops="one", statistics="band", min_std=SMALLEST_STD, input="wav")
-    return Recipe("maskspec", PAPER, NUMBERS, frontend=MASKSPEC, model=model, objectives=objectives, training=training, data=data)
+    return Recipe(
+        "maskspec", PAPER, NUMBERS, frontend=MASKSPEC, model=model, objectives=objectives, training=training, data=data
+    )

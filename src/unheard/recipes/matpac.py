@@ -1,19 +1,19 @@
 """MATPAC and MATPAC++: masked latent prediction and classification.
 
-Quelennec, Chouteau, Peeters, Essid: "Masked Latent Prediction and Classification for Self-Supervised Audio Representation
-Learning", ICASSP 2025 (arXiv 2502.12031); the same: "MATPAC++: Enhanced Masked Latent Prediction for Self-Supervised Audio
-Representation Learning" (arXiv 2508.12709).
+Quelennec, Chouteau, Peeters, Essid: "Masked Latent Prediction and Classification for Self-Supervised Audio
+Representation Learning", ICASSP 2025 (arXiv 2502.12031); the same: "MATPAC++: Enhanced Masked Latent Prediction for
+Self-Supervised Audio Representation Learning" (arXiv 2508.12709).
 
     p_m = predictor(encoder(x_v), mask tokens);  t_m = teacher(x_m)
     L   = 1/2 mean_m (2 - 2 cos(p_m, t_m)) + 1/2 mean_m H(softmax((h'(t_m) - c) / tau_t), softmax(h(p_m) / 0.1))
 
-h: a head over 2048 prototypes, h' its EMA, c the centre of what h' has said. The teachers absorb the student between the gradients
-and the optimiser step. MATPAC++ predicts five hypotheses p_m1 .. p_m5; they share the first term by how near they are, ever more
-strictly, and h sees the nearest alone.
+h: a head over 2048 prototypes, h' its EMA, c the centre of what h' has said. The teachers absorb the student between
+the gradients and the optimiser step. MATPAC++ predicts five hypotheses p_m1 .. p_m5; they share the first term by how
+near they are, ever more strictly, and h sees the nearest alone.
 
-Numbers are those of the published configuration: 294 816 steps of 2048 windows of 608 frames, learning rate 3e-4 (absolute) warmed
-up over 19 654 of them, tau_t from 0.04 to 0.07 over 9 827, everything decayed by 0.05, Adam's epsilon 1e-6. They are stored as
-fractions of the run.
+Numbers are those of the published configuration: 294 816 steps of 2048 windows of 608 frames, learning rate 3e-4
+(absolute) warmed up over 19 654 of them, tau_t from 0.04 to 0.07 over 9 827, everything decayed by 0.05, Adam's epsilon
+1e-6. They are stored as fractions of the run.
 
 Other than published:
 
@@ -42,7 +42,13 @@ from unheard.recipes.recipe import DataConfig, ObjectivesConfig, Recipe, Trainin
 def recipe() -> Recipe:
     """MATPAC: ViT-Base, predictor 512 x 8 blocks, mask ratio 0.7, both objectives at half weight."""
     training = TrainingConfig(
-        epochs=300.0, batch_size=2048, learning_rate=3e-4, warmup=19_654 / 294_816, weight_decay_on="all", adam_eps=1e-6, clip_norm=3.0
+        epochs=300.0,
+        batch_size=2048,
+        learning_rate=3e-4,
+        warmup=19_654 / 294_816,
+        weight_decay_on="all",
+        adam_eps=1e-6,
+        clip_norm=3.0,
     )
     return Recipe(
         name="matpac",
@@ -64,4 +70,9 @@ def recipe() -> Recipe:
 def plus() -> Recipe:
     """MATPAC++: the same with five hypotheses."""
     single = recipe()
-    return replace(single, name="matpac++", paper="Quelennec et al. 2025, arXiv 2508.12709", model=replace(single.model, num_hypotheses=5))
+    return replace(
+        single,
+        name="matpac++",
+        paper="Quelennec et al. 2025, arXiv 2508.12709",
+        model=replace(single.model, num_hypotheses=5),
+    )

@@ -1,14 +1,14 @@
 """MSM-MAE: masked spectrogram modelling with a masked autoencoder.
 
-Niizumi, Takeuchi, Ohishi, Harada, Kashino: "Masked Spectrogram Modeling using Masked Autoencoders for Learning General-purpose
-Audio Representation", HEAR 2021, PMLR 166, 2022 (arXiv 2204.12260).
+Niizumi, Takeuchi, Ohishi, Harada, Kashino: "Masked Spectrogram Modeling using Masked Autoencoders for Learning
+General-purpose Audio Representation", HEAR 2021, PMLR 166, 2022 (arXiv 2204.12260).
 
     x_m hidden, x_v heard (a random quarter of the patches);  z = encoder(x_v)
     y = decoder(z, mask tokens);                              L = mean over hidden patches |y_m - x_m|^2 / P
     feature of time step j: the tokens of its bands side by side (equation 1)
 
-Table 1 of the paper names nine inputs, all ViT-Base: 96, 208, 304, 400 and 512 frames with 16x16 patches, and four other
-patch shapes. ``msm-mae`` is our default for audio of one's own.
+Table 1 of the paper names nine inputs, all ViT-Base: 96, 208, 304, 400 and 512 frames with 16x16 patches, and four
+other patch shapes. ``msm-mae`` is our default for audio of one's own.
 
 Other than published, in the nine configurations:
 
@@ -20,8 +20,9 @@ Other than published, in the nine configurations:
 - On CUDA bfloat16 takes the place of float16. Files at other sample rates are resampled by soxr instead of librosa.
 - Attention has a bias for keys, which changes no output.
 
-``msm-mae`` differs from them in size, window, batch, learning rate, clipping and decoder positions, in its length (steps by the size of
-the corpus) and in ``data.crops=length``: a clip gives as many windows an epoch as its length holds.
+``msm-mae`` differs from them in size, window, batch, learning rate, clipping and decoder positions, in its length
+(steps by the size of the corpus) and in ``data.crops=length``: a clip gives as many windows an epoch as its length
+holds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from unheard.recipes.recipe import DataConfig, Recipe, TrainingConfig
 
 PAPER = "Niizumi et al. 2022, arXiv 2204.12260"
 
-# paper: batch 512, learning rate 6e-4 (reference code: 1.5e-4 * batch / 128 = 3e-4 * batch / 256), 100 epochs, 10 of warm-up
+# paper: batch 512, learning rate 6e-4 (reference code: 1.5e-4 * batch / 128 = 3e-4 * batch / 256), 100 epochs, 10 of
+# warm-up
 PAPER_TRAINING = TrainingConfig(epochs=100.0, batch_size=512, base_learning_rate=3e-4, warmup=0.1)
 
 # frames, patch_size: paper, table 1
@@ -51,18 +53,30 @@ TABLE_1: dict[str, tuple[int, tuple[int, int]]] = {
 
 
 def paper(name: str) -> Recipe:
-    """One of the paper's nine configurations: ViT-Base, decoder 384 x 4 blocks with the 1-D position table, mask ratio 0.75."""
+    """One of the paper's nine configurations: ViT-Base, decoder 384 x 4 blocks with the 1-D position table, mask ratio
+    0.75.
+    """
     frames, patch_size = TABLE_1[name]
     model = ModelConfig(size="base", frames=frames, patch_size=patch_size, decoder_positions="1d")
     numbers = "paper, table 1, and reference code"
-    return Recipe(name=name, paper=PAPER, hyperparameter_source=numbers, model=model, training=PAPER_TRAINING, data=DataConfig(crops="one"))
+    return Recipe(
+        name=name,
+        paper=PAPER,
+        hyperparameter_source=numbers,
+        model=model,
+        training=PAPER_TRAINING,
+        data=DataConfig(crops="one"),
+    )
 
 
 def recipe() -> Recipe:
     """The default: 208 frames, 16x16 patches, size small, 2-D positions in the decoder, trained by a budget of steps.
 
-    Small, batch 128, learning rate 1e-3 and clipping at 3 are our choice for one machine and hours, not thousands, of audio.
+    Small, batch 128, learning rate 1e-3 and clipping at 3 are our choice for one machine and hours, not thousands, of
+    audio.
     """
     training = replace(PAPER_TRAINING, epochs=None, batch_size=128, learning_rate=1e-3, warmup=0.07, clip_norm=3.0)
     numbers = "paper; size, batch, learning rate and clipping ours"
-    return Recipe(name="msm-mae", paper=PAPER, hyperparameter_source=numbers, model=ModelConfig(size="small"), training=training)
+    return Recipe(
+        name="msm-mae", paper=PAPER, hyperparameter_source=numbers, model=ModelConfig(size="small"), training=training
+    )

@@ -58,7 +58,9 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
     def __init__(self, *sections: Any) -> None:
         given = {name_of(section): section for section in sections}
         if len(given) < len(sections):
-            raise ConfigError(f"an objective has two sections; got {', '.join(type(section).__name__ for section in sections)}")
+            raise ConfigError(
+                f"an objective has two sections; got {', '.join(type(section).__name__ for section in sections)}"
+            )
         package = {name: given.pop(name, None) or kind() for name, kind in get_type_hints(ObjectivesConfig).items()}
         vars(self)["_sections"] = package | given
 
@@ -71,7 +73,9 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         kinds = {name: handler.generate_schema(kind) for name, kind in cls.types().items()}
         fields = {name: core_schema.typed_dict_field(kind, required=False) for name, kind in kinds.items()}
-        return core_schema.no_info_after_validator_function(lambda values: cls(*values.values()), core_schema.typed_dict_schema(fields))
+        return core_schema.no_info_after_validator_function(
+            lambda values: cls(*values.values()), core_schema.typed_dict_schema(fields)
+        )
 
     def active(self) -> dict[str, Any]:
         """Return the sections of the objectives that are built: those with a weight above 0."""
@@ -132,7 +136,9 @@ class TrainingConfig:
     batch_size: Count = 128
     """Crops of one optimiser step, over all processes."""
     accumulate: Count = 1
-    """Parts a process splits its share of the batch into, for memory. The contrast with captions compares the windows of one part only."""
+    """Parts a process splits its share of the batch into, for memory. The contrast with captions compares the windows
+    of one part only.
+    """
     learning_rate: Weight | None = None
     """Peak learning rate; null: base_learning_rate * batch_size / 256."""
     base_learning_rate: Weight = 3e-4
@@ -162,7 +168,9 @@ class TrainingConfig:
     keep_checkpoints: Count = 2
     """How many of the latest checkpoints stay."""
     skip_bad_batches: Annotated[int, Field(ge=0)] = 0
-    """Batches with a loss that is not finite whose update is skipped; one more ends the run. Above 0 every step waits for the device."""
+    """Batches with a loss that is not finite whose update is skipped; one more ends the run. Above 0 every step waits
+    for the device.
+    """
 
 
 @dataclass(frozen=True)
@@ -170,15 +178,20 @@ class DataConfig:
     """How windows are drawn from the corpus."""
 
     crops: Literal["length", "one"] = "length"
-    """Windows of a clip in one epoch: as many as its length holds, or one (as the papers of MSM-MAE, M2D, MATPAC and MaskSpec count)."""
+    """Windows of a clip in one epoch: as many as its length holds, or one (as the papers of MSM-MAE, M2D, MATPAC and
+    MaskSpec count).
+    """
     balance: Literal["none", "domain"] = "none"
     """Give each domain of a manifest the same share of windows."""
     short_clips: Literal["pad", "join"] = "pad"
     """What fills the window of a clip shorter than it: padding, or further short clips."""
     statistics: Literal["scalar", "band", "maskspec"] = "scalar"
-    """Normalise by one mean and deviation of the corpus, by those of each mel band, or by those MaskSpec has of AudioSet."""
+    """Normalise by one mean and deviation of the corpus, by those of each mel band, or by those MaskSpec has of
+    AudioSet.
+    """
     min_std: Weight = 0.0
-    """Deviations of the corpus below this count as this, for bands that hardly move, such as those a codec left empty."""
+    """Deviations of the corpus below this count as this, for bands that hardly move, such as those a codec left empty.
+    """
     input: Literal["spec", "wav"] = "spec"
     """Cut windows from packed spectrograms, or from the wave, which bands that vary and teachers that listen need."""
 
@@ -208,7 +221,8 @@ class Recipe:
 
 
 def read_recipe(values: object) -> Recipe:
-    """Build the recipe of a model folder. Sections of objectives from outside the package are kept as they are: their code is not needed.
+    """Build the recipe of a model folder. Sections of objectives from outside the package are kept as they are: their
+    code is not needed.
 
     Raises
     ------

@@ -2,8 +2,9 @@
 
     T_student = A T_teacher,   A (N, L) constant, rows sum to 1
 
-Frequency: the bands of a student's patch are counted by the teacher's row their centres fall into. Time: linear interpolation
-between the teacher's columns at the centre of the patch. Both ends are held. So any pair of front ends fits.
+Frequency: the bands of a student's patch are counted by the teacher's row their centres fall into. Time: linear
+interpolation between the teacher's columns at the centre of the patch. Both ends are held. So any pair of front ends
+fits.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def alignment_matrix(grid: Grid, bands: ArrayLike, frames: ArrayLike, teacher: F
 def interpolation(at: Float64[np.ndarray, " n"], points: Float64[np.ndarray, " t"]) -> Float64[np.ndarray, "n t"]:
     """Weights of ``points`` that interpolate linearly ``at`` given places, held at both ends."""
     weights = np.zeros((len(at), len(points)))
-    right = np.clip(np.searchsorted(points, at), 1, max(1, len(points) - 1)) if len(points) > 1 else np.zeros(len(at), int)
+    right = (
+        np.clip(np.searchsorted(points, at), 1, max(1, len(points) - 1)) if len(points) > 1 else np.zeros(len(at), int)
+    )
     left = np.maximum(right - 1, 0)
     span = np.where(right > left, points[right] - points[left], 1.0)
     share = np.clip((at - points[left]) / span, 0.0, 1.0) if len(points) > 1 else np.zeros(len(at))

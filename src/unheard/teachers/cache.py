@@ -2,8 +2,8 @@
 
     targets.bin   float16, clips x C x f x t, no header       computed.bin   uint32, the CRC-32 of each clip's map, 0 where there is none
 
-Only where every clip fits one window: the map of a random crop differs each time. A map that differs from its CRC-32 counts as missing,
-and is computed again.
+Only where every clip fits one window: the map of a random crop differs each time. A map that differs from its CRC-32
+counts as missing, and is computed again.
 """
 
 from __future__ import annotations
@@ -47,12 +47,16 @@ class TargetCache:
             self._checksums = _array(folder / "computed.bin", np.dtype(np.uint32), (clips,))
         except OSError as error:
             raise DataError(
-                f"{folder} cannot be written ({error}); make room, or switch the cache off with objectives.clap.cache=false"
+                f"{folder} cannot be written ({error}); make room, or switch the cache off with"
+                " objectives.clap.cache=false"
             ) from error
 
     def all_cached(self, clips: Int64[np.ndarray, " B"]) -> bool:
         """Whether the maps of all of these clips are there and undamaged."""
-        return all(stored and stored == _checksum(self._maps[clip]) for clip, stored in zip(clips, self._checksums[clips], strict=True))
+        return all(
+            stored and stored == _checksum(self._maps[clip])
+            for clip, stored in zip(clips, self._checksums[clips], strict=True)
+        )
 
     def read(self, clips: Int64[np.ndarray, " B"]) -> Float[Tensor, "B C f t"]:
         """Their maps, float16."""
@@ -74,11 +78,14 @@ def _array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     size = int(np.prod(shape)) * dtype.itemsize
     if not file.exists():
         with atomic_write(file) as unfinished, unfinished.open("wb") as empty:
-            if hasattr(os, "posix_fallocate"):  # a full disk should say so now; found out while mapped, it ends the program
+            if hasattr(
+                os, "posix_fallocate"
+            ):  # a full disk should say so now; found out while mapped, it ends the program
                 os.posix_fallocate(empty.fileno(), 0, size)
             empty.truncate(size)
     if file.stat().st_size != size:
         raise DataError(
-            f"{file} has {file.stat().st_size} bytes instead of {size}: it belongs to another corpus or window; remove its folder"
+            f"{file} has {file.stat().st_size} bytes instead of {size}: it belongs to another corpus or window; remove"
+            " its folder"
         )
     return np.memmap(file, dtype, mode="r+", shape=shape)

@@ -1,11 +1,12 @@
 """CLAP as a teacher: a Hugging Face ``ClapModel`` from a folder the user has.
 
-The front end is the one its own ``preprocessor_config.json`` describes, on the device: dB of a Slaney-mel power spectrogram (the
-HTK filters where the checkpoint was trained with fusion), sounds shorter than its ten seconds repeated as that file says.
+The front end is the one its own ``preprocessor_config.json`` describes, on the device: dB of a Slaney-mel power
+spectrogram (the HTK filters where the checkpoint was trained with fusion), sounds shorter than its ten seconds repeated
+as that file says.
 
-HTS-AT stretches the spectrogram to ``spec_size * ratio`` frames, cuts it into ``ratio`` pieces of time and stacks them on the
-frequency axis (ratio = spec_size / n_mels, 4 for LAION's). Its final map comes back unstacked; maps of earlier stages are
-unstacked here.
+HTS-AT stretches the spectrogram to ``spec_size * ratio`` frames, cuts it into ``ratio`` pieces of time and stacks them
+on the frequency axis (ratio = spec_size / n_mels, 4 for LAION's). Its final map comes back unstacked; maps of earlier
+stages are unstacked here.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ class ClapTeacher(FrozenTeacher):
     folder : Path
         ``config.json``, weights and ``preprocessor_config.json`` as ``save_pretrained`` writes them.
     stage : {"final", "middle"}
-        The map before pooling (2 x 32 for LAION's, each place has heard everything), or the one of an earlier stage (4 x 64).
+        The map before pooling (2 x 32 for LAION's, each place has heard everything), or the one of an earlier stage (4
+        x 64).
     projected : bool
-        Carry each place of the final map into the space shared with text. The projection was trained on pooled vectors only.
+        Carry each place of the final map into the space shared with text. The projection was trained on pooled vectors
+        only.
 
     Raises
     ------
@@ -58,7 +61,11 @@ class ClapTeacher(FrozenTeacher):
         model, extractor = _read(folder)
         self.audio, self.projection = model.audio_model.audio_encoder, model.audio_projection if projected else None
         self.stage, self.fused = stage, bool(self.audio.enable_fusion)
-        self.sample_rate, self.hop_size, self.n_fft = extractor.sampling_rate, extractor.hop_length, extractor.fft_window_size
+        self.sample_rate, self.hop_size, self.n_fft = (
+            extractor.sampling_rate,
+            extractor.hop_length,
+            extractor.fft_window_size,
+        )
         self.samples, self.padding = int(extractor.nb_max_samples), str(extractor.padding)
         fused_filters = extractor.truncation == "fusion"
         filters = extractor.mel_filters if fused_filters else extractor.mel_filters_slaney
@@ -79,14 +86,19 @@ class ClapTeacher(FrozenTeacher):
         stretched = self.spec_size * self.ratio
         size = stretched // self.columns
         middle = (np.arange(self.columns) * size + (size - 1) / 2) * (frames - 1) / (stretched - 1)
-        return FeatureMapAxes(row_edges(self.centres, len(self.centres) // self.rows), tuple(middle * self.hop_size / self.sample_rate))
+        return FeatureMapAxes(
+            row_edges(self.centres, len(self.centres) // self.rows), tuple(middle * self.hop_size / self.sample_rate)
+        )
 
     def extract(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
         """The map of each sound; what lies beyond the model's ten seconds is not heard."""
         features = self.features(wav)[:, None].transpose(2, 3)  # (B, 1, T, F)
         extra: dict[str, Any] = {}
         if self.fused:
-            features, extra = features.expand(-1, 4, -1, -1), {"is_longer": torch.zeros(len(wav), 1, dtype=torch.bool, device=wav.device)}
+            features, extra = (
+                features.expand(-1, 4, -1, -1),
+                {"is_longer": torch.zeros(len(wav), 1, dtype=torch.bool, device=wav.device)},
+            )
         out = self.audio(features, output_hidden_states=self.stage == "middle", return_dict=True, **extra)
         if self.stage == "middle":
             return unstack(out.hidden_states[MIDDLE_STAGE], self.ratio)
@@ -96,7 +108,9 @@ class ClapTeacher(FrozenTeacher):
     def features(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B F T"]:
         """Mel spectrogram in dB of the model's whole duration."""
         wav = self._fill(wav)
-        spectrum = torch.stft(wav, self.n_fft, self.hop_size, window=self.window, center=True, pad_mode="reflect", return_complex=True)
+        spectrum = torch.stft(
+            wav, self.n_fft, self.hop_size, window=self.window, center=True, pad_mode="reflect", return_complex=True
+        )
         return 10 * (self.mel @ torch.view_as_real(spectrum).square().sum(dim=-1)).clamp(min=DB_FLOOR).log10()
 
     def _fill(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B S2"]:
@@ -139,14 +153,18 @@ def _read(folder: Path) -> tuple[Any, Any]:
     from transformers import ClapFeatureExtractor, ClapModel
 
     if not (folder / "preprocessor_config.json").is_file():
-        raise CheckpointError(f"{folder} has no preprocessor_config.json, which says what CLAP hears; copy it from where the weights are")
+        raise CheckpointError(
+            f"{folder} has no preprocessor_config.json, which says what CLAP hears; copy it from where the weights are"
+        )
     disable_hf_progress()
     try:
         model = ClapModel.from_pretrained(folder, local_files_only=True)
         return model.eval(), ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{folder} cannot be read as a CLAP checkpoint ({reason}); give a folder save_pretrained wrote") from error
+        raise CheckpointError(
+            f"{folder} cannot be read as a CLAP checkpoint ({reason}); give a folder save_pretrained wrote"
+        ) from error
 
 
 def _centres(extractor: Any, scale: str) -> list[float]:

@@ -38,7 +38,9 @@ class EncoderTeacher(FrozenTeacher):
         """Rows and columns of its own patch grid, laid end to end."""
         pf, pt = self.grid.patch_size
         columns = -(-self.frontend.num_frames(samples) // pt)
-        middle = (self.frontend.frame_centre(j * pt) + self.frontend.frame_centre(j * pt + pt - 1) for j in range(columns))
+        middle = (
+            self.frontend.frame_centre(j * pt) + self.frontend.frame_centre(j * pt + pt - 1) for j in range(columns)
+        )
         return FeatureMapAxes(row_edges(self.frontend.mel_centres(), pf), tuple(twice / 2 for twice in middle))
 
     def extract(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:

@@ -22,8 +22,8 @@ def load_teacher(config: ClapConfig) -> FrozenTeacher:
     """
     if not config.teacher:
         raise CheckpointError(
-            "this recipe learns from a frozen teacher and none is named; set objectives.clap.teacher to the folder of a Hugging Face "
-            "CLAP checkpoint, or of any model of ours (feature distillation)"
+            "this recipe learns from a frozen teacher and none is named; set objectives.clap.teacher to the folder of a"
+            " Hugging Face CLAP checkpoint, or of any model of ours (feature distillation)"
         )
     folder = Path(config.teacher)
     if is_clap(folder):

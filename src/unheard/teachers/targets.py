@@ -59,7 +59,9 @@ class Targets:
             When it holds no sound.
         """
         if batch.wav is None:
-            raise ConfigError("a teacher needs sound, and these batches hold spectrograms only; pack the corpus with --store wav")
+            raise ConfigError(
+                "a teacher needs sound, and these batches hold spectrograms only; pack the corpus with --store wav"
+            )
         heard = self._maps(batch, batch.wav).flatten(2).transpose(1, 2).float()  # (B, L, C)
         samples = -(-batch.wav.shape[1] * self.teacher.sample_rate // self.sample_rate)
         return replace(batch, targets=self._matrix(samples, heard.device) @ heard)
@@ -77,5 +79,7 @@ class Targets:
     def _matrix(self, samples: int, device: torch.device) -> Float[Tensor, "N L"]:
         key = (samples, device)
         if key not in self._matrices:
-            self._matrices[key] = alignment_matrix(self.grid, self._bands, self._frames, self.teacher.axes(samples)).to(device)
+            self._matrices[key] = alignment_matrix(self.grid, self._bands, self._frames, self.teacher.axes(samples)).to(
+                device
+            )
         return self._matrices[key]

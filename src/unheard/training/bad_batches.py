@@ -1,7 +1,9 @@
-"""Batches with a loss that is not finite: skipped as often as allowed, and recorded so that the step can be taken again.
+"""Batches with a loss that is not finite: skipped as often as allowed, and recorded so that the step can be taken
+again.
 
-A record is the folder ``bad-step-XXXXXXXX`` of a run: ``state.json`` names step, seed and clips, ``checkpoint`` is the last checkpoint
-before the step. A step is a function of its number and the state before it, so the steps between give that state exactly.
+A record is the folder ``bad-step-XXXXXXXX`` of a run: ``state.json`` names step, seed and clips, ``checkpoint`` is the
+last checkpoint before the step. A step is a function of its number and the state before it, so the steps between give
+that state exactly.
 """
 
 from __future__ import annotations
@@ -66,9 +68,22 @@ class BadBatches:
     """
 
     def __init__(
-        self, run: Path, loader: Loaded, training: TrainingConfig, engine: Engine, say: Callable[[str], None], replays: bool = True
+        self,
+        run: Path,
+        loader: Loaded,
+        training: TrainingConfig,
+        engine: Engine,
+        say: Callable[[str], None],
+        replays: bool = True,
     ) -> None:
-        self.run, self.loader, self.training, self.engine, self.say, self.replays = run, loader, training, engine, say, replays
+        self.run, self.loader, self.training, self.engine, self.say, self.replays = (
+            run,
+            loader,
+            training,
+            engine,
+            say,
+            replays,
+        )
         start = loader.steps.start
         if engine.rank == 0:
             for step, folder in records(run).items():
@@ -88,13 +103,13 @@ class BadBatches:
         allowed = self.training.skip_bad_batches
         if self.skipped >= allowed:
             raise DataError(
-                f"the loss is not finite at step {step}, in a batch of {some_of(self.files(step))}; {self.skipped} bad batches were "
-                f"skipped before, as many as training.skip_bad_batches allows; {self.record(step)}"
+                f"the loss is not finite at step {step}, in a batch of {some_of(self.files(step))}; {self.skipped} bad"
+                f" batches were skipped before, as many as training.skip_bad_batches allows; {self.record(step)}"
             )
         self.skipped += 1
         self.say(
-            f"warning    step {step}: the loss is not finite, so its update is skipped ({self.skipped} of at most {allowed}); "
-            f"its batch is of {some_of(self.files(step))}; {self.record(step)}"
+            f"warning    step {step}: the loss is not finite, so its update is skipped ({self.skipped} of at most"
+            f" {allowed}); its batch is of {some_of(self.files(step))}; {self.record(step)}"
         )
 
     def files(self, step: int) -> list[str]:
@@ -114,7 +129,14 @@ class BadBatches:
                 clips = self.loader.clips_of(step - 1)
                 names = [self.loader.store.names[clip] for clip in clips]
                 write_json(
-                    place / STATE, {"step": step, "checkpoint_step": first, "seed": self.training.seed, "clips": clips, "files": names}
+                    place / STATE,
+                    {
+                        "step": step,
+                        "checkpoint_step": first,
+                        "seed": self.training.seed,
+                        "clips": clips,
+                        "files": names,
+                    },
                 )
 
             replace_folder(folder, write)

@@ -31,11 +31,13 @@ class RunState:
     """Attention kernel in use; kept for the rest of the run."""
 
 
-def save_checkpoint(run: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, progress: RunState, keep: int) -> Path:
+def save_checkpoint(
+    run: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, progress: RunState, keep: int
+) -> Path:
     """Write ``checkpoints/step-XXXXXXXX`` and delete all but the latest ``keep``.
 
-    The folder holds every weight (teacher included), the optimiser's moments and the step. It appears under its name only
-    when it is complete.
+    The folder holds every weight (teacher included), the optimiser's moments and the step. It appears under its name
+    only when it is complete.
     """
     folder = run / "checkpoints" / f"step-{progress.step:08d}"
 
@@ -79,15 +81,21 @@ def restore(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer) 
     try:
         learner.load_state_dict(tensors)
     except RuntimeError as error:
-        raise CheckpointError(f"{folder} does not fit the run's configuration: {str(error).splitlines()[-1].strip()}") from error
+        raise CheckpointError(
+            f"{folder} does not fit the run's configuration: {str(error).splitlines()[-1].strip()}"
+        ) from error
     restore_optimiser(optimiser, learner, read_tensors(folder / TENSORS[1], checksums))
 
 
 def _read_state(folder: Path) -> tuple[RunState, dict[str, str]]:
     """Where a checkpoint stands, and the checksums of its tensors."""
     try:
-        values = read_json(folder / "state.json", CheckpointError, "delete this checkpoint to resume from the one before")
+        values = read_json(
+            folder / "state.json", CheckpointError, "delete this checkpoint to resume from the one before"
+        )
         checksums = values.pop(FILES)
         return RunState(**values), dict(checksums)
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}/state.json is damaged ({error}); delete this checkpoint to resume from the one before") from error
+        raise CheckpointError(
+            f"{folder}/state.json is damaged ({error}); delete this checkpoint to resume from the one before"
+        ) from error

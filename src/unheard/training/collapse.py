@@ -48,9 +48,10 @@ class CollapseDetector:
         if std >= LEAST_STD and not easy:
             return ""
         return (
-            f"the teacher hardly tells patches apart (spread {std:.2f} of 1, in {rank:.1f} directions, {share:.0%} of it between clips), "
-            f"so predicting it is easy (loss {loss:.3f}) and teaches little; pixels beside it (objectives.reconstruct.weight=1) or a "
-            "teacher that stands still (teacher.max_initial_weight=1) keep the task hard, and so may a longer run on more sounds"
+            f"the teacher hardly tells patches apart (spread {std:.2f} of 1, in {rank:.1f} directions, {share:.0%} of"
+            f" it between clips), so predicting it is easy (loss {loss:.3f}) and teaches little; pixels beside it"
+            " (objectives.reconstruct.weight=1) or a teacher that stands still (teacher.max_initial_weight=1) keep the"
+            " task hard, and so may a longer run on more sounds"
         )
 
     def _assignments(self, row: Mapping[str, float]) -> str:
@@ -58,7 +59,7 @@ class CollapseDetector:
         if told >= MIN_EFFECTIVE_PROTOTYPES:
             return ""
         return (
-            f"the teacher says much the same of every patch (it tells them apart by {told:.2f} of {self.prototypes} prototypes), so naming "
-            "them teaches nothing; try fewer objectives.prototypes.prototypes, a lower objectives.prototypes.teacher_temp, or the other "
-            "objectives.prototypes.center"
+            f"the teacher says much the same of every patch (it tells them apart by {told:.2f} of {self.prototypes}"
+            " prototypes), so naming them teaches nothing; try fewer objectives.prototypes.prototypes, a lower"
+            " objectives.prototypes.teacher_temp, or the other objectives.prototypes.center"
         )

@@ -1,4 +1,6 @@
-"""Which validation is the best so far, and when training ends: for fine-tuning, and for classifiers on frozen embeddings."""
+"""Which validation is the best so far, and when training ends: for fine-tuning, and for classifiers on frozen
+embeddings.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ class EarlyStopping:
         Parameters
         ----------
         key : float
-            Scores of which more is better; a later one decides where those before it are equal. NaN counts as minus infinity.
+            Scores of which more is better; a later one decides where those before it are equal. NaN counts as minus
+            infinity.
         """
         found = tuple(-math.inf if math.isnan(value) else value for value in key)
         better = self.best is None or found > self.best

@@ -1,4 +1,6 @@
-"""The engine: a thin layer over Lightning Fabric. Devices, processes and precision end here; the loop knows none of them."""
+"""The engine: a thin layer over Lightning Fabric. Devices, processes and precision end here; the loop knows none of
+them.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class Engine:
         self.accelerator = _accelerator(device)
         self.precision = _precision(training.precision, self.accelerator)
         self.training = training
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of processes and precision; so do we, once
+        logging.getLogger("lightning_fabric").setLevel(
+            logging.WARNING
+        )  # it tells of processes and precision; so do we, once
         exact: dict[str, Any] = {"precision": "bf16-mixed" if self.precision == "bf16" else "32-true"}
         self.fabric = Fabric(accelerator=self.accelerator, **exact, **_processes(training.devices))
         self._launches = training.devices > 1 and launch() is None
@@ -55,12 +59,16 @@ class Engine:
         self.fabric.launch()
 
     def setup(self, learner: PretrainModule, kernel: AttentionKernel | None = None) -> None:
-        """Move a learner to the device and build its optimiser; ``kernel`` is the attention kernel an earlier session used."""
+        """Move a learner to the device and build its optimiser; ``kernel`` is the attention kernel an earlier session
+        used.
+        """
         self.learner = learner
         self.setup_module(learner, build_optimiser(learner, self.training), kernel)
         learner.sum_over_processes, learner.gather_over_processes = self.sum, self.gather
 
-    def setup_module(self, module: nn.Module, optimiser: torch.optim.Optimizer, kernel: AttentionKernel | None = None) -> None:
+    def setup_module(
+        self, module: nn.Module, optimiser: torch.optim.Optimizer, kernel: AttentionKernel | None = None
+    ) -> None:
         """Move a module and its optimiser to the device; afterwards ``self.module`` is what to call."""
         slow_fused = self.accelerator == "cpu" and self.precision == "bf16"
         self.kernel = kernel or ("explicit" if slow_fused else "fused")
@@ -105,7 +113,9 @@ class Engine:
         return cast(Tensor, self.fabric.all_gather(value, sync_grads=value.requires_grad)).flatten(0, 1)
 
     def align_buffers(self, module: nn.Module) -> None:
-        """Give the buffers of a module the first process's values: a norm over the batch has other averages in each process."""
+        """Give the buffers of a module the first process's values: a norm over the batch has other averages in each
+        process.
+        """
         if self.processes > 1:
             for buffer in module.buffers():
                 buffer.copy_(self.fabric.broadcast(buffer.cpu()))
@@ -135,14 +145,18 @@ class Engine:
                 os.environ.pop(name, None)
 
     def losses_and_gradients(self, batch: Batch, step: int = 0) -> Losses:
-        """Return losses whose mean over the processes is that of the whole batch, of which ``batch`` is this process's share.
+        """Return losses whose mean over the processes is that of the whole batch, of which ``batch`` is this process's
+        share.
 
-        Gradients are left on the parameters: those of one process with the whole batch, whatever processes and parts there are. What
-        is random in a pass (dropout of weights) is a function of seed and step, the same in every part; what is random in a window comes
-        with the batch.
+        Gradients are left on the parameters: those of one process with the whole batch, whatever processes and parts
+        there are. What is random in a pass (dropout of weights) is a function of seed and step, the same in every part;
+        what is random in a window comes with the batch.
         """
         mask = masking.training_mask(self.learner.recipe.model, self.learner.grid, batch.noise, batch.valid)
-        totals = {name: {key: self.sum(value) for key, value in each.items()} for name, each in self.learner.totals(batch, mask).items()}
+        totals = {
+            name: {key: self.sum(value) for key, value in each.items()}
+            for name, each in self.learner.totals(batch, mask).items()
+        }
         parts = _split(batch, mask, self.training.accumulate)
         found: Losses = {}
         for index, (part, hidden) in enumerate(parts):
@@ -150,18 +164,24 @@ class Engine:
             self._seed(step)
             with nullcontext() if last else self.fabric.no_backward_sync(self.module):
                 values: Losses = self.module(part, hidden, totals)
-                self.fabric.backward(values["loss"] * self.processes)  # gradients are averaged over processes, and belong added up
+                self.fabric.backward(
+                    values["loss"] * self.processes
+                )  # gradients are averaged over processes, and belong added up
             for name, value in values.items():
                 share = 1 / len(parts) if name.startswith("diagnostics/") else self.processes
                 found[name] = found.get(name, torch.zeros_like(value)) + value.detach() * share
         return found
 
     def step(self, rate: float) -> None:
-        """Clip, move the weights with the given learning rate, times the ``scale`` of their group, and forget the gradients."""
+        """Clip, move the weights with the given learning rate, times the ``scale`` of their group, and forget the
+        gradients.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
         if self.training.clip_norm is not None:
-            self.fabric.clip_gradients(self.module, self._optimiser, max_norm=self.training.clip_norm, error_if_nonfinite=False)
+            self.fabric.clip_gradients(
+                self.module, self._optimiser, max_norm=self.training.clip_norm, error_if_nonfinite=False
+            )
         self._optimiser.step()
         self._optimiser.zero_grad()
 
@@ -214,7 +234,9 @@ def _precision(asked: str, accelerator: str) -> str:
     if asked == "auto":
         return "bf16" if accelerator == "cuda" else "float32"
     if asked == "bf16" and accelerator == "cpu" and not bf16_on_cpu():
-        raise ConfigError("training.precision=bf16 needs a processor with AVX512-BF16 or AMX, or a GPU; use float32 here")
+        raise ConfigError(
+            "training.precision=bf16 needs a processor with AVX512-BF16 or AMX, or a GPU; use float32 here"
+        )
     return asked
 
 
@@ -229,8 +251,8 @@ def _processes(devices: int) -> dict[str, Any]:
 def _split(batch: Batch, mask: Mask, parts: int) -> list[tuple[Batch, Mask]]:
     if len(batch.spec) % parts:
         raise ConfigError(
-            f"training.accumulate={parts} does not divide the {len(batch.spec)} windows of a batch that a process takes; "
-            "set training.batch_size or training.accumulate so that it does"
+            f"training.accumulate={parts} does not divide the {len(batch.spec)} windows of a batch that a process"
+            " takes; set training.batch_size or training.accumulate so that it does"
         )
     batches = zip(*(_chunks(getattr(batch, field.name), parts) for field in fields(batch)), strict=True)
     masks = zip(mask.keep.chunk(parts), mask.hide.chunk(parts), strict=True)

@@ -1,4 +1,6 @@
-"""What a recipe's objectives need beside the sound: a frozen teacher, labels, captions. Opened once, added to every batch."""
+"""What a recipe's objectives need beside the sound: a frozen teacher, labels, captions. Opened once, added to every
+batch.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ from unheard.teachers.text import TextEncoder
 def _rooted(asked: ObjectivesConfig) -> ObjectivesConfig:
     """Folders named by absolute paths, so that a run goes on from wherever it is resumed."""
     teacher, text = (
-        str(Path(name).resolve()) if name and Path(name).is_dir() else name for name in (asked.clap.teacher, asked.contrast.text)
+        str(Path(name).resolve()) if name and Path(name).is_dir() else name
+        for name in (asked.clap.teacher, asked.contrast.text)
     )
     return asked.updated(replace(asked.clap, teacher=teacher), replace(asked.contrast, text=text))
 
@@ -74,10 +77,17 @@ class ExternalInputs:
         self._supervised = [section for name, section in asked.active().items() if REGISTERED[name].labels]
         given = {section.classes for section in self._supervised if section.classes}
         if len(given) > 1:
-            raise ConfigError(f"the objectives {', '.join(map(name_of, self._supervised))} name different classes; a corpus has one list")
+            raise ConfigError(
+                f"the objectives {', '.join(map(name_of, self._supervised))} name different classes; a corpus has one"
+                " list"
+            )
         self._classes: tuple[str, ...] = next(iter(given), ())
-        if (self._supervised or self.text is not None or self.teacher is not None) and recipe.data.short_clips == "join":
-            raise ConfigError("windows of several clips have no label, caption or teacher of their own; set data.short_clips=pad")
+        if (
+            self._supervised or self.text is not None or self.teacher is not None
+        ) and recipe.data.short_clips == "join":
+            raise ConfigError(
+                "windows of several clips have no label, caption or teacher of their own; set data.short_clips=pad"
+            )
         self.recipe = replace(recipe, objectives=asked)
 
     @property
@@ -100,11 +110,15 @@ class ExternalInputs:
         if self._supervised:
             table = LabelTable(store.labels, self._classes)
             self.recipe = self._with_classes(table.classes)
-            self.lines.append(f"labels     {len(table.classes)} classes; {table.num_labelled} of {len(store)} clips have labels")
+            self.lines.append(
+                f"labels     {len(table.classes)} classes; {table.num_labelled} of {len(store)} clips have labels"
+            )
             self.added.append(table)
         if self.text is not None:
             captions = CaptionTable(store.captions, self.text.to(device), track)
-            self.lines.append(f"captions   {captions.num_labelled} of {len(store)} clips, {len(captions.texts)} different ones")
+            self.lines.append(
+                f"captions   {captions.num_labelled} of {len(store)} clips, {len(captions.texts)} different ones"
+            )
             self.added.append(captions)
         if self.teacher is not None:
             self.added.append(self._targets(self.teacher.to(device), store, run))
@@ -129,5 +143,7 @@ class ExternalInputs:
             kept = TargetCache(place, len(store), (teacher.dim, len(axes.edges) + 1, len(axes.columns)))
             self.lines.append(f"targets    kept in {place}")
         if store.sample_rate < teacher.sample_rate:
-            self.lines.append(f"note       the teacher hears {store.sample_rate} Hz sound at its {teacher.sample_rate} Hz")
+            self.lines.append(
+                f"note       the teacher hears {store.sample_rate} Hz sound at its {teacher.sample_rate} Hz"
+            )
         return Targets(teacher, grid_of(recipe), frontend.mel_centres(), frames, store.sample_rate, kept)

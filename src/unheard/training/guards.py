@@ -32,7 +32,8 @@ class BatchSource(Protocol):
 
 
 class NonFiniteGuard:
-    """Looks out for a loss that is no number, without waiting for the device in every step; all processes find the same.
+    """Looks out for a loss that is no number, without waiting for the device in every step; all processes find the
+    same.
 
     Parameters
     ----------
@@ -41,10 +42,13 @@ class NonFiniteGuard:
         Files of the clips.
     engine : Engine
     record_step : callable, optional
-        Takes the number of a step whose loss is not finite, keeps what is needed to take it again, and returns a sentence on that.
+        Takes the number of a step whose loss is not finite, keeps what is needed to take it again, and returns a
+        sentence on that.
     """
 
-    def __init__(self, run: Path, names: list[str], engine: Engine, record_step: Callable[[int], str] | None = None) -> None:
+    def __init__(
+        self, run: Path, names: list[str], engine: Engine, record_step: Callable[[int], str] | None = None
+    ) -> None:
         self.run, self.names, self.engine, self._record_step = run, names, engine, record_step
         self._recent: list[tuple[int, Tensor, Tensor]] = []
         self._last_clips = torch.empty(0, dtype=torch.long)
@@ -84,7 +88,9 @@ class NonFiniteGuard:
             raise self._divergence_error("the weights became nan", step)
 
     def _divergence_error(self, what: str, step: int, more: str = "") -> DataError:
-        files = list(dict.fromkeys(self.names[i] for i in self.engine.gather(self._last_clips.to(self.engine.device)).tolist()))
+        files = list(
+            dict.fromkeys(self.names[i] for i in self.engine.gather(self._last_clips.to(self.engine.device)).tolist())
+        )
         listed = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
         last = checkpoints(self.run)
         kept = f"the last good checkpoint is {last[-1]}" if last else "no checkpoint had been written"
@@ -100,7 +106,9 @@ class ThroughputMeter:
         self._time, self._wait, self._step = time.perf_counter(), loader.wait_seconds, loader.steps.start
 
     def lap(self, step: int) -> dict[str, float]:
-        """Return the seconds since the last lap, the clips per second, and the fraction of the time spent waiting for data."""
+        """Return the seconds since the last lap, the clips per second, and the fraction of the time spent waiting for
+        data.
+        """
         now, wait = time.perf_counter(), self.loader.wait_seconds
         seconds = max(now - self._time, 1e-9)
         row = {

@@ -44,7 +44,8 @@ def start_from(learner: PretrainModule, source: str) -> None:
     missing = [name for name in mine if name.startswith("model.encoder.") and name not in fitting]
     if missing:
         raise CheckpointError(
-            f"--init {source}: its encoder has another size or patch than the recipe's ({missing[0]} differs); set model.* to match"
+            f"--init {source}: its encoder has another size or patch than the recipe's ({missing[0]} differs); set"
+            " model.* to match"
         )
     learner.load_state_dict(fitting, strict=False)
     teacher = learner.model.teacher
@@ -67,4 +68,7 @@ def check_mask_ratio(recipe: Recipe) -> None:
         asked, enough = f"mask_ratio={model.mask_ratio:g}", f"{1 / grid.num_patches:.3g}"
     else:
         asked, enough = f"mask_ratio_2d={list(model.mask_ratio_2d)}", f"[{1 / grid.freq:.3g}, {1 / grid.time:.3g}]"
-    raise ConfigError(f"model.{asked} hides none of the {grid.num_patches} patches, so there is nothing to predict; set at least {enough}")
+    raise ConfigError(
+        f"model.{asked} hides none of the {grid.num_patches} patches, so there is nothing to predict; set at least"
+        f" {enough}"
+    )

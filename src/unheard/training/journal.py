@@ -46,7 +46,9 @@ class MetricsLogger:
             self._display.open()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close files and the display."""
         if self._display is not None:
             self._display.close()
@@ -92,7 +94,10 @@ class _Display:
             self._bar.stop()
 
     def show(self, row: Mapping[str, float], elapsed: float) -> None:
-        text = f"loss {row.get('loss', math.nan):.4f}  {row['clips_per_second']:.0f} clips/s  loader wait {100 * row['loader_wait']:.0f} %"
+        text = (
+            f"loss {row.get('loss', math.nan):.4f}  {row['clips_per_second']:.0f} clips/s  loader wait"
+            f" {100 * row['loader_wait']:.0f} %"
+        )
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=row["step"], description=text)
         else:
@@ -101,7 +106,9 @@ class _Display:
 
 
 def truncate_metrics(file: Path, step: int) -> None:
-    """Cut the rows after ``step``, so that a resumed run continues one curve; lines that are torn or damaged are cut and reported."""
+    """Cut the rows after ``step``, so that a resumed run continues one curve; lines that are torn or damaged are cut
+    and reported.
+    """
     if not file.exists():
         return
     rows, damaged = read_json_lines(file)

@@ -46,7 +46,9 @@ def prepare(session: Session, engine: Engine, learner: PretrainModule, checkpoin
     return progress.step
 
 
-def loader_of(session: Session, store: Store, engine: Engine, companions: ExternalInputs, steps: range) -> PretrainLoader:
+def loader_of(
+    session: Session, store: Store, engine: Engine, companions: ExternalInputs, steps: range
+) -> PretrainLoader:
     """Return what prepares the batches of some steps."""
     recipe = session.recipe
     share = RankSlice(recipe.training.batch_size, engine.rank, engine.processes)
@@ -62,8 +64,8 @@ def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Loss
     Returns
     -------
     dict of Tensor or None
-        The losses, as `Engine.losses_and_gradients` gives them. None when bad batches may be skipped and the loss is not finite in
-        some process: then nothing has changed.
+        The losses, as `Engine.losses_and_gradients` gives them. None when bad batches may be skipped and the loss is
+        not finite in some process: then nothing has changed.
     """
     training, learner, now = session.recipe.training, engine.learner, TrainingProgress(step, session.total)
     learner.begin_step(now)

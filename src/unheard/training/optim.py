@@ -11,7 +11,9 @@ from unheard.recipes.recipe import TrainingConfig
 
 
 def parameter_groups(module: nn.Module, weight_decay: float, everything: bool = False) -> list[dict[str, object]]:
-    """AdamW groups as MAE has them: biases, gains and positions are not decayed, matrices and tokens are; or ``everything`` is."""
+    """AdamW groups as MAE has them: biases, gains and positions are not decayed, matrices and tokens are; or
+    ``everything`` is.
+    """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():

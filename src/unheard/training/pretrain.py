@@ -63,7 +63,9 @@ def pretrain(
     run, report = Path(out), _rank_zero_report(report)
     companions = ExternalInputs(replace(recipe, model=resolved(recipe.model)))
     trial = companions.buildable_recipe()
-    learner = begun(trial, init)  # a recipe that cannot be built, or weights that do not fit, should say so before audio is read
+    learner = begun(
+        trial, init
+    )  # a recipe that cannot be built, or weights that do not fit, should say so before audio is read
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
         prepare_output_dir(run, Path(data), overwrite)
@@ -118,16 +120,16 @@ def resume(
     DataError
         When the corpus is not the one the run began with.
     ConfigError
-        When the run is finished and ``data`` is another place than the run's corpus: nothing would be read from it. When the recipe
-        file of the run is missing or has changed.
+        When the run is finished and ``data`` is another place than the run's corpus: nothing would be read from it.
+        When the recipe file of the run is missing or has changed.
     """
     run, report = Path(out), _rank_zero_report(report)
     session = read_session(run, no_code, report.say)
     if is_complete(run, session):
         if data is not None and Path(data).resolve() != Path(session.data):
             raise ConfigError(
-                f"{run} is finished, and nothing is read from --data {data}; it was trained on {session.data}. Leave --data out, or start "
-                f"a new run on the other corpus with --init {run}"
+                f"{run} is finished, and nothing is read from --data {data}; it was trained on {session.data}. Leave"
+                f" --data out, or start a new run on the other corpus with --init {run}"
             )
         report.say(f"{run} is finished: {session.total} of {session.total} steps")
         return Run(run, session.total, session.total)
@@ -149,18 +151,23 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
     """
     companions = ExternalInputs(session.recipe)
     if companions.fingerprint != session.teacher:
-        raise DataError(f"the teacher of {run} has changed since it began; restore it, or start a new run with --init {run}")
+        raise DataError(
+            f"the teacher of {run} has changed since it began; restore it, or start a new run with --init {run}"
+        )
     if not Path(session.data).exists():
         raise DataError(
-            f"{session.data}: no such file or folder; if the corpus of {run} has moved, give its place: --resume {run} --data NEW_PLACE"
+            f"{session.data}: no such file or folder; if the corpus of {run} has moved, give its place: --resume {run}"
+            " --data NEW_PLACE"
         )
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
-        store = open_corpus_store(session.data, session.recipe.frontend, run / "corpus", report.track, session.recipe.data.input)
+        store = open_corpus_store(
+            session.data, session.recipe.frontend, run / "corpus", report.track, session.recipe.data.input
+        )
         if store.fingerprint != session.fingerprint:
             raise DataError(
-                f"the corpus {session.data} is not the one that {run} began with, or has changed; restore it, give the place of an equal "
-                f"one with --data NEW_PLACE, or start a new run with --init {run}"
+                f"the corpus {session.data} is not the one that {run} began with, or has changed; restore it, give the"
+                f" place of an equal one with --data NEW_PLACE, or start a new run with --init {run}"
             )
         companions.attach_to_corpus(store, engine.device, run, report.track)
     return store, engine, companions
@@ -176,7 +183,13 @@ def _changed(session: Session, data: str | Path | None, skip_bad_batches: int | 
 
 
 def _train(
-    run: Path, session: Session, store: Store, learner: PretrainModule, engine: Engine, companions: ExternalInputs, report: Callbacks
+    run: Path,
+    session: Session,
+    store: Store,
+    learner: PretrainModule,
+    engine: Engine,
+    companions: ExternalInputs,
+    report: Callbacks,
 ) -> Run:
     """Restore what a checkpoint holds, print what comes, run the loop, and complete the run."""
     step = prepare(session, engine, learner, latest(run))

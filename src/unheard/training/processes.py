@@ -1,7 +1,8 @@
 """Which processes train together, who started them, and how they find each other.
 
-A process is one of several when torchrun (or another launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT) or srun started
-it, or this library itself for ``training.devices``. Variables of a SLURM allocation without srun count for nothing.
+A process is one of several when torchrun (or another launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT)
+or srun started it, or this library itself for ``training.devices``. Variables of a SLURM allocation without srun count
+for nothing.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def launch() -> Launch | None:
         missing = [name for name in TORCHRUN if name not in env]
         if missing:
             raise ConfigError(
-                f"WORLD_SIZE={world} is set, but not {', '.join(missing)}: torchrun sets all of them. To train with one process, unset "
-                "WORLD_SIZE; to train with several, start them with torchrun"
+                f"WORLD_SIZE={world} is set, but not {', '.join(missing)}: torchrun sets all of them. To train with one"
+                " process, unset WORLD_SIZE; to train with several, start them with torchrun"
             )
         local, local_rank = int(env.get("LOCAL_WORLD_SIZE") or 1), int(env.get("LOCAL_RANK") or 0)
         node = int(env.get("GROUP_RANK") or int(env["RANK"]) // local)
@@ -113,7 +114,9 @@ def _srun() -> Launch | None:
     port = int(env.get("MASTER_PORT") or 15000 + int((env.get("SLURM_JOB_ID") or "0")[-4:]))
     address = env.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(names)
     rank, local_rank = int(env["SLURM_PROCID"]), int(env.get("SLURM_LOCALID") or 0)
-    return Launch("srun", rank, tasks, local_rank, node, per_node[min(node, len(per_node) - 1)], len(per_node), address, port)
+    return Launch(
+        "srun", rank, tasks, local_rank, node, per_node[min(node, len(per_node) - 1)], len(per_node), address, port
+    )
 
 
 def _expanded(counts: str) -> list[int]:
@@ -185,7 +188,9 @@ class Launching(LightningEnvironment):
 
 
 class Together(DDPStrategy):
-    """Every process holds the whole model and averages gradients. Processes wait shortly for each other at the start, long later."""
+    """Every process holds the whole model and averages gradients. Processes wait shortly for each other at the start,
+    long later.
+    """
 
     def __init__(self) -> None:
         super().__init__(timeout=DIST_TIMEOUT)
@@ -219,14 +224,17 @@ def meet(environment: ClusterEnvironment, backend: str, device: torch.device) ->
         store = next(iter(rendezvous("env://", rank, processes, timeout=JOINING)))[0]
     except (RuntimeError, OSError) as error:  # torch's errors of a store and of a network are both RuntimeError
         raise ConfigError(
-            f"{text}, and not all came within {JOINING.total_seconds():.0f} s ({str(error).splitlines()[0]}); start as many as "
-            f"WORLD_SIZE={processes} says. To train with one process, unset RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT"
+            f"{text}, and not all came within {JOINING.total_seconds():.0f} s ({str(error).splitlines()[0]}); start as"
+            f" many as WORLD_SIZE={processes} says. To train with one process, unset RANK, WORLD_SIZE, MASTER_ADDR and"
+            " MASTER_PORT"
         ) from error
     finally:
         notice.cancel()
     store.set_timeout(DIST_TIMEOUT)
     on: dict[str, Any] = {"device_id": device} if device.type == "cuda" else {}
-    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=processes, timeout=DIST_TIMEOUT, **on)
+    torch.distributed.init_process_group(
+        backend, store=store, rank=rank, world_size=processes, timeout=DIST_TIMEOUT, **on
+    )
 
 
 LOST = ("closed by peer", "reset by peer", "connection refused", "broken pipe", "timed out", "nccl", "gloo")
@@ -251,6 +259,6 @@ def lost_processes() -> Iterator[None]:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         rank = torch.distributed.get_rank()
         raise UnheardError(
-            f"process {rank} lost another process of this run, which ended or cannot be reached ({first[:120]}); see its own message, and "
-            "continue from the last checkpoint with --resume"
+            f"process {rank} lost another process of this run, which ended or cannot be reached ({first[:120]}); see"
+            " its own message, and continue from the last checkpoint with --resume"
         ) from error

@@ -51,7 +51,12 @@ class Replay:
 
 
 def replay(
-    run: str | Path, step: int | None = None, *, no_code: bool = False, device: str = "auto", report: Callbacks | None = None
+    run: str | Path,
+    step: int | None = None,
+    *,
+    no_code: bool = False,
+    device: str = "auto",
+    report: Callbacks | None = None,
 ) -> Replay:
     """Take a recorded bad step of a pre-training run again, in one process. The run is not changed.
 
@@ -87,7 +92,11 @@ def replay(
                 take_step(session, engine, batch, index)
     learner.begin_step(TrainingProgress(step - 1, session.total))
     finite = bool(torch.stack([parameter.isfinite().all() for parameter in learner.parameters()]).all())
-    losses = {name: float(value) for name, value in engine.losses_and_gradients(batch, step - 1).items() if name.startswith("loss")}
+    losses = {
+        name: float(value)
+        for name, value in engine.losses_and_gradients(batch, step - 1).items()
+        if name.startswith("loss")
+    }
     return Replay(step, losses, _windows(engine, batch, store.names), finite)
 
 

@@ -42,13 +42,20 @@ def prepare_output_dir(run: Path, data: Path, overwrite: bool) -> None:
         When something is there already that must not be replaced.
     """
     if not data.exists():
-        raise DataError(f"{data}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus")
+        raise DataError(
+            f"{data}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus"
+        )
     if not (run.is_file() or (run.exists() and any(entry.name != LOCK for entry in run.iterdir()))):
         return
     if not overwrite:
-        raise ConfigError(f"{run} exists and is not empty; choose another -o, continue it with --resume, or replace it with --overwrite")
+        raise ConfigError(
+            f"{run} exists and is not empty; choose another -o, continue it with --resume, or replace it with"
+            " --overwrite"
+        )
     if run.is_file() or not is_run(run):
-        raise ConfigError(f"{run} is no run folder, so --overwrite does not delete it; choose another -o, or remove it yourself")
+        raise ConfigError(
+            f"{run} is no run folder, so --overwrite does not delete it; choose another -o, or remove it yourself"
+        )
     if data.resolve().is_relative_to(run.resolve()):
         raise ConfigError(f"the data {data} lies in {run}, which --overwrite would delete; choose another -o")
     remove_contents(run)
@@ -85,4 +92,6 @@ def is_complete(run: Path, session: Session) -> bool:
     """Whether every step is done, and model and figures of the last step are there."""
     saved, mark = checkpoints(run), run / FINISHED
     done = bool(saved) and read_progress(saved[-1]).step >= session.total and mark.is_file()
-    return done and read_json(mark, CheckpointError, "delete it, and resume the run to write it again") == {"step": session.total}
+    return done and read_json(mark, CheckpointError, "delete it, and resume the run to write it again") == {
+        "step": session.total
+    }

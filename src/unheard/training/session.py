@@ -43,7 +43,15 @@ def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
     """The windows a recipe draws from a corpus."""
     domains = store.domains if recipe.data.balance == "domain" else None
     data, window = recipe.data, recipe.model.frames
-    return CropSampler(store.frames, window, recipe.training.seed, data.crops, domains, data.short_clips, align=recipe.model.patch_size[1])
+    return CropSampler(
+        store.frames,
+        window,
+        recipe.training.seed,
+        data.crops,
+        domains,
+        data.short_clips,
+        align=recipe.model.patch_size[1],
+    )
 
 
 def statistics_of(store: Store, recipe: Recipe) -> Statistics:
@@ -58,7 +66,8 @@ def statistics_of(store: Store, recipe: Recipe) -> Statistics:
     if data.statistics == "maskspec":
         if recipe.frontend.n_mels != len(MASKSPEC_AUDIOSET.mean):
             raise ConfigError(
-                f"data.statistics=maskspec has {len(MASKSPEC_AUDIOSET.mean)} bands, the front end {recipe.frontend.n_mels}; use band"
+                f"data.statistics=maskspec has {len(MASKSPEC_AUDIOSET.mean)} bands, the front end"
+                f" {recipe.frontend.n_mels}; use band"
             )
         return MASKSPEC_AUDIOSET
     return (store.statistics if data.statistics == "scalar" else store.band_statistics).with_min_std(data.min_std)
@@ -84,17 +93,21 @@ def read_config(run: Path) -> dict[str, Any]:
     """
     file = run / "config.json"
     if not file.is_file():
-        raise CheckpointError(f"there is no run at {run}; give the folder that unheard pretrain or finetune wrote with -o")
+        raise CheckpointError(
+            f"there is no run at {run}; give the folder that unheard pretrain or finetune wrote with -o"
+        )
     stored = read_json(file, CheckpointError, "restore it from a copy, or start a new run")
     if "recipe" not in stored or "total" not in stored:
         raise CheckpointError(
-            f"{run} is not a run: its config.json tells of no recipe and steps; give the folder that unheard pretrain wrote"
+            f"{run} is not a run: its config.json tells of no recipe and steps; give the folder that unheard pretrain"
+            " wrote"
         )
     return stored
 
 
 def read_session(run: Path, no_code: bool = False, say: Callable[[str], None] = lambda text: None) -> Session:
-    """Return what a pre-training run began with. The recipe file that registers its objectives, where there is one, is run.
+    """Return what a pre-training run began with. The recipe file that registers its objectives, where there is one, is
+    run.
 
     Parameters
     ----------
@@ -130,8 +143,8 @@ def _refuse_unregistered(run: Path, recipe: Any) -> None:
     asked = recipe.get("objectives") if isinstance(recipe, dict) else None
     if isinstance(asked, dict) and (unknown := [shown(name) for name in asked if name not in ObjectivesConfig.types()]):
         raise ConfigError(
-            f"{run} was trained with objectives that are not registered: {', '.join(unknown)}; run the code that registers them first "
-            "(unheard.objectives.registry.register), in the same program"
+            f"{run} was trained with objectives that are not registered: {', '.join(unknown)}; run the code that"
+            " registers them first (unheard.objectives.registry.register), in the same program"
         )
 
 

@@ -18,7 +18,13 @@ MOST_NAMED = 20  # skipped files that are named when a run starts; our choice
 
 
 def summary_lines(
-    session: Session, store: Store, sampler: CropSampler, learner: PretrainModule, engine: Engine, batch: Batch, step: int
+    session: Session,
+    store: Store,
+    sampler: CropSampler,
+    learner: PretrainModule,
+    engine: Engine,
+    batch: Batch,
+    step: int,
 ) -> list[str]:
     """Lines that say what is about to happen, with an estimate of the time it takes."""
     recipe, grid = session.recipe, learner.grid
@@ -35,20 +41,22 @@ def summary_lines(
         lines.append(f"skipped    {len(store.skipped) - MOST_NAMED} more; unheard data check names them all")
     mean, std = session.statistics.mean, session.statistics.std
     lines.append(
-        f"statistics mean {np.mean(mean):.4f}, deviation {np.mean(std):.4f}{'' if len(mean) == 1 else ' (averages over the bands)'}"
+        f"statistics mean {np.mean(mean):.4f}, deviation"
+        f" {np.mean(std):.4f}{'' if len(mean) == 1 else ' (averages over the bands)'}"
     )
     lines.append(
-        f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens a window ({grid.freq} x {grid.time}), "
-        f"{masked_fraction(recipe.model, grid):.0%} hidden"
+        f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens a window ({grid.freq} x"
+        f" {grid.time}), {masked_fraction(recipe.model, grid):.0%} hidden"
     )
     lines.append(
-        f"model      {recipe.name}, size {recipe.model.size}: encoder {encoder / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained"
+        f"model      {recipe.name}, size {recipe.model.size}: encoder {encoder / 1e6:.1f} M parameters,"
+        f" {trained / 1e6:.1f} M trained"
     )
     seconds = engine.benchmark_step(batch) * (session.total - step)
     lines.append(
-        f"training   {session.total} steps of {training.batch_size} windows, "
-        f"{session.total * training.batch_size / sampler.size:.1f} epochs; "
-        f"{engine.precision} on {engine.device.type}{f' x {engine.processes}' if engine.processes > 1 else ''}; about {duration(seconds)}"
+        f"training   {session.total} steps of {training.batch_size} windows,"
+        f" {session.total * training.batch_size / sampler.size:.1f} epochs; {engine.precision} on"
+        f" {engine.device.type}{f' x {engine.processes}' if engine.processes > 1 else ''}; about {duration(seconds)}"
     )
     median = float(np.median(store.frames))
     if median < recipe.model.frames / 2:

@@ -33,7 +33,11 @@ class AttentionMap:
 
 
 def figure(
-    spec: Float32[np.ndarray, "F T"], gazes: Sequence[AttentionMap], patch_size: tuple[int, int], scale: SpectrogramAxes, title: str
+    spec: Float32[np.ndarray, "F T"],
+    gazes: Sequence[AttentionMap],
+    patch_size: tuple[int, int],
+    scale: SpectrogramAxes,
+    title: str,
 ) -> Figure:
     """One row for each reference patch: the spectrogram with the patch boxed, and its attention over the same patches.
 
@@ -46,7 +50,9 @@ def figure(
     top = max(float(np.percentile(np.stack(relative), 99.5)), 1.5)
     for axes, gaze, weights in zip(grid, gazes, relative, strict=True):
         heard = show(axes[0], spec, scale, limits)
-        wide = np.repeat(np.repeat(weights, patch_size[0], axis=0), patch_size[1], axis=1)[: spec.shape[0], : spec.shape[1]]
+        wide = np.repeat(np.repeat(weights, patch_size[0], axis=0), patch_size[1], axis=1)[
+            : spec.shape[0], : spec.shape[1]
+        ]
         looked = show(axes[1], wide, scale, (0.0, top), "viridis")
         axes[1].set_ylabel("")
         for side in axes:

@@ -74,7 +74,13 @@ def colour_bar(figure: Figure, image: Any, axes: Any, label: str, aspect: float 
     bar.ax.tick_params(labelsize=FONT)
 
 
-def show(axes: Axes, values: Float[np.ndarray, "F T"], scale: SpectrogramAxes, limits: tuple[float, float], colours: str = SPECTRUM) -> Any:
+def show(
+    axes: Axes,
+    values: Float[np.ndarray, "F T"],
+    scale: SpectrogramAxes,
+    limits: tuple[float, float],
+    colours: str = SPECTRUM,
+) -> Any:
     """Draw a spectrogram with low frequencies at the bottom, seconds below and hertz at the side; returns the image."""
     bands, frames = values.shape
     end = scale.start + frames * scale.hop_seconds
@@ -83,7 +89,9 @@ def show(axes: Axes, values: Float[np.ndarray, "F T"], scale: SpectrogramAxes, l
         extent=(scale.start, end, -0.5, bands - 0.5),
     )  # fmt: skip
     ticks = [hz for hz in TICKS_HZ if scale.mel_hz[0] <= hz <= scale.mel_hz[-1]]
-    axes.set_yticks(np.interp(ticks, scale.mel_hz, np.arange(bands)), [f"{hz // 1000} k" if hz >= 1000 else str(hz) for hz in ticks])
+    axes.set_yticks(
+        np.interp(ticks, scale.mel_hz, np.arange(bands)), [f"{hz // 1000} k" if hz >= 1000 else str(hz) for hz in ticks]
+    )
     axes.set_ylabel("frequency (Hz)")
     return image
 
@@ -93,7 +101,9 @@ def caption(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=9)
 
 
-def patch_box(axes: Axes, scale: SpectrogramAxes, patch_size: tuple[int, int], row: int, column: int, **style: Any) -> None:
+def patch_box(
+    axes: Axes, scale: SpectrogramAxes, patch_size: tuple[int, int], row: int, column: int, **style: Any
+) -> None:
     """Outline one patch of a spectrogram drawn by `show`."""
     from matplotlib.patches import Rectangle
 

@@ -25,8 +25,13 @@ COLUMNS = 4  # tasks beside each other; our choice
 
 
 def write_evaluation(report: Report, stem: Path) -> Path:
-    """Write a report as ``stem`` with the endings csv, json, md, html and, where matplotlib is installed, png; gives the page."""
-    tables = [write_text(stem.with_suffix(".csv"), to_csv(report.results)).name, write_text(stem.with_suffix(".md"), markdown(report)).name]
+    """Write a report as ``stem`` with the endings csv, json, md, html and, where matplotlib is installed, png; gives
+    the page.
+    """
+    tables = [
+        write_text(stem.with_suffix(".csv"), to_csv(report.results)).name,
+        write_text(stem.with_suffix(".md"), markdown(report)).name,
+    ]
     write_json(stem.with_suffix(".json"), {**as_json(report), FILES: file_checksums(stem.parent, tables)})
     known = [result for result in report.results if np.isfinite(result.value)]
     figure = None
@@ -50,12 +55,16 @@ def draw(results: Sequence[Result]) -> Figure:
     tasks = list(dict.fromkeys(result.task for result in results))
     columns = min(COLUMNS, len(tasks))
     rows = -(-len(tasks) // columns)
-    figure, grid = new_figure(1.6 + 2.1 * columns, rows * (0.8 + 0.17 * len(encoders)) + 0.4, rows, columns, sharey=True)
+    figure, grid = new_figure(
+        1.6 + 2.1 * columns, rows * (0.8 + 0.17 * len(encoders)) + 0.4, rows, columns, sharey=True
+    )
     for axes, task in zip(grid.flat, tasks, strict=False):
         _panel(axes, [result for result in results if result.task == task], encoders)
     for axes in grid.flat[len(tasks) :]:
         axes.set_visible(False)
-    handles = {name: handle for axes in grid.flat for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    handles = {
+        name: handle for axes in grid.flat for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     figure.legend([handles[name] for name in COLOURS if name in handles], [name for name in COLOURS if name in handles],
                   loc="outside upper center", ncols=3, frameon=False, fontsize=FONT)  # fmt: skip
     return figure
@@ -67,7 +76,16 @@ def _panel(axes: Axes, results: Sequence[Result], encoders: list[str]) -> None:
         standing = "the best" if result is best else "≈ may be as good" if result.encoder in near else "below"
         ends = [[max(0.0, result.value - result.low)], [max(0.0, result.high - result.value)]]
         place = encoders.index(result.encoder)
-        axes.errorbar(result.value, place, xerr=ends, fmt="o", markersize=3.5, linewidth=1.2, color=COLOURS[standing], label=standing)
+        axes.errorbar(
+            result.value,
+            place,
+            xerr=ends,
+            fmt="o",
+            markersize=3.5,
+            linewidth=1.2,
+            color=COLOURS[standing],
+            label=standing,
+        )
     axes.set_yticks(range(len(encoders)), encoders)
     axes.set(ylim=(-0.6, len(encoders) - 0.4), xlabel=f"{results[0].score}, {better} is better")
     axes.grid(axis="y", linewidth=0.3)

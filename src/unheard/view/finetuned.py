@@ -28,17 +28,23 @@ def finalise(run: Path, done: bool, report: Callbacks | None = None) -> Finetune
         return FinetunedRun(run, done)
     scores = score_run(run, track=told.track)
     if scores is None:
-        told.say("test       the table has no test clips, so nothing is scored; what validation said is in metrics.jsonl")
+        told.say(
+            "test       the table has no test clips, so nothing is scored; what validation said is in metrics.jsonl"
+        )
         return FinetunedRun(run, done)
     draw(scores, run, told.say)
     return FinetunedRun(run, done, scores)
 
 
 def draw(scores: FinetuneScores, folder: Path, say: Callable[[str], None]) -> None:
-    """Write ``figures/confusion.png`` into ``folder``, where clips have one class; ``say`` is told when it cannot be drawn."""
+    """Write ``figures/confusion.png`` into ``folder``, where clips have one class; ``say`` is told when it cannot be
+    drawn.
+    """
     if scores.confusion:
         try:
-            save(figure(scores.confusion, [row["class"] for row in scores.classes]), folder / "figures" / "confusion.png")
+            save(
+                figure(scores.confusion, [row["class"] for row in scores.classes]), folder / "figures" / "confusion.png"
+            )
         except UnheardError as error:
             say(f"no figure: {error}")
 

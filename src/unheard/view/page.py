@@ -1,4 +1,6 @@
-"""Pages from the templates in ``templates/``: one HTML file each, with pictures, sounds and data inside, escaped by Jinja2."""
+"""Pages from the templates in ``templates/``: one HTML file each, with pictures, sounds and data inside, escaped by
+Jinja2.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def write_page(out: Path, template: str, **values: Any) -> Path:
 def _environment() -> Environment:
     """Return the templates. A value that a template names and nobody gives is an error."""
     loader = PackageLoader("unheard.view")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["inline"] = _inline
     environment.filters["number"] = _number
     return environment

@@ -54,7 +54,10 @@ def scores(report: ProbeReport) -> Figure:
     axes = grid[0, 0]
     for turn, head in enumerate(heads):
         shown = [score for score in found if score.head == head]
-        places = [names.index(score.embedding) + (0.4 - width * (turn + 0.5)) * (score.embedding != LAYER_MIX) for score in shown]
+        places = [
+            names.index(score.embedding) + (0.4 - width * (turn + 0.5)) * (score.embedding != LAYER_MIX)
+            for score in shown
+        ]
         _bars(axes, shown, places, width, head)
     _chance(axes, report, axes.axvline)
     axes.set_yticks(range(len(names)), names)
@@ -64,17 +67,23 @@ def scores(report: ProbeReport) -> Figure:
 
 
 def confusions(report: ProbeReport) -> Figure:
-    """Which class is taken for which: a matrix, or the most frequent confusions where there are too many classes for one."""
+    """Which class is taken for which: a matrix, or the most frequent confusions where there are too many classes for
+    one.
+    """
     if len(report.classes) <= MOST_SQUARE:
         return confusion_figure(report.confusion, report.classes)
     counts = np.array(report.confusion)
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = [(true, said) for true, said in zip(*np.unravel_index(order, counts.shape), strict=True) if counts[true, said]]
+    pairs = [
+        (true, said) for true, said in zip(*np.unravel_index(order, counts.shape), strict=True) if counts[true, said]
+    ]
     picture, grid = new_figure(7, 1 + 0.2 * len(pairs), 1, 1)
     axes = grid[0, 0]
     axes.barh(range(len(pairs)), [counts[pair] for pair in pairs], color=COLOURS["linear"])
-    axes.set_yticks(range(len(pairs)), [f"{report.classes[true]} predicted as {report.classes[said]}" for true, said in pairs])
+    axes.set_yticks(
+        range(len(pairs)), [f"{report.classes[true]} predicted as {report.classes[said]}" for true, said in pairs]
+    )
     axes.invert_yaxis()
     axes.set_xlabel(f"clips; the {len(pairs)} most frequent confusions of {len(report.classes)} classes")
     return picture
@@ -88,7 +97,9 @@ def curve(report: ProbeReport) -> Figure:
         points = [point for point in report.curve if point.embedding == name]
         clips = [point.clips for point in points]
         line = axes.plot(clips, [point.mean for point in points], marker="o", markersize=3, label=name)[0]
-        axes.fill_between(clips, [point.low for point in points], [point.high for point in points], color=line.get_color(), alpha=0.2)
+        axes.fill_between(
+            clips, [point.low for point in points], [point.high for point in points], color=line.get_color(), alpha=0.2
+        )
     _chance(axes, report, axes.axhline)
     axes.set_xscale("log")
     axes.set_xticks(clips, [f"{count:.0f}" for count in clips])
@@ -106,14 +117,22 @@ def layers(report: ProbeReport) -> Figure:
     means = np.array([row.mean for row in report.layers])
     ends = np.maximum([means - [row.low for row in report.layers], [row.high for row in report.layers] - means], 0)
     above.errorbar(numbers, means, ends, fmt="o", capsize=2, markersize=4, color=COLOURS["linear"], label="one layer")
-    beside = [score for score in report.scores if score.head == "linear" and score.metric == report.metric and score.embedding != "model"]
+    beside = [
+        score
+        for score in report.scores
+        if score.head == "linear" and score.metric == report.metric and score.embedding != "model"
+    ]
     for number, score in enumerate(beside):
         style, colour = ("-", "tab:red") if score.embedding == LAYER_MIX else ("--", f"C{number + 1}")
-        above.axhline(score.mean, linestyle=style, color=colour, linewidth=1.2, label=f"{score.embedding} {score.mean:.3f}")
+        above.axhline(
+            score.mean, linestyle=style, color=colour, linewidth=1.2, label=f"{score.embedding} {score.mean:.3f}"
+        )
     picture.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=FONT - 1)
     above.set_ylabel(report.metric)
     weights = np.array([row.weight for row in report.layers])
-    reach = np.maximum([weights - [row.least for row in report.layers], [row.most for row in report.layers] - weights], 0)
+    reach = np.maximum(
+        [weights - [row.least for row in report.layers], [row.most for row in report.layers] - weights], 0
+    )
     below.bar(numbers, weights, yerr=reach, color="tab:red", alpha=0.7, error_kw={"elinewidth": 1})
     below.axhline(1 / len(numbers), color="0.4", linestyle=":", linewidth=1)
     below.set(xlabel="layer", ylabel="weight of the gate", xticks=numbers)
@@ -126,12 +145,17 @@ def scatter_projection(place: Projection2D, labels: Sequence[str]) -> Figure:
     names = sorted(set(labels), key=lambda name: (-labels.count(name), name))
     of = np.array(labels)
     for axes, points, title in zip(
-        grid[0], (place.pca, place.tsne), (f"PCA, {place.variance:.0%} of the variance", "t-SNE, distances mean nothing"), strict=True
+        grid[0],
+        (place.pca, place.tsne),
+        (f"PCA, {place.variance:.0%} of the variance", "t-SNE, distances mean nothing"),
+        strict=True,
     ):
         for number, name in enumerate(names):
             some, many = points[of == name], number >= MOST_COLOURS
             colour = "0.7" if many else f"C{number}" if len(names) <= 10 else _palette(number)
-            axes.scatter(some[:, 0], some[:, 1], s=6, color=colour, zorder=1 if many else 2, label=None if many else name)
+            axes.scatter(
+                some[:, 0], some[:, 1], s=6, color=colour, zorder=1 if many else 2, label=None if many else name
+            )
         caption(axes, title)
         axes.set(xticks=[], yticks=[])
     handles, shown = grid[0, 0].get_legend_handles_labels()
@@ -148,8 +172,19 @@ def _palette(number: int) -> Any:
 def _bars(axes: Axes, found: list[Score], places: list[float], width: float, head: str) -> None:
     """Bars of one head, the value behind each interval's end."""
     means = [score.mean for score in found]
-    ends = [[max(0.0, score.mean - score.low) for score in found], [max(0.0, score.high - score.mean) for score in found]]
-    axes.barh(places, means, width * 0.95, xerr=ends, color=COLOURS[head], label=TITLES[head], error_kw={"elinewidth": 1, "capsize": 2})
+    ends = [
+        [max(0.0, score.mean - score.low) for score in found],
+        [max(0.0, score.high - score.mean) for score in found],
+    ]
+    axes.barh(
+        places,
+        means,
+        width * 0.95,
+        xerr=ends,
+        color=COLOURS[head],
+        label=TITLES[head],
+        error_kw={"elinewidth": 1, "capsize": 2},
+    )
     for height, score in zip(places, found, strict=True):
         axes.text(max(score.high, score.mean) + 0.01, height, f"{score.mean:.3f}", va="center", fontsize=FONT)
 

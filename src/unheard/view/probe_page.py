@@ -1,4 +1,6 @@
-"""The page of a probe: scores, comparisons with baselines, results per class, learning curve, and a map of the clips with their sounds."""
+"""The page of a probe: scores, comparisons with baselines, results per class, learning curve, and a map of the clips
+with their sounds.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def write_probe_page(folder: Path, track: Track = silent) -> Path:
     except OSError as error:
         raise DataError(f"the page of {folder} cannot be made ({error}); probe again") from error
     except (ValueError, KeyError, UndefinedError) as error:
-        raise DataError(f"{folder} holds a probe of another version, or a damaged one ({error!r}); probe again") from error
+        raise DataError(
+            f"{folder} holds a probe of another version, or a damaged one ({error!r}); probe again"
+        ) from error
 
 
 def _summary(report: dict[str, Any]) -> dict[str, Any]:
@@ -52,14 +56,20 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
         "score": _linear(report, "model"),
         "differences": sorted(differences, key=lambda row: HEADS.index(row.head)),
         "label_doubling_gain": Difference(**report["label_doubling_gain"]) if report["label_doubling_gain"] else None,
-        "scores": [*score_rows(report), *(("(chance)", "", metric, value, "") for metric, value in report["chance"].items())],
+        "scores": [
+            *score_rows(report),
+            *(("(chance)", "", metric, value, "") for metric, value in report["chance"].items()),
+        ],
         "runs": len(report["scores"][0]["runs"]),
     }
 
 
 def score_rows(report: dict[str, Any]) -> list[tuple[Any, ...]]:
     """Return embedding, head, metric, score and interval of every score of a probe's report."""
-    return [(s["embedding"], s["head"], s["metric"], s["mean"], f"{s['low']:.3f} to {s['high']:.3f}") for s in report["scores"]]
+    return [
+        (s["embedding"], s["head"], s["metric"], s["mean"], f"{s['low']:.3f} to {s['high']:.3f}")
+        for s in report["scores"]
+    ]
 
 
 def _classes(report: dict[str, Any]) -> dict[str, Any]:

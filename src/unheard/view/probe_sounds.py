@@ -16,7 +16,10 @@ from unheard.progress import Track, silent
 
 RATE, SECONDS = 16000, 3.0  # of a sound in a page; our choice: enough to tell what it is
 MOST_SOUNDS, MOST_BYTES = 600, 6_000_000  # in a page; our choice: it still opens at once
-LIMITS = f"the first {SECONDS:g} s of at most {MOST_SOUNDS} clips, mono at {RATE // 1000} kHz, at most {MOST_BYTES // 1_000_000} MB"
+LIMITS = (
+    f"the first {SECONDS:g} s of at most {MOST_SOUNDS} clips, mono at {RATE // 1000} kHz, at most"
+    f" {MOST_BYTES // 1_000_000} MB"
+)
 
 
 def embedded(clips: Iterable[tuple[int, Path, float | None, float | None]], track: Track = silent) -> dict[int, str]:

@@ -47,7 +47,9 @@ class Reconstruction:
 
 
 def figure(shown: Reconstruction) -> Figure:
-    """Three rows over one time axis: the input; the reconstruction, with the patches the model heard outlined; the absolute error."""
+    """Three rows over one time axis: the input; the reconstruction, with the patches the model heard outlined; the
+    absolute error.
+    """
     width = float(np.clip(2.5 + 2.2 * shown.spec.shape[1] * shown.scale.hop_seconds, 6.0, 11.0))
     made, grid = new_figure(width, 5.4, 3, 1, sharex=True)
     top, middle, bottom = grid[:, 0]

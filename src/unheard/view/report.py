@@ -23,8 +23,9 @@ MOST_CLASSES = 20  # that are named; our choice
 def write_report(run: Path) -> Path:
     """Write ``report.html`` into a run folder.
 
-    Shows the configuration, the reconstruction error compared with interpolation baselines, the training curves, every figure and sound
-    in ``figures/``, and every probe report in a folder below the run; of a fine-tuned run its scores and classes.
+    Shows the configuration, the reconstruction error compared with interpolation baselines, the training curves, every
+    figure and sound in ``figures/``, and every probe report in a folder below the run; of a fine-tuned run its scores
+    and classes.
 
     Raises
     ------
@@ -35,7 +36,11 @@ def write_report(run: Path) -> Path:
     """
     config = read_config(run)
     tuned = "members" in config
-    trained = [place for place in (run, *sorted(run.glob("members/*"))) if (place / "metrics.jsonl").is_file()] if tuned else [run]
+    trained = (
+        [place for place in (run, *sorted(run.glob("members/*"))) if (place / "metrics.jsonl").is_file()]
+        if tuned
+        else [run]
+    )
     for place in trained:
         save(curve_figure(place), place / "figures" / "curves.png")
     rows = read_metrics(trained[0]) if trained else []
@@ -93,7 +98,9 @@ def _facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]
     return {
         "data": str(config["data"]),
         "window": f"{model['frames']} frames, {model['frames'] * frontend['hop_size'] / frontend['sample_rate']:.2f} s",
-        "patches": f"{model['patch_size'][0]} mel bands x {model['patch_size'][1]} frames, {_share_hidden(model):.0%} hidden",
+        "patches": (
+            f"{model['patch_size'][0]} mel bands x {model['patch_size'][1]} frames, {_share_hidden(model):.0%} hidden"
+        ),
         "encoder": f"width {model['embed_dim']}, {model['depth']} blocks, {model['num_heads']} heads",
         "trained on": f"{crops:,} windows, {rows[-1]['epoch']:.1f} epochs, seed {training['seed']}",
         "speed": f"{speed:.0f} windows/s (median)",
@@ -108,5 +115,9 @@ def _share_hidden(model: dict[str, Any]) -> float:
 
 def _figures(run: Path) -> list[Path]:
     """The pictures and sounds of a run, but for its curves."""
-    found = (file for file in sorted((run / "figures").glob("*")) if file.name != "curves.png" and not file.name.startswith("."))
+    found = (
+        file
+        for file in sorted((run / "figures").glob("*"))
+        if file.name != "curves.png" and not file.name.startswith(".")
+    )
     return [file for file in found if file.suffix in (".png", ".wav")]

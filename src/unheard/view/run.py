@@ -63,9 +63,11 @@ def _examples(run: Path, model: Model, store: Store) -> None:
 
 
 def most_active_windows(store: Store, width: int, count: int) -> list[tuple[int, int]]:
-    """Clip and first frame of ``count`` windows worth looking at, each of another clip, among clips spread over the corpus.
+    """Clip and first frame of ``count`` windows worth looking at, each of another clip, among clips spread over the
+    corpus.
 
-    Windows that sound from beginning to end come before those with silence in them; then those that change most over time.
+    Windows that sound from beginning to end come before those with silence in them; then those that change most over
+    time.
     """
     long = np.flatnonzero(store.frames >= min(width, int(store.frames.max())))
     tried = long[np.linspace(0, len(long) - 1, min(len(long), TRIED_CLIPS)).astype(int)]
@@ -105,7 +107,9 @@ def curve_figure(run: Path) -> Figure:
     names = list(dict.fromkeys(key for row in rows for key in row if key.startswith("loss")))
     for name in names:
         if name == "loss" or sum(key.startswith("loss/") for key in names) > 1:
-            losses.plot(steps, [row.get(name, np.nan) for row in rows], label=name, **look)  # a step that was skipped has none
+            losses.plot(
+                steps, [row.get(name, np.nan) for row in rows], label=name, **look
+            )  # a step that was skipped has none
     losses.legend(fontsize=FONT, frameon=False)
     rate.plot(steps, [row["learning_rate"] for row in rows], color="tab:green", **look)
     speed.plot(steps, [row["clips_per_second"] for row in rows], color="tab:purple", **look)

@@ -91,7 +91,9 @@ def reconstruct_window(
         When the model cannot reconstruct.
     """
     if model.provenance.encoder_only:
-        raise CheckpointError("this model has an encoder only (its decoder was never trained), so it cannot reconstruct")
+        raise CheckpointError(
+            "this model has an encoder only (its decoder was never trained), so it cannot reconstruct"
+        )
     full, frames = model.grid, window.spec.shape[1]
     ratio = model.config.model.mask_ratio if mask_ratio is None else mask_ratio
     noise = torch.rand(1, window.grid.num_patches, generator=torch.Generator().manual_seed(seed))
@@ -131,7 +133,8 @@ def attention_window(model: Model, window: Window, at: Sequence[tuple[int, int]]
     for row, column in loud_patches(window) if at is None else at:
         if not (0 <= row < grid.freq and 0 <= column < grid.time):
             raise ConfigError(
-                f"there is no patch {row},{column} here: frequency goes from 0 to {grid.freq - 1}, time from 0 to {grid.time - 1}"
+                f"there is no patch {row},{column} here: frequency goes from 0 to {grid.freq - 1}, time from 0 to"
+                f" {grid.time - 1}"
             )
         token = int(((grid.rows() == row) & (grid.columns() == column)).nonzero())
         map_ = grid.to_timesteps(weights[token][None, :, None])[0].T

@@ -1,8 +1,9 @@
 """Open a stranger's checkpoint without running anything in it.
 
-A released ``.pth`` is a pickle, and a pickle can name any function to call. Here only tensors, storages, plain containers and
-NumPy scalars are built; configuration objects that training programs left inside (``argparse.Namespace``, fairseq's and
-omegaconf's classes) become inert dictionaries; a file that names anything else is refused before it is read.
+A released ``.pth`` is a pickle, and a pickle can name any function to call. Here only tensors, storages, plain
+containers and NumPy scalars are built; configuration objects that training programs left inside
+(``argparse.Namespace``, fairseq's and omegaconf's classes) become inert dictionaries; a file that names anything else
+is refused before it is read.
 """
 
 from __future__ import annotations
@@ -19,8 +20,16 @@ from unheard.weights.pickle_values import RefusedError
 from unheard.weights.plausible import printable
 from unheard.weights.unpickle import read_checkpoint
 
-PROGRAMS = ("argparse.Namespace", "fairseq.", "omegaconf.", "typing.")  # what configuration objects of training programs are called
-BUILTIN_TYPES = {"collections.defaultdict", *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple"))}
+PROGRAMS = (
+    "argparse.Namespace",
+    "fairseq.",
+    "omegaconf.",
+    "typing.",
+)  # what configuration objects of training programs are called
+BUILTIN_TYPES = {
+    "collections.defaultdict",
+    *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple")),
+}
 PREFIXES = ("module.ar.runtime.backbone.", "module.")  # fine-tuned by an evaluation program; wrapped for several GPUs
 LONGEST_NAME = 300
 """Longest name of a tensor (our choice)."""
@@ -44,10 +53,14 @@ def load_tensors(file: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dictionary of tensors")
     named = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not named:
-        raise CheckpointError(f"{path} holds no tensors; its entries are {', '.join(printable(str(key)) for key in list(content)[:6])}")
+        raise CheckpointError(
+            f"{path} holds no tensors; its entries are {', '.join(printable(str(key)) for key in list(content)[:6])}"
+        )
     odd = [str(key) for key in named if not (isinstance(key, str) and key.isprintable() and len(key) <= LONGEST_NAME)]
     if odd:
-        raise CheckpointError(f"{path} names a tensor {printable(odd[0])}, which is no name of printable text; it is not a checkpoint")
+        raise CheckpointError(
+            f"{path} names a tensor {printable(odd[0])}, which is no name of printable text; it is not a checkpoint"
+        )
     return {_without_prefix(key): value.detach() for key, value in named.items()}
 
 
@@ -75,13 +88,16 @@ def _is_inert(name: str) -> bool:
 def _refusal(path: Path, error: RefusedError) -> CheckpointError:
     why = f"asks for {printable(error.name)}, which could run code" if error.name else printable(str(error))
     return CheckpointError(
-        f"{path} {why}; only tensors and plain values are opened. Ask its author for a safetensors file or a plain state dictionary"
+        f"{path} {why}; only tensors and plain values are opened. Ask its author for a safetensors file or a plain"
+        " state dictionary"
     )
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
-    return CheckpointError(f"{path} is not a torch checkpoint, or is damaged ({reason}); expected what torch.save writes")
+    return CheckpointError(
+        f"{path} is not a torch checkpoint, or is damaged ({reason}); expected what torch.save writes"
+    )
 
 
 def _without_prefix(key: str) -> str:

@@ -37,7 +37,11 @@ def open_model(name: str | Path) -> SavedModel:
         return untrained(text)
     if not recover_interrupted(Path(name)).exists():
         near = difflib.get_close_matches(text, BUILT_IN, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"give a run or model folder, or a built-in name: {', '.join(BUILT_IN)}"
+        hint = (
+            f"did you mean {near[0]}?"
+            if near
+            else f"give a run or model folder, or a built-in name: {', '.join(BUILT_IN)}"
+        )
         raise CheckpointError(f"there is no model {text}; {hint}")
     return load_model(Path(name))
 
@@ -51,7 +55,14 @@ def untrained(name: str) -> SavedModel:
 
 @torch.inference_mode(mode=False)
 def reinitialised(saved: SavedModel, seed: int) -> SavedModel:
-    """The same model with weights that were never trained: same front end, statistics, sizes; trainable, as those of `open_model`."""
+    """The same model with weights that were never trained: same front end, statistics, sizes; trainable, as those of
+    `open_model`.
+    """
     learner = build(saved.recipe, seed=seed).eval().requires_grad_(False)
     note = ("Random weights: a baseline, not a trained model.",)
-    return SavedModel(learner, saved.recipe, saved.statistics, Provenance(source=f"random, seed {seed}", notes=note, encoder_only=True))
+    return SavedModel(
+        learner,
+        saved.recipe,
+        saved.statistics,
+        Provenance(source=f"random, seed {seed}", notes=note, encoder_only=True),
+    )

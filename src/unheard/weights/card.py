@@ -21,17 +21,26 @@ def model_card(
     notes: Sequence[str],
     labels: Sequence[str] = (),
 ) -> str:
-    """Markdown that tells a stranger what the weights are and how to use them; ``labels`` are the classes of a fine-tuned model."""
+    """Markdown that tells a stranger what the weights are and how to use them; ``labels`` are the classes of a
+    fine-tuned model.
+    """
     size, model, frontend = resolve_sizes(recipe.model), recipe.model, recipe.frontend
     seconds = model.frames * frontend.hop_size / frontend.sample_rate
     rows = {
         "recipe": f"{recipe.name}{f' ({recipe.paper})' if recipe.paper else ''}",
         "encoder": f"ViT, width {size.embed_dim}, {size.depth} blocks, {size.num_heads} heads",
-        "input": f"{frontend.sample_rate} Hz mono, {frontend.n_mels} mel bands {frontend.f_min:g}-{frontend.f_max:g} Hz, "
-        f"hop {1000 * frontend.hop_size / frontend.sample_rate:g} ms, windows of {model.frames} frames ({seconds:.2f} s)",
+        "input": (
+            f"{frontend.sample_rate} Hz mono, {frontend.n_mels} mel bands {frontend.f_min:g}-{frontend.f_max:g} Hz, hop"
+            f" {1000 * frontend.hop_size / frontend.sample_rate:g} ms, windows of {model.frames} frames"
+            f" ({seconds:.2f} s)"
+        ),
         "patches": f"{model.patch_size[0]} mel bands x {model.patch_size[1]} frames",
         "statistics": f"mean {_brief(statistics.mean)}, deviation {_brief(statistics.std)}",
-        **({"classes": f"{len(labels)}: {', '.join(labels[:MOST_LABELS])}{', ...' * (len(labels) > MOST_LABELS)}"} if labels else {}),
+        **(
+            {"classes": f"{len(labels)}: {', '.join(labels[:MOST_LABELS])}{', ...' * (len(labels) > MOST_LABELS)}"}
+            if labels
+            else {}
+        ),
         "source": source or "-",
         "licence of the weights": licence or "that of whoever trained them",
         **{key.replace("_", " "): value for key, value in trained.items()},

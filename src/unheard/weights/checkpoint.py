@@ -1,7 +1,8 @@
 """Model folders: ``config.json`` + ``model.safetensors`` + ``README.md``.
 
-A folder holds encoder, decoder and heads, the front end, the normalisation statistics and where the weights came from; that of
-a fine-tuned model also its classifier and the names of the classes. Nothing is parsed from its name and nothing in it is a pickle.
+A folder holds encoder, decoder and heads, the front end, the normalisation statistics and where the weights came from;
+that of a fine-tuned model also its classifier and the names of the classes. Nothing is parsed from its name and nothing
+in it is a pickle.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from torch import Tensor
 from unheard.audio.frontend import Statistics
 from unheard.config import from_json, to_json
 from unheard.errors import CheckpointError, ConfigError
-from unheard.files import FILES, differing_files, file_checksums, read_json, recover_interrupted, replace_folder, write_json
+from unheard.files import (
+    FILES,
+    differing_files,
+    file_checksums,
+    read_json,
+    recover_interrupted,
+    replace_folder,
+    write_json,
+)
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.model.sizes import resolve_sizes
 from unheard.recipes.learner import PretrainModule, build, grid_of, weights_of_others
@@ -61,7 +70,9 @@ class SavedModel:
     classifier: Classifier | None = None
     """Of a fine-tuned model."""
     others: dict[str, Tensor] = field(default_factory=dict)
-    """Weights that only objectives from outside the package read; a run that starts from this model takes those that fit it."""
+    """Weights that only objectives from outside the package read; a run that starts from this model takes those that
+    fit it.
+    """
 
 
 def save_model(
@@ -90,7 +101,9 @@ def save_model(
         write_tensors(place / WEIGHTS, tensors)
         write_json(place / "config.json", {**config, FILES: file_checksums(place, [WEIGHTS])})
         (place / "README.md").write_text(
-            model_card(recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes, labels)
+            model_card(
+                recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes, labels
+            )
         )
 
     replace_folder(folder, write)
@@ -116,9 +129,13 @@ def load_model(path: Path) -> SavedModel:
         tensors = read_tensors(folder / WEIGHTS, config.get(FILES))
         others = weights_of_others(recipe, tensors)
         refuse_not_finite(others, str(folder))
-        learner, classifier = build_for(recipe, head, {name: tensors[name] for name in tensors if name not in others}, str(folder))
+        learner, classifier = build_for(
+            recipe, head, {name: tensors[name] for name in tensors if name not in others}, str(folder)
+        )
     except (KeyError, ConfigError) as error:
-        raise CheckpointError(f"{folder}/config.json does not describe a model of this version: {printable(str(error))}") from error
+        raise CheckpointError(
+            f"{folder}/config.json does not describe a model of this version: {printable(str(error))}"
+        ) from error
     learner.eval().requires_grad_(False)
     if classifier is not None:
         classifier.eval().requires_grad_(False)
@@ -139,8 +156,8 @@ def build_for(
 ) -> tuple[PretrainModule, Classifier | None]:
     """Build the model of a recipe and load its weights, in memory bounded by the weights.
 
-    Sizes come from the same stranger as the weights, so they are compared before anything of their size is made: the model is built
-    on the meta device first, where tensors have shapes and no values.
+    Sizes come from the same stranger as the weights, so they are compared before anything of their size is made: the
+    model is built on the meta device first, where tensors have shapes and no values.
 
     Parameters
     ----------
@@ -154,7 +171,9 @@ def build_for(
     """
 
     def complete(learner: PretrainModule) -> dict[str, Tensor]:
-        others = {name: value for name, value in learner.export_state_dict().items() if not name.startswith("model.encoder.")}
+        others = {
+            name: value for name, value in learner.export_state_dict().items() if not name.startswith("model.encoder.")
+        }
         return {**others, **tensors} if encoder_only else tensors
 
     refuse_implausible(recipe, tensors, source)
@@ -179,7 +198,9 @@ def is_model(folder: Path) -> bool:
     return True
 
 
-def load_weights(learner: PretrainModule, tensors: dict[str, Tensor], source: str, classifier: Classifier | None = None) -> None:
+def load_weights(
+    learner: PretrainModule, tensors: dict[str, Tensor], source: str, classifier: Classifier | None = None
+) -> None:
     """Load lasting weights, all of them and of the right shapes; those of the classifier are named ``classifier.``.
 
     Raises
@@ -189,9 +210,13 @@ def load_weights(learner: PretrainModule, tensors: dict[str, Tensor], source: st
     """
     compare_shapes(lasting(learner, classifier), tensors, source)
     refuse_not_finite(tensors, source)
-    learner.load_state_dict({name: value for name, value in tensors.items() if not name.startswith(CLASSIFIER)}, strict=False)
+    learner.load_state_dict(
+        {name: value for name, value in tensors.items() if not name.startswith(CLASSIFIER)}, strict=False
+    )
     if classifier is not None:
-        classifier.load_state_dict({name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)})
+        classifier.load_state_dict(
+            {name.removeprefix(CLASSIFIER): value for name, value in tensors.items() if name.startswith(CLASSIFIER)}
+        )
 
 
 def refuse_not_finite(tensors: dict[str, Tensor], source: str) -> None:
@@ -202,10 +227,15 @@ def refuse_not_finite(tensors: dict[str, Tensor], source: str) -> None:
     CheckpointError
         Naming the tensors that hold NaN or infinity.
     """
-    bad = [printable(name) for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    bad = [
+        printable(name)
+        for name, value in tensors.items()
+        if value.is_floating_point() and not bool(value.isfinite().all())
+    ]
     if bad:
         raise CheckpointError(
-            f"the weights of {source} hold NaN or infinity in {_listed(bad)}; take an earlier checkpoint, or a fresh copy"
+            f"the weights of {source} hold NaN or infinity in {_listed(bad)}; take an earlier checkpoint, or a fresh"
+            " copy"
         )
 
 
@@ -231,7 +261,9 @@ def compare_shapes(wanted: dict[str, Tensor], tensors: dict[str, Tensor], source
         if name in tensors and tensors[name].shape != value.shape
     ]
     if problems:
-        raise CheckpointError(f"the weights of {source} do not fit its configuration: {_listed(sorted(problems), '; ')}")
+        raise CheckpointError(
+            f"the weights of {source} do not fit its configuration: {_listed(sorted(problems), '; ')}"
+        )
 
 
 def _listed(names: list[str], between: str = ", ") -> str:
@@ -248,7 +280,9 @@ def read_tensors(file: Path, checksums: Mapping[str, str] | None = None) -> dict
     """
     try:
         if checksums is not None and differing_files(file.parent, {file.name: checksums.get(file.name, "")}):
-            raise CheckpointError(f"{file} differs from its checksum: it is damaged, cut or was replaced; copy the folder again")
+            raise CheckpointError(
+                f"{file} differs from its checksum: it is damaged, cut or was replaced; copy the folder again"
+            )
         tensors: dict[str, Tensor] = load_file(file)
         return tensors
     except (OSError, SafetensorError) as error:
@@ -276,18 +310,20 @@ def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _read_config(folder: Path) -> dict[str, Any]:
     if several := sorted(place.name for place in (folder / ENSEMBLE_DIR).glob("*") if place.is_dir()):
         raise CheckpointError(
-            f"{folder} holds {len(several)} models ({', '.join(several)}); unheard predict and unheard evaluate with a labels.csv average "
-            f"them; anything else takes one of them, such as {folder / ENSEMBLE_DIR / several[0]}"
+            f"{folder} holds {len(several)} models ({', '.join(several)}); unheard predict and unheard evaluate with a"
+            f" labels.csv average them; anything else takes one of them, such as {folder / ENSEMBLE_DIR / several[0]}"
         )
     if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
         raise CheckpointError(
-            f"{folder} is not a model: expected config.json and model.safetensors there, or a run folder with model/ in it"
+            f"{folder} is not a model: expected config.json and model.safetensors there, or a run folder with model/"
+            " in it"
         )
     config = read_json(folder / "config.json", CheckpointError, "copy the model again")
     if not isinstance(config.get("format"), int):
         raise CheckpointError(f"{folder}/config.json does not describe a model of unheard: it has no format number")
     if config["format"] > FORMAT:
         raise CheckpointError(
-            f"{folder} was written by unheard {config.get('unheard')}, newer than this one ({__version__}); upgrade unheard"
+            f"{folder} was written by unheard {config.get('unheard')}, newer than this one ({__version__}); upgrade"
+            " unheard"
         )
     return config

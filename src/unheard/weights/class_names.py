@@ -10,7 +10,12 @@ from pathlib import Path
 from unheard.errors import ConfigError
 from unheard.weights.checkpoint import SavedModel
 
-NAMES = ("display_name", "name", "label", "class")  # columns that may hold them, the first that is there; AudioSet's list has the first
+NAMES = (
+    "display_name",
+    "name",
+    "label",
+    "class",
+)  # columns that may hold them, the first that is there; AudioSet's list has the first
 
 
 def read_class_names(file: str | Path) -> tuple[str, ...]:
@@ -19,8 +24,8 @@ def read_class_names(file: str | Path) -> tuple[str, ...]:
     Parameters
     ----------
     file : path
-        A CSV with a header and one of the columns `NAMES`, such as AudioSet's ``class_labels_indices.csv``, its rows in the order of
-        the column ``index`` where there is one; or a text file with a name a line.
+        A CSV with a header and one of the columns `NAMES`, such as AudioSet's ``class_labels_indices.csv``, its rows in
+        the order of the column ``index`` where there is one; or a text file with a name a line.
 
     Raises
     ------
@@ -32,11 +37,15 @@ def read_class_names(file: str | Path) -> tuple[str, ...]:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             names = _of_csv(path, lines) if path.suffix.lower() == ".csv" else [line.strip() for line in lines]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"the class names of {path} cannot be read ({error}); give a CSV or a text file with a name a line") from error
+        raise ConfigError(
+            f"the class names of {path} cannot be read ({error}); give a CSV or a text file with a name a line"
+        ) from error
     names = [name for name in names if name]
     if not names or len(set(names)) < len(names):
         twice = next((name for name in names if names.count(name) > 1), None)
-        raise ConfigError(f"{path} {'has no names' if twice is None else f'names {twice!r} twice'}; it needs a name for each class")
+        raise ConfigError(
+            f"{path} {'has no names' if twice is None else f'names {twice!r} twice'}; it needs a name for each class"
+        )
     return tuple(names)
 
 
@@ -52,7 +61,10 @@ def with_class_names(saved: SavedModel, names: tuple[str, ...]) -> SavedModel:
         raise ConfigError("the file has no classifier, so there are no classes to name; leave the names out")
     config = saved.classifier.config
     if len(config.labels) != len(names):
-        raise ConfigError(f"the file has {len(config.labels)} classes and the list {len(names)} names; give the list it was trained with")
+        raise ConfigError(
+            f"the file has {len(config.labels)} classes and the list {len(names)} names; give the list it was trained"
+            " with"
+        )
     saved.classifier.config = replace(config, labels=names)
     return saved
 
@@ -68,5 +80,7 @@ def _of_csv(path: Path, lines: Iterable[str]) -> list[str]:
         try:
             found.sort(key=lambda row: int(row["index"]))
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"{path} has an index that is no number ({error}); it must count the classes from 0") from error
+            raise ConfigError(
+                f"{path} has an index that is no number ({error}); it must count the classes from 0"
+            ) from error
     return [(row[column] or "").strip() for row in found]

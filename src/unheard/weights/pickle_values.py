@@ -1,4 +1,6 @@
-"""What the names in a checkpoint's pickle stand for: functions that build tensors and plain values, and check what they are given."""
+"""What the names in a checkpoint's pickle stand for: functions that build tensors and plain values, and check what they
+are given.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ STORAGES = {
         "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool,
     }.items()
 }  # fmt: skip
-SCALARS = {code: np.dtype(code) for code in "?bBhHiIlLqQefd"} | {np.dtype(code).str[1:]: np.dtype(code) for code in "?bBhHiIlLqQefd"}
+SCALARS = {code: np.dtype(code) for code in "?bBhHiIlLqQefd"} | {
+    np.dtype(code).str[1:]: np.dtype(code) for code in "?bBhHiIlLqQefd"
+}
 
 
 class RefusedError(Exception):
@@ -39,14 +43,22 @@ class InertConfig(dict[str, Any]):
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tensor:
     """A tensor on a storage, which has all of its elements."""
     numbers = (offset, *shape, *stride)
-    if not isinstance(storage, Tensor) or not all(type(number) is int and 0 <= number < 2**48 for number in numbers) or len(shape) > 16:
+    if (
+        not isinstance(storage, Tensor)
+        or not all(type(number) is int and 0 <= number < 2**48 for number in numbers)
+        or len(shape) > 16
+    ):
         raise RefusedError("has a tensor of no valid shape")
     count, last = 1, offset
     for length, step in zip(shape, stride, strict=True):
         count, last = count * length, last + (length - 1) * step
     if count > len(storage) or (count and last >= len(storage)):
         raise RefusedError("has a tensor that is larger than its storage")
-    return torch.as_strided(storage, tuple(shape), tuple(stride), offset) if count else torch.zeros(tuple(shape), dtype=storage.dtype)
+    return (
+        torch.as_strided(storage, tuple(shape), tuple(stride), offset)
+        if count
+        else torch.zeros(tuple(shape), dtype=storage.dtype)
+    )
 
 
 def _parameter(data: Any, *_: Any) -> Tensor:

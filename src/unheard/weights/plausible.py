@@ -12,7 +12,8 @@ from unheard.recipes.recipe import Recipe
 
 
 def refuse_implausible(recipe: Recipe, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Refuse a recipe whose model is larger than its weights, by the sizes that cost time or memory before shapes can be compared.
+    """Refuse a recipe whose model is larger than its weights, by the sizes that cost time or memory before shapes can
+    be compared.
 
     Raises
     ------
@@ -24,16 +25,23 @@ def refuse_implausible(recipe: Recipe, tensors: Mapping[str, Tensor], source: st
     patches = (frontend.n_mels // model.patch_size[0]) * -(-model.frames // model.patch_size[1])
     limits = {
         "model.depth": (chosen.depth, len(tensors)),
-        "model.decoder_depth": (chosen.decoder_depth, max(len(tensors), 16)),  # an encoder alone comes without its decoder
+        "model.decoder_depth": (
+            chosen.decoder_depth,
+            max(len(tensors), 16),
+        ),  # an encoder alone comes without its decoder
         "model.frames": (patches * chosen.embed_dim, elements),
         "model.num_hypotheses": (model.num_hypotheses, elements),
     }
     for name, (value, most) in limits.items():
         if value > most:
-            raise CheckpointError(f"the weights of {source} do not fit its configuration: {name} asks for more than they hold")
+            raise CheckpointError(
+                f"the weights of {source} do not fit its configuration: {name} asks for more than they hold"
+            )
 
 
 def printable(text: str, longest: int = 120) -> str:
-    """A text of a stranger as it can be shown on a terminal: control characters escaped, cut after ``longest`` characters."""
+    """A text of a stranger as it can be shown on a terminal: control characters escaped, cut after ``longest``
+    characters.
+    """
     cut = shown(text[: longest + 1])
     return cut if len(text) <= longest else f"{cut[:longest]}..."

@@ -18,7 +18,11 @@ from unheard.weights.plausible import printable
 
 @torch.inference_mode(mode=False)
 def convert(
-    file: str | Path, layout: str, name: str | None = None, settings: Iterable[str] = (), classes: str | Path | None = None
+    file: str | Path,
+    layout: str,
+    name: str | None = None,
+    settings: Iterable[str] = (),
+    classes: str | Path | None = None,
 ) -> SavedModel:
     """Read a released checkpoint as a model.
 
@@ -52,5 +56,7 @@ def convert(
     except UnheardError:
         raise
     except Exception as error:  # shapes and names of a stranger can go wrong in any way
-        raise CheckpointError(f"{path} does not fit the layout {layout} ({printable(str(error))}); is --layout right?") from error
+        raise CheckpointError(
+            f"{path} does not fit the layout {layout} ({printable(str(error))}); is --layout right?"
+        ) from error
     return saved if names is None else with_class_names(saved, names)

@@ -1,8 +1,9 @@
-"""A reader of torch checkpoints that builds tensors and plain values and nothing else, in memory bounded by the file's size.
+"""A reader of torch checkpoints that builds tensors and plain values and nothing else, in memory bounded by the file's
+size.
 
-A pickle is a program of small instructions. Python's own reader looks up any name the program asks for and calls it; torch's
-``weights_only`` reader trusts a list of names, some of which allocate what they are told or never end. This one follows the
-instructions with these limits:
+A pickle is a program of small instructions. Python's own reader looks up any name the program asks for and calls it;
+torch's ``weights_only`` reader trusts a list of names, some of which allocate what they are told or never end. This one
+follows the instructions with these limits:
 
 - a name stands for one of the functions in `NAMES`, or for an `Inert` dictionary when the caller allows it; it is never looked up;
 - only those functions are called, and only `Inert` and ordered dictionaries take a state;
@@ -36,7 +37,19 @@ OLD_MAGIC = pickle.dumps(MAGIC_NUMBER, protocol=2)
 _PythonUnpickler: Any = pickle._Unpickler  # the one in C cannot be restricted
 
 REFUSED = (
-    *("INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX", "PERSID", "BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER", "FROZENSET"),
+    *(
+        "INST",
+        "OBJ",
+        "EXT1",
+        "EXT2",
+        "EXT4",
+        "NEWOBJ_EX",
+        "PERSID",
+        "BYTEARRAY8",
+        "NEXT_BUFFER",
+        "READONLY_BUFFER",
+        "FROZENSET",
+    ),
     *("ADDITEMS", "EMPTY_SET"),
 )
 """Instructions that no checkpoint needs."""
@@ -110,7 +123,9 @@ class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
         state, value = self.stack.pop(), self.stack[-1]
         if isinstance(value, InertConfig):
             value.update(
-                {name: each for name, each in state.items() if isinstance(name, str)} if isinstance(state, dict) else {"state": state}
+                {name: each for name, each in state.items() if isinstance(name, str)}
+                if isinstance(state, dict)
+                else {"state": state}
             )
         elif isinstance(value, np.dtype) and isinstance(state, tuple) and ">" in state:
             raise RefusedError("has big-endian NumPy values")
@@ -187,7 +202,9 @@ def _read_zip(archive: zipfile.ZipFile, is_inert: Callable[[str], bool]) -> Any:
     def storage(asked: Any) -> Tensor:
         dtype, key = _asked(asked)
         if key not in held:
-            held[key] = torch.frombuffer(bytearray(archive.read(f"{root}data/{key}")) or bytearray(8), dtype=torch.uint8)
+            held[key] = torch.frombuffer(
+                bytearray(archive.read(f"{root}data/{key}")) or bytearray(8), dtype=torch.uint8
+            )
         return _typed(held[key], dtype, records[f"{root}data/{key}"].file_size)
 
     if records[found[0]].file_size > MAX_PICKLE:
@@ -196,9 +213,11 @@ def _read_zip(archive: zipfile.ZipFile, is_inert: Callable[[str], bool]) -> Any:
 
 
 def _read_old(file: BinaryIO, size: int, is_inert: Callable[[str], bool]) -> Any:
-    """The format before torch 1.6: magic number, version, system, content, names of the storages, then their bytes in that order.
+    """The format before torch 1.6: magic number, version, system, content, names of the storages, then their bytes in
+    that order.
 
-    The bytes come after the tensors that use them, so tensors are made of empty storages of the right size, filled afterwards.
+    The bytes come after the tensors that use them, so tensors are made of empty storages of the right size, filled
+    afterwards.
     """
     held: dict[str, Tensor] = {}
     dtypes: dict[str, torch.dtype] = {}

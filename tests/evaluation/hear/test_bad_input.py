@@ -82,7 +82,8 @@ def fixes(**values: object) -> Callable[[Path], None]:
 
 def post(**values: object) -> Callable[[Path], None]:
     return lambda task: told(
-        task, evaluation_params={"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125]} | values}
+        task,
+        evaluation_params={"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125]} | values},
     )
 
 
@@ -128,7 +129,9 @@ def test_labels_that_nothing_trains_are_told(levels: Levels, tmp_path: Path) -> 
     task, said = make_task(tmp_path / "tasks" / "noise-v1"), list[str]()
     told(task, prediction_type="multilabel", evaluation=["mAP"])
     labels = json.loads((task / "train.json").read_text())
-    (task / "train.json").write_text(json.dumps({name: ["loud"] if label == ["loud"] else [] for name, label in labels.items()}))
+    (task / "train.json").write_text(
+        json.dumps({name: ["loud"] if label == ["loud"] else [] for name, label in labels.items()})
+    )
     tested = json.loads((task / "test.json").read_text())
     evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", say=said.append)
     assert "noise-v1: no training file has the label soft, which test has" in said
@@ -166,7 +169,9 @@ def one_clip(frames: Frames) -> Frames:
         (lambda frames: 1 / 0, "failed with ZeroDivisionError"),
     ],
 )
-def test_frames_of_no_use_are_named(levels: Levels, tmp_path: Path, spoil: Callable[[Frames], Any], message: str) -> None:
+def test_frames_of_no_use_are_named(
+    levels: Levels, tmp_path: Path, spoil: Callable[[Frames], Any], message: str
+) -> None:
     make_task(tmp_path / "tasks" / "onsets-v1", event=True)
     plain = levels.get_timestamp_embeddings
     levels.get_timestamp_embeddings = lambda audio, model: spoil(plain(audio, model))  # type: ignore[method-assign]
@@ -217,7 +222,9 @@ def test_a_model_that_does_not_load_is_named(levels: Levels, wrong: type[Excepti
         ("xares:wrapped_encoder:Missing", "wrapped_encoder offers 0 encoders named Missing"),
     ],
 )
-def test_a_module_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+def test_a_module_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken_encoder.py").write_text("raise RuntimeError('no\\ndriver')\n")
     (tmp_path / "wrapped_encoder.py").write_text("from inner_encoder import Demanding, Hopless\n")

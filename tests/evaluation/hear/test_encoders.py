@@ -27,9 +27,9 @@ def test_one_encoder_alone_makes_no_baselines(levels: Levels, monkeypatch: pytes
 
 def test_an_xares_encoder_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_encoder.py").write_text(
-        "import torch\n\n\nclass Blocks(torch.nn.Module):\n    sampling_rate, output_dim, hop_size_in_ms = 16000, 2, 50\n\n"
-        "    def forward(self, audio):\n        x = audio[:, : audio.shape[1] // 800 * 800].reshape(len(audio), -1, 800)\n"
-        "        return torch.stack([x.mean(-1), x.std(-1)], dim=-1)\n"
+        "import torch\n\n\nclass Blocks(torch.nn.Module):\n    sampling_rate, output_dim, hop_size_in_ms = 16000, 2,"
+        " 50\n\n    def forward(self, audio):\n        x = audio[:, : audio.shape[1] // 800 * 800].reshape(len(audio),"
+        " -1, 800)\n        return torch.stack([x.mean(-1), x.std(-1)], dim=-1)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     encoder = encoders("xares:my_encoder")[0]
@@ -59,8 +59,18 @@ def test_log_mel_blocks_are_about_50_ms_and_end_with_the_sound() -> None:
 
 def test_weights_are_part_of_the_name(levels: Levels, tmp_path: Path) -> None:
     (tmp_path / "first.v1.pt").write_bytes(b"")
-    names = ["hear:levels", f"hear:levels:{tmp_path / 'first.v1.pt'}", "hear:levels:org/model-v1.5", "hear:levels:org/model-v1.6"]
-    assert [encoders(name)[0].name for name in names] == ["levels", "levels.first.v1", "levels.model-v1.5", "levels.model-v1.6"]
+    names = [
+        "hear:levels",
+        f"hear:levels:{tmp_path / 'first.v1.pt'}",
+        "hear:levels:org/model-v1.5",
+        "hear:levels:org/model-v1.6",
+    ]
+    assert [encoders(name)[0].name for name in names] == [
+        "levels",
+        "levels.first.v1",
+        "levels.model-v1.5",
+        "levels.model-v1.6",
+    ]
 
 
 class Placed(torch.nn.Module):
@@ -79,7 +89,9 @@ class Placed(torch.nn.Module):
 
 
 @pytest.mark.parametrize(("device", "there"), [("cpu", "cpu, cpu"), ("meta", "meta, meta")])
-def test_modules_of_others_and_the_untrained_one_embed_on_the_device(monkeypatch: pytest.MonkeyPatch, device: str, there: str) -> None:
+def test_modules_of_others_and_the_untrained_one_embed_on_the_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, there: str
+) -> None:
     made, module = Placed(), ModuleType("placed")
     module.load_model = lambda: made  # type: ignore[attr-defined]
     module.get_scene_embeddings = lambda audio, model: model(audio).mean(dim=1)  # type: ignore[attr-defined]
@@ -104,4 +116,12 @@ def test_baselines_have_folders_of_their_own() -> None:
     of_tiny, of_small = ([folder_name(each) for each in encoders(name)] for name in ("random-tiny", "random-small"))
     assert of_tiny[0] == "random-tiny" and of_tiny[1] != of_small[1] and of_tiny[1].startswith("random-")
     assert of_tiny[2] == of_small[2]  # the same log-mel
-    assert len({LogMelEncoder(LogMel(LogMelConfig(n_mels=n, f_min=low))).identity for n, low in ((80, 50), (64, 50), (80, 20))}) == 3
+    assert (
+        len(
+            {
+                LogMelEncoder(LogMel(LogMelConfig(n_mels=n, f_min=low))).identity
+                for n, low in ((80, 50), (64, 50), (80, 20))
+            }
+        )
+        == 3
+    )

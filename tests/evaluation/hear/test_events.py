@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import median_filter
 
-from unheard.evaluation.hear.events import Events, Postprocessing, active_labels, event_f, find_events, join, segment_error_rate
+from unheard.evaluation.hear.events import (
+    Events,
+    Postprocessing,
+    active_labels,
+    event_f,
+    find_events,
+    join,
+    segment_error_rate,
+)
 from unheard.evaluation.hear.tasks import read_task
 
 STORED = Path(__file__).parent / "heareval"
@@ -29,7 +37,9 @@ def drawn(seed: int, count: int) -> Events:
     """Events on a 50 ms grid, so that many lie exactly on the edge of a collar."""
     rng = np.random.default_rng(seed)
     start = rng.integers(0, 30, count) * 50.0
-    return Events(rng.integers(0, 2, count), rng.integers(0, 2, count), start, start + rng.integers(1, 20, count) * 50.0)
+    return Events(
+        rng.integers(0, 2, count), rng.integers(0, 2, count), start, start + rng.integers(1, 20, count) * 50.0
+    )
 
 
 def matched(reference: Events, estimated: Events, collar: float, share: float | None) -> int:
@@ -44,10 +54,17 @@ def matched(reference: Events, estimated: Events, collar: float, share: float | 
 
     short, long = sorted((len(reference), len(estimated)))
     swapped = len(reference) > len(estimated)
-    return max(sum(fit(k, i) if swapped else fit(i, k) for i, k in enumerate(order)) for order in permutations(range(long), short))
+    return max(
+        sum(fit(k, i) if swapped else fit(i, k) for i, k in enumerate(order))
+        for order in permutations(range(long), short)
+    )
 
 
-@given(seed=st.integers(0, 10**6), counts=st.tuples(st.integers(1, 6), st.integers(1, 6)), share=st.sampled_from([None, 0.2]))
+@given(
+    seed=st.integers(0, 10**6),
+    counts=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    share=st.sampled_from([None, 0.2]),
+)
 def test_hits_are_a_largest_matching(seed: int, counts: tuple[int, int], share: float | None) -> None:
     reference, estimated = drawn(seed, counts[0]), drawn(seed + 1, counts[1])
     found = event_f(reference, estimated, 0.2, share)
@@ -99,7 +116,9 @@ def test_filtering_equals_scipys_median(seed: int, frames: int, width: int) -> N
 
 def test_events_end_with_their_file_and_short_ones_are_dropped() -> None:
     probability = np.array([[0.9], [0.9], [0.9], [0.1], [0.9], [0.9]])
-    found = find_events(probability, np.array([0, 0, 1, 1, 1, 1]), np.array([0, 50, 0, 50, 100, 150.0]), Postprocessing(0, 50))
+    found = find_events(
+        probability, np.array([0, 0, 1, 1, 1, 1]), np.array([0, 50, 0, 50, 100, 150.0]), Postprocessing(0, 50)
+    )
     assert [found.file.tolist(), found.start.tolist(), found.end.tolist()] == [[0, 1], [0, 100], [50, 150]]
 
 
@@ -115,7 +134,11 @@ def test_stored_predictions_give_heareval_s_events_and_scores() -> None:
         file = np.array([names.index(name) for name in stored["files"]])
         found = find_events(stored["prediction"], file, stored["times"], Postprocessing(250, 125))
     listed = json.loads((STORED / "events.found.json").read_text())
-    theirs = sorted((names.index(f), task.labels.index(e["label"]), e["start"], e["end"]) for f, each in listed.items() for e in each)
+    theirs = sorted(
+        (names.index(f), task.labels.index(e["label"]), e["start"], e["end"])
+        for f, each in listed.items()
+        for e in each
+    )
     assert sorted(zip(found.file, found.label, found.start, found.end, strict=True)) == theirs
     true = join(
         Events(np.full(len(each), names.index(name)), each.label, each.start, each.end)

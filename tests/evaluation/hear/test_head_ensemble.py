@@ -53,7 +53,10 @@ def drops(probability: float) -> list:
 def test_a_stacked_model_is_its_heads(layers: int, multilabel: bool, dropout: float) -> None:
     torch.manual_seed(0)
     heads = [Head(6, 3, HyperParams(hidden_layers=layers, hidden_dim=8)) for _ in RATES]
-    stacked, beside = BatchedHeads(heads, RATES, drops(dropout), CPU), SequentialHeads(copy.deepcopy(heads), RATES, drops(dropout))
+    stacked, beside = (
+        BatchedHeads(heads, RATES, drops(dropout), CPU),
+        SequentialHeads(copy.deepcopy(heads), RATES, drops(dropout)),
+    )
     untouched = copy.deepcopy(heads)
     x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
 
@@ -88,7 +91,9 @@ def test_the_device_decides_how_they_train() -> None:
         elsewhere.step(x.to("meta"), y.to("meta"), multilabel)
     elsewhere.select([1])
     elsewhere.step(x.to("meta"), y.to("meta"), True)
-    assert {value.device.type for tensors in (elsewhere._weights, elsewhere._running) for value in tensors.values()} == {"meta"}
+    assert {
+        value.device.type for tensors in (elsewhere._weights, elsewhere._running) for value in tensors.values()
+    } == {"meta"}
 
 
 @pytest.mark.usefixtures("double")
@@ -122,7 +127,10 @@ def test_dropout_is_of_its_seed() -> None:
 def test_a_fit_of_stacked_heads_is_the_fit_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, generator = read_task(make_task(tmp_path / "noise-v1")), torch.Generator().manual_seed(2)
     splits = {name: _rows(generator) for name in ("train", "valid", "test")}
-    hypers = [HyperParams(hidden_dim=16, lr=lr, batch_size=32, check_val_every_n_epoch=1, patience=3, max_epochs=20) for lr in RATES]
+    hypers = [
+        HyperParams(hidden_dim=16, lr=lr, batch_size=32, check_val_every_n_epoch=1, patience=3, max_epochs=20)
+        for lr in RATES
+    ]
     monkeypatch.setattr(robust, "OneDnnLinear", torch.nn.Linear)
 
     def fits() -> list[FitResult]:
@@ -136,7 +144,10 @@ def test_a_fit_of_stacked_heads_is_the_fit_beside_each_other(tmp_path: Path, mon
     monkeypatch.setattr(robust, "make_ensemble", stacked)
     for one, other in zip(fits(), beside, strict=True):
         assert (one.epoch, one.score) == (other.epoch, other.score)
-        for name in one.state.keys() - {"hidden.0.bias", "hidden.1.running_mean"}:  # before a normalisation rounding alone moves them
+        for name in one.state.keys() - {
+            "hidden.0.bias",
+            "hidden.1.running_mean",
+        }:  # before a normalisation rounding alone moves them
             torch.testing.assert_close(one.state[name], other.state[name])
 
 

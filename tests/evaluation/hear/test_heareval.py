@@ -35,13 +35,25 @@ def task() -> Task:
 @pytest.fixture(scope="module")
 def splits(task: Task) -> dict[str, Rows]:
     with np.load(STORED / "tags.embeddings.npz") as stored:
-        tensors = {split: [torch.from_numpy(stored[f"{split}.{key}"].astype(np.float32)) for key in "XY"] for split in task.splits}
+        tensors = {
+            split: [torch.from_numpy(stored[f"{split}.{key}"].astype(np.float32)) for key in "XY"]
+            for split in task.splits
+        }
     return {split: Rows(x, y, np.arange(len(x)), np.zeros(len(x)), NONE) for split, (x, y) in tensors.items()}
 
 
 def small(task: Task, **fixed: list[object]) -> Task:
     """The task with a quick grid of its own."""
-    return replace(task, grid={"hidden_dim": [16], "max_epochs": [6], "lr": [1e-3, 3e-2], "initialization": ["xavier_uniform_"], **fixed})
+    return replace(
+        task,
+        grid={
+            "hidden_dim": [16],
+            "max_epochs": [6],
+            "lr": [1e-3, 3e-2],
+            "initialization": ["xavier_uniform_"],
+            **fixed,
+        },
+    )
 
 
 def test_stored_predictions_give_heareval_s_scores(task: Task, splits: dict[str, Rows]) -> None:
@@ -56,7 +68,9 @@ def test_stored_predictions_give_heareval_s_scores(task: Task, splits: dict[str,
 
 def test_a_run_without_dropout_is_heareval_s_step_by_step(task: Task, splits: dict[str, Rows]) -> None:
     golden = json.loads((STORED / "tags.trace.json").read_text())
-    hyper = HyperParams(**{name: value for name, value in golden["conf"].items() if name in HyperParams.__dataclass_fields__})
+    hyper = HyperParams(
+        **{name: value for name, value in golden["conf"].items() if name in HyperParams.__dataclass_fields__}
+    )
     head, epochs = Head(80, 6, hyper), list[Epoch]()
     with np.load(STORED / "tags.weights.npz") as weights:
         head.load_state_dict({name: torch.from_numpy(np.asarray(weights[name])) for name in weights.files})
@@ -147,7 +161,9 @@ def test_the_products_of_onednn_and_their_gradients_are_those_of_torch(learned: 
 
 
 def test_a_fixed_fit_does_not_depend_on_its_company(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:
-    hypers = [HyperParams(hidden_dim=16, lr=lr, max_epochs=6, check_val_every_n_epoch=1, patience=2) for lr in (1e-3, 3e-2)]
+    hypers = [
+        HyperParams(hidden_dim=16, lr=lr, max_epochs=6, check_val_every_n_epoch=1, patience=2) for lr in (1e-3, 3e-2)
+    ]
     together = robust.fit_together(task, splits, 0, hypers, [0, 1])
     for fit_, hyper, seed in zip(together, hypers, (0, 1), strict=True):
         alone = robust.fit_together(task, splits, 0, [hyper], [seed])[0]
@@ -165,7 +181,9 @@ def test_no_event_found_is_undefined_there_and_nothing_here() -> None:
     truth = Events(np.zeros(1, int), np.zeros(1, int), np.array([100.0]), np.array([400.0]))
     rows = Rows(torch.zeros(20, 1), torch.zeros(20, len(events.labels)), np.zeros(20, int), 50.0 * np.arange(20), truth)
     silent, how = np.zeros((20, len(events.labels))), events.postprocessing[0]
-    theirs, ours = (score_all(events, rows, silent, how, unfound) for unfound in (heareval.UNFOUND, robust.ZERO_DIVISION))
+    theirs, ours = (
+        score_all(events, rows, silent, how, unfound) for unfound in (heareval.UNFOUND, robust.ZERO_DIVISION)
+    )
     assert math.isnan(theirs["event_onset_200ms_fms"]) and ours["event_onset_200ms_fms"] == 0
     assert theirs["segment_1s_er"] == ours["segment_1s_er"]
     nothing = replace(rows, events=NONE)

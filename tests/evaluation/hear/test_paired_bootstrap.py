@@ -37,10 +37,14 @@ def rows(y: torch.Tensor) -> dict[str, Rows]:
 
 def answers(right: Right, y: torch.Tensor = TRUTH) -> list[heareval.SplitResult]:
     """One run that is right about these files."""
-    return [heareval.SplitResult("test", {}, FitResult(HyperParams()), np.where(right[:, None], y.numpy(), 1 - y.numpy()))]
+    return [
+        heareval.SplitResult("test", {}, FitResult(HyperParams()), np.where(right[:, None], y.numpy(), 1 - y.numpy()))
+    ]
 
 
-def draw(task: Task, splits: dict[str, Rows], names: dict[str, list[str]], runs: list[list[heareval.SplitResult]]) -> list[float]:
+def draw(
+    task: Task, splits: dict[str, Rows], names: dict[str, list[str]], runs: list[list[heareval.SplitResult]]
+) -> list[float]:
     return bootstrap_scores(task, splits, names, runs, heareval.UNFOUND)
 
 
@@ -67,14 +71,20 @@ def test_the_mean_of_seeds_is_narrower_than_a_run(task: Task) -> None:
 
 
 def test_draws_spread_as_files_and_seeds_do(task: Task) -> None:
-    """Runs that are right about all files, or none: the files say nothing, and the mean of three seeds spreads as three tosses do."""
+    """Runs that are right about all files, or none: the files say nothing, and the mean of three seeds spreads as three
+    tosses do.
+    """
     found = draw(task, rows(TRUTH), NAMES, [answers(first(share)) for share in (0.0, 1.0, 0.0)])
     assert set(np.round(found, 6)) == {0.0, 0.333333, 0.666667, 1.0}
-    assert np.mean(found) == pytest.approx(1 / 3, abs=0.06) and np.std(found) == pytest.approx(math.sqrt(2 / 9 / 3), abs=0.04)
+    assert np.mean(found) == pytest.approx(1 / 3, abs=0.06) and np.std(found) == pytest.approx(
+        math.sqrt(2 / 9 / 3), abs=0.04
+    )
 
 
 def test_pairs_tell_what_ranges_cannot(task: Task) -> None:
-    """Ten of 200 files more, on top of the same right ones: the ranges overlap, the difference is never undone by chance."""
+    """Ten of 200 files more, on top of the same right ones: the ranges overlap, the difference is never undone by
+    chance.
+    """
     better, worse = (draw(task, rows(TRUTH), NAMES, [answers(first(share))]) for share in (0.65, 0.6))
     assert bc_interval(worse, 0.6)[1] > 0.65 > 0.6 > bc_interval(better, 0.65)[0]
     assert behind(worse, better, smaller=False) and not behind(better, worse, smaller=False)
@@ -93,7 +103,9 @@ def test_p_values_are_adjusted_for_the_number_of_rows() -> None:
     best, level = [0.6] * 2000, [0.6] * 40 + [0.5] * 1960
     assert behind(level, best) and not behind([0.6] * 60 + [0.5] * 1940, best)
     assert not behind(level, best, others=2)
-    assert behind([0.5] * 2000, best, others=40) and not behind([0.5] * 2000, best, others=60)  # 1 / 2001 is the least p-value
+    assert behind([0.5] * 2000, best, others=40) and not behind(
+        [0.5] * 2000, best, others=60
+    )  # 1 / 2001 is the least p-value
     assert behind([2.0] * 2000, [math.inf] * 1990 + [1.9] * 10)  # infinitely ahead is ahead
     assert not behind([math.nan] * 1999 + [0.5], best)  # what is undefined counts as a tie
     steps = significantly_worse([best, [0.5] * 2000, level], 0, smaller=False)
@@ -105,21 +117,30 @@ def test_a_file_without_rows_does_not_shift_the_others(task: Task) -> None:
     whole = draw(task, rows(TRUTH), NAMES, [answers(right)])
     there = np.arange(FILES) != 117
     part = {"test": replace(scene_rows(TRUTH[there]), file=np.flatnonzero(there))}
-    found = draw(task, part, NAMES, [[heareval.SplitResult("test", {}, FitResult(HyperParams()), answers(right)[0].probability[there])]])
+    found = draw(
+        task,
+        part,
+        NAMES,
+        [[heareval.SplitResult("test", {}, FitResult(HyperParams()), answers(right)[0].probability[there])]],
+    )
     assert np.corrcoef(whole, found)[0, 1] > 0.95 and whole != found
 
 
 def test_the_order_of_the_files_does_not_change_the_draws(task: Task) -> None:
     order = np.random.default_rng(1).permutation(FILES)
     y, names = TRUTH[order], {"test": [NAMES["test"][index] for index in order]}
-    assert draw(task, rows(y), names, [answers(first(0.6)[order], y)]) == draw(task, rows(TRUTH), NAMES, [answers(first(0.6))])
+    assert draw(task, rows(y), names, [answers(first(0.6)[order], y)]) == draw(
+        task, rows(TRUTH), NAMES, [answers(first(0.6))]
+    )
 
 
 def test_repeated_files_do_not_lift_an_interval_of_map(task: Task) -> None:
     """Twelve classes on 120 files: most draws are above the score, and plain percentiles would be above it, too."""
     ranked, rng = replace(task, scores=("mAP",), labels=tuple("abcdefghijkl")), np.random.default_rng(0)
     y = torch.eye(12)[torch.from_numpy(rng.choice(12, 120))]
-    said = [heareval.SplitResult("test", {}, FitResult(HyperParams()), 1.2 * y.numpy() + rng.standard_normal((120, 12)))]
+    said = [
+        heareval.SplitResult("test", {}, FitResult(HyperParams()), 1.2 * y.numpy() + rng.standard_normal((120, 12)))
+    ]
     value = score_all(ranked, rows(y)["test"], said[0].probability, None)["mAP"]
     found = draw(ranked, rows(y), NAMES, [said])
     low, high = bc_interval(found, value)

@@ -1,4 +1,6 @@
-"""What embeddings were made from: rows meet their own labels, and changed or missing files are noticed before anything is lost."""
+"""What embeddings were made from: rows meet their own labels, and changed or missing files are noticed before anything
+is lost.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,11 @@ def test_rows_lie_in_the_order_of_the_labels_beside_them(task: Path, out: Path) 
 
 
 def test_the_same_names_are_drawn_whatever_their_order(task: Path, out: Path) -> None:
-    wrong = {"test0.wav": ["loud"], "test3.wav": ["soft"], "test8.wav": ["loud"]}  # so that it matters which files are drawn
+    wrong = {
+        "test0.wav": ["loud"],
+        "test3.wav": ["soft"],
+        "test8.wav": ["loud"],
+    }  # so that it matters which files are drawn
     changed(task / "test.json", lambda labels: labels | wrong)
     first = score(task, out)
     changed(task / "test.json", backwards)
@@ -167,7 +173,9 @@ def test_torn_files_count_as_absent(task: Path, out: Path) -> None:
         kept.write_text(torn)
         assert score(task, out, levels) == first
     (out / "embeddings" / "levels" / "noise-v1" / "embedded-by.json").write_text("")
-    assert score(task, out, levels) == first and levels.calls == 3  # what embedded them is not known any more: embedded again
+    assert (
+        score(task, out, levels) == first and levels.calls == 3
+    )  # what embedded them is not known any more: embedded again
 
 
 def reseal(folder: Path) -> None:
@@ -192,7 +200,9 @@ def test_a_sparse_tensor_is_named(task: Path, out: Path) -> None:
         embed_task(read_task(task), HearEncoder("levels", levels, levels, "levels"), out)
 
 
-def test_what_nobody_foresaw_is_reported_and_the_others_go_on(task: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_foresaw_is_reported_and_the_others_go_on(
+    task: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*given: Any) -> None:
         raise RecursionError("too\ndeep")
 
@@ -215,7 +225,10 @@ def test_tracebacks_are_of_code_and_go_when_it_works_again(task: Path, out: Path
     plain, trace = levels.get_scene_embeddings, out / "failures" / "heareval" / "noise-v1, levels.txt"
     levels.get_scene_embeddings = lambda audio, model: {}["weights"]  # type: ignore[method-assign]
     score(task, out, levels, say=said.append)
-    assert said[-1].endswith(f"the model failed with KeyError: 'weights'; see {trace}") and '{}["weights"]' in trace.read_text()
+    assert (
+        said[-1].endswith(f"the model failed with KeyError: 'weights'; see {trace}")
+        and '{}["weights"]' in trace.read_text()
+    )
     levels.get_scene_embeddings = plain  # type: ignore[method-assign]
     assert not score(task, out, levels).failed and not trace.exists()
     (task / "test.json").write_text("{")
@@ -236,7 +249,10 @@ def test_a_traceback_that_cannot_be_kept_ends_nothing(task: Path, out: Path) -> 
 def test_scores_of_an_earlier_version_are_told_and_made_again(task: Path, out: Path) -> None:
     first, said = score(task, out), list[str]()
     kept = out / "scores" / "heareval" / "levels" / "noise-v1.json"
-    changed(kept, lambda told: told | {"result": {name: value for name, value in told["result"].items() if name != "replicates"}})
+    changed(
+        kept,
+        lambda told: told | {"result": {name: value for name, value in told["result"].items() if name != "replicates"}},
+    )
     assert score(task, out, say=said.append) == first
     changed(kept, lambda told: told | {"result": told["result"] | {"replicates": [0.5]}})
     assert score(task, out, say=said.append) == first

@@ -42,7 +42,11 @@ def result(task: str, encoder: str = "ours", score: str = "top1_acc") -> Result:
 def test_published_rows_are_of_the_same_task(task: str) -> None:
     slug, score = HEAR[task]
     wanted = {f"{row.percent / 100:.3f}" for row in published() if (row.task, row.score) == (slug, score)}
-    lines = [line.split(" | ") for line in markdown(Report([result(task, score=score)])).splitlines()[3:] if line.startswith("| ")]
+    lines = [
+        line.split(" | ")
+        for line in markdown(Report([result(task, score=score)])).splitlines()[3:]
+        if line.startswith("| ")
+    ]
     assert {cells[1].split(" ")[0] for cells in lines} == wanted
     assert bool(wanted) == bool(slug)
     assert not any(cells[2].rstrip(" |").endswith(",") for cells in lines)
@@ -54,7 +58,9 @@ def test_music_and_speech_has_its_own_numbers() -> None:
 
 
 def test_versions_that_papers_do_not_name_are_told() -> None:
-    assert "Papers do not state which of the versions of nsynth_pitch" in markdown(Report([result("nsynth_pitch-v2.2.3-5h")]))
+    assert "Papers do not state which of the versions of nsynth_pitch" in markdown(
+        Report([result("nsynth_pitch-v2.2.3-5h")])
+    )
     assert "Papers do not state" not in markdown(Report([result("esc50-v2.0.0-full")]))
 
 
@@ -80,12 +86,19 @@ def test_of_many_rows_each_must_be_further_behind() -> None:
     best = replace(result("a-v1"), value=0.6, replicates=[0.6] * 200)
     other = replace(result("a-v1", "other"), replicates=[0.6] * 3 + [0.5] * 197)
     third = replace(other, encoder="third")
-    assert near_best([best, other]) == [best.encoder] and near_best([best, other, third]) == [best.encoder, "other", "third"]
+    assert near_best([best, other]) == [best.encoder] and near_best([best, other, third]) == [
+        best.encoder,
+        "other",
+        "third",
+    ]
 
 
 def test_what_failed_comes_first_and_has_a_cell() -> None:
     table = markdown(
-        Report([result("a-v1"), result("b-v1"), result("b-v1", "other")], [("a-v1", "other", "gave NaN"), ("c-v1", "", "is torn")])
+        Report(
+            [result("a-v1"), result("b-v1"), result("b-v1", "other")],
+            [("a-v1", "other", "gave NaN"), ("c-v1", "", "is torn")],
+        )
     )
     assert table.startswith("- a-v1 other failed: gave NaN\n- c-v1 failed: is torn\n\n| encoder |")
     assert "| other | failed | **0.500" in table or "| other | failed | 0.500" in table

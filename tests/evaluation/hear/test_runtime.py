@@ -26,7 +26,9 @@ def audio(count: int = 2, seconds: float = 1.5) -> torch.Tensor:
     return torch.rand(count, int(seconds * RATE), generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-@pytest.mark.parametrize("options", [{"published": "msm-mae"}, {"published": "m2d"}, {"layer": 2}, {"pool": "mean+std"}, {"hop": 0.04}])
+@pytest.mark.parametrize(
+    "options", [{"published": "msm-mae"}, {"published": "m2d"}, {"layer": 2}, {"pool": "mean+std"}, {"hop": 0.04}]
+)
 def test_own_models_and_the_untrained_one_embed_with_the_options(options: dict[str, Any]) -> None:
     plain, own = encoders("random-tiny"), encoders("random-tiny", "cpu", Runtime(**options))
     wanted = load_model("random-tiny", device="cpu", **options)
@@ -43,7 +45,9 @@ def test_events_get_the_finest_hop_unless_one_is_given_or_published() -> None:
         name: float(torch.diff(encoders("random-tiny", "cpu", runtime)[0].timestamps(audio())[1][0]).mean())
         for name, runtime in {"default": Runtime(), "hop": Runtime(hop=0.04), "published": Runtime("m2d")}.items()
     }
-    assert steps == pytest.approx({"default": 10, "hop": 40, "published": 150}, abs=1)  # m2d stretches its steps of 160 ms over 1.5 s
+    assert steps == pytest.approx(
+        {"default": 10, "hop": 40, "published": 150}, abs=1
+    )  # m2d stretches its steps of 160 ms over 1.5 s
     default = encoders("random-tiny")[0]
     assert default.options["hop"] is None and default.options["event_hop"] == 0.01
     assert torch.equal(default.scenes(audio()), get_scene_embeddings(audio(), load_model("random-tiny", device="cpu")))
@@ -77,7 +81,9 @@ def test_options_reach_load_model_of_a_hear_module(monkeypatch: pytest.MonkeyPat
     assert got == [{}, {"published": "m2d", "hop": 0.05}]
     assert plain.identity == "optional" and other.identity != plain.identity and other.options == got[1]
     ours = encoders("hear:unheard.hear:random-tiny", "cpu", Runtime(layer=1))[0]
-    assert torch.equal(ours.scenes(audio()), get_scene_embeddings(audio(), load_model("random-tiny", layer=1, device="cpu")))
+    assert torch.equal(
+        ours.scenes(audio()), get_scene_embeddings(audio(), load_model("random-tiny", layer=1, device="cpu"))
+    )
 
 
 def test_the_model_of_the_caller_stays_as_it_is() -> None:

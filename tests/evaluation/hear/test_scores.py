@@ -52,16 +52,22 @@ def test_ranking_scores_of_each_class(seed: int, clips: int, classes: int, level
 def test_scores_of_a_task_of_several_labels(seed: int, clips: int, classes: int, levels: int) -> None:
     target, score = answers(seed, clips, classes, levels)
     there = target.any(axis=0)
-    precisions = [reference.average_precision_score(target[:, k], score[:, k]) if there[k] else 0.0 for k in range(classes)]
+    precisions = [
+        reference.average_precision_score(target[:, k], score[:, k]) if there[k] else 0.0 for k in range(classes)
+    ]
     assert SCORES["mAP"].compute(target, score) == pytest.approx(np.mean(precisions))
     both = there & ~target.all(axis=0)
     if both.all():
         areas = [reference.roc_auc_score(target[:, k], score[:, k]) for k in range(classes)]
         assert SCORES["aucroc"].compute(target, score) == pytest.approx(np.mean(areas))
         if 0 < min(areas) and max(areas) < 1:
-            assert SCORES["d_prime"].compute(target, score) == pytest.approx(math.sqrt(2) * np.mean(norm.ppf(areas)), abs=1e-6)
+            assert SCORES["d_prime"].compute(target, score) == pytest.approx(
+                math.sqrt(2) * np.mean(norm.ppf(areas)), abs=1e-6
+            )
     else:
-        assert math.isnan(SCORES["aucroc"].compute(target, score)) and math.isnan(SCORES["d_prime"].compute(target, score))
+        assert math.isnan(SCORES["aucroc"].compute(target, score)) and math.isnan(
+            SCORES["d_prime"].compute(target, score)
+        )
 
 
 @given(seed=SEEDS, clips=CLIPS, classes=st.integers(2, 30), named=st.integers(1, 30))
@@ -69,11 +75,20 @@ def test_scores_of_a_task_of_several_labels(seed: int, clips: int, classes: int,
 def test_scores_of_one_class_a_clip(seed: int, clips: int, classes: int, named: int) -> None:
     rng = np.random.default_rng(seed)
     truth, predicted = rng.integers(0, min(classes, named), clips), rng.integers(0, classes, clips)
-    target, score = np.eye(classes, dtype=np.int64)[truth], np.eye(classes)[predicted] + 0.9 * rng.random((clips, classes)) * 0.5
+    target, score = (
+        np.eye(classes, dtype=np.int64)[truth],
+        np.eye(classes)[predicted] + 0.9 * rng.random((clips, classes)) * 0.5,
+    )
     accuracy = reference.accuracy_score(truth, predicted)
     assert metrics.accuracy(truth, predicted) == pytest.approx(accuracy)
-    assert SCORES["top1_acc"].compute(target, score) == SCORES["pitch_acc"].compute(target, score) == pytest.approx(accuracy)
-    assert SCORES["chroma_acc"].compute(target, score) == pytest.approx(reference.accuracy_score(truth % 12, predicted % 12))
+    assert (
+        SCORES["top1_acc"].compute(target, score)
+        == SCORES["pitch_acc"].compute(target, score)
+        == pytest.approx(accuracy)
+    )
+    assert SCORES["chroma_acc"].compute(target, score) == pytest.approx(
+        reference.accuracy_score(truth % 12, predicted % 12)
+    )
     recalls = reference.recall_score(truth, predicted, labels=np.unique(truth), average="macro")
     assert metrics.balanced_accuracy(truth, predicted) == pytest.approx(recalls)
     confusion = metrics.confusion_matrix(truth, predicted, classes)

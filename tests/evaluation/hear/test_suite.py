@@ -40,7 +40,9 @@ def test_any_hear_module_is_evaluated_and_broken_tasks_do_not_stop_the_others(le
     }
     assert len(told) == 4
     found = {(result.task, result.encoder): result for result in report.results}
-    assert set(found) == {(task, encoder) for task in ("noise-v1", "onsets-v1") for encoder in ("levels", "random", "log-mel")}
+    assert set(found) == {
+        (task, encoder) for task in ("noise-v1", "onsets-v1") for encoder in ("levels", "random", "log-mel")
+    }
     best = found["noise-v1", "log-mel"]
     assert 0 <= best.low <= best.value <= best.high <= 1
     rows = list(csv.DictReader((tmp_path / "out" / "results-heareval.csv").read_text().splitlines()))
@@ -65,7 +67,9 @@ def test_what_is_done_is_not_done_again(levels: Levels, tmp_path: Path) -> None:
     assert not list((tmp_path / "out" / "fits").rglob("*.safetensors"))
 
 
-def test_heads_of_the_fixed_protocol_train_on_the_device(levels: Levels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heads_of_the_fixed_protocol_train_on_the_device(
+    levels: Levels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_task(tmp_path / "tasks" / "noise-v1")
     evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out")
     left, asked, make = f"embeddings:{tmp_path / 'out' / 'embeddings' / 'levels'}", [], robust.make_ensemble
@@ -154,7 +158,9 @@ def test_embeddings_of_no_use_are_named(levels: Levels, tmp_path: Path, wrong: A
         embed_task(task, HearEncoder("levels", levels, levels, "levels"), tmp_path / "out")
 
 
-def test_the_command_line_tells_failures_by_its_exit_code(levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_tells_failures_by_its_exit_code(
+    levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_task(tmp_path / "tasks" / "noise-v1")
     (make_task(tmp_path / "tasks" / "ruined-v1") / "test.json").write_text("{")
     command = ["evaluate", "hear:levels", str(tmp_path / "tasks"), "-o", str(tmp_path / "out")]
@@ -174,7 +180,15 @@ def test_published_numbers_stand_beside_ours() -> None:
     assert len(rows) > 500 and all(0 < row.percent <= 100 and row.source for row in rows)
     result = {"mode": "heareval", "score": "top1_acc", "scores": {}, "splits": [], "chosen": {}, "options": {}}
     ours = [
-        Result(task="esc50-v2.0.0-full", encoder=name, value=v, low=v - 0.1, high=v + 0.1, replicates=values * 100, **result)
+        Result(
+            task="esc50-v2.0.0-full",
+            encoder=name,
+            value=v,
+            low=v - 0.1,
+            high=v + 0.1,
+            replicates=values * 100,
+            **result,
+        )
         for name, v, values in (("a", 0.5, [0.4, 0.6]), ("b", 0.45, [0.42, 0.48]), ("c", 0.2, [0.1, 0.3]))
     ]
     table = markdown(Report(ours, []))
@@ -184,7 +198,9 @@ def test_published_numbers_stand_beside_ours() -> None:
     assert "| PaSST base | 0.947 | HEAR, MSM-MAE paper (arXiv 2204.12260) |" in table
 
 
-def test_several_models_share_a_table_and_its_baselines(levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_models_share_a_table_and_its_baselines(
+    levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tasks, out = make_task(tmp_path / "tasks" / "noise-v1").parent, tmp_path / "out"
     command = ["evaluate", "random-tiny", str(tasks), "-o", str(out), "--compare", "hear:levels"]
     assert main(command) == 0
@@ -218,14 +234,22 @@ def test_another_first_model_brings_baselines_of_its_own(levels: Levels, tmp_pat
 def test_the_command_line_refuses_seeds_of_the_published_protocol(
     levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["evaluate", "hear:levels", str(make_task(tmp_path / "tasks" / "noise-v1").parent), "-o", str(tmp_path / "out")]
+    command = [
+        "evaluate",
+        "hear:levels",
+        str(make_task(tmp_path / "tasks" / "noise-v1").parent),
+        "-o",
+        str(tmp_path / "out"),
+    ]
     assert main([*command, "--seeds", "2"]) == main([*command, "--mode", "heareval", "--seeds", "3"]) == 2
     assert "--seeds belongs to --mode robust; HEAR's protocol has one seed" in capsys.readouterr().err
     assert main([*command, "--mode", "robust", "--seeds", "0"]) == 2
     assert not (tmp_path / "out").exists()
 
 
-def test_an_interrupted_command_says_how_to_go_on(levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_command_says_how_to_go_on(
+    levels: Levels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def stop(audio: torch.Tensor, model: Any) -> torch.Tensor:
         raise KeyboardInterrupt
 

@@ -23,7 +23,9 @@ STORED = Path(__file__).parent / "heareval" / "tasks"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(STORED / "tiny_tags-v1.0-full", tmp_path / "hear-2021" / "tasks" / "tiny_tags-v1.0-full"))
+    return Path(
+        shutil.copytree(STORED / "tiny_tags-v1.0-full", tmp_path / "hear-2021" / "tasks" / "tiny_tags-v1.0-full")
+    )
 
 
 def change(folder: Path, **values: Any) -> None:

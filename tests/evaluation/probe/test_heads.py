@@ -51,7 +51,9 @@ def test_more_dimensions_than_clips_change_nothing(clouds: Clouds) -> None:
 
 
 def test_where_every_strength_ranks_alike_the_surest_answers_choose() -> None:
-    """Every C ranks two separate clouds without a mistake; the strongest gives each rare clip less than a half, and an F1 of 0."""
+    """Every C ranks two separate clouds without a mistake; the strongest gives each rare clip less than a half, and an
+    F1 of 0.
+    """
     rng = np.random.default_rng(0)
     rare = np.arange(400) % 20 == 0
     x = rng.standard_normal((400, 4)) * 0.3 + 3 * rare[:, None]
@@ -71,10 +73,22 @@ def test_where_every_strength_ranks_alike_the_surest_answers_choose() -> None:
 @pytest.mark.parametrize(
     ("scores", "losses", "best"),
     [
-        ([[0.5, 0.9, 0.9, 0.9, 0.9, 0.8, 0.8]], [[0.0, 0.4, 0.1, 0.2, 0.3, 0.4, 0.5]], 0.01),  # among those that rank best, the likeliest
+        (
+            [[0.5, 0.9, 0.9, 0.9, 0.9, 0.8, 0.8]],
+            [[0.0, 0.4, 0.1, 0.2, 0.3, 0.4, 0.5]],
+            0.01,
+        ),  # among those that rank best, the likeliest
         ([[0.9, 0.9, 0.9, 0.8, 0.9, 0, 0], [0.7, 0.8, 0.7, 0.9, 0.9, 0, 0]], [[1.0] * 7] * 2, 0.1),
-        ([[0.9, 0.7, 0, 0, 0, 0, 0], [0.8, 0.8, 0, 0, 0, 0, 0], [0.7, 0.9, 0, 0, 0, 0, 0]], [[0.9, 0.1, 0, 0, 0, 0, 0]] * 3, 0.0032),
-        ([[0, 0, 0, 0, 0, 0.8, 0.9, 0.95, 0.94]], [[0.0] * 9], 3.2),  # the last one is the best: the next ones are tried
+        (
+            [[0.9, 0.7, 0, 0, 0, 0, 0], [0.8, 0.8, 0, 0, 0, 0, 0], [0.7, 0.9, 0, 0, 0, 0, 0]],
+            [[0.9, 0.1, 0, 0, 0, 0, 0]] * 3,
+            0.0032,
+        ),
+        (
+            [[0, 0, 0, 0, 0, 0.8, 0.9, 0.95, 0.94]],
+            [[0.0] * 9],
+            3.2,
+        ),  # the last one is the best: the next ones are tried
         ([[0.9, 0.8, 0, 0, 0, 0, 0, 0.9]], [[0.0] * 8], 0.001),  # a tie ends the search
     ],
 )
@@ -82,14 +96,21 @@ def test_strengths_are_ranked_by_score_then_likelihood(
     monkeypatch: pytest.MonkeyPatch, scores: list[list[float]], losses: list[list[float]], best: float
 ) -> None:
     width = len(C_GRID)  # scores are asked for candidate by candidate, and for each of them half by half
-    order = [values[place] for place in range(width) for values in scores] + [value for values in scores for value in values[width:]]
-    other = [values[place] for place in range(width) for values in losses] + [value for values in losses for value in values[width:]]
+    order = [values[place] for place in range(width) for values in scores] + [
+        value for values in scores for value in values[width:]
+    ]
+    other = [values[place] for place in range(width) for values in losses] + [
+        value for values in losses for value in values[width:]
+    ]
     left = [iter(order), iter(other)]
     monkeypatch.setattr(heads, "right", lambda *given: next(left[0]))
     monkeypatch.setattr(heads, "surprise", lambda *given: next(left[1]))
     rng = np.random.default_rng(0)
     halves = [(np.arange(10), np.arange(10, 20))] * len(scores)
-    assert choose_strength(rng.standard_normal((20, 3)), np.eye(2, dtype=np.int64)[np.arange(20) % 2], halves, False) == best
+    assert (
+        choose_strength(rng.standard_normal((20, 3)), np.eye(2, dtype=np.int64)[np.arange(20) % 2], halves, False)
+        == best
+    )
 
 
 def test_many_clips_choose_the_strength_on_all_of_them(clouds: Clouds) -> None:
@@ -111,7 +132,9 @@ def test_many_clips_choose_the_strength_on_all_of_them(clouds: Clouds) -> None:
 
 
 @pytest.mark.parametrize("clips", [100, 20_000])
-def test_the_network_trains_for_more_steps_where_there_are_more_clips(monkeypatch: pytest.MonkeyPatch, clips: int) -> None:
+def test_the_network_trains_for_more_steps_where_there_are_more_clips(
+    monkeypatch: pytest.MonkeyPatch, clips: int
+) -> None:
     steps: list[int] = []
     learn = heads.learn
 
@@ -128,7 +151,10 @@ def test_the_network_trains_for_more_steps_where_there_are_more_clips(monkeypatc
 
 def test_neighbours_in_blocks_equal_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    x, target = rng.integers(0, 3, (400, 4)).astype(float), np.eye(3, dtype=np.int64)[rng.integers(0, 3, 400)]  # many equal cosines
+    x, target = (
+        rng.integers(0, 3, (400, 4)).astype(float),
+        np.eye(3, dtype=np.int64)[rng.integers(0, 3, 400)],
+    )  # many equal cosines
     target[rng.random(target.shape) < 0.1] = -1
     whole = knn(x[:300], target[:300], x[300:])
     monkeypatch.setattr(heads, "WORKING_MEMORY", 0.02)  # MiB: nine clips a block
@@ -138,7 +164,9 @@ def test_neighbours_in_blocks_equal_one_block(monkeypatch: pytest.MonkeyPatch) -
 def test_surprise_counts_what_was_judged() -> None:
     answer = np.array([[0.9, 0.2], [0.5, 0.0]])
     assert log_loss(np.array([[1, -1], [0, -1]]), answer) == pytest.approx(-(np.log(0.9) + np.log(0.5)) / 2)
-    assert log_loss(np.array([[1, 0], [-1, 1]]), answer) == pytest.approx(-(np.log(0.9) + np.log(0.8) + np.log(1e-6)) / 3)
+    assert log_loss(np.array([[1, 0], [-1, 1]]), answer) == pytest.approx(
+        -(np.log(0.9) + np.log(0.8) + np.log(1e-6)) / 3
+    )
 
 
 def test_the_network_finds_what_no_line_does() -> None:
@@ -149,5 +177,7 @@ def test_the_network_finds_what_no_line_does() -> None:
     fit, held, test = np.arange(300), np.arange(300, 400), np.arange(400, 600)
     curved = mlp(x, target, fit, test, [(fit, held)], seed=0, multilabel=False)
     (straight,) = logistic_regression(x[:400], target[:400], x[400:], [1.0], multilabel=False)
-    assert (curved.argmax(axis=1) == classes[400:]).mean() > 0.8 > 0.65 > (straight.argmax(axis=1) == classes[400:]).mean()
+    assert (
+        (curved.argmax(axis=1) == classes[400:]).mean() > 0.8 > 0.65 > (straight.argmax(axis=1) == classes[400:]).mean()
+    )
     np.testing.assert_array_equal(curved, mlp(x, target, fit, test, [(fit, held)], seed=0, multilabel=False))

@@ -19,7 +19,9 @@ Table = Callable[..., Labels]
 
 
 def half_judged(table: Table) -> tuple[np.ndarray, Labels]:
-    """Vectors that hold what is true of 300 clips, and a table in which half of the truth of each class was judged by nobody."""
+    """Vectors that hold what is true of 300 clips, and a table in which half of the truth of each class was judged by
+    nobody.
+    """
     rng = np.random.default_rng(0)
     truth, known = (rng.random((300, 3)) < 0.4).astype(np.int64), rng.random((300, 3)) < 0.5
     labels = table([[0], [0, 1, 2]] * 150, split=["train"] * 200 + ["test"] * 100)
@@ -31,7 +33,9 @@ def test_what_nobody_judged_neither_teaches_nor_counts(table: Table) -> None:
     vectors, labels = half_judged(table)
     how = ProbeConfig(seeds=(0,), n_resamples=50, C=1.0)
     report = probe_embeddings({"x": vectors}, labels, how, layers=np.stack([vectors, vectors], axis=1))
-    assert {score.head for score in report.scores} == {"linear", "knn", "mlp"} and LAYER_MIX in {score.embedding for score in report.scores}
+    assert {score.head for score in report.scores} == {"linear", "knn", "mlp"} and LAYER_MIX in {
+        score.embedding for score in report.scores
+    }
     assert all(score.mean > 0.97 for score in report.scores)
     assert all(row.precision > 0.9 and row.recall > 0.75 for row in report.per_class)
     tested, judged = labels.target[200:], labels.known[200:]  # type: ignore[index]
@@ -67,7 +71,9 @@ def test_the_heads_of_a_class_learn_from_its_judged_clips_alone(table: Table) ->
         model = LogisticRegression(C=0.1, tol=1e-8).fit(x[judged], marks[judged, k])
         np.testing.assert_allclose(answer[:, k], model.predict_proba(other)[:, 1], atol=2e-3)
         count = min(NEIGHBOURS, int(np.sqrt(judged.sum())))
-        near = KNeighborsClassifier(count, metric="cosine", weights=lambda distance: 2 - distance).fit(x[judged], marks[judged, k])
+        near = KNeighborsClassifier(count, metric="cosine", weights=lambda distance: 2 - distance).fit(
+            x[judged], marks[judged, k]
+        )
         np.testing.assert_allclose(votes[:, k], near.predict_proba(other)[:, 1], atol=1e-9)
 
 

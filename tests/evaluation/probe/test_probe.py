@@ -29,7 +29,9 @@ FAST = ProbeConfig(heads=("linear", "knn"), n_resamples=100, curve=False)
 
 
 def scores(report: object, embedding: str, metric: str) -> dict[str, float]:
-    return {score.head: score.mean for score in report.scores if score.embedding == embedding and score.metric == metric}  # type: ignore[attr-defined]
+    return {
+        score.head: score.mean for score in report.scores if score.embedding == embedding and score.metric == metric
+    }  # type: ignore[attr-defined]
 
 
 def test_separate_classes_are_found_and_noise_is_chance(table: Table, clouds: Clouds) -> None:
@@ -77,7 +79,9 @@ def test_same_seeds_same_report(table: Table, clouds: Clouds) -> None:
     classes = [i % 3 for i in range(60)]
     vectors = clouds(classes, 1.0)
     how = ProbeConfig(seeds=(0, 1), n_resamples=20)
-    assert probe_embeddings({"x": vectors}, table(classes), how) == probe_embeddings({"x": vectors}, table(classes), how)
+    assert probe_embeddings({"x": vectors}, table(classes), how) == probe_embeddings(
+        {"x": vectors}, table(classes), how
+    )
 
 
 def test_several_labels_a_clip_are_scored_by_map(table: Table) -> None:
@@ -109,7 +113,9 @@ def test_the_strength_is_chosen_on_validation_clips(table: Table) -> None:
 def test_embeddings_may_come_in_one_run_a_seed(table: Table, clouds: Clouds) -> None:
     classes = [i % 2 for i in range(80)]
     runs = np.stack([clouds(classes, distance) for distance in (0.0, 1.0, 6.0)])
-    report = probe_embeddings({"random": runs}, replace(table(classes), split=["train", "train", "test", "test"] * 20), FAST)
+    report = probe_embeddings(
+        {"random": runs}, replace(table(classes), split=["train", "train", "test", "test"] * 20), FAST
+    )
     values = next(score for score in report.scores if score.head == "linear").runs
     assert values[0] < values[1] < values[2]
 
@@ -132,7 +138,9 @@ def test_rare_tags_are_on_both_sides_whatever_the_seed(table: Table, clips: int)
     target[:, 15:] = 0
     for kind in range(15, 20):
         target[rng.permutation(300)[:clips], kind] = 1
-    labels = replace(table([[0], [0, 1]] * 150), classes=[str(k) for k in range(20)], target=ClassSets.from_dense(target))
+    labels = replace(
+        table([[0], [0, 1]] * 150), classes=[str(k) for k in range(20)], target=ClassSets.from_dense(target)
+    )
     dealt = set()
     for seed in range(20):
         parts = partitions(labels, seed)
@@ -141,7 +149,9 @@ def test_rare_tags_are_on_both_sides_whatever_the_seed(table: Table, clips: int)
         assert 0.1 < shares.min() and shares.max() < 0.3
         dealt.add(parts[0][2].tobytes())
     assert len(dealt) == 20
-    assert [test.tolist() for _, _, test in partitions(labels, 3)] == [test.tolist() for _, _, test in partitions(labels, 3)]
+    assert [test.tolist() for _, _, test in partitions(labels, 3)] == [
+        test.tolist() for _, _, test in partitions(labels, 3)
+    ]
 
 
 def test_a_class_of_one_clip_is_refused(table: Table) -> None:
@@ -166,7 +176,10 @@ def test_given_folds_are_used(table: Table) -> None:
         (lambda table: table([0, 1, 0, 1], split="rrrr"), "0 to test on"),
         (lambda table: replace(table([0, 1, 0, 1]), fold=["1", "", "2", "1"]), "1 of 4 clips have no fold"),
         (lambda table: table([0, 0, 0, 1]), "class 'class1' has 1 clip; it needs two clips, one to be tested"),
-        (lambda table: table([0, 0, 1, 1], group=["a", "b", "c", "c"]), "class 'class1' has 2 clips in 1 group; it needs two groups"),
+        (
+            lambda table: table([0, 0, 1, 1], group=["a", "b", "c", "c"]),
+            "class 'class1' has 2 clips in 1 group; it needs two groups",
+        ),
         (lambda table: table([[0], [0, 1], [0], [0]]), "class 'class1' has 1 clip; it needs two clips"),
     ],
 )
@@ -181,7 +194,9 @@ def test_a_side_of_one_class_is_refused(table: Table) -> None:
         probe_embeddings(vectors, table([0, 1, 0, 1, 1, 1], split="rrreee"), FAST)
     with pytest.raises(DataError, match="missing from the training clips"):
         probe_embeddings(vectors, table([0, 0, 0, 0, 1, 1], split="rrreee"), FAST)
-    only = replace(table([0, 1, 0, 0, 0, 0], split="rrreee"), target=ClassSets.from_dense(np.eye(2, dtype=np.int64)[[0] * 6]))
+    only = replace(
+        table([0, 1, 0, 0, 0, 0], split="rrreee"), target=ClassSets.from_dense(np.eye(2, dtype=np.int64)[[0] * 6])
+    )
     with pytest.raises(DataError, match="all 3 training clips are 'class0'"):
         probe_embeddings(vectors, only, FAST)
 

@@ -33,7 +33,9 @@ def test_the_curve_ends_at_the_score_and_rises_where_labels_are_few(table: Table
     points = [point for point in report.curve if point.embedding == "model"]
     assert points[-1].mean == pytest.approx(report.scores[0].mean) and points[-1].clips == 200
     assert points[0].mean < points[-1].mean and points[0].clips == pytest.approx(10, abs=4)
-    assert report.label_doubling_gain is not None and report.label_doubling_gain.mean == pytest.approx(points[-1].mean - points[-2].mean)
+    assert report.label_doubling_gain is not None and report.label_doubling_gain.mean == pytest.approx(
+        points[-1].mean - points[-2].mean
+    )
 
 
 def test_a_difference_is_drawn_on_the_same_clips(table: Table, clouds: Clouds) -> None:
@@ -50,7 +52,9 @@ def test_a_difference_is_drawn_on_the_same_clips(table: Table, clouds: Clouds) -
 def test_intervals_over_groups_are_wider_where_groups_behave_alike(table: Table) -> None:
     classes = [i % 2 for i in range(300)]
     split = ["train" if i < 150 else "test" for i in range(300)]
-    told = np.eye(2)[[(kind + (i // 10) % 3 // 2) % 2 for i, kind in enumerate(classes)][150:]]  # every third ten is told wrong as a whole
+    told = np.eye(2)[
+        [(kind + (i // 10) % 3 // 2) % 2 for i, kind in enumerate(classes)][150:]
+    ]  # every third ten is told wrong as a whole
     width = []
     for group in (None, [f"g{i // 10}" for i in range(300)]):
         (score, _) = ProbeProtocol.of(table(classes, split=split, group=group), (0,), 400).scores("x", "linear", [told])
@@ -85,11 +89,16 @@ def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Tabl
     ("copied", "said"),
     [
         (lambda clip, kind: clip < 79, "39 of 40 tested clips (on the other one alone a score says nothing) come"),
-        (lambda clip, kind: kind == 1, "20 of 40 tested clips (the 20 others lack 1 of the tested classes, so there is no score"),
+        (
+            lambda clip, kind: kind == 1,
+            "20 of 40 tested clips (the 20 others lack 1 of the tested classes, so there is no score",
+        ),
         (lambda clip, kind: True, "40 of 40 tested clips come from"),
     ],
 )
-def test_too_little_without_the_copies_gives_no_score(table: Table, clouds: Clouds, copied: Callable[[int, int], bool], said: str) -> None:
+def test_too_little_without_the_copies_gives_no_score(
+    table: Table, clouds: Clouds, copied: Callable[[int, int], bool], said: str
+) -> None:
     classes = [i % 2 for i in range(80)]
     labels = table(classes, split=["train" if i < 40 else "test" for i in range(80)])
     content = [str(clip - 40 if clip >= 40 and copied(clip, kind) else clip) for clip, kind in enumerate(classes)]
@@ -116,7 +125,9 @@ def test_the_gate_hears_the_layer_that_knows(table: Table, clouds: Clouds) -> No
     answer, weight = scalar_mix(layers[:160], target[:160], layers[160:], 0.3, multilabel=False)
     assert weight.sum() == pytest.approx(1) and weight.argmax() == 2 and weight[2] > 0.8
     assert (answer.argmax(axis=1) == classes[160:]).mean() > 0.7
-    report = probe_embeddings({"x": layers[:, 3]}, table(classes, split=["train"] * 160 + ["test"] * 80), LINEAR, layers=layers)
+    report = probe_embeddings(
+        {"x": layers[:, 3]}, table(classes, split=["train"] * 160 + ["test"] * 80), LINEAR, layers=layers
+    )
     assert max(report.layers, key=lambda row: row.mean).layer == 3 and report.layers[2].weight > 0.8
     assert {score.embedding for score in report.scores} == {"x", LAYER_MIX}
 
@@ -127,10 +138,15 @@ def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(tab
     target = x > 0
     split = ["train" if row.sum() == 1 else "test" for row in target]
     several = np.flatnonzero(target.sum(axis=1) > 1)
-    labels = replace(table([0, 1, 2] * 100, split=split), target=ClassSets.from_dense(target.astype(np.int64)), multilabel=True)
+    labels = replace(
+        table([0, 1, 2] * 100, split=split), target=ClassSets.from_dense(target.astype(np.int64)), multilabel=True
+    )
     for head in ("linear", "mlp"):
         report = probe_embeddings(
-            {"x": x}, labels, ProbeConfig(seeds=(0,), heads=(head,), C=1.0, n_resamples=20, curve=False), layers=x[:, None]
+            {"x": x},
+            labels,
+            ProbeConfig(seeds=(0,), heads=(head,), C=1.0, n_resamples=20, curve=False),
+            layers=x[:, None],
         )
         said = {answer.clip: answer.said for answer in report.answers}
         assert sum("|" in said[clip] for clip in several) > 5, head  # a softmax never gives two classes a half
@@ -149,7 +165,10 @@ def test_validation_clips_choose_and_teach_nothing(table: Table, clouds: Clouds)
     how = ProbeConfig(seeds=(0,), heads=("knn", "linear"), C=0.03, n_resamples=20)
     assert probe_embeddings({"x": vectors}, labels, how) == probe_embeddings({"x": wild}, labels, how)
     copied = [str(i if i < 119 else 70) for i in range(120)]  # a tested clip is a validation clip
-    assert probe_embeddings({"x": vectors}, labels, how, content=copied).warnings == probe_embeddings({"x": vectors}, labels, how).warnings
+    assert (
+        probe_embeddings({"x": vectors}, labels, how, content=copied).warnings
+        == probe_embeddings({"x": vectors}, labels, how).warnings
+    )
     assert probe_embeddings({"x": vectors}, labels, how).curve[-1].clips == 60
 
 
@@ -197,7 +216,10 @@ def test_clips_without_a_group_are_groups_of_their_own(table: Table) -> None:
 
 
 def test_the_seed_of_each_run_draws_its_share_of_the_clips(table: Callable[..., Labels]) -> None:
-    exam, seen = ProbeProtocol.of(table([i % 2 for i in range(40)], fold="01" * 10 + "10" * 10), (5, 9), 10), list[Any]()
+    exam, seen = (
+        ProbeProtocol.of(table([i % 2 for i in range(40)], fold="01" * 10 + "10" * 10), (5, 9), 10),
+        list[Any](),
+    )
     answers = [np.eye(2)[exam.labels.index]] * 2
 
     class Heads(LinearHeads):
@@ -208,4 +230,7 @@ def test_the_seed_of_each_run_draws_its_share_of_the_clips(table: Callable[..., 
     learning_curve(Heads(exam, {}, None), {"x": answers})
     for run, seed in enumerate((5, 9)):
         for part, few in zip(exam.runs[run], seen[0][run], strict=True):
-            assert few.train.tolist() == part.train[draw_subset(exam.labels.target.take(part.train), FRACTIONS[0], seed)].tolist()
+            assert (
+                few.train.tolist()
+                == part.train[draw_subset(exam.labels.target.take(part.train), FRACTIONS[0], seed)].tolist()
+            )

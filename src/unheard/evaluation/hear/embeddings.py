@@ -1,6 +1,8 @@
-"""Embeddings of a task on disk, in the folders heareval itself writes and reads, so that either tool can score the other's.
+"""Embeddings of a task on disk, in the folders heareval itself writes and reads, so that either tool can score the
+other's.
 
-    MODEL/TASK/ SPLIT.embeddings.npy (float32 rows without a header)  SPLIT.embedding-dimensions.json  SPLIT.target-labels.pkl
+    MODEL/TASK/ SPLIT.embeddings.npy (float32 rows without a header)  SPLIT.embedding-dimensions.json
+    SPLIT.target-labels.pkl
                 SPLIT.filename-timestamps.json (event tasks)  SPLIT.audio-files.sha256  .done.embeddings
                 task_metadata.json  labelvocabulary.csv  SPLIT.json  checksums.json (of all of these, ours)
 
@@ -33,14 +35,26 @@ from unheard.evaluation.hear.events import Events, active_labels, join
 from unheard.evaluation.hear.provenance import AUDIO, audio_files, audio_rate, in_stored_order, task_files
 from unheard.evaluation.hear.rows import Rows
 from unheard.evaluation.hear.tasks import Task
-from unheard.files import FILES, atomic_write, differing_files, file_checksums, read_json, write_bytes, write_json, write_text
+from unheard.files import (
+    FILES,
+    atomic_write,
+    differing_files,
+    file_checksums,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from unheard.progress import Track, silent
 
 DONE = ".done.embeddings"
 PROVENANCE_FILE = "embedded-by.json"
 CHECKSUMS = "checksums.json"
 DURATION_TOLERANCE = 0.001  # seconds a file may differ from the task's length
-WRONG_UNIT = (0.02, 5.0)  # the last time over the length of the audio: only seconds or samples are that far off (our choice)
+WRONG_UNIT = (
+    0.02,
+    5.0,
+)  # the last time over the length of the audio: only seconds or samples are that far off (our choice)
 
 
 def batch_size(task: Task, sample_rate: int) -> int:
@@ -49,7 +63,9 @@ def batch_size(task: Task, sample_rate: int) -> int:
 
 
 def shuffled(task: Task) -> dict[str, list[str]]:
-    """Files of every split in the order of their rows: shuffled by one generator that runs on over the splits (heareval)."""
+    """Files of every split in the order of their rows: shuffled by one generator that runs on over the splits
+    (heareval).
+    """
     generator = random.Random(0)
     files = {split: list(task.clips[split]) for split in task.splits}
     for names in files.values():
@@ -63,17 +79,23 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
     Raises
     ------
     DataError
-        When ``folder`` holds embeddings of another model, or the encoder gives the wrong shape or numbers that are not finite.
+        When ``folder`` holds embeddings of another model, or the encoder gives the wrong shape or numbers that are not
+        finite.
     AudioError
         When a file is missing, broken or has the wrong length.
     """
-    stamp = {"encoder": encoder.identity, "sample_rate": encoder.sample_rate, "audio": audio_rate(task, encoder.sample_rate)}
+    stamp = {
+        "encoder": encoder.identity,
+        "sample_rate": encoder.sample_rate,
+        "audio": audio_rate(task, encoder.sample_rate),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / PROVENANCE_FILE).is_file() and read_json(
         folder / PROVENANCE_FILE, DataError, "replace the embeddings with --overwrite"
     ) != stamp:
         raise DataError(
-            f"{folder} holds embeddings of another model, options or sample rate; choose another -o, or replace them with --overwrite"
+            f"{folder} holds embeddings of another model, options or sample rate; choose another -o, or replace them"
+            " with --overwrite"
         )
     write_json(folder / PROVENANCE_FILE, stamp)
     if (folder / DONE).is_file():
@@ -91,14 +113,18 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
             for index, names in enumerate(track(batches, len(batches), f"{task.name}, {encoder.name}: {split}")):
                 _part(task, encoder, split, names, folder / f"{split}.parts" / f"{index:06d}.npz")
             _assemble(task, split, batches, order[split], folder)
-            checksums |= file_checksums(folder, [path.name for path in sorted(folder.glob(f"{glob.escape(split)}.*")) if path.is_file()])
+            checksums |= file_checksums(
+                folder, [path.name for path in sorted(folder.glob(f"{glob.escape(split)}.*")) if path.is_file()]
+            )
             write_json(folder / CHECKSUMS, {FILES: checksums})
     write_json(folder / CHECKSUMS, {FILES: checksums | file_checksums(folder, [PROVENANCE_FILE, *task_files(task)])})
     write_text(folder / DONE, "")
 
 
 def damaged_files(folder: Path) -> list[str]:
-    """Names of the files of complete splits that differ from their checksums; none where there are no checksums, as in heareval's."""
+    """Names of the files of complete splits that differ from their checksums; none where there are no checksums, as in
+    heareval's.
+    """
     file = folder / CHECKSUMS
     if not file.is_file():
         return [CHECKSUMS] if (folder / PROVENANCE_FILE).is_file() and (folder / DONE).is_file() else []
@@ -120,7 +146,9 @@ def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
         order = file_order(folder, task)
         found = {split: _rows(folder, task, split, order[split]) for split in task.splits}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{folder} holds no complete embeddings of {task.name} ({error}); embed the task again") from error
+        raise DataError(
+            f"{folder} holds no complete embeddings of {task.name} ({error}); embed the task again"
+        ) from error
     sizes = {split: rows.x.shape[1] for split, rows in found.items()}
     if len(set(sizes.values())) != 1:
         raise DataError(f"{folder}: embeddings differ in size from split to split, {sizes}; a model must give one size")
@@ -150,7 +178,10 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
     """Embed one batch into a file, unless it is there and whole."""
     if _read_part(path) is not None:
         return
-    audio, what = torch.from_numpy(np.stack(_waves(task, encoder, split, names))), f"{encoder.name} on {task.name}, {split}/{names[0]}"
+    audio, what = (
+        torch.from_numpy(np.stack(_waves(task, encoder, split, names))),
+        f"{encoder.name} on {task.name}, {split}/{names[0]}",
+    )
     try:
         frames, times = encoder.timestamps(audio) if task.event else (encoder.scenes(audio), torch.zeros(0))
         _checked(frames, len(names), task.event, what)
@@ -159,14 +190,18 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
     except UnheardError:
         raise
     except Exception as error:  # a module of other people may raise anything
-        raise ModelError(f"{what}: the model failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise ModelError(
+            f"{what}: the model failed with {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
     path.parent.mkdir(exist_ok=True)
     with atomic_write(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, frames=frames.float().numpy(), times=times.double().numpy())
 
 
 def _read_part(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """The frames and times of a batch; None where the file is missing, or, with a warning, differs from the CRC-32 of zip archives."""
+    """The frames and times of a batch; None where the file is missing, or, with a warning, differs from the CRC-32 of
+    zip archives.
+    """
     try:
         with np.load(path) as part:
             return part["frames"], part["times"]
@@ -186,7 +221,9 @@ def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[F
         if came != rate:
             raise AudioError(f"{path} has {came} Hz in a folder for {rate} Hz; build the task again")
         if task.seconds is not None and abs(len(wav) / rate - task.seconds) > DURATION_TOLERANCE:
-            raise AudioError(f"{path} lasts {len(wav) / rate:.3f} s; every clip of this task must last {task.seconds:g} s")
+            raise AudioError(
+                f"{path} lasts {len(wav) / rate:.3f} s; every clip of this task must last {task.seconds:g} s"
+            )
         waves.append(wav if rate == encoder.sample_rate else read(path, encoder.sample_rate)[0])
     longest = max(len(wav) for wav in waves)
     return [np.pad(wav, (0, longest - len(wav))) for wav in waves]
@@ -194,8 +231,16 @@ def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[F
 
 def _checked(frames: Tensor, count: int, event: bool, what: str) -> None:
     wanted = f"({count}, times, size)" if event else f"({count}, size)"
-    if frames.ndim != (3 if event else 2) or len(frames) != count or not frames.is_floating_point() or not frames.numel():
-        raise DataError(f"{what}: embeddings have the shape {tuple(frames.shape)} and type {frames.dtype}; they must be floats {wanted}")
+    if (
+        frames.ndim != (3 if event else 2)
+        or len(frames) != count
+        or not frames.is_floating_point()
+        or not frames.numel()
+    ):
+        raise DataError(
+            f"{what}: embeddings have the shape {tuple(frames.shape)} and type {frames.dtype}; they must be floats"
+            f" {wanted}"
+        )
     if not bool(torch.isfinite(frames).all()):
         raise DataError(f"{what}: embeddings hold numbers that are not finite")
 
@@ -208,7 +253,9 @@ def _in_time(times: Tensor, frames: Tensor, length: float, what: str) -> None:
         raise DataError(f"{what}: times must grow from frame to frame, without NaN")
     last = float(times[:, -1].max())
     if times.shape[1] > 1 and not WRONG_UNIT[0] <= last / length <= WRONG_UNIT[1]:
-        raise DataError(f"{what}: the last time is {last:g} where the audio ends at {length:g} ms; times must be milliseconds")
+        raise DataError(
+            f"{what}: the last time is {last:g} where the audio ends at {length:g} ms; times must be milliseconds"
+        )
 
 
 def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str], folder: Path) -> None:
@@ -217,10 +264,15 @@ def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str]
     held: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
     for index, names in enumerate(batches):
         if (part := _read_part(parts / f"{index:06d}.npz")) is None:
-            raise DataError(f"{parts}/{index:06d}.npz was damaged after it was written; go on with --resume, which embeds it again")
+            raise DataError(
+                f"{parts}/{index:06d}.npz was damaged after it was written; go on with --resume, which embeds it again"
+            )
         frames, times = part
         for row, name in enumerate(names):
-            held[name] = (frames[row] if task.event else frames[row : row + 1], times[row] if task.event else np.zeros(1))
+            held[name] = (
+                frames[row] if task.event else frames[row : row + 1],
+                times[row] if task.event else np.zeros(1),
+            )
     if len({rows.shape[1] for rows, _ in held.values()}) != 1:
         raise DataError(f"{folder}: embeddings of {split} differ in size from clip to clip")
     with atomic_write(folder / f"{split}.embeddings.npy") as unfinished, unfinished.open("wb") as file:
@@ -231,7 +283,9 @@ def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str]
     if task.event:
         stamps = [[str(folder / split / name), float(time)] for name in order for time in held[name][1]]
         write_text(folder / f"{split}.filename-timestamps.json", json.dumps(stamps))
-    write_text(folder / f"{split}.embedding-dimensions.json", json.dumps([len(labels), next(iter(held.values()))[0].shape[1]]))
+    write_text(
+        folder / f"{split}.embedding-dimensions.json", json.dumps([len(labels), next(iter(held.values()))[0].shape[1]])
+    )
     shutil.rmtree(parts)
 
 

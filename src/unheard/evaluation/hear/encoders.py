@@ -1,4 +1,6 @@
-"""Whatever turns batches of audio into embeddings, seen through one face: our models, HEAR modules, X-ARES encoders, plain log-mel."""
+"""Whatever turns batches of audio into embeddings, seen through one face: our models, HEAR modules, X-ARES encoders,
+plain log-mel.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def folder_name(encoder: Encoder) -> str:
 
 
 class LogMelEncoder:
-    """The baseline without learning: mean and deviation of each mel band over a clip, or over blocks of about `BLOCK_MS`."""
+    """The baseline without learning: mean and deviation of each mel band over a clip, or over blocks of about
+    `BLOCK_MS`.
+    """
 
     def __init__(self, frontend: Frontend) -> None:
         self.name, self.sample_rate, self.options = "log-mel", frontend.sample_rate, dict[str, Any]()
@@ -100,7 +104,12 @@ class PrecomputedEmbeddings:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.name, self.identity, self.sample_rate = folder, folder.resolve().name, str(folder.resolve()), 0
+        self.folder, self.name, self.identity, self.sample_rate = (
+            folder,
+            folder.resolve().name,
+            str(folder.resolve()),
+            0,
+        )
         self.options: dict[str, Any] = {}
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
@@ -118,8 +127,9 @@ def encoders(model: Model | str | Path, device: str = "cpu", runtime: Runtime = 
     Parameters
     ----------
     model : Model, path or str
-        A loaded model, a run or model folder or built-in name, ``hear:MODULE`` or ``hear:MODULE:WEIGHTS`` for a module with the HEAR
-        API, ``xares:MODULE:CLASS`` for an X-ARES encoder, or ``embeddings:FOLDER`` for embeddings that are there.
+        A loaded model, a run or model folder or built-in name, ``hear:MODULE`` or ``hear:MODULE:WEIGHTS`` for a module
+        with the HEAR API, ``xares:MODULE:CLASS`` for an X-ARES encoder, or ``embeddings:FOLDER`` for embeddings that
+        are there.
     device : str
         Where a model that is given by name embeds, and the untrained one with it.
     runtime : Runtime
@@ -128,13 +138,14 @@ def encoders(model: Model | str | Path, device: str = "cpu", runtime: Runtime = 
     Returns
     -------
     list of Encoder
-        For our own models the untrained one has the same architecture, front end, statistics and runtime. For other modules it is
-        ``random-tiny``; stored embeddings stand alone.
+        For our own models the untrained one has the same architecture, front end, statistics and runtime. For other
+        modules it is ``random-tiny``; stored embeddings stand alone.
 
     Raises
     ------
     ConfigError
-        When a module cannot be imported or lacks what the interface asks for, or a model does not have an option that is given.
+        When a module cannot be imported or lacks what the interface asks for, or a model does not have an option that
+        is given.
     """
     return list(_each(model, device, runtime))
 
@@ -147,7 +158,10 @@ def encoder(model: Model | str | Path, device: str = "cpu", runtime: Runtime = R
 def _each(model: Model | str | Path, device: str, runtime: Runtime) -> Iterator[Encoder]:
     kind, colon, name = model.partition(":") if isinstance(model, str) else ("", "", "")
     if colon and kind in ("xares", "embeddings") and (given := runtime.given()):
-        raise ConfigError(f"{model} takes no {', '.join(given)}: an X-ARES encoder and stored embeddings have no options; leave them out")
+        raise ConfigError(
+            f"{model} takes no {', '.join(given)}: an X-ARES encoder and stored embeddings have no options; leave"
+            " them out"
+        )
     if colon and kind in ("hear", "xares"):
         yield hear_encoder(name, device, runtime) if kind == "hear" else xares_encoder(name, device)
         yield HearEncoder("random", hear_api, hear_api.load_model("random-tiny", device=device), "random-tiny")

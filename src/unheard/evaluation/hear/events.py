@@ -1,7 +1,8 @@
 """From frame probabilities to events, and how events are scored.
 
-Definitions of sed_eval 0.2.1 (Mesaros et al., "Metrics for polyphonic sound event detection", 2016) and the post-processing of
-heareval 2021.1.3. Events of all files of a split lie in flat arrays, so that every step is one pass over them.
+Definitions of sed_eval 0.2.1 (Mesaros et al., "Metrics for polyphonic sound event detection", 2016) and the
+post-processing of heareval 2021.1.3. Events of all files of a split lie in flat arrays, so that every step is one pass
+over them.
 """
 
 from __future__ import annotations
@@ -75,7 +76,10 @@ def active_labels(events: Events, times_ms: Float[np.ndarray, " t"], labels: int
 
 
 def find_events(
-    probability: Float[np.ndarray, "n C"], file: Int[np.ndarray, " n"], times_ms: Float[np.ndarray, " n"], how: Postprocessing
+    probability: Float[np.ndarray, "n C"],
+    file: Int[np.ndarray, " n"],
+    times_ms: Float[np.ndarray, " n"],
+    how: Postprocessing,
 ) -> Events:
     """Runs of frames above `THRESHOLD` after a median filter, from the first frame's time to the last frame's.
 
@@ -102,11 +106,13 @@ def find_events(
     return Events(file[start], label, times_ms[start], times_ms[end])
 
 
-def event_f(reference: Events, estimated: Events, t_collar: float, percentage_of_length: float | None = None) -> dict[str, float]:
+def event_f(
+    reference: Events, estimated: Events, t_collar: float, percentage_of_length: float | None = None
+) -> dict[str, float]:
     """Event-based F-measure, summed over files, as {"f_measure", "precision", "recall"}.
 
-    A reference and an estimate can be a pair when file and label agree and their starts differ by at most ``collar``. The hits are
-    the largest number of disjoint pairs.
+    A reference and an estimate can be a pair when file and label agree and their starts differ by at most ``collar``.
+    The hits are the largest number of disjoint pairs.
 
     Parameters
     ----------
@@ -142,8 +148,12 @@ def segment_error_rate(reference: Events, estimated: Events) -> float:
     return float(wrong.sum() / (active.sum() + EPSILON))
 
 
-def segment_counts(reference: Events, estimated: Events, files: int) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
-    """Return the wrong and the active labels of each file's segments; the sums of some files give their `segment_error_rate`."""
+def segment_counts(
+    reference: Events, estimated: Events, files: int
+) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+    """Return the wrong and the active labels of each file's segments; the sums of some files give their
+    `segment_error_rate`.
+    """
     both, labels = join([reference, estimated]), int(max((*reference.label, *estimated.label), default=0)) + 1
     length = np.zeros(files, np.int64)
     np.maximum.at(length, both.file, np.ceil(both.end / 1000 / SEGMENT).astype(np.int64))
@@ -152,7 +162,9 @@ def segment_counts(reference: Events, estimated: Events, files: int) -> tuple[In
     found = _segments(estimated, base[estimated.file], int(base[-1]), labels)
     count, claimed = true.sum(axis=1), found.sum(axis=1)
     wrong = np.minimum(count, claimed) - (true & found).sum(axis=1) + np.abs(count - claimed)
-    return np.bincount(owner, wrong, minlength=files).astype(np.int64), np.bincount(owner, count, minlength=files).astype(np.int64)
+    return np.bincount(owner, wrong, minlength=files).astype(np.int64), np.bincount(
+        owner, count, minlength=files
+    ).astype(np.int64)
 
 
 def _width(times_ms: Float[np.ndarray, " t"], median_filter_ms: float) -> int:
@@ -165,7 +177,8 @@ def _width(times_ms: Float[np.ndarray, " t"], median_filter_ms: float) -> int:
 def _median(active: Bool[np.ndarray, "t C"], width: int) -> Bool[np.ndarray, "t C"]:
     """Whether the median of ``width`` frames is above the threshold: whether enough of them are.
 
-    The median of scipy's filter is the value of rank width // 2, its window begins width // 2 frames earlier, and its border mirrors.
+    The median of scipy's filter is the value of rank width // 2, its window begins width // 2 frames earlier, and its
+    border mirrors.
     """
     if width < 2:
         return active
@@ -175,7 +188,9 @@ def _median(active: Bool[np.ndarray, "t C"], width: int) -> Bool[np.ndarray, "t 
     return np.asarray(total[width:] - total[:-width] >= width - before)
 
 
-def _matched(reference: Events, estimated: Events, t_collar: float, percentage_of_length: float | None) -> Int[np.ndarray, " h"]:
+def _matched(
+    reference: Events, estimated: Events, t_collar: float, percentage_of_length: float | None
+) -> Int[np.ndarray, " h"]:
     """The reference events of a maximum matching between the events that can be a pair."""
     if not len(reference) or not len(estimated):
         return np.zeros(0, np.int64)
@@ -195,7 +210,9 @@ def _matched(reference: Events, estimated: Events, t_collar: float, percentage_o
 def _near(reference: Events, estimated: Events, t_collar: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of one file and label whose starts are about ``collar`` apart or less; the exact test follows."""
     labels = int(max(reference.label.max(), estimated.label.max())) + 1
-    apart = 10 * max(float(reference.start.max()), float(estimated.start.max()), 1e3)  # ms between groups on one shared line
+    apart = 10 * max(
+        float(reference.start.max()), float(estimated.start.max()), 1e3
+    )  # ms between groups on one shared line
     line, other = ((part.file * labels + part.label) * apart + part.start for part in (reference, estimated))
     order, slack = np.argsort(other, kind="stable"), 1000 * t_collar + 1
     low, high = np.searchsorted(other[order], line - slack), np.searchsorted(other[order], line + slack, side="right")

@@ -1,7 +1,7 @@
 """One fit of a `Head`, step by step and draw by draw as heareval 2021.1.3 does it.
 
-Training rows are never shuffled there, so every epoch sees the same batches. Random numbers come from torch's global generator, because
-dropout has no other; `heareval` seeds it and keeps it to itself.
+Training rows are never shuffled there, so every epoch sees the same batches. Random numbers come from torch's global
+generator, because dropout has no other; `heareval` seeds it and keeps it to itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ SUMMARY_ROWS = 64  # rows of the random input that heareval prints a summary wit
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch as it happened: the loss of every step and, where it validated, loss, score, post-processing and predictions."""
+    """One epoch as it happened: the loss of every step and, where it validated, loss, score, post-processing and
+    predictions.
+    """
 
     index: int
     losses: list[Tensor]
@@ -78,7 +80,12 @@ def new_head(size: int, labels: int, hyper: HyperParams) -> Head:
 
 
 def fit(
-    head: Head, task: Task, train: Rows, valid: Rows, hyper: HyperParams, observe: Callable[[Epoch], None] = lambda epoch: None
+    head: Head,
+    task: Task,
+    train: Rows,
+    valid: Rows,
+    hyper: HyperParams,
+    observe: Callable[[Epoch], None] = lambda epoch: None,
 ) -> FitResult:
     """Train until nothing has improved for a while, and keep the weights of the best validation.
 
@@ -89,9 +96,12 @@ def fit(
     """
     if hyper.hidden_layers and len(train) % hyper.batch_size == 1:
         raise DataError(
-            f"{task.name} trains on {len(train)} rows, which leaves a batch of one; heareval stops here, too: use --mode robust"
+            f"{task.name} trains on {len(train)} rows, which leaves a batch of one; heareval stops here, too: use"
+            " --mode robust"
         )
-    trainer = HeadTrainer(head, torch.optim.Adam(head.parameters(), hyper.lr), partial(loss_of, multilabel=task.multilabel))
+    trainer = HeadTrainer(
+        head, torch.optim.Adam(head.parameters(), hyper.lr), partial(loss_of, multilabel=task.multilabel)
+    )
     best, sign, stopping = FitResult(hyper), -1.0 if smaller_is_better(task) else 1.0, EarlyStopping(hyper.patience)
     for index in range(hyper.max_epochs):
         losses = _train(trainer, train, hyper.batch_size)
@@ -103,7 +113,9 @@ def fit(
         value = sign * _rounded(epoch.score if task.stop_by_score else epoch.loss, task)
         if stopping.improved(value):
             worst = -sign * math.inf
-            best = FitResult(hyper, snapshot(head), worst if math.isnan(value) else sign * value, index, epoch.postprocessing)
+            best = FitResult(
+                hyper, snapshot(head), worst if math.isnan(value) else sign * value, index, epoch.postprocessing
+            )
         if stopping.exhausted or not math.isfinite(value):
             break
     return best
@@ -131,7 +143,9 @@ def _validate(head: Head, task: Task, rows: Rows, batch_size: int, index: int, l
     if task.stop_by_score:
         score, postprocessing = score_and_tune(task, rows, probability)
         return Epoch(index, losses, loss, score, postprocessing, probability)
-    return Epoch(index, losses, loss, postprocessing=task.postprocessing[0] if task.event else None, probability=probability)
+    return Epoch(
+        index, losses, loss, postprocessing=task.postprocessing[0] if task.event else None, probability=probability
+    )
 
 
 def _rounded(value: float, task: Task) -> float:

@@ -18,7 +18,8 @@ RNG_STATE_KEY = "random numbers"  # torch's generator after the fit
 
 
 class DiskFitCache:
-    """One safetensors file a fit in a folder, with the state of the generator after it, and a JSON file with its settings and checksum.
+    """One safetensors file a fit in a folder, with the state of the generator after it, and a JSON file with its
+    settings and checksum.
 
     Parameters
     ----------
@@ -29,7 +30,9 @@ class DiskFitCache:
         self.folder = folder
 
     def get(self, index: int) -> FitResult | None:
-        """The fit of this number, with the generator put where it left it; None when its files are missing or, with a warning, damaged."""
+        """The fit of this number, with the generator put where it left it; None when its files are missing or, with a
+        warning, damaged.
+        """
         settings = self.folder / f"{index:03d}.json"
         try:
             stored = read_json(settings)

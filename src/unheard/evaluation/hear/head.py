@@ -59,12 +59,14 @@ DEFAULT_GRID: dict[str, list[Any]] = {
 
 
 def grid(task: Task, points: int = GRID_POINTS) -> list[HyperParams]:
-    """The points a task is tried with, in heareval's order: the product over sorted names, shuffled with `SEED`, the first few.
+    """The points a task is tried with, in heareval's order: the product over sorted names, shuffled with `SEED`, the
+    first few.
 
     Raises
     ------
     DataError
-        When the task fixes a hyper-parameter that does not exist, to a value that it cannot have, or so that nothing is ever validated.
+        When the task fixes a hyper-parameter that does not exist, to a value that it cannot have, or so that nothing is
+        ever validated.
     """
     rare = {"check_val_every_n_epoch": [10]} if task.task_name == RARELY_CHECKED else {}
     values: Mapping[str, list[Any]] = {**DEFAULT_GRID, **rare, **task.grid}
@@ -76,11 +78,14 @@ def grid(task: Task, points: int = GRID_POINTS) -> list[HyperParams]:
             raise DataError(f"{task.name} fixes {name} to {value!r}; it must be {wanted}")
     names = sorted(values)
     product = [
-        replace(HyperParams(), **dict(zip(names, point, strict=True))) for point in itertools.product(*(values[name] for name in names))
+        replace(HyperParams(), **dict(zip(names, point, strict=True)))
+        for point in itertools.product(*(values[name] for name in names))
     ]
     if never := [hyper for hyper in product if hyper.check_val_every_n_epoch > hyper.max_epochs]:
         every, most = never[0].check_val_every_n_epoch, never[0].max_epochs
-        raise DataError(f"{task.name} fixes check_val_every_n_epoch {every} above max_epochs {most}; nothing would be validated")
+        raise DataError(
+            f"{task.name} fixes check_val_every_n_epoch {every} above max_epochs {most}; nothing would be validated"
+        )
     random.Random(SEED).shuffle(product)
     return product[:points]
 
@@ -100,7 +105,8 @@ def _refused(name: str, value: object) -> str:
 class Head(nn.Module):
     """hidden_layers times (Linear, BatchNorm1d, Dropout, ReLU), then Linear: embeddings (n, D) to logits (n, C).
 
-    Weights are initialised as heareval does it: torch's default first, then Xavier's with gain 1 in the first layer and sqrt 2 later.
+    Weights are initialised as heareval does it: torch's default first, then Xavier's with gain 1 in the first layer and
+    sqrt 2 later.
 
     Parameters
     ----------
@@ -125,7 +131,9 @@ class Head(nn.Module):
 
 
 def loss_of(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:
-    """Mean binary cross-entropy over rows and labels, or cross-entropy of the one true label, by the operations that heareval calls."""
+    """Mean binary cross-entropy over rows and labels, or cross-entropy of the one true label, by the operations that
+    heareval calls.
+    """
     return F.binary_cross_entropy_with_logits(logits, y) if multilabel else F.cross_entropy(logits, y.argmax(dim=1))
 
 

@@ -1,9 +1,10 @@
 """Heads of one shape that learn from the same batches: one batched model on an accelerator, one after another on a CPU.
 
-Batched, a first layer of K heads is one layer K times as wide, and those after it are one batched product, so that an accelerator is
-given few large operations in place of many small ones; dropout masks alone are made head by head. On a CPU the activations of one head
-stay in its cache and those of K do not: there the heads take turns, which is faster (docs/performance.md). Given the same dropout masks
-both learn the same weights up to rounding; an accelerator makes its own masks.
+Batched, a first layer of K heads is one layer K times as wide, and those after it are one batched product, so that an
+accelerator is given few large operations in place of many small ones; dropout masks alone are made head by head. On a
+CPU the activations of one head stay in its cache and those of K do not: there the heads take turns, which is faster
+(docs/performance.md). Given the same dropout masks both learn the same weights up to rounding; an accelerator makes its
+own masks.
 """
 
 from __future__ import annotations
@@ -54,12 +55,19 @@ class HeadEnsemble(Protocol):
         ...
 
 
-def make_ensemble(heads: Sequence[Head], hypers: Sequence[HyperParams], seeds: Sequence[int], device: torch.device) -> HeadEnsemble:
+def make_ensemble(
+    heads: Sequence[Head], hypers: Sequence[HyperParams], seeds: Sequence[int], device: torch.device
+) -> HeadEnsemble:
     """Return the ensemble that is fastest on a device; each head has its own learning rate and its own dropout masks."""
     rates = [hyper.lr for hyper in hypers]
     if device.type == "cpu":
-        return SequentialHeads(heads, rates, [fast_dropout(hyper.dropout, seed) for hyper, seed in zip(hypers, seeds, strict=True)])
-    generators = [torch.Generator(device).manual_seed(seed) if hyper.dropout else None for hyper, seed in zip(hypers, seeds, strict=True)]
+        return SequentialHeads(
+            heads, rates, [fast_dropout(hyper.dropout, seed) for hyper, seed in zip(hypers, seeds, strict=True)]
+        )
+    generators = [
+        torch.Generator(device).manual_seed(seed) if hyper.dropout else None
+        for hyper, seed in zip(hypers, seeds, strict=True)
+    ]
     masks = [torch_dropout(hyper.dropout, generator) for hyper, generator in zip(hypers, generators, strict=True)]
     return BatchedHeads(heads, rates, masks, device)
 
@@ -72,10 +80,16 @@ def torch_dropout(probability: float, generator: torch.Generator | None = None) 
 
 
 def fast_dropout(probability: float, seed: int) -> DropoutMask | None:
-    """Return masks from a generator of their own; sixteen random bits decide about a value, a third of torch's time on a CPU."""
+    """Return masks from a generator of their own; sixteen random bits decide about a value, a third of torch's time on
+    a CPU.
+    """
     if not probability:
         return None
-    generator, border, scale = np.random.Generator(np.random.SFC64(seed)), round(probability * 2**16) - 2**15, 1 / (1 - probability)
+    generator, border, scale = (
+        np.random.Generator(np.random.SFC64(seed)),
+        round(probability * 2**16) - 2**15,
+        1 / (1 - probability),
+    )
 
     def mask(z: Float[Tensor, "B H"]) -> Float[Tensor, "B H"]:
         bits = generator.integers(-(2**15), 2**15, z.shape, np.int16)
@@ -150,11 +164,15 @@ class BatchedHeads:
     device : torch.device
     """
 
-    def __init__(self, heads: Sequence[Head], rates: Sequence[float], masks: Sequence[DropoutMask | None], device: torch.device) -> None:
+    def __init__(
+        self, heads: Sequence[Head], rates: Sequence[float], masks: Sequence[DropoutMask | None], device: torch.device
+    ) -> None:
         weights, running = stack_module_state(list(heads))
         self._weights = {name: value.detach().to(device) for name, value in weights.items()}
         self._running = {name: value.to(device) for name, value in running.items()}
-        self._moments = {name: (torch.zeros_like(value), torch.zeros_like(value)) for name, value in self._weights.items()}
+        self._moments = {
+            name: (torch.zeros_like(value), torch.zeros_like(value)) for name, value in self._weights.items()
+        }
         self._rates, self._masks, self._steps = torch.tensor(rates, device=device), list(masks), 0
         self._hidden = [f"hidden.{4 * layer}" for layer in range(len(heads[0].hidden) // 4)]
 
@@ -170,11 +188,16 @@ class BatchedHeads:
     @torch.no_grad()
     def predict(self, x: Float[Tensor, "n D"], batch_size: int) -> list[Float[Tensor, "n C"]]:
         """Return the logits of every head, on the CPU."""
-        return list(torch.cat([self._logits(part, learns=False) for part in torch.split(x, batch_size)]).cpu().unbind(dim=1))
+        return list(
+            torch.cat([self._logits(part, learns=False) for part in torch.split(x, batch_size)]).cpu().unbind(dim=1)
+        )
 
     def state(self, place: int) -> dict[str, Tensor]:
         """Return a copy of one head's weights, on the CPU."""
-        return {name: value[place].detach().to("cpu", copy=True) for name, value in {**self._weights, **self._running}.items()}
+        return {
+            name: value[place].detach().to("cpu", copy=True)
+            for name, value in {**self._weights, **self._running}.items()
+        }
 
     def select(self, places: Sequence[int]) -> None:
         """Keep these heads alone."""
@@ -186,7 +209,9 @@ class BatchedHeads:
     def _logits(self, x: Float[Tensor, "B D"], learns: bool) -> Float[Tensor, "B K C"]:
         h = x
         for number, linear in enumerate(self._hidden):
-            h = F.relu(self._dropped(self._normalised(self._linear(h, linear), f"hidden.{4 * number + 1}", learns), learns))
+            h = F.relu(
+                self._dropped(self._normalised(self._linear(h, linear), f"hidden.{4 * number + 1}", learns), learns)
+            )
         return self._linear(h, "projection")
 
     def _linear(self, h: Float[Tensor, "B I"] | Float[Tensor, "B K I"], name: str) -> Float[Tensor, "B K O"]:
@@ -194,7 +219,9 @@ class BatchedHeads:
         return z.add_(self._weights[f"{name}.bias"])
 
     def _normalised(self, z: Float[Tensor, "B K H"], name: str, learns: bool) -> Float[Tensor, "B K H"]:
-        mean, variance = (self._running[f"{name}.running_{which}"].view(-1) for which in ("mean", "var"))  # views, kept up to date
+        mean, variance = (
+            self._running[f"{name}.running_{which}"].view(-1) for which in ("mean", "var")
+        )  # views, kept up to date
         if learns:
             self._running[f"{name}.num_batches_tracked"] += 1
         gain, bias = (self._weights[f"{name}.{which}"].flatten() for which in ("weight", "bias"))
@@ -205,7 +232,10 @@ class BatchedHeads:
         if not learns or all(mask is None for mask in self._masks):
             return z
         shares = z.detach().unbind(dim=1)
-        kept = [torch.ones_like(share) if mask is None else mask(share) for share, mask in zip(shares, self._masks, strict=True)]
+        kept = [
+            torch.ones_like(share) if mask is None else mask(share)
+            for share, mask in zip(shares, self._masks, strict=True)
+        ]
         return z * torch.stack(kept, dim=1)
 
     @torch.no_grad()

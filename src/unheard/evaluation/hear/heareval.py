@@ -1,8 +1,8 @@
 """The published protocol: what heareval 2021.1.3 does with the embeddings of a task, random number by random number.
 
-Every grid point is fitted on the first round (train, valid); the best one, by its best validation, keeps its weights there and is
-fitted again in the rounds of the other folds. Each is tested on its own test split. On one thread and the same build of torch the scores
-equal heareval's bit for bit.
+Every grid point is fitted on the first round (train, valid); the best one, by its best validation, keeps its weights
+there and is fitted again in the rounds of the other folds. Each is tested on its own test split. On one thread and the
+same build of torch the scores equal heareval's bit for bit.
 """
 
 from __future__ import annotations
@@ -83,7 +83,11 @@ class NullFitCache:
 
 
 def evaluate(
-    task: Task, splits: Mapping[str, Rows], points: int = GRID_POINTS, memory: FitCache | None = None, track: Track = silent
+    task: Task,
+    splits: Mapping[str, Rows],
+    points: int = GRID_POINTS,
+    memory: FitCache | None = None,
+    track: Track = silent,
 ) -> ProtocolResult:
     """Fit and test one task.
 
@@ -109,7 +113,9 @@ def evaluate(
         best = max(tried, key=lambda found: sign * found.score)  # the earliest of equals
         folds = track([(part, best.hyper) for part in rounds[1:]], len(rounds) - 1, f"{task.name}: folds")
         fits = [best, *_fits(folds, len(hypers), task, splits, memory or NullFitCache())]
-        return ProtocolResult(tried, [test(task, part, splits, found, UNFOUND) for part, found in zip(rounds, fits, strict=True)])
+        return ProtocolResult(
+            tried, [test(task, part, splits, found, UNFOUND) for part, found in zip(rounds, fits, strict=True)]
+        )
 
 
 def check(task: Task, splits: Mapping[str, Rows]) -> None:
@@ -130,7 +136,9 @@ def check(task: Task, splits: Mapping[str, Rows]) -> None:
             raise DataError(f"{task.name}: nothing that trains for {part.test} has a label; there is nothing to learn")
 
 
-def test(task: Task, part: EvaluationRound, splits: Mapping[str, Rows], found: FitResult, unfound: float) -> SplitResult:
+def test(
+    task: Task, part: EvaluationRound, splits: Mapping[str, Rows], found: FitResult, unfound: float
+) -> SplitResult:
     """Predict the test split of a round with the best weights and compute every score, as `score_all`."""
     rows = splits[part.test]
     with torch.device("meta"):  # no need to draw weights that are replaced
@@ -139,7 +147,9 @@ def test(task: Task, part: EvaluationRound, splits: Mapping[str, Rows], found: F
     logits = predict(head, rows.x, found.hyper.batch_size)
     probability = probabilities(logits, task.multilabel).numpy()
     scores = score_all(task, rows, probability, found.postprocessing, unfound)
-    return SplitResult(part.test, {**scores, "loss": float(loss_of(logits, rows.y, task.multilabel))}, found, probability)
+    return SplitResult(
+        part.test, {**scores, "loss": float(loss_of(logits, rows.y, task.multilabel))}, found, probability
+    )
 
 
 def summary(tested: list[SplitResult]) -> dict[str, dict[str, float]]:
@@ -154,7 +164,11 @@ def summary(tested: list[SplitResult]) -> dict[str, dict[str, float]]:
 
 
 def _fits(
-    jobs: Iterable[tuple[EvaluationRound, HyperParams]], start: int, task: Task, splits: Mapping[str, Rows], memory: FitCache
+    jobs: Iterable[tuple[EvaluationRound, HyperParams]],
+    start: int,
+    task: Task,
+    splits: Mapping[str, Rows],
+    memory: FitCache,
 ) -> Iterable[FitResult]:
     """Fits of one round after another, those that are remembered taken from memory."""
     train: tuple[EvaluationRound, Rows] | None = None

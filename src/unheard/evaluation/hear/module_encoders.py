@@ -16,7 +16,8 @@ from unheard.errors import ConfigError, DataError
 from unheard.evaluation.hear.own_encoder import Runtime
 from unheard.evaluation.third_party import call_third_party, import_third_party
 
-# (n, D), and (n, t, D) with (n, t). Other people's code makes them, so `embeddings` checks their shapes and says whose they are.
+# (n, D), and (n, t, D) with (n, t). Other people's code makes them, so `embeddings` checks their shapes and says whose
+# they are.
 Scenes = Tensor
 Frames = tuple[Tensor, Tensor]
 
@@ -31,13 +32,20 @@ class HearEncoder:
     model : object
         What its ``load_model`` gave.
     device : str, optional
-        Where a torch module is moved, and audio for it. A model of another kind, or without a device, stays and is given CPU audio.
+        Where a torch module is moved, and audio for it. A model of another kind, or without a device, stays and is
+        given CPU audio.
     options : mapping, optional
         What its ``load_model`` was given.
     """
 
     def __init__(
-        self, name: str, module: Any, model: Any, identity: str, device: str | None = None, options: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        module: Any,
+        model: Any,
+        identity: str,
+        device: str | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.identity, self.options = name, identity, dict(options or {})
         self.sample_rate = _rate(model, "sample_rate", name)
@@ -57,12 +65,16 @@ class HearEncoder:
         with torch.no_grad():
             found = self._module.get_timestamp_embeddings(audio.to(self._device), self._model)
         if not isinstance(found, tuple | list) or len(found) != 2:
-            raise DataError(f"get_timestamp_embeddings of {self.name} gave {type(found).__name__}; it must give embeddings and times")
+            raise DataError(
+                f"get_timestamp_embeddings of {self.name} gave {type(found).__name__}; it must give embeddings and"
+                " times"
+            )
         return _tensor(found[0]), _tensor(found[1])
 
 
 class XaresEncoder:
-    """A module with ``sampling_rate`` and ``hop_size_in_ms`` whose forward gives (n, S) -> (n, t, D), as X-ARES asks for.
+    """A module with ``sampling_rate`` and ``hop_size_in_ms`` whose forward gives (n, S) -> (n, t, D), as X-ARES asks
+    for.
 
     A clip is the mean over time; the k-th vector is centred (k + 1/2) hops after the start.
     """
@@ -96,7 +108,9 @@ def hear_encoder(text: str, device: str, runtime: Runtime) -> HearEncoder:
     model = call_third_party(lambda: module.load_model(*filter(None, [weights]), **given), f"load_model of {name}")
     called = f"{name}.{_called(Path(weights))}" if weights else name
     identity = f"{text} {given}" if given else text
-    return call_third_party(lambda: HearEncoder(called, module, model, identity, device, given), f"moving {name} to {device}")
+    return call_third_party(
+        lambda: HearEncoder(called, module, model, identity, device, given), f"moving {name} to {device}"
+    )
 
 
 def _refuse_unknown(name: str, load: Callable[..., Any], given: Mapping[str, Any]) -> None:
@@ -105,7 +119,9 @@ def _refuse_unknown(name: str, load: Callable[..., Any], given: Mapping[str, Any
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
         return
     if unknown := [option for option in given if option not in parameters]:
-        raise ConfigError(f"load_model of {name} takes no {', '.join(unknown)}; leave {'it' if len(unknown) == 1 else 'them'} out")
+        raise ConfigError(
+            f"load_model of {name} takes no {', '.join(unknown)}; leave {'it' if len(unknown) == 1 else 'them'} out"
+        )
 
 
 def _called(weights: Path) -> str:
@@ -119,10 +135,14 @@ def xares_encoder(text: str, device: str) -> XaresEncoder:
     found = {
         key: value
         for key, value in vars(import_third_party(name)).items()
-        if inspect.isclass(value) and issubclass(value, nn.Module) and (key == wanted if wanted else value.__module__ == name)
+        if inspect.isclass(value)
+        and issubclass(value, nn.Module)
+        and (key == wanted if wanted else value.__module__ == name)
     }
     if len(found) != 1:
-        raise ConfigError(f"{name} offers {len(found)} encoders{' named ' + wanted if wanted else ''}; write xares:{name}:CLASS")
+        raise ConfigError(
+            f"{name} offers {len(found)} encoders{' named ' + wanted if wanted else ''}; write xares:{name}:CLASS"
+        )
     kind = next(iter(found.values()))
     encoder = call_third_party(kind, f"{kind.__name__} of {name}")
     if missing := [each for each in ("sampling_rate", "hop_size_in_ms", "output_dim") if not hasattr(encoder, each)]:
@@ -152,5 +172,7 @@ def _hop(module: nn.Module, name: str) -> float:
     """Milliseconds from one vector to the next, as a module declares them."""
     hop = module.hop_size_in_ms
     if not isinstance(hop, int | float | np.number) or not 0 < hop < np.inf:
-        raise ConfigError(f"the model of {name} has the hop_size_in_ms {hop!r}; it must be a number of milliseconds such as 40")
+        raise ConfigError(
+            f"the model of {name} has the hop_size_in_ms {hop!r}; it must be a number of milliseconds such as 40"
+        )
     return float(hop)

@@ -26,8 +26,8 @@ class Runtime:
     published : {"no", "msm-mae", "m2d"}
         Reproduce a published runtime, see `unheard.hear.HearModel`.
     hop : float, optional
-        Seconds between time steps. By default, event tasks use the finest hop of the model (one spectrogram frame) and scenes one patch; a
-        published runtime uses one patch for both.
+        Seconds between time steps. By default, event tasks use the finest hop of the model (one spectrogram frame) and
+        scenes one patch; a published runtime uses one patch for both.
     pool : {"mean", "mean+std", "max"}
         How time steps become the vector of a clip.
     layer : int, optional
@@ -61,11 +61,14 @@ class OwnEncoder:
         frame_hop = finest if runtime.hop is None and runtime.published == "no" else runtime.hop
         self.name, self.sample_rate = name, model.sample_rate
         self._scenes, self._frames = (
-            HearModel(model, Options(runtime.layer, runtime.pool, hop), runtime.published) for hop in (runtime.hop, frame_hop)
+            HearModel(model, Options(runtime.layer, runtime.pool, hop), runtime.published)
+            for hop in (runtime.hop, frame_hop)
         )
         self.options: dict[str, Any] = {**asdict(runtime), "event_hop": frame_hop}
         self.identity = f"{fingerprint(model)} {self.options}"
-        model.embed((np.zeros(1, np.float32), model.sample_rate), layer=runtime.layer, pool=runtime.pool, hop=runtime.hop)
+        model.embed(
+            (np.zeros(1, np.float32), model.sample_rate), layer=runtime.layer, pool=runtime.pool, hop=runtime.hop
+        )
 
     @property
     def device(self) -> torch.device:

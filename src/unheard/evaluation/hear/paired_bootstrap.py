@@ -1,9 +1,10 @@
-"""Bootstrap replicates of a task's score, on the same resampled files for every encoder, so that encoders are compared in pairs.
+"""Bootstrap replicates of a task's score, on the same resampled files for every encoder, so that encoders are compared
+in pairs.
 
-Each replicate resamples the files of every test split and scores the predictions of every seed on them. It then resamples the seeds, and
-takes the mean. Intervals of scores are bias-corrected (`bootstrap.bc_interval`). Where classes are rare, mAP itself is too high on few
-files, and no interval of it is calibrated; percentiles of paired differences are (``benchmarks/coverage.py``). With K seeds the replicates
-show (K - 1) / K of the variance between seeds.
+Each replicate resamples the files of every test split and scores the predictions of every seed on them. It then
+resamples the seeds, and takes the mean. Intervals of scores are bias-corrected (`bootstrap.bc_interval`). Where classes
+are rare, mAP itself is too high on few files, and no interval of it is calibrated; percentiles of paired differences
+are (``benchmarks/coverage.py``). With K seeds the replicates show (K - 1) / K of the variance between seeds.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ def bootstrap_scores(
     runs: Sequence[Sequence[SplitResult]],
     zero_division: float,
 ) -> list[float]:
-    """Return the first score of a task in each of `N_RESAMPLES` replicates: the mean over the test splits and the resampled seeds.
+    """Return the first score of a task in each of `N_RESAMPLES` replicates: the mean over the test splits and the
+    resampled seeds.
 
     Parameters
     ----------
     order : mapping of str to sequence of str
-        Names of the files of each split, as their rows count them. Files are resampled by name, whatever their order, and whether or not
-        an encoder has rows for all of them.
+        Names of the files of each split, as their rows count them. Files are resampled by name, whatever their order,
+        and whether or not an encoder has rows for all of them.
     runs : sequence of sequence of Tested
         One a seed, with one entry a test split.
     zero_division : float
@@ -56,8 +58,9 @@ def bootstrap_scores(
 def significantly_worse(column: Sequence[Sequence[float]], best: int, smaller: bool) -> list[bool]:
     """Return, for each row of replicates, whether it is significantly worse than the best one.
 
-    One-sided p-values of the paired differences are adjusted for the number of rows (Holm 1979) and compared with half of `ALPHA`. A
-    replicate in which either score is undefined counts as a tie. The best row was chosen on the same files, which no adjustment corrects.
+    One-sided p-values of the paired differences are adjusted for the number of rows (Holm 1979) and compared with half
+    of `ALPHA`. A replicate in which either score is undefined counts as a tie. The best row was chosen on the same
+    files, which no adjustment corrects.
 
     Parameters
     ----------

@@ -23,7 +23,9 @@ def audio_rate(task: Task, wanted: int) -> int:
     """
     rates = task.rates()
     if not rates:
-        raise DataError(f"{task.folder} holds no audio; it needs a folder such as {wanted}/ or 48000/ with one folder a split")
+        raise DataError(
+            f"{task.folder} holds no audio; it needs a folder such as {wanted}/ or 48000/ with one folder a split"
+        )
     return wanted if wanted in rates else rates[-1]
 
 
@@ -43,7 +45,9 @@ def audio_files(task: Task, split: str, sample_rate: int) -> str:
     place, digest = task.folder / str(audio_rate(task, sample_rate)) / split, hashlib.sha256()
     for name in task.clips[split]:
         if not (place / name).is_file():
-            raise AudioError(f"{place / name} is missing; {split}.json of {task.name} names it, put it back or build the task again")
+            raise AudioError(
+                f"{place / name} is missing; {split}.json of {task.name} names it, put it back or build the task again"
+            )
         told = (place / name).stat()
         digest.update(repr((name, (told.st_size, told.st_mtime_ns))).encode())
     return digest.hexdigest()
@@ -63,19 +67,29 @@ def is_stale(task: Task, folder: Path, sample_rate: int) -> bool:
     if any(copy.is_file() and copy.read_bytes() != now.read_bytes() for copy, now in copies):
         return True
     records = [(split, folder / f"{split}.{AUDIO}") for split in task.splits]
-    return any(kept.is_file() and kept.read_text(encoding="utf-8") != audio_files(task, split, sample_rate) for split, kept in records)
+    return any(
+        kept.is_file() and kept.read_text(encoding="utf-8") != audio_files(task, split, sample_rate)
+        for split, kept in records
+    )
 
 
 def input_digest(task: Task, folder: Path) -> list[bytes]:
-    """What tells embeddings of one model from each other: the labels of the task, and the audio as far as it is on record."""
+    """What tells embeddings of one model from each other: the labels of the task, and the audio as far as it is on
+    record.
+    """
     records = [folder / f"{split}.{AUDIO}" for split in task.splits]
     return [*_labels(task), *(path.read_bytes() for path in records if path.is_file())]
 
 
 def stored_origin(task: Task, folder: Path) -> list[bytes]:
-    """What tells embeddings that others stored: the labels of the task, and the names, sizes and times of change of their files."""
+    """What tells embeddings that others stored: the labels of the task, and the names, sizes and times of change of
+    their files.
+    """
     stored = [path for path in sorted(folder.glob("*")) if path.suffix in (".npy", ".json")]
-    return [*_labels(task), *(repr((path.name, path.stat().st_size, path.stat().st_mtime_ns)).encode() for path in stored)]
+    return [
+        *_labels(task),
+        *(repr((path.name, path.stat().st_size, path.stat().st_mtime_ns)).encode() for path in stored),
+    ]
 
 
 def in_stored_order(task: Task, folder: Path) -> Task:
@@ -101,7 +115,9 @@ def _stored_order(task: Task, folder: Path, split: str) -> dict[str, Answers]:
         return clips
     stored, named = (json.loads(path.read_text(encoding="utf-8")) for path in (copy, now))
     if strange := sorted(name for name in stored.keys() | named.keys() if stored.get(name) != named.get(name)):
-        raise DataError(f"{copy} and {now} differ in the labels of {strange[0]}; embed the task again, or give the labels of then")
+        raise DataError(
+            f"{copy} and {now} differ in the labels of {strange[0]}; embed the task again, or give the labels of then"
+        )
     return {name: clips[name] for name in stored}
 
 

@@ -32,10 +32,11 @@ class Result:
     chosen : dict
         Hyper-parameters, and the post-processing of event tasks.
     options : dict
-        How the encoder embedded, see `unheard.evaluation.hear.own_encoder.Runtime`; ``event_hop`` is the hop of event tasks, in seconds.
+        How the encoder embedded, see `unheard.evaluation.hear.own_encoder.Runtime`; ``event_hop`` is the hop of event
+        tasks, in seconds.
     replicates : list of float
-        The score of each of `N_RESAMPLES` bootstrap resamples of the test files; resample i is the same for every encoder. NaN and
-        infinite where the score is.
+        The score of each of `N_RESAMPLES` bootstrap resamples of the test files; resample i is the same for every
+        encoder. NaN and infinite where the score is.
     """
 
     task: str

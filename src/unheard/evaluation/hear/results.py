@@ -17,15 +17,18 @@ from unheard.evaluation.hear.scores import SCORES
 BEST, TIED_MARK = "**", "≈"
 UNSTATED = ("beehive_states", "nsynth_pitch", "speech_commands")  # tasks of HEAR that come in two versions
 LEGEND = (
-    "In brackets: 95 % bootstrap intervals over test files, and over seeds where there are several. The best of our rows in a column is "
-    f"bold. {TIED_MARK} marks rows that are not significantly worse: paired bootstrap on the same files, 5 % two-sided, Holm's correction for "
-    "the number of rows. Published numbers come from other protocols and weights where the last column says so."
+    "In brackets: 95 % bootstrap intervals over test files, and over seeds where there are several. The best of our"
+    f" rows in a column is bold. {TIED_MARK} marks rows that are not significantly worse: paired bootstrap on the same"
+    " files, 5 % two-sided, Holm's correction for the number of rows. Published numbers come from other protocols and"
+    " weights where the last column says so."
 )
 
 
 @dataclass(frozen=True)
 class Published:
-    """A number others published: percent, perhaps with a plus-minus, the protocol it was made with, and where it stands."""
+    """A number others published: percent, perhaps with a plus-minus, the protocol it was made with, and where it
+    stands.
+    """
 
     model: str
     task: str
@@ -57,7 +60,9 @@ def published() -> list[Published]:
 def as_json(report: Report) -> dict[str, object]:
     """A report as plain values, without the replicates; numbers that are not finite are words."""
     failed = [{"task": task, "encoder": encoder, "error": error} for task, encoder, error in report.failed]
-    results = [{name: value for name, value in asdict(result).items() if name != "replicates"} for result in report.results]
+    results = [
+        {name: value for name, value in asdict(result).items() if name != "replicates"} for result in report.results
+    ]
     return {"results": plain(results), "failed": failed, "remarks": report.remarks}
 
 
@@ -95,7 +100,9 @@ def notes(report: Report) -> list[str]:
 def legend(report: Report) -> str:
     """What the marks of a table mean, how the encoders embed, and which published numbers are less certain."""
     unclear = sorted({_slug(result.task) for result in report.results}.intersection(UNSTATED))
-    text = LEGEND + (f" Papers do not state which of the versions of {', '.join(unclear)} their number is of." if unclear else "")
+    text = LEGEND + (
+        f" Papers do not state which of the versions of {', '.join(unclear)} their number is of." if unclear else ""
+    )
     return " ".join([text, *_options(report.results)])
 
 
@@ -104,23 +111,33 @@ def _options(results: Sequence[Result]) -> Iterator[str]:
     ways: dict[str, dict[str, None]] = {}
     for result in results:
         if result.options:
-            words = ", ".join(f"{name} {'default' if value is None else value}" for name, value in result.options.items())
+            words = ", ".join(
+                f"{name} {'default' if value is None else value}" for name, value in result.options.items()
+            )
             ways.setdefault(words, {})[result.encoder] = None
     for words, names in ways.items():
         yield f"Options of the embeddings of {', '.join(names)}: {words}."
 
 
 def table(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: every encoder, its scores of all tasks and nothing; then published models, and where their numbers stand."""
+    """Header and rows: every encoder, its scores of all tasks and nothing; then published models, and where their
+    numbers stand.
+    """
     results = report.results
     tasks = {result.task: result.score for result in results}
     failed = {(encoder, task) for task, encoder, _ in report.failed if encoder}
-    encoders = dict.fromkeys([*(result.encoder for result in results), *(encoder for _, encoder, _ in report.failed if encoder)])
+    encoders = dict.fromkeys(
+        [*(result.encoder for result in results), *(encoder for _, encoder, _ in report.failed if encoder)]
+    )
     cells = {task: _cells([result for result in results if result.task == task]) for task in tasks}
     rows = [
-        [encoder, *("failed" if (encoder, task) in failed else cells[task].get(encoder, "") for task in tasks), ""] for encoder in encoders
+        [encoder, *("failed" if (encoder, task) in failed else cells[task].get(encoder, "") for task in tasks), ""]
+        for encoder in encoders
     ]
-    return ["encoder", *(f"{task} {score}" for task, score in tasks.items()), "source"], [*rows, *_published_rows(tasks)]
+    return ["encoder", *(f"{task} {score}" for task, score in tasks.items()), "source"], [
+        *rows,
+        *_published_rows(tasks),
+    ]
 
 
 def best_of(results: Sequence[Result]) -> Result | None:
@@ -132,7 +149,9 @@ def best_of(results: Sequence[Result]) -> Result | None:
 
 
 def near_best(column: Sequence[Result]) -> list[str]:
-    """Return the encoders whose results in one task are not significantly worse than the best one; the best is one of them."""
+    """Return the encoders whose results in one task are not significantly worse than the best one; the best is one of
+    them.
+    """
     best = best_of(column)
     if best is None:
         return []

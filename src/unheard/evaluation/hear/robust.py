@@ -1,11 +1,12 @@
 """The better protocol: same classifier, same grid, what is wrong in the published one put right.
 
-Training rows are shuffled in every epoch; a last batch of one row joins the one before; a score that is undefined counts as the worst
-instead of ending a fit, and F-measure and precision as 0 where no event was found; several seeds are run. All grid points of one shape
-train on the same batches, on an accelerator as one batched model (`head_ensemble`); points that are done leave. The grid is searched
-with the first seed; the chosen point is fitted again for every seed and fold, the seeds of a fold together. With folds the search is on
-the first round alone, as in heareval, though the fold that validates there is tested in a later one. Every head draws its dropout from a
-generator of its own, so its fit does not depend on its company.
+Training rows are shuffled in every epoch; a last batch of one row joins the one before; a score that is undefined
+counts as the worst instead of ending a fit, and F-measure and precision as 0 where no event was found; several seeds
+are run. All grid points of one shape train on the same batches, on an accelerator as one batched model
+(`head_ensemble`); points that are done leave. The grid is searched with the first seed; the chosen point is fitted
+again for every seed and fold, the seeds of a fold together. With folds the search is on the first round alone, as in
+heareval, though the fold that validates there is tested in a later one. Every head draws its dropout from a generator
+of its own, so its fit does not depend on its company.
 """
 
 from __future__ import annotations
@@ -74,7 +75,12 @@ def evaluate(
 
 
 def fit_together(
-    task: Task, splits: Mapping[str, Rows], round_index: int, hypers: Sequence[HyperParams], seeds: Sequence[int], device: str = "cpu"
+    task: Task,
+    splits: Mapping[str, Rows],
+    round_index: int,
+    hypers: Sequence[HyperParams],
+    seeds: Sequence[int],
+    device: str = "cpu",
 ) -> list[FitResult]:
     """Train heads of one shape on one round on the same batches, each until it has not improved for a while.
 
@@ -138,12 +144,19 @@ def _fresh(size: int, task: Task, hyper: HyperParams, seed: int) -> Head:
 
 
 def _remembered(
-    task: Task, splits: Mapping[str, Rows], round_index: int, jobs: Sequence[tuple[int, HyperParams, int]], memory: FitCache, device: str
+    task: Task,
+    splits: Mapping[str, Rows],
+    round_index: int,
+    jobs: Sequence[tuple[int, HyperParams, int]],
+    memory: FitCache,
+    device: str,
 ) -> list[FitResult]:
     """Fits of (number, hyper-parameters, seed), those that are known taken from memory."""
     found = {number: fit for number, _, _ in jobs if (fit := memory.get(number)) is not None}
     if missing := [job for job in jobs if job[0] not in found]:
-        fits = fit_together(task, splits, round_index, [hyper for _, hyper, _ in missing], [seed for _, _, seed in missing], device)
+        fits = fit_together(
+            task, splits, round_index, [hyper for _, hyper, _ in missing], [seed for _, _, seed in missing], device
+        )
         for (number, _, _), fit in zip(missing, fits, strict=True):
             memory.put(number, fit)
             found[number] = fit

@@ -87,7 +87,11 @@ def untrained_labels(task: Task) -> list[str]:
 
 def _labels(task: Task, split: str) -> set[int]:
     """The labels that occur in a split."""
-    return {int(label) for answer in task.clips[split].values() for label in (answer.label if isinstance(answer, Events) else answer)}
+    return {
+        int(label)
+        for answer in task.clips[split].values()
+        for label in (answer.label if isinstance(answer, Events) else answer)
+    }
 
 
 def stack(rows: Sequence[Rows]) -> Rows:
@@ -107,7 +111,8 @@ def stack(rows: Sequence[Rows]) -> Rows:
 
 
 def score_and_tune(task: Task, rows: Rows, probability: Probability) -> tuple[float, Postprocessing | None]:
-    """The first score of a task, and the post-processing it is highest with; NaN counts as 0, ties go to the larger setting.
+    """The first score of a task, and the post-processing it is highest with; NaN counts as 0, ties go to the larger
+    setting.
 
     As in heareval the largest value wins even where less is better, as no HEAR task has it.
     """
@@ -119,7 +124,9 @@ def score_and_tune(task: Task, rows: Rows, probability: Probability) -> tuple[fl
     return found[best], best
 
 
-def score_all(task: Task, rows: Rows, probability: Probability, how: Postprocessing | None, unfound: float = math.nan) -> dict[str, float]:
+def score_all(
+    task: Task, rows: Rows, probability: Probability, how: Postprocessing | None, unfound: float = math.nan
+) -> dict[str, float]:
     """Every score of a task, with the sub-scores of event scores.
 
     Parameters

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from unheard.bootstrap import Counts, Statistic, average_precisions_statistic, mean_statistic, ratio_statistic, roc_aucs_statistic
+from unheard.bootstrap import (
+    Counts,
+    Statistic,
+    average_precisions_statistic,
+    mean_statistic,
+    ratio_statistic,
+    roc_aucs_statistic,
+)
 from unheard.evaluation.hear.events import EPSILON, Events, event_counts, event_f, segment_counts, segment_error_rate
 from unheard.metrics import average_precisions, d_prime, roc_aucs
 

@@ -3,7 +3,8 @@
 OUT/embeddings/ENCODER/TASK/  OUT/fits/MODE/ENCODER/TASK/ (while under way)  OUT/scores/MODE/ENCODER/TASK.json
 OUT/failures/MODE/TASK, ENCODER.txt (tracebacks of code that failed)
 
-New embeddings of labels or audio that have changed are made in OUT/fits/embeddings/ENCODER/TASK/; the old ones stay until they are done.
+New embeddings of labels or audio that have changed are made in OUT/fits/embeddings/ENCODER/TASK/; the old ones stay
+until they are done.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def choose_tasks(folder: str | Path, names: Sequence[str] = ()) -> list[Path]:
     found = find_tasks(folder)
     for name in names:
         if not any(path.name.startswith(name) for path in found):
-            raise ConfigError(f"there is no task {name} in {folder}; there are {', '.join(path.name for path in found)}")
+            raise ConfigError(
+                f"there is no task {name} in {folder}; there are {', '.join(path.name for path in found)}"
+            )
     return [path for path in found if not names or any(path.name.startswith(name) for name in names)]
 
 
@@ -117,29 +120,39 @@ def evaluate(
                 report.remarks.append(remark)
                 say(remark)
             for encoder in encoders:
-                with _report_failure(report, task.name, encoder.name, traces, say), threadpool_limits(limits=1, user_api="blas"):
+                with (
+                    _report_failure(report, task.name, encoder.name, traces, say),
+                    threadpool_limits(limits=1, user_api="blas"),
+                ):
                     report.results.append(_result(task, encoder, out, plan, track, say))
     return report
 
 
-def _result(task: Task, encoder: Encoder, out: Path, plan: EvaluationConfig, track: Track, say: Callable[[str], None]) -> Result:
+def _result(
+    task: Task, encoder: Encoder, out: Path, plan: EvaluationConfig, track: Track, say: Callable[[str], None]
+) -> Result:
     """One encoder on one task, or what is known of it."""
     folder, made_from = _embedded(task, encoder, out, track, say)
     seeds = plan.seeds if plan.mode == "robust" else 1
-    stamp = hashlib.sha256(repr((made_from, plan.mode, plan.num_grid_points, seeds, SCORING_VERSION)).encode()).hexdigest()
+    stamp = hashlib.sha256(
+        repr((made_from, plan.mode, plan.num_grid_points, seeds, SCORING_VERSION)).encode()
+    ).hexdigest()
     kept = out / "scores" / plan.mode / folder_name(encoder) / f"{task.name}.json"
     if (before := load_result(kept, stamp)) is not None:
         return before
     if kept.is_file():
         say(
-            f"{task.name}: {encoder.name} was scored from something else, with other settings or by an earlier version, "
-            f"or {kept} is damaged; scoring it again"
+            f"{task.name}: {encoder.name} was scored from something else, with other settings or by an earlier version,"
+            f" or {kept} is damaged; scoring it again"
         )
     fits = out / "fits" / plan.mode / folder_name(encoder) / task.name / stamp[:12]
     splits, named = read_splits(folder, task), _naming(track, task, encoder)
     runs: Sequence[Sequence[SplitResult]]
     if plan.mode == "heareval":
-        runs, unfound = [heareval.evaluate(task, splits, plan.num_grid_points, DiskFitCache(fits), named).tested], heareval.UNFOUND
+        runs, unfound = (
+            [heareval.evaluate(task, splits, plan.num_grid_points, DiskFitCache(fits), named).tested],
+            heareval.UNFOUND,
+        )
     else:
         runs, unfound = (
             robust.evaluate(task, splits, plan.num_grid_points, plan.seeds, DiskFitCache(fits), named, plan.device),
@@ -151,21 +164,30 @@ def _result(task: Task, encoder: Encoder, out: Path, plan: EvaluationConfig, tra
     return found
 
 
-def _embedded(task: Task, encoder: Encoder, out: Path, track: Track, say: Callable[[str], None]) -> tuple[Path, list[bytes]]:
+def _embedded(
+    task: Task, encoder: Encoder, out: Path, track: Track, say: Callable[[str], None]
+) -> tuple[Path, list[bytes]]:
     """The folder of a task's embeddings, complete, and what tells them from others."""
     if isinstance(encoder, PrecomputedEmbeddings):
         folder = encoder.folder / task.name
         if damaged := damaged_files(folder):
-            raise DataError(f"{folder}: {', '.join(damaged)} differ from their checksums; embed the task again, or restore a copy")
+            raise DataError(
+                f"{folder}: {', '.join(damaged)} differ from their checksums; embed the task again, or restore a copy"
+            )
         return folder, [encoder.identity.encode(), *stored_origin(task, folder)]
     folder = out / "embeddings" / folder_name(encoder) / task.name
     if (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
         say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
     if is_stale(task, folder, encoder.sample_rate):
-        say(f"{task.name}: labels or files have changed since {encoder.name} embedded them; embedding and scoring them again")
+        say(
+            f"{task.name}: labels or files have changed since {encoder.name} embedded them; embedding and scoring them"
+            " again"
+        )
         _reembed(task, encoder, folder, out, track)
     elif damaged := damaged_files(folder):
-        say(f"{task.name}: {', '.join(damaged)} of {encoder.name} differ from their checksums; embedding the task again")
+        say(
+            f"{task.name}: {', '.join(damaged)} of {encoder.name} differ from their checksums; embedding the task again"
+        )
         _reembed(task, encoder, folder, out, track)
     embed_task(task, encoder, folder, track)
     return folder, [(folder / PROVENANCE_FILE).read_bytes(), *input_digest(task, folder)]
@@ -196,19 +218,41 @@ def _naming(track: Track, task: Task, encoder: Encoder) -> Track:
     return named
 
 
-def _summed(task: Task, encoder: Encoder, plan: EvaluationConfig, runs: Sequence[Sequence[SplitResult]], replicates: list[float]) -> Result:
+def _summed(
+    task: Task, encoder: Encoder, plan: EvaluationConfig, runs: Sequence[Sequence[SplitResult]], replicates: list[float]
+) -> Result:
     tests = [tested for run in runs for tested in run]
     means = {name: mean([tested.scores[name] for tested in tests]) for name in tests[0].scores}
     splits = [{"split": tested.split, "seed": seed, **tested.scores} for seed, run in enumerate(runs) for tested in run]
-    chosen = {**asdict(tests[0].fit.hyper), **(asdict(tests[0].fit.postprocessing) if tests[0].fit.postprocessing else {})}
+    chosen = {
+        **asdict(tests[0].fit.hyper),
+        **(asdict(tests[0].fit.postprocessing) if tests[0].fit.postprocessing else {}),
+    }
     name = task.scores[0]
     low, high = bc_interval(replicates, means[name])
-    return Result(task.name, encoder.name, plan.mode, name, means[name], low, high, means, splits, chosen, encoder.options, replicates)
+    return Result(
+        task.name,
+        encoder.name,
+        plan.mode,
+        name,
+        means[name],
+        low,
+        high,
+        means,
+        splits,
+        chosen,
+        encoder.options,
+        replicates,
+    )
 
 
 @contextmanager
-def _report_failure(report: Report, task: str, encoder: str, folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Whatever goes wrong in the block is reported, in one line, and ends only the block; code that failed leaves its traceback."""
+def _report_failure(
+    report: Report, task: str, encoder: str, folder: Path, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Whatever goes wrong in the block is reported, in one line, and ends only the block; code that failed leaves its
+    traceback.
+    """
     called = ", ".join(filter(None, (task, encoder)))
     trace = folder / f"{called.replace('/', '_')}.txt"
     with suppress(OSError, ValueError):
@@ -217,7 +261,11 @@ def _report_failure(report: Report, task: str, encoder: str, folder: Path, say: 
         yield
     except Exception as error:  # the other tasks and encoders are worth more than a traceback
         foreseen = isinstance(error, UnheardError)
-        text = str(error) if foreseen else f"failed unexpectedly with {type(error).__name__}: {' '.join(str(error).split())}"
+        text = (
+            str(error)
+            if foreseen
+            else f"failed unexpectedly with {type(error).__name__}: {' '.join(str(error).split())}"
+        )
         report.failed.append((task, encoder, text))
         where = "" if foreseen and not isinstance(error, ModelError) else _traced(error, trace)
         say(f"{called}{' failed:' if foreseen else ''} {text}{where}")

@@ -2,7 +2,8 @@
 
     NAME/task_metadata.json  NAME/labelvocabulary.csv  NAME/SPLIT.json  NAME/RATE/SPLIT/FILE.wav
 
-A scene task labels files, an event task intervals of files. Keys of the metadata that the evaluation does not need are ignored.
+A scene task labels files, an event task intervals of files. Keys of the metadata that the evaluation does not need are
+ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from unheard.evaluation.hear.scores import SCORES
 
 METADATA = "task_metadata.json"
 VOCABULARY = "labelvocabulary.csv"
-POSTPROCESSING: dict[str, list[float]] = {"median_filter_ms": [250], "min_duration": [125, 250]}  # heareval's default grid
+POSTPROCESSING: dict[str, list[float]] = {
+    "median_filter_ms": [250],
+    "min_duration": [125, 250],
+}  # heareval's default grid
 
 Answers = Int[np.ndarray, " _"] | Events
 """What is true of one file: label indices, or events with file index 0."""
@@ -97,13 +101,17 @@ def find_tasks(folder: str | Path) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give one that holds HEAR task folders")
     levels = ("", "*/", "*/*/", "*/*/*/")  # archives unpack to hear-RELEASE/tasks/NAME
-    found = sorted({path.parent for level in levels for path in root.glob(level + METADATA)}, key=lambda path: (path.name, path))
+    found = sorted(
+        {path.parent for level in levels for path in root.glob(level + METADATA)}, key=lambda path: (path.name, path)
+    )
     if not found:
         raise DataError(f"{root} holds no task: a task is a folder with {METADATA}, {VOCABULARY}, labels and audio")
     named: dict[str, Path] = {}
     for path in found:
         if (other := named.setdefault(path.resolve().name, path)) != path:
-            raise DataError(f"{other} and {path} have one name; rename one of the folders, or give a folder that holds one of them")
+            raise DataError(
+                f"{other} and {path} have one name; rename one of the folders, or give a folder that holds one of them"
+            )
     return found
 
 
@@ -113,9 +121,9 @@ def read_task(folder: str | Path) -> Task:
     Raises
     ------
     DataError
-        When a file is missing or broken, a label is not in the vocabulary or stands there twice, the task asks for something unknown or
-        for what excludes each other, a file stands in two splits or in another folder, an event has impossible times, or a split has no
-        label, or a single class.
+        When a file is missing or broken, a label is not in the vocabulary or stands there twice, the task asks for
+        something unknown or for what excludes each other, a file stands in two splits or in another folder, an event
+        has impossible times, or a split has no label, or a single class.
     """
     root = Path(folder)
     found = _json(root / METADATA)
@@ -126,15 +134,24 @@ def read_task(folder: str | Path) -> Task:
         splits, scores = _names(root, found["splits"], "split"), _names(root, found["evaluation"], "score")
         extra = found.get("evaluation_params") or {}
         settings = extra.get("event_postprocessing_grid") or POSTPROCESSING
-        grid = list(itertools.product(*(_milliseconds(root, settings[name], name) for name in ("median_filter_ms", "min_duration"))))
+        grid = list(
+            itertools.product(
+                *(_milliseconds(root, settings[name], name) for name in ("median_filter_ms", "min_duration"))
+            )
+        )
         hypers = _grid(root, extra.get("task_specific_param_grid") or {})
         seconds, task_name = found["sample_duration"], found["task_name"]
     except KeyError as error:
         raise DataError(f"{root / METADATA} lacks {error}; write the task again with hear-preprocess") from None
     except (TypeError, AttributeError) as error:
-        raise DataError(f"{root / METADATA} has a value of the wrong type ({error}); write the task again with hear-preprocess") from error
+        raise DataError(
+            f"{root / METADATA} has a value of the wrong type ({error}); write the task again with hear-preprocess"
+        ) from error
     if seconds is not None and (not isinstance(seconds, int | float) or not 0 < seconds < math.inf):
-        raise DataError(f"{root / METADATA}: sample_duration is {seconds!r}; it must be seconds above 0, or null where lengths differ")
+        raise DataError(
+            f"{root / METADATA}: sample_duration is {seconds!r}; it must be seconds above 0, or null where lengths"
+            " differ"
+        )
     _known(root, scores, event, splits, mode)
     labels, name = _vocabulary(root / VOCABULARY), root.resolve().name
     clips = {split: _answers(root / f"{split}.json", labels, event, multilabel) for split in splits}
@@ -142,12 +159,16 @@ def read_task(folder: str | Path) -> Task:
     if not event and not multilabel:
         _several_classes(name, clips)
     if empty := [split for split, files in clips.items() if not any(map(len, files.values()))]:
-        raise DataError(f"{name}: no file of {empty[0]} has {'an event' if event else 'a label'}; a score of them says nothing")
+        raise DataError(
+            f"{name}: no file of {empty[0]} has {'an event' if event else 'a label'}; a score of them says nothing"
+        )
     by_score = found.get("use_scoring_for_early_stopping", True)
     if not isinstance(by_score, bool):
         raise DataError(f"{root / METADATA}: use_scoring_for_early_stopping is {by_score!r}; it must be true or false")
     if event and not by_score and len(grid) > 1:
-        raise DataError(f"{root / METADATA} stops by the loss, which chooses no post-processing, and gives {len(grid)}; give one")
+        raise DataError(
+            f"{root / METADATA} stops by the loss, which chooses no post-processing, and gives {len(grid)}; give one"
+        )
     return Task(
         root, name, task_name, event, multilabel, splits, mode != "trainvaltest", seconds, scores,
         by_score, tuple(Postprocessing(*pair) for pair in grid) if event else (),
@@ -159,7 +180,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON ({error}); write the task again with hear-preprocess") from error
+        raise DataError(
+            f"{path} cannot be read as JSON ({error}); write the task again with hear-preprocess"
+        ) from error
     if not isinstance(found, dict):
         raise DataError(f"{path} must hold a JSON object; it holds a {type(found).__name__}")
     return found
@@ -174,10 +197,14 @@ def _choice(found: dict[str, Any], key: str, choices: tuple[str, ...], root: Pat
 def _known(root: Path, scores: tuple[str, ...], event: bool, splits: tuple[str, ...], mode: str) -> None:
     """Refuse scores nobody defined and splits that cannot be used."""
     if repeated := [name for name, times in Counter(splits).items() if times > 1]:
-        raise DataError(f"{root / METADATA} has the split {repeated[0]} twice; what is tested must neither train nor choose")
+        raise DataError(
+            f"{root / METADATA} has the split {repeated[0]} twice; what is tested must neither train nor choose"
+        )
     fitting = [name for name, score in SCORES.items() if score.event == event]
     if not scores or (unknown := [name for name in scores if name not in fitting]):
-        raise DataError(f"{root / METADATA} asks for {unknown[0] if scores else 'no score'}; such a task knows {', '.join(fitting)}")
+        raise DataError(
+            f"{root / METADATA} asks for {unknown[0] if scores else 'no score'}; such a task knows {', '.join(fitting)}"
+        )
     if mode == "trainvaltest" and not {"train", "valid", "test"} <= set(splits):
         raise DataError(f"{root / METADATA} has the splits {', '.join(splits)}; it needs train, valid and test")
     if mode != "trainvaltest" and len(splits) < 3:
@@ -198,7 +225,9 @@ def _apart(root: Path, clips: Mapping[str, Mapping[str, Answers]]) -> None:
     for split, files in clips.items():
         for name in files:
             if (other := owner.setdefault(name, split)) != split:
-                raise DataError(f"{root}: {name} stands in {other} and in {split}; what is tested must neither train nor choose")
+                raise DataError(
+                    f"{root}: {name} stands in {other} and in {split}; what is tested must neither train nor choose"
+                )
 
 
 def _several_classes(name: str, clips: Mapping[str, Mapping[str, Answers]]) -> None:
@@ -209,16 +238,29 @@ def _several_classes(name: str, clips: Mapping[str, Mapping[str, Answers]]) -> N
 
 
 def _milliseconds(root: Path, values: Any, name: str) -> list[float]:
-    if isinstance(values, list) and values and all(isinstance(each, int | float) and 0 <= each < math.inf for each in values):
+    if (
+        isinstance(values, list)
+        and values
+        and all(isinstance(each, int | float) and 0 <= each < math.inf for each in values)
+    ):
         return values
-    raise DataError(f"{root / METADATA}: event_postprocessing_grid has {name} {values!r}; it must be a list of milliseconds, at least 0")
+    raise DataError(
+        f"{root / METADATA}: event_postprocessing_grid has {name} {values!r}; it must be a list of milliseconds, at"
+        " least 0"
+    )
 
 
 def _grid(root: Path, found: Any) -> dict[str, list[Any]]:
     if not isinstance(found, dict):
-        raise DataError(f"{root / METADATA}: task_specific_param_grid is {found!r}; it must give each hyper-parameter a list of values")
+        raise DataError(
+            f"{root / METADATA}: task_specific_param_grid is {found!r}; it must give each hyper-parameter a list of"
+            " values"
+        )
     if wrong := [name for name, values in found.items() if not isinstance(values, list) or not values]:
-        raise DataError(f"{root / METADATA}: task_specific_param_grid fixes {wrong[0]} to {found[wrong[0]]!r}; it must be a list of values")
+        raise DataError(
+            f"{root / METADATA}: task_specific_param_grid fixes {wrong[0]} to {found[wrong[0]]!r}; it must be a list of"
+            " values"
+        )
     return found
 
 
@@ -254,11 +296,15 @@ def _answers(path: Path, labels: tuple[str, ...], event: bool, multilabel: bool)
             else:
                 answers[name] = np.array([position[str(label)] for label in found], np.int64)
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: the labels of {name} do not fit the vocabulary or the format ({error})") from error
+            raise DataError(
+                f"{path}: the labels of {name} do not fit the vocabulary or the format ({error})"
+            ) from error
         if name in (".", "..") or "/" in name or "\\" in name:
             raise DataError(f"{path} names {name}; files of a split lie in one folder and are named without it")
         if isinstance(answer := answers[name], Events) and not _in_order(answer):
-            raise DataError(f"{path}: an event of {name} has impossible times; it needs 0 <= start <= end, in milliseconds")
+            raise DataError(
+                f"{path}: an event of {name} has impossible times; it needs 0 <= start <= end, in milliseconds"
+            )
         if not event and not multilabel and len(found) != 1:
             raise DataError(f"{path}: {name} has {len(found)} labels; a multiclass task needs exactly one")
     if not answers:

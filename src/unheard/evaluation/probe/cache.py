@@ -53,9 +53,14 @@ class EmbeddingCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(file) as unfinished, unfinished.open("wb") as stream:
                 np.save(stream, made)
-            write_json(file.with_suffix(".json"), {"made_of": self.fingerprint, FILES: file_checksums(self.folder, [file.name])})
+            write_json(
+                file.with_suffix(".json"),
+                {"made_of": self.fingerprint, FILES: file_checksums(self.folder, [file.name])},
+            )
         except OSError as error:
-            raise DataError(f"cannot keep the vectors of the probe in {self.folder}: {error}; make room, or choose another -o") from error
+            raise DataError(
+                f"cannot keep the vectors of the probe in {self.folder}: {error}; make room, or choose another -o"
+            ) from error
         return made
 
     def _read(self, file: Path) -> NDArray[Any] | None:

@@ -1,8 +1,9 @@
 """What makes the scores of a table doubtful: sounds that are on both sides, and too little to tell anything.
 
-Three signs are looked for: files of the same bytes (or the same file) on both sides, whose parts or copies were taught and asked;
-clips whose log-mel statistics are equal but for rounding, which is the same sound in another container; and groups on both sides
-of a given split or fold. Without groups, names that differ in a trailing number only are pointed out.
+Three signs are looked for: files of the same bytes (or the same file) on both sides, whose parts or copies were taught
+and asked; clips whose log-mel statistics are equal but for rounding, which is the same sound in another container; and
+groups on both sides of a given split or fold. Without groups, names that differ in a trailing number only are pointed
+out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from jaxtyping import Bool, Float, Int
 from unheard.data.leakage import few_groups, on_both_sides
 from unheard.evaluation.probe.protocol import Predictions, ProbeProtocol
 
-EQUAL = 1e-3  # distance of log-mel statistics, in units of their length, below which two clips are one sound; our choice
+EQUAL = (
+    1e-3  # distance of log-mel statistics, in units of their length, below which two clips are one sound; our choice
+)
 FEW_CLIPS = 10  # below which a class's score says little; our choice
 CHUNK = 512  # tested clips compared at once
 NUMBERED = re.compile(r"[\W_]*\d+[a-zA-Z]?$")
@@ -28,7 +31,10 @@ Flags = Bool[np.ndarray, " m"]
 
 
 def leakage_warnings(
-    exam: ProbeProtocol, said: Predictions, content: Sequence[str] | None = None, statistics: Float[np.ndarray, "n D"] | None = None
+    exam: ProbeProtocol,
+    said: Predictions,
+    content: Sequence[str] | None = None,
+    statistics: Float[np.ndarray, "n D"] | None = None,
 ) -> list[str]:
     """Warnings about a table, each a sentence with numbers.
 
@@ -44,26 +50,33 @@ def leakage_warnings(
     labels, found = exam.labels, []
     copied = shared(exam, content) if content is not None else np.zeros(len(exam.test_indices), bool)
     if copied.any():
-        found.append(f"{_leaked(exam, said, copied)} come from files whose bytes are also taught (copies, or parts of one recording)")
+        found.append(
+            f"{_leaked(exam, said, copied)} come from files whose bytes are also taught (copies, or parts of one"
+            " recording)"
+        )
     if statistics is not None and (same := equal(exam, statistics) & ~copied).any():
         found.append(f"{_leaked(exam, said, same)} sound the same as a training clip (equal log-mel statistics)")
     if any(labels.group):
         both = shared(exam, [name or None for name in labels.group])
         if both.any():
-            found.append(f"{_leaked(exam, said, both)} belong to a group that is also taught; give every group one split or fold")
+            found.append(
+                f"{_leaked(exam, said, both)} belong to a group that is also taught; give every group one split or fold"
+            )
         found += few_groups(exam.groups)
     else:
         if (taken := shared(exam, [_stem_without_index(path) for path in labels.paths]) & ~copied).any():
             found.append(
-                f"{int(taken.sum())} of {len(taken)} tested clips have a name that differs from a training clip's in its number only; "
-                "if these are takes of one recording or speaker, say so in a column group"
+                f"{int(taken.sum())} of {len(taken)} tested clips have a name that differs from a training clip's in"
+                " its number only; if these are takes of one recording or speaker, say so in a column group"
             )
     return found + _rare(exam)
 
 
 def shared(exam: ProbeProtocol, keys: Keys) -> Flags:
     """Tested clips whose key is, in any run, also that of a clip they were taught with; None is no key."""
-    return np.asarray(on_both_sides([(part.train, part.test) for parts in exam.runs for part in parts], keys)[exam.test_indices])
+    return np.asarray(
+        on_both_sides([(part.train, part.test) for parts in exam.runs for part in parts], keys)[exam.test_indices]
+    )
 
 
 def equal(exam: ProbeProtocol, statistics: Float[np.ndarray, "n D"]) -> Flags:
@@ -81,7 +94,10 @@ def equal(exam: ProbeProtocol, statistics: Float[np.ndarray, "n D"]) -> Flags:
 def _leaked(exam: ProbeProtocol, said: Predictions, flags: Flags) -> str:
     """How many clips these are, and what the model scores on the others, where these can tell."""
     rest, target = np.flatnonzero(~flags), exam.labels.target[exam.test_indices]
-    count, others = f"{int(flags.sum())} of {len(flags)} tested clips", f"the {len(rest)} others" if len(rest) > 1 else "the other one"
+    count, others = (
+        f"{int(flags.sum())} of {len(flags)} tested clips",
+        f"the {len(rest)} others" if len(rest) > 1 else "the other one",
+    )
     if not len(rest):
         return count
     if len(rest) < FEW_CLIPS:
@@ -103,7 +119,9 @@ def _rare(exam: ProbeProtocol) -> list[str]:
     counts = labels.target[exam.test_indices].sum(axis=0)
     found = []
     if few := [f"{labels.classes[k]} ({counts[k]})" for k in np.flatnonzero((counts > 0) & (counts < FEW_CLIPS))]:
-        found.append(f"{len(few)} classes have fewer than {FEW_CLIPS} tested clips, so their own scores say little: {_some(few)}")
+        found.append(
+            f"{len(few)} classes have fewer than {FEW_CLIPS} tested clips, so their own scores say little: {_some(few)}"
+        )
     if absent := [labels.classes[k] for k in np.flatnonzero(counts == 0)]:
         found.append(f"{len(absent)} classes are never tested and count in no score: {_some(absent)}")
     return found

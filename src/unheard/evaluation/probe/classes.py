@@ -16,11 +16,17 @@ THRESHOLD = 0.5  # a class is said from this score on, where clips have several;
 
 
 def class_scores(exam: ProbeProtocol, embedding: str, head: str, answer: Table) -> list[ClassScore]:
-    """Precision, recall, F1 and average precision of every class that was tested or said, in the clips that were judged for it."""
+    """Precision, recall, F1 and average precision of every class that was tested or said, in the clips that were judged
+    for it.
+    """
     labels, truth = exam.labels, exam.labels.target[exam.test_indices]
     calls = predicted(labels, answer, exam.test_indices)
     hits, given, clips = ((part > 0).sum(axis=0) for part in (calls * truth, calls, truth))
-    precision, recall, f1 = hits / np.maximum(given, 1), hits / np.maximum(clips, 1), 2 * hits / np.maximum(given + clips, 1)
+    precision, recall, f1 = (
+        hits / np.maximum(given, 1),
+        hits / np.maximum(clips, 1),
+        2 * hits / np.maximum(given + clips, 1),
+    )
     marks = labels.ternary_targets[exam.test_indices]
     table = np.stack([precision, recall, f1, average_precisions(marks.clip(min=0), answer, marks >= 0)], axis=1)
     return [
@@ -35,7 +41,9 @@ def confusions(exam: ProbeProtocol, answer: Table) -> list[list[int]]:
     labels = exam.labels
     if labels.multilabel:
         return []
-    counts: list[list[int]] = confusion_matrix(labels.index[exam.test_indices], answer.argmax(axis=1), len(labels.classes)).tolist()
+    counts: list[list[int]] = confusion_matrix(
+        labels.index[exam.test_indices], answer.argmax(axis=1), len(labels.classes)
+    ).tolist()
     return counts
 
 

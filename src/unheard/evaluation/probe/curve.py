@@ -16,8 +16,11 @@ FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)  # of the training clips; our choice
 HALF = 0.5
 
 
-def learning_curve(heads: LinearHeads, whole: Mapping[str, Predictions], track: Track = silent) -> tuple[list[CurvePoint], Predictions]:
-    """Score every embedding on `FRACTIONS` of the training clips, which also choose how strongly the head is regularised.
+def learning_curve(
+    heads: LinearHeads, whole: Mapping[str, Predictions], track: Track = silent
+) -> tuple[list[CurvePoint], Predictions]:
+    """Score every embedding on `FRACTIONS` of the training clips, which also choose how strongly the head is
+    regularised.
 
     Parameters
     ----------
@@ -37,7 +40,10 @@ def learning_curve(heads: LinearHeads, whole: Mapping[str, Predictions], track: 
     half: Predictions = []
     for name, fraction in track(jobs, len(jobs), "learning curve"):
         few = [
-            [exam.part(part, part.train[draw_subset(exam.labels.target.take(part.train), fraction, exam.seeds[run])]) for part in parts]
+            [
+                exam.part(part, part.train[draw_subset(exam.labels.target.take(part.train), fraction, exam.seeds[run])])
+                for part in parts
+            ]
             for run, parts in enumerate(exam.runs)
         ]
         found = whole[name] if fraction == 1 else heads.answers(name, few)

@@ -17,7 +17,16 @@ from unheard.files import FILES, file_checksums, read_json, write_confusion, wri
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-TABLES = ("scores.csv", "classes.csv", "predictions.csv", "curve.csv", "layers.csv", "confusion.csv", "map.csv", "probe.md")
+TABLES = (
+    "scores.csv",
+    "classes.csv",
+    "predictions.csv",
+    "curve.csv",
+    "layers.csv",
+    "confusion.csv",
+    "map.csv",
+    "probe.md",
+)
 """Files of a report whose checksums are in ``probe.json``."""
 MAP_COLUMNS = ("clip", "path", "start", "end", "label", "said", "right", "pca_x", "pca_y", "tsne_x", "tsne_y")
 
@@ -40,8 +49,8 @@ def make_folder(out: Path) -> None:
 def write(report: ProbeReport, out_dir: Path | str, points: Sequence[Mapping[str, str]] = ()) -> Path:
     """Write a report into a folder, each file under a temporary name first, and give the folder.
 
-    ``scores.csv``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``curve.csv`` and ``layers.csv`` hold the rows of
-    ``probe.json``; ``map.csv`` the rows of `map_rows` that come as ``points``.
+    ``scores.csv``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``curve.csv`` and ``layers.csv`` hold the
+    rows of ``probe.json``; ``map.csv`` the rows of `map_rows` that come as ``points``.
 
     Raises
     ------
@@ -87,7 +96,15 @@ def map_rows(report: ProbeReport, labels: Labels, place: Projection2D) -> list[d
     for clip, pca, tsne in zip(place.clips.tolist(), place.pca, place.tsne, strict=True):
         label = labels.format_labels(labels.target[clip])
         right = int(said[clip] == label) if clip in said else ""
-        values = (clip, os.fspath(labels.paths[clip].resolve()), labels.start[clip], labels.end[clip], label, said.get(clip, ""), right)
+        values = (
+            clip,
+            os.fspath(labels.paths[clip].resolve()),
+            labels.start[clip],
+            labels.end[clip],
+            label,
+            said.get(clip, ""),
+            right,
+        )
         found.append(dict(zip(MAP_COLUMNS, map(_cell, (*values, *pca.tolist(), *tsne.tolist())), strict=True)))
     return found
 
@@ -97,7 +114,11 @@ def _rows(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassIns
     if not rows:
         path.unlink(missing_ok=True)
         return
-    write_table(path, [field.name for field in fields(kind)], [{key: _cell(value) for key, value in asdict(row).items()} for row in rows])
+    write_table(
+        path,
+        [field.name for field in fields(kind)],
+        [{key: _cell(value) for key, value in asdict(row).items()} for row in rows],
+    )
 
 
 def _cell(value: Any) -> str:

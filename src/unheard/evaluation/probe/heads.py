@@ -1,8 +1,8 @@
 """The heads of a probe on frozen vectors: nearest neighbours, logistic regression, and a network with one hidden layer.
 
-All standardise every dimension by the clips they are fitted on, and choose what they choose on those or validation clips. Each gives a
-score for every class, for clips of one class as for clips of several. A target is 1 where a clip has a class, 0 where it has not, and -1
-where nobody judged: there it neither teaches nor chooses.
+All standardise every dimension by the clips they are fitted on, and choose what they choose on those or validation
+clips. Each gives a score for every class, for clips of one class as for clips of several. A target is 1 where a clip
+has a class, 0 where it has not, and -1 where nobody judged: there it neither teaches nor chooses.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ WORKING_MEMORY = 64  # MiB for a block of cosines; our choice
 ITERATIONS, TOLERANCE = 300, 1e-5  # of L-BFGS, and the largest entry of the gradient that is left; our choice
 HIDDEN, BATCH, RATE, DECAY = 128, 256, 5e-4, 1e-2  # of the network and AdamW; our choice
 PROB_EPS = 1e-6  # probabilities are told apart down to this one; our choice
-STEPS, EPOCHS = 200, 25  # steps of AdamW: the larger of these, and up to LONGER times as many while the held clips improve (our choice)
+STEPS, EPOCHS = (
+    200,
+    25,
+)  # steps of AdamW: the larger of these, and up to LONGER times as many while the held clips improve (our choice)
 LONGER, LOOKS = 4, 20  # how often the held clips are scored in STEPS; our choice
 
 Vectors = Float[np.ndarray, "n D"]
@@ -47,7 +50,8 @@ Halves = Sequence[tuple[Index, Index]]
 def knn(train: Vectors, target: Target, test: Others) -> Table:
     """Return the share of each class among the nearest training clips, each weighted by 1 + its cosine similarity.
 
-    Where some clips are annotated for some classes only, each class takes its neighbours among the clips annotated for it.
+    Where some clips are annotated for some classes only, each class takes its neighbours among the clips annotated for
+    it.
     """
     train, test = standardise(train, test)
     patterns, pattern = np.unique(target >= 0, axis=1, return_inverse=True)
@@ -72,13 +76,17 @@ def _votes(train: Vectors, target: Target, test: Others) -> Table:
     return np.asarray(votes / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12))
 
 
-def logistic_regression(train: Vectors, target: Target, test: Others, strengths: Sequence[float], multilabel: bool) -> list[Table]:
-    """Return the probability of each class from L2-regularised logistic regression, one table for each inverse strength C.
+def logistic_regression(
+    train: Vectors, target: Target, test: Others, strengths: Sequence[float], multilabel: bool
+) -> list[Table]:
+    """Return the probability of each class from L2-regularised logistic regression, one table for each inverse strength
+    C.
 
         minimise  sum_i loss(W x_i + b, y_i) + |W|^2 / (2 C)
 
-    The loss is one cross entropy a clip (scikit-learn), or, where clips of the table may have several classes, a binary one for each
-    annotated class (ours: scikit-learn has no partial annotation). A class that no training clip has gets 0, one that all have gets 1.
+    The loss is one cross entropy a clip (scikit-learn), or, where clips of the table may have several classes, a binary
+    one for each annotated class (ours: scikit-learn has no partial annotation). A class that no training clip has gets
+    0, one that all have gets 1.
     """
     train, test = pca_project(*standardise(train, test))
     return (_independent if multilabel else _exclusive)(train, target, test, strengths)
@@ -97,7 +105,9 @@ def _exclusive(train: Vectors, target: Target, test: Others, strengths: Sequence
             table[:, there] = 1
         else:
             # scikit-learn has one weight vector for two classes: half the penalty of two opposite ones
-            table[:, there] = model.set_params(C=strength * (2 if len(there) == 2 else 1)).fit(train, index).predict_proba(test)
+            table[:, there] = (
+                model.set_params(C=strength * (2 if len(there) == 2 else 1)).fit(train, index).predict_proba(test)
+            )
         tables.append(table)
     return tables
 
@@ -106,11 +116,16 @@ def _independent(train: Vectors, target: Target, test: Others, strengths: Sequen
     there = (target > 0).any(axis=0)
     live = there & (target == 0).any(axis=0)
     x, y = torch.from_numpy(train), torch.from_numpy(target[:, live].astype(np.float64))
-    weight, bias = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64), torch.zeros(y.shape[1], dtype=torch.float64)
+    weight, bias = (
+        torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64),
+        torch.zeros(y.shape[1], dtype=torch.float64),
+    )
     tables = []
     for strength in strengths:
         lbfgs(
-            lambda: loss_per_clip(x @ weight + bias, y, multilabel=True) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
+            lambda: (
+                loss_per_clip(x @ weight + bias, y, multilabel=True) + weight.square().sum() / (2 * strength * len(x))
+            ),
             [weight, bias],
         )
         table = np.tile(there.astype(np.float64), (len(test), 1))
@@ -122,12 +137,16 @@ def _independent(train: Vectors, target: Target, test: Others, strengths: Sequen
 def choose_strength(vectors: Vectors, target: Target, halves: Halves, multilabel: bool) -> float:
     """The C that does best on the held clips; where several do, the one whose probabilities fit them best.
 
-    The candidates of `TUNED` are fitted on at most `MOST_TUNED` clips. Where there are more, the best one and its neighbours are fitted
-    again on all clips of the first half. While the last candidate is strictly the best, the next one is tried, within `WIDEST`.
+    The candidates of `TUNED` are fitted on at most `MOST_TUNED` clips. Where there are more, the best one and its
+    neighbours are fitted again on all clips of the first half. While the last candidate is strictly the best, the next
+    one is tried, within `WIDEST`.
     """
     if not len(halves):
         return REGULARISATION
-    few = [(fit[np.random.default_rng(0).permutation(len(fit))[:MAX_TUNING_SAMPLES]], validation) for fit, validation in halves]
+    few = [
+        (fit[np.random.default_rng(0).permutation(len(fit))[:MAX_TUNING_SAMPLES]], validation)
+        for fit, validation in halves
+    ]
     best = _search(vectors, target, few, multilabel, C_GRID)
     if len(halves[0][0]) > MAX_TUNING_SAMPLES:
         best = _search(vectors, target, halves[:1], multilabel, range(best - 1, best + 2))
@@ -145,11 +164,15 @@ def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, 
     missing = list(powers)
     while missing:
         answers = [
-            logistic_regression(vectors[fit], target[fit], vectors[validation], [*map(strength_of, missing)], multilabel)
+            logistic_regression(
+                vectors[fit], target[fit], vectors[validation], [*map(strength_of, missing)], multilabel
+            )
             for fit, validation in halves
         ]
         for place, power in enumerate(missing):
-            pairs = [(target[validation], answer[place]) for (_, validation), answer in zip(halves, answers, strict=True)]
+            pairs = [
+                (target[validation], answer[place]) for (_, validation), answer in zip(halves, answers, strict=True)
+            ]
             scores, losses = sum(score(*pair) for pair in pairs), sum(log_loss(*pair) for pair in pairs)
             tried[power] = (-round(scores, 9), losses)  # sums of equal scores may differ in their last digits
         best = min(tried, key=lambda power: tried[power])
@@ -158,11 +181,13 @@ def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, 
     return best
 
 
-def mlp(vectors: Vectors, target: Target, seen: Index, test: Index, halves: Halves, seed: int, multilabel: bool) -> Table:
+def mlp(
+    vectors: Vectors, target: Target, seen: Index, test: Index, halves: Halves, seed: int, multilabel: bool
+) -> Table:
     """Probability of each class for the clips ``test`` from one hidden layer that learned the clips ``seen``.
 
-    The number of steps is chosen on the held clips of the first of the ``halves``: training goes on while they improved in its last
-    quarter, and the step of the least loss counts.
+    The number of steps is chosen on the held clips of the first of the ``halves``: training goes on while they improved
+    in its last quarter, and the step of the least loss counts.
     """
     steps = max(STEPS, EPOCHS * math.ceil(len(seen) / BATCH)) // 2
     if halves:
@@ -183,9 +208,17 @@ def mlp(vectors: Vectors, target: Target, seen: Index, test: Index, halves: Halv
 
 
 def learn(
-    x: Vectors, target: Target, steps: int, seed: int, multilabel: bool, look: Callable[[nn.Module], bool] | None = None, every: int = 1
+    x: Vectors,
+    target: Target,
+    steps: int,
+    seed: int,
+    multilabel: bool,
+    look: Callable[[nn.Module], bool] | None = None,
+    every: int = 1,
 ) -> nn.Module:
-    """A network trained for some steps of AdamW; ``look`` is called with it at every ``every``-th one, and False ends the training."""
+    """A network trained for some steps of AdamW; ``look`` is called with it at every ``every``-th one, and False ends
+    the training.
+    """
     rows, y = _floats(x), torch.from_numpy(target.astype(np.float32))
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -232,7 +265,11 @@ def lbfgs(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
         return value.item(), torch.cat([slope.flatten() for slope in slopes]).double().numpy()
 
     start = torch.cat([weight.flatten() for weight in weights]).double().numpy()
-    put(minimize(at, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "gtol": TOLERANCE, "ftol": 0}).x)
+    put(
+        minimize(
+            at, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "gtol": TOLERANCE, "ftol": 0}
+        ).x
+    )
 
 
 def loss_per_clip(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:
@@ -252,8 +289,8 @@ def standardise(train: Vectors, test: Others) -> tuple[Vectors, Others]:
 def pca_project(train: Vectors, test: Others) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, "m P"]]:
     """The same clips in fewer dimensions, where there are fewer training clips than dimensions.
 
-    The axes are the principal ones of the training clips: L2-regularised weights lie among them, so a linear head does not change,
-    and a network learns the directions in which clips differ before the others.
+    The axes are the principal ones of the training clips: L2-regularised weights lie among them, so a linear head does
+    not change, and a network learns the directions in which clips differ before the others.
     """
     if len(train) >= train.shape[1]:
         return train, test

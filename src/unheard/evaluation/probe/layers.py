@@ -1,7 +1,8 @@
 """Which layer holds the labels: the linear head on each layer, and a learned gate over all of them.
 
-The gate is a softmax weight for each layer, learned together with the linear head on their weighted sum (as in ELMo, Peters et al.
-2018, and SUPERB, Yang et al. 2021), on training clips only. Picking the best single layer by its test score is not honest; the gate is.
+The gate is a softmax weight for each layer, learned together with the linear head on their weighted sum (as in ELMo,
+Peters et al. 2018, and SUPERB, Yang et al. 2021), on training clips only. Picking the best single layer by its test
+score is not honest; the gate is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ LAYER_MIX = "learned layer weights"
 """Name of the gated embedding in a report."""
 
 
-def scalar_mix(train: Layers, target: Target, test: Float[np.ndarray, "m L D"], strength: float, multilabel: bool) -> tuple[Table, Weights]:
+def scalar_mix(
+    train: Layers, target: Target, test: Float[np.ndarray, "m L D"], strength: float, multilabel: bool
+) -> tuple[Table, Weights]:
     """Answers of a gate with its linear head, and the weight of each layer.
 
         minimise over a, W, b:  sum_i loss(W sum_l softmax(a)_l x_il + b, y_i) + |W|^2 / (2 C)
@@ -38,11 +41,16 @@ def scalar_mix(train: Layers, target: Target, test: Float[np.ndarray, "m L D"], 
     def mixed(rows: torch.Tensor) -> torch.Tensor:
         return torch.einsum("nld,l->nd", rows, gate.softmax(dim=0)) @ weight + bias
 
-    lbfgs(lambda: loss_per_clip(mixed(x), y, multilabel) + weight.square().sum() / (2 * strength * len(x)), [gate, weight, bias])
+    lbfgs(
+        lambda: loss_per_clip(mixed(x), y, multilabel) + weight.square().sum() / (2 * strength * len(x)),
+        [gate, weight, bias],
+    )
     return probabilities(mixed(other), multilabel).double().numpy(), gate.softmax(dim=0).double().numpy()
 
 
-def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = silent) -> tuple[list[LayerScore], Predictions]:
+def layer_scores(
+    heads: LinearHeads, name: str, layers: Layers, track: Track = silent
+) -> tuple[list[LayerScore], Predictions]:
     """Score each layer, and the gate.
 
     Parameters
@@ -62,7 +70,9 @@ def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = s
 
     def gate(run: int, part: Part) -> Table:
         strength = heads.strength(name, run, part)
-        answer, weight = scalar_mix(layers[part.train], labels.ternary_targets[part.train], layers[part.test], strength, labels.multilabel)
+        answer, weight = scalar_mix(
+            layers[part.train], labels.ternary_targets[part.train], layers[part.test], strength, labels.multilabel
+        )
         weights.append(weight)
         return answer
 
@@ -70,7 +80,9 @@ def layer_scores(heads: LinearHeads, name: str, layers: Layers, track: Track = s
     mean, least, most = (spread(np.stack(weights), axis=0) for spread in (np.mean, np.min, np.max))
     found = []
     for layer in track(range(layers.shape[1]), layers.shape[1], "layers"):
-        score = exam.scores(f"layer {layer + 1}", "linear", heads.answers(name, vectors=[layers[:, layer]] * len(exam.runs)))[0]
+        score = exam.scores(
+            f"layer {layer + 1}", "linear", heads.answers(name, vectors=[layers[:, layer]] * len(exam.runs))
+        )[0]
         shown = (float(values[layer]) for values in (mean, least, most))
         found.append(LayerScore(layer + 1, score.mean, score.low, score.high, *shown))
     return found, gate_said

@@ -20,7 +20,9 @@ class LinearHeads:
         C where it is not to be chosen.
     """
 
-    def __init__(self, exam: ProbeProtocol, runs: Mapping[str, Sequence[Vectors]], strength: float | None = None) -> None:
+    def __init__(
+        self, exam: ProbeProtocol, runs: Mapping[str, Sequence[Vectors]], strength: float | None = None
+    ) -> None:
         self.exam, self.runs, self._given = exam, runs, strength
         self._chosen: dict[tuple[str, int, bytes], float] = {}
 
@@ -34,7 +36,9 @@ class LinearHeads:
             self._chosen[key] = choose_strength(vectors, labels.ternary_targets, part.inner_splits, labels.multilabel)
         return self._chosen[key]
 
-    def answers(self, name: str, few: Sequence[Sequence[Part]] | None = None, vectors: Sequence[Vectors] | None = None) -> Predictions:
+    def answers(
+        self, name: str, few: Sequence[Sequence[Part]] | None = None, vectors: Sequence[Vectors] | None = None
+    ) -> Predictions:
         """What an embedding says of the tested clips.
 
         Parameters

@@ -1,7 +1,7 @@
 """How much of a label can be read off an embedding: heads on frozen vectors, scored beside baselines.
 
-Several embeddings of the same clips are scored side by side, because a number alone says little: a random encoder is hard to beat
-on small corpora. Nothing about the tested clips chooses anything.
+Several embeddings of the same clips are scored side by side, because a number alone says little: a random encoder is
+hard to beat on small corpora. Nothing about the tested clips chooses anything.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ class ProbeConfig:
     Parameters
     ----------
     seeds : tuple of int
-        One run each. A seed deals out the folds when the table has neither split nor fold, draws the first weights of the network and
-        the clips of the learning curve, and picks the run of an embedding that comes in several.
+        One run each. A seed deals out the folds when the table has neither split nor fold, draws the first weights of
+        the network and the clips of the learning curve, and picks the run of an embedding that comes in several.
     heads : tuple of str
         Of `HEADS`.
     strength : float, optional
-        Inverse strength C of the linear head. Left out, it is chosen on the validation clips, or by three folds of the training clips.
+        Inverse strength C of the linear head. Left out, it is chosen on the validation clips, or by three folds of the
+        training clips.
     n_resamples : int
         Bootstrap resamples behind each interval.
     curve : bool
@@ -73,8 +74,9 @@ def probe_embeddings(
     Parameters
     ----------
     embeddings : mapping of str to array
-        Name -> vectors in the order of ``labels``, (n, D), or (R, n, D) for R runs, one for each of ``how.seeds``, such as random
-        encoders of several seeds. The first is the one that is judged, the others are what it is held against.
+        Name -> vectors in the order of ``labels``, (n, D), or (R, n, D) for R runs, one for each of ``how.seeds``, such
+        as random encoders of several seeds. The first is the one that is judged, the others are what it is held
+        against.
     labels : Labels
         As `read_labels` gives them; its split, fold and group decide who is tested, see `partitions`.
     layers : Float[ndarray, "n L D"], optional
@@ -90,7 +92,8 @@ def probe_embeddings(
     Raises
     ------
     DataError
-        When vectors are not finite or do not fit the labels, one side has a single class, or a tested class is missing from training.
+        When vectors are not finite or do not fit the labels, one side has a single class, or a tested class is missing
+        from training.
 
     Examples
     --------
@@ -149,7 +152,11 @@ def _compared(exam: ProbeProtocol, said: Mapping[tuple[str, str], Predictions], 
         exam.chance(),
         [score for (name, head), answer in said.items() for score in exam.scores(name, head, answer)],
         differences=adjusted(
-            [exam.difference(head, name, said[first, head], answer) for (name, head), answer in said.items() if name != first]
+            [
+                exam.difference(head, name, said[first, head], answer)
+                for (name, head), answer in said.items()
+                if name != first
+            ]
         ),
         per_class=[row for (name, head), answer in said.items() for row in class_scores(exam, name, head, answer[0])],
         confusion=confusions(exam, plain),
@@ -162,7 +169,10 @@ def _runs(name: str, vectors: NDArray[Any], labels: Labels, seeds: int) -> list[
     """One (n, D) array of float64 for each seed."""
     shape, clips = vectors.shape, len(labels)
     if vectors.ndim not in (2, 3) or shape[-2] != clips or (vectors.ndim == 3 and shape[0] != seeds):
-        raise DataError(f"{name}: embeddings of shape {shape} came for {clips} labelled clips; give ({clips}, D) or ({seeds}, {clips}, D)")
+        raise DataError(
+            f"{name}: embeddings of shape {shape} came for {clips} labelled clips; give ({clips}, D) or ({seeds},"
+            f" {clips}, D)"
+        )
     _refuse_unusable(name, vectors, labels)
     if vectors.ndim == 2:
         return [vectors.astype(np.float64)] * seeds
@@ -171,9 +181,11 @@ def _runs(name: str, vectors: NDArray[Any], labels: Labels, seeds: int) -> list[
 
 def _refuse_unusable(name: str, vectors: NDArray[Any], labels: Labels) -> None:
     """Refuse values that are not finite, in vectors (..., n, D)."""
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=tuple(axis for axis in range(vectors.ndim) if axis != vectors.ndim - 2)))
+    bad = np.flatnonzero(
+        ~np.isfinite(vectors).all(axis=tuple(axis for axis in range(vectors.ndim) if axis != vectors.ndim - 2))
+    )
     if len(bad):
         raise DataError(
-            f"{name}: embeddings of {len(bad)} of {len(labels)} clips are not finite, the first of {labels.paths[bad[0]]}; "
-            "embed these clips again, or leave them out"
+            f"{name}: embeddings of {len(bad)} of {len(labels)} clips are not finite, the first of"
+            f" {labels.paths[bad[0]]}; embed these clips again, or leave them out"
         )

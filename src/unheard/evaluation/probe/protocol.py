@@ -1,7 +1,8 @@
 """Who is fitted on, who is asked, and how answers become scores with intervals.
 
-An interval comes from a bootstrap over the tested clips, or over whole groups of them where the table has groups (see `bootstrap`). The
-training clips stay as they are: how much a score depends on them is seen in the spread of the runs, not in the interval.
+An interval comes from a bootstrap over the tested clips, or over whole groups of them where the table has groups (see
+`bootstrap`). The training clips stay as they are: how much a score depends on them is seen in the spread of the runs,
+not in the interval.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Part:
     seen, valid, test : Int[ndarray, "_"]
         Clips to fit on, to choose by, and to answer for. Nothing is ever fitted on ``valid``.
     halves : sequence of (Int[ndarray, "_"], Int[ndarray, "_"])
-        Clips to fit on and to choose by: ``seen`` and ``valid``, or folds of ``seen`` that keep groups whole where ``valid`` is empty.
+        Clips to fit on and to choose by: ``seen`` and ``valid``, or folds of ``seen`` that keep groups whole where
+        ``valid`` is empty.
     """
 
     number: int
@@ -88,7 +90,9 @@ class ProbeProtocol:
         DataError
             When a side is empty or knows one class, or a class is tested that is never trained on.
         """
-        runs = [[_part(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds]
+        runs = [
+            [_part(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds
+        ]
         exam = cls(labels, runs, n_resamples, seeds)
         _refuse_one_class(labels, exam.test_indices, "tested")
         return exam
@@ -148,7 +152,9 @@ class ProbeProtocol:
 
     def difference(self, head: str, other: str, said: Predictions, beside: Predictions) -> Difference:
         """The main metric of one set of answers less that of another, on the same resamples."""
-        mean = float(np.mean([self.value(answer) for answer in said]) - np.mean([self.value(answer) for answer in beside]))
+        mean = float(
+            np.mean([self.value(answer) for answer in said]) - np.mean([self.value(answer) for answer in beside])
+        )
         apart = self._replicates(self.metric, said) - self._replicates(self.metric, beside)
         return Difference(other, head, self.metric, mean, *bc_interval(apart), bootstrap.two_sided(apart))
 
@@ -169,15 +175,24 @@ class ProbeProtocol:
     def _compared(self, said: Predictions) -> tuple[NDArray[Any], list[NDArray[Any]]]:
         """What is true and what was said, as the metrics take it."""
         target = self.labels.ternary_targets[self.test_indices]
-        return (target, said) if self.labels.multilabel else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in said])
+        return (
+            (target, said)
+            if self.labels.multilabel
+            else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in said])
+        )
 
     def _replicates(self, metric: str, said: Predictions) -> Float[np.ndarray, " R"]:
-        """A metric of each bootstrap resample of the tested clips, averaged over the runs; computed once for the same answers."""
+        """A metric of each bootstrap resample of the tested clips, averaged over the runs; computed once for the same
+        answers.
+        """
         hashes = [hashlib.blake2b(np.ascontiguousarray(answer).data).hexdigest() for answer in said]
         if (key := (metric, *hashes)) not in self._known:
             truth, answers = self._compared(said)
             of_run = dict(zip(hashes, answers, strict=True))  # a fixed split may give the same answers in every run
-            weighted = [(hashes.count(each) / len(said), self._statistic(metric, truth, answer)) for each, answer in of_run.items()]
+            weighted = [
+                (hashes.count(each) / len(said), self._statistic(metric, truth, answer))
+                for each, answer in of_run.items()
+            ]
             self._known[key] = bootstrap.replicates(
                 lambda counts: np.sum([weight * statistic(counts) for weight, statistic in weighted], axis=0),
                 self.labels.group_ids(self.test_indices),
@@ -218,11 +233,16 @@ def _part(labels: Labels, number: int, train: Index, valid: Index, test: Index) 
 def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
     classes = np.flatnonzero(labels.target[clips].any(axis=0))
     if not labels.multilabel and len(classes) == 1:
-        raise DataError(f"all {len(clips)} {side} clips are {labels.classes[classes[0]]!r}; a probe needs two classes on either side")
+        raise DataError(
+            f"all {len(clips)} {side} clips are {labels.classes[classes[0]]!r}; a probe needs two classes on either"
+            " side"
+        )
 
 
 def _halves(labels: Labels, train: Index, valid: Index) -> Halves:
-    """Training against validation clips; or folds of the training clips; those that cannot teach or choose are left out."""
+    """Training against validation clips; or folds of the training clips; those that cannot teach or choose are left
+    out.
+    """
     found, target = [(train, valid)], labels.ternary_targets
     if not len(valid):
         inner = assign_folds(labels.group_ids(train), labels.target.take(train), INNER_FOLDS, seed=0)

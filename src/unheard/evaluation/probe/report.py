@@ -11,7 +11,9 @@ from unheard.bootstrap import ALPHA, holm
 
 @dataclass(frozen=True)
 class Score:
-    """One embedding under one head and metric: mean over the runs, its 95 % interval over test clips, and each run's value."""
+    """One embedding under one head and metric: mean over the runs, its 95 % interval over test clips, and each run's
+    value.
+    """
 
     embedding: str
     head: str
@@ -82,8 +84,8 @@ class ClassScore:
     clips : int
         Tested clips that have the class.
     precision, recall, f1 : float
-        Of the likeliest class, or of the classes with a score of at least one half where clips have several; 0 where nothing was
-        called that.
+        Of the likeliest class, or of the classes with a score of at least one half where clips have several; 0 where
+        nothing was called that.
     average_precision : float, optional
         Where the class was tested.
     """
@@ -180,8 +182,8 @@ class ProbeReport:
         The model beside each other embedding, head by head.
     per_class : list of ClassScore
     confusion : list of list of int
-        Tested clips of each true class (row) taken for each class (column) by the model's linear head in the first run; empty where
-        clips have several classes.
+        Tested clips of each true class (row) taken for each class (column) by the model's linear head in the first run;
+        empty where clips have several classes.
     answers : list of Answer
     curve : list of CurvePoint
     label_doubling_gain : Difference, optional
@@ -220,13 +222,21 @@ class ProbeReport:
     def table(self) -> str:
         """The scores as a Markdown table, with the verdicts below it."""
         head = "| embedding | probe | metric | score | 95 % interval |\n|---|---|---|---|---|"
-        rows = [f"| {s.embedding} | {s.head} | {s.metric} | {s.mean:.3f} | {s.low:.3f} - {s.high:.3f} |" for s in self.scores]
+        rows = [
+            f"| {s.embedding} | {s.head} | {s.metric} | {s.mean:.3f} | {s.low:.3f} - {s.high:.3f} |"
+            for s in self.scores
+        ]
         chance = [f"| (chance) | | {metric} | {value:.3f} | |" for metric, value in self.chance.items()]
-        note = f"{self.tested} of {self.clips} clips tested, {len(self.classes)} classes; bootstrap intervals over the tested {self.resampling_unit}."
+        note = (
+            f"{self.tested} of {self.clips} clips tested, {len(self.classes)} classes; bootstrap intervals over the"
+            f" tested {self.resampling_unit}."
+        )
         return "\n".join([head, *rows, *chance, "", note, *(f"- {line}" for line in self.lines()), ""])
 
     def lines(self) -> list[str]:
-        """What the probe says, one sentence each: the model beside the others, more labels, and what makes that doubtful."""
+        """What the probe says, one sentence each: the model beside the others, more labels, and what makes that
+        doubtful.
+        """
         told = [
             f"{d.head} head: the model is {_word(d)} {d.other} "
             f"({d.mean:+.3f} {d.metric}, 95 % interval {d.low:+.3f} to {d.high:+.3f}, p {d.p_text})"
@@ -239,8 +249,8 @@ class ProbeReport:
                 {"better": "more labels are likely to help further", "worse": "more labels made it worse"},
             )
             told += [
-                f"from half of the training labels to all of them: {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}): "
-                f"{words.get(gain.verdict, 'no gain from doubling the labels was seen')}"
+                f"from half of the training labels to all of them: {gain.mean:+.3f} ({gain.low:+.3f} to"
+                f" {gain.high:+.3f}): {words.get(gain.verdict, 'no gain from doubling the labels was seen')}"
             ]
         return told + [f"WARNING: {warning}" for warning in self.warnings]
 

@@ -45,8 +45,8 @@ def baselines(
     Returns
     -------
     dict of str to ndarray
-        "random encoder" (R, n, D), the same network with fresh weights from each of ``seeds``; "log-mel mean+std" (n, 2 F), each
-        band's mean and deviation over time.
+        "random encoder" (R, n, D), the same network with fresh weights from each of ``seeds``; "log-mel mean+std" (n, 2
+        F), each band's mean and deviation over time.
 
     Raises
     ------
@@ -66,7 +66,9 @@ def baselines(
     return {RANDOM: random, LOG_MEL: keep("log-mel", statistics)}
 
 
-def layer_vectors(model: Model, labels: Labels, pool: Pool = "mean", track: Track = silent) -> Float[np.ndarray, "n L D"]:
+def layer_vectors(
+    model: Model, labels: Labels, pool: Pool = "mean", track: Track = silent
+) -> Float[np.ndarray, "n L D"]:
     """Scene vectors of every block, from one pass over the sounds; the last one is normalised, as in `scenes`."""
     depth = len(model.encoder.transformer.blocks)
     flat = scenes(model, labels, Options(pool=pool, frames=False, layers=True), "embedding (all layers)", track)
@@ -74,7 +76,9 @@ def layer_vectors(model: Model, labels: Labels, pool: Pool = "mean", track: Trac
     return np.moveaxis(flat.reshape(len(flat), parts, depth, -1), 1, 2).reshape(len(flat), depth, -1)
 
 
-def scenes(model: Model, labels: Labels, options: Options, told: str, track: Track = silent) -> Float[np.ndarray, "n D"]:
+def scenes(
+    model: Model, labels: Labels, options: Options, told: str, track: Track = silent
+) -> Float[np.ndarray, "n D"]:
     """Scene vectors of every clip."""
     sounds = track(sounds_of(labels), len(labels), told)
     return np.stack([embedding.scene for _, embedding in model.embed_many(sounds, options)])
@@ -104,7 +108,9 @@ def check_clips(labels: Labels, track: Track = silent) -> list[str]:
             bad.append(f"row {row + 2}: ends at {end:g} s, which is not after its start at {start:g} s")
         over += end is not None and end > seconds + SLACK
     if bad:
-        raise AudioError(f"{len(bad)} of {len(labels)} clips cannot be used; mend these rows or leave them out; the first, {bad[0]}")
+        raise AudioError(
+            f"{len(bad)} of {len(labels)} clips cannot be used; mend these rows or leave them out; the first, {bad[0]}"
+        )
     return [f"{over} clips end before the table says so; what is there was taken"] if over else []
 
 

@@ -1,7 +1,8 @@
 """Files of AudioMAE: pre-training with the local decoder or the global one, and fine-tuned encoders with a classifier.
 
-Sizes come from the shapes of the tensors. AudioMAE's images run time by frequency and ours frequency by time, so that patches are
-turned on their way in: the weights that read them and those that draw them. The position tables are taken as they are.
+Sizes come from the shapes of the tensors. AudioMAE's images run time by frequency and ours frequency by time, so that
+patches are turned on their way in: the weights that read them and those that draw them. The position tables are taken
+as they are.
 """
 
 from __future__ import annotations
@@ -19,16 +20,36 @@ from unheard.model.sizes import ModelConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
 from unheard.weights.checkpoint import SavedModel
-from unheard.weights.layouts.mae import CLASSIFIER_PREFIXES, Released, assemble, classifier_config, depth, heads, rename, require
+from unheard.weights.layouts.mae import (
+    CLASSIFIER_PREFIXES,
+    Released,
+    assemble,
+    classifier_config,
+    depth,
+    heads,
+    rename,
+    require,
+)
 
 LICENCE = "published by Meta under CC BY-NC 4.0: not for commercial use; see the LICENSE of facebookresearch/AudioMAE"
-STATISTICS = {  # frames of the window: mean and deviation of the set it was trained on (reference script), which it doubles
+# frames of the window: mean and deviation of the set it was trained on (reference script), which it doubles
+STATISTICS = {
     1024: (-4.2677393, 2 * 4.5689974),  # AudioSet
     512: (-6.6268077, 2 * 5.358466),  # ESC-50
     128: (-6.845978, 2 * 5.5654526),  # Speech Commands
 }
-NEEDS = {"pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.attn.qkv.weight": 2, "blocks.0.mlp.fc1.weight": 2}  # key: rank
-DECODER_NEEDS = {"decoder_embed.weight": 2, "decoder_pos_embed": 3, "decoder_blocks.0.attn.qkv.weight": 2, "decoder_pred.weight": 2}
+NEEDS = {
+    "pos_embed": 3,
+    "patch_embed.proj.weight": 4,
+    "blocks.0.attn.qkv.weight": 2,
+    "blocks.0.mlp.fc1.weight": 2,
+}  # key: rank
+DECODER_NEEDS = {
+    "decoder_embed.weight": 2,
+    "decoder_pos_embed": 3,
+    "decoder_blocks.0.attn.qkv.weight": 2,
+    "decoder_pred.weight": 2,
+}
 
 
 def read(released: Released, settings: Iterable[str]) -> SavedModel:
@@ -78,7 +99,8 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
     patches, rows = keys["pos_embed"].shape[1] - 1, AUDIOMAE.n_mels // patch_freq
     if "cls_token" not in keys or patches % rows:
         raise CheckpointError(
-            f"the file's table of {patches} positions does not fit {rows} rows of patches and a CLS token, so it is not of layout audiomae"
+            f"the file's table of {patches} positions does not fit {rows} rows of patches and a CLS token, so it is not"
+            " of layout audiomae"
         )
     model = ModelConfig(
         frames=patches // rows * patch_time,

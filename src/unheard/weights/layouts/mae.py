@@ -63,8 +63,11 @@ class Released:
         return f"{self.file.parent.name}/{self.file.name}"
 
 
-def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, extra_prefixes: Mapping[str, str] = {}) -> dict[str, Tensor]:
-    """Tensors under our names; separate query and value biases are joined, the position of the CLS token is added to it.
+def rename(
+    keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, extra_prefixes: Mapping[str, str] = {}
+) -> dict[str, Tensor]:
+    """Tensors under our names; separate query and value biases are joined, the position of the CLS token is added to
+    it.
 
     Parameters
     ----------
@@ -83,7 +86,9 @@ def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, extra_
         Naming the keys that belong to no part we know.
     """
     left = dict(keys)
-    for stem in [key.removesuffix("q_bias") for key in left if key.endswith(".attn.q_bias") and f"{key[:-6]}v_bias" in left]:
+    for stem in [
+        key.removesuffix("q_bias") for key in left if key.endswith(".attn.q_bias") and f"{key[:-6]}v_bias" in left
+    ]:
         query, value = left.pop(f"{stem}q_bias"), left.pop(f"{stem}v_bias")
         left[f"{stem}qkv.bias"] = torch.cat([query, torch.zeros_like(query), value])
     if cls and {"cls_token", "pos_embed"} <= left.keys():  # fine-tuning trains the position of CLS, too; ours has none
@@ -93,7 +98,9 @@ def rename(keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, extra_
     unknown = [key for key, name in names.items() if name is None]
     if unknown:
         more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
-        raise CheckpointError(f"{', '.join(map(printable, unknown[:6]))}{more} belong to no known part of this layout; is --layout right?")
+        raise CheckpointError(
+            f"{', '.join(map(printable, unknown[:6]))}{more} belong to no known part of this layout; is --layout right?"
+        )
     return {name: _reshaped(key, left[key], int(cls)) for key, name in names.items() if name is not None}
 
 
@@ -122,7 +129,8 @@ def assemble(
     notes: tuple[str, ...] = (),
     head: ClassifierConfig | None = None,
 ) -> SavedModel:
-    """A model of ``recipe`` with the tensors of a file, ready to use; a decoder that the file lacks stays as it was drawn.
+    """A model of ``recipe`` with the tensors of a file, ready to use; a decoder that the file lacks stays as it was
+    drawn.
 
     Parameters
     ----------
@@ -143,13 +151,22 @@ def assemble(
     learner.eval().requires_grad_(False)
     if classifier is not None:
         classifier.eval().requires_grad_(False)
-    return SavedModel(learner, recipe, statistics, Provenance(released.title, licence, notes=notes, encoder_only=encoder_only), classifier)
+    return SavedModel(
+        learner,
+        recipe,
+        statistics,
+        Provenance(released.title, licence, notes=notes, encoder_only=encoder_only),
+        classifier,
+    )
 
 
-def classifier_config(head: Tensor, norm: Literal["layer", "batch", "none"], pool: Literal["mean", "cls"] = "mean") -> ClassifierConfig:
+def classifier_config(
+    head: Tensor, norm: Literal["layer", "batch", "none"], pool: Literal["mean", "cls"] = "mean"
+) -> ClassifierConfig:
     """What a released head (C, D) classifies. Files hold no names, so classes are numbered.
 
-    AudioSet's 527 classes occur together and each is scored on its own; classes of any other number exclude one another.
+    AudioSet's 527 classes occur together and each is scored on its own; classes of any other number exclude one
+    another.
     """
     labels = tuple(f"class {number}" for number in range(len(head)))
     return ClassifierConfig(labels, "sigmoid" if len(labels) == AUDIOSET_CLASSES else "softmax", pool, norm)
@@ -166,7 +183,9 @@ def require(keys: Mapping[str, Tensor], ranks: Mapping[str, int], layout: str) -
     for needed, rank in ranks.items():
         if needed not in keys or keys[needed].ndim != rank or not keys[needed].numel():
             found = ", ".join(map(printable, list(keys)[:3]))
-            raise CheckpointError(f"the file has no {needed} of rank {rank}, so it is not of layout {layout}; its keys begin with {found}")
+            raise CheckpointError(
+                f"the file has no {needed} of rank {rank}, so it is not of layout {layout}; its keys begin with {found}"
+            )
 
 
 def depth(keys: Mapping[str, Tensor], prefix: str) -> int:
@@ -179,7 +198,9 @@ def depth(keys: Mapping[str, Tensor], prefix: str) -> int:
     """
     numbers = {found[1] for key in keys if (found := re.match(rf"{re.escape(prefix)}(\d+)\.", key))}
     if numbers != {str(number) for number in range(len(numbers))}:
-        raise CheckpointError(f"the blocks of the file are not numbered {prefix}0, {prefix}1 and so on without a gap; is --layout right?")
+        raise CheckpointError(
+            f"the blocks of the file are not numbered {prefix}0, {prefix}1 and so on without a gap; is --layout right?"
+        )
     return len(numbers)
 
 

@@ -1,6 +1,8 @@
-"""Files of MaskSpec: pre-training, and fine-tuned encoders with a classifier on the mean of the tokens or on the CLS token.
+"""Files of MaskSpec: pre-training, and fine-tuned encoders with a classifier on the mean of the tokens or on the CLS
+token.
 
-Sizes come from the shapes of the tensors. The files hold no front end and no statistics: PaSST's and those of AudioSet are meant.
+Sizes come from the shapes of the tensors. The files hold no front end and no statistics: PaSST's and those of AudioSet
+are meant.
 """
 
 from __future__ import annotations
@@ -18,11 +20,34 @@ from unheard.model.classifier import ClassifierConfig
 from unheard.recipes import maskspec
 from unheard.recipes.recipe import Recipe
 from unheard.weights.checkpoint import SavedModel
-from unheard.weights.layouts.mae import CLASSIFIER_PREFIXES, Released, assemble, classifier_config, depth, heads, rename, require
+from unheard.weights.layouts.mae import (
+    CLASSIFIER_PREFIXES,
+    Released,
+    assemble,
+    classifier_config,
+    depth,
+    heads,
+    rename,
+    require,
+)
 
-LICENCE = "published with code under Apache-2.0 (WangHelin1997/MaskSpec), trained on AudioSet; the files name no terms of their own"
-NEEDS = {"cls_token": 3, "pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.attn.qkv.weight": 2, "blocks.0.mlp.fc1.weight": 2}
-DECODER_NEEDS = {"decoder_embed.weight": 2, "decoder_pos_embed": 3, "decoder_blocks.0.attn.qkv.weight": 2, "decoder_pred.weight": 2}
+LICENCE = (
+    "published with code under Apache-2.0 (WangHelin1997/MaskSpec), trained on AudioSet; the files name no terms of"
+    " their own"
+)
+NEEDS = {
+    "cls_token": 3,
+    "pos_embed": 3,
+    "patch_embed.proj.weight": 4,
+    "blocks.0.attn.qkv.weight": 2,
+    "blocks.0.mlp.fc1.weight": 2,
+}
+DECODER_NEEDS = {
+    "decoder_embed.weight": 2,
+    "decoder_pos_embed": 3,
+    "decoder_blocks.0.attn.qkv.weight": 2,
+    "decoder_pred.weight": 2,
+}
 NOTE = "The file holds no normalisation statistics; those of AudioSet that came with the reference are used."
 
 
@@ -54,7 +79,8 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
     patches, rows = keys["pos_embed"].shape[1] - 1, MASKSPEC.n_mels // patch_freq
     if patches < 1 or patches % rows:
         raise CheckpointError(
-            f"the file's table of {patches} positions does not fit {rows} rows of patches, so it is not of layout maskspec"
+            f"the file's table of {patches} positions does not fit {rows} rows of patches, so it is not of layout"
+            " maskspec"
         )
     known = maskspec.recipe()
     model = replace(
@@ -70,12 +96,16 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
     if drawn:
         width = keys["decoder_embed.weight"].shape[0]
         number = 16 if width == 512 else heads(width)
-        model = replace(model, decoder_embed_dim=width, decoder_depth=depth(keys, "decoder_blocks."), decoder_num_heads=number)
+        model = replace(
+            model, decoder_embed_dim=width, decoder_depth=depth(keys, "decoder_blocks."), decoder_num_heads=number
+        )
     return replace(known, paper="published weights", model=model)
 
 
 def _head(keys: Mapping[str, Tensor]) -> ClassifierConfig | None:
-    """The classifier of a fine-tuned file: ``fc_norm`` tells the mean of the tokens from the CLS token behind the encoder's norm."""
+    """The classifier of a fine-tuned file: ``fc_norm`` tells the mean of the tokens from the CLS token behind the
+    encoder's norm.
+    """
     if "head.weight" not in keys:
         return None
     mean = "fc_norm.weight" in keys

@@ -1,7 +1,8 @@
-"""Files of MATPAC and MATPAC++: training checkpoints, inference files with the encoder alone, and the AudioSet head on top of it.
+"""Files of MATPAC and MATPAC++: training checkpoints, inference files with the encoder alone, and the AudioSet head on
+top of it.
 
-Sizes and window come from the shapes: the position table has a row for each of five mel patches times the time patches, and one
-for CLS. Teachers and the head over prototypes, which only training has a use for, are left out.
+Sizes and window come from the shapes: the position table has a row for each of five mel patches times the time patches,
+and one for CLS. Teachers and the head over prototypes, which only training has a use for, are left out.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ NEEDED = {  # key: rank
     "cls_token": 3, "pos_embed": 3, "patch_embed.proj.weight": 4, "student_encoder.blocks.0.attn.qkv.weight": 2,
     "student_encoder.blocks.0.mlp.fc1.weight": 2, "student_encoder.norm.weight": 1,
 }  # fmt: skip
-DECODER_NEEDS = {"decoder.decoder_embed.weight": 2, "decoder.decoder_pos_embed": 3, "decoder.decoder_blocks.0.attn.qkv.weight": 2}
+DECODER_NEEDS = {
+    "decoder.decoder_embed.weight": 2,
+    "decoder.decoder_pos_embed": 3,
+    "decoder.decoder_blocks.0.attn.qkv.weight": 2,
+}
 
 
 def read(released: Released, settings: Iterable[str]) -> SavedModel:
@@ -49,7 +54,11 @@ def read(released: Released, settings: Iterable[str]) -> SavedModel:
     """
     keys = released.keys
     head = _head(keys)
-    notes = ("The classes are those of AudioSet, in the order of their machine identifiers; the file does not name them.",) if head else ()
+    notes = (
+        ("The classes are those of AudioSet, in the order of their machine identifiers; the file does not name them.",)
+        if head
+        else ()
+    )
     return assemble(released, override(_recipe(keys), settings), named(keys), STATISTICS, LICENCE, notes, head)
 
 
@@ -64,16 +73,22 @@ def named(keys: Mapping[str, Tensor]) -> dict[str, Tensor]:
     multiple = any(key.startswith(MULTIPLE) for key in keys)
     plain: dict[str, Tensor] = {}
     for key, value in keys.items():
-        unused = multiple and key.startswith("decoder.decoder_pred.")  # MATPAC++ files keep the single projection untrained
+        unused = multiple and key.startswith(
+            "decoder.decoder_pred."
+        )  # MATPAC++ files keep the single projection untrained
         if not key.startswith((*LEFT_OUT, MULTIPLE, "head.", "head_norm.")) and not unused:
             plain[key.removeprefix("student_encoder.").removeprefix("decoder.")] = value
     for part in ("weight", "bias") if multiple else ():
-        plain[f"decoder_pred.{part}"] = torch.cat([keys[f"{MULTIPLE}{index}.{part}"] for index in range(hypotheses(keys))])
+        plain[f"decoder_pred.{part}"] = torch.cat(
+            [keys[f"{MULTIPLE}{index}.{part}"] for index in range(hypotheses(keys))]
+        )
     tensors = rename(plain, cls=True, head="model.predictor.project.")
     for theirs, ours in HEAD.items():
         if theirs in keys:
             tensors[CLASSIFIER + ours] = keys[theirs]
-    return tensors | {f"{CLASSIFIER}norm.{part}": keys[f"head_norm.{part}"] for part in NORM if f"head_norm.{part}" in keys}
+    return tensors | {
+        f"{CLASSIFIER}norm.{part}": keys[f"head_norm.{part}"] for part in NORM if f"head_norm.{part}" in keys
+    }
 
 
 def hypotheses(keys: Mapping[str, Tensor]) -> int:
@@ -89,7 +104,8 @@ def _recipe(keys: Mapping[str, Tensor]) -> Recipe:
     bands, patches = MATPAC.n_mels // max(1, kernel[0]), keys["pos_embed"].shape[1] - 1
     if MATPAC.n_mels % kernel[0] or patches % bands or not patches:
         raise CheckpointError(
-            f"a table of {patches} positions does not fit {MATPAC.n_mels} mel bands in patches of {kernel[0]}x{kernel[1]}"
+            f"a table of {patches} positions does not fit {MATPAC.n_mels} mel bands in patches of"
+            f" {kernel[0]}x{kernel[1]}"
         )
     published = matpac.plus() if hypotheses(keys) > 1 else matpac.recipe()
     model = ModelConfig(
@@ -104,7 +120,9 @@ def _recipe(keys: Mapping[str, Tensor]) -> Recipe:
         num_hypotheses=hypotheses(keys),
     )
     if not decoder:
-        asked = ObjectivesConfig(ReconstructConfig(weight=1.0))  # the least a model can be built with; its decoder is never trained
+        asked = ObjectivesConfig(
+            ReconstructConfig(weight=1.0)
+        )  # the least a model can be built with; its decoder is never trained
         return replace(published, name="matpac", model=replace(model, decoder_preset="pixels"), objectives=asked)
     width = keys["decoder.decoder_embed.weight"].shape[0]
     model = replace(
@@ -118,7 +136,9 @@ def _recipe(keys: Mapping[str, Tensor]) -> Recipe:
 
 
 def _head(keys: Mapping[str, Tensor]) -> ClassifierConfig | None:
-    """The AudioSet head, where the file has one; the reference takes a softmax of its many labels, a sigmoid is what fits them."""
+    """The AudioSet head, where the file has one; the reference takes a softmax of its many labels, a sigmoid is what
+    fits them.
+    """
     if "head.weight" not in keys:
         return None
     require(keys, {"head.weight": 2, "head.bias": 1, "head_norm.running_mean": 1, "head_norm.running_var": 1}, "matpac")

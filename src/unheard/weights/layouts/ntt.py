@@ -1,8 +1,8 @@
 """Files of MSM-MAE and M2D, which share their keys and shapes.
 
 MSM-MAE with separate ``q_bias`` and ``v_bias``, its newer form with one ``qkv.bias`` and ``norm_stats``, M2D with
-``target_blocks`` and ``decoder_pred``, and encoder-only files of all of them. Sizes come from the shapes of the tensors, the
-window and patch from a name such as ``80x512p16x16``.
+``target_blocks`` and ``decoder_pred``, and encoder-only files of all of them. Sizes come from the shapes of the
+tensors, the window and patch from a name such as ``80x512p16x16``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,29 @@ from unheard.recipes.recipe import ObjectivesConfig, Recipe
 from unheard.weights.checkpoint import SavedModel
 from unheard.weights.layouts.mae import PIXEL_HEAD, Released, assemble, decoder_positions, depth, heads, rename, require
 
-LICENCE = "published by NTT for evaluation only: internal testing of the paper's method, no distribution; see the LICENSE of nttcslab/{}"
+LICENCE = (
+    "published by NTT for evaluation only: internal testing of the paper's method, no distribution; see the LICENSE of"
+    " nttcslab/{}"
+)
 M2D_STATISTICS = (-7.1, 4.2)  # fixed in the M2D reference and stored in its files
 MSM_MAE_STATISTICS = (-5.4919, 5.0390)  # the README of msm-mae shows them; its files hold none
-LEFT_OUT = ("norm_stats", "target_", "audio_proj", "text_proj", "offline_predictor", "head.")  # read apart, or of no use to embedding
+LEFT_OUT = (
+    "norm_stats",
+    "target_",
+    "audio_proj",
+    "text_proj",
+    "offline_predictor",
+    "head.",
+)  # read apart, or of no use to embedding
 ENCODER_NEEDS = {  # key: rank
     "pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.attn.qkv.weight": 2, "blocks.0.mlp.fc1.weight": 2, "norm.weight": 1,
 }  # fmt: skip
-DECODER_NEEDS = {"decoder_embed.weight": 2, "decoder_pos_embed": 3, "decoder_blocks.0.attn.qkv.weight": 2, "decoder_pred.weight": 2}
+DECODER_NEEDS = {
+    "decoder_embed.weight": 2,
+    "decoder_pos_embed": 3,
+    "decoder_blocks.0.attn.qkv.weight": 2,
+    "decoder_pred.weight": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,9 @@ def parse_name(name: str) -> InputSize:
     """
     found = re.search(r"(\d+)x(\d+)p(\d+)x(\d+)(p32k)?", name)
     if not found or "0" in (found[3], found[4]):
-        raise ConfigError(f"--name must say the input size as released names do, for example 80x512p16x16; got {name!r}")
+        raise ConfigError(
+            f"--name must say the input size as released names do, for example 80x512p16x16; got {name!r}"
+        )
     bands, frames, pf, pt = (int(found[i]) for i in range(1, 5))
     return InputSize(bands, frames, (pf, pt), 32_000 if found[5] else 16_000)
 
@@ -75,13 +92,17 @@ def read(layout: str, released: Released, settings: Iterable[str]) -> SavedModel
         notes.append("The file was fine-tuned on a task; the head of that task is left out.")
     if layout == "msm-mae" and "norm_stats" not in keys:
         notes.append("The file holds no normalisation statistics; those of the msm-mae README's example are used.")
-    return assemble(released, recipe, named(keys, recipe), _statistics(keys, layout), LICENCE.format(layout), tuple(notes))
+    return assemble(
+        released, recipe, named(keys, recipe), _statistics(keys, layout), LICENCE.format(layout), tuple(notes)
+    )
 
 
 def named(keys: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
     """The tensors embedding and prediction need, under our names; see `mae.rename`."""
     head = PIXEL_HEAD if recipe.objectives.reconstruct.weight > 0 else "model.predictor.project."
-    return rename({key: value for key, value in keys.items() if not key.startswith(LEFT_OUT)}, recipe.model.cls_token, head)
+    return rename(
+        {key: value for key, value in keys.items() if not key.startswith(LEFT_OUT)}, recipe.model.cls_token, head
+    )
 
 
 read_msm_mae, read_m2d = partial(read, "msm-mae"), partial(read, "m2d")
