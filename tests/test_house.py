@@ -242,7 +242,7 @@ def test_commands_of_the_readme_exist() -> None:
 
 
 def test_scripts_of_the_readme_exist_and_run_anywhere() -> None:
-    for name in {*re.findall(r"scripts/(\w+)", README), "install", "test", "check", "bench", "parity", "demo"}:
+    for name in {*re.findall(r"scripts/(\w+)", README), "install", "test", "check", "bench", "parity", "demo", "docs"}:
         script = ROOT / "scripts" / name
         assert os.access(script, os.X_OK), f"scripts/{name} is missing or cannot be run"
         text = script.read_text()

@@ -1,6 +1,4 @@
-"""An objective from a file outside the package: the one of docs/concepts.md is trained, stopped, resumed, and embedded
-with.
-"""
+"""An objective from a file outside the package: the one of docs/guide/extend.md is trained, resumed and embedded with."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ from unheard.recipes.recipe import ObjectivesConfig
 from unheard.training.checkpoints import checkpoints
 from unheard.weights.checkpoint import load_model, read_tensors, write_tensors
 
-DOCS = Path(__file__).parents[2] / "docs" / "concepts.md"
+DOCS = Path(__file__).parents[2] / "docs" / "guide" / "extend.md"
 SIZES = (
     "frames=48",
     "embed_dim=24",
@@ -78,7 +76,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mine(tmp_path: Path) -> Path:
     """The recipe file of the docs."""
     section = DOCS.read_text().split("## Write your own objective")[1]
-    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    found = re.search(r"```python[^\n]*\n(.*?)```", section, re.DOTALL)
     assert found is not None
     (tmp_path / "my.py").write_text(found[1])
     return tmp_path / "my.py"
