@@ -104,7 +104,9 @@ def test_links_lead_somewhere(page: Path) -> None:
         file, _, anchor = target.partition("#")
         found = (page.parent / file) if file else page
         assert found.exists(), f"{name(page)} links to {target}, which does not exist"
-        assert DOCS not in page.parents or DOCS in found.resolve().parents, f"{name(page)}: {target} is outside the site"
+        assert DOCS not in page.parents or DOCS in found.resolve().parents, (
+            f"{name(page)}: {target} is outside the site"
+        )
         if anchor:
             headings = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
