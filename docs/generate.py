@@ -1,4 +1,4 @@
-"""Write the generated pages of the reference: the command line from its help texts, the settings from their dataclasses.
+"""Write the generated pages of the reference: command line (from help texts) and settings (from dataclasses).
 
 python docs/generate.py            write docs/reference/cli.md and docs/reference/settings.md
 python docs/generate.py --check    exit with 1 when one of them is out of date

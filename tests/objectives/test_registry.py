@@ -1,4 +1,4 @@
-"""An objective from a file outside the package: the one of docs/guide/extend.md is trained, resumed and embedded with."""
+"""An objective from a file outside the package, that of docs/guide/extend.md, is trained, resumed and embedded with."""
 
 from __future__ import annotations
 
