@@ -92,8 +92,8 @@ class DistillObjective(Objective):
         self.decoder_to_encoder_proj = nn.Linear(decoder_dim, embed_dim) if self.decodes else None
         initialise(self)
         self.register_buffer("running", torch.zeros(2, config.dim))  # mean and mean square of the targets
-        self.register_buffer("started", torch.zeros(()))
-        self.register_buffer("latest", torch.zeros(2, config.dim), persistent=False)
+        self.register_buffer("initialised", torch.zeros(()))
+        self.register_buffer("pending_stats", torch.zeros(2, config.dim), persistent=False)
 
     def totals(self, batch: Batch, mask: Mask) -> Totals:
         """Return the numbers of windows and of patches that are not padding, and the sums of the targets and of their squares.

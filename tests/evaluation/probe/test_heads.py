@@ -85,8 +85,8 @@ def test_strengths_are_ranked_by_score_then_likelihood(
     order = [values[place] for place in range(width) for values in scores] + [value for values in scores for value in values[width:]]
     other = [values[place] for place in range(width) for values in losses] + [value for values in losses for value in values[width:]]
     left = [iter(order), iter(other)]
-    monkeypatch.setattr(heads, "right", lambda *given: next(left[0]))
-    monkeypatch.setattr(heads, "surprise", lambda *given: next(left[1]))
+    monkeypatch.setattr(heads, "balanced_accuracy_score", lambda *given: next(left[0]))
+    monkeypatch.setattr(heads, "log_loss", lambda *given: next(left[1]))
     rng = np.random.default_rng(0)
     halves = [(np.arange(10), np.arange(10, 20))] * len(scores)
     assert choose_strength(rng.standard_normal((20, 3)), np.eye(2, dtype=np.int64)[np.arange(20) % 2], halves, False) == best
