@@ -54,7 +54,7 @@ class ContrastiveLoss(Objective):
     windows and is not that of the whole batch.
     """
 
-    decodes = False
+    needs_decoder = False
 
     def __init__(self, config: ContrastConfig, embed_dim: int) -> None:
         super().__init__()

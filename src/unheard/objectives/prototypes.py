@@ -101,7 +101,7 @@ class Prototypes(Objective):
         its prototypes with the student head at the start (MATPAC reference).
     """
 
-    lasting = False
+    saved = False
     center: Tensor
     pending: Tensor
     pending_tokens: Tensor

@@ -108,7 +108,7 @@ class PretrainModule(nn.Module):
 
     def export_state_dict(self) -> dict[str, Tensor]:
         """The weights a model folder keeps: everything but teachers and heads that only training has a use for."""
-        passing = [f"objectives.{name}." for name, objective in zip(self.objectives, self.parts(), strict=True) if not objective.lasting]
+        passing = [f"objectives.{name}." for name, objective in zip(self.objectives, self.parts(), strict=True) if not objective.saved]
         return {name: value for name, value in self.state_dict().items() if not name.startswith(("model.teacher.", *passing))}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from unheard.data.label_table import Labels
+from unheard.evaluation.probe import heads
 from unheard.evaluation.probe.heads import (
     C_GRID,
     balanced_accuracy_score,
@@ -20,7 +21,6 @@ from unheard.evaluation.probe.heads import (
     mlp,
     strength_of,
 )
-from unheard.evaluation.probe.probe import heads
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
 
