@@ -98,7 +98,7 @@ class Baseline(nn.Module):
 def logits_of(head: nn.Module, latents: Tensor) -> Tensor:
     """A prototype head, its direction normalised as weight normalisation does."""
     bottleneck = F.normalize(head.mlp(latents), dim=-1)
-    return F.linear(bottleneck, head.gain * head.direction / head.direction.norm(dim=1, keepdim=True))
+    return F.linear(bottleneck, head.gain * head.weight_v / head.weight_v.norm(dim=1, keepdim=True))
 
 
 def baseline_step(learner: PretrainModule, batch: Batch, kept: int) -> Callable[[], int]:
@@ -109,7 +109,7 @@ def baseline_step(learner: PretrainModule, batch: Batch, kept: int) -> Callable[
 
     def step() -> int:
         latents, prototypes = model(batch.spec, batch.noise, kept)
-        model.follow(0.9999)
+        model.ema_update(0.9999)
         optimiser.zero_grad()
         (0.5 * latents + 0.5 * prototypes).backward()
         torch.nn.utils.clip_grad_norm_(trained, 3.0, foreach=False)

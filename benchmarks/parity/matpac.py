@@ -360,8 +360,8 @@ def _training_state(keys: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             if key.startswith(theirs):
                 inner = (
                     key.removeprefix(theirs)
-                    .replace("last_layer.weight_g", "gain")
-                    .replace("last_layer.weight_v", "direction")
+                    .replace("last_layer.weight_g", "weight_g")
+                    .replace("last_layer.weight_v", "weight_v")
                 )
                 found[ours + (inner.replace(".mlp.", ".") if theirs == "_ema." else inner)] = value
     return found

@@ -51,7 +51,7 @@ def readers(place: Path) -> dict[Path, Read]:
         return store.names, [store.clip(number).tolist() for number in range(len(store))]
 
     def weights() -> object:
-        return {name: value.tolist() for name, value in load_model(model).learner.lasting_state().items()}
+        return {name: value.tolist() for name, value in load_model(model).learner.export_state_dict().items()}
 
     def saved() -> object:
         held = read_json(checkpoint / "state.json")["files"]

@@ -90,7 +90,9 @@ def test_it_learns_and_keeps_the_best_weights_by_validation(folder: Path, tmp_pa
         if ".encoder." in name
     }
     assert any(
-        not torch.equal(model.learner.lasting_state()[name], value) for name, value in store.items() if "blocks" in name
+        not torch.equal(model.learner.export_state_dict()[name], value)
+        for name, value in store.items()
+        if "blocks" in name
     )
     assert {"config.json", "environment.json", "metrics.jsonl", "model", "checkpoints"} <= {
         file.name for file in run.iterdir()
@@ -111,7 +113,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(
     assert curve(broken) == curve(whole) and len(curve(whole)) >= 6
     ours, theirs = load_model(broken), load_model(whole)
     assert ours.provenance.trained == theirs.provenance.trained
-    assert same(ours.learner.lasting_state(), theirs.learner.lasting_state())
+    assert same(ours.learner.export_state_dict(), theirs.learner.export_state_dict())
     assert ours.classifier and theirs.classifier and same(ours.classifier.state_dict(), theirs.classifier.state_dict())
 
 

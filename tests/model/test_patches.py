@@ -35,7 +35,7 @@ def test_each_token_holds_the_patch_at_its_row_and_column(grid):
 def test_a_narrower_grid_keeps_its_token_order(grid, data):
     time = data.draw(st.integers(1, grid.time))
     narrow = Grid(grid.freq, time, grid.patch_size, grid.order)
-    index = grid.within(time)
+    index = grid.crop_time(time)
     assert torch.equal(grid.rows()[index], narrow.rows())
     assert torch.equal(grid.columns()[index], narrow.columns())
 

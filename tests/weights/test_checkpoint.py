@@ -51,9 +51,9 @@ def folder(tmp_path: Path) -> Path:
 def test_a_saved_model_comes_back_bit_for_bit(folder: Path) -> None:
     loaded, learner = load_model(folder), perturbed()
     assert (loaded.recipe, loaded.statistics, loaded.provenance) == (SMALL, STATISTICS, ORIGIN)
-    assert loaded.learner.lasting_state().keys() == learner.export_state_dict().keys()
+    assert loaded.learner.export_state_dict().keys() == learner.export_state_dict().keys()
     for name, value in learner.export_state_dict().items():
-        assert torch.equal(loaded.learner.lasting_state()[name], value), name
+        assert torch.equal(loaded.learner.export_state_dict()[name], value), name
     assert not loaded.learner.training and not any(p.requires_grad for p in loaded.learner.parameters())
 
 
@@ -142,8 +142,8 @@ def test_a_cut_weight_file_is_refused(folder: Path) -> None:
 def test_weights_of_another_size_are_named(folder: Path) -> None:
     other = perturbed(override(SMALL, ["model.embed_dim=36"]))
     with pytest.raises(CheckpointError, match=r"cls_token is \(24,\), expected \(36,\).* and \d+ more"):
-        load_weights(other, load_model(folder).learner.lasting_state(), "here")
-    state = load_model(folder).learner.lasting_state()
+        load_weights(other, load_model(folder).learner.export_state_dict(), "here")
+    state = load_model(folder).learner.export_state_dict()
     state["extra"] = state.pop("model.encoder.cls_token")
     with pytest.raises(CheckpointError, match=r"weights of here .*missing model\.encoder\.cls_token; unknown extra"):
         load_weights(perturbed(), state, "here")

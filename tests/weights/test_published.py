@@ -194,7 +194,7 @@ def test_a_converted_model_embeds_as_the_released_network_does(
     np.testing.assert_allclose(model.embed((WAV, 16000)).frames, frames(model, keys), atol=1e-5)
     assert (model.statistics.mean, model.statistics.std) == ((pytest.approx(mean),), (pytest.approx(std),))
     assert model.provenance.encoder_only == ("decoder_embed.weight" not in keys)
-    assert not [name for name in model.learner.lasting_state() if "teacher" in name]
+    assert not [name for name in model.learner.export_state_dict() if "teacher" in name]
 
 
 @pytest.mark.parametrize("fused", [False, True])

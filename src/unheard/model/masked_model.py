@@ -127,7 +127,7 @@ class MaskedModel(nn.Module):
 
     Attributes
     ----------
-    decodes : bool
+    use_decoder : bool
         Whether a pass runs the decoder; switch it off with `without_decoder` when no objective reads it.
     num_hypotheses : int
         Guesses of the predictor for each hidden patch.

@@ -74,9 +74,9 @@ class Objective(nn.Module, ABC):
 
     Attributes
     ----------
-    lasting : bool
+    saved : bool
         Whether its weights belong in a model folder; heads that only training has a use for do not.
-    decodes : bool
+    needs_decoder : bool
         Whether it reads what the decoder or the predictor made.
     """
 

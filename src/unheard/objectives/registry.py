@@ -49,7 +49,7 @@ def register(
     teacher: bool = False,
     labels: bool = False,
 ) -> None:
-    """Add an objective that recipes can name. Whether it needs the decoder is its attribute `Objective.decodes`.
+    """Add an objective that recipes can name. Whether it needs the decoder is its attribute `Objective.needs_decoder`.
 
     Parameters
     ----------

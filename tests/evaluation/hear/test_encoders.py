@@ -19,8 +19,10 @@ from unheard.evaluation.hear.encoders import LogMelEncoder, encoder, encoders, f
 
 def test_one_encoder_alone_makes_no_baselines(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = [each.name for each in encoders("hear:levels")]
-    monkeypatch.setattr(encoders_module, "load_model", lambda *given, **how: pytest.fail("a baseline was made"))
-    monkeypatch.setattr(encoders_module, "random_like", lambda *given, **how: pytest.fail("a baseline was made"))
+    monkeypatch.setattr(
+        encoders_module.hear_api, "load_model", lambda *given, **how: pytest.fail("a baseline was made")
+    )
+    monkeypatch.setattr(encoders_module, "reinitialised", lambda *given, **how: pytest.fail("a baseline was made"))
     assert [encoder("hear:levels").name, "random", "log-mel"] == wanted
     assert encoder("random-tiny").name == "random-tiny"
 

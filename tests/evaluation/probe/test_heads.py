@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from unheard.data.label_table import Labels
+from unheard.evaluation.probe import heads
 from unheard.evaluation.probe.heads import (
     C_GRID,
     balanced_accuracy_score,
@@ -20,7 +21,6 @@ from unheard.evaluation.probe.heads import (
     mlp,
     strength_of,
 )
-from unheard.evaluation.probe.probe import heads
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
 
@@ -103,8 +103,8 @@ def test_strengths_are_ranked_by_score_then_likelihood(
         value for values in losses for value in values[width:]
     ]
     left = [iter(order), iter(other)]
-    monkeypatch.setattr(heads, "right", lambda *given: next(left[0]))
-    monkeypatch.setattr(heads, "surprise", lambda *given: next(left[1]))
+    monkeypatch.setattr(heads, "balanced_accuracy_score", lambda *given: next(left[0]))
+    monkeypatch.setattr(heads, "log_loss", lambda *given: next(left[1]))
     rng = np.random.default_rng(0)
     halves = [(np.arange(10), np.arange(10, 20))] * len(scores)
     assert (
