@@ -241,7 +241,7 @@ def test_bad_files_are_skipped_and_counted(sounds: Path, tmp_path: Path, documen
         ("probe random-tiny labels.csv -o p --seeds 0", "at least 1"),
         ("attention random-tiny a.wav -o a.png --at 3", "FREQ,TIME"),
         ("convert nowhere.pth -o m --layout msm-mae --name 80x512p16x16", "nowhere.pth"),
-        ("convert nowhere.pth -o m --layout mae --name 80x512p16x16", "known: msm-mae"),
+        ("convert nowhere.pth -o m --layout mae --name 80x512p16x16", "choose one of msm-mae"),
         ("report nowhere", "there is no run at nowhere; give the folder"),
     ],
 )

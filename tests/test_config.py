@@ -135,7 +135,7 @@ def test_numbers_out_of_range_are_refused_by_name(setting: str) -> None:
         ({"objectives": {"latents": {"wait": 1}}}, r"did you mean objectives\.latents\.weight\?"),
         ({"model": 3}, "model: got 3"),
         ({"model": {"frames": "x"}}, "model.frames: got 'x'"),
-        (3, "Recipe is a section of settings, a JSON object; got 3"),
+        (3, "Recipe must be a JSON object of settings; got 3"),
         ([], "a JSON object"),
     ],
 )

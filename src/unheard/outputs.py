@@ -1,4 +1,4 @@
-"""Outputs of the verbs: an existing one is refused, and one process at a time writes it."""
+"""Output files and folders: existing ones are refused, and locks allow one writing process at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from unheard.errors import ConfigError, InUseError
 
 LOCK = ".lock"
-"""Name of the lock file in a folder, and the end of the name of that beside a file."""
+"""Name of the lock file in a folder; the lock of a file has a name that ends in it."""
 
 OWNER_READS = 50  # 10 ms apart; our choice
 
@@ -23,21 +23,21 @@ WAYS = "choose another -o, or replace it with --overwrite"
 
 
 def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
-    """Refuse an output that exists and is not to be replaced.
+    """Refuse an existing output unless it is to be overwritten.
 
     Parameters
     ----------
     out : path
         A file or a folder.
     overwrite : bool
-        Whether it is to be replaced: then nothing is refused.
+        Whether to overwrite it: then nothing is refused.
     ways : str
-        What a user can do.
+        What the user can do, for the message.
 
     Raises
     ------
     ConfigError
-        With the id and host of the process that writes into the folder while there is one.
+        When the output exists. If a process is writing to it, the message has its id and host.
     """
     place = Path(out)
     if overwrite or not place.exists():
@@ -50,10 +50,11 @@ def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold the lock of an output folder while the block runs; make the folder when it is missing, and delete it when it
-    stays empty.
+    """Hold the lock of an output folder while the block runs.
 
-    The system releases the lock when the process ends, however it ends.
+    A missing folder is created, and deleted if it stays empty.
+
+    The system releases the lock when the process ends, for any reason.
 
     Raises
     ------
@@ -67,13 +68,13 @@ def locked_folder(folder: Path) -> Iterator[None]:
             yield
     finally:
         if not existed:
-            with contextlib.suppress(OSError):  # it holds something, which is what it was made for
+            with contextlib.suppress(OSError):  # it is not empty, as it should be
                 folder.rmdir()
 
 
 @contextmanager
 def locked_file(path: Path) -> Iterator[None]:
-    """Hold the lock of an output file while the block runs; the lock file lies beside it. As `locked_folder` otherwise."""
+    """Hold the lock of an output file while the block runs, as `locked_folder`; the lock file is in the same folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _holding(path.with_name(f".{path.name}{LOCK}"), path):
         yield
@@ -90,7 +91,7 @@ def _holding(place: Path, output: Path) -> Iterator[None]:
 
 
 def _take(place: Path, output: Path) -> int:
-    """Open and lock a lock file; a file that its last owner deleted in the meantime is opened again."""
+    """Open and lock a lock file; if its last owner deleted it in the meantime, open it again."""
     while True:
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -101,7 +102,7 @@ def _take(place: Path, output: Path) -> int:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
             raise InUseError(
-                f"{output} is being written by {owner}; wait until it has ended, or choose another -o"
+                f"{output} is being written by {owner}; wait until that process ends, or choose another -o"
             ) from None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), place.stat()):
@@ -112,7 +113,7 @@ def _take(place: Path, output: Path) -> int:
 
 
 def _owner(descriptor: int) -> str:
-    """Return what the owner of a lock wrote into its file; it writes right after it has the lock."""
+    """Return the text that the owner of a lock wrote into its file; it writes immediately after locking."""
     for _ in range(OWNER_READS):
         if owner := os.pread(descriptor, 200, 0).decode(errors="replace").strip():
             return owner

@@ -175,7 +175,7 @@ def test_tables_point_from_where_they_lie(corpus: Path) -> None:
 
 
 def test_says_what_is_missing(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no task is called 'drums'"):
+    with pytest.raises(DataError, match="there is no task 'drums'"):
         offline_labels("drums", corpus)
     with pytest.raises(DataError, match="unheard data fetch wesnoth"):
         offline_labels("speech-music-effect", corpus)

@@ -279,7 +279,7 @@ def test_sounds_that_are_gone_are_counted(tmp_path: Path, capsys: pytest.Capture
     audioset(tmp_path)
     line = ["data", "import", "audioset-20k", str(tmp_path), "-o", str(tmp_path / "labels.csv")]
     assert main([*line, "--strict"]) == 1
-    assert "1 clips left out, their sound is not there: gone_gone__.wav" in capsys.readouterr().out
+    assert "1 clips left out, their file is missing: gone_gone__.wav" in capsys.readouterr().out
     assert main(line) == 2
     assert "--overwrite" in capsys.readouterr().err
 
@@ -290,12 +290,12 @@ def test_wrong_folders_are_told_what_was_expected(tmp_path: Path) -> None:
             import_labels(name, tmp_path, tmp_path / "labels.csv")
     with pytest.raises(DataError, match="no such folder"):
         import_labels("esc50", tmp_path / "nowhere", tmp_path / "labels.csv")
-    with pytest.raises(ConfigError, match="no layout is called 'esc-50'; choose one of audioset"):
+    with pytest.raises(ConfigError, match="there is no layout 'esc-50'; choose one of audioset"):
         import_labels("esc-50", tmp_path, tmp_path / "labels.csv")
     text(tmp_path / "meta/esc50.csv", "file,fold", "a.wav,1")
     (tmp_path / "audio").mkdir()
     with pytest.raises(DataError, match="lacks the column filename; it has file, fold"):
         import_labels("esc50", tmp_path, tmp_path / "labels.csv")
     text(tmp_path / "meta/esc50.csv", "filename,fold,target,category,esc10,src_file,take", "a.wav,1,0,dog,True,1,A")
-    with pytest.raises(DataError, match=r"holds no sound of esc50: the tables name 1 clips, such as audio/a\.wav"):
+    with pytest.raises(DataError, match=r"holds no sound file of esc50: the tables name 1 clips, such as audio/a\.wav"):
         import_labels("esc50", tmp_path, tmp_path / "labels.csv")

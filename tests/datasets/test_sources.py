@@ -143,7 +143,7 @@ def test_only_known_packages_are_fetched(tmp_path: Path) -> None:
         "bash": "choose S, M, L, soundfonts, or one of 48 packages such as",
         "s": r"did you mean S\?",
     }.items():
-        with pytest.raises(DataError, match=f"no corpus is called '{name}'; {hint}"):
+        with pytest.raises(DataError, match=f"there is no corpus '{name}'; {hint}"):
             fetch(name, tmp_path)
     with pytest.raises(DataError, match="did you mean hydrogen-drumkits"):
         fetch("hydrogen-drumkit", tmp_path)

@@ -185,7 +185,7 @@ def test_resume_with_another_model_is_refused_for_parts_and_for_tables(model, fo
     for name, track in (("table.parquet", silent), ("parts.parquet", stop)):
         with contextlib.suppress(KeyboardInterrupt):
             embed_table(model, [folder / "deep"], tmp_path / name, track=track)
-        with pytest.raises(ConfigError, match="the model is another one"):
+        with pytest.raises(ConfigError, match="the model is different"):
             embed_table(other, [folder / "deep"], tmp_path / name, resume=True)
         assert embed_table(model, [folder / "deep"], tmp_path / name, resume=True).rows == 6
 

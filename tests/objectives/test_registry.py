@@ -188,7 +188,7 @@ def test_embedding_needs_no_file_and_no_code(
 
 @pytest.mark.parametrize(
     ("section", "message"),
-    [(3, "objectives.level is a section of settings"), ({"weight": "much", "items": [1]}, None), ({}, None)],
+    [(3, "objectives.level must be a JSON object of settings"), ({"weight": "much", "items": [1]}, None), ({}, None)],
 )
 def test_a_section_of_a_stranger_s_model_folder_is_kept_or_refused(
     section: object, message: str | None, train: Callable[..., Path], sounds: Path

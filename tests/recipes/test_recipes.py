@@ -183,9 +183,9 @@ def test_a_size_out_of_its_range_is_named_also_when_code_made_it(change: dict[st
         ("x = 1\n", r"must define recipe\(\) returning .*Recipe; got None"),
         ("recipe = 3\n", r"must define recipe\(\)"),
         ("def recipe():\n    return 'base'\n", "got 'base'"),
-        ("def recipe(:\n", "cannot be run as a recipe.*SyntaxError"),
-        ("import no_such_module\n", "cannot be run as a recipe.*no_such_module"),
-        ("def recipe():\n    return 1 / 0\n", "cannot be run as a recipe.*ZeroDivisionError"),
+        ("def recipe(:\n", "cannot be executed as a recipe.*SyntaxError"),
+        ("import no_such_module\n", "cannot be executed as a recipe.*no_such_module"),
+        ("def recipe():\n    return 1 / 0\n", "cannot be executed as a recipe.*ZeroDivisionError"),
     ],
 )
 def test_a_python_file_that_is_no_recipe_is_told(text: str | None, message: str, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_a_damaged_file_opens_or_is_an_error_of_ours(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([torch.ones(2)], "holds a list, expected a dictionary of tensors"),
+        ([torch.ones(2)], "holds a list; give a file with a dictionary of tensors"),
         ({"epoch": 3}, "holds no tensors; its entries are epoch"),
     ],
 )

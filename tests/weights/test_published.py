@@ -297,7 +297,7 @@ def test_the_name_is_taken_from_the_folder_or_the_file_or_is_asked_for(tmp_path:
         torch.save(released(), tmp_path / place)
     for place in ("m2d_vit_base-16x24p8x8-221006-mr7/checkpoint-300.pth", f"{NAME}.pth"):
         assert convert(tmp_path / place, "msm-mae").recipe.model.frames == 24
-    with pytest.raises(ConfigError, match="--name must say the input size"):
+    with pytest.raises(ConfigError, match="--name must contain the input size"):
         convert(tmp_path / "nameless.pth", "msm-mae")
 
 

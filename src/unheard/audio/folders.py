@@ -12,11 +12,11 @@ from unheard.errors import DataError, shown
 
 
 def find_audio(folder: str | Path) -> list[Path]:
-    """Every sound file below ``folder``, sorted by its relative path.
+    """Return every sound file below ``folder``, sorted by its relative path.
 
-    Names end in one of `AUDIO_SUFFIXES`, or of `AV_SUFFIXES` where the extra ``av`` is installed. Hidden files and
-    folders are left out; linked folders are not entered. Sound files that cannot be read here are counted in an
-    `AudioWarning`.
+    Suffixes are those of `AUDIO_SUFFIXES`, and of `AV_SUFFIXES` if the extra ``av`` is installed. Hidden files and
+    folders are skipped, and linked folders are not followed. An `AudioWarning` gives the number of sound files that
+    need the extra.
 
     Raises
     ------

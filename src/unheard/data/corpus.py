@@ -1,4 +1,4 @@
-"""A corpus: which sounds there are, told by a folder, a CSV or the manifest of a fetched corpus."""
+"""A corpus: the sounds of a folder, of a CSV, or of the manifest of a fetched corpus."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from unheard.errors import AudioError, DataError, shown
 from unheard.progress import Track, silent
 
 MANIFEST = "manifest.csv"
-"""A folder that holds this file is read through it."""
+"""Name of the manifest. A folder with this file is read through it."""
 
 HELD_OUT = frozenset({"test", "valid", "validation", "val", "dev", "eval"})
-"""Values of a ``split`` column whose rows are not pre-trained on."""
+"""Values of the column ``split`` whose rows are not used in pre-training."""
 
 SAMPLE = 4096
-"""Bytes read at each of three places of a file to tell its content: a page of the disk (our choice)."""
+"""Bytes read at each of three places of a file to identify its content: a page of the disk (our choice)."""
 
 THREADS = 2 * (os.cpu_count() or 1)
-"""Headers read at once; they wait for the disk (our choice)."""
+"""Number of headers read at once; reading waits for the disk (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,22 @@ class Clip:
     path : str
         Relative to the corpus's root, with forward slashes.
     seconds : float
-        How long the clip is.
+        Length of the clip.
     domain : str
-        What kind of sound it is, such as "speech"; empty when nobody said.
+        Kind of sound, such as "speech"; may be empty.
     start : float
-        Where it begins in its file, in seconds.
+        Start in its file, in seconds.
     end : float, optional
-        Where it ends in its file. Default: at the end of the file.
+        End in its file. Default: the end of the file.
     size : int
-        Bytes of the file, so that a changed file is noticed.
+        Bytes of the file, to detect a changed file.
     content : str
-        Hash of three samples of its bytes, and the ``sha256`` of a manifest where there is one; for files changed at
-        equal size.
+        Hash of bytes at three places, and the ``sha256`` of a manifest if there is one; to detect changes at equal
+        size.
     label : str
-        What is heard, several labels joined by ``|``; empty when nobody said.
+        Labels joined by ``|``; may be empty.
     caption : str
-        What is heard, in a sentence; empty when nobody said.
+        Description in a sentence; may be empty.
     """
 
     path: str
@@ -72,7 +72,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A sound that could not be used, and why."""
+    """A sound that could not be used, and the reason."""
 
     path: str
     reason: str
@@ -80,17 +80,17 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Clips that can be used.
+    """The usable clips of a source.
 
     Parameters
     ----------
     root : Path
-        What the clips' paths are relative to.
+        Folder to which the paths of clips are relative.
     clips : tuple of Clip
     skipped : tuple of Skipped
-        What was found and cannot be used.
+        Sounds that cannot be used.
     held_out : int
-        Rows left out because their ``split`` or ``heldout`` column keeps them for testing.
+        Number of rows left out because their ``split`` or ``heldout`` column reserves them for testing.
     """
 
     root: Path
@@ -100,15 +100,15 @@ class Corpus:
 
     @property
     def hours(self) -> float:
-        """Hours of sound."""
+        """Return the hours of sound."""
         return sum(clip.seconds for clip in self.clips) / 3600
 
     def fingerprint(self) -> str:
-        """A hash of which clips there are (paths, parts, lengths, sizes, samples of the bytes, labels): another corpus
-        has another one.
+        """Return a hash of the clips: paths, parts, lengths, sizes, samples of the bytes, labels.
 
-        When and where files were written does not matter. A change between the samples that keeps a file's size goes
-        unnoticed.
+        It does not depend on where and when files were written. A change between the sampled bytes that keeps a file's
+        size is
+        not detected.
         """
         digest = hashlib.sha256()
         for clip in self.clips:
@@ -119,12 +119,11 @@ class Corpus:
 
 
 def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
-    """Find the clips of a folder, a file, a CSV or a fetched corpus, and read every file's header.
+    """Find the clips of a folder, a file, a CSV or a fetched corpus, and read the header of every file.
 
     A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``,
     ``label``, ``caption``, ``split`` and ``heldout``. Rows whose split is one of `HELD_OUT`, or whose ``heldout`` is 1,
-    are left out and counted. A folder is searched with everything below it, or read through its `MANIFEST` when it has
-    one.
+    are left out and counted. A folder is searched recursively, or read through its `MANIFEST` if it has one.
 
     Raises
     ------
@@ -149,7 +148,7 @@ def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
     clips = tuple(clip for clip in made if isinstance(clip, Clip))
     skipped = tuple(clip for clip in made if isinstance(clip, Skipped))
     if not clips:
-        why = "it holds no sound files that can be read here"
+        why = "it holds no sound files that can be read"
         if skipped:
             why = f"the first of {len(skipped)} files, {shown(skipped[0].path)}, was skipped: {skipped[0].reason}"
         raise DataError(f"{source}: nothing in it can be used; {why}")
@@ -157,7 +156,7 @@ def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
 
 
 def read_csv(path: str | Path, required: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a CSV with a header line; a value that is left out is empty.
+    """Return the rows of a CSV with a header line; a missing value is empty.
 
     Raises
     ------
@@ -170,8 +169,7 @@ def read_csv(path: str | Path, required: tuple[str, ...]) -> list[dict[str, str]
 
 
 def read_columns(path: str | Path, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, list[str]]:
-    """Return the columns ``required`` of a CSV, and those ``optional`` that it has, in a fraction of the memory of
-    `read_csv`.
+    """Return the columns ``required`` of a CSV, and the existing ones of ``optional``, in less memory than `read_csv`.
 
     Raises
     ------
@@ -190,7 +188,7 @@ def read_columns(path: str | Path, required: tuple[str, ...], optional: tuple[st
 
 
 def _records(path: str | Path, required: tuple[str, ...]) -> Iterator[list[str]]:
-    """The names of the columns, then the values of every row that has some, as many as there are columns."""
+    """Yield the names of the columns, then the values of every row that is not empty, one for each column."""
     try:
         with _open_text(Path(path)) as file:
             reader = csv.reader(file, strict=True)
@@ -211,7 +209,7 @@ def _checked_records(path: str | Path, columns: list[str], reader: Iterable[list
     width, nameless = len(columns), [number for number, name in enumerate(columns) if not name]
     number = 1
     for record in reader:
-        if not any(record):  # spreadsheets leave rows of commas
+        if not any(record):  # spreadsheets leave rows with commas only
             continue
         number += 1
         if len(record) != width or nameless:
@@ -224,7 +222,7 @@ def _checked_records(path: str | Path, columns: list[str], reader: Iterable[list
 
 
 def _lacks(path: str | Path, columns: list[str], missing: list[str], required: tuple[str, ...]) -> str:
-    """What is wrong with a table that lacks columns."""
+    """Return the error message for a table that lacks columns."""
     for letter, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(columns) == 1 and letter in columns[0]:
             return (
@@ -236,7 +234,7 @@ def _lacks(path: str | Path, columns: list[str], missing: list[str], required: t
 
 
 def _open_text(path: Path) -> IO[str]:
-    """Open a table: UTF-8, or UTF-16 with its mark at the beginning.
+    """Open a table: UTF-8, or UTF-16 with a byte order mark.
 
     Raises
     ------
@@ -246,10 +244,10 @@ def _open_text(path: Path) -> IO[str]:
     with path.open("rb") as file:
         begin = file.read(4096)
     if begin[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
-        raise DataError(f"{path}: a workbook, not a CSV; save the sheet as CSV (UTF-8) and give that file")
+        raise DataError(f"{path}: is a workbook, not a CSV; save the sheet as CSV (UTF-8) and give that file")
     wide = begin[:2] in (b"\xff\xfe", b"\xfe\xff")
     if not wide and b"\0" in begin:
-        raise DataError(f"{path}: a binary file, not a table; give a CSV with a header line")
+        raise DataError(f"{path}: is a binary file, not a table; give a CSV with a header line")
     return path.open(encoding="utf-16" if wide else "utf-8-sig", newline="")
 
 
@@ -258,7 +256,7 @@ Found: TypeAlias = tuple[float, int, str]
 
 
 def scan_files(root: Path, paths: Iterable[str], track: Track) -> dict[str, Found | str]:
-    """What each file holds, or why it cannot be used."""
+    """Return the length, size and content hash of each file, or why it cannot be used."""
 
     def look(path: str) -> Found | str:
         try:
@@ -273,7 +271,7 @@ def scan_files(root: Path, paths: Iterable[str], track: Track) -> dict[str, Foun
 
 
 def _content(path: Path, size: int) -> str:
-    """Hash of the first, middle and last bytes of a file: beginnings and ends are often silence."""
+    """Return a hash of the first, middle and last bytes of a file; beginnings and ends are often silence."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for start in (0, (size - SAMPLE) // 2, size - SAMPLE):
@@ -283,7 +281,7 @@ def _content(path: Path, size: int) -> str:
 
 
 def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skipped:
-    """The clip of one row, or why there is none."""
+    """Return the clip of one row, or why there is none."""
     path = Path(row["path"]).as_posix()
     if isinstance(found, str):
         return Skipped(path, found)

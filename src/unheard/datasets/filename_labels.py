@@ -1,9 +1,9 @@
-"""Label tables for fetched corpora: what a file's name and folder say about it, with splits that do not leak.
+"""Label tables for fetched corpora, from file names and folders, with splits without leakage.
 
-Every task is a rule over manifest rows (`unheard.datasets.sources`); no sound is opened. What must not be shared
-between train and test is the group: the drum kit, the game unit, the package, the voice or the phrase. Groups that hold
-copies of one file count as one group in folds, and a sound that occurs under several names is used once. Files on the
-test side are left out of pre-training, copies included.
+Every task is a rule over manifest rows (`unheard.datasets.sources`); no sound file is opened. Train and test share no
+group: a drum kit, a game unit, a package, a voice or a phrase. Groups with copies of one file count as one group in
+folds, and a sound with several names is used once. Files of the test side and their copies are left out of
+pre-training.
 
 drum-hit              kick, snare, hat, tom, cymbal; test on four unseen kits; or five folds by kit
 sound-kind            animal, instrument, object; trained on one package, tested on two others
@@ -12,7 +12,8 @@ unit-action           voice, attack or death of a game unit; five folds by unit
 voice-id              which of 15 actors speaks; test on unseen phrases; or five folds by phrase
 vocal-type            pain, effort, speech; test on unseen voices; or five folds by voice
 soundtrack-id         which of 12 games a track is from; test on unseen tracks (needs tier L)
-stamp-voice           which of nine languages' speakers describes a stamp; one voice and microphone each, so a check of sanity only
+stamp-voice           which of nine languages' speakers describes a stamp; one voice and microphone each, so a sanity
+                      check only
 gm-family, gm-pitch, gm-pitch-programs   rendered notes, see `unheard.datasets.notes`
 """
 
@@ -38,32 +39,32 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True)
 class FilenameLabelRule:
-    """The packages a task reads and the rule that labels their manifest rows."""
+    """The packages of a task and the rule that labels their manifest rows."""
 
     packages: tuple[str, ...]
     rule: Callable[[Sequence[Row]], Iterator[tuple[str, ...]]]
     """Yields values in the order of `COLUMNS`."""
     folds: int = 0
-    """Folds that groups are assigned to, where the rule gives none: an alternative to a split whose test side is small.
-    """
+    """Number of folds if the rule assigns none: an alternative to a split with a small test side."""
 
 
 def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
-    """The label table of a task.
+    """Return the label table of a task.
 
     Parameters
     ----------
     name : str
         One of `TASKS` or of the gm tasks.
     corpus_root : Path
-        Folder that `fetch` wrote. The gm tasks do not look at it here: their sounds are made by `write_labels`.
+        Folder that `fetch` wrote. The gm tasks do not read it here: `write_labels` renders their sounds.
 
     Returns
     -------
     list of dict
         Rows with path (relative to ``corpus_root``; for gm tasks relative to the label table), label, split, fold,
-        group; split is empty where the task is scored by folds only, and fold is empty where it has a split only. A
-        probe takes the split first.
+        group.
+        split is empty for a task with folds only, and fold is empty for a task with a split only. A probe prefers the
+        split.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
     if name in GM_TASKS:
         return [dict(zip(COLUMNS, row, strict=True)) for row in note_rows(name)]
     if name not in TASKS:
-        raise DataError(f"no task is called {name!r}; choose one of {', '.join([*TASKS, *GM_TASKS])}")
+        raise DataError(f"there is no task {name!r}; choose one of {', '.join([*TASKS, *GM_TASKS])}")
     present = {row["package"] for row in read_manifest(corpus_root)}
     if lacking := [package for package in TASKS[name].packages if package not in present]:
         raise missing_packages_error(name, lacking, corpus_root)
@@ -81,20 +82,19 @@ def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
 
 
 def offline_rows(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
-    """The rows of one of `TASKS` that the packages in a folder give, be they all of its packages or not."""
+    """Return the rows of one of `TASKS` for the packages in a folder, even if some of its packages are missing."""
     return [dict(zip(COLUMNS, row, strict=True)) for row in _apply(TASKS[name], read_manifest(corpus_root))]
 
 
 def missing_packages_error(name: str, packages: Sequence[str], corpus_root: Path | str) -> DataError:
-    """The error for packages of a task that a folder lacks, naming the command that fetches them."""
+    """Return the error for packages of a task that a folder lacks, with the command that fetches them."""
     others = f" (and likewise {', '.join(packages[1:])})" if packages[1:] else ""
     fetch = f"unheard data fetch {packages[0]} -o {corpus_root}{others}"
     return DataError(f"task {name} needs packages that {corpus_root} lacks; run: {fetch}")
 
 
 def write_labels(name: str, corpus_root: Path | str, out_csv: Path | str, track: Track = silent) -> Path:
-    """Write the label table of a task, with paths relative to the table's own folder; gm tasks also render their notes
-    beside it.
+    """Write the label table of a task, with paths relative to the table's own folder; gm tasks also render their notes.
 
     Raises
     ------
@@ -115,13 +115,14 @@ def write_labels(name: str, corpus_root: Path | str, out_csv: Path | str, track:
 
 
 def test_files(corpus_root: Path | str) -> set[str]:
-    """Paths below a fetched corpus that some task tests on; its manifest marks them ``heldout``."""
+    """Return the paths of a fetched corpus in the test split of some task; its manifest marks them ``heldout``."""
     return test_paths(read_manifest(corpus_root))
 
 
 def test_paths(manifest: Sequence[Row]) -> set[str]:
-    """Paths among manifest rows that some task tests on, its test split or all of a task that may be scored by folds,
-    and their copies.
+    """Return the paths of manifest rows in the test split of some task, and their copies.
+
+    All files of a task that may be scored by folds count as test files.
     """
     labelled = (row for task in TASKS.values() for row in _apply(task, manifest))
     tested = {path for path, _, split, fold, _ in labelled if split == "test" or fold}
@@ -129,7 +130,7 @@ def test_paths(manifest: Sequence[Row]) -> set[str]:
     return tested | {row["path"] for row in manifest if row["sha256"] in content}
 
 
-test_files.__test__ = test_paths.__test__ = False  # type: ignore[attr-defined]  # pytest takes names that begin with test
+test_files.__test__ = test_paths.__test__ = False  # type: ignore[attr-defined]  # not for pytest
 
 
 def _apply(task: FilenameLabelRule, manifest: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -150,13 +151,13 @@ def _hash(text: str) -> int:
 
 
 def _parts(row: Row) -> tuple[str, str, str]:
-    """Folder path, last folder and file name without suffix."""
+    """Return folder path, last folder and file name without suffix."""
     path = PurePosixPath(row["path"])
     return path.parent.as_posix() + "/", path.parent.name, path.stem
 
 
 DRUM_TEST_KITS = ("The Black Pearl 1.0", "ForzeeStereo", "ColomboAcousticDrumkit", "HardElectro1")
-DRUM_NAMES = (  # first match decides; bells of circAfrique, splash cymbals and claps belong to no class
+DRUM_NAMES = (  # the first match counts; bells of circAfrique, splash cymbals and claps belong to no class
     ("", r"cow|agogo|tambourine|clap|fx|empty|splash|trimo|stomach"),
     ("kick", r"kick|bass ?drum|(^|[^a-z])bd|_k_\d"),
     ("snare", r"snare|rim|sidestick|^stick-|(^|[^a-z])sn\d?_|^sd"),
@@ -169,7 +170,7 @@ DRUM_NAMES = (  # first match decides; bells of circAfrique, splash cymbals and 
 def _drum_hit(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     for row in rows:
         _, kit, name = _parts(row)
-        if "drumkits" not in row["path"] or kit == "rumpf_kit_z01_h2":  # that kit is loops
+        if "drumkits" not in row["path"] or kit == "rumpf_kit_z01_h2":  # that kit consists of loops
             continue
         label = next((label for label, pattern in DRUM_NAMES if re.search(pattern, name.lower())), "")
         if label:
@@ -228,10 +229,9 @@ def _speech_music_effect(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
         folder, _, _ = _parts(row)
         package, label = row["package"], kinds[row["domain"]]
         train = package.startswith(("wesnoth", "ufoai")) or (package.startswith("tuxpaint") and label == "speech")
-        test = (
-            (package == "hedgewars-data" and (label == "speech" or folder.endswith("/Data/Sounds/")))
-            or (package in ("naev-data", "singularity-music", "drascula-music") and label == "music")
-        )  # fmt: skip
+        test = (package == "hedgewars-data" and (label == "speech" or folder.endswith("/Data/Sounds/"))) or (
+            package in ("naev-data", "singularity-music", "drascula-music") and label == "music"
+        )
         if train or test:
             found["train" if train else "test", label].append(
                 (row["path"], label, "train" if train else "test", "", package)
@@ -250,7 +250,7 @@ def _unit_action(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
 
 
 def _voices(rows: Sequence[Row]) -> Iterator[tuple[Row, str, str]]:
-    """Rows of the 15 hedgewars voices with voice and phrase."""
+    """Yield rows of the 15 hedgewars voices with voice and phrase."""
     for row in rows:
         folder, voice, name = _parts(row)
         if "/Sounds/voices/" in folder:
