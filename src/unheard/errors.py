@@ -11,8 +11,7 @@ AudioWarning         a sound was used although it is truncated, or files were le
 DamageWarning        a file of a cache is damaged, and its content is recomputed
 
 Every message states what is wrong, where, what is accepted and how to fix it. The command line prints it as one line
-and
-exits with status 2.
+and exits with status 2.
 """
 
 from __future__ import annotations

@@ -96,8 +96,7 @@ def read_json(
     ------
     UnheardError
         Of the given class, when the file is not JSON, not an object, or differs from its checksum. ``advice`` is the
-        end of
-        the message.
+        end of the message.
     OSError
         When the file cannot be read.
     """
@@ -194,8 +193,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Fill a temporary folder with ``write`` and replace ``folder`` with it; the old contents stay until then.
 
     A folder cannot be exchanged for another in one operation. When the program dies between the two renames, the old
-    one is
-    still there under the name that `recover_interrupted` returns. An error renames it back.
+    one is still there under the name that `recover_interrupted` returns. An error renames it back.
 
     Raises
     ------

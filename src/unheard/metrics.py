@@ -2,8 +2,7 @@
 
 Classification metrics take class indices, shape (n,). Ranking metrics take a binary target matrix and a score matrix,
 both (n, C). Values are those of scikit-learn (extra ``eval``), computed for each class, so that classes without
-positive
-clips and partial annotation can be left out.
+positive clips and partial annotation can be left out.
 """
 
 from __future__ import annotations

@@ -71,10 +71,10 @@ def test_embedding_inside_inference_mode_leaves_nothing_that_fails_outside_of_it
 
 def test_a_long_sound_is_its_windows_one_after_the_other(model):
     wav = noise(7.0)
-    spec = torch.from_numpy(model.statistics.normalise_frames(model.frontend.fast(wav))).T
+    spec = torch.from_numpy(model.statistics.normalise_frames(model.frontend.spectrogram_cpu(wav))).T
     whole = model.embed((wav, RATE)).frames
     first = model.encoder(model.grid.patchify(spec[None, :, :208]))[0]
-    np.testing.assert_allclose(whole[:13], model.grid.by_time(first)[0].numpy(), atol=2e-5)
+    np.testing.assert_allclose(whole[:13], model.grid.to_timesteps(first)[0].numpy(), atol=2e-5)
 
 
 def test_the_scene_weighs_the_last_step_by_its_real_frames(model):

@@ -232,8 +232,7 @@ class _Sndfile(Decoder):
         beginning.
 
         The samples of mp3 depend on the preceding ones. libsndfile places the last page of vorbis wrongly, as if it
-        were full.
-        Some subtypes, such as GSM 6.10, are not seekable.
+        were full. Some subtypes, such as GSM 6.10, are not seekable.
         """
         if self.format == "MP3" or not soundfile.SoundFile.seekable(self._file):
             return 0

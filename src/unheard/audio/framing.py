@@ -70,8 +70,7 @@ class Frontend(nn.Module, ABC):
     """A waveform-to-spectrogram transform.
 
     A waveform that is too short for one frame (or for the reflection) is padded with zeros first, so one sample is
-    enough
-    (our choice; the reference programs raise).
+    enough (our choice; the reference programs raise).
 
     Parameters
     ----------
@@ -84,8 +83,7 @@ class Frontend(nn.Module, ABC):
     ----------
     jitter : Callable or None
         Maps uniform numbers (B, 2) to one mel matrix for each window of a batch (B, F, K), for front ends that vary
-        their
-        bands in training.
+        their bands in training.
     """
 
     window: Tensor
@@ -163,8 +161,7 @@ class Frontend(nn.Module, ABC):
             The outputs of `segment`, concatenated.
         rows : Int[Tensor, "B T"]
             Index of each frame in ``segments``: the first frame of a segment is the total length of the segments before
-            it,
-            divided by `hop_size`.
+            it, divided by `hop_size`.
         jitter_noise : Float[Tensor, "B 2"], optional
             As in `forward`.
         """

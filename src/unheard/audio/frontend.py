@@ -110,9 +110,8 @@ def mel_matrix(config: LogMelConfig) -> Float32[np.ndarray, "F K"]:
     """Return the weights of the K = n_fft/2 + 1 Fourier bins in each mel band, computed in float64.
 
     The scale and the area normalisation are Slaney's. The scale is linear to 1000 Hz (200/3 Hz a mel) and logarithmic
-    above (27 mels for a factor 6.4), from Slaney's
-    Auditory Toolbox (1998). Triangle m rises from edge m to edge m+1 and falls to edge m+2, and is scaled by 2 / (edge
-    m+2 - edge m).
+    above (27 mels for a factor 6.4), from Slaney's Auditory Toolbox (1998). Triangle m rises from edge m to edge m+1
+    and falls to edge m+2, and is scaled by 2 / (edge m+2 - edge m).
     """
     edges = _slaney_edges(config)
     bins = np.fft.rfftfreq(config.n_fft, 1.0 / config.sample_rate)

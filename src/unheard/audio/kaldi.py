@@ -145,9 +145,8 @@ class KaldiFbank(Frontend):
         x = frame - mean(frame);  y[i] = x[i] - 0.97 x[i - 1], y[0] = 0.03 x[0];  ln(max(mel |rfft(window y)|^2, floor))
 
     AudioMAE first subtracts the mean of the whole clip. The mean of each frame removes any constant, so that step
-    changes
-    only rounding and is left out. Signals can therefore be streamed. Frames begin at every hop and lie within the
-    signal.
+    changes only rounding and is left out. Signals can therefore be streamed. Frames begin at every hop and lie within
+    the signal.
 
     Parameters
     ----------
@@ -180,8 +179,7 @@ class MaskSpecMel(Frontend):
         y[n] = x[n + 1] - 0.97 x[n]
 
     The reference centres windows of 800 samples in frames of 1024. A frame of 800 samples padded with zeros has the
-    same
-    power.
+    same power.
 
     Parameters
     ----------

@@ -111,8 +111,7 @@ def read(
         Resample to this rate in Hz. Default: the file's own.
     channel : {"mix", "left", "right", "mid"}
         "mix" is the mean of all channels, "mid" the mean of the first two (the same for stereo). All give the one
-        channel
-        of a mono file.
+        channel of a mono file.
     start : float
         Where to begin, in seconds.
     seconds : float, optional

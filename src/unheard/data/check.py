@@ -13,9 +13,8 @@ odd          a rate outside 8-192 kHz, shorter than 0.1 s, a constant offset abo
              channels
 
 Clipping means that more than one sample in 10,000 lies in a run of at least three equal samples at the peak of the
-file.
-The peak must be within 0.5 dB of full scale or above it, and the signal must fall steeply from at least one end of the
-run. The peaks of a slow tone do not.
+file. The peak must be within 0.5 dB of full scale or above it, and the signal must fall steeply from at least one end
+of the run. The peaks of a slow tone do not.
 """
 
 from __future__ import annotations

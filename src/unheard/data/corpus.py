@@ -107,8 +107,7 @@ class Corpus:
         """Return a hash of the clips: paths, parts, lengths, sizes, samples of the bytes, labels.
 
         It does not depend on where and when files were written. A change between the sampled bytes that keeps a file's
-        size is
-        not detected.
+        size is not detected.
         """
         digest = hashlib.sha256()
         for clip in self.clips:

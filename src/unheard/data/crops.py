@@ -75,8 +75,7 @@ class CropSampler:
     seed : int
     crops : {"length", "one"}
         Slots of a clip in one epoch: as many as windows fit its length, rounded up, so that an epoch is one pass over
-        the
-        audio; or one (MSM-MAE reference).
+        the audio; or one (MSM-MAE reference).
     domains : sequence of str, optional
         Domain of each clip. If given, positions cycle through the domains, so that each gets the same number of
         windows.
@@ -133,8 +132,7 @@ class CropSampler:
         """Sample the clip and the first frame of the windows at ``positions`` of ``epochs``, both (B,).
 
         The first frame is uniform over all positions where the window fits, including the last one, which the MSM-MAE
-        reference
-        excludes. It is 0 in a clip shorter than the window.
+        reference excludes. It is 0 in a clip shorter than the window.
         """
         epoch = np.broadcast_to(epochs, positions.shape)
         if self._by_domain is None:

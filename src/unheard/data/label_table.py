@@ -164,9 +164,8 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     ------
     DataError
         When it cannot be read, lacks path or label, names missing files, has too few classes, an unknown split, an
-        invalid
-        time or part, labels that programs write for an empty cell, or empty cells although other clips have one label
-        each.
+        invalid time or part, labels that programs write for an empty cell, or empty cells although other clips have one
+        label each.
     """
     path = Path(path)
     table = read_columns(path, ("path", "label"), ("known", "split", "fold", "group", "start", "end"))
@@ -252,8 +251,7 @@ def known_classes(cells: Sequence[str], classes: Sequence[str], target: ClassSet
     """Return the annotated classes of each clip: those of the column ``known``, joined by ``|``, and its own labels.
 
     An empty cell means all classes, so a table without the column is completely annotated: None. Names that are not
-    labels
-    of the table are ignored: a part of OpenMIC may lack an instrument.
+    labels of the table are ignored: a part of OpenMIC may lack an instrument.
     """
     rows = np.flatnonzero([bool(cell) and bool(_names(cell)) for cell in cells])
     if not len(rows):

@@ -25,8 +25,7 @@ def open_corpus_store(
     """Open a packed corpus, or read a folder, CSV or manifest.
 
     Audio that is not packed is read once. A small corpus stays in memory; a larger one is packed into ``cache``, where
-    a
-    second call finds it.
+    a second call finds it.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
 """Packing: audio to shards in one parallel pass that can be interrupted.
 
 The shard of a clip depends on the corpus alone. Clips are written in order, whatever thread finishes first, so the
-bytes
-do not depend on the number of workers. A finished shard has a small record file in the same folder; a second run
+bytes do not depend on the number of workers. A finished shard has a small record file in the same folder; a second run
 continues after it.
 """
 

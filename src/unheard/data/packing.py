@@ -30,8 +30,7 @@ class PackConfig:
     """Front end of the stored spectrograms, or of their statistics."""
     dtype: Dtype = "float16"
     """float16 rounds log-mel to 0.004 at most. uint8 takes half the space and rounds to 0.05, enough for pre-training.
-    int16
-    stores waves instead.
+    int16 stores waves instead.
     """
     sample_rate: int | None = None
     """Rate of stored waves, Hz; null: the front end's."""

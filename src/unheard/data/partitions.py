@@ -30,8 +30,7 @@ def partitions(labels: Labels, seed: int, folds: int = 5) -> list[Sides]:
     folds.
 
     Assigned folds are ``folds`` in number and depend on ``seed``. They keep groups together and the classes in
-    proportion.
-    Validation is empty unless a split defines it.
+    proportion. Validation is empty unless a split defines it.
 
     Raises
     ------
@@ -119,17 +118,14 @@ def make_folds(labels: Labels, seed: int, share: float) -> list[FoldIndices]:
     """Return the parts of a table: its split, one for each fold, or one with `TEST_FRACTION` of the clips held out.
 
     The held-out test clips depend on ``seed``. Validation clips are those of the split valid, or ``share`` of the
-    training
-    clips, 0 for none. Clips of a group stay on one side. No validation clip is taken from the test clips. A table whose
-    split
-    has no test clips is allowed.
+    training clips, 0 for none. Clips of a group stay on one side. No validation clip is taken from the test clips. A
+    table whose split has no test clips is allowed.
 
     Raises
     ------
     DataError
         As `partitions`. Also when a training side has fewer than two classes, or lacks one of the validation or test
-        side,
-        and when two folds differ only in characters that are not allowed in folder names.
+        side, and when two folds differ only in characters that are not allowed in folder names.
     """
     if any(labels.split) and "test" not in labels.split:
         rows, side = np.arange(len(labels)), np.array(labels.split)

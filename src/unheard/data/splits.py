@@ -11,10 +11,8 @@ never on two sides.
 `assign_folds` is an iterative stratification (Sechidis et al. 2011). Among groups of about one size, those with rare
 classes come first, and each goes to the fold that lacks most. All classes of the group and its clips count, as in
 scikit-learn's StratifiedGroupKFold, not only its rarest class. StratifiedGroupKFold itself is not suitable. It takes
-one
-class a clip, may put all groups of a class into one fold, and evaluates a dense matrix for each group and fold.
-Besides,
-scikit-learn is an optional extra. Comparison: docs/log.md.
+one class a clip, may put all groups of a class into one fold, and evaluates a dense matrix for each group and fold.
+Besides, scikit-learn is an optional extra. Comparison: docs/log.md.
 """
 
 from __future__ import annotations
@@ -82,8 +80,7 @@ def assign_folds(groups: Sequence[str] | NDArray[Any], strata: ClassSets, n_fold
     Groups come in decreasing order of size (powers of two), then of rarity of their rarest class, then at random. Each
     goes to the fold that adds least to the sum of squares, over classes c and folds f, of n_cf / n_c, where all clips
     together count as a class. A fold that would hold all clips of a class comes last, so a class of two groups is in
-    two
-    folds whenever the other classes of its groups allow it.
+    two folds whenever the other classes of its groups allow it.
 
     Parameters
     ----------
@@ -142,9 +139,8 @@ def hold_out(
     clip.
 
     Groups come in random order. One is held out if no class then has more than its fraction (rounded up) held out. If
-    that
-    gives less than half of the fraction (our choice), the smallest groups that leave a clip of every class are held out
-    too.
+    that gives less than half of the fraction (our choice), the smallest groups that leave a clip of every class are
+    held out too.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
 """A packed corpus from which windows are cut: one interface for spectrograms and waves.
 
 Windows of waves are transformed on the requested device. Their frames are those of the whole clip: samples on both
-sides
-of a window are read from the clip, and reflected only at its ends.
+sides of a window are read from the clip, and reflected only at its ends.
 """
 
 from __future__ import annotations
@@ -177,8 +176,7 @@ class WaveStore(Store):
     """Packed waves. The front end is applied to windows of them.
 
     If their rate is not that of the front end, windows are resampled on the device. Their outermost frames are then
-    those of
-    a clip that ends there.
+    those of a clip that ends there.
     """
 
     @property

@@ -114,8 +114,7 @@ def write_captions(corpus_root: Path | str, out_csv: Path | str, notes: bool = T
     ----------
     notes : bool
         Also render the notes of the General MIDI soundfont that no task uses for testing, into the folder of the table,
-        if
-        the corpus has the soundfont.
+        if the corpus has the soundfont.
 
     Raises
     ------

@@ -1,8 +1,7 @@
 """drum-events: drum hits at random times over game music; the task is to detect kind and time of each hit.
 
 Test clips use the kits and tracks of the test splits of drum-hit and soundtrack-id. Validation uses whole kits and
-tracks
-of the others.
+tracks of the others.
 """
 
 from __future__ import annotations

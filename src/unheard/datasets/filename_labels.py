@@ -62,9 +62,8 @@ def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
     -------
     list of dict
         Rows with path (relative to ``corpus_root``; for gm tasks relative to the label table), label, split, fold,
-        group.
-        split is empty for a task with folds only, and fold is empty for a task with a split only. A probe prefers the
-        split.
+        group. split is empty for a task with folds only, and fold is empty for a task with a split only. A probe
+        prefers the split.
 
     Raises
     ------

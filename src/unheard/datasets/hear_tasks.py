@@ -5,9 +5,8 @@ gm-multilabel   one to four instrument families at once; trained on one soundfon
 
 Every other name is a label table. ``mode`` split has the table's train and test sides, and a fifth of train for
 validation. ``mode`` folds tests every clip once, which narrows the confidence interval; it is the default for tables
-with
-folds. Test clips of either mode are marked ``heldout`` in the manifest of a fetched corpus, so pre-training leaves them
-out.
+with folds. Test clips of either mode are marked ``heldout`` in the manifest of a fetched corpus, so pre-training leaves
+them out.
 """
 
 from __future__ import annotations

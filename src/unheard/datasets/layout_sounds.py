@@ -16,10 +16,8 @@ def audioset(root: Path, balanced: bool = False) -> Iterator[ClipRow]:
     """Read AudioSet: labels by display name; train (all, or the balanced 20 thousand) and test.
 
     The three lists and ``class_labels_indices.csv`` are those that Google publishes. Files may be anywhere below the
-    root as
-    ``ID.wav``, ``YID.wav`` or ``ID_start_end.flac``. They are identified by the id of the video, which occurs once in
-    the
-    data set.
+    root as ``ID.wav``, ``YID.wav`` or ``ID_start_end.flac``. They are identified by the id of the video, which occurs
+    once in the data set.
     """
     names = {row["mid"]: row["display_name"].strip() for row in table(root / "class_labels_indices.csv")}
     sides = (
@@ -64,8 +62,7 @@ def speech_commands(root: Path, second: bool) -> Iterator[ClipRow]:
     """Read Speech Commands V1 (30 words) or V2 (35 words): every word is a class; group: the speaker.
 
     Files that neither list names are training files, as in the data set's readme. Recordings of background noise are
-    left
-    out.
+    left out.
 
     Raises
     ------

@@ -2,9 +2,8 @@
 
 Only the data set's own tables are read, no sound file is opened. Columns of the CSV: path (relative to the CSV), label
 (several joined by ``|``), and those of split, fold, group and known that the data set has. ``known`` lists the
-annotated
-classes of a clip, joined by ``|``. The others are unknown rather than absent, and `unheard finetune` leaves them out of
-loss and score.
+annotated classes of a clip, joined by ``|``. The others are unknown rather than absent, and `unheard finetune` leaves
+them out of loss and score.
 
 A reader yields all clips in the tables of the data set. Clips without a file (deleted videos, incomplete downloads) are
 left out and counted. The layout is searched in the given folder and in the folders in it.

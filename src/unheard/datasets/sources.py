@@ -88,15 +88,13 @@ def fetch(name: str, out: Path | str, track: Track = silent) -> FetchReport:
         Tier S, M, L, ``soundfonts``, or a package of `unheard.datasets.packages`.
     out : Path
         Folder to write. A second fetch into the same folder adds to it, so an interrupted fetch is continued by
-        repeating
-        it.
+        repeating it.
 
     Raises
     ------
     DataError
         For an unknown name, if ``apt-get`` or ``dpkg-deb`` is missing, or when packages could not be fetched. The
-        message
-        lists these, and the others are kept.
+        message lists these, and the others are kept.
 
     Examples
     --------
@@ -250,8 +248,7 @@ def _decode_g722(paths: Sequence[Path]) -> None:
     """Write a 16 kHz wav for each file, with many files in one ffmpeg process.
 
     Concatenating the files would need only one process. But the decoder's adaptive state continues across files, and
-    the
-    first 0.3 s of each would be wrong by up to a third of full scale.
+    the first 0.3 s of each would be wrong by up to a third of full scale.
     """
     if not paths:
         return

@@ -29,10 +29,8 @@ class HearModel(nn.Module):
         Layer, pooling of scenes, hop of timestamps.
     published : {"no", "msm-mae", "m2d"}
         Reproduce a published runtime, to compare with its scores. For both, time steps have equal weight in the mean,
-        and
-        timestamps are left edges on a grid stretched over the clip. "msm-mae" also normalises by the mean and deviation
-        of
-        the batch (so that a result depends on the batch) and pads the last window to the trained length.
+        and timestamps are left edges on a grid stretched over the clip. "msm-mae" also normalises by the mean and
+        deviation of the batch (so that a result depends on the batch) and pads the last window to the trained length.
 
     Raises
     ------

@@ -19,8 +19,7 @@ class Pooling:
     ----------
     pool : {"mean", "mean+std", "max", "none"}
         Mean over time, weighted by the real frames of each time step; concatenated mean and standard deviation;
-        maximum; or
-        all frames.
+        maximum; or all frames.
     """
 
     def __init__(self, pool: Pool) -> None:

@@ -1,8 +1,7 @@
 """Tables of embeddings on disk: parts during the job, then one parquet, npz or csv file.
 
 A table has one row a clip (``path, seconds, embedding``), or one row a frame with ``time_ms`` as well. During the job,
-a
-folder ``.TABLE.parts`` holds
+a folder ``.TABLE.parts`` holds
 
     part-00000.parquet ...   finished rows
     manifest.json            the identity of model and options, and the SHA-256 of each part; other parts are ignored

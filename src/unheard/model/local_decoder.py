@@ -40,21 +40,17 @@ class WindowPartition(nn.Module):
         Position of each token.
     shift : int
         Columns by which the grid is shifted before it is cut, towards the beginning and cyclically. In a window that
-        then
-        holds the end and the beginning of time, attention stays within each of the two. A grid of one window along time
-        is
-        not shifted.
+        then holds the end and the beginning of time, attention stays within each of the two. A grid of one window along
+        time is not shifted.
 
     Attributes
     ----------
     places : Int[Tensor, "W P"]
         Token at each position of each window. Windows are in order of time then frequency, and positions likewise. N
-        stands
-        for an empty position.
+        stands for an empty position.
     mask : Float[Tensor, "W P P"] or None
         0 where a position may attend to another one, `BLOCKED` where not; None when every position may attend to its
-        whole
-        window.
+        whole window.
     """
 
     places: Int[Tensor, "W P"]

@@ -96,8 +96,7 @@ class Teacher(nn.Module):
     """A slowly moving average of the encoder's blocks and final norm.
 
     Patch embedding, positions and CLS token are the student's own. Its input is the hidden patches only (M2D), and it
-    never
-    gets a gradient.
+    never gets a gradient.
     """
 
     def __init__(self, encoder: Encoder, init_from_student: bool) -> None:

@@ -1,8 +1,7 @@
 """Masks: which patches are visible and which are hidden.
 
 A mask is two index tensors: ``keep`` (B, K) for the input tokens of the encoder, ``hide`` (B, M) for the tokens to
-predict.
-Both are in random order, on which the latent objectives rely. Structured masks have both in token order.
+predict. Both are in random order, on which the latent objectives rely. Structured masks have both in token order.
 """
 
 from __future__ import annotations

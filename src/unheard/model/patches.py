@@ -139,8 +139,7 @@ def position_table(kind: Positions, grid: Grid, dim: int) -> Float[Tensor, "N D"
 
     "audiomae" is the table of AudioMAE's published weights. Token n has the code of row n // t and column n % t, as if
     tokens were frequency-major, although they are time-major (a quirk of the reference). Use it to load those weights,
-    not
-    for new models.
+    not for new models.
     """
     if kind == "1d":
         return sincos_1d(grid.num_patches, dim)

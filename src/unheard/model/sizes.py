@@ -59,8 +59,7 @@ class ModelConfig:
     """Fraction of patches hidden from the encoder."""
     mask_ratio_2d: tuple[AxisShare, AxisShare] | None = None
     """Hide these fractions of whole frequency rows and whole time columns instead (AudioMAE's structured masking);
-    null:
-    mask_ratio.
+    null: mask_ratio.
     """
     embed_dim: Count | None = None
     """Encoder width D."""

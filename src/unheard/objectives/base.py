@@ -86,8 +86,7 @@ class Objective(nn.Module, ABC):
         """Return the sums over a batch that `loss` needs of the whole batch, known before any pass.
 
         The sums of several parts add up to those of the batch. The base class returns "hidden", the number of hidden
-        patches
-        that are not padding.
+        patches that are not padding.
         """
         return {"hidden": hidden_weights(batch, mask).sum()}
 

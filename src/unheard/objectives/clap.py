@@ -68,8 +68,8 @@ class ClapConfig:
 class DistillObjective(Objective):
     """Minimise the distance between the student's and the teacher's features of each patch.
 
-        L = w_v mean_v D(h(z_v), t_v) + w_m mean_m D(h(W y_m), t_m) + w_p D(h(mean_v z_v), mean t)
-        D(y, t) = 1 - cos(y, t)
+        L = w_v mean_v D(h(z_v), t_v) + w_m mean_m D(h(W y_m), t_m) + w_p D(h(mean_v z_v), mean t) D(y, t) = 1 - cos(y,
+        t)
 
     z: encoder output, y: decoder output, W: linear to the encoder's width, h: LayerNorm and linear layer, t: the
     teacher's map aligned to the student's patches and standardised, without gradient; v: visible, m: hidden patches.

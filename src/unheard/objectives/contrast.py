@@ -2,8 +2,7 @@
 
 Elizalde et al. 2023 (arXiv 2206.04769), Wu et al. 2023 (arXiv 2211.06687). The text encoder is frozen and not part of
 the model: a batch contains its vectors. Captions made from labels repeat, so equal captions count as one (UniCL, Yang
-et
-al. 2022, arXiv 2204.03610).
+et al. 2022, arXiv 2204.03610).
 """
 
 from __future__ import annotations
@@ -53,8 +52,7 @@ class ContrastiveLoss(Objective):
     run over the windows with captions of all processes; scale = exp(learned), at most 100.
 
     If a batch is split into parts (``training.accumulate``), i and j run over the windows of one part. The loss then
-    compares
-    fewer windows and differs from that of the whole batch.
+    compares fewer windows and differs from that of the whole batch.
     """
 
     decodes = False

@@ -91,10 +91,8 @@ class Prototypes(Objective):
         c <- 0.9 c + 0.1 mean_m q_m   after each step, over all processes
 
     t_m: the teacher's latents of hidden patch m; p_m: the student's prediction of them, the best one of several
-    hypotheses.
-    The teacher head is an EMA of the student head and never gets a gradient. In the reference the mean is added to the
-    centre
-    at the beginning of the next step, which gives the same numbers.
+    hypotheses. The teacher head is an EMA of the student head and never gets a gradient. In the reference the mean is
+    added to the centre at the beginning of the next step, which gives the same numbers.
 
     Parameters
     ----------
@@ -195,8 +193,7 @@ class Prototypes(Objective):
         """Add a pass to the statistics of the centre, and measure how many prototypes it uses.
 
         "effective_prototypes", exp(H(mean of q) - mean of H(q)), is the exponential of the mutual information between
-        patch and
-        prototype. It is 1 when the teacher gives the same distribution for every patch.
+        patch and prototype. It is 1 when the teacher gives the same distribution for every patch.
         """
         tokens = out.sum_over_processes(weights.sum())
         total = out.sum_over_processes(torch.einsum("bm,bmk->k", weights, probabilities))

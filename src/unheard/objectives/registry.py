@@ -56,8 +56,7 @@ def register(
     ----------
     name : str
         Name of its section, ``objectives.<name>``, and of its loss, ``loss/<name>``. A file that is executed again
-        replaces
-        its objective.
+        replaces its objective.
     config : type
         Frozen dataclass with a field ``weight``; at weight 0 the objective is not built.
     build : callable
@@ -66,8 +65,7 @@ def register(
         Whether it reads the predictor and the EMA teacher (``predicted`` and ``target`` of a pass).
     labels : bool
         Whether it reads the labels of the corpus (``labels`` and ``has_labels`` of a batch). Its configuration then has
-        the
-        field ``classes``, a tuple of names, which the run sets.
+        the field ``classes``, a tuple of names, which the run sets.
 
     Raises
     ------

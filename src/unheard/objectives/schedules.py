@@ -46,8 +46,7 @@ class TeacherConfig:
     """Momentum at the last step; linear in between (M2D reference)."""
     max_initial_weight: Annotated[float, Field(gt=0, le=1)] = MAX_INITIAL_WEIGHT
     """Largest weight of the teacher's initial weights at the end of a run. A short run lowers the momentum to reach it.
-    1:
-    never.
+    1: never.
     """
     init_from_student: bool = False
     """Start as a copy of the student; otherwise with weights of its own (published)."""
@@ -66,8 +65,7 @@ def momentum(start: float, end: float, max_initial_weight: float, when: Training
 
     After N steps the initial weights have a weight of about exp(-N d), d the mean of 1 - momentum. If that is more than
     ``max_initial_weight``, every 1 - momentum is multiplied by the same factor, so that ``max_initial_weight`` remains
-    (our
-    choice). A run of the published length, 294 816 steps, has the published momentum.
+    (our choice). A run of the published length, 294 816 steps, has the published momentum.
 
     Parameters
     ----------

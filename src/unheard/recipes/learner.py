@@ -61,15 +61,13 @@ class PretrainModule(nn.Module):
         ----------
         totals : mapping, optional
             Sum of `totals` over all parts and processes of the batch. Default: those of ``batch``, which is then the
-            whole
-            batch.
+            whole batch.
 
         Returns
         -------
         dict of Tensor
             "loss", the weighted sum of objectives, and "loss/<objective>", each of them: their sums over all parts are
-            the
-            losses of the batch. "diagnostics/<name>": the diagnostics of this part.
+            the losses of the batch. "diagnostics/<name>": the diagnostics of this part.
         """
         out = self.model(self.grid.patchify(batch.spec), mask)
         out.progress = self.progress
@@ -78,7 +76,7 @@ class PretrainModule(nn.Module):
         losses = {name: objective(out, batch, totals[name]) for name, objective in self.objectives.items()}
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         named = {f"loss/{name}": value for name, value in losses.items()}
-        return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in out.measured.items()}}
+        return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in out.diagnostics.items()}}
 
     def parts(self) -> Iterator[Objective]:
         """Yield the objectives, in the order in which they were built."""

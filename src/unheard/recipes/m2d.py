@@ -4,8 +4,8 @@ Niizumi, Takeuchi, Ohishi, Harada, Kashino: "Masked Modeling Duo: Learning Repre
 to Model the Input", ICASSP 2023 (arXiv 2210.14648).
 
     p_m = predictor(encoder(x_v), mask tokens);  t_m = teacher(x_m), standardised over channels
-    L = mean_m (2 - 2 cos(p_m, t_m))
-    teacher <- momentum * teacher + (1 - momentum) * student, once a step, after the optimiser
+    L = mean_m (2 - 2 cos(p_m, t_m)) teacher <- momentum * teacher + (1 - momentum) * student, once a step, after the
+    optimiser
 
 Different from the publication:
 

@@ -13,8 +13,7 @@ distance, with a decreasing temperature, and h receives the nearest one only.
 
 The numbers are those of the published configuration: 294 816 steps of 2048 windows of 608 frames, learning rate 3e-4
 (absolute) with a warm-up of 19 654 steps, tau_t from 0.04 to 0.07 over 9 827 steps, weight decay 0.05 on all
-parameters,
-Adam's epsilon 1e-6. They are stored as fractions of the run.
+parameters, Adam's epsilon 1e-6. They are stored as fractions of the run.
 
 Different from the publication:
 

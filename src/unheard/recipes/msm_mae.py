@@ -8,8 +8,7 @@ General-purpose Audio Representation", HEAR 2021, PMLR 166, 2022 (arXiv 2204.122
     feature of time step j: the concatenated tokens of its bands (equation 1)
 
 Table 1 of the paper lists nine inputs, all ViT-Base: 96, 208, 304, 400 and 512 frames with 16x16 patches, and four
-other
-patch shapes. ``msm-mae`` is our default for the user's own audio.
+other patch shapes. ``msm-mae`` is our default for the user's own audio.
 
 The nine configurations differ from the publication:
 

@@ -32,8 +32,7 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
     """One section for each objective, by its registered name; the loss is the sum of weight * objective.
 
     The constructor takes configurations of registered objectives. Objectives of the package that are not given have
-    their
-    defaults.
+    their defaults.
         Configurations of registered objectives. Those of the package that are left out have their defaults.
 
     Raises
@@ -138,8 +137,7 @@ class TrainingConfig:
     """Crops of one optimiser step, over all processes."""
     accumulate: Count = 1
     """Parts into which each process splits its share of the batch, to save memory. The contrast with captions compares
-    the
-    windows of one part only.
+    the windows of one part only.
     """
     learning_rate: Weight | None = None
     """Peak learning rate; null: base_learning_rate * batch_size / 256."""
@@ -173,8 +171,7 @@ class TrainingConfig:
     """Number of latest checkpoints to keep."""
     skip_bad_batches: Annotated[int, Field(ge=0)] = 0
     """Number of batches with a loss that is not finite whose update is skipped; one more ends the run. Above 0 every
-    step
-    waits for the device.
+    step waits for the device.
     """
 
 

@@ -4,8 +4,7 @@
     computed.bin   uint32, the CRC-32 of each clip's map, 0 where there is none
 
 It is used only if every clip fits in one window: the map of a random crop differs each time. A map that differs from
-its
-CRC-32 counts as missing and is recomputed.
+its CRC-32 counts as missing and is recomputed.
 """
 
 from __future__ import annotations

@@ -40,12 +40,10 @@ class ClapTeacher(FrozenTeacher):
         ``config.json``, weights and ``preprocessor_config.json`` as ``save_pretrained`` writes them.
     stage : {"final", "middle"}
         "final" is the map before pooling (2 x 32 for LAION's; each position depends on the whole input), "middle" the
-        map
-        of an earlier stage (4 x 64).
+        map of an earlier stage (4 x 64).
     projected : bool
         Project each position of the final map into the space shared with text. The projection was trained on pooled
-        vectors
-        only.
+        vectors only.
 
     Raises
     ------

@@ -1,9 +1,8 @@
 """Read an untrusted checkpoint without executing code in it.
 
 A released ``.pth`` is a pickle, and a pickle can call any function by name. Here only tensors, storages, plain
-containers
-and NumPy scalars are built. Configuration objects of training programs (``argparse.Namespace``, classes of fairseq and
-omegaconf) become inert dictionaries. A file that names anything else is refused before it is read.
+containers and NumPy scalars are built. Configuration objects of training programs (``argparse.Namespace``, classes of
+fairseq and omegaconf) become inert dictionaries. A file that names anything else is refused before it is read.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Model folders: ``config.json`` + ``model.safetensors`` + ``README.md``.
 
 A folder holds encoder, decoder and heads, the front end, the normalisation statistics and the provenance of the
-weights.
-The folder of a fine-tuned model also holds its classifier and the names of the classes. Nothing is parsed from the name
-of the folder, and nothing in it is a pickle.
+weights. The folder of a fine-tuned model also holds its classifier and the names of the classes. Nothing is parsed from
+the name of the folder, and nothing in it is a pickle.
 """
 
 from __future__ import annotations
@@ -158,8 +157,7 @@ def build_for(
     """Build the model of a recipe and load its weights, in memory bounded by the weights.
 
     Sizes are as untrusted as the weights, so they are compared before anything of their size is allocated. The model is
-    built
-    on the meta device first, where tensors have shapes and no values.
+    built on the meta device first, where tensors have shapes and no values.
 
     Parameters
     ----------

@@ -25,8 +25,7 @@ def read_class_names(file: str | Path) -> tuple[str, ...]:
     ----------
     file : path
         A CSV with a header and one of the columns `NAMES`, such as AudioSet's ``class_labels_indices.csv``, in the
-        order of
-        the column ``index`` if it has one; or a text file with one name a line.
+        order of the column ``index`` if it has one; or a text file with one name a line.
 
     Raises
     ------

@@ -216,8 +216,7 @@ def _read_old(file: BinaryIO, size: int, is_inert: Callable[[str], bool]) -> Any
     """Read the format before torch 1.6: magic number, version, system, content, names and bytes of the storages.
 
     The bytes come after the tensors that use them. Tensors are therefore built on empty storages of the right size,
-    which
-    are filled afterwards.
+    which are filled afterwards.
     """
     held: dict[str, Tensor] = {}
     dtypes: dict[str, torch.dtype] = {}
