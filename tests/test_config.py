@@ -1,4 +1,4 @@
-"""Configurations survive JSON, settings find their field or are told what is wrong, and numbers stay in range."""
+"""Configurations survive JSON, wrong settings are reported with a suggestion, and numbers stay in range."""
 
 from __future__ import annotations
 

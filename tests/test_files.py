@@ -1,4 +1,4 @@
-"""Files are complete or missing, carry a checksum, and have one writer at a time."""
+"""Files are complete or missing, have a checksum, and one writer at a time."""
 
 from __future__ import annotations
 

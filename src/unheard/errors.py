@@ -58,6 +58,11 @@ class DamageWarning(UserWarning):
     """A file of a cache differs from its checksum; its content is recomputed."""
 
 
+def warn_audio(text: str) -> None:
+    """Warn about a sound that is used nevertheless, or about files that are left out."""
+    warnings.warn(AudioWarning(text), stacklevel=3)
+
+
 def warn_damaged(file: Path) -> None:
     """Issue a `DamageWarning` that names a damaged file of a cache."""
     warnings.warn(

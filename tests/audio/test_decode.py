@@ -1,4 +1,4 @@
-"""Files as people have them: cut, with a header that is wrong, of strange names, rates and levels."""
+"""Decoding of imperfect files: truncated, wrong headers, unusual names, rates and levels."""
 
 from __future__ import annotations
 

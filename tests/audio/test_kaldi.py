@@ -1,6 +1,4 @@
-"""Kaldi's filter bank against kaldi-native-fbank, MaskSpec's front end against its formula in float64, both run in
-every way.
-"""
+"""Kaldi's filter bank against kaldi-native-fbank, MaskSpec's front end against its formula in float64."""
 
 from __future__ import annotations
 

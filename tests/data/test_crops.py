@@ -1,4 +1,4 @@
-"""Crops lie inside their clips, depend on seed, epoch and position alone, and cover what they promise."""
+"""Crops lie inside their clips, depend on seed, epoch and position alone, and cover every clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who trains, who chooses and who tests: nobody twice, groups together, and test clips never choose."""
+"""Training, validation and test clips of fine-tuning: disjoint, groups together, no test clip in validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training, validation and test clips of random tables: no clip and no group on two sides, and each clip tested once."""
+"""Partitions of random tables: no clip and no group on two sides, and each clip tested once."""
 
 from __future__ import annotations
 

@@ -22,10 +22,11 @@ from unheard.audio.kaldi import AUDIOMAE, MASKSPEC
 from unheard.audio.waveform import read
 from unheard.data import pack as packing
 from unheard.data.corpus import Corpus, open_corpus
+from unheard.data.open_store import check_frontend
 from unheard.data.pack import pack
 from unheard.data.packing import PackConfig
 from unheard.data.shards import Texts, dequantise, quantise, value_range
-from unheard.data.store import SpecStore, check_frontend, open_store
+from unheard.data.store import SpecStore, open_store
 from unheard.errors import ConfigError, DataError
 from unheard.files import read_json, write_json
 from unheard.outputs import locked_folder

@@ -1,4 +1,4 @@
-"""Assignments of clips to folds and sides: no group on two sides, each clip once, classes in proportion, reproducible."""
+"""Assignment of clips to folds and sides: no group on two sides, classes in proportion, reproducible."""
 
 from __future__ import annotations
 

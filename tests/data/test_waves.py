@@ -1,4 +1,4 @@
-"""Packed waves: what is cut from them is what packed spectrograms hold, edges and joined windows included."""
+"""Windows of packed waves equal those of packed spectrograms, including edges and joined windows."""
 
 from __future__ import annotations
 
@@ -186,7 +186,8 @@ def test_loud_samples_are_clipped_not_wrapped(tmp_path: Path) -> None:
     assert waves.samples(0)[:4].tolist() == [16384, 32767, -32768, 8192]
     assert (
         np.abs(
-            waves.clip(0) - build_frontend(MSM_MAE_16K).spectrogram_cpu(np.clip(read(tmp_path / "loud.wav")[0], -1, 1 - 2**-15))
+            waves.clip(0)
+            - build_frontend(MSM_MAE_16K).spectrogram_cpu(np.clip(read(tmp_path / "loud.wav")[0], -1, 1 - 2**-15))
         ).max()
         < 1e-3
     )

@@ -1,4 +1,4 @@
-"""Real tasks as HEAR folders, on sounds of a few tenths of a second that stand for the real ones."""
+"""Real tasks as HEAR folders, with short synthetic files in place of the real ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from unheard.data.corpus import open_corpus
 from unheard.data.label_table import read_labels
 from unheard.data.manifest import COLUMNS, read_manifest
 from unheard.datasets.drum_events import GAP, Hit, place
-from unheard.datasets.filename_labels import TASKS, test_paths
+from unheard.datasets.filename_labels import test_paths
+from unheard.datasets.filename_rules import TASKS
 from unheard.datasets.hear_folder import Item, TaskSpec, write_folder
 from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_task, packages_of
 from unheard.errors import ConfigError, DataError

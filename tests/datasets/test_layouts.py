@@ -1,4 +1,4 @@
-"""Public data sets in miniature, laid out as their archives unpack."""
+"""Public data sets in miniature, in the layout of their archives."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from unheard.cli import main
-from unheard.data.corpus import read_csv
 from unheard.data.label_table import read_labels
 from unheard.data.partitions import partitions
+from unheard.data.tables import read_csv
 from unheard.datasets.layouts import LAYOUTS, import_labels
 from unheard.errors import ConfigError, DataError
 
@@ -186,8 +186,14 @@ EXPECTED = {  # by name of the file: label, split, fold, group, known
     "us8k": {"7061-6-0-0": ("gun_shot", "", "1", "7061"), "7062-3-0-0": ("dog_bark", "", "2", "7062")},
     "fsd50k": {"1": ("Bark|Dog", "train"), "2": ("Rain", "valid"), "3": ("Rain", "test")},
     "dcase2019-task1a": {
-        **{"airport-lisbon-0-0-a": ("airport", "train", "", "lisbon-0"), "bus-lisbon-0-0-a": ("bus", "train", "", "lisbon-0")},
-        **{"airport-vienna-0-0-a": ("airport", "test", "", "vienna-0"), "bus-vienna-0-0-a": ("bus", "test", "", "vienna-0")},
+        **{
+            "airport-lisbon-0-0-a": ("airport", "train", "", "lisbon-0"),
+            "bus-lisbon-0-0-a": ("bus", "train", "", "lisbon-0"),
+        },
+        **{
+            "airport-vienna-0-0-a": ("airport", "test", "", "vienna-0"),
+            "bus-vienna-0-0-a": ("bus", "test", "", "vienna-0"),
+        },
     },
     "openmic": {
         "000046_3840": ("flute", "train", "", "", "clarinet|flute"),
@@ -198,7 +204,7 @@ EXPECTED = {  # by name of the file: label, split, fold, group, known
         "bach-02-rock-0-29": ("no voice", "train", "", "bach-02-rock"),
         "drums-1-2": ("classical|no voice", "valid", "", "drums"),
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", EXPECTED)

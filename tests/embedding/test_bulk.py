@@ -1,4 +1,4 @@
-"""A folder in, a table out, whatever happens in between."""
+"""Embedding of a folder to a table, with interruptions and errors."""
 
 import contextlib
 import csv

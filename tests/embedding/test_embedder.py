@@ -1,4 +1,4 @@
-"""Any sound in, the same vector out, whoever shares its batch."""
+"""The embedding of a clip does not depend on its form or on the rest of its batch."""
 
 import numpy as np
 import pytest

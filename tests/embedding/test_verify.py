@@ -1,4 +1,4 @@
-"""What was written is compared with its checksums."""
+"""Written files are compared with their checksums."""
 
 from __future__ import annotations
 

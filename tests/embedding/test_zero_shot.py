@@ -1,6 +1,4 @@
-"""Naming sounds by words: scores are the model's own similarities, sounds of any length, what is refused, the command
-line.
-"""
+"""Zero-shot classification: scores, clips of any length, refused inputs, the command line."""
 
 from __future__ import annotations
 

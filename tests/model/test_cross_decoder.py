@@ -1,6 +1,4 @@
-"""The decoder whose hidden patches ask the visible ones: who sees whom, gradients, learning, resume by name of its
-weights.
-"""
+"""The decoder with cross-attention: attention pattern, gradients, training, names of its weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distilling a frozen teacher: closed forms, where the gradient goes, running statistics, what a run keeps."""
+"""Feature distillation from a frozen teacher: closed forms, gradients, running statistics, saved weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervised branch: closed forms, unlabelled windows, where the gradient goes."""
+"""The supervised branch: closed forms, unlabelled windows, gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes by name hold the papers' numbers; files and names that are wrong are told."""
+"""Recipes hold the papers' numbers; wrong files and names are reported."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ from unheard.training.optim import build_optimiser, learning_rate, peak_learning
 from unheard.training.session import total_steps
 
 TABLE_1 = {  # patches of each configuration
-    "msm-mae-96": 30, "msm-mae-208": 65, "msm-mae-304": 95, "msm-mae-400": 125, "msm-mae-512": 160,
-    "msm-mae-208-8x16": 130, "msm-mae-200-16x8": 125, "msm-mae-200-16x4": 250, "msm-mae-304-80x4": 76,
-}  # fmt: skip
+    "msm-mae-96": 30,
+    "msm-mae-208": 65,
+    "msm-mae-304": 95,
+    "msm-mae-400": 125,
+    "msm-mae-512": 160,
+    "msm-mae-208-8x16": 130,
+    "msm-mae-200-16x8": 125,
+    "msm-mae-200-16x4": 250,
+    "msm-mae-304-80x4": 76,
+}
 
 
 @pytest.mark.parametrize("name", TABLE_1)

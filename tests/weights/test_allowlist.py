@@ -1,4 +1,4 @@
-"""A stranger's file is opened for its tensors; nothing in it runs, whatever it holds and however it is broken."""
+"""An untrusted file is read for its tensors only; nothing in it is executed, even if it is broken."""
 
 from __future__ import annotations
 

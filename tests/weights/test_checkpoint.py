@@ -1,4 +1,4 @@
-"""A model folder comes back bit for bit, says what it is, and is never half written."""
+"""A model folder is read back bit for bit and is never half written."""
 
 from __future__ import annotations
 

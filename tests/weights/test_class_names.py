@@ -1,4 +1,4 @@
-"""Lists of class names: what is read, and what does not fit."""
+"""Lists of class names: formats, and lists that do not fit."""
 
 from __future__ import annotations
 

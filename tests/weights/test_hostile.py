@@ -1,4 +1,4 @@
-"""Sizes, names and numbers of a stranger's files are compared with the file before they are believed."""
+"""Sizes, names and numbers of untrusted files are compared with the file before they are used."""
 
 from __future__ import annotations
 

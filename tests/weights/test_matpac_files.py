@@ -1,4 +1,4 @@
-"""Files of MATPAC, made small here: training checkpoints, encoder-only files, the AudioSet head."""
+"""Files of MATPAC in miniature: training checkpoints, encoder-only files, the AudioSet head."""
 
 from __future__ import annotations
 

@@ -7,8 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES, av_installed
-from unheard.audio.waveform import warn
-from unheard.errors import DataError, shown
+from unheard.errors import DataError, shown, warn_audio
 
 
 def find_audio(folder: str | Path) -> list[Path]:
@@ -39,7 +38,7 @@ def find_audio(folder: str | Path) -> list[Path]:
                 left_out[suffix] += 1
     if left_out:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
-        warn(
+        warn_audio(
             f"{shown(root)}: {left_out.total()} sound files are left out ({counts}); to read them: pip install"
             " 'unheard[av]'"
         )

@@ -11,7 +11,6 @@ stored as floats without scaling.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from numpy.typing import ArrayLike
 
 from unheard.audio.decode import Decoder, open_sound
 from unheard.audio.limits import RATES
-from unheard.errors import AudioError, AudioWarning, shown
+from unheard.errors import AudioError, shown, warn_audio
 
 Channel = Literal["mix", "left", "right", "mid"]
 Waveform = Float32[np.ndarray, " S"]
@@ -68,11 +67,6 @@ class AudioInfo:
     subtype: str
     frames: int
     note: str = ""
-
-
-def warn(text: str) -> None:
-    """Warn about a sound that is used nevertheless, or about files that are left out."""
-    warnings.warn(AudioWarning(text), stacklevel=3)
 
 
 def info(path: str | Path) -> AudioInfo:
@@ -165,7 +159,7 @@ def _part(file: Decoder, start: float, seconds: float | None) -> Iterator[Float3
     if not came:
         raise AudioError(f"{shown(file.path)}: holds no samples{f' from {start:g} s on' if first else ''}")
     if file.note:
-        warn(f"{shown(file.path)}: {file.note}")
+        warn_audio(f"{shown(file.path)}: {file.note}")
 
 
 def stream(
@@ -196,7 +190,7 @@ def stream(
         if not done:
             raise AudioError(f"{shown(path)}: holds no samples")
         if file.note:
-            warn(f"{shown(path)}: {file.note}")
+            warn_audio(f"{shown(path)}: {file.note}")
     if not given:
         yield wav[:1]
 

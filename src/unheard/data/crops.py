@@ -44,6 +44,10 @@ class WindowSegments:
         rows = np.arange(len(ids), dtype=np.int64)
         return cls(rows, ids, starts, np.zeros_like(rows), np.minimum(frames[ids] - starts, width))
 
+    def columns(self) -> list[list[int]]:
+        """Return windows, clips, starts, offsets and lengths as lists."""
+        return [column.tolist() for column in (self.windows, self.ids, self.starts, self.offsets, self.lengths)]
+
     def full(self, batch: int, width: int) -> bool:
         """Return whether every window is one segment, without padding."""
         return len(self.ids) == batch and bool((self.lengths == width).all())

@@ -24,9 +24,8 @@ from jaxtyping import Bool, Float32, Int, Int8
 from numpy.typing import NDArray
 
 from unheard.audio.waveform import read_channels
-from unheard.data.cells import EMPTY_WORDS, read_seconds, refuse_reversed
 from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
-from unheard.data.corpus import read_columns
+from unheard.data.tables import EMPTY_WORDS, read_columns, read_seconds, refuse_reversed
 from unheard.errors import DataError
 
 SPLITS = {

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from unheard.data.corpus import read_csv
+from unheard.data.tables import read_csv
 from unheard.errors import DataError
 
 NAME = "manifest.csv"

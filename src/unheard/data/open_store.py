@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from unheard.audio.frontends import AnyFrontendConfig
@@ -9,7 +10,7 @@ from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.pack import pack
 from unheard.data.packing import PackConfig
 from unheard.data.shards import HEADER, Stores
-from unheard.data.store import Store, WaveStore, check_frontend, open_store
+from unheard.data.store import Store, WaveStore, open_store
 from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
 
@@ -62,3 +63,22 @@ def pack_once(corpus: Corpus, packing: PackConfig, cache: Path, track: Track = s
     """Pack a corpus in memory, or a large one into ``cache``, where a second call finds it."""
     small = corpus.hours * 3600 * packing.bytes_a_second <= MEMORY_BYTES
     return pack(corpus, packing, None if small else cache, track=track)
+
+
+def check_frontend(store: Store, wanted: AnyFrontendConfig) -> None:
+    """Refuse a store with other spectrograms than those of the wanted front end. Variation of bands in training is
+    ignored.
+
+    Raises
+    ------
+    DataError
+        Naming the fields that differ.
+    """
+    have, want = asdict(store.frontend), asdict(wanted)
+    names = [name for name in want if not (store.header.kind == "wav" and name.endswith("_jitter"))]
+    differing = [f"{name} is {have.get(name)}, wanted {want[name]}" for name in names if have.get(name) != want[name]]
+    if differing:
+        raise DataError(
+            f"the packed corpus {store.folder or ''} has another front end: {'; '.join(differing)}; pack the audio"
+            " again for this recipe"
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -44,11 +44,8 @@ class Store(ABC):
 
     def __init__(self, header: Header, index: Index, shards: Sequence[Frames], folder: Path | None = None) -> None:
         self.header, self.index, self.shards, self.folder = header, index, tuple(shards), folder
-        self.frontend, self.statistics, self.band_statistics = (
-            header.frontend,
-            header.statistics,
-            header.band_statistics,
-        )
+        self.frontend, self.statistics = header.frontend, header.statistics
+        self.band_statistics = header.band_statistics
         self.fingerprint, self.skipped, self.frames = header.fingerprint, header.skipped, index.frames
         self.names: list[str] = index.path.tolist()
         self.domains: list[str] = index.domain.tolist()
@@ -209,7 +206,7 @@ class WaveStore(Store):
             spec: Tensor = frontend(sound, draws)
             return spec[..., :width]
         segments, rows, begin = [], np.zeros((batch, width), np.int64), 0
-        for window, number, start, offset, length in zip(*_columns(pieces), strict=True):
+        for window, number, start, offset, length in zip(*pieces.columns(), strict=True):
             segments.append(frontend.segment(self.samples(number), start, length))
             rows[window, offset : offset + length] = np.arange(begin, begin + length)
             begin += len(segments[-1]) // frontend.hop_size
@@ -221,7 +218,7 @@ class WaveStore(Store):
         """Return ``width`` hops of waveform for each window, at `sample_rate`."""
         hop = self.hop
         out = np.zeros((batch, round(width * hop)), np.int16)
-        for window, number, start, offset, length in zip(*_columns(pieces), strict=True):
+        for window, number, start, offset, length in zip(*pieces.columns(), strict=True):
             sound = self.samples(number)[round(start * hop) : round((start + length) * hop)]
             first = round(offset * hop)
             out[window, first : first + len(sound)] = sound[: max(0, out.shape[1] - first)]
@@ -282,25 +279,6 @@ def open_store(path: str | Path) -> Store:
     )
 
 
-def check_frontend(store: Store, wanted: AnyFrontendConfig) -> None:
-    """Refuse a store with other spectrograms than those of the wanted front end. Variation of bands in training is
-    ignored.
-
-    Raises
-    ------
-    DataError
-        Naming the fields that differ.
-    """
-    have, want = asdict(store.frontend), asdict(wanted)
-    names = [name for name in want if not (store.header.kind == "wav" and name.endswith("_jitter"))]
-    differing = [f"{name} is {have.get(name)}, wanted {want[name]}" for name in names if have.get(name) != want[name]]
-    if differing:
-        raise DataError(
-            f"the packed corpus {store.folder or ''} has another front end: {'; '.join(differing)}; pack the audio"
-            " again for this recipe"
-        )
-
-
 def _map(file: Path, header: Header, rows: int) -> Frames:
     """Map a shard as an array, without reading it."""
     shape = (rows, *header.row)
@@ -315,7 +293,3 @@ def _map(file: Path, header: Header, rows: int) -> Frames:
 
 def _bytes(values: Frames) -> Frames:
     return np.asarray(values).reshape(-1).view(np.uint8)
-
-
-def _columns(pieces: WindowSegments) -> list[list[int]]:
-    return [column.tolist() for column in (pieces.windows, pieces.ids, pieces.starts, pieces.offsets, pieces.lengths)]

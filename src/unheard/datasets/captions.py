@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from unheard.data.manifest import from_table, pretraining_rows, read_manifest
-from unheard.datasets.filename_labels import DRUM_NAMES
+from unheard.datasets.filename_rules import DRUM_NAMES
 from unheard.datasets.notes import FONTS, INSTRUMENTS, note_rows, render_notes
 from unheard.errors import DataError
 from unheard.files import write_table

@@ -19,19 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import soundfile
-
 from unheard.audio.decode import AUDIO_SUFFIXES
 from unheard.audio.waveform import info
 from unheard.data.manifest import COLUMNS, NAME, read_manifest
 from unheard.datasets.filename_labels import test_paths
 from unheard.datasets.packages import SOUNDFONTS, domain, packages
-from unheard.errors import AudioError, DataError, UnheardError, require
+from unheard.datasets.telephone_codecs import to_wav
+from unheard.errors import AudioError, DataError
 from unheard.files import write_table
 from unheard.progress import Track, silent
 
-GSM_RATE = 8000  # Hz, by ETSI GSM 06.10
-FILES_A_START = 50  # our choice: far below the limits on open files and on the length of a command
 _WANTED = AUDIO_SUFFIXES | {".g722", ".gsm", ".sf2"}
 
 
@@ -149,7 +146,7 @@ def _fetch_package(package: str, out: Path, skipped: dict[str, str]) -> list[dic
         version = _run(["dpkg-deb", "-f", str(archive), "Version"], package).strip()
         members = _unzip(tree, _members(tree))
         found = {_short(package, member): (member, path) for member, path in members.items()}
-        usable = _convert(found, skipped)
+        usable = to_wav(found, skipped)
         with ThreadPoolExecutor(4) as pool:
             described = list(
                 pool.map(lambda pair: _describe(package, version, pair[0], pair[1], skipped), usable.items())
@@ -214,62 +211,6 @@ def _short(package: str, member: str) -> str:
     """Return the path of a member below OUT: the package's name and its path without ``usr/share`` and ``games``."""
     inside = member.rpartition("!")[2].removeprefix("usr/").removeprefix("share/").removeprefix("games/")
     return f"{package}/{inside}"
-
-
-Found = dict[str, tuple[str, Path]]
-"""New path below OUT -> (member name in the package, current path)."""
-
-
-def _convert(found: Found, skipped: dict[str, str]) -> Found:
-    """Convert headerless telephone codecs to wav; other files are unchanged. Without a decoder the files are
-    skipped.
-    """
-    g722 = {path: item for path, item in found.items() if path.endswith(".g722")}
-    gsm = {path: item for path, item in found.items() if path.endswith(".gsm")}
-    usable = {path: item for path, item in found.items() if path not in g722 and path not in gsm}
-    for path, (member, source) in gsm.items():
-        samples, rate = soundfile.read(
-            source, samplerate=GSM_RATE, channels=1, format="RAW", subtype="GSM610", dtype="int16"
-        )
-        soundfile.write(source.with_suffix(".wav"), samples, rate, subtype="PCM_16")
-        usable[str(Path(path).with_suffix(".wav"))] = (member, source.with_suffix(".wav"))
-    try:
-        _decode_g722([source for _, source in g722.values()])
-    except UnheardError as error:
-        skipped |= dict.fromkeys(g722, str(error))
-        return usable
-    return usable | {
-        str(Path(path).with_suffix(".wav")): (member, source.with_suffix(".wav"))
-        for path, (member, source) in g722.items()
-    }
-
-
-def _decode_g722(paths: Sequence[Path]) -> None:
-    """Write a 16 kHz wav for each file, with many files in one ffmpeg process.
-
-    Concatenating the files would need only one process. But the decoder's adaptive state continues across files, and
-    the first 0.3 s of each would be wrong by up to a third of full scale.
-    """
-    if not paths:
-        return
-    require("imageio_ffmpeg", "fetch", "imageio-ffmpeg")
-    import imageio_ffmpeg
-
-    for start in range(0, len(paths), FILES_A_START):
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error"]
-        for path in paths[start : start + FILES_A_START]:
-            command += ["-f", "g722", "-i", str(path)]
-        for index, path in enumerate(paths[start : start + FILES_A_START]):
-            command += [
-                "-map",
-                f"{index}:a",
-                "-bitexact",
-                "-y",
-                str(path.with_suffix(".wav")),
-            ]  # bitexact: no version in the header
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise DataError(f"ffmpeg could not decode g722 ({done.stderr.strip() or 'no reason given'})")
 
 
 def _describe(

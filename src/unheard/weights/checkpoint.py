@@ -35,6 +35,7 @@ from unheard.recipes.learner import PretrainModule, build, grid_of, weights_of_o
 from unheard.recipes.recipe import Recipe, read_recipe
 from unheard.version import __version__
 from unheard.weights.card import model_card
+from unheard.weights.comparison import compare_shapes, refuse_not_finite
 from unheard.weights.plausible import printable, refuse_implausible
 
 FORMAT = 1
@@ -219,54 +220,10 @@ def load_weights(
         )
 
 
-def refuse_not_finite(tensors: dict[str, Tensor], source: str) -> None:
-    """Refuse weights that are not finite.
-
-    Raises
-    ------
-    CheckpointError
-        Naming the tensors that hold NaN or infinity.
-    """
-    bad = [
-        printable(name)
-        for name, value in tensors.items()
-        if value.is_floating_point() and not bool(value.isfinite().all())
-    ]
-    if bad:
-        raise CheckpointError(
-            f"the weights of {source} hold NaN or infinity in {_listed(bad)}; use an earlier checkpoint, or a new copy"
-        )
-
-
 def lasting(learner: PretrainModule, classifier: Classifier | None) -> dict[str, Tensor]:
     """Return the tensors of a model folder by name."""
     head = {} if classifier is None else {CLASSIFIER + name: value for name, value in classifier.state_dict().items()}
     return learner.export_state_dict() | head
-
-
-def compare_shapes(wanted: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
-    """Compare names and shapes.
-
-    Raises
-    ------
-    CheckpointError
-        Naming the tensors that are missing, unexpected or of another shape.
-    """
-    problems = [f"missing {name}" for name in wanted.keys() - tensors.keys()]
-    problems += [f"unknown {printable(name)}" for name in tensors.keys() - wanted.keys()]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    if problems:
-        raise CheckpointError(
-            f"the weights of {source} do not fit its configuration: {_listed(sorted(problems), '; ')}"
-        )
-
-
-def _listed(names: list[str], between: str = ", ") -> str:
-    return between.join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def read_tensors(file: Path, checksums: Mapping[str, str] | None = None) -> dict[str, Tensor]:

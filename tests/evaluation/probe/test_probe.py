@@ -14,9 +14,9 @@ import torch
 
 from unheard.audio.frontend import band_statistics
 from unheard.data.class_sets import ClassSets
-from unheard.data.corpus import read_csv
 from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
+from unheard.data.tables import read_csv
 from unheard.embedding.loading import load
 from unheard.errors import DataError
 from unheard.evaluation.probe.files import map_rows, write
