@@ -7,8 +7,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,18 +15,11 @@ import pytest
 import soundfile
 import torch
 
-import unheard
 from unheard.cli import main
 from unheard.cli.shell import table
 
 RATE = 16000
 SMALL = [f"--set=model.{field}" for field in ("size=tiny", "depth=1", "decoder_depth=1", "frames=32")]
-VERBS = [
-    "",
-    *(f"data {verb}" for verb in ("check", "sounds", "fetch", "labels", "pack")),
-    *("data", "pretrain", "finetune", "predict", "embed", "probe", "reconstruct", "attention", "report"),
-    *("recipes", "models", "convert", "doctor"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -79,33 +70,6 @@ def write(path: Path, wav: np.ndarray, **kind: str) -> Path:
 
 def tone(samples: int = RATE) -> np.ndarray:
     return 0.3 * np.sin(np.arange(samples) * 0.2)
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_of_every_verb_ends_with_an_example_of_it(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*verb.split(), "--help"]) == 0
-    told = capsys.readouterr().out
-    assert "Example:" in told and told.rstrip().splitlines()[-1].startswith(f"  unheard {verb}".rstrip())
-
-
-def test_the_package_and_the_program_are_one() -> None:
-    done = subprocess.run([sys.executable, "-m", "unheard", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == unheard.__version__
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import unheard",
-        "from unheard.cli import main; main(['--help'])",
-        "from unheard.cli import main; main(['pretrain', '--help'])",
-    ],
-)
-def test_help_loads_nothing_heavy(code: str) -> None:
-    heavy = "('torch', 'numpy', 'soundfile', 'lightning_fabric', 'matplotlib', 'sklearn', 'pydantic', 'pyarrow')"
-    look = f"{code}; import sys; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_life_of_a_model(sounds: Path, run: Path, tmp_path: Path, document: Callable[..., object]) -> None:
