@@ -1,6 +1,4 @@
-"""Packed shards hold what the front end gives, are the same bytes whatever the workers, survive a kill, and refuse
-damage.
-"""
+"""Packed shards hold the output of the front end, do not depend on the workers, survive a kill, and refuse damage."""
 
 from __future__ import annotations
 
@@ -31,8 +29,7 @@ from unheard.errors import ConfigError, DataError
 from unheard.files import read_json, write_json
 from unheard.outputs import locked_folder
 
-SMALL = 40_000
-"""Bytes of a shard in these tests: three or four clips."""
+SMALL = 40_000  # bytes of a shard in these tests: three or four clips
 
 
 @pytest.fixture(scope="module")

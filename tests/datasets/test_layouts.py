@@ -147,12 +147,8 @@ def magnatagatune(root: Path) -> None:
         "5\t0\t0\t1/none-0-29.mp3",
     ]
     text(root / "annotations_final.csv", "clip_id\tclassical\tno voice\tmp3_path", *rows, "6\t1\t0\t6/empty-0-29.mp3")
-    sound(
-        *(
-            root / "mp3" / name
-            for name in ("f/bach-02-air-30-59.mp3", "0/bach-02-rock-0-29.mp3", "c/drums-1-2.mp3", "1/none-0-29.mp3")
-        )
-    )
+    names = ("f/bach-02-air-30-59.mp3", "0/bach-02-rock-0-29.mp3", "c/drums-1-2.mp3", "1/none-0-29.mp3")
+    sound(*(root / "mp3" / name for name in names))
     (root / "mp3/6").mkdir()
     (root / "mp3/6/empty-0-29.mp3").touch()
 
@@ -186,14 +182,10 @@ EXPECTED = {  # by name of the file: label, split, fold, group, known
     "us8k": {"7061-6-0-0": ("gun_shot", "", "1", "7061"), "7062-3-0-0": ("dog_bark", "", "2", "7062")},
     "fsd50k": {"1": ("Bark|Dog", "train"), "2": ("Rain", "valid"), "3": ("Rain", "test")},
     "dcase2019-task1a": {
-        **{
-            "airport-lisbon-0-0-a": ("airport", "train", "", "lisbon-0"),
-            "bus-lisbon-0-0-a": ("bus", "train", "", "lisbon-0"),
-        },
-        **{
-            "airport-vienna-0-0-a": ("airport", "test", "", "vienna-0"),
-            "bus-vienna-0-0-a": ("bus", "test", "", "vienna-0"),
-        },
+        "airport-lisbon-0-0-a": ("airport", "train", "", "lisbon-0"),
+        "bus-lisbon-0-0-a": ("bus", "train", "", "lisbon-0"),
+        "airport-vienna-0-0-a": ("airport", "test", "", "vienna-0"),
+        "bus-vienna-0-0-a": ("bus", "test", "", "vienna-0"),
     },
     "openmic": {
         "000046_3840": ("flute", "train", "", "", "clarinet|flute"),
