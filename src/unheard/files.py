@@ -200,23 +200,23 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     InUseError
         When another process is replacing the same folder.
     """
-    place, old = folder.with_name(f".{folder.name}{UNFINISHED}"), _backup_path(folder)
+    unfinished, old = folder.with_name(f".{folder.name}{UNFINISHED}"), _backup_path(folder)
     with locked_file(folder):
         if recover_interrupted(folder) == old:
             old.replace(folder)
-        _remove(place)
+        _remove(unfinished)
         _remove(old)
         try:
-            place.mkdir()
-            write(place)
-            for entry in (*place.rglob("*"), place):
+            unfinished.mkdir()
+            write(unfinished)
+            for entry in (*unfinished.rglob("*"), unfinished):
                 _synchronise(entry)
             if folder.exists():
                 folder.replace(old)
-            place.replace(folder)
+            unfinished.replace(folder)
             _synchronise(folder.parent)
         except BaseException:
-            _remove(place)
+            _remove(unfinished)
             if recover_interrupted(folder) == old:
                 old.replace(folder)
             raise

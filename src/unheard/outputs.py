@@ -39,11 +39,11 @@ def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
     ConfigError
         When the output exists. If a process is writing to it, the message has its id and host.
     """
-    place = Path(out)
-    if overwrite or not place.exists():
+    path = Path(out)
+    if overwrite or not path.exists():
         return
-    if (place / LOCK).is_file():
-        with locked_folder(place):
+    if (path / LOCK).is_file():
+        with locked_folder(path):
             pass  # the lock of a process that was killed
     raise ConfigError(f"{out} exists; {ways}")
 
@@ -81,19 +81,19 @@ def locked_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _holding(place: Path, output: Path) -> Iterator[None]:
-    descriptor = _take(place, output)
+def _holding(lock: Path, output: Path) -> Iterator[None]:
+    descriptor = _take(lock, output)
     try:
         yield
     finally:
-        place.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def _take(place: Path, output: Path) -> int:
+def _take(lock: Path, output: Path) -> int:
     """Open and lock a lock file; if its last owner deleted it in the meantime, open it again."""
     while True:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -105,7 +105,7 @@ def _take(place: Path, output: Path) -> int:
                 f"{output} is being written by {owner}; wait until that process ends, or choose another -o"
             ) from None
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), place.stat()):
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
                 return descriptor

@@ -24,8 +24,8 @@ def find_audio(folder: str | Path) -> list[Path]:
     """
     root = Path(folder)
     if not root.is_dir():
-        what = "is a file" if root.is_file() else "no such folder"
-        raise DataError(f"{shown(root)}: {what}; give a folder that holds sound files")
+        problem = "is a file" if root.is_file() else "no such folder"
+        raise DataError(f"{shown(root)}: {problem}; give a folder that holds sound files")
     suffixes = AUDIO_SUFFIXES | (AV_SUFFIXES if av_installed() else frozenset())
     found, left_out = [], Counter[str]()
     for parent, folders, names in os.walk(root):

@@ -77,17 +77,17 @@ class Length:
 def measure(content: bytes | memoryview) -> Length | None:
     """Count the frames of a file. Return None when no frame begins near the start: it is not an MP3 file."""
     view = memoryview(content)
-    place = _first(view)
-    if place is None or (first := _parse(bytes(view[place : place + 4]))) is None:
+    position = _first(view)
+    if position is None or (first := _parse(bytes(view[position : position + 4]))) is None:
         return None
-    announced, size = _announced(view, place, first)
+    announced, size = _announced(view, position, first)
     if announced is not None:
-        if size is not None and abs(len(view) - place - size) <= SLACK * size:
+        if size is not None and abs(len(view) - position - size) <= SLACK * size:
             return Length(
-                place + first.size, announced, announced, first
+                position + first.size, announced, announced, first
             )  # the file has the declared size: frames are not counted
-        place += first.size
-    frames, at = 0, place
+        position += first.size
+    frames, at = 0, position
     while frame := _parse(bytes(view[at : at + 4])):
         if at + frame.size > len(view):
             break
@@ -98,7 +98,7 @@ def measure(content: bytes | memoryview) -> Length | None:
             and (next_place := _first(view, at)) is not None
         ):
             at = next_place  # damaged bytes, or a tag between two files that were joined
-    return Length(place, frames, announced, first)
+    return Length(position, frames, announced, first)
 
 
 def _first(view: memoryview, at: int = 0) -> int | None:
@@ -121,13 +121,13 @@ def _first(view: memoryview, at: int = 0) -> int | None:
     return None
 
 
-def _announced(view: memoryview, place: int, frame: Frame) -> tuple[int | None, int | None]:
+def _announced(view: memoryview, position: int, frame: Frame) -> tuple[int | None, int | None]:
     """Return the frames and bytes that a header frame declares."""
     for side in (frame.side, frame.side + 2):
-        tag = bytes(view[place + 4 + side : place + 4 + side + 16])
+        tag = bytes(view[position + 4 + side : position + 4 + side + 16])
         if tag[:4] in (b"Xing", b"Info") and len(tag) == 16 and tag[7] & 1:
             return int.from_bytes(tag[8:12], "big"), int.from_bytes(tag[12:16], "big") if tag[7] & 2 else None
-    tag = bytes(view[place + 36 : place + 54])
+    tag = bytes(view[position + 36 : position + 54])
     if tag[:4] == b"VBRI" and len(tag) == 18:
         return int.from_bytes(tag[14:18], "big"), int.from_bytes(tag[10:14], "big")
     return None, None

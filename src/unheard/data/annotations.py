@@ -36,8 +36,8 @@ class LabelTable:
     """
 
     def __init__(self, labels: Sequence[str], classes: Sequence[str] = ()) -> None:
-        heard = [[name.strip() for name in text.split("|") if name.strip()] for text in labels]
-        present = sorted({name for names in heard for name in names})
+        names_of_clips = [[name.strip() for name in text.split("|") if name.strip()] for text in labels]
+        present = sorted({name for names in names_of_clips for name in names})
         if not present:
             raise DataError(
                 "no clip of this corpus has a label; give a CSV with the columns path and label, or a corpus packed"
@@ -50,9 +50,9 @@ class LabelTable:
             )
         number = {name: i for i, name in enumerate(self.classes)}
         self._target = ClassSets.from_lists(
-            [tuple(sorted({number[name] for name in names})) for names in heard], len(self.classes)
+            [tuple(sorted({number[name] for name in names})) for names in names_of_clips], len(self.classes)
         )
-        self._known = torch.tensor([bool(names) for names in heard])
+        self._known = torch.tensor([bool(names) for names in names_of_clips])
 
     @property
     def num_labelled(self) -> int:

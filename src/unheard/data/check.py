@@ -84,7 +84,7 @@ class CheckReport:
 
     def lines(self) -> list[str]:
         """Return the report as text: every finding, then the totals."""
-        found = [f"{kind:10}  {path}: {what}" for kind, paths in self.findings.items() for path, what in paths.items()]
+        found = [f"{kind:10}  {path}: {text}" for kind, paths in self.findings.items() for path, text in paths.items()]
         tables = [
             f"{name}: " + ", ".join(f"{value}{unit} x {count}" for value, count in sorted(table.items()))
             for name, unit, table in (
@@ -137,8 +137,8 @@ def check(folder: Path | str | Sequence[Path], track: Track = silent, workers: i
     rates, channels, formats = Counter[int](), Counter[int](), Counter[str]()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for look in track(pool.map(lambda path: _look(path, root), paths), len(paths), "files"):
-            for kind, what in look.found:
-                report.findings[kind][look.path] = what
+            for kind, text in look.found:
+                report.findings[kind][look.path] = text
             if look.header is None:
                 continue
             report.hours += look.header.seconds / 3600
@@ -193,8 +193,8 @@ def _measure(path: Path) -> tuple[_Measures, AudioInfo]:
         while len(block := file.read(BLOCK)):
             peak = float(np.abs(block).max())
             if not peak <= LOUDEST:
-                what = "not finite numbers" if not np.isfinite(peak) else f"far outside [-1, 1] (peak {peak:.3g})"
-                raise AudioError(f"{shown(path)}: samples are {what}")
+                problem = "not finite numbers" if not np.isfinite(peak) else f"far outside [-1, 1] (peak {peak:.3g})"
+                raise AudioError(f"{shown(path)}: samples are {problem}")
             digest.update(np.ascontiguousarray(block).data)
             out.samples += len(block)
             out.total += block.sum(axis=0, dtype=np.float64)
@@ -264,7 +264,7 @@ def _findings(header: AudioInfo, measures: _Measures) -> list[tuple[str, str]]:
         (header.channels > 2, f"{header.channels} channels"),
     ]
     if any(is_odd for is_odd, _ in odd):
-        found.append(("odd", ", ".join(what for is_odd, what in odd if is_odd)))
+        found.append(("odd", ", ".join(text for is_odd, text in odd if is_odd)))
     return found
 
 

@@ -187,8 +187,8 @@ class CropSampler:
     def jitter(self, epochs: int | Indices, positions: Indices) -> Float32[np.ndarray, "B 2"]:
         """Return two uniform numbers in [0, 1) for each window, for front ends that vary their bands."""
         epoch = np.broadcast_to(epochs, positions.shape)
-        draws = [self._uniform(epoch, positions, _JITTER + number).astype(np.float32) for number in range(2)]
-        return np.minimum(np.stack(draws, axis=1), np.float32(1 - 2.0**-24))
+        numbers = [self._uniform(epoch, positions, _JITTER + number).astype(np.float32) for number in range(2)]
+        return np.minimum(np.stack(numbers, axis=1), np.float32(1 - 2.0**-24))
 
     def _permutation(self, epoch: int) -> Indices:
         generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.int64).view(np.uint64)))

@@ -45,9 +45,9 @@ def on_both_sides(sides: Sequence[tuple[Index, Index]], keys: Keys) -> Bool[np.n
     None is not a key.
     """
     found = np.zeros(len(keys), bool)
-    for seen, test in sides:
-        taught = {keys[clip] for clip in seen if keys[clip] is not None}
-        found[[clip for clip in test if keys[clip] in taught]] = True
+    for train, test in sides:
+        train_keys = {keys[clip] for clip in train if keys[clip] is not None}
+        found[[clip for clip in test if keys[clip] in train_keys]] = True
     return found
 
 

@@ -81,8 +81,8 @@ class PretrainLoader(Prefetcher[Batch]):
             values[self.share.local_slice] for values in self.sampler.positions(step, self.share.batch_size)
         )
         pieces, count = self.sampler.pieces(epochs, positions), len(positions)
-        draws = to_device(self.sampler.jitter(epochs, positions), self.device)
-        raw = self.store.windows(pieces, count, self.sampler.width, self.device, draws)
+        jitter_noise = to_device(self.sampler.jitter(epochs, positions), self.device)
+        raw = self.store.windows(pieces, count, self.sampler.width, self.device, jitter_noise)
         spec = self.statistics.normalise(raw).contiguous()
         real = pieces.real_frames(count)
         if not pieces.full(count, self.sampler.width):

@@ -1,8 +1,12 @@
 """The manifest of a fetched corpus.
 
-``manifest.csv`` has one row for each sound file: path (relative to the manifest), package, version, member (its path
-inside the package), sha256 (of the file at ``path``), seconds, domain (speech, music, effects) and heldout ("1" for
-files of the test split of a task).
+``manifest.csv`` has one row for each sound file, with these columns:
+
+- path: relative to the manifest
+- package, version, member: the package, and the path inside it
+- sha256: of the file at ``path``
+- seconds, domain: length, and speech, music or effects
+- heldout: "1" for files of the test split of a task
 """
 
 from __future__ import annotations

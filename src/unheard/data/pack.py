@@ -103,8 +103,8 @@ def pack(
     DataError
         When no clip can be read, the disk is full, or ``out`` holds another corpus.
     """
-    how = packing if isinstance(packing, PackConfig) else PackConfig(packing)
-    fingerprint = _hash(FORMAT, corpus.fingerprint(), *how.key())
+    config = packing if isinstance(packing, PackConfig) else PackConfig(packing)
+    fingerprint = _hash(FORMAT, corpus.fingerprint(), *config.key())
     folder = None if out is None else Path(out)
     if folder is not None and (folder / HEADER).exists():
         return _finished_before(folder, fingerprint)
@@ -114,24 +114,24 @@ def pack(
                 return _finished_before(folder, fingerprint)
             _refuse_foreign(folder)
             remove_unfinished(folder)
-        plan, key = _plan(corpus.clips, how, shard_bytes), _hash(fingerprint, shard_bytes)
+        plan, key = _plan(corpus.clips, config, shard_bytes), _hash(fingerprint, shard_bytes)
         records = [_finished(folder, number, key) for number in range(len(plan))]
         todo = [
             corpus.clips[i] for numbers, record in zip(plan, records, strict=True) if record is None for i in numbers
         ]
-        results = track(transformed(corpus.root, todo, how, workers or os.cpu_count() or 1), len(todo), "packing")
+        results = track(transformed(corpus.root, todo, config, workers or os.cpu_count() or 1), len(todo), "packing")
         shards: list[Frames] = []
         for number, numbers in enumerate(plan):
             if records[number] is None:
                 records[number] = record = _Record(key)
                 values = record.accumulate(numbers, islice(results, len(numbers)))
                 if folder is None:
-                    shards.append(np.concatenate([how.empty(), *values]))
+                    shards.append(np.concatenate([config.empty(), *values]))
                 else:
                     _write_shard(folder, number, values, record)
         deque(results, maxlen=0)  # requests the end of the iterator, so that the progress shows the last clip as done
         complete = [record for record in records if record is not None]
-        header, index = _summary(corpus, complete, fingerprint, how)
+        header, index = _summary(corpus, complete, fingerprint, config)
         if folder is None:
             return make_store(header, index, shards)
         _write_summary(folder, header, index, complete)
@@ -158,11 +158,11 @@ def _finished_before(folder: Path, fingerprint: str) -> Store:
     return store
 
 
-def _plan(clips: tuple[Clip, ...], how: PackConfig, shard_bytes: int) -> list[range]:
+def _plan(clips: tuple[Clip, ...], config: PackConfig, shard_bytes: int) -> list[range]:
     """Assign clips to shards, from their lengths in the headers."""
     plan, first, planned = [], 0, 0.0
     for number, clip in enumerate(clips):
-        planned += clip.seconds * how.bytes_a_second
+        planned += clip.seconds * config.bytes_a_second
         if planned >= shard_bytes or number == len(clips) - 1:
             plan.append(range(first, number + 1))
             first, planned = number + 1, 0.0
@@ -192,7 +192,7 @@ def _finished(folder: Path | None, number: int, key: str) -> _Record | None:
     return record if finished else None
 
 
-def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: PackConfig) -> tuple[Header, Index]:
+def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, config: PackConfig) -> tuple[Header, Index]:
     """Return header and index of a corpus from the records of its shards."""
     skipped = corpus.skipped + tuple(Skipped(*pair) for record in records for pair in record.skipped)
     clips = [corpus.clips[i] for record in records for i in record.clips]
@@ -210,7 +210,7 @@ def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Pack
         domain=Texts.of([clip.domain for clip in clips]),
         start=np.array([clip.start for clip in clips]),
         seconds=np.array([clip.seconds for clip in clips]),
-        samples=np.concatenate(rows) if how.waves else None,
+        samples=np.concatenate(rows) if config.waves else None,
         label=_optional_column([clip.label for clip in clips]),
         caption=_optional_column([clip.caption for clip in clips]),
     )
@@ -218,16 +218,16 @@ def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Pack
     total = np.sum([record.total for record in used], axis=0)
     squares = np.sum([record.squares for record in used], axis=0)
     count = int(index.frames.sum())
-    scalar = _statistics(total.sum(keepdims=True), squares.sum(keepdims=True), count * how.frontend.n_mels)
+    scalar = _statistics(total.sum(keepdims=True), squares.sum(keepdims=True), count * config.frontend.n_mels)
     header = Header(
-        how.frontend,
-        how.dtype,
+        config.frontend,
+        config.dtype,
         scalar,
         _statistics(total, squares, count),
         fingerprint,
         skipped,
-        sample_rate=how.rate if how.waves else None,
-        value_range=how.value_range,
+        sample_rate=config.rate if config.waves else None,
+        value_range=config.value_range,
         clipped=sum(record.clipped for record in records),
     )
     return header, index

@@ -83,14 +83,14 @@ class Packed:
     clipped: int = 0
 
 
-def transformed(root: Path, clips: list[Clip], how: PackConfig, workers: int) -> Iterator[Packed | Skipped]:
+def transformed(root: Path, clips: list[Clip], config: PackConfig, workers: int) -> Iterator[Packed | Skipped]:
     """Yield the packed clips in order, computed by threads: decoding, resampling and the transform release the GIL."""
-    frontend = build_frontend(how.frontend)
+    frontend = build_frontend(config.frontend)
     waiting: deque[Future[Packed | Skipped]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for clip in clips:
-                waiting.append(pool.submit(_transform, root, clip, frontend, how))
+                waiting.append(pool.submit(_transform, root, clip, frontend, config))
                 if len(waiting) >= MAX_IN_FLIGHT * workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -100,27 +100,27 @@ def transformed(root: Path, clips: list[Clip], how: PackConfig, workers: int) ->
                 future.cancel()
 
 
-def _transform(root: Path, clip: Clip, frontend: Frontend, how: PackConfig) -> Packed | Skipped:
+def _transform(root: Path, clip: Clip, frontend: Frontend, config: PackConfig) -> Packed | Skipped:
     """Decode one clip and transform it, in memory for one block of audio and the result."""
     waves: list[Frames] = []
     specs: list[Frames] = []
     total, squares, frames = np.zeros(frontend.n_mels), np.zeros(frontend.n_mels), 0
     clipped: list[int] = []
     try:
-        heard = _sound(root / clip.path, clip, frontend.sample_rate, how.channel)
-        if how.waves:
-            stored = _stored(_sound(root / clip.path, clip, how.rate, how.channel), waves, clipped)
-            heard = stored if how.rate == frontend.sample_rate else heard
-        for spec in frontend.stream(heard):
+        wave = _sound(root / clip.path, clip, frontend.sample_rate, config.channel)
+        if config.waves:
+            stored = _stored(_sound(root / clip.path, clip, config.rate, config.channel), waves, clipped)
+            wave = stored if config.rate == frontend.sample_rate else wave
+        for spec in frontend.stream(wave):
             exact = spec.astype(np.float64)
             frames += len(spec)
             total += exact.sum(axis=0)
             squares += np.square(exact, out=exact).sum(axis=0)
-            if not how.waves:
-                values, outside = quantise(spec, how.dtype, how.value_range)
+            if not config.waves:
+                values, outside = quantise(spec, config.dtype, config.value_range)
                 specs.append(values)
                 clipped.append(outside)
-        if how.waves:
+        if config.waves:
             deque(stored, maxlen=0)  # at another rate the stored wave was not read by the transform
     except AudioError as error:
         return Skipped(clip.path, str(error).removeprefix(f"{shown(root / clip.path)}: "))

@@ -124,8 +124,8 @@ def make_folds(labels: Labels, seed: int, share: float) -> list[FoldIndices]:
     Raises
     ------
     DataError
-        As `partitions`. Also when a training side has fewer than two classes, or lacks one of the validation or test
-        side, and when two folds differ only in characters that are not allowed in folder names.
+        As `partitions`. When a training side has fewer than two classes, or lacks one of the validation or test side.
+        When two folds differ only in characters that are not allowed in folder names.
     """
     if any(labels.split) and "test" not in labels.split:
         rows, side = np.arange(len(labels)), np.array(labels.split)

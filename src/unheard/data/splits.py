@@ -67,9 +67,9 @@ def merge_groups_by_content(rows: Sequence[Labelled], content: Mapping[str, str]
             group = first[group]
         return group
 
-    seen: dict[str, str] = {}
+    first_groups: dict[str, str] = {}
     for row in rows:
-        one, other = head(row[4]), head(seen.setdefault(content[row[0]] or row[0], row[4]))
+        one, other = head(row[4]), head(first_groups.setdefault(content[row[0]] or row[0], row[4]))
         first[max(one, other)] = min(one, other)
     return {group: head(group) for group in first}
 

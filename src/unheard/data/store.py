@@ -67,14 +67,14 @@ class Store(ABC):
         batch: int,
         width: int,
         device: Device = "cpu",
-        draws: Float[Tensor, "B 2"] | None = None,
+        jitter_noise: Float[Tensor, "B 2"] | None = None,
     ) -> Float[Tensor, "B F T"]:
         """Return un-normalised spectrograms of a batch of windows, on ``device``; undefined where no segment of
         ``pieces`` lies.
 
         Parameters
         ----------
-        draws : Float[Tensor, "B 2"], optional
+        jitter_noise : Float[Tensor, "B 2"], optional
             Uniform numbers for a front end that varies its bands in training.
         """
 
@@ -120,9 +120,9 @@ class SpecStore(Store):
         batch: int,
         width: int,
         device: Device = "cpu",
-        draws: Float[Tensor, "B 2"] | None = None,
+        jitter_noise: Float[Tensor, "B 2"] | None = None,
     ) -> Float[Tensor, "B F T"]:
-        """Return the stored frames, 0 as stored where no segment lies; ``draws`` have no effect on packed
+        """Return the stored frames, 0 as stored where no segment lies; ``jitter_noise`` have no effect on packed
         spectrograms.
         """
         return dequantise(
@@ -197,13 +197,13 @@ class WaveStore(Store):
         batch: int,
         width: int,
         device: Device = "cpu",
-        draws: Float[Tensor, "B 2"] | None = None,
+        jitter_noise: Float[Tensor, "B 2"] | None = None,
     ) -> Float[Tensor, "B F T"]:
         """Return the spectrogram of each window."""
         frontend = self._frontend.to(device)
         if self.sample_rate != frontend.sample_rate:
             sound = resample(self.waves(pieces, batch, width, device), self.sample_rate, frontend.sample_rate)
-            spec: Tensor = frontend(sound, draws)
+            spec: Tensor = frontend(sound, jitter_noise)
             return spec[..., :width]
         segments, rows, begin = [], np.zeros((batch, width), np.int64), 0
         for window, number, start, offset, length in zip(*pieces.columns(), strict=True):
@@ -211,7 +211,7 @@ class WaveStore(Store):
             rows[window, offset : offset + length] = np.arange(begin, begin + length)
             begin += len(segments[-1]) // frontend.hop_size
         return frontend.spectrograms_from_segments(
-            to_device(np.concatenate(segments), device), to_device(rows, device), draws
+            to_device(np.concatenate(segments), device), to_device(rows, device), jitter_noise
         )
 
     def waves(self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"]:
@@ -236,8 +236,8 @@ class WaveStore(Store):
 
 def to_device(values: Frames, device: Device) -> Tensor:
     """Copy to a device, through pinned memory, so that a GPU does not wait for it."""
-    tensor, place = torch.from_numpy(np.ascontiguousarray(values)), torch.device(device)
-    return tensor.pin_memory().to(place, non_blocking=True) if place.type == "cuda" else tensor.to(place)
+    tensor, target = torch.from_numpy(np.ascontiguousarray(values)), torch.device(device)
+    return tensor.pin_memory().to(target, non_blocking=True) if target.type == "cuda" else tensor.to(target)
 
 
 def make_store(header: Header, index: Index, shards: Sequence[Frames], folder: Path | None = None) -> Store:

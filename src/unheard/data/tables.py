@@ -83,10 +83,10 @@ def read_columns(path: str | Path, required: tuple[str, ...], optional: tuple[st
         As `read_csv`.
     """
     records = _records(path, required)
-    place = {name: number for number, name in enumerate(next(records)) if name in required + optional}
-    found: dict[str, list[str]] = {name: [] for name in place}
+    positions = {name: number for number, name in enumerate(next(records)) if name in required + optional}
+    found: dict[str, list[str]] = {name: [] for name in positions}
     once: dict[str, str] = {}  # equal values are stored once
-    wanted = [(found[name].append, number) for name, number in place.items()]
+    wanted = [(found[name].append, number) for name, number in positions.items()]
     for record in records:
         for append, number in wanted:
             append(once.setdefault(record[number], record[number]))

@@ -169,15 +169,15 @@ def _prompt(folders: Sequence[str], words: str) -> Iterator[tuple[Sequence[str],
 
     The folder under ``generate`` names language and voice, a folder below it the kind of prompt.
     """
-    place = folders[folders.index("sounds") + 1 :]
-    parts = place[0].split("_")
+    subfolders = folders[folders.index("sounds") + 1 :]
+    parts = subfolders[0].split("_")
     voice = {"f": "woman", "m": "man"}.get(parts[2] if len(parts) > 2 else "", "voice")
-    kind = next((name for name in ("digits", "letters", "phonetic") if name in place), "")
+    kind = next((name for name in ("digits", "letters", "phonetic") if name in subfolders), "")
     words = next((words.removeprefix(menu) for menu in PREFIXES if words.startswith(menu)), words)
-    said = {"digits": words, "letters": f"the letter {words}", "phonetic": f"the letter {words[:1]}"}.get(
+    spoken = {"digits": words, "letters": f"the letter {words}", "phonetic": f"the letter {words[:1]}"}.get(
         kind, f'"{words}"'
     )
-    yield SAID, {"voice": voice, "words": said, "language": _language(parts[0])}
+    yield SAID, {"voice": voice, "words": spoken, "language": _language(parts[0])}
 
 
 def _spoken(package: str, folders: Sequence[str], stem: str) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
@@ -185,11 +185,11 @@ def _spoken(package: str, folders: Sequence[str], stem: str) -> Iterator[tuple[S
     tail = re.fullmatch(r"(.+?)_desc_([a-z]{2,3})(?:_\w+)?", stem)
     code = tail[2] if tail else next((part for part in reversed(folders) if part in LANGUAGES), "")
     words = _words(tail[1] if tail else stem)
-    what = "the letter " if "alpha" in folders else "the syllable " if "syllab" in folders else "the word "
+    prefix = "the letter " if "alpha" in folders else "the syllable " if "syllab" in folders else "the word "
     if "voices" in folders:  # of a game, in a language that no folder names
         yield SAID, {"voice": "game character", "words": f'"{words}"', "language": ""}
     elif words:
-        yield SAID, {"voice": "voice", "words": what + words, "language": _language(code)}
+        yield SAID, {"voice": "voice", "words": prefix + words, "language": _language(code)}
 
 
 def _effect(package: str, folders: Sequence[str], stem: str) -> Iterator[tuple[Sequence[str], dict[str, str]]]:

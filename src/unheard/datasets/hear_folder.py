@@ -204,10 +204,8 @@ def _write_texts(sheet: TaskSpec, items: Sequence[Item], splits: list[str], fold
     labels = [{"idx": str(index), "label": label} for index, label in enumerate(_vocabulary(items))]
     write_table(folder / "labelvocabulary.csv", ("idx", "label"), labels)
     for split in splits:
-        answers = {f"{item.name}.wav": [_plain(each) for each in item.events] for item in items if item.split == split}
-        (folder / f"{split}.json").write_text(
-            json.dumps(answers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        events = {f"{item.name}.wav": [_plain(each) for each in item.events] for item in items if item.split == split}
+        (folder / f"{split}.json").write_text(json.dumps(events, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     write_table(folder / "labels.csv", COLUMNS, [_row(item, rate, sheet.mode == "folds") for item in items])
 
 

@@ -106,11 +106,11 @@ class TaskReport:
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
         counts = ", ".join(f"{split} {count}" for split, count in self.clips.items())
-        seen = (
+        remark = (
             f"; {self.not_held_out} test files are not held out in the corpus's manifest: fetch it again before"
             " pre-training on it"
         )
-        return [f"{self.folder}: {counts} clips{seen if self.not_held_out else ''}"]
+        return [f"{self.folder}: {counts} clips{remark if self.not_held_out else ''}"]
 
 
 def build_task(
@@ -151,7 +151,7 @@ def build_task(
     notes: dict[str, Any] = {
         "packages": list(packages_of(name)),
         "seed": options.seed,
-        "sources_not_held_out": _seen(root, items),
+        "sources_not_held_out": _not_held_out(root, items),
     }
     if event:
         notes |= {"evaluation_params": POSTPROCESSING}
@@ -185,7 +185,7 @@ def _packages(name: str, corpus: Path | None, out: Path, track: Track) -> Path:
     return root
 
 
-def _seen(root: Path, items: Sequence[Item]) -> int:
+def _not_held_out(root: Path, items: Sequence[Item]) -> int:
     """Return the number of test files that the manifest does not exclude from pre-training."""
     if not (root / NAME).exists():
         return 0

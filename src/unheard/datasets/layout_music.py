@@ -24,17 +24,17 @@ GTZAN_LISTS = {"train": "train_filtered.txt", "valid": "valid_filtered.txt", "te
 def openmic(root: Path) -> Iterator[ClipRow]:
     """Read OpenMIC-2018: 20 instruments; ``known`` lists the annotated ones of a clip, usually one or two."""
     known: dict[str, list[str]] = defaultdict(list)
-    heard: dict[str, list[str]] = defaultdict(list)
+    present: dict[str, list[str]] = defaultdict(list)
     source = root / "openmic-2018-aggregated-labels.csv"
     for row in table(source):
         key, instrument = column(row, "sample_key", source), column(row, "instrument", source)
         known[key].append(instrument)
         if float(column(row, "relevance", source)) >= PRESENT:
-            heard[key].append(instrument)
+            present[key].append(instrument)
     for side in ("train", "test"):
         for key in lines(root / f"partitions/split01_{side}.csv"):
             if key in known:
-                labels = {"label": "|".join(sorted(heard[key])), "known": "|".join(sorted(known[key]))}
+                labels = {"label": "|".join(sorted(present[key])), "known": "|".join(sorted(known[key]))}
                 yield {"path": f"audio/{key[:3]}/{key}.ogg", **labels, "split": side}
 
 
@@ -94,11 +94,11 @@ def magnatagatune(root: Path) -> Iterator[ClipRow]:
     rows = list(table(source, "\t"))
     names = [name for name in rows[0] if name not in ("clip_id", "mp3_path")] if rows else []
     tags = {column(row, "mp3_path", source): [name for name in names if row[name] == "1"] for row in rows}
-    counts = Counter(name for heard in tags.values() for name in heard)
+    counts = Counter(name for present in tags.values() for name in present)
     kept = {name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:TAGS]}
     base = next((folder for folder in ("mp3", "audio") if (root / folder).is_dir()), "")
-    for path, heard in tags.items():
-        file, label = Path(base, path), "|".join(sorted(kept.intersection(heard)))
+    for path, present in tags.items():
+        file, label = Path(base, path), "|".join(sorted(kept.intersection(present)))
         empty = (root / file).is_file() and not (root / file).stat().st_size
         if label and not empty and path[:1] in MAGNA_SIDES:
             group = re.sub(r"-\d+-\d+\.mp3$", "", Path(path).name)

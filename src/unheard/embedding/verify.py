@@ -29,25 +29,22 @@ def verify(paths: Iterable[str | Path], track: Track = silent) -> list[str]:
     DataError
         When a path does not exist, or nothing in it has a checksum.
     """
-    places = [Path(path) for path in paths]
+    roots = [Path(path) for path in paths]
     found: list[str] = []
-    for place in track(places, len(places), "verifying"):
-        if not place.exists():
+    for path in track(roots, len(roots), "verifying"):
+        if not path.exists():
             raise DataError(
-                f"{shown(place)}: no such file or folder; give a packed corpus, a model, a run, or a table of"
-                " embeddings"
+                f"{shown(path)}: no such file or folder; give a packed corpus, a model, a run, or a table of embeddings"
             )
-        if place.is_dir():
-            if not any(place.rglob("*.json")):
-                raise DataError(
-                    f"{shown(place)}: nothing in it has a checksum; give a packed corpus, a model, or a run"
-                )
-            found += verify_folder(place)
-        elif place.suffix in FORMATS:
-            found += _table(place)
+        if path.is_dir():
+            if not any(path.rglob("*.json")):
+                raise DataError(f"{shown(path)}: nothing in it has a checksum; give a packed corpus, a model, or a run")
+            found += verify_folder(path)
+        elif path.suffix in FORMATS:
+            found += _table(path)
         else:
             raise DataError(
-                f"{shown(place)}: has no checksum; give a folder, or a table that ends in {', '.join(FORMATS)}"
+                f"{shown(path)}: has no checksum; give a folder, or a table that ends in {', '.join(FORMATS)}"
             )
     return found
 

@@ -60,9 +60,9 @@ class ZeroShot:
         self._contrast = cast(ContrastiveLoss, model.learner.objectives["contrast"])
         encoder = TextEncoder(model.config.objectives.contrast.text)
         with torch.inference_mode():
-            said = (encoder([template.format(label) for label in labels]).to(model.device) for template in templates)
+            encoded = (encoder([template.format(label) for label in labels]).to(model.device) for template in templates)
             self._captions = F.normalize(
-                torch.stack([self._contrast.captions(text) for text in said]).mean(dim=0), dim=-1
+                torch.stack([self._contrast.captions(text) for text in encoded]).mean(dim=0), dim=-1
             )
 
     def scores(

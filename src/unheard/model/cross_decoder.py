@@ -70,7 +70,7 @@ class CrossTransformer(nn.Module):
         self, x: Float[Tensor, "B M E"], memory: Float[Tensor, "B K E"]
     ) -> tuple[Float[Tensor, "B M E"], Float[Tensor, "B K E"]]:
         """Return the outputs of ``x``, and the normalised memory."""
-        heard = self.norm_memory(memory)
+        normalised = self.norm_memory(memory)
         for block in self.blocks:
-            x = block(x, heard)
-        return self.norm(x), heard
+            x = block(x, normalised)
+        return self.norm(x), normalised

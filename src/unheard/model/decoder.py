@@ -67,10 +67,10 @@ class Decoder(nn.Module):
     def _cross_decode(self, visible_tokens: Float[Tensor, "B K E"], mask: Mask) -> Float[Tensor, "B N E"]:
         """Decode hidden patches by cross-attention to the visible ones; return the outputs of both in token order."""
         positions = self.positions.to(visible_tokens.dtype)
-        asking = self.mask_token.to(visible_tokens.dtype) + positions[mask.hide]
-        answers, memory = self.transformer(asking, visible_tokens + positions[mask.keep])
-        full: Tensor = answers.new_zeros(answers.shape[0], *positions.shape)
-        for index, values in ((mask.hide, answers), (mask.keep, memory)):
+        queries = self.mask_token.to(visible_tokens.dtype) + positions[mask.hide]
+        outputs, memory = self.transformer(queries, visible_tokens + positions[mask.keep])
+        full: Tensor = outputs.new_zeros(outputs.shape[0], *positions.shape)
+        for index, values in ((mask.hide, outputs), (mask.keep, memory)):
             full = full.scatter(1, index[:, :, None].expand(-1, -1, values.shape[2]), values)
         return full
 

@@ -117,9 +117,9 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def ema_update(self, encoder: Encoder, momentum: float) -> None:
         """Move towards the student: teacher = momentum * teacher + (1 - momentum) * student."""
-        mine: list[Tensor] = list(self.transformer.parameters())
-        theirs: list[Tensor] = list(encoder.transformer.parameters())
-        torch._foreach_lerp_(mine, theirs, 1 - momentum)
+        teacher: list[Tensor] = list(self.transformer.parameters())
+        student: list[Tensor] = list(encoder.transformer.parameters())
+        torch._foreach_lerp_(teacher, student, 1 - momentum)
 
 
 class MaskedModel(nn.Module):

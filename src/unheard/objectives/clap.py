@@ -128,17 +128,17 @@ class DistillObjective(Objective):
         index: list[Tensor] = []
         counts: list[Tensor] = []
         if config.visible > 0:
-            seen = (
+            visible = (
                 out.visible
                 if config.visible_features == "encoder" or self.decoder_to_encoder_proj is None
                 else self.decoder_to_encoder_proj(take(out.decoded, keep))
             )
-            values.append(config.visible * self._distance(self.head, seen, take(target, keep)))
+            values.append(config.visible * self._distance(self.head, visible, take(target, keep)))
             index.append(keep)
             counts.append(totals["visible"])
         if config.hidden > 0 and self.decoder_to_encoder_proj is not None:
-            guessed = self.decoder_to_encoder_proj(take(out.decoded, hide))
-            values.append(config.hidden * self._distance(self.hidden_head or self.head, guessed, take(target, hide)))
+            hidden = self.decoder_to_encoder_proj(take(out.decoded, hide))
+            values.append(config.hidden * self._distance(self.hidden_head or self.head, hidden, take(target, hide)))
             index.append(hide)
             counts.append(totals["hidden"])
         if values and config.balance == "tokens":

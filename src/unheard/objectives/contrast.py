@@ -120,8 +120,8 @@ class ContrastiveLoss(Objective):
 def matching(
     queries: Float[Tensor, "B D"],
     keys: Float[Tensor, "K D"],
-    mine: Int[Tensor, " B"],
-    theirs: Int[Tensor, " K"],
+    query_captions: Int[Tensor, " B"],
+    key_captions: Int[Tensor, " K"],
     scale: Float[Tensor, ""],
 ) -> Float[Tensor, " B"]:
     """Return the cross-entropy of each query to the keys with its caption.
@@ -130,13 +130,13 @@ def matching(
     ----------
     queries, keys : Float[Tensor, "B D"], Float[Tensor, "K D"]
         Unit vectors.
-    mine, theirs : Int[Tensor, "B"], Int[Tensor, "K"]
+    query_captions, key_captions : Int[Tensor, "B"], Int[Tensor, "K"]
         Index of the caption of each, equal for equal captions; -1 for a window without one, which is left out.
     """
-    pairs = (mine >= 0)[:, None] & (theirs >= 0)[None, :]
+    pairs = (query_captions >= 0)[:, None] & (key_captions >= 0)[None, :]
     with torch.autocast(queries.device.type, enabled=False):  # differences of cosines are multiplied by up to 100
         scores = (scale.float() * queries.float() @ keys.float().T).masked_fill(~pairs, MASKED_LOGIT)
-    equal = ((mine[:, None] == theirs[None, :]) & pairs).to(scores.dtype)
+    equal = ((query_captions[:, None] == key_captions[None, :]) & pairs).to(scores.dtype)
     loss: Tensor = -(equal * scores.log_softmax(dim=1)).sum(dim=1) / equal.sum(dim=1).clamp(min=1)
     return loss
 

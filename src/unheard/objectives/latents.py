@@ -106,17 +106,17 @@ class PredictLatents(Objective):
     def _measure(
         self,
         out: MaskedPass,
-        guess: Float[Tensor, "B M D"],
+        prediction: Float[Tensor, "B M D"],
         target: Float[Tensor, "B M D"],
         weights: Float[Tensor, "B M"],
     ) -> None:
         out.diagnostics["feature_std"] = feature_std(target, weights)
         out.diagnostics["effective_rank"] = effective_rank(target, weights)
         out.diagnostics["between_clip_variance_fraction"] = between_clip_variance(target, weights)
-        out.diagnostics["prediction_std"] = feature_std(guess, weights)
+        out.diagnostics["prediction_std"] = feature_std(prediction, weights)
         if out.best is not None:
-            won = out.sum_over_processes(shares(out.best, weights, self.hypotheses))
-            out.diagnostics["hypothesis_perplexity"] = perplexity(won / won.sum().clamp(min=1))
+            wins = out.sum_over_processes(shares(out.best, weights, self.hypotheses))
+            out.diagnostics["hypothesis_perplexity"] = perplexity(wins / wins.sum().clamp(min=1))
 
 
 register("latents", LatentsConfig, lambda config, model, _: PredictLatents(config, model.num_hypotheses), teacher=True)

@@ -179,9 +179,9 @@ class Prototypes(Objective):
 
     @torch.no_grad()
     def _follow(self, when: TrainingProgress) -> None:
-        mine: list[Tensor] = list(self.teacher.parameters())
-        theirs: list[Tensor] = list(self.student.parameters())
-        torch._foreach_lerp_(mine, theirs, 1 - self.momentum(when))
+        teacher: list[Tensor] = list(self.teacher.parameters())
+        student: list[Tensor] = list(self.student.parameters())
+        torch._foreach_lerp_(teacher, student, 1 - self.momentum(when))
 
     def _accumulate_center(
         self,

@@ -27,18 +27,18 @@ class PretrainModule(nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        asked = recipe.objectives.active()
+        active = recipe.objectives.active()
         self.recipe = recipe
         self.grid = grid_of(recipe)
-        self.weights = {name: float(section.weight) for name, section in asked.items()}
-        if not asked and not recipe.objectives.unread():
+        self.weights = {name: float(section.weight) for name, section in active.items()}
+        if not active and not recipe.objectives.unread():
             raise ConfigError(
                 "every objective has weight 0, so there is nothing to learn; set one, for example"
                 " objectives.reconstruct.weight=1"
             )
         self.model = MaskedModel(recipe.model, self.grid, needs_teacher(recipe), recipe.teacher.init_from_student)
         self.objectives = nn.ModuleDict(
-            {name: REGISTERED[name].build(asked[name], self.model, recipe.teacher) for name in asked}
+            {name: REGISTERED[name].build(active[name], self.model, recipe.teacher) for name in active}
         )
         self.register_buffer("progress", torch.zeros(()), persistent=False)
         if not any(objective.needs_decoder for objective in self.parts()):

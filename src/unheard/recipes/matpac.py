@@ -11,9 +11,12 @@ h is a head over 2048 prototypes, h' its EMA, c the centre of the outputs of h'.
 gradients and the optimiser step. MATPAC++ predicts five hypotheses p_m1 .. p_m5. The first term weights them by their
 distance, with a decreasing temperature, and h receives the nearest one only.
 
-The numbers are those of the published configuration: 294 816 steps of 2048 windows of 608 frames, learning rate 3e-4
-(absolute) with a warm-up of 19 654 steps, tau_t from 0.04 to 0.07 over 9 827 steps, weight decay 0.05 on all
-parameters, Adam's epsilon 1e-6. They are stored as fractions of the run.
+The numbers are those of the published configuration, stored as fractions of the run:
+
+- 294 816 steps of 2048 windows of 608 frames
+- learning rate 3e-4 (absolute) with a warm-up of 19 654 steps
+- tau_t from 0.04 to 0.07 over 9 827 steps
+- weight decay 0.05 on all parameters, Adam's epsilon 1e-6
 
 Different from the publication:
 

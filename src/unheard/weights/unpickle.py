@@ -199,8 +199,8 @@ def _read_zip(archive: zipfile.ZipFile, is_inert: Callable[[str], bool]) -> Any:
     if archive.read(f"{root}byteorder") == b"big" if f"{root}byteorder" in records else False:
         raise RefusedError("was written on a big-endian machine")
 
-    def storage(asked: Any) -> Tensor:
-        dtype, key = _asked(asked)
+    def storage(persistent_id: Any) -> Tensor:
+        dtype, key = _storage_of(persistent_id)
         if key not in held:
             held[key] = torch.frombuffer(
                 bytearray(archive.read(f"{root}data/{key}")) or bytearray(8), dtype=torch.uint8
@@ -221,9 +221,9 @@ def _read_old(file: BinaryIO, size: int, is_inert: Callable[[str], bool]) -> Any
     held: dict[str, Tensor] = {}
     dtypes: dict[str, torch.dtype] = {}
 
-    def storage(asked: Any) -> Tensor:
-        dtype, key = _asked(asked)
-        count = asked[4]
+    def storage(persistent_id: Any) -> Tensor:
+        dtype, key = _storage_of(persistent_id)
+        count = persistent_id[4]
         if not isinstance(count, int) or not 0 <= count * dtype.itemsize <= size:
             raise RefusedError("has a storage that is larger than the file")
         if key not in held:
@@ -272,19 +272,19 @@ class _Limited:
         return data
 
 
-def _asked(asked: Any) -> tuple[torch.dtype, str]:
+def _storage_of(persistent_id: Any) -> tuple[torch.dtype, str]:
     """Return the type and the name of the storage of a persistent id."""
     if not (
-        isinstance(asked, tuple)
-        and len(asked) >= 5
-        and asked[5:] in ((), (None,))
-        and asked[0] == "storage"
-        and isinstance(asked[1], torch.dtype)
+        isinstance(persistent_id, tuple)
+        and len(persistent_id) >= 5
+        and persistent_id[5:] in ((), (None,))
+        and persistent_id[0] == "storage"
+        and isinstance(persistent_id[1], torch.dtype)
     ):
         raise RefusedError("asks for something else than a storage")
-    if not isinstance(asked[2], str) or len(asked[2]) > 100:
+    if not isinstance(persistent_id[2], str) or len(persistent_id[2]) > 100:
         raise RefusedError("has a storage without a name")
-    return asked[1], asked[2]
+    return persistent_id[1], persistent_id[2]
 
 
 def _typed(raw: Tensor, dtype: torch.dtype, size: int) -> Tensor:

@@ -72,8 +72,8 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
     CheckpointError
         When a key is missing or the position table is not of this layout.
     """
-    drawn = any(key.startswith(("decoder_", "mask_token")) for key in keys)
-    require(keys, {**NEEDS, **(DECODER_NEEDS if drawn else {})}, "maskspec")
+    has_decoder = any(key.startswith(("decoder_", "mask_token")) for key in keys)
+    require(keys, {**NEEDS, **(DECODER_NEEDS if has_decoder else {})}, "maskspec")
     dim, _, patch_freq, patch_time = keys["patch_embed.proj.weight"].shape
     patches, rows = keys["pos_embed"].shape[1] - 1, MASKSPEC.n_mels // patch_freq
     if patches < 1 or patches % rows:
@@ -92,7 +92,7 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
         mlp_ratio=keys["blocks.0.mlp.fc1.weight"].shape[0] / dim,
         final_norm="norm.weight" in keys,
     )
-    if drawn:
+    if has_decoder:
         width = keys["decoder_embed.weight"].shape[0]
         number = 16 if width == 512 else heads(width)
         model = replace(

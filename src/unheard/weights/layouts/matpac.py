@@ -123,8 +123,9 @@ def _recipe(keys: Mapping[str, Tensor]) -> Recipe:
         num_hypotheses=hypotheses(keys),
     )
     if not decoder:
-        asked = ObjectivesConfig(ReconstructConfig(weight=1.0))  # the smallest possible decoder; it is never trained
-        return replace(published, name="matpac", model=replace(model, decoder_preset="pixels"), objectives=asked)
+        # the smallest possible decoder; it is never trained
+        objectives = ObjectivesConfig(ReconstructConfig(weight=1.0))
+        return replace(published, name="matpac", model=replace(model, decoder_preset="pixels"), objectives=objectives)
     width = keys["decoder.decoder_embed.weight"].shape[0]
     model = replace(
         model,

@@ -151,9 +151,9 @@ def _recipe(keys: Mapping[str, Tensor], layout: str, size: InputSize) -> Recipe:
             decoder_positions=decoder_positions(keys, patches),
         )
     pixels = ReconstructConfig(weight=0.0 if latents else 1.0)
-    asked = ObjectivesConfig(pixels, LatentsConfig(weight=1.0 if latents else 0.0))
+    objectives = ObjectivesConfig(pixels, LatentsConfig(weight=1.0 if latents else 0.0))
     frontend = replace(MSM_MAE_32K if size.sample_rate == 32_000 else MSM_MAE_16K, n_mels=size.n_mels)
-    return Recipe(name=layout, paper="published weights", frontend=frontend, model=model, objectives=asked)
+    return Recipe(name=layout, paper="published weights", frontend=frontend, model=model, objectives=objectives)
 
 
 def _statistics(keys: Mapping[str, Tensor], layout: str) -> Statistics:
