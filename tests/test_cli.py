@@ -43,9 +43,9 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def call(*arguments: object) -> str:
         capsys.readouterr()
         assert main([str(argument) for argument in arguments]) == 2
-        told = capsys.readouterr()
-        lines = [line for line in told.err.splitlines() if line.startswith("unheard: ")]
-        assert told.out == "" and len(lines) == 1 and told.err.splitlines()[-1] == lines[0]
+        output = capsys.readouterr()
+        lines = [line for line in output.err.splitlines() if line.startswith("unheard: ")]
+        assert output.out == "" and len(lines) == 1 and output.err.splitlines()[-1] == lines[0]
         return lines[0]
 
     return call
@@ -81,10 +81,10 @@ def test_the_life_of_a_model(sounds: Path, run: Path, tmp_path: Path, document: 
     ).is_file()
     assert document("pretrain", "--resume", run) == {"run": str(run), "step": 6, "total": 6, "finished": True}
     wav = next((sounds / "voice").glob("*.wav"))
-    drawn = document(
+    predicted = document(
         "reconstruct", run, wav, "-o", tmp_path / "r.png", "--mask", "chessboard", "--wav", tmp_path / "r.wav"
     )
-    assert drawn["model"] > 0 and (tmp_path / "r.png").is_file() and (tmp_path / "r.wav").is_file()
+    assert predicted["model"] > 0 and (tmp_path / "r.png").is_file() and (tmp_path / "r.wav").is_file()
     document("attention", run, wav, "-o", tmp_path / "a.png", "--at", "1,1", "--at", "0,0")
     assert (tmp_path / "a.png").is_file()
     assert Path(document("report", run)["report"]).is_file()

@@ -21,8 +21,8 @@ VERBS = [
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_of_every_verb_ends_with_an_example_of_it(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*verb.split(), "--help"]) == 0
-    told = capsys.readouterr().out
-    assert "Example:" in told and told.rstrip().splitlines()[-1].startswith(f"  unheard {verb}".rstrip())
+    output = capsys.readouterr().out
+    assert "Example:" in output and output.rstrip().splitlines()[-1].startswith(f"  unheard {verb}".rstrip())
 
 
 def test_the_package_and_the_program_are_one() -> None:

@@ -82,7 +82,7 @@ def mine(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def train(sounds: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Pre-train with the file; no figures are drawn, which would take most of the time."""
+    """Pre-train with the file; no figures are plotted, which would take most of the time."""
     monkeypatch.setattr("unheard.view.run.finish", lambda run, store, say: None)
 
     def run(name: str, *options: str, steps: int = 8, recipe: Path = mine) -> Path:

@@ -104,9 +104,9 @@ def encode(keys: Keys, spec: Tensor, keep: Tensor | None = None) -> Tensor:
 
 def decode(keys: Keys, encoded: Tensor, keep: Tensor, heads: int) -> Tensor:
     """What the released decoder says of every patch."""
-    heard = F.linear(encoded, keys["decoder_embed.weight"], keys["decoder_embed.bias"])
-    full = keys["mask_token"].repeat(len(heard), GRID.num_patches, 1)
-    full[:, keep] = heard[:, 1:]
-    full = torch.cat([heard[:, :1], full], dim=1) + keys["decoder_pos_embed"]
+    embedded = F.linear(encoded, keys["decoder_embed.weight"], keys["decoder_embed.bias"])
+    full = keys["mask_token"].repeat(len(embedded), GRID.num_patches, 1)
+    full[:, keep] = embedded[:, 1:]
+    full = torch.cat([embedded[:, :1], full], dim=1) + keys["decoder_pos_embed"]
     decoded = transformer(keys, "decoder_blocks.", "decoder_norm", heads, full)[:, 1:]
     return F.linear(decoded, keys["decoder_pred.weight"], keys["decoder_pred.bias"])

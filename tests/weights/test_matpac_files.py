@@ -77,7 +77,7 @@ def shaped(name: str, value: Tensor) -> Tensor:
 
 
 def released(learner: PretrainModule, encoder_only: bool = False) -> dict[str, Tensor]:
-    """The flat part of a file: everything but the teachers; five projections are kept apart, beside the single one they
+    """The flat part of a file: everything but the teachers; five projections are kept separate, in addition to the single one they
     replace.
     """
     skipped = ("objectives.prototypes.center", "objectives.prototypes.pending")

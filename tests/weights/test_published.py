@@ -127,15 +127,15 @@ def test_the_terms_are_told_and_kept(
     store: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["convert", str(store(whole(released()))), "-o", str(tmp_path / "made"), "--layout", "msm-mae"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     config = json.loads((tmp_path / "made" / "config.json").read_text())
     card = (tmp_path / "made" / "README.md").read_text()
-    for text in (told, config["provenance"]["licence"], card):
+    for text in (output, config["provenance"]["licence"], card):
         assert "evaluation only" in text and "nttcslab/msm-mae" in text
     assert (
         f"{NAME}_paper/checkpoint-100.pth" in card
         and "no normalisation statistics" in card
-        and "msm-mae README" in told
+        and "msm-mae README" in output
     )
 
 

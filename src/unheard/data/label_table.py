@@ -162,9 +162,9 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     Raises
     ------
     DataError
-        When it cannot be read, lacks path or label, or names missing files. When it has too few classes, an unknown split,
-        or an invalid time or part. When a label is a word for an empty cell, or a cell is empty although the other clips
-        have one label each.
+        When it cannot be read, lacks path or label, or names missing files. When it has too few classes, an
+        unknown split, or an invalid time or part. When a label is a word for an empty cell, or a cell is empty although
+        the other clips have one label each.
     """
     path = Path(path)
     table = read_columns(path, ("path", "label"), ("known", "split", "fold", "group", "start", "end"))
