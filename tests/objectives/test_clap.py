@@ -109,7 +109,7 @@ def by_hand(objective: DistillObjective, out: MaskedPass, batch: Batch, config: 
     [
         {},
         {"visible": 0.3, "hidden": 2.0},
-        {"visible_from": "decoder"},
+        {"visible_features": "decoder"},
         {"heads": "separate"},
         {"distance": "mse"},
         {"distance": "smooth-l1"},

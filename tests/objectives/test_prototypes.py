@@ -135,7 +135,7 @@ def test_the_centre_learns_of_every_part_of_a_batch_and_of_nothing_else() -> Non
 
 def test_heads_of_their_own_share_their_prototypes_and_copies_share_all() -> None:
     head = objective()
-    assert torch.equal(head.student.weight_v, head.teacher.direction) and bool((head.student.weight_g == 1).all())
+    assert torch.equal(head.student.weight_v, head.teacher.weight_v) and bool((head.student.weight_g == 1).all())
     assert not torch.equal(head.student.mlp[0].weight, head.teacher.mlp[0].weight)
     assert head.teacher.mlp[0].weight.abs().max() <= 2 * TEACHER_STD and not head.teacher.mlp[0].bias.any()
     copied = objective(copied=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,10 @@ def test_the_paper_s_configurations_have_its_sizes(name: str) -> None:
     assert peak_learning_rate(training) == pytest.approx(6e-4)
 
 
-@pytest.mark.parametrize(
-    "name", ["audiomae", "clap_mini", "finetune_named", "m2d", "mam_clap", "maskspec", "matpac", "msm_mae"]
-)
+@pytest.mark.parametrize("name", ["audiomae", "clap_mini", "m2d", "mam_clap", "maskspec", "matpac", "msm_mae"])
 def test_a_recipe_lists_where_it_differs_from_what_was_published(name: str) -> None:
     text = importlib.import_module(f"unheard.recipes.{name}").__doc__
-    assert text is not None and "Other than published" in text
+    assert text is not None and re.search(r"[Dd]iffer(ent)? from the publication", text)
     if name in ("audiomae", "m2d", "maskspec", "matpac", "msm_mae"):
         assert "normalised by its own" in text and "padded with the mean" in text
 
@@ -168,7 +167,7 @@ def test_a_recipe_file_may_define_a_dataclass(tmp_path: Path) -> None:
         ({"embed_dim": -4}, "embed_dim: got -4"),
         ({"depth": -1}, "depth: got -1"),
         ({"decoder_depth": 0}, "decoder_depth: got 0"),
-        ({"hypotheses": 0}, "hypotheses: got 0"),
+        ({"num_hypotheses": 0}, "num_hypotheses: got 0"),
         ({"mask_ratio": 1.5}, "mask_ratio: got 1.5"),
     ],
 )

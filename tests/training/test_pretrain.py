@@ -88,8 +88,8 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(sounds, tm
     resume(tmp_path / "broken", device="cpu")
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
     ours, theirs = (load_model(tmp_path / name) for name in ("broken", "whole"))
-    for name, value in theirs.learner.lasting_state().items():
-        assert torch.equal(ours.learner.lasting_state()[name], value), name
+    for name, value in theirs.learner.export_state_dict().items():
+        assert torch.equal(ours.learner.export_state_dict()[name], value), name
 
 
 def test_kill_9_loses_nothing_before_the_last_checkpoint(sounds, tmp_path):
@@ -254,7 +254,7 @@ def test_init_starts_from_weights_and_another_size_is_refused(sounds, tmp_path):
     pretrain(sounds, tmp_path / "first", override(SMALL, SETTINGS), device="cpu")
     again = override(SMALL, [*SETTINGS, "training.learning_rate=0", "training.steps=2"])
     pretrain(sounds, tmp_path / "second", again, init=tmp_path / "first", device="cpu")
-    first, second = (load_model(tmp_path / name).learner.lasting_state() for name in ("first", "second"))
+    first, second = (load_model(tmp_path / name).learner.export_state_dict() for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
     with pytest.raises(CheckpointError, match="another size"):
         pretrain(sounds, tmp_path / "third", override(again, ["model.embed_dim=32"]), init=tmp_path / "first")

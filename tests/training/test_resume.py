@@ -54,7 +54,7 @@ def losses(run):
 def test_resume_completes_a_run_that_was_killed_after_its_last_checkpoint(sounds, tmp_path, lost):
     run, drawn = tmp_path / "run", []
     pretrain(sounds, run, override(SMALL, SETTINGS), device="cpu")
-    last = load_model(run).learner.lasting_state()
+    last = load_model(run).learner.export_state_dict()
     before = (run / "metrics.jsonl").read_bytes()
     (run / "finished.json").unlink()
     if lost.startswith("model"):
@@ -67,7 +67,7 @@ def test_resume_completes_a_run_that_was_killed_after_its_last_checkpoint(sounds
     )
     assert done.finished and drawn == [(run, 12)]
     assert all(
-        torch.equal(value, last[name]) for name, value in load_model(run / "model").learner.lasting_state().items()
+        torch.equal(value, last[name]) for name, value in load_model(run / "model").learner.export_state_dict().items()
     )
     assert load_model(run / "model").provenance.trained["steps"] == "14 of 14"
     assert (run / "metrics.jsonl").read_bytes() == before

@@ -88,16 +88,16 @@ class DistillObjective(Objective):
                 "objectives.clap has no active term; set objectives.clap.visible, .hidden or .pooled above 0"
             )
         self.config = config
-        self.decodes = config.hidden > 0 or (config.visible > 0 and config.visible_features == "decoder")
+        self.needs_decoder = config.hidden > 0 or (config.visible > 0 and config.visible_features == "decoder")
         apart = config.heads == "separate" and config.hidden > 0
         alone = apart and config.visible + config.pooled == 0
         self.head = None if alone else _head(embed_dim, config.dim)
         self.hidden_head = _head(embed_dim, config.dim) if apart else None
-        self.decoder_to_encoder_proj = nn.Linear(decoder_dim, embed_dim) if self.decodes else None
+        self.decoder_to_encoder_proj = nn.Linear(decoder_dim, embed_dim) if self.needs_decoder else None
         initialise(self)
         self.register_buffer("running", torch.zeros(2, config.dim))  # mean and mean square of the targets
-        self.register_buffer("started", torch.zeros(()))
-        self.register_buffer("latest", torch.zeros(2, config.dim), persistent=False)
+        self.register_buffer("initialised", torch.zeros(()))
+        self.register_buffer("pending_stats", torch.zeros(2, config.dim), persistent=False)
 
     def totals(self, batch: Batch, mask: Mask) -> Totals:
         """Return the numbers of windows and of patches that are not padding, and the sums of targets and of their

@@ -55,7 +55,7 @@ class ContrastiveLoss(Objective):
     compares fewer windows and differs from that of the whole batch.
     """
 
-    decodes = False
+    needs_decoder = False
 
     def __init__(self, config: ContrastConfig, embed_dim: int) -> None:
         super().__init__()

@@ -104,7 +104,7 @@ class Prototypes(Objective):
         prototypes with the student head at the start (MATPAC reference).
     """
 
-    lasting = False
+    saved = False
     center: Tensor
     pending: Tensor
     pending_tokens: Tensor

@@ -52,7 +52,7 @@ class ClassificationLoss(Objective):
     cross-entropy with labels scaled to sum to one. One encoder pass serves this and every other objective.
     """
 
-    decodes = False
+    needs_decoder = False
 
     def __init__(self, config: SuperviseConfig, embed_dim: int) -> None:
         super().__init__()
