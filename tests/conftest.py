@@ -1,6 +1,4 @@
-"""Set up before anything of the library is imported: shapes are checked on every call, and one thread keeps runs
-repeatable.
-"""
+"""Test setup before the library is imported: shapes are checked on every call, and runs use one thread."""
 
 from __future__ import annotations
 

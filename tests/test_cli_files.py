@@ -1,4 +1,4 @@
-"""What the command line leaves alone."""
+"""Files that the command line does not change."""
 
 from unheard.cli import main
 

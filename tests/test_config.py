@@ -1,4 +1,4 @@
-"""Configurations survive JSON, settings find their field or are told what is wrong, and numbers stay in range."""
+"""Configurations survive JSON, wrong settings are reported with a suggestion, and numbers stay in range."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def test_settings_apply_in_order_and_leave_the_original_alone() -> None:
         ("frames=3", r"did you mean model\.frames\?"),
         ("lerning_rate=3", r"did you mean training\.learning_rate\?"),
         ("objectives.latent.weight=1", r"did you mean objectives\.latents\.weight\?"),
-        ("zzz.qqq=1", "the sections are data, frontend, model, name, numbers, objectives"),
+        ("zzz.qqq=1", "the sections are data, frontend, hyperparameter_source, model, name, objectives"),
         ("model=3", "no setting 'model'"),
         ("=3", "no setting ''"),
-        ("model.depth", r"looks like section\.key=value, for example training\.batch_size=64; got 'model\.depth'"),
+        ("model.depth", r"has the form section\.key=value, for example training\.batch_size=64; got 'model\.depth'"),
         ("model.frames=many", "model.frames: got 'many'; Input should be a valid integer"),
         ("model.frames=1.5", "model.frames: got 1.5"),
         ("model.size=tinny", "model.size: got 'tinny'; Input should be 'tiny', 'small', 'base' or 'large'"),
@@ -135,7 +135,7 @@ def test_numbers_out_of_range_are_refused_by_name(setting: str) -> None:
         ({"objectives": {"latents": {"wait": 1}}}, r"did you mean objectives\.latents\.weight\?"),
         ({"model": 3}, "model: got 3"),
         ({"model": {"frames": "x"}}, "model.frames: got 'x'"),
-        (3, "Recipe is a section of settings, a JSON object; got 3"),
+        (3, "Recipe must be a JSON object of settings; got 3"),
         ([], "a JSON object"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Files are complete or missing, carry a checksum, and have one writer at a time."""
+"""Files are complete or missing, have a checksum, and one writer at a time."""
 
 from __future__ import annotations
 
@@ -143,5 +143,5 @@ def test_all_that_is_damaged_in_a_folder_is_named(tmp_path: Path) -> None:
     write_text(tmp_path / "metrics.jsonl", json_line({"step": 1}) + json_line({"step": 2}).replace("2", "3", 1))
     assert [line.removeprefix(f"{tmp_path}/") for line in verify_folder(tmp_path)] == [
         "weights.bin is missing or differs from its checksum",
-        "metrics.jsonl: line 2 is torn or damaged",
+        "metrics.jsonl: line 2 is incomplete or damaged",
     ]

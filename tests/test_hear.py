@@ -1,4 +1,4 @@
-"""`unheard.hear` offers what evaluators of the HEAR common API ask for, and repeats published runtimes when told to."""
+"""`unheard.hear` implements the HEAR common API, and reproduces published runtimes on request."""
 
 from __future__ import annotations
 

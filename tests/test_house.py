@@ -68,7 +68,7 @@ NEVER = {
     "torchaudio",
     "timm",
     "torchmetrics",
-}  # they do not install or import beside a CPU build of torch
+}  # they do not install or import with a CPU build of torch
 MOST_LINES, MOST_IN_FUNCTION, MOST_PARAMETERS, MOST_FILES = 300, 60, 9, 20
 
 LIBRARY = sorted(SOURCE.rglob("*.py"))
@@ -114,8 +114,9 @@ def _functions(path: Path) -> Iterator[tuple[str, Function]]:
 
 
 def _public(tree: ast.Module) -> Iterator[ast.Module | ast.ClassDef | Function]:
-    """The module, its public classes and functions, and the public methods of those classes; an overload is told by
-    what it overloads.
+    """The module, its public classes and functions, and the public methods of those classes.
+
+    An overload is documented by the function it overloads.
     """
     yield tree
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]

@@ -1,4 +1,4 @@
-"""Our scores are scikit-learn's."""
+"""Metrics equal those of scikit-learn."""
 
 from __future__ import annotations
 

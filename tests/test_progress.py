@@ -1,4 +1,4 @@
-"""Progress where there is no terminal: a line at every tenth of the way, the last one included."""
+"""Progress without a terminal: a line at every tenth, the last one included."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ def resample_counts(
     step = max(1, BLOCK // len(groups))
     for first in range(0, n_resamples, step):
         width = min(step, n_resamples - first)
-        drawn = rng.integers(0, size, (width, size)) + np.arange(width)[:, None] * size
-        counts = np.bincount(drawn.reshape(-1), minlength=width * size).reshape(width, size)
+        sampled = rng.integers(0, size, (width, size)) + np.arange(width)[:, None] * size
+        counts = np.bincount(sampled.reshape(-1), minlength=width * size).reshape(width, size)
         yield np.ascontiguousarray(counts.T.astype(np.float32)[number])
 
 
@@ -95,23 +95,23 @@ def bc_interval(values: Sequence[float] | Float[np.ndarray, " R"], value: float 
     value : float, optional
         The score of all clips. NaN is returned where it is NaN.
     """
-    drawn = np.asarray(values, np.float64)
-    known, normal, shift = drawn[np.isfinite(drawn)], NormalDist(), 0.0
-    if not len(known) or (value is not None and math.isnan(value)):
+    samples = np.asarray(values, np.float64)
+    finite, normal, shift = samples[np.isfinite(samples)], NormalDist(), 0.0
+    if not len(finite) or (value is not None and math.isnan(value)):
         return math.nan, math.nan
     if value is not None and math.isfinite(value):
-        level = np.isclose(
-            drawn, value, rtol=0, atol=1e-6
-        )  # counts are float32: equal scores may differ in the last digits
-        below, count = float(((drawn < value) & ~level).sum() + level.sum() / 2), int((~np.isnan(drawn)).sum())
+        # counts are float32: equal scores may differ in the last digits
+        level = np.isclose(samples, value, rtol=0, atol=1e-6)
+        below, count = float(((samples < value) & ~level).sum() + level.sum() / 2), int((~np.isnan(samples)).sum())
         shift = normal.inv_cdf(min(max(below, 0.5), count - 0.5) / count)
-    low, high = np.quantile(known, [normal.cdf(2 * shift + normal.inv_cdf(end)) for end in (0.025, 0.975)]).tolist()
+    low, high = np.quantile(finite, [normal.cdf(2 * shift + normal.inv_cdf(end)) for end in (0.025, 0.975)]).tolist()
     return (low, high) if value is None else (min(low, value), max(high, value))
 
 
 def not_ahead(difference: Float[np.ndarray, " R"]) -> float:
-    """Return the share of resamples whose paired difference is not above 0, the one-sided p-value; at least 1 / (R +
-    1).
+    """Return the fraction of resamples whose paired difference is not above 0: the one-sided p-value.
+
+    It is at least 1 / (R + 1).
 
     An undefined difference counts as not above.
     """
@@ -161,8 +161,8 @@ def balanced_accuracy_statistic(truth: Int[np.ndarray, " n"], predicted: Int[np.
 def class_mean(values: Float[np.ndarray, "C R"], undefined: float = math.nan) -> Float[np.ndarray, " R"]:
     """Return the mean over the classes that have a value; ``undefined`` where none has."""
     there = ~np.isnan(values)
-    found = _divide(np.where(there, values, 0).sum(axis=0), there.sum(axis=0))
-    return np.where(np.isnan(found), undefined, found)
+    mean = _divide(np.where(there, values, 0).sum(axis=0), there.sum(axis=0))
+    return np.where(np.isnan(mean), undefined, mean)
 
 
 def average_precisions_statistic(
@@ -177,7 +177,7 @@ def average_precisions_statistic(
     Parameters
     ----------
     annotated : Bool[ndarray, "n C"], optional
-        Clips and classes that count; all where left out.
+        Clips and classes that count; default all.
     """
     parts = [_Ranked(*column, ties=False) for column in _columns(target, score, annotated)]
 
@@ -192,7 +192,10 @@ def average_precisions_statistic(
 def roc_aucs_statistic(
     target: Target, score: Scores, annotated: Bool[np.ndarray, "n C"] | None = None
 ) -> ClassStatistic:
-    """Return the area under the ROC of every class, see `metrics.roc_aucs`; NaN where a resample has one side only."""
+    """Return the area under the ROC of every class, see `metrics.roc_aucs`.
+
+    It is NaN where a resample has only positive or only negative clips.
+    """
     parts = [_Ranked(*column, ties=True) for column in _columns(target, score, annotated)]
 
     def of_class(part: _Ranked, counts: Counts) -> Float[np.ndarray, " R"]:
@@ -214,8 +217,9 @@ class _Ranked:
     positive : Bool[ndarray, "m"]
     score : Float[ndarray, "m"]
     ties : bool
-        Keep clips whose score equals that of a positive clip in a bin of their own, and those below all positive ones;
-        without, a bin holds the clips from one positive score down to the next, and the lowest clips are left out.
+        True: clips whose score equals that of a positive clip have a bin of their own, and clips below all positive
+        ones are kept. False: a bin holds the clips from one positive score down to the next, and the lowest clips are
+        left out.
     """
 
     def __init__(
@@ -239,7 +243,7 @@ class _Ranked:
         return F.embedding_bag(clips, torch.from_numpy(counts), starts, mode="sum").numpy()
 
     def _sorted(self, clips: Int[np.ndarray, " m"], bins: Int[np.ndarray, " m"]) -> tuple[Tensor, Tensor]:
-        """Clips in the order of their bins, and where each bin starts."""
+        """Return the clips in the order of their bins, and where each bin starts."""
         order = np.argsort(bins, kind="stable")
         return torch.from_numpy(clips[order]), torch.from_numpy(np.searchsorted(bins[order], np.arange(self.size)))
 
@@ -247,7 +251,7 @@ class _Ranked:
 def _columns(
     target: Target, score: Scores, annotated: Bool[np.ndarray, "n C"] | None
 ) -> Iterator[tuple[Int[np.ndarray, " m"], Bool[np.ndarray, " m"], Float[np.ndarray, " m"]]]:
-    """The annotated clips of each class: rows, whether positive, and score."""
+    """Yield the annotated clips of each class: rows, whether positive, and score."""
     if target.shape != score.shape:
         raise DataError(
             f"targets {target.shape} and scores {score.shape} differ in shape; both must be (clips, classes)"

@@ -1,7 +1,7 @@
 """Frozen dataclasses to JSON and back, and typed overrides by dotted name.
 
-Every configuration is a tree of frozen dataclasses with a documentation string under each field. Checking of types and
-ranges is pydantic's; errors name the field, what came and what fits.
+Every configuration is a tree of frozen dataclasses with a documentation string under each field. pydantic checks types
+and ranges. Errors name the field, its value and the accepted values.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from unheard.errors import ConfigError
 Tree = TypeVar("Tree")  # a frozen dataclass
 
 KIND_FIELD = "kind"
-"""The field that tells apart the dataclasses a section may be."""
+"""The field that selects one of several dataclasses of a section."""
 
-# Ranges of fields. They are checked when a configuration is read or overridden, which every run does before it starts.
+# Ranges of fields. They are checked when a configuration is read or overridden, that is before every run.
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -33,9 +33,7 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OpenSection(ABC):
-    """A section whose fields are not those of a dataclass: they are looked up in a table that can grow. Its value is a
-    mapping.
-    """
+    """A section whose fields are looked up in an extensible table, not in a dataclass. Its value is a mapping."""
 
     @classmethod
     @abstractmethod
@@ -44,14 +42,13 @@ class OpenSection(ABC):
 
 
 def to_json(tree: Any) -> dict[str, Any]:
-    """A configuration as plain dictionaries, lists, numbers and strings."""
+    """Return a configuration as plain dictionaries, lists, numbers and strings."""
     plain: dict[str, Any] = json.loads(json.dumps(tree, default=_as_dictionary))
     return plain
 
 
 def from_json(kind: type[Tree], values: object) -> Tree:
-    """Build a configuration of type ``kind`` from what a JSON object held; fields that are left out take their
-    defaults.
+    """Build a configuration of type ``kind`` from a JSON object; missing fields take their defaults.
 
     Raises
     ------
@@ -59,27 +56,27 @@ def from_json(kind: type[Tree], values: object) -> Tree:
         On an unknown field (with the nearest real one), a value of the wrong type, or anything but a JSON object.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{kind.__name__} is a section of settings, a JSON object; got {values!r}")
+        raise ConfigError(f"{kind.__name__} must be a JSON object of settings; got {values!r}")
     _refuse_unknown(kind, values, "")
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        place, what = [str(part) for part in first["loc"]], first["msg"]
-        if first["type"] == "missing":  # the input is then what something is missing from
-            what = (
-                f"value {place.pop()} is missing (counted from 0)"
+        path, problem = [str(part) for part in first["loc"]], first["msg"]
+        if first["type"] == "missing":  # the input is then the object that lacks the value
+            problem = (
+                f"value {path.pop()} is missing (counted from 0)"
                 if isinstance(first["loc"][-1], int)
-                else f"{place.pop()} is missing"
+                else f"{path.pop()} is missing"
             )
-        raise ConfigError(f"{'.'.join(place)}: got {first['input']!r}; {what}") from None
+        raise ConfigError(f"{'.'.join(path)}: got {first['input']!r}; {problem}") from None
 
 
 def override(tree: Tree, settings: Iterable[str]) -> Tree:
     """Apply ``section.key=value`` settings to a configuration.
 
-    Values are JSON where they parse as JSON, plain text otherwise; ``16x4`` is a pair of numbers, ``null`` takes a
-    value away. Setting the ``kind`` of a section that comes in several starts it again from the defaults of that kind.
+    A value that parses as JSON is JSON, any other one is text. ``16x4`` is a pair of numbers, ``null`` removes a value.
+    Setting the ``kind`` of a section resets it to the defaults of that kind.
 
     Raises
     ------
@@ -91,7 +88,7 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
         name, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(
-                f"a setting looks like section.key=value, for example training.batch_size=64; got {setting!r}"
+                f"a setting has the form section.key=value, for example training.batch_size=64; got {setting!r}"
             )
         names = _leaves(values)
         if name not in names:
@@ -110,7 +107,7 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
 
 
 def names(tree: Any) -> list[str]:
-    """Every dotted name of a configuration."""
+    """Return every dotted name of a configuration."""
     return _leaves(to_json(tree))
 
 
@@ -135,7 +132,7 @@ def _is_open(kind: Any) -> bool:
 
 
 def _types(kind: Any) -> dict[str, Any]:
-    """The type of each field of a section."""
+    """Return the type of each field of a section."""
     return kind.types() if _is_open(kind) else get_type_hints(kind)
 
 
@@ -150,7 +147,7 @@ def _refuse_unknown(kind: Any, values: Mapping[str, Any], prefix: str) -> None:
 
 
 def _of_kind(hint: Any, value: Any) -> Any:
-    """Of a section that comes in several kinds, the one that ``value`` names, or the first; any other type as it is."""
+    """Return the dataclass of a section that ``value`` selects, or the first; a type with no choice as it is."""
     kinds = {getattr(option, KIND_FIELD): option for option in get_args(hint) if hasattr(option, KIND_FIELD)}
     if get_origin(hint) not in (Union, UnionType) or not kinds or not isinstance(value, Mapping):
         return hint
@@ -163,10 +160,10 @@ def _of_kind(hint: Any, value: Any) -> Any:
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found: list[str] = []
+    leaves: list[str] = []
     for key, value in values.items():
-        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
-    return found
+        leaves += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return leaves
 
 
 def _unknown(name: str, known: list[str]) -> str:

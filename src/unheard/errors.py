@@ -1,4 +1,4 @@
-"""Exceptions a user can meet.
+"""Exceptions of the library.
 
 UnheardError
 ├── ConfigError      an unknown recipe, field, value or option
@@ -7,10 +7,11 @@ UnheardError
 ├── DataError        a corpus, CSV or shard that cannot be used
 └── CheckpointError  a model or run folder, or a published file, that cannot be used
 
-AudioWarning         a sound was used, but not as it should be: it is cut, or files were left out
-DamageWarning        a file of a cache is damaged, and what it held is computed again
+AudioWarning         a sound was used although it is truncated, or files were left out
+DamageWarning        a file of a cache is damaged, and its content is recomputed
 
-Every message says what came, what was expected and what to do. The command line prints it as one line and exits with 2.
+Every message states what is wrong, where, what is accepted and how to fix it. The command line prints it as one line
+and exits with status 2.
 """
 
 from __future__ import annotations
@@ -46,27 +47,32 @@ class CheckpointError(UnheardError):
 
 
 class ModelError(UnheardError):
-    """A model failed on some input; what it raised is the cause."""
+    """A model raised an error on an input; that error is the cause."""
 
 
 class AudioWarning(UserWarning):
-    """A sound or a folder is used, with something that a user should know: a file is cut, or files were left out."""
+    """A sound or a folder is used with a limitation: a file is truncated, or files were left out."""
 
 
 class DamageWarning(UserWarning):
-    """A file of a cache differs from its checksum; what it held is computed again."""
+    """A file of a cache differs from its checksum; its content is recomputed."""
+
+
+def warn_audio(text: str) -> None:
+    """Warn about a sound that is used nevertheless, or about files that are left out."""
+    warnings.warn(AudioWarning(text), stacklevel=3)
 
 
 def warn_damaged(file: Path) -> None:
-    """Name a damaged file of a cache in a `DamageWarning`."""
+    """Issue a `DamageWarning` that names a damaged file of a cache."""
     warnings.warn(
-        DamageWarning(f"{shown(file)} is damaged: it differs from its checksum; what it held is computed again"),
+        DamageWarning(f"{shown(file)} is damaged: it differs from its checksum; its content is recomputed"),
         stacklevel=3,
     )
 
 
 def missing_extra(package: str, extra: str) -> UnheardError:
-    """The error for an optional package that is not installed, naming the command that installs it."""
+    """Return the error for a missing optional package, with the command that installs it."""
     return UnheardError(
         f"this needs the package {package}, which is not installed; install it with: pip install 'unheard[{extra}]'"
     )
@@ -78,7 +84,7 @@ def require(module: str, extra: str, package: str = "") -> None:
     Parameters
     ----------
     package : str, optional
-        The name that pip takes, where it is not that of the module.
+        The name for pip, if it differs from that of the module.
 
     Raises
     ------
@@ -90,18 +96,16 @@ def require(module: str, extra: str, package: str = "") -> None:
 
 
 def shown(text: object) -> str:
-    """A path or another text of strangers as one line that any terminal and file can hold: bad bytes and control
-    characters escaped.
-    """
+    """Return an untrusted text as one line for a terminal: invalid bytes and control characters escaped."""
     return "".join(
         ascii(letter)[1:-1] if unicodedata.category(letter) in _CONTROL else letter for letter in utf8(str(text))
     )
 
 
 def utf8(text: str) -> str:
-    r"""A path as valid UTF-8, for tables: bytes of a file's name that are none are written as ``\xff``."""
+    r"""Return a path as valid UTF-8, for tables: invalid bytes of a file name are written as ``\xff``."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 _CONTROL = frozenset({"Cc", "Zl", "Zp"})
-"""Categories of letters that move a terminal's cursor."""
+"""Unicode categories of characters that move a terminal's cursor."""

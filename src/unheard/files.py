@@ -1,6 +1,6 @@
-"""Writing files and folders: complete or not at all, on the disk when the call returns, with a checksum.
+"""Write files and folders atomically, synchronised to disk, with a checksum.
 
-A file is written under a unique temporary name beside its place, synchronised (``fsync``) and renamed. A process that
+A file is written under a unique temporary name in the same folder, synchronised (``fsync``) and renamed. A process that
 is killed in between leaves the old file, and a temporary file that `remove_unfinished` deletes.
 """
 
@@ -30,7 +30,7 @@ FILES = "files"
 """Field of a JSON file that holds the SHA-256 of other files of its folder, by name."""
 
 UNFINISHED = ".part"
-"""How temporary names end; they begin with a dot and the final name."""
+"""End of temporary names; they begin with a dot and the final name."""
 
 
 @contextmanager
@@ -68,10 +68,10 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     Raises
     ------
     ValueError
-        When two columns have one name: the rows would hold one of them.
+        When two columns have the same name: a row would hold only one of them.
     """
     if len(set(columns)) < len(columns):
-        raise ValueError(f"{path}: two columns have one name among {', '.join(columns)}")
+        raise ValueError(f"{path}: two columns have the same name among {', '.join(columns)}")
     with (
         atomic_write(path) as unfinished,
         unfinished.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -95,8 +95,8 @@ def read_json(
     Raises
     ------
     UnheardError
-        Of the given class, when the file is not JSON, not an object, or differs from its checksum. ``advice`` says what
-        to do.
+        Of the given class, when the file is not JSON, not an object, or differs from its checksum. ``advice`` is the
+        end of the message.
     OSError
         When the file cannot be read.
     """
@@ -106,7 +106,7 @@ def read_json(
     except (ValueError, RecursionError) as problem:
         raise error(f"{path} is damaged ({problem}); {advice}") from problem
     if not isinstance(values, dict) or CHECKSUM not in values:
-        raise error(f"{path} has no checksum: it is damaged, was edited, or is of another version of unheard; {advice}")
+        raise error(f"{path} has no checksum: it is damaged, edited, or from another version of unheard; {advice}")
     stored = values.pop(CHECKSUM)
     if stored != json_checksum(values):
         raise error(f"{path} differs from its checksum: it is damaged or was edited; {advice}")
@@ -114,24 +114,24 @@ def read_json(
 
 
 def json_checksum(values: Mapping[str, Any]) -> str:
-    """SHA-256 of an object, whatever the order of its fields."""
+    """Return the SHA-256 of an object, whatever the order of its fields."""
     plain = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def file_checksum(path: Path) -> str:
-    """SHA-256 of a file, read in blocks."""
+    """Return the SHA-256 of a file, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of files of a folder, by name: what the field `FILES` of a JSON file beside them holds."""
+    """Return the SHA-256 of files of a folder by name, for the field `FILES` of a JSON file in that folder."""
     return {name: file_checksum(folder / name) for name in names}
 
 
 def differing_files(folder: Path, checksums: Mapping[str, str]) -> list[str]:
-    """Names of the files of a folder that are missing or differ from their checksums."""
+    """Return the names of the files of a folder that are missing or differ from their checksums."""
     return [
         name
         for name, checksum in checksums.items()
@@ -140,14 +140,15 @@ def differing_files(folder: Path, checksums: Mapping[str, str]) -> list[str]:
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    """A row of a file of JSON lines, ending with the CRC-32 of what stands before it."""
+    """Return a line of a JSON lines file, ending with the CRC-32 of the preceding text."""
     text = json.dumps(row)[:-1]
     return f'{text}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n'
 
 
 def read_json_lines(file: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """Read a file of `json_line`. Return its rows, and the numbers of the lines, from 1, that are torn or differ from
-    their CRC-32.
+    """Read a file of `json_line`.
+
+    Return its rows, and the numbers, from 1, of the lines that are incomplete or differ from their CRC-32.
     """
     rows, damaged = [], []
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
@@ -160,9 +161,9 @@ def read_json_lines(file: Path) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def verify_folder(folder: Path) -> Iterator[str]:
-    """Compare all that carries a checksum below a folder. Yield one line for each file that is damaged or missing."""
+    """Compare all files below a folder that have a checksum. Yield one line for each damaged or missing file."""
     for file in sorted(folder.rglob("*.json")):
-        with contextlib.suppress(OSError):  # not ours to read
+        with contextlib.suppress(OSError):  # without permission to read
             if f'"{CHECKSUM}"'.encode() in file.read_bytes():
                 try:
                     differing = differing_files(file.parent, read_json(file).get(FILES, {}))
@@ -170,50 +171,52 @@ def verify_folder(folder: Path) -> Iterator[str]:
                 except DataError as error:
                     yield str(error)
     for file in sorted(folder.rglob("metrics.jsonl")):
-        yield from (f"{file}: line {number} is torn or damaged" for number in read_json_lines(file)[1])
+        yield from (f"{file}: line {number} is incomplete or damaged" for number in read_json_lines(file)[1])
 
 
 def remove_contents(folder: Path) -> None:
-    """Delete what a folder holds, except its lock file."""
+    """Delete the contents of a folder, except its lock file."""
     for entry in folder.iterdir():
         if entry.name != LOCK:
             _remove(entry)
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete the temporary files that killed processes left in a folder; only for a folder that the caller has locked."""
+    """Delete the temporary files that killed processes left in a folder; the caller must hold the lock of the
+    folder.
+    """
     for entry in folder.glob(f".*{UNFINISHED}"):
         _remove(entry)
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Fill a temporary folder with ``write`` and put it in the place of ``folder``; what was there stays until then.
+    """Fill a temporary folder with ``write`` and replace ``folder`` with it; the old contents stay until then.
 
-    A folder cannot be exchanged for another in one move. When the program dies between the two moves, the old one is
-    still there under the name that `recover_interrupted` returns; an error moves it back.
+    A folder cannot be exchanged for another in one operation. When the program dies between the two renames, the old
+    one is still there under the name that `recover_interrupted` returns. An error renames it back.
 
     Raises
     ------
     InUseError
         When another process is replacing the same folder.
     """
-    place, old = folder.with_name(f".{folder.name}{UNFINISHED}"), _backup_path(folder)
+    unfinished, old = folder.with_name(f".{folder.name}{UNFINISHED}"), _backup_path(folder)
     with locked_file(folder):
         if recover_interrupted(folder) == old:
             old.replace(folder)
-        _remove(place)
+        _remove(unfinished)
         _remove(old)
         try:
-            place.mkdir()
-            write(place)
-            for entry in (*place.rglob("*"), place):
+            unfinished.mkdir()
+            write(unfinished)
+            for entry in (*unfinished.rglob("*"), unfinished):
                 _synchronise(entry)
             if folder.exists():
                 folder.replace(old)
-            place.replace(folder)
+            unfinished.replace(folder)
             _synchronise(folder.parent)
         except BaseException:
-            _remove(place)
+            _remove(unfinished)
             if recover_interrupted(folder) == old:
                 old.replace(folder)
             raise
@@ -221,7 +224,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def recover_interrupted(folder: Path) -> Path:
-    """Return ``folder``, or the one that was being replaced by it when the program died."""
+    """Return ``folder``, or the one that it was replacing when the program died."""
     return _backup_path(folder) if not folder.exists() and _backup_path(folder).exists() else folder
 
 
@@ -237,7 +240,7 @@ def _remove(path: Path) -> None:
 
 
 def _synchronise(path: Path) -> None:
-    """Have the system write a file, or the entries of a folder, to the disk; file systems that cannot are left alone."""
+    """Synchronise a file, or the entries of a folder, to disk; file systems without support are ignored."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -249,8 +252,8 @@ def _synchronise(path: Path) -> None:
 
 
 def write_confusion(folder: Path, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
-    """Write ``confusion.csv``, a row a true class, a column a class that was said; remove an older one where there is
-    none.
+    """Write ``confusion.csv``, true classes in rows, predicted classes in columns; without counts remove an older
+    file.
     """
     file, columns = folder / "confusion.csv", ("true", *(f"predicted {name}" for name in classes))
     if not counts:

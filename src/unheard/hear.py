@@ -1,7 +1,4 @@
-"""The HEAR 2021 common API over any model of this library; evaluators import this module by name.
-
-load_model(path)  get_timestamp_embeddings(audio, model)  get_scene_embeddings(audio, model)
-"""
+"""The HEAR 2021 common API for all models of this library; evaluators import this module as ``unheard.hear``."""
 
 from unheard.embedding.hear_api import HearModel, get_scene_embeddings, get_timestamp_embeddings, load_model
 

@@ -1,8 +1,8 @@
-"""Scores as plain functions of NumPy arrays.
+"""Metrics as plain functions of NumPy arrays.
 
-Classification takes class indices, shape (n,); ranking takes a binary target matrix and a score matrix, both (n, C).
-Scores are those of scikit-learn (extra ``eval``), class by class, so that classes without positive clips and partial
-annotation can be left out.
+Classification metrics take class indices, shape (n,). Ranking metrics take a binary target matrix and a score matrix,
+both (n, C). Values are those of scikit-learn (extra ``eval``), computed for each class, so that classes without
+positive clips and partial annotation can be left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Annotated = Bool[np.ndarray, "n C"]
 
 
 def accuracy(truth: Classes, predicted: Classes) -> float:
-    """Return the share of clips with the right class."""
+    """Return the fraction of clips with the correct class."""
     _same_length(truth, predicted)
     return float(np.mean(truth == predicted))
 
@@ -50,7 +50,7 @@ def average_precisions(target: Target, score: Scores, annotated: Annotated | Non
     Parameters
     ----------
     annotated : Bool[ndarray, "n C"], optional
-        Clips that count for each class (partial annotation); all where left out.
+        Clips that count for each class (partial annotation); default all.
     """
     return _of_classes(_scikit_learn().average_precision_score, target, score, annotated, np.any)
 
@@ -61,8 +61,9 @@ def mean_average_precision(target: Target, score: Scores, annotated: Annotated |
 
 
 def roc_aucs(target: Target, score: Scores, annotated: Annotated | None = None) -> Float[np.ndarray, " C"]:
-    """Return the area under the ROC of each class; NaN where all clips are on one side. Parameters as in
-    `average_precisions`.
+    """Return the area under the ROC of each class; NaN where all clips are positive or all negative.
+
+    Parameters as in `average_precisions`.
     """
     return _of_classes(
         _scikit_learn().roc_auc_score, target, score, annotated, lambda positive: len(np.unique(positive)) == 2
@@ -70,13 +71,14 @@ def roc_aucs(target: Target, score: Scores, annotated: Annotated | None = None) 
 
 
 def roc_auc_mean(target: Target, score: Scores) -> float:
-    """Return the mean of `roc_aucs` over the classes that have both sides."""
+    """Return the mean of `roc_aucs` over the classes with positive and negative clips."""
     return _mean_known(roc_aucs(target, score))
 
 
 def d_prime(auc: float) -> float:
-    """How far apart two unit-variance normal distributions lie whose ROC has this area: sqrt(2) Phi^-1(auc); infinite
-    at 0 and 1.
+    """Return d': the distance of two unit-variance normal distributions whose ROC has this area, sqrt(2) Phi^-1(auc).
+
+    It is infinite at 0 and 1.
     """
     if math.isnan(auc) or not 0 < auc < 1:
         return math.nan if math.isnan(auc) else math.copysign(math.inf, auc - 0.5)
@@ -84,9 +86,9 @@ def d_prime(auc: float) -> float:
 
 
 def wilson_interval(right: int, clips: int, z: float = 1.96) -> tuple[float, float]:
-    """Interval of a share of ``clips`` (Wilson 1927); ``z`` = 1.96 gives 95 %."""
+    """Return the interval of a fraction of ``clips`` (Wilson 1927); ``z`` = 1.96 gives 95 %."""
     if clips < 1 or not 0 <= right <= clips:
-        raise DataError(f"a share needs 0 <= right <= clips and clips >= 1, got {right} of {clips}")
+        raise DataError(f"an interval needs 0 <= right <= clips and clips >= 1, got {right} of {clips}")
     share, spread = right / clips, z * z / clips
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / clips + spread / clips / 4)
@@ -127,6 +129,5 @@ def _scikit_learn() -> ModuleType:
 def _same_length(truth: Classes, predicted: Classes) -> None:
     if truth.shape != predicted.shape or not len(truth):
         raise DataError(
-            f"{len(truth)} true and {len(predicted)} predicted classes came; both must be (clips,) with at least one"
-            " clip"
+            f"{len(truth)} true and {len(predicted)} predicted classes; both must be (clips,) with at least one clip"
         )

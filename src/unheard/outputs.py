@@ -1,4 +1,4 @@
-"""Outputs of the verbs: an existing one is refused, and one process at a time writes it."""
+"""Output files and folders: existing ones are refused, and locks allow one writing process at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from unheard.errors import ConfigError, InUseError
 
 LOCK = ".lock"
-"""Name of the lock file in a folder, and the end of the name of that beside a file."""
+"""Name of the lock file in a folder; the lock of a file has a name that ends in it."""
 
 OWNER_READS = 50  # 10 ms apart; our choice
 
@@ -23,37 +23,38 @@ WAYS = "choose another -o, or replace it with --overwrite"
 
 
 def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
-    """Refuse an output that exists and is not to be replaced.
+    """Refuse an existing output unless it is to be overwritten.
 
     Parameters
     ----------
     out : path
         A file or a folder.
     overwrite : bool
-        Whether it is to be replaced: then nothing is refused.
+        Whether to overwrite it: then nothing is refused.
     ways : str
-        What a user can do.
+        What the user can do, for the message.
 
     Raises
     ------
     ConfigError
-        With the id and host of the process that writes into the folder while there is one.
+        When the output exists. If a process is writing to it, the message has its id and host.
     """
-    place = Path(out)
-    if overwrite or not place.exists():
+    path = Path(out)
+    if overwrite or not path.exists():
         return
-    if (place / LOCK).is_file():
-        with locked_folder(place):
+    if (path / LOCK).is_file():
+        with locked_folder(path):
             pass  # the lock of a process that was killed
     raise ConfigError(f"{out} exists; {ways}")
 
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold the lock of an output folder while the block runs; make the folder when it is missing, and delete it when it
-    stays empty.
+    """Hold the lock of an output folder while the block runs.
 
-    The system releases the lock when the process ends, however it ends.
+    A missing folder is created, and deleted if it stays empty.
+
+    The system releases the lock when the process ends, for any reason.
 
     Raises
     ------
@@ -67,32 +68,32 @@ def locked_folder(folder: Path) -> Iterator[None]:
             yield
     finally:
         if not existed:
-            with contextlib.suppress(OSError):  # it holds something, which is what it was made for
+            with contextlib.suppress(OSError):  # it is not empty, as it should be
                 folder.rmdir()
 
 
 @contextmanager
 def locked_file(path: Path) -> Iterator[None]:
-    """Hold the lock of an output file while the block runs; the lock file lies beside it. As `locked_folder` otherwise."""
+    """Hold the lock of an output file while the block runs, as `locked_folder`; the lock file is in the same folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _holding(path.with_name(f".{path.name}{LOCK}"), path):
         yield
 
 
 @contextmanager
-def _holding(place: Path, output: Path) -> Iterator[None]:
-    descriptor = _take(place, output)
+def _holding(lock: Path, output: Path) -> Iterator[None]:
+    descriptor = _take(lock, output)
     try:
         yield
     finally:
-        place.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def _take(place: Path, output: Path) -> int:
-    """Open and lock a lock file; a file that its last owner deleted in the meantime is opened again."""
+def _take(lock: Path, output: Path) -> int:
+    """Open and lock a lock file; if its last owner deleted it in the meantime, open it again."""
     while True:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -101,10 +102,10 @@ def _take(place: Path, output: Path) -> int:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
             raise InUseError(
-                f"{output} is being written by {owner}; wait until it has ended, or choose another -o"
+                f"{output} is being written by {owner}; wait until that process ends, or choose another -o"
             ) from None
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), place.stat()):
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
                 return descriptor
@@ -112,7 +113,7 @@ def _take(place: Path, output: Path) -> int:
 
 
 def _owner(descriptor: int) -> str:
-    """Return what the owner of a lock wrote into its file; it writes right after it has the lock."""
+    """Return the text that the owner of a lock wrote into its file; it writes immediately after locking."""
     for _ in range(OWNER_READS):
         if owner := os.pread(descriptor, 200, 0).decode(errors="replace").strip():
             return owner

@@ -1,6 +1,6 @@
-"""Progress as one small contract: wrap an iterable, see it move.
+"""Progress display: a function that wraps an iterable and shows how many items are done.
 
-Library functions take ``track: Track = silent``; the command line passes `bar`, which draws on stderr.
+Library functions take ``track: Track = silent``. The command line passes `bar`, which prints to stderr.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ Item = TypeVar("Item")
 
 @runtime_checkable
 class Track(Protocol):
-    """Yields the items of an iterable and may show how far it has come.
+    """Yields the items of an iterable and may show how many are done.
 
-    An item counts as done when the next one is asked for, so the last one does when the iterator is exhausted.
+    An item counts as done when the next one is requested. The last one is done when the iterator is exhausted.
     """
 
     def __call__(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
@@ -25,12 +25,14 @@ class Track(Protocol):
 
 
 def silent(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-    """Show nothing."""
+    """Yield the items without a display."""
     yield from items
 
 
 def bar(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-    """A progress bar with rate and remaining time on stderr; plain lines when stderr is not a terminal."""
+    """Yield the items and show a progress bar with rate and remaining time on stderr; plain lines if it is no
+    terminal.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -44,7 +46,7 @@ def bar(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
 
 
 def _lines(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-    """One line at every tenth of the way, for logs."""
+    """Yield the items and print a line after every tenth of them, for logs."""
     step = max(1, total // 10)
     for done, item in enumerate(items, start=1):
         yield item

@@ -1,4 +1,4 @@
-"""Files as people have them: cut, with a header that is wrong, of strange names, rates and levels."""
+"""Decoding of imperfect files: truncated, wrong headers, unusual names, rates and levels."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_file_that_was_cut_is_used_and_named(end: str, part: float, tmp_path: 
     (tmp_path / f"cut.{end}").write_bytes(content[: round(part * len(content))])
     sound, noted = whole(tmp_path / f"cut.{end}")
     assert part * 0.6 * len(decoded) < len(sound) <= len(decoded) * min(1.0, part + 0.15)
-    assert len(noted) == 1 and "breaks off" in noted[0] and f"cut.{end}" in noted[0]
+    assert len(noted) == 1 and "is truncated" in noted[0] and f"cut.{end}" in noted[0]
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,13 @@ def test_no_mp3_file_is_refused_without_remarks(
 def test_absurd_sample_rates_are_refused_at_once(rate: int, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(rate=rate))
     for reader in (read, info, lambda path: list(stream(path))):
-        with pytest.raises(AudioError, match=f"its header says {rate} Hz"):
+        with pytest.raises(AudioError, match=f"its header states {rate} Hz"):
             reader(tmp_path / "a.wav")
 
 
 @pytest.mark.parametrize("rate", [float("nan"), float("inf"), None, "16000", 0, -1, 16000.5, True, 10**9])
 def test_an_array_needs_a_rate_that_is_one(rate: object) -> None:
-    with pytest.raises(AudioError, match="give the whole number of Hz"):
+    with pytest.raises(AudioError, match="give the sample rate of the array in whole Hz"):
         checked_rate(rate, "an array")
 
 
@@ -245,7 +245,7 @@ def test_an_au_or_w64_file_that_was_cut_is_named(end: str, tmp_path: Path) -> No
     assert not whole(tmp_path / f"tone.{end}")[1]
     (tmp_path / f"cut.{end}").write_bytes(content[: len(content) // 2])
     sound, noted = whole(tmp_path / f"cut.{end}")
-    assert 0 < len(sound) < len(SOUND) and "breaks off" in noted[0] and f"cut.{end}" in noted[0]
+    assert 0 < len(sound) < len(SOUND) and "is truncated" in noted[0] and f"cut.{end}" in noted[0]
 
 
 def test_ogg_streams_one_after_another_are_named(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_a_cut_flac_file_has_the_length_that_is_there(channels: int, subtype: st
         sound, noted = whole(tmp_path / "cut.flac")
         assert found.frames == len(sound) < len(long)
         assert (
-            found.note == f"it breaks off: {len(long)} samples were announced and {len(sound)} came"
+            found.note == f"it is truncated: its header declares {len(long)} samples, it holds {len(sound)}"
             and found.note in noted[0]
         )
     counts = []

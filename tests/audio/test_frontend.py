@@ -1,4 +1,4 @@
-"""The log-mel spectrogram against librosa and closed forms; its three ways of running against one another."""
+"""The log-mel spectrogram against librosa and closed forms; its three implementations against each other."""
 
 from __future__ import annotations
 
@@ -39,9 +39,17 @@ def sound(samples: int, seed: int = 0) -> np.ndarray:
 
 def by_librosa(wav: np.ndarray, config: LogMelConfig) -> np.ndarray:
     mel = librosa.feature.melspectrogram(
-        y=wav.astype(np.float64), sr=config.sample_rate, n_fft=config.n_fft, hop_length=config.hop_size, center=config.center,
-        pad_mode="reflect", power=2.0, n_mels=config.n_mels, fmin=config.f_min, fmax=config.f_max,
-    )  # fmt: skip
+        y=wav.astype(np.float64),
+        sr=config.sample_rate,
+        n_fft=config.n_fft,
+        hop_length=config.hop_size,
+        center=config.center,
+        pad_mode="reflect",
+        power=2.0,
+        n_mels=config.n_mels,
+        fmin=config.f_min,
+        fmax=config.f_max,
+    )
     return np.log(mel + config.log_offset)
 
 
@@ -157,11 +165,21 @@ def test_copies_and_pickles_work_and_weights_stay_out_of_the_state() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"n_fft": 401}, {"n_fft": 0}, {"n_fft": 2**20}, {"hop_size": 0}, {"n_mels": 0}, {"n_mels": 10**8}, {"sample_rate": 0},
-        {"sample_rate": 10**12}, {"f_max": 9000.0}, {"f_max": float("nan")}, {"f_min": 8000.0}, {"log_offset": 0.0},
+        {"n_fft": 401},
+        {"n_fft": 0},
+        {"n_fft": 2**20},
+        {"hop_size": 0},
+        {"n_mels": 0},
+        {"n_mels": 10**8},
+        {"sample_rate": 0},
+        {"sample_rate": 10**12},
+        {"f_max": 9000.0},
+        {"f_max": float("nan")},
+        {"f_min": 8000.0},
+        {"log_offset": 0.0},
         {"log_offset": float("nan")},
     ],
-)  # fmt: skip
+)
 def test_impossible_front_ends_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         LogMelConfig(**wrong)  # type: ignore[arg-type]

@@ -1,6 +1,4 @@
-"""Kaldi's filter bank against kaldi-native-fbank, MaskSpec's front end against its formula in float64, both run in
-every way.
-"""
+"""Kaldi's filter bank against kaldi-native-fbank, MaskSpec's front end against its formula in float64."""
 
 from __future__ import annotations
 
@@ -46,7 +44,7 @@ def by_kaldi(wav: np.ndarray) -> np.ndarray:
 
 
 def maskspec_formula(wav: np.ndarray) -> np.ndarray:
-    """Section by section as the method is told, in float64: emphasis, reflection by half of 1024, frames of 1024,
+    """Section by section of the published method, in float64: emphasis, reflection by half of 1024, frames of 1024,
     window of 800.
     """
     x = wav.astype(np.float64)
@@ -67,7 +65,7 @@ def test_the_filter_bank_is_kaldis() -> None:
     wanted, frontend = by_kaldi(wav), KaldiFbank()
     for spec in (frontend.spectrogram_cpu(wav), frontend(torch.from_numpy(wav)[None])[0].T.numpy()):
         assert spec.shape == wanted.shape
-        assert np.abs(spec - wanted).max() < 2e-2  # float32 rounding where a band is nearly silent beside loud ones
+        assert np.abs(spec - wanted).max() < 2e-2  # float32 rounding where a band is nearly silent next to loud ones
         assert np.abs(spec - wanted).mean() < 5e-4
 
 
@@ -122,7 +120,7 @@ def test_windows_cut_from_the_wave_are_those_of_the_whole_clip(samples: int, see
 
 
 def close(spec: np.ndarray, wanted: np.ndarray) -> None:
-    """Equal up to float32 rounding, which is larger where a band is nearly silent beside loud ones."""
+    """Equal up to float32 rounding, which is larger where a band is nearly silent next to loud ones."""
     assert spec.shape == wanted.shape
     assert np.abs(spec - wanted).max() < 3e-2
     assert np.abs(spec - wanted).mean() < 3e-4

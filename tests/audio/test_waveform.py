@@ -1,4 +1,4 @@
-"""Every format, rate and channel layout comes in as the same mono sound; what is broken is refused by name."""
+"""Every format, rate and channel layout gives the same mono waveform; broken files are refused with a clear error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels and captions on their way from a table to a batch."""
+"""Labels and captions from a table to a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder with one file of every trouble."""
+"""A check of a folder with one file for every kind of finding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder, a CSV and a manifest become the same thing; what cannot be used is named."""
+"""A folder, a CSV and a manifest give the same corpus; unusable files are reported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from unheard.data.corpus import open_corpus, read_csv
+from unheard.data.corpus import open_corpus
+from unheard.data.tables import read_csv
 from unheard.errors import DataError
 
 

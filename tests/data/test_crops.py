@@ -1,4 +1,4 @@
-"""Crops lie inside their clips, depend on seed, epoch and position alone, and cover what they promise."""
+"""Crops lie inside their clips, depend on seed, epoch and position alone, and cover every clip."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_a_crop_depends_on_its_position_alone(frames: list[int], width: int, see
         share = 8 // processes
         for rank in range(processes):
             mine = slice(rank * share, (rank + 1) * share)
-            drawn = sampler.draw(epochs[mine], positions[mine])
-            assert all(np.array_equal(a, b[mine]) for a, b in zip(drawn, together, strict=True))
+            sampled = sampler.draw(epochs[mine], positions[mine])
+            assert all(np.array_equal(a, b[mine]) for a, b in zip(sampled, together, strict=True))
             assert np.array_equal(sampler.noise(epochs[mine], positions[mine], 7), noise[mine])
 
 

@@ -1,4 +1,4 @@
-"""Who trains, who chooses and who tests: nobody twice, groups together, and test clips never choose."""
+"""Training, validation and test clips of fine-tuning: disjoint, groups together, no test clip in validation."""
 
 from __future__ import annotations
 
@@ -100,14 +100,14 @@ def test_where_no_group_can_be_spared_that_is_said() -> None:
     parts = make_folds(labels, 0, 0.15)
     assert len(parts[0].valid) == 0
     assert small_validation_warnings(labels, parts, 0.15) == [
-        "no group is small enough to choose the weights by: the last are kept; give a split valid"
+        "no group is small enough for validation: the last weights are kept; add a split valid"
     ]
     assert not small_validation_warnings(labels, parts, 0.0)
     given_ = table([0, 1] * 10, split=["train"] * 19 + ["valid"])
     assert not small_validation_warnings(given_, make_folds(given_, 0, 0.15), 0.15)
     many = table([0, 1, 2, 2] * 10, group=["x", "y", "z", "z"] * 9 + ["x", "y", "v", "w"], split=["train"] * 40)
     (few,) = small_validation_warnings(many, make_folds(many, 0, 0.4), 0.4)
-    assert few == "only 2 of 40 clips could be spared to choose the weights by; give a split valid"
+    assert few == "only 2 of 40 clips could be spared for validation; add a split valid"
 
 
 def test_without_columns_a_fifth_is_tested() -> None:
@@ -119,7 +119,7 @@ def test_without_columns_a_fifth_is_tested() -> None:
 def test_a_table_without_test_clips_is_allowed() -> None:
     (part,) = make_folds(table([0, 1] * 10, split=["train"] * 20), 0, 0.2)
     assert len(part.test) == 0 and len(part.valid) == 4
-    with pytest.raises(DataError, match="no clip of the table trains"):
+    with pytest.raises(DataError, match="no clip of the table is a training clip"):
         make_folds(table([0, 1] * 2, split=["valid"] * 4), 0, 0.2)
 
 
@@ -130,5 +130,5 @@ def test_a_table_without_columns_trains_every_class() -> None:
         assert 20 in part.train and len(part.test) == 4
     with pytest.raises(DataError, match="all 4 clips belong to the group 'g'"):
         make_folds(table([0, 1] * 2, group=["g"] * 4), 0, 0.15)
-    with pytest.raises(DataError, match="0 to test on"):
+    with pytest.raises(DataError, match="0 test clips"):
         make_folds(table([0, 0, 1, 1], group=["g", "g", "h", "h"]), 0, 0.15)

@@ -15,7 +15,8 @@ import pytest
 from unheard.data.class_sets import ClassSets
 from unheard.data.manifest import COLUMNS
 from unheard.data.splits import draw_subset, hold_out, published_folds, published_validation
-from unheard.datasets.filename_labels import TASKS, offline_rows
+from unheard.datasets.filename_labels import offline_rows
+from unheard.datasets.filename_rules import TASKS
 from unheard.datasets.hear_tasks import _splits
 from unheard.datasets.notes import note_rows
 from unheard.files import write_table

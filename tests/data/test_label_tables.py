@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unheard.data.corpus import read_columns, read_csv
 from unheard.data.label_table import Labels, read_labels
+from unheard.data.tables import read_columns, read_csv
 
 NAMES = ("dog", "dog; small", "a, b", 'the "blue" one', "é", "cat's", "x y", "3")
 FILES = ("a.wav", "b c.wav", "d,e.wav", "f;g.wav", "h'.wav", "é.wav")

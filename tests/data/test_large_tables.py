@@ -1,4 +1,4 @@
-"""Tables of labels at the size of AudioSet: memory grows with the labels that are there, time with the number of clips."""
+"""Label tables of the size of AudioSet: memory grows with the number of labels, time with the number of clips."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ CLIPS, CLASSES, CEILING = 200_000, 527, 150 * 2**20
 
 READ = """
 import resource, sys
-from unheard.data.partitions import parts_of
+from unheard.data.partitions import make_folds
 from unheard.data.label_table import read_labels
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 before = peak()
 labels = read_labels(sys.argv[1])
-(part,) = parts_of(labels, 0, 0.1)
-print(peak() - before, *labels.target.shape, len(part.train), len(part.valid), len(part.test), int(labels.target.counts().sum()))
+(part,) = make_folds(labels, 0, 0.1)
+sizes = len(part.train), len(part.valid), len(part.test)
+print(peak() - before, *labels.target.shape, *sizes, int(labels.target.counts().sum()))
 """
 
 

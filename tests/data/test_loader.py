@@ -1,4 +1,4 @@
-"""Batches are normalised crops of the store, the same whoever reads them, with padding at zero."""
+"""Batches are normalised crops of the store, independent of the number of processes, with padding at zero."""
 
 from __future__ import annotations
 

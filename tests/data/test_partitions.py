@@ -1,4 +1,4 @@
-"""Training, validation and test clips of random tables: no clip and no group on two sides, and each clip tested once."""
+"""Partitions of random tables: no clip and no group on two sides, and each clip tested once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_made_folds_test_each_clip_once(rows: Rows, seed: int, folds: int) -> No
     if not labels.classes:
         return
     if not spread(labels):
-        with pytest.raises(DataError, match="leave the class out|two groups"):
+        with pytest.raises(DataError, match="remove the class|two groups"):
             partitions(labels, seed, folds)
         return
     found, blocks = partitions(labels, seed, folds), labels.group_ids()

@@ -1,6 +1,4 @@
-"""Packed shards hold what the front end gives, are the same bytes whatever the workers, survive a kill, and refuse
-damage.
-"""
+"""Packed shards hold the output of the front end, do not depend on the workers, survive a kill, and refuse damage."""
 
 from __future__ import annotations
 
@@ -22,16 +20,16 @@ from unheard.audio.kaldi import AUDIOMAE, MASKSPEC
 from unheard.audio.waveform import read
 from unheard.data import pack as packing
 from unheard.data.corpus import Corpus, open_corpus
+from unheard.data.open_store import check_frontend
 from unheard.data.pack import pack
 from unheard.data.packing import PackConfig
 from unheard.data.shards import Texts, dequantise, quantise, value_range
-from unheard.data.store import SpecStore, check_frontend, open_store
+from unheard.data.store import SpecStore, open_store
 from unheard.errors import ConfigError, DataError
 from unheard.files import read_json, write_json
 from unheard.outputs import locked_folder
 
-SMALL = 40_000
-"""Bytes of a shard in these tests: three or four clips."""
+SMALL = 40_000  # bytes of a shard in these tests: three or four clips
 
 
 @pytest.fixture(scope="module")

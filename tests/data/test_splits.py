@@ -1,4 +1,4 @@
-"""Assignments of clips to folds and sides: no group on two sides, each clip once, classes in proportion, reproducible."""
+"""Assignment of clips to folds and sides: no group on two sides, classes in proportion, reproducible."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_a_sound_counts_once_on_the_side_that_tests_it() -> None:
     assert [row[0] for row in deduplicate(COPIES, CONTENT)] == [
         "b/1",
         "c/3",
-    ]  # y has two labels: nobody knows which is right
+    ]  # y has two labels: it is unknown which is correct
     assert deduplicate(COPIES, dict.fromkeys(CONTENT, "")) == COPIES
 
 

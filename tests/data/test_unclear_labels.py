@@ -1,4 +1,4 @@
-"""Tables that have two readings, or none, are refused by name; other spellings of the same table give the same labels."""
+"""Ambiguous tables are refused with a clear error; other spellings of a table give the same labels."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from unheard.audio.waveform import from_array, read
 from unheard.data.class_sets import AnnotatedClasses
-from unheard.data.corpus import open_corpus, read_csv
+from unheard.data.corpus import open_corpus
 from unheard.data.label_table import read_labels
+from unheard.data.tables import read_csv
 from unheard.errors import DataError
 
 

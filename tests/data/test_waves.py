@@ -1,4 +1,4 @@
-"""Packed waves: what is cut from them is what packed spectrograms hold, edges and joined windows included."""
+"""Windows of packed waves equal those of packed spectrograms, including edges and joined windows."""
 
 from __future__ import annotations
 

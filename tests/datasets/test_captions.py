@@ -1,4 +1,4 @@
-"""Captions from file names: what they say, whom they leave out, that they are written where they can be read."""
+"""Captions from file names: content, excluded files, paths of the table."""
 
 from __future__ import annotations
 
@@ -14,8 +14,20 @@ from unheard.datasets.generate import make_sounds
 from unheard.errors import DataError
 
 ROWS = [  # path, package, domain, heldout, words that must be in the caption
-    ("a/asterisk/sounds/en_US_f_Allison/vm-goodbye.wav", "asterisk-core-sounds-en-g722", "speech", "", ("woman", '"goodbye"', "English")),
-    ("a/asterisk/sounds/it_IT_m_Carlo/letters/b.wav", "asterisk-core-sounds-it-g722", "speech", "", ("man", "letter b", "Italian")),
+    (
+        "a/asterisk/sounds/en_US_f_Allison/vm-goodbye.wav",
+        "asterisk-core-sounds-en-g722",
+        "speech",
+        "",
+        ("woman", '"goodbye"', "English"),
+    ),
+    (
+        "a/asterisk/sounds/it_IT_m_Carlo/letters/b.wav",
+        "asterisk-core-sounds-it-g722",
+        "speech",
+        "",
+        ("man", "letter b", "Italian"),
+    ),
     ("a/asterisk/sounds/fr_CA_f_June/digits/14.wav", "asterisk-core-sounds-fr-g722", "speech", "", ("14", "French")),
     ("t/tuxpaint/stamps/household/kettle_desc_el.ogg", "tuxpaint-stamps-default", "speech", "", ("kettle", "Greek")),
     ("k/klettres/it/alpha/z.ogg", "klettres-data", "speech", "", ("letter z", "Italian")),
@@ -26,7 +38,7 @@ ROWS = [  # path, package, domain, heldout, words that must be in the caption
     ("s/sonic-pi/samples/bd_boom.flac", "sonic-pi-samples", "effects", "", ("bass drum", "boom")),
     ("c/colobot/sounds/sound082.wav", "colobot-common-sounds", "effects", "", ()),
     ("w/warzone2100/music/albums/x/track18.opus", "warzone2100-music", "music", "", ("music",)),
-]  # fmt: skip
+]
 
 
 @pytest.fixture

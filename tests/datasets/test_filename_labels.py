@@ -1,4 +1,4 @@
-"""Label rules on a manifest of names; no sound is needed."""
+"""Label rules on a manifest of names; no sound file is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from unheard.data.manifest import COLUMNS
-from unheard.datasets.filename_labels import TASKS, offline_labels, test_files, test_paths, write_labels
+from unheard.datasets.filename_labels import offline_labels, test_files, test_paths, write_labels
+from unheard.datasets.filename_rules import TASKS
 from unheard.datasets.notes import GM_TASKS
 from unheard.datasets.packages import domain
 from unheard.errors import DataError
@@ -175,7 +176,7 @@ def test_tables_point_from_where_they_lie(corpus: Path) -> None:
 
 
 def test_says_what_is_missing(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no task is called 'drums'"):
+    with pytest.raises(DataError, match="there is no task 'drums'"):
         offline_labels("drums", corpus)
     with pytest.raises(DataError, match="unheard data fetch wesnoth"):
         offline_labels("speech-music-effect", corpus)

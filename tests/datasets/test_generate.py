@@ -1,4 +1,4 @@
-"""Generated sounds are what their labels say."""
+"""Generated sounds match their labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real tasks as HEAR folders, on sounds of a few tenths of a second that stand for the real ones."""
+"""Real tasks as HEAR folders, with short synthetic files in place of the real ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from unheard.data.corpus import open_corpus
 from unheard.data.label_table import read_labels
 from unheard.data.manifest import COLUMNS, read_manifest
 from unheard.datasets.drum_events import GAP, Hit, place
-from unheard.datasets.filename_labels import TASKS, test_paths
+from unheard.datasets.filename_labels import test_paths
+from unheard.datasets.filename_rules import TASKS
 from unheard.datasets.hear_folder import Item, TaskSpec, write_folder
 from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_task, packages_of
 from unheard.errors import ConfigError, DataError
@@ -126,13 +127,13 @@ def test_splits_are_the_tables_and_validation_is_of_other_kits(drums: Path, tmp_
 
 
 def test_pretraining_leaves_out_what_is_tested(drums: Path, tmp_path: Path) -> None:
-    heard = {clip.path for clip in open_corpus(drums).clips}
+    training = {clip.path for clip in open_corpus(drums).clips}
     for mode in ("folds", "split"):
         folder = build_task("drum-hit", tmp_path / mode, drums, TaskOptions(mode=mode)).folder  # type: ignore[arg-type]
         tested = {row["source"] for row in table(folder) if row["split"] in ("", "test")}
-        assert tested and not tested & heard
+        assert tested and not tested & training
     music = {row["path"] for row in read_manifest(drums) if row["domain"] == "music" and row["heldout"] == "1"}
-    assert music and not music & heard
+    assert music and not music & training
 
 
 def test_files_that_are_not_held_out_yet_are_counted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Public data sets in miniature, laid out as their archives unpack."""
+"""Public data sets in miniature, in the layout of their archives."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from unheard.cli import main
-from unheard.data.corpus import read_csv
 from unheard.data.label_table import read_labels
 from unheard.data.partitions import partitions
+from unheard.data.tables import read_csv
 from unheard.datasets.layouts import LAYOUTS, import_labels
 from unheard.errors import ConfigError, DataError
 
@@ -147,12 +147,8 @@ def magnatagatune(root: Path) -> None:
         "5\t0\t0\t1/none-0-29.mp3",
     ]
     text(root / "annotations_final.csv", "clip_id\tclassical\tno voice\tmp3_path", *rows, "6\t1\t0\t6/empty-0-29.mp3")
-    sound(
-        *(
-            root / "mp3" / name
-            for name in ("f/bach-02-air-30-59.mp3", "0/bach-02-rock-0-29.mp3", "c/drums-1-2.mp3", "1/none-0-29.mp3")
-        )
-    )
+    names = ("f/bach-02-air-30-59.mp3", "0/bach-02-rock-0-29.mp3", "c/drums-1-2.mp3", "1/none-0-29.mp3")
+    sound(*(root / "mp3" / name for name in names))
     (root / "mp3/6").mkdir()
     (root / "mp3/6/empty-0-29.mp3").touch()
 
@@ -186,8 +182,10 @@ EXPECTED = {  # by name of the file: label, split, fold, group, known
     "us8k": {"7061-6-0-0": ("gun_shot", "", "1", "7061"), "7062-3-0-0": ("dog_bark", "", "2", "7062")},
     "fsd50k": {"1": ("Bark|Dog", "train"), "2": ("Rain", "valid"), "3": ("Rain", "test")},
     "dcase2019-task1a": {
-        **{"airport-lisbon-0-0-a": ("airport", "train", "", "lisbon-0"), "bus-lisbon-0-0-a": ("bus", "train", "", "lisbon-0")},
-        **{"airport-vienna-0-0-a": ("airport", "test", "", "vienna-0"), "bus-vienna-0-0-a": ("bus", "test", "", "vienna-0")},
+        "airport-lisbon-0-0-a": ("airport", "train", "", "lisbon-0"),
+        "bus-lisbon-0-0-a": ("bus", "train", "", "lisbon-0"),
+        "airport-vienna-0-0-a": ("airport", "test", "", "vienna-0"),
+        "bus-vienna-0-0-a": ("bus", "test", "", "vienna-0"),
     },
     "openmic": {
         "000046_3840": ("flute", "train", "", "", "clarinet|flute"),
@@ -198,7 +196,7 @@ EXPECTED = {  # by name of the file: label, split, fold, group, known
         "bach-02-rock-0-29": ("no voice", "train", "", "bach-02-rock"),
         "drums-1-2": ("classical|no voice", "valid", "", "drums"),
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -279,7 +277,7 @@ def test_sounds_that_are_gone_are_counted(tmp_path: Path, capsys: pytest.Capture
     audioset(tmp_path)
     line = ["data", "import", "audioset-20k", str(tmp_path), "-o", str(tmp_path / "labels.csv")]
     assert main([*line, "--strict"]) == 1
-    assert "1 clips left out, their sound is not there: gone_gone__.wav" in capsys.readouterr().out
+    assert "1 clips left out, their file is missing: gone_gone__.wav" in capsys.readouterr().out
     assert main(line) == 2
     assert "--overwrite" in capsys.readouterr().err
 
@@ -290,12 +288,12 @@ def test_wrong_folders_are_told_what_was_expected(tmp_path: Path) -> None:
             import_labels(name, tmp_path, tmp_path / "labels.csv")
     with pytest.raises(DataError, match="no such folder"):
         import_labels("esc50", tmp_path / "nowhere", tmp_path / "labels.csv")
-    with pytest.raises(ConfigError, match="no layout is called 'esc-50'; choose one of audioset"):
+    with pytest.raises(ConfigError, match="there is no layout 'esc-50'; choose one of audioset"):
         import_labels("esc-50", tmp_path, tmp_path / "labels.csv")
     text(tmp_path / "meta/esc50.csv", "file,fold", "a.wav,1")
     (tmp_path / "audio").mkdir()
     with pytest.raises(DataError, match="lacks the column filename; it has file, fold"):
         import_labels("esc50", tmp_path, tmp_path / "labels.csv")
     text(tmp_path / "meta/esc50.csv", "filename,fold,target,category,esc10,src_file,take", "a.wav,1,0,dog,True,1,A")
-    with pytest.raises(DataError, match=r"holds no sound of esc50: the tables name 1 clips, such as audio/a\.wav"):
+    with pytest.raises(DataError, match=r"holds no sound file of esc50: the tables name 1 clips, such as audio/a\.wav"):
         import_labels("esc50", tmp_path, tmp_path / "labels.csv")

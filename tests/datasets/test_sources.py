@@ -1,4 +1,4 @@
-"""Fetching, with a package manager of our own in place of the real one."""
+"""Fetching, with a stub in place of the package manager."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from unheard.data.manifest import pretraining_rows, read_manifest
-from unheard.datasets import sources
+from unheard.datasets import telephone_codecs
 from unheard.datasets.packages import TIERS, domain, packages
 from unheard.datasets.sources import fetch
 from unheard.errors import DataError, UnheardError
@@ -143,7 +143,7 @@ def test_only_known_packages_are_fetched(tmp_path: Path) -> None:
         "bash": "choose S, M, L, soundfonts, or one of 48 packages such as",
         "s": r"did you mean S\?",
     }.items():
-        with pytest.raises(DataError, match=f"no corpus is called '{name}'; {hint}"):
+        with pytest.raises(DataError, match=f"there is no corpus '{name}'; {hint}"):
             fetch(name, tmp_path)
     with pytest.raises(DataError, match="did you mean hydrogen-drumkits"):
         fetch("hydrogen-drumkit", tmp_path)
@@ -175,7 +175,7 @@ def test_telephone_codecs_become_wav_of_the_right_length(tmp_path: Path) -> None
     for name, data in (("a.g722", bytes(4000)), ("b.g722", bytes(range(256)) * 8), ("c.gsm", b"\xd2" + bytes(32))):
         (tmp_path / name).write_bytes(data)
         found[f"p/{name}"] = (name, tmp_path / name)
-    converted = sources._convert(found, {})
+    converted = telephone_codecs.to_wav(found, {})
     lengths = {
         path: (soundfile.info(source).frames, soundfile.info(source).samplerate)
         for path, (_, source) in converted.items()
@@ -189,8 +189,8 @@ def test_a_file_decodes_the_same_whatever_was_decoded_before_it(tmp_path: Path) 
     paths = [tmp_path / f"{name}.g722" for name in ("alone", "loud", "after")]
     for path, content in zip(paths, (data, data[::-1], data), strict=True):
         path.write_bytes(content)
-    sources._decode_g722(paths[:1])
-    sources._decode_g722(paths[1:])
+    telephone_codecs._decode_g722(paths[:1])
+    telephone_codecs._decode_g722(paths[1:])
     assert paths[2].with_suffix(".wav").read_bytes() == paths[0].with_suffix(".wav").read_bytes()
 
 
@@ -200,8 +200,8 @@ def test_without_a_decoder_its_files_are_skipped_with_the_command_that_helps(
     def lacking(paths: object) -> None:
         raise UnheardError("install it with: pip install 'unheard[fetch]'")
 
-    monkeypatch.setattr(sources, "_decode_g722", lacking)
+    monkeypatch.setattr(telephone_codecs, "_decode_g722", lacking)
     (tmp_path / "a.g722").write_bytes(bytes(100))
     skipped: dict[str, str] = {}
-    assert sources._convert({"p/a.g722": ("a.g722", tmp_path / "a.g722")}, skipped) == {}
+    assert telephone_codecs.to_wav({"p/a.g722": ("a.g722", tmp_path / "a.g722")}, skipped) == {}
     assert "pip install" in skipped["p/a.g722"]

@@ -1,4 +1,4 @@
-"""Any sound in, the same vector out, whoever shares its batch."""
+"""The embedding of a clip does not depend on its form or on the rest of its batch."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_a_long_sound_is_its_windows_one_after_the_other(model):
     spec = torch.from_numpy(model.statistics.normalise_frames(model.frontend.spectrogram_cpu(wav))).T
     whole = model.embed((wav, RATE)).frames
     first = model.encoder(model.grid.patchify(spec[None, :, :208]))[0]
-    np.testing.assert_allclose(whole[:13], model.grid.by_time(first)[0].numpy(), atol=2e-5)
+    np.testing.assert_allclose(whole[:13], model.grid.to_timesteps(first)[0].numpy(), atol=2e-5)
 
 
 def test_the_scene_weighs_the_last_step_by_its_real_frames(model):

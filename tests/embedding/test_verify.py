@@ -1,4 +1,4 @@
-"""What was written is compared with its checksums."""
+"""Written files are compared with their checksums."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_damage_of_every_kind_is_named(tmp_path: Path, capsys: pytest.CaptureFix
 def test_what_carries_no_checksum_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     for place, message in (
-        (tmp_path, "carries a checksum"),
-        (tmp_path / "a.txt", "carries no checksum"),
+        (tmp_path, "has a checksum"),
+        (tmp_path / "a.txt", "has no checksum"),
         (tmp_path / "b", "no such"),
     ):
         with pytest.raises(DataError, match=message):

@@ -1,6 +1,4 @@
-"""Naming sounds by words: scores are the model's own similarities, sounds of any length, what is refused, the command
-line.
-"""
+"""Zero-shot classification: scores, clips of any length, refused inputs, the command line."""
 
 from __future__ import annotations
 
@@ -73,12 +71,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     transformers.BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(
         place / "text"
     )
-    told = [
+    settings = [
         f"objectives.contrast.text={place / 'text'}",
         "objectives.contrast.text_dim=16",
         "objectives.contrast.dim=8",
     ]
-    recipe = override(find_recipe("clap-mini"), [*(f"model.{size}" for size in SIZES), *told])
+    recipe = override(find_recipe("clap-mini"), [*(f"model.{size}" for size in SIZES), *settings])
     save_model(place / "model", build(recipe), recipe, Statistics((-6.0,), (4.0,)), Provenance())
     return place
 
@@ -146,16 +144,16 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
         str(tmp_path / "out.csv"),
     ]
     assert main(command) == 0
-    told = json.loads(capsys.readouterr().out)
+    report = json.loads(capsys.readouterr().out)
     (row,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
-    best = told["predictions"][0]["scores"]
-    assert told["labels"] == ["tone", "dog 1", "rain 2"] and len(best) == 3
+    best = report["predictions"][0]["scores"]
+    assert report["labels"] == ["tone", "dog 1", "rain 2"] and len(best) == 3
     assert (
         float(row[f"score {next(iter(best))}"])
         == pytest.approx(max(best.values()), abs=1e-4)
-        == max(float(row[f"score {name}"]) for name in told["labels"])
+        == max(float(row[f"score {name}"]) for name in report["labels"])
     )
-    assert [skipped["path"] for skipped in told["skipped"]] == [str(tmp_path / "b.wav")]
+    assert [skipped["path"] for skipped in report["skipped"]] == [str(tmp_path / "b.wav")]
     assert main([*command, "--overwrite", "--strict"]) == 1
     assert main(command) == 2  # the table is there
     assert main(["predict", str(folder / "model"), str(tmp_path)]) == 2  # nothing to choose from

@@ -66,7 +66,7 @@ def tune(
             "path,label,split",
             "test.*missing from the training clips: b",
         ),
-        ([*GOOD[:6], "6.wav,c,valid"], "path,label,split", "the split valid has classes that no clip trains: c"),
+        ([*GOOD[:6], "6.wav,c,valid"], "path,label,split", "the split valid has classes without training clips: c"),
         ([*GOOD[:8], "8.wav,c,test"], "path,label,split", "missing from the training clips: c"),
         (
             ["0.wav,a,train", "1.wav,a,train", "2.wav,b,valid", "3.wav,a,test"],

@@ -322,5 +322,5 @@ def test_a_fine_tuned_run_is_an_encoder_like_any_other(run: Path, folds: Path) -
     assert torch.allclose(
         tuned.scenes(wav)[0], torch.from_numpy(unheard.load(run).embed((wav[0].numpy(), 16000)).scene), atol=1e-4
     )
-    with pytest.raises(UnheardError, match="takes one of them"):
+    with pytest.raises(UnheardError, match="otherwise give one of them"):
         encoders(str(folds))

@@ -1,4 +1,4 @@
-"""A classifier pools, normalises and scores as its three words say."""
+"""Pooling, normalisation and scores of a classifier."""
 
 from __future__ import annotations
 

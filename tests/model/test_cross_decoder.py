@@ -1,6 +1,4 @@
-"""The decoder whose hidden patches ask the visible ones: who sees whom, gradients, learning, resume by name of its
-weights.
-"""
+"""The decoder with cross-attention: attention pattern, gradients, training, names of its weights."""
 
 from __future__ import annotations
 
@@ -52,11 +50,13 @@ def test_it_is_the_equation() -> None:
     decoder = learner.model.decoder
     with torch.no_grad():
         visible, _ = learner.model.encoder(learner.grid.patchify(batch.spec), mask.keep)
-        heard = decoder.transformer.norm_memory(decoder.embed(visible) + decoder.positions[mask.keep])
+        memory_tokens = decoder.transformer.norm_memory(decoder.embed(visible) + decoder.positions[mask.keep])
         x = decoder.mask_token + decoder.positions[mask.hide]
         for block in decoder.transformer.blocks:
             q = block.attn.query(block.norm1(x)).unflatten(-1, (2, 8)).transpose(1, 2)
-            k, v = (part.unflatten(-1, (2, 8)).transpose(1, 2) for part in block.attn.memory(heard).chunk(2, dim=-1))
+            k, v = (
+                part.unflatten(-1, (2, 8)).transpose(1, 2) for part in block.attn.memory(memory_tokens).chunk(2, dim=-1)
+            )
             x = x + block.attn.proj(((q @ k.transpose(2, 3) / 8**0.5).softmax(-1) @ v).transpose(1, 2).flatten(2))
             x = x + block.fc2(F.gelu(block.fc1(block.norm2(x))))
         expected = decoder.transformer.norm(x)
@@ -65,7 +65,7 @@ def test_it_is_the_equation() -> None:
             decoded = decoder(visible, mask)
             for clip in range(2):
                 torch.testing.assert_close(decoded[clip, mask.hide[clip]], expected[clip], atol=1e-5, rtol=1e-4)
-                torch.testing.assert_close(decoded[clip, mask.keep[clip]], heard[clip], atol=1e-5, rtol=1e-4)
+                torch.testing.assert_close(decoded[clip, mask.keep[clip]], memory_tokens[clip], atol=1e-5, rtol=1e-4)
 
 
 def test_every_weight_learns_and_a_window_is_learned_by_heart() -> None:

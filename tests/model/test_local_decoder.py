@@ -1,4 +1,4 @@
-"""Windows partition the grid, what is not adjacent does not attend, and the decoder fills in any grid."""
+"""Windows partition the grid, attention stays within adjacent patches, and the decoder fits any grid."""
 
 import pytest
 import torch

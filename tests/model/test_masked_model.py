@@ -39,10 +39,22 @@ def test_loss_and_predictions_equal_transformers_vitmae():
     pytest.importorskip("transformers", "5.12")  # earlier versions name the weights of ViTMAE otherwise
     torch.manual_seed(0)
     config = ViTMAEConfig(
-        hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=192, image_size=80, patch_size=16, num_channels=1,
-        decoder_hidden_size=32, decoder_num_hidden_layers=2, decoder_num_attention_heads=2, decoder_intermediate_size=128,
-        layer_norm_eps=1e-6, mask_ratio=0.75, norm_pix_loss=True, attn_implementation="eager",
-    )  # fmt: skip
+        hidden_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=192,
+        image_size=80,
+        patch_size=16,
+        num_channels=1,
+        decoder_hidden_size=32,
+        decoder_num_hidden_layers=2,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=128,
+        layer_norm_eps=1e-6,
+        mask_ratio=0.75,
+        norm_pix_loss=True,
+        attn_implementation="eager",
+    )
     theirs = ViTMAEForPreTraining(config).eval()
     for parameter in theirs.parameters():
         if parameter.requires_grad:  # the position tables stay

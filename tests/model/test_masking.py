@@ -107,9 +107,9 @@ def test_a_structured_mask_leaves_whole_rows_crossing_whole_columns(grid, rows, 
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(2, grid.freq, generator=generator), torch.rand(2, grid.time, generator=generator)
     mask = masking.structured(grid, *noise, (rows, columns))
-    heard = torch.zeros(2, grid.freq, grid.time, dtype=torch.bool)
-    heard[:, grid.rows(), grid.columns()] = ~mask.hidden()
-    for crop in heard:
+    visible = torch.zeros(2, grid.freq, grid.time, dtype=torch.bool)
+    visible[:, grid.rows(), grid.columns()] = ~mask.hidden()
+    for crop in visible:
         assert int(crop.any(dim=1).sum()) == max(1, int(grid.freq * (1 - rows)))
         assert int(crop.any(dim=0).sum()) == max(1, int(grid.time * (1 - columns)))
         assert torch.equal(crop, crop.any(dim=1)[:, None] & crop.any(dim=0)[None, :])

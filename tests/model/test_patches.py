@@ -43,7 +43,7 @@ def test_a_narrower_grid_keeps_its_token_order(grid, data):
 @given(grids)
 def test_a_time_step_lists_its_bands_from_low_to_high(grid):
     tokens = torch.stack([grid.rows(), grid.columns()], dim=1).float()[None]
-    steps = grid.by_time(tokens)[0].reshape(grid.time, grid.freq, 2)
+    steps = grid.to_timesteps(tokens)[0].reshape(grid.time, grid.freq, 2)
     assert torch.equal(steps[:, :, 0], torch.arange(grid.freq).float().expand(grid.time, -1))
     assert torch.equal(steps[:, :, 1], torch.arange(grid.time).float()[:, None].expand(-1, grid.freq))
 

@@ -22,7 +22,8 @@ class Pass(nn.Module):
         out = self.model(patches, Mask(keep, hide))
         return out.decoded, out.predicted, self.grid.unpatchify(patches), out.mask.hidden()
 
-SIZES = ["frames=64", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=2", "decoder_num_heads=2"]
+SIZES = ["frames=64", "embed_dim=24", "depth=1", "num_heads=2"]
+SIZES += ["decoder_embed_dim=16", "decoder_depth=2", "decoder_num_heads=2"]
 for name, extra in (("m2d", []), ("audiomae", []), ("mam-clap", ["model.decoder=cross", "objectives.clap.dim=4"])):
     learner = build(override(find_recipe(name), [*(f"model.{size}" for size in SIZES), *extra])).eval()
     grid = learner.grid

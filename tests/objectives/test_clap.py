@@ -1,4 +1,4 @@
-"""Distilling a frozen teacher: closed forms, where the gradient goes, running statistics, what a run keeps."""
+"""Feature distillation from a frozen teacher: closed forms, gradients, running statistics, saved weights."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_evaluation_leaves_the_statistics_alone() -> None:
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(ConfigError, match="teacher"):
         DistillObjective(ClapConfig(weight=1.0), D, E)
-    with pytest.raises(ConfigError, match="looks at nothing"):
+    with pytest.raises(ConfigError, match="has no active term"):
         DistillObjective(ClapConfig(weight=1.0, dim=C, visible=0.0, hidden=0.0), D, E)
     with pytest.raises(ConfigError, match="targets"):
         built(PLAIN)(a_pass(), replace(a_batch(), targets=None))

@@ -1,4 +1,4 @@
-"""Sounds and captions: closed forms, equal captions, missing ones, where the gradient goes."""
+"""The contrastive loss: closed forms, equal captions, missing captions, gradients."""
 
 from __future__ import annotations
 

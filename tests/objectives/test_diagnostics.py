@@ -1,4 +1,4 @@
-"""Numbers that tell of collapse mean what they say."""
+"""Diagnostics of collapse against closed forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The latent loss: closed forms, what it looks at, where its gradient goes, how the teacher moves."""
+"""The latent loss: closed forms, inputs, gradients, update of the teacher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classification by prototypes: closed forms, the centre, the heads' first weights, and where gradients go."""
+"""Classification by prototypes: closed forms, the centre, initial weights of the heads, gradients."""
 
 from __future__ import annotations
 

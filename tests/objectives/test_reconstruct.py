@@ -1,4 +1,4 @@
-"""The pixel loss: closed forms, what it looks at, where its gradient goes."""
+"""The reconstruction loss: closed forms, inputs, gradients."""
 
 from __future__ import annotations
 

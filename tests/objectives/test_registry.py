@@ -6,9 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +16,11 @@ import torch
 import unheard
 from unheard.cli import main
 from unheard.config import override, to_json
-from unheard.errors import CheckpointError, ConfigError
+from unheard.errors import CheckpointError
 from unheard.files import FILES, file_checksums, read_json, write_json
-from unheard.objectives.base import Objective
-from unheard.objectives.registry import REGISTERED, register
+from unheard.objectives.registry import REGISTERED
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
-from unheard.recipes.recipe import ObjectivesConfig
 from unheard.training.checkpoints import checkpoints
 from unheard.weights.checkpoint import load_model, read_tensors, write_tensors
 
@@ -84,7 +80,7 @@ def mine(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def train(sounds: Path, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Pre-train with the file; no figures are drawn, which would take most of the time."""
+    """Pre-train with the file; no figures are plotted, which would take most of the time."""
     monkeypatch.setattr("unheard.view.run.finish", lambda run, store, say: None)
 
     def run(name: str, *options: str, steps: int = 8, recipe: Path = mine) -> Path:
@@ -186,7 +182,7 @@ def test_embedding_needs_no_file_and_no_code(
 
 @pytest.mark.parametrize(
     ("section", "message"),
-    [(3, "objectives.level is a section of settings"), ({"weight": "much", "items": [1]}, None), ({}, None)],
+    [(3, "objectives.level must be a JSON object of settings"), ({"weight": "much", "items": [1]}, None), ({}, None)],
 )
 def test_a_section_of_a_stranger_s_model_folder_is_kept_or_refused(
     section: object, message: str | None, train: Callable[..., Path], sounds: Path
@@ -287,53 +283,3 @@ def test_its_needs_are_met(sounds: Path, mine: Path) -> None:
     forget()
     loaded = load_model(run)
     assert loaded.learner.model.predictor is None and {HEAD, "model.predictor.project.weight"} <= loaded.others.keys()
-
-
-@dataclass(frozen=True)
-class Other:
-    weight: float = 0.0
-
-
-@dataclass(frozen=True)
-class Weightless:
-    classes: tuple[str, ...] = ()
-
-
-def nothing(config: Any, model: Any, teacher: Any) -> Objective:
-    raise AssertionError("built")
-
-
-@pytest.mark.parametrize(
-    ("name", "config", "labels", "message"),
-    [
-        ("clap", Other, False, "objectives.clap is an objective of unheard; choose another name"),
-        ("my.own", Other, False, "cannot be named 'my.own'"),
-        ("items", Other, False, "cannot be named 'items'"),
-        ("mine", Weightless, False, "Weightless must be a frozen dataclass with the field weight"),
-        ("mine", int, False, "must be a frozen dataclass with the field weight"),
-        ("mine", Other, True, "must be a frozen dataclass with the field classes"),
-    ],
-)
-def test_what_cannot_be_registered_is_named(name: str, config: type, labels: bool, message: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        register(name, config, nothing, labels=labels)
-
-
-def test_sections_are_those_that_are_registered() -> None:
-    with pytest.raises(ConfigError, match="Other is not the configuration of an objective"):
-        ObjectivesConfig(Other())
-    register("mine", Other, nothing)
-    with pytest.raises(ConfigError, match="two sections"):
-        ObjectivesConfig(Other(), Other(1.0))
-    made = ObjectivesConfig(Other(0.5))
-    assert (
-        made.mine == Other(0.5)
-        and list(made) == [*ObjectivesConfig(), "mine"]
-        and hash(made) != hash(ObjectivesConfig())
-    )
-    assert made.updated(Other(0.0)).active().keys() == ObjectivesConfig().active().keys()
-    with pytest.raises(AttributeError, match="cannot assign"):
-        made.mine = Other()  # type: ignore[misc]
-    with pytest.raises(AttributeError, match="no section objectives.yours"):
-        _ = made.yours
-    assert set(REGISTERED) == {*ObjectivesConfig(), "mine"}

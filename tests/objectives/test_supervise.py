@@ -1,4 +1,4 @@
-"""The supervised branch: closed forms, unlabelled windows, where the gradient goes."""
+"""The supervised branch: closed forms, unlabelled windows, gradients."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def test_unlabelled_windows_count_for_nothing() -> None:
     objective, out, batch = ClassificationLoss(CONFIG, D), a_pass(), a_batch()
     changed = replace(batch, labels=torch.where(batch.has_labels[:, None], batch.labels, 1 - batch.labels))
     torch.testing.assert_close(objective(out, batch), objective(out, changed))
-    nobody = objective(out, replace(batch, has_labels=torch.zeros(B, dtype=torch.bool)))
-    nobody.backward()
-    assert float(nobody.detach()) == 0 and all(float(p.grad.abs().sum()) == 0 for p in objective.parameters())
+    unlabelled = objective(out, replace(batch, has_labels=torch.zeros(B, dtype=torch.bool)))
+    unlabelled.backward()
+    assert float(unlabelled.detach()) == 0 and all(float(p.grad.abs().sum()) == 0 for p in objective.parameters())
 
 
 def test_padding_is_not_pooled() -> None:

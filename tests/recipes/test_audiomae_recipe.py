@@ -1,4 +1,4 @@
-"""The recipe audiomae has the published size, learns, and resumes number by number, dropout included."""
+"""The recipe audiomae has the published size, learns, and resumes exactly, dropout included."""
 
 from __future__ import annotations
 

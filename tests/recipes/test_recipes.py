@@ -1,8 +1,9 @@
-"""Recipes by name hold the papers' numbers; files and names that are wrong are told."""
+"""Recipes hold the papers' numbers; wrong files and names are reported."""
 
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,16 @@ from unheard.training.optim import build_optimiser, learning_rate, peak_learning
 from unheard.training.session import total_steps
 
 TABLE_1 = {  # patches of each configuration
-    "msm-mae-96": 30, "msm-mae-208": 65, "msm-mae-304": 95, "msm-mae-400": 125, "msm-mae-512": 160,
-    "msm-mae-208-8x16": 130, "msm-mae-200-16x8": 125, "msm-mae-200-16x4": 250, "msm-mae-304-80x4": 76,
-}  # fmt: skip
+    "msm-mae-96": 30,
+    "msm-mae-208": 65,
+    "msm-mae-304": 95,
+    "msm-mae-400": 125,
+    "msm-mae-512": 160,
+    "msm-mae-208-8x16": 130,
+    "msm-mae-200-16x8": 125,
+    "msm-mae-200-16x4": 250,
+    "msm-mae-304-80x4": 76,
+}
 
 
 @pytest.mark.parametrize("name", TABLE_1)
@@ -52,12 +60,10 @@ def test_the_paper_s_configurations_have_its_sizes(name: str) -> None:
     assert peak_learning_rate(training) == pytest.approx(6e-4)
 
 
-@pytest.mark.parametrize(
-    "name", ["audiomae", "clap_mini", "finetune_named", "m2d", "mam_clap", "maskspec", "matpac", "msm_mae"]
-)
+@pytest.mark.parametrize("name", ["audiomae", "clap_mini", "m2d", "mam_clap", "maskspec", "matpac", "msm_mae"])
 def test_a_recipe_lists_where_it_differs_from_what_was_published(name: str) -> None:
     text = importlib.import_module(f"unheard.recipes.{name}").__doc__
-    assert text is not None and "Other than published" in text
+    assert text is not None and re.search(r"[Dd]iffer(ent)? from the publication", text)
     if name in ("audiomae", "m2d", "maskspec", "matpac", "msm_mae"):
         assert "normalised by its own" in text and "padded with the mean" in text
 
@@ -161,7 +167,7 @@ def test_a_recipe_file_may_define_a_dataclass(tmp_path: Path) -> None:
         ({"embed_dim": -4}, "embed_dim: got -4"),
         ({"depth": -1}, "depth: got -1"),
         ({"decoder_depth": 0}, "decoder_depth: got 0"),
-        ({"hypotheses": 0}, "hypotheses: got 0"),
+        ({"num_hypotheses": 0}, "num_hypotheses: got 0"),
         ({"mask_ratio": 1.5}, "mask_ratio: got 1.5"),
     ],
 )
@@ -183,9 +189,9 @@ def test_a_size_out_of_its_range_is_named_also_when_code_made_it(change: dict[st
         ("x = 1\n", r"must define recipe\(\) returning .*Recipe; got None"),
         ("recipe = 3\n", r"must define recipe\(\)"),
         ("def recipe():\n    return 'base'\n", "got 'base'"),
-        ("def recipe(:\n", "cannot be run as a recipe.*SyntaxError"),
-        ("import no_such_module\n", "cannot be run as a recipe.*no_such_module"),
-        ("def recipe():\n    return 1 / 0\n", "cannot be run as a recipe.*ZeroDivisionError"),
+        ("def recipe(:\n", "cannot be executed as a recipe.*SyntaxError"),
+        ("import no_such_module\n", "cannot be executed as a recipe.*no_such_module"),
+        ("def recipe():\n    return 1 / 0\n", "cannot be executed as a recipe.*ZeroDivisionError"),
     ],
 )
 def test_a_python_file_that_is_no_recipe_is_told(text: str | None, message: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A CLAP checkpoint of Hugging Face as a teacher, against transformers itself, with tiny random weights."""
+"""A CLAP checkpoint of Hugging Face as a teacher, against transformers, with tiny random weights."""
 
 from __future__ import annotations
 

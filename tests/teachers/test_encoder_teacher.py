@@ -1,4 +1,4 @@
-"""Any model of ours as a teacher, and its word carried to a student's patches."""
+"""Any model of this library as a teacher, and its features aligned to a student's patches."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_overwrite_never_deletes_what_is_no_run(sounds, tmp_path):
     assert len(list(mine.iterdir())) == 12
     pretrain(sounds, tmp_path / "run", override(recipe, ["training.steps=1"]), device="cpu")
     shutil.copytree(sounds, tmp_path / "run/sounds")
-    with pytest.raises(ConfigError, match="lies in"):
+    with pytest.raises(ConfigError, match="is inside"):
         pretrain(tmp_path / "run/sounds", tmp_path / "run", recipe, overwrite=True)
     assert len(list((tmp_path / "run/sounds").iterdir())) == 12
 

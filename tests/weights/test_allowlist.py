@@ -1,4 +1,4 @@
-"""A stranger's file is opened for its tensors; nothing in it runs, whatever it holds and however it is broken."""
+"""An untrusted file is read for its tensors only; nothing in it is executed, even if it is broken."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def test_a_file_that_would_run_a_command_is_refused_and_nothing_runs(
         {"model": {"w": torch.ones(2)}, "extra": Call(os.system, f"touch {marker}")}, tmp_path / "evil.pth", new
     )
     code = main(["convert", str(file), "-o", str(tmp_path / "made"), "--layout", "msm-mae", "--name", "80x512p16x16"])
-    told = capsys.readouterr()
-    assert code == 2 and told.out == "" and len(told.err.splitlines()) == 1
-    assert "posix.system" in told.err and "could run code" in told.err
-    assert "weights_only" not in told.err
+    output = capsys.readouterr()
+    assert code == 2 and output.out == "" and len(output.err.splitlines()) == 1
+    assert "posix.system" in output.err and "could run code" in output.err
+    assert "weights_only" not in output.err
     assert not marker.exists() and not (tmp_path / "made").exists()
 
 
@@ -162,8 +162,8 @@ def test_what_is_no_checkpoint_is_one_clear_line(name: str, tmp_path: Path, caps
     assert (
         main(["convert", str(file), "-o", str(tmp_path / "made"), "--layout", "msm-mae", "--name", "80x512p16x16"]) == 2
     )
-    told = capsys.readouterr().err
-    assert len(told.splitlines()) == 1 and "broken.pth is not a torch checkpoint, or is damaged" in told
+    output = capsys.readouterr().err
+    assert len(output.splitlines()) == 1 and "broken.pth is not a torch checkpoint, or is damaged" in output
 
 
 @NEW_AND_OLD
@@ -189,7 +189,7 @@ def test_a_damaged_file_opens_or_is_an_error_of_ours(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([torch.ones(2)], "holds a list, expected a dictionary of tensors"),
+        ([torch.ones(2)], "holds a list; give a file with a dictionary of tensors"),
         ({"epoch": 3}, "holds no tensors; its entries are epoch"),
     ],
 )

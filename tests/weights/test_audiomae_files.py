@@ -117,12 +117,12 @@ def test_a_pre_trained_file_hears_and_draws_as_released(decoder: str, tmp_path: 
     decoded = torch.randn(1, GRID.num_patches, 32)
     head = made.objectives["reconstruct"]
     assert isinstance(head, Reconstruct)
-    drawn = head.head(decoded)
+    predicted = head.head(decoded)
     image = F.linear(decoded, keys["decoder_pred.weight"], keys["decoder_pred.bias"]).reshape(
         1, 8, 8, PATCH[1], PATCH[0]
     )
     expected = image.permute(0, 1, 3, 2, 4).reshape(1, FRAMES, 128).transpose(1, 2)  # time by frequency, turned
-    assert torch.allclose(GRID.unpatchify(drawn), expected, atol=1e-5)
+    assert torch.allclose(GRID.unpatchify(predicted), expected, atol=1e-5)
     for name, value in learner.model.decoder.transformer.state_dict().items():
         assert torch.equal(made.model.decoder.transformer.state_dict()[name], value), name
     assert torch.equal(made.model.encoder.positions, keys["pos_embed"][0, 1:])

@@ -1,4 +1,4 @@
-"""A model folder comes back bit for bit, says what it is, and is never half written."""
+"""A model folder is read back bit for bit and is never half written."""
 
 from __future__ import annotations
 
@@ -105,15 +105,15 @@ def test_a_newer_format_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", None, "is not a model: expected config.json and model.safetensors"),
-        ("model.safetensors", None, "is not a model: expected config.json and model.safetensors"),
+        ("config.json", None, "is not a model; give a folder with config.json and model.safetensors"),
+        ("model.safetensors", None, "is not a model; give a folder with config.json and model.safetensors"),
         ("config.json", b'{"format": 1, "recipe": ', "is damaged"),
         ("config.json", b"\xff\xfe\x00", "is damaged"),
         ("config.json", b"[1, 2]", "has no checksum"),
         ("config.json", b'{"format": 1}', "has no checksum"),
         ("config.json", {}, "no format number"),
         ("config.json", {"format": 1}, "does not describe a model of this version: 'recipe'"),
-        ("config.json", {"format": 1, "recipe": 3}, "Recipe is a section of settings"),
+        ("config.json", {"format": 1, "recipe": 3}, "Recipe must be a JSON object of settings"),
         ("config.json", {"format": 1, "recipe": {"modle": {}}}, "did you mean model"),
         ("model.safetensors", b"", "differs from its checksum"),
         ("model.safetensors", b"\x80\x02}q\x00.", "differs from its checksum"),

@@ -1,4 +1,4 @@
-"""Lists of class names: what is read, and what does not fit."""
+"""Lists of class names: formats, and lists that do not fit."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_lists_as_people_have_them(tmp_path: Path) -> None:
     [
         ("none.txt", None, "cannot be read"),
         ("empty.txt", "\n", "has no names"),
-        ("twice.txt", "dog\ncat\ndog\n", "names 'dog' twice"),
+        ("twice.txt", "dog\ncat\ndog\n", "has 'dog' twice"),
         ("columns.csv", "index,mid\n0,/m/0\n", "has the columns index, mid"),
-        ("index.csv", "index,name\nx,dog\n", "index that is no number"),
+        ("index.csv", "index,name\nx,dog\n", "index that is not a number"),
     ],
 )
 def test_lists_that_are_none(tmp_path: Path, file: str, text: str | None, hint: str) -> None:

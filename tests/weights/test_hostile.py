@@ -1,4 +1,4 @@
-"""Sizes, names and numbers of a stranger's files are compared with the file before they are believed."""
+"""Sizes, names and numbers of untrusted files are compared with the file before they are used."""
 
 from __future__ import annotations
 
@@ -248,4 +248,4 @@ def test_loading_many_of_them_stays_small_in_a_process_of_its_own(folder: Path) 
         text=True,
         timeout=60,
     )
-    assert done.returncode == 2 and "model.depth asks for more than they hold" in done.stderr
+    assert done.returncode == 2 and "model.depth requires more than they hold" in done.stderr

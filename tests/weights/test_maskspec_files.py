@@ -25,10 +25,19 @@ Keys = dict[str, Tensor]
 
 def blocks(prefix: str, dim: int, draw: torch.Generator) -> Keys:
     shapes = {
-        "norm1.weight": (dim,), "norm1.bias": (dim,), "attn.qkv.weight": (3 * dim, dim), "attn.qkv.bias": (3 * dim,),
-        "attn.proj.weight": (dim, dim), "attn.proj.bias": (dim,), "norm2.weight": (dim,), "norm2.bias": (dim,),
-        "mlp.fc1.weight": (4 * dim, dim), "mlp.fc1.bias": (4 * dim,), "mlp.fc2.weight": (dim, 4 * dim), "mlp.fc2.bias": (dim,),
-    }  # fmt: skip
+        "norm1.weight": (dim,),
+        "norm1.bias": (dim,),
+        "attn.qkv.weight": (3 * dim, dim),
+        "attn.qkv.bias": (3 * dim,),
+        "attn.proj.weight": (dim, dim),
+        "attn.proj.bias": (dim,),
+        "norm2.weight": (dim,),
+        "norm2.bias": (dim,),
+        "mlp.fc1.weight": (4 * dim, dim),
+        "mlp.fc1.bias": (4 * dim,),
+        "mlp.fc2.weight": (dim, 4 * dim),
+        "mlp.fc2.bias": (dim,),
+    }
     return {
         f"{prefix}.{i}.{name}": torch.randn(shape, generator=draw) * 0.1
         for i in range(DEPTH)
@@ -62,13 +71,18 @@ def pretraining_keys() -> Keys:
     keys["pos_embed"][:, 0] = 0  # as the fixed tables have it
     patches = GRID[0] * GRID[1]
     return keys | {
-        "norm.weight": torch.ones(DIM), "norm.bias": torch.zeros(DIM),
-        "mask_token": torch.randn(1, 1, WIDTH, generator=draw), "decoder_pos_embed": torch.randn(1, patches + 1, WIDTH, generator=draw),
-        "decoder_embed.weight": torch.randn(WIDTH, DIM, generator=draw), "decoder_embed.bias": torch.zeros(WIDTH),
-        "decoder_norm.weight": torch.ones(WIDTH), "decoder_norm.bias": torch.zeros(WIDTH),
-        "decoder_pred.weight": torch.randn(256, WIDTH, generator=draw), "decoder_pred.bias": torch.zeros(256),
+        "norm.weight": torch.ones(DIM),
+        "norm.bias": torch.zeros(DIM),
+        "mask_token": torch.randn(1, 1, WIDTH, generator=draw),
+        "decoder_pos_embed": torch.randn(1, patches + 1, WIDTH, generator=draw),
+        "decoder_embed.weight": torch.randn(WIDTH, DIM, generator=draw),
+        "decoder_embed.bias": torch.zeros(WIDTH),
+        "decoder_norm.weight": torch.ones(WIDTH),
+        "decoder_norm.bias": torch.zeros(WIDTH),
+        "decoder_pred.weight": torch.randn(256, WIDTH, generator=draw),
+        "decoder_pred.bias": torch.zeros(256),
         **blocks("decoder_blocks", WIDTH, draw),
-    }  # fmt: skip
+    }
 
 
 def network(keys: Keys, spec: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Files of MATPAC, made small here: training checkpoints, encoder-only files, the AudioSet head."""
+"""Files of MATPAC in miniature: training checkpoints, encoder-only files, the AudioSet head."""
 
 from __future__ import annotations
 
@@ -77,8 +77,9 @@ def shaped(name: str, value: Tensor) -> Tensor:
 
 
 def released(learner: PretrainModule, encoder_only: bool = False) -> dict[str, Tensor]:
-    """The flat part of a file: everything but the teachers; five projections are kept apart, beside the single one they
-    replace.
+    """The flat part of a file: everything but the teachers.
+
+    Five projections are kept separate, in addition to the single one they replace.
     """
     skipped = ("objectives.prototypes.center", "objectives.prototypes.pending")
     named = {theirs(name): value for name, value in learner.state_dict().items() if not name.startswith(skipped)}

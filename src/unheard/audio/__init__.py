@@ -1,1 +1,1 @@
-"""Sound in: files and arrays to waveforms, waveforms to spectrograms."""
+"""Audio input: files and arrays to waveforms, waveforms to spectrograms."""

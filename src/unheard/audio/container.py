@@ -1,9 +1,8 @@
-"""What a sound file's container says of its length, compared with the file: cut files are named, wrong sizes corrected
-before decoding.
+"""Compare the length that the container of a sound file declares with the file.
 
-Decoders believe the header: of a file that was cut they report the rest as if it were the whole, of one whose header
-was never completed they report nothing. `inspect` reads the headers of wav (RIFF, RF64, W64), aiff, au, flac and ogg
-files and counts the frames of mp3 files.
+Decoders trust the header. For a truncated file they report the rest as if it were there. For a file whose header was
+never completed they report nothing. `inspect` reads the headers of wav (RIFF, RF64, W64), aiff, au, flac and ogg files
+and counts the frames of mp3 files. Truncated files are reported, and wrong sizes are corrected before decoding.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ from unheard.audio import flac
 from unheard.audio.mpeg import measure
 
 UNKNOWN = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
-"""Sizes that programs write before they know the size, and leave when they are stopped."""
+"""Sizes that programs write before they know the size, and leave in the file when they are interrupted."""
 
 
 @dataclass
 class Container:
-    """What `inspect` found.
+    """Result of `inspect`.
 
     Parameters
     ----------
     note : str
-        What a user should know, such as that the file is cut; may be empty.
+        A note for the user, for example that the file is truncated; may be empty.
     head : bytes
-        What is read in place of the first ``skip`` bytes; both empty where the file is right.
+        Bytes that replace the first ``skip`` bytes; both are empty when the header is correct.
     frames : int, optional
-        Samples per channel of an mp3 or flac file whose header does not state them, or states them wrong.
+        Samples per channel of an mp3 or flac file whose header does not state them, or states a wrong number.
     sound : bool
-        False where the file cannot be of the kind that its name says.
+        False when the file cannot be of the format that its suffix names.
     """
 
     note: str = ""
@@ -90,14 +89,14 @@ def _wav(file: BinaryIO, size: int) -> Container:
             head = bytearray(file.read(at))
             most = min(there, 0xFFFFFFFF - at)
             head[:4], head[4:8], head[at - 4 : at] = b"RIFF", struct.pack("<I", at - 8 + most), struct.pack("<I", most)
-            return Container("its header was never completed; it is read to its end", bytes(head), at)
+            return Container("its header was never completed; the file is read to its end", bytes(head), at)
         wanted = announced64 if announced64 is not None and length == 0xFFFFFFFF else length
         return Container(_cut(wanted, there))
     return Container()
 
 
 def _continues(file: BinaryIO, at: int, size: int, length: int) -> bool:
-    """Whether a data chunk of size 0 is really empty: another chunk follows, and the chunks fill the file."""
+    """Return whether a data chunk of size 0 is really empty: another chunk follows, and the chunks fill the file."""
     if length:
         return False
     file.seek(at)
@@ -125,8 +124,10 @@ _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\0\xc0\x4f\x8e\xdb\x8a"
 
 
 def _w64(file: BinaryIO, size: int) -> Container:
-    """Chunks of Sony's Wave64 begin with 16 bytes of name and 8 of length, which counts these 24; each begins at a
-    multiple of 8.
+    """Read the chunks of a Sony Wave64 file.
+
+    A chunk begins with 16 bytes of name and 8 bytes of length, which include these 24. Each chunk begins at a multiple
+    of 8.
     """
     at = 40
     while at + 24 <= size:
@@ -141,17 +142,16 @@ def _w64(file: BinaryIO, size: int) -> Container:
 
 
 def _ogg(file: BinaryIO, size: int) -> Container:
-    """The last page of a complete stream carries the mark of the end; a first page after other pages begins another
-    stream.
+    """Check that the last page of an ogg file ends the stream, and that the file holds one stream only.
 
-    Chained streams should have serial numbers of their own (RFC 3533, section 4); a file appended to itself has one for
-    both.
+    Chained streams should have different serial numbers (RFC 3533, section 4). A file appended to itself has one serial
+    number for both, so a first page after other pages is taken as a new stream.
     """
     file.seek(max(0, size - (1 << 17)))
     tail = file.read()
     last = tail.rfind(b"OggS")
     if last < 0 or len(tail) <= last + 5 or not tail[last + 5] & 4:
-        return Container("it breaks off: its last page does not end the stream")
+        return Container("it is truncated: its last page does not end the stream")
     begun = False
     for kind in _ogg_pages(file):
         if begun and kind & 2:
@@ -164,7 +164,9 @@ def _ogg(file: BinaryIO, size: int) -> Container:
 
 
 def _ogg_pages(file: BinaryIO) -> Iterator[int]:
-    """Header type of every page up to the first that is damaged: 2 in the first page of a stream, 4 in its last."""
+    """Yield the header type of every page up to the first damaged one: 2 in the first page of a stream, 4 in its
+    last.
+    """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         at = 0
         while content[at : at + 4] == b"OggS" and at + 27 <= len(content):
@@ -177,7 +179,7 @@ def _flac(file: BinaryIO, size: int) -> Container:
     announced, there = flac.measure(file, size) or (0, 0)
     if there == announced:
         return Container()
-    return Container(f"it breaks off: {announced} samples were announced and {there} came", frames=there)
+    return Container(f"it is truncated: its header declares {announced} samples, it holds {there}", frames=there)
 
 
 def _mp3(file: BinaryIO) -> Container:
@@ -191,12 +193,12 @@ def _mp3(file: BinaryIO) -> Container:
         return Container()
     note = ""
     if length.announced is not None and length.announced > length.frames:
-        note = f"it breaks off: {length.announced} frames were announced and {length.frames} came"
+        note = f"it is truncated: its header declares {length.announced} frames, it holds {length.frames}"
     return Container(note, length.header_frame(), length.begin, length.frames * length.first.samples)
 
 
 def _chunks(file: BinaryIO, kind: str, size: int, at: int = 12) -> Iterator[tuple[bytes, int, int]]:
-    """Name, size and first byte of every chunk."""
+    """Yield the name, the size and the first byte of every chunk."""
     while at + 8 <= size:
         file.seek(at)
         name, length = file.read(4), struct.unpack(kind, file.read(4))[0]
@@ -205,15 +207,17 @@ def _chunks(file: BinaryIO, kind: str, size: int, at: int = 12) -> Iterator[tupl
 
 
 def _cut(announced: int, there: int) -> str:
-    return f"it breaks off: {announced} bytes of sound were announced and {there} came" if there < announced else ""
+    if there >= announced:
+        return ""
+    return f"it is truncated: its header declares {announced} bytes of audio, it holds {there}"
 
 
 class Patched(io.RawIOBase):
-    """A file that begins otherwise: ``head`` is read in place of its first ``skip`` bytes."""
+    """A file with a corrected header: ``head`` is read in place of its first ``skip`` bytes."""
 
     def __init__(self, path: Path, head: bytes, skip: int) -> None:
         super().__init__()
-        self.file, self.head, self.skip, self.place = path.open("rb"), head, skip, 0
+        self.file, self.head, self.skip, self.position = path.open("rb"), head, skip, 0
         self.size = len(head) + path.stat().st_size - skip
 
     def close(self) -> None:
@@ -222,30 +226,30 @@ class Patched(io.RawIOBase):
         super().close()
 
     def readable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Where the next byte is read."""
-        return self.place
+        """Return the position of the next byte to read."""
+        return self.position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move; as files do."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.size}[whence]
-        self.place = max(0, base + offset)
-        return self.place
+        """Move the read position and return it."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
+        self.position = max(0, base + offset)
+        return self.position
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer."""
-        if self.place < len(self.head):
-            data = self.head[self.place : self.place + len(buffer)]
+        if self.position < len(self.head):
+            data = self.head[self.position : self.position + len(buffer)]
         else:
-            self.file.seek(self.skip + self.place - len(self.head))
+            self.file.seek(self.skip + self.position - len(self.head))
             data = self.file.read(len(buffer))
         buffer[: len(data)] = data
-        self.place += len(data)
+        self.position += len(data)
         return len(data)

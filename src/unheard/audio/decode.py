@@ -1,7 +1,7 @@
-"""Opening a sound file and decoding it from its beginning to its end, whatever its header says.
+"""Open a sound file and decode it to its end, whatever length its header states.
 
-libsndfile decodes wav (8, 16, 24, 32 bit and float), flac, ogg, opus, mp3 and aiff; PyAV, the extra ``av``, what else
-FFmpeg reads.
+libsndfile decodes wav (8, 16, 24, 32 bit and float), flac, ogg, opus, mp3 and aiff. PyAV (the extra ``av``) decodes the
+other formats that FFmpeg reads.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ from unheard.errors import AudioError, missing_extra, shown
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".w64", ".caf"}
 )
-"""File names this library takes for sound, in lower case."""
+"""Suffixes of sound files that are read without extras, in lower case."""
 
 AV_SUFFIXES = frozenset(
     {".m4a", ".mp4", ".aac", ".webm", ".wma", ".mka", ".mkv", ".mov", ".amr", ".ac3", ".3gp", ".m4b"}
 )
-"""File names that the extra ``av`` reads, in lower case."""
+"""Suffixes of sound files that need the extra ``av``, in lower case."""
 
 TABLES = frozenset({".csv", ".tsv", ".txt", ".json", ".xlsx", ".parquet"})
-"""Names of files that are given in place of a sound by mistake."""
+"""Suffixes of tables and texts, which users give by mistake in place of a sound file."""
 
 _ESTIMATED = frozenset({"MP3", "OGG"})
 """Formats whose header only estimates the length: a few samples may be missing at the end."""
 
 _FLAC_PIECE = 1 << 12
-"""Samples of a flac file that are decoded at once: one of its usual blocks."""
+"""Samples of a flac file that are decoded at once: the usual block size."""
 
 _SOFT_END = 0.05
-"""Seconds that may be missing at the end of those."""
+"""Seconds that may be missing at the end of a file in one of these formats."""
 
 
 _OGG_LAST_PAGE = 255 * 120 * 48
 """Samples in one page of an ogg file: at most 255 packets of 120 ms at 48 kHz."""
 
 _OGG_LEAD = 1.0
-"""Seconds of an ogg file that are decoded before a place where decoding starts; opus needs 0.08 (our choice)."""
+"""Seconds of an ogg file that are decoded before the requested start; opus needs 0.08 (our choice)."""
 
 
 class Decoder(ABC):
-    """A sound file that is decoded from its beginning on; a context manager.
+    """A sound file that is decoded from its beginning; a context manager.
 
     Attributes
     ----------
@@ -63,11 +63,11 @@ class Decoder(ABC):
         Hz.
     channels : int
     frames : int
-        Samples per channel that the header announces, or the best estimate; at most 0 where it says nothing.
+        Samples per channel that the header declares, or the best estimate; at most 0 when it declares nothing.
     format, subtype : str
         libsndfile's names, such as "WAV" and "PCM_16".
     note : str
-        What a user should know of the file, such as that it is cut; may grow while it is read.
+        A note for the user, for example that the file is truncated; may grow while the file is read.
     """
 
     path: Path
@@ -79,7 +79,7 @@ class Decoder(ABC):
     note: str
 
     def __enter__(self) -> Decoder:
-        """The file."""
+        """Return the file."""
         return self
 
     def __exit__(
@@ -93,12 +93,12 @@ class Decoder(ABC):
     _held: Float32[np.ndarray, "S C"] | None = None
 
     def read(self, count: int) -> Float32[np.ndarray, "S C"]:
-        """The next ``count`` samples of every channel, or as many as there are; none at the end.
+        """Return the next ``count`` samples of every channel, or as many as there are; none at the end.
 
         Raises
         ------
         AudioError
-            When the file is damaged before anything came.
+            When the file is damaged before its first sample.
         """
         parts = [] if self._held is None else [self._held]
         there = sum(map(len, parts))
@@ -116,13 +116,13 @@ class Decoder(ABC):
 
     @abstractmethod
     def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
-        """Decode some more samples, about ``count``; none at the end or where the file is damaged."""
+        """Decode about ``count`` more samples; none at the end or where the file is damaged."""
 
     def _ended(self) -> None:  # noqa: B027 - only libsndfile's files announce a length
-        """Compare what came with what was announced."""
+        """Compare the number of decoded samples with the declared one."""
 
     def skip(self, count: int) -> None:
-        """Pass over samples."""
+        """Skip samples."""
         while count > 0 and (came := len(self.read(min(count, 1 << 20)))):
             count -= came
 
@@ -137,7 +137,7 @@ def open_sound(path: str | Path) -> Decoder:
     Raises
     ------
     AudioError
-        When it is missing, is no sound file that can be read here, or has an absurd sample rate.
+        When it is missing, is not a supported sound file, or has a sample rate out of range.
     """
     path = Path(path)
     if not path.is_file():
@@ -151,40 +151,41 @@ def open_sound(path: str | Path) -> Decoder:
         )
     try:
         if not path.stat().st_size:
-            raise AudioError(f"{shown(path)}: not a sound file: it has no bytes")
+            raise AudioError(f"{shown(path)}: not a sound file: it is empty")
         container = inspect(path)
         if not container.sound:
-            raise AudioError(f"{shown(path)}: not a sound file that can be read: no frame of an mp3 file is in it")
+            raise AudioError(f"{shown(path)}: not a sound file that can be read: it holds no mp3 frame")
         decoder = _Av(path) if suffix in AV_SUFFIXES else _Sndfile(path, container)
     except OSError as error:
         raise AudioError(f"{shown(path)}: cannot be read ({error.strerror or error})") from error
     if not RATES[0] <= decoder.sample_rate <= RATES[1]:
         decoder.close()
         raise AudioError(
-            f"{shown(path)}: its header says {decoder.sample_rate} Hz; sample rates from {RATES[0]} to {RATES[1]} Hz"
-            " are read, so the header is damaged"
+            f"{shown(path)}: its header states {decoder.sample_rate} Hz; accepted are {RATES[0]} to {RATES[1]} Hz, so"
+            " the header is damaged"
         )
     return decoder
 
 
 @cache
 def av_installed() -> bool:
-    """Whether the extra ``av`` is there."""
+    """Return whether the extra ``av`` is installed."""
     return importlib.util.find_spec("av") is not None
 
 
 class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
-    """A sound file that is read from beginning to end. soundfile seeks after each read where it can, which spoils what
-    mp3 gives next.
+    """A sound file that is read sequentially.
+
+    soundfile seeks after each read of a seekable file, which corrupts the next samples of an mp3 file.
     """
 
     def seekable(self) -> bool:
-        """False."""
+        """Return False."""
         return False
 
 
 class _Sndfile(Decoder):
-    """What libsndfile reads."""
+    """A file that libsndfile decodes."""
 
     def __init__(self, path: Path, container: Container) -> None:
         self.path, self.note, self._patched = path, container.note, None
@@ -199,12 +200,12 @@ class _Sndfile(Decoder):
         self.format, self.subtype = self._file.format, self._file.subtype
         self.frames = (
             self._file.frames if self._file.frames < 2**62 else 0
-        )  # what libsndfile says when it does not know
+        )  # the value of libsndfile for an unknown length
         if self.format == "FLAC" and container.frames is not None:
             self.frames = container.frames
 
     def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
-        try:  # where a flac file is damaged, all that is asked for at once is lost
+        try:  # where a flac file is damaged, the whole requested block is lost
             count = _FLAC_PIECE if self.format == "FLAC" else count
             samples: Float32[np.ndarray, "S C"] = self._file.read(count, dtype="float32", always_2d=True)
             return samples
@@ -214,7 +215,7 @@ class _Sndfile(Decoder):
     def _ended(self) -> None:
         missing = self.frames - self.came
         if not self.note and missing > (_SOFT_END * self.sample_rate if self.format in _ESTIMATED else 0):
-            self.note = f"it breaks off: {self.frames} samples were announced and {self.came} came"
+            self.note = f"it is truncated: its header declares {self.frames} samples, it holds {self.came}"
 
     def skip(self, count: int) -> None:
         target = self.came + count
@@ -223,15 +224,15 @@ class _Sndfile(Decoder):
             try:
                 self.came = self._file.seek(place)
             except (RuntimeError, ValueError) as error:
-                raise AudioError(f"{shown(self.path)}: it breaks off before the part that was asked for") from error
+                raise AudioError(f"{shown(self.path)}: it is truncated before the requested part") from error
         super().skip(target - self.came)
 
     def _seekable_place(self, target: int) -> int:
-        """The last sample at or before ``target`` from which decoding gives the samples of the whole file; 0 for the
+        """Return the last sample at or before ``target`` where decoding gives the samples of the whole file; 0: the
         beginning.
 
-        The samples of mp3 depend on those before. libsndfile places the last page of vorbis wrongly, as if it were
-        full. Some subtypes, such as GSM 6.10, cannot be sought at all.
+        The samples of mp3 depend on the preceding ones. libsndfile places the last page of vorbis wrongly, as if it
+        were full. Some subtypes, such as GSM 6.10, are not seekable.
         """
         if self.format == "MP3" or not soundfile.SoundFile.seekable(self._file):
             return 0
@@ -247,7 +248,7 @@ class _Sndfile(Decoder):
 
 
 class _Av(Decoder):
-    """What FFmpeg reads: the first sound track."""
+    """A file that FFmpeg decodes: its first audio track."""
 
     def __init__(self, path: Path) -> None:
         if not av_installed():
@@ -261,7 +262,7 @@ class _Av(Decoder):
             raise AudioError(f"{shown(path)}: not a sound file that can be read; convert it to wav or flac") from error
         if not self._container.streams.audio:
             self._container.close()
-            raise AudioError(f"{shown(path)}: it holds no sound track")
+            raise AudioError(f"{shown(path)}: it holds no audio track")
         stream = self._container.streams.audio[0]
         self.sample_rate, self.channels = int(stream.rate or 0), int(stream.channels or 1)
         self.format, self.subtype = (
@@ -283,7 +284,7 @@ class _Av(Decoder):
                 yield from (each.to_ndarray().T for each in resampler.resample(frame) if each.samples)
             yield from (each.to_ndarray().T for each in resampler.resample(None) if each.samples)
         except (OSError, ValueError, av.FFmpegError):
-            self.note = f"it breaks off: it is damaged after {self.came} samples"
+            self.note = f"it is truncated: it is damaged after {self.came} samples"
 
     def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
         block = next(self._blocks, None)

@@ -1,7 +1,7 @@
-"""How many samples a flac file holds, from its last frame: the header announces those of the complete file, also after
-it was cut.
+"""Count the samples of a flac file from its last frame.
 
-A frame begins with a header that holds its number and a CRC-8, and ends with a CRC-16 (RFC 9639, section 9).
+The header declares the samples of the complete file, even when the file was truncated later. A frame begins with a
+header that holds its number and a CRC-8, and ends with a CRC-16 (RFC 9639, section 9).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cache
 from typing import BinaryIO
 
 INFO = 42
-"""Bytes up to the end of STREAMINFO, which every file begins with."""
+"""Bytes up to the end of STREAMINFO, the first block of every file."""
 
 TAIL = 1 << 18
 """Bytes at the end that are searched where the file does not state its largest frame (our choice)."""
@@ -27,7 +27,7 @@ _BITS = {1: 8, 2: 12, 4: 16, 5: 20, 6: 24, 7: 32}
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What the first block of a file states.
+    """Content of the first block of a file.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class StreamInfo:
 
 
 def measure(file: BinaryIO, size: int) -> tuple[int, int] | None:
-    """Return how many samples per channel a flac file announces and how many it holds.
+    """Return the declared and the actual number of samples per channel of a flac file.
 
-    A file whose last frame alone is cut counts as complete: decoding it is needed to find that.
+    A file of which only the last frame is damaged counts as complete. To detect that, the file must be decoded.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def measure(file: BinaryIO, size: int) -> tuple[int, int] | None:
     Returns
     -------
     tuple of int, optional
-        None where the file announces nothing, or no frame is found near its end.
+        None when the file declares nothing, or no frame is found near its end.
     """
     file.seek(0)
     info = _stream_info(file.read(INFO))
@@ -92,7 +92,7 @@ def _stream_info(begin: bytes) -> StreamInfo | None:
 
 
 def _syncs(tail: bytes) -> Iterator[int]:
-    """Where frames may begin, the last first."""
+    """Yield the positions where frames may begin, the last first."""
     at = len(tail)
     while (at := tail.rfind(b"\xff", 0, at)) >= 0:
         if tail[at + 1 : at + 2] in (b"\xf8", b"\xf9"):
@@ -100,7 +100,9 @@ def _syncs(tail: bytes) -> Iterator[int]:
 
 
 def _frame(header: bytes, info: StreamInfo) -> tuple[int, int] | None:
-    """First sample and number of samples of a frame; None where its header is none, or of another stream."""
+    """Return the first sample and the number of samples of a frame; None for an invalid header or one of another
+    stream.
+    """
     if len(header) < 16:
         header = header.ljust(16, b"\0")
     size_code, rate_code, channel_code, bits_code = header[2] >> 4, header[2] & 15, header[3] >> 4, header[3] >> 1 & 7
@@ -129,7 +131,7 @@ def _frame(header: bytes, info: StreamInfo) -> tuple[int, int] | None:
 
 @cache
 def _table(polynomial: int, bits: int) -> list[int]:
-    """The check of every byte."""
+    """Return the check value of every byte."""
     table = []
     for value in range(256):
         rest = value << (bits - 8)
@@ -140,7 +142,7 @@ def _table(polynomial: int, bits: int) -> list[int]:
 
 
 def _crc(content: bytes, polynomial: int, bits: int) -> int:
-    """The cyclic redundancy check of some bytes, from 0, the highest bit first."""
+    """Return the cyclic redundancy check of some bytes, starting from 0, most significant bit first."""
     table, rest, mask = _table(polynomial, bits), 0, (1 << bits) - 1
     for byte in content:
         rest = (rest << 8 ^ table[rest >> (bits - 8) ^ byte]) & mask

@@ -7,16 +7,15 @@ from collections import Counter
 from pathlib import Path
 
 from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES, av_installed
-from unheard.audio.waveform import warn
-from unheard.errors import DataError, shown
+from unheard.errors import DataError, shown, warn_audio
 
 
 def find_audio(folder: str | Path) -> list[Path]:
-    """Every sound file below ``folder``, sorted by its relative path.
+    """Return every sound file below ``folder``, sorted by its relative path.
 
-    Names end in one of `AUDIO_SUFFIXES`, or of `AV_SUFFIXES` where the extra ``av`` is installed. Hidden files and
-    folders are left out; linked folders are not entered. Sound files that cannot be read here are counted in an
-    `AudioWarning`.
+    Suffixes are those of `AUDIO_SUFFIXES`, and of `AV_SUFFIXES` if the extra ``av`` is installed. Hidden files and
+    folders are skipped, and linked folders are not followed. An `AudioWarning` gives the number of sound files that
+    need the extra.
 
     Raises
     ------
@@ -25,8 +24,8 @@ def find_audio(folder: str | Path) -> list[Path]:
     """
     root = Path(folder)
     if not root.is_dir():
-        what = "is a file" if root.is_file() else "no such folder"
-        raise DataError(f"{shown(root)}: {what}; give a folder that holds sound files")
+        problem = "is a file" if root.is_file() else "no such folder"
+        raise DataError(f"{shown(root)}: {problem}; give a folder that holds sound files")
     suffixes = AUDIO_SUFFIXES | (AV_SUFFIXES if av_installed() else frozenset())
     found, left_out = [], Counter[str]()
     for parent, folders, names in os.walk(root):
@@ -39,7 +38,7 @@ def find_audio(folder: str | Path) -> list[Path]:
                 left_out[suffix] += 1
     if left_out:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
-        warn(
+        warn_audio(
             f"{shown(root)}: {left_out.total()} sound files are left out ({counts}); to read them: pip install"
             " 'unheard[av]'"
         )

@@ -1,14 +1,16 @@
-"""What every front end here does: cut a waveform into frames, transform them, sum the power in mel bands, take a
-logarithm.
+"""The part that all front ends share: framing, Fourier transform, power in mel bands, logarithm.
 
-    y[n] = x[n + 1] - emphasis x[n]                                     (where the front end has an emphasis, otherwise y = x)
+    y[n] = x[n + 1] - emphasis x[n]         (y = x where the front end has no emphasis)
     spec[m, t] = compress( sum_k mel[m, k] |rfft(apply_window(y[t hop - pad .. t hop - pad + frame_size]), n_fft)[k]|^2
     )
 
-A front end says how one frame is shaped and how bands are compressed. Everything else is here, once, in four ways to
-run: `forward` takes batches of tensors on any device, `fast` one clip on a CPU core, `stream` sound of any length in
-constant memory, and `segment` with `assemble` windows cut out of longer clips, as if the whole clip had been
-transformed.
+A front end defines how one frame is windowed and how bands are compressed. This module computes the rest in four ways:
+
+- `Frontend.forward`: batches of tensors on any device.
+- `Frontend.spectrogram_cpu`: one clip on one CPU core.
+- `Frontend.stream`: a signal of any length in constant memory.
+- `Frontend.segment` with `Frontend.spectrograms_from_segments`: windows of longer clips, equal to those of the whole
+clip's spectrogram.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ INT16_SCALE = 2.0**15
 
 @dataclass(frozen=True)
 class FrameSpec:
-    """Where frames lie."""
+    """Position and size of frames."""
 
     sample_rate: int
     """Hz."""
@@ -42,37 +44,37 @@ class FrameSpec:
     frame_size: int
     """Samples of one frame."""
     n_fft: int
-    """Length of the Fourier transform; frames are continued with zeros up to it."""
+    """Length of the Fourier transform; frames are padded with zeros to it."""
     pad: int = 0
     """Samples reflected at both ends."""
     emphasis: float = 0.0
-    """Pre-emphasis of the waveform; with one, a waveform gives one sample less."""
+    """Pre-emphasis of the waveform; with pre-emphasis, a waveform gives one sample less."""
 
     @property
     def lookahead(self) -> int:
-        """Samples the emphasis looks ahead."""
+        """Return the number of samples that the emphasis looks ahead."""
         return int(self.emphasis != 0)
 
     @property
     def min_samples(self) -> int:
-        """Samples below which a waveform is continued with zeros."""
+        """Return the length to which shorter waveforms are padded with zeros."""
         return self.lookahead + (self.pad + 1 if self.pad else self.frame_size)
 
     @property
     def row(self) -> int:
-        """Samples of one frame rounded up to whole hops."""
+        """Return the samples of one frame, rounded up to whole hops."""
         return -(-self.frame_size // self.hop_size) * self.hop_size
 
 
 class Frontend(nn.Module, ABC):
     """A waveform-to-spectrogram transform.
 
-    A waveform too short for one frame (or for the reflection) is continued with zeros first, so one sample is enough
-    (our choice; the reference programs raise).
+    A waveform that is too short for one frame (or for the reflection) is padded with zeros first, so one sample is
+    enough (our choice; the reference programs raise).
 
     Parameters
     ----------
-    framing : Framing
+    framing : FrameSpec
     window : Tensor, (frame_size,)
     mel : array, (F, n_fft / 2 + 1)
         Weights of the Fourier bins in each band.
@@ -80,8 +82,8 @@ class Frontend(nn.Module, ABC):
     Attributes
     ----------
     jitter : Callable or None
-        Turns uniform numbers (B, 2) into one mel matrix for each window of a batch (B, F, K), where training varies the
-        bands.
+        Maps uniform numbers (B, 2) to one mel matrix for each window of a batch (B, F, K), for front ends that vary
+        their bands in training.
     """
 
     window: Tensor
@@ -98,40 +100,40 @@ class Frontend(nn.Module, ABC):
 
     @abstractmethod
     def apply_window(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
-        """What is done to the samples of a frame before the Fourier transform: at least the window."""
+        """Apply the window, and what else the front end does to a frame before the Fourier transform."""
 
     @abstractmethod
     def compress(self, bands: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """Power in mel bands to what the spectrogram holds."""
+        """Map power in mel bands to the values of the spectrogram."""
 
     @abstractmethod
     def mel_centres(self) -> Float64[np.ndarray, " F"]:
-        """Where each band peaks, in Hz."""
+        """Return the peak frequency of each band in Hz."""
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames that ``num_samples`` samples give."""
+        """Return the number of frames of ``num_samples`` samples."""
         window = 0 if self.framing.pad else self.framing.frame_size
         return 1 + max(0, num_samples - self.framing.lookahead - window) // self.hop_size
 
     def num_samples(self, frames: int) -> int:
-        """The fewest samples that fill ``frames`` frames without the zeros a short waveform is continued with."""
+        """Return the smallest number of samples that fills ``frames`` frames without zero padding."""
         window = 0 if self.framing.pad else self.framing.frame_size
         return max(1, (frames - 1) * self.hop_size + window + self.framing.lookahead)
 
     def frame_centre(self, frame: int) -> float:
-        """Where the middle of a frame lies, in seconds."""
+        """Return the centre of a frame in seconds."""
         first = 0.0 if self.framing.pad else self.framing.frame_size / 2
         return (frame * self.hop_size + first) / self.sample_rate
 
     def forward(
         self, wav: Float[Tensor, "B S"], jitter_noise: Float[Tensor, "B 2"] | None = None
     ) -> Float[Tensor, "B F T"]:
-        """Un-normalised spectrograms of a batch, float32 also under autocast, differentiable.
+        """Return un-normalised spectrograms of a batch, float32 also under autocast, differentiable.
 
         Parameters
         ----------
-        draws : Float[Tensor, "B 2"], optional
-            Uniform numbers in [0, 1) for a front end with `jitter`: the bands of each waveform vary by them.
+        jitter_noise : Float[Tensor, "B 2"], optional
+            Uniform numbers in [0, 1) for a front end with `jitter`: they vary the bands of each waveform.
 
         Raises
         ------
@@ -151,16 +153,16 @@ class Frontend(nn.Module, ABC):
     def spectrograms_from_segments(
         self, segments: Float[Tensor, " S"], rows: Int[Tensor, "B T"], jitter_noise: Float[Tensor, "B 2"] | None = None
     ) -> Float[Tensor, "B F T"]:
-        """Spectrograms of windows from segments laid end to end, on whichever device they are.
+        """Return spectrograms of windows from concatenated segments, on any device.
 
         Parameters
         ----------
-        tape : Float[Tensor, "S"]
-            What `segment` gave for several places, end to end.
+        segments : Float[Tensor, "S"]
+            The outputs of `segment`, concatenated.
         rows : Int[Tensor, "B T"]
-            Which frame of the tape stands where: `segment` number n begins at the sum of the lengths before it over
-            `hop_size`.
-        draws : Float[Tensor, "B 2"], optional
+            Index of each frame in ``segments``: the first frame of a segment is the total length of the segments before
+            it, divided by `hop_size`.
+        jitter_noise : Float[Tensor, "B 2"], optional
             As in `forward`.
         """
         with torch.autocast(segments.device.type, enabled=False):
@@ -174,15 +176,15 @@ class Frontend(nn.Module, ABC):
             return torch.cat(specs)
 
     def segment(self, clip: Shaped[np.ndarray, " S"], first: int, frames: int) -> Float32[np.ndarray, " s"]:
-        """The samples of ``frames`` frames of a clip from frame ``first`` on, emphasised and reflected as in the whole
-        clip.
+        """Return the samples of ``frames`` frames of a clip from frame ``first`` on.
 
-        A whole number of hops; the frames lie in it without a gap from its start.
+        Emphasis and reflection are those of the whole clip. The length is a whole number of hops, and the first frame
+        starts at sample 0.
 
         Parameters
         ----------
         clip : ndarray, (S,)
-            int16 or float32 samples of the whole clip, perhaps mapped from disk: only what is needed is read.
+            int16 or float32 samples of the whole clip, possibly memory-mapped: only the needed samples are read.
         """
         framing = self.framing
         length = max(len(clip), framing.min_samples) - framing.lookahead
@@ -199,7 +201,7 @@ class Frontend(nn.Module, ABC):
         return out
 
     def spectrogram_cpu(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, "T F"]:
-        """Un-normalised spectrogram of one clip on one CPU core, time-major. Threads may call it at the same time.
+        """Return the un-normalised spectrogram of one clip, computed on one CPU core, time-major. Thread-safe.
 
         Raises
         ------
@@ -216,7 +218,7 @@ class Frontend(nn.Module, ABC):
         return self._transform(wav, frames)
 
     def stream(self, blocks: Iterable[Float32[np.ndarray, " s"]]) -> Iterator[Float32[np.ndarray, "t F"]]:
-        """`fast` over the blocks laid end to end, piece by piece, in memory that does not grow with their number."""
+        """Yield the `spectrogram_cpu` of the concatenated blocks in pieces, in constant memory."""
         framing, rest = self.framing, (np.asarray(block, np.float32) for block in blocks)
         begin, enough = np.empty(0, np.float32), 2 * framing.frame_size + framing.lookahead
         for block in rest:
@@ -238,7 +240,7 @@ class Frontend(nn.Module, ABC):
             held, last = np.concatenate([held, self._emphasised(joined)]), joined[len(joined) - framing.lookahead :]
             ready = (
                 len(held) - 2 * framing.frame_size
-            ) // self.hop_size + 1  # what is held back is enough for the reflection at the end
+            ) // self.hop_size + 1  # the samples held back are enough for the reflection at the end
             if ready > 0:
                 yield self._transform(held, ready)
                 held, given = held[ready * self.hop_size :].copy(), given + ready
@@ -246,7 +248,7 @@ class Frontend(nn.Module, ABC):
             yield self._transform(np.concatenate([held, self._right(held)]), left)
 
     def _power(self, frames: Float[Tensor, "*n W"]) -> Float[Tensor, "*n K"]:
-        """Power spectra of frames."""
+        """Return power spectra of frames."""
         parts = torch.view_as_real(torch.fft.rfft(self.apply_window(frames), self.framing.n_fft)).square()
         return parts[..., 0] + parts[..., 1]  # abs() of a complex tensor is three times slower
 
@@ -267,7 +269,7 @@ class Frontend(nn.Module, ABC):
 
     @torch.no_grad()
     def _transform(self, padded: Float32[np.ndarray, " S"], frames: int) -> Float32[np.ndarray, "T F"]:
-        """The first ``frames`` frames of a padded waveform, in blocks that stay in cache, in a buffer used again."""
+        """Return the first ``frames`` frames of a padded waveform, in blocks that fit the cache, in a reused buffer."""
         size, (bands, shaped) = self.framing.frame_size, self._scratch.get(self.mel, self.framing.n_fft)
         views = torch.from_numpy(padded).unfold(0, size, self.hop_size)
         out = np.empty((frames, self.n_mels), np.float32)
@@ -285,7 +287,7 @@ class Frontend(nn.Module, ABC):
 
 
 def _samples(clip: Shaped[np.ndarray, " S"], first: int, end: int) -> Float32[np.ndarray, " s"]:
-    """Samples as floats, 0 behind the end."""
+    """Return samples as floats; 0 after the end."""
     taken = clip[first:end].astype(np.float32)
     if clip.dtype == np.int16:
         taken *= np.float32(1 / INT16_SCALE)

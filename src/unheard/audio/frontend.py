@@ -2,7 +2,7 @@
 
 log-mel[m, t] = ln( sum_k mel[m, k] |rfft(window * wav[t hop .. t hop + n_fft])[k]|^2 + log_offset )
 
-How it is run: see `unheard.audio.framing`.
+See `unheard.audio.framing` for the ways to compute it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from unheard.audio.limits import check_frontend
 from unheard.errors import ConfigError
 
 FLOAT32_EPS = 1.1920928955078125e-07
-"""Machine epsilon of float32, added before the logarithm by MSM-MAE and MATPAC (reference behaviour): silence is ln of
-it, -15.942385.
+"""Machine epsilon of float32, added before the logarithm by MSM-MAE and MATPAC (reference behaviour). Silence becomes
+ln(epsilon) = -15.942385.
 """
 
 MIN_STD = 1e-3
@@ -32,7 +32,7 @@ MIN_STD = 1e-3
 
 @dataclass(frozen=True)
 class LogMelConfig:
-    """What a log-mel spectrogram is. The defaults are MSM-MAE's at 16 kHz."""
+    """Parameters of a log-mel spectrogram. The defaults are those of MSM-MAE at 16 kHz."""
 
     kind: Literal["log-mel"] = "log-mel"
     """Name of this front end in configuration files."""
@@ -71,7 +71,7 @@ MATPAC = LogMelConfig(center=False)
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of un-normalised spectrograms, over everything or band by band.
+    """Mean and standard deviation of un-normalised spectrograms, global or for each mel band.
 
     Parameters
     ----------
@@ -87,17 +87,17 @@ class Statistics:
             raise ConfigError(f"statistics need as many means as deviations, got {len(self.mean)} and {len(self.std)}")
 
     def with_min_std(self, smallest: float) -> Statistics:
-        """The same with no deviation below ``smallest``."""
+        """Return the same statistics with no deviation below ``smallest``."""
         return Statistics(self.mean, tuple(max(value, smallest) for value in self.std))
 
     def normalise(self, spec: Float[Tensor, "*batch F T"]) -> Float[Tensor, "*batch F T"]:
-        """(spec - mean) / std, band-major; a std below `MIN_STD` counts as `MIN_STD`."""
+        """Return (spec - mean) / std, band-major; a std below `MIN_STD` is replaced by `MIN_STD`."""
         mean = torch.tensor(self.mean, dtype=spec.dtype, device=spec.device)[:, None]
         std = torch.tensor(self._floored(), dtype=spec.dtype, device=spec.device)[:, None]
         return (spec - mean) / std
 
     def normalise_frames(self, spec: Float32[np.ndarray, "*batch T F"]) -> Float32[np.ndarray, "*batch T F"]:
-        """`normalise` for time-major arrays, as `Frontend.fast` makes them."""
+        """Apply `normalise` to time-major arrays, the layout of `Frontend.spectrogram_cpu`."""
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self._floored(), np.float32)
         return np.asarray((spec - mean) / std, np.float32)
 
@@ -107,12 +107,11 @@ class Statistics:
 
 @lru_cache(maxsize=8)
 def mel_matrix(config: LogMelConfig) -> Float32[np.ndarray, "F K"]:
-    """Weights of the K = n_fft/2 + 1 Fourier bins in each mel band: Slaney's scale and area normalisation, computed in
-    float64.
+    """Return the weights of the K = n_fft/2 + 1 Fourier bins in each mel band, computed in float64.
 
-    The scale is linear to 1000 Hz (200/3 Hz a mel) and logarithmic above (27 mels for a factor 6.4), from Slaney's
-    Auditory Toolbox (1998). Triangle m rises from edge m to edge m+1 and falls to edge m+2, and is scaled by 2 / (edge
-    m+2 - edge m).
+    The scale and the area normalisation are Slaney's. The scale is linear to 1000 Hz (200/3 Hz a mel) and logarithmic
+    above (27 mels for a factor 6.4), from Slaney's Auditory Toolbox (1998). Triangle m rises from edge m to edge m+1
+    and falls to edge m+2, and is scaled by 2 / (edge m+2 - edge m).
     """
     edges = _slaney_edges(config)
     bins = np.fft.rfftfreq(config.n_fft, 1.0 / config.sample_rate)
@@ -125,7 +124,7 @@ def mel_matrix(config: LogMelConfig) -> Float32[np.ndarray, "F K"]:
 
 
 def _slaney_edges(config: LogMelConfig) -> Float64[np.ndarray, " E"]:
-    """Where triangles begin, peak and end, in Hz: F + 2 edges."""
+    """Return the start, peak and end frequencies of triangles in Hz: F + 2 edges."""
     step, knee, log_step = 200.0 / 3.0, 1000.0, np.log(6.4) / 27.0
 
     def to_mel(hertz: float) -> float:
@@ -158,15 +157,15 @@ class LogMel(Frontend):
         self.config = config
 
     def apply_window(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
-        """The Hann window."""
+        """Apply the Hann window."""
         return torch.mul(frames, self.window, out=out)
 
     def compress(self, bands: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """The natural logarithm, after a small offset."""
+        """Return the natural logarithm, after a small offset."""
         return torch.log(bands + self.config.log_offset)
 
     def mel_centres(self) -> Float64[np.ndarray, " F"]:
-        """Where each band peaks, in Hz."""
+        """Return the peak frequency of each band in Hz."""
         return _slaney_edges(self.config)[1:-1]
 
 

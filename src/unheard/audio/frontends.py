@@ -1,4 +1,4 @@
-"""The front ends by kind: configurations with a field ``kind`` that tells them apart, and the modules they build."""
+"""The front ends by kind: configurations, which the field ``kind`` distinguishes, and the modules they build."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AnyFrontendConfig: TypeAlias = LogMelConfig | KaldiFbankConfig | MaskSpecConfig
 
 
 def _kind(value: Any) -> str:
-    """The kind of a configuration or of what JSON held; log-mel when it says none."""
+    """Return the kind of a configuration or of a JSON object; log-mel when it has none."""
     return str(value.get("kind", "log-mel") if isinstance(value, dict) else value.kind)
 
 
@@ -28,7 +28,7 @@ FrontendConfig = Annotated[
 
 
 def build_frontend(config: AnyFrontendConfig) -> Frontend:
-    """The front end that a configuration describes."""
+    """Build the front end of a configuration."""
     if isinstance(config, KaldiFbankConfig):
         return KaldiFbank(config)
     if isinstance(config, MaskSpecConfig):

@@ -3,7 +3,7 @@
     mel(f) = 1127 ln(1 + f / 700);  band m is a triangle in mel from edge m over edge m + 1 to edge m + 2, without area
     norm
 
-Both were published with PyTorch; constants are reference behaviour unless said otherwise.
+Both were published with PyTorch. Constants are reference behaviour unless marked otherwise.
 """
 
 from __future__ import annotations
@@ -79,9 +79,11 @@ class MaskSpecConfig:
     f_max: float = 15000.0
     """Highest frequency, Hz; at most half the sample rate."""
     f_min_jitter: Hertz = 10
-    """In training f_min rises by 0 to this less 1 Hz, drawn for each window; 0: by nothing."""
+    """In training f_min rises by a random 0 to (this - 1) Hz for each window; 0: no variation."""
     f_max_jitter: Hertz = 1000
-    """In training f_max moves by 1 Hz less than this down to this up, drawn for each window; 0: by nothing."""
+    """In training f_max moves by a random number of Hz for each window, at most this up and one Hz less down; 0: no
+    variation.
+    """
     log_offset: float = 1e-5
     """Added to the mel energy before the logarithm."""
 
@@ -100,7 +102,7 @@ class MaskSpecConfig:
 
     @property
     def jitters(self) -> bool:
-        """Whether training varies the bands."""
+        """Return whether training varies the bands."""
         return self.f_min_jitter > 0 or self.f_max_jitter > 0
 
 
@@ -114,8 +116,7 @@ MASKSPEC = MaskSpecConfig()
 def kaldi_mel(
     bins: Float[Tensor, " K"], n_mels: int, f_min: Float[Tensor, "*n"], f_max: Float[Tensor, "*n"]
 ) -> Float[Tensor, "*n F K"]:
-    """Weights of Fourier bins in Kaldi's mel bands, for one pair of edges or many at once, on whichever device they
-    are.
+    """Return the weights of Fourier bins in Kaldi's mel bands, for one pair of edges or many at once, on any device.
 
     Parameters
     ----------
@@ -134,18 +135,18 @@ def kaldi_mel(
 
 
 def bin_mels(n_fft: int, sample_rate: int) -> Float[Tensor, " K"]:
-    """Kaldi's mel of every Fourier bin, float64."""
+    """Return Kaldi's mel value of every Fourier bin, float64."""
     return _mel(torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (sample_rate / n_fft))
 
 
 class KaldiFbank(Frontend):
-    """Kaldi's log filter bank: from each frame its mean is taken, then the emphasis, then a symmetric Hann window.
+    """Kaldi's log filter bank: each frame loses its mean, then gets the emphasis, then a symmetric Hann window.
 
         x = frame - mean(frame);  y[i] = x[i] - 0.97 x[i - 1], y[0] = 0.03 x[0];  ln(max(mel |rfft(window y)|^2, floor))
 
-    AudioMAE takes the mean of the whole clip away before; taking each frame's away undoes any constant, so that this
-    changes nothing but rounding and is left out. Sound can therefore be streamed. Frames begin at every hop and lie
-    within the sound.
+    AudioMAE first subtracts the mean of the whole clip. The mean of each frame removes any constant, so that step
+    changes only rounding and is left out. Signals can therefore be streamed. Frames begin at every hop and lie within
+    the signal.
 
     Parameters
     ----------
@@ -158,17 +159,17 @@ class KaldiFbank(Frontend):
         self.config = config
 
     def apply_window(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
-        """Mean, emphasis and window; the first sample is emphasised against itself."""
+        """Subtract the mean, apply emphasis and window; the first sample is emphasised against itself."""
         level = frames - frames.mean(dim=-1, keepdim=True)
         before = torch.cat([level[..., :1], level[..., :-1]], dim=-1)
         return torch.mul(level - EMPHASIS * before, self.window, out=out)
 
     def compress(self, bands: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """The natural logarithm of no less than the floor."""
+        """Return the natural logarithm, with the floor as smallest energy."""
         return torch.log(bands.clamp(min=self.config.log_floor))
 
     def mel_centres(self) -> Float64[np.ndarray, " F"]:
-        """Where each band peaks, in Hz."""
+        """Return the peak frequency of each band in Hz."""
         return _centres(self.config)
 
 
@@ -177,8 +178,8 @@ class MaskSpecMel(Frontend):
 
         y[n] = x[n + 1] - 0.97 x[n]
 
-    The reference centres windows of 800 samples in frames of 1024. A frame of 800 continued with zeros has the same
-    power.
+    The reference centres windows of 800 samples in frames of 1024. A frame of 800 samples padded with zeros has the
+    same power.
 
     Parameters
     ----------
@@ -197,19 +198,22 @@ class MaskSpecMel(Frontend):
         self.jitter = self._jittered if config.jitters else None
 
     def apply_window(self, frames: Float[Tensor, "*n W"], out: Tensor | None = None) -> Float[Tensor, "*n W"]:
-        """The Hann window."""
+        """Apply the Hann window."""
         return torch.mul(frames, self.window, out=out)
 
     def compress(self, bands: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """The shifted and scaled logarithm."""
+        """Return the shifted and scaled logarithm."""
         return (torch.log(bands + self.config.log_offset) + LOG_MEAN) / LOG_SCALE
 
     def mel_centres(self) -> Float64[np.ndarray, " F"]:
-        """Where each band peaks, in Hz."""
+        """Return the peak frequency of each band in Hz."""
         return _centres(self.config)
 
     def edges(self, jitter_noise: Float[Tensor, "B 2"]) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-        """f_min and f_max in Hz of windows with the given uniform numbers: whole numbers away from the configured ones."""
+        """Return f_min and f_max in Hz for windows with the given uniform numbers.
+
+        Both differ from the configured values by whole numbers of Hz.
+        """
         config, (low, high) = self.config, jitter_noise.unbind(-1)
         f_min = config.f_min + (low * config.f_min_jitter).floor()
         f_max = config.f_max + config.f_max_jitter - (high * max(0, 2 * config.f_max_jitter)).floor()

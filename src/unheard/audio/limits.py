@@ -1,5 +1,5 @@
-"""Ranges of the numbers of a front end, one place for all kinds; each message names the field, its value and what is
-accepted.
+"""Ranges of the numbers of a front end, for all kinds. Each message names the field, its value and the accepted
+range.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from unheard.errors import ConfigError
 
 RATES = (100, 1_000_000)
-"""Hz. A sound or a front end with another sample rate is a mistake (our choice)."""
+"""Hz. Sample rates outside this range are refused (our choice)."""
 
 MAX_MELS, MAX_FFT = 4096, 2**16
 """Largest front end that is built (our choice)."""
@@ -46,9 +46,7 @@ def check_frontend(config: Any) -> None:
     for name in ("log_offset", "log_floor"):
         value = getattr(config, name, 1.0)
         if not 0 < value < math.inf:
-            raise ConfigError(
-                f"frontend.{name} is {value:g}; it must be a number above 0, of which the logarithm is taken"
-            )
+            raise ConfigError(f"frontend.{name} is {value:g}; it must be above 0, because its logarithm is taken")
     if not 0 <= config.f_min < config.f_max <= config.sample_rate / 2:
         raise ConfigError(
             f"frontend.f_min={config.f_min:g} and f_max={config.f_max:g} Hz must rise and stay within 0 and half the"

@@ -1,10 +1,10 @@
 """The length of an MP3 file, counted frame by frame.
 
-A header frame ("Xing" or "Info") may say how many frames follow; without one, decoders guess from the bit rate of the
-first frame, which is wrong by any factor where the rate varies. A frame's header gives its size, so frames are counted
-without decoding them.
+A header frame ("Xing" or "Info") may state how many frames follow. Without one, decoders estimate the length from the
+bit rate of the first frame, which is wrong for variable bit rates. The header of a frame gives its size, so frames are
+counted without decoding them.
 
-ISO/IEC 11172-3 and 13818-3, layer III; the header frame as LAME and mpg123 document it.
+References: ISO/IEC 11172-3 and 13818-3, layer III; the documentation of the header frame by LAME and mpg123.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ BIT_RATES = {
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 """Hz by the two version bits and index."""
 SEARCHED = 1 << 16
-"""Bytes in which the first frame must begin, after the tags (our choice)."""
+"""The first frame must begin within this number of bytes after the tags (our choice)."""
 SLACK = 0.02
-"""Share of frames that a header frame may be wrong by before the file is counted as cut or as longer (our choice)."""
+"""Relative error of the header frame above which the file counts as truncated or as longer (our choice)."""
 
 
 class Frame(NamedTuple):
@@ -48,7 +48,7 @@ class Length:
     frames : int
         Complete frames.
     announced : int, optional
-        Frames that the header frame names.
+        Frames that the header frame declares.
     first : Frame
         The first frame's header.
     """
@@ -60,14 +60,14 @@ class Length:
 
     @property
     def trusted(self) -> bool:
-        """Whether the header frame names as many frames as there are."""
+        """Return whether the header frame declares the actual number of frames."""
         return self.announced is not None and abs(self.announced - self.frames) <= max(2, SLACK * self.frames)
 
     def header_frame(self) -> bytes:
-        """A header frame with the counted number, to stand before the first one with sound."""
+        """Return a header frame with the counted number, to be placed before the first frame with sound."""
         bits = bytearray(self.first.head)
         bits[1] |= 1  # no checksum
-        bits[2] = (bits[2] & 0x0F) | (9 << 4)  # a bit rate that leaves room for the tag
+        bits[2] = (bits[2] & 0x0F) | (9 << 4)  # a bit rate that leaves space for the tag
         frame = _parse(bytes(bits))
         assert frame is not None
         body = bytes(bits) + bytes(frame.side) + b"Info" + struct.pack(">II", 1, self.frames)
@@ -75,19 +75,19 @@ class Length:
 
 
 def measure(content: bytes | memoryview) -> Length | None:
-    """Count the frames of a file. Return None where no frame begins near the start: it is no MP3 file."""
+    """Count the frames of a file. Return None when no frame begins near the start: it is not an MP3 file."""
     view = memoryview(content)
-    place = _first(view)
-    if place is None or (first := _parse(bytes(view[place : place + 4]))) is None:
+    position = _first(view)
+    if position is None or (first := _parse(bytes(view[position : position + 4]))) is None:
         return None
-    announced, size = _announced(view, place, first)
+    announced, size = _announced(view, position, first)
     if announced is not None:
-        if size is not None and abs(len(view) - place - size) <= SLACK * size:
+        if size is not None and abs(len(view) - position - size) <= SLACK * size:
             return Length(
-                place + first.size, announced, announced, first
-            )  # the file has the size that was announced: not counted
-        place += first.size
-    frames, at = 0, place
+                position + first.size, announced, announced, first
+            )  # the file has the declared size: frames are not counted
+        position += first.size
+    frames, at = 0, position
     while frame := _parse(bytes(view[at : at + 4])):
         if at + frame.size > len(view):
             break
@@ -98,11 +98,11 @@ def measure(content: bytes | memoryview) -> Length | None:
             and (next_place := _first(view, at)) is not None
         ):
             at = next_place  # damaged bytes, or a tag between two files that were joined
-    return Length(place, frames, announced, first)
+    return Length(position, frames, announced, first)
 
 
 def _first(view: memoryview, at: int = 0) -> int | None:
-    """Where the first two frames in a row begin, behind tags."""
+    """Return where the first two consecutive frames begin, after tags."""
     while bytes(view[at : at + 3]) == b"ID3" and len(view) >= at + 10:
         size = 0
         for byte in bytes(view[at + 6 : at + 10]):
@@ -121,20 +121,20 @@ def _first(view: memoryview, at: int = 0) -> int | None:
     return None
 
 
-def _announced(view: memoryview, place: int, frame: Frame) -> tuple[int | None, int | None]:
-    """Frames and bytes that a header frame names."""
+def _announced(view: memoryview, position: int, frame: Frame) -> tuple[int | None, int | None]:
+    """Return the frames and bytes that a header frame declares."""
     for side in (frame.side, frame.side + 2):
-        tag = bytes(view[place + 4 + side : place + 4 + side + 16])
+        tag = bytes(view[position + 4 + side : position + 4 + side + 16])
         if tag[:4] in (b"Xing", b"Info") and len(tag) == 16 and tag[7] & 1:
             return int.from_bytes(tag[8:12], "big"), int.from_bytes(tag[12:16], "big") if tag[7] & 2 else None
-    tag = bytes(view[place + 36 : place + 54])
+    tag = bytes(view[position + 36 : position + 54])
     if tag[:4] == b"VBRI" and len(tag) == 18:
         return int.from_bytes(tag[14:18], "big"), int.from_bytes(tag[10:14], "big")
     return None, None
 
 
 def _parse(head: bytes) -> Frame | None:
-    """A frame's header, of layer III."""
+    """Parse the header of a layer III frame."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     version, layer, bit_rate, rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3

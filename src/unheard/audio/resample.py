@@ -35,8 +35,8 @@ def resample(wav: Float[Tensor, "B S"], from_rate: int, to_rate: int) -> Float[T
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # kept for later calls, which may need a gradient
 def _kernel(old: int, new: int) -> tuple[Float[Tensor, "new 1 K"], int]:
-    """One filter for each of the ``new`` positions an output sample has between input samples, and the reach of each to
-    the left.
+    """Return one filter for each of the ``new`` positions of an output sample between input samples, and their left
+    reach.
     """
     cutoff = ROLLOFF * min(1.0, new / old)
     width = math.ceil(NUM_ZEROS / cutoff)

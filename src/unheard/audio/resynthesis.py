@@ -1,5 +1,5 @@
-"""From a log-mel spectrogram back to sound: non-negative inversion of the mel matrix, then Griffin and Lim's phase
-search.
+"""Convert a log-mel spectrogram back to sound: non-negative inversion of the mel matrix, then Griffin and Lim's phase
+reconstruction.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from unheard.audio.frontends import AnyFrontendConfig
 from unheard.errors import AudioError, ConfigError
 from unheard.files import atomic_write
 
-N_ITER = 64  # of phase search; our choice, audible changes end before
+N_ITER = 64  # of the phase reconstruction; our choice, later iterations make no audible difference
 MOMENTUM = 0.99  # fast Griffin-Lim: Perraudin, Balazs and Sondergaard 2013
 
 
 def griffin_lim(
     log_mel: Float32[np.ndarray, "F T"], config: AnyFrontendConfig, seed: int = 0
 ) -> Float32[np.ndarray, " S"]:
-    """A waveform whose log-mel is close to ``log_mel``; the phase is a guess.
+    """Return a waveform whose log-mel is close to ``log_mel``; the phase is estimated.
 
     Raises
     ------
     ConfigError
-        For any front end but a log-mel one: Kaldi's emphasis and floor lose what an inversion needs.
+        For any front end but log-mel: Kaldi's emphasis and floor remove what the inversion needs.
     """
     if not isinstance(config, LogMelConfig):
         raise ConfigError(
-            f"spectrograms of the front end {config.kind} cannot be turned back into sound; leave out --wav"
+            f"the front end {config.kind} cannot be converted back to sound, only log-mel can; leave out --wav"
         )
     weights = torch.from_numpy(mel_matrix(config).copy())
     energy = (torch.from_numpy(log_mel).exp() - config.log_offset).clamp(min=0)
@@ -56,7 +56,7 @@ def griffin_lim(
 
 
 def write_wave(wav: Float32[np.ndarray, " S"], sample_rate: int, out: str | Path) -> None:
-    """Write 16-bit sound under a temporary name, then put it in place; louder than full scale is turned down.
+    """Write 16-bit audio under a temporary name, then rename it; louder signals are scaled to full scale.
 
     Raises
     ------

@@ -1,17 +1,16 @@
-"""Sound files and arrays in, mono float32 waveforms out.
+"""Read sound files and arrays as mono float32 waveforms.
 
-`unheard.audio.decode` decodes; soxr resamples at its HQ setting. Channels are mixed before resampling, which halves the
-work on stereo.
+`unheard.audio.decode` decodes, and soxr resamples at its HQ setting. Channels are mixed before resampling, which halves
+the work for stereo.
 
-A file is read until nothing more comes. One that breaks off, or whose header is wrong, is used as far as it goes, with
-an `AudioWarning`. Samples of more than `LOUDEST` are refused: such a file is damaged, or holds integers that were
+A file is read to its actual end. A truncated file, or one with a wrong header, is used as far as it can be decoded,
+with an `AudioWarning`. Samples of more than `LOUDEST` are refused: such a file is damaged, or holds integers that were
 stored as floats without scaling.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +23,16 @@ from numpy.typing import ArrayLike
 
 from unheard.audio.decode import Decoder, open_sound
 from unheard.audio.limits import RATES
-from unheard.errors import AudioError, AudioWarning, shown
+from unheard.errors import AudioError, shown, warn_audio
 
 Channel = Literal["mix", "left", "right", "mid"]
 Waveform = Float32[np.ndarray, " S"]
 
 MAX_CHANNELS = 64
-"""An array with more rows than this is taken for (samples, channels) and refused (our choice)."""
+"""An array with more rows than this is assumed to be (samples, channels) and refused (our choice)."""
 
 LOUDEST = 32.0
-"""Largest sample that is taken for sound: 30 dB over full scale (our choice)."""
+"""Largest accepted sample: 30 dB over full scale (our choice)."""
 
 BLOCK = 1 << 20
 """Samples of each channel that are decoded at once."""
@@ -43,7 +42,7 @@ _INTEGER_SCALE = {"int16": 2.0**15, "int32": 2.0**31}
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a sound file says.
+    """The header of a sound file.
 
     Parameters
     ----------
@@ -55,9 +54,9 @@ class AudioInfo:
     format, subtype : str
         libsndfile's names, such as "WAV" and "PCM_16".
     frames : int
-        Samples per channel, as far as they can be known without decoding. 0 in a file that holds no sound.
+        Samples per channel, as far as they are known without decoding. 0 for a file without samples.
     note : str
-        What a user should know of the file, such as that it is cut; empty otherwise.
+        A note for the user, for example that the file is truncated; empty otherwise.
     """
 
     path: Path
@@ -70,11 +69,6 @@ class AudioInfo:
     note: str = ""
 
 
-def warn(text: str) -> None:
-    """Warn of a sound that is used nevertheless, or of files that are left out."""
-    warnings.warn(AudioWarning(text), stacklevel=3)
-
-
 def info(path: str | Path) -> AudioInfo:
     """Read the header of a sound file, and compare it with the file.
 
@@ -85,7 +79,7 @@ def info(path: str | Path) -> AudioInfo:
     """
     with open_sound(path) as file:
         frames = file.frames
-        if frames <= 0:  # the header does not say: written to a pipe, or empty
+        if frames <= 0:  # unknown: written to a pipe, or empty
             while len(file.read(BLOCK)):
                 pass
             frames = file.came
@@ -110,8 +104,8 @@ def read(
     sample_rate : int, optional
         Resample to this rate in Hz. Default: the file's own.
     channel : {"mix", "left", "right", "mid"}
-        "mix" is the mean of all channels, "mid" the mean of the first two (the same for stereo). A mono file gives its
-        one channel.
+        "mix" is the mean of all channels, "mid" the mean of the first two (the same for stereo). All give the one
+        channel of a mono file.
     start : float
         Where to begin, in seconds.
     seconds : float, optional
@@ -126,12 +120,12 @@ def read(
     Raises
     ------
     AudioError
-        When the file is missing, not sound, empty, ends before ``start``, or holds samples that are no sound.
+        When the file is missing, not a sound file, empty, ends before ``start``, or holds invalid samples.
 
     Warns
     -----
     AudioWarning
-        When the file breaks off, or its header is wrong.
+        When the file is truncated, or its header is wrong.
     """
     with open_sound(path) as file:
         rate, weights = file.sample_rate, _weights(channel, file.channels)
@@ -142,7 +136,7 @@ def read(
 def read_channels(
     path: str | Path, start: float = 0.0, seconds: float | None = None
 ) -> tuple[Float32[np.ndarray, "C S"], int]:
-    """Decode a part of a sound file with all of its channels, for `from_array`; parameters and errors are those of
+    """Decode a part of a sound file with all of its channels, for `from_array`. Parameters and errors are those of
     `read`.
     """
     with open_sound(path) as file:
@@ -150,7 +144,7 @@ def read_channels(
 
 
 def _part(file: Decoder, start: float, seconds: float | None) -> Iterator[Float32[np.ndarray, "S C"]]:
-    """The blocks of a part of a file; at least one."""
+    """Yield the blocks of a part of a file; at least one."""
     rate = file.sample_rate
     first, left = round(start * rate), math.inf if seconds is None else max(1, round(seconds * rate))
     if first < 0 or first >= file.frames > 0:
@@ -165,7 +159,7 @@ def _part(file: Decoder, start: float, seconds: float | None) -> Iterator[Float3
     if not came:
         raise AudioError(f"{shown(file.path)}: holds no samples{f' from {start:g} s on' if first else ''}")
     if file.note:
-        warn(f"{shown(file.path)}: {file.note}")
+        warn_audio(f"{shown(file.path)}: {file.note}")
 
 
 def stream(
@@ -173,8 +167,8 @@ def stream(
 ) -> Iterator[Waveform]:
     """Decode a sound file block by block, in memory that does not grow with its length.
 
-    The blocks laid end to end equal what `read` returns, up to float rounding. Parameters and errors are those of
-    `read`; ``block_seconds`` is the length of the blocks that are decoded at once.
+    The concatenated blocks equal what `read` returns, up to float rounding. Parameters and errors are those of `read`;
+    ``block_seconds`` is the length of the blocks that are decoded at once.
 
     Yields
     ------
@@ -196,13 +190,13 @@ def stream(
         if not done:
             raise AudioError(f"{shown(path)}: holds no samples")
         if file.note:
-            warn(f"{shown(path)}: {file.note}")
+            warn_audio(f"{shown(path)}: {file.note}")
     if not given:
         yield wav[:1]
 
 
 def _blocks(file: Decoder, size: int) -> Iterator[tuple[Float32[np.ndarray, "S C"], bool]]:
-    """The blocks of a file, each with whether another one follows."""
+    """Yield the blocks of a file, each with whether another one follows."""
     block = file.read(size)
     while len(block):
         following = file.read(size) if len(block) == size else block[:0]
@@ -211,7 +205,7 @@ def _blocks(file: Decoder, size: int) -> Iterator[tuple[Float32[np.ndarray, "S C
 
 
 def from_array(wav: ArrayLike, sample_rate: int, target_rate: int | None = None, channel: Channel = "mix") -> Waveform:
-    """Check a waveform that a caller made, mix it to mono and resample it.
+    """Check a waveform of a caller, mix it to mono and resample it.
 
     Parameters
     ----------
@@ -227,7 +221,7 @@ def from_array(wav: ArrayLike, sample_rate: int, target_rate: int | None = None,
     Raises
     ------
     AudioError
-        For any other shape or type, an empty array, a rate outside `RATES`, or samples that are no sound.
+        For any other shape or type, an empty array, a rate outside `RATES`, or invalid samples.
     """
     samples = np.asarray(wav)
     name, where = samples.dtype.name, f"an array of shape {samples.shape}"
@@ -246,24 +240,24 @@ def from_array(wav: ArrayLike, sample_rate: int, target_rate: int | None = None,
 
 
 def checked_rate(sample_rate: object, where: str) -> int:
-    """A sample rate that a caller gave, as a whole number of Hz.
+    """Return a sample rate of a caller as a whole number of Hz.
 
     Raises
     ------
     AudioError
-        When it is none.
+        When it is not a whole number in `RATES`.
     """
     number = isinstance(sample_rate, int | float | np.integer | np.floating) and not isinstance(sample_rate, bool)
     if number and RATES[0] <= float(sample_rate) <= RATES[1] and float(sample_rate) == round(float(sample_rate)):  # type: ignore[arg-type]
         return round(float(sample_rate))  # type: ignore[arg-type]
     raise AudioError(
-        f"a sample rate of {sample_rate!r} came with {where}; give the whole number of Hz the samples were taken at, "
+        f"{where} has a sample rate of {sample_rate!r}; give the sample rate of the array in whole Hz, "
         f"from {RATES[0]} to {RATES[1]}"
     )
 
 
 def _weights(channel: Channel, channels: int) -> Float32[np.ndarray, " C"]:
-    """Weight of each channel in the mono mix, (C,)."""
+    """Return the weight of each channel in the mono mix, (C,)."""
     if channel not in get_args(Channel):
         raise AudioError(f"unknown channel {channel!r}; choose one of {', '.join(get_args(Channel))}")
     weights = np.zeros(channels, np.float32)
@@ -296,7 +290,7 @@ def _checked(wav: Waveform, name: str, sample_rate: int, offset: int = 0) -> Wav
 
 
 def _resample(wav: Waveform, rate: int, target: int) -> Float32[np.ndarray, " R"]:
-    """Change the rate at soxr's HQ setting; at least one sample stays."""
+    """Resample at soxr's HQ setting; at least one sample remains."""
     if rate == target:
         return wav
     resampled: Float32[np.ndarray, " R"] = soxr.resample(wav, rate, target, quality="HQ")

@@ -1,4 +1,4 @@
-"""What a front end keeps in each thread to transform single clips quickly on a CPU."""
+"""Buffers that a front end keeps for each thread to transform single clips quickly on a CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BLOCK_FRAMES = 512
-"""Frames transformed at once on a CPU: few enough for the cache, enough to hide the cost of the calls (our choice,
+"""Frames transformed at once on a CPU: few enough for the cache, enough to amortise the cost of calls (our choice,
 measured).
 """
 
@@ -21,13 +21,15 @@ Band = tuple[slice, slice, NDArray[np.float32]]
 
 
 class FrontendWorkspace(threading.local):
-    """Work space of `Frontend.fast`, one set in each thread; copies and pickles of a front end start without."""
+    """Workspace of `Frontend.spectrogram_cpu`, one for each thread; copies and pickles of a front end start without
+    one.
+    """
 
     def __init__(self) -> None:
         self.held: tuple[list[Band], Tensor] | None = None
 
     def get(self, mel: Tensor, n_fft: int) -> tuple[list[Band], Tensor]:
-        """Mel weights in groups of bands, and room for the shaped frames of one block, zero behind them."""
+        """Return the mel weights in groups of bands, and a zeroed buffer for the windowed frames of one block."""
         if self.held is None:
             with torch.inference_mode(False):  # kept for later calls, which may run outside of inference mode
                 self.held = (mel_blocks(mel.detach().cpu().numpy()), torch.zeros(BLOCK_FRAMES, n_fft))
@@ -38,7 +40,9 @@ class FrontendWorkspace(threading.local):
 
 
 def mel_blocks(matrix: Float32[np.ndarray, "F K"]) -> list[Band]:
-    """The mel matrix as five blocks (bins, mels, weights): most of it is zero, and the blocks leave out two thirds."""
+    """Split the mel matrix into five blocks (bins, mels, weights). Most of it is zero, and the blocks omit two
+    thirds.
+    """
     bands = []
     for group in np.array_split(np.arange(len(matrix)), min(5, len(matrix))):
         mels = slice(int(group[0]), int(group[-1]) + 1)

@@ -1,4 +1,6 @@
-"""What people said of the clips, added to each batch: labels for the supervised branch, captions for contrast."""
+"""Annotations of the clips, added to each batch: labels for the supervised branch, captions for the contrastive
+loss.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,14 @@ SHOWN = 5  # names listed in an error
 
 
 class LabelTable:
-    """Adds ``labels`` and ``labelled`` to a batch.
+    """Adds ``labels`` and ``has_labels`` to a batch.
 
     Parameters
     ----------
     labels : sequence of str
-        Labels of each clip, joined by ``|``; empty where they are not known.
+        Labels of each clip, joined by ``|``; empty where there are none.
     classes : sequence of str, optional
-        The names to tell apart; all that occur, sorted, when left out.
+        The classes. Default: all labels that occur, sorted.
 
     Raises
     ------
@@ -34,8 +36,8 @@ class LabelTable:
     """
 
     def __init__(self, labels: Sequence[str], classes: Sequence[str] = ()) -> None:
-        heard = [[name.strip() for name in text.split("|") if name.strip()] for text in labels]
-        present = sorted({name for names in heard for name in names})
+        names_of_clips = [[name.strip() for name in text.split("|") if name.strip()] for text in labels]
+        present = sorted({name for names in names_of_clips for name in names})
         if not present:
             raise DataError(
                 "no clip of this corpus has a label; give a CSV with the columns path and label, or a corpus packed"
@@ -44,21 +46,21 @@ class LabelTable:
         self.classes = tuple(classes) or tuple(present)
         if unknown := [name for name in present if name not in set(self.classes)]:
             raise DataError(
-                f"the corpus has labels that are none of the {len(self.classes)} classes: {', '.join(unknown[:SHOWN])}"
+                f"the corpus has labels outside the {len(self.classes)} classes: {', '.join(unknown[:SHOWN])}"
             )
         number = {name: i for i, name in enumerate(self.classes)}
         self._target = ClassSets.from_lists(
-            [tuple(sorted({number[name] for name in names})) for names in heard], len(self.classes)
+            [tuple(sorted({number[name] for name in names})) for names in names_of_clips], len(self.classes)
         )
-        self._known = torch.tensor([bool(names) for names in heard])
+        self._known = torch.tensor([bool(names) for names in names_of_clips])
 
     @property
     def num_labelled(self) -> int:
-        """Clips that have labels."""
+        """Return the number of clips with labels."""
         return int(self._known.sum())
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch with its labels."""
+        """Return the batch with its labels."""
         clips = batch.clips.cpu()
         device = batch.clips.device
         target = torch.from_numpy(self._target[clips.numpy()])
@@ -73,7 +75,7 @@ class CaptionTable:
     captions : sequence of str
         Caption of each clip; empty where there is none.
     encode : callable
-        Sentences to vectors, (n, W).
+        Function from sentences to vectors, (n, W).
 
     Raises
     ------
@@ -100,11 +102,11 @@ class CaptionTable:
 
     @property
     def num_labelled(self) -> int:
-        """Clips that have captions."""
+        """Return the number of clips with captions."""
         return int((self._numbers >= 0).sum())
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch with the vectors and numbers of its captions; zeros and -1 where a clip has none."""
+        """Return the batch with the vectors and indices of its captions; zeros and -1 for a clip without one."""
         numbers = self._numbers[batch.clips.cpu()]
         text = self._vectors[numbers.clamp(min=0)] * (numbers >= 0)[:, None]
         return replace(batch, text=text.to(batch.clips.device), captions=numbers.to(batch.clips.device))

@@ -1,19 +1,20 @@
-"""What is wrong with a folder of sound files, before anything is trained on it.
+"""Find problems in a folder of sound files before training on it.
 
-Every file is decoded once, block by block, in threads: memory does not grow with the length of a file. The kinds of
-findings:
+Every file is decoded once, block by block, in threads: memory does not grow with the length of a file. A file may have
+several findings. The thresholds are our choice.
 
 unreadable   not a sound file, or with samples that are not finite numbers or far outside [-1, 1]
-cut          shorter than its header says, or with a header that was never completed; what there is can be used
+cut          shorter than its header states, or with a header that was never completed; the rest can be used
 empty        holds no samples
-silent       less than -70 dB of full scale between 50 and 8000 Hz, in the mean of all channels, which is what models get
-clipped      more than one sample in 10,000 lies in a run of at least three equal samples at the file's own peak, that peak is within
-             0.5 dB of full scale or beyond it, and the sound falls steeply from at least one end of the run; the tops
-             of a slow tone do not
+silent       less than -70 dB of full scale between 50 and 8000 Hz, in the mean of all channels, the input of models
+clipped      has clipping, see below
 duplicate    decodes to the same samples as an earlier file
-odd          a rate outside 8-192 kHz, shorter than 0.1 s, a constant offset above 1 % of full scale, or more than two channels
+odd          a rate outside 8-192 kHz, shorter than 0.1 s, a constant offset above 1 % of full scale, or more than two
+             channels
 
-The thresholds are our choice. A file may be found more than once.
+Clipping means that more than one sample in 10,000 lies in a run of at least three equal samples at the peak of the
+file. The peak must be within 0.5 dB of full scale or above it, and the signal must fall steeply from at least one end
+of the run. The peaks of a slow tone do not.
 """
 
 from __future__ import annotations
@@ -42,27 +43,27 @@ SILENCE = 10 ** (-70 / 20)
 NEAR_FULL_SCALE = 10 ** (-0.5 / 20)
 CLIPPED_RUN, CLIPPED_SHARE = 3, 1e-4
 TIE = 1.0001  # levels this close count as equal
-# share of the peak by which a clipped sound falls from one sample to the next; a slow tone falls by a tenth of it
+# fraction of the peak by which a clipped signal falls from one sample to the next; a slow tone falls by a tenth of it
 STEEP = 0.002
-SHORT, OFFSET = 0.1, 0.01  # seconds, share of full scale
-BAND = (50.0, 8000.0)  # Hz; what the default front end takes
+SHORT, OFFSET = 0.1, 0.01  # seconds, fraction of full scale
+BAND = (50.0, 8000.0)  # Hz; the range of the default front end
 RATES = (8000, 192000)  # Hz
 
 
 @dataclass
 class CheckReport:
-    """What a check found.
+    """Result of a check.
 
     Parameters
     ----------
     files : int
-        Files that were looked at.
+        Number of files.
     hours : float
-        Of those that could be read.
+        Total length of the readable files.
     rates, channels, formats : dict
-        How many files have which sample rate (Hz), channel count and format.
+        Number of files with each sample rate (Hz), channel count and format.
     findings : dict of str to dict of str to str
-        Kind -> path -> what exactly. Kinds without findings are there and empty.
+        Kind -> path -> description. Kinds without findings are present and empty.
     """
 
     files: int = 0
@@ -74,16 +75,16 @@ class CheckReport:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was found."""
+        """Return whether there are no findings."""
         return not any(self.findings.values())
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """Return the report as plain values."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The report for people: every finding, then the totals."""
-        found = [f"{kind:10}  {path}: {what}" for kind, paths in self.findings.items() for path, what in paths.items()]
+        """Return the report as text: every finding, then the totals."""
+        found = [f"{kind:10}  {path}: {text}" for kind, paths in self.findings.items() for path, text in paths.items()]
         tables = [
             f"{name}: " + ", ".join(f"{value}{unit} x {count}" for value, count in sorted(table.items()))
             for name, unit, table in (
@@ -99,7 +100,7 @@ class CheckReport:
 
 @dataclass
 class _FileReport:
-    """What one pass over a file gave: its header, the digest of its samples, and findings by kind."""
+    """Result of one pass over a file: its header, the digest of its samples, and findings by kind."""
 
     path: str
     header: AudioInfo | None = None
@@ -108,14 +109,14 @@ class _FileReport:
 
 
 def check(folder: Path | str | Sequence[Path], track: Track = silent, workers: int | None = None) -> CheckReport:
-    """Decode every sound file and report what is wrong with it.
+    """Decode every sound file and report its problems.
 
     Parameters
     ----------
     folder : Path, or sequence of Path
-        A folder, searched to its depths, one file, or the files themselves (such as those of a corpus).
+        A folder, searched recursively, one file, or the files themselves (such as those of a corpus).
     workers : int, optional
-        Threads; default one a core.
+        Threads. Default: one a core.
 
     Raises
     ------
@@ -136,8 +137,8 @@ def check(folder: Path | str | Sequence[Path], track: Track = silent, workers: i
     rates, channels, formats = Counter[int](), Counter[int](), Counter[str]()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         for look in track(pool.map(lambda path: _look(path, root), paths), len(paths), "files"):
-            for kind, what in look.found:
-                report.findings[kind][look.path] = what
+            for kind, text in look.found:
+                report.findings[kind][look.path] = text
             if look.header is None:
                 continue
             report.hours += look.header.seconds / 3600
@@ -155,7 +156,7 @@ def _look(path: Path, root: Path | None) -> _FileReport:
     look = _FileReport(shown((path.relative_to(root) if root else path).as_posix()))
     try:
         if not path.stat().st_size:
-            look.found.append(("empty", "the file has no bytes"))
+            look.found.append(("empty", "the file is empty"))
             return look
         measures, look.header = _measure(path)
     except (AudioError, OSError) as error:
@@ -180,11 +181,11 @@ class _Measures:
     total: Float64[np.ndarray, " C"] = field(default_factory=lambda: np.zeros(1))
     digest: str = ""
     loudest: float = 0.0
-    """RMS of the loudest piece of the mean of all channels, in the band of models."""
+    """RMS of the loudest piece of the mean of all channels, in the frequency band of models."""
 
 
 def _measure(path: Path) -> tuple[_Measures, AudioInfo]:
-    """Decode a file block by block. Return its sums and what was found of its length."""
+    """Decode a file block by block. Return its sums and its header."""
     digest = hashlib.blake2b(digest_size=16)
     with open_sound(path) as file:
         out = _Measures(file.channels, total=np.zeros(file.channels))
@@ -192,14 +193,14 @@ def _measure(path: Path) -> tuple[_Measures, AudioInfo]:
         while len(block := file.read(BLOCK)):
             peak = float(np.abs(block).max())
             if not peak <= LOUDEST:
-                what = "not finite numbers" if not np.isfinite(peak) else f"far outside [-1, 1] (peak {peak:.3g})"
-                raise AudioError(f"{shown(path)}: samples are {what}")
+                problem = "not finite numbers" if not np.isfinite(peak) else f"far outside [-1, 1] (peak {peak:.3g})"
+                raise AudioError(f"{shown(path)}: samples are {problem}")
             digest.update(np.ascontiguousarray(block).data)
             out.samples += len(block)
             out.total += block.sum(axis=0, dtype=np.float64)
             out.loudest = max(out.loudest, _in_band(block.mean(axis=1), file.sample_rate))
             if peak > out.peak * TIE:
-                out.at_peak = 0  # what was counted at a lower level was no clipping
+                out.at_peak = 0  # samples counted at a lower level were not clipped
             out.peak = max(out.peak, peak)
             if out.peak >= NEAR_FULL_SCALE and peak * TIE >= out.peak:
                 out.at_peak += _in_runs(block, out.peak)
@@ -212,7 +213,7 @@ def _measure(path: Path) -> tuple[_Measures, AudioInfo]:
 
 
 def _in_band(mono: Float32[np.ndarray, " s"], sample_rate: int) -> float:
-    """RMS of the loudest quarter of a second, of the frequencies in `BAND`; of a shorter sound the RMS of all."""
+    """Return the RMS in `BAND` of the loudest quarter of a second; for a shorter sound that of all."""
     size = max(16, sample_rate // 4)
     if len(mono) < size:
         return float(np.sqrt(np.square(mono).mean()))
@@ -225,8 +226,9 @@ def _in_band(mono: Float32[np.ndarray, " s"], sample_rate: int) -> float:
 
 
 def _in_runs(block: Float32[np.ndarray, "s c"], peak: float) -> int:
-    """Samples at +-``peak`` in runs of at least `CLIPPED_RUN` that end steeply; runs across a block's end count from
-    the end on.
+    """Count the samples at +-``peak`` in runs of at least `CLIPPED_RUN` that end steeply.
+
+    Of a run across two blocks, only the part in the second block counts.
     """
     count = 0
     for sign in (1, -1):
@@ -241,7 +243,7 @@ def _in_runs(block: Float32[np.ndarray, "s c"], peak: float) -> int:
 
 
 def _findings(header: AudioInfo, measures: _Measures) -> list[tuple[str, str]]:
-    """Findings of a file that was read to its end."""
+    """Return the findings of a file that was read to its end."""
     found = [("cut", header.note)] if header.note else []
     share = measures.at_peak / max(1, measures.samples * measures.channels)
     offset = float(np.abs(measures.total).max()) / max(1, measures.samples)
@@ -262,7 +264,7 @@ def _findings(header: AudioInfo, measures: _Measures) -> list[tuple[str, str]]:
         (header.channels > 2, f"{header.channels} channels"),
     ]
     if any(is_odd for is_odd, _ in odd):
-        found.append(("odd", ", ".join(what for is_odd, what in odd if is_odd)))
+        found.append(("odd", ", ".join(text for is_odd, text in odd if is_odd)))
     return found
 
 

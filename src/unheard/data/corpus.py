@@ -1,35 +1,34 @@
-"""A corpus: which sounds there are, told by a folder, a CSV or the manifest of a fetched corpus."""
+"""A corpus: the sounds of a folder, of a CSV, or of the manifest of a fetched corpus."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.audio.folders import find_audio
 from unheard.audio.waveform import info
-from unheard.data.cells import read_seconds, refuse_empty_word, refuse_reversed
+from unheard.data.tables import read_csv, read_seconds, refuse_empty_word, refuse_reversed
 from unheard.errors import AudioError, DataError, shown
 from unheard.progress import Track, silent
 
 MANIFEST = "manifest.csv"
-"""A folder that holds this file is read through it."""
+"""Name of the manifest. A folder with this file is read through it."""
 
 HELD_OUT = frozenset({"test", "valid", "validation", "val", "dev", "eval"})
-"""Values of a ``split`` column whose rows are not pre-trained on."""
+"""Values of the column ``split`` whose rows are not used in pre-training."""
 
 SAMPLE = 4096
-"""Bytes read at each of three places of a file to tell its content: a page of the disk (our choice)."""
+"""Bytes read at each of three places of a file to identify its content: a page of the disk (our choice)."""
 
 THREADS = 2 * (os.cpu_count() or 1)
-"""Headers read at once; they wait for the disk (our choice)."""
+"""Number of headers read at once; reading waits for the disk (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +40,22 @@ class Clip:
     path : str
         Relative to the corpus's root, with forward slashes.
     seconds : float
-        How long the clip is.
+        Length of the clip.
     domain : str
-        What kind of sound it is, such as "speech"; empty when nobody said.
+        Kind of sound, such as "speech"; may be empty.
     start : float
-        Where it begins in its file, in seconds.
+        Start in its file, in seconds.
     end : float, optional
-        Where it ends in its file. Default: at the end of the file.
+        End in its file. Default: the end of the file.
     size : int
-        Bytes of the file, so that a changed file is noticed.
+        Bytes of the file, to detect a changed file.
     content : str
-        Hash of three samples of its bytes, and the ``sha256`` of a manifest where there is one; for files changed at
-        equal size.
+        Hash of bytes at three places, and the ``sha256`` of a manifest if there is one; to detect changes at equal
+        size.
     label : str
-        What is heard, several labels joined by ``|``; empty when nobody said.
+        Labels joined by ``|``; may be empty.
     caption : str
-        What is heard, in a sentence; empty when nobody said.
+        Description in a sentence; may be empty.
     """
 
     path: str
@@ -72,7 +71,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A sound that could not be used, and why."""
+    """A sound that could not be used, and the reason."""
 
     path: str
     reason: str
@@ -80,17 +79,17 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Clips that can be used.
+    """The usable clips of a source.
 
     Parameters
     ----------
     root : Path
-        What the clips' paths are relative to.
+        Folder to which the paths of clips are relative.
     clips : tuple of Clip
     skipped : tuple of Skipped
-        What was found and cannot be used.
+        Sounds that cannot be used.
     held_out : int
-        Rows left out because their ``split`` or ``heldout`` column keeps them for testing.
+        Number of rows left out because their ``split`` or ``heldout`` column reserves them for testing.
     """
 
     root: Path
@@ -100,15 +99,14 @@ class Corpus:
 
     @property
     def hours(self) -> float:
-        """Hours of sound."""
+        """Return the hours of sound."""
         return sum(clip.seconds for clip in self.clips) / 3600
 
     def fingerprint(self) -> str:
-        """A hash of which clips there are (paths, parts, lengths, sizes, samples of the bytes, labels): another corpus
-        has another one.
+        """Return a hash of the clips: paths, parts, lengths, sizes, samples of the bytes, labels.
 
-        When and where files were written does not matter. A change between the samples that keeps a file's size goes
-        unnoticed.
+        It does not depend on where and when files were written. A change between the sampled bytes that keeps a file's
+        size is not detected.
         """
         digest = hashlib.sha256()
         for clip in self.clips:
@@ -119,12 +117,11 @@ class Corpus:
 
 
 def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
-    """Find the clips of a folder, a file, a CSV or a fetched corpus, and read every file's header.
+    """Find the clips of a folder, a file, a CSV or a fetched corpus, and read the header of every file.
 
     A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``,
     ``label``, ``caption``, ``split`` and ``heldout``. Rows whose split is one of `HELD_OUT`, or whose ``heldout`` is 1,
-    are left out and counted. A folder is searched with everything below it, or read through its `MANIFEST` when it has
-    one.
+    are left out and counted. A folder is searched recursively, or read through its `MANIFEST` if it has one.
 
     Raises
     ------
@@ -149,108 +146,11 @@ def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
     clips = tuple(clip for clip in made if isinstance(clip, Clip))
     skipped = tuple(clip for clip in made if isinstance(clip, Skipped))
     if not clips:
-        why = "it holds no sound files that can be read here"
+        why = "it holds no sound files that can be read"
         if skipped:
             why = f"the first of {len(skipped)} files, {shown(skipped[0].path)}, was skipped: {skipped[0].reason}"
         raise DataError(f"{source}: nothing in it can be used; {why}")
     return Corpus(root, clips, skipped, len(rows) - len(kept))
-
-
-def read_csv(path: str | Path, required: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a CSV with a header line; a value that is left out is empty.
-
-    Raises
-    ------
-    DataError
-        When the file is missing, not UTF-8 text, lacks a column of ``required``, or has a row with too many values.
-    """
-    records = _records(path, required)
-    columns = next(records)
-    return [{name: value for name, value in zip(columns, record, strict=True) if name} for record in records]
-
-
-def read_columns(path: str | Path, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, list[str]]:
-    """Return the columns ``required`` of a CSV, and those ``optional`` that it has, in a fraction of the memory of
-    `read_csv`.
-
-    Raises
-    ------
-    DataError
-        As `read_csv`.
-    """
-    records = _records(path, required)
-    place = {name: number for number, name in enumerate(next(records)) if name in required + optional}
-    found: dict[str, list[str]] = {name: [] for name in place}
-    once: dict[str, str] = {}  # equal values are stored once
-    wanted = [(found[name].append, number) for name, number in place.items()]
-    for record in records:
-        for append, number in wanted:
-            append(once.setdefault(record[number], record[number]))
-    return found
-
-
-def _records(path: str | Path, required: tuple[str, ...]) -> Iterator[list[str]]:
-    """The names of the columns, then the values of every row that has some, as many as there are columns."""
-    try:
-        with _open_text(Path(path)) as file:
-            reader = csv.reader(file, strict=True)
-            columns = [name.strip() for name in next(reader, [])]
-            if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
-                raise DataError(f"{path}: has the column {twice[0]!r} twice; give each column a name of its own")
-            if missing := [name for name in required if name not in columns]:
-                raise DataError(_lacks(path, columns, missing, required))
-            yield columns
-            yield from _checked_records(path, columns, reader)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; give a CSV with the columns {', '.join(required)}") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a CSV ({error}); give a UTF-8 table with a header line") from error
-
-
-def _checked_records(path: str | Path, columns: list[str], reader: Iterable[list[str]]) -> Iterator[list[str]]:
-    width, nameless = len(columns), [number for number, name in enumerate(columns) if not name]
-    number = 1
-    for record in reader:
-        if not any(record):  # spreadsheets leave rows of commas
-            continue
-        number += 1
-        if len(record) != width or nameless:
-            record += [""] * (width - len(record))
-            if any(record[width:]) or any(record[at] for at in nameless):
-                raise DataError(
-                    f"{path}: row {number} has more values than the header has columns; quote values that hold a comma"
-                )
-        yield record[:width]
-
-
-def _lacks(path: str | Path, columns: list[str], missing: list[str], required: tuple[str, ...]) -> str:
-    """What is wrong with a table that lacks columns."""
-    for letter, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(columns) == 1 and letter in columns[0]:
-            return (
-                f"{path}: its values are separated by {name}; save it as a CSV with commas, as the header path,label"
-                " has them"
-            )
-    found = ", ".join(columns) or "none"
-    return f"{path}: lacks the column {', '.join(missing)}; it has {found}, and needs {', '.join(required)}"
-
-
-def _open_text(path: Path) -> IO[str]:
-    """Open a table: UTF-8, or UTF-16 with its mark at the beginning.
-
-    Raises
-    ------
-    DataError
-        When the file is a workbook or another kind of file.
-    """
-    with path.open("rb") as file:
-        begin = file.read(4096)
-    if begin[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
-        raise DataError(f"{path}: a workbook, not a CSV; save the sheet as CSV (UTF-8) and give that file")
-    wide = begin[:2] in (b"\xff\xfe", b"\xfe\xff")
-    if not wide and b"\0" in begin:
-        raise DataError(f"{path}: a binary file, not a table; give a CSV with a header line")
-    return path.open(encoding="utf-16" if wide else "utf-8-sig", newline="")
 
 
 Found: TypeAlias = tuple[float, int, str]
@@ -258,7 +158,7 @@ Found: TypeAlias = tuple[float, int, str]
 
 
 def scan_files(root: Path, paths: Iterable[str], track: Track) -> dict[str, Found | str]:
-    """What each file holds, or why it cannot be used."""
+    """Return the length, size and content hash of each file, or why it cannot be used."""
 
     def look(path: str) -> Found | str:
         try:
@@ -273,7 +173,7 @@ def scan_files(root: Path, paths: Iterable[str], track: Track) -> dict[str, Foun
 
 
 def _content(path: Path, size: int) -> str:
-    """Hash of the first, middle and last bytes of a file: beginnings and ends are often silence."""
+    """Return a hash of the first, middle and last bytes of a file; beginnings and ends are often silence."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for start in (0, (size - SAMPLE) // 2, size - SAMPLE):
@@ -283,7 +183,7 @@ def _content(path: Path, size: int) -> str:
 
 
 def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skipped:
-    """The clip of one row, or why there is none."""
+    """Return the clip of one row, or why there is none."""
     path = Path(row["path"]).as_posix()
     if isinstance(found, str):
         return Skipped(path, found)

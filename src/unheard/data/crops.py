@@ -1,7 +1,7 @@
-"""Which window of which clip comes at which place: stateless, so that a seed and a step say it all.
+"""Sampling of windows from clips, without state: the seed and the step determine every window.
 
-An epoch has a number of slots, each belonging to a clip. What is drawn at a position of an epoch is a function of
-(seed, epoch, position) alone; any number of processes that share the positions of a batch read the same crops as one
+An epoch has a number of slots, each of which belongs to a clip. The random numbers of a position are a function of
+(seed, epoch, position) alone. Any number of processes that share the positions of a batch read the same crops as one
 process.
 """
 
@@ -22,9 +22,10 @@ Indices = Int64[np.ndarray, " B"]
 
 @dataclass(frozen=True)
 class WindowSegments:
-    """What fills a batch of windows: piece k copies ``lengths[k]`` frames of clip ``ids[k]`` from frame ``starts[k]``
-    into window ``windows[k]`` at frame ``offsets[k]``. The first piece of each window is the crop that was drawn; they
-    come first, in order.
+    """Segments that fill a batch of windows.
+
+    Segment k copies ``lengths[k]`` frames of clip ``ids[k]`` from frame ``starts[k]`` to frame ``offsets[k]`` of window
+    ``windows[k]``. The first segment of each window is the sampled crop; these come first, in order.
     """
 
     windows: Indices
@@ -35,25 +36,30 @@ class WindowSegments:
 
     @classmethod
     def single(cls, ids: Indices, starts: Indices, frames: Int64[np.ndarray, " n"], width: int) -> WindowSegments:
-        """One piece a window: ``width`` frames from frame ``starts`` of clips ``ids``, or what is left of clips of
-        ``frames`` frames.
+        """Return one segment a window: ``width`` frames from frame ``starts`` of clips ``ids``.
+
+        Clips of fewer than ``width`` remaining ``frames`` give shorter segments.
         """
         ids, starts = np.asarray(ids, np.int64), np.asarray(starts, np.int64)
         rows = np.arange(len(ids), dtype=np.int64)
         return cls(rows, ids, starts, np.zeros_like(rows), np.minimum(frames[ids] - starts, width))
 
+    def columns(self) -> list[list[int]]:
+        """Return windows, clips, starts, offsets and lengths as lists."""
+        return [column.tolist() for column in (self.windows, self.ids, self.starts, self.offsets, self.lengths)]
+
     def full(self, batch: int, width: int) -> bool:
-        """Whether every window is one piece, without padding."""
+        """Return whether every window is one segment, without padding."""
         return len(self.ids) == batch and bool((self.lengths == width).all())
 
     def real_frames(self, batch: int) -> Indices:
-        """Frames of each window up to the end of its last piece, (B,)."""
+        """Return the frames of each window up to the end of its last segment, (B,)."""
         ends = np.zeros(batch, np.int64)
         np.maximum.at(ends, self.windows, self.offsets + self.lengths)
         return ends
 
     def mask(self, batch: int, width: int) -> Bool[np.ndarray, "B T"]:
-        """True on frames that a piece covers."""
+        """Return True on frames that a segment covers."""
         edges = np.zeros((batch, width + 1), np.int8)
         np.add.at(edges, (self.windows, self.offsets), 1)
         np.add.at(edges, (self.windows, self.offsets + self.lengths), -1)
@@ -62,7 +68,7 @@ class WindowSegments:
 
 
 class CropSampler:
-    """Draws windows of ``width`` frames.
+    """Samples windows of ``width`` frames.
 
     Parameters
     ----------
@@ -75,7 +81,8 @@ class CropSampler:
         Slots of a clip in one epoch: as many as windows fit its length, rounded up, so that an epoch is one pass over
         the audio; or one (MSM-MAE reference).
     domains : sequence of str, optional
-        Domain of each clip. When given, positions go round the domains, so each gets the same share of windows.
+        Domain of each clip. If given, positions cycle through the domains, so that each gets the same number of
+        windows.
     short : {"pad", "join"}
         What follows a clip shorter than the window: padding, or further short clips.
     align : int
@@ -114,21 +121,22 @@ class CropSampler:
 
     @property
     def size(self) -> int:
-        """Windows of one epoch."""
+        """Return the number of windows of one epoch."""
         return len(self._slots)
 
     def positions(self, step: int, batch_size: int) -> tuple[Indices, Indices]:
-        """Epoch and position of every window of a global batch; batches run through epochs without gaps, so small
-        corpora repeat.
+        """Return the epoch and the position of every window of a global batch.
+
+        Batches run through epochs without gaps, so small corpora repeat.
         """
         windows = step * batch_size + np.arange(batch_size, dtype=np.int64)
         return windows // self.size, windows % self.size
 
     def draw(self, epochs: int | Indices, positions: Indices) -> tuple[Indices, Indices]:
-        """Clip and first frame of the windows at ``positions`` of ``epochs``, both (B,).
+        """Sample the clip and the first frame of the windows at ``positions`` of ``epochs``, both (B,).
 
-        The first frame is uniform over every place where the window fits, the last one included (the MSM-MAE reference
-        leaves the last out); 0 in a clip shorter than the window.
+        The first frame is uniform over all positions where the window fits, including the last one, which the MSM-MAE
+        reference excludes. It is 0 in a clip shorter than the window.
         """
         epoch = np.broadcast_to(epochs, positions.shape)
         if self._by_domain is None:
@@ -143,7 +151,9 @@ class CropSampler:
         return ids, starts
 
     def pieces(self, epochs: int | Indices, positions: Indices) -> WindowSegments:
-        """`draw` and, with ``short="join"``, the clips that fill up windows of short clips."""
+        """Return the segments of `draw` and, with ``short="join"``, of the clips that fill up windows of short
+        clips.
+        """
         ids, starts = self.draw(epochs, positions)
         epoch = np.broadcast_to(epochs, positions.shape)
         windows, offsets = np.arange(len(ids)), np.zeros_like(ids)
@@ -166,17 +176,19 @@ class CropSampler:
         return WindowSegments(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def noise(self, epochs: int | Indices, positions: Indices, patches: int) -> Float32[np.ndarray, "B N"]:
-        """Uniform numbers in [0, 1) for the masks of the windows, a function of seed, epoch and position as well."""
+        """Return uniform numbers in [0, 1) for the masks of the windows, a function of seed, epoch and position as
+        well.
+        """
         keys = self._keys(np.broadcast_to(epochs, positions.shape), positions, 0)
         bits = splitmix64(keys[:, None] + np.arange(1, patches + 1, dtype=np.uint64)[None, :] * GOLDEN_GAMMA)
         noise: Float32[np.ndarray, "B N"] = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         return noise
 
     def jitter(self, epochs: int | Indices, positions: Indices) -> Float32[np.ndarray, "B 2"]:
-        """Two uniform numbers in [0, 1) for each window, for front ends whose bands vary."""
+        """Return two uniform numbers in [0, 1) for each window, for front ends that vary their bands."""
         epoch = np.broadcast_to(epochs, positions.shape)
-        draws = [self._uniform(epoch, positions, _JITTER + number).astype(np.float32) for number in range(2)]
-        return np.minimum(np.stack(draws, axis=1), np.float32(1 - 2.0**-24))
+        numbers = [self._uniform(epoch, positions, _JITTER + number).astype(np.float32) for number in range(2)]
+        return np.minimum(np.stack(numbers, axis=1), np.float32(1 - 2.0**-24))
 
     def _permutation(self, epoch: int) -> Indices:
         generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.int64).view(np.uint64)))
@@ -187,7 +199,7 @@ class CropSampler:
         return uniform
 
     def _keys(self, epochs: Indices, positions: Indices, purpose: int) -> UInt64[np.ndarray, " B"]:
-        """A hash of (seed, epoch, position, purpose)."""
+        """Return a hash of (seed, epoch, position, purpose)."""
         key = splitmix64(
             np.array([self.seed], np.int64).view(np.uint64) + np.array([purpose], np.uint64) * GOLDEN_GAMMA
         )
@@ -197,16 +209,16 @@ class CropSampler:
 
 
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_JITTER = 2**32  # a purpose that no number of joined clips reaches
+_JITTER = 2**32  # a purpose that is larger than any number of joined clips
 
 
 def splitmix64(state: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
-    """The output function of SplitMix64 (Steele, Lea and Flood 2014): counters in, well mixed bits out."""
+    """Apply the output function of SplitMix64 (Steele, Lea and Flood 2014) to counters."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(state ^ (state >> np.uint64(31)))
 
 
 def _randint(uniform: Float64[np.ndarray, " B"], count: Indices) -> Indices:
-    """Integers in 0 .. count - 1."""
+    """Return integers in 0 .. count - 1."""
     return np.asarray(uniform * count, np.int64)

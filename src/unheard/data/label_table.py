@@ -1,8 +1,12 @@
 """A labels CSV in memory.
 
-Columns: path (relative to the CSV) and label (several joined by ``|``); optionally start and end (seconds), split
-(train, valid, test), fold, group (clips that must stay on one side: a speaker, a kit, a recording), and known (classes
-that somebody judged).
+Columns: path (relative to the CSV) and label (several joined by ``|``). Optional columns:
+
+- start, end: seconds
+- split: train, valid, test
+- fold
+- group: clips that must stay on one side of a split, such as those of a speaker, a kit or a recording
+- known: the annotated classes
 """
 
 from __future__ import annotations
@@ -20,9 +24,8 @@ from jaxtyping import Bool, Float32, Int, Int8
 from numpy.typing import NDArray
 
 from unheard.audio.waveform import read_channels
-from unheard.data.cells import EMPTY_WORDS, read_seconds, refuse_reversed
 from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
-from unheard.data.corpus import read_columns
+from unheard.data.tables import EMPTY_WORDS, read_columns, read_seconds, refuse_reversed
 from unheard.errors import DataError
 
 SPLITS = {
@@ -38,7 +41,7 @@ SPLITS = {
 
 @dataclass(frozen=True)
 class Labels:
-    """A labels CSV, one entry a row.
+    """A labels CSV, one entry for each row.
 
     Parameters
     ----------
@@ -51,11 +54,11 @@ class Labels:
     multilabel : bool
         Whether some clip has more or fewer than one class.
     split, fold, group : list of str
-        Empty strings where the table says nothing.
+        Empty strings where the table has no value.
     start, end : list of float or None
-        Seconds of the part that is meant; None for the file's own ends.
+        Seconds of a part of the file; None for the start and end of the file.
     known : AnnotatedClasses, optional
-        The classes that are annotated in each clip, see `known_classes`; all are where it is None.
+        The annotated classes of each clip, see `known_classes`; None: all classes are annotated in all clips.
     """
 
     paths: Sequence[Path]
@@ -74,33 +77,33 @@ class Labels:
 
     @property
     def files(self) -> list[str]:
-        """The file of each clip as a string; equal ones are stored once."""
+        """Return the file of each clip as a string; equal ones are stored once."""
         return self.paths.full_names() if isinstance(self.paths, Files) else [str(path) for path in self.paths]
 
     @property
     def index(self) -> Index:
-        """Class of each clip, of a table where each has one."""
+        """Return the class of each clip, for a table with one class a clip."""
         return self.target.first
 
     def judged(self, rows: Index | None = None) -> Bool[np.ndarray, "k C"]:
-        """Which classes somebody judged in some clips, or in all."""
+        """Return the mask of annotated classes, for some clips or all."""
         index = np.arange(len(self)) if rows is None else rows
         return np.ones((len(index), len(self.classes)), bool) if self.known is None else self.known[index]
 
     @cached_property
     def ternary_targets(self) -> Int[np.ndarray, "n C"]:
-        """1 where a clip has a class, 0 where it has not, -1 where nobody judged; where each clip has one class, all is
-        judged.
+        """Return 1 where a clip has a class, 0 where it has not, -1 where the class is not annotated.
 
-        All clips at once: for tables whose embeddings fit in memory, too.
+        In a table with one class a clip, all classes are annotated. The matrix is dense, for tables whose embeddings
+        fit in memory, too.
         """
         dense = self.target[:].astype(np.int64)
         return dense if self.known is None or not self.multilabel else np.where(self.known[:], dense, -1)
 
     def sound(self, clip: int) -> Path | tuple[Float32[np.ndarray, "c S"], int]:
-        """The sound of a clip: its file, or all channels (c, S) and the rate of the part of one that the table means.
+        """Return the sound of a clip: its file, or all channels (c, S) and the rate of a part of a file.
 
-        Who takes one channel of a file takes the same one of a part.
+        A part has all channels, so that the selected channel is the same as for a whole file.
 
         Raises
         ------
@@ -114,17 +117,17 @@ class Labels:
         return read_channels(self.paths[clip], begin, None if end is None else end - begin)
 
     def format_labels(self, row: Int[np.ndarray, " C"] | Int8[np.ndarray, " C"]) -> str:
-        """The classes of a row of 0 and 1, as a table writes them."""
+        """Return the classes of a row of 0 and 1, as written in a table."""
         return "|".join(name for name, there in zip(self.classes, row, strict=True) if there)
 
     def group_ids(self, clips: Index | None = None) -> NDArray[Any]:
-        """For each of some clips, or of all, the name of what it belongs to: its group, or itself where it has none."""
+        """Return the group of each clip, or the clip itself if it has no group; for some clips or all."""
         rows = range(len(self)) if clips is None else clips.tolist()
         return np.array([self.group[row] or f"#{row}" for row in rows], np.str_)
 
 
 class Files(Sequence[Path]):
-    """The files of a table, stored as they are written there; each is made a path when it is asked for."""
+    """The files of a table, stored as written there; a path is created on access."""
 
     def __init__(self, folder: Path, names: list[str]) -> None:
         self.folder, self.names = folder, names
@@ -133,7 +136,7 @@ class Files(Sequence[Path]):
         return len(self.names)
 
     def full_names(self) -> list[str]:
-        """All files as strings, without making paths."""
+        """Return all files as strings, without creating paths."""
         folder = os.fspath(self.folder)
         full = {name: os.path.join(folder, name) for name in dict.fromkeys(self.names)}  # noqa: PTH118 - millions of names
         return [full[name] for name in self.names]
@@ -154,20 +157,20 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     Parameters
     ----------
     least : int
-        Classes that there must be; tables that only test can do with one.
+        Smallest number of classes; 1 for tables that are used for testing only.
 
     Raises
     ------
     DataError
-        When it cannot be read, lacks path or label, names files that do not exist, has fewer classes, has an unknown
-        split, a time that is no number or an end that is not after its start, labels that programs write for an empty
-        cell, or empty cells in a table whose other clips have one label each.
+        When it cannot be read, lacks path or label, or names missing files. When it has too few classes, an
+        unknown split, or an invalid time or part. When a label is a word for an empty cell, or a cell is empty although
+        the other clips have one label each.
     """
     path = Path(path)
     table = read_columns(path, ("path", "label"), ("known", "split", "fold", "group", "start", "end"))
     texts, empty = table["label"], [""] * len(table["label"])
     if not texts:
-        raise DataError(f"{path} has no rows; it needs one a clip under the header path,label")
+        raise DataError(f"{path} has no rows; give one row for each clip under the header path,label")
     folder = os.fspath(path.parent)
     absent = {name for name in dict.fromkeys(table["path"]) if not os.path.isfile(os.path.join(folder, name))}  # noqa: PTH113, PTH118 - millions of names
     if absent:
@@ -176,7 +179,7 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
             sum(name in absent for name in table["path"]),
         )
         raise DataError(
-            f"{path} names {rows} files that do not exist, the first {first}; paths are relative to {path.parent}"
+            f"{path} names {rows} files that do not exist, the first {first}; paths must be relative to {path.parent}"
         )
     named = {text: _names(text) for text in dict.fromkeys(texts)}
     classes = sorted({name for names in named.values() for name in names})
@@ -184,7 +187,7 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     if len(classes) < least:
         raise DataError(
             f"{path} has {len(classes)} class ({', '.join(classes)}); there must be at least"
-            f" {'two to tell apart' if least > 1 else 'one'}"
+            f" {'two' if least > 1 else 'one'}"
         )
     place = {name: number for number, name in enumerate(classes)}
     numbers = {text: tuple(sorted({place[name] for name in names})) for text, names in named.items()}
@@ -219,12 +222,12 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
 
 
 def _names(cell: str) -> list[str]:
-    """The names in a cell, which are joined by ``|``."""
+    """Return the names in a cell, which are joined by ``|``."""
     return [sys.intern(name) for part in cell.split("|") if (name := part.strip())]
 
 
 def _refuse_unclear(path: Path, texts: Sequence[str], known: Sequence[str], named: Mapping[str, Sequence[str]]) -> None:
-    """Refuse labels that have two readings; ``named`` has the names in every text of the column label."""
+    """Refuse ambiguous labels; ``named`` has the names in every text of the column label."""
     words = {text for text, names in named.items() if any(name.lower() in EMPTY_WORDS for name in names)}
     if found := [row for row, text in enumerate(texts, start=2) if text in words]:
         raise DataError(
@@ -239,16 +242,15 @@ def _refuse_unclear(path: Path, texts: Sequence[str], known: Sequence[str], name
     if empty and all(len(names) <= 1 for names in named.values()) and any(named.values()):
         raise DataError(
             f"{path}: row {empty[0]} has no label ({len(empty)} rows), and the others have one each; fill the cell or"
-            " remove the row. For a clip that has none of several classes, name them in the column known"
+            " remove the row. For a clip that has none of several classes, list them in the column known"
         )
 
 
 def known_classes(cells: Sequence[str], classes: Sequence[str], target: ClassSets) -> AnnotatedClasses | None:
-    """Which classes somebody judged in each clip: those of the optional column ``known``, joined by ``|``, and the
-    clip's own labels.
+    """Return the annotated classes of each clip: those of the column ``known``, joined by ``|``, and its own labels.
 
-    An empty cell means all of them, so a table without the column is known as a whole: None. Names that no clip of the
-    table has as a label are no classes of it: a part of OpenMIC may lack an instrument.
+    An empty cell means all classes, so a table without the column is completely annotated: None. Names that are not
+    labels of the table are ignored: a part of OpenMIC may lack an instrument.
     """
     rows = np.flatnonzero([bool(cell) and bool(_names(cell)) for cell in cells])
     if not len(rows):
@@ -268,7 +270,7 @@ def known_classes(cells: Sequence[str], classes: Sequence[str], target: ClassSet
 
 
 def _splits(split: Sequence[str], path: Path) -> list[str]:
-    """Split names in one spelling: all filled or all empty."""
+    """Return the split names in one spelling; all are filled or all are empty."""
     if any(split) and (unknown := sorted({name for name in split if name.lower() not in SPLITS})):
         raise DataError(
             f"{path} has the split {unknown[0]!r}; use train, valid and test in every row, or no split column"

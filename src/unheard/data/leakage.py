@@ -1,4 +1,4 @@
-"""Sounds that are on both sides of a split: files with the same bytes, and keys that occur on both sides."""
+"""Detection of leakage between splits: files with the same bytes, and keys that occur on both sides."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jaxtyping import Bool
 
 from unheard.data.class_sets import Index
 
-FEW_GROUPS = 10  # below which intervals over groups are too narrow; our choice
+FEW_GROUPS = 10  # intervals over fewer groups are too narrow; our choice
 
 Keys = Sequence[Any]
 
 
 def content_of(paths: Sequence[Path]) -> list[str]:
-    """SHA-256 of each file's bytes; a file that is named twice is read once."""
+    """Return the SHA-256 of each file's bytes; a path that occurs twice is read once."""
     found: dict[Path, str] = {}
     for path in paths:
         if path not in found:
@@ -29,8 +29,9 @@ def content_of(paths: Sequence[Path]) -> list[str]:
 
 
 def shared_content(paths: Sequence[Path]) -> list[str | None]:
-    """`content_of` for files whose size occurs more than once; None for the others, which are not read: nothing can be
-    their copy.
+    """Return `content_of` for files whose size occurs more than once.
+
+    The others cannot have duplicates, are not read, and get None.
     """
     times = Counter(sizes := [path.stat().st_size for path in paths])
     common = [path for path, size in zip(paths, sizes, strict=True) if times[size] > 1]
@@ -39,16 +40,17 @@ def shared_content(paths: Sequence[Path]) -> list[str | None]:
 
 
 def on_both_sides(sides: Sequence[tuple[Index, Index]], keys: Keys) -> Bool[np.ndarray, " n"]:
-    """Clips of a table that are asked about while their key is also that of a clip taught on the same (taught, asked);
-    None is no key.
+    """Return the test clips of a table whose key is also that of a training clip of the same (train, test) pair.
+
+    None is not a key.
     """
     found = np.zeros(len(keys), bool)
-    for seen, test in sides:
-        taught = {keys[clip] for clip in seen if keys[clip] is not None}
-        found[[clip for clip in test if keys[clip] in taught]] = True
+    for train, test in sides:
+        train_keys = {keys[clip] for clip in train if keys[clip] is not None}
+        found[[clip for clip in test if keys[clip] in train_keys]] = True
     return found
 
 
 def few_groups(count: int) -> list[str]:
-    """A warning where so few groups were tested that intervals over them say little."""
+    """Return a warning when intervals over the tested groups are too narrow, because there are few."""
     return [f"only {count} groups were tested: intervals over so few are too narrow"] if count < FEW_GROUPS else []

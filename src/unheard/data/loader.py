@@ -1,4 +1,4 @@
-"""Batches for pre-training: normalised windows of packed clips, and what recipes add to them."""
+"""Batches for pre-training: normalised windows of packed clips, and the transforms of recipes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from unheard.objectives.base import Batch
 
 
 class PretrainLoader(Prefetcher[Batch]):
-    """Iterates over the batches of ``steps``, each a function of the sampler's seed and the step alone; to be used as a
-    context manager.
+    """Iterates over the batches of ``steps``; a context manager. A batch depends on the sampler's seed and the step
+    alone.
 
     Parameters
     ----------
@@ -27,15 +27,15 @@ class PretrainLoader(Prefetcher[Batch]):
     grid : Grid
         Its frames are the sampler's width.
     statistics : Statistics
-        What spectrograms are normalised by.
-    share : Share
-        What this process takes of every batch.
+        Statistics for the normalisation of spectrograms.
+    share : RankSlice
+        Part of every batch for this process.
     device : torch.device
-        Where batches go.
+        Device of the batches.
     steps : range
-        Which steps to prepare, in order.
+        The steps to prepare, in order.
     transforms : sequence of callable
-        What is done to each batch, in order: labels, captions, a teacher's targets.
+        Functions applied to each batch, in order: labels, captions, a teacher's targets.
 
     Raises
     ------
@@ -66,23 +66,23 @@ class PretrainLoader(Prefetcher[Batch]):
 
     @property
     def epoch_size(self) -> int:
-        """Windows of one epoch."""
+        """Return the number of windows of one epoch."""
         return self.sampler.size
 
     def clips_of(self, step: int) -> list[int]:
-        """Numbers of the clips that the windows of one step begin in, of all processes."""
+        """Return the clips in which the windows of one step begin, for all processes."""
         epochs, positions = self.sampler.positions(step, self.share.batch_size)
         clips: list[int] = self.sampler.draw(epochs, positions)[0].tolist()
         return clips
 
     def batch(self, step: int) -> Batch:
-        """The share of this process in the batch of one step."""
+        """Return the part of this process of the batch of one step."""
         epochs, positions = (
             values[self.share.local_slice] for values in self.sampler.positions(step, self.share.batch_size)
         )
         pieces, count = self.sampler.pieces(epochs, positions), len(positions)
-        draws = to_device(self.sampler.jitter(epochs, positions), self.device)
-        raw = self.store.windows(pieces, count, self.sampler.width, self.device, draws)
+        jitter_noise = to_device(self.sampler.jitter(epochs, positions), self.device)
+        raw = self.store.windows(pieces, count, self.sampler.width, self.device, jitter_noise)
         spec = self.statistics.normalise(raw).contiguous()
         real = pieces.real_frames(count)
         if not pieces.full(count, self.sampler.width):

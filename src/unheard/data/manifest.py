@@ -1,8 +1,12 @@
 """The manifest of a fetched corpus.
 
-``manifest.csv`` has one row a sound file: path (relative to the manifest), package, version, member (its path inside
-the package), sha256 (of the file at ``path``), seconds, domain (speech, music, effects) and heldout ("1" on files that
-a task tests on).
+``manifest.csv`` has one row for each sound file, with these columns:
+
+- path: relative to the manifest
+- package, version, member: the package, and the path inside it
+- sha256: of the file at ``path``
+- seconds, domain: length, and speech, music or effects
+- heldout: "1" for files of the test split of a task
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from unheard.data.corpus import read_csv
+from unheard.data.tables import read_csv
 from unheard.errors import DataError
 
 NAME = "manifest.csv"
@@ -19,12 +23,12 @@ COLUMNS = ("path", "package", "version", "member", "sha256", "seconds", "domain"
 
 
 def read_manifest(folder: Path | str) -> list[dict[str, str]]:
-    """The rows of ``folder/manifest.csv``.
+    """Return the rows of ``folder/manifest.csv``.
 
     Raises
     ------
     DataError
-        When there is none or it lacks columns.
+        When it is missing or lacks columns.
     """
     path = Path(folder) / NAME
     if not path.exists():
@@ -35,13 +39,13 @@ def read_manifest(folder: Path | str) -> list[dict[str, str]]:
 
 
 def from_table(rows: Iterable[Mapping[str, str]], root: Path, table: Path) -> list[dict[str, str]]:
-    """Rows whose paths are relative to ``root``, with paths relative to the folder of ``table``; links of folders are
-    followed.
+    """Convert rows with paths relative to ``root`` to paths relative to the folder of ``table``; folder links are
+    resolved.
     """
     base = os.path.relpath(root.resolve(), table.parent.resolve())
     return [{**row, "path": PurePosixPath(base, row["path"]).as_posix()} for row in rows]
 
 
 def pretraining_rows(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
-    """The manifest rows that may be pre-trained on: those that no task tests on."""
+    """Return the manifest rows for pre-training: those that are not in the test split of a task."""
     return [row for row in rows if row["heldout"] != "1"]

@@ -1,7 +1,8 @@
-"""Whatever the user calls data becomes one packed store."""
+"""Open any source of training data as one packed store."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from unheard.audio.frontends import AnyFrontendConfig
@@ -9,12 +10,12 @@ from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.pack import pack
 from unheard.data.packing import PackConfig
 from unheard.data.shards import HEADER, Stores
-from unheard.data.store import Store, WaveStore, check_frontend, open_store
+from unheard.data.store import Store, WaveStore, open_store
 from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
 
 MEMORY_BYTES = 2 * 2**30
-"""Largest corpus that is kept in memory, as it is stored: 37 hours of float16 log-mel with 80 bands, 18 of 16 kHz waves
+"""Largest corpus that is kept in memory, as stored: 37 hours of float16 log-mel with 80 bands, 18 hours of 16 kHz waves
 (our choice).
 """
 
@@ -24,20 +25,20 @@ def open_corpus_store(
 ) -> Store:
     """Open a packed corpus, or read a folder, CSV or manifest.
 
-    Sound that is not packed is read once: a small corpus stays in memory, a larger one is packed into ``cache``, where
+    Audio that is not packed is read once. A small corpus stays in memory; a larger one is packed into ``cache``, where
     a second call finds it.
 
     Parameters
     ----------
-    needs : {"spec", "wav"}
-        What windows are cut from.
+    store_kind : {"spec", "wav"}
+        Representation from which windows are cut.
 
     Raises
     ------
     ConfigError
-        When the front end varies its bands in training, which spectrograms cannot.
+        When the front end varies its bands in training, which needs waves.
     DataError
-        When nothing can be used, or a packed corpus holds something else or was made with another front end.
+        When nothing can be used, or a packed corpus has another kind or another front end.
     """
     if store_kind == "spec" and getattr(frontend, "jitters", False):
         raise ConfigError(
@@ -59,6 +60,25 @@ def open_corpus_store(
 
 
 def pack_once(corpus: Corpus, packing: PackConfig, cache: Path, track: Track = silent) -> Store:
-    """Pack a corpus in memory, or, a large one, into ``cache``, where a second call finds it."""
+    """Pack a corpus in memory, or a large one into ``cache``, where a second call finds it."""
     small = corpus.hours * 3600 * packing.bytes_a_second <= MEMORY_BYTES
     return pack(corpus, packing, None if small else cache, track=track)
+
+
+def check_frontend(store: Store, wanted: AnyFrontendConfig) -> None:
+    """Refuse a store with other spectrograms than those of the wanted front end. Variation of bands in training is
+    ignored.
+
+    Raises
+    ------
+    DataError
+        Naming the fields that differ.
+    """
+    have, want = asdict(store.frontend), asdict(wanted)
+    names = [name for name in want if not (store.header.kind == "wav" and name.endswith("_jitter"))]
+    differing = [f"{name} is {have.get(name)}, wanted {want[name]}" for name in names if have.get(name) != want[name]]
+    if differing:
+        raise DataError(
+            f"the packed corpus {store.folder or ''} has another front end: {'; '.join(differing)}; pack the audio"
+            " again for this recipe"
+        )

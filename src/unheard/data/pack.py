@@ -1,8 +1,8 @@
 """Packing: audio to shards in one parallel pass that can be interrupted.
 
-Which clips go into which shard follows from the corpus alone, and clips are written in order whatever thread finished
-first, so the bytes do not depend on the number of workers. A finished shard is kept with a small record beside it; a
-second run goes on behind it.
+The shard of a clip depends on the corpus alone. Clips are written in order, whatever thread finishes first, so the
+bytes do not depend on the number of workers. A finished shard has a small record file in the same folder; a second run
+continues after it.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from unheard.outputs import LOCK, locked_folder
 from unheard.progress import Track, silent
 
 SHARD_BYTES = 256 * 2**20
-"""Planned size of a shard: small enough that little is lost when packing is interrupted (our choice)."""
+"""Planned size of a shard: small enough that an interruption loses little work (our choice)."""
 
 
 @dataclass
 class _Record:
-    """What is known of a shard; kept beside it until the whole corpus is packed."""
+    """Metadata of a shard, stored in the same folder until the whole corpus is packed."""
 
     key: str
-    """The corpus and the plan it belongs to."""
+    """Hash of the corpus and of the packing configuration."""
     clips: list[int] = field(default_factory=list)
     """Numbers of its clips in the corpus."""
     frames: list[int] = field(default_factory=list)
-    """Frames of each."""
+    """Frames of each clip."""
     rows: list[int] = field(default_factory=list)
-    """Rows of the shard that each takes."""
+    """Rows of the shard for each clip."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """Path and reason."""
     total: list[float] = field(default_factory=list)
@@ -59,7 +59,7 @@ class _Record:
     """SHA-256 of the shard's file."""
 
     def accumulate(self, numbers: Iterable[int], results: Iterable[Packed | Skipped]) -> Iterator[Frames]:
-        """Note every result and give back the frames to store."""
+        """Record every result and yield the frames to store."""
         total, squares = np.zeros(1), np.zeros(1)
         for number, result in zip(numbers, results, strict=True):
             if isinstance(result, Skipped):
@@ -82,17 +82,17 @@ def pack(
     track: Track = silent,
     shard_bytes: int = SHARD_BYTES,
 ) -> Store:
-    """Turn a corpus into packed spectrograms or waves.
+    """Pack a corpus as spectrograms or waves.
 
     Files that cannot be read are skipped and listed in the store. Silence is kept.
 
     Parameters
     ----------
     corpus : Corpus
-    packing : Packing or front end configuration
+    packing : PackConfig or front end configuration
         A front end alone means float16 spectrograms.
     out : path, optional
-        Folder to write; one that holds a part of the same corpus is completed. Default: keep everything in memory.
+        Folder to write; a partly packed folder of the same corpus is completed. Default: keep everything in memory.
     workers : int, optional
         Threads. Default: one a core.
     shard_bytes : int
@@ -101,10 +101,10 @@ def pack(
     Raises
     ------
     DataError
-        When nothing could be read, the disk is full, or ``out`` holds another corpus.
+        When no clip can be read, the disk is full, or ``out`` holds another corpus.
     """
-    how = packing if isinstance(packing, PackConfig) else PackConfig(packing)
-    fingerprint = _hash(FORMAT, corpus.fingerprint(), *how.key())
+    config = packing if isinstance(packing, PackConfig) else PackConfig(packing)
+    fingerprint = _hash(FORMAT, corpus.fingerprint(), *config.key())
     folder = None if out is None else Path(out)
     if folder is not None and (folder / HEADER).exists():
         return _finished_before(folder, fingerprint)
@@ -114,24 +114,24 @@ def pack(
                 return _finished_before(folder, fingerprint)
             _refuse_foreign(folder)
             remove_unfinished(folder)
-        plan, key = _plan(corpus.clips, how, shard_bytes), _hash(fingerprint, shard_bytes)
+        plan, key = _plan(corpus.clips, config, shard_bytes), _hash(fingerprint, shard_bytes)
         records = [_finished(folder, number, key) for number in range(len(plan))]
         todo = [
             corpus.clips[i] for numbers, record in zip(plan, records, strict=True) if record is None for i in numbers
         ]
-        results = track(transformed(corpus.root, todo, how, workers or os.cpu_count() or 1), len(todo), "packing")
+        results = track(transformed(corpus.root, todo, config, workers or os.cpu_count() or 1), len(todo), "packing")
         shards: list[Frames] = []
         for number, numbers in enumerate(plan):
             if records[number] is None:
                 records[number] = record = _Record(key)
                 values = record.accumulate(numbers, islice(results, len(numbers)))
                 if folder is None:
-                    shards.append(np.concatenate([how.empty(), *values]))
+                    shards.append(np.concatenate([config.empty(), *values]))
                 else:
                     _write_shard(folder, number, values, record)
-        deque(results, maxlen=0)  # nothing is left; asked once more, the progress shows the last clip as done
+        deque(results, maxlen=0)  # requests the end of the iterator, so that the progress shows the last clip as done
         complete = [record for record in records if record is not None]
-        header, index = _summary(corpus, complete, fingerprint, how)
+        header, index = _summary(corpus, complete, fingerprint, config)
         if folder is None:
             return make_store(header, index, shards)
         _write_summary(folder, header, index, complete)
@@ -139,7 +139,7 @@ def pack(
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds other files than a packed corpus."""
+    """Refuse a folder that holds files other than those of a packed corpus."""
     foreign = [
         entry.name
         for entry in folder.iterdir()
@@ -147,7 +147,7 @@ def _refuse_foreign(folder: Path) -> None:
     ]
     if foreign:
         raise DataError(
-            f"{folder} holds other files ({foreign[0]}), which a packed corpus would hide; choose a folder of its own"
+            f"{folder} holds other files ({foreign[0]}), which a packed corpus would hide; choose an empty folder"
         )
 
 
@@ -158,11 +158,11 @@ def _finished_before(folder: Path, fingerprint: str) -> Store:
     return store
 
 
-def _plan(clips: tuple[Clip, ...], how: PackConfig, shard_bytes: int) -> list[range]:
-    """Which clips go into each shard, from their lengths in the headers."""
+def _plan(clips: tuple[Clip, ...], config: PackConfig, shard_bytes: int) -> list[range]:
+    """Assign clips to shards, from their lengths in the headers."""
     plan, first, planned = [], 0, 0.0
     for number, clip in enumerate(clips):
-        planned += clip.seconds * how.bytes_a_second
+        planned += clip.seconds * config.bytes_a_second
         if planned >= shard_bytes or number == len(clips) - 1:
             plan.append(range(first, number + 1))
             first, planned = number + 1, 0.0
@@ -181,7 +181,7 @@ def _write_shard(folder: Path, number: int, frames: Iterable[Frames], record: _R
 
 
 def _finished(folder: Path | None, number: int, key: str) -> _Record | None:
-    """The record of a shard that an earlier run of the same job finished."""
+    """Return the record of a shard that an earlier run of the same job finished."""
     if folder is None:
         return None
     try:
@@ -192,8 +192,8 @@ def _finished(folder: Path | None, number: int, key: str) -> _Record | None:
     return record if finished else None
 
 
-def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: PackConfig) -> tuple[Header, Index]:
-    """Header and index of a corpus from the records of its shards."""
+def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, config: PackConfig) -> tuple[Header, Index]:
+    """Return header and index of a corpus from the records of its shards."""
     skipped = corpus.skipped + tuple(Skipped(*pair) for record in records for pair in record.skipped)
     clips = [corpus.clips[i] for record in records for i in record.clips]
     if not clips:
@@ -210,7 +210,7 @@ def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Pack
         domain=Texts.of([clip.domain for clip in clips]),
         start=np.array([clip.start for clip in clips]),
         seconds=np.array([clip.seconds for clip in clips]),
-        samples=np.concatenate(rows) if how.waves else None,
+        samples=np.concatenate(rows) if config.waves else None,
         label=_optional_column([clip.label for clip in clips]),
         caption=_optional_column([clip.caption for clip in clips]),
     )
@@ -218,13 +218,18 @@ def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, how: Pack
     total = np.sum([record.total for record in used], axis=0)
     squares = np.sum([record.squares for record in used], axis=0)
     count = int(index.frames.sum())
-    scalar = _statistics(total.sum(keepdims=True), squares.sum(keepdims=True), count * how.frontend.n_mels)
+    scalar = _statistics(total.sum(keepdims=True), squares.sum(keepdims=True), count * config.frontend.n_mels)
     header = Header(
-        how.frontend, how.dtype, scalar, _statistics(total, squares, count), fingerprint, skipped,
-        sample_rate=how.rate if how.waves else None,
-        value_range=how.value_range,
+        config.frontend,
+        config.dtype,
+        scalar,
+        _statistics(total, squares, count),
+        fingerprint,
+        skipped,
+        sample_rate=config.rate if config.waves else None,
+        value_range=config.value_range,
         clipped=sum(record.clipped for record in records),
-    )  # fmt: skip
+    )
     return header, index
 
 
@@ -233,14 +238,14 @@ def _optional_column(texts: list[str]) -> Texts | None:
 
 
 def _statistics(total: np.ndarray, squares: np.ndarray, count: int) -> Statistics:
-    """Mean and unbiased deviation from sums over ``count`` values."""
+    """Return mean and unbiased deviation from sums over ``count`` values."""
     mean = total / count
     variance = np.maximum(squares - count * mean**2, 0.0) / max(count - 1, 1)
     return Statistics(tuple(mean.tolist()), tuple(np.sqrt(variance).tolist()))
 
 
 def _write_summary(folder: Path, header: Header, index: Index, records: list[_Record]) -> None:
-    """Write the index and the header, which makes the corpus complete, and drop the records."""
+    """Write the index and then the header, which completes the corpus; delete the records."""
     with atomic_write(folder / INDEX) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **index.arrays())  # type: ignore[arg-type]
     checksums = {
@@ -254,12 +259,12 @@ def _write_summary(folder: Path, header: Header, index: Index, records: list[_Re
 
 @contextmanager
 def _writing(folder: Path | None) -> Iterator[None]:
-    """Turn what the disk refuses into one clear error."""
+    """Convert an error of the disk to one clear error."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            message = f"{folder}: the disk is full; make room and run the same command again, finished shards are kept"
+            message = f"{folder}: the disk is full; free some space and run the command again, finished shards are kept"
             raise DataError(message) from error
         raise DataError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
 

@@ -1,4 +1,4 @@
-"""The training, validation and test clips of a table of labels: of its split, of its folds, or assigned by
+"""Training, validation and test clips of a label table: from its split, from its folds, or assigned by
 `unheard.data.splits`.
 """
 
@@ -17,8 +17,8 @@ from unheard.data.label_table import Labels
 from unheard.data.splits import assign_folds, hold_out, too_few
 from unheard.errors import DataError
 
-UNFIT = r"[^\w.-]"  # characters that have no place in the name of a folder
-TEST_FRACTION = 0.2  # of a table without split and fold; our choice
+UNFIT = r"[^\w.-]"  # characters that are not allowed in the name of a folder
+TEST_FRACTION = 0.2  # for a table without split and fold; our choice
 
 
 Sides = tuple[Index, Index, Index]
@@ -26,15 +26,17 @@ Sides = tuple[Index, Index, Index]
 
 
 def partitions(labels: Labels, seed: int, folds: int = 5) -> list[Sides]:
-    """Training, validation and test clips: of the split column, else of each fold in turn, else of ``folds`` assigned
-    with ``seed``.
+    """Return training, validation and test clips: of the split column, else of each fold in turn, else of assigned
+    folds.
 
-    Assigned folds keep groups together and the classes in proportion. Validation is empty but for a split that has it.
+    Assigned folds are ``folds`` in number and depend on ``seed``. They keep groups together and the classes in
+    proportion. Validation is empty unless a split defines it.
 
     Raises
     ------
     DataError
-        When a split or fold column has gaps, a side is empty, or a class that is tested is never trained on.
+        When a split or fold column has gaps, a side is empty, or a class of the test clips is not in the training
+        clips.
     """
     everyone = np.arange(len(labels))
     if any(labels.split):
@@ -42,7 +44,7 @@ def partitions(labels: Labels, seed: int, folds: int = 5) -> list[Sides]:
         return [_checked(labels, (everyone[side == "train"], everyone[side == "valid"], everyone[side == "test"]))]
     given = any(labels.fold)
     if given and (gaps := labels.fold.count("")):
-        raise DataError(f"{gaps} of {len(labels)} clips have no fold; fill the column fold, or leave it out")
+        raise DataError(f"{gaps} of {len(labels)} clips have no fold; fill the column fold, or remove it")
     fold = np.array(labels.fold) if given else assign_folds(_groups(labels), labels.target, folds, seed)
     tests = [(fold != name, fold == name) for name in np.unique(fold)]
     return [
@@ -52,7 +54,7 @@ def partitions(labels: Labels, seed: int, folds: int = 5) -> list[Sides]:
 
 
 def _groups(labels: Labels) -> NDArray[Any]:
-    """The group of each clip, of a table that can be divided."""
+    """Return the group of each clip, for a table that can be split."""
     groups = labels.group_ids()
     if len(set(labels.group)) == 1 and labels.group[0]:
         raise DataError(
@@ -63,11 +65,11 @@ def _groups(labels: Labels) -> NDArray[Any]:
 
 
 def _checked(labels: Labels, sides: Sides, seed: int | None = None) -> Sides:
-    """The sides, unless they cannot be used; ``seed`` is that of assigned folds."""
+    """Check the sides and return them; ``seed`` is that of assigned folds."""
     train, _, test = sides
     if not len(train) or not len(test):
         raise DataError(
-            f"{len(train)} clips to train and {len(test)} to test on; the columns split or fold must give some of each"
+            f"{len(train)} training clips and {len(test)} test clips; the columns split or fold must give some of each"
         )
     unseen = (labels.target.counts(test) > 0) & (labels.target.counts(train) == 0)
     if unseen.any() and seed is not None:
@@ -75,25 +77,26 @@ def _checked(labels: Labels, sides: Sides, seed: int | None = None) -> Sides:
     if unseen.any():
         names = ", ".join(np.array(labels.classes)[unseen])
         raise DataError(
-            f"classes that are tested but missing from the training clips: {names}; move some clips, or leave these out"
+            f"classes of the test clips that are missing from the training clips: {names}; move some clips,"
+            " or remove these"
         )
     return sides
 
 
 def _singleton_class_error(labels: Labels, kind: int, seed: int) -> str:
-    """Why assigned folds test a class without training on it."""
+    """Return the error message for a class that is only in the test side of assigned folds."""
     clips = labels.target.clips_of(kind)
     groups = len(set(labels.group_ids(clips)))
     unit = "group" if any(labels.group) else "clip"
-    told = (
+    message = (
         f"class {labels.classes[kind]!r} has"
         f" {_count(len(clips), 'clip')}{f' in {_count(groups, unit)}' if unit == 'group' else ''}"
     )
     if groups < 2:
-        return f"{told}; it needs two {unit}s, one to be tested and one to train on; add one, or leave the class out"
+        return f"{message}; it needs two {unit}s, one for training and one for testing; add one, or remove the class"
     return (
-        f"{told}, all on one side of a fold assigned with seed {seed}; part them by a column split or fold, or leave"
-        " the class out"
+        f"{message}, all on one side of a fold assigned with seed {seed}; separate them with a column split or fold,"
+        " or remove the class"
     )
 
 
@@ -103,7 +106,7 @@ def _count(number: int, name: str) -> str:
 
 @dataclass(frozen=True)
 class FoldIndices:
-    """Rows of a table for one model; ``name`` is empty where there is one part only."""
+    """Rows of a table for one model; ``name`` is empty for a table with one part."""
 
     name: str
     train: Index
@@ -112,23 +115,22 @@ class FoldIndices:
 
 
 def make_folds(labels: Labels, seed: int, share: float) -> list[FoldIndices]:
-    """The parts of a table: its split, or one for each fold, or one that tests `TEST_FRACTION` of the clips, held out
-    with ``seed``.
+    """Return the parts of a table: its split, one for each fold, or one with `TEST_FRACTION` of the clips held out.
 
-    Validation clips are those of the split valid, or ``share`` of the training clips, 0 for none; clips of a group stay
-    on one side. None is ever taken from the test clips. A table whose split has no test is allowed: nothing is tested
-    then.
+    The held-out test clips depend on ``seed``. Validation clips are those of the split valid, or ``share`` of the
+    training clips, 0 for none. Clips of a group stay on one side. No validation clip is taken from the test clips. A
+    table whose split has no test clips is allowed.
 
     Raises
     ------
     DataError
-        As `partitions`; and when a side that trains has fewer than two classes, or lacks one that chooses or tests; and
-        when two folds differ only in signs that a folder cannot have.
+        As `partitions`. When a training side has fewer than two classes, or lacks one of the validation or test side.
+        When two folds differ only in characters that are not allowed in folder names.
     """
     if any(labels.split) and "test" not in labels.split:
         rows, side = np.arange(len(labels)), np.array(labels.split)
         if "train" not in labels.split:
-            raise DataError("no clip of the table trains; its split must say train in some rows")
+            raise DataError("no clip of the table is a training clip; the column split must be train in some rows")
         sides = [(rows[side == "train"], rows[side == "valid"], rows[:0])]
     elif any(labels.split) or any(labels.fold):
         sides = partitions(labels, seed)
@@ -152,7 +154,7 @@ def make_folds(labels: Labels, seed: int, share: float) -> list[FoldIndices]:
 
 
 def _name(fold: str) -> str:
-    """What the part that tests a fold is called: as the fold where that says what it is, else with ``fold-`` before it."""
+    """Return the name of a fold's part: the fold if that is descriptive, else with the prefix ``fold-``."""
     folder = re.sub(UNFIT, "_", fold)
     return folder if not fold or folder.lower().startswith("fold") else f"fold-{folder}"
 
@@ -167,20 +169,20 @@ def _trainable(labels: Labels, part: FoldIndices) -> FoldIndices:
     if len(there["train"]) < 2:
         names = ", ".join(labels.classes[k] for k in there["train"]) or "none"
         raise DataError(
-            f"the training clips{where} are all of one class ({names}); a classifier needs at least two to tell apart"
+            f"the training clips{where} are all of one class ({names}); a classifier needs at least two classes"
         )
     for side in ("valid", "test"):
         if unseen := sorted(there[side] - there["train"]):
             names = ", ".join(labels.classes[k] for k in unseen)
             raise DataError(
-                f"the split {side}{where} has classes that no clip trains: {names}; move some clips to train, or leave"
-                " these out"
+                f"the split {side}{where} has classes without training clips: {names}; move some clips to train,"
+                " or remove these"
             )
     return part
 
 
 def small_validation_warnings(labels: Labels, parts: Sequence[FoldIndices], share: float) -> list[str]:
-    """Remarks on parts where no clip, or next to none, could be held out to choose the weights by."""
+    """Return warnings for parts with no or very few validation clips for model selection."""
     if not share or "valid" in labels.split:
         return []
     unit, found = "group" if any(labels.group) else "clip", []
@@ -188,10 +190,10 @@ def small_validation_warnings(labels: Labels, parts: Sequence[FoldIndices], shar
         where, clips = f"{part.name}: " if part.name else "", len(part.valid)
         if not clips:
             lacking = "no group is small enough" if unit == "group" else "no clip can be spared"
-            found.append(f"{where}{lacking} to choose the weights by: the last are kept; give a split valid")
+            found.append(f"{where}{lacking} for validation: the last weights are kept; add a split valid")
         elif too_few(clips, clips + len(part.train), share):
             found.append(
-                f"{where}only {clips} of {clips + len(part.train)} clips could be spared to choose the weights by; give"
+                f"{where}only {clips} of {clips + len(part.train)} clips could be spared for validation; add"
                 " a split valid"
             )
     return found

@@ -1,4 +1,4 @@
-"""Batches that one background thread prepares while the last ones are worked on."""
+"""Batches that one background thread prepares in advance."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any, Generic, TypeVar
 from unheard.errors import ConfigError
 
 QUEUE_SIZE = 3
-"""Batches that wait ready at most (our choice)."""
+"""Largest number of waiting batches (our choice)."""
 
 
 @dataclass(frozen=True)
 class RankSlice:
-    """What one of several processes takes of every batch.
+    """The slice of every batch that one of several processes takes.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class RankSlice:
     Raises
     ------
     ConfigError
-        When the batch cannot be shared out evenly.
+        When the batch size is not a multiple of the number of processes.
     """
 
     batch_size: int
@@ -40,7 +40,7 @@ class RankSlice:
     processes: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse batches that leave a rest."""
+        """Check that the batch size is a multiple of the number of processes."""
         if self.batch_size < 1 or self.batch_size % self.processes:
             raise ConfigError(
                 f"a batch of {self.batch_size} does not split over {self.processes} processes; set training.batch_size"
@@ -49,7 +49,7 @@ class RankSlice:
 
     @property
     def local_slice(self) -> slice:
-        """Positions in the batch."""
+        """Return the positions of this process in the batch."""
         size = self.batch_size // self.processes
         return slice(self.rank * size, (self.rank + 1) * size)
 
@@ -59,19 +59,19 @@ Mine = TypeVar("Mine", bound="Prefetcher[Any]")
 
 
 class Prefetcher(ABC, Generic[Item]):
-    """Iterates over the batches of ``steps``, each a function of its step alone.
+    """Iterates over the batches of ``steps``; a batch depends on its step alone.
 
-    Use it as a context manager: leaving it stops the thread, wherever the iteration stands.
+    Use it as a context manager: its end stops the thread, whatever the state of the iteration.
 
     Parameters
     ----------
     steps : range
-        Which steps to prepare, in order.
+        The steps to prepare, in order.
 
     Attributes
     ----------
     wait_seconds : float
-        How long the consumer has waited for batches.
+        Time that the consumer has waited for batches.
     """
 
     def __init__(self, steps: range) -> None:
@@ -83,10 +83,10 @@ class Prefetcher(ABC, Generic[Item]):
 
     @abstractmethod
     def batch(self, step: int) -> Item:
-        """The batch of one step."""
+        """Return the batch of one step."""
 
     def __enter__(self: Mine) -> Mine:
-        """Start preparing."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._prepare, name="batches", daemon=True)
         self._thread.start()
         return self
@@ -100,13 +100,13 @@ class Prefetcher(ABC, Generic[Item]):
             self._thread.join()
 
     def __iter__(self) -> Iterator[Item]:
-        """The batches in the order of the steps; what went wrong in the thread is raised here."""
+        """Yield the batches in the order of the steps; an error of the thread is raised here."""
         for _ in self.steps:
             batch, self._peeked = self.peek(), None
             yield batch
 
     def peek(self) -> Item:
-        """The batch that comes next; it stays the next one.
+        """Return the next batch without removing it.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class Prefetcher(ABC, Generic[Item]):
         return self._peeked
 
     def _prepare(self) -> None:
-        """Run by the thread: put batches, or what went wrong, into the queue."""
+        """Put batches, or an error, into the queue; runs in the thread."""
         try:
             for step in self.steps:
                 if not self._put(self.batch(step)):
@@ -134,7 +134,7 @@ class Prefetcher(ABC, Generic[Item]):
             self._put(error)
 
     def _put(self, item: Item | Exception) -> bool:
-        """Wait for room; False when the loader was stopped meanwhile."""
+        """Wait for a free slot; return False when the loader was stopped meanwhile."""
         while not self._stop.is_set():
             try:
                 self._ready.put(item, timeout=0.1)

@@ -1,15 +1,16 @@
-"""How a packed corpus is stored: clips of any length back to back in a few large arrays, on disk or in memory.
+"""Layout of a packed corpus: clips of any length, concatenated in a few large arrays, on disk or in memory.
 
 A packed corpus is a folder:
 
-    shard-00000.bin ...   clip after clip, little-endian, no header: spectrograms, frames x mel (time-major), float16 or uint8,
-                          or mono waves, int16
-    index.npz             for each clip: shard, offset and length (in rows: frames or samples), frames, path, domain, start and
-                          seconds in its file
-    dataset.json          format version, front end, dtype, rate, statistics, counts, skipped files, SHA-256 of each other file
+    shard-00000.bin ...   clip after clip, little-endian, no header: spectrograms, frames x mel (time-major), float16 or
+                          uint8, or mono waves, int16
+    index.npz             for each clip: shard, offset and length (in rows: frames or samples), frames, path, domain,
+                          start and seconds in its file
+    dataset.json          format version, front end, dtype, rate, statistics, counts, skipped files, SHA-256 of each
+                          other file
 
-uint8 values q stand for low + q * (high - low) / 255, where (low, high) is the range of the front end for samples in
-[-1, 1], see `value_range`. For MSM-MAE's log-mel this rounds with an error of 0.027 nat rms.
+uint8 values q represent low + q * (high - low) / 255, where (low, high) is the range of the front end for samples in
+[-1, 1], see `value_range`. For MSM-MAE's log-mel the rounding error is 0.027 nat rms.
 """
 
 from __future__ import annotations
@@ -44,25 +45,23 @@ Frames = NDArray[Any]
 
 @dataclass(frozen=True)
 class Texts:
-    """A column of texts, one behind the other: one long text does not make the others longer, as in an array of
-    strings.
-    """
+    """A column of texts, concatenated: unlike in an array of strings, a long text does not lengthen the others."""
 
     utf8: UInt8[np.ndarray, " bytes"]
-    """Every text in UTF-8; bytes of file names that are no UTF-8 are kept."""
+    """Every text in UTF-8; invalid bytes of file names are kept."""
     ends: Int64[np.ndarray, " n"]
-    """Where each ends."""
+    """End of each text."""
 
     @staticmethod
     def of(texts: Sequence[str]) -> Texts:
-        """The column of some texts."""
+        """Return the column of some texts."""
         encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
         return Texts(
             np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([len(text) for text in encoded], dtype=np.int64)
         )
 
     def tolist(self) -> list[str]:
-        """The texts."""
+        """Return the texts."""
         flat, ends = self.utf8.tobytes(), self.ends.tolist()
         return [flat[a:b].decode("utf-8", "surrogateescape") for a, b in zip([0, *ends[:-1]], ends, strict=True)]
 
@@ -72,31 +71,33 @@ class Texts:
 
 @dataclass(frozen=True)
 class Index:
-    """Where each clip lies; arrays with one entry a clip."""
+    """Position of each clip; arrays with one entry for each clip."""
 
     shard: Int64[np.ndarray, " n"]
     """Number of its shard."""
     offset: Int64[np.ndarray, " n"]
     """Its first row in the shard: a frame, or a sample of a wave."""
     frames: Int64[np.ndarray, " n"]
-    """How many frames it has, or gives."""
+    """Number of its frames, stored or computed."""
     path: Texts
     """File it was read from, relative to the corpus."""
     domain: Texts
     """Kind of sound; may be empty."""
     start: Float64[np.ndarray, " n"]
-    """Where it begins in the file, in seconds."""
+    """Start in the file, in seconds."""
     seconds: Float64[np.ndarray, " n"]
-    """How long it is."""
+    """Length in seconds."""
     samples: Int64[np.ndarray, " n"] | None = None
-    """How many samples it has, where waves are stored."""
+    """Number of its samples, if waves are stored."""
     label: Texts | None = None
-    """Its labels, joined by ``|``; empty where none were given."""
+    """Its labels, joined by ``|``; empty without labels."""
     caption: Texts | None = None
-    """Its caption; empty where none was given."""
+    """Its caption; empty without one."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What the file `INDEX` holds: numbers as they are, a column of texts as ``NAME.utf8`` and ``NAME.ends``."""
+        """Return the content of the file `INDEX`: numbers as arrays, a column of texts as ``NAME.utf8`` and
+        ``NAME.ends``.
+        """
         columns = {name: values for name, values in vars(self).items() if values is not None}
         texts = {name: values for name, values in columns.items() if isinstance(values, Texts)}
         numbers = {name: values for name, values in columns.items() if name not in texts}
@@ -106,7 +107,7 @@ class Index:
 
     @staticmethod
     def of_arrays(arrays: Mapping[str, np.ndarray]) -> Index:
-        """The index that `arrays` came from.
+        """Return the index from the result of `arrays`.
 
         Raises
         ------
@@ -120,46 +121,46 @@ class Index:
 
     @property
     def rows(self) -> Int64[np.ndarray, " n"]:
-        """How many rows of its shard it takes."""
+        """Return the number of rows of each clip in its shard."""
         return self.frames if self.samples is None else self.samples
 
 
 @dataclass(frozen=True)
 class Header:
-    """What holds for a whole packed corpus."""
+    """Metadata of a packed corpus."""
 
     frontend: FrontendConfig
-    """How spectrograms are made, or were."""
+    """Front end of the spectrograms, stored or computed later."""
     dtype: Dtype
     """Type of the stored values; int16 means waves."""
     statistics: Statistics
     """Mean and unbiased standard deviation over every value of the spectrograms."""
     band_statistics: Statistics
-    """The same, band by band."""
+    """The same for each band."""
     fingerprint: str
     """Hash of the corpus, the front end and the type."""
     skipped: tuple[Skipped, ...] = ()
-    """Files that were left out, and why."""
+    """Files that were left out, and the reasons."""
     sample_rate: int | None = None
     """Rate of stored waves, Hz."""
     value_range: tuple[float, float] | None = None
-    """What 0 and 255 of uint8 values stand for."""
+    """Values of 0 and 255 in uint8."""
     clipped: int = 0
-    """Values outside the range of uint8 or int16, which were stored as its nearest end."""
+    """Number of values outside the range of uint8 or int16, stored as the nearest end."""
 
     @property
     def kind(self) -> Stores:
-        """What the shards hold."""
+        """Return the kind of the stored data."""
         return "wav" if self.dtype == "int16" else "spec"
 
     @property
     def row(self) -> tuple[int, ...]:
-        """Shape of one row of a shard: the bands of a frame, or a sample."""
+        """Return the shape of one row of a shard: the bands of a frame, or a sample."""
         return () if self.kind == "wav" else (self.frontend.n_mels,)
 
 
 def dequantise(stored: Tensor, value_range: tuple[float, float] | None = None) -> Float[Tensor, "*shape"]:
-    """Stored values as float32 log-mel, on whichever device they are; ``value_range`` is that of uint8 values."""
+    """Return stored values as float32 log-mel, on any device; ``value_range`` is that of uint8 values."""
     values = stored.float()
     if stored.dtype != torch.uint8 or value_range is None:
         return values
@@ -168,7 +169,7 @@ def dequantise(stored: Tensor, value_range: tuple[float, float] | None = None) -
 
 
 def quantise_wave(wav: Float[np.ndarray, " S"]) -> tuple[Int16[np.ndarray, " S"], int]:
-    """Samples as they are stored, and how many are louder than full scale and were clipped; a 16-bit file comes through
+    """Return samples as stored, and how many were clipped because they exceed full scale; 16-bit files stay
     unchanged.
     """
     steps = np.rint(wav * np.float32(INT16_SCALE))
@@ -178,7 +179,7 @@ def quantise_wave(wav: Float[np.ndarray, " S"]) -> tuple[Int16[np.ndarray, " S"]
 def quantise(
     spec: Float[np.ndarray, "T F"], dtype: Dtype, value_range: tuple[float, float] | None = None
 ) -> tuple[Frames, int]:
-    """Log-mel as it is stored, and how many values lie outside the range of uint8 and were clipped."""
+    """Return log-mel as stored, and how many values were clipped because they lie outside the range of uint8."""
     if dtype == "float16" or value_range is None:
         return spec.astype(np.float16), 0
     low, high = value_range
@@ -187,7 +188,7 @@ def quantise(
 
 
 def value_range(frontend: AnyFrontendConfig) -> tuple[float, float]:
-    """The smallest range of whole numbers that holds every value of a front end, for samples in [-1, 1].
+    """Return the smallest range of whole numbers that contains every value of a front end, for samples in [-1, 1].
 
     Silence gives the lower end. By Parseval's theorem no band has more energy than its largest weight times the energy
     of a frame:
@@ -206,7 +207,7 @@ def _outside(steps: np.ndarray, low: float, high: float) -> int:
 
 
 def describe(header: Header, index: Index) -> dict[str, Any]:
-    """What the file `HEADER` holds, as plain values."""
+    """Return the content of the file `HEADER`, as plain values."""
     counts = {
         "clips": len(index.frames),
         "seconds": round(float(index.seconds.sum()), 3),
@@ -216,5 +217,5 @@ def describe(header: Header, index: Index) -> dict[str, Any]:
 
 
 def shard_name(number: int) -> str:
-    """File name of a shard."""
+    """Return the file name of a shard."""
     return f"shard-{number:05d}.bin"

@@ -1,16 +1,16 @@
-"""Splits and folds of labelled clips: the one place where clips, or whole groups of them, are assigned to a side.
+"""Splits and folds of labelled clips: the only module that assigns clips, or whole groups of them, to a side.
 
 `assign_folds`           folds of a user's table, and inner folds of a probe: iterative stratification
 `hold_out`               validation or test clips of fine-tuning
 `draw_subset`            training clips of a learning curve
-`published_folds`, `published_validation`   the same for shipped tasks, whose assignments are fixed for ever
+`published_folds`, `published_validation`   the same for shipped tasks, whose assignments never change
 
-Callers give the group and the classes (strata) of each clip; a clip without a group is a group of its own. No group is
-on two sides.
+Callers give the group and the classes (strata) of each clip; a clip without a group forms its own group. A group is
+never on two sides.
 
-`assign_folds` is an iterative stratification (Sechidis et al. 2011): among groups of about one size, those with rare
+`assign_folds` is an iterative stratification (Sechidis et al. 2011). Among groups of about one size, those with rare
 classes come first, and each goes to the fold that lacks most. All classes of the group and its clips count, as in
-scikit-learn's StratifiedGroupKFold, not its rarest class alone. StratifiedGroupKFold itself does not serve: it takes
+scikit-learn's StratifiedGroupKFold, not only its rarest class. StratifiedGroupKFold itself is not suitable. It takes
 one class a clip, may put all groups of a class into one fold, and evaluates a dense matrix for each group and fold.
 Besides, scikit-learn is an optional extra. Comparison: docs/log.md.
 """
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from unheard.data.class_sets import ClassSets, GroupCounts, Index
 
-VALIDATION = 5  # one part in five of the training clips validates, our choice (hear-preprocess takes one in nine)
+VALIDATION = 5  # a fifth of the training clips is for validation, our choice (hear-preprocess: a ninth)
 WHOLE, LAST = (
     1 - 1e-8,
     1e4,
@@ -39,13 +39,13 @@ Labelled = tuple[str, ...]
 
 
 def deduplicate(rows: Sequence[Labelled], content: Mapping[str, str]) -> list[Labelled]:
-    """Every sound once: of files with the same content the tested one, or else the first; none when their labels
+    """Return every sound once: of files with the same content the test clip, else the first; none if their labels
     differ.
 
     Parameters
     ----------
     content : mapping of str to str
-        Path -> hash of the bytes; empty where it is not known.
+        Path -> hash of the bytes; empty where unknown.
     """
     copies: dict[str, list[Labelled]] = defaultdict(list)
     for row in rows:
@@ -59,7 +59,7 @@ def deduplicate(rows: Sequence[Labelled], content: Mapping[str, str]) -> list[La
 
 
 def merge_groups_by_content(rows: Sequence[Labelled], content: Mapping[str, str]) -> dict[str, str]:
-    """Group -> the first, by name, of all groups it is linked to by files with the same content."""
+    """Map each group to the first, by name, of all groups that share files with the same content."""
     first = {row[4]: row[4] for row in rows}
 
     def head(group: str) -> str:
@@ -67,9 +67,9 @@ def merge_groups_by_content(rows: Sequence[Labelled], content: Mapping[str, str]
             group = first[group]
         return group
 
-    seen: dict[str, str] = {}
+    first_groups: dict[str, str] = {}
     for row in rows:
-        one, other = head(row[4]), head(seen.setdefault(content[row[0]] or row[0], row[4]))
+        one, other = head(row[4]), head(first_groups.setdefault(content[row[0]] or row[0], row[4]))
         first[max(one, other)] = min(one, other)
     return {group: head(group) for group in first}
 
@@ -79,8 +79,8 @@ def assign_folds(groups: Sequence[str] | NDArray[Any], strata: ClassSets, n_fold
 
     Groups come in decreasing order of size (powers of two), then of rarity of their rarest class, then at random. Each
     goes to the fold that adds least to the sum of squares, over classes c and folds f, of n_cf / n_c, where all clips
-    together count as a class. A fold that would hold a class as a whole comes last, so a class of two groups is in two
-    folds wherever its groups' other classes allow it.
+    together count as a class. A fold that would hold all clips of a class comes last, so a class of two groups is in
+    two folds whenever the other classes of its groups allow it.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def assign_folds(groups: Sequence[str] | NDArray[Any], strata: ClassSets, n_fold
     strata : ClassSets, (n, C)
         Classes of each clip: none, one or several.
     n_folds : int
-        There are fewer folds where there are fewer groups.
+        Fewer when there are fewer groups.
     seed : int
         The same groups and classes give the same folds in any order of the rows.
 
@@ -135,11 +135,12 @@ def assign_folds(groups: Sequence[str] | NDArray[Any], strata: ClassSets, n_fold
 def hold_out(
     groups: Sequence[str] | NDArray[Any], strata: ClassSets, fraction: float, seed: int
 ) -> Bool[np.ndarray, " n"]:
-    """Hold out about a fraction of the clips of each class, groups kept together; every class keeps a clip to train on.
+    """Hold out about a fraction of the clips of each class; groups stay together, and every class keeps a training
+    clip.
 
-    Groups come in random order; one is held out when no class then has more than its fraction (rounded up) held out.
-    Where that gives less than half of the fraction (our choice), the smallest groups that leave every class a clip are
-    held out too, however large.
+    Groups come in random order. One is held out if no class then has more than its fraction (rounded up) held out. If
+    that gives less than half of the fraction (our choice), the smallest groups that leave a clip of every class are
+    held out too.
 
     Parameters
     ----------
@@ -155,7 +156,7 @@ def hold_out(
     Returns
     -------
     Bool[ndarray, "n"]
-        True for held-out clips. None or few are True where few groups can be spared.
+        True for held-out clips. None or few are True when few groups can be held out.
     """
     group, sizes, counts = _grouped(groups, strata)
     held, order, room = (
@@ -164,7 +165,7 @@ def hold_out(
         np.ceil(fraction * len(group)),
     )
     total = strata.counts()
-    spare = np.maximum(total, 1) - 1  # clips of each class that may go
+    spare = np.maximum(total, 1) - 1  # clips of each class that may be held out
     most = np.minimum(np.ceil(fraction * total), spare).astype(np.int64)
     left = most.copy()
     for number in order.tolist():
@@ -186,15 +187,15 @@ def hold_out(
 
 
 def too_few(held: int, clips: int, fraction: float) -> bool:
-    """Return whether fewer than half as many of ``clips`` are held out as were asked for."""
+    """Return whether fewer than half of the requested fraction of ``clips`` are held out."""
     return held < fraction * clips / 2
 
 
 def draw_subset(strata: ClassSets, fraction: float, seed: int) -> Index:
-    """Draw a fraction of the clips, at least one a class; a larger fraction of the same seed contains every smaller
-    one.
+    """Sample a fraction of the clips, at least one a class; a larger fraction with the same seed contains the smaller
+    ones.
 
-    Single clips are drawn, also from groups: a subset is no side of a split.
+    Single clips are sampled, also from groups: a subset is not a side of a split.
 
     Returns
     -------
@@ -209,7 +210,7 @@ def draw_subset(strata: ClassSets, fraction: float, seed: int) -> Index:
 
 
 def published_folds(labels: Sequence[str], groups: Sequence[str], n_folds: int) -> list[int]:
-    """Assign groups to folds without random numbers, as published tables have them.
+    """Assign groups to folds without random numbers, as in published tables.
 
     The largest group comes first, and equal ones by name. Each goes to the fold that adds least to the sum of squares,
     over classes c and folds f, of n_cf / n_c. Two folds may differ by rounding only, so another order of summation
@@ -249,9 +250,9 @@ def published_folds(labels: Sequence[str], groups: Sequence[str], n_folds: int) 
 
 
 def published_validation(labels: Sequence[str], groups: Sequence[str]) -> list[bool]:
-    """Select the training clips of shipped tasks that validate: a fifth, by `published_folds`.
+    """Select the validation clips among the training clips of shipped tasks: a fifth, by `published_folds`.
 
-    Groups stay whole where every class has at least `VALIDATION` of them; single clips are selected otherwise.
+    Groups stay together if every class has at least `VALIDATION` of them; otherwise single clips are selected.
     """
     homes: dict[str, set[str]] = defaultdict(set)
     for label, group in zip(labels, groups, strict=True):
@@ -262,7 +263,7 @@ def published_validation(labels: Sequence[str], groups: Sequence[str]) -> list[b
 
 
 def _grouped(groups: Sequence[str] | NDArray[Any], strata: ClassSets) -> tuple[Index, Index, GroupCounts]:
-    """Return the number of the group of each clip, clips of each group, and clips of each class in each group."""
+    """Return the group index of each clip, the clips of each group, and the clips of each class in each group."""
     place = {
         name: number for number, name in enumerate(sorted(set(groups)))
     }  # np.unique takes ten times as long on millions of names

@@ -1,14 +1,14 @@
-"""A packed corpus, ready to be cropped: one face whether it holds spectrograms or waves.
+"""A packed corpus from which windows are cut: one interface for spectrograms and waves.
 
-Windows of waves are transformed on the device they are wanted on. Their frames are those of the whole clip: samples
-either side of a window are read where the clip goes on, and reflected only at its ends.
+Windows of waves are transformed on the requested device. Their frames are those of the whole clip: samples on both
+sides of a window are read from the clip, and reflected only at its ends.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -39,16 +39,13 @@ class Store(ABC):
     shards : sequence of arrays, (rows, ...)
         Maps of the shard files, or arrays in memory.
     folder : Path, optional
-        Where the shards lie.
+        Folder of the shards.
     """
 
     def __init__(self, header: Header, index: Index, shards: Sequence[Frames], folder: Path | None = None) -> None:
         self.header, self.index, self.shards, self.folder = header, index, tuple(shards), folder
-        self.frontend, self.statistics, self.band_statistics = (
-            header.frontend,
-            header.statistics,
-            header.band_statistics,
-        )
+        self.frontend, self.statistics = header.frontend, header.statistics
+        self.band_statistics = header.band_statistics
         self.fingerprint, self.skipped, self.frames = header.fingerprint, header.skipped, index.frames
         self.names: list[str] = index.path.tolist()
         self.domains: list[str] = index.domain.tolist()
@@ -60,7 +57,7 @@ class Store(ABC):
 
     @property
     def seconds_total(self) -> float:
-        """Seconds of sound."""
+        """Return the seconds of audio."""
         return float(self.index.seconds.sum())
 
     @abstractmethod
@@ -70,27 +67,25 @@ class Store(ABC):
         batch: int,
         width: int,
         device: Device = "cpu",
-        draws: Float[Tensor, "B 2"] | None = None,
+        jitter_noise: Float[Tensor, "B 2"] | None = None,
     ) -> Float[Tensor, "B F T"]:
-        """Un-normalised spectrograms of a batch of windows made of ``pieces``, on ``device``; anything where no piece
-        lies.
+        """Return un-normalised spectrograms of a batch of windows, on ``device``; undefined where no segment of
+        ``pieces`` lies.
 
         Parameters
         ----------
-        draws : Float[Tensor, "B 2"], optional
-            Uniform numbers for a front end whose bands vary in training.
+        jitter_noise : Float[Tensor, "B 2"], optional
+            Uniform numbers for a front end that varies its bands in training.
         """
 
     @abstractmethod
     def waves(
         self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu"
     ) -> Float[Tensor, "B S"] | None:
-        """The sound of the same windows, from the first frame's place on, zero where no piece lies; None when there are
-        no waves.
-        """
+        """Return the waveforms of the same windows, zero where no segment lies; None when there are no waves."""
 
     def clip(self, number: int, start: int = 0, frames: int | None = None) -> Float32[np.ndarray, "T F"]:
-        """The spectrogram of one clip, or ``frames`` frames of it from ``start`` on; only those are read and
+        """Return the spectrogram of one clip, or ``frames`` frames of it from ``start``; only those are read and
         transformed.
         """
         left = int(self.frames[number]) - start
@@ -100,7 +95,7 @@ class Store(ABC):
         return self.windows(pieces, 1, frames)[0].T.contiguous().numpy()
 
     def verify(self) -> None:
-        """Compare every file of the corpus with its checksum. A store in memory has none and passes.
+        """Compare every file of the corpus with its checksum. A store in memory has no checksums and passes.
 
         Raises
         ------
@@ -125,9 +120,11 @@ class SpecStore(Store):
         batch: int,
         width: int,
         device: Device = "cpu",
-        draws: Float[Tensor, "B 2"] | None = None,
+        jitter_noise: Float[Tensor, "B 2"] | None = None,
     ) -> Float[Tensor, "B F T"]:
-        """The stored frames, 0 as stored where no piece lies; ``draws`` have no effect on what is packed."""
+        """Return the stored frames, 0 as stored where no segment lies; ``jitter_noise`` have no effect on packed
+        spectrograms.
+        """
         return dequantise(
             to_device(self.copy_windows(pieces, batch, width), device), self.header.value_range
         ).transpose(1, 2)
@@ -135,28 +132,28 @@ class SpecStore(Store):
     def waves(
         self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu"
     ) -> Float[Tensor, "B S"] | None:
-        """None."""
+        """Return None."""
         return None
 
     def gather(
         self, ids: Int64[np.ndarray, " B"], starts: Int64[np.ndarray, " B"], width: int
     ) -> tuple[Frames, Int64[np.ndarray, " B"]]:
-        """Windows of ``width`` frames from frame ``starts`` of clips ``ids``.
+        """Return windows of ``width`` frames from frame ``starts`` of clips ``ids``.
 
         Returns
         -------
         windows : array, (B, width, F)
-            Stored values; 0 behind the end of a clip.
+            Stored values; 0 after the end of a clip.
         real : Int64[ndarray, "B"]
-            Frames of each window that are the clip's.
+            Frames of each window that belong to the clip.
         """
         pieces = WindowSegments.single(ids, starts, self.frames, width)
         return self.copy_windows(pieces, len(ids), width), pieces.lengths
 
     def copy_windows(self, pieces: WindowSegments, batch: int, width: int) -> Frames:
-        """A batch of windows made of ``pieces``, (B, width, F); 0 where no piece lies.
+        """Return a batch of windows made of ``pieces``, (B, width, F); 0 where no segment lies.
 
-        Plain byte copies: a copy is one contiguous run, so this moves memory as fast as the machine can.
+        Every segment is one contiguous copy of bytes.
         """
         row = self.frontend.n_mels * np.dtype(self.header.dtype).itemsize
         out = (np.empty if pieces.full(batch, width) else np.zeros)(batch * width * row, np.uint8)
@@ -175,8 +172,8 @@ class SpecStore(Store):
 class WaveStore(Store):
     """Packed waves. The front end is applied to windows of them.
 
-    At another rate than the front end's, windows are resampled on the device, and their outermost frames are those of a
-    sound that ends there.
+    If their rate is not that of the front end, windows are resampled on the device. Their outermost frames are then
+    those of a clip that ends there.
     """
 
     @property
@@ -185,11 +182,11 @@ class WaveStore(Store):
         return self.header.sample_rate or self.frontend.sample_rate
 
     def with_frontend(self, frontend: AnyFrontendConfig) -> WaveStore:
-        """The same waves with a front end that `check_frontend` lets pass."""
+        """Return the same waves with a front end that `check_frontend` accepts."""
         return WaveStore(replace(self.header, frontend=frontend), self.index, self.shards, self.folder)
 
     def samples(self, number: int) -> Int16[np.ndarray, " S"]:
-        """The stored samples of one clip."""
+        """Return the stored samples of one clip."""
         index = self.index
         first = int(index.offset[number])
         return np.asarray(self.shards[index.shard[number]][first : first + int(index.rows[number])])
@@ -200,28 +197,28 @@ class WaveStore(Store):
         batch: int,
         width: int,
         device: Device = "cpu",
-        draws: Float[Tensor, "B 2"] | None = None,
+        jitter_noise: Float[Tensor, "B 2"] | None = None,
     ) -> Float[Tensor, "B F T"]:
-        """The transformed sound of each window."""
+        """Return the spectrogram of each window."""
         frontend = self._frontend.to(device)
         if self.sample_rate != frontend.sample_rate:
             sound = resample(self.waves(pieces, batch, width, device), self.sample_rate, frontend.sample_rate)
-            spec: Tensor = frontend(sound, draws)
+            spec: Tensor = frontend(sound, jitter_noise)
             return spec[..., :width]
         segments, rows, begin = [], np.zeros((batch, width), np.int64), 0
-        for window, number, start, offset, length in zip(*_columns(pieces), strict=True):
+        for window, number, start, offset, length in zip(*pieces.columns(), strict=True):
             segments.append(frontend.segment(self.samples(number), start, length))
             rows[window, offset : offset + length] = np.arange(begin, begin + length)
             begin += len(segments[-1]) // frontend.hop_size
         return frontend.spectrograms_from_segments(
-            to_device(np.concatenate(segments), device), to_device(rows, device), draws
+            to_device(np.concatenate(segments), device), to_device(rows, device), jitter_noise
         )
 
     def waves(self, pieces: WindowSegments, batch: int, width: int, device: Device = "cpu") -> Float[Tensor, "B S"]:
-        """``width`` hops of sound for each window, at `sample_rate`."""
+        """Return ``width`` hops of waveform for each window, at `sample_rate`."""
         hop = self.hop
         out = np.zeros((batch, round(width * hop)), np.int16)
-        for window, number, start, offset, length in zip(*_columns(pieces), strict=True):
+        for window, number, start, offset, length in zip(*pieces.columns(), strict=True):
             sound = self.samples(number)[round(start * hop) : round((start + length) * hop)]
             first = round(offset * hop)
             out[window, first : first + len(sound)] = sound[: max(0, out.shape[1] - first)]
@@ -229,7 +226,7 @@ class WaveStore(Store):
 
     @property
     def hop(self) -> float:
-        """Samples from one frame to the next, at `sample_rate`."""
+        """Return the samples from one frame to the next, at `sample_rate`."""
         return self.frontend.hop_size * self.sample_rate / self.frontend.sample_rate
 
     @cached_property
@@ -238,13 +235,13 @@ class WaveStore(Store):
 
 
 def to_device(values: Frames, device: Device) -> Tensor:
-    """Copy to a device; through pinned memory, so that a GPU does not wait for it."""
-    tensor, place = torch.from_numpy(np.ascontiguousarray(values)), torch.device(device)
-    return tensor.pin_memory().to(place, non_blocking=True) if place.type == "cuda" else tensor.to(place)
+    """Copy to a device, through pinned memory, so that a GPU does not wait for it."""
+    tensor, target = torch.from_numpy(np.ascontiguousarray(values)), torch.device(device)
+    return tensor.pin_memory().to(target, non_blocking=True) if target.type == "cuda" else tensor.to(target)
 
 
 def make_store(header: Header, index: Index, shards: Sequence[Frames], folder: Path | None = None) -> Store:
-    """The store for what the shards hold."""
+    """Create the store for the kind of the shards."""
     return (WaveStore if header.kind == "wav" else SpecStore)(header, index, shards, folder)
 
 
@@ -254,7 +251,7 @@ def open_store(path: str | Path) -> Store:
     Raises
     ------
     DataError
-        When the folder holds none, was packed with a newer version of the format, or a shard is missing or cut.
+        When the folder is not a packed corpus, has a newer format, or a shard is missing or truncated.
     """
     folder = Path(path)
     try:
@@ -282,27 +279,8 @@ def open_store(path: str | Path) -> Store:
     )
 
 
-def check_frontend(store: Store, wanted: AnyFrontendConfig) -> None:
-    """Refuse a store whose spectrograms are not the wanted ones; bands that vary in training are no matter of what is
-    stored.
-
-    Raises
-    ------
-    DataError
-        Naming the fields that differ.
-    """
-    have, want = asdict(store.frontend), asdict(wanted)
-    names = [name for name in want if not (store.header.kind == "wav" and name.endswith("_jitter"))]
-    differing = [f"{name} is {have.get(name)}, wanted {want[name]}" for name in names if have.get(name) != want[name]]
-    if differing:
-        raise DataError(
-            f"the packed corpus {store.folder or ''} has another front end: {'; '.join(differing)}; pack the audio"
-            " again for this recipe"
-        )
-
-
 def _map(file: Path, header: Header, rows: int) -> Frames:
-    """A shard as an array, without reading it."""
+    """Map a shard as an array, without reading it."""
     shape = (rows, *header.row)
     wanted = int(np.prod(shape)) * np.dtype(header.dtype).itemsize
     size = file.stat().st_size if file.is_file() else -1
@@ -315,7 +293,3 @@ def _map(file: Path, header: Header, rows: int) -> Frames:
 
 def _bytes(values: Frames) -> Frames:
     return np.asarray(values).reshape(-1).view(np.uint8)
-
-
-def _columns(pieces: WindowSegments) -> list[list[int]]:
-    return [column.tolist() for column in (pieces.windows, pieces.ids, pieces.starts, pieces.offsets, pieces.lengths)]

@@ -1,4 +1,4 @@
-"""Comparing a packed corpus with its checksums while it is trained on."""
+"""Compare a packed corpus with its checksums during training."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from unheard.errors import DataError
 
 
 class Verification:
-    """Reads every shard of a store once, in a thread of its own, and compares it with its checksum.
+    """Reads every shard of a store once, in its own thread, and compares it with its checksum.
 
     Parameters
     ----------
     store : Store
-        One in memory needs no reading.
+        A store in memory is not read.
     """
 
     def __init__(self, store: Store) -> None:
@@ -23,12 +23,12 @@ class Verification:
         self._thread.start()
 
     def check(self, wait: bool = False) -> None:
-        """Raise what was found so far; with ``wait``, after all has been read.
+        """Raise the error found so far; with ``wait``, after all shards are read.
 
         Raises
         ------
         DataError
-            Naming the shards that are damaged.
+            Naming the damaged shards.
         """
         if wait:
             self._thread.join()

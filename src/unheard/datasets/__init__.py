@@ -1,1 +1,1 @@
-"""What puts sounds and labels on a disk: packages, generated sounds, importers, task folders."""
+"""Labelled data on disk: packages, generated sounds, importers, task folders."""

@@ -1,7 +1,8 @@
-"""Captions for fetched corpora, from templates over what file names and folders say; no sound is opened.
+"""Captions for fetched corpora, from templates filled with file names and folders; no sound file is opened.
 
-The kind of drum, the instrument and key of a rendered note, the prompt and its language, the folder of an effect. Files
-that a task tests on get none, so a model of sounds and captions has not read their labels.
+Captions name the kind of drum, the instrument and key of a rendered note, the prompt and its language, or the folder of
+an effect. Files of the test split of a task get no caption, so that a model trained with captions has not read their
+labels.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from unheard.data.manifest import from_table, pretraining_rows, read_manifest
-from unheard.datasets.filename_labels import DRUM_NAMES
+from unheard.datasets.filename_rules import DRUM_NAMES
 from unheard.datasets.notes import FONTS, INSTRUMENTS, note_rows, render_notes
 from unheard.errors import DataError
 from unheard.files import write_table
@@ -20,25 +21,72 @@ from unheard.progress import Track, silent
 
 COLUMNS = ("path", "caption", "domain")
 LANGUAGES = {
-    "ar": "Arabic", "be": "Belarusian", "bg": "Bulgarian", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek",
-    "en": "English", "es": "Spanish", "et": "Estonian", "eu": "Basque", "fi": "Finnish", "fr": "French", "gl": "Galician", "he": "Hebrew",
-    "hu": "Hungarian", "it": "Italian", "kn": "Kannada", "lt": "Lithuanian", "ml": "Malayalam", "nb": "Norwegian", "nds": "Low German",
-    "nl": "Dutch", "nn": "Norwegian", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sk": "Slovak",
-    "sl": "Slovenian", "sr": "Serbian", "sv": "Swedish", "tn": "Tswana", "uk": "Ukrainian", "wa": "Walloon", "hi": "Hindi", "tr": "Turkish",
-}  # fmt: skip
+    "ar": "Arabic",
+    "be": "Belarusian",
+    "bg": "Bulgarian",
+    "ca": "Catalan",
+    "cs": "Czech",
+    "da": "Danish",
+    "de": "German",
+    "el": "Greek",
+    "en": "English",
+    "es": "Spanish",
+    "et": "Estonian",
+    "eu": "Basque",
+    "fi": "Finnish",
+    "fr": "French",
+    "gl": "Galician",
+    "he": "Hebrew",
+    "hu": "Hungarian",
+    "it": "Italian",
+    "kn": "Kannada",
+    "lt": "Lithuanian",
+    "ml": "Malayalam",
+    "nb": "Norwegian",
+    "nds": "Low German",
+    "nl": "Dutch",
+    "nn": "Norwegian",
+    "pl": "Polish",
+    "pt": "Portuguese",
+    "ro": "Romanian",
+    "ru": "Russian",
+    "sk": "Slovak",
+    "sl": "Slovenian",
+    "sr": "Serbian",
+    "sv": "Swedish",
+    "tn": "Tswana",
+    "uk": "Ukrainian",
+    "wa": "Walloon",
+    "hi": "Hindi",
+    "tr": "Turkish",
+}
 DRUMS = {"kick": "bass drum", "snare": "snare drum", "hat": "hi-hat", "tom": "tom-tom drum", "cymbal": "cymbal"}
 SAMPLE_KINDS = {  # how Sonic Pi's file names begin
-    "ambi": "ambient sound", "bass": "bass synthesiser", "bd": "bass drum", "drum": "drum", "elec": "electronic sound", "glitch": "glitch",
-    "guit": "guitar", "hat": "hi-hat", "loop": "music loop", "mehackit": "electronic sound", "misc": "sound", "perc": "percussion",
-    "ride": "ride cymbal", "sn": "snare drum", "tabla": "tabla drum", "tbd": "bass drum", "vinyl": "vinyl record",
-}  # fmt: skip
+    "ambi": "ambient sound",
+    "bass": "bass synthesiser",
+    "bd": "bass drum",
+    "drum": "drum",
+    "elec": "electronic sound",
+    "glitch": "glitch",
+    "guit": "guitar",
+    "hat": "hi-hat",
+    "loop": "music loop",
+    "mehackit": "electronic sound",
+    "misc": "sound",
+    "perc": "percussion",
+    "ride": "ride cymbal",
+    "sn": "snare drum",
+    "tabla": "tabla drum",
+    "tbd": "bass drum",
+    "vinyl": "vinyl record",
+}
 SAID = (
     *("a {voice} says {words}{language}", "speech{language}, a {voice} saying {words}"),
     *("a {voice} speaking{language}: {words}", "a recording of a {voice} who says {words}{language}"),
 )
 NO_WORDS = frozenset(
     {"sound", "track", "music", "song", "select", "die", "attack"}
-)  # names that say nothing of what is heard
+)  # names without information about the sound
 PREFIXES = ("vm ", "conf ", "confbridge ", "dir ", "agent ", "spy ", "queue ")  # menus that telephone prompts belong to
 HEARD = ("the sound of {words}", "a recording of {words}", "{words}")
 PLAYED = ("{words}", "instrumental {words}", "a piece of {words}")
@@ -47,7 +95,7 @@ Row = Mapping[str, str]
 
 
 def captions(corpus_root: Path | str) -> list[dict[str, str]]:
-    """Path, caption and domain of every file of a fetched corpus that may be trained on and whose name says something.
+    """Return path, caption and domain of every training file of a fetched corpus whose name describes the sound.
 
     Raises
     ------
@@ -65,8 +113,8 @@ def write_captions(corpus_root: Path | str, out_csv: Path | str, notes: bool = T
     Parameters
     ----------
     notes : bool
-        Also render the notes of the General MIDI soundfont that no task tests on, beside the table, when the corpus
-        holds it.
+        Also render the notes of the General MIDI soundfont that no task uses for testing, into the folder of the table,
+        if the corpus has the soundfont.
 
     Raises
     ------
@@ -87,13 +135,13 @@ def write_captions(corpus_root: Path | str, out_csv: Path | str, notes: bool = T
 
 
 def caption(row: Row) -> str:
-    """What a manifest row says is heard; empty when it says nothing."""
+    """Return the caption of a manifest row; empty if its name does not describe the sound."""
     templates, values = next(_described(row), (("",), {}))
     return _chosen(templates, row["path"]).format(**values)
 
 
 def note_caption(path: str) -> str:
-    """The caption of a rendered note, from its path ``notes/FONT/PROGRAM-KEY.wav``."""
+    """Return the caption of a rendered note, from its path ``notes/FONT/PROGRAM-KEY.wav``."""
     program, key = (int(number) for number in Path(path).stem.split("-"))
     name, octave = NOTE_NAMES[key % 12], key // 12 - 1
     templates = ("{words} playing the note {name} {octave}", "a single note of {words}, {name} {octave}", "{words}")
@@ -101,7 +149,7 @@ def note_caption(path: str) -> str:
 
 
 def _described(row: Row) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
-    """Templates and their values, the best first."""
+    """Yield templates and their values, the best first."""
     package, path = row["package"], PurePosixPath(row["path"])
     folders, words = path.parts[1:-1], _words(path.stem)
     if package.startswith("asterisk-moh"):
@@ -117,34 +165,35 @@ def _described(row: Row) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
 
 
 def _prompt(folders: Sequence[str], words: str) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
-    """Telephone prompts: the folder under ``generate`` names language and voice, a folder below it what kind of thing
-    is said.
+    """Yield captions of telephone prompts.
+
+    The folder under ``generate`` names language and voice, a folder below it the kind of prompt.
     """
-    place = folders[folders.index("sounds") + 1 :]
-    parts = place[0].split("_")
+    subfolders = folders[folders.index("sounds") + 1 :]
+    parts = subfolders[0].split("_")
     voice = {"f": "woman", "m": "man"}.get(parts[2] if len(parts) > 2 else "", "voice")
-    kind = next((name for name in ("digits", "letters", "phonetic") if name in place), "")
+    kind = next((name for name in ("digits", "letters", "phonetic") if name in subfolders), "")
     words = next((words.removeprefix(menu) for menu in PREFIXES if words.startswith(menu)), words)
-    said = {"digits": words, "letters": f"the letter {words}", "phonetic": f"the letter {words[:1]}"}.get(
+    spoken = {"digits": words, "letters": f"the letter {words}", "phonetic": f"the letter {words[:1]}"}.get(
         kind, f'"{words}"'
     )
-    yield SAID, {"voice": voice, "words": said, "language": _language(parts[0])}
+    yield SAID, {"voice": voice, "words": spoken, "language": _language(parts[0])}
 
 
 def _spoken(package: str, folders: Sequence[str], stem: str) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
-    """Spoken names of things; the language is a folder, or the end of a file name."""
+    """Yield captions of spoken names; the language is a folder, or the end of a file name."""
     tail = re.fullmatch(r"(.+?)_desc_([a-z]{2,3})(?:_\w+)?", stem)
     code = tail[2] if tail else next((part for part in reversed(folders) if part in LANGUAGES), "")
     words = _words(tail[1] if tail else stem)
-    what = "the letter " if "alpha" in folders else "the syllable " if "syllab" in folders else "the word "
-    if "voices" in folders:  # of a game, in no language a folder names
+    prefix = "the letter " if "alpha" in folders else "the syllable " if "syllab" in folders else "the word "
+    if "voices" in folders:  # of a game, in a language that no folder names
         yield SAID, {"voice": "game character", "words": f'"{words}"', "language": ""}
     elif words:
-        yield SAID, {"voice": "voice", "words": what + words, "language": _language(code)}
+        yield SAID, {"voice": "voice", "words": prefix + words, "language": _language(code)}
 
 
 def _effect(package: str, folders: Sequence[str], stem: str) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
-    """Effects and instruments; the last folder names the kind."""
+    """Yield captions of effects and instruments; the last folder names the kind."""
     words, kind = _words(stem), _words(folders[-1]) if folders else ""
     if "drumkits" in folders or (package == "lmms-common" and "drum" in kind):
         drum = next((label for label, pattern in DRUM_NAMES if re.search(pattern, stem.lower())), "")
@@ -162,7 +211,7 @@ def _language(code: str) -> str:
 
 
 def _words(name: str) -> str:
-    """A file name as words: separators, capitals inside and numbers at the end gone; empty when nothing but a number is
+    """Return a file name as words, without separators, inner capitals and final numbers; empty if only a number is
     left.
     """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
@@ -175,5 +224,5 @@ def _article(words: str) -> str:
 
 
 def _chosen(templates: Sequence[str], path: str) -> str:
-    """One of the templates, by a hash of the path."""
+    """Return one of the templates, selected by a hash of the path."""
     return templates[int(hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest(), 16) % len(templates)]

@@ -1,6 +1,6 @@
-"""drum-events: drum hits at random moments over game music; which hit, and when?
+"""drum-events: drum hits at random times over game music; the task is to detect kind and time of each hit.
 
-Kits and tracks of the test clips are those that drum-hit and soundtrack-id test on; validation takes whole kits and
+Test clips use the kits and tracks of the test splits of drum-hit and soundtrack-id. Validation uses whole kits and
 tracks of the others.
 """
 
@@ -24,7 +24,7 @@ FEWEST, MOST = 3, 8  # hits in a clip
 LOUDEST = 6.0  # dB above the music; 0 at least
 LONGEST, SHORTEST = 1.0, 0.05  # seconds of a hit
 GAP = 0.3  # seconds between hits of one kind, more than the median filter of the events joins
-FLOOR = 0.01  # -40 dB of the peak: where a hit begins and ends
+FLOOR = 0.01  # -40 dB of the peak: limit for the start and end of a hit
 MUSIC = (
     "wesnoth-1.16-music",
     "ufoai-music",
@@ -33,13 +33,13 @@ MUSIC = (
     "singularity-music",
     "drascula-music",
 )
-TRIES = 50  # places looked at for a hit before it is left out
-RATE = 16000  # Hz at which hits are measured, so that every sample rate gets the same events
+TRIES = 50  # attempts to place a hit before it is left out
+RATE = 16000  # Hz at which hits are measured, so that every sample rate has the same events
 
 
 @dataclass(frozen=True)
 class Hit:
-    """Where a drum sounds in its file, in seconds."""
+    """Position of a drum hit in its file, in seconds."""
 
     path: str
     label: str
@@ -57,7 +57,7 @@ class Placed:
 
 
 def drum_items(root: Path, seconds: float, seed: int) -> list[Item]:
-    """The clips of drum-events.
+    """Return the clips of drum-events.
 
     Parameters
     ----------
@@ -97,7 +97,9 @@ def drum_items(root: Path, seconds: float, seed: int) -> list[Item]:
 
 
 def place(hits: Mapping[str, Sequence[Hit]], seconds: float, rng: np.random.Generator) -> list[Placed]:
-    """Hits at random onsets, in order of time; hits of one kind stay `GAP` apart and all end within ``seconds``."""
+    """Place hits at random onsets, in order of time; hits of one kind are `GAP` apart and all end within
+    ``seconds``.
+    """
     placed: list[Placed] = []
     kinds = sorted(hits)
     for _ in range(rng.integers(FEWEST, MOST + 1)):
@@ -118,7 +120,7 @@ def place(hits: Mapping[str, Sequence[Hit]], seconds: float, rng: np.random.Gene
 
 
 def _split_rows(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
-    """Rows by split; some groups of train validate."""
+    """Split rows into sides; some groups of train are for validation."""
     train = [row for row in rows if row["split"] == "train"]
     chosen = published_validation([row["label"] for row in train], [row["group"] for row in train])
     sides: dict[str, list[dict[str, str]]] = defaultdict(list, test=[row for row in rows if row["split"] == "test"])
@@ -128,12 +130,12 @@ def _split_rows(rows: Sequence[dict[str, str]]) -> dict[str, list[dict[str, str]
 
 
 def _times(placed: Placed) -> tuple[float, float]:
-    """Onset and end in milliseconds."""
+    """Return onset and end in milliseconds."""
     return round(1000 * placed.onset, 1), round(1000 * (placed.onset + placed.hit.seconds), 1)
 
 
 def _measure(root: Path, path: str, label: str) -> Hit | None:
-    """Where the sound begins and ends; None for a file of silence."""
+    """Return where the sound in a file begins and ends; None for a silent file."""
     wav = np.abs(read(root / path, RATE)[0])
     loud = np.flatnonzero(wav > FLOOR * wav.max())
     if not len(loud):
@@ -144,7 +146,7 @@ def _measure(root: Path, path: str, label: str) -> Hit | None:
 
 @lru_cache(maxsize=512)
 def _sound(file: Path, start: float, seconds: float, rate: int) -> Waveform:
-    """A hit of mean power 1 over its first tenth of a second, faded out over its last."""
+    """Return a hit of mean power 1 over its first tenth of a second, faded out over its last."""
     wav = read(file, rate, start=start, seconds=seconds)[0].copy()
     fade = min(len(wav), round(0.02 * rate))
     wav[-fade:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
@@ -152,11 +154,11 @@ def _sound(file: Path, start: float, seconds: float, rate: int) -> Waveform:
 
 
 def _mix(root: Path, path: str, start: float, seconds: float, placed: Sequence[Placed], rate: int) -> Waveform:
-    """Music with hits on it; at most at full scale."""
+    """Mix hits into music; the peak is at most full scale."""
     out = np.zeros(round(seconds * rate), np.float32)
     music = read(root / path, rate, start=start, seconds=seconds)[0][: len(out)]
     out[: len(music)] = music
-    level = max(_level(music), FLOOR)  # hits over silence would be inaudible
+    level = max(_level(music), FLOOR)  # without a floor, hits over silence would be inaudible
     for each in placed:
         begin = round(each.onset * rate)
         wav = _sound(root / each.hit.path, each.hit.start, each.hit.seconds, rate)[: len(out) - begin]

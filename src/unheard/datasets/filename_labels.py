@@ -1,9 +1,9 @@
-"""Label tables for fetched corpora: what a file's name and folder say about it, with splits that do not leak.
+"""Label tables for fetched corpora, from file names and folders, with splits without leakage.
 
-Every task is a rule over manifest rows (`unheard.datasets.sources`); no sound is opened. What must not be shared
-between train and test is the group: the drum kit, the game unit, the package, the voice or the phrase. Groups that hold
-copies of one file count as one group in folds, and a sound that occurs under several names is used once. Files on the
-test side are left out of pre-training, copies included.
+Every task is a rule over manifest rows (`unheard.datasets.sources`); no sound file is opened. Train and test share no
+group: a drum kit, a game unit, a package, a voice or a phrase. Groups with copies of one file count as one group in
+folds, and a sound with several names is used once. Files of the test side and their copies are left out of
+pre-training.
 
 drum-hit              kick, snare, hat, tom, cymbal; test on four unseen kits; or five folds by kit
 sound-kind            animal, instrument, object; trained on one package, tested on two others
@@ -12,58 +12,43 @@ unit-action           voice, attack or death of a game unit; five folds by unit
 voice-id              which of 15 actors speaks; test on unseen phrases; or five folds by phrase
 vocal-type            pain, effort, speech; test on unseen voices; or five folds by voice
 soundtrack-id         which of 12 games a track is from; test on unseen tracks (needs tier L)
-stamp-voice           which of nine languages' speakers describes a stamp; one voice and microphone each, so a check of sanity only
+stamp-voice           which of nine languages' speakers describes a stamp; one voice and microphone each, so a sanity
+                      check only
 gm-family, gm-pitch, gm-pitch-programs   rendered notes, see `unheard.datasets.notes`
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
 from unheard.data.manifest import from_table, read_manifest
 from unheard.data.splits import deduplicate, merge_groups_by_content, published_folds
+from unheard.datasets.filename_rules import TASKS, FilenameLabelRule, Row
 from unheard.datasets.notes import GM_TASKS, note_rows, render_notes
 from unheard.errors import DataError
 from unheard.files import write_table
 from unheard.progress import Track, silent
 
 COLUMNS = ("path", "label", "split", "fold", "group")
-Row = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class FilenameLabelRule:
-    """The packages a task reads and the rule that labels their manifest rows."""
-
-    packages: tuple[str, ...]
-    rule: Callable[[Sequence[Row]], Iterator[tuple[str, ...]]]
-    """Yields values in the order of `COLUMNS`."""
-    folds: int = 0
-    """Folds that groups are assigned to, where the rule gives none: an alternative to a split whose test side is small.
-    """
 
 
 def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
-    """The label table of a task.
+    """Return the label table of a task.
 
     Parameters
     ----------
     name : str
         One of `TASKS` or of the gm tasks.
     corpus_root : Path
-        Folder that `fetch` wrote. The gm tasks do not look at it here: their sounds are made by `write_labels`.
+        Folder that `fetch` wrote. The gm tasks do not read it here: `write_labels` renders their sounds.
 
     Returns
     -------
     list of dict
         Rows with path (relative to ``corpus_root``; for gm tasks relative to the label table), label, split, fold,
-        group; split is empty where the task is scored by folds only, and fold is empty where it has a split only. A
-        probe takes the split first.
+        group. split is empty for a task with folds only, and fold is empty for a task with a split only. A probe
+        prefers the split.
 
     Raises
     ------
@@ -73,7 +58,7 @@ def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
     if name in GM_TASKS:
         return [dict(zip(COLUMNS, row, strict=True)) for row in note_rows(name)]
     if name not in TASKS:
-        raise DataError(f"no task is called {name!r}; choose one of {', '.join([*TASKS, *GM_TASKS])}")
+        raise DataError(f"there is no task {name!r}; choose one of {', '.join([*TASKS, *GM_TASKS])}")
     present = {row["package"] for row in read_manifest(corpus_root)}
     if lacking := [package for package in TASKS[name].packages if package not in present]:
         raise missing_packages_error(name, lacking, corpus_root)
@@ -81,20 +66,19 @@ def offline_labels(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
 
 
 def offline_rows(name: str, corpus_root: Path | str) -> list[dict[str, str]]:
-    """The rows of one of `TASKS` that the packages in a folder give, be they all of its packages or not."""
+    """Return the rows of one of `TASKS` for the packages in a folder, even if some of its packages are missing."""
     return [dict(zip(COLUMNS, row, strict=True)) for row in _apply(TASKS[name], read_manifest(corpus_root))]
 
 
 def missing_packages_error(name: str, packages: Sequence[str], corpus_root: Path | str) -> DataError:
-    """The error for packages of a task that a folder lacks, naming the command that fetches them."""
+    """Return the error for packages of a task that a folder lacks, with the command that fetches them."""
     others = f" (and likewise {', '.join(packages[1:])})" if packages[1:] else ""
     fetch = f"unheard data fetch {packages[0]} -o {corpus_root}{others}"
     return DataError(f"task {name} needs packages that {corpus_root} lacks; run: {fetch}")
 
 
 def write_labels(name: str, corpus_root: Path | str, out_csv: Path | str, track: Track = silent) -> Path:
-    """Write the label table of a task, with paths relative to the table's own folder; gm tasks also render their notes
-    beside it.
+    """Write the label table of a task, with paths relative to the table's own folder; gm tasks also render their notes.
 
     Raises
     ------
@@ -115,13 +99,14 @@ def write_labels(name: str, corpus_root: Path | str, out_csv: Path | str, track:
 
 
 def test_files(corpus_root: Path | str) -> set[str]:
-    """Paths below a fetched corpus that some task tests on; its manifest marks them ``heldout``."""
+    """Return the paths of a fetched corpus in the test split of some task; its manifest marks them ``heldout``."""
     return test_paths(read_manifest(corpus_root))
 
 
 def test_paths(manifest: Sequence[Row]) -> set[str]:
-    """Paths among manifest rows that some task tests on, its test split or all of a task that may be scored by folds,
-    and their copies.
+    """Return the paths of manifest rows in the test split of some task, and their copies.
+
+    All files of a task that may be scored by folds count as test files.
     """
     labelled = (row for task in TASKS.values() for row in _apply(task, manifest))
     tested = {path for path, _, split, fold, _ in labelled if split == "test" or fold}
@@ -129,7 +114,7 @@ def test_paths(manifest: Sequence[Row]) -> set[str]:
     return tested | {row["path"] for row in manifest if row["sha256"] in content}
 
 
-test_files.__test__ = test_paths.__test__ = False  # type: ignore[attr-defined]  # pytest takes names that begin with test
+test_files.__test__ = test_paths.__test__ = False  # type: ignore[attr-defined]  # not for pytest
 
 
 def _apply(task: FilenameLabelRule, manifest: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -143,186 +128,3 @@ def _apply(task: FilenameLabelRule, manifest: Sequence[Row]) -> list[tuple[str, 
         (path, label, split, str(fold), home[group])
         for (path, label, split, _, group), fold in zip(rows, folds, strict=True)
     ]
-
-
-def _hash(text: str) -> int:
-    return int(hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), 16)
-
-
-def _parts(row: Row) -> tuple[str, str, str]:
-    """Folder path, last folder and file name without suffix."""
-    path = PurePosixPath(row["path"])
-    return path.parent.as_posix() + "/", path.parent.name, path.stem
-
-
-DRUM_TEST_KITS = ("The Black Pearl 1.0", "ForzeeStereo", "ColomboAcousticDrumkit", "HardElectro1")
-DRUM_NAMES = (  # first match decides; bells of circAfrique, splash cymbals and claps belong to no class
-    ("", r"cow|agogo|tambourine|clap|fx|empty|splash|trimo|stomach"),
-    ("kick", r"kick|bass ?drum|(^|[^a-z])bd|_k_\d"),
-    ("snare", r"snare|rim|sidestick|^stick-|(^|[^a-z])sn\d?_|^sd"),
-    ("hat", r"hat|[co]hh|hh"),
-    ("cymbal", r"crash|ride|cymbal|china|^rd|^cra_|^(paiste)?bell"),
-    ("tom", r"tom|^tm\d?_"),
-)
-
-
-def _drum_hit(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    for row in rows:
-        _, kit, name = _parts(row)
-        if "drumkits" not in row["path"] or kit == "rumpf_kit_z01_h2":  # that kit is loops
-            continue
-        label = next((label for label, pattern in DRUM_NAMES if re.search(pattern, name.lower())), "")
-        if label:
-            yield row["path"], label, "test" if kit in DRUM_TEST_KITS else "train", "", kit
-
-
-ANIMALS = (
-    "adjutant aesculapian_snake albatross bear bird blister_beetle booby calf cat chimpanzee chinchilla cow crane crow"
-    " deer dog dolphin duck eagle-owl elephant emu ferret fish flamingo foal frog giant_panda giraffe goose grasshopper"
-    " guinea_fowl hamster hedgehog heron horse hyena iguana iora jaguar jerboa koala ladybug lion little_monkey lynx"
-    " moose moth mouse newt otter owl pelican pheasant pig porcupine python quail quetzal raccoon rhinoceros rooster"
-    " sheep snail sparrow spider squirrel stork tiger turtle vulture wallaby weevil whale wolf wood_grouse yak zebra "
-)
-INSTRUMENTS = (
-    "accordion aeoline bagpipes bass_drum cello changu clarinet cuica cymbals drums dulzaina electric_guitar erhu flute"
-    " gamba grand_piano guitar hand_organ hang harmonica harp horn iotshin ipu jug kazoo keyboard lute maracas"
-    " natural_horn ney oboe oedephon organ piano pipe quena rabel ratchet recorder rozhok saxophone slit_drum spoons"
-    " squeezebox timpani topshuur trumpet ukulele violin washint western_concert_flute xun xylophone yangqin yobel"
-    " youhikko yueqin zhaleyka zither zurna "
-)
-SCRATCH_KINDS = {
-    "Animal": "animal",
-    "Instruments": "instrument",
-    "Percussion": "instrument",
-    "Effects": "object",
-    "Electronic": "object",
-}
-
-
-def _sound_kind(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    animals, instruments = frozenset(ANIMALS.split()), frozenset(INSTRUMENTS.split())
-    for row in rows:
-        folder, last, name = _parts(row)
-        split, label = "test", ""
-        if folder.endswith("/abcs/all/noises/"):
-            split, label = "train", "animal" if name in animals else "instrument" if name in instruments else "object"
-        elif row["package"] == "scratch":
-            label = SCRATCH_KINDS.get(last, "")
-        elif (
-            row["package"] == "tuxpaint-stamps-default"
-            and "/symbols/" not in folder
-            and not re.search(r"_desc|_[a-z]{2}(_\w+)?$", name)
-        ):
-            label = "animal" if "/animals/" in folder else "instrument" if "/music/" in folder else "object"
-        if label:
-            yield row["path"], label, split, "", row["package"]
-
-
-SME_LIMITS = {"train": 195, "test": 87}  # clips of one class, the first by hash
-
-
-def _speech_music_effect(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    found = defaultdict(list)
-    kinds = {"speech": "speech", "music": "music", "effects": "effect"}
-    for row in rows:
-        folder, _, _ = _parts(row)
-        package, label = row["package"], kinds[row["domain"]]
-        train = package.startswith(("wesnoth", "ufoai")) or (package.startswith("tuxpaint") and label == "speech")
-        test = (
-            (package == "hedgewars-data" and (label == "speech" or folder.endswith("/Data/Sounds/")))
-            or (package in ("naev-data", "singularity-music", "drascula-music") and label == "music")
-        )  # fmt: skip
-        if train or test:
-            found["train" if train else "test", label].append(
-                (row["path"], label, "train" if train else "test", "", package)
-            )
-    for (split, _), values in found.items():
-        yield from sorted(values, key=lambda value: _hash(value[0]))[: SME_LIMITS[split]]
-
-
-def _unit_action(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    labels = {"ack": "voice", "select": "voice", "attack": "attack", "die": "die"}
-    for row in rows:
-        match = re.fullmatch(r"(.+)_(ack|select|attack|die)\d*[a-z]?", _parts(row)[2])
-        if match:
-            unit, action = match.groups()
-            yield row["path"], labels[action], "", str(_hash(unit) % 5), unit
-
-
-def _voices(rows: Sequence[Row]) -> Iterator[tuple[Row, str, str]]:
-    """Rows of the 15 hedgewars voices with voice and phrase."""
-    for row in rows:
-        folder, voice, name = _parts(row)
-        if "/Sounds/voices/" in folder:
-            yield row, voice, name.rstrip("0123456789")
-
-
-def _voice_id(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    for row, voice, phrase in _voices(rows):
-        yield row["path"], voice, "train" if _hash(phrase) % 10 < 7 else "test", "", phrase
-
-
-VOCAL_TEST_VOICES = ("Pirate", "Default_es", "Singer", "Russian", "HillBilly")
-
-
-def _vocal_type(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    for row, voice, phrase in _voices(rows):
-        label = "pain" if phrase in ("Ow", "Ouch", "Ooff") else "effort" if phrase == "Jump" else "speech"
-        yield row["path"], label, "test" if voice in VOCAL_TEST_VOICES else "train", "", voice
-
-
-SOUNDTRACKS = (
-    *(
-        "wesnoth-1.16-music",
-        "ufoai-music",
-        "warzone2100-music",
-        "nexuiz-music",
-        "singularity-music",
-        "planetblupi-music-ogg",
-    ),
-    *("drascula-music", "pushover-data", "colobot-common-sounds", "naev-data", "supertux-data", "widelands-data"),
-)
-LONG_TRACK = 40.0  # seconds: shorter pieces are jingles
-
-
-def _soundtrack_id(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    for package in SOUNDTRACKS:
-        tracks = [
-            row
-            for row in rows
-            if row["package"] == package and row["domain"] == "music" and float(row["seconds"]) > LONG_TRACK
-        ]
-        tracks.sort(key=lambda row: _hash(row["path"]))
-        for index, row in enumerate(tracks):
-            yield row["path"], package, "test" if index < max(2, round(0.3 * len(tracks))) else "train", "", row["path"]
-
-
-STAMP_LANGUAGES = ("be", "bg", "ca", "da", "el", "es", "fr", "ro", "ru")  # those with more than 300 stamps
-STAMP_LIMIT = 170  # clips of one language, the first by hash
-
-
-def _stamp_voice(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    found = defaultdict(list)
-    for row in rows:
-        match = re.fullmatch(r"(.+)_desc_([a-z]{2})\.ogg", row["path"])
-        if match and match[2] in STAMP_LANGUAGES:
-            stamp = PurePosixPath(match[1]).name
-            found[match[2]].append((row["path"], match[2], "train" if _hash(stamp) % 10 < 7 else "test", "", stamp))
-    for values in found.values():
-        yield from sorted(values, key=lambda value: _hash(value[0]))[:STAMP_LIMIT]
-
-
-_SME_PACKAGES = (
-    *("tuxpaint-stamps-default", "wesnoth-1.16-music", "wesnoth-1.16-data", "ufoai-music", "ufoai-sound"),
-    *("hedgewars-data", "naev-data", "singularity-music", "drascula-music"),
-)
-TASKS: dict[str, FilenameLabelRule] = {
-    "drum-hit": FilenameLabelRule(("hydrogen-drumkits", "hydrogen-data"), _drum_hit, folds=5),
-    "sound-kind": FilenameLabelRule(("qabcs-data", "tuxpaint-stamps-default", "scratch"), _sound_kind),
-    "speech-music-effect": FilenameLabelRule(_SME_PACKAGES, _speech_music_effect),
-    "unit-action": FilenameLabelRule(("megaglest-data",), _unit_action),
-    "voice-id": FilenameLabelRule(("hedgewars-data",), _voice_id, folds=5),
-    "vocal-type": FilenameLabelRule(("hedgewars-data",), _vocal_type, folds=5),
-    "soundtrack-id": FilenameLabelRule(SOUNDTRACKS, _soundtrack_id),
-    "stamp-voice": FilenameLabelRule(("tuxpaint-stamps-default",), _stamp_voice),
-}

@@ -1,8 +1,7 @@
-"""A labelled set of generated sounds: the data that is always there, for the demo, the documentation and the tests.
+"""A labelled set of generated sounds for the demo, the documentation and the tests; it needs no download.
 
 Clip ``i`` is of family ``i % 6`` and instrument ``(i // 6) % 10`` and depends on (seed, i) alone: a larger set begins
-with the smaller one. Instruments, not clips, are dealt out to splits and folds, so a test clip is never played on a
-training instrument.
+with the smaller one. Splits and folds assign instruments, not clips, so test instruments are not training instruments.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ def make_sounds(
     Parameters
     ----------
     out : Path
-        Folder to write, made when missing. Files already there are replaced.
+        Folder to write, created if missing. Existing files are replaced.
     clips : int
-        How many; 12 is the smallest number that has every family in train and in test.
+        Number of clips; 12 is the smallest number with every family in train and in test.
     seed : int
         Same seed, same bytes.
     sample_rate : int
@@ -41,9 +40,9 @@ def make_sounds(
     Returns
     -------
     Path
-        ``out/labels.csv`` with the columns path (relative to it), label (string, bar, drum, chirp, voice, noise), kind
-        (what within the family: marimba, kick, the vowel ..), pitch (MIDI number, empty for the unpitched), onsets (ms,
-        joined by ``|``), split (train, valid, test), fold (0-4) and group (the instrument).
+        ``out/labels.csv``. Columns: path (relative to it), label (string, bar, drum, chirp, voice, noise), kind (within
+        the family: marimba, kick, the vowel ..), pitch (MIDI number, empty if unpitched), onsets (ms, joined by ``|``),
+        split (train, valid, test), fold (0-4) and group (the instrument).
 
     Raises
     ------
@@ -71,13 +70,13 @@ def make_sounds(
             rows.append(_row(path, family, instrument, sound))
         return write_table(out / "labels.csv", COLUMNS, rows)
     except OSError as error:
-        raise DataError(
-            f"cannot write sounds to {out}: {error}; choose a folder that can be written and has room"
-        ) from error
+        raise DataError(f"cannot write sounds to {out}: {error}; choose a writable folder with free space") from error
 
 
 def generate(family: str, instrument: int, index: int, seed: int = 0, sample_rate: int = 16000) -> Sound:
-    """Clip ``index`` of a family on one of its instruments, 0.5 to 4 s long, clean and at the level it was synthesised."""
+    """Generate clip ``index`` of a family on one of its instruments: 0.5 to 4 s long, clean, at the synthesised
+    level.
+    """
     timbre = np.random.default_rng((seed, list(FAMILIES).index(family), instrument, 2))
     take = np.random.default_rng((seed, index))
     seconds = float(0.5 * 8 ** take.uniform())
@@ -85,7 +84,7 @@ def generate(family: str, instrument: int, index: int, seed: int = 0, sample_rat
 
 
 def _mix(wav: Wave, rng: np.random.Generator) -> Wave:
-    """Peak at -1 to -20 dB of full scale over white noise 30 to 60 dB below the peak."""
+    """Scale the peak to -1 to -20 dB of full scale and add white noise 30 to 60 dB below the peak."""
     peak = 10 ** (-rng.uniform(1, 20) / 20)
     floor = 10 ** (-rng.uniform(30, 60) / 20)
     mixed = wav / (np.abs(wav).max() + 1e-12) + floor * rng.standard_normal(len(wav)) / 3

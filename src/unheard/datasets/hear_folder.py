@@ -1,8 +1,8 @@
-"""Writing a task as the folder that hear-preprocess writes and HEAR evaluators read.
+"""Write a task in the folder layout of hear-preprocess, which HEAR evaluators read.
 
     NAME-VERSION-MODE/task_metadata.json  labelvocabulary.csv  SPLIT.json  RATE/SPLIT/FILE.wav
 
-Beside them lies ``labels.csv``, the same clips at the lowest rate for `unheard probe` and `unheard finetune`, with a
+The folder also has ``labels.csv``: the same clips at the lowest rate for `unheard probe` and `unheard finetune`, with a
 column source.
 """
 
@@ -27,12 +27,12 @@ from unheard.progress import Track, silent
 METADATA = "task_metadata.json"
 COLUMNS = ("path", "label", "split", "fold", "group", "source")
 RATES = (16000, 22050, 32000, 44100, 48000)
-"""Hz; what the HEAR API allows."""
+"""Sample rates in Hz that the HEAR API allows."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """A sound within a clip; start and end in milliseconds."""
+    """A sound event within a clip; start and end in milliseconds."""
 
     label: str
     start: float
@@ -50,11 +50,11 @@ class Item:
     split : str
         train, valid or test, or fold00 and so on.
     events : tuple of str or of Event
-        What occurs in the sound.
+        Labels or events of the clip.
     wav : callable
-        Sample rate in Hz -> the sound, (S,), of any length.
+        Function from a sample rate in Hz to the waveform, (S,), of any length.
     source, group : str
-        The file it was made from, and what it must not share with other sides.
+        The file it was made from, and its group, which must be on one side only.
     """
 
     name: str
@@ -66,27 +66,27 @@ class Item:
 
     @property
     def labels(self) -> list[str]:
-        """Names of what occurs, sorted, each once."""
+        """Return the labels of the clip, sorted, each once."""
         return sorted({each.label if isinstance(each, Event) else each for each in self.events})
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What holds for all clips of a task.
+    """Properties of all clips of a task.
 
     Parameters
     ----------
     name : str
-        With underscores; the folder's name joins it with version and mode by hyphens.
+        With underscores; the folder name joins it with version and mode by hyphens.
     mode : str
         "split" (train, valid, test) or "folds".
     seconds : float
-        Every clip is filled with silence or cut to this length.
+        Every clip is padded with silence or cut to this length.
     scores : tuple of str
-        The first decides.
+        The first is the primary score.
     event, multilabel : bool
     notes : dict
-        More entries of the metadata; readers ignore those they do not know.
+        More entries of the metadata; readers ignore unknown entries.
     """
 
     name: str
@@ -100,7 +100,7 @@ class TaskSpec:
 
     @property
     def folder(self) -> str:
-        """Name of the task's folder."""
+        """Return the name of the task's folder."""
         return f"{self.name}-{self.version}-{self.mode}"
 
 
@@ -113,14 +113,14 @@ def write_folder(
     overwrite: bool = False,
     track: Track = silent,
 ) -> Path:
-    """Write a task below ``out``; it appears there when it is complete.
+    """Write a task below ``out``, atomically.
 
     Parameters
     ----------
     items : sequence of Item
-        Sounds are made one after the other as they are written.
+        Waveforms are computed one after the other while writing.
     rates : sequence of int
-        Of `RATES`; one folder of wavs each.
+        Some of `RATES`; one folder of wavs for each.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def write_folder(
         When a class is missing from a split, two clips share a name, or the folder cannot be written.
     """
     if not rates or not set(rates) <= set(RATES):
-        raise ConfigError(f"sample rates {list(rates)} came; HEAR tasks have some of {', '.join(map(str, RATES))} Hz")
+        raise ConfigError(f"sample rates {list(rates)} are not supported; choose from {', '.join(map(str, RATES))} Hz")
     target = out / sheet.folder
     if target.exists() and not (overwrite and (target / METADATA).is_file()):
         raise ConfigError(f"{target} exists; choose another -o, or replace a task with --overwrite")
@@ -154,20 +154,18 @@ def write_folder(
             shutil.rmtree(target)
         os.replace(unfinished, target)
     except OSError as error:
-        raise DataError(
-            f"cannot write the task {target}: {error}; choose a folder that can be written and has room"
-        ) from error
+        raise DataError(f"cannot write the task {target}: {error}; choose a writable folder with free space") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return target
 
 
 def _checked(sheet: TaskSpec, items: Sequence[Item]) -> list[str]:
-    """The splits in HEAR's order; every one must hold every class."""
+    """Return the splits in HEAR's order; every one must contain every class."""
     named = {item.split for item in items}
     splits = sorted(named) if sheet.mode == "folds" else ["train", "valid", "test"]
     if len({item.name for item in items}) != len(items):
-        raise DataError(f"two clips of task {sheet.name} have one name; names must be unique in the whole task")
+        raise DataError(f"two clips of task {sheet.name} have the same name; names must be unique in the whole task")
     vocabulary = _vocabulary(items)
     for split in splits:
         there = {label for item in items if item.split == split for label in item.labels}
@@ -180,7 +178,7 @@ def _checked(sheet: TaskSpec, items: Sequence[Item]) -> list[str]:
 
 
 def _vocabulary(items: Iterable[Item]) -> list[str]:
-    """Labels, sorted as numbers where all are, else as text."""
+    """Return the labels, sorted as numbers if all are numbers, else as text."""
     labels = {label for item in items for label in item.labels}
     return sorted(
         labels, key=(lambda label: (int(label), "")) if all(map(str.isdigit, labels)) else lambda label: (0, label)
@@ -206,10 +204,8 @@ def _write_texts(sheet: TaskSpec, items: Sequence[Item], splits: list[str], fold
     labels = [{"idx": str(index), "label": label} for index, label in enumerate(_vocabulary(items))]
     write_table(folder / "labelvocabulary.csv", ("idx", "label"), labels)
     for split in splits:
-        answers = {f"{item.name}.wav": [_plain(each) for each in item.events] for item in items if item.split == split}
-        (folder / f"{split}.json").write_text(
-            json.dumps(answers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        events = {f"{item.name}.wav": [_plain(each) for each in item.events] for item in items if item.split == split}
+        (folder / f"{split}.json").write_text(json.dumps(events, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     write_table(folder / "labels.csv", COLUMNS, [_row(item, rate, sheet.mode == "folds") for item in items])
 
 
@@ -231,7 +227,7 @@ def _row(item: Item, rate: int, folds: bool) -> dict[str, str]:
 
 
 def _write_wav(path: Path, wav: Waveform, rate: int, seconds: float) -> None:
-    """PCM16, of exactly ``seconds``."""
+    """Write PCM16 of exactly ``seconds``."""
     samples = round(seconds * rate)
     filled = np.zeros(samples, np.float32)
     filled[: min(samples, len(wav))] = wav[:samples]

@@ -1,13 +1,12 @@
-"""Real tasks as HEAR folders: the label tables of `unheard.datasets.filename_labels` with their sounds, and two
-generators on top of them.
+"""Real tasks as HEAR folders: the label tables of `unheard.datasets.filename_labels`, and two generators.
 
-drum-events     drum hits at random moments over game music; kits and tracks of train, valid and test are disjoint
+drum-events     drum hits at random times over game music; kits and tracks of train, valid and test are disjoint
 gm-multilabel   one to four instrument families at once; trained on one soundfont, tested on another
 
 Every other name is a label table. ``mode`` split has the table's train and test sides, and a fifth of train for
-validation; folds lets every clip be tested once, which narrows the interval of a score, and is the default where a
-table has folds. Clips that either mode tests are marked ``heldout`` in the manifest of a fetched corpus, so
-pre-training leaves them out.
+validation. ``mode`` folds tests every clip once, which narrows the confidence interval; it is the default for tables
+with folds. Test clips of either mode are marked ``heldout`` in the manifest of a fetched corpus, so pre-training leaves
+them out.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ from unheard.audio.waveform import Waveform, info, read
 from unheard.data.manifest import NAME, read_manifest
 from unheard.data.splits import published_validation
 from unheard.datasets.drum_events import MUSIC, drum_items
-from unheard.datasets.filename_labels import TASKS, missing_packages_error, offline_labels
+from unheard.datasets.filename_labels import missing_packages_error, offline_labels
+from unheard.datasets.filename_rules import TASKS
 from unheard.datasets.hear_folder import Item, TaskSpec, write_folder
 from unheard.datasets.note_mixtures import mixture_items
 from unheard.datasets.notes import FONTS, GM_TASKS, Player
@@ -34,7 +34,7 @@ from unheard.progress import Track, silent
 
 Mode = Literal["auto", "folds", "split"]
 ACCURACY = ("top1_acc", "mAP", "aucroc", "d_prime")  # scores of HEAR's scene tasks
-BALANCED = ("mAP", "top1_acc", "aucroc", "d_prime")  # classes differ in size: a mean over classes decides
+BALANCED = ("mAP", "top1_acc", "aucroc", "d_prime")  # classes differ in size: the primary score is a mean over classes
 TAGS = ("mAP", "aucroc", "d_prime")
 EVENTS = ("event_onset_200ms_fms", "segment_1s_er")  # as DCASE 2016 task 2
 POSTPROCESSING = {"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125, 250]}}  # likewise
@@ -43,9 +43,7 @@ GENERATED = ("drum-events", "gm-multilabel")
 
 @dataclass(frozen=True)
 class TaskRecipe:
-    """Length of clips in seconds (about twice the median, six at most: our choice), scores, and how many crops a file
-    gives.
-    """
+    """Length of clips in seconds (about twice the median, six at most: our choice), scores, and crops for each file."""
 
     seconds: float
     scores: tuple[str, ...] = BALANCED
@@ -67,22 +65,22 @@ HEAR_TASKS = {
     "drum-events": TaskRecipe(8.0, EVENTS),
     "gm-multilabel": TaskRecipe(3.0, TAGS),
 }
-"""Every task that `build_task` knows."""
+"""Every task of `build_task`."""
 
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """How a task is written.
+    """Options for writing a task.
 
     Parameters
     ----------
     sample_rates : tuple of int
-        Hz; one folder of sounds each.
+        Hz; one folder of sounds for each.
     seconds : float, optional
-        Length of every clip. Default: the task's own.
+        Length of every clip. Default: that of the task.
     mode : {"auto", "folds", "split"}
     seed : int
-        Of the two generators; label tables do not depend on it.
+        Seed of the two generators; label tables do not depend on it.
     """
 
     sample_rates: tuple[int, ...] = (16000,)
@@ -93,8 +91,8 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """What was written: the folder, clips of each split, and how many files that are tested a manifest does not hold
-    out yet.
+    """Result of `build_task`: the folder, clips of each split, and the number of test files that a manifest does not
+    mark.
     """
 
     folder: Path
@@ -102,17 +100,17 @@ class TaskReport:
     not_held_out: int
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """Return the report as plain values."""
         return asdict(self) | {"folder": str(self.folder)}
 
     def lines(self) -> list[str]:
-        """The report for people."""
+        """Return the report as lines of text."""
         counts = ", ".join(f"{split} {count}" for split, count in self.clips.items())
-        seen = (
-            f"; {self.not_held_out} tested files are not held out in the corpus's manifest: fetch it again before"
+        remark = (
+            f"; {self.not_held_out} test files are not held out in the corpus's manifest: fetch it again before"
             " pre-training on it"
         )
-        return [f"{self.folder}: {counts} clips{seen if self.not_held_out else ''}"]
+        return [f"{self.folder}: {counts} clips{remark if self.not_held_out else ''}"]
 
 
 def build_task(
@@ -129,10 +127,9 @@ def build_task(
     Parameters
     ----------
     name : str
-        One of `MAKING`.
+        One of `HEAR_TASKS`.
     corpus : Path, optional
-        Folder that `fetch` wrote. Default: ``out/.packages``, into which the task's packages are fetched when they are
-        missing.
+        Folder that `fetch` wrote. Default: ``out/.packages``, into which missing packages of the task are fetched.
 
     Raises
     ------
@@ -143,7 +140,7 @@ def build_task(
     """
     options = options or TaskOptions()
     if name not in HEAR_TASKS:
-        raise ConfigError(f"no task is called {name!r}; choose one of {', '.join(HEAR_TASKS)}")
+        raise ConfigError(f"there is no task {name!r}; choose one of {', '.join(HEAR_TASKS)}")
     making, out = HEAR_TASKS[name], Path(out)
     seconds = making.seconds if options.seconds is None else options.seconds
     if not 0.1 <= seconds <= 600:
@@ -154,7 +151,7 @@ def build_task(
     notes: dict[str, Any] = {
         "packages": list(packages_of(name)),
         "seed": options.seed,
-        "sources_not_held_out": _seen(root, items),
+        "sources_not_held_out": _not_held_out(root, items),
     }
     if event:
         notes |= {"evaluation_params": POSTPROCESSING}
@@ -166,7 +163,7 @@ def build_task(
 
 
 def packages_of(name: str) -> tuple[str, ...]:
-    """The packages that a task is made from."""
+    """Return the packages of a task."""
     if name == "gm-pitch-programs":
         return (FONTS["fluid"],)
     if name == "drum-events":
@@ -175,7 +172,7 @@ def packages_of(name: str) -> tuple[str, ...]:
 
 
 def _packages(name: str, corpus: Path | None, out: Path, track: Track) -> Path:
-    """The corpus folder, after fetching what the library's own one lacks."""
+    """Return the corpus folder, after fetching missing packages into the default one."""
     root = corpus or out / ".packages"
     there = {row["package"] for row in read_manifest(root)} if (root / NAME).exists() else set()
     lacking = [
@@ -188,8 +185,8 @@ def _packages(name: str, corpus: Path | None, out: Path, track: Track) -> Path:
     return root
 
 
-def _seen(root: Path, items: Sequence[Item]) -> int:
-    """Files that are tested and that the manifest would let into pre-training."""
+def _not_held_out(root: Path, items: Sequence[Item]) -> int:
+    """Return the number of test files that the manifest does not exclude from pre-training."""
     if not (root / NAME).exists():
         return 0
     free = {row["path"] for row in read_manifest(root) if row["heldout"] != "1"}
@@ -197,7 +194,7 @@ def _seen(root: Path, items: Sequence[Item]) -> int:
 
 
 def _items(name: str, root: Path, seconds: float, options: TaskOptions) -> tuple[list[Item], str]:
-    """The clips of a task, and its mode."""
+    """Return the clips of a task, and its mode."""
     if name in GENERATED:
         if options.mode == "folds":
             raise ConfigError(f"task {name} is generated for train, valid and test; leave --mode out")
@@ -227,7 +224,7 @@ def _items(name: str, root: Path, seconds: float, options: TaskOptions) -> tuple
 
 
 def _splits(rows: Sequence[dict[str, str]], mode: str) -> list[str]:
-    """The split of each row; validation comes out of train."""
+    """Return the split of each row; validation rows come from train."""
     if mode == "folds":
         return [f"fold{int(row['fold']):02d}" for row in rows]
     splits = [row["split"] for row in rows]
@@ -239,8 +236,8 @@ def _splits(rows: Sequence[dict[str, str]], mode: str) -> list[str]:
 
 
 def _crop(path: Path, seconds: float, place: float, rate: int) -> Waveform:
-    """``seconds`` of a file around ``place`` of the way through it; 0 is its beginning."""
+    """Return ``seconds`` of a file around the relative position ``place``; 0 is its beginning."""
     if not path.exists():
-        raise DataError(f"{path}: the manifest names it but it is not there; fetch its package again")
+        raise DataError(f"{path}: is in the manifest but missing; fetch its package again")
     start = max(0.0, min(info(path).seconds - seconds, place * info(path).seconds - seconds / 2))
     return read(path, rate, start=start, seconds=seconds)[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from unheard.datasets.layout_tables import ClipRow, column, find, json_object, lines, table
 from unheard.errors import DataError
 
-PRESENT = 0.5  # relevance from which an instrument counts as heard: the threshold of OpenMIC's own labels
+PRESENT = 0.5  # smallest relevance of a present instrument: the threshold of OpenMIC's own labels
 TAGS = 50  # MagnaTagATune's most frequent tags, as in the literature
 MAGNA_SIDES = {
     **dict.fromkeys("0123456789ab", "train"),
@@ -18,30 +18,28 @@ MAGNA_SIDES = {
     **dict.fromkeys("def", "test"),
 }  # by folder, as in the literature
 GTZAN_LISTS = {"train": "train_filtered.txt", "valid": "valid_filtered.txt", "test": "test_filtered.txt"}
-"""Kereliuk, Sturm and Larsen's split without faulty and repeated excerpts, as commonly shared; optional, beside the
-genres.
-"""
+"""Kereliuk, Sturm and Larsen's split without faulty and repeated excerpts, in the usual files; optional."""
 
 
 def openmic(root: Path) -> Iterator[ClipRow]:
-    """OpenMIC-2018: 20 instruments; ``known`` lists those that people judged in a clip, one or two of them as a rule."""
+    """Read OpenMIC-2018: 20 instruments; ``known`` lists the annotated ones of a clip, usually one or two."""
     known: dict[str, list[str]] = defaultdict(list)
-    heard: dict[str, list[str]] = defaultdict(list)
+    present: dict[str, list[str]] = defaultdict(list)
     source = root / "openmic-2018-aggregated-labels.csv"
     for row in table(source):
         key, instrument = column(row, "sample_key", source), column(row, "instrument", source)
         known[key].append(instrument)
         if float(column(row, "relevance", source)) >= PRESENT:
-            heard[key].append(instrument)
+            present[key].append(instrument)
     for side in ("train", "test"):
         for key in lines(root / f"partitions/split01_{side}.csv"):
             if key in known:
-                labels = {"label": "|".join(sorted(heard[key])), "known": "|".join(sorted(known[key]))}
+                labels = {"label": "|".join(sorted(present[key])), "known": "|".join(sorted(known[key]))}
                 yield {"path": f"audio/{key[:3]}/{key}.ogg", **labels, "split": side}
 
 
 def nsynth(root: Path, label: str) -> Iterator[ClipRow]:
-    """NSynth: ``label`` is a key of the examples, such as instrument_family_str or pitch; the group is the instrument."""
+    """Read NSynth: ``label`` is a key of the examples, such as instrument_family_str or pitch; group: instrument."""
     for side in ("train", "valid", "test"):
         source = root / f"nsynth-{side}/examples.json"
         for name, example in json_object(source).items():
@@ -57,10 +55,9 @@ def nsynth(root: Path, label: str) -> Iterator[ClipRow]:
 
 
 def gtzan(root: Path) -> Iterator[ClipRow]:
-    """GTZAN: ten genres. With the fault-filtered lists beside them their split; otherwise ten folds by number (our
-    choice).
+    """Read GTZAN: ten genres. Split: the fault-filtered lists if they are there, else ten folds by number (our choice).
 
-    The data set has no official split, and artists recur across folds.
+    The data set has no official split, and artists occur in several folds.
     """
     blues = find(root, "genres_original/blues or genres/blues or blues") or root
     genres = blues.parent
@@ -89,19 +86,19 @@ def gtzan(root: Path) -> Iterator[ClipRow]:
 
 
 def magnatagatune(root: Path) -> Iterator[ClipRow]:
-    """MagnaTagATune: the 50 most frequent tags, several a clip; the group is the piece that a clip was cut from.
+    """Read MagnaTagATune: the 50 most frequent tags, several a clip; group: the piece that a clip was cut from.
 
-    Folders 0-b train, c validates, d-f test. Clips with none of these tags are left out, and so are empty files.
+    Folders 0-b are train, c is valid, d-f are test. Clips with none of these tags and empty files are left out.
     """
     source = root / "annotations_final.csv"
     rows = list(table(source, "\t"))
     names = [name for name in rows[0] if name not in ("clip_id", "mp3_path")] if rows else []
     tags = {column(row, "mp3_path", source): [name for name in names if row[name] == "1"] for row in rows}
-    counts = Counter(name for heard in tags.values() for name in heard)
+    counts = Counter(name for present in tags.values() for name in present)
     kept = {name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:TAGS]}
     base = next((folder for folder in ("mp3", "audio") if (root / folder).is_dir()), "")
-    for path, heard in tags.items():
-        file, label = Path(base, path), "|".join(sorted(kept.intersection(heard)))
+    for path, present in tags.items():
+        file, label = Path(base, path), "|".join(sorted(kept.intersection(present)))
         empty = (root / file).is_file() and not (root / file).stat().st_size
         if label and not empty and path[:1] in MAGNA_SIDES:
             group = re.sub(r"-\d+-\d+\.mp3$", "", Path(path).name)

@@ -13,11 +13,11 @@ YOUTUBE_ID = 11  # characters
 
 
 def audioset(root: Path, balanced: bool = False) -> Iterator[ClipRow]:
-    """AudioSet: labels by display name; train (all, or the balanced 20 thousand) and test.
+    """Read AudioSet: labels by display name; train (all, or the balanced 20 thousand) and test.
 
-    The three lists and ``class_labels_indices.csv`` are those that Google publishes. Sounds may lie anywhere below the
-    root as ``ID.wav``, ``YID.wav`` or ``ID_start_end.flac``; they are told by the video's id, which occurs once in the
-    data set.
+    The three lists and ``class_labels_indices.csv`` are those that Google publishes. Files may be anywhere below the
+    root as ``ID.wav``, ``YID.wav`` or ``ID_start_end.flac``. They are identified by the id of the video, which occurs
+    once in the data set.
     """
     names = {row["mid"]: row["display_name"].strip() for row in table(root / "class_labels_indices.csv")}
     sides = (
@@ -39,11 +39,11 @@ def audioset(root: Path, balanced: bool = False) -> Iterator[ClipRow]:
         if found:
             yield {"path": path.relative_to(root).as_posix(), "label": found[1], "split": found[0]}
     for name, (side, label) in listed.items():
-        yield {"path": f"{name}.wav", "label": label, "split": side}  # not there: counted as missing
+        yield {"path": f"{name}.wav", "label": label, "split": side}  # missing file: counted
 
 
 def esc50(root: Path) -> Iterator[ClipRow]:
-    """ESC-50: five folds; the group is the freesound clip that a sound was cut from."""
+    """Read ESC-50: five folds; group: the freesound clip that a sound was cut from."""
     source = root / "meta/esc50.csv"
     for row in table(source):
         name, fold, label, group = (column(row, key, source) for key in ("filename", "fold", "category", "src_file"))
@@ -51,7 +51,7 @@ def esc50(root: Path) -> Iterator[ClipRow]:
 
 
 def us8k(root: Path) -> Iterator[ClipRow]:
-    """UrbanSound8K: ten folds; the group is the freesound clip."""
+    """Read UrbanSound8K: ten folds; group: the freesound clip."""
     source = root / "metadata/UrbanSound8K.csv"
     for row in table(source):
         name, fold, label, group = (column(row, key, source) for key in ("slice_file_name", "fold", "class", "fsID"))
@@ -59,14 +59,15 @@ def us8k(root: Path) -> Iterator[ClipRow]:
 
 
 def speech_commands(root: Path, second: bool) -> Iterator[ClipRow]:
-    """Speech Commands V1 (30 words) or V2 (35 words): every word is a class; the group is the speaker.
+    """Read Speech Commands V1 (30 words) or V2 (35 words): every word is a class; group: the speaker.
 
-    Whatever neither list names trains, as the data set's readme says; the recordings of background noise are left out.
+    Files that neither list names are training files, as in the data set's readme. Recordings of background noise are
+    left out.
 
     Raises
     ------
     DataError
-        When V1 is asked for and the folder holds V2.
+        When V1 is requested and the folder holds V2.
     """
     if not second and (root / "backward").exists():
         raise DataError(f"{root} has the word backward, which came with V2; import it as speech-commands-v2")
@@ -86,7 +87,7 @@ def speech_commands(root: Path, second: bool) -> Iterator[ClipRow]:
 
 
 def fsd50k(root: Path) -> Iterator[ClipRow]:
-    """FSD50K: 200 classes, several a clip; train and validation of the development set, test on the evaluation set."""
+    """Read FSD50K: 200 classes, several a clip; train and valid of the development set, test: the evaluation set."""
     for part in ("dev", "eval"):
         source = root / f"FSD50K.ground_truth/{part}.csv"
         for row in table(source):
@@ -96,10 +97,10 @@ def fsd50k(root: Path) -> Iterator[ClipRow]:
 
 
 def dcase2019(root: Path) -> Iterator[ClipRow]:
-    """DCASE 2019 Task 1A (TAU Urban Acoustic Scenes, development set): fold 1 trains and tests; the group is city and
+    """Read DCASE 2019 Task 1A (TAU Urban Acoustic Scenes, development set): train and test of fold 1; group: city and
     place.
 
-    Recordings that neither list of fold 1 names (one city is kept from training) are left out.
+    Recordings that neither list of fold 1 names (one city is excluded from training) are left out.
     """
     lists = {"train": root / "evaluation_setup/fold1_train.csv", "test": root / "evaluation_setup/fold1_evaluate.csv"}
     sides = {column(row, "filename", source): side for side, source in lists.items() for row in table(source, "\t")}

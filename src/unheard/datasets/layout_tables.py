@@ -1,4 +1,4 @@
-"""What the readers of public data sets share: rows, tables, and finding a file among its usual places."""
+"""Functions shared by the readers of public data sets: rows, tables, and finding a file in its usual places."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ClipRow = dict[str, str]
 
 
 def find(root: Path, names: str) -> Path | None:
-    """The first of ``a or b`` that lies in a folder; None without any."""
+    """Return the first of ``a or b`` that exists in a folder; None if there is none."""
     return next((root / name for name in names.split(" or ") if (root / name).exists()), None)
 
 
 def table(path: Path, delimiter: str = ",", columns: Sequence[str] | None = None) -> Iterator[ClipRow]:
-    """Rows of a text table; lines that begin with ``#`` are remarks.
+    """Yield the rows of a text table; lines that begin with ``#`` are comments.
 
     Parameters
     ----------
@@ -38,16 +38,16 @@ def table(path: Path, delimiter: str = ",", columns: Sequence[str] | None = None
             for row in csv.DictReader(lines, columns, delimiter=delimiter, skipinitialspace=True):
                 if None in row.values():
                     raise DataError(
-                        f"{path}: a row has fewer values than columns: {', '.join(filter(None, row.values()))}; get it"
-                        " again"
+                        f"{path}: a row has fewer values than columns: {', '.join(filter(None, row.values()))};"
+                        " download it again"
                     )
                 yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table ({error}); get it again") from error
+        raise DataError(f"{path} cannot be read as a table ({error}); download it again") from error
 
 
 def column(row: ClipRow, name: str, path: Path) -> str:
-    """A value of a row.
+    """Return a value of a row.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def column(row: ClipRow, name: str, path: Path) -> str:
 
 
 def lines(path: Path) -> list[str]:
-    """Lines of a text file that are not empty.
+    """Return the lines of a text file that are not empty.
 
     Raises
     ------
@@ -70,21 +70,21 @@ def lines(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); get it again") from error
+        raise DataError(f"{path} cannot be read ({error}); download it again") from error
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Return the JSON object in a file.
 
     Raises
     ------
     DataError
-        When the file holds none.
+        When the file holds no object.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON ({error}); get it again") from error
+        raise DataError(f"{path} cannot be read as JSON ({error}); download it again") from error
     if not isinstance(found, dict):
-        raise DataError(f"{path} holds a {type(found).__name__} where a JSON object was expected; get it again")
+        raise DataError(f"{path} holds a {type(found).__name__} instead of a JSON object; download it again")
     return found

@@ -1,12 +1,12 @@
-"""Public data sets as they lie on disk, turned into a labels CSV with their official splits or folds.
+"""Convert public data sets in their original layout to a labels CSV with their official splits or folds.
 
-Only the data set's own tables are read, no sound is opened. Columns of the CSV: path (relative to the CSV), label
-(several joined by ``|``), and those of split, fold, group and known that the data set has. ``known`` lists the labels
-that somebody judged in a clip, joined by ``|``; the others are unknown rather than absent. `unheard finetune` leaves
+Only the data set's own tables are read, no sound file is opened. Columns of the CSV: path (relative to the CSV), label
+(several joined by ``|``), and those of split, fold, group and known that the data set has. ``known`` lists the
+annotated classes of a clip, joined by ``|``. The others are unknown rather than absent, and `unheard finetune` leaves
 them out of loss and score.
 
-Each reader yields what the data set promises; rows whose sound is not there (videos vanish, downloads break off) are
-left out and counted. A layout is found in the folder that is given or in one just below it.
+A reader yields all clips in the tables of the data set. Clips without a file (deleted videos, incomplete downloads) are
+left out and counted. The layout is searched in the given folder and in the folders in it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ SHOWN = 3  # examples of missing files in a report
 
 @dataclass(frozen=True)
 class Layout:
-    """A public data set.
+    """Layout of a public data set.
 
     Parameters
     ----------
     expected : tuple of str
-        Files or folders that tell it, relative to its root; ``a or b`` where copies differ.
+        Files or folders that identify it, relative to its root; ``a or b`` where copies differ.
     read : callable
-        Root -> rows whose paths are relative to the root.
+        Function from the root to rows with paths relative to the root.
     """
 
     expected: tuple[str, ...]
@@ -56,19 +56,21 @@ LAYOUTS: dict[str, Layout] = {
     "us8k": Layout(("metadata/UrbanSound8K.csv", "audio/fold1"), layout_sounds.us8k),
     "speech-commands-v1": Layout((*_COMMANDS, "bed"), partial(layout_sounds.speech_commands, second=False)),
     "speech-commands-v2": Layout((*_COMMANDS, "backward"), partial(layout_sounds.speech_commands, second=True)),
-    "fsd50k": Layout(("FSD50K.ground_truth/dev.csv", "FSD50K.ground_truth/eval.csv", "FSD50K.dev_audio"), layout_sounds.fsd50k),
+    "fsd50k": Layout(
+        ("FSD50K.ground_truth/dev.csv", "FSD50K.ground_truth/eval.csv", "FSD50K.dev_audio"), layout_sounds.fsd50k
+    ),
     "dcase2019-task1a": Layout(_DCASE, layout_sounds.dcase2019),
     "openmic": Layout(_OPENMIC, layout_music.openmic),
     "nsynth": Layout(_NSYNTH, partial(layout_music.nsynth, label="instrument_family_str")),
     "nsynth-pitch": Layout(_NSYNTH, partial(layout_music.nsynth, label="pitch")),
     "gtzan": Layout(("genres_original/blues or genres/blues or blues",), layout_music.gtzan),
     "magnatagatune": Layout(("annotations_final.csv",), layout_music.magnatagatune),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import wrote.
+    """Result of an import.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ class ImportReport:
         Clips of each split or fold.
     classes : int
     missing : tuple of str
-        Sounds that the data set's tables name and that are not there.
+        Files in the data set's tables that are missing.
     """
 
     table: Path
@@ -88,18 +90,18 @@ class ImportReport:
     missing: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """Return the report as plain values."""
         return {**vars(self), "table": str(self.table), "missing": list(self.missing)}
 
     def lines(self) -> list[str]:
-        """The report for people."""
+        """Return the report as lines of text."""
         sides = ", ".join(f"{side} {count}" for side, count in self.sides.items())
-        told = [f"{self.table}: {self.clips} clips of {self.classes} classes; {sides}"]
+        report = [f"{self.table}: {self.clips} clips of {self.classes} classes; {sides}"]
         if self.missing:
-            told.append(
-                f"{len(self.missing)} clips left out, their sound is not there: {', '.join(self.missing[:SHOWN])} ..."
+            report.append(
+                f"{len(self.missing)} clips left out, their file is missing: {', '.join(self.missing[:SHOWN])} ..."
             )
-        return told
+        return report
 
 
 def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportReport:
@@ -110,7 +112,7 @@ def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportRepor
     name : str
         One of `LAYOUTS`.
     folder : Path
-        Where the data set was unpacked.
+        Folder into which the data set was unpacked.
     out : Path
         CSV to write.
 
@@ -127,7 +129,7 @@ def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportRepor
     {'1': 400, '2': 400, '3': 400, '4': 400, '5': 400}
     """
     if name not in LAYOUTS:
-        raise ConfigError(f"no layout is called {name!r}; choose one of {', '.join(LAYOUTS)}")
+        raise ConfigError(f"there is no layout {name!r}; choose one of {', '.join(LAYOUTS)}")
     root, out = _root(name, Path(folder)), Path(out)
     rows, missing = [], []
     for row in LAYOUTS[name].read(root):
@@ -139,7 +141,7 @@ def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportRepor
         expected = (
             f"the tables name {len(missing)} clips, such as {missing[0]}" if missing else "its tables name no clips"
         )
-        raise DataError(f"{root} holds no sound of {name}: {expected}; unpack the audio there")
+        raise DataError(f"{root} holds no sound file of {name}: {expected}; unpack the audio there")
     rows = from_table(rows, root, out)
     columns = [column for column in COLUMNS if column in ("path", "label") or any(row.get(column) for row in rows)]
     try:
@@ -153,9 +155,9 @@ def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportRepor
 
 
 def _root(name: str, folder: Path) -> Path:
-    """The folder that holds everything expected: the one given, or one just below it."""
+    """Return the folder with all expected files: the given one, or one in it."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give the one that {name} was unpacked into")
+        raise DataError(f"{folder}: no such folder; give the folder into which {name} was unpacked")
     expected = LAYOUTS[name].expected
     for root in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
         if all(find(root, each) for each in expected):

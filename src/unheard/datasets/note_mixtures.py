@@ -1,6 +1,7 @@
-"""gm-multilabel: notes of one to four instrument families at once; which families?
+"""gm-multilabel: notes of one to four instrument families at once; the task is to classify the families.
 
-Fluid's notes train, but for one program of each family, which validates; TimGM6mb's notes test.
+Training uses the notes of Fluid without one program of each family, which is for validation. Test uses the notes of
+TimGM6mb.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from unheard.audio.waveform import Waveform
 from unheard.datasets.hear_folder import Item
 from unheard.datasets.notes import FAMILIES, KEYS, Player
 
-CLIPS = {"train": 1200, "valid": 300, "test": 1200}  # our choice; 1200 give an interval of a point or two
+CLIPS = {"train": 1200, "valid": 300, "test": 1200}  # our choice; 1200 give an interval of one or two points
 MOST = 4  # families at once
 SOFTEST, LATEST = -6.0, 0.5  # dB and seconds: the range of levels and onsets of the notes of a clip, our choice
 Played = tuple[str, float, float]
@@ -23,7 +24,7 @@ Played = tuple[str, float, float]
 
 
 def mixture_items(root: Path, seconds: float, seed: int) -> list[Item]:
-    """The clips of gm-multilabel.
+    """Return the clips of gm-multilabel.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def mixture_items(root: Path, seconds: float, seed: int) -> list[Item]:
 
 
 def _play(split: str, family: int, rng: np.random.Generator) -> Played:
-    """A random note of a family, of the programs that belong to the split."""
+    """Select a random note of a family, from the programs of the split."""
     programs = [8 * family + place for place in range(8) if split == "test" or (place == 3) == (split == "valid")]
     font = "timgm6mb" if split == "test" else "fluid"
     note = f"notes/{font}/{rng.choice(programs):03d}-{rng.choice(list(KEYS))}.wav"
@@ -56,7 +57,7 @@ def _play(split: str, family: int, rng: np.random.Generator) -> Played:
 
 
 def _mix(player: Player, played: Sequence[Played], seconds: float, rate: int) -> Waveform:
-    """The notes at equal loudness but for their levels; at most at full scale."""
+    """Mix the notes at equal loudness plus their levels; the peak is at most full scale."""
     out = np.zeros(round(seconds * rate), np.float32)
     for note, level, onset in played:
         begin = round(onset * rate)

@@ -1,8 +1,8 @@
 """Notes rendered from General MIDI soundfonts: the gm tasks.
 
-Programs 0-111 play eight keys at velocity 100, two seconds held and one of release. gm-family asks for the family
-(program // 8) and gm-pitch for the key, both trained on FluidR3 and tested on TimGM6mb; gm-pitch-programs stays within
-FluidR3 and tests on every fourth program, or on each of four folds of programs in turn.
+Programs 0-111 play eight keys at velocity 100, two seconds held and one of release. The labels are the family
+(program // 8) in gm-family and the key in gm-pitch, both trained on FluidR3 and tested on TimGM6mb. gm-pitch-programs
+uses FluidR3 only and tests on every fourth program, or on each of four folds of programs in turn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HELD, RELEASE = 2.0, 1.0  # seconds
 RENDER_RATE, RATE = (
     48000,
     16000,
-)  # Hz; the synthesiser does not filter when it transposes, so it runs well above what is kept
+)  # Hz; the synthesiser does not filter when it transposes, so it runs well above the stored rate
 FAMILIES = (
     *("piano", "chromatic-percussion", "organ", "guitar", "bass", "strings", "ensemble", "brass", "reed", "pipe"),
     *("synth-lead", "synth-pad", "synth-effects", "ethnic"),
@@ -163,7 +163,7 @@ INSTRUMENTS = (
 
 
 def note_rows(name: str) -> Iterator[tuple[str, ...]]:
-    """Path, label, split, fold and group of each note of a task."""
+    """Yield path, label, split, fold and group of each note of a task."""
     for font in ("fluid",) if name == "gm-pitch-programs" else FONTS:
         for program in PROGRAMS:
             for key in KEYS:
@@ -181,12 +181,12 @@ def note_rows(name: str) -> Iterator[tuple[str, ...]]:
 
 
 def render_notes(paths: Sequence[str], corpus_root: Path, folder: Path, track: Track = silent) -> None:
-    """Render the notes that ``folder`` lacks, 16 kHz mono.
+    """Render the missing notes of ``folder``, 16 kHz mono.
 
     Parameters
     ----------
     paths : sequence of str
-        As `note_rows` gives them.
+        Paths of `note_rows`.
     corpus_root : Path
         Folder that holds the fetched soundfonts.
 
@@ -208,12 +208,12 @@ def render_notes(paths: Sequence[str], corpus_root: Path, folder: Path, track: T
 
 
 class Player:
-    """Plays notes of the fetched soundfonts.
+    """Renders notes of the fetched soundfonts.
 
     Parameters
     ----------
     corpus_root : Path
-        Folder that holds them.
+        Folder of the soundfonts.
     """
 
     def __init__(self, corpus_root: Path) -> None:
@@ -221,7 +221,7 @@ class Player:
         self._synths: dict[str, tuple[Any, int]] = {}
 
     def note(self, path: str, rate: int = RATE) -> Float32[np.ndarray, " S"]:
-        """The note that `note_rows` calls ``path``: three seconds, mono, at most at full scale.
+        """Render the note with the `note_rows` path ``path``: three seconds, mono, at most at full scale.
 
         Raises
         ------
@@ -247,7 +247,7 @@ def _synth(package: str, corpus_root: Path) -> tuple[Any, int]:
         )
         raise UnheardError(
             message
-        ) from error  # no extra: its dependency PyAudio does not build everywhere and is not needed here
+        ) from error  # not an extra: its dependency PyAudio does not build everywhere and is not needed here
     fonts = sorted((corpus_root / package).rglob("*.sf2"))
     if not fonts:
         raise DataError(

@@ -1,8 +1,7 @@
-"""The Debian packages that hold usable sound, what kind of sound each file is, and three corpora made of them.
+"""The Debian packages with usable sound files, the domain of each file, and three corpora made of them.
 
-Every package was downloaded and looked at once. Sizes in brackets are what a tier downloads and how long its sounds
-last. The sounds stay under the licences in each package's ``usr/share/doc/PACKAGE/copyright`` (mostly GPL, CC BY(-SA)
-and CC0).
+Every package was downloaded and inspected once. The sizes are the download and the duration of a tier. The sounds stay
+under the licences in each package's ``usr/share/doc/PACKAGE/copyright`` (mostly GPL, CC BY(-SA) and CC0).
 """
 
 from __future__ import annotations
@@ -66,9 +65,7 @@ LARGE = (
     "pocketsphinx-testdata",
 )
 SOUNDFONTS = ("fluid-soundfont-gm", "timgm6mb-soundfont")
-"""Not sound files but instruments that the gm tasks of `unheard.datasets.filename_labels` render; their .sf2 files are
-kept, without manifest rows.
-"""
+"""Soundfonts that the gm tasks of `unheard.datasets.filename_labels` render; .sf2 files have no manifest rows."""
 
 TIERS: dict[str, tuple[str, ...]] = {
     "S": (
@@ -85,7 +82,7 @@ TIERS: dict[str, tuple[str, ...]] = {
 }
 """S: 0.2 GB, 6 h. M: 1.8 GB, 31 h. L: 3.5 GB, 40 h."""
 
-_DOMAINS: tuple[tuple[str, Domain], ...] = (  # first match of "package/member" wins
+_DOMAINS: tuple[tuple[str, Domain], ...] = (  # the first match of "package/member" counts
     (r"^tuxpaint-stamps-default/.*_desc[_.]", "speech"),
     (r"^(tuxpaint-stamps-default/|qabcs-data/.*/noises/)", "effects"),
     (r"^hedgewars-data/.*/voices/", "speech"),
@@ -100,7 +97,7 @@ _DOMAINS: tuple[tuple[str, Domain], ...] = (  # first match of "package/member" 
 
 
 def packages(name: str) -> tuple[str, ...]:
-    """The packages behind a name: a tier (S, M, L, soundfonts) or one package that a tier holds.
+    """Return the packages of a tier (S, M, L, soundfonts), or one package of a tier.
 
     Raises
     ------
@@ -112,10 +109,10 @@ def packages(name: str) -> tuple[str, ...]:
         near = [known[key] for key in difflib.get_close_matches(name.lower(), known, n=3)]
         others = f"{', '.join(TIERS)}, or one of {len(known) - len(TIERS)} packages such as {TIERS['S'][0]}"
         hint = f"did you mean {' or '.join(near)}?" if near else f"choose {others}"
-        raise DataError(f"no corpus is called {name!r}; {hint}")
+        raise DataError(f"there is no corpus {name!r}; {hint}")
     return TIERS.get(name, (name,))
 
 
 def domain(package: str, member: str) -> Domain:
-    """What the file ``member`` (its path inside the package) holds, told from where it lies."""
+    """Return the domain of the file ``member`` (its path inside the package), from package and path."""
     return next(kind for pattern, kind in _DOMAINS if re.search(pattern, f"{package}/{member}"))

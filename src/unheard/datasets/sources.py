@@ -1,9 +1,9 @@
-"""Real sounds from the system's package manager: download, unpack, write down where each file came from.
+"""Fetch sounds with the system's package manager: download, unpack, record the origin of each file.
 
-``apt-get download`` and ``dpkg-deb`` fetch and open Debian packages without installing them; no rights are needed. Only
-the packages of `unheard.datasets.packages` are fetched. Sound files land in ``OUT/PACKAGE/...``; ``OUT/manifest.csv``
-has one row a file. Files on the test side of a task in `unheard.datasets.filename_labels` are marked ``heldout`` there,
-and `unheard.data.manifest.pretraining_rows` leaves them out.
+``apt-get download`` and ``dpkg-deb`` fetch and unpack Debian packages without installing them and without root rights.
+Only the packages of `unheard.datasets.packages` are fetched. Sound files are written to ``OUT/PACKAGE/...``.
+``OUT/manifest.csv`` has one row for each file. Files of the test split of a task in `unheard.datasets.filename_labels`
+are marked ``heldout`` there, and `unheard.data.manifest.pretraining_rows` leaves them out.
 """
 
 from __future__ import annotations
@@ -19,38 +19,35 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import soundfile
-
 from unheard.audio.decode import AUDIO_SUFFIXES
 from unheard.audio.waveform import info
 from unheard.data.manifest import COLUMNS, NAME, read_manifest
 from unheard.datasets.filename_labels import test_paths
 from unheard.datasets.packages import SOUNDFONTS, domain, packages
-from unheard.errors import AudioError, DataError, UnheardError, require
+from unheard.datasets.telephone_codecs import to_wav
+from unheard.errors import AudioError, DataError
 from unheard.files import write_table
 from unheard.progress import Track, silent
 
-GSM_RATE = 8000  # Hz, by ETSI GSM 06.10
-FILES_A_START = 50  # our choice: stays far below the limits on open files and on the length of a command
 _WANTED = AUDIO_SUFFIXES | {".g722", ".gsm", ".sf2"}
 
 
 @dataclass
 class FetchReport:
-    """What a fetch did.
+    """Result of a fetch.
 
     Parameters
     ----------
     manifest : Path
-        The manifest, which holds every file that is in the folder by now.
+        The manifest of all files in the folder.
     packages : dict of str to int
-        Sound files of each package that came this time.
+        Number of new sound files of each package.
     already : list of str
-        Packages that were there before and were left alone.
+        Packages that were already in the folder and are unchanged.
     files, hours : int, float
-        What the manifest holds altogether.
+        Totals of the manifest.
     heldout : int
-        Files of it that pre-training leaves out.
+        Number of files that pre-training leaves out.
     skipped : dict of str to str
         Files that cannot be read or converted, with the reason.
     """
@@ -64,11 +61,11 @@ class FetchReport:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
-        """The report as plain values."""
+        """Return the report as plain values."""
         return asdict(self) | {"manifest": str(self.manifest)}
 
     def lines(self) -> list[str]:
-        """The report for people."""
+        """Return the report as lines of text."""
         came = [f"{name}: {count} files" for name, count in self.packages.items()]
         already = [f"already there: {', '.join(self.already)}"] if self.already else []
         skipped = [f"skipped {path}: {reason}" for path, reason in sorted(self.skipped.items())]
@@ -80,21 +77,21 @@ class FetchReport:
 
 
 def fetch(name: str, out: Path | str, track: Track = silent) -> FetchReport:
-    """Fetch a corpus or one package into a folder; what the folder's manifest already lists is left alone.
+    """Fetch a corpus or one package into a folder; packages in the folder's manifest are kept.
 
     Parameters
     ----------
     name : str
         Tier S, M, L, ``soundfonts``, or a package of `unheard.datasets.packages`.
     out : Path
-        Folder to write. Fetching into the same folder again adds to it, so a broken-off fetch is continued by repeating
-        it.
+        Folder to write. A second fetch into the same folder adds to it, so an interrupted fetch is continued by
+        repeating it.
 
     Raises
     ------
     DataError
-        For an unknown name, where ``apt-get`` or ``dpkg-deb`` is missing, or when packages could not be fetched: they
-        are named and the others are kept.
+        For an unknown name, if ``apt-get`` or ``dpkg-deb`` is missing, or when packages could not be fetched. The
+        message lists these, and the others are kept.
 
     Examples
     --------
@@ -121,7 +118,7 @@ def fetch(name: str, out: Path | str, track: Track = silent) -> FetchReport:
         report.packages[package] = len(new)
         rows += new
         _write_manifest(report.manifest, rows)
-    _write_manifest(report.manifest, rows)  # also when nothing came: what is held out may have changed with the library
+    _write_manifest(report.manifest, rows)  # also without new files: test splits may have changed with the library
     if failed:
         reasons = "; ".join(f"{package}: {reason}" for package, reason in failed.items())
         raise DataError(
@@ -140,7 +137,7 @@ def _is_there(package: str, rows: Sequence[dict[str, str]], out: Path) -> bool:
 
 
 def _fetch_package(package: str, out: Path, skipped: dict[str, str]) -> list[dict[str, str]]:
-    """Download and unpack one package beside its final place, move its sounds there and describe them."""
+    """Download and unpack one package in a temporary folder, move its sounds to their place and describe them."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=out) as folder:
         archive = _download(package, Path(folder))
@@ -149,7 +146,7 @@ def _fetch_package(package: str, out: Path, skipped: dict[str, str]) -> list[dic
         version = _run(["dpkg-deb", "-f", str(archive), "Version"], package).strip()
         members = _unzip(tree, _members(tree))
         found = {_short(package, member): (member, path) for member, path in members.items()}
-        usable = _convert(found, skipped)
+        usable = to_wav(found, skipped)
         with ThreadPoolExecutor(4) as pool:
             described = list(
                 pool.map(lambda pair: _describe(package, version, pair[0], pair[1], skipped), usable.items())
@@ -166,25 +163,25 @@ def _download(package: str, folder: Path) -> Path:
     _run(["apt-get", "download", package], package, cwd=folder)
     archives = list(folder.glob("*.deb"))
     if len(archives) != 1:
-        raise DataError(f"apt-get download {package} brought {len(archives)} archives instead of one")
+        raise DataError(f"apt-get download {package} gave {len(archives)} archives instead of one; try again")
     return archives[0]
 
 
 def _run(command: list[str], package: str, cwd: Path | None = None) -> str:
-    """Run a program to its end and give its output; its own last complaint becomes the error."""
+    """Run a program to its end and return its output; its last line of errors becomes the error."""
     done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
     )
     if done.returncode:
-        said = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
         raise DataError(
-            f"{' '.join(command[:2])} failed for {package} ({said}); check the network, then try 'apt-get update'"
+            f"{' '.join(command[:2])} failed for {package} ({reason}); check the network, then try 'apt-get update'"
         )
     return done.stdout
 
 
 def _members(tree: Path) -> dict[str, Path]:
-    """Wanted files below an unpacked package by their path in it; links and folders of recorded silence are left out."""
+    """Return the wanted files of an unpacked package by path; links and folders of recorded silence are left out."""
     found = {
         path.relative_to(tree).as_posix(): path
         for path in sorted(tree.rglob("*"))
@@ -198,7 +195,7 @@ def _members(tree: Path) -> dict[str, Path]:
 
 
 def _unzip(tree: Path, members: dict[str, Path]) -> dict[str, Path]:
-    """Replace each .pk3 (a zip of game data) by the sound files in it, named ``ARCHIVE!MEMBER``."""
+    """Replace each .pk3 (a zip of game data) by its sound files, named ``ARCHIVE!MEMBER``."""
     out = {name: path for name, path in members.items() if path.suffix != ".pk3"}
     for name, path in members.items():
         if path.suffix != ".pk3":
@@ -211,69 +208,17 @@ def _unzip(tree: Path, members: dict[str, Path]) -> dict[str, Path]:
 
 
 def _short(package: str, member: str) -> str:
-    """Where a member goes below OUT: the package's name and its path without ``usr/share`` and ``games``."""
+    """Return the path of a member below OUT: the package's name and its path without ``usr/share`` and ``games``."""
     inside = member.rpartition("!")[2].removeprefix("usr/").removeprefix("share/").removeprefix("games/")
     return f"{package}/{inside}"
-
-
-Found = dict[str, tuple[str, Path]]
-"""New path below OUT -> (member name in the package, where the file lies now)."""
-
-
-def _convert(found: Found, skipped: dict[str, str]) -> Found:
-    """Turn headerless telephone codecs into wav; all else stays. Without a decoder the files are noted as skipped."""
-    g722 = {path: item for path, item in found.items() if path.endswith(".g722")}
-    gsm = {path: item for path, item in found.items() if path.endswith(".gsm")}
-    usable = {path: item for path, item in found.items() if path not in g722 and path not in gsm}
-    for path, (member, source) in gsm.items():
-        samples, rate = soundfile.read(
-            source, samplerate=GSM_RATE, channels=1, format="RAW", subtype="GSM610", dtype="int16"
-        )
-        soundfile.write(source.with_suffix(".wav"), samples, rate, subtype="PCM_16")
-        usable[str(Path(path).with_suffix(".wav"))] = (member, source.with_suffix(".wav"))
-    try:
-        _decode_g722([source for _, source in g722.values()])
-    except UnheardError as error:
-        skipped |= dict.fromkeys(g722, str(error))
-        return usable
-    return usable | {
-        str(Path(path).with_suffix(".wav")): (member, source.with_suffix(".wav"))
-        for path, (member, source) in g722.items()
-    }
-
-
-def _decode_g722(paths: Sequence[Path]) -> None:
-    """Write a 16 kHz wav beside each file, many files with one start of ffmpeg.
-
-    Joining files into one stream would need a single start, but the decoder's adaptive state runs on: the first 0.3 s
-    of each file come out wrong, by up to a third of full scale.
-    """
-    if not paths:
-        return
-    require("imageio_ffmpeg", "fetch", "imageio-ffmpeg")
-    import imageio_ffmpeg
-
-    for start in range(0, len(paths), FILES_A_START):
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error"]
-        for path in paths[start : start + FILES_A_START]:
-            command += ["-f", "g722", "-i", str(path)]
-        for index, path in enumerate(paths[start : start + FILES_A_START]):
-            command += [
-                "-map",
-                f"{index}:a",
-                "-bitexact",
-                "-y",
-                str(path.with_suffix(".wav")),
-            ]  # bitexact: no version in the header
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise DataError(f"ffmpeg could not decode g722 ({done.stderr.strip() or 'no reason given'})")
 
 
 def _describe(
     package: str, version: str, path: str, item: tuple[str, Path], skipped: dict[str, str]
 ) -> dict[str, str] | None:
-    """The manifest row of a file; None for a soundfont and for a file that cannot be read, which is noted."""
+    """Return the manifest row of a file; None for a soundfont and for an unreadable file, which is added to
+    ``skipped``.
+    """
     member, source = item
     if source.suffix == ".sf2":
         return None
@@ -291,7 +236,7 @@ def _describe(
 
 
 def _write_manifest(path: Path, rows: list[dict[str, str]]) -> None:
-    """Sort, mark the files that tasks test on, and write under a temporary name first."""
+    """Sort, mark the files of test splits, and write under a temporary name first."""
     rows.sort(key=lambda row: row["path"])
     tested = test_paths(rows)
     for row in rows:
@@ -300,4 +245,4 @@ def _write_manifest(path: Path, rows: list[dict[str, str]]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_table(path, COLUMNS, rows)
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error}; choose a folder that can be written and has room") from error
+        raise DataError(f"cannot write {path}: {error}; choose a writable folder with free space") from error

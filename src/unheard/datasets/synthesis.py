@@ -1,11 +1,10 @@
-"""Six families of sounds from numbers alone: strings, bars, drums, chirps, voices and noises.
+"""Six families of synthesised sounds: strings, bars, drums, chirps, voices and noises.
 
-A family is a function ``(timbre, take, seconds, rate) -> Sound``. ``timbre`` is a generator that is the same for every
-clip of one instrument, ``take`` the generator of this clip: what makes an instrument is drawn from the first, what a
-player decides (pitch, vowel, moment, rhythm) from the second. Nothing is written, nothing is read;
-`unheard.datasets.generate` makes files of it.
+A family is a function ``(timbre, take, seconds, rate) -> Sound``. ``timbre`` is a random generator that is the same for
+every clip of one instrument, ``take`` the generator of this clip. The properties of an instrument are computed from the
+first, those of a performance (pitch, vowel, times, rhythm) from the second. `unheard.datasets.generate` writes files.
 
-Every number that is not followed by a source is our choice, made by ear and by looking at spectrograms.
+Every number without a source is our choice, made by listening and from spectrograms.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ NOISES = ("white", "pink", "band", "wind")
 
 @dataclass(frozen=True)
 class Sound:
-    """One clip: samples (float64, any level), what it is, its pitch (MIDI number) if it has one, its onsets in seconds."""
+    """One clip: samples (float64, any level), kind, pitch (MIDI number) if it has one, onsets in seconds."""
 
     wav: Wave
     kind: str
@@ -56,12 +55,12 @@ Family = Callable[[Generator, Generator, float, int], Sound]
 
 
 def hertz(midi: int) -> float:
-    """Equal temperament, A4 = MIDI 69 = 440 Hz."""
+    """Return the frequency in equal temperament, A4 = MIDI 69 = 440 Hz."""
     return float(440.0 * 2.0 ** ((midi - 69) / 12))
 
 
 def string(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sound:
-    """A plucked string (Karplus and Strong 1983), struck one to four times on the same note."""
+    """Synthesise a plucked string (Karplus and Strong 1983), one to four strokes of the same note."""
     position, damping = timbre.uniform(0.08, 0.5), timbre.uniform(0.08, 0.4)
     decay, brightness = timbre.uniform(1.0, 5.0), timbre.uniform(0.15, 0.9)
     pitch = int(take.integers(40, 77))
@@ -75,7 +74,9 @@ def string(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sou
 def _pluck(
     take: Generator, frequency: float, seconds: float, rate: int, player: tuple[float, float, float, float]
 ) -> Wave:
-    """One note. The loop runs at the rate that makes its delay exactly one period, and is resampled to ``rate``."""
+    """Synthesise one note. The loop runs at the rate where its delay is exactly one period, then is resampled to
+    ``rate``.
+    """
     position, damping, decay, brightness = player
     period = max(8, round(rate / frequency))
     inner_rate = (period + damping) * frequency  # the two-tap mean (1 - d) y[n-P] + d y[n-P-1] delays by P + d samples
@@ -93,7 +94,9 @@ def _pluck(
 
 
 def bar(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sound:
-    """A struck bar or bell: a few inharmonic, exponentially damped modes, struck one to four times on the same note."""
+    """Synthesise a struck bar or bell: a few inharmonic, exponentially damped modes, one to four strokes of one
+    note.
+    """
     kind = str(timbre.choice(list(BARS)))
     ratios = np.array(BARS[kind]) * (1 + 0.004 * timbre.standard_normal(len(BARS[kind])))
     ratios /= ratios[BARS[kind].index(1.0)]
@@ -110,7 +113,7 @@ def bar(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sound:
 
 
 def drum(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sound:
-    """One drum of a kit, one to eight hits in an almost steady rhythm."""
+    """Synthesise one drum of a kit, one to eight hits in an almost steady rhythm."""
     size, tightness, rattle = timbre.uniform(0.75, 1.35), timbre.uniform(0.6, 1.6), timbre.uniform(0.4, 1.0)
     kind = str(take.choice(DRUMS))
     onsets = rhythm(take, seconds)
@@ -121,7 +124,7 @@ def drum(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sound
 
 
 def _hit(kind: str, take: Generator, seconds: float, rate: int, kit: tuple[float, float, float]) -> Wave:
-    """A falling tone (kick, tom), filtered noise (hat), or both (snare)."""
+    """Synthesise a falling tone (kick, tom), filtered noise (hat), or both (snare)."""
     size, tightness, rattle = kit
     time = _clock(seconds, rate)
     noise = take.standard_normal(len(time))
@@ -139,7 +142,7 @@ def _hit(kind: str, take: Generator, seconds: float, rate: int, kit: tuple[float
 
 
 def chirp(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sound:
-    """A whistle that glides up or down, one to six times, like a bird or a signal."""
+    """Synthesise a whistle that glides up or down, one to six times, like a bird or a signal."""
     low, octaves, ripple = timbre.uniform(300, 1500), timbre.uniform(0.7, 2.0), timbre.uniform(0, 0.08)
     overtone, speed = timbre.uniform(0, 0.4), timbre.uniform(5, 25)
     upwards = bool(take.integers(2))
@@ -157,7 +160,9 @@ def chirp(timbre: Generator, take: Generator, seconds: float, rate: int) -> Soun
 
 
 def voice(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sound:
-    """A sung vowel: glottal pulses with vibrato through three formants, one to three syllables on the same note."""
+    """Synthesise a sung vowel: glottal pulses with vibrato through three formants, one to three syllables of one
+    note.
+    """
     tract, breath = timbre.uniform(0.95, 1.3), timbre.uniform(0.002, 0.03)
     tremble, speed = timbre.uniform(0.003, 0.02), timbre.uniform(4.5, 6.5)
     register = int(timbre.integers(43, 62))
@@ -175,8 +180,9 @@ def voice(timbre: Generator, take: Generator, seconds: float, rate: int) -> Soun
 
 
 def _pulses(frequency: Wave, rate: int) -> Wave:
-    """A pulse train without aliasing: the sum of all harmonics below Nyquist, in closed form (Dirichlet kernel), mean
-    0, peak 1.
+    """Return a pulse train without aliasing: the sum of all harmonics below Nyquist in closed form (Dirichlet kernel).
+
+    It has mean 0 and peak 1.
     """
     harmonics = max(1, int(0.47 * rate / frequency.max()))
     half = np.pi * np.cumsum(frequency) / rate
@@ -186,8 +192,9 @@ def _pulses(frequency: Wave, rate: int) -> Wave:
 
 
 def _tract(f: Wave, formants: Float[np.ndarray, " 3"]) -> Wave:
-    """Gain of a vocal tract: -6 dB an octave (glottis and lips together), times one resonance a formant, falling in
-    strength.
+    """Return the gain of a vocal tract: -6 dB an octave (glottis and lips), times one resonance for each formant.
+
+    The strength of the resonances falls from formant to formant.
     """
     widths = 50 + 0.06 * formants
     gains = np.array([1.0, 0.5, 0.25])
@@ -196,7 +203,7 @@ def _tract(f: Wave, formants: Float[np.ndarray, " 3"]) -> Wave:
 
 
 def noise(timbre: Generator, take: Generator, seconds: float, rate: int) -> Sound:
-    """Steady or blowing noise: white, pink, one band, or wind."""
+    """Synthesise steady or blowing noise: white, pink, one band, or wind."""
     kind = NOISES[int(timbre.integers(len(NOISES)))]
     centre, width = timbre.uniform(300, 3000), timbre.uniform(0.15, 0.6)
     onset = float(take.uniform(0, 0.2 * seconds))
@@ -227,7 +234,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def moments(take: Generator, seconds: float, most: int) -> tuple[float, ...]:
-    """One to ``most`` onsets, at least 0.25 s apart and 0.25 s before the end; the first comes early."""
+    """Return one to ``most`` onsets, at least 0.25 s apart and 0.25 s before the end; the first is early."""
     count = int(take.integers(1, max(1, min(most, int(seconds / 0.5))) + 1))
     starts = take.uniform(0, 0.25 * seconds / count) + np.arange(count) * seconds / count
     jitter = take.uniform(0, 0.2, count) * seconds / count * (np.arange(count) > 0)
@@ -235,14 +242,14 @@ def moments(take: Generator, seconds: float, most: int) -> tuple[float, ...]:
 
 
 def rhythm(take: Generator, seconds: float) -> tuple[float, ...]:
-    """One to eight onsets at a steady tempo, each up to 10 ms off the beat."""
+    """Return one to eight onsets at a steady tempo, each up to 10 ms off the beat."""
     beat, first = take.uniform(0.12, 0.6), take.uniform(0, 0.1)
     count = int(take.integers(1, max(1, min(8, int((seconds - first - 0.1) / beat))) + 1))
     return tuple(float(first + index * beat + off) for index, off in enumerate(take.uniform(0, 0.01, count)))
 
 
 def place(onsets: Sequence[float], notes: Sequence[Wave], seconds: float, rate: int) -> Wave:
-    """Lay the notes at their onsets, add them up and fade the last 10 ms."""
+    """Add the notes at their onsets and fade the last 10 ms."""
     out = np.zeros(round(seconds * rate))
     for onset, note in zip(onsets, notes, strict=True):
         start = round(onset * rate)
@@ -253,9 +260,7 @@ def place(onsets: Sequence[float], notes: Sequence[Wave], seconds: float, rate: 
 
 
 def shape(signal: Wave, rate: int, gain: Callable[[Wave], Wave]) -> Wave:
-    """Filter with a zero-phase gain over frequency (Hz); the constant part is removed and the result has a mean square
-    of 1.
-    """
+    """Filter with a zero-phase gain over frequency (Hz); remove the constant part and scale the mean square to 1."""
     spectrum = np.fft.rfft(signal)
     frequencies = np.fft.rfftfreq(len(signal), 1 / rate).astype(np.float64)
     spectrum[0] = 0
@@ -265,7 +270,7 @@ def shape(signal: Wave, rate: int, gain: Callable[[Wave], Wave]) -> Wave:
 
 
 def fade(length: int, rate: int, rise: float, fall: float) -> Wave:
-    """Gain 1 with a linear rise and fall of so many seconds at the ends."""
+    """Return a gain of 1 with a linear rise and fall of so many seconds at the ends."""
     index = np.arange(length)
     return np.minimum(
         np.clip((index + 1) / max(1.0, rise * rate), 0, 1), np.clip((length - index) / max(1.0, fall * rate), 0, 1)

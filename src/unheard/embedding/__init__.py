@@ -1,1 +1,1 @@
-"""Sound in, vectors out."""
+"""Embeddings and scores from trained models."""

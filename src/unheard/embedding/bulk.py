@@ -1,4 +1,4 @@
-"""A folder in, a table out."""
+"""Embed files and folders into a table."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from unheard.progress import Track, silent
 
 @dataclass(frozen=True)
 class BulkReport:
-    """What became of the files.
+    """Summary of an embedding job.
 
     Parameters
     ----------
     out : Path
-        The table.
+        Path of the table.
     rows : int
-        Rows in it.
+        Number of its rows.
     embedded, resumed : int
-        Files embedded now, and files an earlier job had done.
+        Number of files embedded now, and by an earlier job.
     skipped : tuple of (path, reason)
         Files that could not be read.
     """
@@ -49,14 +49,14 @@ def embed_table(
 ) -> BulkReport:
     """Embed files and folders into one table.
 
-    Memory stays flat: rows go to parts on disk as they come. Files that cannot be read are skipped and named.
+    Rows are written to disk as they come, in constant memory. Unreadable files are skipped and listed.
 
     Parameters
     ----------
     out : path
         ``.parquet``, ``.npz`` or ``.csv``.
     options : Options, optional
-        With ``frames`` there is one row a frame; without (the default) one row a file.
+        With ``frames`` the table has one row a frame; without (the default) one row a file.
 
     Raises
     ------
@@ -96,8 +96,9 @@ def embed_table(
 
 
 def expand(sources: Iterable[str | Path]) -> list[str]:
-    """Audio files of the given files and folders, each once however it is written; a folder's other files are ignored,
-    a named file is not.
+    """Return the audio files of the given files and folders, each once, however its path is written.
+
+    Files of a folder with other suffixes are ignored; a file given by path is not.
 
     Raises
     ------
@@ -108,12 +109,11 @@ def expand(sources: Iterable[str | Path]) -> list[str]:
     for source in sources:
         path = Path(source)
         if not path.exists():
-            raise DataError(f"there is no file or folder {path}")
+            raise DataError(f"there is no file or folder {path}; correct the path")
         files += [str(path)] if path.is_file() else [str(file) for file in find_audio(path)]
     if not files:
         raise DataError(
-            f"no audio in {', '.join(str(source) for source in sources)}; expected wav, flac, ogg, opus, mp3 or aiff"
-            " files"
+            f"no audio in {', '.join(str(source) for source in sources)}; give wav, flac, ogg, opus, mp3 or aiff files"
         )
     once: dict[str, str] = {}
     for file in files:

@@ -1,7 +1,7 @@
-"""Scores of sounds from a fine-tuned model.
+"""Class scores from a fine-tuned model.
 
-The classifier reads the mean of all real tokens of a sound, or the mean of its windows' CLS tokens: in a sound of one
-window exactly what the model was trained on, in a longer one the mean over its windows.
+The classifier reads the mean of all real tokens of a clip, or the mean of its windows' CLS tokens. For a clip of one
+window this equals its input in training; for a longer one it is the mean over the windows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def classify_many(
     model: Model, sounds: Iterable[Sound], on_error: Callable[[Sound, AudioError], None] | None = None
 ) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
-    """Classify sounds of any length, in batches across them; yields each with its scores, in order. See `logits_many`."""
+    """Classify clips of any length, in batches across them; yield each with its scores, in order. See `logits_many`."""
     for sound, logits in logits_many(model, sounds, on_error):
         classifier = classifier_of(model)
         yield sound, classifier.scores(torch.from_numpy(logits[None]))[0].numpy()
@@ -33,16 +33,16 @@ def classify_many(
 def logits_many(
     model: Model, sounds: Iterable[Sound], on_error: Callable[[Sound, AudioError], None] | None = None
 ) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
-    """What the classifier says of sounds before softmax or sigmoid.
+    """Yield each clip with its logits, in order.
 
     Parameters
     ----------
     model : Model
-        One with a classifier; its ``labels`` name the scores.
+        A model with a classifier; its ``labels`` name the scores.
     sounds : iterable
         Paths, or arrays with their sample rate.
-    skip : callable, optional
-        Told of each sound that cannot be read; without it the error is raised.
+    on_error : callable, optional
+        Called with each clip that cannot be read, and the error; without it the error is raised.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def logits_many(
 
 
 def classifier_of(model: Model) -> Classifier:
-    """The classifier of a model.
+    """Return the classifier of a model.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def classifier_of(model: Model) -> Classifier:
     """
     if model.classifier is None:
         raise ConfigError(
-            "this model has no classifier, it only embeds; fine-tune one with unheard finetune, or convert a fine-tuned"
-            " file"
+            "this model has no classifier, it only gives embeddings; fine-tune one with unheard finetune, or convert a"
+            " fine-tuned file"
         )
     return model.classifier

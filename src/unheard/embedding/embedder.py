@@ -1,10 +1,9 @@
-"""A loaded model: sound in, vectors out.
+"""A loaded model: audio in, embeddings out.
 
-    file -> wav -> spec -> windows of the trained duration, batched -> encoder, nothing hidden -> frames; scene = their
-    mean
+    file -> wav -> spec -> windows of the trained duration, batched -> encoder without mask -> frames -> mean = scene
 
-Only real patches are encoded: the last window of a sound is cut to the patches it fills, and positions are cut with it.
-A sound's result does not depend on what else is embedded with it.
+Only real patches are encoded: the last window of a clip is cut to the patches it fills, and positions are cut with it.
+The result of a clip does not depend on the other clips.
 """
 
 from __future__ import annotations
@@ -35,21 +34,21 @@ from unheard.weights.checkpoint import SavedModel
 
 __all__ = ["Embedding", "Model", "Options", "Sound"]
 
-BATCH = 16  # windows encoded at once; our choice: larger batches fall out of a CPU's cache
-PENDING = 64  # windows gathered before encoding, so that sounds of equal length share a batch; our choice
+BATCH = 16  # windows encoded at once; our choice: larger batches exceed a CPU's cache
+PENDING = 64  # windows collected before encoding, so that clips of equal length share a batch; our choice
 
 
 class Model:
-    """An encoder with its front end, ready to embed; what `unheard.load` returns.
+    """An encoder with its front end, ready to embed; the result of `unheard.load`.
 
     Parameters
     ----------
     saved : SavedModel
-        What a model folder holds.
+        Content of a model folder.
     device : str
-        Where the encoder runs.
+        Device of the encoder.
     pad_window : bool
-        Fill the last window of a sound with the mean up to the trained length, as published MSM-MAE features did.
+        Pad the last window of a clip with the mean to the trained length, as for published MSM-MAE features.
     """
 
     @torch.inference_mode(mode=False)
@@ -64,27 +63,27 @@ class Model:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder as a plain module: patches (B, N, P) in, tokens (B, N, D) and CLS (B, D) out."""
+        """Return the encoder as a plain module: patches (B, N, P) in, tokens (B, N, D) and CLS (B, D) out."""
         return self.learner.model.encoder
 
     @property
     def device(self) -> torch.device:
-        """Where the encoder is; moving it moves the work."""
+        """Return the device of the encoder; moving the encoder moves the computation."""
         return self.encoder.positions.device
 
     @property
     def grid(self) -> Grid:
-        """The patch grid of one window."""
+        """Return the patch grid of one window."""
         return self.learner.grid
 
     @property
     def sample_rate(self) -> int:
-        """Samples a second the front end takes; files are resampled to it."""
+        """Return the sample rate of the front end; files are resampled to it."""
         return self.config.frontend.sample_rate
 
     @property
     def embedding_size(self) -> int:
-        """D': embed_dim times the number of frequency patches."""
+        """Return D': embed_dim times the number of frequency patches."""
         return self.encoder.embed_dim * self.grid.freq
 
     @overload
@@ -136,7 +135,7 @@ class Model:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Classes of a fine-tuned model, in the order of its scores; empty for others."""
+        """Return the classes of a fine-tuned model, in the order of its scores; empty for others."""
         return self.classifier.config.labels if self.classifier is not None else ()
 
     @overload
@@ -146,7 +145,7 @@ class Model:
     def classify(self, sound: list[Sound]) -> list[Float32[np.ndarray, " C"]]: ...
 
     def classify(self, sound: Sound | list[Sound]) -> Float32[np.ndarray, " C"] | list[Float32[np.ndarray, " C"]]:
-        """Scores of the classes in `labels` for a sound, or for each of a list; see `classify_many`."""
+        """Return the scores of the classes in `labels` for a clip, or for each of a list; see `classify_many`."""
         if isinstance(sound, list):
             return [scores for _, scores in classify_many(self, sound)]
         return next(classify_many(self, [sound]))[1]
@@ -157,10 +156,9 @@ class Model:
         options: Options = Options(),
         skip: Callable[[Sound, AudioError], None] | None = None,
     ) -> Iterator[tuple[Sound, Embedding]]:
-        """Embed sounds in batches across them, holding only a few windows at a time; yields each with its sound, in
-        order.
+        """Embed clips in batches across them, with few windows in memory; yield each clip with its embedding, in order.
 
-        With ``skip`` a sound that cannot be read is reported to it and left out; without it the error is raised.
+        With ``skip``, a clip that cannot be read is passed to it and left out; without it the error is raised.
         """
         offsets, options = self._offsets(options.hop), replace(options, layer=self._layer(options.layer))
         pending: list[tuple[EmbeddingAccumulator, Window]] = []
@@ -187,13 +185,13 @@ class Model:
         yield from _results(jobs, skip)
 
     def with_statistics(self, statistics: Statistics) -> Model:
-        """The same model with another normalisation."""
+        """Return the same model with other normalisation statistics."""
         other = copy.copy(self)
         other.statistics = statistics
         return other
 
     def _windows(self, sound: Sound, job: EmbeddingAccumulator, offsets: Sequence[int]) -> Iterator[Window]:
-        """The windows of a sound at every offset; the sound is read once for each."""
+        """Yield the windows of a clip at every offset; the clip is read once for each."""
         for offset in offsets:
             waves = (
                 stream(sound, self.sample_rate)
@@ -205,9 +203,7 @@ class Model:
 
     @torch.inference_mode()
     def _encode(self, pending: list[tuple[EmbeddingAccumulator, Window]], options: Options) -> None:
-        """Encode all pending windows, those with equally many patches together, and hand the frames to their owners in
-        order.
-        """
+        """Encode all pending windows, batched by number of patches, and pass the frames to their clips in order."""
         groups: dict[int, list[int]] = {}
         for index, (_, window) in enumerate(pending):
             groups.setdefault(self.grid.real_columns(window.frames), []).append(index)
@@ -225,7 +221,7 @@ class Model:
     def encode_windows(
         self, windows: list[Window], columns: int, options: Options = Options()
     ) -> Float32[np.ndarray, "B t D"]:
-        """Frame embeddings of windows that fill ``columns`` patches in time; a layer counts from 0 here."""
+        """Return frame embeddings of windows that fill ``columns`` patches in time; layers count from 0 here."""
         spec = np.zeros((len(windows), self.grid.frames, self.grid.n_mels), dtype=np.float32)
         for row, window in zip(spec, windows, strict=True):
             row[: window.frames] = self.statistics.normalise_frames(window.spec)
@@ -246,10 +242,10 @@ class Model:
         return narrow.to_timesteps(tokens)[:, :columns].float().cpu().numpy()
 
     def _cls(self, patches: Tensor, keep: Tensor | None) -> Tensor:
-        """The CLS output (B, D)."""
+        """Return the CLS output (B, D)."""
         cls: Tensor | None = self.encoder(patches, keep)[1]
         if cls is None:
-            raise ConfigError("this model's encoder has no CLS token; take the patch tokens")
+            raise ConfigError("this model's encoder has no CLS token; use the patch tokens")
         return cls
 
     def _layer(self, layer: int | None) -> int | None:
@@ -261,7 +257,7 @@ class Model:
         return layer - 1 if layer > 0 else layer
 
     def _offsets(self, hop: float | None) -> list[int]:
-        """First frames of the shifted passes that together give one frame every ``hop`` seconds."""
+        """Return the first frames of the shifted passes that together give one frame every ``hop`` seconds."""
         if hop is None:
             return [0]
         frames = hop * self.sample_rate / self.config.frontend.hop_size
@@ -270,7 +266,7 @@ class Model:
             step = self.config.frontend.hop_size / self.sample_rate
             fitting = ", ".join(f"{n * step:g}" for n in range(1, width + 1) if width % n == 0)
             raise ConfigError(
-                f"hop must be a whole part of a patch's {width * step:g} s: one of {fitting}; got {hop:g}"
+                f"hop must divide the duration of a patch, {width * step:g} s: use one of {fitting}; got {hop:g}"
             )
         return list(range(0, width, round(frames)))
 
@@ -278,7 +274,7 @@ class Model:
 def _results(
     jobs: list[EmbeddingAccumulator], skip: Callable[[Sound, AudioError], None] | None
 ) -> Iterator[tuple[Sound, Embedding]]:
-    """The embeddings of sounds that are encoded; one that is not finite is an error of its sound."""
+    """Yield the embeddings of finished clips; an embedding that is not finite is an error of its clip."""
     for job in jobs:
         embedding = job.result()
         if np.isfinite(embedding.scene).all() and np.isfinite(embedding.frames).all():

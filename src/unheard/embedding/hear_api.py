@@ -19,23 +19,23 @@ Published = Literal["no", "msm-mae", "m2d"]
 
 
 class HearModel(nn.Module):
-    """A model with the attributes the HEAR API asks for.
+    """A model with the attributes of the HEAR API.
 
     Parameters
     ----------
     model : Model
-        What embeds.
+        The model that computes embeddings.
     options : Options
         Layer, pooling of scenes, hop of timestamps.
     published : {"no", "msm-mae", "m2d"}
-        Repeat what a published runtime does, to compare with its scores. Both: time steps count equally in the mean,
-        and timestamps are left edges on a grid stretched over the clip. "msm-mae" also normalises by mean and deviation
-        of the batch (so that a result depends on its batch mates) and fills the last window to the trained length.
+        Reproduce a published runtime, to compare with its scores. For both, time steps have equal weight in the mean,
+        and timestamps are left edges on a grid stretched over the clip. "msm-mae" also normalises by the mean and
+        deviation of the batch (so that a result depends on the batch) and pads the last window to the trained length.
 
     Raises
     ------
     ConfigError
-        When pooling gives no single vector, ``published`` is unknown, or both are given.
+        When pooling does not give a single vector, ``published`` is unknown, or both are given.
     """
 
     def __init__(self, model: Model, options: Options, published: Published = "no") -> None:
@@ -46,7 +46,7 @@ class HearModel(nn.Module):
                 f" {published!r}"
             )
         if published != "no" and options.pool != "mean":
-            raise ConfigError(f"published={published} takes the mean over time; leave pool out; got {options.pool!r}")
+            raise ConfigError(f"published={published} uses the mean over time; leave pool out; got {options.pool!r}")
         self.encoder = model.learner
         self.model = copy.copy(model)
         self.model.pad_window = published == "msm-mae"
@@ -66,12 +66,12 @@ def load_model(
     published: Published = "no",
     device: str | None = None,
 ) -> HearModel:
-    """Load a run, a model folder or a built-in name; without a path, the untrained ``random-tiny``.
+    """Load a run, a model folder or a built-in name; without a path, the randomly initialised ``random-tiny``.
 
     Raises
     ------
     ConfigError
-        When pooling gives no single vector, ``published`` is unknown, or both are given.
+        When pooling does not give a single vector, ``published`` is unknown, or both are given.
     """
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return HearModel(load(model_file_path or "random-tiny", place), Options(layer, pool, hop), published).eval()
@@ -80,9 +80,9 @@ def load_model(
 def get_timestamp_embeddings(
     audio: Float[Tensor, "n S"], model: HearModel
 ) -> tuple[Float[Tensor, "n t D"], Float[Tensor, "n t"]]:
-    """Frame embeddings and their centres in milliseconds.
+    """Return frame embeddings and their centres in milliseconds.
 
-    A trailing time step centred after the end of the audio is dropped, at least one is kept.
+    A trailing time step centred after the end of the audio is dropped; at least one is kept.
     """
     embeddings = _embed(audio, model)
     frames = torch.stack([torch.from_numpy(e.frames) for e in embeddings])
@@ -97,7 +97,7 @@ def get_timestamp_embeddings(
 
 
 def get_scene_embeddings(audio: Float[Tensor, "n S"], model: HearModel) -> Float[Tensor, "n D"]:
-    """One vector for each clip."""
+    """Return one vector for each clip."""
     embeddings = _embed(audio, model)
     if model.published != "no":
         return torch.stack([torch.from_numpy(e.frames).mean(dim=0) for e in embeddings]).to(audio.device)

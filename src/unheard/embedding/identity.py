@@ -1,4 +1,4 @@
-"""What embeddings were made with: the identity that tables and caches store and compare."""
+"""The identity of embeddings: the model and options that made them, which tables and caches store and compare."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from unheard.version import __version__
 
 
 def fingerprint(model: Model) -> str:
-    """Return a SHA-256 of all that a model embeds with: its weights, sizes, statistics, front end and padding."""
+    """Return a SHA-256 of all that embeddings of a model depend on: weights, sizes, statistics, front end and
+    padding.
+    """
     digest = hashlib.sha256(
         repr((model.statistics, model.config.frontend, model.config.model, model.pad_window)).encode()
     )
@@ -22,7 +24,7 @@ def fingerprint(model: Model) -> str:
 
 
 def identity(model: Model, options: Options) -> dict[str, Any]:
-    """Return what the embeddings of a sound depend on, apart from the sound, as plain values."""
+    """Return all that the embedding of a clip depends on, apart from the clip, as plain values."""
     return {"unheard": __version__, "model": fingerprint(model), **asdict(options)}
 
 
@@ -30,6 +32,6 @@ def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
     """Return the fields in which two identities differ, such as ``layer is 3, now 6``; empty when there are none."""
     names = [name for name in wanted if stored.get(name) != wanted[name]]
     return "; ".join(
-        "the model is another one" if name == "model" else f"{name} is {stored.get(name)}, now {wanted[name]}"
+        "the model is different" if name == "model" else f"{name} is {stored.get(name)}, now {wanted[name]}"
         for name in names
     )

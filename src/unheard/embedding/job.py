@@ -1,4 +1,4 @@
-"""One sound on its way through a model: what is asked of it, what has been seen of it, and what comes out."""
+"""Embedding of one clip: options, accumulated frames, and result."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Blocks: TypeAlias = Iterable[np.ndarray]
 
 @dataclass(frozen=True)
 class Embedding:
-    """What the model says of one sound, as float32 numpy arrays.
+    """Embedding of one clip, as float32 numpy arrays.
 
     Parameters
     ----------
     scene : ndarray (D',)
-        One vector for the whole sound; (T, D') with pool "none".
+        One vector for the whole clip; (T, D') with pool "none".
     frames : ndarray (T, D')
-        One vector for each time step: the outputs of its frequency patches side by side, lowest band first.
+        One vector for each time step: the concatenated outputs of its frequency patches, lowest band first.
     times_ms : ndarray (T,)
         Centre of each time step in milliseconds: the mean centre time of its patch's frames.
     seconds : float
-        Length of the sound.
+        Length of the clip.
     """
 
     scene: Float32[np.ndarray, "*shape"]
@@ -45,22 +45,23 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Options:
-    """How sounds are embedded.
+    """Options of embeddings.
 
     Parameters
     ----------
     layer : int, optional
-        Which block's output, 1 to depth, or negative from the end; None: the last one, normalised.
+        The block whose output is used, 1 to depth, or negative from the end; None: the last one, normalised.
     pool : {"mean", "mean+std", "max", "none"}
-        How frames become the scene vector.
+        Aggregation of frames to the scene vector.
     hop : float, optional
-        Seconds between frames, a whole part of a patch's duration; None: one patch. Finer hops encode shifted windows.
+        Seconds between frames; must divide a patch's duration. None: one patch. Smaller hops encode shifted windows.
     frames : bool
-        Keep the frames; without them memory does not grow with the length of a sound.
+        Keep the frames; without them memory does not grow with the length of a clip.
     cls : bool
-        Take the CLS token of each window, as its only frame, in place of the last layer's patch tokens; no layer then.
+        Use the CLS token of each window, as its only frame, instead of the patch tokens of the last layer; excludes
+        layer.
     layers : bool
-        The outputs of all blocks side by side, the first block's first, in place of one layer's.
+        Concatenate the outputs of all blocks, the first block's first, instead of one layer.
     """
 
     layer: int | None = None
@@ -72,12 +73,12 @@ class Options:
 
 
 def checked_sound(sound: object) -> Sound:
-    """A sound in one of the accepted forms.
+    """Check that a sound has one of the accepted forms, and return it.
 
     Raises
     ------
     AudioError
-        Naming the forms, or where the rate comes before the array.
+        Naming the accepted forms, also when the rate comes before the array.
     """
     if (
         isinstance(sound, tuple)
@@ -91,12 +92,12 @@ def checked_sound(sound: object) -> Sound:
     if isinstance(sound, str | Path) or (isinstance(sound, tuple) and len(sound) == 2):
         return sound
     shape = getattr(sound, "shape", None)
-    what = f"an array of shape {shape} came without its sample rate" if shape is not None else f"got {sound!r:.80}"
-    raise AudioError(f"{what}; a sound is a path or (array, sample_rate), and several are a list of these")
+    problem = f"an array of shape {shape} has no sample rate" if shape is not None else f"got {sound!r:.80}"
+    raise AudioError(f"{problem}; give a path or (array, sample_rate), or a list of these")
 
 
 class EmbeddingAccumulator:
-    """One sound on its way: what has been seen of it so far."""
+    """The accumulated frames of one clip."""
 
     def __init__(self, model: Model, sound: Sound, options: Options) -> None:
         self.model, self.sound, self.options = model, sound, options
@@ -107,19 +108,19 @@ class EmbeddingAccumulator:
 
     @property
     def name(self) -> str:
-        """The sound, for messages."""
+        """Return a description of the clip, for messages."""
         return (
             shown(self.sound) if isinstance(self.sound, str | Path) else f"an array of shape {np.shape(self.sound[0])}"
         )
 
     def count_samples(self, waves: Blocks) -> Iterator[np.ndarray]:
-        """Pass waveform blocks on and count their samples."""
+        """Yield waveform blocks unchanged and count their samples."""
         for wave in waves:
             self.samples += len(wave)
             yield wave
 
     def add(self, window: Window, frames: Float32[np.ndarray, "t D"]) -> None:
-        """Take in the frames of one window."""
+        """Add the frames of one window."""
         grid, frontend = self.model.grid, self.model.frontend
         weights = np.array([window.frames], np.float32) if self.options.cls else column_frames(grid, window.frames)
         self.pooling.add(frames, weights)
@@ -129,7 +130,7 @@ class EmbeddingAccumulator:
             self.times.append(1000 * (frontend.frame_centre(0) + middle * frontend.hop_size / frontend.sample_rate))
 
     def result(self) -> Embedding:
-        """The embedding, frames in order of time."""
+        """Return the embedding, frames in order of time."""
         times = np.concatenate(self.times) if self.times else np.zeros(0)
         frames = (
             np.concatenate(self.frames) if self.frames else np.zeros((0, self.model.embedding_size), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Find a model by path or by name, ready to embed."""
+"""Load a model by path or by name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def load(name: str | Path, device: str = "cpu") -> Model:
     Parameters
     ----------
     name : path or str
-        A run folder, a model folder, or a built-in name: ``random-tiny`` ... ``random-large``, encoders that were never
-        trained, the baseline every result should be read against.
+        A run folder, a model folder, or a built-in name: ``random-tiny`` ... ``random-large``, randomly initialised
+        encoders. Compare every result with this baseline.
     device : str
-        Where the encoder runs.
+        Device of the encoder.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One vector from many frames, in one pass and constant memory."""
+"""Pooling of frames to one vector, in one pass and constant memory."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Pool = Literal["mean", "mean+std", "max", "none"]
 
 
 class Pooling:
-    """Gathers frames of a sound and gives its scene vector.
+    """Accumulates frames of a clip and computes its scene vector.
 
     Parameters
     ----------
     pool : {"mean", "mean+std", "max", "none"}
-        Mean over time, weighted by the real frames behind each time step; mean and standard deviation side by side;
-        maximum; or nothing, which keeps every frame.
+        Mean over time, weighted by the real frames of each time step; concatenated mean and standard deviation;
+        maximum; or all frames.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -33,7 +33,7 @@ class Pooling:
         self._kept: list[np.ndarray] = []
 
     def add(self, frames: Float32[np.ndarray, "t D"], weights: Float32[np.ndarray, " t"]) -> None:
-        """Take in some frames; ``weights`` counts the real spectrogram frames behind each."""
+        """Add frames; ``weights`` are the numbers of real spectrogram frames of each."""
         if self.pool == "none":
             self._kept.append(frames)
         elif self.pool == "max":
@@ -46,7 +46,7 @@ class Pooling:
             self._square = _accumulate(self._square, weights @ np.square(wide))
 
     def result(self) -> Float32[np.ndarray, "*shape"]:
-        """The scene vector (D,), (2 D,) for "mean+std", or all frames (T, D) for "none"."""
+        """Return the scene vector (D,), (2 D,) for "mean+std", or all frames (T, D) for "none"."""
         if self.pool == "none":
             return np.concatenate(self._kept)
         if self.pool == "max":

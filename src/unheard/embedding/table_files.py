@@ -1,10 +1,13 @@
-"""The three formats of embedding tables: written and read in blocks, with the identity of what made them.
+"""The three formats of embedding tables: written and read in blocks, with the identity of the embeddings.
 
-    .parquet   columns path, seconds, [time_ms,] embedding; the identity is JSON under the key ``unheard`` of the schema's metadata
-    .npz       arrays path, seconds, [time_ms,] embedding (rows, D'); the identity is JSON in the array ``identity``
-    .csv       columns path, seconds, [time_ms,] e0, e1, ...; the identity and the checksum are in TABLE.csv.json
+    .parquet   columns path, seconds, [time_ms,] embedding
+               identity: JSON under the key ``unheard`` of the schema's metadata
+    .npz       arrays path, seconds, [time_ms,] embedding (rows, D')
+               identity: JSON in the array ``identity``
+    .csv       columns path, seconds, [time_ms,] e0, e1, ...
+               identity and checksum: TABLE.csv.json
 
-Pages of a parquet file and arrays of an npz file carry checksums of their own format, which reading compares.
+Pages of a parquet file and arrays of an npz file have checksums of their own format, which are compared on reading.
 """
 
 from __future__ import annotations
@@ -51,14 +54,14 @@ DAMAGE = (
     zlib.error,
     struct.error,
 )
-"""What reading a damaged file may raise; errors of pyarrow are among them."""
+"""Errors that reading a damaged file may raise; errors of pyarrow are among them."""
 
 Blocks = Callable[[], Iterator["pa.Table"]]
-"""Gives the blocks of a table, from the first one at each call."""
+"""Function that yields the blocks of a table, from the first one at each call."""
 
 
 def write_table(out: Path, blocks: Blocks, identity: dict[str, Any]) -> int:
-    """Write the blocks as one file that appears complete or not at all. Return the number of rows."""
+    """Write the blocks as one file, atomically. Return the number of rows."""
     with atomic_write(out) as unfinished:
         rows = {".parquet": _write_parquet, ".npz": _write_npz, ".csv": _write_csv}[out.suffix](
             unfinished, blocks, identity
@@ -69,12 +72,12 @@ def write_table(out: Path, blocks: Blocks, identity: dict[str, Any]) -> int:
 
 
 def read_identity(file: Path) -> dict[str, Any]:
-    """Return what `write_table` stored of the making of a table.
+    """Return the identity that `write_table` stored in a table.
 
     Raises
     ------
     DataError
-        When there is nothing of the kind, or the file is damaged.
+        When there is none, or the file is damaged.
     """
     import pyarrow.parquet as pq
 
@@ -83,7 +86,7 @@ def read_identity(file: Path) -> dict[str, Any]:
             stored = read_json(_companion(file))
             if differing_files(file.parent, stored.pop(FILES)):
                 raise DataError(
-                    f"{file} differs from its checksum: it was edited or is damaged; replace it with --overwrite"
+                    f"{file} differs from its checksum: it is edited or damaged; replace it with --overwrite"
                 )
             return stored
         if file.suffix == ".npz":
@@ -91,13 +94,11 @@ def read_identity(file: Path) -> dict[str, Any]:
                 return dict(json.loads(str(arrays["identity"])))
         stored = dict(json.loads((pq.read_schema(file).metadata or {})[KEY]))
         if stored.pop(CHECKSUM) != json_checksum(stored):
-            raise DataError(
-                f"{file} differs from its checksum: it was edited or is damaged; replace it with --overwrite"
-            )
+            raise DataError(f"{file} differs from its checksum: it is edited or damaged; replace it with --overwrite")
         return stored
     except DAMAGE as error:
         raise DataError(
-            f"{file} does not say what it was made with, or is damaged ({error}); replace it with --overwrite"
+            f"{file} holds no identity of its embeddings, or is damaged ({error}); replace it with --overwrite"
         ) from error
 
 
@@ -116,7 +117,7 @@ def read_blocks(file: Path) -> Iterator[pa.Table]:
 
 
 def read_paths(file: Path) -> set[str]:
-    """Return the paths of a table, without its embeddings where the format allows it.
+    """Return the paths of a table, without reading its embeddings if the format allows it.
 
     Raises
     ------

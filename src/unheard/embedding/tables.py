@@ -1,11 +1,11 @@
-"""Tables of embeddings on disk: parts while they grow, then one parquet, npz or csv file.
+"""Tables of embeddings on disk: parts during the job, then one parquet, npz or csv file.
 
-One row a sound (``path, seconds, embedding``), or one row a frame with ``time_ms`` as well. While a table grows, a
-folder ``.TABLE.parts`` holds
+A table has one row a clip (``path, seconds, embedding``), or one row a frame with ``time_ms`` as well. During the job,
+a folder ``.TABLE.parts`` holds
 
     part-00000.parquet ...   finished rows
-    manifest.json            the identity of the model and options, and the SHA-256 of each part; a part that is not in it does not count
-    in-work                  the file that is being embedded; one that is left when the process dies may have killed it
+    manifest.json            the identity of model and options, and the SHA-256 of each part; other parts are ignored
+    in-work                  the file that is being embedded; if the process dies, this file may be the reason
 """
 
 from __future__ import annotations
@@ -33,40 +33,40 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PART_VALUES = 8_000_000
-"""Numbers held before a part is written: 32 MB (our choice)."""
+"""Numbers kept in memory before a part is written: 32 MB (our choice)."""
 
 PART_SECONDS = 30.0
-"""Rows are not held longer than this (our choice)."""
+"""Rows are kept in memory for at most this time (our choice)."""
 
 
 class TableWriter:
-    """Grows a table in parts beside its final file, so that an interrupted job can be resumed; a context manager.
+    """Writes a table in parts next to its final file, so that an interrupted job can be resumed; a context manager.
 
     Parameters
     ----------
     out : Path
-        Final file; its ending chooses the format.
+        Final file; its suffix selects the format.
     identity : dict
-        What the embeddings depend on; earlier work of another identity is refused.
+        All that the embeddings depend on; an earlier table with another identity is refused.
     size : int
         Length of one embedding.
     resume, overwrite : bool
-        What to do with earlier work: continue, or replace it. Neither: refuse when there is any.
+        Continue an earlier table, or replace it. With neither, an existing one is refused.
 
     Raises
     ------
     ConfigError
-        When the ending is unknown, the file exists and neither flag was given, another process writes it, or earlier
-        work was made with another model or other options.
+        When the suffix is unknown, the file exists and neither flag was given, another process writes it, or the
+        earlier table has another model or other options.
     DataError
-        When earlier work is damaged.
+        When the earlier table is damaged.
     """
 
     def __init__(
         self, out: Path, identity: dict[str, Any], size: int, resume: bool = False, overwrite: bool = False
     ) -> None:
         if out.suffix not in FORMATS:
-            raise ConfigError(f"{out}: the table's name must end in {', '.join(FORMATS)}")
+            raise ConfigError(f"{out}: the name of the table must end in {', '.join(FORMATS)}")
         self.out, self.identity, self.size, self.resume, self.overwrite = (
             out,
             {**identity, "size": size},
@@ -81,14 +81,14 @@ class TableWriter:
         self._lock = locked_file(out)
 
     def __enter__(self) -> TableWriter:
-        """Lock the table and take up earlier work, where it is to be continued."""
+        """Lock the table and read earlier results if they are to be continued."""
         with _clear_errors(self.out):
             self._lock.__enter__()
             try:
                 if not self.resume and not self.overwrite and (self.out.exists() or self.parts.exists()):
-                    what = "exists" if self.out.exists() else "was begun by an interrupted job"
+                    state = "exists" if self.out.exists() else "has parts of an interrupted job"
                     raise ConfigError(
-                        f"{self.out} {what}; continue it with --resume, replace it with --overwrite, or choose"
+                        f"{self.out} {state}; continue it with --resume, replace it with --overwrite, or choose"
                         " another -o"
                     )
                 if self.resume:
@@ -106,7 +106,7 @@ class TableWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Store the rows that are held, also after an error or Ctrl-C, and release the lock."""
+        """Store the rows in memory, also after an error or Ctrl-C, and release the lock."""
         try:
             if self.parts.exists():
                 with _clear_errors(self.out):
@@ -118,13 +118,15 @@ class TableWriter:
             self._lock.__exit__(kind, error, trace)
 
     def done(self) -> set[str]:
-        """Absolute paths of the sounds that earlier work has finished."""
+        """Return the absolute paths of the clips that are finished."""
         files = [self.out] if self.resume and self.out.exists() else []
         files += [self.parts / part for part in self._manifest[FILES]]
         return {absolute(path) for file in files for path in read_paths(file)}
 
     def fatal(self, sample_rate: int) -> dict[str, str]:
-        """Files that the process died on, and why they are left out now: their decoder crashes, or it happened twice."""
+        """Return files on which the process died and which are left out: their decoder crashes, or it happened
+        twice.
+        """
         found = {}
         for path, deaths in self._manifest["deaths"].items():
             if deaths > 1 or not _decodes(path, sample_rate):
@@ -137,7 +139,7 @@ class TableWriter:
         return path
 
     def add(self, path: str, seconds: float, embedding: np.ndarray, time_ms: np.ndarray | None = None) -> None:
-        """Append a sound: one vector (D,), or its frames (T, D) with their times (T,)."""
+        """Append a clip: one vector (D,), or its frames (T, D) with their times (T,)."""
         self._rows.append(
             {"path": utf8(path), "seconds": seconds, "embedding": embedding.reshape(-1, self.size), "time_ms": time_ms}
         )
@@ -147,9 +149,7 @@ class TableWriter:
                 self._flush()
 
     def finish(self) -> int:
-        """Join earlier rows and the parts into the final file, which appears complete or not at all. Return its number
-        of rows.
-        """
+        """Join earlier rows and the parts to the final file, atomically. Return its number of rows."""
         with _clear_errors(self.out):
             self._flush()
             if not self._manifest[FILES]:
@@ -160,7 +160,7 @@ class TableWriter:
         return rows
 
     def _take_up(self) -> None:
-        """Compare earlier work with this job, and note what it died on."""
+        """Compare earlier results with this job, and record the file on which the process died."""
         manifest = self.parts / "manifest.json"
         if self.out.exists():
             self._compare(read_identity(self.out))
@@ -186,7 +186,7 @@ class TableWriter:
             (self.parts / "in-work").unlink()
 
     def _joined(self, parts: Iterable[str]) -> bool:
-        """Whether the table holds the sounds of the parts: the process died after it joined them, before it deleted
+        """Return whether the table contains the clips of the parts: the process died after joining and before deleting
         them.
         """
         if not self.out.exists():
@@ -196,18 +196,18 @@ class TableWriter:
     def _compare(self, stored: dict[str, Any]) -> None:
         if differing := differences(stored, self.identity):
             raise ConfigError(
-                f"{self.out} was made otherwise ({differing}); choose another -o, or replace it with --overwrite"
+                f"{self.out} has another identity ({differing}); choose another -o, or replace it with --overwrite"
             )
 
     def _earlier(self) -> Iterator[pa.Table]:
-        """The rows of the finished table and of the parts, in blocks."""
+        """Yield the rows of the finished table and of the parts, in blocks."""
         if self.resume and self.out.exists():
             yield from read_blocks(self.out)
         for part in sorted(self._manifest[FILES]):
             yield from read_blocks(self.parts / part)
 
     def _flush(self) -> None:
-        """Write the rows held as one part, then its checksum, which makes it count."""
+        """Write the rows in memory as one part, then its checksum, which makes it valid."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -237,13 +237,13 @@ def discard(parts: Path) -> None:
 
 
 def absolute(path: str) -> str:
-    """Return what identifies a file of a table: its absolute path, without following links."""
+    """Return the identity of a file in a table: its absolute path, without following links."""
     return os.path.abspath(utf8(path))  # noqa: PTH100
 
 
 @contextmanager
 def _clear_errors(out: Path) -> Iterator[None]:
-    """Turn a failed write into one clear line; parts that are complete stay."""
+    """Convert a failed write to one clear error; complete parts stay."""
     try:
         yield
     except OSError as error:
@@ -253,11 +253,11 @@ def _clear_errors(out: Path) -> Iterator[None]:
 
 
 def _decodes(path: str, sample_rate: int) -> bool:
-    """Whether another process reads a file to its end without dying."""
+    """Return whether another process can read a file to its end without dying."""
     process = multiprocessing.get_context("spawn").Process(target=_decode, args=(path, sample_rate))
     process.start()
     process.join()
-    return (process.exitcode or 0) >= 0  # a signal ended it otherwise
+    return (process.exitcode or 0) >= 0  # negative: a signal ended it
 
 
 def _decode(path: str, sample_rate: int) -> None:
@@ -265,4 +265,4 @@ def _decode(path: str, sample_rate: int) -> None:
         for _ in stream(path, sample_rate):
             pass
     except UnheardError:
-        pass  # an error is not a crash: embedding will name the file
+        pass  # an error is not a crash: embedding reports the file

@@ -1,6 +1,4 @@
-"""Comparing what is on a disk with the checksums it was written with: packed corpora, models, runs, checkpoints,
-tables.
-"""
+"""Compare files with the checksums they were written with: packed corpora, models, runs, checkpoints, tables."""
 
 from __future__ import annotations
 
@@ -19,37 +17,34 @@ def verify(paths: Iterable[str | Path], track: Track = silent) -> list[str]:
     Parameters
     ----------
     paths : iterable of path
-        Folders, with everything below them, and tables of embeddings.
+        Folders, searched recursively, and tables of embeddings.
 
     Returns
     -------
     list of str
-        One line for each file that is damaged or missing; empty where all is well.
+        One line for each damaged or missing file; empty if all are correct.
 
     Raises
     ------
     DataError
-        When a path is not there, or nothing in it carries a checksum.
+        When a path does not exist, or nothing in it has a checksum.
     """
-    places = [Path(path) for path in paths]
+    roots = [Path(path) for path in paths]
     found: list[str] = []
-    for place in track(places, len(places), "verifying"):
-        if not place.exists():
+    for path in track(roots, len(roots), "verifying"):
+        if not path.exists():
             raise DataError(
-                f"{shown(place)}: no such file or folder; give a packed corpus, a model, a run, or a table of"
-                " embeddings"
+                f"{shown(path)}: no such file or folder; give a packed corpus, a model, a run, or a table of embeddings"
             )
-        if place.is_dir():
-            if not any(place.rglob("*.json")):
-                raise DataError(
-                    f"{shown(place)}: nothing in it carries a checksum; give a packed corpus, a model, or a run"
-                )
-            found += verify_folder(place)
-        elif place.suffix in FORMATS:
-            found += _table(place)
+        if path.is_dir():
+            if not any(path.rglob("*.json")):
+                raise DataError(f"{shown(path)}: nothing in it has a checksum; give a packed corpus, a model, or a run")
+            found += verify_folder(path)
+        elif path.suffix in FORMATS:
+            found += _table(path)
         else:
             raise DataError(
-                f"{shown(place)}: carries no checksum; give a folder, or a table that ends in {', '.join(FORMATS)}"
+                f"{shown(path)}: has no checksum; give a folder, or a table that ends in {', '.join(FORMATS)}"
             )
     return found
 

@@ -1,4 +1,4 @@
-"""Cut a spectrogram of any length into windows of the trained duration, and put their embeddings back in order."""
+"""Cut a spectrogram of any length into windows of the trained duration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Window:
     spec : ndarray
         Log-mel, time-major (frames, F), not normalised.
     start : int
-        First frame of the piece in its sound.
+        First frame of the piece in its clip.
     """
 
     spec: Float32[np.ndarray, "T F"]
@@ -28,14 +28,14 @@ class Window:
 
     @property
     def frames(self) -> int:
-        """Real frames in the window."""
+        """Return the number of real frames in the window."""
         return len(self.spec)
 
 
 def cut(blocks: Iterable[Float32[np.ndarray, "_ F"]], width: int, offset: int = 0) -> Iterator[Window]:
-    """Windows of ``width`` frames from consecutive blocks, beginning at frame ``offset``; the last one may be shorter.
+    """Yield windows of ``width`` frames from consecutive blocks, from frame ``offset``; the last one may be shorter.
 
-    At most one window and one block are held at a time. Nothing is yielded when there are no frames after ``offset``.
+    At most one window and one block are in memory. Nothing is yielded when there are no frames after ``offset``.
     """
     held: list[np.ndarray] = []
     count, start, skip = 0, offset, offset
@@ -53,7 +53,9 @@ def cut(blocks: Iterable[Float32[np.ndarray, "_ F"]], width: int, offset: int = 
 
 
 def column_frames(grid: Grid, frames: int) -> Float32[np.ndarray, " t"]:
-    """Real frames behind each time column of a window with ``frames`` frames: the weights of a mean over time."""
+    """Return the real frames of each time column of a window with ``frames`` frames: the weights of a mean over
+    time.
+    """
     columns = grid.real_columns(frames)
     ends = np.minimum((np.arange(columns) + 1) * grid.patch_size[1], max(frames, 1))
     return np.diff(ends, prepend=0).astype(np.float32)

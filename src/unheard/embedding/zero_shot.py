@@ -1,8 +1,8 @@
-"""Name sounds in words the model was never given labels of: which of some captions lies nearest.
+"""Zero-shot classification: the label whose caption is nearest to the audio.
 
-    p(label | sound) = softmax over labels of  scale cos(a, mean over templates of c(template with label))
+    p(label | clip) = softmax over labels of  scale cos(a, mean over templates of c(template with label))
 
-a is read from the mean over all real tokens of the sound, nothing hidden; c and the scale are the model's own
+a is computed from the mean over all real tokens of the clip, without a mask. c and the scale are those of the model
 (`unheard.objectives.contrast`).
 """
 
@@ -29,46 +29,46 @@ TEMPLATES = ("{}", "the sound of {}", "a recording of {}")  # of the captions wr
 
 
 class ZeroShot:
-    """A model and the labels it should choose from.
+    """A model and the labels it selects from.
 
     Parameters
     ----------
     model : Model
-        One trained with captions.
+        A model trained with captions.
     labels : sequence of str
         At least two, all different.
     templates : sequence of str
-        Sentences with ``{}`` in the place of a label; a label's vector is the mean over them.
+        Sentences with ``{}`` in place of a label; a label's vector is the mean over them.
 
     Raises
     ------
     ConfigError
-        When the model knows no captions, or there is nothing to choose from.
+        When the model was not trained with captions, or there are too few labels.
     """
 
     def __init__(self, model: Model, labels: Sequence[str], templates: Sequence[str] = TEMPLATES) -> None:
         if "contrast" not in model.learner.objectives:
             raise ConfigError(
-                "this model was not trained with captions, so it knows no words; train one with --recipe clap-mini"
+                "this model was not trained with captions, so it cannot read labels; train one with --recipe clap-mini"
             )
         if len(labels) < 2 or len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
             raise ConfigError(
-                "naming sounds needs at least two different labels, such as 'dog, rain'; got"
+                "zero-shot classification needs at least two different labels, such as 'dog, rain'; got"
                 f" {', '.join(labels) or 'none'}"
             )
         self.model, self.labels = model, tuple(labels)
         self._contrast = cast(ContrastiveLoss, model.learner.objectives["contrast"])
         encoder = TextEncoder(model.config.objectives.contrast.text)
         with torch.inference_mode():
-            said = (encoder([template.format(label) for label in labels]).to(model.device) for template in templates)
+            encoded = (encoder([template.format(label) for label in labels]).to(model.device) for template in templates)
             self._captions = F.normalize(
-                torch.stack([self._contrast.captions(text) for text in said]).mean(dim=0), dim=-1
+                torch.stack([self._contrast.captions(text) for text in encoded]).mean(dim=0), dim=-1
             )
 
     def scores(
         self, sounds: Iterable[Sound], skip: Callable[[Sound, AudioError], None] | None = None
     ) -> Iterator[tuple[Sound, Float32[np.ndarray, " L"]]]:
-        """Each sound with the probabilities of the labels, in order; with ``skip`` it is told of sounds that cannot be
+        """Yield each clip with the probabilities of the labels, in order; ``skip`` is called for clips that cannot be
         read.
         """
         for sound, embedding in self.model.embed_many(sounds, Options(frames=False), skip):

@@ -1,11 +1,14 @@
-"""A classifier on top of the encoder: tokens become one vector, the vector becomes one score for each class.
+"""A classifier on top of the encoder: tokens are pooled to one vector, which gives one score for each class.
 
-    h = mean over patch tokens, the means of each band side by side, or the CLS token
+    h = mean over patch tokens, the concatenated means of each band, or the CLS token
     logits = W norm(h) + b;   scores = softmax or sigmoid of the logits
 
-Published fine-tuned models differ in three words only: MaskSpec and AudioMAE pool "mean" with norm "layer", MaskSpec's
-CLS variant pools "cls" with norm "none" behind the encoder's own final norm, MATPAC's AudioSet head pools "mean" with
-norm "batch" (its mean over frequency, then over time, is the mean over all tokens).
+Published fine-tuned models differ in pooling and norm:
+
+- MaskSpec and AudioMAE: pool "mean", norm "layer".
+- MaskSpec's CLS variant: pool "cls", norm "none", after the encoder's own final norm.
+- MATPAC's AudioSet head: pool "mean", norm "batch". Its mean over frequency, then over time, is the mean over all
+tokens.
 """
 
 from __future__ import annotations
@@ -26,14 +29,15 @@ HEAD_STD = 2e-5  # MaskSpec and AudioMAE reference: logits begin near zero
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """What the classes are and how tokens become scores."""
+    """Names of the classes, and how tokens become scores."""
 
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     """Name of each class, in the order of the scores."""
     activation: Literal["softmax", "sigmoid"] = "softmax"
-    """One class a sound (scores sum to one), or any number of them (each score on its own)."""
+    """softmax: one class a sound (scores sum to one). sigmoid: any number of classes (each score on its own)."""
     pool: Literal["mean", "bands", "cls"] = "mean"
-    """Mean over the patch tokens, CLS left out; the means of each band of patches side by side; or the CLS token alone.
+    """Mean over the patch tokens without CLS; the concatenated means of each band of patches; or the CLS token
+    alone.
     """
     norm: Literal["layer", "batch", "none"] = "layer"
     """LayerNorm, BatchNorm without gain and bias, or nothing between the pooled vector and the head."""
@@ -66,13 +70,12 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def pool(self, tokens: Float[Tensor, "B K D"], cls: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B W"]:
-        """One vector for each sound, from the encoder's tokens, with pool "bands" one for each band, and its CLS
-        output.
+        """Return one vector for each sound, from the encoder's tokens and its CLS output.
 
         Raises
         ------
         ConfigError
-            When the CLS token is asked for and the encoder has none.
+            When the pool is "cls" and the encoder has no CLS token.
         """
         if self.config.pool == "mean":
             return tokens.mean(dim=1)
@@ -86,10 +89,10 @@ class Classifier(nn.Module):
         return cls
 
     def forward(self, pooled: Float[Tensor, "B W"]) -> Float[Tensor, "B C"]:
-        """Logits of pooled vectors."""
+        """Return the logits of pooled vectors."""
         logits: Tensor = self.head(self.norm(pooled))
         return logits
 
     def scores(self, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
-        """Logits as scores between 0 and 1."""
+        """Return logits as scores between 0 and 1."""
         return probabilities(logits, self.config.activation == "sigmoid")

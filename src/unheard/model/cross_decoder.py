@@ -1,9 +1,10 @@
-"""A decoder that only asks: hidden patches look at visible ones, not at each other (the regressor of CAE v2, which
-MAM-CLAP may use).
+"""A decoder of cross-attention: hidden patches attend to visible ones, not to each other.
 
-Zhang et al. 2022, "CAE v2: Context Autoencoder with CLIP Target" (arXiv 2211.09799): four blocks of cross-attention.
+It is the regressor of CAE v2, which MAM-CLAP may use. Zhang et al. 2022, "CAE v2: Context Autoencoder with CLIP Target"
+(arXiv 2211.09799): four blocks of cross-attention.
 
-    q = mask token + position;  q = q + attention(norm(q), memory);  q = q + mlp(norm(q));   memory = norm(visible + position)
+    q = mask token + position;  q = q + attention(norm(q), memory);  q = q + mlp(norm(q))
+    memory = norm(visible + position)
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class CrossAttention(AttentionBase):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Float[Tensor, "B M E"], memory: Float[Tensor, "B K E"]) -> Float[Tensor, "B M E"]:
-        """What each of ``x`` finds in ``memory``."""
+        """Attend from each token of ``x`` to the tokens of ``memory``."""
         q = self._heads(self.query(x))
         k, v = (self._heads(part) for part in self.memory(memory).chunk(2, dim=-1))
         mixed = F.scaled_dot_product_attention(q, k, v) if self.kernel == "fused" else attention_weights(q, k) @ v
@@ -68,8 +69,8 @@ class CrossTransformer(nn.Module):
     def forward(
         self, x: Float[Tensor, "B M E"], memory: Float[Tensor, "B K E"]
     ) -> tuple[Float[Tensor, "B M E"], Float[Tensor, "B K E"]]:
-        """The outputs of ``x``, and the normalised memory."""
-        heard = self.norm_memory(memory)
+        """Return the outputs of ``x``, and the normalised memory."""
+        normalised = self.norm_memory(memory)
         for block in self.blocks:
-            x = block(x, heard)
-        return self.norm(x), heard
+            x = block(x, normalised)
+        return self.norm(x), normalised

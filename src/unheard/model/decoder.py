@@ -1,8 +1,8 @@
-"""The decoder: mask tokens take the place of what was hidden, a small Transformer fills them in.
+"""The decoder: mask tokens replace the hidden patches, and a small Transformer predicts an output for every patch.
 
-The global one attends over all patches, CLS token included (MAE). The local one attends in small windows, without the
-CLS token (AudioMAE); see `unheard.model.local_decoder`. In the one called cross, hidden patches look at visible ones
-only (CAE v2); see `unheard.model.cross_decoder`.
+- global: attention over all patches, CLS token included (MAE).
+- local: attention in small windows, without the CLS token (AudioMAE), see `unheard.model.local_decoder`.
+- cross: hidden patches attend to visible ones only (CAE v2), see `unheard.model.cross_decoder`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unheard.model.transformer import Transformer, initialise
 
 
 class Decoder(nn.Module):
-    """Visible tokens in, one output for every patch of the grid out."""
+    """Map visible tokens to one output for every patch of the grid."""
 
     positions: Tensor
 
@@ -46,29 +46,31 @@ class Decoder(nn.Module):
     def forward(
         self, visible: Float[Tensor, "B K D"], mask: Mask, cls: Float[Tensor, "B D"] | None = None
     ) -> Float[Tensor, "B N E"]:
-        """Put the visible tokens back in place, fill the rest with the mask token and decode.
+        """Place the visible tokens on the grid, fill the rest with the mask token and decode.
 
         In the global decoder the CLS token takes part, without a position, and is dropped at the end.
         """
-        heard = self.embed(visible)  # (B, K, E)
+        visible_tokens = self.embed(visible)  # (B, K, E)
         if self.kind == "cross":
-            return self._cross_decode(heard, mask)
-        batch, _, dim = heard.shape
-        full = self.mask_token.to(heard.dtype).expand(batch, self.positions.shape[0], dim)
-        full = full.scatter(1, mask.keep[:, :, None].expand(-1, -1, dim), heard) + self.positions.to(heard.dtype)
+            return self._cross_decode(visible_tokens, mask)
+        batch, _, dim = visible_tokens.shape
+        full = self.mask_token.to(visible_tokens.dtype).expand(batch, self.positions.shape[0], dim)
+        full = full.scatter(1, mask.keep[:, :, None].expand(-1, -1, dim), visible_tokens) + self.positions.to(
+            visible_tokens.dtype
+        )
         cls = cls if self.kind == "global" else None
         if cls is not None:
             full = torch.cat([self.embed(cls)[:, None], full], dim=1)
         decoded: Tensor = self.transformer(full)
         return decoded if cls is None else decoded[:, 1:]
 
-    def _cross_decode(self, heard: Float[Tensor, "B K E"], mask: Mask) -> Float[Tensor, "B N E"]:
-        """Hidden patches ask the visible ones; the outputs of both, in their places."""
-        positions = self.positions.to(heard.dtype)
-        asking = self.mask_token.to(heard.dtype) + positions[mask.hide]
-        answers, memory = self.transformer(asking, heard + positions[mask.keep])
-        full: Tensor = answers.new_zeros(answers.shape[0], *positions.shape)
-        for index, values in ((mask.hide, answers), (mask.keep, memory)):
+    def _cross_decode(self, visible_tokens: Float[Tensor, "B K E"], mask: Mask) -> Float[Tensor, "B N E"]:
+        """Decode hidden patches by cross-attention to the visible ones; return the outputs of both in token order."""
+        positions = self.positions.to(visible_tokens.dtype)
+        queries = self.mask_token.to(visible_tokens.dtype) + positions[mask.hide]
+        outputs, memory = self.transformer(queries, visible_tokens + positions[mask.keep])
+        full: Tensor = outputs.new_zeros(outputs.shape[0], *positions.shape)
+        for index, values in ((mask.hide, outputs), (mask.keep, memory)):
             full = full.scatter(1, index[:, :, None].expand(-1, -1, values.shape[2]), values)
         return full
 

@@ -1,4 +1,4 @@
-"""The encoder: a ViT that sees only the patches it is given.
+"""The encoder: a ViT that processes only the patches at the given indices.
 
     x = W patch + position;  [CLS; x] -> blocks -> norm
 
@@ -67,13 +67,13 @@ class Encoder(nn.Module):
         return tokens
 
     def with_cls(self, tokens: Float[Tensor, "B K D"]) -> Float[Tensor, "B K2 D"]:
-        """Prepend the CLS token, where the model has one; its position is zero."""
+        """Prepend the CLS token, if the model has one; its position is zero."""
         if self.cls_token is None:
             return tokens
         return torch.cat([self.cls_token.expand(tokens.shape[0], 1, -1).to(tokens.dtype), tokens], dim=1)
 
     def split_cls(self, x: Float[Tensor, "B K2 D"]) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B D"] | None]:
-        """Undo `with_cls`: the tokens, and the CLS output or None."""
+        """Undo `with_cls`: return the tokens, and the CLS output or None."""
         return (x, None) if self.cls_token is None else (x[:, 1:], x[:, 0])
 
     def forward(
@@ -93,20 +93,21 @@ class Encoder(nn.Module):
     def layers(
         self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None
     ) -> list[Float[Tensor, "B K D"]]:
-        """The tokens after every block, CLS left out; the last entry is normalised."""
+        """Return the tokens after every block, CLS left out; the last entry is normalised."""
         outputs = self.transformer.layers(self.with_cls(self.tokens(patches, keep)))
         return [self.split_cls(x)[0] for x in outputs]
 
     def attention(
         self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None
     ) -> Float[Tensor, "B heads K K"]:
-        """Attention of the last block among the patches; the CLS row and column are cut off, rows then sum to less than
-        one.
+        """Return the attention of the last block among the patches.
+
+        The CLS row and column are removed, so rows sum to less than one.
         """
         weights = self.transformer.attention(self.with_cls(self.tokens(patches, keep)))
         return weights if self.cls_token is None else weights[:, :, 1:, 1:]
 
 
 def take(tokens: Float[Tensor, "B N D"], index: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
-    """Select tokens by index, each crop its own."""
+    """Select tokens by index, separately for each crop."""
     return torch.gather(tokens, 1, index[:, :, None].expand(-1, -1, tokens.shape[2]))

@@ -2,13 +2,14 @@
 
     a = softmax( cos(q, k) / max(tau, 0.01) + bias + mask );  x = x + norm(proj(a v));  x = x + norm(mlp(x))
 
-The grid is cut into windows of 4 x 4 patches, and a patch attends to the 16 of its window. In every other block the
-windows are moved by two columns in time, so that neighbours across a border meet; they wrap around at the end, where
-the mask keeps apart what is not adjacent. Each head has a temperature tau and a bias that a small network draws from
-the distance between two patches. The norm comes after each branch (as in Swin Transformer V2, Liu et al. 2022).
+The grid is cut into windows of 4 x 4 patches, and a patch attends to the 16 patches of its window. In every other block
+the windows are shifted by two columns in time, so that information crosses window borders. Shifted windows wrap around
+at the end, where the mask blocks attention between columns that are not adjacent. Each head has a temperature tau and a
+bias. A small network computes the bias from the distance between two patches. The norm comes after each branch (as in
+Swin Transformer V2, Liu et al. 2022).
 
-Numbers without a source beside them are the reference's behaviour. A grid that windows do not tile is filled up with
-empty places, which nothing attends to, and along an axis of one window nothing is moved: both our choice.
+Numbers without a source are the reference's behaviour. A grid that is not a whole number of windows is filled with
+empty positions, to which nothing attends. An axis of one window is not shifted. Both are our choice.
 """
 
 from __future__ import annotations
@@ -22,34 +23,34 @@ from unheard.model.patches import Grid
 from unheard.model.transformer import NORM_EPS
 
 WINDOW = 4  # patches along each side of a window
-SHIFT = 2  # columns that windows of odd blocks are moved by; rows stay
+SHIFT = 2  # columns by which windows of odd blocks are shifted; rows stay
 BLOCKED = -100.0  # added to the score of a pair that must not attend
 MIN_TAU = 0.01
 COSINE_EPS = 1e-6
-BIAS_HIDDEN = 384  # width of the network that draws the bias
+BIAS_HIDDEN = 384  # width of the network that computes the bias
 BIAS_DROPOUT = 0.1  # after each of its two layers, in training
 
 
 class WindowPartition(nn.Module):
-    """How the tokens of a grid fall into windows.
+    """Assignment of the tokens of a grid to windows.
 
     Parameters
     ----------
     grid : Grid
-        Where each token sits.
+        Position of each token.
     shift : int
-        Columns the grid is moved by, towards the beginning and cyclically, before it is cut. A window that then holds
-        the end and the beginning of time attends within each of the two alone. A grid of one window along time is not
-        moved.
+        Columns by which the grid is shifted before it is cut, towards the beginning and cyclically. In a window that
+        then holds the end and the beginning of time, attention stays within each of the two. A grid of one window along
+        time is not shifted.
 
     Attributes
     ----------
     places : Int[Tensor, "W P"]
-        Token at each place of each window, windows in order of time then frequency, places likewise; N stands for an
-        empty place.
+        Token at each position of each window. Windows are in order of time then frequency, and positions likewise. N
+        stands for an empty position.
     mask : Float[Tensor, "W P P"] or None
-        0 where a place may attend to another one, `BLOCKED` where not; None when every place may attend to its whole
-        window.
+        0 where a position may attend to another one, `BLOCKED` where not; None when every position may attend to its
+        whole window.
     """
 
     places: Int[Tensor, "W P"]
@@ -62,7 +63,7 @@ class WindowPartition(nn.Module):
         time, freq = (-(-count // WINDOW) * WINDOW for count in (grid.time, grid.freq))  # filled up to whole windows
         with torch.device(
             "cpu"
-        ):  # places are numbers, also where only the sizes of a model are built, on the meta device
+        ):  # real values even when a model is built on the meta device, to find the sizes of its weights
             tokens = torch.full((time, freq), grid.num_patches)
             tokens[grid.columns(), grid.rows()] = torch.arange(grid.num_patches)
             from_the_beginning = (torch.arange(time) >= time - shift)[:, None].expand(time, freq)
@@ -79,7 +80,7 @@ class WindowPartition(nn.Module):
             )
 
     def cut(self, x: Float[Tensor, "B N E"]) -> Float[Tensor, "B W P E"]:
-        """Tokens by window; an empty place holds zeros."""
+        """Return tokens by window; an empty position holds zeros."""
         filled = x if self.full else F.pad(x, (0, 0, 0, 1))
         return filled.index_select(1, self.places.flatten()).reshape(x.shape[0], *self.places.shape, x.shape[2])
 
@@ -89,13 +90,13 @@ class WindowPartition(nn.Module):
 
 
 def _cut(values: Tensor) -> Tensor:
-    """Values on a (time, frequency) grid, window by window (W, 16)."""
+    """Cut values on a (time, frequency) grid into windows (W, 16)."""
     time, freq = values.shape
     return values.reshape(time // WINDOW, WINDOW, freq // WINDOW, WINDOW).transpose(1, 2).reshape(-1, WINDOW * WINDOW)
 
 
 def log_offsets() -> Float[Tensor, "P P 2"]:
-    """From each place of a window to each other: columns and rows between them, as sign(d) ln(1 + |d|)."""
+    """Return the columns and rows between each pair of positions of a window, as sign(d) ln(1 + |d|)."""
     place = torch.arange(WINDOW * WINDOW)
     position = torch.stack([place // WINDOW, place % WINDOW], dim=-1).float()
     between = position[:, None] - position[None, :]
@@ -103,7 +104,7 @@ def log_offsets() -> Float[Tensor, "P P 2"]:
 
 
 class PositionBias(nn.Module):
-    """The bias of each head for each pair of places: a small network of the log-spaced distance between them."""
+    """The bias of each head for each pair of positions: a small network of the log-spaced distance between them."""
 
     offsets: Tensor
 
@@ -114,14 +115,14 @@ class PositionBias(nn.Module):
         self.fc2 = nn.Linear(BIAS_HIDDEN, num_heads)
 
     def forward(self) -> Float[Tensor, "heads P P"]:
-        """Draw the bias; in training with dropout."""
+        """Compute the bias; in training with dropout."""
         hidden = F.dropout(F.relu(self.fc1(self.offsets)), BIAS_DROPOUT, self.training)
         bias: Tensor = F.dropout(self.fc2(hidden), BIAS_DROPOUT, self.training)
         return bias.permute(2, 0, 1)
 
 
 class WindowAttention(nn.Module):
-    """Cosine attention among the places of each window."""
+    """Cosine attention among the positions of each window."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -174,7 +175,7 @@ class LocalTransformer(nn.Module):
         self.shifted = WindowPartition(grid, SHIFT)
 
     def forward(self, x: Float[Tensor, "B N E"]) -> Float[Tensor, "B N E"]:
-        """All blocks, then the norm."""
+        """Apply all blocks, then the norm."""
         for number, block in enumerate(self.blocks):
             windows = self.shifted if number % 2 else self.unshifted
             x = windows.join(block(windows.cut(x), windows.mask))

@@ -1,4 +1,4 @@
-"""The masked pass: the one thing every method here does, whatever it then asks of it."""
+"""The masked pass, which every method here shares; objectives differ in what they compute from it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from unheard.model.transformer import initialise
 
 
 def identity(value: Tensor) -> Tensor:
-    """The reduction of a single process: the value itself."""
+    """Return the value: the reduction of a single process."""
     return value
 
 
 @dataclass
 class MaskedPass:
-    """Everything one masked pass produced; objectives read it and nothing else of the model.
+    """All outputs of one masked pass; objectives read these and nothing else of the model.
 
     Parameters
     ----------
@@ -41,21 +41,21 @@ class MaskedPass:
     cls : Float[Tensor, "B D"] or None
         Encoder output of the CLS token.
     decoded : Float[Tensor, "B N E"]
-        Decoder output of every patch; E is 0 where nothing was to be decoded.
+        Decoder output of every patch; E is 0 when the decoder did not run.
     predicted : Float[Tensor, "B M R D"] or None
-        The predictor's guesses of the teacher's latents at hidden patches.
+        The predictor's estimates of the teacher's latents at hidden patches.
     target : Float[Tensor, "B M D"] or None
         The teacher's latents at hidden patches, without gradient.
     best : Int[Tensor, "B M"] or None
-        Which hypothesis points nearest to the target's direction, where there are several.
+        Index of the hypothesis with the largest cosine to the target, if there are several.
     progress : Float[Tensor, ""]
-        Share of the run that is done, in [0, 1]; temperatures follow it.
-    measured : dict of Tensor
-        What objectives measured on the way, each a scalar by name; for the journal.
+        Fraction of the run that is done, in [0, 1]; temperatures depend on it.
+    diagnostics : dict of Tensor
+        Values that objectives measured, each a scalar by name, for the metrics log.
     sum_over_processes : Callable
         Adds up a tensor over all processes of a run, without gradient.
     gather_over_processes : Callable
-        Joins the tensors of all processes along the first axis; gradients find their way back.
+        Concatenates the tensors of all processes along the first axis, with gradients.
     """
 
     patches: Float[Tensor, "B N P"]
@@ -72,7 +72,7 @@ class MaskedPass:
     gather_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
 
     def best_prediction(self) -> Float[Tensor, "B M D"]:
-        """The prediction of each hidden patch: of several hypotheses the one nearest to the target.
+        """Return the prediction of each hidden patch; of several hypotheses, the one nearest to the target.
 
         Raises
         ------
@@ -88,15 +88,15 @@ class MaskedPass:
 
 @torch.no_grad()
 def best_hypothesis(predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "B M D"]) -> Int[Tensor, "B M"]:
-    """Which of the R hypotheses has the largest cosine with the target."""
+    """Return which of the R hypotheses has the largest cosine with the target."""
     return F.cosine_similarity(predicted.float(), target[:, :, None].float(), dim=-1).argmax(dim=-1)
 
 
 class Teacher(nn.Module):
     """A slowly moving average of the encoder's blocks and final norm.
 
-    Patch embedding, positions and CLS token are the student's own. It sees the hidden patches only (M2D) and never gets
-    a gradient.
+    Patch embedding, positions and CLS token are the student's own. Its input is the hidden patches only (M2D), and it
+    never gets a gradient.
     """
 
     def __init__(self, encoder: Encoder, init_from_student: bool) -> None:
@@ -110,16 +110,16 @@ class Teacher(nn.Module):
     def forward(
         self, encoder: Encoder, patches: Float[Tensor, "B N P"], hide: Int[Tensor, "B M"]
     ) -> Float[Tensor, "B M D"]:
-        """The teacher's latents of the hidden patches, CLS left out."""
+        """Return the teacher's latents of the hidden patches, CLS left out."""
         tokens = encoder.with_cls(encoder.tokens(patches, hide))
         return encoder.split_cls(self.transformer(tokens))[0]
 
     @torch.no_grad()
     def ema_update(self, encoder: Encoder, momentum: float) -> None:
         """Move towards the student: teacher = momentum * teacher + (1 - momentum) * student."""
-        mine: list[Tensor] = list(self.transformer.parameters())
-        theirs: list[Tensor] = list(encoder.transformer.parameters())
-        torch._foreach_lerp_(mine, theirs, 1 - momentum)
+        teacher: list[Tensor] = list(self.transformer.parameters())
+        student: list[Tensor] = list(encoder.transformer.parameters())
+        torch._foreach_lerp_(teacher, student, 1 - momentum)
 
 
 class MaskedModel(nn.Module):
@@ -128,9 +128,9 @@ class MaskedModel(nn.Module):
     Attributes
     ----------
     use_decoder : bool
-        Whether a pass runs the decoder; switch it off with `without_decoder` when no objective reads it.
+        Whether a pass runs the decoder; `without_decoder` switches it off when no objective reads it.
     num_hypotheses : int
-        Guesses of the predictor for each hidden patch.
+        Predictions of the predictor for each hidden patch.
     """
 
     def __init__(self, config: ModelConfig, grid: Grid, latents: bool = False, teacher_copied: bool = True) -> None:
@@ -144,7 +144,7 @@ class MaskedModel(nn.Module):
         self.teacher = Teacher(self.encoder, teacher_copied) if latents else None
 
     def forward(self, patches: Float[Tensor, "B N P"], mask: Mask) -> MaskedPass:
-        """Encode what is visible, decode everything, and let the teacher look at what is hidden."""
+        """Encode the visible patches, decode all patches, and apply the teacher to the hidden patches."""
         visible, cls = self.encoder(patches, mask.keep)
         decoded = self.decoder(visible, mask, cls) if self.use_decoder else visible.new_zeros(*patches.shape[:2], 0)
         out = MaskedPass(patches, mask, visible, cls, decoded)
@@ -156,6 +156,6 @@ class MaskedModel(nn.Module):
         return out
 
     def without_decoder(self) -> None:
-        """Leave the decoder out of every pass; its weights stay as they are."""
+        """Skip the decoder in every pass; its weights stay unchanged."""
         self.use_decoder = False
         self.decoder.requires_grad_(False)

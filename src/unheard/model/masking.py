@@ -1,7 +1,7 @@
-"""Which patches are heard and which are hidden.
+"""Masks: which patches are visible and which are hidden.
 
-A mask is two index tensors: ``keep`` (B, K) are the tokens the encoder sees, ``hide`` (B, M) the ones to predict. Both
-are in drawn order, which the latent objectives rely on; structured masks have both in token order.
+A mask is two index tensors: ``keep`` (B, K) for the input tokens of the encoder, ``hide`` (B, M) for the tokens to
+predict. Both are in random order, on which the latent objectives rely. Structured masks have both in token order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Mask:
     hide: Int[Tensor, "B M"]
 
     def hidden(self) -> Bool[Tensor, "B N"]:
-        """True at hidden tokens, in token order."""
+        """Return True at hidden tokens, in token order."""
         flags = torch.zeros(
             self.keep.shape[0], self.keep.shape[1] + self.hide.shape[1], dtype=torch.bool, device=self.keep.device
         )
@@ -36,7 +36,7 @@ class Mask:
 
 
 def num_keep(num_patches: int, mask_ratio: float) -> int:
-    """How many patches stay visible: the integer part of N (1 - mask_ratio), at least one.
+    """Return how many patches stay visible: the integer part of N (1 - mask_ratio), at least one.
 
     The truncation is the reference's (N = 190 at ratio 0.8 keeps 37, not 38); the floor of one is ours: at 95 patches
     and ratio 0.99 the reference keeps none.
@@ -51,19 +51,19 @@ def num_keep(num_patches: int, mask_ratio: float) -> int:
 
 def _checked(mask_ratio: float) -> float:
     if not 0 <= mask_ratio < 1:
-        raise ConfigError(f"mask_ratio is the share of patches to hide, 0 <= mask_ratio < 1; got {mask_ratio}")
+        raise ConfigError(f"mask_ratio is {mask_ratio}; give the fraction of patches to hide, 0 <= mask_ratio < 1")
     return mask_ratio
 
 
 def random(noise: Float[Tensor, "B N"], mask_ratio: float, valid: Bool[Tensor, "B N"] | None = None) -> Mask:
-    """Keep the patches with the smallest noise, each crop on its own; patches of pure padding come last.
+    """Keep the patches with the smallest noise, separately for each crop; patches of pure padding come last.
 
     Parameters
     ----------
     noise : Float[Tensor, "B N"]
         Uniform numbers in [0, 1), one for each patch.
     mask_ratio : float
-        Share of patches to hide; see `num_keep` for the rounding.
+        Fraction of patches to hide; see `num_keep` for the rounding.
     valid : Bool[Tensor, "B N"], optional
         False on padding.
     """
@@ -76,7 +76,7 @@ def random(noise: Float[Tensor, "B N"], mask_ratio: float, valid: Bool[Tensor, "
 def structured(
     grid: Grid, noise_freq: Float[Tensor, "B f"], noise_time: Float[Tensor, "B t"], mask_ratios: tuple[float, float]
 ) -> Mask:
-    """Hide whole frequency rows and whole time columns (AudioMAE): visible is where a kept row crosses a kept column.
+    """Hide whole frequency rows and whole time columns (AudioMAE): a patch is visible in a kept row and a kept column.
 
     Of f rows and t columns those with the smallest noise are kept, each count rounded as in `num_keep`.
 
@@ -84,8 +84,8 @@ def structured(
     ----------
     noise_freq, noise_time : Float[Tensor, "B f"], Float[Tensor, "B t"]
         A number for each row and for each column.
-    shares : tuple of float
-        Share of the rows and share of the columns to hide.
+    mask_ratios : tuple of float
+        Fraction of the rows and fraction of the columns to hide.
     """
     hidden = []
     for noise, share, place in (
@@ -99,17 +99,17 @@ def structured(
 
 
 def num_hidden(grid: Grid, mask_ratios: tuple[float, float]) -> int:
-    """How many patches `structured` hides."""
+    """Return how many patches `structured` hides."""
     return grid.num_patches - num_keep(grid.freq, mask_ratios[0]) * num_keep(grid.time, mask_ratios[1])
 
 
 def training_mask(
     config: ModelConfig, grid: Grid, noise: Float[Tensor, "B N"], valid: Bool[Tensor, "B N"] | None = None
 ) -> Mask:
-    """The mask a model is trained with, from one number for each patch; padding is heard only when nothing else is
-    left.
+    """Return the training mask, from one number for each patch.
 
-    A structured mask takes the first t numbers for the columns and the last f for the rows.
+    Padding is visible only when no other patch is left. A structured mask takes the first t numbers for the columns and
+    the last f for the rows.
     """
     if config.mask_ratio_2d is None:
         return random(noise, config.mask_ratio, valid)
@@ -121,14 +121,14 @@ def training_mask(
 
 
 def masked_fraction(config: ModelConfig, grid: Grid) -> float:
-    """The share of patches that `trained` hides."""
+    """Return the fraction of patches that `training_mask` hides."""
     if config.mask_ratio_2d is None:
         return 1 - num_keep(grid.num_patches, config.mask_ratio) / grid.num_patches
     return num_hidden(grid, config.mask_ratio_2d) / grid.num_patches
 
 
 def mask_from_flags(hidden: Bool[Tensor, "B N"]) -> Mask:
-    """The mask that hides exactly the flagged patches, both index lists in token order.
+    """Return the mask that hides exactly the flagged patches, both index lists in token order.
 
     Raises
     ------
@@ -149,21 +149,23 @@ def mask_from_flags(hidden: Bool[Tensor, "B N"]) -> Mask:
 
 
 def _in_order(hidden: Bool[Tensor, "B N"], count: int) -> Mask:
-    """The mask that hides the ``count`` flagged patches of each crop, both index lists in token order."""
+    """Return the mask that hides the ``count`` flagged patches of each crop, both index lists in token order."""
     order = torch.argsort(hidden.to(torch.int8), dim=1, stable=True)
     kept = hidden.shape[1] - count
     return Mask(order[:, :kept], order[:, kept:])
 
 
 def named_mask(name: str, grid: Grid, noise: Float[Tensor, "B N"], mask_ratio: float) -> Mask:
-    """A mask by name, for figures: "random", or one of the paper's patterns, which hide every second column, row or
-    both.
+    """Return a mask by name, for figures.
 
-    "random" hides round(N mask_ratio) patches, halves rounded down: of 95 patches 10, 5, 2 and 1 stay visible at .90,
-    .95, .98 and .99, as in Figure 4 of the MSM-MAE paper. Training truncates, see `num_keep`. "vertical" hides odd time
-    columns, "horizontal" odd frequency rows, "chessboard" patches whose row plus column is odd; the ratio then follows
-    from the grid and ``mask_ratio`` is not used. "structured" hides random rows and random columns, both to the same
-    share, so that about ``mask_ratio`` is hidden in all. The noise sets the batch size.
+    - "random" hides round(N mask_ratio) patches, halves rounded down: of 95 patches 10, 5, 2 and 1 stay visible at .90,
+      .95, .98 and .99, as in Figure 4 of the MSM-MAE paper. Training truncates, see `num_keep`.
+    - "vertical" hides odd time columns, "horizontal" odd frequency rows, "chessboard" patches whose row plus column is
+    odd.
+      The ratio follows from the grid, and ``mask_ratio`` is not used.
+    - "structured" hides the same fraction of random rows and of random columns, so that about ``mask_ratio`` is hidden.
+
+    The noise sets the batch size.
 
     Raises
     ------

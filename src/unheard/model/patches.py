@@ -26,7 +26,7 @@ Positions = Literal["1d", "2d", "audiomae"]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where each token sits.
+    """Position of each token.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Grid:
 
     @classmethod
     def of(cls, n_mels: int, frames: int, patch_size: tuple[int, int], order: TokenOrder = "freq") -> Grid:
-        """The grid that covers ``n_mels`` bands and as many whole patches as fit ``frames``.
+        """Return the grid that covers ``n_mels`` bands and as many whole patches as fit ``frames``.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Grid:
         return ordered.reshape(patches.shape[0], self.n_mels, self.frames)
 
     def to_timesteps(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B t fD"]:
-        """One vector per time step: the tokens of its bands side by side, lowest band first (MSM-MAE, equation 1)."""
+        """Concatenate the tokens of each time step, lowest band first (MSM-MAE, equation 1)."""
         batch, _, dim = tokens.shape
         if self.order == "freq":
             tokens = tokens.reshape(batch, self.freq, self.time, dim).transpose(1, 2)
@@ -117,27 +117,29 @@ class Grid:
         return tokens % self.time if self.order == "freq" else tokens // self.freq
 
     def crop_time(self, time: int) -> Int[Tensor, " n"]:
-        """Tokens of the first ``time`` columns, in the token order of the narrower grid (f x time)."""
+        """Return the tokens of the first ``time`` columns, in the token order of the narrower grid (f x time)."""
         narrow = Grid(self.freq, time, self.patch_size, self.order)
         rows, columns = narrow.rows(), narrow.columns()
         return rows * self.time + columns if self.order == "freq" else columns * self.freq + rows
 
     def real_columns(self, frames: int) -> int:
-        """Time columns that hold at least one of the first ``frames`` frames."""
+        """Return the number of time columns that hold at least one of the first ``frames`` frames."""
         return max(1, min(self.time, -(-frames // self.patch_size[1])))
 
     def valid(self, frames: Int[Tensor, " B"]) -> Bool[Tensor, "B N"]:
-        """True where a token's patch holds at least one of the first ``frames[b]`` frames, False on pure padding."""
+        """Return True where a token's patch holds at least one of the first ``frames[b]`` frames, False on pure
+        padding.
+        """
         starts = self.columns().to(frames.device) * self.patch_size[1]
         return starts[None, :] < frames.clamp(min=1)[:, None]
 
 
 def position_table(kind: Positions, grid: Grid, dim: int) -> Float[Tensor, "N D"]:
-    """A fixed position table by name.
+    """Return a fixed position table by its kind.
 
-    "audiomae" is that of AudioMAE's published weights: token n has the code of row n // t and column n % t, as if
-    tokens ran frequency-major, while they run time-major (a quirk of the reference). Use it to match those weights, not
-    for new models.
+    "audiomae" is the table of AudioMAE's published weights. Token n has the code of row n // t and column n % t, as if
+    tokens were frequency-major, although they are time-major (a quirk of the reference). Use it to load those weights,
+    not for new models.
     """
     if kind == "1d":
         return sincos_1d(grid.num_patches, dim)
@@ -145,7 +147,7 @@ def position_table(kind: Positions, grid: Grid, dim: int) -> Float[Tensor, "N D"
 
 
 def sincos_2d(grid: Grid, dim: int) -> Float[Tensor, "N D"]:
-    """Fixed 2-D table of MAE: the first half of the channels encodes time, the second half frequency.
+    """Return the fixed 2-D table of MAE: the first half of the channels encodes time, the second half frequency.
 
     Each half is [sin(p w_0) .. sin(p w_{D/4-1}), cos(p w_0) ..] with w_k = 10000^(-k / (D/4)), computed in float64.
 
@@ -167,8 +169,9 @@ def _sincos(position: Float[Tensor, " N"], dim: int) -> Float[Tensor, "N d"]:
 
 
 def sincos_1d(length: int, dim: int) -> Float[Tensor, "N D"]:
-    """Interleaved 1-D table over the flattened token index: channel 2i = sin(n / 10000^(2i/D)), 2i+1 = cos of the same
-    angle.
+    """Return the interleaved 1-D table over the flattened token index.
+
+    Channel 2i = sin(n / 10000^(2i/D)), channel 2i+1 = cos of the same angle.
     """
     rate = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
     angle = torch.arange(length, dtype=torch.float64)[:, None] * rate[None, :]

@@ -1,4 +1,4 @@
-"""The predictor head: decoder outputs of hidden patches become guesses of the teacher's latents."""
+"""The predictor head: decoder outputs of hidden patches become predictions of the teacher's latents."""
 
 from __future__ import annotations
 

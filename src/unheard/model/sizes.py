@@ -1,4 +1,4 @@
-"""The model's numbers: one frozen dataclass, and the sizes by name."""
+"""The sizes of a model: one frozen dataclass, and named presets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from unheard.model.patches import Positions, TokenOrder
 Size = Literal["tiny", "small", "base", "large"]
 
 # embed_dim, depth, num_heads | decoder_embed_dim, decoder_depth, decoder_num_heads
-# base: MSM-MAE, section 3; large: the reference's vit_large with MAE's decoder; tiny and small: our choice, the decoder
-# half
-# as wide as the encoder, since an equal one would cost more than half of a step.
+# base: MSM-MAE, section 3. large: the reference's vit_large with MAE's decoder. tiny and small: our choice; the decoder
+# is half as wide as the encoder, because an equal one would cost more than half of a step.
 SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
     "tiny": (192, 12, 3, 96, 2, 3),
     "small": (384, 12, 6, 192, 4, 3),
@@ -24,9 +23,8 @@ SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
     "large": (1024, 24, 16, 512, 8, 16),
 }
 
-# decoder_embed_dim, decoder_depth, decoder_num_heads of the local decoder; base and large: AudioMAE, published; tiny
-# and small: our
-# choice, heads of 32 channels as published, an even depth so that half of the windows are shifted.
+# decoder_embed_dim, decoder_depth, decoder_num_heads of the local decoder. base and large: AudioMAE, published. tiny
+# and small: our choice, heads of 32 channels as published, an even depth so that half of the windows are shifted.
 LOCAL_DECODERS: dict[str, tuple[int, int, int]] = {
     "tiny": (96, 4, 3),
     "small": (192, 6, 6),
@@ -34,9 +32,8 @@ LOCAL_DECODERS: dict[str, tuple[int, int, int]] = {
     "large": (512, 16, 16),
 }
 
-# decoder_embed_dim, decoder_depth, decoder_num_heads of a decoder that predicts latents; base and large: M2D and
-# MATPAC, published;
-# tiny and small: our choice, two thirds as wide as the encoder, heads of 32 channels as published.
+# decoder_embed_dim, decoder_depth, decoder_num_heads of a decoder that predicts latents. base and large: M2D and
+# MATPAC, published. tiny and small: our choice, two thirds as wide as the encoder, heads of 32 channels as published.
 LATENT_DECODERS: dict[str, tuple[int, int, int]] = {
     "tiny": (128, 4, 4),
     "small": (256, 6, 8),
@@ -48,7 +45,7 @@ AxisShare = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of encoder and decoder, the window and how it is cut and hidden."""
+    """Sizes of encoder and decoder, the window, its patches and its mask."""
 
     size: Size = "base"
     """Preset for every width and depth below that is left at null."""
@@ -59,9 +56,9 @@ class ModelConfig:
     token_order: TokenOrder = "freq"
     """Frequency-major ("freq", MSM-MAE) or time-major ("time", AudioMAE) token index."""
     mask_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.75
-    """Share of patches hidden from the encoder."""
+    """Fraction of patches hidden from the encoder."""
     mask_ratio_2d: tuple[AxisShare, AxisShare] | None = None
-    """Hide these shares of whole frequency rows and of whole time columns instead (AudioMAE's structured masking);
+    """Hide these fractions of whole frequency rows and whole time columns instead (AudioMAE's structured masking);
     null: mask_ratio.
     """
     embed_dim: Count | None = None
@@ -73,20 +70,19 @@ class ModelConfig:
     mlp_ratio: Positive = 4.0
     """Hidden width of each block's MLP over its width."""
     cls_token: bool = True
-    """Prepend a learned token without a place in the grid."""
+    """Prepend a learned token without a position in the grid."""
     final_norm: bool = True
     """LayerNorm after the last encoder block."""
     positions: Literal["2d", "audiomae"] = "2d"
-    """Encoder position table: 2-D sin-cos, or AudioMAE's published one, which gives tokens the codes of other places.
-    """
+    """Encoder position table: 2-D sin-cos, or AudioMAE's published one, which assigns codes of other positions."""
     trainable_positions: bool = False
-    """Let training move the encoder's position table."""
+    """Train the encoder's position table."""
     decoder: Literal["global", "local", "cross"] = "global"
-    """Attention among all patches, in windows of 4 x 4 of them (AudioMAE), or of hidden patches on visible ones (CAE
-    v2).
+    """global: attention among all patches. local: in windows of 4 x 4 patches (AudioMAE). cross: from hidden to visible
+    patches (CAE v2).
     """
     decoder_preset: Literal["pixels", "latents"] = "pixels"
-    """Which presets of width and depth a decoder that is not local takes: light ones for pixels, M2D's for a teacher's
+    """Preset for width and depth of a decoder that is not local: small for pixels, or that of M2D for a teacher's
     latents.
     """
     decoder_embed_dim: Count | None = None
@@ -104,7 +100,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Widths:
-    """The numbers of a `ModelConfig` with every null replaced by its preset."""
+    """The sizes of a `ModelConfig` with every null replaced by its preset."""
 
     embed_dim: int
     depth: int
@@ -154,5 +150,5 @@ def _decoder_preset(config: ModelConfig) -> tuple[int, int, int]:
 
 
 def resolved(config: ModelConfig) -> ModelConfig:
-    """The same configuration with every preset written out, as it is stored in a model folder."""
+    """Return the same configuration with every preset written out, as it is stored in a model folder."""
     return replace(config, **vars(resolve_sizes(config)))

@@ -1,9 +1,9 @@
-"""Pre-norm Transformer blocks, the only ones encoder, decoder and teacher are made of.
+"""Pre-norm Transformer blocks, used by encoder, decoder and teacher.
 
     x = x + attention(norm(x));  x = x + mlp(norm(x))
 
-LayerNorm eps 1e-6, exact GELU, no dropout: the values of MAE, which every method here starts from. Fine-tuning may drop
-whole branches of a sample while it trains (`use_drop_path`).
+LayerNorm eps 1e-6, exact GELU, no dropout: the values of MAE, on which every method here is based. Fine-tuning may drop
+whole branches of a sample (`use_drop_path`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NORM_EPS = 1e-6  # MAE reference
 
 
 class AttentionBase(nn.Module):
-    """Attention of any kind: computed by PyTorch's fused kernel, or by plain products."""
+    """Base of all attention modules: computed by PyTorch's fused kernel, or by plain products."""
 
     kernel: AttentionKernel = "fused"
 
@@ -45,7 +45,7 @@ class Attention(AttentionBase):
         return out
 
     def weights(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N N"]:
-        """The attention each token (row) pays to each other token (column); rows sum to one."""
+        """Return the attention of each token (row) to each other token (column); rows sum to one."""
         q, k, _ = self._heads(x)
         return attention_weights(q, k)
 
@@ -57,7 +57,7 @@ class Attention(AttentionBase):
 
 
 def attention_weights(q: Float[Tensor, "B heads N d"], k: Float[Tensor, "B heads K d"]) -> Float[Tensor, "B heads N K"]:
-    """softmax(q k / sqrt(d)), summed in float32."""
+    """Return softmax(q k / sqrt(d)), summed in float32."""
     scores: Tensor = (q * float(q.shape[-1]) ** -0.5) @ k.transpose(-2, -1)
     return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
 
@@ -81,9 +81,7 @@ class Block(nn.Module):
         return out
 
     def _drop_path(self, branch: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """A branch, left out for some samples while training; those that keep it get it stronger, so that the mean
-        stays.
-        """
+        """Drop a branch for some samples in training; the remaining ones are scaled so that the mean stays the same."""
         if not self.training or self.drop_path == 0:
             return branch
         kept = (torch.rand(branch.shape[0], 1, 1, device=branch.device) >= self.drop_path).to(branch.dtype)
@@ -99,14 +97,14 @@ class Transformer(nn.Module):
         self.norm: nn.Module = nn.LayerNorm(dim, eps=NORM_EPS) if final_norm else nn.Identity()
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """All blocks, then the norm."""
+        """Apply all blocks, then the norm."""
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.norm(x)
         return out
 
     def layers(self, x: Float[Tensor, "B N D"]) -> list[Float[Tensor, "B N D"]]:
-        """The output of every block; the last one normalised."""
+        """Return the output of every block; the last one normalised."""
         outputs = []
         for block in self.blocks:
             x = block(x)
@@ -115,7 +113,7 @@ class Transformer(nn.Module):
         return outputs
 
     def attention(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N N"]:
-        """The attention weights of the last block."""
+        """Return the attention weights of the last block."""
         for block in self.blocks[:-1]:
             x = block(x)
         last = cast(Block, self.blocks[-1])
@@ -130,8 +128,8 @@ def use_attention(module: nn.Module, kernel: AttentionKernel) -> None:
 
 
 def use_drop_path(transformer: Transformer, rate: float) -> None:
-    """Drop each branch of a sample with a chance that grows linearly from 0 in the first block to ``rate`` in the last
-    one.
+    """Drop each branch of a sample with a probability that grows linearly from 0 in the first block to ``rate`` in the
+    last.
 
     Stochastic depth (Huang et al. 2016) with the linear rule of the MAE reference; it acts in training only.
     """

@@ -1,1 +1,1 @@
-"""What a masked pass is asked for, one loss a file."""
+"""Losses computed from a masked pass, one in each file."""

@@ -1,7 +1,7 @@
 """The contract between a masked pass, a batch and an objective.
 
 A batch may be split over processes and, within one, into parts. An objective divides by sums over the whole batch
-(`Objective.totals`), so that the losses of all parts add up to the loss of the batch, and their gradients to its
+(`Objective.totals`). The losses of all parts therefore add up to the loss of the batch, and their gradients to its
 gradient.
 """
 
@@ -24,7 +24,7 @@ Totals = dict[str, Tensor]
 
 @dataclass
 class Batch:
-    """What one step of training reads. Every tensor is on the training device.
+    """Input of one training step. Every tensor is on the training device.
 
     Parameters
     ----------
@@ -37,22 +37,21 @@ class Batch:
     frames : Int[Tensor, "B"]
         Real frames in each crop.
     start_seconds : Float[Tensor, "B"]
-        Where the crop starts in its clip.
+        Start of the crop in its clip.
     noise : Float[Tensor, "B N"]
-        Uniform numbers in [0, 1) that decide the mask: a function of seed, epoch and position in it, whoever draws
-        them.
+        Uniform numbers in [0, 1) from which the mask is computed: a function of seed, epoch and position only.
     wav : Float[Tensor, "B S"], optional
-        The sound of each crop, padded with zeros; for recipes that need it.
+        The waveform of each crop, padded with zeros; for recipes that need it.
     targets : Float[Tensor, "B N C"], optional
-        What a frozen teacher says of each patch, in the order of the student's tokens.
+        A frozen teacher's features of each patch, in the order of the student's tokens.
     labels : Float[Tensor, "B L"], optional
-        1 for each class that is heard.
-    labelled : Bool[Tensor, "B"], optional
-        Whether the labels of a crop are known.
+        1 for each class of the crop.
+    has_labels : Bool[Tensor, "B"], optional
+        Whether the crop has labels.
     text : Float[Tensor, "B W"], optional
         The text encoder's vector of each crop's caption.
     captions : Int[Tensor, "B"], optional
-        Number of the caption, equal where captions are; -1 without one.
+        Index of the caption, equal for equal captions; -1 without one.
     """
 
     spec: Float[Tensor, "B F T"]
@@ -70,14 +69,14 @@ class Batch:
 
 
 class Objective(nn.Module, ABC):
-    """Reads a masked pass, returns one scalar. Optional hooks run once per optimiser step.
+    """Base class of losses: reads a masked pass and returns one scalar. Optional hooks run once per optimiser step.
 
     Attributes
     ----------
     saved : bool
-        Whether its weights belong in a model folder; heads that only training has a use for do not.
+        Whether its weights are saved in a model folder; heads that only training needs are not.
     needs_decoder : bool
-        Whether it reads what the decoder or the predictor made.
+        Whether it reads the output of the decoder or the predictor.
     """
 
     saved = True
@@ -86,14 +85,14 @@ class Objective(nn.Module, ABC):
     def totals(self, batch: Batch, mask: Mask) -> Totals:
         """Return the sums over a batch that `loss` needs of the whole batch, known before any pass.
 
-        The sums of several parts add up to those of the batch. Here: "hidden", the number of hidden patches that are
-        not padding.
+        The sums of several parts add up to those of the batch. The base class returns "hidden", the number of hidden
+        patches that are not padding.
         """
         return {"hidden": hidden_weights(batch, mask).sum()}
 
     @abstractmethod
     def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
-        """Return what a part of a batch adds to the loss: a sum over the part, divided by the totals of the whole
+        """Return the contribution of a part of a batch to the loss: a sum over the part, divided by the totals of the
         batch.
         """
 
@@ -102,13 +101,13 @@ class Objective(nn.Module, ABC):
         return self.loss(out, batch, self.totals(batch, out.mask) if totals is None else totals)
 
     def before_step(self, when: TrainingProgress) -> None:
-        """Called between the gradients and each optimiser step; ``when`` counts the steps done before it."""
+        """Update state between the gradients and each optimiser step; ``when`` counts the steps done before it."""
 
     def after_step(self, when: TrainingProgress) -> None:
-        """Called after each optimiser step; ``when`` counts it."""
+        """Update state after each optimiser step; ``when`` counts it."""
 
     def schedules(self, when: TrainingProgress) -> dict[str, float]:
-        """Values that follow from the moment alone, such as temperatures, for the journal."""
+        """Return values that depend on the progress alone, such as temperatures, for the metrics log."""
         return {}
 
 
@@ -125,11 +124,11 @@ def hidden_weights(batch: Batch, mask: Mask) -> Float[Tensor, "B M"]:
 def masked_mean(
     values: Float[Tensor, "*n"], weights: Float[Tensor, "*n"], total: Float[Tensor, ""]
 ) -> Float[Tensor, ""]:
-    """Return the part of a weighted mean that these values make up; 0 when nothing in the whole batch has a weight.
+    """Return the contribution of these values to a weighted mean; 0 when nothing in the whole batch has a weight.
 
     Parameters
     ----------
     total : Float[Tensor, ""]
-        How many of the whole batch have weight 1.
+        Number of values of the whole batch with weight 1.
     """
     return (values * weights).sum() / total.clamp(min=1)

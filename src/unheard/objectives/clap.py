@@ -1,9 +1,8 @@
-"""Say what a frozen teacher says of each patch, of those that are seen and those that are not: the objective of
-MAM-CLAP.
+"""Feature distillation from a frozen teacher, on visible and on hidden patches: the objective of MAM-CLAP.
 
 Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", Interspeech 2023 (arXiv 2401.15953). The
-paper leaves open which CLAP, how maps are aligned, the head, the distance and the weights; each is a field here with
-our choice as its default, so nothing trained with it reproduces the paper.
+paper does not specify the CLAP model, the alignment of maps, the head, the distance and the weights. Each is a field
+here with our choice as its default, so nothing trained with it reproduces the paper.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ MOMENTUM = 0.99  # of the running target statistics; our choice: a hundred steps
 
 @dataclass(frozen=True)
 class ClapConfig:
-    """Distance to a frozen teacher's map; needs the sound of each window."""
+    """Distance to a frozen teacher's feature map; needs the waveform of each window."""
 
     weight: Weight = 0.0
     """Weight in the sum of objectives; at 0 neither it nor the teacher is built."""
     teacher: str = ""
     """Folder of a Hugging Face CLAP checkpoint, or any model of ours (feature distillation)."""
     stage: Literal["final", "middle"] = "final"
-    """Which map of CLAP: before pooling, or four times finer from an earlier stage."""
+    """Which feature map of CLAP: before pooling, or four times finer from an earlier stage."""
     projected: bool = False
-    """Carry CLAP's final map into its space of audio and text, place by place (as CAE v2 does with CLIP)."""
+    """Project each position of CLAP's final map into the space of audio and text (as CAE v2 does with CLIP)."""
     visible: Weight = 1.0
     """Weight of the mean over visible patches."""
     hidden: Weight = 1.0
@@ -49,7 +48,8 @@ class ClapConfig:
     pooled: Weight = 0.0
     """Weight of one more term: the mean over visible patches against the mean of the teacher's map."""
     visible_features: Literal["encoder", "decoder"] = "encoder"
-    """Which output speaks for visible patches; "encoder" gives it a gradient that does not pass the decoder (CAE v2).
+    """Which output gives the features of visible patches; "encoder": their gradient does not pass the decoder (CAE
+    v2).
     """
     heads: Literal["shared", "separate"] = "shared"
     """One norm and linear layer for visible and hidden patches (CAE v2), or one each."""
@@ -60,16 +60,16 @@ class ClapConfig:
     standardise: Literal["running", "token", "none"] = "running"
     """Targets by running mean and deviation of each channel, by each token's own, or as they are."""
     dim: Count | None = None
-    """Channels of the teacher's map; null: asked from the teacher when a run starts."""
+    """Channels of the teacher's map; null: taken from the teacher when a run starts."""
     cache: bool = True
-    """Keep the maps on disk where every clip is heard whole."""
+    """Store the maps on disk if every clip fits in one window."""
 
 
 class DistillObjective(Objective):
-    """Pull what the student says of each patch towards what the teacher says of it.
+    """Minimise the distance between the student's and the teacher's features of each patch.
 
-        L = w_v mean_v D(h(z_v), t_v) + w_m mean_m D(h(W y_m), t_m) + w_p D(h(mean_v z_v), mean t)
-        D(y, t) = 1 - cos(y, t)
+        L = w_v mean_v D(h(z_v), t_v) + w_m mean_m D(h(W y_m), t_m) + w_p D(h(mean_v z_v), mean t) D(y, t) = 1 - cos(y,
+        t)
 
     z: encoder output, y: decoder output, W: linear to the encoder's width, h: LayerNorm and linear layer, t: the
     teacher's map aligned to the student's patches and standardised, without gradient; v: visible, m: hidden patches.
@@ -82,12 +82,10 @@ class DistillObjective(Objective):
     def __init__(self, config: ClapConfig, embed_dim: int, decoder_dim: int) -> None:
         super().__init__()
         if config.dim is None:
-            raise ConfigError(
-                "objectives.clap.dim is not known; name the teacher with objectives.clap.teacher, which tells it"
-            )
+            raise ConfigError("objectives.clap.dim is null; set objectives.clap.teacher, from which it is taken")
         if config.visible + config.hidden + config.pooled == 0:
             raise ConfigError(
-                "objectives.clap looks at nothing: set objectives.clap.visible, .hidden or .pooled above 0"
+                "objectives.clap has no active term; set objectives.clap.visible, .hidden or .pooled above 0"
             )
         self.config = config
         self.needs_decoder = config.hidden > 0 or (config.visible > 0 and config.visible_features == "decoder")
@@ -102,7 +100,7 @@ class DistillObjective(Objective):
         self.register_buffer("pending_stats", torch.zeros(2, config.dim), persistent=False)
 
     def totals(self, batch: Batch, mask: Mask) -> Totals:
-        """Return the numbers of windows and of patches that are not padding, and the sums of the targets and of their
+        """Return the numbers of windows and of patches that are not padding, and the sums of targets and of their
         squares.
 
         Raises
@@ -130,17 +128,17 @@ class DistillObjective(Objective):
         index: list[Tensor] = []
         counts: list[Tensor] = []
         if config.visible > 0:
-            seen = (
+            visible = (
                 out.visible
                 if config.visible_features == "encoder" or self.decoder_to_encoder_proj is None
                 else self.decoder_to_encoder_proj(take(out.decoded, keep))
             )
-            values.append(config.visible * self._distance(self.head, seen, take(target, keep)))
+            values.append(config.visible * self._distance(self.head, visible, take(target, keep)))
             index.append(keep)
             counts.append(totals["visible"])
         if config.hidden > 0 and self.decoder_to_encoder_proj is not None:
-            guessed = self.decoder_to_encoder_proj(take(out.decoded, hide))
-            values.append(config.hidden * self._distance(self.hidden_head or self.head, guessed, take(target, hide)))
+            hidden = self.decoder_to_encoder_proj(take(out.decoded, hide))
+            values.append(config.hidden * self._distance(self.hidden_head or self.head, hidden, take(target, hide)))
             index.append(hide)
             counts.append(totals["hidden"])
         if values and config.balance == "tokens":
@@ -156,12 +154,12 @@ class DistillObjective(Objective):
 
     @torch.no_grad()
     def after_step(self, when: TrainingProgress) -> None:
-        """Take the targets of this step into the running statistics; the first ones become them."""
+        """Add the targets of this step to the running statistics; the first targets initialise them."""
         self.running.lerp_(self.pending_stats, torch.where(self.initialised > 0, 1 - MOMENTUM, 1.0))
         self.initialised.fill_(1.0)
 
     def _standardised(self, target: Float[Tensor, "B N C"], totals: Totals) -> Float[Tensor, "B N C"]:
-        """Return the targets as configured; keep the statistics of the whole batch while training."""
+        """Return the targets standardised as configured; while training, keep the statistics of the whole batch."""
         if self.config.standardise == "none":
             return target
         if self.config.standardise == "token":
@@ -176,19 +174,19 @@ class DistillObjective(Objective):
     def _distance(
         self, head: nn.Module | None, tokens: Float[Tensor, "B M D"], target: Float[Tensor, "B M C"]
     ) -> Float[Tensor, "B M"]:
-        said: Tensor = head(tokens).float() if head is not None else tokens.float()
+        predicted: Tensor = head(tokens).float() if head is not None else tokens.float()
         if self.config.distance == "cosine":
-            return 1 - F.cosine_similarity(said, target, dim=-1)
+            return 1 - F.cosine_similarity(predicted, target, dim=-1)
         if self.config.distance == "mse":
-            return (said - target).square().mean(dim=-1)
-        return torch.where((said - target).abs() < 1, (said - target).square() / 2, (said - target).abs() - 0.5).mean(
-            dim=-1
-        )
+            return (predicted - target).square().mean(dim=-1)
+        return torch.where(
+            (predicted - target).abs() < 1, (predicted - target).square() / 2, (predicted - target).abs() - 0.5
+        ).mean(dim=-1)
 
 
 def _targets(batch: Batch) -> Float[Tensor, "B N C"]:
     if batch.targets is None:
-        raise ConfigError("distilling needs a teacher's targets; set objectives.clap.teacher to a folder")
+        raise ConfigError("feature distillation needs a teacher's targets; set objectives.clap.teacher to a folder")
     return batch.targets
 
 
@@ -199,7 +197,7 @@ def _head(embed_dim: int, dim: int) -> nn.Sequential:
 def _pool(
     tokens: Float[Tensor, "B K D"], batch: Batch, index: Int[Tensor, "B K"] | None = None
 ) -> Float[Tensor, "B 1 D"]:
-    """Mean over the tokens that are not padding."""
+    """Return the mean over the tokens that are not padding."""
     valid = batch.valid if index is None else torch.gather(batch.valid, 1, index)
     weights = valid[..., None].to(tokens.dtype)
     return (tokens * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1)

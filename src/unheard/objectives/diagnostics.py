@@ -1,4 +1,4 @@
-"""Numbers that tell whether latent objectives still learn anything, or have collapsed. None of them has a gradient."""
+"""Diagnostics that show whether latent objectives still learn or have collapsed. None of them has a gradient."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ RANK_EPS = 1e-12  # keeps the rank of features that do not vary at 1; our choice
 
 
 def feature_std(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
-    """How far unit-length features spread over the tokens of a batch: 1 when they point everywhere, 0 when all are the
-    same.
+    """Return the spread of unit-length features over the tokens of a batch: 1 for uniform directions, 0 for equal
+    features.
 
     The standard deviation of each channel, sqrt(var + 1e-6), averaged over channels and multiplied by sqrt(D).
 
@@ -29,10 +29,9 @@ def feature_std(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"])
 
 
 def effective_rank(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
-    """In how many directions unit-length features vary, as if they varied alike in each: tr(C)^2 / tr(C^2), C their
-    covariance.
+    """Return the effective rank of unit-length features: tr(C)^2 / tr(C^2), C their covariance (participation ratio).
 
-    Features can spread far along one or two directions and tell nothing else; `feature_std` does not see that.
+    Features can spread far along one or two directions only; `feature_std` does not detect that.
     """
     centred = _centred(features, weights)
     covariance = torch.einsum("bm,bmd,bme->de", weights, centred, centred)
@@ -41,7 +40,7 @@ def effective_rank(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M
 
 
 def between_clip_variance(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
-    """Share of the features' variance that lies between clips: at 1 all patches of a clip look alike."""
+    """Return the fraction of the features' variance that lies between clips; at 1 all patches of a clip are equal."""
     centred, count = _centred(features, weights), weights.sum(dim=1, keepdim=True)
     means = torch.einsum("bm,bmd->bd", weights, centred) / count.clamp(min=1)
     between, whole = (means.square() * count).sum(), (centred.square() * weights[..., None]).sum()
@@ -54,7 +53,7 @@ def _centred(features: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) ->
 
 
 def spread(values: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Float[Tensor, ""]:
-    """Mean over channels of sqrt(var + 1e-6), the variance over tokens, unbiased."""
+    """Return the mean over channels of sqrt(var + 1e-6), the variance over tokens, unbiased."""
     count = weights.sum()
     mean = torch.einsum("bm,bmd->d", weights, values) / count.clamp(min=1)
     variance = torch.einsum("bm,bmd->d", weights, (values - mean).square()) / (count - 1).clamp(min=1)
@@ -63,11 +62,11 @@ def spread(values: Float[Tensor, "B M D"], weights: Float[Tensor, "B M"]) -> Flo
 
 
 def perplexity(probabilities: Float[Tensor, " K"]) -> Float[Tensor, ""]:
-    """Exponential of the entropy: how many of the K outcomes are in use, as if each were used equally."""
+    """Return the exponential of the entropy: the number of outcomes in use, as if each were used equally."""
     found: Tensor = torch.special.entr(probabilities).sum().exp()
     return found
 
 
 def shares(index: Int[Tensor, "B M"], weights: Float[Tensor, "B M"], kinds: int) -> Float[Tensor, " K"]:
-    """Weight of the tokens assigned to each of ``kinds``."""
+    """Return the weight of the tokens assigned to each of ``kinds``."""
     return weights.new_zeros(kinds).scatter_add(0, index.flatten(), weights.flatten())

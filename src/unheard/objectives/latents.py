@@ -1,4 +1,4 @@
-"""Predict the teacher's view of the hidden patches: the objective of M2D, MATPAC and MATPAC++."""
+"""Predict the teacher's latents of the hidden patches: the objective of M2D, MATPAC and MATPAC++."""
 
 from __future__ import annotations
 
@@ -34,17 +34,15 @@ class LatentsConfig:
     M2D).
     """
     wta_temperature_start: Positive = 0.1
-    """With several hypotheses: temperature of the weights they share a token by, at the first step (MATPAC++
-    configuration).
-    """
+    """With several hypotheses: temperature of their weights for a token, at the first step (MATPAC++ configuration)."""
     wta_temperature_end: Positive = 1e-4
-    """Temperature below which the nearest hypothesis takes the whole token (MATPAC++ configuration)."""
+    """Temperature below which only the nearest hypothesis counts (MATPAC++ configuration)."""
     wta_fraction: Fraction = 0.781
-    """Share of the run after which that is so (0.1 * 0.99997^k falls below 1e-4 at 230 257 of 294 816 steps)."""
+    """Fraction of the run at which that happens (0.1 * 0.99997^k falls below 1e-4 at 230 257 of 294 816 steps)."""
 
 
 class PredictLatents(Objective):
-    """Pull the predictions for hidden patches towards the teacher's view of them.
+    """Minimise the distance between the predictions for hidden patches and the teacher's latents.
 
         L = mean_m  l_m,   l_m = || p_m/|p_m| - t_m/|t_m| ||^2 = 2 - 2 cos(p_m, t_m)
 
@@ -59,7 +57,7 @@ class PredictLatents(Objective):
         self.config, self.hypotheses = config, hypotheses
 
     def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
-        """The loss over the hidden patches that are not padding.
+        """Return the loss over the hidden patches that are not padding.
 
         Raises
         ------
@@ -76,7 +74,7 @@ class PredictLatents(Objective):
         return masked_mean(self.shared(distances, self.temperature(out.progress)), weights, totals["hidden"])
 
     def distances(self, predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "B M D"]) -> Float[Tensor, "B M R"]:
-        """How far each hypothesis is from the target."""
+        """Return the distance of each hypothesis to the target."""
         if self.config.standardise_target:
             target = (target - target.mean(dim=-1, keepdim=True)) / (
                 target.var(dim=-1, keepdim=True) + TARGET_EPS
@@ -86,7 +84,7 @@ class PredictLatents(Objective):
         return 2 - 2 * F.cosine_similarity(predicted, target[:, :, None], dim=-1)
 
     def shared(self, distances: Float[Tensor, "B M R"], temperature: Float[Tensor, ""]) -> Float[Tensor, "B M"]:
-        """The loss of each token: the hypotheses weighted by how near they are, or the nearest alone."""
+        """Return the loss of each token: the hypotheses weighted by their distance, or the nearest alone."""
         if distances.shape[-1] == 1:
             return distances[..., 0]
         weights = (-distances.detach() / temperature).softmax(dim=-1)
@@ -94,31 +92,31 @@ class PredictLatents(Objective):
         return torch.where(temperature > self.config.wta_temperature_end, soft, hard)
 
     def temperature(self, progress: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """T at this share of the run."""
+        """Return T at this fraction of the run."""
         config = self.config
         return exponential_decay(
             progress, config.wta_temperature_start, config.wta_temperature_end, config.wta_fraction
         )
 
     def schedules(self, when: TrainingProgress) -> dict[str, float]:
-        """The temperature of the hypotheses, where there are several."""
+        """Return the temperature of the hypotheses, if there are several."""
         return {"wta_temperature": float(self.temperature(when.progress_tensor()))} if self.hypotheses > 1 else {}
 
     @torch.no_grad()
     def _measure(
         self,
         out: MaskedPass,
-        guess: Float[Tensor, "B M D"],
+        prediction: Float[Tensor, "B M D"],
         target: Float[Tensor, "B M D"],
         weights: Float[Tensor, "B M"],
     ) -> None:
         out.diagnostics["feature_std"] = feature_std(target, weights)
         out.diagnostics["effective_rank"] = effective_rank(target, weights)
         out.diagnostics["between_clip_variance_fraction"] = between_clip_variance(target, weights)
-        out.diagnostics["prediction_std"] = feature_std(guess, weights)
+        out.diagnostics["prediction_std"] = feature_std(prediction, weights)
         if out.best is not None:
-            won = out.sum_over_processes(shares(out.best, weights, self.hypotheses))
-            out.diagnostics["hypothesis_perplexity"] = perplexity(won / won.sum().clamp(min=1))
+            wins = out.sum_over_processes(shares(out.best, weights, self.hypotheses))
+            out.diagnostics["hypothesis_perplexity"] = perplexity(wins / wins.sum().clamp(min=1))
 
 
 register("latents", LatentsConfig, lambda config, model, _: PredictLatents(config, model.num_hypotheses), teacher=True)

@@ -1,4 +1,4 @@
-"""Tell which prototypes a hidden patch belongs to: the classification objective of MATPAC and MATPAC++, after DINO."""
+"""Classify hidden patches by prototypes: the classification objective of MATPAC and MATPAC++, after DINO."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unheard.objectives.diagnostics import perplexity, shares
 from unheard.objectives.registry import register
 from unheard.objectives.schedules import TeacherConfig, TrainingProgress, linear_warmup, momentum
 
-TEACHER_STD = 0.02  # the teacher head's MLP starts as a normal of this deviation, cut off at 2: MATPAC reference
+TEACHER_STD = 0.02  # the teacher head's MLP starts as a normal of this deviation, truncated at 2: MATPAC reference
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class PrototypesConfig:
     teacher_temp: Positive = 0.07
     """Temperature of the teacher's distribution after its warm-up (MATPAC configuration)."""
     teacher_temp_warmup: Fraction = 9_827 / 294_816
-    """Share of the run over which it rises, linearly (10 of 300 epochs in the MATPAC configuration)."""
+    """Fraction of the run over which it rises linearly (10 of 300 epochs in the MATPAC configuration)."""
     center: Literal["probs", "logits"] = "probs"
-    """What the centre is a running mean of: the teacher's centred probabilities (MATPAC reference), or its logits
+    """The centre is a running mean of the teacher's centred probabilities (MATPAC reference), or of its logits
     (DINO).
     """
     center_momentum: Momentum = 0.9
@@ -56,7 +56,7 @@ class PrototypesConfig:
 
 
 class PrototypeHead(nn.Module):
-    """Latents to logits: a three-layer MLP to a bottleneck, then cosines with each prototype times its gain.
+    """Map latents to logits: a three-layer MLP to a bottleneck, then cosines with each prototype times its gain.
 
     Gain and direction are the two halves of a weight-normalised layer without bias; the gain starts at 1 and is
     trained.
@@ -64,7 +64,7 @@ class PrototypeHead(nn.Module):
     Parameters
     ----------
     embed_dim, hidden_dim, bottleneck_dim, prototypes : int
-        Widths along the way.
+        Widths of the layers.
     """
 
     def __init__(self, embed_dim: int, hidden_dim: int, bottleneck_dim: int, prototypes: int) -> None:
@@ -77,22 +77,22 @@ class PrototypeHead(nn.Module):
         initialise(self.mlp)
 
     def forward(self, latents: Float[Tensor, "B M D"]) -> Float[Tensor, "B M K"]:
-        """Logits, float32 also under autocast: differences of cosines are divided by small temperatures."""
+        """Return logits, float32 also under autocast: differences of cosines are divided by small temperatures."""
         bottleneck = self.mlp(latents)
         with torch.autocast(latents.device.type, enabled=False):
             return F.linear(F.normalize(bottleneck.float(), dim=-1), self.weight_g * F.normalize(self.weight_v, dim=-1))
 
 
 class Prototypes(Objective):
-    """Let the student name the prototypes the teacher sees in a hidden patch.
+    """Minimise the cross-entropy to the teacher's prototype assignments of hidden patches.
 
         q_m = softmax((teacher(t_m) - c) / tau_t),   p_m = softmax(student(p_m) / tau_s)
         L = mean_m  - sum_k q_mk log p_mk
         c <- 0.9 c + 0.1 mean_m q_m   after each step, over all processes
 
-    t_m: the teacher's latents of hidden patch m; p_m: the student's prediction of them, of several hypotheses the best.
-    The teacher head is an EMA of the student head and never gets a gradient. In the reference the mean joins the centre
-    at the beginning of the next step, which gives the same numbers.
+    t_m: the teacher's latents of hidden patch m; p_m: the student's prediction of them, the best one of several
+    hypotheses. The teacher head is an EMA of the student head and never gets a gradient. In the reference the mean is
+    added to the centre at the beginning of the next step, which gives the same numbers.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ class Prototypes(Objective):
     embed_dim : int
         Width of the latents.
     teacher : TeacherConfig
-        When the teacher head moves, how fast at least, and whether it starts as a copy. With weights of its own it
-        shares only its prototypes with the student head at the start (MATPAC reference).
+        When the teacher head is updated, its smallest rate, and whether it starts as a copy. If not, it shares only its
+        prototypes with the student head at the start (MATPAC reference).
     """
 
     saved = False
@@ -124,7 +124,7 @@ class Prototypes(Objective):
         self.register_buffer("pending_tokens", torch.zeros(()))
 
     def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
-        """The cross-entropy over the hidden patches that are not padding.
+        """Return the cross-entropy over the hidden patches that are not padding.
 
         Raises
         ------
@@ -146,21 +146,21 @@ class Prototypes(Objective):
         return masked_mean(-(probabilities * student.log_softmax(dim=-1)).sum(dim=-1), weights, totals["hidden"])
 
     def assign(self, logits: Float[Tensor, "B M K"], progress: Float[Tensor, ""]) -> Float[Tensor, "B M K"]:
-        """The teacher's distribution q."""
+        """Return the teacher's distribution q."""
         return ((logits - self.center) / self.temperature(progress)).softmax(dim=-1)
 
     def temperature(self, progress: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """tau_t at this share of the run."""
+        """Return tau_t at this fraction of the run."""
         config = self.config
         return linear_warmup(progress, config.teacher_temp_start, config.teacher_temp, config.teacher_temp_warmup)
 
     def before_step(self, when: TrainingProgress) -> None:
-        """Let the teacher head follow, where MATPAC does."""
+        """Update the teacher head, if it is updated before the optimiser step (MATPAC)."""
         if self.moving.should_update("before_step", when):
             self._follow(when)
 
     def after_step(self, when: TrainingProgress) -> None:
-        """Let the teacher head follow, where M2D would; fold what the step saw into the centre."""
+        """Update the teacher head, if it is updated after the optimiser step (M2D), and the centre."""
         if self.moving.should_update("after_step", when):
             self._follow(when)
         mean = self.pending / self.pending_tokens.clamp(min=1)
@@ -170,18 +170,18 @@ class Prototypes(Objective):
         self.pending_tokens.zero_()
 
     def momentum(self, when: TrainingProgress) -> float:
-        """The teacher head's momentum."""
+        """Return the teacher head's momentum."""
         return momentum(self.config.momentum_start, self.config.momentum_end, self.moving.max_initial_weight, when)
 
     def schedules(self, when: TrainingProgress) -> dict[str, float]:
-        """Momentum of the teacher head and temperature of its distribution."""
+        """Return the momentum of the teacher head and the temperature of its distribution."""
         return {"head_momentum": self.momentum(when), "teacher_temp": float(self.temperature(when.progress_tensor()))}
 
     @torch.no_grad()
     def _follow(self, when: TrainingProgress) -> None:
-        mine: list[Tensor] = list(self.teacher.parameters())
-        theirs: list[Tensor] = list(self.student.parameters())
-        torch._foreach_lerp_(mine, theirs, 1 - self.momentum(when))
+        teacher: list[Tensor] = list(self.teacher.parameters())
+        student: list[Tensor] = list(self.student.parameters())
+        torch._foreach_lerp_(teacher, student, 1 - self.momentum(when))
 
     def _accumulate_center(
         self,
@@ -190,10 +190,10 @@ class Prototypes(Objective):
         out: MaskedPass,
         weights: Float[Tensor, "B M"],
     ) -> None:
-        """Add the pass to what the centre will learn of this step, and measure how many prototypes it uses.
+        """Add a pass to the statistics of the centre, and measure how many prototypes it uses.
 
-        "effective_prototypes", exp(H(mean of q) - mean of H(q)), counts those the teacher tells patches apart by: 1
-        when it says the same of every patch, be it one prototype or all of them alike.
+        "effective_prototypes", exp(H(mean of q) - mean of H(q)), is the exponential of the mutual information between
+        patch and prototype. It is 1 when the teacher gives the same distribution for every patch.
         """
         tokens = out.sum_over_processes(weights.sum())
         total = out.sum_over_processes(torch.einsum("bm,bmk->k", weights, probabilities))
@@ -211,7 +211,9 @@ class Prototypes(Objective):
 
 
 def head_sizes(config: PrototypesConfig, embed_dim: int) -> tuple[int, int, int]:
-    """Hidden width, bottleneck width and number of prototypes, every null replaced by its share of the encoder's width."""
+    """Return hidden width, bottleneck width and number of prototypes; every null becomes its ratio of the encoder's
+    width.
+    """
     wide, narrow = max(8, 8 * embed_dim // 3), max(8, embed_dim // 3)
     return config.hidden_dim or wide, config.bottleneck_dim or narrow, config.prototypes or wide
 

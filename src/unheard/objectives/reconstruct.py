@@ -42,7 +42,7 @@ class Reconstruct(Objective):
         initialise(self)
 
     def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
-        """The loss over the hidden patches that are not padding."""
+        """Return the loss over the hidden patches that are not padding."""
         hide = out.mask.hide
         predicted = self.head(take(out.decoded, hide)).float()
         target = self.target(take(out.patches, hide).float())
@@ -50,16 +50,16 @@ class Reconstruct(Objective):
         return masked_mean(error, hidden_weights(batch, out.mask), totals["hidden"])
 
     def target(self, patches: Float[Tensor, "B M P"]) -> Float[Tensor, "B M P"]:
-        """What the head should say of the given patches."""
+        """Return the target of the head for the given patches."""
         if not self.norm_pix:
             return patches
         return (patches - patches.mean(dim=-1, keepdim=True)) / (patches.var(dim=-1, keepdim=True) + PIXEL_EPS).sqrt()
 
     def spectrogram(self, decoded: Float[Tensor, "B N E"], patches: Float[Tensor, "B N P"]) -> Float[Tensor, "B N P"]:
-        """Predicted patches in the scale of the input.
+        """Return predicted patches in the scale of the input.
 
-        With ``norm_pix`` the head never learned a patch's level; mean and deviation are taken from the true patch, as
-        MAE's own figures do.
+        With ``norm_pix`` the head does not predict a patch's level. Mean and deviation are then taken from the true
+        patch, as in MAE's own figures.
         """
         predicted: Tensor = self.head(decoded).float()
         if not self.norm_pix:

@@ -1,8 +1,8 @@
-"""Objectives by name: what a section of a recipe's ``objectives`` is built from.
+"""Registry of objectives: name of a section of a recipe's ``objectives``, its configuration and how to build it.
 
     register("level", LevelConfig, lambda config, model, teacher: Level(config, model.decoder.embed_dim))
 
-An objective of the package and one of a user's recipe file are registered by the same call, at the end of their file.
+Objectives of the package and of a user's recipe file are registered by the same call, at the end of their file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Registered:
     config: type[Any]
     """Frozen dataclass of its section; its field ``weight`` is the weight in the sum of objectives."""
     build: Callable[[Any, MaskedModel, TeacherConfig], Objective]
-    """Makes the objective from its section, the model and the settings of the EMA teacher."""
+    """Builds the objective from its section, the model and the settings of the EMA teacher."""
     teacher: bool
     """Whether it needs the predictor and the EMA teacher."""
     labels: bool
@@ -49,13 +49,14 @@ def register(
     teacher: bool = False,
     labels: bool = False,
 ) -> None:
-    """Add an objective that recipes can name. Whether it needs the decoder is its attribute `Objective.needs_decoder`.
+    """Add an objective that recipes can use. Its attribute `Objective.needs_decoder` states whether it needs the
+    decoder.
 
     Parameters
     ----------
     name : str
-        Name of its section, ``objectives.<name>``, and of its loss, ``loss/<name>``. A file that is run again replaces
-        its objective.
+        Name of its section, ``objectives.<name>``, and of its loss, ``loss/<name>``. A file that is executed again
+        replaces its objective.
     config : type
         Frozen dataclass with a field ``weight``; at weight 0 the objective is not built.
     build : callable
@@ -63,8 +64,8 @@ def register(
     teacher : bool
         Whether it reads the predictor and the EMA teacher (``predicted`` and ``target`` of a pass).
     labels : bool
-        Whether it reads the labels of the corpus (``labels`` and ``labelled`` of a batch). Its configuration then has
-        the field ``classes``, a tuple of names, which the run fills in.
+        Whether it reads the labels of the corpus (``labels`` and ``has_labels`` of a batch). Its configuration then has
+        the field ``classes``, a tuple of names, which the run sets.
 
     Raises
     ------

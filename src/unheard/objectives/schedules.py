@@ -1,6 +1,4 @@
-"""What moves with the run: the EMA teacher's momentum and the temperatures, all told by the share of the run that is
-done.
-"""
+"""Schedules: the EMA teacher's momentum and the temperatures, as functions of the fraction of the run that is done."""
 
 from __future__ import annotations
 
@@ -16,23 +14,25 @@ from torch import Tensor
 from unheard.config import Fraction
 
 MAX_INITIAL_WEIGHT = 1.44e-4
-"""exp(-294 816 * 3e-5): what the published schedule of M2D and MATPAC leaves of the teacher's first weights."""
+"""exp(-294 816 * 3e-5): weight of the teacher's initial weights at the end of the published schedule of M2D and
+MATPAC.
+"""
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a run stands: optimiser steps done, of how many."""
+    """Progress of a run: optimiser steps done, and their total."""
 
     step: int
     total: int
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done, in [0, 1]."""
+        """Return the fraction of the run that is done, in [0, 1]."""
         return self.step / self.total
 
     def progress_tensor(self) -> Float[Tensor, ""]:
-        """`progress` as a tensor in double precision."""
+        """Return `progress` as a tensor in double precision."""
         return torch.tensor(self.progress, dtype=torch.float64)
 
 
@@ -45,33 +45,35 @@ class TeacherConfig:
     momentum_end: Fraction = 0.99999
     """Momentum at the last step; linear in between (M2D reference)."""
     max_initial_weight: Annotated[float, Field(gt=0, le=1)] = MAX_INITIAL_WEIGHT
-    """Most of the teacher's first weights that may be left at the end: in a run too short for it the teacher moves
-    faster. 1: never.
+    """Largest weight of the teacher's initial weights at the end of a run. A short run lowers the momentum to reach it.
+    1: never.
     """
     init_from_student: bool = False
-    """Start as a copy of the student, or with weights of its own (published)."""
+    """Start as a copy of the student; otherwise with weights of its own (published)."""
     update_at: Literal["before_step", "after_step"] = "after_step"
-    """Absorb the student before the optimiser step (MATPAC) or after it (M2D)."""
+    """Update from the student before the optimiser step (MATPAC) or after it (M2D)."""
 
     def should_update(self, hook: Literal["before_step", "after_step"], when: TrainingProgress) -> bool:
-        """Whether teachers move in this hook; the one before the first step is left out (MATPAC reference)."""
+        """Return whether teachers are updated in this hook; the update before the first step is left out (MATPAC
+        reference).
+        """
         return hook == self.update_at and when.step > 0
 
 
 def momentum(start: float, end: float, max_initial_weight: float, when: TrainingProgress) -> float:
-    """An EMA's momentum: linear from ``start`` to ``end``, made faster in a run too short to forget the first weights.
+    """Return an EMA's momentum: linear from ``start`` to ``end``, lowered in a short run.
 
-    After N steps about exp(-N d) of the first weights is left, d the mean of 1 - momentum. Where that is more than
-    ``max_initial_weight``, every 1 - momentum is multiplied by the same factor, so that just ``max_initial_weight``
-    remains (our choice). The published length, 294 816 steps, is long enough: there the published numbers come out.
+    After N steps the initial weights have a weight of about exp(-N d), d the mean of 1 - momentum. If that is more than
+    ``max_initial_weight``, every 1 - momentum is multiplied by the same factor, so that ``max_initial_weight`` remains
+    (our choice). A run of the published length, 294 816 steps, has the published momentum.
 
     Parameters
     ----------
     start, end : float
         Momentum at the first and the last step of a long run.
     max_initial_weight : float
-        Share of the first weights, above 0; 1 keeps ``start`` and ``end`` whatever the length.
-    when : Moment
+        Largest remaining weight of the initial weights, above 0; 1 keeps ``start`` and ``end`` for any length.
+    when : TrainingProgress
     """
     forgotten = when.total * (2 - start - end) / 2
     faster = max(1.0, -math.log(max_initial_weight) / forgotten) if forgotten > 0 else 1.0
@@ -80,10 +82,10 @@ def momentum(start: float, end: float, max_initial_weight: float, when: Training
 
 
 def linear_warmup(progress: Float[Tensor, ""], start: float, end: float, share: float) -> Float[Tensor, ""]:
-    """Linear from ``start`` to ``end`` over the first ``share`` of the run, then constant."""
+    """Return a linear schedule from ``start`` to ``end`` over the first ``share`` of the run, then constant."""
     return start + (end - start) * (progress / max(share, 1e-12)).clamp(max=1)
 
 
 def exponential_decay(progress: Float[Tensor, ""], start: float, end: float, share: float) -> Float[Tensor, ""]:
-    """Exponential decay from ``start`` through ``end``, which it reaches at ``share`` of the run."""
+    """Return an exponential decay from ``start`` through ``end``, which it reaches at ``share`` of the run."""
     return start * (end / start) ** (progress / max(share, 1e-12))

@@ -1,8 +1,8 @@
-"""Name what is heard, from the visible patches: the supervised branch of SupMAM.
+"""Classification from the visible patches: the supervised branch of SupMAM.
 
 Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", Interspeech 2023 (arXiv 2401.15953),
-after SupMAE (Liang, Li, Marculescu 2022, arXiv 2205.14540). SupMAE's head is BatchNorm in a two-layer MLP, its loss
-cross-entropy at weight 0.01; LayerNorm, binary cross-entropy and weight 1 are our choices for sound with several
+after SupMAE (Liang, Li, Marculescu 2022, arXiv 2205.14540). SupMAE's head is a two-layer MLP with BatchNorm, its loss
+cross-entropy at weight 0.01. LayerNorm, binary cross-entropy and weight 1 are our choices for clips with several
 labels.
 """
 
@@ -29,19 +29,18 @@ EXPANSION = 4  # hidden width of the head over the encoder's: SupMAE, 768 to 307
 
 @dataclass(frozen=True)
 class SuperviseConfig:
-    """Classification of each window; needs a corpus with labels. Windows without labels are left out of this loss only."""
+    """Classification of each window; needs a corpus with labels. Only this loss leaves out windows without labels."""
 
     weight: Weight = 0.0
-    """Weight in the sum of objectives; the mean binary cross-entropy over many classes is small, so 1 is not much."""
+    """Weight in the sum of objectives; the mean binary cross-entropy over many classes is small, so 1 is not large."""
     loss: Literal["bce", "cross-entropy"] = "bce"
     """Several labels at once, or exactly one."""
     norm: Literal["layer", "batch"] = "layer"
-    """Normalisation inside the head; "batch" (SupMAE) depends on what else is in the batch and on how it is split up.
-    """
+    """Normalisation inside the head; "batch" (SupMAE) depends on the rest of the batch and on how it is split."""
     temperature: Positive = 1.0
     """Logits are divided by it (SupMAE: 10)."""
     classes: tuple[str, ...] = ()
-    """Names of the classes; none: those the corpus has."""
+    """Names of the classes; empty: those of the corpus."""
 
 
 class ClassificationLoss(Objective):
@@ -58,7 +57,9 @@ class ClassificationLoss(Objective):
     def __init__(self, config: SuperviseConfig, embed_dim: int) -> None:
         super().__init__()
         if not config.classes:
-            raise ConfigError("objectives.supervise.classes is empty; train on a corpus with labels, which tells them")
+            raise ConfigError(
+                "objectives.supervise.classes is empty; train on a corpus with labels, from which it is taken"
+            )
         self.config = config
         hidden = EXPANSION * embed_dim
         norm = nn.LayerNorm(hidden, eps=NORM_EPS) if config.norm == "layer" else nn.BatchNorm1d(hidden)
@@ -89,7 +90,7 @@ class ClassificationLoss(Objective):
         return masked_mean(values, labelled, totals["labelled"])
 
     def logits(self, out: MaskedPass, batch: Batch) -> Float[Tensor, "B L"]:
-        """Class scores of each window."""
+        """Return the class scores of each window."""
         weights = torch.gather(batch.valid, 1, out.mask.keep)[..., None].to(out.visible.dtype)
         mean = (out.visible * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
         logits: Tensor = self.head(mean)
@@ -97,9 +98,9 @@ class ClassificationLoss(Objective):
 
 
 def _labels(batch: Batch) -> tuple[Float[Tensor, "B L"], Float[Tensor, " B"]]:
-    """Return the labels of each window, and 1 where they are known."""
+    """Return the labels of each window, and 1 for each window that has labels."""
     if batch.labels is None or batch.has_labels is None:
-        raise ConfigError("supervising needs a corpus with labels: a CSV with the columns path and label")
+        raise ConfigError("objectives.supervise needs labels; give a corpus CSV with the columns path and label")
     return batch.labels, batch.has_labels.float()
 
 

@@ -1,4 +1,4 @@
-"""Recipes by name. Each lives in a file of its own; a Python file with a ``recipe()`` function is one, too."""
+"""Recipes by name, one in each file. A Python file with a ``recipe()`` function is a recipe, too."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def find_recipe(name: str) -> Recipe:
-    """A recipe by name, or from a ``.py`` file that defines ``recipe()``.
+    """Return a recipe by name, or from a ``.py`` file that defines ``recipe()``.
 
     Raises
     ------
     ConfigError
-        When there is no such recipe or file, or the file cannot be run.
+        When there is no such recipe or file, or the file cannot be executed.
     """
     if name in RECIPES:
         return RECIPES[name]()
@@ -49,5 +49,5 @@ def find_recipe(name: str) -> Recipe:
 
 
 def recipe_file(name: str) -> RecipeFile | None:
-    """The file that a recipe is read from; None for one that has a name."""
+    """Return the file that a recipe is read from; None for a built-in recipe."""
     return RecipeFile.of(name) if name not in RECIPES and name.endswith(".py") else None

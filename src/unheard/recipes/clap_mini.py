@@ -1,16 +1,17 @@
-"""clap-mini: a small CLAP of our own, where no weights of a large one can be had. Sounds and captions in one space.
+"""clap-mini: a small CLAP that is trained from scratch, for users without the weights of a large one.
 
-After Elizalde et al. 2023 (arXiv 2206.04769) and Wu et al. 2023 (arXiv 2211.06687); half of the patches are hidden in
-training, as FLIP does for images (Li et al. 2023, arXiv 2212.00794): twice the windows for the same time.
+It maps audio and captions to one space, after Elizalde et al. 2023 (arXiv 2206.04769) and Wu et al. 2023 (arXiv
+2211.06687). Half of the patches are hidden in training, as in FLIP for images (Li et al. 2023, arXiv 2212.00794), which
+allows twice the windows in the same time.
 
     a = W_a norm(mean_v z_v);  c = W_c text(caption);  L = symmetric cross-entropy of  scale cos(a_i, c_j)
 
-Other than published: nothing here has published numbers; sizes, batch and schedule are our choice.
+Different from the publications: sizes, batch and schedule are our choice, and there are no published numbers for them.
 
-The encoder is ours, the text encoder (all-MiniLM-L6-v2) is frozen. Captions come from the column ``caption`` of the
-corpus: ``unheard data captions`` writes them for fetched corpora, from names and folders. A model so trained names
-sounds it was never given labels of (``unheard predict MODEL AUDIO --labels "dog, rain"``), and teaches others
-(``objectives.clap.teacher``).
+The encoder is trained, the text encoder (all-MiniLM-L6-v2) is frozen. Captions are read from the column ``caption`` of
+the corpus. ``unheard data captions`` writes them for fetched corpora, from file names and folders. The trained model
+classifies sounds without labels (``unheard predict MODEL AUDIO --labels "dog, rain"``), and can be the teacher of other
+models (``objectives.clap.teacher``).
 """
 
 from __future__ import annotations
@@ -25,9 +26,7 @@ PAPER = "ours, after CLAP and FLIP"
 
 
 def recipe() -> Recipe:
-    """Our choice throughout: size tiny, windows of two seconds, batches of 256, which is how many captions are told
-    apart.
-    """
+    """Return the configuration: size tiny, windows of two seconds, batches of 256 windows and captions (our choice)."""
     model = ModelConfig(size="tiny", frames=208, mask_ratio=0.5)
     objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), ContrastConfig(weight=1.0))
     training = TrainingConfig(batch_size=256, base_learning_rate=5e-4, warmup=0.1)

@@ -1,4 +1,4 @@
-"""Recipe files: programs of the user's own that define ``recipe()`` and may register objectives."""
+"""Recipe files: Python files of the user that define ``recipe()`` and may register objectives."""
 
 from __future__ import annotations
 
@@ -15,66 +15,66 @@ from unheard.recipes.recipe import Recipe
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A recipe file as it was when a run began."""
+    """A recipe file and its hash at the start of a run."""
 
     path: str
-    """Absolute."""
+    """Absolute path."""
     sha256: str
 
     @classmethod
     def of(cls, path: str | Path) -> RecipeFile:
-        """Take down where a file is and what it holds."""
+        """Return the absolute path and the hash of a file."""
         return cls(str(Path(path).resolve()), file_checksum(Path(path)))
 
     def run_again(self, run: Path, say: Callable[[str], None]) -> None:
-        """Run the file of a run once more, so that the objectives it registers are known; print so with ``say`` first.
+        """Execute the recipe file of a run again, so that its objectives are registered; call ``say`` with a message
+        first.
 
         Raises
         ------
         ConfigError
-            When the file is missing, has changed or lies in the run folder, or running it fails.
+            When the file is missing, has changed or is inside the run folder, or executing it fails.
         """
         path, name = Path(self.path), shown(self.path)
         if not path.is_file():
             raise ConfigError(
-                f"the recipe file {name} of {run} is missing, and it defines an objective of this run; put it back"
-                " there"
+                f"the recipe file {name} of {run} is missing, and it defines an objective of this run; restore it"
+                " at that path"
             )
         if path.resolve().is_relative_to(run.resolve()):
             raise ConfigError(
-                f"the recipe file {name} lies in {run}, and nothing in a run folder is run as a program; start a"
-                " new run"
+                f"the recipe file {name} is inside {run}, and files of a run folder are never executed; start a new run"
             )
         if file_checksum(path) != self.sha256:
             raise ConfigError(
                 f"the recipe file {name} has changed since {run} began, and it defines an objective of this run;"
                 f" restore it, or start a new run with --init {run}"
             )
-        say(f"the recipe {name} is a program, and is run")
+        say(f"executing the recipe file {name}")
         run_file(path)
 
 
 def run_file(path: Path) -> Recipe:
-    """Run a recipe file and return what its ``recipe()`` returns; the objectives that it registers are then known.
+    """Execute a recipe file and return the result of its ``recipe()``; its objectives are then registered.
 
     Raises
     ------
     ConfigError
-        When there is no such file, it cannot be run, or it defines no recipe.
+        When there is no such file, it cannot be executed, or it defines no recipe.
     """
     spec = importlib.util.spec_from_file_location(f"unheard_recipe_{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise ConfigError(f"there is no recipe file {path}; give the path of a .py file with a recipe() function")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look up the module that they are defined in
+    sys.modules[spec.name] = module  # dataclasses look up the module in which they are defined
     try:
         spec.loader.exec_module(module)
         made = module.recipe() if callable(getattr(module, "recipe", None)) else None
     except UnheardError:
         raise
-    except Exception as error:  # code of the user's own can go wrong in any way
+    except Exception as error:  # the user's code can raise anything
         raise ConfigError(
-            f"{path} cannot be run as a recipe ({type(error).__name__}: {error}); correct it and try again"
+            f"{path} cannot be executed as a recipe ({type(error).__name__}: {error}); correct it and try again"
         ) from error
     if not isinstance(made, Recipe):
         raise ConfigError(f"{path} must define recipe() returning an unheard.recipes.recipe.Recipe; got {made!r}")

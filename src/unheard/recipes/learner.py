@@ -1,4 +1,4 @@
-"""A recipe made flesh: the masked model with its objectives, as one module."""
+"""The module that a recipe trains: the masked model with its objectives."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from unheard.recipes.recipe import Recipe
 
 
 class PretrainModule(nn.Module):
-    """Everything a recipe trains: ``model`` (the masked pass) and ``objectives`` (what is asked of it)."""
+    """All that a recipe trains: ``model`` (the masked pass) and ``objectives`` (its losses)."""
 
     progress: Tensor
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        asked = recipe.objectives.active()
+        active = recipe.objectives.active()
         self.recipe = recipe
         self.grid = grid_of(recipe)
-        self.weights = {name: float(section.weight) for name, section in asked.items()}
-        if not asked and not recipe.objectives.unread():
+        self.weights = {name: float(section.weight) for name, section in active.items()}
+        if not active and not recipe.objectives.unread():
             raise ConfigError(
                 "every objective has weight 0, so there is nothing to learn; set one, for example"
                 " objectives.reconstruct.weight=1"
             )
         self.model = MaskedModel(recipe.model, self.grid, needs_teacher(recipe), recipe.teacher.init_from_student)
         self.objectives = nn.ModuleDict(
-            {name: REGISTERED[name].build(asked[name], self.model, recipe.teacher) for name in asked}
+            {name: REGISTERED[name].build(active[name], self.model, recipe.teacher) for name in active}
         )
         self.register_buffer("progress", torch.zeros(()), persistent=False)
         if not any(objective.needs_decoder for objective in self.parts()):
@@ -55,19 +55,19 @@ class PretrainModule(nn.Module):
     def forward(
         self, batch: Batch, mask: Mask, totals: Mapping[str, Totals] | None = None
     ) -> dict[str, Float[Tensor, ""]]:
-        """One masked pass.
+        """Run one masked pass and compute the losses.
 
         Parameters
         ----------
         totals : mapping, optional
-            `totals` of the batch that ``batch`` is a part of, added up over all parts and processes. Left out:
-            ``batch`` is all of it.
+            Sum of `totals` over all parts and processes of the batch. Default: those of ``batch``, which is then the
+            whole batch.
 
         Returns
         -------
         dict of Tensor
-            "loss", the weighted sum of objectives, and "loss/<objective>", each of them: of all parts they add up to
-            those of the batch. "diagnostics/<name>": what objectives measured on this part.
+            "loss", the weighted sum of objectives, and "loss/<objective>", each of them: their sums over all parts are
+            the losses of the batch. "diagnostics/<name>": the diagnostics of this part.
         """
         out = self.model(self.grid.patchify(batch.spec), mask)
         out.progress = self.progress
@@ -79,34 +79,36 @@ class PretrainModule(nn.Module):
         return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in out.diagnostics.items()}}
 
     def parts(self) -> Iterator[Objective]:
-        """The objectives, in the order they were built."""
+        """Yield the objectives, in the order in which they were built."""
         return (cast(Objective, objective) for objective in self.objectives.values())
 
     def begin_step(self, when: TrainingProgress) -> None:
-        """Say where the run stands, before a step's first pass."""
+        """Set the progress of the run, before the first pass of a step."""
         self.progress.fill_(when.progress)
 
     def before_step(self, when: TrainingProgress) -> None:
-        """Run what moves between the gradients and the optimiser step; ``when`` counts the steps done before it."""
+        """Update the teachers between the gradients and the optimiser step; ``when`` counts the steps done before
+        it.
+        """
         self._move_teacher("before_step", when)
         for objective in self.parts():
             objective.before_step(when)
 
     def after_step(self, when: TrainingProgress) -> None:
-        """Run what moves after an optimiser step; ``when`` counts it."""
+        """Update the teachers after an optimiser step; ``when`` counts it."""
         self._move_teacher("after_step", when)
         for objective in self.parts():
             objective.after_step(when)
 
     def schedules(self, when: TrainingProgress) -> dict[str, float]:
-        """Momenta and temperatures of this moment, for the journal."""
+        """Return momenta and temperatures at this step, for the metrics log."""
         found = {name: value for objective in self.parts() for name, value in objective.schedules(when).items()}
         if self.model.teacher is not None:
             found["teacher_momentum"] = self.momentum(when)
         return {f"diagnostics/{name}": value for name, value in found.items()}
 
     def momentum(self, when: TrainingProgress) -> float:
-        """The teacher's momentum."""
+        """Return the teacher's momentum."""
         teacher = self.recipe.teacher
         return momentum(teacher.momentum_start, teacher.momentum_end, teacher.max_initial_weight, when)
 
@@ -115,7 +117,7 @@ class PretrainModule(nn.Module):
             self.model.teacher.ema_update(self.model.encoder, self.momentum(when))
 
     def export_state_dict(self) -> dict[str, Tensor]:
-        """The weights a model folder keeps: everything but teachers and heads that only training has a use for."""
+        """Return the weights of a model folder: all but teachers and the heads that only training needs."""
         passing = [
             f"objectives.{name}."
             for name, objective in zip(self.objectives, self.parts(), strict=True)
@@ -129,14 +131,14 @@ class PretrainModule(nn.Module):
 
 
 def needs_teacher(recipe: Recipe) -> bool:
-    """Whether an objective that is built reads the predictor and the EMA teacher."""
+    """Return whether an active objective reads the predictor and the EMA teacher."""
     return any(REGISTERED[name].teacher for name in recipe.objectives.active())
 
 
 def weights_of_others(recipe: Recipe, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights that only objectives whose sections are kept unread have a use for.
+    """Return the weights that only objectives from outside the package need.
 
-    They are the objectives' own, and those of a predictor that no other objective needs.
+    These are their own weights, and those of a predictor that no other objective needs.
     """
     parts = tuple(f"objectives.{name}." for name in recipe.objectives.unread())
     if parts and not needs_teacher(recipe):
@@ -145,19 +147,19 @@ def weights_of_others(recipe: Recipe, tensors: Mapping[str, Tensor]) -> dict[str
 
 
 def grid_of(recipe: Recipe) -> Grid:
-    """The patch grid of a recipe's window."""
+    """Return the patch grid of a recipe's window."""
     model = recipe.model
     return Grid.of(recipe.frontend.n_mels, model.frames, model.patch_size, model.token_order)
 
 
 @torch.inference_mode(mode=False)
 def build(recipe: Recipe, seed: int | None = None) -> PretrainModule:
-    """Build a recipe with initial weights drawn from ``seed`` (the recipe's own when left out).
+    """Build a recipe with weights initialised from ``seed`` (default: the recipe's own).
 
     Raises
     ------
     ConfigError
-        When a number of the model is out of its range; one that Python code made was not compared with it before.
+        When a size of the model is out of range; sizes set from Python are not checked earlier.
     """
     from_json(Recipe, {"model": to_json(recipe.model)})
     with torch.random.fork_rng(devices=[]):

@@ -3,26 +3,25 @@
 Niizumi, Takeuchi, Ohishi, Harada, Kashino: "Masked Spectrogram Modeling using Masked Autoencoders for Learning
 General-purpose Audio Representation", HEAR 2021, PMLR 166, 2022 (arXiv 2204.12260).
 
-    x_m hidden, x_v heard (a random quarter of the patches);  z = encoder(x_v)
-    y = decoder(z, mask tokens);                              L = mean over hidden patches |y_m - x_m|^2 / P
-    feature of time step j: the tokens of its bands side by side (equation 1)
+    x_m hidden, x_v visible (a random quarter of the patches);  z = encoder(x_v)
+    y = decoder(z, mask tokens);                                L = mean over hidden patches |y_m - x_m|^2 / P
+    feature of time step j: the concatenated tokens of its bands (equation 1)
 
-Table 1 of the paper names nine inputs, all ViT-Base: 96, 208, 304, 400 and 512 frames with 16x16 patches, and four
-other patch shapes. ``msm-mae`` is our default for audio of one's own.
+Table 1 of the paper lists nine inputs, all ViT-Base: 96, 208, 304, 400 and 512 frames with 16x16 patches, and four
+other patch shapes. ``msm-mae`` is our default for the user's own audio.
 
-Other than published, in the nine configurations:
+The nine configurations differ from the publication:
 
 - The corpus is normalised by its own mean and deviation. The reference estimates them from 10,000 random crops.
-- A short clip is padded with the mean, and its padding is left out of the loss. The reference pads with 0 before it normalises, which is
-  louder than most sounds, and predicts the padding.
-- The first frame of a crop may be the last one that fits; the reference never draws it.
+- A short clip is padded with the mean, and its padding is left out of the loss. The reference pads with 0 before it
+  normalises, which is louder than most sounds, and predicts the padding.
+- The first frame of a crop may be the last one that fits; the reference never selects it.
 - Batches run from one epoch into the next; the reference drops the rest of an epoch.
-- On CUDA bfloat16 takes the place of float16. Files at other sample rates are resampled by soxr instead of librosa.
+- CUDA uses bfloat16 instead of float16. Files at other sample rates are resampled by soxr instead of librosa.
 - Attention has a bias for keys, which changes no output.
 
-``msm-mae`` differs from them in size, window, batch, learning rate, clipping and decoder positions, in its length
-(steps by the size of the corpus) and in ``data.crops=length``: a clip gives as many windows an epoch as its length
-holds.
+``msm-mae`` differs from them in size, window, batch, learning rate, clipping and decoder positions. Its number of steps
+depends on the size of the corpus. With ``data.crops=length`` a clip gives windows in proportion to its length.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from unheard.recipes.recipe import DataConfig, Recipe, TrainingConfig
 
 PAPER = "Niizumi et al. 2022, arXiv 2204.12260"
 
-# paper: batch 512, learning rate 6e-4 (reference code: 1.5e-4 * batch / 128 = 3e-4 * batch / 256), 100 epochs, 10 of
-# warm-up
+# paper: batch 512, 100 epochs, 10 of warm-up, learning rate 6e-4
+# reference code: learning rate 1.5e-4 * batch / 128 = 3e-4 * batch / 256
 PAPER_TRAINING = TrainingConfig(epochs=100.0, batch_size=512, base_learning_rate=3e-4, warmup=0.1)
 
 # frames, patch_size: paper, table 1
@@ -53,7 +52,7 @@ TABLE_1: dict[str, tuple[int, tuple[int, int]]] = {
 
 
 def paper(name: str) -> Recipe:
-    """One of the paper's nine configurations: ViT-Base, decoder 384 x 4 blocks with the 1-D position table, mask ratio
+    """Return one of the paper's nine configurations: ViT-Base, decoder 384 x 4 blocks, 1-D position table, mask ratio
     0.75.
     """
     frames, patch_size = TABLE_1[name]
@@ -70,13 +69,13 @@ def paper(name: str) -> Recipe:
 
 
 def recipe() -> Recipe:
-    """The default: 208 frames, 16x16 patches, size small, 2-D positions in the decoder, trained by a budget of steps.
+    """Return the default: 208 frames, 16x16 patches, size small, 2-D positions in the decoder, a budget of steps.
 
-    Small, batch 128, learning rate 1e-3 and clipping at 3 are our choice for one machine and hours, not thousands, of
-    audio.
+    Size small, batch 128, learning rate 1e-3 and clipping at 3 are our choice for one machine and hours, not thousands
+    of hours, of audio.
     """
     training = replace(PAPER_TRAINING, epochs=None, batch_size=128, learning_rate=1e-3, warmup=0.07, clip_norm=3.0)
-    numbers = "paper; size, batch, learning rate and clipping ours"
+    numbers = "paper; size, batch, learning rate and clipping are our choice"
     return Recipe(
         name="msm-mae", paper=PAPER, hyperparameter_source=numbers, model=ModelConfig(size="small"), training=training
     )

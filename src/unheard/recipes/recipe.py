@@ -1,6 +1,6 @@
-"""What a recipe is: a front end, a model, weighted objectives, and how to train them.
+"""A recipe: a front end, a model, weighted objectives, and training settings.
 
-A recipe is data. The files beside this one each tell one paper's method and hold its numbers.
+A recipe is data. Each of the other files of this package describes the method of one paper and holds its numbers.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ from unheard.objectives.supervise import SuperviseConfig
 
 
 class ObjectivesConfig(OpenSection, Mapping[str, Any]):
-    """One section for each objective, by the name it is registered by; the loss is the sum of weight * objective.
+    """One section for each objective, by its registered name; the loss is the sum of weight * objective.
 
-    Parameters
-    ----------
-    *sections : dataclass
+    The constructor takes configurations of registered objectives. Objectives of the package that are not given have
+    their defaults.
         Configurations of registered objectives. Those of the package that are left out have their defaults.
 
     Raises
     ------
     ConfigError
-        When a section is not the configuration of a registered objective, or there are two of one.
+        When a section is not the configuration of a registered objective, or an objective has two sections.
     """
 
     reconstruct: ReconstructConfig
-    """Pixels of hidden patches."""
+    """Reconstruction of hidden patches."""
     latents: LatentsConfig
-    """The teacher's latents of hidden patches."""
+    """Prediction of the teacher's latents of hidden patches."""
     prototypes: PrototypesConfig
-    """The prototypes the teacher sees in hidden patches."""
+    """Prediction of the teacher's prototype assignments of hidden patches."""
     clap: ClapConfig
-    """What a frozen teacher says of visible and hidden patches."""
+    """Feature distillation from a frozen teacher."""
     supervise: SuperviseConfig
-    """The labels of the corpus."""
+    """Supervision with the labels of the corpus."""
     contrast: ContrastConfig
-    """The captions of the corpus."""
+    """Contrast with the captions of the corpus."""
 
     def __init__(self, *sections: Any) -> None:
         given = {name_of(section): section for section in sections}
         if len(given) < len(sections):
             raise ConfigError(
-                f"an objective has two sections; got {', '.join(type(section).__name__ for section in sections)}"
+                "an objective has two sections; remove one of"
+                f" {', '.join(type(section).__name__ for section in sections)}"
             )
         package = {name: given.pop(name, None) or kind() for name, kind in get_type_hints(ObjectivesConfig).items()}
         vars(self)["_sections"] = package | given
@@ -78,7 +78,7 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
         )
 
     def active(self) -> dict[str, Any]:
-        """Return the sections of the objectives that are built: those with a weight above 0."""
+        """Return the sections of the active objectives: those with a weight above 0."""
         return {name: section for name, section in self.items() if name not in self.unread() and section.weight > 0}
 
     def added(self) -> list[str]:
@@ -86,11 +86,11 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
         return [name for name in self if name not in get_type_hints(ObjectivesConfig)]
 
     def unread(self) -> dict[str, Mapping[str, Any]]:
-        """Return the sections of a model folder that `read_recipe` keeps as they are."""
+        """Return the sections of a model folder that `read_recipe` keeps without parsing them."""
         return {name: section for name, section in self.items() if isinstance(section, Mapping)}
 
     def updated(self, *sections: Any) -> ObjectivesConfig:
-        """Return the same with these sections, each in the place of the one of its name."""
+        """Return the same sections with these replaced."""
         return self._with({name_of(section): section for section in sections})
 
     def _with(self, sections: Mapping[str, Any]) -> ObjectivesConfig:
@@ -114,7 +114,7 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
             raise AttributeError(f"there is no section objectives.{name}", name=name, obj=self) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise FrozenInstanceError(f"cannot assign to objectives.{name}; take objectives.updated(section)")
+        raise FrozenInstanceError(f"cannot assign to objectives.{name}; use objectives.updated(section)")
 
     def __hash__(self) -> int:
         return hash(tuple(self))
@@ -125,30 +125,32 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long, how fast, how exact."""
+    """Length, optimiser, precision and checkpoints of a run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of initial weights, crops and masks."""
     epochs: Positive | None = None
     """Passes over the corpus; null: use steps."""
     steps: Count | None = None
-    """Optimiser steps; null: from epochs, or a budget from the size of the corpus when both are null."""
+    """Optimiser steps; null: from epochs, or from the size of the corpus when both are null."""
     batch_size: Count = 128
     """Crops of one optimiser step, over all processes."""
     accumulate: Count = 1
-    """Parts a process splits its share of the batch into, for memory. The contrast with captions compares the windows
-    of one part only.
+    """Parts into which each process splits its share of the batch, to save memory. The contrast with captions compares
+    the windows of one part only.
     """
     learning_rate: Weight | None = None
     """Peak learning rate; null: base_learning_rate * batch_size / 256."""
     base_learning_rate: Weight = 3e-4
     """Peak learning rate at a batch of 256."""
     warmup: Fraction = 0.1
-    """Share of the run with linear warm-up from 0; then half a cosine down to 0."""
+    """Fraction of the run with linear warm-up from 0; then half a cosine down to 0."""
     weight_decay: Weight = 0.05
     """AdamW weight decay."""
     weight_decay_on: Literal["matrices", "all"] = "matrices"
-    """What decays: matrices, CLS and mask tokens (MAE reference), or biases and gains as well (MATPAC reference)."""
+    """Parameters with weight decay: matrices, CLS and mask tokens (MAE reference), or biases and gains as well
+    (MATPAC).
+    """
     betas: tuple[Momentum, Momentum] = (0.9, 0.95)
     """AdamW moments (MAE reference)."""
     adam_eps: Positive = 1e-8
@@ -160,69 +162,69 @@ class TrainingConfig:
     compile: bool | None = None
     """torch.compile; null: on CUDA only."""
     devices: Count = 1
-    """GPUs (or CPU processes) of this machine; under torchrun or SLURM theirs is used."""
+    """GPUs (or CPU processes) of this machine; torchrun and SLURM set their own number."""
     log_every: Count = 20
     """Steps between two rows of metrics.jsonl."""
     checkpoint_every: Count = 500
     """Steps between two checkpoints."""
     keep_checkpoints: Count = 2
-    """How many of the latest checkpoints stay."""
+    """Number of latest checkpoints to keep."""
     skip_bad_batches: Annotated[int, Field(ge=0)] = 0
-    """Batches with a loss that is not finite whose update is skipped; one more ends the run. Above 0 every step waits
-    for the device.
+    """Number of batches with a loss that is not finite whose update is skipped; one more ends the run. Above 0 every
+    step waits for the device.
     """
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How windows are drawn from the corpus."""
+    """How windows are sampled from the corpus."""
 
     crops: Literal["length", "one"] = "length"
-    """Windows of a clip in one epoch: as many as its length holds, or one (as the papers of MSM-MAE, M2D, MATPAC and
-    MaskSpec count).
+    """Windows of a clip in one epoch: as many as fit its length, or one (as in the papers of MSM-MAE, M2D, MATPAC and
+    MaskSpec).
     """
     balance: Literal["none", "domain"] = "none"
-    """Give each domain of a manifest the same share of windows."""
+    """domain: every domain of a manifest gets the same number of windows."""
     short_clips: Literal["pad", "join"] = "pad"
-    """What fills the window of a clip shorter than it: padding, or further short clips."""
+    """What follows a clip shorter than the window: padding, or other short clips."""
     statistics: Literal["scalar", "band", "maskspec"] = "scalar"
-    """Normalise by one mean and deviation of the corpus, by those of each mel band, or by those MaskSpec has of
+    """Normalise by the mean and deviation of the corpus, by those of each mel band, or by those of MaskSpec for
     AudioSet.
     """
     min_std: Weight = 0.0
-    """Deviations of the corpus below this count as this, for bands that hardly move, such as those a codec left empty.
-    """
+    """Smaller deviations are raised to this, for bands that hardly vary, such as those that a codec left empty."""
     input: Literal["spec", "wav"] = "spec"
-    """Cut windows from packed spectrograms, or from the wave, which bands that vary and teachers that listen need."""
+    """Cut windows from packed spectrograms, or from waveforms; teachers and bands that vary need waveforms."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole method: everything needed to train it again."""
+    """A complete method: everything needed to train it again."""
 
     name: str = "msm-mae"
     """The recipe's name."""
     paper: str = ""
-    """Where it comes from."""
+    """The publication."""
     hyperparameter_source: str = ""
-    """Where its numbers come from."""
+    """Source of its hyperparameters."""
     frontend: FrontendConfig = field(default_factory=LogMelConfig)
     """Waveform to spectrogram; its kind is log-mel, kaldi-fbank or maskspec."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """Encoder, decoder, window and mask."""
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
-    """What the masked pass is asked for."""
+    """Losses of the masked pass."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    """The EMA teacher, where an objective needs one."""
+    """The EMA teacher, if an objective needs one."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Optimiser, schedule, precision."""
     data: DataConfig = field(default_factory=DataConfig)
-    """Windows."""
+    """Sampling and normalisation of windows."""
 
 
 def read_recipe(values: object) -> Recipe:
-    """Build the recipe of a model folder. Sections of objectives from outside the package are kept as they are: their
-    code is not needed.
+    """Build the recipe of a model folder.
+
+    Sections of objectives from outside the package are kept unparsed, because their code may be missing.
 
     Raises
     ------
@@ -237,5 +239,5 @@ def read_recipe(values: object) -> Recipe:
     others = {name: section for name, section in found.items() if name not in package}
     for name, section in others.items():
         if not isinstance(section, Mapping):
-            raise ConfigError(f"objectives.{name} is a section of settings, a JSON object; got {section!r}")
+            raise ConfigError(f"objectives.{name} must be a JSON object of settings; got {section!r}")
     return replace(recipe, objectives=recipe.objectives._with(others))

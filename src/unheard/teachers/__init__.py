@@ -1,1 +1,1 @@
-"""Frozen models that say what a sound is; a student learns to say the same from what it hears of it."""
+"""Frozen teachers, whose features a student learns to predict."""

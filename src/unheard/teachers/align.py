@@ -1,10 +1,10 @@
-"""Where a teacher's map lies on a student's grid, in hertz and seconds.
+"""Alignment of a teacher's feature map with a student's patch grid, in hertz and seconds.
 
     T_student = A T_teacher,   A (N, L) constant, rows sum to 1
 
-Frequency: the bands of a student's patch are counted by the teacher's row their centres fall into. Time: linear
-interpolation between the teacher's columns at the centre of the patch. Both ends are held. So any pair of front ends
-fits.
+Frequency: each band of a student's patch takes the teacher's row that contains its centre. Time: linear interpolation
+between the teacher's columns at the centre of the patch, constant beyond both ends. Any pair of front ends can be
+aligned.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unheard.model.patches import Grid
 
 @dataclass(frozen=True)
 class FeatureMapAxes:
-    """Where the rows and columns of a teacher's map lie.
+    """Positions of the rows and columns of a teacher's map.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class FeatureMapAxes:
 
 
 def alignment_matrix(grid: Grid, bands: ArrayLike, frames: ArrayLike, teacher: FeatureMapAxes) -> Float[Tensor, "N L"]:
-    """The matrix that carries a teacher's map, flattened row by row, to the tokens of a student.
+    """Return the matrix that maps a teacher's map, flattened row by row, to the tokens of a student.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def alignment_matrix(grid: Grid, bands: ArrayLike, frames: ArrayLike, teacher: F
     bands : array, (F,)
         Centres of the student's mel bands in Hz.
     frames : array, (T,)
-        Centres of the student's frames in seconds, from the first sample the teacher heard.
-    teacher : MapAxes
+        Centres of the student's frames in seconds, from the first sample of the teacher's input.
+    teacher : FeatureMapAxes
     """
     pf, pt = grid.patch_size
     row_of_band = np.searchsorted(np.asarray(teacher.edges), np.asarray(bands, np.float64), side="right")
@@ -66,7 +66,7 @@ def alignment_matrix(grid: Grid, bands: ArrayLike, frames: ArrayLike, teacher: F
 
 
 def interpolation(at: Float64[np.ndarray, " n"], points: Float64[np.ndarray, " t"]) -> Float64[np.ndarray, "n t"]:
-    """Weights of ``points`` that interpolate linearly ``at`` given places, held at both ends."""
+    """Return weights of ``points`` that interpolate linearly ``at`` given positions, constant beyond both ends."""
     weights = np.zeros((len(at), len(points)))
     right = (
         np.clip(np.searchsorted(points, at), 1, max(1, len(points) - 1)) if len(points) > 1 else np.zeros(len(at), int)
@@ -81,5 +81,7 @@ def interpolation(at: Float64[np.ndarray, " n"], points: Float64[np.ndarray, " t
 
 
 def row_edges(centres: ArrayLike, size: int) -> tuple[float, ...]:
-    """Where rows of ``size`` neighbouring bands begin: the centre of the first band of each but the lowest."""
+    """Return where rows of ``size`` neighbouring bands begin: the centre of the first band of each row but the
+    lowest.
+    """
     return tuple(float(centre) for centre in np.asarray(centres)[size::size])

@@ -1,9 +1,10 @@
-"""A teacher's maps on disk, one for each clip, so that each is computed once and not in every epoch.
+"""Cache on disk of a teacher's maps, one for each clip, so that each is computed once and not in every epoch.
 
-    targets.bin   float16, clips x C x f x t, no header       computed.bin   uint32, the CRC-32 of each clip's map, 0 where there is none
+    targets.bin    float16, clips x C x f x t, no header
+    computed.bin   uint32, the CRC-32 of each clip's map, 0 where there is none
 
-Only where every clip fits one window: the map of a random crop differs each time. A map that differs from its CRC-32
-counts as missing, and is computed again.
+It is used only if every clip fits in one window: the map of a random crop differs each time. A map that differs from
+its CRC-32 counts as missing and is recomputed.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from unheard.files import atomic_write
 
 
 class TargetCache:
-    """Maps of the clips of one corpus, kept under the teacher's fingerprint.
+    """Maps of the clips of one corpus, stored under the teacher's fingerprint.
 
     Parameters
     ----------
     folder : Path
-        Made when it is not there.
+        Created when missing.
     clips : int
         Clips of the corpus.
     shape : tuple of int
@@ -47,23 +48,23 @@ class TargetCache:
             self._checksums = _array(folder / "computed.bin", np.dtype(np.uint32), (clips,))
         except OSError as error:
             raise DataError(
-                f"{folder} cannot be written ({error}); make room, or switch the cache off with"
+                f"{folder} cannot be written ({error}); free some space, or disable the cache with"
                 " objectives.clap.cache=false"
             ) from error
 
     def all_cached(self, clips: Int64[np.ndarray, " B"]) -> bool:
-        """Whether the maps of all of these clips are there and undamaged."""
+        """Return whether the maps of all of these clips are stored and undamaged."""
         return all(
             stored and stored == _checksum(self._maps[clip])
             for clip, stored in zip(clips, self._checksums[clips], strict=True)
         )
 
     def read(self, clips: Int64[np.ndarray, " B"]) -> Float[Tensor, "B C f t"]:
-        """Their maps, float16."""
+        """Return their maps, float16."""
         return torch.from_numpy(np.asarray(self._maps[clips]))
 
     def write(self, clips: Int64[np.ndarray, " B"], maps: Float[Tensor, "B C f t"]) -> None:
-        """Store maps; a clip counts as computed only after its map is there."""
+        """Store maps; a clip counts as computed only after its map is written."""
         values = maps.to(torch.float16).cpu().numpy()
         self._maps[clips] = values
         self._checksums[clips] = [_checksum(each) for each in values]
@@ -74,13 +75,13 @@ def _checksum(values: np.ndarray) -> int:
 
 
 def _array(file: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
-    """A file of zeros of the right size, or the one that is there."""
+    """Return an existing file as an array, or create one of zeros with the right size."""
     size = int(np.prod(shape)) * dtype.itemsize
     if not file.exists():
         with atomic_write(file) as unfinished, unfinished.open("wb") as empty:
             if hasattr(
                 os, "posix_fallocate"
-            ):  # a full disk should say so now; found out while mapped, it ends the program
+            ):  # a full disk must raise here; a write to a mapped file would end the program
                 os.posix_fallocate(empty.fileno(), 0, size)
             empty.truncate(size)
     if file.stat().st_size != size:

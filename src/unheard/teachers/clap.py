@@ -1,11 +1,11 @@
-"""CLAP as a teacher: a Hugging Face ``ClapModel`` from a folder the user has.
+"""CLAP as a teacher: a Hugging Face ``ClapModel`` from a folder of the user.
 
-The front end is the one its own ``preprocessor_config.json`` describes, on the device: dB of a Slaney-mel power
-spectrogram (the HTK filters where the checkpoint was trained with fusion), sounds shorter than its ten seconds repeated
-as that file says.
+Its ``preprocessor_config.json`` describes the front end, which runs on the device: dB of a Slaney-mel power spectrogram
+(HTK filters if the checkpoint was trained with fusion). Clips shorter than the ten seconds of the model are extended as
+that file states.
 
 HTS-AT stretches the spectrogram to ``spec_size * ratio`` frames, cuts it into ``ratio`` pieces of time and stacks them
-on the frequency axis (ratio = spec_size / n_mels, 4 for LAION's). Its final map comes back unstacked; maps of earlier
+on the frequency axis (ratio = spec_size / n_mels, 4 for LAION's). Its final map is returned unstacked; maps of earlier
 stages are unstacked here.
 """
 
@@ -28,22 +28,22 @@ from unheard.teachers.teacher import FrozenTeacher, disable_hf_progress
 
 Stage = Literal["final", "middle"]
 MIDDLE_STAGE = 2  # hidden_states[2]: a quarter of the final map's downsampling, 4 x 64 for LAION's HTS-AT
-DB_FLOOR = 1e-10  # power below this counts as this (transformers' power_to_db)
+DB_FLOOR = 1e-10  # power below this is raised to it (transformers' power_to_db)
 
 
 class ClapTeacher(FrozenTeacher):
-    """Listens as CLAP's audio branch does.
+    """The audio branch of CLAP, frozen.
 
     Parameters
     ----------
     folder : Path
         ``config.json``, weights and ``preprocessor_config.json`` as ``save_pretrained`` writes them.
     stage : {"final", "middle"}
-        The map before pooling (2 x 32 for LAION's, each place has heard everything), or the one of an earlier stage (4
-        x 64).
+        "final" is the map before pooling (2 x 32 for LAION's; each position depends on the whole input), "middle" the
+        map of an earlier stage (4 x 64).
     projected : bool
-        Carry each place of the final map into the space shared with text. The projection was trained on pooled vectors
-        only.
+        Project each position of the final map into the space shared with text. The projection was trained on pooled
+        vectors only.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class ClapTeacher(FrozenTeacher):
         self.freeze()
 
     def axes(self, samples: int) -> FeatureMapAxes:
-        """Rows part the mel bands evenly; columns part the ten seconds the model always hears."""
+        """Return the axes: rows divide the mel bands evenly, columns divide the ten seconds of the model's input."""
         frames = self.samples // self.hop_size + 1
         stretched = self.spec_size * self.ratio
         size = stretched // self.columns
@@ -91,7 +91,7 @@ class ClapTeacher(FrozenTeacher):
         )
 
     def extract(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
-        """The map of each sound; what lies beyond the model's ten seconds is not heard."""
+        """Return the map of each waveform; what lies beyond the model's ten seconds is cut off."""
         features = self.features(wav)[:, None].transpose(2, 3)  # (B, 1, T, F)
         extra: dict[str, Any] = {}
         if self.fused:
@@ -106,7 +106,7 @@ class ClapTeacher(FrozenTeacher):
         return found if self.projection is None else self.projection(found.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def features(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B F T"]:
-        """Mel spectrogram in dB of the model's whole duration."""
+        """Return the mel spectrogram in dB of the model's whole duration."""
         wav = self._fill(wav)
         spectrum = torch.stft(
             wav, self.n_fft, self.hop_size, window=self.window, center=True, pad_mode="reflect", return_complex=True
@@ -114,14 +114,14 @@ class ClapTeacher(FrozenTeacher):
         return 10 * (self.mel @ torch.view_as_real(spectrum).square().sum(dim=-1)).clamp(min=DB_FLOOR).log10()
 
     def _fill(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B S2"]:
-        """Cut or continue to the model's duration as its preprocessor file says: repeat, repeatpad or pad."""
+        """Cut or extend to the model's duration as its preprocessor file states: repeat, repeatpad or pad."""
         times = max(1, self.samples // wav.shape[1])
         repeats = {"pad": 1, "repeatpad": times, "repeat": times + 1}.get(self.padding, times)
         wav = wav.repeat(1, repeats)[:, : self.samples]
         return F.pad(wav, (0, self.samples - wav.shape[1]))
 
     def _shape(self, sizes: Any) -> tuple[int, int]:
-        """Rows and columns of the map."""
+        """Return the rows and columns of the map."""
         halvings = MIDDLE_STAGE if self.stage == "middle" else len(sizes.depths) - 1
         side = self.spec_size // int(sizes.patch_stride[0]) >> halvings
         return side // self.ratio, side * self.ratio
@@ -133,14 +133,14 @@ class ClapTeacher(FrozenTeacher):
 
 
 def unstack(stacked: Float[Tensor, "B C f4 t4"], ratio: int) -> Float[Tensor, "B C f t"]:
-    """Undo HTS-AT's folding: ``ratio`` pieces of time, stacked on the frequency axis, side by side again."""
+    """Undo HTS-AT's folding: put the ``ratio`` pieces of time, stacked on the frequency axis, back in order."""
     batch, channels, rows, columns = stacked.shape
     pieces = stacked.reshape(batch, channels, ratio, rows // ratio, columns).transpose(2, 3)
     return pieces.reshape(batch, channels, rows // ratio, ratio * columns)
 
 
 def is_clap(folder: Path) -> bool:
-    """Whether a folder looks like a CLAP checkpoint of Hugging Face."""
+    """Return whether a folder looks like a CLAP checkpoint of Hugging Face."""
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
@@ -154,7 +154,8 @@ def _read(folder: Path) -> tuple[Any, Any]:
 
     if not (folder / "preprocessor_config.json").is_file():
         raise CheckpointError(
-            f"{folder} has no preprocessor_config.json, which says what CLAP hears; copy it from where the weights are"
+            f"{folder} has no preprocessor_config.json, which describes CLAP's input; copy it from where the"
+            " weights are"
         )
     disable_hf_progress()
     try:
@@ -163,12 +164,12 @@ def _read(folder: Path) -> tuple[Any, Any]:
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{folder} cannot be read as a CLAP checkpoint ({reason}); give a folder save_pretrained wrote"
+            f"{folder} cannot be read as a CLAP checkpoint ({reason}); give a folder that save_pretrained wrote"
         ) from error
 
 
 def _centres(extractor: Any, scale: str) -> list[float]:
-    """Centres of the mel bands in Hz."""
+    """Return the centres of the mel bands in Hz."""
     from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
     low, high = (hertz_to_mel(float(edge), scale) for edge in (extractor.frequency_min, extractor.frequency_max))

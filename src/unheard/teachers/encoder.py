@@ -1,4 +1,4 @@
-"""Any model of ours as a teacher: feature distillation, which needs no text and is not CLAP."""
+"""Any model of this library as a teacher: feature distillation, which needs no text and is not CLAP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unheard.weights.checkpoint import SavedModel
 
 
 class EncoderTeacher(FrozenTeacher):
-    """Encodes whole sounds, window after window, nothing hidden; its map is the tokens in their places.
+    """Encode whole clips, window by window, without a mask; the map is the tokens in grid order.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class EncoderTeacher(FrozenTeacher):
         self.freeze()
 
     def axes(self, samples: int) -> FeatureMapAxes:
-        """Rows and columns of its own patch grid, laid end to end."""
+        """Return the rows and columns of its own patch grid; windows are concatenated."""
         pf, pt = self.grid.patch_size
         columns = -(-self.frontend.num_frames(samples) // pt)
         middle = (
@@ -44,14 +44,14 @@ class EncoderTeacher(FrozenTeacher):
         return FeatureMapAxes(row_edges(self.frontend.mel_centres(), pf), tuple(twice / 2 for twice in middle))
 
     def extract(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
-        """The tokens of each sound; the last patch is filled up with the mean."""
+        """Return the tokens of each waveform; the last patch is padded with the mean."""
         spec = self.statistics.normalise(self.frontend(wav))
         spec = F.pad(spec, (0, -spec.shape[2] % self.grid.patch_size[1]))
         starts = range(0, spec.shape[2], self.grid.frames)
         return torch.cat([self._window(spec[..., first : first + self.grid.frames]) for first in starts], dim=3)
 
     def _window(self, spec: Float[Tensor, "B F T"]) -> Float[Tensor, "B C f t"]:
-        """One window, or the part of it that is left."""
+        """Encode one window, or the remaining part of one."""
         columns = spec.shape[2] // self.grid.patch_size[1]
         patches = self.grid.patchify(F.pad(spec, (0, self.grid.frames - spec.shape[2])))
         tokens, _ = self.encoder(patches, self.grid.crop_time(columns).to(spec.device).expand(len(spec), -1))

@@ -1,4 +1,4 @@
-"""Find the teacher a recipe names."""
+"""Load the teacher of a recipe."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from unheard.weights.built_in import open_model
 
 
 def load_teacher(config: ClapConfig) -> FrozenTeacher:
-    """The teacher in the folder ``config.teacher``: a CLAP checkpoint of Hugging Face, or a model of ours.
+    """Load the teacher in the folder ``config.teacher``: a CLAP checkpoint of Hugging Face, or a model of this library.
 
     Raises
     ------
     CheckpointError
-        When none is named, there is none there, or it cannot be read.
+        When none is configured, the folder is missing, or it cannot be read.
     """
     if not config.teacher:
         raise CheckpointError(
-            "this recipe learns from a frozen teacher and none is named; set objectives.clap.teacher to the folder of a"
-            " Hugging Face CLAP checkpoint, or of any model of ours (feature distillation)"
+            "this recipe needs a frozen teacher; set objectives.clap.teacher to the folder of a Hugging Face CLAP"
+            " checkpoint, or to any model of this library (feature distillation)"
         )
     folder = Path(config.teacher)
     if is_clap(folder):

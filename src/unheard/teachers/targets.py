@@ -1,4 +1,4 @@
-"""From a batch's sound to a teacher's word on each patch of it."""
+"""Compute a teacher's features of each patch from the waveforms of a batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from unheard.teachers.teacher import FrozenTeacher
 
 
 class Targets:
-    """Fills ``batch.targets``: resample, listen (or look up), round to float16, carry over to the student's patches.
+    """Set ``batch.targets``: resample, run the teacher (or read its cache), round to float16, align to the student's
+    patches.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ class Targets:
     sample_rate : int
         Of ``batch.wav``.
     cache : TargetCache, optional
-        For corpora of which every clip is heard whole.
+        For corpora of which every clip fits in one window.
     """
 
     def __init__(
@@ -51,23 +52,23 @@ class Targets:
         self._matrices: dict[tuple[int, torch.device], Float[Tensor, "N L"]] = {}
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch with its targets.
+        """Return the batch with its targets.
 
         Raises
         ------
         ConfigError
-            When it holds no sound.
+            When it holds no waveform.
         """
         if batch.wav is None:
             raise ConfigError(
-                "a teacher needs sound, and these batches hold spectrograms only; pack the corpus with --store wav"
+                "a teacher needs waveforms, and these batches hold spectrograms only; pack the corpus with --store wav"
             )
-        heard = self._maps(batch, batch.wav).flatten(2).transpose(1, 2).float()  # (B, L, C)
+        features = self._maps(batch, batch.wav).flatten(2).transpose(1, 2).float()  # (B, L, C)
         samples = -(-batch.wav.shape[1] * self.teacher.sample_rate // self.sample_rate)
-        return replace(batch, targets=self._matrix(samples, heard.device) @ heard)
+        return replace(batch, targets=self._matrix(samples, features.device) @ features)
 
     def _maps(self, batch: Batch, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
-        """What the teacher says, rounded alike whether it is heard now or was before."""
+        """Return the teacher's maps, rounded to float16 whether they are computed now or cached."""
         clips = batch.clips.cpu().numpy()
         if self.cache is not None and self.cache.all_cached(clips):
             return self.cache.read(clips).to(wav.device)

@@ -1,4 +1,4 @@
-"""What every frozen teacher is: sound in, a map over frequency and time out."""
+"""Base class of frozen teachers: a waveform in, a map over frequency and time out."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from unheard.teachers.align import FeatureMapAxes
 
 
 class FrozenTeacher(nn.Module, ABC):
-    """A model that is only listened to: evaluation mode, no gradients, never part of what is saved.
+    """A frozen model: evaluation mode, no gradients, never part of a checkpoint.
 
     Attributes
     ----------
     name : str
-        What it is, in words a user reads.
+        Description for the user.
     fingerprint : str
-        Hash of its weights and of how its output is made; caches are kept under it.
+        Hash of its weights and of the settings of its output; caches are stored under it.
     sample_rate : int
-        Samples a second it takes.
+        Sample rate of its input, in Hz.
     dim : int
         C, channels of its output.
     """
@@ -32,32 +32,34 @@ class FrozenTeacher(nn.Module, ABC):
     dim: int
 
     def train(self, mode: bool = True) -> FrozenTeacher:
-        """Stay in evaluation mode, whatever is asked."""
+        """Stay in evaluation mode, whatever the argument."""
         super().train(False)
         return self
 
     def freeze(self) -> FrozenTeacher:
-        """Switch off dropout and gradients; the last thing a constructor does."""
+        """Switch off dropout and gradients; constructors call it last."""
         self.eval().requires_grad_(False)
         return self
 
     @abstractmethod
     def axes(self, samples: int) -> FeatureMapAxes:
-        """Where rows and columns of the map lie for a sound of ``samples`` samples."""
+        """Return the positions of rows and columns of the map for a waveform of ``samples`` samples."""
 
     @abstractmethod
     def extract(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
-        """The map of a batch of sounds at `sample_rate`; lowest frequencies in row 0, time from left to right."""
+        """Return the map of a batch of waveforms at `sample_rate`; row 0 has the lowest frequencies, columns are in
+        time order.
+        """
 
     @torch.no_grad()
     def forward(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
-        """`listen` in float32, without gradients."""
+        """Run `extract` in float32, without gradients."""
         with torch.autocast(wav.device.type, enabled=False):
             return self.extract(wav.float()).float()
 
 
 def disable_hf_progress() -> None:
-    """Keep transformers from drawing progress of its own while it reads weights."""
+    """Keep transformers from showing a progress bar of its own while it reads weights."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()

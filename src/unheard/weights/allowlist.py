@@ -1,9 +1,8 @@
-"""Open a stranger's checkpoint without running anything in it.
+"""Read an untrusted checkpoint without executing code in it.
 
-A released ``.pth`` is a pickle, and a pickle can name any function to call. Here only tensors, storages, plain
-containers and NumPy scalars are built; configuration objects that training programs left inside
-(``argparse.Namespace``, fairseq's and omegaconf's classes) become inert dictionaries; a file that names anything else
-is refused before it is read.
+A released ``.pth`` is a pickle, and a pickle can call any function by name. Here only tensors, storages, plain
+containers and NumPy scalars are built. Configuration objects of training programs (``argparse.Namespace``, classes of
+fairseq and omegaconf) become inert dictionaries. A file that names anything else is refused before it is read.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ PROGRAMS = (
     "fairseq.",
     "omegaconf.",
     "typing.",
-)  # what configuration objects of training programs are called
+)  # names of configuration objects of training programs
 BUILTIN_TYPES = {
     "collections.defaultdict",
     *(f"builtins.{kind}" for kind in ("bool", "dict", "float", "int", "list", "str", "tuple")),
 }
-PREFIXES = ("module.ar.runtime.backbone.", "module.")  # fine-tuned by an evaluation program; wrapped for several GPUs
+PREFIXES = ("module.ar.runtime.backbone.", "module.")  # of an evaluation program; of a wrapper for several GPUs
 LONGEST_NAME = 300
 """Longest name of a tensor (our choice)."""
 
 
 def load_tensors(file: str | Path) -> dict[str, Tensor]:
-    """The state dictionary of a checkpoint: its ``model`` entry where there is one, wrappers' prefixes removed.
+    """Return the state dictionary of a checkpoint: its ``model`` entry if it has one, without prefixes of wrappers.
 
     Raises
     ------
@@ -50,7 +49,7 @@ def load_tensors(file: str | Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dictionary of tensors")
+        raise CheckpointError(f"{path} holds a {type(content).__name__}; give a file with a dictionary of tensors")
     named = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not named:
         raise CheckpointError(
@@ -59,13 +58,13 @@ def load_tensors(file: str | Path) -> dict[str, Tensor]:
     odd = [str(key) for key in named if not (isinstance(key, str) and key.isprintable() and len(key) <= LONGEST_NAME)]
     if odd:
         raise CheckpointError(
-            f"{path} names a tensor {printable(odd[0])}, which is no name of printable text; it is not a checkpoint"
+            f"{path} names a tensor {printable(odd[0])}, which is not printable text; it is not a checkpoint"
         )
     return {_without_prefix(key): value.detach() for key, value in named.items()}
 
 
 def read_pickle(path: Path) -> Any:
-    """The whole content of a torch checkpoint, through the allow-list.
+    """Return the whole content of a torch checkpoint, read through the allow-list.
 
     Raises
     ------
@@ -76,19 +75,19 @@ def read_pickle(path: Path) -> Any:
         return read_checkpoint(path, _is_inert)
     except RefusedError as error:
         raise _refusal(path, error) from error
-    except Exception as error:  # a stranger's bytes can go wrong in any way
+    except Exception as error:  # untrusted bytes can raise anything
         raise _damaged(path, error) from error
 
 
 def _is_inert(name: str) -> bool:
-    """Whether a name is that of configuration, which becomes an `Inert`; the name itself is never looked up."""
+    """Return whether a name is that of a configuration, which becomes an `InertConfig`; the name is never imported."""
     return name.startswith(PROGRAMS) or name in BUILTIN_TYPES
 
 
 def _refusal(path: Path, error: RefusedError) -> CheckpointError:
     why = f"asks for {printable(error.name)}, which could run code" if error.name else printable(str(error))
     return CheckpointError(
-        f"{path} {why}; only tensors and plain values are opened. Ask its author for a safetensors file or a plain"
+        f"{path} {why}; only tensors and plain values are read. Ask its author for a safetensors file or a plain"
         " state dictionary"
     )
 
@@ -96,7 +95,7 @@ def _refusal(path: Path, error: RefusedError) -> CheckpointError:
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
     return CheckpointError(
-        f"{path} is not a torch checkpoint, or is damaged ({reason}); expected what torch.save writes"
+        f"{path} is not a torch checkpoint, or is damaged ({reason}); give a file that torch.save wrote"
     )
 
 

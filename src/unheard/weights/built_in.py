@@ -1,4 +1,4 @@
-"""Models that are always there: encoders that were never trained, the baseline every result should be read against."""
+"""Built-in models: randomly initialised encoders, the baseline for every result."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, SavedModel, load_model
 
 BUILT_IN = tuple(f"random-{size}" for size in SIZES)
-RANDOM_STATISTICS = Statistics((-7.1,), (4.2,))  # AudioSet's, as the M2D reference fixes them
+RANDOM_STATISTICS = Statistics((-7.1,), (4.2,))  # of AudioSet, as fixed in the M2D reference
 
 
 @torch.inference_mode(mode=False)
 def open_model(name: str | Path) -> SavedModel:
     """Read a model: a run folder, a model folder, or one of `BUILT_IN`.
 
-    Its tensors can be trained and saved for a backward pass, also when it is read inside ``torch.inference_mode()``.
+    Its tensors can be trained and saved for a backward pass, even if it is read inside ``torch.inference_mode()``.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def open_model(name: str | Path) -> SavedModel:
 
 
 def untrained(name: str) -> SavedModel:
-    """A built-in random encoder with fixed weights: the default recipe at that size, seed 0."""
+    """Return a built-in randomly initialised encoder with fixed weights: the default recipe at that size, seed 0."""
     recipe = find_recipe("msm-mae")
     recipe = replace(recipe, name=name, model=replace(recipe.model, size=cast(Size, name.removeprefix("random-"))))
     return reinitialised(SavedModel(build(recipe, seed=0), recipe, RANDOM_STATISTICS, Provenance()), seed=0)
@@ -55,7 +55,7 @@ def untrained(name: str) -> SavedModel:
 
 @torch.inference_mode(mode=False)
 def reinitialised(saved: SavedModel, seed: int) -> SavedModel:
-    """The same model with weights that were never trained: same front end, statistics, sizes; trainable, as those of
+    """Return the same model with random weights: same front end, statistics and sizes; trainable as from
     `open_model`.
     """
     learner = build(saved.recipe, seed=seed).eval().requires_grad_(False)

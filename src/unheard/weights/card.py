@@ -9,7 +9,7 @@ from unheard.audio.frontend import Statistics
 from unheard.model.sizes import resolve_sizes
 from unheard.recipes.recipe import Recipe
 
-MOST_LABELS = 10  # classes that are named; our choice
+MOST_LABELS = 10  # classes that are listed; our choice
 
 
 def model_card(
@@ -21,9 +21,7 @@ def model_card(
     notes: Sequence[str],
     labels: Sequence[str] = (),
 ) -> str:
-    """Markdown that tells a stranger what the weights are and how to use them; ``labels`` are the classes of a
-    fine-tuned model.
-    """
+    """Return a Markdown description of the weights and their use; ``labels`` are the classes of a fine-tuned model."""
     size, model, frontend = resolve_sizes(recipe.model), recipe.model, recipe.frontend
     seconds = model.frames * frontend.hop_size / frontend.sample_rate
     rows = {
@@ -42,7 +40,7 @@ def model_card(
             else {}
         ),
         "source": source or "-",
-        "licence of the weights": licence or "that of whoever trained them",
+        "licence of the weights": licence or "set by the person who trained them",
         **{key.replace("_", " "): value for key, value in trained.items()},
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())

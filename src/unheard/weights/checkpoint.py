@@ -1,8 +1,8 @@
 """Model folders: ``config.json`` + ``model.safetensors`` + ``README.md``.
 
-A folder holds encoder, decoder and heads, the front end, the normalisation statistics and where the weights came from;
-that of a fine-tuned model also its classifier and the names of the classes. Nothing is parsed from its name and nothing
-in it is a pickle.
+A folder holds encoder, decoder and heads, the front end, the normalisation statistics and the provenance of the
+weights. The folder of a fine-tuned model also holds its classifier and the names of the classes. Nothing is parsed from
+the name of the folder, and nothing in it is a pickle.
 """
 
 from __future__ import annotations
@@ -35,28 +35,29 @@ from unheard.recipes.learner import PretrainModule, build, grid_of, weights_of_o
 from unheard.recipes.recipe import Recipe, read_recipe
 from unheard.version import __version__
 from unheard.weights.card import model_card
+from unheard.weights.comparison import compare_shapes, refuse_not_finite
 from unheard.weights.plausible import printable, refuse_implausible
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
-CLASSIFIER = "classifier."  # how its weights are named in model.safetensors
-ENSEMBLE_DIR = "members"  # below it a run of several models, one for each fold and channel, keeps them
+CLASSIFIER = "classifier."  # prefix of its weights in model.safetensors
+ENSEMBLE_DIR = "members"  # folder with the models of a run that trains several, one for each fold and channel
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where weights come from; stored in the folder and printed in its model card."""
+    """Origin of weights; stored in the folder and printed in its model card."""
 
     source: str = ""
-    """The run or file the weights were made from."""
+    """The run or file from which the weights were made."""
     licence: str = ""
-    """Terms of the weights, where they were published by others."""
+    """Terms of the weights, if others published them."""
     trained: dict[str, Any] = field(default_factory=dict)
-    """What training saw: clips, hours, steps, crops."""
+    """Training data: clips, hours, steps, crops."""
     notes: tuple[str, ...] = ()
-    """What a user should know."""
+    """Notes for the user."""
     encoder_only: bool = False
-    """The decoder was never trained: embedding works, reconstruction does not."""
+    """The decoder is not trained: embedding works, reconstruction does not."""
 
 
 @dataclass
@@ -68,10 +69,10 @@ class SavedModel:
     statistics: Statistics
     provenance: Provenance
     classifier: Classifier | None = None
-    """Of a fine-tuned model."""
+    """Set for a fine-tuned model."""
     others: dict[str, Tensor] = field(default_factory=dict)
-    """Weights that only objectives from outside the package read; a run that starts from this model takes those that
-    fit it.
+    """Weights that only objectives from outside the package need; a run that starts from this model uses those that
+    fit.
     """
 
 
@@ -83,7 +84,7 @@ def save_model(
     provenance: Provenance,
     classifier: Classifier | None = None,
 ) -> None:
-    """Write a model folder, replacing one that is there only when the new one is complete."""
+    """Write a model folder; an existing one is replaced only when the new one is complete."""
     config = {
         "format": FORMAT,
         "unheard": __version__,
@@ -116,7 +117,7 @@ def load_model(path: Path) -> SavedModel:
     Raises
     ------
     CheckpointError
-        When there is no model there, it was written by a newer version, or its weights do not fit its configuration.
+        When there is no model, it was written by a newer version, or its weights do not fit its configuration.
     """
     inner = recover_interrupted(path / "model")
     folder = inner if (inner / "config.json").is_file() else recover_interrupted(path)
@@ -144,7 +145,7 @@ def load_model(path: Path) -> SavedModel:
 
 @torch.inference_mode(mode=False)
 def build_classifier(config: ClassifierConfig, recipe: Recipe) -> Classifier:
-    """A classifier for the encoder of ``recipe``; its first weights are always the same."""
+    """Build a classifier for the encoder of ``recipe``; its initial weights are always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         return Classifier(config, resolve_sizes(recipe.model).embed_dim, grid_of(recipe).freq)
@@ -156,8 +157,8 @@ def build_for(
 ) -> tuple[PretrainModule, Classifier | None]:
     """Build the model of a recipe and load its weights, in memory bounded by the weights.
 
-    Sizes come from the same stranger as the weights, so they are compared before anything of their size is made: the
-    model is built on the meta device first, where tensors have shapes and no values.
+    Sizes are as untrusted as the weights, so they are compared before anything of their size is allocated. The model is
+    built on the meta device first, where tensors have shapes and no values.
 
     Parameters
     ----------
@@ -186,7 +187,7 @@ def build_for(
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder is one that `save_model` wrote, or empty; a folder of Hugging Face has files of the same names."""
+    """Return whether a folder is empty or was written by `save_model`; Hugging Face uses files of the same names."""
     if not folder.is_dir():
         return False
     if not any(folder.iterdir()):
@@ -201,12 +202,12 @@ def is_model(folder: Path) -> bool:
 def load_weights(
     learner: PretrainModule, tensors: dict[str, Tensor], source: str, classifier: Classifier | None = None
 ) -> None:
-    """Load lasting weights, all of them and of the right shapes; those of the classifier are named ``classifier.``.
+    """Load all saved weights, with the right shapes; names of classifier weights begin with ``classifier.``.
 
     Raises
     ------
     CheckpointError
-        Naming the tensors that are missing, left over, of another shape, or hold NaN or infinity.
+        Naming the tensors that are missing, unexpected, of another shape, or hold NaN or infinity.
     """
     compare_shapes(lasting(learner, classifier), tensors, source)
     refuse_not_finite(tensors, source)
@@ -219,59 +220,14 @@ def load_weights(
         )
 
 
-def refuse_not_finite(tensors: dict[str, Tensor], source: str) -> None:
-    """Refuse weights that are no numbers.
-
-    Raises
-    ------
-    CheckpointError
-        Naming the tensors that hold NaN or infinity.
-    """
-    bad = [
-        printable(name)
-        for name, value in tensors.items()
-        if value.is_floating_point() and not bool(value.isfinite().all())
-    ]
-    if bad:
-        raise CheckpointError(
-            f"the weights of {source} hold NaN or infinity in {_listed(bad)}; take an earlier checkpoint, or a fresh"
-            " copy"
-        )
-
-
 def lasting(learner: PretrainModule, classifier: Classifier | None) -> dict[str, Tensor]:
-    """The tensors that a model folder holds, by name."""
+    """Return the tensors of a model folder by name."""
     head = {} if classifier is None else {CLASSIFIER + name: value for name, value in classifier.state_dict().items()}
     return learner.export_state_dict() | head
 
 
-def compare_shapes(wanted: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> None:
-    """Compare names and shapes.
-
-    Raises
-    ------
-    CheckpointError
-        Naming the tensors that are missing, left over or of another shape.
-    """
-    problems = [f"missing {name}" for name in wanted.keys() - tensors.keys()]
-    problems += [f"unknown {printable(name)}" for name in tensors.keys() - wanted.keys()]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in wanted.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    if problems:
-        raise CheckpointError(
-            f"the weights of {source} do not fit its configuration: {_listed(sorted(problems), '; ')}"
-        )
-
-
-def _listed(names: list[str], between: str = ", ") -> str:
-    return between.join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
 def read_tensors(file: Path, checksums: Mapping[str, str] | None = None) -> dict[str, Tensor]:
-    """Read a safetensors file, after it was compared with the checksums of its folder where they are given.
+    """Read a safetensors file, after comparing it with the checksums of its folder, if given.
 
     Raises
     ------
@@ -281,12 +237,12 @@ def read_tensors(file: Path, checksums: Mapping[str, str] | None = None) -> dict
     try:
         if checksums is not None and differing_files(file.parent, {file.name: checksums.get(file.name, "")}):
             raise CheckpointError(
-                f"{file} differs from its checksum: it is damaged, cut or was replaced; copy the folder again"
+                f"{file} differs from its checksum: it is damaged, truncated or replaced; copy the folder again"
             )
         tensors: dict[str, Tensor] = load_file(file)
         return tensors
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be read as safetensors ({error}); is the copy complete?") from error
+        raise CheckpointError(f"{file} cannot be read as safetensors ({error}); copy the file again") from error
 
 
 def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
@@ -300,7 +256,9 @@ def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
     try:
         save_file(_packed(tensors), file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be written ({error}); make room or choose another folder") from error
+        raise CheckpointError(
+            f"{file} cannot be written ({error}); free some space or choose another folder"
+        ) from error
 
 
 def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -311,12 +269,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if several := sorted(place.name for place in (folder / ENSEMBLE_DIR).glob("*") if place.is_dir()):
         raise CheckpointError(
             f"{folder} holds {len(several)} models ({', '.join(several)}); unheard predict and unheard evaluate with a"
-            f" labels.csv average them; anything else takes one of them, such as {folder / ENSEMBLE_DIR / several[0]}"
+            f" labels.csv average them; otherwise give one of them, such as {folder / ENSEMBLE_DIR / several[0]}"
         )
     if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
         raise CheckpointError(
-            f"{folder} is not a model: expected config.json and model.safetensors there, or a run folder with model/"
-            " in it"
+            f"{folder} is not a model; give a folder with config.json and model.safetensors, or a run folder with"
+            " model/ in it"
         )
     config = read_json(folder / "config.json", CheckpointError, "copy the model again")
     if not isinstance(config.get("format"), int):

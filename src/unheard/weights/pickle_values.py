@@ -1,5 +1,5 @@
-"""What the names in a checkpoint's pickle stand for: functions that build tensors and plain values, and check what they
-are given.
+"""The functions that names in a checkpoint's pickle stand for: they build tensors and plain values and check
+arguments.
 """
 
 from __future__ import annotations
@@ -15,17 +15,25 @@ from torch import Tensor
 STORAGES = {
     f"{kind}Storage": dtype
     for kind, dtype in {
-        "Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16, "Long": torch.int64,
-        "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool,
+        "Float": torch.float32,
+        "Double": torch.float64,
+        "Half": torch.float16,
+        "BFloat16": torch.bfloat16,
+        "Long": torch.int64,
+        "Int": torch.int32,
+        "Short": torch.int16,
+        "Char": torch.int8,
+        "Byte": torch.uint8,
+        "Bool": torch.bool,
     }.items()
-}  # fmt: skip
+}
 SCALARS = {code: np.dtype(code) for code in "?bBhHiIlLqQefd"} | {
     np.dtype(code).str[1:]: np.dtype(code) for code in "?bBhHiIlLqQefd"
 }
 
 
 class RefusedError(Exception):
-    """A checkpoint asks for something outside the allow-list; ``name`` is the name it asks for, where it is one."""
+    """A checkpoint requires something outside the allow-list; ``name`` is the required name, if there is one."""
 
     def __init__(self, reason: str, name: str | None = None) -> None:
         super().__init__(reason)
@@ -33,7 +41,7 @@ class RefusedError(Exception):
 
 
 class InertConfig(dict[str, Any]):
-    """Stands in for a configuration object: takes whatever the file gives it, does nothing."""
+    """Replacement of a configuration object: accepts all values of the file, does nothing."""
 
     def __init__(self, *args: Any, **values: Any) -> None:
         super().__init__(values)
@@ -41,7 +49,7 @@ class InertConfig(dict[str, Any]):
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tensor:
-    """A tensor on a storage, which has all of its elements."""
+    """Return a tensor on a storage, which must have all of its elements."""
     numbers = (offset, *shape, *stride)
     if (
         not isinstance(storage, Tensor)
@@ -80,7 +88,7 @@ def _numpy_scalar(dtype: Any, content: Any = b"") -> Any:
 
 
 def _encode(text: Any, codec: Any = "latin1") -> bytes:
-    """What pickles of version 2 keep bytes in."""
+    """Encode text; pickles of version 2 store bytes in this way."""
     if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
         raise RefusedError("encodes text in another way than latin1")
     return text.encode("latin1")
@@ -118,4 +126,4 @@ def _names() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 NAMES: dict[str, Callable[..., Any]] = dict(_names())
-"""What a checkpoint may ask for, and what it gets."""
+"""Names that a checkpoint may use, and the functions they stand for."""

@@ -1,4 +1,4 @@
-"""Sizes and texts of a stranger's files, before they are believed."""
+"""Checks of sizes and texts in untrusted files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from unheard.recipes.recipe import Recipe
 
 
 def refuse_implausible(recipe: Recipe, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Refuse a recipe whose model is larger than its weights, by the sizes that cost time or memory before shapes can
-    be compared.
+    """Refuse a recipe whose model is larger than its weights, by the sizes that cost time or memory before comparison.
 
     Raises
     ------
@@ -28,20 +27,18 @@ def refuse_implausible(recipe: Recipe, tensors: Mapping[str, Tensor], source: st
         "model.decoder_depth": (
             chosen.decoder_depth,
             max(len(tensors), 16),
-        ),  # an encoder alone comes without its decoder
+        ),  # a file of an encoder has no decoder
         "model.frames": (patches * chosen.embed_dim, elements),
         "model.num_hypotheses": (model.num_hypotheses, elements),
     }
     for name, (value, most) in limits.items():
         if value > most:
             raise CheckpointError(
-                f"the weights of {source} do not fit its configuration: {name} asks for more than they hold"
+                f"the weights of {source} do not fit its configuration: {name} requires more than they hold"
             )
 
 
 def printable(text: str, longest: int = 120) -> str:
-    """A text of a stranger as it can be shown on a terminal: control characters escaped, cut after ``longest``
-    characters.
-    """
+    """Return an untrusted text for a terminal: control characters escaped, cut after ``longest`` characters."""
     cut = shown(text[: longest + 1])
     return cut if len(text) <= longest else f"{cut[:longest]}..."

@@ -1,4 +1,4 @@
-"""Released checkpoints: opened without running anything in them, and renamed to our layout."""
+"""Convert released checkpoints to our layout, without executing code in them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def convert(
     file : path
         The released ``.pth``, ``.pt`` or ``.safetensors``.
     layout : str
-        Whose keys it has: a name in `LAYOUTS`.
+        Layout of its keys: a name in `LAYOUTS`.
     name : str, optional
-        Released name, where it tells the input size; taken from the path when left out.
+        Released name, if the layout reads the input size from it. Default: from the path.
     settings : iterable of str
-        ``section.key=value`` for what neither shapes nor name tell, such as ``model.num_heads=3``.
+        ``section.key=value`` for values that are neither in the shapes nor in the name, such as ``model.num_heads=3``.
 
     classes : path, optional
-        A list of names for the classes of a fine-tuned file, see `read_class_names`; without it they are numbered.
+        A list of class names for a fine-tuned file, see `read_class_names`; without it classes are numbered.
 
     Raises
     ------
@@ -48,15 +48,15 @@ def convert(
         When the file holds anything but tensors and plain values, or its keys or shapes are not those of the layout.
     """
     if layout not in LAYOUTS:
-        raise ConfigError(f"unknown layout {layout!r}; known: {', '.join(LAYOUTS)}")
+        raise ConfigError(f"unknown layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
     path, names = Path(file), None if classes is None else read_class_names(classes)
     released = Released(path, load_tensors(path), name or f"{path.parent.name}/{path.name}")
     try:
         saved = LAYOUTS[layout].read(released, settings)
     except UnheardError:
         raise
-    except Exception as error:  # shapes and names of a stranger can go wrong in any way
+    except Exception as error:  # untrusted shapes and names can raise anything
         raise CheckpointError(
-            f"{path} does not fit the layout {layout} ({printable(str(error))}); is --layout right?"
+            f"{path} does not fit the layout {layout} ({printable(str(error))}); check --layout"
         ) from error
     return saved if names is None else with_class_names(saved, names)

@@ -1,14 +1,14 @@
-"""A reader of torch checkpoints that builds tensors and plain values and nothing else, in memory bounded by the file's
-size.
+"""A reader of torch checkpoints that builds only tensors and plain values, in memory bounded by the size of the file.
 
-A pickle is a program of small instructions. Python's own reader looks up any name the program asks for and calls it;
-torch's ``weights_only`` reader trusts a list of names, some of which allocate what they are told or never end. This one
-follows the instructions with these limits:
+A pickle is a program of simple instructions. Python's own reader imports and calls any name of the program. torch's
+``weights_only`` reader trusts a list of names, some of which allocate any requested size or never end. This reader
+executes the instructions with these limits:
 
-- a name stands for one of the functions in `NAMES`, or for an `Inert` dictionary when the caller allows it; it is never looked up;
-- only those functions are called, and only `Inert` and ordered dictionaries take a state;
-- keys of dictionaries are text, numbers, or None; the pickle has at most `MAX_PICKLE` bytes;
-- a tensor has no more elements than its storage, and a storage is part of the file, uncompressed.
+- A name stands for one of the functions in `NAMES`, or for an `InertConfig` if the caller allows it. It is never
+imported.
+- Only those functions are called, and only `InertConfig` and ordered dictionaries take a state.
+- Keys of dictionaries are text, numbers, or None. The pickle has at most `MAX_PICKLE` bytes.
+- A tensor has no more elements than its storage, and a storage is part of the file, uncompressed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from torch.serialization import MAGIC_NUMBER
 from unheard.weights.pickle_values import NAMES, STORAGES, InertConfig, RefusedError
 
 MAX_PICKLE = 8 * 2**20
-"""Longest pickle that is read, in bytes; those of published checkpoints have less than one million (our choice)."""
+"""Largest accepted pickle in bytes; those of published checkpoints have less than one million (our choice)."""
 
 OLD_MAGIC = pickle.dumps(MAGIC_NUMBER, protocol=2)
-"""How torch.save began before torch 1.6."""
+"""First bytes of a file of torch.save before torch 1.6."""
 
 _PythonUnpickler: Any = pickle._Unpickler  # the one in C cannot be restricted
 
@@ -56,17 +56,17 @@ REFUSED = (
 
 
 def read_checkpoint(path: Path, is_inert: Callable[[str], bool]) -> Any:
-    """Read what ``torch.save`` wrote, in its format since torch 1.6 or the older one.
+    """Read a file of ``torch.save``, in the format since torch 1.6 or the older one.
 
     Parameters
     ----------
     is_inert : callable
-        Whether a name is that of a configuration object, which becomes an `Inert`.
+        Whether a name is that of a configuration object, which becomes an `InertConfig`.
 
     Raises
     ------
     RefusedError
-        When the file asks for what is not allowed, or is larger inside than outside.
+        When the file requires something that is not allowed, or is larger after decompression.
     Exception
         Of other kinds, when the file is damaged.
     """
@@ -80,7 +80,7 @@ def read_checkpoint(path: Path, is_inert: Callable[[str], bool]) -> Any:
 
 
 class _Unpickler(_PythonUnpickler):  # type: ignore[misc]
-    """The instructions of a checkpoint's pickle; ``storage`` gives the storage that a persistent id names."""
+    """Interpreter of a checkpoint's pickle; ``storage`` returns the storage of a persistent id."""
 
     dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(_PythonUnpickler.dispatch)
 
@@ -199,8 +199,8 @@ def _read_zip(archive: zipfile.ZipFile, is_inert: Callable[[str], bool]) -> Any:
     if archive.read(f"{root}byteorder") == b"big" if f"{root}byteorder" in records else False:
         raise RefusedError("was written on a big-endian machine")
 
-    def storage(asked: Any) -> Tensor:
-        dtype, key = _asked(asked)
+    def storage(persistent_id: Any) -> Tensor:
+        dtype, key = _storage_of(persistent_id)
         if key not in held:
             held[key] = torch.frombuffer(
                 bytearray(archive.read(f"{root}data/{key}")) or bytearray(8), dtype=torch.uint8
@@ -213,18 +213,17 @@ def _read_zip(archive: zipfile.ZipFile, is_inert: Callable[[str], bool]) -> Any:
 
 
 def _read_old(file: BinaryIO, size: int, is_inert: Callable[[str], bool]) -> Any:
-    """The format before torch 1.6: magic number, version, system, content, names of the storages, then their bytes in
-    that order.
+    """Read the format before torch 1.6: magic number, version, system, content, names and bytes of the storages.
 
-    The bytes come after the tensors that use them, so tensors are made of empty storages of the right size, filled
-    afterwards.
+    The bytes come after the tensors that use them. Tensors are therefore built on empty storages of the right size,
+    which are filled afterwards.
     """
     held: dict[str, Tensor] = {}
     dtypes: dict[str, torch.dtype] = {}
 
-    def storage(asked: Any) -> Tensor:
-        dtype, key = _asked(asked)
-        count = asked[4]
+    def storage(persistent_id: Any) -> Tensor:
+        dtype, key = _storage_of(persistent_id)
+        count = persistent_id[4]
         if not isinstance(count, int) or not 0 <= count * dtype.itemsize <= size:
             raise RefusedError("has a storage that is larger than the file")
         if key not in held:
@@ -273,19 +272,19 @@ class _Limited:
         return data
 
 
-def _asked(asked: Any) -> tuple[torch.dtype, str]:
-    """Type and name of the storage that a persistent id asks for."""
+def _storage_of(persistent_id: Any) -> tuple[torch.dtype, str]:
+    """Return the type and the name of the storage of a persistent id."""
     if not (
-        isinstance(asked, tuple)
-        and len(asked) >= 5
-        and asked[5:] in ((), (None,))
-        and asked[0] == "storage"
-        and isinstance(asked[1], torch.dtype)
+        isinstance(persistent_id, tuple)
+        and len(persistent_id) >= 5
+        and persistent_id[5:] in ((), (None,))
+        and persistent_id[0] == "storage"
+        and isinstance(persistent_id[1], torch.dtype)
     ):
         raise RefusedError("asks for something else than a storage")
-    if not isinstance(asked[2], str) or len(asked[2]) > 100:
+    if not isinstance(persistent_id[2], str) or len(persistent_id[2]) > 100:
         raise RefusedError("has a storage without a name")
-    return asked[1], asked[2]
+    return persistent_id[1], persistent_id[2]
 
 
 def _typed(raw: Tensor, dtype: torch.dtype, size: int) -> Tensor:

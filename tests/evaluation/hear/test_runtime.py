@@ -61,7 +61,7 @@ def test_an_option_that_a_model_lacks_is_refused_before_anything_is_embedded(lev
     ):
         with pytest.raises(ConfigError, match=words):
             encoders("random-tiny", "cpu", runtime)
-    with pytest.raises(ConfigError, match="takes the mean over time"):
+    with pytest.raises(ConfigError, match="uses the mean over time"):
         encoders("random-tiny", "cpu", Runtime("m2d", pool="max"))
     sys.modules["levels"].load_model = lambda weights="": levels  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="load_model of levels takes no hop, layer; leave them out"):

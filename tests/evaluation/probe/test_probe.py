@@ -14,9 +14,9 @@ import torch
 
 from unheard.audio.frontend import band_statistics
 from unheard.data.class_sets import ClassSets
-from unheard.data.corpus import read_csv
 from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
+from unheard.data.tables import read_csv
 from unheard.embedding.loading import load
 from unheard.errors import DataError
 from unheard.evaluation.probe.files import map_rows, write
@@ -175,7 +175,7 @@ def test_given_folds_are_used(table: Table) -> None:
         (lambda table: table([0, 0, 1, 1], split="rree"), "tested but missing from the training clips: class1"),
         (lambda table: table([0, 1, 0, 1], split="rrrr"), "0 to test on"),
         (lambda table: replace(table([0, 1, 0, 1]), fold=["1", "", "2", "1"]), "1 of 4 clips have no fold"),
-        (lambda table: table([0, 0, 0, 1]), "class 'class1' has 1 clip; it needs two clips, one to be tested"),
+        (lambda table: table([0, 0, 0, 1]), "class 'class1' has 1 clip; it needs two clips, one for training"),
         (
             lambda table: table([0, 0, 1, 1], group=["a", "b", "c", "c"]),
             "class 'class1' has 2 clips in 1 group; it needs two groups",

@@ -1,4 +1,4 @@
-"""Layouts of released files: one module for each family of them."""
+"""Layouts of released files, one module for each family."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unheard.weights.layouts.mae import Released
 
 @dataclass(frozen=True)
 class Layout:
-    """How files of one family are read, and on what terms they were published."""
+    """How to read files of one family, and the terms of their publication."""
 
     read: Callable[[Released, Iterable[str]], SavedModel]
     licence: str

@@ -1,8 +1,8 @@
 """Files of AudioMAE: pre-training with the local decoder or the global one, and fine-tuned encoders with a classifier.
 
-Sizes come from the shapes of the tensors. AudioMAE's images run time by frequency and ours frequency by time, so that
-patches are turned on their way in: the weights that read them and those that draw them. The position tables are taken
-as they are.
+Sizes are taken from the shapes of the tensors. AudioMAE's images are time by frequency and ours frequency by time.
+Patches are therefore transposed in the weights that read them and in those that predict them. The position tables are
+not changed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from unheard.weights.layouts.mae import (
 )
 
 LICENCE = "published by Meta under CC BY-NC 4.0: not for commercial use; see the LICENSE of facebookresearch/AudioMAE"
-# frames of the window: mean and deviation of the set it was trained on (reference script), which it doubles
+# frames of the window: mean and deviation of the training set (reference script), which doubles the deviation
 STATISTICS = {
     1024: (-4.2677393, 2 * 4.5689974),  # AudioSet
     512: (-6.6268077, 2 * 5.358466),  # ESC-50
@@ -53,7 +53,7 @@ DECODER_NEEDS = {
 
 
 def read(released: Released, settings: Iterable[str]) -> SavedModel:
-    """A file of AudioMAE as a model; a fine-tuned one with its classifier.
+    """Read a file of AudioMAE as a model; a fine-tuned one with its classifier.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def read(released: Released, settings: Iterable[str]) -> SavedModel:
 
 
 def named(keys: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
-    """The tensors under our names, patches turned; see `mae.rename`."""
+    """Return the tensors under our names, with transposed patches; see `mae.rename`."""
     plain = {key.replace(".meta_mlp.", ".bias."): value for key, value in keys.items()}
     tensors = rename(plain, cls=True, extra_prefixes=CLASSIFIER_PREFIXES)
     for name, value in tensors.items():
@@ -80,13 +80,13 @@ def named(keys: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
 
 
 def transpose_patch(values: Tensor, recipe: Recipe) -> Tensor:
-    """Rows (P, ...) in AudioMAE's order within a patch, time by frequency, in ours, frequency by time."""
+    """Reorder rows (P, ...) within a patch from AudioMAE's order, time by frequency, to ours, frequency by time."""
     freq, time = recipe.model.patch_size
     return values.reshape(time, freq, *values.shape[1:]).transpose(0, 1).flatten(0, 1)
 
 
 def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
-    """The configuration that the shapes spell out.
+    """Derive the configuration from the shapes.
 
     Raises
     ------

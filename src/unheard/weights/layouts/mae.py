@@ -1,4 +1,4 @@
-"""Keys of the MAE family under our names: what MSM-MAE, M2D, MaskSpec, AudioMAE and MATPAC files have in common."""
+"""Keys of the MAE family under our names: the common part of MSM-MAE, M2D, MaskSpec, AudioMAE and MATPAC files."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ PIXEL_HEAD = "objectives.reconstruct.head."
 
 @dataclass(frozen=True)
 class Released:
-    """A released checkpoint, opened.
+    """A released checkpoint after reading.
 
     Parameters
     ----------
     file : Path
-        Where it lies.
+        Path of the file.
     keys : dict of Tensor
-        Its tensors by the names it gives them.
+        Its tensors by their names in the file.
     name : str
-        The name it was released under, as far as is known; some layouts read the window out of it.
+        The name under which it was released, if known; some layouts read the window from it.
     """
 
     file: Path
@@ -59,15 +59,16 @@ class Released:
 
     @property
     def title(self) -> str:
-        """Folder and file, for a model card."""
+        """Return folder and file, for a model card."""
         return f"{self.file.parent.name}/{self.file.name}"
 
 
 def rename(
     keys: Mapping[str, Tensor], cls: bool, head: str = PIXEL_HEAD, extra_prefixes: Mapping[str, str] = {}
 ) -> dict[str, Tensor]:
-    """Tensors under our names; separate query and value biases are joined, the position of the CLS token is added to
-    it.
+    """Return the tensors under our names.
+
+    Separate query and value biases are concatenated, and the position of the CLS token is added to it.
 
     Parameters
     ----------
@@ -76,14 +77,14 @@ def rename(
     cls : bool
         Whether the first row of its position tables belongs to a CLS token.
     head : str
-        What ``decoder_pred.`` is called here.
+        Our name for ``decoder_pred.``.
     extra_prefixes : mapping of str
         Prefixes of further parts, theirs and ours; `CLASSIFIER_PREFIXES` for a fine-tuned file.
 
     Raises
     ------
     CheckpointError
-        Naming the keys that belong to no part we know.
+        Naming the unknown keys.
     """
     left = dict(keys)
     for stem in [
@@ -99,7 +100,7 @@ def rename(
     if unknown:
         more = f" and {len(unknown) - 6} more" if len(unknown) > 6 else ""
         raise CheckpointError(
-            f"{', '.join(map(printable, unknown[:6]))}{more} belong to no known part of this layout; is --layout right?"
+            f"{', '.join(map(printable, unknown[:6]))}{more} belong to no known part of this layout; check --layout"
         )
     return {name: _reshaped(key, left[key], int(cls)) for key, name in names.items() if name is not None}
 
@@ -112,7 +113,7 @@ def _prefixed(key: str, prefixes: Mapping[str, str]) -> str | None:
 
 
 def _reshaped(key: str, value: Tensor, cls: int) -> Tensor:
-    """Our shapes: tokens (D), tables (N, D) without the row of the CLS token, the patch convolution as a matrix (D, P)."""
+    """Reshape: tokens (D), tables (N, D) without the row of CLS, the patch convolution as a matrix (D, P)."""
     if key.endswith("pos_embed"):
         return value.reshape(-1, value.shape[-1])[cls:]
     if key == "patch_embed.proj.weight":
@@ -129,20 +130,19 @@ def assemble(
     notes: tuple[str, ...] = (),
     head: ClassifierConfig | None = None,
 ) -> SavedModel:
-    """A model of ``recipe`` with the tensors of a file, ready to use; a decoder that the file lacks stays as it was
-    drawn.
+    """Build a model of ``recipe`` with the tensors of a file; a decoder that the file lacks keeps its initial weights.
 
     Parameters
     ----------
     tensors : dict of Tensor
-        Under our names.
+        Tensors under our names.
     head : ClassifierConfig, optional
-        The classifier of a fine-tuned file, its tensors named ``classifier.``.
+        The classifier of a fine-tuned file; names of its tensors begin with ``classifier.``.
 
     Raises
     ------
     CheckpointError
-        When tensors are missing, left over or of another shape.
+        When tensors are missing, unexpected or of another shape.
     """
     encoder_only = not any(name.startswith("model.decoder.") for name in tensors)
     if encoder_only:
@@ -163,22 +163,22 @@ def assemble(
 def classifier_config(
     head: Tensor, norm: Literal["layer", "batch", "none"], pool: Literal["mean", "cls"] = "mean"
 ) -> ClassifierConfig:
-    """What a released head (C, D) classifies. Files hold no names, so classes are numbered.
+    """Return the configuration of a released head (C, D). Files have no class names, so classes are numbered.
 
-    AudioSet's 527 classes occur together and each is scored on its own; classes of any other number exclude one
-    another.
+    AudioSet's 527 classes can occur together, so each has its own score. Any other number of classes is taken as
+    exclusive.
     """
     labels = tuple(f"class {number}" for number in range(len(head)))
     return ClassifierConfig(labels, "sigmoid" if len(labels) == AUDIOSET_CLASSES else "softmax", pool, norm)
 
 
 def require(keys: Mapping[str, Tensor], ranks: Mapping[str, int], layout: str) -> None:
-    """Refuse a file that lacks a key the layout cannot do without.
+    """Refuse a file that lacks a required key of the layout.
 
     Raises
     ------
     CheckpointError
-        Naming the key, its rank, and what the file has instead.
+        Naming the key, its rank, and the keys of the file.
     """
     for needed, rank in ranks.items():
         if needed not in keys or keys[needed].ndim != rank or not keys[needed].numel():
@@ -189,7 +189,7 @@ def require(keys: Mapping[str, Tensor], ranks: Mapping[str, int], layout: str) -
 
 
 def depth(keys: Mapping[str, Tensor], prefix: str) -> int:
-    """How many blocks there are under a prefix such as ``blocks.``.
+    """Return the number of blocks under a prefix such as ``blocks.``.
 
     Raises
     ------
@@ -199,18 +199,18 @@ def depth(keys: Mapping[str, Tensor], prefix: str) -> int:
     numbers = {found[1] for key in keys if (found := re.match(rf"{re.escape(prefix)}(\d+)\.", key))}
     if numbers != {str(number) for number in range(len(numbers))}:
         raise CheckpointError(
-            f"the blocks of the file are not numbered {prefix}0, {prefix}1 and so on without a gap; is --layout right?"
+            f"the blocks of the file are not numbered {prefix}0, {prefix}1 and so on without a gap; check --layout"
         )
     return len(numbers)
 
 
 def decoder_positions(keys: Mapping[str, Tensor], patches: int) -> Literal["1d", "2d"]:
-    """Which table the file's decoder has; older files of MSM-MAE have the 1-D one."""
+    """Return the kind of the file's decoder table; older files of MSM-MAE have the 1-D one."""
     table = keys["decoder_pos_embed"][0, -patches:]
     plain = sincos_1d(patches, table.shape[1])
     return "1d" if table.shape == plain.shape and torch.allclose(table.float(), plain, atol=1e-3) else "2d"
 
 
 def heads(dim: int) -> int:
-    """Heads of width 64, as every published size has them (head counts are not in the shapes)."""
+    """Return the number of heads of width 64, as in every published size (shapes do not contain it)."""
     return max(1, dim // 64)

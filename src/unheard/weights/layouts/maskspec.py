@@ -1,8 +1,7 @@
-"""Files of MaskSpec: pre-training, and fine-tuned encoders with a classifier on the mean of the tokens or on the CLS
-token.
+"""Files of MaskSpec: pre-trained models, and fine-tuned encoders with a classifier on the mean token or the CLS token.
 
-Sizes come from the shapes of the tensors. The files hold no front end and no statistics: PaSST's and those of AudioSet
-are meant.
+Sizes are taken from the shapes of the tensors. The files hold no front end and no statistics: those of PaSST and of
+AudioSet are used.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from unheard.weights.layouts.mae import (
 )
 
 LICENCE = (
-    "published with code under Apache-2.0 (WangHelin1997/MaskSpec), trained on AudioSet; the files name no terms of"
+    "published with code under Apache-2.0 (WangHelin1997/MaskSpec), trained on AudioSet; the files state no terms of"
     " their own"
 )
 NEEDS = {
@@ -48,11 +47,11 @@ DECODER_NEEDS = {
     "decoder_blocks.0.attn.qkv.weight": 2,
     "decoder_pred.weight": 2,
 }
-NOTE = "The file holds no normalisation statistics; those of AudioSet that came with the reference are used."
+NOTE = "The file holds no normalisation statistics; those of AudioSet from the reference are used."
 
 
 def read(released: Released, settings: Iterable[str]) -> SavedModel:
-    """A file of MaskSpec as a model; a fine-tuned one with its classifier.
+    """Read a file of MaskSpec as a model; a fine-tuned one with its classifier.
 
     Raises
     ------
@@ -66,15 +65,15 @@ def read(released: Released, settings: Iterable[str]) -> SavedModel:
 
 
 def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
-    """The configuration that the shapes spell out.
+    """Derive the configuration from the shapes.
 
     Raises
     ------
     CheckpointError
         When a key is missing or the position table is not of this layout.
     """
-    drawn = any(key.startswith(("decoder_", "mask_token")) for key in keys)
-    require(keys, {**NEEDS, **(DECODER_NEEDS if drawn else {})}, "maskspec")
+    has_decoder = any(key.startswith(("decoder_", "mask_token")) for key in keys)
+    require(keys, {**NEEDS, **(DECODER_NEEDS if has_decoder else {})}, "maskspec")
     dim, _, patch_freq, patch_time = keys["patch_embed.proj.weight"].shape
     patches, rows = keys["pos_embed"].shape[1] - 1, MASKSPEC.n_mels // patch_freq
     if patches < 1 or patches % rows:
@@ -93,7 +92,7 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
         mlp_ratio=keys["blocks.0.mlp.fc1.weight"].shape[0] / dim,
         final_norm="norm.weight" in keys,
     )
-    if drawn:
+    if has_decoder:
         width = keys["decoder_embed.weight"].shape[0]
         number = 16 if width == 512 else heads(width)
         model = replace(
@@ -103,9 +102,7 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
 
 
 def _head(keys: Mapping[str, Tensor]) -> ClassifierConfig | None:
-    """The classifier of a fine-tuned file: ``fc_norm`` tells the mean of the tokens from the CLS token behind the
-    encoder's norm.
-    """
+    """Return the classifier of a fine-tuned file; ``fc_norm`` indicates the mean token, its absence the CLS token."""
     if "head.weight" not in keys:
         return None
     mean = "fc_norm.weight" in keys

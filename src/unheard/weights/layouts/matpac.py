@@ -1,8 +1,7 @@
-"""Files of MATPAC and MATPAC++: training checkpoints, inference files with the encoder alone, and the AudioSet head on
-top of it.
+"""Files of MATPAC and MATPAC++: training checkpoints, encoders for inference, and the AudioSet head.
 
-Sizes and window come from the shapes: the position table has a row for each of five mel patches times the time patches,
-and one for CLS. Teachers and the head over prototypes, which only training has a use for, are left out.
+Sizes and window are taken from the shapes: the position table has a row for each of five mel patches times the time
+patches, and one for CLS. Teachers and the prototype head, which only training needs, are left out.
 """
 
 from __future__ import annotations
@@ -27,16 +26,20 @@ from unheard.weights.layouts.mae import Released, assemble, classifier_config, d
 
 LICENCE = "published without a licence file (aurianworld/matpac); ask its authors before any use beyond reading"
 STATISTICS = Statistics((-7.056,), (4.193,))
-"""Mean and deviation the published models were trained with (reference configuration)."""
+"""Mean and deviation used to train the published models (reference configuration)."""
 
 LEFT_OUT = ("_ema.", "_cls_head_ema.", "cls_student_head.", "cls_head_loss.")
 MULTIPLE = "mcl_heads.mcl_heads."
 HEAD = {"head.weight": "head.weight", "head.bias": "head.bias"}  # their key: ours, in the classifier
 NORM = ("running_mean", "running_var", "num_batches_tracked")
 NEEDED = {  # key: rank
-    "cls_token": 3, "pos_embed": 3, "patch_embed.proj.weight": 4, "student_encoder.blocks.0.attn.qkv.weight": 2,
-    "student_encoder.blocks.0.mlp.fc1.weight": 2, "student_encoder.norm.weight": 1,
-}  # fmt: skip
+    "cls_token": 3,
+    "pos_embed": 3,
+    "patch_embed.proj.weight": 4,
+    "student_encoder.blocks.0.attn.qkv.weight": 2,
+    "student_encoder.blocks.0.mlp.fc1.weight": 2,
+    "student_encoder.norm.weight": 1,
+}
 DECODER_NEEDS = {
     "decoder.decoder_embed.weight": 2,
     "decoder.decoder_pos_embed": 3,
@@ -45,7 +48,7 @@ DECODER_NEEDS = {
 
 
 def read(released: Released, settings: Iterable[str]) -> SavedModel:
-    """A file of MATPAC as a model.
+    """Read a file of MATPAC as a model.
 
     Raises
     ------
@@ -55,7 +58,7 @@ def read(released: Released, settings: Iterable[str]) -> SavedModel:
     keys = released.keys
     head = _head(keys)
     notes = (
-        ("The classes are those of AudioSet, in the order of their machine identifiers; the file does not name them.",)
+        ("The classes are those of AudioSet, in the order of their machine identifiers; the file has no names.",)
         if head
         else ()
     )
@@ -63,12 +66,12 @@ def read(released: Released, settings: Iterable[str]) -> SavedModel:
 
 
 def named(keys: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors a model folder keeps, under our names; the five projections of MATPAC++ become one layer.
+    """Return the tensors of a model folder, under our names; the five projections of MATPAC++ become one layer.
 
     Raises
     ------
     CheckpointError
-        Naming the keys that belong to no part we know.
+        Naming the unknown keys.
     """
     multiple = any(key.startswith(MULTIPLE) for key in keys)
     plain: dict[str, Tensor] = {}
@@ -92,12 +95,12 @@ def named(keys: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def hypotheses(keys: Mapping[str, Tensor]) -> int:
-    """How many projections the predictor has."""
+    """Return the number of projections of the predictor."""
     return sum(key.startswith(MULTIPLE) and key.endswith(".weight") for key in keys) or 1
 
 
 def _recipe(keys: Mapping[str, Tensor]) -> Recipe:
-    """The configuration that the shapes spell out."""
+    """Derive the configuration from the shapes."""
     decoder = _has_decoder(keys)
     require(keys, {**NEEDED, **(DECODER_NEEDS if decoder else {})}, "matpac")
     dim, kernel = keys["student_encoder.norm.weight"].shape[0], tuple(keys["patch_embed.proj.weight"].shape[2:])
@@ -120,10 +123,9 @@ def _recipe(keys: Mapping[str, Tensor]) -> Recipe:
         num_hypotheses=hypotheses(keys),
     )
     if not decoder:
-        asked = ObjectivesConfig(
-            ReconstructConfig(weight=1.0)
-        )  # the least a model can be built with; its decoder is never trained
-        return replace(published, name="matpac", model=replace(model, decoder_preset="pixels"), objectives=asked)
+        # the smallest possible decoder; it is never trained
+        objectives = ObjectivesConfig(ReconstructConfig(weight=1.0))
+        return replace(published, name="matpac", model=replace(model, decoder_preset="pixels"), objectives=objectives)
     width = keys["decoder.decoder_embed.weight"].shape[0]
     model = replace(
         model,
@@ -136,8 +138,8 @@ def _recipe(keys: Mapping[str, Tensor]) -> Recipe:
 
 
 def _head(keys: Mapping[str, Tensor]) -> ClassifierConfig | None:
-    """The AudioSet head, where the file has one; the reference takes a softmax of its many labels, a sigmoid is what
-    fits them.
+    """Return the AudioSet head, if the file has one, with a sigmoid for its many labels (the reference uses a
+    softmax).
     """
     if "head.weight" not in keys:
         return None

@@ -1,8 +1,13 @@
 """Files of MSM-MAE and M2D, which share their keys and shapes.
 
-MSM-MAE with separate ``q_bias`` and ``v_bias``, its newer form with one ``qkv.bias`` and ``norm_stats``, M2D with
-``target_blocks`` and ``decoder_pred``, and encoder-only files of all of them. Sizes come from the shapes of the
-tensors, the window and patch from a name such as ``80x512p16x16``.
+Supported files:
+
+- MSM-MAE with separate ``q_bias`` and ``v_bias``
+- its newer form with one ``qkv.bias`` and ``norm_stats``
+- M2D with ``target_blocks`` and ``decoder_pred``
+- encoder-only files of all of them
+
+Sizes are taken from the shapes of the tensors, the window and patch from a name such as ``80x512p16x16``.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ LICENCE = (
     " nttcslab/{}"
 )
 M2D_STATISTICS = (-7.1, 4.2)  # fixed in the M2D reference and stored in its files
-MSM_MAE_STATISTICS = (-5.4919, 5.0390)  # the README of msm-mae shows them; its files hold none
+MSM_MAE_STATISTICS = (-5.4919, 5.0390)  # in the README of msm-mae; its files hold none
 LEFT_OUT = (
     "norm_stats",
     "target_",
@@ -37,10 +42,14 @@ LEFT_OUT = (
     "text_proj",
     "offline_predictor",
     "head.",
-)  # read apart, or of no use to embedding
+)  # read separately, or not needed for embedding
 ENCODER_NEEDS = {  # key: rank
-    "pos_embed": 3, "patch_embed.proj.weight": 4, "blocks.0.attn.qkv.weight": 2, "blocks.0.mlp.fc1.weight": 2, "norm.weight": 1,
-}  # fmt: skip
+    "pos_embed": 3,
+    "patch_embed.proj.weight": 4,
+    "blocks.0.attn.qkv.weight": 2,
+    "blocks.0.mlp.fc1.weight": 2,
+    "norm.weight": 1,
+}
 DECODER_NEEDS = {
     "decoder_embed.weight": 2,
     "decoder_pos_embed": 3,
@@ -51,7 +60,7 @@ DECODER_NEEDS = {
 
 @dataclass(frozen=True)
 class InputSize:
-    """Window and patch, as released names spell them: ``<bands>x<frames>p<pf>x<pt>``, with ``p32k`` for 32 kHz."""
+    """Window and patch, as in released names: ``<bands>x<frames>p<pf>x<pt>``, with ``p32k`` for 32 kHz."""
 
     n_mels: int
     frames: int
@@ -60,7 +69,7 @@ class InputSize:
 
 
 def parse_name(name: str) -> InputSize:
-    """Read window and patch out of a released name.
+    """Parse window and patch from a released name.
 
     Raises
     ------
@@ -70,19 +79,19 @@ def parse_name(name: str) -> InputSize:
     found = re.search(r"(\d+)x(\d+)p(\d+)x(\d+)(p32k)?", name)
     if not found or "0" in (found[3], found[4]):
         raise ConfigError(
-            f"--name must say the input size as released names do, for example 80x512p16x16; got {name!r}"
+            f"--name must contain the input size as released names do, for example 80x512p16x16; got {name!r}"
         )
     bands, frames, pf, pt = (int(found[i]) for i in range(1, 5))
     return InputSize(bands, frames, (pf, pt), 32_000 if found[5] else 16_000)
 
 
 def read(layout: str, released: Released, settings: Iterable[str]) -> SavedModel:
-    """A file of layout "msm-mae" or "m2d" as a model.
+    """Read a file of layout "msm-mae" or "m2d" as a model.
 
     Raises
     ------
     ConfigError
-        When the name does not tell the input size.
+        When the name does not contain the input size.
     CheckpointError
         When keys or shapes are not those of the layout.
     """
@@ -98,7 +107,7 @@ def read(layout: str, released: Released, settings: Iterable[str]) -> SavedModel
 
 
 def named(keys: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
-    """The tensors embedding and prediction need, under our names; see `mae.rename`."""
+    """Return the tensors that embedding and prediction need, under our names; see `mae.rename`."""
     head = PIXEL_HEAD if recipe.objectives.reconstruct.weight > 0 else "model.predictor.project."
     return rename(
         {key: value for key, value in keys.items() if not key.startswith(LEFT_OUT)}, recipe.model.cls_token, head
@@ -109,7 +118,7 @@ read_msm_mae, read_m2d = partial(read, "msm-mae"), partial(read, "m2d")
 
 
 def _recipe(keys: Mapping[str, Tensor], layout: str, size: InputSize) -> Recipe:
-    """The configuration that the shapes and the name spell out."""
+    """Derive the configuration from the shapes and the name."""
     decoder = _has_decoder(keys)
     require(keys, {**ENCODER_NEEDS, **(DECODER_NEEDS if decoder else {})}, layout)
     patches = (size.n_mels // size.patch_size[0]) * (size.frames // size.patch_size[1])
@@ -117,7 +126,7 @@ def _recipe(keys: Mapping[str, Tensor], layout: str, size: InputSize) -> Recipe:
     if rows != patches or tuple(keys["patch_embed.proj.weight"].shape[2:]) != size.patch_size:
         kernel = "x".join(str(n) for n in keys["patch_embed.proj.weight"].shape[2:])
         raise CheckpointError(
-            f"--name says {patches} patches of {size.patch_size[0]}x{size.patch_size[1]}, "
+            f"--name states {patches} patches of {size.patch_size[0]}x{size.patch_size[1]}, "
             f"the file has {rows} of {kernel}; give its released name"
         )
     dim = keys["norm.weight"].shape[0]
@@ -142,9 +151,9 @@ def _recipe(keys: Mapping[str, Tensor], layout: str, size: InputSize) -> Recipe:
             decoder_positions=decoder_positions(keys, patches),
         )
     pixels = ReconstructConfig(weight=0.0 if latents else 1.0)
-    asked = ObjectivesConfig(pixels, LatentsConfig(weight=1.0 if latents else 0.0))
+    objectives = ObjectivesConfig(pixels, LatentsConfig(weight=1.0 if latents else 0.0))
     frontend = replace(MSM_MAE_32K if size.sample_rate == 32_000 else MSM_MAE_16K, n_mels=size.n_mels)
-    return Recipe(name=layout, paper="published weights", frontend=frontend, model=model, objectives=asked)
+    return Recipe(name=layout, paper="published weights", frontend=frontend, model=model, objectives=objectives)
 
 
 def _statistics(keys: Mapping[str, Tensor], layout: str) -> Statistics:

@@ -1,0 +1,157 @@
+"""Tables as CSV files: rows, columns, times in seconds, and words that programs write for an empty cell."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from unheard.errors import DataError
+
+EMPTY_WORDS = frozenset({"nan", "null", "n/a", "#n/a", "<na>", "nat"})
+"""Words that programs write for an empty cell, in lower case."""
+
+
+def read_seconds(text: str, where: str) -> float | None:
+    """Read a time in seconds; None for an empty cell.
+
+    Raises
+    ------
+    DataError
+        When the text is not a number of at least 0; the message names the cell as ``where``.
+    """
+    if not text.strip():
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise DataError(f"{where} is {text.strip()!r}; give a number of seconds of at least 0")
+    return value
+
+
+def refuse_reversed(start: float | None, end: float | None, where: str) -> None:
+    """Refuse a part that does not end after its start.
+
+    Raises
+    ------
+    DataError
+        With both times in the message.
+    """
+    if end is not None and end <= (start or 0.0):
+        raise DataError(
+            f"{where} ends at {end:g} s, which is not after its start at {start or 0.0:g} s; swap or correct the times"
+        )
+
+
+def refuse_empty_word(text: str, where: str) -> None:
+    """Refuse a cell with a word that programs write for an empty one.
+
+    Raises
+    ------
+    DataError
+        When one of the names in the cell, joined by ``|``, is such a word.
+    """
+    if any(name.strip().lower() in EMPTY_WORDS for name in text.split("|")):
+        raise DataError(
+            f"{where} is {text!r}, which programs write for an empty cell; empty the cell, or give another name"
+        )
+
+
+def read_csv(path: str | Path, required: tuple[str, ...]) -> list[dict[str, str]]:
+    """Return the rows of a CSV with a header line; a missing value is empty.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, not UTF-8 text, lacks a column of ``required``, or has a row with too many values.
+    """
+    records = _records(path, required)
+    columns = next(records)
+    return [{name: value for name, value in zip(columns, record, strict=True) if name} for record in records]
+
+
+def read_columns(path: str | Path, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """Return the columns ``required`` of a CSV, and the existing ones of ``optional``, in less memory than `read_csv`.
+
+    Raises
+    ------
+    DataError
+        As `read_csv`.
+    """
+    records = _records(path, required)
+    positions = {name: number for number, name in enumerate(next(records)) if name in required + optional}
+    found: dict[str, list[str]] = {name: [] for name in positions}
+    once: dict[str, str] = {}  # equal values are stored once
+    wanted = [(found[name].append, number) for name, number in positions.items()]
+    for record in records:
+        for append, number in wanted:
+            append(once.setdefault(record[number], record[number]))
+    return found
+
+
+def _records(path: str | Path, required: tuple[str, ...]) -> Iterator[list[str]]:
+    """Yield the names of the columns, then the values of every row that is not empty, one for each column."""
+    try:
+        with _open_text(Path(path)) as file:
+            reader = csv.reader(file, strict=True)
+            columns = [name.strip() for name in next(reader, [])]
+            if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
+                raise DataError(f"{path}: has the column {twice[0]!r} twice; give each column a name of its own")
+            if missing := [name for name in required if name not in columns]:
+                raise DataError(_lacks(path, columns, missing, required))
+            yield columns
+            yield from _checked_records(path, columns, reader)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; give a CSV with the columns {', '.join(required)}") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read as a CSV ({error}); give a UTF-8 table with a header line") from error
+
+
+def _checked_records(path: str | Path, columns: list[str], reader: Iterable[list[str]]) -> Iterator[list[str]]:
+    width, nameless = len(columns), [number for number, name in enumerate(columns) if not name]
+    number = 1
+    for record in reader:
+        if not any(record):  # spreadsheets leave rows with commas only
+            continue
+        number += 1
+        if len(record) != width or nameless:
+            record += [""] * (width - len(record))
+            if any(record[width:]) or any(record[at] for at in nameless):
+                raise DataError(
+                    f"{path}: row {number} has more values than the header has columns; quote values that hold a comma"
+                )
+        yield record[:width]
+
+
+def _lacks(path: str | Path, columns: list[str], missing: list[str], required: tuple[str, ...]) -> str:
+    """Return the error message for a table that lacks columns."""
+    for letter, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and letter in columns[0]:
+            return (
+                f"{path}: its values are separated by {name}; save it as a CSV with commas, as the header path,label"
+                " has them"
+            )
+    found = ", ".join(columns) or "none"
+    return f"{path}: lacks the column {', '.join(missing)}; it has {found}, and needs {', '.join(required)}"
+
+
+def _open_text(path: Path) -> IO[str]:
+    """Open a table: UTF-8, or UTF-16 with a byte order mark.
+
+    Raises
+    ------
+    DataError
+        When the file is a workbook or another kind of file.
+    """
+    with path.open("rb") as file:
+        begin = file.read(4096)
+    if begin[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
+        raise DataError(f"{path}: is a workbook, not a CSV; save the sheet as CSV (UTF-8) and give that file")
+    wide = begin[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if not wide and b"\0" in begin:
+        raise DataError(f"{path}: is a binary file, not a table; give a CSV with a header line")
+    return path.open(encoding="utf-16" if wide else "utf-8-sig", newline="")
