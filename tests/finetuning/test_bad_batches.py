@@ -122,7 +122,7 @@ def test_bad_batches_are_skipped_named_and_recorded(
 ) -> None:
     poison(monkeypatch)
     lines: list[str] = []
-    run = tune(folder, tmp_path / "run", "training.skip_bad_batches=2", report=Callbacks(say=lines.append))
+    run = tune(folder, tmp_path / "run", "training.skip_bad_batches=2", report=Callbacks(log=lines.append))
     told = [line for line in lines if "its update is skipped" in line]
     assert len(told) == 2 and "step 4" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
     rows = {row["step"]: row for row in curve(run)}

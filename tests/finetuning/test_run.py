@@ -237,7 +237,7 @@ def test_runs_share_packed_clips_and_find_them_on_resume(folder: Path, tmp_path:
     own = tune(folder, tmp_path / "own", recipe)
     lines: list[str] = []
     for name in ("first", "second"):
-        report = Callbacks(say=lines.append)
+        report = Callbacks(log=lines.append)
         assert finetune(
             folder / "model", folder / "labels.csv", tmp_path / name, recipe, corpus=place, device="cpu", report=report
         )

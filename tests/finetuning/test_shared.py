@@ -48,14 +48,14 @@ def write(file: Path, rows: list[str]) -> Path:
 def opened(
     table: Path, place: Path | None, lines: list[str] | None = None, channel: str = "mix", matpac: bool = False
 ) -> PackedLabelledClips:
-    say = (lines if lines is not None else []).append
+    log = (lines if lines is not None else []).append
     return open_sounds(
         read_labels(table),
         MATPAC if matpac else MSM_MAE_16K,
         channel,
         table.parent / "own",
         shared=place,
-        say=say,  # type: ignore[arg-type]
+        log=log,  # type: ignore[arg-type]
     )
 
 

@@ -235,7 +235,7 @@ def test_a_missing_or_changed_file_is_refused_on_resume(
     run = interrupt(train("run"))
     text, marker = mine.read_text(), tmp_path / "ran"
     resume = ("pretrain", "--resume", str(run), "--device", "cpu")
-    assert f"needs the program {mine}, and --no-code refuses to run it" in error_of(capsys, *resume, "--no-code")
+    assert f"needs to execute {mine}, which --no-code forbids" in error_of(capsys, *resume, "--no-code")
     mine.write_text(text + f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n")
     assert f"the recipe file {mine} has changed since {run} began" in error_of(capsys, *resume)
     mine.unlink()

@@ -186,7 +186,7 @@ def test_a_process_whose_others_never_come_ends_and_names_what_it_waited_for(
     )
     with pytest.raises(
         ConfigError,
-        match=rf"process {rank} of 2 waits for the others at 127\.0\.0\.1:{port} .*not all came within 3 s.*unset RANK",
+        match=rf"process {rank} of 2 waits for the others at 127\.0\.0\.1:{port} .*not all connected within 3 s.*unset RANK",
     ):
         pretrain(sounds, tmp_path / "run", recipe(), device="cpu")
     assert f"process {rank} of 2 waits for the others" in capfd.readouterr().err

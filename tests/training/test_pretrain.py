@@ -117,7 +117,7 @@ def test_kill_9_loses_nothing_before_the_last_checkpoint(sounds, tmp_path):
 
 def test_a_run_folder_holds_what_the_design_says(sounds, tmp_path):
     said = []
-    run = pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Callbacks(say=said.append))
+    run = pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Callbacks(log=said.append))
     assert run.finished and run.step == 14
     for name in (
         "config.json",
@@ -150,7 +150,7 @@ def test_a_finished_run_says_so(sounds, tmp_path):
     pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu")
     said = []
     before = (tmp_path / "run/metrics.jsonl").read_bytes()
-    assert resume(tmp_path / "run", report=Callbacks(say=said.append)).finished
+    assert resume(tmp_path / "run", report=Callbacks(log=said.append)).finished
     assert "finished" in said[0]
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
 
@@ -206,7 +206,7 @@ def test_overwrite_never_deletes_what_is_no_run(sounds, tmp_path):
     assert len(list(mine.iterdir())) == 12
     pretrain(sounds, tmp_path / "run", override(recipe, ["training.steps=1"]), device="cpu")
     shutil.copytree(sounds, tmp_path / "run/sounds")
-    with pytest.raises(ConfigError, match="lies in"):
+    with pytest.raises(ConfigError, match="is inside"):
         pretrain(tmp_path / "run/sounds", tmp_path / "run", recipe, overwrite=True)
     assert len(list((tmp_path / "run/sounds").iterdir())) == 12
 
@@ -222,7 +222,7 @@ def test_weights_that_blow_up_in_the_last_step_are_not_saved(sounds, tmp_path):
 
 
 def test_a_mask_that_hides_nothing_is_refused(sounds, tmp_path):
-    with pytest.raises(ConfigError, match="hides none of the 15 patches"):
+    with pytest.raises(ConfigError, match="masks none of the 15 patches"):
         pretrain(sounds, tmp_path / "run", override(SMALL, [*SETTINGS, "model.mask_ratio=0"]))
 
 
@@ -308,7 +308,7 @@ def test_a_signal_saves_a_checkpoint_and_resume_continues(sounds, tmp_path, numb
         if text.startswith("training"):  # the last line before the loop
             threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
 
-    stopped = pretrain(sounds, tmp_path / "run", recipe, device="cpu", report=Callbacks(say=interrupt))
+    stopped = pretrain(sounds, tmp_path / "run", recipe, device="cpu", report=Callbacks(log=interrupt))
     assert 0 < stopped.step < 2000 and not stopped.finished
     assert checkpoints(tmp_path / "run")[-1].name.endswith(f"{stopped.step:08d}")
     stored = read_json(tmp_path / "run/config.json")

@@ -31,7 +31,7 @@ def evaluate(
     overwrite: bool = False,
     resume: bool = False,
     track: Track = silent,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Score a model on HEAR task folders, beside an untrained encoder and log-mel; writes results into ``out``.
 
@@ -81,7 +81,7 @@ def evaluate(
     with locked_folder(place):
         if not resume:
             _clear(place)
-        report = suite.evaluate(compared, chosen, place, plan, track, say)
+        report = suite.evaluate(compared, chosen, place, plan, track, log)
         write_evaluation(report, place / f"results-{plan.mode}")
     return report
 

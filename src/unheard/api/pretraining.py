@@ -80,7 +80,7 @@ def _watched(report: Callbacks | None) -> Callbacks:
     given = report or Callbacks()
 
     def finished(run: Path, store: Store) -> None:
-        given.finished(run, store)
-        finish(run, store, given.say)
+        given.on_end(run, store)
+        finish(run, store, given.log)
 
-    return replace(given, finished=finished)
+    return replace(given, on_end=finished)

@@ -182,7 +182,7 @@ def evaluate(
     plan, overwrite, resume = _plan(how, embedding, torch_device(device)), existing.overwrite, existing.resume
     try:
         report = run(
-            model, tasks_dir, out, plan, beside=how.compare, overwrite=overwrite, resume=resume, track=bar, say=log
+            model, tasks_dir, out, plan, beside=how.compare, overwrite=overwrite, resume=resume, track=bar, log=log
         )
     except KeyboardInterrupt:
         log(f"what is done is kept in {out}; the same command with --resume goes on")

@@ -297,7 +297,7 @@ def _report() -> Callbacks:
     """Tell everything on stderr."""
     from unheard.training.callbacks import Callbacks
 
-    return Callbacks(say=log, track=bar, live=True)
+    return Callbacks(log=log, progress=bar, show_progress=True)
 
 
 def _print_run(run: Run, json: bool) -> int:

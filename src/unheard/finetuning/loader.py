@@ -96,7 +96,7 @@ def open_sounds(
     track: Track = silent,
     *,
     shared: Path | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> PackedLabelledClips:
     """Read the clips of a table, one channel of each, into packed waves.
 
@@ -117,10 +117,10 @@ def open_sounds(
     packing = PackConfig(frontend, "int16", channel=channel)
     folder = None if shared is None else shared_folder(shared, labels, packing)
     if folder is not None and (folder / HEADER).is_file():
-        say(f"corpus     found packed in {folder}")
+        log(f"corpus     found packed in {folder}")
         store = open_store(folder)
     elif folder is not None:
-        store = pack_shared(_corpus(labels, track), packing, folder, track, say)
+        store = pack_shared(_corpus(labels, track), packing, folder, track, log)
     else:
         store = pack_once(_corpus(labels, track), packing, cache, track)
     if not isinstance(store, WaveStore):

@@ -119,7 +119,7 @@ class FinetuneModule(nn.Module):
             network.encoder.positions.requires_grad_(False)
         use_drop_path(network.encoder.transformer, recipe.adapt.drop_path)
         self.average = copy.deepcopy(network).requires_grad_(False) if recipe.adapt.weight_averaging != "none" else None
-        self.register_buffer("averaged", torch.zeros((), dtype=torch.long))
+        self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
 
     def forward(self, clips: AugmentBatch) -> Float[Tensor, ""]:
         """The loss of a batch."""

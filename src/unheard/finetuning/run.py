@@ -153,15 +153,15 @@ def _train(
     told = report if report is not None and first_process() else Callbacks()
     start = FinetuneSetup(session.recipe, session.classes, session.activation, session.model)
     parts, heard = {part.name: part for part in table.parts}, session.channels[0]
-    told.say(_line(table, sounds, session))
+    told.log(_line(table, sounds, session))
     for text in table.remarks(session.recipe):
-        told.say(f"note       {text}")
+        told.log(f"note       {text}")
     for number, (name, channel) in enumerate(session.members):
         if channel != heard:
             with engine.first_process_first():
                 sounds, heard = _sounds(run, table, saved, channel, _shared(session), report), channel
         if len(session.members) > 1:
-            told.say(f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}")
+            told.log(f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}")
         member = FinetuneTrainer(
             session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine
         )
@@ -187,7 +187,7 @@ def _sounds(
     run: Path, table: LabelledSplits, saved: SavedModel, channel: Channel, shared: Path | None, report: Callbacks | None
 ) -> PackedLabelledClips:
     told, cache = report if report is not None and first_process() else Callbacks(), run / "corpus" / channel
-    return open_sounds(table.labels, saved.recipe.frontend, channel, cache, told.track, shared=shared, say=told.say)
+    return open_sounds(table.labels, saved.recipe.frontend, channel, cache, told.progress, shared=shared, log=told.log)
 
 
 def _shared(session: FinetuneSession) -> Path | None:

@@ -58,7 +58,7 @@ def pack_shared(
     packing: PackConfig,
     folder: Path,
     track: Track = silent,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Store:
     """Pack a corpus into a folder that runs share. While another process packs it, wait for that one.
 
@@ -78,7 +78,7 @@ def pack_shared(
             return pack(corpus, packing, folder, track=track)
         except InUseError as error:
             if not waiting:
-                say(f"note       waits for the same packed clips: {str(error).partition(';')[0]}")
+                log(f"note       waits for the same packed clips: {str(error).partition(';')[0]}")
             waiting = True
             time.sleep(POLL_SECONDS)
 

@@ -159,9 +159,11 @@ class FinetuneTrainer:
             RankSlice(recipe.training.batch_size, engine.rank, engine.processes), device=engine.device, steps=range(step, self.total),
         )  # fmt: skip
         if engine.rank == 0:
-            report.say(self._line(loader.epoch_size))
-        journal = MetricsLogger(self.folder, step, self.total, report.live) if engine.rank == 0 else nullcontext()
-        bad = BadBatches(self.folder, loader, recipe.training, engine, report.say, replays=False)
+            report.log(self._line(loader.epoch_size))
+        journal = (
+            MetricsLogger(self.folder, step, self.total, report.show_progress) if engine.rank == 0 else nullcontext()
+        )
+        bad = BadBatches(self.folder, loader, recipe.training, engine, report.log, replays=False)
         with loader, journal as rows, graceful_shutdown() as stopped:
             return self._loop(loader, bad, rows, stopped)
 
@@ -179,7 +181,7 @@ class FinetuneTrainer:
     ) -> RunState:
         """Every step; returns where it ended."""
         engine, training, total = self.engine, self.start.recipe.training, self.total
-        watch, clock = (
+        guard, meter = (
             NonFiniteGuard(self.folder, self.sounds.store.names, engine, bad.record),
             ThroughputMeter(loader, training.batch_size),
         )
@@ -198,16 +200,16 @@ class FinetuneTrainer:
             if value is None:
                 bad.skip(step)
             else:
-                watch.remember(step, batch.rows, value)
+                guard.record(step, batch.rows, value)
             if value is not None or epoch_ends:
                 self.tuned.after_step(step / total, seen if epoch_ends else None)
             if epoch_ends or (value is not None and step % training.log_every == 0):
-                watch.check()
+                guard.check()
                 row = {"step": step, "epoch": step * training.batch_size / loader.epoch_size}
                 row |= {} if value is None else {"loss": float(engine.mean(value))}
-                row |= {"learning_rate": rate, **clock.lap(step)}
+                row |= {"learning_rate": rate, **meter.lap(step)}
                 if epoch_ends:
-                    watch.check_weights(self.tuned, step)
+                    guard.check_weights(self.tuned, step)
                     found, early = self._choose(best, step)
                     row |= found
                 if rows is not None:
@@ -215,7 +217,7 @@ class FinetuneTrainer:
             place = RunState(step, step if early else total, engine.kernel)
             ending = step == place.total or engine.any_rank(stopped())
             if ending or step % training.checkpoint_every == 0:
-                watch.check_weights(self.tuned, step)
+                guard.check_weights(self.tuned, step)
                 self._checkpoint(place)
             if ending:
                 break
@@ -242,7 +244,7 @@ class FinetuneTrainer:
         None when bad batches may be skipped and the loss is not finite in some process: then nothing has changed.
         """
         parts, skipping = self.start.recipe.training.accumulate, self.start.recipe.training.skip_bad_batches > 0
-        kept = self.engine.kept_buffers() if skipping else []
+        kept = self.engine.saved_buffers() if skipping else []
         total = torch.zeros((), device=self.engine.device)
         pieces = list(_pieces(clips, parts))
         for number, piece in enumerate(pieces):

@@ -76,7 +76,7 @@ class PretrainModule(nn.Module):
         losses = {name: objective(out, batch, totals[name]) for name, objective in self.objectives.items()}
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         named = {f"loss/{name}": value for name, value in losses.items()}
-        return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in out.measured.items()}}
+        return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in out.diagnostics.items()}}
 
     def parts(self) -> Iterator[Objective]:
         """The objectives, in the order they were built."""

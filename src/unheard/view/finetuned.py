@@ -26,17 +26,17 @@ def finalise(run: Path, done: bool, report: Callbacks | None = None) -> Finetune
     told = report or Callbacks()
     if not done or not first_process():
         return FinetunedRun(run, done)
-    scores = score_run(run, track=told.track)
+    scores = score_run(run, track=told.progress)
     if scores is None:
-        told.say(
+        told.log(
             "test       the table has no test clips, so nothing is scored; what validation said is in metrics.jsonl"
         )
         return FinetunedRun(run, done)
-    draw(scores, run, told.say)
+    draw(scores, run, told.log)
     return FinetunedRun(run, done, scores)
 
 
-def draw(scores: FinetuneScores, folder: Path, say: Callable[[str], None]) -> None:
+def draw(scores: FinetuneScores, folder: Path, log: Callable[[str], None]) -> None:
     """Write ``figures/confusion.png`` into ``folder``, where clips have one class; ``say`` is told when it cannot be
     drawn.
     """
@@ -46,7 +46,7 @@ def draw(scores: FinetuneScores, folder: Path, say: Callable[[str], None]) -> No
                 figure(scores.confusion, [row["class"] for row in scores.classes]), folder / "figures" / "confusion.png"
             )
         except UnheardError as error:
-            say(f"no figure: {error}")
+            log(f"no figure: {error}")
 
 
 def figure(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:

@@ -32,7 +32,7 @@ FEW_ROWS = 20  # logged rows below which each is drawn as a point too; one alone
 MASKS = ("random", "vertical", "chessboard")
 
 
-def finish(run: Path, store: Store, say: Callable[[str], None]) -> None:
+def finish(run: Path, store: Store, log: Callable[[str], None]) -> None:
     """Measure and draw a finished run into ``hidden_error.json`` and ``figures/``.
 
     What cannot be done, for want of matplotlib, a pixel head or long enough clips, is said and left out.
@@ -44,13 +44,13 @@ def finish(run: Path, store: Store, say: Callable[[str], None]) -> None:
             return
         error = corpus_reconstruction_error(saved, store)
         write_json(run / "hidden_error.json", asdict(error))
-        say(error.line())
+        log(error.line())
         _examples(run, Model(saved), store)
-        say(f"figures in {run / 'figures'}")
+        log(f"figures in {run / 'figures'}")
     except DataError as error:
-        say(f"not measured: {error}")
+        log(f"not measured: {error}")
     except UnheardError as error:
-        say(f"no figures: {error}")
+        log(f"no figures: {error}")
 
 
 def _examples(run: Path, model: Model, store: Store) -> None:

@@ -133,7 +133,7 @@ def test_labels_that_nothing_trains_are_told(levels: Levels, tmp_path: Path) -> 
         json.dumps({name: ["loud"] if label == ["loud"] else [] for name, label in labels.items()})
     )
     tested = json.loads((task / "test.json").read_text())
-    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", say=said.append)
+    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", log=said.append)
     assert "noise-v1: no training file has the label soft, which test has" in said
     (task / "test.json").write_text(json.dumps({name: label for name, label in tested.items() if label == ["loud"]}))
     told_twice = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "again").remarks
@@ -268,7 +268,7 @@ def test_changed_labels_are_noticed(levels: Levels, tmp_path: Path) -> None:
     swapped = {name: ["soft" if label == ["loud"] else "loud"] for name, label in told.items()}
     (task / "test.json").write_text(json.dumps(swapped))
     said: list[str] = []
-    again = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", resume=True, say=said.append)
+    again = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", resume=True, log=said.append)
     assert "labels or files have changed" in said[0]
     assert [result.value for result in again.results] == pytest.approx([1 - result.value for result in first.results])
     left = tmp_path / "out" / "embeddings" / "levels"
@@ -287,7 +287,7 @@ def test_changed_audio_is_noticed_where_it_is_on_record(levels: Levels, tmp_path
     first = evaluate("hear:levels", tmp_path / "tasks", out)
     calls, said = levels.calls, list[str]()
     soundfile.write(task / "16000" / "test" / "test3.wav", np.zeros(RATE // 2), RATE)
-    again = evaluate("hear:levels", tmp_path / "tasks", out, resume=True, say=said.append)
+    again = evaluate("hear:levels", tmp_path / "tasks", out, resume=True, log=said.append)
     assert "labels or files have changed" in said[0] and levels.calls > calls
     assert again.results[0].scores != first.results[0].scores
     for record in out.rglob("*.audio-files.sha256"):

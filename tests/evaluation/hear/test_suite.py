@@ -33,7 +33,7 @@ def test_any_hear_module_is_evaluated_and_broken_tasks_do_not_stop_the_others(le
     (make_task(tmp_path / "tasks" / "ruined-v1") / "test.json").write_text("{")
     next((make_task(tmp_path / "tasks" / "short-v1") / "16000" / "valid").glob("*.wav")).unlink()
     told: list[str] = []
-    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", say=told.append)
+    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", log=told.append)
     assert {(task, encoder) for task, encoder, _ in report.failed} == {
         ("ruined-v1", ""),
         *(("short-v1", e) for e in ("levels", "random", "log-mel")),
@@ -134,7 +134,7 @@ def test_a_folder_of_embeddings_is_a_task_folder_for_heareval(levels: Levels, tm
 
 def test_missing_rates_are_resampled_and_wrong_lengths_refused(levels: Levels, tmp_path: Path) -> None:
     folder, told = make_task(tmp_path / "tasks" / "noise-v1", rate=48000), list[str]()
-    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", say=told.append)
+    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", log=told.append)
     assert not report.failed
     assert "noise-v1: resampling from 48000 Hz, there is no audio of 16000 Hz" in told
     soundfile.write(folder / "48000" / "test" / "test3.wav", np.zeros(100), 48000)

@@ -92,7 +92,7 @@ def evaluate(
     out: Path,
     plan: EvaluationConfig = EvaluationConfig(),
     track: Track = silent,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Evaluate encoders on task folders; a task that fails, for whatever reason, is reported and the others go on.
 
@@ -113,26 +113,26 @@ def evaluate(
 
     report, traces = Report(), out / FAILURES / plan.mode
     for path in tasks:
-        with _report_failure(report, path.name, "", traces, say):
+        with _report_failure(report, path.name, "", traces, log):
             task = read_task(path)
             grid(task, plan.num_grid_points)  # before anything is embedded
             for remark in untrained_labels(task):
                 report.remarks.append(remark)
-                say(remark)
+                log(remark)
             for encoder in encoders:
                 with (
-                    _report_failure(report, task.name, encoder.name, traces, say),
+                    _report_failure(report, task.name, encoder.name, traces, log),
                     threadpool_limits(limits=1, user_api="blas"),
                 ):
-                    report.results.append(_result(task, encoder, out, plan, track, say))
+                    report.results.append(_result(task, encoder, out, plan, track, log))
     return report
 
 
 def _result(
-    task: Task, encoder: Encoder, out: Path, plan: EvaluationConfig, track: Track, say: Callable[[str], None]
+    task: Task, encoder: Encoder, out: Path, plan: EvaluationConfig, track: Track, log: Callable[[str], None]
 ) -> Result:
     """One encoder on one task, or what is known of it."""
-    folder, made_from = _embedded(task, encoder, out, track, say)
+    folder, made_from = _embedded(task, encoder, out, track, log)
     seeds = plan.seeds if plan.mode == "robust" else 1
     stamp = hashlib.sha256(
         repr((made_from, plan.mode, plan.num_grid_points, seeds, SCORING_VERSION)).encode()
@@ -141,7 +141,7 @@ def _result(
     if (before := load_result(kept, stamp)) is not None:
         return before
     if kept.is_file():
-        say(
+        log(
             f"{task.name}: {encoder.name} was scored from something else, with other settings or by an earlier version,"
             f" or {kept} is damaged; scoring it again"
         )
@@ -165,7 +165,7 @@ def _result(
 
 
 def _embedded(
-    task: Task, encoder: Encoder, out: Path, track: Track, say: Callable[[str], None]
+    task: Task, encoder: Encoder, out: Path, track: Track, log: Callable[[str], None]
 ) -> tuple[Path, list[bytes]]:
     """The folder of a task's embeddings, complete, and what tells them from others."""
     if isinstance(encoder, PrecomputedEmbeddings):
@@ -177,15 +177,15 @@ def _embedded(
         return folder, [encoder.identity.encode(), *stored_origin(task, folder)]
     folder = out / "embeddings" / folder_name(encoder) / task.name
     if (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
-        say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
+        log(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
     if is_stale(task, folder, encoder.sample_rate):
-        say(
+        log(
             f"{task.name}: labels or files have changed since {encoder.name} embedded them; embedding and scoring them"
             " again"
         )
         _reembed(task, encoder, folder, out, track)
     elif damaged := damaged_files(folder):
-        say(
+        log(
             f"{task.name}: {', '.join(damaged)} of {encoder.name} differ from their checksums; embedding the task again"
         )
         _reembed(task, encoder, folder, out, track)
@@ -248,7 +248,7 @@ def _summed(
 
 @contextmanager
 def _report_failure(
-    report: Report, task: str, encoder: str, folder: Path, say: Callable[[str], None]
+    report: Report, task: str, encoder: str, folder: Path, log: Callable[[str], None]
 ) -> Iterator[None]:
     """Whatever goes wrong in the block is reported, in one line, and ends only the block; code that failed leaves its
     traceback.
@@ -268,7 +268,7 @@ def _report_failure(
         )
         report.failed.append((task, encoder, text))
         where = "" if foreseen and not isinstance(error, ModelError) else _traced(error, trace)
-        say(f"{called}{' failed:' if foreseen else ''} {text}{where}")
+        log(f"{called}{' failed:' if foreseen else ''} {text}{where}")
 
 
 def _traced(error: Exception, file: Path) -> str:
