@@ -179,7 +179,7 @@ def test_scores_of_several_labels_count_known_classes_only(folder: Path, tmp_pat
     clips = list(range(21, 36))
     known = [i % 3 != 0 or "a" in names[i % 4] for i in clips]
     truth = np.array(["a" in names[i % 4] for i in clips]).astype(np.int64)
-    assert told.classes[0]["judged"] == sum(known)
+    assert told.classes[0]["annotated"] == sum(known)
     assert told.classes[0]["average precision"] == pytest.approx(average_precision_score(truth[known], said[known, 0]))
 
 

@@ -157,7 +157,7 @@ def test_several_labels_a_clip_and_classes_nobody_judged(folder: Path, tmp_path:
     run = tune(folder, tmp_path / "run", table="several.csv")
     assert "valid/mAP" in rows(run)[-1] and read_session(run).activation == "sigmoid"
     assert load_model(run).classifier.config.activation == "sigmoid"  # type: ignore[union-attr]
-    with pytest.raises(ConfigError, match=r"one class a clip.*task\.loss=bce"):
+    with pytest.raises(ConfigError, match=r"one class per clip.*task\.loss=bce"):
         tune(folder, tmp_path / "other", override(QUICK, ["task.loss=cross-entropy"]), "several.csv")
 
 
@@ -242,7 +242,7 @@ def test_runs_share_packed_clips_and_find_them_on_resume(folder: Path, tmp_path:
             folder / "model", folder / "labels.csv", tmp_path / name, recipe, corpus=place, device="cpu", report=report
         )
         assert read_session(tmp_path / name).corpus == str(place) and curve(tmp_path / name) == curve(own)
-    assert sum("found packed in" in line for line in lines) == 1 and len(list(place.iterdir())) == 1
+    assert sum("uses the packed clips in" in line for line in lines) == 1 and len(list(place.iterdir())) == 1
     shutil.rmtree(tmp_path / "second" / "checkpoints")
     shutil.rmtree(place)  # whoever deletes it makes the next run pack again
     assert resume(tmp_path / "second", device="cpu") and len(list(place.iterdir())) == 1

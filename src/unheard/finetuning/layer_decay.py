@@ -1,6 +1,4 @@
-"""Learning rates that fall from the head towards the input, as fine-tuning of MaskSpec and AudioMAE has them (from BEiT
-and MAE).
-"""
+"""Layer-wise learning-rate decay from the head to the input, as in MaskSpec and AudioMAE (from BEiT and MAE)."""
 
 from __future__ import annotations
 
@@ -8,19 +6,19 @@ import re
 
 
 def layer_scale(name: str, depth: int, decay: float) -> float:
-    """What multiplies the learning rate of an encoder's parameter.
+    """Return the factor of the learning rate of an encoder parameter.
 
         scale = decay^(depth + 1 - layer);  patch embedding, CLS token and positions are layer 0, block i is layer i + 1
 
     Parameters
     ----------
     name : str
-        Its name in the encoder, such as ``transformer.blocks.3.fc1.weight``; anything outside patches, tokens and
-        blocks, such as a norm or a head behind them, has scale 1.
+        Name of the parameter in the encoder, such as ``transformer.blocks.3.fc1.weight``. Parameters after the blocks,
+        such as a norm or a head, have scale 1.
     depth : int
-        Blocks of the encoder.
+        Number of blocks of the encoder.
     decay : float
-        1 gives every parameter the same rate; 0.75 is the published value.
+        1 gives every parameter the same rate; the published value is 0.75.
     """
     block = re.search(r"(?:^|\.)blocks\.(\d+)\.", name)
     if block:
@@ -30,5 +28,5 @@ def layer_scale(name: str, depth: int, decay: float) -> float:
 
 
 def decays(name: str, dimensions: int) -> bool:
-    """Whether weight decay acts on a parameter in fine-tuning: matrices do, vectors, CLS token and positions do not."""
+    """Return whether weight decay applies to a parameter: only to matrices, not to the CLS token and positions."""
     return dimensions > 1 and not name.endswith(("cls_token", "positions"))

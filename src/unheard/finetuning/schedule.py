@@ -1,4 +1,4 @@
-"""The learning rate of fine-tuning over a run."""
+"""Learning-rate schedules of fine-tuning."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ RAMPUP_EXPONENT = 5.0  # of PaSST's warm-up, from Laine and Aila 2017
 
 
 def rate_at(progress: float, recipe: FinetuneRecipe) -> float:
-    """The rate before the layers' own factors, when ``progress`` of the run, in [0, 1], is done.
+    """Return the learning rate, without layer decay, at ``progress`` in [0, 1].
 
-    cosine: linear warm-up, then half a cosine;   linear: peak exp(-5 (1 - t/warm-up)^2), peak, a straight line, the lowest rate
+    cosine: linear warm-up, then half a cosine
+    linear: peak exp(-5 (1 - t/warm-up)^2), then the peak, then a linear decay to the lowest rate
     """
     adapt, warmup, peak = recipe.adapt, recipe.training.warmup, peak_learning_rate(recipe.training)
     lowest = min(adapt.min_learning_rate, peak)
@@ -22,5 +23,5 @@ def rate_at(progress: float, recipe: FinetuneRecipe) -> float:
     if progress < warmup:
         return peak * math.exp(-RAMPUP_EXPONENT * (1 - progress / warmup) ** 2)
     begin, end = adapt.decay_range
-    fallen = 0.0 if progress <= begin else min(1.0, (progress - begin) / max(end - begin, 1e-12))
-    return peak - (peak - lowest) * fallen
+    decayed = 0.0 if progress <= begin else min(1.0, (progress - begin) / max(end - begin, 1e-12))
+    return peak - (peak - lowest) * decayed

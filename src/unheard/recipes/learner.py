@@ -119,7 +119,7 @@ class PretrainModule(nn.Module):
         passing = [
             f"objectives.{name}."
             for name, objective in zip(self.objectives, self.parts(), strict=True)
-            if not objective.lasting
+            if not objective.saved
         ]
         return {
             name: value
