@@ -246,7 +246,7 @@ def test_weights_that_one_class_chose_are_told_of(folder: Path) -> None:
     ("rows", "header", "hint"),
     [
         ([(0, "a"), (1, "dog")], "path,label", "labels that are not classes of the model, the first 'dog'"),
-        ([(0, "a|b"), (1, "b")], "path,label", "row 2 has 2 labels, and this model names one"),
+        ([(0, "a|b"), (1, "b")], "path,label", "row 2 has 2 labels, but this model predicts one"),
         ([(0, "a"), (1, "b")], "path,class", "lacks the column label"),
         ([(0, "a"), (99, "b")], "path,label", "do not exist, the first 99.wav"),
         ([(0, ""), (1, "")], "path,label", "has 0 class"),

@@ -220,7 +220,7 @@ def test_several_models_share_a_table_and_its_baselines(
 def test_another_first_model_brings_baselines_of_its_own(levels: Levels, tmp_path: Path) -> None:
     tasks, out = make_task(tmp_path / "tasks" / "noise-v1").parent, tmp_path / "out"
     evaluate("hear:levels", tasks, out)
-    report = evaluate("random-small", tasks, out, beside=["hear:levels"], resume=True)
+    report = evaluate("random-small", tasks, out, compare=["hear:levels"], resume=True)
     assert not report.failed
     assert [result.encoder for result in report.results] == ["random-small", "levels", "random", "log-mel"]
     names = sorted(folder.name for folder in (out / "embeddings").iterdir())

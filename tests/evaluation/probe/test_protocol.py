@@ -148,7 +148,7 @@ def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(tab
             ProbeConfig(seeds=(0,), heads=(head,), C=1.0, n_resamples=20, curve=False),
             layers=x[:, None],
         )
-        said = {answer.clip: answer.said for answer in report.answers}
+        said = {answer.clip: answer.predicted for answer in report.answers}
         assert sum("|" in said[clip] for clip in several) > 5, head  # a softmax never gives two classes a half
 
 

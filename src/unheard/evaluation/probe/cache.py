@@ -46,8 +46,8 @@ class EmbeddingCache:
             When the folder cannot be written.
         """
         file = self.folder / f"{name}.npy"
-        if (kept := self._read(file)) is not None:
-            return kept
+        if (cached := self._read(file)) is not None:
+            return cached
         made = make()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -31,8 +31,8 @@ Flags = Bool[np.ndarray, " m"]
 
 
 def leakage_warnings(
-    exam: ProbeProtocol,
-    said: Predictions,
+    protocol: ProbeProtocol,
+    predictions: Predictions,
     content: Sequence[str] | None = None,
     statistics: Float[np.ndarray, "n D"] | None = None,
 ) -> list[str]:
@@ -47,53 +47,57 @@ def leakage_warnings(
     statistics : Float[ndarray, "n D"], optional
         Log-mel mean and deviation of each row.
     """
-    labels, found = exam.labels, []
-    copied = shared(exam, content) if content is not None else np.zeros(len(exam.test_indices), bool)
+    labels, warnings = protocol.labels, []
+    copied = shared(protocol, content) if content is not None else np.zeros(len(protocol.test_indices), bool)
     if copied.any():
-        found.append(
-            f"{_leaked(exam, said, copied)} come from files whose bytes are also taught (copies, or parts of one"
+        warnings.append(
+            f"{_leaked(protocol, predictions, copied)} come from files whose bytes are also taught (copies, or parts of one"
             " recording)"
         )
-    if statistics is not None and (same := equal(exam, statistics) & ~copied).any():
-        found.append(f"{_leaked(exam, said, same)} sound the same as a training clip (equal log-mel statistics)")
+    if statistics is not None and (same := equal(protocol, statistics) & ~copied).any():
+        warnings.append(
+            f"{_leaked(protocol, predictions, same)} sound the same as a training clip (equal log-mel statistics)"
+        )
     if any(labels.group):
-        both = shared(exam, [name or None for name in labels.group])
+        both = shared(protocol, [name or None for name in labels.group])
         if both.any():
-            found.append(
-                f"{_leaked(exam, said, both)} belong to a group that is also taught; give every group one split or fold"
+            warnings.append(
+                f"{_leaked(protocol, predictions, both)} belong to a group that is also taught; give every group one split or fold"
             )
-        found += few_groups(exam.groups)
+        warnings += few_groups(protocol.groups)
     else:
-        if (taken := shared(exam, [_stem_without_index(path) for path in labels.paths]) & ~copied).any():
-            found.append(
-                f"{int(taken.sum())} of {len(taken)} tested clips have a name that differs from a training clip's in"
+        if (similar := shared(protocol, [_stem_without_index(path) for path in labels.paths]) & ~copied).any():
+            warnings.append(
+                f"{int(similar.sum())} of {len(similar)} tested clips have a name that differs from a training clip's in"
                 " its number only; if these are takes of one recording or speaker, say so in a column group"
             )
-    return found + _rare(exam)
+    return warnings + _rare(protocol)
 
 
-def shared(exam: ProbeProtocol, keys: Keys) -> Flags:
+def shared(protocol: ProbeProtocol, keys: Keys) -> Flags:
     """Tested clips whose key is, in any run, also that of a clip they were taught with; None is no key."""
     return np.asarray(
-        on_both_sides([(part.train, part.test) for parts in exam.runs for part in parts], keys)[exam.test_indices]
+        on_both_sides([(part.train, part.test) for parts in protocol.runs for part in parts], keys)[
+            protocol.test_indices
+        ]
     )
 
 
-def equal(exam: ProbeProtocol, statistics: Float[np.ndarray, "n D"]) -> Flags:
+def equal(protocol: ProbeProtocol, statistics: Float[np.ndarray, "n D"]) -> Flags:
     """Tested clips whose statistics equal a training clip's up to `EQUAL`, and whose rows are not one and the same."""
-    rows, found = statistics.astype(np.float64), np.zeros(len(exam.labels), bool)
+    rows, warnings = statistics.astype(np.float64), np.zeros(len(protocol.labels), bool)
     square = np.square(rows).sum(axis=1)
-    for part in (part for parts in (exam.runs[:1] if exam.fixed else exam.runs) for part in parts):
+    for part in (part for parts in (protocol.runs[:1] if protocol.fixed else protocol.runs) for part in parts):
         for at in range(0, len(part.test), CHUNK):
             test: Int[np.ndarray, " k"] = part.test[at : at + CHUNK]
             apart = square[test, None] + square[None, part.train] - 2 * rows[test] @ rows[part.train].T
-            found[test] |= (apart <= EQUAL**2 * square[test, None]).any(axis=1)
-    return np.asarray(found[exam.test_indices])
+            warnings[test] |= (apart <= EQUAL**2 * square[test, None]).any(axis=1)
+    return np.asarray(warnings[protocol.test_indices])
 
 
-def _leaked(exam: ProbeProtocol, said: Predictions, flags: Flags) -> str:
+def _leaked(protocol: ProbeProtocol, predictions: Predictions, flags: Flags) -> str:
     """How many clips these are, and what the model scores on the others, where these can tell."""
-    rest, target = np.flatnonzero(~flags), exam.labels.target[exam.test_indices]
+    rest, target = np.flatnonzero(~flags), protocol.labels.target[protocol.test_indices]
     count, others = (
         f"{int(flags.sum())} of {len(flags)} tested clips",
         f"the {len(rest)} others" if len(rest) > 1 else "the other one",
@@ -104,8 +108,8 @@ def _leaked(exam: ProbeProtocol, said: Predictions, flags: Flags) -> str:
         return f"{count} (on {others} alone a score says nothing)"
     if gone := int((target.any(axis=0) & ~target[rest].any(axis=0)).sum()):
         return f"{count} ({others} lack {gone} of the tested classes, so there is no score without them)"
-    whole, without = (float(np.mean([exam.value(answer, at) for answer in said])) for at in (None, rest))
-    return f"{count} (on {others} {exam.metric} of the model's linear head is {without:.3f}, not {whole:.3f})"
+    whole, without = (float(np.mean([protocol.value(answer, at) for answer in predictions])) for at in (None, rest))
+    return f"{count} (on {others} {protocol.metric} of the model's linear head is {without:.3f}, not {whole:.3f})"
 
 
 def _stem_without_index(path: Path) -> str | None:
@@ -114,18 +118,18 @@ def _stem_without_index(path: Path) -> str | None:
     return f"{path.parent}/{stem}" if stem and stem != path.stem else None
 
 
-def _rare(exam: ProbeProtocol) -> list[str]:
-    labels = exam.labels
-    counts = labels.target[exam.test_indices].sum(axis=0)
-    found = []
+def _rare(protocol: ProbeProtocol) -> list[str]:
+    labels = protocol.labels
+    counts = labels.target[protocol.test_indices].sum(axis=0)
+    warnings = []
     if few := [f"{labels.classes[k]} ({counts[k]})" for k in np.flatnonzero((counts > 0) & (counts < FEW_CLIPS))]:
-        found.append(
-            f"{len(few)} classes have fewer than {FEW_CLIPS} tested clips, so their own scores say little: {_some(few)}"
+        warnings.append(
+            f"{len(few)} classes have fewer than {FEW_CLIPS} tested clips, so their own scores say little: {_listed(few)}"
         )
     if absent := [labels.classes[k] for k in np.flatnonzero(counts == 0)]:
-        found.append(f"{len(absent)} classes are never tested and count in no score: {_some(absent)}")
-    return found
+        warnings.append(f"{len(absent)} classes are never tested and count in no score: {_listed(absent)}")
+    return warnings
 
 
-def _some(names: list[str], most: int = 8) -> str:
+def _listed(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -34,20 +34,23 @@ def learning_curve(
     half : list of ndarray
         Answers of the first embedding with half of the training clips.
     """
-    exam = heads.exam
+    protocol = heads.protocol
     jobs = [(name, fraction) for name in whole for fraction in FRACTIONS]
     points: list[CurvePoint] = []
     half: Predictions = []
     for name, fraction in track(jobs, len(jobs), "learning curve"):
         few = [
             [
-                exam.part(part, part.train[draw_subset(exam.labels.target.take(part.train), fraction, exam.seeds[run])])
+                protocol.part(
+                    part,
+                    part.train[draw_subset(protocol.labels.target.take(part.train), fraction, protocol.seeds[run])],
+                )
                 for part in parts
             ]
-            for run, parts in enumerate(exam.runs)
+            for run, parts in enumerate(protocol.runs)
         ]
         found = whole[name] if fraction == 1 else heads.answers(name, few)
-        values = [exam.value(answer) for answer in found]
+        values = [protocol.value(answer) for answer in found]
         clips = float(np.mean([len(part.train) for parts in few for part in parts]))
         points.append(CurvePoint(name, fraction, clips, float(np.mean(values)), min(values), max(values)))
         half = found if fraction == HALF and not half else half

@@ -28,7 +28,7 @@ TABLES = (
     "probe.md",
 )
 """Files of a report whose checksums are in ``probe.json``."""
-MAP_COLUMNS = ("clip", "path", "start", "end", "label", "said", "right", "pca_x", "pca_y", "tsne_x", "tsne_y")
+MAP_COLUMNS = ("clip", "path", "start", "end", "label", "predicted", "right", "pca_x", "pca_y", "tsne_x", "tsne_y")
 
 
 def make_folder(out: Path) -> None:
@@ -89,24 +89,24 @@ def read_report(file: Path) -> dict[str, Any]:
     return report
 
 
-def map_rows(report: ProbeReport, labels: Labels, place: Projection2D) -> list[dict[str, str]]:
+def map_rows(report: ProbeReport, labels: Labels, projection: Projection2D) -> list[dict[str, str]]:
     """One row for each clip of a map; what was said of it only where it was tested."""
-    said = {answer.clip: answer.said for answer in report.answers}
-    found = []
-    for clip, pca, tsne in zip(place.clips.tolist(), place.pca, place.tsne, strict=True):
+    predicted = {answer.clip: answer.predicted for answer in report.answers}
+    rows = []
+    for clip, pca, tsne in zip(projection.clips.tolist(), projection.pca, projection.tsne, strict=True):
         label = labels.format_labels(labels.target[clip])
-        right = int(said[clip] == label) if clip in said else ""
+        right = int(predicted[clip] == label) if clip in predicted else ""
         values = (
             clip,
             os.fspath(labels.paths[clip].resolve()),
             labels.start[clip],
             labels.end[clip],
             label,
-            said.get(clip, ""),
+            predicted.get(clip, ""),
             right,
         )
-        found.append(dict(zip(MAP_COLUMNS, map(_cell, (*values, *pca.tolist(), *tsne.tolist())), strict=True)))
-    return found
+        rows.append(dict(zip(MAP_COLUMNS, map(_cell, (*values, *pca.tolist(), *tsne.tolist())), strict=True)))
+    return rows
 
 
 def _rows(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> None:

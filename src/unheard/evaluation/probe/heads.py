@@ -43,7 +43,7 @@ Vectors = Float[np.ndarray, "n D"]
 Others = Float[np.ndarray, "m D"]
 Target = Int[np.ndarray, "n C"]
 Table = Float[np.ndarray, "m C"]
-Halves = Sequence[tuple[Index, Index]]
+InnerSplits = Sequence[tuple[Index, Index]]
 """Clips to fit on and clips to choose by, as rows of the vectors that come with them."""
 
 
@@ -134,22 +134,22 @@ def _independent(train: Vectors, target: Target, test: Others, strengths: Sequen
     return tables
 
 
-def choose_strength(vectors: Vectors, target: Target, halves: Halves, multilabel: bool) -> float:
+def choose_strength(vectors: Vectors, target: Target, inner_splits: InnerSplits, multilabel: bool) -> float:
     """The C that does best on the held clips; where several do, the one whose probabilities fit them best.
 
     The candidates of `TUNED` are fitted on at most `MOST_TUNED` clips. Where there are more, the best one and its
     neighbours are fitted again on all clips of the first half. While the last candidate is strictly the best, the next
     one is tried, within `WIDEST`.
     """
-    if not len(halves):
+    if not len(inner_splits):
         return REGULARISATION
     few = [
         (fit[np.random.default_rng(0).permutation(len(fit))[:MAX_TUNING_SAMPLES]], validation)
-        for fit, validation in halves
+        for fit, validation in inner_splits
     ]
     best = _search(vectors, target, few, multilabel, C_GRID)
-    if len(halves[0][0]) > MAX_TUNING_SAMPLES:
-        best = _search(vectors, target, halves[:1], multilabel, range(best - 1, best + 2))
+    if len(inner_splits[0][0]) > MAX_TUNING_SAMPLES:
+        best = _search(vectors, target, inner_splits[:1], multilabel, range(best - 1, best + 2))
     return strength_of(best)
 
 
@@ -158,7 +158,7 @@ def strength_of(power: int) -> float:
     return float(f"{10 ** (power / 2):.1e}")
 
 
-def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, powers: range) -> int:
+def _search(vectors: Vectors, target: Target, inner_splits: InnerSplits, multilabel: bool, powers: range) -> int:
     """The power of the best C among ``powers``, and beyond them while the last one is the best."""
     score, tried = mean_average_precision if multilabel else balanced_accuracy_score, dict[int, tuple[float, float]]()
     missing = list(powers)
@@ -167,11 +167,12 @@ def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, 
             logistic_regression(
                 vectors[fit], target[fit], vectors[validation], [*map(strength_of, missing)], multilabel
             )
-            for fit, validation in halves
+            for fit, validation in inner_splits
         ]
-        for place, power in enumerate(missing):
+        for index, power in enumerate(missing):
             pairs = [
-                (target[validation], answer[place]) for (_, validation), answer in zip(halves, answers, strict=True)
+                (target[validation], answer[index])
+                for (_, validation), answer in zip(inner_splits, answers, strict=True)
             ]
             scores, losses = sum(score(*pair) for pair in pairs), sum(log_loss(*pair) for pair in pairs)
             tried[power] = (-round(scores, 9), losses)  # sums of equal scores may differ in their last digits
@@ -182,28 +183,34 @@ def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, 
 
 
 def mlp(
-    vectors: Vectors, target: Target, seen: Index, test: Index, halves: Halves, seed: int, multilabel: bool
+    vectors: Vectors,
+    target: Target,
+    train_rows: Index,
+    test: Index,
+    inner_splits: InnerSplits,
+    seed: int,
+    multilabel: bool,
 ) -> Table:
     """Probability of each class for the clips ``test`` from one hidden layer that learned the clips ``seen``.
 
     The number of steps is chosen on the held clips of the first of the ``halves``: training goes on while they improved
     in its last quarter, and the step of the least loss counts.
     """
-    steps = max(STEPS, EPOCHS * math.ceil(len(seen) / BATCH)) // 2
-    if halves:
-        fit, validation = halves[0]
+    steps = max(STEPS, EPOCHS * math.ceil(len(train_rows) / BATCH)) // 2
+    if inner_splits:
+        fit, validation = inner_splits[0]
         least = max(STEPS, EPOCHS * math.ceil(len(fit) / BATCH))
         x, other = pca_project(*standardise(vectors[fit], vectors[validation]))
         y, losses = torch.from_numpy(target[validation].astype(np.float32)), list[float]()
 
-        def look(net: nn.Module) -> bool:
+        def evaluate(net: nn.Module) -> bool:
             losses.append(float(loss_per_clip(net(_floats(other)), y, multilabel)))
             return len(losses) < LOOKS or int(np.argmin(losses)) + 1 > 0.75 * len(losses)
 
-        learn(x, target[fit], LONGER * least, seed, multilabel, look, least // LOOKS)
+        learn(x, target[fit], LONGER * least, seed, multilabel, evaluate, least // LOOKS)
         steps = least // LOOKS * (1 + int(np.argmin(losses)))
-    x, other = pca_project(*standardise(vectors[seen], vectors[test]))
-    logits = learn(x, target[seen], steps, seed, multilabel)(_floats(other)).detach()
+    x, other = pca_project(*standardise(vectors[train_rows], vectors[test]))
+    logits = learn(x, target[train_rows], steps, seed, multilabel)(_floats(other)).detach()
     return probabilities(logits, multilabel).double().numpy()
 
 
@@ -213,7 +220,7 @@ def learn(
     steps: int,
     seed: int,
     multilabel: bool,
-    look: Callable[[nn.Module], bool] | None = None,
+    evaluate: Callable[[nn.Module], bool] | None = None,
     every: int = 1,
 ) -> nn.Module:
     """A network trained for some steps of AdamW; ``look`` is called with it at every ``every``-th one, and False ends
@@ -229,9 +236,9 @@ def learn(
     for step in range(1, steps + 1):
         index = torch.randperm(len(rows), generator=generator)[:BATCH]
         trainer.step(rows[index], y[index])
-        if look is not None and step % every == 0:
+        if evaluate is not None and step % every == 0:
             with torch.no_grad():
-                if not look(net):
+                if not evaluate(net):
                     break
     return net
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from unheard.evaluation.probe.heads import Table, Target, lbfgs, loss_per_clip, standardise
 from unheard.evaluation.probe.linear import LinearHeads
-from unheard.evaluation.probe.protocol import Part, Predictions
+from unheard.evaluation.probe.protocol import ProtocolSplit, Predictions
 from unheard.evaluation.probe.report import LayerScore
 from unheard.model.classification import probabilities
 from unheard.progress import Track, silent
@@ -36,16 +36,16 @@ def scalar_mix(
     sides = [standardise(train[:, layer], test[:, layer]) for layer in range(train.shape[1])]
     x, other = (torch.from_numpy(np.stack(side, axis=1).astype(np.float32)) for side in zip(*sides, strict=True))
     y = torch.from_numpy(target.astype(np.float32))
-    gate, weight, bias = torch.zeros(x.shape[1]), torch.zeros(x.shape[2], y.shape[1]), torch.zeros(y.shape[1])
+    layer_mix, weight, bias = torch.zeros(x.shape[1]), torch.zeros(x.shape[2], y.shape[1]), torch.zeros(y.shape[1])
 
     def mixed(rows: torch.Tensor) -> torch.Tensor:
-        return torch.einsum("nld,l->nd", rows, gate.softmax(dim=0)) @ weight + bias
+        return torch.einsum("nld,l->nd", rows, layer_mix.softmax(dim=0)) @ weight + bias
 
     lbfgs(
         lambda: loss_per_clip(mixed(x), y, multilabel) + weight.square().sum() / (2 * strength * len(x)),
-        [gate, weight, bias],
+        [layer_mix, weight, bias],
     )
-    return probabilities(mixed(other), multilabel).double().numpy(), gate.softmax(dim=0).double().numpy()
+    return probabilities(mixed(other), multilabel).double().numpy(), layer_mix.softmax(dim=0).double().numpy()
 
 
 def layer_scores(
@@ -65,10 +65,10 @@ def layer_scores(
     said : list of ndarray
         The gate's answers.
     """
-    exam, labels = heads.exam, heads.exam.labels
+    protocol, labels = heads.protocol, heads.protocol.labels
     weights: list[Weights] = []
 
-    def gate(run: int, part: Part) -> Table:
+    def layer_mix(run: int, part: ProtocolSplit) -> Table:
         strength = heads.strength(name, run, part)
         answer, weight = scalar_mix(
             layers[part.train], labels.ternary_targets[part.train], layers[part.test], strength, labels.multilabel
@@ -76,12 +76,12 @@ def layer_scores(
         weights.append(weight)
         return answer
 
-    gate_said = exam.answers(gate, same=True)
+    gate_said = protocol.answers(layer_mix, same=True)
     mean, least, most = (spread(np.stack(weights), axis=0) for spread in (np.mean, np.min, np.max))
     found = []
     for layer in track(range(layers.shape[1]), layers.shape[1], "layers"):
-        score = exam.scores(
-            f"layer {layer + 1}", "linear", heads.answers(name, vectors=[layers[:, layer]] * len(exam.runs))
+        score = protocol.scores(
+            f"layer {layer + 1}", "linear", heads.answers(name, vectors=[layers[:, layer]] * len(protocol.runs))
         )[0]
         shown = (float(values[layer]) for values in (mean, least, most))
         found.append(LayerScore(layer + 1, score.mean, score.low, score.high, *shown))

@@ -23,11 +23,11 @@ from unheard.evaluation.probe.curve import learning_curve
 from unheard.evaluation.probe.heads import NEIGHBOURS, Table, Vectors, knn, mlp
 from unheard.evaluation.probe.layers import LAYER_MIX, Layers, layer_scores
 from unheard.evaluation.probe.linear import LinearHeads
-from unheard.evaluation.probe.protocol import Part, Predictions, ProbeProtocol, one_thread
+from unheard.evaluation.probe.protocol import ProtocolSplit, Predictions, ProbeProtocol, one_thread
 from unheard.evaluation.probe.report import ProbeReport, Score, adjusted
 from unheard.progress import Track, silent
 
-__all__ = ["HEADS", "NEIGHBOURS", "ProbeConfig", "ProbeReport", "Score", "probe", "read_labels"]
+__all__ = ["HEADS", "NEIGHBOURS", "ProbeConfig", "ProbeReport", "Score", "probe_embeddings", "read_labels"]
 
 HEADS = ("linear", "knn", "mlp")
 
@@ -102,66 +102,68 @@ def probe_embeddings(
     """
     how = how or ProbeConfig()
     runs = {name: _runs(name, vectors, labels, len(how.seeds)) for name, vectors in embeddings.items()}
-    exam = ProbeProtocol.of(labels, how.seeds, how.n_resamples)
+    protocol = ProbeProtocol.of(labels, how.seeds, how.n_resamples)
     first = next(iter(runs))
     with one_thread():
-        heads = LinearHeads(exam, runs, how.C)
-        said = _said(heads, how, track)
-        report = _compared(exam, said, first)
-        plain = said.get((first, "linear"), next(iter(said.values())))
-        if how.curve and (first, "linear") in said:
-            points, half = learning_curve(heads, {name: said[name, "linear"] for name in runs}, track)
-            label_doubling_gain = exam.difference("linear", "half of the labels", plain, half)
+        heads = LinearHeads(protocol, runs, how.C)
+        predictions = _predictions(heads, how, track)
+        report = _compared(protocol, predictions, first)
+        plain = predictions.get((first, "linear"), next(iter(predictions.values())))
+        if how.curve and (first, "linear") in predictions:
+            points, half = learning_curve(heads, {name: predictions[name, "linear"] for name in runs}, track)
+            label_doubling_gain = protocol.difference("linear", "half of the labels", plain, half)
             report = replace(report, curve=points, label_doubling_gain=label_doubling_gain)
         if layers is not None:
             _refuse_unusable("layers", np.moveaxis(layers, 1, 0), labels)
-            found, gate = layer_scores(heads, first, layers, track)
-            scores = [*report.scores, *exam.scores(LAYER_MIX, "linear", gate)]
+            found, layer_mix = layer_scores(heads, first, layers, track)
+            scores = [*report.scores, *protocol.scores(LAYER_MIX, "linear", layer_mix)]
             report = replace(report, layers=found, scores=scores)
-        return replace(report, warnings=leakage_warnings(exam, plain, content, statistics))
+        return replace(report, warnings=leakage_warnings(protocol, plain, content, statistics))
 
 
-def _said(heads: LinearHeads, how: ProbeConfig, track: Track) -> dict[tuple[str, str], Predictions]:
+def _predictions(heads: LinearHeads, how: ProbeConfig, track: Track) -> dict[tuple[str, str], Predictions]:
     """What every embedding says through every head."""
     jobs = [(name, head) for name in heads.runs for head in how.heads]
     return {(name, head): _ask(heads, name, head, how) for name, head in track(jobs, len(jobs), "probe")}
 
 
 def _ask(heads: LinearHeads, name: str, head: str, how: ProbeConfig) -> Predictions:
-    vectors, labels = heads.runs[name], heads.exam.labels
+    vectors, labels = heads.runs[name], heads.protocol.labels
     if head == "linear":
         return heads.answers(name)
 
-    def teach(run: int, part: Part) -> Table:
+    def fit_predict(run: int, part: ProtocolSplit) -> Table:
         rows, target = vectors[run], labels.ternary_targets
         if head == "knn":
             return knn(rows[part.train], target[part.train], rows[part.test])
         return mlp(rows, target, part.train, part.test, part.inner_splits, how.seeds[run], labels.multilabel)
 
-    return heads.exam.answers(teach, same=head == "knn" and all(run is vectors[0] for run in vectors))
+    return heads.protocol.answers(fit_predict, same=head == "knn" and all(run is vectors[0] for run in vectors))
 
 
-def _compared(exam: ProbeProtocol, said: Mapping[tuple[str, str], Predictions], first: str) -> ProbeReport:
+def _compared(protocol: ProbeProtocol, predictions: Mapping[tuple[str, str], Predictions], first: str) -> ProbeReport:
     """Scores and classes of all answers, and the first embedding beside the others."""
-    plain = said.get((first, "linear"), next(iter(said.values())))[0]
+    plain = predictions.get((first, "linear"), next(iter(predictions.values())))[0]
     return ProbeReport(
-        exam.labels.classes,
-        len(exam.labels),
-        len(exam.test_indices),
-        exam.metric,
-        exam.chance(),
-        [score for (name, head), answer in said.items() for score in exam.scores(name, head, answer)],
+        protocol.labels.classes,
+        len(protocol.labels),
+        len(protocol.test_indices),
+        protocol.metric,
+        protocol.chance(),
+        [score for (name, head), answer in predictions.items() for score in protocol.scores(name, head, answer)],
         differences=adjusted(
             [
-                exam.difference(head, name, said[first, head], answer)
-                for (name, head), answer in said.items()
+                protocol.difference(head, name, predictions[first, head], answer)
+                for (name, head), answer in predictions.items()
                 if name != first
             ]
         ),
-        per_class=[row for (name, head), answer in said.items() for row in class_scores(exam, name, head, answer[0])],
-        confusion=confusions(exam, plain),
-        answers=answers(exam, plain),
-        resampling_unit="groups" if exam.groups < len(exam.test_indices) else "clips",
+        per_class=[
+            row for (name, head), answer in predictions.items() for row in class_scores(protocol, name, head, answer[0])
+        ],
+        confusion=confusions(protocol, plain),
+        answers=answers(protocol, plain),
+        resampling_unit="groups" if protocol.groups < len(protocol.test_indices) else "clips",
     )
 
 

@@ -26,7 +26,7 @@ from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
 from unheard.data.splits import assign_folds
 from unheard.errors import DataError, require
-from unheard.evaluation.probe.heads import Halves, Table, mean_average_precision
+from unheard.evaluation.probe.heads import InnerSplits, Table, mean_average_precision
 from unheard.evaluation.probe.report import Difference, Score
 from unheard.metrics import accuracy, balanced_accuracy
 
@@ -34,12 +34,12 @@ INNER_FOLDS = 3  # of the training clips, where no validation clips are given; o
 
 Predictions = list[Table]
 """Scores of every class for the tested clips in the order of the table, one (m, C) for each run."""
-FitPredictFn = Callable[[int, "Part"], Table]
+FitPredictFn = Callable[[int, "ProtocolSplit"], Table]
 """Scores (m, C) for the tested clips of one part, given the run and the part."""
 
 
 @dataclass(frozen=True)
-class Part:
+class ProtocolSplit:
     """One fit.
 
     Parameters
@@ -57,7 +57,7 @@ class Part:
     train: Index
     valid: Index
     test: Index
-    inner_splits: Halves
+    inner_splits: InnerSplits
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ProbeProtocol:
     """
 
     labels: Labels
-    runs: list[list[Part]]
+    runs: list[list[ProtocolSplit]]
     n_resamples: int
     seeds: Sequence[int]
     _known: dict[tuple[str, ...], Float[np.ndarray, " R"]] = field(default_factory=dict, repr=False, compare=False)
@@ -91,11 +91,11 @@ class ProbeProtocol:
             When a side is empty or knows one class, or a class is tested that is never trained on.
         """
         runs = [
-            [_part(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds
+            [_split(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds
         ]
-        exam = cls(labels, runs, n_resamples, seeds)
-        _refuse_one_class(labels, exam.test_indices, "tested")
-        return exam
+        protocol = cls(labels, runs, n_resamples, seeds)
+        _refuse_one_class(labels, protocol.test_indices, "tested")
+        return protocol
 
     @property
     def fixed(self) -> bool:
@@ -124,11 +124,11 @@ class ProbeProtocol:
         """The metric that verdicts are told in."""
         return next(iter(self.metrics))
 
-    def part(self, whole: Part, train: Index) -> Part:
+    def part(self, whole: ProtocolSplit, train: Index) -> ProtocolSplit:
         """A part that is taught with fewer clips, and chooses by fewer."""
-        return _part(self.labels, whole.number, train, whole.valid, whole.test)
+        return _split(self.labels, whole.number, train, whole.valid, whole.test)
 
-    def answers(self, teach: FitPredictFn, same: bool = False) -> Predictions:
+    def answers(self, fit_predict: FitPredictFn, same: bool = False) -> Predictions:
         """Ask a head about every tested clip in every run; ``same`` says that only the parts differ from run to run."""
         found: Predictions = []
         for run, parts in enumerate(self.runs):
@@ -136,33 +136,34 @@ class ProbeProtocol:
                 found.append(found[0])
                 continue
             order = np.argsort(np.concatenate([part.test for part in parts]))
-            found.append(np.concatenate([teach(run, part) for part in parts])[order])
+            found.append(np.concatenate([fit_predict(run, part) for part in parts])[order])
         return found
 
-    def scores(self, embedding: str, head: str, said: Predictions) -> list[Score]:
+    def scores(self, embedding: str, head: str, predictions: Predictions) -> list[Score]:
         """Each metric, averaged over the runs."""
         found = []
         for metric, score in self.metrics.items():
-            truth, answers = self._compared(said)
+            truth, answers = self._compared(predictions)
             runs = [score(truth, answer) for answer in answers]
             mean = float(np.mean(runs))
-            low, high = bc_interval(self._replicates(metric, said), mean)
+            low, high = bc_interval(self._replicates(metric, predictions), mean)
             found.append(Score(embedding, head, metric, mean, low, high, runs))
         return found
 
-    def difference(self, head: str, other: str, said: Predictions, beside: Predictions) -> Difference:
+    def difference(self, head: str, other: str, predictions: Predictions, compared: Predictions) -> Difference:
         """The main metric of one set of answers less that of another, on the same resamples."""
         mean = float(
-            np.mean([self.value(answer) for answer in said]) - np.mean([self.value(answer) for answer in beside])
+            np.mean([self.value(answer) for answer in predictions])
+            - np.mean([self.value(answer) for answer in compared])
         )
-        apart = self._replicates(self.metric, said) - self._replicates(self.metric, beside)
+        apart = self._replicates(self.metric, predictions) - self._replicates(self.metric, compared)
         return Difference(other, head, self.metric, mean, *bc_interval(apart), bootstrap.two_sided(apart))
 
     def value(self, answer: Table, at: Index | None = None) -> float:
         """The main metric of one run, of some of the tested clips."""
-        truth, (said,) = self._compared([answer])
+        truth, (predictions,) = self._compared([answer])
         chosen = np.arange(len(truth)) if at is None else at
-        return self.metrics[self.metric](truth[chosen], said[chosen])
+        return self.metrics[self.metric](truth[chosen], predictions[chosen])
 
     def chance(self) -> dict[str, float]:
         """What the best constant answer scores on the tested clips."""
@@ -172,25 +173,25 @@ class ProbeProtocol:
         share = marks.mean(axis=0)
         return {"balanced accuracy": 1 / int((share > 0).sum()), "accuracy": float(share.max())}
 
-    def _compared(self, said: Predictions) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    def _compared(self, predictions: Predictions) -> tuple[NDArray[Any], list[NDArray[Any]]]:
         """What is true and what was said, as the metrics take it."""
         target = self.labels.ternary_targets[self.test_indices]
         return (
-            (target, said)
+            (target, predictions)
             if self.labels.multilabel
-            else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in said])
+            else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in predictions])
         )
 
-    def _replicates(self, metric: str, said: Predictions) -> Float[np.ndarray, " R"]:
+    def _replicates(self, metric: str, predictions: Predictions) -> Float[np.ndarray, " R"]:
         """A metric of each bootstrap resample of the tested clips, averaged over the runs; computed once for the same
         answers.
         """
-        hashes = [hashlib.blake2b(np.ascontiguousarray(answer).data).hexdigest() for answer in said]
+        hashes = [hashlib.blake2b(np.ascontiguousarray(answer).data).hexdigest() for answer in predictions]
         if (key := (metric, *hashes)) not in self._known:
-            truth, answers = self._compared(said)
+            truth, answers = self._compared(predictions)
             of_run = dict(zip(hashes, answers, strict=True))  # a fixed split may give the same answers in every run
             weighted = [
-                (hashes.count(each) / len(said), self._statistic(metric, truth, answer))
+                (hashes.count(each) / len(predictions), self._statistic(metric, truth, answer))
                 for each, answer in of_run.items()
             ]
             self._known[key] = bootstrap.replicates(
@@ -225,9 +226,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _part(labels: Labels, number: int, train: Index, valid: Index, test: Index) -> Part:
+def _split(labels: Labels, number: int, train: Index, valid: Index, test: Index) -> ProtocolSplit:
     _refuse_one_class(labels, train, "training")
-    return Part(number, train, valid, test, _halves(labels, train, valid))
+    return ProtocolSplit(number, train, valid, test, _inner_splits(labels, train, valid))
 
 
 def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
@@ -239,7 +240,7 @@ def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
         )
 
 
-def _halves(labels: Labels, train: Index, valid: Index) -> Halves:
+def _inner_splits(labels: Labels, train: Index, valid: Index) -> InnerSplits:
     """Training against validation clips; or folds of the training clips; those that cannot teach or choose are left
     out.
     """

@@ -160,7 +160,7 @@ class Prediction:
 
     clip: int
     true: str
-    said: str
+    predicted: str
     probability: float
 
 

@@ -77,10 +77,10 @@ def layer_vectors(
 
 
 def scenes(
-    model: Model, labels: Labels, options: Options, told: str, track: Track = silent
+    model: Model, labels: Labels, options: Options, description: str, track: Track = silent
 ) -> Float[np.ndarray, "n D"]:
     """Scene vectors of every clip."""
-    sounds = track(sounds_of(labels), len(labels), told)
+    sounds = track(sounds_of(labels), len(labels), description)
     return np.stack([embedding.scene for _, embedding in model.embed_many(sounds, options)])
 
 
@@ -92,7 +92,7 @@ def check_clips(labels: Labels, track: Track = silent) -> list[str]:
     AudioError
         When a file is no sound or holds none, or a row means a part that the file does not have.
     """
-    bad, over = [], 0
+    bad, too_long = [], 0
     for row in track(range(len(labels)), len(labels), "reading headers"):
         path, start, end = labels.paths[row], labels.start[row] or 0.0, labels.end[row]
         try:
@@ -106,12 +106,12 @@ def check_clips(labels: Labels, track: Track = silent) -> list[str]:
             bad.append(f"row {row + 2}: starts at {start:g} s, but {path} lasts {seconds:.3f} s")
         elif end is not None and end <= start:
             bad.append(f"row {row + 2}: ends at {end:g} s, which is not after its start at {start:g} s")
-        over += end is not None and end > seconds + SLACK
+        too_long += end is not None and end > seconds + SLACK
     if bad:
         raise AudioError(
             f"{len(bad)} of {len(labels)} clips cannot be used; mend these rows or leave them out; the first, {bad[0]}"
         )
-    return [f"{over} clips end before the table says so; what is there was taken"] if over else []
+    return [f"{too_long} clips end before the table says so; what is there was taken"] if too_long else []
 
 
 def log_mel(model: Model, sound: Sound) -> Float[np.ndarray, " D"]:
