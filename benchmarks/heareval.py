@@ -55,7 +55,7 @@ import sys, time, json
 from pathlib import Path
 import torch
 from unheard.evaluation.hear import robust, heareval
-from unheard.evaluation.hear.embeddings import read_splits
+from unheard.evaluation.hear.rows import read_splits
 from unheard.evaluation.hear.tasks import read_task
 import scipy.sparse.csgraph
 torch.set_num_threads(1)

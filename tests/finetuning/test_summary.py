@@ -56,7 +56,7 @@ def test_classes_of_folds_are_ranked_fold_by_fold() -> None:
     never = {
         **heard,
         "fold-0": Predictions(
-            *(getattr(heard["fold-0"], name) for name in ("rows", "blocks", "logits")), *absent(heard["fold-0"])
+            *(getattr(heard["fold-0"], name) for name in ("rows", "groups", "logits")), *absent(heard["fold-0"])
         ),
     }
     each = [
@@ -85,7 +85,7 @@ def test_one_part_is_drawn_as_it_always_was(groups: int) -> None:
     one = part(3, 0, False, groups)
     told = summary({"": one}, NAMES, "softmax")
     for name in ("balanced_accuracy", "accuracy"):
-        values = np.array([one.scores("softmax", at)[name] for at in resampled(one.blocks)])
+        values = np.array([one.scores("softmax", at)[name] for at in resampled(one.groups)])
         assert told.intervals[name] == pytest.approx(bc_interval(values, told.means[name]), abs=1e-5)
     assert told.means == one.scores("softmax")
 

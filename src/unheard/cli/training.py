@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from unheard.cli.shell import (
     DONE,
@@ -16,10 +16,8 @@ from unheard.cli.shell import (
     Overwrite,
     Settings,
     allow_code,
-    app,
     emit,
     log,
-    table,
     verb,
 )
 from unheard.errors import ConfigError
@@ -28,14 +26,6 @@ from unheard.progress import bar
 if TYPE_CHECKING:
     from unheard.finetuning.scores import FinetunedRun
     from unheard.training.callbacks import Callbacks, Run
-
-
-debug = App(
-    name="debug",
-    help="Debug a run.",
-    help_epilogue="Example:\n  unheard debug replay runs/first",
-)
-app.command(debug)
 
 
 @Parameter(name="*")
@@ -172,7 +162,7 @@ def pretrain(
             skip_bad_batches=start.skip_bad_batches,
             no_code=start.no_code,
             device=device,
-            report=_report(),
+            report=run_callbacks(),
         )
         return _print_run(run, json)
     if data is not None:
@@ -189,7 +179,7 @@ def pretrain(
     recipe, settings = start.recipe or "msm-mae", start.all_settings()
     allow_code(recipe, start.no_code)
     run = train(
-        source, out, recipe, settings, init=start.init, device=device, overwrite=start.overwrite, report=_report()
+        source, out, recipe, settings, init=start.init, device=device, overwrite=start.overwrite, report=run_callbacks()
     )
     return _print_run(run, json)
 
@@ -226,7 +216,9 @@ def finetune(
                 "--resume RUN takes its settings from the run; it can be combined only with --skip-bad-batches and"
                 " --device"
             )
-        run = api.resume_finetune(resume, skip_bad_batches=start.skip_bad_batches, device=device, report=_report())
+        run = api.resume_finetune(
+            resume, skip_bad_batches=start.skip_bad_batches, device=device, report=run_callbacks()
+        )
         return _print_finetuned(run, json)
     if model is None or labels is None or out is None:
         raise ConfigError(
@@ -242,57 +234,12 @@ def finetune(
         corpus=start.corpus,
         device=device,
         overwrite=start.overwrite,
-        report=_report(),
+        report=run_callbacks(),
     )
     return _print_finetuned(run, json)
 
 
-@verb("unheard debug replay runs/first", debug)
-def replay(
-    run: Path,
-    /,
-    *,
-    step: Annotated[int | None, Parameter(name="--step", help="Recorded step to replay. Default: the latest.")] = None,
-    no_code: bool = False,
-    device: DeviceOption = "auto",
-    json: Json = False,
-) -> int:
-    """Replay a step whose loss was not finite, and print the losses by objective and by window.
-
-    The step is read from bad-step-XXXXXXXX/ of the run. The run is not changed.
-
-    Parameters
-    ----------
-    run
-        A pre-training run.
-    no_code
-        Refuse a run that needs to execute a recipe file.
-    """
-    from unheard.training.replay import replay as again
-
-    found = again(run, step, no_code=no_code, device=device, report=_report())
-    names = list(found.windows[0].losses)
-    rows = [
-        (
-            window.file,
-            f"{window.start_seconds:.2f} s",
-            f"{window.largest:.3g}",
-            *(f"{window.losses[name]:.4g}" for name in names),
-        )
-        for window in sorted(found.windows, key=lambda window: window.finite)
-    ]
-    bad = list(dict.fromkeys(window.file for window in found.windows if not window.finite))
-    lines = [
-        f"step {found.step}: {', '.join(f'{name} {value:.4g}' for name, value in found.losses.items())}",
-        "" if found.weights_finite else "the weights are already not finite before this step",
-        *table(("file", "start", "largest input", *names), rows),
-        f"not finite: {', '.join(bad)}" if bad else "every window has a finite loss in a batch of one",
-    ]
-    emit([line for line in lines if line], asdict(found), json)
-    return DONE
-
-
-def _report() -> Callbacks:
+def run_callbacks() -> Callbacks:
     """Return callbacks that print on stderr."""
     from unheard.training.callbacks import Callbacks
 

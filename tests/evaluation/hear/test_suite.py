@@ -18,11 +18,12 @@ from unheard.api import evaluate
 from unheard.cli import main
 from unheard.errors import ConfigError, DataError
 from unheard.evaluation.hear import robust
-from unheard.evaluation.hear.embeddings import DONE, batch_size, embed_task, read_splits, shuffled
+from unheard.evaluation.hear.embeddings import DONE, batch_size, embed_task
 from unheard.evaluation.hear.encoders import encoders
 from unheard.evaluation.hear.module_encoders import HearEncoder
 from unheard.evaluation.hear.report import Report, Result
 from unheard.evaluation.hear.results import markdown, published
+from unheard.evaluation.hear.rows import read_splits, shuffled
 from unheard.evaluation.hear.suite import EvaluationConfig
 from unheard.evaluation.hear.tasks import read_task
 

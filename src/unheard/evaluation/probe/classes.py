@@ -1,4 +1,4 @@
-"""Class by class: precision, recall and confusions of one run's answers."""
+"""Per-class results of one run: precision, recall and confusion matrix."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from unheard.evaluation.probe.protocol import ProbeProtocol
 from unheard.evaluation.probe.report import ClassScore, Prediction
 from unheard.metrics import average_precisions, confusion_matrix
 
-THRESHOLD = 0.5  # a class is said from this score on, where clips have several; our choice
+THRESHOLD = 0.5  # minimum score of a predicted class in multilabel tables; our choice
 
 
 def class_scores(protocol: ProbeProtocol, embedding: str, head: str, answer: Table) -> list[ClassScore]:
-    """Precision, recall, F1 and average precision of every class that was tested or said, in the clips that were judged
-    for it.
-    """
+    """Return precision, recall, F1 and average precision of every tested or predicted class, on annotated clips."""
     labels, truth = protocol.labels, protocol.labels.target[protocol.test_indices]
     calls = predicted(labels, answer, protocol.test_indices)
     hits, given, clips = ((part > 0).sum(axis=0) for part in (calls * truth, calls, truth))
@@ -39,7 +37,7 @@ def class_scores(protocol: ProbeProtocol, embedding: str, head: str, answer: Tab
 
 
 def confusions(protocol: ProbeProtocol, answer: Table) -> list[list[int]]:
-    """Counts of true class (row) against the likeliest one (column); empty where clips have several classes."""
+    """Return the confusion matrix, true class (row) and predicted class (column); empty for multilabel tables."""
     labels = protocol.labels
     if labels.multilabel:
         return []
@@ -50,7 +48,7 @@ def confusions(protocol: ProbeProtocol, answer: Table) -> list[list[int]]:
 
 
 def answers(protocol: ProbeProtocol, answer: Table) -> list[Prediction]:
-    """What was said of each tested clip."""
+    """Return the prediction for each test clip."""
     labels = protocol.labels
     calls = predicted(labels, answer, protocol.test_indices)
     return [
@@ -60,7 +58,7 @@ def answers(protocol: ProbeProtocol, answer: Table) -> list[Prediction]:
 
 
 def predicted(labels: Labels, answer: Table, clips: Index) -> Int[np.ndarray, "m C"]:
-    """1 for the likeliest class, or for all from `THRESHOLD` on that were judged where clips have several."""
+    """Return 1 for the most likely class; for multilabel tables, for all annotated classes from `THRESHOLD` on."""
     if labels.multilabel:
         return np.asarray(((answer >= THRESHOLD) & (labels.ternary_targets[clips] >= 0)).astype(np.int64))
     return np.asarray(np.eye(answer.shape[1], dtype=np.int64)[answer.argmax(axis=1)])

@@ -1,4 +1,4 @@
-"""Would more labels help? The linear head on growing shares of the training clips."""
+"""Learning curve: the linear head on increasing fractions of the training clips."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ HALF = 0.5
 def learning_curve(
     heads: LinearHeads, whole: Mapping[str, Predictions], track: Track = silent
 ) -> tuple[list[CurvePoint], Predictions]:
-    """Score every embedding on `FRACTIONS` of the training clips, which also choose how strongly the head is
-    regularised.
+    """Score every embedding on `FRACTIONS` of the training clips. The regularisation is selected on the same fraction.
 
     Parameters
     ----------
     heads : LinearHeads
     whole : mapping of str to list of ndarray
-        Answers with all training clips, by embedding.
+        Predictions with all training clips, by embedding.
 
     Returns
     -------
     points : list of CurvePoint
     half : list of ndarray
-        Answers of the first embedding with half of the training clips.
+        Predictions of the first embedding with half of the training clips.
     """
     protocol = heads.protocol
     jobs = [(name, fraction) for name in whole for fraction in FRACTIONS]

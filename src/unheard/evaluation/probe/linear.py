@@ -1,23 +1,23 @@
-"""Linear heads for all embeddings and parts of an exam, with the regularisation chosen once for each."""
+"""Linear heads for all embeddings and splits of a protocol; the regularisation is selected once for each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from unheard.evaluation.probe.heads import Table, Vectors, choose_strength, logistic_regression
-from unheard.evaluation.probe.protocol import ProtocolSplit, Predictions, ProbeProtocol
+from unheard.evaluation.probe.protocol import Predictions, ProbeProtocol, ProtocolSplit
 
 
 class LinearHeads:
-    """Fits logistic regressions; the inverse strength C is chosen by the clips of each part, and kept.
+    """Fit logistic regressions. The inverse regularisation C is selected on the clips of each split and cached.
 
     Parameters
     ----------
-    exam : Exam
+    protocol : ProbeProtocol
     runs : mapping of str to sequence of ndarray
         Vectors (n, D) of each run, by embedding.
     strength : float, optional
-        C where it is not to be chosen.
+        Fixed value of C.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class LinearHeads:
         self._chosen: dict[tuple[str, int, bytes], float] = {}
 
     def strength(self, name: str, run: int, part: ProtocolSplit) -> float:
-        """The inverse strength C of an embedding in a part."""
+        """Return the inverse regularisation C of an embedding in a split."""
         if self._given is not None:
             return self._given
         vectors, labels = self.runs[name][run], self.protocol.labels
@@ -39,16 +39,16 @@ class LinearHeads:
     def answers(
         self, name: str, few: Sequence[Sequence[ProtocolSplit]] | None = None, vectors: Sequence[Vectors] | None = None
     ) -> Predictions:
-        """What an embedding says of the tested clips.
+        """Return the predictions of an embedding for the test clips.
 
         Parameters
         ----------
         name : str
-            The embedding whose strength is used.
-        few : sequence of sequence of Part, optional
-            The parts of each run with fewer training clips, where not all teach; C is then chosen by these alone.
+            Embedding whose regularisation is used.
+        few : sequence of sequence of ProtocolSplit, optional
+            Splits of each run with fewer training clips; C is then selected on these clips only.
         vectors : sequence of ndarray, optional
-            Vectors (n, D) of each run instead of the embedding's own.
+            Vectors (n, D) of each run, instead of those of the embedding.
         """
         vectors, labels = vectors or self.runs[name], self.protocol.labels
 

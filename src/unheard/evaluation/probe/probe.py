@@ -1,7 +1,7 @@
-"""How much of a label can be read off an embedding: heads on frozen vectors, scored beside baselines.
+"""Probes on frozen embeddings, compared with baselines.
 
-Several embeddings of the same clips are scored side by side, because a number alone says little: a random encoder is
-hard to beat on small corpora. Nothing about the tested clips chooses anything.
+Several embeddings of the same clips are scored, because a random encoder is a strong baseline on small corpora. Test
+clips are never used for selection.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from unheard.errors import DataError
 from unheard.evaluation.probe.caveats import leakage_warnings
 from unheard.evaluation.probe.classes import answers, class_scores, confusions
 from unheard.evaluation.probe.curve import learning_curve
-from unheard.evaluation.probe.heads import NEIGHBOURS, Table, Vectors, knn, mlp
+from unheard.evaluation.probe.heads import NEIGHBOURS, Table, Vectors, knn
 from unheard.evaluation.probe.layers import LAYER_MIX, Layers, layer_scores
 from unheard.evaluation.probe.linear import LinearHeads
-from unheard.evaluation.probe.protocol import ProtocolSplit, Predictions, ProbeProtocol, one_thread
+from unheard.evaluation.probe.mlp import mlp
+from unheard.evaluation.probe.protocol import Predictions, ProbeProtocol, ProtocolSplit, one_thread
 from unheard.evaluation.probe.report import ProbeReport, Score, adjusted
 from unheard.progress import Track, silent
 
@@ -34,22 +35,22 @@ HEADS = ("linear", "knn", "mlp")
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """How a probe is fitted and scored.
+    """Options for fitting and scoring.
 
     Parameters
     ----------
     seeds : tuple of int
-        One run each. A seed deals out the folds when the table has neither split nor fold, draws the first weights of
-        the network and the clips of the learning curve, and picks the run of an embedding that comes in several.
+        One run per seed. The seed determines the folds if the table has neither split nor fold, the initial weights of
+        the MLP, and the clips of the learning curve.
     heads : tuple of str
-        Of `HEADS`.
-    strength : float, optional
-        Inverse strength C of the linear head. Left out, it is chosen on the validation clips, or by three folds of the
-        training clips.
+        Subset of `HEADS`.
+    C : float, optional
+        Inverse regularisation of the linear head. Default: selected on the validation clips, or by three-fold
+        cross-validation on the training clips.
     n_resamples : int
-        Bootstrap resamples behind each interval.
+        Number of bootstrap resamples for each interval.
     curve : bool
-        Also score the linear head on shares of the training clips.
+        Also score the linear head on fractions of the training clips.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -74,25 +75,24 @@ def probe_embeddings(
     Parameters
     ----------
     embeddings : mapping of str to array
-        Name -> vectors in the order of ``labels``, (n, D), or (R, n, D) for R runs, one for each of ``how.seeds``, such
-        as random encoders of several seeds. The first is the one that is judged, the others are what it is held
-        against.
+        Name -> vectors in the order of ``labels``, (n, D), or (R, n, D) for R runs, one for each seed, such as random
+        encoders. The first embedding is compared with the others.
     labels : Labels
-        As `read_labels` gives them; its split, fold and group decide who is tested, see `partitions`.
+        Result of `read_labels`; split, fold and group determine the test clips, see `partitions`.
     layers : Float[ndarray, "n L D"], optional
-        Vectors of all layers of the first embedding: each is scored, and a gate over them.
+        Vectors of all layers of the first embedding, to score each layer and learned layer weights.
     content, statistics : optional
-        Bytes and sound of each clip as `leaks` takes them, to warn of clips that are on both sides.
+        Inputs of `leakage_warnings`, to detect clips in both training and test.
 
     Returns
     -------
     ProbeReport
-        Accuracy and balanced accuracy where a clip has one label, mean average precision (mAP) where it has several.
+        Accuracy and balanced accuracy for single-label tables, mean average precision (mAP) for multilabel tables.
 
     Raises
     ------
     DataError
-        When vectors are not finite or do not fit the labels, one side has a single class, or a tested class is missing
+        When vectors are not finite or do not match the labels, a split has a single class, or a tested class is missing
         from training.
 
     Examples
@@ -122,7 +122,7 @@ def probe_embeddings(
 
 
 def _predictions(heads: LinearHeads, how: ProbeConfig, track: Track) -> dict[tuple[str, str], Predictions]:
-    """What every embedding says through every head."""
+    """Return the predictions of every embedding with every head."""
     jobs = [(name, head) for name in heads.runs for head in how.heads]
     return {(name, head): _ask(heads, name, head, how) for name, head in track(jobs, len(jobs), "probe")}
 
@@ -142,7 +142,7 @@ def _ask(heads: LinearHeads, name: str, head: str, how: ProbeConfig) -> Predicti
 
 
 def _compared(protocol: ProbeProtocol, predictions: Mapping[tuple[str, str], Predictions], first: str) -> ProbeReport:
-    """Scores and classes of all answers, and the first embedding beside the others."""
+    """Return the scores and per-class results, and the comparison of the first embedding with the others."""
     plain = predictions.get((first, "linear"), next(iter(predictions.values())))[0]
     return ProbeReport(
         protocol.labels.classes,
@@ -168,11 +168,11 @@ def _compared(protocol: ProbeProtocol, predictions: Mapping[tuple[str, str], Pre
 
 
 def _runs(name: str, vectors: NDArray[Any], labels: Labels, seeds: int) -> list[Vectors]:
-    """One (n, D) array of float64 for each seed."""
+    """Return one (n, D) array of float64 per seed."""
     shape, clips = vectors.shape, len(labels)
     if vectors.ndim not in (2, 3) or shape[-2] != clips or (vectors.ndim == 3 and shape[0] != seeds):
         raise DataError(
-            f"{name}: embeddings of shape {shape} came for {clips} labelled clips; give ({clips}, D) or ({seeds},"
+            f"{name}: embeddings have the shape {shape} for {clips} labelled clips; expected ({clips}, D) or ({seeds},"
             f" {clips}, D)"
         )
     _refuse_unusable(name, vectors, labels)
@@ -182,12 +182,12 @@ def _runs(name: str, vectors: NDArray[Any], labels: Labels, seeds: int) -> list[
 
 
 def _refuse_unusable(name: str, vectors: NDArray[Any], labels: Labels) -> None:
-    """Refuse values that are not finite, in vectors (..., n, D)."""
+    """Raise an error if vectors (..., n, D) are not finite."""
     bad = np.flatnonzero(
         ~np.isfinite(vectors).all(axis=tuple(axis for axis in range(vectors.ndim) if axis != vectors.ndim - 2))
     )
     if len(bad):
         raise DataError(
             f"{name}: embeddings of {len(bad)} of {len(labels)} clips are not finite, the first of"
-            f" {labels.paths[bad[0]]}; embed these clips again, or leave them out"
+            f" {labels.paths[bad[0]]}; embed these clips again, or remove them from the table"
         )
