@@ -1,4 +1,4 @@
-"""Outputs of evaluations and probes: locked while they are written, compared with their checksums when they are read."""
+"""Outputs of evaluations and probes are locked while they are written and verified when they are read."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_bad_batches_are_skipped_named_and_recorded(
 def test_one_more_than_allowed_ends_the_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch)
     with pytest.raises(
-        DataError, match=r"at step 7, in a batch of .*\.wav.*1 bad batches were skipped.*bad-step-00000007"
+        DataError, match=r"at step 7, in a batch of .*\.wav.*1 bad batches were already skipped.*bad-step-00000007"
     ):
         tune(folder, tmp_path / "one", "training.skip_bad_batches=1")
     with pytest.raises(DataError, match=r"the loss became nan at step 4.*bad-step-00000004"):

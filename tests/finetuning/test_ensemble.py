@@ -1,4 +1,4 @@
-"""A fine-tuned run predicts, averages its models, and is scored on its test clips; from Python and on the command line."""
+"""A fine-tuned run predicts, averages its models, and is scored on its test clips, in Python and the command line."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
     }
     assert [row["percent"] for row in scores[:2]] == [85.3, 85.3] and scores[0]["model"].startswith("MaskSpec")
     assert main(["recipes", "--published", "openmike"]) == 2
-    assert "known are audioset, audioset20k, beehive_states" in capsys.readouterr().err
+    assert "available: audioset, audioset20k, beehive_states" in capsys.readouterr().err
     assert main(["recipes", "--finetune", "--json"]) == 0
     assert {"small", "esc50", "audiomae-audioset"} <= {recipe["name"] for recipe in json.loads(capsys.readouterr().out)}
 

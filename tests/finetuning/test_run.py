@@ -37,9 +37,19 @@ SIZES = (
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 QUICK = override(
     FinetuneRecipe(),
-    ["training.batch_size=8", "training.steps=12", "training.learning_rate=2e-3", "training.checkpoint_every=5", "training.log_every=2",
-     "adapt.drop_path=0.1", "augment.gain_db=[-3,3]", "augment.wave_mixup_prob=0.3", "augment.mask_time=0.2", "augment.patchout=0.2"],
-)  # fmt: skip
+    [
+        "training.batch_size=8",
+        "training.steps=12",
+        "training.learning_rate=2e-3",
+        "training.checkpoint_every=5",
+        "training.log_every=2",
+        "adapt.drop_path=0.1",
+        "augment.gain_db=[-3,3]",
+        "augment.wave_mixup_prob=0.3",
+        "augment.mask_time=0.2",
+        "augment.patchout=0.2",
+    ],
+)
 CLOCKS = ("time", "seconds", "clips_per_second", "loader_wait")
 FINDS = (0.1, 0.35, 1.1)  # radians a sample; tones that a few steps tell apart
 

@@ -199,9 +199,9 @@ def test_overwrite_never_deletes_what_is_no_run(sounds, tmp_path):
     mine = tmp_path / "mine"
     shutil.copytree(sounds, mine)
     recipe = override(SMALL, SETTINGS)
-    with pytest.raises(ConfigError, match="no run folder"):
+    with pytest.raises(ConfigError, match="is not a run folder"):
         pretrain(mine, mine, recipe, overwrite=True)
-    with pytest.raises(ConfigError, match="no run folder"):
+    with pytest.raises(ConfigError, match="is not a run folder"):
         pretrain(sounds, mine / "00.wav", recipe, overwrite=True)
     assert len(list(mine.iterdir())) == 12
     pretrain(sounds, tmp_path / "run", override(recipe, ["training.steps=1"]), device="cpu")
@@ -216,7 +216,7 @@ def test_weights_that_blow_up_in_the_last_step_are_not_saved(sounds, tmp_path):
         SMALL,
         [*SETTINGS, "training.learning_rate=1e38", "training.warmup=0", "training.steps=1", "training.clip_norm=null"],
     )
-    with pytest.raises(DataError, match=r"the (weights|loss) became (nan|inf).* at step 1"):
+    with pytest.raises(DataError, match=r"(parameters contain NaN|the loss became (nan|inf)).*at step 1"):
         pretrain(sounds, tmp_path / "run", override(recipe, ["training.weight_decay=1e30"]), device="cpu")
     assert not checkpoints(tmp_path / "run") and not (tmp_path / "run/model").exists()
 
@@ -256,7 +256,7 @@ def test_init_starts_from_weights_and_another_size_is_refused(sounds, tmp_path):
     pretrain(sounds, tmp_path / "second", again, init=tmp_path / "first", device="cpu")
     first, second = (load_model(tmp_path / name).learner.lasting_state() for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    with pytest.raises(CheckpointError, match="another size"):
+    with pytest.raises(CheckpointError, match="differs from that of the recipe in size"):
         pretrain(sounds, tmp_path / "third", override(again, ["model.embed_dim=32"]), init=tmp_path / "first")
 
 

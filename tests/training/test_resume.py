@@ -122,7 +122,7 @@ def test_the_command_resumes_with_the_new_place_and_refuses_it_without(sounds, t
     assert "--data NEW_PATH" in capsys.readouterr().err
     assert main(["pretrain", "--resume", str(tmp_path / "run"), "--data", str(new), "--device", "cpu"]) == 0
     assert main(["pretrain", str(new), "--data", str(new), "-o", str(tmp_path / "other")]) == 2
-    assert "--data belongs to --resume" in capsys.readouterr().err
+    assert "--data needs --resume" in capsys.readouterr().err
 
 
 def test_a_fine_tuning_run_that_dies_before_its_scores_gets_them(sounds, tmp_path, monkeypatch):

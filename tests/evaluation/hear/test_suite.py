@@ -173,7 +173,7 @@ def test_the_command_line_tells_failures_by_its_exit_code(
     assert main(command) == 2
     (tmp_path / "mine").mkdir()
     assert main([*command[:-1], str(tmp_path / "mine"), "--overwrite"]) == 2
-    assert "is no evaluation" in capsys.readouterr().err
+    assert "is not an evaluation" in capsys.readouterr().err
 
 
 def test_published_numbers_stand_beside_ours() -> None:
@@ -215,7 +215,7 @@ def test_several_models_share_a_table_and_its_baselines(
     assert main([*command, "--resume", "--mode", "robust", "--seeds", "1"]) == 0
     assert (out / "results-robust.csv").is_file() and (out / "results-heareval.csv").read_text() == before
     assert main([*command, "--resume", "--compare", "hear:levels"]) == 2
-    assert "2 rows would be called levels; rename the folder or the weights of one" in capsys.readouterr().err
+    assert "2 models have the name levels; rename the folder or the weights of one" in capsys.readouterr().err
 
 
 def test_another_first_model_brings_baselines_of_its_own(levels: Levels, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_the_command_line_refuses_seeds_of_the_published_protocol(
         str(tmp_path / "out"),
     ]
     assert main([*command, "--seeds", "2"]) == main([*command, "--mode", "heareval", "--seeds", "3"]) == 2
-    assert "--seeds belongs to --mode robust; HEAR's protocol has one seed" in capsys.readouterr().err
+    assert "--seeds needs --mode robust; the mode heareval has one seed" in capsys.readouterr().err
     assert main([*command, "--mode", "robust", "--seeds", "0"]) == 2
     assert not (tmp_path / "out").exists()
 
@@ -257,4 +257,4 @@ def test_an_interrupted_command_says_how_to_go_on(
     sys.modules["levels"].get_scene_embeddings = stop  # type: ignore[attr-defined]
     tasks, out = make_task(tmp_path / "tasks" / "noise-v1").parent, tmp_path / "out"
     assert main(["evaluate", "hear:levels", str(tasks), "-o", str(out)]) == 130
-    assert f"what is done is kept in {out}; the same command with --resume goes on" in capsys.readouterr().err
+    assert f"finished results are kept in {out}; continue with the same command and --resume" in capsys.readouterr().err

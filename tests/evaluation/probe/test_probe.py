@@ -203,7 +203,7 @@ def test_a_side_of_one_class_is_refused(table: Table) -> None:
 
 def test_refuses_vectors_that_do_not_fit(table: Table) -> None:
     labels = table([0, 1, 0, 1])
-    with pytest.raises(DataError, match=r"x: embeddings of shape \(3, 2\) came for 4"):
+    with pytest.raises(DataError, match=r"x: embeddings have the shape \(3, 2\) for 4"):
         probe_embeddings({"x": np.zeros((3, 2))}, labels)
     with pytest.raises(DataError, match="x: embeddings of 4 of 4 clips are not finite, the first of 0.wav"):
         probe_embeddings({"x": np.full((4, 2), np.nan)}, labels)

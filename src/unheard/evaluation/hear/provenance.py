@@ -46,7 +46,8 @@ def audio_files(task: Task, split: str, sample_rate: int) -> str:
     for name in task.clips[split]:
         if not (folder / name).is_file():
             raise AudioError(
-                f"{folder / name} is missing, but listed in {split}.json of {task.name}; restore it or build the task again"
+                f"{folder / name} is missing, but listed in {split}.json of {task.name}; restore it or build the"
+                " task again"
             )
         state = (folder / name).stat()
         digest.update(repr((name, (state.st_size, state.st_mtime_ns))).encode())

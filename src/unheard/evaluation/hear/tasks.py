@@ -159,7 +159,8 @@ def read_task(folder: str | Path) -> Task:
         raise DataError(f"{root / METADATA}: use_scoring_for_early_stopping is {by_score!r}; it must be true or false")
     if event and not by_score and len(grid) > 1:
         raise DataError(
-            f"{root / METADATA} stops by the loss, which cannot select one of {len(grid)} post-processing settings; give one"
+            f"{root / METADATA} stops by the loss, which cannot select one of {len(grid)} post-processing"
+            " settings; give one"
         )
     return Task(
         root, name, task_name, event, multilabel, splits, mode != "trainvaltest", seconds, scores,
@@ -278,9 +279,11 @@ def _answers(path: Path, labels: tuple[str, ...], event: bool, multilabel: bool)
         try:
             if event:
                 answers[name] = Events(
-                    np.zeros(len(found), np.int64), np.array([position[str(each["label"])] for each in found], np.int64),
-                    np.array([each["start"] for each in found], float), np.array([each["end"] for each in found], float),
-                )  # fmt: skip
+                    np.zeros(len(found), np.int64),
+                    np.array([position[str(each["label"])] for each in found], np.int64),
+                    np.array([each["start"] for each in found], float),
+                    np.array([each["end"] for each in found], float),
+                )
             else:
                 answers[name] = np.array([position[str(label)] for label in found], np.int64)
         except (KeyError, TypeError, ValueError) as error:

@@ -50,8 +50,8 @@ def leakage_warnings(
     copied = shared(protocol, content) if content is not None else np.zeros(len(protocol.test_indices), bool)
     if copied.any():
         warnings.append(
-            f"{_leaked(protocol, predictions, copied)} are from files with the same bytes as training files (copies, or parts"
-            " of one recording)"
+            f"{_leaked(protocol, predictions, copied)} are from files with the same bytes as training files"
+            " (copies, or parts of one recording)"
         )
     if statistics is not None and (same := equal(protocol, statistics) & ~copied).any():
         warnings.append(
@@ -61,7 +61,8 @@ def leakage_warnings(
         both = shared(protocol, [name or None for name in labels.group])
         if both.any():
             warnings.append(
-                f"{_leaked(protocol, predictions, both)} belong to a group that is also in training; put every group into one split or fold"
+                f"{_leaked(protocol, predictions, both)} belong to a group that is also in training; put every"
+                " group into one split or fold"
             )
         warnings += few_groups(protocol.groups)
     else:
