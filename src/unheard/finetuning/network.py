@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unheard.finetuning.augment import AugmentBatch
-from unheard.finetuning.layer_decay import decays, layer_scale
+from unheard.finetuning.learning_rates import decays, layer_scale
 from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
 from unheard.model import masking
 from unheard.model.classification import clip_losses

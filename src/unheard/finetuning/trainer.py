@@ -20,10 +20,10 @@ from unheard.data.prefetch import RankSlice
 from unheard.errors import ConfigError, DataError
 from unheard.finetuning.augment import AugmentBatch
 from unheard.finetuning.clips import PackedLabelledClips
+from unheard.finetuning.learning_rates import rate_at
 from unheard.finetuning.loader import LabelledLoader
 from unheard.finetuning.model_selection import BestModelTracker, scores
 from unheard.finetuning.network import FinetuneModule, Network, build_optimiser
-from unheard.finetuning.schedule import rate_at
 from unheard.finetuning.setup import FinetuneSetup
 from unheard.finetuning.validation import Validation
 from unheard.model.classifier import Classifier

@@ -40,10 +40,8 @@ class Task:
     Parameters
     ----------
     folder : Path
-    name : str
-        Name of the folder, such as ``esc50-v2.0.0-full``.
-    task_name : str
-        Name without version and mode.
+    name, task_name : str
+        Name of the folder, such as ``esc50-v2.0.0-full``, and name without version and mode.
     event, multilabel : bool
         Whether intervals are labelled, and whether a file may have several labels.
     splits : tuple of str
@@ -61,7 +59,6 @@ class Task:
     grid : mapping of str to list
         Hyper-parameters that the task fixes.
     labels : tuple of str
-        The vocabulary.
     clips : dict of str to dict of str to Answers
         Split -> file -> labels, in the order of the files.
     """
