@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from unheard.bootstrap import N_RESAMPLES, bc_interval, replicates
+from unheard.bootstrap import N_RESAMPLES, Counts, Statistic, bc_interval, replicates
 from unheard.evaluation.hear.paired_bootstrap import significantly_worse
 from unheard.evaluation.hear.scores import SCORES, mean_precision
 
@@ -52,9 +52,11 @@ def held(clips: int, classes: int, *skills: float) -> dict[str, float]:
         target, scores = sample(rng, clips, prior, skills)
         value = mean_precision(target, scores[0])
         statistics = [SCORES["mAP"].statistic(target, score) for score in scores]
-        draws = replicates(
-            lambda counts: np.stack([each(counts) for each in statistics]), np.arange(clips), rng, N_RESAMPLES
-        )
+
+        def stacked(counts: Counts, statistics: list[Statistic] = statistics) -> np.ndarray:
+            return np.stack([each(counts) for each in statistics])
+
+        draws = replicates(stacked, np.arange(clips), rng, N_RESAMPLES)
         plain, corrected, gap = bc_interval(draws[0]), bc_interval(draws[0], value), bc_interval(draws[0] - draws[1])
         inside = [
             low <= truth <= high
@@ -70,9 +72,11 @@ def ahead(rows: int, clips: int = 300, columns: int = 500, share: float = 0.7) -
     rng, found = np.random.default_rng(0), 0
     for _ in range(columns):
         right = rng.random((clips, rows)) < share
-        draws = replicates(
-            lambda counts: right.T.astype(np.float32) @ counts / clips, np.arange(clips), rng, N_RESAMPLES
-        )
+
+        def means(counts: Counts, right: np.ndarray = right) -> np.ndarray:
+            return right.T.astype(np.float32) @ counts / clips
+
+        draws = replicates(means, np.arange(clips), rng, N_RESAMPLES)
         found += any(significantly_worse(draws.tolist(), int(right.mean(axis=0).argmax()), smaller=False))
     return found / columns
 

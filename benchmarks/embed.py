@@ -36,10 +36,17 @@ def ast_model(size: str) -> ASTModel:
     """The peer: ViT of the same width and depth over 80 bands x 1008 frames."""
     chosen = resolve_sizes(ModelConfig(size=size))
     config = ASTConfig(
-        hidden_size=chosen.embed_dim, num_hidden_layers=chosen.depth, num_attention_heads=chosen.num_heads,
-        intermediate_size=4 * chosen.embed_dim, patch_size=16, frequency_stride=16, time_stride=16, max_length=1008, num_mel_bins=80,
+        hidden_size=chosen.embed_dim,
+        num_hidden_layers=chosen.depth,
+        num_attention_heads=chosen.num_heads,
+        intermediate_size=4 * chosen.embed_dim,
+        patch_size=16,
+        frequency_stride=16,
+        time_stride=16,
+        max_length=1008,
+        num_mel_bins=80,
         attn_implementation="sdpa",
-    )  # fmt: skip
+    )
     return ASTModel(config).eval()
 
 

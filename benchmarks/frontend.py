@@ -35,9 +35,17 @@ def transforms() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Each takes a clip (S,) and gives its log-mel (F, T)."""
     config, ours = MSM_MAE_16K, LogMel(MSM_MAE_16K)
     peer = MelSpectrogram(
-        sr=config.sample_rate, n_fft=config.n_fft, win_length=config.n_fft, hop_length=config.hop_size, n_mels=config.n_mels,
-        fmin=config.f_min, fmax=config.f_max, center=True, power=2, verbose=False,
-    )  # fmt: skip
+        sr=config.sample_rate,
+        n_fft=config.n_fft,
+        win_length=config.n_fft,
+        hop_length=config.hop_size,
+        n_mels=config.n_mels,
+        fmin=config.f_min,
+        fmax=config.f_max,
+        center=True,
+        power=2,
+        verbose=False,
+    )
     options = {"sr": config.sample_rate, "n_fft": config.n_fft, "hop_length": config.hop_size, "n_mels": config.n_mels}
 
     def nnaudio(wav: np.ndarray) -> np.ndarray:

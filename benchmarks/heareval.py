@@ -37,8 +37,11 @@ import sys, time, logging, json
 from pathlib import Path
 import torch
 from pytorch_lightning.loops import FitLoop
-# Lightning ignores the attribute by which heareval says whose post-processing the test takes; without this, event tasks end in a KeyError.
-FitLoop.current_epoch = property(lambda self: None, lambda self, epoch: setattr(self.epoch_progress.current, "completed", epoch))
+# Lightning ignores the attribute with which heareval selects the post-processing of the test.
+# Without this, event tasks end in a KeyError.
+FitLoop.current_epoch = property(
+    lambda self: None, lambda self, epoch: setattr(self.epoch_progress.current, "completed", epoch)
+)
 from heareval.predictions.task_predictions import task_predictions
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
@@ -55,7 +58,7 @@ import sys, time, json
 from pathlib import Path
 import torch
 from unheard.evaluation.hear import robust, heareval
-from unheard.evaluation.hear.embeddings import read_splits
+from unheard.evaluation.hear.rows import read_splits
 from unheard.evaluation.hear.tasks import read_task
 import scipy.sparse.csgraph
 torch.set_num_threads(1)
@@ -66,7 +69,10 @@ weight.grad = torch.zeros(1)
 torch.optim.Adam([weight]).step()  # what it imports does not count
 begin = time.process_time()
 splits = read_splits(folder, task)
-runs = [heareval.evaluate(task, splits, points).tested] if mode == "heareval" else robust.evaluate(task, splits, points, seeds=3)
+if mode == "heareval":
+    runs = [heareval.evaluate(task, splits, points).tested]
+else:
+    runs = robust.evaluate(task, splits, points, seeds=3)
 spent = (time.process_time() - begin) / len(runs)
 print("SCORES", json.dumps({tested.split: tested.scores for tested in runs[0]}))
 print("SECONDS", spent)
@@ -74,10 +80,21 @@ print("SECONDS", spent)
 
 
 PACKAGES = [
-    "pytorch-lightning==1.9.5", "torchmetrics==1.9.0", "setuptools==80.10.2", "sed_eval==0.2.1", "dcase_util==0.2.20", "torchinfo==1.8.0",
-    "intervaltree==3.2.1", "more-itertools==11.2.1", "python-slugify==9.2.0", "text-unidecode==1.3", "pandas==3.1.1", "validators==0.36.0",
-    "future==1.0.0", "six==1.17.0",
-]  # fmt: skip
+    "pytorch-lightning==1.9.5",
+    "torchmetrics==1.9.0",
+    "setuptools==80.10.2",
+    "sed_eval==0.2.1",
+    "dcase_util==0.2.20",
+    "torchinfo==1.8.0",
+    "intervaltree==3.2.1",
+    "more-itertools==11.2.1",
+    "python-slugify==9.2.0",
+    "text-unidecode==1.3",
+    "pandas==3.1.1",
+    "validators==0.36.0",
+    "future==1.0.0",
+    "six==1.17.0",
+]
 """What heareval 2021.1.3 needs and this library does not; the last lightning that still has what it calls."""
 COLUMNS = (
     "task",
@@ -146,11 +163,15 @@ def build(folder: Path, clips: int, labels: int, folds: int, event: bool, epochs
         "idx,label\n" + "".join(f"{i},{name}\n" for i, name in enumerate(order))
     )
     metadata = {
-        "task_name": folder.name, "embedding_type": "event" if event else "scene", "sample_duration": seconds, "splits": splits,
-        "prediction_type": "multilabel" if event else "multiclass", "split_mode": "new_split_kfold" if folds else "trainvaltest",
+        "task_name": folder.name,
+        "embedding_type": "event" if event else "scene",
+        "sample_duration": seconds,
+        "splits": splits,
+        "prediction_type": "multilabel" if event else "multiclass",
+        "split_mode": "new_split_kfold" if folds else "trainvaltest",
         "evaluation": ["event_onset_200ms_fms", "segment_1s_er"] if event else ["top1_acc", "mAP", "d_prime", "aucroc"],
         "evaluation_params": {"task_specific_param_grid": {"max_epochs": [epochs]}},
-    }  # fmt: skip
+    }
     (folder / "task_metadata.json").write_text(json.dumps(metadata))
     return folder
 

@@ -75,8 +75,13 @@ def figure(rows: list[Row]) -> Figure:
         points: dict[int, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
         for row in (row for row in rows if row["arm"] == arm):
             points[row["step"]][row["seed"]].append(row)
-        places = [(np.mean([r[0]["seconds"] for r in seeds.values()]), [np.mean([row["score"] for row in r]) for r in seeds.values()])
-                  for _, seeds in sorted(points.items())]  # fmt: skip
+        places = [
+            (
+                np.mean([r[0]["seconds"] for r in seeds.values()]),
+                [np.mean([row["score"] for row in r]) for r in seeds.values()],
+            )
+            for _, seeds in sorted(points.items())
+        ]
         colour = f"C{number % 10}"
         axes.plot(
             [at for at, _ in places], [np.mean(values) for _, values in places], color=colour, marker="o", label=arm

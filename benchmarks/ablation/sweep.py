@@ -102,7 +102,7 @@ class Sweep:
         for arm in self.arms:
             corpus = self.corpus(arm)
             for seed in self.seeds:
-                run, report = self.run(arm, seed), Callbacks(print, bar, live=True)
+                run, report = self.run(arm, seed), Callbacks(print, bar, show_progress=True)
                 if run.is_dir() and is_run(run) and (run / "config.json").is_file():
                     resume(run, report=report)
                 else:

@@ -27,7 +27,7 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.kaldi import EMPHASIS, LOG_MEAN, LOG_SCALE, MASKSPEC, MaskSpecMel
 from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.config import override
-from unheard.finetuning.layer_decay import decays, layer_scale
+from unheard.finetuning.learning_rates import decays, layer_scale
 from unheard.model import masking
 from unheard.objectives.reconstruct import Reconstruct
 from unheard.recipes.learner import build

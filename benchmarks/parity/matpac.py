@@ -178,11 +178,18 @@ def _recipe(config: dict[str, Any]) -> Recipe:
         share = np.log(end / start) / np.log(config["mcl_decay_rate"]) / config["max_update"]
         latents = replace(latents, wta_temperature_start=start, wta_temperature_end=end, wta_fraction=float(share))
     prototypes = PrototypesConfig(
-        weight=HALF, prototypes=config["head_dim_out"], hidden_dim=config["hidden_dim"], bottleneck_dim=config["bottleneck_dim"],
-        student_temp=config["student_temp"], teacher_temp_start=config["warmup_teacher_temp"], teacher_temp=config["teacher_temp"],
-        teacher_temp_warmup=warm, center_momentum=config["center_momentum"],
-        momentum_start=config["head_ema_decay"], momentum_end=config["head_ema_end_decay"],
-    )  # fmt: skip
+        weight=HALF,
+        prototypes=config["head_dim_out"],
+        hidden_dim=config["hidden_dim"],
+        bottleneck_dim=config["bottleneck_dim"],
+        student_temp=config["student_temp"],
+        teacher_temp_start=config["warmup_teacher_temp"],
+        teacher_temp=config["teacher_temp"],
+        teacher_temp_warmup=warm,
+        center_momentum=config["center_momentum"],
+        momentum_start=config["head_ema_decay"],
+        momentum_end=config["head_ema_end_decay"],
+    )
     teacher = TeacherConfig(
         config["ema_decay"], config["ema_end_decay"], max_initial_weight=1.0, update_at=published.teacher.update_at
     )
@@ -204,10 +211,18 @@ def _recipe(config: dict[str, Any]) -> Recipe:
 
 def _model(config: dict[str, Any], **more: Any) -> ModelConfig:
     return ModelConfig(
-        frames=config["n_t"], patch_size=(config["patch_size"],) * 2, mask_ratio=config["mask_ratio"], embed_dim=config["embed_dim"],
-        depth=config["depth"], num_heads=config["num_heads"], decoder_embed_dim=config["decoder_embed_dim"],
-        decoder_depth=config["decoder_depth"], decoder_num_heads=config["decoder_num_heads"], mlp_ratio=config["mlp_ratio"], **more,
-    )  # fmt: skip
+        frames=config["n_t"],
+        patch_size=(config["patch_size"],) * 2,
+        mask_ratio=config["mask_ratio"],
+        embed_dim=config["embed_dim"],
+        depth=config["depth"],
+        num_heads=config["num_heads"],
+        decoder_embed_dim=config["decoder_embed_dim"],
+        decoder_depth=config["decoder_depth"],
+        decoder_num_heads=config["decoder_num_heads"],
+        mlp_ratio=config["mlp_ratio"],
+        **more,
+    )
 
 
 def _update(run: _Run, when: TrainingProgress, check: Checker) -> None:

@@ -66,10 +66,14 @@ def make_task(folder: Path, event: bool = False, rate: int = RATE, clips: int = 
         (folder / f"{split}.json").write_text(json.dumps(labels))
     (folder / "labelvocabulary.csv").write_text("idx,label\n0,loud\n1,soft\n")
     metadata = {
-        "task_name": folder.name, "embedding_type": "event" if event else "scene", "split_mode": "trainvaltest", "splits": splits,
-        "prediction_type": "multilabel" if event else "multiclass", "sample_duration": 0.5,
+        "task_name": folder.name,
+        "embedding_type": "event" if event else "scene",
+        "split_mode": "trainvaltest",
+        "splits": splits,
+        "prediction_type": "multilabel" if event else "multiclass",
+        "sample_duration": 0.5,
         "evaluation": ["event_onset_200ms_fms", "segment_1s_er"] if event else ["top1_acc", "mAP"],
         "evaluation_params": {"task_specific_param_grid": QUICK},
-    }  # fmt: skip
+    }
     (folder / "task_metadata.json").write_text(json.dumps(metadata))
     return folder

@@ -1,4 +1,4 @@
-"""Outputs of evaluations and probes: locked while they are written, compared with their checksums when they are read."""
+"""Outputs of evaluations and probes are locked while they are written and verified when they are read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def task(tmp_path: Path) -> Path:
 
 def evaluated(task: Path, out: Path, levels: Levels) -> tuple[suite.Report, list[str]]:
     said: list[str] = []
-    return suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task], out, say=said.append), said
+    return suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task], out, log=said.append), said
 
 
 def test_damaged_embeddings_are_named_and_made_again(task: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Call:
 
 
 def hostile(place: Path, count: int, seed: int = 0) -> tuple[int, list[str]]:
-    """Load ``count`` hostile files and folders. Return how many, and what ran, cost too much or ended in a traceback."""
+    """Load ``count`` hostile files and folders. Return their number, and those that ran code, were slow or crashed."""
     shutil.rmtree(place, ignore_errors=True)
     model, faults, marker = make_model(place / "model"), [], place / "ran"
     rng = np.random.default_rng(seed)

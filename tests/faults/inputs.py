@@ -14,10 +14,18 @@ from unheard.weights.built_in import RANDOM_STATISTICS
 from unheard.weights.checkpoint import Provenance, save_model
 
 SETTINGS = (
-    "model.size=tiny", "model.frames=48", "model.embed_dim=24", "model.depth=2", "model.num_heads=1", "model.decoder_embed_dim=24",
-    "model.decoder_depth=1", "model.decoder_num_heads=1", "training.precision=float32", "training.checkpoint_every=3",
+    "model.size=tiny",
+    "model.frames=48",
+    "model.embed_dim=24",
+    "model.depth=2",
+    "model.num_heads=1",
+    "model.decoder_embed_dim=24",
+    "model.decoder_depth=1",
+    "model.decoder_num_heads=1",
+    "training.precision=float32",
+    "training.checkpoint_every=3",
     "training.log_every=1",
-)  # fmt: skip
+)
 
 
 def make_sounds(folder: Path, count: int = 24) -> Path:

@@ -48,9 +48,9 @@ def silent_behind(clips: AugmentBatch) -> bool:
 
 EVERY: dict[str, tuple[Callable[..., AugmentBatch], Callable[..., AugmentBatch]]] = {
     "gain": (waves, partial(gain, decibels=(-7, 6))),
-    "roll": (waves, partial(roll, reach=5)),
-    "mixed sound": (waves, partial(mixup, chance=0.7, alpha=2.0, centred=True)),
-    "mixed spectrograms": (specs, partial(mixup, chance=0.7, alpha=0.3)),
+    "roll": (waves, partial(roll, max_shift=5)),
+    "mixed sound": (waves, partial(mixup, probability=0.7, alpha=2.0, centred=True)),
+    "mixed spectrograms": (specs, partial(mixup, probability=0.7, alpha=0.3)),
     "stretches": (specs, partial(spec_augment, freq=0.5, time=0.5)),
     "noise": (specs, partial(add_noise, max_level=0.1)),
 }

@@ -122,7 +122,7 @@ def test_bad_batches_are_skipped_named_and_recorded(
 ) -> None:
     poison(monkeypatch)
     lines: list[str] = []
-    run = tune(folder, tmp_path / "run", "training.skip_bad_batches=2", report=Callbacks(say=lines.append))
+    run = tune(folder, tmp_path / "run", "training.skip_bad_batches=2", report=Callbacks(log=lines.append))
     told = [line for line in lines if "its update is skipped" in line]
     assert len(told) == 2 and "step 4" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
     rows = {row["step"]: row for row in curve(run)}
@@ -140,7 +140,7 @@ def test_bad_batches_are_skipped_named_and_recorded(
 def test_one_more_than_allowed_ends_the_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch)
     with pytest.raises(
-        DataError, match=r"at step 7, in a batch of .*\.wav.*1 bad batches were skipped.*bad-step-00000007"
+        DataError, match=r"at step 7, in a batch of .*\.wav.*1 bad batches were already skipped.*bad-step-00000007"
     ):
         tune(folder, tmp_path / "one", "training.skip_bad_batches=1")
     with pytest.raises(DataError, match=r"the loss became nan at step 4.*bad-step-00000004"):

@@ -1,4 +1,4 @@
-"""A fine-tuned run predicts, averages its models, and is scored on its test clips; from Python and on the command line."""
+"""A fine-tuned run predicts, averages its models, and is scored on its test clips, in Python and the command line."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_scores_of_several_labels_count_known_classes_only(folder: Path, tmp_pat
     clips = list(range(21, 36))
     known = [i % 3 != 0 or "a" in names[i % 4] for i in clips]
     truth = np.array(["a" in names[i % 4] for i in clips]).astype(np.int64)
-    assert told.classes[0]["judged"] == sum(known)
+    assert told.classes[0]["annotated"] == sum(known)
     assert told.classes[0]["average precision"] == pytest.approx(average_precision_score(truth[known], said[known, 0]))
 
 
@@ -249,7 +249,7 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
     }
     assert [row["percent"] for row in scores[:2]] == [85.3, 85.3] and scores[0]["model"].startswith("MaskSpec")
     assert main(["recipes", "--published", "openmike"]) == 2
-    assert "known are audioset, audioset20k, beehive_states" in capsys.readouterr().err
+    assert "available: audioset, audioset20k, beehive_states" in capsys.readouterr().err
     assert main(["recipes", "--finetune", "--json"]) == 0
     assert {"small", "esc50", "audiomae-audioset"} <= {recipe["name"] for recipe in json.loads(capsys.readouterr().out)}
 

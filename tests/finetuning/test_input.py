@@ -83,7 +83,7 @@ def tune(
         (
             ["none.wav,a,train", "broken.wav,b,train", "8.wav,a,test", "9.wav,b,test"],
             "path,label,split",
-            "none of the clips to train on",
+            "none of the training clips",
         ),
         (["none.wav,a,train", "broken.wav,b,train"], "path,label,split", "none of the 2 clips.*no samples"),
         (
@@ -94,7 +94,7 @@ def tune(
         (
             ["0.wav,a,train,5,9", "1.wav,b,train,,"],
             "path,label,split,start,end",
-            "no clip of the classes a.*no samples from 5 s on",
+            "no clip of the classes a.*no samples after 5 s",
         ),
     ],
 )

@@ -17,7 +17,8 @@ from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import read_labels
 from unheard.data.prefetch import RankSlice
 from unheard.errors import DataError
-from unheard.finetuning.loader import LabelledBatch, LabelledLoader, PackedLabelledClips, clip_weights, open_sounds
+from unheard.finetuning.clips import PackedLabelledClips, open_sounds
+from unheard.finetuning.loader import LabelledBatch, LabelledLoader, clip_weights
 from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
 
 STATISTICS = Statistics((-7.0,), (4.0,))

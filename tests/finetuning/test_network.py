@@ -18,7 +18,7 @@ from unheard.embedding.embedder import Model
 from unheard.finetuning.augment import AugmentBatch
 from unheard.finetuning.network import FinetuneModule, Network, build_optimiser, patchout
 from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
-from unheard.finetuning.trainer import FinetuneSetup, begin
+from unheard.finetuning.setup import FinetuneSetup, begin
 from unheard.model.classification import clip_losses
 from unheard.model.classifier import Classifier
 from unheard.model.masking import num_keep

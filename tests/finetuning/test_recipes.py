@@ -9,9 +9,9 @@ import pytest
 
 from unheard.config import from_json, override, to_json
 from unheard.errors import ConfigError
+from unheard.finetuning.learning_rates import rate_at
 from unheard.finetuning.named_recipes import FINETUNE_RECIPES, find_finetune_recipe
 from unheard.finetuning.recipe import FinetuneRecipe
-from unheard.finetuning.schedule import rate_at
 from unheard.model.masking import num_keep
 from unheard.training.optim import peak_learning_rate
 

@@ -37,9 +37,19 @@ SIZES = (
 BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 QUICK = override(
     FinetuneRecipe(),
-    ["training.batch_size=8", "training.steps=12", "training.learning_rate=2e-3", "training.checkpoint_every=5", "training.log_every=2",
-     "adapt.drop_path=0.1", "augment.gain_db=[-3,3]", "augment.wave_mixup_prob=0.3", "augment.mask_time=0.2", "augment.patchout=0.2"],
-)  # fmt: skip
+    [
+        "training.batch_size=8",
+        "training.steps=12",
+        "training.learning_rate=2e-3",
+        "training.checkpoint_every=5",
+        "training.log_every=2",
+        "adapt.drop_path=0.1",
+        "augment.gain_db=[-3,3]",
+        "augment.wave_mixup_prob=0.3",
+        "augment.mask_time=0.2",
+        "augment.patchout=0.2",
+    ],
+)
 CLOCKS = ("time", "seconds", "clips_per_second", "loader_wait")
 FINDS = (0.1, 0.35, 1.1)  # radians a sample; tones that a few steps tell apart
 
@@ -159,7 +169,7 @@ def test_several_labels_a_clip_and_classes_nobody_judged(folder: Path, tmp_path:
     run = tune(folder, tmp_path / "run", table="several.csv")
     assert "valid/mAP" in rows(run)[-1] and read_session(run).activation == "sigmoid"
     assert load_model(run).classifier.config.activation == "sigmoid"  # type: ignore[union-attr]
-    with pytest.raises(ConfigError, match=r"one class a clip.*task\.loss=bce"):
+    with pytest.raises(ConfigError, match=r"one class per clip.*task\.loss=bce"):
         tune(folder, tmp_path / "other", override(QUICK, ["task.loss=cross-entropy"]), "several.csv")
 
 
@@ -239,12 +249,12 @@ def test_runs_share_packed_clips_and_find_them_on_resume(folder: Path, tmp_path:
     own = tune(folder, tmp_path / "own", recipe)
     lines: list[str] = []
     for name in ("first", "second"):
-        report = Callbacks(say=lines.append)
+        report = Callbacks(log=lines.append)
         assert finetune(
             folder / "model", folder / "labels.csv", tmp_path / name, recipe, corpus=place, device="cpu", report=report
         )
         assert read_session(tmp_path / name).corpus == str(place) and curve(tmp_path / name) == curve(own)
-    assert sum("found packed in" in line for line in lines) == 1 and len(list(place.iterdir())) == 1
+    assert sum("uses the packed clips in" in line for line in lines) == 1 and len(list(place.iterdir())) == 1
     shutil.rmtree(tmp_path / "second" / "checkpoints")
     shutil.rmtree(place)  # whoever deletes it makes the next run pack again
     assert resume(tmp_path / "second", device="cpu") and len(list(place.iterdir())) == 1

@@ -140,7 +140,7 @@ def test_only_the_split_test_is_scored_where_there_is_one(run: Path, folder: Pat
     )
     assert score_labelled(run, file, tmp_path / "out").parts[0]["clips"] == 6
     file = table(folder / "nothing.csv", [(i, "abc"[i % 3], "train") for i in range(30)], "path,label,split")
-    with pytest.raises(DataError, match="no test in it"):
+    with pytest.raises(DataError, match="without the value test"):
         score_labelled(run, file, tmp_path / "other")
 
 
@@ -160,7 +160,7 @@ def test_a_table_that_changed_since_is_no_test_of_the_run(folder: Path, tmp_path
     with pytest.raises(DataError, match="has changed since"):
         moved.evaluate(file, tmp_path / "out")
     (note,) = moved.evaluate(folder / "fresh.csv", tmp_path / "out").notes
-    assert "cannot be told" in note
+    assert "could not check" in note
 
 
 @pytest.mark.parametrize("column", ["label", "end"])
@@ -245,8 +245,8 @@ def test_weights_that_one_class_chose_are_told_of(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "header", "hint"),
     [
-        ([(0, "a"), (1, "dog")], "path,label", "labels that the model does not know, the first 'dog'"),
-        ([(0, "a|b"), (1, "b")], "path,label", "row 2 has 2 labels, and this model names one"),
+        ([(0, "a"), (1, "dog")], "path,label", "labels that are not classes of the model, the first 'dog'"),
+        ([(0, "a|b"), (1, "b")], "path,label", "row 2 has 2 labels, but this model predicts one"),
         ([(0, "a"), (1, "b")], "path,class", "lacks the column label"),
         ([(0, "a"), (99, "b")], "path,label", "do not exist, the first 99.wav"),
         ([(0, ""), (1, "")], "path,label", "has 0 class"),
@@ -268,7 +268,7 @@ def test_a_table_of_one_class_is_scored_by_what_needs_no_other(run: Path, folder
     )
     assert told.metric == "accuracy" and set(told.means) == {"accuracy", "loss"} and set(told.intervals) == {"accuracy"}
     assert told.mean == told.classes[1]["recall"] and np.sum(told.confusion) == 4
-    assert "all clips are of one class, b" in told.notes[0]
+    assert "all clips have the same class, b" in told.notes[0]
     assert [(row["start"], "end" in row) for row in read(tmp_path / "out" / "predictions.csv")] == [("0.1", False)] * 4
 
 
@@ -288,7 +288,7 @@ def test_a_model_without_classes_or_without_clips_to_test_says_so(folder: Path, 
     file = table(folder / "all.csv", [(i, "abc"[i % 3], "train") for i in range(12)], "path,label,split")
     settings = [*QUICK, "training.steps=1"]
     whole = unheard.finetune(folder / "model", file, tmp_path / "run", settings=settings, device="cpu")
-    with pytest.raises(DataError, match="no clips to test on"):
+    with pytest.raises(DataError, match="has no test clips"):
         whole.evaluate(file, tmp_path / "out")
     assert whole.evaluate(folder / "fresh.csv", tmp_path / "out").parts[0]["clips"] == 8
 

@@ -14,9 +14,9 @@ import soundfile
 
 from unheard.audio.frontend import MATPAC, MSM_MAE_16K
 from unheard.data.label_table import read_labels
-from unheard.finetuning import loader
+from unheard.finetuning import clips
 from unheard.finetuning import shared_corpus as shared
-from unheard.finetuning.loader import PackedLabelledClips, open_sounds
+from unheard.finetuning.clips import PackedLabelledClips, open_sounds
 from unheard.outputs import LOCK, locked_folder
 
 HOLD = """
@@ -48,14 +48,14 @@ def write(file: Path, rows: list[str]) -> Path:
 def opened(
     table: Path, place: Path | None, lines: list[str] | None = None, channel: str = "mix", matpac: bool = False
 ) -> PackedLabelledClips:
-    say = (lines if lines is not None else []).append
+    log = (lines if lines is not None else []).append
     return open_sounds(
         read_labels(table),
         MATPAC if matpac else MSM_MAE_16K,
         channel,
         table.parent / "own",
         shared=place,
-        say=say,  # type: ignore[arg-type]
+        log=log,  # type: ignore[arg-type]
     )
 
 
@@ -67,7 +67,7 @@ def test_a_second_run_finds_what_the_first_packed(table: Path, tmp_path: Path, m
     place, lines = tmp_path / "shared", list[str]()
     own, first = opened(table, None), opened(table, place, lines)
     assert len(corpora(place)) == 1 and lines == [] and not (tmp_path / "own").exists()
-    monkeypatch.setattr(loader, "scan_files", lambda *_: pytest.fail("headers are read again"))
+    monkeypatch.setattr(clips, "scan_files", lambda *_: pytest.fail("headers are read again"))
     write(
         table,
         [
@@ -76,7 +76,7 @@ def test_a_second_run_finds_what_the_first_packed(table: Path, tmp_path: Path, m
         ],
     )
     second = opened(table, place, lines)
-    assert len(lines) == 1 and "found packed in" in lines[0] and len(corpora(place)) == 1
+    assert len(lines) == 1 and "uses the packed clips in" in lines[0] and len(corpora(place)) == 1
     assert second.store.fingerprint == first.store.fingerprint == own.store.fingerprint
     for one in (first, second):
         assert np.array_equal(one.rows, own.rows) and len(one.rows) == 7 and len(one.store.skipped) == 1
@@ -108,7 +108,7 @@ def test_a_run_waits_for_another_one_that_packs_the_same(
 ) -> None:
     monkeypatch.setattr(shared, "POLL_SECONDS", 0.05)
     place, lines = tmp_path / "shared", list[str]()
-    folder = shared.shared_folder(place, read_labels(table), loader.PackConfig(MSM_MAE_16K, "int16"))
+    folder = shared.shared_folder(place, read_labels(table), clips.PackConfig(MSM_MAE_16K, "int16"))
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -126,8 +126,8 @@ def test_what_another_run_packed_meanwhile_is_not_packed_again(table: Path, tmp_
     first = opened(table, place)
     folder = place / corpora(place)[0]
     times = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
-    corpus = loader._corpus(read_labels(table), lambda items, *_: items)  # type: ignore[arg-type]
-    again = shared.pack_shared(corpus, loader.PackConfig(MSM_MAE_16K, "int16"), folder)
+    corpus = clips._corpus(read_labels(table), lambda items, *_: items)  # type: ignore[arg-type]
+    again = shared.pack_shared(corpus, clips.PackConfig(MSM_MAE_16K, "int16"), folder)
     assert again.fingerprint == first.store.fingerprint and times == {
         file: file.stat().st_mtime_ns for file in folder.iterdir()
     }

@@ -52,11 +52,11 @@ def test_classes_of_folds_are_ranked_fold_by_fold() -> None:
     told = summary(heard, NAMES, "sigmoid")
     for k, row in enumerate(told.classes):
         each = [average_precision_score(one.target[:, k].astype(np.int64), one.logits[:, k]) for one in heard.values()]
-        assert row["average precision"] == pytest.approx(np.mean(each)) and row["judged"] == 200
+        assert row["average precision"] == pytest.approx(np.mean(each)) and row["annotated"] == 200
     never = {
         **heard,
         "fold-0": Predictions(
-            *(getattr(heard["fold-0"], name) for name in ("rows", "blocks", "logits")), *absent(heard["fold-0"])
+            *(getattr(heard["fold-0"], name) for name in ("rows", "groups", "logits")), *absent(heard["fold-0"])
         ),
     }
     each = [
@@ -85,7 +85,7 @@ def test_one_part_is_drawn_as_it_always_was(groups: int) -> None:
     one = part(3, 0, False, groups)
     told = summary({"": one}, NAMES, "softmax")
     for name in ("balanced_accuracy", "accuracy"):
-        values = np.array([one.scores("softmax", at)[name] for at in resampled(one.blocks)])
+        values = np.array([one.scores("softmax", at)[name] for at in resampled(one.groups)])
         assert told.intervals[name] == pytest.approx(bc_interval(values, told.means[name]), abs=1e-5)
     assert told.means == one.scores("softmax")
 
@@ -94,7 +94,7 @@ def test_of_one_group_there_is_no_interval(tmp_path: Path) -> None:
     one = part(0, 0, False, groups=1)
     told = summary({"": one}, NAMES, "softmax")
     assert told.low is None and told.high is None and set(told.intervals.values()) == {(None, None)}
-    assert "interval not known" in told.line() and "one group only was tested" in told.notes[0]
+    assert "interval not known" in told.line() and "only one group was tested" in told.notes[0]
     none: list[float | None] = [None] * 40
     empty = [""] * 40
     labels = Labels(
@@ -117,9 +117,9 @@ def test_of_one_group_there_is_no_interval(tmp_path: Path) -> None:
 
 def test_of_folds_that_test_one_group_each_there_is_none_either() -> None:
     told = summary({**folds(False, 8), "last": part(9, 900, False, groups=1)}, NAMES, "softmax")
-    assert told.low is None and "in 1 of 6 parts one group only" in told.notes[0]
+    assert told.low is None and "in 1 of 6 parts only one group" in told.notes[0]
     single = {str(k): part(k, k, False, clips=1) for k in range(8)}
-    assert "in 8 of 8 parts one clip only" in summary(single, NAMES, "softmax").notes[-1]
+    assert "in 8 of 8 parts only one clip" in summary(single, NAMES, "softmax").notes[-1]
 
 
 def test_few_groups_are_told_as_the_probe_tells_them() -> None:

@@ -134,7 +134,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(
     whole, broken = train("whole"), interrupt(train("broken"))
     capsys.readouterr()
     assert main(["pretrain", "--resume", str(broken), "--device", "cpu"]) == 0
-    assert "my.py is a program, and is run" in capsys.readouterr().err
+    assert "my.py is a Python file and is executed" in capsys.readouterr().err
     assert rows(broken) == rows(whole) and len(rows(whole)) == 8
     ours, theirs = (read_tensors(run / "model" / "model.safetensors") for run in (broken, whole))
     assert HEAD in ours and ours.keys() == theirs.keys()
@@ -229,7 +229,7 @@ def test_a_missing_or_changed_file_is_refused_on_resume(
     run = interrupt(train("run"))
     text, marker = mine.read_text(), tmp_path / "ran"
     resume = ("pretrain", "--resume", str(run), "--device", "cpu")
-    assert f"needs the program {mine}, and --no-code refuses to run it" in error_of(capsys, *resume, "--no-code")
+    assert f"needs to execute {mine}, which --no-code forbids" in error_of(capsys, *resume, "--no-code")
     mine.write_text(text + f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n")
     assert f"the recipe file {mine} has changed since {run} began" in error_of(capsys, *resume)
     mine.unlink()
@@ -251,8 +251,8 @@ def test_recipes_lists_a_file_and_runs_none_without_leave(mine: Path, capsys: py
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["name"], row["objectives"]) == ("msm-mae-level", ["reconstruct", "level"])
     forget()
-    assert "--no-code refuses to run it" in error_of(capsys, "recipes", str(mine), "--no-code")
-    assert "give one of them" in error_of(capsys, "recipes", "m2d", "--finetune")
+    assert "--no-code forbids executing" in error_of(capsys, "recipes", str(mine), "--no-code")
+    assert "give only one of them" in error_of(capsys, "recipes", "m2d", "--finetune")
     assert "level" not in REGISTERED
 
 

@@ -7,7 +7,7 @@ import torch
 
 from unheard.audio.kaldi import MASKSPEC
 from unheard.config import override
-from unheard.finetuning.layer_decay import decays, layer_scale
+from unheard.finetuning.learning_rates import decays, layer_scale
 from unheard.model import masking
 from unheard.model.sizes import resolve_sizes
 from unheard.objectives.base import Batch

@@ -63,11 +63,18 @@ def batch_of(learner: PretrainModule, labelled: int) -> Batch:
     frames[: WINDOWS // 3] = 9  # the first windows are nearly empty, so that processes and parts differ
     spec = normal(WINDOWS, grid.n_mels, grid.frames) * (torch.arange(grid.frames) < frames[:, None])[:, None]
     return Batch(
-        spec=spec, valid=grid.valid(frames), clips=torch.arange(WINDOWS), frames=frames, start_seconds=torch.zeros(WINDOWS),
-        noise=torch.rand(WINDOWS, grid.num_patches, generator=generator), targets=normal(WINDOWS, grid.num_patches, CHANNELS) * 3 + 1,
-        labels=(normal(WINDOWS, CLASSES) > 0.5).float(), has_labels=torch.arange(WINDOWS) >= WINDOWS - labelled,
-        text=normal(WINDOWS, WIDTH), captions=torch.randint(-1, 9, (WINDOWS,), generator=generator),
-    )  # fmt: skip
+        spec=spec,
+        valid=grid.valid(frames),
+        clips=torch.arange(WINDOWS),
+        frames=frames,
+        start_seconds=torch.zeros(WINDOWS),
+        noise=torch.rand(WINDOWS, grid.num_patches, generator=generator),
+        targets=normal(WINDOWS, grid.num_patches, CHANNELS) * 3 + 1,
+        labels=(normal(WINDOWS, CLASSES) > 0.5).float(),
+        has_labels=torch.arange(WINDOWS) >= WINDOWS - labelled,
+        text=normal(WINDOWS, WIDTH),
+        captions=torch.randint(-1, 9, (WINDOWS,), generator=generator),
+    )
 
 
 def share_of(batch: Batch, share: RankSlice) -> Batch:

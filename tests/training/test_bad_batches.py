@@ -138,7 +138,7 @@ def test_bad_batches_are_skipped_named_and_change_nothing(
         tmp_path / "run",
         recipe(*LATENT, "training.skip_bad_batches=2"),
         device="cpu",
-        report=Callbacks(say=lines.append),
+        report=Callbacks(log=lines.append),
     )
     told = [line for line in lines if "its update is skipped" in line]
     assert (
@@ -151,7 +151,7 @@ def test_bad_batches_are_skipped_named_and_change_nothing(
     assert all(bool(value.isfinite().all()) for value in weights.values())
     with pytest.raises(
         DataError,
-        match=r"not finite at step 8.*1 bad batches were skipped before, as many as training\.skip_bad_batches",
+        match=r"not finite at step 8.*1 bad batches were already skipped, the limit set by training\.skip_bad_batches",
     ):
         pretrain(sounds, tmp_path / "one", recipe("training.skip_bad_batches=1"), device="cpu")
 
@@ -200,7 +200,7 @@ def test_all_processes_skip_what_is_bad_in_one(sounds: Path, tmp_path: Path, mon
 
 def test_without_a_record_there_is_nothing_to_take_again(sounds: Path, tmp_path: Path) -> None:
     pretrain(sounds, tmp_path / "run", recipe("training.steps=1"), device="cpu")
-    with pytest.raises(CheckpointError, match="it has recorded none"):
+    with pytest.raises(CheckpointError, match="recorded steps: none"):
         replay(tmp_path / "run", device="cpu")
     with pytest.raises(CheckpointError, match="there is no run at"):
         replay(tmp_path / "nowhere", device="cpu")

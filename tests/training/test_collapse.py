@@ -35,20 +35,26 @@ def told(name: str, *rows: dict[str, float]) -> list[str]:
     said: list[str] = []
     watch = CollapseDetector(learner(name), said.append)
     for row in rows:
-        watch.look(HEALTHY | row)
+        watch.update(HEALTHY | row)
     return said
 
 
 @pytest.mark.parametrize(
     ("sick", "words"),
     [
-        ({"diagnostics/feature_std": 0.03}, ("spread 0.03 of 1", "teacher.max_initial_weight=1")),
+        ({"diagnostics/feature_std": 0.03}, ("standard deviation 0.03", "teacher.max_initial_weight=1")),
         (
             {"loss/latents": 0.02, "diagnostics/effective_rank": 1.1},
-            ("in 1.1 directions", "loss 0.020", "objectives.reconstruct.weight=1"),
+            ("effective rank 1.1", "loss 0.020", "objectives.reconstruct.weight=1"),
         ),
-        ({"loss/latents": 0.02, "diagnostics/between_clip_variance_fraction": 0.95}, ("95% of it between clips",)),
-        ({"diagnostics/effective_prototypes": 1.05}, ("1.05 of 100 prototypes", "objectives.prototypes.prototypes")),
+        (
+            {"loss/latents": 0.02, "diagnostics/between_clip_variance_fraction": 0.95},
+            ("95% of the variance between clips",),
+        ),
+        (
+            {"diagnostics/effective_prototypes": 1.05},
+            ("1.05 effective prototypes of 100", "objectives.prototypes.prototypes"),
+        ),
     ],
 )
 def test_a_collapse_is_told_once(sick: dict[str, float], words: tuple[str, ...]) -> None:
@@ -74,7 +80,7 @@ def test_runs_without_a_teacher_are_left_alone() -> None:
     watch_pixels: list[str] = []
     watch = CollapseDetector(learner("msm-mae"), watch_pixels.append)
     for _ in range(3):
-        watch.look({"step": 1.0, "loss": 0.0})
+        watch.update({"step": 1.0, "loss": 0.0})
     assert watch_pixels == []
 
 

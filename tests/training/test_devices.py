@@ -1,4 +1,4 @@
-"""A GPU computes what the CPU does. Every test runs on the CPU as well, so that the test itself is known to be right."""
+"""A GPU gives the results of the CPU. Every test also runs on the CPU, to verify the test itself."""
 
 from __future__ import annotations
 

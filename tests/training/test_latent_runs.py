@@ -129,10 +129,20 @@ def test_the_journal_tells_how_the_teachers_are(sounds: Path, tmp_path: Path) ->
     first, last = rows(tmp_path / "run")[0], rows(tmp_path / "run")[-1]
     names = {name.removeprefix("diagnostics/") for name in first if name.startswith("diagnostics/")}
     assert names == {
-        "feature_std", "effective_rank", "between_clip_variance_fraction", "prediction_std", "hypothesis_perplexity", "prototype_perplexity", "active_prototypes",
-        "effective_prototypes", "agreement",
-        "teacher_momentum", "head_momentum", "teacher_temp", "wta_temperature",
-    }  # fmt: skip
+        "feature_std",
+        "effective_rank",
+        "between_clip_variance_fraction",
+        "prediction_std",
+        "hypothesis_perplexity",
+        "prototype_perplexity",
+        "active_prototypes",
+        "effective_prototypes",
+        "agreement",
+        "teacher_momentum",
+        "head_momentum",
+        "teacher_temp",
+        "wta_temperature",
+    }
     assert first["diagnostics/teacher_temp"] == pytest.approx(0.04) and last[
         "diagnostics/teacher_temp"
     ] == pytest.approx(0.07)

@@ -173,9 +173,13 @@ def test_one_process_trains_alone_in_an_allocation(
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_whose_others_never_come_ends_and_names_what_it_waited_for(
-    rank: int, environment: Callable[[dict[str, str]], None], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
-    sounds: Path, tmp_path: Path,
-) -> None:  # fmt: skip
+    rank: int,
+    environment: Callable[[dict[str, str]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    sounds: Path,
+    tmp_path: Path,
+) -> None:
     monkeypatch.setattr("unheard.training.processes.JOINING", timedelta(seconds=3))
     monkeypatch.setattr("unheard.training.processes.NOTICE_SECONDS", 0.5)
     with socket.socket() as free:
@@ -186,7 +190,8 @@ def test_a_process_whose_others_never_come_ends_and_names_what_it_waited_for(
     )
     with pytest.raises(
         ConfigError,
-        match=rf"process {rank} of 2 waits for the others at 127\.0\.0\.1:{port} .*not all came within 3 s.*unset RANK",
+        match=rf"process {rank} of 2 waits for the others at 127\.0\.0\.1:{port} .*"
+        r"not all connected within 3 s.*unset RANK",
     ):
         pretrain(sounds, tmp_path / "run", recipe(), device="cpu")
     assert f"process {rank} of 2 waits for the others" in capfd.readouterr().err

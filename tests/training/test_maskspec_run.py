@@ -21,9 +21,18 @@ from unheard.training.pretrain import pretrain, resume
 from unheard.weights.checkpoint import load_model
 
 SMALL = [
-    "model.frames=32", "model.embed_dim=24", "model.depth=1", "model.num_heads=2", "model.decoder_embed_dim=16", "model.decoder_depth=1",
-    "model.decoder_num_heads=2", "training.batch_size=8", "training.steps=6", "training.log_every=1", "training.checkpoint_every=4",
-]  # fmt: skip
+    "model.frames=32",
+    "model.embed_dim=24",
+    "model.depth=1",
+    "model.num_heads=2",
+    "model.decoder_embed_dim=16",
+    "model.decoder_depth=1",
+    "model.decoder_num_heads=2",
+    "training.batch_size=8",
+    "training.steps=6",
+    "training.log_every=1",
+    "training.checkpoint_every=4",
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,5 +68,5 @@ def test_published_statistics_by_name(sounds: Path, tmp_path: Path) -> None:
     recipe = override(find_recipe("maskspec"), [*SMALL, "training.steps=1", "data.statistics=maskspec"])
     pretrain(sounds, tmp_path / "run", recipe, device="cpu")
     assert load_model(tmp_path / "run").statistics == MASKSPEC_AUDIOSET
-    with pytest.raises(ConfigError, match="128 bands, the front end 64"):
+    with pytest.raises(ConfigError, match="128 bands, but the front end has 64"):
         pretrain(sounds, tmp_path / "other", override(recipe, ["frontend.n_mels=64"]), device="cpu")

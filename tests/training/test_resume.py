@@ -63,7 +63,7 @@ def test_resume_completes_a_run_that_was_killed_after_its_last_checkpoint(sounds
         pretrain(sounds, tmp_path / "short", override(SMALL, [*SETTINGS, "training.steps=2"]), device="cpu")
         shutil.copytree(tmp_path / "short" / "model", run / "model")
     done = resume(
-        run, device="cpu", report=Callbacks(finished=lambda folder, store: drawn.append((folder, len(store.frames))))
+        run, device="cpu", report=Callbacks(on_end=lambda folder, store: drawn.append((folder, len(store.frames))))
     )
     assert done.finished and drawn == [(run, 12)]
     assert all(
@@ -71,7 +71,7 @@ def test_resume_completes_a_run_that_was_killed_after_its_last_checkpoint(sounds
     )
     assert load_model(run / "model").provenance.trained["steps"] == "14 of 14"
     assert (run / "metrics.jsonl").read_bytes() == before
-    resume(run, device="cpu", report=Callbacks(finished=lambda folder, store: drawn.append((folder, 0))))
+    resume(run, device="cpu", report=Callbacks(on_end=lambda folder, store: drawn.append((folder, 0))))
     assert len(drawn) == 1
 
 
@@ -80,10 +80,10 @@ def test_a_run_that_dies_while_it_draws_is_completed(sounds, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Callbacks(finished=killed))
+        pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Callbacks(on_end=killed))
     drawn = []
     assert resume(
-        tmp_path / "run", device="cpu", report=Callbacks(finished=lambda folder, store: drawn.append(folder))
+        tmp_path / "run", device="cpu", report=Callbacks(on_end=lambda folder, store: drawn.append(folder))
     ).finished
     assert drawn == [tmp_path / "run"]
 
@@ -96,21 +96,19 @@ def test_the_corpus_of_a_run_can_move(sounds, tmp_path):
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
     old.rename(new)
     with pytest.raises(
-        DataError, match=r"old: no such file or folder; if the corpus of .* has moved, .* --data NEW_PLACE"
+        DataError, match=r"old: no such file or folder; if the corpus of .* has moved, .* --data NEW_PATH"
     ):
         resume(tmp_path / "run", device="cpu")
     shutil.copytree(new, tmp_path / "other")
     (tmp_path / "other" / "03.wav").unlink()
-    with pytest.raises(DataError, match="is not the one that .* began with"):
+    with pytest.raises(DataError, match="is not the one that .* started with"):
         resume(tmp_path / "run", data=tmp_path / "other", device="cpu")
     assert resume(tmp_path / "run", data=new, device="cpu").finished
     assert losses(tmp_path / "run") == whole
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
     assert resume(tmp_path / "run", device="cpu").finished  # the new place is kept
     assert resume(tmp_path / "run", data=new, device="cpu").finished
-    with pytest.raises(
-        ConfigError, match=r"is finished, and nothing is read from --data .*other; it was trained on .*new"
-    ):
+    with pytest.raises(ConfigError, match=r"is finished and was trained on .*new, so --data .*other would not be used"):
         resume(tmp_path / "run", data=tmp_path / "other", device="cpu")
 
 
@@ -121,10 +119,10 @@ def test_the_command_resumes_with_the_new_place_and_refuses_it_without(sounds, t
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
     old.rename(new)
     assert main(["pretrain", "--resume", str(tmp_path / "run"), "--device", "cpu"]) == 2
-    assert "--data NEW_PLACE" in capsys.readouterr().err
+    assert "--data NEW_PATH" in capsys.readouterr().err
     assert main(["pretrain", "--resume", str(tmp_path / "run"), "--data", str(new), "--device", "cpu"]) == 0
     assert main(["pretrain", str(new), "--data", str(new), "-o", str(tmp_path / "other")]) == 2
-    assert "--data belongs to --resume" in capsys.readouterr().err
+    assert "--data needs --resume" in capsys.readouterr().err
 
 
 def test_a_fine_tuning_run_that_dies_before_its_scores_gets_them(sounds, tmp_path, monkeypatch):

@@ -19,9 +19,18 @@ from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
 
 SETTINGS = [
-    "model.size=tiny", "model.frames=32", "model.embed_dim=24", "model.depth=1", "model.num_heads=1", "model.decoder_embed_dim=24",
-    "model.decoder_depth=1", "model.decoder_num_heads=1", "training.batch_size=2", "training.steps=2", "training.precision=float32",
-]  # fmt: skip
+    "model.size=tiny",
+    "model.frames=32",
+    "model.embed_dim=24",
+    "model.depth=1",
+    "model.num_heads=1",
+    "model.decoder_embed_dim=24",
+    "model.decoder_depth=1",
+    "model.decoder_num_heads=1",
+    "training.batch_size=2",
+    "training.steps=2",
+    "training.precision=float32",
+]
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def test_the_page_is_one_file_that_says_what_to_know(probed: tuple[ProbeReport, 
     told = json.loads(data)
     assert len(told["points"]) == 24 and set(told["classes"]) == {"low", "mid </script>", "high"}
     assert all(point["sound"].startswith("data:audio/") for point in told["points"])
-    assert sum(point["said"] != "" for point in told["points"]) == report.tested == 12
+    assert sum(point["predicted"] != "" for point in told["points"]) == report.tested == 12
 
 
 def test_the_page_has_every_verdict_of_the_terminal(probed: tuple[ProbeReport, Path], tmp_path: Path) -> None:

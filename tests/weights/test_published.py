@@ -241,7 +241,7 @@ def test_convert_replaces_models_of_this_library_only(
         (theirs / "config.json").write_text(config)
     before = {file.name: file.read_bytes() for file in theirs.iterdir()}
     assert main(["convert", "no.pth", "-o", str(theirs), "--layout", "msm-mae", "--overwrite"]) == 2
-    assert "is no model folder" in capsys.readouterr().err
+    assert "is not a model folder" in capsys.readouterr().err
     assert {file.name: file.read_bytes() for file in theirs.iterdir()} == before
     ours, empty = tmp_path / "ours", tmp_path / "empty"
     empty.mkdir()

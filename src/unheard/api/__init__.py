@@ -1,4 +1,4 @@
-"""The verbs of the library, in the words of the command line."""
+"""The functions of the library, with the names of the commands."""
 
 from unheard.api.converting import convert
 from unheard.api.embedding import embed, load, verify
@@ -9,6 +9,17 @@ from unheard.api.pretraining import pretrain, resume
 from unheard.api.probing import probe
 
 __all__ = [
-    "attention", "convert", "embed", "evaluate", "finetune", "load", "pretrain", "probe", "reconstruct", "report", "resume",
-    "resume_finetune", "verify",
-]  # fmt: skip
+    "attention",
+    "convert",
+    "embed",
+    "evaluate",
+    "finetune",
+    "load",
+    "pretrain",
+    "probe",
+    "reconstruct",
+    "report",
+    "resume",
+    "resume_finetune",
+    "verify",
+]

@@ -15,17 +15,17 @@ def convert(
     file: str | Path, out: str | Path, layout: str, name: str | None = None, settings: Iterable[str] = (), *,
     classes: str | Path | None = None, overwrite: bool = False,
 ) -> Model:  # fmt: skip
-    """Turn a released checkpoint into a model folder; its licence is kept in the model card.
+    """Convert a released checkpoint to a model folder; the model card contains its licence.
 
     Parameters
     ----------
-    layout : {"msm-mae", "m2d"}
-        Whose keys the file has.
+    layout : {"msm-mae", "m2d", "maskspec", "audiomae", "matpac"}
+        Layout of the file.
     name : str, optional
-        Released name with the input size, such as ``80x512p16x16_paper``; taken from the path when left out.
+        Released name with the input size, such as ``80x512p16x16_paper``; default: taken from the path.
     classes : path, optional
-        Names for the classes of a fine-tuned file: AudioSet's ``class_labels_indices.csv``, or a text file with a name
-        a line.
+        Class names of a fine-tuned file: AudioSet's ``class_labels_indices.csv``, or a text file with one name per
+        line.
     """
     from unheard.weights.checkpoint import is_model, save_model
     from unheard.weights.published import convert as read
@@ -33,7 +33,7 @@ def convert(
     refuse_existing(out, overwrite)
     if Path(out).exists() and not is_model(Path(out)):
         raise ConfigError(
-            f"{out} is no model folder, so --overwrite does not replace it; choose another -o, or remove it yourself"
+            f"{out} is not a model folder, so --overwrite does not replace it; choose another -o, or delete it yourself"
         )
     saved = read(file, layout, name, settings, classes)
     save_model(Path(out), saved.learner, saved.recipe, saved.statistics, saved.provenance, saved.classifier)

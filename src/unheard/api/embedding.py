@@ -24,11 +24,11 @@ def embed(
     overwrite: bool = False,
     track: Track = silent,
 ) -> BulkReport:
-    """Embed files and folders into a ``.parquet``, ``.npz`` or ``.csv`` table, one row a file; see `embed_table`."""
+    """Embed files and folders into a ``.parquet``, ``.npz`` or ``.csv`` table, one row per file; see `embed_table`."""
     sources = [audio] if isinstance(audio, str | Path) else audio
     return embed_table(loaded(model), sources, out, options, resume=resume, overwrite=overwrite, track=track)
 
 
 def loaded(model: Model | str | Path) -> Model:
-    """Return a model, which may be given by name or path."""
+    """Return a model; load it if a name or path is given."""
     return model if isinstance(model, Model) else load(model)

@@ -27,83 +27,85 @@ def evaluate(
     out: str | Path,
     plan: EvaluationConfig | None = None,
     *,
-    beside: Sequence[Model | str | Path] = (),
+    compare: Sequence[Model | str | Path] = (),
     overwrite: bool = False,
     resume: bool = False,
     track: Track = silent,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Score a model on HEAR task folders, beside an untrained encoder and log-mel; writes results into ``out``.
+    """Score a model on HEAR tasks and compare it with a random encoder and a log-mel baseline.
 
-    Those are ``results-MODE.csv`` (one row a score), the same as ``.json``, ``.md`` and ``.html`` beside published
-    numbers, and, where matplotlib is installed, ``.png``. The other protocol's stay.
+    Writes ``results-MODE.csv`` (one row per score), ``.json``, ``.md`` and ``.html`` with published results, and, if
+    matplotlib is installed, ``.png`` into ``out``. The results of the other mode are kept.
 
     Parameters
     ----------
     model : Model, path or str
-        Also ``hear:MODULE[:WEIGHTS]``, any module with the HEAR API, ``xares:MODULE[:CLASS]``, or
-        ``embeddings:FOLDER``, what heareval or an earlier evaluation left there. A module is known by that text alone:
-        ``resume`` does not see that its code or weights have changed.
+        Also ``hear:MODULE[:WEIGHTS]`` for a module with the HEAR API, ``xares:MODULE[:CLASS]``, or
+        ``embeddings:FOLDER`` written by heareval or an earlier evaluation. A module is identified by this text only, so
+        ``resume`` does not detect changes of its code or weights.
     tasks : path
-        A folder of task folders as hear-preprocess writes them.
-    plan : Plan, optional
-        Protocol, grid points, seeds, tasks and device; the published protocol on all tasks when left out.
-    beside : sequence of Model, path or str
-        Other models for the same table; the untrained encoder and log-mel are those of the first.
+        A folder of task folders in the layout of hear-preprocess.
+    plan : EvaluationConfig, optional
+        Protocol, grid points, seeds, tasks and device; default: the published protocol on all tasks.
+    compare : sequence of Model, path or str
+        Other models for the same table; the random encoder and log-mel baseline are those of ``model``.
     overwrite : bool
-        Remove what an earlier evaluation wrote into ``out``, and nothing else that lies there.
+        Delete the files of an earlier evaluation in ``out``; other files are kept.
     resume : bool
-        Go on with what is in ``out``: embeddings, fits and scores that are there are not computed again.
+        Continue the evaluation in ``out``; existing embeddings, fits and scores are reused.
+    track : Track
+    log : callable
+        Receives messages.
 
     Returns
     -------
     Report
-        Results, and the tasks that failed with the reason; the others are finished either way.
+        Results, and the failed tasks with the reason.
 
     Raises
     ------
     ConfigError
-        When ``out`` exists or another process writes into it, a task or a module does not exist, or two models have one
-        name.
+        When ``out`` exists or another process writes to it, a task or a module does not exist, or two models have the
+        same name.
     """
     plan = plan or EvaluationConfig()
-    place, chosen = Path(out), choose_tasks(tasks, plan.names)
-    if place.exists() and not resume:
+    folder, selected = Path(out), choose_tasks(tasks, plan.names)
+    if folder.exists() and not resume:
         refuse_existing(
-            place, overwrite, "choose another -o, replace it with --overwrite, or go on with it by --resume"
+            folder, overwrite, "choose another -o, replace it with --overwrite, or continue it with --resume"
         )
-        if not any(place.glob("results-*.json")) and not any(place.glob(f"embeddings/*/*/{PROVENANCE_FILE}")):
+        if not any(folder.glob("results-*.json")) and not any(folder.glob(f"embeddings/*/*/{PROVENANCE_FILE}")):
             raise ConfigError(
-                f"{place} is no evaluation, so --overwrite does not replace it; choose another -o, or remove it"
+                f"{folder} is not an evaluation, so --overwrite does not replace it; choose another -o, or delete it"
                 " yourself"
             )
-    compared = _encoders_to_compare(model, beside, plan)
-    with locked_folder(place):
+    compared = _encoders_to_compare(model, compare, plan)
+    with locked_folder(folder):
         if not resume:
-            _clear(place)
-        report = suite.evaluate(compared, chosen, place, plan, track, say)
-        write_evaluation(report, place / f"results-{plan.mode}")
+            _clear(folder)
+        report = suite.evaluate(compared, selected, folder, plan, track, log)
+        write_evaluation(report, folder / f"results-{plan.mode}")
     return report
 
 
-def _clear(place: Path) -> None:
-    """Remove what an evaluation writes, and nothing else that lies there."""
+def _clear(folder: Path) -> None:
+    """Delete the files of an evaluation, and no other files."""
     for name in ("embeddings", "fits", "scores", suite.FAILURES):
-        shutil.rmtree(place / name, ignore_errors=True)
+        shutil.rmtree(folder / name, ignore_errors=True)
     for mode, kind in product(get_args(Mode), ("csv", "json", "md", "html", "png")):
-        (place / f"results-{mode}.{kind}").unlink(missing_ok=True)
+        (folder / f"results-{mode}.{kind}").unlink(missing_ok=True)
 
 
 def _encoders_to_compare(
-    model: Model | str | Path, beside: Sequence[Model | str | Path], plan: EvaluationConfig
+    model: Model | str | Path, compare: Sequence[Model | str | Path], plan: EvaluationConfig
 ) -> list[Encoder]:
-    """The model, those beside it, the untrained encoder and log-mel, each with a name of its own."""
+    """Return the model, those compared with it, the random encoder and log-mel, with distinct names."""
     own, *baselines = encoders(model, plan.device, plan.runtime)
-    compared = [own, *(encoder(each, plan.device, plan.runtime) for each in beside), *baselines]
+    compared = [own, *(encoder(each, plan.device, plan.runtime) for each in compare), *baselines]
     name, times = Counter(each.name for each in compared).most_common(1)[0]
     if times > 1:
         raise ConfigError(
-            f"{times} rows would be called {name}; rename the folder or the weights of one, or leave out what is given"
-            " twice"
+            f"{times} models have the name {name}; rename the folder or the weights of one, or remove the duplicate"
         )
     return compared

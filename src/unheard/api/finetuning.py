@@ -23,15 +23,16 @@ def finetune(
     *,
     corpus: str | Path | None = None, device: str = "auto", overwrite: bool = False, report: Callbacks | None = None,
 ) -> FinetunedRun:  # fmt: skip
-    """Make a trained encoder name the classes of a CSV with the columns ``path`` and ``label``, and score it on its
-    test clips.
+    """Fine-tune a model on a CSV with the columns ``path`` and ``label``, and score it on the test clips.
 
     Parameters
     ----------
     recipe : str or FinetuneRecipe
-        A name of `unheard recipes`, such as ``esc50``, or a recipe itself; ``settings`` change it as in `pretrain`.
+        A name listed by ``unheard recipes --finetune``, such as ``esc50``, or a recipe.
+    settings : iterable of str
+        Changes of the recipe, as in `pretrain`.
     corpus : path, optional
-        A folder of packed audio that several runs share; without it every run packs for itself.
+        Folder of packed audio shared by several runs; default: every run packs its own audio.
 
     Examples
     --------
@@ -52,8 +53,12 @@ def finetune(
 def resume_finetune(
     out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Callbacks | None = None
 ) -> FinetunedRun:
-    """Continue an interrupted fine-tuning run; a finished one is scored again. ``skip_bad_batches`` replaces that of
-    the run.
+    """Continue an interrupted fine-tuning run; a finished one is scored again.
+
+    Parameters
+    ----------
+    skip_bad_batches : int, optional
+        New value of ``training.skip_bad_batches``.
     """
     from unheard.finetuning import run as training
     from unheard.view.finetuned import finalise

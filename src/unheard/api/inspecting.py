@@ -26,25 +26,25 @@ def reconstruct(
     wav: str | Path | None = None,
     overwrite: bool = False,
 ) -> ReconstructionError:
-    """Draw what a model makes of the hidden patches of one window: input, reconstruction, error.
+    """Plot the reconstruction of the masked patches of one window: input, reconstruction, error.
 
     Parameters
     ----------
     out : path
         ``.png``, ``.pdf`` or ``.svg``.
     mask : {"random", "vertical", "horizontal", "chessboard", "structured"}
-        Which patches are hidden.
+        Pattern of the masked patches.
     mask_ratio : float, optional
-        Share hidden by a random or structured mask; the trained one when left out.
+        Fraction of patches masked by a random or structured mask; default: that of the training.
     start : float
-        Where the window begins, in seconds.
+        Start of the window in seconds.
     wav : path, optional
-        Also write the reconstruction as sound.
+        Also write the reconstruction as a sound file.
 
     Returns
     -------
-    HiddenError
-        The model's error on hidden patches, and that of simple fill-ins.
+    ReconstructionError
+        The errors of the model and of the interpolation baselines on masked patches.
     """
     from unheard.audio.resynthesis import griffin_lim, write_wave
     from unheard.view.axes import save
@@ -70,14 +70,14 @@ def attention(
     start: float = 0.0,
     overwrite: bool = False,
 ) -> None:
-    """Draw where reference patches look: attention of the last layer, averaged over heads.
+    """Plot the attention of the last layer for reference patches, averaged over heads.
 
     Parameters
     ----------
     out : path
         ``.png``, ``.pdf`` or ``.svg``.
     at : sequence of (frequency, time) patch indices, optional
-        Reference patches; three loud ones when left out.
+        Reference patches; default: three loud ones.
     """
     from unheard.view.attention import figure
     from unheard.view.axes import save
@@ -86,14 +86,12 @@ def attention(
     refuse_existing(out, overwrite)
     opened = loaded(model)
     window = take_window(opened, audio, start)
-    gazes = attention_window(opened, window, at)
-    save(figure(window.spec, gazes, opened.grid.patch_size, window.scale, window.title), out)
+    maps = attention_window(opened, window, at)
+    save(figure(window.spec, maps, opened.grid.patch_size, window.scale, window.title), out)
 
 
 def report(run: str | Path) -> Path:
-    """Write ``report.html`` into the folder of a run or probe: one page with its numbers, figures and sounds; returns
-    its path.
-    """
+    """Write ``report.html`` with scores, figures and sounds into the folder of a run or probe. Return its path."""
     from unheard.view.probe_page import write_probe_page
     from unheard.view.report import write_report
 

@@ -32,11 +32,11 @@ def pretrain(
     Parameters
     ----------
     recipe : str or Recipe
-        A name of `unheard recipes`, a ``.py`` file with a ``recipe()`` function, or a recipe itself.
+        A name listed by ``unheard recipes``, a ``.py`` file with a ``recipe()`` function, or a recipe.
     settings : iterable of str
         ``section.key=value``, such as ``training.steps=2000`` or ``model.size=tiny``.
     init : path, optional
-        Start from the weights of a model or run.
+        Model or run with the initial weights.
 
     Returns
     -------
@@ -62,8 +62,12 @@ def resume(
     out: str | Path, *, data: str | Path | None = None, skip_bad_batches: int | None = None, no_code: bool = False,
     device: str = "auto", report: Callbacks | None = None,
 ) -> Run:  # fmt: skip
-    """Continue an interrupted run; its curve continues number by number. ``data``: where the corpus is now, when it has
-    moved.
+    """Continue an interrupted run; the result is the same as without the interruption.
+
+    Parameters
+    ----------
+    data : path, optional
+        New path of the corpus, if it has moved.
     """
     from unheard.training import pretrain as training
 
@@ -73,14 +77,14 @@ def resume(
 
 
 def _watched(report: Callbacks | None) -> Callbacks:
-    """The caller's report, or a silent one; a finished run is measured and drawn either way."""
+    """Return the callbacks of the caller, extended to write the figures and measurements of a finished run."""
     from unheard.training.callbacks import Callbacks
     from unheard.view.run import finish
 
     given = report or Callbacks()
 
     def finished(run: Path, store: Store) -> None:
-        given.finished(run, store)
-        finish(run, store, given.say)
+        given.on_end(run, store)
+        finish(run, store, given.log)
 
-    return replace(given, finished=finished)
+    return replace(given, on_end=finished)

@@ -28,18 +28,18 @@ from unheard.view.probe_page import write_probe_page
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """Which vectors of a model are probed.
+    """Options of a probe.
 
     Parameters
     ----------
     seeds : tuple of int
-        One run, and one random encoder, each.
+        Seeds of the runs and of the random encoders.
     pool : {"mean", "mean+std", "max"}
-        How time steps become one vector.
+        Pooling of time steps into one vector.
     layer : int, optional
-        Which block's output, 1 to depth; the last, normalised, when left out.
+        Output of this block, 1 to depth; default: the last block, normalised.
     layers : "all", optional
-        Also score every layer, and a gate over them.
+        Also score every layer, and learned layer weights.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -60,45 +60,43 @@ def probe(
     overwrite: bool = False,
     track: Track = silent,
 ) -> ProbeReport:
-    """How much of the labels in a CSV can be read off frozen embeddings, beside a random encoder and log-mel
-    statistics.
+    """Train probes on frozen embeddings and compare them with a random encoder and log-mel statistics.
 
-    Writes ``report.html``, ``probe.json``, tables and figures into ``out``; see `Embedded` for the parameters.
+    Writes ``report.html``, ``probe.json``, tables and figures into ``out``; see `ProbeOptions` for the parameters.
 
     Raises
     ------
     DataError, AudioError
-        When the table, or a sound it names, cannot be used.
+        When the table, or one of its sounds, cannot be used.
     ConfigError
         When ``out`` exists and ``overwrite`` is false.
     """
     refuse_existing(out, overwrite)
     if Path(out).is_file():
-        raise ConfigError(f"{out} is a file; -o names the folder that the report goes to")
-    which = ProbeOptions(tuple(seeds), pool, layer, layers)
-    return probe_table(loaded(model), Path(labels), Path(out), which, track)
+        raise ConfigError(f"{out} is a file; give an output folder with -o")
+    options = ProbeOptions(tuple(seeds), pool, layer, layers)
+    return probe_table(loaded(model), Path(labels), Path(out), options, track)
 
 
 def probe_table(model: Model, table: Path, out: Path, options: ProbeOptions, track: Track = silent) -> ProbeReport:
-    """Probe a model on a labels CSV and write everything into ``out``; what is wrong with the table is said before
-    anything is embedded.
+    """Probe a model on a labels CSV and write the report into ``out``.
 
-    Vectors are kept in ``out/vectors`` as they are made: the same model on the same sounds does not embed again.
+    The table is checked before anything is embedded. Vectors are cached in ``out/vectors``.
 
     Raises
     ------
     DataError, AudioError
-        When the table, or a sound it names, cannot be used.
+        When the table, or one of its sounds, cannot be used.
     ConfigError
-        When another process writes into ``out``.
+        When another process writes to ``out``.
     UnheardError
         When scikit-learn or matplotlib is not installed.
     """
     _refuse_missing()
     if options.pool == "none":
-        raise ConfigError("a probe needs one vector a clip; choose pool mean, mean+std or max")
-    labels, how = read_labels(table), ProbeConfig(seeds=options.seeds)
-    ProbeProtocol.of(labels, how.seeds, how.n_resamples)
+        raise ConfigError("a probe needs one vector per clip; set pool to mean, mean+std or max")
+    labels, config = read_labels(table), ProbeConfig(seeds=options.seeds)
+    ProbeProtocol.of(labels, config.seeds, config.n_resamples)
     notes = check_clips(labels, track)
     make_folder(out)
     with locked_folder(out):
@@ -106,24 +104,30 @@ def probe_table(model: Model, table: Path, out: Path, options: ProbeOptions, tra
             content_of(labels.paths),
             Options(layer=options.layer, pool=options.pool, frames=False),
         )
-        keep = EmbeddingCache(out / FOLDER, vectors_fingerprint(model, labels, content, vector_options))
-        layers = keep("layers", lambda: layer_vectors(model, labels, options.pool, track)) if options.layers else None
+        cache = EmbeddingCache(out / FOLDER, vectors_fingerprint(model, labels, content, vector_options))
+        layers = cache("layers", lambda: layer_vectors(model, labels, options.pool, track)) if options.layers else None
         if layers is not None and options.layer is None:
             own = layers[:, -1]
         else:
-            own = keep("model", lambda: scenes(model, labels, vector_options, "embedding (model)", track))
-        beside = baselines(model, labels, options.seeds, vector_options, track, keep)
+            own = cache("model", lambda: scenes(model, labels, vector_options, "embedding (model)", track))
+        baseline_vectors = baselines(model, labels, options.seeds, vector_options, track, cache)
         report = probe_embeddings(
-            {"model": own, **beside}, labels, how, track, layers=layers, content=content, statistics=beside[LOG_MEL]
+            {"model": own, **baseline_vectors},
+            labels,
+            config,
+            track,
+            layers=layers,
+            content=content,
+            statistics=baseline_vectors[LOG_MEL],
         )
         name = f"{model.config.name} ({model.provenance.source})" if model.provenance.source else model.config.name
-        told = {"model": name, "table": table.name, "pooling": options.pool, "layer": str(options.layer or "last")}
-        report = replace(report, warnings=[*report.warnings, *notes], about=told)
+        about = {"model": name, "table": table.name, "pooling": options.pool, "layer": str(options.layer or "last")}
+        report = replace(report, warnings=[*report.warnings, *notes], about=about)
         with one_thread():
-            place = draw_map(own, options.seeds[0])
-        points = map_rows(report, labels, place)
+            projection = draw_map(own, options.seeds[0])
+        points = map_rows(report, labels, projection)
         write(report, out, points)
-        draw(report, place, [point["label"] for point in points], out)
+        draw(report, projection, [point["label"] for point in points], out)
         write_probe_page(out, track)
         return report
 

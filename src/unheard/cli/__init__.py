@@ -1,6 +1,6 @@
-"""The command line: ``unheard VERB``, in the words of the Python verbs.
+"""The command line ``unheard COMMAND``, with the names of the Python functions.
 
-Only the shell is imported at once; every verb loads what it needs when it runs, so that ``--help`` stays fast.
+Every command imports its dependencies when it runs, so that ``--help`` is fast.
 """
 
 from __future__ import annotations

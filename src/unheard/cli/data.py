@@ -1,4 +1,4 @@
-"""``unheard data``: look at, generate, fetch, label and pack corpora."""
+"""``unheard data``: check, generate, fetch, label and pack corpora."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from unheard.progress import bar
 
 
 @verb("unheard data check my_audio/", data)
-def check(place: Path, /, *, json: Json = False, strict: Strict = False) -> int:
-    """List unreadable, cut, empty, silent, clipped, duplicate and odd sound files of a folder, or look at one file.
+def check(path: Path, /, *, json: Json = False, strict: Strict = False) -> int:
+    """Check sound files, and list those that are unreadable, truncated, empty, silent, clipped, duplicate or unusual.
 
     Parameters
     ----------
-    place
-        A sound file, or a folder that is searched with everything below it; other files are ignored.
+    path
+        A sound file, or a folder that is searched recursively; other files are ignored.
     """
-    from unheard.data.check import check as look
+    from unheard.data.check import check as check_files
 
-    report = look(place, bar)
+    report = check_files(path, bar)
     if not report.files:
         raise DataError(
-            f"{place}: holds no sound files that can be read here; expected wav, flac, ogg, opus, mp3 or aiff files in"
+            f"{path}: holds no sound files that can be read here; expected wav, flac, ogg, opus, mp3 or aiff files in"
             " it or below it"
         )
     emit(report.lines(), report.to_json(), json)
@@ -39,9 +39,9 @@ def generate(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite 
     Parameters
     ----------
     clips
-        How many; 12 is the smallest number with every family in train and in test.
+        Number of clips; with at least 12, every family is in train and in test.
     seed
-        Same seed, same bytes.
+        Random seed; the same seed gives identical files.
     """
     from unheard.datasets.generate import make_sounds
 
@@ -54,12 +54,12 @@ def generate(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite 
 
 @verb("unheard data fetch S -o corpora/S", data)
 def fetch(name: str, /, *, out: Out, json: Json = False, strict: Strict = False) -> int:
-    """Get a named real corpus from the system's package manager.
+    """Fetch a corpus of real sounds with the package manager of the system.
 
     Parameters
     ----------
     name
-        S, M or L (hours to tens of hours), soundfonts, or one package that holds sounds.
+        S, M or L (hours to tens of hours), soundfonts, or the name of one package with sounds.
     """
     from unheard.datasets.sources import fetch as get
 
@@ -75,7 +75,7 @@ def labels(name: str, corpus: Path, /, *, out: Out, json: Json = False) -> int:
     Parameters
     ----------
     name
-        Such as drum-hit, unit-action or gm-family.
+        Task name, such as drum-hit, unit-action or gm-family.
     corpus
         Folder that unheard data fetch wrote.
     """
@@ -103,18 +103,17 @@ def tasks(
     Parameters
     ----------
     names
-        Such as drum-hit, unit-action or drum-events; "all" builds every one.
+        Task names, such as drum-hit, unit-action or drum-events; "all" builds every task.
     corpus
-        Folder that unheard data fetch wrote; without it the packages are fetched into -o.
+        Folder that unheard data fetch wrote. Default: the packages are fetched into -o.
     sample_rate
-        Hz; give it twice for two rates.
+        Sample rate in Hz; may be repeated.
     seconds
-        Length of every clip; default the task's own.
+        Length of every clip. Default: that of the task.
     mode
-        Folds test every clip once; split keeps the table's train and test sides; auto takes folds where a task has
-        them.
+        folds: test every clip once. split: use the train and test split of the table. auto: folds if the task has them.
     seed
-        Of generated tasks.
+        Random seed of generated tasks.
     """
     from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_task
 
@@ -133,7 +132,7 @@ def tasks(
 def import_(
     layout: str, folder: Path, /, *, out: Out, overwrite: Overwrite = False, json: Json = False, strict: Strict = False
 ) -> int:
-    """Write the labels CSV of a public data set with its official splits, for unheard probe and finetune.
+    """Write the label table of a public data set with its official splits, for unheard probe and finetune.
 
     Parameters
     ----------
@@ -141,7 +140,7 @@ def import_(
         audioset, audioset-20k, esc50, us8k, speech-commands-v1, speech-commands-v2, fsd50k, dcase2019-task1a, openmic,
         nsynth, nsynth-pitch, gtzan or magnatagatune.
     folder
-        Where the data set was unpacked.
+        Folder of the unpacked data set.
     """
     from unheard.datasets.layouts import import_labels
 
@@ -161,7 +160,7 @@ def captions(corpus: Path, /, *, out: Out, notes: bool = True, json: Json = Fals
     corpus
         Folder that unheard data fetch wrote.
     notes
-        Also render notes of the General MIDI soundfont, when the corpus holds it, beside the table.
+        Also render notes of the General MIDI soundfont into the folder of the table, if the corpus contains it.
     """
     from unheard.datasets.captions import write_captions
 
@@ -184,22 +183,22 @@ def pack(
     json: Json = False,
     strict: Strict = False,
 ) -> int:
-    """Decode a corpus once, for training, to spectrograms or waves; a folder that was partly packed is completed.
+    """Pack a corpus for training as spectrograms or waveforms. A partly packed folder is completed.
 
     Parameters
     ----------
     source
         A folder of audio, a CSV with a column path, or a fetched corpus.
     recipe
-        Whose front end.
+        Recipe whose front end is used.
     store
-        Spectrograms, or 16-bit waves that are transformed in training; default what the recipe needs.
+        spec: spectrograms. wav: 16-bit waveforms, transformed during training. Default: the input of the recipe.
     dtype
-        How spectrograms are stored; uint8 takes half the space.
+        Data type of spectrograms; uint8 needs half the space.
     rate
-        Samples a second of stored waves; default the front end's.
+        Sample rate of waveforms in Hz. Default: that of the front end.
     workers
-        Threads; default one a core.
+        Number of threads. Default: one per core.
     """
     from unheard.data.corpus import open_corpus
     from unheard.data.pack import pack as transform
@@ -210,7 +209,7 @@ def pack(
     waves = (store or chosen.data.input) == "wav"
     if rate is not None and not (waves and rate > 0):
         raise ConfigError(
-            f"--rate is the samples a second of stored waves, such as 48000, and goes with --store wav; got {rate}"
+            f"--rate is the sample rate of waveforms in Hz, such as 48000, and needs --store wav; got {rate}"
         )
     packing = PackConfig(chosen.frontend, "int16" if waves else dtype, rate)
     packed = transform(open_corpus(source, bar), packing, out, workers, bar)
@@ -240,18 +239,17 @@ def pack(
 
 @verb("unheard data verify corpora/mine runs/first emb.parquet", data)
 def verify(*paths: Path, json: Json = False) -> int:
-    """Compare packed corpora, models, runs and tables with the checksums they were written with. Exit with 2 when
-    something differs.
+    """Verify the checksums of packed corpora, models, runs and tables. Exit with 2 if a file differs.
 
     Parameters
     ----------
     paths
-        Folders, with everything below them, and tables of embeddings.
+        Folders, searched recursively, and tables of embeddings.
     """
     from unheard.embedding.verify import verify as compare
 
     if not paths:
-        raise ConfigError("name what to compare: a packed corpus, a model, a run, or a table of embeddings")
+        raise ConfigError("give at least one path: a packed corpus, a model, a run, or a table of embeddings")
     found = compare(paths, bar)
     emit([*found, f"{len(found)} files are damaged or missing"], {"damaged": found}, json)
     return USER_ERROR if found else DONE

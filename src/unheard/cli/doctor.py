@@ -1,4 +1,4 @@
-"""What this installation can do, found out by trying."""
+"""Check of the installation: versions, device, formats, extras and a self-test."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Health:
-    """What `examine` found.
+    """Result of `examine`.
 
     Parameters
     ----------
     versions : dict of str to str
     device : str
-        Where computation goes by default.
+        Default device.
     device_name : str
     bf16 : bool
-        Whether the device computes in bfloat16 itself.
+        Whether the device supports bfloat16 in hardware.
     formats : dict of str to bool
         File name ending -> readable.
     extras : dict of str to list of str
-        Extra -> its packages that are missing.
+        Extra -> missing packages.
     self_test : str
-        What went wrong, or empty.
+        Error message; empty if the self-test passed.
     """
 
     versions: dict[str, str]
@@ -69,11 +69,11 @@ class Health:
         return not self.self_test and all(self.formats.values())
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the result as plain values."""
         return asdict(self) | {"well": self.well}
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return the result as lines of text."""
         readable = [suffix for suffix, works in self.formats.items() if works]
         unreadable = [suffix for suffix, works in self.formats.items() if not works]
         return [
@@ -86,7 +86,7 @@ class Health:
 
 
 def examine() -> Health:
-    """Look at versions, device, formats and extras, and embed half a second of noise."""
+    """Check versions, device, formats and extras, and embed half a second of noise."""
     device = torch_device("auto")
     return Health(
         versions={
@@ -106,13 +106,13 @@ def examine() -> Health:
 
 
 def _formats() -> dict[str, bool]:
-    """Which of our file name endings libsndfile decodes; opus is a codec inside ogg to it."""
+    """Return which file name endings libsndfile decodes; it treats opus as a codec of ogg."""
     known = set(soundfile.available_formats()) | set(soundfile.available_subtypes("OGG"))
     return {suffix: FORMATS[suffix] in known for suffix in sorted(AUDIO_SUFFIXES)}
 
 
 def _extras() -> dict[str, list[str]]:
-    """Packages each extra of the installed distribution lacks; extras made of other extras are left out."""
+    """Return the missing packages of each extra; extras that combine other extras are omitted."""
     found: dict[str, list[str]] = {}
     try:
         required = metadata.requires("unheard") or []

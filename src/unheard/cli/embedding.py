@@ -15,18 +15,18 @@ from unheard.progress import bar
 @Parameter(name="*")
 @dataclass(frozen=True)
 class EmbedOptions:
-    """Which vectors are written.
+    """Options of the embeddings.
 
     Parameters
     ----------
     frames
-        One row a time step instead of one row a file.
+        Write one row per time step instead of one row per file.
     layer
-        Which block's output, 1 to depth, or negative from the end; default the last, normalised.
+        Output of this block, 1 to depth, or negative from the end. Default: the last block, normalised.
     pool
-        How time steps become one vector.
+        Pooling of time steps into one vector.
     hop
-        Seconds between time steps, a whole part of a patch's duration; default one patch.
+        Seconds between time steps; must divide the duration of a patch. Default: one patch.
     """
 
     frames: bool = False
@@ -38,12 +38,12 @@ class EmbedOptions:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class OutputPolicy:
-    """What becomes of a table that is there.
+    """Handling of an existing table.
 
     Parameters
     ----------
     resume
-        Go on with an interrupted table.
+        Continue an interrupted job.
     """
 
     resume: bool = False
@@ -65,7 +65,7 @@ def embed(
 ) -> int:
     """Embed files and folders into a .parquet, .npz or .csv table.
 
-    Files that cannot be read are skipped, counted and named.
+    Unreadable files are skipped and listed in the summary.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def embed(
     lines = [
         *(f"skipped {path}: {reason}" for path, reason in report.skipped),
         (
-            f"{report.embedded} files embedded, {report.resumed} were there, {len(report.skipped)} skipped;"
+            f"{report.embedded} files embedded, {report.resumed} already done, {len(report.skipped)} skipped;"
             f" {report.rows} rows in {report.out}"
         ),
     ]

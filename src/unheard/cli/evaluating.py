@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class ProbeOptions:
-    """What is probed.
+    """Options of a probe.
 
     Parameters
     ----------
     seeds
-        How many random encoders, assignments to folds, and first weights of the small network.
+        Number of seeds for the random encoders, the fold assignment and the MLP initialisation.
     pool
-        How time steps become one vector.
+        Pooling of time steps into one vector.
     layer
-        Which block's output, 1 to depth; default the last, normalised.
+        Output of this block, 1 to depth. Default: the last block, normalised.
     layers
-        all: also score every layer, and a gate over them that learns which ones to hear.
+        all: also score every layer, and learned layer weights.
     """
 
     seeds: int = 3
@@ -51,17 +51,17 @@ def probe(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """How much of some labels can be read off frozen embeddings, beside a random encoder and plain log-mel.
+    """Train probes on frozen embeddings and compare them with a random encoder and a log-mel baseline.
 
-    Nearest neighbours, a linear head and a small network, with intervals, classes, a learning curve and a map that
-    sounds, on one page.
+    Probes are k nearest neighbours, a linear head and an MLP. The report shows confidence intervals, per-class results,
+    a learning curve, and a 2-D scatter plot of the embeddings.
 
     Parameters
     ----------
     model
         A run, a model folder, or a built-in name such as random-tiny.
     labels
-        A CSV with the columns path and label, and perhaps split, fold, group, start, end, known.
+        A CSV with the columns path and label, and optionally split, fold, group, start, end, known.
     """
     if vectors.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {vectors.seeds}")
@@ -71,25 +71,26 @@ def probe(
     loaded = api.load(model, torch_device(device))
     report = api.probe(loaded, labels, out, **which, overwrite=overwrite, track=bar)
     emit([report.table()], report.to_json(), json)
-    log(f"page, tables and figures in {out}; open {out / 'report.html'}")
+    log(f"report, tables and figures in {out}; open {out / 'report.html'}")
     return DONE
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What is evaluated by which protocol.
+    """Options of the evaluation protocol.
 
     Parameters
     ----------
-    beside
-        Another model for the same table, named as MODEL is; may be repeated.
+    compare
+        Another model to compare with, in the format of MODEL; may be repeated.
     tasks
-        Beginnings of task names, separated by commas; default all.
+        Prefixes of task names, separated by commas. Default: all tasks.
     mode
-        heareval gives numbers that compare with published ones; fixed shuffles, runs several seeds, and is quicker.
+        heareval: results are comparable with published ones. robust: shuffles each epoch, tolerates NaN losses, trains
+        several seeds and is faster.
     seeds
-        Runs of the robust mode, default 3; the other has one seed.
+        Number of seeds of the robust mode, default 3. The mode heareval has one seed.
     """
 
     compare: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
@@ -101,19 +102,19 @@ class EvaluateOptions:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Embedding:
-    """How the models embed.
+    """Options of the embeddings.
 
     Parameters
     ----------
     published
         Reproduce the published runtime of MSM-MAE or M2D, to compare with their scores.
     hop
-        Seconds between time steps, a whole part of a patch's duration. Default: for events the finest hop of the model
-        (a coarser one takes less time and disk), for scenes one patch.
+        Seconds between time steps; must divide the duration of a patch. Default: the smallest hop for events, one patch
+        for scenes. A larger hop needs less time and disk space.
     pool
-        How time steps become one vector.
+        Pooling of time steps into one vector.
     layer
-        Which block's output, 1 to depth, or negative from the end; default the last, normalised.
+        Output of this block, 1 to depth, or negative from the end. Default: the last block, normalised.
     """
 
     published: Literal["no", "msm-mae", "m2d"] = "no"
@@ -125,12 +126,12 @@ class Embedding:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Existing:
-    """What becomes of an evaluation that is there.
+    """Handling of an existing evaluation.
 
     Parameters
     ----------
     resume
-        Go on with it; nothing that is done is done again.
+        Continue it. Finished results are kept; tasks whose labels or audio files have changed are recomputed.
     """
 
     resume: bool = False
@@ -151,27 +152,27 @@ def evaluate(
     json: Json = False,
     strict: Strict = False,
 ) -> int:
-    """Score a model on HEAR task folders, beside an untrained encoder, plain log-mel and published numbers; or a
-    classifier on labels.
+    """Score a model on HEAR tasks, or a classifier on a labelled table.
 
-    A task that fails is named and the others are finished. With a labels.csv in place of a folder, a fine-tuned model
-    is scored on its clips: those of the split test, or all.
+    HEAR scores are compared with a random encoder, a log-mel baseline and published results. If a task fails, it is
+    reported and the others continue. With a labels.csv instead of a folder, a fine-tuned model is scored on the clips
+    of the split test, or on all clips.
 
     Parameters
     ----------
     model
-        A run, a model folder, a built-in name, hear:MODULE[:WEIGHTS], xares:MODULE[:CLASS], or embeddings:FOLDER as
-        heareval left it.
+        A run, a model folder, a built-in name, hear:MODULE[:WEIGHTS], xares:MODULE[:CLASS], or embeddings:FOLDER in the
+        layout written by heareval.
     tasks_dir
-        A folder of task folders as hear-preprocess writes them; or a CSV with the columns path and label.
+        A folder of task folders in the layout of hear-preprocess, or a CSV with the columns path and label.
     """
     if tasks_dir.is_file():
         from unheard.cli.predicting import evaluate_labelled
 
         if how != EvaluateOptions() or embedding != Embedding() or existing.resume:
             raise ConfigError(
-                "--compare, --tasks, --mode, --seeds, --published, --hop, --pool, --layer and --resume are for task"
-                " folders; with a labels.csv only --overwrite is possible"
+                "--compare, --tasks, --mode, --seeds, --published, --hop, --pool, --layer and --resume need a folder of"
+                " tasks; with a labels.csv, only --overwrite is possible"
             )
         return evaluate_labelled(
             model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict
@@ -182,31 +183,31 @@ def evaluate(
     plan, overwrite, resume = _plan(how, embedding, torch_device(device)), existing.overwrite, existing.resume
     try:
         report = run(
-            model, tasks_dir, out, plan, beside=how.compare, overwrite=overwrite, resume=resume, track=bar, say=log
+            model, tasks_dir, out, plan, compare=how.compare, overwrite=overwrite, resume=resume, track=bar, log=log
         )
     except KeyboardInterrupt:
-        log(f"what is done is kept in {out}; the same command with --resume goes on")
+        log(f"finished results are kept in {out}; continue with the same command and --resume")
         raise
     emit([markdown(report)], as_json(report), json)
-    log(f"the page is {out}/results-{how.mode}.html; its numbers lie beside it, one row each in the .csv")
+    log(f"report: {out}/results-{how.mode}.html; all scores are also in the .csv file of the same name")
     if not report.results:
         raise DataError(f"nothing could be scored: {report.failed[0][2]}")
     return status(len(report.failed), strict)
 
 
 def _plan(how: EvaluateOptions, embedding: Embedding, device: str) -> EvaluationConfig:
-    """What a suite does.
+    """Return the configuration of an evaluation.
 
     Raises
     ------
     ConfigError
-        When there are seeds where the protocol has its own, or none.
+        When seeds are given for the mode heareval, or fewer than one.
     """
     from unheard.evaluation.hear.own_encoder import Runtime
     from unheard.evaluation.hear.suite import EvaluationConfig
 
     if how.seeds is not None and how.mode != "robust":
-        raise ConfigError("--seeds belongs to --mode robust; HEAR's protocol has one seed")
+        raise ConfigError("--seeds needs --mode robust; the mode heareval has one seed")
     seeds = EvaluationConfig.seeds if how.seeds is None else how.seeds
     if seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {seeds}")

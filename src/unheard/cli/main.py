@@ -1,4 +1,4 @@
-"""From arguments to an exit code: the verbs by name, and one clear line for every error a user can make."""
+"""Entry point of the command line: run a command, and convert errors to messages and exit codes."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
-from unheard.cli import data, embedding, evaluating, models, predicting, training, viewing
+from unheard.cli import data, debugging, embedding, evaluating, models, predicting, training, viewing
 from unheard.cli.shell import DONE, INTERRUPTED, USER_ERROR, app, log, showing_warnings
 from unheard.errors import UnheardError, shown
 
 __all__ = ["VERBS", "main"]
 
-VERBS = (data, training, embedding, predicting, evaluating, viewing, models)
-"""Modules whose import adds their verbs to the application."""
+VERBS = (data, training, embedding, predicting, evaluating, viewing, models, debugging)
+"""Modules that register their commands on import."""
 
-BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away, as in `unheard recipes | head -1`
+BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout was closed, as in `unheard recipes | head -1`
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb.
+    """Run one command.
+
+    Unexpected errors keep their traceback.
 
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments without the program's name; default those of the process.
+        Arguments without the program name; default: those of the process.
 
     Returns
     -------
     int
-        The exit code, see `unheard.cli.shell`. What is neither the user's error nor the system's refusal keeps its
-        traceback.
+        Exit code, see `unheard.cli.shell`.
     """
     if argv is None:
         _own_output()
@@ -51,29 +52,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         log("unheard: interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise the flush at exit fails, too
         return BROKEN_PIPE
     except OSError as error:
         if error.errno is None:
             raise
         place = f"{shown(error.filename)}: " if error.filename is not None else ""
-        advice = "; make room, or choose another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        advice = "; free some space, or choose another folder" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         return _refuse(f"{place}{error.strerror}{advice}")
 
 
 def _own_output() -> None:
-    """Keep stdout for results alone, and let no name stop the program.
+    """Reserve stdout for results, and escape characters that the encoding of the terminal does not support.
 
-    Libraries that are written in C print remarks on the process's standard output, which would stand before a JSON
-    document: from here on that is standard error, and results go to a copy of what was standard output. What a
-    terminal's encoding lacks is escaped.
+    C libraries print messages on file descriptor 1, which would corrupt a JSON document. That descriptor is redirected
+    to stderr, and results are written to a copy of the original stdout.
     """
     if hasattr(sys.stderr, "reconfigure"):
         sys.stderr.reconfigure(errors="backslashreplace")
     try:
         results = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors="backslashreplace")
         os.dup2(2, 1)
-    except (OSError, ValueError, AttributeError):  # there is no standard output or error
+    except (OSError, ValueError, AttributeError):  # stdout or stderr is closed
         return
     sys.stdout = results
 

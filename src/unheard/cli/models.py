@@ -24,23 +24,21 @@ def recipes(
     published: str | None = None,
     json: Json = False,
 ) -> int:
-    """List the recipes: what unheard pretrain --recipe takes.
+    """List the recipes for unheard pretrain --recipe.
 
     Parameters
     ----------
     recipe
-        List this recipe only: a name, or a .py file with a recipe() function, which is run.
+        List this recipe only: a name, or a .py file with a recipe() function, which is executed.
     no_code
         Refuse a recipe that is a .py file.
     finetune
-        List what unheard finetune --recipe takes instead.
+        List the recipes for unheard finetune --recipe instead.
     published
-        List the scores that papers report on a data set instead, such as esc50 or openmic; shares, in JSON percent.
+        List the published scores on a data set instead, such as esc50 or openmic; fractions, in JSON percent.
     """
     if (recipe is not None) + finetune + (published is not None) > 1:
-        raise ConfigError(
-            "--finetune lists recipes, --published lists scores and RECIPE is one to list; give one of them"
-        )
+        raise ConfigError("RECIPE, --finetune and --published exclude each other; give only one of them")
     if finetune:
         return _finetune_recipes(json)
     if published is not None:
@@ -53,11 +51,18 @@ def recipes(
     lines = table(
         header,
         [
-            (row["name"], row["size"], f"{row['frames']} frames ({row['seconds']:.2f} s)", "{}x{}".format(*row["patch_size"]),
-             ", ".join(row["objectives"]), row["paper"], row["hyperparameter_source"])
+            (
+                row["name"],
+                row["size"],
+                f"{row['frames']} frames ({row['seconds']:.2f} s)",
+                "{}x{}".format(*row["patch_size"]),
+                ", ".join(row["objectives"]),
+                row["paper"],
+                row["hyperparameter_source"],
+            )
             for row in rows
         ],
-    )  # fmt: skip
+    )
     emit(lines, rows, json)
     return DONE
 
@@ -87,7 +92,7 @@ def _published(data_set: str, json: bool) -> int:
     found = [row for row in published() if row.task == data_set]
     if not found:
         raise ConfigError(
-            f"no published score of {data_set!r} is known; known are"
+            f"there is no published score for {data_set!r}; available:"
             f" {', '.join(sorted({row.task for row in published()}))}"
         )
     found.sort(key=lambda row: (row.protocol, row.score, -row.percent))
@@ -97,7 +102,7 @@ def _published(data_set: str, json: bool) -> int:
 
 
 def _row(recipe: Recipe) -> dict[str, Any]:
-    """What the list of recipes says of one."""
+    """Return the row of a recipe in the list of recipes."""
     return {
         "name": recipe.name,
         "paper": recipe.paper,
@@ -116,7 +121,7 @@ def models(*, json: Json = False) -> int:
     from unheard.weights.built_in import BUILT_IN
     from unheard.weights.layouts import LAYOUTS
 
-    built_in = [{"name": name, "note": "never trained: the baseline to compare with"} for name in BUILT_IN]
+    built_in = [{"name": name, "note": "randomly initialised, for use as a baseline"} for name in BUILT_IN]
     layouts = [{"layout": name, "licence": layout.licence} for name, layout in LAYOUTS.items()]
     lines = [
         *table(("built in", ""), [(row["name"], row["note"]) for row in built_in]),
@@ -133,24 +138,23 @@ def convert(
     /,
     *,
     out: Out,
-    layout: Annotated[str, Parameter(help="Whose keys the file has: msm-mae, m2d, maskspec, audiomae or matpac.")],
+    layout: Annotated[str, Parameter(help="Layout of the file: msm-mae, m2d, maskspec, audiomae or matpac.")],
     name: str | None = None,
     classes: Path | None = None,
     settings: Settings = (),
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Turn a published checkpoint into a model folder; nothing in the file is run.
+    """Convert a published checkpoint to a model folder, without executing code from the file.
 
     Parameters
     ----------
     file
         The published .pth or .safetensors.
     name
-        Its published name with the input size, such as 80x512p16x16; default taken from the path.
+        Published name with the input size, such as 80x512p16x16. Default: taken from the path.
     classes
-        Names for the classes of a fine-tuned file: AudioSet's class_labels_indices.csv, or a text file with a name a
-        line.
+        Class names of a fine-tuned file: class_labels_indices.csv of AudioSet, or a text file with one name per line.
     """
     from unheard import api
 
@@ -169,14 +173,14 @@ def convert(
         *(f"note: {text}" for text in origin.notes),
     ]
     if labels and classes is None:
-        lines.append(f"note: the file names none of its {len(labels)} classes; give a list of names with --classes")
+        lines.append(f"note: the file has no names for its {len(labels)} classes; give them with --classes")
     emit(lines, values, json)
     return DONE
 
 
 @verb("unheard doctor")
 def doctor(*, json: Json = False) -> int:
-    """Look at this machine: versions, device, readable formats, extras, and a quick self-test."""
+    """Check this installation: versions, device, readable formats, extras, and a quick self-test."""
     from unheard.cli.doctor import examine
 
     health = examine()

@@ -1,4 +1,4 @@
-"""``unheard predict``, and ``unheard evaluate`` of a classifier on a table of labels."""
+"""``unheard predict``, and ``unheard evaluate`` of a classifier on a labelled table."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ def predict(
     *,
     labels: str | None = None,
     top: int = 3,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="A CSV with the score of every label.")] = None,
+    out: Annotated[
+        Path | None, Parameter(name=["--out", "-o"], help="CSV file to write, with the score of every label.")
+    ] = None,
     overwrite: Overwrite = False,
     device: DeviceOption = "auto",
     strict: Strict = False,
     json: Json = False,
 ) -> int:
-    """Name what is heard in files and folders.
+    """Predict classes for audio files and folders.
 
-    A fine-tuned model names its own classes. A model trained with captions names any labels it is given.
+    A fine-tuned model predicts its own classes. A model trained with captions predicts the classes given with --labels.
 
     Parameters
     ----------
@@ -48,16 +50,16 @@ def predict(
     audio
         Sound files and folders.
     labels
-        What to choose from, with commas between; for a model trained with captions.
+        Class names, separated by commas; only for a model trained with captions.
     top
-        How many names of each sound are shown.
+        Number of classes to print for each sound.
     """
     from unheard.embedding.bulk import expand
 
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
     if top < 1:
-        raise ConfigError(f"--top shows at least one name; got {top}")
+        raise ConfigError(f"--top must be at least 1; got {top}")
     names, score = _scorer(model, torch_device(device), labels)
     files, skipped = expand(audio), {}
 
@@ -65,7 +67,7 @@ def predict(
         skipped[str(sound)] = str(error)
 
     with nullcontext() if out is None else locked_file(out):
-        found = {str(sound): values for sound, values in score(bar(files, len(files), "listening"), skip)}
+        found = {str(sound): values for sound, values in score(bar(files, len(files), "predicting"), skip)}
         if out is not None:
             _write(out, names, found)
     best = {file: _best(names, values, top) for file, values in found.items()}
@@ -85,24 +87,24 @@ def predict(
 def evaluate_labelled(
     model: str, labels: Path, out: Path, *, device: str, overwrite: bool, json: bool, strict: bool
 ) -> int:
-    """Score a classifier on the clips of a table, and tell how well it does."""
+    """Score a classifier on the clips of a table, and print the scores."""
     from dataclasses import asdict
 
     from unheard.finetuning.scores import score_labelled
     from unheard.finetuning.summary import interval
     from unheard.view.finetuned import draw
 
-    told = score_labelled(model, labels, out, device=device, overwrite=overwrite, track=bar)
-    draw(told, out, log)
-    lines = [f"{name:18} {told.means[name]:.3f}  {interval(*ends)}" for name, ends in told.intervals.items()]
-    remarks = [*(f"note       {text}" for text in told.notes), *(f"skipped {reason}" for reason in told.skipped)]
-    emit([told.line(), *lines, *remarks], asdict(told), json)
+    report = score_labelled(model, labels, out, device=device, overwrite=overwrite, track=bar)
+    draw(report, out, log)
+    lines = [f"{name:18} {report.means[name]:.3f}  {interval(*ends)}" for name, ends in report.intervals.items()]
+    notes = [*(f"note       {text}" for text in report.notes), *(f"skipped {reason}" for reason in report.skipped)]
+    emit([report.line(), *lines, *notes], asdict(report), json)
     log(f"scores.json, classes.csv, predictions.csv and figures in {out}")
-    return status(len(told.skipped), strict)
+    return status(len(report.skipped), strict)
 
 
 def _scorer(name: str, device: str, labels: str | None) -> tuple[Sequence[str], Scored]:
-    """The names a model chooses from, and how it scores sounds."""
+    """Return the classes of a model and its scoring function."""
     from unheard.embedding.loading import load
     from unheard.finetuning.ensemble import ClassifierEnsemble, open_finetuned, session_of
 
@@ -116,7 +118,7 @@ def _scorer(name: str, device: str, labels: str | None) -> tuple[Sequence[str], 
         model = load(name, device)
         if not model.labels and "contrast" in model.learner.objectives:
             raise ConfigError(
-                'this model was trained with captions and has no classes of its own; choose from --labels "dog, rain"'
+                'this model was trained with captions and has no fixed classes; give them with --labels "dog, rain"'
             )
         tuned = ClassifierEnsemble([(model, "mix")])
     return tuned.labels, tuned.scores

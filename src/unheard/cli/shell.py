@@ -1,7 +1,7 @@
-"""What every verb shares: the application, options that mean the same everywhere, and how results are told.
+"""Common parts of all commands: the application, shared options, and output of results.
 
-Exit codes: 0 done; 1 done, but items failed and ``--strict`` was given; 2 the user's error; 130 interrupted.
-Results go to stdout, progress and remarks to stderr. With ``--json`` stdout holds one JSON document and nothing else.
+Exit codes: 0 success; 1 items failed and ``--strict`` was given; 2 invalid input; 130 interrupted.
+Results go to stdout; progress and messages go to stderr. With ``--json``, stdout holds one JSON document only.
 """
 
 from __future__ import annotations
@@ -21,29 +21,35 @@ DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 Verb = TypeVar("Verb", bound=Callable[..., int])
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Out: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help="What to write; an existing one is refused.")]
-Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace what is there.")]
+Out: TypeAlias = Annotated[
+    Path,
+    Parameter(
+        name=["--out", "-o"], help="Output file or folder. Must not exist, unless --overwrite or --resume is given."
+    ),
+]
+Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace an existing output.")]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.")]
 Strict: TypeAlias = Annotated[
-    bool, Parameter(name="--strict", help="Exit with 1 when files were skipped or found faulty.")
+    bool, Parameter(name="--strict", help="Exit with status 1 if any file was skipped or failed a check.")
 ]
 DeviceOption: TypeAlias = Annotated[
-    Device, Parameter(name="--device", help="Where to compute; auto takes the fastest there is.")
+    Device, Parameter(name="--device", help="Device for computation; auto selects the fastest one.")
 ]
 Settings: TypeAlias = Annotated[
-    tuple[str, ...], Parameter(name="--set", help="SECTION.KEY=VALUE, any field of the configuration; may be repeated.")
+    tuple[str, ...],
+    Parameter(name="--set", help="Set a field of the configuration, as SECTION.KEY=VALUE; may be repeated."),
 ]
 
 
 def _shown(default: Any) -> str | None:
-    """Defaults worth showing: a flag that is off and an option that is left out say nothing."""
+    """Format a default for the help text; None hides defaults that carry no information."""
     return None if default is False or default in (None, ()) else str(default)
 
 
 _PARAMETER = Parameter(negative=(), show_default=_shown)
 app = App(
     name="unheard",
-    help="Learn audio representations by hiding most of a spectrogram and predicting what was not heard.",
+    help="Learn audio representations by masking most of a spectrogram and predicting the masked patches.",
     version=__version__,
     suppress_keyboard_interrupt=False,
     help_format="plaintext",
@@ -52,44 +58,44 @@ app = App(
 )
 data = App(
     name="data",
-    help="Look at, generate, fetch, label and pack corpora.",
+    help="Check, generate, fetch, label and pack corpora.",
     help_epilogue="Example:\n  unheard data generate -o sounds/",
 )
 app.command(data)
 
 
 def verb(example: str, group: App = app) -> Callable[[Verb], Verb]:
-    """Make a function a verb whose help ends with ``example``."""
+    """Register a function as a command whose help ends with ``example``."""
     return lambda function: group.command(function, help_epilogue=f"Example:\n  {example}")
 
 
 def allow_code(recipe: str, no_code: bool) -> None:
-    """Print that a recipe is a program, which is run.
+    """Print a message if a recipe is a Python file, which is executed.
 
     Raises
     ------
     ConfigError
-        When ``--no-code`` was given and the recipe is a program.
+        When ``--no-code`` was given and the recipe is a Python file.
     """
     if not recipe.endswith(".py"):
         return
     if no_code:
-        raise ConfigError(f"{recipe} is a program, and --no-code refuses to run it; give a name of unheard recipes")
-    log(f"the recipe {recipe} is a program, and is run")
+        raise ConfigError(f"--no-code forbids executing {recipe}; give a name listed by unheard recipes")
+    log(f"the recipe {recipe} is a Python file and is executed")
 
 
 def log(text: str) -> None:
-    """Tell a person something beside the result."""
+    """Print a message on stderr."""
     print("\n".join(map(shown, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 warned: dict[str, None] = {}
-"""Warnings of this run, each once, in the order they came."""
+"""Warnings of this run, each once, in order."""
 
 
 @contextmanager
 def showing_warnings() -> Iterator[None]:
-    """Print every `AudioWarning` and `DamageWarning` once, as one line on stderr, and keep it for the JSON document."""
+    """Print every `AudioWarning` and `DamageWarning` once on stderr, and store it for the JSON document."""
     import warnings
 
     from unheard.errors import AudioWarning, DamageWarning
@@ -112,7 +118,7 @@ def showing_warnings() -> Iterator[None]:
 
 
 def emit(lines: Iterable[str], values: Mapping[str, Any] | list[Any], json: bool) -> None:
-    """Print the result: ``values`` as JSON, with the warnings that came on the way, or ``lines`` for people."""
+    """Print the result on stdout: ``values`` and all warnings as JSON, or ``lines`` as text."""
     if json:
         from json import dumps
 
@@ -120,30 +126,29 @@ def emit(lines: Iterable[str], values: Mapping[str, Any] | list[Any], json: bool
             values = {**values, "warnings": list(warned)}
         print(dumps(values, indent=2, default=str), flush=True)
     else:
-        print(
-            "\n".join(shown(line) for text in lines for line in text.split("\n")), flush=True
-        )  # a full disk or a closed pipe should show here, not at exit
+        # flush, so that a full disk or a closed pipe raises here and not at exit
+        print("\n".join(shown(line) for text in lines for line in text.split("\n")), flush=True)
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Rows in aligned columns."""
+    """Format rows in aligned columns."""
     cells = [header, *rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def status(failed: int, strict: bool) -> int:
-    """The exit code of a verb that skipped or faulted ``failed`` items."""
+    """Return the exit code of a command in which ``failed`` items were skipped or failed."""
     return FAILED if failed and strict else DONE
 
 
 def torch_device(name: Device) -> str:
-    """The device a name stands for; training asks Lightning Fabric instead, which is slow to import.
+    """Resolve a device name without Lightning Fabric, which is slow to import.
 
     Raises
     ------
     ConfigError
-        When this machine has no such device.
+        When the device is not available on this machine.
     """
     import torch
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from unheard.cli.shell import (
     DONE,
@@ -16,10 +16,8 @@ from unheard.cli.shell import (
     Overwrite,
     Settings,
     allow_code,
-    app,
     emit,
     log,
-    table,
     verb,
 )
 from unheard.errors import ConfigError
@@ -30,35 +28,27 @@ if TYPE_CHECKING:
     from unheard.training.callbacks import Callbacks, Run
 
 
-debug = App(
-    name="debug",
-    help="Look into what went wrong in a run.",
-    help_epilogue="Example:\n  unheard debug replay runs/first",
-)
-app.command(debug)
-
-
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Start:
-    """How a new run begins.
+    """Options of a new pre-training run.
 
     Parameters
     ----------
     recipe
-        A name of unheard recipes, or a .py file with a recipe() function, which is run.
+        A name listed by unheard recipes, or a .py file with a recipe() function, which is executed.
     no_code
-        Refuse a recipe that is a .py file; with --resume, a run whose objectives are those of such a file.
+        Refuse to execute a .py file, also with --resume.
     epochs
-        Passes over the corpus; short for --set training.epochs=N.
+        Number of passes over the corpus; short for --set training.epochs=N.
     steps
-        Optimiser steps; short for --set training.steps=N. Without either there is a budget by the size of the corpus.
+        Number of optimiser steps; short for --set training.steps=N. Default: chosen from the size of the corpus.
     batch_size
-        Crops a step, over all devices; short for --set training.batch_size=N.
+        Crops per step, over all devices; short for --set training.batch_size=N.
     init
-        A model or run whose weights training starts from.
+        Model or run with the initial weights.
     skip_bad_batches
-        Skip the update of up to this many batches with a loss that is not finite; short for --set
+        Number of batches with a non-finite loss whose updates may be skipped; short for --set
         training.skip_bad_batches=N.
     """
 
@@ -80,24 +70,23 @@ class Start:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class FinetuneStart:
-    """How a new fine-tuning run begins.
+    """Options of a new fine-tuning run.
 
     Parameters
     ----------
     recipe
-        A name of unheard recipes --finetune.
+        A name listed by unheard recipes --finetune.
     epochs
-        Passes over the training clips; short for --set training.epochs=N.
+        Number of passes over the training clips; short for --set training.epochs=N.
     steps
-        Optimiser steps; short for --set training.steps=N.
+        Number of optimiser steps; short for --set training.steps=N.
     batch_size
-        Clips a step, over all devices; short for --set training.batch_size=N.
+        Clips per step, over all devices; short for --set training.batch_size=N.
     skip_bad_batches
-        Skip the update of up to this many batches of a model with a loss that is not finite; short for --set
+        Number of batches with a non-finite loss whose updates may be skipped; short for --set
         training.skip_bad_batches=N.
     corpus
-        Folder of packed audio that several runs share: the first run packs, later runs on the same files find it.
-        Default: every run packs for itself.
+        Folder of packed audio shared by several runs on the same files. Default: every run packs its own audio.
     """
 
     recipe: str = "small"
@@ -120,9 +109,9 @@ def _skipping(skip_bad_batches: int | None) -> list[str]:
 
 
 def _named(epochs: float | None, steps: int | None, batch_size: int | None) -> list[str]:
-    """The short options as settings; of epochs and steps one replaces what the recipe says of either."""
+    """Return the short options as settings; --epochs or --steps replaces both values of the recipe."""
     if epochs is not None and steps is not None:
-        raise ConfigError("--epochs and --steps both say how long to train; give one of them")
+        raise ConfigError("--epochs and --steps exclude each other; give only one of them")
     found = [] if batch_size is None else [f"training.batch_size={batch_size}"]
     if epochs is not None or steps is not None:
         found += [
@@ -141,14 +130,14 @@ def pretrain(
     start: Start = Start(),
     resume: Annotated[Path | None, Parameter(name="--resume", help="Continue this interrupted run instead.")] = None,
     data: Annotated[
-        Path | None, Parameter(name="--data", help="With --resume: where the corpus is now, if it has moved.")
+        Path | None, Parameter(name="--data", help="With --resume: new path of the corpus, if it has moved.")
     ] = None,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> int:
-    """Pre-train a model on audio of your own, or continue a run.
+    """Pre-train a model on your own audio, or continue a run.
 
-    Ctrl-C saves a checkpoint first. What is learned, how and how long is printed before it starts.
+    A summary with the estimated time is printed before the start. Ctrl-C saves a checkpoint.
 
     Parameters
     ----------
@@ -162,8 +151,8 @@ def pretrain(
             or start != Start(skip_bad_batches=start.skip_bad_batches, no_code=start.no_code)
         ):
             raise ConfigError(
-                "--resume RUN takes everything from the run; with it you can give --data NEW_PLACE, when the corpus has"
-                " moved, --skip-bad-batches, --no-code and --device, and no DATA, no -o and no settings"
+                "--resume RUN takes its settings from the run; it can be combined only with --data NEW_PATH (if the"
+                " corpus has moved), --skip-bad-batches, --no-code and --device"
             )
         from unheard.api import resume as resumed
 
@@ -173,24 +162,24 @@ def pretrain(
             skip_bad_batches=start.skip_bad_batches,
             no_code=start.no_code,
             device=device,
-            report=_report(),
+            report=run_callbacks(),
         )
         return _print_run(run, json)
     if data is not None:
         raise ConfigError(
-            "--data belongs to --resume: unheard pretrain --resume RUN --data NEW_PLACE; a new run takes DATA as its"
+            "--data needs --resume: unheard pretrain --resume RUN --data NEW_PATH; for a new run, give DATA as an"
             " argument"
         )
     if source is None or out is None:
         raise ConfigError(
-            "pretrain needs data and an output, or a run to go on with: unheard pretrain DATA -o RUN | --resume RUN"
+            "pretrain needs data and an output, or a run to continue: unheard pretrain DATA -o RUN | --resume RUN"
         )
     from unheard.api import pretrain as train
 
     recipe, settings = start.recipe or "msm-mae", start.all_settings()
     allow_code(recipe, start.no_code)
     run = train(
-        source, out, recipe, settings, init=start.init, device=device, overwrite=start.overwrite, report=_report()
+        source, out, recipe, settings, init=start.init, device=device, overwrite=start.overwrite, report=run_callbacks()
     )
     return _print_run(run, json)
 
@@ -203,31 +192,33 @@ def finetune(
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Run folder to write.")] = None,
     start: FinetuneStart = FinetuneStart(),
-    resume: Annotated[Path | None, Parameter(name="--resume", help="Go on with this interrupted run instead.")] = None,
+    resume: Annotated[Path | None, Parameter(name="--resume", help="Continue this interrupted run instead.")] = None,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> int:
-    """Make a model name the classes of a table, and score it on its test clips.
+    """Fine-tune a model on a labelled table, and score it on the test clips.
 
-    The weights that do best on validation clips are kept; test clips choose nothing. Each fold of a table with folds is
-    trained.
+    The checkpoint with the best validation score is kept; the test split is never used for selection. If the table has
+    folds, one model is trained for each fold.
 
     Parameters
     ----------
     model
         A run, a model folder, or a built-in name such as random-tiny.
     labels
-        A CSV with the columns path and label, and perhaps split, fold, group, start, end, known.
+        A CSV with the columns path and label, and optionally split, fold, group, start, end, known.
     """
     from unheard import api
 
     if resume is not None:
         if model is not None or out is not None or start != FinetuneStart(skip_bad_batches=start.skip_bad_batches):
             raise ConfigError(
-                "--resume RUN takes everything from the run; with it you can give --skip-bad-batches and --device, and"
-                " no model, no labels, no -o and no settings"
+                "--resume RUN takes its settings from the run; it can be combined only with --skip-bad-batches and"
+                " --device"
             )
-        run = api.resume_finetune(resume, skip_bad_batches=start.skip_bad_batches, device=device, report=_report())
+        run = api.resume_finetune(
+            resume, skip_bad_batches=start.skip_bad_batches, device=device, report=run_callbacks()
+        )
         return _print_finetuned(run, json)
     if model is None or labels is None or out is None:
         raise ConfigError(
@@ -243,83 +234,38 @@ def finetune(
         corpus=start.corpus,
         device=device,
         overwrite=start.overwrite,
-        report=_report(),
+        report=run_callbacks(),
     )
     return _print_finetuned(run, json)
 
 
-@verb("unheard debug replay runs/first", debug)
-def replay(
-    run: Path,
-    /,
-    *,
-    step: Annotated[int | None, Parameter(name="--step", help="Which recorded step; default the latest.")] = None,
-    no_code: bool = False,
-    device: DeviceOption = "auto",
-    json: Json = False,
-) -> int:
-    """Take a step whose loss was not finite again, and print the losses of its batch, by objective and by window.
-
-    The run keeps what is needed in bad-step-XXXXXXXX/ and is not changed.
-
-    Parameters
-    ----------
-    run
-        A pre-training run.
-    no_code
-        Refuse a run whose objectives are those of a recipe file, which is run.
-    """
-    from unheard.training.replay import replay as again
-
-    found = again(run, step, no_code=no_code, device=device, report=_report())
-    names = list(found.windows[0].losses)
-    rows = [
-        (
-            window.file,
-            f"{window.start_seconds:.2f} s",
-            f"{window.largest:.3g}",
-            *(f"{window.losses[name]:.4g}" for name in names),
-        )
-        for window in sorted(found.windows, key=lambda window: window.finite)
-    ]
-    bad = list(dict.fromkeys(window.file for window in found.windows if not window.finite))
-    lines = [
-        f"step {found.step}: {', '.join(f'{name} {value:.4g}' for name, value in found.losses.items())}",
-        "" if found.weights_finite else "the weights are not finite before this step already",
-        *table(("file", "start", "largest input", *names), rows),
-        f"not finite: {', '.join(bad)}" if bad else "every window has a finite loss when it is alone in a batch",
-    ]
-    emit([line for line in lines if line], asdict(found), json)
-    return DONE
-
-
-def _report() -> Callbacks:
-    """Tell everything on stderr."""
+def run_callbacks() -> Callbacks:
+    """Return callbacks that print on stderr."""
     from unheard.training.callbacks import Callbacks
 
-    return Callbacks(say=log, track=bar, live=True)
+    return Callbacks(log=log, progress=bar, show_progress=True)
 
 
 def _print_run(run: Run, json: bool) -> int:
-    """Tell where a run stands; of many processes the first one does."""
+    """Print the progress of a run, in the first process only."""
     from unheard.training.processes import first_process
 
     values = {"run": str(run.folder), "step": run.step, "total": run.total, "finished": run.finished}
-    ending = "finished" if run.finished else f"stopped; go on with: unheard pretrain --resume {run.folder}"
+    ending = "finished" if run.finished else f"stopped; continue with: unheard pretrain --resume {run.folder}"
     if first_process():
         emit([f"{run.folder}: step {run.step} of {run.total}, {ending}"], values, json)
     return DONE if run.finished else INTERRUPTED
 
 
 def _print_finetuned(run: FinetunedRun, json: bool) -> int:
-    """Tell how well a fine-tuned run does; of many processes the first one does."""
+    """Print the scores of a fine-tuned run, in the first process only."""
     from unheard.training.processes import first_process
 
     scores = run.scores
     values = {"run": str(run.folder), "finished": run.finished, "scores": None if scores is None else asdict(scores)}
     ending = f"finished; use it with: unheard predict {run.folder} AUDIO"
     if not run.finished:
-        ending = f"stopped; go on with: unheard finetune --resume {run.folder}"
+        ending = f"stopped; continue with: unheard finetune --resume {run.folder}"
     lines = [f"{run.folder}: {ending}"]
     if scores is not None:
         lines = [

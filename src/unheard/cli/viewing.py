@@ -1,4 +1,4 @@
-"""``unheard reconstruct``, ``attention`` and ``report``: see what a model does."""
+"""``unheard reconstruct``, ``attention`` and ``report``: figures and reports."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from unheard.errors import ConfigError
 @Parameter(name="*")
 @dataclass(frozen=True)
 class MaskOptions:
-    """What is hidden from the model.
+    """Options of the mask.
 
     Parameters
     ----------
     mask
-        Single patches, every other time column, frequency row or patch, or random rows and columns (structured).
+        random: single patches. vertical, horizontal, chessboard: every other time column, frequency row or patch.
+        structured: random rows and columns.
     mask_ratio
-        Share that is hidden; default that of the training.
+        Fraction of masked patches. Default: that of the training.
     start
-        Second at which the window begins.
+        Start of the window in seconds.
     seed
         Seed of the mask.
     wav
-        Also write what the picture sounds like.
+        Also write the reconstruction as a sound file.
     """
 
     mask: Literal["random", "vertical", "horizontal", "chessboard", "structured"] = "random"
@@ -51,7 +52,9 @@ def reconstruct(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Draw a sound, its reconstruction from the visible patches, and the error; print the error beside simple fill-ins.
+    """Plot a spectrogram, its reconstruction from the visible patches, and the error.
+
+    The error on masked patches is printed and compared with interpolation baselines.
 
     Parameters
     ----------
@@ -76,14 +79,14 @@ def attention(
     out: Out,
     at: Annotated[
         tuple[str, ...],
-        Parameter(help="FREQ,TIME: index of a patch, from the lowest band and the first; may be repeated."),
+        Parameter(help="FREQ,TIME: indices of a reference patch, from the lowest band and the start; may be repeated."),
     ] = (),
     start: float = 0.0,
     device: DeviceOption = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Draw where patches of a sound look: the attention of the last layer, averaged over its heads.
+    """Plot the attention of the last layer for reference patches, averaged over the heads.
 
     Parameters
     ----------
@@ -92,20 +95,19 @@ def attention(
     audio
         One sound file.
     start
-        Second at which the window begins.
+        Start of the window in seconds.
     """
     from unheard import api
 
-    places = [_place(text) for text in at] or None
-    api.attention(api.load(model, torch_device(device)), audio, out, at=places, start=start, overwrite=overwrite)
+    patches = [_patch_index(text) for text in at] or None
+    api.attention(api.load(model, torch_device(device)), audio, out, at=patches, start=start, overwrite=overwrite)
     emit([f"figure: {out}"], {"out": str(out)}, json)
     return DONE
 
 
 @verb("unheard report runs/first")
 def report(run: Path, /, *, json: Json = False) -> int:
-    """Write the page of a run: its settings, curves, figures and measurements in one HTML file; or that of a probe
-    again.
+    """Write the HTML report of a run or a probe: settings, curves, figures and scores in one file.
 
     Parameters
     ----------
@@ -119,9 +121,9 @@ def report(run: Path, /, *, json: Json = False) -> int:
     return DONE
 
 
-def _place(text: str) -> tuple[int, int]:
-    """A patch given as ``FREQ,TIME``."""
-    found = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
-    if found is None:
-        raise ConfigError(f"--at names a patch as FREQ,TIME, two whole numbers from 0 such as --at 2,5; got {text!r}")
-    return int(found[1]), int(found[2])
+def _patch_index(text: str) -> tuple[int, int]:
+    """Parse a patch given as ``FREQ,TIME``."""
+    match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
+    if match is None:
+        raise ConfigError(f"--at must be FREQ,TIME, two integers from 0 such as --at 2,5; got {text!r}")
+    return int(match[1]), int(match[2])

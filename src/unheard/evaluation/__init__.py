@@ -1,1 +1,1 @@
-"""How good an embedding is."""
+"""Evaluation of embeddings."""

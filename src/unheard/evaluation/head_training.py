@@ -1,4 +1,4 @@
-"""Training of a small classifier on frozen embeddings, and a linear layer that is fast on every processor."""
+"""Training of a small classifier on frozen embeddings, and a linear layer with oneDNN kernels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class OneDnnLinear(nn.Linear):
-    """`nn.Linear` whose products are those of oneDNN, where torch has it; rounds differently.
+    """`nn.Linear` with matrix products by oneDNN, if torch has it; results differ by rounding.
 
-    torch multiplies float32 by MKL, which has slow kernels for processors that are not Intel's: there this is twice as
-    fast.
+    torch uses MKL for float32, which has slow kernels for CPUs of other vendors than Intel. oneDNN is twice as fast
+    there.
     """
 
     def forward(self, x: Float[Tensor, "n k"]) -> Float[Tensor, "n m"]:
@@ -29,7 +29,7 @@ class OneDnnLinear(nn.Linear):
 
 
 class _OneDnnProduct(torch.autograd.Function):
-    """x W^T + b with its gradients, each product by oneDNN."""
+    """Compute x W^T + b and its gradients with oneDNN."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -44,26 +44,26 @@ class _OneDnnProduct(torch.autograd.Function):
 
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(n, k) times the transpose of (m, k), plus a bias."""
+    """Return the product of (n, k) and the transpose of (m, k), plus a bias."""
     found: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
     return found
 
 
 @cache
 def _has_onednn() -> bool:
-    """Whether torch has oneDNN and the operator, which is not a public one."""
+    """Return whether torch has oneDNN and the private operator."""
     return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 
 
 class HeadTrainer:
-    """Trains a classifier on fixed vectors, batch by batch.
+    """Train a classifier on fixed vectors, batch by batch.
 
     Parameters
     ----------
     head : nn.Module
-        Is changed.
+        Trained in place.
     optimizer : Optimizer
-        Of its parameters.
+        Optimiser of the parameters of ``head``.
     loss : callable
         (logits, targets) -> mean loss of a batch.
     """
@@ -72,7 +72,7 @@ class HeadTrainer:
         self.head, self.optimizer, self.loss = head, optimizer, loss
 
     def step(self, x: Float[Tensor, "B D"], y: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
-        """Take one step on one batch. Return the loss before it."""
+        """Train on one batch. Return the loss before the step."""
         self.head.train()
         loss = self.loss(self.head(x), y)
         self.optimizer.zero_grad()

@@ -1,7 +1,7 @@
-"""How well hidden patches are predicted, beside what anyone could fill in without a model.
+"""Reconstruction error on masked patches, compared with interpolation baselines.
 
-Errors are mean squares over hidden values, in units of the variance of the spectrograms they are measured on: 1 is as
-good as knowing only the mean.
+Errors are mean squared errors over masked values, in units of the variance of the spectrograms. An error of 1 is that
+of predicting the mean.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from unheard.objectives.reconstruct import Reconstruct
 from unheard.recipes.learner import PretrainModule
 from unheard.weights.checkpoint import SavedModel
 
-CROPS = 512  # enough for a second digit, seconds on a CPU; our choice
-SEED = 20_000  # crops and masks of the measurement, apart from any training seed
+CROPS = 512  # gives two significant digits in seconds on a CPU; our choice
+SEED = 20_000  # seed of crops and masks, different from training seeds
 
 
 @dataclass(frozen=True)
 class ReconstructionError:
-    """Errors on the hidden patches, in units of variance.
+    """Errors on masked patches, in units of the variance.
 
     Parameters
     ----------
     model : float
-        The model's.
-    fill_in : dict of str to float
-        Of each simple fill-in from the visible patches, and from what else the model is told; see `told`.
+        Error of the model.
+    baselines : dict of str to float
+        Error of each interpolation baseline and of `oracle_patch_mean`.
     crops : int
-        Windows measured.
+        Number of windows measured.
     """
 
     model: float
@@ -47,24 +47,23 @@ class ReconstructionError:
 
     @property
     def best(self) -> tuple[str, float]:
-        """The best fill-in and its error."""
+        """Best baseline and its error."""
         return min(self.baselines.items(), key=lambda item: item[1])
 
     def line(self) -> str:
-        """One line for a person."""
+        """Return the result as one line."""
         name, error = self.best
         others = ", ".join(f"{key} {value:.3f}" for key, value in self.baselines.items())
-        verdict = f"{self.model / error:.0%} of the best fill-in ({name})"
-        return f"error on hidden patches {self.model:.3f} of the variance, {verdict}; without a model: {others}"
+        verdict = f"{self.model / error:.0%} of the best baseline ({name})"
+        return f"error on masked patches {self.model:.3f} of the variance, {verdict}; baselines: {others}"
 
 
 def interpolation_baselines(
     spec: Float[Tensor, "B F T"], hidden: Bool[Tensor, "B F T"]
 ) -> dict[str, Float[Tensor, "B F T"]]:
-    """Three ways to fill hidden values from the visible ones of the same mel band: mean, nearest in time, straight line
-    in time.
+    """Interpolate masked values from visible ones of the same mel band: mean, nearest in time, linear in time.
 
-    A band with nothing visible takes the mean of everything visible in its crop.
+    A band without visible values gets the mean of all visible values of the crop.
     """
     heard = ~hidden
     count = heard.sum(dim=2, keepdim=True)
@@ -85,19 +84,19 @@ def interpolation_baselines(
 
 
 def hidden_values(grid: Grid, mask: Mask) -> Bool[Tensor, "B F T"]:
-    """True on the spectrogram values of hidden patches."""
+    """Return True on the spectrogram values of masked patches."""
     flags = mask.hidden()[..., None].expand(-1, -1, grid.patch_dim)
     return grid.unpatchify(flags.float()).bool()
 
 
 @torch.inference_mode()
 def predict(learner: PretrainModule, spec: Float[Tensor, "B F T"], mask: Mask) -> Float[Tensor, "B F T"]:
-    """The spectrogram with its hidden patches predicted from the visible ones, which are kept as they are.
+    """Return the spectrogram with masked patches replaced by predictions; visible patches are unchanged.
 
     Raises
     ------
     CheckpointError
-        When the model has no pixel head.
+        When the model has no reconstruction objective.
     """
     head, patches = _head(learner), learner.grid.patchify(spec)
     out = learner.model(patches, mask)
@@ -106,10 +105,10 @@ def predict(learner: PretrainModule, spec: Float[Tensor, "B F T"], mask: Mask) -
 
 
 def oracle_patch_mean(learner: PretrainModule, spec: Float[Tensor, "B F T"]) -> dict[str, Float[Tensor, "B F T"]]:
-    """The true mean of each patch, where a model is told it: one with ``norm_pix`` predicts the shape of a patch, not
-    its level.
+    """Return the true mean of each patch, for models with ``norm_pix``.
 
-    Such a model has learned something only when it does better than this.
+    Such a model predicts the normalised patch, and its reconstruction uses the true mean and variance. It must
+    therefore be compared with this baseline.
     """
     if not _head(learner).norm_pix:
         return {}
@@ -120,13 +119,15 @@ def oracle_patch_mean(learner: PretrainModule, spec: Float[Tensor, "B F T"]) -> 
 def _head(learner: PretrainModule) -> Reconstruct:
     if "reconstruct" in learner.objectives and isinstance(head := learner.objectives["reconstruct"], Reconstruct):
         return head
-    raise CheckpointError("this model was trained without a reconstruction objective, so it cannot draw hidden patches")
+    raise CheckpointError(
+        "this model was trained without a reconstruction objective, so it cannot predict spectrograms"
+    )
 
 
 def reconstruction_error(
     learner: PretrainModule, spec: Float[Tensor, "B F T"], mask: Mask, frames: int | None = None
 ) -> ReconstructionError:
-    """Errors of the model and of the fill-ins on one set of crops and masks; on the first ``frames`` frames, or on all."""
+    """Return the errors of the model and of the baselines on crops, over the first ``frames`` frames or all."""
     spec, real = spec[..., : learner.grid.frames], slice(0, frames)
     hidden = hidden_values(learner.grid, mask)[..., real]
     variance = spec[..., real].var(unbiased=False)
@@ -145,7 +146,9 @@ def reconstruction_error(
 
 
 def corpus_reconstruction_error(saved: SavedModel, store: Store, crops: int = CROPS) -> ReconstructionError:
-    """Measure on full-length crops of a corpus, with the training mask ratio; the same crops and masks every time.
+    """Measure the error on full-length crops of a corpus, with the mask ratio of the training.
+
+    Crops and masks are the same in every call.
 
     Raises
     ------
@@ -156,7 +159,7 @@ def corpus_reconstruction_error(saved: SavedModel, store: Store, crops: int = CR
     long = np.flatnonzero(store.frames >= width)
     if not len(long):
         raise DataError(
-            f"no clip is as long as the window of {width} frames, so there is no full-length crop to measure on"
+            f"no clip is as long as the window of {width} frames, so the reconstruction error cannot be measured"
         )
     sampler = CropSampler(store.frames[long], width, SEED)
     number = min(crops, sampler.size)

@@ -1,4 +1,4 @@
-"""Code of other people: imported and called, and whatever it raises is told in one line."""
+"""Import and calls of third-party code; its exceptions are converted to messages of one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Made = TypeVar("Made")
 
 
 def import_third_party(name: str) -> Any:
-    """A module by its name.
+    """Import a module by name.
 
     Raises
     ------
@@ -20,7 +20,7 @@ def import_third_party(name: str) -> Any:
         When it cannot be imported.
     """
     if not name:
-        raise ConfigError("hear: or xares: alone names no module; write hear:MODULE or xares:MODULE")
+        raise ConfigError("the module name is missing; write hear:MODULE or xares:MODULE")
 
     def bring() -> Any:
         try:
@@ -34,12 +34,12 @@ def import_third_party(name: str) -> Any:
 
 
 def call_third_party(call: Callable[[], Made], what: str) -> Made:
-    """What a call gives.
+    """Return the result of a call.
 
     Raises
     ------
     ConfigError
-        When it raises anything; an `UnheardError` stays as it is.
+        When the call raises anything other than an `UnheardError`.
     """
     try:
         return call()

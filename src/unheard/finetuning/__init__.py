@@ -1,1 +1,1 @@
-"""From an encoder and a table of labels to a classifier."""
+"""Fine-tuning: train a classifier from an encoder and a labelled table."""

@@ -1,4 +1,4 @@
-"""What makes the scores of a fine-tuned run doubtful: tested clips that trained it, by their bytes or by their group."""
+"""Caveats of the scores of a fine-tuned run: test clips that were also used in training, by content or by group."""
 
 from __future__ import annotations
 
@@ -14,78 +14,80 @@ from unheard.errors import DataError
 from unheard.finetuning.session import FinetuneSession, LabelledSplits, training_table
 from unheard.finetuning.summary import FinetuneScores, Predictions
 
-BYTES = "come from files whose bytes also train (copies, or parts of one recording)"
-GROUP = "belong to a group that also trains; give every group one split or fold"
+BYTES = "are from files with the same bytes as training files (copies, or parts of one recording)"
+GROUP = "belong to a group that is also used in training; put every group into one split or fold"
 
 
 def leakage_warnings(
-    table: LabelledSplits, heard: Mapping[str, Predictions], told: FinetuneScores, activation: str
+    table: LabelledSplits, predictions: Mapping[str, Predictions], report: FinetuneScores, activation: str
 ) -> list[str]:
-    """Sentences on tested clips of a table whose bytes or group also trained, or chose the weights of, the models that
-    heard them.
+    """Return warnings about test clips whose content or group was also used for training or model selection.
 
     Parameters
     ----------
-    table : Table
-    heard : mapping of str to Heard
-        The tested clips by the name of their part.
-    told : FinetuneScores
-        Of all of them; the metric without these clips is told beside it.
+    table : LabelledSplits
+    predictions : mapping of str to Predictions
+        Predictions on the test clips by name of the fold.
+    report : FinetuneScores
+        Scores on all test clips; a warning compares them with the scores without the affected clips.
+    activation : {"softmax", "sigmoid"}
     """
-    labels, taught = table.labels, {part.name: np.concatenate([part.train, part.valid]) for part in table.parts}
-    sides = [(taught[name], one.rows) for name, one in heard.items()]
-    tested = sum(len(one.rows) for one in heard.values())
-    signs: list[tuple[Sequence[str | None], str]] = [([name or None for name in labels.group], GROUP)]
-    found = []
+    labels, used = table.labels, {part.name: np.concatenate([part.train, part.valid]) for part in table.parts}
+    sides = [(used[name], each.rows) for name, each in predictions.items()]
+    tested = sum(len(each.rows) for each in predictions.values())
+    checks: list[tuple[Sequence[str | None], str]] = [([name or None for name in labels.group], GROUP)]
+    warnings = []
     try:
-        signs.insert(0, (shared_content(labels.paths), BYTES))
+        checks.insert(0, (shared_content(labels.paths), BYTES))
     except OSError as error:
-        found.append(f"whether tested clips are copies of others cannot be told: {error}")
-    for keys, what in signs:
+        warnings.append(f"could not check whether test clips are copies of training clips: {error}")
+    for keys, what in checks:
         leaked = np.flatnonzero(on_both_sides(sides, keys))
         if len(leaked):
-            found.append(f"{len(leaked)} of {tested} tested clips{_without(heard, leaked, told, activation)} {what}")
-    return found
+            warnings.append(
+                f"{len(leaked)} of {tested} test clips{_without(predictions, leaked, report, activation)} {what}"
+            )
+    return warnings
 
 
 def chosen_by_one_class(table: LabelledSplits, activation: str) -> list[str]:
-    """A remark on models whose epoch was chosen by clips of a single class."""
+    """Return a warning if the best epoch of a model was selected on clips of a single class."""
     if activation != "softmax":
         return []
     several = [part for part in table.parts if len(part.valid)]
-    alone = [part for part in several if len(np.unique(table.labels.index[part.valid])) == 1]
-    where = f"in {len(alone)} of {len(several)} parts " if len(several) > 1 else ""
-    told = (
-        f"{where}all validation clips are of one class, and they chose the weights; give the split valid clips of every"
-        " class"
+    single_class = [part for part in several if len(np.unique(table.labels.index[part.valid])) == 1]
+    where = f"in {len(single_class)} of {len(several)} parts " if len(several) > 1 else ""
+    text = (
+        f"{where}all validation clips have the same class, and the weights were selected on them; put clips of every"
+        " class into the split valid"
     )
-    return [told] if alone else []
+    return [text] if single_class else []
 
 
 def trained_on(run: Path, session: FinetuneSession | None, labels: Labels, rows: Index) -> list[str]:
-    """Remarks on clips of another table whose bytes trained the run; models without a session have none."""
+    """Return a warning about clips of another table whose content was used to train the run."""
     if session is None:
         return []
     try:
         own = training_table(run, session)
         trained = [own.labels.paths[row] for part in own.parts for row in (*part.train, *part.valid)]
         content = shared_content([*trained, *(labels.paths[row] for row in rows)])
-        seen = {*content[: len(trained)]} - {None}
-        again = sum(each in seen for each in content[len(trained) :])
+        training_content = {*content[: len(trained)]} - {None}
+        count = sum(each in training_content for each in content[len(trained) :])
     except (DataError, OSError) as error:
-        return [f"whether these clips trained the run cannot be told: {error}"]
-    if not again:
+        return [f"could not check whether these clips were used to train the run: {error}"]
+    if not count:
         return []
     return [
-        f"{again} of {len(rows)} clips are of files, or copies of files, that trained the run or chose its weights; the"
-        " scores flatter it"
+        f"{count} of {len(rows)} clips are from files, or copies of files, that were used for training or model"
+        " selection; the scores are too high"
     ]
 
 
-def _without(heard: Mapping[str, Predictions], leaked: Index, told: FinetuneScores, activation: str) -> str:
-    """The metric without some clips, in brackets; empty where a part has no others."""
-    kept = [(one, np.flatnonzero(~np.isin(one.rows, leaked))) for one in heard.values()]
-    if not all(len(at) for _, at in kept):
+def _without(predictions: Mapping[str, Predictions], leaked: Index, report: FinetuneScores, activation: str) -> str:
+    """Return the metric without the affected clips, in brackets; empty if a fold has no other clips."""
+    remaining = [(each, np.flatnonzero(~np.isin(each.rows, leaked))) for each in predictions.values()]
+    if not all(len(at) for _, at in remaining):
         return ""
-    value = float(np.mean([one.scores(activation, at)[told.metric] for one, at in kept]))
-    return f" (on the others {told.metric} is {value:.3f}, not {told.mean:.3f})"
+    value = float(np.mean([each.scores(activation, at)[report.metric] for each, at in remaining]))
+    return f" (without them {report.metric} is {value:.3f}, not {report.mean:.3f})"

@@ -1,4 +1,4 @@
-"""A fine-tuned run, ready to predict: one model, or the average of those of every fold and channel."""
+"""Prediction with a fine-tuned run: one model, or the average over the models of all folds and channels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unheard.errors import AudioError, CheckpointError
 from unheard.finetuning.session import FinetuneSession, finished, read_session
 
 Skip = Callable[[Sound, AudioError], None]
-CHUNK = 64  # sounds that all models hear before the next; our choice
+CHUNK = 64  # number of sounds processed by all models at a time; our choice
 
 
 class ClassifierEnsemble:
@@ -28,7 +28,7 @@ class ClassifierEnsemble:
     Parameters
     ----------
     members : sequence of (Model, Channel)
-        Each with the channel of a file it listens to.
+        Each model with the channel of a file that is its input.
 
     Raises
     ------
@@ -53,7 +53,7 @@ class ClassifierEnsemble:
     def predict(self, sound: list[Sound]) -> list[dict[str, float]]: ...
 
     def predict(self, sound: Sound | list[Sound]) -> dict[str, float] | list[dict[str, float]]:
-        """Score of every class for a sound, the best first; a list in gives a list out.
+        """Return the score of every class for a sound, highest first; for a list, return a list.
 
         Raises
         ------
@@ -72,8 +72,13 @@ class ClassifierEnsemble:
     def scores(
         self, sounds: Iterable[Sound], skip: Skip | None = None
     ) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
-        """Scores of sounds in their order; those that cannot be read are told to ``skip`` and left out, or raised
-        without it.
+        """Yield the scores of sounds in their order.
+
+        Parameters
+        ----------
+        sounds : iterable of Sound
+        skip : callable, optional
+            Called with each sound that cannot be read, which is then skipped. Without it, the error is raised.
         """
         classifier = classifier_of(self.members[0][0])
         for sound, logits in self.logits(sounds, skip):
@@ -82,13 +87,13 @@ class ClassifierEnsemble:
     def logits(
         self, sounds: Iterable[Sound], skip: Skip | None = None
     ) -> Iterator[tuple[Sound, Float32[np.ndarray, " C"]]]:
-        """As `scores`, before softmax or sigmoid."""
+        """Yield the logits of sounds; see `scores`."""
         waiting = iter(sounds)
         while chunk := list(islice(waiting, CHUNK)):
-            said = [_logits_by_id(model, channel, chunk, skip) for model, channel in self.members]
+            logits = [_logits_by_id(model, channel, chunk, skip) for model, channel in self.members]
             for sound in chunk:
-                if all(id(sound) in each for each in said):
-                    yield sound, np.asarray(np.mean([each[id(sound)] for each in said], axis=0), np.float32)
+                if all(id(sound) in each for each in logits):
+                    yield sound, np.asarray(np.mean([each[id(sound)] for each in logits], axis=0), np.float32)
 
     def _named(self, scores: Float32[np.ndarray, " C"]) -> dict[str, float]:
         return {self.labels[k]: float(scores[k]) for k in np.argsort(-scores, kind="stable")}
@@ -100,7 +105,7 @@ def open_finetuned(path: str | Path, device: str = "cpu") -> ClassifierEnsemble:
     Raises
     ------
     CheckpointError
-        When there is none, or some of its models are not trained yet.
+        When ``path`` is not a model, or some of its models are not trained yet.
     ConfigError
         When a model has no classifier.
     """
@@ -108,21 +113,23 @@ def open_finetuned(path: str | Path, device: str = "cpu") -> ClassifierEnsemble:
     if session is None:
         return ClassifierEnsemble([(load(path, device), "mix")])
     if len(session.members) > 1 and not finished(run, session):
-        raise CheckpointError(f"{run} has models that are not trained yet; go on with: unheard finetune --resume {run}")
+        raise CheckpointError(
+            f"{run} has models that are not trained yet; continue with: unheard finetune --resume {run}"
+        )
     return open_members(run, session, session.members, device)
 
 
 def open_members(
     run: Path, session: FinetuneSession, members: Sequence[tuple[str, Channel]], device: str = "cpu"
 ) -> ClassifierEnsemble:
-    """Some of the models of a run."""
+    """Open some of the models of a run."""
     return ClassifierEnsemble(
         [(load(session.folder(run, part, channel), device), channel) for part, channel in members]
     )
 
 
 def session_of(path: str | Path) -> FinetuneSession | None:
-    """What the run at ``path`` is, or None where there is no fine-tuning run."""
+    """Return the session of the fine-tuning run at ``path``; None if it is not one."""
     try:
         return read_session(Path(path))
     except CheckpointError:
@@ -130,7 +137,7 @@ def session_of(path: str | Path) -> FinetuneSession | None:
 
 
 def _logits_by_id(model: Model, channel: Channel, sounds: Sequence[Sound], skip: Skip | None) -> dict[int, np.ndarray]:
-    """Logits by the identity of each sound that could be read."""
+    """Return the logits by ``id`` of each readable sound."""
     origin: dict[int, Sound] = {}
     ready: list[Sound] = []
     for sound in sounds:
@@ -141,8 +148,8 @@ def _logits_by_id(model: Model, channel: Channel, sounds: Sequence[Sound], skip:
             if skip is None:
                 raise
             skip(sound, error)
-    told: Skip | None = None if skip is None else lambda heard, error: skip(origin[id(heard)], error)
-    return {id(origin[id(heard)]): logits for heard, logits in logits_many(model, ready, told)}
+    on_error: Skip | None = None if skip is None else lambda sound, error: skip(origin[id(sound)], error)
+    return {id(origin[id(sound)]): logits for sound, logits in logits_many(model, ready, on_error)}
 
 
 def _channel(sound: Sound, channel: Channel) -> Sound:

@@ -1,4 +1,4 @@
-"""Which weights of a fine-tuning run are kept: scores of validation clips, and the best of them."""
+"""Model selection in fine-tuning: scores of the validation clips, and tracking of the best model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from unheard.metrics import accuracy, average_precisions, balanced_accuracy, roc
 from unheard.model.classification import clip_losses
 from unheard.training.early_stopping import EarlyStopping
 
-UNDEFINED_MEANS = {"mAP": 0.0, "mAUC": 0.5}  # where no class has a score
+UNDEFINED_MEANS = {"mAP": 0.0, "mAUC": 0.5}  # used if no class has a score
 
 
 class BestModelTracker(EarlyStopping):
-    """The best validation of a run: by the first score, then by the loss; without any validation the latest step
-    counts.
+    """Track the best validation of a run, by the first score, then by the loss.
+
+    Without validation clips, the latest step is the best.
 
     Parameters
     ----------
     folder : Path
-        Its ``metrics.jsonl`` holds the validations of earlier sessions.
+        Folder with the ``metrics.jsonl`` of earlier sessions.
     patience : int, optional
-        Validations without a better score after which training ends.
+        Number of validations without a better score after which training ends.
     """
 
     def __init__(self, folder: Path, patience: int | None) -> None:
@@ -36,25 +37,30 @@ class BestModelTracker(EarlyStopping):
                 {name.removeprefix("valid/"): value for name, value in row.items() if name.startswith("valid/")}
             )
 
-    def update(self, found: dict[str, float]) -> bool:
+    def update(self, values: dict[str, float]) -> bool:
         """Return whether these scores are the best so far."""
-        return self.improved(next(iter(found.values())), -found["loss"]) if found else True
+        return self.improved(next(iter(values.values())), -values["loss"]) if values else True
 
 
 def scores(
     logits: Float[np.ndarray, "n C"], target: Float[np.ndarray, "n C"], known: Float[np.ndarray, "n C"], activation: str
 ) -> dict[str, float]:
-    """What logits are worth; the first score is the one that chooses. Classes count in the clips where they are known."""
+    """Return the scores of logits; the first one selects the model. Classes that are not annotated are ignored."""
     tensors = [torch.from_numpy(np.asarray(each, np.float32)) for each in (logits, target, known)]
     value = float(clip_losses(tensors[0], tensors[1], activation == "sigmoid", tensors[2]).mean())
     if activation == "softmax":
-        truth, said = target.argmax(axis=1), logits.argmax(axis=1)
-        return {"balanced_accuracy": balanced_accuracy(truth, said), "accuracy": accuracy(truth, said), "loss": value}
+        truth, predicted = target.argmax(axis=1), logits.argmax(axis=1)
+        return {
+            "balanced_accuracy": balanced_accuracy(truth, predicted),
+            "accuracy": accuracy(truth, predicted),
+            "loss": value,
+        }
     rows = target.astype(np.int64), logits, known > 0
-    found = {"mAP": average_precisions(*rows), "mAUC": roc_aucs(*rows)}
-    return {**{name: _mean(values, UNDEFINED_MEANS[name]) for name, values in found.items()}, "loss": value}
+    per_class = {"mAP": average_precisions(*rows), "mAUC": roc_aucs(*rows)}
+    means = {name: _mean(values, UNDEFINED_MEANS[name]) for name, values in per_class.items()}
+    return {**means, "loss": value}
 
 
 def _mean(values: Float[np.ndarray, " C"], otherwise: float) -> float:
-    there = values[np.isfinite(values)]
-    return float(there.mean()) if len(there) else otherwise
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else otherwise

@@ -1,20 +1,35 @@
-"""Fine-tuning recipes by name, one for each data set that papers report.
+"""Named fine-tuning recipes, one for each data set in the papers.
 
-MaskSpec (Chong et al. 2022, arXiv 2204.12768), reference code: ``audioset`` ... ``dcase2019``. AdamW, weight decay
-0.05, layer decay 0.75, drop path 0.1, 5 epochs of warm-up, half a cosine down to 1e-6, trained positions, gain, noise,
-filters and speed, a roll, mixing of sound (chance 0.5) and of every spectrogram, SpecAugment, patchout; the best epoch
-was chosen on the test clips there, here on validation clips. AudioMAE (Huang et al. 2022, arXiv 2207.06405), reference
-scripts: ``audiomae-audioset`` ... ``audiomae-scv2``. Fixed positions, structured patchout of a fifth of the rows and a
-fifth of the columns, mixing of sound with Beta(10, 10), SpecAugment. PaSST (Koutini et al. 2022, arXiv 2110.05069),
-reference code: ``passt-audioset``, ``passt-esc50``, ``passt-openmic``: small rates, structured patchout, a linear decay
-(from epoch 50 of 130; never in runs of 10), weights averaged over the ends of epochs.
+MaskSpec (Chong et al. 2022, arXiv 2204.12768), from the reference code: ``audioset`` ... ``dcase2019``.
 
-Other than published: what was drawn once a batch is drawn for each clip; stretches of SpecAugment are shares of bands
-and frames, so that they suit any window, and filled with the mean; the roll is a real one (PaSST's 50 samples); the
-chain of noise, filters and speed is our own code with MaskSpec's ranges; a last column of patches that sound fills in
-part is kept (5 s are 32 columns, 256 tokens, where the reference has 31 and 248); patchout is a share of the tokens
-(200 of 496: 0.403); label smoothing, which had no effect on dense targets, is left out. ``small`` is ours, for hundreds
-of clips on one machine.
+- AdamW, weight decay 0.05, layer decay 0.75, drop path 0.1, trained positions
+- 5 epochs of warm-up, then half a cosine down to 1e-6
+- gain, noise, filters, speed, circular shift, mixup of waveforms (probability 0.5) and of every spectrogram
+- SpecAugment, patchout
+- the reference selects the best epoch on test clips; we select it on validation clips
+
+AudioMAE (Huang et al. 2022, arXiv 2207.06405), from the reference scripts: ``audiomae-audioset`` ... ``audiomae-scv2``.
+
+- fixed positions, structured patchout of 1/5 of the rows and 1/5 of the columns
+- mixup of waveforms with Beta(10, 10), SpecAugment
+
+PaSST (Koutini et al. 2022, arXiv 2110.05069), from the reference code: ``passt-audioset``, ``passt-esc50``,
+``passt-openmic``.
+
+- small learning rates, structured patchout, weights averaged over the ends of epochs
+- linear decay from epoch 50 of 130; no decay in runs of 10 epochs
+
+Differences from the publications:
+
+- Values that the references sample once per batch are sampled for each clip.
+- SpecAugment widths are fractions of bands and frames, for any window length; masked values are set to the mean.
+- The circular shift is applied as in PaSST, by up to 50 samples.
+- Noise, filters and speed are our own code with the ranges of MaskSpec.
+- A partly filled last column of patches is kept: 5 s give 32 columns and 256 tokens; the reference has 31 and 248.
+- Patchout is a fraction of the tokens (200 of 496: 0.403).
+- Label smoothing is omitted, because it had no effect on dense targets.
+
+The recipe ``small`` is our own, for hundreds of clips on one machine.
 """
 
 from __future__ import annotations
@@ -37,18 +52,25 @@ from unheard.recipes.recipe import TrainingConfig
 MASKSPEC = "Chong et al. 2022, arXiv 2204.12768"
 AUDIOMAE = "Huang et al. 2022, arXiv 2207.06405"
 PASST = "Koutini et al. 2022, arXiv 2110.05069"
-ADAM_BETAS = (0.9, 0.999)  # PyTorch's default, which every reference has
+ADAM_BETAS = (0.9, 0.999)  # PyTorch's default, as in every reference
 ROLL = 50 / 32000  # MaskSpec and PaSST: 50 samples at 32 kHz
-PATCHOUT = 0.403  # 200 of 496 tokens, as MaskSpec; 104 of the 256 of five seconds, where it leaves out 100 of 248
+PATCHOUT = 0.403  # 200 of 496 tokens, as MaskSpec; 104 of 256 for five seconds, where MaskSpec removes 100 of 248
 
 
 def _training(
     epochs: float, batch_size: int, rate: float, warmup_epochs: float, weight_decay: float = 0.05
 ) -> TrainingConfig:
     return TrainingConfig(
-        epochs=epochs, batch_size=batch_size, base_learning_rate=rate, warmup=warmup_epochs / epochs, weight_decay=weight_decay,
-        betas=ADAM_BETAS, compile=False, checkpoint_every=200, keep_checkpoints=1,
-    )  # fmt: skip
+        epochs=epochs,
+        batch_size=batch_size,
+        base_learning_rate=rate,
+        warmup=warmup_epochs / epochs,
+        weight_decay=weight_decay,
+        betas=ADAM_BETAS,
+        compile=False,
+        checkpoint_every=200,
+        keep_checkpoints=1,
+    )
 
 
 def _maskspec(
@@ -61,12 +83,19 @@ def _maskspec(
     alpha: float | None = 0.3,
     out: float = PATCHOUT,
 ) -> FinetuneRecipe:
-    """A row of MaskSpec's table; without ``alpha`` nothing is mixed."""
+    """Return a row of MaskSpec's table; without ``alpha``, mixup is disabled."""
     mixed = 0.0 if alpha is None else 1.0
     augment = AugmentConfig(
-        gain_db=(-7, 6), waveform=WaveformAugmentConfig(probability=0.5), max_time_shift_seconds=ROLL, wave_mixup_prob=0.5 * mixed, mask_freq=48 / 128,
-        mask_time=192 / 1000, spec_mixup_prob=mixed, spec_mixup_alpha=alpha or 0.3, patchout=out,
-    )  # fmt: skip
+        gain_db=(-7, 6),
+        waveform=WaveformAugmentConfig(probability=0.5),
+        max_time_shift_seconds=ROLL,
+        wave_mixup_prob=0.5 * mixed,
+        mask_freq=48 / 128,
+        mask_time=192 / 1000,
+        spec_mixup_prob=mixed,
+        spec_mixup_alpha=alpha or 0.3,
+        patchout=out,
+    )
     adapt = FinetuneOptimConfig(trainable_positions=True)
     return FinetuneRecipe(name, MASKSPEC, "reference code", task, adapt, augment, _training(epochs, batch, rate, 5))
 
@@ -80,14 +109,22 @@ def _audiomae(
 def _passt(
     name: str, loss: Literal["bce", "cross-entropy"], epochs: int, rate: float, rows: int, columns: int
 ) -> FinetuneRecipe:
-    """A row of PaSST's table: ``rows`` of 12 and ``columns`` of 99 are left out; the rate falls and weights are
-    averaged from epoch 50.
+    """Return a row of PaSST's table: ``rows`` of 12 and ``columns`` of 99 are removed by patchout.
+
+    In long runs, decay and weight averaging start at epoch 50.
     """
     long = epochs > 50
     adapt = FinetuneOptimConfig(
-        layer_decay=1.0, schedule="linear", decay_range=(50 / epochs, 100 / epochs) if long else (1.0, 1.0), min_learning_rate=0.01 * rate,
-        drop_path=0.0, trainable_positions=True, weight_averaging="swa", average_from=(50 if long else 2) / epochs, average_every=5 if long else 1,
-    )  # fmt: skip
+        layer_decay=1.0,
+        schedule="linear",
+        decay_range=(50 / epochs, 100 / epochs) if long else (1.0, 1.0),
+        min_learning_rate=0.01 * rate,
+        drop_path=0.0,
+        trainable_positions=True,
+        weight_averaging="swa",
+        average_from=(50 if long else 2) / epochs,
+        average_every=5 if long else 1,
+    )
     training = replace(_training(epochs, 12, 0.0, 5, 1e-4), learning_rate=rate)
     base = _maskspec(name, TaskConfig()).augment
     augment = replace(base, waveform=WaveformAugmentConfig(), patchout=0.0, patchout_2d=(rows / 12, columns / 99))
@@ -95,8 +132,9 @@ def _passt(
 
 
 def _small() -> FinetuneRecipe:
-    """Ours: bands stay apart, which is worth 8 points to a linear probe of drum hits; rate and augmentation were tried
-    on few runs only.
+    """Return our own recipe.
+
+    Band pooling adds 8 points to a linear probe of drum hits. Learning rate and augmentation were tried in few runs.
     """
     augment = AugmentConfig(gain_db=(-6, 6), mask_freq=0.2, mask_time=0.2, spec_mixup_prob=0.5, patchout=0.2)
     training = _training(40, 32, 8e-3, 4)
@@ -124,12 +162,16 @@ FINETUNE_RECIPES: dict[str, Callable[[], FinetuneRecipe]] = {
         "audiomae-audioset", replace(_MANY, balance="class", class_weight_offset=0.01, epoch_clips=200_000),
         _training(100, 64, 2e-4, 10, 5e-4), _AUDIOSET, "reference script; batch ours",
     ),
-    "audiomae-20k": lambda: _audiomae("audiomae-20k", _MANY, _training(60, 32, 1e-3, 4, 5e-4), _AUDIOSET, "reference script"),
+    "audiomae-20k": lambda: _audiomae(
+        "audiomae-20k", _MANY, _training(60, 32, 1e-3, 4, 5e-4), _AUDIOSET, "reference script"
+    ),
     "audiomae-esc50": lambda: _audiomae(
-        "audiomae-esc50", _ONE, _training(50, 64, 1e-3, 5), AugmentConfig(mask_freq=96 / 128, mask_time=24 / 512), "reference script"
+        "audiomae-esc50", _ONE, _training(50, 64, 1e-3, 5), AugmentConfig(mask_freq=96 / 128, mask_time=24 / 512),
+        "reference script",
     ),
     "audiomae-scv2": lambda: _audiomae(
-        "audiomae-scv2", _ONE, _training(50, 64, 1e-3, 5), AugmentConfig(max_time_shift_seconds=0.1, noise=0.1), "noise and roll reference, rest ours"
+        "audiomae-scv2", _ONE, _training(50, 64, 1e-3, 5), AugmentConfig(max_time_shift_seconds=0.1, noise=0.1),
+        "noise and roll reference, rest ours",
     ),
     "passt-audioset": lambda: _passt("passt-audioset", "bce", 130, 2e-5, 4, 40),
     "passt-esc50": lambda: _passt("passt-esc50", "cross-entropy", 10, 1e-5, 3, 10),
@@ -138,15 +180,15 @@ FINETUNE_RECIPES: dict[str, Callable[[], FinetuneRecipe]] = {
 
 
 def find_finetune_recipe(name: str) -> FinetuneRecipe:
-    """A fine-tuning recipe by name.
+    """Return a fine-tuning recipe by name.
 
     Raises
     ------
     ConfigError
-        When there is no such recipe.
+        When the recipe does not exist.
     """
     if name in FINETUNE_RECIPES:
         return FINETUNE_RECIPES[name]()
     near = difflib.get_close_matches(name.lower(), FINETUNE_RECIPES, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known ones: {', '.join(FINETUNE_RECIPES)}"
+    hint = f"did you mean {near[0]}?" if near else f"available: {', '.join(FINETUNE_RECIPES)}"
     raise ConfigError(f"there is no fine-tuning recipe {name!r}; {hint}")

@@ -1,8 +1,6 @@
-"""What is fine-tuned: an encoder with a classifier on top, its loss, its parameter groups and an average of its
-weights.
+"""The fine-tuned network: an encoder with a classifier, its loss, parameter groups and weight averaging.
 
-Only real patches are encoded, as in inference: clips of a batch that fill equally many columns go through the encoder
-together.
+Padding is not encoded, as in inference: clips of a batch with the same number of patch columns are encoded together.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unheard.finetuning.augment import AugmentBatch
-from unheard.finetuning.layer_decay import decays, layer_scale
+from unheard.finetuning.learning_rates import decays, layer_scale
 from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
 from unheard.model import masking
 from unheard.model.classification import clip_losses
@@ -26,30 +24,33 @@ from unheard.model.patches import Grid
 from unheard.model.transformer import use_drop_path
 
 
-def patchout(grid: Grid, columns: int, how: AugmentConfig, noise: Float[Tensor, "B N"]) -> Int[Tensor, "B K"]:
-    """Patches of the first ``columns`` time columns that stay, as tokens of ``grid``.
+def patchout(grid: Grid, columns: int, config: AugmentConfig, noise: Float[Tensor, "B N"]) -> Int[Tensor, "B K"]:
+    """Return the patches of the first ``columns`` time columns that are kept, as token indices of ``grid``.
 
     Parameters
     ----------
+    grid : Grid
+    columns : int
+    config : AugmentConfig
     noise : Float[Tensor, "B f*columns"]
-        A uniform number for each of these patches; those with the smallest stay.
+        Uniform noise for each of these patches; the patches with the smallest values are kept.
     """
     narrow = replace(grid, time=columns)
-    mask = masking.random(noise, how.patchout)
-    if any(how.patchout_2d):
-        mask = masking.structured(narrow, noise[:, -grid.freq :], noise[:, :columns], how.patchout_2d)
+    mask = masking.random(noise, config.patchout)
+    if any(config.patchout_2d):
+        mask = masking.structured(narrow, noise[:, -grid.freq :], noise[:, :columns], config.patchout_2d)
     return grid.crop_time(columns).to(noise.device)[mask.keep]
 
 
 class Network(nn.Module):
-    """Encoder and classifier: normalised spectrograms in, logits out.
+    """Compute logits of normalised spectrograms with an encoder and a classifier.
 
     Parameters
     ----------
     encoder : Encoder
     classifier : Classifier
     augment : AugmentConfig
-        Its patchout acts in training.
+        Its patchout is applied in training only.
     """
 
     def __init__(self, encoder: Encoder, classifier: Classifier, augment: AugmentConfig) -> None:
@@ -57,12 +58,12 @@ class Network(nn.Module):
         self.encoder, self.classifier, self.augment = encoder, classifier, augment
 
     def forward(self, spec: Float[Tensor, "B F T"], frames: Int[Tensor, " B"]) -> Float[Tensor, "B C"]:
-        """Logits of clips of which the first ``frames[b]`` frames are real; windows may be shorter than the encoder's."""
+        """Return the logits of clips with ``frames[b]`` valid frames; windows may be shorter than the encoder's."""
         logits: Tensor = self.classifier(self.pooled(spec, frames))
         return logits
 
     def pooled(self, spec: Float[Tensor, "B F T"], frames: Int[Tensor, " B"]) -> Float[Tensor, "B W"]:
-        """Return what `forward` gives to the classifier: one vector a window."""
+        """Return the input of the classifier: one vector per window."""
         grid = self.encoder.grid
         patches = grid.patchify(F.pad(spec, (0, max(0, grid.frames - spec.shape[-1]))))
         filled = (-(-frames // grid.patch_size[1])).clamp(1, grid.time).tolist()
@@ -76,7 +77,7 @@ class Network(nn.Module):
         return torch.cat(pooled)[back]
 
     def _pooled(self, patches: Float[Tensor, "b N P"], frames: Int[Tensor, " b"], columns: int) -> Float[Tensor, "b D"]:
-        """One vector for each clip; a column that is real in part counts in part, as in inference."""
+        """Return one vector per clip; partly padded columns are weighted by their valid part, as in inference."""
         grid = self.encoder.grid
         if self.training:
             keep = patchout(
@@ -94,15 +95,14 @@ class Network(nn.Module):
             .to(tokens.dtype)[..., None]
         )
         if self.classifier.config.pool == "bands":
-            share = real * F.one_hot(
-                grid.rows().to(keep.device)[keep], grid.freq
-            )  # (b, K, f); a band that patchout left nothing of is 0
+            # (b, K, f); 0 for a band without any kept patch
+            share = real * F.one_hot(grid.rows().to(keep.device)[keep], grid.freq)
             return self.classifier.pool(share.transpose(1, 2) @ tokens / share.sum(dim=1).clamp(min=1)[..., None])
         return self.classifier.pool((tokens * real) * (real.shape[1] / real.sum(dim=1, keepdim=True)))
 
 
 class FinetuneModule(nn.Module):
-    """A network in training and, where a recipe asks for it, an average of its weights.
+    """A network in training and, if the recipe enables it, an average of its weights.
 
     Parameters
     ----------
@@ -122,22 +122,22 @@ class FinetuneModule(nn.Module):
         self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
 
     def forward(self, clips: AugmentBatch) -> Float[Tensor, ""]:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         several = self.network.classifier.config.activation == "sigmoid"
         return clip_losses(self.network(clips.values, clips.lengths).float(), clips.target, several, clips.known).mean()
 
     @property
     def eval_network(self) -> Network:
-        """The network that is scored and kept: the average, once there is one."""
+        """Network that is evaluated and saved: the average, once it exists."""
         return self.average if self.average is not None and int(self.num_averaged) else self.network
 
     def after_step(self, progress: float, ended: int | None) -> None:
-        """Take the weights into the average, where the moment has come.
+        """Update the weight average, if it is due.
 
         Parameters
         ----------
         progress : float
-            Share of the run that is done.
+            Fraction of the run that is done.
         ended : int, optional
             Number of the epoch, from 1, that ends with this step.
         """
@@ -145,22 +145,21 @@ class FinetuneModule(nn.Module):
         late = ended is not None and progress > adapt.average_from and ended % adapt.average_every == 0
         if self.average is None or (adapt.weight_averaging == "swa" and not late):
             return
-        seen = int(self.num_averaged)
-        newest = 1 / (seen + 1)
+        count = int(self.num_averaged)
+        newest = 1 / (count + 1)
         if adapt.weight_averaging == "ema":
-            newest = max(
-                1 - adapt.average_decay, 9 / (10 + seen)
-            )  # the first steps count for more, or the start would linger
+            # larger in the first steps, so that the initial weights are forgotten quickly
+            newest = max(1 - adapt.average_decay, 9 / (10 + count))
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(value, newest if seen else 1.0)
-            for kept, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                kept.copy_(buffer)
+                mean.lerp_(value, newest if count else 1.0)
+            for averaged_buffer, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                averaged_buffer.copy_(buffer)
         self.num_averaged += 1
 
 
 def build_optimiser(tuned: FinetuneModule) -> torch.optim.AdamW:
-    """AdamW with a group for each layer's rate, halves with and without weight decay; rates are set before every step."""
+    """Return AdamW with a group for each layer scale, with and without weight decay; rates are set before each step."""
     training, adapt = tuned.recipe.training, tuned.recipe.adapt
     depth = len(tuned.network.encoder.transformer.blocks)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -168,8 +167,8 @@ def build_optimiser(tuned: FinetuneModule) -> torch.optim.AdamW:
         if parameter.requires_grad:
             decayed = training.weight_decay_on == "all" or decays(name, parameter.ndim)
             groups.setdefault((layer_scale(name, depth, adapt.layer_decay), decayed), []).append(parameter)
-    made = [
+    param_groups = [
         {"params": parameters, "scale": scale, "weight_decay": training.weight_decay if decayed else 0.0}
         for (scale, decayed), parameters in groups.items()
     ]
-    return torch.optim.AdamW(made, lr=0.0, betas=training.betas, eps=training.adam_eps, fused=True)
+    return torch.optim.AdamW(param_groups, lr=0.0, betas=training.betas, eps=training.adam_eps, fused=True)

@@ -1,10 +1,8 @@
-"""What a fine-tuning recipe is: how a trained encoder learns the classes of a table of labels.
+"""Configuration of a fine-tuning recipe: how a trained encoder learns the classes of a labelled table.
 
-    h = encoder(patches that patchout left);  logits = W norm(mean of h) + b;  loss = CE or BCE against targets that may
-    be mixed
+    h = encoder(patches kept by patchout);  logits = W norm(mean of h) + b;  loss = CE or BCE
 
-A recipe is data, and knows nothing of the encoder it is used on; the recipes by name are in
-`unheard.finetuning.named_recipes`.
+A recipe is independent of the encoder. The named recipes are in `unheard.finetuning.named_recipes`.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from unheard.audio.waveform import Channel
 from unheard.config import Count, Fraction, Momentum, Positive, Weight
 from unheard.recipes.recipe import TrainingConfig
 
-Part = Annotated[float, Field(ge=0, lt=1)]
+UnitInterval = Annotated[float, Field(ge=0, lt=1)]
 Scale = Annotated[float, Field(gt=0, le=1)]
 Decibels = Annotated[int, Field(ge=-60, le=60)]
 Level = Annotated[float, Field(ge=-60, le=60)]
@@ -27,116 +25,116 @@ Speed = Annotated[float, Field(ge=0.25, le=4)]
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """What is asked, which clips an epoch has, and who tells when to stop."""
+    """Task: loss, pooling, clips per epoch and early stopping."""
 
     loss: Literal["auto", "cross-entropy", "bce"] = "auto"
-    """One class a clip, or several; auto: what the table has. Binary cross-entropy is averaged over all classes,
-    unknown ones as 0.
+    """Cross-entropy (one class per clip) or binary cross-entropy (any number); auto: chosen from the table. Binary
+    cross-entropy is averaged over all classes; classes that are not annotated contribute 0.
     """
     pool: Literal["mean", "bands", "cls"] = "mean"
-    """Mean of the patch tokens (published), or the means of each band side by side, both behind a fresh norm; or the
-    CLS token behind the encoder's own (MaskSpec's variant).
+    """mean: mean of the patch tokens (published). bands: concatenated means of each band. Both use a new norm. cls: the
+    CLS token with the norm of the encoder (variant of MaskSpec).
     """
     norm: Literal["layer", "batch"] = "layer"
-    """Of pooled patch tokens: over the values of a clip (published), or of each value over the batch, as linear probes
-    of MAE have it.
+    """Norm of pooled patch tokens. layer: over the values of a clip (published). batch: over the batch, as in the
+    linear probes of MAE.
     """
     channels: Annotated[tuple[Channel, ...], Field(min_length=1)] = ("mix",)
-    """One model is trained for each of these channels of the files; their logits are averaged."""
+    """Channels of the files; one model is trained for each, and their logits are averaged."""
     balance: Literal["none", "class"] = "none"
-    """Draw clips of rare classes more often, without replacement within an epoch; or each clip once."""
+    """class: sample clips of rare classes more often, without replacement within an epoch. none: each clip once."""
     class_weight_offset: Weight = 100.0
-    """A class with n clips weighs 1000 / (n + offset), a clip the sum over its classes (MaskSpec: 100, AudioMAE: 0.01).
+    """Weight of a class with n clips is 1000 / (n + offset); a clip has the sum over its classes (MaskSpec: 100,
+    AudioMAE: 0.01).
     """
     epoch_clips: Count | None = None
-    """Clips of one epoch; null: as many as there are."""
+    """Number of clips per epoch; null: all clips."""
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.15
-    """Share of the training clips that choose the best weights when the table has no split valid; groups stay together.
-    With 0 all clips train and the last weights are kept.
+    """Fraction of the training clips used for model selection if the table has no split valid; groups stay together. 0:
+    train on all clips and keep the last weights.
     """
     patience: Count | None = None
-    """Stop after so many epochs without a better validation score; null: never."""
+    """Stop after this many epochs without a better validation score; null: never."""
 
 
 @dataclass(frozen=True)
 class FinetuneOptimConfig:
-    """How the encoder's weights move."""
+    """Optimisation of the weights: layer decay, schedule, drop path and weight averaging."""
 
     layer_decay: Scale = 0.75
-    """Learning rate of each block over that of the block behind it."""
+    """Ratio of the learning rates of a block and the next deeper one."""
     schedule: Literal["cosine", "linear"] = "cosine"
-    """Linear warm-up and half a cosine (MAE); or PaSST's: exp(-5 (1 - t)^2) for the warm-up, the full rate, a straight
-    line down.
+    """cosine: linear warm-up, then half a cosine (MAE). linear (PaSST): warm-up exp(-5 (1 - t)^2), the full rate, then
+    a linear decay.
     """
     decay_range: tuple[Fraction, Fraction] = (0.4, 0.8)
-    """Shares of the run between which the straight line falls; (1, 1): never."""
+    """Start and end of the linear decay, as fractions of the run; (1, 1): no decay."""
     min_learning_rate: Weight = 1e-6
-    """Where cosine or line end."""
-    drop_path: Part = 0.1
-    """Chance that a sample leaves out a branch of the last block; grows linearly from 0 in the first."""
+    """Learning rate at the end of the schedule."""
+    drop_path: UnitInterval = 0.1
+    """Stochastic depth probability of the last block; grows linearly from 0 at the first block."""
     trainable_positions: bool = False
-    """Let training move the position table."""
+    """Train the position embeddings."""
     weight_averaging: Literal["none", "ema", "swa"] = "none"
-    """Score and keep an average of the weights: a moving one after each step, or the plain mean of the ends of epochs.
-    """
+    """Evaluate and save averaged weights. ema: moving average after each step. swa: mean over the ends of epochs."""
     average_decay: Momentum = 0.999
-    """Of the moving average; less in the first steps."""
-    average_from: Part = 0.4
-    """Share of the run after which ends of epochs are averaged."""
+    """Decay of the moving average; smaller in the first steps."""
+    average_from: UnitInterval = 0.4
+    """Fraction of the run after which swa starts."""
     average_every: Count = 1
-    """Epochs between two ends that are averaged."""
+    """Number of epochs between two weights that swa averages."""
 
 
 @dataclass(frozen=True)
 class WaveformAugmentConfig:
-    """Noise, loudness, filters and speed, in this order; the ranges are MaskSpec's, each draw is uniform."""
+    """Noise, gain, filters and speed, in this order; values are uniform in the ranges of MaskSpec."""
 
     probability: Fraction = 0.0
-    """Of each of them, for each clip. MaskSpec draws the chance itself anew each time, uniform: 0.5 in the mean."""
+    """Probability of each effect, for each clip. MaskSpec samples the probability itself uniformly, 0.5 on average."""
     noise_db: tuple[Level, Level] = (0.0, 15.0)
-    """White noise so many decibels below the clip."""
+    """Level of white noise in decibels below the clip."""
     volume_db: tuple[Level, Level] = (-2.0, 2.0)
-    """Louder by so much."""
+    """Gain in decibels."""
     high_pass: tuple[Positive, Positive] = (5000.0, 12000.0)
-    """Cutoff in Hz, at most 0.45 of the sample rate."""
+    """Cutoff of the high-pass filter in Hz, at most 0.45 of the sample rate."""
     low_pass: tuple[Positive, Positive] = (1000.0, 5000.0)
-    """Cutoff in Hz."""
+    """Cutoff of the low-pass filter in Hz."""
     speed: tuple[Speed, Speed] = (0.8, 1.2)
-    """Played so many times as fast, pitch with it."""
+    """Speed factor; the pitch changes with the speed."""
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What is done to training clips, in this order. Zero turns each off; clips that are scored are never touched."""
+    """Augmentation of training clips, in this order. Zero disables each; clips that are scored are not augmented."""
 
     gain_db: tuple[Decibels, Decibels] = (0, 0)
-    """Every clip gets louder by a whole number of decibels in this range, both ends included."""
+    """Range of the gain of each clip, an integer number of decibels, both ends included."""
     waveform: WaveformAugmentConfig = field(default_factory=WaveformAugmentConfig)
-    """Noise, loudness, filters, speed."""
+    """Noise, gain, filters and speed."""
     max_time_shift_seconds: Weight = 0.0
-    """Every clip is turned round by up to so much, either way."""
+    """Maximum circular shift of each clip in seconds, in either direction."""
     wave_mixup_prob: Fraction = 0.0
-    """Chance that a clip is mixed with another one of the batch, as sound."""
+    """Probability that the waveform of a clip is mixed with another one of the batch."""
     wave_mixup_alpha: Positive = 2.0
-    """The clip's own share is max(l, 1 - l), l from Beta(alpha, alpha)."""
+    """The weight of the clip is max(l, 1 - l), l from Beta(alpha, alpha)."""
     noise: Weight = 0.0
-    """Uniform noise in [0, r) is added to normalised spectrograms, r uniform up to this."""
+    """Uniform noise in [0, r) is added to normalised spectrograms, r uniform up to this value."""
     mask_freq: Fraction = 0.0
-    """One stretch of up to this share of the bands is set to the mean (SpecAugment)."""
+    """Maximum fraction of the bands that is set to the mean (SpecAugment)."""
     mask_time: Fraction = 0.0
-    """One stretch of up to this share of the clip's frames is set to the mean."""
+    """Maximum fraction of the frames of a clip that is set to the mean (SpecAugment)."""
     spec_mixup_prob: Fraction = 0.0
-    """Chance that a clip is mixed with another one of the batch, as a normalised spectrogram."""
+    """Probability that the normalised spectrogram of a clip is mixed with another one of the batch."""
     spec_mixup_alpha: Positive = 0.3
-    """As wave_mixup_alpha."""
-    patchout: Part = 0.0
-    """Share of the patches that each clip leaves out, drawn one by one (PaSST's unstructured patchout)."""
-    patchout_2d: tuple[Part, Part] = (0.0, 0.0)
-    """Shares of whole rows (bands) and whole columns (times) of patches left out instead (structured patchout)."""
+    """See wave_mixup_alpha."""
+    patchout: UnitInterval = 0.0
+    """Fraction of the patches that is removed from each clip at random (unstructured patchout of PaSST)."""
+    patchout_2d: tuple[UnitInterval, UnitInterval] = (0.0, 0.0)
+    """Fractions of whole rows (bands) and columns (times) of patches that are removed (structured patchout)."""
 
     @property
     def waves(self) -> bool:
-        """Whether something is done to the sound itself."""
+        """Whether the waveform is augmented."""
         return (
             self.gain_db != (0, 0)
             or self.waveform.probability > 0
@@ -147,19 +145,19 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class FinetuneRecipe:
-    """A whole way of fine-tuning."""
+    """Complete configuration of fine-tuning."""
 
     name: str = "small"
-    """The recipe's name."""
+    """Name of the recipe."""
     paper: str = ""
-    """Where it comes from."""
+    """Paper that the recipe is from."""
     hyperparameter_source: str = ""
-    """Where its numbers come from."""
+    """Source of the hyper-parameters."""
     task: TaskConfig = field(default_factory=TaskConfig)
-    """Classes, clips of an epoch, stopping."""
+    """Loss, pooling, clips per epoch and early stopping."""
     adapt: FinetuneOptimConfig = field(default_factory=FinetuneOptimConfig)
-    """How the encoder's weights move."""
+    """Optimisation of the weights."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """What is done to training clips."""
+    """Augmentation of training clips."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """Length, batch, rate, optimiser; as in pre-training."""
+    """Length, batch size, learning rate and optimiser, as in pre-training."""

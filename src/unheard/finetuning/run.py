@@ -1,7 +1,7 @@
-"""Fine-tuning: a trained encoder and a table of labels become a classifier, or one for each fold and channel.
+"""Fine-tuning: train a classifier from an encoder and a labelled table, or one for each fold and channel.
 
-A run of one model is a run folder as pre-training leaves it, its ``model/`` the weights that did best on validation
-clips. A run of several has a folder of that kind for each below ``members/``.
+A run of one model is a run folder as in pre-training; ``model/`` holds the weights with the best validation score. A
+run of several models has one such folder for each below ``members/``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from unheard.config import override
 from unheard.data.label_table import Labels
 from unheard.errors import ConfigError, DataError, require
 from unheard.files import write_json
-from unheard.finetuning.loader import PackedLabelledClips, open_sounds
+from unheard.finetuning.clips import PackedLabelledClips, open_sounds
 from unheard.finetuning.recipe import FinetuneRecipe
 from unheard.finetuning.session import (
     FinetuneSession,
@@ -25,7 +25,8 @@ from unheard.finetuning.session import (
     training_table,
     write_session,
 )
-from unheard.finetuning.trainer import FinetuneSetup, FinetuneTrainer, begin
+from unheard.finetuning.setup import FinetuneSetup, begin
+from unheard.finetuning.trainer import FinetuneTrainer
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import RunState
 from unheard.training.engine import Engine
@@ -49,31 +50,31 @@ def finetune(
     overwrite: bool = False,
     report: Callbacks | None = None,
 ) -> bool:
-    """Fine-tune ``model`` on a table of labels and leave a run folder at ``out``.
+    """Fine-tune ``model`` on a labelled table and write the run folder ``out``.
 
     Parameters
     ----------
     model : path or str
         A run, a model folder or a built-in name.
     labels : path
-        A CSV with the columns path and label; optionally start, end, split, fold, group, known. See `parts_of` for who
-        trains.
+        A CSV with the columns path and label; optionally start, end, split, fold, group, known. See `make_folds` for
+        the splits.
     corpus : path, optional
-        A folder of packed clips that runs share, see `shared_folder`; the run keeps its own without it.
+        Folder of packed clips that several runs share, see `shared_folder`; default: the run has its own.
 
     Returns
     -------
     bool
-        Whether it is finished; False after Ctrl-C.
+        Whether the run is finished; False after Ctrl-C.
 
     Raises
     ------
     ConfigError
-        When ``out`` exists, or the recipe asks for one class a clip and the table has several.
+        When ``out`` exists, or the recipe needs one class per clip and the table has several.
     DataError
-        When the table cannot be used, or the loss stops being a number.
+        When the table cannot be used, or the loss becomes non-finite.
     CheckpointError
-        When there is no such model.
+        When ``model`` does not exist.
     UnheardError
         When scikit-learn is not installed.
     """
@@ -91,9 +92,16 @@ def finetune(
         sounds = _sounds(run, table, saved, recipe.task.channels[0], shared, report)
     trial = FinetuneTrainer(run, begin(saved, start), start, sounds, table.parts[0], engine)
     session = FinetuneSession(
-        recipe, source, str(Path(labels).resolve()), _fingerprint(sounds, table), start.classes, activation, members, trial.total,
+        recipe,
+        source,
+        str(Path(labels).resolve()),
+        _fingerprint(sounds, table),
+        start.classes,
+        activation,
+        members,
+        trial.total,
         None if shared is None else str(shared),
-    )  # fmt: skip
+    )
     if engine.rank == 0:
         run.mkdir(parents=True, exist_ok=True)
         write_session(run, session)
@@ -106,7 +114,7 @@ def finetune(
 def resume(
     out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Callbacks | None = None
 ) -> bool:
-    """Continue the run at ``out`` from the latest checkpoint of each of its models.
+    """Continue the run ``out`` from the latest checkpoint of each of its models.
 
     Parameters
     ----------
@@ -116,9 +124,9 @@ def resume(
     Raises
     ------
     CheckpointError
-        When there is no such run.
+        When ``out`` is not a fine-tuning run.
     DataError
-        When clips or labels have changed since it began.
+        When clips or labels have changed since the run started.
     """
     run = Path(out)
     session = read_session(run)
@@ -133,7 +141,7 @@ def resume(
         sounds = _sounds(run, table, saved, session.channels[0], _shared(session), report)
     if _fingerprint(sounds, table) != session.fingerprint:
         raise DataError(
-            f"the clips of {session.labels} have changed since {run} began; restore them, or start a new run"
+            f"the clips of {session.labels} have changed since {run} started; restore them, or start a new run"
         )
     if engine.rank == 0 and changed != session:
         write_session(run, changed)
@@ -149,23 +157,25 @@ def _train(
     engine: Engine,
     report: Callbacks | None,
 ) -> bool:
-    """Train every model in turn; ``generate`` are those of the first channel."""
-    told = report if report is not None and first_process() else Callbacks()
+    """Train every model in turn; ``sounds`` holds the first channel."""
+    callbacks = report if report is not None and first_process() else Callbacks()
     start = FinetuneSetup(session.recipe, session.classes, session.activation, session.model)
-    parts, heard = {part.name: part for part in table.parts}, session.channels[0]
-    told.say(_line(table, sounds, session))
+    parts, current_channel = {part.name: part for part in table.parts}, session.channels[0]
+    callbacks.log(_line(table, sounds, session))
     for text in table.remarks(session.recipe):
-        told.say(f"note       {text}")
+        callbacks.log(f"note       {text}")
     for number, (name, channel) in enumerate(session.members):
-        if channel != heard:
+        if channel != current_channel:
             with engine.first_process_first():
-                sounds, heard = _sounds(run, table, saved, channel, _shared(session), report), channel
+                sounds, current_channel = _sounds(run, table, saved, channel, _shared(session), report), channel
         if len(session.members) > 1:
-            told.say(f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}")
+            callbacks.log(
+                f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}"
+            )
         member = FinetuneTrainer(
             session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine
         )
-        progress: RunState = member.run(told)
+        progress: RunState = member.run(callbacks)
         if progress.step < progress.total:
             engine.close()
             return False
@@ -174,20 +184,22 @@ def _train(
 
 
 def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
-    asked = recipe.task.loss
-    if asked == "cross-entropy" and labels.multilabel:
+    requested = recipe.task.loss
+    if requested == "cross-entropy" and labels.multilabel:
         raise ConfigError(
-            f"the recipe {recipe.name} wants one class a clip, and some clips of the table have none or several; set"
+            f"the recipe {recipe.name} needs one class per clip, but some clips of the table have none or several; set"
             " task.loss=bce"
         )
-    return "sigmoid" if asked == "bce" or (asked == "auto" and labels.multilabel) else "softmax"
+    return "sigmoid" if requested == "bce" or (requested == "auto" and labels.multilabel) else "softmax"
 
 
 def _sounds(
     run: Path, table: LabelledSplits, saved: SavedModel, channel: Channel, shared: Path | None, report: Callbacks | None
 ) -> PackedLabelledClips:
-    told, cache = report if report is not None and first_process() else Callbacks(), run / "corpus" / channel
-    return open_sounds(table.labels, saved.recipe.frontend, channel, cache, told.track, shared=shared, say=told.say)
+    callbacks, cache = report if report is not None and first_process() else Callbacks(), run / "corpus" / channel
+    return open_sounds(
+        table.labels, saved.recipe.frontend, channel, cache, callbacks.progress, shared=shared, log=callbacks.log
+    )
 
 
 def _shared(session: FinetuneSession) -> Path | None:
@@ -201,6 +213,6 @@ def _fingerprint(sounds: PackedLabelledClips, table: LabelledSplits) -> str:
 def _line(table: LabelledSplits, sounds: PackedLabelledClips, session: FinetuneSession) -> str:
     skipped, seconds = sounds.store.skipped, sounds.store.seconds_total
     bad = f", {len(skipped)} skipped (the first: {skipped[0].reason})" if skipped else ""
-    kind = "one a clip" if session.activation == "softmax" else "any number a clip"
+    kind = "one per clip" if session.activation == "softmax" else "any number per clip"
     clips = f"{len(sounds.rows)} of {len(table.labels)} clips, {seconds / 60:.1f} minutes{bad}"
     return f"labels     {clips}; {len(session.classes)} classes, {kind}"

@@ -1,4 +1,4 @@
-"""What a fine-tuning run is: its settings as they are stored, and its table of labels with the sides."""
+"""The session of a fine-tuning run: its stored settings, and its labelled table with splits."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from unheard.weights.checkpoint import ENSEMBLE_DIR
 
 @dataclass(frozen=True)
 class FinetuneSession:
-    """Everything fixed when a run starts; stored as ``config.json`` of the run folder."""
+    """Settings that are fixed when a run starts; stored as ``config.json`` of the run folder."""
 
     recipe: FinetuneRecipe
     model: str
     """The model that is fine-tuned."""
     labels: str
-    """The table of labels."""
+    """Path of the labelled table."""
     fingerprint: str
-    """Of the clips, and behind a dash of the table."""
+    """Hash of the clips, a dash, and hash of the table."""
     classes: tuple[str, ...]
     activation: str
     """softmax or sigmoid."""
     members: tuple[tuple[str, Channel], ...]
-    """Name of the part and channel of every model of the run."""
+    """Name of the fold and channel of every model of the run."""
     total: int
-    """Steps of the first model."""
+    """Number of steps of the first model."""
     corpus: str | None = None
-    """Folder of packed clips that runs share; null: the run keeps its own."""
+    """Folder of packed clips shared by several runs; null: the run has its own."""
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """Channels the models listen to."""
+        """Input channels of the models."""
         return self.recipe.task.channels
 
     def folder(self, run: Path, part: str, channel: Channel) -> Path:
-        """Where one model lives."""
+        """Return the folder of one model."""
         return (
             run
             if len(self.members) == 1
@@ -62,17 +62,23 @@ class FinetuneSession:
 
 @dataclass(frozen=True)
 class LabelledSplits:
-    """A table of labels with its sides."""
+    """A labelled table with the train, valid and test rows of each fold.
+
+    Parameters
+    ----------
+    labels : Labels
+    parts : list of FoldIndices
+    """
 
     labels: Labels
     parts: list[FoldIndices]
 
     def remarks(self, recipe: FinetuneRecipe) -> list[str]:
-        """What a reader must know of who chooses the weights."""
+        """Return warnings about the clips used for model selection."""
         return small_validation_warnings(self.labels, self.parts, recipe.task.validation_fraction)
 
     def fingerprint(self) -> str:
-        """A hash of what is said of the clips, and of who trains, chooses and tests."""
+        """Return a hash of the labels and of the splits."""
         names = self.labels.paths.names if isinstance(self.labels.paths, Files) else map(str, self.labels.paths)
         digest = hashlib.sha256("|".join(posixpath.basename(name) for name in names).encode("utf-8", "surrogateescape"))
         sides = [side for part in self.parts for side in (part.train, part.valid, part.test)]
@@ -88,12 +94,12 @@ class LabelledSplits:
 
 
 def open_table(labels: str | Path, recipe: FinetuneRecipe) -> LabelledSplits:
-    """Read a table of labels and assign its clips to sides as the recipe says.
+    """Read a labelled table and assign its clips to splits as the recipe specifies.
 
     Raises
     ------
     DataError
-        When it cannot be used.
+        When the table cannot be used.
     """
     path = Path(labels).resolve()
     table = read_labels(path)
@@ -101,26 +107,26 @@ def open_table(labels: str | Path, recipe: FinetuneRecipe) -> LabelledSplits:
 
 
 def training_table(run: Path, session: FinetuneSession) -> LabelledSplits:
-    """The table a run was trained with.
+    """Read the table a run was trained with.
 
     Raises
     ------
     DataError
-        When it is gone or has changed since.
+        When the table is missing or has changed.
     """
     table = open_table(session.labels, session.recipe)
     if session.fingerprint.rpartition("-")[2] != table.fingerprint() or session.classes != tuple(table.labels.classes):
-        raise DataError(f"the table {session.labels} has changed since {run} began; restore it, or start a new run")
+        raise DataError(f"the table {session.labels} has changed since {run} started; restore it, or start a new run")
     return table
 
 
 def read_session(run: Path) -> FinetuneSession:
-    """What a fine-tuning run is.
+    """Read the session of a fine-tuning run.
 
     Raises
     ------
     CheckpointError
-        When there is none at ``run``.
+        When ``run`` is not a fine-tuning run.
     """
     stored: dict[str, Any] = {name: value for name, value in read_config(run).items() if name != "unheard"}
     try:
@@ -135,7 +141,7 @@ def write_session(run: Path, session: FinetuneSession) -> None:
 
 
 def finished(run: Path, session: FinetuneSession) -> bool:
-    """Whether every model of a run is trained."""
+    """Return whether every model of a run is trained."""
     return all(step >= total for step, total in (_progress(session.folder(run, *member)) for member in session.members))
 
 

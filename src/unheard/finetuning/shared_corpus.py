@@ -1,7 +1,7 @@
-"""Packed clips of tables in a folder that several runs share: packed by the first, found by the others.
+"""Packed clips in a folder that several runs share: the first run packs them, later runs reuse them.
 
-Each corpus has a folder of its own, named by a hash of what it is made of. Files are compared by name, size and time of
-their last change, so that a corpus that is there is found without reading a header.
+Each corpus has its own folder, named by a hash of its content. Files are compared by name, size and modification time,
+so that an existing corpus is found without reading audio headers.
 """
 
 from __future__ import annotations
@@ -24,24 +24,26 @@ from unheard.errors import InUseError
 from unheard.progress import Track, silent
 
 BLOCK = 4096
-"""Files that a thread looks at before it takes the next ones (our choice)."""
+"""Number of files per task of a thread (our choice)."""
 POLL_SECONDS = 2.0
-"""Between two looks whether another process has packed (our choice)."""
+"""Seconds between two checks whether another process has finished packing (our choice)."""
 
 
-def shared_folder(place: Path, labels: Labels, packing: PackConfig) -> Path:
+def shared_folder(shared: Path, labels: Labels, packing: PackConfig) -> Path:
     """Return the folder of the packed clips of a table.
 
-    Its name is a hash of the clips in their order (file, start, end), of size and time of the last change of every
-    file, and of the packing. Classes, splits, folds and groups are not in it.
+    Its name is a hash of the clips in their order (file, start, end), of size and modification time of every file, and
+    of the packing. Classes, splits, folds and groups are not part of it.
 
     Parameters
     ----------
-    place : Path
-        The folder that runs share.
+    shared : Path
+        Folder that the runs share.
+    labels : Labels
+    packing : PackConfig
     """
     names = labels.files
-    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    number = {name: index for index, name in enumerate(dict.fromkeys(names))}
     distinct = list(number)
     blocks = [distinct[first : first + BLOCK] for first in range(0, len(distinct), BLOCK)]
     digest = hashlib.sha256(json.dumps([FORMAT, *packing.key()]).encode())
@@ -50,7 +52,7 @@ def shared_folder(place: Path, labels: Labels, packing: PackConfig) -> Path:
             digest.update(text)
     rows = zip(names, labels.start, labels.end, strict=True)
     digest.update("".join(f"{number[name]} {start} {end}\n" for name, start, end in rows).encode())
-    return place / f"corpus-{digest.hexdigest()[:32]}"
+    return shared / f"corpus-{digest.hexdigest()[:32]}"
 
 
 def pack_shared(
@@ -58,19 +60,19 @@ def pack_shared(
     packing: PackConfig,
     folder: Path,
     track: Track = silent,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Store:
-    """Pack a corpus into a folder that runs share. While another process packs it, wait for that one.
+    """Pack a corpus into a shared folder. If another process is packing it, wait until that is done.
 
     Parameters
     ----------
-    say : callable
-        Takes a line when there is something to wait for.
+    log : callable
+        Receives a line when this process waits.
 
     Raises
     ------
     DataError
-        As `pack`.
+        See `pack`.
     """
     waiting = False
     while True:
@@ -78,13 +80,13 @@ def pack_shared(
             return pack(corpus, packing, folder, track=track)
         except InUseError as error:
             if not waiting:
-                say(f"note       waits for the same packed clips: {str(error).partition(';')[0]}")
+                log(f"note       waiting for another process that packs the same clips: {str(error).partition(';')[0]}")
             waiting = True
             time.sleep(POLL_SECONDS)
 
 
 def _states(names: list[str]) -> bytes:
-    """Name, size and time of the last change of some files, one a line; no numbers for a file that is not there."""
+    """Return name, size and modification time of files, one per line; without numbers for a missing file."""
     lines = []
     for name in names:
         try:

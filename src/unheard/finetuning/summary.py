@@ -1,6 +1,4 @@
-"""What a classifier's answers are worth: scores with intervals, a row for each class, who is taken for whom; and their
-files.
-"""
+"""Summary of the predictions of a classifier: scores with intervals, per-class results and confusion matrix."""
 
 from __future__ import annotations
 
@@ -35,30 +33,28 @@ class FinetuneScores:
     Parameters
     ----------
     metric : str
-        "balanced_accuracy" or "mAP"; "accuracy" where all clips are of one class.
+        "balanced_accuracy" or "mAP"; "accuracy" if all clips have the same class.
     mean, spread : float
-        Over the parts, one for each fold; the spread is their standard deviation, 0 for one part.
+        Mean and standard deviation over the folds; the spread of one fold is 0.
     low, high : float, optional
-        95 % interval of the mean from a bootstrap over clips or whole groups of each part; None where a part has one
-        only.
+        95 % interval of the mean, from a bootstrap over clips or groups of each fold; None if a fold has only one.
     parts : list of dict
-        Every score of each part, with its name and number of clips.
+        Every score of each fold, with its name and number of clips.
     means : dict
-        The mean of every score over the parts. Logits of models that were trained apart have scales of their own: none
-        are pooled.
+        Mean of every score over the folds. Logits of different models are not pooled, because their scales differ.
     intervals : dict
-        95 % interval of every mean but that of the loss.
+        95 % interval of every mean except the loss.
     classes : list of dict
-        For each class its name, clips, and over all clips precision and recall with its 95 % interval (Wilson), or the
-        mean over the parts of average precision and ROC AUC.
+        Name, number of clips and scores of each class. Single label: precision, and recall with its 95 % interval
+        (Wilson), over all clips. Multilabel: mean over the folds of average precision and ROC AUC.
     confusion : list of list of int
-        Clips of each true class (row) taken for each class (column); empty where clips have several.
+        Clips of each true class (row) predicted as each class (column); empty for multilabel tables.
     notes : list of str
-        What a reader must know of the clips.
+        Caveats.
     skipped : list of str
-        Why clips were left out.
-    drawn : str
-        What the bootstrap resamples: "clips" or "groups".
+        Reasons for skipped clips.
+    resample : str
+        Unit that the bootstrap resamples: "clips" or "groups".
     """
 
     metric: str
@@ -76,7 +72,7 @@ class FinetuneScores:
     resample: str
 
     def line(self) -> str:
-        """The result in a line."""
+        """Return the result as one line."""
         clips = sum(part["clips"] for part in self.parts)
         spread = f" +- {self.spread:.3f} over {len(self.parts)} parts" if len(self.parts) > 1 else ""
         return (
@@ -86,98 +82,118 @@ class FinetuneScores:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """An interval for people."""
+    """Format an interval."""
     return UNDEFINED if low is None or high is None else f"{low:.3f} - {high:.3f}"
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Clips with what is true and what a classifier says of them.
+    """Targets and predictions of clips.
 
     Parameters
     ----------
     rows : Index
-        The clips' rows in their table.
-    blocks : array of str, (n,)
-        The group of each, see `Labels.blocks`.
+        Rows of the clips in their table.
+    groups : array of str, (n,)
+        Group of each clip, see `Labels.group_ids`.
     logits, target, known : ndarray (n, C)
     skipped : tuple of str
-        Why other clips were left out.
+        Reasons for skipped clips.
     """
 
     rows: Index
-    blocks: NDArray[Any]
+    groups: NDArray[Any]
     logits: Table
     target: Table
     known: Table
     skipped: tuple[str, ...] = ()
 
     def scores(self, activation: str, at: Index | None = None) -> dict[str, float]:
-        """Every score, of some of the clips or of all."""
+        """Return every score, of the clips ``at`` or of all."""
         index = np.arange(len(self.rows)) if at is None else at
         return scores(self.logits[index], self.target[index], self.known[index], activation)
 
     @property
     def single_group(self) -> bool:
-        """Whether all clips are of one group, or there is one clip."""
-        return len(set(self.blocks.tolist())) == 1
+        """Whether all clips belong to one group."""
+        return len(set(self.groups.tolist())) == 1
 
     @property
     def grouped(self) -> bool:
-        """Whether some clips are of the same group."""
-        return len(set(self.blocks.tolist())) < len(self.rows)
+        """Whether several clips belong to the same group."""
+        return len(set(self.groups.tolist())) < len(self.rows)
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
-    """The clips of all parts."""
-    names = ("rows", "blocks", "logits", "target", "known")
-    rows, blocks, logits, target, known = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
-    return Predictions(rows, blocks, logits, target, known, tuple(reason for part in parts for reason in part.skipped))
+    """Concatenate the predictions of all folds."""
+    names = ("rows", "groups", "logits", "target", "known")
+    rows, groups, logits, target, known = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    return Predictions(rows, groups, logits, target, known, tuple(reason for part in parts for reason in part.skipped))
 
 
 def summary(
-    heard: Mapping[str, Predictions], classes: tuple[str, ...], activation: str, notes: Sequence[str] = ()
+    predictions: Mapping[str, Predictions], classes: tuple[str, ...], activation: str, notes: Sequence[str] = ()
 ) -> FinetuneScores:
-    """All scores of all parts, by the name of the part."""
-    each, every, notes = list(heard.values()), joined(list(heard.values())), list(notes)
+    """Return the scores of all folds.
+
+    Parameters
+    ----------
+    predictions : mapping of str to Predictions
+        Predictions by name of the fold.
+    classes : tuple of str
+    activation : {"softmax", "sigmoid"}
+    notes : sequence of str
+        Caveats to include.
+    """
+    folds, every, notes = list(predictions.values()), joined(list(predictions.values())), list(notes)
     parts: list[dict[str, Any]] = [
-        {"part": name, "clips": len(one.rows), **one.scores(activation)} for name, one in heard.items()
+        {"part": name, "clips": len(each.rows), **each.scores(activation)} for name, each in predictions.items()
     ]
-    there = [name for name, column in zip(classes, every.target.T, strict=True) if column.any()]
-    if activation == "softmax" and len(there) == 1:
-        notes.append(f"all clips are of one class, {there[0]}; scores that need two are left out")
-        for found in parts:
-            del found["balanced_accuracy"]
+    finite = [name for name, column in zip(classes, every.target.T, strict=True) if column.any()]
+    if activation == "softmax" and len(finite) == 1:
+        notes.append(f"all clips have the same class, {finite[0]}; scores that need two classes are omitted")
+        for fold_scores in parts:
+            del fold_scores["balanced_accuracy"]
     means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0] if name not in ("part", "clips")}
     metric = next(iter(means))
-    spans = _intervals(each, {name: value for name, value in means.items() if name != "loss"}, activation)
+    spans = _intervals(folds, {name: value for name, value in means.items() if name != "loss"}, activation)
     counts = confusion_matrix(every.target.argmax(axis=1), every.logits.argmax(axis=1), len(classes))
     several = activation == "sigmoid"
     return FinetuneScores(
-        metric, means[metric], float(np.std([part[metric] for part in parts])), *spans[metric], parts, means, spans,
-        _multilabel_rows(each, classes) if several else _multiclass_rows(counts, classes), [] if several else counts.tolist(),
-        [*notes, *_too_few(each)], list(every.skipped), "groups" if any(one.grouped for one in each) else "clips",
-    )  # fmt: skip
+        metric,
+        means[metric],
+        float(np.std([part[metric] for part in parts])),
+        *spans[metric],
+        parts,
+        means,
+        spans,
+        _multilabel_rows(folds, classes) if several else _multiclass_rows(counts, classes),
+        [] if several else counts.tolist(),
+        [*notes, *_too_few(folds)],
+        list(every.skipped),
+        "groups" if any(each.grouped for each in folds) else "clips",
+    )
 
 
-def write(folder: Path, told: FinetuneScores, heard: Predictions, labels: Labels, activation: str) -> None:
-    """The files ``scores.json``, ``scores.csv``, ``classes.csv``, ``predictions.csv``, and ``confusion.csv`` where
-    clips have one class.
+def write(folder: Path, report: FinetuneScores, predictions: Predictions, labels: Labels, activation: str) -> None:
+    """Write ``scores.json``, ``scores.csv``, ``classes.csv`` and ``predictions.csv`` into ``folder``.
+
+    For tables with one class per clip, also write ``confusion.csv``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = (
-        (name, _text(told.means[name]), *(_text(end) or UNDEFINED for end in ends))
-        for name, ends in told.intervals.items()
+        (name, _text(report.means[name]), *(_text(end) or UNDEFINED for end in ends))
+        for name, ends in report.intervals.items()
     )
     header = ("score", "value", "low", "high")
     write_table(folder / "scores.csv", header, (dict(zip(header, line, strict=True)) for line in lines))
-    columns, names = tuple(told.classes[0]), labels.classes
+    columns, names = tuple(report.classes[0]), labels.classes
     write_table(
-        folder / "classes.csv", columns, [{name: _text(value) for name, value in row.items()} for row in told.classes]
+        folder / "classes.csv", columns, [{name: _text(value) for name, value in row.items()} for row in report.classes]
     )
-    write_confusion(folder, names, told.confusion)
-    tensor = torch.from_numpy(heard.logits)
-    said = probabilities(tensor, activation == "sigmoid").numpy()
+    write_confusion(folder, names, report.confusion)
+    tensor = torch.from_numpy(predictions.logits)
+    predicted = probabilities(tensor, activation == "sigmoid").numpy()
     parts = {
         name: times
         for name, times in (("start", labels.start), ("end", labels.end))
@@ -190,21 +206,24 @@ def write(folder: Path, told: FinetuneScores, heard: Predictions, labels: Labels
             "label": "|".join(np.array(names)[labels.target[row] > 0]),
             **{f"score {name}": f"{value:.6g}" for name, value in zip(names, values, strict=True)},
         }
-        for row, values in zip(heard.rows, said, strict=True)
+        for row, values in zip(predictions.rows, predicted, strict=True)
     )
     write_table(folder / "predictions.csv", ("path", *parts, "label", *(f"score {name}" for name in names)), rows)
-    tables = ("scores.csv", "classes.csv", "predictions.csv", *(["confusion.csv"] if told.confusion else []))
-    write_json(folder / "scores.json", {**asdict(told), FILES: file_checksums(folder, tables)})
+    tables = ("scores.csv", "classes.csv", "predictions.csv", *(["confusion.csv"] if report.confusion else []))
+    write_json(folder / "scores.json", {**asdict(report), FILES: file_checksums(folder, tables)})
 
 
 def _intervals(parts: Sequence[Predictions], means: Mapping[str, float], activation: str) -> dict[str, Span]:
-    """95 % bootstrap intervals of means over parts; the clips or groups of each part are resampled, the same ones for
-    every score.
+    """Return 95 % bootstrap intervals of means over folds.
+
+    The clips or groups of each fold are resampled, with the same resamples for every score.
     """
     if any(part.single_group for part in parts):
         return dict.fromkeys(means, (None, None))
-    found = [bootstrap.replicates(_statistics(part, list(means)), part.blocks, seed) for seed, part in enumerate(parts)]
-    replicates = dict(zip(means, np.mean(found, axis=0), strict=True))
+    fold_scores = [
+        bootstrap.replicates(_statistics(part, list(means)), part.groups, seed) for seed, part in enumerate(parts)
+    ]
+    replicates = dict(zip(means, np.mean(fold_scores, axis=0), strict=True))
     return {name: bootstrap.bc_interval(replicates[name], value) for name, value in means.items()}
 
 
@@ -214,7 +233,7 @@ def _statistics(part: Predictions, names: Sequence[str]) -> Callable[[bootstrap.
 
 
 def _statistic(part: Predictions, name: str) -> bootstrap.Statistic:
-    """A score of `finetune_choice.scores` over clips that occur several times."""
+    """Return a score of `model_selection.scores` as a bootstrap statistic."""
     truth, predicted = part.target.argmax(axis=1), part.logits.argmax(axis=1)
     if name == "accuracy":
         return bootstrap.mean_statistic(truth == predicted)
@@ -226,41 +245,40 @@ def _statistic(part: Predictions, name: str) -> bootstrap.Statistic:
 
 
 def _too_few(parts: Sequence[Predictions]) -> list[str]:
-    """Remarks where intervals say little or cannot be had."""
+    """Return warnings if intervals are unreliable or cannot be computed."""
     single_group = [part for part in parts if part.single_group]
     if single_group:
         unit = "clip" if all(len(part.rows) == 1 for part in single_group) else "group"
         where = f"in {len(single_group)} of {len(parts)} parts " if len(parts) > 1 else ""
-        return [f"{where}one {unit} only was tested, so how far the scores would move with others is not known"]
+        return [f"{where}only one {unit} was tested, so no confidence interval can be computed"]
     return (
-        few_groups(sum(len(set(part.blocks.tolist())) for part in parts)) if any(part.grouped for part in parts) else []
+        few_groups(sum(len(set(part.groups.tolist())) for part in parts)) if any(part.grouped for part in parts) else []
     )
 
 
 def _multiclass_rows(counts: Int[np.ndarray, "C C"], names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row for each class, where clips have one."""
+    """Return a row for each class of a single-label table."""
     rows: list[dict[str, Any]] = []
     for k, name in enumerate(names):
-        clips, said, right = int(counts[k].sum()), int(counts[:, k].sum()), int(counts[k, k])
+        clips, predicted, right = int(counts[k].sum()), int(counts[:, k].sum()), int(counts[k, k])
         confused = int(np.where(np.arange(len(names)) == k, -1, counts[k]).argmax())
-        taken = names[confused] if counts[k, confused] and confused != k else ""
+        most_confused = names[confused] if counts[k, confused] and confused != k else ""
         low, high = wilson_interval(right, clips) if clips else (None, None)
-        rows.append({
-            "class": name, "clips": clips, "recall": right / clips if clips else None, "recall low": low, "recall high": high,
-            "precision": right / said if said else None, "most often taken for": taken,
-        })  # fmt: skip
+        row = {"class": name, "clips": clips, "recall": right / clips if clips else None}
+        row |= {"recall low": low, "recall high": high, "precision": right / predicted if predicted else None}
+        rows.append(row | {"most often predicted as": most_confused})
     return rows
 
 
 def _multilabel_rows(parts: Sequence[Predictions], names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row for each class, where clips have several."""
+    """Return a row for each class of a multilabel table."""
     tables = [(part.target.astype(np.int64), part.logits, part.known > 0) for part in parts]
     positive = sum((target * known).sum(axis=0) for target, _, known in tables)
     annotated = sum(known.sum(axis=0) for *_, known in tables)
     precisions, areas = (np.stack([score(*table) for table in tables]) for score in (average_precisions, roc_aucs))
     return [
         {
-            "class": name, "clips": int(positive[k]), "judged": int(annotated[k]),
+            "class": name, "clips": int(positive[k]), "annotated": int(annotated[k]),
             "average precision": _mean(precisions[:, k]), "ROC AUC": _mean(areas[:, k]),
         }
         for k, name in enumerate(names)
@@ -268,9 +286,9 @@ def _multilabel_rows(parts: Sequence[Predictions], names: tuple[str, ...]) -> li
 
 
 def _mean(values: Float[np.ndarray, " P"]) -> float | None:
-    """Return the mean of the finite values; None where there are none."""
-    there = values[np.isfinite(values)]
-    return float(there.mean()) if len(there) else None
+    """Return the mean of the finite values; None if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
 
 
 def _text(value: Any) -> str:

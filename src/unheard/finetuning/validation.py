@@ -1,10 +1,9 @@
-"""Logits of validation clips during fine-tuning: whole clips, batch by batch, with the front end and the device of
-training.
+"""Logits of whole validation clips during fine-tuning, with the front end and the device of training.
 
 packed waves -> windows of the encoder's length -> pooled vectors -> mean over the windows of a clip -> classifier
 
-Every process computes some of the batches. Which clips form a batch follows from their lengths alone, so the logits do
-not depend on the number of processes. They are those of prediction, in float32.
+Every process computes some of the batches. Batches depend only on the lengths of the clips, so the logits do not depend
+on the number of processes. They are equal to those of prediction, in float32.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from unheard.finetuning.network import Network
 from unheard.training.engine import Engine
 
 WINDOWS = 32
-"""Windows that go through the encoder at once: the same for every number of processes (our choice)."""
+"""Number of windows encoded at a time, for every number of processes (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,11 @@ class Windows:
     Parameters
     ----------
     spec : Float[Tensor, "B F T"]
-        Normalised spectrograms; 0 behind each window's end.
+        Normalised spectrograms; 0 after the end of each window.
     frames : Int[Tensor, "B"]
-        Real frames of each.
+        Number of valid frames of each window.
     share : Float[Tensor, "k W"], optional
-        The weight of every window of the group in the mean of each of its k clips; given with the last windows of a
-        group.
+        Weight of every window of the group in the mean of each of its k clips; only with the last windows of a group.
     """
 
     spec: Float[Tensor, "B F T"]
@@ -51,33 +49,33 @@ class Windows:
 
 
 def groups_of(frames: Index, width: int, size: int = WINDOWS) -> list[Index]:
-    """Divide clips into groups of similar length with at most ``size`` windows; a clip with more is a group of its own.
+    """Divide clips into groups of similar length with at most ``size`` windows; a longer clip is its own group.
 
     Parameters
     ----------
     frames : Int[ndarray, "n"]
-        Frames of each clip.
+        Number of frames of each clip.
     width : int
-        Frames of a window.
+        Number of frames of a window.
 
     Returns
     -------
     list of Int[ndarray, "k"]
-        Places in ``frames``; every clip is in one group.
+        Indices into ``frames``; every clip is in exactly one group.
     """
     order = np.argsort(frames, kind="stable")
     counts = _windows(frames[order], width).tolist()
     ends, total = [], 0
-    for place, count in enumerate(counts):
+    for index, count in enumerate(counts):
         if total and total + count > size:
-            ends.append(place)
+            ends.append(index)
             total = 0
         total += count
     return [group for group in np.split(order, ends) if len(group)]
 
 
 class WindowLoader(Prefetcher[Windows]):
-    """Iterates over the windows of groups of clips; a context manager, as every `Ahead`.
+    """Iterate over the windows of groups of clips; a context manager, as every `Prefetcher`.
 
     Parameters
     ----------
@@ -103,13 +101,13 @@ class WindowLoader(Prefetcher[Windows]):
         super().__init__(range(len(self._parts)))
 
     def batch(self, step: int) -> Windows:
-        """The windows of a group, or a part of them."""
+        """Return the windows of a group, or a part of them."""
         group, part, last = self._parts[step]
         owners, starts, lengths = _cut(self.store.frames[group], self.width)
-        some, lengths_here = owners[part], lengths[part]
-        count, wide = len(some), int(lengths_here.max())
+        part_owners, lengths_here = owners[part], lengths[part]
+        count, wide = len(part_owners), int(lengths_here.max())
         zero = np.zeros(count, np.int64)
-        pieces = WindowSegments(np.arange(count), group[some], starts[part], zero, lengths_here)
+        pieces = WindowSegments(np.arange(count), group[part_owners], starts[part], zero, lengths_here)
         frames = to_device(lengths_here, self.device)
         spec = self.statistics.normalise(self.store.windows(pieces, count, wide, self.device))
         inside = torch.arange(wide, device=self.device) < frames[:, None]
@@ -118,7 +116,7 @@ class WindowLoader(Prefetcher[Windows]):
 
 
 class Validation:
-    """Computes the logits of the validation clips, shared out among all processes.
+    """Compute the logits of the validation clips, distributed over all processes.
 
     Parameters
     ----------
@@ -137,20 +135,20 @@ class Validation:
         self._shares = [groups[rank :: engine.processes] for rank in range(engine.processes)]
 
     def logits(self, network: Network) -> Float32[np.ndarray, "n C"]:
-        """Return the logits of whole clips in their order; every process gets all of them, and all must call this.
+        """Return the logits of whole clips in their order. All processes must call this, and all get all logits.
 
         Raises
         ------
         DataError
-            When logits are not finite, with the first file; in every process.
+            When logits are not finite; names the first file. Raised in every process.
         """
         engine, classes = self.engine, len(network.classifier.config.labels)
         own = torch.zeros(max(_count(share) for share in self._shares), classes, device=engine.device)
         done = 0
         with torch.no_grad():
-            for found in self._own(network):
-                own[done : done + len(found)] = found
-                done += len(found)
+            for group_logits in self._own(network):
+                own[done : done + len(group_logits)] = group_logits
+                done += len(group_logits)
         gathered = engine.gather(own).reshape(engine.processes, len(own), classes).cpu().numpy()
         logits = np.empty((len(self.clips), classes), np.float32)
         for values, share in zip(gathered, self._shares, strict=True):
@@ -166,7 +164,7 @@ class Validation:
         return logits
 
     def _own(self, network: Network) -> Iterator[Float[Tensor, "k C"]]:
-        """The logits of the groups of this process, in order."""
+        """Yield the logits of the groups of this process, in order."""
         groups = [self.clips[group] for group in self._shares[self.engine.rank]]
         pooled: list[Tensor] = []
         with WindowLoader(self.store, groups, self.statistics, self.width, self.engine.device) as loader:
@@ -178,17 +176,17 @@ class Validation:
 
 
 def _count(groups: list[Index]) -> int:
-    """Clips of some groups."""
+    """Return the number of clips in groups."""
     return sum(len(group) for group in groups)
 
 
 def _windows(frames: Index, width: int) -> Index:
-    """How many windows each clip has."""
+    """Return the number of windows of each clip."""
     return np.asarray(np.maximum(1, -(-frames // width)))
 
 
 def _cut(frames: Index, width: int) -> tuple[Index, Index, Index]:
-    """Windows of clips one after the other: place of the clip, first frame, and frames of each."""
+    """Return clip index, first frame and number of frames of the consecutive windows of clips."""
     counts = _windows(frames, width)
     owners = np.repeat(np.arange(len(frames)), counts)
     starts = (np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)) * width
@@ -196,7 +194,7 @@ def _cut(frames: Index, width: int) -> tuple[Index, Index, Index]:
 
 
 def _share(owners: Index, lengths: Index, clips: int) -> Float32[np.ndarray, "k W"]:
-    """The weight of every window in the mean of each clip: its fraction of the clip's frames."""
+    """Return the weight of every window in the mean of each clip: its fraction of the frames."""
     weights = np.zeros((clips, len(owners)), np.float32)
     weights[owners, np.arange(len(owners))] = lengths / np.bincount(owners, lengths, minlength=clips)[owners]
     return weights

@@ -1,9 +1,8 @@
-"""Batches with a loss that is not finite: skipped as often as allowed, and recorded so that the step can be taken
-again.
+"""Batches with a non-finite loss: their updates are skipped up to a limit, and recorded for `replay`.
 
-A record is the folder ``bad-step-XXXXXXXX`` of a run: ``state.json`` names step, seed and clips, ``checkpoint`` is the
-last checkpoint before the step. A step is a function of its number and the state before it, so the steps between give
-that state exactly.
+A record is the folder ``bad-step-XXXXXXXX`` of a run. ``state.json`` holds step, seed and clips; ``checkpoint`` is the
+last checkpoint before the step. Each step depends only on its number and the previous state. Repeating the steps from
+the checkpoint therefore restores the state before the bad step exactly.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from unheard.training.engine import Engine
 
 STATE, CHECKPOINT = "state.json", "checkpoint"
 NAMED = 8
-"""Files that a message names at most (our choice)."""
+"""Maximum number of files listed in a message (our choice)."""
 
 
 @runtime_checkable
-class Loaded(Protocol):
-    """What `BadBatches` asks of a loader."""
+class ClipLoader(Protocol):
+    """Interface that `BadBatches` requires of a loader."""
 
     steps: range
     """The steps whose batches it prepares, counted from 0."""
@@ -38,7 +37,7 @@ class Loaded(Protocol):
         """The clips."""
 
     def clips_of(self, step: int) -> list[int]:
-        """Numbers of the clips in the batch of a step, of all processes."""
+        """Return the indices of the clips in the batch of a step, over all processes."""
 
 
 def records(run: Path) -> dict[int, Path]:
@@ -48,88 +47,88 @@ def records(run: Path) -> dict[int, Path]:
 
 
 def some_of(files: list[str]) -> str:
-    """Return the first file names of a list, and the number of the others."""
+    """Return the first file names of a list and the number of the remaining ones."""
     return ", ".join(files[:NAMED]) + (f" and {len(files) - NAMED} more" if len(files) > NAMED else "")
 
 
 class BadBatches:
-    """Skips, counts and records.
+    """Skip, count and record batches with a non-finite loss.
 
     Parameters
     ----------
     run : Path
-    loader : Loaded
+    loader : ClipLoader
     training : TrainingConfig
     engine : Engine
-    say : callable
-        Takes a warning.
+    log : callable
+        Receives warnings.
     replays : bool
-        Whether `replay` can take a recorded step again: it reads runs of pre-training.
+        Whether `replay` supports this run. It supports pre-training runs only.
     """
 
     def __init__(
         self,
         run: Path,
-        loader: Loaded,
+        loader: ClipLoader,
         training: TrainingConfig,
         engine: Engine,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         replays: bool = True,
     ) -> None:
-        self.run, self.loader, self.training, self.engine, self.say, self.replays = (
+        self.run, self.loader, self.training, self.engine, self.log, self.replays = (
             run,
             loader,
             training,
             engine,
-            say,
+            log,
             replays,
         )
         start = loader.steps.start
         if engine.rank == 0:
             for step, folder in records(run).items():
-                if step > start:  # written by a session whose steps after its last checkpoint are taken again
+                if step > start:  # from a session whose steps after its last checkpoint are repeated
                     shutil.rmtree(folder)
         engine.wait()
         self.skipped = len(records(run))
 
     def skip(self, step: int) -> None:
-        """Count a batch whose update was skipped.
+        """Count a skipped update, and log a warning.
 
         Raises
         ------
         DataError
-            When more are bad than may be skipped.
+            When more batches are bad than ``training.skip_bad_batches`` allows.
         """
         allowed = self.training.skip_bad_batches
         if self.skipped >= allowed:
             raise DataError(
                 f"the loss is not finite at step {step}, in a batch of {some_of(self.files(step))}; {self.skipped} bad"
-                f" batches were skipped before, as many as training.skip_bad_batches allows; {self.record(step)}"
+                f" batches were already skipped, the limit set by training.skip_bad_batches; {self.record(step)}"
             )
         self.skipped += 1
-        self.say(
-            f"warning    step {step}: the loss is not finite, so its update is skipped ({self.skipped} of at most"
-            f" {allowed}); its batch is of {some_of(self.files(step))}; {self.record(step)}"
+        self.log(
+            f"warning    step {step}: the loss is not finite; the update is skipped ({self.skipped} of at most"
+            f" {allowed}); files of the batch: {some_of(self.files(step))}; {self.record(step)}"
         )
 
     def files(self, step: int) -> list[str]:
-        """Return the files of the batch of a step, of all processes."""
+        """Return the files in the batch of a step, over all processes."""
         return list(dict.fromkeys(self.loader.store.names[clip] for clip in self.loader.clips_of(step - 1)))
 
     def record(self, step: int) -> str:
-        """Write what is needed to take a step again. Return a sentence on how to do that, or on where it is."""
+        """Write the data needed to repeat a step. Return a sentence that explains how to use it."""
         folder = self.run / f"bad-step-{step:08d}"
         if self.engine.rank == 0:
             saved = checkpoints(self.run)
 
-            def write(place: Path) -> None:
+            def write(unfinished: Path) -> None:
                 if saved:
-                    shutil.copytree(saved[-1], place / CHECKPOINT, copy_function=_link)
+                    shutil.copytree(saved[-1], unfinished / CHECKPOINT, copy_function=_link)
                 first = read_progress(saved[-1]).step if saved else 0
                 clips = self.loader.clips_of(step - 1)
                 names = [self.loader.store.names[clip] for clip in clips]
                 write_json(
-                    place / STATE,
+                    unfinished / STATE,
                     {
                         "step": step,
                         "checkpoint_step": first,
@@ -141,12 +140,12 @@ class BadBatches:
 
             replace_folder(folder, write)
         if not self.replays:
-            return f"its clips and the last checkpoint are in {folder}"
-        return f"take the step again with: unheard debug replay {self.run}"
+            return f"the clips and the last checkpoint are stored in {folder}"
+        return f"repeat the step with: unheard debug replay {self.run}"
 
 
 def _link(source: str, target: str) -> None:
-    """Link a file that is never changed in place; copy it where the file system has no links."""
+    """Hard-link a file that is never changed in place; copy it if the file system does not support links."""
     try:
         os.link(source, target)
     except OSError:

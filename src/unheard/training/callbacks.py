@@ -1,4 +1,4 @@
-"""What a run reports to its caller while it trains, and what it returns."""
+"""Callbacks of a training run, and the value that a run returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from unheard.progress import Track, silent
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and where it stands."""
+    """A run folder and its progress.
+
+    Parameters
+    ----------
+    folder : Path
+    step : int
+        Optimiser steps done.
+    total : int
+        Optimiser steps of the whole run.
+    """
 
     folder: Path
     step: int
@@ -20,19 +29,27 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether every step was done."""
+        """Whether every step is done."""
         return self.step >= self.total
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a run tells the outside while it goes; the default tells nothing."""
+    """Functions that a run calls while it trains; the defaults do nothing.
 
-    say: Callable[[str], None] = lambda text: None
-    """Takes lines of text for a person."""
-    track: Track = silent
-    """Shows the progress of reading the corpus."""
-    live: bool = False
-    """Draw a progress line on stderr."""
-    finished: Callable[[Path, Store], None] = lambda run, store: None
-    """Called once at the end with the run and its corpus; for figures and measurements."""
+    Parameters
+    ----------
+    log : callable
+        Receives lines of text, without newline.
+    progress : Track
+        Wraps the iteration over the files while the corpus is read, for a progress bar.
+    show_progress : bool
+        Print the training progress on stderr.
+    on_end : callable
+        Called once after the last step, with the run folder and its corpus.
+    """
+
+    log: Callable[[str], None] = lambda text: None
+    progress: Track = silent
+    show_progress: bool = False
+    on_end: Callable[[Path, Store], None] = lambda run, store: None

@@ -14,7 +14,16 @@ from unheard.weights.checkpoint import Provenance, save_model
 
 
 class CheckpointWriter:
-    """Saves checkpoints and the latest model of a run, from the first process only."""
+    """Save checkpoints and the latest model of a run, from the first process only.
+
+    Parameters
+    ----------
+    run : Path
+    session : Session
+    store : Store
+        Packed corpus, verified against its checksums as it is read.
+    engine : Engine
+    """
 
     def __init__(self, run: Path, session: Session, store: Store, engine: Engine) -> None:
         self.run, self.session, self.store, self.engine = run, session, store, engine
@@ -26,13 +35,14 @@ class CheckpointWriter:
         Raises
         ------
         DataError
-            When the packed corpus differs from its checksums, as far as it was read; after the last step all of it was.
+            When the part of the packed corpus that was read differs from its checksums. After the last step, the whole
+            corpus is verified.
         """
         if self.verification is not None:
             self.verification.check(wait=step >= self.session.total)
-            place = RunState(step, self.session.total, self.engine.kernel)
-            keep = self.session.recipe.training.keep_checkpoints
-            save_checkpoint(self.run, self.engine.learner, self.engine.optimiser, place, keep)
+            state = RunState(step, self.session.total, self.engine.kernel)
+            keep_checkpoints = self.session.recipe.training.keep_checkpoints
+            save_checkpoint(self.run, self.engine.learner, self.engine.optimiser, state, keep_checkpoints)
             self.save_model(step)
         self.engine.wait()
 
@@ -42,7 +52,7 @@ class CheckpointWriter:
         save_model(self.run / "model", self.engine.learner, recipe, statistics, self.provenance(step))
 
     def provenance(self, step: int) -> Provenance:
-        """What the model card says of this run."""
+        """Return the entries of the model card that describe this run."""
         trained = {
             "steps": f"{step} of {self.session.total}",
             "crops": step * self.session.recipe.training.batch_size,

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: everything needed to go on as if nothing had happened."""
+"""Checkpoints of a run: all state needed to continue with identical results."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from unheard.training.optim import optimiser_state, restore_optimiser
 from unheard.weights.checkpoint import read_tensors, write_tensors
 
 TENSORS = ("learner.safetensors", "optimiser.safetensors")
-"""Files of a checkpoint beside ``state.json``, which holds their checksums."""
+"""Tensor files of a checkpoint; ``state.json`` holds their checksums."""
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands."""
+    """Progress of a run."""
 
     step: int
     """Optimiser steps done."""
@@ -36,15 +36,15 @@ def save_checkpoint(
 ) -> Path:
     """Write ``checkpoints/step-XXXXXXXX`` and delete all but the latest ``keep``.
 
-    The folder holds every weight (teacher included), the optimiser's moments and the step. It appears under its name
-    only when it is complete.
+    The folder holds all weights (including the teacher), the optimiser state and the step. It is renamed to its final
+    name only when it is complete.
     """
     folder = run / "checkpoints" / f"step-{progress.step:08d}"
 
-    def write(place: Path) -> None:
-        write_tensors(place / TENSORS[0], dict(learner.state_dict()))
-        write_tensors(place / TENSORS[1], optimiser_state(optimiser, learner))
-        write_json(place / "state.json", {**vars(progress), FILES: file_checksums(place, TENSORS)})
+    def write(unfinished: Path) -> None:
+        write_tensors(unfinished / TENSORS[0], dict(learner.state_dict()))
+        write_tensors(unfinished / TENSORS[1], optimiser_state(optimiser, learner))
+        write_json(unfinished / "state.json", {**vars(progress), FILES: file_checksums(unfinished, TENSORS)})
 
     replace_folder(folder, write)
     for old in checkpoints(run)[:-keep]:
@@ -53,12 +53,12 @@ def save_checkpoint(
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first."""
+    """Return the complete checkpoints of a run, oldest first."""
     return sorted(folder for folder in (run / "checkpoints").glob("step-*") if (folder / "state.json").is_file())
 
 
 def read_progress(folder: Path) -> RunState:
-    """Where a checkpoint stands.
+    """Return the progress stored in a checkpoint.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def restore(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer) 
     Raises
     ------
     CheckpointError
-        When its tensors do not fit.
+        When its tensors do not match the learner.
     """
     checksums = _read_state(folder)[1]
     tensors = read_tensors(folder / TENSORS[0], checksums)
@@ -82,13 +82,13 @@ def restore(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer) 
         learner.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{folder} does not fit the run's configuration: {str(error).splitlines()[-1].strip()}"
+            f"{folder} does not match the configuration of the run: {str(error).splitlines()[-1].strip()}"
         ) from error
     restore_optimiser(optimiser, learner, read_tensors(folder / TENSORS[1], checksums))
 
 
 def _read_state(folder: Path) -> tuple[RunState, dict[str, str]]:
-    """Where a checkpoint stands, and the checksums of its tensors."""
+    """Return the progress stored in a checkpoint, and the checksums of its tensors."""
     try:
         values = read_json(
             folder / "state.json", CheckpointError, "delete this checkpoint to resume from the one before"

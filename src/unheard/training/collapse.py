@@ -1,4 +1,4 @@
-"""A run of latent objectives can go on with a falling loss and nothing left to learn; this says so once, in a line."""
+"""Detection of representation collapse in runs with latent objectives, where the loss can fall without learning."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from collections.abc import Callable, Mapping
 from unheard.objectives.prototypes import Prototypes
 from unheard.recipes.learner import PretrainModule
 
-# Our choice, from short runs on real sounds: teachers with random weights are far on the good side of all of these.
+# Our choice, from short runs on real audio; teachers with random weights are far from all of these limits.
 LEAST_STD = 0.1
 EASY_LOSS, LEAST_RANK, MOST_CLIP_SHARE = 0.05, 1.5, 0.85
 MIN_EFFECTIVE_PROTOTYPES = 1.1
 ROWS = 2
-"""Rows in a row that must show it."""
+"""Number of consecutive rows that must show collapse before a warning."""
 
 
 class CollapseDetector:
-    """Reads the rows of the journal and warns once of each kind of collapse.
+    """Check the logged metrics and warn once about each kind of collapse.
 
     Parameters
     ----------
-    learner : Learner
-        Whose run it is.
-    say : callable
-        Takes the warning.
+    learner : PretrainModule
+        Module that is trained.
+    log : callable
+        Receives the warning.
     """
 
-    def __init__(self, learner: PretrainModule, say: Callable[[str], None]) -> None:
-        self.say = say
+    def __init__(self, learner: PretrainModule, log: Callable[[str], None]) -> None:
+        self.log = log
         self.prototypes = sum(len(part.center) for part in learner.parts() if isinstance(part, Prototypes))
-        self._seen = {self._features: 0, self._assignments: 0}
+        self._counts = {self._features: 0, self._assignments: 0}
 
-    def look(self, row: Mapping[str, float]) -> None:
-        """Take in a row; warn when it and the ones before show collapse, unless that was said already."""
-        for symptom, seen in self._seen.items():
-            if seen >= ROWS:
+    def update(self, row: Mapping[str, float]) -> None:
+        """Check one row of metrics. Warn when `ROWS` consecutive rows show collapse, once for each kind."""
+        for symptom, count in self._counts.items():
+            if count >= ROWS:
                 continue
             text = symptom(row)
-            self._seen[symptom] = seen + 1 if text else 0
-            if text and self._seen[symptom] == ROWS:
-                self.say(f"warning    step {row['step']:.0f}: {text}")
+            self._counts[symptom] = count + 1 if text else 0
+            if text and self._counts[symptom] == ROWS:
+                self.log(f"warning    step {row['step']:.0f}: {text}")
 
     def _features(self, row: Mapping[str, float]) -> str:
         std, rank = row.get("diagnostics/feature_std", 1.0), row.get("diagnostics/effective_rank", LEAST_RANK)
@@ -48,18 +48,18 @@ class CollapseDetector:
         if std >= LEAST_STD and not easy:
             return ""
         return (
-            f"the teacher hardly tells patches apart (spread {std:.2f} of 1, in {rank:.1f} directions, {share:.0%} of"
-            f" it between clips), so predicting it is easy (loss {loss:.3f}) and teaches little; pixels beside it"
-            " (objectives.reconstruct.weight=1) or a teacher that stands still (teacher.max_initial_weight=1) keep the"
-            " task hard, and so may a longer run on more sounds"
+            f"the teacher features are nearly the same for all patches (standard deviation {std:.2f}, effective rank"
+            f" {rank:.1f}, {share:.0%} of the variance between clips; loss {loss:.3f}), so the model learns little. Add"
+            " a reconstruction loss (objectives.reconstruct.weight=1), use the published EMA schedule"
+            " (teacher.max_initial_weight=1), or train longer on more data"
         )
 
     def _assignments(self, row: Mapping[str, float]) -> str:
-        told = row.get("diagnostics/effective_prototypes", MIN_EFFECTIVE_PROTOTYPES)
-        if told >= MIN_EFFECTIVE_PROTOTYPES:
+        effective = row.get("diagnostics/effective_prototypes", MIN_EFFECTIVE_PROTOTYPES)
+        if effective >= MIN_EFFECTIVE_PROTOTYPES:
             return ""
         return (
-            f"the teacher says much the same of every patch (it tells them apart by {told:.2f} of {self.prototypes}"
-            " prototypes), so naming them teaches nothing; try fewer objectives.prototypes.prototypes, a lower"
+            f"the teacher assigns nearly all patches to the same prototypes ({effective:.2f} effective prototypes of"
+            f" {self.prototypes}), so the model learns little. Try fewer objectives.prototypes.prototypes, a lower"
             " objectives.prototypes.teacher_temp, or the other objectives.prototypes.center"
         )

@@ -1,5 +1,6 @@
-"""Which validation is the best so far, and when training ends: for fine-tuning, and for classifiers on frozen
-embeddings.
+"""Early stopping: the best validation so far, and when to end training.
+
+Used by fine-tuning and by classifiers on frozen embeddings.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ import math
 
 
 class EarlyStopping:
-    """The best validation so far, and how many followed it.
+    """Track the best validation and the number of validations since then.
 
     Parameters
     ----------
     patience : int, optional
-        Validations without improvement after which training ends; it never ends early without.
+        Number of validations without improvement after which training ends; None never ends early.
 
     Attributes
     ----------
@@ -34,20 +35,19 @@ class EarlyStopping:
         self.best: tuple[float, ...] | None = None
 
     def improved(self, *key: float) -> bool:
-        """Compare a validation with the best. Return whether it is better; the first one always is.
+        """Compare a validation with the best one. Return whether it is better; the first one always is.
 
         Parameters
         ----------
         key : float
-            Scores of which more is better; a later one decides where those before it are equal. NaN counts as minus
-            infinity.
+            Scores, higher is better. A later score breaks ties of the earlier ones. NaN counts as minus infinity.
         """
-        found = tuple(-math.inf if math.isnan(value) else value for value in key)
-        better = self.best is None or found > self.best
-        self.best, self.waited = (found, 0) if better else (self.best, self.waited + 1)
+        scores = tuple(-math.inf if math.isnan(value) else value for value in key)
+        better = self.best is None or scores > self.best
+        self.best, self.waited = (scores, 0) if better else (self.best, self.waited + 1)
         return better
 
     @property
     def exhausted(self) -> bool:
-        """Whether as many validations as ``patience`` brought no improvement."""
+        """Whether the last ``patience`` validations brought no improvement."""
         return self.patience is not None and self.waited >= self.patience

@@ -1,6 +1,4 @@
-"""The engine: a thin layer over Lightning Fabric. Devices, processes and precision end here; the loop knows none of
-them.
-"""
+"""Training engine on Lightning Fabric: devices, processes and precision, hidden from the training loop."""
 
 from __future__ import annotations
 
@@ -24,20 +22,26 @@ from unheard.objectives.base import Batch
 from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import TrainingConfig
 from unheard.training.optim import build_optimiser
-from unheard.training.processes import OWN_LAUNCHER, OWN_VARIABLES, Launched, Launching, Together, launch
+from unheard.training.processes import (
+    OWN_LAUNCHER,
+    OWN_VARIABLES,
+    DistributedStrategy,
+    LauncherEnvironment,
+    OwnProcessEnvironment,
+    launch,
+)
 
 Losses = dict[str, Tensor]
 
 
 class Engine:
-    """Runs a learner on whatever there is: one CPU, one GPU, or many processes under torchrun or SLURM.
+    """Run a learner on one CPU, one GPU, or several processes under torchrun or SLURM.
 
     Parameters
     ----------
     training : TrainingConfig
         Precision, compilation, accumulation, clipping.
     device : {"auto", "cpu", "cuda", "mps"}
-        Where to run.
     """
 
     learner: PretrainModule
@@ -48,9 +52,8 @@ class Engine:
         self.accelerator = _accelerator(device)
         self.precision = _precision(training.precision, self.accelerator)
         self.training = training
-        logging.getLogger("lightning_fabric").setLevel(
-            logging.WARNING
-        )  # it tells of processes and precision; so do we, once
+        # Fabric logs processes and precision; `summary_lines` already prints them
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         exact: dict[str, Any] = {"precision": "bf16-mixed" if self.precision == "bf16" else "32-true"}
         self.fabric = Fabric(accelerator=self.accelerator, **exact, **_processes(training.devices))
         self._launches = training.devices > 1 and launch() is None
@@ -59,8 +62,13 @@ class Engine:
         self.fabric.launch()
 
     def setup(self, learner: PretrainModule, kernel: AttentionKernel | None = None) -> None:
-        """Move a learner to the device and build its optimiser; ``kernel`` is the attention kernel an earlier session
-        used.
+        """Move a learner to the device and build its optimiser.
+
+        Parameters
+        ----------
+        learner : PretrainModule
+        kernel : AttentionKernel, optional
+            Attention kernel of an earlier session of the run.
         """
         self.learner = learner
         self.setup_module(learner, build_optimiser(learner, self.training), kernel)
@@ -69,7 +77,7 @@ class Engine:
     def setup_module(
         self, module: nn.Module, optimiser: torch.optim.Optimizer, kernel: AttentionKernel | None = None
     ) -> None:
-        """Move a module and its optimiser to the device; afterwards ``self.module`` is what to call."""
+        """Move a module and its optimiser to the device; afterwards call ``self.module``."""
         slow_fused = self.accelerator == "cpu" and self.precision == "bf16"
         self.kernel = kernel or ("explicit" if slow_fused else "fused")
         use_attention(module, self.kernel)
@@ -80,7 +88,7 @@ class Engine:
 
     @property
     def device(self) -> torch.device:
-        """Where batches must be."""
+        """Device that batches must be on."""
         device: torch.device = self.fabric.device
         return device
 
@@ -91,52 +99,50 @@ class Engine:
 
     @property
     def processes(self) -> int:
-        """How many processes train together."""
+        """Number of processes that train together."""
         return int(self.fabric.world_size)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Average over all processes."""
+        """Return the mean over all processes."""
         if self.processes == 1:
             return value
         return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="mean"))
 
     def sum(self, value: Tensor) -> Tensor:
-        """Add up over all processes."""
+        """Return the sum over all processes."""
         if self.processes == 1:
             return value
         return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="sum"))
 
     def gather(self, value: Tensor) -> Tensor:
-        """The tensors of all processes along the first axis; gradients find their way back."""
+        """Concatenate the tensors of all processes along the first axis, with gradients."""
         if self.processes == 1:
             return value
         return cast(Tensor, self.fabric.all_gather(value, sync_grads=value.requires_grad)).flatten(0, 1)
 
     def align_buffers(self, module: nn.Module) -> None:
-        """Give the buffers of a module the first process's values: a norm over the batch has other averages in each
-        process.
-        """
+        """Copy the buffers of the first process to all processes; batch norm statistics differ between processes."""
         if self.processes > 1:
             for buffer in module.buffers():
                 buffer.copy_(self.fabric.broadcast(buffer.cpu()))
 
     def any_rank(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """Return whether the flag is set in any process."""
         if self.processes == 1:
             return flag
         return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
 
     def first_process_first(self) -> AbstractContextManager[None]:
-        """Let the first process through before the others, so that what it writes is there for them."""
+        """Return a context that the first process completes before the others enter it, so that they find its files."""
         first: AbstractContextManager[None] = self.fabric.rank_zero_first()
         return first
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has reached this call."""
         self.fabric.barrier()
 
     def close(self) -> None:
-        """Part from the other processes; left to the end of the program, its threads could bring that down."""
+        """Destroy the process group; its threads could crash the program at exit."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             self.wait()
             torch.distributed.destroy_process_group()
@@ -145,12 +151,16 @@ class Engine:
                 os.environ.pop(name, None)
 
     def losses_and_gradients(self, batch: Batch, step: int = 0) -> Losses:
-        """Return losses whose mean over the processes is that of the whole batch, of which ``batch`` is this process's
-        share.
+        """Compute the losses of the part of the batch of this process, and the gradients of the whole batch.
 
-        Gradients are left on the parameters: those of one process with the whole batch, whatever processes and parts
-        there are. What is random in a pass (dropout of weights) is a function of seed and step, the same in every part;
-        what is random in a window comes with the batch.
+        The gradients are those of one process with the whole batch, for every number of processes and parts.
+        Randomness in a pass (dropout) depends on seed and step, and is the same in every part. Randomness of a window
+        is part of the batch.
+
+        Returns
+        -------
+        dict of Tensor
+            Losses and diagnostics; their mean over the processes is the value of the whole batch.
         """
         mask = masking.training_mask(self.learner.recipe.model, self.learner.grid, batch.noise, batch.valid)
         totals = {
@@ -158,23 +168,26 @@ class Engine:
             for name, each in self.learner.totals(batch, mask).items()
         }
         parts = _split(batch, mask, self.training.accumulate)
-        found: Losses = {}
+        losses: Losses = {}
         for index, (part, hidden) in enumerate(parts):
             last = index == len(parts) - 1
             self._seed(step)
             with nullcontext() if last else self.fabric.no_backward_sync(self.module):
                 values: Losses = self.module(part, hidden, totals)
-                self.fabric.backward(
-                    values["loss"] * self.processes
-                )  # gradients are averaged over processes, and belong added up
+                # gradients are averaged over processes, but must be summed
+                self.fabric.backward(values["loss"] * self.processes)
             for name, value in values.items():
                 share = 1 / len(parts) if name.startswith("diagnostics/") else self.processes
-                found[name] = found.get(name, torch.zeros_like(value)) + value.detach() * share
-        return found
+                losses[name] = losses.get(name, torch.zeros_like(value)) + value.detach() * share
+        return losses
 
     def step(self, rate: float) -> None:
-        """Clip, move the weights with the given learning rate, times the ``scale`` of their group, and forget the
-        gradients.
+        """Clip the gradients, update the weights, and reset the gradients.
+
+        Parameters
+        ----------
+        rate : float
+            Learning rate; multiplied by the ``scale`` of each parameter group.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
@@ -186,37 +199,37 @@ class Engine:
         self._optimiser.zero_grad()
 
     def seed_step(self, step: int) -> None:
-        """Seed the global generator, so that anything random in a step depends on seed, step and rank alone."""
+        """Seed the global generator, so that randomness in a step depends only on seed, step and rank."""
         self._seed(step, self.rank)
 
     def _seed(self, step: int, rank: int = 0) -> None:
         torch.manual_seed((self.training.seed * 1_000_003 + step) * 1_009 + rank)
 
     def benchmark_step(self, batch: Batch) -> float:
-        """Seconds one step on ``batch`` takes, measured without moving a weight or anything objectives remember."""
-        kept = self.kept_buffers()
+        """Return the seconds of one step on ``batch``; weights and buffers stay unchanged."""
+        saved = self.saved_buffers()
         self.losses_and_gradients(batch)
         begin = time.perf_counter()
         self.losses_and_gradients(batch)
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begin
-        self.undo(kept)
+        self.undo(saved)
         return seconds
 
-    def kept_buffers(self) -> list[tuple[Tensor, Tensor]]:
-        """Return every buffer of what is trained with a copy of its values."""
+    def saved_buffers(self) -> list[tuple[Tensor, Tensor]]:
+        """Return every buffer of the module with a copy of its values."""
         return [(buffer, buffer.clone()) for buffer in self.module.buffers()]
 
-    def undo(self, kept: list[tuple[Tensor, Tensor]]) -> None:
-        """Drop the gradients of a pass and put buffers back."""
+    def undo(self, saved: list[tuple[Tensor, Tensor]]) -> None:
+        """Reset the gradients and restore the buffers."""
         self._optimiser.zero_grad()
-        for buffer, value in kept:
+        for buffer, value in saved:
             buffer.copy_(value)
 
 
 def bf16_on_cpu() -> bool:
-    """Whether this processor computes in bfloat16 itself (AVX512-BF16 or AMX)."""
+    """Return whether this processor supports bfloat16 in hardware (AVX512-BF16 or AMX)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -230,29 +243,35 @@ def _accelerator(device: str) -> str:
     return device
 
 
-def _precision(asked: str, accelerator: str) -> str:
-    if asked == "auto":
+def _precision(requested: str, accelerator: str) -> str:
+    if requested == "auto":
         return "bf16" if accelerator == "cuda" else "float32"
-    if asked == "bf16" and accelerator == "cpu" and not bf16_on_cpu():
+    if requested == "bf16" and accelerator == "cpu" and not bf16_on_cpu():
         raise ConfigError(
             "training.precision=bf16 needs a processor with AVX512-BF16 or AMX, or a GPU; use float32 here"
         )
-    return asked
+    return requested
 
 
 def _processes(devices: int) -> dict[str, Any]:
-    """Device and node counts: those of the launcher that started this process as one of several, else the recipe's."""
-    found = launch()
-    if found is not None:
-        return {"devices": found.local, "num_nodes": found.nodes, "strategy": Together(), "plugins": [Launched(found)]}
-    return {"devices": devices, "strategy": Together() if devices > 1 else "auto", "plugins": [Launching()]}
+    """Return the Fabric arguments for devices and nodes, from the launcher if there is one, else from the recipe."""
+    launched = launch()
+    if launched is not None:
+        return {
+            "devices": launched.local,
+            "num_nodes": launched.nodes,
+            "strategy": DistributedStrategy(),
+            "plugins": [LauncherEnvironment(launched)],
+        }
+    strategy = DistributedStrategy() if devices > 1 else "auto"
+    return {"devices": devices, "strategy": strategy, "plugins": [OwnProcessEnvironment()]}
 
 
 def _split(batch: Batch, mask: Mask, parts: int) -> list[tuple[Batch, Mask]]:
     if len(batch.spec) % parts:
         raise ConfigError(
-            f"training.accumulate={parts} does not divide the {len(batch.spec)} windows of a batch that a process"
-            " takes; set training.batch_size or training.accumulate so that it does"
+            f"training.accumulate={parts} does not divide the {len(batch.spec)} windows per process; change"
+            " training.batch_size or training.accumulate"
         )
     batches = zip(*(_chunks(getattr(batch, field.name), parts) for field in fields(batch)), strict=True)
     masks = zip(mask.keep.chunk(parts), mask.hide.chunk(parts), strict=True)
@@ -260,7 +279,7 @@ def _split(batch: Batch, mask: Mask, parts: int) -> list[tuple[Batch, Mask]]:
 
 
 def one_by_one(batch: Batch) -> list[Batch]:
-    """Return every window of a batch as a batch of its own."""
+    """Split a batch into batches of one window."""
     columns = zip(*(_chunks(getattr(batch, field.name), batch.spec.shape[0]) for field in fields(batch)), strict=True)
     return [Batch(*tensors) for tensors in columns]
 

@@ -1,6 +1,4 @@
-"""What a recipe's objectives need beside the sound: a frozen teacher, labels, captions. Opened once, added to every
-batch.
-"""
+"""Inputs of objectives other than audio: a frozen teacher, labels and captions, added to every batch."""
 
 from __future__ import annotations
 
@@ -26,17 +24,17 @@ from unheard.teachers.teacher import FrozenTeacher
 from unheard.teachers.text import TextEncoder
 
 
-def _rooted(asked: ObjectivesConfig) -> ObjectivesConfig:
-    """Folders named by absolute paths, so that a run goes on from wherever it is resumed."""
+def _rooted(requested: ObjectivesConfig) -> ObjectivesConfig:
+    """Return the objectives with absolute folder paths, so that the run can be resumed from any working directory."""
     teacher, text = (
         str(Path(name).resolve()) if name and Path(name).is_dir() else name
-        for name in (asked.clap.teacher, asked.contrast.text)
+        for name in (requested.clap.teacher, requested.contrast.text)
     )
-    return asked.updated(replace(asked.clap, teacher=teacher), replace(asked.contrast, text=text))
+    return requested.updated(replace(requested.clap, teacher=teacher), replace(requested.contrast, text=text))
 
 
 class ExternalInputs:
-    """Opens what a recipe names.
+    """Load the teacher and the text encoder of a recipe, and add their inputs to batches.
 
     Parameters
     ----------
@@ -45,67 +43,67 @@ class ExternalInputs:
     Attributes
     ----------
     recipe : Recipe
-        The same, with the widths of teacher and text encoder filled in; `join` fills in the classes.
+        The recipe with the widths of teacher and text encoder; `attach_to_corpus` adds the classes.
     added : list of callable
-        What is done to each batch, in order; empty before `join`.
+        Transforms applied to each batch, in order; empty before `attach_to_corpus`.
     lines : list of str
-        What a person is told of them.
+        Summary lines to print.
 
     Raises
     ------
     CheckpointError
         When a teacher or text encoder cannot be read.
     ConfigError
-        When the recipe's windows cannot serve it.
+        When the windows of the recipe do not match an objective.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        asked = _rooted(recipe.objectives)
+        requested = _rooted(recipe.objectives)
         self.lines: list[str] = []
         self.added: list[Callable[[Batch], Batch]] = []
         self.teacher: FrozenTeacher | None = None
         self.text: TextEncoder | None = None
-        if asked.clap.weight > 0:
+        if requested.clap.weight > 0:
             if recipe.data.input != "wav":
-                raise ConfigError("a frozen teacher listens to the sound of each window; set data.input=wav")
-            self.teacher = load_teacher(asked.clap)
-            asked = asked.updated(replace(asked.clap, dim=self.teacher.dim))
+                raise ConfigError("a frozen teacher needs the waveform of each window; set data.input=wav")
+            self.teacher = load_teacher(requested.clap)
+            requested = requested.updated(replace(requested.clap, dim=self.teacher.dim))
             self.lines.append(f"teacher    {self.teacher.name}")
-        if asked.contrast.weight > 0:
-            self.text = TextEncoder(asked.contrast.text)
-            asked = asked.updated(replace(asked.contrast, text_dim=self.text.dim))
-        self._supervised = [section for name, section in asked.active().items() if REGISTERED[name].labels]
+        if requested.contrast.weight > 0:
+            self.text = TextEncoder(requested.contrast.text)
+            requested = requested.updated(replace(requested.contrast, text_dim=self.text.dim))
+        self._supervised = [section for name, section in requested.active().items() if REGISTERED[name].labels]
         given = {section.classes for section in self._supervised if section.classes}
         if len(given) > 1:
             raise ConfigError(
-                f"the objectives {', '.join(map(name_of, self._supervised))} name different classes; a corpus has one"
-                " list"
+                f"the objectives {', '.join(map(name_of, self._supervised))} have different classes; give all of them"
+                " the same list"
             )
         self._classes: tuple[str, ...] = next(iter(given), ())
         if (
             self._supervised or self.text is not None or self.teacher is not None
         ) and recipe.data.short_clips == "join":
             raise ConfigError(
-                "windows of several clips have no label, caption or teacher of their own; set data.short_clips=pad"
+                "windows joined from several clips cannot have a label, caption or teacher; set data.short_clips=pad"
             )
-        self.recipe = replace(recipe, objectives=asked)
+        self.recipe = replace(recipe, objectives=requested)
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the teacher; empty without one."""
+        """Hash of the teacher; empty if there is none."""
         return "" if self.teacher is None else self.teacher.fingerprint
 
     def buildable_recipe(self) -> Recipe:
-        """A recipe that can be built before the corpus has told its classes."""
+        """Return a recipe that can be built before the classes of the corpus are known."""
         return self._with_classes(self._classes or ("",))
 
     def attach_to_corpus(self, store: Store, device: torch.device, run: Path, track: Track = silent) -> Recipe:
-        """Set up for a corpus: what is `added` to each of its batches, and the recipe with its classes.
+        """Set up the batch transforms for a corpus. Return the recipe with the classes of the corpus.
 
         Raises
         ------
         DataError
-            When the corpus lacks labels, captions or sound that the recipe learns from.
+            When the corpus lacks labels, captions or waveforms that the recipe needs.
         """
         if self._supervised:
             table = LabelTable(store.labels, self._classes)
@@ -129,21 +127,21 @@ class ExternalInputs:
         return replace(self.recipe, objectives=self.recipe.objectives.updated(*sections))
 
     def _targets(self, teacher: FrozenTeacher, store: Store, run: Path) -> Targets:
-        """The teacher, set to the windows that are cut from this corpus."""
+        """Return the teacher targets for the windows of this corpus."""
         if not isinstance(store, WaveStore):
-            raise DataError("a frozen teacher needs the sound of each window; pack the corpus with --store wav")
+            raise DataError("a frozen teacher needs the waveform of each window; pack the corpus with --store wav")
         recipe, frontend = self.recipe, build_frontend(self.recipe.frontend)
         window = recipe.model.frames
         frames = [frontend.frame_centre(i) for i in range(window)]
         samples = -(-round(window * store.hop) * teacher.sample_rate // store.sample_rate)
-        kept = None
+        cache = None
         if recipe.objectives.clap.cache and int(store.frames.max()) <= window:
             axes = teacher.axes(samples)
-            place = (store.folder or run) / "targets" / f"{teacher.fingerprint}-{window}"
-            kept = TargetCache(place, len(store), (teacher.dim, len(axes.edges) + 1, len(axes.columns)))
-            self.lines.append(f"targets    kept in {place}")
+            folder = (store.folder or run) / "targets" / f"{teacher.fingerprint}-{window}"
+            cache = TargetCache(folder, len(store), (teacher.dim, len(axes.edges) + 1, len(axes.columns)))
+            self.lines.append(f"targets    cached in {folder}")
         if store.sample_rate < teacher.sample_rate:
             self.lines.append(
-                f"note       the teacher hears {store.sample_rate} Hz sound at its {teacher.sample_rate} Hz"
+                f"note       audio of {store.sample_rate} Hz is resampled to {teacher.sample_rate} Hz for the teacher"
             )
-        return Targets(teacher, grid_of(recipe), frontend.mel_centres(), frames, store.sample_rate, kept)
+        return Targets(teacher, grid_of(recipe), frontend.mel_centres(), frames, store.sample_rate, cache)

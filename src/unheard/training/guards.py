@@ -1,4 +1,4 @@
-"""What keeps an eye on a run: losses that are no number, speed, and Ctrl-C."""
+"""Guards of a training run: non-finite losses, throughput, and shutdown on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that save a checkpoint first: Ctrl-C, the end of a job, a terminal that is closed."""
+"""Signals that save a checkpoint before the run ends: Ctrl-C, end of a job, closed terminal."""
 
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """What prepares the batches of some steps, and how long it was waited for."""
+    """Source of the batches of some steps, with the seconds spent waiting for it."""
 
     steps: range
     wait_seconds: float
 
 
 class NonFiniteGuard:
-    """Looks out for a loss that is no number, without waiting for the device in every step; all processes find the
-    same.
+    """Detect non-finite losses without synchronising with the device in every step; the same in all processes.
 
     Parameters
     ----------
@@ -42,8 +41,8 @@ class NonFiniteGuard:
         Files of the clips.
     engine : Engine
     record_step : callable, optional
-        Takes the number of a step whose loss is not finite, keeps what is needed to take it again, and returns a
-        sentence on that.
+        Called with the number of a step whose loss is not finite. Stores the data needed to repeat the step, and
+        returns a sentence that explains how.
     """
 
     def __init__(
@@ -53,17 +52,17 @@ class NonFiniteGuard:
         self._recent: list[tuple[int, Tensor, Tensor]] = []
         self._last_clips = torch.empty(0, dtype=torch.long)
 
-    def remember(self, step: int, clips: Int[Tensor, " B"], loss: Tensor) -> None:
-        """Keep a step's loss and clips until the next check."""
+    def record(self, step: int, clips: Int[Tensor, " B"], loss: Tensor) -> None:
+        """Store the loss and the clips of a step until the next check."""
         self._recent.append((step, clips, loss))
 
     def check(self) -> None:
-        """Raise when one of the remembered losses is not finite.
+        """Check the recorded losses.
 
         Raises
         ------
         DataError
-            With the step, the files of its batch and the last good checkpoint.
+            When a loss is not finite; names the step, the files of its batch and the last good checkpoint.
         """
         if not self._recent:
             return
@@ -77,15 +76,15 @@ class NonFiniteGuard:
         self._recent.clear()
 
     def check_weights(self, learner: nn.Module, step: int) -> None:
-        """Raise when the step before a checkpoint left weights that are not finite: no loss has seen them yet.
+        """Check the weights before a checkpoint, because no loss has been computed with them yet.
 
         Raises
         ------
         DataError
-            As `check`.
+            When a weight is not finite; see `check`.
         """
         if not bool(torch.stack([parameter.isfinite().all() for parameter in learner.parameters()]).all()):
-            raise self._divergence_error("the weights became nan", step)
+            raise self._divergence_error("parameters contain NaN or infinity", step)
 
     def _divergence_error(self, what: str, step: int, more: str = "") -> DataError:
         files = list(
@@ -93,22 +92,27 @@ class NonFiniteGuard:
         )
         listed = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
         last = checkpoints(self.run)
-        kept = f"the last good checkpoint is {last[-1]}" if last else "no checkpoint had been written"
+        checkpoint = f"the last good checkpoint is {last[-1]}" if last else "no checkpoint had been written"
         advice = "try a lower training.learning_rate or training.clip_norm=1"
-        return DataError(f"{what} at step {step}, in a batch of {listed}; {kept}; {advice}{more}")
+        return DataError(f"{what} at step {step}, in a batch of {listed}; {checkpoint}; {advice}{more}")
 
 
 class ThroughputMeter:
-    """Speed between two rows of the journal."""
+    """Measure the training speed between two rows of metrics.
+
+    Parameters
+    ----------
+    loader : BatchSource
+    batch_size : int
+        Clips per step, over all processes.
+    """
 
     def __init__(self, loader: BatchSource, batch_size: int) -> None:
         self.loader, self.batch_size = loader, batch_size
         self._time, self._wait, self._step = time.perf_counter(), loader.wait_seconds, loader.steps.start
 
     def lap(self, step: int) -> dict[str, float]:
-        """Return the seconds since the last lap, the clips per second, and the fraction of the time spent waiting for
-        data.
-        """
+        """Return seconds, clips per second, and the fraction of time spent waiting for data, since the last call."""
         now, wait = time.perf_counter(), self.loader.wait_seconds
         seconds = max(now - self._time, 1e-9)
         row = {
@@ -123,21 +127,27 @@ class ThroughputMeter:
 
 @contextmanager
 def graceful_shutdown() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a question the loop can ask; a second one interrupts at once."""
-    asked = False
+    """Let the loop finish its step after Ctrl-C, SIGTERM or SIGHUP; a second signal interrupts at once.
+
+    Yields
+    ------
+    callable
+        Returns whether a signal was received.
+    """
+    requested = False
 
     def ask(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal requested
+        if requested:
             raise KeyboardInterrupt
-        asked = True
+        requested = True
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     before = {number: signal.signal(number, ask) for number in STOPPING}
     try:
-        yield lambda: asked
+        yield lambda: requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""The model of a run before its first step: built from a recipe, perhaps with weights of another model."""
+"""The initial model of a run: built from a recipe, optionally with the weights of another model."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from unheard.recipes.recipe import Recipe
 from unheard.weights.built_in import open_model
 
 
-def begun(recipe: Recipe, init: str | Path | None) -> PretrainModule:
+def build_initialised(recipe: Recipe, init: str | Path | None) -> PretrainModule:
     """Build the learner of a run.
 
     Raises
     ------
     ConfigError
-        When the recipe hides no patch and has to predict some.
+        When the recipe masks no patch, but has to predict masked patches.
     CheckpointError
-        When the weights of ``init`` do not fit.
+        When the weights of ``init`` do not match.
     """
     learner = build(recipe)
     if learner.model.use_decoder:
@@ -30,21 +30,21 @@ def begun(recipe: Recipe, init: str | Path | None) -> PretrainModule:
 
 
 def start_from(learner: PretrainModule, source: str) -> None:
-    """Copy into ``learner`` every weight of a saved model that has its name and shape.
+    """Copy every weight of a saved model whose name and shape match into ``learner``.
 
     Raises
     ------
     CheckpointError
-        When the encoders differ.
+        When the encoders differ in size.
     """
     saved = open_model(source)
-    theirs = saved.learner.export_state_dict() | saved.others
-    mine = learner.state_dict()
-    fitting = {name: value for name, value in theirs.items() if name in mine and mine[name].shape == value.shape}
-    missing = [name for name in mine if name.startswith("model.encoder.") and name not in fitting]
+    saved_tensors = saved.learner.export_state_dict() | saved.others
+    own = learner.state_dict()
+    fitting = {name: value for name, value in saved_tensors.items() if name in own and own[name].shape == value.shape}
+    missing = [name for name in own if name.startswith("model.encoder.") and name not in fitting]
     if missing:
         raise CheckpointError(
-            f"--init {source}: its encoder has another size or patch than the recipe's ({missing[0]} differs); set"
+            f"--init {source}: its encoder differs from that of the recipe in size or patch size ({missing[0]}); change"
             " model.* to match"
         )
     learner.load_state_dict(fitting, strict=False)
@@ -54,21 +54,21 @@ def start_from(learner: PretrainModule, source: str) -> None:
 
 
 def check_mask_ratio(recipe: Recipe) -> None:
-    """Refuse mask settings so small that no patch is hidden.
+    """Check that the mask settings mask at least one patch.
 
     Raises
     ------
     ConfigError
-        With the smallest ratio that hides one.
+        When no patch is masked; names the smallest valid ratio.
     """
     grid, model = grid_of(recipe), recipe.model
     if masked_fraction(model, grid) > 0:
         return
     if model.mask_ratio_2d is None:
-        asked, enough = f"mask_ratio={model.mask_ratio:g}", f"{1 / grid.num_patches:.3g}"
+        requested, enough = f"mask_ratio={model.mask_ratio:g}", f"{1 / grid.num_patches:.3g}"
     else:
-        asked, enough = f"mask_ratio_2d={list(model.mask_ratio_2d)}", f"[{1 / grid.freq:.3g}, {1 / grid.time:.3g}]"
+        requested, enough = f"mask_ratio_2d={list(model.mask_ratio_2d)}", f"[{1 / grid.freq:.3g}, {1 / grid.time:.3g}]"
     raise ConfigError(
-        f"model.{asked} hides none of the {grid.num_patches} patches, so there is nothing to predict; set at least"
+        f"model.{requested} masks none of the {grid.num_patches} patches, so there is nothing to predict; set at least"
         f" {enough}"
     )

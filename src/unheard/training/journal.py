@@ -1,4 +1,4 @@
-"""What a run writes about itself: ``metrics.jsonl``, TensorBoard, and a line or a bar on stderr."""
+"""Metrics of a run: ``metrics.jsonl``, TensorBoard, and progress on stderr."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from unheard.version import __version__
 
 
 class MetricsLogger:
-    """Writes the rows of a run and shows how far it has come.
+    """Write the metrics of a run and show its progress.
 
     Parameters
     ----------
     run : Path
-        The run folder.
+        Run folder.
     start, total : int
-        First step of this session, and steps of the whole run.
+        First step of this session, and number of steps of the whole run.
     show : bool
-        Draw on stderr.
+        Print progress on stderr.
     """
 
     def __init__(self, run: Path, start: int, total: int, show: bool = True) -> None:
@@ -41,7 +41,7 @@ class MetricsLogger:
         self._display = _Display(start, total) if show else None
 
     def __enter__(self) -> MetricsLogger:
-        """Begin to show."""
+        """Start the progress display."""
         if self._display is not None:
             self._display.open()
         return self
@@ -56,7 +56,7 @@ class MetricsLogger:
             self._writer.close()
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Append one row; ``step`` is in it."""
+        """Append one row of metrics, which must contain ``step``."""
         with self.file.open("a") as file:
             file.write(json_line(row))
         if self._writer is not None:
@@ -68,7 +68,7 @@ class MetricsLogger:
 
 
 class _Display:
-    """A live bar on a terminal, plain lines elsewhere."""
+    """Progress display: a bar on a terminal, plain lines elsewhere."""
 
     def __init__(self, start: int, total: int) -> None:
         from rich.console import Console
@@ -106,20 +106,21 @@ class _Display:
 
 
 def truncate_metrics(file: Path, step: int) -> None:
-    """Cut the rows after ``step``, so that a resumed run continues one curve; lines that are torn or damaged are cut
-    and reported.
+    """Remove the rows after ``step``, so that a resumed run continues the curves.
+
+    Incomplete or damaged lines are removed and reported on stderr.
     """
     if not file.exists():
         return
     rows, damaged = read_json_lines(file)
     if damaged:
         numbers = ", ".join(map(str, damaged[:9])) + (", ..." if len(damaged) > 9 else "")
-        print(f"{file}: line {numbers} was torn or damaged and is left out", file=sys.stderr, flush=True)
+        print(f"{file}: line {numbers} is incomplete or damaged and was removed", file=sys.stderr, flush=True)
     write_text(file, "".join(json_line(row) for row in rows if row["step"] <= step))
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, for ``environment.json``."""
+    """Return versions and machine properties for ``environment.json``."""
     packages = ("torch", "numpy", "soundfile", "soxr", "safetensors", "lightning-fabric")
     return {
         "unheard": __version__,
@@ -133,7 +134,7 @@ def environment() -> dict[str, Any]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them: ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    """Format seconds as ``42 s``, ``3 min 5 s`` or ``2 h 10 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

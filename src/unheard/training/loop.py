@@ -1,4 +1,4 @@
-"""The steps of a pre-training run, in the order a step happens.
+"""The training loop of a pre-training run, in the order of a step.
 
 batch -> mask -> losses and gradients -> before_step -> optimiser -> after_step -> journal -> checkpoint
 """
@@ -46,33 +46,31 @@ def prepare(session: Session, engine: Engine, learner: PretrainModule, checkpoin
     return progress.step
 
 
-def loader_of(
-    session: Session, store: Store, engine: Engine, companions: ExternalInputs, steps: range
-) -> PretrainLoader:
-    """Return what prepares the batches of some steps."""
+def loader_of(session: Session, store: Store, engine: Engine, inputs: ExternalInputs, steps: range) -> PretrainLoader:
+    """Return the loader of the batches of some steps."""
     recipe = session.recipe
     share = RankSlice(recipe.training.batch_size, engine.rank, engine.processes)
     return PretrainLoader(
         store, sampler_of(store, recipe), engine.learner.grid, session.statistics, share,
-        device=engine.device, steps=steps, transforms=companions.added,
+        device=engine.device, steps=steps, transforms=inputs.added,
     )  # fmt: skip
 
 
 def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Losses | None:
-    """Take one step with a batch, ``step`` steps after the start.
+    """Train on one batch, ``step`` steps after the start.
 
     Returns
     -------
     dict of Tensor or None
-        The losses, as `Engine.losses_and_gradients` gives them. None when bad batches may be skipped and the loss is
-        not finite in some process: then nothing has changed.
+        The losses of `Engine.losses_and_gradients`. None when bad batches may be skipped and the loss is not finite in
+        some process; weights and buffers are then unchanged.
     """
     training, learner, now = session.recipe.training, engine.learner, TrainingProgress(step, session.total)
     learner.begin_step(now)
-    kept = engine.kept_buffers() if training.skip_bad_batches else []
+    buffers = engine.saved_buffers() if training.skip_bad_batches else []
     losses = engine.losses_and_gradients(batch, step)
     if training.skip_bad_batches and engine.any_rank(not bool(torch.isfinite(losses["loss"]))):
-        engine.undo(kept)
+        engine.undo(buffers)
         return None
     learner.before_step(now)
     engine.step(rate_of(session, step))
@@ -87,40 +85,41 @@ def rate_of(session: Session, step: int) -> float:
 
 
 class Loop:
-    """Every step from the loader's first to its last, or to Ctrl-C.
+    """Run all steps of the loader, or until Ctrl-C.
 
     Parameters
     ----------
     session : Session
-    keeper : Keeper
-        Of the run's checkpoints.
-    loader : Loader
-    report : Report
+    writer : CheckpointWriter
+    loader : PretrainLoader
+    report : Callbacks
     """
 
-    def __init__(self, session: Session, keeper: CheckpointWriter, loader: PretrainLoader, report: Callbacks) -> None:
-        self.session, self.keeper, self.loader, self.report = session, keeper, loader, report
-        self.engine, training = keeper.engine, session.recipe.training
-        self.bad = BadBatches(keeper.run, loader, training, self.engine, report.say)
-        self.watch = NonFiniteGuard(keeper.run, keeper.store.names, self.engine, self.bad.record)
-        self.clock = ThroughputMeter(loader, training.batch_size)
-        self.collapse = CollapseDetector(self.engine.learner, report.say)
+    def __init__(self, session: Session, writer: CheckpointWriter, loader: PretrainLoader, report: Callbacks) -> None:
+        self.session, self.writer, self.loader, self.report = session, writer, loader, report
+        self.engine, training = writer.engine, session.recipe.training
+        self.bad = BadBatches(writer.run, loader, training, self.engine, report.log)
+        self.guard = NonFiniteGuard(writer.run, writer.store.names, self.engine, self.bad.record)
+        self.meter = ThroughputMeter(loader, training.batch_size)
+        self.collapse = CollapseDetector(self.engine.learner, report.log)
 
     def run(self) -> int:
-        """Take the steps. Return the steps done.
+        """Run the steps. Return the number of steps done.
 
         Raises
         ------
         DataError
             When the loss is not finite.
         """
-        run, first, total = self.keeper.run, self.loader.steps.start, self.session.total
-        journal = MetricsLogger(run, first, total, self.report.live) if self.engine.rank == 0 else nullcontext()
+        run, first, total = self.writer.run, self.loader.steps.start, self.session.total
+        journal = (
+            MetricsLogger(run, first, total, self.report.show_progress) if self.engine.rank == 0 else nullcontext()
+        )
         with journal as rows, graceful_shutdown() as stopped:
             return self._steps(rows, stopped)
 
     def _steps(self, rows: MetricsLogger | None, stopped: Callable[[], bool]) -> int:
-        training, engine, watch, total = self.session.recipe.training, self.engine, self.watch, self.session.total
+        training, engine, guard, total = self.session.recipe.training, self.engine, self.guard, self.session.total
         step = self.loader.steps.start
         for batch in self.loader:
             losses = take_step(self.session, engine, batch, step)
@@ -128,27 +127,27 @@ class Loop:
             if losses is None:
                 self.bad.skip(step)
             else:
-                watch.remember(step, batch.clips, losses["loss"])
+                guard.record(step, batch.clips, losses["loss"])
             ending = step == total or engine.any_rank(stopped())
             saving = ending or step % training.checkpoint_every == 0
             if saving or step % training.log_every == 0:
-                watch.check()
+                guard.check()
             if losses is not None and (ending or step % training.log_every == 0):
                 self._write(rows, step, losses)
             if saving:
-                watch.check_weights(engine.learner, step)
-                self.keeper.save(step)
+                guard.check_weights(engine.learner, step)
+                self.writer.save(step)
             if ending:
                 break
         return step
 
     def _write(self, rows: MetricsLogger | None, step: int, losses: Losses) -> None:
-        """Write a row of the journal."""
+        """Write a row of metrics."""
         engine, done = self.engine, TrainingProgress(step - 1, self.session.total)
         means = {name: float(engine.mean(value)) for name, value in losses.items()}
         epoch = step * self.session.recipe.training.batch_size / self.loader.epoch_size
         row = {"step": step, "epoch": epoch, **means, **engine.learner.schedules(done)}
-        row |= {"learning_rate": rate_of(self.session, step - 1), **self.clock.lap(step)}
+        row |= {"learning_rate": rate_of(self.session, step - 1), **self.meter.lap(step)}
         if rows is not None:
             rows.write(row)
-            self.collapse.look(row)
+            self.collapse.update(row)

@@ -1,4 +1,4 @@
-"""Pre-training: what a run begins with, how it is resumed, and how it ends. `loop` has the steps."""
+"""Pre-training: start, resume and completion of a run. See `loop` for the steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from unheard.training.checkpoint_writer import CheckpointWriter
 from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine
 from unheard.training.external_inputs import ExternalInputs
-from unheard.training.initial import begun
+from unheard.training.initial import build_initialised
 from unheard.training.journal import environment
 from unheard.training.loop import Loop, latest, loader_of, prepare
 from unheard.training.processes import first_process, lost_processes
@@ -42,36 +42,34 @@ def pretrain(
     overwrite: bool = False,
     report: Callbacks | None = None,
 ) -> Run:
-    """Pre-train ``recipe`` on ``data`` and leave a run folder at ``out``.
+    """Pre-train ``recipe`` on ``data`` and write the run folder ``out``.
 
     Parameters
     ----------
     data : path
         A folder of audio, a CSV with a ``path`` column, a manifest, or a packed corpus.
     code : RecipeFile, optional
-        The file that registers objectives of the recipe; a resumed run runs it again.
+        File that registers objectives of the recipe; it is executed again when the run is resumed.
     init : path, optional
-        A model or run folder, or a built-in name, whose weights training starts from.
+        Model folder, run folder or built-in name with the initial weights.
 
     Raises
     ------
     ConfigError
         When ``out`` exists and ``overwrite`` is false, or the recipe cannot be built.
     DataError
-        When nothing in ``data`` can be used, or the loss stops being a number.
+        When nothing in ``data`` can be used, or the loss becomes non-finite.
     """
     run, report = Path(out), _rank_zero_report(report)
-    companions = ExternalInputs(replace(recipe, model=resolved(recipe.model)))
-    trial = companions.buildable_recipe()
-    learner = begun(
-        trial, init
-    )  # a recipe that cannot be built, or weights that do not fit, should say so before audio is read
+    inputs = ExternalInputs(replace(recipe, model=resolved(recipe.model)))
+    trial = inputs.buildable_recipe()
+    learner = build_initialised(trial, init)  # raises errors of recipe and weights before audio is read
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
         prepare_output_dir(run, Path(data), overwrite)
     with engine.first_process_first():
-        store = open_corpus_store(data, recipe.frontend, run / "corpus", report.track, recipe.data.input)
-        recipe = companions.attach_to_corpus(store, engine.device, run, report.track)
+        store = open_corpus_store(data, recipe.frontend, run / "corpus", report.progress, recipe.data.input)
+        recipe = inputs.attach_to_corpus(store, engine.device, run, report.progress)
     session = Session(
         recipe=recipe,
         data=str(Path(data).resolve()),
@@ -79,14 +77,16 @@ def pretrain(
         statistics=statistics_of(store, recipe),
         total=total_steps(recipe.training, sampler_of(store, recipe).size),
         init=None if init is None else str(init) if str(init) in BUILT_IN else str(Path(init).resolve()),
-        teacher=companions.fingerprint,
+        teacher=inputs.fingerprint,
         code=code if recipe.objectives.added() else None,
     )
     if engine.rank == 0:
         run.mkdir(parents=True, exist_ok=True)
         write_session(run, session)
         write_json(run / "environment.json", environment())
-    return _train(run, session, store, learner if recipe == trial else begun(recipe, init), engine, companions, report)
+    return _train(
+        run, session, store, learner if recipe == trial else build_initialised(recipe, init), engine, inputs, report
+    )
 
 
 @lost_processes()
@@ -100,81 +100,81 @@ def resume(
     device: str = "auto",
     report: Callbacks | None = None,
 ) -> Run:
-    """Continue the run at ``out`` from its latest checkpoint, or from the start when it has none.
+    """Continue the run ``out`` from its latest checkpoint, or from the start if there is none.
 
-    A run whose steps are done, but which was stopped before its model and figures were written, gets them.
+    If all steps are done but model or figures are missing, they are written.
 
     Parameters
     ----------
     data : path, optional
-        Where the corpus is now, when it has moved; it must hold what the run began with.
+        New location of the corpus, if it has moved; its content must be unchanged.
     skip_bad_batches : int, optional
         New value of ``training.skip_bad_batches``.
     no_code : bool
-        Refuse a run whose objectives are those of a recipe file, which is run.
+        Refuse a run that needs to execute a recipe file.
 
     Raises
     ------
     CheckpointError
-        When there is no run there.
+        When ``out`` is not a run.
     DataError
-        When the corpus is not the one the run began with.
+        When the corpus is not the one of the run.
     ConfigError
-        When the run is finished and ``data`` is another place than the run's corpus: nothing would be read from it.
+        When the run is finished and ``data`` is not the corpus of the run, because it would not be read.
         When the recipe file of the run is missing or has changed.
     """
     run, report = Path(out), _rank_zero_report(report)
-    session = read_session(run, no_code, report.say)
+    session = read_session(run, no_code, report.log)
     if is_complete(run, session):
         if data is not None and Path(data).resolve() != Path(session.data):
             raise ConfigError(
-                f"{run} is finished, and nothing is read from --data {data}; it was trained on {session.data}. Leave"
-                f" --data out, or start a new run on the other corpus with --init {run}"
+                f"{run} is finished and was trained on {session.data}, so --data {data} would not be used. Omit --data,"
+                f" or start a new run on the other corpus with --init {run}"
             )
-        report.say(f"{run} is finished: {session.total} of {session.total} steps")
+        report.log(f"{run} is finished: {session.total} of {session.total} steps")
         return Run(run, session.total, session.total)
     changed = _changed(session, data, skip_bad_batches)
-    store, engine, companions = open_session(run, changed, device, report)
+    store, engine, inputs = open_session(run, changed, device, report)
     if engine.rank == 0 and changed != session:
         write_session(run, changed)
-    learner = begun(changed.recipe, None if checkpoints(run) else changed.init)
-    return _train(run, changed, store, learner, engine, companions, report)
+    learner = build_initialised(changed.recipe, None if checkpoints(run) else changed.init)
+    return _train(run, changed, store, learner, engine, inputs, report)
 
 
 def open_session(run: Path, session: Session, device: str, report: Callbacks) -> tuple[Store, Engine, ExternalInputs]:
-    """Open what a run reads and computes with, and compare it with what the run began with.
+    """Open the corpus, the engine and the external inputs of a run, and verify that they are unchanged.
 
     Raises
     ------
     DataError
-        When the corpus or a teacher has changed, or the corpus is not there.
+        When the corpus or a teacher has changed, or the corpus is missing.
     """
-    companions = ExternalInputs(session.recipe)
-    if companions.fingerprint != session.teacher:
+    inputs = ExternalInputs(session.recipe)
+    if inputs.fingerprint != session.teacher:
         raise DataError(
-            f"the teacher of {run} has changed since it began; restore it, or start a new run with --init {run}"
+            f"the teacher of {run} has changed since the run started; restore it, or start a new run with --init {run}"
         )
     if not Path(session.data).exists():
         raise DataError(
-            f"{session.data}: no such file or folder; if the corpus of {run} has moved, give its place: --resume {run}"
-            " --data NEW_PLACE"
+            f"{session.data}: no such file or folder; if the corpus of {run} has moved, give its new path: --resume"
+            f" {run} --data NEW_PATH"
         )
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
         store = open_corpus_store(
-            session.data, session.recipe.frontend, run / "corpus", report.track, session.recipe.data.input
+            session.data, session.recipe.frontend, run / "corpus", report.progress, session.recipe.data.input
         )
         if store.fingerprint != session.fingerprint:
             raise DataError(
-                f"the corpus {session.data} is not the one that {run} began with, or has changed; restore it, give the"
-                f" place of an equal one with --data NEW_PLACE, or start a new run with --init {run}"
+                f"the corpus {session.data} is not the one that {run} started with, or has changed; restore it, give"
+                f" the path of an identical one with --data NEW_PATH, or start a new run with --init {run}"
             )
-        companions.attach_to_corpus(store, engine.device, run, report.track)
-    return store, engine, companions
+        inputs.attach_to_corpus(store, engine.device, run, report.progress)
+    return store, engine, inputs
 
 
 def _changed(session: Session, data: str | Path | None, skip_bad_batches: int | None) -> Session:
-    """The session with what a resumed run may change."""
+    """Return the session with the values that a resumed run may change."""
     if data is not None:
         session = replace(session, data=str(Path(data).resolve()))
     if skip_bad_batches is not None:
@@ -188,29 +188,29 @@ def _train(
     store: Store,
     learner: PretrainModule,
     engine: Engine,
-    companions: ExternalInputs,
+    inputs: ExternalInputs,
     report: Callbacks,
 ) -> Run:
-    """Restore what a checkpoint holds, print what comes, run the loop, and complete the run."""
+    """Restore a checkpoint, print the summary, run the loop, and complete the run."""
     step = prepare(session, engine, learner, latest(run))
-    keeper = CheckpointWriter(run, session, store, engine)
+    writer = CheckpointWriter(run, session, store, engine)
     if step < session.total:
-        loader = loader_of(session, store, engine, companions, range(step, session.total))
+        loader = loader_of(session, store, engine, inputs, range(step, session.total))
         with loader:
             lines = summary_lines(session, store, loader.sampler, learner, engine, loader.peek(), step)
-            for line in [*companions.lines, *lines]:
-                report.say(line)
-            step = Loop(session, keeper, loader, report).run()
+            for line in [*inputs.lines, *lines]:
+                report.log(line)
+            step = Loop(session, writer, loader, report).run()
     elif engine.rank == 0:
-        keeper.save_model(step)
+        writer.save_model(step)
     engine.close()
     if step >= session.total:
-        report.finished(run, store)
+        report.on_end(run, store)
         if engine.rank == 0:
             mark_complete(run, session)
     return Run(run, step, session.total)
 
 
 def _rank_zero_report(report: Callbacks | None) -> Callbacks:
-    """The caller's report in the first process, a silent one in the others."""
+    """Return the callbacks of the caller in the first process, and silent ones in the others."""
     return report if report is not None and first_process() else Callbacks()

@@ -1,8 +1,8 @@
-"""Which processes train together, who started them, and how they find each other.
+"""Distributed training: detection of the launcher, and set-up of the process group.
 
-A process is one of several when torchrun (or another launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT)
-or srun started it, or this library itself for ``training.devices``. Variables of a SLURM allocation without srun count
-for nothing.
+A process is one of several when it was started by torchrun, by srun, or by this library for ``training.devices``.
+Other launchers must set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun does. Variables of a SLURM
+allocation without srun are ignored.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 
 from unheard.errors import ConfigError, UnheardError
 
-JOINING = timedelta(minutes=5)  # our choice; how long processes wait for each other at the start
+JOINING = timedelta(minutes=5)  # our choice; timeout of the processes for each other at the start
 DIST_TIMEOUT = timedelta(hours=12)  # our choice; the others wait while the first process reads or packs a corpus
-NOTICE_SECONDS = 10.0  # our choice; after which a process that waits at the start prints what for
+NOTICE_SECONDS = 10.0  # our choice; a process that waits longer at the start prints a note
 TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 OWN_LAUNCHER = "UNHEARD_LAUNCHER"
-"""Variable that the processes started for ``training.devices`` inherit: the process id of the first one."""
+"""Environment variable with the process id of the first process, inherited by those it starts."""
 OWN_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
-NO_STEP = 2**32 - 16  # from here on SLURM's numbers of steps mean a batch script or an interactive shell
+NO_STEP = 2**32 - 16  # SLURM step ids from here on mean a batch script or an interactive shell
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A process that a launcher started as one of several."""
+    """Properties of a process that a launcher started as one of several."""
 
     launcher: str
     rank: int
@@ -45,19 +45,19 @@ class Launch:
     local_rank: int
     node: int
     local: int
-    """Processes of this machine."""
+    """Number of processes on this machine."""
     nodes: int
     address: str
     port: int
 
 
 def launch() -> Launch | None:
-    """Return who started this process as one of several; None when nobody did.
+    """Return how this process was started as one of several; None for a single process.
 
     Raises
     ------
     ConfigError
-        When variables of a launcher are left over: some are set, others are not.
+        When only some of the variables of a launcher are set.
     """
     env = os.environ
     world = int(env.get("WORLD_SIZE") or 1)
@@ -68,7 +68,7 @@ def launch() -> Launch | None:
         missing = [name for name in TORCHRUN if name not in env]
         if missing:
             raise ConfigError(
-                f"WORLD_SIZE={world} is set, but not {', '.join(missing)}: torchrun sets all of them. To train with one"
+                f"WORLD_SIZE={world} is set, but not {', '.join(missing)}; torchrun sets all of them. To train with one"
                 " process, unset WORLD_SIZE; to train with several, start them with torchrun"
             )
         local, local_rank = int(env.get("LOCAL_WORLD_SIZE") or 1), int(env.get("LOCAL_RANK") or 0)
@@ -88,12 +88,12 @@ def launch() -> Launch | None:
 
 
 def first_process() -> bool:
-    """Whether this process prints and writes for all: the only one, or the first of those that train together."""
+    """Return whether this process prints and writes for all: it is the only one or has rank 0."""
     try:
-        found = launch()
-    except ConfigError:  # whoever trains raises it
+        launched = launch()
+    except ConfigError:  # raised again where training starts
         return True
-    return found is None or found.rank == 0
+    return launched is None or launched.rank == 0
 
 
 def _own_child() -> bool:
@@ -102,7 +102,7 @@ def _own_child() -> bool:
 
 
 def _srun() -> Launch | None:
-    """Return the place of this process in a job step of several tasks."""
+    """Return the properties of this process in a SLURM job step of several tasks."""
     env = os.environ
     step = env.get("SLURM_STEP_ID")
     tasks = int(env.get("SLURM_STEP_NUM_TASKS") or 1)
@@ -120,15 +120,20 @@ def _srun() -> Launch | None:
 
 
 def _expanded(counts: str) -> list[int]:
-    """SLURM's ``2(x3),1`` as ``[2, 2, 2, 1]``."""
-    found: list[int] = []
+    """Expand SLURM's ``2(x3),1`` to ``[2, 2, 2, 1]``."""
+    expanded: list[int] = []
     for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", counts):
-        found += [int(count)] * int(times or 1)
-    return found
+        expanded += [int(count)] * int(times or 1)
+    return expanded
 
 
-class Launched(ClusterEnvironment):
-    """What Lightning Fabric asks of a launcher."""
+class LauncherEnvironment(ClusterEnvironment):
+    """Environment of a process started by a launcher, for Lightning Fabric.
+
+    Parameters
+    ----------
+    launch : Launch
+    """
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
@@ -137,7 +142,7 @@ class Launched(ClusterEnvironment):
 
     @property
     def main_address(self) -> str:
-        """Host of the first process."""
+        """Address of the first process."""
         return self.launch.address
 
     @property
@@ -147,56 +152,54 @@ class Launched(ClusterEnvironment):
 
     @staticmethod
     def detect() -> bool:
-        """Never found by Fabric itself."""
+        """Return False: Fabric must not detect this environment itself."""
         return False
 
     def world_size(self) -> int:
-        """Processes."""
+        """Return the number of processes."""
         return self.launch.processes
 
     def set_world_size(self, size: int) -> None:
         """The launcher has set it."""
 
     def global_rank(self) -> int:
-        """Number of this process."""
+        """Return the rank of this process."""
         return self.launch.rank
 
     def set_global_rank(self, rank: int) -> None:
         """The launcher has set it."""
 
     def local_rank(self) -> int:
-        """Number of this process on its machine."""
+        """Return the rank of this process on its machine."""
         return self.launch.local_rank
 
     def node_rank(self) -> int:
-        """Number of the machine."""
+        """Return the index of the machine."""
         return self.launch.node
 
 
-class Launching(LightningEnvironment):
-    """For a process that starts the others, whatever variables are left over in its shell."""
+class OwnProcessEnvironment(LightningEnvironment):
+    """Environment of a process that starts the others itself; ignores launcher variables of the shell."""
 
     creates_processes_externally = False
 
     def local_rank(self) -> int:
-        """Return the number of this process."""
+        """Return the rank of this process on its machine."""
         return 0
 
     def node_rank(self) -> int:
-        """Return the number of this machine."""
+        """Return the index of this machine."""
         return 0
 
 
-class Together(DDPStrategy):
-    """Every process holds the whole model and averages gradients. Processes wait shortly for each other at the start,
-    long later.
-    """
+class DistributedStrategy(DDPStrategy):
+    """Data-parallel strategy with a short timeout at the start (`JOINING`) and a long one later (`DIST_TIMEOUT`)."""
 
     def __init__(self) -> None:
         super().__init__(timeout=DIST_TIMEOUT)
 
     def setup_environment(self) -> None:
-        """Meet the other processes."""
+        """Create the process group."""
         self._set_world_ranks()
         assert self.cluster_environment is not None
         meet(self.cluster_environment, self._get_process_group_backend(), self.root_device)
@@ -204,19 +207,19 @@ class Together(DDPStrategy):
 
 
 def meet(environment: ClusterEnvironment, backend: str, device: torch.device) -> None:
-    """Wait for the other processes and found a process group with them.
+    """Wait for the other processes and create the process group.
 
     Raises
     ------
     ConfigError
-        When they do not come within `JOINING`.
+        When not all processes connect within `JOINING`.
     """
     from torch.distributed.rendezvous import rendezvous
 
     rank, processes = environment.global_rank(), environment.world_size()
-    place = f"{environment.main_address}:{environment.main_port}"
+    address = f"{environment.main_address}:{environment.main_port}"
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
-    text = f"process {rank} of {processes} waits for the others at {place} (MASTER_ADDR, MASTER_PORT)"
+    text = f"process {rank} of {processes} waits for the others at {address} (MASTER_ADDR, MASTER_PORT)"
     notice = threading.Timer(NOTICE_SECONDS, lambda: sys.stderr.write(f"note       {text}\n"))
     notice.daemon = True
     notice.start()
@@ -224,9 +227,9 @@ def meet(environment: ClusterEnvironment, backend: str, device: torch.device) ->
         store = next(iter(rendezvous("env://", rank, processes, timeout=JOINING)))[0]
     except (RuntimeError, OSError) as error:  # torch's errors of a store and of a network are both RuntimeError
         raise ConfigError(
-            f"{text}, and not all came within {JOINING.total_seconds():.0f} s ({str(error).splitlines()[0]}); start as"
-            f" many as WORLD_SIZE={processes} says. To train with one process, unset RANK, WORLD_SIZE, MASTER_ADDR and"
-            " MASTER_PORT"
+            f"{text}, and not all connected within {JOINING.total_seconds():.0f} s ({str(error).splitlines()[0]});"
+            f" start {processes} processes (WORLD_SIZE). To train with one process, unset RANK, WORLD_SIZE, MASTER_ADDR"
+            " and MASTER_PORT"
         ) from error
     finally:
         notice.cancel()
@@ -238,17 +241,17 @@ def meet(environment: ClusterEnvironment, backend: str, device: torch.device) ->
 
 
 LOST = ("closed by peer", "reset by peer", "connection refused", "broken pipe", "timed out", "nccl", "gloo")
-"""Words in the errors of a process group that has lost a process."""
+"""Words in the error messages of a process group that lost a process."""
 
 
 @contextmanager
 def lost_processes() -> Iterator[None]:
-    """Turn the error of a process group whose other processes are gone into one line.
+    """Convert the error of a lost process into a message of one line.
 
     Raises
     ------
     UnheardError
-        With what to do.
+        When another process of the group ended or cannot be reached.
     """
     try:
         yield
@@ -260,5 +263,5 @@ def lost_processes() -> Iterator[None]:
         rank = torch.distributed.get_rank()
         raise UnheardError(
             f"process {rank} lost another process of this run, which ended or cannot be reached ({first[:120]}); see"
-            " its own message, and continue from the last checkpoint with --resume"
+            " the message of that process, and continue from the last checkpoint with --resume"
         ) from error

@@ -1,4 +1,4 @@
-"""A bad step of a run, taken again: the losses of its batch, as a whole and of each window."""
+"""Replay of a bad step of a run: the losses of its batch and of each window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unheard.objectives.schedules import TrainingProgress
 from unheard.training.bad_batches import CHECKPOINT, STATE, records
 from unheard.training.callbacks import Callbacks
 from unheard.training.engine import Engine, one_by_one
-from unheard.training.initial import begun
+from unheard.training.initial import build_initialised
 from unheard.training.loop import loader_of, prepare, take_step
 from unheard.training.pretrain import open_session
 from unheard.training.session import read_session
@@ -23,31 +23,31 @@ from unheard.training.session import read_session
 
 @dataclass(frozen=True)
 class ReplayedWindow:
-    """One window of a bad batch."""
+    """Losses of one window of a bad batch."""
 
     file: str
     start_seconds: float
     largest: float
-    """Largest absolute value of its normalised spectrogram; not finite where the input is not."""
+    """Largest absolute value of the normalised spectrogram; not finite if the input is not."""
     losses: dict[str, float]
-    """Of this window alone, by objective."""
+    """Losses of this window alone, by objective."""
 
     @property
     def finite(self) -> bool:
-        """Whether every loss is a number."""
+        """Whether every loss is finite."""
         return all(abs(loss) < float("inf") for loss in self.losses.values())
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What a bad step gives when it is taken again."""
+    """Result of a replayed step."""
 
     step: int
     losses: dict[str, float]
-    """Of the whole batch, by objective."""
+    """Losses of the whole batch, by objective."""
     windows: list[ReplayedWindow]
     weights_finite: bool
-    """Whether the weights before the step are."""
+    """Whether the weights before the step are finite."""
 
 
 def replay(
@@ -58,34 +58,34 @@ def replay(
     device: str = "auto",
     report: Callbacks | None = None,
 ) -> Replay:
-    """Take a recorded bad step of a pre-training run again, in one process. The run is not changed.
+    """Repeat a recorded bad step of a pre-training run in one process. The run is not changed.
 
     Parameters
     ----------
     step : int, optional
-        Which of the recorded steps; the latest when left out.
+        One of the recorded steps; default the latest.
     no_code : bool
-        Refuse a run whose objectives are those of a recipe file, which is run.
+        Refuse a run that needs to execute a recipe file.
 
     Raises
     ------
     CheckpointError
-        When nothing is recorded there.
+        When the step is not recorded.
     DataError
-        When the corpus is not the one the run began with.
+        When the corpus is not the one of the run.
     """
-    run, found, report = Path(run), records(Path(run)), report or Callbacks()
-    session = read_session(run, no_code, report.say)
-    if not found or (step is not None and step not in found):
-        steps = f"it has recorded the steps {', '.join(map(str, found))}" if found else "it has recorded none"
-        raise CheckpointError(f"{run} has no such bad step to take again; {steps}")
-    step = max(found) if step is None else step
-    first = int(read_json(found[step] / STATE, CheckpointError)["checkpoint_step"])
+    run, bad_steps, report = Path(run), records(Path(run)), report or Callbacks()
+    session = read_session(run, no_code, report.log)
+    if not bad_steps or (step is not None and step not in bad_steps):
+        steps = f"recorded steps: {', '.join(map(str, bad_steps)) or 'none'}"
+        raise CheckpointError(f"{run} has no record of {'a bad step' if step is None else f'step {step}'}; {steps}")
+    step = max(bad_steps) if step is None else step
+    first = int(read_json(bad_steps[step] / STATE, CheckpointError)["checkpoint_step"])
     session = replace(session, recipe=replace(session.recipe, training=replace(session.recipe.training, devices=1)))
-    store, engine, companions = open_session(run, session, device, report)
-    learner = begun(session.recipe, None if first else session.init)
-    prepare(session, engine, learner, found[step] / CHECKPOINT if first else None)
-    loader = loader_of(session, store, engine, companions, range(first, step))
+    store, engine, inputs = open_session(run, session, device, report)
+    learner = build_initialised(session.recipe, None if first else session.init)
+    prepare(session, engine, learner, bad_steps[step] / CHECKPOINT if first else None)
+    loader = loader_of(session, store, engine, inputs, range(first, step))
     with loader:
         for index, batch in zip(loader.steps, loader, strict=True):
             if index < step - 1:
@@ -102,12 +102,12 @@ def replay(
 
 @torch.no_grad()
 def _windows(engine: Engine, batch: Batch, names: list[str]) -> list[ReplayedWindow]:
-    """Give each window to the learner as a batch of its own."""
+    """Compute the losses of each window as a batch of one."""
     learner = engine.learner
-    found = []
-    for one in one_by_one(batch):
-        mask = masking.training_mask(learner.recipe.model, learner.grid, one.noise, one.valid)
-        values = {name: float(value) for name, value in learner(one, mask).items() if name.startswith("loss/")}
-        largest = float(one.spec.abs().max())
-        found.append(ReplayedWindow(names[int(one.clips[0])], float(one.start_seconds[0]), largest, values))
-    return found
+    windows = []
+    for single in one_by_one(batch):
+        mask = masking.training_mask(learner.recipe.model, learner.grid, single.noise, single.valid)
+        values = {name: float(value) for name, value in learner(single, mask).items() if name.startswith("loss/")}
+        largest = float(single.spec.abs().max())
+        windows.append(ReplayedWindow(names[int(single.clips[0])], float(single.start_seconds[0]), largest, values))
+    return windows

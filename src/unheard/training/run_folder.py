@@ -1,4 +1,4 @@
-"""The folder of a run: making room for it, and who may write it."""
+"""The run folder: preparation, locking and completion."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 FINISHED = "finished.json"
-"""File of a run folder that is written last: the run needs nothing more."""
+"""File of a run folder that is written last, when the run is complete."""
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run, or what is left of one that was stopped while it read its corpus."""
+    """Return whether a folder is a run, or a run that was stopped while it read its corpus."""
     try:
         read_config(folder)
     except CheckpointError:
@@ -32,14 +32,14 @@ def is_run(folder: Path) -> bool:
 
 
 def prepare_output_dir(run: Path, data: Path, overwrite: bool) -> None:
-    """Make room for a new run. Only what is a run of ours is ever deleted.
+    """Prepare the folder of a new run. Only run folders of this library are ever deleted.
 
     Raises
     ------
     DataError
-        When there is no such data.
+        When ``data`` does not exist.
     ConfigError
-        When something is there already that must not be replaced.
+        When ``run`` exists and must not be replaced.
     """
     if not data.exists():
         raise DataError(
@@ -54,20 +54,20 @@ def prepare_output_dir(run: Path, data: Path, overwrite: bool) -> None:
         )
     if run.is_file() or not is_run(run):
         raise ConfigError(
-            f"{run} is no run folder, so --overwrite does not delete it; choose another -o, or remove it yourself"
+            f"{run} is not a run folder, so --overwrite does not delete it; choose another -o, or delete it yourself"
         )
     if data.resolve().is_relative_to(run.resolve()):
-        raise ConfigError(f"the data {data} lies in {run}, which --overwrite would delete; choose another -o")
+        raise ConfigError(f"the data {data} is inside {run}, which --overwrite would delete; choose another -o")
     remove_contents(run)
 
 
 def one_writer(verb: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Let a function that writes the run folder ``out`` hold the folder's lock, in the first process.
+    """Decorate a function that writes the run folder ``out``: the first process holds the lock of the folder.
 
     Raises
     ------
     ConfigError
-        When another process writes the folder.
+        When another process writes to the folder.
     """
     signature = inspect.signature(verb)
 
@@ -84,14 +84,14 @@ def one_writer(verb: Callable[Arguments, Result]) -> Callable[Arguments, Result]
 
 
 def mark_complete(run: Path, session: Session) -> None:
-    """Write that model and figures of the last step are there."""
+    """Mark a run as complete, with model and figures of the last step."""
     write_json(run / FINISHED, {"step": session.total})
 
 
 def is_complete(run: Path, session: Session) -> bool:
-    """Whether every step is done, and model and figures of the last step are there."""
+    """Return whether every step is done, and model and figures of the last step exist."""
     saved, mark = checkpoints(run), run / FINISHED
     done = bool(saved) and read_progress(saved[-1]).step >= session.total and mark.is_file()
-    return done and read_json(mark, CheckpointError, "delete it, and resume the run to write it again") == {
+    return done and read_json(mark, CheckpointError, "delete it, and resume the run to create it") == {
         "step": session.total
     }

@@ -1,4 +1,4 @@
-"""What is fixed when a pre-training run starts: its settings, and what follows from them and the corpus."""
+"""The session of a pre-training run: settings that are fixed at its start, stored in ``config.json``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
 from unheard.version import __version__
 
 STEP_BUDGET = 10_000  # our choice: 1.3 million crops at the default batch, hours on two cores, minutes on a GPU
-EPOCH_BUDGET = 400  # our choice: a small corpus is not repeated more often than this
+EPOCH_BUDGET = 400  # our choice: maximum number of epochs of a small corpus
 
 
 @dataclass(frozen=True)
 class Session:
-    """Everything fixed when a run starts; stored as ``config.json`` of the run folder."""
+    """Settings that are fixed when a run starts; stored as ``config.json`` of the run folder."""
 
     recipe: Recipe
     data: str
@@ -34,13 +34,13 @@ class Session:
     total: int
     init: str | None = None
     teacher: str = ""
-    """Fingerprint of the frozen teacher, where there is one."""
+    """Hash of the frozen teacher, if there is one."""
     code: RecipeFile | None = None
-    """File that registers objectives of the recipe, where there are such: a resumed run runs it again."""
+    """File that registers objectives of the recipe, if there is one; it is executed again on resume."""
 
 
 def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
-    """The windows a recipe draws from a corpus."""
+    """Return the sampler of training windows of a recipe."""
     domains = store.domains if recipe.data.balance == "domain" else None
     data, window = recipe.data, recipe.model.frames
     return CropSampler(
@@ -55,26 +55,26 @@ def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
 
 
 def statistics_of(store: Store, recipe: Recipe) -> Statistics:
-    """What a recipe normalises the spectrograms of a corpus by.
+    """Return the statistics that normalise the spectrograms of a corpus.
 
     Raises
     ------
     ConfigError
-        When published statistics are asked for and have other bands than the front end.
+        When published statistics are selected and their number of bands differs from the front end.
     """
     data = recipe.data
     if data.statistics == "maskspec":
         if recipe.frontend.n_mels != len(MASKSPEC_AUDIOSET.mean):
             raise ConfigError(
-                f"data.statistics=maskspec has {len(MASKSPEC_AUDIOSET.mean)} bands, the front end"
-                f" {recipe.frontend.n_mels}; use band"
+                f"data.statistics=maskspec has {len(MASKSPEC_AUDIOSET.mean)} bands, but the front end has"
+                f" {recipe.frontend.n_mels}; set data.statistics=band"
             )
         return MASKSPEC_AUDIOSET
     return (store.statistics if data.statistics == "scalar" else store.band_statistics).with_min_std(data.min_std)
 
 
 def total_steps(training: TrainingConfig, windows: int) -> int:
-    """Steps of a run over a corpus with ``windows`` windows in an epoch."""
+    """Return the number of steps of a run, for a corpus with ``windows`` windows per epoch."""
     per_epoch = windows / training.batch_size
     if training.steps is not None:
         return training.steps
@@ -84,12 +84,12 @@ def total_steps(training: TrainingConfig, windows: int) -> int:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """What ``config.json`` of a run folder holds.
+    """Return the content of ``config.json`` of a run folder.
 
     Raises
     ------
     CheckpointError
-        When there is no run there, or its configuration is damaged.
+        When ``run`` is not a run, or its configuration is damaged.
     """
     file = run / "config.json"
     if not file.is_file():
@@ -99,29 +99,28 @@ def read_config(run: Path) -> dict[str, Any]:
     stored = read_json(file, CheckpointError, "restore it from a copy, or start a new run")
     if "recipe" not in stored or "total" not in stored:
         raise CheckpointError(
-            f"{run} is not a run: its config.json tells of no recipe and steps; give the folder that unheard pretrain"
-            " wrote"
+            f"{run} is not a run: its config.json has no recipe or no steps; give the folder that unheard pretrain or"
+            " finetune wrote with -o"
         )
     return stored
 
 
-def read_session(run: Path, no_code: bool = False, say: Callable[[str], None] = lambda text: None) -> Session:
-    """Return what a pre-training run began with. The recipe file that registers its objectives, where there is one, is
-    run.
+def read_session(run: Path, no_code: bool = False, log: Callable[[str], None] = lambda text: None) -> Session:
+    """Read the session of a pre-training run. If a recipe file registers its objectives, that file is executed.
 
     Parameters
     ----------
     no_code : bool
-        Refuse a run that needs a recipe file.
-    say : callable
-        Takes a line of text when a file is run.
+        Refuse a run that needs to execute a recipe file.
+    log : callable
+        Receives a line of text when a file is executed.
 
     Raises
     ------
     CheckpointError
-        When there is none at ``run``.
+        When ``run`` is not a pre-training run.
     ConfigError
-        When the recipe file must not or cannot be run.
+        When the recipe file must not or cannot be executed.
     """
     stored = {name: value for name, value in read_config(run).items() if name != "unheard"}
     try:
@@ -130,8 +129,8 @@ def read_session(run: Path, no_code: bool = False, say: Callable[[str], None] = 
         raise CheckpointError(f"{run} is not a pre-training run of this version of unheard: code.{error}") from error
     if code is not None:
         if no_code:
-            raise ConfigError(f"{run} needs the program {shown(code.path)}, and --no-code refuses to run it")
-        code.run_again(run, say)
+            raise ConfigError(f"{run} needs to execute {shown(code.path)}, which --no-code forbids; omit --no-code")
+        code.run_again(run, log)
     _refuse_unregistered(run, stored["recipe"])
     try:
         return from_json(Session, stored)
@@ -140,11 +139,13 @@ def read_session(run: Path, no_code: bool = False, say: Callable[[str], None] = 
 
 
 def _refuse_unregistered(run: Path, recipe: Any) -> None:
-    asked = recipe.get("objectives") if isinstance(recipe, dict) else None
-    if isinstance(asked, dict) and (unknown := [shown(name) for name in asked if name not in ObjectivesConfig.types()]):
+    requested = recipe.get("objectives") if isinstance(recipe, dict) else None
+    if isinstance(requested, dict) and (
+        unknown := [shown(name) for name in requested if name not in ObjectivesConfig.types()]
+    ):
         raise ConfigError(
-            f"{run} was trained with objectives that are not registered: {', '.join(unknown)}; run the code that"
-            " registers them first (unheard.objectives.registry.register), in the same program"
+            f"{run} was trained with objectives that are not registered: {', '.join(unknown)}; register them first in"
+            " the same program, with unheard.objectives.registry.register"
         )
 
 

@@ -1,4 +1,4 @@
-"""The lines that are printed before a run trains: corpus, window, model, and how long it will take."""
+"""Summary lines printed before training: corpus, window, model and estimated time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unheard.training.engine import Engine
 from unheard.training.journal import duration
 from unheard.training.session import Session
 
-MOST_NAMED = 20  # skipped files that are named when a run starts; our choice
+MOST_NAMED = 20  # maximum number of skipped files listed when a run starts; our choice
 
 
 def summary_lines(
@@ -26,7 +26,7 @@ def summary_lines(
     batch: Batch,
     step: int,
 ) -> list[str]:
-    """Lines that say what is about to happen, with an estimate of the time it takes."""
+    """Return the summary of a run, with an estimate of its time."""
     recipe, grid = session.recipe, learner.grid
     lines: list[str] = []
     training, window = recipe.training, recipe.model.frames * recipe.frontend.hop_size / recipe.frontend.sample_rate
@@ -34,19 +34,19 @@ def summary_lines(
     trained = sum(p.numel() for p in learner.parameters() if p.requires_grad)
     lines.append(
         f"corpus     {len(store.frames)} clips, {store.seconds_total / 3600:.2f} hours, {len(store.skipped)} skipped; "
-        f"{sampler.size} windows an epoch"
+        f"{sampler.size} windows per epoch"
     )
     lines += [f"skipped    {shown(skipped.path)}: {skipped.reason}" for skipped in store.skipped[:MOST_NAMED]]
     if len(store.skipped) > MOST_NAMED:
-        lines.append(f"skipped    {len(store.skipped) - MOST_NAMED} more; unheard data check names them all")
+        lines.append(f"skipped    {len(store.skipped) - MOST_NAMED} more; unheard data check lists all of them")
     mean, std = session.statistics.mean, session.statistics.std
     lines.append(
         f"statistics mean {np.mean(mean):.4f}, deviation"
         f" {np.mean(std):.4f}{'' if len(mean) == 1 else ' (averages over the bands)'}"
     )
     lines.append(
-        f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens a window ({grid.freq} x"
-        f" {grid.time}), {masked_fraction(recipe.model, grid):.0%} hidden"
+        f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens per window ({grid.freq} x"
+        f" {grid.time}), {masked_fraction(recipe.model, grid):.0%} masked"
     )
     lines.append(
         f"model      {recipe.name}, size {recipe.model.size}: encoder {encoder / 1e6:.1f} M parameters,"
@@ -63,6 +63,6 @@ def summary_lines(
         fit = max(1, round(median / recipe.model.patch_size[1])) * recipe.model.patch_size[1]
         lines.append(
             f"note       half of the clips are shorter than {median:.0f} frames; "
-            f"a window of {fit} (--set model.frames={fit}) would waste less on padding"
+            f"a window of {fit} (--set model.frames={fit}) would need less padding"
         )
     return lines

@@ -1,1 +1,1 @@
-"""Figures."""
+"""Figures and HTML reports."""

@@ -1,4 +1,4 @@
-"""Where a patch looks: true attention of the last block, averaged over heads."""
+"""Attention maps of the last block, averaged over heads."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttentionMap:
-    """The attention of one patch.
+    """Attention map of one reference patch.
 
     Parameters
     ----------
     row, column : int
-        The reference patch: frequency from the lowest, time from the first.
+        Frequency index from the lowest band and time index of the reference patch.
     weights : ndarray (f, t)
-        Attention it pays to each patch.
+        Attention weights over all patches.
     """
 
     row: int
@@ -34,35 +34,35 @@ class AttentionMap:
 
 def figure(
     spec: Float32[np.ndarray, "F T"],
-    gazes: Sequence[AttentionMap],
+    maps: Sequence[AttentionMap],
     patch_size: tuple[int, int],
     scale: SpectrogramAxes,
     title: str,
 ) -> Figure:
-    """One row for each reference patch: the spectrogram with the patch boxed, and its attention over the same patches.
+    """Plot one row for each reference patch: the spectrogram with the patch outlined, and its attention map.
 
-    Attention is shown relative to an even spread over all patches, on one colour scale for all rows.
+    Attention is shown relative to uniform attention, with one colour scale for all rows.
     """
     width = float(np.clip(3.0 + 3.0 * spec.shape[1] * scale.hop_seconds, 7.0, 12.0))
-    made, grid = new_figure(width, 0.5 + 1.6 * len(gazes), len(gazes), 2, sharex=True, sharey=True)
+    fig, grid = new_figure(width, 0.5 + 1.6 * len(maps), len(maps), 2, sharex=True, sharey=True)
     limits = robust_limits(spec)
-    relative = [gaze.weights * gaze.weights.size for gaze in gazes]
+    relative = [map_.weights * map_.weights.size for map_ in maps]
     top = max(float(np.percentile(np.stack(relative), 99.5)), 1.5)
-    for axes, gaze, weights in zip(grid, gazes, relative, strict=True):
-        heard = show(axes[0], spec, scale, limits)
+    for axes, map_, weights in zip(grid, maps, relative, strict=True):
+        input_image = show(axes[0], spec, scale, limits)
         wide = np.repeat(np.repeat(weights, patch_size[0], axis=0), patch_size[1], axis=1)[
             : spec.shape[0], : spec.shape[1]
         ]
-        looked = show(axes[1], wide, scale, (0.0, top), "viridis")
+        attention_image = show(axes[1], wide, scale, (0.0, top), "viridis")
         axes[1].set_ylabel("")
         for side in axes:
-            patch_box(side, scale, patch_size, gaze.row, gaze.column, edgecolor="black", linewidth=2.6)
-            patch_box(side, scale, patch_size, gaze.row, gaze.column, edgecolor="white", linewidth=1.4)
-    caption(grid[0, 0], "log-mel, reference patch boxed")
+            patch_box(side, scale, patch_size, map_.row, map_.column, edgecolor="black", linewidth=2.6)
+            patch_box(side, scale, patch_size, map_.row, map_.column, edgecolor="white", linewidth=1.4)
+    caption(grid[0, 0], "log-mel, reference patch outlined")
     caption(grid[0, 1], "attention of the last layer, mean over heads")
     for axes in grid[-1]:
         axes.set_xlabel("time (s)")
-    colour_bar(made, heard, list(grid[:, 0]), "log-mel (nat)", 15 * len(gazes))
-    colour_bar(made, looked, list(grid[:, 1]), "attention / even spread", 15 * len(gazes))
-    made.suptitle(title, fontsize=10, x=0.02, ha="left")
-    return made
+    colour_bar(fig, input_image, list(grid[:, 0]), "log-mel (nat)", 15 * len(maps))
+    colour_bar(fig, attention_image, list(grid[:, 1]), "attention / uniform", 15 * len(maps))
+    fig.suptitle(title, fontsize=10, x=0.02, ha="left")
+    return fig

@@ -1,4 +1,4 @@
-"""What every spectrogram figure here shares: time and frequency axes, colours, and how figures are saved."""
+"""Common parts of spectrogram figures: time and frequency axes, colours, and saving."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FONT = 8  # points
 
 @dataclass(frozen=True)
 class SpectrogramAxes:
-    """Where a spectrogram's rows and columns lie.
+    """Frequency and time axes of a spectrogram.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class SpectrogramAxes:
     hop_seconds : float
         Time from one frame to the next.
     start : float
-        Time of the first frame in its sound, in seconds.
+        Time of the first frame in seconds.
     """
 
     mel_hz: tuple[float, ...]
@@ -43,12 +43,12 @@ class SpectrogramAxes:
 
     @classmethod
     def of(cls, config: AnyFrontendConfig, start: float = 0.0) -> SpectrogramAxes:
-        """The scale of a front end."""
+        """Return the axes of a front end."""
         return cls(tuple(build_frontend(config).mel_centres().tolist()), config.hop_size / config.sample_rate, start)
 
 
 def new_figure(width: float, height: float, rows: int, columns: int, **layout: Any) -> tuple[Figure, Any]:
-    """A figure with a grid of axes, without touching matplotlib's global state.
+    """Create a figure with a grid of axes, without changing the global state of matplotlib.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def new_figure(width: float, height: float, rows: int, columns: int, **layout: A
 
 
 def colour_bar(figure: Figure, image: Any, axes: Any, label: str, aspect: float = 30) -> None:
-    """A colour bar beside ``axes``."""
+    """Add a colour bar to ``axes``."""
     bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=aspect)
     bar.set_label(label, fontsize=FONT)
     bar.ax.tick_params(labelsize=FONT)
@@ -81,7 +81,7 @@ def show(
     limits: tuple[float, float],
     colours: str = SPECTRUM,
 ) -> Any:
-    """Draw a spectrogram with low frequencies at the bottom, seconds below and hertz at the side; returns the image."""
+    """Plot a spectrogram with time in seconds and frequency in Hz. Return the image."""
     bands, frames = values.shape
     end = scale.start + frames * scale.hop_seconds
     image = axes.imshow(
@@ -97,14 +97,14 @@ def show(
 
 
 def caption(axes: Axes, text: str) -> None:
-    """A small title at the left."""
+    """Set a small title at the left."""
     axes.set_title(text, loc="left", fontsize=9)
 
 
 def patch_box(
     axes: Axes, scale: SpectrogramAxes, patch_size: tuple[int, int], row: int, column: int, **style: Any
 ) -> None:
-    """Outline one patch of a spectrogram drawn by `show`."""
+    """Outline one patch of a spectrogram plotted by `show`."""
     from matplotlib.patches import Rectangle
 
     pf, pt = patch_size
@@ -113,18 +113,18 @@ def patch_box(
 
 
 def robust_limits(values: Float32[np.ndarray, "F T"], low: float = 1, high: float = 99.7) -> tuple[float, float]:
-    """Colour limits that leave out the few extreme values."""
+    """Return colour limits that exclude extreme values."""
     bottom, top = np.percentile(values, [low, high])
     return float(bottom), float(max(top, bottom + 1e-3))
 
 
 def save(figure: Figure, out: str | Path, formats: Sequence[str] = ("png", "pdf", "svg")) -> None:
-    """Save a figure under a temporary name, then put it in place; the ending chooses the format.
+    """Save a figure atomically; the file name suffix selects the format.
 
     Raises
     ------
     DataError
-        When the ending is none of ``formats``, or the file cannot be written.
+        When the suffix is not in ``formats``, or the file cannot be written.
     """
     path = Path(out)
     kind = path.suffix.lstrip(".").lower()

@@ -1,4 +1,4 @@
-"""The page of an evaluation: a picture of every task, the table, and what the marks mean."""
+"""Report of an evaluation: a figure of all tasks, the table of scores, and a legend."""
 
 from __future__ import annotations
 
@@ -21,30 +21,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {"the best": "#c05621", "≈ may be as good": "#2b6cb0", "below": "0.6"}
-COLUMNS = 4  # tasks beside each other; our choice
+COLUMNS = 4  # number of panels in a row; our choice
 
 
 def write_evaluation(report: Report, stem: Path) -> Path:
-    """Write a report as ``stem`` with the endings csv, json, md, html and, where matplotlib is installed, png; gives
-    the page.
-    """
+    """Write a report as csv, json, md, html and, if matplotlib is installed, png. Return the path of the html file."""
     tables = [
         write_text(stem.with_suffix(".csv"), to_csv(report.results)).name,
         write_text(stem.with_suffix(".md"), markdown(report)).name,
     ]
     write_json(stem.with_suffix(".json"), {**as_json(report), FILES: file_checksums(stem.parent, tables)})
-    known = [result for result in report.results if np.isfinite(result.value)]
+    finite = [result for result in report.results if np.isfinite(result.value)]
     figure = None
-    if known and find_spec("matplotlib"):
+    if finite and find_spec("matplotlib"):
         figure = stem.with_suffix(".png")
-        save(draw(known), figure)
+        save(draw(finite), figure)
     header, rows = table(report)
     values = {"figure": figure, "notes": notes(report), "header": header, "rows": rows, "legend": legend(report)}
     return write_page(stem.with_suffix(".html"), "evaluation.html", title="Evaluation", wide=True, **values)
 
 
 def draw(results: Sequence[Result]) -> Figure:
-    """A panel a task: a point and a range for every encoder, coloured by its standing beside the best.
+    """Plot one panel per task: score and interval of every encoder, coloured by comparison with the best.
 
     Raises
     ------
@@ -75,10 +73,10 @@ def _panel(axes: Axes, results: Sequence[Result], encoders: list[str]) -> None:
     for result in results:
         standing = "the best" if result is best else "≈ may be as good" if result.encoder in near else "below"
         ends = [[max(0.0, result.value - result.low)], [max(0.0, result.high - result.value)]]
-        place = encoders.index(result.encoder)
+        position = encoders.index(result.encoder)
         axes.errorbar(
             result.value,
-            place,
+            position,
             xerr=ends,
             fmt="o",
             markersize=3.5,

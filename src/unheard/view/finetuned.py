@@ -1,4 +1,4 @@
-"""The end of a fine-tuning run: its scores, and a picture of which classes are taken for which."""
+"""Completion of a fine-tuning run: scores and confusion matrix."""
 
 from __future__ import annotations
 
@@ -18,39 +18,38 @@ from unheard.view.axes import FONT, new_figure, save
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_NUMBERED = 25  # classes up to which counts are written into the cells; our choice
+MOST_NUMBERED = 25  # maximum number of classes for which counts are written into the cells; our choice
 
 
 def finalise(run: Path, done: bool, report: Callbacks | None = None) -> FinetunedRun:
-    """Score a run that is done, draw its confusions, and hand it back; of many processes the first one does."""
-    told = report or Callbacks()
+    """Score a finished run and write its confusion matrix, in the first process only. Return the run."""
+    callbacks = report or Callbacks()
     if not done or not first_process():
         return FinetunedRun(run, done)
-    scores = score_run(run, track=told.track)
+    scores = score_run(run, track=callbacks.progress)
     if scores is None:
-        told.say(
-            "test       the table has no test clips, so nothing is scored; what validation said is in metrics.jsonl"
+        callbacks.log(
+            "test       the table has no test clips, so no test score is computed; validation scores are in"
+            " metrics.jsonl"
         )
         return FinetunedRun(run, done)
-    draw(scores, run, told.say)
+    draw(scores, run, callbacks.log)
     return FinetunedRun(run, done, scores)
 
 
-def draw(scores: FinetuneScores, folder: Path, say: Callable[[str], None]) -> None:
-    """Write ``figures/confusion.png`` into ``folder``, where clips have one class; ``say`` is told when it cannot be
-    drawn.
-    """
+def draw(scores: FinetuneScores, folder: Path, log: Callable[[str], None]) -> None:
+    """Write ``figures/confusion.png`` into ``folder`` for single-label tables; log a message if that fails."""
     if scores.confusion:
         try:
             save(
                 figure(scores.confusion, [row["class"] for row in scores.classes]), folder / "figures" / "confusion.png"
             )
         except UnheardError as error:
-            say(f"no figure: {error}")
+            log(f"no figure: {error}")
 
 
 def figure(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Share of the clips of each class (row) that were taken for each class (column), with counts where there is room.
+    """Plot the confusion matrix: fraction of clips of each true class (row) predicted as each class (column).
 
     Raises
     ------

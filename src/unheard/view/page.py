@@ -1,6 +1,4 @@
-"""Pages from the templates in ``templates/``: one HTML file each, with pictures, sounds and data inside, escaped by
-Jinja2.
-"""
+"""HTML pages from the templates in ``templates/``: one file each, with embedded figures, sounds and data."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ def write_page(out: Path, template: str, **values: Any) -> Path:
     template : str
         Name of a file in ``templates/``.
     values : object
-        What the template names, ``title`` among them.
+        Values of the template, including ``title``.
 
     Raises
     ------
@@ -39,7 +37,7 @@ def write_page(out: Path, template: str, **values: Any) -> Path:
 
 @cache
 def _environment() -> Environment:
-    """Return the templates. A value that a template names and nobody gives is an error."""
+    """Return the template environment; an undefined value in a template is an error."""
     loader = PackageLoader("unheard.view")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -50,10 +48,10 @@ def _environment() -> Environment:
 
 
 def _inline(file: Path, kind: str) -> str:
-    """Return a file as a data address."""
+    """Return a file as a data URL."""
     return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def _number(value: Any) -> Any:
-    """Return a float with three digits, nothing for None, other values as they are."""
+    """Format a float with three digits and None as an empty string; return other values unchanged."""
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""The figures of a probe: scores, confusions, learning curve, layers and map."""
+"""Figures of a probe: scores, confusion matrix, learning curve, layers and scatter plot."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {"linear": "#2b6cb0", "knn": "#dd8b3d", "mlp": "#5a9a5a"}
-TITLES = {"linear": "linear", "knn": "nearest neighbours", "mlp": "one hidden layer"}
-MOST_SQUARE = 40  # classes up to which a matrix can be read; our choice
-MOST_PAIRS = 25  # confusions named where there are more classes; our choice
-MOST_COLOURS = 20  # classes with a colour of their own; our choice
+TITLES = {"linear": "linear", "knn": "k nearest neighbours", "mlp": "MLP"}
+MOST_SQUARE = 40  # maximum number of classes for a confusion matrix; our choice
+MOST_PAIRS = 25  # number of confused pairs listed if there are more classes; our choice
+MOST_COLOURS = 20  # maximum number of colours for classes; our choice
 
 
-def draw(report: ProbeReport, place: Projection2D, labels: Sequence[str], out: Path) -> None:
-    """Draw every figure that a report has something for into ``out``.
+def draw(report: ProbeReport, projection: Projection2D, labels: Sequence[str], out: Path) -> None:
+    """Write all figures of a report into ``out``.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def draw(report: ProbeReport, place: Projection2D, labels: Sequence[str], out: P
         When matplotlib is not installed, or a figure cannot be written.
     """
     save(scores(report), out / "probe.png")
-    save(scatter_projection(place, labels), out / "map.png")
+    save(scatter_projection(projection, labels), out / "map.png")
     if report.confusion:
         save(confusions(report), out / "confusion.png")
     if report.curve:
@@ -45,17 +45,17 @@ def draw(report: ProbeReport, place: Projection2D, labels: Sequence[str], out: P
 
 
 def scores(report: ProbeReport) -> Figure:
-    """Bars of the main metric with intervals, one group an embedding, chance as a line."""
+    """Plot the main metric with intervals, one group of bars per embedding, and the chance level as a line."""
     found = [score for score in report.scores if score.metric == report.metric]
     names = list(dict.fromkeys(score.embedding for score in found))[::-1]
     heads = [head for head in HEADS if any(score.head == head for score in found)]
     width = 0.8 / len(heads)
     picture, grid = new_figure(7, 1.2 + 0.25 * len(heads) * len(names), 1, 1)
     axes = grid[0, 0]
-    for turn, head in enumerate(heads):
+    for index, head in enumerate(heads):
         shown = [score for score in found if score.head == head]
         places = [
-            names.index(score.embedding) + (0.4 - width * (turn + 0.5)) * (score.embedding != LAYER_MIX)
+            names.index(score.embedding) + (0.4 - width * (index + 0.5)) * (score.embedding != LAYER_MIX)
             for score in shown
         ]
         _bars(axes, shown, places, width, head)
@@ -67,22 +67,23 @@ def scores(report: ProbeReport) -> Figure:
 
 
 def confusions(report: ProbeReport) -> Figure:
-    """Which class is taken for which: a matrix, or the most frequent confusions where there are too many classes for
-    one.
-    """
+    """Plot the confusion matrix, or the most frequent confusions if there are too many classes."""
     if len(report.classes) <= MOST_SQUARE:
         return confusion_figure(report.confusion, report.classes)
     counts = np.array(report.confusion)
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:MOST_PAIRS]
     pairs = [
-        (true, said) for true, said in zip(*np.unravel_index(order, counts.shape), strict=True) if counts[true, said]
+        (true, predicted)
+        for true, predicted in zip(*np.unravel_index(order, counts.shape), strict=True)
+        if counts[true, predicted]
     ]
     picture, grid = new_figure(7, 1 + 0.2 * len(pairs), 1, 1)
     axes = grid[0, 0]
     axes.barh(range(len(pairs)), [counts[pair] for pair in pairs], color=COLOURS["linear"])
     axes.set_yticks(
-        range(len(pairs)), [f"{report.classes[true]} predicted as {report.classes[said]}" for true, said in pairs]
+        range(len(pairs)),
+        [f"{report.classes[true]} predicted as {report.classes[predicted]}" for true, predicted in pairs],
     )
     axes.invert_yaxis()
     axes.set_xlabel(f"clips; the {len(pairs)} most frequent confusions of {len(report.classes)} classes")
@@ -90,7 +91,7 @@ def confusions(report: ProbeReport) -> Figure:
 
 
 def curve(report: ProbeReport) -> Figure:
-    """The main metric over the number of training clips, with the range of the runs as a band."""
+    """Plot the main metric over the number of training clips, with the range over the runs as a band."""
     picture, grid = new_figure(6, 3.2, 1, 1)
     axes = grid[0, 0]
     for name in dict.fromkeys(point.embedding for point in report.curve):
@@ -110,19 +111,19 @@ def curve(report: ProbeReport) -> Figure:
 
 
 def layers(report: ProbeReport) -> Figure:
-    """Score of each layer with its interval beside the gate and the baselines, and the weights of the gate."""
+    """Plot the score of each layer, compared with the baselines, and the learned layer weights."""
     picture, (top, bottom) = new_figure(7, 4.6, 2, 1, sharex=True, height_ratios=(2, 1))
     above, below = top[0], bottom[0]
     numbers = [row.layer for row in report.layers]
     means = np.array([row.mean for row in report.layers])
     ends = np.maximum([means - [row.low for row in report.layers], [row.high for row in report.layers] - means], 0)
     above.errorbar(numbers, means, ends, fmt="o", capsize=2, markersize=4, color=COLOURS["linear"], label="one layer")
-    beside = [
+    compared = [
         score
         for score in report.scores
         if score.head == "linear" and score.metric == report.metric and score.embedding != "model"
     ]
-    for number, score in enumerate(beside):
+    for number, score in enumerate(compared):
         style, colour = ("-", "tab:red") if score.embedding == LAYER_MIX else ("--", f"C{number + 1}")
         above.axhline(
             score.mean, linestyle=style, color=colour, linewidth=1.2, label=f"{score.embedding} {score.mean:.3f}"
@@ -135,26 +136,33 @@ def layers(report: ProbeReport) -> Figure:
     )
     below.bar(numbers, weights, yerr=reach, color="tab:red", alpha=0.7, error_kw={"elinewidth": 1})
     below.axhline(1 / len(numbers), color="0.4", linestyle=":", linewidth=1)
-    below.set(xlabel="layer", ylabel="weight of the gate", xticks=numbers)
+    below.set(xlabel="layer", ylabel="layer weight", xticks=numbers)
     return picture
 
 
-def scatter_projection(place: Projection2D, labels: Sequence[str]) -> Figure:
-    """Clips on the two planes, a colour for each of the most frequent classes; ``labels`` are those of the map's clips."""
+def scatter_projection(projection: Projection2D, labels: Sequence[str]) -> Figure:
+    """Plot the PCA and t-SNE projections of clips, with a colour for each of the most frequent classes.
+
+    Parameters
+    ----------
+    projection : Projection2D
+    labels : sequence of str
+        Labels of the projected clips.
+    """
     picture, grid = new_figure(9, 4.2, 1, 2)
     names = sorted(set(labels), key=lambda name: (-labels.count(name), name))
     of = np.array(labels)
     for axes, points, title in zip(
         grid[0],
-        (place.pca, place.tsne),
-        (f"PCA, {place.variance:.0%} of the variance", "t-SNE, distances mean nothing"),
+        (projection.pca, projection.tsne),
+        (f"PCA, {projection.variance:.0%} of the variance", "t-SNE, distances are not meaningful"),
         strict=True,
     ):
         for number, name in enumerate(names):
-            some, many = points[of == name], number >= MOST_COLOURS
+            subset, many = points[of == name], number >= MOST_COLOURS
             colour = "0.7" if many else f"C{number}" if len(names) <= 10 else _palette(number)
             axes.scatter(
-                some[:, 0], some[:, 1], s=6, color=colour, zorder=1 if many else 2, label=None if many else name
+                subset[:, 0], subset[:, 1], s=6, color=colour, zorder=1 if many else 2, label=None if many else name
             )
         caption(axes, title)
         axes.set(xticks=[], yticks=[])
@@ -170,7 +178,7 @@ def _palette(number: int) -> Any:
 
 
 def _bars(axes: Axes, found: list[Score], places: list[float], width: float, head: str) -> None:
-    """Bars of one head, the value behind each interval's end."""
+    """Plot the bars of one head, with the value after the interval."""
     means = [score.mean for score in found]
     ends = [
         [max(0.0, score.mean - score.low) for score in found],
@@ -190,5 +198,5 @@ def _bars(axes: Axes, found: list[Score], places: list[float], width: float, hea
 
 
 def _chance(axes: Axes, report: ProbeReport, line: Any) -> None:
-    line(report.chance[report.metric], color="0.4", linestyle="--", linewidth=1, label="chance")
+    line(report.chance[report.metric], color="0.4", linestyle="--", linewidth=1, label="chance level")
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,4 @@
-"""The page of a probe: scores, comparisons with baselines, results per class, learning curve, and a map of the clips
-with their sounds.
-"""
+"""Report of a probe: scores, comparisons, per-class results, learning curve, and a scatter plot with sounds."""
 
 from __future__ import annotations
 
@@ -24,12 +22,12 @@ WEAK = 0.5  # recall below which a class is marked; our choice
 
 
 def write_probe_page(folder: Path, track: Track = silent) -> Path:
-    """Write ``report.html`` into a probe's folder, from the files in it and the sounds that its ``map.csv`` names.
+    """Write ``report.html`` from the files in the folder of a probe and the sounds listed in ``map.csv``.
 
     Raises
     ------
     CheckpointError
-        When the folder holds no probe.
+        When the folder is not a probe.
     DataError
         When its files cannot be read.
     """
@@ -42,15 +40,15 @@ def write_probe_page(folder: Path, track: Track = silent) -> Path:
         title = f"Probe: {folder.resolve().name}"
         return write_page(folder / "report.html", "probe.html", title=title, folder=folder, report=report, **values)
     except OSError as error:
-        raise DataError(f"the page of {folder} cannot be made ({error}); probe again") from error
+        raise DataError(f"the report of {folder} cannot be written ({error}); run the probe again") from error
     except (ValueError, KeyError, UndefinedError) as error:
         raise DataError(
-            f"{folder} holds a probe of another version, or a damaged one ({error!r}); probe again"
+            f"{folder} holds a probe of another version, or a damaged one ({error!r}); run the probe again"
         ) from error
 
 
 def _summary(report: dict[str, Any]) -> dict[str, Any]:
-    """The main score, the comparisons, and the rows of the table of scores."""
+    """Return the main score, the comparisons, and the rows of the score table."""
     differences = [Difference(**row) for row in report["differences"] if row["metric"] == report["metric"]]
     return {
         "score": _linear(report, "model"),
@@ -73,7 +71,7 @@ def score_rows(report: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def _classes(report: dict[str, Any]) -> dict[str, Any]:
-    """The rows of the table of classes, lowest F1 first, and the classes whose recall is low."""
+    """Return the rows of the class table, lowest F1 first, and the classes with low recall."""
     rows = [row for row in report["per_class"] if (row["embedding"], row["head"]) == ("model", "linear")]
     rows.sort(key=lambda row: row["f1"])
     columns = ("name", "clips", "precision", "recall", "f1", "average_precision")
@@ -82,7 +80,7 @@ def _classes(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _map(report: dict[str, Any], rows: list[dict[str, str]], track: Track) -> dict[str, Any]:
-    """The points of the map, with as many sounds as fit, those of incorrect predictions first."""
+    """Return the points of the scatter plot, with as many sounds as fit, incorrect predictions first."""
     mixed = np.random.default_rng(0).permutation(len(rows)).tolist()
     order = sorted(mixed, key=lambda at: rows[at]["right"] != "0")
     clips = [(at, Path(rows[at]["path"]), _seconds(rows[at]["start"]), _seconds(rows[at]["end"])) for at in order]
@@ -100,7 +98,7 @@ def _point(row: dict[str, str], sound: str | None) -> dict[str, Any]:
     return {
         "name": f"{path.parent.name}/{path.name}",
         "label": row["label"],
-        "said": row["said"],
+        "predicted": row["predicted"],
         "right": row["right"] == "1",
         "pca": [float(row["pca_x"]), float(row["pca_y"])],
         "tsne": [float(row["tsne_x"]), float(row["tsne_y"])],

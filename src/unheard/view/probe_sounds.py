@@ -1,4 +1,4 @@
-"""Clips small enough to lie inside a page: mono, 16 kHz, their first seconds, as many as fit."""
+"""Sounds embedded in a page: mono, 16 kHz, the first seconds of as many clips as fit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from unheard.audio.waveform import read
 from unheard.errors import AudioError
 from unheard.progress import Track, silent
 
-RATE, SECONDS = 16000, 3.0  # of a sound in a page; our choice: enough to tell what it is
-MOST_SOUNDS, MOST_BYTES = 600, 6_000_000  # in a page; our choice: it still opens at once
+RATE, SECONDS = 16000, 3.0  # of a sound in a page; our choice: long enough to recognise it
+MOST_SOUNDS, MOST_BYTES = 600, 6_000_000  # maxima of a page; our choice, so that it opens quickly
 LIMITS = (
     f"the first {SECONDS:g} s of at most {MOST_SOUNDS} clips, mono at {RATE // 1000} kHz, at most"
     f" {MOST_BYTES // 1_000_000} MB"
@@ -23,12 +23,12 @@ LIMITS = (
 
 
 def embedded(clips: Iterable[tuple[int, Path, float | None, float | None]], track: Track = silent) -> dict[int, str]:
-    """Sounds as data addresses that a page can play, by their number, until `MOST_SOUNDS` or `MOST_BYTES` are reached.
+    """Return sounds as data URLs by clip number, up to `MOST_SOUNDS` or `MOST_BYTES`.
 
     Parameters
     ----------
     clips : iterable of (number, path, start, end)
-        The most wanted first; times in seconds or None. A file that is gone is left out.
+        Clips in order of priority; times in seconds or None. Missing files are skipped.
     """
     wanted = list(clips)[:MOST_SOUNDS]
     found: dict[int, str] = {}
@@ -48,7 +48,7 @@ def embedded(clips: Iterable[tuple[int, Path, float | None, float | None]], trac
 
 
 def encoded(wav: np.ndarray) -> str:
-    """A data address: MP3, which every browser plays, or else WAV where libsndfile cannot write it."""
+    """Return a data URL in MP3, or in WAV if libsndfile cannot write MP3."""
     kind, mime = ("MP3", "audio/mpeg") if "MP3" in soundfile.available_formats() else ("WAV", "audio/wav")
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(wav, -1, 1), RATE, format=kind)

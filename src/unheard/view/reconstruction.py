@@ -1,4 +1,4 @@
-"""What the model makes of what it did not hear: input, reconstruction and error, one above the other."""
+"""Figure of a reconstruction: input, reconstruction of masked patches, and error."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """One window, as heard and as completed.
+    """Input and reconstruction of one window.
 
     Parameters
     ----------
     spec : ndarray (F, T)
-        The input log-mel.
+        Input log-mel spectrogram.
     drawn : ndarray (F, T)
-        The same with its hidden patches predicted; visible patches are the input's.
+        The spectrogram with predicted masked patches; visible patches are those of the input.
     hidden : ndarray (f, t)
-        True where a patch was hidden.
+        True on masked patches.
     patch_size : tuple of int
         Mel bands and frames of a patch.
-    scale : Scale
-        Axes.
+    scale : SpectrogramAxes
     title : str
-        Mask and sound, for the heading.
-    error : HiddenError
-        The model's error on hidden patches and that of the simple fill-ins.
+        Mask and sound, for the title.
+    error : ReconstructionError
+        Errors of the model and of the interpolation baselines on masked patches.
     """
 
     spec: Float32[np.ndarray, "F T"]
@@ -47,11 +46,9 @@ class Reconstruction:
 
 
 def figure(shown: Reconstruction) -> Figure:
-    """Three rows over one time axis: the input; the reconstruction, with the patches the model heard outlined; the
-    absolute error.
-    """
+    """Plot the input, the reconstruction with the visible patches outlined, and the absolute error."""
     width = float(np.clip(2.5 + 2.2 * shown.spec.shape[1] * shown.scale.hop_seconds, 6.0, 11.0))
-    made, grid = new_figure(width, 5.4, 3, 1, sharex=True)
+    fig, grid = new_figure(width, 5.4, 3, 1, sharex=True)
     top, middle, bottom = grid[:, 0]
     limits = robust_limits(shown.spec)
     show(top, shown.spec, shown.scale, limits)
@@ -59,12 +56,12 @@ def figure(shown: Reconstruction) -> Figure:
     image = show(middle, shown.drawn, shown.scale, limits)
     for row, column in np.argwhere(~shown.hidden):
         patch_box(middle, shown.scale, shown.patch_size, int(row), int(column), edgecolor="white", linewidth=0.7)
-    caption(middle, f"reconstruction from the outlined patches, {shown.hidden.mean():.0%} hidden")
+    caption(middle, f"reconstruction from the outlined patches, {shown.hidden.mean():.0%} masked")
     difference = np.abs(shown.drawn - shown.spec)
     wrong = show(bottom, difference, shown.scale, (0.0, robust_limits(difference)[1]), "viridis")
     name, best = shown.error.best
-    caption(bottom, f"absolute error: {shown.error.model:.2f} of the variance; {name} fill-in {best:.2f}")
+    caption(bottom, f"absolute error: {shown.error.model:.2f} of the variance; {name} baseline {best:.2f}")
     bottom.set_xlabel("time (s)")
-    colour_bar(made, image, [top, middle], "log-mel (nat)")
-    colour_bar(made, wrong, bottom, "error (nat)", 15)
-    return made
+    colour_bar(fig, image, [top, middle], "log-mel (nat)")
+    colour_bar(fig, wrong, bottom, "error (nat)", 15)
+    return fig

@@ -1,4 +1,4 @@
-"""One HTML page that shows a run: numbers, curves, figures, sounds and probes, all inside the file."""
+"""HTML report of a run: scores, curves, figures, sounds and probes in one file."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from unheard.view.page import write_page
 from unheard.view.probe_page import score_rows
 from unheard.view.run import curve_figure, read_metrics
 
-MOST_CLASSES = 20  # that are named; our choice
+MOST_CLASSES = 20  # maximum number of classes listed; our choice
 
 
 def write_report(run: Path) -> Path:
     """Write ``report.html`` into a run folder.
 
-    Shows the configuration, the reconstruction error compared with interpolation baselines, the training curves, every
-    figure and sound in ``figures/``, and every probe report in a folder below the run; of a fine-tuned run its scores
-    and classes.
+    The report shows the configuration, the reconstruction error compared with interpolation baselines, the training
+    curves, all figures and sounds in ``figures/``, and all probes in folders below the run. For a fine-tuned run, it
+    also shows the scores and per-class results.
 
     Raises
     ------
     CheckpointError
-        When the folder holds no run.
+        When the folder is not a run.
     DataError
-        When the run has trained no step yet.
+        When the run has no metrics yet.
     """
     config = read_config(run)
     tuned = "members" in config
     trained = (
-        [place for place in (run, *sorted(run.glob("members/*"))) if (place / "metrics.jsonl").is_file()]
+        [folder for folder in (run, *sorted(run.glob("members/*"))) if (folder / "metrics.jsonl").is_file()]
         if tuned
         else [run]
     )
-    for place in trained:
-        save(curve_figure(place), place / "figures" / "curves.png")
+    for folder in trained:
+        save(curve_figure(folder), folder / "figures" / "curves.png")
     rows = read_metrics(trained[0]) if trained else []
     if not rows:
         raise DataError(f"{run} has no metrics yet; let it train for some steps first")
@@ -63,7 +63,7 @@ def write_report(run: Path) -> Path:
 
 
 def _scores(run: Path) -> dict[str, Any]:
-    """The scores of a fine-tuned run, where there are some."""
+    """Return the scores of a fine-tuned run, if there are any."""
     scores = _stored(run / "scores.json")
     found = interval(scores["low"], scores["high"]) if scores else ""
     return {"scores": scores, "interval": found, "rows_of": lambda rows: [list(row.values()) for row in rows]}
@@ -99,12 +99,12 @@ def _facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]
         "data": str(config["data"]),
         "window": f"{model['frames']} frames, {model['frames'] * frontend['hop_size'] / frontend['sample_rate']:.2f} s",
         "patches": (
-            f"{model['patch_size'][0]} mel bands x {model['patch_size'][1]} frames, {_share_hidden(model):.0%} hidden"
+            f"{model['patch_size'][0]} mel bands x {model['patch_size'][1]} frames, {_share_hidden(model):.0%} masked"
         ),
         "encoder": f"width {model['embed_dim']}, {model['depth']} blocks, {model['num_heads']} heads",
         "trained on": f"{crops:,} windows, {rows[-1]['epoch']:.1f} epochs, seed {training['seed']}",
         "speed": f"{speed:.0f} windows/s (median)",
-        "time": f"{duration(sum(row.get('seconds', 0.0) for row in rows))} of training, all sessions added up",
+        "time": f"{duration(sum(row.get('seconds', 0.0) for row in rows))} of training, over all sessions",
     }
 
 
@@ -114,7 +114,7 @@ def _share_hidden(model: dict[str, Any]) -> float:
 
 
 def _figures(run: Path) -> list[Path]:
-    """The pictures and sounds of a run, but for its curves."""
+    """Return the figures and sounds of a run, without the training curves."""
     found = (
         file
         for file in sorted((run / "figures").glob("*"))

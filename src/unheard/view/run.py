@@ -1,4 +1,4 @@
-"""What a finished run shows: its error on hidden patches, its curve, and what it makes of some of its own sounds."""
+"""Figures and measurements of a finished run: reconstruction error, training curves and example reconstructions."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from unheard.weights.checkpoint import load_model
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXAMPLES = 3  # figures of a run; our choice
-TRIED_CLIPS, TRIED_WINDOWS = 24, 200  # looked at for them; our choice
-AUDIBLE = 9.0  # nats (39 dB) below the loudest frame of a window a frame still sounds; our choice
-SOUNDING = 0.9  # share of frames that must sound; our choice
-MOVING = 0.1  # nats; a window that changes less is silence or a test tone; our choice
-FEW_ROWS = 20  # logged rows below which each is drawn as a point too; one alone makes no line; our choice
+EXAMPLES = 3  # number of example figures; our choice
+TRIED_CLIPS, TRIED_WINDOWS = 24, 200  # number of candidates for the examples; our choice
+AUDIBLE = 9.0  # nats (39 dB) below the loudest frame down to which a frame counts as audible; our choice
+SOUNDING = 0.9  # minimum fraction of audible frames; our choice
+MOVING = 0.1  # minimum deviation over time in nats; a window below it is silence or a test tone; our choice
+FEW_ROWS = 20  # below this number of rows, points are plotted, too; our choice
 MASKS = ("random", "vertical", "chessboard")
 
 
-def finish(run: Path, store: Store, say: Callable[[str], None]) -> None:
-    """Measure and draw a finished run into ``hidden_error.json`` and ``figures/``.
+def finish(run: Path, store: Store, log: Callable[[str], None]) -> None:
+    """Write ``hidden_error.json`` and ``figures/`` of a finished run.
 
-    What cannot be done, for want of matplotlib, a pixel head or long enough clips, is said and left out.
+    A message is logged if matplotlib, a reconstruction objective or long clips are missing.
     """
     saved = load_model(run)
     try:
@@ -44,17 +44,17 @@ def finish(run: Path, store: Store, say: Callable[[str], None]) -> None:
             return
         error = corpus_reconstruction_error(saved, store)
         write_json(run / "hidden_error.json", asdict(error))
-        say(error.line())
+        log(error.line())
         _examples(run, Model(saved), store)
-        say(f"figures in {run / 'figures'}")
+        log(f"figures in {run / 'figures'}")
     except DataError as error:
-        say(f"not measured: {error}")
+        log(f"not measured: {error}")
     except UnheardError as error:
-        say(f"no figures: {error}")
+        log(f"no figures: {error}")
 
 
 def _examples(run: Path, model: Model, store: Store) -> None:
-    """Reconstructions of the liveliest windows, each under another mask."""
+    """Write reconstructions of the most active windows, each with another mask."""
     hop = model.config.frontend.hop_size / model.config.frontend.sample_rate
     for number, (clip, start) in enumerate(most_active_windows(store, model.grid.frames, EXAMPLES)):
         window = window_of(model, store.clip(clip, start, model.grid.frames), Path(store.names[clip]).name, start * hop)
@@ -63,65 +63,63 @@ def _examples(run: Path, model: Model, store: Store) -> None:
 
 
 def most_active_windows(store: Store, width: int, count: int) -> list[tuple[int, int]]:
-    """Clip and first frame of ``count`` windows worth looking at, each of another clip, among clips spread over the
-    corpus.
+    """Return clip and first frame of ``count`` windows from different clips.
 
-    Windows that sound from beginning to end come before those with silence in them; then those that change most over
-    time.
+    Windows without silence come first, then windows with a large variation over time.
     """
     long = np.flatnonzero(store.frames >= min(width, int(store.frames.max())))
     tried = long[np.linspace(0, len(long) - 1, min(len(long), TRIED_CLIPS)).astype(int)]
     found: list[tuple[tuple[bool, float], int, int]] = []
     for clip in np.unique(tried).tolist():
         step = max(1, width // 2)
-        spec = store.clip(clip, 0, width + step * (TRIED_WINDOWS - 1))  # of an hour's recording the beginning
+        spec = store.clip(clip, 0, width + step * (TRIED_WINDOWS - 1))  # only the beginning of long recordings
         starts = range(0, max(1, len(spec) - width + 1), step)
-        life = {start: _activity(spec[start : start + width]) for start in starts}
-        best = max(starts, key=lambda start: life[start])
-        found.append((life[best], clip, best))
+        activity = {start: _activity(spec[start : start + width]) for start in starts}
+        best = max(starts, key=lambda start: activity[start])
+        found.append((activity[best], clip, best))
     return [(clip, start) for _, clip, start in sorted(found, reverse=True)[:count]]
 
 
 def _activity(spec: Float[np.ndarray, "T F"]) -> tuple[bool, float]:
-    """Whether a window sounds nearly everywhere, and the deviation of its bands over time in nats."""
+    """Return whether a window is audible nearly everywhere, and the deviation of its bands over time in nats."""
     loudest, change = spec.max(axis=1), float(spec.std(axis=0).mean())
     sounding = float((loudest > loudest.max() - AUDIBLE).mean())
     return sounding >= SOUNDING and change >= MOVING, change
 
 
 def curve_figure(run: Path) -> Figure:
-    """Loss, learning rate and speed over the steps of a run.
+    """Plot loss, learning rate and speed over the steps of a run.
 
     Raises
     ------
     DataError
-        When the run has written no row yet.
+        When the run has no metrics yet.
     """
     rows = read_metrics(run)
     if not rows:
         raise DataError(f"{run} has no metrics yet; let it train for some steps first")
-    made, grid = new_figure(8.0, 2.4, 1, 3)
+    fig, grid = new_figure(8.0, 2.4, 1, 3)
     steps = [row["step"] for row in rows]
     losses, rate, speed = grid[0]
-    look: dict[str, Any] = {"linewidth": 1.2, "marker": "o" if len(rows) < FEW_ROWS else None, "markersize": 3}
+    style: dict[str, Any] = {"linewidth": 1.2, "marker": "o" if len(rows) < FEW_ROWS else None, "markersize": 3}
     names = list(dict.fromkeys(key for row in rows for key in row if key.startswith("loss")))
     for name in names:
         if name == "loss" or sum(key.startswith("loss/") for key in names) > 1:
             losses.plot(
-                steps, [row.get(name, np.nan) for row in rows], label=name, **look
-            )  # a step that was skipped has none
+                steps, [row.get(name, np.nan) for row in rows], label=name, **style
+            )  # skipped steps have no loss
     losses.legend(fontsize=FONT, frameon=False)
-    rate.plot(steps, [row["learning_rate"] for row in rows], color="tab:green", **look)
-    speed.plot(steps, [row["clips_per_second"] for row in rows], color="tab:purple", **look)
+    rate.plot(steps, [row["learning_rate"] for row in rows], color="tab:green", **style)
+    speed.plot(steps, [row["clips_per_second"] for row in rows], color="tab:purple", **style)
     for axes, title in zip(grid[0], ("loss", "learning rate", "clips per second"), strict=True):
         caption(axes, title)
         axes.set_xlabel("step")
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(bottom=0)
-    return made
+    return fig
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The rows of ``metrics.jsonl``; lines that are torn or damaged are left out."""
+    """Read the rows of ``metrics.jsonl``; incomplete or damaged lines are skipped."""
     file = run / "metrics.jsonl"
     return read_json_lines(file)[0] if file.is_file() else []

@@ -1,4 +1,4 @@
-"""One window of a sound through a model: what the figures show."""
+"""Reconstruction and attention of one window of a sound, as input of the figures."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ class Window:
     Parameters
     ----------
     spec : ndarray (F, T)
-        Log-mel of the real frames, a whole number of patches unless the sound is shorter than one.
+        Log-mel of the frames without padding.
     normal : Tensor (1, F, W)
-        The whole window as the model sees it, padding at 0.
+        Normalised model input with zero padding.
     grid : Grid
-        The patches that hold real frames.
-    scale : Scale
-        Axes.
+        Grid of the patches without padding.
+    scale : SpectrogramAxes
     title : str
         File and time.
     """
@@ -49,12 +48,12 @@ class Window:
 
 
 def take_window(model: Model, audio: str | Path, start: float = 0.0) -> Window:
-    """The first window of a sound from ``start`` seconds on.
+    """Read one window of a sound, from ``start`` seconds on.
 
     Raises
     ------
     AudioError
-        When the file cannot be read, or is over by then.
+        When the file cannot be read, or is shorter than ``start``.
     """
     full, framing = model.grid, model.frontend.framing
     seconds = (full.frames * framing.hop_size + framing.frame_size) / framing.sample_rate
@@ -63,7 +62,7 @@ def take_window(model: Model, audio: str | Path, start: float = 0.0) -> Window:
 
 
 def window_of(model: Model, spec: Float32[np.ndarray, "T F"], name: str, start: float = 0.0) -> Window:
-    """The first window of a log-mel spectrogram that begins at ``start`` seconds of ``name``."""
+    """Return the first window of a log-mel spectrogram that starts at ``start`` seconds of ``name``."""
     full, frontend = model.grid, model.config.frontend
     spec = spec[: full.frames]
     normal = np.zeros((1, full.frames, full.n_mels), np.float32)
@@ -76,14 +75,14 @@ def window_of(model: Model, spec: Float32[np.ndarray, "T F"], name: str, start: 
 def reconstruct_window(
     model: Model, window: Window, mask: str = "random", mask_ratio: float | None = None, seed: int = 0
 ) -> Reconstruction:
-    """Hide patches of a window and let the model draw them.
+    """Mask patches of a window and reconstruct them.
 
     Parameters
     ----------
     mask : {"random", "vertical", "horizontal", "chessboard", "structured"}
-        Which patches are hidden.
+        Pattern of the masked patches.
     mask_ratio : float, optional
-        Share hidden by a random mask; the trained one when left out. Rounded to whole patches, see `masking.pattern`.
+        Fraction of masked patches; default: that of the training. Rounded to whole patches, see `masking.named_mask`.
 
     Raises
     ------
@@ -91,13 +90,11 @@ def reconstruct_window(
         When the model cannot reconstruct.
     """
     if model.provenance.encoder_only:
-        raise CheckpointError(
-            "this model has an encoder only (its decoder was never trained), so it cannot reconstruct"
-        )
+        raise CheckpointError("this model has no trained decoder, so it cannot reconstruct; use a pre-training run")
     full, frames = model.grid, window.spec.shape[1]
     ratio = model.config.model.mask_ratio if mask_ratio is None else mask_ratio
     noise = torch.rand(1, window.grid.num_patches, generator=torch.Generator().manual_seed(seed))
-    flags = torch.ones(1, full.num_patches, dtype=torch.bool)  # padding stays hidden
+    flags = torch.ones(1, full.num_patches, dtype=torch.bool)  # padding stays masked
     flags[:, full.crop_time(window.grid.time)] = masking.named_mask(mask, window.grid, noise, ratio).hidden()
     chosen, normal = masking.mask_from_flags(flags), window.normal.to(model.device)
     drawn_mask = masking.Mask(chosen.keep.to(model.device), chosen.hide.to(model.device))
@@ -118,32 +115,32 @@ def attention_window(model: Model, window: Window, at: Sequence[tuple[int, int]]
     Parameters
     ----------
     at : sequence of (frequency, time) patch indices, optional
-        Reference patches; three loud ones apart from each other when left out.
+        Reference patches; default: three loud ones at different times.
 
     Raises
     ------
     ConfigError
-        When a patch lies outside the window.
+        When a patch is outside the window.
     """
     grid, full = window.grid, model.grid
     keep = full.crop_time(grid.time)[None].to(model.device)
     with torch.inference_mode():
         weights = model.encoder.attention(full.patchify(window.normal.to(model.device)), keep)[0].mean(dim=0).cpu()
-    gazes = []
+    maps = []
     for row, column in loud_patches(window) if at is None else at:
         if not (0 <= row < grid.freq and 0 <= column < grid.time):
             raise ConfigError(
-                f"there is no patch {row},{column} here: frequency goes from 0 to {grid.freq - 1}, time from 0 to"
+                f"patch {row},{column} is outside the window; frequency must be 0 to {grid.freq - 1}, time 0 to"
                 f" {grid.time - 1}"
             )
         token = int(((grid.rows() == row) & (grid.columns() == column)).nonzero())
         map_ = grid.to_timesteps(weights[token][None, :, None])[0].T
-        gazes.append(AttentionMap(row, column, map_.numpy()))
-    return gazes
+        maps.append(AttentionMap(row, column, map_.numpy()))
+    return maps
 
 
 def loud_patches(window: Window, count: int = 3) -> list[tuple[int, int]]:
-    """The loudest patch of each third of the window (fewer when it has fewer columns), by energy above its band's mean."""
+    """Return the loudest patch of each of ``count`` parts of the window, relative to the mean of its band."""
     pf, pt = window.grid.patch_size
     above = window.spec - window.spec.mean(axis=1, keepdims=True)
     chosen = []

@@ -22,7 +22,7 @@ from unheard.evaluation.hear.head import Head, HyperParams, grid
 from unheard.evaluation.hear.rows import EvaluationRound, Rows, score_all
 from unheard.evaluation.hear.tasks import Task, read_task
 
-STORED = Path(__file__).parent / "heareval"
+STORED = Path(__file__).parent.parent / "heareval"
 GOLDEN = json.loads((STORED / "scores.json").read_text())
 NONE = Events(np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0))
 

@@ -18,10 +18,11 @@ from tests.evaluation.made import RATE, Levels, make_task
 
 from unheard.errors import AudioError, DataError
 from unheard.evaluation.hear import suite
-from unheard.evaluation.hear.embeddings import embed_task, read_splits
+from unheard.evaluation.hear.embeddings import embed_task
 from unheard.evaluation.hear.encoders import PrecomputedEmbeddings
 from unheard.evaluation.hear.module_encoders import HearEncoder
 from unheard.evaluation.hear.report import Report
+from unheard.evaluation.hear.rows import read_splits
 from unheard.evaluation.hear.suite import EvaluationConfig
 from unheard.evaluation.hear.tasks import read_task
 from unheard.files import file_checksums, read_json, write_json
@@ -209,7 +210,7 @@ def test_what_nobody_foresaw_is_reported_and_the_others_go_on(
     other = make_task(task.parent / "other-v1")
     monkeypatch.setattr(suite, "bc_interval", broken)
     levels, said = Levels(), list[str]()
-    report = suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task, other], out, say=said.append)
+    report = suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task, other], out, log=said.append)
     message = "failed unexpectedly with RecursionError: too deep"
     assert report.failed == [("noise-v1", "levels", message), ("other-v1", "levels", message)]
     traces = [out / "failures" / "heareval" / f"{name}, levels.txt" for name in ("noise-v1", "other-v1")]
@@ -224,7 +225,7 @@ def test_tracebacks_are_of_code_and_go_when_it_works_again(task: Path, out: Path
     levels, said = Levels(), list[str]()
     plain, trace = levels.get_scene_embeddings, out / "failures" / "heareval" / "noise-v1, levels.txt"
     levels.get_scene_embeddings = lambda audio, model: {}["weights"]  # type: ignore[method-assign]
-    score(task, out, levels, say=said.append)
+    score(task, out, levels, log=said.append)
     assert (
         said[-1].endswith(f"the model failed with KeyError: 'weights'; see {trace}")
         and '{}["weights"]' in trace.read_text()
@@ -232,7 +233,7 @@ def test_tracebacks_are_of_code_and_go_when_it_works_again(task: Path, out: Path
     levels.get_scene_embeddings = plain  # type: ignore[method-assign]
     assert not score(task, out, levels).failed and not trace.exists()
     (task / "test.json").write_text("{")
-    score(task, out, levels, say=said.append)
+    score(task, out, levels, log=said.append)
     assert "cannot be read as JSON" in said[-1] and "; see " not in said[-1] and not any(trace.parent.iterdir())
 
 
@@ -241,9 +242,9 @@ def test_a_traceback_that_cannot_be_kept_ends_nothing(task: Path, out: Path) -> 
     levels.get_scene_embeddings = lambda audio, model: {}["weights"]  # type: ignore[method-assign]
     out.mkdir()
     (out / "failures").write_text("in the way")
-    report = suite.evaluate([HearEncoder("a/b", levels, levels, "levels")], [task, other], out, say=said.append)
+    report = suite.evaluate([HearEncoder("a/b", levels, levels, "levels")], [task, other], out, log=said.append)
     assert [(name, encoder) for name, encoder, _ in report.failed] == [("noise-v1", "a/b"), ("other-v1", "a/b")]
-    assert "its traceback could not be kept" in said[-1]
+    assert "its traceback could not be written" in said[-1]
 
 
 def test_scores_of_an_earlier_version_are_told_and_made_again(task: Path, out: Path) -> None:
@@ -253,9 +254,9 @@ def test_scores_of_an_earlier_version_are_told_and_made_again(task: Path, out: P
         kept,
         lambda told: told | {"result": {name: value for name, value in told["result"].items() if name != "replicates"}},
     )
-    assert score(task, out, say=said.append) == first
+    assert score(task, out, log=said.append) == first
     changed(kept, lambda told: told | {"result": told["result"] | {"replicates": [0.5]}})
-    assert score(task, out, say=said.append) == first
+    assert score(task, out, log=said.append) == first
     assert len(said) == 2 and all("noise-v1: levels was scored" in line and "scoring it again" in line for line in said)
 
 

@@ -18,11 +18,12 @@ from unheard.api import evaluate
 from unheard.cli import main
 from unheard.errors import ConfigError, DataError
 from unheard.evaluation.hear import robust
-from unheard.evaluation.hear.embeddings import DONE, batch_size, embed_task, read_splits, shuffled
+from unheard.evaluation.hear.embeddings import DONE, batch_size, embed_task
 from unheard.evaluation.hear.encoders import encoders
 from unheard.evaluation.hear.module_encoders import HearEncoder
 from unheard.evaluation.hear.report import Report, Result
 from unheard.evaluation.hear.results import markdown, published
+from unheard.evaluation.hear.rows import read_splits, shuffled
 from unheard.evaluation.hear.suite import EvaluationConfig
 from unheard.evaluation.hear.tasks import read_task
 
@@ -33,7 +34,7 @@ def test_any_hear_module_is_evaluated_and_broken_tasks_do_not_stop_the_others(le
     (make_task(tmp_path / "tasks" / "ruined-v1") / "test.json").write_text("{")
     next((make_task(tmp_path / "tasks" / "short-v1") / "16000" / "valid").glob("*.wav")).unlink()
     told: list[str] = []
-    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", say=told.append)
+    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", log=told.append)
     assert {(task, encoder) for task, encoder, _ in report.failed} == {
         ("ruined-v1", ""),
         *(("short-v1", e) for e in ("levels", "random", "log-mel")),
@@ -134,7 +135,7 @@ def test_a_folder_of_embeddings_is_a_task_folder_for_heareval(levels: Levels, tm
 
 def test_missing_rates_are_resampled_and_wrong_lengths_refused(levels: Levels, tmp_path: Path) -> None:
     folder, told = make_task(tmp_path / "tasks" / "noise-v1", rate=48000), list[str]()
-    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", say=told.append)
+    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", log=told.append)
     assert not report.failed
     assert "noise-v1: resampling from 48000 Hz, there is no audio of 16000 Hz" in told
     soundfile.write(folder / "48000" / "test" / "test3.wav", np.zeros(100), 48000)
@@ -172,7 +173,7 @@ def test_the_command_line_tells_failures_by_its_exit_code(
     assert main(command) == 2
     (tmp_path / "mine").mkdir()
     assert main([*command[:-1], str(tmp_path / "mine"), "--overwrite"]) == 2
-    assert "is no evaluation" in capsys.readouterr().err
+    assert "is not an evaluation" in capsys.readouterr().err
 
 
 def test_published_numbers_stand_beside_ours() -> None:
@@ -214,13 +215,13 @@ def test_several_models_share_a_table_and_its_baselines(
     assert main([*command, "--resume", "--mode", "robust", "--seeds", "1"]) == 0
     assert (out / "results-robust.csv").is_file() and (out / "results-heareval.csv").read_text() == before
     assert main([*command, "--resume", "--compare", "hear:levels"]) == 2
-    assert "2 rows would be called levels; rename the folder or the weights of one" in capsys.readouterr().err
+    assert "2 models have the name levels; rename the folder or the weights of one" in capsys.readouterr().err
 
 
 def test_another_first_model_brings_baselines_of_its_own(levels: Levels, tmp_path: Path) -> None:
     tasks, out = make_task(tmp_path / "tasks" / "noise-v1").parent, tmp_path / "out"
     evaluate("hear:levels", tasks, out)
-    report = evaluate("random-small", tasks, out, beside=["hear:levels"], resume=True)
+    report = evaluate("random-small", tasks, out, compare=["hear:levels"], resume=True)
     assert not report.failed
     assert [result.encoder for result in report.results] == ["random-small", "levels", "random", "log-mel"]
     names = sorted(folder.name for folder in (out / "embeddings").iterdir())
@@ -242,7 +243,7 @@ def test_the_command_line_refuses_seeds_of_the_published_protocol(
         str(tmp_path / "out"),
     ]
     assert main([*command, "--seeds", "2"]) == main([*command, "--mode", "heareval", "--seeds", "3"]) == 2
-    assert "--seeds belongs to --mode robust; HEAR's protocol has one seed" in capsys.readouterr().err
+    assert "--seeds needs --mode robust; the mode heareval has one seed" in capsys.readouterr().err
     assert main([*command, "--mode", "robust", "--seeds", "0"]) == 2
     assert not (tmp_path / "out").exists()
 
@@ -256,4 +257,4 @@ def test_an_interrupted_command_says_how_to_go_on(
     sys.modules["levels"].get_scene_embeddings = stop  # type: ignore[attr-defined]
     tasks, out = make_task(tmp_path / "tasks" / "noise-v1").parent, tmp_path / "out"
     assert main(["evaluate", "hear:levels", str(tasks), "-o", str(out)]) == 130
-    assert f"what is done is kept in {out}; the same command with --resume goes on" in capsys.readouterr().err
+    assert f"finished results are kept in {out}; continue with the same command and --resume" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from unheard.evaluation.hear.rows import parts, untrained_labels
 from unheard.evaluation.hear.scores import SCORES
 from unheard.evaluation.hear.tasks import find_tasks, read_task
 
-STORED = Path(__file__).parent / "heareval" / "tasks"
+STORED = Path(__file__).parent.parent / "heareval" / "tasks"
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_broken_files_are_named(folder: Path) -> None:
 def test_a_file_belongs_to_one_split(folder: Path) -> None:
     shared = next(iter(json.loads((folder / "valid.json").read_text()).items()))
     (folder / "test.json").write_text(json.dumps(json.loads((folder / "test.json").read_text()) | dict([shared])))
-    with pytest.raises(DataError, match=rf"{shared[0]} stands in valid and in test"):
+    with pytest.raises(DataError, match=rf"{shared[0]} is in the splits valid and test"):
         read_task(folder)
 
 
@@ -161,7 +161,7 @@ def test_events_that_cannot_be_are_refused(tmp_path: Path, events: list[dict[str
 def test_stopping_by_the_loss_chooses_no_post_processing(tmp_path: Path) -> None:
     task = make_task(tmp_path / "onsets-v1", event=True)
     change(task, use_scoring_for_early_stopping=False)
-    with pytest.raises(DataError, match="chooses no post-processing, and gives 2; give one"):
+    with pytest.raises(DataError, match="cannot select one of 2 post-processing settings; give one"):
         read_task(task)
     change(task, evaluation_params={"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125]}})
     assert len(read_task(task).postprocessing) == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from unheard.data.label_table import Labels
-from unheard.evaluation.probe import heads
+from unheard.evaluation.probe import mlp as mlp_module
 from unheard.evaluation.probe.heads import (
     C_GRID,
     balanced_accuracy_score,
@@ -18,9 +18,9 @@ from unheard.evaluation.probe.heads import (
     log_loss,
     logistic_regression,
     mean_average_precision,
-    mlp,
     strength_of,
 )
+from unheard.evaluation.probe.mlp import mlp
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
 
@@ -136,13 +136,13 @@ def test_the_network_trains_for_more_steps_where_there_are_more_clips(
     monkeypatch: pytest.MonkeyPatch, clips: int
 ) -> None:
     steps: list[int] = []
-    learn = heads.learn
+    learn = mlp_module.learn
 
     def counted(*given: Any) -> Any:
         steps.append(given[2])
         return learn(given[0][:64], given[1][:64], *given[2:])
 
-    monkeypatch.setattr(heads, "learn", counted)
+    monkeypatch.setattr(mlp_module, "learn", counted)
     target = np.eye(2, dtype=np.int64)[np.arange(clips) % 2]
     x = np.random.default_rng(0).standard_normal((clips, 4))
     mlp(x, target, np.arange(clips), np.arange(4), [], seed=0, multilabel=False)

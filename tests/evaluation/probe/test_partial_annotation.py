@@ -42,7 +42,7 @@ def test_what_nobody_judged_neither_teaches_nor_counts(table: Table) -> None:
     assert report.chance["mAP"] == pytest.approx((tested.sum(axis=0) / judged.sum(axis=0)).mean())
     assert [row.clips for row in report.per_class if row.head == "linear"] == tested.sum(axis=0).tolist()
     for answer in report.answers:
-        told = {labels.classes.index(name) for name in answer.said.split("|") if name}
+        told = {labels.classes.index(name) for name in answer.predicted.split("|") if name}
         assert told <= set(np.flatnonzero(labels.known[answer.clip]))  # type: ignore[index]
     blind = probe_embeddings({"x": vectors}, replace(labels, known=None), how)
     assert all(score.mean < 0.9 for score in blind.scores)

@@ -203,7 +203,7 @@ def test_a_side_of_one_class_is_refused(table: Table) -> None:
 
 def test_refuses_vectors_that_do_not_fit(table: Table) -> None:
     labels = table([0, 1, 0, 1])
-    with pytest.raises(DataError, match=r"x: embeddings of shape \(3, 2\) came for 4"):
+    with pytest.raises(DataError, match=r"x: embeddings have the shape \(3, 2\) for 4"):
         probe_embeddings({"x": np.zeros((3, 2))}, labels)
     with pytest.raises(DataError, match="x: embeddings of 4 of 4 clips are not finite, the first of 0.wav"):
         probe_embeddings({"x": np.full((4, 2), np.nan)}, labels)
@@ -227,7 +227,7 @@ def test_report_is_written_whole(table: Table, clouds: Clouds, tmp_path: Path) -
     assert set(stored.pop("files")) == {*tables, "probe.md"} and stored.pop("content_sha256")
     assert stored == report.to_json()
     assert (out / "probe.md").read_text().startswith("| embedding | probe |")
-    said = read_csv(out / "predictions.csv", ("clip", "true", "said"))
+    said = read_csv(out / "predictions.csv", ("clip", "true", "predicted"))
     assert len(said) == 40 and said[3]["true"] == "class1"
     assert len(read_csv(out / "map.csv", ("path", "tsne_x"))) == 40
     (tmp_path / "file").write_text("")

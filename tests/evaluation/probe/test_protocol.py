@@ -79,9 +79,9 @@ def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Tabl
     (told,) = probe_embeddings({"x": vectors}, labels, LINEAR, statistics=statistics).warnings
     assert told.startswith("1 of 40") and "sound the same" in told
     grouped = replace(labels, group=[f"g{i % 45}" for i in range(80)])
-    assert "35 of 40 tested clips" in probe_embeddings({"x": vectors}, grouped, LINEAR).warnings[0]
+    assert "35 of 40 test clips" in probe_embeddings({"x": vectors}, grouped, LINEAR).warnings[0]
     named = replace(labels, paths=[Path(f"kit/snare-{i}.wav") for i in range(80)])
-    assert "40 of 40 tested clips have a name" in probe_embeddings({"x": vectors}, named, LINEAR).warnings[0]
+    assert "40 of 40 test clips have names" in probe_embeddings({"x": vectors}, named, LINEAR).warnings[0]
     assert not probe_embeddings({"x": vectors}, labels, LINEAR, content=[str(i) for i in range(80)]).warnings
 
 
@@ -148,7 +148,7 @@ def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(tab
             ProbeConfig(seeds=(0,), heads=(head,), C=1.0, n_resamples=20, curve=False),
             layers=x[:, None],
         )
-        said = {answer.clip: answer.said for answer in report.answers}
+        said = {answer.clip: answer.predicted for answer in report.answers}
         assert sum("|" in said[clip] for clip in several) > 5, head  # a softmax never gives two classes a half
 
 

@@ -1,21 +1,18 @@
-"""Embeddings of a task on disk, in the folders heareval itself writes and reads, so that either tool can score the
-other's.
+"""Embeddings of a task on disk, in the layout of heareval, so that each tool can score those of the other.
 
     MODEL/TASK/ SPLIT.embeddings.npy (float32 rows without a header)  SPLIT.embedding-dimensions.json
     SPLIT.target-labels.pkl
                 SPLIT.filename-timestamps.json (event tasks)  SPLIT.audio-files.sha256  .done.embeddings
                 task_metadata.json  labelvocabulary.csv  SPLIT.json  checksums.json (of all of these, ours)
 
-While a split is under way its batches lie in ``SPLIT.parts``, so that an interrupted task goes on where it was.
+Batches of an unfinished split are stored in ``SPLIT.parts``, so that an interrupted task can be continued.
 """
 
 from __future__ import annotations
 
 import glob
 import json
-import os
 import pickle
-import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +28,9 @@ from torch import Tensor
 from unheard.audio.waveform import read
 from unheard.errors import AudioError, DataError, ModelError, UnheardError, warn_damaged
 from unheard.evaluation.hear.encoders import Encoder
-from unheard.evaluation.hear.events import Events, active_labels, join
-from unheard.evaluation.hear.provenance import AUDIO, audio_files, audio_rate, in_stored_order, task_files
-from unheard.evaluation.hear.rows import Rows
+from unheard.evaluation.hear.events import Events, active_labels
+from unheard.evaluation.hear.provenance import AUDIO, audio_files, audio_rate, task_files
+from unheard.evaluation.hear.rows import shuffled
 from unheard.evaluation.hear.tasks import Task
 from unheard.files import (
     FILES,
@@ -50,37 +47,23 @@ from unheard.progress import Track, silent
 DONE = ".done.embeddings"
 PROVENANCE_FILE = "embedded-by.json"
 CHECKSUMS = "checksums.json"
-DURATION_TOLERANCE = 0.001  # seconds a file may differ from the task's length
-WRONG_UNIT = (
-    0.02,
-    5.0,
-)  # the last time over the length of the audio: only seconds or samples are that far off (our choice)
+DURATION_TOLERANCE = 0.001  # maximum difference in seconds between a file and the length of the task
+# valid range of last time / length of the audio; times in seconds or samples are outside (our choice)
+WRONG_UNIT = (0.02, 5.0)
 
 
 def batch_size(task: Task, sample_rate: int) -> int:
-    """Clips embedded at once, as heareval chooses it; some models' embeddings depend on their batch mates."""
+    """Return the batch size of heareval, because the embeddings of some models depend on the batch."""
     return 1 if task.seconds is None else max(1, int(0.7 * (120 / task.seconds) * (16000 / sample_rate)))
 
 
-def shuffled(task: Task) -> dict[str, list[str]]:
-    """Files of every split in the order of their rows: shuffled by one generator that runs on over the splits
-    (heareval).
-    """
-    generator = random.Random(0)
-    files = {split: list(task.clips[split]) for split in task.splits}
-    for names in files.values():
-        generator.shuffle(names)
-    return files
-
-
 def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent) -> None:
-    """Embed every file of a task into ``folder``, or what is missing there.
+    """Embed every file of a task into ``folder``, if it is missing there.
 
     Raises
     ------
     DataError
-        When ``folder`` holds embeddings of another model, or the encoder gives the wrong shape or numbers that are not
-        finite.
+        When ``folder`` holds embeddings of another model, or embeddings have a wrong shape or are not finite.
     AudioError
         When a file is missing, broken or has the wrong length.
     """
@@ -122,9 +105,7 @@ def embed_task(task: Task, encoder: Encoder, folder: Path, track: Track = silent
 
 
 def damaged_files(folder: Path) -> list[str]:
-    """Names of the files of complete splits that differ from their checksums; none where there are no checksums, as in
-    heareval's.
-    """
+    """Return the files of complete splits that differ from their checksums; heareval writes no checksums."""
     file = folder / CHECKSUMS
     if not file.is_file():
         return [CHECKSUMS] if (folder / PROVENANCE_FILE).is_file() and (folder / DONE).is_file() else []
@@ -134,40 +115,8 @@ def damaged_files(folder: Path) -> list[str]:
         return [CHECKSUMS]
 
 
-def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
-    """The rows of every split of a task's folder of embeddings, ours or heareval's.
-
-    Raises
-    ------
-    DataError
-        When a file is missing, or the rows or the labels stored beside them do not fit the task.
-    """
-    try:
-        order = file_order(folder, task)
-        found = {split: _rows(folder, task, split, order[split]) for split in task.splits}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DataError(
-            f"{folder} holds no complete embeddings of {task.name} ({error}); embed the task again"
-        ) from error
-    sizes = {split: rows.x.shape[1] for split, rows in found.items()}
-    if len(set(sizes.values())) != 1:
-        raise DataError(f"{folder}: embeddings differ in size from split to split, {sizes}; a model must give one size")
-    return found
-
-
-def file_order(folder: Path, task: Task) -> dict[str, list[str]]:
-    """Names of the files of each split in the order of a folder's rows.
-
-    Raises
-    ------
-    DataError
-        When the labels copied there are not those of the task.
-    """
-    return shuffled(in_stored_order(task, folder))
-
-
 def _record_audio(folder: Path, split: str, audio: str) -> None:
-    """Record the audio that a split is embedded from; parts of other audio go."""
+    """Record the audio files of a split; delete parts made from other audio."""
     record = folder / f"{split}.{AUDIO}"
     if not record.is_file() or record.read_text(encoding="utf-8") != audio:
         shutil.rmtree(folder / f"{split}.parts", ignore_errors=True)
@@ -175,7 +124,7 @@ def _record_audio(folder: Path, split: str, audio: str) -> None:
 
 
 def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path) -> None:
-    """Embed one batch into a file, unless it is there and whole."""
+    """Embed one batch into a file, unless a valid file exists."""
     if _read_part(path) is not None:
         return
     audio, what = (
@@ -189,7 +138,7 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
             _in_time(times, frames, 1000 * audio.shape[1] / encoder.sample_rate, what)
     except UnheardError:
         raise
-    except Exception as error:  # a module of other people may raise anything
+    except Exception as error:  # third-party modules may raise anything
         raise ModelError(
             f"{what}: the model failed with {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
@@ -199,9 +148,7 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
 
 
 def _read_part(path: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """The frames and times of a batch; None where the file is missing, or, with a warning, differs from the CRC-32 of
-    zip archives.
-    """
+    """Read the frames and times of a batch; None if the file is missing or damaged (with a warning)."""
     try:
         with np.load(path) as part:
             return part["frames"], part["times"]
@@ -246,11 +193,11 @@ def _checked(frames: Tensor, count: int, event: bool, what: str) -> None:
 
 
 def _in_time(times: Tensor, frames: Tensor, length: float, what: str) -> None:
-    """Refuse times that are not one a frame, do not grow, or cannot be milliseconds of this audio."""
+    """Check that there is one time per frame, that times increase, and that they are in milliseconds."""
     if times.shape != frames.shape[:2]:
         raise DataError(f"{what}: times have the shape {tuple(times.shape)}; embeddings have {tuple(frames.shape)}")
     if not bool((times.diff(dim=1) > 0).all()) or not bool(torch.isfinite(times).all()):
-        raise DataError(f"{what}: times must grow from frame to frame, without NaN")
+        raise DataError(f"{what}: times must increase from frame to frame and be finite")
     last = float(times[:, -1].max())
     if times.shape[1] > 1 and not WRONG_UNIT[0] <= last / length <= WRONG_UNIT[1]:
         raise DataError(
@@ -259,14 +206,12 @@ def _in_time(times: Tensor, frames: Tensor, length: float, what: str) -> None:
 
 
 def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str], folder: Path) -> None:
-    """Write the rows of a split in their order, then drop its parts."""
+    """Write the rows of a split in order, then delete its parts."""
     parts = folder / f"{split}.parts"
     held: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
     for index, names in enumerate(batches):
         if (part := _read_part(parts / f"{index:06d}.npz")) is None:
-            raise DataError(
-                f"{parts}/{index:06d}.npz was damaged after it was written; go on with --resume, which embeds it again"
-            )
+            raise DataError(f"{parts}/{index:06d}.npz was damaged after it was written; embed it again with --resume")
         frames, times = part
         for row, name in enumerate(names):
             held[name] = (
@@ -290,45 +235,10 @@ def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str]
 
 
 def _labels(task: Task, split: str, name: str, times: NDArray[Any]) -> Iterator[list[str]]:
-    """Names of the labels of each row of a file."""
+    """Yield the label names of each row of a file."""
     true = task.clips[split][name]
     if isinstance(true, Events):
         for active in active_labels(true, times, len(task.labels)):
             yield [task.labels[index] for index in np.flatnonzero(active)]
     else:
         yield [task.labels[index] for index in true]
-
-
-def _rows(folder: Path, task: Task, split: str, order: list[str]) -> Rows:
-    count, size = json.loads((folder / f"{split}.embedding-dimensions.json").read_text(encoding="utf-8"))
-    x = np.fromfile(folder / f"{split}.embeddings.npy", np.float32).reshape(count, size)
-    position = {name: index for index, name in enumerate(order)}
-    none = np.zeros(0)
-    if not task.event:
-        if count != len(order):
-            raise ValueError(f"{split} has {count} rows for {len(order)} files")
-        y = np.zeros((count, len(task.labels)), np.float32)
-        for row, name in enumerate(order):
-            y[row, np.asarray(task.clips[split][name])] = 1
-        empty = Events(none.astype(np.int64), none.astype(np.int64), none, none)
-        return Rows(torch.from_numpy(x), torch.from_numpy(y), np.arange(count), np.zeros(count), empty)
-    stamps = json.loads((folder / f"{split}.filename-timestamps.json").read_text(encoding="utf-8"))
-    names = [os.path.basename(path) for path, _ in stamps]  # noqa: PTH119 - a Path for each of many frames takes seconds
-    if count != len(stamps) or not set(names) <= set(position):
-        raise ValueError(f"{split} has {count} rows and {len(stamps)} times, or times of unknown files")
-    file, times = np.array([position[name] for name in names]), np.array([time for _, time in stamps], float)
-    return Rows(torch.from_numpy(x), *_event_targets(task, split, order, file, times))
-
-
-def _event_targets(
-    task: Task, split: str, order: list[str], file: NDArray[Any], times: NDArray[Any]
-) -> tuple[Tensor, NDArray[Any], NDArray[Any], Events]:
-    """Labels of each frame, and the events of the files that have frames."""
-    y, found = np.zeros((len(file), len(task.labels)), np.float32), []
-    for index in np.unique(file):
-        events = task.clips[split][order[index]]
-        if isinstance(events, Events):
-            mine = file == index
-            y[mine] = active_labels(events, times[mine], len(task.labels))
-            found.append(Events(np.full(len(events), index), events.label, events.start, events.end))
-    return torch.from_numpy(y), file, times, join(found)

@@ -30,12 +30,12 @@ BLOCK_MS = 50.0  # log-mel frames are summarised over the hop the HEAR API recom
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What an evaluation needs of a model.
+    """Interface of a model in an evaluation.
 
     Parameters
     ----------
     name : str
-        What it is called in results, and its folders are; see `place`.
+        What it is called in results, and its folders are; see `folder_name`.
     identity : str
         Changes when the embeddings would.
     sample_rate : int
@@ -50,16 +50,16 @@ class Encoder(Protocol):
     options: dict[str, Any]
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
-        """One vector for each clip."""
+        """Return one vector per clip."""
         ...
 
     def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
-        """Vectors over time, and their times in milliseconds."""
+        """Return vectors over time, and their times in milliseconds."""
         ...
 
 
 def folder_name(encoder: Encoder) -> str:
-    """Name of an encoder's folders: its own, and a baseline's with eight digits of its identity."""
+    """Return the folder name of an encoder; baselines have eight digits of their hash appended."""
     if encoder.name not in BASELINES:
         return encoder.name
     return f"{encoder.name}-{hashlib.sha256(encoder.identity.encode()).hexdigest()[:8]}"
@@ -79,12 +79,12 @@ class LogMelEncoder:
         self._block = max(1, round(BLOCK_MS / 1000 * frontend.sample_rate / frontend.hop_size))
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
-        """Mean and deviation over the clip, (n, 2 F)."""
+        """Return mean and deviation over the clip, (n, 2 F)."""
         spec = self._frontend(audio)
         return band_statistics(spec)
 
     def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
-        """Mean and deviation over blocks, and the blocks' centres."""
+        """Return mean and deviation over blocks, and the centres of the blocks."""
         spec = self._frontend(audio)
         blocks = [block for block in spec.split(self._block, dim=-1) if block.shape[-1] == self._block] or [spec]
         frames = torch.stack([band_statistics(each) for each in blocks], dim=1)
@@ -122,7 +122,7 @@ class PrecomputedEmbeddings:
 
 
 def encoders(model: Model | str | Path, device: str = "cpu", runtime: Runtime = Runtime()) -> list[Encoder]:
-    """What is evaluated: the model, an untrained one, and log-mel.
+    """Return the encoders to evaluate: the model, a random encoder and log-mel.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def encoders(model: Model | str | Path, device: str = "cpu", runtime: Runtime = 
 
 
 def encoder(model: Model | str | Path, device: str = "cpu", runtime: Runtime = Runtime()) -> Encoder:
-    """The first of `encoders` alone; the others are not made."""
+    """Return the first of `encoders`, without building the others."""
     return next(_each(model, device, runtime))
 
 

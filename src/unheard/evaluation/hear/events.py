@@ -1,4 +1,4 @@
-"""From frame probabilities to events, and how events are scored.
+"""Detection of events from frame probabilities, and event scores.
 
 Definitions of sed_eval 0.2.1 (Mesaros et al., "Metrics for polyphonic sound event detection", 2016) and the
 post-processing of heareval 2021.1.3. Events of all files of a split lie in flat arrays, so that every step is one pass
@@ -43,7 +43,7 @@ class Events:
 
 @dataclass(frozen=True, order=True)
 class Postprocessing:
-    """How probabilities become events; larger settings win ties.
+    """Post-processing of probabilities; larger settings win ties.
 
     Parameters
     ----------
@@ -58,14 +58,14 @@ class Postprocessing:
 
 
 def join(parts: Iterable[Events]) -> Events:
-    """Events of several splits one after another; their file indices must differ already."""
+    """Concatenate the events of several splits, whose file indices must differ."""
     found = list(parts)
     fields = ("file", "label", "start", "end")
     return Events(*(np.concatenate([getattr(part, name) for part in found]) for name in fields))
 
 
 def active_labels(events: Events, times_ms: Float[np.ndarray, " t"], labels: int) -> Bool[np.ndarray, "t C"]:
-    """Which labels are active at each time of one file: from the start of an event to its end, both included.
+    """Return which labels are active at each time of one file, from the start to the end of an event, inclusive.
 
     heareval reads an interval tree with 0.0001 ms added to the end, so that the end counts.
     """
@@ -81,7 +81,7 @@ def find_events(
     times_ms: Float[np.ndarray, " n"],
     how: Postprocessing,
 ) -> Events:
-    """Runs of frames above `THRESHOLD` after a median filter, from the first frame's time to the last frame's.
+    """Detect runs of frames above `THRESHOLD` after a median filter.
 
     Parameters
     ----------
@@ -109,16 +109,16 @@ def find_events(
 def event_f(
     reference: Events, estimated: Events, t_collar: float, percentage_of_length: float | None = None
 ) -> dict[str, float]:
-    """Event-based F-measure, summed over files, as {"f_measure", "precision", "recall"}.
+    """Return the event-based F-measure over all files, as {"f_measure", "precision", "recall"}.
 
-    A reference and an estimate can be a pair when file and label agree and their starts differ by at most ``collar``.
-    The hits are the largest number of disjoint pairs.
+    A reference and an estimate match if file and label agree and their starts differ by at most ``t_collar``. The hits
+    are the size of a maximum matching.
 
     Parameters
     ----------
-    collar : float
-        Seconds.
-    share : float, optional
+    t_collar : float
+        Tolerance in seconds.
+    percentage_of_length : float, optional
         Ends must agree, too, within the larger of ``collar`` and this share of the reference's length.
 
     Returns
@@ -143,7 +143,7 @@ def event_counts(
 
 
 def segment_error_rate(reference: Events, estimated: Events) -> float:
-    """Substitutions, deletions and insertions in segments of one second, over the labels active in the reference."""
+    """Return substitutions, deletions and insertions in segments of 1 s, divided by the active reference labels."""
     wrong, active = segment_counts(reference, estimated, int(max((*reference.file, *estimated.file), default=-1)) + 1)
     return float(wrong.sum() / (active.sum() + EPSILON))
 
@@ -168,7 +168,7 @@ def segment_counts(
 
 
 def _width(times_ms: Float[np.ndarray, " t"], median_filter_ms: float) -> int:
-    """Frames of the median filter."""
+    """Return the length of the median filter in frames."""
     if not median_filter_ms or len(times_ms) < 2:
         return 0
     return round(median_filter_ms / float(np.mean(np.diff(times_ms))))
@@ -191,7 +191,7 @@ def _median(active: Bool[np.ndarray, "t C"], width: int) -> Bool[np.ndarray, "t 
 def _matched(
     reference: Events, estimated: Events, t_collar: float, percentage_of_length: float | None
 ) -> Int[np.ndarray, " h"]:
-    """The reference events of a maximum matching between the events that can be a pair."""
+    """Return the reference events of a maximum matching."""
     if not len(reference) or not len(estimated):
         return np.zeros(0, np.int64)
     from scipy.sparse import csr_matrix
@@ -208,7 +208,7 @@ def _matched(
 
 
 def _near(reference: Events, estimated: Events, t_collar: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of one file and label whose starts are about ``collar`` apart or less; the exact test follows."""
+    """Pairs of one file and label whose starts are about ``t_collar`` apart or less; the exact test follows."""
     labels = int(max(reference.label.max(), estimated.label.max())) + 1
     apart = 10 * max(
         float(reference.start.max()), float(estimated.start.max()), 1e3
@@ -223,7 +223,7 @@ def _near(reference: Events, estimated: Events, t_collar: float) -> tuple[NDArra
 
 
 def _segments(events: Events, base: Int[np.ndarray, " E"], length: int, labels: int) -> Bool[np.ndarray, "s C"]:
-    """Which labels are active in each segment of all files."""
+    """Return which labels are active in each segment of all files."""
     change = np.zeros((length + 1, labels), np.int64)
     np.add.at(change, (base + np.floor(events.start / 1000 / SEGMENT).astype(np.int64), events.label), 1)
     np.add.at(change, (base + np.ceil(events.end / 1000 / SEGMENT).astype(np.int64), events.label), -1)

@@ -46,18 +46,18 @@ class Epoch:
 
 @dataclass
 class FitResult:
-    """The best validation of a fit.
+    """Best validation of a fit.
 
     Parameters
     ----------
     state : dict of str to Tensor
         Weights then.
     score : float
-        What was monitored: the task's first score, or the validation loss.
+        Monitored value: the first score of the task, or the validation loss.
     epoch : int
         Counted from 0.
-    how : Postprocessing, optional
-        Chosen then, in event tasks.
+    postprocessing : Postprocessing, optional
+        Selected then, in event tasks.
     """
 
     hyper: HyperParams
@@ -68,12 +68,12 @@ class FitResult:
 
 
 def smaller_is_better(task: Task) -> bool:
-    """Whether what a task monitors should fall."""
+    """Return whether the monitored value of a task should decrease."""
     return not task.stop_by_score or SCORES[task.scores[0]].smaller
 
 
 def new_head(size: int, labels: int, hyper: HyperParams) -> Head:
-    """Fresh weights, and the draw heareval then spends on printing a summary."""
+    """Return a new head, and consume the random numbers that heareval uses for its summary."""
     head = Head(size, labels, hyper)
     torch.rand(SUMMARY_ROWS, size)
     return head
@@ -87,7 +87,7 @@ def fit(
     hyper: HyperParams,
     observe: Callable[[Epoch], None] = lambda epoch: None,
 ) -> FitResult:
-    """Train until nothing has improved for a while, and keep the weights of the best validation.
+    """Train with early stopping. Return the weights of the best validation.
 
     Raises
     ------
@@ -123,13 +123,13 @@ def fit(
 
 @torch.no_grad()
 def predict(head: Head, x: Float[Tensor, "n D"], batch_size: int) -> Float[Tensor, "n C"]:
-    """Logits, in the batches heareval predicts in."""
+    """Return the logits, computed in the batches of heareval."""
     head.eval()
     return torch.cat([head(part) for part in torch.split(x, batch_size)])
 
 
 def _train(trainer: HeadTrainer, rows: Rows, batch_size: int) -> list[Tensor]:
-    """One epoch over the batches in their fixed order."""
+    """Train for one epoch over the batches in their fixed order."""
     _consume_dataloader_seed()
     batches = zip(torch.split(rows.x, batch_size), torch.split(rows.y, batch_size), strict=True)
     return [trainer.step(x, y) for x, y in batches]
@@ -153,10 +153,10 @@ def _rounded(value: float, task: Task) -> float:
 
 
 def _consume_dataloader_seed() -> None:
-    """The draw with which a torch data loader starts."""
+    """Consume the random number with which a torch data loader starts."""
     torch.empty((), dtype=torch.int64).random_()
 
 
 def snapshot(head: Head) -> dict[str, Tensor]:
-    """A copy of the weights."""
+    """Return a copy of the weights."""
     return {name: value.detach().clone() for name, value in head.state_dict().items()}

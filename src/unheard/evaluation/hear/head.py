@@ -1,4 +1,4 @@
-"""The shallow classifier that reads embeddings, and the grid of hyper-parameters it is tried with (heareval 2021.1.3)."""
+"""The shallow classifier on embeddings, and its grid of hyper-parameters (heareval 2021.1.3)."""
 
 from __future__ import annotations
 

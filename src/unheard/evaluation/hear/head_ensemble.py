@@ -58,7 +58,7 @@ class HeadEnsemble(Protocol):
 def make_ensemble(
     heads: Sequence[Head], hypers: Sequence[HyperParams], seeds: Sequence[int], device: torch.device
 ) -> HeadEnsemble:
-    """Return the ensemble that is fastest on a device; each head has its own learning rate and its own dropout masks."""
+    """Return the fastest ensemble on a device; each head has its own learning rate and dropout masks."""
     rates = [hyper.lr for hyper in hypers]
     if device.type == "cpu":
         return SequentialHeads(

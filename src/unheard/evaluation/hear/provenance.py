@@ -1,4 +1,4 @@
-"""What embeddings were made from: copies of the labels, and a record of the audio files, lie beside them."""
+"""Provenance of embeddings: copies of the labels and a record of the audio files in the same folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AUDIO = "audio-files.sha256"
 
 
 def audio_rate(task: Task, wanted: int) -> int:
-    """The sample rate to read: the wanted one, or else the highest there is, from which is resampled.
+    """Return the sample rate to read: the requested one, or else the highest available one, to be resampled.
 
     Raises
     ------
@@ -30,38 +30,39 @@ def audio_rate(task: Task, wanted: int) -> int:
 
 
 def task_files(task: Task) -> list[str]:
-    """Names of the files that say what is true of a task, which are copied beside its embeddings."""
+    """Return the names of the files with metadata and labels, which are copied into the folder of the embeddings."""
     return [METADATA, VOCABULARY, *(f"{split}.json" for split in task.splits)]
 
 
 def audio_files(task: Task, split: str, sample_rate: int) -> str:
-    """Digest of the names, sizes and times of change of a split's audio files.
+    """Return a hash of names, sizes and modification times of the audio files of a split.
 
     Raises
     ------
     AudioError
         When a file is missing.
     """
-    place, digest = task.folder / str(audio_rate(task, sample_rate)) / split, hashlib.sha256()
+    folder, digest = task.folder / str(audio_rate(task, sample_rate)) / split, hashlib.sha256()
     for name in task.clips[split]:
-        if not (place / name).is_file():
+        if not (folder / name).is_file():
             raise AudioError(
-                f"{place / name} is missing; {split}.json of {task.name} names it, put it back or build the task again"
+                f"{folder / name} is missing, but listed in {split}.json of {task.name}; restore it or build the"
+                " task again"
             )
-        told = (place / name).stat()
-        digest.update(repr((name, (told.st_size, told.st_mtime_ns))).encode())
+        state = (folder / name).stat()
+        digest.update(repr((name, (state.st_size, state.st_mtime_ns))).encode())
     return digest.hexdigest()
 
 
 def is_stale(task: Task, folder: Path, sample_rate: int) -> bool:
-    """Whether a folder of embeddings was made for other labels or audio files than the task has now.
+    """Return whether the labels or audio files of a task have changed since it was embedded.
 
-    Audio is told by the names, sizes and times of change of the files of the splits that are complete or under way.
+    Audio files are compared by name, size and modification time.
 
     Raises
     ------
     AudioError
-        When a file on record is missing.
+        When a recorded file is missing.
     """
     copies = [(folder / name, task.folder / name) for name in task_files(task)]
     if any(copy.is_file() and copy.read_bytes() != now.read_bytes() for copy, now in copies):
@@ -74,17 +75,13 @@ def is_stale(task: Task, folder: Path, sample_rate: int) -> bool:
 
 
 def input_digest(task: Task, folder: Path) -> list[bytes]:
-    """What tells embeddings of one model from each other: the labels of the task, and the audio as far as it is on
-    record.
-    """
+    """Return the inputs that identify embeddings of a model: labels and recorded audio files."""
     records = [folder / f"{split}.{AUDIO}" for split in task.splits]
     return [*_labels(task), *(path.read_bytes() for path in records if path.is_file())]
 
 
 def stored_origin(task: Task, folder: Path) -> list[bytes]:
-    """What tells embeddings that others stored: the labels of the task, and the names, sizes and times of change of
-    their files.
-    """
+    """Return the inputs that identify stored embeddings: labels, and names, sizes and modification times of files."""
     stored = [path for path in sorted(folder.glob("*")) if path.suffix in (".npy", ".json")]
     return [
         *_labels(task),
@@ -93,12 +90,12 @@ def stored_origin(task: Task, folder: Path) -> list[bytes]:
 
 
 def in_stored_order(task: Task, folder: Path) -> Task:
-    """The task with its splits and files in the order of the copies beside its embeddings, for rows lie in that order.
+    """Return the task with splits and files in the order stored with the embeddings, which is that of the rows.
 
     Raises
     ------
     DataError
-        When the splits, files or labels there are not those of the task.
+        When the stored splits, files or labels are not those of the task.
     """
     splits = task.splits
     if (folder / METADATA).is_file():
@@ -116,7 +113,7 @@ def _stored_order(task: Task, folder: Path, split: str) -> dict[str, Answers]:
     stored, named = (json.loads(path.read_text(encoding="utf-8")) for path in (copy, now))
     if strange := sorted(name for name in stored.keys() | named.keys() if stored.get(name) != named.get(name)):
         raise DataError(
-            f"{copy} and {now} differ in the labels of {strange[0]}; embed the task again, or give the labels of then"
+            f"{copy} and {now} differ in the labels of {strange[0]}; embed the task again, or restore the labels"
         )
     return {name: clips[name] for name in stored}
 

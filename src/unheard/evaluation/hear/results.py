@@ -50,8 +50,13 @@ def published() -> list[Published]:
     text = files("unheard.evaluation.hear").joinpath("published.csv").read_text(encoding="utf-8")
     return [
         Published(
-            row["model"], row["task"], row["score"], float(row["percent"]), float(row["plus_minus"]) if row["plus_minus"] else None,
-            row["protocol"], row["source"],
+            row["model"],
+            row["task"],
+            row["score"],
+            float(row["percent"]),
+            float(row["plus_minus"]) if row["plus_minus"] else None,
+            row["protocol"],
+            row["source"],
         )
         for row in csv.DictReader(io.StringIO(text))
     ]  # fmt: skip

@@ -1,12 +1,11 @@
-"""The better protocol: same classifier, same grid, what is wrong in the published one put right.
+"""The robust protocol: classifier and grid of heareval, with corrections.
 
-Training rows are shuffled in every epoch; a last batch of one row joins the one before; a score that is undefined
-counts as the worst instead of ending a fit, and F-measure and precision as 0 where no event was found; several seeds
-are run. All grid points of one shape train on the same batches, on an accelerator as one batched model
-(`head_ensemble`); points that are done leave. The grid is searched with the first seed; the chosen point is fitted
-again for every seed and fold, the seeds of a fold together. With folds the search is on the first round alone, as in
-heareval, though the fold that validates there is tested in a later one. Every head draws its dropout from a generator
-of its own, so its fit does not depend on its company.
+- Training rows are shuffled in every epoch; a last batch of one row is merged with the previous one.
+- An undefined score counts as the worst; F-measure and precision are 0 if no event was detected.
+- All grid points of one shape train on the same batches, on an accelerator as one batched model (`head_ensemble`).
+- The grid search uses the first seed. The selected point is then trained with every seed on every fold.
+- With folds, the grid search uses the first round only, as in heareval.
+- Every head has its own generator for dropout, so that its result does not depend on the other heads.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ from unheard.model.classification import probabilities
 from unheard.progress import Track, silent
 from unheard.training.early_stopping import EarlyStopping
 
-ZERO_DIVISION = 0.0  # F-measure and precision where there are events and none was found
-SHUFFLED = 1000  # added to the number of a round for the seed of its batches; our choice
+ZERO_DIVISION = 0.0  # F-measure and precision if no event was detected
+SHUFFLED = 1000  # added to the index of a round for the seed of its batches; our choice
 
 
 def evaluate(
@@ -45,17 +44,17 @@ def evaluate(
     track: Track = silent,
     device: str = "cpu",
 ) -> list[list[SplitResult]]:
-    """Fit and test one task with several seeds: one list a seed, with one entry a test split.
+    """Fit and test one task with several seeds. Return one list per seed, with one entry per test split.
 
     Parameters
     ----------
     device : str
-        Where the heads train; they are tested on the CPU.
+        Device for training; tests run on the CPU.
 
     Raises
     ------
     DataError
-        When the training rows cannot teach anything.
+        When the training rows are unusable.
     """
     check(task, splits)
     memory, rounds, sign = memory or NullFitCache(), parts(task), -1.0 if smaller_is_better(task) else 1.0
@@ -82,12 +81,12 @@ def fit_together(
     seeds: Sequence[int],
     device: str = "cpu",
 ) -> list[FitResult]:
-    """Train heads of one shape on one round on the same batches, each until it has not improved for a while.
+    """Train heads of one shape on the same batches of one round, each with early stopping.
 
     Parameters
     ----------
     device : str
-        Where they train: on a CPU beside each other, elsewhere as one stacked model.
+        Device for training; heads are trained one by one on a CPU, otherwise as one batched model.
 
     Raises
     ------
@@ -101,15 +100,15 @@ def fit_together(
     heads = [_fresh(train.x.shape[1], task, *job) for job in zip(hypers, seeds, strict=True)]
     ensemble, best = make_ensemble(heads, hypers, seeds, where), [FitResult(each) for each in hypers]
     stopping, sign = [EarlyStopping(each.patience) for each in hypers], -1.0 if smaller_is_better(task) else 1.0
-    x, y, heard = train.x.to(where), train.y.to(where), valid.x.to(where)
+    x, y, valid_x = train.x.to(where), train.y.to(where), valid.x.to(where)
     alive, generator = list(range(len(heads))), torch.Generator().manual_seed(SHUFFLED + round_index)
     for epoch in range(hyper.max_epochs):
         for index in batches(len(train), hyper.batch_size, generator):
             ensemble.step(x[index], y[index], task.multilabel)
         if (epoch + 1) % hyper.check_val_every_n_epoch:
             continue
-        for place, (head, logits) in enumerate(zip(alive, ensemble.predict(heard, hyper.batch_size), strict=True)):
-            value, how = _judged(task, valid, logits)
+        for place, (head, logits) in enumerate(zip(alive, ensemble.predict(valid_x, hyper.batch_size), strict=True)):
+            value, how = _monitored(task, valid, logits)
             if stopping[head].improved(sign * value):
                 best[head] = FitResult(hypers[head], ensemble.state(place), value, epoch, how)
         on = [place for place, head in enumerate(alive) if not stopping[head].exhausted]
@@ -122,15 +121,15 @@ def fit_together(
 
 
 def batches(rows: int, size: int, generator: torch.Generator) -> list[Tensor]:
-    """Shuffled row indices in batches; a last one of a single row joins the one before."""
+    """Return shuffled row indices in batches; a last batch of one row is merged with the previous one."""
     found = list(torch.split(torch.randperm(rows, generator=generator), size))
     if len(found) > 1 and len(found[-1]) == 1:
         found[-2:] = [torch.cat(found[-2:])]
     return found
 
 
-def _judged(task: Task, valid: Rows, logits: Float[Tensor, "n C"]) -> tuple[float, Postprocessing | None]:
-    """What a head is judged by; undefined is the worst."""
+def _monitored(task: Task, valid: Rows, logits: Float[Tensor, "n C"]) -> tuple[float, Postprocessing | None]:
+    """Return the monitored value and the post-processing; an undefined value is the worst."""
     if task.stop_by_score:
         value, how = score_and_tune(task, valid, probabilities(logits, task.multilabel).numpy())
     else:
@@ -151,7 +150,7 @@ def _remembered(
     memory: FitCache,
     device: str,
 ) -> list[FitResult]:
-    """Fits of (number, hyper-parameters, seed), those that are known taken from memory."""
+    """Return the fits of (number, hyper-parameters, seed), from the cache if available."""
     found = {number: fit for number, _, _ in jobs if (fit := memory.get(number)) is not None}
     if missing := [job for job in jobs if job[0] not in found]:
         fits = fit_together(

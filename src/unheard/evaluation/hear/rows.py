@@ -1,17 +1,25 @@
-"""Embedded splits of a task, and how predictions for them are judged."""
+"""Embedded splits of a task: reading, and scores of predictions."""
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
-from unheard.evaluation.hear.events import Events, Postprocessing, find_events, join
+from unheard.errors import DataError
+from unheard.evaluation.hear.events import Events, Postprocessing, active_labels, find_events, join
+from unheard.evaluation.hear.provenance import in_stored_order
 from unheard.evaluation.hear.scores import SCORES, score_events
 from unheard.evaluation.hear.tasks import Task
 
@@ -21,7 +29,7 @@ Probability = Float[np.ndarray, "n C"]
 
 @dataclass(frozen=True)
 class Rows:
-    """One row a clip of a scene task, or a frame of an event task.
+    """Rows of a split: one per clip of a scene task, or one per frame of an event task.
 
     Parameters
     ----------
@@ -30,11 +38,11 @@ class Rows:
     y : Float[Tensor, "n C"]
         1 where a label applies.
     file : Int[ndarray, "n"]
-        Which file a row belongs to.
+        Index of the file of each row.
     times_ms : Float[ndarray, "n"]
-        Time of a frame; 0 in scene tasks.
+        Time of each frame; 0 in scene tasks.
     events : Events
-        What is true of the files of an event task.
+        Reference events of an event task.
     """
 
     x: Float[Tensor, "n D"]
@@ -48,13 +56,13 @@ class Rows:
 
     @property
     def truth(self) -> Int[np.ndarray, "n C"]:
-        """`y` as whole numbers."""
+        """`y` as integers."""
         return self.y.numpy().astype(np.int64)
 
 
 @dataclass(frozen=True)
 class EvaluationRound:
-    """One round of an evaluation: names of the splits that train, choose, and test."""
+    """One round of an evaluation: names of the splits for training, validation and test."""
 
     train: tuple[str, ...]
     valid: str
@@ -62,7 +70,7 @@ class EvaluationRound:
 
 
 def parts(task: Task) -> list[EvaluationRound]:
-    """The rounds of a task: one, or one for each fold i, which tests, while the next one chooses and the others train."""
+    """Return the rounds of a task: one, or one per fold, with the next fold for validation."""
     if not task.folds:
         return [EvaluationRound(("train",), "valid", "test")]
     folds = sorted(task.splits)
@@ -71,7 +79,7 @@ def parts(task: Task) -> list[EvaluationRound]:
 
 
 def untrained_labels(task: Task) -> list[str]:
-    """A remark for each test split with labels that nothing trains, or with a single one: scores of them say little."""
+    """Return a warning for each test split with labels missing from training, or with a single label."""
     held = {split: _labels(task, split) for split in task.splits}
     found = []
     for part in parts(task):
@@ -86,7 +94,7 @@ def untrained_labels(task: Task) -> list[str]:
 
 
 def _labels(task: Task, split: str) -> set[int]:
-    """The labels that occur in a split."""
+    """Return the labels that occur in a split."""
     return {
         int(label)
         for answer in task.clips[split].values()
@@ -95,7 +103,7 @@ def _labels(task: Task, split: str) -> set[int]:
 
 
 def stack(rows: Sequence[Rows]) -> Rows:
-    """Rows of several splits one after another."""
+    """Concatenate the rows of several splits."""
     if len(rows) == 1:
         return rows[0]
     shifts = np.cumsum([0, *(int(part.file.max(initial=-1)) + 1 for part in rows[:-1])])
@@ -111,10 +119,9 @@ def stack(rows: Sequence[Rows]) -> Rows:
 
 
 def score_and_tune(task: Task, rows: Rows, probability: Probability) -> tuple[float, Postprocessing | None]:
-    """The first score of a task, and the post-processing it is highest with; NaN counts as 0, ties go to the larger
-    setting.
+    """Return the first score of a task, and the post-processing with the highest score.
 
-    As in heareval the largest value wins even where less is better, as no HEAR task has it.
+    NaN counts as 0, and ties select the larger setting. As in heareval, the largest value wins for every score.
     """
     name = task.scores[0]
     if not task.event:
@@ -127,12 +134,12 @@ def score_and_tune(task: Task, rows: Rows, probability: Probability) -> tuple[fl
 def score_all(
     task: Task, rows: Rows, probability: Probability, how: Postprocessing | None, unfound: float = math.nan
 ) -> dict[str, float]:
-    """Every score of a task, with the sub-scores of event scores.
+    """Return every score of a task, with the sub-scores of event scores.
 
     Parameters
     ----------
     unfound : float
-        What is undefined because no event was found where there are some: NaN in heareval, 0 in the robust protocol.
+        Value of scores that are undefined because no event was detected: NaN in heareval, 0 in the robust protocol.
     """
     if how is None:
         return {name: float(SCORES[name].compute(rows.truth, probability)) for name in task.scores}
@@ -144,3 +151,79 @@ def score_all(
 
 def _found(rows: Rows, probability: Probability, how: Postprocessing) -> Events:
     return find_events(probability, rows.file, rows.times_ms, how)
+
+
+def shuffled(task: Task) -> dict[str, list[str]]:
+    """Return the files of every split in the order of their rows, shuffled by one generator as in heareval."""
+    generator = random.Random(0)
+    files = {split: list(task.clips[split]) for split in task.splits}
+    for names in files.values():
+        generator.shuffle(names)
+    return files
+
+
+def read_splits(folder: Path, task: Task) -> dict[str, Rows]:
+    """Read the rows of every split from a folder of embeddings, written by this library or by heareval.
+
+    Raises
+    ------
+    DataError
+        When a file is missing, or the stored rows or labels do not match the task.
+    """
+    try:
+        order = file_order(folder, task)
+        found = {split: _rows(folder, task, split, order[split]) for split in task.splits}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{folder} holds no complete embeddings of {task.name} ({error}); embed the task again"
+        ) from error
+    sizes = {split: rows.x.shape[1] for split, rows in found.items()}
+    if len(set(sizes.values())) != 1:
+        raise DataError(f"{folder}: embeddings of the splits differ in size, {sizes}; all must have the same size")
+    return found
+
+
+def file_order(folder: Path, task: Task) -> dict[str, list[str]]:
+    """Return the file names of each split in the order of the rows of a folder.
+
+    Raises
+    ------
+    DataError
+        When the labels stored there are not those of the task.
+    """
+    return shuffled(in_stored_order(task, folder))
+
+
+def _rows(folder: Path, task: Task, split: str, order: list[str]) -> Rows:
+    count, size = json.loads((folder / f"{split}.embedding-dimensions.json").read_text(encoding="utf-8"))
+    x = np.fromfile(folder / f"{split}.embeddings.npy", np.float32).reshape(count, size)
+    position = {name: index for index, name in enumerate(order)}
+    none = np.zeros(0)
+    if not task.event:
+        if count != len(order):
+            raise ValueError(f"{split} has {count} rows for {len(order)} files")
+        y = np.zeros((count, len(task.labels)), np.float32)
+        for row, name in enumerate(order):
+            y[row, np.asarray(task.clips[split][name])] = 1
+        empty = Events(none.astype(np.int64), none.astype(np.int64), none, none)
+        return Rows(torch.from_numpy(x), torch.from_numpy(y), np.arange(count), np.zeros(count), empty)
+    stamps = json.loads((folder / f"{split}.filename-timestamps.json").read_text(encoding="utf-8"))
+    names = [os.path.basename(path) for path, _ in stamps]  # noqa: PTH119 - a Path for each of many frames takes seconds
+    if count != len(stamps) or not set(names) <= set(position):
+        raise ValueError(f"{split} has {count} rows and {len(stamps)} times, or times of unknown files")
+    file, times = np.array([position[name] for name in names]), np.array([time for _, time in stamps], float)
+    return Rows(torch.from_numpy(x), *_event_targets(task, split, order, file, times))
+
+
+def _event_targets(
+    task: Task, split: str, order: list[str], file: NDArray[Any], times: NDArray[Any]
+) -> tuple[Tensor, NDArray[Any], NDArray[Any], Events]:
+    """Return the labels of each frame, and the events of the files that have frames."""
+    y, found = np.zeros((len(file), len(task.labels)), np.float32), []
+    for index in np.unique(file):
+        events = task.clips[split][order[index]]
+        if isinstance(events, Events):
+            mine = file == index
+            y[mine] = active_labels(events, times[mine], len(task.labels))
+            found.append(Events(np.full(len(events), index), events.label, events.start, events.end))
+    return torch.from_numpy(y), file, times, join(found)

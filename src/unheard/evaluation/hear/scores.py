@@ -68,7 +68,7 @@ def auc(target: Target, probability: Probability) -> float:
 
 
 def sensitivity(target: Target, probability: Probability) -> float:
-    """Mean d' over labels, each from its own area under the ROC; NaN where one is infinite and another minus infinite."""
+    """Return the mean d' over labels, from the area under each ROC; NaN if infinities of both signs occur."""
     with np.errstate(invalid="ignore"):
         return float(np.mean([d_prime(value) for value in roc_aucs(target, probability)]))
 

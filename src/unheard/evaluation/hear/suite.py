@@ -1,10 +1,10 @@
-"""Several encoders on several tasks: embed, fit, score, and keep what is done.
+"""Evaluation of several encoders on several tasks: embed, fit, score, and store the results.
 
-OUT/embeddings/ENCODER/TASK/  OUT/fits/MODE/ENCODER/TASK/ (while under way)  OUT/scores/MODE/ENCODER/TASK.json
-OUT/failures/MODE/TASK, ENCODER.txt (tracebacks of code that failed)
+OUT/embeddings/ENCODER/TASK/  OUT/fits/MODE/ENCODER/TASK/ (until finished)  OUT/scores/MODE/ENCODER/TASK.json
+OUT/failures/MODE/TASK, ENCODER.txt (tracebacks of failures)
 
-New embeddings of labels or audio that have changed are made in OUT/fits/embeddings/ENCODER/TASK/; the old ones stay
-until they are done.
+If labels or audio have changed, new embeddings are written to OUT/fits/embeddings/ENCODER/TASK/. The old ones are kept
+until the new ones are complete.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Literal, get_args
 from unheard.bootstrap import bc_interval
 from unheard.errors import ConfigError, DataError, ModelError, UnheardError, require
 from unheard.evaluation.hear import heareval, robust
-from unheard.evaluation.hear.embeddings import PROVENANCE_FILE, damaged_files, embed_task, file_order, read_splits
+from unheard.evaluation.hear.embeddings import PROVENANCE_FILE, damaged_files, embed_task
 from unheard.evaluation.hear.encoders import Encoder, PrecomputedEmbeddings, folder_name
 from unheard.evaluation.hear.fit_cache import DiskFitCache
 from unheard.evaluation.hear.head import GRID_POINTS, grid
@@ -30,12 +30,12 @@ from unheard.evaluation.hear.own_encoder import DEFAULT, Runtime
 from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores, mean
 from unheard.evaluation.hear.provenance import audio_rate, input_digest, is_stale, stored_origin
 from unheard.evaluation.hear.report import Report, Result, load_result, save_result
-from unheard.evaluation.hear.rows import untrained_labels
+from unheard.evaluation.hear.rows import file_order, read_splits, untrained_labels
 from unheard.evaluation.hear.tasks import Task, find_tasks, read_task
 from unheard.files import write_text
 from unheard.progress import Item, Track, silent
 
-SCORING_VERSION = 3  # how scores, replicates and intervals are made; another number scores again what was kept
+SCORING_VERSION = 3  # version of scores and intervals; results of other versions are recomputed
 FAILURES = "failures"  # folder of tracebacks
 
 Mode = Literal["heareval", "robust"]
@@ -43,22 +43,22 @@ Mode = Literal["heareval", "robust"]
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is evaluated how.
+    """Configuration of an evaluation.
 
     Parameters
     ----------
     mode : {"heareval", "robust"}
-        The published protocol, or the better one.
-    points : int
-        Grid points tried.
+        Published or robust protocol.
+    num_grid_points : int
+        Number of grid points.
     seeds : int
-        Runs of the robust protocol; heareval has one.
+        Number of seeds of the robust protocol; heareval has one.
     names : tuple of str
-        Beginnings of task names; all tasks when empty.
+        Prefixes of task names; all tasks if empty.
     device : str
-        Where a model that is given by name embeds, and the heads of the robust protocol train.
+        Device of models given by name, and of the heads of the robust protocol.
     runtime : Runtime
-        How the models embed; baselines and models that are compared embed in the same way.
+        Embedding options of all models and baselines.
     """
 
     mode: Mode = "heareval"
@@ -70,18 +70,18 @@ class EvaluationConfig:
 
 
 def choose_tasks(folder: str | Path, names: Sequence[str] = ()) -> list[Path]:
-    """Task folders to evaluate, all or those whose name begins with one of ``names``.
+    """Return the task folders whose name starts with one of ``names``, or all.
 
     Raises
     ------
     ConfigError
-        When a name fits no task.
+        When a name matches no task.
     """
     found = find_tasks(folder)
     for name in names:
         if not any(path.name.startswith(name) for path in found):
             raise ConfigError(
-                f"there is no task {name} in {folder}; there are {', '.join(path.name for path in found)}"
+                f"there is no task {name} in {folder}; available: {', '.join(path.name for path in found)}"
             )
     return [path for path in found if not names or any(path.name.startswith(name) for name in names)]
 
@@ -92,16 +92,16 @@ def evaluate(
     out: Path,
     plan: EvaluationConfig = EvaluationConfig(),
     track: Track = silent,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Evaluate encoders on task folders; a task that fails, for whatever reason, is reported and the others go on.
+    """Evaluate encoders on tasks. Failed tasks are reported, and the others continue.
 
     Parameters
     ----------
     out : Path
-        Results so far are kept here and not computed again.
-    say : callable
-        Is told of resampling, of failures, of what is scored again, and of labels that make a score doubtful.
+        Output folder; existing results are reused.
+    log : callable
+        Receives messages about resampling, failures, recomputed scores and caveats.
 
     Raises
     ------
@@ -113,26 +113,26 @@ def evaluate(
 
     report, traces = Report(), out / FAILURES / plan.mode
     for path in tasks:
-        with _report_failure(report, path.name, "", traces, say):
+        with _report_failure(report, path.name, "", traces, log):
             task = read_task(path)
             grid(task, plan.num_grid_points)  # before anything is embedded
             for remark in untrained_labels(task):
                 report.remarks.append(remark)
-                say(remark)
+                log(remark)
             for encoder in encoders:
                 with (
-                    _report_failure(report, task.name, encoder.name, traces, say),
+                    _report_failure(report, task.name, encoder.name, traces, log),
                     threadpool_limits(limits=1, user_api="blas"),
                 ):
-                    report.results.append(_result(task, encoder, out, plan, track, say))
+                    report.results.append(_result(task, encoder, out, plan, track, log))
     return report
 
 
 def _result(
-    task: Task, encoder: Encoder, out: Path, plan: EvaluationConfig, track: Track, say: Callable[[str], None]
+    task: Task, encoder: Encoder, out: Path, plan: EvaluationConfig, track: Track, log: Callable[[str], None]
 ) -> Result:
-    """One encoder on one task, or what is known of it."""
-    folder, made_from = _embedded(task, encoder, out, track, say)
+    """Return the stored or computed result of one encoder on one task."""
+    folder, made_from = _embedded(task, encoder, out, track, log)
     seeds = plan.seeds if plan.mode == "robust" else 1
     stamp = hashlib.sha256(
         repr((made_from, plan.mode, plan.num_grid_points, seeds, SCORING_VERSION)).encode()
@@ -141,9 +141,9 @@ def _result(
     if (before := load_result(kept, stamp)) is not None:
         return before
     if kept.is_file():
-        say(
-            f"{task.name}: {encoder.name} was scored from something else, with other settings or by an earlier version,"
-            f" or {kept} is damaged; scoring it again"
+        log(
+            f"{task.name}: {encoder.name} was scored with other inputs, settings or another version, or {kept} is"
+            " damaged; scoring it again"
         )
     fits = out / "fits" / plan.mode / folder_name(encoder) / task.name / stamp[:12]
     splits, named = read_splits(folder, task), _naming(track, task, encoder)
@@ -165,9 +165,9 @@ def _result(
 
 
 def _embedded(
-    task: Task, encoder: Encoder, out: Path, track: Track, say: Callable[[str], None]
+    task: Task, encoder: Encoder, out: Path, track: Track, log: Callable[[str], None]
 ) -> tuple[Path, list[bytes]]:
-    """The folder of a task's embeddings, complete, and what tells them from others."""
+    """Return the folder with complete embeddings of a task, and the inputs that identify them."""
     if isinstance(encoder, PrecomputedEmbeddings):
         folder = encoder.folder / task.name
         if damaged := damaged_files(folder):
@@ -177,15 +177,15 @@ def _embedded(
         return folder, [encoder.identity.encode(), *stored_origin(task, folder)]
     folder = out / "embeddings" / folder_name(encoder) / task.name
     if (came := audio_rate(task, encoder.sample_rate)) != encoder.sample_rate:
-        say(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
+        log(f"{task.name}: resampling from {came} Hz, there is no audio of {encoder.sample_rate} Hz")
     if is_stale(task, folder, encoder.sample_rate):
-        say(
+        log(
             f"{task.name}: labels or files have changed since {encoder.name} embedded them; embedding and scoring them"
             " again"
         )
         _reembed(task, encoder, folder, out, track)
     elif damaged := damaged_files(folder):
-        say(
+        log(
             f"{task.name}: {', '.join(damaged)} of {encoder.name} differ from their checksums; embedding the task again"
         )
         _reembed(task, encoder, folder, out, track)
@@ -194,7 +194,7 @@ def _embedded(
 
 
 def _reembed(task: Task, encoder: Encoder, folder: Path, out: Path, track: Track) -> None:
-    """Embed beside the old embeddings, then take their place; fits and scores of the old ones go with them."""
+    """Embed into a new folder, then replace the old embeddings and delete their fits and scores."""
     fresh = out / "fits" / "embeddings" / folder_name(encoder) / task.name
     if is_stale(task, fresh, encoder.sample_rate) or damaged_files(fresh):
         shutil.rmtree(fresh)
@@ -210,7 +210,7 @@ def _reembed(task: Task, encoder: Encoder, folder: Path, out: Path, track: Track
 
 
 def _naming(track: Track, task: Task, encoder: Encoder) -> Track:
-    """A track whose texts name the encoder behind the task."""
+    """Return a progress function whose descriptions include the encoder."""
 
     def named(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
         return track(items, total, f"{task.name}, {encoder.name}{description.removeprefix(task.name)}")
@@ -248,18 +248,16 @@ def _summed(
 
 @contextmanager
 def _report_failure(
-    report: Report, task: str, encoder: str, folder: Path, say: Callable[[str], None]
+    report: Report, task: str, encoder: str, folder: Path, log: Callable[[str], None]
 ) -> Iterator[None]:
-    """Whatever goes wrong in the block is reported, in one line, and ends only the block; code that failed leaves its
-    traceback.
-    """
+    """Report an exception of the block in one line and continue; write the traceback of unexpected errors."""
     called = ", ".join(filter(None, (task, encoder)))
     trace = folder / f"{called.replace('/', '_')}.txt"
     with suppress(OSError, ValueError):
         trace.unlink(missing_ok=True)
     try:
         yield
-    except Exception as error:  # the other tasks and encoders are worth more than a traceback
+    except Exception as error:  # the other tasks and encoders continue
         foreseen = isinstance(error, UnheardError)
         text = (
             str(error)
@@ -268,14 +266,14 @@ def _report_failure(
         )
         report.failed.append((task, encoder, text))
         where = "" if foreseen and not isinstance(error, ModelError) else _traced(error, trace)
-        say(f"{called}{' failed:' if foreseen else ''} {text}{where}")
+        log(f"{called}{' failed:' if foreseen else ''} {text}{where}")
 
 
 def _traced(error: Exception, file: Path) -> str:
-    """Keep a traceback, if that is possible, and say where."""
+    """Write a traceback, if possible. Return a hint on where it is."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, "".join(traceback.format_exception(error)))
     except (OSError, ValueError) as second:
-        return f" (its traceback could not be kept in {file}: {second})"
+        return f" (its traceback could not be written to {file}: {second})"
     return f"; see {file}"

@@ -1,9 +1,8 @@
-"""HEAR task folders as hear-preprocess writes them.
+"""HEAR task folders in the layout of hear-preprocess.
 
     NAME/task_metadata.json  NAME/labelvocabulary.csv  NAME/SPLIT.json  NAME/RATE/SPLIT/FILE.wav
 
-A scene task labels files, an event task intervals of files. Keys of the metadata that the evaluation does not need are
-ignored.
+A scene task has labels of files, an event task has labels of intervals. Unused keys of the metadata are ignored.
 """
 
 from __future__ import annotations
@@ -27,46 +26,41 @@ from unheard.evaluation.hear.scores import SCORES
 
 METADATA = "task_metadata.json"
 VOCABULARY = "labelvocabulary.csv"
-POSTPROCESSING: dict[str, list[float]] = {
-    "median_filter_ms": [250],
-    "min_duration": [125, 250],
-}  # heareval's default grid
+# default grid of heareval
+POSTPROCESSING: dict[str, list[float]] = {"median_filter_ms": [250], "min_duration": [125, 250]}
 
 Answers = Int[np.ndarray, " _"] | Events
-"""What is true of one file: label indices, or events with file index 0."""
+"""Labels of one file: label indices, or events with file index 0."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task.
+    """Metadata and labels of a task.
 
     Parameters
     ----------
     folder : Path
-    name : str
-        Name of the folder, such as ``esc50-v2.0.0-full``.
-    task_name : str
-        Its name without version and mode.
+    name, task_name : str
+        Name of the folder, such as ``esc50-v2.0.0-full``, and name without version and mode.
     event, multilabel : bool
-        Whether intervals are labelled, and whether labels exclude each other.
+        Whether intervals are labelled, and whether a file may have several labels.
     splits : tuple of str
         In the order of the metadata.
     folds : bool
-        Whether the splits are folds that take turns, or train, valid and test.
+        Whether the splits are cross-validation folds, or train, valid and test.
     seconds : float, optional
-        Length of every file; None when they keep their own.
+        Length of every file; None if lengths differ.
     scores : tuple of str
-        Names in `SCORES`; the first decides.
+        Names in `SCORES`; the first is the primary score.
     stop_by_score : bool
-        Whether training stops by the first score, or by the loss.
+        Whether early stopping uses the first score, or the loss.
     postprocessing : tuple of Postprocessing
-        Settings to choose from, of event tasks.
+        Candidate settings of event tasks.
     grid : mapping of str to list
-        Hyper-parameters this task fixes itself.
+        Hyper-parameters that the task fixes.
     labels : tuple of str
-        The vocabulary.
     clips : dict of str to dict of str to Answers
-        Split -> file -> what is true of it, in the order of the files.
+        Split -> file -> labels, in the order of the files.
     """
 
     folder: Path
@@ -85,21 +79,21 @@ class Task:
     clips: dict[str, dict[str, Answers]]
 
     def rates(self) -> list[int]:
-        """Sample rates whose audio is there, in Hz."""
+        """Return the sample rates of the available audio in Hz."""
         return sorted(int(path.name) for path in self.folder.iterdir() if path.is_dir() and path.name.isdigit())
 
 
 def find_tasks(folder: str | Path) -> list[Path]:
-    """Task folders: ``folder`` itself, or those up to three levels below it, sorted by name.
+    """Return the task folders in ``folder``, up to three levels below it, sorted by name.
 
     Raises
     ------
     DataError
-        When there is none, or two have one name: they would share the folders of an evaluation.
+        When there is no task, or two tasks have the same name.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give one that holds HEAR task folders")
+        raise DataError(f"{root}: no such folder; give a folder with HEAR task folders")
     levels = ("", "*/", "*/*/", "*/*/*/")  # archives unpack to hear-RELEASE/tasks/NAME
     found = sorted(
         {path.parent for level in levels for path in root.glob(level + METADATA)}, key=lambda path: (path.name, path)
@@ -110,7 +104,7 @@ def find_tasks(folder: str | Path) -> list[Path]:
     for path in found:
         if (other := named.setdefault(path.resolve().name, path)) != path:
             raise DataError(
-                f"{other} and {path} have one name; rename one of the folders, or give a folder that holds one of them"
+                f"{other} and {path} have the same name; rename one, or give a folder with only one of them"
             )
     return found
 
@@ -121,9 +115,7 @@ def read_task(folder: str | Path) -> Task:
     Raises
     ------
     DataError
-        When a file is missing or broken, a label is not in the vocabulary or stands there twice, the task asks for
-        something unknown or for what excludes each other, a file stands in two splits or in another folder, an event
-        has impossible times, or a split has no label, or a single class.
+        When a file is missing, or metadata, vocabulary, labels, splits or times are invalid.
     """
     root = Path(folder)
     found = _json(root / METADATA)
@@ -134,11 +126,8 @@ def read_task(folder: str | Path) -> Task:
         splits, scores = _names(root, found["splits"], "split"), _names(root, found["evaluation"], "score")
         extra = found.get("evaluation_params") or {}
         settings = extra.get("event_postprocessing_grid") or POSTPROCESSING
-        grid = list(
-            itertools.product(
-                *(_milliseconds(root, settings[name], name) for name in ("median_filter_ms", "min_duration"))
-            )
-        )
+        names = ("median_filter_ms", "min_duration")
+        grid = list(itertools.product(*(_milliseconds(root, settings[name], name) for name in names)))
         hypers = _grid(root, extra.get("task_specific_param_grid") or {})
         seconds, task_name = found["sample_duration"], found["task_name"]
     except KeyError as error:
@@ -160,14 +149,15 @@ def read_task(folder: str | Path) -> Task:
         _several_classes(name, clips)
     if empty := [split for split, files in clips.items() if not any(map(len, files.values()))]:
         raise DataError(
-            f"{name}: no file of {empty[0]} has {'an event' if event else 'a label'}; a score of them says nothing"
+            f"{name}: no file of {empty[0]} has {'an event' if event else 'a label'}; its score would be undefined"
         )
     by_score = found.get("use_scoring_for_early_stopping", True)
     if not isinstance(by_score, bool):
         raise DataError(f"{root / METADATA}: use_scoring_for_early_stopping is {by_score!r}; it must be true or false")
     if event and not by_score and len(grid) > 1:
         raise DataError(
-            f"{root / METADATA} stops by the loss, which chooses no post-processing, and gives {len(grid)}; give one"
+            f"{root / METADATA} stops by the loss, which cannot select one of {len(grid)} post-processing"
+            " settings; give one"
         )
     return Task(
         root, name, task_name, event, multilabel, splits, mode != "trainvaltest", seconds, scores,
@@ -195,11 +185,9 @@ def _choice(found: dict[str, Any], key: str, choices: tuple[str, ...], root: Pat
 
 
 def _known(root: Path, scores: tuple[str, ...], event: bool, splits: tuple[str, ...], mode: str) -> None:
-    """Refuse scores nobody defined and splits that cannot be used."""
+    """Check that scores and splits are valid."""
     if repeated := [name for name, times in Counter(splits).items() if times > 1]:
-        raise DataError(
-            f"{root / METADATA} has the split {repeated[0]} twice; what is tested must neither train nor choose"
-        )
+        raise DataError(f"{root / METADATA} has the split {repeated[0]} twice; splits must be disjoint")
     fitting = [name for name, score in SCORES.items() if score.event == event]
     if not scores or (unknown := [name for name in scores if name not in fitting]):
         raise DataError(
@@ -220,21 +208,19 @@ def _names(root: Path, values: Any, what: str) -> tuple[str, ...]:
 
 
 def _apart(root: Path, clips: Mapping[str, Mapping[str, Answers]]) -> None:
-    """Refuse a file that stands in two splits."""
+    """Check that no file is in two splits."""
     owner: dict[str, str] = {}
     for split, files in clips.items():
         for name in files:
             if (other := owner.setdefault(name, split)) != split:
-                raise DataError(
-                    f"{root}: {name} stands in {other} and in {split}; what is tested must neither train nor choose"
-                )
+                raise DataError(f"{root}: {name} is in the splits {other} and {split}; splits must be disjoint")
 
 
 def _several_classes(name: str, clips: Mapping[str, Mapping[str, Answers]]) -> None:
-    """Refuse a split of one class, before anything is embedded."""
+    """Check that every split has several classes."""
     for split, files in clips.items():
         if len({int(np.asarray(answer)[0]) for answer in files.values()}) < 2:
-            raise DataError(f"{name}: all clips of {split} have the same class; a score of them says nothing")
+            raise DataError(f"{name}: all clips of {split} have the same class; its score would be undefined")
 
 
 def _milliseconds(root: Path, values: Any, name: str) -> list[float]:
@@ -278,21 +264,23 @@ def _vocabulary(path: Path) -> tuple[str, ...]:
 
 
 def _in_order(events: Events) -> bool:
-    """Whether every event starts at 0 or later and ends where it starts or later."""
+    """Return whether every event starts at 0 or later and does not end before its start."""
     return bool(((events.start >= 0) & (events.end >= events.start) & np.isfinite(events.end)).all())
 
 
 def _answers(path: Path, labels: tuple[str, ...], event: bool, multilabel: bool) -> dict[str, Answers]:
-    """What is true of each file of a split."""
+    """Read the labels of each file of a split."""
     position = {label: index for index, label in enumerate(labels)}
     answers: dict[str, Answers] = {}
     for name, found in _json(path).items():
         try:
             if event:
                 answers[name] = Events(
-                    np.zeros(len(found), np.int64), np.array([position[str(each["label"])] for each in found], np.int64),
-                    np.array([each["start"] for each in found], float), np.array([each["end"] for each in found], float),
-                )  # fmt: skip
+                    np.zeros(len(found), np.int64),
+                    np.array([position[str(each["label"])] for each in found], np.int64),
+                    np.array([each["start"] for each in found], float),
+                    np.array([each["end"] for each in found], float),
+                )
             else:
                 answers[name] = np.array([position[str(label)] for label in found], np.int64)
         except (KeyError, TypeError, ValueError) as error:

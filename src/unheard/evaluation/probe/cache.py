@@ -1,7 +1,7 @@
-"""Vectors of a probe on disk, so that one that was interrupted, or is made again, embeds nothing twice.
+"""Cache of the vectors of a probe on disk.
 
 vectors/NAME.npy     the array
-vectors/NAME.json    made_of: a digest of the model, the sounds and how they were embedded; checksum of the array
+vectors/NAME.json    made_of: hash of the model, the sounds and the embedding options; checksum of the array
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ FOLDER = "vectors"
 
 
 class EmbeddingCache:
-    """Arrays in a folder, each under a name.
+    """Named arrays in a folder.
 
     Parameters
     ----------
     folder : Path
-    made_of : str
-        Changes when the arrays would; see `made_of`.
+    fingerprint : str
+        Hash of the inputs; see `vectors_fingerprint`.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.folder, self.fingerprint = folder, fingerprint
 
     def __call__(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """The array that is kept under a name, or else the one that ``make`` gives, kept from now on.
+        """Return the cached array of a name; if there is none, compute it with ``make`` and cache it.
 
         Raises
         ------
@@ -46,8 +46,8 @@ class EmbeddingCache:
             When the folder cannot be written.
         """
         file = self.folder / f"{name}.npy"
-        if (kept := self._read(file)) is not None:
-            return kept
+        if (cached := self._read(file)) is not None:
+            return cached
         made = make()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -59,12 +59,12 @@ class EmbeddingCache:
             )
         except OSError as error:
             raise DataError(
-                f"cannot keep the vectors of the probe in {self.folder}: {error}; make room, or choose another -o"
+                f"cannot write the vectors of the probe to {self.folder}: {error}; choose another -o"
             ) from error
         return made
 
     def _read(self, file: Path) -> NDArray[Any] | None:
-        """An array of the same making; None where there is none, or it is damaged, with a warning."""
+        """Return a valid cached array; None if it is missing, outdated or damaged (with a warning)."""
         try:
             stored = read_json(file.with_suffix(".json"))
         except FileNotFoundError:
@@ -81,12 +81,12 @@ class EmbeddingCache:
 
 
 def vectors_fingerprint(model: Model, labels: Labels, content: Sequence[str], options: Options) -> str:
-    """A digest of all that vectors depend on; labels and sides are not among it.
+    """Return a hash of all inputs of the vectors; labels and splits are not part of it.
 
     Parameters
     ----------
     content : sequence of str
-        Hash of the bytes behind each row.
+        Hash of the audio bytes of each row.
     """
     clips = list(zip(content, labels.start, labels.end, strict=True))
     return hashlib.sha256(repr((__version__, fingerprint(model), options, clips)).encode()).hexdigest()

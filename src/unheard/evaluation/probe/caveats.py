@@ -1,9 +1,7 @@
-"""What makes the scores of a table doubtful: sounds that are on both sides, and too little to tell anything.
+"""Caveats of probe scores: leakage between training and test clips, and too few test clips.
 
-Three signs are looked for: files of the same bytes (or the same file) on both sides, whose parts or copies were taught
-and asked; clips whose log-mel statistics are equal but for rounding, which is the same sound in another container; and
-groups on both sides of a given split or fold. Without groups, names that differ in a trailing number only are pointed
-out.
+Leakage is detected by: files with the same bytes, clips with the same log-mel statistics (the same sound in another
+container), and groups in both splits. Without groups, file names that differ only in a trailing number are reported.
 """
 
 from __future__ import annotations
@@ -22,8 +20,8 @@ from unheard.evaluation.probe.protocol import Predictions, ProbeProtocol
 EQUAL = (
     1e-3  # distance of log-mel statistics, in units of their length, below which two clips are one sound; our choice
 )
-FEW_CLIPS = 10  # below which a class's score says little; our choice
-CHUNK = 512  # tested clips compared at once
+FEW_CLIPS = 10  # below this number of test clips, scores are unreliable; our choice
+CHUNK = 512  # test clips compared at a time
 NUMBERED = re.compile(r"[\W_]*\d+[a-zA-Z]?$")
 
 Keys = Sequence[Any]
@@ -31,101 +29,107 @@ Flags = Bool[np.ndarray, " m"]
 
 
 def leakage_warnings(
-    exam: ProbeProtocol,
-    said: Predictions,
+    protocol: ProbeProtocol,
+    predictions: Predictions,
     content: Sequence[str] | None = None,
     statistics: Float[np.ndarray, "n D"] | None = None,
 ) -> list[str]:
-    """Warnings about a table, each a sentence with numbers.
+    """Return warnings about leakage and small classes.
 
     Parameters
     ----------
-    said : list of ndarray
-        Answers of the model; where sounds leak, its score without them is told.
+    protocol : ProbeProtocol
+    predictions : list of ndarray
+        Predictions of the model, to compute its score without leaked clips.
     content : sequence of str, optional
-        Hash of the bytes behind each row.
+        Hash of the audio bytes of each row.
     statistics : Float[ndarray, "n D"], optional
         Log-mel mean and deviation of each row.
     """
-    labels, found = exam.labels, []
-    copied = shared(exam, content) if content is not None else np.zeros(len(exam.test_indices), bool)
+    labels, warnings = protocol.labels, []
+    copied = shared(protocol, content) if content is not None else np.zeros(len(protocol.test_indices), bool)
     if copied.any():
-        found.append(
-            f"{_leaked(exam, said, copied)} come from files whose bytes are also taught (copies, or parts of one"
-            " recording)"
+        warnings.append(
+            f"{_leaked(protocol, predictions, copied)} are from files with the same bytes as training files"
+            " (copies, or parts of one recording)"
         )
-    if statistics is not None and (same := equal(exam, statistics) & ~copied).any():
-        found.append(f"{_leaked(exam, said, same)} sound the same as a training clip (equal log-mel statistics)")
+    if statistics is not None and (same := equal(protocol, statistics) & ~copied).any():
+        warnings.append(
+            f"{_leaked(protocol, predictions, same)} are equal to a training clip (same log-mel statistics)"
+        )
     if any(labels.group):
-        both = shared(exam, [name or None for name in labels.group])
+        both = shared(protocol, [name or None for name in labels.group])
         if both.any():
-            found.append(
-                f"{_leaked(exam, said, both)} belong to a group that is also taught; give every group one split or fold"
+            warnings.append(
+                f"{_leaked(protocol, predictions, both)} belong to a group that is also in training; put every"
+                " group into one split or fold"
             )
-        found += few_groups(exam.groups)
+        warnings += few_groups(protocol.groups)
     else:
-        if (taken := shared(exam, [_stem_without_index(path) for path in labels.paths]) & ~copied).any():
-            found.append(
-                f"{int(taken.sum())} of {len(taken)} tested clips have a name that differs from a training clip's in"
-                " its number only; if these are takes of one recording or speaker, say so in a column group"
+        if (similar := shared(protocol, [_stem_without_index(path) for path in labels.paths]) & ~copied).any():
+            warnings.append(
+                f"{int(similar.sum())} of {len(similar)} test clips have names that differ from those of training clips"
+                " only in a number; if they are of the same recording or speaker, add a column group"
             )
-    return found + _rare(exam)
+    return warnings + _rare(protocol)
 
 
-def shared(exam: ProbeProtocol, keys: Keys) -> Flags:
-    """Tested clips whose key is, in any run, also that of a clip they were taught with; None is no key."""
+def shared(protocol: ProbeProtocol, keys: Keys) -> Flags:
+    """Return the test clips whose key is also that of a training clip in any run; None is ignored."""
     return np.asarray(
-        on_both_sides([(part.train, part.test) for parts in exam.runs for part in parts], keys)[exam.test_indices]
+        on_both_sides([(part.train, part.test) for parts in protocol.runs for part in parts], keys)[
+            protocol.test_indices
+        ]
     )
 
 
-def equal(exam: ProbeProtocol, statistics: Float[np.ndarray, "n D"]) -> Flags:
-    """Tested clips whose statistics equal a training clip's up to `EQUAL`, and whose rows are not one and the same."""
-    rows, found = statistics.astype(np.float64), np.zeros(len(exam.labels), bool)
+def equal(protocol: ProbeProtocol, statistics: Float[np.ndarray, "n D"]) -> Flags:
+    """Return the test clips whose statistics equal those of another training clip up to `EQUAL`."""
+    rows, warnings = statistics.astype(np.float64), np.zeros(len(protocol.labels), bool)
     square = np.square(rows).sum(axis=1)
-    for part in (part for parts in (exam.runs[:1] if exam.fixed else exam.runs) for part in parts):
+    for part in (part for parts in (protocol.runs[:1] if protocol.fixed else protocol.runs) for part in parts):
         for at in range(0, len(part.test), CHUNK):
             test: Int[np.ndarray, " k"] = part.test[at : at + CHUNK]
             apart = square[test, None] + square[None, part.train] - 2 * rows[test] @ rows[part.train].T
-            found[test] |= (apart <= EQUAL**2 * square[test, None]).any(axis=1)
-    return np.asarray(found[exam.test_indices])
+            warnings[test] |= (apart <= EQUAL**2 * square[test, None]).any(axis=1)
+    return np.asarray(warnings[protocol.test_indices])
 
 
-def _leaked(exam: ProbeProtocol, said: Predictions, flags: Flags) -> str:
-    """How many clips these are, and what the model scores on the others, where these can tell."""
-    rest, target = np.flatnonzero(~flags), exam.labels.target[exam.test_indices]
+def _leaked(protocol: ProbeProtocol, predictions: Predictions, flags: Flags) -> str:
+    """Return the number of affected clips, and the score of the model without them, if it can be computed."""
+    rest, target = np.flatnonzero(~flags), protocol.labels.target[protocol.test_indices]
     count, others = (
-        f"{int(flags.sum())} of {len(flags)} tested clips",
+        f"{int(flags.sum())} of {len(flags)} test clips",
         f"the {len(rest)} others" if len(rest) > 1 else "the other one",
     )
     if not len(rest):
         return count
     if len(rest) < FEW_CLIPS:
-        return f"{count} (on {others} alone a score says nothing)"
+        return f"{count} (there are too few other clips for a score without them)"
     if gone := int((target.any(axis=0) & ~target[rest].any(axis=0)).sum()):
         return f"{count} ({others} lack {gone} of the tested classes, so there is no score without them)"
-    whole, without = (float(np.mean([exam.value(answer, at) for answer in said])) for at in (None, rest))
-    return f"{count} (on {others} {exam.metric} of the model's linear head is {without:.3f}, not {whole:.3f})"
+    whole, without = (float(np.mean([protocol.value(answer, at) for answer in predictions])) for at in (None, rest))
+    return f"{count} (on {others} {protocol.metric} of the model's linear head is {without:.3f}, not {whole:.3f})"
 
 
 def _stem_without_index(path: Path) -> str | None:
-    """Folder and name without a trailing number; None where nothing is left, or there is no number."""
+    """Return folder and name without a trailing number; None if there is no number or nothing remains."""
     stem = NUMBERED.sub("", path.stem)
     return f"{path.parent}/{stem}" if stem and stem != path.stem else None
 
 
-def _rare(exam: ProbeProtocol) -> list[str]:
-    labels = exam.labels
-    counts = labels.target[exam.test_indices].sum(axis=0)
-    found = []
+def _rare(protocol: ProbeProtocol) -> list[str]:
+    labels = protocol.labels
+    counts = labels.target[protocol.test_indices].sum(axis=0)
+    warnings = []
     if few := [f"{labels.classes[k]} ({counts[k]})" for k in np.flatnonzero((counts > 0) & (counts < FEW_CLIPS))]:
-        found.append(
-            f"{len(few)} classes have fewer than {FEW_CLIPS} tested clips, so their own scores say little: {_some(few)}"
+        warnings.append(
+            f"{len(few)} classes have fewer than {FEW_CLIPS} test clips, so their scores are unreliable: {_listed(few)}"
         )
     if absent := [labels.classes[k] for k in np.flatnonzero(counts == 0)]:
-        found.append(f"{len(absent)} classes are never tested and count in no score: {_some(absent)}")
-    return found
+        warnings.append(f"{len(absent)} classes have no test clips and are not part of the scores: {_listed(absent)}")
+    return warnings
 
 
-def _some(names: list[str], most: int = 8) -> str:
+def _listed(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,4 +1,4 @@
-"""Class by class: precision, recall and confusions of one run's answers."""
+"""Per-class results of one run: precision, recall and confusion matrix."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from unheard.evaluation.probe.protocol import ProbeProtocol
 from unheard.evaluation.probe.report import ClassScore, Prediction
 from unheard.metrics import average_precisions, confusion_matrix
 
-THRESHOLD = 0.5  # a class is said from this score on, where clips have several; our choice
+THRESHOLD = 0.5  # minimum score of a predicted class in multilabel tables; our choice
 
 
-def class_scores(exam: ProbeProtocol, embedding: str, head: str, answer: Table) -> list[ClassScore]:
-    """Precision, recall, F1 and average precision of every class that was tested or said, in the clips that were judged
-    for it.
-    """
-    labels, truth = exam.labels, exam.labels.target[exam.test_indices]
-    calls = predicted(labels, answer, exam.test_indices)
+def class_scores(protocol: ProbeProtocol, embedding: str, head: str, answer: Table) -> list[ClassScore]:
+    """Return precision, recall, F1 and average precision of every tested or predicted class, on annotated clips."""
+    labels, truth = protocol.labels, protocol.labels.target[protocol.test_indices]
+    calls = predicted(labels, answer, protocol.test_indices)
     hits, given, clips = ((part > 0).sum(axis=0) for part in (calls * truth, calls, truth))
     precision, recall, f1 = (
         hits / np.maximum(given, 1),
         hits / np.maximum(clips, 1),
         2 * hits / np.maximum(given + clips, 1),
     )
-    marks = labels.ternary_targets[exam.test_indices]
+    marks = labels.ternary_targets[protocol.test_indices]
     table = np.stack([precision, recall, f1, average_precisions(marks.clip(min=0), answer, marks >= 0)], axis=1)
     return [
-        ClassScore(embedding, head, name, int(clips[k]), precise, found, both, ranked if clips[k] else None)
-        for k, (name, (precise, found, both, ranked)) in enumerate(zip(labels.classes, table.tolist(), strict=True))
+        ClassScore(embedding, head, name, int(clips[k]), precise, recall_value, both, ranked if clips[k] else None)
+        for k, (name, (precise, recall_value, both, ranked)) in enumerate(
+            zip(labels.classes, table.tolist(), strict=True)
+        )
         if clips[k] or given[k]
     ]
 
 
-def confusions(exam: ProbeProtocol, answer: Table) -> list[list[int]]:
-    """Counts of true class (row) against the likeliest one (column); empty where clips have several classes."""
-    labels = exam.labels
+def confusions(protocol: ProbeProtocol, answer: Table) -> list[list[int]]:
+    """Return the confusion matrix, true class (row) and predicted class (column); empty for multilabel tables."""
+    labels = protocol.labels
     if labels.multilabel:
         return []
     counts: list[list[int]] = confusion_matrix(
-        labels.index[exam.test_indices], answer.argmax(axis=1), len(labels.classes)
+        labels.index[protocol.test_indices], answer.argmax(axis=1), len(labels.classes)
     ).tolist()
     return counts
 
 
-def answers(exam: ProbeProtocol, answer: Table) -> list[Prediction]:
-    """What was said of each tested clip."""
-    labels = exam.labels
-    calls = predicted(labels, answer, exam.test_indices)
+def answers(protocol: ProbeProtocol, answer: Table) -> list[Prediction]:
+    """Return the prediction for each test clip."""
+    labels = protocol.labels
+    calls = predicted(labels, answer, protocol.test_indices)
     return [
         Prediction(int(clip), labels.format_labels(labels.target[clip]), labels.format_labels(call), float(row.max()))
-        for clip, call, row in zip(exam.test_indices, calls, answer, strict=True)
+        for clip, call, row in zip(protocol.test_indices, calls, answer, strict=True)
     ]
 
 
 def predicted(labels: Labels, answer: Table, clips: Index) -> Int[np.ndarray, "m C"]:
-    """1 for the likeliest class, or for all from `THRESHOLD` on that were judged where clips have several."""
+    """Return 1 for the most likely class; for multilabel tables, for all annotated classes from `THRESHOLD` on."""
     if labels.multilabel:
         return np.asarray(((answer >= THRESHOLD) & (labels.ternary_targets[clips] >= 0)).astype(np.int64))
     return np.asarray(np.eye(answer.shape[1], dtype=np.int64)[answer.argmax(axis=1)])

@@ -1,4 +1,4 @@
-"""Would more labels help? The linear head on growing shares of the training clips."""
+"""Learning curve: the linear head on increasing fractions of the training clips."""
 
 from __future__ import annotations
 
@@ -19,35 +19,37 @@ HALF = 0.5
 def learning_curve(
     heads: LinearHeads, whole: Mapping[str, Predictions], track: Track = silent
 ) -> tuple[list[CurvePoint], Predictions]:
-    """Score every embedding on `FRACTIONS` of the training clips, which also choose how strongly the head is
-    regularised.
+    """Score every embedding on `FRACTIONS` of the training clips. The regularisation is selected on the same fraction.
 
     Parameters
     ----------
     heads : LinearHeads
     whole : mapping of str to list of ndarray
-        Answers with all training clips, by embedding.
+        Predictions with all training clips, by embedding.
 
     Returns
     -------
     points : list of CurvePoint
     half : list of ndarray
-        Answers of the first embedding with half of the training clips.
+        Predictions of the first embedding with half of the training clips.
     """
-    exam = heads.exam
+    protocol = heads.protocol
     jobs = [(name, fraction) for name in whole for fraction in FRACTIONS]
     points: list[CurvePoint] = []
     half: Predictions = []
     for name, fraction in track(jobs, len(jobs), "learning curve"):
         few = [
             [
-                exam.part(part, part.train[draw_subset(exam.labels.target.take(part.train), fraction, exam.seeds[run])])
+                protocol.part(
+                    part,
+                    part.train[draw_subset(protocol.labels.target.take(part.train), fraction, protocol.seeds[run])],
+                )
                 for part in parts
             ]
-            for run, parts in enumerate(exam.runs)
+            for run, parts in enumerate(protocol.runs)
         ]
         found = whole[name] if fraction == 1 else heads.answers(name, few)
-        values = [exam.value(answer) for answer in found]
+        values = [protocol.value(answer) for answer in found]
         clips = float(np.mean([len(part.train) for parts in few for part in parts]))
         points.append(CurvePoint(name, fraction, clips, float(np.mean(values)), min(values), max(values)))
         half = found if fraction == HALF and not half else half

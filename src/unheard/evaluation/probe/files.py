@@ -1,4 +1,4 @@
-"""A probe report as files: probe.json and probe.md, and a CSV of each kind of row."""
+"""Files of a probe report: probe.json, probe.md and CSV tables."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ TABLES = (
     "probe.md",
 )
 """Files of a report whose checksums are in ``probe.json``."""
-MAP_COLUMNS = ("clip", "path", "start", "end", "label", "said", "right", "pca_x", "pca_y", "tsne_x", "tsne_y")
+MAP_COLUMNS = ("clip", "path", "start", "end", "label", "predicted", "right", "pca_x", "pca_y", "tsne_x", "tsne_y")
 
 
 def make_folder(out: Path) -> None:
-    """Make the folder of a report and try to write into it.
+    """Create the folder of a report and check that it is writable.
 
     Raises
     ------
     DataError
-        When that cannot be done.
+        When the folder is not writable.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -47,10 +47,10 @@ def make_folder(out: Path) -> None:
 
 
 def write(report: ProbeReport, out_dir: Path | str, points: Sequence[Mapping[str, str]] = ()) -> Path:
-    """Write a report into a folder, each file under a temporary name first, and give the folder.
+    """Write a report into a folder atomically. Return the folder.
 
     ``scores.csv``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``curve.csv`` and ``layers.csv`` hold the
-    rows of ``probe.json``; ``map.csv`` the rows of `map_rows` that come as ``points``.
+    rows of ``probe.json``. ``map.csv`` holds ``points``, the rows of `map_rows`.
 
     Raises
     ------
@@ -77,40 +77,40 @@ def write(report: ProbeReport, out_dir: Path | str, points: Sequence[Mapping[str
 
 
 def read_report(file: Path) -> dict[str, Any]:
-    """The fields of a report that `write` stored as ``probe.json``.
+    """Read the fields of ``probe.json``.
 
     Raises
     ------
     DataError
         When the file is damaged.
     """
-    report = read_json(file, DataError, "probe again")
+    report = read_json(file, DataError, "run the probe again")
     report.pop(FILES, None)
     return report
 
 
-def map_rows(report: ProbeReport, labels: Labels, place: Projection2D) -> list[dict[str, str]]:
-    """One row for each clip of a map; what was said of it only where it was tested."""
-    said = {answer.clip: answer.said for answer in report.answers}
-    found = []
-    for clip, pca, tsne in zip(place.clips.tolist(), place.pca, place.tsne, strict=True):
+def map_rows(report: ProbeReport, labels: Labels, projection: Projection2D) -> list[dict[str, str]]:
+    """Return one row for each projected clip; the prediction is empty for clips that were not tested."""
+    predicted = {answer.clip: answer.predicted for answer in report.answers}
+    rows = []
+    for clip, pca, tsne in zip(projection.clips.tolist(), projection.pca, projection.tsne, strict=True):
         label = labels.format_labels(labels.target[clip])
-        right = int(said[clip] == label) if clip in said else ""
+        right = int(predicted[clip] == label) if clip in predicted else ""
         values = (
             clip,
             os.fspath(labels.paths[clip].resolve()),
             labels.start[clip],
             labels.end[clip],
             label,
-            said.get(clip, ""),
+            predicted.get(clip, ""),
             right,
         )
-        found.append(dict(zip(MAP_COLUMNS, map(_cell, (*values, *pca.tolist(), *tsne.tolist())), strict=True)))
-    return found
+        rows.append(dict(zip(MAP_COLUMNS, map(_cell, (*values, *pca.tolist(), *tsne.tolist())), strict=True)))
+    return rows
 
 
 def _rows(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> None:
-    """A table of dataclasses; none, and an older one removed, where there are no rows."""
+    """Write a table of dataclasses; if there are no rows, delete an existing one."""
     if not rows:
         path.unlink(missing_ok=True)
         return
@@ -122,7 +122,7 @@ def _rows(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassIns
 
 
 def _cell(value: Any) -> str:
-    """Numbers with six digits, lists with spaces between them, nothing for None."""
+    """Format a cell: numbers with six digits, lists separated by spaces, None as empty."""
     if isinstance(value, list):
         return " ".join(map(_cell, value))
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,57 +1,47 @@
-"""The heads of a probe on frozen vectors: nearest neighbours, logistic regression, and a network with one hidden layer.
+"""Heads of a probe on frozen vectors: k nearest neighbours and logistic regression (see `mlp` for the MLP).
 
-All standardise every dimension by the clips they are fitted on, and choose what they choose on those or validation
-clips. Each gives a score for every class, for clips of one class as for clips of several. A target is 1 where a clip
-has a class, 0 where it has not, and -1 where nobody judged: there it neither teaches nor chooses.
+All heads standardise the dimensions on the training clips, and return a score for every class. Hyper-parameters are
+selected on training or validation clips. A target is 1 if a clip has the class, 0 if not, and -1 if the class is not
+annotated; such targets are ignored.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from unheard import metrics
 from unheard.data.class_sets import Index
 from unheard.errors import require
-from unheard.evaluation.head_training import HeadTrainer
 from unheard.model.classification import clip_losses, probabilities
 
 NEIGHBOURS = 10  # our choice; never more than the square root of the training clips
-REGULARISATION = 0.03  # inverse strength C: ordering of encoders is the same from 0.001 to 0.3, see the experiment log
+REGULARISATION = 0.03  # inverse regularisation C; encoders rank the same from 0.001 to 0.3, see the experiment log
 C_GRID = range(-6, 1)  # candidates for C as powers of the square root of 10: 0.001 to 1, our choice
-WIDEST = range(-12, 9)  # how far the search goes while the last candidate is the best; our choice
+WIDEST = range(-12, 9)  # limits of the search for C; our choice
 MAX_TUNING_SAMPLES = 2000  # clips of the first search for C; the second, around its result, uses all clips (our choice)
 WORKING_MEMORY = 64  # MiB for a block of cosines; our choice
 ITERATIONS, TOLERANCE = 300, 1e-5  # of L-BFGS, and the largest entry of the gradient that is left; our choice
-HIDDEN, BATCH, RATE, DECAY = 128, 256, 5e-4, 1e-2  # of the network and AdamW; our choice
-PROB_EPS = 1e-6  # probabilities are told apart down to this one; our choice
-STEPS, EPOCHS = (
-    200,
-    25,
-)  # steps of AdamW: the larger of these, and up to LONGER times as many while the held clips improve (our choice)
-LONGER, LOOKS = 4, 20  # how often the held clips are scored in STEPS; our choice
+PROB_EPS = 1e-6  # lower limit of probabilities in the log loss; our choice
 
 Vectors = Float[np.ndarray, "n D"]
 Others = Float[np.ndarray, "m D"]
 Target = Int[np.ndarray, "n C"]
 Table = Float[np.ndarray, "m C"]
-Halves = Sequence[tuple[Index, Index]]
-"""Clips to fit on and clips to choose by, as rows of the vectors that come with them."""
+InnerSplits = Sequence[tuple[Index, Index]]
+"""Training and validation clips, as rows of the vectors."""
 
 
 def knn(train: Vectors, target: Target, test: Others) -> Table:
-    """Return the share of each class among the nearest training clips, each weighted by 1 + its cosine similarity.
+    """Return the fraction of each class among the nearest training clips, weighted by 1 + cosine similarity.
 
-    Where some clips are annotated for some classes only, each class takes its neighbours among the clips annotated for
-    it.
+    With partial annotation, the neighbours of each class are searched among the clips annotated for it.
     """
     train, test = standardise(train, test)
     patterns, pattern = np.unique(target >= 0, axis=1, return_inverse=True)
@@ -79,14 +69,13 @@ def _votes(train: Vectors, target: Target, test: Others) -> Table:
 def logistic_regression(
     train: Vectors, target: Target, test: Others, strengths: Sequence[float], multilabel: bool
 ) -> list[Table]:
-    """Return the probability of each class from L2-regularised logistic regression, one table for each inverse strength
-    C.
+    """Return class probabilities of L2-regularised logistic regression, one table for each inverse regularisation C.
 
         minimise  sum_i loss(W x_i + b, y_i) + |W|^2 / (2 C)
 
-    The loss is one cross entropy a clip (scikit-learn), or, where clips of the table may have several classes, a binary
-    one for each annotated class (ours: scikit-learn has no partial annotation). A class that no training clip has gets
-    0, one that all have gets 1.
+    The loss is the cross-entropy (scikit-learn), or for multilabel tables the binary cross-entropy of each annotated
+    class (ours, because scikit-learn has no partial annotation). A class without positive training clips gets 0, a
+    class without negative ones gets 1.
     """
     train, test = pca_project(*standardise(train, test))
     return (_independent if multilabel else _exclusive)(train, target, test, strengths)
@@ -122,44 +111,43 @@ def _independent(train: Vectors, target: Target, test: Others, strengths: Sequen
     )
     tables = []
     for strength in strengths:
-        lbfgs(
-            lambda: (
-                loss_per_clip(x @ weight + bias, y, multilabel=True) + weight.square().sum() / (2 * strength * len(x))
-            ),
-            [weight, bias],
-        )
+
+        def loss(divisor: float = 2 * strength * len(x)) -> Tensor:
+            return loss_per_clip(x @ weight + bias, y, multilabel=True) + weight.square().sum() / divisor
+
+        lbfgs(loss, [weight, bias])
         table = np.tile(there.astype(np.float64), (len(test), 1))
         table[:, live] = probabilities((torch.from_numpy(test) @ weight + bias).detach(), multilabel=True).numpy()
         tables.append(table)
     return tables
 
 
-def choose_strength(vectors: Vectors, target: Target, halves: Halves, multilabel: bool) -> float:
-    """The C that does best on the held clips; where several do, the one whose probabilities fit them best.
+def choose_strength(vectors: Vectors, target: Target, inner_splits: InnerSplits, multilabel: bool) -> float:
+    """Return the C with the best score on the validation clips; ties are broken by the log loss.
 
-    The candidates of `TUNED` are fitted on at most `MOST_TUNED` clips. Where there are more, the best one and its
-    neighbours are fitted again on all clips of the first half. While the last candidate is strictly the best, the next
-    one is tried, within `WIDEST`.
+    The candidates `C_GRID` are fitted on at most `MAX_TUNING_SAMPLES` clips. If there are more clips, the best
+    candidate and its neighbours are fitted again on all training clips of the first split. If the best candidate is at
+    the end of the grid, the search continues up to `WIDEST`.
     """
-    if not len(halves):
+    if not len(inner_splits):
         return REGULARISATION
     few = [
         (fit[np.random.default_rng(0).permutation(len(fit))[:MAX_TUNING_SAMPLES]], validation)
-        for fit, validation in halves
+        for fit, validation in inner_splits
     ]
     best = _search(vectors, target, few, multilabel, C_GRID)
-    if len(halves[0][0]) > MAX_TUNING_SAMPLES:
-        best = _search(vectors, target, halves[:1], multilabel, range(best - 1, best + 2))
+    if len(inner_splits[0][0]) > MAX_TUNING_SAMPLES:
+        best = _search(vectors, target, inner_splits[:1], multilabel, range(best - 1, best + 2))
     return strength_of(best)
 
 
 def strength_of(power: int) -> float:
-    """The candidate C = 10^(power / 2), rounded to two digits."""
+    """Return C = 10^(power / 2), rounded to two digits."""
     return float(f"{10 ** (power / 2):.1e}")
 
 
-def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, powers: range) -> int:
-    """The power of the best C among ``powers``, and beyond them while the last one is the best."""
+def _search(vectors: Vectors, target: Target, inner_splits: InnerSplits, multilabel: bool, powers: range) -> int:
+    """Return the power of the best C among ``powers``; extend the search if it is at the end."""
     score, tried = mean_average_precision if multilabel else balanced_accuracy_score, dict[int, tuple[float, float]]()
     missing = list(powers)
     while missing:
@@ -167,11 +155,12 @@ def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, 
             logistic_regression(
                 vectors[fit], target[fit], vectors[validation], [*map(strength_of, missing)], multilabel
             )
-            for fit, validation in halves
+            for fit, validation in inner_splits
         ]
-        for place, power in enumerate(missing):
+        for index, power in enumerate(missing):
             pairs = [
-                (target[validation], answer[place]) for (_, validation), answer in zip(halves, answers, strict=True)
+                (target[validation], answer[index])
+                for (_, validation), answer in zip(inner_splits, answers, strict=True)
             ]
             scores, losses = sum(score(*pair) for pair in pairs), sum(log_loss(*pair) for pair in pairs)
             tried[power] = (-round(scores, 9), losses)  # sums of equal scores may differ in their last digits
@@ -181,63 +170,8 @@ def _search(vectors: Vectors, target: Target, halves: Halves, multilabel: bool, 
     return best
 
 
-def mlp(
-    vectors: Vectors, target: Target, seen: Index, test: Index, halves: Halves, seed: int, multilabel: bool
-) -> Table:
-    """Probability of each class for the clips ``test`` from one hidden layer that learned the clips ``seen``.
-
-    The number of steps is chosen on the held clips of the first of the ``halves``: training goes on while they improved
-    in its last quarter, and the step of the least loss counts.
-    """
-    steps = max(STEPS, EPOCHS * math.ceil(len(seen) / BATCH)) // 2
-    if halves:
-        fit, validation = halves[0]
-        least = max(STEPS, EPOCHS * math.ceil(len(fit) / BATCH))
-        x, other = pca_project(*standardise(vectors[fit], vectors[validation]))
-        y, losses = torch.from_numpy(target[validation].astype(np.float32)), list[float]()
-
-        def look(net: nn.Module) -> bool:
-            losses.append(float(loss_per_clip(net(_floats(other)), y, multilabel)))
-            return len(losses) < LOOKS or int(np.argmin(losses)) + 1 > 0.75 * len(losses)
-
-        learn(x, target[fit], LONGER * least, seed, multilabel, look, least // LOOKS)
-        steps = least // LOOKS * (1 + int(np.argmin(losses)))
-    x, other = pca_project(*standardise(vectors[seen], vectors[test]))
-    logits = learn(x, target[seen], steps, seed, multilabel)(_floats(other)).detach()
-    return probabilities(logits, multilabel).double().numpy()
-
-
-def learn(
-    x: Vectors,
-    target: Target,
-    steps: int,
-    seed: int,
-    multilabel: bool,
-    look: Callable[[nn.Module], bool] | None = None,
-    every: int = 1,
-) -> nn.Module:
-    """A network trained for some steps of AdamW; ``look`` is called with it at every ``every``-th one, and False ends
-    the training.
-    """
-    rows, y = _floats(x), torch.from_numpy(target.astype(np.float32))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = nn.Sequential(nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, target.shape[1]))
-    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
-    trainer = HeadTrainer(net, optimizer, partial(loss_per_clip, multilabel=multilabel))
-    for step in range(1, steps + 1):
-        index = torch.randperm(len(rows), generator=generator)[:BATCH]
-        trainer.step(rows[index], y[index])
-        if look is not None and step % every == 0:
-            with torch.no_grad():
-                if not look(net):
-                    break
-    return net
-
-
 def lbfgs(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
-    """Change ``weights`` in place until ``loss`` is at its minimum, by SciPy's L-BFGS and PyTorch's gradients.
+    """Minimise ``loss`` over ``weights`` in place, with L-BFGS of SciPy and gradients of PyTorch.
 
     Raises
     ------
@@ -273,13 +207,13 @@ def lbfgs(loss: Callable[[], Tensor], weights: list[Tensor]) -> None:
 
 
 def loss_per_clip(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multilabel: bool) -> Float[Tensor, ""]:
-    """Mean over clips of the cross entropy, or of the sum of the binary ones of the classes that were judged."""
+    """Return the mean cross-entropy per clip, or the sum of the binary ones over the annotated classes."""
     losses = clip_losses(logits, y.clamp(min=0), multilabel, (y >= 0).to(y.dtype)).mean()
     return losses * logits.shape[1] if multilabel else losses
 
 
 def standardise(train: Vectors, test: Others) -> tuple[Vectors, Others]:
-    """Mean 0 and spread 1 over the training clips, as float64; dimensions that never change become 0."""
+    """Standardise with mean and deviation of the training clips, in float64; constant dimensions become 0."""
     train, test = train.astype(np.float64), test.astype(np.float64)
     mean, spread = train.mean(axis=0), train.std(axis=0)
     scale = np.where(spread > 1e-8 * (1 + np.abs(mean)), 1 / np.maximum(spread, 1e-300), 0)
@@ -287,10 +221,9 @@ def standardise(train: Vectors, test: Others) -> tuple[Vectors, Others]:
 
 
 def pca_project(train: Vectors, test: Others) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, "m P"]]:
-    """The same clips in fewer dimensions, where there are fewer training clips than dimensions.
+    """Project to the principal axes of the training clips, if there are fewer clips than dimensions.
 
-    The axes are the principal ones of the training clips: L2-regularised weights lie among them, so a linear head does
-    not change, and a network learns the directions in which clips differ before the others.
+    A linear head with L2 regularisation does not change, because its weights are in the span of the training clips.
     """
     if len(train) >= train.shape[1]:
         return train, test
@@ -299,20 +232,16 @@ def pca_project(train: Vectors, test: Others) -> tuple[Float[np.ndarray, "n P"],
 
 
 def balanced_accuracy_score(target: Int[np.ndarray, "m C"], answer: Table) -> float:
-    """Balanced accuracy of the likeliest class."""
+    """Return the balanced accuracy of the most likely class."""
     return metrics.balanced_accuracy(target.argmax(axis=1), answer.argmax(axis=1))
 
 
 def mean_average_precision(target: Int[np.ndarray, "m C"], answer: Table) -> float:
-    """Mean average precision of the classes; each class counts in the clips that were judged for it."""
+    """Return the mean average precision over classes; each class is scored on its annotated clips."""
     return metrics.mean_average_precision(target.clip(min=0), answer, target >= 0)
 
 
 def log_loss(target: Int[np.ndarray, "m C"], answer: Table) -> float:
-    """Mean negative log probability of what is true of the clips, over the classes that were judged."""
-    chance = np.where(target > 0, answer, 1 - answer)[target >= 0]
-    return float(-np.log(np.maximum(chance, PROB_EPS)).mean())
-
-
-def _floats(rows: Others) -> Float[Tensor, "m D"]:
-    return torch.from_numpy(rows.astype(np.float32))
+    """Return the mean negative log probability of the targets, over the annotated classes."""
+    probability = np.where(target > 0, answer, 1 - answer)[target >= 0]
+    return float(-np.log(np.maximum(probability, PROB_EPS)).mean())

@@ -1,7 +1,7 @@
-"""How much of a label can be read off an embedding: heads on frozen vectors, scored beside baselines.
+"""Probes on frozen embeddings, compared with baselines.
 
-Several embeddings of the same clips are scored side by side, because a number alone says little: a random encoder is
-hard to beat on small corpora. Nothing about the tested clips chooses anything.
+Several embeddings of the same clips are scored, because a random encoder is a strong baseline on small corpora. Test
+clips are never used for selection.
 """
 
 from __future__ import annotations
@@ -20,36 +20,37 @@ from unheard.errors import DataError
 from unheard.evaluation.probe.caveats import leakage_warnings
 from unheard.evaluation.probe.classes import answers, class_scores, confusions
 from unheard.evaluation.probe.curve import learning_curve
-from unheard.evaluation.probe.heads import NEIGHBOURS, Table, Vectors, knn, mlp
+from unheard.evaluation.probe.heads import NEIGHBOURS, Table, Vectors, knn
 from unheard.evaluation.probe.layers import LAYER_MIX, Layers, layer_scores
 from unheard.evaluation.probe.linear import LinearHeads
-from unheard.evaluation.probe.protocol import Part, Predictions, ProbeProtocol, one_thread
+from unheard.evaluation.probe.mlp import mlp
+from unheard.evaluation.probe.protocol import Predictions, ProbeProtocol, ProtocolSplit, one_thread
 from unheard.evaluation.probe.report import ProbeReport, Score, adjusted
 from unheard.progress import Track, silent
 
-__all__ = ["HEADS", "NEIGHBOURS", "ProbeConfig", "ProbeReport", "Score", "probe", "read_labels"]
+__all__ = ["HEADS", "NEIGHBOURS", "ProbeConfig", "ProbeReport", "Score", "probe_embeddings", "read_labels"]
 
 HEADS = ("linear", "knn", "mlp")
 
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """How a probe is fitted and scored.
+    """Options for fitting and scoring.
 
     Parameters
     ----------
     seeds : tuple of int
-        One run each. A seed deals out the folds when the table has neither split nor fold, draws the first weights of
-        the network and the clips of the learning curve, and picks the run of an embedding that comes in several.
+        One run per seed. The seed determines the folds if the table has neither split nor fold, the initial weights of
+        the MLP, and the clips of the learning curve.
     heads : tuple of str
-        Of `HEADS`.
-    strength : float, optional
-        Inverse strength C of the linear head. Left out, it is chosen on the validation clips, or by three folds of the
-        training clips.
+        Subset of `HEADS`.
+    C : float, optional
+        Inverse regularisation of the linear head. Default: selected on the validation clips, or by three-fold
+        cross-validation on the training clips.
     n_resamples : int
-        Bootstrap resamples behind each interval.
+        Number of bootstrap resamples for each interval.
     curve : bool
-        Also score the linear head on shares of the training clips.
+        Also score the linear head on fractions of the training clips.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -74,25 +75,24 @@ def probe_embeddings(
     Parameters
     ----------
     embeddings : mapping of str to array
-        Name -> vectors in the order of ``labels``, (n, D), or (R, n, D) for R runs, one for each of ``how.seeds``, such
-        as random encoders of several seeds. The first is the one that is judged, the others are what it is held
-        against.
+        Name -> vectors in the order of ``labels``, (n, D), or (R, n, D) for R runs, one for each seed, such as random
+        encoders. The first embedding is compared with the others.
     labels : Labels
-        As `read_labels` gives them; its split, fold and group decide who is tested, see `partitions`.
+        Result of `read_labels`; split, fold and group determine the test clips, see `partitions`.
     layers : Float[ndarray, "n L D"], optional
-        Vectors of all layers of the first embedding: each is scored, and a gate over them.
+        Vectors of all layers of the first embedding, to score each layer and learned layer weights.
     content, statistics : optional
-        Bytes and sound of each clip as `leaks` takes them, to warn of clips that are on both sides.
+        Inputs of `leakage_warnings`, to detect clips in both training and test.
 
     Returns
     -------
     ProbeReport
-        Accuracy and balanced accuracy where a clip has one label, mean average precision (mAP) where it has several.
+        Accuracy and balanced accuracy for single-label tables, mean average precision (mAP) for multilabel tables.
 
     Raises
     ------
     DataError
-        When vectors are not finite or do not fit the labels, one side has a single class, or a tested class is missing
+        When vectors are not finite or do not match the labels, a split has a single class, or a tested class is missing
         from training.
 
     Examples
@@ -102,75 +102,77 @@ def probe_embeddings(
     """
     how = how or ProbeConfig()
     runs = {name: _runs(name, vectors, labels, len(how.seeds)) for name, vectors in embeddings.items()}
-    exam = ProbeProtocol.of(labels, how.seeds, how.n_resamples)
+    protocol = ProbeProtocol.of(labels, how.seeds, how.n_resamples)
     first = next(iter(runs))
     with one_thread():
-        heads = LinearHeads(exam, runs, how.C)
-        said = _said(heads, how, track)
-        report = _compared(exam, said, first)
-        plain = said.get((first, "linear"), next(iter(said.values())))
-        if how.curve and (first, "linear") in said:
-            points, half = learning_curve(heads, {name: said[name, "linear"] for name in runs}, track)
-            label_doubling_gain = exam.difference("linear", "half of the labels", plain, half)
+        heads = LinearHeads(protocol, runs, how.C)
+        predictions = _predictions(heads, how, track)
+        report = _compared(protocol, predictions, first)
+        plain = predictions.get((first, "linear"), next(iter(predictions.values())))
+        if how.curve and (first, "linear") in predictions:
+            points, half = learning_curve(heads, {name: predictions[name, "linear"] for name in runs}, track)
+            label_doubling_gain = protocol.difference("linear", "half of the labels", plain, half)
             report = replace(report, curve=points, label_doubling_gain=label_doubling_gain)
         if layers is not None:
             _refuse_unusable("layers", np.moveaxis(layers, 1, 0), labels)
-            found, gate = layer_scores(heads, first, layers, track)
-            scores = [*report.scores, *exam.scores(LAYER_MIX, "linear", gate)]
+            found, layer_mix = layer_scores(heads, first, layers, track)
+            scores = [*report.scores, *protocol.scores(LAYER_MIX, "linear", layer_mix)]
             report = replace(report, layers=found, scores=scores)
-        return replace(report, warnings=leakage_warnings(exam, plain, content, statistics))
+        return replace(report, warnings=leakage_warnings(protocol, plain, content, statistics))
 
 
-def _said(heads: LinearHeads, how: ProbeConfig, track: Track) -> dict[tuple[str, str], Predictions]:
-    """What every embedding says through every head."""
+def _predictions(heads: LinearHeads, how: ProbeConfig, track: Track) -> dict[tuple[str, str], Predictions]:
+    """Return the predictions of every embedding with every head."""
     jobs = [(name, head) for name in heads.runs for head in how.heads]
     return {(name, head): _ask(heads, name, head, how) for name, head in track(jobs, len(jobs), "probe")}
 
 
 def _ask(heads: LinearHeads, name: str, head: str, how: ProbeConfig) -> Predictions:
-    vectors, labels = heads.runs[name], heads.exam.labels
+    vectors, labels = heads.runs[name], heads.protocol.labels
     if head == "linear":
         return heads.answers(name)
 
-    def teach(run: int, part: Part) -> Table:
+    def fit_predict(run: int, part: ProtocolSplit) -> Table:
         rows, target = vectors[run], labels.ternary_targets
         if head == "knn":
             return knn(rows[part.train], target[part.train], rows[part.test])
         return mlp(rows, target, part.train, part.test, part.inner_splits, how.seeds[run], labels.multilabel)
 
-    return heads.exam.answers(teach, same=head == "knn" and all(run is vectors[0] for run in vectors))
+    return heads.protocol.answers(fit_predict, same=head == "knn" and all(run is vectors[0] for run in vectors))
 
 
-def _compared(exam: ProbeProtocol, said: Mapping[tuple[str, str], Predictions], first: str) -> ProbeReport:
-    """Scores and classes of all answers, and the first embedding beside the others."""
-    plain = said.get((first, "linear"), next(iter(said.values())))[0]
+def _compared(protocol: ProbeProtocol, predictions: Mapping[tuple[str, str], Predictions], first: str) -> ProbeReport:
+    """Return the scores and per-class results, and the comparison of the first embedding with the others."""
+    plain = predictions.get((first, "linear"), next(iter(predictions.values())))[0]
     return ProbeReport(
-        exam.labels.classes,
-        len(exam.labels),
-        len(exam.test_indices),
-        exam.metric,
-        exam.chance(),
-        [score for (name, head), answer in said.items() for score in exam.scores(name, head, answer)],
+        protocol.labels.classes,
+        len(protocol.labels),
+        len(protocol.test_indices),
+        protocol.metric,
+        protocol.chance(),
+        [score for (name, head), answer in predictions.items() for score in protocol.scores(name, head, answer)],
         differences=adjusted(
             [
-                exam.difference(head, name, said[first, head], answer)
-                for (name, head), answer in said.items()
+                protocol.difference(head, name, predictions[first, head], answer)
+                for (name, head), answer in predictions.items()
                 if name != first
             ]
         ),
-        per_class=[row for (name, head), answer in said.items() for row in class_scores(exam, name, head, answer[0])],
-        confusion=confusions(exam, plain),
-        answers=answers(exam, plain),
-        resampling_unit="groups" if exam.groups < len(exam.test_indices) else "clips",
+        per_class=[
+            row for (name, head), answer in predictions.items() for row in class_scores(protocol, name, head, answer[0])
+        ],
+        confusion=confusions(protocol, plain),
+        answers=answers(protocol, plain),
+        resampling_unit="groups" if protocol.groups < len(protocol.test_indices) else "clips",
     )
 
 
 def _runs(name: str, vectors: NDArray[Any], labels: Labels, seeds: int) -> list[Vectors]:
-    """One (n, D) array of float64 for each seed."""
+    """Return one (n, D) array of float64 per seed."""
     shape, clips = vectors.shape, len(labels)
     if vectors.ndim not in (2, 3) or shape[-2] != clips or (vectors.ndim == 3 and shape[0] != seeds):
         raise DataError(
-            f"{name}: embeddings of shape {shape} came for {clips} labelled clips; give ({clips}, D) or ({seeds},"
+            f"{name}: embeddings have the shape {shape} for {clips} labelled clips; expected ({clips}, D) or ({seeds},"
             f" {clips}, D)"
         )
     _refuse_unusable(name, vectors, labels)
@@ -180,12 +182,12 @@ def _runs(name: str, vectors: NDArray[Any], labels: Labels, seeds: int) -> list[
 
 
 def _refuse_unusable(name: str, vectors: NDArray[Any], labels: Labels) -> None:
-    """Refuse values that are not finite, in vectors (..., n, D)."""
+    """Raise an error if vectors (..., n, D) are not finite."""
     bad = np.flatnonzero(
         ~np.isfinite(vectors).all(axis=tuple(axis for axis in range(vectors.ndim) if axis != vectors.ndim - 2))
     )
     if len(bad):
         raise DataError(
             f"{name}: embeddings of {len(bad)} of {len(labels)} clips are not finite, the first of"
-            f" {labels.paths[bad[0]]}; embed these clips again, or leave them out"
+            f" {labels.paths[bad[0]]}; embed these clips again, or remove them from the table"
         )

@@ -1,4 +1,4 @@
-"""Clips as points on a plane: principal components, and t-SNE neighbourhoods."""
+"""2-D projections of clips: PCA and t-SNE."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from jaxtyping import Float, Int
 from unheard.errors import require
 from unheard.evaluation.probe.heads import standardise
 
-MOST_POINTS = 2000  # clips on the map; our choice: more are neither legible nor quick
-COMPONENTS = 50  # that t-SNE sees, as its authors advise (van der Maaten and Hinton 2008)
-PERPLEXITY = 30.0  # scikit-learn's default; at most a third of the points, as that paper needs
+MOST_POINTS = 2000  # maximum number of clips; our choice: more are neither legible nor fast
+COMPONENTS = 50  # principal components as input of t-SNE (van der Maaten and Hinton 2008)
+PERPLEXITY = 30.0  # default of scikit-learn; at most a third of the points, as required by that paper
 
 
 @dataclass(frozen=True)
 class Projection2D:
-    """Clips on two planes.
+    """Two projections of clips.
 
     Parameters
     ----------
     clips : Int[ndarray, "k"]
         Rows of the table.
     pca, tsne : Float[ndarray, "k 2"]
-        Places; t-SNE keeps neighbours together, its distances mean nothing.
+        Coordinates. t-SNE preserves neighbours; its distances are not meaningful.
     variance : float
-        Share of the variance that the two principal components show.
+        Fraction of the variance explained by the two principal components.
     """
 
     clips: Int[np.ndarray, " k"]
@@ -36,7 +36,7 @@ class Projection2D:
 
 
 def draw_map(vectors: Float[np.ndarray, "n D"], seed: int) -> Projection2D:
-    """Lay out clips, at most `MOST_POINTS` of them, by their standardised vectors.
+    """Project the standardised vectors of at most `MOST_POINTS` clips.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def draw_map(vectors: Float[np.ndarray, "n D"], seed: int) -> Projection2D:
 
 
 def _tsne(places: Float[np.ndarray, "k P"], seed: int) -> Float[np.ndarray, "k 2"]:
-    """t-SNE from principal components; the first two of these where there are too few different points for it."""
+    """Return t-SNE of principal components; with too few distinct points, the first two components."""
     require("sklearn", "eval", "scikit-learn")
     from sklearn.manifold import TSNE
 

@@ -1,8 +1,7 @@
-"""Who is fitted on, who is asked, and how answers become scores with intervals.
+"""Protocol of a probe: training and test splits, and scores with confidence intervals.
 
-An interval comes from a bootstrap over the tested clips, or over whole groups of them where the table has groups (see
-`bootstrap`). The training clips stay as they are: how much a score depends on them is seen in the spread of the runs,
-not in the interval.
+Intervals come from a bootstrap over the test clips, or over groups if the table has groups (see `bootstrap`). Training
+clips are not resampled. The dependence on training clips shows in the spread over runs, not in the interval.
 """
 
 from __future__ import annotations
@@ -26,171 +25,177 @@ from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
 from unheard.data.splits import assign_folds
 from unheard.errors import DataError, require
-from unheard.evaluation.probe.heads import Halves, Table, mean_average_precision
+from unheard.evaluation.probe.heads import InnerSplits, Table, mean_average_precision
 from unheard.evaluation.probe.report import Difference, Score
 from unheard.metrics import accuracy, balanced_accuracy
 
-INNER_FOLDS = 3  # of the training clips, where no validation clips are given; our choice
+INNER_FOLDS = 3  # folds of the training clips if there is no validation split; our choice
 
 Predictions = list[Table]
-"""Scores of every class for the tested clips in the order of the table, one (m, C) for each run."""
-FitPredictFn = Callable[[int, "Part"], Table]
-"""Scores (m, C) for the tested clips of one part, given the run and the part."""
+"""Scores of every class for the test clips in the order of the table, one array (m, C) per run."""
+FitPredictFn = Callable[[int, "ProtocolSplit"], Table]
+"""Returns the scores (m, C) for the test clips of a split, given the run and the split."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """One fit.
+class ProtocolSplit:
+    """Training, validation and test clips of one fit.
 
     Parameters
     ----------
     number : int
-        Which part of its run.
-    seen, valid, test : Int[ndarray, "_"]
-        Clips to fit on, to choose by, and to answer for. Nothing is ever fitted on ``valid``.
-    halves : sequence of (Int[ndarray, "_"], Int[ndarray, "_"])
-        Clips to fit on and to choose by: ``seen`` and ``valid``, or folds of ``seen`` that keep groups whole where
-        ``valid`` is empty.
+        Index of the split in its run.
+    train, valid, test : Int[ndarray, "_"]
+        Clips for training, model selection and test. ``valid`` is never used for training.
+    inner_splits : sequence of (Int[ndarray, "_"], Int[ndarray, "_"])
+        Clips for training and model selection: ``train`` and ``valid``, or grouped folds of ``train`` if ``valid`` is
+        empty.
     """
 
     number: int
     train: Index
     valid: Index
     test: Index
-    inner_splits: Halves
+    inner_splits: InnerSplits
 
 
 @dataclass(frozen=True)
 class ProbeProtocol:
-    """The parts of every run over a table, and the metrics.
+    """The splits of every run over a table, and the metrics.
 
     Parameters
     ----------
     labels : Labels
-    runs : list of list of Part
-        For each seed; every run tests the same clips.
+    runs : list of list of ProtocolSplit
+        Splits for each seed; every run tests the same clips.
     n_resamples : int
-        Of the bootstrap.
+        Number of bootstrap resamples.
     seeds : sequence of int
-        One a run; the first draws the bootstrap too.
+        One seed per run; the first is also used for the bootstrap.
     """
 
     labels: Labels
-    runs: list[list[Part]]
+    runs: list[list[ProtocolSplit]]
     n_resamples: int
     seeds: Sequence[int]
     _known: dict[tuple[str, ...], Float[np.ndarray, " R"]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, labels: Labels, seeds: Sequence[int], n_resamples: int) -> ProbeProtocol:
-        """The exam that a table asks for.
+        """Return the protocol of a table.
 
         Raises
         ------
         DataError
-            When a side is empty or knows one class, or a class is tested that is never trained on.
+            When a split is empty or has a single class, or a tested class is missing from training.
         """
         runs = [
-            [_part(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds
+            [_split(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds
         ]
-        exam = cls(labels, runs, n_resamples, seeds)
-        _refuse_one_class(labels, exam.test_indices, "tested")
-        return exam
+        protocol = cls(labels, runs, n_resamples, seeds)
+        _refuse_one_class(labels, protocol.test_indices, "tested")
+        return protocol
 
     @property
     def fixed(self) -> bool:
-        """Whether the table itself says who is tested, so that every run has the same parts."""
+        """Whether the table defines the splits, so that they are the same in every run."""
         return any(self.labels.split) or any(self.labels.fold)
 
     @cached_property
     def test_indices(self) -> Index:
-        """The tested clips, in the order of the table."""
+        """Test clips, in the order of the table."""
         return np.sort(np.concatenate([part.test for part in self.runs[0]]))
 
     @property
     def groups(self) -> int:
-        """How many groups were tested; a clip without one counts as one."""
+        """Number of tested groups; a clip without a group counts as one."""
         return len(np.unique(self.labels.group_ids(self.test_indices)))
 
     @cached_property
     def metrics(self) -> dict[str, Callable[[Any, Any], float]]:
-        """The metrics of such a table, the one that verdicts are told in first."""
+        """Metrics of the table; the first is the primary metric."""
         if self.labels.multilabel:
             return {"mAP": mean_average_precision}
         return {"balanced accuracy": balanced_accuracy, "accuracy": accuracy}
 
     @property
     def metric(self) -> str:
-        """The metric that verdicts are told in."""
+        """Primary metric."""
         return next(iter(self.metrics))
 
-    def part(self, whole: Part, train: Index) -> Part:
-        """A part that is taught with fewer clips, and chooses by fewer."""
-        return _part(self.labels, whole.number, train, whole.valid, whole.test)
+    def part(self, whole: ProtocolSplit, train: Index) -> ProtocolSplit:
+        """Return a split with other, fewer training clips."""
+        return _split(self.labels, whole.number, train, whole.valid, whole.test)
 
-    def answers(self, teach: FitPredictFn, same: bool = False) -> Predictions:
-        """Ask a head about every tested clip in every run; ``same`` says that only the parts differ from run to run."""
+    def answers(self, fit_predict: FitPredictFn, same: bool = False) -> Predictions:
+        """Return the predictions for every test clip in every run.
+
+        Parameters
+        ----------
+        fit_predict : FitPredictFn
+        same : bool
+            Whether runs differ only in their splits, so that a fixed split needs one run.
+        """
         found: Predictions = []
         for run, parts in enumerate(self.runs):
             if found and same and self.fixed:
                 found.append(found[0])
                 continue
             order = np.argsort(np.concatenate([part.test for part in parts]))
-            found.append(np.concatenate([teach(run, part) for part in parts])[order])
+            found.append(np.concatenate([fit_predict(run, part) for part in parts])[order])
         return found
 
-    def scores(self, embedding: str, head: str, said: Predictions) -> list[Score]:
-        """Each metric, averaged over the runs."""
+    def scores(self, embedding: str, head: str, predictions: Predictions) -> list[Score]:
+        """Return each metric, averaged over the runs."""
         found = []
         for metric, score in self.metrics.items():
-            truth, answers = self._compared(said)
+            truth, answers = self._compared(predictions)
             runs = [score(truth, answer) for answer in answers]
             mean = float(np.mean(runs))
-            low, high = bc_interval(self._replicates(metric, said), mean)
+            low, high = bc_interval(self._replicates(metric, predictions), mean)
             found.append(Score(embedding, head, metric, mean, low, high, runs))
         return found
 
-    def difference(self, head: str, other: str, said: Predictions, beside: Predictions) -> Difference:
-        """The main metric of one set of answers less that of another, on the same resamples."""
+    def difference(self, head: str, other: str, predictions: Predictions, compared: Predictions) -> Difference:
+        """Return the difference of the primary metric between two sets of predictions, on the same resamples."""
         mean = float(
-            np.mean([self.value(answer) for answer in said]) - np.mean([self.value(answer) for answer in beside])
+            np.mean([self.value(answer) for answer in predictions])
+            - np.mean([self.value(answer) for answer in compared])
         )
-        apart = self._replicates(self.metric, said) - self._replicates(self.metric, beside)
+        apart = self._replicates(self.metric, predictions) - self._replicates(self.metric, compared)
         return Difference(other, head, self.metric, mean, *bc_interval(apart), bootstrap.two_sided(apart))
 
     def value(self, answer: Table, at: Index | None = None) -> float:
-        """The main metric of one run, of some of the tested clips."""
-        truth, (said,) = self._compared([answer])
+        """Return the primary metric of one run, on the test clips ``at`` or all."""
+        truth, (predictions,) = self._compared([answer])
         chosen = np.arange(len(truth)) if at is None else at
-        return self.metrics[self.metric](truth[chosen], said[chosen])
+        return self.metrics[self.metric](truth[chosen], predictions[chosen])
 
     def chance(self) -> dict[str, float]:
-        """What the best constant answer scores on the tested clips."""
+        """Return the scores of the best constant prediction on the test clips."""
         marks = self.labels.ternary_targets[self.test_indices]
         if self.labels.multilabel:
             return {"mAP": mean_average_precision(marks, np.zeros(marks.shape))}
         share = marks.mean(axis=0)
         return {"balanced accuracy": 1 / int((share > 0).sum()), "accuracy": float(share.max())}
 
-    def _compared(self, said: Predictions) -> tuple[NDArray[Any], list[NDArray[Any]]]:
-        """What is true and what was said, as the metrics take it."""
+    def _compared(self, predictions: Predictions) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+        """Return targets and predictions in the format of the metrics."""
         target = self.labels.ternary_targets[self.test_indices]
         return (
-            (target, said)
+            (target, predictions)
             if self.labels.multilabel
-            else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in said])
+            else (target.argmax(axis=1), [answer.argmax(axis=1) for answer in predictions])
         )
 
-    def _replicates(self, metric: str, said: Predictions) -> Float[np.ndarray, " R"]:
-        """A metric of each bootstrap resample of the tested clips, averaged over the runs; computed once for the same
-        answers.
-        """
-        hashes = [hashlib.blake2b(np.ascontiguousarray(answer).data).hexdigest() for answer in said]
+    def _replicates(self, metric: str, predictions: Predictions) -> Float[np.ndarray, " R"]:
+        """Return a metric of each bootstrap resample of the test clips, averaged over the runs; cached."""
+        hashes = [hashlib.blake2b(np.ascontiguousarray(answer).data).hexdigest() for answer in predictions]
         if (key := (metric, *hashes)) not in self._known:
-            truth, answers = self._compared(said)
+            truth, answers = self._compared(predictions)
             of_run = dict(zip(hashes, answers, strict=True))  # a fixed split may give the same answers in every run
             weighted = [
-                (hashes.count(each) / len(said), self._statistic(metric, truth, answer))
+                (hashes.count(each) / len(predictions), self._statistic(metric, truth, answer))
                 for each, answer in of_run.items()
             ]
             self._known[key] = bootstrap.replicates(
@@ -212,7 +217,7 @@ class ProbeProtocol:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Linear algebra on one thread: on a loaded machine several make the solver wait for itself."""
+    """Limit linear algebra to one thread, because several threads slow the solver down on a loaded machine."""
     require("threadpoolctl", "eval")
     from threadpoolctl import threadpool_limits
 
@@ -225,24 +230,22 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _part(labels: Labels, number: int, train: Index, valid: Index, test: Index) -> Part:
+def _split(labels: Labels, number: int, train: Index, valid: Index, test: Index) -> ProtocolSplit:
     _refuse_one_class(labels, train, "training")
-    return Part(number, train, valid, test, _halves(labels, train, valid))
+    return ProtocolSplit(number, train, valid, test, _inner_splits(labels, train, valid))
 
 
 def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
     classes = np.flatnonzero(labels.target[clips].any(axis=0))
     if not labels.multilabel and len(classes) == 1:
         raise DataError(
-            f"all {len(clips)} {side} clips are {labels.classes[classes[0]]!r}; a probe needs two classes on either"
-            " side"
+            f"all {len(clips)} {side} clips are {labels.classes[classes[0]]!r}; a probe needs at least two classes in"
+            " training and test"
         )
 
 
-def _halves(labels: Labels, train: Index, valid: Index) -> Halves:
-    """Training against validation clips; or folds of the training clips; those that cannot teach or choose are left
-    out.
-    """
+def _inner_splits(labels: Labels, train: Index, valid: Index) -> InnerSplits:
+    """Return training and validation clips, or folds of the training clips, without unusable splits."""
     found, target = [(train, valid)], labels.ternary_targets
     if not len(valid):
         inner = assign_folds(labels.group_ids(train), labels.target.take(train), INNER_FOLDS, seed=0)

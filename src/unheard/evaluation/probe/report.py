@@ -1,4 +1,4 @@
-"""What a probe found, as plain values."""
+"""Results of a probe as plain values."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from unheard.bootstrap import ALPHA, holm
 
 @dataclass(frozen=True)
 class Score:
-    """One embedding under one head and metric: mean over the runs, its 95 % interval over test clips, and each run's
-    value.
-    """
+    """Score of one embedding, head and metric: mean over the runs, 95 % interval over test clips, and values."""
 
     embedding: str
     head: str
@@ -26,12 +24,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more the model scores than something else, on the same clips, with a 95 % interval of that difference.
+    """Difference of the scores of the model and another embedding on the same clips, with a 95 % interval.
 
     Parameters
     ----------
     other : str
-        A baseline, or half of the training labels.
+        Name of a baseline, or half of the training labels.
     head, metric : str
     mean, low, high : float
     p : float
@@ -55,12 +53,12 @@ class Difference:
 
     @property
     def p_text(self) -> str:
-        """The p-value for people."""
+        """Formatted p-value."""
         return "< 0.001" if self.p < 0.001 else f"= {self.p:.3f}"
 
     @property
     def text(self) -> str:
-        """The difference, its interval and its p-value."""
+        """Formatted difference, interval and p-value."""
         return f"{self.mean:+.3f}, 95 % interval {self.low:+.3f} to {self.high:+.3f}, p {self.p_text}"
 
 
@@ -76,18 +74,18 @@ def adjusted(differences: Sequence[Difference]) -> list[Difference]:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well one class is told, by one embedding and head, in the first run.
+    """Scores of one class, for one embedding and head, in the first run.
 
     Parameters
     ----------
     embedding, head, name : str
     clips : int
-        Tested clips that have the class.
+        Number of test clips with the class.
     precision, recall, f1 : float
-        Of the likeliest class, or of the classes with a score of at least one half where clips have several; 0 where
-        nothing was called that.
+        Scores of the most likely class; for multilabel tables, of all classes with a score of at least 0.5. 0 if the
+        class was never predicted.
     average_precision : float, optional
-        Where the class was tested.
+        None if the class has no test clips.
     """
 
     embedding: str
@@ -102,7 +100,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The linear head on a share of the training labels: mean, least and most over the runs.
+    """Score of the linear head on a fraction of the training labels: mean, minimum and maximum over the runs.
 
     Parameters
     ----------
@@ -123,7 +121,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class LayerScore:
-    """The linear head on one layer, and the weight the learned gate gives that layer.
+    """Score of the linear head on one layer, and the learned weight of the layer.
 
     Parameters
     ----------
@@ -132,7 +130,7 @@ class LayerScore:
     mean, low, high : float
         Score with its 95 % interval.
     weight, least, most : float
-        Mean and range over the runs and folds; all weights of a gate sum to 1.
+        Mean and range over the runs and folds; the weights of all layers sum to 1.
     """
 
     layer: int
@@ -146,56 +144,56 @@ class LayerScore:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model's linear head said of a tested clip in the first run.
+    """Prediction of the linear head of the model for a test clip in the first run.
 
     Parameters
     ----------
     clip : int
         Row of the table, from 0.
-    true, said : str
-        Classes, several joined by ``|``; of those that somebody judged.
+    true, predicted : str
+        Annotated classes, several joined by ``|``.
     probability : float
-        Of the likeliest class.
+        Probability of the most likely class.
     """
 
     clip: int
     true: str
-    said: str
+    predicted: str
     probability: float
 
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """Every score of a probe, with what guessing would give.
+    """All results of a probe.
 
     Parameters
     ----------
     classes : list of str
     clips, tested : int
-        Rows of the table, and clips that were tested in a run.
+        Number of rows of the table, and number of test clips in a run.
     metric : str
-        The one that verdicts, curves and layers are told in.
+        Primary metric.
     chance : dict of str to float
-        Score of the best constant answer, by metric.
+        Score of the best constant prediction, by metric.
     scores : list of Score
     differences : list of Difference
-        The model beside each other embedding, head by head.
+        The model compared with each other embedding, for each head.
     per_class : list of ClassScore
     confusion : list of list of int
-        Tested clips of each true class (row) taken for each class (column) by the model's linear head in the first run;
-        empty where clips have several classes.
-    answers : list of Answer
+        Confusion matrix, true class (row) and predicted class (column), of the linear head of the model in the first
+        run; empty for multilabel tables.
+    answers : list of Prediction
     curve : list of CurvePoint
     label_doubling_gain : Difference, optional
-        All training labels beside half of them.
+        All training labels compared with half of them.
     layers : list of LayerScore
-        Empty unless layers were asked for.
+        Empty unless layers were requested.
     warnings : list of str
-        What makes the scores doubtful.
-    drawn : str
-        What the intervals draw again: "clips" or "groups".
+        Caveats.
+    resampling_unit : str
+        Unit that the bootstrap resamples: "clips" or "groups".
     about : dict of str to str
-        Where the embeddings and labels came from.
+        Source of the embeddings and labels.
     """
 
     classes: list[str]
@@ -216,11 +214,11 @@ class ProbeReport:
     about: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """Return the report as plain values."""
         return asdict(self)
 
     def table(self) -> str:
-        """The scores as a Markdown table, with the verdicts below it."""
+        """Return the scores as a Markdown table, followed by the verdicts."""
         head = "| embedding | probe | metric | score | 95 % interval |\n|---|---|---|---|---|"
         rows = [
             f"| {s.embedding} | {s.head} | {s.metric} | {s.mean:.3f} | {s.low:.3f} - {s.high:.3f} |"
@@ -234,10 +232,8 @@ class ProbeReport:
         return "\n".join([head, *rows, *chance, "", note, *(f"- {line}" for line in self.lines()), ""])
 
     def lines(self) -> list[str]:
-        """What the probe says, one sentence each: the model beside the others, more labels, and what makes that
-        doubtful.
-        """
-        told = [
+        """Return the verdicts, one sentence each: comparisons, effect of more labels, and warnings."""
+        lines = [
             f"{d.head} head: the model is {_word(d)} {d.other} "
             f"({d.mean:+.3f} {d.metric}, 95 % interval {d.low:+.3f} to {d.high:+.3f}, p {d.p_text})"
             for d in self.differences
@@ -248,11 +244,11 @@ class ProbeReport:
                 self.label_doubling_gain,
                 {"better": "more labels are likely to help further", "worse": "more labels made it worse"},
             )
-            told += [
+            lines += [
                 f"from half of the training labels to all of them: {gain.mean:+.3f} ({gain.low:+.3f} to"
-                f" {gain.high:+.3f}): {words.get(gain.verdict, 'no gain from doubling the labels was seen')}"
+                f" {gain.high:+.3f}): {words.get(gain.verdict, 'no significant gain from doubling the labels')}"
             ]
-        return told + [f"WARNING: {warning}" for warning in self.warnings]
+        return lines + [f"WARNING: {warning}" for warning in self.warnings]
 
 
 def _word(difference: Difference) -> str:

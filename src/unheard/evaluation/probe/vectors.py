@@ -1,4 +1,4 @@
-"""Vectors of labelled clips: the model's, and the baselines every result is read against."""
+"""Vectors of labelled clips: those of the model and of the baselines."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from unheard.weights.checkpoint import SavedModel
 
 Keep = Callable[[str, Callable[[], NDArray[Any]]], NDArray[Any]]
 RANDOM, LOG_MEL = "random encoder", "log-mel mean+std"
-SLACK = 0.05  # seconds a row may end after its file does before that is told; our choice
+SLACK = 0.05  # seconds by which a row may exceed its file without a warning; our choice
 
 
 def no_cache(name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-    """Keeps nothing."""
+    """Compute an array without caching."""
     return make()
 
 
 def baselines(
     model: Model, labels: Labels, seeds: Sequence[int], options: Options, track: Track = silent, keep: Keep = no_cache
 ) -> dict[str, Float[np.ndarray, "*shape"]]:
-    """Vectors of every clip that a model's are read against.
+    """Return the vectors of the baselines.
 
     Parameters
     ----------
     keep : callable
-        Gives the array that is kept under a name, or makes it by the function it is given.
+        Returns the cached array of a name, or computes it with the given function.
 
     Returns
     -------
     dict of str to ndarray
-        "random encoder" (R, n, D), the same network with fresh weights from each of ``seeds``; "log-mel mean+std" (n, 2
-        F), each band's mean and deviation over time.
+        "random encoder" (R, n, D): the same network, randomly initialised with each of ``seeds``. "log-mel mean+std"
+        (n, 2 F): mean and deviation of each band over time.
 
     Raises
     ------
     AudioError
-        When a clip cannot be read: a probe on part of a table would answer another question.
+        When a clip cannot be read, because scores on a part of the table would not be comparable.
     """
     saved = SavedModel(model.learner, model.config, model.statistics, model.provenance)
 
@@ -69,7 +69,7 @@ def baselines(
 def layer_vectors(
     model: Model, labels: Labels, pool: Pool = "mean", track: Track = silent
 ) -> Float[np.ndarray, "n L D"]:
-    """Scene vectors of every block, from one pass over the sounds; the last one is normalised, as in `scenes`."""
+    """Return the scene vectors of every block from one pass; the last one is normalised, as in `scenes`."""
     depth = len(model.encoder.transformer.blocks)
     flat = scenes(model, labels, Options(pool=pool, frames=False, layers=True), "embedding (all layers)", track)
     parts = 2 if pool == "mean+std" else 1
@@ -77,22 +77,22 @@ def layer_vectors(
 
 
 def scenes(
-    model: Model, labels: Labels, options: Options, told: str, track: Track = silent
+    model: Model, labels: Labels, options: Options, description: str, track: Track = silent
 ) -> Float[np.ndarray, "n D"]:
-    """Scene vectors of every clip."""
-    sounds = track(sounds_of(labels), len(labels), told)
+    """Return the scene vectors of every clip."""
+    sounds = track(sounds_of(labels), len(labels), description)
     return np.stack([embedding.scene for _, embedding in model.embed_many(sounds, options)])
 
 
 def check_clips(labels: Labels, track: Track = silent) -> list[str]:
-    """Look at the header of every clip before anything is embedded, and tell what is odd but usable.
+    """Check the header of every clip before anything is embedded. Return warnings.
 
     Raises
     ------
     AudioError
-        When a file is no sound or holds none, or a row means a part that the file does not have.
+        When a file is not a sound file or is empty, or a row is outside its file.
     """
-    bad, over = [], 0
+    bad, too_long = [], 0
     for row in track(range(len(labels)), len(labels), "reading headers"):
         path, start, end = labels.paths[row], labels.start[row] or 0.0, labels.end[row]
         try:
@@ -106,21 +106,21 @@ def check_clips(labels: Labels, track: Track = silent) -> list[str]:
             bad.append(f"row {row + 2}: starts at {start:g} s, but {path} lasts {seconds:.3f} s")
         elif end is not None and end <= start:
             bad.append(f"row {row + 2}: ends at {end:g} s, which is not after its start at {start:g} s")
-        over += end is not None and end > seconds + SLACK
+        too_long += end is not None and end > seconds + SLACK
     if bad:
         raise AudioError(
-            f"{len(bad)} of {len(labels)} clips cannot be used; mend these rows or leave them out; the first, {bad[0]}"
+            f"{len(bad)} of {len(labels)} clips cannot be used; correct or remove these rows; the first, {bad[0]}"
         )
-    return [f"{over} clips end before the table says so; what is there was taken"] if over else []
+    return [f"{too_long} clips end before the end given in the table; the existing part is used"] if too_long else []
 
 
 def log_mel(model: Model, sound: Sound) -> Float[np.ndarray, " D"]:
-    """The simplest baseline: mean and standard deviation over time of each band of a model's front end."""
+    """Return mean and standard deviation over time of each band of the front end, the simplest baseline."""
     at = model.sample_rate
     wav = read(sound, at)[0] if isinstance(sound, str | Path) else from_array(sound[0], sound[1], at)
     return band_statistics(torch.from_numpy(model.frontend.spectrogram_cpu(wav).T)).numpy()
 
 
 def sounds_of(labels: Labels) -> Iterator[Sound]:
-    """Every clip of a table as it is to be heard."""
+    """Yield every clip of a table as model input."""
     return map(labels.sound, range(len(labels)))

@@ -1,4 +1,4 @@
-// The map of a probe's page: clips as points, a click plays one. Reads the JSON in #map-data; needs no network.
+// Scatter plot of the report of a probe: clips as points, a click plays one. Reads the JSON in #map-data; needs no network.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("map-data").textContent);
@@ -13,7 +13,7 @@
   let lit = null, playing = null;
 
   const describe = (point) => {
-    const predicted = point.said === "" ? "not tested" : point.right ? "correct" : `predicted as ${point.said || "none of the classes"}`;
+    const predicted = point.predicted === "" ? "not tested" : point.right ? "correct" : `predicted as ${point.predicted || "none of the classes"}`;
     const place = point.sound ? "" : point.file ? " (not stored in this page: a click opens the file)" : " (no sound)";
     return `${point.name}: ${point.label}, ${predicted}${place}`;
   };
@@ -26,7 +26,7 @@
   };
   const dots = data.points.map((point) => {
     const dot = draw("circle", { r: 4.5, fill: colour(data.classes.indexOf(point.label)), tabindex: 0, role: "button", "aria-label": describe(point) }, svg);
-    if (point.said !== "" && !point.right) dot.classList.add("wrong");
+    if (point.predicted !== "" && !point.right) dot.classList.add("wrong");
     if (!point.sound) dot.classList.add("mute");
     dot.addEventListener("click", () => play(point, dot));
     dot.addEventListener("keydown", (event) => { if (event.key === "Enter") play(point, dot); });
@@ -47,7 +47,7 @@
   };
   const light = () => dots.forEach((dot, index) => {
     const point = data.points[index], wrong = document.getElementById("map-wrong").checked;
-    dot.classList.toggle("dim", (lit !== null && point.label !== lit) || (wrong && (point.said === "" || point.right)));
+    dot.classList.toggle("dim", (lit !== null && point.label !== lit) || (wrong && (point.predicted === "" || point.right)));
   });
   data.classes.forEach((name, number) => {
     const button = legend.appendChild(document.createElement("button"));
