@@ -109,10 +109,11 @@ def _independent(train: Vectors, target: Target, test: Others, strengths: Sequen
     weight, bias = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64), torch.zeros(y.shape[1], dtype=torch.float64)
     tables = []
     for strength in strengths:
-        minimise(
-            lambda: loss_per_clip(x @ weight + bias, y, multilabel=True) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
-            [weight, bias],
-        )
+        if live.any():  # SciPy before 1.15 refuses to minimise nothing
+            minimise(
+                lambda: loss_per_clip(x @ weight + bias, y, multilabel=True) + weight.square().sum() / (2 * strength * len(x)),  # noqa: B023
+                [weight, bias],
+            )
         table = np.tile(there.astype(np.float64), (len(test), 1))
         table[:, live] = probabilities((torch.from_numpy(test) @ weight + bias).detach(), multilabel=True).numpy()
         tables.append(table)
