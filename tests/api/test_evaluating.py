@@ -19,7 +19,7 @@ def test_overwriting_removes_what_an_evaluation_wrote(tmp_path: Path, monkeypatc
     (tmp_path / "embeddings" / "someone").mkdir(parents=True)
     (tmp_path / "embeddings" / "someone" / "rows.npy").write_bytes(b"others")
     with pytest.raises(ConfigError, match="is not an evaluation"):
-        evaluated.evaluate("random-tiny", tmp_path, tmp_path, overwrite=True)
+        evaluating.evaluate("random-tiny", tmp_path, tmp_path, overwrite=True)
     assert (tmp_path / "embeddings" / "someone" / "rows.npy").is_file()
     for name in ("scores/fixed", "fits/fixed", "failures/fixed"):
         (tmp_path / name).mkdir(parents=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from unheard.data.label_table import Labels
+from unheard.evaluation.probe import heads
 from unheard.evaluation.probe import mlp as mlp_module
 from unheard.evaluation.probe.heads import (
     C_GRID,

@@ -115,7 +115,8 @@ def _independent(train: Vectors, target: Target, test: Others, strengths: Sequen
         def loss(divisor: float = 2 * strength * len(x)) -> Tensor:
             return loss_per_clip(x @ weight + bias, y, multilabel=True) + weight.square().sum() / divisor
 
-        lbfgs(loss, [weight, bias])
+        if live.any():  # SciPy before 1.15 refuses to minimise nothing
+            lbfgs(loss, [weight, bias])
         table = np.tile(there.astype(np.float64), (len(test), 1))
         table[:, live] = probabilities((torch.from_numpy(test) @ weight + bias).detach(), multilabel=True).numpy()
         tables.append(table)
