@@ -5,11 +5,13 @@ exists.
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tokenize
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -289,3 +291,22 @@ def test_private_modules_of_numpy_are_not_used() -> None:
         and ast.unparse(node.value) in ("np", "numpy")
         and node.attr in ("core", "_core")
     ]
+
+
+DENIED = re.compile(
+    r"\b(told|heard|said|listens?|beside|drawn again|judged|fill-ins?|anew|lends|mend|goes on|what it makes of"
+    r"|nobody)\b",
+    re.IGNORECASE,
+)
+"""Words that docstrings, comments and messages do without: software does not hear, tell, say or judge."""
+
+
+def test_texts_speak_plainly() -> None:
+    found = [
+        f"{_name(path)}:{token.start[0]} {match.group(0)}"
+        for path in LIBRARY
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+        if token.type in (tokenize.STRING, tokenize.COMMENT)
+        for match in DENIED.finditer(token.string)
+    ]
+    assert not found
