@@ -8,8 +8,8 @@ Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", I
 
 t is the teacher's map, aligned to the student's patches.
 
-None of these recipes reproduces the paper. It does not specify the CLAP model, the alignment of the maps, the heads,
-the distance and the weights, and we found no code or weights. Student, window, mask ratio, batch and schedule are those
+Different from the publication: none of these recipes reproduces it. The paper does not specify the CLAP model, the
+alignment of the maps, the heads, the distance and the weights, and we found no code or weights. Student, window, mask ratio, batch and schedule are those
 of AudioMAE, on which it is based. The rest are our choices, each a field of ``objectives.clap`` and
 ``objectives.supervise``. ``model.decoder=cross`` is CAE v2's regressor.
 
