@@ -9,9 +9,9 @@ Xin, Peng, Lu: "Masked Audio Modeling with CLAP and Multi-Objective Learning", I
 t is the teacher's map, aligned to the student's patches.
 
 Different from the publication: none of these recipes reproduces it. The paper does not specify the CLAP model, the
-alignment of the maps, the heads, the distance and the weights, and we found no code or weights. Student, window, mask ratio, batch and schedule are those
-of AudioMAE, on which it is based. The rest are our choices, each a field of ``objectives.clap`` and
-``objectives.supervise``. ``model.decoder=cross`` is CAE v2's regressor.
+alignment of the maps, the heads, the distance and the weights, and we found no code or weights. Student, window, mask
+ratio, batch and schedule are those of AudioMAE, on which it is based. The rest are our choices, each a field of
+``objectives.clap`` and ``objectives.supervise``. ``model.decoder=cross`` is CAE v2's regressor.
 
 Set the teacher with ``objectives.clap.teacher``: the folder of a Hugging Face CLAP checkpoint, or any model of this
 library (feature distillation). Labels are read from the column ``label`` of the corpus. Clips without a label
