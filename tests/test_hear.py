@@ -160,5 +160,5 @@ def test_scenes_need_one_vector() -> None:
 def test_what_cannot_be_loaded_or_embedded_is_told(model: HearModel) -> None:
     with pytest.raises(CheckpointError, match="there is no model nowhere"):
         load_model("nowhere")
-    with pytest.raises(ConfigError, match="hop must be a whole part"):
+    with pytest.raises(ConfigError, match="hop must divide the duration"):
         get_scene_embeddings(noise(1, 1.0), HearModel(model.model, Options(hop=0.05)))

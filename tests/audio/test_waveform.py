@@ -177,7 +177,7 @@ def test_arrays_that_are_no_waveform_are_refused(wav: object) -> None:
 
 
 def test_a_rate_of_nothing_is_refused() -> None:
-    with pytest.raises(AudioError, match="a sample rate of 0 came"):
+    with pytest.raises(AudioError, match="has a sample rate of 0;"):
         from_array(tone(), 0)
 
 

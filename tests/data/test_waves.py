@@ -174,7 +174,7 @@ def test_what_a_recipe_needs_is_asked_for_by_name(corpora: dict[int, Corpus], tm
         open_corpus_store(tmp_path / "waves", PLAIN, tmp_path)
     with pytest.raises(DataError, match="--store wav"):
         open_corpus_store(tmp_path / "specs", MASKSPEC, tmp_path, store_kind="wav")
-    with pytest.raises(ConfigError, match=r"data\.store=wav"):
+    with pytest.raises(ConfigError, match=r"data\.input=wav"):
         open_corpus_store(tmp_path / "specs", MASKSPEC, tmp_path)
     assert isinstance(open_corpus_store(corpora[32000].root, MASKSPEC, tmp_path / "cache", store_kind="wav"), WaveStore)
 

@@ -98,7 +98,7 @@ def test_scores_are_the_models_own_similarities(model: Model) -> None:
     spec = model.statistics.normalise(model.frontend(torch.from_numpy(sound[0])[None]))[..., : model.grid.frames]
     with torch.no_grad():
         tokens, _ = model.encoder(model.grid.patchify(spec))
-        audio = contrast.place(tokens.mean(dim=1))[0]
+        audio = contrast.project_audio(tokens.mean(dim=1))[0]
         text = torch.stack(
             [contrast.captions(encoder([t.format(label) for t in TEMPLATES])).mean(dim=0) for label in LABELS]
         )

@@ -252,7 +252,7 @@ def test_what_a_recipe_lacks_is_said_before_anything_is_read(corpus: Path, clap:
         pretrain(corpus, tmp_path / "run", recipe("mam-clap", []), device="cpu")
     with pytest.raises(CheckpointError, match="no model"):
         pretrain(corpus, tmp_path / "run", recipe("mam-clap", ["objectives.clap.teacher=nowhere"]), device="cpu")
-    with pytest.raises(ConfigError, match=r"data\.store=wav"):
+    with pytest.raises(ConfigError, match=r"data\.input=wav"):
         pretrain(
             corpus,
             tmp_path / "run",

@@ -101,7 +101,7 @@ def mae_keys() -> dict[str, torch.Tensor]:
     ("changes", "message"),
     [
         ({"blocks.99999999.norm1.weight": (8,)}, "are not numbered"),
-        ({f"blocks.{'9' * 6000}.norm1.weight": (8,)}, "is no name of printable text"),
+        ({f"blocks.{'9' * 6000}.norm1.weight": (8,)}, "is not printable text"),
         ({"norm.weight": (400_000,)}, "does not fit|do not fit"),
         ({"norm.weight": (0,)}, "no norm.weight of rank 1"),
         ({"blocks.0.mlp.fc1.weight": (0, 8)}, "no blocks.0.mlp.fc1.weight of rank 2"),

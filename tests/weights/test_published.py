@@ -183,7 +183,7 @@ def test_unknown_and_misshaped_keys_are_named(store: Callable[..., Path], tmp_pa
 @pytest.mark.parametrize("name", ["16x32p8x8", "16x24p8x4", "24x24p8x8", "80x512p16x16"])
 def test_a_name_of_another_input_is_refused(name: str, store: Callable[..., Path]) -> None:
     with pytest.raises(
-        CheckpointError, match=r"--name says \d+ patches of .*, the file has 6 of 8x8; give its released name"
+        CheckpointError, match=r"--name states \d+ patches of .*, the file has 6 of 8x8; give its released name"
     ):
         convert(store(released()), "msm-mae", name)
 
