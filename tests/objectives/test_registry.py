@@ -134,7 +134,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_number_by_number(
     whole, broken = train("whole"), interrupt(train("broken"))
     capsys.readouterr()
     assert main(["pretrain", "--resume", str(broken), "--device", "cpu"]) == 0
-    assert "my.py is a Python file and is executed" in capsys.readouterr().err
+    assert "executing the recipe file" in capsys.readouterr().err
     assert rows(broken) == rows(whole) and len(rows(whole)) == 8
     ours, theirs = (read_tensors(run / "model" / "model.safetensors") for run in (broken, whole))
     assert HEAD in ours and ours.keys() == theirs.keys()
@@ -237,7 +237,7 @@ def test_a_missing_or_changed_file_is_refused_on_resume(
     stored = read_json(run / "config.json")
     (run / "my.py").write_text(text)
     write_json(run / "config.json", stored | {"code": stored["code"] | {"path": str(run / "my.py")}})
-    assert "nothing in a run folder is run as a program" in error_of(capsys, *resume)
+    assert "files of a run folder are never executed" in error_of(capsys, *resume)
     write_json(run / "config.json", stored | {"code": None})
     assert "objectives that are not registered: level" in error_of(capsys, *resume)
     assert not marker.exists() and "level" not in REGISTERED
