@@ -207,6 +207,7 @@ def test_bad_files_are_skipped_and_counted(sounds: Path, tmp_path: Path, documen
         ("pretrain --resume nowhere", "there is no run at nowhere; give the folder"),
         ("data check nowhere", "no such folder"),
         ("data pack nowhere -o packed", "no such file or folder"),
+        ("data pack . -o packed --recipe my.py --no-code", "--no-code refuses to run it"),
         ("data fetch XXL -o x", "XXL"),
         ("data sounds -o x --clips 0", "clips >= 1"),
         ("pretrain nowhere -o run", "no such file or folder"),

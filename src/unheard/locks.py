@@ -15,7 +15,7 @@ from pathlib import Path
 from unheard.errors import InUseError
 
 LOCK = ".lock"
-"""Name of the lock file in a folder, and the end of the name of that beside a file."""
+"""Name of the lock file in a folder, and the end of the name of the lock file next to a file."""
 
 OWNER_READS = 50  # 10 ms apart; our choice
 
@@ -44,7 +44,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_file(path: Path) -> Iterator[None]:
-    """Hold the lock of an output file while the block runs; the lock file lies beside it. As `locked_folder` otherwise."""
+    """Hold the lock of an output file while the block runs; the lock file is next to it. As `locked_folder` otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _holding(path.with_name(f".{path.name}{LOCK}"), path):
         yield

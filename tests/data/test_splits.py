@@ -165,7 +165,7 @@ CONTENT = {"a/1": "x", "b/1": "x", "b/2": "y", "c/2": "y", "c/3": "z", "d/3": "z
 
 
 def test_a_sound_counts_once_on_the_side_that_tests_it() -> None:
-    assert [row[0] for row in distinct(COPIES, CONTENT)] == ["b/1", "c/3"]  # y has two labels: nobody knows which is right
+    assert [row[0] for row in distinct(COPIES, CONTENT)] == ["b/1", "c/3"]  # y has two labels: which one is right is unknown
     assert distinct(COPIES, dict.fromkeys(CONTENT, "")) == COPIES
 
 

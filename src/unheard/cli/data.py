@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from unheard.cli.shell import DONE, USER_ERROR, Json, Out, Overwrite, Strict, data, status, tell, verb
+from cyclopts import Parameter
+
+from unheard.cli.shell import DONE, USER_ERROR, Json, Out, Overwrite, Strict, allow_code, data, status, tell, verb
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
@@ -166,13 +168,30 @@ def captions(corpus: Path, /, *, out: Out, notes: bool = True, json: Json = Fals
     return DONE
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FrontEnd:
+    """The recipe whose front end transforms the sounds.
+
+    Parameters
+    ----------
+    recipe
+        Whose front end: a name of unheard recipes, or a .py file with a recipe() function, which is run.
+    no_code
+        Refuse a recipe that is a .py file.
+    """
+
+    recipe: str = "msm-mae"
+    no_code: bool = False
+
+
 @verb("unheard data pack my_audio/ -o corpora/mine", data)
 def pack(
     source: Path,
     /,
     *,
     out: Out,
-    recipe: str = "msm-mae",
+    front_end: FrontEnd = FrontEnd(),
     store: Literal["spec", "wav"] | None = None,
     dtype: Literal["float16", "uint8"] = "float16",
     rate: int | None = None,
@@ -186,8 +205,6 @@ def pack(
     ----------
     source
         A folder of audio, a CSV with a column path, or a fetched corpus.
-    recipe
-        Whose front end.
     store
         Spectrograms, or 16-bit waves that are transformed in training; default what the recipe needs.
     dtype
@@ -197,12 +214,13 @@ def pack(
     workers
         Threads; default one a core.
     """
+    allow_code(front_end.recipe, front_end.no_code)
     from unheard.data.corpus import open_corpus
     from unheard.data.pack import pack as transform
     from unheard.data.packing import Packing
     from unheard.recipes import find_recipe
 
-    chosen = find_recipe(recipe)
+    chosen = find_recipe(front_end.recipe)
     waves = (store or chosen.data.store) == "wav"
     if rate is not None and not (waves and rate > 0):
         raise ConfigError(f"--rate is the samples a second of stored waves, such as 48000, and goes with --store wav; got {rate}")

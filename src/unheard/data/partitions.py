@@ -128,7 +128,7 @@ def parts_of(labels: Labels, seed: int, share: float) -> list[Part]:
 
 
 def _name(fold: str) -> str:
-    """What the part that tests a fold is called: as the fold where that says what it is, else with ``fold-`` before it."""
+    """Return the name of the part that tests a fold: the fold itself where it begins with "fold", else ``fold-`` and the fold."""
     folder = re.sub(UNFIT, "_", fold)
     return folder if not fold or folder.lower().startswith("fold") else f"fold-{folder}"
 

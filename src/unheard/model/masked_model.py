@@ -128,7 +128,7 @@ class MaskedModel(nn.Module):
     decodes : bool
         Whether a pass runs the decoder; switch it off with `without_decoder` when no objective reads it.
     hypotheses : int
-        Guesses of the predictor for each hidden patch.
+        Predictions for each hidden patch.
     """
 
     def __init__(self, config: ModelConfig, grid: Grid, latents: bool = False, teacher_copied: bool = True) -> None:
