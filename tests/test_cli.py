@@ -196,6 +196,7 @@ def test_bad_files_are_skipped_and_counted(sounds: Path, tmp_path: Path, documen
         ("pretrain --resume nowhere", "there is no run at nowhere; give the folder"),
         ("data check nowhere", "no such folder"),
         ("data pack nowhere -o packed", "no such file or folder"),
+        ("data pack . -o packed --recipe my.py --no-code", "--no-code forbids executing my.py"),
         ("data fetch XXL -o x", "XXL"),
         ("data generate -o x --clips 0", "clips >= 1"),
         ("pretrain nowhere -o run", "no such file or folder"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from unheard.cli.shell import DONE, USER_ERROR, Json, Out, Overwrite, Strict, data, emit, status, verb
+from cyclopts import Parameter
+
+from unheard.cli.shell import DONE, USER_ERROR, Json, Out, Overwrite, Strict, allow_code, data, emit, status, verb
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
@@ -169,13 +171,30 @@ def captions(corpus: Path, /, *, out: Out, notes: bool = True, json: Json = Fals
     return DONE
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class FrontEnd:
+    """Choice of the recipe whose front end transforms the sounds.
+
+    Parameters
+    ----------
+    recipe
+        Recipe whose front end is used: a name listed by unheard recipes, or a .py file with recipe(), which is executed.
+    no_code
+        Refuse a recipe that is a .py file.
+    """
+
+    recipe: str = "msm-mae"
+    no_code: bool = False
+
+
 @verb("unheard data pack my_audio/ -o corpora/mine", data)
 def pack(
     source: Path,
     /,
     *,
     out: Out,
-    recipe: str = "msm-mae",
+    front_end: FrontEnd = FrontEnd(),
     store: Literal["spec", "wav"] | None = None,
     dtype: Literal["float16", "uint8"] = "float16",
     rate: int | None = None,
@@ -189,8 +208,6 @@ def pack(
     ----------
     source
         A folder of audio, a CSV with a column path, or a fetched corpus.
-    recipe
-        Recipe whose front end is used.
     store
         spec: spectrograms. wav: 16-bit waveforms, transformed during training. Default: the input of the recipe.
     dtype
@@ -200,12 +217,13 @@ def pack(
     workers
         Number of threads. Default: one per core.
     """
+    allow_code(front_end.recipe, front_end.no_code)
     from unheard.data.corpus import open_corpus
     from unheard.data.pack import pack as transform
     from unheard.data.packing import PackConfig
     from unheard.recipes import find_recipe
 
-    chosen = find_recipe(recipe)
+    chosen = find_recipe(front_end.recipe)
     waves = (store or chosen.data.input) == "wav"
     if rate is not None and not (waves and rate > 0):
         raise ConfigError(
