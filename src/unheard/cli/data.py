@@ -179,7 +179,7 @@ class FrontEnd:
     Parameters
     ----------
     recipe
-        Recipe whose front end is used: a name listed by unheard recipes, or a .py file with recipe(), which is executed.
+        Recipe whose front end is used: a name listed by unheard recipes, or a .py file, which is executed.
     no_code
         Refuse a recipe that is a .py file.
     """

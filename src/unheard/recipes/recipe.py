@@ -33,7 +33,6 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
 
     The constructor takes configurations of registered objectives. Objectives of the package that are not given have
     their defaults.
-        Configurations of registered objectives. Those of the package that are left out have their defaults.
 
     Raises
     ------
