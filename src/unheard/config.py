@@ -76,6 +76,7 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
     """Apply ``section.key=value`` settings to a configuration.
 
     A value that parses as JSON is JSON, any other one is text. ``16x4`` is a pair of numbers, ``null`` removes a value.
+    A number selects an entry of a list of sections, counted from 0.
     Setting the ``kind`` of a section resets it to the defaults of that kind.
 
     Raises
@@ -94,10 +95,11 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
         if name not in names:
             raise ConfigError(_unknown(name, names))
         *path, last = name.split(".")
-        section: dict[str, Any] = values
+        section: Any = values
         hint: Any = type(tree)
         for part in path:
-            section, hint = section[part], _types(_of_kind(hint, section))[part]
+            inner = _element(hint) if isinstance(section, list) else _types(_of_kind(hint, section))[part]
+            section, hint = section[int(part) if isinstance(section, list) else part], inner
         section[last] = _parse(text)
         chosen = _of_kind(hint, section)
         if last == KIND_FIELD and chosen is not hint:
@@ -144,6 +146,9 @@ def _refuse_unknown(kind: Any, values: Mapping[str, Any], prefix: str) -> None:
         section = _of_kind(types[key], value)
         if (dataclasses.is_dataclass(section) or _is_open(section)) and isinstance(value, Mapping):
             _refuse_unknown(section, value, f"{prefix}{key}.")
+        for number, entry in enumerate(value if isinstance(value, list | tuple) else []):
+            if dataclasses.is_dataclass(_element(section)) and isinstance(entry, Mapping):
+                _refuse_unknown(_element(section), entry, f"{prefix}{key}.{number}.")
 
 
 def _of_kind(hint: Any, value: Any) -> Any:
@@ -159,10 +164,17 @@ def _of_kind(hint: Any, value: Any) -> Any:
     return kinds[name]
 
 
+def _element(hint: Any) -> Any:
+    """Return the type of the entries of a tuple of any length, else None."""
+    return get_args(hint)[0] if get_origin(hint) is tuple and get_args(hint)[1:] == (Ellipsis,) else None
+
+
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     leaves: list[str] = []
     for key, value in values.items():
         leaves += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+        for number, entry in enumerate(value if isinstance(value, list) else []):
+            leaves += _leaves(entry, f"{prefix}{key}.{number}.") if isinstance(entry, dict) else []
     return leaves
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from unheard.objectives.clap import ClapConfig
 
 from unheard.audio.frontend import MSM_MAE_16K, Statistics
 from unheard.audio.frontends import build_frontend
@@ -16,7 +17,6 @@ from unheard.config import override
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch
-from unheard.objectives.clap import ClapConfig
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.teachers.cache import TargetCache

@@ -108,9 +108,16 @@ class Corpus:
         It does not depend on where and when files were written. A change between the sampled bytes that keeps a file's
         size is not detected.
         """
+        return self._hash(annotated=True)
+
+    def sounds_fingerprint(self) -> str:
+        """Return a hash as `fingerprint` that does not depend on labels and captions."""
+        return self._hash(annotated=False)
+
+    def _hash(self, annotated: bool) -> str:
         digest = hashlib.sha256()
         for clip in self.clips:
-            annotations = f"\t{clip.label}\t{clip.caption}" if clip.label or clip.caption else ""
+            annotations = f"\t{clip.label}\t{clip.caption}" if annotated and (clip.label or clip.caption) else ""
             line = f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\t{clip.content}{annotations}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()

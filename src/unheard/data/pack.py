@@ -7,13 +7,10 @@ continues after it.
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,11 +21,20 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import AnyFrontendConfig
 from unheard.data.corpus import Clip, Corpus, Skipped
 from unheard.data.packing import PackConfig, Packed, transformed
-from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, Texts, describe, shard_name
+from unheard.data.shard_files import (
+    finished_shard,
+    job_key,
+    refuse_foreign,
+    write_record,
+    write_shard,
+    write_summary,
+    writing,
+)
+from unheard.data.shards import FORMAT, HEADER, Frames, Header, Index, Texts, describe
 from unheard.data.store import Store, make_store, open_store
 from unheard.errors import DataError
-from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, remove_unfinished, write_json
-from unheard.outputs import LOCK, locked_folder
+from unheard.files import remove_unfinished
+from unheard.outputs import locked_folder
 from unheard.progress import Track, silent
 
 SHARD_BYTES = 256 * 2**20
@@ -104,17 +110,17 @@ def pack(
         When no clip can be read, the disk is full, or ``out`` holds another corpus.
     """
     config = packing if isinstance(packing, PackConfig) else PackConfig(packing)
-    fingerprint = _hash(FORMAT, corpus.fingerprint(), *config.key())
+    fingerprint = job_key(FORMAT, corpus.fingerprint(), *config.key())
     folder = None if out is None else Path(out)
     if folder is not None and (folder / HEADER).exists():
         return _finished_before(folder, fingerprint)
-    with _writing(folder), nullcontext() if folder is None else locked_folder(folder):
+    with writing(folder), nullcontext() if folder is None else locked_folder(folder):
         if folder is not None:
             if (folder / HEADER).exists():  # another process has packed it since
                 return _finished_before(folder, fingerprint)
-            _refuse_foreign(folder)
+            refuse_foreign(folder, (HEADER,), "a packed corpus")
             remove_unfinished(folder)
-        plan, key = _plan(corpus.clips, config, shard_bytes), _hash(fingerprint, shard_bytes)
+        plan, key = _plan(corpus.clips, config, shard_bytes), job_key(fingerprint, shard_bytes)
         records = [_finished(folder, number, key) for number in range(len(plan))]
         todo = [
             corpus.clips[i] for numbers, record in zip(plan, records, strict=True) if record is None for i in numbers
@@ -128,27 +134,16 @@ def pack(
                 if folder is None:
                     shards.append(np.concatenate([config.empty(), *values]))
                 else:
-                    _write_shard(folder, number, values, record)
+                    record.checksum = write_shard(folder, number, values)
+                    write_record(folder, number, asdict(record))
         deque(results, maxlen=0)  # requests the end of the iterator, so that the progress shows the last clip as done
         complete = [record for record in records if record is not None]
         header, index = _summary(corpus, complete, fingerprint, config)
         if folder is None:
             return make_store(header, index, shards)
-        _write_summary(folder, header, index, complete)
+        checksums = [record.checksum for record in complete]
+        write_summary(folder, (HEADER, describe(header, index)), index.arrays(), checksums)
     return open_store(folder)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds files other than those of a packed corpus."""
-    foreign = [
-        entry.name
-        for entry in folder.iterdir()
-        if not entry.name.lstrip(".").startswith(("shard-", INDEX, HEADER, LOCK[1:]))
-    ]
-    if foreign:
-        raise DataError(
-            f"{folder} holds other files ({foreign[0]}), which a packed corpus would hide; choose an empty folder"
-        )
 
 
 def _finished_before(folder: Path, fingerprint: str) -> Store:
@@ -169,27 +164,13 @@ def _plan(clips: tuple[Clip, ...], config: PackConfig, shard_bytes: int) -> list
     return plan
 
 
-def _write_shard(folder: Path, number: int, frames: Iterable[Frames], record: _Record) -> None:
-    """Write a shard, then its record, each under a temporary name first."""
-    digest = hashlib.sha256()
-    with atomic_write(folder / shard_name(number)) as unfinished, unfinished.open("wb") as file:
-        for values in frames:
-            file.write(values.data)
-            digest.update(values.data)
-    record.checksum = digest.hexdigest()
-    write_json(_record_file(folder, number), asdict(record))
-
-
 def _finished(folder: Path | None, number: int, key: str) -> _Record | None:
     """Return the record of a shard that an earlier run of the same job finished."""
-    if folder is None:
-        return None
+    found = finished_shard(folder, number, key)
     try:
-        record = _Record(**read_json(_record_file(folder, number)))
-    except (OSError, DataError, TypeError):
+        return None if found is None else _Record(**found)
+    except TypeError:
         return None
-    finished = record.key == key and not differing_files(folder, {shard_name(number): record.checksum})
-    return record if finished else None
 
 
 def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, config: PackConfig) -> tuple[Header, Index]:
@@ -218,16 +199,17 @@ def _summary(corpus: Corpus, records: list[_Record], fingerprint: str, config: P
     total = np.sum([record.total for record in used], axis=0)
     squares = np.sum([record.squares for record in used], axis=0)
     count = int(index.frames.sum())
-    scalar = _statistics(total.sum(keepdims=True), squares.sum(keepdims=True), count * config.frontend.n_mels)
+    scalar = mean_and_deviation(total.sum(keepdims=True), squares.sum(keepdims=True), count * config.frontend.n_mels)
     header = Header(
         config.frontend,
         config.dtype,
         scalar,
-        _statistics(total, squares, count),
+        mean_and_deviation(total, squares, count),
         fingerprint,
         skipped,
         sample_rate=config.rate if config.waves else None,
         value_range=config.value_range,
+        sounds=corpus.sounds_fingerprint(),
         clipped=sum(record.clipped for record in records),
     )
     return header, index
@@ -237,41 +219,8 @@ def _optional_column(texts: list[str]) -> Texts | None:
     return Texts.of(texts) if any(texts) else None
 
 
-def _statistics(total: np.ndarray, squares: np.ndarray, count: int) -> Statistics:
-    """Return mean and unbiased deviation from sums over ``count`` values."""
+def mean_and_deviation(total: np.ndarray, squares: np.ndarray, count: int) -> Statistics:
+    """Return mean and unbiased deviation from float64 sums over ``count`` values."""
     mean = total / count
     variance = np.maximum(squares - count * mean**2, 0.0) / max(count - 1, 1)
     return Statistics(tuple(mean.tolist()), tuple(np.sqrt(variance).tolist()))
-
-
-def _write_summary(folder: Path, header: Header, index: Index, records: list[_Record]) -> None:
-    """Write the index and then the header, which completes the corpus; delete the records."""
-    with atomic_write(folder / INDEX) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, **index.arrays())  # type: ignore[arg-type]
-    checksums = {
-        INDEX: file_checksum(folder / INDEX),
-        **{shard_name(i): record.checksum for i, record in enumerate(records)},
-    }
-    write_json(folder / HEADER, {**describe(header, index), FILES: checksums})
-    for number in range(len(records)):
-        _record_file(folder, number).unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(folder: Path | None) -> Iterator[None]:
-    """Convert an error of the disk to one clear error."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            message = f"{folder}: the disk is full; free some space and run the command again, finished shards are kept"
-            raise DataError(message) from error
-        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
-
-
-def _record_file(folder: Path, number: int) -> Path:
-    return folder / f"shard-{number:05d}.json"
-
-
-def _hash(*values: object) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

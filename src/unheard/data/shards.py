@@ -15,6 +15,7 @@ uint8 values q represent low + q * (high - low) / 255, where (low, high) is the 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -145,6 +146,8 @@ class Header:
     """Rate of stored waves, Hz."""
     value_range: tuple[float, float] | None = None
     """Values of 0 and 255 in uint8."""
+    sounds: str = ""
+    """Hash of the sounds, whatever they are stored as; empty in corpora of earlier versions."""
     clipped: int = 0
     """Number of values outside the range of uint8 or int16, stored as the nearest end."""
 
@@ -157,6 +160,14 @@ class Header:
     def row(self) -> tuple[int, ...]:
         """Return the shape of one row of a shard: the bands of a frame, or a sample."""
         return () if self.kind == "wav" else (self.frontend.n_mels,)
+
+
+def sounds_fingerprint(header: Header, index: Index) -> str:
+    """Return a hash of the clips that is the same for spectrograms and waves of the same sounds."""
+    digest = hashlib.sha256((header.sounds or header.fingerprint).encode())
+    for column in (index.path.utf8, index.path.ends, index.start, index.seconds):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
 
 
 def dequantise(stored: Tensor, value_range: tuple[float, float] | None = None) -> Float[Tensor, "*shape"]:

@@ -18,9 +18,9 @@ from unheard.data.crops import Indices
 from unheard.data.label_table import Labels
 from unheard.data.open_store import pack_once
 from unheard.data.packing import PackConfig
+from unheard.data.shard_files import Verification
 from unheard.data.shards import HEADER
 from unheard.data.store import WaveStore, open_store
-from unheard.data.verification import Verification
 from unheard.errors import DataError
 from unheard.finetuning.shared_corpus import pack_shared, shared_folder
 from unheard.progress import Track, silent

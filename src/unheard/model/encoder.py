@@ -90,6 +90,19 @@ class Encoder(nn.Module):
         """
         return self.split_cls(self.transformer(self.with_cls(self.tokens(patches, keep))))
 
+    def with_layers(
+        self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"], numbers: tuple[int, ...]
+    ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B D"] | None, dict[int, Float[Tensor, "B K D"]]]:
+        """Encode the patches at ``keep`` as `forward` does, and return the tokens after some blocks as well.
+
+        Parameters
+        ----------
+        numbers : tuple of int
+            Blocks, counted from 1; the last one is normalised.
+        """
+        outputs = [self.split_cls(x) for x in self.transformer.layers(self.with_cls(self.tokens(patches, keep)))]
+        return (*outputs[-1], {number: outputs[number - 1][0] for number in numbers})
+
     def layers(
         self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None
     ) -> list[Float[Tensor, "B K D"]]:

@@ -48,6 +48,8 @@ class MaskedPass:
         The teacher's latents at hidden patches, without gradient.
     best : Int[Tensor, "B M"] or None
         Index of the hypothesis with the largest cosine to the target, if there are several.
+    layers : dict of Float[Tensor, "B K D"]
+        Visible patches after those blocks of the encoder that an objective reads, by number, counted from 1.
     progress : Float[Tensor, ""]
         Fraction of the run that is done, in [0, 1]; temperatures depend on it.
     diagnostics : dict of Tensor
@@ -66,6 +68,7 @@ class MaskedPass:
     predicted: Float[Tensor, "B M R D"] | None = None
     target: Float[Tensor, "B M D"] | None = None
     best: Int[Tensor, "B M"] | None = None
+    layers: dict[int, Float[Tensor, "B K D"]] = field(default_factory=dict)
     progress: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
     sum_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
@@ -131,7 +134,11 @@ class MaskedModel(nn.Module):
         Whether a pass runs the decoder; `without_decoder` switches it off when no objective reads it.
     num_hypotheses : int
         Predictions of the predictor for each hidden patch.
+    layers : tuple of int
+        Blocks of the encoder, counted from 1, whose outputs a pass returns.
     """
+
+    layers: tuple[int, ...] = ()
 
     def __init__(self, config: ModelConfig, grid: Grid, latents: bool = False, teacher_copied: bool = True) -> None:
         super().__init__()
@@ -145,9 +152,12 @@ class MaskedModel(nn.Module):
 
     def forward(self, patches: Float[Tensor, "B N P"], mask: Mask) -> MaskedPass:
         """Encode the visible patches, decode all patches, and apply the teacher to the hidden patches."""
-        visible, cls = self.encoder(patches, mask.keep)
+        if self.layers:
+            visible, cls, layers = self.encoder.with_layers(patches, mask.keep, self.layers)
+        else:
+            (visible, cls), layers = self.encoder(patches, mask.keep), {}
         decoded = self.decoder(visible, mask, cls) if self.use_decoder else visible.new_zeros(*patches.shape[:2], 0)
-        out = MaskedPass(patches, mask, visible, cls, decoded)
+        out = MaskedPass(patches, mask, visible, cls, decoded, layers=layers)
         if self.predictor is not None and self.teacher is not None:
             out.predicted = self.predictor(take(decoded, mask.hide))
             out.target = self.teacher(self.encoder, patches, mask.hide)

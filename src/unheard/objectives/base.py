@@ -42,8 +42,8 @@ class Batch:
         Uniform numbers in [0, 1) from which the mask is computed: a function of seed, epoch and position only.
     wav : Float[Tensor, "B S"], optional
         The waveform of each crop, padded with zeros; for recipes that need it.
-    targets : Float[Tensor, "B N C"], optional
-        A frozen teacher's features of each patch, in the order of the student's tokens.
+    targets : tuple of Float[Tensor, "B N C"], optional
+        The features of each patch of every frozen teacher, in the order of the student's tokens.
     labels : Float[Tensor, "B L"], optional
         1 for each class of the crop.
     has_labels : Bool[Tensor, "B"], optional
@@ -61,7 +61,7 @@ class Batch:
     start_seconds: Float[Tensor, " B"]
     noise: Float[Tensor, "B N"]
     wav: Float[Tensor, "B S"] | None = None
-    targets: Float[Tensor, "B N C"] | None = None
+    targets: tuple[Float[Tensor, "B N _"], ...] | None = None
     labels: Float[Tensor, "B L"] | None = None
     has_labels: Bool[Tensor, " B"] | None = None
     text: Float[Tensor, "B W"] | None = None
@@ -77,10 +77,13 @@ class Objective(nn.Module, ABC):
         Whether its weights are saved in a model folder; heads that only training needs are not.
     needs_decoder : bool
         Whether it reads the output of the decoder or the predictor.
+    layers : tuple of int
+        Blocks of the encoder, counted from 1, whose outputs it reads (`MaskedPass.layers`).
     """
 
     saved = True
     needs_decoder = True
+    layers: tuple[int, ...] = ()
 
     def totals(self, batch: Batch, mask: Mask) -> Totals:
         """Return the sums over a batch that `loss` needs of the whole batch, known before any pass.

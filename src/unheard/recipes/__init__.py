@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from unheard.errors import ConfigError
-from unheard.recipes import audiomae, clap_mini, m2d, mam_clap, maskspec, matpac, msm_mae
+from unheard.recipes import audiomae, clap_mini, distill, m2d, mam_clap, maskspec, matpac, msm_mae
 from unheard.recipes.file import RecipeFile, run_file
 from unheard.recipes.recipe import Recipe
 
@@ -24,6 +24,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "sup-mam": mam_clap.supervised,
     "sup-mam-clap": mam_clap.both,
     "clap-mini": clap_mini.recipe,
+    "distill": distill.recipe,
 }
 
 

@@ -40,6 +40,7 @@ class PretrainModule(nn.Module):
         self.objectives = nn.ModuleDict(
             {name: REGISTERED[name].build(active[name], self.model, recipe.teacher) for name in active}
         )
+        self.model.layers = tuple(sorted({layer for objective in self.parts() for layer in objective.layers}))
         self.register_buffer("progress", torch.zeros(()), persistent=False)
         if not any(objective.needs_decoder for objective in self.parts()):
             self.model.without_decoder()

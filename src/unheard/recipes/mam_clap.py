@@ -11,10 +11,10 @@ t is the teacher's map, aligned to the student's patches.
 Different from the publication: none of these recipes reproduces it. The paper does not specify the CLAP model, the
 alignment of the maps, the heads, the distance and the weights, and we found no code or weights. Student, window, mask
 ratio, batch and schedule are those of AudioMAE, on which it is based. The rest are our choices, each a field of
-``objectives.clap`` and ``objectives.supervise``. ``model.decoder=cross`` is CAE v2's regressor.
+``objectives.distill`` and ``objectives.supervise``. ``model.decoder=cross`` is CAE v2's regressor.
 
-Set the teacher with ``objectives.clap.teacher``: the folder of a Hugging Face CLAP checkpoint, or any model of this
-library (feature distillation). Labels are read from the column ``label`` of the corpus. Clips without a label
+Set the teacher with ``objectives.distill.teachers.0.name``: the folder of a Hugging Face CLAP checkpoint, or any other
+teacher (feature distillation). Labels are read from the column ``label`` of the corpus. Clips without a label
 contribute to the other losses only.
 """
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unheard.objectives.clap import ClapConfig
+from unheard.objectives.distill_config import DistillConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.objectives.supervise import SuperviseConfig
 from unheard.recipes import audiomae
@@ -36,7 +36,7 @@ LAMBDA = 1.0
 
 def clap() -> Recipe:
     """Return the recipe with distillation on visible and hidden patches, without pixels."""
-    objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), ClapConfig(weight=1.0))
+    objectives = ObjectivesConfig(ReconstructConfig(weight=0.0), DistillConfig(weight=1.0))
     return replace(
         audiomae.recipe(),
         name="mam-clap",

@@ -18,8 +18,8 @@ from unheard.audio.frontends import FrontendConfig
 from unheard.config import Count, Fraction, Momentum, OpenSection, Positive, Weight, from_json
 from unheard.errors import ConfigError
 from unheard.model.sizes import ModelConfig
-from unheard.objectives.clap import ClapConfig
 from unheard.objectives.contrast import ContrastConfig
+from unheard.objectives.distill_config import DistillConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.prototypes import PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
@@ -46,8 +46,8 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
     """Prediction of the teacher's latents of hidden patches."""
     prototypes: PrototypesConfig
     """Prediction of the teacher's prototype assignments of hidden patches."""
-    clap: ClapConfig
-    """Feature distillation from a frozen teacher."""
+    distill: DistillConfig
+    """Feature distillation from frozen teachers."""
     supervise: SuperviseConfig
     """Supervision with the labels of the corpus."""
     contrast: ContrastConfig

@@ -54,15 +54,22 @@ def alignment_matrix(grid: Grid, bands: ArrayLike, frames: ArrayLike, teacher: F
         Centres of the student's frames in seconds, from the first sample of the teacher's input.
     teacher : FeatureMapAxes
     """
-    pf, pt = grid.patch_size
-    row_of_band = np.searchsorted(np.asarray(teacher.edges), np.asarray(bands, np.float64), side="right")
-    rows = np.zeros((grid.freq, len(teacher.edges) + 1))
-    np.add.at(rows, (np.arange(grid.n_mels) // pf, row_of_band[: grid.n_mels]), 1 / pf)
+    pt = grid.patch_size[1]
+    rows = row_weights(grid, bands, teacher.edges)
     centres = np.asarray(frames, np.float64)[: grid.frames].reshape(grid.time, pt).mean(axis=1)
     columns = interpolation(centres, np.asarray(teacher.columns, np.float64))
     whole = np.einsum("ir,jc->ijrc", rows, columns)
     ordered = whole if grid.order == "freq" else whole.transpose(1, 0, 2, 3)
     return torch.from_numpy(ordered.reshape(grid.num_patches, teacher.size)).float()
+
+
+def row_weights(grid: Grid, bands: ArrayLike, edges: tuple[float, ...]) -> Float64[np.ndarray, "f r"]:
+    """Return the share of each of the teacher's rows in each row of the student's patches; rows sum to 1."""
+    pf = grid.patch_size[0]
+    row_of_band = np.searchsorted(np.asarray(edges), np.asarray(bands, np.float64), side="right")
+    rows = np.zeros((grid.freq, len(edges) + 1))
+    np.add.at(rows, (np.arange(grid.n_mels) // pf, row_of_band[: grid.n_mels]), 1 / pf)
+    return rows
 
 
 def interpolation(at: Float64[np.ndarray, " n"], points: Float64[np.ndarray, " t"]) -> Float64[np.ndarray, "n t"]:

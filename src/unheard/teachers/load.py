@@ -1,31 +1,35 @@
-"""Load the teacher of a recipe."""
+"""Load a frozen teacher by its name."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from unheard.errors import CheckpointError
-from unheard.objectives.clap import ClapConfig
 from unheard.teachers.clap import ClapTeacher, is_clap
 from unheard.teachers.encoder import EncoderTeacher
 from unheard.teachers.teacher import FrozenTeacher
 from unheard.weights.built_in import open_model
 
 
-def load_teacher(config: ClapConfig) -> FrozenTeacher:
-    """Load the teacher in the folder ``config.teacher``: a CLAP checkpoint of Hugging Face, or a model of this library.
+def load_teacher(name: str, *, stage: Literal["final", "middle"] = "final", projected: bool = False) -> FrozenTeacher:
+    """Load a teacher: the folder of a CLAP checkpoint of Hugging Face, or a model of this library.
+
+    Parameters
+    ----------
+    stage, projected
+        Which feature map of CLAP.
 
     Raises
     ------
     CheckpointError
-        When none is configured, the folder is missing, or it cannot be read.
+        When no name is given, there is no such teacher, or it cannot be read.
     """
-    if not config.teacher:
+    if not name:
         raise CheckpointError(
-            "this recipe needs a frozen teacher; set objectives.clap.teacher to the folder of a Hugging Face CLAP"
-            " checkpoint, or to any model of this library (feature distillation)"
+            "this recipe needs a frozen teacher; set objectives.distill.teachers.0.name to the folder of a Hugging Face"
+            " CLAP checkpoint, to any model of this library, or to targets that unheard data targets wrote"
         )
-    folder = Path(config.teacher)
-    if is_clap(folder):
-        return ClapTeacher(folder, config.stage, config.projected)
-    return EncoderTeacher(open_model(config.teacher))
+    if is_clap(Path(name)):
+        return ClapTeacher(Path(name), stage, projected)
+    return EncoderTeacher(open_model(name))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from unheard.data.shard_files import Shards, Verification
 from unheard.data.store import Store
-from unheard.data.verification import Verification
 from unheard.training.checkpoints import RunState, save_checkpoint
 from unheard.training.engine import Engine
 from unheard.training.session import Session
@@ -23,11 +24,15 @@ class CheckpointWriter:
     store : Store
         Packed corpus, verified against its checksums as it is read.
     engine : Engine
+    targets : sequence of Shards
+        Stored targets, verified as well.
     """
 
-    def __init__(self, run: Path, session: Session, store: Store, engine: Engine) -> None:
+    def __init__(
+        self, run: Path, session: Session, store: Store, engine: Engine, targets: Sequence[Shards] = ()
+    ) -> None:
         self.run, self.session, self.store, self.engine = run, session, store, engine
-        self.verification = Verification(store) if engine.rank == 0 else None
+        self.verification = Verification(store, *targets) if engine.rank == 0 else None
 
     def save(self, step: int) -> None:
         """Write ``checkpoints/step-...`` and ``model/``.

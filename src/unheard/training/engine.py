@@ -284,5 +284,7 @@ def one_by_one(batch: Batch) -> list[Batch]:
     return [Batch(*tensors) for tensors in columns]
 
 
-def _chunks(values: Tensor | None, parts: int) -> Sequence[Tensor | None]:
+def _chunks(values: Tensor | tuple[Tensor, ...] | None, parts: int) -> Sequence[Any]:
+    if isinstance(values, tuple):
+        return list(zip(*(each.chunk(parts) for each in values), strict=True))
     return [None] * parts if values is None else values.chunk(parts)

@@ -1,40 +1,27 @@
-"""Inputs of objectives other than audio: a frozen teacher, labels and captions, added to every batch."""
+"""Inputs of objectives other than audio: frozen teachers, labels and captions, added to every batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
-from unheard.audio.frontends import build_frontend
 from unheard.data.annotations import CaptionTable, LabelTable
-from unheard.data.store import Store, WaveStore
-from unheard.errors import ConfigError, DataError
+from unheard.data.store import Store
+from unheard.errors import ConfigError
 from unheard.objectives.base import Batch
 from unheard.objectives.registry import REGISTERED, name_of
 from unheard.progress import Track, silent
 from unheard.recipes.learner import grid_of
-from unheard.recipes.recipe import ObjectivesConfig, Recipe
-from unheard.teachers.cache import TargetCache
-from unheard.teachers.load import load_teacher
-from unheard.teachers.targets import Targets
-from unheard.teachers.teacher import FrozenTeacher
+from unheard.recipes.recipe import Recipe
+from unheard.teachers.stored import StoredTargets
+from unheard.teachers.targets import DistillTargets, rooted_name
 from unheard.teachers.text import TextEncoder
 
 
-def _rooted(requested: ObjectivesConfig) -> ObjectivesConfig:
-    """Return the objectives with absolute folder paths, so that the run can be resumed from any working directory."""
-    teacher, text = (
-        str(Path(name).resolve()) if name and Path(name).is_dir() else name
-        for name in (requested.clap.teacher, requested.contrast.text)
-    )
-    return requested.updated(replace(requested.clap, teacher=teacher), replace(requested.contrast, text=text))
-
-
 class ExternalInputs:
-    """Load the teacher and the text encoder of a recipe, and add their inputs to batches.
+    """Load the teachers and the text encoder of a recipe, and add their inputs to batches.
 
     Parameters
     ----------
@@ -43,7 +30,7 @@ class ExternalInputs:
     Attributes
     ----------
     recipe : Recipe
-        The recipe with the widths of teacher and text encoder; `attach_to_corpus` adds the classes.
+        The recipe with the widths of teachers and text encoder; `attach_to_corpus` adds the classes.
     added : list of callable
         Transforms applied to each batch, in order; empty before `attach_to_corpus`.
     lines : list of str
@@ -51,27 +38,25 @@ class ExternalInputs:
 
     Raises
     ------
-    CheckpointError
-        When a teacher or text encoder cannot be read.
+    CheckpointError, DataError
+        When a teacher, stored targets or a text encoder cannot be read.
     ConfigError
         When the windows of the recipe do not match an objective.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        requested = _rooted(recipe.objectives)
+        requested = recipe.objectives
         self.lines: list[str] = []
         self.added: list[Callable[[Batch], Batch]] = []
-        self.teacher: FrozenTeacher | None = None
+        self.targets: DistillTargets | None = None
         self.text: TextEncoder | None = None
-        if requested.clap.weight > 0:
-            if recipe.data.input != "wav":
-                raise ConfigError("a frozen teacher needs the waveform of each window; set data.input=wav")
-            self.teacher = load_teacher(requested.clap)
-            requested = requested.updated(replace(requested.clap, dim=self.teacher.dim))
-            self.lines.append(f"teacher    {self.teacher.name}")
+        if requested.distill.weight > 0:
+            self.targets = DistillTargets(requested.distill, recipe.data.input == "wav")
+            requested = requested.updated(self.targets.config)
         if requested.contrast.weight > 0:
-            self.text = TextEncoder(requested.contrast.text)
-            requested = requested.updated(replace(requested.contrast, text_dim=self.text.dim))
+            name = rooted_name(requested.contrast.text)
+            self.text = TextEncoder(name)
+            requested = requested.updated(replace(requested.contrast, text=name, text_dim=self.text.dim))
         self._supervised = [section for name, section in requested.active().items() if REGISTERED[name].labels]
         given = {section.classes for section in self._supervised if section.classes}
         if len(given) > 1:
@@ -81,7 +66,7 @@ class ExternalInputs:
             )
         self._classes: tuple[str, ...] = next(iter(given), ())
         if (
-            self._supervised or self.text is not None or self.teacher is not None
+            self._supervised or self.text is not None or self.targets is not None
         ) and recipe.data.short_clips == "join":
             raise ConfigError(
                 "windows joined from several clips cannot have a label, caption or teacher; set data.short_clips=pad"
@@ -90,20 +75,26 @@ class ExternalInputs:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the teacher; empty if there is none."""
-        return "" if self.teacher is None else self.teacher.fingerprint
+        """Hash of the teachers; empty if there is none."""
+        return "" if self.targets is None else self.targets.fingerprint
+
+    @property
+    def stored(self) -> list[StoredTargets]:
+        """Return the stored targets that the run reads."""
+        return [] if self.targets is None else self.targets.stored
 
     def buildable_recipe(self) -> Recipe:
         """Return a recipe that can be built before the classes of the corpus are known."""
         return self._with_classes(self._classes or ("",))
 
-    def attach_to_corpus(self, store: Store, device: torch.device, run: Path, track: Track = silent) -> Recipe:
+    def attach_to_corpus(self, store: Store, device: torch.device, track: Track = silent) -> Recipe:
         """Set up the batch transforms for a corpus. Return the recipe with the classes of the corpus.
 
         Raises
         ------
         DataError
-            When the corpus lacks labels, captions or waveforms that the recipe needs.
+            When the corpus lacks labels, captions or waveforms that the recipe needs, or stored targets are of another
+            corpus.
         """
         if self._supervised:
             table = LabelTable(store.labels, self._classes)
@@ -118,30 +109,12 @@ class ExternalInputs:
                 f"captions   {captions.num_labelled} of {len(store)} clips, {len(captions.texts)} different ones"
             )
             self.added.append(captions)
-        if self.teacher is not None:
-            self.added.append(self._targets(self.teacher.to(device), store, run))
+        if self.targets is not None:
+            self.targets.attach(store, grid_of(self.recipe), self.recipe.frontend, device)
+            self.lines += self.targets.lines
+            self.added.append(self.targets)
         return self.recipe
 
     def _with_classes(self, classes: tuple[str, ...]) -> Recipe:
         sections = [replace(section, classes=classes) for section in self._supervised]
         return replace(self.recipe, objectives=self.recipe.objectives.updated(*sections))
-
-    def _targets(self, teacher: FrozenTeacher, store: Store, run: Path) -> Targets:
-        """Return the teacher targets for the windows of this corpus."""
-        if not isinstance(store, WaveStore):
-            raise DataError("a frozen teacher needs the waveform of each window; pack the corpus with --store wav")
-        recipe, frontend = self.recipe, build_frontend(self.recipe.frontend)
-        window = recipe.model.frames
-        frames = [frontend.frame_centre(i) for i in range(window)]
-        samples = -(-round(window * store.hop) * teacher.sample_rate // store.sample_rate)
-        cache = None
-        if recipe.objectives.clap.cache and int(store.frames.max()) <= window:
-            axes = teacher.axes(samples)
-            folder = (store.folder or run) / "targets" / f"{teacher.fingerprint}-{window}"
-            cache = TargetCache(folder, len(store), (teacher.dim, len(axes.edges) + 1, len(axes.columns)))
-            self.lines.append(f"targets    cached in {folder}")
-        if store.sample_rate < teacher.sample_rate:
-            self.lines.append(
-                f"note       audio of {store.sample_rate} Hz is resampled to {teacher.sample_rate} Hz for the teacher"
-            )
-        return Targets(teacher, grid_of(recipe), frontend.mel_centres(), frames, store.sample_rate, cache)

@@ -69,7 +69,7 @@ def pretrain(
         prepare_output_dir(run, Path(data), overwrite)
     with engine.first_process_first():
         store = open_corpus_store(data, recipe.frontend, run / "corpus", report.progress, recipe.data.input)
-        recipe = inputs.attach_to_corpus(store, engine.device, run, report.progress)
+        recipe = inputs.attach_to_corpus(store, engine.device, report.progress)
     session = Session(
         recipe=recipe,
         data=str(Path(data).resolve()),
@@ -152,7 +152,8 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
     inputs = ExternalInputs(session.recipe)
     if inputs.fingerprint != session.teacher:
         raise DataError(
-            f"the teacher of {run} has changed since the run started; restore it, or start a new run with --init {run}"
+            f"the teacher of {run}, or its stored targets, changed since the run started; restore it, or start a new run"
+            f" with --init {run}"
         )
     if not Path(session.data).exists():
         raise DataError(
@@ -169,7 +170,7 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
                 f"the corpus {session.data} is not the one that {run} started with, or has changed; restore it, give"
                 f" the path of an identical one with --data NEW_PATH, or start a new run with --init {run}"
             )
-        inputs.attach_to_corpus(store, engine.device, run, report.progress)
+        inputs.attach_to_corpus(store, engine.device, report.progress)
     return store, engine, inputs
 
 
@@ -193,7 +194,7 @@ def _train(
 ) -> Run:
     """Restore a checkpoint, print the summary, run the loop, and complete the run."""
     step = prepare(session, engine, learner, latest(run))
-    writer = CheckpointWriter(run, session, store, engine)
+    writer = CheckpointWriter(run, session, store, engine, inputs.stored)
     if step < session.total:
         loader = loader_of(session, store, engine, inputs, range(step, session.total))
         with loader:

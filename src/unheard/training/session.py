@@ -34,7 +34,7 @@ class Session:
     total: int
     init: str | None = None
     teacher: str = ""
-    """Hash of the frozen teacher, if there is one."""
+    """Hashes of the frozen teachers or of their stored targets."""
     code: RecipeFile | None = None
     """File that registers objectives of the recipe, if there is one; it is executed again on resume."""
 

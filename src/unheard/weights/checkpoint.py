@@ -33,6 +33,7 @@ from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.model.sizes import resolve_sizes
 from unheard.recipes.learner import PretrainModule, build, grid_of, weights_of_others
 from unheard.recipes.recipe import Recipe, read_recipe
+from unheard.recipes.renamed import current_names
 from unheard.version import __version__
 from unheard.weights.card import model_card
 from unheard.weights.comparison import compare_shapes, refuse_not_finite
@@ -123,11 +124,11 @@ def load_model(path: Path) -> SavedModel:
     folder = inner if (inner / "config.json").is_file() else recover_interrupted(path)
     config = _read_config(folder)
     try:
-        recipe = read_recipe(config["recipe"])
+        values, tensors = current_names(config["recipe"], read_tensors(folder / WEIGHTS, config.get(FILES)))
+        recipe = read_recipe(values)
         statistics = from_json(Statistics, config["statistics"])
         provenance = from_json(Provenance, config["provenance"])
         head = from_json(ClassifierConfig, config["classifier"]) if "classifier" in config else None
-        tensors = read_tensors(folder / WEIGHTS, config.get(FILES))
         others = weights_of_others(recipe, tensors)
         refuse_not_finite(others, str(folder))
         learner, classifier = build_for(

@@ -1,0 +1,180 @@
+"""Files of a folder of shards, a packed corpus or stored targets: writing that can be interrupted, verification.
+
+    shard-00000.bin ...   arrays, one after another
+    shard-00000.json ...  record of a finished shard; deleted when all shards are finished
+    index.npz             arrays that describe the shards
+    header                written last: a JSON file with the SHA-256 of every other file
+
+A second run of the same job continues after the finished shards.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from unheard.data.shards import INDEX, Frames, shard_name
+from unheard.errors import DataError
+from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, write_json
+from unheard.outputs import LOCK
+
+
+def job_key(*values: object) -> str:
+    """Return the hash that identifies a job by its inputs."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+@contextmanager
+def writing(folder: Path | None) -> Iterator[None]:
+    """Convert an error of the disk to one clear error.
+
+    Raises
+    ------
+    DataError
+        When the disk is full, or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            message = f"{folder}: the disk is full; free some space and run the command again, finished shards are kept"
+            raise DataError(message) from error
+        raise DataError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
+
+
+def refuse_foreign(folder: Path, names: Sequence[str], what: str) -> None:
+    """Refuse a folder that holds files other than shards, index and those of ``names``; ``what`` belongs there.
+
+    Raises
+    ------
+    DataError
+        Naming the first of these files.
+    """
+    own = ("shard-", INDEX, LOCK[1:], *names)
+    if foreign := [entry.name for entry in folder.iterdir() if not entry.name.lstrip(".").startswith(own)]:
+        raise DataError(f"{folder} holds other files ({foreign[0]}), which {what} would hide; choose an empty folder")
+
+
+def write_shard(folder: Path, number: int, values: Iterable[Frames]) -> str:
+    """Write arrays one after another to a shard. Return its SHA-256."""
+    digest = hashlib.sha256()
+    with atomic_write(folder / shard_name(number)) as unfinished, unfinished.open("wb") as file:
+        for each in values:
+            contiguous = np.ascontiguousarray(each)
+            file.write(contiguous.data)
+            digest.update(contiguous.data)
+    return digest.hexdigest()
+
+
+def write_record(folder: Path, number: int, record: Mapping[str, Any]) -> None:
+    """Write the record of a finished shard; it holds its ``key`` and ``checksum``."""
+    write_json(_record_file(folder, number), record)
+
+
+def finished_shard(folder: Path | None, number: int, key: str) -> dict[str, Any] | None:
+    """Return the record of a shard that an earlier run of the same job finished."""
+    if folder is None:
+        return None
+    try:
+        record = read_json(_record_file(folder, number))
+        same = record["key"] == key and not differing_files(folder, {shard_name(number): record["checksum"]})
+        return record if same else None
+    except (OSError, DataError, KeyError):
+        return None
+
+
+def other_key(folder: Path, key: str) -> bool:
+    """Return whether a folder holds finished shards of another job."""
+    for file in folder.glob("shard-*.json"):
+        try:
+            if read_json(file).get("key") != key:
+                return True
+        except (OSError, DataError):
+            continue
+    return False
+
+
+def write_summary(
+    folder: Path, header: tuple[str, Mapping[str, Any]], arrays: Mapping[str, np.ndarray], checksums: Sequence[str],
+    others: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Write the index and then the header, which completes the folder; delete the records.
+
+    Parameters
+    ----------
+    header : tuple of str and mapping
+        File name and content.
+    checksums : sequence of str
+        SHA-256 of every shard.
+    others : sequence of str
+        Names of further files that the header lists.
+    """
+    with atomic_write(folder / INDEX) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    listed = {name: file_checksum(folder / name) for name in (INDEX, *others)}
+    listed |= {shard_name(number): checksum for number, checksum in enumerate(checksums)}
+    write_json(folder / header[0], {**header[1], FILES: listed})
+    for number in range(len(checksums)):
+        _record_file(folder, number).unlink(missing_ok=True)
+
+
+def _record_file(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:05d}.json"
+
+
+@runtime_checkable
+class Shards(Protocol):
+    """Shards that are open for reading."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, if the shards are files."""
+
+    def verify(self) -> None:
+        """Compare every file with its checksum."""
+
+
+class Verification:
+    """Reads every shard of some folders once, in its own thread, and compares it with its checksum.
+
+    Parameters
+    ----------
+    stores : Shards
+        What is in memory is not read.
+    """
+
+    def __init__(self, *stores: Shards) -> None:
+        self._error: DataError | None = None
+        self._thread = Thread(target=self._run, args=(stores,), daemon=True)
+        self._thread.start()
+
+    def check(self, wait: bool = False) -> None:
+        """Raise the error found so far; with ``wait``, after all shards are read.
+
+        Raises
+        ------
+        DataError
+            Naming the damaged shards.
+        """
+        if wait:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self, stores: Sequence[Shards]) -> None:
+        for store in stores:
+            try:
+                store.verify()
+            except (DataError, OSError) as error:
+                self._error = (
+                    error if isinstance(error, DataError) else DataError(f"{store.folder} cannot be read ({error})")
+                )
+                return

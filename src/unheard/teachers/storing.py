@@ -1,0 +1,263 @@
+"""Compute the targets of a corpus once: run a teacher on every clip and store its maps.
+
+The work is done shard by shard, in an order that depends on the corpus alone. A second run of the same job continues
+after the finished shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float16, Float64
+
+from unheard.audio.frontend import LogMelConfig
+from unheard.data.corpus import open_corpus
+from unheard.data.open_store import MEMORY_BYTES
+from unheard.data.pack import mean_and_deviation, pack
+from unheard.data.packing import PackConfig
+from unheard.data.shard_files import (
+    finished_shard,
+    job_key,
+    other_key,
+    refuse_foreign,
+    write_record,
+    write_shard,
+    write_summary,
+    writing,
+)
+from unheard.data.shards import HEADER as CORPUS
+from unheard.data.shards import sounds_fingerprint
+from unheard.data.store import WaveStore, open_store
+from unheard.errors import DataError, shown
+from unheard.files import remove_unfinished
+from unheard.outputs import locked_folder
+from unheard.progress import Track, silent
+from unheard.teachers.chunks import CHUNK, OVERLAP, SHORTEST, Chunk, chunks_of, clip_maps, rounded
+from unheard.teachers.load import load_teacher
+from unheard.teachers.projection import FILE, Projection, fit
+from unheard.teachers.stored import FORMAT, HEADER, StoredTargets, TargetsHeader, TargetsIndex, open_targets
+from unheard.teachers.teacher import FrozenTeacher
+
+SHARD_SECONDS = 600.0
+"""Planned length of a shard: an interruption loses at most the work on ten minutes of audio (our choice)."""
+
+SAMPLED_CHUNKS, SAMPLED_POSITIONS = 1000, 64
+"""For the projection: most chunks, one a clip, and most positions of each, chosen with a fixed seed (our choice)."""
+
+
+@dataclass(frozen=True)
+class TargetsConfig:
+    """What is stored of a teacher."""
+
+    name: str
+    """Name of the teacher, as `load_teacher` takes it."""
+    stage: Literal["final", "middle"] = "final"
+    """Feature map of CLAP."""
+    projected: bool = False
+    """Project CLAP's map into the space of audio and text."""
+    pca: int | None = None
+    """Channels to keep; null: all."""
+
+
+def store_targets(
+    data: str | Path, config: TargetsConfig, out: str | Path, device: str = "cpu", track: Track = silent
+) -> StoredTargets:
+    """Store the targets of every clip of a corpus; partly stored targets of the same corpus and teacher are completed.
+
+    Parameters
+    ----------
+    data : path
+        A corpus packed as waves, or a folder or table of sounds of at most `MEMORY_BYTES` as waves.
+    out : path
+        Folder to write.
+
+    Raises
+    ------
+    DataError
+        When the corpus holds no waves, ``out`` holds other targets or files, the disk is full, or the teacher returns
+        values that cannot be stored.
+    CheckpointError
+        When the teacher cannot be loaded.
+    ConfigError
+        When the projection needs more channels.
+    """
+    folder, teacher = Path(out), load_teacher(config.name, stage=config.stage, projected=config.projected).to(device)
+    store = _waves(data, teacher, track)
+    job = _Job(folder, store, teacher, config)
+    if (folder / HEADER).is_file():
+        return job.finished_before()
+    with writing(folder), locked_folder(folder):
+        if (folder / HEADER).is_file():  # another process has stored them since
+            return job.finished_before()
+        refuse_foreign(folder, (HEADER, FILE), "stored targets")
+        if other_key(folder, job.key):
+            raise DataError(job.other())
+        remove_unfinished(folder)
+        job.run(track)
+    return open_targets(folder)
+
+
+def _waves(data: str | Path, teacher: FrozenTeacher, track: Track) -> WaveStore:
+    """Open the waves of a corpus."""
+    if (Path(data) / CORPUS).is_file():
+        store = open_store(data)
+    else:
+        corpus, packing = open_corpus(data, track), PackConfig(LogMelConfig(), "int16", teacher.sample_rate)
+        if corpus.hours * 3600 * packing.bytes_a_second > MEMORY_BYTES:
+            raise DataError(
+                f"{data} is too long to keep in memory ({corpus.hours:.0f} hours); pack it first: unheard data pack"
+                f" {data} -o PACKED --store wav"
+            )
+        store = pack(corpus, packing, track=track)
+    if not isinstance(store, WaveStore):
+        raise DataError(
+            f"{data} holds spectrograms, and a teacher needs waveforms; pack the corpus with --store wav. The targets"
+            " fit every packed corpus of the same sounds"
+        )
+    return store
+
+
+@dataclass
+class _Sums:
+    """Sums of the stored values of a shard over columns and rows, for each channel, in float64."""
+
+    count: int = 0
+    total: list[float] = field(default_factory=list)
+    squares: list[float] = field(default_factory=list)
+
+    def add(self, values: Float16[np.ndarray, "n f C"]) -> None:
+        """Add the columns of a map."""
+        exact = values.reshape(-1, values.shape[-1]).astype(np.float64)
+        self.count += len(exact)
+        self.total = (np.array(self.total or 0.0) + exact.sum(axis=0)).tolist()
+        self.squares = (np.array(self.squares or 0.0) + np.square(exact).sum(axis=0)).tolist()
+
+
+class _Job:
+    """The work of `store_targets`."""
+
+    def __init__(self, folder: Path, store: WaveStore, teacher: FrozenTeacher, config: TargetsConfig) -> None:
+        self.folder, self.store, self.teacher, self.config = folder, store, teacher, config
+        self.sounds = sounds_fingerprint(store.header, store.index)
+        self.key = job_key(
+            FORMAT, self.sounds, store.sample_rate, teacher.fingerprint, config.pca, (CHUNK, OVERLAP, SHORTEST)
+        )
+        self.chunks = lru_cache(maxsize=64)(self._chunks)
+        self.projection: Projection | None = None
+
+    def other(self) -> str:
+        """Return the message for a folder with the targets of another job."""
+        return (
+            f"{self.folder} holds targets of another corpus or teacher, or with another --pca; choose another folder,"
+            " or delete it"
+        )
+
+    def finished_before(self) -> StoredTargets:
+        """Open finished targets, if they are those of this job."""
+        stored = open_targets(self.folder)
+        if stored.header.key != self.key:
+            raise DataError(self.other())
+        return stored
+
+    def run(self, track: Track) -> None:
+        """Compute the shards that are missing, then write index and header."""
+        self.projection = self._projection(track)
+        plan = self._plan()
+        records = [finished_shard(self.folder, number, self.key) for number in range(len(plan))]
+        todo = [clip for clips, record in zip(plan, records, strict=True) if record is None for clip in clips]
+        clips = iter(track(todo, len(todo), "computing targets"))
+        for number, numbers in enumerate(plan):
+            if records[number] is None:
+                sums = _Sums()
+                checksum = write_shard(self.folder, number, self._shard(clips, len(numbers), sums))
+                record = {"key": self.key, "checksum": checksum, **asdict(sums)}
+                write_record(self.folder, number, record)
+                records[number] = record
+        next(clips, None)  # requests the end of the iterator, so that the progress shows the last clip as done
+        self._summarise(plan, [record for record in records if record is not None])
+
+    def _shard(self, clips: Iterator[int], count: int, sums: _Sums) -> Iterator[Float16[np.ndarray, "n f C"]]:
+        """Yield the stored values of the next clips."""
+        for _ in range(count):
+            clip = next(clips)
+            try:
+                for maps in clip_maps(
+                    self.teacher, self.store.samples(clip), self.store.sample_rate, self.chunks(clip)
+                ):
+                    values = rounded(maps if self.projection is None else self.projection(maps))
+                    sums.add(values)
+                    yield values
+            except DataError as error:
+                raise DataError(
+                    f"{shown(self.store.names[clip])}: {error}; finished shards stay in {self.folder}"
+                ) from error
+
+    def _projection(self, track: Track) -> Projection | None:
+        """Return the projection of an earlier run, or compute it from a sample of the corpus."""
+        if self.config.pca is None:
+            return None
+        found = Projection.load(self.folder, self.key)
+        if found is None:
+            generator = np.random.default_rng(0)
+            chosen = generator.permutation(len(self.store))[:SAMPLED_CHUNKS].tolist()
+            samples = (self._positions(clip, generator) for clip in track(chosen, len(chosen), "sampling for --pca"))
+            found = fit(samples, self.config.pca)
+            found.save(self.folder, self.key)
+        return found
+
+    def _positions(self, clip: int, generator: np.random.Generator) -> Float64[np.ndarray, "n C"]:
+        """Return the channels at some positions of one chunk of a clip."""
+        chunks = self.chunks(clip)
+        chunk = chunks[int(generator.integers(len(chunks)))]
+        maps = next(clip_maps(self.teacher, self.store.samples(clip), self.store.sample_rate, [chunk]))
+        flat = maps.flatten(0, 1).cpu().double().numpy()
+        return np.asarray(flat[generator.permutation(len(flat))[:SAMPLED_POSITIONS]])
+
+    def _chunks(self, clip: int) -> list[Chunk]:
+        return chunks_of(self.teacher, int(self.store.index.rows[clip]), self.store.sample_rate)
+
+    def _plan(self) -> list[range]:
+        """Assign clips to shards, in order."""
+        plan, first, seconds = [], 0, 0.0
+        for number, length in enumerate(self.store.index.seconds.tolist()):
+            seconds += length
+            if seconds >= SHARD_SECONDS or number == len(self.store) - 1:
+                plan.append(range(first, number + 1))
+                first, seconds = number + 1, 0.0
+        return plan
+
+    def _summarise(self, plan: list[range], records: list[dict[str, Any]]) -> None:
+        times = [np.concatenate([chunk.times for chunk in self._chunks(clip)]) for clip in range(len(self.store))]
+        columns = np.array([len(each) for each in times], np.int64)
+        per_shard = [columns[numbers.start : numbers.stop] for numbers in plan]
+        index = TargetsIndex(
+            np.repeat(np.arange(len(plan)), [len(part) for part in per_shard]),
+            np.concatenate([np.cumsum(part) - part for part in per_shard]),
+            columns,
+            np.concatenate(times),
+        )
+        total, squares = (np.sum([record[name] for record in records], axis=0) for name in ("total", "squares"))
+        header = TargetsHeader(
+            name=self.config.name,
+            teacher=self.teacher.name,
+            key=self.key,
+            sounds=self.sounds,
+            clips=len(self.store),
+            seconds=self.store.seconds_total,
+            dim=self.config.pca or self.teacher.dim,
+            edges=tuple(self.teacher.axes(CHUNK * self.teacher.sample_rate).edges),
+            statistics=mean_and_deviation(total, squares, sum(record["count"] for record in records)),
+            stage=self.config.stage,
+            projected=self.config.projected,
+            pca=self.config.pca,
+            explained=None if self.projection is None else self.projection.explained,
+        )
+        arrays = {name: getattr(index, name) for name in ("shard", "offset", "columns", "times")}
+        content = (HEADER, {"format": FORMAT, "header": asdict(header)})
+        others = [] if self.projection is None else [FILE]
+        write_summary(self.folder, content, arrays, [record["checksum"] for record in records], others)
