@@ -161,7 +161,7 @@ def test_every_field_of_a_recipe_has_a_name_and_can_be_set_to_its_own_value() ->
     for name in known:
         value: object = to_json(BASE)
         for part in name.split("."):
-            value = value[part]  # type: ignore[index]
+            value = value[int(part) if isinstance(value, list) else part]  # type: ignore[index]
         settings.append(f"{name}={json.dumps(value)}")
     assert override(BASE, settings) == BASE
 

@@ -19,7 +19,7 @@ STUDENT = (
 )
 NO_PIXELS = "objectives.reconstruct.weight=0"
 EMA = (NO_PIXELS, "model.mask_ratio=0.7", "model.decoder_preset=latents", "objectives.latents.standardise_target=false")
-CLAP = (NO_PIXELS, "objectives.clap.weight=1")
+CLAP = (NO_PIXELS, "objectives.distill.weight=1")
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ ARMS: dict[str, Arm] = {
     "hypotheses": Arm(
         (*EMA, "objectives.latents.weight=0.5", "objectives.prototypes.weight=0.5", "model.num_hypotheses=5")
     ),
-    "clap-visible": Arm((*CLAP, "objectives.clap.hidden=0"), "captions", "given"),
-    "clap-hidden": Arm((*CLAP, "objectives.clap.visible=0"), "captions", "given"),
+    "clap-visible": Arm((*CLAP, "objectives.distill.teachers.0.hidden=0"), "captions", "given"),
+    "clap-hidden": Arm((*CLAP, "objectives.distill.teachers.0.visible=0"), "captions", "given"),
     "clap-both": Arm(CLAP, "captions", "given"),
     "random-teacher": Arm(CLAP, "nothing", "random-tiny"),
     "supervised": Arm(("objectives.supervise.weight=1",), "labels"),
@@ -77,7 +77,7 @@ def recipe_of(
         folder = teacher if arm.teacher == "given" else arm.teacher
         if not folder:
             raise ConfigError(f"arm {name} learns from a teacher; name its folder with --teacher")
-        told += [f"objectives.clap.teacher={folder}", "data.input=wav"]
+        told += [f"objectives.distill.teachers.0.name={folder}", "data.input=wav"]
     every = max(1, steps // points)
     length = [
         f"training.steps={steps}",

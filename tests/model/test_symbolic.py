@@ -24,7 +24,8 @@ class Pass(nn.Module):
 
 SIZES = ["frames=64", "embed_dim=24", "depth=1", "num_heads=2"]
 SIZES += ["decoder_embed_dim=16", "decoder_depth=2", "decoder_num_heads=2"]
-for name, extra in (("m2d", []), ("audiomae", []), ("mam-clap", ["model.decoder=cross", "objectives.clap.dim=4"])):
+CROSS = ["model.decoder=cross", "objectives.distill.teachers.0.dim=4"]
+for name, extra in (("m2d", []), ("audiomae", []), ("mam-clap", CROSS)):
     learner = build(override(find_recipe(name), [*(f"model.{size}" for size in SIZES), *extra])).eval()
     grid = learner.grid
     batch = torch.export.Dim("batch", min=2, max=1024)

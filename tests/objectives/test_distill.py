@@ -14,8 +14,7 @@ from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
-from unheard.objectives.distill import DistillObjective
-from unheard.objectives.distill_config import DistillConfig, DistillTeacher
+from unheard.objectives.distill import DistillConfig, DistillObjective, DistillTeacher
 from unheard.objectives.schedules import TrainingProgress
 from unheard.objectives.teacher_loss import MOMENTUM
 from unheard.recipes import find_recipe

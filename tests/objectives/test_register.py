@@ -45,7 +45,7 @@ def nothing(config: Any, model: Any, teacher: Any) -> Objective:
 @pytest.mark.parametrize(
     ("name", "config", "labels", "message"),
     [
-        ("clap", Other, False, "objectives.clap is an objective of unheard; choose another name"),
+        ("distill", Other, False, "objectives.distill is an objective of unheard; choose another name"),
         ("my.own", Other, False, "cannot be named 'my.own'"),
         ("items", Other, False, "cannot be named 'items'"),
         ("mine", Weightless, False, "Weightless must be a frozen dataclass with the field weight"),

@@ -111,7 +111,7 @@ def test_how_long_a_run_is(settings: list[str], windows: int, steps: int) -> Non
 
 
 TOLD = (
-    "objectives.clap.dim=4",
+    "objectives.distill.teachers.0.dim=4",
     "objectives.contrast.text_dim=4",
     'objectives.supervise.classes=["dog"]',
 )  # what a run finds out

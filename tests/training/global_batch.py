@@ -4,6 +4,7 @@ statistics.
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -31,9 +32,10 @@ SIZES = [
     "decoder_num_heads=2",
 ]
 FOUND = [  # what a run finds out from its corpus
-    f"objectives.clap.dim={CHANNELS}", f"objectives.contrast.text_dim={WIDTH}",
+    f"objectives.distill.teachers.0.dim={CHANNELS}", f"objectives.contrast.text_dim={WIDTH}",
     f'objectives.supervise.classes=[{",".join(f"{chr(34)}{name}{chr(34)}" for name in range(CLASSES))}]',
 ]  # fmt: skip
+TWO = [{"dim": CHANNELS, "layers": [1]}, {"dim": CHANNELS, "weight": 0.5, "distance": "mse"}]
 RECIPES: dict[str, tuple[str, list[str]]] = {
     "reconstruct": ("msm-mae", []),
     "local decoder": ("audiomae", []),
@@ -43,8 +45,13 @@ RECIPES: dict[str, tuple[str, list[str]]] = {
     "distill and supervise": ("sup-mam-clap", []),
     "distill pooled": (
         "mam-clap",
-        ["objectives.clap.pooled=1", "objectives.clap.balance=tokens", "objectives.clap.standardise=token"],
+        [
+            "objectives.distill.teachers.0.pooled=1",
+            "objectives.distill.balance=tokens",
+            "objectives.distill.teachers.0.standardise=token",
+        ],
     ),
+    "distill two": ("distill", [f"objectives.distill.teachers={json.dumps(TWO)}"]),
     "contrast": ("clap-mini", []),
 }
 LABELLED = (0, 1, 2, WINDOWS)
@@ -69,7 +76,9 @@ def batch_of(learner: PretrainModule, labelled: int) -> Batch:
         frames=frames,
         start_seconds=torch.zeros(WINDOWS),
         noise=torch.rand(WINDOWS, grid.num_patches, generator=generator),
-        targets=normal(WINDOWS, grid.num_patches, CHANNELS) * 3 + 1,
+        targets=tuple(
+            normal(WINDOWS, grid.num_patches, CHANNELS) * 3 + 1 for _ in learner.recipe.objectives.distill.teachers
+        ),
         labels=(normal(WINDOWS, CLASSES) > 0.5).float(),
         has_labels=torch.arange(WINDOWS) >= WINDOWS - labelled,
         text=normal(WINDOWS, WIDTH),
@@ -79,7 +88,10 @@ def batch_of(learner: PretrainModule, labelled: int) -> Batch:
 
 def share_of(batch: Batch, share: RankSlice) -> Batch:
     whole = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return Batch(**{name: None if values is None else values[share.local_slice] for name, values in whole.items()})
+    part = share.local_slice
+    tensors = {name: values[part] for name, values in whole.items() if isinstance(values, Tensor)}
+    targets = None if batch.targets is None else tuple(values[part] for values in batch.targets)
+    return Batch(**tensors, targets=targets)
 
 
 def two_steps(engine: Engine, kind: str, accumulate: int, labelled: int) -> dict[str, np.ndarray]:

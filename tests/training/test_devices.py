@@ -65,8 +65,9 @@ def losses(run: Path) -> list[float]:
 
 
 def on(batch: Batch, device: torch.device) -> Batch:
-    moved = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return Batch(**{name: None if values is None else values.to(device) for name, values in moved.items()})
+    given = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    moved = {name: values.to(device) for name, values in given.items() if isinstance(values, Tensor)}
+    return Batch(**moved, targets=None if batch.targets is None else tuple(each.to(device) for each in batch.targets))
 
 
 def batch_of(learner: PretrainModule) -> Batch:
@@ -80,7 +81,7 @@ def batch_of(learner: PretrainModule) -> Batch:
     return Batch(
         spec=spec, valid=grid.valid(frames), clips=torch.arange(count), frames=frames, start_seconds=torch.zeros(count),
         noise=torch.rand(count, grid.num_patches, generator=generator),
-        targets=torch.randn(count, grid.num_patches, 6, generator=generator),
+        targets=(torch.randn(count, grid.num_patches, 6, generator=generator),),
         labels=(torch.randn(count, 3, generator=generator) > 0).float(), has_labels=torch.arange(count) > 4,
         text=torch.randn(count, 7, generator=generator), captions=torch.arange(count) % 5,
     )  # fmt: skip
@@ -88,7 +89,11 @@ def batch_of(learner: PretrainModule) -> Batch:
 
 def one_step(name: str, device: str) -> tuple[dict[str, float], dict[str, Tensor], dict[str, Tensor]]:
     """Losses, gradients and weights after a step."""
-    found = ["objectives.clap.dim=6", "objectives.contrast.text_dim=7", 'objectives.supervise.classes=["a","b","c"]']
+    found = [
+        "objectives.distill.teachers.0.dim=6",
+        "objectives.contrast.text_dim=7",
+        'objectives.supervise.classes=["a","b","c"]',
+    ]
     recipe = override(find_recipe(name), [*SETTINGS, EAGER, *found])
     recipe = replace(recipe, training=replace(recipe.training, accumulate=1 if name == "clap-mini" else 2))
     learner = build(recipe)

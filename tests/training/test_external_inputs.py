@@ -40,6 +40,7 @@ SIZES = (
 LENGTH = ("batch_size=8", "steps=6", "log_every=1", "checkpoint_every=2", "epochs=null", "learning_rate=0.001")
 SETTINGS = [*(f"model.{size}" for size in SIZES), "model.decoder=global", *(f"training.{length}" for length in LENGTH)]
 RATE = 16000
+TEACHER = "objectives.distill.teachers.0.name"
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(clap: Path, text: Path) -> dict[str, list[str]]:
     """What each recipe is told beside its sizes."""
-    teacher = [f"objectives.clap.teacher={clap}"]
+    teacher = [f"{TEACHER}={clap}"]
     return {
         "mam-clap": teacher,
         "sup-mam": [],
@@ -155,7 +156,8 @@ def test_the_saved_model_holds_no_teacher_and_knows_its_classes(
     pretrain(corpus, run, recipe("sup-mam-clap", settings["sup-mam-clap"]), device="cpu")
     saved = load_model(run)
     assert (
-        saved.recipe.objectives.supervise.classes == ("high", "low", "odd") and saved.recipe.objectives.clap.dim == 128
+        saved.recipe.objectives.supervise.classes == ("high", "low", "odd")
+        and saved.recipe.objectives.distill.teachers[0].dim == 128
     )
     weights = read_tensors(run / "model/model.safetensors")
     assert sum(value.numel() for value in weights.values()) < 1e5 and not [
@@ -163,20 +165,11 @@ def test_the_saved_model_holds_no_teacher_and_knows_its_classes(
     ]
 
 
-def test_a_cached_target_is_the_fresh_one(corpus: Path, settings: dict[str, list[str]], tmp_path: Path) -> None:
-    whole = [*settings["mam-clap"], "model.frames=112"]  # every clip fits the window
-    pretrain(corpus, tmp_path / "kept", recipe("mam-clap", whole), device="cpu")
-    assert list((tmp_path / "kept").rglob("targets.bin"))
-    pretrain(corpus, tmp_path / "fresh", recipe("mam-clap", [*whole, "objectives.clap.cache=false"]), device="cpu")
-    assert not list((tmp_path / "fresh").rglob("targets.bin"))
-    assert [row["loss"] for row in rows(tmp_path / "kept")] == [row["loss"] for row in rows(tmp_path / "fresh")]
-
-
 def test_a_run_finds_its_teacher_from_another_folder(
     corpus: Path, clap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(clap.parent)
-    pretrain(corpus, tmp_path / "run", recipe("mam-clap", [f"objectives.clap.teacher={clap.name}"]), device="cpu")
+    pretrain(corpus, tmp_path / "run", recipe("mam-clap", [f"{TEACHER}={clap.name}"]), device="cpu")
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
     monkeypatch.chdir(tmp_path)
     assert resume(tmp_path / "run", device="cpu").finished
@@ -185,14 +178,14 @@ def test_a_run_finds_its_teacher_from_another_folder(
 def test_any_model_of_ours_can_teach(corpus: Path, tmp_path: Path) -> None:
     pretrain(corpus, tmp_path / "teacher", recipe("msm-mae", ["training.steps=2"]), device="cpu")
     student = [
-        "objectives.clap.weight=1",
-        f"objectives.clap.teacher={tmp_path / 'teacher'}",
+        "objectives.distill.weight=1",
+        f"{TEACHER}={tmp_path / 'teacher'}",
         "data.input=wav",
         "training.steps=2",
     ]
     pretrain(corpus, tmp_path / "student", recipe("msm-mae", student), device="cpu")
-    assert {"loss/clap", "loss/reconstruct"} <= rows(tmp_path / "student")[0].keys()
-    assert load_model(tmp_path / "student").recipe.objectives.clap.dim == 24
+    assert {"loss/distill", "loss/reconstruct"} <= rows(tmp_path / "student")[0].keys()
+    assert load_model(tmp_path / "student").recipe.objectives.distill.teachers[0].dim == 24
 
 
 def test_without_its_weights_the_student_is_audiomae(corpus: Path, tmp_path: Path) -> None:
@@ -248,18 +241,18 @@ def test_two_processes_learn_what_one_does(
 
 
 def test_what_a_recipe_lacks_is_said_before_anything_is_read(corpus: Path, clap: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"objectives\.clap\.teacher"):
+    with pytest.raises(CheckpointError, match=r"objectives\.distill\.teachers\.0\.name"):
         pretrain(corpus, tmp_path / "run", recipe("mam-clap", []), device="cpu")
     with pytest.raises(CheckpointError, match="no model"):
-        pretrain(corpus, tmp_path / "run", recipe("mam-clap", ["objectives.clap.teacher=nowhere"]), device="cpu")
+        pretrain(corpus, tmp_path / "run", recipe("mam-clap", [f"{TEACHER}=nowhere"]), device="cpu")
     with pytest.raises(ConfigError, match=r"data\.input=wav"):
         pretrain(
             corpus,
             tmp_path / "run",
-            recipe("mam-clap", [f"objectives.clap.teacher={clap}", "data.input=spec"]),
+            recipe("mam-clap", [f"{TEACHER}={clap}", "data.input=spec"]),
             device="cpu",
         )
-    with pytest.raises(ConfigError, match=r"data\.short=pad"):
+    with pytest.raises(ConfigError, match=r"data\.short_clips=pad"):
         pretrain(corpus, tmp_path / "run", recipe("sup-mam", ["data.short_clips=join"]), device="cpu")
     assert not (tmp_path / "run").exists()
 
@@ -275,7 +268,7 @@ def test_a_corpus_without_labels_or_captions_is_refused(
 def test_another_teacher_ends_a_run(corpus: Path, clap: Path, tmp_path: Path) -> None:
     mine = tmp_path / "clap"
     shutil.copytree(clap, mine)
-    told = [f"objectives.clap.teacher={mine}"]
+    told = [f"{TEACHER}={mine}"]
     pretrain(corpus, tmp_path / "run", recipe("mam-clap", told), device="cpu")
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
     model = transformers.ClapModel.from_pretrained(mine)

@@ -7,6 +7,7 @@ from unheard.api.finetuning import finetune, resume_finetune
 from unheard.api.inspecting import attention, reconstruct, report
 from unheard.api.pretraining import pretrain, resume
 from unheard.api.probing import probe
+from unheard.api.storing import targets
 
 __all__ = [
     "attention",
@@ -21,5 +22,6 @@ __all__ = [
     "report",
     "resume",
     "resume_finetune",
+    "targets",
     "verify",
 ]

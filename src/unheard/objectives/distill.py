@@ -17,10 +17,12 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.model.transformer import initialise
 from unheard.objectives.base import Batch, Objective, Totals, valid_at
-from unheard.objectives.distill_config import DistillConfig
+from unheard.objectives.distill_config import DistillConfig, DistillTeacher
 from unheard.objectives.registry import register
 from unheard.objectives.schedules import TrainingProgress
 from unheard.objectives.teacher_loss import TeacherLoss
+
+__all__ = ["DistillConfig", "DistillObjective", "DistillTeacher"]
 
 
 class DistillObjective(Objective):

@@ -11,7 +11,7 @@ Different from the publications: sizes, batch and schedule are our choice, and t
 The encoder is trained, the text encoder (all-MiniLM-L6-v2) is frozen. Captions are read from the column ``caption`` of
 the corpus. ``unheard data captions`` writes them for fetched corpora, from file names and folders. The trained model
 classifies sounds without labels (``unheard predict MODEL AUDIO --labels "dog, rain"``), and can be the teacher of other
-models (``objectives.clap.teacher``).
+models (``objectives.distill.teachers``).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unheard.objectives.distill_config import DistillConfig
+from unheard.objectives.distill import DistillConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.recipes import msm_mae
 from unheard.recipes.recipe import ObjectivesConfig, Recipe

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from unheard.objectives.distill_config import DistillConfig
+from unheard.objectives.distill import DistillConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.objectives.supervise import SuperviseConfig
 from unheard.recipes import audiomae

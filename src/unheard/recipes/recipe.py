@@ -19,7 +19,7 @@ from unheard.config import Count, Fraction, Momentum, OpenSection, Positive, Wei
 from unheard.errors import ConfigError
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.contrast import ContrastConfig
-from unheard.objectives.distill_config import DistillConfig
+from unheard.objectives.distill import DistillConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.prototypes import PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig

@@ -21,7 +21,7 @@ def current_names(recipe: Any, tensors: Mapping[str, Tensor]) -> tuple[Any, dict
     """Return the recipe and the weights of a model folder with the names of this version."""
     sections = recipe.get("objectives") if isinstance(recipe, Mapping) else None
     old = sections.get(OLD) if isinstance(sections, Mapping) else None
-    if not isinstance(old, Mapping) or not MARKS <= set(old):
+    if not isinstance(sections, Mapping) or not isinstance(old, Mapping) or not MARKS <= set(old):
         return recipe, dict(tensors)
     teacher = {name: old[name] for name in TEACHER if name in old} | {"name": old["teacher"]}
     section = {name: old[name] for name in SHARED if name in old} | {"teachers": [teacher]}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from unheard.audio.frontends import FrontendConfig, build_frontend
@@ -28,29 +28,29 @@ from unheard.teachers.stored import StoredTargets, is_stored, open_targets
 from unheard.teachers.teacher import FrozenTeacher
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StudentPatches:
     """Positions of the student's patches.
 
     Parameters
     ----------
     grid : Grid
-    bands : tuple of float
+    bands : Float64[ndarray, "F"]
         Centres of its mel bands in Hz.
-    frames : tuple of float
+    frames : Float64[ndarray, "T"]
         Centres of its frames in seconds from the start of the window.
     """
 
     grid: Grid
-    bands: tuple[float, ...]
-    frames: tuple[float, ...]
+    bands: Float64[np.ndarray, " F"]
+    frames: Float64[np.ndarray, " T"]
 
     @classmethod
     def of(cls, grid: Grid, frontend: FrontendConfig) -> StudentPatches:
         """Return the positions of a grid over the spectrograms of a front end."""
         built = build_frontend(frontend)
-        frames = tuple(built.frame_centre(number) for number in range(grid.frames))
-        return cls(grid, tuple(float(centre) for centre in built.mel_centres()), frames)
+        frames = np.array([built.frame_centre(number) for number in range(grid.frames)])
+        return cls(grid, np.asarray(built.mel_centres(), np.float64), frames)
 
 
 class ComputedTargets:
@@ -111,7 +111,7 @@ class ReadTargets:
     def __init__(self, stored: StoredTargets, student: StudentPatches, standardise: bool) -> None:
         self.stored, self.grid = stored, student.grid
         pt = self.grid.patch_size[1]
-        self._centres = np.asarray(student.frames, np.float64).reshape(self.grid.time, pt).mean(axis=1)
+        self._centres = student.frames.reshape(self.grid.time, pt).mean(axis=1)
         self._rows = row_weights(self.grid, student.bands, stored.header.edges).astype(np.float32)
         statistics = stored.header.statistics
         mean, std = torch.tensor(statistics.mean), torch.tensor(statistics.std).clamp(min=TARGET_EPS**0.5)

@@ -152,8 +152,8 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
     inputs = ExternalInputs(session.recipe)
     if inputs.fingerprint != session.teacher:
         raise DataError(
-            f"the teacher of {run}, or its stored targets, changed since the run started; restore it, or start a new run"
-            f" with --init {run}"
+            f"the teacher of {run}, or its stored targets, changed since the run started; restore them, or start a new"
+            f" run with --init {run}"
         )
     if not Path(session.data).exists():
         raise DataError(
