@@ -116,13 +116,16 @@ def sections(kind: Any, prefix: str = "") -> Iterator[tuple[str, type[Any]]]:
         hints = get_type_hints(kind, include_extras=True)
     for name, hint in hints.items():
         for inner in _dataclasses(hint):
-            yield from sections(inner, f"{prefix}.{name}".lstrip("."))
+            first = ".0" if get_origin(hint) is tuple else ""  # of a list of sections
+            yield from sections(inner, f"{prefix}.{name}{first}".lstrip("."))
 
 
 def _dataclasses(hint: Any) -> list[Any]:
     if get_origin(hint) in (Annotated, Union, UnionType):
         arguments = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
         return [found for each in arguments for found in _dataclasses(each)]
+    if get_origin(hint) is tuple and get_args(hint)[1:] == (Ellipsis,):
+        return _dataclasses(get_args(hint)[0])
     open_section = inspect.isclass(hint) and issubclass(hint, OpenSection)
     return [hint] if dataclasses.is_dataclass(hint) or open_section else []
 

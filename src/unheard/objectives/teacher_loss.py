@@ -15,6 +15,7 @@ from unheard.objectives.base import Batch, Totals, masked_mean, valid_at
 from unheard.objectives.distill_config import DistillConfig, DistillTeacher
 
 TARGET_EPS = 1e-6  # our choice, as for the latents of M2D
+COSINE_EPS = 1e-8  # of F.cosine_similarity
 MOMENTUM = 0.99  # of the running target statistics; our choice: a hundred steps
 
 
@@ -152,10 +153,16 @@ class TeacherLoss(nn.Module):
     ) -> Float[Tensor, "B M"]:
         predicted: Tensor = head(tokens).float()
         if self.teacher.distance == "cosine":
-            return 1 - F.cosine_similarity(predicted, target, dim=-1)
+            return 1 - _cosine(predicted, target)
         if self.teacher.distance == "mse":
             return (predicted - target).square().mean(dim=-1)
         return F.smooth_l1_loss(predicted, target, reduction="none").mean(dim=-1)
+
+
+def _cosine(predicted: Float[Tensor, "B M C"], target: Float[Tensor, "B M C"]) -> Float[Tensor, "B M"]:
+    """Return `F.cosine_similarity` with a target that gets no gradient, in fewer passes over memory."""
+    unit = target / target.norm(dim=-1, keepdim=True).clamp(min=COSINE_EPS)
+    return (predicted * unit).sum(dim=-1) / predicted.norm(dim=-1).clamp(min=COSINE_EPS)
 
 
 def _head(embed_dim: int, dim: int) -> nn.Sequential:
