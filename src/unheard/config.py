@@ -100,7 +100,7 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
         for part in path:
             inner = _element(hint) if isinstance(section, list) else _types(_of_kind(hint, section))[part]
             section, hint = section[int(part) if isinstance(section, list) else part], inner
-        section[last] = _parse(text)
+        section[last] = _with_defaults(_parse(text), _types(_of_kind(hint, section)).get(last))
         chosen = _of_kind(hint, section)
         if last == KIND_FIELD and chosen is not hint:
             section.clear()
@@ -162,6 +162,15 @@ def _of_kind(hint: Any, value: Any) -> Any:
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(kinds)}"
         raise ConfigError(f"there is no kind {name!r}; {hint}")
     return kinds[name]
+
+
+def _with_defaults(value: Any, hint: Any) -> Any:
+    """Complete the entries of a list of sections, so that later settings can name each of their fields."""
+    kind = _element(hint)
+    if not dataclasses.is_dataclass(kind) or not isinstance(value, list):
+        return value
+    made: Any = kind
+    return [{**to_json(made()), **entry} if isinstance(entry, dict) else entry for entry in value]
 
 
 def _element(hint: Any) -> Any:

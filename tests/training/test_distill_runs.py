@@ -113,17 +113,15 @@ def test_stored_and_computed_targets_train_the_same_student(
 
 
 def test_a_run_needs_a_teacher_and_the_targets_of_its_corpus(place: Path, tmp_path: Path) -> None:
-    for data, settings, error, words in (
-        ("spec", [], CheckpointError, r"objectives\.distill\.teachers\.0\.name"),
-        ("spec", ["objectives.distill.teachers=[]"], ConfigError, "has no teacher"),
-        ("spec", ["objectives.distill.teachers.0.name=random-tiny"], ConfigError, r"data\.input=wav"),
-        ("spec", [teachers(place), "data.short_clips=join"], ConfigError, r"data\.short_clips=pad"),
-        ("other", [teachers(place)], DataError, "targets of another corpus"),
+    other = write_sounds(tmp_path / "other", (3.0,))
+    for source, settings, error, words in (
+        (place / "spec", [], CheckpointError, r"objectives\.distill\.teachers\.0\.name"),
+        (place / "spec", ["objectives.distill.teachers=[]"], ConfigError, "has no teacher"),
+        (place / "spec", ["objectives.distill.teachers.0.name=random-tiny"], ConfigError, r"data\.input=wav"),
+        (place / "spec", [teachers(place), "data.short_clips=join"], ConfigError, r"data\.short_clips=pad"),
+        (other, [teachers(place)], DataError, "targets of another corpus"),
     ):
-        if data == "other":
-            write_sounds(tmp_path / "other", (3.0,))
         with pytest.raises(error, match=words):
-            source = tmp_path / "other" if data == "other" else place / data
             pretrain(source, tmp_path / "run", recipe(*settings), device="cpu")
 
 

@@ -162,7 +162,8 @@ class TeacherLoss(nn.Module):
 def _cosine(predicted: Float[Tensor, "B M C"], target: Float[Tensor, "B M C"]) -> Float[Tensor, "B M"]:
     """Return `F.cosine_similarity` with a target that gets no gradient, in fewer passes over memory."""
     unit = target / target.norm(dim=-1, keepdim=True).clamp(min=COSINE_EPS)
-    return (predicted * unit).sum(dim=-1) / predicted.norm(dim=-1).clamp(min=COSINE_EPS)
+    cosine: Tensor = (predicted * unit).sum(dim=-1) / predicted.norm(dim=-1).clamp(min=COSINE_EPS)
+    return cosine
 
 
 def _head(embed_dim: int, dim: int) -> nn.Sequential:
