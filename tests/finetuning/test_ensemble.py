@@ -233,7 +233,7 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
     assert sum(float(row[f"score {name}"]) for name in "abc") == pytest.approx(1, abs=1e-3)
     for wrong, hint in (
         (["finetune"], "needs a model, labels and an output"),
-        (["finetune", "--resume", str(out), "--steps", "3"], "takes everything from the run"),
+        (["finetune", "--resume", str(out), "--steps", "3"], "takes its settings from the run"),
         ([*command[:4], str(tmp_path / "x"), "--recipe", "esc5"], "did you mean esc50"),
         ([*command[:4], str(tmp_path / "x"), "--set", "augment.mixup=1"], "no setting 'augment.mixup'"),
         (["finetune", "--resume", str(tmp_path)], "no run at"),

@@ -259,7 +259,7 @@ def test_what_a_recipe_lacks_is_said_before_anything_is_read(corpus: Path, clap:
             recipe("mam-clap", [f"objectives.clap.teacher={clap}", "data.input=spec"]),
             device="cpu",
         )
-    with pytest.raises(ConfigError, match=r"data\.short=pad"):
+    with pytest.raises(ConfigError, match=r"data\.short_clips=pad"):
         pretrain(corpus, tmp_path / "run", recipe("sup-mam", ["data.short_clips=join"]), device="cpu")
     assert not (tmp_path / "run").exists()
 
