@@ -89,7 +89,7 @@ def finetune(
     source = str(model) if str(model) in BUILT_IN else str(Path(model).resolve())
     start = FinetuneSetup(recipe, tuple(table.labels.classes), activation, source)
     with engine.first_process_first():
-        sounds = _sounds(run, table, saved, recipe.task.channels[0], shared, report)
+        sounds = sounds_of(run, table, saved, recipe.task.channels[0], shared, report)
     trial = FinetuneTrainer(run, begin(saved, start), start, sounds, table.parts[0], engine)
     session = FinetuneSession(
         recipe,
@@ -135,17 +135,31 @@ def resume(
     changed = session
     if skip_bad_batches is not None:
         changed = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
-    table, saved = training_table(run, session), open_model(session.model)
     engine = Engine(session.recipe.training, device)
+    table, saved, sounds = open_inputs(run, session, engine, report)
+    if engine.rank == 0 and changed != session:
+        write_session(run, changed)
+    return _train(run, changed, table, saved, sounds, engine, report)
+
+
+def open_inputs(
+    run: Path, session: FinetuneSession, engine: Engine, report: Callbacks | None
+) -> tuple[LabelledSplits, SavedModel, PackedLabelledClips]:
+    """Open the table, the model and the clips (first channel) of a run, and verify that they are unchanged.
+
+    Raises
+    ------
+    DataError
+        When clips or labels have changed since the run started.
+    """
+    table, saved = training_table(run, session), open_model(session.model)
     with engine.first_process_first():
-        sounds = _sounds(run, table, saved, session.channels[0], _shared(session), report)
+        sounds = sounds_of(run, table, saved, session.channels[0], session.shared_corpus, report)
     if _fingerprint(sounds, table) != session.fingerprint:
         raise DataError(
             f"the clips of {session.labels} have changed since {run} started; restore them, or start a new run"
         )
-    if engine.rank == 0 and changed != session:
-        write_session(run, changed)
-    return _train(run, changed, table, saved, sounds, engine, report)
+    return table, saved, sounds
 
 
 def _train(
@@ -167,7 +181,7 @@ def _train(
     for number, (name, channel) in enumerate(session.members):
         if channel != current_channel:
             with engine.first_process_first():
-                sounds, current_channel = _sounds(run, table, saved, channel, _shared(session), report), channel
+                sounds, current_channel = sounds_of(run, table, saved, channel, session.shared_corpus, report), channel
         if len(session.members) > 1:
             callbacks.log(
                 f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}"
@@ -193,17 +207,14 @@ def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
     return "sigmoid" if requested == "bce" or (requested == "auto" and labels.multilabel) else "softmax"
 
 
-def _sounds(
+def sounds_of(
     run: Path, table: LabelledSplits, saved: SavedModel, channel: Channel, shared: Path | None, report: Callbacks | None
 ) -> PackedLabelledClips:
+    """Return the packed clips of one channel of a run."""
     callbacks, cache = report if report is not None and first_process() else Callbacks(), run / "corpus" / channel
     return open_sounds(
         table.labels, saved.recipe.frontend, channel, cache, callbacks.progress, shared=shared, log=callbacks.log
     )
-
-
-def _shared(session: FinetuneSession) -> Path | None:
-    return None if session.corpus is None else Path(session.corpus)
 
 
 def _fingerprint(sounds: PackedLabelledClips, table: LabelledSplits) -> str:
