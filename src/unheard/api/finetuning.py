@@ -44,9 +44,8 @@ def finetune(
     from unheard.view.finetuned import finalise
 
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
-    done = training.finetune(
-        model, labels, out, chosen, corpus=corpus, device=device, overwrite=overwrite, report=report
-    )
+    storage = training.Storage(overwrite, corpus)
+    done = training.finetune(model, labels, out, chosen, storage=storage, device=device, report=report)
     return finalise(Path(out), done, report, device)
 
 

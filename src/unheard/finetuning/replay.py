@@ -11,9 +11,9 @@ from unheard.audio.waveform import Channel
 from unheard.errors import CheckpointError
 from unheard.files import read_json
 from unheard.finetuning.loader import LabelledBatch
+from unheard.finetuning.network import FinetuneSetup, begin
 from unheard.finetuning.run import open_inputs, sounds_of
 from unheard.finetuning.session import FinetuneSession, read_session
-from unheard.finetuning.setup import FinetuneSetup, begin
 from unheard.finetuning.trainer import FinetuneTrainer
 from unheard.training.bad_batches import CHECKPOINT, STATE, recorded_step, records
 from unheard.training.callbacks import Callbacks

@@ -6,7 +6,7 @@ run of several models has one such folder for each below ``members/``.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unheard.audio.waveform import Channel
@@ -15,6 +15,7 @@ from unheard.data.label_table import Labels
 from unheard.errors import ConfigError, DataError, require
 from unheard.files import write_json
 from unheard.finetuning.clips import PackedLabelledClips, open_sounds
+from unheard.finetuning.network import FinetuneSetup, begin
 from unheard.finetuning.recipe import FinetuneRecipe
 from unheard.finetuning.session import (
     FinetuneSession,
@@ -25,7 +26,6 @@ from unheard.finetuning.session import (
     training_table,
     write_session,
 )
-from unheard.finetuning.setup import FinetuneSetup, begin
 from unheard.finetuning.trainer import FinetuneTrainer
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import RunState
@@ -37,6 +37,22 @@ from unheard.weights.built_in import BUILT_IN, open_model
 from unheard.weights.checkpoint import SavedModel
 
 
+@dataclass(frozen=True)
+class Storage:
+    """How a new run stores its files.
+
+    Parameters
+    ----------
+    overwrite : bool
+        Whether an existing run is replaced.
+    corpus : path, optional
+        Folder of packed clips that several runs share, see `shared_folder`; default: the run has its own.
+    """
+
+    overwrite: bool = False
+    corpus: str | Path | None = None
+
+
 @lost_processes()
 @one_writer
 def finetune(
@@ -45,9 +61,8 @@ def finetune(
     out: str | Path,
     recipe: FinetuneRecipe,
     *,
-    corpus: str | Path | None = None,
+    storage: Storage = Storage(),
     device: str = "auto",
-    overwrite: bool = False,
     report: Callbacks | None = None,
 ) -> bool:
     """Fine-tune ``model`` on a labelled table and write the run folder ``out``.
@@ -59,8 +74,6 @@ def finetune(
     labels : path
         A CSV with the columns path and label; optionally start, end, split, fold, group, known. See `make_folds` for
         the splits.
-    corpus : path, optional
-        Folder of packed clips that several runs share, see `shared_folder`; default: the run has its own.
 
     Returns
     -------
@@ -83,8 +96,8 @@ def finetune(
     saved, activation = open_model(model), _activation(recipe, table.labels)
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
-        prepare_output_dir(run, Path(labels), overwrite)
-    shared = None if corpus is None else Path(corpus).resolve()
+        prepare_output_dir(run, Path(labels), storage.overwrite)
+    shared = None if storage.corpus is None else Path(storage.corpus).resolve()
     members = tuple((part.name, channel) for channel in recipe.task.channels for part in table.parts)
     source = str(model) if str(model) in BUILT_IN else str(Path(model).resolve())
     start = FinetuneSetup(recipe, tuple(table.labels.classes), activation, source)

@@ -23,8 +23,7 @@ from unheard.finetuning.clips import PackedLabelledClips
 from unheard.finetuning.learning_rates import rate_at
 from unheard.finetuning.loader import LabelledLoader
 from unheard.finetuning.model_selection import BestModelTracker, scores
-from unheard.finetuning.network import FinetuneModule, Network, build_optimiser
-from unheard.finetuning.setup import FinetuneSetup
+from unheard.finetuning.network import FinetuneModule, FinetuneSetup, Network, build_optimiser
 from unheard.finetuning.validation import Validation
 from unheard.model.classifier import Classifier
 from unheard.training.bad_batches import BadBatches
