@@ -146,7 +146,7 @@ def test_what_cannot_be_learned_is_named(task: Task, splits: dict[str, Rows]) ->
     with pytest.raises(DataError, match="all clips of test have the same class"):
         heareval.evaluate(replace(task, multilabel=False), turned)
     broken = replace(splits["test"], x=splits["test"].x * math.nan)
-    with pytest.raises(DataError, match="embeddings of test hold numbers that are not finite"):
+    with pytest.raises(DataError, match="embeddings of test hold numbers that are not finite; check the model"):
         heareval.evaluate(task, {**splits, "test": broken})
     with pytest.raises(DataError, match="batch of one.*--mode robust"):
         heareval.evaluate(small(task, batch_size=[59]), splits)
