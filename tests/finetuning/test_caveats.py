@@ -62,10 +62,10 @@ def test_clips_and_groups_on_both_sides_of_a_split_are_told_of(
     leaking: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notes = json.loads((leaking / "scores.json").read_text())["notes"]
-    (copy,) = [text for text in notes if "whose bytes also train" in text]
-    (group,) = [text for text in notes if "group that also trains" in text]
-    assert copy.startswith("1 of 13 tested clips (on the others balanced_accuracy is 0.") and group.startswith(
-        "2 of 13 tested clips"
+    (copy,) = [text for text in notes if "with the same bytes as training files" in text]
+    (group,) = [text for text in notes if "group that is also used in training" in text]
+    assert copy.startswith("1 of 13 test clips (without them balanced_accuracy is 0.") and group.startswith(
+        "2 of 13 test clips"
     )
     assert main(["finetune", "--resume", str(leaking)]) == 0
     assert all(f"note       {text}" in capsys.readouterr().out for text in notes[:1])
@@ -81,6 +81,6 @@ def test_weights_that_one_class_chose_are_told_of(folder: Path) -> None:
     ).scores
     assert told is not None
     assert (
-        "all validation clips are of one class, and they chose the weights; give the split valid clips of every class"
-        in told.notes
+        "all validation clips have the same class, and the weights were selected on them; put clips of every class into"
+        " the split valid" in told.notes
     )

@@ -187,7 +187,7 @@ def test_on_the_command_line(run: Path, folder: Path, tmp_path: Path, capsys: py
     assert main([*command, "--overwrite"]) == 0
     assert "95 % interval" in capsys.readouterr().out
     assert (
-        main([*command, "--overwrite", "--mode", "robust"]) == 2 and "are for task folders" in capsys.readouterr().err
+        main([*command, "--overwrite", "--mode", "robust"]) == 2 and "need a folder of tasks" in capsys.readouterr().err
     )
 
 

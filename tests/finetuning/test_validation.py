@@ -57,7 +57,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 sys.path.insert(0, str(Path(sys.argv[1]).parent))
-import test_finetune_validation as test
+import test_validation as test
 test.record(Path(sys.argv[2]), Path(sys.argv[3]))
 """
 

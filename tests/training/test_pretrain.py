@@ -141,7 +141,7 @@ def test_a_run_folder_holds_what_the_design_says(sounds, tmp_path):
         "time",
     } <= set(first)
     text = "\n".join(said)
-    assert "12 clips" in text and "15 tokens a window" in text and "about" in text
+    assert "12 clips" in text and "15 tokens per window" in text and "about" in text
     assert len(checkpoints(run.folder)) == 2
     assert not list(run.folder.rglob("*.pt*")) and not list(run.folder.rglob("*.pkl"))
 
@@ -164,7 +164,7 @@ def test_rows_hold_the_time_that_passed(sounds, tmp_path):
         json.loads((tmp_path / "run/config.json").read_text()),
         [{**row, "seconds": 60.0} for row in rows(tmp_path / "run")],
     )
-    assert facts["time"] == "14 min 0 s of training, all sessions added up"
+    assert facts["time"] == "14 min 0 s of training, over all sessions"
 
 
 def test_with_no_checkpoint_yet_a_run_begins_again(sounds, tmp_path):
@@ -234,7 +234,7 @@ def test_resuming_what_is_no_run_is_an_error(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
         resume(tmp_path)
-    for values, message in (({}, "no recipe and steps"), ({"recipe": {}, "total": "x"}, "not a pre-training run of")):
+    for values, message in (({}, "no recipe or no steps"), ({"recipe": {}, "total": "x"}, "not a pre-training run of")):
         write_json(tmp_path / "config.json", values)
         with pytest.raises(CheckpointError, match=message):
             resume(tmp_path)

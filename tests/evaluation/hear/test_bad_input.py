@@ -161,7 +161,7 @@ def one_clip(frames: Frames) -> Frames:
     ("spoil", "message"),
     [
         (seconds, "times must be milliseconds"),
-        (backwards, "times must grow"),
+        (backwards, "times must increase"),
         (too_few_times, "times have the shape"),
         (one_clip, "must be floats"),
         (lambda frames: frames[0], "must return embeddings and times"),
@@ -214,7 +214,7 @@ def test_a_model_that_does_not_load_is_named(levels: Levels, wrong: type[Excepti
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("hear:", "names no module"),
+        ("hear:", "the module name is missing"),
         ("hear:broken_encoder", "importing broken_encoder failed with RuntimeError: no driver"),
         ("xares:broken_encoder", "importing broken_encoder failed with RuntimeError: no driver"),
         ("xares:wrapped_encoder:Demanding", "Demanding of wrapped_encoder failed with TypeError"),
