@@ -84,7 +84,7 @@ class Baseline(nn.Module):
         return -(teacher * torch.log(F.softmax(student, dim=-1))).sum(dim=-1).mean()
 
     @torch.no_grad()
-    def follow(self, momentum: float) -> None:
+    def ema_update(self, momentum: float) -> None:
         """Move both teachers, tensor by tensor."""
         pairs = (
             (self.teacher.transformer, self.encoder.transformer),

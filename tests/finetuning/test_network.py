@@ -16,9 +16,8 @@ from unheard.config import override
 from unheard.embedding.classify import logits_many
 from unheard.embedding.embedder import Model
 from unheard.finetuning.augment import AugmentBatch
-from unheard.finetuning.network import FinetuneModule, Network, build_optimiser, patchout
+from unheard.finetuning.network import FinetuneModule, FinetuneSetup, Network, begin, build_optimiser, patchout
 from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
-from unheard.finetuning.setup import FinetuneSetup, begin
 from unheard.model.classification import clip_losses
 from unheard.model.classifier import Classifier
 from unheard.model.masking import num_keep

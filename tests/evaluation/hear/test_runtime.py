@@ -64,7 +64,7 @@ def test_an_option_that_a_model_lacks_is_refused_before_anything_is_embedded(lev
     with pytest.raises(ConfigError, match="uses the mean over time"):
         encoders("random-tiny", "cpu", Runtime("m2d", pool="max"))
     sys.modules["levels"].load_model = lambda weights="": levels  # type: ignore[attr-defined]
-    with pytest.raises(ConfigError, match="load_model of levels takes no hop, layer; leave them out"):
+    with pytest.raises(ConfigError, match="load_model of levels does not accept hop, layer; omit them"):
         encoders("hear:levels", "cpu", Runtime(hop=0.05, layer=3))
     for text in ("xares:torch:Tensor", "embeddings:nowhere"):
         with pytest.raises(ConfigError, match="takes no layer"):
