@@ -20,7 +20,7 @@ from benchmarks.timing import arguments, interleave, show
 from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.data.crops import CropSampler
 from unheard.data.loader import PretrainLoader
-from unheard.data.prefetch import RankSlice
+from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.shards import Dtype, Header, Index, Texts, dequantise, quantise, value_range
 from unheard.data.store import SpecStore
 from unheard.model.patches import Grid
@@ -76,7 +76,7 @@ def gather(store: SpecStore, steps: int = 200) -> Callable[[], int]:
 def finished(store: SpecStore, steps: int = 30) -> Callable[[], int]:
     """Whole training batches: float32, normalised, band-major, with mask noise."""
     sampler, grid = CropSampler(store.frames, WIDTH, seed=0, crops="one"), Grid.of(80, WIDTH, (16, 16))
-    loader = PretrainLoader(store, sampler, grid, STATISTICS, RankSlice(BATCH), steps=range(1))
+    loader = PretrainLoader(store, sampler, grid, STATISTICS, BatchPlan(range(1), RankSlice(BATCH)))
     turn = iter(range(10**9))
     return lambda: sum(len(loader.batch(next(turn)).spec) for _ in range(steps))
 

@@ -84,7 +84,7 @@ class Baseline(nn.Module):
         return -(teacher * torch.log(F.softmax(student, dim=-1))).sum(dim=-1).mean()
 
     @torch.no_grad()
-    def follow(self, momentum: float) -> None:
+    def ema_update(self, momentum: float) -> None:
         """Move both teachers, tensor by tensor."""
         pairs = (
             (self.teacher.transformer, self.encoder.transformer),
@@ -98,7 +98,7 @@ class Baseline(nn.Module):
 def logits_of(head: nn.Module, latents: Tensor) -> Tensor:
     """A prototype head, its direction normalised as weight normalisation does."""
     bottleneck = F.normalize(head.mlp(latents), dim=-1)
-    return F.linear(bottleneck, head.gain * head.weight_v / head.weight_v.norm(dim=1, keepdim=True))
+    return F.linear(bottleneck, head.weight_g * head.weight_v / head.weight_v.norm(dim=1, keepdim=True))
 
 
 def baseline_step(learner: PretrainModule, batch: Batch, kept: int) -> Callable[[], int]:

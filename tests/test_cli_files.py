@@ -14,7 +14,7 @@ def test_other_peoples_files_are_not_written_over(tmp_path, capsys):
     assert main(["data", "generate", "-o", str(tmp_path / "sounds"), "--clips", "12"]) == 0
     sound = next((tmp_path / "sounds").rglob("*.wav"))
     assert main(["embed", "random-tiny", str(sound), "-o", str(tmp_path / "e.csv"), "--hop", "nan"]) == 2
-    assert "hop must be" in capsys.readouterr().err
+    assert "hop must divide" in capsys.readouterr().err
     assert main(["data", "pack", str(tmp_path / "sounds"), "-o", str(tmp_path / "sounds")]) == 2
     assert "a folder of its own" in capsys.readouterr().err
     assert main(["attention", "random-tiny", str(tmp_path / "sounds"), "-o", str(tmp_path / "a.png")]) == 2

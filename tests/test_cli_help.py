@@ -12,7 +12,7 @@ from unheard.cli import main
 
 VERBS = [
     "",
-    *(f"data {verb}" for verb in ("check", "sounds", "fetch", "labels", "pack")),
+    *(f"data {verb}" for verb in ("check", "generate", "fetch", "labels", "pack")),
     *("data", "pretrain", "finetune", "predict", "embed", "probe", "reconstruct", "attention", "report"),
     *("recipes", "models", "convert", "doctor"),
 ]

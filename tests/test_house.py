@@ -1,16 +1,10 @@
-"""The rules of the house: who may import whom, how long things get, what is documented, and that what is promised
-exists.
-"""
+"""The rules of the house: who may import whom, how long things get, and what is documented."""
 
 from __future__ import annotations
 
 import ast
 import io
-import json
-import os
 import re
-import subprocess
-import sys
 import tokenize
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,15 +13,8 @@ from pathlib import Path
 
 import pytest
 
-import unheard
-from unheard.cli.shell import app
-from unheard.config import from_json, to_json
-from unheard.recipes import RECIPES
-from unheard.recipes.recipe import Recipe
-
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "unheard"
-README = (ROOT / "README.md").read_text()
 
 # A package imports itself and the rows above its own; packages in one row are blind to each other.
 ROWS = (
@@ -71,7 +58,11 @@ NEVER = {
     "timm",
     "torchmetrics",
 }  # they do not install or import with a CPU build of torch
-MOST_LINES, MOST_IN_FUNCTION, MOST_PARAMETERS, MOST_FILES = 300, 60, 9, 20
+MOST_LINES, MOST_IN_FUNCTION, MOST_FILES = 300, 60, 20
+LONG_FUNCTION = 35
+"""Length of the 90th percentile of functions, at most."""
+MOST_PARAMETERS, MANY_PARAMETERS = 7, 9
+"""Parameters of a function; the second of `api` and `cli`, whose parameters are the options of a user."""
 
 LIBRARY = sorted(SOURCE.rglob("*.py"))
 EVERYTHING = [*LIBRARY, *sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
@@ -192,11 +183,18 @@ def test_functions_stay_short() -> None:
     assert not {where: lines for where, lines in lengths.items() if lines > MOST_IN_FUNCTION}
 
 
+@pytest.mark.parametrize("folder", ["src", "benchmarks", "tests"])
+def test_most_functions_are_shorter_still(folder: str) -> None:
+    files = [path for path in EVERYTHING if path.relative_to(ROOT).parts[0] == folder]
+    lengths = sorted(_length(function) for path in files for _, function in _functions(path))
+    assert lengths[len(lengths) * 9 // 10] <= LONG_FUNCTION
+
+
 def test_functions_take_few_parameters() -> None:
-    counts = {where: _parameters(function) for path in LIBRARY for where, function in _functions(path)}
-    assert not {where: count for where, count in counts.items() if count > MOST_PARAMETERS}, (
-        "gather some in a dataclass"
-    )
+    for path in LIBRARY:
+        most = MANY_PARAMETERS if _package(path) in ("api", "cli") else MOST_PARAMETERS
+        counts = {where: _parameters(function) for where, function in _functions(path)}
+        assert not {where: count for where, count in counts.items() if count > most}, "gather some in a dataclass"
 
 
 def test_what_is_public_is_documented() -> None:
@@ -206,52 +204,6 @@ def test_what_is_public_is_documented() -> None:
         for node in _public(_tree(path))
         if not ast.get_docstring(node)
     ]
-
-
-def test_everything_offered_is_there() -> None:
-    for name in unheard.__all__:
-        assert getattr(unheard, name) is not None
-    assert set(unheard.__all__) == set(dir(unheard))
-
-
-@pytest.mark.parametrize("command", [["-c", "import unheard"], ["-m", "unheard", "--help"]], ids=["import", "help"])
-def test_first_contact_loads_nothing_heavy(command: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=True)
-    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if line.count("|") == 2}
-    assert not loaded & {
-        "torch",
-        "numpy",
-        "scipy",
-        "sklearn",
-        "matplotlib",
-        "pyarrow",
-        "pandas",
-        "lightning",
-        "soundfile",
-    }
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_survives_json(name: str) -> None:
-    recipe = RECIPES[name]()
-    assert from_json(Recipe, json.loads(json.dumps(to_json(recipe)))) == recipe
-
-
-def test_commands_of_the_readme_exist() -> None:
-    verbs = re.findall(r"(?:^|`)unheard ((?:data )?[a-z]+)", README, re.MULTILINE)
-    for verb in verbs:
-        chain, _, rest = app.parse_commands(verb.split())
-        assert list(chain) == verb.split(), f"unheard {verb}: {rest} is no verb"
-
-
-def test_scripts_of_the_readme_exist_and_run_anywhere() -> None:
-    for name in {*re.findall(r"scripts/(\w+)", README), "install", "test", "check", "bench", "parity", "demo", "docs"}:
-        script = ROOT / "scripts" / name
-        assert os.access(script, os.X_OK), f"scripts/{name} is missing or cannot be run"
-        text = script.read_text()
-        assert text.startswith("#!/usr/bin/env bash\n#")
-        assert "set -euo pipefail" in text
-        subprocess.run(["bash", "-n", script], check=True)
 
 
 def test_shapes_name_the_array_class() -> None:

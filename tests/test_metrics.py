@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -37,14 +38,26 @@ def test_ranking_equals_scikit_learn(seed: int, clips: int, tied: bool) -> None:
     assert metrics.mean_average_precision(target, score) == pytest.approx(
         reference.average_precision_score(target, score)
     )
-    assert metrics.roc_auc_mean(target, score) == pytest.approx(reference.roc_auc_score(target, score))
+    assert np.mean(metrics.roc_aucs(target, score)) == pytest.approx(reference.roc_auc_score(target, score))
 
 
 def test_classes_that_never_occur_are_left_out() -> None:
     target, score = np.array([[1, 0], [0, 0]]), np.array([[0.9, 0.1], [0.2, 0.3]])
     assert metrics.mean_average_precision(target, score) == 1.0
-    assert metrics.roc_auc_mean(target, score) == 1.0
+    assert np.nanmean(metrics.roc_aucs(target, score)) == 1.0
     assert math.isnan(metrics.mean_average_precision(target * 0, score))
+
+
+@pytest.mark.parametrize("ranking", [metrics.average_precisions, metrics.mean_average_precision, metrics.roc_aucs])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_not_finite_is_an_error_that_names_clip_and_class(
+    ranking: Callable[..., object], value: float
+) -> None:
+    target, score = np.array([[1, 0], [0, 1], [1, 0]]), np.array([[0.9, 0.1], [0.2, 0.3], [0.4, value]])
+    with pytest.raises(DataError, match=f"1 of 6 scores .* {value} for clip 2 and class 1"):
+        ranking(target, score)
+    annotated = np.isfinite(score)
+    assert np.isfinite(ranking(target, score, annotated)).any()
 
 
 @settings(max_examples=30, deadline=None)

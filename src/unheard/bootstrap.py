@@ -75,11 +75,6 @@ def replicates(
     return np.concatenate([statistic(counts) for counts in resample_counts(groups, seed, n_resamples)], axis=-1)
 
 
-def value_of(statistic: Statistic, clips: int) -> float:
-    """Return the statistic of the clips themselves, each once."""
-    return float(statistic(np.ones((clips, 1), np.float32))[0])
-
-
 def bc_interval(values: Sequence[float] | Float[np.ndarray, " R"], value: float | None = None) -> tuple[float, float]:
     """Return the 95 % interval of bootstrap replicates, bias-corrected where the score itself is given (Efron 1981).
 

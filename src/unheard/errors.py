@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import unicodedata
 import warnings
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 
@@ -79,7 +79,7 @@ def missing_extra(package: str, extra: str) -> UnheardError:
 
 
 def require(module: str, extra: str, package: str = "") -> None:
-    """Check that an optional package is installed.
+    """Import an optional package.
 
     Parameters
     ----------
@@ -89,10 +89,18 @@ def require(module: str, extra: str, package: str = "") -> None:
     Raises
     ------
     UnheardError
-        When it is not.
+        When it is not installed, or cannot be imported; the message has the reason.
     """
-    if find_spec(module) is None:
-        raise missing_extra(package or module, extra)
+    try:
+        import_module(module)
+    except Exception as error:  # a broken package may raise anything while it is imported
+        name = package or module
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            raise missing_extra(name, extra) from error
+        raise UnheardError(
+            f"the package {name} is installed but cannot be imported ({type(error).__name__}:"
+            f" {' '.join(str(error).split())}); reinstall it with: pip install --force-reinstall {name}"
+        ) from error
 
 
 def shown(text: object) -> str:

@@ -2,7 +2,7 @@
 
 Classification metrics take class indices, shape (n,). Ranking metrics take a binary target matrix and a score matrix,
 both (n, C). Values are those of scikit-learn (extra ``eval``), computed for each class, so that classes without
-positive clips and partial annotation can be left out.
+positive clips and partial annotation can be left out. A score that is not finite is an error.
 """
 
 from __future__ import annotations
@@ -51,28 +51,30 @@ def average_precisions(target: Target, score: Scores, annotated: Annotated | Non
     ----------
     annotated : Bool[ndarray, "n C"], optional
         Clips that count for each class (partial annotation); default all.
+
+    Raises
+    ------
+    DataError
+        When a score that counts is not finite; names the first clip and class.
     """
     return _of_classes(_scikit_learn().average_precision_score, target, score, annotated, np.any)
 
 
 def mean_average_precision(target: Target, score: Scores, annotated: Annotated | None = None) -> float:
     """Return the mean of `average_precisions` over the classes that occur (mAP); NaN where none does."""
-    return _mean_known(average_precisions(target, score, annotated))
+    values = average_precisions(target, score, annotated)
+    known = values[~np.isnan(values)]
+    return float(np.mean(known)) if len(known) else math.nan
 
 
 def roc_aucs(target: Target, score: Scores, annotated: Annotated | None = None) -> Float[np.ndarray, " C"]:
     """Return the area under the ROC of each class; NaN where all clips are positive or all negative.
 
-    Parameters as in `average_precisions`.
+    Parameters and errors as in `average_precisions`.
     """
     return _of_classes(
         _scikit_learn().roc_auc_score, target, score, annotated, lambda positive: len(np.unique(positive)) == 2
     )
-
-
-def roc_auc_mean(target: Target, score: Scores) -> float:
-    """Return the mean of `roc_aucs` over the classes with positive and negative clips."""
-    return _mean_known(roc_aucs(target, score))
 
 
 def d_prime(auc: float) -> float:
@@ -95,11 +97,6 @@ def wilson_interval(right: int, clips: int, z: float = 1.96) -> tuple[float, flo
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _mean_known(values: Float[np.ndarray, " C"]) -> float:
-    known = values[~np.isnan(values)]
-    return float(np.mean(known)) if len(known) else math.nan
-
-
 def _of_classes(
     metric: Callable[[Any, Any], float],
     target: Target,
@@ -107,18 +104,29 @@ def _of_classes(
     annotated: Annotated | None,
     defined: Callable[[NDArray[Any]], Any],
 ) -> Float[np.ndarray, " C"]:
-    """Return a metric of each class; NaN where it is undefined or a score is not finite."""
+    """Return a metric of each class; NaN where it is undefined."""
     if target.shape != score.shape:
         raise DataError(
             f"targets {target.shape} and scores {score.shape} differ in shape; both must be (clips, classes)"
         )
+    _check_finite(score, annotated)
     found = np.full(target.shape[1], math.nan)
     for k in range(target.shape[1]):
         rows = slice(None) if annotated is None else annotated[:, k]
         positive, scores = target[rows, k] > 0, score[rows, k]
-        if defined(positive) and np.isfinite(scores).all():
+        if defined(positive):
             found[k] = metric(positive, scores)
     return found
+
+
+def _check_finite(score: Scores, annotated: Annotated | None) -> None:
+    bad = ~np.isfinite(score) if annotated is None else ~np.isfinite(score) & annotated
+    if bad.any():
+        clip, k = np.argwhere(bad)[0].tolist()
+        raise DataError(
+            f"{int(bad.sum())} of {bad.size} scores are not finite, the first is {score[clip, k]} for clip {clip} and"
+            f" class {k} (both counted from 0); check the weights and the input of the model that computed them"
+        )
 
 
 def _scikit_learn() -> ModuleType:

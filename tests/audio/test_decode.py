@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from unheard.audio import decode
 from unheard.audio.decode import open_sound
 from unheard.audio.folders import find_audio
 from unheard.audio.mpeg import measure
@@ -205,7 +205,7 @@ def test_without_the_extra_the_files_are_counted_and_the_extra_is_named(
     for name in ("a.m4a", "b.m4a", "c.webm"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "d.wav").write_bytes(wav())
-    monkeypatch.setattr(decode, "av_installed", lambda: False)
+    monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.setattr("unheard.audio.folders.av_installed", lambda: False)
     with pytest.warns(
         AudioWarning, match=r"3 sound files are left out \(2 .m4a, 1 .webm\); to read them: pip install 'unheard\[av\]'"

@@ -11,7 +11,7 @@ import torch
 from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.data.crops import CropSampler
 from unheard.data.loader import PretrainLoader
-from unheard.data.prefetch import RankSlice
+from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.shards import Header, Index, Texts
 from unheard.data.store import SpecStore
 from unheard.errors import ConfigError
@@ -42,7 +42,7 @@ def loader(
     store: SpecStore, steps: range = range(4), short: str = "pad", share: tuple[int, int] = (0, 1)
 ) -> PretrainLoader:
     sampler = CropSampler(store.frames, 32, seed=3, short=short, align=8)
-    return PretrainLoader(store, sampler, GRID, STATISTICS, RankSlice(8, *share), steps=steps)
+    return PretrainLoader(store, sampler, GRID, STATISTICS, BatchPlan(steps, RankSlice(8, *share)))
 
 
 def batches(made: PretrainLoader) -> list[Batch]:
@@ -91,7 +91,7 @@ def test_starting_later_gives_the_same_batches(store: SpecStore) -> None:
 
 def test_a_corpus_smaller_than_the_batch_repeats(store: SpecStore) -> None:
     sampler = CropSampler(store.frames[:2], 32, seed=0, crops="one")
-    made = PretrainLoader(store, sampler, GRID, STATISTICS, RankSlice(8), steps=range(1))
+    made = PretrainLoader(store, sampler, GRID, STATISTICS, BatchPlan(range(1), RankSlice(8)))
     (batch,) = batches(made)
     assert sorted(batch.clips.tolist()) == [0] * 4 + [1] * 4
     assert made.epoch_size == 2
@@ -128,4 +128,4 @@ def test_impossible_batches_are_refused(store: SpecStore) -> None:
     with pytest.raises(ConfigError, match="does not split over 3"):
         loader(store, share=(0, 3))
     with pytest.raises(ConfigError, match="model.frames"):
-        PretrainLoader(store, CropSampler(store.frames, 50, 0), GRID, STATISTICS, RankSlice(8), steps=range(1))
+        PretrainLoader(store, CropSampler(store.frames, 50, 0), GRID, STATISTICS, BatchPlan(range(1), RankSlice(8)))

@@ -20,7 +20,7 @@ from unheard.data.loader import PretrainLoader
 from unheard.data.open_store import open_corpus_store
 from unheard.data.pack import pack
 from unheard.data.packing import PackConfig
-from unheard.data.prefetch import RankSlice
+from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.store import Store, WaveStore, open_store
 from unheard.errors import ConfigError, DataError
 from unheard.model.patches import Grid
@@ -61,7 +61,9 @@ def both(corpora: dict[int, Corpus], name: str) -> tuple[Store, WaveStore]:
 def batches(store: Store, short: str = "pad", steps: int = 4, share: tuple[int, int] = (0, 1)) -> list[Batch]:
     sampler = CropSampler(store.frames, WIDTH, seed=3, short=short, align=16)
     grid = Grid.of(store.frontend.n_mels, WIDTH, (16, 16))
-    with PretrainLoader(store, sampler, grid, store.statistics, RankSlice(8, *share), steps=range(steps)) as loader:
+    with PretrainLoader(
+        store, sampler, grid, store.statistics, BatchPlan(range(steps), RankSlice(8, *share))
+    ) as loader:
         return list(loader)
 
 

@@ -16,10 +16,11 @@ import torch
 from unheard.audio.frontend import Statistics
 from unheard.cli import main
 from unheard.config import override
-from unheard.errors import DataError
-from unheard.files import read_json, read_json_lines
+from unheard.errors import CheckpointError, DataError
+from unheard.files import read_json, read_json_lines, write_json
 from unheard.finetuning.loader import LabelledBatch, LabelledLoader
 from unheard.finetuning.recipe import FinetuneRecipe
+from unheard.finetuning.replay import replay
 from unheard.finetuning.run import finetune, resume
 from unheard.finetuning.session import read_session
 from unheard.recipes import find_recipe
@@ -54,7 +55,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 sys.path.insert(0, str(Path(sys.argv[1]).parent))
-import test_finetune_bad_batches as test
+import test_bad_batches as test
 test.poison(None)
 test.tune(Path(sys.argv[2]), Path(sys.argv[3]), "training.skip_bad_batches=2")
 """
@@ -123,7 +124,7 @@ def test_bad_batches_are_skipped_named_and_recorded(
     poison(monkeypatch)
     lines: list[str] = []
     run = tune(folder, tmp_path / "run", "training.skip_bad_batches=2", report=Callbacks(log=lines.append))
-    told = [line for line in lines if "its update is skipped" in line]
+    told = [line for line in lines if "the update is skipped" in line]
     assert len(told) == 2 and "step 4" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
     rows = {row["step"]: row for row in curve(run)}
     assert set(rows) == {1, 2, 3, 4, 5, 6, 8, 9} and all(
@@ -133,18 +134,54 @@ def test_bad_batches_are_skipped_named_and_recorded(
     assert all(bool(value.isfinite().all()) for value in weights(run).values())
     state = read_json(run / "bad-step-00000007" / "state.json")
     assert state["checkpoint_step"] == 6 and len(state["clips"]) == len(state["files"]) == 4
-    assert "bad-step-00000007" in told[1] and (run / "bad-step-00000007" / "checkpoint" / "state.json").is_file()
+    assert (
+        f"unheard debug replay {run}" in told[1] and (run / "bad-step-00000007" / "checkpoint" / "state.json").is_file()
+    )
     curve_figure(run)
 
 
 def test_one_more_than_allowed_ends_the_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch)
     with pytest.raises(
-        DataError, match=r"at step 7, in a batch of .*\.wav.*1 bad batches were already skipped.*bad-step-00000007"
+        DataError, match=r"at step 7, in a batch of .*\.wav.*1 bad batches were already skipped.*unheard debug replay"
     ):
         tune(folder, tmp_path / "one", "training.skip_bad_batches=1")
-    with pytest.raises(DataError, match=r"the loss became nan at step 4.*bad-step-00000004"):
+    with pytest.raises(DataError, match=r"the loss became nan at step 4.*unheard debug replay"):
         tune(folder, tmp_path / "none")
+
+
+def test_a_bad_step_is_replayed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as poisoned:
+        poison(poisoned, steps=(4,))
+        with pytest.raises(DataError, match=r"the loss became nan at step 5.*unheard debug replay .*run"):
+            tune(folder, run)
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        found = replay(run, device="cpu")
+        assert (found.step, found.weights_finite, len(found.windows)) == (5, True, 4)
+        assert np.isnan(found.losses["loss"]) and np.isnan(found.windows[1].largest) and not found.windows[1].finite
+        assert found.windows[0].finite and found.windows[0].file.endswith(".wav")
+        assert main(["debug", "replay", str(run), "--device", "cpu"]) == 0
+        out = capsys.readouterr().out
+        assert "step 5: loss nan" in out and f"not finite: {found.windows[1].file}" in out
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    good = {row["step"]: row["loss"] for row in curve(tune(folder, tmp_path / "good"))}
+    assert replay(run, device="cpu").losses["loss"] == good[5]
+    with pytest.raises(CheckpointError, match="has no record of a bad step"):
+        replay(tmp_path / "good", device="cpu")
+
+
+def test_a_bad_step_of_one_of_several_models_is_replayed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, steps=(4,))
+    run = tune(folder, tmp_path / "run", "training.skip_bad_batches=1", 'task.channels=["left","right"]')
+    with pytest.raises(CheckpointError, match=r"2 models of .*run have records.*members/left, .*members/right"):
+        replay(run, device="cpu")
+    assert replay(run / "members" / "right", device="cpu").step == 5
+    assert main(["debug", "replay", str(run / "members" / "left"), "--device", "cpu", "--step", "4"]) == 2
 
 
 def test_a_resumed_run_skips_what_the_uninterrupted_one_does(
@@ -176,7 +213,7 @@ def test_a_skipped_batch_changes_nothing(folder: Path, tmp_path: Path, monkeypat
     assert before and all(torch.equal(found[name], value) for name, value in before.items())
 
 
-def test_all_processes_skip_what_is_bad_in_one(folder: Path, tmp_path: Path) -> None:
+def test_all_processes_skip_what_is_bad_in_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "poisoned.py").write_text(PROGRAM)
     start = [
         sys.executable,
@@ -198,3 +235,10 @@ def test_all_processes_skip_what_is_bad_in_one(folder: Path, tmp_path: Path) -> 
         "bad-step-00000007",
     ]
     assert all(bool(value.isfinite().all()) for value in weights(tmp_path / "two").values())
+    poison(monkeypatch)
+    recorded = tmp_path / "two" / "bad-step-00000004"
+    again = shutil.copytree(recorded, recorded.with_name("bad-step-00000006"))
+    write_json(again / "state.json", {**read_json(recorded / "state.json"), "step": 6})
+    rows = {row["step"]: row.get("loss") for row in curve(tmp_path / "two")}
+    found = replay(tmp_path / "two", step=6, device="cpu")
+    assert found.losses["loss"] == pytest.approx(rows[6], rel=1e-5) and len(found.windows) == 4

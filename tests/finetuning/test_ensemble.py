@@ -24,6 +24,7 @@ from unheard.finetuning.ensemble import ClassifierEnsemble, open_finetuned
 from unheard.finetuning.scores import score_run
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
+from unheard.view.finetuned import finalise
 from unheard.weights.checkpoint import Provenance, save_model
 
 SIZES = (
@@ -197,6 +198,15 @@ def test_without_test_clips_nothing_is_scored(folder: Path, tmp_path: Path) -> N
     )
 
 
+def test_the_test_clips_are_scored_on_the_device_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[str] = []
+    monkeypatch.setattr("unheard.view.finetuned.score_run", lambda run, device, track: devices.append(device))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for device in ("auto", "cpu"):
+        finalise(tmp_path, True, None, device)
+    assert devices == ["cuda", "cpu"]
+
+
 def test_a_page_shows_the_run(run: Path, stereo: Path) -> None:
     for place, models in ((run, 1), (stereo, 9)):
         page = report(place).read_text()
@@ -231,9 +241,13 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
     assert len(said["predictions"][0]["scores"]) == 2 and said["skipped"][0]["path"].endswith("bad.wav")
     (row,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
     assert sum(float(row[f"score {name}"]) for name in "abc") == pytest.approx(1, abs=1e-3)
+    assert main(["data", "verify", str(tmp_path / "out.csv")]) == 0
+    (tmp_path / "out.csv").write_text((tmp_path / "out.csv").read_text().replace("0.", "0.0", 1))
+    assert main(["data", "verify", str(tmp_path / "out.csv")]) == 2
+    assert "out.csv differs from its checksum" in capsys.readouterr().out
     for wrong, hint in (
         (["finetune"], "needs a model, labels and an output"),
-        (["finetune", "--resume", str(out), "--steps", "3"], "takes everything from the run"),
+        (["finetune", "--resume", str(out), "--steps", "3"], "takes its settings from the run"),
         ([*command[:4], str(tmp_path / "x"), "--recipe", "esc5"], "did you mean esc50"),
         ([*command[:4], str(tmp_path / "x"), "--set", "augment.mixup=1"], "no setting 'augment.mixup'"),
         (["finetune", "--resume", str(tmp_path)], "no run at"),

@@ -15,7 +15,7 @@ from unheard.audio.frontends import AnyFrontendConfig
 from unheard.config import override
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import read_labels
-from unheard.data.prefetch import RankSlice
+from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.errors import DataError
 from unheard.finetuning.clips import PackedLabelledClips, open_sounds
 from unheard.finetuning.loader import LabelledBatch, LabelledLoader, clip_weights
@@ -61,16 +61,8 @@ def loader(
     steps: range = range(4),
 ) -> LabelledLoader:
     clips = np.arange(len(sounds.rows))
-    return LabelledLoader(
-        sounds,
-        clips,
-        recipe,
-        STATISTICS,
-        WIDTH,
-        RankSlice(recipe.training.batch_size, *share),
-        device="cpu",
-        steps=steps,
-    )
+    plan = BatchPlan(steps, RankSlice(recipe.training.batch_size, *share))
+    return LabelledLoader(sounds, clips, recipe, STATISTICS, WIDTH, plan)
 
 
 def batches(made: LabelledLoader) -> list[LabelledBatch]:
@@ -179,9 +171,9 @@ def test_weights_are_summed_over_classes() -> None:
 def test_a_column_says_what_is_known(folder: Path) -> None:
     (folder / "known.csv").write_text("path,label,known\n0.wav,a,a|b\n1.wav,b,\n2.wav,c,a\n")
     labels = read_labels(folder / "known.csv")
-    assert labels.judged().tolist() == [[1, 1, 0], [1, 1, 1], [1, 0, 1]]
+    assert labels.annotated().tolist() == [[1, 1, 0], [1, 1, 1], [1, 0, 1]]
     (folder / "part.csv").write_text("path,label,known\n0.wav,a,a|x\n1.wav,b,\n")
-    assert read_labels(folder / "part.csv").judged().tolist() == [[1, 0], [1, 1]]
+    assert read_labels(folder / "part.csv").annotated().tolist() == [[1, 0], [1, 1]]
 
 
 def test_clips_that_cannot_be_read_are_left_out_and_named(folder: Path, tmp_path: Path) -> None:

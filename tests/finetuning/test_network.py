@@ -16,9 +16,8 @@ from unheard.config import override
 from unheard.embedding.classify import logits_many
 from unheard.embedding.embedder import Model
 from unheard.finetuning.augment import AugmentBatch
-from unheard.finetuning.network import FinetuneModule, Network, build_optimiser, patchout
+from unheard.finetuning.network import FinetuneModule, FinetuneSetup, Network, begin, build_optimiser, patchout
 from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
-from unheard.finetuning.setup import FinetuneSetup, begin
 from unheard.model.classification import clip_losses
 from unheard.model.classifier import Classifier
 from unheard.model.masking import num_keep
@@ -147,7 +146,7 @@ def test_drop_path_leaves_branches_out_at_the_rate_of_the_block() -> None:
     block = transformer.blocks[2].train()
     x = torch.randn(4000, 2, 8)
     torch.manual_seed(0)
-    branch = block._dropped(x)  # type: ignore[operator]
+    branch = block._drop_path(x)  # type: ignore[operator]
     gone = (branch == 0).all(dim=(1, 2))
     assert abs(float(gone.float().mean()) - 0.4) < 0.03
     assert torch.allclose(branch[~gone], x[~gone] / 0.6)
@@ -249,10 +248,10 @@ def test_the_plain_average_is_the_mean_of_the_ends_of_late_epochs() -> None:
         moved(network, value)
         network.after_step(progress, ended)
         if progress < 0.6:
-            assert network.chosen is network.network
-    assert network.chosen is network.average
-    assert torch.allclose(network.chosen.classifier.head.weight, torch.full((3, 24), 3.0))
-    assert not any(parameter.requires_grad for parameter in network.chosen.parameters())
+            assert network.eval_network is network.network
+    assert network.eval_network is network.average
+    assert torch.allclose(network.eval_network.classifier.head.weight, torch.full((3, 24), 3.0))
+    assert not any(parameter.requires_grad for parameter in network.eval_network.parameters())
 
 
 def test_the_plain_average_may_take_every_second_epoch_only() -> None:
@@ -260,7 +259,7 @@ def test_the_plain_average_may_take_every_second_epoch_only() -> None:
     for epoch in range(1, 7):
         moved(network, float(epoch))
         network.after_step(epoch / 6, epoch)
-    assert torch.allclose(network.chosen.classifier.head.weight, torch.full((3, 24), 4.0))
+    assert torch.allclose(network.eval_network.classifier.head.weight, torch.full((3, 24), 4.0))
 
 
 def test_the_moving_average_follows_and_settles_at_its_decay() -> None:
@@ -270,13 +269,13 @@ def test_the_moving_average_follows_and_settles_at_its_decay() -> None:
         network.after_step(0.5, None)
     moved(network, 2.0)
     network.after_step(0.5, None)
-    assert torch.allclose(network.chosen.classifier.head.weight, torch.full((3, 24), 1.1), atol=1e-5)
+    assert torch.allclose(network.eval_network.classifier.head.weight, torch.full((3, 24), 1.1), atol=1e-5)
 
 
 def test_without_an_average_the_weights_themselves_are_kept() -> None:
     network, _ = tuned()
     network.after_step(1.0, 3)
-    assert network.chosen is network.network and network.average is None
+    assert network.eval_network is network.network and network.average is None
 
 
 def test_a_few_clips_are_learned_by_heart() -> None:

@@ -17,7 +17,7 @@ from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.files import json_line, read_json_lines
 from unheard.finetuning.model_selection import BestModelTracker, scores
 from unheard.finetuning.recipe import FinetuneRecipe
-from unheard.finetuning.run import finetune, resume
+from unheard.finetuning.run import Storage, finetune, resume
 from unheard.finetuning.session import finished, read_session
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
@@ -80,7 +80,9 @@ def curve(run: Path) -> list[tuple[float, ...]]:
     return [tuple(value for name, value in row.items() if name not in CLOCKS) for row in rows(run)]
 
 
-def tune(folder: Path, run: Path, recipe: FinetuneRecipe = QUICK, table: str = "labels.csv", **options: bool) -> Path:
+def tune(
+    folder: Path, run: Path, recipe: FinetuneRecipe = QUICK, table: str = "labels.csv", **options: Storage
+) -> Path:
     assert finetune(folder / "model", folder / table, run, recipe, device="cpu", **options)
     return run
 
@@ -197,7 +199,7 @@ def test_what_is_there_is_not_replaced_unasked(folder: Path, tmp_path: Path) -> 
     run = tune(folder, tmp_path / "run", override(QUICK, ["training.steps=1"]))
     with pytest.raises(ConfigError, match="not empty"):
         tune(folder, run)
-    tune(folder, run, override(QUICK, ["training.steps=2"]), overwrite=True)
+    tune(folder, run, override(QUICK, ["training.steps=2"]), storage=Storage(overwrite=True))
     with pytest.raises(CheckpointError, match="no run"):
         resume(tmp_path / "nothing")
 
@@ -234,13 +236,22 @@ def test_scores_of_validation_clips() -> None:
 
 def test_damaged_packed_clips_end_a_run_by_name(folder: Path, tmp_path: Path) -> None:
     place, recipe = tmp_path / "shared", override(QUICK, ["training.steps=2"])
-    finetune(folder / "model", folder / "labels.csv", tmp_path / "first", recipe, corpus=place, device="cpu")
+    finetune(
+        folder / "model", folder / "labels.csv", tmp_path / "first", recipe, storage=Storage(corpus=place), device="cpu"
+    )
     (shard,) = place.glob("*/*.bin")
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     with pytest.raises(DataError, match=f"{shard.name}.*differ"):
-        finetune(folder / "model", folder / "labels.csv", tmp_path / "second", recipe, corpus=place, device="cpu")
+        finetune(
+            folder / "model",
+            folder / "labels.csv",
+            tmp_path / "second",
+            recipe,
+            storage=Storage(corpus=place),
+            device="cpu",
+        )
     assert not list((tmp_path / "second" / "checkpoints").glob("step-*"))
 
 
@@ -251,7 +262,13 @@ def test_runs_share_packed_clips_and_find_them_on_resume(folder: Path, tmp_path:
     for name in ("first", "second"):
         report = Callbacks(log=lines.append)
         assert finetune(
-            folder / "model", folder / "labels.csv", tmp_path / name, recipe, corpus=place, device="cpu", report=report
+            folder / "model",
+            folder / "labels.csv",
+            tmp_path / name,
+            recipe,
+            storage=Storage(corpus=place),
+            device="cpu",
+            report=report,
         )
         assert read_session(tmp_path / name).corpus == str(place) and curve(tmp_path / name) == curve(own)
     assert sum("uses the packed clips in" in line for line in lines) == 1 and len(list(place.iterdir())) == 1

@@ -12,67 +12,15 @@ import soundfile
 import torch
 
 import unheard
-from unheard.audio.frontend import Statistics
 from unheard.cli import main
-from unheard.config import override
-from unheard.data.label_table import read_labels
-from unheard.data.leakage import shared_content
-from unheard.data.partitions import make_folds
 from unheard.errors import CheckpointError, ConfigError, DataError, UnheardError
 from unheard.evaluation.hear.encoders import encoders
 from unheard.files import read_json
 from unheard.finetuning.ensemble import open_finetuned
 from unheard.finetuning.scores import score_labelled
 from unheard.metrics import accuracy
-from unheard.recipes import find_recipe
-from unheard.recipes.learner import build
-from unheard.weights.checkpoint import Provenance, save_model
 
-SIZES = (
-    "frames=32",
-    "embed_dim=24",
-    "depth=1",
-    "num_heads=2",
-    "decoder_embed_dim=16",
-    "decoder_depth=1",
-    "decoder_num_heads=2",
-)
-BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in SIZES])
 QUICK = ["training.batch_size=8", "training.learning_rate=5e-3", "training.log_every=20", "augment.spec_mixup_prob=0"]
-TONES = (0.1, 0.4, 1.2)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place, rng = tmp_path_factory.mktemp("scored"), np.random.default_rng(1)
-    for number in range(30):
-        time = np.arange(4000 + 2000 * (number % 4))
-        soundfile.write(
-            place / f"{number}.wav",
-            0.2 * np.sin(time * TONES[number % 3]) + 0.01 * rng.standard_normal(len(time)),
-            16000,
-        )
-    save_model(place / "model", build(BASE), BASE, Statistics((-9.0,), (4.0,)), Provenance())
-    table(place / "labels.csv", [(i, "abc"[i % 3]) for i in range(18)])
-    table(place / "folds.csv", [(i, "abc"[i % 3], str(i // 3 % 2)) for i in range(18)], "path,label,fold")
-    table(place / "fresh.csv", [(i, "ca"[i % 3 == 0]) for i in range(18, 30) if i % 3 != 1])
-    return place
-
-
-@pytest.fixture(scope="module")
-def run(folder: Path) -> Path:
-    settings = [*QUICK, "training.steps=40", "task.validation_fraction=0"]
-    return unheard.finetune(
-        folder / "model", folder / "labels.csv", folder / "run", settings=settings, device="cpu"
-    ).folder
-
-
-@pytest.fixture(scope="module")
-def folds(folder: Path) -> Path:
-    settings = [*QUICK, "training.steps=4"]
-    return unheard.finetune(
-        folder / "model", folder / "folds.csv", folder / "folds", settings=settings, device="cpu"
-    ).folder
 
 
 def table(file: Path, rows: list[tuple[object, ...]], header: str = "path,label") -> Path:
@@ -178,70 +126,6 @@ def test_names_of_classes_and_ends_of_clips_belong_to_the_table(folder: Path, tm
         moved.evaluate(file, tmp_path / "out")
 
 
-def test_clips_that_trained_the_run_are_told_of(run: Path, folder: Path, tmp_path: Path) -> None:
-    (part,) = make_folds(read_labels(folder / "labels.csv"), 0, 0.0)
-    file = table(folder / "mixed.csv", [(i, "abc"[i % 3]) for i in range(24)])
-    (note,) = score_labelled(run, file, tmp_path / "out").notes
-    assert note.startswith(f"{len(part.train)} of 24 clips")
-
-
-def test_copies_of_clips_that_trained_the_run_are_told_of(run: Path, folder: Path, tmp_path: Path) -> None:
-    (part,) = make_folds(read_labels(folder / "labels.csv"), 0, 0.0)
-    for i in range(24):
-        (tmp_path / f"{i}.wav").write_bytes((folder / f"{i}.wav").read_bytes())
-    file = table(tmp_path / "copied.csv", [(i, "abc"[i % 3]) for i in range(24)])
-    (note,) = score_labelled(run, file, tmp_path / "out").notes
-    assert note.startswith(f"{len(part.train)} of 24 clips") and "copies" in note
-
-
-@pytest.fixture(scope="module")
-def leaking(folder: Path) -> Path:
-    """A run with a copy of a training clip and a part of a training group among its test clips."""
-    (folder / "90.wav").write_bytes((folder / "0.wav").read_bytes())
-    rows = [(i, "abc"[i % 3], "train", f"g{i % 9}") for i in range(18)]
-    rows += [(i, "abc"[i % 3], "test", "g1" if i < 20 else f"h{i}") for i in range(18, 30)]
-    file = table(folder / "leaking.csv", [*rows, (90, "a", "test", "h")], "path,label,split,group")
-    settings = [*QUICK, "training.steps=2"]
-    return unheard.finetune(folder / "model", file, folder / "leaking", settings=settings, device="cpu").folder
-
-
-def test_files_of_a_size_of_their_own_have_no_copies(tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("a", "b", "c", "d")]
-    for file, content in zip(files, (b"one", b"two", b"one", b"longer"), strict=True):
-        file.write_bytes(content)
-    first, second, copy, alone = shared_content(files)
-    assert first == copy != second and alone is None
-    assert shared_content([files[3], files[3]])[0] is not None  # a file that is named twice is its own copy
-
-
-def test_clips_and_groups_on_both_sides_of_a_split_are_told_of(
-    leaking: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    notes = json.loads((leaking / "scores.json").read_text())["notes"]
-    (copy,) = [text for text in notes if "whose bytes also train" in text]
-    (group,) = [text for text in notes if "group that also trains" in text]
-    assert copy.startswith("1 of 13 tested clips (on the others balanced_accuracy is 0.") and group.startswith(
-        "2 of 13 tested clips"
-    )
-    assert main(["finetune", "--resume", str(leaking)]) == 0
-    assert all(f"note       {text}" in capsys.readouterr().out for text in notes[:1])
-
-
-def test_weights_that_one_class_chose_are_told_of(folder: Path) -> None:
-    rows = [(i, "abc"[i % 3], "train") for i in range(12)] + [(i, "a", "valid") for i in (12, 15)]
-    file = table(
-        folder / "chosen.csv", [*rows, *((i, "abc"[i % 3], "test") for i in range(18, 30))], "path,label,split"
-    )
-    told = unheard.finetune(
-        folder / "model", file, folder / "chosen", settings=[*QUICK, "training.steps=2"], device="cpu"
-    ).scores
-    assert told is not None
-    assert (
-        "all validation clips are of one class, and they chose the weights; give the split valid clips of every class"
-        in told.notes
-    )
-
-
 @pytest.mark.parametrize(
     ("rows", "header", "hint"),
     [
@@ -303,7 +187,7 @@ def test_on_the_command_line(run: Path, folder: Path, tmp_path: Path, capsys: py
     assert main([*command, "--overwrite"]) == 0
     assert "95 % interval" in capsys.readouterr().out
     assert (
-        main([*command, "--overwrite", "--mode", "robust"]) == 2 and "are for task folders" in capsys.readouterr().err
+        main([*command, "--overwrite", "--mode", "robust"]) == 2 and "need a folder of tasks" in capsys.readouterr().err
     )
 
 

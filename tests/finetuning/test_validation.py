@@ -20,10 +20,10 @@ from unheard.embedding.embedder import Model
 from unheard.errors import DataError
 from unheard.files import read_json_lines
 from unheard.finetuning.clips import open_sounds
+from unheard.finetuning.network import FinetuneSetup, begin
 from unheard.finetuning.recipe import FinetuneRecipe
 from unheard.finetuning.run import finetune
 from unheard.finetuning.session import open_table
-from unheard.finetuning.setup import FinetuneSetup, begin
 from unheard.finetuning.trainer import FinetuneTrainer
 from unheard.finetuning.validation import Validation, groups_of
 from unheard.model import classifier
@@ -57,7 +57,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 sys.path.insert(0, str(Path(sys.argv[1]).parent))
-import test_finetune_validation as test
+import test_validation as test
 test.record(Path(sys.argv[2]), Path(sys.argv[3]))
 """
 

@@ -140,7 +140,7 @@ def test_bad_batches_are_skipped_named_and_change_nothing(
         device="cpu",
         report=Callbacks(log=lines.append),
     )
-    told = [line for line in lines if "its update is skipped" in line]
+    told = [line for line in lines if "the update is skipped" in line]
     assert (
         run.finished and len(told) == 2 and "step 5" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
     )
@@ -192,7 +192,7 @@ def test_all_processes_skip_what_is_bad_in_one(sounds: Path, tmp_path: Path, mon
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("its update is skipped") == 2
+    assert done.stderr.count("the update is skipped") == 2
     poison(monkeypatch)
     pretrain(sounds, tmp_path / "one", recipe("training.skip_bad_batches=2"), device="cpu")
     assert rows(tmp_path / "two") == pytest.approx(rows(tmp_path / "one"), rel=1e-4)

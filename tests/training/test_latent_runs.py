@@ -21,7 +21,7 @@ from unheard.config import override
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import Origin, pretrain, resume
 from unheard.weights.checkpoint import load_model, read_tensors
 
 SIZES = (
@@ -177,6 +177,6 @@ def test_the_model_folder_holds_the_predictor_but_no_teacher(sounds: Path, tmp_p
     assert not [name for name in kept if "teacher" in name or "prototypes" in name]
     assert load_model(tmp_path / "run").recipe.model.num_hypotheses == 5
     again = recipe(extra=("training.steps=1", "training.learning_rate=0"))
-    pretrain(sounds, tmp_path / "next", again, init=tmp_path / "run", device="cpu")
+    pretrain(sounds, tmp_path / "next", again, origin=Origin(tmp_path / "run"), device="cpu")
     for name, value in read_tensors(tmp_path / "next/model/model.safetensors").items():
         assert torch.equal(value, kept[name]), name

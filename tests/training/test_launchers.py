@@ -158,7 +158,7 @@ def test_left_over_variables_of_a_launcher_are_refused(
 ) -> None:
     environment({"WORLD_SIZE": "4"})
     with pytest.raises(
-        ConfigError, match=r"WORLD_SIZE=4 is set, but not RANK, MASTER_ADDR, MASTER_PORT: .*unset WORLD_SIZE"
+        ConfigError, match=r"WORLD_SIZE=4 is set, but not RANK, MASTER_ADDR, MASTER_PORT; .*unset WORLD_SIZE"
     ):
         pretrain(sounds, tmp_path / "run", recipe(), device="cpu")
 

@@ -22,7 +22,7 @@ from unheard.model.sizes import ModelConfig
 from unheard.recipes import find_recipe
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import Origin, pretrain, resume
 from unheard.view.report import _facts
 from unheard.weights.checkpoint import load_model
 
@@ -141,7 +141,7 @@ def test_a_run_folder_holds_what_the_design_says(sounds, tmp_path):
         "time",
     } <= set(first)
     text = "\n".join(said)
-    assert "12 clips" in text and "15 tokens a window" in text and "about" in text
+    assert "12 clips" in text and "15 tokens per window" in text and "about" in text
     assert len(checkpoints(run.folder)) == 2
     assert not list(run.folder.rglob("*.pt*")) and not list(run.folder.rglob("*.pkl"))
 
@@ -164,7 +164,7 @@ def test_rows_hold_the_time_that_passed(sounds, tmp_path):
         json.loads((tmp_path / "run/config.json").read_text()),
         [{**row, "seconds": 60.0} for row in rows(tmp_path / "run")],
     )
-    assert facts["time"] == "14 min 0 s of training, all sessions added up"
+    assert facts["time"] == "14 min 0 s of training, over all sessions"
 
 
 def test_with_no_checkpoint_yet_a_run_begins_again(sounds, tmp_path):
@@ -211,16 +211,6 @@ def test_overwrite_never_deletes_what_is_no_run(sounds, tmp_path):
     assert len(list((tmp_path / "run/sounds").iterdir())) == 12
 
 
-def test_weights_that_blow_up_in_the_last_step_are_not_saved(sounds, tmp_path):
-    recipe = override(
-        SMALL,
-        [*SETTINGS, "training.learning_rate=1e38", "training.warmup=0", "training.steps=1", "training.clip_norm=null"],
-    )
-    with pytest.raises(DataError, match=r"(parameters contain NaN|the loss became (nan|inf)).*at step 1"):
-        pretrain(sounds, tmp_path / "run", override(recipe, ["training.weight_decay=1e30"]), device="cpu")
-    assert not checkpoints(tmp_path / "run") and not (tmp_path / "run/model").exists()
-
-
 def test_a_mask_that_hides_nothing_is_refused(sounds, tmp_path):
     with pytest.raises(ConfigError, match="masks none of the 15 patches"):
         pretrain(sounds, tmp_path / "run", override(SMALL, [*SETTINGS, "model.mask_ratio=0"]))
@@ -244,7 +234,7 @@ def test_resuming_what_is_no_run_is_an_error(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
         resume(tmp_path)
-    for values, message in (({}, "no recipe and steps"), ({"recipe": {}, "total": "x"}, "not a pre-training run of")):
+    for values, message in (({}, "no recipe or no steps"), ({"recipe": {}, "total": "x"}, "not a pre-training run of")):
         write_json(tmp_path / "config.json", values)
         with pytest.raises(CheckpointError, match=message):
             resume(tmp_path)
@@ -253,11 +243,11 @@ def test_resuming_what_is_no_run_is_an_error(tmp_path):
 def test_init_starts_from_weights_and_another_size_is_refused(sounds, tmp_path):
     pretrain(sounds, tmp_path / "first", override(SMALL, SETTINGS), device="cpu")
     again = override(SMALL, [*SETTINGS, "training.learning_rate=0", "training.steps=2"])
-    pretrain(sounds, tmp_path / "second", again, init=tmp_path / "first", device="cpu")
+    pretrain(sounds, tmp_path / "second", again, origin=Origin(tmp_path / "first"), device="cpu")
     first, second = (load_model(tmp_path / name).learner.export_state_dict() for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
     with pytest.raises(CheckpointError, match="differs from that of the recipe in size"):
-        pretrain(sounds, tmp_path / "third", override(again, ["model.embed_dim=32"]), init=tmp_path / "first")
+        pretrain(sounds, tmp_path / "third", override(again, ["model.embed_dim=32"]), origin=Origin(tmp_path / "first"))
 
 
 def test_accumulation_gives_the_same_run_as_one_large_batch(sounds, tmp_path):
@@ -269,24 +259,6 @@ def test_accumulation_gives_the_same_run_as_one_large_batch(sounds, tmp_path):
     pretrain(only_long, tmp_path / "parts", override(SMALL, [*settings, "training.accumulate=4"]), device="cpu")
     for (_, a), (_, b) in zip(losses(tmp_path / "whole"), losses(tmp_path / "parts"), strict=True):
         assert a == pytest.approx(b, rel=1e-4)
-
-
-def test_a_loss_that_is_no_number_names_step_and_files_and_keeps_the_last_checkpoint(sounds, tmp_path):
-    recipe = override(
-        SMALL,
-        [
-            *SETTINGS,
-            "training.learning_rate=1e30",
-            "training.warmup=0.5",
-            "training.checkpoint_every=1",
-            "training.clip_norm=null",
-        ],
-    )
-    with pytest.raises(
-        DataError, match=r"the loss became .*nan.* at step \d+, in a batch of .*\.wav.*last good checkpoint"
-    ):
-        pretrain(sounds, tmp_path / "run", recipe, device="cpu")
-    assert checkpoints(tmp_path / "run")
 
 
 def test_fewer_clips_than_a_batch_repeat(sounds, tmp_path):

@@ -96,7 +96,7 @@ def test_a_short_sound_shows_only_its_own_patches(model, tmp_path):
 
 
 def test_a_model_without_a_decoder_says_so(sound, tmp_path):
-    with pytest.raises(CheckpointError, match="encoder only"):
+    with pytest.raises(CheckpointError, match="no trained decoder"):
         api.reconstruct("random-tiny", sound, tmp_path / "rec.png")
 
 

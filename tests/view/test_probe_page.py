@@ -176,7 +176,7 @@ def test_parts_of_files_with_several_labels_in_folds(model: Model, tmp_path: Pat
         ]
     report = api.probe(model, write_rows(tmp_path / "labels.csv", rows), tmp_path / "out", seeds=(0,))
     assert report.metric == "mAP" and not report.confusion and report.tested == 24
-    assert any("come from files whose bytes are also taught" in warning for warning in report.warnings)
+    assert any("are from files with the same bytes as training files" in warning for warning in report.warnings)
     assert {row.average_precision is not None for row in report.per_class} == {True}
 
 

@@ -62,7 +62,7 @@ def frames(model: unheard.embedding.embedder.Model, keys: Keys) -> np.ndarray:
 CASES = {
     "separate biases": ("msm-mae", released(), MSM_MAE_STATISTICS),
     "one bias and statistics": ("msm-mae", released(fused=True), (-6.5, 3.5)),
-    "encoder only": ("msm-mae", released(fused=True, decoder=0), (-6.5, 3.5)),
+    "no trained decoder": ("msm-mae", released(fused=True, decoder=0), (-6.5, 3.5)),
     "whole training state": ("msm-mae", whole(released()), MSM_MAE_STATISTICS),
     "fine-tuned by EVAR": (
         "msm-mae",
@@ -72,7 +72,7 @@ CASES = {
         MSM_MAE_STATISTICS,
     ),
     "m2d": ("m2d", m2d(), M2D_STATISTICS),
-    "m2d encoder only": (
+    "m2d no trained decoder": (
         "m2d",
         released(fused=True, decoder=0) | {"norm_stats": torch.tensor(M2D_STATISTICS)},
         M2D_STATISTICS,
@@ -225,7 +225,7 @@ def test_names_without_a_size_are_refused(name: str) -> None:
 def test_an_encoder_alone_cannot_reconstruct(store: Callable[..., Path], tmp_path: Path) -> None:
     unheard.convert(store(released(decoder=0)), tmp_path / "made", "msm-mae")
     soundfile.write(tmp_path / "a.wav", WAV, 16000)
-    with pytest.raises(CheckpointError, match="encoder only"):
+    with pytest.raises(CheckpointError, match="no trained decoder"):
         unheard.api.reconstruct(tmp_path / "made", tmp_path / "a.wav", tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()
 

@@ -44,10 +44,9 @@ def finetune(
     from unheard.view.finetuned import finalise
 
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
-    done = training.finetune(
-        model, labels, out, chosen, corpus=corpus, device=device, overwrite=overwrite, report=report
-    )
-    return finalise(Path(out), done, report)
+    storage = training.Storage(overwrite, corpus)
+    done = training.finetune(model, labels, out, chosen, storage=storage, device=device, report=report)
+    return finalise(Path(out), done, report, device)
 
 
 def resume_finetune(
@@ -63,6 +62,5 @@ def resume_finetune(
     from unheard.finetuning import run as training
     from unheard.view.finetuned import finalise
 
-    return finalise(
-        Path(out), training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report), report
-    )
+    done = training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report)
+    return finalise(Path(out), done, report, device)

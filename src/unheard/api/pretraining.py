@@ -54,7 +54,7 @@ def pretrain(
     code = recipe_file(recipe) if isinstance(recipe, str) else None
     watched = _watched(report)
     return training.pretrain(
-        data, out, chosen, code=code, init=init, device=device, overwrite=overwrite, report=watched
+        data, out, chosen, origin=training.Origin(init, code), device=device, overwrite=overwrite, report=watched
     )
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Float32
 
 from unheard.audio.container import Container, Patched, inspect
 from unheard.audio.limits import RATES
-from unheard.errors import AudioError, missing_extra, shown
+from unheard.errors import AudioError, UnheardError, require, shown
 
 AUDIO_SUFFIXES = frozenset(
     {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".w64", ".caf"}
@@ -251,8 +251,10 @@ class _Av(Decoder):
     """A file that FFmpeg decodes: its first audio track."""
 
     def __init__(self, path: Path) -> None:
-        if not av_installed():
-            raise AudioError(f"{shown(path)}: {missing_extra('av', 'av')}")
+        try:
+            require("av", "av")
+        except UnheardError as error:
+            raise AudioError(f"{shown(path)}: {error}") from error
         import av
 
         self.path, self.note = path, ""

@@ -262,7 +262,7 @@ def verify(*paths: Path, json: Json = False) -> int:
     Parameters
     ----------
     paths
-        Folders, searched recursively, and tables of embeddings.
+        Folders, searched recursively, and tables of embeddings or predictions.
     """
     from unheard.embedding.verify import verify as compare
 

@@ -36,13 +36,17 @@ def replay(
     Parameters
     ----------
     run
-        A pre-training run.
+        A pre-training or fine-tuning run, or one model of a fine-tuning run of several.
     no_code
         Refuse a run that needs to execute a recipe file.
     """
-    from unheard.training.replay import replay as replay_step
+    from unheard.finetuning import replay as finetuning
+    from unheard.training import replay as pretraining
 
-    result = replay_step(run, step, no_code=no_code, device=device, report=run_callbacks())
+    if finetuning.root_of(run):
+        result = finetuning.replay(run, step, device=device, report=run_callbacks())
+    else:
+        result = pretraining.replay(run, step, no_code=no_code, device=device, report=run_callbacks())
     names = list(result.windows[0].losses)
     rows = [
         (

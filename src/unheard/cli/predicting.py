@@ -32,7 +32,8 @@ def predict(
     labels: str | None = None,
     top: int = 3,
     out: Annotated[
-        Path | None, Parameter(name=["--out", "-o"], help="CSV file to write, with the score of every label.")
+        Path | None,
+        Parameter(name=["--out", "-o"], help="CSV file to write, with every score; OUT.json has its checksum."),
     ] = None,
     overwrite: Overwrite = False,
     device: DeviceOption = "auto",
@@ -69,7 +70,7 @@ def predict(
     with nullcontext() if out is None else locked_file(out):
         found = {str(sound): values for sound, values in score(bar(files, len(files), "predicting"), skip)}
         if out is not None:
-            _write(out, names, found)
+            _write(out, model, names, found)
     best = {file: _best(names, values, top) for file, values in found.items()}
     lines = [
         *(f"skipped {path}: {reason}" for path, reason in skipped.items()),
@@ -129,7 +130,8 @@ def _best(names: Sequence[str], scores: np.ndarray, top: int) -> list[tuple[str,
     return [(names[i], float(scores[i])) for i in order]
 
 
-def _write(out: Path, names: Sequence[str], found: dict[str, np.ndarray]) -> None:
+def _write(out: Path, model: str, names: Sequence[str], found: dict[str, np.ndarray]) -> None:
+    from unheard.embedding.table_files import write_companion
     from unheard.files import write_table
 
     columns = ("path", *(f"score {name}" for name in names))  # a class may be called path
@@ -138,3 +140,4 @@ def _write(out: Path, names: Sequence[str], found: dict[str, np.ndarray]) -> Non
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_table(out, columns, rows)
+    write_companion(out, {"model": model, "labels": list(names)})

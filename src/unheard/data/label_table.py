@@ -85,7 +85,7 @@ class Labels:
         """Return the class of each clip, for a table with one class a clip."""
         return self.target.first
 
-    def judged(self, rows: Index | None = None) -> Bool[np.ndarray, "k C"]:
+    def annotated(self, rows: Index | None = None) -> Bool[np.ndarray, "k C"]:
         """Return the mask of annotated classes, for some clips or all."""
         index = np.arange(len(self)) if rows is None else rows
         return np.ones((len(index), len(self.classes)), bool) if self.known is None else self.known[index]

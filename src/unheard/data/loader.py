@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
 from unheard.audio.frontend import Statistics
 from unheard.data.crops import CropSampler
-from unheard.data.prefetch import Prefetcher, RankSlice
+from unheard.data.prefetch import BatchPlan, Prefetcher
 from unheard.data.store import Store, to_device
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
@@ -17,8 +16,8 @@ from unheard.objectives.base import Batch
 
 
 class PretrainLoader(Prefetcher[Batch]):
-    """Iterates over the batches of ``steps``; a context manager. A batch depends on the sampler's seed and the step
-    alone.
+    """Iterate over the batches of some steps; a context manager. A batch depends only on the sampler's seed and the
+    step.
 
     Parameters
     ----------
@@ -28,12 +27,7 @@ class PretrainLoader(Prefetcher[Batch]):
         Its frames are the sampler's width.
     statistics : Statistics
         Statistics for the normalisation of spectrograms.
-    share : RankSlice
-        Part of every batch for this process.
-    device : torch.device
-        Device of the batches.
-    steps : range
-        The steps to prepare, in order.
+    plan : BatchPlan
     transforms : sequence of callable
         Functions applied to each batch, in order: labels, captions, a teacher's targets.
 
@@ -49,20 +43,17 @@ class PretrainLoader(Prefetcher[Batch]):
         sampler: CropSampler,
         grid: Grid,
         statistics: Statistics,
-        share: RankSlice,
-        *,
-        device: torch.device | str = "cpu",
-        steps: range,
+        plan: BatchPlan,
         transforms: Sequence[Callable[[Batch], Batch]] = (),
     ) -> None:
-        super().__init__(steps)
+        super().__init__(plan.steps)
         if not 0 <= sampler.width - grid.frames < grid.patch_size[1] or store.frontend.n_mels != grid.n_mels:
             raise ConfigError(
                 f"windows of {store.frontend.n_mels} bands x {sampler.width} frames do not fit a grid of {grid.n_mels}"
                 f" x {grid.frames}; set model.frames to a multiple of the patch width"
             )
         self.store, self.sampler, self.grid, self.statistics = store, sampler, grid, statistics
-        self.share, self.device, self.transforms = share, torch.device(device), transforms
+        self.share, self.device, self.transforms = plan.share, plan.device, transforms
 
     @property
     def epoch_size(self) -> int:

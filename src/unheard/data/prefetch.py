@@ -7,9 +7,11 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, TypeVar
+
+import torch
 
 from unheard.errors import ConfigError
 
@@ -52,6 +54,24 @@ class RankSlice:
         """Return the positions of this process in the batch."""
         size = self.batch_size // self.processes
         return slice(self.rank * size, (self.rank + 1) * size)
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The batches that a loader prepares.
+
+    Parameters
+    ----------
+    steps : range
+        Steps, counted from 0.
+    share : RankSlice
+        Part of every batch that belongs to this process.
+    device : torch.device
+    """
+
+    steps: range
+    share: RankSlice
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 Item = TypeVar("Item")

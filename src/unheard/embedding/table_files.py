@@ -67,12 +67,17 @@ def write_table(out: Path, blocks: Blocks, identity: dict[str, Any]) -> int:
             unfinished, blocks, identity
         )
     if out.suffix == ".csv":
-        write_json(_companion(out), {**identity, FILES: file_checksums(out.parent, [out.name])})
+        write_companion(out, identity)
     return rows
 
 
+def write_companion(file: Path, identity: dict[str, Any]) -> None:
+    """Write the identity and the checksum of a CSV table into ``TABLE.csv.json``, for `read_identity`."""
+    write_json(_companion(file), {**identity, FILES: file_checksums(file.parent, [file.name])})
+
+
 def read_identity(file: Path) -> dict[str, Any]:
-    """Return the identity that `write_table` stored in a table.
+    """Return the identity that `write_table` or `write_companion` stored of a table.
 
     Raises
     ------
@@ -98,7 +103,7 @@ def read_identity(file: Path) -> dict[str, Any]:
         return stored
     except DAMAGE as error:
         raise DataError(
-            f"{file} holds no identity of its embeddings, or is damaged ({error}); replace it with --overwrite"
+            f"{file} holds no identity of its content, or is damaged ({error}); replace it with --overwrite"
         ) from error
 
 

@@ -6,6 +6,7 @@ two clips are mixed, their targets are mixed too. The mix has the length of the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,6 +39,11 @@ class AugmentBatch:
     def valid_mask(self) -> Bool[Tensor, "B T"]:
         """True on the samples or frames that belong to the clips."""
         return torch.arange(self.values.shape[-1], device=self.values.device) < self.lengths[:, None]
+
+    def pieces(self, parts: int) -> Iterator[AugmentBatch]:
+        """Yield consecutive parts of the batch."""
+        chunks = [values.chunk(parts) for values in (self.values, self.lengths, self.target, self.known)]
+        yield from (AugmentBatch(*piece) for piece in zip(*chunks, strict=True))
 
 
 def gain(clips: AugmentBatch, decibels: tuple[int, int], generator: torch.Generator) -> AugmentBatch:

@@ -15,7 +15,7 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import build_frontend
 from unheard.data.class_sets import ClassSets
 from unheard.data.crops import Indices, WindowSegments
-from unheard.data.prefetch import Prefetcher, RankSlice
+from unheard.data.prefetch import BatchPlan, Prefetcher
 from unheard.data.store import WaveStore, to_device
 from unheard.finetuning.augment import AugmentBatch, add_noise, gain, mixup, roll, spec_augment
 from unheard.finetuning.clips import PackedLabelledClips
@@ -36,10 +36,13 @@ class LabelledBatch:
         Normalised spectrograms (B, F, T) with their targets.
     rows : Int[Tensor, "B"]
         Index of the clip in the store, before mixing.
+    starts : Int[Tensor, "B"]
+        First frame of the window in the clip.
     """
 
     clips: AugmentBatch
     rows: Int[Tensor, " B"]
+    starts: Int[Tensor, " B"]
 
 
 def clip_weights(target: ClassSets, clips: Indices, offset: float) -> Float[np.ndarray, " n"]:
@@ -54,7 +57,7 @@ def clip_weights(target: ClassSets, clips: Indices, offset: float) -> Float[np.n
 
 
 class LabelledLoader(Prefetcher[LabelledBatch]):
-    """Iterate over the batches of ``steps``; a context manager.
+    """Iterate over the batches of some steps; a context manager.
 
     A batch depends only on the seed of the recipe, the step and the rank of the process.
 
@@ -67,10 +70,7 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
     statistics : Statistics
     width : int
         Frames of a window.
-    share : RankSlice
-        Part of every batch that belongs to this process.
-    device : torch.device or str
-    steps : range
+    plan : BatchPlan
     """
 
     def __init__(
@@ -80,14 +80,11 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
         recipe: FinetuneRecipe,
         statistics: Statistics,
         width: int,
-        share: RankSlice,
-        *,
-        device: torch.device | str,
-        steps: range,
+        plan: BatchPlan,
     ) -> None:
-        super().__init__(steps)
+        super().__init__(plan.steps)
         self.sounds, self.clips, self.recipe, self.statistics, self.width = sounds, clips, recipe, statistics, width
-        self.device, self.share = torch.device(device), share
+        self.device, self.share = plan.device, plan.share
         self.frontend = build_frontend(sounds.store.frontend).to(self.device)
         task = recipe.task
         self.epoch_size = min(task.epoch_clips or len(clips), len(clips))
@@ -131,9 +128,8 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
         spare = np.maximum(self.sounds.store.frames[ids] - self.width, 0)
         starts = (draws[own, 0] * (spare + 1)).astype(np.int64)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + self.share.rank)
-        return LabelledBatch(
-            self._clips(ids, starts, draws[own, 1:].astype(np.float32), generator), to_device(ids, self.device)
-        )
+        clips = self._clips(ids, starts, draws[own, 1:].astype(np.float32), generator)
+        return LabelledBatch(clips, to_device(ids, self.device), to_device(starts, self.device))
 
     def _clips(
         self, ids: Indices, starts: Indices, jitter: Float[np.ndarray, "B 2"], generator: torch.Generator

@@ -1,4 +1,4 @@
-"""The fine-tuned network: an encoder with a classifier, its loss, parameter groups and weight averaging.
+"""The fine-tuned network: an encoder with a classifier, its start, loss, parameter groups and weight averaging.
 
 Padding is not encoded, as in inference: clips of a batch with the same number of patch columns are encoded together.
 """
@@ -6,7 +6,7 @@ Padding is not encoded, as in inference: clips of a batch with the same number o
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,13 @@ from unheard.finetuning.learning_rates import decays, layer_scale
 from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
 from unheard.model import masking
 from unheard.model.classification import clip_losses
-from unheard.model.classifier import Classifier
+from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.model.encoder import Encoder
 from unheard.model.patches import Grid
 from unheard.model.transformer import use_drop_path
+from unheard.recipes.learner import build
+from unheard.version import __version__
+from unheard.weights.checkpoint import Provenance, SavedModel, build_classifier
 
 
 def patchout(grid: Grid, columns: int, config: AugmentConfig, noise: Float[Tensor, "B N"]) -> Int[Tensor, "B K"]:
@@ -172,3 +175,45 @@ def build_optimiser(tuned: FinetuneModule) -> torch.optim.AdamW:
         for (scale, decayed), parameters in groups.items()
     ]
     return torch.optim.AdamW(param_groups, lr=0.0, betas=training.betas, eps=training.adam_eps, fused=True)
+
+
+@dataclass(frozen=True)
+class FinetuneSetup:
+    """Settings that all models of a run share.
+
+    Parameters
+    ----------
+    recipe : FinetuneRecipe
+    classes : tuple of str
+    activation : {"softmax", "sigmoid"}
+    source : str
+        Name or path of the model that is fine-tuned.
+    """
+
+    recipe: FinetuneRecipe
+    classes: tuple[str, ...]
+    activation: str
+    source: str
+
+
+def begin(saved: SavedModel, start: FinetuneSetup) -> SavedModel:
+    """Return a copy of a trained encoder with a new classifier.
+
+    If patch tokens are pooled, the final norm of the encoder is replaced by that of the classifier, as in MaskSpec and
+    AudioMAE.
+    """
+    task, adapt, training = start.recipe.task, start.recipe.adapt, start.recipe.training
+    keeps = saved.recipe.model.final_norm if task.pool == "cls" else False
+    model = replace(saved.recipe.model, final_norm=keeps, trainable_positions=adapt.trainable_positions)
+    recipe = replace(saved.recipe, model=model, training=replace(saved.recipe.training, seed=training.seed))
+    learner = build(recipe)
+    own = learner.state_dict()
+    learner.load_state_dict(
+        {name: value for name, value in saved.learner.state_dict().items() if name in own}, strict=False
+    )
+    head = ClassifierConfig(start.classes, start.activation, task.pool, "none" if task.pool == "cls" else task.norm)  # type: ignore[arg-type]
+    notes = ("Fine-tuned: the encoder is adapted to these classes, and no decoder matches it any more.",)
+    origin = Provenance(
+        f"{start.source}, fine-tuned with unheard {__version__}", saved.provenance.licence, {}, notes, encoder_only=True
+    )
+    return SavedModel(learner, recipe, saved.statistics, origin, build_classifier(head, recipe))

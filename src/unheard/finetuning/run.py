@@ -6,7 +6,7 @@ run of several models has one such folder for each below ``members/``.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unheard.audio.waveform import Channel
@@ -15,6 +15,7 @@ from unheard.data.label_table import Labels
 from unheard.errors import ConfigError, DataError, require
 from unheard.files import write_json
 from unheard.finetuning.clips import PackedLabelledClips, open_sounds
+from unheard.finetuning.network import FinetuneSetup, begin
 from unheard.finetuning.recipe import FinetuneRecipe
 from unheard.finetuning.session import (
     FinetuneSession,
@@ -25,7 +26,6 @@ from unheard.finetuning.session import (
     training_table,
     write_session,
 )
-from unheard.finetuning.setup import FinetuneSetup, begin
 from unheard.finetuning.trainer import FinetuneTrainer
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import RunState
@@ -37,6 +37,22 @@ from unheard.weights.built_in import BUILT_IN, open_model
 from unheard.weights.checkpoint import SavedModel
 
 
+@dataclass(frozen=True)
+class Storage:
+    """How a new run stores its files.
+
+    Parameters
+    ----------
+    overwrite : bool
+        Whether an existing run is replaced.
+    corpus : path, optional
+        Folder of packed clips that several runs share, see `shared_folder`; default: the run has its own.
+    """
+
+    overwrite: bool = False
+    corpus: str | Path | None = None
+
+
 @lost_processes()
 @one_writer
 def finetune(
@@ -45,9 +61,8 @@ def finetune(
     out: str | Path,
     recipe: FinetuneRecipe,
     *,
-    corpus: str | Path | None = None,
+    storage: Storage = Storage(),
     device: str = "auto",
-    overwrite: bool = False,
     report: Callbacks | None = None,
 ) -> bool:
     """Fine-tune ``model`` on a labelled table and write the run folder ``out``.
@@ -59,8 +74,6 @@ def finetune(
     labels : path
         A CSV with the columns path and label; optionally start, end, split, fold, group, known. See `make_folds` for
         the splits.
-    corpus : path, optional
-        Folder of packed clips that several runs share, see `shared_folder`; default: the run has its own.
 
     Returns
     -------
@@ -83,13 +96,13 @@ def finetune(
     saved, activation = open_model(model), _activation(recipe, table.labels)
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
-        prepare_output_dir(run, Path(labels), overwrite)
-    shared = None if corpus is None else Path(corpus).resolve()
+        prepare_output_dir(run, Path(labels), storage.overwrite)
+    shared = None if storage.corpus is None else Path(storage.corpus).resolve()
     members = tuple((part.name, channel) for channel in recipe.task.channels for part in table.parts)
     source = str(model) if str(model) in BUILT_IN else str(Path(model).resolve())
     start = FinetuneSetup(recipe, tuple(table.labels.classes), activation, source)
     with engine.first_process_first():
-        sounds = _sounds(run, table, saved, recipe.task.channels[0], shared, report)
+        sounds = sounds_of(run, table, saved, recipe.task.channels[0], shared, report)
     trial = FinetuneTrainer(run, begin(saved, start), start, sounds, table.parts[0], engine)
     session = FinetuneSession(
         recipe,
@@ -135,17 +148,31 @@ def resume(
     changed = session
     if skip_bad_batches is not None:
         changed = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
-    table, saved = training_table(run, session), open_model(session.model)
     engine = Engine(session.recipe.training, device)
+    table, saved, sounds = open_inputs(run, session, engine, report)
+    if engine.rank == 0 and changed != session:
+        write_session(run, changed)
+    return _train(run, changed, table, saved, sounds, engine, report)
+
+
+def open_inputs(
+    run: Path, session: FinetuneSession, engine: Engine, report: Callbacks | None
+) -> tuple[LabelledSplits, SavedModel, PackedLabelledClips]:
+    """Open the table, the model and the clips (first channel) of a run, and verify that they are unchanged.
+
+    Raises
+    ------
+    DataError
+        When clips or labels have changed since the run started.
+    """
+    table, saved = training_table(run, session), open_model(session.model)
     with engine.first_process_first():
-        sounds = _sounds(run, table, saved, session.channels[0], _shared(session), report)
+        sounds = sounds_of(run, table, saved, session.channels[0], session.shared_corpus, report)
     if _fingerprint(sounds, table) != session.fingerprint:
         raise DataError(
             f"the clips of {session.labels} have changed since {run} started; restore them, or start a new run"
         )
-    if engine.rank == 0 and changed != session:
-        write_session(run, changed)
-    return _train(run, changed, table, saved, sounds, engine, report)
+    return table, saved, sounds
 
 
 def _train(
@@ -167,7 +194,7 @@ def _train(
     for number, (name, channel) in enumerate(session.members):
         if channel != current_channel:
             with engine.first_process_first():
-                sounds, current_channel = _sounds(run, table, saved, channel, _shared(session), report), channel
+                sounds, current_channel = sounds_of(run, table, saved, channel, session.shared_corpus, report), channel
         if len(session.members) > 1:
             callbacks.log(
                 f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}"
@@ -193,17 +220,14 @@ def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
     return "sigmoid" if requested == "bce" or (requested == "auto" and labels.multilabel) else "softmax"
 
 
-def _sounds(
+def sounds_of(
     run: Path, table: LabelledSplits, saved: SavedModel, channel: Channel, shared: Path | None, report: Callbacks | None
 ) -> PackedLabelledClips:
+    """Return the packed clips of one channel of a run."""
     callbacks, cache = report if report is not None and first_process() else Callbacks(), run / "corpus" / channel
     return open_sounds(
         table.labels, saved.recipe.frontend, channel, cache, callbacks.progress, shared=shared, log=callbacks.log
     )
-
-
-def _shared(session: FinetuneSession) -> Path | None:
-    return None if session.corpus is None else Path(session.corpus)
 
 
 def _fingerprint(sounds: PackedLabelledClips, table: LabelledSplits) -> str:

@@ -213,5 +213,5 @@ def _predict_rows(models: ClassifierEnsemble, labels: Labels, rows: Index, track
     if not logits_by_row:
         raise DataError(f"none of the {len(rows)} test clips can be read; the first one: {bad[0]}")
     index, why = np.array(list(logits_by_row)), tuple(dict.fromkeys(bad))
-    target, annotated = labels.target[index].astype(np.float32), labels.judged(index).astype(np.float32)
+    target, annotated = labels.target[index].astype(np.float32), labels.annotated(index).astype(np.float32)
     return Predictions(index, labels.group_ids(index), np.stack(list(logits_by_row.values())), target, annotated, why)

@@ -49,6 +49,11 @@ class FinetuneSession:
         """Input channels of the models."""
         return self.recipe.task.channels
 
+    @property
+    def shared_corpus(self) -> Path | None:
+        """Folder of packed clips shared by several runs."""
+        return None if self.corpus is None else Path(self.corpus)
+
     def folder(self, run: Path, part: str, channel: Channel) -> Path:
         """Return the folder of one model."""
         return (

@@ -5,7 +5,7 @@ batch -> augment -> loss and gradients -> optimiser -> average -> at the end of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +16,14 @@ import torch
 from jaxtyping import Float32
 
 from unheard.data.partitions import FoldIndices
-from unheard.data.prefetch import RankSlice
+from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.errors import ConfigError, DataError
 from unheard.finetuning.augment import AugmentBatch
 from unheard.finetuning.clips import PackedLabelledClips
 from unheard.finetuning.learning_rates import rate_at
 from unheard.finetuning.loader import LabelledLoader
 from unheard.finetuning.model_selection import BestModelTracker, scores
-from unheard.finetuning.network import FinetuneModule, Network, build_optimiser
-from unheard.finetuning.setup import FinetuneSetup
+from unheard.finetuning.network import FinetuneModule, FinetuneSetup, Network, build_optimiser
 from unheard.finetuning.validation import Validation
 from unheard.model.classifier import Classifier
 from unheard.training.bad_batches import BadBatches
@@ -102,8 +101,12 @@ class FinetuneTrainer:
     @property
     def total(self) -> int:
         """Number of steps of the whole run."""
-        clips = min(self.start.recipe.task.epoch_clips or len(self.train), len(self.train))
-        return total_steps(self.start.recipe.training, clips)
+        return total_steps(self.start.recipe.training, self.epoch_size)
+
+    @property
+    def epoch_size(self) -> int:
+        """Number of clips of an epoch."""
+        return min(self.start.recipe.task.epoch_clips or len(self.train), len(self.train))
 
     def run(self, report: Callbacks) -> RunState:
         """Train from the latest checkpoint or from the start, until the last step or Ctrl-C."""
@@ -112,30 +115,33 @@ class FinetuneTrainer:
         if progress is not None and progress.step >= progress.total:
             return progress
         engine, recipe = self.engine, self.start.recipe
-        engine.setup_module(self.tuned, build_optimiser(self.tuned), progress.kernel if progress else None)
-        if progress is not None:
-            restore(saved[-1], self.tuned, engine.optimiser)
-        step = progress.step if progress else 0
+        step = self.prepare(saved[-1] if saved else None)
         self.folder.mkdir(parents=True, exist_ok=True)
-        rank_slice = RankSlice(recipe.training.batch_size, engine.rank, engine.processes)
-        loader = LabelledLoader(
-            self.sounds,
-            self.train,
-            recipe,
-            self.saved.statistics,
-            self.width,
-            rank_slice,
-            device=engine.device,
-            steps=range(step, self.total),
-        )
+        loader = self.loader(range(step, self.total), engine.rank, engine.processes)
         if engine.rank == 0:
             report.log(self._line(loader.epoch_size))
         journal = (
             MetricsLogger(self.folder, step, self.total, report.show_progress) if engine.rank == 0 else nullcontext()
         )
-        bad = BadBatches(self.folder, loader, recipe.training, engine, report.log, replays=False)
+        bad = BadBatches(self.folder, loader, recipe.training, engine, report.log)
         with loader, journal as rows, graceful_shutdown() as stopped:
             return self._loop(loader, bad, rows, stopped)
+
+    def prepare(self, checkpoint: Path | None) -> int:
+        """Set up the engine and restore a checkpoint. Return the steps done."""
+        progress = None if checkpoint is None else read_progress(checkpoint)
+        self.engine.setup_module(self.tuned, build_optimiser(self.tuned), progress.kernel if progress else None)
+        self.tuned.train()
+        if checkpoint is None or progress is None:
+            return 0
+        restore(checkpoint, self.tuned, self.engine.optimiser)
+        return progress.step
+
+    def loader(self, steps: range, rank: int, processes: int) -> LabelledLoader:
+        """Return the loader of the batches of some steps, for one of several processes."""
+        recipe = self.start.recipe
+        plan = BatchPlan(steps, RankSlice(recipe.training.batch_size, rank, processes), self.engine.device)
+        return LabelledLoader(self.sounds, self.train, recipe, self.saved.statistics, self.width, plan)
 
     def _line(self, epoch_size: int) -> str:
         training, grid = self.start.recipe.training, self.saved.learner.grid
@@ -157,27 +163,19 @@ class FinetuneTrainer:
         )
         best, step = BestModelTracker(self.folder, self.start.recipe.task.patience), loader.steps.start
         state = RunState(step, total, engine.kernel)
-        self.tuned.train()
         for batch in loader:
-            rate = rate_at(step / total, self.start.recipe)
-            engine.seed_step(step)
-            value = self._gradients(batch.clips)
-            if value is not None:
-                engine.step(rate)
+            value = self.take_step(step, {engine.rank: batch.clips})
             step += 1
-            epoch, before = (each * training.batch_size // loader.epoch_size for each in (step, step - 1))
-            epoch_ends, early = step == total or epoch > before, False
+            epoch_ends, early = self._epoch_end(step) is not None, False
             if value is None:
                 bad.skip(step)
             else:
                 guard.record(step, batch.rows, value)
-            if value is not None or epoch_ends:
-                self.tuned.after_step(step / total, epoch if epoch_ends else None)
             if epoch_ends or (value is not None and step % training.log_every == 0):
                 guard.check()
                 row = {"step": step, "epoch": step * training.batch_size / loader.epoch_size}
                 row |= {} if value is None else {"loss": float(engine.mean(value))}
-                row |= {"learning_rate": rate, **meter.lap(step)}
+                row |= {"learning_rate": rate_at((step - 1) / total, self.start.recipe), **meter.lap(step)}
                 if epoch_ends:
                     guard.check_weights(self.tuned, step)
                     valid_scores, early = self._choose(best, step)
@@ -212,25 +210,51 @@ class FinetuneTrainer:
         decision: tuple[dict[str, float], bool] = self.engine.fabric.broadcast((valid_scores, best.exhausted))
         return {f"valid/{name}": score for name, score in decision[0].items()}, decision[1]
 
-    def _gradients(self, clips: AugmentBatch) -> torch.Tensor | None:
-        """Return the loss of a batch, and set the gradients of the parameters.
+    def take_step(self, step: int, clips: Mapping[int, AugmentBatch]) -> torch.Tensor | None:
+        """Train on one batch, ``step`` steps after the start.
 
-        Return None when bad batches may be skipped and the loss is not finite in some process; nothing changes then.
+        Parameters
+        ----------
+        clips : mapping of int to AugmentBatch
+            Parts of the batch by rank: in training that of this process, in a replay those of all processes.
+
+        Returns
+        -------
+        Tensor or None
+            The loss. None when bad batches may be skipped and the loss is not finite in some process; weights and
+            buffers are then unchanged.
         """
-        parts, skipping = self.start.recipe.training.accumulate, self.start.recipe.training.skip_bad_batches > 0
-        saved_buffers = self.engine.saved_buffers() if skipping else []
+        engine, skipping = self.engine, self.start.recipe.training.skip_bad_batches > 0
+        saved_buffers = engine.saved_buffers() if skipping else []
+        value = self.gradients(step, clips)
+        bad = skipping and engine.any_rank(not bool(torch.isfinite(value)))
+        if bad:
+            engine.undo(saved_buffers)
+        else:
+            engine.step(rate_at(step / self.total, self.start.recipe))
+        ended = self._epoch_end(step + 1)
+        if not bad or ended is not None:
+            self.tuned.after_step((step + 1) / self.total, ended)
+        return None if bad else value
+
+    def gradients(self, step: int, clips: Mapping[int, AugmentBatch]) -> torch.Tensor:
+        """Return the loss of a batch, and set the gradients of the parameters. Parameters as in `take_step`."""
         total = torch.zeros((), device=self.engine.device)
-        pieces = list(_pieces(clips, parts))
-        for number, piece in enumerate(pieces):
-            share = len(piece.values) / len(clips.values)
-            with self.engine.fabric.no_backward_sync(self.engine.module, enabled=number < len(pieces) - 1):
-                value: torch.Tensor = self.engine.module(piece) * share
-                self.engine.fabric.backward(value)
-            total += value.detach()
-        if skipping and self.engine.any_rank(not bool(torch.isfinite(total))):
-            self.engine.undo(saved_buffers)
-            return None
+        size, done = sum(len(part.values) for part in clips.values()), 0
+        for rank, part in clips.items():
+            self.engine.seed_step(step, rank)
+            for piece in part.pieces(self.start.recipe.training.accumulate):
+                done += len(piece.values)
+                with self.engine.fabric.no_backward_sync(self.engine.module, enabled=done < size):
+                    value: torch.Tensor = self.engine.module(piece) * (len(piece.values) / size)
+                    self.engine.fabric.backward(value)
+                total += value.detach()
         return total
+
+    def _epoch_end(self, step: int) -> int | None:
+        """Return the number of the epoch, from 1, that ends with a step; None if none does."""
+        epoch, before = (each * self.start.recipe.training.batch_size // self.epoch_size for each in (step, step - 1))
+        return epoch if step == self.total or epoch > before else None
 
     def logits(self) -> Float32[np.ndarray, "n C"]:
         """Return the logits of the validation clips with the weights to be saved; all processes must call this."""
@@ -271,8 +295,3 @@ class FinetuneTrainer:
                 self.folder, self.tuned, self.engine.optimiser, progress, self.start.recipe.training.keep_checkpoints
             )
         self.engine.wait()
-
-
-def _pieces(clips: AugmentBatch, parts: int) -> Iterator[AugmentBatch]:
-    chunks: list[Any] = [values.chunk(parts) for values in (clips.values, clips.lengths, clips.target, clips.known)]
-    yield from (AugmentBatch(*piece) for piece in zip(*chunks, strict=True))

@@ -1,8 +1,8 @@
 """Batches with a non-finite loss: their updates are skipped up to a limit, and recorded for `replay`.
 
-A record is the folder ``bad-step-XXXXXXXX`` of a run. ``state.json`` holds step, seed and clips; ``checkpoint`` is the
-last checkpoint before the step. Each step depends only on its number and the previous state. Repeating the steps from
-the checkpoint therefore restores the state before the bad step exactly.
+A record is the folder ``bad-step-XXXXXXXX`` of a run. ``state.json`` holds step, seed, clips and number of processes;
+``checkpoint`` is the last checkpoint before the step. Each step depends only on its number and the previous state.
+Repeating the steps from the checkpoint therefore restores the state before the bad step exactly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from unheard.data.store import Store
-from unheard.errors import DataError
+from unheard.errors import CheckpointError, DataError
 from unheard.files import replace_folder, write_json
 from unheard.recipes.recipe import TrainingConfig
 from unheard.training.checkpoints import checkpoints, read_progress
@@ -46,6 +46,22 @@ def records(run: Path) -> dict[int, Path]:
     return {int(folder.name.rpartition("-")[2]): folder for folder in found}
 
 
+def recorded_step(run: Path, step: int | None) -> tuple[int, Path]:
+    """Return a recorded bad step and the folder of its record; the latest one if ``step`` is None.
+
+    Raises
+    ------
+    CheckpointError
+        When the step is not recorded.
+    """
+    bad_steps = records(run)
+    if not bad_steps or (step is not None and step not in bad_steps):
+        steps = f"recorded steps: {', '.join(map(str, bad_steps)) or 'none'}"
+        raise CheckpointError(f"{run} has no record of {'a bad step' if step is None else f'step {step}'}; {steps}")
+    step = max(bad_steps) if step is None else step
+    return step, bad_steps[step]
+
+
 def some_of(files: list[str]) -> str:
     """Return the first file names of a list and the number of the remaining ones."""
     return ", ".join(files[:NAMED]) + (f" and {len(files) - NAMED} more" if len(files) > NAMED else "")
@@ -62,8 +78,6 @@ class BadBatches:
     engine : Engine
     log : callable
         Receives warnings.
-    replays : bool
-        Whether `replay` supports this run. It supports pre-training runs only.
     """
 
     def __init__(
@@ -73,16 +87,8 @@ class BadBatches:
         training: TrainingConfig,
         engine: Engine,
         log: Callable[[str], None],
-        replays: bool = True,
     ) -> None:
-        self.run, self.loader, self.training, self.engine, self.log, self.replays = (
-            run,
-            loader,
-            training,
-            engine,
-            log,
-            replays,
-        )
+        self.run, self.loader, self.training, self.engine, self.log = run, loader, training, engine, log
         start = loader.steps.start
         if engine.rank == 0:
             for step, folder in records(run).items():
@@ -133,14 +139,13 @@ class BadBatches:
                         "step": step,
                         "checkpoint_step": first,
                         "seed": self.training.seed,
+                        "processes": self.engine.processes,
                         "clips": clips,
                         "files": names,
                     },
                 )
 
             replace_folder(folder, write)
-        if not self.replays:
-            return f"the clips and the last checkpoint are stored in {folder}"
         return f"repeat the step with: unheard debug replay {self.run}"
 
 

@@ -49,7 +49,7 @@ class Engine:
     kernel: AttentionKernel
 
     def __init__(self, training: TrainingConfig, device: str = "auto") -> None:
-        self.accelerator = _accelerator(device)
+        self.accelerator = accelerator(device)
         self.precision = _precision(training.precision, self.accelerator)
         self.training = training
         # Fabric logs processes and precision; `summary_lines` already prints them
@@ -198,9 +198,9 @@ class Engine:
         self._optimiser.step()
         self._optimiser.zero_grad()
 
-    def seed_step(self, step: int) -> None:
+    def seed_step(self, step: int, rank: int) -> None:
         """Seed the global generator, so that randomness in a step depends only on seed, step and rank."""
-        self._seed(step, self.rank)
+        self._seed(step, rank)
 
     def _seed(self, step: int, rank: int = 0) -> None:
         torch.manual_seed((self.training.seed * 1_000_003 + step) * 1_009 + rank)
@@ -233,7 +233,14 @@ def bf16_on_cpu() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _accelerator(device: str) -> str:
+def accelerator(device: str) -> str:
+    """Return the device that a name stands for: "auto" is a GPU if there is one.
+
+    Raises
+    ------
+    ConfigError
+        When the device is not available on this machine.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from unheard.data.loader import PretrainLoader
-from unheard.data.prefetch import RankSlice
+from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.store import Store
 from unheard.objectives.base import Batch
 from unheard.objectives.schedules import TrainingProgress
@@ -49,11 +49,8 @@ def prepare(session: Session, engine: Engine, learner: PretrainModule, checkpoin
 def loader_of(session: Session, store: Store, engine: Engine, inputs: ExternalInputs, steps: range) -> PretrainLoader:
     """Return the loader of the batches of some steps."""
     recipe = session.recipe
-    share = RankSlice(recipe.training.batch_size, engine.rank, engine.processes)
-    return PretrainLoader(
-        store, sampler_of(store, recipe), engine.learner.grid, session.statistics, share,
-        device=engine.device, steps=steps, transforms=inputs.added,
-    )  # fmt: skip
+    plan = BatchPlan(steps, RankSlice(recipe.training.batch_size, engine.rank, engine.processes), engine.device)
+    return PretrainLoader(store, sampler_of(store, recipe), engine.learner.grid, session.statistics, plan, inputs.added)
 
 
 def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Losses | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unheard.config import override
@@ -29,6 +29,22 @@ from unheard.training.summary import summary_lines
 from unheard.weights.built_in import BUILT_IN
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a new run begins with.
+
+    Parameters
+    ----------
+    init : path, optional
+        Model folder, run folder or built-in name with the initial weights.
+    code : RecipeFile, optional
+        File that registers objectives of the recipe; it is executed again when the run is resumed.
+    """
+
+    init: str | Path | None = None
+    code: RecipeFile | None = None
+
+
 @lost_processes()
 @one_writer
 def pretrain(
@@ -36,8 +52,7 @@ def pretrain(
     out: str | Path,
     recipe: Recipe,
     *,
-    code: RecipeFile | None = None,
-    init: str | Path | None = None,
+    origin: Origin = Origin(),
     device: str = "auto",
     overwrite: bool = False,
     report: Callbacks | None = None,
@@ -48,10 +63,6 @@ def pretrain(
     ----------
     data : path
         A folder of audio, a CSV with a ``path`` column, a manifest, or a packed corpus.
-    code : RecipeFile, optional
-        File that registers objectives of the recipe; it is executed again when the run is resumed.
-    init : path, optional
-        Model folder, run folder or built-in name with the initial weights.
 
     Raises
     ------
@@ -60,7 +71,7 @@ def pretrain(
     DataError
         When nothing in ``data`` can be used, or the loss becomes non-finite.
     """
-    run, report = Path(out), _rank_zero_report(report)
+    run, report, init = Path(out), _rank_zero_report(report), origin.init
     inputs = ExternalInputs(replace(recipe, model=resolved(recipe.model)))
     trial = inputs.buildable_recipe()
     learner = build_initialised(trial, init)  # raises errors of recipe and weights before audio is read
@@ -78,7 +89,7 @@ def pretrain(
         total=total_steps(recipe.training, sampler_of(store, recipe).size),
         init=None if init is None else str(init) if str(init) in BUILT_IN else str(Path(init).resolve()),
         teacher=inputs.fingerprint,
-        code=code if recipe.objectives.added() else None,
+        code=origin.code if recipe.objectives.added() else None,
     )
     if engine.rank == 0:
         run.mkdir(parents=True, exist_ok=True)

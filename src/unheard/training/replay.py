@@ -1,4 +1,7 @@
-"""Replay of a bad step of a run: the losses of its batch and of each window."""
+"""Replay of a bad step of a pre-training run: the losses of its batch and of each window.
+
+`unheard.finetuning.replay` is the same for fine-tuning runs.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from unheard.files import read_json
 from unheard.model import masking
 from unheard.objectives.base import Batch
 from unheard.objectives.schedules import TrainingProgress
-from unheard.training.bad_batches import CHECKPOINT, STATE, records
+from unheard.training.bad_batches import CHECKPOINT, STATE, recorded_step
 from unheard.training.callbacks import Callbacks
 from unheard.training.engine import Engine, one_by_one
 from unheard.training.initial import build_initialised
@@ -30,7 +33,7 @@ class ReplayedWindow:
     largest: float
     """Largest absolute value of the normalised spectrogram; not finite if the input is not."""
     losses: dict[str, float]
-    """Losses of this window alone, by objective."""
+    """Losses of this window alone, by objective. In fine-tuning they are computed in evaluation mode."""
 
     @property
     def finite(self) -> bool:
@@ -74,17 +77,14 @@ def replay(
     DataError
         When the corpus is not the one of the run.
     """
-    run, bad_steps, report = Path(run), records(Path(run)), report or Callbacks()
+    run, report = Path(run), report or Callbacks()
     session = read_session(run, no_code, report.log)
-    if not bad_steps or (step is not None and step not in bad_steps):
-        steps = f"recorded steps: {', '.join(map(str, bad_steps)) or 'none'}"
-        raise CheckpointError(f"{run} has no record of {'a bad step' if step is None else f'step {step}'}; {steps}")
-    step = max(bad_steps) if step is None else step
-    first = int(read_json(bad_steps[step] / STATE, CheckpointError)["checkpoint_step"])
+    step, record = recorded_step(run, step)
+    first = int(read_json(record / STATE, CheckpointError)["checkpoint_step"])
     session = replace(session, recipe=replace(session.recipe, training=replace(session.recipe.training, devices=1)))
     store, engine, inputs = open_session(run, session, device, report)
     learner = build_initialised(session.recipe, None if first else session.init)
-    prepare(session, engine, learner, bad_steps[step] / CHECKPOINT if first else None)
+    prepare(session, engine, learner, record / CHECKPOINT if first else None)
     loader = loader_of(session, store, engine, inputs, range(first, step))
     with loader:
         for index, batch in zip(loader.steps, loader, strict=True):

@@ -12,6 +12,7 @@ from unheard.errors import UnheardError
 from unheard.finetuning.scores import FinetunedRun, score_run
 from unheard.finetuning.summary import FinetuneScores
 from unheard.training.callbacks import Callbacks
+from unheard.training.engine import accelerator
 from unheard.training.processes import first_process
 from unheard.view.axes import FONT, new_figure, save
 
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 MOST_NUMBERED = 25  # maximum number of classes for which counts are written into the cells; our choice
 
 
-def finalise(run: Path, done: bool, report: Callbacks | None = None) -> FinetunedRun:
-    """Score a finished run and write its confusion matrix, in the first process only. Return the run."""
+def finalise(run: Path, done: bool, report: Callbacks | None, device: str) -> FinetunedRun:
+    """Score a finished run on a device and write its confusion matrix, in the first process only. Return the run."""
     callbacks = report or Callbacks()
     if not done or not first_process():
         return FinetunedRun(run, done)
-    scores = score_run(run, track=callbacks.progress)
+    scores = score_run(run, accelerator(device), callbacks.progress)
     if scores is None:
         callbacks.log(
             "test       the table has no test clips, so no test score is computed; validation scores are in"

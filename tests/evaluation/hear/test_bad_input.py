@@ -161,11 +161,11 @@ def one_clip(frames: Frames) -> Frames:
     ("spoil", "message"),
     [
         (seconds, "times must be milliseconds"),
-        (backwards, "times must grow"),
+        (backwards, "times must increase"),
         (too_few_times, "times have the shape"),
         (one_clip, "must be floats"),
-        (lambda frames: frames[0], "must give embeddings and times"),
-        (lambda frames: (frames[0].numpy(), frames[1]), "gave ndarray where a torch tensor"),
+        (lambda frames: frames[0], "must return embeddings and times"),
+        (lambda frames: (frames[0].numpy(), frames[1]), "returned ndarray; expected a torch tensor"),
         (lambda frames: 1 / 0, "failed with ZeroDivisionError"),
     ],
 )
@@ -214,12 +214,12 @@ def test_a_model_that_does_not_load_is_named(levels: Levels, wrong: type[Excepti
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("hear:", "names no module"),
+        ("hear:", "the module name is missing"),
         ("hear:broken_encoder", "importing broken_encoder failed with RuntimeError: no driver"),
         ("xares:broken_encoder", "importing broken_encoder failed with RuntimeError: no driver"),
         ("xares:wrapped_encoder:Demanding", "Demanding of wrapped_encoder failed with TypeError"),
         ("xares:wrapped_encoder:Hopless", "hop_size_in_ms '40 ms'; it must be a number of milliseconds"),
-        ("xares:wrapped_encoder:Missing", "wrapped_encoder offers 0 encoders named Missing"),
+        ("xares:wrapped_encoder:Missing", "wrapped_encoder has 0 encoders named Missing"),
     ],
 )
 def test_a_module_that_cannot_be_used_is_named(

@@ -24,7 +24,7 @@ from unheard.evaluation.hear.events import (
 )
 from unheard.evaluation.hear.tasks import read_task
 
-STORED = Path(__file__).parent.parent / "heareval"
+STORED = Path(__file__).parent / "heareval"
 SCORES = json.loads((STORED / "scores.json").read_text())["tiny_events"]["scores"]["test"]
 
 

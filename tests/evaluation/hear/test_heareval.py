@@ -22,7 +22,7 @@ from unheard.evaluation.hear.head import Head, HyperParams, grid
 from unheard.evaluation.hear.rows import EvaluationRound, Rows, score_all
 from unheard.evaluation.hear.tasks import Task, read_task
 
-STORED = Path(__file__).parent.parent / "heareval"
+STORED = Path(__file__).parent / "heareval"
 GOLDEN = json.loads((STORED / "scores.json").read_text())
 NONE = Events(np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0))
 
@@ -126,6 +126,17 @@ def test_an_undefined_score_ends_the_published_fit_and_not_the_fixed_one(task: T
     assert found[0].score == -math.inf and found[0].state
 
 
+def test_a_classifier_that_diverges_has_the_worst_score(task: Task, splits: dict[str, Rows]) -> None:
+    ranked = replace(task, scores=("mAP",))
+    hyper, epochs = HyperParams(hidden_dim=8, lr=1e36, check_val_every_n_epoch=1, max_epochs=5), list[Epoch]()
+    best = fit(Head(80, 6, hyper), ranked, splits["train"], splits["valid"], hyper, epochs.append)
+    assert not np.isfinite(epochs[0].probability).all()
+    assert (len(epochs), best.score) == (1, -math.inf)
+    steady = replace(hyper, lr=1e-3)
+    found = robust.fit_together(ranked, splits, 0, [hyper, steady], [0, 0])
+    assert found[0].score == -math.inf and found[1].score > 0
+
+
 def test_what_cannot_be_learned_is_named(task: Task, splits: dict[str, Rows]) -> None:
     single = replace(splits["train"], y=torch.eye(6)[:1].repeat(60, 1))
     with pytest.raises(DataError, match="the same class"):
@@ -135,7 +146,7 @@ def test_what_cannot_be_learned_is_named(task: Task, splits: dict[str, Rows]) ->
     with pytest.raises(DataError, match="all clips of test have the same class"):
         heareval.evaluate(replace(task, multilabel=False), turned)
     broken = replace(splits["test"], x=splits["test"].x * math.nan)
-    with pytest.raises(DataError, match="embeddings of test hold numbers that are not finite"):
+    with pytest.raises(DataError, match="embeddings of test hold numbers that are not finite; check the model"):
         heareval.evaluate(task, {**splits, "test": broken})
     with pytest.raises(DataError, match="batch of one.*--mode robust"):
         heareval.evaluate(small(task, batch_size=[59]), splits)

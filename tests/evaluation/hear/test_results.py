@@ -58,9 +58,7 @@ def test_music_and_speech_has_its_own_numbers() -> None:
 
 
 def test_versions_that_papers_do_not_name_are_told() -> None:
-    assert "Papers do not state which of the versions of nsynth_pitch" in markdown(
-        Report([result("nsynth_pitch-v2.2.3-5h")])
-    )
+    assert "The papers do not state the version of nsynth_pitch" in markdown(Report([result("nsynth_pitch-v2.2.3-5h")]))
     assert "Papers do not state" not in markdown(Report([result("esc50-v2.0.0-full")]))
 
 

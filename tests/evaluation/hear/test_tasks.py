@@ -18,7 +18,7 @@ from unheard.evaluation.hear.rows import parts, untrained_labels
 from unheard.evaluation.hear.scores import SCORES
 from unheard.evaluation.hear.tasks import find_tasks, read_task
 
-STORED = Path(__file__).parent.parent / "heareval" / "tasks"
+STORED = Path(__file__).parent / "heareval" / "tasks"
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_single_class_is_seen_in_the_labels(folder: Path) -> None:
 def test_two_tasks_of_one_name_are_refused(folder: Path) -> None:
     root = folder.parent.parent.parent
     shutil.copytree(folder, root / "other" / folder.name)
-    with pytest.raises(DataError, match=rf"hear-2021/tasks/{folder.name} and .*other/{folder.name} have one name"):
+    with pytest.raises(DataError, match=rf"hear-2021/tasks/{folder.name} and .*other/{folder.name} have the same name"):
         find_tasks(root)
 
 

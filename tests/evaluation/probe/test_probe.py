@@ -172,8 +172,8 @@ def test_given_folds_are_used(table: Table) -> None:
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda table: table([0, 0, 1, 1], split="rree"), "tested but missing from the training clips: class1"),
-        (lambda table: table([0, 1, 0, 1], split="rrrr"), "0 to test on"),
+        (lambda table: table([0, 0, 1, 1], split="rree"), "missing from the training clips: class1"),
+        (lambda table: table([0, 1, 0, 1], split="rrrr"), "0 test clips"),
         (lambda table: replace(table([0, 1, 0, 1]), fold=["1", "", "2", "1"]), "1 of 4 clips have no fold"),
         (lambda table: table([0, 0, 0, 1]), "class 'class1' has 1 clip; it needs two clips, one for training"),
         (

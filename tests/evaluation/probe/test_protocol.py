@@ -72,7 +72,7 @@ def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Tabl
     assert (
         probe_embeddings({"x": vectors}, labels, LINEAR, content=content)
         .warnings[0]
-        .startswith("4 of 40 tested clips (on the 36 others balanced accuracy of")
+        .startswith("4 of 40 test clips (on the 36 others balanced accuracy of")
     )
     statistics = np.random.default_rng(0).standard_normal((80, 10))
     statistics[41] = statistics[3] * (1 + 1e-5)
@@ -88,12 +88,15 @@ def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Tabl
 @pytest.mark.parametrize(
     ("copied", "said"),
     [
-        (lambda clip, kind: clip < 79, "39 of 40 tested clips (on the other one alone a score says nothing) come"),
+        (
+            lambda clip, kind: clip < 79,
+            "39 of 40 test clips (there are too few other clips for a score without them) are",
+        ),
         (
             lambda clip, kind: kind == 1,
-            "20 of 40 tested clips (the 20 others lack 1 of the tested classes, so there is no score",
+            "20 of 40 test clips (the 20 others lack 1 of the tested classes, so there is no score",
         ),
-        (lambda clip, kind: True, "40 of 40 tested clips come from"),
+        (lambda clip, kind: True, "40 of 40 test clips are from"),
     ],
 )
 def test_too_little_without_the_copies_gives_no_score(

@@ -1,4 +1,4 @@
-"""Fits on disk, so that an interrupted task continues with the next fit and the same random numbers."""
+"""Cache of fits on disk: an interrupted task continues with the next fit and the same random numbers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from unheard.evaluation.hear.fit import FitResult
 from unheard.evaluation.hear.head import HyperParams
 from unheard.files import FILES, atomic_write, differing_files, file_checksums, read_json, write_json
 
-RNG_STATE_KEY = "random numbers"  # torch's generator after the fit
+RNG_STATE_KEY = "random numbers"  # state of torch's generator after the fit
 
 
 class DiskFitCache:
-    """One safetensors file a fit in a folder, with the state of the generator after it, and a JSON file with its
+    """Cache of fits in a folder.
+
+    Each fit is a safetensors file with its weights and the state of the generator after it, and a JSON file with its
     settings and checksum.
 
     Parameters
@@ -30,8 +32,9 @@ class DiskFitCache:
         self.folder = folder
 
     def get(self, index: int) -> FitResult | None:
-        """The fit of this number, with the generator put where it left it; None when its files are missing or, with a
-        warning, damaged.
+        """Return a fit and restore the state of the generator after it.
+
+        Return None if its files are missing; also, with a warning, if they are damaged.
         """
         settings = self.folder / f"{index:03d}.json"
         try:

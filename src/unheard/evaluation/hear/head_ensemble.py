@@ -1,10 +1,10 @@
-"""Heads of one shape that learn from the same batches: one batched model on an accelerator, one after another on a CPU.
+"""Heads of one shape, trained on the same batches: as one batched model on an accelerator, one by one on a CPU.
 
-Batched, a first layer of K heads is one layer K times as wide, and those after it are one batched product, so that an
-accelerator is given few large operations in place of many small ones; dropout masks alone are made head by head. On a
-CPU the activations of one head stay in its cache and those of K do not: there the heads take turns, which is faster
-(docs/performance.md). Given the same dropout masks both learn the same weights up to rounding; an accelerator makes its
-own masks.
+In the batched model, the first layers of K heads are one layer that is K times as wide, and each later layer is one
+batched product. An accelerator then runs few large operations instead of many small ones; only dropout masks are
+computed head by head. On a CPU, the activations of one head fit into the cache and those of K heads do not, so that
+training the heads in turn is faster (docs/performance.md). With the same dropout masks, both give the same weights up
+to rounding. An accelerator generates its own masks.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ MOMENTUM = 0.1  # torch's and heareval's default of BatchNorm1d
 Inputs = Float[Tensor, "B D"]
 Targets = Float[Tensor, "B C"]
 DropoutMask = Callable[[Float[Tensor, "B H"]], Float[Tensor, "B H"]]
-"""What to multiply with for dropout: 0 where dropped, 1 / (1 - p) elsewhere."""
+"""Function that returns the factors of dropout: 0 where a value is dropped, 1 / (1 - p) elsewhere."""
 
 
 @runtime_checkable
 class HeadEnsemble(Protocol):
-    """Heads in training; those that are done leave."""
+    """Heads in training; finished ones are removed."""
 
     def step(self, x: Inputs, y: Targets, multilabel: bool) -> None:
-        """Take one step of every head on one batch."""
+        """Train every head on one batch."""
         ...
 
     def predict(self, x: Float[Tensor, "n D"], batch_size: int) -> list[Float[Tensor, "n C"]]:
@@ -47,11 +47,11 @@ class HeadEnsemble(Protocol):
         ...
 
     def state(self, place: int) -> dict[str, Tensor]:
-        """Return a copy of one head's weights, on the CPU."""
+        """Return a copy of the weights of one head, on the CPU."""
         ...
 
     def select(self, places: Sequence[int]) -> None:
-        """Keep these heads alone."""
+        """Keep only these heads."""
         ...
 
 
@@ -73,15 +73,16 @@ def make_ensemble(
 
 
 def torch_dropout(probability: float, generator: torch.Generator | None = None) -> DropoutMask | None:
-    """Return masks made by torch."""
+    """Return a function that generates dropout masks with torch; None for probability 0."""
     if not probability:
         return None
     return lambda z: torch.empty_like(z).bernoulli_(1 - probability, generator=generator).div_(1 - probability)
 
 
 def fast_dropout(probability: float, seed: int) -> DropoutMask | None:
-    """Return masks from a generator of their own; sixteen random bits decide about a value, a third of torch's time on
-    a CPU.
+    """Return a function that generates dropout masks with its own generator; None for probability 0.
+
+    Each value uses sixteen random bits, which takes a third of torch's time on a CPU.
     """
     if not probability:
         return None
@@ -99,24 +100,24 @@ def fast_dropout(probability: float, seed: int) -> DropoutMask | None:
 
 
 class MaskedDropout(nn.Module):
-    """Dropout with masks of a generator of its own; nothing is dropped in evaluation mode, or without masks."""
+    """Dropout with the masks of a `DropoutMask`; nothing is dropped in evaluation mode or without masks."""
 
     def __init__(self, mask: DropoutMask | None) -> None:
         super().__init__()
         self.mask = mask
 
     def forward(self, z: Float[Tensor, "B H"]) -> Float[Tensor, "B H"]:
-        """Return the values that are kept, scaled, and zeros."""
+        """Return the kept values, scaled, and zeros elsewhere."""
         return z * self.mask(z.detach()) if self.training and self.mask is not None else z
 
 
 class SequentialHeads:
-    """Heads that take turns at every batch.
+    """Heads that are trained one after another on every batch.
 
     Parameters
     ----------
     heads : sequence of Head
-        Are changed.
+        They are trained in place.
     rates : sequence of float
         Learning rates.
     masks : sequence of DropoutMask or None
@@ -132,7 +133,7 @@ class SequentialHeads:
                 head.hidden[place] = MaskedDropout(mask)
 
     def step(self, x: Inputs, y: Targets, multilabel: bool) -> None:
-        """Take one step of every head on one batch."""
+        """Train every head on one batch."""
         for head, optimizer in zip(self._heads, self._optimizers, strict=True):
             HeadTrainer(head, optimizer, partial(loss_of, multilabel=multilabel)).step(x, y)
 
@@ -141,26 +142,26 @@ class SequentialHeads:
         return [predict(head, x, batch_size) for head in self._heads]
 
     def state(self, place: int) -> dict[str, Tensor]:
-        """Return a copy of one head's weights."""
+        """Return a copy of the weights of one head."""
         return snapshot(self._heads[place])
 
     def select(self, places: Sequence[int]) -> None:
-        """Keep these heads alone."""
+        """Keep only these heads."""
         self._heads = [self._heads[place] for place in places]
         self._optimizers = [self._optimizers[place] for place in places]
 
 
 class BatchedHeads:
-    """Heads as one model, whose weights have an axis of heads in front.
+    """Heads as one model; the first axis of its weights is the head.
 
     Parameters
     ----------
     heads : sequence of Head
-        Of one shape; are not changed.
+        Heads of one shape; they are not changed.
     rates : sequence of float
         Learning rates.
     masks : sequence of DropoutMask or None
-        Are given each head's part of a hidden layer, (B, H); nothing of a head without one is dropped.
+        Mask function of each head, called with its part of a hidden layer, (B, H). None: nothing is dropped.
     device : torch.device
     """
 
@@ -177,11 +178,11 @@ class BatchedHeads:
         self._hidden = [f"hidden.{4 * layer}" for layer in range(len(heads[0].hidden) // 4)]
 
     def step(self, x: Inputs, y: Targets, multilabel: bool) -> None:
-        """Take one step of every head on one batch."""
+        """Train every head on one batch."""
         for weight in self._weights.values():
             weight.requires_grad_()
         logits = self._logits(x, learns=True)
-        heads = logits.shape[1]  # the mean over rows and heads, times the heads, is the sum of their losses
+        heads = logits.shape[1]  # the mean over rows and heads, times the number of heads, is the sum of their losses
         loss = heads * loss_of(logits.flatten(0, 1), y.repeat_interleave(heads, dim=0), multilabel)
         self._adam(dict(zip(self._weights, torch.autograd.grad(loss, list(self._weights.values())), strict=True)))
 
@@ -193,14 +194,14 @@ class BatchedHeads:
         )
 
     def state(self, place: int) -> dict[str, Tensor]:
-        """Return a copy of one head's weights, on the CPU."""
+        """Return a copy of the weights of one head, on the CPU."""
         return {
             name: value[place].detach().to("cpu", copy=True)
             for name, value in {**self._weights, **self._running}.items()
         }
 
     def select(self, places: Sequence[int]) -> None:
-        """Keep these heads alone."""
+        """Keep only these heads."""
         self._weights = {name: value.detach()[places] for name, value in self._weights.items()}
         self._running = {name: value[places] for name, value in self._running.items()}
         self._moments = {name: (mean[places], square[places]) for name, (mean, square) in self._moments.items()}
@@ -221,7 +222,7 @@ class BatchedHeads:
     def _normalised(self, z: Float[Tensor, "B K H"], name: str, learns: bool) -> Float[Tensor, "B K H"]:
         mean, variance = (
             self._running[f"{name}.running_{which}"].view(-1) for which in ("mean", "var")
-        )  # views, kept up to date
+        )  # views, which batch_norm updates
         if learns:
             self._running[f"{name}.num_batches_tracked"] += 1
         gain, bias = (self._weights[f"{name}.{which}"].flatten() for which in ("weight", "bias"))
@@ -240,7 +241,7 @@ class BatchedHeads:
 
     @torch.no_grad()
     def _adam(self, grads: dict[str, Tensor]) -> None:
-        """Adam as `torch.optim.Adam`, with a learning rate for every head."""
+        """Update the weights like `torch.optim.Adam`, with a learning rate for each head."""
         self._steps += 1
         (first, second), steps = BETAS, self._steps
         sizes, correction = self._rates / (1 - first**steps), math.sqrt(1 - second**steps)

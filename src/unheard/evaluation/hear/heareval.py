@@ -1,8 +1,8 @@
-"""The published protocol: what heareval 2021.1.3 does with the embeddings of a task, random number by random number.
+"""The published protocol: the computations of heareval 2021.1.3 on the embeddings of a task, with its random numbers.
 
-Every grid point is fitted on the first round (train, valid); the best one, by its best validation, keeps its weights
-there and is fitted again in the rounds of the other folds. Each is tested on its own test split. On one thread and the
-same build of torch the scores equal heareval's bit for bit.
+Every grid point is fitted in the first round (train, valid), and the one with the best validation is selected. It keeps
+its weights of the first round and is fitted again in the rounds of the other folds. Each fit is scored on the test
+split of its round. On one thread and with the same build of torch, the scores equal those of heareval bit for bit.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from unheard.evaluation.hear.tasks import Task
 from unheard.model.classification import probabilities
 from unheard.progress import Track, silent
 
-UNFOUND = math.nan  # what is undefined where there are events and none was found
+UNFOUND = math.nan  # value of undefined scores if there are events and none was detected
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """One test split: its scores by name, with ``loss``, what the fit was chosen by, and the predictions."""
+    """Result on one test split: scores by name, including ``loss``, the fit, and the predicted probabilities."""
 
     split: str
     scores: dict[str, float]
@@ -39,14 +39,14 @@ class SplitResult:
 
 @dataclass(frozen=True)
 class ProtocolResult:
-    """Everything a run of the protocol gave.
+    """Result of the protocol on one task.
 
     Parameters
     ----------
-    points : list of Fit
-        The grid points in the order they ran; a dropped one has no weights.
-    tested : list of Tested
-        One a test split.
+    points : list of FitResult
+        Fits of the grid points in the order in which they ran.
+    tested : list of SplitResult
+        One for each test split.
     """
 
     points: list[FitResult]
@@ -54,32 +54,32 @@ class ProtocolResult:
 
     @property
     def best(self) -> FitResult:
-        """The fit of the chosen grid point on the first round."""
+        """The fit of the selected grid point in the first round."""
         return self.tested[0].fit
 
 
 @runtime_checkable
 class FitCache(Protocol):
-    """Remembers fits, with the state of the random numbers after each, so that an interrupted task can go on."""
+    """Store of fits, with the state of the random numbers after each one, to continue an interrupted task."""
 
     def get(self, index: int) -> FitResult | None:
-        """The fit of this number, having put the generator where it left it; None when it is not known."""
+        """Return a fit and restore the state of the generator after it; None if it is not stored."""
         ...
 
     def put(self, index: int, found: FitResult) -> None:
-        """Remember a fit."""
+        """Store a fit."""
         ...
 
 
 class NullFitCache:
-    """No memory."""
+    """Cache that stores nothing."""
 
     def get(self, index: int) -> FitResult | None:
-        """Nothing."""
+        """Return None."""
         return None
 
     def put(self, index: int, found: FitResult) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def evaluate(
@@ -94,14 +94,14 @@ def evaluate(
     Parameters
     ----------
     splits : mapping of str to Rows
-        The embedded splits, in heareval's order of files.
+        Embeddings and labels of each split, with files in the order of heareval.
     points : int
-        Grid points to try.
+        Number of grid points.
 
     Raises
     ------
     DataError
-        When the training rows cannot teach anything: one class only, embeddings that are not finite.
+        When the training rows are unusable: one class only, or embeddings that are not finite.
     """
     check(task, splits)
     rounds, hypers = parts(task), grid(task, points)
@@ -119,7 +119,7 @@ def evaluate(
 
 
 def check(task: Task, splits: Mapping[str, Rows]) -> None:
-    """Refuse embeddings and labels that no classifier can learn from.
+    """Check that a classifier can be trained on the embeddings and labels.
 
     Raises
     ------
@@ -128,20 +128,20 @@ def check(task: Task, splits: Mapping[str, Rows]) -> None:
     """
     for split, rows in splits.items():
         if not bool(torch.isfinite(rows.x).all()):
-            raise DataError(f"{task.name}: embeddings of {split} hold numbers that are not finite; the model gave them")
+            raise DataError(f"{task.name}: embeddings of {split} hold numbers that are not finite; check the model")
         if not task.multilabel and len(torch.unique(rows.y.argmax(dim=1))) < 2:
-            raise DataError(f"{task.name}: all clips of {split} have the same class; a score of them says nothing")
+            raise DataError(f"{task.name}: all clips of {split} have the same class; a score needs at least two")
     for part in parts(task):
         if task.multilabel and not any(bool(splits[name].y.any()) for name in part.train):
-            raise DataError(f"{task.name}: nothing that trains for {part.test} has a label; there is nothing to learn")
+            raise DataError(f"{task.name}: no training clip of the round that tests {part.test} has a label")
 
 
 def test(
     task: Task, part: EvaluationRound, splits: Mapping[str, Rows], found: FitResult, unfound: float
 ) -> SplitResult:
-    """Predict the test split of a round with the best weights and compute every score, as `score_all`."""
+    """Predict the test split of a round with the best weights, and compute every score with `score_all`."""
     rows = splits[part.test]
-    with torch.device("meta"):  # no need to draw weights that are replaced
+    with torch.device("meta"):  # the weights are replaced, so they are not initialised
         head = Head(rows.x.shape[1], len(task.labels), found.hyper)
     head.load_state_dict(found.state, assign=True)
     logits = predict(head, rows.x, found.hyper.batch_size)
@@ -153,7 +153,7 @@ def test(
 
 
 def summary(tested: list[SplitResult]) -> dict[str, dict[str, float]]:
-    """Mean and sample deviation of every score over the test splits, not weighted by their sizes."""
+    """Return the mean and sample deviation of every score over the test splits, not weighted by their sizes."""
     names = tested[0].scores
     values = {name: np.array([each.scores[name] for each in tested]) for name in names}
     with np.errstate(invalid="ignore"):
@@ -170,7 +170,7 @@ def _fits(
     splits: Mapping[str, Rows],
     memory: FitCache,
 ) -> Iterable[FitResult]:
-    """Fits of one round after another, those that are remembered taken from memory."""
+    """Yield the fits of all jobs in order, those in the cache from there."""
     train: tuple[EvaluationRound, Rows] | None = None
     for index, (part, hyper) in enumerate(jobs, start):
         if train is None or train[0] != part:

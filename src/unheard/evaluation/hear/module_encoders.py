@@ -1,4 +1,4 @@
-"""Modules of other people as encoders of an evaluation: those with the HEAR common API, and X-ARES encoders."""
+"""Third-party modules as encoders of an evaluation: those with the HEAR common API, and X-ARES encoders."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from unheard.errors import ConfigError, DataError
 from unheard.evaluation.hear.own_encoder import Runtime
 from unheard.evaluation.third_party import call_third_party, import_third_party
 
-# (n, D), and (n, t, D) with (n, t). Other people's code makes them, so `embeddings` checks their shapes and says whose
-# they are.
+# (n, D), and (n, t, D) with (n, t). Third-party code returns them, so `embeddings` checks their shapes and names the
+# encoder in its errors.
 Scenes = Tensor
 Frames = tuple[Tensor, Tensor]
 
 
 class HearEncoder:
-    """A model behind the functions of the HEAR common API.
+    """A model with the functions of the HEAR common API.
 
     Parameters
     ----------
     module : module
-        Has ``get_scene_embeddings`` and ``get_timestamp_embeddings``.
+        Module with ``get_scene_embeddings`` and ``get_timestamp_embeddings``.
     model : object
-        What its ``load_model`` gave.
+        Result of its ``load_model``.
     device : str, optional
-        Where a torch module is moved, and audio for it. A model of another kind, or without a device, stays and is
-        given CPU audio.
+        Device to which a torch module and its audio are moved. Other models are not moved, and receive CPU audio, as
+        do all models without a device.
     options : mapping, optional
-        What its ``load_model`` was given.
+        Options passed to its ``load_model``.
     """
 
     def __init__(
@@ -56,27 +56,26 @@ class HearEncoder:
                 self._model, self._device = model.to(device), device
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
-        """One vector for each clip."""
+        """Return one vector for each clip."""
         with torch.no_grad():
             return _tensor(self._module.get_scene_embeddings(audio.to(self._device), self._model))
 
     def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
-        """Vectors over time, and their times in milliseconds."""
+        """Return vectors over time, and their times in milliseconds."""
         with torch.no_grad():
             found = self._module.get_timestamp_embeddings(audio.to(self._device), self._model)
         if not isinstance(found, tuple | list) or len(found) != 2:
             raise DataError(
-                f"get_timestamp_embeddings of {self.name} gave {type(found).__name__}; it must give embeddings and"
-                " times"
+                f"get_timestamp_embeddings of {self.name} returned {type(found).__name__}; it must return embeddings"
+                " and times"
             )
         return _tensor(found[0]), _tensor(found[1])
 
 
 class XaresEncoder:
-    """A module with ``sampling_rate`` and ``hop_size_in_ms`` whose forward gives (n, S) -> (n, t, D), as X-ARES asks
-    for.
+    """An X-ARES encoder: a module with ``sampling_rate`` and ``hop_size_in_ms`` that maps (n, S) to (n, t, D).
 
-    A clip is the mean over time; the k-th vector is centred (k + 1/2) hops after the start.
+    The vector of a clip is the mean over time. The k-th vector is centred (k + 1/2) hops after the start.
     """
 
     def __init__(self, name: str, module: nn.Module, device: str = "cpu") -> None:
@@ -85,11 +84,11 @@ class XaresEncoder:
         self._module, self._device = module.to(device).eval(), device
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Scenes:
-        """One vector for each clip."""
+        """Return one vector for each clip."""
         return self.timestamps(audio)[0].mean(dim=1)
 
     def timestamps(self, audio: Float[Tensor, "n S"]) -> Frames:
-        """Vectors over time, and their times in milliseconds."""
+        """Return vectors over time, and their times in milliseconds."""
         with torch.no_grad():
             frames = _tensor(self._module(audio.to(self._device)))
         times = (torch.arange(frames.shape[1]) + 0.5) * self.hop_ms
@@ -97,12 +96,12 @@ class XaresEncoder:
 
 
 def hear_encoder(text: str, device: str, runtime: Runtime) -> HearEncoder:
-    """The encoder of ``MODULE`` or ``MODULE:WEIGHTS``, loaded with the options that are given."""
+    """Return the encoder of ``MODULE`` or ``MODULE:WEIGHTS``, loaded with the given options."""
     name, _, weights = text.partition(":")
     module, given = import_third_party(name), runtime.given()
     wanted = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
     if missing := [each for each in wanted if not callable(getattr(module, each, None))]:
-        raise ConfigError(f"{name} has no {missing[0]}; a HEAR module has {', '.join(wanted)}")
+        raise ConfigError(f"{name} has no {missing[0]}; a HEAR module needs {', '.join(wanted)}")
     if given:
         _refuse_unknown(name, module.load_model, given)
     model = call_third_party(lambda: module.load_model(*filter(None, [weights]), **given), f"load_model of {name}")
@@ -114,23 +113,23 @@ def hear_encoder(text: str, device: str, runtime: Runtime) -> HearEncoder:
 
 
 def _refuse_unknown(name: str, load: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Refuse options that the ``load_model`` of a module does not take."""
+    """Refuse options that the ``load_model`` of a module does not accept."""
     parameters = inspect.signature(load).parameters
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
         return
     if unknown := [option for option in given if option not in parameters]:
         raise ConfigError(
-            f"load_model of {name} takes no {', '.join(unknown)}; leave {'it' if len(unknown) == 1 else 'them'} out"
+            f"load_model of {name} does not accept {', '.join(unknown)}; omit {'it' if len(unknown) == 1 else 'them'}"
         )
 
 
 def _called(weights: Path) -> str:
-    """Weights in the name of an encoder: a file without its ending, or the last part of what else a module takes."""
+    """Return the weights as part of an encoder's name: a file without suffix, or the last part of another value."""
     return weights.stem if weights.is_file() else weights.name
 
 
 def xares_encoder(text: str, device: str) -> XaresEncoder:
-    """The encoder of ``MODULE`` or ``MODULE:CLASS``."""
+    """Return the encoder of ``MODULE`` or ``MODULE:CLASS``."""
     name, _, wanted = text.partition(":")
     found = {
         key: value
@@ -141,27 +140,27 @@ def xares_encoder(text: str, device: str) -> XaresEncoder:
     }
     if len(found) != 1:
         raise ConfigError(
-            f"{name} offers {len(found)} encoders{' named ' + wanted if wanted else ''}; write xares:{name}:CLASS"
+            f"{name} has {len(found)} encoders{' named ' + wanted if wanted else ''}; write xares:{name}:CLASS"
         )
     kind = next(iter(found.values()))
     encoder = call_third_party(kind, f"{kind.__name__} of {name}")
     if missing := [each for each in ("sampling_rate", "hop_size_in_ms", "output_dim") if not hasattr(encoder, each)]:
-        raise ConfigError(f"the encoder of {name} has no {missing[0]}; X-ARES asks for it")
+        raise ConfigError(f"the encoder of {name} has no {missing[0]}, which X-ARES requires")
     return call_third_party(lambda: XaresEncoder(text.replace(":", "."), encoder, device), f"moving {name} to {device}")
 
 
 def _tensor(found: object) -> Tensor:
-    """What a module gave, on the CPU."""
+    """Return the output of a module, on the CPU."""
     if not isinstance(found, Tensor):
-        raise DataError(f"the model gave {type(found).__name__} where a torch tensor is expected")
+        raise DataError(f"the model returned {type(found).__name__}; expected a torch tensor")
     if found.layout != torch.strided:
         kind = str(found.layout).removeprefix("torch.")
-        raise DataError(f"the model gave a tensor of the layout {kind}; a dense one is expected, see to_dense")
+        raise DataError(f"the model returned a tensor of layout {kind}; expected a dense one, see to_dense")
     return found.detach().cpu()
 
 
 def _rate(model: object, attribute: str, name: str) -> int:
-    """The sample rate a module declares."""
+    """Return the sample rate that a module declares."""
     rate = getattr(model, attribute, None)
     if not isinstance(rate, int | float | np.number) or not 1000 <= rate <= 192_000 or rate != int(rate):
         raise ConfigError(f"the model of {name} has the {attribute} {rate!r}; it must be a number of Hz such as 16000")
@@ -169,7 +168,7 @@ def _rate(model: object, attribute: str, name: str) -> int:
 
 
 def _hop(module: nn.Module, name: str) -> float:
-    """Milliseconds from one vector to the next, as a module declares them."""
+    """Return the milliseconds between vectors that a module declares."""
     hop = module.hop_size_in_ms
     if not isinstance(hop, int | float | np.number) or not 0 < hop < np.inf:
         raise ConfigError(

@@ -19,7 +19,7 @@ from unheard.embedding.pooling import Pool
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a model embeds in an evaluation.
+    """Options of the embeddings of a model in an evaluation.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class Runtime:
         Seconds between time steps. By default, event tasks use the finest hop of the model (one spectrogram frame) and
         scenes one patch; a published runtime uses one patch for both.
     pool : {"mean", "mean+std", "max"}
-        How time steps become the vector of a clip.
+        Pooling of the time steps of a clip.
     layer : int, optional
-        Which block's output, 1 to depth, or negative from the end; the last, normalised, by default.
+        Block whose output is used, 1 to depth, or negative from the end. Default: the last, normalised.
     """
 
     published: Published = "no"
@@ -40,7 +40,7 @@ class Runtime:
     layer: int | None = None
 
     def given(self) -> dict[str, Any]:
-        """The options that differ from their defaults."""
+        """Return the options that differ from their defaults."""
         return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
 
 
@@ -48,12 +48,12 @@ DEFAULT = Runtime()
 
 
 class OwnEncoder:
-    """A model of this library with its `Runtime`; the model itself stays as it is.
+    """A model of this library with its `Runtime`; the model is not changed.
 
     Raises
     ------
     ConfigError
-        When the model has no such layer or hop, or the pooling gives no single vector.
+        When the model has no such layer or hop, or the pooling does not return one vector.
     """
 
     def __init__(self, name: str, model: Model, runtime: Runtime = Runtime()) -> None:
@@ -72,13 +72,13 @@ class OwnEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the model embeds."""
+        """Device of the model."""
         return self._scenes.model.device
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Tensor:
-        """One vector for each clip."""
+        """Return one vector for each clip."""
         return hear_api.get_scene_embeddings(audio, self._scenes)
 
     def timestamps(self, audio: Float[Tensor, "n S"]) -> tuple[Tensor, Tensor]:
-        """Vectors over time, and their times in milliseconds."""
+        """Return vectors over time, and their times in milliseconds."""
         return hear_api.get_timestamp_embeddings(audio, self._frames)

@@ -1,10 +1,10 @@
-"""Bootstrap replicates of a task's score, on the same resampled files for every encoder, so that encoders are compared
-in pairs.
+"""Bootstrap replicates of the score of a task, for paired comparisons of encoders.
 
-Each replicate resamples the files of every test split and scores the predictions of every seed on them. It then
-resamples the seeds, and takes the mean. Intervals of scores are bias-corrected (`bootstrap.bc_interval`). Where classes
-are rare, mAP itself is too high on few files, and no interval of it is calibrated; percentiles of paired differences
-are (``benchmarks/coverage.py``). With K seeds the replicates show (K - 1) / K of the variance between seeds.
+All encoders use the same resampled files. Each replicate resamples the files of every test split and scores the
+predictions of every seed on them. It then resamples the seeds, and takes the mean. Intervals of scores are
+bias-corrected (`bootstrap.bc_interval`). Where classes are rare, mAP itself is too high on few files, and no interval
+of it is calibrated; percentiles of paired differences are (``benchmarks/coverage.py``). With K seeds the replicates
+show (K - 1) / K of the variance between seeds.
 """
 
 from __future__ import annotations
@@ -30,16 +30,15 @@ def bootstrap_scores(
     runs: Sequence[Sequence[SplitResult]],
     zero_division: float,
 ) -> list[float]:
-    """Return the first score of a task in each of `N_RESAMPLES` replicates: the mean over the test splits and the
-    resampled seeds.
+    """Return the first score of a task in each of `N_RESAMPLES` replicates, averaged over test splits and seeds.
 
     Parameters
     ----------
     order : mapping of str to sequence of str
-        Names of the files of each split, as their rows count them. Files are resampled by name, whatever their order,
-        and whether or not an encoder has rows for all of them.
-    runs : sequence of sequence of Tested
-        One a seed, with one entry a test split.
+        Names of the files of each split, in the order of the indices of their rows. Files are resampled by name,
+        whatever their order, and whether or not an encoder has rows for all of them.
+    runs : sequence of sequence of SplitResult
+        One for each seed, with one entry for each test split.
     zero_division : float
         Value of an event score without an estimated event, as in `score_all`.
     """
@@ -85,7 +84,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def _statistic(task: Task, rows: Rows, tested: SplitResult, files: int, zero_division: float) -> Statistic:
-    """The first score of a task over files that occur several times; NaN where they have no rows."""
+    """Return the first score of a task as a statistic of resampled files; NaN where they have no rows."""
     score, how = SCORES[task.scores[0]], tested.fit.postprocessing
     if how is None:
         of_rows = score.statistic(rows.truth, tested.probability)

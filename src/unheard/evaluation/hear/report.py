@@ -1,4 +1,4 @@
-"""What an evaluation found, in memory and as JSON."""
+"""Results of an evaluation, in memory and as JSON."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from unheard.files import read_json, write_json
 
 @dataclass(frozen=True)
 class Result:
-    """One encoder on one task.
+    """Result of one encoder on one task.
 
     Parameters
     ----------
     task, encoder, mode : str
     score : str
-        Name of the task's first score.
+        Name of the first score of the task.
     value : float
-        That score: mean over test splits and seeds.
+        The first score: mean over test splits and seeds.
     low, high : float
         95 % interval of that mean, see `unheard.evaluation.hear.paired_bootstrap`.
     scores : dict of str to float
@@ -32,11 +32,11 @@ class Result:
     chosen : dict
         Hyper-parameters, and the post-processing of event tasks.
     options : dict
-        How the encoder embedded, see `unheard.evaluation.hear.own_encoder.Runtime`; ``event_hop`` is the hop of event
+        Options of the embedding, see `unheard.evaluation.hear.own_encoder.Runtime`; ``event_hop`` is the hop of event
         tasks, in seconds.
     replicates : list of float
         The score of each of `N_RESAMPLES` bootstrap resamples of the test files; resample i is the same for every
-        encoder. NaN and infinite where the score is.
+        encoder. A replicate is NaN or infinite where the score is.
     """
 
     task: str
@@ -55,7 +55,7 @@ class Result:
 
 @dataclass
 class Report:
-    """Results of a suite, and what went wrong.
+    """Results of a suite, with failures and caveats.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Report:
     failed : list of tuple
         (task, encoder or "", message).
     remarks : list of str
-        What makes scores of a task doubtful.
+        Caveats of the scores.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -72,13 +72,13 @@ class Report:
 
 
 def save_result(file: Path, stamp: str, found: Result) -> None:
-    """Write a result, with what tells from which embeddings and settings it was made."""
+    """Write a result with ``stamp``, the hash of its embeddings and settings."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {"stamp": stamp, "result": plain(asdict(found))})
 
 
 def load_result(file: Path, stamp: str) -> Result | None:
-    """A stored result, unless it was made from something else or its file is damaged."""
+    """Return a stored result; None if its stamp differs, or the file is missing or damaged."""
     try:
         kept = read_json(file)
         result = Result(**_numbers(kept["result"]))
@@ -88,7 +88,7 @@ def load_result(file: Path, stamp: str) -> Result | None:
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON can hold: numbers that are not finite become the words inf, -inf and nan."""
+    """Return a value for JSON: numbers that are not finite become the strings inf, -inf and nan."""
     if isinstance(value, dict):
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -97,7 +97,7 @@ def plain(value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """The reverse of `plain`."""
+    """Invert `plain`."""
     if isinstance(value, dict):
         return {key: _numbers(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""An evaluation as text: one row a score, and a table of encoders against tasks with published numbers below."""
+"""Results of an evaluation as text: a CSV of scores, and a table of encoders, tasks and published numbers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Published:
-    """A number others published: percent, perhaps with a plus-minus, the protocol it was made with, and where it
-    stands.
-    """
+    """A published number in percent, with its uncertainty if stated, its protocol and its source."""
 
     model: str
     task: str
@@ -40,13 +38,13 @@ class Published:
 
     @property
     def formatted(self) -> str:
-        """The score as a share, with its plus-minus where one is known."""
+        """The score as a fraction, with its uncertainty if stated."""
         spread = f" ± {self.plus_minus / 100:.3f}" if self.plus_minus is not None else ""
         return f"{self.percent / 100:.3f}{spread}"
 
 
 def published() -> list[Published]:
-    """Every published row this library ships."""
+    """Return the published numbers in ``published.csv``."""
     text = files("unheard.evaluation.hear").joinpath("published.csv").read_text(encoding="utf-8")
     return [
         Published(
@@ -63,7 +61,7 @@ def published() -> list[Published]:
 
 
 def as_json(report: Report) -> dict[str, object]:
-    """A report as plain values, without the replicates; numbers that are not finite are words."""
+    """Return a report as values for JSON, without the replicates; see `plain`."""
     failed = [{"task": task, "encoder": encoder, "error": error} for task, encoder, error in report.failed]
     results = [
         {name: value for name, value in asdict(result).items() if name != "replicates"} for result in report.results
@@ -72,7 +70,7 @@ def as_json(report: Report) -> dict[str, object]:
 
 
 def to_csv(results: Sequence[Result]) -> str:
-    """One row a score of a test split, and one (split empty) a mean, as CSV."""
+    """Return a CSV with a row for each score of each test split, and for each mean (split empty)."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["task", "encoder", "mode", "split", "seed", "score", "value", "low", "high"])
@@ -87,7 +85,7 @@ def to_csv(results: Sequence[Result]) -> str:
 
 
 def markdown(report: Report) -> str:
-    """What failed or is doubtful, then encoders against tasks as a Markdown table, published rows below."""
+    """Return a report as Markdown: notes, then the table of encoders, tasks and published numbers."""
     header, rows = table(report)
     lines = [f"- {line}" for line in notes(report)]
     lines += [""] * bool(lines)
@@ -97,22 +95,22 @@ def markdown(report: Report) -> str:
 
 
 def notes(report: Report) -> list[str]:
-    """A line for each task, or encoder in a task, that failed, and for what makes scores doubtful."""
+    """Return a line for each failed task or encoder, and for each caveat."""
     failed = [f"{' '.join(filter(None, (task, encoder)))} failed: {error}" for task, encoder, error in report.failed]
     return [*failed, *report.remarks]
 
 
 def legend(report: Report) -> str:
-    """What the marks of a table mean, how the encoders embed, and which published numbers are less certain."""
+    """Return the explanation of the marks, the options of the embeddings, and caveats of published numbers."""
     unclear = sorted({_slug(result.task) for result in report.results}.intersection(UNSTATED))
     text = LEGEND + (
-        f" Papers do not state which of the versions of {', '.join(unclear)} their number is of." if unclear else ""
+        f" The papers do not state the version of {', '.join(unclear)} that their numbers are for." if unclear else ""
     )
     return " ".join([text, *_options(report.results)])
 
 
 def _options(results: Sequence[Result]) -> Iterator[str]:
-    """A sentence for each way to embed, with the encoders that embed so."""
+    """Yield a sentence for each set of embedding options, with the encoders that used it."""
     ways: dict[str, dict[str, None]] = {}
     for result in results:
         if result.options:
@@ -125,8 +123,8 @@ def _options(results: Sequence[Result]) -> Iterator[str]:
 
 
 def table(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: every encoder, its scores of all tasks and nothing; then published models, and where their
-    numbers stand.
+    """Return the header and the rows: encoders with their scores, then published models with the source of their
+    numbers.
     """
     results = report.results
     tasks = {result.task: result.score for result in results}
@@ -146,7 +144,7 @@ def table(report: Report) -> tuple[list[str], list[list[str]]]:
 
 
 def best_of(results: Sequence[Result]) -> Result | None:
-    """The best result of one task; none where no value is finite."""
+    """Return the best result of one task; None if no value is finite."""
     known = [result for result in results if math.isfinite(result.value)]
     if not known:
         return None
@@ -154,9 +152,7 @@ def best_of(results: Sequence[Result]) -> Result | None:
 
 
 def near_best(column: Sequence[Result]) -> list[str]:
-    """Return the encoders whose results in one task are not significantly worse than the best one; the best is one of
-    them.
-    """
+    """Return the encoders that are not significantly worse than the best one in one task, including the best."""
     best = best_of(column)
     if best is None:
         return []
@@ -174,12 +170,12 @@ def _cells(column: Sequence[Result]) -> dict[str, str]:
 
 
 def _slug(task: str) -> str:
-    """The name that published rows use: without version and mode, one for both hives."""
+    """Return the task name of published rows: without version and mode, one name for both Beehive folds."""
     return re.sub(r"_fold\d$", "", task.split("-")[0])
 
 
 def _published_rows(tasks: dict[str, str]) -> Iterator[list[str]]:
-    """Published models that have a number for one of the tasks: one row for each model, protocol and source."""
+    """Yield a row for each published model, protocol and source with a number for one of the tasks."""
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for row in published():
         for task, score in tasks.items():

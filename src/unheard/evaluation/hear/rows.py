@@ -121,9 +121,12 @@ def stack(rows: Sequence[Rows]) -> Rows:
 def score_and_tune(task: Task, rows: Rows, probability: Probability) -> tuple[float, Postprocessing | None]:
     """Return the first score of a task, and the post-processing with the highest score.
 
-    NaN counts as 0, and ties select the larger setting. As in heareval, the largest value wins for every score.
+    NaN counts as 0, and ties select the larger setting. As in heareval, the largest value wins for every score. The
+    score of probabilities that are not finite is NaN: that of a classifier whose training diverged.
     """
     name = task.scores[0]
+    if not np.isfinite(probability).all():
+        return math.nan, task.postprocessing[0] if task.event else None
     if not task.event:
         return float(SCORES[name].compute(rows.truth, probability)), None
     found = {how: score_events(name, rows.events, _found(rows, probability, how))[name] for how in task.postprocessing}

@@ -1,4 +1,4 @@
-"""The scores of HEAR tasks by name, as heareval 2021.1.3 computes them."""
+"""Scores of HEAR tasks by name, computed as in heareval 2021.1.3."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ Probability = Float[np.ndarray, "n C"]
 
 @dataclass(frozen=True)
 class Score:
-    """One score: of frame or clip probabilities, or of events.
+    """A score of clip or frame probabilities, or of events.
 
     Parameters
     ----------
     compute : callable
-        (target, probability) -> float, or (reference, estimated events) -> sub-scores, the first of which is the score.
+        (target, probability) -> float, or (reference, estimated events) -> sub-scores; the first one is the score.
     statistic : callable
-        (target, probability) -> the score over rows that occur several times, or
-        (reference, estimated events, files) -> the score over files that occur several times.
+        (target, probability) -> the score as a statistic of resampled rows, or
+        (reference, estimated events, files) -> the score as a statistic of resampled files.
     event : bool
+        Whether it is a score of events.
     smaller : bool
-        Whether less is better.
+        Whether smaller values are better.
     """
 
     compute: Callable[..., Any]
@@ -48,22 +49,22 @@ class Score:
 
 
 def top1(target: Target, probability: Probability) -> float:
-    """Share of rows whose highest probability is at their first label."""
+    """Return the fraction of rows whose highest probability is that of their first label."""
     return float(np.mean(target.argmax(axis=1) == probability.argmax(axis=1)))
 
 
 def chroma(target: Target, probability: Probability) -> float:
-    """`top1` with both indices modulo 12: octaves of a note count as the note."""
+    """Return `top1` with both indices modulo 12: octaves of a note are correct."""
     return float(np.mean(target.argmax(axis=1) % 12 == probability.argmax(axis=1) % 12))
 
 
 def mean_precision(target: Target, probability: Probability) -> float:
-    """Mean average precision over labels; a label without positives counts as 0, as in scikit-learn."""
+    """Return the mean average precision over labels; a label without positive rows counts as 0, as in scikit-learn."""
     return float(np.mean(np.nan_to_num(average_precisions(target, probability), nan=0.0)))
 
 
 def auc(target: Target, probability: Probability) -> float:
-    """Mean area under the ROC; NaN when a label has one side only."""
+    """Return the mean area under the ROC over labels; NaN if a label has only positive or only negative rows."""
     return float(np.mean(roc_aucs(target, probability)))
 
 
@@ -74,7 +75,7 @@ def sensitivity(target: Target, probability: Probability) -> float:
 
 
 def _correct(modulo: int | None = None) -> Callable[[Target, Probability], Statistic]:
-    """The statistic of `top1`, or of `chroma` with ``modulo`` 12."""
+    """Return the statistic of `top1`, or of `chroma` with ``modulo`` 12."""
 
     def statistic(target: Target, probability: Probability) -> Statistic:
         true, likeliest = target.argmax(axis=1), probability.argmax(axis=1)
@@ -133,10 +134,10 @@ SCORES: dict[str, Score] = {
     "event_onset_offset_50ms_20perc_fms": _onset(0.05, 0.2),
     "segment_1s_er": Score(_error, _error_statistic, event=True, smaller=True),
 }
-"""Every score a task may ask for."""
+"""All scores by name."""
 
 
 def score_events(name: str, reference: Events, estimated: Events) -> dict[str, float]:
-    """An event score under its name, and its sub-scores under ``name_subscore``."""
+    """Return an event score by its name, and its sub-scores by ``name_subscore``."""
     found: dict[str, float] = SCORES[name].compute(reference, estimated)
     return {name: next(iter(found.values())), **{f"{name}_{sub}": value for sub, value in found.items()}}

@@ -1,0 +1,45 @@
+"""Optional packages that are missing, or present and broken, are named with the reason and the remedy."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from unheard.audio.decode import open_sound
+from unheard.errors import AudioError, UnheardError, require
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
+    with pytest.raises(UnheardError, match=r"no-such, which is not installed.*pip install 'unheard\[eval\]'"):
+        require("no_such_package", "eval", "no-such")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import another_missing_package", "No module named 'another_missing_package'"),
+        ("raise ImportError('libgone.so: cannot open\\nshared object file')", "libgone.so: cannot open shared object"),
+        ("raise ValueError('numpy.dtype size changed')", "numpy.dtype size changed"),
+    ],
+)
+def test_a_package_that_is_there_but_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, reason: str
+) -> None:
+    (tmp_path / "broken_package.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnheardError, match=f"broken_package.*cannot be imported .*{reason}") as error:
+        require("broken_package", "eval")
+    assert "pip install --force-reinstall" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_decoder_that_cannot_be_imported_is_named_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.m4a").write_bytes(b"x")
+    (tmp_path / "av.py").write_text("raise ImportError('libavcodec.so.60: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "av", raising=False)
+    with pytest.raises(AudioError, match=r"a.m4a: the package av .*cannot be imported .*libavcodec.so.60"):
+        open_sound(tmp_path / "a.m4a")
