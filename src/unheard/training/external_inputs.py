@@ -18,7 +18,7 @@ from unheard.progress import Track, silent
 from unheard.recipes.learner import grid_of
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
 from unheard.teachers.cache import TargetCache
-from unheard.teachers.load import load_teacher
+from unheard.teachers.load import absolute_name, load_teacher
 from unheard.teachers.targets import Targets
 from unheard.teachers.teacher import FrozenTeacher
 from unheard.teachers.text import TextEncoder
@@ -26,10 +26,7 @@ from unheard.teachers.text import TextEncoder
 
 def _rooted(requested: ObjectivesConfig) -> ObjectivesConfig:
     """Return the objectives with absolute folder paths, so that the run can be resumed from any working directory."""
-    teacher, text = (
-        str(Path(name).resolve()) if name and Path(name).is_dir() else name
-        for name in (requested.clap.teacher, requested.contrast.text)
-    )
+    teacher, text = (absolute_name(name) for name in (requested.clap.teacher, requested.contrast.text))
     return requested.updated(replace(requested.clap, teacher=teacher), replace(requested.contrast, text=text))
 
 
@@ -66,7 +63,9 @@ class ExternalInputs:
         if requested.clap.weight > 0:
             if recipe.data.input != "wav":
                 raise ConfigError("a frozen teacher needs the waveform of each window; set data.input=wav")
-            self.teacher = load_teacher(requested.clap)
+            self.teacher = load_teacher(
+                requested.clap.teacher, stage=requested.clap.stage, projected=requested.clap.projected
+            )
             requested = requested.updated(replace(requested.clap, dim=self.teacher.dim))
             self.lines.append(f"teacher    {self.teacher.name}")
         if requested.contrast.weight > 0:
