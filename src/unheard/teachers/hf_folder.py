@@ -118,15 +118,21 @@ class HfFolder:
             model, loaded = self._with_transformers(
                 CONFIG,
                 lambda: kind.from_pretrained(
-                    None, config=config, state_dict=own, dtype=torch.float32, output_loading_info=True
+                    None,
+                    config=config,
+                    state_dict=own,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # they are an error below, which names them
                 ),
             )
-        missing = sorted(name for name in loaded["missing_keys"] if not name.startswith(optional or ("\0",)))
-        if missing or loaded["mismatched_keys"]:
-            wrong = ", ".join(missing[:6]) or printable(str(sorted(loaded["mismatched_keys"])[0]))
+        other = {each if isinstance(each, str) else each[0] for each in loaded["mismatched_keys"]}
+        wrong = sorted(name for name in other | set(loaded["missing_keys"]) if not name.startswith(optional or ("\0",)))
+        if wrong:
+            more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
             raise CheckpointError(
-                f"the weights of {self.folder} do not fit its configuration: {wrong} missing or of another shape; copy"
-                " the folder again"
+                f"the weights of {self.folder} do not fit its configuration: {', '.join(wrong[:6])}{more} missing or of"
+                " another shape; copy the folder again"
             )
         return model.eval()
 

@@ -120,6 +120,8 @@ def _convolutional(source: HfFolder) -> Kind:
     extractor = source.extractor(Wav2Vec2FeatureExtractor)
     model = source.model(_class(MODEL_MAPPING_NAMES[source.model_type]), optional=("masked_spec_embed",))
     strides, kernels = ([int(each) for each in getattr(model.config, f"conv_{name}")] for name in ("stride", "kernel"))
+    if min(strides + kernels, default=0) < 1:
+        raise CheckpointError(f"{source.folder / CONFIG} has conv_stride or conv_kernel below 1; copy the folder again")
     hop, field = 1, 1
     for stride, kernel in zip(strides, kernels, strict=True):
         field += (kernel - 1) * hop

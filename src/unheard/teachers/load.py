@@ -47,6 +47,8 @@ def load_teacher(name: str, *, stage: Stage = "final", projected: bool = False) 
             "this recipe needs a frozen teacher; set objectives.clap.teacher to hf:DIR (a Hugging Face audio encoder"
             " or CLAP checkpoint), hear:MODULE, or any model of this library"
         )
+    if name == HF:
+        raise CheckpointError(f"{name} names no folder; write {HF}DIR")
     folder = Path(name.removeprefix(HF))
     source = read_hf_folder(folder) if name.startswith(HF) or hf_model_type(folder) == "clap" else None
     if source is not None and source.model_type == "clap":
