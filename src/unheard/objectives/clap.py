@@ -36,7 +36,7 @@ class ClapConfig:
     weight: Weight = 0.0
     """Weight in the sum of objectives; at 0 neither it nor the teacher is built."""
     teacher: str = ""
-    """Folder of a Hugging Face CLAP checkpoint, or any model of ours (feature distillation)."""
+    """Folder of a Hugging Face CLAP checkpoint, hf:DIR, hear:MODULE, or any model of ours (feature distillation)."""
     stage: Literal["final", "middle"] = "final"
     """Which feature map of CLAP: before pooling, or four times finer from an earlier stage."""
     projected: bool = False
