@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
@@ -12,6 +17,9 @@ import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from tests.evaluation.made import Levels
 
 install_import_hook("unheard", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
@@ -36,3 +44,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def hf_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the folder of a tiny audio encoder of transformers by its type; each is made once."""
+    pytest.importorskip("transformers")
+    from tests.hf_models import save_hf_model
+
+    made: dict[str, Path] = {}
+
+    def folder(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = save_hf_model(kind, tmp_path_factory.mktemp("hf") / kind)
+        return made[kind]
+
+    return folder
+
+
+@pytest.fixture
+def levels(monkeypatch: pytest.MonkeyPatch) -> Levels:
+    """A module named ``levels`` on the path, whose functions a test may replace."""
+    from tests.evaluation.made import Levels
+
+    made, module = Levels(), ModuleType("levels")
+    for name in ("get_scene_embeddings", "get_timestamp_embeddings", "load_model"):
+        setattr(module, name, lambda *given, name=name: getattr(made, name)(*given))
+    monkeypatch.setitem(sys.modules, "levels", module)
+    return made

@@ -80,7 +80,7 @@ def test_an_interrupted_job_goes_on_and_gives_the_same_table(model, folder, tmp_
             yield item
 
     embed_table(model, [folder], tmp_path / "whole.npz")
-    monkeypatch.setattr("unheard.embedding.embedder.PENDING", 1)
+    monkeypatch.setattr("unheard.embedding.embedding_model.PENDING", 1)
     with pytest.raises(KeyboardInterrupt):
         embed_table(model, [folder], tmp_path / "emb.npz", track=stop)
     assert not (tmp_path / "emb.npz").exists()
@@ -173,7 +173,7 @@ def test_resume_with_other_options_is_refused(model, folder, tmp_path, end, opti
 
 
 def test_resume_with_another_model_is_refused_for_parts_and_for_tables(model, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("unheard.embedding.embedder.PENDING", 1)
+    monkeypatch.setattr("unheard.embedding.embedding_model.PENDING", 1)
     other = Model(reinitialised(SavedModel(model.learner, model.config, model.statistics, model.provenance), seed=5))
 
     def stop(items, total, description):
@@ -191,7 +191,7 @@ def test_resume_with_another_model_is_refused_for_parts_and_for_tables(model, fo
 
 
 def test_an_interrupt_loses_nothing_that_was_embedded(model, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("unheard.embedding.embedder.PENDING", 1)
+    monkeypatch.setattr("unheard.embedding.embedding_model.PENDING", 1)
 
     def stop(items, total, description):
         for index, item in enumerate(items):
@@ -206,7 +206,7 @@ def test_an_interrupt_loses_nothing_that_was_embedded(model, folder, tmp_path, m
 
 def test_rows_are_stored_after_a_while(model, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "PART_SECONDS", 0.0)
-    monkeypatch.setattr("unheard.embedding.embedder.PENDING", 1)
+    monkeypatch.setattr("unheard.embedding.embedding_model.PENDING", 1)
     seen = []
 
     def look(items, total, description):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-from tests.evaluation.made import Levels
 
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
@@ -25,16 +22,6 @@ def table() -> Callable[..., Labels]:
 def clouds() -> Callable[..., np.ndarray]:
     """Makes one cloud of points a class."""
     return _clouds
-
-
-@pytest.fixture
-def levels(monkeypatch: pytest.MonkeyPatch) -> Levels:
-    """A module named ``levels`` on the path, whose functions a test may replace."""
-    made, module = Levels(), ModuleType("levels")
-    for name in ("get_scene_embeddings", "get_timestamp_embeddings", "load_model"):
-        setattr(module, name, lambda *given, name=name: getattr(made, name)(*given))
-    monkeypatch.setitem(sys.modules, "levels", module)
-    return made
 
 
 def _table(

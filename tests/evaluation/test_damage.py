@@ -19,13 +19,14 @@ from unheard.cli import main
 from unheard.embedding.verify import verify
 from unheard.errors import ConfigError, DamageWarning, DataError
 from unheard.evaluation.hear import suite
-from unheard.evaluation.hear.encoders import HearEncoder, PrecomputedEmbeddings
+from unheard.evaluation.hear.encoders import PrecomputedEmbeddings
 from unheard.evaluation.hear.fit import FitResult
 from unheard.evaluation.hear.fit_cache import DiskFitCache
 from unheard.evaluation.hear.head import HyperParams
 from unheard.evaluation.probe.cache import EmbeddingCache
 from unheard.finetuning.scores import score_labelled
 from unheard.outputs import locked_file, locked_folder
+from unheard.teachers.hear_module import HearEncoder
 
 
 def flip(file: Path, at: int = -1) -> None:

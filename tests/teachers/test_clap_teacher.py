@@ -11,7 +11,7 @@ import torch
 transformers = pytest.importorskip("transformers")
 
 from unheard.errors import CheckpointError  # noqa: E402
-from unheard.teachers.clap import ClapTeacher, is_clap, unstack  # noqa: E402
+from unheard.teachers.clap import ClapTeacher, unstack  # noqa: E402
 
 RATE = 48_000
 
@@ -129,9 +129,8 @@ def test_it_is_frozen_whatever_is_asked(folder: Path) -> None:
 
 def test_a_folder_without_its_preprocessor_file_is_refused(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
-    assert is_clap(tmp_path) and not is_clap(tmp_path.parent / "nothing")
     with pytest.raises(CheckpointError, match="preprocessor_config.json"):
         ClapTeacher(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text((folder / "preprocessor_config.json").read_text())
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match=r"has no model\.safetensors"):
         ClapTeacher(tmp_path)

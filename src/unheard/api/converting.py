@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unheard.embedding.embedder import Model
-from unheard.embedding.loading import load
+from unheard.embedding.loading import load_own
 from unheard.errors import ConfigError
 from unheard.outputs import refuse_existing
 
@@ -37,4 +37,4 @@ def convert(
         )
     saved = read(file, layout, name, settings, classes)
     save_model(Path(out), saved.learner, saved.recipe, saved.statistics, saved.provenance, saved.classifier)
-    return load(out)
+    return load_own(out)

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unheard.embedding.bulk import BulkReport, embed_table
-from unheard.embedding.embedder import Model, Options
-from unheard.embedding.loading import load
+from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.job import Options
+from unheard.embedding.loading import load, loaded
 from unheard.embedding.verify import verify
 from unheard.progress import Track, silent
 
-__all__ = ["embed", "load", "loaded", "verify"]
+__all__ = ["embed", "load", "verify"]
 
 
 def embed(
-    model: Model | str | Path,
+    model: EmbeddingModel | str | Path,
     audio: str | Path | Sequence[str | Path],
     out: str | Path,
     options: Options | None = None,
@@ -27,8 +28,3 @@ def embed(
     """Embed files and folders into a ``.parquet``, ``.npz`` or ``.csv`` table, one row per file; see `embed_table`."""
     sources = [audio] if isinstance(audio, str | Path) else audio
     return embed_table(loaded(model), sources, out, options, resume=resume, overwrite=overwrite, track=track)
-
-
-def loaded(model: Model | str | Path) -> Model:
-    """Return a model; load it if a name or path is given."""
-    return model if isinstance(model, Model) else load(model)

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
-from unheard.embedding.embedder import Model
+from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.errors import ConfigError
 from unheard.evaluation.hear import suite
 from unheard.evaluation.hear.embeddings import PROVENANCE_FILE
@@ -22,12 +22,12 @@ from unheard.view.evaluation_page import write_evaluation
 
 
 def evaluate(
-    model: Model | str | Path,
+    model: EmbeddingModel | str | Path,
     tasks: str | Path,
     out: str | Path,
     plan: EvaluationConfig | None = None,
     *,
-    compare: Sequence[Model | str | Path] = (),
+    compare: Sequence[EmbeddingModel | str | Path] = (),
     overwrite: bool = False,
     resume: bool = False,
     track: Track = silent,
@@ -41,9 +41,9 @@ def evaluate(
     Parameters
     ----------
     model : Model, path or str
-        Also ``hear:MODULE[:WEIGHTS]`` for a module with the HEAR API, ``xares:MODULE[:CLASS]``, or
-        ``embeddings:FOLDER`` written by heareval or an earlier evaluation. A module is identified by this text only, so
-        ``resume`` does not detect changes of its code or weights.
+        Also ``hf:DIR`` for the folder of a Hugging Face audio encoder, ``hear:MODULE[:WEIGHTS]`` for a module with the
+        HEAR API, ``xares:MODULE[:CLASS]``, or ``embeddings:FOLDER`` written by heareval or an earlier evaluation. An
+        X-ARES module is identified by this text only, so ``resume`` does not detect changes of its code or weights.
     tasks : path
         A folder of task folders in the layout of hear-preprocess.
     plan : EvaluationConfig, optional
@@ -98,7 +98,7 @@ def _clear(folder: Path) -> None:
 
 
 def _encoders_to_compare(
-    model: Model | str | Path, compare: Sequence[Model | str | Path], plan: EvaluationConfig
+    model: EmbeddingModel | str | Path, compare: Sequence[EmbeddingModel | str | Path], plan: EvaluationConfig
 ) -> list[Encoder]:
     """Return the model, those compared with it, the random encoder and log-mel, with distinct names."""
     own, *baselines = encoders(model, plan.device, plan.runtime)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unheard.api.embedding import loaded
-from unheard.embedding.embedder import Model
+from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.loading import own
 from unheard.outputs import refuse_existing
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def reconstruct(
-    model: Model | str | Path,
+    model: EmbeddingModel | str | Path,
     audio: str | Path,
     out: str | Path,
     *,
@@ -53,7 +53,7 @@ def reconstruct(
 
     for file in [out] if wav is None else [out, wav]:
         refuse_existing(file, overwrite)
-    opened = loaded(model)
+    opened = own(model)
     shown = reconstruct_window(opened, take_window(opened, audio, start), mask, mask_ratio, seed)
     save(figure(shown), out)
     if wav is not None:
@@ -62,7 +62,7 @@ def reconstruct(
 
 
 def attention(
-    model: Model | str | Path,
+    model: EmbeddingModel | str | Path,
     audio: str | Path,
     out: str | Path,
     *,
@@ -84,7 +84,7 @@ def attention(
     from unheard.view.window import attention_window, take_window
 
     refuse_existing(out, overwrite)
-    opened = loaded(model)
+    opened = own(model)
     window = take_window(opened, audio, start)
     maps = attention_window(opened, window, at)
     save(figure(window.spec, maps, opened.grid.patch_size, window.scale, window.title), out)

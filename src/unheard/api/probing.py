@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from unheard.api.embedding import loaded
 from unheard.data.label_table import read_labels
 from unheard.data.leakage import content_of
-from unheard.embedding.embedder import Model, Options
+from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.job import Options
+from unheard.embedding.loading import loaded
 from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError, require
 from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_fingerprint
@@ -49,7 +50,7 @@ class ProbeOptions:
 
 
 def probe(
-    model: Model | str | Path,
+    model: EmbeddingModel | str | Path,
     labels: str | Path,
     out: str | Path,
     *,
@@ -78,7 +79,9 @@ def probe(
     return probe_table(loaded(model), Path(labels), Path(out), options, track)
 
 
-def probe_table(model: Model, table: Path, out: Path, options: ProbeOptions, track: Track = silent) -> ProbeReport:
+def probe_table(
+    model: EmbeddingModel, table: Path, out: Path, options: ProbeOptions, track: Track = silent
+) -> ProbeReport:
     """Probe a model on a labels CSV and write the report into ``out``.
 
     The table is checked before anything is embedded. Vectors are cached in ``out/vectors``.
@@ -120,8 +123,12 @@ def probe_table(model: Model, table: Path, out: Path, options: ProbeOptions, tra
             content=content,
             statistics=baseline_vectors[LOG_MEL],
         )
-        name = f"{model.config.name} ({model.provenance.source})" if model.provenance.source else model.config.name
-        about = {"model": name, "table": table.name, "pooling": options.pool, "layer": str(options.layer or "last")}
+        about = {
+            "model": model.description,
+            "table": table.name,
+            "pooling": options.pool,
+            "layer": str(options.layer or "last"),
+        }
         report = replace(report, warnings=[*report.warnings, *notes], about=about)
         with one_thread():
             projection = draw_map(own, options.seeds[0])

@@ -14,7 +14,7 @@ import torch
 
 from unheard.audio.decode import AUDIO_SUFFIXES
 from unheard.cli.shell import torch_device
-from unheard.embedding.loading import load
+from unheard.embedding.loading import load_own
 from unheard.errors import UnheardError
 from unheard.training.engine import bf16_on_cpu
 from unheard.version import __version__
@@ -143,7 +143,7 @@ def _self_test(device: str) -> str:
     """Embed half a second of noise with the smallest model."""
     noise = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
     try:
-        scene = load("random-tiny", device).embed((noise, 16000)).scene
+        scene = load_own("random-tiny", device).embed((noise, 16000)).scene
     except (UnheardError, RuntimeError) as error:
         return str(error)
     return "" if np.isfinite(scene).all() else "the embedding of noise is not finite"

@@ -70,7 +70,7 @@ def embed(
     Parameters
     ----------
     model
-        A run, a model folder, or a built-in name such as random-tiny.
+        A run, a model folder, a built-in name such as random-tiny, hf:DIR or hear:MODULE[:WEIGHTS].
     audio
         Sound files and folders.
     """

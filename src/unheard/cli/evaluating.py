@@ -59,7 +59,7 @@ def probe(
     Parameters
     ----------
     model
-        A run, a model folder, or a built-in name such as random-tiny.
+        A run, a model folder, a built-in name such as random-tiny, hf:DIR or hear:MODULE[:WEIGHTS].
     labels
         A CSV with the columns path and label, and optionally split, fold, group, start, end, known.
     """
@@ -161,8 +161,8 @@ def evaluate(
     Parameters
     ----------
     model
-        A run, a model folder, a built-in name, hear:MODULE[:WEIGHTS], xares:MODULE[:CLASS], or embeddings:FOLDER in the
-        layout written by heareval.
+        A run, a model folder, a built-in name, hf:DIR, hear:MODULE[:WEIGHTS], xares:MODULE[:CLASS], or
+        embeddings:FOLDER in the layout written by heareval.
     tasks_dir
         A folder of task folders in the layout of hear-preprocess, or a CSV with the columns path and label.
     """

@@ -106,17 +106,17 @@ def evaluate_labelled(
 
 def _scorer(name: str, device: str, labels: str | None) -> tuple[Sequence[str], Scored]:
     """Return the classes of a model and its scoring function."""
-    from unheard.embedding.loading import load
+    from unheard.embedding.loading import load_own
     from unheard.finetuning.ensemble import ClassifierEnsemble, open_finetuned, session_of
 
     if labels is not None:
         from unheard.embedding.zero_shot import ZeroShot
 
-        chosen = ZeroShot(load(name, device), [label.strip() for label in labels.split(",") if label.strip()])
+        chosen = ZeroShot(load_own(name, device), [label.strip() for label in labels.split(",") if label.strip()])
         return chosen.labels, chosen.scores
     tuned = None if session_of(name) is None else open_finetuned(name, device)
     if tuned is None:
-        model = load(name, device)
+        model = load_own(name, device)
         if not model.labels and "contrast" in model.learner.objectives:
             raise ConfigError(
                 'this model was trained with captions and has no fixed classes; give them with --labels "dog, rain"'

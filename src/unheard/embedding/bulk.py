@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unheard.audio.folders import find_audio
-from unheard.embedding.embedder import Model, Options, Sound
+from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import identity
+from unheard.embedding.job import Options, Sound
 from unheard.embedding.tables import TableWriter, absolute
 from unheard.errors import AudioError, DataError, shown
 from unheard.progress import Track, silent
@@ -38,7 +39,7 @@ class BulkReport:
 
 
 def embed_table(
-    model: Model,
+    model: EmbeddingModel,
     sources: Sequence[str | Path],
     out: str | Path,
     options: Options | None = None,
@@ -70,14 +71,13 @@ def embed_table(
     if options.pool == "none":
         options = replace(options, frames=True)
     files = expand(sources)
-    size = model.embedding_size * (2 if options.pool == "mean+std" and not options.frames else 1)
     skipped: dict[str, str] = {}
 
     def skip(sound: Sound, error: AudioError) -> None:
         skipped[shown(sound)] = str(error).removeprefix(f"{shown(sound)}: ")
 
     embedded = 0
-    with TableWriter(Path(out), identity(model, options), size, resume, overwrite) as table:
+    with TableWriter(Path(out), identity(model, options), model.row_size(options), resume, overwrite) as table:
         done, fatal = table.done(), table.fatal(model.sample_rate)
         skipped.update(fatal)
         dead = set(map(absolute, fatal))

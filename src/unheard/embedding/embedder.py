@@ -9,24 +9,24 @@ The result of a clip does not depend on the other clips.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import build_frontend
 from unheard.audio.waveform import from_array, stream
 from unheard.embedding.classify import classify_many
-from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound, checked_sound
-from unheard.embedding.pooling import Pool
-from unheard.embedding.windows import Window, cut
-from unheard.errors import AudioError, ConfigError
+from unheard.embedding.embedding_model import EmbeddingModel, Pending
+from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound
+from unheard.embedding.windows import Window, column_frames, cut
+from unheard.errors import ConfigError
 from unheard.model.encoder import Encoder
 from unheard.model.patches import Grid
 from unheard.recipes.recipe import Recipe
@@ -35,10 +35,9 @@ from unheard.weights.checkpoint import SavedModel
 __all__ = ["Embedding", "Model", "Options", "Sound"]
 
 BATCH = 16  # windows encoded at once; our choice: larger batches exceed a CPU's cache
-PENDING = 64  # windows collected before encoding, so that clips of equal length share a batch; our choice
 
 
-class Model:
+class Model(EmbeddingModel):
     """An encoder with its front end, ready to embed; the result of `unheard.load`.
 
     Parameters
@@ -86,53 +85,6 @@ class Model:
         """Return D': embed_dim times the number of frequency patches."""
         return self.encoder.embed_dim * self.grid.freq
 
-    @overload
-    def embed(
-        self, sound: Sound, *, layer: int | None = ..., pool: Pool = ..., hop: float | None = ..., frames: bool = ...
-    ) -> Embedding: ...
-
-    @overload
-    def embed(
-        self,
-        sound: list[Sound],
-        *,
-        layer: int | None = ...,
-        pool: Pool = ...,
-        hop: float | None = ...,
-        frames: bool = ...,
-    ) -> list[Embedding]: ...
-
-    def embed(
-        self,
-        sound: Sound | list[Sound],
-        *,
-        layer: int | None = None,
-        pool: Pool = "mean",
-        hop: float | None = None,
-        frames: bool = True,
-    ) -> Embedding | list[Embedding]:
-        """Embed a file, an array with its sample rate, or a list of them.
-
-        Any length from one sample to hours works; see `Options` for the parameters.
-
-        Raises
-        ------
-        AudioError
-            When a sound cannot be read.
-        ConfigError
-            When a layer, pool or hop does not exist.
-
-        Examples
-        --------
-        >>> import numpy as np, unheard
-        >>> unheard.load("random-tiny").embed((np.zeros(16000), 16000)).scene.shape
-        (960,)
-        """
-        options = Options(layer, pool, hop, frames)
-        if isinstance(sound, list):
-            return [embedding for _, embedding in self.embed_many(sound, options)]
-        return next(self.embed_many([sound], options))[1]
-
     @property
     def labels(self) -> tuple[str, ...]:
         """Return the classes of a fine-tuned model, in the order of its scores; empty for others."""
@@ -150,49 +102,35 @@ class Model:
             return [scores for _, scores in classify_many(self, sound)]
         return next(classify_many(self, [sound]))[1]
 
-    def embed_many(
-        self,
-        sounds: Iterable[Sound],
-        options: Options = Options(),
-        skip: Callable[[Sound, AudioError], None] | None = None,
-    ) -> Iterator[tuple[Sound, Embedding]]:
-        """Embed clips in batches across them, with few windows in memory; yield each clip with its embedding, in order.
-
-        With ``skip``, a clip that cannot be read is passed to it and left out; without it the error is raised.
-        """
-        offsets, options = self._offsets(options.hop), replace(options, layer=self._layer(options.layer))
-        pending: list[tuple[EmbeddingAccumulator, Window]] = []
-        jobs: list[EmbeddingAccumulator] = []
-        for sound in sounds:
-            job = EmbeddingAccumulator(self, sound, options)
-            jobs.append(job)
-            try:
-                for window in self._windows(checked_sound(sound), job, offsets):
-                    pending.append((job, window))
-                    if len(pending) >= PENDING:
-                        self._encode(pending, options)
-            except AudioError as error:
-                if skip is None:
-                    raise
-                skip(sound, error)
-                jobs.remove(job)
-                pending = [(owner, window) for owner, window in pending if owner is not job]
-            if not pending or len(jobs) >= PENDING:
-                self._encode(pending, options)
-                yield from _results(jobs, skip)
-                jobs = []
-        self._encode(pending, options)
-        yield from _results(jobs, skip)
-
     def with_statistics(self, statistics: Statistics) -> Model:
         """Return the same model with other normalisation statistics."""
         other = copy.copy(self)
         other.statistics = statistics
         return other
 
-    def _windows(self, sound: Sound, job: EmbeddingAccumulator, offsets: Sequence[int]) -> Iterator[Window]:
+    @property
+    def description(self) -> str:
+        """Return the name of the recipe and the origin of the weights."""
+        source = self.provenance.source
+        return f"{self.config.name} ({source})" if source else self.config.name
+
+    @property
+    def depth(self) -> int:
+        """Return the number of blocks of the encoder."""
+        return len(self.encoder.transformer.blocks)
+
+    def row_size(self, options: Options) -> int:
+        """Return the width of the rows of a table: of frames, or of scenes if frames are left out."""
+        return self.embedding_size * (2 if options.pool == "mean+std" and not options.frames else 1)
+
+    def prepared(self, options: Options) -> Options:
+        """Check options; layers count from 0 in those that are returned."""
+        self._offsets(options.hop)
+        return replace(options, layer=self._layer(options.layer))
+
+    def windows(self, sound: Sound, job: EmbeddingAccumulator) -> Iterator[Window]:
         """Yield the windows of a clip at every offset; the clip is read once for each."""
-        for offset in offsets:
+        for offset in self._offsets(job.options.hop):
             waves = (
                 stream(sound, self.sample_rate)
                 if isinstance(sound, str | Path)
@@ -202,7 +140,7 @@ class Model:
             yield from cut(self.frontend.stream(counted), self.grid.frames, offset)
 
     @torch.inference_mode()
-    def _encode(self, pending: list[tuple[EmbeddingAccumulator, Window]], options: Options) -> None:
+    def encode(self, pending: Pending, options: Options) -> None:
         """Encode all pending windows, batched by number of patches, and pass the frames to their clips in order."""
         groups: dict[int, list[int]] = {}
         for index, (_, window) in enumerate(pending):
@@ -215,8 +153,17 @@ class Model:
                     zip(chunk, self.encode_windows([pending[i][1] for i in chunk], columns, options), strict=True)
                 )
         for index, (job, window) in enumerate(pending):
-            job.add(window, results[index])
+            frames = results[index]
+            weights = np.array([window.frames], np.float32) if options.cls else column_frames(self.grid, window.frames)
+            job.pool(frames, weights)
+            job.keep(frames, self._times(window, len(frames)))
         pending.clear()
+
+    def _times(self, window: Window, columns: int) -> Float64[np.ndarray, " t"]:
+        """Return the centres of the columns of a window in milliseconds."""
+        width = self.grid.patch_size[1]
+        middle = window.start + np.arange(columns) * width + (width - 1) / 2
+        return 1000 * (self.frontend.frame_centre(0) + middle * self.frontend.hop_size / self.sample_rate)
 
     def encode_windows(
         self, windows: list[Window], columns: int, options: Options = Options()
@@ -249,7 +196,7 @@ class Model:
         return cls
 
     def _layer(self, layer: int | None) -> int | None:
-        depth = len(self.encoder.transformer.blocks)
+        depth = self.depth
         if layer is None:
             return None
         if not (1 <= layer <= depth or -depth <= layer <= -1):
@@ -269,20 +216,3 @@ class Model:
                 f"hop must divide the duration of a patch, {width * step:g} s: use one of {fitting}; got {hop:g}"
             )
         return list(range(0, width, round(frames)))
-
-
-def _results(
-    jobs: list[EmbeddingAccumulator], skip: Callable[[Sound, AudioError], None] | None
-) -> Iterator[tuple[Sound, Embedding]]:
-    """Yield the embeddings of finished clips; an embedding that is not finite is an error of its clip."""
-    for job in jobs:
-        embedding = job.result()
-        if np.isfinite(embedding.scene).all() and np.isfinite(embedding.frames).all():
-            yield job.sound, embedding
-            continue
-        error = AudioError(
-            f"{job.name}: its embedding is not finite; check the sound with unheard data check, and the model's weights"
-        )
-        if skip is None:
-            raise error
-        skip(job.sound, error)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unheard.audio.frontend import Statistics
 from unheard.embedding.embedder import Embedding, Model, Options
-from unheard.embedding.loading import load
+from unheard.embedding.loading import load_own
 from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError
 
@@ -74,7 +74,7 @@ def load_model(
         When pooling does not give a single vector, ``published`` is unknown, or both are given.
     """
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return HearModel(load(model_file_path or "random-tiny", place), Options(layer, pool, hop), published).eval()
+    return HearModel(load_own(model_file_path or "random-tiny", place), Options(layer, pool, hop), published).eval()
 
 
 def get_timestamp_embeddings(

@@ -6,14 +6,20 @@ import hashlib
 from dataclasses import asdict
 from typing import Any
 
-from unheard.embedding.embedder import Model, Options
+from unheard.embedding.embedder import Model
+from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.external import ExternalModel
+from unheard.embedding.job import Options
 from unheard.version import __version__
 
 
-def fingerprint(model: Model) -> str:
-    """Return a SHA-256 of all that embeddings of a model depend on: weights, sizes, statistics, front end and
-    padding.
+def fingerprint(model: EmbeddingModel) -> str:
+    """Return a hash of all that embeddings of a model depend on: weights, sizes, statistics, front end and padding; for
+    an encoder of others, the fingerprint of its teacher.
     """
+    if isinstance(model, ExternalModel):
+        return model.teacher.fingerprint
+    assert isinstance(model, Model), "a model is one of these two"
     digest = hashlib.sha256(
         repr((model.statistics, model.config.frontend, model.config.model, model.pad_window)).encode()
     )
@@ -23,7 +29,7 @@ def fingerprint(model: Model) -> str:
     return digest.hexdigest()
 
 
-def identity(model: Model, options: Options) -> dict[str, Any]:
+def identity(model: EmbeddingModel, options: Options) -> dict[str, Any]:
     """Return all that the embedding of a clip depends on, apart from the clip, as plain values."""
     return {"unheard": __version__, "model": fingerprint(model), **asdict(options)}
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from unheard.embedding.pooling import Pool, Pooling
-from unheard.embedding.windows import Window, column_frames
 from unheard.errors import AudioError, shown
-
-if TYPE_CHECKING:
-    from unheard.embedding.embedder import Model
 
 Sound: TypeAlias = str | Path | tuple[np.ndarray, int]
 Blocks: TypeAlias = Iterable[np.ndarray]
@@ -97,10 +93,20 @@ def checked_sound(sound: object) -> Sound:
 
 
 class EmbeddingAccumulator:
-    """The accumulated frames of one clip."""
+    """The accumulated frames of one clip.
 
-    def __init__(self, model: Model, sound: Sound, options: Options) -> None:
-        self.model, self.sound, self.options = model, sound, options
+    Parameters
+    ----------
+    sound : Sound
+    options : Options
+    sample_rate : int
+        Of the samples that are counted, in Hz.
+    width : int
+        Of a frame.
+    """
+
+    def __init__(self, sound: Sound, options: Options, sample_rate: int, width: int) -> None:
+        self.sound, self.options, self.sample_rate, self.width = sound, options, sample_rate, width
         self.samples = 0
         self.pooling = Pooling(options.pool)
         self.frames: list[np.ndarray] = []
@@ -119,23 +125,21 @@ class EmbeddingAccumulator:
             self.samples += len(wave)
             yield wave
 
-    def add(self, window: Window, frames: Float32[np.ndarray, "t D"]) -> None:
-        """Add the frames of one window."""
-        grid, frontend = self.model.grid, self.model.frontend
-        weights = np.array([window.frames], np.float32) if self.options.cls else column_frames(grid, window.frames)
+    def pool(self, frames: Float32[np.ndarray, "t D"], weights: Float32[np.ndarray, " t"]) -> None:
+        """Add the frames of one window to the scene, with their weights."""
         self.pooling.add(frames, weights)
+
+    def keep(self, frames: Float32[np.ndarray, "t D"], times_ms: Float[np.ndarray, " t"]) -> None:
+        """Keep the frames of one window, if the options ask for them."""
         if self.options.frames:
-            middle = window.start + np.arange(len(frames)) * grid.patch_size[1] + (grid.patch_size[1] - 1) / 2
             self.frames.append(frames)
-            self.times.append(1000 * (frontend.frame_centre(0) + middle * frontend.hop_size / frontend.sample_rate))
+            self.times.append(times_ms)
 
     def result(self) -> Embedding:
         """Return the embedding, frames in order of time."""
         times = np.concatenate(self.times) if self.times else np.zeros(0)
-        frames = (
-            np.concatenate(self.frames) if self.frames else np.zeros((0, self.model.embedding_size), dtype=np.float32)
-        )
+        frames = np.concatenate(self.frames) if self.frames else np.zeros((0, self.width), dtype=np.float32)
         order = np.argsort(times, kind="stable")
         return Embedding(
-            self.pooling.result(), frames[order], times[order].astype(np.float32), self.samples / self.model.sample_rate
+            self.pooling.result(), frames[order], times[order].astype(np.float32), self.samples / self.sample_rate
         )

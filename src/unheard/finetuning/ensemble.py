@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from unheard.audio.waveform import Channel, from_array, read
 from unheard.embedding.classify import classifier_of, logits_many
 from unheard.embedding.embedder import Model, Sound
-from unheard.embedding.loading import load
+from unheard.embedding.loading import load_own
 from unheard.errors import AudioError, CheckpointError
 from unheard.finetuning.session import FinetuneSession, finished, read_session
 
@@ -111,7 +111,7 @@ def open_finetuned(path: str | Path, device: str = "cpu") -> ClassifierEnsemble:
     """
     run, session = Path(path), session_of(path)
     if session is None:
-        return ClassifierEnsemble([(load(path, device), "mix")])
+        return ClassifierEnsemble([(load_own(path, device), "mix")])
     if len(session.members) > 1 and not finished(run, session):
         raise CheckpointError(
             f"{run} has models that are not trained yet; continue with: unheard finetune --resume {run}"
@@ -124,7 +124,7 @@ def open_members(
 ) -> ClassifierEnsemble:
     """Open some of the models of a run."""
     return ClassifierEnsemble(
-        [(load(session.folder(run, part, channel), device), channel) for part, channel in members]
+        [(load_own(session.folder(run, part, channel), device), channel) for part, channel in members]
     )
 
 

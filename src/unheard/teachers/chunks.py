@@ -85,31 +85,9 @@ def clip_maps(
             sound = np.stack([wav[chunk.start : chunk.stop] for chunk in batch])
             inputs = torch.from_numpy(sound).to(device).float() / INT16_SCALE
             inputs = F.pad(inputs, (0, max(0, SHORTEST * sample_rate - inputs.shape[1])))
-            maps = compute_map(teacher, inputs, sample_rate)
+            maps = teacher(resample(inputs, sample_rate, teacher.sample_rate))
             for chunk, found in zip(batch, maps, strict=True):
                 yield found[..., chunk.columns].permute(2, 1, 0)
-
-
-def compute_map(teacher: FrozenTeacher, wav: Float[Tensor, "B S"], sample_rate: int) -> Float[Tensor, "B C f t"]:
-    """Resample waveforms and return the teacher's maps, whose size is compared with its axes.
-
-    Raises
-    ------
-    DataError
-        When a map has another size, or holds NaN or infinity.
-    """
-    inputs = resample(wav, sample_rate, teacher.sample_rate)
-    maps: Tensor = teacher(inputs)
-    axes = teacher.axes(inputs.shape[1])
-    wanted = (len(wav), teacher.dim, len(axes.edges) + 1, len(axes.columns))
-    if maps.shape != wanted:
-        raise DataError(
-            f"the teacher {teacher.name} returned {_size(maps.shape)} for {inputs.shape[1]} samples, instead of"
-            f" {_size(wanted)}; its frames must follow its hop and its width must not change"
-        )
-    if not bool(maps.isfinite().all()):
-        raise DataError(f"the teacher {teacher.name} returned values that are not finite; use other weights or sounds")
-    return maps
 
 
 def rounded(maps: Float[Tensor, "*shape"]) -> Float16[np.ndarray, "*shape"]:
@@ -126,7 +104,3 @@ def rounded(maps: Float[Tensor, "*shape"]) -> Float16[np.ndarray, "*shape"]:
             "a value of the teacher's map exceeds the range of float16, 65504; use another stage or teacher"
         )
     return np.asarray(values)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]} channels x {shape[2]} rows x {shape[3]} columns" if len(shape) == 4 else f"shape {shape}"

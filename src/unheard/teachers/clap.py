@@ -11,8 +11,6 @@ stages are unstacked here.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from unheard.errors import CheckpointError, require
 from unheard.teachers.align import FeatureMapAxes, row_edges
-from unheard.teachers.teacher import FrozenTeacher, disable_hf_progress
+from unheard.teachers.hf_folder import fingerprint, mel_centres, read_hf_folder
+from unheard.teachers.teacher import FrozenTeacher, Windows
 
 Stage = Literal["final", "middle"]
 MIDDLE_STAGE = 2  # hidden_states[2]: a quarter of the final map's downsampling, 4 x 64 for LAION's HTS-AT
@@ -58,7 +56,10 @@ class ClapTeacher(FrozenTeacher):
 
     def __init__(self, folder: Path, stage: Stage = "final", projected: bool = False) -> None:
         super().__init__()
-        model, extractor = _read(folder)
+        source = read_hf_folder(folder)
+        from transformers import ClapFeatureExtractor, ClapModel
+
+        extractor, model = source.extractor(ClapFeatureExtractor), source.model(ClapModel, optional=("text_",))
         self.audio, self.projection = model.audio_model.audio_encoder, model.audio_projection if projected else None
         self.stage, self.fused = stage, bool(self.audio.enable_fusion)
         self.sample_rate, self.hop_size, self.n_fft = (
@@ -71,13 +72,15 @@ class ClapTeacher(FrozenTeacher):
         filters = extractor.mel_filters if fused_filters else extractor.mel_filters_slaney
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
         self.register_buffer("mel", torch.from_numpy(np.ascontiguousarray(filters.T, np.float32)), persistent=False)
-        self.centres = _centres(extractor, "htk" if fused_filters else "slaney")
+        limits = extractor.frequency_min, extractor.frequency_max
+        self.centres = mel_centres(*limits, int(extractor.feature_size), "htk" if fused_filters else "slaney")
         sizes = model.config.audio_config
         self.spec_size, self.ratio = int(sizes.spec_size), int(sizes.spec_size // sizes.num_mel_bins)
         self.rows, self.columns = self._shape(sizes)
         self.dim = self._width(sizes, int(model.config.projection_dim))
         self.name = f"CLAP from {folder}"
-        self.fingerprint = _fingerprint(model, stage, projected)
+        self.windows = Windows(self.samples, self.samples)
+        self.fingerprint = fingerprint(["clap", stage, projected, source.preprocessor], model)
         self.freeze()
 
     def axes(self, samples: int) -> FeatureMapAxes:
@@ -137,48 +140,3 @@ def unstack(stacked: Float[Tensor, "B C f4 t4"], ratio: int) -> Float[Tensor, "B
     batch, channels, rows, columns = stacked.shape
     pieces = stacked.reshape(batch, channels, ratio, rows // ratio, columns).transpose(2, 3)
     return pieces.reshape(batch, channels, rows // ratio, ratio * columns)
-
-
-def is_clap(folder: Path) -> bool:
-    """Return whether a folder looks like a CLAP checkpoint of Hugging Face."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get("model_type") == "clap"
-
-
-def _read(folder: Path) -> tuple[Any, Any]:
-    require("transformers", "hf")
-    from transformers import ClapFeatureExtractor, ClapModel
-
-    if not (folder / "preprocessor_config.json").is_file():
-        raise CheckpointError(
-            f"{folder} has no preprocessor_config.json, which describes CLAP's input; copy it from where the"
-            " weights are"
-        )
-    disable_hf_progress()
-    try:
-        model = ClapModel.from_pretrained(folder, local_files_only=True)
-        return model.eval(), ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{folder} cannot be read as a CLAP checkpoint ({reason}); give a folder that save_pretrained wrote"
-        ) from error
-
-
-def _centres(extractor: Any, scale: str) -> list[float]:
-    """Return the centres of the mel bands in Hz."""
-    from transformers.audio_utils import hertz_to_mel, mel_to_hertz
-
-    low, high = (hertz_to_mel(float(edge), scale) for edge in (extractor.frequency_min, extractor.frequency_max))
-    mels = np.linspace(low, high, int(extractor.feature_size) + 2)
-    return [float(value) for value in mel_to_hertz(mels, scale)[1:-1]]
-
-
-def _fingerprint(model: Any, stage: str, projected: bool) -> str:
-    digest = hashlib.sha256(f"clap {stage} {projected}".encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from unheard.audio.frontends import FrontendConfig, build_frontend
+from unheard.audio.resample import resample
 from unheard.data.store import Store, WaveStore, to_device
 from unheard.errors import ConfigError, DataError
 from unheard.model.patches import Grid
@@ -22,8 +23,7 @@ from unheard.objectives.base import Batch
 from unheard.objectives.distill_config import DistillConfig, DistillTeacher
 from unheard.objectives.teacher_loss import TARGET_EPS
 from unheard.teachers.align import alignment_matrix, row_weights
-from unheard.teachers.chunks import compute_map
-from unheard.teachers.load import load_teacher
+from unheard.teachers.load import absolute_name, load_teacher
 from unheard.teachers.stored import StoredTargets, is_stored, open_targets
 from unheard.teachers.teacher import FrozenTeacher
 
@@ -83,7 +83,8 @@ class ComputedTargets:
             raise ConfigError(
                 "a teacher needs waveforms, and these batches hold spectrograms only; pack the corpus with --store wav"
             )
-        maps = compute_map(self.teacher, batch.wav, self.sample_rate).to(torch.float16)  # as stored targets are
+        inputs = resample(batch.wav, self.sample_rate, self.teacher.sample_rate)
+        maps: Tensor = self.teacher(inputs).to(torch.float16)  # as stored targets are
         features = maps.flatten(2).transpose(1, 2).float()  # (B, L, C)
         samples = -(-batch.wav.shape[1] * self.teacher.sample_rate // self.sample_rate)
         return self._matrix(samples, features.device) @ features
@@ -161,7 +162,7 @@ class DistillTargets:
         self.sources: list[FrozenTeacher | StoredTargets] = []
         sections = []
         for number, section in enumerate(config.teachers):
-            where, rooted = f"objectives.distill.teachers.{number}", replace(section, name=rooted_name(section.name))
+            where, rooted = f"objectives.distill.teachers.{number}", replace(section, name=absolute_name(section.name))
             source = open_targets(rooted.name) if is_stored(Path(rooted.name)) else _loaded(rooted, where, waves)
             self.sources.append(source)
             if isinstance(source, StoredTargets):
@@ -208,12 +209,6 @@ class DistillTargets:
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch with the targets of every teacher."""
         return replace(batch, targets=tuple(read(batch) for read in self._readers))
-
-
-def rooted_name(name: str) -> str:
-    """Return a name with an absolute folder, so that a run can be resumed from any working directory."""
-    kind, colon, folder = name.rpartition(":")
-    return f"{kind}{colon}{Path(folder).resolve()}" if folder and Path(folder).is_dir() else name
 
 
 def _loaded(section: DistillTeacher, where: str, waves: bool) -> FrozenTeacher:

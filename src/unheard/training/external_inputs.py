@@ -15,8 +15,9 @@ from unheard.objectives.registry import REGISTERED, name_of
 from unheard.progress import Track, silent
 from unheard.recipes.learner import grid_of
 from unheard.recipes.recipe import Recipe
+from unheard.teachers.load import absolute_name
 from unheard.teachers.stored import StoredTargets
-from unheard.teachers.targets import DistillTargets, rooted_name
+from unheard.teachers.targets import DistillTargets
 from unheard.teachers.text import TextEncoder
 
 
@@ -54,7 +55,7 @@ class ExternalInputs:
             self.targets = DistillTargets(requested.distill, recipe.data.input == "wav")
             requested = requested.updated(self.targets.config)
         if requested.contrast.weight > 0:
-            name = rooted_name(requested.contrast.text)
+            name = absolute_name(requested.contrast.text)
             self.text = TextEncoder(name)
             requested = requested.updated(replace(requested.contrast, text=name, text_dim=self.text.dim))
         self._supervised = [section for name, section in requested.active().items() if REGISTERED[name].labels]

@@ -16,6 +16,7 @@ from unheard.model.sizes import SIZES, Size
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, SavedModel, load_model
+from unheard.weights.names import refuse_names_of_others
 
 BUILT_IN = tuple(f"random-{size}" for size in SIZES)
 RANDOM_STATISTICS = Statistics((-7.1,), (4.2,))  # of AudioSet, as fixed in the M2D reference
@@ -30,11 +31,12 @@ def open_model(name: str | Path) -> SavedModel:
     Raises
     ------
     CheckpointError
-        When there is no such model.
+        When there is no such model, or it is one of another library.
     """
     text = str(name)
     if text in BUILT_IN:
         return untrained(text)
+    refuse_names_of_others(text)
     if not recover_interrupted(Path(name)).exists():
         near = difflib.get_close_matches(text, BUILT_IN, n=1)
         hint = (

@@ -79,7 +79,7 @@ def test_options_reach_load_model_of_a_hear_module(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "optional", module)
     plain, other = encoders("hear:optional")[0], encoders("hear:optional", "cpu", Runtime("m2d", hop=0.05))[0]
     assert got == [{}, {"published": "m2d", "hop": 0.05}]
-    assert plain.identity == "optional" and other.identity != plain.identity and other.options == got[1]
+    assert plain.identity.startswith("optional ") and other.identity != plain.identity and other.options == got[1]
     ours = encoders("hear:unheard.hear:random-tiny", "cpu", Runtime(layer=1))[0]
     assert torch.equal(
         ours.scenes(audio()), get_scene_embeddings(audio(), load_model("random-tiny", layer=1, device="cpu"))

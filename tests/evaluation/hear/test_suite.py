@@ -20,12 +20,12 @@ from unheard.errors import ConfigError, DataError
 from unheard.evaluation.hear import robust
 from unheard.evaluation.hear.embeddings import DONE, batch_size, embed_task
 from unheard.evaluation.hear.encoders import encoders
-from unheard.evaluation.hear.module_encoders import HearEncoder
 from unheard.evaluation.hear.report import Report, Result
 from unheard.evaluation.hear.results import markdown, published
 from unheard.evaluation.hear.rows import read_splits, shuffled
 from unheard.evaluation.hear.suite import EvaluationConfig
 from unheard.evaluation.hear.tasks import read_task
+from unheard.teachers.hear_module import HearEncoder
 
 
 def test_any_hear_module_is_evaluated_and_broken_tasks_do_not_stop_the_others(levels: Levels, tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unheard.audio.waveform import read
 from unheard.errors import AudioError, DataError, ModelError, UnheardError, warn_damaged
@@ -43,13 +42,12 @@ from unheard.files import (
     write_text,
 )
 from unheard.progress import Track, silent
+from unheard.teachers.hear_module import check_shape, check_times
 
 DONE = ".done.embeddings"
 PROVENANCE_FILE = "embedded-by.json"
 CHECKSUMS = "checksums.json"
 DURATION_TOLERANCE = 0.001  # maximum difference in seconds between a file and the length of the task
-# valid range of last time / length of the audio; times in seconds or samples are outside (our choice)
-WRONG_UNIT = (0.02, 5.0)
 
 
 def batch_size(task: Task, sample_rate: int) -> int:
@@ -133,9 +131,11 @@ def _part(task: Task, encoder: Encoder, split: str, names: list[str], path: Path
     )
     try:
         frames, times = encoder.timestamps(audio) if task.event else (encoder.scenes(audio), torch.zeros(0))
-        _checked(frames, len(names), task.event, what)
+        check_shape(frames, len(names), task.event, what)
+        if not bool(torch.isfinite(frames).all()):
+            raise DataError(f"{what}: embeddings hold numbers that are not finite")
         if task.event:
-            _in_time(times, frames, 1000 * audio.shape[1] / encoder.sample_rate, what)
+            check_times(times, frames, 1000 * audio.shape[1] / encoder.sample_rate, what)
     except UnheardError:
         raise
     except Exception as error:  # third-party modules may raise anything
@@ -174,35 +174,6 @@ def _waves(task: Task, encoder: Encoder, split: str, names: list[str]) -> list[F
         waves.append(wav if rate == encoder.sample_rate else read(path, encoder.sample_rate)[0])
     longest = max(len(wav) for wav in waves)
     return [np.pad(wav, (0, longest - len(wav))) for wav in waves]
-
-
-def _checked(frames: Tensor, count: int, event: bool, what: str) -> None:
-    wanted = f"({count}, times, size)" if event else f"({count}, size)"
-    if (
-        frames.ndim != (3 if event else 2)
-        or len(frames) != count
-        or not frames.is_floating_point()
-        or not frames.numel()
-    ):
-        raise DataError(
-            f"{what}: embeddings have the shape {tuple(frames.shape)} and type {frames.dtype}; they must be floats"
-            f" {wanted}"
-        )
-    if not bool(torch.isfinite(frames).all()):
-        raise DataError(f"{what}: embeddings hold numbers that are not finite")
-
-
-def _in_time(times: Tensor, frames: Tensor, length: float, what: str) -> None:
-    """Check that there is one time per frame, that times increase, and that they are in milliseconds."""
-    if times.shape != frames.shape[:2]:
-        raise DataError(f"{what}: times have the shape {tuple(times.shape)}; embeddings have {tuple(frames.shape)}")
-    if not bool((times.diff(dim=1) > 0).all()) or not bool(torch.isfinite(times).all()):
-        raise DataError(f"{what}: times must increase from frame to frame and be finite")
-    last = float(times[:, -1].max())
-    if times.shape[1] > 1 and not WRONG_UNIT[0] <= last / length <= WRONG_UNIT[1]:
-        raise DataError(
-            f"{what}: the last time is {last:g} where the audio ends at {length:g} ms; times must be milliseconds"
-        )
 
 
 def _assemble(task: Task, split: str, batches: list[list[str]], order: list[str], folder: Path) -> None:

@@ -17,10 +17,13 @@ from unheard.audio.framing import Frontend
 from unheard.audio.frontend import LogMel, band_statistics
 from unheard.embedding import hear_api
 from unheard.embedding.embedder import Model
-from unheard.embedding.loading import load
+from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.external import ExternalModel
+from unheard.embedding.loading import loaded, own
 from unheard.errors import ConfigError
-from unheard.evaluation.hear.module_encoders import Frames, HearEncoder, Scenes, hear_encoder, xares_encoder
-from unheard.evaluation.hear.own_encoder import OwnEncoder, Runtime
+from unheard.evaluation.hear.own_encoder import ExternalEncoder, OwnEncoder, Runtime
+from unheard.evaluation.hear.xares_encoder import xares_encoder
+from unheard.teachers.hear_module import Frames, HearEncoder, Scenes, hear_encoder
 from unheard.weights.built_in import reinitialised
 from unheard.weights.checkpoint import SavedModel
 
@@ -121,15 +124,15 @@ class PrecomputedEmbeddings:
         raise ConfigError(f"{self.folder} holds embeddings and no model")
 
 
-def encoders(model: Model | str | Path, device: str = "cpu", runtime: Runtime = Runtime()) -> list[Encoder]:
+def encoders(model: EmbeddingModel | str | Path, device: str = "cpu", runtime: Runtime = Runtime()) -> list[Encoder]:
     """Return the encoders to evaluate: the model, a random encoder and log-mel.
 
     Parameters
     ----------
     model : Model, path or str
-        A loaded model, a run or model folder or built-in name, ``hear:MODULE`` or ``hear:MODULE:WEIGHTS`` for a module
-        with the HEAR API, ``xares:MODULE:CLASS`` for an X-ARES encoder, or ``embeddings:FOLDER`` for embeddings that
-        are there.
+        A loaded model, a run or model folder or built-in name, ``hf:DIR`` for the folder of a Hugging Face audio
+        encoder, ``hear:MODULE`` or ``hear:MODULE:WEIGHTS`` for a module with the HEAR API, ``xares:MODULE:CLASS`` for
+        an X-ARES encoder, or ``embeddings:FOLDER`` for embeddings that are there.
     device : str
         Where a model that is given by name embeds, and the untrained one with it.
     runtime : Runtime
@@ -150,20 +153,25 @@ def encoders(model: Model | str | Path, device: str = "cpu", runtime: Runtime = 
     return list(_each(model, device, runtime))
 
 
-def encoder(model: Model | str | Path, device: str = "cpu", runtime: Runtime = Runtime()) -> Encoder:
+def encoder(model: EmbeddingModel | str | Path, device: str = "cpu", runtime: Runtime = Runtime()) -> Encoder:
     """Return the first of `encoders`, without building the others."""
     return next(_each(model, device, runtime))
 
 
-def _each(model: Model | str | Path, device: str, runtime: Runtime) -> Iterator[Encoder]:
+def _each(model: EmbeddingModel | str | Path, device: str, runtime: Runtime) -> Iterator[Encoder]:
     kind, colon, name = model.partition(":") if isinstance(model, str) else ("", "", "")
     if colon and kind in ("xares", "embeddings") and (given := runtime.given()):
         raise ConfigError(
             f"{model} takes no {', '.join(given)}: an X-ARES encoder and stored embeddings have no options; leave"
             " them out"
         )
-    if colon and kind in ("hear", "xares"):
-        yield hear_encoder(name, device, runtime) if kind == "hear" else xares_encoder(name, device)
+    if isinstance(model, ExternalModel) or (colon and kind in ("hf", "hear", "xares")):
+        if kind == "hear":
+            yield hear_encoder(name, device, runtime.given())
+        elif kind == "xares":
+            yield xares_encoder(name, device)
+        else:
+            yield ExternalEncoder(loaded(model, device), runtime)
         yield HearEncoder("random", hear_api, hear_api.load_model("random-tiny", device=device), "random-tiny")
         yield LogMelEncoder(LogMel())
     elif colon and kind == "embeddings":
@@ -172,9 +180,10 @@ def _each(model: Model | str | Path, device: str, runtime: Runtime) -> Iterator[
         yield from _ours(model, device, runtime)
 
 
-def _ours(model: Model | str | Path, device: str, runtime: Runtime) -> Iterator[Encoder]:
-    ours = model if isinstance(model, Model) else load(model, device)
-    name = "model" if isinstance(model, Model) else Path(model).resolve().name if Path(model).exists() else str(model)
+def _ours(model: EmbeddingModel | str | Path, device: str, runtime: Runtime) -> Iterator[Encoder]:
+    ours, name = own(model, device), "model"
+    if not isinstance(model, EmbeddingModel):
+        name = Path(model).resolve().name if Path(model).exists() else str(model)
     yield OwnEncoder(name, ours, runtime)
     saved = SavedModel(ours.learner, ours.config, ours.statistics, ours.provenance)
     yield OwnEncoder("random", Model(reinitialised(saved, seed=0), ours.device.type), runtime)

@@ -1,8 +1,9 @@
-"""Models of this library as encoders of an evaluation, and the options of their embeddings."""
+"""Models that `unheard.embedding` opens as encoders of an evaluation, and the options of their embeddings."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unheard.embedding import hear_api
-from unheard.embedding.embedder import Model, Options
+from unheard.embedding.embedder import Model
+from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.hear_api import HearModel, Published
 from unheard.embedding.identity import fingerprint
+from unheard.embedding.job import Embedding, Options
 from unheard.embedding.pooling import Pool
+from unheard.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -82,3 +86,41 @@ class OwnEncoder:
     def timestamps(self, audio: Float[Tensor, "n S"]) -> tuple[Tensor, Tensor]:
         """Return vectors over time, and their times in milliseconds."""
         return hear_api.get_timestamp_embeddings(audio, self._frames)
+
+
+class ExternalEncoder:
+    """A model with frames at its own hop, of which a `Runtime` can choose the layer and the pooling.
+
+    Raises
+    ------
+    ConfigError
+        When another option is given, or the model has no such layer.
+    """
+
+    def __init__(self, model: EmbeddingModel, runtime: Runtime = Runtime()) -> None:
+        if runtime.published != "no":
+            raise ConfigError(f"{model.description} has no runtime of {runtime.published}; leave published out")
+        self.name, self.sample_rate = _called(model.description), model.sample_rate
+        self.options: dict[str, Any] = runtime.given()
+        self._model, self._embedding = model, Options(runtime.layer, runtime.pool, runtime.hop)
+        model.prepared(self._embedding)
+        self.identity = f"{fingerprint(model)} {self.options}"
+
+    def scenes(self, audio: Float[Tensor, "n S"]) -> Tensor:
+        """One vector for each clip."""
+        return torch.stack([torch.from_numpy(each.scene) for each in self._embed(audio)])
+
+    def timestamps(self, audio: Float[Tensor, "n S"]) -> tuple[Tensor, Tensor]:
+        """Vectors over time, and their times in milliseconds."""
+        embeddings = self._embed(audio)
+        frames = torch.stack([torch.from_numpy(each.frames) for each in embeddings])
+        return frames, torch.stack([torch.from_numpy(each.times_ms) for each in embeddings])
+
+    def _embed(self, audio: Float[Tensor, "n S"]) -> list[Embedding]:
+        sounds = [(wav.cpu().numpy(), self.sample_rate) for wav in audio.float()]
+        return [embedding for _, embedding in self._model.embed_many(sounds, self._embedding)]
+
+
+def _called(name: str) -> str:
+    """Return the last part of a name such as ``hf:models/ast``, without colons: it names a folder."""
+    return Path(name.partition(":")[2]).resolve().name.replace(":", ".")

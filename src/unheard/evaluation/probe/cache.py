@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unheard.data.label_table import Labels
-from unheard.embedding.embedder import Model, Options
+from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import fingerprint
+from unheard.embedding.job import Options
 from unheard.errors import DataError, warn_damaged
 from unheard.files import FILES, atomic_write, differing_files, file_checksums, read_json, write_json
 from unheard.version import __version__
@@ -80,7 +81,7 @@ class EmbeddingCache:
         return np.asarray(np.load(file))
 
 
-def vectors_fingerprint(model: Model, labels: Labels, content: Sequence[str], options: Options) -> str:
+def vectors_fingerprint(model: EmbeddingModel, labels: Labels, content: Sequence[str], options: Options) -> str:
     """Return a hash of all inputs of the vectors; labels and splits are not part of it.
 
     Parameters

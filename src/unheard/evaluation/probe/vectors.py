@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,18 @@ from numpy.typing import NDArray
 from unheard.audio.frontend import band_statistics
 from unheard.audio.waveform import from_array, info, read
 from unheard.data.label_table import Labels
-from unheard.embedding.embedder import Model, Options, Sound
+from unheard.embedding.embedder import Model
+from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.job import Options, Sound
+from unheard.embedding.loading import load_own
 from unheard.embedding.pooling import Pool
-from unheard.errors import AudioError
+from unheard.errors import AudioError, ConfigError
 from unheard.progress import Track, silent
 from unheard.weights.built_in import reinitialised
 from unheard.weights.checkpoint import SavedModel
 
 Keep = Callable[[str, Callable[[], NDArray[Any]]], NDArray[Any]]
+BASELINE = "random-tiny"  # what encoders of others are compared with, as in `unheard evaluate`
 RANDOM, LOG_MEL = "random encoder", "log-mel mean+std"
 SLACK = 0.05  # seconds by which a row may exceed its file without a warning; our choice
 
@@ -33,9 +38,14 @@ def no_cache(name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
 
 
 def baselines(
-    model: Model, labels: Labels, seeds: Sequence[int], options: Options, track: Track = silent, keep: Keep = no_cache
+    model: EmbeddingModel,
+    labels: Labels,
+    seeds: Sequence[int],
+    options: Options,
+    track: Track = silent,
+    keep: Keep = no_cache,
 ) -> dict[str, Float[np.ndarray, "*shape"]]:
-    """Return the vectors of the baselines.
+    """Return the vectors of the baselines; those of an encoder of others are `BASELINE` and its front end.
 
     Parameters
     ----------
@@ -53,31 +63,40 @@ def baselines(
     AudioError
         When a clip cannot be read, because scores on a part of the table would not be comparable.
     """
-    saved = SavedModel(model.learner, model.config, model.statistics, model.provenance)
+    own = model if isinstance(model, Model) else load_own(BASELINE, model.device.type)
+    saved = SavedModel(own.learner, own.config, own.statistics, own.provenance)
+    options = options if own is model else replace(options, layer=None)
 
     def untrained(seed: int) -> Float[np.ndarray, "n D"]:
-        blank = Model(reinitialised(saved, seed), model.device.type)
+        blank = Model(reinitialised(saved, seed), own.device.type)
         return scenes(blank, labels, options, f"embedding (random encoder, seed {seed})", track)
 
     def statistics() -> Float[np.ndarray, "n D"]:
-        return np.stack([log_mel(model, sound) for sound in track(sounds_of(labels), len(labels), LOG_MEL)])
+        return np.stack([log_mel(own, sound) for sound in track(sounds_of(labels), len(labels), LOG_MEL)])
 
     random = np.stack([keep(f"random-{seed}", partial(untrained, seed)) for seed in seeds])
     return {RANDOM: random, LOG_MEL: keep("log-mel", statistics)}
 
 
 def layer_vectors(
-    model: Model, labels: Labels, pool: Pool = "mean", track: Track = silent
+    model: EmbeddingModel, labels: Labels, pool: Pool = "mean", track: Track = silent
 ) -> Float[np.ndarray, "n L D"]:
-    """Return the scene vectors of every block from one pass; the last one is normalised, as in `scenes`."""
-    depth = len(model.encoder.transformer.blocks)
+    """Return the scene vectors of every layer from one pass; the last one is normalised, as in `scenes`.
+
+    Raises
+    ------
+    ConfigError
+        When the model has one output only.
+    """
+    if not model.depth:
+        raise ConfigError(f"{model.description} has no layers to choose from; leave layers out")
     flat = scenes(model, labels, Options(pool=pool, frames=False, layers=True), "embedding (all layers)", track)
     parts = 2 if pool == "mean+std" else 1
-    return np.moveaxis(flat.reshape(len(flat), parts, depth, -1), 1, 2).reshape(len(flat), depth, -1)
+    return np.moveaxis(flat.reshape(len(flat), parts, model.depth, -1), 1, 2).reshape(len(flat), model.depth, -1)
 
 
 def scenes(
-    model: Model, labels: Labels, options: Options, description: str, track: Track = silent
+    model: EmbeddingModel, labels: Labels, options: Options, description: str, track: Track = silent
 ) -> Float[np.ndarray, "n D"]:
     """Return the scene vectors of every clip."""
     sounds = track(sounds_of(labels), len(labels), description)

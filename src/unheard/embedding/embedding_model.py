@@ -1,0 +1,164 @@
+"""What embeds: the base class of models of this library and of encoders of others."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import torch
+
+from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound, checked_sound
+from unheard.embedding.pooling import Pool
+from unheard.errors import AudioError
+
+PENDING = 64  # windows collected before encoding, so that clips of equal length share a batch; our choice
+
+Pending: TypeAlias = list[tuple[EmbeddingAccumulator, Any]]
+"""Windows that wait for the encoder, each with the clip it belongs to."""
+
+
+class EmbeddingModel(ABC):
+    """Audio in, embeddings out; the result of `unheard.load`."""
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Return the name of the model, for reports."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Return the device of the encoder."""
+
+    @property
+    @abstractmethod
+    def sample_rate(self) -> int:
+        """Return the sample rate of the encoder's input in Hz; files are resampled to it."""
+
+    @property
+    @abstractmethod
+    def depth(self) -> int:
+        """Return the number of layers, 0 if only the last output can be embedded."""
+
+    @abstractmethod
+    def row_size(self, options: Options) -> int:
+        """Return the width of the rows of a table: of frames, or of scenes if frames are left out."""
+
+    @abstractmethod
+    def prepared(self, options: Options) -> Options:
+        """Check options before anything is read. Return them as the other methods expect them.
+
+        Raises
+        ------
+        ConfigError
+            When a layer, pool or hop does not exist.
+        """
+
+    @abstractmethod
+    def windows(self, sound: Sound, job: EmbeddingAccumulator) -> Iterator[Any]:
+        """Yield the windows of a clip, and count its samples."""
+
+    @abstractmethod
+    def encode(self, pending: Pending, options: Options) -> None:
+        """Encode all pending windows, pass the frames to their clips in order, and empty the list."""
+
+    @overload
+    def embed(
+        self, sound: Sound, *, layer: int | None = ..., pool: Pool = ..., hop: float | None = ..., frames: bool = ...
+    ) -> Embedding: ...
+
+    @overload
+    def embed(
+        self,
+        sound: list[Sound],
+        *,
+        layer: int | None = ...,
+        pool: Pool = ...,
+        hop: float | None = ...,
+        frames: bool = ...,
+    ) -> list[Embedding]: ...
+
+    def embed(
+        self,
+        sound: Sound | list[Sound],
+        *,
+        layer: int | None = None,
+        pool: Pool = "mean",
+        hop: float | None = None,
+        frames: bool = True,
+    ) -> Embedding | list[Embedding]:
+        """Embed a file, an array with its sample rate, or a list of them.
+
+        Any length from one sample to hours works; see `Options` for the parameters.
+
+        Raises
+        ------
+        AudioError
+            When a sound cannot be read.
+        ConfigError
+            When a layer, pool or hop does not exist.
+
+        Examples
+        --------
+        >>> import numpy as np, unheard
+        >>> unheard.load("random-tiny").embed((np.zeros(16000), 16000)).scene.shape
+        (960,)
+        """
+        options = Options(layer, pool, hop, frames)
+        if isinstance(sound, list):
+            return [embedding for _, embedding in self.embed_many(sound, options)]
+        return next(self.embed_many([sound], options))[1]
+
+    def embed_many(
+        self,
+        sounds: Iterable[Sound],
+        options: Options = Options(),
+        skip: Callable[[Sound, AudioError], None] | None = None,
+    ) -> Iterator[tuple[Sound, Embedding]]:
+        """Embed clips in batches across them, with few windows in memory; yield each clip with its embedding, in order.
+
+        With ``skip``, a clip that cannot be read is passed to it and left out; without it the error is raised.
+        """
+        options, width = self.prepared(options), self.row_size(replace(options, frames=True))
+        pending: Pending = []
+        jobs: list[EmbeddingAccumulator] = []
+        for sound in sounds:
+            job = EmbeddingAccumulator(sound, options, self.sample_rate, width)
+            jobs.append(job)
+            try:
+                for window in self.windows(checked_sound(sound), job):
+                    pending.append((job, window))
+                    if len(pending) >= PENDING:
+                        self.encode(pending, options)
+            except AudioError as error:
+                if skip is None:
+                    raise
+                skip(sound, error)
+                jobs.remove(job)
+                pending = [(owner, window) for owner, window in pending if owner is not job]
+            if not pending or len(jobs) >= PENDING:
+                self.encode(pending, options)
+                yield from _results(jobs, skip)
+                jobs = []
+        self.encode(pending, options)
+        yield from _results(jobs, skip)
+
+
+def _results(
+    jobs: list[EmbeddingAccumulator], skip: Callable[[Sound, AudioError], None] | None
+) -> Iterator[tuple[Sound, Embedding]]:
+    """Yield the embeddings of finished clips; an embedding that is not finite is an error of its clip."""
+    for job in jobs:
+        embedding = job.result()
+        if np.isfinite(embedding.scene).all() and np.isfinite(embedding.frames).all():
+            yield job.sound, embedding
+            continue
+        error = AudioError(
+            f"{job.name}: its embedding is not finite; check the sound with unheard data check, and the model's weights"
+        )
+        if skip is None:
+            raise error
+        skip(job.sound, error)

@@ -1,0 +1,82 @@
+"""HEAR modules as teachers: their timestamp embeddings as a map with one row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tests.evaluation.made import RATE, Levels
+
+from unheard.errors import ConfigError, DataError
+from unheard.teachers.load import load_teacher
+
+
+def test_timestamps_become_a_map_with_one_row(levels: Levels) -> None:
+    teacher = load_teacher("hear:levels")
+    wav = torch.cat([torch.zeros(2, RATE // 2), torch.ones(2, RATE // 2)], dim=1)
+    found, axes = teacher(wav), teacher.axes(RATE)
+    assert found.shape == (2, 2, 1, 20) and teacher.dim == 2 and teacher.sample_rate == RATE
+    assert axes.edges == () and axes.columns == pytest.approx([0.025 + 0.05 * j for j in range(20)])
+    assert torch.equal(found[0, 0, 0] > 0.5, torch.tensor(axes.columns) > 0.5)
+
+
+def test_the_times_of_a_length_are_asked_for_once(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, calls, own = load_teacher("hear:levels"), list[int](), levels.get_timestamp_embeddings
+
+    def counted(audio: torch.Tensor, model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(audio.shape[1])
+        return own(audio, model)
+
+    monkeypatch.setattr(levels, "get_timestamp_embeddings", counted)
+    for _ in range(3):
+        teacher(torch.zeros(1, 8000))
+        teacher.axes(8000)
+    assert calls == [8000] * 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda frames, times: (frames * torch.nan, times), "HEAR module levels returned NaN or infinity"),
+        (lambda frames, times: (frames[..., :1], times), "levels returned 1 channels instead of 2"),
+        (lambda frames, times: (frames[:, 1:], times[:, 1:]), "levels returned 19 columns instead of 20 for 16000"),
+        (lambda frames, times: (frames[0], times), "get_timestamp_embeddings of levels: embeddings have the shape"),
+        (lambda frames, times: (frames, times / 1000), "get_timestamp_embeddings of levels: .*must be milliseconds"),
+        (lambda frames, times: (frames, times.flip(1)), "get_timestamp_embeddings of levels: times must increase"),
+        (lambda frames, times: frames, "it must give embeddings and times"),
+    ],
+)
+def test_a_module_that_changes_or_breaks_the_api_is_named(
+    levels: Levels, monkeypatch: pytest.MonkeyPatch, wrong: Any, message: str
+) -> None:
+    teacher, own = load_teacher("hear:levels"), levels.get_timestamp_embeddings
+    teacher(torch.zeros(1, RATE))
+    monkeypatch.setattr(levels, "get_timestamp_embeddings", lambda audio, model: wrong(*own(audio, model)))
+    with pytest.raises(DataError, match=message):
+        teacher(torch.ones(1, RATE))
+
+
+def test_a_module_that_raises_or_lacks_a_function_is_named(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "get_timestamp_embeddings", lambda audio, model: 1 / 0)
+    with pytest.raises(ConfigError, match="get_timestamp_embeddings of levels failed with ZeroDivisionError"):
+        load_teacher("hear:levels")
+    with pytest.raises(ConfigError, match="json has no load_model; a HEAR module has load_model, get_scene"):
+        load_teacher("hear:json")
+    with pytest.raises(ConfigError, match="the module name is missing"):
+        load_teacher("hear:")
+
+
+def test_a_module_with_other_weights_has_another_fingerprint(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Network(torch.nn.Module):
+        sample_rate = RATE
+
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor([value]))
+
+    prints = []
+    for value in (1.0, 1.0, 2.0):
+        monkeypatch.setattr(levels, "load_model", lambda value=value: Network(value))
+        prints.append(load_teacher("hear:levels").fingerprint)
+    assert prints[0] == prints[1] != prints[2]
