@@ -54,6 +54,6 @@ def test_a_recipe_that_is_a_program_is_announced_or_refused(tmp_path: Path, caps
     )
     command = ["pretrain", str(tmp_path), "-o", str(tmp_path / "run"), "--recipe", str(tmp_path / "mine.py")]
     assert main([*command, "--no-code"]) == 2
-    assert not marker.exists() and "--no-code refuses to run it" in capsys.readouterr().err
+    assert not marker.exists() and "--no-code forbids executing" in capsys.readouterr().err
     assert main(command) == 2
     assert marker.exists() and "is a program, and is run" in capsys.readouterr().err
