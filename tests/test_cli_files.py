@@ -16,7 +16,7 @@ def test_other_peoples_files_are_not_written_over(tmp_path, capsys):
     assert main(["embed", "random-tiny", str(sound), "-o", str(tmp_path / "e.csv"), "--hop", "nan"]) == 2
     assert "hop must divide" in capsys.readouterr().err
     assert main(["data", "pack", str(tmp_path / "sounds"), "-o", str(tmp_path / "sounds")]) == 2
-    assert "a folder of its own" in capsys.readouterr().err
+    assert "choose an empty folder" in capsys.readouterr().err
     assert main(["attention", "random-tiny", str(tmp_path / "sounds"), "-o", str(tmp_path / "a.png")]) == 2
     assert "is a folder; give one sound file" in capsys.readouterr().err
     assert (tmp_path / "mine/notes.txt").read_text() == "mine"

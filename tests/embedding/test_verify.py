@@ -56,4 +56,4 @@ def test_a_recipe_that_is_a_program_is_announced_or_refused(tmp_path: Path, caps
     assert main([*command, "--no-code"]) == 2
     assert not marker.exists() and "--no-code forbids executing" in capsys.readouterr().err
     assert main(command) == 2
-    assert marker.exists() and "is a program, and is run" in capsys.readouterr().err
+    assert marker.exists() and "is a Python file and is executed" in capsys.readouterr().err

@@ -133,7 +133,7 @@ def test_a_fine_tuning_run_that_dies_before_its_scores_gets_them(sounds, tmp_pat
     (tmp_path / "labels.csv").write_text("path,label,split\n" + "\n".join(rows) + "\n")
     asked = [str(tmp_path / "labels.csv"), "-o", str(tmp_path / "run"), "--steps", "2", "--device", "cpu"]
 
-    def killed(run, track):
+    def killed(run, device, track):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -77,7 +77,7 @@ def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Tabl
     statistics = np.random.default_rng(0).standard_normal((80, 10))
     statistics[41] = statistics[3] * (1 + 1e-5)
     (told,) = probe_embeddings({"x": vectors}, labels, LINEAR, statistics=statistics).warnings
-    assert told.startswith("1 of 40") and "sound the same" in told
+    assert told.startswith("1 of 40") and "same log-mel statistics" in told
     grouped = replace(labels, group=[f"g{i % 45}" for i in range(80)])
     assert "35 of 40 test clips" in probe_embeddings({"x": vectors}, grouped, LINEAR).warnings[0]
     named = replace(labels, paths=[Path(f"kit/snare-{i}.wav") for i in range(80)])
