@@ -197,7 +197,7 @@ def _recipe(config: dict[str, Any]) -> Recipe:
     return replace(
         published,
         frontend=replace(MATPAC, n_mels=config["n_freq"]),
-        model=_model(config, hypotheses=config["mcl_n_head"] if config["use_mcl"] else 1),
+        model=_model(config, num_hypotheses=config["mcl_n_head"] if config["use_mcl"] else 1),
         objectives=ObjectivesConfig(ReconstructConfig(weight=0.0), latents, prototypes),
         teacher=teacher,
         training=replace(

@@ -24,6 +24,7 @@ from benchmarks.parity.compare import (
 from unheard import hear
 from unheard.audio.frontend import MSM_MAE_16K, MSM_MAE_32K, LogMel, Statistics
 from unheard.embedding.embedder import Model, Options
+from unheard.embedding.hear_api import Published
 from unheard.model import masking
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
@@ -293,7 +294,7 @@ def _runtime(name: str, learner: PretrainModule, stored: Arrays, front: Arrays, 
     check = Checker(f"runtime_{name}", stored, table)
     learner.eval().requires_grad_(False)
     old = any(key.endswith("_batch_mean") for key in stored)
-    published: hear.Published = "msm-mae" if old else "m2d"
+    published: Published = "msm-mae" if old else "m2d"
     both = np.stack([front["wav"], front["wav_b"]])
     endless = np.concatenate([both, both[:, ::-1]], axis=1)
     saved = SavedModel(learner, learner.recipe, M2D, Provenance())
