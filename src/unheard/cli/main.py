@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
-from unheard.cli import data, debugging, embedding, evaluating, models, predicting, training, viewing
+from unheard.cli import data, debugging, embedding, evaluating, exporting, models, predicting, training, viewing
 from unheard.cli.shell import DONE, INTERRUPTED, USER_ERROR, app, log, showing_warnings
 from unheard.errors import UnheardError, shown
 
 __all__ = ["VERBS", "main"]
 
-VERBS = (data, training, embedding, predicting, evaluating, viewing, models, debugging)
+VERBS = (data, training, embedding, predicting, evaluating, viewing, models, exporting, debugging)
 """Modules that register their commands on import."""
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout was closed, as in `unheard recipes | head -1`

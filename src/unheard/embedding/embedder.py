@@ -23,14 +23,17 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.frontends import build_frontend
 from unheard.audio.waveform import from_array, stream
 from unheard.embedding.classify import classify_many
-from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound, checked_sound
+from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound, checked_sound, finished
 from unheard.embedding.pooling import Pool
 from unheard.embedding.windows import Window, cut
 from unheard.errors import AudioError, ConfigError
 from unheard.model.encoder import Encoder
 from unheard.model.patches import Grid
+from unheard.outputs import refuse_existing
 from unheard.recipes.recipe import Recipe
 from unheard.weights.checkpoint import SavedModel
+from unheard.weights.export.hf_folder import save_hf
+from unheard.weights.export.hub import Upload, push
 
 __all__ = ["Embedding", "Model", "Options", "Sound"]
 
@@ -85,6 +88,26 @@ class Model:
     def embedding_size(self) -> int:
         """Return D': embed_dim times the number of frequency patches."""
         return self.encoder.embed_dim * self.grid.freq
+
+    @property
+    def saved(self) -> SavedModel:
+        """Return the parts of the model, as stored in a model folder."""
+        return SavedModel(self.learner, self.config, self.statistics, self.provenance, self.classifier)
+
+    def save_pretrained(self, folder: str | Path, *, code: bool = False, overwrite: bool = False) -> None:
+        """Write a folder that Hugging Face transformers loads; with ``code`` also without this package.
+
+        Raises
+        ------
+        ConfigError
+            When the folder exists, unless it is an earlier export and ``overwrite`` is set.
+        """
+        refuse_existing(folder, overwrite, "choose another folder, or set overwrite=True")
+        save_hf(self.saved, Path(folder), code=code)
+
+    def push_to_hub(self, repo: str, *, dry_run: bool = False, code: bool = True, private: bool = False) -> Upload:
+        """Upload the model to the Hugging Face Hub; with ``dry_run`` print the files and the card only. See `push`."""
+        return push(self.saved, repo, dry_run=dry_run, code=code, private=private)
 
     @overload
     def embed(
@@ -179,10 +202,10 @@ class Model:
                 pending = [(owner, window) for owner, window in pending if owner is not job]
             if not pending or len(jobs) >= PENDING:
                 self._encode(pending, options)
-                yield from _results(jobs, skip)
+                yield from finished(jobs, skip)
                 jobs = []
         self._encode(pending, options)
-        yield from _results(jobs, skip)
+        yield from finished(jobs, skip)
 
     def with_statistics(self, statistics: Statistics) -> Model:
         """Return the same model with other normalisation statistics."""
@@ -269,20 +292,3 @@ class Model:
                 f"hop must divide the duration of a patch, {width * step:g} s: use one of {fitting}; got {hop:g}"
             )
         return list(range(0, width, round(frames)))
-
-
-def _results(
-    jobs: list[EmbeddingAccumulator], skip: Callable[[Sound, AudioError], None] | None
-) -> Iterator[tuple[Sound, Embedding]]:
-    """Yield the embeddings of finished clips; an embedding that is not finite is an error of its clip."""
-    for job in jobs:
-        embedding = job.result()
-        if np.isfinite(embedding.scene).all() and np.isfinite(embedding.frames).all():
-            yield job.sound, embedding
-            continue
-        error = AudioError(
-            f"{job.name}: its embedding is not finite; check the sound with unheard data check, and the model's weights"
-        )
-        if skip is None:
-            raise error
-        skip(job.sound, error)
