@@ -14,7 +14,7 @@ VERBS = [
     "",
     *(f"data {verb}" for verb in ("check", "generate", "fetch", "labels", "pack")),
     *("data", "pretrain", "finetune", "predict", "embed", "probe", "reconstruct", "attention", "report"),
-    *("recipes", "models", "convert", "doctor"),
+    *("recipes", "models", "convert", "export", "doctor"),
 ]
 
 

@@ -29,7 +29,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"
 RUN = [
     DOCS / "start.md",
     *(DOCS / "guide" / f"{name}.md" for name in ("conventions", "data", "embed", "pretrain", "finetune", "probe")),
-    *(DOCS / "guide" / f"{name}.md" for name in ("evaluate", "inspect", "convert", "scale", "extend")),
+    *(DOCS / "guide" / f"{name}.md" for name in ("evaluate", "inspect", "convert", "export", "scale", "extend")),
     DOCS / "methods" / "index.md",
 ]
 """Pages whose blocks are run, in this order, in one folder."""

@@ -33,7 +33,7 @@ ROWS = (
     ("evaluation.probe",),
     ("view",),
     ("serving",),
-    ("api", "hear"),
+    ("api", "hear", "hf"),
     ("cli",),
     ("__init__", "__main__"),
 )

@@ -24,6 +24,7 @@ _HOMES: dict[str, str] = {
     "probe": "unheard.api",
     "finetune": "unheard.api",
     "convert": "unheard.api",
+    "export": "unheard.api",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -3,6 +3,7 @@
 from unheard.api.converting import convert
 from unheard.api.embedding import embed, load, verify
 from unheard.api.evaluating import evaluate
+from unheard.api.exporting import export
 from unheard.api.finetuning import finetune, resume_finetune
 from unheard.api.inspecting import attention, reconstruct, report
 from unheard.api.pretraining import pretrain, resume
@@ -14,6 +15,7 @@ __all__ = [
     "convert",
     "embed",
     "evaluate",
+    "export",
     "finetune",
     "load",
     "pretrain",

@@ -1,8 +1,7 @@
 """The part that all front ends share: framing, Fourier transform, power in mel bands, logarithm.
 
     y[n] = x[n + 1] - emphasis x[n]         (y = x where the front end has no emphasis)
-    spec[m, t] = compress( sum_k mel[m, k] |rfft(apply_window(y[t hop - pad .. t hop - pad + frame_size]), n_fft)[k]|^2
-    )
+    spec[m, t] = compress( sum_k mel[m, k] |rfft(apply_window(y[t hop - pad ..][:frame_size]), n_fft)[k]|^2 )
 
 A front end defines how one frame is windowed and how bands are compressed. This module computes the rest in four ways:
 
@@ -140,15 +139,19 @@ class Frontend(nn.Module, ABC):
         AudioError
             When there are no samples.
         """
-        framing, frames, wav = self.framing, self.num_frames(_require_samples(wav.shape[-1])), wav.float()
+        frames, wav = self.num_frames(_require_samples(wav.shape[-1])), wav.float()
         with torch.autocast(wav.device.type, enabled=False):
-            wav = F.pad(wav, (0, max(0, framing.min_samples - wav.shape[-1])))
-            if framing.lookahead:
-                wav = wav[:, 1:] - framing.emphasis * wav[:, :-1]
-            if framing.pad:
-                wav = F.pad(wav[:, None], (framing.pad, framing.pad), mode="reflect")[:, 0]
-            views = wav.unfold(1, framing.frame_size, self.hop_size)[:, :frames]
-            return self._spectrogram(self._power(views), jitter_noise)
+            wav = F.pad(wav, (0, max(0, self.framing.min_samples - wav.shape[-1])))
+            return self._spectrogram(self._power(self.cut(wav)[:, :frames]), jitter_noise)
+
+    def cut(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B T W"]:
+        """Apply emphasis and reflection to waveforms of at least `FrameSpec.min_samples`; return all their frames."""
+        framing = self.framing
+        if framing.lookahead:
+            wav = wav[:, 1:] - framing.emphasis * wav[:, :-1]
+        if framing.pad:
+            wav = F.pad(wav[:, None], (framing.pad, framing.pad), mode="reflect")[:, 0]
+        return wav.unfold(1, framing.frame_size, self.hop_size)
 
     def spectrograms_from_segments(
         self, segments: Float[Tensor, " S"], rows: Int[Tensor, "B T"], jitter_noise: Float[Tensor, "B 2"] | None = None
@@ -229,12 +232,8 @@ class Frontend(nn.Module, ABC):
             yield self.spectrogram_cpu(begin)
             return
         held = self._emphasised(begin)
-        held, last, total, given = (
-            np.concatenate([self._left(held), held]),
-            begin[len(begin) - framing.lookahead :],
-            len(begin),
-            0,
-        )
+        held, last = np.concatenate([self._left(held), held]), begin[len(begin) - framing.lookahead :]
+        total, given = len(begin), 0
         for block in chain([begin[:0]], rest):
             joined, total = np.concatenate([last, block]), total + len(block)
             held, last = np.concatenate([held, self._emphasised(joined)]), joined[len(joined) - framing.lookahead :]

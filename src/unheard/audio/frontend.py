@@ -93,15 +93,16 @@ class Statistics:
     def normalise(self, spec: Float[Tensor, "*batch F T"]) -> Float[Tensor, "*batch F T"]:
         """Return (spec - mean) / std, band-major; a std below `MIN_STD` is replaced by `MIN_STD`."""
         mean = torch.tensor(self.mean, dtype=spec.dtype, device=spec.device)[:, None]
-        std = torch.tensor(self._floored(), dtype=spec.dtype, device=spec.device)[:, None]
+        std = torch.tensor(self.divisors(), dtype=spec.dtype, device=spec.device)[:, None]
         return (spec - mean) / std
 
     def normalise_frames(self, spec: Float32[np.ndarray, "*batch T F"]) -> Float32[np.ndarray, "*batch T F"]:
         """Apply `normalise` to time-major arrays, the layout of `Frontend.spectrogram_cpu`."""
-        mean, std = np.asarray(self.mean, np.float32), np.asarray(self._floored(), np.float32)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.divisors(), np.float32)
         return np.asarray((spec - mean) / std, np.float32)
 
-    def _floored(self) -> tuple[float, ...]:
+    def divisors(self) -> tuple[float, ...]:
+        """Return the deviations by which `normalise` divides: none below `MIN_STD`."""
         return tuple(max(value, MIN_STD) for value in self.std)
 
 

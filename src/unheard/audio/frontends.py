@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import Discriminator, Tag
@@ -27,10 +28,14 @@ FrontendConfig = Annotated[
 """Every kind of front end; all have sample_rate, hop_size, n_mels, f_min and f_max."""
 
 
+FRONTENDS: dict[str, tuple[Callable[..., AnyFrontendConfig], Callable[..., Frontend]]] = {
+    "log-mel": (LogMelConfig, LogMel),
+    "kaldi-fbank": (KaldiFbankConfig, KaldiFbank),
+    "maskspec": (MaskSpecConfig, MaskSpecMel),
+}
+"""Configuration and module of each kind."""
+
+
 def build_frontend(config: AnyFrontendConfig) -> Frontend:
     """Build the front end of a configuration."""
-    if isinstance(config, KaldiFbankConfig):
-        return KaldiFbank(config)
-    if isinstance(config, MaskSpecConfig):
-        return MaskSpecMel(config)
-    return LogMel(config)
+    return FRONTENDS[config.kind][1](config)

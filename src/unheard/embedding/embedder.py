@@ -29,8 +29,11 @@ from unheard.embedding.windows import Window, column_frames, cut
 from unheard.errors import ConfigError
 from unheard.model.encoder import Encoder
 from unheard.model.patches import Grid
+from unheard.outputs import refuse_existing
 from unheard.recipes.recipe import Recipe
 from unheard.weights.checkpoint import SavedModel
+from unheard.weights.export.hf_folder import save_hf
+from unheard.weights.export.hub import Upload, push
 
 __all__ = ["Embedding", "Model", "Options", "Sound"]
 
@@ -84,6 +87,26 @@ class Model(EmbeddingModel):
     def embedding_size(self) -> int:
         """Return D': embed_dim times the number of frequency patches."""
         return self.encoder.embed_dim * self.grid.freq
+
+    @property
+    def saved(self) -> SavedModel:
+        """Return the parts of the model, as stored in a model folder."""
+        return SavedModel(self.learner, self.config, self.statistics, self.provenance, self.classifier)
+
+    def save_pretrained(self, folder: str | Path, *, code: bool = False, overwrite: bool = False) -> None:
+        """Write a folder that Hugging Face transformers loads; with ``code`` also without this package.
+
+        Raises
+        ------
+        ConfigError
+            When the folder exists, unless it is an earlier export and ``overwrite`` is set.
+        """
+        refuse_existing(folder, overwrite, "choose another folder, or set overwrite=True")
+        save_hf(self.saved, Path(folder), code=code)
+
+    def push_to_hub(self, repo: str, *, dry_run: bool = False, code: bool = True, private: bool = False) -> Upload:
+        """Upload the model to the Hugging Face Hub; with ``dry_run`` print the files and the card only. See `push`."""
+        return push(self.saved, repo, dry_run=dry_run, code=code, private=private)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeAlias, overload
 
-import numpy as np
 import torch
 
-from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound, checked_sound
+from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound, checked_sound, finished
 from unheard.embedding.pooling import Pool
 from unheard.errors import AudioError
 
@@ -141,24 +140,7 @@ class EmbeddingModel(ABC):
                 pending = [(owner, window) for owner, window in pending if owner is not job]
             if not pending or len(jobs) >= PENDING:
                 self.encode(pending, options)
-                yield from _results(jobs, skip)
+                yield from finished(jobs, skip)
                 jobs = []
         self.encode(pending, options)
-        yield from _results(jobs, skip)
-
-
-def _results(
-    jobs: list[EmbeddingAccumulator], skip: Callable[[Sound, AudioError], None] | None
-) -> Iterator[tuple[Sound, Embedding]]:
-    """Yield the embeddings of finished clips; an embedding that is not finite is an error of its clip."""
-    for job in jobs:
-        embedding = job.result()
-        if np.isfinite(embedding.scene).all() and np.isfinite(embedding.frames).all():
-            yield job.sound, embedding
-            continue
-        error = AudioError(
-            f"{job.name}: its embedding is not finite; check the sound with unheard data check, and the model's weights"
-        )
-        if skip is None:
-            raise error
-        skip(job.sound, error)
+        yield from finished(jobs, skip)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -143,3 +143,20 @@ class EmbeddingAccumulator:
         return Embedding(
             self.pooling.result(), frames[order], times[order].astype(np.float32), self.samples / self.sample_rate
         )
+
+
+def finished(
+    jobs: list[EmbeddingAccumulator], skip: Callable[[Sound, AudioError], None] | None
+) -> Iterator[tuple[Sound, Embedding]]:
+    """Yield the embeddings of finished clips; an embedding that is not finite is an error of its clip."""
+    for job in jobs:
+        embedding = job.result()
+        if np.isfinite(embedding.scene).all() and np.isfinite(embedding.frames).all():
+            yield job.sound, embedding
+            continue
+        error = AudioError(
+            f"{job.name}: its embedding is not finite; check the sound with unheard data check, and the model's weights"
+        )
+        if skip is None:
+            raise error
+        skip(job.sound, error)

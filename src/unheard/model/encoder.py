@@ -9,13 +9,15 @@ strided convolution over the whole spectrogram (MAE), without its cost.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from unheard.model.patches import Grid, position_table
 from unheard.model.sizes import ModelConfig, resolve_sizes
 from unheard.model.transformer import Transformer, initialise
 
+EXCLUDED = -1e9  # added to the score of a token that takes no part: its weight after the softmax is exactly 0
 TOKEN_STD = 0.02  # CLS and mask tokens start as N(0, 0.02): MAE reference
 
 
@@ -102,6 +104,25 @@ class Encoder(nn.Module):
         """
         outputs = [self.split_cls(x) for x in self.transformer.layers(self.with_cls(self.tokens(patches, keep)))]
         return (*outputs[-1], {number: outputs[number - 1][0] for number in numbers})
+
+    def masked(
+        self, patches: Float[Tensor, "B N P"], real: Bool[Tensor, "B N"]
+    ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B D"] | None]:
+        """Encode all patches, without attention to those that are not ``real``.
+
+        The outputs of the real patches equal those of `forward` with the real patches as ``keep``, but the shapes do
+        not depend on their number. Exported graphs need this.
+
+        Returns
+        -------
+        tokens, cls
+            As `forward`; the tokens of patches that are not real have no meaning.
+        """
+        tokens = self.with_cls(self.tokens(patches))
+        bias = torch.zeros_like(real, dtype=tokens.dtype).masked_fill(~real, EXCLUDED)
+        if self.cls_token is not None:
+            bias = F.pad(bias, (1, 0))
+        return self.split_cls(self.transformer(tokens, bias[:, None, None]))
 
     def layers(
         self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None

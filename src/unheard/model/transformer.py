@@ -34,13 +34,15 @@ class Attention(AttentionBase):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """Attend over the tokens."""
+    def forward(
+        self, x: Float[Tensor, "B N D"], bias: Float[Tensor, "B 1 1 N"] | None = None
+    ) -> Float[Tensor, "B N D"]:
+        """Attend over the tokens; ``bias`` is added to the scores of each token as a key."""
         q, k, v = self._heads(x)
         if self.kernel == "fused":
-            mixed = F.scaled_dot_product_attention(q, k, v)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         else:  # the fused kernel's backward is slow on CPU in bfloat16
-            mixed = attention_weights(q, k) @ v
+            mixed = attention_weights(q, k, bias) @ v
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -56,9 +58,12 @@ class Attention(AttentionBase):
         return q, k, v
 
 
-def attention_weights(q: Float[Tensor, "B heads N d"], k: Float[Tensor, "B heads K d"]) -> Float[Tensor, "B heads N K"]:
-    """Return softmax(q k / sqrt(d)), summed in float32."""
+def attention_weights(
+    q: Float[Tensor, "B heads N d"], k: Float[Tensor, "B heads K d"], bias: Float[Tensor, "B 1 1 K"] | None = None
+) -> Float[Tensor, "B heads N K"]:
+    """Return softmax(q k / sqrt(d) + bias), summed in float32."""
     scores: Tensor = (q * float(q.shape[-1]) ** -0.5) @ k.transpose(-2, -1)
+    scores = scores if bias is None else scores + bias
     return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
 
 
@@ -74,9 +79,11 @@ class Block(nn.Module):
         self.fc2 = nn.Linear(int(dim * mlp_ratio), dim)
         self.drop_path = 0.0
 
-    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+    def forward(
+        self, x: Float[Tensor, "B N D"], bias: Float[Tensor, "B 1 1 N"] | None = None
+    ) -> Float[Tensor, "B N D"]:
         """Apply the block."""
-        x = x + self._drop_path(self.attn(self.norm1(x)))
+        x = x + self._drop_path(self.attn(self.norm1(x), bias))
         out: Tensor = x + self._drop_path(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
         return out
 
@@ -96,10 +103,18 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio) for _ in range(depth))
         self.norm: nn.Module = nn.LayerNorm(dim, eps=NORM_EPS) if final_norm else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """Apply all blocks, then the norm."""
+    def forward(
+        self, x: Float[Tensor, "B N D"], bias: Float[Tensor, "B 1 1 N"] | None = None
+    ) -> Float[Tensor, "B N D"]:
+        """Apply all blocks, then the norm.
+
+        Parameters
+        ----------
+        bias : Float[Tensor, "B 1 1 N"], optional
+            Added to the attention scores of each token as a key: a large negative number excludes a token.
+        """
         for block in self.blocks:
-            x = block(x)
+            x = block(x, bias)
         out: Tensor = self.norm(x)
         return out
 

@@ -16,6 +16,7 @@ from unheard.model.sizes import SIZES, Size
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, SavedModel, load_model
+from unheard.weights.export.hf_folder import is_hf, open_hf
 from unheard.weights.names import refuse_names_of_others
 
 BUILT_IN = tuple(f"random-{size}" for size in SIZES)
@@ -24,7 +25,7 @@ RANDOM_STATISTICS = Statistics((-7.1,), (4.2,))  # of AudioSet, as fixed in the 
 
 @torch.inference_mode(mode=False)
 def open_model(name: str | Path) -> SavedModel:
-    """Read a model: a run folder, a model folder, or one of `BUILT_IN`.
+    """Read a model: a run folder, a model folder, an exported Hugging Face folder, or one of `BUILT_IN`.
 
     Its tensors can be trained and saved for a backward pass, even if it is read inside ``torch.inference_mode()``.
 
@@ -45,7 +46,7 @@ def open_model(name: str | Path) -> SavedModel:
             else f"give a run or model folder, or a built-in name: {', '.join(BUILT_IN)}"
         )
         raise CheckpointError(f"there is no model {text}; {hint}")
-    return load_model(Path(name))
+    return open_hf(Path(name)) if is_hf(Path(name)) else load_model(Path(name))
 
 
 def untrained(name: str) -> SavedModel:

@@ -9,6 +9,8 @@ from unheard.errors import CheckpointError
 
 HF, HEAR = "hf:", "hear:"
 """Prefixes of a Hugging Face folder, and of a module with the HEAR API."""
+OURS = "unheard"
+"""Type of a model of this library in a Hugging Face folder."""
 
 
 def hf_model_type(folder: Path) -> str:
@@ -34,7 +36,7 @@ def refuse_names_of_others(name: str) -> None:
             f"{name} is no model of this library, which this needs; embed, probe, evaluate and teachers accept"
             f" {HF}DIR and {HEAR}MODULE; give a run, a model folder or a built-in name"
         )
-    if hf_model_type(Path(name)):
+    if hf_model_type(Path(name)) not in ("", OURS):
         raise CheckpointError(
             f"{name} is a Hugging Face folder, not a model of this library; to embed, probe or evaluate it, or as a"
             f" teacher, write {HF}{name}"

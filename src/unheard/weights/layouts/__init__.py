@@ -16,12 +16,14 @@ class Layout:
 
     read: Callable[[Released, Iterable[str]], SavedModel]
     licence: str
+    redistribution: bool = False
+    """Whether the terms allow others to publish the weights again."""
 
 
 LAYOUTS: dict[str, Layout] = {
     "msm-mae": Layout(ntt.read_msm_mae, ntt.LICENCE.format("msm-mae")),
-    "maskspec": Layout(maskspec.read, maskspec.LICENCE),
-    "audiomae": Layout(audiomae.read, audiomae.LICENCE),
+    "maskspec": Layout(maskspec.read, maskspec.LICENCE, redistribution=True),
+    "audiomae": Layout(audiomae.read, audiomae.LICENCE, redistribution=True),
     "m2d": Layout(ntt.read_m2d, ntt.LICENCE.format("m2d")),
     "matpac": Layout(matpac.read, matpac.LICENCE),
 }

@@ -1,0 +1,134 @@
+"""Export of models for other programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from unheard.embedding.embedder import Model
+from unheard.embedding.loading import own
+from unheard.errors import AudioError, ConfigError
+from unheard.outputs import locked_file, refuse_existing
+
+if TYPE_CHECKING:
+    from unheard.weights.export.int8 import Agreement
+
+Format = Literal["onnx", "hf"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Result of `export`."""
+
+    out: Path
+    """The file or folder."""
+    to: Format
+    """Its format."""
+    size: int
+    """Bytes."""
+    opset: int | None = None
+    """Version of the operator set of an ONNX file."""
+    errors: dict[str, float] | None = None
+    """Largest difference between the float32 ONNX graph and the model, by length of the sound."""
+    check: Agreement | None = None
+    """Agreement of the file with the model on the sounds of ``check``."""
+
+
+def export(
+    model: Model | str | Path, out: str | Path, *, to: Format | None = None, int8: bool = False,
+    check: str | Path | None = None, code: bool = False, overwrite: bool = False,
+) -> Exported:  # fmt: skip
+    """Export a model to an ONNX file, or to a folder that Hugging Face transformers loads.
+
+    Parameters
+    ----------
+    model : Model, path or str
+        A model, a run, a model folder, or a built-in name.
+    out : path
+        A file that ends in ``.onnx``, or a folder.
+    to : {"onnx", "hf"}, optional
+        Format; default: "onnx" if ``out`` ends in ``.onnx``, else "hf".
+    int8 : bool
+        Store the weights of the ONNX file as 8-bit integers: a quarter of the size.
+    check : path, optional
+        A folder of at least three sounds; the scene vectors of the ONNX file are compared with those of the model.
+    code : bool
+        Also write self-contained Python code into the Hugging Face folder, so that it loads without this package.
+    overwrite : bool
+        Replace an existing output.
+
+    Raises
+    ------
+    ConfigError
+        When the format does not fit the other options, or the model cannot be exported.
+    CheckpointError
+        When there is no such model, or the file does not reproduce it; then no file is left.
+    """
+    path, chosen = Path(out), to or ("onnx" if Path(out).suffix == ".onnx" else "hf")
+    if (chosen == "onnx") != (path.suffix == ".onnx"):
+        raise ConfigError(f"{out}: the name of an ONNX file ends in .onnx, and that of a Hugging Face folder does not")
+    if chosen == "hf" and (int8 or check is not None):
+        raise ConfigError("--int8 and --check belong to ONNX files; give an -o that ends in .onnx")
+    if chosen == "onnx" and code:
+        raise ConfigError("--code belongs to Hugging Face folders; give an -o that does not end in .onnx")
+    if isinstance(model, str) and model.partition(":")[0] in ("hear", "hf", "xares"):
+        raise ConfigError(f"{model} is not a model of unheard, so it cannot be exported; give a run or a model folder")
+    refuse_existing(path, overwrite)
+    if chosen == "hf":
+        return _export_hf(own(model), path, code, overwrite)
+    return _export_onnx(model, path, int8, check)
+
+
+def _export_onnx(model: Model | str | Path, out: Path, int8: bool, check: str | Path | None) -> Exported:
+    from unheard.audio.folders import find_audio
+    from unheard.weights.export.graph import waveform_model
+    from unheard.weights.export.metadata import describe
+    from unheard.weights.export.onnx_file import require_onnx, write_onnx
+
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder; give the name of a file")
+    require_onnx()
+    sounds = [] if check is None else find_audio(check)
+    opened = own(model)
+    if opened.pad_window:
+        raise ConfigError("a model that pads its last windows cannot be exported; load it without pad_window")
+    statistics = (opened.statistics.mean, opened.statistics.divisors())
+    graph = waveform_model(opened.frontend, statistics, opened.encoder, opened.classifier)
+
+    def reference(wav: np.ndarray) -> dict[str, np.ndarray]:
+        embedding = opened.embed((wav, opened.sample_rate))
+        values = {"frames": embedding.frames, "times_ms": embedding.times_ms, "scene": embedding.scene}
+        return values | ({"scores": opened.classify((wav, opened.sample_rate))} if opened.labels else {})
+
+    with locked_file(out):
+        report = write_onnx(graph, out, reference, describe(opened.saved), int8=int8)
+    agreed = None if check is None else _agreement(opened, out, sounds)
+    return Exported(out, "onnx", report.size, report.opset, report.errors, agreed)
+
+
+def _agreement(model: Model, file: Path, sounds: list[Path]) -> Agreement:
+    """Compare the scene vectors of an ONNX file with those of the model; unreadable sounds are left out."""
+    from unheard.audio.waveform import read
+    from unheard.errors import warn_audio
+    from unheard.weights.export.int8 import agreement
+    from unheard.weights.export.onnx_file import open_session, run
+
+    session, exact, other = open_session(file), [], []
+    for sound in sounds:
+        try:
+            wav, _ = read(sound, model.sample_rate)
+            exact.append(model.embed((wav, model.sample_rate), frames=False).scene)
+        except AudioError as error:
+            warn_audio(str(error))
+            continue
+        other.append(run(session, wav[None])["scene"][0])
+    size = model.embedding_size
+    return agreement(np.reshape(exact, (-1, size)), np.reshape(other, (-1, size)))
+
+
+def _export_hf(model: Model, out: Path, code: bool, overwrite: bool) -> Exported:
+    model.save_pretrained(out, code=code, overwrite=overwrite)
+    return Exported(out, "hf", sum(file.stat().st_size for file in out.iterdir()))
