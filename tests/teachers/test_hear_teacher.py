@@ -44,7 +44,7 @@ def test_the_times_of_a_length_are_asked_for_once(levels: Levels, monkeypatch: p
         (lambda frames, times: (frames[0], times), "get_timestamp_embeddings of levels: embeddings have the shape"),
         (lambda frames, times: (frames, times / 1000), "get_timestamp_embeddings of levels: .*must be milliseconds"),
         (lambda frames, times: (frames, times.flip(1)), "get_timestamp_embeddings of levels: times must increase"),
-        (lambda frames, times: frames, "it must give embeddings and times"),
+        (lambda frames, times: frames, "it must return embeddings and times"),
     ],
 )
 def test_a_module_that_changes_or_breaks_the_api_is_named(
@@ -61,7 +61,7 @@ def test_a_module_that_raises_or_lacks_a_function_is_named(levels: Levels, monke
     monkeypatch.setattr(levels, "get_timestamp_embeddings", lambda audio, model: 1 / 0)
     with pytest.raises(ConfigError, match="get_timestamp_embeddings of levels failed with ZeroDivisionError"):
         load_teacher("hear:levels")
-    with pytest.raises(ConfigError, match="json has no load_model; a HEAR module has load_model, get_scene"):
+    with pytest.raises(ConfigError, match="json has no load_model; a HEAR module needs load_model, get_scene"):
         load_teacher("hear:json")
     with pytest.raises(ConfigError, match="the module name is missing"):
         load_teacher("hear:")

@@ -16,7 +16,7 @@ from unheard.data.crops import CropSampler
 from unheard.data.loader import PretrainLoader
 from unheard.data.pack import pack
 from unheard.data.packing import PackConfig
-from unheard.data.prefetch import RankSlice
+from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.store import Store, WaveStore, open_store
 from unheard.embedding.verify import verify
 from unheard.errors import ConfigError, DataError
@@ -58,7 +58,7 @@ def waves(packed: Path) -> WaveStore:
 
 def loader(store: Store, grid: Grid, steps: int = 4) -> PretrainLoader:
     sampler = CropSampler(store.frames, WIDTH, seed=3)
-    return PretrainLoader(store, sampler, grid, Statistics((0.0,), (1.0,)), RankSlice(8), steps=range(steps))
+    return PretrainLoader(store, sampler, grid, Statistics((0.0,), (1.0,)), BatchPlan(range(steps), RankSlice(8)))
 
 
 def batches(store: Store, grid: Grid, steps: int = 4) -> list[Batch]:
