@@ -9,13 +9,24 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
-from unheard.cli import data, debugging, embedding, evaluating, models, predicting, targets, training, viewing
+from unheard.cli import (
+    data,
+    debugging,
+    embedding,
+    evaluating,
+    models,
+    predicting,
+    searching,
+    targets,
+    training,
+    viewing,
+)
 from unheard.cli.shell import DONE, INTERRUPTED, USER_ERROR, app, log, showing_warnings
 from unheard.errors import UnheardError, shown
 
 __all__ = ["VERBS", "main"]
 
-VERBS = (data, targets, training, embedding, predicting, evaluating, viewing, models, debugging)
+VERBS = (data, targets, training, embedding, searching, predicting, evaluating, viewing, models, debugging)
 """Modules that register their commands on import."""
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout was closed, as in `unheard recipes | head -1`
