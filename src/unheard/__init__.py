@@ -20,6 +20,7 @@ _HOMES: dict[str, str] = {
     "pretrain": "unheard.api",
     "resume": "unheard.api",
     "embed": "unheard.api",
+    "search": "unheard.api",
     "evaluate": "unheard.api",
     "probe": "unheard.api",
     "finetune": "unheard.api",

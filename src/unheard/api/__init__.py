@@ -1,7 +1,7 @@
 """The functions of the library, with the names of the commands."""
 
 from unheard.api.converting import convert
-from unheard.api.embedding import embed, load, verify
+from unheard.api.embedding import embed, load, search, verify
 from unheard.api.evaluating import evaluate
 from unheard.api.exporting import export
 from unheard.api.finetuning import finetune, resume_finetune
@@ -24,6 +24,7 @@ __all__ = [
     "report",
     "resume",
     "resume_finetune",
+    "search",
     "targets",
     "verify",
 ]

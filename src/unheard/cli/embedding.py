@@ -9,6 +9,7 @@ from typing import Literal
 from cyclopts import Parameter
 
 from unheard.cli.shell import DeviceOption, Json, Out, Overwrite, Strict, emit, status, torch_device, verb
+from unheard.errors import ConfigError
 from unheard.progress import bar
 
 
@@ -25,14 +26,22 @@ class EmbedOptions:
         Output of this block, 1 to depth, or negative from the end. Default: the last block, normalised.
     pool
         Pooling of time steps into one vector.
+    window
+        Write one row per part of this many seconds instead of one row per file, with the columns start and end.
     hop
-        Seconds between time steps; must divide the duration of a patch. Default: one patch.
+        Seconds between the starts of windows. Default: the window. With --frames, seconds between time steps, which
+        must divide the duration of a patch. Default: one patch.
+    segments
+        Table with the columns path, start, end in seconds, instead of AUDIO: one row per row of it. Paths are relative
+        to it.
     """
 
     frames: bool = False
     layer: int | None = None
     pool: Literal["mean", "mean+std", "max", "none"] = "mean"
+    window: float | None = None
     hop: float | None = None
+    segments: Path | None = None
 
 
 @Parameter(name="*")
@@ -53,7 +62,7 @@ class OutputPolicy:
 @verb("unheard embed runs/first my_audio/ -o embeddings.parquet")
 def embed(
     model: str,
-    audio: list[Path],
+    audio: tuple[Path, ...] = (),
     /,
     *,
     out: Out,
@@ -63,7 +72,7 @@ def embed(
     strict: Strict = False,
     json: Json = False,
 ) -> int:
-    """Embed files and folders into a .parquet, .npz or .csv table.
+    """Embed files and folders, or parts of them, into a .parquet, .npz or .csv table.
 
     Unreadable files are skipped and listed in the summary.
 
@@ -74,16 +83,24 @@ def embed(
     audio
         Sound files and folders.
     """
-    from unheard import api
-    from unheard.embedding.embedder import Options
+    from unheard.embedding.bulk import embed_segments_table, embed_table
+    from unheard.embedding.job import Options
+    from unheard.embedding.loading import load
 
-    options = Options(kind.layer, kind.pool, kind.hop, kind.frames)
-    loaded = api.load(model, torch_device(device))
-    report = api.embed(loaded, audio, out, options, resume=existing.resume, overwrite=existing.overwrite, track=bar)
+    if bool(audio) == (kind.segments is not None):
+        raise ConfigError("give sound files or folders, or --segments with a table of their parts, and not both")
+    options = Options(kind.layer, kind.pool, kind.hop, kind.frames, window=kind.window)
+    loaded, again, replaced = load(model, torch_device(device)), existing.resume, existing.overwrite
+    if kind.segments is not None:
+        segments = kind.segments
+        report = embed_segments_table(loaded, segments, out, options, resume=again, overwrite=replaced, track=bar)
+    else:
+        report = embed_table(loaded, audio, out, options, resume=again, overwrite=replaced, track=bar)
+    unit = "files" if kind.segments is None else "segments"
     lines = [
         *(f"skipped {path}: {reason}" for path, reason in report.skipped),
         (
-            f"{report.embedded} files embedded, {report.resumed} already done, {len(report.skipped)} skipped;"
+            f"{report.embedded} {unit} embedded, {report.resumed} already done, {len(report.skipped)} skipped;"
             f" {report.rows} rows in {report.out}"
         ),
     ]

@@ -17,6 +17,7 @@ from unheard.cli import (
     exporting,
     models,
     predicting,
+    searching,
     targets,
     training,
     viewing,
@@ -26,7 +27,7 @@ from unheard.errors import UnheardError, shown
 
 __all__ = ["VERBS", "main"]
 
-VERBS = (data, targets, training, embedding, predicting, evaluating, viewing, models, exporting, debugging)
+VERBS = (data, targets, training, embedding, searching, predicting, evaluating, viewing, models, exporting, debugging)
 """Modules that register their commands on import."""
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout was closed, as in `unheard recipes | head -1`

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from unheard.audio.folders import find_audio
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import identity
 from unheard.embedding.job import Options, Sound
+from unheard.embedding.segments import Segment, check_window, cut_file, embed_segments, load_segment, read_segments
 from unheard.embedding.tables import TableWriter, absolute
-from unheard.errors import AudioError, DataError, shown
+from unheard.errors import AudioError, ConfigError, DataError, shown
 from unheard.progress import Track, silent
 
 
@@ -57,7 +58,8 @@ def embed_table(
     out : path
         ``.parquet``, ``.npz`` or ``.csv``.
     options : Options, optional
-        With ``frames`` the table has one row a frame; without (the default) one row a file.
+        With ``frames`` the table has one row a frame, with ``window`` one row a window, without them (the default) one
+        row a file.
 
     Raises
     ------
@@ -68,31 +70,154 @@ def embed_table(
         or other options.
     """
     options = options or Options(frames=False)
+    if options.window is not None:
+        return _embed_windows(model, expand(sources), out, _window_options(options), resume, overwrite, track)
     if options.pool == "none":
         options = replace(options, frames=True)
-    files = expand(sources)
-    skipped: dict[str, str] = {}
-
-    def skip(sound: Sound, error: AudioError) -> None:
-        skipped[shown(sound)] = str(error).removeprefix(f"{shown(sound)}: ")
-
-    embedded = 0
+    files, skipped, embedded = expand(sources), _Skipped(), 0
     with TableWriter(Path(out), identity(model, options), model.row_size(options), resume, overwrite) as table:
-        done, fatal = table.done(), table.fatal(model.sample_rate)
-        skipped.update(fatal)
-        dead = set(map(absolute, fatal))
-        todo = [file for file in files if absolute(file) not in done and absolute(file) not in dead]
-        for file, embedding in model.embed_many(map(table.begin, track(todo, len(todo), "embedding")), options, skip):
+        todo, earlier = _todo(files, table, model.sample_rate, skipped)
+        tracked = map(table.begin, track(todo, len(todo), "embedding"))
+        for file, embedding in model.embed_many(tracked, options, skipped):
             embedded += 1
             if options.frames:
-                table.add(str(file), embedding.seconds, embedding.frames, embedding.times_ms)
+                table.add(str(file), embedding.frames, seconds=embedding.seconds, time_ms=embedding.times_ms)
             else:
-                table.add(str(file), embedding.seconds, embedding.scene)
-        if not embedded and not done:
-            first = ": ".join(next(iter(skipped.items()), ("", "")))
-            raise DataError(f"none of the {len(files)} files could be read; the first one: {first}")
+                table.add(str(file), embedding.scene, seconds=embedding.seconds)
+        if not embedded and not table.done():
+            skipped.refuse(f"{len(files)} files")
         rows = table.finish()
-    return BulkReport(Path(out), rows, embedded, len(files) - len(todo) - len(fatal), tuple(skipped.items()))
+    return BulkReport(Path(out), rows, embedded, earlier, skipped.all)
+
+
+def embed_segments_table(
+    model: EmbeddingModel,
+    segments: str | Path,
+    out: str | Path,
+    options: Options | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    track: Track = silent,
+) -> BulkReport:
+    """Embed the rows of a CSV with the columns path, start and end into one table, one row a segment.
+
+    Parameters and errors as in `embed_table`. ``embedded`` and ``resumed`` of the report count segments.
+    """
+    options = _plain_rows(options or Options(frames=False), "segments")
+    if options.hop is not None or options.window is not None:
+        raise ConfigError("the rows of a table of segments have their own lengths; leave window and hop out")
+    todo, skipped, embedded = read_segments(segments), _Skipped(), 0
+    origin = {**identity(model, options), "segments": True}
+    with TableWriter(Path(out), origin, model.row_size(options), resume, overwrite) as table:
+        stored = table.stored_segments()
+        starts = {(path, start) for path, start, _ in stored}
+        left = [
+            row
+            for row in todo
+            if (absolute(row.path), row.start or 0.0, row.end) not in stored
+            and (row.end is not None or (absolute(row.path), row.start or 0.0) not in starts)
+        ]
+
+        def loaded() -> Iterator[Segment]:
+            for row in track(left, len(left), "embedding"):
+                try:
+                    yield load_segment(replace(row, path=table.begin(row.path)), model.sample_rate)
+                except AudioError as error:
+                    skipped(row.path, error)
+
+        for segment, vector in embed_segments(model, loaded(), options, skipped):
+            embedded += 1
+            table.add(segment.path, vector, start=segment.start, end=segment.end)
+        if not embedded and not stored:
+            skipped.refuse(f"{len(todo)} segments")
+        rows = table.finish()
+    return BulkReport(Path(out), rows, embedded, len(todo) - len(left), skipped.all)
+
+
+def _embed_windows(
+    model: EmbeddingModel,
+    files: list[str],
+    out: str | Path,
+    options: Options,
+    resume: bool,
+    overwrite: bool,
+    track: Track,
+) -> BulkReport:
+    """Embed the windows of files. A file that breaks off with an error keeps its rows up to there."""
+    assert options.window is not None and options.hop is not None, "set by _window_options"
+    window, hop, skipped = options.window, options.hop, _Skipped()
+    embedded = written = 0
+    with TableWriter(Path(out), identity(model, options), model.row_size(options), resume, overwrite) as table:
+        open_file, after = table.last_row() or ("", -1.0)
+        todo, earlier = _todo(files, table, model.sample_rate, skipped, open_file)
+
+        def windows() -> Iterator[Segment]:
+            nonlocal embedded
+            for file in track(todo, len(todo), "embedding"):
+                latest = after if absolute(file) == open_file else -1.0
+                try:
+                    for segment in cut_file(table.begin(file), model.sample_rate, window, hop, latest):
+                        latest = segment.end
+                        yield segment
+                    embedded += 1
+                except AudioError as error:
+                    kept = f"; its rows up to {latest:g} s are kept" if latest > 0 else ""
+                    skipped(file, AudioError(f"{error}{kept}"))
+
+        for segment, vector in embed_segments(model, windows(), options, skipped):
+            written += 1
+            table.add(segment.path, vector, start=segment.start, end=segment.end)
+        if not written and not table.done():
+            skipped.refuse(f"{len(files)} files")
+        rows = table.finish()
+    return BulkReport(Path(out), rows, embedded, earlier, skipped.all)
+
+
+class _Skipped:
+    """What cannot be read: a function for `EmbeddingModel.embed_many` that collects paths and reasons."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+
+    def __call__(self, sound: Sound, error: AudioError) -> None:
+        self.found[shown(sound)] = str(error).removeprefix(f"{shown(sound)}: ")
+
+    @property
+    def all(self) -> tuple[tuple[str, str], ...]:
+        """Return (path, reason) of every sound."""
+        return tuple(self.found.items())
+
+    def refuse(self, count: str) -> None:
+        """Raise the error of a job in which nothing could be read."""
+        first = ": ".join(next(iter(self.found.items()), ("", "")))
+        raise DataError(f"none of the {count} could be read; the first one: {first}")
+
+
+def _todo(
+    files: list[str], table: TableWriter, sample_rate: int, skipped: _Skipped, open_file: str = ""
+) -> tuple[list[str], int]:
+    """Return the files to embed, the one that is partly in the table first, and the number that are in the table."""
+    done, fatal = table.done() - {open_file}, table.fatal(sample_rate)
+    skipped.found.update(fatal)
+    dead = set(map(absolute, fatal))
+    todo = [file for file in files if absolute(file) not in done and absolute(file) not in dead]
+    todo.sort(key=lambda file: absolute(file) != open_file)
+    return todo, len(files) - len(todo) - len(fatal)
+
+
+def _window_options(options: Options) -> Options:
+    """Return checked options of a table of windows, with their hop."""
+    assert options.window is not None
+    hop = check_window(options.window, options.hop)
+    return replace(_plain_rows(options, "windows"), frames=False, hop=hop)
+
+
+def _plain_rows(options: Options, kind: str) -> Options:
+    """Return the options of a table with one vector a row; refuse those that give several."""
+    if options.frames or options.pool == "none":
+        raise ConfigError(f"a table of {kind} has one vector a row; leave frames and pool none out")
+    return options
 
 
 def expand(sources: Iterable[str | Path]) -> list[str]:

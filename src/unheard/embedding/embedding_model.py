@@ -20,7 +20,15 @@ Pending: TypeAlias = list[tuple[EmbeddingAccumulator, Any]]
 
 
 class EmbeddingModel(ABC):
-    """Audio in, embeddings out; the result of `unheard.load`."""
+    """Audio in, embeddings out; the result of `unheard.load`.
+
+    Attributes
+    ----------
+    origin : str
+        Name or absolute path from which the model was loaded; empty for one that was built in Python.
+    """
+
+    origin: str = ""
 
     @property
     @abstractmethod

@@ -29,14 +29,19 @@ def fingerprint(model: EmbeddingModel) -> str:
     return digest.hexdigest()
 
 
+SOURCE = "source"
+"""Field of an identity with the name or path of the model; two identities may differ in it."""
+
+
 def identity(model: EmbeddingModel, options: Options) -> dict[str, Any]:
     """Return all that the embedding of a clip depends on, apart from the clip, as plain values."""
-    return {"unheard": __version__, "model": fingerprint(model), **asdict(options)}
+    made = {"unheard": __version__, "model": fingerprint(model), SOURCE: model.origin}
+    return {**made, "segments": None, **asdict(options)}
 
 
 def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
     """Return the fields in which two identities differ, such as ``layer is 3, now 6``; empty when there are none."""
-    names = [name for name in wanted if stored.get(name) != wanted[name]]
+    names = [name for name in wanted if name != SOURCE and stored.get(name) != wanted[name]]
     return "; ".join(
         "the model is different" if name == "model" else f"{name} is {stored.get(name)}, now {wanted[name]}"
         for name in names

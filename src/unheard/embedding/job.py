@@ -51,6 +51,7 @@ class Options:
         Aggregation of frames to the scene vector.
     hop : float, optional
         Seconds between frames; must divide a patch's duration. None: one patch. Smaller hops encode shifted windows.
+        With ``window``: seconds from the start of one row to the next; None: the window.
     frames : bool
         Keep the frames; without them memory does not grow with the length of a clip.
     cls : bool
@@ -58,6 +59,8 @@ class Options:
         layer.
     layers : bool
         Concatenate the outputs of all blocks, the first block's first, instead of one layer.
+    window : float, optional
+        Only for tables: one row for every part of this many seconds instead of one for every file.
     """
 
     layer: int | None = None
@@ -66,6 +69,7 @@ class Options:
     frames: bool = True
     cls: bool = False
     layers: bool = False
+    window: float | None = None
 
 
 def checked_sound(sound: object) -> Sound:

@@ -8,7 +8,7 @@ from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
 from unheard.teachers.load import load_teacher
-from unheard.weights.built_in import open_model
+from unheard.weights.built_in import BUILT_IN, open_model
 from unheard.weights.names import HEAR, HF
 
 
@@ -34,7 +34,11 @@ def load(name: str | Path, device: str = "cpu") -> Model | ExternalModel:
         When the encoder of others gives features that are not finite or do not follow its hop.
     """
     text = str(name)
-    return ExternalModel(text, load_teacher(text), device) if text.startswith((HF, HEAR)) else load_own(name, device)
+    if not text.startswith((HF, HEAR)):
+        return load_own(name, device)
+    model = ExternalModel(text, load_teacher(text), device)
+    model.origin = HF + _absolute(text.removeprefix(HF)) if text.startswith(HF) else text
+    return model
 
 
 def load_own(name: str | Path, device: str = "cpu") -> Model:
@@ -45,7 +49,9 @@ def load_own(name: str | Path, device: str = "cpu") -> Model:
     CheckpointError
         When there is no such model, or it is one of another library.
     """
-    return Model(open_model(name), device)
+    model = Model(open_model(name), device)
+    model.origin = str(name) if str(name) in BUILT_IN else _absolute(name)
+    return model
 
 
 def loaded(model: EmbeddingModel | str | Path, device: str = "cpu") -> EmbeddingModel:
@@ -64,3 +70,7 @@ def own(model: EmbeddingModel | str | Path, device: str = "cpu") -> Model:
     if isinstance(model, Model):
         return model
     return load_own(model.description if isinstance(model, EmbeddingModel) else model, device)
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(path).absolute())

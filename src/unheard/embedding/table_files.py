@@ -1,10 +1,10 @@
 """The three formats of embedding tables: written and read in blocks, with the identity of the embeddings.
 
-    .parquet   columns path, seconds, [time_ms,] embedding
+    .parquet   columns path, seconds, [time_ms,] embedding; or path, start, end, embedding
                identity: JSON under the key ``unheard`` of the schema's metadata
-    .npz       arrays path, seconds, [time_ms,] embedding (rows, D')
+    .npz       arrays of the same names; embedding (rows, D')
                identity: JSON in the array ``identity``
-    .csv       columns path, seconds, [time_ms,] e0, e1, ...
+    .csv       the same columns, but e0, e1, ... instead of embedding
                identity and checksum: TABLE.csv.json
 
 Pages of a parquet file and arrays of an npz file have checksums of their own format, which are compared on reading.
@@ -17,7 +17,7 @@ import json
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,34 +121,45 @@ def read_blocks(file: Path) -> Iterator[pa.Table]:
         raise DataError(f"{file} is damaged ({error}); replace it with --overwrite") from error
 
 
-def read_paths(file: Path) -> set[str]:
-    """Return the paths of a table, without reading its embeddings if the format allows it.
+def read_columns(file: Path, names: Sequence[str]) -> list[list[Any]]:
+    """Return columns of a table as lists, without reading its embeddings if the format allows it.
 
     Raises
     ------
     DataError
-        When the file is damaged.
+        When the file is damaged, or lacks one of the columns.
     """
     import pyarrow.parquet as pq
 
     try:
         if file.suffix == ".npz":
             with np.load(file, allow_pickle=False) as arrays:
-                return set(arrays["path"].tolist())
+                return [arrays[name].tolist() for name in names]
         if file.suffix == ".parquet":
             with pq.ParquetFile(file, page_checksum_verification=True) as stored:
-                return {
-                    path for batch in stored.iter_batches(ROWS, columns=["path"]) for path in batch["path"].to_pylist()
-                }
+                return _joined(stored.iter_batches(ROWS, columns=list(names)), names)
+        return _joined(read_blocks(file), names)
     except DAMAGE as error:
         raise DataError(f"{file} is damaged ({error}); replace it with --overwrite") from error
-    return {path for block in read_blocks(file) for path in block["path"].to_pylist()}
+
+
+def read_paths(file: Path) -> set[str]:
+    """Return the paths of a table; errors are those of `read_columns`."""
+    return set(read_columns(file, ("path",))[0])
 
 
 def vectors(block: pa.Table) -> np.ndarray:
     """Return the embeddings of a block, (rows, D')."""
     column = block["embedding"].combine_chunks()
     return np.asarray(column.flatten()).reshape(len(block), -1)
+
+
+def _joined(blocks: Iterable[pa.Table | pa.RecordBatch], names: Sequence[str]) -> list[list[Any]]:
+    found: list[list[Any]] = [[] for _ in names]
+    for block in blocks:
+        for values, name in zip(found, names, strict=True):
+            values += block[name].to_pylist()
+    return found
 
 
 def _companion(file: Path) -> Path:
@@ -179,7 +190,8 @@ def _read_parquet(file: Path) -> Iterator[pa.Table]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file, page_checksum_verification=True) as stored:
-        for batch in stored.iter_batches(ROWS):
+        # one row group at a time: over all of them, pyarrow holds the whole file
+        for batch in (each for n in range(stored.num_row_groups) for each in stored.iter_batches(ROWS, [n])):
             yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
@@ -204,7 +216,7 @@ def _write_npz(file: Path, blocks: Blocks, identity: dict[str, Any]) -> int:
 
         write("path", f"<U{longest}", (rows,), lambda block: block["path"].to_pylist())
         for name in names:
-            write(name, "<f8" if name == "seconds" else "<f4", (rows,), _column(name))
+            write(name, "<f4" if name == "time_ms" else "<f8", (rows,), _column(name))
         write("embedding", "<f4", (rows, size), vectors)
         with archive.open("identity.npy", "w") as stream:
             np.lib.format.write_array(stream, np.array(json.dumps(identity)), allow_pickle=False)
@@ -217,7 +229,7 @@ def _column(name: str) -> Callable[[pa.Table], np.ndarray]:
 
 def _read_npz(file: Path) -> Iterator[pa.Table]:
     with np.load(file, allow_pickle=False) as arrays:
-        names = [name for name in ("path", "seconds", "time_ms") if name in arrays]
+        names = [name for name in arrays if name not in ("embedding", "identity")]
         small = {name: arrays[name] for name in names}
     with zipfile.ZipFile(file) as archive, archive.open("embedding.npy") as stream:
         np.lib.format.read_magic(stream)

@@ -1,7 +1,7 @@
 """Tables of embeddings on disk: parts during the job, then one parquet, npz or csv file.
 
-A table has one row a clip (``path, seconds, embedding``), or one row a frame with ``time_ms`` as well. During the job,
-a folder ``.TABLE.parts`` holds
+A table has one row a clip (``path, seconds, embedding``), one row a frame with ``time_ms`` as well, or one row for each
+part of a file (``path, start, end, embedding``). During the job, a folder ``.TABLE.parts`` holds
 
     part-00000.parquet ...   finished rows
     manifest.json            the identity of model and options, and the SHA-256 of each part; other parts are ignored
@@ -24,7 +24,7 @@ import numpy as np
 
 from unheard.audio.waveform import stream
 from unheard.embedding.identity import differences
-from unheard.embedding.table_files import FORMATS, read_blocks, read_identity, read_paths, write_table
+from unheard.embedding.table_files import FORMATS, read_blocks, read_columns, read_identity, read_paths, write_table
 from unheard.errors import ConfigError, DataError, UnheardError, utf8
 from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, remove_unfinished, write_json
 from unheard.outputs import locked_file
@@ -138,11 +138,23 @@ class TableWriter:
         (self.parts / "in-work").write_bytes(os.fsencode(path))
         return path
 
-    def add(self, path: str, seconds: float, embedding: np.ndarray, time_ms: np.ndarray | None = None) -> None:
-        """Append a clip: one vector (D,), or its frames (T, D) with their times (T,)."""
-        self._rows.append(
-            {"path": utf8(path), "seconds": seconds, "embedding": embedding.reshape(-1, self.size), "time_ms": time_ms}
-        )
+    def last_row(self) -> tuple[str, float] | None:
+        """Return the absolute path and the start of the last row of the parts, for a table with starts."""
+        if not self._manifest[FILES]:
+            return None
+        paths, starts = read_columns(self.parts / max(self._manifest[FILES]), ("path", "start"))
+        return absolute(paths[-1]), starts[-1]
+
+    def stored_segments(self) -> set[tuple[str, float, float]]:
+        """Return absolute path, start and end of the rows of earlier jobs, for a table with starts and ends."""
+        files = [self.out] if self.resume and self.out.exists() else []
+        files += [self.parts / part for part in self._manifest[FILES]]
+        columns = (read_columns(file, ("path", "start", "end")) for file in files)
+        return {(absolute(path), start, end) for rows in columns for path, start, end in zip(*rows, strict=True)}
+
+    def add(self, path: str, embedding: np.ndarray, **columns: float | np.ndarray) -> None:
+        """Append rows of a file: one vector (D,), or several (T, D), with a value or T values for other columns."""
+        self._rows.append({"path": utf8(path), "embedding": embedding.reshape(-1, self.size), "columns": columns})
         self._values += embedding.size
         if self._values >= PART_VALUES or time.monotonic() - self._flushed >= PART_SECONDS:
             with _clear_errors(self.out):
@@ -217,10 +229,10 @@ class TableWriter:
         counts = [len(row["embedding"]) for row in self._rows]
         columns: dict[str, Any] = {
             "path": [row["path"] for row, n in zip(self._rows, counts, strict=True) for _ in range(n)],
-            "seconds": np.repeat([row["seconds"] for row in self._rows], counts),
         }
-        if self._rows[0]["time_ms"] is not None:
-            columns["time_ms"] = np.concatenate([row["time_ms"] for row in self._rows])
+        for name in self._rows[0]["columns"]:
+            values = [np.broadcast_to(row["columns"][name], n) for row, n in zip(self._rows, counts, strict=True)]
+            columns[name] = np.concatenate(values)
         flat = np.concatenate([row["embedding"] for row in self._rows]).astype(np.float32).ravel()
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.size)
         target = self.parts / f"part-{len(self._manifest[FILES]):06d}.parquet"

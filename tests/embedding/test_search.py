@@ -1,0 +1,137 @@
+"""Search of a table of embeddings by example."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+import unheard
+from unheard.cli import main
+from unheard.embedding.job import Options
+from unheard.embedding.search import EmbeddingTable, Example, Hit
+from unheard.embedding.table_files import write_table
+from unheard.errors import ConfigError, DataError
+
+RATE = 16000
+
+
+def clicks(seconds, times):
+    """Return quiet noise with a chirp of half a second at each time."""
+    wav = 0.003 * np.random.default_rng(0).standard_normal(round(seconds * RATE))
+    for time in times:
+        t = np.arange(RATE // 2) / RATE
+        wav[round(time * RATE) :][: len(t)] += 0.5 * np.sin(2 * np.pi * (500 + 3000 * t) * t)
+    return wav
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("searched")
+    soundfile.write(place / "long.wav", clicks(12, (2, 7)), RATE)
+    soundfile.write(place / "chirp.wav", clicks(1, (0.25,)), RATE)
+    soundfile.write(place / "noise.wav", clicks(1, ()), RATE)
+    unheard.embed("random-tiny", place / "long.wav", place / "emb.parquet", window=1.0)
+    return place
+
+
+def made(path, values, **columns):
+    """Write a table of given vectors."""
+    import pyarrow as pa
+
+    values = np.asarray(values, np.float32)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    names = {"path": [f"{n}.wav" for n in range(len(values))], "seconds": np.ones(len(values))} | columns
+    block = pa.table({**names, "embedding": flat})
+    write_table(path, lambda: iter([block.slice(0, 3), block.slice(3)]), {"size": values.shape[1], "pool": "mean"})
+    return EmbeddingTable(path)
+
+
+def test_windows_with_the_sound_of_the_example_come_first(folder):
+    hits = unheard.search(folder / "emb.parquet", like=folder / "chirp.wav", k=12)
+    assert {hit.start for hit in hits[:2]} == {2.0, 7.0} and len(hits) == 12
+    assert hits[1].score > 0.5 > hits[2].score
+    hits = unheard.search(folder / "emb.parquet", like=folder / "noise.wav", unlike=[folder / "chirp.wav"], k=12)
+    assert {hit.start for hit in hits[-2:]} == {2.0, 7.0}
+
+
+def test_rows_of_the_example_itself_are_left_out(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    hits = unheard.search("emb.parquet", like="long.wav@2-3", k=12)
+    assert hits[0].start == 7.0 and len(hits) == 11
+    assert [round(hit.start) for hit in unheard.search("emb.parquet", like="long.wav@2.5-3.5", k=1)] == [7]
+    assert unheard.search("emb.parquet", like="long.wav", k=12) == []
+
+
+@pytest.mark.parametrize("end", [".parquet", ".npz", ".csv"])
+def test_scores_are_cosines_of_centred_vectors(tmp_path, end):
+    values = np.random.default_rng(1).standard_normal((50, 8)).astype(np.float32) + 5
+    table = made(tmp_path / f"made{end}", values)
+    like, unlike = values[[3, 4]], values[[9]]
+
+    def unit(each):
+        return (each - values.mean(axis=0)) / np.linalg.norm(each - values.mean(axis=0), axis=-1, keepdims=True)
+
+    query = unit(like).mean(axis=0) - unit(unlike).mean(axis=0)
+    expected = unit(values) @ query / np.linalg.norm(query)
+    hits = table.search(like, unlike, 50)
+    assert [hit.path for hit in hits] == [f"{n}.wav" for n in np.argsort(-expected)]
+    np.testing.assert_allclose([hit.score for hit in hits], np.sort(expected)[::-1], atol=2e-5)
+
+
+def test_equal_rows_keep_the_order_of_the_table(tmp_path):
+    values = np.tile(np.random.default_rng(2).standard_normal((7, 33)).astype(np.float32), (30, 1))
+    hits = made(tmp_path / "made.npz", values).search(values[:1], values[:0], 8)
+    assert [hit.path for hit in hits] == [f"{7 * n}.wav" for n in range(8)]
+
+
+def test_frames_and_clips_are_left_out_by_time_and_path(tmp_path):
+    values = np.eye(4, dtype=np.float32)
+    frames = made(tmp_path / "made.npz", values, path=["a"] * 4, time_ms=np.array([50, 150, 250, 350], np.float32))
+    assert {hit.start for hit in frames.search(values[:1], values[:0], 9, [Example("a", 0.1, 0.3)])} == {0.05, 0.35}
+    clips = made(tmp_path / "clips.npz", values)
+    assert {hit.path for hit in clips.search(values[:1], values[:0], 9, [Example("2.wav")])} == {
+        "0.wav", "1.wav", "3.wav",
+    }  # fmt: skip
+
+
+def test_other_models_and_wrong_examples_are_refused(folder, tmp_path):
+    table, chirp = folder / "emb.parquet", folder / "chirp.wav"
+    with pytest.raises(ConfigError, match=r"was made by random-tiny with the fingerprint .*random-small has"):
+        unheard.search(table, like=chirp, model="random-small")
+    with pytest.raises(ConfigError, match="there is no sound file"):
+        unheard.search(table, like=folder / "none.wav")
+    with pytest.raises(ConfigError, match="not after its start"):
+        unheard.search(table, like=f"{chirp}@2-1")
+    with pytest.raises(DataError, match="no such table"):
+        unheard.search(folder / "none.parquet", like=chirp)
+    with pytest.raises(ConfigError, match="needs an example"):
+        unheard.search(table, like=[])
+
+
+def test_a_table_of_a_model_that_has_moved(folder, tmp_path):
+    import shutil
+
+    from unheard.embedding.loading import load_own
+    from unheard.weights.checkpoint import Provenance, save_model
+
+    own = load_own("random-tiny")
+    save_model(tmp_path / "old", own.learner, own.config, own.statistics, Provenance())
+    unheard.embed(tmp_path / "old", folder / "long.wav", tmp_path / "emb.npz", Options(frames=False), window=1.0)
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    with pytest.raises(ConfigError, match=r"was made by .*old, which cannot be loaded; give --model"):
+        unheard.search(tmp_path / "emb.npz", like=folder / "chirp.wav")
+    hits = unheard.search(tmp_path / "emb.npz", like=folder / "chirp.wav", model=tmp_path / "new", k=1)
+    assert hits[0].start in (2.0, 7.0)
+
+
+def test_search_from_the_command_line(folder, tmp_path, capsys):
+    words = ["search", str(folder / "emb.parquet"), "--like", f"{folder / 'chirp.wav'}@0.2-0.8", "-k", "2"]
+    assert main([*words, "-o", str(tmp_path / "hits.csv"), "--json"]) == 0
+    hits = [Hit(**hit) for hit in json.loads(capsys.readouterr().out)["hits"]]
+    assert {hit.start for hit in hits} == {2.0, 7.0} and hits[0].score >= hits[1].score
+    with (tmp_path / "hits.csv").open() as file:
+        assert [float(row["start"]) for row in csv.DictReader(file)] == [hit.start for hit in hits]
+    assert main([*words, "-o", str(tmp_path / "hits.csv")]) == 2 and "exists" in capsys.readouterr().err
+    assert main(words) == 0 and "long.wav" in capsys.readouterr().out
