@@ -49,7 +49,8 @@ class PredictLatents(Objective):
     p_m: predictor output at hidden patch m; t_m: EMA teacher output, no gradient. With R hypotheses p_m1 .. p_mR
     (MATPAC++):
 
-        l_m = sum_r w_r l_mr,  w = softmax(-l_m / T) without gradient;  once T is below its end: l_m = min_r l_mr
+        l_m = sum_r w_r l_mr,  w_r = softmax_r(-l_mr / T) without gradient;  once T is below its end:
+        l_m = min_r l_mr
     """
 
     def __init__(self, config: LatentsConfig, hypotheses: int = 1) -> None:
