@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     return place
 
 
-def made(path, values, **columns):
+def made(file, values, **columns):
     """Write a table of given vectors."""
     import pyarrow as pa
 
@@ -44,8 +44,8 @@ def made(path, values, **columns):
     flat = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
     names = {"path": [f"{n}.wav" for n in range(len(values))], "seconds": np.ones(len(values))} | columns
     block = pa.table({**names, "embedding": flat})
-    write_table(path, lambda: iter([block.slice(0, 3), block.slice(3)]), {"size": values.shape[1], "pool": "mean"})
-    return EmbeddingTable(path)
+    write_table(file, lambda: iter([block.slice(0, 3), block.slice(3)]), {"size": values.shape[1], "pool": "mean"})
+    return EmbeddingTable(file)
 
 
 def test_windows_with_the_sound_of_the_example_come_first(folder):
