@@ -30,7 +30,7 @@ def clicks(seconds, times):
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("searched")
     soundfile.write(place / "long.wav", clicks(12, (2, 7)), RATE)
-    soundfile.write(place / "chirp.wav", clicks(1, (0.25,)), RATE)
+    soundfile.write(place / "chirp.wav", clicks(1, (0,)), RATE)
     soundfile.write(place / "noise.wav", clicks(1, ()), RATE)
     unheard.embed("random-tiny", place / "long.wav", place / "emb.parquet", window=1.0)
     return place
@@ -60,7 +60,7 @@ def test_rows_of_the_example_itself_are_left_out(folder, monkeypatch):
     monkeypatch.chdir(folder)
     hits = unheard.search("emb.parquet", like="long.wav@2-3", k=12)
     assert hits[0].start == 7.0 and len(hits) == 11
-    assert [round(hit.start) for hit in unheard.search("emb.parquet", like="long.wav@2.5-3.5", k=1)] == [7]
+    assert {hit.start for hit in unheard.search("emb.parquet", like="long.wav@2.5-3.5", k=12)}.isdisjoint({2.0, 3.0})
     assert unheard.search("emb.parquet", like="long.wav", k=12) == []
 
 

@@ -4,8 +4,8 @@
     q = mean of the examples' v', minus the mean of those of the counter-examples, scaled to length 1
     score of a row = v' . q
 
-Opening copies the vectors to one unnamed temporary file, which is memory-mapped and searched in blocks, so memory does
-not grow with the table. Rows of an example's own file that overlap with it are left out.
+Opening copies the vectors, block by block, to one unnamed temporary file in the folder of the table. The file is
+memory-mapped and searched in blocks. Rows of an example's own file that overlap with it are left out.
 """
 
 from __future__ import annotations
