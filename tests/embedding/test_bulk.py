@@ -291,7 +291,9 @@ def test_joining_parts_takes_little_memory(model, tmp_path):
     size = model.embedding_size
     with TableWriter(tmp_path / "emb.npz", {}, size) as table:
         for number in range(3 * tables.PART_VALUES // (size * 1000)):
-            table.add(f"{number}.wav", 1.0, np.zeros((1000, size), np.float32), np.zeros(1000, np.float32))
+            table.add(
+                f"{number}.wav", np.zeros((1000, size), np.float32), seconds=1.0, time_ms=np.zeros(1000, np.float32)
+            )
         tracemalloc.start()
         table.finish()
         assert tracemalloc.get_traced_memory()[1] < 2.5 * 4 * ROWS * size  # a few blocks, however many rows there are
