@@ -52,7 +52,7 @@ def export(
     to : {"onnx", "hf"}, optional
         Format; default: "onnx" if ``out`` ends in ``.onnx``, else "hf".
     int8 : bool
-        Store the weights of the ONNX file as 8-bit integers: a quarter of the size.
+        Store the weights of the ONNX file as 8-bit integers: a quarter to a third of the size.
     check : path, optional
         A folder of at least three sounds; the scene vectors of the ONNX file are compared with those of the model.
     code : bool

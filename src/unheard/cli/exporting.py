@@ -35,7 +35,7 @@ def export(
     to
         Format. Default: onnx if the output ends in .onnx, otherwise hf, a Hugging Face folder.
     int8
-        ONNX: store the weights of the encoder as 8-bit integers, a quarter of the size.
+        ONNX: store the weights of the encoder as 8-bit integers, a quarter to a third of the size.
     check
         ONNX: a folder with at least three sounds, on which the file is compared with the model.
     code
