@@ -44,7 +44,7 @@ def model(folders: dict[int, Path]) -> HearModel:
 
 
 def test_without_a_path_an_untrained_model_is_loaded() -> None:
-    default = load_model()
+    default = load_model("random-tiny")
     assert isinstance(default, torch.nn.Module) and not default.training
     assert (
         type(default.sample_rate) is type(default.scene_embedding_size) is type(default.timestamp_embedding_size) is int

@@ -35,7 +35,8 @@ from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.pretrain import pretrain, resume
 from unheard.training.run_folder import is_run
-from unheard.weights.checkpoint import SavedModel, load_model, read_tensors
+from unheard.weights.checkpoint import SavedModel, load_model
+from unheard.weights.tensors import read_tensors
 
 Row = dict[str, Any]
 UNTRAINED, LOG_MEL = "untrained", "log-mel"

@@ -29,7 +29,8 @@ from unheard.evaluation.hear.tasks import read_task
 from unheard.evaluation.probe.cache import EmbeddingCache
 from unheard.files import read_json, read_json_lines
 from unheard.training.checkpoints import TENSORS, checkpoints, read_progress
-from unheard.weights.checkpoint import load_model, read_tensors
+from unheard.weights.checkpoint import load_model
+from unheard.weights.tensors import read_tensors
 
 Read = Callable[[], object]
 

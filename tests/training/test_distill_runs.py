@@ -25,7 +25,8 @@ from unheard.recipes.recipe import Recipe
 from unheard.teachers.storing import TargetsConfig, store_targets
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain, resume
-from unheard.weights.checkpoint import load_model, read_tensors
+from unheard.weights.checkpoint import load_model
+from unheard.weights.tensors import read_tensors
 
 SIZES = (
     "frames=48",

@@ -118,18 +118,38 @@ def _row(recipe: Recipe) -> dict[str, Any]:
 @verb("unheard models")
 def models(*, json: Json = False) -> int:
     """List the built-in models, and the layouts of published weights that unheard convert reads."""
-    from unheard.weights.built_in import BUILT_IN
+    from unheard.weights.built_in import RANDOM
     from unheard.weights.layouts import LAYOUTS
 
-    built_in = [{"name": name, "note": "randomly initialised, for use as a baseline"} for name in BUILT_IN]
+    trained, notes = _trained()
+    random = [{"name": name, "note": "randomly initialised, for use as a baseline"} for name in RANDOM]
     layouts = [{"layout": name, "licence": layout.licence} for name, layout in LAYOUTS.items()]
     lines = [
-        *table(("built in", ""), [(row["name"], row["note"]) for row in built_in]),
+        *table(("built in", ""), [(row["name"], row["note"]) for row in [trained, *random]]),
+        *notes,
         "",
         *table(("layout", "weights are"), [(row["layout"], row["licence"]) for row in layouts]),
     ]
-    emit(lines, {"built_in": built_in, "layouts": layouts}, json)
+    emit(lines, {"built_in": [trained, *random], "layouts": layouts}, json)
     return DONE
+
+
+def _trained() -> tuple[dict[str, Any], list[str]]:
+    """Return the row of the trained model of the package, and lines with its teachers and scores."""
+    from unheard.config import to_json
+    from unheard.errors import CheckpointError
+    from unheard.weights.built_in import DEFAULT, trained_folder
+    from unheard.weights.release import RELEASE, read_release
+
+    try:
+        release = read_release(trained_folder() / RELEASE)
+    except (CheckpointError, ConfigError) as error:
+        return {"name": DEFAULT, "note": f"not usable: {error}"}, []
+    note = f"trained, {release.licence}; used where no model is given"
+    lines = [f"  teacher: {each.name} ({each.supervision}; {each.licence})" for each in release.teachers]
+    scores = [(f"  {each.task}", each.metric, f"{each.value:.3f}", each.protocol) for each in release.scores]
+    lines += ["", *table((f"  scores of {DEFAULT}", "", "", ""), scores)] if scores else []
+    return {"name": DEFAULT, "note": note, "release": to_json(release)}, lines
 
 
 @verb("unheard convert m2d.pth -o models/m2d --layout m2d --name 80x608p16x16")

@@ -186,9 +186,9 @@ class DataConfig:
     """domain: every domain of a manifest gets the same number of windows."""
     short_clips: Literal["pad", "join"] = "pad"
     """What follows a clip shorter than the window: padding, or other short clips."""
-    statistics: Literal["scalar", "band", "maskspec"] = "scalar"
-    """Normalise by the mean and deviation of the corpus, by those of each mel band, or by those of MaskSpec for
-    AudioSet.
+    statistics: Literal["scalar", "band", "maskspec", "model"] = "scalar"
+    """Normalise by the mean and deviation of the corpus, by those of each mel band, by those of MaskSpec for AudioSet,
+    or by those of the model of --init.
     """
     min_std: Weight = 0.0
     """Smaller deviations are raised to this, for bands that hardly vary, such as those that a codec left empty."""

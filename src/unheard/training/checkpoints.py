@@ -13,7 +13,7 @@ from unheard.errors import CheckpointError
 from unheard.files import FILES, file_checksums, read_json, replace_folder, write_json
 from unheard.model.transformer import AttentionKernel
 from unheard.training.optim import optimiser_state, restore_optimiser
-from unheard.weights.checkpoint import read_tensors, write_tensors
+from unheard.weights.tensors import read_tensors, write_tensors
 
 TENSORS = ("learner.safetensors", "optimiser.safetensors")
 """Tensor files of a checkpoint; ``state.json`` holds their checksums."""

@@ -29,6 +29,8 @@ from unheard.training.journal import MetricsLogger
 from unheard.training.optim import learning_rate, peak_learning_rate
 from unheard.training.session import Session, sampler_of
 
+OVERHEAD = 1.2  # whole step over losses and gradients: optimiser, checkpoints; our choice
+
 
 def latest(run: Path) -> Path | None:
     """Return the latest checkpoint of a run."""
@@ -51,6 +53,15 @@ def loader_of(session: Session, store: Store, engine: Engine, inputs: ExternalIn
     recipe = session.recipe
     plan = BatchPlan(steps, RankSlice(recipe.training.batch_size, engine.rank, engine.processes), engine.device)
     return PretrainLoader(store, sampler_of(store, recipe), engine.learner.grid, session.statistics, plan, inputs.added)
+
+
+def measured_steps(session: Session, store: Store, engine: Engine, inputs: ExternalInputs) -> int:
+    """Return the number of steps that fit into the minutes of a run on this machine, by the measured time of a step."""
+    assert session.minutes is not None, "only runs of a given duration are measured"
+    with loader_of(session, store, engine, inputs, range(1)) as loader:
+        seconds = OVERHEAD * sorted(engine.benchmark_step(loader.peek()) for _ in range(3))[1]
+    common = float(engine.mean(torch.tensor(seconds, device=engine.device)))
+    return max(1, int(60 * session.minutes / common))
 
 
 def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Losses | None:

@@ -21,12 +21,12 @@ from unheard.training.engine import Engine
 from unheard.training.external_inputs import ExternalInputs
 from unheard.training.initial import build_initialised
 from unheard.training.journal import environment
-from unheard.training.loop import Loop, latest, loader_of, prepare
+from unheard.training.loop import Loop, latest, loader_of, measured_steps, prepare
 from unheard.training.processes import first_process, lost_processes
 from unheard.training.run_folder import is_complete, mark_complete, one_writer, prepare_output_dir
 from unheard.training.session import Session, read_session, sampler_of, statistics_of, total_steps, write_session
 from unheard.training.summary import summary_lines
-from unheard.weights.built_in import BUILT_IN
+from unheard.weights.built_in import origin_of
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,14 @@ class Origin:
     ----------
     init : path, optional
         Model folder, run folder or built-in name with the initial weights.
+    minutes : float, optional
+        Duration of the training, from which the steps are computed.
     code : RecipeFile, optional
         File that registers objectives of the recipe; it is executed again when the run is resumed.
     """
 
     init: str | Path | None = None
+    minutes: float | None = None
     code: RecipeFile | None = None
 
 
@@ -85,9 +88,10 @@ def pretrain(
         recipe=recipe,
         data=str(Path(data).resolve()),
         fingerprint=store.fingerprint,
-        statistics=statistics_of(store, recipe),
-        total=total_steps(recipe.training, sampler_of(store, recipe).size),
-        init=None if init is None else str(init) if str(init) in BUILT_IN else str(Path(init).resolve()),
+        statistics=statistics_of(store, recipe, init),
+        total=0 if origin.minutes else total_steps(recipe.training, sampler_of(store, recipe).size),
+        init=None if init is None else origin_of(init),
+        minutes=origin.minutes,
         teacher=inputs.fingerprint,
         code=origin.code if recipe.objectives.added() else None,
     )
@@ -205,6 +209,10 @@ def _train(
 ) -> Run:
     """Restore a checkpoint, print the summary, run the loop, and complete the run."""
     step = prepare(session, engine, learner, latest(run))
+    if not session.total:
+        session = replace(session, total=measured_steps(session, store, engine, inputs))
+        if engine.rank == 0:
+            write_session(run, session)
     writer = CheckpointWriter(run, session, store, engine, inputs.stored)
     if step < session.total:
         loader = loader_of(session, store, engine, inputs, range(step, session.total))

@@ -31,10 +31,11 @@ from unheard.recipes.learner import grid_of
 from unheard.recipes.recipe import read_recipe
 from unheard.version import __version__
 from unheard.weights.card import model_card
-from unheard.weights.checkpoint import CLASSIFIER, FORMAT, WEIGHTS, Provenance, SavedModel, build_for, read_tensors
+from unheard.weights.checkpoint import CLASSIFIER, FORMAT, WEIGHTS, Provenance, SavedModel, build_for
 from unheard.weights.export.bundle import CODE, bundled_code
 from unheard.weights.names import OURS, hf_model_type
 from unheard.weights.plausible import printable
+from unheard.weights.tensors import read_tensors
 
 ENCODER = "model.encoder."  # prefix of its weights in a model folder
 BASE = "unheard."  # prefix of the encoder's model within a classifier, as transformers names it
