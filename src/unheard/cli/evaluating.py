@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from unheard.evaluation.hear.suite import EvaluationConfig
 
 
+Compare: TypeAlias = Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class ProbeOptions:
@@ -23,6 +26,8 @@ class ProbeOptions:
 
     Parameters
     ----------
+    compare
+        Another model to compare with, in the format of MODEL; may be repeated.
     seeds
         Number of seeds for the random encoders, the fold assignment and the MLP initialisation.
     pool
@@ -33,6 +38,7 @@ class ProbeOptions:
         all: also score every layer, and learned layer weights.
     """
 
+    compare: Compare = ()
     seeds: int = 3
     pool: Literal["mean", "mean+std", "max"] = "mean"
     layer: int | None = None
@@ -66,9 +72,12 @@ def probe(
     if vectors.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {vectors.seeds}")
     from unheard import api
+    from unheard.embedding.loading import name_of, refuse_same_names
 
     which = vars(vectors) | {"seeds": range(vectors.seeds)}
-    loaded = api.load(model, torch_device(device))
+    names = [model, *which.pop("compare")]
+    refuse_same_names(["model", *map(name_of, names[1:])])
+    loaded = [api.load(name, torch_device(device)) for name in names]
     report = api.probe(loaded, labels, out, **which, overwrite=overwrite, track=bar)
     emit([report.table()], report.to_json(), json)
     log(f"report, tables and figures in {out}; open {out / 'report.html'}")
@@ -93,7 +102,7 @@ class EvaluateOptions:
         Number of seeds of the robust mode, default 3. The mode heareval has one seed.
     """
 
-    compare: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
+    compare: Compare = ()
     tasks: str = ""
     mode: Literal["heareval", "robust"] = "heareval"
     seeds: int | None = None

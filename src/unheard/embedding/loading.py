@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
 from unheard.embedding.stored_check import verify_check
+from unheard.errors import ConfigError
 from unheard.teachers.load import load_teacher
 from unheard.weights.built_in import DEFAULT, open_model, origin_of
 from unheard.weights.names import HEAR, HF
@@ -62,6 +65,46 @@ def load_own(name: str | Path, device: str = "cpu") -> Model:
 def loaded(model: EmbeddingModel | str | Path, device: str = "cpu") -> EmbeddingModel:
     """Return a model; load it if a name or path is given."""
     return model if isinstance(model, EmbeddingModel) else load(model, device)
+
+
+def named(models: Sequence[EmbeddingModel | str | Path], first: str | None = None) -> dict[str, EmbeddingModel]:
+    """Return models by their names, loaded if a name or path is given; see `name_of`.
+
+    Parameters
+    ----------
+    first : str, optional
+        Name of the first model instead of its own.
+
+    Raises
+    ------
+    ConfigError
+        When two models have the same name.
+    """
+    names = [first if first is not None and not at else name_of(each) for at, each in enumerate(models)]
+    refuse_same_names(names)
+    return {name: loaded(each) for name, each in zip(names, models, strict=True)}
+
+
+def name_of(model: EmbeddingModel | str | Path) -> str:
+    """Return the name of a model in comparisons: its folder, its built-in name, or what the user wrote."""
+    if isinstance(model, EmbeddingModel):
+        return Path(model.origin).name if model.origin else model.description
+    return Path(model).resolve().name if Path(model).exists() else str(model)
+
+
+def refuse_same_names(names: Sequence[str]) -> None:
+    """Refuse models that cannot be told apart in a table.
+
+    Raises
+    ------
+    ConfigError
+        When two have the same name.
+    """
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise ConfigError(
+            f"{times} models have the name {name}; rename the folder or the weights of one, or remove the duplicate"
+        )
 
 
 def own(model: EmbeddingModel | str | Path, device: str = "cpu") -> Model:
