@@ -232,12 +232,21 @@ class Player:
         """
         _, font, name = path.split("/")
         if font not in self._synths:
-            self._synths[font] = _synth(FONTS[font], self._root)
+            self._synths[font] = open_synth(FONTS[font], self._root)
         program, key = (int(number) for number in Path(name).stem.split("-"))
         return _note(*self._synths[font], program, key, rate)
 
 
-def _synth(package: str, corpus_root: Path) -> tuple[Any, int]:
+def open_synth(package: str, corpus_root: Path) -> tuple[Any, int]:
+    """Open the soundfont of a fetched package. Return the synthesiser and the number of the font in it.
+
+    Raises
+    ------
+    DataError
+        When the soundfont is missing.
+    UnheardError
+        When tinysoundfont is not installed.
+    """
     try:
         import tinysoundfont
     except ImportError as error:

@@ -93,7 +93,7 @@ def name_of(model: EmbeddingModel | str | Path) -> str:
 
 
 def refuse_same_names(names: Sequence[str]) -> None:
-    """Refuse models that cannot be told apart in a table.
+    """Refuse models with one name, because a table has one row for each name.
 
     Raises
     ------
