@@ -257,12 +257,12 @@ def test_a_full_disk_is_one_line(
     from safetensors import SafetensorError
 
     from unheard.embedding import table_files
-    from unheard.weights import checkpoint
+    from unheard.weights import tensors
 
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(tensors, "save_file", full)
     assert "No space left" in refused(
         "pretrain", sounds, "-o", tmp_path / "run", "--steps", "1", "--batch-size", "2", *SMALL
     )
