@@ -28,7 +28,7 @@ from unheard.outputs import locked_file, locked_folder
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    file = write_text(tmp_path / "told.txt", "before")
+    file = write_text(tmp_path / "text.txt", "before")
 
     def half() -> None:
         with atomic_write(file) as unfinished:

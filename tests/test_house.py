@@ -250,15 +250,25 @@ DENIED = re.compile(
     r"|nobody)\b",
     re.IGNORECASE,
 )
-"""Words that docstrings, comments and messages do without: software does not hear, tell, say or judge."""
+"""Words that names, docstrings, comments and messages do without: software does not hear, tell, say or judge."""
+
+QUOTED = {"tests/test_house.py", "tests/test_docs.py"}
+"""Files that quote the denied words."""
+
+DENIED_TEXT = {"Nobody <nobody@example.org>": "maintainer of a made package, in the form of Debian's fields"}
+"""Texts in which a denied word may stand, with the reason."""
 
 
-def test_texts_speak_plainly() -> None:
-    found = [
-        f"{_name(path)}:{token.start[0]} {match.group(0)}"
-        for path in LIBRARY
-        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
-        if token.type in (tokenize.STRING, tokenize.COMMENT)
-        for match in DENIED.finditer(token.string)
-    ]
+def test_names_and_texts_use_plain_words() -> None:
+    found = []
+    for path in (path for path in EVERYTHING if path.relative_to(ROOT).as_posix() not in QUOTED):
+        text = path.read_text()
+        for allowed in DENIED_TEXT:
+            text = text.replace(allowed, "")
+        found += [
+            f"{_name(path)}:{token.start[0]} {match.group(0)}"
+            for token in tokenize.generate_tokens(io.StringIO(text).readline)
+            if token.type in (tokenize.STRING, tokenize.COMMENT, tokenize.NAME)
+            for match in DENIED.finditer(token.string.replace("_", " "))
+        ]
     assert not found

@@ -1,4 +1,4 @@
-"""Trains what is not trained yet, probes what is not probed yet; killed at any place, the same command goes on.
+"""Train the arms that are not trained yet, probe those not probed yet. The same command continues after a kill.
 
 DIR/corpora/{spec,wav}      the corpus, packed once for all arms
 DIR/runs/ARM-SEED           one run each

@@ -343,7 +343,7 @@ def _diagnostics(check: Checker, run: _Run, out: MaskedPass, batch: Batch) -> No
 
 
 def _tensors(name: str, folder: Path, ours: dict[str, torch.Tensor], table: Comparison) -> None:
-    """Every tensor of a stored file beside ours of the same meaning."""
+    """Every tensor of a stored file, and ours of the same meaning."""
     keys = load_file(folder / f"{name}.safetensors")
     if name.endswith("state_final") and hypotheses(keys) > 1:
         for key in [key for key in keys if key.startswith("decoder.decoder_pred.")]:

@@ -69,7 +69,7 @@ def test_the_filter_bank_is_kaldis() -> None:
         assert np.abs(spec - wanted).mean() < 5e-4
 
 
-def test_a_constant_beside_the_sound_changes_nothing() -> None:
+def test_a_constant_offset_of_the_sound_changes_nothing() -> None:
     wav = sound(16000)
     assert (
         np.abs(KaldiFbank().spectrogram_cpu(wav + np.float32(0.25)) - KaldiFbank().spectrogram_cpu(wav)).mean() < 1e-3

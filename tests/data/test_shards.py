@@ -128,7 +128,7 @@ def test_the_bytes_do_not_depend_on_the_workers(corpus: Corpus, dtype: str, tmp_
 
 
 @pytest.mark.parametrize("after", [1, 5, 9, 12])
-def test_a_killed_run_goes_on_to_the_same_bytes(corpus: Corpus, after: int, tmp_path: Path) -> None:
+def test_a_killed_run_continues_to_the_same_bytes(corpus: Corpus, after: int, tmp_path: Path) -> None:
     seen = []
 
     def killed(items: Iterable[object], total: int, description: str) -> Iterator[object]:

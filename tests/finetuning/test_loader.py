@@ -142,7 +142,7 @@ def test_every_augmentation_reaches_the_batch(folder: Path) -> None:
         assert torch.equal(changed.clips.target, plain.clips.target) == ("mix" not in setting)
 
 
-def test_a_faster_clip_still_fills_its_window_where_the_file_goes_on(folder: Path) -> None:
+def test_a_faster_clip_still_fills_its_window_where_the_file_continues(folder: Path) -> None:
     sounds = sounds_of(folder)
     fast = loader(sounds, override(PLAIN, ["augment.waveform.probability=1", "augment.waveform.speed=[2,2]"])).batch(0)
     for length, row in zip(fast.clips.lengths.tolist(), fast.rows.tolist(), strict=True):

@@ -85,9 +85,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(place: Path, tmp_path: Path) -> 
 def test_two_processes_learn_what_one_does(place: Path, tmp_path: Path) -> None:
     start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
     settings = [part for setting in [*SETTINGS, teachers(place)] for part in ("--set", setting)]
-    told = [str(place / "spec"), "-o", str(tmp_path / "two"), "--recipe", "distill", "--device", "cpu", *settings]
+    options = [str(place / "spec"), "-o", str(tmp_path / "two"), "--recipe", "distill", "--device", "cpu", *settings]
     command, environment = [*start, "--standalone", "-m", "unheard", "pretrain"], {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *told], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     pretrain(place / "spec", tmp_path / "one", recipe(teachers(place)), device="cpu")
     for two, alone in zip(rows(tmp_path / "two"), rows(tmp_path / "one"), strict=True):
@@ -150,8 +150,8 @@ def test_the_command_stores_targets_that_a_run_reads(
     assert main([*command, "--pca", "8", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["clips"], printed["dim"]) == (5, 8) and printed["rows"] == 5
-    told = [part for each in [*SETTINGS, f"objectives.distill.teachers.0.name={out}"] for part in ("--set", each)]
+    options = [part for each in [*SETTINGS, f"objectives.distill.teachers.0.name={out}"] for part in ("--set", each)]
     run = ["pretrain", str(place / "spec"), "-o", str(tmp_path / "run"), "--recipe", "distill", "--device", "cpu"]
-    assert main([*run, *told]) == 0 and "targets    feature distillation from random-tiny" in capsys.readouterr().err
+    assert main([*run, *options]) == 0 and "targets    feature distillation from random-tiny" in capsys.readouterr().err
     assert main(["data", "verify", str(out), str(tmp_path / "run")]) == 0
     assert main([*command, "--pca", "9"]) == 2 and "another --pca" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_two_processes_learn_what_one_does_and_speak_once(extra: list[str], soun
     assert not list((tmp_path / "two").rglob(".*"))
 
 
-def test_a_run_goes_on_with_another_number_of_processes(sounds: Path, tmp_path: Path) -> None:
+def test_a_run_continues_with_another_number_of_processes(sounds: Path, tmp_path: Path) -> None:
     pretrain(sounds, tmp_path / "one", recipe(BOTH), device="cpu")
     shutil.copytree(tmp_path / "one", tmp_path / "moved")
     shutil.rmtree(tmp_path / "moved" / "checkpoints" / "step-00000006")

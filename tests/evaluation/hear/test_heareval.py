@@ -95,7 +95,7 @@ def test_the_grid_runs_in_heareval_s_order(task: Task) -> None:
         grid(replace(task, grid={"colour": ["red"]}))
 
 
-def test_an_interrupted_task_goes_on_number_by_number(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:
+def test_an_interrupted_task_continues_number_by_number(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:
     quick, memory = small(task), DiskFitCache(tmp_path)
     whole = heareval.evaluate(quick, splits)
     state = torch.get_rng_state()
