@@ -26,7 +26,7 @@ from unheard.config import override
 from unheard.errors import ConfigError
 from unheard.model.masking import random
 from unheard.objectives.distill import DistillTeacher
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes.learner import build
 
 

@@ -220,7 +220,7 @@ def pack(
     allow_code(front_end.recipe, front_end.no_code)
     from unheard.data.corpus import open_corpus
     from unheard.data.pack import pack as transform
-    from unheard.data.packing import PackConfig
+    from unheard.data.pack_clip import PackConfig
     from unheard.recipes import find_recipe
 
     chosen = find_recipe(front_end.recipe)

@@ -19,8 +19,8 @@ from unheard.model.transformer import initialise
 from unheard.objectives.base import Batch, Objective, Totals, valid_at
 from unheard.objectives.distill_config import DistillConfig, DistillTeacher
 from unheard.objectives.registry import register
-from unheard.objectives.schedules import TrainingProgress
 from unheard.objectives.teacher_loss import TeacherLoss
+from unheard.objectives.teacher_schedules import TrainingProgress
 
 __all__ = ["DistillConfig", "DistillObjective", "DistillTeacher"]
 

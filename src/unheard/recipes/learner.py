@@ -16,7 +16,7 @@ from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch, Objective, Totals
 from unheard.objectives.registry import REGISTERED
-from unheard.objectives.schedules import TrainingProgress, momentum
+from unheard.objectives.teacher_schedules import TrainingProgress, momentum
 from unheard.recipes.recipe import Recipe
 
 

@@ -14,13 +14,13 @@ from unheard.errors import CheckpointError
 from unheard.files import read_json
 from unheard.model import masking
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.training.bad_batches import CHECKPOINT, STATE, recorded_step
 from unheard.training.callbacks import Callbacks
 from unheard.training.engine import Engine, one_by_one
 from unheard.training.initial import build_initialised
 from unheard.training.loop import loader_of, prepare, take_step
-from unheard.training.pretrain import open_session
+from unheard.training.resume import open_session
 from unheard.training.session import read_session
 
 
