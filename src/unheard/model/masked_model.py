@@ -53,6 +53,9 @@ class MaskedPass:
         Fraction of the run that is done, in [0, 1]; temperatures depend on it.
     diagnostics : dict of Tensor
         Values that objectives measured, each a scalar by name, for the metrics log.
+    terms : dict of Tensor
+        Parts of the loss of an objective, each a scalar by name, for the metrics log. As losses, they are sums over a
+        part of the batch, divided by the totals of the batch.
     sum_over_processes : Callable
         Adds up a tensor over all processes of a run, without gradient.
     gather_over_processes : Callable
@@ -70,6 +73,7 @@ class MaskedPass:
     layers: dict[int, Float[Tensor, "B K D"]] = field(default_factory=dict)
     progress: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    terms: dict[str, Tensor] = field(default_factory=dict)
     sum_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
     gather_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
 
