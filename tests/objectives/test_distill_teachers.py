@@ -12,6 +12,7 @@ from tests.objectives.test_distill import (
     SMALL,
     TEACHER,
     B,
+    C,
     D,
     K,
     N,
@@ -75,6 +76,18 @@ def test_the_loss_of_several_teachers_is_their_weighted_sum() -> None:
     objective.after_step(TrainingProgress(1, 10))
     torch.testing.assert_close(objective.terms[1].running[0], other.mean((0, 1)))
     assert float(objective.terms[0].initialised) == 0  # standardise="none"
+
+
+def test_metrics_have_the_loss_of_each_of_several_teachers() -> None:
+    teachers = f'[{{"name": "models/clap", "dim": {C}}}, {{"name": "hear:panns", "dim": {C}, "weight": 0.5}}]'
+    learner = build(override(ONLY, [f"objectives.distill.teachers={teachers}"]), 0)
+    _, batch = gradients([])
+    assert batch.targets is not None
+    losses = learner(replace(batch, targets=2 * batch.targets), random(batch.noise, 0.75, batch.valid))
+    expected = losses["loss/distill/clap"] + 0.5 * losses["loss/distill/panns"]
+    torch.testing.assert_close(losses["loss/distill"].detach(), expected)
+    alone, batch = gradients([])
+    assert set(alone(batch, random(batch.noise, 0.75, batch.valid))) == {"loss", "loss/distill"}
 
 
 @pytest.mark.parametrize(
