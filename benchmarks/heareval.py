@@ -30,7 +30,7 @@ import torch
 
 from benchmarks.timing import machine
 from unheard.evaluation.hear.embeddings import embed_task
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 
 PEER = """
 import sys, time, logging, json
@@ -59,7 +59,7 @@ from pathlib import Path
 import torch
 from unheard.evaluation.hear import robust, heareval
 from unheard.evaluation.hear.rows import read_splits
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 import scipy.sparse.csgraph
 torch.set_num_threads(1)
 folder, points, mode = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

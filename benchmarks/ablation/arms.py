@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from unheard.config import override
-from unheard.data.shards import Stores
+from unheard.data.shard_layout import Stores
 from unheard.errors import ConfigError
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe

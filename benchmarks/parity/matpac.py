@@ -25,7 +25,7 @@ from unheard.objectives.diagnostics import spread
 from unheard.objectives.latents import LatentsConfig, PredictLatents
 from unheard.objectives.prototypes import Prototypes, PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
-from unheard.objectives.schedules import TeacherConfig, TrainingProgress, momentum
+from unheard.objectives.teacher_schedules import TeacherConfig, TrainingProgress, momentum
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import ObjectivesConfig, Recipe

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unheard.audio.framing import Frontend
 from unheard.audio.frontend import FLOAT32_EPS, LogMel, LogMelConfig
-from unheard.audio.frontends import AnyFrontendConfig, build_frontend
+from unheard.audio.frontend_kinds import AnyFrontendConfig, build_frontend
 from unheard.audio.kaldi import AUDIOMAE, MASKSPEC, KaldiFbank, KaldiFbankConfig, MaskSpecConfig, MaskSpecMel
 from unheard.errors import AudioError, ConfigError
 

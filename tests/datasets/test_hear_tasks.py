@@ -20,8 +20,8 @@ from unheard.data.manifest import COLUMNS, read_manifest
 from unheard.datasets.drum_events import GAP, Hit, place
 from unheard.datasets.filename_labels import test_paths
 from unheard.datasets.filename_rules import TASKS
-from unheard.datasets.hear_folder import Item, TaskSpec, write_folder
 from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_task, packages_of
+from unheard.datasets.write_hear_folder import Item, TaskSpec, write_folder
 from unheard.errors import ConfigError, DataError
 from unheard.files import write_table
 

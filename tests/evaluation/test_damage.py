@@ -179,7 +179,7 @@ def test_predictions_that_are_being_written_are_refused(tmp_path: Path, capsys: 
 
 def test_a_damaged_report_of_a_probe_is_refused_by_name(tmp_path: Path) -> None:
     sounds, model = make_sounds(tmp_path / "sounds"), make_model(tmp_path / "model")
-    api.probe(unheard.load(model), sounds / "labels.csv", tmp_path / "probe", seeds=(0,))
+    api.probe(unheard.load(model), sounds / "labels.csv", tmp_path / "probe", seeds=1)
     assert not verify([tmp_path / "probe"])
     flip(tmp_path / "probe" / "scores.csv")
     assert "scores.csv is missing or differs" in verify([tmp_path / "probe"])[0]

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from unheard.audio.frontend import MATPAC, MSM_MAE_16K, Statistics
-from unheard.audio.frontends import AnyFrontendConfig
+from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.config import override
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import read_labels

@@ -14,7 +14,7 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.objectives.base import Batch
 from unheard.objectives.contrast import MAX_LOG_SCALE, ContrastConfig, ContrastiveLoss, matching
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 
 B, N, K, D, T = 5, 8, 3, 8, 7
 CONFIG = ContrastConfig(weight=1.0, text_dim=T, dim=6)

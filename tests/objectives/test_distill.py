@@ -15,8 +15,8 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
 from unheard.objectives.distill import DistillConfig, DistillObjective, DistillTeacher
-from unheard.objectives.schedules import TrainingProgress
 from unheard.objectives.teacher_loss import MOMENTUM
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 

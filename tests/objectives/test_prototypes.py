@@ -16,7 +16,7 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
 from unheard.objectives.prototypes import TEACHER_STD, PrototypeHead, Prototypes, PrototypesConfig, head_sizes
-from unheard.objectives.schedules import TeacherConfig, TrainingProgress
+from unheard.objectives.teacher_schedules import TeacherConfig, TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unheard.audio.frontend import MSM_MAE_16K, Statistics
-from unheard.audio.frontends import FrontendConfig
+from unheard.audio.frontend_kinds import FrontendConfig
 from unheard.audio.kaldi import AUDIOMAE
 from unheard.config import override
 from unheard.errors import CheckpointError, ConfigError

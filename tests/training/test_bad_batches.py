@@ -24,8 +24,9 @@ from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
 from unheard.training.replay import replay
+from unheard.training.resume import resume
 from unheard.weights.checkpoint import load_model
 
 SIZES = (

@@ -23,12 +23,13 @@ from unheard.embedding.loading import load
 from unheard.evaluation.hear.head import Head, HyperParams
 from unheard.evaluation.hear.head_ensemble import BatchedHeads, SequentialHeads
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
 
 DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 SIZES = (

@@ -18,13 +18,14 @@ from unheard.cli.main import main
 from unheard.config import override
 from unheard.data.corpus import open_corpus
 from unheard.data.pack import pack
-from unheard.data.packing import PackConfig
+from unheard.data.pack_clip import PackConfig
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 from unheard.teachers.storing import TargetsConfig, store_targets
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
 from unheard.weights.checkpoint import load_model, read_tensors
 
 SIZES = (

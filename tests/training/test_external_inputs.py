@@ -23,7 +23,8 @@ from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
 from unheard.weights.checkpoint import load_model, read_tensors
 
 transformers = pytest.importorskip("transformers")

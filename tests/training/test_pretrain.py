@@ -22,7 +22,8 @@ from unheard.model.sizes import ModelConfig
 from unheard.recipes import find_recipe
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import Origin, pretrain, resume
+from unheard.training.pretrain import Origin, pretrain
+from unheard.training.resume import resume
 from unheard.view.report import _facts
 from unheard.weights.checkpoint import load_model
 

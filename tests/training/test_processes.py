@@ -17,7 +17,8 @@ from unheard.config import override
 from unheard.errors import ConfigError
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
 
 SIZES = (
     "frames=48",

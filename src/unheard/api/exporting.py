@@ -49,14 +49,8 @@ def export(
         A model, a run, a model folder, or a built-in name.
     out : path
         A file that ends in ``.onnx``, or a folder.
-    to : {"onnx", "hf"}, optional
-        Format; default: "onnx" if ``out`` ends in ``.onnx``, else "hf".
-    int8 : bool
-        Store the weights of the ONNX file as 8-bit integers: a quarter to a third of the size.
-    check : path, optional
-        A folder of at least three sounds; the scene vectors of the ONNX file are compared with those of the model.
-    code : bool
-        Also write self-contained Python code into the Hugging Face folder, so that it loads without this package.
+    to, int8, check, code
+        See `ExportOptions`.
     overwrite : bool
         Replace an existing output.
 

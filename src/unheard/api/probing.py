@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from unheard.api.options import ProbeOptions
 from unheard.data.label_table import read_labels
 from unheard.data.leakage import content_of
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.job import Options
 from unheard.embedding.loading import loaded
-from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError, require
 from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_fingerprint
 from unheard.evaluation.probe.files import make_folder, map_rows, write
@@ -27,35 +26,13 @@ from unheard.view.probe_figures import draw
 from unheard.view.probe_page import write_probe_page
 
 
-@dataclass(frozen=True)
-class ProbeOptions:
-    """Options of a probe.
-
-    Parameters
-    ----------
-    seeds : tuple of int
-        Seeds of the runs and of the random encoders.
-    pool : {"mean", "mean+std", "max"}
-        Pooling of time steps into one vector.
-    layer : int, optional
-        Output of this block, 1 to depth; default: the last block, normalised.
-    layers : "all", optional
-        Also score every layer, and learned layer weights.
-    """
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    pool: Pool = "mean"
-    layer: int | None = None
-    layers: Literal["all"] | None = None
-
-
 def probe(
     model: EmbeddingModel | str | Path,
     labels: str | Path,
     out: str | Path,
     *,
-    seeds: Sequence[int] = (0, 1, 2),
-    pool: Pool = "mean",
+    seeds: int = 3,
+    pool: Literal["mean", "mean+std", "max"] = "mean",
     layer: int | None = None,
     layers: Literal["all"] | None = None,
     overwrite: bool = False,
@@ -75,7 +52,7 @@ def probe(
     refuse_existing(out, overwrite)
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; give an output folder with -o")
-    options = ProbeOptions(tuple(seeds), pool, layer, layers)
+    options = ProbeOptions(seeds, pool, layer, layers)
     return probe_table(loaded(model), Path(labels), Path(out), options, track)
 
 
@@ -96,9 +73,11 @@ def probe_table(
         When scikit-learn or matplotlib is not installed.
     """
     _refuse_missing()
-    if options.pool == "none":
-        raise ConfigError("a probe needs one vector per clip; set pool to mean, mean+std or max")
-    labels, config = read_labels(table), ProbeConfig(seeds=options.seeds)
+    if options.pool not in ("mean", "mean+std", "max"):
+        raise ConfigError(f"a probe needs one vector per clip: pool is mean, mean+std or max; got {options.pool}")
+    if options.seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1; got {options.seeds}")
+    labels, config = read_labels(table), ProbeConfig(seeds=tuple(range(options.seeds)))
     ProbeProtocol.of(labels, config.seeds, config.n_resamples)
     notes = check_clips(labels, track)
     make_folder(out)
@@ -113,7 +92,7 @@ def probe_table(
             own = layers[:, -1]
         else:
             own = cache("model", lambda: scenes(model, labels, vector_options, "embedding (model)", track))
-        baseline_vectors = baselines(model, labels, options.seeds, vector_options, track, cache)
+        baseline_vectors = baselines(model, labels, config.seeds, vector_options, track, cache)
         report = probe_embeddings(
             {"model": own, **baseline_vectors},
             labels,
@@ -131,7 +110,7 @@ def probe_table(
         }
         report = replace(report, warnings=[*report.warnings, *notes], about=about)
         with one_thread():
-            projection = draw_map(own, options.seeds[0])
+            projection = draw_map(own, config.seeds[0])
         points = map_rows(report, labels, projection)
         write(report, out, points)
         draw(report, projection, [point["label"] for point in points], out)

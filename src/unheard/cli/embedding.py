@@ -6,14 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cyclopts import Parameter
-
-from unheard.cli.shell import DeviceOption, Json, Out, Overwrite, Strict, emit, status, torch_device, verb
+from unheard.cli.shell import (
+    DeviceOption,
+    Flat,
+    Json,
+    Overwrite,
+    ResumableOut,
+    Strict,
+    emit,
+    status,
+    torch_device,
+    verb,
+)
 from unheard.errors import ConfigError
 from unheard.progress import bar
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class EmbedOptions:
     """Options of the embeddings.
@@ -44,7 +53,7 @@ class EmbedOptions:
     segments: Path | None = None
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class OutputPolicy:
     """Handling of an existing table.
@@ -65,7 +74,7 @@ def embed(
     audio: tuple[Path, ...] = (),
     /,
     *,
-    out: Out,
+    out: ResumableOut,
     kind: EmbedOptions = EmbedOptions(),
     existing: OutputPolicy = OutputPolicy(),
     device: DeviceOption = "auto",

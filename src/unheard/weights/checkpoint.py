@@ -76,6 +76,13 @@ class SavedModel:
     fit.
     """
 
+    def frozen(self) -> SavedModel:
+        """Switch to evaluation without gradients. Return the model itself."""
+        for module in (self.learner, self.classifier):
+            if module is not None:
+                module.eval().requires_grad_(False)
+        return self
+
 
 def save_model(
     folder: Path,
@@ -138,10 +145,7 @@ def load_model(path: Path) -> SavedModel:
         raise CheckpointError(
             f"{folder}/config.json does not describe a model of this version: {printable(str(error))}"
         ) from error
-    learner.eval().requires_grad_(False)
-    if classifier is not None:
-        classifier.eval().requires_grad_(False)
-    return SavedModel(learner, recipe, statistics, provenance, classifier, others)
+    return SavedModel(learner, recipe, statistics, provenance, classifier, others).frozen()
 
 
 @torch.inference_mode(mode=False)

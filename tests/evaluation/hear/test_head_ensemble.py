@@ -23,7 +23,7 @@ from unheard.evaluation.hear.head_ensemble import (
     torch_dropout,
 )
 from unheard.evaluation.hear.rows import Rows
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 
 RATES = (1e-2, 3e-3, 1e-3)
 CPU = torch.device("cpu")

@@ -20,7 +20,7 @@ from unheard.evaluation.hear.fit import Epoch, FitResult, fit
 from unheard.evaluation.hear.fit_cache import DiskFitCache
 from unheard.evaluation.hear.head import Head, HyperParams, grid
 from unheard.evaluation.hear.rows import EvaluationRound, Rows, score_all
-from unheard.evaluation.hear.tasks import Task, read_task
+from unheard.evaluation.hear.task_folder import Task, read_task
 
 STORED = Path(__file__).parent / "heareval"
 GOLDEN = json.loads((STORED / "scores.json").read_text())

@@ -18,7 +18,7 @@ from unheard.evaluation.hear.fit import FitResult
 from unheard.evaluation.hear.head import HyperParams
 from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores, significantly_worse
 from unheard.evaluation.hear.rows import Rows, score_all
-from unheard.evaluation.hear.tasks import Task, read_task
+from unheard.evaluation.hear.task_folder import Task, read_task
 
 FILES = 200
 NAMES = {"test": [f"{index:03d}.wav" for index in range(FILES)]}

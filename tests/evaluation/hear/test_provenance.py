@@ -23,7 +23,7 @@ from unheard.evaluation.hear.encoders import PrecomputedEmbeddings
 from unheard.evaluation.hear.report import Report
 from unheard.evaluation.hear.rows import read_splits
 from unheard.evaluation.hear.suite import EvaluationConfig
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 from unheard.files import file_checksums, read_json, write_json
 from unheard.teachers.hear_module import HearEncoder
 

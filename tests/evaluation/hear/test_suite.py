@@ -24,7 +24,7 @@ from unheard.evaluation.hear.report import Report, Result
 from unheard.evaluation.hear.results import markdown, published
 from unheard.evaluation.hear.rows import read_splits, shuffled
 from unheard.evaluation.hear.suite import EvaluationConfig
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 from unheard.teachers.hear_module import HearEncoder
 
 

@@ -16,7 +16,7 @@ from unheard.errors import DataError
 from unheard.evaluation.hear.events import Events, Postprocessing
 from unheard.evaluation.hear.rows import parts, untrained_labels
 from unheard.evaluation.hear.scores import SCORES
-from unheard.evaluation.hear.tasks import find_tasks, read_task
+from unheard.evaluation.hear.task_folder import find_tasks, read_task
 
 STORED = Path(__file__).parent / "heareval" / "tasks"
 
