@@ -157,7 +157,7 @@ def test_scenes_need_one_vector() -> None:
         load_model("random-tiny", pool="none")
 
 
-def test_what_cannot_be_loaded_or_embedded_is_told(model: HearModel) -> None:
+def test_what_cannot_be_loaded_or_embedded_is_reported(model: HearModel) -> None:
     with pytest.raises(CheckpointError, match="there is no model nowhere"):
         load_model("nowhere")
     with pytest.raises(ConfigError, match="hop must divide the duration"):

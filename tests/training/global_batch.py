@@ -16,7 +16,7 @@ from torch import Tensor
 from unheard.config import override
 from unheard.data.prefetch import RankSlice
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.training.engine import Engine

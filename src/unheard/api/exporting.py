@@ -49,17 +49,8 @@ def export(
         A model, a run, a model folder, or a built-in name.
     out : path
         A file that ends in ``.onnx``, or a folder.
-    to : {"onnx", "hf", "unheard"}, optional
-        Format; default: "onnx" if ``out`` ends in ``.onnx``, "unheard" if ``release`` is given, else "hf".
-    int8 : bool
-        Store the weights of the ONNX file as 8-bit integers: a quarter to a third of the size.
-    check : path, optional
-        A folder of at least three sounds; the scene vectors of the ONNX file are compared with those of the model.
-    code : bool
-        Also write self-contained Python code into the Hugging Face folder, so that it loads without this package.
-    release : path, optional
-        A JSON file with the name, licence, teachers and scores of a released model; see `unheard.weights.release`. The
-        result is a model folder of this library with float16 weights, a model card and a stored check.
+    to, int8, check, code, release
+        See `ExportOptions`.
     overwrite : bool
         Replace an existing output.
 

@@ -81,7 +81,7 @@ def resume(
     data : path, optional
         New path of the corpus, if it has moved.
     """
-    from unheard.training import pretrain as training
+    from unheard.training import resume as training
 
     return training.resume(
         out, data=data, skip_bad_batches=skip_bad_batches, no_code=no_code, device=device, report=_watched(report)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from unheard.api.options import ProbeOptions
 from unheard.data.label_table import read_labels
 from unheard.data.leakage import content_of
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.job import Options
 from unheard.embedding.loading import named
-from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError, require
 from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_fingerprint
 from unheard.evaluation.probe.files import make_folder, map_rows, write
@@ -32,35 +32,13 @@ MODEL = "model"
 """Name of the first model in a report."""
 
 
-@dataclass(frozen=True)
-class ProbeOptions:
-    """Options of a probe.
-
-    Parameters
-    ----------
-    seeds : tuple of int
-        Seeds of the runs and of the random encoders.
-    pool : {"mean", "mean+std", "max"}
-        Pooling of time steps into one vector.
-    layer : int, optional
-        Output of this block, 1 to depth; default: the last block, normalised.
-    layers : "all", optional
-        Also score every layer, and learned layer weights.
-    """
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    pool: Pool = "mean"
-    layer: int | None = None
-    layers: Literal["all"] | None = None
-
-
 def probe(
     models: EmbeddingModel | str | Path | Sequence[EmbeddingModel | str | Path],
     labels: str | Path,
     out: str | Path,
     *,
-    seeds: Sequence[int] = (0, 1, 2),
-    pool: Pool = "mean",
+    seeds: int = 3,
+    pool: Literal["mean", "mean+std", "max"] = "mean",
     layer: int | None = None,
     layers: Literal["all"] | None = None,
     overwrite: bool = False,
@@ -83,7 +61,7 @@ def probe(
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; give an output folder with -o")
     several = [models] if isinstance(models, EmbeddingModel | str | Path) else list(models)
-    options = ProbeOptions(tuple(seeds), pool, layer, layers)
+    options = ProbeOptions(seeds, pool, layer, layers)
     return probe_table(named(several, first=MODEL), Path(labels), Path(out), options, track)
 
 
@@ -106,9 +84,11 @@ def probe_table(
     _refuse_missing()
     _refuse_reserved(models)
     model = next(iter(models.values()))
-    if options.pool == "none":
-        raise ConfigError("a probe needs one vector per clip; set pool to mean, mean+std or max")
-    labels, config = read_labels(table), ProbeConfig(seeds=options.seeds)
+    if options.pool not in ("mean", "mean+std", "max"):
+        raise ConfigError(f"a probe needs one vector per clip: pool is mean, mean+std or max; got {options.pool}")
+    if options.seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1; got {options.seeds}")
+    labels, config = read_labels(table), ProbeConfig(seeds=tuple(range(options.seeds)))
     ProbeProtocol.of(labels, config.seeds, config.n_resamples)
     notes = check_clips(labels, track)
     make_folder(out)
@@ -128,7 +108,7 @@ def probe_table(
             stored = EmbeddingCache(out / FOLDER, vectors_fingerprint(other, labels, content, vector_options))
             get = partial(scenes, other, labels, vector_options, f"embedding ({name})", track)
             compared[name] = stored(f"compared-{index}", get)
-        baseline_vectors = baselines(model, labels, options.seeds, vector_options, track, cache)
+        baseline_vectors = baselines(model, labels, config.seeds, vector_options, track, cache)
         report = probe_embeddings(
             {MODEL: own, **compared, **baseline_vectors},
             labels,
@@ -147,7 +127,7 @@ def probe_table(
         }
         report = replace(report, warnings=[*report.warnings, *notes], about=about)
         with one_thread():
-            projection = draw_map(own, options.seeds[0])
+            projection = draw_map(own, config.seeds[0])
         points = map_rows(report, labels, projection)
         write(report, out, points)
         draw(report, projection, [point["label"] for point in points], out)

@@ -9,12 +9,24 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DeviceOption, Json, Out, Overwrite, Strict, emit, log, status, torch_device, verb
+from unheard.cli.shell import (
+    DeviceOption,
+    Flat,
+    Json,
+    Overwrite,
+    ResumableOut,
+    Strict,
+    emit,
+    log,
+    status,
+    torch_device,
+    verb,
+)
 from unheard.errors import ConfigError
 from unheard.progress import bar
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class EmbedOptions:
     """Options of the embeddings.
@@ -45,7 +57,7 @@ class EmbedOptions:
     segments: Path | None = None
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class OutputPolicy:
     """Handling of an existing table.
@@ -63,7 +75,7 @@ class OutputPolicy:
 @verb("unheard embed runs/first my_audio/ -o embeddings.parquet")
 def embed(
     *given: Annotated[str, Parameter(name="[MODEL] AUDIO")],
-    out: Out,
+    out: ResumableOut,
     kind: EmbedOptions = EmbedOptions(),
     existing: OutputPolicy = OutputPolicy(),
     device: DeviceOption = "auto",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, FAILED, Json, Out, Overwrite, Settings, allow_code, emit, table, verb
+from unheard.api.options import ConvertOptions
+from unheard.cli.shell import DONE, FAILED, Flat, Json, Out, Overwrite, Settings, allow_code, emit, table, verb
 from unheard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -159,8 +160,7 @@ def convert(
     *,
     out: Out,
     layout: Annotated[str, Parameter(help="Layout of the file: msm-mae, m2d, maskspec, audiomae or matpac.")],
-    name: str | None = None,
-    classes: Path | None = None,
+    options: Annotated[ConvertOptions, Flat] = ConvertOptions(),
     settings: Settings = (),
     overwrite: Overwrite = False,
     json: Json = False,
@@ -171,14 +171,10 @@ def convert(
     ----------
     file
         The published .pth or .safetensors.
-    name
-        Published name with the input size, such as 80x512p16x16. Default: taken from the path.
-    classes
-        Class names of a fine-tuned file: class_labels_indices.csv of AudioSet, or a text file with one name per line.
     """
     from unheard import api
 
-    made = api.convert(file, out, layout, name, settings, classes=classes, overwrite=overwrite)
+    made = api.convert(file, out, layout, settings=settings, **vars(options), overwrite=overwrite)
     origin, labels = made.provenance, made.labels
     values = {
         "out": str(out),
@@ -192,7 +188,7 @@ def convert(
         f"licence of the weights: {origin.licence or 'unknown'}",
         *(f"note: {text}" for text in origin.notes),
     ]
-    if labels and classes is None:
+    if labels and options.classes is None:
         lines.append(f"note: the file has no names for its {len(labels)} classes; give them with --classes")
     emit(lines, values, json)
     return DONE

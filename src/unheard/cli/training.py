@@ -12,6 +12,7 @@ from unheard.cli.shell import (
     DONE,
     INTERRUPTED,
     DeviceOption,
+    Flat,
     Json,
     Overwrite,
     Settings,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from unheard.training.callbacks import Callbacks, Run
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class Start:
     """Options of a new pre-training run.
@@ -71,7 +72,7 @@ class Start:
         return [*_named(self.epochs, self.steps, self.batch_size), *_skipping(self.skip_bad_batches), *self.settings]
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class FinetuneStart:
     """Options of a new fine-tuning run.

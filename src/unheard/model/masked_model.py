@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,12 +12,12 @@ from torch import Tensor, nn
 
 from unheard.errors import ConfigError
 from unheard.model.decoder import Decoder
+from unheard.model.ema import EmaTeacher
 from unheard.model.encoder import Encoder, take
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.model.predictor import Predictor
 from unheard.model.sizes import ModelConfig
-from unheard.model.transformer import initialise
 
 
 def identity(value: Tensor) -> Tensor:
@@ -54,6 +53,9 @@ class MaskedPass:
         Fraction of the run that is done, in [0, 1]; temperatures depend on it.
     diagnostics : dict of Tensor
         Values that objectives measured, each a scalar by name, for the metrics log.
+    terms : dict of Tensor
+        Parts of the loss of an objective, each a scalar by name, for the metrics log. As losses, they are sums over a
+        part of the batch, divided by the totals of the batch.
     sum_over_processes : Callable
         Adds up a tensor over all processes of a run, without gradient.
     gather_over_processes : Callable
@@ -71,6 +73,7 @@ class MaskedPass:
     layers: dict[int, Float[Tensor, "B K D"]] = field(default_factory=dict)
     progress: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    terms: dict[str, Tensor] = field(default_factory=dict)
     sum_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
     gather_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
 
@@ -93,36 +96,6 @@ class MaskedPass:
 def best_hypothesis(predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "B M D"]) -> Int[Tensor, "B M"]:
     """Return which of the R hypotheses has the largest cosine with the target."""
     return F.cosine_similarity(predicted.float(), target[:, :, None].float(), dim=-1).argmax(dim=-1)
-
-
-class Teacher(nn.Module):
-    """A slowly moving average of the encoder's blocks and final norm.
-
-    Patch embedding, positions and CLS token are the student's own. Its input is the hidden patches only (M2D), and it
-    never gets a gradient.
-    """
-
-    def __init__(self, encoder: Encoder, init_from_student: bool) -> None:
-        super().__init__()
-        self.transformer = copy.deepcopy(encoder.transformer)
-        if not init_from_student:
-            initialise(self.transformer)
-        self.requires_grad_(False)
-
-    @torch.no_grad()
-    def forward(
-        self, encoder: Encoder, patches: Float[Tensor, "B N P"], hide: Int[Tensor, "B M"]
-    ) -> Float[Tensor, "B M D"]:
-        """Return the teacher's latents of the hidden patches, CLS left out."""
-        tokens = encoder.with_cls(encoder.tokens(patches, hide))
-        return encoder.split_cls(self.transformer(tokens))[0]
-
-    @torch.no_grad()
-    def ema_update(self, encoder: Encoder, momentum: float) -> None:
-        """Move towards the student: teacher = momentum * teacher + (1 - momentum) * student."""
-        teacher: list[Tensor] = list(self.transformer.parameters())
-        student: list[Tensor] = list(encoder.transformer.parameters())
-        torch._foreach_lerp_(teacher, student, 1 - momentum)
 
 
 class MaskedModel(nn.Module):
@@ -148,7 +121,7 @@ class MaskedModel(nn.Module):
         self.predictor = (
             Predictor(self.decoder.embed_dim, self.encoder.embed_dim, config.num_hypotheses) if latents else None
         )
-        self.teacher = Teacher(self.encoder, teacher_copied) if latents else None
+        self.teacher = EmaTeacher(self.encoder, teacher_copied) if latents else None
 
     def forward(self, patches: Float[Tensor, "B N P"], mask: Mask) -> MaskedPass:
         """Encode the visible patches, decode all patches, and apply the teacher to the hidden patches."""

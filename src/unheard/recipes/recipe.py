@@ -14,7 +14,7 @@ from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from unheard.audio.frontend import LogMelConfig
-from unheard.audio.frontends import FrontendConfig
+from unheard.audio.frontend_kinds import FrontendConfig
 from unheard.config import Count, Fraction, Momentum, OpenSection, Positive, Weight, from_json
 from unheard.errors import ConfigError
 from unheard.model.sizes import ModelConfig
@@ -24,8 +24,8 @@ from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.prototypes import PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.objectives.registry import REGISTERED, name_of
-from unheard.objectives.schedules import TeacherConfig
 from unheard.objectives.supervise import SuperviseConfig
+from unheard.objectives.teacher_schedules import TeacherConfig
 
 
 class ObjectivesConfig(OpenSection, Mapping[str, Any]):

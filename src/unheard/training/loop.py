@@ -15,12 +15,11 @@ from unheard.data.loader import PretrainLoader
 from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.store import Store
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes.learner import PretrainModule
 from unheard.training.bad_batches import BadBatches
 from unheard.training.callbacks import Callbacks
-from unheard.training.checkpoint_writer import CheckpointWriter
-from unheard.training.checkpoints import checkpoints, read_progress, restore
+from unheard.training.checkpoints import CheckpointWriter, checkpoints, read_progress, restore
 from unheard.training.collapse import CollapseDetector
 from unheard.training.engine import Engine, Losses
 from unheard.training.external_inputs import ExternalInputs

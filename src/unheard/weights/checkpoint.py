@@ -76,6 +76,13 @@ class SavedModel:
     check: dict[str, Tensor] = field(default_factory=dict)
     """A sound and its stored embedding, see `unheard.embedding.stored_check`; empty if the folder has none."""
 
+    def frozen(self) -> SavedModel:
+        """Switch to evaluation without gradients. Return the model itself."""
+        for module in (self.learner, self.classifier):
+            if module is not None:
+                module.eval().requires_grad_(False)
+        return self
+
 
 def model_config(recipe: Recipe, statistics: Statistics, provenance: Provenance) -> dict[str, Any]:
     """Return the content of ``config.json`` of a model folder, without classifier and checksums."""
@@ -144,10 +151,7 @@ def load_model(path: Path) -> SavedModel:
         raise CheckpointError(
             f"{folder}/config.json does not describe a model of this version: {printable(str(error))}"
         ) from error
-    learner.eval().requires_grad_(False)
-    if classifier is not None:
-        classifier.eval().requires_grad_(False)
-    return SavedModel(learner, recipe, statistics, provenance, classifier, others, check)
+    return SavedModel(learner, recipe, statistics, provenance, classifier, others, check).frozen()
 
 
 @torch.inference_mode(mode=False)

@@ -109,10 +109,7 @@ def open_hf(folder: Path) -> SavedModel:
         raise CheckpointError(
             f"{folder}/config.json does not describe a model of this version: {printable(str(error))}"
         ) from error
-    learner.eval().requires_grad_(False)
-    if classifier is not None:
-        classifier.eval().requires_grad_(False)
-    return SavedModel(learner, recipe, statistics, provenance, classifier)
+    return SavedModel(learner, recipe, statistics, provenance, classifier).frozen()
 
 
 def hf_card(saved: SavedModel, code: bool = False) -> str:
