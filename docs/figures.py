@@ -14,8 +14,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from unheard.audio.frontend_kinds import build_frontend
 
+from unheard.audio.frontend_kinds import build_frontend
 from unheard.audio.resample import resample
 from unheard.datasets.generate import FAMILIES, generate
 from unheard.model.masking import training_mask

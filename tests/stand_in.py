@@ -7,7 +7,10 @@ from pathlib import Path
 
 import unheard
 from unheard import api
+from unheard.config import override
 from unheard.datasets.generate import make_sounds
+from unheard.recipes import find_recipe
+from unheard.training.pretrain import pretrain
 from unheard.weights.built_in import DEFAULT
 
 SIZES = [
@@ -28,7 +31,7 @@ def make_stand_in(place: Path) -> Path:
     make_sounds(sounds, 12, 0)
     api.targets(sounds, "random-tiny", targets, pca=8)
     settings = [*SIZES, f"objectives.distill.teachers.0.name={targets}", "training.steps=3", "training.batch_size=4"]
-    unheard.pretrain(sounds, run, "distill", settings, device="cpu")
+    pretrain(sounds, run, override(find_recipe("distill"), settings), device="cpu")
     (place / "release.json").write_text(json.dumps(RELEASE))
     (place / "builtin").mkdir()
     unheard.export(run, place / "builtin" / DEFAULT, release=place / "release.json")

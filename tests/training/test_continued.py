@@ -14,6 +14,12 @@ from unheard.errors import CheckpointError, ConfigError
 from unheard.weights.built_in import open_model
 
 
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures of a finished run out: they take longer than the runs of these tests."""
+    monkeypatch.setattr("unheard.view.run.finish", lambda *_: None)
+
+
 def test_init_continues_with_recipe_window_and_statistics_of_the_model(
     stand_in: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
