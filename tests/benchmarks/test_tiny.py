@@ -6,18 +6,22 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks.tiny.release import DESCRIPTION, with_scores
+from benchmarks.tiny.release import DESCRIPTION, described
 
 from unheard.weights.release import read_release
 
 ROW = {"task": "drum-hit", "encoder": "unheard-tiny", "mode": "robust", "score": "acc", "scores": {"acc": 0.7}}
 
 
-def test_the_description_is_complete_and_takes_scores(tmp_path: Path) -> None:
+def test_the_description_has_the_teachers_and_the_scores_of_a_model(tmp_path: Path) -> None:
+    results = {"results": [ROW, {**ROW, "encoder": "random"}]}
     assert {each.name for each in read_release(DESCRIPTION).teachers} == {"YAMNet", "CREPE"}
-    described = with_scores({"results": [ROW, {**ROW, "encoder": "random"}]}, "unheard-tiny")
-    (tmp_path / "release.json").write_text(json.dumps(described))
-    (score,) = read_release(tmp_path / "release.json").scores
+    (tmp_path / "release.json").write_text(json.dumps(described(results, "unheard-tiny", ["yamnet"])))
+    release = read_release(tmp_path / "release.json")
+    (score,), (teacher,) = release.scores, release.teachers
     assert (score.task, score.metric, score.value, score.protocol) == ("drum-hit", "acc", 0.7, "robust")
+    assert teacher.name == "YAMNet"
     with pytest.raises(SystemExit, match="no score of another; the encoders are random, unheard-tiny"):
-        with_scores({"results": [ROW, {**ROW, "encoder": "random"}]}, "another")
+        described(results, "another", ["yamnet"])
+    with pytest.raises(SystemExit, match="does not describe the teacher vgg; it has yamnet, crepe"):
+        described(results, "unheard-tiny", ["vgg"])

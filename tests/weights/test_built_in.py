@@ -46,12 +46,14 @@ def test_embed_without_a_model_uses_it_and_prints_one_line(
         ("embed {run} -o e.npz", "give sound files or folders"),
         ("embed -o e.npz", "give sound files or folders"),
         ("embed nowhere -o e.npz", "nowhere"),
+        ("embed {empty} {sounds} -o e.npz", "no audio in"),
     ],
 )
 def test_wrong_arguments_of_embed_are_one_clear_line(
-    stand_in: Path, capsys: pytest.CaptureFixture[str], given: str, message: str
+    stand_in: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, message: str
 ) -> None:
-    words = given.format(sounds=stand_in / "sounds", run=stand_in / "run").split()
+    (empty := tmp_path / "empty").mkdir()
+    words = given.format(sounds=stand_in / "sounds", run=stand_in / "run", empty=empty).split()
     assert main(words) == 2
     assert message in capsys.readouterr().err
 
