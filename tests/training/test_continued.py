@@ -65,3 +65,5 @@ def test_minutes_determine_the_steps_from_the_measured_speed(
     assert (stored["total"], stored["minutes"]) == (3, 0.3)  # 18 s of steps of 5 s and a fifth
     assert main([*given[:3], str(tmp_path / "b"), "--minutes", "1", "--steps", "3"]) == 2
     assert main([*given[:3], str(tmp_path / "c"), "--minutes", "-1"]) == 2
+    with pytest.raises(ConfigError, match="minutes excludes training.steps"):
+        unheard.pretrain(given[1], tmp_path / "d", settings=["training.steps=3"], minutes=1)

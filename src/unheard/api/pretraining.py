@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,8 +57,9 @@ def pretrain(
     from unheard.training import pretrain as training
     from unheard.training.initial import continued_recipe
 
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise ConfigError(f"minutes must be a positive number; got {minutes}")
+    settings = list(settings)
+    if minutes is not None:
+        _refuse_duration(minutes, settings)
     watched = _watched(report)
     if recipe is None and init is not None:
         recipe, left_out = continued_recipe(init)
@@ -68,6 +69,14 @@ def pretrain(
     code = recipe_file(recipe) if isinstance(recipe, str) else None
     origin = training.Origin(init, minutes, code)
     return training.pretrain(data, out, chosen, origin=origin, device=device, overwrite=overwrite, report=watched)
+
+
+def _refuse_duration(minutes: float, settings: Sequence[str]) -> None:
+    """Refuse minutes that are not positive, or that a setting contradicts."""
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"minutes must be a positive number; got {minutes}")
+    if given := [each for each in settings if each.startswith(("training.steps=", "training.epochs="))]:
+        raise ConfigError(f"minutes excludes {given[0]}: the steps are computed from the minutes; give only one")
 
 
 def resume(

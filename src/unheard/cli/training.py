@@ -181,8 +181,6 @@ def pretrain(
         )
     from unheard.api import pretrain as train
 
-    if start.minutes is not None and (start.epochs is not None or start.steps is not None):
-        raise ConfigError("--minutes excludes --epochs and --steps; give only one of them")
     allow_code(start.recipe or "", start.no_code)
     run = train(
         source,
