@@ -144,8 +144,7 @@ def hf_card(saved: SavedModel, code: bool = False) -> str:
     if saved.classifier is not None and saved.classifier.config.activation == "sigmoid":
         use += (
             "\nThe labels are independent of each other. Versions of transformers before 5.23 use softmax for them. "
-            'Pass the function to the pipeline: `pipeline("audio-classification", model="path/to/this/folder", '
-            'function_to_apply="sigmoid")`.\n'
+            'Pass the function with each call of a pipeline: `classifier(waveform, function_to_apply="sigmoid")`.\n'
         )
     return "\n".join(lines) + "\n\n" + card + use
 
