@@ -21,7 +21,8 @@ import soxr
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
-from unheard.audio.decode import Decoder, open_sound
+from unheard.audio.decode import open_sound
+from unheard.audio.decoder import Decoder
 from unheard.audio.limits import RATES
 from unheard.errors import AudioError, shown, warn_audio
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from unheard.audio.folders import find_audio
+from unheard.audio.standard_input import is_standard_input
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import identity
 from unheard.embedding.job import Embedding, Options, Sound
@@ -236,7 +237,8 @@ def _plain_rows(options: Options, kind: str) -> Options:
 def expand(sources: Iterable[str | Path]) -> list[str]:
     """Return the audio files of the given files and folders, each once, however its path is written.
 
-    Files of a folder with other suffixes are ignored; a file given by path is not.
+    Files of a folder with other suffixes are ignored; a file given by path is not. The standard input, ``-`` or
+    ``-@RATE``, is kept as it is.
 
     Raises
     ------
@@ -246,6 +248,9 @@ def expand(sources: Iterable[str | Path]) -> list[str]:
     files: list[str] = []
     for source in sources:
         path = Path(source)
+        if is_standard_input(source):
+            files.append(str(source))
+            continue
         if not path.exists():
             raise DataError(f"there is no file or folder {path}; correct the path")
         found = [path] if path.is_file() else find_audio(path)

@@ -9,7 +9,7 @@ The result of a clip does not depend on the other clips.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, overload
@@ -17,6 +17,7 @@ from typing import Literal, overload
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from unheard.audio.frontend import Statistics
@@ -24,7 +25,8 @@ from unheard.audio.frontend_kinds import build_frontend
 from unheard.audio.waveform import from_array, stream
 from unheard.embedding.classify import classify_many
 from unheard.embedding.embedding_model import EmbeddingModel, Pending
-from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound
+from unheard.embedding.job import Embedding, EmbeddingAccumulator, LiveFrames, Options, Sound
+from unheard.embedding.streaming import stream_frames
 from unheard.embedding.windows import Window, column_frames, cut
 from unheard.errors import ConfigError
 from unheard.model.encoder import Encoder
@@ -130,6 +132,37 @@ class Model(EmbeddingModel):
             return [scores for _, scores in classify_many(self, sound)]
         return next(classify_many(self, [sound]))[1]
 
+    def stream(
+        self, chunks: Iterable[ArrayLike], sample_rate: int, *, hop: float | None = None, layer: int | None = None
+    ) -> Iterator[LiveFrames]:
+        """Yield the frames of a signal as soon as the audio they need is there, in order of time.
+
+        They equal the frames of `embed` for the whole signal. A frame comes at the latest one trained window, one patch
+        and two analysis frames after its sound, and the duration of a chunk: for unheard-tiny 2.4 s and a chunk.
+
+        Parameters
+        ----------
+        chunks : iterable of array, (s,) or (channels, s)
+            Consecutive pieces of the signal, of any length; values as for `embed`.
+        sample_rate : int
+            Of the chunks, in Hz.
+        hop, layer
+            As in `Options`.
+
+        Yields
+        ------
+        tuple of ndarray (t, D') and ndarray (t,)
+            Frames, and the centres of their time steps in milliseconds from the start of the signal.
+
+        Raises
+        ------
+        AudioError
+            When a chunk is not a waveform.
+        ConfigError
+            When a layer or hop does not exist.
+        """
+        return stream_frames(self, chunks, sample_rate, Options(layer=layer, hop=hop))
+
     def with_statistics(self, statistics: Statistics) -> Model:
         """Return the same model with other normalisation statistics."""
         other = copy.copy(self)
@@ -153,12 +186,12 @@ class Model(EmbeddingModel):
 
     def prepared(self, options: Options) -> Options:
         """Check options; layers count from 0 in those that are returned."""
-        self._offsets(options.hop)
+        self.offsets(options.hop)
         return replace(options, layer=self._layer(options.layer))
 
     def windows(self, sound: Sound, job: EmbeddingAccumulator) -> Iterator[Window]:
         """Yield the windows of a clip at every offset; the clip is read once for each."""
-        for offset in self._offsets(job.options.hop):
+        for offset in self.offsets(job.options.hop):
             waves = (
                 stream(sound, self.sample_rate)
                 if isinstance(sound, str | Path)
@@ -235,7 +268,7 @@ class Model(EmbeddingModel):
             raise ConfigError(f"layer must be 1 to {depth}, or -{depth} to -1 from the end; got {layer}")
         return layer - 1 if layer > 0 else layer
 
-    def _offsets(self, hop: float | None) -> list[int]:
+    def offsets(self, hop: float | None) -> list[int]:
         """Return the first frames of the shifted passes that together give one frame every ``hop`` seconds."""
         if hop is None:
             return [0]

@@ -10,8 +10,7 @@ from typing import Any, TypeAlias, overload
 import torch
 
 from unheard.audio.read_ahead import read_ahead, reader_count
-from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound, checked_sound, finished
-from unheard.embedding.pooling import Pool
+from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Pool, Sound, checked_sound, finished
 from unheard.errors import AudioError, ConfigError
 
 PENDING = 4

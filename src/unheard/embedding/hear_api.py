@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from unheard.audio.frontend import Statistics
 from unheard.embedding.embedder import Embedding, Model, Options
+from unheard.embedding.job import Pool
 from unheard.embedding.loading import load_own
-from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError
 from unheard.weights.built_in import DEFAULT
 

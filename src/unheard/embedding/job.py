@@ -1,19 +1,22 @@
-"""Embedding of one clip: options, accumulated frames, and result."""
+"""Embedding of one clip: options, accumulated frames, their pooling in one pass, and the result."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from jaxtyping import Float, Float32
 
-from unheard.embedding.pooling import Pool, Pooling
-from unheard.errors import AudioError, shown
+from unheard.errors import AudioError, ConfigError, shown
 
+Pool = Literal["mean", "mean+std", "max", "none"]
 Sound: TypeAlias = str | Path | tuple[np.ndarray, int]
+LiveFrames: TypeAlias = tuple[Float32[np.ndarray, "t D"], Float32[np.ndarray, " t"]]
+"""Frame embeddings (t, D') with the centres of their time steps in milliseconds."""
 Blocks: TypeAlias = Iterable[np.ndarray]
 
 
@@ -96,6 +99,56 @@ def checked_sound(sound: object) -> Sound:
     raise AudioError(f"{problem}; give a path or (array, sample_rate), or a list of these")
 
 
+class Pooling:
+    """Accumulates frames of a clip and computes its scene vector.
+
+    Parameters
+    ----------
+    pool : {"mean", "mean+std", "max", "none"}
+        Mean over time, weighted by the real frames of each time step; concatenated mean and standard deviation;
+        maximum; or all frames.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        if pool not in get_args(Pool):
+            raise ConfigError(f"pool must be one of {', '.join(get_args(Pool))}; got {pool!r}")
+        self.pool = pool
+        self._weight = 0.0
+        self._sum: np.ndarray | None = None
+        self._square: np.ndarray | None = None
+        self._max: np.ndarray | None = None
+        self._kept: list[np.ndarray] = []
+
+    def add(self, frames: Float32[np.ndarray, "t D"], weights: Float32[np.ndarray, " t"]) -> None:
+        """Add frames; ``weights`` are the numbers of real spectrogram frames of each."""
+        if self.pool == "none":
+            self._kept.append(frames)
+        elif self.pool == "max":
+            top = frames.max(axis=0)
+            self._max = top if self._max is None else np.maximum(self._max, top)
+        else:
+            wide = frames.astype(np.float64)
+            self._weight += float(weights.sum())
+            self._sum = _accumulate(self._sum, weights @ wide)
+            self._square = _accumulate(self._square, weights @ np.square(wide))
+
+    def result(self) -> Float32[np.ndarray, "*shape"]:
+        """Return the scene vector (D,), (2 D,) for "mean+std", or all frames (T, D) for "none"."""
+        if self.pool == "none":
+            return np.concatenate(self._kept)
+        if self.pool == "max":
+            return np.asarray(self._max, dtype=np.float32)
+        mean = np.asarray(self._sum) / self._weight
+        if self.pool == "mean":
+            return mean.astype(np.float32)
+        deviation = np.sqrt(np.maximum(np.asarray(self._square) / self._weight - mean**2, 0))
+        return np.concatenate([mean, deviation]).astype(np.float32)
+
+
+def _accumulate(total: np.ndarray | None, value: np.ndarray) -> np.ndarray:
+    return value if total is None else total + value
+
+
 class EmbeddingAccumulator:
     """The accumulated frames of one clip.
 
@@ -139,14 +192,18 @@ class EmbeddingAccumulator:
             self.frames.append(frames)
             self.times.append(times_ms)
 
+    def take(self, until: float = math.inf) -> LiveFrames:
+        """Remove the kept frames with centres before ``until`` milliseconds, and return them in order of time."""
+        times = np.concatenate(self.times or [np.zeros(0)])
+        frames = np.concatenate(self.frames or [np.zeros((0, self.width), np.float32)])
+        order = np.argsort(times, kind="stable")
+        taken, left = order[times[order] < until], order[times[order] >= until]
+        self.frames, self.times = [frames[left]], [times[left]]
+        return frames[taken], times[taken].astype(np.float32)
+
     def result(self) -> Embedding:
         """Return the embedding, frames in order of time."""
-        times = np.concatenate(self.times) if self.times else np.zeros(0)
-        frames = np.concatenate(self.frames) if self.frames else np.zeros((0, self.width), dtype=np.float32)
-        order = np.argsort(times, kind="stable")
-        return Embedding(
-            self.pooling.result(), frames[order], times[order].astype(np.float32), self.samples / self.sample_rate
-        )
+        return Embedding(self.pooling.result(), *self.take(), self.samples / self.sample_rate)
 
 
 def finished(

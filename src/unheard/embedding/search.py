@@ -24,9 +24,8 @@ from unheard.audio.waveform import read
 from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import SOURCE, fingerprint
-from unheard.embedding.job import Options, Sound
+from unheard.embedding.job import Options, Pool, Sound
 from unheard.embedding.loading import loaded
-from unheard.embedding.pooling import Pool
 from unheard.embedding.table_files import FORMATS, read_blocks, read_identity, vectors
 from unheard.embedding.tables import absolute
 from unheard.embedding.vector_file import VectorFile

@@ -1,8 +1,8 @@
-"""Cut a spectrogram of any length into windows of the trained duration."""
+"""Cut a spectrogram of any length, or one that grows, into windows of the trained duration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,19 +37,59 @@ def cut(blocks: Iterable[Float32[np.ndarray, "_ F"]], width: int, offset: int = 
 
     At most one window and one block are in memory. Nothing is yielded when there are no frames after ``offset``.
     """
-    held: list[np.ndarray] = []
-    count, start, skip = 0, offset, offset
+    cutter = WindowCutter(width, offset)
     for block in blocks:
-        rest = block[skip:]
-        skip -= len(block) - len(rest)
-        held.append(rest)
-        count += len(rest)
-        while count >= width:
-            spec = np.concatenate(held)
-            yield Window(spec[:width], start)
-            held, count, start = [spec[width:]], count - width, start + width
-    if count:
-        yield Window(np.concatenate(held), start)
+        yield from cutter.push(block)
+    yield from cutter.rest()
+
+
+class WindowCutter:
+    """Cuts a spectrogram that comes in blocks into windows of ``width`` frames, from frame ``offset``.
+
+    Attributes
+    ----------
+    start : int
+        First frame of the next window.
+    """
+
+    def __init__(self, width: int, offset: int = 0) -> None:
+        self.width, self.start = width, offset
+        self._held: list[np.ndarray] = []
+        self._count, self._skip = 0, offset
+
+    def push(self, block: Float32[np.ndarray, "_ F"]) -> Iterator[Window]:
+        """Yield the windows that the next block completes."""
+        rest = block[self._skip :]
+        self._skip -= len(block) - len(rest)
+        self._held.append(rest)
+        self._count += len(rest)
+        while self._count >= self.width:
+            spec = np.concatenate(self._held)
+            yield Window(spec[: self.width], self.start)
+            self._held, self._count = [spec[self.width :]], self._count - self.width
+            self.start += self.width
+
+    def rest(self) -> Iterator[Window]:
+        """Yield the last window, which is shorter, if there are frames left."""
+        if self._count:
+            yield Window(np.concatenate(self._held), self.start)
+            self.start += self.width
+
+
+def cut_live(
+    blocks: Iterable[Float32[np.ndarray, "_ F"]], width: int, offsets: Sequence[int]
+) -> Iterator[tuple[list[Window], int]]:
+    """Yield windows at several offsets as soon as they are complete, and the first frame that later windows hold.
+
+    Frames before that one are final: no later window has any of them.
+    """
+    cutters = [WindowCutter(width, offset) for offset in offsets]
+    for block in blocks:
+        found = [window for cutter in cutters for window in cutter.push(block)]
+        if found:
+            yield found, min(cutter.start for cutter in cutters)
+    if found := [window for cutter in cutters for window in cutter.rest()]:
+        yield found, max(cutter.start for cutter in cutters)
 
 
 def column_frames(grid: Grid, frames: int) -> Float32[np.ndarray, " t"]:

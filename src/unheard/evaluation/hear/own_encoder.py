@@ -16,8 +16,7 @@ from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.hear_api import HearModel, Published
 from unheard.embedding.identity import fingerprint
-from unheard.embedding.job import Embedding, Options
-from unheard.embedding.pooling import Pool
+from unheard.embedding.job import Embedding, Options, Pool
 from unheard.errors import ConfigError
 
 

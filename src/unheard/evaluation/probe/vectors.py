@@ -18,9 +18,8 @@ from unheard.audio.waveform import from_array, info, read
 from unheard.data.label_table import Labels
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
-from unheard.embedding.job import Options, Sound
+from unheard.embedding.job import Options, Pool, Sound
 from unheard.embedding.loading import load_own
-from unheard.embedding.pooling import Pool
 from unheard.errors import AudioError, ConfigError
 from unheard.progress import Track, silent
 from unheard.weights.built_in import reinitialised
