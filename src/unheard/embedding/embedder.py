@@ -22,7 +22,7 @@ from torch import Tensor
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontend_kinds import build_frontend
 from unheard.audio.waveform import from_array, stream
-from unheard.embedding.classify import classify_many
+from unheard.embedding.classify import by_name, classify_many
 from unheard.embedding.embedding_model import EmbeddingModel, Pending
 from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound
 from unheard.embedding.windows import Window, column_frames, cut
@@ -62,6 +62,14 @@ class Model(EmbeddingModel):
         self.classifier = saved.classifier
         self.frontend = build_frontend(saved.recipe.frontend)
         self.pad_window = pad_window
+
+    def __repr__(self) -> str:
+        size = sum(each.numel() for each in self.encoder.parameters()) / 1e6
+        classes = f", {len(self.labels)} classes" if self.labels else ""
+        return (
+            f"Model({self.origin or self.config.name!r}: {self.config.name}, encoder of {size:.1f} M parameters,"
+            f" {self.embedding_size} values, {self.sample_rate} Hz, {self.device}{classes})"
+        )
 
     @property
     def encoder(self) -> Encoder:
@@ -124,6 +132,27 @@ class Model(EmbeddingModel):
         if isinstance(sound, list):
             return [scores for _, scores in classify_many(self, sound)]
         return next(classify_many(self, [sound]))[1]
+
+    @overload
+    def predict(self, sound: Sound) -> dict[str, float]: ...
+
+    @overload
+    def predict(self, sound: list[Sound]) -> list[dict[str, float]]: ...
+
+    def predict(self, sound: Sound | list[Sound]) -> dict[str, float] | list[dict[str, float]]:
+        """Return the score of every class by its name for a sound, highest first; for a list, return a list.
+
+        Raises
+        ------
+        AudioError
+            When a sound cannot be read.
+        ConfigError
+            When the model has no classes.
+        """
+        scores = self.classify(sound)
+        if isinstance(scores, list):
+            return [by_name(self.labels, each) for each in scores]
+        return by_name(self.labels, scores)
 
     def with_statistics(self, statistics: Statistics) -> Model:
         """Return the same model with other normalisation statistics."""

@@ -38,6 +38,9 @@ class Embedding:
     times_ms: Float32[np.ndarray, " T"]
     seconds: float
 
+    def __repr__(self) -> str:
+        return f"Embedding(scene {self.scene.shape}, frames {self.frames.shape}, {self.seconds:g} s)"
+
 
 @dataclass(frozen=True)
 class Options:
