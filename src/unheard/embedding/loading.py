@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import overload
 
 from unheard.devices import torch_device
-from unheard.embedding.embedder import Model
+from unheard.embedding.embedder import Model, Precision
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
 from unheard.embedding.stored_check import verify_check
@@ -19,14 +19,14 @@ from unheard.weights.names import HEAR, HF
 
 
 @overload
-def load(*, device: str = ...) -> Model: ...
+def load(*, device: str = ..., precision: Precision = ...) -> Model: ...
 
 
 @overload
-def load(name: str | Path, device: str = ...) -> Model | ExternalModel: ...
+def load(name: str | Path, device: str = ..., precision: Precision = ...) -> Model | ExternalModel: ...
 
 
-def load(name: str | Path = DEFAULT, device: str = "auto") -> Model | ExternalModel:
+def load(name: str | Path = DEFAULT, device: str = "auto", precision: Precision = "float32") -> Model | ExternalModel:
     """Load a model. A model folder with a stored sound and its embedding is checked: the embedding is computed again.
 
     Parameters
@@ -38,25 +38,29 @@ def load(name: str | Path = DEFAULT, device: str = "auto") -> Model | ExternalMo
         ``hear:MODULE:WEIGHTS``, a module with the HEAR API; these embed and do nothing else.
     device : str
         Device of the encoder; auto is the fastest one of this machine.
+    precision : {"float32", "bf16"}
+        Of the matrix products of the encoder. bf16 is faster on processors that have it. Embeddings differ slightly.
 
     Raises
     ------
     CheckpointError
         When there is no such model, it cannot be read, or it does not reproduce its stored embedding.
     ConfigError
-        When a HEAR module cannot be loaded.
+        When a HEAR module cannot be loaded, or bf16 is asked of an encoder of others.
     DataError
         When the encoder of others gives features that are not finite or do not follow its hop.
     """
     text = str(name)
     if not text.startswith((HF, HEAR)):
-        return load_own(name, device)
+        return load_own(name, device, precision)
+    if precision != "float32":
+        raise ConfigError(f"{text} computes at its own precision; leave precision out, or use a model of this library")
     model = ExternalModel(text, load_teacher(text), torch_device(device))
     model.origin = HF + origin_of(text.removeprefix(HF)) if text.startswith(HF) else text
     return model
 
 
-def load_own(name: str | Path, device: str = "auto") -> Model:
+def load_own(name: str | Path, device: str = "auto", precision: Precision = "float32") -> Model:
     """Load a model of this library, for what needs more than embeddings.
 
     Raises
@@ -65,16 +69,19 @@ def load_own(name: str | Path, device: str = "auto") -> Model:
         When there is no such model, it is one of another library, or it does not reproduce its stored embedding.
     """
     saved = open_model(name)
-    model = Model(saved, torch_device(device))
+    place = torch_device(device)
+    model = Model(saved, place, precision=precision)
     model.origin = origin_of(name)
     if saved.check:
-        verify_check(model, saved.check, model.origin)
+        verify_check(Model(saved, place), saved.check, model.origin)  # in float32
     return model
 
 
-def loaded(model: EmbeddingModel | str | Path, device: str = "auto") -> EmbeddingModel:
+def loaded(
+    model: EmbeddingModel | str | Path, device: str = "auto", precision: Precision = "float32"
+) -> EmbeddingModel:
     """Return a model; load it if a name or path is given."""
-    return model if isinstance(model, EmbeddingModel) else load(model, device)
+    return model if isinstance(model, EmbeddingModel) else load(model, device, precision)
 
 
 def named(models: Sequence[EmbeddingModel | str | Path], first: str | None = None) -> dict[str, EmbeddingModel]:
