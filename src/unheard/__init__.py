@@ -1,13 +1,58 @@
 """General-purpose audio representations, learned by predicting the hidden part of a spectrogram.
 
+    load         open a model: unheard-tiny, a run, a model folder, hf:DIR or hear:MODULE
+    embed        embed files and folders into a table, one row for each file or part
+    search       find the rows of a table that are most similar to an example
+    probe        train probes on frozen embeddings of a labels CSV
+    evaluate     score models on HEAR task folders
+    pretrain     pre-train a model on a folder of audio; resume continues it
+    finetune     fine-tune a model on a labels CSV; resume_finetune continues it
+    reconstruct  plot what a model predicts for masked patches
+    attention    plot where the last layer of a model attends
+    report       write the page of a run or probe
+    targets      store what a frozen teacher gives for a corpus
+    convert      convert a published checkpoint into a model folder
+    export       write a model as an ONNX file or a Hugging Face folder
+    verify       compare files with their checksums
+
+``help(unheard.embed)`` describes the parameters of a function. ``load`` returns a `Model`: ``model.embed``,
+``model.predict``, ``model.save_pretrained``. Every error is an `UnheardError`.
 Names are looked up on first use, so ``import unheard`` loads nothing heavy.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from unheard.version import __version__
+
+if TYPE_CHECKING:
+    from unheard.api.converting import convert as convert
+    from unheard.api.embedding import embed as embed
+    from unheard.api.embedding import load as load
+    from unheard.api.embedding import search as search
+    from unheard.api.embedding import verify as verify
+    from unheard.api.evaluating import evaluate as evaluate
+    from unheard.api.exporting import export as export
+    from unheard.api.finetuning import finetune as finetune
+    from unheard.api.finetuning import resume_finetune as resume_finetune
+    from unheard.api.inspecting import attention as attention
+    from unheard.api.inspecting import reconstruct as reconstruct
+    from unheard.api.inspecting import report as report
+    from unheard.api.pretraining import pretrain as pretrain
+    from unheard.api.pretraining import resume as resume
+    from unheard.api.probing import probe as probe
+    from unheard.api.storing import targets as targets
+    from unheard.embedding.embedder import Model as Model
+    from unheard.embedding.job import Embedding as Embedding
+    from unheard.errors import AudioError as AudioError
+    from unheard.errors import CheckpointError as CheckpointError
+    from unheard.errors import ConfigError as ConfigError
+    from unheard.errors import DataError as DataError
+    from unheard.errors import UnheardError as UnheardError
+    from unheard.finetuning.scores import FinetunedRun as FinetunedRun
+    from unheard.training.callbacks import Run as Run
 
 # Where each public name lives.
 _HOMES: dict[str, str] = {
@@ -16,16 +61,17 @@ _HOMES: dict[str, str] = {
     "AudioError": "unheard.errors",
     "DataError": "unheard.errors",
     "CheckpointError": "unheard.errors",
-    "load": "unheard.api",
-    "pretrain": "unheard.api",
-    "resume": "unheard.api",
-    "embed": "unheard.api",
-    "search": "unheard.api",
-    "evaluate": "unheard.api",
-    "probe": "unheard.api",
-    "finetune": "unheard.api",
-    "convert": "unheard.api",
-    "export": "unheard.api",
+    "Model": "unheard.embedding.embedder",
+    "Embedding": "unheard.embedding.job",
+    "Run": "unheard.training.callbacks",
+    "FinetunedRun": "unheard.finetuning.scores",
+    **dict.fromkeys(
+        (
+            *("load", "embed", "search", "verify", "probe", "evaluate", "pretrain", "resume", "finetune"),
+            *("resume_finetune", "reconstruct", "attention", "report", "targets", "convert", "export"),
+        ),
+        "unheard.api",
+    ),
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from unheard import api
-from unheard.api.options import ConvertOptions, ExportOptions, ProbeOptions, ReconstructOptions, TargetOptions
+from unheard.api.options import (
+    ConvertOptions,
+    EmbedOptions,
+    EvaluateOptions,
+    ExportOptions,
+    FinetuneOptions,
+    PretrainOptions,
+    ProbeOptions,
+    ReconstructOptions,
+    TargetOptions,
+)
 from unheard.errors import ConfigError
 
 
@@ -18,7 +28,11 @@ from unheard.errors import ConfigError
     ("verb", "options"),
     [
         (api.convert, ConvertOptions),
+        (api.embed, EmbedOptions),
+        (api.evaluate, EvaluateOptions),
         (api.export, ExportOptions),
+        (api.finetune, FinetuneOptions),
+        (api.pretrain, PretrainOptions),
         (api.probe, ProbeOptions),
         (api.reconstruct, ReconstructOptions),
         (api.targets, TargetOptions),
@@ -27,6 +41,7 @@ from unheard.errors import ConfigError
 def test_a_function_takes_every_option_of_its_command(verb: Callable[..., Any], options: type) -> None:
     keywords = inspect.signature(verb).parameters
     assert {field.name: keywords[field.name].default for field in fields(options)} == vars(options())
+    assert all(f"\n{field.name}\n" in (verb.__doc__ or "") for field in fields(options))
 
 
 def test_every_name_is_there_and_another_is_refused() -> None:

@@ -94,7 +94,7 @@ def test_the_standard_input_is_a_wav_file_or_raw_samples(model, wav, tmp_path):
             assert set(arrays["path"]) == {name}
             tables.append((arrays["start"], arrays["embedding"]))
     assert tables[0][0].tolist() == [0, 2, 4, 6, 8]
-    np.testing.assert_allclose(tables[0][1], tables[1][1], atol=1e-5)
+    np.testing.assert_allclose(tables[0][1], tables[1][1], atol=1e-3)  # rounded to 16 bit in two ways
     np.testing.assert_allclose(tables[0][1][0], model.embed((wav[: 2 * RATE], RATE)).scene, atol=1e-2)
 
 

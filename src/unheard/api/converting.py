@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from unheard.api.options import ConvertOptions, documented
 from unheard.embedding.embedder import Model
 from unheard.embedding.loading import load_own
 from unheard.errors import ConfigError
 from unheard.outputs import refuse_existing
 
 
+@documented(ConvertOptions)
 def convert(
     file: str | Path, out: str | Path, layout: str, name: str | None = None, settings: Iterable[str] = (), *,
     classes: str | Path | None = None, overwrite: bool = False,
@@ -21,8 +23,6 @@ def convert(
     ----------
     layout : {"msm-mae", "m2d", "maskspec", "audiomae", "matpac"}
         Layout of the file.
-    name, classes
-        See `ConvertOptions`.
     """
     from unheard.weights.checkpoint import is_model, save_model
     from unheard.weights.published import convert as read

@@ -3,54 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+from unheard.api.options import EmbedOptions, documented
 from unheard.embedding.bulk import BulkReport, embed_segments_table, embed_table
+from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
-from unheard.embedding.job import Options
+from unheard.embedding.job import Options, Pool
 from unheard.embedding.loading import load, loaded
 from unheard.embedding.search import search
 from unheard.embedding.verify import verify
 from unheard.errors import ConfigError
+from unheard.progress import Track, silent
 
 __all__ = ["embed", "load", "search", "verify"]
 
 
+@documented(EmbedOptions)
 def embed(
     model: EmbeddingModel | str | Path,
     audio: str | Path | Sequence[str | Path] | None,
     out: str | Path,
-    options: Options | None = None,
     *,
+    frames: bool = False,
+    layer: int | None = None,
+    pool: Pool = "mean",
     window: float | None = None,
     hop: float | None = None,
     segments: str | Path | None = None,
+    on_error: Literal["skip", "raise"] = "skip",
+    precision: Precision = "float32",
+    workers: int | None = None,
+    batch_size: int | None = None,
+    device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
+    track: Track = silent,
 ) -> BulkReport:
     """Embed files and folders into a ``.parquet``, ``.npz`` or ``.csv`` table, one row per file; see `embed_table`.
 
     Parameters
     ----------
-    window : float, optional
-        Seconds of audio in a row: one row for each part of a file instead of one for the file.
-    hop : float, optional
-        Seconds from the start of one window to the next. Default: the window.
-    segments : path, optional
-        A CSV with the columns path, start and end, instead of ``audio``: one row for each of its rows.
+    model : EmbeddingModel, path or str
+        A loaded model, or what `unheard.load` accepts.
+    audio : path, or sequence of paths
+        Sound files and folders; None with ``segments``.
+    out : path
+        The table.
+    device : str
+        Device of a model given by name; a loaded model keeps its device and precision.
+    resume, overwrite : bool
+        Continue an interrupted job, or replace an existing table; otherwise an existing table is refused.
+    track : Track
+        Progress over the files.
+
+    Returns
+    -------
+    BulkReport
+        Numbers of rows and files, and the skipped files with the reason.
 
     Examples
     --------
     >>> import unheard
     >>> unheard.embed("runs/first", "my_audio/", out="emb.parquet", window=3.0, hop=1.5)  # doctest: +SKIP
     """
-    chosen = options or Options(frames=False)
-    chosen = replace(chosen, window=chosen.window if window is None else window, hop=chosen.hop if hop is None else hop)
-    if (audio is None) == (segments is None):
-        raise ConfigError("give sound files or folders, or segments with a CSV of their parts, and not both")
+    sources = [audio] if isinstance(audio, str | Path) else list(audio or ())
+    if bool(sources) == (segments is not None):
+        raise ConfigError("give sound files or folders, or --segments with a table of their parts, and not both")
+    opened = loaded(model, device, precision)
+    opened.set_speed(workers, batch_size)
+    chosen = Options(layer, pool, hop, frames, window=window, on_error=on_error)
     if segments is not None:
-        return embed_segments_table(loaded(model), segments, out, chosen, resume=resume, overwrite=overwrite)
-    assert audio is not None
-    sources = [audio] if isinstance(audio, str | Path) else audio
-    return embed_table(loaded(model), sources, out, chosen, resume=resume, overwrite=overwrite)
+        return embed_segments_table(opened, segments, out, chosen, resume=resume, overwrite=overwrite, track=track)
+    return embed_table(opened, sources, out, chosen, resume=resume, overwrite=overwrite, track=track)

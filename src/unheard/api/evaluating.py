@@ -6,14 +6,18 @@ import shutil
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
+from unheard.api.options import EvaluateOptions, documented
+from unheard.devices import torch_device
 from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.hear_api import Published
 from unheard.embedding.loading import refuse_same_names
 from unheard.errors import ConfigError
 from unheard.evaluation.hear import suite
 from unheard.evaluation.hear.embeddings import PROVENANCE_FILE
 from unheard.evaluation.hear.encoders import Encoder, encoder, encoders
+from unheard.evaluation.hear.own_encoder import Runtime
 from unheard.evaluation.hear.report import Report
 from unheard.evaluation.hear.suite import EvaluationConfig, Mode, choose_tasks
 from unheard.outputs import locked_folder, refuse_existing
@@ -21,35 +25,43 @@ from unheard.progress import Track, silent
 from unheard.view.evaluation_page import write_evaluation
 
 
+@documented(EvaluateOptions)
 def evaluate(
-    model: EmbeddingModel | str | Path,
+    models: EmbeddingModel | str | Path | Sequence[EmbeddingModel | str | Path],
     tasks: str | Path,
     out: str | Path,
-    plan: EvaluationConfig | None = None,
     *,
-    compare: Sequence[EmbeddingModel | str | Path] = (),
+    names: Sequence[str] = (),
+    mode: Mode = "heareval",
+    seeds: int | None = None,
+    published: Published = "no",
+    hop: float | None = None,
+    pool: Literal["mean", "mean+std", "max"] = "mean",
+    layer: int | None = None,
+    device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
     track: Track = silent,
     log: Callable[[str], None] = lambda text: None,
 ) -> Report:
-    """Score a model on HEAR tasks and compare it with a random encoder and a log-mel baseline.
+    """Score models on HEAR tasks and compare them with a random encoder and a log-mel baseline.
 
     Writes ``results-MODE.csv`` (one row per score), ``.json``, ``.md`` and ``.html`` with published results, and, if
     matplotlib is installed, ``.png`` into ``out``. The results of the other mode are kept.
 
     Parameters
     ----------
-    model : Model, path or str
+    models : Model, path or str, or several of them
         Also ``hf:DIR`` for the folder of a Hugging Face audio encoder, ``hear:MODULE[:WEIGHTS]`` for a module with the
         HEAR API, ``xares:MODULE[:CLASS]``, or ``embeddings:FOLDER`` written by heareval or an earlier evaluation. An
         X-ARES module is identified by this text only, so ``resume`` does not detect changes of its code or weights.
+        The random encoder and log-mel baseline are those of the first.
     tasks : path
         A folder of task folders in the layout of hear-preprocess.
-    plan : EvaluationConfig, optional
-        Protocol, grid points, seeds, tasks and device; default: the published protocol on all tasks.
-    compare : sequence of Model, path or str
-        Other models for the same table; the random encoder and log-mel baseline are those of ``model``.
+    names : sequence of str
+        Prefixes of task names; default: all tasks.
+    device : str
+        Device of models given by name, and of the heads of the robust mode.
     overwrite : bool
         Delete the files of an earlier evaluation in ``out``; other files are kept.
     resume : bool
@@ -69,7 +81,10 @@ def evaluate(
         When ``out`` exists or another process writes to it, a task or a module does not exist, or two models have the
         same name.
     """
-    plan = plan or EvaluationConfig()
+    runtime = Runtime(published, hop, pool, layer)
+    plan = EvaluationConfig(
+        mode, seeds=_seeds(mode, seeds), names=tuple(names), device=torch_device(device), runtime=runtime
+    )
     folder, selected = Path(out), choose_tasks(tasks, plan.names)
     if folder.exists() and not resume:
         refuse_existing(
@@ -80,7 +95,8 @@ def evaluate(
                 f"{folder} is not an evaluation, so --overwrite does not replace it; choose another -o, or delete it"
                 " yourself"
             )
-    compared = _encoders_to_compare(model, compare, plan)
+    several = [models] if isinstance(models, EmbeddingModel | str | Path) else list(models)
+    compared = _encoders_to_compare(several, plan)
     with locked_folder(folder):
         if not resume:
             _clear(folder)
@@ -97,11 +113,20 @@ def _clear(folder: Path) -> None:
         (folder / f"results-{mode}.{kind}").unlink(missing_ok=True)
 
 
-def _encoders_to_compare(
-    model: EmbeddingModel | str | Path, compare: Sequence[EmbeddingModel | str | Path], plan: EvaluationConfig
-) -> list[Encoder]:
-    """Return the model, those compared with it, the random encoder and log-mel, with distinct names."""
-    own, *baselines = encoders(model, plan.device, plan.runtime)
-    compared = [own, *(encoder(each, plan.device, plan.runtime) for each in compare), *baselines]
+def _seeds(mode: Mode, seeds: int | None) -> int:
+    """Return the number of seeds; refuse one that does not fit the mode."""
+    if seeds is not None and mode != "robust":
+        raise ConfigError("--seeds needs --mode robust; the mode heareval has one seed")
+    if seeds is not None and seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1; got {seeds}")
+    return EvaluationConfig.seeds if seeds is None else seeds
+
+
+def _encoders_to_compare(models: Sequence[EmbeddingModel | str | Path], plan: EvaluationConfig) -> list[Encoder]:
+    """Return the models, the random encoder and log-mel of the first, with distinct names."""
+    if not models:
+        raise ConfigError("give at least one model")
+    own, *baselines = encoders(models[0], plan.device, plan.runtime)
+    compared = [own, *(encoder(each, plan.device, plan.runtime) for each in models[1:]), *baselines]
     refuse_same_names([each.name for each in compared])
     return compared

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from unheard.api.options import ExportOptions, documented
 from unheard.embedding.embedder import Model
 from unheard.embedding.loading import own
 from unheard.errors import AudioError, ConfigError
@@ -37,6 +38,7 @@ class Exported:
     """Agreement of the file with the model on the sounds of ``check``."""
 
 
+@documented(ExportOptions)
 def export(
     model: Model | str | Path, out: str | Path, *, to: Format | None = None, int8: bool = False,
     check: str | Path | None = None, code: bool = False, release: str | Path | None = None, overwrite: bool = False,
@@ -49,8 +51,6 @@ def export(
         A model, a run, a model folder, or a built-in name.
     out : path
         A file that ends in ``.onnx``, or a folder.
-    to, int8, check, code, release
-        See `ExportOptions`.
     overwrite : bool
         Replace an existing output.
 
@@ -67,9 +67,9 @@ def export(
         raise ConfigError(f"{model} is not a model of unheard, so it cannot be exported; give a run or a model folder")
     refuse_existing(path, overwrite)
     if chosen == "hf":
-        return _export_hf(own(model), path, code, overwrite)
+        return _export_hf(own(model, "cpu"), path, code, overwrite)
     if release is not None:
-        return _export_release(own(model), path, Path(release))
+        return _export_release(own(model, "cpu"), path, Path(release))
     return _export_onnx(model, path, int8, check)
 
 
@@ -101,7 +101,7 @@ def _export_onnx(model: Model | str | Path, out: Path, int8: bool, check: str | 
         raise ConfigError(f"{out} is a folder; give the name of a file")
     require_onnx()
     sounds = [] if check is None else find_audio(check)
-    opened = own(model)
+    opened = own(model, "cpu")
     if opened.pad_window:
         raise ConfigError("a model that pads its last windows cannot be exported; load it without pad_window")
     statistics = (opened.statistics.mean, opened.statistics.divisors())

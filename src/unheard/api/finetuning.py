@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unheard.api.options import FinetuneOptions, documented, training_settings
 from unheard.config import override
 from unheard.finetuning.recipe import FinetuneRecipe
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from unheard.training.callbacks import Callbacks
 
 
+@documented(FinetuneOptions)
 def finetune(
     model: str | Path,
     labels: str | Path,
@@ -21,18 +23,30 @@ def finetune(
     recipe: str | FinetuneRecipe = "small",
     settings: Iterable[str] = (),
     *,
-    corpus: str | Path | None = None, device: str = "auto", overwrite: bool = False, report: Callbacks | None = None,
-) -> FinetunedRun:  # fmt: skip
+    epochs: float | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    skip_bad_batches: int | None = None,
+    corpus: str | Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    report: Callbacks | None = None,
+) -> FinetunedRun:
     """Fine-tune a model on a CSV with the columns ``path`` and ``label``, and score it on the test clips.
 
     Parameters
     ----------
+    model : path or str
+        A run, a model folder or a built-in name.
     recipe : str or FinetuneRecipe
-        A name listed by ``unheard recipes --finetune``, such as ``esc50``, or a recipe.
+        Also a recipe itself.
     settings : iterable of str
-        Changes of the recipe, as in `pretrain`.
-    corpus : path, optional
-        Folder of packed audio shared by several runs; default: every run packs its own audio.
+        Changes of the recipe, as in `pretrain`; they replace the options.
+    device : {"auto", "cpu", "cuda", "mps"}
+    overwrite : bool
+        Replace an existing run.
+    report : Callbacks, optional
+        Functions that the run calls.
 
     Examples
     --------
@@ -43,6 +57,7 @@ def finetune(
     from unheard.finetuning.named_recipes import find_finetune_recipe
     from unheard.view.finetuned import finalise
 
+    settings = [*training_settings(epochs, steps, batch_size, skip_bad_batches), *settings]
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
     storage = training.Storage(overwrite, corpus)
     done = training.finetune(model, labels, out, chosen, storage=storage, device=device, report=report)

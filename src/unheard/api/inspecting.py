@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unheard.api.options import ReconstructOptions, documented
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.loading import own
 from unheard.outputs import refuse_existing
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from unheard.evaluation.reconstruction import ReconstructionError
 
 
+@documented(ReconstructOptions)
 def reconstruct(
     model: EmbeddingModel | str | Path,
     audio: str | Path,
@@ -32,8 +34,6 @@ def reconstruct(
     ----------
     out : path
         ``.png``, ``.pdf`` or ``.svg``.
-    mask, mask_ratio, start, seed, wav
-        See `ReconstructOptions`.
 
     Returns
     -------

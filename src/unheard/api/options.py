@@ -1,13 +1,194 @@
 """Options of the verbs: keywords of the functions of `unheard.api`, and flags of the command line.
 
-The texts below are the help of the command line. This module loads nothing heavy.
+The texts below are the help of the command line and of the functions. This module loads nothing heavy.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import cleandoc
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
+
+from unheard.errors import ConfigError
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def documented(options: type) -> Callable[[Verb], Verb]:
+    """Return a decorator that appends the texts of a class of options to the docstring of a function.
+
+    Flags in the texts, such as ``--batch-size``, become keywords.
+    """
+    _, _, fields = cleandoc(options.__doc__ or "").partition("Parameters\n----------\n")
+    texts = re.sub(r"--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), fields)
+
+    def add(function: Verb) -> Verb:
+        function.__doc__ = f"{cleandoc(function.__doc__ or '')}\n\nOptions\n-------\n{texts}"
+        return function
+
+    return add
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """Options of the embeddings.
+
+    Parameters
+    ----------
+    frames
+        Write one row per time step instead of one row per file.
+    layer
+        Output of this block, 1 to depth, or negative from the end. Default: the last block, normalised.
+    pool
+        Pooling of time steps into one vector.
+    window
+        Write one row per part of this many seconds instead of one row per file, with the columns start and end.
+    hop
+        Seconds between the starts of windows. Default: the window. With --frames, seconds between time steps, which
+        must divide the duration of a patch. Default: one patch.
+    segments
+        Table with the columns path, start, end in seconds, instead of AUDIO: one row per row of it. Paths are relative
+        to it.
+    on_error
+        skip: list sounds that cannot be read, and continue. raise: stop at the first one; rows until then are kept for
+        --resume.
+    precision
+        Precision of the matrix products of the encoder. bf16 is faster on processors that have it.
+    workers
+        Threads that read sounds ahead. Default: one per core, at most 16.
+    batch_size
+        Windows that are encoded at once. Default: 16 on a CPU, 256 on a GPU.
+    """
+
+    frames: bool = False
+    layer: int | None = None
+    pool: Literal["mean", "mean+std", "max", "none"] = "mean"
+    window: float | None = None
+    hop: float | None = None
+    segments: Path | None = None
+    on_error: Literal["skip", "raise"] = "skip"
+    precision: Literal["float32", "bf16"] = "float32"
+    workers: int | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Options of a new pre-training run.
+
+    Parameters
+    ----------
+    recipe
+        A name listed by unheard recipes, or a .py file with a recipe() function, which is executed. Default: msm-mae.
+    no_code
+        Refuse to execute a .py file, also with --resume.
+    epochs
+        Number of passes over the corpus; short for --set training.epochs=N.
+    steps
+        Number of optimiser steps; short for --set training.steps=N. Default: chosen from the size of the corpus.
+    batch_size
+        Crops per step, over all devices; short for --set training.batch_size=N.
+    minutes
+        Duration of the training; the number of steps is computed from the measured time of a step.
+    init
+        Model, run or built-in name with the initial weights, such as unheard-tiny. Without --recipe, the run continues
+        with the recipe, window and statistics of that model.
+    skip_bad_batches
+        Number of batches with a non-finite loss whose updates may be skipped; short for --set
+        training.skip_bad_batches=N.
+    """
+
+    recipe: str | None = None
+    no_code: bool = False
+    epochs: float | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    minutes: float | None = None
+    init: Path | None = None
+    skip_bad_batches: int | None = None
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """Options of a new fine-tuning run.
+
+    Parameters
+    ----------
+    recipe
+        A name listed by unheard recipes --finetune.
+    epochs
+        Number of passes over the training clips; short for --set training.epochs=N.
+    steps
+        Number of optimiser steps; short for --set training.steps=N.
+    batch_size
+        Clips per step, over all devices; short for --set training.batch_size=N.
+    skip_bad_batches
+        Number of batches with a non-finite loss whose updates may be skipped; short for --set
+        training.skip_bad_batches=N.
+    corpus
+        Folder of packed audio shared by several runs on the same files. Default: every run packs its own audio.
+    """
+
+    recipe: str = "small"
+    epochs: float | None = None
+    steps: int | None = None
+    batch_size: int | None = None
+    skip_bad_batches: int | None = None
+    corpus: Path | None = None
+
+
+def training_settings(
+    epochs: float | None, steps: int | None, batch_size: int | None, skip_bad_batches: int | None
+) -> list[str]:
+    """Return short options as settings; epochs or steps replaces both values of the recipe.
+
+    Raises
+    ------
+    ConfigError
+        When both are given.
+    """
+    if epochs is not None and steps is not None:
+        raise ConfigError("--epochs and --steps exclude each other; give only one of them")
+    found = [] if batch_size is None else [f"training.batch_size={batch_size}"]
+    if epochs is not None or steps is not None:
+        found += [
+            f"training.{key}={'null' if value is None else value}"
+            for key, value in (("epochs", epochs), ("steps", steps))
+        ]
+    return found + ([] if skip_bad_batches is None else [f"training.skip_bad_batches={skip_bad_batches}"])
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of an evaluation.
+
+    Parameters
+    ----------
+    mode
+        heareval: results are comparable with published ones. robust: shuffles each epoch, tolerates NaN losses, trains
+        several seeds and is faster.
+    seeds
+        Number of seeds of the robust mode, default 3. The mode heareval has one seed.
+    published
+        Reproduce the published runtime of MSM-MAE or M2D, to compare with their scores.
+    hop
+        Seconds between time steps; must divide the duration of a patch. Default: the smallest hop for events, one patch
+        for scenes. A larger hop needs less time and disk space.
+    pool
+        Pooling of time steps into one vector.
+    layer
+        Output of this block, 1 to depth, or negative from the end. Default: the last block, normalised.
+    """
+
+    mode: Literal["heareval", "robust"] = "heareval"
+    seeds: int | None = None
+    published: Literal["no", "msm-mae", "m2d"] = "no"
+    hop: float | None = None
+    pool: Literal["mean", "mean+std", "max"] = "mean"
+    layer: int | None = None
 
 
 @dataclass(frozen=True)

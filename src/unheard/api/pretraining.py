@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unheard.api.options import PretrainOptions, documented, training_settings
 from unheard.config import override
 from unheard.errors import ConfigError
 from unheard.recipes import find_recipe, recipe_file
+from unheard.recipes.file import refuse_code
 from unheard.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -18,14 +20,20 @@ if TYPE_CHECKING:
     from unheard.training.callbacks import Callbacks, Run
 
 
+@documented(PretrainOptions)
 def pretrain(
     data: str | Path,
     out: str | Path,
     recipe: str | Recipe | None = None,
     settings: Iterable[str] = (),
     *,
-    init: str | Path | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
     minutes: float | None = None,
+    init: str | Path | None = None,
+    skip_bad_batches: int | None = None,
+    no_code: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     report: Callbacks | None = None,
@@ -35,14 +43,15 @@ def pretrain(
     Parameters
     ----------
     recipe : str or Recipe, optional
-        A name listed by ``unheard recipes``, a ``.py`` file with a ``recipe()`` function, or a recipe. Default:
-        ``msm-mae``; with ``init``, the recipe of that model, without objectives that need teachers, labels or captions.
+        Also a recipe itself. With ``init``, the default is the recipe of that model, without objectives that need
+        teachers, labels or captions.
     settings : iterable of str
-        ``section.key=value``, such as ``training.steps=2000`` or ``model.size=tiny``.
-    init : path, optional
-        Model, run or built-in name with the initial weights.
-    minutes : float, optional
-        Duration of the training; the number of steps is computed from the measured time of a step.
+        ``section.key=value``, such as ``training.warmup=10`` or ``model.size=tiny``; they replace the options.
+    device : {"auto", "cpu", "cuda", "mps"}
+    overwrite : bool
+        Replace an existing run.
+    report : Callbacks, optional
+        Functions that the run calls.
 
     Returns
     -------
@@ -57,7 +66,9 @@ def pretrain(
     from unheard.training import pretrain as training
     from unheard.training.initial import continued_recipe
 
-    settings = list(settings)
+    if no_code and isinstance(recipe, str):
+        refuse_code(recipe)
+    settings = [*training_settings(epochs, steps, batch_size, skip_bad_batches), *settings]
     if minutes is not None:
         _refuse_duration(minutes, settings)
     watched = _watched(report)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from unheard.api.options import ProbeOptions
+from unheard.api.options import ProbeOptions, documented
 from unheard.data.label_table import read_labels
 from unheard.data.leakage import content_of
 from unheard.embedding.embedding_model import EmbeddingModel
@@ -32,6 +32,7 @@ MODEL = "model"
 """Name of the first model in a report."""
 
 
+@documented(ProbeOptions)
 def probe(
     models: EmbeddingModel | str | Path | Sequence[EmbeddingModel | str | Path],
     labels: str | Path,
@@ -48,7 +49,7 @@ def probe(
 
     ``models`` is a model of any kind, or several. The first is compared with each of the others, by paired differences;
     the random encoder and log-mel are those of the first.
-    Writes ``report.html``, ``probe.json``, tables and figures into ``out``; see `ProbeOptions` for the parameters.
+    Writes ``report.html``, ``probe.json``, tables and figures into ``out``.
 
     Raises
     ------

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from unheard.api.options import TargetOptions, documented
+from unheard.devices import torch_device
 from unheard.progress import Track, silent
 
 if TYPE_CHECKING:
     from unheard.teachers.stored import StoredTargets
 
 
+@documented(TargetOptions)
 def targets(
     data: str | Path,
     teacher: str,
@@ -19,7 +22,7 @@ def targets(
     stage: Literal["final", "middle"] = "final",
     projected: bool = False,
     pca: int | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     track: Track = silent,
 ) -> StoredTargets:
     """Compute the feature maps of a frozen teacher for every clip of a corpus, and store them as float16.
@@ -32,8 +35,6 @@ def targets(
         Folder of a Hugging Face CLAP, ``hf:DIR``, ``hear:MODULE``, or any model of this library.
     out : path
         Folder to write; partly stored targets of the same corpus and teacher are completed.
-    stage, projected, pca
-        See `TargetOptions`.
 
     Raises
     ------
@@ -50,4 +51,4 @@ def targets(
     """
     from unheard.teachers.storing import TargetsConfig, store_targets
 
-    return store_targets(data, TargetsConfig(teacher, stage, projected, pca), out, device, track)
+    return store_targets(data, TargetsConfig(teacher, stage, projected, pca), out, torch_device(device), track)

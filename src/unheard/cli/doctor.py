@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from unheard.audio.decode import AUDIO_SUFFIXES
-from unheard.cli.shell import torch_device
+from unheard.devices import torch_device
 from unheard.embedding.loading import load_own
 from unheard.errors import UnheardError
 from unheard.training.engine import bf16_on_cpu

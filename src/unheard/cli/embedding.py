@@ -3,81 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from unheard.api.options import EmbedOptions
 from unheard.cli.shell import (
     DeviceOption,
     Flat,
     Json,
     Overwrite,
     ResumableOut,
+    Resume,
     Strict,
     emit,
     log,
     status,
-    torch_device,
     verb,
 )
-from unheard.errors import ConfigError
 from unheard.progress import bar
-
-
-@Flat
-@dataclass(frozen=True)
-class EmbedOptions:
-    """Options of the embeddings.
-
-    Parameters
-    ----------
-    frames
-        Write one row per time step instead of one row per file.
-    layer
-        Output of this block, 1 to depth, or negative from the end. Default: the last block, normalised.
-    pool
-        Pooling of time steps into one vector.
-    window
-        Write one row per part of this many seconds instead of one row per file, with the columns start and end.
-    hop
-        Seconds between the starts of windows. Default: the window. With --frames, seconds between time steps, which
-        must divide the duration of a patch. Default: one patch.
-    segments
-        Table with the columns path, start, end in seconds, instead of AUDIO: one row per row of it. Paths are relative
-        to it.
-    """
-
-    frames: bool = False
-    layer: int | None = None
-    pool: Literal["mean", "mean+std", "max", "none"] = "mean"
-    window: float | None = None
-    hop: float | None = None
-    segments: Path | None = None
-
-
-@Flat
-@dataclass(frozen=True)
-class OutputPolicy:
-    """Handling of an existing table.
-
-    Parameters
-    ----------
-    resume
-        Continue an interrupted job.
-    """
-
-    resume: bool = False
-    overwrite: Overwrite = False
 
 
 @verb("unheard embed runs/first my_audio/ -o embeddings.parquet")
 def embed(
     *given: Annotated[str, Parameter(name="[MODEL] AUDIO")],
     out: ResumableOut,
-    kind: EmbedOptions = EmbedOptions(),
-    existing: OutputPolicy = OutputPolicy(),
+    options: Annotated[EmbedOptions, Flat] = EmbedOptions(),
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     device: DeviceOption = "auto",
     strict: Strict = False,
     json: Json = False,
@@ -90,27 +44,18 @@ def embed(
     ----------
     given
         MODEL: a run, a model folder, a built-in name such as random-tiny, hf:DIR or hear:MODULE[:WEIGHTS]; default:
-        unheard-tiny, the trained model of the package. AUDIO: sound files and folders.
+        unheard-tiny, the trained model of the package. AUDIO: sound files and folders; - for a WAV file on the standard
+        input, -@RATE for raw 16-bit mono samples.
     """
-    from unheard.embedding.bulk import embed_segments_table, embed_table
-    from unheard.embedding.job import Options
-    from unheard.embedding.loading import load
+    from unheard import api
     from unheard.weights.built_in import DEFAULT
 
-    model, audio = _model_and_audio(given, kind.segments is not None)
-    if bool(audio) == (kind.segments is not None):
-        raise ConfigError("give sound files or folders, or --segments with a table of their parts, and not both")
-    options = Options(kind.layer, kind.pool, kind.hop, kind.frames, window=kind.window)
+    model, audio = _model_and_audio(given, options.segments is not None)
     if model is None:
         model = DEFAULT
         log(f"model: {DEFAULT}, built in; to choose another, give MODEL before AUDIO")
-    loaded, again, replaced = load(model, torch_device(device)), existing.resume, existing.overwrite
-    if kind.segments is not None:
-        segments = kind.segments
-        report = embed_segments_table(loaded, segments, out, options, resume=again, overwrite=replaced, track=bar)
-    else:
-        report = embed_table(loaded, audio, out, options, resume=again, overwrite=replaced, track=bar)
-    unit = "files" if kind.segments is None else "segments"
+    report = api.embed(model, audio, out, **vars(options), device=device, resume=resume, overwrite=overwrite, track=bar)
+    unit = "files" if options.segments is None else "segments"
     lines = [
         *(f"skipped {path}: {reason}" for path, reason in report.skipped),
         (

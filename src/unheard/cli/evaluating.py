@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
-from unheard.api.options import ProbeOptions
+from unheard.api.options import EvaluateOptions, ProbeOptions
 from unheard.cli.shell import (
     DONE,
     DeviceOption,
@@ -21,15 +21,10 @@ from unheard.cli.shell import (
     emit,
     log,
     status,
-    torch_device,
     verb,
 )
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
-
-if TYPE_CHECKING:
-    from unheard.evaluation.hear.suite import EvaluationConfig
-
 
 Compare: TypeAlias = Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)]
 
@@ -66,7 +61,7 @@ def probe(
 
     names = [model, *compare]
     refuse_same_names(["model", *map(name_of, names[1:])])
-    loaded = [api.load(name, torch_device(device)) for name in names]
+    loaded = [api.load(name, device) for name in names]
     report = api.probe(loaded, labels, out, **vars(options), overwrite=overwrite, track=bar)
     emit([report.table()], report.to_json(), json)
     log(f"report, tables and figures in {out}; open {out / 'report.html'}")
@@ -75,8 +70,8 @@ def probe(
 
 @Flat
 @dataclass(frozen=True)
-class EvaluateOptions:
-    """Options of the evaluation protocol.
+class Selection:
+    """What is compared, and on which tasks.
 
     Parameters
     ----------
@@ -84,41 +79,10 @@ class EvaluateOptions:
         Another model to compare with, in the format of MODEL; may be repeated.
     tasks
         Prefixes of task names, separated by commas. Default: all tasks.
-    mode
-        heareval: results are comparable with published ones. robust: shuffles each epoch, tolerates NaN losses, trains
-        several seeds and is faster.
-    seeds
-        Number of seeds of the robust mode, default 3. The mode heareval has one seed.
     """
 
     compare: Compare = ()
     tasks: str = ""
-    mode: Literal["heareval", "robust"] = "heareval"
-    seeds: int | None = None
-
-
-@Flat
-@dataclass(frozen=True)
-class Embedding:
-    """Options of the embeddings.
-
-    Parameters
-    ----------
-    published
-        Reproduce the published runtime of MSM-MAE or M2D, to compare with their scores.
-    hop
-        Seconds between time steps; must divide the duration of a patch. Default: the smallest hop for events, one patch
-        for scenes. A larger hop needs less time and disk space.
-    pool
-        Pooling of time steps into one vector.
-    layer
-        Output of this block, 1 to depth, or negative from the end. Default: the last block, normalised.
-    """
-
-    published: Literal["no", "msm-mae", "m2d"] = "no"
-    hop: float | None = None
-    pool: Literal["mean", "mean+std", "max"] = "mean"
-    layer: int | None = None
 
 
 @Flat
@@ -143,8 +107,8 @@ def evaluate(
     /,
     *,
     out: ResumableOut,
-    how: EvaluateOptions = EvaluateOptions(),
-    embedding: Embedding = Embedding(),
+    selection: Selection = Selection(),
+    options: Annotated[EvaluateOptions, Flat] = EvaluateOptions(),
     existing: Existing = Existing(),
     device: DeviceOption = "auto",
     json: Json = False,
@@ -167,47 +131,35 @@ def evaluate(
     if tasks_dir.is_file():
         from unheard.cli.predicting import evaluate_labelled
 
-        if how != EvaluateOptions() or embedding != Embedding() or existing.resume:
+        if options != EvaluateOptions() or selection != Selection() or existing.resume:
             raise ConfigError(
                 "--compare, --tasks, --mode, --seeds, --published, --hop, --pool, --layer and --resume need a folder of"
                 " tasks; with a labels.csv, only --overwrite is possible"
             )
         return evaluate_labelled(
-            model, tasks_dir, out, device=torch_device(device), overwrite=existing.overwrite, json=json, strict=strict
+            model, tasks_dir, out, device=device, overwrite=existing.overwrite, json=json, strict=strict
         )
     from unheard.api import evaluate as run
     from unheard.evaluation.hear.results import as_json, markdown
 
-    plan, overwrite, resume = _plan(how, embedding, torch_device(device)), existing.overwrite, existing.resume
+    names = [name for name in selection.tasks.split(",") if name]
     try:
         report = run(
-            model, tasks_dir, out, plan, compare=how.compare, overwrite=overwrite, resume=resume, track=bar, log=log
+            [model, *selection.compare],
+            tasks_dir,
+            out,
+            names=names,
+            **vars(options),
+            device=device,
+            **vars(existing),
+            track=bar,
+            log=log,
         )
     except KeyboardInterrupt:
         log(f"finished results are kept in {out}; continue with the same command and --resume")
         raise
     emit([markdown(report)], as_json(report), json)
-    log(f"report: {out}/results-{how.mode}.html; all scores are also in the .csv file of the same name")
+    log(f"report: {out}/results-{options.mode}.html; all scores are also in the .csv file of the same name")
     if not report.results:
         raise DataError(f"nothing could be scored: {report.failed[0][2]}")
     return status(len(report.failed), strict)
-
-
-def _plan(how: EvaluateOptions, embedding: Embedding, device: str) -> EvaluationConfig:
-    """Return the configuration of an evaluation.
-
-    Raises
-    ------
-    ConfigError
-        When seeds are given for the mode heareval, or fewer than one.
-    """
-    from unheard.evaluation.hear.own_encoder import Runtime
-    from unheard.evaluation.hear.suite import EvaluationConfig
-
-    if how.seeds is not None and how.mode != "robust":
-        raise ConfigError("--seeds needs --mode robust; the mode heareval has one seed")
-    seeds = EvaluationConfig.seeds if how.seeds is None else how.seeds
-    if seeds < 1:
-        raise ConfigError(f"--seeds must be at least 1; got {seeds}")
-    names = tuple(name for name in how.tasks.split(",") if name)
-    return EvaluationConfig(how.mode, seeds=seeds, names=names, device=device, runtime=Runtime(**vars(embedding)))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
+from unheard.audio.standard_input import is_standard_input
 from unheard.cli import (
     data,
     debugging,
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         _own_output()
-    arguments = sys.argv[1:] if argv is None else list(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    arguments = [f"./{each}" if is_standard_input(each) else each for each in given]  # else it is read as an option
     try:
         with showing_warnings():
             code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")

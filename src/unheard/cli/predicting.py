@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DeviceOption, Json, Overwrite, Strict, emit, log, status, torch_device, verb
+from unheard.cli.shell import DeviceOption, Json, Overwrite, Strict, emit, log, status, verb
 from unheard.errors import ConfigError
 from unheard.outputs import locked_file
 from unheard.progress import bar
@@ -61,7 +61,7 @@ def predict(
         raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
     if top < 1:
         raise ConfigError(f"--top must be at least 1; got {top}")
-    names, score = _scorer(model, torch_device(device), labels)
+    names, score = _scorer(model, device, labels)
     files, skipped = expand(audio), {}
 
     def skip(sound: Sound, error: AudioError) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, DeviceOption, Json, Overwrite, emit, log, torch_device, verb
+from unheard.cli.shell import DONE, DeviceOption, Json, Overwrite, emit, log, verb
 from unheard.cli.shell import table as aligned
 from unheard.outputs import locked_file, refuse_existing
 
@@ -51,7 +51,7 @@ def search(
 
     if out is not None:
         refuse_existing(out, overwrite)
-    hits = find(table, like, k, unlike=unlike, model=model, device=torch_device(device))
+    hits = find(table, like, k, unlike=unlike, model=model, device=device)
     if out is not None:
         rows = [{name: str(value) for name, value in asdict(hit).items()} for hit in hits]
         with locked_file(out):

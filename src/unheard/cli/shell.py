@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from cyclopts import App, Parameter
 
-from unheard.errors import ConfigError, shown
+from unheard.errors import shown
 from unheard.version import __version__
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -38,6 +38,7 @@ ReplacedOut: TypeAlias = Annotated[
     Path, Parameter(name=["--out", "-o"], help="CSV file to write. An existing one is replaced.")
 ]
 Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace an existing output.")]
+Resume: TypeAlias = Annotated[bool, Parameter(name="--resume", help="Continue an interrupted job.")]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.")]
 Strict: TypeAlias = Annotated[
     bool, Parameter(name="--strict", help="Exit with status 1 if any file was skipped or failed a check.")
@@ -89,11 +90,12 @@ def allow_code(recipe: str, no_code: bool) -> None:
     ConfigError
         When ``--no-code`` was given and the recipe is a Python file.
     """
-    if not recipe.endswith(".py"):
-        return
+    from unheard.recipes.file import refuse_code
+
     if no_code:
-        raise ConfigError(f"--no-code forbids executing {recipe}; give a name listed by unheard recipes")
-    log(f"the recipe {recipe} is a Python file and is executed")
+        refuse_code(recipe)
+    elif recipe.endswith(".py"):
+        log(f"the recipe {recipe} is a Python file and is executed")
 
 
 def log(text: str) -> None:
@@ -152,20 +154,3 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]
 def status(failed: int, strict: bool) -> int:
     """Return the exit code of a command in which ``failed`` items were skipped or failed."""
     return FAILED if failed and strict else DONE
-
-
-def torch_device(name: Device) -> str:
-    """Resolve a device name without Lightning Fabric, which is slow to import.
-
-    Raises
-    ------
-    ConfigError
-        When the device is not available on this machine.
-    """
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    usable = [device for device, available in there.items() if available]
-    if name != "auto" and name not in usable:
-        raise ConfigError(f"device {name!r} is not available here; usable: auto, {', '.join(usable)}")
-    return usable[0] if name == "auto" else name

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from unheard.api.options import TargetOptions
-from unheard.cli.shell import DONE, DeviceOption, Flat, GrowingOut, Json, data, emit, torch_device, verb
+from unheard.cli.shell import DONE, DeviceOption, Flat, GrowingOut, Json, data, emit, verb
 from unheard.progress import bar
 
 NAME = "objectives.distill.teachers.0.name"
@@ -34,7 +34,7 @@ def targets(
     """
     from unheard import api
 
-    stored = api.targets(source, teacher, out, **vars(options), device=torch_device(device), track=bar)
+    stored = api.targets(source, teacher, out, **vars(options), device=device, track=bar)
     header, size = stored.header, sum(shard.nbytes for shard in stored.shards)
     kept = "" if header.explained is None else f" ({header.explained:.1%} of the variance)"
     lines = [

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from unheard.api.options import ReconstructOptions
-from unheard.cli.shell import DONE, DeviceOption, Flat, Json, Out, Overwrite, emit, torch_device, verb
+from unheard.cli.shell import DONE, DeviceOption, Flat, Json, Out, Overwrite, emit, verb
 from unheard.errors import ConfigError
 
 
@@ -39,7 +39,7 @@ def reconstruct(
     """
     from unheard import api
 
-    loaded = api.load(model, torch_device(device))
+    loaded = api.load(model, device)
     error = api.reconstruct(loaded, audio, out, **vars(options), overwrite=overwrite)
     emit([error.line(), f"figure: {out}"], {"out": str(out), **asdict(error)}, json)
     return DONE
@@ -75,7 +75,7 @@ def attention(
     from unheard import api
 
     patches = [_patch_index(text) for text in at] or None
-    api.attention(api.load(model, torch_device(device)), audio, out, at=patches, start=start, overwrite=overwrite)
+    api.attention(api.load(model, device), audio, out, at=patches, start=start, overwrite=overwrite)
     emit([f"figure: {out}"], {"out": str(out)}, json)
     return DONE
 

@@ -76,7 +76,7 @@ def embed_table(
         return _embed_windows(model, expand(sources), out, _window_options(options), resume, overwrite, track)
     if options.pool == "none":
         options = replace(options, frames=True)
-    files, skipped, embedded = expand(sources), _Skipped(), 0
+    files, skipped, embedded = expand(sources), _Skipped(options), 0
     with TableWriter(Path(out), identity(model, options), model.row_size(options), resume, overwrite) as table:
         todo, earlier = _todo(files, table, model.sample_rate, skipped)
         for file, embedding in _embeddings(model, table, track(todo, len(todo), "embedding"), options, skipped):
@@ -108,7 +108,7 @@ def embed_segments_table(
     options = _plain_rows(options or Options(frames=False), "segments")
     if options.hop is not None or options.window is not None:
         raise ConfigError("the rows of a table of segments have their own lengths; leave window and hop out")
-    todo, skipped, embedded = read_segments(segments), _Skipped(), 0
+    todo, skipped, embedded = read_segments(segments), _Skipped(options), 0
     origin = {**identity(model, options), "segments": True}
     with TableWriter(Path(out), origin, model.row_size(options), resume, overwrite) as table:
         stored = table.stored_segments()
@@ -147,7 +147,7 @@ def _embed_windows(
 ) -> BulkReport:
     """Embed the windows of files. A file that breaks off with an error keeps its rows up to there."""
     assert options.window is not None and options.hop is not None, "set by _window_options"
-    window, hop, skipped = options.window, options.hop, _Skipped()
+    window, hop, skipped = options.window, options.hop, _Skipped(options)
     embedded = written = 0
     with TableWriter(Path(out), identity(model, options), model.row_size(options), resume, overwrite) as table:
         open_file, after = table.last_row() or ("", -1.0)
@@ -187,12 +187,15 @@ def _embeddings(
 
 
 class _Skipped:
-    """What cannot be read: a function for `EmbeddingModel.embed_many` that collects paths and reasons."""
+    """What cannot be read: a function for `EmbeddingModel.embed_many` that collects paths and reasons, or raises."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options) -> None:
         self.found: dict[str, str] = {}
+        self._raises = options.on_error == "raise"
 
     def __call__(self, sound: Sound, error: AudioError) -> None:
+        if self._raises:
+            raise error
         self.found[shown(sound)] = str(error).removeprefix(f"{shown(sound)}: ")
 
     @property

@@ -6,7 +6,7 @@ window this equals its input in training; for a longer one it is the mean over t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +57,11 @@ def logits_many(
             tokens = torch.from_numpy(embedding.scene).to(model.device).reshape(1, bands, -1)
             logits: torch.Tensor = classifier(classifier.pool(tokens, tokens[:, 0]))[0]
         yield sound, logits.cpu().numpy()
+
+
+def by_name(labels: Sequence[str], scores: Float32[np.ndarray, " C"]) -> dict[str, float]:
+    """Return scores by the names of their classes, highest first; equal ones in the order of the classes."""
+    return {labels[k]: float(scores[k]) for k in np.argsort(-scores, kind="stable")}
 
 
 def classifier_of(model: Model) -> Classifier:

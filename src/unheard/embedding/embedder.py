@@ -23,11 +23,11 @@ from torch import Tensor
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontend_kinds import build_frontend
 from unheard.audio.waveform import from_array, stream
-from unheard.embedding.classify import classify_many
+from unheard.embedding.classify import by_name, classify_many
 from unheard.embedding.embedding_model import EmbeddingModel, Pending
 from unheard.embedding.job import Embedding, EmbeddingAccumulator, LiveFrames, Options, Sound
 from unheard.embedding.streaming import stream_frames
-from unheard.embedding.windows import Window, column_frames, cut
+from unheard.embedding.windows import Window, column_frames, cut, shifts
 from unheard.errors import ConfigError
 from unheard.model.encoder import Encoder
 from unheard.model.patches import Grid
@@ -69,6 +69,14 @@ class Model(EmbeddingModel):
         self.classifier = saved.classifier
         self.frontend = build_frontend(saved.recipe.frontend)
         self.pad_window = pad_window
+
+    def __repr__(self) -> str:
+        size = sum(each.numel() for each in self.encoder.parameters()) / 1e6
+        classes = f", {len(self.labels)} classes" if self.labels else ""
+        return (
+            f"Model({self.origin or self.config.name!r}: {self.config.name}, encoder of {size:.1f} M parameters,"
+            f" {self.embedding_size} values, {self.sample_rate} Hz, {self.device}{classes})"
+        )
 
     @property
     def encoder(self) -> Encoder:
@@ -137,17 +145,15 @@ class Model(EmbeddingModel):
     ) -> Iterator[LiveFrames]:
         """Yield the frames of a signal as soon as the audio they need is there, in order of time.
 
-        They equal the frames of `embed` for the whole signal. A frame comes at the latest one trained window, one patch
-        and two analysis frames after its sound, and the duration of a chunk: for unheard-tiny 2.4 s and a chunk.
+        They equal those of `embed` for the whole signal. A frame comes at most one trained window, one patch, two
+        analysis frames and one chunk after its sound: 2.4 s and a chunk for unheard-tiny.
 
         Parameters
         ----------
         chunks : iterable of array, (s,) or (channels, s)
-            Consecutive pieces of the signal, of any length; values as for `embed`.
+            Consecutive pieces of any length; values as for `embed`. ``hop`` and ``layer`` are those of `Options`.
         sample_rate : int
             Of the chunks, in Hz.
-        hop, layer
-            As in `Options`.
 
         Yields
         ------
@@ -162,6 +168,27 @@ class Model(EmbeddingModel):
             When a layer or hop does not exist.
         """
         return stream_frames(self, chunks, sample_rate, Options(layer=layer, hop=hop))
+
+    @overload
+    def predict(self, sound: Sound) -> dict[str, float]: ...
+
+    @overload
+    def predict(self, sound: list[Sound]) -> list[dict[str, float]]: ...
+
+    def predict(self, sound: Sound | list[Sound]) -> dict[str, float] | list[dict[str, float]]:
+        """Return the score of every class by its name for a sound, highest first; for a list, return a list.
+
+        Raises
+        ------
+        AudioError
+            When a sound cannot be read.
+        ConfigError
+            When the model has no classes.
+        """
+        scores = self.classify(sound)
+        if isinstance(scores, list):
+            return [by_name(self.labels, each) for each in scores]
+        return by_name(self.labels, scores)
 
     def with_statistics(self, statistics: Statistics) -> Model:
         """Return the same model with other normalisation statistics."""
@@ -270,14 +297,4 @@ class Model(EmbeddingModel):
 
     def offsets(self, hop: float | None) -> list[int]:
         """Return the first frames of the shifted passes that together give one frame every ``hop`` seconds."""
-        if hop is None:
-            return [0]
-        frames = hop * self.sample_rate / self.config.frontend.hop_size
-        width = self.grid.patch_size[1]
-        if not np.isfinite(hop) or abs(frames - round(frames)) > 1e-6 or round(frames) < 1 or width % round(frames):
-            step = self.config.frontend.hop_size / self.sample_rate
-            fitting = ", ".join(f"{n * step:g}" for n in range(1, width + 1) if width % n == 0)
-            raise ConfigError(
-                f"hop must divide the duration of a patch, {width * step:g} s: use one of {fitting}; got {hop:g}"
-            )
-        return list(range(0, width, round(frames)))
+        return shifts(hop, self.config.frontend.hop_size / self.sample_rate, self.grid.patch_size[1])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import torch
 
 from unheard.audio.read_ahead import read_ahead, reader_count
 from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Pool, Sound, checked_sound, finished
-from unheard.errors import AudioError, ConfigError
+from unheard.errors import AudioError, ConfigError, warn_audio
 
 PENDING = 4
 """Batches of windows collected before encoding, so that windows of equal length share a batch (our choice)."""
@@ -119,7 +120,20 @@ class EmbeddingModel(ABC):
         pool: Pool = ...,
         hop: float | None = ...,
         frames: bool = ...,
+        on_error: Literal["raise"] = ...,
     ) -> list[Embedding]: ...
+
+    @overload
+    def embed(
+        self,
+        sound: list[Sound],
+        *,
+        layer: int | None = ...,
+        pool: Pool = ...,
+        hop: float | None = ...,
+        frames: bool = ...,
+        on_error: Literal["skip"],
+    ) -> list[Embedding | None]: ...
 
     def embed(
         self,
@@ -129,17 +143,31 @@ class EmbeddingModel(ABC):
         pool: Pool = "mean",
         hop: float | None = None,
         frames: bool = True,
-    ) -> Embedding | list[Embedding]:
-        """Embed a file, an array with its sample rate, or a list of them.
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> Embedding | list[Embedding] | list[Embedding | None]:
+        """Embed a file, an array with its sample rate, or a list of them. Any length from one sample to hours works.
 
-        Any length from one sample to hours works; see `Options` for the parameters.
+        Parameters
+        ----------
+        sound : path, (array, sample_rate), or a list of them
+            Arrays have the shape (samples,) or (channels, samples).
+        layer : int, optional
+            The block whose output is used, 1 to depth, or negative from the end. Default: the last one, normalised.
+        pool : {"mean", "mean+std", "max", "none"}
+            Aggregation of frames to the scene vector.
+        hop : float, optional
+            Seconds between frames; must divide the duration of a patch. Default: one patch.
+        frames : bool
+            Keep the frames; without them memory does not grow with the length of a clip.
+        on_error : {"raise", "skip"}
+            With skip, a sound of a list that cannot be read gives None at its place, and an `AudioWarning`.
 
         Raises
         ------
         AudioError
             When a sound cannot be read.
         ConfigError
-            When a layer, pool or hop does not exist.
+            When a layer, pool or hop does not exist, or skip is given for a single sound.
 
         Examples
         --------
@@ -148,9 +176,26 @@ class EmbeddingModel(ABC):
         (960,)
         """
         options = Options(layer, pool, hop, frames)
-        if isinstance(sound, list):
+        if on_error not in ("raise", "skip"):
+            raise ConfigError(f"on_error must be raise or skip; got {on_error!r}")
+        if not isinstance(sound, list):
+            if on_error == "skip":
+                raise ConfigError('on_error="skip" needs a list of sounds; a single one either has an embedding or not')
+            return next(self.embed_many([sound], options))[1]
+        if on_error == "raise":
             return [embedding for _, embedding in self.embed_many(sound, options)]
-        return next(self.embed_many([sound], options))[1]
+        return self._embed_readable(sound, options)
+
+    def _embed_readable(self, sounds: list[Sound], options: Options) -> list[Embedding | None]:
+        """Return the embedding of each sound, None for one that cannot be read, with a warning."""
+        unreadable: Counter[int] = Counter()  # by identity: a list may hold one object several times
+
+        def skip(sound: Sound, error: AudioError) -> None:
+            unreadable[id(sound)] += 1
+            warn_audio(str(error))
+
+        done = iter(list(self.embed_many(sounds, options, skip)))
+        return [None if unreadable[id(sound)] else next(done)[1] for sound in sounds]
 
     def embed_many(
         self,

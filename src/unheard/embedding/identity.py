@@ -44,7 +44,8 @@ SOURCE = "source"
 def identity(model: EmbeddingModel, options: Options) -> dict[str, Any]:
     """Return all that the embedding of a clip depends on, apart from the clip, as plain values."""
     made = {"unheard": __version__, "model": fingerprint(model), SOURCE: model.origin}
-    return {**made, "precision": precision_of(model), "segments": None, **asdict(options)}
+    chosen = {name: value for name, value in asdict(options).items() if name != "on_error"}
+    return {**made, "precision": precision_of(model), "segments": None, **chosen}
 
 
 def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -41,6 +41,9 @@ class Embedding:
     times_ms: Float32[np.ndarray, " T"]
     seconds: float
 
+    def __repr__(self) -> str:
+        return f"Embedding(scene {self.scene.shape}, frames {self.frames.shape}, {self.seconds:g} s)"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -64,6 +67,8 @@ class Options:
         Concatenate the outputs of all blocks, the first block's first, instead of one layer.
     window : float, optional
         Only for tables: one row for every part of this many seconds instead of one for every file.
+    on_error : {"skip", "raise"}
+        Only for tables: list sounds that cannot be read, or raise the error of the first one.
     """
 
     layer: int | None = None
@@ -73,6 +78,7 @@ class Options:
     cls: bool = False
     layers: bool = False
     window: float | None = None
+    on_error: Literal["skip", "raise"] = "skip"
 
 
 def checked_sound(sound: object) -> Sound:

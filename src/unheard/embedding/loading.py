@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
+from unheard.devices import torch_device
 from unheard.embedding.embedder import Model, Precision
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
@@ -16,7 +18,15 @@ from unheard.weights.built_in import DEFAULT, open_model, origin_of
 from unheard.weights.names import HEAR, HF
 
 
-def load(name: str | Path = DEFAULT, device: str = "cpu", precision: Precision = "float32") -> Model | ExternalModel:
+@overload
+def load(*, device: str = ..., precision: Precision = ...) -> Model: ...
+
+
+@overload
+def load(name: str | Path, device: str = ..., precision: Precision = ...) -> Model | ExternalModel: ...
+
+
+def load(name: str | Path = DEFAULT, device: str = "auto", precision: Precision = "float32") -> Model | ExternalModel:
     """Load a model. A model folder with a stored sound and its embedding is checked: the embedding is computed again.
 
     Parameters
@@ -27,7 +37,7 @@ def load(name: str | Path = DEFAULT, device: str = "cpu", precision: Precision =
         baseline. Also ``hf:DIR``, the folder of a Hugging Face audio encoder, and ``hear:MODULE`` or
         ``hear:MODULE:WEIGHTS``, a module with the HEAR API; these embed and do nothing else.
     device : str
-        Device of the encoder.
+        Device of the encoder; auto is the fastest one of this machine.
     precision : {"float32", "bf16"}
         Of the matrix products of the encoder. bf16 is faster on processors that have it. Embeddings differ slightly.
 
@@ -45,12 +55,12 @@ def load(name: str | Path = DEFAULT, device: str = "cpu", precision: Precision =
         return load_own(name, device, precision)
     if precision != "float32":
         raise ConfigError(f"{text} computes at its own precision; leave precision out, or use a model of this library")
-    model = ExternalModel(text, load_teacher(text), device)
+    model = ExternalModel(text, load_teacher(text), torch_device(device))
     model.origin = HF + origin_of(text.removeprefix(HF)) if text.startswith(HF) else text
     return model
 
 
-def load_own(name: str | Path, device: str = "cpu", precision: Precision = "float32") -> Model:
+def load_own(name: str | Path, device: str = "auto", precision: Precision = "float32") -> Model:
     """Load a model of this library, for what needs more than embeddings.
 
     Raises
@@ -59,14 +69,17 @@ def load_own(name: str | Path, device: str = "cpu", precision: Precision = "floa
         When there is no such model, it is one of another library, or it does not reproduce its stored embedding.
     """
     saved = open_model(name)
-    model = Model(saved, device, precision=precision)
+    place = torch_device(device)
+    model = Model(saved, place, precision=precision)
     model.origin = origin_of(name)
     if saved.check:
-        verify_check(Model(saved, device), saved.check, model.origin)  # in float32
+        verify_check(Model(saved, place), saved.check, model.origin)  # in float32
     return model
 
 
-def loaded(model: EmbeddingModel | str | Path, device: str = "cpu", precision: Precision = "float32") -> EmbeddingModel:
+def loaded(
+    model: EmbeddingModel | str | Path, device: str = "auto", precision: Precision = "float32"
+) -> EmbeddingModel:
     """Return a model; load it if a name or path is given."""
     return model if isinstance(model, EmbeddingModel) else load(model, device, precision)
 
@@ -111,7 +124,7 @@ def refuse_same_names(names: Sequence[str]) -> None:
         )
 
 
-def own(model: EmbeddingModel | str | Path, device: str = "cpu") -> Model:
+def own(model: EmbeddingModel | str | Path, device: str = "auto") -> Model:
     """Return a model of this library; load it if a name or path is given.
 
     Raises

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
+from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 
 
@@ -99,3 +100,29 @@ def column_frames(grid: Grid, frames: int) -> Float32[np.ndarray, " t"]:
     columns = grid.real_columns(frames)
     ends = np.minimum((np.arange(columns) + 1) * grid.patch_size[1], max(frames, 1))
     return np.diff(ends, prepend=0).astype(np.float32)
+
+
+def shifts(hop: float | None, step: float, width: int) -> list[int]:
+    """Return the first frames of the passes that together give one time step every ``hop`` seconds; None: one pass.
+
+    Parameters
+    ----------
+    step : float
+        Seconds from one frame to the next.
+    width : int
+        Frames of a patch.
+
+    Raises
+    ------
+    ConfigError
+        When the hop does not divide the duration of a patch.
+    """
+    if hop is None:
+        return [0]
+    frames = hop / step
+    if not np.isfinite(hop) or abs(frames - round(frames)) > 1e-6 or round(frames) < 1 or width % round(frames):
+        fitting = ", ".join(f"{n * step:g}" for n in range(1, width + 1) if width % n == 0)
+        raise ConfigError(
+            f"hop must divide the duration of a patch, {width * step:g} s: use one of {fitting}; got {hop:g}"
+        )
+    return list(range(0, width, round(frames)))

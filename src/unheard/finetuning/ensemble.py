@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float32
 
 from unheard.audio.waveform import Channel, from_array, read
-from unheard.embedding.classify import classifier_of, logits_many
+from unheard.embedding.classify import by_name, classifier_of, logits_many
 from unheard.embedding.embedder import Model, Sound
 from unheard.embedding.loading import load_own
 from unheard.errors import AudioError, CheckpointError
@@ -66,8 +66,8 @@ class ClassifierEnsemble:
         {'dog': 0.93, 'rain': 0.04, 'drum': 0.03}
         """
         if isinstance(sound, list):
-            return [self._named(scores) for _, scores in self.scores(sound)]
-        return self._named(next(self.scores([sound]))[1])
+            return [by_name(self.labels, scores) for _, scores in self.scores(sound)]
+        return by_name(self.labels, next(self.scores([sound]))[1])
 
     def scores(
         self, sounds: Iterable[Sound], skip: Skip | None = None
@@ -95,11 +95,8 @@ class ClassifierEnsemble:
                 if all(id(sound) in each for each in logits):
                     yield sound, np.asarray(np.mean([each[id(sound)] for each in logits], axis=0), np.float32)
 
-    def _named(self, scores: Float32[np.ndarray, " C"]) -> dict[str, float]:
-        return {self.labels[k]: float(scores[k]) for k in np.argsort(-scores, kind="stable")}
 
-
-def open_finetuned(path: str | Path, device: str = "cpu") -> ClassifierEnsemble:
+def open_finetuned(path: str | Path, device: str = "auto") -> ClassifierEnsemble:
     """Open a fine-tuned run, or a model folder with a classifier.
 
     Raises
@@ -120,7 +117,7 @@ def open_finetuned(path: str | Path, device: str = "cpu") -> ClassifierEnsemble:
 
 
 def open_members(
-    run: Path, session: FinetuneSession, members: Sequence[tuple[str, Channel]], device: str = "cpu"
+    run: Path, session: FinetuneSession, members: Sequence[tuple[str, Channel]], device: str = "auto"
 ) -> ClassifierEnsemble:
     """Open some of the models of a run."""
     return ClassifierEnsemble(

@@ -38,6 +38,10 @@ class FinetunedRun:
     finished: bool
     scores: FinetuneScores | None = None
 
+    def __repr__(self) -> str:
+        state = "finished" if self.finished else "not finished"
+        return f"FinetunedRun({str(self.folder)!r}, {state}{f', {self.scores.line()}' if self.scores else ''})"
+
     @overload
     def predict(self, sound: Sound) -> dict[str, float]: ...
 
@@ -53,7 +57,7 @@ class FinetunedRun:
         return score_labelled(self.folder, labels, out)
 
 
-def score_run(run: Path, device: str = "cpu", track: Track = silent, out: Path | None = None) -> FinetuneScores | None:
+def score_run(run: Path, device: str = "auto", track: Track = silent, out: Path | None = None) -> FinetuneScores | None:
     """Score a finished run on the test clips of its own table and write the files of `write`.
 
     Each clip is scored only by the fold models that did not train on it; the models of several channels are averaged.
@@ -101,7 +105,7 @@ def score_labelled(
     labels: str | Path,
     out: str | Path,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     overwrite: bool = False,
     track: Track = silent,
 ) -> FinetuneScores:

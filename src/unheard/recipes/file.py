@@ -54,6 +54,18 @@ class RecipeFile:
         run_file(path)
 
 
+def refuse_code(recipe: str) -> None:
+    """Refuse a recipe that is a Python file.
+
+    Raises
+    ------
+    ConfigError
+        When it is one.
+    """
+    if recipe.endswith(".py"):
+        raise ConfigError(f"--no-code forbids executing {recipe}; give a name listed by unheard recipes")
+
+
 def run_file(path: Path) -> Recipe:
     """Execute a recipe file and return the result of its ``recipe()``; its objectives are then registered.
 

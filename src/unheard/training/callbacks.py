@@ -27,6 +27,10 @@ class Run:
     step: int
     total: int
 
+    def __repr__(self) -> str:
+        state = "finished" if self.finished else "not finished"
+        return f"Run({str(self.folder)!r}, step {self.step} of {self.total}, {state})"
+
     @property
     def finished(self) -> bool:
         """Whether every step is done."""

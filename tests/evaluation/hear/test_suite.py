@@ -23,7 +23,6 @@ from unheard.evaluation.hear.encoders import encoders
 from unheard.evaluation.hear.report import Report, Result
 from unheard.evaluation.hear.results import markdown, published
 from unheard.evaluation.hear.rows import read_splits, shuffled
-from unheard.evaluation.hear.suite import EvaluationConfig
 from unheard.evaluation.hear.task_folder import read_task
 from unheard.teachers.hear_module import HearEncoder
 
@@ -63,7 +62,7 @@ def test_what_is_done_is_not_done_again(levels: Levels, tmp_path: Path) -> None:
     again = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", resume=True)
     assert levels.calls == calls
     assert again == first
-    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", EvaluationConfig("robust", seeds=2), resume=True)
+    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", mode="robust", seeds=2, resume=True)
     assert levels.calls == calls  # another protocol scores the same embeddings
     assert not list((tmp_path / "out" / "fits").rglob("*.safetensors"))
 
@@ -80,7 +79,7 @@ def test_heads_of_the_fixed_protocol_train_on_the_device(
         return make(heads, hypers, seeds, torch.device("cpu"))
 
     monkeypatch.setattr(robust, "make_ensemble", recorded)
-    evaluate(left, tmp_path / "tasks", tmp_path / "again", EvaluationConfig("robust", seeds=1, device="meta"))
+    evaluate(left, tmp_path / "tasks", tmp_path / "again", mode="robust", seeds=1, device="meta")
     assert set(asked) == {"meta"}
 
 
@@ -221,7 +220,7 @@ def test_several_models_share_a_table_and_its_baselines(
 def test_another_first_model_brings_baselines_of_its_own(levels: Levels, tmp_path: Path) -> None:
     tasks, out = make_task(tmp_path / "tasks" / "noise-v1").parent, tmp_path / "out"
     evaluate("hear:levels", tasks, out)
-    report = evaluate("random-small", tasks, out, compare=["hear:levels"], resume=True)
+    report = evaluate(["random-small", "hear:levels"], tasks, out, resume=True)
     assert not report.failed
     assert [result.encoder for result in report.results] == ["random-small", "levels", "random", "log-mel"]
     names = sorted(folder.name for folder in (out / "embeddings").iterdir())
