@@ -148,8 +148,9 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
                 store.windows(pieces, len(ids), self.width, self.device, offsets),
                 to_device(pieces.lengths, self.device),
             )
-        clips = AugmentBatch(self.statistics.normalise(spec), frames, target, known)
-        clips = AugmentBatch(clips.values * clips.valid_mask[:, None], frames, target, known)
+        clips = AugmentBatch(spec, frames, target, known)
+        values = self.statistics.normalise(spec, clips.valid_mask) * clips.valid_mask[:, None]
+        clips = AugmentBatch(values, frames, target, known)
         if augment_config.noise:
             clips = add_noise(clips, augment_config.noise, generator)
         if augment_config.mask_freq or augment_config.mask_time:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unheard.audio.decibels import DbMinMaxConfig
 from unheard.audio.frontend import Statistics
 from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.config import from_json, to_json
@@ -63,6 +64,8 @@ def statistics_of(store: Store, recipe: Recipe) -> Statistics:
         When published statistics are selected and their number of bands differs from the front end.
     """
     data = recipe.data
+    if isinstance(recipe.frontend, DbMinMaxConfig):
+        return recipe.frontend.statistics()
     if data.statistics == "maskspec":
         if recipe.frontend.n_mels != len(MASKSPEC_AUDIOSET.mean):
             raise ConfigError(
