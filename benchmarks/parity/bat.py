@@ -81,6 +81,13 @@ def _frontend(check: Checker) -> None:
     check("silence_spec", normal.normalise(silent)[0].T, atol=UNIT)
     check("silence_db", silent[0, 0, 0], atol=1e-5)
     check("num_frames_10s", front.num_frames(160_000))
+    longer = torch.cat([wav, wav.flip(1)], dim=1)  # mirrored, so twice as long
+    cropped = _padded(normal.normalise(front(longer)), stored["spec_padded"].shape[1])
+    check("cropped_when_longer", cropped[:, -stored["cropped_when_longer"].shape[1] :], atol=UNIT)
+    half = wav[1:].clone()
+    half[:, wav.shape[1] // 2 :] = 0
+    filled = _padded(normal.normalise(front(half)), stored["spec_padded"].shape[1])[0]
+    check("spec_of_zero_padded_second_wave", filled, atol=UNIT)
     check.complete({"wave_16k"})
 
 
@@ -237,17 +244,16 @@ def _inside(check: Checker, learner: PretrainModule, out: MaskedPass, mask: Mask
     compare_student(check, model.encoder, out)
     compare_teacher(check, teacher, out)
     attention = model.encoder.transformer.blocks[0].attn
+    seen: list[torch.Tensor] = []
+    watch = [attention.proj.register_forward_pre_hook(lambda module, given: seen.append(given[0]))]
     if attention.gate is not None:
-        seen: list[torch.Tensor] = []
-        watch = [
-            attention.gate.register_forward_hook(lambda module, given, result: seen.append(result.sigmoid())),
-            attention.proj.register_forward_pre_hook(lambda module, given: seen.append(given[0])),
-        ]
-        attention(model.encoder.with_cls(model.encoder.tokens(out.patches, mask.keep)))
-        for hook in watch:
-            hook.remove()
-        check("student_block0_gate", seen[0], **NETWORK)
-        check("student_block0_gated_values", seen[1], **NETWORK)
+        kept = attention.gate.register_forward_hook(lambda module, given, result: seen.append(result.sigmoid()))
+        watch.append(kept)
+    attention(model.encoder.with_cls(model.encoder.tokens(out.patches, mask.keep)))
+    for hook in watch:
+        hook.remove()
+    check("student_block0_gated_values", seen[-1], **NETWORK)
+    check("student_block0_gate", seen[0], **NETWORK)
     inputs: list[torch.Tensor] = []
     hook = decoder.transformer.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
     decoder(out.visible, mask, out.cls)

@@ -102,7 +102,7 @@ class Loop:
         self.engine, training = writer.engine, session.recipe.training
         self.bad = BadBatches(writer.run, loader, training, self.engine, report.log)
         self.guard = NonFiniteGuard(writer.run, writer.store.names, self.engine, self.bad.record)
-        self.meter = ThroughputMeter(loader, training.batch_size)
+        self.meter = ThroughputMeter(loader, training.batch_size, session.recipe.mask.views)
         self.collapse = CollapseDetector(self.engine.learner, report.log)
 
     def run(self) -> int:
