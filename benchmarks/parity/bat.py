@@ -18,12 +18,16 @@ from benchmarks.parity.eat import (
     TABLE,
     batch_and_mask,
     compare_masks,
+    compare_scales,
     compare_student,
     compare_teacher,
     compare_tensors,
 )
 from unheard.audio.decibels import DB_MINMAX, DbMinMax
 from unheard.errors import CheckpointError
+from unheard.finetuning.learning_rates import layer_scale, rate_at
+from unheard.finetuning.named_recipes import find_finetune_recipe
+from unheard.model.classification import asymmetric_losses, clip_losses
 from unheard.model.decoder import Decoder
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
@@ -41,7 +45,6 @@ from unheard.weights.published import convert
 DECIBELS, UNIT, MATRIX = 2e-2, 3e-4, 2e-5  # README of the folder
 FLOAT32 = 6e-8  # the momenta lie on a grid of float32
 INPUTS = ("wave", "mask")
-OTHER_READERS = ("probes.npz", "finetune_groups.json")
 TRUNK = {"in_proj.": "decoder_embed.", "out_proj.": "decoder_pred.", "blocks.": "decoder_blocks."}
 
 
@@ -59,6 +62,40 @@ def compare(folder: Path, table: Comparison) -> None:
     for name in ("bat", "bat_narrow"):
         _training(folder, name, config[name] | config["fixed"], table)
     _inference(folder, config["bat"], table)
+    scales = json.loads((folder / "finetune_groups.json").read_text())
+    names = {key: _network_name(key) for key in scales}
+    compare_scales(scales, names, find_finetune_recipe("bat-20k"), config["bat"]["depth"], table)
+    _probes(Checker("probes", arrays(folder / "probes.npz"), table))
+
+
+def _network_name(key: str) -> str:
+    """Our name of a parameter in a fine-tuned network."""
+    if key.startswith("head."):
+        return "classifier." + key.removeprefix("head.").replace("ln.", "norm.").replace("fc.", "head.")
+    name = key.replace("patch_embed.proj", "patch_embed").replace("pre_norm", "input_norm")
+    return "encoder." + (f"transformer.{name}" if name.startswith("blocks.") else name)
+
+
+def _probes(check: Checker) -> None:
+    """The asymmetric loss of fine-tuning, element by element; heads of probes are not part of this comparison."""
+    logits = torch.from_numpy(check.stored["asym_logits"])
+    for value in (0, 1):
+        flat = logits.flatten()[:, None]
+        found = asymmetric_losses(flat, torch.full_like(flat, float(value))).reshape(logits.shape)
+        check(f"asym_target{value}", found, **NETWORK)
+    labels = torch.from_numpy(check.stored["labels"]).float()
+    for key in [
+        key.removesuffix("_logits") for key in check.stored if key.endswith("_logits") and key != "asym_logits"
+    ]:
+        check.skip(f"{key}_logits", "this head of a probe is not built yet")
+        scores = torch.from_numpy(check.stored[f"{key}_logits"])
+        if scores.shape == labels.shape:
+            check(f"{key}_bce", clip_losses(scores, labels, True).mean(), **NETWORK)
+            check(f"{key}_asymmetric_loss", asymmetric_losses(scores, labels).mean(), **NETWORK)
+    for key in [key for key in check.stored if "_grad__" in key]:
+        check.skip(key, "this head of a probe is not built yet")
+    weights = [key for key in check.stored if "__" in key and "_grad__" not in key]
+    check.complete(["asym_logits", "labels", "vqt_queries", *weights, *(k for k in check.stored if "feature_" in k)])
 
 
 def _frontend(check: Checker) -> None:
@@ -106,8 +143,11 @@ def _schedules(check: Checker) -> None:
     ends = recipe.teacher.momentum_start, recipe.teacher.momentum_end
     last = (100_000 - 1) / eat.STEPS  # the reference's grid includes both ends
     check("ema_decay_of_update", [momentum(*ends, 1.0, at, last) for at in moments], atol=FLOAT32)
-    for key in [key for key in check.stored if key.startswith("lr_finetune")]:
-        check.skip(key, "fine-tuning")
+    tuning = find_finetune_recipe("bat-20k")
+    base = np.array([rate_at(step / (tuning.training.steps or 1), tuning) for step in check.stored["finetune_step"]])
+    check("lr_finetune_as20k_scale1", base, **TABLE)
+    for key, layer in (("block0", "transformer.blocks.0.fc1.weight"), ("patch_embed", "encoder.patch_embed.weight")):
+        check(f"lr_finetune_as20k_{key}", base * layer_scale(layer, 12, tuning.adapt.layer_decay), **TABLE)
     check.complete({"step", "finetune_step"})
 
 
@@ -148,7 +188,6 @@ def _recipe(config: dict[str, Any]) -> Recipe:
         momentum_end=config["ema_end"],
         anneal=(config["ema_warmup"] - 1) / config["total"],
         max_initial_weight=1.0,
-        layers=config["depth"],
     )
     training = replace(published.training, clip_norm=config["clip_norm"], min_learning_rate=config["min_lr"])
     mask = MaskConfig("inverse_block", views=config["views"])

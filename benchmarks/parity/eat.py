@@ -16,7 +16,12 @@ from safetensors.torch import load_file
 from benchmarks.parity.compare import Checker, Comparison, arrays, batch_of, log_mel_tolerance, with_cls
 from unheard.audio.frontend import Statistics
 from unheard.audio.kaldi import AUDIOMAE, KaldiFbank
+from unheard.finetuning.learning_rates import decays, layer_scale
+from unheard.finetuning.named_recipes import find_finetune_recipe
+from unheard.finetuning.network import Network
+from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
 from unheard.model import masking
+from unheard.model.classification import clip_losses, smoothed
 from unheard.model.conv_decoder import ConvDecoder
 from unheard.model.encoder import Encoder, take
 from unheard.model.masked_model import MaskedPass, Teacher
@@ -61,6 +66,7 @@ def compare(folder: Path, table: Comparison) -> None:
     for name in ("eat", "eat_large"):
         _training(folder, name, config[name] | config["fixed"], table)
     _inference(folder, config["eat"], table)
+    _finetuning(folder, config["eat"], table)
 
 
 def _frontend(check: Checker) -> None:
@@ -166,7 +172,7 @@ def _schedules(check: Checker) -> None:
         found = [momentum(*ends, teacher.max_initial_weight, at, teacher.anneal) for at in moments]
         check(f"ema_decay_{name}", found, atol=1e-9)
     for key in [key for key in check.stored if key.startswith("lr_finetune")]:
-        check.skip(key, "fine-tuning")
+        check.skip(key, "warm-up from 1e-6 and floors of groups are not built, as the fine-tuning recipes state")
     check.complete({"step", "finetune_step"})
 
 
@@ -341,7 +347,7 @@ def compare_teacher(check: Checker, teacher: Teacher, out: MaskedPass) -> None:
         check(f"teacher_block{index}_mlp", branch, **NETWORK)
     normal = torch.stack([instance_norm(layer[taps][:, 1:], config.norm_eps) for layer in layers])
     check("target_layers_instance_normed", normal, **NETWORK)
-    check("target_before_layer_norm", normal[-config.layers :].mean(dim=0), **NETWORK)
+    check("target_before_layer_norm", normal[-(config.layers or 0) :].mean(dim=0), **NETWORK)
     check("target", out.whole, **NETWORK)
     check("utterance_target", out.whole.mean(dim=1), **NETWORK)
 
@@ -408,3 +414,79 @@ def _features(check: Checker, case: str, saved: SavedModel) -> None:
     x = encoder.with_cls(encoder.tokens(patches))
     check(f"{case}_all_layers", torch.stack(encoder.transformer.layers(x), dim=1), **NETWORK)
     check(f"{case}_mlp_outputs", torch.stack([mlp for _, mlp in encoder.transformer.branches(x)], dim=1), **NETWORK)
+
+
+def _finetuning(folder: Path, config: dict[str, Any], table: Comparison) -> None:
+    """Logits and losses of both fine-tuned files, and the factors of the learning rate."""
+    stored, heads = arrays(folder / "finetune.npz"), f"model.num_heads={config['num_heads']}"
+    settings = [heads, f"model.frames={stored['input'].shape[1]}"]
+    for file in ("checkpoint_finetuned.pt", "hf_finetuned/model.safetensors"):
+        check = Checker(f"finetune ({file})", stored, table)
+        saved = convert(folder / file, "eat", settings=settings)
+        assert saved.classifier is not None and isinstance(saved.classifier.norm, torch.nn.LayerNorm)
+        network = Network(saved.learner.model.encoder, saved.classifier, AugmentConfig()).eval().requires_grad_(True)
+        spec = torch.from_numpy(stored["input"]).transpose(1, 2)
+        frames = torch.full((len(spec),), spec.shape[2])
+        with torch.no_grad():
+            check("logits", network(spec, frames), **NETWORK)
+            check("cls_features", network.pooled(spec, frames), **NETWORK)
+            eps, saved.classifier.norm.eps = saved.classifier.norm.eps, 1e-5  # of the port
+            check("logits_hf_norm_eps_1e-5", network(spec, frames), **NETWORK)
+            saved.classifier.norm.eps = eps
+        for case in ("audioset", "audioset_mixup", "esc50", "speechcommands_mixup"):
+            _loss(check, case, network, spec)
+        check.complete(("input", "labels_multi", "labels_single", *(key for key in stored if key.endswith("_lambda"))))
+    scales = json.loads((folder / "finetune_groups.json").read_text())
+    recipe = find_finetune_recipe("eat-20k")
+    compare_scales(scales, {key: _encoder_name(key) for key in scales}, recipe, config["depth"], table)
+
+
+def _loss(check: Checker, case: str, network: Network, spec: torch.Tensor) -> None:
+    """One loss as the reference sums and divides it, from the losses of clips."""
+    stored = check.stored
+    target = torch.from_numpy(stored["labels_multi" if case.startswith("audioset") else "labels_single"]).float()
+    if case.endswith("mixup"):
+        share = float(stored[f"{case}_mixup_lambda"])
+        spec = share * spec + (1 - share) * spec.flip(0)
+        target = share * target + (1 - share) * target.flip(0)
+        check(f"{case}_mixed_input_first_clip", spec[0].T, **NETWORK)
+    logits = network(spec, torch.full((len(spec),), spec.shape[2]))
+    if case == "esc50":
+        total = clip_losses(logits, smoothed(target, 0.1), False).sum()
+    else:
+        total = clip_losses(logits, target, True).sum() * target.shape[1]
+    size = target.sum() if case.startswith("audioset") else torch.tensor(float(len(target)))
+    network.zero_grad()
+    (total / size).backward()
+    check(f"{case}_loss_sum", total, **LOSS)
+    check(f"{case}_sample_size", size, **LOSS)
+    check(f"{case}_loss", total / size, **LOSS)
+    check(f"{case}_grad_head_weight", network.classifier.head.weight.grad, **LOSS)
+    token = network.encoder.cls_token
+    assert token is not None and token.grad is not None
+    check(f"{case}_grad_cls_token", token.grad[None, None], **LOSS)
+
+
+def _encoder_name(key: str) -> str:
+    """Our name of a parameter in a fine-tuned network."""
+    name = key.removeprefix("model.").removeprefix("modality_encoders.IMAGE.")
+    name = name.replace("extra_tokens", "cls_token").replace("local_encoder.proj", "patch_embed")
+    name = name.replace("context_encoder.norm", "input_norm")
+    if name.startswith(("fc_norm.", "head.")):
+        return "classifier." + name
+    return "encoder." + (f"transformer.{name}" if name.startswith("blocks.") else name)
+
+
+def compare_scales(
+    stored: dict[str, dict[str, float]], names: dict[str, str], recipe: FinetuneRecipe, depth: int, table: Comparison
+) -> None:
+    """Compare factor of the learning rate and weight decay of every parameter."""
+    adapt, training = recipe.adapt, recipe.training
+    sizes = {"weight": 2, "bias": 1, "token": 2}
+    for key, values in stored.items():
+        name = names[key]
+        dimensions = 1 if "norm" in name else sizes[name.rpartition(".")[2].rpartition("_")[2]]
+        scale = layer_scale(name, depth, adapt.layer_decay, adapt.decay_embedding)
+        decayed = training.weight_decay_on == "all" or decays(name, dimensions)
+        found = [scale, training.weight_decay if decayed else 0.0]
+        table.check(f"finetune_groups/{key}", found, [values["lr_scale"], values["weight_decay"]], rtol=1e-9)

@@ -25,8 +25,7 @@ SIZES = {"frames": 64, "embed_dim": 24, "depth": 2, "num_heads": 2, "decoder_emb
 def small(name: str, views: int = 3) -> Recipe:
     recipe = find_recipe(name)
     model = replace(recipe.model, **SIZES, decoder_num_heads=2)  # type: ignore[arg-type]
-    teacher = replace(recipe.teacher, layers=2)
-    return replace(recipe, model=model, mask=replace(recipe.mask, block=2, views=views), teacher=teacher)
+    return replace(recipe, model=model, mask=replace(recipe.mask, block=2, views=views))
 
 
 def batch_of(learner: PretrainModule, windows: int = 2, padded: int = 0) -> Batch:

@@ -37,7 +37,7 @@ FOUND = [  # what a run finds out from its corpus
     f'objectives.supervise.classes=[{",".join(f"{chr(34)}{name}{chr(34)}" for name in range(CLASSES))}]',
 ]  # fmt: skip
 TWO = [{"dim": CHANNELS, "layers": [1]}, {"dim": CHANNELS, "weight": 0.5, "distance": "mse"}]
-VIEWS = ["teacher.layers=1", "mask.views=3", "mask.block=2"]
+VIEWS = ["mask.views=3", "mask.block=2"]
 RECIPES: dict[str, tuple[str, list[str]]] = {
     "reconstruct": ("msm-mae", []),
     "local decoder": ("audiomae", []),

@@ -22,7 +22,7 @@ SETTINGS = [
     *(f"model.{size}" for size in ("frames=64", "embed_dim=24", "depth=2", "num_heads=2")),
     *(f"model.{size}" for size in ("decoder_embed_dim=24", "decoder_depth=1", "decoder_num_heads=2")),
     *(f"training.{value}" for value in ("batch_size=4", "steps=6", "log_every=1", "checkpoint_every=3", "seed=5")),
-    *("mask.views=3", "mask.block=2", "teacher.layers=2"),
+    *("mask.views=3", "mask.block=2"),
 ]
 
 

@@ -66,7 +66,7 @@ DB_MINMAX = DbMinMaxConfig()
 @lru_cache(maxsize=8)
 def htk_matrix(config: DbMinMaxConfig) -> Float32[np.ndarray, "F K"]:
     """Return the weights of the K = n_fft/2 + 1 Fourier bins in each mel band, computed in float64."""
-    edges = _edges(config)
+    edges = _htk_edges(config)
     bins = np.linspace(0.0, config.sample_rate / 2, config.n_fft // 2 + 1)
     rise = (bins - edges[:-2, None]) / np.diff(edges)[:-1, None]
     fall = (edges[2:, None] - bins) / np.diff(edges)[1:, None]
@@ -75,7 +75,7 @@ def htk_matrix(config: DbMinMaxConfig) -> Float32[np.ndarray, "F K"]:
     return weights
 
 
-def _edges(config: DbMinMaxConfig) -> Float64[np.ndarray, " E"]:
+def _htk_edges(config: DbMinMaxConfig) -> Float64[np.ndarray, " E"]:
     """Return the start, peak and end frequencies of triangles in Hz: F + 2 edges."""
     low, high = (2595.0 * np.log10(1.0 + hertz / 700.0) for hertz in (config.f_min, config.f_max))
     edges: NDArray[np.float64] = 700.0 * (10.0 ** (np.linspace(low, high, config.n_mels + 2) / 2595.0) - 1.0)
@@ -105,4 +105,4 @@ class DbMinMax(Frontend):
 
     def mel_centres(self) -> Float64[np.ndarray, " F"]:
         """Return the peak frequency of each band in Hz."""
-        return _edges(self.config)[1:-1]
+        return _htk_edges(self.config)[1:-1]

@@ -36,8 +36,8 @@ class TargetConfig:
     """Weights of its own: blocks and final norm (M2D, MATPAC), or the whole encoder with patch embedding and CLS token
     (EAT, BAT).
     """
-    layers: Count = 1
-    """Number of last blocks whose outputs are averaged (EAT, BAT: all)."""
+    layers: Count | None = 1
+    """Number of last blocks whose outputs are averaged; null: all (EAT, BAT)."""
     taps: Literal["last", "block", "mlp"] = "last"
     """What is averaged. last: the output of the encoder. block: outputs of blocks (BAT). mlp: outputs of their MLPs
     before the residual (EAT).
@@ -55,14 +55,14 @@ class TargetConfig:
         ConfigError
             When they contradict.
         """
-        if self.taps == "last" and self.layers > 1:
+        if self.taps == "last" and self.layers != 1:
             raise ConfigError(
-                f"teacher.layers={self.layers} averages blocks, but teacher.taps=last is the output of the encoder; set"
-                " teacher.taps=block or mlp"
+                f"teacher.layers={self.layers or 'null'} averages blocks, but teacher.taps=last is the output of the"
+                " encoder; set teacher.taps=block or mlp"
             )
-        if self.layers > depth:
+        if self.layers is not None and self.layers > depth:
             raise ConfigError(
-                f"teacher.layers is {self.layers}, but the encoder has {depth} blocks; set it to at most that"
+                f"teacher.layers is {self.layers}, but the encoder has {depth} blocks; set it to at most {depth}"
             )
         if self.sees == "hidden" and self.norm != "none":
             raise ConfigError(
@@ -78,7 +78,7 @@ def tapped(
     if config.taps == "last":
         return [transformer(tokens)]
     which = 0 if config.taps == "block" else 1
-    return [layer[which] for layer in transformer.branches(tokens)[-config.layers :]]
+    return [layer[which] for layer in transformer.branches(tokens)[-(config.layers or 0) :]]
 
 
 def averaged(

@@ -76,7 +76,7 @@ def recipe() -> Recipe:
         init_from_student=True,
         sees="all",
         owns="encoder",
-        layers=12,
+        layers=None,
         taps="mlp",
         norm="instance_layer",
     )
@@ -110,6 +110,6 @@ def large() -> Recipe:
         name="eat-large",
         model=replace(base.model, size="large", mask_ratio=0.75, decoder_kernel=5),
         mask=replace(base.mask, adjust=0.1),
-        teacher=replace(base.teacher, layers=24, anneal=150_000 / STEPS),
+        teacher=replace(base.teacher, anneal=150_000 / STEPS),
         training=replace(base.training, learning_rate=4e-4),
     )

@@ -161,7 +161,7 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
         decoder_num_heads=dim // inputs,
         decoder_kernel=kernel,
     )
-    return replace(published, model=model, teacher=replace(published.teacher, layers=model.depth or 1))
+    return replace(published, model=model)
 
 
 def _head(keys: Mapping[str, Tensor]) -> ClassifierConfig | None:
