@@ -39,7 +39,7 @@ class Batch:
         Real frames in each crop.
     start_seconds : Float[Tensor, "B"]
         Start of the crop in its clip.
-    noise : Float[Tensor, "B W"]
+    noise : Float[Tensor, "B numbers"]
         Uniform numbers in [0, 1) from which the masks of the window are computed: a function of seed, epoch and
         position only.
     wav : Float[Tensor, "B S"], optional
@@ -61,7 +61,7 @@ class Batch:
     clips: Int[Tensor, " B"]
     frames: Int[Tensor, " B"]
     start_seconds: Float[Tensor, " B"]
-    noise: Float[Tensor, "B W"]
+    noise: Float[Tensor, "B numbers"]
     wav: Float[Tensor, "windows S"] | None = None
     targets: tuple[Float[Tensor, "B N _"], ...] | None = None
     labels: Float[Tensor, "B L"] | None = None
