@@ -84,8 +84,8 @@ def ahead(rows: int, clips: int = 300, columns: int = 500, share: float = 0.7) -
 def main() -> None:
     """Print a line for each world, and for each number of equal rows."""
     for world in WORLDS:
-        told = ", ".join(f"{name} {value:.3f}" for name, value in held(*world).items())
-        print(f"{world[0]} clips, {world[1]} classes: {told}", flush=True)
+        shares = ", ".join(f"{name} {value:.3f}" for name, value in held(*world).items())
+        print(f"{world[0]} clips, {world[1]} classes: {shares}", flush=True)
     for rows in EQUAL:
         print(f"{rows} equal rows: one is called worse in {ahead(rows):.3f} of columns", flush=True)
 

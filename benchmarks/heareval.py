@@ -1,7 +1,7 @@
-"""Row e: scoring embeddings by the HEAR protocol, beside heareval itself on the same embeddings.
+"""Row e: scoring embeddings by the HEAR protocol, compared with heareval on the same embeddings.
 
-The peer does not install beside a current torch. Unless told where one is, this makes it an environment of its own
-below ``.venv``: its wheel unpacked, a lightning it works with, and the packages of this environment behind them.
+The peer does not install together with a current torch. Without ``--peer``, this makes an environment for it below
+``.venv``: its wheel unpacked, a lightning it works with, and the packages of this environment behind them.
 
     scripts/bench e
     .venv/bin/python -m benchmarks.heareval --peer OTHER/bin/python --source PYTHONPATH_OF_HEAREVAL
@@ -30,7 +30,7 @@ import torch
 
 from benchmarks.timing import machine
 from unheard.evaluation.hear.embeddings import embed_task
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 
 PEER = """
 import sys, time, logging, json
@@ -59,7 +59,7 @@ from pathlib import Path
 import torch
 from unheard.evaluation.hear import robust, heareval
 from unheard.evaluation.hear.rows import read_splits
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 import scipy.sparse.csgraph
 torch.set_num_threads(1)
 folder, points, mode = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -144,20 +144,20 @@ def build(folder: Path, clips: int, labels: int, folds: int, event: bool, epochs
     seconds = 60.0 if event else 0.1
     for index, split in enumerate(splits):
         (folder / "16000" / split).mkdir(parents=True)
-        told: dict[str, Any] = {}
+        table: dict[str, Any] = {}
         for clip in range(clips // len(splits)):
             name, wav, label = f"{split}-{clip}.wav", np.zeros(int(seconds * 16000)), (clip + index) % labels
             if event:
                 starts = np.sort(rng.uniform(0, seconds * 1000 - 1500, 40))
-                told[name] = [
+                table[name] = [
                     {"label": str(rng.integers(labels)), "start": s, "end": s + rng.uniform(200, 1200)} for s in starts
                 ]
-                for each in told[name]:
+                for each in table[name]:
                     wav[int(16 * each["start"]) : int(16 * each["end"])] = 0.1 + 0.08 * int(each["label"])
             else:
-                wav[0], told[name] = label / 100, [str(label)]
+                wav[0], table[name] = label / 100, [str(label)]
             soundfile.write(folder / "16000" / split / name, wav, 16000)
-        (folder / f"{split}.json").write_text(json.dumps(told))
+        (folder / f"{split}.json").write_text(json.dumps(table))
     order = sorted(str(label) for label in range(labels))
     (folder / "labelvocabulary.csv").write_text(
         "idx,label\n" + "".join(f"{i},{name}\n" for i, name in enumerate(order))
@@ -198,12 +198,12 @@ def measure(command: list[str], path: str, work: Path) -> tuple[float, float, di
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "PYTHONPATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=work, check=False)
-    told = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("SECONDS ", "SCORES ")))
-    if "SECONDS" not in told:
+    table = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("SECONDS ", "SCORES ")))
+    if "SECONDS" not in table:
         sys.exit(f"{command[0]} failed:\n{done.stderr[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return float(told["SECONDS"]), whole, json.loads(told.get("SCORES", "{}"))
+    return float(table["SECONDS"]), whole, json.loads(table.get("SCORES", "{}"))
 
 
 def compare(title: str, folder: Path, points: int, options: argparse.Namespace, work: Path) -> dict[str, Any]:

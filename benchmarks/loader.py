@@ -21,7 +21,7 @@ from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.data.crops import CropSampler
 from unheard.data.loader import PretrainLoader
 from unheard.data.prefetch import BatchPlan, RankSlice
-from unheard.data.shards import Dtype, Header, Index, Texts, dequantise, quantise, value_range
+from unheard.data.shard_layout import Dtype, Header, Index, Texts, dequantise, quantise, value_range
 from unheard.data.store import SpecStore
 from unheard.model.patches import Grid
 

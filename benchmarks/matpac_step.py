@@ -23,7 +23,7 @@ from benchmarks.train_step import stack
 from unheard.model import masking
 from unheard.model.transformer import AttentionKernel, use_attention
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import Recipe

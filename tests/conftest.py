@@ -62,6 +62,21 @@ def hf_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return folder
 
 
+@pytest.fixture(scope="session")
+def stand_in_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with generated sounds, and a stand-in for the built-in model in ``builtin``."""
+    from tests.stand_in import make_stand_in
+
+    return make_stand_in(tmp_path_factory.mktemp("stand-in"))
+
+
+@pytest.fixture
+def stand_in(stand_in_place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As `stand_in_place`; the stand-in is the built-in model during the test."""
+    monkeypatch.setattr("unheard.weights.built_in.FOLDER", stand_in_place / "builtin")
+    return stand_in_place
+
+
 @pytest.fixture
 def levels(monkeypatch: pytest.MonkeyPatch) -> Levels:
     """A module named ``levels`` on the path, whose functions a test may replace."""

@@ -99,7 +99,7 @@ def test_settings_apply_in_order_and_leave_the_original_alone() -> None:
         ("frontend.hop_size=0", "frontend.hop_size is 0; it must be a whole number from 1"),
     ],
 )
-def test_what_does_not_fit_is_told(setting: str, message: str) -> None:
+def test_what_does_not_fit_is_reported(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         override(BASE, [setting])
 
@@ -139,7 +139,7 @@ def test_numbers_out_of_range_are_refused_by_name(setting: str) -> None:
         ([], "a JSON object"),
     ],
 )
-def test_json_that_does_not_fit_is_told(values: object, message: str) -> None:
+def test_json_that_does_not_fit_is_reported(values: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_json(Recipe, values)
 
@@ -185,13 +185,13 @@ def test_a_section_of_several_kinds_begins_again_when_its_kind_changes() -> None
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "expected"),
     [
         ("frontend.kind=maskpec", "did you mean maskspec"),
         ("frontend.f_max_jitter=3", "frontend.f_max"),
         ("frontend.kind=3", "log-mel, kaldi"),
     ],
 )
-def test_wrong_kinds_and_fields_of_other_kinds_are_refused(setting: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_wrong_kinds_and_fields_of_other_kinds_are_refused(setting: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
         override(find_recipe("msm-mae"), [setting])

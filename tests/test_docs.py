@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -142,6 +143,10 @@ def test_verbs_in_the_text_exist() -> None:
             assert list(chain) == words.split(), f"{name(page)}: unheard {words}: {rest} is no verb"
 
 
+@pytest.mark.skipif(
+    f"cyclopts=={version('cyclopts')}" not in (ROOT / "constraints.txt").read_text().split(),
+    reason="another version of cyclopts lays out help texts in another way",
+)
 def test_generated_pages_are_up_to_date() -> None:
     assert not generator().outdated(), "run scripts/docs --reference"
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from unheard.audio.decode import open_sound
+from unheard.datasets.notes import Player
 from unheard.errors import AudioError, UnheardError, require
+from unheard.training.journal import MetricsLogger
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
@@ -43,3 +45,26 @@ def test_a_decoder_that_cannot_be_imported_is_named_with_the_file(
     monkeypatch.delitem(sys.modules, "av", raising=False)
     with pytest.raises(AudioError, match=r"a.m4a: the package av .*cannot be imported .*libavcodec.so.60"):
         open_sound(tmp_path / "a.m4a")
+
+
+@pytest.mark.parametrize("module", ["tensorboard", "tinysoundfont"])
+def test_an_optional_package_that_is_installed_and_broken_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == module or name == "torch.utils.tensorboard"]:
+        monkeypatch.delitem(sys.modules, name)
+    use = {
+        "tensorboard": lambda: MetricsLogger(tmp_path, 0, 1, show=False),
+        "tinysoundfont": lambda: Player(tmp_path).note("notes/fluid/0-40.wav"),
+    }[module]
+    (tmp_path / f"{module}.py").write_text("raise ImportError('libgone.so: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnheardError, match=f"{module} is installed but cannot be imported .*libgone"):
+        use()
+
+
+def test_a_run_without_tensorboard_has_its_metrics_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with MetricsLogger(tmp_path, 0, 1, show=False) as rows:
+        rows.write({"step": 1, "loss": 0.5})
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.files import (
@@ -19,6 +22,7 @@ from unheard.files import (
     read_json_lines,
     remove_contents,
     remove_unfinished,
+    replace_folder,
     verify_folder,
     write_json,
     write_table,
@@ -28,7 +32,7 @@ from unheard.outputs import locked_file, locked_folder
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    file = write_text(tmp_path / "told.txt", "before")
+    file = write_text(tmp_path / "text.txt", "before")
 
     def half() -> None:
         with atomic_write(file) as unfinished:
@@ -39,6 +43,21 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
         half()
     assert file.read_text() == "before"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_files_have_the_mode_that_open_gives(tmp_path: Path, umask: int) -> None:
+    tensors, before = {"a": torch.zeros(2)}, os.umask(umask)
+    try:
+        (tmp_path / "opened").write_text("")
+        with atomic_write(tmp_path / "one.safetensors") as unfinished:
+            save_file(tensors, unfinished)
+        replace_folder(tmp_path / "model", lambda folder: save_file(tensors, folder / "two.safetensors"))
+    finally:
+        os.umask(before)
+    files = [tmp_path / name for name in ("opened", "one.safetensors", "model/two.safetensors")]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~umask}
+    assert sorted(entry.name for entry in (tmp_path / "model").iterdir()) == ["two.safetensors"]
 
 
 def test_a_table_with_a_bad_row_replaces_nothing(tmp_path: Path) -> None:

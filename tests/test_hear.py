@@ -44,7 +44,7 @@ def model(folders: dict[int, Path]) -> HearModel:
 
 
 def test_without_a_path_an_untrained_model_is_loaded() -> None:
-    default = load_model()
+    default = load_model("random-tiny")
     assert isinstance(default, torch.nn.Module) and not default.training
     assert (
         type(default.sample_rate) is type(default.scene_embedding_size) is type(default.timestamp_embedding_size) is int
@@ -157,7 +157,7 @@ def test_scenes_need_one_vector() -> None:
         load_model("random-tiny", pool="none")
 
 
-def test_what_cannot_be_loaded_or_embedded_is_told(model: HearModel) -> None:
+def test_what_cannot_be_loaded_or_embedded_is_reported(model: HearModel) -> None:
     with pytest.raises(CheckpointError, match="there is no model nowhere"):
         load_model("nowhere")
     with pytest.raises(ConfigError, match="hop must divide the duration"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from unheard.config import override
-from unheard.data.shards import Stores
+from unheard.data.shard_layout import Stores
 from unheard.errors import ConfigError
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
@@ -24,10 +24,10 @@ CLAP = (NO_PIXELS, "objectives.distill.weight=1")
 
 @dataclass(frozen=True)
 class Arm:
-    """What an arm changes of the student, and what it is told."""
+    """What an arm changes of the student, and the supervision it gets."""
 
     settings: tuple[str, ...]
-    told: str = "nothing"
+    supervision: str = "nothing"
     """Supervision beyond the sound itself."""
     teacher: str = ""
     """"given": the teacher of the command line; else the name of a model."""
@@ -72,12 +72,12 @@ def recipe_of(
         For an arm that needs a teacher where none is given.
     """
     arm = ARMS[name]
-    told = list(arm.settings)
+    supervision = list(arm.settings)
     if arm.teacher:
         folder = teacher if arm.teacher == "given" else arm.teacher
         if not folder:
             raise ConfigError(f"arm {name} learns from a teacher; name its folder with --teacher")
-        told += [f"objectives.distill.teachers.0.name={folder}", "data.input=wav"]
+        supervision += [f"objectives.distill.teachers.0.name={folder}", "data.input=wav"]
     every = max(1, steps // points)
     length = [
         f"training.steps={steps}",
@@ -85,4 +85,4 @@ def recipe_of(
         f"training.keep_checkpoints={points + 1}",
     ]
     own = [f"model.size={size}", f"training.seed={seed}", "training.log_every=10", *length]
-    return replace(override(find_recipe("msm-mae"), [*STUDENT, *own, *told, *settings]), name=name)
+    return replace(override(find_recipe("msm-mae"), [*STUDENT, *own, *supervision, *settings]), name=name)

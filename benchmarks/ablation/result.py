@@ -42,14 +42,17 @@ def table(rows: list[Row], loss: dict[str, list[float]]) -> str:
     """Markdown: each arm with its mean over tasks, and each task; intervals are over seeds."""
     scores, tasks = final(rows), sorted({row["task"] for row in rows})
     seconds = {arm: [row["seconds"] for row in rows if row["arm"] == arm] for arm in scores}
-    lines = [f"| arm | told | seeds | seconds | loss | mean | {' | '.join(tasks)} |", "|---" * (6 + len(tasks)) + "|"]
+    lines = [
+        f"| arm | supervision | seeds | seconds | loss | mean | {' | '.join(tasks)} |",
+        "|---" * (6 + len(tasks)) + "|",
+    ]
     for arm, seeds in sorted(scores.items(), key=lambda item: item[0] in ARMS):
         means = [float(np.mean(list(found.values()))) for found in seeds.values()]
         cells = [shown([found[task] for found in seeds.values() if task in found]) for task in tasks]
-        told, losses = ARMS[arm].told if arm in ARMS else "nothing", loss.get(arm)
+        supervision, losses = ARMS[arm].supervision if arm in ARMS else "nothing", loss.get(arm)
         final_loss = f"{np.mean(losses):.3f}" if losses else "-"
         lines.append(
-            f"| {arm} | {told} | {len(seeds)} | {max(seconds[arm]):.0f} | {final_loss} | {shown(means)} |"
+            f"| {arm} | {supervision} | {len(seeds)} | {max(seconds[arm]):.0f} | {final_loss} | {shown(means)} |"
             f" {' | '.join(cells)} |"
         )
     note = (

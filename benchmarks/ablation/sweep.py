@@ -1,4 +1,4 @@
-"""Trains what is not trained yet, probes what is not probed yet; killed at any place, the same command goes on.
+"""Train the arms that are not trained yet, probe those not probed yet. The same command continues after a kill.
 
 DIR/corpora/{spec,wav}      the corpus, packed once for all arms
 DIR/runs/ARM-SEED           one run each
@@ -20,8 +20,8 @@ from benchmarks.ablation.arms import ARMS, recipe_of
 from unheard.data.corpus import open_corpus
 from unheard.data.label_table import Labels, read_labels
 from unheard.data.pack import pack
-from unheard.data.packing import PackConfig
-from unheard.data.shards import HEADER
+from unheard.data.pack_clip import PackConfig
+from unheard.data.shard_layout import HEADER
 from unheard.embedding.embedder import Model, Options
 from unheard.errors import ConfigError
 from unheard.evaluation.probe.heads import REGULARISATION
@@ -33,9 +33,11 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints, read_progress
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
 from unheard.training.run_folder import is_run
-from unheard.weights.checkpoint import SavedModel, load_model, read_tensors
+from unheard.weights.checkpoint import SavedModel, load_model
+from unheard.weights.tensors import read_tensors
 
 Row = dict[str, Any]
 UNTRAINED, LOG_MEL = "untrained", "log-mel"

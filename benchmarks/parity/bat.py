@@ -32,7 +32,7 @@ from unheard.model.decoder import Decoder
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.model.sizes import MaskConfig
-from unheard.objectives.schedules import TrainingProgress, momentum
+from unheard.objectives.teacher_schedules import TrainingProgress, momentum
 from unheard.recipes import eat, find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import Recipe

@@ -23,15 +23,16 @@ from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
 from unheard.model import masking
 from unheard.model.classification import clip_losses, smoothed
 from unheard.model.conv_decoder import ConvDecoder
+from unheard.model.ema import EmaTeacher
 from unheard.model.encoder import Encoder, take
-from unheard.model.masked_model import MaskedPass, Teacher
+from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid, position_table
 from unheard.model.sizes import MaskConfig
 from unheard.model.targets import instance_norm
 from unheard.objectives.base import Batch
 from unheard.objectives.diagnostics import spread
-from unheard.objectives.schedules import TrainingProgress, momentum
+from unheard.objectives.teacher_schedules import TrainingProgress, momentum
 from unheard.recipes import eat, find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import Recipe
@@ -165,7 +166,8 @@ def _schedules(check: Checker) -> None:
     moments = [TrainingProgress(int(step), eat.STEPS) for step in steps]
     assert base.training.learning_rate is not None
     rates = [learning_rate(at.progress, base.training.learning_rate, base.training.warmup) for at in moments]
-    check("lr_pretrain_base", np.where(steps < eat.STEPS, rates, check.stored["lr_pretrain_base"]), **TABLE)
+    inside = steps < eat.STEPS
+    check.part("lr_pretrain_base", np.array(rates)[inside], inside, **TABLE)
     for name, recipe in (("base", base), ("large", find_recipe("eat-large"))):
         teacher = recipe.teacher
         ends = teacher.momentum_start, teacher.momentum_end
@@ -193,7 +195,7 @@ class _Run:
         return cls(learner.train(), build_optimiser(learner, learner.recipe.training), config, {})
 
     @property
-    def teacher(self) -> Teacher:
+    def teacher(self) -> EmaTeacher:
         teacher = self.learner.model.teacher
         assert teacher is not None and teacher.encoder is not None
         return teacher
@@ -335,7 +337,7 @@ def compare_student(check: Checker, encoder: Encoder, out: MaskedPass) -> None:
     check("student_cls", out.cls, **NETWORK)
 
 
-def compare_teacher(check: Checker, teacher: Teacher, out: MaskedPass) -> None:
+def compare_teacher(check: Checker, teacher: EmaTeacher, out: MaskedPass) -> None:
     """Every stage of the teacher and of its targets."""
     encoder, config = teacher.encoder, teacher.config
     assert encoder is not None and out.whole is not None

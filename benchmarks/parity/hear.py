@@ -23,7 +23,7 @@ from unheard.evaluation.hear import heareval
 from unheard.evaluation.hear.events import Events, Postprocessing, find_events, join
 from unheard.evaluation.hear.head import Head, HyperParams
 from unheard.evaluation.hear.rows import EvaluationRound, Rows, score_all, stack
-from unheard.evaluation.hear.tasks import Task, find_tasks, read_task
+from unheard.evaluation.hear.task_folder import Task, find_tasks, read_task
 
 SCORE, STEP, FULL = {"atol": 1e-6}, {"atol": 1e-6, "rtol": 1e-5}, {"atol": 1e-6}  # README of the folder
 FIRST = 50  # steps of a trace that rounding leaves alone

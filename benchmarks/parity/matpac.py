@@ -25,7 +25,7 @@ from unheard.objectives.diagnostics import spread
 from unheard.objectives.latents import LatentsConfig, PredictLatents
 from unheard.objectives.prototypes import Prototypes, PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
-from unheard.objectives.schedules import TeacherConfig, TrainingProgress, momentum
+from unheard.objectives.teacher_schedules import TeacherConfig, TrainingProgress, momentum
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
@@ -343,7 +343,7 @@ def _diagnostics(check: Checker, run: _Run, out: MaskedPass, batch: Batch) -> No
 
 
 def _tensors(name: str, folder: Path, ours: dict[str, torch.Tensor], table: Comparison) -> None:
-    """Every tensor of a stored file beside ours of the same meaning."""
+    """Every tensor of a stored file, and ours of the same meaning."""
     keys = load_file(folder / f"{name}.safetensors")
     if name.endswith("state_final") and hypotheses(keys) > 1:
         for key in [key for key in keys if key.startswith("decoder.decoder_pred.")]:

@@ -20,8 +20,8 @@ YES = b"\xb8\x01\x00\x00\x00\xc3"  # x86-64: mov eax, 1; ret
 
 
 def as_intel() -> bool:
-    """Have MKL choose Intel's kernels in this process, before anything is multiplied; False where it cannot be told or
-    needs no telling.
+    """Have MKL choose Intel's kernels in this process, before the first product; False where it cannot, or need
+    not, be changed.
     """
     cpus = Path("/proc/cpuinfo")
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"

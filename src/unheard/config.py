@@ -12,7 +12,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -75,7 +75,8 @@ def from_json(kind: type[Tree], values: object) -> Tree:
 def override(tree: Tree, settings: Iterable[str]) -> Tree:
     """Apply ``section.key=value`` settings to a configuration.
 
-    A value that parses as JSON is JSON, any other one is text. ``16x4`` is a pair of numbers, ``null`` removes a value.
+    A value that parses as JSON is JSON, any other one is text; so is a number where a field takes text. ``16x4`` is a
+    pair of numbers, ``null`` removes a value.
     A number selects an entry of a list of sections, counted from 0.
     Setting the ``kind`` of a section resets it to the defaults of that kind.
 
@@ -100,7 +101,8 @@ def override(tree: Tree, settings: Iterable[str]) -> Tree:
         for part in path:
             inner = _element(hint) if isinstance(section, list) else _types(_of_kind(hint, section))[part]
             section, hint = section[int(part) if isinstance(section, list) else part], inner
-        section[last] = _with_defaults(_parse(text), _types(_of_kind(hint, section)).get(last))
+        wanted = _types(_of_kind(hint, section)).get(last)
+        section[last] = _with_defaults(_parse(name, text, wanted), wanted)
         chosen = _of_kind(hint, section)
         if last == KIND_FIELD and chosen is not hint:
             section.clear()
@@ -113,13 +115,26 @@ def names(tree: Any) -> list[str]:
     return _leaves(to_json(tree))
 
 
-def _parse(text: str) -> Any:
+def _parse(name: str, text: str, hint: Any) -> Any:
+    """Return the value of a setting. A number is text where the field takes text and no number, such as a name."""
+    value = _parse_json(name, text)
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    accepted = (NoneType, *(kind for kind in kinds if isinstance(kind, type)))
+    return text if str in kinds and not isinstance(value, accepted) else value
+
+
+def _parse_json(name: str, text: str) -> Any:
     pair = re.fullmatch(r"(\d+)x(\d+)", text)
     if pair:
         return [int(pair[1]), int(pair[2])]
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except json.JSONDecodeError as error:
+        if text.startswith(("[", "{")):
+            raise ConfigError(
+                f"{name}: {text!r} is not valid JSON ({error}); names and texts need double quotes, as in"
+                ' [{"name": "DIR"}]'
+            ) from None
         return text
 
 

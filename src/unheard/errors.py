@@ -71,20 +71,23 @@ def warn_damaged(file: Path) -> None:
     )
 
 
-def missing_extra(package: str, extra: str) -> UnheardError:
+def missing_extra(package: str, extra: str, install: str = "") -> UnheardError:
     """Return the error for a missing optional package, with the command that installs it."""
-    return UnheardError(
-        f"this needs the package {package}, which is not installed; install it with: pip install 'unheard[{extra}]'"
-    )
+    command = install or f"pip install 'unheard[{extra}]'"
+    return UnheardError(f"this needs the package {package}, which is not installed; install it with: {command}")
 
 
-def require(module: str, extra: str, package: str = "") -> None:
+def require(module: str, extra: str = "", package: str = "", install: str = "") -> None:
     """Import an optional package.
 
     Parameters
     ----------
+    extra : str
+        The extra that it belongs to.
     package : str, optional
         The name for pip, if it differs from that of the module.
+    install : str, optional
+        The command that installs it, if it belongs to no extra.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def require(module: str, extra: str, package: str = "") -> None:
     except Exception as error:  # a broken package may raise anything while it is imported
         name = package or module
         if isinstance(error, ModuleNotFoundError) and error.name == module:
-            raise missing_extra(name, extra) from error
+            raise missing_extra(name, extra, install) from error
         raise UnheardError(
             f"the package {name} is installed but cannot be imported ({type(error).__name__}:"
             f" {' '.join(str(error).split())}); reinstall it with: pip install --force-reinstall {name}"

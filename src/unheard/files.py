@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,8 +42,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     complete.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{UNFINISHED}")
+    mode = _mode_of_new_files(unfinished)
     try:
         yield unfinished
+        _set_mode(unfinished, mode)
         _synchronise(unfinished)
         unfinished.replace(path)
         _synchronise(path.parent)
@@ -208,8 +211,10 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         _remove(old)
         try:
             unfinished.mkdir()
+            mode = _mode_of_new_files(unfinished / UNFINISHED)
             write(unfinished)
             for entry in (*unfinished.rglob("*"), unfinished):
+                _set_mode(entry, mode)
                 _synchronise(entry)
             if folder.exists():
                 folder.replace(old)
@@ -237,6 +242,21 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _mode_of_new_files(unused: Path) -> int:
+    """Return the mode that ``open`` gives a new file: the umask of the process, or the rules of the folder."""
+    unused.touch()
+    try:
+        return unused.stat().st_mode
+    finally:
+        unused.unlink()
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Set the mode of a file; libraries that write through a temporary file leave one that only its owner reads."""
+    if path.is_file() and path.stat().st_mode != mode:
+        path.chmod(stat.S_IMODE(mode))
 
 
 def _synchronise(path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unheard.audio.framing import Frontend
 from unheard.audio.frontend import FLOAT32_EPS, LogMel, LogMelConfig
-from unheard.audio.frontends import AnyFrontendConfig, build_frontend
+from unheard.audio.frontend_kinds import AnyFrontendConfig, build_frontend
 from unheard.audio.kaldi import AUDIOMAE, MASKSPEC, KaldiFbank, KaldiFbankConfig, MaskSpecConfig, MaskSpecMel
 from unheard.errors import AudioError, ConfigError
 
@@ -21,6 +21,7 @@ FRONTENDS: dict[str, Frontend] = {
     "kaldi-fbank": KaldiFbank(),
     "maskspec": MaskSpecMel(),
 }
+BANDS = 80  # kaldi-native-fbank 1.23 refuses 128 bands, of which the lowest hold no bin of the FFT
 EITHER = st.sampled_from(sorted(FRONTENDS))
 
 
@@ -36,7 +37,7 @@ def by_kaldi(wav: np.ndarray) -> np.ndarray:
     options = kaldi_native_fbank.FbankOptions()
     options.frame_opts.dither, options.frame_opts.window_type, options.frame_opts.samp_freq = 0.0, "hanning", 16000.0
     options.frame_opts.snip_edges, options.use_energy, options.energy_floor = True, False, 0.0
-    options.mel_opts.num_bins, options.mel_opts.low_freq, options.mel_opts.high_freq = 128, 20.0, 8000.0
+    options.mel_opts.num_bins, options.mel_opts.low_freq, options.mel_opts.high_freq = BANDS, 20.0, 8000.0
     made = kaldi_native_fbank.OnlineFbank(options)
     made.accept_waveform(16000.0, wav.tolist())
     made.input_finished()
@@ -62,14 +63,14 @@ def maskspec_formula(wav: np.ndarray) -> np.ndarray:
 
 def test_the_filter_bank_is_kaldis() -> None:
     wav = sound(32123)
-    wanted, frontend = by_kaldi(wav), KaldiFbank()
+    wanted, frontend = by_kaldi(wav), KaldiFbank(KaldiFbankConfig(n_mels=BANDS))
     for spec in (frontend.spectrogram_cpu(wav), frontend(torch.from_numpy(wav)[None])[0].T.numpy()):
         assert spec.shape == wanted.shape
         assert np.abs(spec - wanted).max() < 2e-2  # float32 rounding where a band is nearly silent next to loud ones
         assert np.abs(spec - wanted).mean() < 5e-4
 
 
-def test_a_constant_beside_the_sound_changes_nothing() -> None:
+def test_a_constant_offset_of_the_sound_changes_nothing() -> None:
     wav = sound(16000)
     assert (
         np.abs(KaldiFbank().spectrogram_cpu(wav + np.float32(0.25)) - KaldiFbank().spectrogram_cpu(wav)).mean() < 1e-3

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unheard.audio.frontend import MSM_MAE_16K
-from unheard.audio.frontends import build_frontend
+from unheard.audio.frontend_kinds import build_frontend
 from unheard.audio.waveform import read, read_channels, stream
 
 FORMATS: dict[str, tuple[int, dict[str, str]]] = {

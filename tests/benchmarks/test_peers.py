@@ -54,9 +54,9 @@ def test_windows_are_encoded_in_their_order() -> None:
 
 
 def test_a_missing_module_is_hidden_during_an_import_only() -> None:
-    with without("module_nobody_has"):
-        import module_nobody_has  # type: ignore[import-not-found]  # noqa: F401
-    assert "module_nobody_has" not in sys.modules
+    with without("module_that_is_missing"):
+        import module_that_is_missing  # type: ignore[import-not-found]  # noqa: F401
+    assert "module_that_is_missing" not in sys.modules
 
 
 @pytest.mark.filterwarnings("ignore")  # other people's imports

@@ -85,7 +85,7 @@ def test_missing_folder(tmp_path: Path) -> None:
         check(tmp_path / "nowhere")
 
 
-def test_the_sound_that_models_get_is_judged(tmp_path: Path) -> None:
+def test_the_sound_that_models_get_is_checked(tmp_path: Path) -> None:
     time = np.arange(2 * RATE) / RATE
     tone = 0.5 * np.sin(2 * np.pi * 440 * time)
     soundfile.write(tmp_path / "antiphase.wav", np.stack([tone, -tone], 1), RATE)

@@ -44,7 +44,7 @@ def test_validation_comes_out_of_the_training_clips_only() -> None:
     assert sorted([*part.train, *part.valid]) == list(range(30)) and 4 <= len(part.valid) <= 6
 
 
-def test_nothing_is_held_out_when_nobody_asks() -> None:
+def test_nothing_is_held_out_by_default() -> None:
     (part,) = make_folds(table([0, 1] * 20, split=["train"] * 30 + ["test"] * 10), 0, 0.0)
     assert len(part.train) == 30 and len(part.valid) == 0
 
@@ -93,7 +93,7 @@ def test_groups_are_added_from_the_smallest_until_half_of_the_share_chooses() ->
     assert {group[i] for i in np.flatnonzero(held)} == {"s", "t"}
 
 
-def test_where_no_group_can_be_spared_that_is_said() -> None:
+def test_where_no_group_can_be_spared_that_is_reported() -> None:
     labels = table(
         [0, 1, 2] * 5, group=["x", "y", "z"] * 5, split=["train"] * 15
     )  # every group is all there is of a class

@@ -36,10 +36,10 @@ def test_a_table_of_many_clips_and_classes_is_small_in_memory(tmp_path: Path) ->
         file.write("path,label,split\n")
         for clip in range(CLIPS):
             file.write(f"a.wav,name {clip % CLASSES}|name {clip * 7 % CLASSES},{'train' if clip % 100 else 'test'}\n")
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", READ, str(tmp_path / "labels.csv")], check=True, capture_output=True, text=True
     ).stdout
-    grown, clips, classes, train, valid, test, ones = map(int, said.split())
+    grown, clips, classes, train, valid, test, ones = map(int, output.split())
     assert (clips, classes, test, train + valid) == (CLIPS, CLASSES, CLIPS // 100, CLIPS - CLIPS // 100)
     assert ones == 2 * CLIPS - sum(clip * 6 % CLASSES == 0 for clip in range(CLIPS))
     assert 0.05 * train < valid <= 0.1 * CLIPS + CLASSES

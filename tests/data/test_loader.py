@@ -12,7 +12,7 @@ from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.data.crops import CropSampler
 from unheard.data.loader import PretrainLoader
 from unheard.data.prefetch import BatchPlan, RankSlice
-from unheard.data.shards import Header, Index, Texts
+from unheard.data.shard_layout import Header, Index, Texts
 from unheard.data.store import SpecStore
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid

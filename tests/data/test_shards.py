@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unheard.audio.frontend import MATPAC, MSM_MAE_16K, LogMel
-from unheard.audio.frontends import AnyFrontendConfig, build_frontend
+from unheard.audio.frontend_kinds import AnyFrontendConfig, build_frontend
 from unheard.audio.kaldi import AUDIOMAE, MASKSPEC
 from unheard.audio.waveform import read
-from unheard.data import shard_files
+from unheard.data import shard_writing
 from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.open_store import check_frontend
 from unheard.data.pack import pack
-from unheard.data.packing import PackConfig
-from unheard.data.shards import Texts, dequantise, quantise, value_range
+from unheard.data.pack_clip import PackConfig
+from unheard.data.shard_layout import Texts, dequantise, quantise, value_range
 from unheard.data.store import SpecStore, open_store
 from unheard.errors import ConfigError, DataError
 from unheard.files import read_json, write_json
@@ -128,7 +128,7 @@ def test_the_bytes_do_not_depend_on_the_workers(corpus: Corpus, dtype: str, tmp_
 
 
 @pytest.mark.parametrize("after", [1, 5, 9, 12])
-def test_a_killed_run_goes_on_to_the_same_bytes(corpus: Corpus, after: int, tmp_path: Path) -> None:
+def test_a_killed_run_continues_to_the_same_bytes(corpus: Corpus, after: int, tmp_path: Path) -> None:
     seen = []
 
     def killed(items: Iterable[object], total: int, description: str) -> Iterator[object]:
@@ -161,7 +161,7 @@ def test_a_full_disk_is_one_clear_error(corpus: Corpus, tmp_path: Path, monkeypa
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shard_files, "atomic_write", full)
+    monkeypatch.setattr(shard_writing, "atomic_write", full)
     with pytest.raises(DataError, match="disk is full") as caught:
         pack(corpus, MSM_MAE_16K, tmp_path)
     assert "\n" not in str(caught.value)

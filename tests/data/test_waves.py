@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from unheard.audio.frontend import MATPAC, MSM_MAE_16K
-from unheard.audio.frontends import AnyFrontendConfig, build_frontend
+from unheard.audio.frontend_kinds import AnyFrontendConfig, build_frontend
 from unheard.audio.kaldi import AUDIOMAE, MASKSPEC, MaskSpecConfig
 from unheard.audio.waveform import read
 from unheard.data.corpus import Corpus, open_corpus
@@ -19,7 +19,7 @@ from unheard.data.crops import CropSampler
 from unheard.data.loader import PretrainLoader
 from unheard.data.open_store import open_corpus_store
 from unheard.data.pack import pack
-from unheard.data.packing import PackConfig
+from unheard.data.pack_clip import PackConfig
 from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.store import Store, WaveStore, open_store
 from unheard.errors import ConfigError, DataError

@@ -213,7 +213,7 @@ class FakeSynth:
         return memoryview(np.full(2 * samples, 1.5, np.float32).tobytes())
 
 
-def test_notes_are_rendered_beside_the_table(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_are_rendered_next_to_the_table(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tinysoundfont", type(sys)("tinysoundfont"))
     sys.modules["tinysoundfont"].Synth = FakeSynth  # type: ignore[attr-defined]
     monkeypatch.setattr("unheard.datasets.notes.PROGRAMS", range(2))

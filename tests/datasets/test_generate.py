@@ -81,7 +81,7 @@ def test_any_clip_is_finite_and_its_onsets_lie_inside(index: int, rate: int, fam
 
 @pytest.mark.parametrize("family", ["string", "bar", "voice"])
 @pytest.mark.parametrize("index", range(5))
-def test_the_pitch_label_is_the_frequency_heard(family: str, index: int) -> None:
+def test_the_pitch_label_is_the_fundamental_frequency(family: str, index: int) -> None:
     sound = generate(family, index, index)
     assert sound.pitch is not None
     start = round(sound.onsets[0] * 16000)

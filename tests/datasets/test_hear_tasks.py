@@ -20,8 +20,8 @@ from unheard.data.manifest import COLUMNS, read_manifest
 from unheard.datasets.drum_events import GAP, Hit, place
 from unheard.datasets.filename_labels import test_paths
 from unheard.datasets.filename_rules import TASKS
-from unheard.datasets.hear_folder import Item, TaskSpec, write_folder
 from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_task, packages_of
+from unheard.datasets.write_hear_folder import Item, TaskSpec, write_folder
 from unheard.errors import ConfigError, DataError
 from unheard.files import write_table
 
@@ -148,9 +148,7 @@ def test_files_that_are_not_held_out_yet_are_counted(tmp_path: Path) -> None:
     assert "fetch it again before pre-training" in report.lines()[0]
 
 
-def test_drum_events_are_where_they_are_said_to_be(
-    drums: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_drum_events_are_where_the_table_has_them(drums: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unheard.datasets.drum_events.CLIPS", {"train": 8, "valid": 8, "test": 8})
     monkeypatch.setattr("unheard.datasets.hear_tasks.packages_of", lambda name: ("hydrogen-drumkits",))
     folders = [

@@ -282,7 +282,7 @@ def test_sounds_that_are_gone_are_counted(tmp_path: Path, capsys: pytest.Capture
     assert "--overwrite" in capsys.readouterr().err
 
 
-def test_wrong_folders_are_told_what_was_expected(tmp_path: Path) -> None:
+def test_wrong_folders_get_the_expected_layout(tmp_path: Path) -> None:
     for name in LAYOUTS:
         with pytest.raises(DataError, match=r"does not hold .*; expected there: "):
             import_labels(name, tmp_path, tmp_path / "labels.csv")

@@ -70,7 +70,7 @@ def test_frames_give_one_row_a_time_step(model, folder, tmp_path):
     np.testing.assert_allclose(table["time_ms"].to_numpy(), expected.times_ms)
 
 
-def test_an_interrupted_job_goes_on_and_gives_the_same_table(model, folder, tmp_path, monkeypatch):
+def test_an_interrupted_job_continues_and_gives_the_same_table(model, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "PART_VALUES", 1000)
 
     def stop(items, total, description):

@@ -1,7 +1,12 @@
 """Search of a table of embeddings by example."""
 
 import csv
+import errno
+import io
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -36,7 +41,7 @@ def folder(tmp_path_factory):
     return place
 
 
-def made(file, values, **columns):
+def made(file, values, step=3, **columns):
     """Write a table of given vectors."""
     import pyarrow as pa
 
@@ -44,7 +49,11 @@ def made(file, values, **columns):
     flat = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
     names = {"path": [f"{n}.wav" for n in range(len(values))], "seconds": np.ones(len(values))} | columns
     block = pa.table({**names, "embedding": flat})
-    write_table(file, lambda: iter([block.slice(0, 3), block.slice(3)]), {"size": values.shape[1], "pool": "mean"})
+    write_table(
+        file,
+        lambda: iter([block.slice(at, step) for at in range(0, len(values), step)]),
+        {"size": values.shape[1], "pool": "mean"},
+    )
     return EmbeddingTable(file)
 
 
@@ -124,6 +133,36 @@ def test_a_table_of_a_model_that_has_moved(folder, tmp_path):
         unheard.search(tmp_path / "emb.npz", like=folder / "chirp.wav")
     hits = unheard.search(tmp_path / "emb.npz", like=folder / "chirp.wav", model=tmp_path / "new", k=1)
     assert hits[0].start in (2.0, 7.0)
+
+
+def test_memory_does_not_grow_with_the_table(tmp_path):
+    """160 MB of vectors, opened and searched within 110 MB: blocks of 20,000 rows, 32 MB each, in a few copies."""
+    pytest.importorskip("resource")
+    made(tmp_path / "made.parquet", np.random.default_rng(0).random((100_000, 400), np.float32), step=20_000)
+    program = (
+        "import resource, sys\nimport numpy as np\nfrom unheard.embedding.search import EmbeddingTable\n"
+        "import pyarrow.parquet\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\nbefore = peak()\n"
+        "table = EmbeddingTable(sys.argv[1])\none = np.ones((1, 400), np.float32)\n"
+        "hits = table.search(one, one[:0], 5)\nprint(len(table), len(hits), peak() - before)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "made.parquet")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    rows, hits, grown = map(int, done.stdout.split())
+    assert (rows, hits) == (100_000, 5)
+    assert grown / (1024 if sys.platform == "darwin" else 1) < 110 * 1024, f"{grown} kB"
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    made(tmp_path / "made.parquet", np.ones((5, 8)))
+
+    class Full(io.RawIOBase):
+        def write(self, values):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("unheard.embedding.vector_file.TemporaryFile", lambda **options: Full())
+    with pytest.raises(DataError, match=r"made.parquet cannot be copied .*No space left on device"):
+        EmbeddingTable(tmp_path / "made.parquet")
 
 
 def test_search_from_the_command_line(folder, tmp_path, capsys):

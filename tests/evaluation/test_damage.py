@@ -41,8 +41,8 @@ def task(tmp_path: Path) -> Path:
 
 
 def evaluated(task: Path, out: Path, levels: Levels) -> tuple[suite.Report, list[str]]:
-    said: list[str] = []
-    return suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task], out, log=said.append), said
+    messages: list[str] = []
+    return suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task], out, log=messages.append), messages
 
 
 def test_damaged_embeddings_are_named_and_made_again(task: Path, tmp_path: Path) -> None:
@@ -52,11 +52,11 @@ def test_damaged_embeddings_are_named_and_made_again(task: Path, tmp_path: Path)
     for name in ("train.embeddings.npy", "test.target-labels.pkl", "valid.json", "checksums.json", "embedded-by.json"):
         flip(out / "embeddings" / "levels" / "noise-v1" / name, at=5)
         levels.calls = 0
-        again, said = evaluated(task, out, levels)
+        again, messages = evaluated(task, out, levels)
         assert (
             again == first
             and levels.calls == 3
-            and any(word in said[0] for word in ("differ from their checksums", "have changed"))
+            and any(word in messages[0] for word in ("differ from their checksums", "have changed"))
         )
         assert not verify([out])
     flip(out / "embeddings" / "levels" / "noise-v1" / "train.embeddings.npy")
@@ -86,9 +86,11 @@ def test_a_split_that_was_damaged_in_a_pause_is_embedded_again(task: Path, tmp_p
     assert evaluated(task, out, levels)[0].failed  # the split train is complete, the others are not
     levels.get_scene_embeddings = embed  # type: ignore[method-assign]
     flip(out / "embeddings" / "levels" / "noise-v1" / "train.embeddings.npy")
-    again, said = evaluated(task, out, levels)
+    again, messages = evaluated(task, out, levels)
     assert (
-        again == first and "train.embeddings.npy of levels differ from their checksums" in said[0] and not verify([out])
+        again == first
+        and "train.embeddings.npy of levels differ from their checksums" in messages[0]
+        and not verify([out])
     )
 
 
@@ -108,8 +110,8 @@ def test_damaged_scores_are_made_again(task: Path, tmp_path: Path) -> None:
     first, _ = evaluated(task, out, levels)
     file = out / "scores" / "heareval" / "levels" / "noise-v1.json"
     file.write_text(file.read_text().replace('"value": ', '"value": 0'))
-    again, said = evaluated(task, out, levels)
-    assert again == first and f"or {file} is damaged; scoring it again" in said[0]
+    again, messages = evaluated(task, out, levels)
+    assert again == first and f"or {file} is damaged; scoring it again" in messages[0]
 
 
 def test_a_damaged_fit_or_vector_counts_as_missing(tmp_path: Path) -> None:
@@ -177,7 +179,7 @@ def test_predictions_that_are_being_written_are_refused(tmp_path: Path, capsys: 
 
 def test_a_damaged_report_of_a_probe_is_refused_by_name(tmp_path: Path) -> None:
     sounds, model = make_sounds(tmp_path / "sounds"), make_model(tmp_path / "model")
-    api.probe(unheard.load(model), sounds / "labels.csv", tmp_path / "probe", seeds=(0,))
+    api.probe(unheard.load(model), sounds / "labels.csv", tmp_path / "probe", seeds=1)
     assert not verify([tmp_path / "probe"])
     flip(tmp_path / "probe" / "scores.csv")
     assert "scores.csv is missing or differs" in verify([tmp_path / "probe"])[0]

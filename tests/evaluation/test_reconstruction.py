@@ -61,7 +61,7 @@ def test_an_error_of_one_means_knowing_only_the_mean():
     assert "of the variance" in error.line()
 
 
-def test_a_model_that_is_told_the_level_of_a_patch_is_held_against_that_level():
+def test_a_model_that_is_given_the_level_of_a_patch_is_held_against_that_level():
     learner = untrained("random-tiny").learner
     head = learner.objectives["reconstruct"]
     head.norm_pix = True

@@ -25,11 +25,12 @@ from unheard.evaluation.hear.fit_cache import DiskFitCache
 from unheard.evaluation.hear.head import HyperParams
 from unheard.evaluation.hear.report import load_result
 from unheard.evaluation.hear.rows import read_splits
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 from unheard.evaluation.probe.cache import EmbeddingCache
 from unheard.files import read_json, read_json_lines
 from unheard.training.checkpoints import TENSORS, checkpoints, read_progress
-from unheard.weights.checkpoint import load_model, read_tensors
+from unheard.weights.checkpoint import load_model
+from unheard.weights.tensors import read_tensors
 
 Read = Callable[[], object]
 

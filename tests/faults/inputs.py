@@ -29,7 +29,7 @@ SETTINGS = (
 
 
 def make_sounds(folder: Path, count: int = 24) -> Path:
-    """Write short tones of three kinds, with a table of labels beside them. Return the folder."""
+    """Write short tones of three kinds, with a table of labels in the same folder. Return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     rng, rows = np.random.default_rng(0), []
     for number in range(count):

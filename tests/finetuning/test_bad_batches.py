@@ -124,8 +124,8 @@ def test_bad_batches_are_skipped_named_and_recorded(
     poison(monkeypatch)
     lines: list[str] = []
     run = tune(folder, tmp_path / "run", "training.skip_bad_batches=2", report=Callbacks(log=lines.append))
-    told = [line for line in lines if "the update is skipped" in line]
-    assert len(told) == 2 and "step 4" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
+    skips = [line for line in lines if "the update is skipped" in line]
+    assert len(skips) == 2 and "step 4" in skips[0] and "(2 of at most 2)" in skips[1] and ".wav" in skips[1]
     rows = {row["step"]: row for row in curve(run)}
     assert set(rows) == {1, 2, 3, 4, 5, 6, 8, 9} and all(
         np.isfinite(row["loss"]) for step, row in rows.items() if step != 4
@@ -135,7 +135,8 @@ def test_bad_batches_are_skipped_named_and_recorded(
     state = read_json(run / "bad-step-00000007" / "state.json")
     assert state["checkpoint_step"] == 6 and len(state["clips"]) == len(state["files"]) == 4
     assert (
-        f"unheard debug replay {run}" in told[1] and (run / "bad-step-00000007" / "checkpoint" / "state.json").is_file()
+        f"unheard debug replay {run}" in skips[1]
+        and (run / "bad-step-00000007" / "checkpoint" / "state.json").is_file()
     )
     curve_figure(run)
 

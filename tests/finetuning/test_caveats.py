@@ -22,14 +22,14 @@ def table(file: Path, rows: list[tuple[object, ...]], header: str = "path,label"
     return file
 
 
-def test_clips_that_trained_the_run_are_told_of(run: Path, folder: Path, tmp_path: Path) -> None:
+def test_clips_that_trained_the_run_are_reported(run: Path, folder: Path, tmp_path: Path) -> None:
     (part,) = make_folds(read_labels(folder / "labels.csv"), 0, 0.0)
     file = table(folder / "mixed.csv", [(i, "abc"[i % 3]) for i in range(24)])
     (note,) = score_labelled(run, file, tmp_path / "out").notes
     assert note.startswith(f"{len(part.train)} of 24 clips")
 
 
-def test_copies_of_clips_that_trained_the_run_are_told_of(run: Path, folder: Path, tmp_path: Path) -> None:
+def test_copies_of_clips_that_trained_the_run_are_reported(run: Path, folder: Path, tmp_path: Path) -> None:
     (part,) = make_folds(read_labels(folder / "labels.csv"), 0, 0.0)
     for i in range(24):
         (tmp_path / f"{i}.wav").write_bytes((folder / f"{i}.wav").read_bytes())
@@ -58,7 +58,7 @@ def test_files_of_a_size_of_their_own_have_no_copies(tmp_path: Path) -> None:
     assert shared_content([files[3], files[3]])[0] is not None  # a file that is named twice is its own copy
 
 
-def test_clips_and_groups_on_both_sides_of_a_split_are_told_of(
+def test_clips_and_groups_on_both_sides_of_a_split_are_reported(
     leaking: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notes = json.loads((leaking / "scores.json").read_text())["notes"]
@@ -71,16 +71,16 @@ def test_clips_and_groups_on_both_sides_of_a_split_are_told_of(
     assert all(f"note       {text}" in capsys.readouterr().out for text in notes[:1])
 
 
-def test_weights_that_one_class_chose_are_told_of(folder: Path) -> None:
+def test_weights_that_one_class_chose_are_reported(folder: Path) -> None:
     rows = [(i, "abc"[i % 3], "train") for i in range(12)] + [(i, "a", "valid") for i in (12, 15)]
     file = table(
         folder / "chosen.csv", [*rows, *((i, "abc"[i % 3], "test") for i in range(18, 30))], "path,label,split"
     )
-    told = unheard.finetune(
+    report = unheard.finetune(
         folder / "model", file, folder / "chosen", settings=[*QUICK, "training.steps=2"], device="cpu"
     ).scores
-    assert told is not None
+    assert report is not None
     assert (
         "all validation clips have the same class, and the weights were selected on them; put clips of every class into"
-        " the split valid" in told.notes
+        " the split valid" in report.notes
     )

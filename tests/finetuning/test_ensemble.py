@@ -78,21 +78,25 @@ def stereo(folder: Path) -> Path:
     ).folder
 
 
-def test_tones_are_told_apart_and_named_in_order(run: Path, folder: Path) -> None:
+def test_tones_are_classified_and_named_in_order(run: Path, folder: Path) -> None:
     tuned = open_finetuned(run)
-    said = tuned.predict(folder / "1.wav")
-    assert next(iter(said)) == "b" and list(said.values()) == sorted(said.values(), reverse=True)
-    assert sum(said.values()) == pytest.approx(1, abs=1e-5)
+    predicted = tuned.predict(folder / "1.wav")
+    assert next(iter(predicted)) == "b" and list(predicted.values()) == sorted(predicted.values(), reverse=True)
+    assert sum(predicted.values()) == pytest.approx(1, abs=1e-5)
     wav, rate = soundfile.read(folder / "1.wav", dtype="float32")
-    assert tuned.predict([(wav.T, rate), folder / "0.wav"])[0] == pytest.approx(said, abs=1e-5)
+    assert tuned.predict([(wav.T, rate), folder / "0.wav"])[0] == pytest.approx(predicted, abs=1e-5)
     scores = load(run).classify(folder / "1.wav")
-    assert dict(zip(tuned.labels, scores, strict=True)) == pytest.approx(said, abs=1e-6)
+    assert dict(zip(tuned.labels, scores, strict=True)) == pytest.approx(predicted, abs=1e-6)
 
 
 def test_test_clips_are_scored_and_written_down(run: Path) -> None:
-    told = json.loads((run / "scores.json").read_text())
-    assert told["metric"] == "balanced_accuracy" and told["mean"] > 0.9 and told["low"] <= told["mean"] <= told["high"]
-    assert [part["clips"] for part in told["parts"]] == [12] and np.sum(told["confusion"]) == 12
+    stored = json.loads((run / "scores.json").read_text())
+    assert (
+        stored["metric"] == "balanced_accuracy"
+        and stored["mean"] > 0.9
+        and stored["low"] <= stored["mean"] <= stored["high"]
+    )
+    assert [part["clips"] for part in stored["parts"]] == [12] and np.sum(stored["confusion"]) == 12
     classes = list(csv.DictReader((run / "classes.csv").read_text().splitlines()))
     assert [row["class"] for row in classes] == ["a", "b", "c"] and all(row["clips"] == "4" for row in classes)
     predictions = list(csv.DictReader((run / "predictions.csv").read_text().splitlines()))
@@ -103,7 +107,7 @@ def test_test_clips_are_scored_and_written_down(run: Path) -> None:
         max(row.keys() - {"path", "label"}, key=lambda name: float(row[name])) == f"score {row['label']}"
         for row in predictions
     ]
-    assert np.mean(right) == pytest.approx(told["means"]["accuracy"])
+    assert np.mean(right) == pytest.approx(stored["means"]["accuracy"])
     assert (run / "figures" / "confusion.png").stat().st_size > 1000
 
 
@@ -112,28 +116,30 @@ def test_logits_of_channels_and_folds_are_averaged(stereo: Path, folder: Path) -
     assert [channel for _, channel in tuned.members] == [name for name in ("left", "right", "mid") for _ in range(3)]
     sound = folder / "4.wav"
     left, right = (soundfile.read(sound, dtype="float32")[0][:, side] for side in (0, 1))
-    heard = {"left": left, "right": right, "mid": (left + right) / 2}
+    channels = {"left": left, "right": right, "mid": (left + right) / 2}
     alone = [
-        next(ClassifierEnsemble([(model, "mix")]).logits([(heard[channel], 16000)]))[1]
+        next(ClassifierEnsemble([(model, "mix")]).logits([(channels[channel], 16000)]))[1]
         for model, channel in tuned.members
     ]
     assert np.allclose(next(tuned.logits([sound]))[1], np.mean(alone, axis=0), atol=1e-4)
 
 
 def test_folds_are_scored_each_by_the_models_that_never_saw_them(stereo: Path) -> None:
-    told = json.loads((stereo / "scores.json").read_text())
-    assert [part["part"] for part in told["parts"]] == ["fold-0", "fold-1", "fold-2"]
-    values = [part["balanced_accuracy"] for part in told["parts"]]
-    assert told["mean"] == pytest.approx(np.mean(values)) and told["spread"] == pytest.approx(np.std(values))
-    assert sum(part["clips"] for part in told["parts"]) == 36
+    stored = json.loads((stereo / "scores.json").read_text())
+    assert [part["part"] for part in stored["parts"]] == ["fold-0", "fold-1", "fold-2"]
+    values = [part["balanced_accuracy"] for part in stored["parts"]]
+    assert stored["mean"] == pytest.approx(np.mean(values)) and stored["spread"] == pytest.approx(np.std(values))
+    assert sum(part["clips"] for part in stored["parts"]) == 36
 
 
-def test_bad_files_are_told_and_left_out(run: Path, stereo: Path, folder: Path, tmp_path: Path) -> None:
+def test_bad_files_are_reported_and_left_out(run: Path, stereo: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.wav").write_bytes(b"no sound")
     for place in (run, stereo):
         skipped: list[str] = []
         sounds = [str(folder / "0.wav"), str(tmp_path / "bad.wav"), str(folder / "1.wav"), str(folder / "1.wav")]
-        found = list(open_finetuned(place).scores(sounds, lambda sound, error, told=skipped: told.append(str(sound))))
+        found = list(
+            open_finetuned(place).scores(sounds, lambda sound, error, stored=skipped: stored.append(str(sound)))
+        )
         assert [sound for sound, _ in found] == [sounds[0], sounds[2], sounds[3]] and set(skipped) == {sounds[1]}
         with pytest.raises(AudioError, match=r"bad\.wav"):
             list(open_finetuned(place).scores(sounds))
@@ -157,8 +163,10 @@ def test_parts_of_files_are_scored_as_parts(folder: Path, tmp_path: Path) -> Non
     (folder / "parts.csv").write_text("path,label,start,end,split\n" + "\n".join(rows) + "\n")
     tuned = unheard.finetune(folder / "model", folder / "parts.csv", tmp_path / "run", settings=QUICK, device="cpu")
     assert tuned.scores is not None and tuned.scores.mean > 0.9
-    said = list(csv.DictReader((tuned.folder / "predictions.csv").read_text().splitlines()))
-    assert [(float(row["start"]), float(row["end"])) for row in said] == [(i / 4, (i + 1) / 4) for i in range(12, 18)]
+    predicted = list(csv.DictReader((tuned.folder / "predictions.csv").read_text().splitlines()))
+    assert [(float(row["start"]), float(row["end"])) for row in predicted] == [
+        (i / 4, (i + 1) / 4) for i in range(12, 18)
+    ]
 
 
 def test_scores_of_several_labels_count_known_classes_only(folder: Path, tmp_path: Path) -> None:
@@ -169,9 +177,9 @@ def test_scores_of_several_labels_count_known_classes_only(folder: Path, tmp_pat
     tuned = unheard.finetune(
         folder / "model", folder / "several.csv", tmp_path / "run", "openmic", settings, device="cpu"
     )
-    told = tuned.scores
-    assert told is not None and told.metric == "mAP" and not told.confusion
-    said = np.array(
+    stored = tuned.scores
+    assert stored is not None and stored.metric == "mAP" and not stored.confusion
+    predicted = np.array(
         [
             [float(row["score a"]), float(row["score b"])]
             for row in csv.DictReader((tuned.folder / "predictions.csv").read_text().splitlines())
@@ -180,8 +188,10 @@ def test_scores_of_several_labels_count_known_classes_only(folder: Path, tmp_pat
     clips = list(range(21, 36))
     known = [i % 3 != 0 or "a" in names[i % 4] for i in clips]
     truth = np.array(["a" in names[i % 4] for i in clips]).astype(np.int64)
-    assert told.classes[0]["annotated"] == sum(known)
-    assert told.classes[0]["average precision"] == pytest.approx(average_precision_score(truth[known], said[known, 0]))
+    assert stored.classes[0]["annotated"] == sum(known)
+    assert stored.classes[0]["average precision"] == pytest.approx(
+        average_precision_score(truth[known], predicted[known, 0])
+    )
 
 
 def test_without_test_clips_nothing_is_scored(folder: Path, tmp_path: Path) -> None:
@@ -229,16 +239,16 @@ def test_on_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Captur
         "--json",
     ]
     assert main(command) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["finished"] and told["scores"]["metric"] == "balanced_accuracy"
+    stored = json.loads(capsys.readouterr().out)
+    assert stored["finished"] and stored["scores"]["metric"] == "balanced_accuracy"
     assert main(command) == 2 and "--overwrite" in capsys.readouterr().err
     assert main(["finetune", "--resume", str(out), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == told
+    assert json.loads(capsys.readouterr().out) == stored
     (tmp_path / "bad.wav").write_bytes(b"no sound")
     files = [str(folder / "0.wav"), str(tmp_path / "bad.wav")]
     assert main(["predict", str(out), *files, "-o", str(tmp_path / "out.csv"), "--top", "2", "--json", "--strict"]) == 1
-    said = json.loads(capsys.readouterr().out)
-    assert len(said["predictions"][0]["scores"]) == 2 and said["skipped"][0]["path"].endswith("bad.wav")
+    predicted = json.loads(capsys.readouterr().out)
+    assert len(predicted["predictions"][0]["scores"]) == 2 and predicted["skipped"][0]["path"].endswith("bad.wav")
     (row,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
     assert sum(float(row[f"score {name}"]) for name in "abc") == pytest.approx(1, abs=1e-3)
     assert main(["data", "verify", str(tmp_path / "out.csv")]) == 0

@@ -99,9 +99,9 @@ def tune(
     ],
 )
 def test_what_cannot_train_is_named(folder: Path, tmp_path: Path, rows: list[str], header: str, hint: str) -> None:
-    with pytest.raises(DataError, match=hint) as told:
+    with pytest.raises(DataError, match=hint) as raised:
         tune(folder, tmp_path / "run", rows, header)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["small", "esc50", "audiomae-scv2", "passt-esc50"])

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from unheard.audio.frontend import MATPAC, MSM_MAE_16K, Statistics
-from unheard.audio.frontends import AnyFrontendConfig
+from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.config import override
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import read_labels
@@ -142,7 +142,7 @@ def test_every_augmentation_reaches_the_batch(folder: Path) -> None:
         assert torch.equal(changed.clips.target, plain.clips.target) == ("mix" not in setting)
 
 
-def test_a_faster_clip_still_fills_its_window_where_the_file_goes_on(folder: Path) -> None:
+def test_a_faster_clip_still_fills_its_window_where_the_file_continues(folder: Path) -> None:
     sounds = sounds_of(folder)
     fast = loader(sounds, override(PLAIN, ["augment.waveform.probability=1", "augment.waveform.speed=[2,2]"])).batch(0)
     for length, row in zip(fast.clips.lengths.tolist(), fast.rows.tolist(), strict=True):

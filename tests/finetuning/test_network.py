@@ -99,7 +99,7 @@ def test_a_clip_scores_the_same_whatever_else_is_in_the_batch() -> None:
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_padding_is_never_heard() -> None:
+def test_padding_is_never_used() -> None:
     network, _ = tuned()
     network.eval()
     quiet, loud = clips(20, 40), clips(20, 40)
@@ -211,7 +211,7 @@ def test_losses_are_those_of_pytorch() -> None:
     assert torch.allclose(mean_loss(logits, target, known, "sigmoid"), each[known > 0].sum() / 24)
 
 
-def test_classes_nobody_judged_get_no_gradient() -> None:
+def test_classes_without_annotation_get_no_gradient() -> None:
     logits = torch.randn(3, 4, requires_grad=True)
     known = torch.ones(3, 4)
     known[:, 2] = 0

@@ -1,4 +1,4 @@
-"""A fine-tuning run from start to finish: what it learns, what it leaves, how it chooses, stops and goes on."""
+"""A fine-tuning run from start to finish: what it learns and writes, how it selects, stops and continues."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_patience_stops_early_and_stays_stopped(folder: Path, tmp_path: Path) ->
     assert resume(run, device="cpu") and (run / "metrics.jsonl").read_text() == before
 
 
-def test_several_labels_a_clip_and_classes_nobody_judged(folder: Path, tmp_path: Path) -> None:
+def test_several_labels_a_clip_and_classes_without_annotation(folder: Path, tmp_path: Path) -> None:
     names = ["a", "b", "a|b", ""]
     table = [f"{i}.wav,{names[i % 4]},{'' if i % 2 else 'a'},{'test' if i > 20 else 'train'}" for i in range(30)]
     write(folder / "several.csv", "path,label,known,split", table)

@@ -33,31 +33,31 @@ def read(file: Path) -> list[dict[str, str]]:
 
 
 def test_a_table_of_other_clips_is_scored_in_the_words_of_the_model(run: Path, folder: Path, tmp_path: Path) -> None:
-    told = score_labelled(run, folder / "fresh.csv", tmp_path / "out")
-    assert told.metric == "balanced_accuracy" and told.mean > 0.9 and not told.notes and not told.skipped
-    assert [row["class"] for row in told.classes] == ["a", "b", "c"] and [row["clips"] for row in told.classes] == [
+    scored = score_labelled(run, folder / "fresh.csv", tmp_path / "out")
+    assert scored.metric == "balanced_accuracy" and scored.mean > 0.9 and not scored.notes and not scored.skipped
+    assert [row["class"] for row in scored.classes] == ["a", "b", "c"] and [row["clips"] for row in scored.classes] == [
         4,
         0,
         4,
     ]
-    said = open_finetuned(run).predict([folder / row["path"] for row in read(folder / "fresh.csv")])
+    predicted = open_finetuned(run).predict([folder / row["path"] for row in read(folder / "fresh.csv")])
     truth = np.array(["abc".index(row["label"]) for row in read(folder / "fresh.csv")])
-    named = np.array(["abc".index(next(iter(scores))) for scores in said])
-    assert told.means["accuracy"] == accuracy(truth, named) and np.sum(told.confusion) == 8
-    for name, (low, high) in told.intervals.items():
-        assert low is not None and high is not None and low <= told.means[name] <= high
-    assert set(told.intervals) == {"balanced_accuracy", "accuracy"} and told.intervals[told.metric] == (
-        told.low,
-        told.high,
+    named = np.array(["abc".index(next(iter(scores))) for scores in predicted])
+    assert scored.means["accuracy"] == accuracy(truth, named) and np.sum(scored.confusion) == 8
+    for name, (low, high) in scored.intervals.items():
+        assert low is not None and high is not None and low <= scored.means[name] <= high
+    assert set(scored.intervals) == {"balanced_accuracy", "accuracy"} and scored.intervals[scored.metric] == (
+        scored.low,
+        scored.high,
     )
 
 
 def test_what_is_written_says_the_same(run: Path, folder: Path, tmp_path: Path) -> None:
-    told = score_labelled(run, folder / "fresh.csv", tmp_path / "out")
+    scored = score_labelled(run, folder / "fresh.csv", tmp_path / "out")
     stored = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert stored["means"] == told.means and stored["confusion"] == told.confusion
+    assert stored["means"] == scored.means and stored["confusion"] == scored.confusion
     counts = [[int(row[f"predicted {name}"]) for name in "abc"] for row in read(tmp_path / "out" / "confusion.csv")]
-    assert counts == told.confusion
+    assert counts == scored.confusion
     (first, *_, last) = read(tmp_path / "out" / "classes.csv")
     assert (
         float(first["recall low"]) < float(first["recall"]) <= float(first["recall high"]) + 1e-9
@@ -78,7 +78,7 @@ def test_intervals_draw_whole_groups_where_the_table_has_them(run: Path, folder:
     rows = [(*row, f"take{row[0] // 12}") for row in rows]
     grouped = score_labelled(run, table(folder / "takes.csv", rows, "path,label,group"), tmp_path / "grouped")
     assert grouped.means == alone.means and (alone.resample, grouped.resample) == ("clips", "groups")
-    widths = [np.ptp(np.array(told.intervals["accuracy"], float)) for told in (alone, grouped)]
+    widths = [np.ptp(np.array(scored.intervals["accuracy"], float)) for scored in (alone, grouped)]
     assert widths[1] > 1.5 * widths[0]
 
 
@@ -93,9 +93,9 @@ def test_only_the_split_test_is_scored_where_there_is_one(run: Path, folder: Pat
 
 
 def test_folds_hear_only_what_they_never_saw(folds: Path, folder: Path, tmp_path: Path) -> None:
-    told = score_labelled(folds, folder / "folds.csv", tmp_path / "own")
+    scored = score_labelled(folds, folder / "folds.csv", tmp_path / "own")
     kept = json.loads((folds / "scores.json").read_text())
-    assert told.means == kept["means"] and [part["part"] for part in told.parts] == ["fold-0", "fold-1"]
+    assert scored.means == kept["means"] and [part["part"] for part in scored.parts] == ["fold-0", "fold-1"]
     other = score_labelled(folds, folder / "fresh.csv", tmp_path / "other")
     assert len(other.parts) == 1 and not other.notes
 
@@ -145,23 +145,27 @@ def test_tables_that_do_not_fit_are_named(
 
 
 def test_a_table_of_one_class_is_scored_by_what_needs_no_other(run: Path, folder: Path, tmp_path: Path) -> None:
-    told = score_labelled(
+    scored = score_labelled(
         run,
         table(folder / "alike.csv", [(i, "b", 0.1, "") for i in range(19, 30, 3)], "path,label,start,end"),
         tmp_path / "out",
     )
-    assert told.metric == "accuracy" and set(told.means) == {"accuracy", "loss"} and set(told.intervals) == {"accuracy"}
-    assert told.mean == told.classes[1]["recall"] and np.sum(told.confusion) == 4
-    assert "all clips have the same class, b" in told.notes[0]
+    assert (
+        scored.metric == "accuracy"
+        and set(scored.means) == {"accuracy", "loss"}
+        and set(scored.intervals) == {"accuracy"}
+    )
+    assert scored.mean == scored.classes[1]["recall"] and np.sum(scored.confusion) == 4
+    assert "all clips have the same class, b" in scored.notes[0]
     assert [(row["start"], "end" in row) for row in read(tmp_path / "out" / "predictions.csv")] == [("0.1", False)] * 4
 
 
-def test_files_that_cannot_be_heard_are_left_out_and_told(run: Path, folder: Path, tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_left_out_and_reported(run: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "98.wav").write_bytes(b"no sound")
     soundfile.write(folder / "97.wav", np.zeros(0), 16000)
     file = table(folder / "bad.csv", [(18, "a"), (19, "b"), (97, "a"), (98, "b")])
-    told = score_labelled(run, file, tmp_path / "out")
-    assert told.parts[0]["clips"] == 2 and len(told.skipped) == 2 and "98.wav" in "".join(told.skipped)
+    scored = score_labelled(run, file, tmp_path / "out")
+    assert scored.parts[0]["clips"] == 2 and len(scored.skipped) == 2 and "98.wav" in "".join(scored.skipped)
     with pytest.raises(DataError, match="none of the 2 test clips"):
         score_labelled(run, table(folder / "worse.csv", [(97, "a"), (98, "b")]), tmp_path / "other")
 

@@ -85,7 +85,7 @@ def test_a_second_run_finds_what_the_first_packed(table: Path, tmp_path: Path, m
     assert first.target[4].tolist() == [1, 0] and second.target[4].tolist() == [0, 1]
 
 
-def test_other_files_parts_channels_and_front_ends_are_packed_anew(table: Path, tmp_path: Path) -> None:
+def test_other_files_parts_channels_and_front_ends_are_packed_again(table: Path, tmp_path: Path) -> None:
     place, rows = tmp_path / "shared", table.read_text().splitlines()[1:]
     opened(table, place)
     opened(table, place, channel="left")

@@ -1,4 +1,4 @@
-"""Scores of several parts: their mean, the interval around it, and what is said where there is none."""
+"""Scores of several parts: their mean, the interval around it, and the note where there is none."""
 
 from __future__ import annotations
 
@@ -38,29 +38,33 @@ def folds(several: bool, groups: int = 0) -> dict[str, Predictions]:
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("groups", [0, 8])
 def test_the_interval_of_folds_is_one_of_their_mean(activation: str, groups: int) -> None:
-    heard = folds(activation == "sigmoid", groups)
-    told = summary(heard, NAMES, activation)
-    values = [one.scores(activation)[told.metric] for one in heard.values()]
-    assert told.mean == pytest.approx(np.mean(values)) == told.means[told.metric]
-    for name, (low, high) in told.intervals.items():
-        assert low is not None and high is not None and low < told.means[name] < high and high - low < 0.25
-    assert told.resample == ("groups" if groups else "clips") and not told.notes
+    predictions = folds(activation == "sigmoid", groups)
+    result = summary(predictions, NAMES, activation)
+    values = [one.scores(activation)[result.metric] for one in predictions.values()]
+    assert result.mean == pytest.approx(np.mean(values)) == result.means[result.metric]
+    for name, (low, high) in result.intervals.items():
+        assert low is not None and high is not None and low < result.means[name] < high and high - low < 0.25
+    assert result.resample == ("groups" if groups else "clips") and not result.notes
 
 
 def test_classes_of_folds_are_ranked_fold_by_fold() -> None:
-    heard = folds(True)
-    told = summary(heard, NAMES, "sigmoid")
-    for k, row in enumerate(told.classes):
-        each = [average_precision_score(one.target[:, k].astype(np.int64), one.logits[:, k]) for one in heard.values()]
+    predictions = folds(True)
+    result = summary(predictions, NAMES, "sigmoid")
+    for k, row in enumerate(result.classes):
+        each = [
+            average_precision_score(one.target[:, k].astype(np.int64), one.logits[:, k]) for one in predictions.values()
+        ]
         assert row["average precision"] == pytest.approx(np.mean(each)) and row["annotated"] == 200
     never = {
-        **heard,
+        **predictions,
         "fold-0": Predictions(
-            *(getattr(heard["fold-0"], name) for name in ("rows", "groups", "logits")), *absent(heard["fold-0"])
+            *(getattr(predictions["fold-0"], name) for name in ("rows", "groups", "logits")),
+            *absent(predictions["fold-0"]),
         ),
     }
     each = [
-        average_precision_score(one.target[:, 0].astype(np.int64), one.logits[:, 0]) for one in list(heard.values())[1:]
+        average_precision_score(one.target[:, 0].astype(np.int64), one.logits[:, 0])
+        for one in list(predictions.values())[1:]
     ]
     assert summary(never, NAMES, "sigmoid").classes[0]["average precision"] == pytest.approx(np.mean(each))
 
@@ -83,18 +87,18 @@ def resampled(groups: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.parametrize("groups", [0, 12])
 def test_one_part_is_drawn_as_it_always_was(groups: int) -> None:
     one = part(3, 0, False, groups)
-    told = summary({"": one}, NAMES, "softmax")
+    result = summary({"": one}, NAMES, "softmax")
     for name in ("balanced_accuracy", "accuracy"):
         values = np.array([one.scores("softmax", at)[name] for at in resampled(one.groups)])
-        assert told.intervals[name] == pytest.approx(bc_interval(values, told.means[name]), abs=1e-5)
-    assert told.means == one.scores("softmax")
+        assert result.intervals[name] == pytest.approx(bc_interval(values, result.means[name]), abs=1e-5)
+    assert result.means == one.scores("softmax")
 
 
 def test_of_one_group_there_is_no_interval(tmp_path: Path) -> None:
     one = part(0, 0, False, groups=1)
-    told = summary({"": one}, NAMES, "softmax")
-    assert told.low is None and told.high is None and set(told.intervals.values()) == {(None, None)}
-    assert "interval not known" in told.line() and "only one group was tested" in told.notes[0]
+    result = summary({"": one}, NAMES, "softmax")
+    assert result.low is None and result.high is None and set(result.intervals.values()) == {(None, None)}
+    assert "interval not known" in result.line() and "only one group was tested" in result.notes[0]
     none: list[float | None] = [None] * 40
     empty = [""] * 40
     labels = Labels(
@@ -108,7 +112,7 @@ def test_of_one_group_there_is_no_interval(tmp_path: Path) -> None:
         none,
         none,
     )
-    write(tmp_path, told, one, labels, "softmax")
+    write(tmp_path, result, one, labels, "softmax")
     stored = json.loads((tmp_path / "scores.json").read_text())
     assert stored["low"] is None and stored["intervals"]["accuracy"] == [None, None]
     for row in csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()):
@@ -116,14 +120,16 @@ def test_of_one_group_there_is_no_interval(tmp_path: Path) -> None:
 
 
 def test_of_folds_that_test_one_group_each_there_is_none_either() -> None:
-    told = summary({**folds(False, 8), "last": part(9, 900, False, groups=1)}, NAMES, "softmax")
-    assert told.low is None and "in 1 of 6 parts only one group" in told.notes[0]
+    result = summary({**folds(False, 8), "last": part(9, 900, False, groups=1)}, NAMES, "softmax")
+    assert result.low is None and "in 1 of 6 parts only one group" in result.notes[0]
     single = {str(k): part(k, k, False, clips=1) for k in range(8)}
     assert "in 8 of 8 parts only one clip" in summary(single, NAMES, "softmax").notes[-1]
 
 
-def test_few_groups_are_told_as_the_probe_tells_them() -> None:
-    told = summary({"": part(0, 0, False, groups=4)}, NAMES, "softmax")
-    assert told.notes == ["only 4 groups were tested: intervals over so few are too narrow"] and told.low is not None
+def test_few_groups_give_the_note_of_the_probe() -> None:
+    result = summary({"": part(0, 0, False, groups=4)}, NAMES, "softmax")
+    assert (
+        result.notes == ["only 4 groups were tested: intervals over so few are too narrow"] and result.low is not None
+    )
     assert not summary({"": part(0, 0, False, clips=5)}, NAMES, "softmax").notes
     assert len(joined(list(folds(False).values())).rows) == 200

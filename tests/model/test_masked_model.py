@@ -145,19 +145,6 @@ def test_a_latent_loss_moves_the_encoder_and_never_the_teacher():
     assert not any(name.startswith("model.teacher") for name in with_gradient)
 
 
-def test_the_teacher_follows_by_its_momentum_and_sees_hidden_patches_only():
-    learner = build(latent_recipe())
-    teacher, encoder = learner.model.teacher, learner.model.encoder
-    before = [p.clone() for p in teacher.parameters()]
-    teacher.ema_update(encoder, 0.9)
-    for old, now, student in zip(before, teacher.parameters(), encoder.transformer.parameters(), strict=True):
-        torch.testing.assert_close(now, 0.9 * old + 0.1 * student)
-    patches, hide = torch.randn(2, 25, 256), torch.arange(10, 25).expand(2, -1)
-    changed = patches.clone()
-    changed[:, :10] = 5.0
-    torch.testing.assert_close(teacher(encoder, patches, hide), teacher(encoder, changed, hide))
-
-
 def test_weight_zero_builds_neither_head_nor_teacher():
     learner = build(Recipe(model=MODEL))
     assert learner.model.teacher is None and learner.model.predictor is None

@@ -14,7 +14,7 @@ from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.model.sizes import MaskConfig
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import TeacherConfig, TrainingProgress, momentum
+from unheard.objectives.teacher_schedules import TeacherConfig, TrainingProgress, momentum
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import Recipe

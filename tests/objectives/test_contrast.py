@@ -14,7 +14,7 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
 from unheard.objectives.base import Batch
 from unheard.objectives.contrast import MAX_LOG_SCALE, ContrastConfig, ContrastiveLoss, matching
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 
 B, N, K, D, T = 5, 8, 3, 8, 7
 CONFIG = ContrastConfig(weight=1.0, text_dim=T, dim=6)
@@ -98,7 +98,7 @@ def test_the_scale_is_learned_and_bounded() -> None:
     assert float(objective.scale().detach()) == pytest.approx(np.exp(MAX_LOG_SCALE), rel=1e-5)
 
 
-def test_pairs_are_told_apart_after_a_few_steps() -> None:
+def test_pairs_are_separated_after_a_few_steps() -> None:
     torch.manual_seed(0)
     objective, out, batch = ContrastiveLoss(CONFIG, D), a_pass(), replace(a_batch(), captions=torch.arange(B))
     optimiser = torch.optim.Adam(objective.parameters(), 1e-2)
@@ -111,7 +111,7 @@ def test_pairs_are_told_apart_after_a_few_steps() -> None:
     assert similar.argmax(dim=1).tolist() == list(range(B)) and float(loss.detach()) < 0.05
 
 
-def test_what_is_missing_is_said() -> None:
+def test_what_is_missing_is_reported() -> None:
     with pytest.raises(ConfigError, match="text_dim"):
         ContrastiveLoss(ContrastConfig(weight=1.0), D)
     with pytest.raises(ConfigError, match="captions"):

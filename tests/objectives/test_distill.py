@@ -15,8 +15,8 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
 from unheard.objectives.distill import DistillConfig, DistillObjective, DistillTeacher
-from unheard.objectives.schedules import TrainingProgress
 from unheard.objectives.teacher_loss import MOMENTUM
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 
@@ -75,7 +75,7 @@ def by_hand(objective: DistillObjective, out: MaskedPass, batch: Batch, config: 
     """Patch by patch, in float64."""
     term, teacher = objective.terms[0], config.teachers[0]
 
-    def said(tokens: Tensor, head: torch.nn.Sequential) -> np.ndarray:
+    def predict(tokens: Tensor, head: torch.nn.Sequential) -> np.ndarray:
         x = tokens.double().numpy()
         norm, linear = head[0], head[1]
         x = (x - x.mean()) / np.sqrt(x.var() + 1e-6) * norm.weight.detach().numpy() + norm.bias.detach().numpy()
@@ -89,7 +89,7 @@ def by_hand(objective: DistillObjective, out: MaskedPass, batch: Batch, config: 
 
     head, wide = term.heads[0], term.decoder_to_encoder_proj
     hidden_head = term.hidden_head or head
-    seen, guessed = [], []
+    seen, from_decoder = [], []
     for clip in range(B):
         for place, patch in enumerate(out.mask.keep[clip].tolist()):
             if batch.valid[clip, patch]:
@@ -98,21 +98,21 @@ def by_hand(objective: DistillObjective, out: MaskedPass, batch: Batch, config: 
                     if config.visible_features == "encoder"
                     else wide(out.decoded[clip, patch]).detach()
                 )
-                seen.append(apart(said(tokens, head), batch.targets[0][clip, patch].double().numpy()))
+                seen.append(apart(predict(tokens, head), batch.targets[0][clip, patch].double().numpy()))
         for patch in out.mask.hide[clip].tolist():
             if batch.valid[clip, patch]:
-                guessed.append(
+                from_decoder.append(
                     apart(
-                        said(wide(out.decoded[clip, patch]).detach(), hidden_head),
+                        predict(wide(out.decoded[clip, patch]).detach(), hidden_head),
                         batch.targets[0][clip, patch].double().numpy(),
                     )
                 )
     if config.balance == "tokens":
         return float(
-            np.sum([*(teacher.visible * v for v in seen), *(teacher.hidden * v for v in guessed)])
-            / (len(seen) + len(guessed))
+            np.sum([*(teacher.visible * v for v in seen), *(teacher.hidden * v for v in from_decoder)])
+            / (len(seen) + len(from_decoder))
         )
-    return float(teacher.visible * np.mean(seen) + teacher.hidden * np.mean(guessed))
+    return float(teacher.visible * np.mean(seen) + teacher.hidden * np.mean(from_decoder))
 
 
 @pytest.mark.parametrize(
@@ -140,24 +140,24 @@ def test_nothing_is_lost_when_the_student_says_the_same() -> None:
     out, objective = a_pass(), built(PLAIN)
     targets = torch.zeros(B, N, C)
     with torch.no_grad():
-        said_visible, said_hidden = (
+        predicted_visible, predicted_hidden = (
             objective.terms[0].heads[0](out.visible),
             objective.terms[0].heads[0](objective.terms[0].decoder_to_encoder_proj(out.decoded)),
         )
         targets.scatter_(
             1,
             out.mask.hide[..., None].expand(-1, -1, C),
-            torch.gather(said_hidden, 1, out.mask.hide[..., None].expand(-1, -1, C)),
+            torch.gather(predicted_hidden, 1, out.mask.hide[..., None].expand(-1, -1, C)),
         )
-        targets.scatter_(1, out.mask.keep[..., None].expand(-1, -1, C), said_visible)
+        targets.scatter_(1, out.mask.keep[..., None].expand(-1, -1, C), predicted_visible)
     assert float(objective(out, a_batch(targets=targets)).detach()) == pytest.approx(0, abs=1e-5)
 
 
 def test_the_pooled_term_compares_means() -> None:
     out, objective = a_pass(), built(config_of(visible=0.0, hidden=0.0, pooled=2.0))
     batch = a_batch()
-    said = objective.terms[0].heads[0](out.visible.mean(dim=1))
-    expected = 2 * (1 - torch.nn.functional.cosine_similarity(said, batch.targets[0].mean(dim=1), dim=-1)).mean()
+    predict = objective.terms[0].heads[0](out.visible.mean(dim=1))
+    expected = 2 * (1 - torch.nn.functional.cosine_similarity(predict, batch.targets[0].mean(dim=1), dim=-1)).mean()
     torch.testing.assert_close(objective(out, batch), expected)
 
 
@@ -239,7 +239,7 @@ def test_evaluation_leaves_the_statistics_alone() -> None:
     torch.testing.assert_close(objective.terms[0].running, before)
 
 
-def test_what_is_missing_is_said() -> None:
+def test_what_is_missing_is_reported() -> None:
     for config, words in (
         (DistillConfig(1.0), "teacher"),
         (DistillConfig(1.0, ()), "has no teacher"),

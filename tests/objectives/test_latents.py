@@ -17,7 +17,7 @@ from unheard.model.masked_model import MaskedPass, best_hypothesis
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
 from unheard.objectives.latents import TARGET_EPS, LatentsConfig, PredictLatents
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 

@@ -16,7 +16,7 @@ from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask, random
 from unheard.objectives.base import Batch
 from unheard.objectives.prototypes import TEACHER_STD, PrototypeHead, Prototypes, PrototypesConfig, head_sizes
-from unheard.objectives.schedules import TeacherConfig, TrainingProgress
+from unheard.objectives.teacher_schedules import TeacherConfig, TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 
@@ -98,17 +98,17 @@ def test_it_is_the_cross_entropy_of_two_softened_distributions() -> None:
 
 
 @pytest.mark.parametrize("source", ["probs", "logits"])
-def test_the_centre_is_a_running_mean_of_what_the_teacher_said(source: str) -> None:
+def test_the_centre_is_a_running_mean_of_the_teachers_outputs(source: str) -> None:
     head, out = objective(replace(CONFIG, center=source)), a_pass()
     valid = EVERY.clone()
     valid[1, 4:] = False
     expected = np.zeros(KINDS)
     for step in range(3):
         raw = logits(head.teacher, out.target)
-        said = softmax((raw - expected) / 0.055, axis=-1) if source == "probs" else raw
+        probabilities = softmax((raw - expected) / 0.055, axis=-1) if source == "probs" else raw
         head(out, a_batch(valid))
         head.after_step(TrainingProgress(step + 1, 10))
-        expected = 0.9 * expected + 0.1 * said[valid.gather(1, out.mask.hide).numpy()].mean(axis=0)
+        expected = 0.9 * expected + 0.1 * probabilities[valid.gather(1, out.mask.hide).numpy()].mean(axis=0)
         np.testing.assert_allclose(head.center.numpy(), expected, atol=1e-6)
 
 

@@ -22,7 +22,8 @@ from unheard.objectives.registry import REGISTERED
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.training.checkpoints import checkpoints
-from unheard.weights.checkpoint import load_model, read_tensors, write_tensors
+from unheard.weights.checkpoint import load_model
+from unheard.weights.tensors import read_tensors, write_tensors
 
 DOCS = Path(__file__).parents[2] / "docs" / "guide" / "extend.md"
 SIZES = (

@@ -114,7 +114,7 @@ def test_alone_it_moves_the_encoder_and_leaves_the_decoder_out() -> None:
     assert [name for name, p in learner.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
-def test_beside_reconstruction_both_are_weighed() -> None:
+def test_with_reconstruction_both_are_weighed() -> None:
     learner = build(override(SMALL, ["objectives.supervise.weight=0.25"]), seed=0)
     patches = learner.grid.num_patches
     spec = torch.randn(B, learner.grid.n_mels, learner.grid.frames, generator=torch.Generator().manual_seed(0))
@@ -123,7 +123,7 @@ def test_beside_reconstruction_both_are_weighed() -> None:
     torch.testing.assert_close(losses["loss"], losses["loss/reconstruct"] + 0.25 * losses["loss/supervise"])
 
 
-def test_what_is_missing_is_said() -> None:
+def test_what_is_missing_is_reported() -> None:
     with pytest.raises(ConfigError, match="classes"):
         ClassificationLoss(SuperviseConfig(weight=1.0), D)
     with pytest.raises(ConfigError, match="labels"):

@@ -19,7 +19,8 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build, grid_of
 from unheard.training.checkpoints import checkpoints
 from unheard.training.optim import parameter_groups, peak_learning_rate
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
 
 SIZES = (
     "frames=96",

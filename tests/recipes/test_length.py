@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from unheard.audio.frontends import build_frontend
+from unheard.audio.frontend_kinds import build_frontend
 from unheard.data.store import Store
 from unheard.recipes import RECIPES, find_recipe
 from unheard.recipes.msm_mae import TABLE_1

@@ -110,7 +110,7 @@ def test_how_long_a_run_is(settings: list[str], windows: int, steps: int) -> Non
     assert total_steps(override(find_recipe("msm-mae"), settings).training, windows) == steps
 
 
-TOLD = (
+REQUIRED = (
     "objectives.distill.teachers.0.dim=4",
     "objectives.contrast.text_dim=4",
     'objectives.supervise.classes=["dog"]',
@@ -126,7 +126,7 @@ def test_every_recipe_can_be_made_tiny_and_built() -> None:
         "model.decoder_depth=1",
     ]
     for name in RECIPES:
-        learner = build(override(find_recipe(name), [*small, *TOLD, "model.decoder_num_heads=3"]))
+        learner = build(override(find_recipe(name), [*small, *REQUIRED, "model.decoder_num_heads=3"]))
         assert learner.recipe.name == name
 
 
@@ -194,7 +194,7 @@ def test_a_size_out_of_its_range_is_named_also_when_code_made_it(change: dict[st
         ("def recipe():\n    return 1 / 0\n", "cannot be executed as a recipe.*ZeroDivisionError"),
     ],
 )
-def test_a_python_file_that_is_no_recipe_is_told(text: str | None, message: str, tmp_path: Path) -> None:
+def test_a_python_file_that_is_no_recipe_is_reported(text: str | None, message: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "mine.py").write_text(text)
     with pytest.raises(ConfigError, match=message):
@@ -211,7 +211,7 @@ def test_a_python_file_that_is_no_recipe_is_told(text: str | None, message: str,
         ("", "known recipes"),
     ],
 )
-def test_unknown_names_are_told_with_the_nearest(name: str, message: str) -> None:
+def test_unknown_names_are_reported_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         find_recipe(name)
 

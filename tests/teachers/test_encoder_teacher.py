@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unheard.audio.frontend import MSM_MAE_16K, Statistics
-from unheard.audio.frontends import FrontendConfig
+from unheard.audio.frontend_kinds import FrontendConfig
 from unheard.audio.kaldi import AUDIOMAE
 from unheard.config import override
 from unheard.errors import CheckpointError, ConfigError
@@ -59,9 +59,11 @@ def targets_of(teacher: EncoderTeacher, grid: Grid, frontend: FrontendConfig = M
 def test_its_map_has_a_column_for_every_patch_of_any_length(saved: SavedModel, frames: int) -> None:
     teacher = EncoderTeacher(saved)
     wav = noise(2, frames)
-    said, axes = teacher(wav), teacher.axes(wav.shape[1])
-    assert said.shape == (2, 24, len(axes.edges) + 1, len(axes.columns)) and said.shape[3] == -(-(frames + 1) // 16)
-    assert not said.requires_grad and list(axes.columns) == sorted(axes.columns)
+    features, axes = teacher(wav), teacher.axes(wav.shape[1])
+    assert features.shape == (2, 24, len(axes.edges) + 1, len(axes.columns)) and features.shape[3] == -(
+        -(frames + 1) // 16
+    )
+    assert not features.requires_grad and list(axes.columns) == sorted(axes.columns)
 
 
 def test_a_student_with_the_same_patches_hears_its_tokens(saved: SavedModel) -> None:

@@ -13,10 +13,10 @@ from tests.teachers.local_teacher import LocalTeacher, use, write_sounds
 from torch import Tensor
 
 from unheard.audio.frontend import MSM_MAE_16K
-from unheard.data import shard_files
+from unheard.data import shard_writing
 from unheard.data.corpus import open_corpus
 from unheard.data.pack import pack
-from unheard.data.packing import PackConfig
+from unheard.data.pack_clip import PackConfig
 from unheard.errors import DataError
 from unheard.teachers import storing
 from unheard.teachers.stored import open_targets
@@ -111,7 +111,7 @@ def test_a_full_disk_is_one_clear_error_and_what_is_stored_stays(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, LocalTeacher())
-    write = shard_files.write_shard
+    write = shard_writing.write_shard
 
     def full(folder: Path, number: int, values: object) -> str:
         if number == 1:

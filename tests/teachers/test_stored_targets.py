@@ -15,7 +15,7 @@ from unheard.data.corpus import open_corpus
 from unheard.data.crops import CropSampler
 from unheard.data.loader import PretrainLoader
 from unheard.data.pack import pack
-from unheard.data.packing import PackConfig
+from unheard.data.pack_clip import PackConfig
 from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.store import Store, WaveStore, open_store
 from unheard.embedding.verify import verify

@@ -17,7 +17,7 @@ from unheard.config import override
 from unheard.data.prefetch import RankSlice
 from unheard.model.masking import noise_size
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.training.engine import Engine

@@ -24,8 +24,9 @@ from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
 from unheard.training.replay import replay
+from unheard.training.resume import resume
 from unheard.weights.checkpoint import load_model
 
 SIZES = (
@@ -140,9 +141,13 @@ def test_bad_batches_are_skipped_named_and_change_nothing(
         device="cpu",
         report=Callbacks(log=lines.append),
     )
-    told = [line for line in lines if "the update is skipped" in line]
+    skips = [line for line in lines if "the update is skipped" in line]
     assert (
-        run.finished and len(told) == 2 and "step 5" in told[0] and "(2 of at most 2)" in told[1] and ".wav" in told[1]
+        run.finished
+        and len(skips) == 2
+        and "step 5" in skips[0]
+        and "(2 of at most 2)" in skips[1]
+        and ".wav" in skips[1]
     )
     assert set(rows(run.folder)) == {1, 2, 3, 4, 6, 7, 9} and all(
         np.isfinite(value) for value in rows(run.folder).values()

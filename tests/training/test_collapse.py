@@ -31,12 +31,12 @@ def learner(name: str) -> PretrainModule:
     return build(override(find_recipe(name), [*(f"model.{size}" for size in SIZES), *head]))
 
 
-def told(name: str, *rows: dict[str, float]) -> list[str]:
-    said: list[str] = []
-    watch = CollapseDetector(learner(name), said.append)
+def warnings_of(name: str, *rows: dict[str, float]) -> list[str]:
+    warnings: list[str] = []
+    watch = CollapseDetector(learner(name), warnings.append)
     for row in rows:
         watch.update(HEALTHY | row)
-    return said
+    return warnings
 
 
 @pytest.mark.parametrize(
@@ -57,21 +57,23 @@ def told(name: str, *rows: dict[str, float]) -> list[str]:
         ),
     ],
 )
-def test_a_collapse_is_told_once(sick: dict[str, float], words: tuple[str, ...]) -> None:
-    said = told("matpac", {}, sick, sick | {"step": 20.0}, sick, {}, sick, sick)
-    assert len(said) == 1 and "\n" not in said[0] and said[0].startswith("warning    step 20: ")
-    assert all(word in said[0] for word in words)
+def test_a_collapse_is_reported_once(sick: dict[str, float], words: tuple[str, ...]) -> None:
+    warnings = warnings_of("matpac", {}, sick, sick | {"step": 20.0}, sick, {}, sick, sick)
+    assert len(warnings) == 1 and "\n" not in warnings[0] and warnings[0].startswith("warning    step 20: ")
+    assert all(word in warnings[0] for word in words)
 
 
-def test_one_row_is_not_yet_a_collapse_and_kinds_are_told_apart() -> None:
+def test_one_row_is_not_yet_a_collapse_and_kinds_are_separate() -> None:
     few, flat = {"diagnostics/effective_prototypes": 1.0}, {"diagnostics/feature_std": 0.01}
-    assert told("matpac", few, {}, few, flat, {}) == []
-    assert len(told("matpac", few | flat, few | flat, few, flat)) == 2
+    assert warnings_of("matpac", few, {}, few, flat, {}) == []
+    assert len(warnings_of("matpac", few | flat, few | flat, few, flat)) == 2
 
 
 def test_a_low_loss_on_rich_features_is_learning_and_flat_features_that_are_hard_are_not_yet_a_collapse() -> None:
     assert (
-        told("matpac", *[{"loss/latents": 0.01}] * 3, *[{"loss/latents": 0.2, "diagnostics/effective_rank": 1.2}] * 3)
+        warnings_of(
+            "matpac", *[{"loss/latents": 0.01}] * 3, *[{"loss/latents": 0.2, "diagnostics/effective_rank": 1.2}] * 3
+        )
         == []
     )
 

@@ -23,12 +23,13 @@ from unheard.embedding.loading import load
 from unheard.evaluation.hear.head import Head, HyperParams
 from unheard.evaluation.hear.head_ensemble import BatchedHeads, SequentialHeads
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
 
 DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 SIZES = (
@@ -209,7 +210,7 @@ def test_stacked_heads_learn_what_heads_one_by_one_do(multilabel: bool, device: 
     torch.manual_seed(0)
     rates, place = (1e-2, 3e-3, 1e-3), torch.device(device)
     heads = [Head(6, 3, HyperParams(hidden_layers=2, hidden_dim=8)) for _ in rates]
-    stacked, beside = (
+    stacked, sequential = (
         BatchedHeads(heads, rates, [None] * 3, place),
         SequentialHeads(copy.deepcopy(heads), rates, [None] * 3),
     )
@@ -217,9 +218,9 @@ def test_stacked_heads_learn_what_heads_one_by_one_do(multilabel: bool, device: 
     for step in range(8):
         if step == 4:
             stacked.select([0, 2])
-            beside.select([0, 2])
+            sequential.select([0, 2])
         stacked.step(x.to(place), y.to(place), multilabel)
-        beside.step(x, y, multilabel)
-    for one, other in zip(stacked.predict(x.to(place), 7), beside.predict(x, 7), strict=True):
+        sequential.step(x, y, multilabel)
+    for one, other in zip(stacked.predict(x.to(place), 7), sequential.predict(x, 7), strict=True):
         assert one.device.type == "cpu"
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)

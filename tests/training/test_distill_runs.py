@@ -18,14 +18,16 @@ from unheard.cli.main import main
 from unheard.config import override
 from unheard.data.corpus import open_corpus
 from unheard.data.pack import pack
-from unheard.data.packing import PackConfig
+from unheard.data.pack_clip import PackConfig
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 from unheard.teachers.storing import TargetsConfig, store_targets
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import pretrain, resume
-from unheard.weights.checkpoint import load_model, read_tensors
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
+from unheard.weights.checkpoint import load_model
+from unheard.weights.tensors import read_tensors
 
 SIZES = (
     "frames=48",
@@ -85,9 +87,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(place: Path, tmp_path: Path) -> 
 def test_two_processes_learn_what_one_does(place: Path, tmp_path: Path) -> None:
     start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
     settings = [part for setting in [*SETTINGS, teachers(place)] for part in ("--set", setting)]
-    told = [str(place / "spec"), "-o", str(tmp_path / "two"), "--recipe", "distill", "--device", "cpu", *settings]
+    options = [str(place / "spec"), "-o", str(tmp_path / "two"), "--recipe", "distill", "--device", "cpu", *settings]
     command, environment = [*start, "--standalone", "-m", "unheard", "pretrain"], {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *told], capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     pretrain(place / "spec", tmp_path / "one", recipe(teachers(place)), device="cpu")
     for two, alone in zip(rows(tmp_path / "two"), rows(tmp_path / "one"), strict=True):
@@ -150,8 +152,8 @@ def test_the_command_stores_targets_that_a_run_reads(
     assert main([*command, "--pca", "8", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["clips"], printed["dim"]) == (5, 8) and printed["rows"] == 5
-    told = [part for each in [*SETTINGS, f"objectives.distill.teachers.0.name={out}"] for part in ("--set", each)]
+    options = [part for each in [*SETTINGS, f"objectives.distill.teachers.0.name={out}"] for part in ("--set", each)]
     run = ["pretrain", str(place / "spec"), "-o", str(tmp_path / "run"), "--recipe", "distill", "--device", "cpu"]
-    assert main([*run, *told]) == 0 and "targets    feature distillation from random-tiny" in capsys.readouterr().err
+    assert main([*run, *options]) == 0 and "targets    feature distillation from random-tiny" in capsys.readouterr().err
     assert main(["data", "verify", str(out), str(tmp_path / "run")]) == 0
     assert main([*command, "--pca", "9"]) == 2 and "another --pca" in capsys.readouterr().err

@@ -23,8 +23,10 @@ from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import pretrain, resume
-from unheard.weights.checkpoint import load_model, read_tensors
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
+from unheard.weights.checkpoint import load_model
+from unheard.weights.tensors import read_tensors
 
 transformers = pytest.importorskip("transformers")
 
@@ -112,7 +114,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(clap: Path, text: Path) -> dict[str, list[str]]:
-    """What each recipe is told beside its sizes."""
+    """Settings of each recipe, without its sizes."""
     teacher = [f"{TEACHER}={clap}"]
     return {
         "mam-clap": teacher,
@@ -200,7 +202,7 @@ def test_without_its_weights_the_student_is_audiomae(corpus: Path, tmp_path: Pat
 def test_two_processes_learn_what_one_does(
     name: str, corpus: Path, settings: dict[str, list[str]], tmp_path: Path
 ) -> None:
-    told = [part for setting in [*SETTINGS, *settings[name]] for part in ("--set", setting)]
+    options = [part for setting in [*SETTINGS, *settings[name]] for part in ("--set", setting)]
     start = [
         sys.executable,
         "-m",
@@ -223,7 +225,7 @@ def test_two_processes_learn_what_one_does(
         name,
         "--device",
         "cpu",
-        *told,
+        *options,
     ]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -240,7 +242,7 @@ def test_two_processes_learn_what_one_does(
         assert all(two[key] == pytest.approx(alone[key], rel=1e-4, abs=1e-6) for key in alone if key.startswith("loss"))
 
 
-def test_what_a_recipe_lacks_is_said_before_anything_is_read(corpus: Path, clap: Path, tmp_path: Path) -> None:
+def test_what_a_recipe_lacks_is_reported_before_anything_is_read(corpus: Path, clap: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"objectives\.distill\.teachers\.0\.name"):
         pretrain(corpus, tmp_path / "run", recipe("mam-clap", []), device="cpu")
     with pytest.raises(CheckpointError, match="no model"):
@@ -268,8 +270,8 @@ def test_a_corpus_without_labels_or_captions_is_refused(
 def test_another_teacher_ends_a_run(corpus: Path, clap: Path, tmp_path: Path) -> None:
     mine = tmp_path / "clap"
     shutil.copytree(clap, mine)
-    told = [f"{TEACHER}={mine}"]
-    pretrain(corpus, tmp_path / "run", recipe("mam-clap", told), device="cpu")
+    options = [f"{TEACHER}={mine}"]
+    pretrain(corpus, tmp_path / "run", recipe("mam-clap", options), device="cpu")
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
     model = transformers.ClapModel.from_pretrained(mine)
     with torch.no_grad():
@@ -280,7 +282,7 @@ def test_another_teacher_ends_a_run(corpus: Path, clap: Path, tmp_path: Path) ->
 
 
 def _plain(corpus: Path, folder: Path) -> Path:
-    """The same clips without anything said of them."""
+    """The same clips without labels and captions."""
     table = folder / "plain.csv"
     table.write_text("path\n" + "".join(f"{file}\n" for file in sorted(corpus.parent.glob("*.wav"))))
     return table

@@ -21,8 +21,10 @@ from unheard.config import override
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import Origin, pretrain, resume
-from unheard.weights.checkpoint import load_model, read_tensors
+from unheard.training.pretrain import Origin, pretrain
+from unheard.training.resume import resume
+from unheard.weights.checkpoint import load_model
+from unheard.weights.tensors import read_tensors
 
 SIZES = (
     "frames=48",

@@ -201,7 +201,7 @@ def test_the_others_end_with_one_line_when_a_process_is_killed(sounds: Path, tmp
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = [
+    command = [
         sys.executable,
         "-W",
         "ignore",
@@ -214,7 +214,7 @@ def test_the_others_end_with_one_line_when_a_process_is_killed(sounds: Path, tmp
         "--device",
         "cpu",
     ]
-    told += settings(["training.steps=100000", "training.checkpoint_every=20"])
+    command += settings(["training.steps=100000", "training.checkpoint_every=20"])
     both = []
     for rank in (0, 1):
         place = {
@@ -225,7 +225,7 @@ def test_the_others_end_with_one_line_when_a_process_is_killed(sounds: Path, tmp
             "MASTER_ADDR": "127.0.0.1",
         }
         env = {**os.environ, "OMP_NUM_THREADS": "1", **place, "MASTER_PORT": str(port)}
-        both.append(subprocess.Popen(told, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env))
+        both.append(subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env))
     deadline = time.monotonic() + 120
     while not checkpoints(tmp_path / "run") and time.monotonic() < deadline:
         time.sleep(0.1)

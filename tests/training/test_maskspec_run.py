@@ -17,7 +17,8 @@ from unheard.config import override
 from unheard.errors import ConfigError
 from unheard.recipes import find_recipe
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
 from unheard.weights.checkpoint import load_model
 
 SMALL = [

@@ -1,4 +1,4 @@
-"""A run from start to finish: what it leaves behind, how it stops, how it goes on."""
+"""A run from start to finish: what it writes, how it stops, how it continues."""
 
 import json
 import os
@@ -22,7 +22,8 @@ from unheard.model.sizes import ModelConfig
 from unheard.recipes import find_recipe
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import Origin, pretrain, resume
+from unheard.training.pretrain import Origin, pretrain
+from unheard.training.resume import resume
 from unheard.view.report import _facts
 from unheard.weights.checkpoint import load_model
 
@@ -116,8 +117,10 @@ def test_kill_9_loses_nothing_before_the_last_checkpoint(sounds, tmp_path):
 
 
 def test_a_run_folder_holds_what_the_design_says(sounds, tmp_path):
-    said = []
-    run = pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Callbacks(log=said.append))
+    lines = []
+    run = pretrain(
+        sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu", report=Callbacks(log=lines.append)
+    )
     assert run.finished and run.step == 14
     for name in (
         "config.json",
@@ -140,7 +143,7 @@ def test_a_run_folder_holds_what_the_design_says(sounds, tmp_path):
         "loader_wait",
         "time",
     } <= set(first)
-    text = "\n".join(said)
+    text = "\n".join(lines)
     assert "12 clips" in text and "15 tokens per window" in text and "about" in text
     assert len(checkpoints(run.folder)) == 2
     assert not list(run.folder.rglob("*.pt*")) and not list(run.folder.rglob("*.pkl"))
@@ -148,10 +151,10 @@ def test_a_run_folder_holds_what_the_design_says(sounds, tmp_path):
 
 def test_a_finished_run_says_so(sounds, tmp_path):
     pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device="cpu")
-    said = []
+    lines = []
     before = (tmp_path / "run/metrics.jsonl").read_bytes()
-    assert resume(tmp_path / "run", report=Callbacks(log=said.append)).finished
-    assert "finished" in said[0]
+    assert resume(tmp_path / "run", report=Callbacks(log=lines.append)).finished
+    assert "finished" in lines[0]
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
 
 
@@ -182,7 +185,7 @@ def test_training_lowers_the_loss(sounds, tmp_path):
     assert np.mean(curve[-5:]) < 0.6 * np.mean(curve[:5])
 
 
-def test_an_existing_run_is_replaced_only_when_told(sounds, tmp_path):
+def test_an_existing_run_is_replaced_only_when_asked(sounds, tmp_path):
     recipe = override(SMALL, [*SETTINGS, "training.steps=2"])
     pretrain(sounds, tmp_path / "run", recipe, device="cpu")
     (tmp_path / "run/mark").touch()
@@ -246,7 +249,7 @@ def test_init_starts_from_weights_and_another_size_is_refused(sounds, tmp_path):
     pretrain(sounds, tmp_path / "second", again, origin=Origin(tmp_path / "first"), device="cpu")
     first, second = (load_model(tmp_path / name).learner.export_state_dict() for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    with pytest.raises(CheckpointError, match="differs from that of the recipe in size"):
+    with pytest.raises(CheckpointError, match=r"model\.embed_dim is 24, that of the recipe 32"):
         pretrain(sounds, tmp_path / "third", override(again, ["model.embed_dim=32"]), origin=Origin(tmp_path / "first"))
 
 

@@ -17,7 +17,8 @@ from unheard.config import override
 from unheard.errors import ConfigError
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
 
 SIZES = (
     "frames=48",
@@ -93,7 +94,7 @@ def test_two_processes_learn_what_one_does_and_speak_once(extra: list[str], soun
     assert not list((tmp_path / "two").rglob(".*"))
 
 
-def test_a_run_goes_on_with_another_number_of_processes(sounds: Path, tmp_path: Path) -> None:
+def test_a_run_continues_with_another_number_of_processes(sounds: Path, tmp_path: Path) -> None:
     pretrain(sounds, tmp_path / "one", recipe(BOTH), device="cpu")
     shutil.copytree(tmp_path / "one", tmp_path / "moved")
     shutil.rmtree(tmp_path / "moved" / "checkpoints" / "step-00000006")

@@ -14,7 +14,8 @@ from unheard.errors import ConfigError, DataError
 from unheard.recipes import find_recipe
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
 from unheard.weights.checkpoint import load_model
 
 SIZES = (

@@ -16,7 +16,8 @@ from unheard.errors import ConfigError, DataError
 from unheard.outputs import locked_folder
 from unheard.recipes import find_recipe
 from unheard.training.checkpoints import checkpoints
-from unheard.training.pretrain import pretrain, resume
+from unheard.training.pretrain import pretrain
+from unheard.training.resume import resume
 
 SETTINGS = [
     "model.size=tiny",

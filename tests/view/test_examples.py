@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unheard.audio.frontend import LogMelConfig, Statistics
-from unheard.data.shards import Header, Index, Texts
+from unheard.data.shard_layout import Header, Index, Texts
 from unheard.data.store import SpecStore
 from unheard.view.run import most_active_windows
 

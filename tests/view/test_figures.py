@@ -39,7 +39,7 @@ def model():
 @pytest.mark.parametrize(
     ("mask", "share"), [("random", 0.754), ("vertical", 6 / 13), ("horizontal", 2 / 5), ("chessboard", 32 / 65)]
 )
-def test_a_reconstruction_keeps_what_was_heard(model, sound, mask, share):
+def test_a_reconstruction_keeps_what_was_visible(model, sound, mask, share):
     window = take_window(model, sound, 0.5)
     shown = reconstruct_window(model, window, mask)
     hidden = np.repeat(np.repeat(shown.hidden, 16, 0), 16, 1)

@@ -1,6 +1,4 @@
-"""A probe from a table to a page: everything is there, it needs no network, and what is wrong with a table is told by
-name.
-"""
+"""A probe from a table to a page: the page is complete and needs no network; an error of a table names its row."""
 
 from __future__ import annotations
 
@@ -35,11 +33,11 @@ def tone(path: Path, hertz: float, seconds: float = 0.3) -> None:
     soundfile.write(path, 0.3 * np.sin(2 * np.pi * hertz * time) + 0.01 * noise, RATE)
 
 
-def remembering(told: list[str]) -> Track:
-    """Progress that notes what is told of."""
+def remembering(lines: list[str]) -> Track:
+    """Progress that records the descriptions."""
 
     def track(items: Iterable[Any], total: int, description: str) -> Iterator[Any]:
-        told.append(description)
+        lines.append(description)
         yield from items
 
     return track
@@ -79,7 +77,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def probed(model: Model, labels: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ProbeReport, Path]:
     out = tmp_path_factory.mktemp("probe") / "out"
-    return api.probe(model, labels, out, seeds=(0,), layers="all"), out
+    return api.probe(model, labels, out, seeds=1, layers="all"), out
 
 
 def test_one_command_writes_a_page_figures_and_tables(probed: tuple[ProbeReport, Path]) -> None:
@@ -112,10 +110,10 @@ def test_the_page_is_one_file_that_says_what_to_know(probed: tuple[ProbeReport, 
     for words in ("Per-class results", "Learning curve", "linear head, compared with the random encoder", "Caveats"):
         assert words in page
     (data,) = re.findall(r"<script type=application/json id=map-data>(.*?)</script>", page)
-    told = json.loads(data)
-    assert len(told["points"]) == 24 and set(told["classes"]) == {"low", "mid </script>", "high"}
-    assert all(point["sound"].startswith("data:audio/") for point in told["points"])
-    assert sum(point["predicted"] != "" for point in told["points"]) == report.tested == 12
+    lines = json.loads(data)
+    assert len(lines["points"]) == 24 and set(lines["classes"]) == {"low", "mid </script>", "high"}
+    assert all(point["sound"].startswith("data:audio/") for point in lines["points"])
+    assert sum(point["predicted"] != "" for point in lines["points"]) == report.tested == 12
 
 
 def test_the_page_has_every_verdict_of_the_terminal(probed: tuple[ProbeReport, Path], tmp_path: Path) -> None:
@@ -174,7 +172,7 @@ def test_parts_of_files_with_several_labels_in_folds(model: Model, tmp_path: Pat
             }
             for at in (0, 1, 2, 5, 6, 7)
         ]
-    report = api.probe(model, write_rows(tmp_path / "labels.csv", rows), tmp_path / "out", seeds=(0,))
+    report = api.probe(model, write_rows(tmp_path / "labels.csv", rows), tmp_path / "out", seeds=1)
     assert report.metric == "mAP" and not report.confusion and report.tested == 24
     assert any("are from files with the same bytes as training files" in warning for warning in report.warnings)
     assert {row.average_precision is not None for row in report.per_class} == {True}
@@ -226,18 +224,18 @@ def test_a_bad_table_is_refused_by_name_before_anything_is_embedded(model: Model
         yield from items  # type: ignore[misc]
 
     with pytest.raises(UnheardError, match=message):
-        api.probe(model, write_rows(tmp_path / "labels.csv", rows), tmp_path / "out", seeds=(0,), track=track)  # type: ignore[arg-type]
+        api.probe(model, write_rows(tmp_path / "labels.csv", rows), tmp_path / "out", seeds=1, track=track)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_embedded(
+def test_a_folder_that_cannot_be_written_is_reported_before_anything_is_embedded(
     model: Model, labels: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    told: list[str] = []
+    lines: list[str] = []
     with pytest.raises(DataError, match=r"cannot write the probe's report to .*file/out.*; choose another -o"):
-        api.probe(model, labels, tmp_path / "file" / "out", seeds=(0,), track=remembering(told))
-    assert not any("embedding" in line for line in told)
+        api.probe(model, labels, tmp_path / "file" / "out", seeds=1, track=remembering(lines))
+    assert not any("embedding" in line for line in lines)
 
 
 def test_a_probe_that_was_interrupted_embeds_nothing_twice(model: Model, labels: Path, tmp_path: Path) -> None:
@@ -248,29 +246,29 @@ def test_a_probe_that_was_interrupted_embeds_nothing_twice(model: Model, labels:
 
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        api.probe(model, labels, out, seeds=(0,), track=interrupted)
-    told: list[str] = []
-    report = api.probe(model, labels, out, seeds=(0,), overwrite=True, track=remembering(told))
-    assert "probe" in told and not any("embedding" in line or "log-mel" in line for line in told)
-    assert report == api.probe(model, labels, tmp_path / "fresh", seeds=(0,))
+        api.probe(model, labels, out, seeds=1, track=interrupted)
+    lines: list[str] = []
+    report = api.probe(model, labels, out, seeds=1, overwrite=True, track=remembering(lines))
+    assert "probe" in lines and not any("embedding" in line or "log-mel" in line for line in lines)
+    assert report == api.probe(model, labels, tmp_path / "fresh", seeds=1)
 
 
 def test_vectors_of_another_making_are_made_again(model: Model, labels: Path, tmp_path: Path) -> None:
-    out, told = tmp_path / "out", list[str]()
-    api.probe(model, labels, out, seeds=(0,))
+    out, lines = tmp_path / "out", list[str]()
+    api.probe(model, labels, out, seeds=1)
     (out / "vectors" / "random-0.npy").write_bytes(b"damaged")
     with pytest.warns(DamageWarning, match="random-0.npy is damaged"):
-        api.probe(model, labels, out, seeds=(0, 1), overwrite=True, track=remembering(told))
-    assert [line for line in told if "embedding" in line] == [
+        api.probe(model, labels, out, seeds=2, overwrite=True, track=remembering(lines))
+    assert [line for line in lines if "embedding" in line] == [
         f"embedding (random encoder, seed {seed})" for seed in (0, 1)
     ]
-    told.clear()
-    api.probe(model, labels, out, seeds=(0,), pool="max", overwrite=True, track=remembering(told))
-    assert sum("embedding" in line for line in told) == 2
-    told.clear()
+    lines.clear()
+    api.probe(model, labels, out, seeds=1, pool="max", overwrite=True, track=remembering(lines))
+    assert sum("embedding" in line for line in lines) == 2
+    lines.clear()
     other = Model(reinitialised(SavedModel(model.learner, model.config, model.statistics, model.provenance), seed=7))
-    api.probe(other, labels, out, seeds=(0,), pool="max", overwrite=True, track=remembering(told))
-    assert sum("embedding" in line for line in told) == 2
+    api.probe(other, labels, out, seeds=1, pool="max", overwrite=True, track=remembering(lines))
+    assert sum("embedding" in line for line in lines) == 2
 
 
 def test_many_classes_show_their_commonest_confusions() -> None:

@@ -178,12 +178,12 @@ def test_a_damaged_file_opens_or_is_an_error_of_ours(
     for place in data.draw(st.lists(st.integers(0, len(changed) - 1), max_size=4), "changed bytes") if changed else []:
         changed[place] = data.draw(st.integers(0, 255), "new value")
     file.write_bytes(changed)
-    said = ""
+    text = ""
     try:
         load_tensors(file)
     except CheckpointError as error:
-        said = str(error)
-    assert "weights_only" not in said and "\n" not in said
+        text = str(error)
+    assert "weights_only" not in text and "\n" not in text
 
 
 @pytest.mark.parametrize(

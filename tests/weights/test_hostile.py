@@ -234,13 +234,15 @@ def test_a_compressed_file_is_refused(tmp_path: Path) -> None:
         load_tensors(archive(tmp_path / "odd.pth", tensor_pickle((2,), (1,)), compressed=True))
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the size of the process from /proc")
 def test_loading_many_of_them_stays_small_in_a_process_of_its_own(folder: Path) -> None:
     config = read_json(folder / "config.json")
     config["recipe"]["model"]["depth"] = 10**9
     seal(folder, config)
     limited = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30)); from unheard.cli import"
-        " main; sys.exit(main())"
+        "import resource, sys, torch; from unheard.cli import main; pages = open('/proc/self/statm').read().split()[0];"
+        " limit = int(pages) * resource.getpagesize() + (1 << 30); resource.setrlimit(resource.RLIMIT_AS, (limit,"
+        " limit)); sys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", limited, "reconstruct", str(folder), "x.wav", "-o", "x.png"],

@@ -167,7 +167,7 @@ def test_the_audioset_head_gives_each_class_a_score_of_its_own(tmp_path: Path) -
         ({"student_encoder.blocks.1.norm1.bias": None}, r"missing model\.encoder\.transformer\.blocks\.1\.norm1\.bias"),
     ],
 )
-def test_a_file_of_another_kind_is_told_key_by_key(
+def test_a_file_of_another_kind_is_reported_key_by_key(
     change: dict[str, Tensor | None], message: str, tmp_path: Path
 ) -> None:
     keys = released(learner_of("matpac"), encoder_only=True) | change

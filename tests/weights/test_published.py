@@ -123,7 +123,7 @@ def test_a_file_without_cls_token_and_a_safetensors_file_convert(tmp_path: Path)
     assert not saved.recipe.model.cls_token and saved.learner.model.encoder.cls_token is None
 
 
-def test_the_terms_are_told_and_kept(
+def test_the_terms_are_reported_and_kept(
     store: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["convert", str(store(whole(released()))), "-o", str(tmp_path / "made"), "--layout", "msm-mae"]) == 0

@@ -15,7 +15,8 @@ from unheard.objectives.distill import DistillTeacher
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.training.initial import build_initialised
-from unheard.weights.checkpoint import WEIGHTS, Provenance, load_model, read_tensors, save_model, write_tensors
+from unheard.weights.checkpoint import WEIGHTS, Provenance, load_model, save_model
+from unheard.weights.tensors import read_tensors, write_tensors
 
 SIZES = ("frames=32", "embed_dim=16", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1")
 RECIPE = override(

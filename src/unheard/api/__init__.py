@@ -1,14 +1,33 @@
-"""The functions of the library, with the names of the commands."""
+"""The functions of the library, with the names of the commands. Names are looked up on first use."""
 
-from unheard.api.converting import convert
-from unheard.api.embedding import embed, load, search, verify
-from unheard.api.evaluating import evaluate
-from unheard.api.exporting import export
-from unheard.api.finetuning import finetune, resume_finetune
-from unheard.api.inspecting import attention, reconstruct, report
-from unheard.api.pretraining import pretrain, resume
-from unheard.api.probing import probe
-from unheard.api.storing import targets
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unheard.api.converting import convert
+    from unheard.api.embedding import embed, load, search, verify
+    from unheard.api.evaluating import evaluate
+    from unheard.api.exporting import export
+    from unheard.api.finetuning import finetune, resume_finetune
+    from unheard.api.inspecting import attention, reconstruct, report
+    from unheard.api.pretraining import pretrain, resume
+    from unheard.api.probing import probe
+    from unheard.api.storing import targets
+
+_MODULES = {
+    "converting": ("convert",),
+    "embedding": ("embed", "load", "search", "verify"),
+    "evaluating": ("evaluate",),
+    "exporting": ("export",),
+    "finetuning": ("finetune", "resume_finetune"),
+    "inspecting": ("attention", "reconstruct", "report"),
+    "pretraining": ("pretrain", "resume"),
+    "probing": ("probe",),
+    "storing": ("targets",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "attention",
@@ -28,3 +47,10 @@ __all__ = [
     "targets",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unheard.api' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    value = globals()[name] = getattr(import_module(f"unheard.api.{_HOMES[name]}"), name)
+    return value

@@ -21,11 +21,8 @@ def convert(
     ----------
     layout : {"msm-mae", "m2d", "maskspec", "audiomae", "matpac"}
         Layout of the file.
-    name : str, optional
-        Released name with the input size, such as ``80x512p16x16_paper``; default: taken from the path.
-    classes : path, optional
-        Class names of a fine-tuned file: AudioSet's ``class_labels_indices.csv``, or a text file with one name per
-        line.
+    name, classes
+        See `ConvertOptions`.
     """
     from unheard.weights.checkpoint import is_model, save_model
     from unheard.weights.published import convert as read

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import get_args
 
 from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.loading import refuse_same_names
 from unheard.errors import ConfigError
 from unheard.evaluation.hear import suite
 from unheard.evaluation.hear.embeddings import PROVENANCE_FILE
@@ -103,9 +103,5 @@ def _encoders_to_compare(
     """Return the model, those compared with it, the random encoder and log-mel, with distinct names."""
     own, *baselines = encoders(model, plan.device, plan.runtime)
     compared = [own, *(encoder(each, plan.device, plan.runtime) for each in compare), *baselines]
-    name, times = Counter(each.name for each in compared).most_common(1)[0]
-    if times > 1:
-        raise ConfigError(
-            f"{times} models have the name {name}; rename the folder or the weights of one, or remove the duplicate"
-        )
+    refuse_same_names([each.name for each in compared])
     return compared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +16,7 @@ from unheard.outputs import locked_file, refuse_existing
 if TYPE_CHECKING:
     from unheard.weights.export.int8 import Agreement
 
-Format = Literal["onnx", "hf"]
+Format = Literal["onnx", "hf", "unheard"]
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Exported:
 
 def export(
     model: Model | str | Path, out: str | Path, *, to: Format | None = None, int8: bool = False,
-    check: str | Path | None = None, code: bool = False, overwrite: bool = False,
+    check: str | Path | None = None, code: bool = False, release: str | Path | None = None, overwrite: bool = False,
 ) -> Exported:  # fmt: skip
-    """Export a model to an ONNX file, or to a folder that Hugging Face transformers loads.
+    """Export a model to an ONNX file, a folder that Hugging Face transformers loads, or a released model folder.
 
     Parameters
     ----------
@@ -49,14 +49,8 @@ def export(
         A model, a run, a model folder, or a built-in name.
     out : path
         A file that ends in ``.onnx``, or a folder.
-    to : {"onnx", "hf"}, optional
-        Format; default: "onnx" if ``out`` ends in ``.onnx``, else "hf".
-    int8 : bool
-        Store the weights of the ONNX file as 8-bit integers: a quarter to a third of the size.
-    check : path, optional
-        A folder of at least three sounds; the scene vectors of the ONNX file are compared with those of the model.
-    code : bool
-        Also write self-contained Python code into the Hugging Face folder, so that it loads without this package.
+    to, int8, check, code, release
+        See `ExportOptions`.
     overwrite : bool
         Replace an existing output.
 
@@ -67,19 +61,34 @@ def export(
     CheckpointError
         When there is no such model, or the file does not reproduce it; then no file is left.
     """
-    path, chosen = Path(out), to or ("onnx" if Path(out).suffix == ".onnx" else "hf")
-    if (chosen == "onnx") != (path.suffix == ".onnx"):
-        raise ConfigError(f"{out}: the name of an ONNX file ends in .onnx, and that of a Hugging Face folder does not")
-    if chosen == "hf" and (int8 or check is not None):
-        raise ConfigError("--int8 and --check belong to ONNX files; give an -o that ends in .onnx")
-    if chosen == "onnx" and code:
-        raise ConfigError("--code belongs to Hugging Face folders; give an -o that does not end in .onnx")
+    path, chosen = Path(out), to or _format(Path(out), release)
+    _refuse_options(path, chosen, int8 or check is not None, code, release)
     if isinstance(model, str) and model.partition(":")[0] in ("hear", "hf", "xares"):
         raise ConfigError(f"{model} is not a model of unheard, so it cannot be exported; give a run or a model folder")
     refuse_existing(path, overwrite)
     if chosen == "hf":
         return _export_hf(own(model), path, code, overwrite)
+    if release is not None:
+        return _export_release(own(model), path, Path(release))
     return _export_onnx(model, path, int8, check)
+
+
+def _format(out: Path, release: str | Path | None) -> Format:
+    if out.suffix == ".onnx":
+        return "onnx"
+    return "hf" if release is None else "unheard"
+
+
+def _refuse_options(out: Path, to: Format, onnx: bool, code: bool, release: str | Path | None) -> None:
+    """Refuse options that belong to another format."""
+    if (to == "onnx") != (out.suffix == ".onnx"):
+        raise ConfigError(f"{out}: the name of an ONNX file ends in .onnx, and that of a folder does not")
+    if to != "onnx" and onnx:
+        raise ConfigError("--int8 and --check belong to ONNX files; give an -o that ends in .onnx")
+    if to != "hf" and code:
+        raise ConfigError("--code belongs to Hugging Face folders; give an -o that does not end in .onnx")
+    if (to == "unheard") != (release is not None):
+        raise ConfigError("--to unheard and --release FILE belong together: the file names the licence of the weights")
 
 
 def _export_onnx(model: Model | str | Path, out: Path, int8: bool, check: str | Path | None) -> Exported:
@@ -133,3 +142,13 @@ def _agreement(model: Model, file: Path, sounds: list[Path]) -> Agreement:
 def _export_hf(model: Model, out: Path, code: bool, overwrite: bool) -> Exported:
     model.save_pretrained(out, code=code, overwrite=overwrite)
     return Exported(out, "hf", sum(file.stat().st_size for file in out.iterdir()))
+
+
+def _export_release(model: Model, out: Path, description: Path) -> Exported:
+    from unheard.embedding.stored_check import stored_check
+    from unheard.weights.release import read_release, releasable, save_release
+
+    release = read_release(description)
+    saved = releasable(model.saved, release)
+    save_release(replace(saved, check=stored_check(Model(saved))), out, release)
+    return Exported(out, "unheard", sum(file.stat().st_size for file in out.iterdir()))

@@ -32,14 +32,8 @@ def reconstruct(
     ----------
     out : path
         ``.png``, ``.pdf`` or ``.svg``.
-    mask : {"random", "vertical", "horizontal", "chessboard", "structured"}
-        Pattern of the masked patches.
-    mask_ratio : float, optional
-        Fraction of patches masked by a random or structured mask; default: that of the training.
-    start : float
-        Start of the window in seconds.
-    wav : path, optional
-        Also write the reconstruction as a sound file.
+    mask, mask_ratio, start, seed, wav
+        See `ReconstructOptions`.
 
     Returns
     -------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unheard.config import override
+from unheard.errors import ConfigError
 from unheard.recipes import find_recipe, recipe_file
 from unheard.recipes.recipe import Recipe
 
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 def pretrain(
     data: str | Path,
     out: str | Path,
-    recipe: str | Recipe = "msm-mae",
+    recipe: str | Recipe | None = None,
     settings: Iterable[str] = (),
     *,
     init: str | Path | None = None,
+    minutes: float | None = None,
     device: str = "auto",
     overwrite: bool = False,
     report: Callbacks | None = None,
@@ -31,12 +34,15 @@ def pretrain(
 
     Parameters
     ----------
-    recipe : str or Recipe
-        A name listed by ``unheard recipes``, a ``.py`` file with a ``recipe()`` function, or a recipe.
+    recipe : str or Recipe, optional
+        A name listed by ``unheard recipes``, a ``.py`` file with a ``recipe()`` function, or a recipe. Default:
+        ``msm-mae``; with ``init``, the recipe of that model, without objectives that need teachers, labels or captions.
     settings : iterable of str
         ``section.key=value``, such as ``training.steps=2000`` or ``model.size=tiny``.
     init : path, optional
-        Model or run with the initial weights.
+        Model, run or built-in name with the initial weights.
+    minutes : float, optional
+        Duration of the training; the number of steps is computed from the measured time of a step.
 
     Returns
     -------
@@ -49,13 +55,28 @@ def pretrain(
     >>> unheard.pretrain("my_audio/", "runs/first", settings=["model.size=tiny"])  # doctest: +SKIP
     """
     from unheard.training import pretrain as training
+    from unheard.training.initial import continued_recipe
 
+    settings = list(settings)
+    if minutes is not None:
+        _refuse_duration(minutes, settings)
+    watched = _watched(report)
+    if recipe is None and init is not None:
+        recipe, left_out = continued_recipe(init)
+        watched.log(f"recipe     that of {init}{', without ' * bool(left_out)}{', '.join(left_out)}")
+    recipe = recipe or "msm-mae"
     chosen = override(find_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
     code = recipe_file(recipe) if isinstance(recipe, str) else None
-    watched = _watched(report)
-    return training.pretrain(
-        data, out, chosen, origin=training.Origin(init, code), device=device, overwrite=overwrite, report=watched
-    )
+    origin = training.Origin(init, minutes, code)
+    return training.pretrain(data, out, chosen, origin=origin, device=device, overwrite=overwrite, report=watched)
+
+
+def _refuse_duration(minutes: float, settings: Sequence[str]) -> None:
+    """Refuse minutes that are not positive, or that a setting contradicts."""
+    if not 0 < minutes < math.inf:
+        raise ConfigError(f"minutes must be a positive number; got {minutes}")
+    if given := [each for each in settings if each.startswith(("training.steps=", "training.epochs="))]:
+        raise ConfigError(f"minutes excludes {given[0]}: the steps are computed from the minutes; give only one")
 
 
 def resume(
@@ -69,7 +90,7 @@ def resume(
     data : path, optional
         New path of the corpus, if it has moved.
     """
-    from unheard.training import pretrain as training
+    from unheard.training import resume as training
 
     return training.resume(
         out, data=data, skip_bad_batches=skip_bad_batches, no_code=no_code, device=device, report=_watched(report)

@@ -2,60 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from unheard.api.options import ProbeOptions
 from unheard.data.label_table import read_labels
 from unheard.data.leakage import content_of
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.job import Options
-from unheard.embedding.loading import loaded
-from unheard.embedding.pooling import Pool
+from unheard.embedding.loading import named
 from unheard.errors import ConfigError, require
 from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_fingerprint
 from unheard.evaluation.probe.files import make_folder, map_rows, write
+from unheard.evaluation.probe.layers import LAYER_MIX
 from unheard.evaluation.probe.probe import ProbeConfig, probe_embeddings
 from unheard.evaluation.probe.projection import draw_map
 from unheard.evaluation.probe.protocol import ProbeProtocol, one_thread
 from unheard.evaluation.probe.report import ProbeReport
-from unheard.evaluation.probe.vectors import LOG_MEL, baselines, check_clips, layer_vectors, scenes
+from unheard.evaluation.probe.vectors import LOG_MEL, RANDOM, baselines, check_clips, layer_vectors, scenes
 from unheard.outputs import locked_folder, refuse_existing
 from unheard.progress import Track, silent
 from unheard.view.probe_figures import draw
 from unheard.view.probe_page import write_probe_page
 
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """Options of a probe.
-
-    Parameters
-    ----------
-    seeds : tuple of int
-        Seeds of the runs and of the random encoders.
-    pool : {"mean", "mean+std", "max"}
-        Pooling of time steps into one vector.
-    layer : int, optional
-        Output of this block, 1 to depth; default: the last block, normalised.
-    layers : "all", optional
-        Also score every layer, and learned layer weights.
-    """
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    pool: Pool = "mean"
-    layer: int | None = None
-    layers: Literal["all"] | None = None
+MODEL = "model"
+"""Name of the first model in a report."""
 
 
 def probe(
-    model: EmbeddingModel | str | Path,
+    models: EmbeddingModel | str | Path | Sequence[EmbeddingModel | str | Path],
     labels: str | Path,
     out: str | Path,
     *,
-    seeds: Sequence[int] = (0, 1, 2),
-    pool: Pool = "mean",
+    seeds: int = 3,
+    pool: Literal["mean", "mean+std", "max"] = "mean",
     layer: int | None = None,
     layers: Literal["all"] | None = None,
     overwrite: bool = False,
@@ -63,6 +46,8 @@ def probe(
 ) -> ProbeReport:
     """Train probes on frozen embeddings and compare them with a random encoder and log-mel statistics.
 
+    ``models`` is a model of any kind, or several. The first is compared with each of the others, by paired differences;
+    the random encoder and log-mel are those of the first.
     Writes ``report.html``, ``probe.json``, tables and figures into ``out``; see `ProbeOptions` for the parameters.
 
     Raises
@@ -70,19 +55,20 @@ def probe(
     DataError, AudioError
         When the table, or one of its sounds, cannot be used.
     ConfigError
-        When ``out`` exists and ``overwrite`` is false.
+        When ``out`` exists and ``overwrite`` is false, or two models have the same name.
     """
     refuse_existing(out, overwrite)
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; give an output folder with -o")
-    options = ProbeOptions(tuple(seeds), pool, layer, layers)
-    return probe_table(loaded(model), Path(labels), Path(out), options, track)
+    several = [models] if isinstance(models, EmbeddingModel | str | Path) else list(models)
+    options = ProbeOptions(seeds, pool, layer, layers)
+    return probe_table(named(several, first=MODEL), Path(labels), Path(out), options, track)
 
 
 def probe_table(
-    model: EmbeddingModel, table: Path, out: Path, options: ProbeOptions, track: Track = silent
+    models: Mapping[str, EmbeddingModel], table: Path, out: Path, options: ProbeOptions, track: Track = silent
 ) -> ProbeReport:
-    """Probe a model on a labels CSV and write the report into ``out``.
+    """Probe models on a labels CSV, compare the first with the others, and write the report into ``out``.
 
     The table is checked before anything is embedded. Vectors are cached in ``out/vectors``.
 
@@ -96,9 +82,13 @@ def probe_table(
         When scikit-learn or matplotlib is not installed.
     """
     _refuse_missing()
-    if options.pool == "none":
-        raise ConfigError("a probe needs one vector per clip; set pool to mean, mean+std or max")
-    labels, config = read_labels(table), ProbeConfig(seeds=options.seeds)
+    _refuse_reserved(models)
+    model = next(iter(models.values()))
+    if options.pool not in ("mean", "mean+std", "max"):
+        raise ConfigError(f"a probe needs one vector per clip: pool is mean, mean+std or max; got {options.pool}")
+    if options.seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1; got {options.seeds}")
+    labels, config = read_labels(table), ProbeConfig(seeds=tuple(range(options.seeds)))
     ProbeProtocol.of(labels, config.seeds, config.n_resamples)
     notes = check_clips(labels, track)
     make_folder(out)
@@ -113,9 +103,14 @@ def probe_table(
             own = layers[:, -1]
         else:
             own = cache("model", lambda: scenes(model, labels, vector_options, "embedding (model)", track))
-        baseline_vectors = baselines(model, labels, options.seeds, vector_options, track, cache)
+        compared = {}
+        for index, (name, other) in enumerate(list(models.items())[1:], 1):
+            stored = EmbeddingCache(out / FOLDER, vectors_fingerprint(other, labels, content, vector_options))
+            get = partial(scenes, other, labels, vector_options, f"embedding ({name})", track)
+            compared[name] = stored(f"compared-{index}", get)
+        baseline_vectors = baselines(model, labels, config.seeds, vector_options, track, cache)
         report = probe_embeddings(
-            {"model": own, **baseline_vectors},
+            {MODEL: own, **compared, **baseline_vectors},
             labels,
             config,
             track,
@@ -125,18 +120,25 @@ def probe_table(
         )
         about = {
             "model": model.description,
+            **({"compared with": ", ".join(compared)} if compared else {}),
             "table": table.name,
             "pooling": options.pool,
             "layer": str(options.layer or "last"),
         }
         report = replace(report, warnings=[*report.warnings, *notes], about=about)
         with one_thread():
-            projection = draw_map(own, options.seeds[0])
+            projection = draw_map(own, config.seeds[0])
         points = map_rows(report, labels, projection)
         write(report, out, points)
         draw(report, projection, [point["label"] for point in points], out)
         write_probe_page(out, track)
         return report
+
+
+def _refuse_reserved(models: Mapping[str, EmbeddingModel]) -> None:
+    """Refuse a compared model with the name of a row of the report."""
+    if taken := [name for name in list(models)[1:] if name in (MODEL, RANDOM, LOG_MEL, LAYER_MIX)]:
+        raise ConfigError(f"the report has a row {taken[0]!r} of its own; rename the folder of that model")
 
 
 def _refuse_missing() -> None:

@@ -32,10 +32,8 @@ def targets(
         Folder of a Hugging Face CLAP, ``hf:DIR``, ``hear:MODULE``, or any model of this library.
     out : path
         Folder to write; partly stored targets of the same corpus and teacher are completed.
-    stage, projected
-        Which feature map of CLAP.
-    pca : int, optional
-        Number of channels to keep, by principal components. Default: all.
+    stage, projected, pca
+        See `TargetOptions`.
 
     Raises
     ------

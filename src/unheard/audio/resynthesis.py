@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float32
 
 from unheard.audio.frontend import LogMelConfig, mel_matrix
-from unheard.audio.frontends import AnyFrontendConfig
+from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.errors import AudioError, ConfigError
 from unheard.files import atomic_write
 

@@ -6,9 +6,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from cyclopts import Parameter
-
-from unheard.cli.shell import DONE, USER_ERROR, Json, Out, Overwrite, Strict, allow_code, data, emit, status, verb
+from unheard.cli.shell import (
+    DONE,
+    USER_ERROR,
+    Flat,
+    GrowingOut,
+    Json,
+    Out,
+    Overwrite,
+    ReplacedOut,
+    Strict,
+    allow_code,
+    data,
+    emit,
+    status,
+    verb,
+)
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
@@ -55,7 +68,7 @@ def generate(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite 
 
 
 @verb("unheard data fetch S -o corpora/S", data)
-def fetch(name: str, /, *, out: Out, json: Json = False, strict: Strict = False) -> int:
+def fetch(name: str, /, *, out: GrowingOut, json: Json = False, strict: Strict = False) -> int:
     """Fetch a corpus of real sounds with the package manager of the system.
 
     Parameters
@@ -71,7 +84,7 @@ def fetch(name: str, /, *, out: Out, json: Json = False, strict: Strict = False)
 
 
 @verb("unheard data labels drum-hit corpora/M -o drum-hit.csv", data)
-def labels(name: str, corpus: Path, /, *, out: Out, json: Json = False) -> int:
+def labels(name: str, corpus: Path, /, *, out: ReplacedOut, json: Json = False) -> int:
     """Write the label table of a task on fetched sounds, for unheard probe.
 
     Parameters
@@ -154,7 +167,7 @@ def import_(
 
 
 @verb("unheard data captions corpora/M -o captions/M.csv", data)
-def captions(corpus: Path, /, *, out: Out, notes: bool = True, json: Json = False) -> int:
+def captions(corpus: Path, /, *, out: ReplacedOut, notes: bool = True, json: Json = False) -> int:
     """Write captions of fetched sounds, from their names and folders, for unheard pretrain --recipe clap-mini.
 
     Parameters
@@ -171,7 +184,7 @@ def captions(corpus: Path, /, *, out: Out, notes: bool = True, json: Json = Fals
     return DONE
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class FrontEnd:
     """Choice of the recipe whose front end transforms the sounds.
@@ -193,7 +206,7 @@ def pack(
     source: Path,
     /,
     *,
-    out: Out,
+    out: GrowingOut,
     front_end: FrontEnd = FrontEnd(),
     store: Literal["spec", "wav"] | None = None,
     dtype: Literal["float16", "uint8"] = "float16",
@@ -220,7 +233,7 @@ def pack(
     allow_code(front_end.recipe, front_end.no_code)
     from unheard.data.corpus import open_corpus
     from unheard.data.pack import pack as transform
-    from unheard.data.packing import PackConfig
+    from unheard.data.pack_clip import PackConfig
     from unheard.recipes import find_recipe
 
     chosen = find_recipe(front_end.recipe)

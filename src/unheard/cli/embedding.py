@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DeviceOption, Json, Out, Overwrite, Strict, emit, status, torch_device, verb
+from unheard.cli.shell import (
+    DeviceOption,
+    Flat,
+    Json,
+    Overwrite,
+    ResumableOut,
+    Strict,
+    emit,
+    log,
+    status,
+    torch_device,
+    verb,
+)
 from unheard.errors import ConfigError
 from unheard.progress import bar
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class EmbedOptions:
     """Options of the embeddings.
@@ -44,7 +57,7 @@ class EmbedOptions:
     segments: Path | None = None
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class OutputPolicy:
     """Handling of an existing table.
@@ -61,11 +74,8 @@ class OutputPolicy:
 
 @verb("unheard embed runs/first my_audio/ -o embeddings.parquet")
 def embed(
-    model: str,
-    audio: tuple[Path, ...] = (),
-    /,
-    *,
-    out: Out,
+    *given: Annotated[str, Parameter(name="[MODEL] AUDIO")],
+    out: ResumableOut,
     kind: EmbedOptions = EmbedOptions(),
     existing: OutputPolicy = OutputPolicy(),
     device: DeviceOption = "auto",
@@ -78,18 +88,22 @@ def embed(
 
     Parameters
     ----------
-    model
-        A run, a model folder, a built-in name such as random-tiny, hf:DIR or hear:MODULE[:WEIGHTS].
-    audio
-        Sound files and folders.
+    given
+        MODEL: a run, a model folder, a built-in name such as random-tiny, hf:DIR or hear:MODULE[:WEIGHTS]; default:
+        unheard-tiny, the trained model of the package. AUDIO: sound files and folders.
     """
     from unheard.embedding.bulk import embed_segments_table, embed_table
     from unheard.embedding.job import Options
     from unheard.embedding.loading import load
+    from unheard.weights.built_in import DEFAULT
 
+    model, audio = _model_and_audio(given, kind.segments is not None)
     if bool(audio) == (kind.segments is not None):
         raise ConfigError("give sound files or folders, or --segments with a table of their parts, and not both")
     options = Options(kind.layer, kind.pool, kind.hop, kind.frames, window=kind.window)
+    if model is None:
+        model = DEFAULT
+        log(f"model: {DEFAULT}, built in; to choose another, give MODEL before AUDIO")
     loaded, again, replaced = load(model, torch_device(device)), existing.resume, existing.overwrite
     if kind.segments is not None:
         segments = kind.segments
@@ -114,3 +128,13 @@ def embed(
     }
     emit(lines, values, json)
     return status(len(skipped), strict)
+
+
+def _model_and_audio(given: Sequence[str], segments: bool) -> tuple[str | None, list[Path]]:
+    """Return the model and the sounds of the arguments. The first one is a model if its name or its folder is one."""
+    from unheard.weights.built_in import is_model_name
+
+    if not given:
+        return None, []
+    named = segments or is_model_name(given[0]) or (len(given) > 1 and not Path(given[0]).exists())
+    return (given[0], [Path(each) for each in given[1:]]) if named else (None, [Path(each) for each in given])

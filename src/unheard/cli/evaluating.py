@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, DeviceOption, Json, Out, Overwrite, Strict, emit, log, status, torch_device, verb
+from unheard.api.options import ProbeOptions
+from unheard.cli.shell import (
+    DONE,
+    DeviceOption,
+    Flat,
+    Json,
+    Out,
+    Overwrite,
+    ResumableOut,
+    Strict,
+    emit,
+    log,
+    status,
+    torch_device,
+    verb,
+)
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 
@@ -16,27 +31,7 @@ if TYPE_CHECKING:
     from unheard.evaluation.hear.suite import EvaluationConfig
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class ProbeOptions:
-    """Options of a probe.
-
-    Parameters
-    ----------
-    seeds
-        Number of seeds for the random encoders, the fold assignment and the MLP initialisation.
-    pool
-        Pooling of time steps into one vector.
-    layer
-        Output of this block, 1 to depth. Default: the last block, normalised.
-    layers
-        all: also score every layer, and learned layer weights.
-    """
-
-    seeds: int = 3
-    pool: Literal["mean", "mean+std", "max"] = "mean"
-    layer: int | None = None
-    layers: Literal["all"] | None = None
+Compare: TypeAlias = Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)]
 
 
 @verb("unheard probe runs/first sounds/labels.csv -o probes/first")
@@ -46,7 +41,8 @@ def probe(
     /,
     *,
     out: Out,
-    vectors: ProbeOptions = ProbeOptions(),
+    compare: Compare = (),
+    options: Annotated[ProbeOptions, Flat] = ProbeOptions(),
     device: DeviceOption = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -62,20 +58,22 @@ def probe(
         A run, a model folder, a built-in name such as random-tiny, hf:DIR or hear:MODULE[:WEIGHTS].
     labels
         A CSV with the columns path and label, and optionally split, fold, group, start, end, known.
+    compare
+        Another model to compare with, in the format of MODEL; may be repeated.
     """
-    if vectors.seeds < 1:
-        raise ConfigError(f"--seeds must be at least 1; got {vectors.seeds}")
     from unheard import api
+    from unheard.embedding.loading import name_of, refuse_same_names
 
-    which = vars(vectors) | {"seeds": range(vectors.seeds)}
-    loaded = api.load(model, torch_device(device))
-    report = api.probe(loaded, labels, out, **which, overwrite=overwrite, track=bar)
+    names = [model, *compare]
+    refuse_same_names(["model", *map(name_of, names[1:])])
+    loaded = [api.load(name, torch_device(device)) for name in names]
+    report = api.probe(loaded, labels, out, **vars(options), overwrite=overwrite, track=bar)
     emit([report.table()], report.to_json(), json)
     log(f"report, tables and figures in {out}; open {out / 'report.html'}")
     return DONE
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class EvaluateOptions:
     """Options of the evaluation protocol.
@@ -93,13 +91,13 @@ class EvaluateOptions:
         Number of seeds of the robust mode, default 3. The mode heareval has one seed.
     """
 
-    compare: Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)] = ()
+    compare: Compare = ()
     tasks: str = ""
     mode: Literal["heareval", "robust"] = "heareval"
     seeds: int | None = None
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class Embedding:
     """Options of the embeddings.
@@ -123,7 +121,7 @@ class Embedding:
     layer: int | None = None
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class Existing:
     """Handling of an existing evaluation.
@@ -144,7 +142,7 @@ def evaluate(
     tasks_dir: Path,
     /,
     *,
-    out: Out,
+    out: ResumableOut,
     how: EvaluateOptions = EvaluateOptions(),
     embedding: Embedding = Embedding(),
     existing: Existing = Existing(),

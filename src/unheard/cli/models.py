@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, FAILED, Json, Out, Overwrite, Settings, allow_code, emit, table, verb
+from unheard.api.options import ConvertOptions
+from unheard.cli.shell import DONE, FAILED, Flat, Json, Out, Overwrite, Settings, allow_code, emit, table, verb
 from unheard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -119,18 +120,38 @@ def _row(recipe: Recipe) -> dict[str, Any]:
 @verb("unheard models")
 def models(*, json: Json = False) -> int:
     """List the built-in models, and the layouts of published weights that unheard convert reads."""
-    from unheard.weights.built_in import BUILT_IN
+    from unheard.weights.built_in import RANDOM
     from unheard.weights.layouts import LAYOUTS
 
-    built_in = [{"name": name, "note": "randomly initialised, for use as a baseline"} for name in BUILT_IN]
+    trained, notes = _trained()
+    random = [{"name": name, "note": "randomly initialised, for use as a baseline"} for name in RANDOM]
     layouts = [{"layout": name, "licence": layout.licence} for name, layout in LAYOUTS.items()]
     lines = [
-        *table(("built in", ""), [(row["name"], row["note"]) for row in built_in]),
+        *table(("built in", ""), [(row["name"], row["note"]) for row in [trained, *random]]),
+        *notes,
         "",
         *table(("layout", "weights are"), [(row["layout"], row["licence"]) for row in layouts]),
     ]
-    emit(lines, {"built_in": built_in, "layouts": layouts}, json)
+    emit(lines, {"built_in": [trained, *random], "layouts": layouts}, json)
     return DONE
+
+
+def _trained() -> tuple[dict[str, Any], list[str]]:
+    """Return the row of the trained model of the package, and lines with its teachers and scores."""
+    from unheard.config import to_json
+    from unheard.errors import CheckpointError
+    from unheard.weights.built_in import DEFAULT, trained_folder
+    from unheard.weights.release import RELEASE, read_release
+
+    try:
+        release = read_release(trained_folder() / RELEASE)
+    except (CheckpointError, ConfigError) as error:
+        return {"name": DEFAULT, "note": f"not usable: {error}"}, []
+    note = f"trained, {release.licence}; used where no model is given"
+    lines = [f"  teacher: {each.name} ({each.supervision}; {each.licence})" for each in release.teachers]
+    scores = [(f"  {each.task}", each.metric, f"{each.value:.3f}", each.protocol) for each in release.scores]
+    lines += ["", *table((f"  scores of {DEFAULT}", "", "", ""), scores)] if scores else []
+    return {"name": DEFAULT, "note": note, "release": to_json(release)}, lines
 
 
 @verb("unheard convert m2d.pth -o models/m2d --layout m2d --name 80x608p16x16")
@@ -140,8 +161,7 @@ def convert(
     *,
     out: Out,
     layout: Annotated[str, Parameter(help="Layout of the file: msm-mae, m2d, maskspec, audiomae or matpac.")],
-    name: str | None = None,
-    classes: Path | None = None,
+    options: Annotated[ConvertOptions, Flat] = ConvertOptions(),
     settings: Settings = (),
     overwrite: Overwrite = False,
     json: Json = False,
@@ -152,14 +172,10 @@ def convert(
     ----------
     file
         The published .pth or .safetensors.
-    name
-        Published name with the input size, such as 80x512p16x16. Default: taken from the path.
-    classes
-        Class names of a fine-tuned file: class_labels_indices.csv of AudioSet, or a text file with one name per line.
     """
     from unheard import api
 
-    made = api.convert(file, out, layout, name, settings, classes=classes, overwrite=overwrite)
+    made = api.convert(file, out, layout, settings=settings, **vars(options), overwrite=overwrite)
     origin, labels = made.provenance, made.labels
     values = {
         "out": str(out),
@@ -173,7 +189,7 @@ def convert(
         f"licence of the weights: {origin.licence or 'unknown'}",
         *(f"note: {text}" for text in origin.notes),
     ]
-    if labels and classes is None:
+    if labels and options.classes is None:
         lines.append(f"note: the file has no names for its {len(labels)} classes; give them with --classes")
     emit(lines, values, json)
     return DONE

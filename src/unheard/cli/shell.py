@@ -23,9 +23,19 @@ Verb = TypeVar("Verb", bound=Callable[..., int])
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Out: TypeAlias = Annotated[
     Path,
+    Parameter(name=["--out", "-o"], help="Output file or folder. Must not exist, unless --overwrite is given."),
+]
+ResumableOut: TypeAlias = Annotated[
+    Path,
     Parameter(
         name=["--out", "-o"], help="Output file or folder. Must not exist, unless --overwrite or --resume is given."
     ),
+]
+GrowingOut: TypeAlias = Annotated[
+    Path, Parameter(name=["--out", "-o"], help="Folder to write. A partly written one is completed.")
+]
+ReplacedOut: TypeAlias = Annotated[
+    Path, Parameter(name=["--out", "-o"], help="CSV file to write. An existing one is replaced.")
 ]
 Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace an existing output.")]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.")]
@@ -46,6 +56,8 @@ def _shown(default: Any) -> str | None:
     return None if default is False or default in (None, ()) else str(default)
 
 
+Flat = Parameter(name="*")
+"""Marks a dataclass of options: each field is a flag of its own."""
 _PARAMETER = Parameter(negative=(), show_default=_shown)
 app = App(
     name="unheard",

@@ -12,6 +12,7 @@ from unheard.cli.shell import (
     DONE,
     INTERRUPTED,
     DeviceOption,
+    Flat,
     Json,
     Overwrite,
     Settings,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from unheard.training.callbacks import Callbacks, Run
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class Start:
     """Options of a new pre-training run.
@@ -45,8 +46,11 @@ class Start:
         Number of optimiser steps; short for --set training.steps=N. Default: chosen from the size of the corpus.
     batch_size
         Crops per step, over all devices; short for --set training.batch_size=N.
+    minutes
+        Duration of the training; the number of steps is computed from the measured time of a step.
     init
-        Model or run with the initial weights.
+        Model, run or built-in name with the initial weights, such as unheard-tiny. Without --recipe, the run continues
+        with the recipe, window and statistics of that model.
     skip_bad_batches
         Number of batches with a non-finite loss whose updates may be skipped; short for --set
         training.skip_bad_batches=N.
@@ -57,6 +61,7 @@ class Start:
     epochs: float | None = None
     steps: int | None = None
     batch_size: int | None = None
+    minutes: float | None = None
     init: Path | None = None
     skip_bad_batches: int | None = None
     settings: Settings = ()
@@ -67,7 +72,7 @@ class Start:
         return [*_named(self.epochs, self.steps, self.batch_size), *_skipping(self.skip_bad_batches), *self.settings]
 
 
-@Parameter(name="*")
+@Flat
 @dataclass(frozen=True)
 class FinetuneStart:
     """Options of a new fine-tuning run.
@@ -176,10 +181,17 @@ def pretrain(
         )
     from unheard.api import pretrain as train
 
-    recipe, settings = start.recipe or "msm-mae", start.all_settings()
-    allow_code(recipe, start.no_code)
+    allow_code(start.recipe or "", start.no_code)
     run = train(
-        source, out, recipe, settings, init=start.init, device=device, overwrite=start.overwrite, report=run_callbacks()
+        source,
+        out,
+        start.recipe,
+        start.all_settings(),
+        init=start.init,
+        minutes=start.minutes,
+        device=device,
+        overwrite=start.overwrite,
+        report=run_callbacks(),
     )
     return _print_run(run, json)
 

@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, DeviceOption, Json, Out, Overwrite, emit, torch_device, verb
+from unheard.api.options import ReconstructOptions
+from unheard.cli.shell import DONE, DeviceOption, Flat, Json, Out, Overwrite, emit, torch_device, verb
 from unheard.errors import ConfigError
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class MaskOptions:
-    """Options of the mask.
-
-    Parameters
-    ----------
-    mask
-        random: single patches. vertical, horizontal, chessboard: every other time column, frequency row or patch.
-        structured: random rows and columns.
-    mask_ratio
-        Fraction of masked patches. Default: that of the training.
-    start
-        Start of the window in seconds.
-    seed
-        Seed of the mask.
-    wav
-        Also write the reconstruction as a sound file.
-    """
-
-    mask: Literal["random", "vertical", "horizontal", "chessboard", "structured"] = "random"
-    mask_ratio: float | None = None
-    start: float = 0.0
-    seed: int = 0
-    wav: Path | None = None
 
 
 @verb("unheard reconstruct runs/first dog.wav -o dog.png --mask-ratio 0.75")
@@ -47,7 +21,7 @@ def reconstruct(
     /,
     *,
     out: Out,
-    hide: MaskOptions = MaskOptions(),
+    options: Annotated[ReconstructOptions, Flat] = ReconstructOptions(),
     device: DeviceOption = "auto",
     overwrite: Overwrite = False,
     json: Json = False,
@@ -65,7 +39,8 @@ def reconstruct(
     """
     from unheard import api
 
-    error = api.reconstruct(api.load(model, torch_device(device)), audio, out, **vars(hide), overwrite=overwrite)
+    loaded = api.load(model, torch_device(device))
+    error = api.reconstruct(loaded, audio, out, **vars(options), overwrite=overwrite)
     emit([error.line(), f"figure: {out}"], {"out": str(out), **asdict(error)}, json)
     return DONE
 

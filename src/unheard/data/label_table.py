@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int8
 from numpy.typing import NDArray
 
+from unheard.audio.folders import missing_files
 from unheard.audio.waveform import read_channels
 from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
 from unheard.data.tables import EMPTY_WORDS, read_columns, read_seconds, refuse_reversed
@@ -172,7 +173,7 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     if not texts:
         raise DataError(f"{path} has no rows; give one row for each clip under the header path,label")
     folder = os.fspath(path.parent)
-    absent = {name for name in dict.fromkeys(table["path"]) if not os.path.isfile(os.path.join(folder, name))}  # noqa: PTH113, PTH118 - millions of names
+    absent = missing_files(folder, dict.fromkeys(table["path"]))
     if absent:
         first, rows = (
             next(name for name in table["path"] if name in absent),

@@ -1,15 +1,18 @@
-"""Open any source of training data as one packed store."""
+"""Open any source of training data as one packed store, and verify its checksums while it is read."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from threading import Thread
+from typing import Protocol, runtime_checkable
 
-from unheard.audio.frontends import AnyFrontendConfig
+from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.pack import pack
-from unheard.data.packing import PackConfig
-from unheard.data.shards import HEADER, Stores
+from unheard.data.pack_clip import PackConfig
+from unheard.data.shard_layout import HEADER, Stores
 from unheard.data.store import Store, WaveStore, open_store
 from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
@@ -82,3 +85,53 @@ def check_frontend(store: Store, wanted: AnyFrontendConfig) -> None:
             f"the packed corpus {store.folder or ''} has another front end: {'; '.join(differing)}; pack the audio"
             " again for this recipe"
         )
+
+
+@runtime_checkable
+class Shards(Protocol):
+    """Shards that are open for reading."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder, if the shards are files."""
+
+    def verify(self) -> None:
+        """Compare every file with its checksum."""
+
+
+class Verification:
+    """Reads every shard of some folders once, in its own thread, and compares it with its checksum.
+
+    Parameters
+    ----------
+    stores : Shards
+        What is in memory is not read.
+    """
+
+    def __init__(self, *stores: Shards) -> None:
+        self._error: DataError | None = None
+        self._thread = Thread(target=self._run, args=(stores,), daemon=True)
+        self._thread.start()
+
+    def check(self, wait: bool = False) -> None:
+        """Raise the error found so far; with ``wait``, after all shards are read.
+
+        Raises
+        ------
+        DataError
+            Naming the damaged shards.
+        """
+        if wait:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self, stores: Sequence[Shards]) -> None:
+        for store in stores:
+            try:
+                store.verify()
+            except (DataError, OSError) as error:
+                self._error = (
+                    error if isinstance(error, DataError) else DataError(f"{store.folder} cannot be read ({error})")
+                )
+                return

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from unheard.audio.frontend import Statistics
-from unheard.audio.frontends import AnyFrontendConfig
+from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.data.corpus import Clip, Corpus, Skipped
-from unheard.data.packing import PackConfig, Packed, transformed
-from unheard.data.shard_files import (
+from unheard.data.pack_clip import PackConfig, Packed, transformed
+from unheard.data.shard_layout import FORMAT, HEADER, Frames, Header, Index, Texts, describe
+from unheard.data.shard_writing import (
     finished_shard,
     job_key,
     refuse_foreign,
@@ -30,7 +31,6 @@ from unheard.data.shard_files import (
     write_summary,
     writing,
 )
-from unheard.data.shards import FORMAT, HEADER, Frames, Header, Index, Texts, describe
 from unheard.data.store import Store, make_store, open_store
 from unheard.errors import DataError
 from unheard.files import remove_unfinished

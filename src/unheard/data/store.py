@@ -1,4 +1,4 @@
-"""A packed corpus from which windows are cut: one interface for spectrograms and waves.
+"""Reading of a packed corpus, from which windows are cut: one interface for spectrograms and waves.
 
 Windows of waves are transformed on the requested device. Their frames are those of the whole clip: samples on both
 sides of a window are read from the clip, and reflected only at its ends.
@@ -18,11 +18,11 @@ from jaxtyping import Float, Float32, Int16, Int64
 from torch import Tensor
 
 from unheard.audio.framing import INT16_SCALE, Frontend
-from unheard.audio.frontends import AnyFrontendConfig, build_frontend
+from unheard.audio.frontend_kinds import AnyFrontendConfig, build_frontend
 from unheard.audio.resample import resample
 from unheard.config import from_json
 from unheard.data.crops import WindowSegments
-from unheard.data.shards import FORMAT, HEADER, INDEX, Frames, Header, Index, dequantise, shard_name
+from unheard.data.shard_layout import FORMAT, HEADER, INDEX, Frames, Header, Index, dequantise, shard_name
 from unheard.errors import ConfigError, DataError
 from unheard.files import FILES, differing_files, read_json
 

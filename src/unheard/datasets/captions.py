@@ -80,7 +80,7 @@ SAMPLE_KINDS = {  # how Sonic Pi's file names begin
     "tbd": "bass drum",
     "vinyl": "vinyl record",
 }
-SAID = (
+SPEECH_TEMPLATES = (
     *("a {voice} says {words}{language}", "speech{language}, a {voice} saying {words}"),
     *("a {voice} speaking{language}: {words}", "a recording of a {voice} who says {words}{language}"),
 )
@@ -88,7 +88,7 @@ NO_WORDS = frozenset(
     {"sound", "track", "music", "song", "select", "die", "attack"}
 )  # names without information about the sound
 PREFIXES = ("vm ", "conf ", "confbridge ", "dir ", "agent ", "spy ", "queue ")  # menus that telephone prompts belong to
-HEARD = ("the sound of {words}", "a recording of {words}", "{words}")
+SOUND_TEMPLATES = ("the sound of {words}", "a recording of {words}", "{words}")
 PLAYED = ("{words}", "instrumental {words}", "a piece of {words}")
 NOTE_NAMES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp", "B")
 Row = Mapping[str, str]
@@ -177,7 +177,7 @@ def _prompt(folders: Sequence[str], words: str) -> Iterator[tuple[Sequence[str],
     spoken = {"digits": words, "letters": f"the letter {words}", "phonetic": f"the letter {words[:1]}"}.get(
         kind, f'"{words}"'
     )
-    yield SAID, {"voice": voice, "words": spoken, "language": _language(parts[0])}
+    yield SPEECH_TEMPLATES, {"voice": voice, "words": spoken, "language": _language(parts[0])}
 
 
 def _spoken(package: str, folders: Sequence[str], stem: str) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
@@ -187,9 +187,9 @@ def _spoken(package: str, folders: Sequence[str], stem: str) -> Iterator[tuple[S
     words = _words(tail[1] if tail else stem)
     prefix = "the letter " if "alpha" in folders else "the syllable " if "syllab" in folders else "the word "
     if "voices" in folders:  # of a game, in a language that no folder names
-        yield SAID, {"voice": "game character", "words": f'"{words}"', "language": ""}
+        yield SPEECH_TEMPLATES, {"voice": "game character", "words": f'"{words}"', "language": ""}
     elif words:
-        yield SAID, {"voice": "voice", "words": prefix + words, "language": _language(code)}
+        yield SPEECH_TEMPLATES, {"voice": "voice", "words": prefix + words, "language": _language(code)}
 
 
 def _effect(package: str, folders: Sequence[str], stem: str) -> Iterator[tuple[Sequence[str], dict[str, str]]]:
@@ -197,13 +197,13 @@ def _effect(package: str, folders: Sequence[str], stem: str) -> Iterator[tuple[S
     words, kind = _words(stem), _words(folders[-1]) if folders else ""
     if "drumkits" in folders or (package == "lmms-common" and "drum" in kind):
         drum = next((label for label, pattern in DRUM_NAMES if re.search(pattern, stem.lower())), "")
-        yield HEARD, {"words": _article(f"{DRUMS[drum]} hit") if drum in DRUMS else f"percussion, {words}"}
+        yield SOUND_TEMPLATES, {"words": _article(f"{DRUMS[drum]} hit") if drum in DRUMS else f"percussion, {words}"}
     elif package == "sonic-pi-samples":
         head, _, rest = stem.partition("_")
-        yield HEARD, {"words": f"{SAMPLE_KINDS.get(head, head)}, {_words(rest)}".removesuffix(", ")}
+        yield SOUND_TEMPLATES, {"words": f"{SAMPLE_KINDS.get(head, head)}, {_words(rest)}".removesuffix(", ")}
     elif words and words not in NO_WORDS:
         plain = kind in ("noises", "sounds", "stereo", "samples", "sound icons", "") or kind == words
-        yield HEARD, {"words": words if plain else f"{words}, {kind}"}
+        yield SOUND_TEMPLATES, {"words": words if plain else f"{words}, {kind}"}
 
 
 def _language(code: str) -> str:

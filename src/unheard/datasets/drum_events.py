@@ -17,7 +17,7 @@ import numpy as np
 from unheard.audio.waveform import Waveform, info, read
 from unheard.data.splits import published_validation
 from unheard.datasets.filename_labels import offline_rows
-from unheard.datasets.hear_folder import Event, Item
+from unheard.datasets.write_hear_folder import Event, Item
 
 CLIPS = {"train": 240, "valid": 60, "test": 240}  # our choice; 240 test clips hold about 1200 events
 FEWEST, MOST = 3, 8  # hits in a clip

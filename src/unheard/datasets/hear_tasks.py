@@ -25,10 +25,10 @@ from unheard.data.splits import published_validation
 from unheard.datasets.drum_events import MUSIC, drum_items
 from unheard.datasets.filename_labels import missing_packages_error, offline_labels
 from unheard.datasets.filename_rules import TASKS
-from unheard.datasets.hear_folder import Item, TaskSpec, write_folder
 from unheard.datasets.note_mixtures import mixture_items
 from unheard.datasets.notes import FONTS, GM_TASKS, Player
 from unheard.datasets.sources import fetch
+from unheard.datasets.write_hear_folder import Item, TaskSpec, write_folder
 from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
 

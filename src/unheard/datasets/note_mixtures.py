@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from unheard.audio.waveform import Waveform
-from unheard.datasets.hear_folder import Item
 from unheard.datasets.notes import FAMILIES, KEYS, Player
+from unheard.datasets.write_hear_folder import Item
 
 CLIPS = {"train": 1200, "valid": 300, "test": 1200}  # our choice; 1200 give an interval of one or two points
 MOST = 4  # families at once

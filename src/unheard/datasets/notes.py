@@ -16,7 +16,7 @@ import soundfile
 import soxr
 from jaxtyping import Float32
 
-from unheard.errors import DataError, UnheardError
+from unheard.errors import DataError, require
 from unheard.files import atomic_write
 from unheard.progress import Track, silent
 
@@ -228,26 +228,29 @@ class Player:
         DataError
             When its soundfont is missing.
         UnheardError
-            When tinysoundfont is not installed.
+            When tinysoundfont is not installed, or cannot be imported.
         """
         _, font, name = path.split("/")
         if font not in self._synths:
-            self._synths[font] = _synth(FONTS[font], self._root)
+            self._synths[font] = open_synth(FONTS[font], self._root)
         program, key = (int(number) for number in Path(name).stem.split("-"))
         return _note(*self._synths[font], program, key, rate)
 
 
-def _synth(package: str, corpus_root: Path) -> tuple[Any, int]:
-    try:
-        import tinysoundfont
-    except ImportError as error:
-        message = (
-            "this needs the package tinysoundfont, which is not installed; install it with: pip install --no-deps"
-            " tinysoundfont"
-        )
-        raise UnheardError(
-            message
-        ) from error  # not an extra: its dependency PyAudio does not build everywhere and is not needed here
+def open_synth(package: str, corpus_root: Path) -> tuple[Any, int]:
+    """Open the soundfont of a fetched package. Return the synthesiser and the number of the font in it.
+
+    Raises
+    ------
+    DataError
+        When the soundfont is missing.
+    UnheardError
+        When tinysoundfont is not installed, or cannot be imported.
+    """
+    # not an extra: its dependency PyAudio does not build everywhere and is not needed here
+    require("tinysoundfont", install="pip install --no-deps tinysoundfont")
+    import tinysoundfont
+
     fonts = sorted((corpus_root / package).rglob("*.sf2"))
     if not fonts:
         raise DataError(

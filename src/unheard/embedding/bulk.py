@@ -228,18 +228,17 @@ def expand(sources: Iterable[str | Path]) -> list[str]:
     Raises
     ------
     DataError
-        When a path does not exist, or there is no audio at all.
+        When a path does not exist, or a folder holds no audio.
     """
     files: list[str] = []
     for source in sources:
         path = Path(source)
         if not path.exists():
             raise DataError(f"there is no file or folder {path}; correct the path")
-        files += [str(path)] if path.is_file() else [str(file) for file in find_audio(path)]
-    if not files:
-        raise DataError(
-            f"no audio in {', '.join(str(source) for source in sources)}; give wav, flac, ogg, opus, mp3 or aiff files"
-        )
+        found = [path] if path.is_file() else find_audio(path)
+        if not found:
+            raise DataError(f"no audio in {path}; give files or folders with wav, flac, ogg, opus, mp3 or aiff")
+        files += map(str, found)
     once: dict[str, str] = {}
     for file in files:
         once.setdefault(absolute(file), file)

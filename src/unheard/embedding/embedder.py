@@ -20,7 +20,7 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from unheard.audio.frontend import Statistics
-from unheard.audio.frontends import build_frontend
+from unheard.audio.frontend_kinds import build_frontend
 from unheard.audio.waveform import from_array, stream
 from unheard.embedding.classify import classify_many
 from unheard.embedding.embedding_model import EmbeddingModel, Pending

@@ -14,6 +14,7 @@ from unheard.embedding.embedder import Embedding, Model, Options
 from unheard.embedding.loading import load_own
 from unheard.embedding.pooling import Pool
 from unheard.errors import ConfigError
+from unheard.weights.built_in import DEFAULT
 
 Published = Literal["no", "msm-mae", "m2d"]
 
@@ -66,7 +67,7 @@ def load_model(
     published: Published = "no",
     device: str | None = None,
 ) -> HearModel:
-    """Load a run, a model folder or a built-in name; without a path, the randomly initialised ``random-tiny``.
+    """Load a run, a model folder or a built-in name; without a path, the built-in ``unheard-tiny``.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def load_model(
         When pooling does not give a single vector, ``published`` is unknown, or both are given.
     """
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return HearModel(load_own(model_file_path or "random-tiny", place), Options(layer, pool, hop), published).eval()
+    return HearModel(load_own(model_file_path or DEFAULT, place), Options(layer, pool, hop), published).eval()
 
 
 def get_timestamp_embeddings(

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
+from unheard.embedding.stored_check import verify_check
+from unheard.errors import ConfigError
 from unheard.teachers.load import load_teacher
-from unheard.weights.built_in import BUILT_IN, open_model
+from unheard.weights.built_in import DEFAULT, open_model, origin_of
 from unheard.weights.names import HEAR, HF
 
 
-def load(name: str | Path, device: str = "cpu") -> Model | ExternalModel:
-    """Load a model.
+def load(name: str | Path = DEFAULT, device: str = "cpu") -> Model | ExternalModel:
+    """Load a model. A model folder with a stored sound and its embedding is checked: the embedding is computed again.
 
     Parameters
     ----------
     name : path or str
-        A run folder, a model folder, or a built-in name: ``random-tiny`` ... ``random-large``, randomly initialised
-        encoders. Compare every result with this baseline. Also ``hf:DIR``, the folder of a Hugging Face audio encoder,
-        and ``hear:MODULE`` or ``hear:MODULE:WEIGHTS``, a module with the HEAR API; these embed and do nothing else.
+        A run folder, a model folder, or a built-in name. ``unheard-tiny``, the default, is the trained model of the
+        package. ``random-tiny`` ... ``random-large`` are randomly initialised encoders: compare every result with this
+        baseline. Also ``hf:DIR``, the folder of a Hugging Face audio encoder, and ``hear:MODULE`` or
+        ``hear:MODULE:WEIGHTS``, a module with the HEAR API; these embed and do nothing else.
     device : str
         Device of the encoder.
 
     Raises
     ------
     CheckpointError
-        When there is no such model, or it cannot be read.
+        When there is no such model, it cannot be read, or it does not reproduce its stored embedding.
     ConfigError
         When a HEAR module cannot be loaded.
     DataError
@@ -37,7 +42,7 @@ def load(name: str | Path, device: str = "cpu") -> Model | ExternalModel:
     if not text.startswith((HF, HEAR)):
         return load_own(name, device)
     model = ExternalModel(text, load_teacher(text), device)
-    model.origin = HF + _absolute(text.removeprefix(HF)) if text.startswith(HF) else text
+    model.origin = HF + origin_of(text.removeprefix(HF)) if text.startswith(HF) else text
     return model
 
 
@@ -47,16 +52,59 @@ def load_own(name: str | Path, device: str = "cpu") -> Model:
     Raises
     ------
     CheckpointError
-        When there is no such model, or it is one of another library.
+        When there is no such model, it is one of another library, or it does not reproduce its stored embedding.
     """
-    model = Model(open_model(name), device)
-    model.origin = str(name) if str(name) in BUILT_IN else _absolute(name)
+    saved = open_model(name)
+    model = Model(saved, device)
+    model.origin = origin_of(name)
+    if saved.check:
+        verify_check(model, saved.check, model.origin)
     return model
 
 
 def loaded(model: EmbeddingModel | str | Path, device: str = "cpu") -> EmbeddingModel:
     """Return a model; load it if a name or path is given."""
     return model if isinstance(model, EmbeddingModel) else load(model, device)
+
+
+def named(models: Sequence[EmbeddingModel | str | Path], first: str | None = None) -> dict[str, EmbeddingModel]:
+    """Return models by their names, loaded if a name or path is given; see `name_of`.
+
+    Parameters
+    ----------
+    first : str, optional
+        Name of the first model instead of its own.
+
+    Raises
+    ------
+    ConfigError
+        When two models have the same name.
+    """
+    names = [first if first is not None and not at else name_of(each) for at, each in enumerate(models)]
+    refuse_same_names(names)
+    return {name: loaded(each) for name, each in zip(names, models, strict=True)}
+
+
+def name_of(model: EmbeddingModel | str | Path) -> str:
+    """Return the name of a model in comparisons: its folder, its built-in name, or what the user wrote."""
+    if isinstance(model, EmbeddingModel):
+        return Path(model.origin).name if model.origin else model.description
+    return Path(model).resolve().name if Path(model).exists() else str(model)
+
+
+def refuse_same_names(names: Sequence[str]) -> None:
+    """Refuse models with one name, because a table has one row for each name.
+
+    Raises
+    ------
+    ConfigError
+        When two have the same name.
+    """
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise ConfigError(
+            f"{times} models have the name {name}; rename the folder or the weights of one, or remove the duplicate"
+        )
 
 
 def own(model: EmbeddingModel | str | Path, device: str = "cpu") -> Model:
@@ -70,7 +118,3 @@ def own(model: EmbeddingModel | str | Path, device: str = "cpu") -> Model:
     if isinstance(model, Model):
         return model
     return load_own(model.description if isinstance(model, EmbeddingModel) else model, device)
-
-
-def _absolute(path: str | Path) -> str:
-    return str(Path(path).absolute())

@@ -5,17 +5,16 @@
     score of a row = v' . q
 
 Opening copies the vectors, block by block, to one unnamed temporary file in the folder of the table. The file is
-memory-mapped and searched in blocks. Rows of an example's own file that overlap with it are left out.
+memory-mapped and searched in blocks, whose pages are released after use: memory does not grow with the table, except
+for times, norms and scores. Rows of an example's own file that overlap with it are left out.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -29,10 +28,8 @@ from unheard.embedding.loading import load, loaded
 from unheard.embedding.pooling import Pool
 from unheard.embedding.table_files import FORMATS, read_blocks, read_identity, vectors
 from unheard.embedding.tables import absolute
+from unheard.embedding.vector_file import VectorFile
 from unheard.errors import CheckpointError, ConfigError, DataError, shown
-
-BLOCK = 8192
-"""Rows whose scores are computed at once (our choice)."""
 
 DIGITS = 6
 """Decimals of a score; equal scores are sorted by their row, whatever the rounding of the products (our choice)."""
@@ -95,7 +92,7 @@ class EmbeddingTable:
     Raises
     ------
     DataError
-        When it does not exist, is damaged, or has no identity.
+        When it does not exist, is damaged, or has no identity, or when its vectors cannot be copied.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -110,34 +107,28 @@ class EmbeddingTable:
         self._read()
 
     def _read(self) -> None:
-        folder = self.path.parent if os.access(self.path.parent, os.W_OK) else None
         numbers: dict[str, int] = {}
         codes, starts, ends = [], [], []
-        total, rows = np.zeros(self.identity["size"]), 0
-        with TemporaryFile(dir=folder) as file:
-            for block in read_blocks(self.path):
-                values = np.ascontiguousarray(vectors(block), np.float32)
-                file.write(values.data)
-                total += values.sum(axis=0, dtype=np.float64)
-                rows += len(values)
-                codes.append(np.array([numbers.setdefault(p, len(numbers)) for p in block["path"].to_pylist()]))
-                first, last = _times({name: block[name] for name in block.column_names}, len(values))
-                starts.append(first)
-                ends.append(last)
-            if not rows:
-                raise DataError(f"{self.path} has no rows; embed some sounds first")
-            file.flush()
-            self.vectors = np.memmap(file, np.float32, "r", shape=(rows, len(total)))
-        self.mean = (total / rows).astype(np.float32)
+        total = np.zeros(self.identity["size"])
+        self._vectors = VectorFile(self.path, len(total))
+        for block in read_blocks(self.path):
+            values = np.ascontiguousarray(vectors(block), np.float32)
+            self._vectors.append(values)
+            total += values.sum(axis=0, dtype=np.float64)
+            codes.append(np.array([numbers.setdefault(p, len(numbers)) for p in block["path"].to_pylist()]))
+            first, last = _times({name: block[name] for name in block.column_names}, len(values))
+            starts.append(first)
+            ends.append(last)
+        if not codes:
+            raise DataError(f"{self.path} has no rows; embed some sounds first")
+        self.mean = (total / len(self)).astype(np.float32)
         self.paths = list(numbers)
         self._codes, self._starts, self._ends = np.concatenate(codes), np.concatenate(starts), np.concatenate(ends)
-        self._norms = np.concatenate(
-            [np.linalg.norm(self.vectors[at : at + BLOCK] - self.mean, axis=1) for at in range(0, rows, BLOCK)]
-        )
+        self._norms = np.concatenate([np.linalg.norm(block - self.mean, axis=1) for block in self._vectors.blocks()])
         self._norms[self._norms == 0] = np.inf  # a row equal to the mean is similar to nothing
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self._vectors)
 
     def search(
         self,
@@ -160,7 +151,7 @@ class EmbeddingTable:
             query = query - self._unit(unlike).mean(axis=0)
         query = query / max(float(np.linalg.norm(query)), 1e-12)
         shift = float(self.mean @ query)
-        scores = np.concatenate([self.vectors[at : at + BLOCK] @ query for at in range(0, len(self), BLOCK)])
+        scores = np.concatenate([block @ query for block in self._vectors.blocks()])
         scores = np.round((scores - shift) / self._norms, DIGITS)
         rows = np.flatnonzero(~self._overlapping(exclude))
         best = _top(scores[rows], k)

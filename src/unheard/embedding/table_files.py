@@ -42,6 +42,8 @@ FORMATS = (".parquet", ".npz", ".csv")
 KEY = b"unheard"
 ROWS = 20_000
 """Rows of a block that is read or written at once (our choice)."""
+GROUP = 4096
+"""Rows of a row group of a parquet file, which pyarrow holds in several copies while it reads (our choice)."""
 
 DAMAGE = (
     OSError,
@@ -178,9 +180,11 @@ def _write_parquet(file: Path, blocks: Blocks, identity: dict[str, Any]) -> int:
 
     sealed = json.dumps({**identity, CHECKSUM: json_checksum(identity)}).encode()
     schema, rows = next(blocks()).schema.with_metadata({KEY: sealed}), 0
-    with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
+    # a dictionary of the vectors would double their memory, and nothing is gained: they hardly ever repeat
+    columns = [name for name in schema.names if name != "embedding"]
+    with pq.ParquetWriter(file, schema, write_page_checksum=True, use_dictionary=columns) as writer:
         for block in blocks():
-            writer.write_table(block.replace_schema_metadata(schema.metadata))
+            writer.write_table(block.replace_schema_metadata(schema.metadata), GROUP)
             rows += len(block)
     return rows
 
@@ -191,7 +195,7 @@ def _read_parquet(file: Path) -> Iterator[pa.Table]:
 
     with pq.ParquetFile(file, page_checksum_verification=True) as stored:
         # one row group at a time: over all of them, pyarrow holds the whole file
-        for batch in (each for n in range(stored.num_row_groups) for each in stored.iter_batches(ROWS, [n])):
+        for batch in (each for n in range(stored.num_row_groups) for each in stored.iter_batches(GROUP, [n])):
             yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 

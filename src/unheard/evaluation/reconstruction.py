@@ -65,13 +65,13 @@ def interpolation_baselines(
 
     A band without visible values gets the mean of all visible values of the crop.
     """
-    heard = ~hidden
-    count = heard.sum(dim=2, keepdim=True)
-    everything = (spec * heard).sum(dim=(1, 2), keepdim=True) / heard.sum(dim=(1, 2), keepdim=True).clamp(min=1)
-    mean = torch.where(count > 0, (spec * heard).sum(dim=2, keepdim=True) / count.clamp(min=1), everything)
+    visible = ~hidden
+    count = visible.sum(dim=2, keepdim=True)
+    everything = (spec * visible).sum(dim=(1, 2), keepdim=True) / visible.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    mean = torch.where(count > 0, (spec * visible).sum(dim=2, keepdim=True) / count.clamp(min=1), everything)
     time = torch.arange(spec.shape[2], device=spec.device).expand_as(spec)
-    before = torch.where(heard, time, -1).cummax(dim=2).values
-    after = torch.where(heard, time, spec.shape[2]).flip(2).cummin(dim=2).values.flip(2)
+    before = torch.where(visible, time, -1).cummax(dim=2).values
+    after = torch.where(visible, time, spec.shape[2]).flip(2).cummin(dim=2).values.flip(2)
     left, right = spec.gather(2, before.clamp(min=0)), spec.gather(2, after.clamp(max=spec.shape[2] - 1))
     has_left, has_right = before >= 0, after < spec.shape[2]
     left, right = torch.where(has_left, left, right), torch.where(has_right, right, left)

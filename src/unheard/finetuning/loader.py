@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unheard.audio.frontend import Statistics
-from unheard.audio.frontends import build_frontend
+from unheard.audio.frontend_kinds import build_frontend
 from unheard.data.class_sets import ClassSets
 from unheard.data.crops import Indices, WindowSegments
 from unheard.data.prefetch import BatchPlan, Prefetcher

@@ -18,6 +18,7 @@ from unheard.finetuning.trainer import FinetuneTrainer
 from unheard.training.bad_batches import CHECKPOINT, STATE, recorded_step, records
 from unheard.training.callbacks import Callbacks
 from unheard.training.engine import Engine
+from unheard.training.guards import all_finite
 from unheard.training.replay import Replay, ReplayedWindow
 from unheard.weights.checkpoint import ENSEMBLE_DIR
 
@@ -74,7 +75,7 @@ def replay(
     for index in range(first, step - 1):
         trainer.take_step(index, {rank: loader.batch(index).clips for rank, loader in enumerate(loaders)})
     batches = [loader.batch(step - 1) for loader in loaders]
-    finite = bool(torch.stack([parameter.isfinite().all() for parameter in trainer.tuned.parameters()]).all())
+    finite = all_finite(trainer.tuned)
     windows = _windows(trainer, batches)  # first: a bad batch changes the running statistics of batch normalisation
     loss = trainer.gradients(step - 1, {rank: batch.clips for rank, batch in enumerate(batches)})
     return Replay(step, {"loss": float(loss)}, windows, finite)

@@ -33,7 +33,7 @@ from unheard.training.engine import Engine
 from unheard.training.journal import environment
 from unheard.training.processes import first_process, lost_processes
 from unheard.training.run_folder import one_writer, prepare_output_dir
-from unheard.weights.built_in import BUILT_IN, open_model
+from unheard.weights.built_in import open_model, origin_of
 from unheard.weights.checkpoint import SavedModel
 
 
@@ -99,7 +99,7 @@ def finetune(
         prepare_output_dir(run, Path(labels), storage.overwrite)
     shared = None if storage.corpus is None else Path(storage.corpus).resolve()
     members = tuple((part.name, channel) for channel in recipe.task.channels for part in table.parts)
-    source = str(model) if str(model) in BUILT_IN else str(Path(model).resolve())
+    source = origin_of(model)
     start = FinetuneSetup(recipe, tuple(table.labels.classes), activation, source)
     with engine.first_process_first():
         sounds = sounds_of(run, table, saved, recipe.task.channels[0], shared, report)

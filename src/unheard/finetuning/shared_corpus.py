@@ -17,8 +17,8 @@ from pathlib import Path
 from unheard.data.corpus import THREADS, Corpus
 from unheard.data.label_table import Labels
 from unheard.data.pack import pack
-from unheard.data.packing import PackConfig
-from unheard.data.shards import FORMAT
+from unheard.data.pack_clip import PackConfig
+from unheard.data.shard_layout import FORMAT
 from unheard.data.store import Store
 from unheard.errors import InUseError
 from unheard.progress import Track, silent

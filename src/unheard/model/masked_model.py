@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,13 +12,13 @@ from torch import Tensor, nn
 
 from unheard.errors import ConfigError
 from unheard.model.decoder import build_decoder
+from unheard.model.ema import EmaTeacher
 from unheard.model.encoder import Encoder, take
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.model.predictor import Predictor
 from unheard.model.sizes import ModelConfig
-from unheard.model.targets import TargetConfig, averaged, tapped
-from unheard.model.transformer import initialise
+from unheard.model.targets import TargetConfig
 
 
 def identity(value: Tensor) -> Tensor:
@@ -57,6 +56,9 @@ class MaskedPass:
         Fraction of the run that is done, in [0, 1]; temperatures depend on it.
     diagnostics : dict of Tensor
         Values that objectives measured, each a scalar by name, for the metrics log.
+    terms : dict of Tensor
+        Parts of the loss of an objective, each a scalar by name, for the metrics log. As losses, they are sums over a
+        part of the batch, divided by the totals of the batch.
     sum_over_processes : Callable
         Adds up a tensor over all processes of a run, without gradient.
     gather_over_processes : Callable
@@ -75,6 +77,7 @@ class MaskedPass:
     layers: dict[int, Float[Tensor, "BV K D"]] = field(default_factory=dict)
     progress: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    terms: dict[str, Tensor] = field(default_factory=dict)
     sum_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
     gather_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
 
@@ -97,59 +100,6 @@ class MaskedPass:
 def best_hypothesis(predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "B M D"]) -> Int[Tensor, "B M"]:
     """Return which of the R hypotheses has the largest cosine with the target."""
     return F.cosine_similarity(predicted.float(), target[:, :, None].float(), dim=-1).argmax(dim=-1)
-
-
-class Teacher(nn.Module):
-    """A slowly moving average of the encoder, or of its blocks and final norm; it never gets a gradient.
-
-    A teacher that owns the blocks has the patch embedding, positions and CLS token of the student. See
-    `unheard.model.targets` for its input and its targets.
-    """
-
-    def __init__(self, encoder: Encoder, init_from_student: bool, config: TargetConfig = TargetConfig()) -> None:
-        super().__init__()
-        config.check(len(encoder.transformer.blocks))
-        self.config = config
-        self.encoder = copy.deepcopy(encoder) if config.owns == "encoder" else None
-        if self.encoder is None:
-            self.transformer = copy.deepcopy(encoder.transformer)
-        if not init_from_student:
-            if self.encoder is None:
-                initialise(self.transformer)
-            else:
-                self.encoder.reset_parameters()
-        self.requires_grad_(False)
-
-    @torch.no_grad()
-    def forward(
-        self,
-        encoder: Encoder,
-        patches: Float[Tensor, "B N P"],
-        index: Int[Tensor, "R M"] | None = None,
-        valid: Bool[Tensor, "B N"] | None = None,
-    ) -> Float[Tensor, "R M D"]:
-        """Return the targets of the patches at ``index``, or of all, CLS left out.
-
-        Parameters
-        ----------
-        encoder : Encoder
-            The student's.
-        valid : Bool[Tensor, "B N"], optional
-            False on padding, which takes no part in norms over patches.
-        """
-        own = encoder if self.encoder is None else self.encoder
-        tokens = own.with_cls(own.tokens(patches, index))
-        blocks = self.transformer if self.encoder is None else self.encoder.transformer
-        layers = tapped(blocks, tokens, self.config)
-        return averaged([own.split_cls(layer)[0] for layer in layers], self.config, valid)
-
-    @torch.no_grad()
-    def ema_update(self, encoder: Encoder, momentum: float) -> None:
-        """Move towards the student: teacher = momentum * teacher + (1 - momentum) * student."""
-        blocks = self.encoder is None
-        teacher: list[Tensor] = list(self.parameters())
-        student: list[Tensor] = list((encoder.transformer if blocks else encoder).parameters())
-        torch._foreach_lerp_(teacher, student, 1 - momentum)
 
 
 class MaskedModel(nn.Module):
@@ -192,7 +142,7 @@ class MaskedModel(nn.Module):
         self.decoder = build_decoder(config, grid)
         widths, bias = (self.decoder.embed_dim, self.encoder.embed_dim), config.decoder_projection == "affine"
         self.predictor = Predictor(*widths, config.num_hypotheses, bias) if latents else None
-        self.teacher = Teacher(self.encoder, teacher_copied, targets) if latents else None
+        self.teacher = EmaTeacher(self.encoder, teacher_copied, targets) if latents else None
 
     def forward(
         self, patches: Float[Tensor, "B N P"], mask: Mask, valid: Bool[Tensor, "B N"] | None = None
@@ -220,7 +170,7 @@ class MaskedModel(nn.Module):
             self._add_targets(out, self.teacher, valid)
         return out
 
-    def _add_targets(self, out: MaskedPass, teacher: Teacher, valid: Bool[Tensor, "B N"] | None) -> None:
+    def _add_targets(self, out: MaskedPass, teacher: EmaTeacher, valid: Bool[Tensor, "B N"] | None) -> None:
         hide = out.mask.hide
         if teacher.config.sees == "all":
             out.whole = teacher(self.encoder, out.patches, None, valid)

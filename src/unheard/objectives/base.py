@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 
 Totals = dict[str, Tensor]
 """Sums over a batch, by name."""

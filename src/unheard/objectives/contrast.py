@@ -22,7 +22,7 @@ from unheard.model.masking import Mask
 from unheard.model.transformer import NORM_EPS, initialise
 from unheard.objectives.base import Batch, Objective, Totals
 from unheard.objectives.registry import register
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 
 MASKED_LOGIT = -1e4  # a similarity that is excluded from a softmax
 SCALE_START, MAX_LOG_SCALE = math.log(1 / 0.07), math.log(100.0)  # CLIP (Radford et al. 2021), kept by CLAP

@@ -8,6 +8,9 @@ nothing trained with it reproduces the paper. Distillation into several layers f
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,8 +22,8 @@ from unheard.model.transformer import initialise
 from unheard.objectives.base import Batch, Objective, Totals, valid_at
 from unheard.objectives.distill_config import DistillConfig, DistillTeacher
 from unheard.objectives.registry import register
-from unheard.objectives.schedules import TrainingProgress
 from unheard.objectives.teacher_loss import TeacherLoss
+from unheard.objectives.teacher_schedules import TrainingProgress
 
 __all__ = ["DistillConfig", "DistillObjective", "DistillTeacher"]
 
@@ -57,6 +60,7 @@ class DistillObjective(Objective):
             for number, teacher in enumerate(config.teachers)
         )
         self.weights = [teacher.weight for teacher in config.teachers]
+        self.names = short_names([teacher.name for teacher in config.teachers])
         self.layers = tuple(sorted({layer for teacher in config.teachers for layer in teacher.layers}))
         self.needs_decoder = any(term.needs_decoder for term in self._losses())
         initialise(self)
@@ -84,19 +88,20 @@ class DistillObjective(Objective):
         return found
 
     def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
-        """Return the loss over the patches that are not padding.
+        """Return the loss over the patches that are not padding; with several teachers, the pass gets a term of each.
 
         Raises
         ------
         ConfigError
             As `totals`.
         """
-        each = zip(self.weights, self._losses(), self._targets(batch), strict=True)
         values = [
-            weight * term(out, batch, target, totals, totals.get(f"targets/{number}"))
-            for number, (weight, term, target) in enumerate(each)
+            term(out, batch, target, totals, totals.get(f"targets/{number}"))
+            for number, (term, target) in enumerate(zip(self._losses(), self._targets(batch), strict=True))
         ]
-        return torch.stack(values).sum()
+        if len(values) > 1:
+            out.terms |= {f"distill/{name}": value.detach() for name, value in zip(self.names, values, strict=True)}
+        return torch.stack([weight * value for weight, value in zip(self.weights, values, strict=True)]).sum()
 
     def after_step(self, when: TrainingProgress) -> None:
         """Update the running statistics of the targets."""
@@ -113,6 +118,12 @@ class DistillObjective(Objective):
                 " objectives.distill.teachers"
             )
         return batch.targets
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Return the last part of each name of a teacher, such as ``clap``; with its number in front if two are equal."""
+    short = [re.split(r"[/\\:]", re.sub(r"[/\\]+$", "", name))[-1] or "teacher" for name in names]
+    return short if len(set(short)) == len(short) else [f"{number}-{name}" for number, name in enumerate(short)]
 
 
 register(

@@ -16,7 +16,7 @@ from unheard.model.masked_model import MaskedPass
 from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
 from unheard.objectives.diagnostics import between_clip_variance, effective_rank, feature_std, perplexity, shares
 from unheard.objectives.registry import register
-from unheard.objectives.schedules import TrainingProgress, exponential_decay
+from unheard.objectives.teacher_schedules import TrainingProgress, exponential_decay
 
 TARGET_EPS = 1e-6  # M2D reference
 

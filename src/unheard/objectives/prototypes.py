@@ -18,7 +18,7 @@ from unheard.model.transformer import initialise
 from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
 from unheard.objectives.diagnostics import perplexity, shares
 from unheard.objectives.registry import register
-from unheard.objectives.schedules import TeacherConfig, TrainingProgress, linear_warmup, momentum
+from unheard.objectives.teacher_schedules import TeacherConfig, TrainingProgress, linear_warmup, momentum
 
 TEACHER_STD = 0.02  # the teacher head's MLP starts as a normal of this deviation, truncated at 2: MATPAC reference
 

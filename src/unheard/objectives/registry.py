@@ -17,7 +17,7 @@ from torch import nn
 from unheard.errors import ConfigError
 from unheard.model.masked_model import MaskedModel
 from unheard.objectives.base import Objective
-from unheard.objectives.schedules import TeacherConfig
+from unheard.objectives.teacher_schedules import TeacherConfig
 
 Config = TypeVar("Config")
 PACKAGE = __name__.partition(".")[0]

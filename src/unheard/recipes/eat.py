@@ -41,7 +41,7 @@ from unheard.audio.kaldi import AUDIOMAE
 from unheard.model.sizes import MaskConfig, ModelConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.reconstruct import ReconstructConfig
-from unheard.objectives.schedules import TeacherConfig
+from unheard.objectives.teacher_schedules import TeacherConfig
 from unheard.objectives.utterance import UtteranceConfig
 from unheard.recipes.recipe import DataConfig, ObjectivesConfig, Recipe, TrainingConfig
 

@@ -17,7 +17,7 @@ from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch, Objective, Totals
 from unheard.objectives.registry import REGISTERED
-from unheard.objectives.schedules import TrainingProgress, momentum
+from unheard.objectives.teacher_schedules import TrainingProgress, momentum
 from unheard.recipes.recipe import Recipe
 
 
@@ -75,8 +75,9 @@ class PretrainModule(nn.Module):
         Returns
         -------
         dict of Tensor
-            "loss", the weighted sum of objectives, and "loss/<objective>", each of them: their sums over all parts are
-            the losses of the batch. "diagnostics/<name>": the diagnostics of this part.
+            "loss", the weighted sum of objectives; "loss/<objective>", each of them; "loss/<objective>/<term>", the
+            parts of an objective of several. Their sums over all parts of the batch are the losses of the batch.
+            "diagnostics/<name>": the diagnostics of this part.
         """
         out = self.model(self.grid.patchify(batch.spec), mask, batch.valid)
         out.progress = self.progress
@@ -85,7 +86,7 @@ class PretrainModule(nn.Module):
         rows = batch.for_views(mask)
         losses = {name: objective(out, rows, totals[name]) for name, objective in self.objectives.items()}
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
-        named = {f"loss/{name}": value for name, value in losses.items()}
+        named = {f"loss/{name}": value for name, value in (losses | out.terms).items()}
         return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in out.diagnostics.items()}}
 
     def parts(self) -> Iterator[Objective]:

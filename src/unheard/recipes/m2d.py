@@ -26,7 +26,7 @@ from __future__ import annotations
 from unheard.model.sizes import ModelConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.reconstruct import ReconstructConfig
-from unheard.objectives.schedules import TeacherConfig
+from unheard.objectives.teacher_schedules import TeacherConfig
 from unheard.recipes.recipe import DataConfig, ObjectivesConfig, Recipe, TrainingConfig
 
 PAPER = "Niizumi et al. 2023, arXiv 2210.14648"

@@ -40,7 +40,7 @@ from unheard.model.sizes import ModelConfig
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.prototypes import PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
-from unheard.objectives.schedules import TeacherConfig
+from unheard.objectives.teacher_schedules import TeacherConfig
 from unheard.recipes.recipe import DataConfig, ObjectivesConfig, Recipe, TrainingConfig
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from unheard.audio.frontend import LogMelConfig
-from unheard.audio.frontends import FrontendConfig
+from unheard.audio.frontend_kinds import FrontendConfig
 from unheard.config import Count, Fraction, Momentum, OpenSection, Positive, Weight, from_json
 from unheard.errors import ConfigError
 from unheard.model.sizes import MaskConfig, ModelConfig
@@ -24,8 +24,8 @@ from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.prototypes import PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.objectives.registry import REGISTERED, name_of
-from unheard.objectives.schedules import TeacherConfig
 from unheard.objectives.supervise import SuperviseConfig
+from unheard.objectives.teacher_schedules import TeacherConfig
 from unheard.objectives.utterance import UtteranceConfig
 
 
@@ -191,9 +191,9 @@ class DataConfig:
     """domain: every domain of a manifest gets the same number of windows."""
     short_clips: Literal["pad", "join"] = "pad"
     """What follows a clip shorter than the window: padding, or other short clips."""
-    statistics: Literal["scalar", "band", "maskspec"] = "scalar"
-    """Normalise by the mean and deviation of the corpus, by those of each mel band, or by those of MaskSpec for
-    AudioSet.
+    statistics: Literal["scalar", "band", "maskspec", "model"] = "scalar"
+    """Normalise by the mean and deviation of the corpus, by those of each mel band, by those of MaskSpec for AudioSet,
+    or by those of the model of --init.
     """
     min_std: Weight = 0.0
     """Smaller deviations are raised to this, for bands that hardly vary, such as those that a codec left empty."""

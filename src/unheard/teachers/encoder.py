@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from unheard.audio.frontends import build_frontend
+from unheard.audio.frontend_kinds import build_frontend
 from unheard.model.patches import Grid
 from unheard.teachers.align import FeatureMapAxes, row_edges
 from unheard.teachers.teacher import FrozenTeacher

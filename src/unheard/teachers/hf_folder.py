@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from unheard.audio.limits import RATES
 from unheard.errors import CheckpointError, UnheardError, require, shown
 from unheard.teachers.teacher import disable_hf_progress
-from unheard.weights.checkpoint import read_tensors
 from unheard.weights.comparison import refuse_not_finite
 from unheard.weights.plausible import printable
+from unheard.weights.tensors import read_tensors
 
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"

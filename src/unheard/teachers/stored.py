@@ -19,7 +19,7 @@ from jaxtyping import Float16, Float32, Float64, Int64
 
 from unheard.audio.frontend import Statistics
 from unheard.config import from_json
-from unheard.data.shards import INDEX, shard_name, sounds_fingerprint
+from unheard.data.shard_layout import INDEX, shard_name, sounds_fingerprint
 from unheard.data.store import Store
 from unheard.errors import ConfigError, DataError
 from unheard.files import FILES, differing_files, json_checksum, read_json

@@ -19,8 +19,10 @@ from unheard.audio.frontend import LogMelConfig
 from unheard.data.corpus import open_corpus
 from unheard.data.open_store import MEMORY_BYTES
 from unheard.data.pack import mean_and_deviation, pack
-from unheard.data.packing import PackConfig
-from unheard.data.shard_files import (
+from unheard.data.pack_clip import PackConfig
+from unheard.data.shard_layout import HEADER as CORPUS
+from unheard.data.shard_layout import sounds_fingerprint
+from unheard.data.shard_writing import (
     finished_shard,
     job_key,
     other_key,
@@ -30,8 +32,6 @@ from unheard.data.shard_files import (
     write_summary,
     writing,
 )
-from unheard.data.shards import HEADER as CORPUS
-from unheard.data.shards import sounds_fingerprint
 from unheard.data.store import WaveStore, open_store
 from unheard.errors import DataError, shown
 from unheard.files import remove_unfinished

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from unheard.audio.frontends import FrontendConfig, build_frontend
+from unheard.audio.frontend_kinds import FrontendConfig, build_frontend
 from unheard.audio.resample import resample
 from unheard.data.store import Store, WaveStore, to_device
 from unheard.errors import ConfigError, DataError

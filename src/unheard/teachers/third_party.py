@@ -25,7 +25,9 @@ def import_third_party(name: str) -> Any:
     def bring() -> Any:
         try:
             return import_module(name)
-        except ImportError as error:
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module exists, and imports another one that does not
             raise ConfigError(
                 f"the module {name} cannot be imported ({error}); install it, or put its folder on PYTHONPATH"
             ) from error

@@ -1,19 +1,26 @@
-"""Checkpoints of a run: all state needed to continue with identical results."""
+"""Checkpoints of a run: all state needed to continue with identical results, and the latest model."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from unheard.data.open_store import Shards, Verification
+from unheard.data.store import Store
 from unheard.errors import CheckpointError
 from unheard.files import FILES, file_checksums, read_json, replace_folder, write_json
 from unheard.model.transformer import AttentionKernel
+from unheard.training.engine import Engine
 from unheard.training.optim import optimiser_state, restore_optimiser
-from unheard.weights.checkpoint import read_tensors, write_tensors
+from unheard.training.session import Session
+from unheard.version import __version__
+from unheard.weights.checkpoint import Provenance, save_model
+from unheard.weights.tensors import read_tensors, write_tensors
 
 TENSORS = ("learner.safetensors", "optimiser.safetensors")
 """Tensor files of a checkpoint; ``state.json`` holds their checksums."""
@@ -99,3 +106,56 @@ def _read_state(folder: Path) -> tuple[RunState, dict[str, str]]:
         raise CheckpointError(
             f"{folder}/state.json is damaged ({error}); delete this checkpoint to resume from the one before"
         ) from error
+
+
+class CheckpointWriter:
+    """Save checkpoints and the latest model of a run, from the first process only.
+
+    Parameters
+    ----------
+    run : Path
+    session : Session
+    store : Store
+        Packed corpus, verified against its checksums as it is read.
+    engine : Engine
+    targets : sequence of Shards
+        Stored targets, verified as well.
+    """
+
+    def __init__(
+        self, run: Path, session: Session, store: Store, engine: Engine, targets: Sequence[Shards] = ()
+    ) -> None:
+        self.run, self.session, self.store, self.engine = run, session, store, engine
+        self.verification = Verification(store, *targets) if engine.rank == 0 else None
+
+    def save(self, step: int) -> None:
+        """Write ``checkpoints/step-...`` and ``model/``.
+
+        Raises
+        ------
+        DataError
+            When the part of the packed corpus that was read differs from its checksums. After the last step, the whole
+            corpus is verified.
+        """
+        if self.verification is not None:
+            self.verification.check(wait=step >= self.session.total)
+            state = RunState(step, self.session.total, self.engine.kernel)
+            keep_checkpoints = self.session.recipe.training.keep_checkpoints
+            save_checkpoint(self.run, self.engine.learner, self.engine.optimiser, state, keep_checkpoints)
+            self.save_model(step)
+        self.engine.wait()
+
+    def save_model(self, step: int) -> None:
+        """Write ``model/``."""
+        recipe, statistics = self.session.recipe, self.session.statistics
+        save_model(self.run / "model", self.engine.learner, recipe, statistics, self.provenance(step))
+
+    def provenance(self, step: int) -> Provenance:
+        """Return the entries of the model card that describe this run."""
+        trained = {
+            "steps": f"{step} of {self.session.total}",
+            "crops": step * self.session.recipe.training.batch_size,
+            "corpus": f"{len(self.store.frames)} clips, {self.store.seconds_total / 3600:.2f} hours",
+            "seed": self.session.recipe.training.seed,
+        }
+        return Provenance(source=f"pre-trained with unheard {__version__}", trained=trained)

@@ -83,7 +83,7 @@ class NonFiniteGuard:
         DataError
             When a weight is not finite; see `check`.
         """
-        if not bool(torch.stack([parameter.isfinite().all() for parameter in learner.parameters()]).all()):
+        if not all_finite(learner):
             raise self._divergence_error("parameters contain NaN or infinity", step)
 
     def _divergence_error(self, what: str, step: int, more: str = "") -> DataError:
@@ -95,6 +95,11 @@ class NonFiniteGuard:
         checkpoint = f"the last good checkpoint is {last[-1]}" if last else "no checkpoint had been written"
         advice = "try a lower training.learning_rate or training.clip_norm=1"
         return DataError(f"{what} at step {step}, in a batch of {listed}; {checkpoint}; {advice}{more}")
+
+
+def all_finite(module: nn.Module) -> bool:
+    """Return whether every parameter is finite; the device is synchronised once."""
+    return bool(torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all())
 
 
 class ThroughputMeter:

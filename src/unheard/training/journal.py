@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 
+from unheard.errors import require
 from unheard.files import json_line, read_json_lines, write_text
 from unheard.version import __version__
 
@@ -144,8 +146,10 @@ def duration(seconds: float) -> str:
 
 
 def _tensorboard(folder: Path, start: int) -> Any | None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # the extra "track" is not installed; metrics.jsonl holds the same rows
+    """Return a writer of TensorBoard files; None without the package, as metrics.jsonl holds the same rows."""
+    if find_spec("tensorboard") is None:
         return None
+    require("torch.utils.tensorboard", "track", "tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder), purge_step=start + 1)

@@ -16,12 +16,11 @@ from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.store import Store
 from unheard.model.masking import noise_size
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes.learner import PretrainModule
 from unheard.training.bad_batches import BadBatches
 from unheard.training.callbacks import Callbacks
-from unheard.training.checkpoint_writer import CheckpointWriter
-from unheard.training.checkpoints import checkpoints, read_progress, restore
+from unheard.training.checkpoints import CheckpointWriter, checkpoints, read_progress, restore
 from unheard.training.collapse import CollapseDetector
 from unheard.training.engine import Engine, Losses
 from unheard.training.external_inputs import ExternalInputs
@@ -29,6 +28,8 @@ from unheard.training.guards import NonFiniteGuard, ThroughputMeter, graceful_sh
 from unheard.training.journal import MetricsLogger
 from unheard.training.optim import learning_rate, peak_learning_rate
 from unheard.training.session import Session, sampler_of
+
+OVERHEAD = 1.2  # whole step over losses and gradients: optimiser, checkpoints; our choice
 
 
 def latest(run: Path) -> Path | None:
@@ -55,6 +56,15 @@ def loader_of(session: Session, store: Store, engine: Engine, inputs: ExternalIn
     numbers = noise_size(recipe.model, recipe.mask, grid)
     sampler = sampler_of(store, recipe)
     return PretrainLoader(store, sampler, grid, session.statistics, plan, inputs.added, numbers)
+
+
+def measured_steps(session: Session, store: Store, engine: Engine, inputs: ExternalInputs) -> int:
+    """Return the number of steps that fit into the minutes of a run on this machine, by the measured time of a step."""
+    assert session.minutes is not None, "only runs of a given duration are measured"
+    with loader_of(session, store, engine, inputs, range(1)) as loader:
+        seconds = OVERHEAD * sorted(engine.benchmark_step(loader.peek()) for _ in range(3))[1]
+    common = float(engine.mean(torch.tensor(seconds, device=engine.device)))
+    return max(1, int(60 * session.minutes / common))
 
 
 def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Losses | None:

@@ -1,32 +1,29 @@
-"""Pre-training: start, resume and completion of a run. See `loop` for the steps."""
+"""Pre-training: start and completion of a run. See `resume` for its continuation, and `loop` for the steps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unheard.config import override
 from unheard.data.open_store import open_corpus_store
 from unheard.data.store import Store
-from unheard.errors import ConfigError, DataError
 from unheard.files import write_json
 from unheard.model.sizes import resolved
 from unheard.recipes.file import RecipeFile
 from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import Recipe
 from unheard.training.callbacks import Callbacks, Run
-from unheard.training.checkpoint_writer import CheckpointWriter
-from unheard.training.checkpoints import checkpoints
+from unheard.training.checkpoints import CheckpointWriter
 from unheard.training.engine import Engine
 from unheard.training.external_inputs import ExternalInputs
 from unheard.training.initial import build_initialised
 from unheard.training.journal import environment
-from unheard.training.loop import Loop, latest, loader_of, prepare
+from unheard.training.loop import Loop, latest, loader_of, measured_steps, prepare
 from unheard.training.processes import first_process, lost_processes
-from unheard.training.run_folder import is_complete, mark_complete, one_writer, prepare_output_dir
-from unheard.training.session import Session, read_session, sampler_of, statistics_of, total_steps, write_session
+from unheard.training.run_folder import mark_complete, one_writer, prepare_output_dir
+from unheard.training.session import Session, sampler_of, statistics_of, total_steps, write_session
 from unheard.training.summary import summary_lines
-from unheard.weights.built_in import BUILT_IN
+from unheard.weights.built_in import origin_of
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,14 @@ class Origin:
     ----------
     init : path, optional
         Model folder, run folder or built-in name with the initial weights.
+    minutes : float, optional
+        Duration of the training, from which the steps are computed.
     code : RecipeFile, optional
         File that registers objectives of the recipe; it is executed again when the run is resumed.
     """
 
     init: str | Path | None = None
+    minutes: float | None = None
     code: RecipeFile | None = None
 
 
@@ -71,7 +71,7 @@ def pretrain(
     DataError
         When nothing in ``data`` can be used, or the loss becomes non-finite.
     """
-    run, report, init = Path(out), _rank_zero_report(report), origin.init
+    run, report, init = Path(out), rank_zero_report(report), origin.init
     inputs = ExternalInputs(replace(recipe, model=resolved(recipe.model)))
     trial = inputs.buildable_recipe()
     learner = build_initialised(trial, init)  # raises errors of recipe and weights before audio is read
@@ -85,9 +85,10 @@ def pretrain(
         recipe=recipe,
         data=str(Path(data).resolve()),
         fingerprint=store.fingerprint,
-        statistics=statistics_of(store, recipe),
-        total=total_steps(recipe.training, sampler_of(store, recipe).size),
-        init=None if init is None else str(init) if str(init) in BUILT_IN else str(Path(init).resolve()),
+        statistics=statistics_of(store, recipe, init),
+        total=0 if origin.minutes else total_steps(recipe.training, sampler_of(store, recipe).size),
+        init=None if init is None else origin_of(init),
+        minutes=origin.minutes,
         teacher=inputs.fingerprint,
         code=origin.code if recipe.objectives.added() else None,
     )
@@ -95,106 +96,12 @@ def pretrain(
         run.mkdir(parents=True, exist_ok=True)
         write_session(run, session)
         write_json(run / "environment.json", environment())
-    return _train(
+    return train(
         run, session, store, learner if recipe == trial else build_initialised(recipe, init), engine, inputs, report
     )
 
 
-@lost_processes()
-@one_writer
-def resume(
-    out: str | Path,
-    *,
-    data: str | Path | None = None,
-    skip_bad_batches: int | None = None,
-    no_code: bool = False,
-    device: str = "auto",
-    report: Callbacks | None = None,
-) -> Run:
-    """Continue the run ``out`` from its latest checkpoint, or from the start if there is none.
-
-    If all steps are done but model or figures are missing, they are written.
-
-    Parameters
-    ----------
-    data : path, optional
-        New location of the corpus, if it has moved; its content must be unchanged.
-    skip_bad_batches : int, optional
-        New value of ``training.skip_bad_batches``.
-    no_code : bool
-        Refuse a run that needs to execute a recipe file.
-
-    Raises
-    ------
-    CheckpointError
-        When ``out`` is not a run.
-    DataError
-        When the corpus is not the one of the run.
-    ConfigError
-        When the run is finished and ``data`` is not the corpus of the run, because it would not be read.
-        When the recipe file of the run is missing or has changed.
-    """
-    run, report = Path(out), _rank_zero_report(report)
-    session = read_session(run, no_code, report.log)
-    if is_complete(run, session):
-        if data is not None and Path(data).resolve() != Path(session.data):
-            raise ConfigError(
-                f"{run} is finished and was trained on {session.data}, so --data {data} would not be used. Omit --data,"
-                f" or start a new run on the other corpus with --init {run}"
-            )
-        report.log(f"{run} is finished: {session.total} of {session.total} steps")
-        return Run(run, session.total, session.total)
-    changed = _changed(session, data, skip_bad_batches)
-    store, engine, inputs = open_session(run, changed, device, report)
-    if engine.rank == 0 and changed != session:
-        write_session(run, changed)
-    learner = build_initialised(changed.recipe, None if checkpoints(run) else changed.init)
-    return _train(run, changed, store, learner, engine, inputs, report)
-
-
-def open_session(run: Path, session: Session, device: str, report: Callbacks) -> tuple[Store, Engine, ExternalInputs]:
-    """Open the corpus, the engine and the external inputs of a run, and verify that they are unchanged.
-
-    Raises
-    ------
-    DataError
-        When the corpus or a teacher has changed, or the corpus is missing.
-    """
-    inputs = ExternalInputs(session.recipe)
-    if inputs.fingerprint != session.teacher:
-        raise DataError(
-            f"the teacher of {run}, or its stored targets, changed since the run started; restore them, or start a new"
-            f" run with --init {run}"
-        )
-    if not Path(session.data).exists():
-        raise DataError(
-            f"{session.data}: no such file or folder; if the corpus of {run} has moved, give its new path: --resume"
-            f" {run} --data NEW_PATH"
-        )
-    engine = Engine(session.recipe.training, device)
-    with engine.first_process_first():
-        store = open_corpus_store(
-            session.data, session.recipe.frontend, run / "corpus", report.progress, session.recipe.data.input
-        )
-        if store.fingerprint != session.fingerprint:
-            raise DataError(
-                f"the corpus {session.data} is not the one that {run} started with, or has changed; restore it, give"
-                f" the path of an identical one with --data NEW_PATH, or start a new run with --init {run}"
-            )
-        inputs.attach_to_corpus(store, engine.device, report.progress)
-    return store, engine, inputs
-
-
-def _changed(session: Session, data: str | Path | None, skip_bad_batches: int | None) -> Session:
-    """Return the session with the values that a resumed run may change."""
-    if data is not None:
-        session = replace(session, data=str(Path(data).resolve()))
-    if skip_bad_batches is not None:
-        session = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
-    return session
-
-
-def _train(
+def train(
     run: Path,
     session: Session,
     store: Store,
@@ -205,6 +112,10 @@ def _train(
 ) -> Run:
     """Restore a checkpoint, print the summary, run the loop, and complete the run."""
     step = prepare(session, engine, learner, latest(run))
+    if not session.total:
+        session = replace(session, total=measured_steps(session, store, engine, inputs))
+        if engine.rank == 0:
+            write_session(run, session)
     writer = CheckpointWriter(run, session, store, engine, inputs.stored)
     if step < session.total:
         loader = loader_of(session, store, engine, inputs, range(step, session.total))
@@ -223,6 +134,6 @@ def _train(
     return Run(run, step, session.total)
 
 
-def _rank_zero_report(report: Callbacks | None) -> Callbacks:
+def rank_zero_report(report: Callbacks | None) -> Callbacks:
     """Return the callbacks of the caller in the first process, and silent ones in the others."""
     return report if report is not None and first_process() else Callbacks()

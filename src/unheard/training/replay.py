@@ -13,13 +13,14 @@ import torch
 from unheard.errors import CheckpointError
 from unheard.files import read_json
 from unheard.objectives.base import Batch
-from unheard.objectives.schedules import TrainingProgress
+from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.training.bad_batches import CHECKPOINT, STATE, recorded_step
 from unheard.training.callbacks import Callbacks
 from unheard.training.engine import Engine, one_by_one
+from unheard.training.guards import all_finite
 from unheard.training.initial import build_initialised
 from unheard.training.loop import loader_of, prepare, take_step
-from unheard.training.pretrain import open_session
+from unheard.training.resume import open_session
 from unheard.training.session import read_session
 
 
@@ -90,7 +91,7 @@ def replay(
             if index < step - 1:
                 take_step(session, engine, batch, index)
     learner.begin_step(TrainingProgress(step - 1, session.total))
-    finite = bool(torch.stack([parameter.isfinite().all() for parameter in learner.parameters()]).all())
+    finite = all_finite(learner)
     losses = {
         name: float(value)
         for name, value in engine.losses_and_gradients(batch, step - 1).items()

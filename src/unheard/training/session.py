@@ -19,6 +19,7 @@ from unheard.files import read_json, write_json
 from unheard.recipes.file import RecipeFile
 from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
 from unheard.version import __version__
+from unheard.weights.built_in import open_model
 
 STEP_BUDGET = 10_000  # our choice: 1.3 million crops at the default batch, hours on two cores, minutes on a GPU
 EPOCH_BUDGET = 400  # our choice: maximum number of epochs of a small corpus
@@ -36,6 +37,8 @@ class Session:
     init: str | None = None
     teacher: str = ""
     """Hashes of the frozen teachers or of their stored targets."""
+    minutes: float | None = None
+    """Duration of the training, if it determines the steps; ``total`` is 0 until the time of a step is measured."""
     code: RecipeFile | None = None
     """File that registers objectives of the recipe, if there is one; it is executed again on resume."""
 
@@ -55,17 +58,27 @@ def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
     )
 
 
-def statistics_of(store: Store, recipe: Recipe) -> Statistics:
+def statistics_of(store: Store, recipe: Recipe, init: str | Path | None = None) -> Statistics:
     """Return the statistics that normalise the spectrograms of a corpus.
+
+    Parameters
+    ----------
+    init : path, optional
+        The model whose statistics ``data.statistics=model`` selects.
 
     Raises
     ------
     ConfigError
-        When published statistics are selected and their number of bands differs from the front end.
+        When those of a model are selected and none is given, or published ones whose number of bands differs from the
+        front end.
     """
     data = recipe.data
     if isinstance(recipe.frontend, DbMinMaxConfig):
         return recipe.frontend.statistics()
+    if data.statistics == "model":
+        if init is None:
+            raise ConfigError("data.statistics=model needs the model of --init; give --init MODEL, or set scalar")
+        return open_model(init).statistics
     if data.statistics == "maskspec":
         if recipe.frontend.n_mels != len(MASKSPEC_AUDIOSET.mean):
             raise ConfigError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Float32
 
-from unheard.audio.frontends import AnyFrontendConfig, build_frontend
+from unheard.audio.frontend_kinds import AnyFrontendConfig, build_frontend
 from unheard.errors import DataError, require
 from unheard.files import atomic_write
 

@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from unheard.errors import CheckpointError
-from unheard.weights.checkpoint import read_tensors
 from unheard.weights.pickle_values import RefusedError
 from unheard.weights.plausible import printable
+from unheard.weights.tensors import read_tensors
 from unheard.weights.unpickle import read_checkpoint
 
 PROGRAMS = (

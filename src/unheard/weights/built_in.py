@@ -1,4 +1,4 @@
-"""Built-in models: randomly initialised encoders, the baseline for every result."""
+"""Built-in models: the trained model of the package, and randomly initialised encoders as baselines."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.weights.checkpoint import Provenance, SavedModel, load_model
 from unheard.weights.export.hf_folder import is_hf, open_hf
-from unheard.weights.names import refuse_names_of_others
+from unheard.weights.names import HEAR, HF, refuse_names_of_others
 
-BUILT_IN = tuple(f"random-{size}" for size in SIZES)
+DEFAULT = "unheard-tiny"
+"""The trained model of the package, which is used where no model is given."""
+FOLDER = Path(__file__).parent.parent / "builtin"
+"""Folder of the trained models of the package."""
+RANDOM = tuple(f"random-{size}" for size in SIZES)
+BUILT_IN = (DEFAULT, *RANDOM)
 RANDOM_STATISTICS = Statistics((-7.1,), (4.2,))  # of AudioSet, as fixed in the M2D reference
 
 
@@ -35,7 +40,9 @@ def open_model(name: str | Path) -> SavedModel:
         When there is no such model, or it is one of another library.
     """
     text = str(name)
-    if text in BUILT_IN:
+    if text == DEFAULT:
+        return load_model(trained_folder())
+    if text in RANDOM:
         return untrained(text)
     refuse_names_of_others(text)
     if not recover_interrupted(Path(name)).exists():
@@ -47,6 +54,35 @@ def open_model(name: str | Path) -> SavedModel:
         )
         raise CheckpointError(f"there is no model {text}; {hint}")
     return open_hf(Path(name)) if is_hf(Path(name)) else load_model(Path(name))
+
+
+def trained_folder() -> Path:
+    """Return the folder of the trained model of the package.
+
+    Raises
+    ------
+    CheckpointError
+        When this installation does not contain it.
+    """
+    folder = FOLDER / DEFAULT
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"this installation does not contain the model {DEFAULT} ({folder} is missing); install a wheel of unheard"
+            f" that contains it, make it with scripts/train-tiny, or give another model, such as {RANDOM[0]}"
+        )
+    return folder
+
+
+def is_model_name(name: str) -> bool:
+    """Return whether a text names a model: a built-in name, one of another library, or a folder that holds a model."""
+    if name in BUILT_IN or name.startswith((HF, HEAR)):
+        return True
+    return any((place / "config.json").is_file() for place in (Path(name), Path(name, "model")))
+
+
+def origin_of(name: str | Path) -> str:
+    """Return a built-in name, or the absolute path of a model."""
+    return str(name) if str(name) in BUILT_IN else str(Path(name).absolute())
 
 
 def untrained(name: str) -> SavedModel:

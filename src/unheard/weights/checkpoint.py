@@ -7,14 +7,11 @@ the name of the folder, and nothing in it is a pickle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unheard.audio.frontend import Statistics
@@ -22,7 +19,6 @@ from unheard.config import from_json, to_json
 from unheard.errors import CheckpointError, ConfigError
 from unheard.files import (
     FILES,
-    differing_files,
     file_checksums,
     read_json,
     recover_interrupted,
@@ -38,9 +34,11 @@ from unheard.version import __version__
 from unheard.weights.card import model_card
 from unheard.weights.comparison import compare_shapes, refuse_not_finite
 from unheard.weights.plausible import printable, refuse_implausible
+from unheard.weights.tensors import read_tensors, write_tensors
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
+CHECK = "check.safetensors"
 CLASSIFIER = "classifier."  # prefix of its weights in model.safetensors
 ENSEMBLE_DIR = "members"  # folder with the models of a run that trains several, one for each fold and channel
 
@@ -75,6 +73,26 @@ class SavedModel:
     """Weights that only objectives from outside the package need; a run that starts from this model uses those that
     fit.
     """
+    check: dict[str, Tensor] = field(default_factory=dict)
+    """A sound and its stored embedding, see `unheard.embedding.stored_check`; empty if the folder has none."""
+
+    def frozen(self) -> SavedModel:
+        """Switch to evaluation without gradients. Return the model itself."""
+        for module in (self.learner, self.classifier):
+            if module is not None:
+                module.eval().requires_grad_(False)
+        return self
+
+
+def model_config(recipe: Recipe, statistics: Statistics, provenance: Provenance) -> dict[str, Any]:
+    """Return the content of ``config.json`` of a model folder, without classifier and checksums."""
+    return {
+        "format": FORMAT,
+        "unheard": __version__,
+        "recipe": to_json(recipe),
+        "statistics": to_json(statistics),
+        "provenance": to_json(provenance),
+    }
 
 
 def save_model(
@@ -86,13 +104,7 @@ def save_model(
     classifier: Classifier | None = None,
 ) -> None:
     """Write a model folder; an existing one is replaced only when the new one is complete."""
-    config = {
-        "format": FORMAT,
-        "unheard": __version__,
-        "recipe": to_json(recipe),
-        "statistics": to_json(statistics),
-        "provenance": to_json(provenance),
-    }
+    config = model_config(recipe, statistics, provenance)
     tensors = learner.export_state_dict()
     labels = classifier.config.labels if classifier is not None else ()
     if classifier is not None:
@@ -129,6 +141,7 @@ def load_model(path: Path) -> SavedModel:
         statistics = from_json(Statistics, config["statistics"])
         provenance = from_json(Provenance, config["provenance"])
         head = from_json(ClassifierConfig, config["classifier"]) if "classifier" in config else None
+        check = read_tensors(folder / CHECK, config[FILES]) if CHECK in config.get(FILES, {}) else {}
         others = weights_of_others(recipe, tensors)
         refuse_not_finite(others, str(folder))
         learner, classifier = build_for(
@@ -138,10 +151,7 @@ def load_model(path: Path) -> SavedModel:
         raise CheckpointError(
             f"{folder}/config.json does not describe a model of this version: {printable(str(error))}"
         ) from error
-    learner.eval().requires_grad_(False)
-    if classifier is not None:
-        classifier.eval().requires_grad_(False)
-    return SavedModel(learner, recipe, statistics, provenance, classifier, others)
+    return SavedModel(learner, recipe, statistics, provenance, classifier, others, check).frozen()
 
 
 @torch.inference_mode(mode=False)
@@ -225,45 +235,6 @@ def lasting(learner: PretrainModule, classifier: Classifier | None) -> dict[str,
     """Return the tensors of a model folder by name."""
     head = {} if classifier is None else {CLASSIFIER + name: value for name, value in classifier.state_dict().items()}
     return learner.export_state_dict() | head
-
-
-def read_tensors(file: Path, checksums: Mapping[str, str] | None = None) -> dict[str, Tensor]:
-    """Read a safetensors file, after comparing it with the checksums of its folder, if given.
-
-    Raises
-    ------
-    CheckpointError
-        When it is missing or damaged.
-    """
-    try:
-        if checksums is not None and differing_files(file.parent, {file.name: checksums.get(file.name, "")}):
-            raise CheckpointError(
-                f"{file} differs from its checksum: it is damaged, truncated or replaced; copy the folder again"
-            )
-        tensors: dict[str, Tensor] = load_file(file)
-        return tensors
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be read as safetensors ({error}); copy the file again") from error
-
-
-def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file.
-
-    Raises
-    ------
-    CheckpointError
-        When the disk is full or cannot be written.
-    """
-    try:
-        save_file(_packed(tensors), file)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{file} cannot be written ({error}); free some space or choose another folder"
-        ) from error
-
-
-def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

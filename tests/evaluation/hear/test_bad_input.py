@@ -39,8 +39,8 @@ def strange_label(task: Path) -> None:
 
 
 def one_class(task: Path) -> None:
-    told = json.loads((task / "valid.json").read_text())
-    (task / "valid.json").write_text(json.dumps({name: ["loud"] for name in told}))
+    with_metadata = json.loads((task / "valid.json").read_text())
+    (task / "valid.json").write_text(json.dumps({name: ["loud"] for name in with_metadata}))
 
 
 def no_sound(task: Path) -> None:
@@ -55,7 +55,7 @@ def no_vocabulary(task: Path) -> None:
     (task / "labelvocabulary.csv").unlink()
 
 
-def told(task: Path, **changed: object) -> None:
+def with_metadata(task: Path, **changed: object) -> None:
     file = task / "task_metadata.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changed))
 
@@ -69,19 +69,19 @@ def elsewhere(task: Path) -> None:
 
 
 def half_a_grid(task: Path) -> None:
-    told(task, evaluation_params={"event_postprocessing_grid": {"median_filter_ms": [250]}})
+    with_metadata(task, evaluation_params={"event_postprocessing_grid": {"median_filter_ms": [250]}})
 
 
 def no_grid(task: Path) -> None:
-    told(task, evaluation_params=["event_postprocessing_grid"])
+    with_metadata(task, evaluation_params=["event_postprocessing_grid"])
 
 
 def fixes(**values: object) -> Callable[[Path], None]:
-    return lambda task: told(task, evaluation_params={"task_specific_param_grid": values})
+    return lambda task: with_metadata(task, evaluation_params={"task_specific_param_grid": values})
 
 
 def post(**values: object) -> Callable[[Path], None]:
-    return lambda task: told(
+    return lambda task: with_metadata(
         task,
         evaluation_params={"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125]} | values},
     )
@@ -98,7 +98,10 @@ def post(**values: object) -> Callable[[Path], None]:
         (no_vocabulary, "is no vocabulary"),
         (two_names, "names 'loud' twice"),
         (elsewhere, "names ../train/train0.wav; files of a split lie in one folder"),
-        (lambda task: told(task, use_scoring_for_early_stopping="false"), "use_scoring_for_early_stopping is 'false'"),
+        (
+            lambda task: with_metadata(task, use_scoring_for_early_stopping="false"),
+            "use_scoring_for_early_stopping is 'false'",
+        ),
         (half_a_grid, "lacks 'min_duration'"),
         (no_grid, "has a value of the wrong type"),
         (fixes(lr=["x"]), "fixes lr to 'x'; it must be a number above 0"),
@@ -110,9 +113,9 @@ def post(**values: object) -> Callable[[Path], None]:
         (post(median_filter_ms=["250"]), "median_filter_ms ['250']; it must be a list of milliseconds"),
         (post(median_filter_ms="250"), "median_filter_ms '250'"),
         (post(min_duration=[]), "min_duration []"),
-        (lambda task: told(task, evaluation_params={"task_specific_param_grid": ["lr"]}), "grid is ['lr']"),
-        (lambda task: told(task, splits=[["train"], "valid", "test"]), "has the split ['train']"),
-        (lambda task: told(task, sample_duration=float("nan")), "sample_duration is nan"),
+        (lambda task: with_metadata(task, evaluation_params={"task_specific_param_grid": ["lr"]}), "grid is ['lr']"),
+        (lambda task: with_metadata(task, splits=[["train"], "valid", "test"]), "has the split ['train']"),
+        (lambda task: with_metadata(task, sample_duration=float("nan")), "sample_duration is nan"),
     ],
 )
 def test_a_broken_task_is_named_and_the_others_are_kept(
@@ -125,20 +128,20 @@ def test_a_broken_task_is_named_and_the_others_are_kept(
     assert all(message in each for each in found.values())
 
 
-def test_labels_that_nothing_trains_are_told(levels: Levels, tmp_path: Path) -> None:
-    task, said = make_task(tmp_path / "tasks" / "noise-v1"), list[str]()
-    told(task, prediction_type="multilabel", evaluation=["mAP"])
+def test_labels_that_nothing_trains_are_reported(levels: Levels, tmp_path: Path) -> None:
+    task, messages = make_task(tmp_path / "tasks" / "noise-v1"), list[str]()
+    with_metadata(task, prediction_type="multilabel", evaluation=["mAP"])
     labels = json.loads((task / "train.json").read_text())
     (task / "train.json").write_text(
         json.dumps({name: ["loud"] if label == ["loud"] else [] for name, label in labels.items()})
     )
     tested = json.loads((task / "test.json").read_text())
-    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", log=said.append)
-    assert "noise-v1: no training file has the label soft, which test has" in said
+    evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", log=messages.append)
+    assert "noise-v1: no training file has the label soft, which test has" in messages
     (task / "test.json").write_text(json.dumps({name: label for name, label in tested.items() if label == ["loud"]}))
-    told_twice = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "again").remarks
-    assert f"- {told_twice[0]}" in (tmp_path / "again" / "results-heareval.md").read_text()
-    assert told_twice[0] == "noise-v1: the files of test have one label of 2"
+    remarks = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "again").remarks
+    assert f"- {remarks[0]}" in (tmp_path / "again" / "results-heareval.md").read_text()
+    assert remarks[0] == "noise-v1: the files of test have one label of 2"
 
 
 def seconds(frames: Frames) -> Frames:
@@ -264,16 +267,16 @@ def test_exit_codes_say_what_failed(levels: Levels, tmp_path: Path, capsys: pyte
 def test_changed_labels_are_noticed(levels: Levels, tmp_path: Path) -> None:
     task = make_task(tmp_path / "tasks" / "noise-v1")
     first = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out")
-    told = json.loads((task / "test.json").read_text())
-    swapped = {name: ["soft" if label == ["loud"] else "loud"] for name, label in told.items()}
+    with_metadata = json.loads((task / "test.json").read_text())
+    swapped = {name: ["soft" if label == ["loud"] else "loud"] for name, label in with_metadata.items()}
     (task / "test.json").write_text(json.dumps(swapped))
-    said: list[str] = []
-    again = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", resume=True, log=said.append)
-    assert "labels or files have changed" in said[0]
+    messages: list[str] = []
+    again = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", resume=True, log=messages.append)
+    assert "labels or files have changed" in messages[0]
     assert [result.value for result in again.results] == pytest.approx([1 - result.value for result in first.results])
     left = tmp_path / "out" / "embeddings" / "levels"
     for folder in (task, left / "noise-v1"):
-        (folder / "test.json").write_text(json.dumps(told))
+        (folder / "test.json").write_text(json.dumps(with_metadata))
     for name in ("checksums.json", "embedded-by.json"):  # heareval writes none
         (left / "noise-v1" / name).unlink()
     stored = [evaluate(f"embeddings:{left}", tmp_path / "tasks", tmp_path / "stored", resume=True) for _ in range(2)]
@@ -285,10 +288,10 @@ def test_changed_labels_are_noticed(levels: Levels, tmp_path: Path) -> None:
 def test_changed_audio_is_noticed_where_it_is_on_record(levels: Levels, tmp_path: Path) -> None:
     task, out = make_task(tmp_path / "tasks" / "noise-v1"), tmp_path / "out"
     first = evaluate("hear:levels", tmp_path / "tasks", out)
-    calls, said = levels.calls, list[str]()
+    calls, messages = levels.calls, list[str]()
     soundfile.write(task / "16000" / "test" / "test3.wav", np.zeros(RATE // 2), RATE)
-    again = evaluate("hear:levels", tmp_path / "tasks", out, resume=True, log=said.append)
-    assert "labels or files have changed" in said[0] and levels.calls > calls
+    again = evaluate("hear:levels", tmp_path / "tasks", out, resume=True, log=messages.append)
+    assert "labels or files have changed" in messages[0] and levels.calls > calls
     assert again.results[0].scores != first.results[0].scores
     for record in out.rglob("*.audio-files.sha256"):
         record.unlink()

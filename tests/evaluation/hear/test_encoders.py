@@ -83,10 +83,10 @@ class Placed(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight, self.heard = torch.nn.Parameter(torch.ones(1)), list[str]()
+        self.weight, self.devices = torch.nn.Parameter(torch.ones(1)), list[str]()
 
     def forward(self, audio: torch.Tensor, model: Any = None) -> torch.Tensor:
-        self.heard.append(f"{audio.device}, {self.weight.device}")
+        self.devices.append(f"{audio.device}, {self.weight.device}")
         return torch.ones(len(audio), 10, 2)
 
 
@@ -103,11 +103,11 @@ def test_modules_of_others_and_the_untrained_one_embed_on_the_device(
     own, untrained, _ = encoders("hear:placed", device)
     own.scenes(torch.zeros(2, RATE))
     own.timestamps(torch.zeros(2, RATE))
-    assert made.heard == [there] * 2
+    assert made.devices == [there] * 2
     assert str(untrained._model.model.device) == device  # type: ignore[attr-defined]
     other = encoders("xares:placed", device)[0]
     assert other.scenes(torch.zeros(2, RATE)).device.type == "cpu"
-    assert other._module.heard == [there]  # type: ignore[attr-defined]
+    assert other._module.devices == [there]  # type: ignore[attr-defined]
 
 
 def test_a_model_that_is_no_torch_module_hears_on_the_cpu(levels: Levels) -> None:

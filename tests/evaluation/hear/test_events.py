@@ -22,7 +22,7 @@ from unheard.evaluation.hear.events import (
     join,
     segment_error_rate,
 )
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 
 STORED = Path(__file__).parent / "heareval"
 SCORES = json.loads((STORED / "scores.json").read_text())["tiny_events"]["scores"]["test"]

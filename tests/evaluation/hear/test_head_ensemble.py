@@ -1,4 +1,4 @@
-"""Heads as one stacked model learn what they learn beside each other."""
+"""Heads as one stacked model learn what they learn one at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unheard.evaluation.hear.head_ensemble import (
     torch_dropout,
 )
 from unheard.evaluation.hear.rows import Rows
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 
 RATES = (1e-2, 3e-3, 1e-3)
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def drops(probability: float) -> list:
 def test_a_stacked_model_is_its_heads(layers: int, multilabel: bool, dropout: float) -> None:
     torch.manual_seed(0)
     heads = [Head(6, 3, HyperParams(hidden_layers=layers, hidden_dim=8)) for _ in RATES]
-    stacked, beside = (
+    stacked, sequential = (
         BatchedHeads(heads, RATES, drops(dropout), CPU),
         SequentialHeads(copy.deepcopy(heads), RATES, drops(dropout)),
     )
@@ -61,20 +61,20 @@ def test_a_stacked_model_is_its_heads(layers: int, multilabel: bool, dropout: fl
     x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
 
     def compare(alive: int) -> None:
-        for one, other in zip(stacked.predict(x, 7), beside.predict(x, 7), strict=True):
+        for one, other in zip(stacked.predict(x, 7), sequential.predict(x, 7), strict=True):
             torch.testing.assert_close(one, other)
         for place in range(alive):
-            one, other = stacked.state(place), beside.state(place)
+            one, other = stacked.state(place), sequential.state(place)
             assert one.keys() == other.keys()
             for name in one:
-                torch.testing.assert_close(one[name], other[name], msg=lambda told, name=name: f"{name}: {told}")
+                torch.testing.assert_close(one[name], other[name], msg=lambda message, name=name: f"{name}: {message}")
 
     compare(3)
     for step in range(8):
         if step == 4:  # the one in the middle is done
-            for ensemble in (stacked, beside):
+            for ensemble in (stacked, sequential):
                 ensemble.select([0, 2])
-        for ensemble in (stacked, beside):
+        for ensemble in (stacked, sequential):
             ensemble.step(x, y, multilabel)
     compare(2)
     for head, before in zip(heads, untouched, strict=True):
@@ -97,15 +97,15 @@ def test_the_device_decides_how_they_train() -> None:
 
 
 @pytest.mark.usefixtures("double")
-def test_a_head_without_dropout_keeps_everything_beside_those_with_it() -> None:
+def test_a_head_without_dropout_keeps_everything_among_those_with_it() -> None:
     torch.manual_seed(0)
     heads = [Head(6, 3, HyperParams(hidden_dim=8)) for _ in RATES]
     stacked = BatchedHeads(heads, RATES, [None, fast_dropout(0.5, 1), None], CPU)
-    beside = SequentialHeads(copy.deepcopy(heads), RATES, [None, fast_dropout(0.5, 1), None])
+    sequential = SequentialHeads(copy.deepcopy(heads), RATES, [None, fast_dropout(0.5, 1), None])
     x, y = torch.randn(20, 6), torch.eye(3)[torch.arange(20) % 3]
-    for ensemble in (stacked, beside):
+    for ensemble in (stacked, sequential):
         ensemble.step(x, y, True)
-    torch.testing.assert_close(stacked.predict(x, 20), beside.predict(x, 20))
+    torch.testing.assert_close(stacked.predict(x, 20), sequential.predict(x, 20))
 
 
 @pytest.mark.parametrize("drop", [fast_dropout(0.1, 3), seeded(0.1, 3)])
@@ -124,7 +124,7 @@ def test_dropout_is_of_its_seed() -> None:
 
 
 @pytest.mark.usefixtures("double")
-def test_a_fit_of_stacked_heads_is_the_fit_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_of_stacked_heads_equals_the_fits_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, generator = read_task(make_task(tmp_path / "noise-v1")), torch.Generator().manual_seed(2)
     splits = {name: _rows(generator) for name in ("train", "valid", "test")}
     hypers = [
@@ -139,10 +139,10 @@ def test_a_fit_of_stacked_heads_is_the_fit_beside_each_other(tmp_path: Path, mon
     def stacked(heads: list[Head], hypers: list[HyperParams], seeds: list[int], device: torch.device) -> HeadEnsemble:
         return BatchedHeads(heads, RATES, [fast_dropout(0.1, seed) for seed in seeds], device)
 
-    beside = fits()
-    assert len({fit.epoch for fit in beside}) > 1  # they leave one by one
+    sequential = fits()
+    assert len({fit.epoch for fit in sequential}) > 1  # they leave one by one
     monkeypatch.setattr(robust, "make_ensemble", stacked)
-    for one, other in zip(fits(), beside, strict=True):
+    for one, other in zip(fits(), sequential, strict=True):
         assert (one.epoch, one.score) == (other.epoch, other.score)
         for name in one.state.keys() - {
             "hidden.0.bias",

@@ -20,7 +20,7 @@ from unheard.evaluation.hear.fit import Epoch, FitResult, fit
 from unheard.evaluation.hear.fit_cache import DiskFitCache
 from unheard.evaluation.hear.head import Head, HyperParams, grid
 from unheard.evaluation.hear.rows import EvaluationRound, Rows, score_all
-from unheard.evaluation.hear.tasks import Task, read_task
+from unheard.evaluation.hear.task_folder import Task, read_task
 
 STORED = Path(__file__).parent / "heareval"
 GOLDEN = json.loads((STORED / "scores.json").read_text())
@@ -95,7 +95,7 @@ def test_the_grid_runs_in_heareval_s_order(task: Task) -> None:
         grid(replace(task, grid={"colour": ["red"]}))
 
 
-def test_an_interrupted_task_goes_on_number_by_number(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:
+def test_an_interrupted_task_continues_number_by_number(task: Task, splits: dict[str, Rows], tmp_path: Path) -> None:
     quick, memory = small(task), DiskFitCache(tmp_path)
     whole = heareval.evaluate(quick, splits)
     state = torch.get_rng_state()

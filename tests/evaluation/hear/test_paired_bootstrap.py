@@ -18,7 +18,7 @@ from unheard.evaluation.hear.fit import FitResult
 from unheard.evaluation.hear.head import HyperParams
 from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores, significantly_worse
 from unheard.evaluation.hear.rows import Rows, score_all
-from unheard.evaluation.hear.tasks import Task, read_task
+from unheard.evaluation.hear.task_folder import Task, read_task
 
 FILES = 200
 NAMES = {"test": [f"{index:03d}.wav" for index in range(FILES)]}
@@ -138,11 +138,11 @@ def test_repeated_files_do_not_lift_an_interval_of_map(task: Task) -> None:
     """Twelve classes on 120 files: most draws are above the score, and plain percentiles would be above it, too."""
     ranked, rng = replace(task, scores=("mAP",), labels=tuple("abcdefghijkl")), np.random.default_rng(0)
     y = torch.eye(12)[torch.from_numpy(rng.choice(12, 120))]
-    said = [
+    predictions = [
         heareval.SplitResult("test", {}, FitResult(HyperParams()), 1.2 * y.numpy() + rng.standard_normal((120, 12)))
     ]
-    value = score_all(ranked, rows(y)["test"], said[0].probability, None)["mAP"]
-    found = draw(ranked, rows(y), NAMES, [said])
+    value = score_all(ranked, rows(y)["test"], predictions[0].probability, None)["mAP"]
+    found = draw(ranked, rows(y), NAMES, [predictions])
     low, high = bc_interval(found, value)
     assert np.mean(found) > value + 0.005
     assert low < value < high and low < np.quantile(found, 0.025) and high < np.quantile(found, 0.975)

@@ -23,7 +23,7 @@ from unheard.evaluation.hear.encoders import PrecomputedEmbeddings
 from unheard.evaluation.hear.report import Report
 from unheard.evaluation.hear.rows import read_splits
 from unheard.evaluation.hear.suite import EvaluationConfig
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 from unheard.files import file_checksums, read_json, write_json
 from unheard.teachers.hear_module import HearEncoder
 
@@ -72,11 +72,11 @@ def stops_at(split: str, batch: int) -> Any:
     return track
 
 
-def test_rows_lie_in_the_order_of_the_labels_beside_them(task: Path, out: Path) -> None:
+def test_rows_lie_in_the_order_of_the_labels(task: Path, out: Path) -> None:
     first = score(task, out)
     stored = out / "embeddings" / "levels"
     changed(task / "test.json", backwards)
-    changed(task / "task_metadata.json", lambda told: told | {"splits": ["test", "valid", "train"]})
+    changed(task / "task_metadata.json", lambda content: content | {"splits": ["test", "valid", "train"]})
     again = suite.evaluate([PrecomputedEmbeddings(stored)], [task], out / "again")
     assert [result.scores for result in again.results] == [first.results[0].scores]
     rows = read_splits(stored / "noise-v1", read_task(task))["test"]
@@ -114,7 +114,7 @@ def test_rows_of_other_labels_are_refused(task: Path, out: Path, change: Any, me
     assert len(failed) == 1 and message in failed[0][2]
 
 
-def test_a_missing_file_is_told_and_nothing_is_lost(task: Path, out: Path) -> None:
+def test_a_missing_file_is_reported_and_nothing_is_lost(task: Path, out: Path) -> None:
     first, audio, levels = score(task, out), task / "16000" / "test" / "test3.wav", Levels()
     before = sorted(out.rglob("*"))
     audio.rename(task / "elsewhere.wav")
@@ -125,7 +125,7 @@ def test_a_missing_file_is_told_and_nothing_is_lost(task: Path, out: Path) -> No
     fresh = Levels()
     audio.unlink()
     assert "test3.wav is missing" in score(task, out.with_name("other"), fresh).failed[0][2]
-    assert not fresh.calls  # told before anything is embedded
+    assert not fresh.calls  # the error comes before any embedding
 
 
 def test_old_embeddings_stay_until_the_new_ones_are_complete(task: Path, out: Path) -> None:
@@ -156,7 +156,7 @@ def test_scores_are_of_the_labels_they_were_made_with(task: Path, out: Path) -> 
     assert score(task, out).results[0].scores != again.results[0].scores
 
 
-def test_audio_that_changes_in_a_pause_is_embedded_anew(tmp_path: Path) -> None:
+def test_audio_that_changes_in_a_pause_is_embedded_again(tmp_path: Path) -> None:
     folder, levels = make_task(tmp_path / "noise-v1", clips=400), Levels()
     encoder = HearEncoder("levels", levels, levels, "levels")
     with pytest.raises(KeyboardInterrupt):
@@ -201,7 +201,7 @@ def test_a_sparse_tensor_is_named(task: Path, out: Path) -> None:
         embed_task(read_task(task), HearEncoder("levels", levels, levels, "levels"), out)
 
 
-def test_what_nobody_foresaw_is_reported_and_the_others_go_on(
+def test_an_unexpected_error_is_reported_and_the_others_continue(
     task: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*given: Any) -> None:
@@ -209,12 +209,12 @@ def test_what_nobody_foresaw_is_reported_and_the_others_go_on(
 
     other = make_task(task.parent / "other-v1")
     monkeypatch.setattr(suite, "bc_interval", broken)
-    levels, said = Levels(), list[str]()
-    report = suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task, other], out, log=said.append)
+    levels, messages = Levels(), list[str]()
+    report = suite.evaluate([HearEncoder("levels", levels, levels, "levels")], [task, other], out, log=messages.append)
     message = "failed unexpectedly with RecursionError: too deep"
     assert report.failed == [("noise-v1", "levels", message), ("other-v1", "levels", message)]
     traces = [out / "failures" / "heareval" / f"{name}, levels.txt" for name in ("noise-v1", "other-v1")]
-    assert said == [f"{trace.stem} {message}; see {trace}" for trace in traces]
+    assert messages == [f"{trace.stem} {message}; see {trace}" for trace in traces]
     assert all("in broken" in trace.read_text() for trace in traces)
     monkeypatch.setattr(suite, "bc_interval", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -222,42 +222,46 @@ def test_what_nobody_foresaw_is_reported_and_the_others_go_on(
 
 
 def test_tracebacks_are_of_code_and_go_when_it_works_again(task: Path, out: Path) -> None:
-    levels, said = Levels(), list[str]()
+    levels, messages = Levels(), list[str]()
     plain, trace = levels.get_scene_embeddings, out / "failures" / "heareval" / "noise-v1, levels.txt"
     levels.get_scene_embeddings = lambda audio, model: {}["weights"]  # type: ignore[method-assign]
-    score(task, out, levels, log=said.append)
+    score(task, out, levels, log=messages.append)
     assert (
-        said[-1].endswith(f"the model failed with KeyError: 'weights'; see {trace}")
+        messages[-1].endswith(f"the model failed with KeyError: 'weights'; see {trace}")
         and '{}["weights"]' in trace.read_text()
     )
     levels.get_scene_embeddings = plain  # type: ignore[method-assign]
     assert not score(task, out, levels).failed and not trace.exists()
     (task / "test.json").write_text("{")
-    score(task, out, levels, log=said.append)
-    assert "cannot be read as JSON" in said[-1] and "; see " not in said[-1] and not any(trace.parent.iterdir())
+    score(task, out, levels, log=messages.append)
+    assert "cannot be read as JSON" in messages[-1] and "; see " not in messages[-1] and not any(trace.parent.iterdir())
 
 
 def test_a_traceback_that_cannot_be_kept_ends_nothing(task: Path, out: Path) -> None:
-    other, levels, said = make_task(task.parent / "other-v1"), Levels(), list[str]()
+    other, levels, messages = make_task(task.parent / "other-v1"), Levels(), list[str]()
     levels.get_scene_embeddings = lambda audio, model: {}["weights"]  # type: ignore[method-assign]
     out.mkdir()
     (out / "failures").write_text("in the way")
-    report = suite.evaluate([HearEncoder("a/b", levels, levels, "levels")], [task, other], out, log=said.append)
+    report = suite.evaluate([HearEncoder("a/b", levels, levels, "levels")], [task, other], out, log=messages.append)
     assert [(name, encoder) for name, encoder, _ in report.failed] == [("noise-v1", "a/b"), ("other-v1", "a/b")]
-    assert "its traceback could not be written" in said[-1]
+    assert "its traceback could not be written" in messages[-1]
 
 
-def test_scores_of_an_earlier_version_are_told_and_made_again(task: Path, out: Path) -> None:
-    first, said = score(task, out), list[str]()
+def test_scores_of_an_earlier_version_are_reported_and_made_again(task: Path, out: Path) -> None:
+    first, messages = score(task, out), list[str]()
     kept = out / "scores" / "heareval" / "levels" / "noise-v1.json"
     changed(
         kept,
-        lambda told: told | {"result": {name: value for name, value in told["result"].items() if name != "replicates"}},
+        lambda content: (
+            content | {"result": {name: value for name, value in content["result"].items() if name != "replicates"}}
+        ),
     )
-    assert score(task, out, log=said.append) == first
-    changed(kept, lambda told: told | {"result": told["result"] | {"replicates": [0.5]}})
-    assert score(task, out, log=said.append) == first
-    assert len(said) == 2 and all("noise-v1: levels was scored" in line and "scoring it again" in line for line in said)
+    assert score(task, out, log=messages.append) == first
+    changed(kept, lambda content: content | {"result": content["result"] | {"replicates": [0.5]}})
+    assert score(task, out, log=messages.append) == first
+    assert len(messages) == 2 and all(
+        "noise-v1: levels was scored" in line and "scoring it again" in line for line in messages
+    )
 
 
 def test_heareval_s_scores_know_no_seeds(task: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,14 +271,14 @@ def test_heareval_s_scores_know_no_seeds(task: Path, out: Path, monkeypatch: pyt
 
 
 def test_progress_names_the_encoder(task: Path, out: Path) -> None:
-    told = list[str]()
+    content = list[str]()
 
     def track(items: Any, total: int, description: str) -> Iterator[Any]:
-        told.append(description)
+        content.append(description)
         yield from items
 
     score(task, out, track=track)
-    assert told == [f"noise-v1, levels: {what}" for what in ("train", "valid", "test", "grid", "folds")]
+    assert content == [f"noise-v1, levels: {what}" for what in ("train", "valid", "test", "grid", "folds")]
 
 
 def test_a_missing_file_is_an_error_of_audio(task: Path, out: Path) -> None:

@@ -57,12 +57,12 @@ def test_music_and_speech_has_its_own_numbers() -> None:
     assert "| PANNs CNN14 | 0.992 |" in table and "0.860" not in table
 
 
-def test_versions_that_papers_do_not_name_are_told() -> None:
+def test_versions_that_papers_do_not_name_are_reported() -> None:
     assert "The papers do not state the version of nsynth_pitch" in markdown(Report([result("nsynth_pitch-v2.2.3-5h")]))
     assert "Papers do not state" not in markdown(Report([result("esc50-v2.0.0-full")]))
 
 
-def test_sources_are_told_without_their_tables_alone() -> None:
+def test_sources_are_listed_without_their_tables_alone() -> None:
     table = markdown(Report([result("esc50-v2.0.0-full")]))
     assert "| fine-tuned, MaskSpec (Chong et al. 2022), results table of its repository |" in table
     assert "| HEAR, MSM-MAE paper (arXiv 2204.12260) |" in table

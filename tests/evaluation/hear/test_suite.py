@@ -24,7 +24,7 @@ from unheard.evaluation.hear.report import Report, Result
 from unheard.evaluation.hear.results import markdown, published
 from unheard.evaluation.hear.rows import read_splits, shuffled
 from unheard.evaluation.hear.suite import EvaluationConfig
-from unheard.evaluation.hear.tasks import read_task
+from unheard.evaluation.hear.task_folder import read_task
 from unheard.teachers.hear_module import HearEncoder
 
 
@@ -33,13 +33,13 @@ def test_any_hear_module_is_evaluated_and_broken_tasks_do_not_stop_the_others(le
     make_task(tmp_path / "tasks" / "onsets-v1", event=True)
     (make_task(tmp_path / "tasks" / "ruined-v1") / "test.json").write_text("{")
     next((make_task(tmp_path / "tasks" / "short-v1") / "16000" / "valid").glob("*.wav")).unlink()
-    told: list[str] = []
-    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", log=told.append)
+    messages: list[str] = []
+    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", log=messages.append)
     assert {(task, encoder) for task, encoder, _ in report.failed} == {
         ("ruined-v1", ""),
         *(("short-v1", e) for e in ("levels", "random", "log-mel")),
     }
-    assert len(told) == 4
+    assert len(messages) == 4
     found = {(result.task, result.encoder): result for result in report.results}
     assert set(found) == {
         (task, encoder) for task in ("noise-v1", "onsets-v1") for encoder in ("levels", "random", "log-mel")
@@ -96,7 +96,7 @@ def test_embeddings_that_are_there_are_scored_without_audio(levels: Levels, tmp_
     assert "holds no complete embeddings" in evaluate(f"embeddings:{left}", left, tmp_path / "third").failed[0][2]
 
 
-def test_an_interrupted_embedding_goes_on(levels: Levels, tmp_path: Path) -> None:
+def test_an_interrupted_embedding_continues(levels: Levels, tmp_path: Path) -> None:
     task = read_task(make_task(tmp_path / "noise-v1", clips=400))
     encoder = HearEncoder("levels", levels, levels, "levels")
     assert batch_size(task, RATE) == 168
@@ -134,10 +134,10 @@ def test_a_folder_of_embeddings_is_a_task_folder_for_heareval(levels: Levels, tm
 
 
 def test_missing_rates_are_resampled_and_wrong_lengths_refused(levels: Levels, tmp_path: Path) -> None:
-    folder, told = make_task(tmp_path / "tasks" / "noise-v1", rate=48000), list[str]()
-    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", log=told.append)
+    folder, messages = make_task(tmp_path / "tasks" / "noise-v1", rate=48000), list[str]()
+    report = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "out", log=messages.append)
     assert not report.failed
-    assert "noise-v1: resampling from 48000 Hz, there is no audio of 16000 Hz" in told
+    assert "noise-v1: resampling from 48000 Hz, there is no audio of 16000 Hz" in messages
     soundfile.write(folder / "48000" / "test" / "test3.wav", np.zeros(100), 48000)
     failed = evaluate("hear:levels", tmp_path / "tasks", tmp_path / "again").failed
     assert len(failed) == 3 and "test3.wav lasts 0.002 s" in failed[0][2]
@@ -176,7 +176,7 @@ def test_the_command_line_tells_failures_by_its_exit_code(
     assert "is not an evaluation" in capsys.readouterr().err
 
 
-def test_published_numbers_stand_beside_ours() -> None:
+def test_published_numbers_are_next_to_ours() -> None:
     rows = published()
     assert len(rows) > 500 and all(0 < row.percent <= 100 and row.source for row in rows)
     result = {"mode": "heareval", "score": "top1_acc", "scores": {}, "splits": [], "chosen": {}, "options": {}}

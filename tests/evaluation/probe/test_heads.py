@@ -162,7 +162,7 @@ def test_neighbours_in_blocks_equal_one_block(monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(knn(x[:300], target[:300], x[300:]), whole)
 
 
-def test_surprise_counts_what_was_judged() -> None:
+def test_log_loss_counts_annotated_labels() -> None:
     answer = np.array([[0.9, 0.2], [0.5, 0.0]])
     assert log_loss(np.array([[1, -1], [0, -1]]), answer) == pytest.approx(-(np.log(0.9) + np.log(0.5)) / 2)
     assert log_loss(np.array([[1, 0], [-1, 1]]), answer) == pytest.approx(

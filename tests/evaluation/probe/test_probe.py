@@ -227,8 +227,8 @@ def test_report_is_written_whole(table: Table, clouds: Clouds, tmp_path: Path) -
     assert set(stored.pop("files")) == {*tables, "probe.md"} and stored.pop("content_sha256")
     assert stored == report.to_json()
     assert (out / "probe.md").read_text().startswith("| embedding | probe |")
-    said = read_csv(out / "predictions.csv", ("clip", "true", "predicted"))
-    assert len(said) == 40 and said[3]["true"] == "class1"
+    written = read_csv(out / "predictions.csv", ("clip", "true", "predicted"))
+    assert len(written) == 40 and written[3]["true"] == "class1"
     assert len(read_csv(out / "map.csv", ("path", "tsne_x"))) == 40
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):

@@ -1,4 +1,4 @@
-"""What a probe says beside its scores: who leaks, what more labels do, which layer hears, and how sure it is."""
+"""What a probe reports besides its scores: leakage, learning curves, layers, and intervals."""
 
 from __future__ import annotations
 
@@ -52,18 +52,20 @@ def test_a_difference_is_drawn_on_the_same_clips(table: Table, clouds: Clouds) -
 def test_intervals_over_groups_are_wider_where_groups_behave_alike(table: Table) -> None:
     classes = [i % 2 for i in range(300)]
     split = ["train" if i < 150 else "test" for i in range(300)]
-    told = np.eye(2)[
+    warning = np.eye(2)[
         [(kind + (i // 10) % 3 // 2) % 2 for i, kind in enumerate(classes)][150:]
-    ]  # every third ten is told wrong as a whole
+    ]  # every third ten is predicted wrongly as a whole
     width = []
     for group in (None, [f"g{i // 10}" for i in range(300)]):
-        (score, _) = ProbeProtocol.of(table(classes, split=split, group=group), (0,), 400).scores("x", "linear", [told])
+        (score, _) = ProbeProtocol.of(table(classes, split=split, group=group), (0,), 400).scores(
+            "x", "linear", [warning]
+        )
         assert score.mean == pytest.approx(2 / 3)
         width.append(score.high - score.low)
     assert width[1] > 2 * width[0]  # sqrt(10) times, if there were no end to the groups
 
 
-def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Table, clouds: Clouds) -> None:
+def test_copies_groups_and_names_on_both_sides_are_reported_with_numbers(table: Table, clouds: Clouds) -> None:
     classes = [i % 2 for i in range(80)]
     vectors = clouds(classes, 2.0)
     split = ["train" if i < 40 else "test" for i in range(80)]
@@ -76,8 +78,8 @@ def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Tabl
     )
     statistics = np.random.default_rng(0).standard_normal((80, 10))
     statistics[41] = statistics[3] * (1 + 1e-5)
-    (told,) = probe_embeddings({"x": vectors}, labels, LINEAR, statistics=statistics).warnings
-    assert told.startswith("1 of 40") and "same log-mel statistics" in told
+    (warning,) = probe_embeddings({"x": vectors}, labels, LINEAR, statistics=statistics).warnings
+    assert warning.startswith("1 of 40") and "same log-mel statistics" in warning
     grouped = replace(labels, group=[f"g{i % 45}" for i in range(80)])
     assert "35 of 40 test clips" in probe_embeddings({"x": vectors}, grouped, LINEAR).warnings[0]
     named = replace(labels, paths=[Path(f"kit/snare-{i}.wav") for i in range(80)])
@@ -86,7 +88,7 @@ def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Tabl
 
 
 @pytest.mark.parametrize(
-    ("copied", "said"),
+    ("copied", "message"),
     [
         (
             lambda clip, kind: clip < 79,
@@ -100,12 +102,14 @@ def test_copies_groups_and_names_on_both_sides_are_told_with_numbers(table: Tabl
     ],
 )
 def test_too_little_without_the_copies_gives_no_score(
-    table: Table, clouds: Clouds, copied: Callable[[int, int], bool], said: str
+    table: Table, clouds: Clouds, copied: Callable[[int, int], bool], message: str
 ) -> None:
     classes = [i % 2 for i in range(80)]
     labels = table(classes, split=["train" if i < 40 else "test" for i in range(80)])
     content = [str(clip - 40 if clip >= 40 and copied(clip, kind) else clip) for clip, kind in enumerate(classes)]
-    assert probe_embeddings({"x": clouds(classes, 2.0)}, labels, LINEAR, content=content).warnings[0].startswith(said)
+    assert (
+        probe_embeddings({"x": clouds(classes, 2.0)}, labels, LINEAR, content=content).warnings[0].startswith(message)
+    )
 
 
 def test_classes_say_where_it_fails(table: Table, clouds: Clouds) -> None:
@@ -151,8 +155,8 @@ def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(tab
             ProbeConfig(seeds=(0,), heads=(head,), C=1.0, n_resamples=20, curve=False),
             layers=x[:, None],
         )
-        said = {answer.clip: answer.predicted for answer in report.answers}
-        assert sum("|" in said[clip] for clip in several) > 5, head  # a softmax never gives two classes a half
+        message = {answer.clip: answer.predicted for answer in report.answers}
+        assert sum("|" in message[clip] for clip in several) > 5, head  # a softmax never gives two classes a half
 
 
 def test_validation_clips_choose_and_teach_nothing(table: Table, clouds: Clouds) -> None:

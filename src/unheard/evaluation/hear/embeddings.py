@@ -30,7 +30,7 @@ from unheard.evaluation.hear.encoders import Encoder
 from unheard.evaluation.hear.events import Events, active_labels
 from unheard.evaluation.hear.provenance import AUDIO, audio_files, audio_rate, task_files
 from unheard.evaluation.hear.rows import shuffled
-from unheard.evaluation.hear.tasks import Task
+from unheard.evaluation.hear.task_folder import Task
 from unheard.files import (
     FILES,
     atomic_write,

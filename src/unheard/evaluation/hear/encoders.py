@@ -19,7 +19,7 @@ from unheard.embedding import hear_api
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
-from unheard.embedding.loading import loaded, own
+from unheard.embedding.loading import loaded, name_of, own
 from unheard.errors import ConfigError
 from unheard.evaluation.hear.own_encoder import ExternalEncoder, OwnEncoder, Runtime
 from unheard.evaluation.hear.xares_encoder import xares_encoder
@@ -183,7 +183,7 @@ def _each(model: EmbeddingModel | str | Path, device: str, runtime: Runtime) -> 
 def _ours(model: EmbeddingModel | str | Path, device: str, runtime: Runtime) -> Iterator[Encoder]:
     ours, name = own(model, device), "model"
     if not isinstance(model, EmbeddingModel):
-        name = Path(model).resolve().name if Path(model).exists() else str(model)
+        name = name_of(model)
     yield OwnEncoder(name, ours, runtime)
     saved = SavedModel(ours.learner, ours.config, ours.statistics, ours.provenance)
     yield OwnEncoder("random", Model(reinitialised(saved, seed=0), ours.device.type), runtime)

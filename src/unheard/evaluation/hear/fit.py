@@ -22,7 +22,7 @@ from unheard.evaluation.hear.events import Postprocessing
 from unheard.evaluation.hear.head import Head, HyperParams, loss_of
 from unheard.evaluation.hear.rows import Rows, score_and_tune
 from unheard.evaluation.hear.scores import SCORES
-from unheard.evaluation.hear.tasks import Task
+from unheard.evaluation.hear.task_folder import Task
 from unheard.model.classification import probabilities
 from unheard.training.early_stopping import EarlyStopping
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unheard.errors import DataError
-from unheard.evaluation.hear.tasks import Task
+from unheard.evaluation.hear.task_folder import Task
 
 SEED = 42  # heareval's, of grid order, weights and dropout
 GRID_POINTS = 8  # heareval's: how many points of the shuffled grid are tried

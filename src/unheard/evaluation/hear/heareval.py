@@ -20,7 +20,7 @@ from unheard.errors import DataError
 from unheard.evaluation.hear.fit import FitResult, fit, new_head, predict, smaller_is_better
 from unheard.evaluation.hear.head import GRID_POINTS, SEED, Head, HyperParams, grid, loss_of
 from unheard.evaluation.hear.rows import EvaluationRound, Rows, parts, score_all, stack
-from unheard.evaluation.hear.tasks import Task
+from unheard.evaluation.hear.task_folder import Task
 from unheard.model.classification import probabilities
 from unheard.progress import Track, silent
 

@@ -20,7 +20,7 @@ from unheard.evaluation.hear.events import find_events
 from unheard.evaluation.hear.heareval import SplitResult
 from unheard.evaluation.hear.rows import Rows
 from unheard.evaluation.hear.scores import SCORES
-from unheard.evaluation.hear.tasks import Task
+from unheard.evaluation.hear.task_folder import Task
 
 
 def bootstrap_scores(

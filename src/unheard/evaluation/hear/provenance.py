@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unheard.errors import AudioError, DataError
-from unheard.evaluation.hear.tasks import METADATA, VOCABULARY, Answers, Task
+from unheard.evaluation.hear.task_folder import METADATA, VOCABULARY, Answers, Task
 
 AUDIO = "audio-files.sha256"
 

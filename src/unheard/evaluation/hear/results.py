@@ -20,7 +20,7 @@ LEGEND = (
     "In brackets: 95 % bootstrap intervals over test files, and over seeds where there are several. The best of our"
     f" rows in a column is bold. {TIED_MARK} marks rows that are not significantly worse: paired bootstrap on the same"
     " files, 5 % two-sided, Holm's correction for the number of rows. Published numbers come from other protocols and"
-    " weights where the last column says so."
+    " weights where the last column names them."
 )
 
 

@@ -26,7 +26,7 @@ from unheard.evaluation.hear.head import GRID_POINTS, Head, HyperParams, grid, l
 from unheard.evaluation.hear.head_ensemble import make_ensemble
 from unheard.evaluation.hear.heareval import FitCache, NullFitCache, SplitResult, check, test
 from unheard.evaluation.hear.rows import Rows, parts, score_and_tune, stack
-from unheard.evaluation.hear.tasks import Task
+from unheard.evaluation.hear.task_folder import Task
 from unheard.model.classification import probabilities
 from unheard.progress import Track, silent
 from unheard.training.early_stopping import EarlyStopping

@@ -21,7 +21,7 @@ from unheard.errors import DataError
 from unheard.evaluation.hear.events import Events, Postprocessing, active_labels, find_events, join
 from unheard.evaluation.hear.provenance import in_stored_order
 from unheard.evaluation.hear.scores import SCORES, score_events
-from unheard.evaluation.hear.tasks import Task
+from unheard.evaluation.hear.task_folder import Task
 
 SHOWN = 5  # labels of a remark; our choice
 Probability = Float[np.ndarray, "n C"]

@@ -31,7 +31,7 @@ from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores, mean
 from unheard.evaluation.hear.provenance import audio_rate, input_digest, is_stale, stored_origin
 from unheard.evaluation.hear.report import Report, Result, load_result, save_result
 from unheard.evaluation.hear.rows import file_order, read_splits, untrained_labels
-from unheard.evaluation.hear.tasks import Task, find_tasks, read_task
+from unheard.evaluation.hear.task_folder import Task, find_tasks, read_task
 from unheard.files import write_text
 from unheard.progress import Item, Track, silent
 

@@ -17,7 +17,7 @@ CODE = "modeling_unheard.py"
 
 MODULES = (
     *("errors", "audio.workspace", "audio.limits", "audio.framing", "audio.frontend", "audio.kaldi", "audio.decibels"),
-    "audio.frontends",
+    "audio.frontend_kinds",
     *("model.patches", "model.sizes", "model.transformer", "model.encoder", "model.classification", "model.classifier"),
     *("weights.export.graph", "weights.export.hf_model"),
 )

@@ -31,11 +31,12 @@ from unheard.recipes.learner import grid_of
 from unheard.recipes.recipe import read_recipe
 from unheard.version import __version__
 from unheard.weights.card import model_card
-from unheard.weights.checkpoint import CLASSIFIER, FORMAT, WEIGHTS, Provenance, SavedModel, build_for, read_tensors
+from unheard.weights.checkpoint import CLASSIFIER, FORMAT, WEIGHTS, Provenance, SavedModel, build_for
 from unheard.weights.export.bundle import CODE, bundled_code
 from unheard.weights.export.metadata import check_exportable
 from unheard.weights.names import OURS, hf_model_type
 from unheard.weights.plausible import printable
+from unheard.weights.tensors import read_tensors
 
 ENCODER = "model.encoder."  # prefix of its weights in a model folder
 BASE = "unheard."  # prefix of the encoder's model within a classifier, as transformers names it
@@ -110,10 +111,7 @@ def open_hf(folder: Path) -> SavedModel:
         raise CheckpointError(
             f"{folder}/config.json does not describe a model of this version: {printable(str(error))}"
         ) from error
-    learner.eval().requires_grad_(False)
-    if classifier is not None:
-        classifier.eval().requires_grad_(False)
-    return SavedModel(learner, recipe, statistics, provenance, classifier)
+    return SavedModel(learner, recipe, statistics, provenance, classifier).frozen()
 
 
 def hf_card(saved: SavedModel, code: bool = False) -> str:
@@ -145,6 +143,11 @@ def hf_card(saved: SavedModel, code: bool = False) -> str:
         'inputs = extractor(waveform, sampling_rate=extractor.sampling_rate, return_tensors="pt")\n'
         f"model(**inputs).{'logits' if labels else 'pooler_output'}\n```\n"
     )
+    if saved.classifier is not None and saved.classifier.config.activation == "sigmoid":
+        use += (
+            "\nThe labels are independent of each other. Versions of transformers before 5.23 use softmax for them. "
+            'Pass the function with each call of a pipeline: `classifier(waveform, function_to_apply="sigmoid")`.\n'
+        )
     return "\n".join(lines) + "\n\n" + card + use
 
 

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
-from unheard.audio.frontends import FRONTENDS
+from unheard.audio.frontend_kinds import FRONTENDS
 from unheard.model.classification import clip_losses
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.model.encoder import Encoder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from unheard.audio.frontends import build_frontend
+from unheard.audio.frontend_kinds import build_frontend
 from unheard.errors import ConfigError
 from unheard.model.sizes import resolve_sizes
 from unheard.recipes.learner import grid_of

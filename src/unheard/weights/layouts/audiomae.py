@@ -22,6 +22,8 @@ from unheard.recipes.recipe import ObjectivesConfig, Recipe
 from unheard.weights.checkpoint import SavedModel
 from unheard.weights.layouts.mae import (
     CLASSIFIER_PREFIXES,
+    DECODER_NEEDS,
+    ENCODER_NEEDS,
     Released,
     assemble,
     classifier_config,
@@ -37,18 +39,6 @@ STATISTICS = {
     1024: (-4.2677393, 2 * 4.5689974),  # AudioSet
     512: (-6.6268077, 2 * 5.358466),  # ESC-50
     128: (-6.845978, 2 * 5.5654526),  # Speech Commands
-}
-NEEDS = {
-    "pos_embed": 3,
-    "patch_embed.proj.weight": 4,
-    "blocks.0.attn.qkv.weight": 2,
-    "blocks.0.mlp.fc1.weight": 2,
-}  # key: rank
-DECODER_NEEDS = {
-    "decoder_embed.weight": 2,
-    "decoder_pos_embed": 3,
-    "decoder_blocks.0.attn.qkv.weight": 2,
-    "decoder_pred.weight": 2,
 }
 
 
@@ -94,7 +84,7 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
         When a key is missing or the position table is not of this layout.
     """
     has_decoder = any(key.startswith(("decoder_", "mask_token")) for key in keys)
-    require(keys, {**NEEDS, **(DECODER_NEEDS if has_decoder else {})}, "audiomae")
+    require(keys, {**ENCODER_NEEDS, **(DECODER_NEEDS if has_decoder else {})}, "audiomae")
     dim, _, patch_time, patch_freq = keys["patch_embed.proj.weight"].shape
     patches, rows = keys["pos_embed"].shape[1] - 1, AUDIOMAE.n_mels // patch_freq
     if "cls_token" not in keys or patches % rows:

@@ -35,6 +35,20 @@ PREFIXES = {
     "decoder_embed.": "model.decoder.embed.",
 }
 CLASSIFIER_PREFIXES = {"fc_norm.": "classifier.norm.", "head.": "classifier.head."}
+ENCODER_NEEDS = {
+    "pos_embed": 3,
+    "patch_embed.proj.weight": 4,
+    "blocks.0.attn.qkv.weight": 2,
+    "blocks.0.mlp.fc1.weight": 2,
+}
+"""Keys that an encoder of the family has, and their ranks."""
+DECODER_NEEDS = {
+    "decoder_embed.weight": 2,
+    "decoder_pos_embed": 3,
+    "decoder_blocks.0.attn.qkv.weight": 2,
+    "decoder_pred.weight": 2,
+}
+"""The same for a decoder."""
 AUDIOSET_CLASSES = 527
 PIXEL_HEAD = "objectives.reconstruct.head."
 

@@ -21,6 +21,8 @@ from unheard.recipes.recipe import Recipe
 from unheard.weights.checkpoint import SavedModel
 from unheard.weights.layouts.mae import (
     CLASSIFIER_PREFIXES,
+    DECODER_NEEDS,
+    ENCODER_NEEDS,
     Released,
     assemble,
     classifier_config,
@@ -34,19 +36,6 @@ LICENCE = (
     "published with code under Apache-2.0 (WangHelin1997/MaskSpec), trained on AudioSet; the files state no terms of"
     " their own"
 )
-NEEDS = {
-    "cls_token": 3,
-    "pos_embed": 3,
-    "patch_embed.proj.weight": 4,
-    "blocks.0.attn.qkv.weight": 2,
-    "blocks.0.mlp.fc1.weight": 2,
-}
-DECODER_NEEDS = {
-    "decoder_embed.weight": 2,
-    "decoder_pos_embed": 3,
-    "decoder_blocks.0.attn.qkv.weight": 2,
-    "decoder_pred.weight": 2,
-}
 NOTE = "The file holds no normalisation statistics; those of AudioSet from the reference are used."
 
 
@@ -73,7 +62,7 @@ def recipe_of(keys: Mapping[str, Tensor]) -> Recipe:
         When a key is missing or the position table is not of this layout.
     """
     has_decoder = any(key.startswith(("decoder_", "mask_token")) for key in keys)
-    require(keys, {**NEEDS, **(DECODER_NEEDS if has_decoder else {})}, "maskspec")
+    require(keys, {"cls_token": 3, **ENCODER_NEEDS, **(DECODER_NEEDS if has_decoder else {})}, "maskspec")
     dim, _, patch_freq, patch_time = keys["patch_embed.proj.weight"].shape
     patches, rows = keys["pos_embed"].shape[1] - 1, MASKSPEC.n_mels // patch_freq
     if patches < 1 or patches % rows:

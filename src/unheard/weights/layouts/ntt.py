@@ -27,7 +27,18 @@ from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
 from unheard.weights.checkpoint import SavedModel
-from unheard.weights.layouts.mae import PIXEL_HEAD, Released, assemble, decoder_positions, depth, heads, rename, require
+from unheard.weights.layouts.mae import (
+    DECODER_NEEDS,
+    ENCODER_NEEDS,
+    PIXEL_HEAD,
+    Released,
+    assemble,
+    decoder_positions,
+    depth,
+    heads,
+    rename,
+    require,
+)
 
 LICENCE = (
     "published by NTT for evaluation only: internal testing of the paper's method, no distribution; see the LICENSE of"
@@ -43,19 +54,6 @@ LEFT_OUT = (
     "offline_predictor",
     "head.",
 )  # read separately, or not needed for embedding
-ENCODER_NEEDS = {  # key: rank
-    "pos_embed": 3,
-    "patch_embed.proj.weight": 4,
-    "blocks.0.attn.qkv.weight": 2,
-    "blocks.0.mlp.fc1.weight": 2,
-    "norm.weight": 1,
-}
-DECODER_NEEDS = {
-    "decoder_embed.weight": 2,
-    "decoder_pos_embed": 3,
-    "decoder_blocks.0.attn.qkv.weight": 2,
-    "decoder_pred.weight": 2,
-}
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ read_msm_mae, read_m2d = partial(read, "msm-mae"), partial(read, "m2d")
 def _recipe(keys: Mapping[str, Tensor], layout: str, size: InputSize) -> Recipe:
     """Derive the configuration from the shapes and the name."""
     decoder = _has_decoder(keys)
-    require(keys, {**ENCODER_NEEDS, **(DECODER_NEEDS if decoder else {})}, layout)
+    require(keys, {**ENCODER_NEEDS, "norm.weight": 1, **(DECODER_NEEDS if decoder else {})}, layout)
     patches = (size.n_mels // size.patch_size[0]) * (size.frames // size.patch_size[1])
     rows = keys["pos_embed"].shape[1] - int("cls_token" in keys)
     if rows != patches or tuple(keys["patch_embed.proj.weight"].shape[2:]) != size.patch_size:

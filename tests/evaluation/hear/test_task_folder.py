@@ -16,7 +16,7 @@ from unheard.errors import DataError
 from unheard.evaluation.hear.events import Events, Postprocessing
 from unheard.evaluation.hear.rows import parts, untrained_labels
 from unheard.evaluation.hear.scores import SCORES
-from unheard.evaluation.hear.tasks import find_tasks, read_task
+from unheard.evaluation.hear.task_folder import find_tasks, read_task
 
 STORED = Path(__file__).parent / "heareval" / "tasks"
 
@@ -167,7 +167,7 @@ def test_stopping_by_the_loss_chooses_no_post_processing(tmp_path: Path) -> None
     assert len(read_task(task).postprocessing) == 1
 
 
-def test_labels_that_no_fold_trains_are_told(folder: Path) -> None:
+def test_labels_that_no_fold_trains_are_reported(folder: Path) -> None:
     for split, labels in {"fold00": [0, 1], "fold01": [0], "fold02": [0, 1, 2, 3, 4, 5, 6, 7, 8]}.items():
         (folder / f"{split}.json").write_text(json.dumps({f"{split}-{label}.wav": [str(label)] for label in labels}))
     (folder / "labelvocabulary.csv").write_text("idx,label\n" + "".join(f"{i},{i}\n" for i in range(9)))

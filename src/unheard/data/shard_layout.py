@@ -30,7 +30,7 @@ from torch import Tensor
 from unheard.audio.decibels import DbMinMaxConfig
 from unheard.audio.framing import INT16_SCALE
 from unheard.audio.frontend import LogMelConfig, Statistics
-from unheard.audio.frontends import AnyFrontendConfig, FrontendConfig, build_frontend
+from unheard.audio.frontend_kinds import AnyFrontendConfig, FrontendConfig, build_frontend
 from unheard.audio.kaldi import EMPHASIS
 from unheard.data.corpus import Skipped
 

@@ -191,7 +191,7 @@ def _known(root: Path, scores: tuple[str, ...], event: bool, splits: tuple[str, 
     fitting = [name for name, score in SCORES.items() if score.event == event]
     if not scores or (unknown := [name for name in scores if name not in fitting]):
         raise DataError(
-            f"{root / METADATA} asks for {unknown[0] if scores else 'no score'}; such a task knows {', '.join(fitting)}"
+            f"{root / METADATA} asks for {unknown[0] if scores else 'no score'}; accepted: {', '.join(fitting)}"
         )
     if mode == "trainvaltest" and not {"train", "valid", "test"} <= set(splits):
         raise DataError(f"{root / METADATA} has the splits {', '.join(splits)}; it needs train, valid and test")

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unheard.objectives.schedules import (
+from unheard.objectives.teacher_schedules import (
     MAX_INITIAL_WEIGHT,
     TeacherConfig,
     TrainingProgress,

@@ -1,4 +1,4 @@
-"""Files of a folder of shards, a packed corpus or stored targets: writing that can be interrupted, verification.
+"""Writing of a folder of shards, a packed corpus or stored targets; it can be interrupted. `store` reads them.
 
     shard-00000.bin ...   arrays, one after another
     shard-00000.json ...  record of a finished shard; deleted when all shards are finished
@@ -16,12 +16,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
-from unheard.data.shards import INDEX, Frames, shard_name
+from unheard.data.shard_layout import INDEX, Frames, shard_name
 from unheard.errors import DataError
 from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, write_json
 from unheard.outputs import LOCK
@@ -128,53 +127,3 @@ def write_summary(
 
 def _record_file(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:05d}.json"
-
-
-@runtime_checkable
-class Shards(Protocol):
-    """Shards that are open for reading."""
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder, if the shards are files."""
-
-    def verify(self) -> None:
-        """Compare every file with its checksum."""
-
-
-class Verification:
-    """Reads every shard of some folders once, in its own thread, and compares it with its checksum.
-
-    Parameters
-    ----------
-    stores : Shards
-        What is in memory is not read.
-    """
-
-    def __init__(self, *stores: Shards) -> None:
-        self._error: DataError | None = None
-        self._thread = Thread(target=self._run, args=(stores,), daemon=True)
-        self._thread.start()
-
-    def check(self, wait: bool = False) -> None:
-        """Raise the error found so far; with ``wait``, after all shards are read.
-
-        Raises
-        ------
-        DataError
-            Naming the damaged shards.
-        """
-        if wait:
-            self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _run(self, stores: Sequence[Shards]) -> None:
-        for store in stores:
-            try:
-                store.verify()
-            except (DataError, OSError) as error:
-                self._error = (
-                    error if isinstance(error, DataError) else DataError(f"{store.folder} cannot be read ({error})")
-                )
-                return

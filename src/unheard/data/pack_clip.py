@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from unheard.audio.framing import INT16_SCALE, Frontend
-from unheard.audio.frontends import AnyFrontendConfig, build_frontend
+from unheard.audio.frontend_kinds import AnyFrontendConfig, build_frontend
 from unheard.audio.waveform import Channel, read, stream
 from unheard.data.corpus import Clip, Skipped
-from unheard.data.shards import Dtype, Frames, quantise, quantise_wave, value_range
+from unheard.data.shard_layout import Dtype, Frames, quantise, quantise_wave, value_range
 from unheard.errors import AudioError, shown
 
 MAX_IN_FLIGHT = 16

@@ -1,0 +1,114 @@
+"""Continuation of an interrupted pre-training run: its corpus and inputs are opened again and compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from unheard.config import override
+from unheard.data.open_store import open_corpus_store
+from unheard.data.store import Store
+from unheard.errors import ConfigError, DataError
+from unheard.training.callbacks import Callbacks, Run
+from unheard.training.checkpoints import checkpoints
+from unheard.training.engine import Engine
+from unheard.training.external_inputs import ExternalInputs
+from unheard.training.initial import build_initialised
+from unheard.training.pretrain import rank_zero_report, train
+from unheard.training.processes import lost_processes
+from unheard.training.run_folder import is_complete, one_writer
+from unheard.training.session import Session, read_session, write_session
+
+
+@lost_processes()
+@one_writer
+def resume(
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    skip_bad_batches: int | None = None,
+    no_code: bool = False,
+    device: str = "auto",
+    report: Callbacks | None = None,
+) -> Run:
+    """Continue the run ``out`` from its latest checkpoint, or from the start if there is none.
+
+    If all steps are done but model or figures are missing, they are written.
+
+    Parameters
+    ----------
+    data : path, optional
+        New location of the corpus, if it has moved; its content must be unchanged.
+    skip_bad_batches : int, optional
+        New value of ``training.skip_bad_batches``.
+    no_code : bool
+        Refuse a run that needs to execute a recipe file.
+
+    Raises
+    ------
+    CheckpointError
+        When ``out`` is not a run.
+    DataError
+        When the corpus is not the one of the run.
+    ConfigError
+        When the run is finished and ``data`` is not the corpus of the run, because it would not be read.
+        When the recipe file of the run is missing or has changed.
+    """
+    run, report = Path(out), rank_zero_report(report)
+    session = read_session(run, no_code, report.log)
+    if is_complete(run, session):
+        if data is not None and Path(data).resolve() != Path(session.data):
+            raise ConfigError(
+                f"{run} is finished and was trained on {session.data}, so --data {data} would not be used. Omit --data,"
+                f" or start a new run on the other corpus with --init {run}"
+            )
+        report.log(f"{run} is finished: {session.total} of {session.total} steps")
+        return Run(run, session.total, session.total)
+    changed = _changed(session, data, skip_bad_batches)
+    store, engine, inputs = open_session(run, changed, device, report)
+    if engine.rank == 0 and changed != session:
+        write_session(run, changed)
+    learner = build_initialised(changed.recipe, None if checkpoints(run) else changed.init)
+    return train(run, changed, store, learner, engine, inputs, report)
+
+
+def open_session(run: Path, session: Session, device: str, report: Callbacks) -> tuple[Store, Engine, ExternalInputs]:
+    """Open the corpus, the engine and the external inputs of a run, and verify that they are unchanged.
+
+    Raises
+    ------
+    DataError
+        When the corpus or a teacher has changed, or the corpus is missing.
+    """
+    inputs = ExternalInputs(session.recipe)
+    if inputs.fingerprint != session.teacher:
+        raise DataError(
+            f"the teacher of {run}, or its stored targets, changed since the run started; restore them, or start a new"
+            f" run with --init {run}"
+        )
+    if not Path(session.data).exists():
+        raise DataError(
+            f"{session.data}: no such file or folder; if the corpus of {run} has moved, give its new path: --resume"
+            f" {run} --data NEW_PATH"
+        )
+    engine = Engine(session.recipe.training, device)
+    with engine.first_process_first():
+        store = open_corpus_store(
+            session.data, session.recipe.frontend, run / "corpus", report.progress, session.recipe.data.input
+        )
+        if store.fingerprint != session.fingerprint:
+            raise DataError(
+                f"the corpus {session.data} is not the one that {run} started with, or has changed; restore it, give"
+                f" the path of an identical one with --data NEW_PATH, or start a new run with --init {run}"
+            )
+        inputs.attach_to_corpus(store, engine.device, report.progress)
+    return store, engine, inputs
+
+
+def _changed(session: Session, data: str | Path | None, skip_bad_batches: int | None) -> Session:
+    """Return the session with the values that a resumed run may change."""
+    if data is not None:
+        session = replace(session, data=str(Path(data).resolve()))
+    if skip_bad_batches is not None:
+        session = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
+    return session
