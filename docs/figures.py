@@ -5,7 +5,7 @@ python docs/figures.py    write docs/images/methods/*.png (needs the extra view)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from unheard.audio.frontend_kinds import build_frontend
 from unheard.audio.resample import resample
 from unheard.datasets.generate import FAMILIES, generate
-from unheard.model.masking import training_mask
+from unheard.model.masking import noise_size, training_mask
 from unheard.model.patches import Grid
 from unheard.recipes import find_recipe
 
@@ -38,6 +38,7 @@ class Flow:
 
 ENCODER, DECODER = ("encoder", LEARNED), ("decoder", LEARNED)
 VISIBLE, MASKED, WINDOW = ("visible\npatches", DATA), ("masked\npatches", DATA), ("whole\nwindow", DATA)
+VIEWS = ("16 masks of\nthe window", DATA)
 STANDARDISED = ("standardise\nper patch", FROZEN)
 EMA = ("EMA\nteacher", FROZEN)
 
@@ -58,6 +59,21 @@ FLOWS = {
         (VISIBLE, ENCODER, DECODER, ("predictor", LEARNED), ("prototype\nhead", LEARNED)),
         (MASKED, EMA, ("EMA of the\nhead", FROZEN)),
         "2 - 2 cos, and\ncross-entropy",
+    ),
+    "eat": Flow(
+        (VIEWS, ENCODER, ("convolutions", LEARNED), ("predictor", LEARNED)),
+        (WINDOW, EMA, ("mean of\nMLP outputs", FROZEN)),
+        "squared error\nof patches and\nof CLS",
+    ),
+    "bat": Flow(
+        (
+            ("16 masks of\nthe window", DATA),
+            ("gated\nencoder", LEARNED),
+            ("gated\ndecoder", LEARNED),
+            ("linear", LEARNED),
+        ),
+        (WINDOW, EMA, ("mean of\nblock outputs", FROZEN)),
+        "squared error\nof patches and\nof CLS",
     ),
     "mam-clap": Flow(
         (VISIBLE, ENCODER, DECODER, ("norm,\nlinear", LEARNED)),
@@ -91,8 +107,9 @@ def draw_mask(axes: Axes, name: str) -> None:
     wav = resample(torch.from_numpy(sounds(model.frames * hop / rate + 1)).float()[None], RATE, rate)
     spec = frontend(wav)[0, :, : model.frames].numpy()
     grid = Grid.of(spec.shape[0], model.frames, model.patch_size)
-    noise = torch.rand(1, grid.num_patches, generator=torch.Generator().manual_seed(0))
-    hidden = grid_image(grid, training_mask(model, grid, noise).hidden())
+    single = replace(recipe.mask, views=1)
+    noise = torch.rand(1, noise_size(model, single, grid), generator=torch.Generator().manual_seed(0))
+    hidden = grid_image(grid, training_mask(model, grid, noise, blocks=single).hidden())
     low, high = np.quantile(spec, [0.05, 0.995])
     extent = (0.0, model.frames * hop / rate, 0.0, float(spec.shape[0]))
     axes.imshow(spec, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high, extent=extent)

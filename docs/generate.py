@@ -73,7 +73,13 @@ def cli_page() -> str:
 
 @cache
 def meanings(kind: type[Any]) -> dict[str, str]:
-    """Return the documentation string under each field of a dataclass."""
+    """Return the documentation string under each field of a dataclass, those of its base first."""
+    if base := next((each for each in kind.__bases__ if dataclasses.is_dataclass(each)), None):
+        return meanings(base) | _own_meanings(kind)
+    return _own_meanings(kind)
+
+
+def _own_meanings(kind: type[Any]) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}

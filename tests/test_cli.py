@@ -137,7 +137,9 @@ def test_lists_say_what_can_be_chosen(document: Callable[..., object]) -> None:
     assert named["msm-mae-304-80x4"]["patch_size"] == [80, 4] and named["m2d"]["objectives"] == ["latents"]
     listed = document("models")
     assert "random-tiny" in [model["name"] for model in listed["built_in"]]
-    assert {"msm-mae", "m2d", "maskspec", "audiomae", "matpac"} == {layout["layout"] for layout in listed["layouts"]}
+    assert {"msm-mae", "m2d", "maskspec", "audiomae", "matpac", "eat", "sslam", "bat"} == {
+        layout["layout"] for layout in listed["layouts"]
+    }
     assert all(layout["licence"] for layout in listed["layouts"])
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks.parity import audiomae, hear, maskspec, matpac, msm_mae
+from benchmarks.parity import audiomae, bat, eat, hear, maskspec, matpac, msm_mae
 from benchmarks.parity.compare import Comparison
 
-SYSTEMS = (msm_mae, matpac, audiomae, maskspec, hear)
+SYSTEMS = (msm_mae, matpac, audiomae, maskspec, hear, eat, bat)
 
 
 def main(folders: list[str]) -> int:

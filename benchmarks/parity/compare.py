@@ -98,6 +98,11 @@ class Checker:
             self.done.add(key)
             self.table.check(f"{self.title}/{key}", ours, self.stored[key], atol, rtol)
 
+    def part(self, key: str, ours: Any, which: np.ndarray, atol: Tolerance = 0.0, rtol: float = 0.0) -> None:
+        """Compare the flagged elements of one output."""
+        self.done.add(key)
+        self.table.check(f"{self.title}/{key}", ours, self.stored[key][which], atol, rtol)
+
     def skip(self, key: str, reason: str) -> None:
         """Say why one output is not compared."""
         self.done.add(key)

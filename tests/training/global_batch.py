@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unheard.config import override
 from unheard.data.prefetch import RankSlice
+from unheard.model.masking import noise_size
 from unheard.objectives.base import Batch
 from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes import find_recipe
@@ -36,11 +37,14 @@ FOUND = [  # what a run finds out from its corpus
     f'objectives.supervise.classes=[{",".join(f"{chr(34)}{name}{chr(34)}" for name in range(CLASSES))}]',
 ]  # fmt: skip
 TWO = [{"dim": CHANNELS, "layers": [1]}, {"dim": CHANNELS, "weight": 0.5, "distance": "mse"}]
+VIEWS = ["mask.views=3", "mask.block=2"]
 RECIPES: dict[str, tuple[str, list[str]]] = {
     "reconstruct": ("msm-mae", []),
     "local decoder": ("audiomae", []),
     "latents": ("m2d", []),
     "prototypes": ("matpac++", []),
+    "views, encoder as teacher": ("eat", VIEWS),
+    "views, gate": ("bat", [*VIEWS, "model.decoder_projection=affine"]),
     "supervise": ("sup-mam", []),
     "distill and supervise": ("sup-mam-clap", []),
     "distill pooled": (
@@ -75,7 +79,7 @@ def batch_of(learner: PretrainModule, labelled: int) -> Batch:
         clips=torch.arange(WINDOWS),
         frames=frames,
         start_seconds=torch.zeros(WINDOWS),
-        noise=torch.rand(WINDOWS, grid.num_patches, generator=generator),
+        noise=torch.rand(WINDOWS, noise_size(learner.recipe.model, learner.recipe.mask, grid), generator=generator),
         targets=tuple(
             normal(WINDOWS, grid.num_patches, CHANNELS) * 3 + 1 for _ in learner.recipe.objectives.distill.teachers
         ),

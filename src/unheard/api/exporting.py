@@ -94,7 +94,7 @@ def _refuse_options(out: Path, to: Format, onnx: bool, code: bool, release: str 
 def _export_onnx(model: Model | str | Path, out: Path, int8: bool, check: str | Path | None) -> Exported:
     from unheard.audio.folders import find_audio
     from unheard.weights.export.graph import waveform_model
-    from unheard.weights.export.metadata import describe
+    from unheard.weights.export.metadata import check_exportable, describe
     from unheard.weights.export.onnx_file import require_onnx, write_onnx
 
     if out.is_dir():
@@ -104,6 +104,7 @@ def _export_onnx(model: Model | str | Path, out: Path, int8: bool, check: str | 
     opened = own(model, "cpu")
     if opened.pad_window:
         raise ConfigError("a model that pads its last windows cannot be exported; load it without pad_window")
+    check_exportable(opened.saved)
     statistics = (opened.statistics.mean, opened.statistics.divisors())
     graph = waveform_model(opened.frontend, statistics, opened.encoder, opened.classifier)
 

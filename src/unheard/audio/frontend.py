@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,6 +25,8 @@ FLOAT32_EPS = 1.1920928955078125e-07
 """Machine epsilon of float32, added before the logarithm by MSM-MAE and MATPAC (reference behaviour). Silence becomes
 ln(epsilon) = -15.942385.
 """
+
+UNIT_EPS = 1e-8  # of `scaled_to_unit`; BAT reference
 
 MIN_STD = 1e-3
 """Smallest divisor in `Statistics.normalise`, so that a corpus of silence stays finite (our choice)."""
@@ -77,10 +79,14 @@ class Statistics:
     ----------
     mean, std : tuple of float
         One value, or one for each mel band.
+    top_db : float, optional
+        Scale each window to [0, 1] by its own extremes instead, values below its maximum minus ``top_db`` cut. Mean and
+        std are then 0 and 1.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    top_db: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
@@ -88,22 +94,46 @@ class Statistics:
 
     def with_min_std(self, smallest: float) -> Statistics:
         """Return the same statistics with no deviation below ``smallest``."""
-        return Statistics(self.mean, tuple(max(value, smallest) for value in self.std))
+        return Statistics(self.mean, tuple(max(value, smallest) for value in self.std), self.top_db)
 
-    def normalise(self, spec: Float[Tensor, "*batch F T"]) -> Float[Tensor, "*batch F T"]:
-        """Return (spec - mean) / std, band-major; a std below `MIN_STD` is replaced by `MIN_STD`."""
+    def normalise(
+        self, spec: Float[Tensor, "*batch F T"], real: Bool[Tensor, "*batch T"] | None = None
+    ) -> Float[Tensor, "*batch F T"]:
+        """Return (spec - mean) / std, band-major; a std below `MIN_STD` is replaced by `MIN_STD`.
+
+        Parameters
+        ----------
+        real : Bool[Tensor, "*batch T"], optional
+            False on frames that are not part of the window; they have no part in its extremes, and their values are
+            undefined.
+        """
+        if self.top_db is not None:
+            return scaled_to_unit(spec, self.top_db, real)
         mean = torch.tensor(self.mean, dtype=spec.dtype, device=spec.device)[:, None]
         std = torch.tensor(self.divisors(), dtype=spec.dtype, device=spec.device)[:, None]
         return (spec - mean) / std
 
     def normalise_frames(self, spec: Float32[np.ndarray, "*batch T F"]) -> Float32[np.ndarray, "*batch T F"]:
         """Apply `normalise` to time-major arrays, the layout of `Frontend.spectrogram_cpu`."""
+        if self.top_db is not None:
+            return self.normalise(torch.from_numpy(spec).transpose(-1, -2)).transpose(-1, -2).numpy()
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.divisors(), np.float32)
         return np.asarray((spec - mean) / std, np.float32)
 
     def divisors(self) -> tuple[float, ...]:
         """Return the deviations by which `normalise` divides: none below `MIN_STD`."""
         return tuple(max(value, MIN_STD) for value in self.std)
+
+
+def scaled_to_unit(
+    spec: Float[Tensor, "*batch F T"], top_db: float, real: Bool[Tensor, "*batch T"] | None = None
+) -> Float[Tensor, "*batch F T"]:
+    """Return x = (max(spec, most - top_db) - least) / (most - least + 1e-8), by the extremes of each window (BAT)."""
+    known = torch.ones_like(spec, dtype=torch.bool) if real is None else real[..., None, :].expand_as(spec)
+    most = spec.masked_fill(~known, -torch.inf).amax(dim=(-2, -1), keepdim=True)
+    cut = torch.maximum(spec, most - top_db)
+    least = cut.masked_fill(~known, torch.inf).amin(dim=(-2, -1), keepdim=True)
+    return (cut - least) / (most - least + UNIT_EPS)
 
 
 @lru_cache(maxsize=8)

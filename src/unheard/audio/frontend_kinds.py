@@ -7,11 +7,12 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Discriminator, Tag
 
+from unheard.audio.decibels import DbMinMax, DbMinMaxConfig
 from unheard.audio.framing import Frontend
 from unheard.audio.frontend import LogMel, LogMelConfig
 from unheard.audio.kaldi import KaldiFbank, KaldiFbankConfig, MaskSpecConfig, MaskSpecMel
 
-AnyFrontendConfig: TypeAlias = LogMelConfig | KaldiFbankConfig | MaskSpecConfig
+AnyFrontendConfig: TypeAlias = LogMelConfig | KaldiFbankConfig | MaskSpecConfig | DbMinMaxConfig
 
 
 def _kind(value: Any) -> str:
@@ -22,7 +23,8 @@ def _kind(value: Any) -> str:
 FrontendConfig = Annotated[
     Annotated[LogMelConfig, Tag("log-mel")]
     | Annotated[KaldiFbankConfig, Tag("kaldi-fbank")]
-    | Annotated[MaskSpecConfig, Tag("maskspec")],
+    | Annotated[MaskSpecConfig, Tag("maskspec")]
+    | Annotated[DbMinMaxConfig, Tag("db-minmax")],
     Discriminator(_kind),
 ]
 """Every kind of front end; all have sample_rate, hop_size, n_mels, f_min and f_max."""
@@ -32,6 +34,7 @@ FRONTENDS: dict[str, tuple[Callable[..., AnyFrontendConfig], Callable[..., Front
     "log-mel": (LogMelConfig, LogMel),
     "kaldi-fbank": (KaldiFbankConfig, KaldiFbank),
     "maskspec": (MaskSpecConfig, MaskSpecMel),
+    "db-minmax": (DbMinMaxConfig, DbMinMax),
 }
 """Configuration and module of each kind."""
 

@@ -77,7 +77,8 @@ def _finetune_recipes(json: bool) -> int:
         (
             each.name,
             each.task.loss,
-            f"{each.training.epochs:g} epochs of {each.task.epoch_clips or 'all'} clips",
+            (f"{each.training.epochs:g} epochs" if each.training.epochs else f"{each.training.steps} steps")
+            + f" of {each.task.epoch_clips or 'all'} clips",
             each.paper,
             each.hyperparameter_source,
         )

@@ -175,13 +175,13 @@ class CropSampler:
             turn += 1
         return WindowSegments(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-    def noise(self, epochs: int | Indices, positions: Indices, patches: int) -> Float32[np.ndarray, "B N"]:
-        """Return uniform numbers in [0, 1) for the masks of the windows, a function of seed, epoch and position as
-        well.
+    def noise(self, epochs: int | Indices, positions: Indices, count: int) -> Float32[np.ndarray, "B W"]:
+        """Return ``count`` uniform numbers in [0, 1) for the masks of each window, a function of seed, epoch and
+        position as well.
         """
         keys = self._keys(np.broadcast_to(epochs, positions.shape), positions, 0)
-        bits = splitmix64(keys[:, None] + np.arange(1, patches + 1, dtype=np.uint64)[None, :] * GOLDEN_GAMMA)
-        noise: Float32[np.ndarray, "B N"] = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+        bits = splitmix64(keys[:, None] + np.arange(1, count + 1, dtype=np.uint64)[None, :] * GOLDEN_GAMMA)
+        noise: Float32[np.ndarray, "B W"] = (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         return noise
 
     def jitter(self, epochs: int | Indices, positions: Indices) -> Float32[np.ndarray, "B 2"]:

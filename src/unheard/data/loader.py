@@ -30,6 +30,8 @@ class PretrainLoader(Prefetcher[Batch]):
     plan : BatchPlan
     transforms : sequence of callable
         Functions applied to each batch, in order: labels, captions, a teacher's targets.
+    numbers : int, optional
+        Uniform numbers of a window for its masks; one for each patch where left out.
 
     Raises
     ------
@@ -45,6 +47,7 @@ class PretrainLoader(Prefetcher[Batch]):
         statistics: Statistics,
         plan: BatchPlan,
         transforms: Sequence[Callable[[Batch], Batch]] = (),
+        numbers: int | None = None,
     ) -> None:
         super().__init__(plan.steps)
         if not 0 <= sampler.width - grid.frames < grid.patch_size[1] or store.frontend.n_mels != grid.n_mels:
@@ -54,6 +57,7 @@ class PretrainLoader(Prefetcher[Batch]):
             )
         self.store, self.sampler, self.grid, self.statistics = store, sampler, grid, statistics
         self.share, self.device, self.transforms = plan.share, plan.device, transforms
+        self.numbers = grid.num_patches if numbers is None else numbers
 
     @property
     def epoch_size(self) -> int:
@@ -74,10 +78,12 @@ class PretrainLoader(Prefetcher[Batch]):
         pieces, count = self.sampler.pieces(epochs, positions), len(positions)
         jitter_noise = to_device(self.sampler.jitter(epochs, positions), self.device)
         raw = self.store.windows(pieces, count, self.sampler.width, self.device, jitter_noise)
-        spec = self.statistics.normalise(raw).contiguous()
         real = pieces.real_frames(count)
-        if not pieces.full(count, self.sampler.width):
-            spec *= to_device(pieces.mask(count, self.sampler.width), self.device)[:, None, :]
+        if pieces.full(count, self.sampler.width):
+            spec = self.statistics.normalise(raw).contiguous()
+        else:
+            covered = to_device(pieces.mask(count, self.sampler.width), self.device)
+            spec = self.statistics.normalise(raw, covered).contiguous() * covered[:, None, :]
         frames = to_device(real, self.device)
         config = self.store.frontend
         starts = pieces.starts[:count] * (config.hop_size / config.sample_rate)
@@ -87,7 +93,7 @@ class PretrainLoader(Prefetcher[Batch]):
             clips=to_device(pieces.ids[:count], self.device),
             frames=frames,
             start_seconds=to_device(starts.astype(np.float32), self.device),
-            noise=to_device(self.sampler.noise(epochs, positions, self.grid.num_patches), self.device),
+            noise=to_device(self.sampler.noise(epochs, positions, self.numbers), self.device),
             wav=self.store.waves(pieces, count, self.grid.frames, self.device),
         )
         for transform in self.transforms:

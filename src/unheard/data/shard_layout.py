@@ -27,6 +27,7 @@ from jaxtyping import Float, Float64, Int16, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unheard.audio.decibels import DbMinMaxConfig
 from unheard.audio.framing import INT16_SCALE
 from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.audio.frontend_kinds import AnyFrontendConfig, FrontendConfig, build_frontend
@@ -207,7 +208,7 @@ def value_range(frontend: AnyFrontendConfig) -> tuple[float, float]:
         max_k w[k] * n_fft / 2 * sum(window^2) * (1 + emphasis)^2
     """
     built = build_frontend(frontend)
-    emphasis = 0.0 if isinstance(frontend, LogMelConfig) else EMPHASIS
+    emphasis = 0.0 if isinstance(frontend, LogMelConfig | DbMinMaxConfig) else EMPHASIS
     energy = frontend.n_fft / 2 * float(built.window.square().sum()) * (1 + emphasis) ** 2
     low, high = built.compress(torch.tensor([0.0, energy * float(built.mel.max())], dtype=torch.float64)).tolist()
     return math.floor(low), math.ceil(high)

@@ -6,7 +6,7 @@ of predicting the mean.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -167,5 +167,8 @@ def corpus_reconstruction_error(saved: SavedModel, store: Store, crops: int = CR
     ids, starts = sampler.draw(epochs, positions)
     windows = WindowSegments.single(long[ids], starts, store.frames, width)
     spec = saved.statistics.normalise(store.windows(windows, number, width))
-    noise = torch.from_numpy(sampler.noise(epochs, positions, learner.grid.num_patches))
-    return reconstruction_error(learner, spec, masking.training_mask(saved.recipe.model, learner.grid, noise))
+    model, single = saved.recipe.model, replace(saved.recipe.mask, views=1)
+    count = masking.noise_size(model, single, learner.grid)
+    noise = torch.from_numpy(sampler.noise(epochs, positions, count))
+    mask = masking.training_mask(model, learner.grid, noise, blocks=single)
+    return reconstruction_error(learner, spec, mask)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -63,7 +64,13 @@ def roll(clips: AugmentBatch, max_shift: int, generator: torch.Generator) -> Aug
 
 
 def mixup(
-    clips: AugmentBatch, probability: float, alpha: float, generator: torch.Generator, centred: bool = False
+    clips: AugmentBatch,
+    probability: float,
+    alpha: float,
+    generator: torch.Generator,
+    centred: bool = False,
+    share_of: Literal["larger", "clip", "batch"] = "larger",
+    partner_of: Literal["random", "reversed"] = "random",
 ) -> AugmentBatch:
     """Mix clips and their targets with others of the batch (mixup; Zhang et al. 2018).
 
@@ -79,11 +86,21 @@ def mixup(
         Small values mix in little of the other clip; large values give about half of each.
     centred : bool
         Subtract the mean of both clips before mixing and of the mix after it, as the references do for waveforms.
+    share_of : {"larger", "clip", "batch"}
+        l = max(u, 1 - u) as above; l = u; or one l = u for all clips, which are all mixed or none.
+    partner_of : {"random", "reversed"}
+        Order of the clips x_b.
     """
-    partner = torch.randperm(len(clips.values), generator=generator)
-    share = _beta(alpha, len(clips.values), generator)
-    mixed = torch.rand(len(clips.values), generator=generator) < probability
-    own_weight = torch.where(mixed, torch.maximum(share, 1 - share), torch.ones(())).to(clips.values)
+    count = len(clips.values)
+    partner = torch.randperm(count, generator=generator)
+    partner = partner if partner_of == "random" else torch.arange(count).flip(0)
+    share = _beta(alpha, count, generator)
+    chance = torch.rand(count, generator=generator)
+    if share_of == "batch":
+        share, chance = share[:1].expand(count), chance[:1].expand(count)
+    mixed = chance < probability
+    own = torch.maximum(share, 1 - share) if share_of == "larger" else share
+    own_weight = torch.where(mixed, own, torch.ones(())).to(clips.values)
     partner, mixed = partner.to(clips.lengths.device), mixed.to(clips.lengths.device)
     values = _centred(clips) if centred else clips.values
     weight = _column(own_weight, values)

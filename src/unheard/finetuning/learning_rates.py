@@ -20,7 +20,7 @@ def rate_at(progress: float, recipe: FinetuneRecipe) -> float:
     adapt, warmup, peak = recipe.adapt, recipe.training.warmup, peak_learning_rate(recipe.training)
     lowest = min(adapt.min_learning_rate, peak)
     if adapt.schedule == "cosine":
-        return learning_rate(progress, peak, warmup, lowest)
+        return max(recipe.training.min_learning_rate, learning_rate(progress, peak, warmup, lowest))
     if progress < warmup:
         return peak * math.exp(-RAMPUP_EXPONENT * (1 - progress / warmup) ** 2)
     begin, end = adapt.decay_range
@@ -28,7 +28,7 @@ def rate_at(progress: float, recipe: FinetuneRecipe) -> float:
     return peak - (peak - lowest) * decayed
 
 
-def layer_scale(name: str, depth: int, decay: float) -> float:
+def layer_scale(name: str, depth: int, decay: float, embedding: bool = True) -> float:
     """Return the factor of the learning rate of an encoder parameter.
 
         scale = decay^(depth + 1 - layer);  patch embedding, CLS token and positions are layer 0, block i is layer i + 1
@@ -42,12 +42,14 @@ def layer_scale(name: str, depth: int, decay: float) -> float:
         Number of blocks of the encoder.
     decay : float
         1 gives every parameter the same rate; the published value is 0.75.
+    embedding : bool
+        Whether layer 0 has a factor; if not, it is 1 (EAT).
     """
     block = re.search(r"(?:^|\.)blocks\.(\d+)\.", name)
     if block:
         return float(decay ** (depth - int(block[1])))
     early = name.rpartition("encoder.")[2].startswith(("patch_embed.", "cls_token", "positions"))
-    return float(decay ** (depth + 1)) if early else 1.0
+    return float(decay ** (depth + 1)) if early and embedding else 1.0
 
 
 def decays(name: str, dimensions: int) -> bool:

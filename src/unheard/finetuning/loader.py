@@ -148,17 +148,18 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
                 store.windows(pieces, len(ids), self.width, self.device, offsets),
                 to_device(pieces.lengths, self.device),
             )
-        clips = AugmentBatch(self.statistics.normalise(spec), frames, target, known)
-        clips = AugmentBatch(clips.values * clips.valid_mask[:, None], frames, target, known)
+        clips = AugmentBatch(spec, frames, target, known)
+        values = self.statistics.normalise(spec, clips.valid_mask) * clips.valid_mask[:, None]
+        clips = AugmentBatch(values, frames, target, known)
         if augment_config.noise:
             clips = add_noise(clips, augment_config.noise, generator)
         if augment_config.mask_freq or augment_config.mask_time:
             clips = spec_augment(clips, augment_config.mask_freq, augment_config.mask_time, generator)
-        return (
-            mixup(clips, augment_config.spec_mixup_prob, augment_config.spec_mixup_alpha, generator)
-            if augment_config.spec_mixup_prob
-            else clips
-        )
+        if not augment_config.spec_mixup_prob:
+            return clips
+        share, partner = augment_config.spec_mixup_share, augment_config.spec_mixup_partner
+        chance, alpha = augment_config.spec_mixup_prob, augment_config.spec_mixup_alpha
+        return mixup(clips, chance, alpha, generator, share_of=share, partner_of=partner)
 
     @property
     def _hops(self) -> int:

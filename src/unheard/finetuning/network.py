@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from unheard.finetuning.augment import AugmentBatch
 from unheard.finetuning.learning_rates import decays, layer_scale
 from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
 from unheard.model import masking
-from unheard.model.classification import clip_losses
+from unheard.model.classification import asymmetric_losses, clip_losses, smoothed
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.model.encoder import Encoder
 from unheard.model.patches import Grid
@@ -121,13 +122,18 @@ class FinetuneModule(nn.Module):
         if not recipe.adapt.trainable_positions:
             network.encoder.positions.requires_grad_(False)
         use_drop_path(network.encoder.transformer, recipe.adapt.drop_path)
+        network.classifier.dropout = recipe.adapt.head_dropout
         self.average = copy.deepcopy(network).requires_grad_(False) if recipe.adapt.weight_averaging != "none" else None
         self.register_buffer("num_averaged", torch.zeros((), dtype=torch.long))
 
     def forward(self, clips: AugmentBatch) -> Float[Tensor, ""]:
         """Return the loss of a batch."""
-        several = self.network.classifier.config.activation == "sigmoid"
-        return clip_losses(self.network(clips.values, clips.lengths).float(), clips.target, several, clips.known).mean()
+        logits, task = self.network(clips.values, clips.lengths).float(), self.recipe.task
+        if self.network.classifier.config.activation != "sigmoid":
+            return clip_losses(logits, smoothed(clips.target, task.label_smoothing), False, clips.known).mean()
+        if task.asymmetric:
+            return asymmetric_losses(logits, clips.target, clips.known).mean()
+        return clip_losses(logits, clips.target, True, clips.known).mean()
 
     @property
     def eval_network(self) -> Network:
@@ -165,11 +171,12 @@ def build_optimiser(tuned: FinetuneModule) -> torch.optim.AdamW:
     """Return AdamW with a group for each layer scale, with and without weight decay; rates are set before each step."""
     training, adapt = tuned.recipe.training, tuned.recipe.adapt
     depth = len(tuned.network.encoder.transformer.blocks)
+    scale_of = partial(layer_scale, depth=depth, decay=adapt.layer_decay, embedding=adapt.decay_embedding)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in tuned.network.named_parameters():
         if parameter.requires_grad:
             decayed = training.weight_decay_on == "all" or decays(name, parameter.ndim)
-            groups.setdefault((layer_scale(name, depth, adapt.layer_decay), decayed), []).append(parameter)
+            groups.setdefault((scale_of(name), decayed), []).append(parameter)
     param_groups = [
         {"params": parameters, "scale": scale, "weight_decay": training.weight_decay if decayed else 0.0}
         for (scale, decayed), parameters in groups.items()
@@ -200,7 +207,7 @@ def begin(saved: SavedModel, start: FinetuneSetup) -> SavedModel:
     """Return a copy of a trained encoder with a new classifier.
 
     If patch tokens are pooled, the final norm of the encoder is replaced by that of the classifier, as in MaskSpec and
-    AudioMAE.
+    AudioMAE. The CLS token keeps the final norm of the encoder, or gets one of the classifier if there is none.
     """
     task, adapt, training = start.recipe.task, start.recipe.adapt, start.recipe.training
     keeps = saved.recipe.model.final_norm if task.pool == "cls" else False
@@ -211,7 +218,7 @@ def begin(saved: SavedModel, start: FinetuneSetup) -> SavedModel:
     learner.load_state_dict(
         {name: value for name, value in saved.learner.state_dict().items() if name in own}, strict=False
     )
-    head = ClassifierConfig(start.classes, start.activation, task.pool, "none" if task.pool == "cls" else task.norm)  # type: ignore[arg-type]
+    head = ClassifierConfig(start.classes, start.activation, task.pool, "none" if keeps else task.norm)  # type: ignore[arg-type]
     notes = ("Fine-tuned: the encoder is adapted to these classes, and no decoder matches it any more.",)
     origin = Provenance(
         f"{start.source}, fine-tuned with unheard {__version__}", saved.provenance.licence, {}, notes, encoder_only=True

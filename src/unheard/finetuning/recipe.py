@@ -31,9 +31,13 @@ class TaskConfig:
     """Cross-entropy (one class per clip) or binary cross-entropy (any number); auto: chosen from the table. Binary
     cross-entropy is averaged over all classes; classes that are not annotated contribute 0.
     """
+    asymmetric: bool = False
+    """Weight the negatives of binary cross-entropy by their scores (BAT)."""
+    label_smoothing: UnitInterval = 0.0
+    """Fraction of the target of cross-entropy that is spread over all classes (EAT on ESC-50: 0.1)."""
     pool: Literal["mean", "bands", "cls"] = "mean"
     """mean: mean of the patch tokens (published). bands: concatenated means of each band. Both use a new norm. cls: the
-    CLS token with the norm of the encoder (variant of MaskSpec).
+    CLS token with the norm of the encoder (variant of MaskSpec), or with a new norm if the encoder has none (EAT, BAT).
     """
     norm: Literal["layer", "batch"] = "layer"
     """Norm of pooled patch tokens. layer: over the values of a clip (published). batch: over the batch, as in the
@@ -63,6 +67,11 @@ class FinetuneOptimConfig:
 
     layer_decay: Scale = 0.75
     """Ratio of the learning rates of a block and the next deeper one."""
+    decay_embedding: bool = True
+    """Layer decay of patch embedding, CLS token and positions, as layer 0 (MAE); false: they have the full rate (EAT).
+    """
+    head_dropout: UnitInterval = 0.0
+    """Dropout between norm and head of the classifier (BAT: 0.2)."""
     schedule: Literal["cosine", "linear"] = "cosine"
     """cosine: linear warm-up, then half a cosine (MAE). linear (PaSST): warm-up exp(-5 (1 - t)^2), the full rate, then
     a linear decay.
@@ -127,6 +136,10 @@ class AugmentConfig:
     """Probability that the normalised spectrogram of a clip is mixed with another one of the batch."""
     spec_mixup_alpha: Positive = 0.3
     """See wave_mixup_alpha."""
+    spec_mixup_share: Literal["larger", "clip", "batch"] = "larger"
+    """Weight of the clip. larger: max(l, 1 - l). clip: l, for each clip (BAT). batch: one l for all clips (EAT)."""
+    spec_mixup_partner: Literal["random", "reversed"] = "random"
+    """The other clip: a random one of the batch, or that at the same position from the end (EAT, BAT)."""
     patchout: UnitInterval = 0.0
     """Fraction of the patches that is removed from each clip at random (unstructured patchout of PaSST)."""
     patchout_2d: tuple[UnitInterval, UnitInterval] = (0.0, 0.0)

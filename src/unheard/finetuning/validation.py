@@ -109,8 +109,8 @@ class WindowLoader(Prefetcher[Windows]):
         zero = np.zeros(count, np.int64)
         pieces = WindowSegments(np.arange(count), group[part_owners], starts[part], zero, lengths_here)
         frames = to_device(lengths_here, self.device)
-        spec = self.statistics.normalise(self.store.windows(pieces, count, wide, self.device))
         inside = torch.arange(wide, device=self.device) < frames[:, None]
+        spec = self.statistics.normalise(self.store.windows(pieces, count, wide, self.device), inside)
         share = to_device(_share(owners, lengths, len(group)), self.device) if last else None
         return Windows(spec * inside[:, None], frames, share)
 

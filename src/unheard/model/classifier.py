@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from unheard.errors import ConfigError
 from unheard.model.classification import probabilities
@@ -53,11 +54,16 @@ class Classifier(nn.Module):
         Width D of the encoder.
     bands : int
         Rows of patches f; with pool "bands" the vector is f times as wide.
+
+    Attributes
+    ----------
+    dropout : float
+        Probability that a value of the normalised vector is set to 0 in training.
     """
 
     def __init__(self, config: ClassifierConfig, embed_dim: int, bands: int = 1) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.dropout = config, 0.0
         width = embed_dim * bands if config.pool == "bands" else embed_dim
         norms: dict[str, nn.Module] = {
             "layer": nn.LayerNorm(width, eps=NORM_EPS),
@@ -90,7 +96,7 @@ class Classifier(nn.Module):
 
     def forward(self, pooled: Float[Tensor, "B W"]) -> Float[Tensor, "B C"]:
         """Return the logits of pooled vectors."""
-        logits: Tensor = self.head(self.norm(pooled))
+        logits: Tensor = self.head(F.dropout(self.norm(pooled), self.dropout, self.training))
         return logits
 
     def scores(self, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:

@@ -3,6 +3,7 @@
 - global: attention over all patches, CLS token included (MAE).
 - local: attention in small windows, without the CLS token (AudioMAE), see `unheard.model.local_decoder`.
 - cross: hidden patches attend to visible ones only (CAE v2), see `unheard.model.cross_decoder`.
+- conv: convolutions with noise instead of mask tokens (EAT), see `unheard.model.conv_decoder`.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unheard.model.conv_decoder import ConvDecoder
 from unheard.model.cross_decoder import CrossTransformer
 from unheard.model.encoder import TOKEN_STD
 from unheard.model.local_decoder import LocalTransformer
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid, position_table
-from unheard.model.sizes import ModelConfig, resolve_sizes
+from unheard.model.sizes import ModelConfig, Widths, resolve_sizes
 from unheard.model.transformer import Transformer, initialise
 
 
@@ -30,12 +32,17 @@ class Decoder(nn.Module):
         size = resolve_sizes(config)
         dim = size.decoder_embed_dim
         self.embed_dim = dim
-        self.embed = nn.Linear(size.embed_dim, dim)
+        narrow, same = config.decoder_projection == "linear", dim == size.embed_dim
+        self.embed: nn.Module = nn.Identity() if narrow and same else nn.Linear(size.embed_dim, dim, bias=not narrow)
         self.mask_token = nn.Parameter(torch.zeros(dim))
-        self.register_buffer("positions", position_table(config.decoder_positions, grid, dim))
-        shape = (dim, size.decoder_depth, size.decoder_num_heads, config.mlp_ratio)
+        table = position_table(config.decoder_positions, grid, dim)
+        if config.decoder_trainable_positions:
+            self.positions = nn.Parameter(table)
+        else:
+            self.register_buffer("positions", table)
         self.kind = config.decoder
-        self.transformer = _transformer(config.decoder, shape, grid)
+        self.takes_cls = config.decoder == "global" and config.decoder_cls
+        self.transformer = _transformer(config, size, grid)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -58,7 +65,7 @@ class Decoder(nn.Module):
         full = full.scatter(1, mask.keep[:, :, None].expand(-1, -1, dim), visible_tokens) + self.positions.to(
             visible_tokens.dtype
         )
-        cls = cls if self.kind == "global" else None
+        cls = cls if self.takes_cls else None
         if cls is not None:
             full = torch.cat([self.embed(cls)[:, None], full], dim=1)
         decoded: Tensor = self.transformer(full)
@@ -75,7 +82,15 @@ class Decoder(nn.Module):
         return full
 
 
-def _transformer(kind: str, shape: tuple[int, int, int, float], grid: Grid) -> nn.Module:
-    if kind == "local":
+def build_decoder(config: ModelConfig, grid: Grid) -> Decoder | ConvDecoder:
+    """Build the decoder of a configuration."""
+    return ConvDecoder(config, grid) if config.decoder == "conv" else Decoder(config, grid)
+
+
+def _transformer(config: ModelConfig, size: Widths, grid: Grid) -> nn.Module:
+    shape = (size.decoder_embed_dim, size.decoder_depth, size.decoder_num_heads, config.mlp_ratio)
+    if config.decoder == "local":
         return LocalTransformer(*shape, grid)
-    return CrossTransformer(*shape) if kind == "cross" else Transformer(*shape)
+    if config.decoder == "cross":
+        return CrossTransformer(*shape)
+    return Transformer(*shape, config.norm == "pre", config.norm, config.gate)

@@ -1,42 +1,81 @@
-"""The EMA teacher of latent objectives: an exponential moving average of the encoder's weights."""
+"""The EMA teacher of latent objectives: an exponential moving average of the encoder's weights.
+
+`unheard.model.targets` describes its input, and how its layers become targets.
+"""
 
 from __future__ import annotations
 
 import copy
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from unheard.model.encoder import Encoder
+from unheard.model.targets import TargetConfig, averaged, tapped
 from unheard.model.transformer import initialise
 
 
 class EmaTeacher(nn.Module):
-    """A slowly moving average of the encoder's blocks and final norm.
+    """A slowly moving average of the encoder, or of its blocks and final norm; it never gets a gradient.
 
-    Patch embedding, positions and CLS token are the student's own. Its input is the hidden patches only (M2D), and it
-    never gets a gradient.
+    A teacher that owns the blocks has the patch embedding, positions and CLS token of the student.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The student's.
+    init_from_student : bool
+        Whether the teacher starts as a copy of the student, or with random weights.
+    config : TargetConfig
+
+    Raises
+    ------
+    ConfigError
+        When the settings contradict each other or the depth of the encoder.
     """
 
-    def __init__(self, encoder: Encoder, init_from_student: bool) -> None:
+    def __init__(self, encoder: Encoder, init_from_student: bool, config: TargetConfig = TargetConfig()) -> None:
         super().__init__()
-        self.transformer = copy.deepcopy(encoder.transformer)
+        config.check(len(encoder.transformer.blocks))
+        self.config = config
+        self.encoder = copy.deepcopy(encoder) if config.owns == "encoder" else None
+        if self.encoder is None:
+            self.transformer = copy.deepcopy(encoder.transformer)
         if not init_from_student:
-            initialise(self.transformer)
+            if self.encoder is None:
+                initialise(self.transformer)
+            else:
+                self.encoder.reset_parameters()
         self.requires_grad_(False)
 
     @torch.no_grad()
     def forward(
-        self, encoder: Encoder, patches: Float[Tensor, "B N P"], hide: Int[Tensor, "B M"]
-    ) -> Float[Tensor, "B M D"]:
-        """Return the teacher's latents of the hidden patches, CLS left out."""
-        tokens = encoder.with_cls(encoder.tokens(patches, hide))
-        return encoder.split_cls(self.transformer(tokens))[0]
+        self,
+        encoder: Encoder,
+        patches: Float[Tensor, "B N P"],
+        index: Int[Tensor, "R M"] | None = None,
+        valid: Bool[Tensor, "B N"] | None = None,
+    ) -> Float[Tensor, "R M D"]:
+        """Return the targets of the patches at ``index``, or of all, CLS left out.
+
+        Parameters
+        ----------
+        encoder : Encoder
+            The student's.
+        valid : Bool[Tensor, "B N"], optional
+            False on padding, which takes no part in norms over patches.
+        """
+        own = encoder if self.encoder is None else self.encoder
+        tokens = own.with_cls(own.tokens(patches, index))
+        blocks = self.transformer if self.encoder is None else self.encoder.transformer
+        layers = tapped(blocks, tokens, self.config)
+        return averaged([own.split_cls(layer)[0] for layer in layers], self.config, valid)
 
     @torch.no_grad()
     def ema_update(self, encoder: Encoder, momentum: float) -> None:
         """Move towards the student: teacher = momentum * teacher + (1 - momentum) * student."""
-        teacher: list[Tensor] = list(self.transformer.parameters())
-        student: list[Tensor] = list(encoder.transformer.parameters())
+        blocks = self.encoder is None
+        teacher: list[Tensor] = list(self.parameters())
+        student: list[Tensor] = list((encoder.transformer if blocks else encoder).parameters())
         torch._foreach_lerp_(teacher, student, 1 - momentum)

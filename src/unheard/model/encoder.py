@@ -1,6 +1,6 @@
 """The encoder: a ViT that processes only the patches at the given indices.
 
-    x = W patch + position;  [CLS; x] -> blocks -> norm
+    x = W patch + position;  [CLS; x] -> (input norm) -> blocks -> norm
 
 The patch embedding is a linear layer on flattened patches, applied to the visible ones only: the same numbers as a
 strided convolution over the whole spectrogram (MAE), without its cost.
@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from unheard.model.patches import Grid, position_table
 from unheard.model.sizes import ModelConfig, resolve_sizes
-from unheard.model.transformer import Transformer, initialise
+from unheard.model.transformer import NORM_EPS, Transformer, initialise
 
 EXCLUDED = -1e9  # added to the score of a token that takes no part: its weight after the softmax is exactly 0
 TOKEN_STD = 0.02  # CLS and mask tokens start as N(0, 0.02): MAE reference
+LINEAR_STD = 0.02  # of linear layers in EAT, whose CLS token starts as N(0, 1)
 
 
 class Encoder(nn.Module):
@@ -46,22 +47,28 @@ class Encoder(nn.Module):
             self.positions = nn.Parameter(table)
         else:
             self.register_buffer("positions", table)
-        self.transformer = Transformer(size.embed_dim, size.depth, size.num_heads, config.mlp_ratio, config.final_norm)
+        self.input_norm = nn.LayerNorm(size.embed_dim, eps=NORM_EPS) if config.input_norm else None
+        shape = (size.embed_dim, size.depth, size.num_heads, config.mlp_ratio)
+        self.transformer = Transformer(*shape, config.final_norm, config.norm, config.gate)
+        self._normal = config.initial == "normal"
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as MAE does; the bias of the patch embedding keeps PyTorch's convolution default."""
-        initialise(self.transformer)
+        """Initialise as MAE does, or EAT; the bias of the patch embedding keeps PyTorch's convolution default."""
+        initialise(self.transformer, LINEAR_STD if self._normal else None)
         nn.init.xavier_uniform_(self.patch_embed.weight)
         bound = self.patch_embed.in_features**-0.5
         nn.init.uniform_(self.patch_embed.bias, -bound, bound)
         if self.cls_token is not None:
-            nn.init.normal_(self.cls_token, std=TOKEN_STD)
+            nn.init.normal_(self.cls_token, std=1.0 if self._normal else TOKEN_STD)
 
     def tokens(
-        self, patches: Float[Tensor, "B N P"], index: Int[Tensor, "B K"] | None = None
-    ) -> Float[Tensor, "B K D"]:
-        """Embed the patches at ``index`` (all of them when it is left out) and add their positions."""
+        self, patches: Float[Tensor, "B N P"], index: Int[Tensor, "R K"] | None = None
+    ) -> Float[Tensor, "R K D"]:
+        """Embed the patches at ``index`` (all of them when it is left out) and add their positions.
+
+        ``index`` may have several rows for each window, see `take`.
+        """
         chosen, positions = (
             (patches, self.positions) if index is None else (take(patches, index), self.positions[index])
         )
@@ -69,32 +76,34 @@ class Encoder(nn.Module):
         return tokens
 
     def with_cls(self, tokens: Float[Tensor, "B K D"]) -> Float[Tensor, "B K2 D"]:
-        """Prepend the CLS token, if the model has one; its position is zero."""
-        if self.cls_token is None:
-            return tokens
-        return torch.cat([self.cls_token.expand(tokens.shape[0], 1, -1).to(tokens.dtype), tokens], dim=1)
+        """Prepend the CLS token, if the model has one; its position is zero. Then apply the input norm, if there is
+        one.
+        """
+        if self.cls_token is not None:
+            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], 1, -1).to(tokens.dtype), tokens], dim=1)
+        return tokens if self.input_norm is None else self.input_norm(tokens)
 
     def split_cls(self, x: Float[Tensor, "B K2 D"]) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B D"] | None]:
         """Undo `with_cls`: return the tokens, and the CLS output or None."""
         return (x, None) if self.cls_token is None else (x[:, 1:], x[:, 0])
 
     def forward(
-        self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None
-    ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B D"] | None]:
-        """Encode the patches at ``keep``.
+        self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "R K"] | None = None
+    ) -> tuple[Float[Tensor, "R K D"], Float[Tensor, "R D"] | None]:
+        """Encode the patches at ``keep``, which has one row for each window, or several (views).
 
         Returns
         -------
-        tokens : Float[Tensor, "B K D"]
+        tokens : Float[Tensor, "R K D"]
             Output of the visible patches, in the order of ``keep``.
-        cls : Float[Tensor, "B D"] or None
+        cls : Float[Tensor, "R D"] or None
             Output of the CLS token.
         """
         return self.split_cls(self.transformer(self.with_cls(self.tokens(patches, keep))))
 
     def with_layers(
-        self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"], numbers: tuple[int, ...]
-    ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B D"] | None, dict[int, Float[Tensor, "B K D"]]]:
+        self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "R K"], numbers: tuple[int, ...]
+    ) -> tuple[Float[Tensor, "R K D"], Float[Tensor, "R D"] | None, dict[int, Float[Tensor, "R K D"]]]:
         """Encode the patches at ``keep`` as `forward` does, and return the tokens after some blocks as well.
 
         Parameters
@@ -142,6 +151,13 @@ class Encoder(nn.Module):
         return weights if self.cls_token is None else weights[:, :, 1:, 1:]
 
 
-def take(tokens: Float[Tensor, "B N D"], index: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
-    """Select tokens by index, separately for each crop."""
+def take(tokens: Float[Tensor, "B N D"], index: Int[Tensor, "R K"]) -> Float[Tensor, "R K D"]:
+    """Select tokens by index, separately for each window.
+
+    ``index`` has one row for each window, or V rows in turn, its views; the result has as many. Nothing is repeated.
+    """
+    views = index.shape[0] // tokens.shape[0]
+    if views > 1:
+        windows = torch.arange(tokens.shape[0], device=index.device).repeat_interleave(views)
+        return tokens[windows[:, None], index]
     return torch.gather(tokens, 1, index[:, :, None].expand(-1, -1, tokens.shape[2]))

@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
-from unheard.model.decoder import Decoder
+from unheard.model.decoder import build_decoder
 from unheard.model.ema import EmaTeacher
 from unheard.model.encoder import Encoder, take
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.model.predictor import Predictor
 from unheard.model.sizes import ModelConfig
+from unheard.model.targets import TargetConfig
 
 
 def identity(value: Tensor) -> Tensor:
@@ -34,20 +35,22 @@ class MaskedPass:
     patches : Float[Tensor, "B N P"]
         The normalised input, cut into patches.
     mask : Mask
-        ``keep`` (B, K) and ``hide`` (B, M).
-    visible : Float[Tensor, "B K D"]
+        ``keep`` (B V, K) and ``hide`` (B V, M); V views of each window, usually one.
+    visible : Float[Tensor, "BV K D"]
         Encoder output of the visible patches.
-    cls : Float[Tensor, "B D"] or None
+    cls : Float[Tensor, "BV D"] or None
         Encoder output of the CLS token.
-    decoded : Float[Tensor, "B N E"]
+    decoded : Float[Tensor, "BV N E"]
         Decoder output of every patch; E is 0 when the decoder did not run.
-    predicted : Float[Tensor, "B M R D"] or None
+    predicted : Float[Tensor, "BV M R D"] or None
         The predictor's estimates of the teacher's latents at hidden patches.
-    target : Float[Tensor, "B M D"] or None
+    target : Float[Tensor, "BV M D"] or None
         The teacher's latents at hidden patches, without gradient.
-    best : Int[Tensor, "B M"] or None
+    whole : Float[Tensor, "B N D"] or None
+        The targets of all patches of each window, if the teacher encodes all of them.
+    best : Int[Tensor, "BV M"] or None
         Index of the hypothesis with the largest cosine to the target, if there are several.
-    layers : dict of Float[Tensor, "B K D"]
+    layers : dict of Float[Tensor, "BV K D"]
         Visible patches after those blocks of the encoder that an objective reads, by number, counted from 1.
     progress : Float[Tensor, ""]
         Fraction of the run that is done, in [0, 1]; temperatures depend on it.
@@ -64,13 +67,14 @@ class MaskedPass:
 
     patches: Float[Tensor, "B N P"]
     mask: Mask
-    visible: Float[Tensor, "B K D"]
-    cls: Float[Tensor, "B D"] | None
-    decoded: Float[Tensor, "B N E"]
-    predicted: Float[Tensor, "B M R D"] | None = None
-    target: Float[Tensor, "B M D"] | None = None
-    best: Int[Tensor, "B M"] | None = None
-    layers: dict[int, Float[Tensor, "B K D"]] = field(default_factory=dict)
+    visible: Float[Tensor, "BV K D"]
+    cls: Float[Tensor, "BV D"] | None
+    decoded: Float[Tensor, "BV N E"]
+    predicted: Float[Tensor, "BV M R D"] | None = None
+    target: Float[Tensor, "BV M D"] | None = None
+    whole: Float[Tensor, "B N D"] | None = None
+    best: Int[Tensor, "BV M"] | None = None
+    layers: dict[int, Float[Tensor, "BV K D"]] = field(default_factory=dict)
     progress: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
     terms: dict[str, Tensor] = field(default_factory=dict)
@@ -101,6 +105,17 @@ def best_hypothesis(predicted: Float[Tensor, "B M R D"], target: Float[Tensor, "
 class MaskedModel(nn.Module):
     """Encoder and decoder, with a latent predictor and its teacher where an objective needs them.
 
+    Parameters
+    ----------
+    config : ModelConfig
+    grid : Grid
+    latents : bool
+        Whether to build the predictor and the teacher.
+    teacher_copied : bool
+        Whether the teacher starts as a copy of the student.
+    targets : TargetConfig
+        What the teacher encodes, and how its layers become targets.
+
     Attributes
     ----------
     use_decoder : bool
@@ -113,32 +128,61 @@ class MaskedModel(nn.Module):
 
     layers: tuple[int, ...] = ()
 
-    def __init__(self, config: ModelConfig, grid: Grid, latents: bool = False, teacher_copied: bool = True) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        grid: Grid,
+        latents: bool = False,
+        teacher_copied: bool = True,
+        targets: TargetConfig = TargetConfig(),
+    ) -> None:
         super().__init__()
         self.grid, self.use_decoder, self.num_hypotheses = grid, True, config.num_hypotheses
         self.encoder = Encoder(config, grid)
-        self.decoder = Decoder(config, grid)
-        self.predictor = (
-            Predictor(self.decoder.embed_dim, self.encoder.embed_dim, config.num_hypotheses) if latents else None
-        )
-        self.teacher = EmaTeacher(self.encoder, teacher_copied) if latents else None
+        self.decoder = build_decoder(config, grid)
+        widths, bias = (self.decoder.embed_dim, self.encoder.embed_dim), config.decoder_projection == "affine"
+        self.predictor = Predictor(*widths, config.num_hypotheses, bias) if latents else None
+        self.teacher = EmaTeacher(self.encoder, teacher_copied, targets) if latents else None
 
-    def forward(self, patches: Float[Tensor, "B N P"], mask: Mask) -> MaskedPass:
-        """Encode the visible patches, decode all patches, and apply the teacher to the hidden patches."""
+    def forward(
+        self, patches: Float[Tensor, "B N P"], mask: Mask, valid: Bool[Tensor, "B N"] | None = None
+    ) -> MaskedPass:
+        """Encode the visible patches, decode all patches, and apply the teacher.
+
+        The mask has a row for each window, or V rows in turn, its views. Visible patches are encoded once for each
+        view. A teacher that encodes all patches runs once for each window.
+
+        Parameters
+        ----------
+        valid : Bool[Tensor, "B N"], optional
+            False on patches of padding, for a teacher that normalises over patches.
+        """
         if self.layers:
             visible, cls, layers = self.encoder.with_layers(patches, mask.keep, self.layers)
         else:
             (visible, cls), layers = self.encoder(patches, mask.keep), {}
-        decoded = self.decoder(visible, mask, cls) if self.use_decoder else visible.new_zeros(*patches.shape[:2], 0)
+        unused = visible.new_zeros(visible.shape[0], patches.shape[1], 0)
+        decoded = self.decoder(visible, mask, cls) if self.use_decoder else unused
         out = MaskedPass(patches, mask, visible, cls, decoded, layers=layers)
-        if self.predictor is not None and self.teacher is not None:
+        if self.predictor is not None and self.use_decoder:
             out.predicted = self.predictor(take(decoded, mask.hide))
-            out.target = self.teacher(self.encoder, patches, mask.hide)
-            if self.predictor.num_hypotheses > 1:
-                out.best = best_hypothesis(out.predicted, out.target)
+        if self.teacher is not None:
+            self._add_targets(out, self.teacher, valid)
         return out
 
+    def _add_targets(self, out: MaskedPass, teacher: EmaTeacher, valid: Bool[Tensor, "B N"] | None) -> None:
+        hide = out.mask.hide
+        if teacher.config.sees == "all":
+            out.whole = teacher(self.encoder, out.patches, None, valid)
+            out.target = take(out.whole, hide)
+        else:
+            out.target = teacher(self.encoder, out.patches, hide)
+        if out.predicted is not None and out.predicted.shape[2] > 1:
+            out.best = best_hypothesis(out.predicted, out.target)
+
     def without_decoder(self) -> None:
-        """Skip the decoder in every pass; its weights stay unchanged."""
+        """Skip the decoder and the predictor in every pass; their weights stay unchanged."""
         self.use_decoder = False
         self.decoder.requires_grad_(False)
+        if self.predictor is not None:
+            self.predictor.requires_grad_(False)

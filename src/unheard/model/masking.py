@@ -1,7 +1,10 @@
 """Masks: which patches are visible and which are hidden.
 
 A mask is two index tensors: ``keep`` (B, K) for the input tokens of the encoder, ``hide`` (B, M) for the tokens to
-predict. Both are in random order, on which the latent objectives rely. Structured masks have both in token order.
+predict. Both are in random order, on which the latent objectives rely. Structured masks and masks of blocks have both
+in token order.
+
+A window may have several masks, its views. Their rows follow each other: view v of window b is row b V + v.
 """
 
 from __future__ import annotations
@@ -15,17 +18,26 @@ from torch import Tensor
 
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
-from unheard.model.sizes import ModelConfig
+from unheard.model.sizes import MaskConfig, ModelConfig
 
 PATTERNS = ("random", "vertical", "horizontal", "chessboard", "structured")
 
 
 @dataclass
 class Mask:
-    """Token indices of the visible and the hidden patches of each crop."""
+    """Token indices of the visible and the hidden patches of each crop, or of each view of each crop.
+
+    ``seed`` is a whole number for each row, from which a decoder may compute noise; None: without noise.
+    """
 
     keep: Int[Tensor, "B K"]
     hide: Int[Tensor, "B M"]
+    seed: Int[Tensor, " B"] | None = None
+
+    def chunk(self, parts: int) -> list[Mask]:
+        """Split into consecutive parts of the batch."""
+        seeds = [None] * parts if self.seed is None else self.seed.chunk(parts)
+        return [Mask(*part) for part in zip(self.keep.chunk(parts), self.hide.chunk(parts), seeds, strict=True)]
 
     def hidden(self) -> Bool[Tensor, "B N"]:
         """Return True at hidden tokens, in token order."""
@@ -98,19 +110,103 @@ def structured(
     return _in_order(hidden[0] | hidden[1], num_hidden(grid, mask_ratios))
 
 
+def num_blocks(num_patches: int, mask_ratio: float, blocks: MaskConfig) -> int:
+    """Return how many squares `inverse_block` places: int(N (1 - mask_ratio + adjust) / block^2)."""
+    return int(num_patches * (1 - _checked(mask_ratio) + blocks.adjust) / blocks.block**2)
+
+
+def visible_blocks(grid: Grid, centres: Int[Tensor, "B S"], side: int) -> Bool[Tensor, "B N"]:
+    """Return True on tokens within a square of ``side`` patches around one of the centres, cut at the borders.
+
+    A square of even side has one row and one column more before its centre than after it.
+    """
+    rows, columns = grid.rows().to(centres.device), grid.columns().to(centres.device)
+    found = torch.zeros(centres.shape[0], grid.num_patches, dtype=torch.bool, device=centres.device)
+    for centre in centres.unbind(dim=1):
+        inside = [
+            (axis[None] >= axis[centre][:, None] - side // 2) & (axis[None] < axis[centre][:, None] + side - side // 2)
+            for axis in (rows, columns)
+        ]
+        found |= inside[0] & inside[1]
+    return found
+
+
+def inverse_block(
+    grid: Grid,
+    noise: Float[Tensor, "B W"],
+    mask_ratio: float,
+    blocks: MaskConfig,
+    valid: Bool[Tensor, "B N"] | None = None,
+) -> Mask:
+    """Keep small squares of the grid, and hide the rest (EAT).
+
+    The centres of `num_blocks` squares are uniform over the grid, with repetition. If their union has too many patches,
+    random ones of it are hidden; if it has too few, random other patches are kept. In EAT this takes two steps. One
+    score for each patch has the same distribution: 1 inside of the union plus a uniform number, the largest are kept.
+
+    Parameters
+    ----------
+    noise : Float[Tensor, "B W"]
+        Uniform numbers in [0, 1): N for the patches, then one for each square.
+    valid : Bool[Tensor, "B N"], optional
+        False on padding, which is kept last.
+    """
+    count = grid.num_patches
+    centres = (noise[:, count:] * count).long().clamp(max=count - 1)
+    score = visible_blocks(grid, centres, blocks.block) + noise[:, :count]
+    if valid is not None:
+        score = score - 2 * (~valid).to(score.dtype)
+    kept = num_keep(count, mask_ratio)
+    hidden = torch.ones_like(score, dtype=torch.bool)
+    hidden.scatter_(1, score.argsort(dim=1, descending=True)[:, :kept], False)
+    return _in_order(hidden, count - kept)
+
+
 def num_hidden(grid: Grid, mask_ratios: tuple[float, float]) -> int:
     """Return how many patches `structured` hides."""
     return grid.num_patches - num_keep(grid.freq, mask_ratios[0]) * num_keep(grid.time, mask_ratios[1])
 
 
+def noise_size(config: ModelConfig, blocks: MaskConfig, grid: Grid) -> int:
+    """Return how many uniform numbers `training_mask` takes for one window."""
+    squares = num_blocks(grid.num_patches, config.mask_ratio, blocks) if blocks.kind == "inverse_block" else 0
+    return blocks.views * (grid.num_patches + squares)
+
+
 def training_mask(
-    config: ModelConfig, grid: Grid, noise: Float[Tensor, "B N"], valid: Bool[Tensor, "B N"] | None = None
+    config: ModelConfig,
+    grid: Grid,
+    noise: Float[Tensor, "B W"],
+    valid: Bool[Tensor, "B N"] | None = None,
+    blocks: MaskConfig = MaskConfig(),
 ) -> Mask:
-    """Return the training mask, from one number for each patch.
+    """Return the training mask, from `noise_size` numbers for each window: with V views, V B rows.
 
     Padding is visible only when no other patch is left. A structured mask takes the first t numbers for the columns and
     the last f for the rows.
     """
+    views = blocks.views
+    noise = noise.reshape(noise.shape[0] * views, -1)
+    if valid is not None and views > 1:
+        valid = valid.repeat_interleave(views, dim=0)
+    mask = _one_view(config, grid, noise, valid, blocks)
+    mask.seed = ((noise[:, :2] * 2**24).long() * torch.tensor([2**24, 1], device=noise.device)[: noise.shape[1]]).sum(1)
+    return mask
+
+
+def _one_view(
+    config: ModelConfig,
+    grid: Grid,
+    noise: Float[Tensor, "B W"],
+    valid: Bool[Tensor, "B N"] | None,
+    blocks: MaskConfig,
+) -> Mask:
+    if blocks.kind == "inverse_block":
+        if config.mask_ratio_2d is not None:
+            raise ConfigError(
+                "mask.kind=inverse_block hides model.mask_ratio of the patches; set model.mask_ratio_2d=null"
+            )
+        return inverse_block(grid, noise, config.mask_ratio, blocks, valid)
     if config.mask_ratio_2d is None:
         return random(noise, config.mask_ratio, valid)
     by_time = noise[:, : grid.time]

@@ -21,7 +21,7 @@ from torch import Tensor
 from unheard.errors import ConfigError
 
 TokenOrder = Literal["freq", "time"]
-Positions = Literal["1d", "2d", "audiomae"]
+Positions = Literal["1d", "2d", "audiomae", "eat"]
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,13 @@ def position_table(kind: Positions, grid: Grid, dim: int) -> Float[Tensor, "N D"
 
     "audiomae" is the table of AudioMAE's published weights. Token n has the code of row n // t and column n % t, as if
     tokens were frequency-major, although they are time-major (a quirk of the reference). Use it to load those weights,
-    not for new models.
+    not for new models. BAT's published weights have it, too. "eat" is the 2-D table with its halves swapped: the first
+    half of the channels encodes frequency.
     """
     if kind == "1d":
         return sincos_1d(grid.num_patches, dim)
+    if kind == "eat":
+        return sincos_2d(grid, dim).roll(dim // 2, dims=1)
     return sincos_2d(grid if kind == "2d" else replace(grid, order="freq"), dim)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unheard.config import Count, Positive
+from unheard.config import Count, Fraction, Positive
 from unheard.errors import ConfigError
 from unheard.model.patches import Positions, TokenOrder
 
@@ -40,7 +40,41 @@ LATENT_DECODERS: dict[str, tuple[int, int, int]] = {
     "base": (512, 8, 16),
     "large": (512, 8, 16),
 }
+
+# decoder_embed_dim, decoder_depth, decoder_num_heads of a decoder as wide as the encoder. base and small: BAT,
+# published. tiny and large: our choice.
+WIDE_DECODERS: dict[str, tuple[int, int, int]] = {
+    "tiny": (192, 4, 3),
+    "small": (384, 6, 6),
+    "base": (768, 6, 12),
+    "large": (1024, 6, 16),
+}
+
+# decoder_embed_dim, decoder_depth, groups of the convolutional decoder. base and large: EAT, published. tiny and small:
+# our choice.
+CONV_DECODERS: dict[str, tuple[int, int, int]] = {
+    "tiny": (192, 4, 16),
+    "small": (384, 6, 16),
+    "base": (768, 6, 16),
+    "large": (1024, 3, 16),
+}
 AxisShare = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Shape and number of the masks of one window."""
+
+    kind: Literal["random", "inverse_block"] = "random"
+    """random: patches one by one, or rows and columns with model.mask_ratio_2d. inverse_block (EAT): small squares stay
+    visible.
+    """
+    block: Count = 5
+    """Side of the squares of inverse_block, in patches."""
+    adjust: Fraction = 0.07
+    """Added to the visible fraction when inverse_block counts its squares, because squares overlap."""
+    views: Count = 1
+    """Masks of each window; the teacher encodes the window once for all of them (data2vec 2.0: 8, EAT and BAT: 16)."""
 
 
 @dataclass(frozen=True)
@@ -73,27 +107,52 @@ class ModelConfig:
     """Prepend a learned token without a position in the grid."""
     final_norm: bool = True
     """LayerNorm after the last encoder block."""
-    positions: Literal["2d", "audiomae"] = "2d"
-    """Encoder position table: 2-D sin-cos, or AudioMAE's published one, which assigns codes of other positions."""
+    norm: Literal["pre", "post"] = "pre"
+    """LayerNorm before each branch of a block (MAE), or after the sum (EAT, BAT); the latter needs no final norm. Also
+    of the global decoder.
+    """
+    input_norm: bool = False
+    """LayerNorm of CLS and tokens before the first encoder block (EAT, BAT)."""
+    gate: bool = False
+    """Multiply the output of attention by a sigmoid gate of its input (BAT); also in the global decoder."""
+    initial: Literal["xavier", "normal"] = "xavier"
+    """Initial weights of linear layers in the encoder: Xavier-uniform (MAE), or N(0, 0.02) with a CLS token of N(0, 1)
+    (EAT).
+    """
+    positions: Literal["2d", "audiomae", "eat"] = "2d"
+    """Encoder position table: 2-D sin-cos, AudioMAE's published one, which assigns codes of other positions, or EAT's,
+    with frequency in the first half.
+    """
     trainable_positions: bool = False
     """Train the encoder's position table."""
-    decoder: Literal["global", "local", "cross"] = "global"
+    decoder: Literal["global", "local", "cross", "conv"] = "global"
     """global: attention among all patches. local: in windows of 4 x 4 patches (AudioMAE). cross: from hidden to visible
-    patches (CAE v2).
+    patches (CAE v2). conv: grouped convolutions, with noise at hidden patches (EAT).
     """
-    decoder_preset: Literal["pixels", "latents"] = "pixels"
-    """Preset for width and depth of a decoder that is not local: small for pixels, or that of M2D for a teacher's
-    latents.
+    decoder_preset: Literal["pixels", "latents", "wide"] = "pixels"
+    """Preset for width and depth of a decoder that is not local or conv: small for pixels, that of M2D for a teacher's
+    latents, or as wide as the encoder (BAT).
     """
     decoder_embed_dim: Count | None = None
     """Decoder width E."""
     decoder_depth: Count | None = None
     """Decoder blocks."""
     decoder_num_heads: Count | None = None
-    """Decoder attention heads."""
-    decoder_positions: Positions = "2d"
-    """Decoder position table: 2-D sin-cos, MSM-MAE's 1-D table over the flattened index, or AudioMAE's published one.
+    """Decoder attention heads; groups of the convolutions of a conv decoder."""
+    decoder_kernel: Count = 3
+    """Side of the kernels of a conv decoder, odd."""
+    decoder_projection: Literal["affine", "linear"] = "affine"
+    """Layers from the encoder to the decoder and to the prediction of latents. affine: with bias (MAE). linear: without
+    bias, and no first one where the decoder is as wide as the encoder (BAT).
     """
+    decoder_cls: bool = True
+    """The CLS token takes part in the global decoder (MAE)."""
+    decoder_positions: Positions = "2d"
+    """Decoder position table: 2-D sin-cos, MSM-MAE's 1-D table over the flattened index, or a published one of
+    AudioMAE or EAT.
+    """
+    decoder_trainable_positions: bool = False
+    """Train the decoder's position table (BAT)."""
     num_hypotheses: Count = 1
     """Output projections of the latent predictor (R), used by objectives that predict latents."""
 
@@ -140,13 +199,26 @@ def resolve_sizes(config: ModelConfig) -> Widths:
                 f"model.{name}embed_dim must be a multiple of 4 and of model.{name}num_heads; got {dim} with {heads}"
                 " heads"
             )
+    if config.decoder == "conv":
+        _check_convolutions(chosen, config.decoder_kernel)
     return chosen
 
 
+def _check_convolutions(size: Widths, kernel: int) -> None:
+    if kernel % 2 == 0:
+        raise ConfigError(f"model.decoder_kernel is {kernel}; it must be odd, so that a convolution keeps the grid")
+    if size.embed_dim % size.decoder_num_heads:
+        raise ConfigError(
+            f"model.embed_dim must be a multiple of the {size.decoder_num_heads} groups of the conv decoder"
+            f" (model.decoder_num_heads); got {size.embed_dim}"
+        )
+
+
 def _decoder_preset(config: ModelConfig) -> tuple[int, int, int]:
-    if config.decoder == "local":
-        return LOCAL_DECODERS[config.size]
-    return LATENT_DECODERS[config.size] if config.decoder_preset == "latents" else SIZES[config.size][3:]
+    if config.decoder in ("local", "conv"):
+        return (LOCAL_DECODERS if config.decoder == "local" else CONV_DECODERS)[config.size]
+    named = {"pixels": SIZES[config.size][3:], "latents": LATENT_DECODERS[config.size]}
+    return {**named, "wide": WIDE_DECODERS[config.size]}[config.decoder_preset]
 
 
 def resolved(config: ModelConfig) -> ModelConfig:

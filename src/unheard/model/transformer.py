@@ -1,6 +1,7 @@
-"""Pre-norm Transformer blocks, used by encoder, decoder and teacher.
+"""Transformer blocks, used by encoder, decoder and teacher.
 
-    x = x + attention(norm(x));  x = x + mlp(norm(x))
+    pre-norm    x = x + attention(norm(x));   x = x + mlp(norm(x))       (MAE)
+    post-norm   x = norm(x + attention(x));   x = norm(x + mlp(x))       (EAT, BAT)
 
 LayerNorm eps 1e-6, exact GELU, no dropout: the values of MAE, on which every method here is based. Fine-tuning may drop
 whole branches of a sample (`use_drop_path`).
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 AttentionKernel = Literal["fused", "explicit"]
+NormPlace = Literal["pre", "post"]
 NORM_EPS = 1e-6  # MAE reference
 
 
@@ -26,13 +28,18 @@ class AttentionBase(nn.Module):
 
 
 class Attention(AttentionBase):
-    """Multi-head self-attention with one fused projection for queries, keys and values."""
+    """Multi-head self-attention with one fused projection for queries, keys and values.
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    With ``gate`` the joined heads are multiplied by sigmoid(W_g x + b_g), element by element, before the output
+    projection (BAT; Qiu et al. 2025, arXiv 2505.06708).
+    """
+
+    def __init__(self, dim: int, num_heads: int, gate: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
+        self.gate = nn.Linear(dim, dim) if gate else None
 
     def forward(
         self, x: Float[Tensor, "B N D"], bias: Float[Tensor, "B 1 1 N"] | None = None
@@ -43,7 +50,8 @@ class Attention(AttentionBase):
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         else:  # the fused kernel's backward is slow on CPU in bfloat16
             mixed = attention_weights(q, k, bias) @ v
-        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        joined = mixed.transpose(1, 2).flatten(2)
+        out: Tensor = self.proj(joined if self.gate is None else joined * self.gate(x).sigmoid())
         return out
 
     def weights(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N N"]:
@@ -68,12 +76,13 @@ def attention_weights(
 
 
 class Block(nn.Module):
-    """One pre-norm block of width ``dim``."""
+    """One block of width ``dim``."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, norm: NormPlace = "pre", gate: bool = False) -> None:
         super().__init__()
+        self.post = norm == "post"
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.attn = Attention(dim, num_heads)
+        self.attn = Attention(dim, num_heads, gate)
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.fc1 = nn.Linear(dim, int(dim * mlp_ratio))
         self.fc2 = nn.Linear(int(dim * mlp_ratio), dim)
@@ -83,8 +92,21 @@ class Block(nn.Module):
         self, x: Float[Tensor, "B N D"], bias: Float[Tensor, "B 1 1 N"] | None = None
     ) -> Float[Tensor, "B N D"]:
         """Apply the block."""
-        x = x + self._drop_path(self.attn(self.norm1(x), bias))
-        out: Tensor = x + self._drop_path(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+        return self.branches(x, bias)[0]
+
+    def branches(
+        self, x: Float[Tensor, "B N D"], bias: Float[Tensor, "B 1 1 N"] | None = None
+    ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N D"]]:
+        """Apply the block; return its output, and the output of its MLP before the residual and the norm."""
+        x = x + self._drop_path(self.attn(self.attention_input(x), bias))
+        x = self.norm1(x) if self.post else x
+        branch: Tensor = self.fc2(F.gelu(self.fc1(x if self.post else self.norm2(x))))
+        x = x + self._drop_path(branch)
+        return (self.norm2(x) if self.post else x), branch
+
+    def attention_input(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """Return the tokens that attention takes: normalised ones in a pre-norm block."""
+        out: Tensor = x if self.post else self.norm1(x)
         return out
 
     def _drop_path(self, branch: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
@@ -98,9 +120,18 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks and a final LayerNorm (left out with ``final_norm=False``)."""
 
-    def __init__(self, dim: int, depth: int, num_heads: int, mlp_ratio: float = 4.0, final_norm: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        final_norm: bool = True,
+        norm: NormPlace = "pre",
+        gate: bool = False,
+    ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(dim, num_heads, mlp_ratio, norm, gate) for _ in range(depth))
         self.norm: nn.Module = nn.LayerNorm(dim, eps=NORM_EPS) if final_norm else nn.Identity()
 
     def forward(
@@ -127,12 +158,20 @@ class Transformer(nn.Module):
         outputs[-1] = self.norm(x)
         return outputs
 
+    def branches(self, x: Float[Tensor, "B N D"]) -> list[tuple[Float[Tensor, "B N D"], Float[Tensor, "B N D"]]]:
+        """Return the output of every block, not normalised, with the output of its MLP (see `Block.branches`)."""
+        outputs = []
+        for block in self.blocks:
+            outputs.append(cast(Block, block).branches(x))
+            x = outputs[-1][0]
+        return outputs
+
     def attention(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N N"]:
         """Return the attention weights of the last block."""
         for block in self.blocks[:-1]:
             x = block(x)
         last = cast(Block, self.blocks[-1])
-        return last.attn.weights(last.norm1(x))
+        return last.attn.weights(last.attention_input(x))
 
 
 def use_attention(module: nn.Module, kernel: AttentionKernel) -> None:
@@ -153,14 +192,18 @@ def use_drop_path(transformer: Transformer, rate: float) -> None:
         cast(Block, block).drop_path = rate * number / max(depth - 1, 1)
 
 
-def initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module, std: float | None = None) -> None:
     """Xavier-uniform weights and zero biases for every linear layer, 1 and 0 for every norm (MAE reference).
 
-    The fused query-key-value projection counts as one 3D x D matrix, as in the reference.
+    The fused query-key-value projection counts as one 3D x D matrix, as in the reference. With ``std``, weights are
+    normal with this deviation (EAT: 0.02).
     """
     for child in module.modules():
         if isinstance(child, nn.Linear):
-            nn.init.xavier_uniform_(child.weight)
+            if std is None:
+                nn.init.xavier_uniform_(child.weight)
+            else:
+                nn.init.normal_(child.weight, std=std)
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
         elif isinstance(child, nn.LayerNorm):

@@ -8,7 +8,8 @@ gradient.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,8 +39,9 @@ class Batch:
         Real frames in each crop.
     start_seconds : Float[Tensor, "B"]
         Start of the crop in its clip.
-    noise : Float[Tensor, "B N"]
-        Uniform numbers in [0, 1) from which the mask is computed: a function of seed, epoch and position only.
+    noise : Float[Tensor, "B numbers"]
+        Uniform numbers in [0, 1) from which the masks of the window are computed: a function of seed, epoch and
+        position only.
     wav : Float[Tensor, "B S"], optional
         The waveform of each crop, padded with zeros; for recipes that need it.
     targets : tuple of Float[Tensor, "B N C"], optional
@@ -54,18 +56,34 @@ class Batch:
         Index of the caption, equal for equal captions; -1 without one.
     """
 
-    spec: Float[Tensor, "B F T"]
+    spec: Float[Tensor, "windows F T"]
     valid: Bool[Tensor, "B N"]
     clips: Int[Tensor, " B"]
     frames: Int[Tensor, " B"]
     start_seconds: Float[Tensor, " B"]
-    noise: Float[Tensor, "B N"]
-    wav: Float[Tensor, "B S"] | None = None
+    noise: Float[Tensor, "B numbers"]
+    wav: Float[Tensor, "windows S"] | None = None
     targets: tuple[Float[Tensor, "B N _"], ...] | None = None
     labels: Float[Tensor, "B L"] | None = None
     has_labels: Bool[Tensor, " B"] | None = None
     text: Float[Tensor, "B W"] | None = None
     captions: Int[Tensor, " B"] | None = None
+
+    def for_views(self, mask: Mask) -> Batch:
+        """Return the batch with a row for each view of a mask, as objectives read it; spectrograms and waveforms are
+        not repeated.
+        """
+        views = mask.keep.shape[0] // self.valid.shape[0]
+        if views == 1:
+            return self
+
+        def repeated(values: Any) -> Any:
+            if isinstance(values, tuple):
+                return tuple(repeated(each) for each in values)
+            return None if values is None else values.repeat_interleave(views, dim=0)
+
+        rows = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("spec", "wav")}
+        return replace(self, **{name: repeated(values) for name, values in rows.items()})
 
 
 class Objective(nn.Module, ABC):

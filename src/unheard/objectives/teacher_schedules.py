@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from unheard.config import Fraction
+from unheard.model.targets import TargetConfig
 
 MAX_INITIAL_WEIGHT = 1.44e-4
 """exp(-294 816 * 3e-5): weight of the teacher's initial weights at the end of the published schedule of M2D and
@@ -37,13 +38,15 @@ class TrainingProgress:
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
+class TeacherConfig(TargetConfig):
     """The EMA teacher of latent objectives: teacher = momentum * teacher + (1 - momentum) * student."""
 
     momentum_start: Fraction = 0.99995
     """Momentum at the first step (M2D reference)."""
     momentum_end: Fraction = 0.99999
     """Momentum at the last step; linear in between (M2D reference)."""
+    anneal: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Fraction of the run after which momentum_end is reached (EAT and BAT: 0.25, EAT large: 0.375)."""
     max_initial_weight: Annotated[float, Field(gt=0, le=1)] = MAX_INITIAL_WEIGHT
     """Largest weight of the teacher's initial weights at the end of a run. A short run lowers the momentum to reach it.
     1: never.
@@ -60,7 +63,7 @@ class TeacherConfig:
         return hook == self.update_at and when.step > 0
 
 
-def momentum(start: float, end: float, max_initial_weight: float, when: TrainingProgress) -> float:
+def momentum(start: float, end: float, max_initial_weight: float, when: TrainingProgress, anneal: float = 1.0) -> float:
     """Return an EMA's momentum: linear from ``start`` to ``end``, lowered in a short run.
 
     After N steps the initial weights have a weight of about exp(-N d), d the mean of 1 - momentum. If that is more than
@@ -74,10 +77,12 @@ def momentum(start: float, end: float, max_initial_weight: float, when: Training
     max_initial_weight : float
         Largest remaining weight of the initial weights, above 0; 1 keeps ``start`` and ``end`` for any length.
     when : TrainingProgress
+    anneal : float
+        Fraction of the run after which the momentum is ``end``, above 0.
     """
-    forgotten = when.total * (2 - start - end) / 2
+    forgotten = when.total * (anneal * (2 - start - end) / 2 + (1 - anneal) * (1 - end))
     faster = max(1.0, -math.log(max_initial_weight) / forgotten) if forgotten > 0 else 1.0
-    distance = (1 - start) + (start - end) * when.progress
+    distance = (1 - start) + (start - end) * min(1.0, when.progress / anneal)
     return max(0.0, 1 - faster * distance)
 
 

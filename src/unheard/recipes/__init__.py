@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from unheard.errors import ConfigError
-from unheard.recipes import audiomae, clap_mini, distill, m2d, mam_clap, maskspec, matpac, msm_mae
+from unheard.recipes import audiomae, bat, clap_mini, distill, eat, m2d, mam_clap, maskspec, matpac, msm_mae
 from unheard.recipes.file import RecipeFile, run_file
 from unheard.recipes.recipe import Recipe
 
@@ -20,6 +20,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "m2d": m2d.recipe,
     "matpac": matpac.recipe,
     "matpac++": matpac.plus,
+    "eat": eat.recipe,
+    "eat-large": eat.large,
+    "bat": bat.recipe,
+    "bat-small": bat.small,
     "mam-clap": mam_clap.clap,
     "sup-mam": mam_clap.supervised,
     "sup-mam-clap": mam_clap.both,

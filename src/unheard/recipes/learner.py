@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unheard.config import from_json, to_json
 from unheard.errors import ConfigError
+from unheard.model import masking
 from unheard.model.masked_model import MaskedModel, identity
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid
@@ -36,7 +37,8 @@ class PretrainModule(nn.Module):
                 "every objective has weight 0, so there is nothing to learn; set one, for example"
                 " objectives.reconstruct.weight=1"
             )
-        self.model = MaskedModel(recipe.model, self.grid, needs_teacher(recipe), recipe.teacher.init_from_student)
+        teacher = recipe.teacher
+        self.model = MaskedModel(recipe.model, self.grid, needs_teacher(recipe), teacher.init_from_student, teacher)
         self.objectives = nn.ModuleDict(
             {name: REGISTERED[name].build(active[name], self.model, recipe.teacher) for name in active}
         )
@@ -47,10 +49,16 @@ class PretrainModule(nn.Module):
         self.sum_over_processes: Callable[[Tensor], Tensor] = identity
         self.gather_over_processes: Callable[[Tensor], Tensor] = identity
 
+    def training_mask(self, batch: Batch) -> Mask:
+        """Return the mask of a batch: a row for each view of each window."""
+        recipe = self.recipe
+        return masking.training_mask(recipe.model, self.grid, batch.noise, batch.valid, recipe.mask)
+
     def totals(self, batch: Batch, mask: Mask) -> dict[str, Totals]:
         """Return the sums over a batch that each objective needs of the whole batch."""
+        rows = batch.for_views(mask)
         return {
-            name: objective.totals(batch, mask) for name, objective in zip(self.objectives, self.parts(), strict=True)
+            name: objective.totals(rows, mask) for name, objective in zip(self.objectives, self.parts(), strict=True)
         }
 
     def forward(
@@ -71,11 +79,12 @@ class PretrainModule(nn.Module):
             parts of an objective of several. Their sums over all parts of the batch are the losses of the batch.
             "diagnostics/<name>": the diagnostics of this part.
         """
-        out = self.model(self.grid.patchify(batch.spec), mask)
+        out = self.model(self.grid.patchify(batch.spec), mask, batch.valid)
         out.progress = self.progress
         out.sum_over_processes, out.gather_over_processes = self.sum_over_processes, self.gather_over_processes
         totals = self.totals(batch, mask) if totals is None else totals
-        losses = {name: objective(out, batch, totals[name]) for name, objective in self.objectives.items()}
+        rows = batch.for_views(mask)
+        losses = {name: objective(out, rows, totals[name]) for name, objective in self.objectives.items()}
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         named = {f"loss/{name}": value for name, value in (losses | out.terms).items()}
         return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in out.diagnostics.items()}}
@@ -112,7 +121,8 @@ class PretrainModule(nn.Module):
     def momentum(self, when: TrainingProgress) -> float:
         """Return the teacher's momentum."""
         teacher = self.recipe.teacher
-        return momentum(teacher.momentum_start, teacher.momentum_end, teacher.max_initial_weight, when)
+        ends = teacher.momentum_start, teacher.momentum_end
+        return momentum(*ends, teacher.max_initial_weight, when, teacher.anneal)
 
     def _move_teacher(self, hook: Literal["before_step", "after_step"], when: TrainingProgress) -> None:
         if self.model.teacher is not None and self.recipe.teacher.should_update(hook, when):

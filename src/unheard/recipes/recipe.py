@@ -17,7 +17,7 @@ from unheard.audio.frontend import LogMelConfig
 from unheard.audio.frontend_kinds import FrontendConfig
 from unheard.config import Count, Fraction, Momentum, OpenSection, Positive, Weight, from_json
 from unheard.errors import ConfigError
-from unheard.model.sizes import ModelConfig
+from unheard.model.sizes import MaskConfig, ModelConfig
 from unheard.objectives.contrast import ContrastConfig
 from unheard.objectives.distill import DistillConfig
 from unheard.objectives.latents import LatentsConfig
@@ -26,6 +26,7 @@ from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.objectives.registry import REGISTERED, name_of
 from unheard.objectives.supervise import SuperviseConfig
 from unheard.objectives.teacher_schedules import TeacherConfig
+from unheard.objectives.utterance import UtteranceConfig
 
 
 class ObjectivesConfig(OpenSection, Mapping[str, Any]):
@@ -46,6 +47,8 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
     """Prediction of the teacher's latents of hidden patches."""
     prototypes: PrototypesConfig
     """Prediction of the teacher's prototype assignments of hidden patches."""
+    utterance: UtteranceConfig
+    """Prediction of the teacher's mean latent of the window from the CLS token."""
     distill: DistillConfig
     """Feature distillation from frozen teachers."""
     supervise: SuperviseConfig
@@ -144,6 +147,8 @@ class TrainingConfig:
     """Peak learning rate at a batch of 256."""
     warmup: Fraction = 0.1
     """Fraction of the run with linear warm-up from 0; then half a cosine down to 0."""
+    min_learning_rate: Weight = 0.0
+    """Smaller learning rates of the warm-up and of the cosine are raised to this (BAT: 1e-6)."""
     weight_decay: Weight = 0.05
     """AdamW weight decay."""
     weight_decay_on: Literal["matrices", "all"] = "matrices"
@@ -207,9 +212,11 @@ class Recipe:
     hyperparameter_source: str = ""
     """Source of its hyperparameters."""
     frontend: FrontendConfig = field(default_factory=LogMelConfig)
-    """Waveform to spectrogram; its kind is log-mel, kaldi-fbank or maskspec."""
+    """Waveform to spectrogram; its kind is log-mel, kaldi-fbank, maskspec or db-minmax."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """Encoder, decoder, window and mask."""
+    """Encoder, decoder, window and mask ratio."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    """Shape of the mask, and number of masks of a window."""
     objectives: ObjectivesConfig = field(default_factory=ObjectivesConfig)
     """Losses of the masked pass."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)

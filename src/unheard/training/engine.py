@@ -15,7 +15,6 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
-from unheard.model import masking
 from unheard.model.masking import Mask
 from unheard.model.transformer import AttentionKernel, use_attention
 from unheard.objectives.base import Batch
@@ -162,7 +161,7 @@ class Engine:
         dict of Tensor
             Losses and diagnostics; their mean over the processes is the value of the whole batch.
         """
-        mask = masking.training_mask(self.learner.recipe.model, self.learner.grid, batch.noise, batch.valid)
+        mask = self.learner.training_mask(batch)
         totals = {
             name: {key: self.sum(value) for key, value in each.items()}
             for name, each in self.learner.totals(batch, mask).items()
@@ -281,8 +280,7 @@ def _split(batch: Batch, mask: Mask, parts: int) -> list[tuple[Batch, Mask]]:
             " training.batch_size or training.accumulate"
         )
     batches = zip(*(_chunks(getattr(batch, field.name), parts) for field in fields(batch)), strict=True)
-    masks = zip(mask.keep.chunk(parts), mask.hide.chunk(parts), strict=True)
-    return [(Batch(*tensors), Mask(*indices)) for tensors, indices in zip(batches, masks, strict=True)]
+    return [(Batch(*tensors), part) for tensors, part in zip(batches, mask.chunk(parts), strict=True)]
 
 
 def one_by_one(batch: Batch) -> list[Batch]:

@@ -110,14 +110,18 @@ class ThroughputMeter:
     loader : BatchSource
     batch_size : int
         Clips per step, over all processes.
+    views : int
+        Masks of each clip. If there are several, views are counted as well.
     """
 
-    def __init__(self, loader: BatchSource, batch_size: int) -> None:
-        self.loader, self.batch_size = loader, batch_size
+    def __init__(self, loader: BatchSource, batch_size: int, views: int = 1) -> None:
+        self.loader, self.batch_size, self.views = loader, batch_size, views
         self._time, self._wait, self._step = time.perf_counter(), loader.wait_seconds, loader.steps.start
 
     def lap(self, step: int) -> dict[str, float]:
-        """Return seconds, clips per second, and the fraction of time spent waiting for data, since the last call."""
+        """Return seconds, clips and views per second, and the fraction of time spent waiting for data, since the last
+        call.
+        """
         now, wait = time.perf_counter(), self.loader.wait_seconds
         seconds = max(now - self._time, 1e-9)
         row = {
@@ -126,6 +130,8 @@ class ThroughputMeter:
             "loader_wait": (wait - self._wait) / seconds,
             "time": time.time(),
         }
+        if self.views > 1:
+            row["views_per_second"] = row["clips_per_second"] * self.views
         self._time, self._wait, self._step = now, wait, step
         return row
 

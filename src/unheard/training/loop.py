@@ -14,6 +14,7 @@ import torch
 from unheard.data.loader import PretrainLoader
 from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.store import Store
+from unheard.model.masking import noise_size
 from unheard.objectives.base import Batch
 from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes.learner import PretrainModule
@@ -51,7 +52,10 @@ def loader_of(session: Session, store: Store, engine: Engine, inputs: ExternalIn
     """Return the loader of the batches of some steps."""
     recipe = session.recipe
     plan = BatchPlan(steps, RankSlice(recipe.training.batch_size, engine.rank, engine.processes), engine.device)
-    return PretrainLoader(store, sampler_of(store, recipe), engine.learner.grid, session.statistics, plan, inputs.added)
+    grid = engine.learner.grid
+    numbers = noise_size(recipe.model, recipe.mask, grid)
+    sampler = sampler_of(store, recipe)
+    return PretrainLoader(store, sampler, grid, session.statistics, plan, inputs.added, numbers)
 
 
 def measured_steps(session: Session, store: Store, engine: Engine, inputs: ExternalInputs) -> int:
@@ -87,8 +91,9 @@ def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Loss
 
 def rate_of(session: Session, step: int) -> float:
     """Return the learning rate of a step."""
-    training = session.recipe.training
-    return learning_rate(TrainingProgress(step, session.total).progress, peak_learning_rate(training), training.warmup)
+    training, progress = session.recipe.training, TrainingProgress(step, session.total).progress
+    rate = learning_rate(progress, peak_learning_rate(training), training.warmup)
+    return max(training.min_learning_rate, rate)
 
 
 class Loop:
@@ -107,7 +112,7 @@ class Loop:
         self.engine, training = writer.engine, session.recipe.training
         self.bad = BadBatches(writer.run, loader, training, self.engine, report.log)
         self.guard = NonFiniteGuard(writer.run, writer.store.names, self.engine, self.bad.record)
-        self.meter = ThroughputMeter(loader, training.batch_size)
+        self.meter = ThroughputMeter(loader, training.batch_size, session.recipe.mask.views)
         self.collapse = CollapseDetector(self.engine.learner, report.log)
 
     def run(self) -> int:

@@ -12,7 +12,6 @@ import torch
 
 from unheard.errors import CheckpointError
 from unheard.files import read_json
-from unheard.model import masking
 from unheard.objectives.base import Batch
 from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.training.bad_batches import CHECKPOINT, STATE, recorded_step
@@ -107,8 +106,8 @@ def _windows(engine: Engine, batch: Batch, names: list[str]) -> list[ReplayedWin
     learner = engine.learner
     windows = []
     for single in one_by_one(batch):
-        mask = masking.training_mask(learner.recipe.model, learner.grid, single.noise, single.valid)
-        values = {name: float(value) for name, value in learner(single, mask).items() if name.startswith("loss/")}
+        losses = learner(single, learner.training_mask(single))
+        values = {name: float(value) for name, value in losses.items() if name.startswith("loss/")}
         largest = float(single.spec.abs().max())
         windows.append(ReplayedWindow(names[int(single.clips[0])], float(single.start_seconds[0]), largest, values))
     return windows

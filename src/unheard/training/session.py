@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unheard.audio.decibels import DbMinMaxConfig
 from unheard.audio.frontend import Statistics
 from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.config import from_json, to_json
@@ -72,6 +73,8 @@ def statistics_of(store: Store, recipe: Recipe, init: str | Path | None = None) 
         front end.
     """
     data = recipe.data
+    if isinstance(recipe.frontend, DbMinMaxConfig):
+        return recipe.frontend.statistics()
     if data.statistics == "model":
         if init is None:
             raise ConfigError("data.statistics=model needs the model of --init; give --init MODEL, or set scalar")

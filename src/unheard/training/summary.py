@@ -47,6 +47,7 @@ def summary_lines(
     lines.append(
         f"window     {recipe.model.frames} frames ({window:.2f} s), {grid.num_patches} tokens per window ({grid.freq} x"
         f" {grid.time}), {masked_fraction(recipe.model, grid):.0%} masked"
+        f"{f' in {recipe.mask.views} views' if recipe.mask.views > 1 else ''}"
     )
     lines.append(
         f"model      {recipe.name}, size {recipe.model.size}: encoder {encoder / 1e6:.1f} M parameters,"

@@ -89,6 +89,11 @@ def reconstruct_window(
     CheckpointError
         When the model cannot reconstruct.
     """
+    if model.statistics.top_db is not None:
+        raise CheckpointError(
+            f"the front end {model.config.frontend.kind} scales each window by its own extremes, which masked patches"
+            " do not show; reconstruction needs another front end"
+        )
     if model.provenance.encoder_only:
         raise CheckpointError("this model has no trained decoder, so it cannot reconstruct; use a pre-training run")
     full, frames = model.grid, window.spec.shape[1]

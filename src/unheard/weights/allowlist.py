@@ -35,7 +35,9 @@ LONGEST_NAME = 300
 
 
 def load_tensors(file: str | Path) -> dict[str, Tensor]:
-    """Return the state dictionary of a checkpoint: its ``model`` entry if it has one, without prefixes of wrappers.
+    """Return the state dictionary of a checkpoint: its entry ``model`` or ``state_dict``, if it has one.
+
+    Prefixes of wrappers are removed.
 
     Raises
     ------
@@ -46,8 +48,9 @@ def load_tensors(file: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     content: Any = read_tensors(path) if path.suffix == ".safetensors" else read_pickle(path)
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
+    for entry in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
+            content = content[entry]
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; give a file with a dictionary of tensors")
     named = {key: value for key, value in content.items() if isinstance(value, Tensor)}

@@ -16,15 +16,8 @@ CODE = "modeling_unheard.py"
 """Name of the file."""
 
 MODULES = (
-    *(
-        "errors",
-        "audio.workspace",
-        "audio.limits",
-        "audio.framing",
-        "audio.frontend",
-        "audio.kaldi",
-        "audio.frontend_kinds",
-    ),
+    *("errors", "audio.workspace", "audio.limits", "audio.framing", "audio.frontend", "audio.kaldi", "audio.decibels"),
+    "audio.frontend_kinds",
     *("model.patches", "model.sizes", "model.transformer", "model.encoder", "model.classification", "model.classifier"),
     *("weights.export.graph", "weights.export.hf_model"),
 )

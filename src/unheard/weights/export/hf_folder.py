@@ -33,6 +33,7 @@ from unheard.version import __version__
 from unheard.weights.card import model_card
 from unheard.weights.checkpoint import CLASSIFIER, FORMAT, WEIGHTS, Provenance, SavedModel, build_for
 from unheard.weights.export.bundle import CODE, bundled_code
+from unheard.weights.export.metadata import check_exportable
 from unheard.weights.names import OURS, hf_model_type
 from unheard.weights.plausible import printable
 from unheard.weights.tensors import read_tensors
@@ -53,8 +54,9 @@ def save_hf(saved: SavedModel, folder: Path, *, code: bool = False) -> None:
     Raises
     ------
     ConfigError
-        When the folder holds anything but an earlier export.
+        When the folder holds anything but an earlier export, or the model cannot be exported.
     """
+    check_exportable(saved)
     if folder.exists() and not is_hf(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not an exported folder, so it is not replaced; choose another -o, or delete it")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from unheard.audio.frontend_kinds import build_frontend
+from unheard.errors import ConfigError
 from unheard.model.sizes import resolve_sizes
 from unheard.recipes.learner import grid_of
 from unheard.version import __version__
@@ -38,3 +39,18 @@ def describe(saved: SavedModel) -> dict[str, str]:
         values["labels"] = json.dumps(saved.classifier.config.labels, ensure_ascii=False)
         values["activation"] = saved.classifier.config.activation
     return values
+
+
+def check_exportable(saved: SavedModel) -> None:
+    """Refuse a model whose normalisation an exported model cannot compute.
+
+    Raises
+    ------
+    ConfigError
+        When it scales each window by its own extremes.
+    """
+    if saved.statistics.top_db is not None:
+        raise ConfigError(
+            f"a model with the front end {saved.recipe.frontend.kind} cannot be exported, because it scales each window"
+            " by its own extremes; embed with unheard instead"
+        )
