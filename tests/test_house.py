@@ -25,7 +25,7 @@ ROWS = (
     ("outputs",),
     ("config", "files", "progress", "metrics", "bootstrap", "devices"),
     ("audio", "model"),
-    ("objectives",),
+    ("objectives", "trackers"),
     ("recipes",),
     ("data",),
     ("weights", "datasets"),

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unheard.api.options import FinetuneOptions, documented, training_settings
+from unheard.api.pretraining import tracked
 from unheard.config import override
 from unheard.finetuning.recipe import FinetuneRecipe
 
 if TYPE_CHECKING:
     from unheard.finetuning.scores import FinetunedRun
+    from unheard.trackers import TrackerName
     from unheard.training.callbacks import Callbacks
 
 
@@ -28,6 +30,7 @@ def finetune(
     batch_size: int | None = None,
     skip_bad_batches: int | None = None,
     corpus: str | Path | None = None,
+    log: TrackerName | None = None,
     device: str = "auto",
     overwrite: bool = False,
     report: Callbacks | None = None,
@@ -60,12 +63,17 @@ def finetune(
     settings = [*training_settings(epochs, steps, batch_size, skip_bad_batches), *settings]
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
     storage = training.Storage(overwrite, corpus)
-    done = training.finetune(model, labels, out, chosen, storage=storage, device=device, report=report)
+    done = training.finetune(model, labels, out, chosen, storage=storage, device=device, report=tracked(report, log))
     return finalise(Path(out), done, report, device)
 
 
 def resume_finetune(
-    out: str | Path, *, skip_bad_batches: int | None = None, device: str = "auto", report: Callbacks | None = None
+    out: str | Path,
+    *,
+    skip_bad_batches: int | None = None,
+    log: TrackerName | None = None,
+    device: str = "auto",
+    report: Callbacks | None = None,
 ) -> FinetunedRun:
     """Continue an interrupted fine-tuning run; a finished one is scored again.
 
@@ -73,9 +81,11 @@ def resume_finetune(
     ----------
     skip_bad_batches : int, optional
         New value of ``training.skip_bad_batches``.
+    log : {"tensorboard", "wandb", "mlflow"}, optional
+        As in `finetune`; the curves of the run are continued.
     """
     from unheard.finetuning import run as training
     from unheard.view.finetuned import finalise
 
-    done = training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=report)
+    done = training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=tracked(report, log))
     return finalise(Path(out), done, report, device)

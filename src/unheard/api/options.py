@@ -99,6 +99,8 @@ class PretrainOptions:
     skip_bad_batches
         Number of batches with a non-finite loss whose updates may be skipped; short for --set
         training.skip_bad_batches=N.
+    log
+        Also send the metrics there: tensorboard, wandb or mlflow. Default: tensorboard, if it is installed.
     """
 
     recipe: str | None = None
@@ -109,6 +111,7 @@ class PretrainOptions:
     minutes: float | None = None
     init: Path | None = None
     skip_bad_batches: int | None = None
+    log: Literal["tensorboard", "wandb", "mlflow"] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,8 @@ class FinetuneOptions:
         training.skip_bad_batches=N.
     corpus
         Folder of packed audio shared by several runs on the same files. Default: every run packs its own audio.
+    log
+        Also send the metrics there: tensorboard, wandb or mlflow. Default: tensorboard, if it is installed.
     """
 
     recipe: str = "small"
@@ -138,6 +143,7 @@ class FinetuneOptions:
     batch_size: int | None = None
     skip_bad_batches: int | None = None
     corpus: Path | None = None
+    log: Literal["tensorboard", "wandb", "mlflow"] | None = None
 
 
 def training_settings(

@@ -17,6 +17,7 @@ from unheard.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from unheard.data.store import Store
+    from unheard.trackers import TrackerName
     from unheard.training.callbacks import Callbacks, Run
 
 
@@ -34,6 +35,7 @@ def pretrain(
     init: str | Path | None = None,
     skip_bad_batches: int | None = None,
     no_code: bool = False,
+    log: TrackerName | None = None,
     device: str = "auto",
     overwrite: bool = False,
     report: Callbacks | None = None,
@@ -71,7 +73,7 @@ def pretrain(
     settings = [*training_settings(epochs, steps, batch_size, skip_bad_batches), *settings]
     if minutes is not None:
         _refuse_duration(minutes, settings)
-    watched = _watched(report)
+    watched = _watched(tracked(report, log))
     if recipe is None and init is not None:
         recipe, left_out = continued_recipe(init)
         watched.log(f"recipe     that of {init}{', without ' * bool(left_out)}{', '.join(left_out)}")
@@ -105,7 +107,7 @@ def _refuse_inactive(recipe: Recipe, settings: Sequence[str]) -> None:
 
 def resume(
     out: str | Path, *, data: str | Path | None = None, skip_bad_batches: int | None = None, no_code: bool = False,
-    device: str = "auto", report: Callbacks | None = None,
+    log: TrackerName | None = None, device: str = "auto", report: Callbacks | None = None,
 ) -> Run:  # fmt: skip
     """Continue an interrupted run; the result is the same as without the interruption.
 
@@ -113,20 +115,34 @@ def resume(
     ----------
     data : path, optional
         New path of the corpus, if it has moved.
+    log : {"tensorboard", "wandb", "mlflow"}, optional
+        As in `pretrain`; the curves of the run are continued.
     """
     from unheard.training import resume as training
 
     return training.resume(
-        out, data=data, skip_bad_batches=skip_bad_batches, no_code=no_code, device=device, report=_watched(report)
+        out,
+        data=data,
+        skip_bad_batches=skip_bad_batches,
+        no_code=no_code,
+        device=device,
+        report=_watched(tracked(report, log)),
     )
 
 
-def _watched(report: Callbacks | None) -> Callbacks:
-    """Return the callbacks of the caller, extended to write the figures and measurements of a finished run."""
+def tracked(report: Callbacks | None, log: TrackerName | None) -> Callbacks:
+    """Return callbacks with a tracker, which is checked before the run begins."""
+    from unheard.trackers import require_tracker
     from unheard.training.callbacks import Callbacks
-    from unheard.view.run import finish
 
+    require_tracker(log)
     given = report or Callbacks()
+    return given if log is None else replace(given, tracker=log)
+
+
+def _watched(given: Callbacks) -> Callbacks:
+    """Return the callbacks of the caller, extended to write the figures and measurements of a finished run."""
+    from unheard.view.run import finish
 
     def finished(run: Path, store: Store) -> None:
         given.on_end(run, store)

@@ -56,11 +56,11 @@ def pretrain(
         A folder of audio, a CSV with a column path, a fetched or a packed corpus.
     """
     if resume is not None:
-        kept = PretrainOptions(skip_bad_batches=options.skip_bad_batches, no_code=options.no_code)
+        kept = PretrainOptions(skip_bad_batches=options.skip_bad_batches, no_code=options.no_code, log=options.log)
         if source or out or settings or overwrite or options != kept:
             raise ConfigError(
                 "--resume RUN takes its settings from the run; it can be combined only with --data NEW_PATH (if the"
-                " corpus has moved), --skip-bad-batches, --no-code and --device"
+                " corpus has moved), --skip-bad-batches, --no-code, --log and --device"
             )
         from unheard.api import resume as resumed
 
@@ -69,6 +69,7 @@ def pretrain(
             data=data,
             skip_bad_batches=options.skip_bad_batches,
             no_code=options.no_code,
+            log=options.log,
             device=device,
             report=run_callbacks(),
         )
@@ -120,14 +121,14 @@ def finetune(
     from unheard import api
 
     if resume is not None:
-        kept = FinetuneOptions(skip_bad_batches=options.skip_bad_batches)
+        kept = FinetuneOptions(skip_bad_batches=options.skip_bad_batches, log=options.log)
         if model is not None or out is not None or settings or overwrite or options != kept:
             raise ConfigError(
-                "--resume RUN takes its settings from the run; it can be combined only with --skip-bad-batches and"
-                " --device"
+                "--resume RUN takes its settings from the run; it can be combined only with --skip-bad-batches,"
+                " --log and --device"
             )
         run = api.resume_finetune(
-            resume, skip_bad_batches=options.skip_bad_batches, device=device, report=run_callbacks()
+            resume, skip_bad_batches=options.skip_bad_batches, log=options.log, device=device, report=run_callbacks()
         )
         return _print_finetuned(run, json)
     if model is None or labels is None or out is None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from unheard.config import to_json
 from unheard.data.partitions import FoldIndices
 from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.errors import ConfigError, DataError
@@ -121,7 +122,7 @@ class FinetuneTrainer:
         if engine.rank == 0:
             report.log(self._line(loader.epoch_size))
         journal = (
-            MetricsLogger(self.folder, step, self.total, report.show_progress) if engine.rank == 0 else nullcontext()
+            MetricsLogger(self.folder, step, self.total, report, to_json(recipe)) if engine.rank == 0 else nullcontext()
         )
         bad = BadBatches(self.folder, loader, recipe.training, engine, report.log)
         with loader, journal as rows, graceful_shutdown() as stopped:

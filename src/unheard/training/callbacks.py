@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unheard.data.store import Store
 from unheard.progress import Track, silent
+from unheard.trackers import TrackerName
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,12 @@ class Callbacks:
         Print the training progress on stderr.
     on_end : callable
         Called once after the last step, with the run folder and its corpus.
+    tracker : {"tensorboard", "wandb", "mlflow"}, optional
+        Where the metrics are also sent; default: TensorBoard, if it is installed.
     """
 
     log: Callable[[str], None] = lambda text: None
     progress: Track = silent
     show_progress: bool = False
     on_end: Callable[[Path, Store], None] = lambda run, store: None
+    tracker: TrackerName | None = None

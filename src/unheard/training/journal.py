@@ -1,4 +1,4 @@
-"""Metrics of a run: ``metrics.jsonl``, TensorBoard, and progress on stderr."""
+"""Metrics of a run: ``metrics.jsonl``, a tracker, and progress on stderr."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import sys
 import time
 from collections.abc import Mapping
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 
-from unheard.errors import require
 from unheard.files import json_line, read_json_lines, write_text
+from unheard.trackers import NOT_CURVES, open_tracker
+from unheard.training.callbacks import Callbacks
 from unheard.version import __version__
 
 
@@ -30,17 +30,21 @@ class MetricsLogger:
         Run folder.
     start, total : int
         First step of this session, and number of steps of the whole run.
-    show : bool
-        Print progress on stderr.
+    report : Callbacks
+        Whether progress is printed on stderr, and the tracker.
+    settings : mapping
+        The recipe, for the tracker.
     """
 
-    def __init__(self, run: Path, start: int, total: int, show: bool = True) -> None:
+    def __init__(
+        self, run: Path, start: int, total: int, report: Callbacks = Callbacks(), settings: Mapping[str, Any] = {}
+    ) -> None:
         self.file = run / "metrics.jsonl"
         truncate_metrics(self.file, start)
         self.start, self.total = start, total
         self.began = time.perf_counter()
-        self._writer = _tensorboard(run / "tensorboard", start)
-        self._display = _Display(start, total) if show else None
+        self._tracker = open_tracker(report.tracker, run, start, settings)
+        self._display = _Display(start, total) if report.show_progress else None
 
     def __enter__(self) -> MetricsLogger:
         """Start the progress display."""
@@ -54,17 +58,16 @@ class MetricsLogger:
         """Close files and the display."""
         if self._display is not None:
             self._display.close()
-        if self._writer is not None:
-            self._writer.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
     def write(self, row: Mapping[str, float]) -> None:
         """Append one row of metrics, which must contain ``step``."""
         with self.file.open("a") as file:
             file.write(json_line(row))
-        if self._writer is not None:
-            for name, value in row.items():
-                if name not in ("step", "time", "seconds"):
-                    self._writer.add_scalar(name, value, int(row["step"]))
+        if self._tracker is not None:
+            curves = {name: value for name, value in row.items() if name not in NOT_CURVES}
+            self._tracker.write(int(row["step"]), curves)
         if self._display is not None:
             self._display.show(row, time.perf_counter() - self.began)
 
@@ -143,13 +146,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _tensorboard(folder: Path, start: int) -> Any | None:
-    """Return a writer of TensorBoard files; None without the package, as metrics.jsonl holds the same rows."""
-    if find_spec("tensorboard") is None:
-        return None
-    require("torch.utils.tensorboard", "track", "tensorboard")
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=start + 1)

@@ -10,7 +10,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from unheard.config import to_json
 from unheard.data.loader import PretrainLoader
 from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.store import Store
@@ -80,6 +83,8 @@ def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Loss
     learner.begin_step(now)
     buffers = engine.saved_buffers() if training.skip_bad_batches else []
     losses = engine.losses_and_gradients(batch, step)
+    if (step + 1) % training.log_every == 0 or step + 1 == session.total:
+        losses["gradient_norm"] = gradient_norm(engine)
     if training.skip_bad_batches and engine.any_rank(not bool(torch.isfinite(losses["loss"]))):
         engine.undo(buffers)
         return None
@@ -87,6 +92,12 @@ def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Loss
     engine.step(rate_of(session, step))
     learner.after_step(TrainingProgress(step + 1, session.total))
     return losses
+
+
+def gradient_norm(engine: Engine) -> Float[Tensor, ""]:
+    """Return the Euclidean norm of all gradients, before clipping; every process has the same gradients."""
+    gradients = [each.grad for each in engine.learner.parameters() if each.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)
 
 
 def rate_of(session: Session, step: int) -> float:
@@ -125,7 +136,9 @@ class Loop:
         """
         run, first, total = self.writer.run, self.loader.steps.start, self.session.total
         journal = (
-            MetricsLogger(run, first, total, self.report.show_progress) if self.engine.rank == 0 else nullcontext()
+            MetricsLogger(run, first, total, self.report, to_json(self.session.recipe))
+            if self.engine.rank == 0
+            else nullcontext()
         )
         with journal as rows, graceful_shutdown() as stopped:
             return self._steps(rows, stopped)
