@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from unheard import api
-from unheard.api.options import ConvertOptions, ExportOptions, ProbeOptions, ReconstructOptions, TargetOptions
+from unheard.api.options import (
+    ConvertOptions,
+    ExportOptions,
+    ProbeKeywords,
+    ProbeOptions,
+    ReconstructOptions,
+    TargetOptions,
+)
 from unheard.errors import ConfigError
 
 
@@ -19,7 +26,6 @@ from unheard.errors import ConfigError
     [
         (api.convert, ConvertOptions),
         (api.export, ExportOptions),
-        (api.probe, ProbeOptions),
         (api.reconstruct, ReconstructOptions),
         (api.targets, TargetOptions),
     ],
@@ -27,6 +33,12 @@ from unheard.errors import ConfigError
 def test_a_function_takes_every_option_of_its_command(verb: Callable[..., Any], options: type) -> None:
     keywords = inspect.signature(verb).parameters
     assert {field.name: keywords[field.name].default for field in fields(options)} == vars(options())
+
+
+def test_a_probe_takes_every_option_of_its_command(tmp_path: Any) -> None:
+    assert {field.name for field in fields(ProbeOptions)} == set(ProbeKeywords.__annotations__)
+    with pytest.raises(TypeError, match="seed"):
+        api.probe("random-tiny", tmp_path / "labels.csv", tmp_path / "out", seed=1)  # type: ignore[call-arg]
 
 
 def test_every_name_is_there_and_another_is_refused() -> None:

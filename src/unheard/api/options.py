@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,29 @@ class ProbeOptions:
         Output of this block, 1 to depth. Default: the last block, normalised.
     layers
         all: also score every layer, and learned layer weights.
+    shots
+        Also score logistic regression on this number of training clips of each class, as MAEB does with 8.
+    draws
+        Number of times that these clips are drawn.
     """
 
     seeds: int = 3
     pool: Literal["mean", "mean+std", "max"] = "mean"
     layer: int | None = None
     layers: Literal["all"] | None = None
+    shots: int | None = None
+    draws: int = 10
+
+
+class ProbeKeywords(TypedDict, total=False):
+    """Keywords of `unheard.probe`: the fields of `ProbeOptions`, which holds their defaults."""
+
+    seeds: int
+    pool: Literal["mean", "mean+std", "max"]
+    layer: int | None
+    layers: Literal["all"] | None
+    shots: int | None
+    draws: int
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Unpack
 
-from unheard.api.options import ProbeOptions
+from unheard.api.options import ProbeKeywords, ProbeOptions
 from unheard.data.label_table import read_labels
 from unheard.data.leakage import content_of
 from unheard.embedding.embedding_model import EmbeddingModel
@@ -16,6 +16,7 @@ from unheard.embedding.job import Options
 from unheard.embedding.loading import named
 from unheard.errors import ConfigError, require
 from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_fingerprint
+from unheard.evaluation.probe.few_shot import refuse_multilabel
 from unheard.evaluation.probe.files import make_folder, map_rows, write
 from unheard.evaluation.probe.layers import LAYER_MIX
 from unheard.evaluation.probe.probe import ProbeConfig, probe_embeddings
@@ -37,18 +38,16 @@ def probe(
     labels: str | Path,
     out: str | Path,
     *,
-    seeds: int = 3,
-    pool: Literal["mean", "mean+std", "max"] = "mean",
-    layer: int | None = None,
-    layers: Literal["all"] | None = None,
     overwrite: bool = False,
     track: Track = silent,
+    **options: Unpack[ProbeKeywords],
 ) -> ProbeReport:
     """Train probes on frozen embeddings and compare them with a random encoder and log-mel statistics.
 
     ``models`` is a model of any kind, or several. The first is compared with each of the others, by paired differences;
     the random encoder and log-mel are those of the first.
-    Writes ``report.html``, ``probe.json``, tables and figures into ``out``; see `ProbeOptions` for the parameters.
+    Writes ``report.html``, ``probe.json``, tables and figures into ``out``; ``options`` are the fields of
+    `ProbeOptions`, such as ``seeds=1``.
 
     Raises
     ------
@@ -61,8 +60,7 @@ def probe(
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; give an output folder with -o")
     several = [models] if isinstance(models, EmbeddingModel | str | Path) else list(models)
-    options = ProbeOptions(seeds, pool, layer, layers)
-    return probe_table(named(several, first=MODEL), Path(labels), Path(out), options, track)
+    return probe_table(named(several, first=MODEL), Path(labels), Path(out), ProbeOptions(**options), track)
 
 
 def probe_table(
@@ -88,7 +86,12 @@ def probe_table(
         raise ConfigError(f"a probe needs one vector per clip: pool is mean, mean+std or max; got {options.pool}")
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {options.seeds}")
-    labels, config = read_labels(table), ProbeConfig(seeds=tuple(range(options.seeds)))
+    if options.draws < 1 or (options.shots is not None and options.shots < 1):
+        raise ConfigError(f"--shots and --draws must be at least 1; got {options.shots} and {options.draws}")
+    labels = read_labels(table)
+    if options.shots:
+        refuse_multilabel(labels)
+    config = ProbeConfig(tuple(range(options.seeds)), shots=options.shots, draws=options.draws)
     ProbeProtocol.of(labels, config.seeds, config.n_resamples)
     notes = check_clips(labels, track)
     make_folder(out)
