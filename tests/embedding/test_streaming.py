@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from unheard.audio.live import resampled_chunks
 from unheard.embedding.loading import load
+from unheard.embedding.streaming import resampled_chunks
 from unheard.errors import AudioError, ConfigError
 
 RATE = 16000

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unheard.api.options import FinetuneOptions, documented, training_settings
-from unheard.api.pretraining import tracked
+from unheard.api.options import FinetuneOptions, documented
+from unheard.api.pretraining import tracked, training_settings
 from unheard.config import override
 from unheard.finetuning.recipe import FinetuneRecipe
 

@@ -12,8 +12,6 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from unheard.errors import ConfigError
-
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
@@ -146,27 +144,6 @@ class FinetuneOptions:
     log: Literal["tensorboard", "wandb", "mlflow"] | None = None
 
 
-def training_settings(
-    epochs: float | None, steps: int | None, batch_size: int | None, skip_bad_batches: int | None
-) -> list[str]:
-    """Return short options as settings; epochs or steps replaces both values of the recipe.
-
-    Raises
-    ------
-    ConfigError
-        When both are given.
-    """
-    if epochs is not None and steps is not None:
-        raise ConfigError("--epochs and --steps exclude each other; give only one of them")
-    found = [] if batch_size is None else [f"training.batch_size={batch_size}"]
-    if epochs is not None or steps is not None:
-        found += [
-            f"training.{key}={'null' if value is None else value}"
-            for key, value in (("epochs", epochs), ("steps", steps))
-        ]
-    return found + ([] if skip_bad_batches is None else [f"training.skip_bad_batches={skip_bad_batches}"])
-
-
 @dataclass(frozen=True)
 class EvaluateOptions:
     """Options of an evaluation.
@@ -211,12 +188,18 @@ class ProbeOptions:
         Output of this block, 1 to depth. Default: the last block, normalised.
     layers
         all: also score every layer, and learned layer weights.
+    shots
+        Also score logistic regression on this number of training clips of each class, as MAEB does with 8.
+    draws
+        Number of times that these clips are drawn.
     """
 
     seeds: int = 3
     pool: Literal["mean", "mean+std", "max"] = "mean"
     layer: int | None = None
     layers: Literal["all"] | None = None
+    shots: int | None = None
+    draws: int = 10
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unheard.api.options import PretrainOptions, documented, training_settings
+from unheard.api.options import PretrainOptions, documented
 from unheard.config import override
 from unheard.errors import ConfigError
 from unheard.recipes import find_recipe, recipe_file
@@ -149,3 +149,24 @@ def _watched(given: Callbacks) -> Callbacks:
         finish(run, store, given.log)
 
     return replace(given, on_end=finished)
+
+
+def training_settings(
+    epochs: float | None, steps: int | None, batch_size: int | None, skip_bad_batches: int | None
+) -> list[str]:
+    """Return short options as settings; epochs or steps replaces both values of the recipe.
+
+    Raises
+    ------
+    ConfigError
+        When both are given.
+    """
+    if epochs is not None and steps is not None:
+        raise ConfigError("--epochs and --steps exclude each other; give only one of them")
+    found = [] if batch_size is None else [f"training.batch_size={batch_size}"]
+    if epochs is not None or steps is not None:
+        found += [
+            f"training.{key}={'null' if value is None else value}"
+            for key, value in (("epochs", epochs), ("steps", steps))
+        ]
+    return found + ([] if skip_bad_batches is None else [f"training.skip_bad_batches={skip_bad_batches}"])

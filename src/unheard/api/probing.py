@@ -16,6 +16,7 @@ from unheard.embedding.job import Options
 from unheard.embedding.loading import named
 from unheard.errors import ConfigError, require
 from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_fingerprint
+from unheard.evaluation.probe.few_shot import refuse_multilabel
 from unheard.evaluation.probe.files import make_folder, map_rows, write
 from unheard.evaluation.probe.layers import LAYER_MIX
 from unheard.evaluation.probe.probe import ProbeConfig, probe_embeddings
@@ -42,6 +43,8 @@ def probe(
     pool: Literal["mean", "mean+std", "max"] = "mean",
     layer: int | None = None,
     layers: Literal["all"] | None = None,
+    shots: int | None = None,
+    draws: int = 10,
     overwrite: bool = False,
     track: Track = silent,
 ) -> ProbeReport:
@@ -62,7 +65,7 @@ def probe(
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; give an output folder with -o")
     several = [models] if isinstance(models, EmbeddingModel | str | Path) else list(models)
-    options = ProbeOptions(seeds, pool, layer, layers)
+    options = ProbeOptions(seeds, pool, layer, layers, shots, draws)
     return probe_table(named(several, first=MODEL), Path(labels), Path(out), options, track)
 
 
@@ -89,7 +92,12 @@ def probe_table(
         raise ConfigError(f"a probe needs one vector per clip: pool is mean, mean+std or max; got {options.pool}")
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1; got {options.seeds}")
-    labels, config = read_labels(table), ProbeConfig(seeds=tuple(range(options.seeds)))
+    if options.draws < 1 or (options.shots is not None and options.shots < 1):
+        raise ConfigError(f"--shots and --draws must be at least 1; got {options.shots} and {options.draws}")
+    labels = read_labels(table)
+    if options.shots:
+        refuse_multilabel(labels)
+    config = ProbeConfig(tuple(range(options.seeds)), shots=options.shots, draws=options.draws)
     ProbeProtocol.of(labels, config.seeds, config.n_resamples)
     notes = check_clips(labels, track)
     make_folder(out)

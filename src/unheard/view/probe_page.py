@@ -58,6 +58,7 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
             *score_rows(report),
             *(("(chance)", "", metric, value, "") for metric, value in report["chance"].items()),
         ],
+        "few_shot": [(s["embedding"], s["shots"], len(s["draws"]), s["mean"], s["std"]) for s in report["few_shot"]],
         "runs": len(report["scores"][0]["runs"]),
     }
 

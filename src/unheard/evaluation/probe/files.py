@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 from unheard.data.label_table import Labels
 from unheard.errors import DataError
 from unheard.evaluation.probe.projection import Projection2D
-from unheard.evaluation.probe.report import ClassScore, CurvePoint, LayerScore, Prediction, ProbeReport, Score
+from unheard.evaluation.probe.report import (
+    ClassScore,
+    CurvePoint,
+    FewShotScore,
+    LayerScore,
+    Prediction,
+    ProbeReport,
+    Score,
+)
 from unheard.files import FILES, file_checksums, read_json, write_confusion, write_json, write_table, write_text
 
 if TYPE_CHECKING:
@@ -23,6 +31,7 @@ TABLES = (
     "predictions.csv",
     "curve.csv",
     "layers.csv",
+    "few_shot.csv",
     "confusion.csv",
     "map.csv",
     "probe.md",
@@ -49,8 +58,8 @@ def make_folder(out: Path) -> None:
 def write(report: ProbeReport, out_dir: Path | str, points: Sequence[Mapping[str, str]] = ()) -> Path:
     """Write a report into a folder atomically. Return the folder.
 
-    ``scores.csv``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``curve.csv`` and ``layers.csv`` hold the
-    rows of ``probe.json``. ``map.csv`` holds ``points``, the rows of `map_rows`.
+    ``scores.csv``, ``classes.csv``, ``confusion.csv``, ``predictions.csv``, ``curve.csv``, ``layers.csv`` and
+    ``few_shot.csv`` hold the rows of ``probe.json``. ``map.csv`` holds ``points``, the rows of `map_rows`.
 
     Raises
     ------
@@ -65,6 +74,7 @@ def write(report: ProbeReport, out_dir: Path | str, points: Sequence[Mapping[str
         _rows(out / "predictions.csv", Prediction, report.answers)
         _rows(out / "curve.csv", CurvePoint, report.curve)
         _rows(out / "layers.csv", LayerScore, report.layers)
+        _rows(out / "few_shot.csv", FewShotScore, report.few_shot)
         write_confusion(out, report.classes, report.confusion)
         if points:
             write_table(out / "map.csv", MAP_COLUMNS, points)

@@ -20,6 +20,7 @@ from unheard.errors import DataError
 from unheard.evaluation.probe.caveats import leakage_warnings
 from unheard.evaluation.probe.classes import answers, class_scores, confusions
 from unheard.evaluation.probe.curve import learning_curve
+from unheard.evaluation.probe.few_shot import few_shot_scores
 from unheard.evaluation.probe.heads import NEIGHBOURS, Table, Vectors, knn
 from unheard.evaluation.probe.layers import LAYER_MIX, Layers, layer_scores
 from unheard.evaluation.probe.linear import LinearHeads
@@ -51,6 +52,8 @@ class ProbeConfig:
         Number of bootstrap resamples for each interval.
     curve : bool
         Also score the linear head on fractions of the training clips.
+    shots, draws : int
+        Also score `draws` classifiers on ``shots`` training clips of each class, see `few_shot_scores`.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -58,6 +61,8 @@ class ProbeConfig:
     C: float | None = None
     n_resamples: int = N_RESAMPLES
     curve: bool = True
+    shots: int | None = None
+    draws: int = 10
 
 
 def probe_embeddings(
@@ -118,6 +123,8 @@ def probe_embeddings(
             found, layer_mix = layer_scores(heads, first, layers, track)
             scores = [*report.scores, *protocol.scores(LAYER_MIX, "linear", layer_mix)]
             report = replace(report, layers=found, scores=scores)
+        if how.shots:
+            report = replace(report, few_shot=few_shot_scores(protocol, runs, how.shots, how.draws, track))
         return replace(report, warnings=leakage_warnings(protocol, plain, content, statistics))
 
 

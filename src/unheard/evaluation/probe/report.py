@@ -120,6 +120,30 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class FewShotScore:
+    """Accuracy with a few training clips of each class: mean and standard deviation over the draws.
+
+    Parameters
+    ----------
+    embedding : str
+    shots : int
+        Training clips of each class.
+    clips : float
+        Training clips of a draw, mean over the folds.
+    mean, std : float
+    draws : list of float
+        Accuracy of each draw.
+    """
+
+    embedding: str
+    shots: int
+    clips: float
+    mean: float
+    std: float
+    draws: list[float]
+
+
+@dataclass(frozen=True)
 class LayerScore:
     """Score of the linear head on one layer, and the learned weight of the layer.
 
@@ -188,6 +212,8 @@ class ProbeReport:
         All training labels compared with half of them.
     layers : list of LayerScore
         Empty unless layers were requested.
+    few_shot : list of FewShotScore
+        Empty unless shots were requested.
     warnings : list of str
         Caveats.
     resampling_unit : str
@@ -209,6 +235,7 @@ class ProbeReport:
     curve: list[CurvePoint] = field(default_factory=list)
     label_doubling_gain: Difference | None = None
     layers: list[LayerScore] = field(default_factory=list)
+    few_shot: list[FewShotScore] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     resampling_unit: str = "clips"
     about: dict[str, str] = field(default_factory=dict)
@@ -225,11 +252,16 @@ class ProbeReport:
             for s in self.scores
         ]
         chance = [f"| (chance) | | {metric} | {value:.3f} | |" for metric, value in self.chance.items()]
+        few = [
+            f"| {s.embedding} | {s.shots} clips per class | accuracy | {s.mean:.3f} | +- {s.std:.3f} over"
+            f" {len(s.draws)} draws |"
+            for s in self.few_shot
+        ]
         note = (
             f"{self.tested} of {self.clips} clips tested, {len(self.classes)} classes; bootstrap intervals over the"
             f" tested {self.resampling_unit}."
         )
-        return "\n".join([head, *rows, *chance, "", note, *(f"- {line}" for line in self.lines()), ""])
+        return "\n".join([head, *rows, *few, *chance, "", note, *(f"- {line}" for line in self.lines()), ""])
 
     def lines(self) -> list[str]:
         """Return the verdicts, one sentence each: comparisons, effect of more labels, and warnings."""
