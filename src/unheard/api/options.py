@@ -54,7 +54,8 @@ class EmbedOptions:
         skip: list sounds that cannot be read, and continue. raise: stop at the first one; rows until then are kept for
         --resume.
     precision
-        Precision of the matrix products of the encoder. bf16 is faster on processors that have it.
+        Precision of the matrix products of the encoder. bf16 is faster on processors that have it, and
+        slower on others: see unheard doctor.
     workers
         Threads that read sounds ahead. Default: one per core, at most 16.
     batch_size
