@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from unheard.cli import main
 from unheard.data.manifest import COLUMNS
 from unheard.datasets.filename_labels import offline_labels, test_files, test_paths, write_labels
 from unheard.datasets.filename_rules import TASKS
@@ -228,3 +229,13 @@ def test_notes_are_rendered_next_to_the_table(corpus: Path, tmp_path: Path, monk
     for row in table:
         note = soundfile.info(tmp_path / row["path"])
         assert (note.frames, note.samplerate) == (48000, 16000)
+
+
+def test_an_existing_table_is_replaced_only_with_overwrite(corpus: Path, tmp_path: Path) -> None:
+    table = tmp_path / "drums.csv"
+    for verb in (["labels", "drum-hit", str(corpus)], ["captions", str(corpus)]):
+        table.write_text("labelled by hand")
+        assert main(["data", *verb, "-o", str(table)]) == 2
+        assert table.read_text() == "labelled by hand"
+        assert main(["data", *verb, "-o", str(table), "--overwrite"]) == 0
+        assert table.read_text() != "labelled by hand"

@@ -14,7 +14,6 @@ from unheard.cli.shell import (
     Json,
     Out,
     Overwrite,
-    ReplacedOut,
     Strict,
     allow_code,
     data,
@@ -23,6 +22,7 @@ from unheard.cli.shell import (
     verb,
 )
 from unheard.errors import ConfigError, DataError
+from unheard.outputs import refuse_existing
 from unheard.progress import bar
 
 
@@ -84,7 +84,7 @@ def fetch(name: str, /, *, out: GrowingOut, json: Json = False, strict: Strict =
 
 
 @verb("unheard data labels drum-hit corpora/M -o drum-hit.csv", data)
-def labels(name: str, corpus: Path, /, *, out: ReplacedOut, json: Json = False) -> int:
+def labels(name: str, corpus: Path, /, *, out: Out, overwrite: Overwrite = False, json: Json = False) -> int:
     """Write the label table of a task on fetched sounds, for unheard probe.
 
     Parameters
@@ -96,6 +96,7 @@ def labels(name: str, corpus: Path, /, *, out: ReplacedOut, json: Json = False) 
     """
     from unheard.datasets.filename_labels import write_labels
 
+    refuse_existing(out, overwrite)
     written = write_labels(name, corpus, out, bar)
     emit([f"labels: {written}"], {"labels": str(written)}, json)
     return DONE
@@ -167,7 +168,7 @@ def import_(
 
 
 @verb("unheard data captions corpora/M -o captions/M.csv", data)
-def captions(corpus: Path, /, *, out: ReplacedOut, notes: bool = True, json: Json = False) -> int:
+def captions(corpus: Path, /, *, out: Out, notes: bool = True, overwrite: Overwrite = False, json: Json = False) -> int:
     """Write captions of fetched sounds, from their names and folders, for unheard pretrain --recipe clap-mini.
 
     Parameters
@@ -179,6 +180,7 @@ def captions(corpus: Path, /, *, out: ReplacedOut, notes: bool = True, json: Jso
     """
     from unheard.datasets.captions import write_captions
 
+    refuse_existing(out, overwrite)
     written = write_captions(corpus, out, notes, bar)
     emit([f"captions: {written}"], {"captions": str(written)}, json)
     return DONE

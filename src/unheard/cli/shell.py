@@ -34,9 +34,6 @@ ResumableOut: TypeAlias = Annotated[
 GrowingOut: TypeAlias = Annotated[
     Path, Parameter(name=["--out", "-o"], help="Folder to write. A partly written one is completed.")
 ]
-ReplacedOut: TypeAlias = Annotated[
-    Path, Parameter(name=["--out", "-o"], help="CSV file to write. An existing one is replaced.")
-]
 Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace an existing output.")]
 Resume: TypeAlias = Annotated[bool, Parameter(name="--resume", help="Continue an interrupted job.")]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.")]
