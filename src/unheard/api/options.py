@@ -117,3 +117,20 @@ class ConvertOptions:
 
     name: str | None = None
     classes: Path | None = None
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """Options of an import of raven or audacity annotations.
+
+    Parameters
+    ----------
+    background
+        raven, audacity: also write parts between the annotations, as many as there are annotations. Their label is
+        background. If a part has several labels, they have none.
+    label_column
+        raven: column with the label. Default: Annotation, Label, Species, Common Name or another usual name.
+    """
+
+    background: bool = False
+    label_column: str | None = None
