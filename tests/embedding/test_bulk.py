@@ -3,9 +3,6 @@
 import contextlib
 import csv
 import errno
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -44,6 +41,13 @@ def folder(tmp_path):
     return place
 
 
+def one_by_one(model, monkeypatch):
+    """Read and encode one window at a time."""
+    monkeypatch.setattr("unheard.embedding.embedding_model.PENDING", 1)
+    monkeypatch.setattr(model, "batch_size", 1)
+    monkeypatch.setattr(model, "workers", 0)
+
+
 def test_one_row_a_file_in_every_format(model, folder, tmp_path):
     reports = {end: embed_table(model, [folder], tmp_path / f"emb{end}") for end in (".parquet", ".npz", ".csv")}
     for report in reports.values():
@@ -80,7 +84,7 @@ def test_an_interrupted_job_continues_and_gives_the_same_table(model, folder, tm
             yield item
 
     embed_table(model, [folder], tmp_path / "whole.npz")
-    monkeypatch.setattr("unheard.embedding.embedding_model.PENDING", 1)
+    one_by_one(model, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         embed_table(model, [folder], tmp_path / "emb.npz", track=stop)
     assert not (tmp_path / "emb.npz").exists()
@@ -173,7 +177,7 @@ def test_resume_with_other_options_is_refused(model, folder, tmp_path, end, opti
 
 
 def test_resume_with_another_model_is_refused_for_parts_and_for_tables(model, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("unheard.embedding.embedding_model.PENDING", 1)
+    one_by_one(model, monkeypatch)
     other = Model(reinitialised(SavedModel(model.learner, model.config, model.statistics, model.provenance), seed=5))
 
     def stop(items, total, description):
@@ -191,7 +195,7 @@ def test_resume_with_another_model_is_refused_for_parts_and_for_tables(model, fo
 
 
 def test_an_interrupt_loses_nothing_that_was_embedded(model, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("unheard.embedding.embedding_model.PENDING", 1)
+    one_by_one(model, monkeypatch)
 
     def stop(items, total, description):
         for index, item in enumerate(items):
@@ -206,7 +210,7 @@ def test_an_interrupt_loses_nothing_that_was_embedded(model, folder, tmp_path, m
 
 def test_rows_are_stored_after_a_while(model, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "PART_SECONDS", 0.0)
-    monkeypatch.setattr("unheard.embedding.embedding_model.PENDING", 1)
+    one_by_one(model, monkeypatch)
     seen = []
 
     def look(items, total, description):
@@ -248,36 +252,6 @@ def test_no_flipped_bit_of_a_table_is_read_as_a_row(model, folder, tmp_path, end
         except DataError:
             continue
         assert found == wanted
-
-
-def test_a_file_that_kills_the_process_is_named_and_skipped(folder, tmp_path):
-    job = """
-import os, sys
-from unheard.audio import decode
-from unheard.embedding import embedder, tables
-begin = decode._Sndfile._next
-def crash(self, count):
-    if str(self.path).endswith("2.wav"):
-        os.kill(os.getpid(), 9)
-    return begin(self, count)
-decode._Sndfile._next = crash
-if __name__ == "__main__":
-    from unheard.embedding.bulk import embed_table
-    from unheard.embedding.loading import load
-    embedder.PENDING = 1
-    tables.PART_SECONDS = 0.0
-    report = embed_table(load("random-tiny"), [sys.argv[1]], sys.argv[2], resume=True)
-    print(report.skipped)
-"""
-    (tmp_path / "job.py").write_text(job)
-    command = [sys.executable, str(tmp_path / "job.py"), str(folder / "deep"), str(tmp_path / "emb.npz")]
-    first = subprocess.run(command, capture_output=True, text=True)
-    assert first.returncode == -9
-    second = subprocess.run(command, capture_output=True, text=True)
-    assert second.returncode == 0, second.stderr
-    assert "2.wav" in second.stdout and "the process died while it read this file" in second.stdout
-    names = sorted(Path(path).name for path in vectors_of(tmp_path / "emb.npz"))
-    assert names == [f"{number}.wav" for number in (0, 1, 3, 4, 5)]
 
 
 def test_a_table_in_work_is_refused(model, folder, tmp_path):

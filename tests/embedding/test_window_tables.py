@@ -76,7 +76,9 @@ def test_a_job_that_stops_inside_a_recording_continues_there(model, folder, tmp_
     options = Options(frames=False, window=0.5, hop=0.25)
     embed_table(model, [folder], tmp_path / f"whole{end}", options)
     monkeypatch.setattr(tables, "PART_VALUES", 1000)
-    monkeypatch.setattr(segments, "PENDING", 4)
+    monkeypatch.setattr(segments, "PENDING", 1)
+    monkeypatch.setattr(model, "batch_size", 4)
+    monkeypatch.setattr(model, "workers", 0)
     cut, stopping = cut_file, [True]
 
     def stop(path, *rest):

@@ -76,6 +76,9 @@ def test_a_second_run_computes_only_the_shards_that_are_missing(
     whole = store_targets(packed, config, tmp_path / "whole")
     files = sorted(file.name for file in (tmp_path / "whole").iterdir())
     assert files == sorted(file.name for file in (tmp_path / "broken").iterdir()) and len(files) == (6 if pca else 5)
+    (tmp_path / "broken" / "shard-00000.json").write_text("{}")  # killed after the header, before records were deleted
+    store_targets(packed, config, tmp_path / "broken")
+    assert files == sorted(file.name for file in (tmp_path / "broken").iterdir())
     assert all(np.array_equal(*pair) for pair in zip(resumed.shards, whole.shards, strict=True))
     assert resumed.header == whole.header
     before = again.calls

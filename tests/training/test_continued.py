@@ -67,3 +67,9 @@ def test_minutes_determine_the_steps_from_the_measured_speed(
     assert main([*given[:3], str(tmp_path / "c"), "--minutes", "-1"]) == 2
     with pytest.raises(ConfigError, match="minutes excludes training.steps"):
         unheard.pretrain(given[1], tmp_path / "d", settings=["training.steps=3"], minutes=1)
+
+
+def test_settings_of_an_objective_that_is_not_trained_are_refused(tmp_path: Path) -> None:
+    """They would change nothing: as with ``init``, which leaves an objective with teachers out."""
+    with pytest.raises(ConfigError, match=r"latents\.distance=.* changes nothing.*set objectives\.latents\.weight=1"):
+        unheard.pretrain(tmp_path, tmp_path / "run", settings=["objectives.latents.distance=mse"])

@@ -66,6 +66,7 @@ def pretrain(
         watched.log(f"recipe     that of {init}{', without ' * bool(left_out)}{', '.join(left_out)}")
     recipe = recipe or "msm-mae"
     chosen = override(find_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
+    _refuse_inactive(chosen, settings)
     code = recipe_file(recipe) if isinstance(recipe, str) else None
     origin = training.Origin(init, minutes, code)
     return training.pretrain(data, out, chosen, origin=origin, device=device, overwrite=overwrite, report=watched)
@@ -77,6 +78,18 @@ def _refuse_duration(minutes: float, settings: Sequence[str]) -> None:
         raise ConfigError(f"minutes must be a positive number; got {minutes}")
     if given := [each for each in settings if each.startswith(("training.steps=", "training.epochs="))]:
         raise ConfigError(f"minutes excludes {given[0]}: the steps are computed from the minutes; give only one")
+
+
+def _refuse_inactive(recipe: Recipe, settings: Sequence[str]) -> None:
+    """Refuse a setting of an objective that is not trained: it would change nothing."""
+    for given in settings:
+        section, _, rest = given.partition(".")
+        name, _, field = rest.partition("=")[0].partition(".")
+        if section == "objectives" and field not in ("", "weight") and name not in recipe.objectives.active():
+            raise ConfigError(
+                f"{given} changes nothing, because the weight of objectives.{name} is 0; also set"
+                f" objectives.{name}.weight=1, or leave the setting out"
+            )
 
 
 def resume(

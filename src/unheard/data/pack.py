@@ -26,6 +26,7 @@ from unheard.data.shard_writing import (
     finished_shard,
     job_key,
     refuse_foreign,
+    remove_leftovers,
     write_record,
     write_shard,
     write_summary,
@@ -113,6 +114,7 @@ def pack(
     fingerprint = job_key(FORMAT, corpus.fingerprint(), *config.key())
     folder = None if out is None else Path(out)
     if folder is not None and (folder / HEADER).exists():
+        remove_leftovers(folder)
         return _finished_before(folder, fingerprint)
     with writing(folder), nullcontext() if folder is None else locked_folder(folder):
         if folder is not None:

@@ -23,7 +23,7 @@ import numpy as np
 from unheard.data.shard_layout import INDEX, Frames, shard_name
 from unheard.errors import DataError
 from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, write_json
-from unheard.outputs import LOCK
+from unheard.outputs import LOCK, locked_folder
 
 
 def job_key(*values: object) -> str:
@@ -121,8 +121,26 @@ def write_summary(
     listed = {name: file_checksum(folder / name) for name in (INDEX, *others)}
     listed |= {shard_name(number): checksum for number, checksum in enumerate(checksums)}
     write_json(folder / header[0], {**header[1], FILES: listed})
-    for number in range(len(checksums)):
-        _record_file(folder, number).unlink(missing_ok=True)
+    remove_records(folder)
+
+
+def remove_records(folder: Path) -> None:
+    """Delete the records of a folder that has a header."""
+    for record in folder.glob("shard-*.json"):
+        record.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a process left that was killed after it had written the header: records and the lock.
+
+    Raises
+    ------
+    InUseError
+        When that process is still working.
+    """
+    if (folder / LOCK).exists() or any(folder.glob("shard-*.json")):
+        with locked_folder(folder):
+            remove_records(folder)
 
 
 def _record_file(folder: Path, number: int) -> Path:

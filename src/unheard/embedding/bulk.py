@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from unheard.audio.folders import find_audio
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import identity
-from unheard.embedding.job import Options, Sound
+from unheard.embedding.job import Embedding, Options, Sound
 from unheard.embedding.segments import Segment, check_window, cut_file, embed_segments, load_segment, read_segments
 from unheard.embedding.tables import TableWriter, absolute
 from unheard.errors import AudioError, ConfigError, DataError, shown
@@ -77,8 +78,7 @@ def embed_table(
     files, skipped, embedded = expand(sources), _Skipped(), 0
     with TableWriter(Path(out), identity(model, options), model.row_size(options), resume, overwrite) as table:
         todo, earlier = _todo(files, table, model.sample_rate, skipped)
-        tracked = map(table.begin, track(todo, len(todo), "embedding"))
-        for file, embedding in model.embed_many(tracked, options, skipped):
+        for file, embedding in _embeddings(model, table, track(todo, len(todo), "embedding"), options, skipped):
             embedded += 1
             if options.frames:
                 table.add(str(file), embedding.frames, seconds=embedding.seconds, time_ms=embedding.times_ms)
@@ -174,6 +174,17 @@ def _embed_windows(
     return BulkReport(Path(out), rows, embedded, earlier, skipped.all)
 
 
+def _embeddings(
+    model: EmbeddingModel, table: TableWriter, files: Iterable[str], options: Options, skipped: _Skipped
+) -> Iterator[tuple[Sound, Embedding]]:
+    """Embed files in order: first one at a time those on which the process may have died, then with files ahead."""
+    suspects, readers = table.suspects(), model.readers
+    for alone, group in groupby(files, lambda file: absolute(file) in suspects):
+        together = 1 if alone else readers + 2
+        begun = (table.begin(file, together) for file in group)
+        yield from model.embed_many(begun, options, skipped, readers=0 if alone else readers)
+
+
 class _Skipped:
     """What cannot be read: a function for `EmbeddingModel.embed_many` that collects paths and reasons."""
 
@@ -197,12 +208,14 @@ class _Skipped:
 def _todo(
     files: list[str], table: TableWriter, sample_rate: int, skipped: _Skipped, open_file: str = ""
 ) -> tuple[list[str], int]:
-    """Return the files to embed, the one that is partly in the table first, and the number that are in the table."""
-    done, fatal = table.done() - {open_file}, table.fatal(sample_rate)
+    """Return the files to embed, the one that is partly in the table first, then those on which the process may have
+    died, and the number that are in the table.
+    """
+    done, fatal, suspects = table.done() - {open_file}, table.fatal(sample_rate), table.suspects()
     skipped.found.update(fatal)
     dead = set(map(absolute, fatal))
     todo = [file for file in files if absolute(file) not in done and absolute(file) not in dead]
-    todo.sort(key=lambda file: absolute(file) != open_file)
+    todo.sort(key=lambda file: (absolute(file) != open_file, absolute(file) not in suspects))
     return todo, len(files) - len(todo) - len(fatal)
 
 

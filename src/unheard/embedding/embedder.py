@@ -12,7 +12,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from unheard.weights.export.hub import Upload, push
 
 __all__ = ["Embedding", "Model", "Options", "Sound"]
 
-BATCH = 16  # windows encoded at once; our choice: larger batches exceed a CPU's cache
+Precision = Literal["float32", "bf16"]
 
 
 class Model(EmbeddingModel):
@@ -51,10 +51,15 @@ class Model(EmbeddingModel):
         Device of the encoder.
     pad_window : bool
         Pad the last window of a clip with the mean to the trained length, as for published MSM-MAE features.
+    precision : {"float32", "bf16"}
+        Of the matrix products of the encoder. The front end and the results are float32.
     """
 
     @torch.inference_mode(mode=False)
-    def __init__(self, saved: SavedModel, device: str = "cpu", pad_window: bool = False) -> None:
+    def __init__(
+        self, saved: SavedModel, device: str = "cpu", pad_window: bool = False, precision: Precision = "float32"
+    ) -> None:
+        self.precision: Precision = precision
         self.config: Recipe = saved.recipe
         self.learner = saved.learner.to(device)
         self.statistics: Statistics = saved.statistics
@@ -170,11 +175,11 @@ class Model(EmbeddingModel):
             groups.setdefault(self.grid.real_columns(window.frames), []).append(index)
         results: dict[int, np.ndarray] = {}
         for columns, members in groups.items():
-            for at in range(0, len(members), BATCH):
-                chunk = members[at : at + BATCH]
-                results.update(
-                    zip(chunk, self.encode_windows([pending[i][1] for i in chunk], columns, options), strict=True)
-                )
+            for at in range(0, len(members), self.batch):
+                chunk = members[at : at + self.batch]
+                with self.autocast():
+                    found = self.encode_windows([pending[i][1] for i in chunk], columns, options)
+                results.update(zip(chunk, found, strict=True))
         for index, (job, window) in enumerate(pending):
             frames = results[index]
             weights = np.array([window.frames], np.float32) if options.cls else column_frames(self.grid, window.frames)
@@ -187,6 +192,10 @@ class Model(EmbeddingModel):
         width = self.grid.patch_size[1]
         middle = window.start + np.arange(columns) * width + (width - 1) / 2
         return 1000 * (self.frontend.frame_centre(0) + middle * self.frontend.hop_size / self.sample_rate)
+
+    def autocast(self) -> torch.autocast:
+        """Return a context in which the encoder computes at the model's precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def encode_windows(
         self, windows: list[Window], columns: int, options: Options = Options()

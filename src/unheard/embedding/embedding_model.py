@@ -9,11 +9,16 @@ from typing import Any, TypeAlias, overload
 
 import torch
 
+from unheard.audio.read_ahead import read_ahead, reader_count
 from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Sound, checked_sound, finished
 from unheard.embedding.pooling import Pool
-from unheard.errors import AudioError
+from unheard.errors import AudioError, ConfigError
 
-PENDING = 64  # windows collected before encoding, so that clips of equal length share a batch; our choice
+PENDING = 4
+"""Batches of windows collected before encoding, so that windows of equal length share a batch (our choice)."""
+
+BATCHES = {"cpu": 16, "cuda": 256}
+"""Windows encoded at once on a device; on a CPU, larger batches exceed the cache (our choice)."""
 
 Pending: TypeAlias = list[tuple[EmbeddingAccumulator, Any]]
 """Windows that wait for the encoder, each with the clip it belongs to."""
@@ -26,9 +31,38 @@ class EmbeddingModel(ABC):
     ----------
     origin : str
         Name or absolute path from which the model was loaded; empty for one that was built in Python.
+    workers : int or None
+        Threads that read sounds ahead; 0: none. None: one for each core, at most 16. Embeddings do not depend on it.
+    batch_size : int or None
+        Windows encoded at once. None: 16 on a CPU, 256 on other devices. Embeddings depend on it up to rounding.
     """
 
     origin: str = ""
+    workers: int | None = None
+    batch_size: int | None = None
+
+    @property
+    def batch(self) -> int:
+        """Return the number of windows that are encoded at once."""
+        return self.batch_size or BATCHES.get(self.device.type, BATCHES["cuda"])
+
+    @property
+    def readers(self) -> int:
+        """Return the number of threads that read sounds ahead."""
+        return reader_count() if self.workers is None else self.workers
+
+    def set_speed(self, workers: int | None = None, batch_size: int | None = None) -> None:
+        """Set ``workers`` and ``batch_size``; None selects the default.
+
+        Raises
+        ------
+        ConfigError
+            When a number is too small.
+        """
+        for name, value, least in (("workers", workers, 0), ("batch_size", batch_size, 1)):
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}; got {value}")
+        self.workers, self.batch_size = workers, batch_size
 
     @property
     @abstractmethod
@@ -124,31 +158,38 @@ class EmbeddingModel(ABC):
         sounds: Iterable[Sound],
         options: Options = Options(),
         skip: Callable[[Sound, AudioError], None] | None = None,
+        readers: int | None = None,
     ) -> Iterator[tuple[Sound, Embedding]]:
         """Embed clips in batches across them, with few windows in memory; yield each clip with its embedding, in order.
 
         With ``skip``, a clip that cannot be read is passed to it and left out; without it the error is raised.
+        ``readers`` threads read clips ahead; by default as many as `EmbeddingModel.readers`.
         """
         options, width = self.prepared(options), self.row_size(replace(options, frames=True))
         pending: Pending = []
         jobs: list[EmbeddingAccumulator] = []
-        for sound in sounds:
-            job = EmbeddingAccumulator(sound, options, self.sample_rate, width)
+        most = PENDING * self.batch
+        started = (EmbeddingAccumulator(sound, options, self.sample_rate, width) for sound in sounds)
+        for job, windows in read_ahead(started, self._windows, self.readers if readers is None else readers):
             jobs.append(job)
             try:
-                for window in self.windows(checked_sound(sound), job):
+                for window in windows:
                     pending.append((job, window))
-                    if len(pending) >= PENDING:
+                    if len(pending) >= most:
                         self.encode(pending, options)
             except AudioError as error:
                 if skip is None:
                     raise
-                skip(sound, error)
+                skip(job.sound, error)
                 jobs.remove(job)
                 pending = [(owner, window) for owner, window in pending if owner is not job]
-            if not pending or len(jobs) >= PENDING:
+            if not pending or len(jobs) >= most:
                 self.encode(pending, options)
                 yield from finished(jobs, skip)
                 jobs = []
         self.encode(pending, options)
         yield from finished(jobs, skip)
+
+    def _windows(self, job: EmbeddingAccumulator) -> Iterator[Any]:
+        """Yield the windows of a clip; a sound of another form is an error of the iteration."""
+        yield from self.windows(checked_sound(job.sound), job)

@@ -24,8 +24,6 @@ from unheard.teachers.hear_module import HearTeacher
 from unheard.teachers.hf_encoder import HfTeacher
 from unheard.teachers.teacher import FrozenTeacher, Windows
 
-BATCH = 8  # windows encoded at once; our choice: half as many as for our models, which are smaller
-
 
 @dataclass
 class WavePiece:
@@ -87,6 +85,11 @@ class ExternalModel(EmbeddingModel):
         return self.teacher.depth if isinstance(self.teacher, HfTeacher) else 0
 
     @property
+    def batch(self) -> int:
+        """Return the number of windows that are encoded at once: by default half as many as for our smaller models."""
+        return self.batch_size or super().batch // 2
+
+    @property
     def embedding_size(self) -> int:
         """Return D': the channels of its map times the rows."""
         return self.teacher.dim * self._rows
@@ -130,8 +133,8 @@ class ExternalModel(EmbeddingModel):
             groups.setdefault(len(piece.wav), []).append(index)
         found: dict[int, tuple[np.ndarray | None, np.ndarray | None]] = {}
         for members in groups.values():
-            for at in range(0, len(members), BATCH):
-                chunk = members[at : at + BATCH]
+            for at in range(0, len(members), self.batch):
+                chunk = members[at : at + self.batch]
                 found.update(zip(chunk, self._outputs(teacher, [pending[i][1] for i in chunk], options), strict=True))
         for index, (job, piece) in enumerate(pending):
             frames, scene = found[index]

@@ -23,10 +23,18 @@ def fingerprint(model: EmbeddingModel) -> str:
     digest = hashlib.sha256(
         repr((model.statistics, model.config.frontend, model.config.model, model.pad_window)).encode()
     )
+    if (precision := precision_of(model)) is not None:
+        digest.update(precision.encode())
     for name, value in model.encoder.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def precision_of(model: EmbeddingModel) -> str | None:
+    """Return the precision of a model; None for float32, and for encoders of others."""
+    precision = model.precision if isinstance(model, Model) else "float32"
+    return None if precision == "float32" else precision
 
 
 SOURCE = "source"
@@ -36,7 +44,7 @@ SOURCE = "source"
 def identity(model: EmbeddingModel, options: Options) -> dict[str, Any]:
     """Return all that the embedding of a clip depends on, apart from the clip, as plain values."""
     made = {"unheard": __version__, "model": fingerprint(model), SOURCE: model.origin}
-    return {**made, "segments": None, **asdict(options)}
+    return {**made, "precision": precision_of(model), "segments": None, **asdict(options)}
 
 
 def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:

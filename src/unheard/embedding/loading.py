@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from unheard.embedding.embedder import Model
+from unheard.embedding.embedder import Model, Precision
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
 from unheard.embedding.stored_check import verify_check
@@ -16,7 +16,7 @@ from unheard.weights.built_in import DEFAULT, open_model, origin_of
 from unheard.weights.names import HEAR, HF
 
 
-def load(name: str | Path = DEFAULT, device: str = "cpu") -> Model | ExternalModel:
+def load(name: str | Path = DEFAULT, device: str = "cpu", precision: Precision = "float32") -> Model | ExternalModel:
     """Load a model. A model folder with a stored sound and its embedding is checked: the embedding is computed again.
 
     Parameters
@@ -28,25 +28,29 @@ def load(name: str | Path = DEFAULT, device: str = "cpu") -> Model | ExternalMod
         ``hear:MODULE:WEIGHTS``, a module with the HEAR API; these embed and do nothing else.
     device : str
         Device of the encoder.
+    precision : {"float32", "bf16"}
+        Of the matrix products of the encoder. bf16 is faster on processors that have it. Embeddings differ slightly.
 
     Raises
     ------
     CheckpointError
         When there is no such model, it cannot be read, or it does not reproduce its stored embedding.
     ConfigError
-        When a HEAR module cannot be loaded.
+        When a HEAR module cannot be loaded, or bf16 is asked of an encoder of others.
     DataError
         When the encoder of others gives features that are not finite or do not follow its hop.
     """
     text = str(name)
     if not text.startswith((HF, HEAR)):
-        return load_own(name, device)
+        return load_own(name, device, precision)
+    if precision != "float32":
+        raise ConfigError(f"{text} computes at its own precision; leave precision out, or use a model of this library")
     model = ExternalModel(text, load_teacher(text), device)
     model.origin = HF + origin_of(text.removeprefix(HF)) if text.startswith(HF) else text
     return model
 
 
-def load_own(name: str | Path, device: str = "cpu") -> Model:
+def load_own(name: str | Path, device: str = "cpu", precision: Precision = "float32") -> Model:
     """Load a model of this library, for what needs more than embeddings.
 
     Raises
@@ -55,16 +59,16 @@ def load_own(name: str | Path, device: str = "cpu") -> Model:
         When there is no such model, it is one of another library, or it does not reproduce its stored embedding.
     """
     saved = open_model(name)
-    model = Model(saved, device)
+    model = Model(saved, device, precision=precision)
     model.origin = origin_of(name)
     if saved.check:
-        verify_check(model, saved.check, model.origin)
+        verify_check(Model(saved, device), saved.check, model.origin)  # in float32
     return model
 
 
-def loaded(model: EmbeddingModel | str | Path, device: str = "cpu") -> EmbeddingModel:
+def loaded(model: EmbeddingModel | str | Path, device: str = "cpu", precision: Precision = "float32") -> EmbeddingModel:
     """Return a model; load it if a name or path is given."""
-    return model if isinstance(model, EmbeddingModel) else load(model, device)
+    return model if isinstance(model, EmbeddingModel) else load(model, device, precision)
 
 
 def named(models: Sequence[EmbeddingModel | str | Path], first: str | None = None) -> dict[str, EmbeddingModel]:

@@ -21,10 +21,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from unheard.audio.waveform import read
+from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import SOURCE, fingerprint
 from unheard.embedding.job import Options, Sound
-from unheard.embedding.loading import load, loaded
+from unheard.embedding.loading import loaded
 from unheard.embedding.pooling import Pool
 from unheard.embedding.table_files import FORMATS, read_blocks, read_identity, vectors
 from unheard.embedding.tables import absolute
@@ -237,7 +238,8 @@ def _model_of(table: EmbeddingTable, model: EmbeddingModel | str | Path | None, 
     if model is None and not source:
         raise ConfigError(f"{table.path} does not name the model that made it; give the model with --model")
     try:
-        encoder = load(source, device) if model is None else loaded(model, device)
+        precision: Precision = table.identity.get("precision") or "float32"
+        encoder = loaded(source if model is None else model, device, precision)
     except CheckpointError as error:
         if model is not None:
             raise

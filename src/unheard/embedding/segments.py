@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unheard.audio.read_ahead import in_background
 from unheard.audio.waveform import read, stream
 from unheard.data.selections.reading import label_columns
 from unheard.data.tables import read_seconds, refuse_reversed
@@ -170,7 +171,7 @@ def embed_segments(
     ``skip`` is called for a segment whose vector is not finite.
     """
     plain = replace(options, frames=False, window=None, hop=None)
-    for group in _groups(segments):
+    for group in _groups(in_background(segments, model.readers), PENDING * model.batch):
         owner = {id(segment.sound): segment for segment in group}
 
         def unusable(sound: Sound, error: AudioError, owner: dict[int, Segment] = owner) -> None:
@@ -181,14 +182,14 @@ def embed_segments(
             yield owner[id(sound)], embedding.scene
 
 
-def _groups(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
-    """Yield consecutive segments together, as many as may be in memory."""
+def _groups(segments: Iterable[Segment], most: int) -> Iterator[list[Segment]]:
+    """Yield consecutive segments together, at most ``most`` of them, and as many as may be in memory."""
     group: list[Segment] = []
     seconds = 0.0
     for segment in segments:
         group.append(segment)
         seconds += segment.end - segment.start
-        if len(group) >= PENDING or seconds >= GROUP_SECONDS:
+        if len(group) >= most or seconds >= GROUP_SECONDS:
             yield group
             group, seconds = [], 0.0
     if group:

@@ -5,7 +5,7 @@ part of a file (``path, start, end, embedding``). During the job, a folder ``.TA
 
     part-00000.parquet ...   finished rows
     manifest.json            the identity of model and options, and the SHA-256 of each part; other parts are ignored
-    in-work                  the file that is being embedded; if the process dies, this file may be the reason
+    in-work                  the files that are being read; if the process dies, one of them may be the reason
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class TableWriter:
         self.parts = out.with_name(f".{out.name}.parts")
         self._rows: list[dict[str, Any]] = []
         self._values, self._flushed = 0, time.monotonic()
+        self._in_work: list[str] = []
         self._manifest: dict[str, Any] = {**self.identity, FILES: {}, "deaths": {}}
         self._lock = locked_file(out)
 
@@ -127,15 +128,23 @@ class TableWriter:
         """Return files on which the process died and which are left out: their decoder crashes, or it happened
         twice.
         """
-        found = {}
-        for path, deaths in self._manifest["deaths"].items():
-            if deaths > 1 or not _decodes(path, sample_rate):
-                found[path] = "the process died while it read this file; try it alone, or convert it to wav or flac"
-        return found
+        reason = "the process died while it read this file; try it alone, or convert it to wav or flac"
+        dead = [path for path, deaths in self._manifest["deaths"].items() if deaths > 1]
+        left = [path for path in self._manifest["deaths"] if path not in dead]
+        if left and not _decodes(left, sample_rate):
+            dead += [path for path in left if not _decodes([path], sample_rate)]
+        return dict.fromkeys(dead, reason)
 
-    def begin(self, path: str) -> str:
-        """Record that a sound is being embedded. Return ``path``."""
-        (self.parts / "in-work").write_bytes(os.fsencode(path))
+    def suspects(self) -> set[str]:
+        """Return files that were being read when the process died; read them before others, and one at a time."""
+        return set(map(absolute, self._manifest["deaths"]))
+
+    def begin(self, path: str, together: int = 1) -> str:
+        """Record that a sound is being read, as one of the latest ``together``. Return ``path``."""
+        self._in_work = [*self._in_work, path][-together:]
+        unfinished = self.parts / "in-work.new"  # replaced at once: a reader may make the process die at any time
+        unfinished.write_bytes(b"\0".join(map(os.fsencode, self._in_work)))
+        unfinished.replace(self.parts / "in-work")
         return path
 
     def last_row(self) -> tuple[str, float] | None:
@@ -191,10 +200,12 @@ class TableWriter:
                 if part.name not in self._manifest[FILES]:
                     part.unlink()
         if (self.parts / "in-work").exists():
-            path, deaths = os.fsdecode((self.parts / "in-work").read_bytes()), self._manifest["deaths"]
-            if absolute(path) not in self.done():
-                deaths[path] = deaths.get(path, 0) + 1
-                write_json(manifest, self._manifest)
+            paths = (self.parts / "in-work").read_bytes().split(b"\0")
+            done, deaths = self.done(), self._manifest["deaths"]
+            for path in map(os.fsdecode, filter(None, paths)):
+                if absolute(path) not in done:
+                    deaths[path] = deaths.get(path, 0) + 1
+            write_json(manifest, self._manifest)
             (self.parts / "in-work").unlink()
 
     def _joined(self, parts: Iterable[str]) -> bool:
@@ -264,17 +275,18 @@ def _clear_errors(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _decodes(path: str, sample_rate: int) -> bool:
-    """Return whether another process can read a file to its end without dying."""
-    process = multiprocessing.get_context("spawn").Process(target=_decode, args=(path, sample_rate))
+def _decodes(paths: list[str], sample_rate: int) -> bool:
+    """Return whether another process can read files to their ends without dying."""
+    process = multiprocessing.get_context("spawn").Process(target=_decode, args=(paths, sample_rate))
     process.start()
     process.join()
     return (process.exitcode or 0) >= 0  # negative: a signal ended it
 
 
-def _decode(path: str, sample_rate: int) -> None:
-    try:
-        for _ in stream(path, sample_rate):
-            pass
-    except UnheardError:
-        pass  # an error is not a crash: embedding reports the file
+def _decode(paths: list[str], sample_rate: int) -> None:
+    for path in paths:
+        try:
+            for _ in stream(path, sample_rate):
+                pass
+        except UnheardError:
+            pass  # an error is not a crash: embedding reports the file

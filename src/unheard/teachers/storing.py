@@ -27,6 +27,7 @@ from unheard.data.shard_writing import (
     job_key,
     other_key,
     refuse_foreign,
+    remove_leftovers,
     write_record,
     write_shard,
     write_summary,
@@ -90,6 +91,7 @@ def store_targets(
     store = _waves(data, teacher, track)
     job = _Job(folder, store, teacher, config)
     if (folder / HEADER).is_file():
+        remove_leftovers(folder)
         return job.finished_before()
     with writing(folder), locked_folder(folder):
         if (folder / HEADER).is_file():  # another process has stored them since

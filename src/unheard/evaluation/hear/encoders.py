@@ -186,5 +186,5 @@ def _ours(model: EmbeddingModel | str | Path, device: str, runtime: Runtime) -> 
         name = name_of(model)
     yield OwnEncoder(name, ours, runtime)
     saved = SavedModel(ours.learner, ours.config, ours.statistics, ours.provenance)
-    yield OwnEncoder("random", Model(reinitialised(saved, seed=0), ours.device.type), runtime)
+    yield OwnEncoder("random", Model(reinitialised(saved, seed=0), ours.device.type, precision=ours.precision), runtime)
     yield LogMelEncoder(ours.frontend)

@@ -68,7 +68,7 @@ def baselines(
     options = options if own is model else replace(options, layer=None)
 
     def untrained(seed: int) -> Float[np.ndarray, "n D"]:
-        blank = Model(reinitialised(saved, seed), own.device.type)
+        blank = Model(reinitialised(saved, seed), own.device.type, precision=own.precision)
         return scenes(blank, labels, options, f"embedding (random encoder, seed {seed})", track)
 
     def statistics() -> Float[np.ndarray, "n D"]:

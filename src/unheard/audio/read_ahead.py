@@ -1,0 +1,119 @@
+"""Sounds are read and transformed by threads while the encoder computes.
+
+    sounds -> readers: file -> wav -> spec -> windows, one sound a thread -> bounded queues -> the caller, in order
+
+Decoding, resampling and the Fourier transform release the GIL. A reader waits when `WAITING` windows of its sound are
+not taken yet, so memory depends neither on the number of sounds nor on their lengths.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+WAITING = 16
+"""Largest number of items of one sound that wait for the caller (our choice)."""
+
+MOST_READERS = 16
+"""Largest number of readers that `reader_count` proposes (our choice)."""
+
+Source = TypeVar("Source")
+Item = TypeVar("Item")
+
+
+class _Done:
+    """Marks the end of an iteration in a queue, with the error that ended it."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+class Background(Generic[Item]):
+    """An iterable whose items another thread computes; at most `WAITING` of them wait.
+
+    Parameters
+    ----------
+    items : iterable
+        Iterated by the other thread, in `run`.
+    stop : Event
+        Ends `run` early.
+    """
+
+    def __init__(self, items: Iterable[Item], stop: threading.Event) -> None:
+        self._items, self._stop = items, stop
+        self._ready: queue.Queue[Item | _Done] = queue.Queue(WAITING)
+
+    def run(self) -> None:
+        """Compute the items; an error is raised where the items are taken."""
+        try:
+            for item in self._items:
+                if not self._put(item):
+                    return
+            self._put(_Done())
+        except BaseException as error:
+            self._put(_Done(error))
+
+    def _put(self, item: Item | _Done) -> bool:
+        """Wait for a free place; return False when the iteration was stopped."""
+        while not self._stop.is_set():
+            try:
+                self._ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items in order."""
+        while not isinstance(item := self._ready.get(), _Done):
+            yield item
+        if item.error is not None:
+            raise item.error
+
+
+def reader_count() -> int:
+    """Return the default number of readers: one for each core this process may use, at most `MOST_READERS`."""
+    return min(MOST_READERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def read_ahead(
+    sources: Iterable[Source], read: Callable[[Source], Iterable[Item]], readers: int
+) -> Iterator[tuple[Source, Iterable[Item]]]:
+    """Yield sources in order, each with the items that ``read`` gives for it; take the items before the next source.
+
+    Parameters
+    ----------
+    read : callable
+        Called in the thread of the caller; what it returns is iterated by a reader. An error of the iteration is raised
+        where its items are taken.
+    readers : int
+        Number of threads; 0: the thread of the caller does everything.
+    """
+    if not readers:
+        yield from ((source, read(source)) for source in sources)
+        return
+    stop, waiting = threading.Event(), deque[tuple[Source, Background[Item]]]()
+    pool = ThreadPoolExecutor(readers, thread_name_prefix="reader")
+    try:
+        for source in sources:
+            background = Background(read(source), stop)
+            pool.submit(background.run)
+            waiting.append((source, background))
+            if len(waiting) > readers:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def in_background(items: Iterable[Item], readers: int) -> Iterator[Item]:
+    """Yield items that one other thread computes in advance; with 0 ``readers`` the thread of the caller does."""
+    for _, ahead in read_ahead([None], lambda _: items, min(readers, 1)):
+        yield from ahead
