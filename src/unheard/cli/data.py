@@ -144,29 +144,6 @@ def tasks(
     return DONE
 
 
-@data.command(name="import", help_epilogue="Example:\n  unheard data import esc50 ESC-50-master/ -o esc50.csv")
-def import_(
-    layout: str, folder: Path, /, *, out: Out, overwrite: Overwrite = False, json: Json = False, strict: Strict = False
-) -> int:
-    """Write the label table of a public data set with its official splits, for unheard probe and finetune.
-
-    Parameters
-    ----------
-    layout
-        audioset, audioset-20k, esc50, us8k, speech-commands-v1, speech-commands-v2, fsd50k, dcase2019-task1a, openmic,
-        nsynth, nsynth-pitch, gtzan or magnatagatune.
-    folder
-        Folder of the unpacked data set.
-    """
-    from unheard.datasets.layouts import import_labels
-
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
-    report = import_labels(layout, folder, out)
-    emit(report.lines(), report.to_json(), json)
-    return status(len(report.missing), strict)
-
-
 @verb("unheard data captions corpora/M -o captions/M.csv", data)
 def captions(corpus: Path, /, *, out: Out, notes: bool = True, overwrite: Overwrite = False, json: Json = False) -> int:
     """Write captions of fetched sounds, from their names and folders, for unheard pretrain --recipe clap-mini.

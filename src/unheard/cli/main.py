@@ -16,6 +16,7 @@ from unheard.cli import (
     embedding,
     evaluating,
     exporting,
+    importing,
     models,
     predicting,
     searching,
@@ -28,7 +29,20 @@ from unheard.errors import UnheardError, shown
 
 __all__ = ["VERBS", "main"]
 
-VERBS = (data, targets, training, embedding, searching, predicting, evaluating, viewing, models, exporting, debugging)
+VERBS = (
+    data,
+    importing,
+    targets,
+    training,
+    embedding,
+    searching,
+    predicting,
+    evaluating,
+    viewing,
+    models,
+    exporting,
+    debugging,
+)
 """Modules that register their commands on import."""
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout was closed, as in `unheard recipes | head -1`

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from unheard.audio.folders import missing_files
 from unheard.audio.waveform import read_channels
 from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
-from unheard.data.tables import EMPTY_WORDS, read_columns, read_seconds, refuse_reversed
+from unheard.data.selections.reading import label_columns
+from unheard.data.tables import EMPTY_WORDS, read_seconds, refuse_reversed
 from unheard.errors import DataError
 
 SPLITS = {
@@ -153,7 +154,7 @@ class Files(Sequence[Path]):
 
 
 def read_labels(path: Path | str, least: int = 2) -> Labels:
-    """Read a labels CSV.
+    """Read a labels CSV, or annotations of recordings: a Raven or Audacity file, or a folder of them.
 
     Parameters
     ----------
@@ -168,19 +169,18 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
         the other clips have one label each.
     """
     path = Path(path)
-    table = read_columns(path, ("path", "label"), ("known", "split", "fold", "group", "start", "end"))
+    root, table = label_columns(path, ("path", "label"), ("known", "split", "fold", "group", "start", "end"))
     texts, empty = table["label"], [""] * len(table["label"])
     if not texts:
         raise DataError(f"{path} has no rows; give one row for each clip under the header path,label")
-    folder = os.fspath(path.parent)
-    absent = missing_files(folder, dict.fromkeys(table["path"]))
+    absent = missing_files(os.fspath(root), dict.fromkeys(table["path"]))
     if absent:
         first, rows = (
             next(name for name in table["path"] if name in absent),
             sum(name in absent for name in table["path"]),
         )
         raise DataError(
-            f"{path} names {rows} files that do not exist, the first {first}; paths must be relative to {path.parent}"
+            f"{path} names {rows} files that do not exist, the first {first}; paths must be relative to {root}"
         )
     named = {text: _names(text) for text in dict.fromkeys(texts)}
     classes = sorted({name for names in named.values() for name in names})
@@ -209,7 +209,7 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     multilabel = bool((target.sizes != 1).any())
     known = known_classes(table.get("known", empty), classes, target)
     return Labels(
-        Files(path.parent, table["path"]),
+        Files(root, table["path"]),
         classes,
         target,
         multilabel,

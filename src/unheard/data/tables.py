@@ -96,7 +96,7 @@ def read_columns(path: str | Path, required: tuple[str, ...], optional: tuple[st
 def _records(path: str | Path, required: tuple[str, ...]) -> Iterator[list[str]]:
     """Yield the names of the columns, then the values of every row that is not empty, one for each column."""
     try:
-        with _open_text(Path(path)) as file:
+        with open_text(Path(path)) as file:
             reader = csv.reader(file, strict=True)
             columns = [name.strip() for name in next(reader, [])]
             if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
@@ -139,7 +139,7 @@ def _lacks(path: str | Path, columns: list[str], missing: list[str], required: t
     return f"{path}: lacks the column {', '.join(missing)}; it has {found}, and needs {', '.join(required)}"
 
 
-def _open_text(path: Path) -> IO[str]:
+def open_text(path: Path) -> IO[str]:
     """Open a table: UTF-8, or UTF-16 with a byte order mark.
 
     Raises

@@ -17,7 +17,8 @@ import numpy as np
 
 from unheard.audio.read_ahead import in_background
 from unheard.audio.waveform import read, stream
-from unheard.data.tables import read_columns, read_seconds, refuse_reversed
+from unheard.data.selections.reading import label_columns
+from unheard.data.tables import read_seconds, refuse_reversed
 from unheard.embedding.embedding_model import PENDING, EmbeddingModel
 from unheard.embedding.job import Options, Sound
 from unheard.errors import AudioError, ConfigError, DataError
@@ -117,7 +118,9 @@ def cut_file(path: str, sample_rate: int, window: float, hop: float, after: floa
 
 
 def read_segments(table: str | Path) -> list[SegmentRow]:
-    """Return the different rows of a CSV with the columns path, start and end; paths are relative to it.
+    """Return the different rows of a CSV with the columns path, start and end, or of annotations of recordings.
+
+    Paths of a CSV are relative to it; annotations are a Raven or Audacity file, or a folder of them.
 
     An empty start or end, or a missing column, is that of the file.
 
@@ -127,13 +130,13 @@ def read_segments(table: str | Path) -> list[SegmentRow]:
         When the table cannot be read, has no rows, names missing files, or has an invalid time.
     """
     place = Path(table)
-    columns = read_columns(place, ("path",), ("start", "end"))
+    folder, columns = label_columns(place, ("path",), ("start", "end"))
     if not columns["path"]:
         raise DataError(f"{place} has no rows; give one row for each segment under the header path,start,end")
-    if absent := [name for name in dict.fromkeys(columns["path"]) if not (place.parent / name).is_file()]:
+    if absent := [name for name in dict.fromkeys(columns["path"]) if not (folder / name).is_file()]:
         raise DataError(
             f"{place} names {len(absent)} files that do not exist, the first {absent[0]}; paths must be relative to"
-            f" {place.parent}"
+            f" {folder}"
         )
     empty = [""] * len(columns["path"])
     rows: dict[SegmentRow, None] = {}
@@ -142,7 +145,7 @@ def read_segments(table: str | Path) -> list[SegmentRow]:
         start = read_seconds(first, f"{place}: start of row {number}")
         end = read_seconds(last, f"{place}: end of row {number}")
         refuse_reversed(start, end, f"{place}: row {number}")
-        rows[SegmentRow(str(place.parent / name), start, end)] = None
+        rows[SegmentRow(str(folder / name), start, end)] = None
     return list(rows)
 
 

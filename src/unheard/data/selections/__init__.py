@@ -1,0 +1,1 @@
+"""Annotations of parts of recordings: selection tables of Raven and label files of Audacity."""
