@@ -14,7 +14,6 @@ import soundfile
 
 import unheard
 from unheard.cli import main
-from unheard.embedding.job import Options
 from unheard.embedding.search import EmbeddingTable, Example, Hit
 from unheard.embedding.table_files import write_table
 from unheard.errors import ConfigError, DataError
@@ -127,7 +126,7 @@ def test_a_table_of_a_model_that_has_moved(folder, tmp_path):
 
     own = load_own("random-tiny")
     save_model(tmp_path / "old", own.learner, own.config, own.statistics, Provenance())
-    unheard.embed(tmp_path / "old", folder / "long.wav", tmp_path / "emb.npz", Options(frames=False), window=1.0)
+    unheard.embed(tmp_path / "old", folder / "long.wav", tmp_path / "emb.npz", window=1.0)
     shutil.move(tmp_path / "old", tmp_path / "new")
     with pytest.raises(ConfigError, match=r"was made by .*old, which cannot be loaded; give --model"):
         unheard.search(tmp_path / "emb.npz", like=folder / "chirp.wav")

@@ -141,7 +141,7 @@ def test_wrong_windows_and_segments_are_refused(model, folder, tmp_path):
         with pytest.raises(ConfigError, match="must be at least 0.01 seconds"):
             unheard.embed(model, folder, tmp_path / "emb.parquet", **wrong)
     with pytest.raises(ConfigError, match="leave frames and pool none out"):
-        unheard.embed(model, folder, tmp_path / "emb.parquet", Options(frames=True), window=1.0)
+        unheard.embed(model, folder, tmp_path / "emb.parquet", frames=True, window=1.0)
     (folder / "parts.csv").write_text("path,start,end\nnone.wav,0,1\n")
     with pytest.raises(DataError, match=r"do not exist, the first none\.wav"):
         unheard.embed(model, None, tmp_path / "emb.parquet", segments=folder / "parts.csv")

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_args
 
-from unheard.api.options import SelectionOptions
 from unheard.cli.shell import Flat, Json, Out, Overwrite, Strict, data, emit, status
 from unheard.errors import ConfigError
 from unheard.outputs import locked_file, refuse_existing
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """Options of an import of raven or audacity annotations.
+
+    Parameters
+    ----------
+    background
+        raven, audacity: also write parts between the annotations, as many as there are annotations. Their label is
+        background. If a part has several labels, they have none.
+    label_column
+        raven: column with the label. Default: Annotation, Label, Species, Common Name or another usual name.
+    """
+
+    background: bool = False
+    label_column: str | None = None
 
 
 @data.command(
