@@ -86,7 +86,7 @@ def test_settings_apply_in_order_and_leave_the_original_alone() -> None:
         ("frames=3", r"did you mean model\.frames\?"),
         ("lerning_rate=3", r"did you mean training\.learning_rate\?"),
         ("objectives.latent.weight=1", r"did you mean objectives\.latents\.weight\?"),
-        ("zzz.qqq=1", "the sections are data, frontend, hyperparameter_source, model, name, objectives"),
+        ("zzz.qqq=1", "the sections are data, frontend, hyperparameter_source, mask, model, name, objectives"),
         ("model=3", "no setting 'model'"),
         ("=3", "no setting ''"),
         ("model.depth", r"has the form section\.key=value, for example training\.batch_size=64; got 'model\.depth'"),

@@ -54,7 +54,7 @@ def test_an_optional_package_that_is_installed_and_broken_is_not_called_missing(
     for name in [name for name in sys.modules if name.split(".")[0] == module or name == "torch.utils.tensorboard"]:
         monkeypatch.delitem(sys.modules, name)
     use = {
-        "tensorboard": lambda: MetricsLogger(tmp_path, 0, 1, show=False),
+        "tensorboard": lambda: MetricsLogger(tmp_path, 0, 1),
         "tinysoundfont": lambda: Player(tmp_path).note("notes/fluid/0-40.wav"),
     }[module]
     (tmp_path / f"{module}.py").write_text("raise ImportError('libgone.so: cannot open shared object file')")
@@ -65,6 +65,6 @@ def test_an_optional_package_that_is_installed_and_broken_is_not_called_missing(
 
 def test_a_run_without_tensorboard_has_its_metrics_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with MetricsLogger(tmp_path, 0, 1, show=False) as rows:
+    with MetricsLogger(tmp_path, 0, 1) as rows:
         rows.write({"step": 1, "loss": 0.5})
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
-from unheard.audio.standard_input import is_standard_input
 from unheard.cli import (
     data,
     debugging,
@@ -66,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         _own_output()
     given = sys.argv[1:] if argv is None else list(argv)
-    arguments = [f"./{each}" if is_standard_input(each) else each for each in given]  # else it is read as an option
+    # the standard input, which would be read as an option; see `unheard.audio.standard_input`, which is slow to import
+    arguments = [f"./{each}" if each == "-" or each.startswith("-@") else each for each in given]
     try:
         with showing_warnings():
             code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
