@@ -299,11 +299,11 @@ def _inside(check: Checker, learner: PretrainModule, out: MaskedPass, mask: Mask
     hook.remove()
     check("decoder_input", inputs[0], **NETWORK)
     check("decoder_block0_out", decoder.transformer.blocks[0](inputs[0]), **NETWORK)
-    guess = model.predictor(out.decoded)[:, :, 0]
-    check("decoder_out", guess, **NETWORK)
+    predicted = model.predictor(out.decoded)[:, :, 0]
+    check("decoder_out", predicted, **NETWORK)
     assert out.whole is not None
-    target = out.whole.repeat_interleave(len(guess) // len(out.whole), dim=0)
-    check("loss_local_tokens", (guess - target).square().mean(dim=-1), **NETWORK)
+    target = out.whole.repeat_interleave(len(predicted) // len(out.whole), dim=0)
+    check("loss_local_tokens", (predicted - target).square().mean(dim=-1), **NETWORK)
 
 
 def _inference(folder: Path, config: dict[str, Any], table: Comparison) -> None:

@@ -371,9 +371,9 @@ def _inside(check: Checker, run: _Run, out: MaskedPass) -> None:
 def _losses(check: Checker, out: MaskedPass) -> None:
     """Losses token by token, as the reference sums them, and its logged numbers."""
     assert out.target is not None and out.cls is not None and out.whole is not None
-    guess, views = out.best_prediction(), len(out.cls) // len(out.whole)
-    root, count = guess.shape[2] ** 0.5, guess.shape[0] * guess.shape[1]
-    frames = (guess - out.target).square().sum(dim=-1) / root
+    predicted, views = out.best_prediction(), len(out.cls) // len(out.whole)
+    root, count = predicted.shape[2] ** 0.5, predicted.shape[0] * predicted.shape[1]
+    frames = (predicted - out.target).square().sum(dim=-1) / root
     mean = out.whole.mean(dim=1).repeat_interleave(views, dim=0)
     clips = (out.cls - mean).square().sum(dim=-1) / root
     check("loss_frame_tokens", frames, **NETWORK)
@@ -381,10 +381,10 @@ def _losses(check: Checker, out: MaskedPass) -> None:
     check("loss_frame_sum", frames.sum(), **LOSS)
     check("loss_utterance_sum", clips.sum() * count, **LOSS)
     check("sample_size", count)
-    ones = torch.ones(guess.shape[:2])
+    ones = torch.ones(predicted.shape[:2])
     check("log_target_var", spread(out.target, ones), **NETWORK)
-    check("log_pred_var", spread(guess, ones), **NETWORK)
-    check("log_masked_pct", guess.shape[1] / out.patches.shape[1], atol=1e-9)
+    check("log_pred_var", spread(predicted, ones), **NETWORK)
+    check("log_masked_pct", predicted.shape[1] / out.patches.shape[1], atol=1e-9)
 
 
 def _inference(folder: Path, config: dict[str, Any], table: Comparison) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +21,8 @@ from unheard.files import write_text
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 PROJECT = "unheard"
+EXTRAS = {"tensorboard": "track", "wandb": "wandb", "mlflow": "mlflow"}
+"""The extra that installs the package of each tracker."""
 NOT_CURVES = ("step", "time", "seconds")
 
 
@@ -119,6 +123,7 @@ class Mlflow(Tracker):
         require("mlflow", "mlflow", "mlflow-skinny")
         import mlflow
 
+        self._failed = False
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a database needs packages that skinny lacks
         address = os.environ.get("MLFLOW_TRACKING_URI") or (run / "mlflow").absolute().as_uri()
         try:
@@ -142,11 +147,26 @@ class Mlflow(Tracker):
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Send the values of one step."""
         for name, value in values.items():
-            self._client.log_metric(self._id, name, value, step=step)
+            self._send(partial(self._client.log_metric, self._id, name, value, step=step))
 
     def close(self) -> None:
         """Mark the session as ended."""
-        self._client.set_terminated(self._id)
+        self._send(partial(self._client.set_terminated, self._id))
+
+    def _send(self, call: Callable[[], object]) -> None:
+        """Call the server. If it fails, warn once and send nothing more: ``metrics.jsonl`` has all rows."""
+        import mlflow
+
+        if self._failed:
+            return
+        try:
+            call()
+        except (mlflow.exceptions.MlflowException, OSError) as error:
+            self._failed = True
+            warnings.warn(
+                f"MLflow does not answer ({' '.join(str(error).split())[:200]}); later rows are in metrics.jsonl only",
+                stacklevel=2,
+            )
 
 
 def open_tracker(name: TrackerName | None, run: Path, start: int, settings: Mapping[str, Any]) -> Tracker | None:
@@ -157,7 +177,7 @@ def open_tracker(name: TrackerName | None, run: Path, start: int, settings: Mapp
     UnheardError
         When its package is not installed.
     ConfigError
-        When there is no such tracker, or it does not start.
+        When it does not start.
     """
     if name is None and find_spec("tensorboard") is None:
         return None
@@ -165,9 +185,7 @@ def open_tracker(name: TrackerName | None, run: Path, start: int, settings: Mapp
         return TensorBoard(run, start)
     if name == "wandb":
         return Wandb(run, settings)
-    if name == "mlflow":
-        return Mlflow(run, settings)
-    raise ConfigError(f"log must be tensorboard, wandb or mlflow; got {name}")
+    return Mlflow(run, settings)
 
 
 def require_tracker(name: TrackerName | None) -> None:
@@ -177,14 +195,14 @@ def require_tracker(name: TrackerName | None) -> None:
     ------
     UnheardError
         When it is not installed.
+    ConfigError
+        When there is no such tracker.
     """
-    module, extra = {
-        "tensorboard": ("tensorboard", "track"),
-        "wandb": ("wandb", "wandb"),
-        "mlflow": ("mlflow", "mlflow"),
-        None: ("unheard", ""),
-    }[name]
-    require(module, extra)
+    if name is None:
+        return
+    if name not in EXTRAS:
+        raise ConfigError(f"log must be {', '.join(EXTRAS)} or left out; got {name!r:.40}")
+    require(name, EXTRAS[name])
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 import unheard
 from unheard import api
 from unheard.embedding.classify import by_name
-from unheard.errors import AudioWarning, ConfigError
+from unheard.errors import AudioError, AudioWarning, ConfigError
 
 NOISE = (np.random.default_rng(0).standard_normal(16000).astype(np.float32), 16000)
 
@@ -86,3 +87,29 @@ def test_keywords_of_embed(tmp_path: Path) -> None:
         unheard.pretrain(tmp_path, tmp_path / "run", epochs=1, steps=2)
     with pytest.raises(ConfigError, match="forbids executing"):
         unheard.pretrain(tmp_path, tmp_path / "run", "mine.py", no_code=True)
+
+
+def test_embed_stops_at_the_first_unreadable_sound_and_keeps_rows(tmp_path: Path) -> None:
+    (tmp_path / "sounds").mkdir()
+    for name in ("a", "c"):
+        soundfile.write(tmp_path / "sounds" / f"{name}.wav", np.full(16000, 0.1), 16000)
+    (tmp_path / "sounds" / "b.wav").write_text("no sound")
+    (tmp_path / "parts.csv").write_text("path,start,end\nsounds/a.wav,0,0.5\nsounds/b.wav,0,0.5\n")
+    model, sounds = unheard.load("random-tiny", device="cpu"), tmp_path / "sounds"
+    for number, options in enumerate(({}, {"window": 0.5}, {"segments": tmp_path / "parts.csv"})):
+        out, audio = tmp_path / f"{number}.npz", None if "segments" in options else sounds
+        with pytest.raises(AudioError, match=r"b\.wav"):
+            unheard.embed(model, audio, out, on_error="raise", **options)
+        assert not out.exists()
+        report = unheard.embed(model, audio, out, resume=True, **options)
+        assert [Path(path).name for path, _ in report.skipped] == ["b.wav"]
+
+
+def test_embed_does_not_change_a_loaded_model(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(16000, 0.1), 16000)
+    model = unheard.load("random-tiny", device="cpu")
+    model.set_speed(workers=1, batch_size=3)
+    unheard.embed(model, tmp_path / "a.wav", tmp_path / "x.npz", workers=0, batch_size=5)
+    assert (model.workers, model.batch_size) == (1, 3)
+    with pytest.raises(ConfigError, match="the model is loaded in float32"):
+        unheard.embed(model, tmp_path / "a.wav", tmp_path / "y.npz", precision="bf16")

@@ -153,3 +153,25 @@ def test_background_needs_free_time_and_a_free_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="leave --background out"):
         import_selections("audacity", tmp_path, tmp_path / "labels.csv", background=True)
     assert main(["data", "import", "esc50", str(tmp_path), "-o", str(tmp_path / "x.csv"), "--background"]) == 2
+
+
+def test_a_labels_csv_may_be_called_txt(tmp_path: Path) -> None:
+    _recording(tmp_path / "a.wav", 2)
+    _recording(tmp_path / "b.wav", 2)
+    for name in ("labels.txt", "labels.tsv"):
+        (tmp_path / name).write_text("path,label\na.wav,frog\nb.wav,bird\n")
+        assert read_labels(tmp_path / name).classes == ["bird", "frog"]
+
+
+def test_options_and_times_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        _recording(tmp_path / f"{name}.wav", 20)
+    (tmp_path / "one.txt").write_text("1.0\t2.0\tfrog\n")
+    with pytest.raises(DataError, match="leave --label-column out"):
+        import_selections("audacity", tmp_path, tmp_path / "l.csv", label_column="Species")
+    (tmp_path / "both.selections.txt").write_text(
+        "Begin Time (s)\tEnd Time (s)\tBegin File\tFile Offset (s)\tAnnotation\n"
+        "1\t2\tone.wav\t1\tfrog\n21\t22\ttwo.wav\t\tfrog\n"
+    )
+    with pytest.raises(DataError, match=r"line 3 lacks 'File Offset \(s\)'"):
+        import_selections("raven", tmp_path, tmp_path / "l.csv")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from unheard.embedding.bulk import embed_table
 from unheard.embedding.loading import load
 from unheard.embedding.streaming import resampled_chunks
 from unheard.errors import AudioError, ConfigError
@@ -110,3 +111,31 @@ def test_the_standard_input_is_a_wav_file_or_raw_samples(model, wav, tmp_path):
 def test_bad_standard_input_is_refused(name, content, message, tmp_path):
     ended = run(["embed", "random-tiny", name, "-o", str(tmp_path / "x.npz"), "--device", "cpu"], content)
     assert ended.returncode == 2 and message in ended.stderr and not (tmp_path / "x.npz").exists()
+
+
+def test_what_follows_the_samples_of_a_wav_file_is_no_sound(model, wav, tmp_path):
+    soundfile.write(tmp_path / "a.wav", wav[: 2 * RATE], RATE, subtype="PCM_16")
+    content = (tmp_path / "a.wav").read_bytes() + b"LIST" + (20000).to_bytes(4, "little") + bytes(range(200)) * 100
+    out = tmp_path / "x.npz"
+    ended = run(["embed", "random-tiny", "-", "-o", str(out), "--frames", "--hop", "0.04", "--device", "cpu"], content)
+    assert ended.returncode == 0, ended.stderr
+    wanted = model.embed(tmp_path / "a.wav", hop=0.04)
+    with np.load(out) as arrays:
+        np.testing.assert_allclose(arrays["time_ms"], wanted.times_ms)
+        np.testing.assert_allclose(arrays["embedding"], wanted.frames, atol=1e-5)
+
+
+def test_a_wav_file_that_breaks_off_is_named(wav, tmp_path):
+    soundfile.write(tmp_path / "a.wav", wav, RATE, subtype="PCM_16")
+    out = ["-o", str(tmp_path / "x.npz"), "--device", "cpu"]
+    ended = run(["embed", "random-tiny", "-", *out], (tmp_path / "a.wav").read_bytes()[:40044])
+    assert ended.returncode == 0 and b"its header declares 149920 samples, it holds 20000" in ended.stderr
+    ended = run(["embed", "random-tiny", "-", *out, "--resume"], b"")
+    assert ended.returncode == 2 and b"the standard input cannot be continued" in ended.stderr
+
+
+def test_a_file_whose_name_begins_like_the_standard_input_is_read(model, wav, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("-@a.wav", wav, RATE)
+    report = embed_table(model, ["-@a.wav"], tmp_path / "x.npz")
+    assert (report.rows, report.skipped) == (1, ())

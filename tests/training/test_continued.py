@@ -71,5 +71,7 @@ def test_minutes_determine_the_steps_from_the_measured_speed(
 
 def test_settings_of_an_objective_that_is_not_trained_are_refused(tmp_path: Path) -> None:
     """They would change nothing: as with ``init``, which leaves an objective with teachers out."""
+    with pytest.raises(ConfigError, match=r"distill\.teachers=\[\] changes nothing"):
+        unheard.pretrain(tmp_path, tmp_path / "run", settings=["objectives.distill.teachers=[]"], init="unheard-tiny")
     with pytest.raises(ConfigError, match=r"latents\.distance=.* changes nothing.*set objectives\.latents\.weight=1"):
         unheard.pretrain(tmp_path, tmp_path / "run", settings=["objectives.latents.distance=mse"])

@@ -69,6 +69,22 @@ def test_mlflow_continues_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_a_server_that_does_not_answer_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracker = open_tracker("mlflow", tmp_path, 0, {})
+    assert tracker is not None
+
+    def refused(*_: object, **__: object) -> None:
+        raise mlflow.exceptions.MlflowException("connection refused")
+
+    monkeypatch.setattr("mlflow.MlflowClient.log_metric", refused)
+    with pytest.warns(UserWarning, match="connection refused.*metrics.jsonl only"):
+        tracker.write(1, {"loss": 1.0, "gradient_norm": 0.5})
+    tracker.write(2, {"loss": 1.0})
+    tracker.close()
+
+
 @pytest.mark.parametrize("name", ["wandb", "mlflow", "tensorboard"])
 def test_a_missing_package_is_named_before_the_run(
     name: str, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

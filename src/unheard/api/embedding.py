@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Literal
 
@@ -52,7 +53,7 @@ def embed(
     out : path
         The table.
     device : str
-        Device of a model given by name; a loaded model keeps its device and precision.
+        Device of a model given by name; a loaded model keeps its device.
     resume, overwrite : bool
         Continue an interrupted job, or replace an existing table; otherwise an existing table is refused.
     track : Track
@@ -71,8 +72,8 @@ def embed(
     sources = [audio] if isinstance(audio, str | Path) else list(audio or ())
     if bool(sources) == (segments is not None):
         raise ConfigError("give sound files or folders, or --segments with a table of their parts, and not both")
-    opened = loaded(model, device, precision)
-    opened.set_speed(workers, batch_size)
+    opened = copy(loaded(model, device, precision))  # the caller's model keeps its speed
+    opened.set_speed(opened.workers if workers is None else workers, batch_size or opened.batch_size)
     chosen = Options(layer, pool, hop, frames, window=window, on_error=on_error)
     if segments is not None:
         return embed_segments_table(opened, segments, out, chosen, resume=resume, overwrite=overwrite, track=track)

@@ -96,8 +96,7 @@ def _refuse_duration(minutes: float, settings: Sequence[str]) -> None:
 def _refuse_inactive(recipe: Recipe, settings: Sequence[str]) -> None:
     """Refuse a setting of an objective that is not trained: it would change nothing."""
     for given in settings:
-        section, _, rest = given.partition(".")
-        name, _, field = rest.partition("=")[0].partition(".")
+        section, name, field = [*given.partition("=")[0].split(".", 2), "", ""][:3]
         if section == "objectives" and field not in ("", "weight") and name not in recipe.objectives.active():
             raise ConfigError(
                 f"{given} changes nothing, because the weight of objectives.{name} is 0; also set"

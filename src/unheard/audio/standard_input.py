@@ -18,11 +18,14 @@ STANDARD_INPUT = "-"
 """Name of the standard input as a sound: a WAV file; ``-@RATE`` are raw samples."""
 
 _WIDTHS = (2, 4)  # bytes of a sample
+_UNKNOWN = 0x7FFF0000
+"""Bytes: programs that do not know the length of the sound declare 0, or at least this size."""
 
 
 def is_standard_input(name: str | Path) -> bool:
-    """Return whether a name means the standard input; a file ``./-@1`` is none."""
-    return str(name) == STANDARD_INPUT or str(name).startswith(STANDARD_INPUT + "@")
+    """Return whether a name means the standard input; a file with such a name, as ``-@a.wav``, is a file."""
+    text = str(name)
+    return text == STANDARD_INPUT or (text.startswith(STANDARD_INPUT + "@") and not Path(text).is_file())
 
 
 class StandardInput(Decoder):
@@ -64,6 +67,8 @@ class StandardInput(Decoder):
         self.sample_rate, self.channels = header.getframerate(), header.getnchannels()
         self.format = "WAV"
         self._set_width(width)
+        declared = header.getnframes()
+        self.frames = declared if 0 < declared * width * self.channels < _UNKNOWN else 0
 
     def _set_width(self, width: int) -> None:
         """Set the bytes of one sample."""
@@ -71,9 +76,14 @@ class StandardInput(Decoder):
 
     def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
         size = self._dtype.itemsize * self.channels
-        content = self._source.read(count * size)
+        left = self.frames - self.came if self.frames else count  # other chunks may follow the samples of a WAV file
+        content = self._source.read(min(count, left) * size)
         whole = np.frombuffer(content[: len(content) // size * size], self._dtype).reshape(-1, self.channels)
         return whole.astype(np.float32) / np.float32(self._scale)
+
+    def _ended(self) -> None:
+        if self.came < self.frames:
+            self.note = f"it is truncated: its header declares {self.frames} samples, it holds {self.came}"
 
     def close(self) -> None:
         """Leave the standard input open."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -14,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from unheard.errors import ConfigError
+from unheard.read_ahead import Background
 
 QUEUE_SIZE = 3
 """Largest number of waiting batches (our choice)."""
@@ -96,9 +96,9 @@ class Prefetcher(ABC, Generic[Item]):
 
     def __init__(self, steps: range) -> None:
         self.steps, self.wait_seconds = steps, 0.0
-        self._ready: queue.Queue[Item | Exception] = queue.Queue(QUEUE_SIZE)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._ready: Iterator[Item] = iter(())
         self._peeked: Item | None = None
 
     @abstractmethod
@@ -107,7 +107,9 @@ class Prefetcher(ABC, Generic[Item]):
 
     def __enter__(self: Mine) -> Mine:
         """Start the thread."""
-        self._thread = threading.Thread(target=self._prepare, name="batches", daemon=True)
+        batches = Background(map(self.batch, self.steps), self._stop, QUEUE_SIZE)
+        self._ready = iter(batches)
+        self._thread = threading.Thread(target=batches.run, name="batches", daemon=True)
         self._thread.start()
         return self
 
@@ -137,28 +139,8 @@ class Prefetcher(ABC, Generic[Item]):
             raise ConfigError("a loader prepares batches only inside its context; write: with loader: ...")
         if self._peeked is None:
             begin = time.perf_counter()
-            item = self._ready.get()
-            self.wait_seconds += time.perf_counter() - begin
-            if isinstance(item, Exception):
-                raise item
-            self._peeked = item
-        return self._peeked
-
-    def _prepare(self) -> None:
-        """Put batches, or an error, into the queue; runs in the thread."""
-        try:
-            for step in self.steps:
-                if not self._put(self.batch(step)):
-                    return
-        except Exception as error:
-            self._put(error)
-
-    def _put(self, item: Item | Exception) -> bool:
-        """Wait for a free slot; return False when the loader was stopped meanwhile."""
-        while not self._stop.is_set():
             try:
-                self._ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
+                self._peeked = next(self._ready)
+            finally:
+                self.wait_seconds += time.perf_counter() - begin
+        return self._peeked

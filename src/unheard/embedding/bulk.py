@@ -71,12 +71,14 @@ def embed_table(
         When ``out`` exists and neither ``resume`` nor ``overwrite`` is given, or ``resume`` finds rows of another model
         or other options.
     """
-    options = options or Options(frames=False)
+    options, files = options or Options(frames=False), expand(sources)
+    if resume and any(map(is_standard_input, files)):
+        raise ConfigError("the standard input cannot be continued; leave --resume out, or record it to a file first")
     if options.window is not None:
-        return _embed_windows(model, expand(sources), out, _window_options(options), resume, overwrite, track)
+        return _embed_windows(model, files, out, _window_options(options), resume, overwrite, track)
     if options.pool == "none":
         options = replace(options, frames=True)
-    files, skipped, embedded = expand(sources), _Skipped(options), 0
+    skipped, embedded = _Skipped(options), 0
     with TableWriter(Path(out), identity(model, options), model.row_size(options), resume, overwrite) as table:
         todo, earlier = _todo(files, table, model.sample_rate, skipped)
         for file, embedding in _embeddings(model, table, track(todo, len(todo), "embedding"), options, skipped):

@@ -27,7 +27,7 @@ from unheard.embedding.classify import by_name, classify_many
 from unheard.embedding.embedding_model import EmbeddingModel, Pending
 from unheard.embedding.job import Embedding, EmbeddingAccumulator, LiveFrames, Options, Sound
 from unheard.embedding.streaming import stream_frames
-from unheard.embedding.windows import Window, column_frames, cut, shifts
+from unheard.embedding.windows import Window, column_frames, cut_at_offsets, shifts
 from unheard.errors import ConfigError
 from unheard.model.encoder import Encoder
 from unheard.model.patches import Grid
@@ -146,7 +146,7 @@ class Model(EmbeddingModel):
         """Yield the frames of a signal as soon as the audio they need is there, in order of time.
 
         They equal those of `embed` for the whole signal. A frame comes at most one trained window, one patch, two
-        analysis frames and one chunk after its sound: 2.4 s and a chunk for unheard-tiny.
+        analysis frames and one chunk after its sound: 2.3 s and a chunk for unheard-tiny.
 
         Parameters
         ----------
@@ -217,15 +217,13 @@ class Model(EmbeddingModel):
         return replace(options, layer=self._layer(options.layer))
 
     def windows(self, sound: Sound, job: EmbeddingAccumulator) -> Iterator[Window]:
-        """Yield the windows of a clip at every offset; the clip is read once for each."""
-        for offset in self.offsets(job.options.hop):
-            waves = (
-                stream(sound, self.sample_rate)
-                if isinstance(sound, str | Path)
-                else [from_array(*sound, self.sample_rate)]
-            )
-            counted = job.count_samples(waves) if offset == 0 else waves
-            yield from cut(self.frontend.stream(counted), self.grid.frames, offset)
+        """Yield the windows of a clip at every offset, in the order in which they are complete."""
+        waves = (
+            stream(sound, self.sample_rate) if isinstance(sound, str | Path) else [from_array(*sound, self.sample_rate)]
+        )
+        blocks = self.frontend.stream(job.count_samples(waves))
+        for windows, _ in cut_at_offsets(blocks, self.grid.frames, self.offsets(job.options.hop)):
+            yield from windows
 
     @torch.inference_mode()
     def encode(self, pending: Pending, options: Options) -> None:

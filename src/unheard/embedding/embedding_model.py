@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeAlias, overload
 
 import torch
 
-from unheard.audio.read_ahead import read_ahead, reader_count
 from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Pool, Sound, checked_sound, finished
 from unheard.errors import AudioError, ConfigError, warn_audio
+from unheard.read_ahead import read_ahead, reader_count
 
 PENDING = 4
 """Batches of windows collected before encoding, so that windows of equal length share a batch (our choice)."""

@@ -11,6 +11,7 @@ from unheard.devices import torch_device
 from unheard.embedding.embedder import Model, Precision
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
+from unheard.embedding.identity import precision_of
 from unheard.embedding.stored_check import verify_check
 from unheard.errors import ConfigError
 from unheard.teachers.load import load_teacher
@@ -73,15 +74,25 @@ def load_own(name: str | Path, device: str = "auto", precision: Precision = "flo
     model = Model(saved, place, precision=precision)
     model.origin = origin_of(name)
     if saved.check:
-        verify_check(Model(saved, place), saved.check, model.origin)  # in float32
+        verify_check(model if precision == "float32" else Model(saved, place), saved.check, model.origin)
     return model
 
 
 def loaded(
     model: EmbeddingModel | str | Path, device: str = "auto", precision: Precision = "float32"
 ) -> EmbeddingModel:
-    """Return a model; load it if a name or path is given."""
-    return model if isinstance(model, EmbeddingModel) else load(model, device, precision)
+    """Return a model; load it if a name or path is given.
+
+    Raises
+    ------
+    ConfigError
+        When another precision is asked of a loaded model.
+    """
+    if not isinstance(model, EmbeddingModel):
+        return load(model, device, precision)
+    if precision not in ("float32", precision_of(model)):
+        raise ConfigError(f"the model is loaded in float32; give unheard.load(..., precision={precision!r}) instead")
+    return model
 
 
 def named(models: Sequence[EmbeddingModel | str | Path], first: str | None = None) -> dict[str, EmbeddingModel]:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from unheard.audio.read_ahead import in_background
 from unheard.audio.waveform import read, stream
 from unheard.data.selections.reading import label_columns
 from unheard.data.tables import read_seconds, refuse_reversed
 from unheard.embedding.embedding_model import PENDING, EmbeddingModel
 from unheard.embedding.job import Options, Sound
 from unheard.errors import AudioError, ConfigError, DataError
+from unheard.read_ahead import in_background
 
 SHORTEST = 0.01
 """Seconds: windows and hops are at least this long, and a shorter rest of a file is no window (our choice)."""

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from unheard.audio.waveform import checked_rate, from_array
 from unheard.embedding.job import EmbeddingAccumulator, LiveFrames, Options
-from unheard.embedding.windows import cut_live
+from unheard.embedding.windows import cut_at_offsets
 
 if TYPE_CHECKING:
     from unheard.embedding.embedder import Model
@@ -36,7 +36,7 @@ def stream_frames(
         return
     blocks = model.frontend.stream(chain([first], pieces))
     job = EmbeddingAccumulator((np.zeros(1), sample_rate), prepared, model.sample_rate, model.row_size(prepared))
-    for windows, final in cut_live(blocks, model.grid.frames, offsets):
+    for windows, final in cut_at_offsets(blocks, model.grid.frames, offsets):
         model.encode([(job, window) for window in windows], prepared)
         frames, times = job.take(1000 * model.frontend.frame_centre(final))
         if len(frames):

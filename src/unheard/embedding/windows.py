@@ -77,7 +77,7 @@ class WindowCutter:
             self.start += self.width
 
 
-def cut_live(
+def cut_at_offsets(
     blocks: Iterable[Float32[np.ndarray, "_ F"]], width: int, offsets: Sequence[int]
 ) -> Iterator[tuple[list[Window], int]]:
     """Yield windows at several offsets as soon as they are complete, and the first frame that later windows hold.

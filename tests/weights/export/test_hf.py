@@ -85,9 +85,9 @@ def test_the_pipeline_classifies(registered: Any, kind: str, tmp_path: Path) -> 
 
     model, wav = made(kind), waves()[2]
     model.save_pretrained(tmp_path / "hf")
-    several = kind == "kaldi-fbank"  # independent labels; transformers before 5.23 needs the function, as the card says
-    function = {"function_to_apply": "sigmoid"} if several else {}
-    assert ('function_to_apply="sigmoid"' in (tmp_path / "hf" / "README.md").read_text()) == several
+    independent = kind == "kaldi-fbank"  # transformers before 5.23 needs the function, which the card names
+    function = {"function_to_apply": "sigmoid"} if independent else {}
+    assert ('function_to_apply="sigmoid"' in (tmp_path / "hf" / "README.md").read_text()) == independent
     found = pipeline("audio-classification", model=str(tmp_path / "hf"))(wav, **function)
     expected = dict(zip(model.labels, model.classify((wav, model.sample_rate)), strict=True))
     assert {each["label"] for each in found} == set(model.labels)

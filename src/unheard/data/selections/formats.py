@@ -70,6 +70,8 @@ def read_annotations(table: Path, kind: Format, label_column: str | None = None)
         When a column is missing, a row has no label, or a time is invalid; names the line.
     """
     lines = _lines(table)
+    if kind == "audacity" and label_column is not None:
+        raise DataError(f"{table}: a label file of Audacity has no named columns; leave --label-column out")
     return list(dict.fromkeys(_raven(table, lines, label_column) if kind == "raven" else _audacity(table, lines)))
 
 
@@ -88,6 +90,8 @@ def _raven(table: Path, lines: list[tuple[int, list[str]]], label_column: str | 
             f"{table}: names {len(files)} recordings, but lacks the column {OFFSET!r}, so the times in each are"
             " unknown; add that column in Raven (View, Configure, Measurements) and save the table again"
         )
+    if len(files) > 1 and (blank := [number for number, row in rows if not row.get(OFFSET, "")]):
+        raise DataError(f"{table}: line {blank[0]} lacks {OFFSET!r}, so its times in the recording are unknown")
     return [_raven_row(f"{table}: line {number}", row, chosen) for number, row in rows]
 
 

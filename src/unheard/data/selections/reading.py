@@ -70,8 +70,13 @@ def seconds_text(seconds: float) -> str:
 
 
 def is_selections(path: Path) -> bool:
-    """Return whether a path is a folder, or a file with a suffix of annotations, rather than a CSV."""
-    return path.is_dir() or path.suffix.lower() in SUFFIXES
+    """Return whether a path is a folder, or a text file in a format of annotations, rather than a labels CSV.
+
+    A labels CSV may have the suffix .txt or .tsv, too.
+    """
+    if path.is_dir() or path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return path.is_dir()
+    return find_format(path) is not None
 
 
 def label_columns(

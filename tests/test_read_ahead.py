@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from unheard.audio.read_ahead import WAITING, in_background, read_ahead
 from unheard.embedding.bulk import embed_table
 from unheard.embedding.job import Options
 from unheard.embedding.loading import load
 from unheard.errors import AudioError, ConfigError
+from unheard.read_ahead import WAITING, in_background, read_ahead
 
 RATE = 16000
 
@@ -38,6 +38,12 @@ def test_sources_come_in_order_with_their_items(readers):
 
     found = [(source, list(items)) for source, items in read_ahead(range(40), read, readers)]
     assert found == [(count, [(count, item) for item in range(count)]) for count in range(40)]
+
+
+def test_a_single_source_is_read_by_the_caller():
+    before = threading.active_count()
+    ((_, items),) = read_ahead([5], lambda count: (threading.active_count() for _ in range(count)), 3)
+    assert list(items) == [before] * 5
 
 
 def test_an_error_is_raised_where_the_items_are_taken():

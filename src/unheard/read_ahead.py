@@ -1,6 +1,8 @@
-"""Sounds are read and transformed by threads while the encoder computes.
+"""Iterations that threads compute in advance, with few items in memory.
 
-    sounds -> readers: file -> wav -> spec -> windows, one sound a thread -> bounded queues -> the caller, in order
+For embeddings, one thread reads one sound while the encoder computes:
+
+    sounds -> readers: file -> wav -> spec -> windows -> bounded queues -> the caller, in order
 
 Decoding, resampling and the Fourier transform release the GIL. A reader waits when `WAITING` windows of its sound are
 not taken yet, so memory depends neither on the number of sounds nor on their lengths.
@@ -14,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 WAITING = 16
@@ -34,7 +37,7 @@ class _Done:
 
 
 class Background(Generic[Item]):
-    """An iterable whose items another thread computes; at most `WAITING` of them wait.
+    """An iterable whose items another thread computes.
 
     Parameters
     ----------
@@ -42,11 +45,13 @@ class Background(Generic[Item]):
         Iterated by the other thread, in `run`.
     stop : Event
         Ends `run` early.
+    waiting : int
+        Largest number of items that wait.
     """
 
-    def __init__(self, items: Iterable[Item], stop: threading.Event) -> None:
+    def __init__(self, items: Iterable[Item], stop: threading.Event, waiting: int = WAITING) -> None:
         self._items, self._stop = items, stop
-        self._ready: queue.Queue[Item | _Done] = queue.Queue(WAITING)
+        self._ready: queue.Queue[Item | _Done] = queue.Queue(waiting)
 
     def run(self) -> None:
         """Compute the items; an error is raised where the items are taken."""
@@ -92,9 +97,13 @@ def read_ahead(
         Called in the thread of the caller; what it returns is iterated by a reader. An error of the iteration is raised
         where its items are taken.
     readers : int
-        Number of threads; 0: the thread of the caller does everything.
+        Number of threads. With 0, or a single source, the thread of the caller does everything: for one short sound,
+        a new thread costs a fifth of the time of an embedding.
     """
-    if not readers:
+    sources = iter(sources)
+    first = list(islice(sources, 2 if readers else 0))
+    sources = chain(first, sources)
+    if len(first) < 2:
         yield from ((source, read(source)) for source in sources)
         return
     stop, waiting = threading.Event(), deque[tuple[Source, Background[Item]]]()
@@ -115,5 +124,15 @@ def read_ahead(
 
 def in_background(items: Iterable[Item], readers: int) -> Iterator[Item]:
     """Yield items that one other thread computes in advance; with 0 ``readers`` the thread of the caller does."""
-    for _, ahead in read_ahead([None], lambda _: items, min(readers, 1)):
-        yield from ahead
+    if not readers:
+        yield from items
+        return
+    stop = threading.Event()
+    background = Background(items, stop)
+    thread = threading.Thread(target=background.run, name="background", daemon=True)
+    thread.start()
+    try:
+        yield from background
+    finally:
+        stop.set()
+        thread.join()
