@@ -63,6 +63,12 @@ class Comparison:
         self.outside += 1
         print(f"{name:<62}  not recomputed  OUTSIDE")
 
+    def add(self, other: Comparison) -> None:
+        """Add the counts of another comparison."""
+        self.compared += other.compared
+        self.outside += other.outside
+        self.skipped += other.skipped
+
     def last_line(self) -> int:
         """Print the result; the exit status is 0 when something was compared and nothing is outside."""
         print(f"\nparity: {self.compared} compared, {self.outside} outside")
