@@ -23,7 +23,7 @@ SOURCE = ROOT / "src" / "unheard"
 ROWS = (
     ("errors", "version"),
     ("outputs",),
-    ("config", "files", "progress", "metrics", "bootstrap", "devices", "read_ahead"),
+    ("config", "settings", "files", "progress", "metrics", "bootstrap", "devices", "read_ahead"),
     ("audio", "model"),
     ("objectives", "trackers"),
     ("recipes",),

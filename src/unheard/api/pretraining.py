@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,23 +66,50 @@ def pretrain(
     >>> unheard.pretrain("my_audio/", "runs/first", settings=["model.size=tiny"])  # doctest: +SKIP
     """
     from unheard.training import pretrain as training
-    from unheard.training.initial import continued_recipe
 
     if no_code and isinstance(recipe, str):
         refuse_code(recipe)
-    settings = [*training_settings(epochs, steps, batch_size, skip_bad_batches), *settings]
-    if minutes is not None:
-        _refuse_duration(minutes, settings)
+    name = recipe if isinstance(recipe, str) else None
     watched = _watched(tracked(report, log))
-    if recipe is None and init is not None:
-        recipe, left_out = continued_recipe(init)
-        watched.log(f"recipe     that of {init}{', without ' * bool(left_out)}{', '.join(left_out)}")
-    recipe = recipe or "msm-mae"
-    chosen = override(find_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
-    _refuse_inactive(chosen, settings)
-    code = recipe_file(recipe) if isinstance(recipe, str) else None
-    origin = training.Origin(init, minutes, code)
+    start = None if init is None else Path(init)
+    options = PretrainOptions(name, no_code, epochs, steps, batch_size, minutes, start, skip_bad_batches, log)
+    chosen = chosen_recipe(options, settings, watched.log, None if isinstance(recipe, str) else recipe)
+    origin = training.Origin(init, minutes, recipe_file(name) if name else None)
     return training.pretrain(data, out, chosen, origin=origin, device=device, overwrite=overwrite, report=watched)
+
+
+def chosen_recipe(
+    options: PretrainOptions, settings: Iterable[str], log: Callable[[str], None], recipe: Recipe | None = None
+) -> Recipe:
+    """Return the recipe of a new run, with the settings and short options applied.
+
+    Parameters
+    ----------
+    options : PretrainOptions
+    settings : iterable of str
+        ``section.key=value``; they replace the options.
+    log : callable
+        Called with a line about the recipe of ``options.init``, if that is taken.
+    recipe : Recipe, optional
+        Instead of the name ``options.recipe``.
+
+    Raises
+    ------
+    ConfigError
+        On an unknown recipe or setting, a setting that changes nothing, or minutes with a number of steps.
+    """
+    from unheard.training.initial import continued_recipe
+
+    short = training_settings(options.epochs, options.steps, options.batch_size, options.skip_bad_batches)
+    settings = [*short, *settings]
+    if options.minutes is not None:
+        _refuse_duration(options.minutes, settings)
+    if recipe is None and options.recipe is None and options.init is not None:
+        recipe, left_out = continued_recipe(options.init)
+        log(f"recipe     that of {options.init}{', without ' * bool(left_out)}{', '.join(left_out)}")
+    chosen = override(recipe or find_recipe(options.recipe or "msm-mae"), settings)
+    _refuse_inactive(chosen, settings)
+    return chosen
 
 
 def _refuse_duration(minutes: float, settings: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,11 @@ from unheard.cli.shell import DONE, FAILED, Flat, Json, Out, Overwrite, Settings
 from unheard.errors import ConfigError
 
 if TYPE_CHECKING:
+    from unheard.finetuning.recipe import FinetuneRecipe
     from unheard.recipes.recipe import Recipe
 
 
-@verb("unheard recipes --json")
+@verb("unheard recipes msm-mae")
 def recipes(
     recipe: str | None = None,
     /,
@@ -25,29 +27,57 @@ def recipes(
     published: str | None = None,
     json: Json = False,
 ) -> int:
-    """List the recipes for unheard pretrain --recipe.
+    """List the recipes for unheard pretrain --recipe, or every setting of one of them.
 
     Parameters
     ----------
     recipe
-        List this recipe only: a name, or a .py file with a recipe() function, which is executed.
+        Print every setting of this recipe with its value, accepted values and meaning: a name, or a .py file with a
+        recipe() function, which is executed.
     no_code
         Refuse a recipe that is a .py file.
     finetune
-        List the recipes for unheard finetune --recipe instead.
+        Take the recipes for unheard finetune --recipe instead.
     published
         List the published scores on a data set instead, such as esc50 or openmic; fractions, in JSON percent.
     """
-    if (recipe is not None) + finetune + (published is not None) > 1:
-        raise ConfigError("RECIPE, --finetune and --published exclude each other; give only one of them")
-    if finetune:
-        return _finetune_recipes(json)
+    if published is not None and (finetune or recipe is not None):
+        raise ConfigError("--published excludes RECIPE and --finetune; give only one of them")
     if published is not None:
         return _published(published, json)
+    if finetune and recipe is None:
+        return _finetune_recipes(json)
+    from unheard.finetuning.named_recipes import find_finetune_recipe
+    from unheard.recipes import find_recipe
+
+    if recipe is None:
+        return _pretraining_recipes(json)
+    allow_code(recipe, no_code)
+    emit_settings(find_finetune_recipe(recipe) if finetune else find_recipe(recipe), json)
+    return DONE
+
+
+def emit_settings(recipe: Recipe | FinetuneRecipe, json: bool) -> None:
+    """Print every setting of a recipe as ``--set`` takes it, with its accepted values, default and meaning."""
+    from textwrap import wrap
+
+    from unheard.settings import settings_of
+
+    found = settings_of(recipe)
+    lines = [f"# {recipe.name}; numbers from: {recipe.hyperparameter_source or 'not stated'}"]
+    for each in found:
+        default = "" if each.value == each.default else f"; default of the section: {dumps(each.default)}"
+        lines += [
+            each.given,
+            *wrap(f"{each.accepted}{default}. {each.meaning}", 100, initial_indent="    ", subsequent_indent="    "),
+        ]
+    emit(lines, [vars(each) for each in found], json)
+
+
+def _pretraining_recipes(json: bool) -> int:
     from unheard.recipes import RECIPES, find_recipe
 
-    allow_code(recipe or "", no_code)
-    rows = [_row(find_recipe(name)) for name in (RECIPES if recipe is None else [recipe])]
+    rows = [_row(find_recipe(name)) for name in RECIPES]
     header = ("name", "size", "window", "patches", "objectives", "paper", "numbers from")
     lines = table(
         header,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +30,22 @@ if TYPE_CHECKING:
     from unheard.training.callbacks import Callbacks, Run
 
 
+@dataclass(frozen=True)
+class ContinueOptions:
+    """Which run is continued.
+
+    Parameters
+    ----------
+    resume
+        Continue this interrupted run instead.
+    data
+        With --resume: new path of the corpus, if it has moved.
+    """
+
+    resume: Path | None = None
+    data: Path | None = None
+
+
 @verb("unheard pretrain my_audio/ -o runs/first --set model.size=tiny --steps 2000")
 def pretrain(
     source: Annotated[Path | None, Parameter(name="DATA")] = None,
@@ -39,10 +55,8 @@ def pretrain(
     options: Annotated[PretrainOptions, Flat] = PretrainOptions(),
     settings: Settings = (),
     overwrite: Overwrite = False,
-    resume: Annotated[Path | None, Parameter(name="--resume", help="Continue this interrupted run instead.")] = None,
-    data: Annotated[
-        Path | None, Parameter(name="--data", help="With --resume: new path of the corpus, if it has moved.")
-    ] = None,
+    continued: Annotated[ContinueOptions, Flat] = ContinueOptions(),
+    show: bool = False,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> int:
@@ -54,8 +68,12 @@ def pretrain(
     ----------
     source
         A folder of audio, a CSV with a column path, a fetched or a packed corpus.
+    show
+        Print every setting that the run would have, and do not train. DATA and -o are not needed.
     """
-    if resume is not None:
+    if show:
+        return _show(options, settings, continued, json)
+    if continued.resume is not None:
         kept = PretrainOptions(skip_bad_batches=options.skip_bad_batches, no_code=options.no_code, log=options.log)
         if source or out or settings or overwrite or options != kept:
             raise ConfigError(
@@ -65,8 +83,8 @@ def pretrain(
         from unheard.api import resume as resumed
 
         run = resumed(
-            resume,
-            data=data,
+            continued.resume,
+            data=continued.data,
             skip_bad_batches=options.skip_bad_batches,
             no_code=options.no_code,
             log=options.log,
@@ -74,7 +92,7 @@ def pretrain(
             report=run_callbacks(),
         )
         return _print_run(run, json)
-    if data is not None:
+    if continued.data is not None:
         raise ConfigError(
             "--data needs --resume: unheard pretrain --resume RUN --data NEW_PATH; for a new run, give DATA as an"
             " argument"
@@ -146,6 +164,18 @@ def finetune(
         report=run_callbacks(),
     )
     return _print_finetuned(run, json)
+
+
+def _show(options: PretrainOptions, settings: tuple[str, ...], continued: ContinueOptions, json: bool) -> int:
+    """Print the settings of a run that is not started."""
+    from unheard.api.pretraining import chosen_recipe
+    from unheard.cli.models import emit_settings
+
+    if continued != ContinueOptions():
+        raise ConfigError("--show prints the settings of a new run; those of RUN are in RUN/config.json")
+    allow_code(options.recipe or "", options.no_code)
+    emit_settings(chosen_recipe(options, settings, log), json)
+    return DONE
 
 
 def run_callbacks() -> Callbacks:
