@@ -36,7 +36,7 @@ ROWS = (
     ("evaluation.probe",),
     ("view",),
     ("serving",),
-    ("api", "hear", "hf"),
+    ("api", "hear", "hf", "mteb", "sentence_transformers"),
     ("cli",),
     ("__init__", "__main__"),
 )

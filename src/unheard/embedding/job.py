@@ -105,6 +105,34 @@ def checked_sound(sound: object) -> Sound:
     raise AudioError(f"{problem}; give a path or (array, sample_rate), or a list of these")
 
 
+def dataset_sound(item: object, sample_rate: int) -> Sound:
+    """Return an item of an audio dataset in a form that ``embed`` takes.
+
+    Parameters
+    ----------
+    item : object
+        A path, ``(array, sample_rate)``, a dictionary with ``array`` and ``sampling_rate`` as in Hugging Face datasets,
+        a dictionary with such a value under ``audio``, a decoder of torchcodec, or an array alone.
+    sample_rate : int
+        Hz, of an array alone.
+
+    Raises
+    ------
+    AudioError
+        When it has none of these forms.
+    """
+    if isinstance(item, dict) and "audio" in item:
+        return dataset_sound(item["audio"], sample_rate)
+    if isinstance(item, dict) and {"array", "sampling_rate"} <= item.keys():
+        return np.asarray(item["array"]), int(item["sampling_rate"])
+    if hasattr(item, "get_all_samples"):  # torchcodec.decoders.AudioDecoder
+        samples = item.get_all_samples()
+        return np.asarray(samples.data), int(samples.sample_rate)
+    if hasattr(item, "shape"):
+        return np.asarray(item), sample_rate
+    return checked_sound(item)
+
+
 class Pooling:
     """Accumulates frames of a clip and computes its scene vector.
 
