@@ -41,7 +41,7 @@ def model_card(
         ),
         "source": source or "-",
         "licence of the weights": licence or "set by the person who trained them",
-        **{key.replace("_", " "): value for key, value in trained.items()},
+        **{key.replace("_", " "): _entry(value) for key, value in trained.items()},
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     remarks = "".join(f"\n- {note}" for note in notes)
@@ -51,6 +51,13 @@ def model_card(
         '```python\nimport unheard\n\nmodel = unheard.load("path/to/this/folder")\nmodel.embed("sound.wav").scene\n'
         f"{classify}```\n"
     )
+
+
+def _entry(value: Any) -> str:
+    """Return a fact about the training as the text of a cell; a table of scores as ``name value`` pairs."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')} {_entry(each)}" for name, each in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _brief(values: Sequence[float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -20,6 +21,7 @@ from unheard.cli import main
 from unheard.embedding.embedder import Model
 from unheard.errors import CheckpointError, ConfigError
 from unheard.weights.export.bundle import bundled_code
+from unheard.weights.export.hf_folder import hf_card
 from unheard.weights.layouts import LAYOUTS
 
 LENGTHS = (1, 1600, 10240, 52001)
@@ -160,6 +162,20 @@ def test_the_card_has_front_matter(tmp_path: Path) -> None:
     card = (tmp_path / "hf" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\npipeline_tag: audio-classification\nlicense: ")
     assert "rain, heavy" in card and "AutoModelForAudioClassification" in card and "a test of kaldi-fbank" in card
+
+
+def test_the_card_states_validation_scores_and_licence_as_the_hub_reads_them() -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    saved = made("kaldi-fbank").saved
+    trained = {"validation": {"balanced_accuracy": 0.75, "loss": 1.25}}
+    saved.provenance = dataclasses.replace(saved.provenance, trained=trained, licence="Apache-2.0")
+    text = hf_card(saved)
+    data = hub.ModelCard(text).data
+    assert data.license == "apache-2.0"
+    assert [(each.metric_type, each.metric_value, each.dataset_split) for each in data.eval_results] == [
+        ("balanced_accuracy", 0.75, "validation")
+    ]
+    assert "| validation | balanced accuracy 0.75, loss 1.25 |" in text
 
 
 def test_folders_of_others_and_of_newer_versions_are_refused(tmp_path: Path) -> None:

@@ -118,9 +118,10 @@ def hf_card(saved: SavedModel, code: bool = False) -> str:
     """Return the model card: front matter, the card of a model folder, and use with transformers."""
     origin, labels = saved.provenance, () if saved.classifier is None else saved.classifier.config.labels
     task = "audio-classification" if labels else "feature-extraction"
-    licence = (
-        ["license: other", f"license_name: {json.dumps(origin.licence)}"] if origin.licence else ["license: unknown"]
-    )
+    licence = ["license: unknown"]
+    if origin.licence:  # the Hub has identifiers of its own for common licences
+        known = origin.licence == "Apache-2.0"
+        licence = ["license: apache-2.0"] if known else [f"license: other\nlicense_name: {json.dumps(origin.licence)}"]
     lines = [
         "---",
         "library_name: transformers",
@@ -129,6 +130,7 @@ def hf_card(saved: SavedModel, code: bool = False) -> str:
         "tags:",
         "- audio",
         "- unheard",
+        *_model_index(saved),
         "---",
     ]
     card = model_card(
@@ -149,6 +151,25 @@ def hf_card(saved: SavedModel, code: bool = False) -> str:
             'Pass the function with each call of a pipeline: `classifier(waveform, function_to_apply="sigmoid")`.\n'
         )
     return "\n".join(lines) + "\n\n" + card + use
+
+
+def _model_index(saved: SavedModel) -> list[str]:
+    """Return the validation scores of a fine-tuned model as the lines ``model-index`` of the front matter.
+
+    The names are those of the Hub: https://huggingface.co/docs/hub/model-cards. Losses are no scores and left out.
+    """
+    validation = saved.provenance.trained.get("validation")
+    scores = {name: value for name, value in validation.items() if name != "loss"} if validation else {}
+    if saved.classifier is None or not scores:
+        return []
+    metrics = [{"type": name, "value": value, "name": f"validation {name}"} for name, value in scores.items()]
+    result = {
+        "task": {"type": "audio-classification"},
+        "dataset": {"type": "labels-csv", "name": "validation clips of the table of labels", "split": "validation"},
+        "metrics": metrics,
+    }
+    # JSON is YAML
+    return ["model-index:", f"- {json.dumps({'name': saved.recipe.name, 'results': [result]})}"]
 
 
 def _config(saved: SavedModel, code: bool) -> dict[str, Any]:
