@@ -12,6 +12,8 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from unheard.api.detect_options import DetectOptions as DetectOptions
+
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
