@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.timing import arguments, interleave, show
 from unheard.audio.frontend import LogMelConfig, Statistics
-from unheard.data.crops import CropSampler
 from unheard.data.loader import PretrainLoader
 from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.shard_layout import Dtype, Header, Index, Texts, dequantise, quantise, value_range
 from unheard.data.store import SpecStore
+from unheard.data.windows.crops import CropSampler
 from unheard.model.patches import Grid
 
 CLIPS, FRAMES, WIDTH, BATCH = 1500, 1001, 208, 256

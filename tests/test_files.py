@@ -123,6 +123,20 @@ def test_a_second_process_is_refused_by_name_until_the_first_has_ended(tmp_path:
     assert not list((tmp_path / "run").iterdir())
 
 
+def test_a_folder_that_its_last_owner_deletes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, opened, deleted = tmp_path / "run", os.open, []
+
+    def open_after_the_other_left(path: Path, *more: int) -> int:
+        if not deleted:
+            deleted.append(path)
+            folder.rmdir()
+        return opened(path, *more)
+
+    monkeypatch.setattr("unheard.outputs.os.open", open_after_the_other_left)
+    with locked_folder(folder):
+        assert (folder / ".lock").exists() and deleted
+
+
 def test_a_lock_leaves_nothing_behind(tmp_path: Path) -> None:
     again = locked_file(tmp_path / "table.csv")
     with (

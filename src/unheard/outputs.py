@@ -62,7 +62,6 @@ def locked_folder(folder: Path) -> Iterator[None]:
         When another process holds the lock, with its id and host.
     """
     existed = folder.is_dir()
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with _holding(folder / LOCK, folder):
             yield
@@ -75,7 +74,6 @@ def locked_folder(folder: Path) -> Iterator[None]:
 @contextmanager
 def locked_file(path: Path) -> Iterator[None]:
     """Hold the lock of an output file while the block runs, as `locked_folder`; the lock file is in the same folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with _holding(path.with_name(f".{path.name}{LOCK}"), path):
         yield
 
@@ -91,9 +89,13 @@ def _holding(lock: Path, output: Path) -> Iterator[None]:
 
 
 def _take(lock: Path, output: Path) -> int:
-    """Open and lock a lock file; if its last owner deleted it in the meantime, open it again."""
+    """Open and lock a lock file; if its last owner deleted it or its empty folder in the meantime, make it again."""
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -13,9 +13,9 @@ from torch import Tensor
 from unheard.audio.frontend import MSM_MAE_16K
 from unheard.data.annotations import CaptionTable, LabelTable
 from unheard.data.corpus import open_corpus
+from unheard.data.mapping import open_store
 from unheard.data.pack import pack
 from unheard.data.pack_clip import PackConfig
-from unheard.data.store import open_store
 from unheard.datasets.generate import make_sounds
 from unheard.errors import DataError
 from unheard.objectives.base import Batch

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from unheard.audio.frontend import LogMelConfig, Statistics
-from unheard.data.crops import CropSampler
 from unheard.data.loader import PretrainLoader
 from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.shard_layout import Header, Index, Texts
 from unheard.data.store import SpecStore
+from unheard.data.windows.crops import CropSampler
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch

@@ -15,13 +15,14 @@ from unheard.audio.frontend_kinds import AnyFrontendConfig, build_frontend
 from unheard.audio.kaldi import AUDIOMAE, MASKSPEC, MaskSpecConfig
 from unheard.audio.waveform import read
 from unheard.data.corpus import Corpus, open_corpus
-from unheard.data.crops import CropSampler
 from unheard.data.loader import PretrainLoader
+from unheard.data.mapping import open_store
 from unheard.data.open_store import open_corpus_store
 from unheard.data.pack import pack
 from unheard.data.pack_clip import PackConfig
 from unheard.data.prefetch import BatchPlan, RankSlice
-from unheard.data.store import Store, WaveStore, open_store
+from unheard.data.store import Store, WaveStore
+from unheard.data.windows.crops import CropSampler
 from unheard.errors import ConfigError, DataError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch

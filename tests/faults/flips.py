@@ -14,7 +14,7 @@ from tests.faults.inputs import flags, make_model, make_sounds
 from tests.faults.processes import run, verb
 
 from unheard.audio.frontend import LogMel
-from unheard.data.store import open_store
+from unheard.data.mapping import open_store
 from unheard.embedding.table_files import read_blocks, read_identity
 from unheard.errors import UnheardError
 from unheard.evaluation.hear import suite
@@ -50,7 +50,7 @@ def readers(place: Path) -> dict[Path, Read]:
     def corpus() -> object:
         store = open_store(place / "packed")
         store.verify()
-        return store.names, [store.clip(number).tolist() for number in range(len(store))]
+        return list(store.names), [store.clip(number).tolist() for number in range(len(store))]
 
     def weights() -> object:
         return {name: value.tolist() for name, value in load_model(model).learner.export_state_dict().items()}

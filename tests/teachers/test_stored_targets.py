@@ -12,12 +12,13 @@ from tests.teachers.local_teacher import HOP, RATE, SECONDS, LocalTeacher, use, 
 
 from unheard.audio.frontend import MSM_MAE_16K, Statistics
 from unheard.data.corpus import open_corpus
-from unheard.data.crops import CropSampler
 from unheard.data.loader import PretrainLoader
+from unheard.data.mapping import open_store
 from unheard.data.pack import pack
 from unheard.data.pack_clip import PackConfig
 from unheard.data.prefetch import BatchPlan, RankSlice
-from unheard.data.store import Store, WaveStore, open_store
+from unheard.data.store import Store, WaveStore
+from unheard.data.windows.crops import CropSampler
 from unheard.embedding.verify import verify
 from unheard.errors import ConfigError, DataError
 from unheard.model.patches import Grid

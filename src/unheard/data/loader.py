@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from unheard.audio.frontend import Statistics
-from unheard.data.crops import CropSampler
 from unheard.data.prefetch import BatchPlan, Prefetcher
 from unheard.data.store import Store, to_device
+from unheard.data.windows.crops import CropSampler
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch

@@ -10,10 +10,11 @@ from typing import Protocol, runtime_checkable
 
 from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.data.corpus import Corpus, open_corpus
+from unheard.data.mapping import open_store
 from unheard.data.pack import pack
 from unheard.data.pack_clip import PackConfig
 from unheard.data.shard_layout import HEADER, Stores
-from unheard.data.store import Store, WaveStore, open_store
+from unheard.data.store import Store, WaveStore
 from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
 

@@ -20,6 +20,7 @@ import numpy as np
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.data.corpus import Clip, Corpus, Skipped
+from unheard.data.mapping import open_store
 from unheard.data.pack_clip import PackConfig, Packed, transformed
 from unheard.data.shard_layout import FORMAT, HEADER, Frames, Header, Index, Texts, describe
 from unheard.data.shard_writing import (
@@ -32,7 +33,7 @@ from unheard.data.shard_writing import (
     write_summary,
     writing,
 )
-from unheard.data.store import Store, make_store, open_store
+from unheard.data.store import Store, make_store
 from unheard.errors import DataError
 from unheard.files import remove_unfinished
 from unheard.outputs import locked_folder

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -45,7 +45,7 @@ Frames = NDArray[Any]
 """Stored values, rows first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Texts:
     """A column of texts, concatenated: unlike in an array of strings, a long text does not lengthen the others."""
 
@@ -69,6 +69,13 @@ class Texts:
 
     def __len__(self) -> int:
         return len(self.ends)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tolist())
+
+    def __getitem__(self, number: int) -> str:
+        begin = int(self.ends[number - 1]) if number else 0
+        return self.utf8[begin : int(self.ends[number])].tobytes().decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)

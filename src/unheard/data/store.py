@@ -20,10 +20,9 @@ from torch import Tensor
 from unheard.audio.framing import INT16_SCALE, Frontend
 from unheard.audio.frontend_kinds import AnyFrontendConfig, build_frontend
 from unheard.audio.resample import resample
-from unheard.config import from_json
-from unheard.data.crops import WindowSegments
-from unheard.data.shard_layout import FORMAT, HEADER, INDEX, Frames, Header, Index, dequantise, shard_name
-from unheard.errors import ConfigError, DataError
+from unheard.data.shard_layout import HEADER, Frames, Header, Index, Texts, dequantise
+from unheard.data.windows.crops import WindowSegments
+from unheard.errors import DataError
 from unheard.files import FILES, differing_files, read_json
 
 Device = torch.device | str
@@ -47,13 +46,25 @@ class Store(ABC):
         self.frontend, self.statistics = header.frontend, header.statistics
         self.band_statistics = header.band_statistics
         self.fingerprint, self.skipped, self.frames = header.fingerprint, header.skipped, index.frames
-        self.names: list[str] = index.path.tolist()
-        self.domains: list[str] = index.domain.tolist()
-        self.labels: list[str] = [""] * len(self) if index.label is None else index.label.tolist()
-        self.captions: list[str] = [""] * len(self) if index.caption is None else index.caption.tolist()
+        self.names: Texts = index.path
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @property
+    def domains(self) -> list[str]:
+        """Return the domain of each clip; the list is made at each call."""
+        return self.index.domain.tolist()
+
+    @property
+    def labels(self) -> list[str]:
+        """Return the labels of each clip, joined by ``|``; the list is made at each call."""
+        return [""] * len(self) if self.index.label is None else self.index.label.tolist()
+
+    @property
+    def captions(self) -> list[str]:
+        """Return the caption of each clip; the list is made at each call."""
+        return [""] * len(self) if self.index.caption is None else self.index.caption.tolist()
 
     @property
     def seconds_total(self) -> float:
@@ -243,52 +254,6 @@ def to_device(values: Frames, device: Device) -> Tensor:
 def make_store(header: Header, index: Index, shards: Sequence[Frames], folder: Path | None = None) -> Store:
     """Create the store for the kind of the shards."""
     return (WaveStore if header.kind == "wav" else SpecStore)(header, index, shards, folder)
-
-
-def open_store(path: str | Path) -> Store:
-    """Open a packed corpus; its shards are mapped, not read.
-
-    Raises
-    ------
-    DataError
-        When the folder is not a packed corpus, has a newer format, or a shard is missing or truncated.
-    """
-    folder = Path(path)
-    try:
-        stored = read_json(folder / HEADER, DataError, "copy the corpus again, or pack it into a new folder")
-        if stored["format"] != FORMAT:
-            older = "pack the audio again" if stored["format"] < FORMAT else "upgrade unheard"
-            raise DataError(
-                f"{folder}: packed in format {stored['format']}, this version reads format {FORMAT}; {older}"
-            )
-        header, checksums = from_json(Header, stored["header"]), stored[FILES]
-        if differing_files(folder, {INDEX: checksums.pop(INDEX)}):
-            raise DataError(
-                f"{folder}/{INDEX} is missing or differs from its checksum; copy it again, or pack the corpus into a"
-                " new folder"
-            )
-        with np.load(folder / INDEX, allow_pickle=False) as arrays:
-            index = Index.of_arrays(arrays)
-    except (OSError, KeyError, ValueError, TypeError, ConfigError) as error:
-        raise DataError(
-            f"{folder}: not a packed corpus ({error}); make one with: unheard data pack DIR -o {folder}"
-        ) from error
-    counts = np.bincount(index.shard, index.rows, minlength=len(checksums)).astype(int).tolist()
-    return make_store(
-        header, index, [_map(folder / shard_name(i), header, rows) for i, rows in enumerate(counts)], folder
-    )
-
-
-def _map(file: Path, header: Header, rows: int) -> Frames:
-    """Map a shard as an array, without reading it."""
-    shape = (rows, *header.row)
-    wanted = int(np.prod(shape)) * np.dtype(header.dtype).itemsize
-    size = file.stat().st_size if file.is_file() else -1
-    if size != wanted:
-        found = "is missing" if size < 0 else f"has {size} bytes instead of {wanted}"
-        raise DataError(f"{file} {found}; copy it again, or pack the corpus again")
-    empty: Frames = np.empty(shape, header.dtype)  # an empty file cannot be mapped
-    return np.memmap(file, header.dtype, mode="r", shape=shape) if rows else empty
 
 
 def _bytes(values: Frames) -> Frames:

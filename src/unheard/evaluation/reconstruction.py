@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unheard.data.crops import CropSampler, WindowSegments
 from unheard.data.store import Store
+from unheard.data.windows.crops import CropSampler, WindowSegments
 from unheard.errors import CheckpointError, DataError
 from unheard.model import masking
 from unheard.model.masking import Mask

@@ -14,12 +14,13 @@ from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.audio.waveform import Channel
 from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
 from unheard.data.corpus import Clip, Corpus, Skipped, scan_files
-from unheard.data.crops import Indices
 from unheard.data.label_table import Labels
+from unheard.data.mapping import open_store
 from unheard.data.open_store import Verification, pack_once
 from unheard.data.pack_clip import PackConfig
 from unheard.data.shard_layout import HEADER
-from unheard.data.store import WaveStore, open_store
+from unheard.data.store import WaveStore
+from unheard.data.windows.order import Indices
 from unheard.errors import DataError
 from unheard.finetuning.shared_corpus import pack_shared, shared_folder
 from unheard.progress import Track, silent

@@ -14,9 +14,10 @@ from torch import Tensor
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontend_kinds import build_frontend
 from unheard.data.class_sets import ClassSets
-from unheard.data.crops import Indices, WindowSegments
 from unheard.data.prefetch import BatchPlan, Prefetcher
 from unheard.data.store import WaveStore, to_device
+from unheard.data.windows.crops import WindowSegments
+from unheard.data.windows.order import Indices
 from unheard.finetuning.augment import AugmentBatch, add_noise, gain, mixup, roll, spec_augment
 from unheard.finetuning.clips import PackedLabelledClips
 from unheard.finetuning.recipe import FinetuneRecipe

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from unheard.audio.frontend import Statistics
 from unheard.data.class_sets import Index
-from unheard.data.crops import WindowSegments
 from unheard.data.prefetch import Prefetcher
 from unheard.data.store import WaveStore, to_device
+from unheard.data.windows.crops import WindowSegments
 from unheard.errors import DataError
 from unheard.finetuning.network import Network
 from unheard.training.engine import Engine

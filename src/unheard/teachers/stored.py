@@ -19,6 +19,7 @@ from jaxtyping import Float16, Float32, Float64, Int64
 
 from unheard.audio.frontend import Statistics
 from unheard.config import from_json
+from unheard.data.mapping import map_arrays
 from unheard.data.shard_layout import INDEX, shard_name, sounds_fingerprint
 from unheard.data.store import Store
 from unheard.errors import ConfigError, DataError
@@ -191,8 +192,7 @@ def open_targets(path: str | Path) -> StoredTargets:
         header, checksums = from_json(TargetsHeader, stored["header"]), stored[FILES]
         if differing_files(folder, {INDEX: checksums[INDEX]}):
             raise DataError(f"{folder}/{INDEX} is missing or differs from its checksum; compute the targets again")
-        with np.load(folder / INDEX, allow_pickle=False) as arrays:
-            index = TargetsIndex(**arrays)
+        index = TargetsIndex(**map_arrays(folder / INDEX))
     except (OSError, KeyError, ValueError, TypeError, ConfigError) as error:
         raise DataError(f"{folder}: cannot be read as stored targets ({error}); compute them again") from error
     return StoredTargets(folder, header, index, checksums)

@@ -17,6 +17,7 @@ from jaxtyping import Float16, Float64
 
 from unheard.audio.frontend import LogMelConfig
 from unheard.data.corpus import open_corpus
+from unheard.data.mapping import open_store
 from unheard.data.open_store import MEMORY_BYTES
 from unheard.data.pack import mean_and_deviation, pack
 from unheard.data.pack_clip import PackConfig
@@ -33,7 +34,7 @@ from unheard.data.shard_writing import (
     write_summary,
     writing,
 )
-from unheard.data.store import WaveStore, open_store
+from unheard.data.store import WaveStore
 from unheard.errors import DataError, shown
 from unheard.files import remove_unfinished
 from unheard.outputs import locked_folder

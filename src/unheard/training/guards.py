@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from unheard.data.shard_layout import Texts
 from unheard.errors import DataError
 from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine
@@ -37,7 +38,7 @@ class NonFiniteGuard:
     Parameters
     ----------
     run : Path
-    names : list of str
+    names : Texts
         Files of the clips.
     engine : Engine
     record_step : callable, optional
@@ -46,7 +47,7 @@ class NonFiniteGuard:
     """
 
     def __init__(
-        self, run: Path, names: list[str], engine: Engine, record_step: Callable[[int], str] | None = None
+        self, run: Path, names: Texts, engine: Engine, record_step: Callable[[int], str] | None = None
     ) -> None:
         self.run, self.names, self.engine, self._record_step = run, names, engine, record_step
         self._recent: list[tuple[int, Tensor, Tensor]] = []

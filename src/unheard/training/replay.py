@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from unheard.data.shard_layout import Texts
 from unheard.errors import CheckpointError
 from unheard.files import read_json
 from unheard.objectives.base import Batch
@@ -101,7 +102,7 @@ def replay(
 
 
 @torch.no_grad()
-def _windows(engine: Engine, batch: Batch, names: list[str]) -> list[ReplayedWindow]:
+def _windows(engine: Engine, batch: Batch, names: Texts) -> list[ReplayedWindow]:
     """Compute the losses of each window as a batch of one."""
     learner = engine.learner
     windows = []

@@ -12,8 +12,8 @@ from unheard.audio.decibels import DbMinMaxConfig
 from unheard.audio.frontend import Statistics
 from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.config import from_json, to_json
-from unheard.data.crops import CropSampler
 from unheard.data.store import Store
+from unheard.data.windows.crops import SAMPLING, CropSampler
 from unheard.errors import CheckpointError, ConfigError, shown
 from unheard.files import read_json, write_json
 from unheard.recipes.file import RecipeFile
@@ -139,6 +139,11 @@ def read_session(run: Path, no_code: bool = False, log: Callable[[str], None] = 
         When the recipe file must not or cannot be executed.
     """
     stored = {name: value for name, value in read_config(run).items() if name != "unheard"}
+    if stored.pop("sampling", None) != SAMPLING:
+        raise CheckpointError(
+            f"{run} is not a pre-training run of this version of unheard: it samples its windows in another order;"
+            f" start a new run, with --init {run} from its weights"
+        )
     try:
         code = None if stored.get("code") is None else from_json(RecipeFile, stored["code"])
     except ConfigError as error:
@@ -167,4 +172,4 @@ def _refuse_unregistered(run: Path, recipe: Any) -> None:
 
 def write_session(run: Path, session: Session) -> None:
     """Write ``config.json`` of a run."""
-    write_json(run / "config.json", {"unheard": __version__, **to_json(session)})
+    write_json(run / "config.json", {"unheard": __version__, "sampling": SAMPLING, **to_json(session)})

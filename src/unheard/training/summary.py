@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from unheard.data.crops import CropSampler
 from unheard.data.store import Store
+from unheard.data.windows.crops import CropSampler
 from unheard.errors import shown
 from unheard.model.masking import masked_fraction
 from unheard.objectives.base import Batch

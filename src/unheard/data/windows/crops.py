@@ -8,16 +8,17 @@ process.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt64
 from numpy.typing import ArrayLike
 
+from unheard.data.windows.order import GOLDEN_GAMMA, Indices, Slots, epoch_order, splitmix64
 from unheard.errors import ConfigError, DataError
 
-Indices = Int64[np.ndarray, " B"]
+SAMPLING = 2
+"""Version of the sampling: with another one, the same seed gives other windows."""
 
 
 @dataclass(frozen=True)
@@ -104,25 +105,27 @@ class CropSampler:
         short: Literal["pad", "join"] = "pad",
         align: int = 1,
     ) -> None:
-        self.frames, self.width, self.seed, self.align = np.asarray(frames, np.int64), width, seed, align
-        if not len(self.frames) or self.frames.min() < 1:
-            raise DataError("a corpus without frames has no windows; give at least one clip that can be read")
+        self.frames, self.width, self.seed, self.align = np.asanyarray(frames, np.int64), width, seed, align
         if width < 1 or align < 1 or crops not in ("length", "one") or short not in ("pad", "join"):
             raise ConfigError(
                 f"windows need width >= 1, align >= 1, crops length|one, short pad|join; got {width}, {align}, {crops},"
                 f" {short}"
             )
-        counts = -(-self.frames // width) if crops == "length" else np.ones_like(self.frames)
-        self._slots = np.repeat(np.arange(len(self.frames)), counts)
+        windows = width if crops == "length" else None
+        self._slots = Slots(self.frames, windows)
+        if self._slots.shortest < 1:
+            raise DataError("a corpus without frames has no windows; give at least one clip that can be read")
         self._short = np.flatnonzero(self.frames < width) if short == "join" else np.empty(0, np.int64)
-        codes = None if domains is None else np.unique(np.asarray(domains), return_inverse=True)[1][self._slots]
-        self._by_domain = None if codes is None else [self._slots[codes == code] for code in range(codes.max() + 1)]
-        self._order = lru_cache(maxsize=2)(self._permutation)
+        self._by_domain: list[Slots] = []
+        if domains is not None:
+            codes = np.unique(np.asarray(domains), return_inverse=True)[1]
+            chosen = (np.flatnonzero(codes == code) for code in range(codes.max() + 1))
+            self._by_domain = [Slots(self.frames, windows, clips) for clips in chosen]
 
     @property
     def size(self) -> int:
         """Return the number of windows of one epoch."""
-        return len(self._slots)
+        return self._slots.size
 
     def positions(self, step: int, batch_size: int) -> tuple[Indices, Indices]:
         """Return the epoch and the position of every window of a global batch.
@@ -139,14 +142,17 @@ class CropSampler:
         reference excludes. It is 0 in a clip shorter than the window.
         """
         epoch = np.broadcast_to(epochs, positions.shape)
-        if self._by_domain is None:
-            ids = np.empty_like(positions)
+        ids = np.empty_like(positions)
+        if not self._by_domain:
             for number in np.unique(epoch):
-                ids[epoch == number] = self._slots[self._order(int(number))[positions[epoch == number]]]
+                here = epoch == number
+                ids[here] = self._slots.clips(epoch_order(positions[here], self.size, self.seed, int(number)))
         else:
-            pools = [self._by_domain[i] for i in positions % len(self._by_domain)]
-            chosen = _randint(self._uniform(epoch, positions, 1), np.array([len(pool) for pool in pools]))
-            ids = np.array([pool[i] for pool, i in zip(pools, chosen, strict=True)], np.int64)
+            sizes = np.array([pool.size for pool in self._by_domain])
+            turn = positions % len(sizes)
+            slots = _randint(self._uniform(epoch, positions, 1), sizes[turn])
+            for number in np.unique(turn):
+                ids[turn == number] = self._by_domain[number].clips(slots[turn == number])
         starts = _randint(self._uniform(epoch, positions, 2), np.maximum(self.frames[ids] - self.width, 0) + 1)
         return ids, starts
 
@@ -190,10 +196,6 @@ class CropSampler:
         numbers = [self._uniform(epoch, positions, _JITTER + number).astype(np.float32) for number in range(2)]
         return np.minimum(np.stack(numbers, axis=1), np.float32(1 - 2.0**-24))
 
-    def _permutation(self, epoch: int) -> Indices:
-        generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.int64).view(np.uint64)))
-        return generator.permutation(self.size)
-
     def _uniform(self, epochs: Indices, positions: Indices, purpose: int) -> Float64[np.ndarray, " B"]:
         uniform: Float64[np.ndarray, " B"] = (self._keys(epochs, positions, purpose) >> np.uint64(11)) * 2.0**-53
         return uniform
@@ -208,15 +210,7 @@ class CropSampler:
         return key
 
 
-GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _JITTER = 2**32  # a purpose that is larger than any number of joined clips
-
-
-def splitmix64(state: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
-    """Apply the output function of SplitMix64 (Steele, Lea and Flood 2014) to counters."""
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(state ^ (state >> np.uint64(31)))
 
 
 def _randint(uniform: Float64[np.ndarray, " B"], count: Indices) -> Indices:

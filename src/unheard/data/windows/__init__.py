@@ -1,0 +1,1 @@
+"""Which windows of which clips a batch has."""
