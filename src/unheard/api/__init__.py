@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unheard.api.evaluating import evaluate
     from unheard.api.exporting import export
     from unheard.api.finetuning import finetune, resume_finetune
-    from unheard.api.inspecting import attention, reconstruct, report
+    from unheard.api.inspecting import attention, compare, reconstruct, report, runs
     from unheard.api.pretraining import pretrain, resume
     from unheard.api.probing import probe
     from unheard.api.storing import targets
@@ -24,7 +24,7 @@ _MODULES = {
     "evaluating": ("evaluate",),
     "exporting": ("export",),
     "finetuning": ("finetune", "resume_finetune"),
-    "inspecting": ("attention", "reconstruct", "report"),
+    "inspecting": ("attention", "compare", "reconstruct", "report", "runs"),
     "pretraining": ("pretrain", "resume"),
     "probing": ("probe",),
     "storing": ("targets",),
@@ -33,6 +33,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "attention",
+    "compare",
     "convert",
     "detect",
     "embed",
@@ -46,6 +47,7 @@ __all__ = [
     "report",
     "resume",
     "resume_finetune",
+    "runs",
     "search",
     "targets",
     "verify",

@@ -13,6 +13,8 @@ from unheard.outputs import refuse_existing
 
 if TYPE_CHECKING:
     from unheard.evaluation.reconstruction import ReconstructionError
+    from unheard.view.runs.comparison import Comparison
+    from unheard.view.runs.listing import ListedRun
 
 
 @documented(ReconstructOptions)
@@ -91,3 +93,44 @@ def report(run: str | Path) -> Path:
 
     probed = (Path(run) / "probe.json").is_file()
     return write_probe_page(Path(run)) if probed else write_report(Path(run))
+
+
+def runs(root: str | Path = ".") -> tuple[list[ListedRun], list[str]]:
+    """List the runs in a folder and below it, latest first. Return them, and a reason for each that cannot be read.
+
+    Raises
+    ------
+    DataError
+        When the folder does not exist.
+    """
+    from unheard.view.runs.listing import list_runs
+
+    return list_runs(root)
+
+
+def compare(
+    run: str | Path,
+    other: str | Path,
+    out: str | Path,
+    *,
+    audio: Sequence[str | Path] = (),
+    device: str = "auto",
+    overwrite: bool = False,
+) -> Comparison:
+    """Compare two runs, and write a page with settings that differ, loss curves, scores and reconstructions.
+
+    Parameters
+    ----------
+    out : path
+        ``.html``.
+    audio : sequence of paths
+        Sounds that both runs reconstruct. Default: three of the corpus of the first run, if it is a folder.
+
+    Returns
+    -------
+    Comparison
+        ``settings`` that differ, ``scores`` with paired differences, and ``notes``.
+    """
+    from unheard.view.runs.comparison import compare_runs
+
+    return compare_runs(Path(run), Path(other), Path(out), [Path(each) for each in audio], device, overwrite)
