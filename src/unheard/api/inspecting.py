@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unheard.api.options import ReconstructOptions, documented
+from unheard.api.options import FigureOptions, ReconstructOptions, documented
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.loading import own
 from unheard.outputs import refuse_existing
@@ -84,6 +84,52 @@ def attention(
     window = take_window(opened, audio, start)
     maps = attention_window(opened, window, at)
     save(figure(window.spec, maps, opened.grid.patch_size, window.scale, window.title), out)
+
+
+@documented(FigureOptions)
+def figure(
+    kind: str,
+    models: EmbeddingModel | str | Path | Sequence[EmbeddingModel | str | Path],
+    audio: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    mask_ratio: float | None = None,
+    seed: int = 0,
+    start: float = 0.0,
+    at: Sequence[tuple[int, int]] | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Plot a figure as in papers on masked spectrogram modelling, for any models and sounds.
+
+    Parameters
+    ----------
+    kind : {"masks", "ratios", "strips", "attention", "durations", "patches"}
+        Three random masks; mask ratios from 0.40 to 0.99; vertical, horizontal and chessboard masks; attention of two
+        reference patches; one sound over durations; one sound over patch sizes.
+    models : one or several
+        Loaded models, or what `unheard.load` accepts.
+    audio : path, or sequence of paths
+    out : path
+        ``.png``, ``.pdf`` or ``.svg``.
+    at : sequence of (frequency, time) patch indices, optional
+        Reference patches of attention; default: two loud ones of each sound.
+
+    Raises
+    ------
+    ConfigError
+        When an option does not belong to the kind, or the output exists.
+    """
+    from unheard.embedding.loading import loaded
+    from unheard.view.axes import save
+    from unheard.view.figures.kinds import FigurePlan, draw_figure
+
+    refuse_existing(out, overwrite)
+    several = [models] if isinstance(models, str | Path | EmbeddingModel) else list(models)
+    sounds = [audio] if isinstance(audio, str | Path) else list(audio)
+    opened = [own(loaded(each, device)) for each in several]
+    plan = FigurePlan(mask_ratio, seed, start, at)
+    save(draw_figure(kind, opened, [Path(each) for each in sounds], plan), out)
 
 
 def report(run: str | Path) -> Path:
