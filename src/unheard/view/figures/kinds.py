@@ -148,8 +148,8 @@ def _over_models(kind: str, models: Sequence[Model], sound: Path, plan: FigurePl
     for model, window in parts:
         seconds, (bands, frames) = window.spec.shape[1] * window.scale.hop_seconds, model.grid.patch_size
         case = f"{seconds:.2f} s" if kind == "durations" else f"patches of {bands} x {frames}"
-        name = f", {_name(model)}" if len(models) > 1 else ""
-        panels.append(_panel(model, window, f"{case}{name}", "random", plan.mask_ratio, plan.seed))
+        panel = _panel(model, window, case, "random", plan.mask_ratio, plan.seed)
+        panels.append(replace(panel, model=_name(model) if len(models) > 1 else ""))
     return Column(sound.name, panels, with_input=False)
 
 

@@ -34,6 +34,9 @@ WIDTH, HEIGHT = 2.6, 1.15
 CLOSE, BANDS = 12, 80
 """Of so many bands: labels of the frequency axis that are closer are left out (our choice)."""
 
+TITLE = 36
+"""Letters that fit above a panel (our choice)."""
+
 MASKED = "0.75"
 """Grey of masked patches."""
 
@@ -51,11 +54,14 @@ class Panel:
     shown : Reconstruction
     mse : float
         Mean squared error on masked patches, in units of the normalised input of the model.
+    model : str
+        Name of the model, if the figure has several in a column.
     """
 
     case: str
     shown: Reconstruction
     mse: float
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,8 @@ def reconstruction_grid(columns: Sequence[Column]) -> Figure:
         for row, panel in enumerate(column.panels, start=first):
             image = _pair(left[row], right[row], panel, limits)
             prefix = f"{column.title}: " if not first and row == 0 else ""
-            caption(left[row], f"{prefix}{panel.case}")
-            caption(right[row], f"MSE {panel.mse:.3f}")
+            caption(left[row], _fitted(prefix, panel.case))
+            caption(right[row], _fitted(f"{panel.model}, " if panel.model else "", f"MSE {panel.mse:.3f}"))
         _label_time(left, right)
         colour_bar(figure, image, list(right[first:]), "log-mel (nat)", 12 * rows)
     return figure
@@ -183,6 +189,12 @@ def attention_grid(rows: Sequence[AttentionRow]) -> Figure:
     _label_time(*(grid[:, column] for column in range(1 + count)))
     colour_bar(figure, seen, list(grid[:, 1:].ravel()), "attention / uniform", 15 * len(rows))
     return figure
+
+
+def _fitted(name: str, text: str) -> str:
+    """Return a name and a text, with the name shortened so that they fit above a panel."""
+    most = max(3, TITLE - len(text))
+    return f"{name if len(name) <= most else f'{name[: most - 3]}... '}{text}"
 
 
 def _outline(axes: Axes, scale: SpectrogramAxes, patch: tuple[int, int], map_: AttentionMap) -> None:
