@@ -13,7 +13,19 @@ from unheard.cli import main
 VERBS = [
     "",
     *(f"data {verb}" for verb in ("check", "generate", "fetch", "labels", "pack")),
-    *("data", "pretrain", "finetune", "predict", "embed", "probe", "reconstruct", "attention", "report"),
+    *(
+        "data",
+        "pretrain",
+        "finetune",
+        "predict",
+        "embed",
+        "probe",
+        "reconstruct",
+        "attention",
+        "report",
+        "runs",
+        "compare",
+    ),
     *("recipes", "models", "convert", "export", "doctor"),
 ]
 

@@ -10,7 +10,10 @@
     detect       find the classes of a fine-tuned model in recordings, with times
     reconstruct  plot what a model predicts for masked patches
     attention    plot where the last layer of a model attends
+    figure       plot masks, mask ratios, attention, durations or patch sizes of several models and sounds
     report       write the page of a run or probe
+    runs         list the runs below a folder
+    compare      write a page that compares two runs
     targets      store what a frozen teacher gives for a corpus
     convert      convert a published checkpoint into a model folder
     export       write a model as an ONNX file or a Hugging Face folder
@@ -40,8 +43,11 @@ if TYPE_CHECKING:
     from unheard.api.finetuning import finetune as finetune
     from unheard.api.finetuning import resume_finetune as resume_finetune
     from unheard.api.inspecting import attention as attention
+    from unheard.api.inspecting import compare as compare
+    from unheard.api.inspecting import figure as figure
     from unheard.api.inspecting import reconstruct as reconstruct
     from unheard.api.inspecting import report as report
+    from unheard.api.inspecting import runs as runs
     from unheard.api.pretraining import pretrain as pretrain
     from unheard.api.pretraining import resume as resume
     from unheard.api.probing import probe as probe
@@ -70,7 +76,8 @@ _HOMES: dict[str, str] = {
     **dict.fromkeys(
         (
             *("load", "embed", "search", "verify", "probe", "evaluate", "pretrain", "resume", "finetune"),
-            *("resume_finetune", "detect", "reconstruct", "attention", "report", "targets", "convert", "export"),
+            *("resume_finetune", "detect", "reconstruct", "attention", "report", "runs", "compare", "figure"),
+            *("targets", "convert", "export"),
         ),
         "unheard.api",
     ),

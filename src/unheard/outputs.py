@@ -48,6 +48,21 @@ def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
     raise ConfigError(f"{out} exists; {ways}")
 
 
+def in_use(folder: Path) -> bool:
+    """Return whether a process holds the lock of an output folder. Nothing is created; the lock is not taken over."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES)
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Hold the lock of an output folder while the block runs.

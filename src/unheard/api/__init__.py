@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unheard.api.evaluating import evaluate
     from unheard.api.exporting import export
     from unheard.api.finetuning import finetune, resume_finetune
-    from unheard.api.inspecting import attention, reconstruct, report
+    from unheard.api.inspecting import attention, compare, figure, reconstruct, report, runs
     from unheard.api.pretraining import pretrain, resume
     from unheard.api.probing import probe
     from unheard.api.storing import targets
@@ -24,7 +24,7 @@ _MODULES = {
     "evaluating": ("evaluate",),
     "exporting": ("export",),
     "finetuning": ("finetune", "resume_finetune"),
-    "inspecting": ("attention", "reconstruct", "report"),
+    "inspecting": ("attention", "compare", "figure", "reconstruct", "report", "runs"),
     "pretraining": ("pretrain", "resume"),
     "probing": ("probe",),
     "storing": ("targets",),
@@ -33,11 +33,13 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "attention",
+    "compare",
     "convert",
     "detect",
     "embed",
     "evaluate",
     "export",
+    "figure",
     "finetune",
     "load",
     "pretrain",
@@ -46,6 +48,7 @@ __all__ = [
     "report",
     "resume",
     "resume_finetune",
+    "runs",
     "search",
     "targets",
     "verify",

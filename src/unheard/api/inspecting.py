@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unheard.api.options import ReconstructOptions, documented
+from unheard.api.options import FigureOptions, ReconstructOptions, documented
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.loading import own
 from unheard.outputs import refuse_existing
 
 if TYPE_CHECKING:
     from unheard.evaluation.reconstruction import ReconstructionError
+    from unheard.view.runs.comparison import Comparison
+    from unheard.view.runs.listing import ListedRun
 
 
 @documented(ReconstructOptions)
@@ -84,6 +86,52 @@ def attention(
     save(figure(window.spec, maps, opened.grid.patch_size, window.scale, window.title), out)
 
 
+@documented(FigureOptions)
+def figure(
+    kind: str,
+    models: EmbeddingModel | str | Path | Sequence[EmbeddingModel | str | Path],
+    audio: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    mask_ratio: float | None = None,
+    seed: int = 0,
+    start: float = 0.0,
+    at: Sequence[tuple[int, int]] | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Plot a figure as in papers on masked spectrogram modelling, for any models and sounds.
+
+    Parameters
+    ----------
+    kind : {"masks", "ratios", "strips", "attention", "durations", "patches"}
+        Three random masks; mask ratios from 0.40 to 0.99; vertical, horizontal and chessboard masks; attention of two
+        reference patches; one sound over durations; one sound over patch sizes.
+    models : one or several
+        Loaded models, or what `unheard.load` accepts.
+    audio : path, or sequence of paths
+    out : path
+        ``.png``, ``.pdf`` or ``.svg``.
+    at : sequence of (frequency, time) patch indices, optional
+        Reference patches of attention; default: two loud ones of each sound.
+
+    Raises
+    ------
+    ConfigError
+        When an option does not belong to the kind, or the output exists.
+    """
+    from unheard.embedding.loading import loaded
+    from unheard.view.axes import save
+    from unheard.view.figures.kinds import FigurePlan, draw_figure
+
+    refuse_existing(out, overwrite)
+    several = [models] if isinstance(models, str | Path | EmbeddingModel) else list(models)
+    sounds = [audio] if isinstance(audio, str | Path) else list(audio)
+    opened = [own(loaded(each, device)) for each in several]
+    plan = FigurePlan(mask_ratio, seed, start, at)
+    save(draw_figure(kind, opened, [Path(each) for each in sounds], plan), out)
+
+
 def report(run: str | Path) -> Path:
     """Write ``report.html`` with scores, figures and sounds into the folder of a run or probe. Return its path."""
     from unheard.view.probe_page import write_probe_page
@@ -91,3 +139,44 @@ def report(run: str | Path) -> Path:
 
     probed = (Path(run) / "probe.json").is_file()
     return write_probe_page(Path(run)) if probed else write_report(Path(run))
+
+
+def runs(root: str | Path = ".") -> tuple[list[ListedRun], list[str]]:
+    """List the runs in a folder and below it, latest first. Return them, and a reason for each that cannot be read.
+
+    Raises
+    ------
+    DataError
+        When the folder does not exist.
+    """
+    from unheard.view.runs.listing import list_runs
+
+    return list_runs(root)
+
+
+def compare(
+    run: str | Path,
+    other: str | Path,
+    out: str | Path,
+    *,
+    audio: Sequence[str | Path] = (),
+    device: str = "auto",
+    overwrite: bool = False,
+) -> Comparison:
+    """Compare two runs, and write a page with settings that differ, loss curves, scores and reconstructions.
+
+    Parameters
+    ----------
+    out : path
+        ``.html``.
+    audio : sequence of paths
+        Sounds that both runs reconstruct. Default: three of the corpus of the first run, if it is a folder.
+
+    Returns
+    -------
+    Comparison
+        ``settings`` that differ, ``scores`` with paired differences, and ``notes``.
+    """
+    from unheard.view.runs.comparison import compare_runs
+
+    return compare_runs(Path(run), Path(other), Path(out), [Path(each) for each in audio], device, overwrite)

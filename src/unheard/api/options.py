@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from unheard.api.detect_options import DetectOptions as DetectOptions
+from unheard.api.figure_options import FigureOptions as FigureOptions
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 

@@ -54,7 +54,7 @@ def _score_lines(scores: SpanScores) -> list[str]:
     rows = [
         (
             name, *(str(count) for count in (each.annotations, each.detections, each.matches)),
-            *(f"{value:.3f}" for value in (each.f1, each.precision, each.recall, each.average_precision)),
+            *(_text(value) for value in (each.f1, each.precision, each.recall, each.average_precision)),
         )
         for name, each in scores.classes.items()
     ]  # fmt: skip
@@ -62,12 +62,17 @@ def _score_lines(scores: SpanScores) -> list[str]:
         "",
         *table(columns, rows),
         (
-            f"event F1    {scores.f1:.3f}{interval}  precision {scores.precision:.3f}, recall {scores.recall:.3f};"
+            f"event F1    {_text(scores.f1)}{interval}  precision {_text(scores.precision)}, recall"
+            f" {_text(scores.recall)};"
             f" starts within {scores.tolerance:g} s"
         ),
-        f"segment mAP {scores.segment_map:.3f}  {scores.segments} segments of 1 s",
+        f"segment mAP {_text(scores.segment_map)}  {scores.segments} segments of 1 s",
         f"{scores.recordings} recordings with annotations",
     ]
+
+
+def _text(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def _values(report: DetectionReport) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unheard.api.options import ReconstructOptions
+from unheard.api.options import FigureOptions, ReconstructOptions
 from unheard.cli.shell import DONE, DeviceOption, Flat, Json, Out, Overwrite, emit, verb
 from unheard.errors import ConfigError
 
@@ -77,6 +77,47 @@ def attention(
     patches = [_patch_index(text) for text in at] or None
     api.attention(api.load(model, device), audio, out, at=patches, start=start, overwrite=overwrite)
     emit([f"figure: {out}"], {"out": str(out)}, json)
+    return DONE
+
+
+@verb("unheard figure ratios runs/first dog.wav bird.wav -o ratios.pdf")
+def figure(
+    kind: Literal["masks", "ratios", "strips", "attention", "durations", "patches"],
+    /,
+    *given: Annotated[str, Parameter(name="MODEL... AUDIO...")],
+    out: Out,
+    options: Annotated[FigureOptions, Flat] = FigureOptions(),
+    at: Annotated[
+        tuple[str, ...],
+        Parameter(help="attention: FREQ,TIME, indices of a reference patch; may be repeated. Default: two loud ones."),
+    ] = (),
+    device: DeviceOption = "auto",
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> int:
+    """Plot a figure as in papers on masked spectrogram modelling, for any models and sounds.
+
+    masks: three random masks. strips: vertical, horizontal and chessboard masks. ratios: mask ratios from 0.40 to
+    0.99. attention: maps of two reference patches. durations: one sound in windows of several lengths, those of
+    several models or parts of the window of one. patches: one sound with models of several patch sizes.
+
+    Parameters
+    ----------
+    kind
+        Kind of the figure.
+    given
+        MODEL: runs, model folders or built-in names. AUDIO: sound files.
+    """
+    from unheard import api
+    from unheard.weights.built_in import is_model_name
+
+    models = [each for each in given if is_model_name(each)]
+    sounds = [each for each in given if each not in models]
+    if unknown := [each for each in sounds if not Path(each).is_file()]:
+        raise ConfigError(f"{unknown[0]} is neither a model nor a sound file; give MODEL... AUDIO...")
+    patches = [_patch_index(text) for text in at] or None
+    api.figure(kind, models, sounds, out, **vars(options), at=patches, device=device, overwrite=overwrite)
+    emit([f"figure: {out}"], {"out": str(out), "models": models, "sounds": sounds}, json)
     return DONE
 
 

@@ -52,7 +52,13 @@ def answers(protocol: ProbeProtocol, answer: Table) -> list[Prediction]:
     labels = protocol.labels
     calls = predicted(labels, answer, protocol.test_indices)
     return [
-        Prediction(int(clip), labels.format_labels(labels.target[clip]), labels.format_labels(call), float(row.max()))
+        Prediction(
+            int(clip),
+            labels.format_labels(labels.target[clip]),
+            labels.format_labels(call),
+            float(row.max()),
+            labels.group[clip],
+        )
         for clip, call, row in zip(protocol.test_indices, calls, answer, strict=True)
     ]
 

@@ -178,12 +178,15 @@ class Prediction:
         Annotated classes, several joined by ``|``.
     probability : float
         Probability of the most likely class.
+    group : str
+        Group of the clip; empty if it has none.
     """
 
     clip: int
     true: str
     predicted: str
     probability: float
+    group: str = ""
 
 
 @dataclass(frozen=True)

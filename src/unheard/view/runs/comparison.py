@@ -1,0 +1,206 @@
+"""Page that compares two runs: settings that differ, loss curves, scores, and reconstructions of the same sounds."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unheard.audio.folders import find_audio
+from unheard.embedding.loading import load_own
+from unheard.errors import ConfigError, UnheardError
+from unheard.outputs import refuse_existing
+from unheard.training.session import read_config
+from unheard.view.axes import FONT, caption, colour_bar, new_figure, robust_limits, save, show
+from unheard.view.page import write_page
+from unheard.view.run import FEW_ROWS, read_metrics
+from unheard.view.runs.listing import ListedRun, model_folders, read_run
+from unheard.view.runs.paired import PairedScore, paired_scores
+from unheard.view.window import reconstruct_window, take_window
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from unheard.view.reconstruction import Reconstruction
+
+SOUNDS = 3
+"""Number of sounds of the corpus that are reconstructed if none are given (our choice)."""
+
+NOT_SETTINGS = ("fingerprint", "teacher")
+"""Fields of the configuration of a run that are hashes."""
+
+COLOURS = ("tab:blue", "tab:orange")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs.
+
+    Parameters
+    ----------
+    runs : tuple of ListedRun
+    settings : list of (str, str, str)
+        Name of each setting that differs, and its value in each run; empty where a run does not have it.
+    scores : list of PairedScore
+        Scores that both runs have.
+    notes : list of str
+        What could not be compared, with the reason.
+    """
+
+    runs: tuple[ListedRun, ListedRun]
+    settings: list[tuple[str, str, str]]
+    scores: list[PairedScore]
+    notes: list[str]
+
+
+def compare_runs(
+    first: Path, second: Path, out: Path, audio: Sequence[Path] = (), device: str = "auto", overwrite: bool = False
+) -> Comparison:
+    """Compare two runs, and write the page ``out``.
+
+    Parameters
+    ----------
+    audio : sequence of Path
+        Sounds that both runs reconstruct. Default: some of the corpus of the first run, if it is a folder.
+
+    Raises
+    ------
+    CheckpointError
+        When a folder is not a run.
+    ConfigError
+        When both are one run, the page exists, or its name does not end in ``.html``.
+    """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"{out}: the name of the page must end in .html")
+    refuse_existing(out, overwrite)
+    if first.resolve() == second.resolve():
+        raise ConfigError(f"{first} and {second} are one run; give two")
+    configs = [read_config(run) for run in (first, second)]
+    runs = (read_run(first, configs[0]), read_run(second, configs[1]))
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        curves = _curves((first, second), Path(folder), notes)
+        pictures = list(_pictures(runs, audio, Path(folder), device, notes))
+        found = Comparison(runs, _settings(configs), list(paired_scores(first, second)), notes)
+        names = _names(first, second)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        title = f"{names[0]} and {names[1]}"
+        write_page(
+            out,
+            "compare.html",
+            title=title,
+            names=names,
+            found=found,
+            curves=curves,
+            pictures=pictures,
+            facts=_facts(runs),
+        )
+    return found
+
+
+def _names(first: Path, second: Path) -> tuple[str, str]:
+    """Return the names of the folders, with those of their parents where they are the same."""
+    one, two = first.resolve(), second.resolve()
+    return (one.name, two.name) if one.name != two.name else (str(first), str(second))
+
+
+def _facts(runs: tuple[ListedRun, ListedRun]) -> list[tuple[str, str, str]]:
+    def values(run: ListedRun) -> tuple[str, ...]:
+        loss = "" if run.loss is None else f"{run.loss:.4f}"
+        return run.recipe, run.data, f"{run.steps} of {run.total}", loss, run.changed, run.state
+
+    names = ("recipe", "data", "steps", "last loss", "changed", "state")
+    return list(zip(names, values(runs[0]), values(runs[1]), strict=True))
+
+
+def _settings(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return the settings that differ."""
+    flat = [dict(_flat({name: each[name] for name in each if name not in NOT_SETTINGS})) for each in configs]
+    names = list(dict.fromkeys([*flat[0], *flat[1]]))
+    return [
+        (name, flat[0].get(name, ""), flat[1].get(name, "")) for name in names if flat[0].get(name) != flat[1].get(name)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted name and the text of each setting."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
+
+
+def _curves(runs: tuple[Path, Path], folder: Path, notes: list[str]) -> Path | None:
+    """Plot the losses of both runs, and the validation scores that both have."""
+    rows = [read_metrics(model_folders(run)[0]) for run in runs]
+    missing = [str(run) for run, each in zip(runs, rows, strict=True) if not each]
+    if missing:
+        notes.append(f"no curves: {' and '.join(missing)} have no metrics yet")
+        return None
+    keys = [
+        key
+        for key in dict.fromkeys(key for row in rows[0] for key in row)
+        if (key == "loss" or key.startswith(("loss/", "valid/"))) and any(key in row for row in rows[1])
+    ]
+    keys = [key for key in keys if not key.startswith("loss/") or sum(each.startswith("loss/") for each in keys) > 1]
+    figure, grid = new_figure(min(11.0, 3.2 * max(2, len(keys))), 2.8, 1, max(1, len(keys)))
+    for axes, key in zip(grid[0], keys, strict=False):
+        for each, name, colour in zip(rows, _names(*runs), COLOURS, strict=True):
+            points = [(row["step"], row[key]) for row in each if row.get(key) is not None]
+            marker = "o" if len(points) < FEW_ROWS else None
+            axes.plot(*zip(*points, strict=True), color=colour, label=name, linewidth=1.2, marker=marker, markersize=3)
+        caption(axes, key)
+        axes.set_xlabel("step")
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[0][0].legend(fontsize=FONT, frameon=False)
+    save(figure, folder / "curves.png")
+    return folder / "curves.png"
+
+
+def _pictures(
+    runs: tuple[ListedRun, ListedRun], audio: Sequence[Path], folder: Path, device: str, notes: list[str]
+) -> Iterator[tuple[str, Path]]:
+    """Yield the reconstructions of each sound by both runs."""
+    if any(run.kind == "finetune" for run in runs):
+        if audio:
+            notes.append("no reconstructions: a fine-tuned run has no decoder")
+        return
+    sounds = list(audio) or _sounds(Path(runs[0].data))
+    if not sounds:
+        notes.append(f"no reconstructions: {runs[0].data} is not a folder of sounds; give some with --audio")
+        return
+    try:
+        models = [load_own(str(run.path), device) for run in runs]
+        for number, sound in enumerate(sounds):
+            shown = [reconstruct_window(model, take_window(model, sound)) for model in models]
+            save(_side_by_side(shown, _names(runs[0].path, runs[1].path)), folder / f"{number}.png")
+            yield sound.name, folder / f"{number}.png"
+    except UnheardError as error:
+        notes.append(f"no reconstructions: {error}")
+
+
+def _sounds(corpus: Path) -> list[Path]:
+    """Return some sounds of a corpus, evenly chosen."""
+    found = find_audio(corpus) if corpus.is_dir() else []
+    return [found[at] for at in np.unique(np.linspace(0, len(found) - 1, min(SOUNDS, len(found))).astype(int))]
+
+
+def _side_by_side(shown: Sequence[Reconstruction], names: Sequence[str]) -> Figure:
+    """Plot input and reconstruction of one sound, a column for each run."""
+    figure, grid = new_figure(10.0, 4.2, 2, len(shown), sharex="col")
+    for column, (each, name) in enumerate(zip(shown, names, strict=True)):
+        limits = robust_limits(each.spec)
+        show(grid[0, column], each.spec, each.scale, limits)
+        image = show(grid[1, column], each.drawn, each.scale, limits)
+        best, value = each.error.best
+        caption(grid[0, column], f"{name}: input")
+        caption(grid[1, column], f"{each.hidden.mean():.0%} masked, error {each.error.model:.3f} ({best} {value:.3f})")
+        grid[1, column].set_xlabel("time (s)")
+        colour_bar(figure, image, list(grid[:, column]), "log-mel (nat)")
+    return figure

@@ -1,0 +1,201 @@
+"""Scores of two runs on the same clips, with paired bootstrap intervals of their differences."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from unheard import bootstrap
+from unheard.data.label_table import Labels
+from unheard.errors import UnheardError
+from unheard.evaluation.probe.files import read_report
+from unheard.files import read_json
+from unheard.finetuning.session import read_session, training_table
+from unheard.view.runs.listing import ListedScore, probe_score
+
+Key = tuple[str, ...]
+"""What identifies a clip in two runs."""
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """The predictions of a run.
+
+    Parameters
+    ----------
+    classes : list of str
+    clips : dict of tuple to (str, Float[ndarray, "C"])
+        True label, several joined by ``|``, and scores of each clip.
+    """
+
+    classes: list[str]
+    clips: dict[Key, tuple[str, Float[np.ndarray, " C"]]]
+
+
+@dataclass(frozen=True)
+class PairedScore:
+    """A score of two runs.
+
+    Parameters
+    ----------
+    name : str
+        Where the scores come from.
+    first, second : ListedScore
+        As each run reports them.
+    difference, low, high, p : float, optional
+        Second minus first on the clips that both predicted, its 95 % interval, and its two-sided p-value; None where
+        ``reason`` states why there are none.
+    clips : int
+        Number of clips that both predicted.
+    reason : str
+    """
+
+    name: str
+    first: ListedScore
+    second: ListedScore
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    clips: int = 0
+    reason: str = ""
+
+    def line(self) -> str:
+        """Return the score as one line of text."""
+        values = f"{self.name}: {self.first.metric} {self.first.value:.3f} and {self.second.value:.3f}"
+        return f"{values}; {self.text}"
+
+    @property
+    def text(self) -> str:
+        """Formatted difference with interval and p-value, or the reason why there is none."""
+        if self.difference is None or self.low is None or self.high is None or self.p is None:
+            return self.reason
+        p = "< 0.001" if self.p < 0.001 else f"= {self.p:.3f}"
+        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}], p {p}, {self.clips} clips"
+
+
+def paired_scores(first: Path, second: Path) -> Iterator[PairedScore]:
+    """Yield the scores that both runs have: test clips of fine-tuned runs, and probes of one name."""
+    if all((run / "scores.json").is_file() for run in (first, second)):
+        stored = [read_json(run / "scores.json") for run in (first, second)]
+        listed = [_listed("test clips", each) for each in stored]
+        yield _paired_test_clips(first, second, stored, listed)
+    for file in sorted(first.glob("*/probe.json")):
+        other = second / file.parent.name / "probe.json"
+        if other.is_file() and (one := probe_score(file)) and (two := probe_score(other)):
+            yield _paired_probes(file, other, one, two)
+
+
+def _paired_test_clips(
+    first: Path, second: Path, stored: Sequence[Mapping[str, Any]], listed: Sequence[ListedScore]
+) -> PairedScore:
+    name, (one, two) = "test clips", listed
+    if one.metric != two.metric:
+        return PairedScore(name, one, two, reason="the runs have different metrics")
+    if one.metric == "mAP" and any(len(each["parts"]) > 1 for each in stored):
+        return PairedScore(name, one, two, reason="scores of several folds are not comparable")
+    try:
+        labels = training_table(first, read_session(first)).labels
+    except UnheardError as error:
+        return PairedScore(name, one, two, reason=f"the table of the clips cannot be read: {error}")
+    if labels.known is not None:
+        return PairedScore(name, one, two, reason="clips with partial annotation are not compared")
+    grouped = any(each["resample"] == "groups" for each in stored)
+    predicted = [_test_clips(run / "predictions.csv") for run in (first, second)]
+    return _difference(name, (one, two), predicted, _groups(labels) if grouped else {})
+
+
+def _paired_probes(first: Path, second: Path, one: ListedScore, two: ListedScore) -> PairedScore:
+    reports, folder = [read_report(file) for file in (first, second)], first.parent.name
+    name = folder if folder.startswith("probe") else f"probe {folder}"
+    if one.metric != two.metric or reports[0]["classes"] != reports[1]["classes"]:
+        return PairedScore(name, one, two, reason="the probes have different classes")
+    if one.metric == "mAP":
+        return PairedScore(name, one, two, reason="probes of several labels a clip store no scores of clips")
+    rows = reports[0]["answers"]
+    grouped = any(report["resampling_unit"] == "groups" for report in reports)
+    if grouped and not all("group" in row for row in rows):
+        return PairedScore(
+            name, one, two, reason="a probe of an earlier version does not store the groups of its clips"
+        )
+    classes = {label: k for k, label in enumerate(reports[0]["classes"])}
+    predicted = [
+        _Predicted(
+            list(classes),
+            {
+                (str(row["clip"]), row["true"]): (row["true"], np.eye(len(classes))[classes[row["predicted"]]])
+                for row in report["answers"]
+            },
+        )
+        for report in reports
+    ]
+    groups: dict[Key, str] = {}
+    if grouped:
+        groups = {(str(row["clip"]), row["true"]): row["group"] or f"#{row['clip']}" for row in rows}
+    return _difference(name, (one, two), predicted, groups)
+
+
+def _difference(
+    name: str, listed: tuple[ListedScore, ListedScore], predicted: Sequence[_Predicted], groups: Mapping[Key, str]
+) -> PairedScore:
+    """Return the difference on the clips in both, in the metric of the scores."""
+    first, second = predicted
+    keys = [key for key in first.clips if key in second.clips]
+    if not keys or first.classes != second.classes:
+        reason = "the runs have different classes" if keys else "no clip was tested in both runs"
+        return PairedScore(name, *listed, reason=reason)
+    units = np.array([groups.get(key, str(number)) for number, key in enumerate(keys)])
+    if len(np.unique(units)) < 2:
+        return PairedScore(name, *listed, clips=len(keys), reason="the clips that both tested are one group")
+    target = np.array([[label in first.clips[key][0].split("|") for label in first.classes] for key in keys], np.int64)
+    statistics = [
+        _statistic(listed[0].metric, target, np.stack([side.clips[key][1] for key in keys])) for side in predicted
+    ]
+    one, two = (bootstrap.replicates(statistic, units, 0) for statistic in statistics)
+    once = np.ones((len(keys), 1), np.float32)
+    whole = float(statistics[1](once)[0] - statistics[0](once)[0])
+    low, high = bootstrap.bc_interval(two - one)
+    return PairedScore(name, *listed, whole, low, high, bootstrap.two_sided(two - one), len(keys))
+
+
+def _statistic(metric: str, target: Int[np.ndarray, "n C"], table: Float[np.ndarray, "n C"]) -> bootstrap.Statistic:
+    truth, predicted = target.argmax(axis=1), table.argmax(axis=1)
+    if metric == "mAP":
+        precisions = bootstrap.average_precisions_statistic(target, table)
+        return lambda counts: bootstrap.class_mean(precisions(counts))
+    if metric.startswith("balanced"):
+        return bootstrap.balanced_accuracy_statistic(truth, predicted)
+    return bootstrap.mean_statistic(truth == predicted)
+
+
+def _listed(source: str, stored: Mapping[str, Any]) -> ListedScore:
+    return ListedScore(source, stored["metric"], stored["mean"], stored["low"], stored["high"])
+
+
+def _test_clips(file: Path) -> _Predicted:
+    """Return the predictions of a fine-tuned run."""
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    columns = [name for name in (rows[0] if rows else ()) if name.startswith("score ")]
+    clips = {_key(row): (row["label"], np.array([float(row[name]) for name in columns])) for row in rows}
+    return _Predicted([name.removeprefix("score ") for name in columns], clips)
+
+
+def _key(row: Mapping[str, str]) -> Key:
+    return str(Path(row["path"]).resolve()), row.get("start", ""), row.get("end", "")
+
+
+def _groups(labels: Labels) -> dict[Key, str]:
+    """Return the groups of the clips of a table."""
+    groups = labels.group_ids()
+    times = [["" if each is None else str(each) for each in column] for column in (labels.start, labels.end)]
+    return {
+        (str(Path(labels.paths[row]).resolve()), times[0][row], times[1][row]): str(groups[row])
+        for row in range(len(labels))
+    }
