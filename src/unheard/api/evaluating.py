@@ -14,12 +14,13 @@ from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.hear_api import Published
 from unheard.embedding.loading import refuse_same_names
 from unheard.errors import ConfigError
+from unheard.evaluation.encoders.choose import Encoder, encoder, encoders
+from unheard.evaluation.encoders.own_encoder import Runtime
 from unheard.evaluation.hear import suite
 from unheard.evaluation.hear.embeddings import PROVENANCE_FILE
-from unheard.evaluation.hear.encoders import Encoder, encoder, encoders
-from unheard.evaluation.hear.own_encoder import Runtime
-from unheard.evaluation.hear.report import Report
+from unheard.evaluation.hear.results import evaluation_table
 from unheard.evaluation.hear.suite import EvaluationConfig, Mode, choose_tasks
+from unheard.evaluation.report import Report
 from unheard.outputs import locked_folder, refuse_existing
 from unheard.progress import Track, silent
 from unheard.view.evaluation_page import write_evaluation
@@ -54,7 +55,7 @@ def evaluate(
     models : Model, path or str, or several of them
         Also ``hf:DIR`` for the folder of a Hugging Face audio encoder, ``hear:MODULE[:WEIGHTS]`` for a module with the
         HEAR API, ``xares:MODULE[:CLASS]``, or ``embeddings:FOLDER`` written by heareval or an earlier evaluation. An
-        X-ARES module is identified by this text only, so ``resume`` does not detect changes of its code or weights.
+        X-ARES module is identified by its weights and the file of its class.
         The random encoder and log-mel baseline are those of the first.
     tasks : path
         A folder of task folders in the layout of hear-preprocess.
@@ -101,7 +102,7 @@ def evaluate(
         if not resume:
             _clear(folder)
         report = suite.evaluate(compared, selected, folder, plan, track, log)
-        write_evaluation(report, folder / f"results-{plan.mode}")
+        write_evaluation(report, evaluation_table(report), folder / f"results-{plan.mode}")
     return report
 
 

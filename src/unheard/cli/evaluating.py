@@ -140,7 +140,8 @@ def evaluate(
             model, tasks_dir, out, device=device, overwrite=existing.overwrite, json=json, strict=strict
         )
     from unheard.api import evaluate as run
-    from unheard.evaluation.hear.results import as_json, markdown
+    from unheard.evaluation.hear.results import markdown
+    from unheard.evaluation.results import as_json
 
     names = [name for name in selection.tasks.split(",") if name]
     try:

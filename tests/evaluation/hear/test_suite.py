@@ -17,13 +17,13 @@ from tests.evaluation.made import RATE, Levels, make_task
 from unheard.api import evaluate
 from unheard.cli import main
 from unheard.errors import ConfigError, DataError
+from unheard.evaluation.encoders.choose import encoders
 from unheard.evaluation.hear import robust
 from unheard.evaluation.hear.embeddings import DONE, batch_size, embed_task
-from unheard.evaluation.hear.encoders import encoders
-from unheard.evaluation.hear.report import Report, Result
 from unheard.evaluation.hear.results import markdown, published
 from unheard.evaluation.hear.rows import read_splits, shuffled
 from unheard.evaluation.hear.task_folder import read_task
+from unheard.evaluation.report import Report, Result
 from unheard.teachers.hear_module import HearEncoder
 
 

@@ -20,22 +20,24 @@ from typing import Literal, get_args
 
 from unheard.bootstrap import bc_interval
 from unheard.errors import ConfigError, DataError, ModelError, UnheardError, require
+from unheard.evaluation.comparison import mean
+from unheard.evaluation.encoders.choose import Encoder, PrecomputedEmbeddings, folder_name
+from unheard.evaluation.encoders.own_encoder import DEFAULT, Runtime
 from unheard.evaluation.hear import heareval, robust
 from unheard.evaluation.hear.embeddings import PROVENANCE_FILE, damaged_files, embed_task
-from unheard.evaluation.hear.encoders import Encoder, PrecomputedEmbeddings, folder_name
 from unheard.evaluation.hear.fit_cache import DiskFitCache
 from unheard.evaluation.hear.head import GRID_POINTS, grid
 from unheard.evaluation.hear.heareval import SplitResult
-from unheard.evaluation.hear.own_encoder import DEFAULT, Runtime
-from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores, mean
+from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores
 from unheard.evaluation.hear.provenance import audio_rate, input_digest, is_stale, stored_origin
-from unheard.evaluation.hear.report import Report, Result, load_result, save_result
 from unheard.evaluation.hear.rows import file_order, read_splits, untrained_labels
+from unheard.evaluation.hear.scores import SCORES
 from unheard.evaluation.hear.task_folder import Task, find_tasks, read_task
+from unheard.evaluation.report import Report, Result, load_result, save_result
 from unheard.files import write_text
 from unheard.progress import Item, Track, silent
 
-SCORING_VERSION = 3  # version of scores and intervals; results of other versions are recomputed
+SCORING_VERSION = 4  # version of scores and intervals; results of other versions are recomputed
 FAILURES = "failures"  # folder of tracebacks
 
 Mode = Literal["heareval", "robust"]
@@ -243,6 +245,7 @@ def _summed(
         chosen,
         encoder.options,
         replicates,
+        SCORES[name].smaller,
     )
 
 

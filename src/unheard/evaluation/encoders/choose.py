@@ -21,8 +21,8 @@ from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
 from unheard.embedding.loading import loaded, name_of, own
 from unheard.errors import ConfigError
-from unheard.evaluation.hear.own_encoder import ExternalEncoder, OwnEncoder, Runtime
-from unheard.evaluation.hear.xares_encoder import xares_encoder
+from unheard.evaluation.encoders.own_encoder import ExternalEncoder, OwnEncoder, Runtime
+from unheard.evaluation.encoders.xares_encoder import xares_encoder
 from unheard.teachers.hear_module import Frames, HearEncoder, Scenes, hear_encoder
 from unheard.weights.built_in import reinitialised
 from unheard.weights.checkpoint import SavedModel
