@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from unheard.errors import require
@@ -74,7 +74,7 @@ class HeadTrainer:
     def __init__(self, head: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss) -> None:
         self.head, self.optimizer, self.loss = head, optimizer, loss
 
-    def step(self, x: Float[Tensor, "B D"], y: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+    def step(self, x: Float[Tensor, "B ..."], y: Shaped[Tensor, "B ..."]) -> Float[Tensor, ""]:
         """Train on one batch. Return the loss before the step."""
         self.head.train()
         loss = self.loss(self.head(x), y)

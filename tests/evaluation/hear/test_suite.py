@@ -242,7 +242,7 @@ def test_the_command_line_refuses_seeds_of_the_published_protocol(
         str(tmp_path / "out"),
     ]
     assert main([*command, "--seeds", "2"]) == main([*command, "--mode", "heareval", "--seeds", "3"]) == 2
-    assert "--seeds needs --mode robust; the mode heareval has one seed" in capsys.readouterr().err
+    assert "--seeds needs --mode robust or xares; the mode heareval has one seed" in capsys.readouterr().err
     assert main([*command, "--mode", "robust", "--seeds", "0"]) == 2
     assert not (tmp_path / "out").exists()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,8 +17,7 @@ from unheard.bootstrap import Counts, Statistic, average_precisions_statistic, m
 from unheard.evaluation.xares.tasks import XaresTask
 from unheard.metrics import average_precisions
 
-Logits = Float[Tensor, "B *rest"]
-Predicted = Sequence[tuple[Logits, Shaped[Tensor, "B *rest"]]]
+Predicted = Sequence[tuple[Tensor, Tensor]]
 """Logits and targets of each batch, in order."""
 
 
@@ -35,7 +34,7 @@ def score(task: XaresTask, predicted: Predicted, hop: float = 0.0) -> float:
         return _segment_f1(task, true.sum(axis=0), found.sum(axis=0), both.sum(axis=0))
     logits, targets = (torch.cat(parts).numpy() for parts in zip(*predicted, strict=True))
     if task.metric == "mAP":
-        return float(np.nan_to_num(average_precisions(targets, logits), nan=0.0).mean())
+        return float(np.nan_to_num(average_precisions(targets.astype(np.int64), logits), nan=0.0).mean())
     return float((logits.argmax(axis=1) == targets).mean())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class Rows:
 
     x: tuple[Float[Tensor, "_ D"], ...]
     y: tuple[Shaped[Tensor, "*_"], ...]
-    clips: NDArray[np.str_]
+    clips: NDArray[Any]
     frames: bool
 
     def __len__(self) -> int:
@@ -69,7 +70,7 @@ class Rows:
         for first in range(0, len(self), size):
             yield self.batch(range(first, min(first + size, len(self))))
 
-    def chosen(self, rows: NDArray[np.intp]) -> Rows:
+    def chosen(self, rows: NDArray[Any]) -> Rows:
         """Return some rows."""
         if self.frames:
             return Rows(tuple(self.x[row] for row in rows), tuple(self.y[row] for row in rows), self.clips[rows], True)
