@@ -18,7 +18,11 @@ LEGEND = (
     " are not significantly worse: paired bootstrap on the same clips, 5 % two-sided, Holm's correction. kNN has the"
     " normalisation of the reference: each dimension over all training clips. kNN with unit rows is the usual cosine"
     " similarity; X-ARES does not report it. Scores of the reference vary between runs, because its shuffles are not"
-    " seeded. Published averages here are over the same tasks as ours, and not the averages in the README of X-ARES."
+    " seeded."
+)
+PUBLISHED = (
+    " Published averages are over the same tasks as ours, and not the averages in the README of X-ARES. Source of"
+    " published scores: {}."
 )
 EXACT = (
     " These scores are not comparable with published ones: clips are encoded without padding, all crops are used, and"
@@ -36,13 +40,13 @@ def evaluation_table(report: Report, tasks: Sequence[XaresTask], exact: bool = F
     exact : bool
         Whether the scores are those of the exact protocol, which has no published scores.
     """
-    compared = [] if exact else published()
+    compared = [] if exact or not any(task.public for task in tasks) else published()
     names = [*(each.encoder for each in report.results), *(name for _, name, _ in report.failed if name)]
     encoders = list(dict.fromkeys(names))
     header = ["task", "score", *encoders, *(f"{each.encoder} (published)" for each in compared)]
     rows = [row for task in tasks for row in _task_rows(task, report, encoders, compared)]
     rows += [row for public in (True, False) for row in _averages(report, tasks, encoders, compared, public)]
-    source = f" Source of published scores: {compared[0].source}." if compared else ""
+    source = PUBLISHED.format(compared[0].source) if compared else ""
     legend = " ".join([LEGEND + (EXACT if exact else source), *options_used(report.results)])
     return EvaluationTable(header, rows, [*notes(report), *_coverage_notes(report)], legend)
 

@@ -35,7 +35,8 @@ def multi_hot(task: XaresTask, keys: Sequence[str], records: Sequence[Any]) -> F
     """Return 1 where a class applies; labels are joined by ``;``. Errors as in `class_indices`."""
     index, found = _index(task), torch.zeros(len(records), len(task.classes))
     for row, (key, record) in enumerate(_pairs(keys, records)):
-        for label in str(_label(task, key, record)).split(";"):
+        text = str(_label(task, key, record))
+        for label in text.split(";") if text or task.public else []:
             found[row, _one(task, index, label, key)] = 1
     return found
 

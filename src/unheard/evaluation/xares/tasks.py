@@ -13,10 +13,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from unheard.datasets.xares_folder import OWN_TASK
 from unheard.errors import ConfigError, DataError
-
-OWN_TASK = "xares-task.json"
-"""File of a task folder that is not one of X-ARES, with the fields of `XaresTask` (ours)."""
 
 Kind = Literal["single", "multi", "frames", "captions"]
 Metric = Literal["accuracy", "mAP", "segmentf1_macro", "segmentf1_micro", "recallatk_r1"]
