@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unheard.bootstrap import N_RESAMPLES, Counts, Statistic, bc_interval, replicates
-from unheard.evaluation.hear.paired_bootstrap import significantly_worse
+from unheard.evaluation.comparison import significantly_worse
 from unheard.evaluation.hear.scores import SCORES, mean_precision
 
 WORLDS = (

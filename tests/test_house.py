@@ -32,7 +32,7 @@ ROWS = (
     ("teachers",),
     ("training", "embedding"),
     ("evaluation",),
-    ("finetuning", "evaluation.hear"),
+    ("finetuning", "evaluation.hear", "evaluation.xares"),
     ("evaluation.probe", "finetuning.spans"),
     ("view",),
     ("serving",),

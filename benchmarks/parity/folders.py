@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.parity import audiomae, bat, eat, hear, maskspec, matpac, msm_mae
+from benchmarks.parity import audiomae, bat, eat, hear, maskspec, matpac, msm_mae, xares
 from benchmarks.parity.compare import Comparison
 
-SYSTEMS = (msm_mae, matpac, audiomae, maskspec, hear, eat, bat)
+SYSTEMS = (msm_mae, matpac, audiomae, maskspec, hear, eat, bat, xares)
 
 
 def system_of(folder: Path) -> ModuleType | None:

@@ -9,7 +9,7 @@ import pytest
 from unheard.api import evaluating
 from unheard.errors import ConfigError
 from unheard.evaluation.hear import suite
-from unheard.evaluation.hear.report import Report
+from unheard.evaluation.report import Report
 
 
 def test_overwriting_removes_what_an_evaluation_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

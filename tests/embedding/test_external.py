@@ -21,8 +21,8 @@ from unheard.data.label_table import read_labels
 from unheard.embedding.external import ExternalModel, cut_waves
 from unheard.embedding.job import Options
 from unheard.errors import AudioError, CheckpointError, ConfigError
-from unheard.evaluation.hear.encoders import encoder, encoders
-from unheard.evaluation.hear.own_encoder import Runtime
+from unheard.evaluation.encoders.choose import encoder, encoders
+from unheard.evaluation.encoders.own_encoder import Runtime
 from unheard.evaluation.probe.vectors import LOG_MEL, RANDOM, baselines, layer_vectors, scenes
 from unheard.teachers.teacher import Windows
 

@@ -18,8 +18,8 @@ from unheard.api import evaluate
 from unheard.cli import main
 from unheard.embedding.verify import verify
 from unheard.errors import ConfigError, DamageWarning, DataError
+from unheard.evaluation.encoders.choose import PrecomputedEmbeddings
 from unheard.evaluation.hear import suite
-from unheard.evaluation.hear.encoders import PrecomputedEmbeddings
 from unheard.evaluation.hear.fit import FitResult
 from unheard.evaluation.hear.fit_cache import DiskFitCache
 from unheard.evaluation.hear.head import HyperParams

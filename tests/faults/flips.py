@@ -17,16 +17,16 @@ from unheard.audio.frontend import LogMel
 from unheard.data.mapping import open_store
 from unheard.embedding.table_files import read_blocks, read_identity
 from unheard.errors import UnheardError
+from unheard.evaluation.encoders.choose import LogMelEncoder
 from unheard.evaluation.hear import suite
 from unheard.evaluation.hear.embeddings import damaged_files
-from unheard.evaluation.hear.encoders import LogMelEncoder
 from unheard.evaluation.hear.fit import FitResult
 from unheard.evaluation.hear.fit_cache import DiskFitCache
 from unheard.evaluation.hear.head import HyperParams
-from unheard.evaluation.hear.report import load_result
 from unheard.evaluation.hear.rows import read_splits
 from unheard.evaluation.hear.task_folder import read_task
 from unheard.evaluation.probe.cache import EmbeddingCache
+from unheard.evaluation.report import load_result
 from unheard.files import read_json, read_json_lines
 from unheard.training.checkpoints import TENSORS, checkpoints, read_progress
 from unheard.weights.checkpoint import load_model

@@ -14,7 +14,7 @@ import torch
 import unheard
 from unheard.cli import main
 from unheard.errors import CheckpointError, ConfigError, DataError, UnheardError
-from unheard.evaluation.hear.encoders import encoders
+from unheard.evaluation.encoders.choose import encoders
 from unheard.files import read_json
 from unheard.finetuning.ensemble import open_finetuned
 from unheard.finetuning.scores import score_labelled

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import to_hex
 
-from unheard.evaluation.hear.report import Report, Result
+from unheard.evaluation.hear.results import evaluation_table
+from unheard.evaluation.report import Report, Result
 from unheard.view import evaluation_page
 from unheard.view.evaluation_page import COLOURS, draw, write_evaluation
 
 
 def result(task: str, encoder: str, value: float, score: str = "mAP") -> Result:
     replicates = [value - 0.05, value + (0.1 if encoder == "second" else 0.05)] * 100
-    return Result(
-        task, encoder, "robust", score, value, value - 0.05, value + 0.05, {score: value}, [], {}, {}, replicates
-    )
+    ends, smaller = (value - 0.05, value + 0.05), score == "segment_1s_er"
+    return Result(task, encoder, "robust", score, value, *ends, {score: value}, [], {}, {}, replicates, smaller)
 
 
 RESULTS = [
@@ -44,7 +44,7 @@ def test_points_are_coloured_by_their_standing() -> None:
 
 def test_the_files_of_an_evaluation(tmp_path: Path) -> None:
     report = Report([*RESULTS, result("rooms-v1", "fourth", math.nan)], [("steps-v1", "fourth", "is <broken>")])
-    page = write_evaluation(report, tmp_path / "results-robust").read_text()
+    page = write_evaluation(report, evaluation_table(report), tmp_path / "results-robust").read_text()
     assert "data:image/png;base64," in page and "<b>0.800 [0.750, 0.850]</b>" in page and "is &lt;broken&gt;" in page
     rows = list(csv.DictReader((tmp_path / "results-robust.csv").read_text().splitlines()))
     assert [row["encoder"] for row in rows if row["task"] == "rooms-v1"] == ["first", "second", "third", "fourth"]
@@ -55,6 +55,8 @@ def test_the_files_of_an_evaluation(tmp_path: Path) -> None:
 
 def test_without_matplotlib_the_page_has_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_page, "find_spec", lambda name: None)
-    page = write_evaluation(Report(RESULTS), tmp_path / "results-heareval").read_text()
+    page = write_evaluation(
+        Report(RESULTS), evaluation_table(Report(RESULTS)), tmp_path / "results-heareval"
+    ).read_text()
     assert "<img" not in page and "first" in page
     assert not (tmp_path / "results-heareval.png").exists()

@@ -156,9 +156,14 @@ class EvaluateOptions:
     ----------
     mode
         heareval: results are comparable with published ones. robust: shuffles each epoch, tolerates NaN losses, trains
-        several seeds and is faster.
+        several seeds and is faster. xares: the protocol of X-ARES, on its tasks.
     seeds
-        Number of seeds of the robust mode, default 3. The mode heareval has one seed.
+        Number of seeds of the modes robust, default 3, and xares, default 1. The mode heareval has one seed.
+    exact
+        xares: encode without padding, use all crops, choose no epoch on test clips. Scores are then not comparable
+        with published ones.
+    vocabulary
+        xares: the vocab.txt of bert-base-uncased. Without it, Clotho is left out.
     published
         Reproduce the published runtime of MSM-MAE or M2D, to compare with their scores.
     hop
@@ -170,8 +175,10 @@ class EvaluateOptions:
         Output of this block, 1 to depth, or negative from the end. Default: the last block, normalised.
     """
 
-    mode: Literal["heareval", "robust"] = "heareval"
+    mode: Literal["heareval", "robust", "xares"] = "heareval"
     seeds: int | None = None
+    exact: bool = False
+    vocabulary: Path | None = None
     published: Literal["no", "msm-mae", "m2d"] = "no"
     hop: float | None = None
     pool: Literal["mean", "mean+std", "max"] = "mean"

@@ -15,13 +15,14 @@ from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.job import Options
 from unheard.embedding.loading import named
 from unheard.errors import ConfigError, require
+from unheard.evaluation.head_training import one_thread
 from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_fingerprint
 from unheard.evaluation.probe.few_shot import refuse_multilabel
 from unheard.evaluation.probe.files import make_folder, map_rows, write
 from unheard.evaluation.probe.layers import LAYER_MIX
 from unheard.evaluation.probe.probe import ProbeConfig, probe_embeddings
 from unheard.evaluation.probe.projection import draw_map
-from unheard.evaluation.probe.protocol import ProbeProtocol, one_thread
+from unheard.evaluation.probe.protocol import ProbeProtocol
 from unheard.evaluation.probe.report import ProbeReport
 from unheard.evaluation.probe.vectors import LOG_MEL, RANDOM, baselines, check_clips, layer_vectors, scenes
 from unheard.outputs import locked_folder, refuse_existing

@@ -25,6 +25,9 @@ from unheard.errors import ConfigError, DataError
 from unheard.outputs import refuse_existing
 from unheard.progress import bar
 
+TABLES = (".csv", ".tsv")
+"""Suffixes of label tables."""
+
 
 @verb("unheard data check my_audio/", data)
 def check(path: Path, /, *, json: Json = False, strict: Strict = False) -> int:
@@ -102,44 +105,67 @@ def labels(name: str, corpus: Path, /, *, out: Out, overwrite: Overwrite = False
     return DONE
 
 
+@Flat
+@dataclass(frozen=True)
+class TaskShape:
+    """Form of the tasks.
+
+    Parameters
+    ----------
+    sample_rate
+        Sample rate in Hz; may be repeated, except with --layout xares.
+    seconds
+        Length of every clip. Default: that of the task; clips of a table keep their lengths.
+    mode
+        folds: test every clip once. split: use the train and test split of the table. auto: folds if the task has them.
+    seed
+        Random seed of generated tasks, and of the folds of a table without split and fold.
+    layout
+        hear: folders of hear-preprocess. xares: tar files for unheard evaluate --mode xares.
+    """
+
+    sample_rate: tuple[int, ...] = (16000,)
+    seconds: float | None = None
+    mode: Literal["auto", "folds", "split"] = "auto"
+    seed: int = 0
+    layout: Literal["hear", "xares"] = "hear"
+
+
 @verb("unheard data tasks drum-hit unit-action -o tasks/", data)
 def tasks(
     *names: str,
     out: Out,
     corpus: Path | None = None,
-    sample_rate: tuple[int, ...] = (16000,),
-    seconds: float | None = None,
-    mode: Literal["auto", "folds", "split"] = "auto",
-    seed: int = 0,
+    shape: TaskShape = TaskShape(),
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Build tasks on real sounds as HEAR folders, for unheard evaluate.
+    """Build tasks on real sounds as folders of HEAR or X-ARES, for unheard evaluate.
 
     Parameters
     ----------
     names
-        Task names, such as drum-hit, unit-action or drum-events; "all" builds every task.
+        Task names, such as drum-hit, unit-action or drum-events; "all" builds every task. With --layout xares also
+        label tables, such as sounds/labels.csv.
     corpus
         Folder that unheard data fetch wrote. Default: the packages are fetched into -o.
-    sample_rate
-        Sample rate in Hz; may be repeated.
-    seconds
-        Length of every clip. Default: that of the task.
-    mode
-        folds: test every clip once. split: use the train and test split of the table. auto: folds if the task has them.
-    seed
-        Random seed of generated tasks.
     """
-    from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_task
+    from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_table_task, build_task
 
     if not names:
         raise ConfigError(f"name the tasks to build: all, or some of {', '.join(HEAR_TASKS)}")
-    options = TaskOptions(tuple(dict.fromkeys(sample_rate)), seconds, mode, seed)
+    rates = tuple(dict.fromkeys(shape.sample_rate))
+    options = TaskOptions(rates, shape.seconds, shape.mode, shape.seed, shape.layout)
     chosen = tuple(HEAR_TASKS) if names == ("all",) else names
-    if unknown := [name for name in chosen if name not in HEAR_TASKS]:
+    tables = [name for name in chosen if name not in HEAR_TASKS and Path(name).suffix.lower() in TABLES]
+    if unknown := [name for name in chosen if name not in HEAR_TASKS and name not in tables]:
         raise ConfigError(f"no task is called {unknown[0]!r}; choose all, or some of {', '.join(HEAR_TASKS)}")
-    built = [build_task(name, out, corpus, options, overwrite=overwrite, track=bar) for name in chosen]
+    built = [
+        build_table_task(Path(name), out, options, overwrite=overwrite, track=bar)
+        if name in tables
+        else build_task(name, out, corpus, options, overwrite=overwrite, track=bar)
+        for name in chosen
+    ]
     emit([line for report in built for line in report.lines()], [report.to_json() for report in built], json)
     return DONE
 

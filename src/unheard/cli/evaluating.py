@@ -114,9 +114,9 @@ def evaluate(
     json: Json = False,
     strict: Strict = False,
 ) -> int:
-    """Score a model on HEAR tasks, or a classifier on a labelled table.
+    """Score a model on HEAR or X-ARES tasks, or a classifier on a labelled table.
 
-    HEAR scores are compared with a random encoder, a log-mel baseline and published results. If a task fails, it is
+    Scores are compared with a random encoder, a log-mel baseline and published results. If a task fails, it is
     reported and the others continue. With a labels.csv instead of a folder, a fine-tuned model is scored on the clips
     of the split test, or on all clips.
 
@@ -126,21 +126,22 @@ def evaluate(
         A run, a model folder, a built-in name, hf:DIR, hear:MODULE[:WEIGHTS], xares:MODULE[:CLASS], or
         embeddings:FOLDER in the layout written by heareval.
     tasks_dir
-        A folder of task folders in the layout of hear-preprocess, or a CSV with the columns path and label.
+        A folder of task folders in the layout of hear-preprocess, or with --mode xares of X-ARES, or a CSV with the
+        columns path and label.
     """
     if tasks_dir.is_file():
         from unheard.cli.predicting import evaluate_labelled
 
         if options != EvaluateOptions() or selection != Selection() or existing.resume:
             raise ConfigError(
-                "--compare, --tasks, --mode, --seeds, --published, --hop, --pool, --layer and --resume need a folder of"
-                " tasks; with a labels.csv, only --overwrite is possible"
+                "--compare, --tasks, --mode, --seeds, --exact, --vocabulary, --published, --hop, --pool, --layer and"
+                " --resume need a folder of tasks; with a labels.csv, only --overwrite is possible"
             )
         return evaluate_labelled(
             model, tasks_dir, out, device=device, overwrite=existing.overwrite, json=json, strict=strict
         )
     from unheard.api import evaluate as run
-    from unheard.evaluation.hear.results import as_json, markdown
+    from unheard.evaluation.results import as_json
 
     names = [name for name in selection.tasks.split(",") if name]
     try:
@@ -158,8 +159,9 @@ def evaluate(
     except KeyboardInterrupt:
         log(f"finished results are kept in {out}; continue with the same command and --resume")
         raise
-    emit([markdown(report)], as_json(report), json)
-    log(f"report: {out}/results-{options.mode}.html; all scores are also in the .csv file of the same name")
+    stem = out / f"results-{options.mode}{'-exact' * options.exact}"
+    emit([stem.with_suffix(".md").read_text(encoding="utf-8")], as_json(report), json)
+    log(f"report: {stem}.html; all scores are also in the .csv file of the same name")
     if not report.results:
         raise DataError(f"nothing could be scored: {report.failed[0][2]}")
     return status(len(report.failed), strict)

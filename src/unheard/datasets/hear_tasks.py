@@ -1,4 +1,4 @@
-"""Real tasks as HEAR folders: the label tables of `unheard.datasets.filename_labels`, and two generators.
+"""Real tasks as folders of HEAR or X-ARES: the label tables of `unheard.datasets.filename_labels`, and two generators.
 
 drum-events     drum hits at random times over game music; kits and tracks of train, valid and test are disjoint
 gm-multilabel   one to four instrument families at once; trained on one soundfont, tested on another
@@ -29,6 +29,7 @@ from unheard.datasets.note_mixtures import mixture_items
 from unheard.datasets.notes import FONTS, GM_TASKS, Player
 from unheard.datasets.sources import fetch
 from unheard.datasets.write_hear_folder import Item, TaskSpec, write_folder
+from unheard.datasets.xares_folder import table_task, write_xares_folder
 from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
 
@@ -81,12 +82,15 @@ class TaskOptions:
     mode : {"auto", "folds", "split"}
     seed : int
         Seed of the two generators; label tables do not depend on it.
+    layout : {"hear", "xares"}
+        Layout of the folder.
     """
 
     sample_rates: tuple[int, ...] = (16000,)
     seconds: float | None = None
     mode: Mode = "auto"
     seed: int = 0
+    layout: Literal["hear", "xares"] = "hear"
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def build_task(
     overwrite: bool = False,
     track: Track = silent,
 ) -> TaskReport:
-    """Write a task as a HEAR folder below ``out``.
+    """Write a task as a folder of HEAR or X-ARES below ``out``.
 
     Parameters
     ----------
@@ -156,10 +160,32 @@ def build_task(
     if event:
         notes |= {"evaluation_params": POSTPROCESSING}
     sheet = TaskSpec(name.replace("-", "_"), mode, seconds, making.scores, event, name == "gm-multilabel", notes)
-    folder = write_folder(sheet, items, out, options.sample_rates, overwrite=overwrite, track=track)
-    return TaskReport(
-        folder, dict(sorted(Counter(item.split for item in items).items())), notes["sources_not_held_out"]
-    )
+    return _written(sheet, items, out, options, overwrite=overwrite, track=track)
+
+
+def build_table_task(
+    table: Path, out: Path, options: TaskOptions, *, overwrite: bool = False, track: Track = silent
+) -> TaskReport:
+    """Write the task of a label table as a folder of X-ARES. Parameters and errors as in `build_task`."""
+    if options.layout != "xares" or options.mode != "auto":
+        raise ConfigError(f"{table}: a table is written with --layout xares, and without --mode")
+    sheet, items = table_task(table, options.seconds, options.seed)
+    return _written(sheet, items, out, options, overwrite=overwrite, track=track)
+
+
+def _written(
+    sheet: TaskSpec, items: Sequence[Item], out: Path, options: TaskOptions, *, overwrite: bool, track: Track
+) -> TaskReport:
+    """Write the folder of a task in the layout of the options."""
+    rates = options.sample_rates
+    if options.layout == "hear":
+        folder = write_folder(sheet, items, out, rates, overwrite=overwrite, track=track)
+    elif len(rates) != 1:
+        raise ConfigError(f"--layout xares has one sample rate; got {', '.join(map(str, rates))}")
+    else:
+        folder = write_xares_folder(sheet, items, out, rates[0], overwrite=overwrite, track=track)
+    counts = dict(sorted(Counter(item.split for item in items).items()))
+    return TaskReport(folder, counts, sheet.notes.get("sources_not_held_out", 0))
 
 
 def packages_of(name: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from jaxtyping import Float32
 
 from unheard.audio.waveform import Waveform
 from unheard.errors import ConfigError, DataError
@@ -80,8 +81,8 @@ class TaskSpec:
         With underscores; the folder name joins it with version and mode by hyphens.
     mode : str
         "split" (train, valid, test) or "folds".
-    seconds : float
-        Every clip is padded with silence or cut to this length.
+    seconds : float or None
+        Every clip is padded with silence or cut to this length; None: clips keep their lengths.
     scores : tuple of str
         The first is the primary score.
     event, multilabel : bool
@@ -91,7 +92,7 @@ class TaskSpec:
 
     name: str
     mode: str
-    seconds: float
+    seconds: float | None
     scores: tuple[str, ...]
     event: bool = False
     multilabel: bool = False
@@ -102,6 +103,13 @@ class TaskSpec:
     def folder(self) -> str:
         """Return the name of the task's folder."""
         return f"{self.name}-{self.version}-{self.mode}"
+
+    def filled(self, wav: Waveform, rate: int) -> Float32[np.ndarray, " R"]:
+        """Return a clip of exactly ``seconds``, between -1 and 1."""
+        samples = len(wav) if self.seconds is None else round(self.seconds * rate)
+        filled = np.zeros(samples, np.float32)
+        filled[: min(samples, len(wav))] = wav[:samples]
+        return filled.clip(-1, 1)
 
 
 def write_folder(
@@ -139,7 +147,7 @@ def write_folder(
     target = out / sheet.folder
     if target.exists() and not (overwrite and (target / METADATA).is_file()):
         raise ConfigError(f"{target} exists; choose another -o, or replace a task with --overwrite")
-    splits = _checked(sheet, items)
+    splits = checked_splits(sheet, items)
     unfinished = out / f".{sheet.folder}.part"
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -147,9 +155,9 @@ def write_folder(
         _write_texts(sheet, items, splits, unfinished, min(rates))
         for item in track(items, len(items), f"{sheet.folder}: sounds"):
             for rate in rates:
-                _write_wav(
-                    unfinished / str(rate) / item.split / f"{item.name}.wav", item.wav(rate), rate, sheet.seconds
-                )
+                path = unfinished / str(rate) / item.split / f"{item.name}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, sheet.filled(item.wav(rate), rate), rate, subtype="PCM_16")
         if target.exists():
             shutil.rmtree(target)
         os.replace(unfinished, target)
@@ -160,16 +168,21 @@ def write_folder(
     return target
 
 
-def _checked(sheet: TaskSpec, items: Sequence[Item]) -> list[str]:
-    """Return the splits in HEAR's order; every one must contain every class."""
+def checked_splits(sheet: TaskSpec, items: Sequence[Item], every_class: bool = True) -> list[str]:
+    """Return the splits in HEAR's order.
+
+    Raises
+    ------
+    DataError
+        When two clips share a name, or a split lacks a class and ``every_class`` is true.
+    """
     named = {item.split for item in items}
     splits = sorted(named) if sheet.mode == "folds" else ["train", "valid", "test"]
     if len({item.name for item in items}) != len(items):
         raise DataError(f"two clips of task {sheet.name} have the same name; names must be unique in the whole task")
-    vocabulary = _vocabulary(items)
-    for split in splits:
+    for split in splits if every_class else []:
         there = {label for item in items if item.split == split for label in item.labels}
-        if lacking := [label for label in vocabulary if label not in there]:
+        if lacking := [label for label in vocabulary(items) if label not in there]:
             raise DataError(
                 f"split {split} of task {sheet.name} has no clip of {', '.join(lacking)}; fetch all of its packages, or"
                 " choose another mode"
@@ -177,7 +190,7 @@ def _checked(sheet: TaskSpec, items: Sequence[Item]) -> list[str]:
     return splits
 
 
-def _vocabulary(items: Iterable[Item]) -> list[str]:
+def vocabulary(items: Iterable[Item]) -> list[str]:
     """Return the labels, sorted as numbers if all are numbers, else as text."""
     labels = {label for item in items for label in item.labels}
     return sorted(
@@ -201,7 +214,7 @@ def _write_texts(sheet: TaskSpec, items: Sequence[Item], splits: list[str], fold
         **sheet.notes,
     }
     (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    labels = [{"idx": str(index), "label": label} for index, label in enumerate(_vocabulary(items))]
+    labels = [{"idx": str(index), "label": label} for index, label in enumerate(vocabulary(items))]
     write_table(folder / "labelvocabulary.csv", ("idx", "label"), labels)
     for split in splits:
         events = {f"{item.name}.wav": [_plain(each) for each in item.events] for item in items if item.split == split}
@@ -224,12 +237,3 @@ def _row(item: Item, rate: int, folds: bool) -> dict[str, str]:
         "group": item.group,
         "source": item.source,
     }
-
-
-def _write_wav(path: Path, wav: Waveform, rate: int, seconds: float) -> None:
-    """Write PCM16 of exactly ``seconds``."""
-    samples = round(seconds * rate)
-    filled = np.zeros(samples, np.float32)
-    filled[: min(samples, len(wav))] = wav[:samples]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, filled.clip(-1, 1), rate, subtype="PCM_16")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+
+from unheard.errors import require
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -71,7 +74,7 @@ class HeadTrainer:
     def __init__(self, head: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss) -> None:
         self.head, self.optimizer, self.loss = head, optimizer, loss
 
-    def step(self, x: Float[Tensor, "B D"], y: Float[Tensor, "B C"]) -> Float[Tensor, ""]:
+    def step(self, x: Float[Tensor, "B ..."], y: Shaped[Tensor, "B ..."]) -> Float[Tensor, ""]:
         """Train on one batch. Return the loss before the step."""
         self.head.train()
         loss = self.loss(self.head(x), y)
@@ -79,3 +82,18 @@ class HeadTrainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Limit linear algebra to one thread, because several threads slow the solver down on a loaded machine."""
+    require("threadpoolctl", "eval")
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)

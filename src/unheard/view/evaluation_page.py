@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unheard.evaluation.hear.report import Report, Result
-from unheard.evaluation.hear.results import as_json, best_of, legend, markdown, near_best, notes, table, to_csv
-from unheard.evaluation.hear.scores import SCORES
+from unheard.evaluation.comparison import best_of, near_best
+from unheard.evaluation.report import Report, Result
+from unheard.evaluation.results import EvaluationTable, as_json, to_csv
 from unheard.files import FILES, file_checksums, write_json, write_text
 from unheard.view.axes import FONT, caption, new_figure, save
 from unheard.view.page import write_page
@@ -24,11 +24,11 @@ COLOURS = {"the best": "#c05621", "≈ may be as good": "#2b6cb0", "below": "0.6
 COLUMNS = 4  # number of panels in a row; our choice
 
 
-def write_evaluation(report: Report, stem: Path) -> Path:
+def write_evaluation(report: Report, shown: EvaluationTable, stem: Path) -> Path:
     """Write a report as csv, json, md, html and, if matplotlib is installed, png. Return the path of the html file."""
     tables = [
         write_text(stem.with_suffix(".csv"), to_csv(report.results)).name,
-        write_text(stem.with_suffix(".md"), markdown(report)).name,
+        write_text(stem.with_suffix(".md"), shown.markdown()).name,
     ]
     write_json(stem.with_suffix(".json"), {**as_json(report), FILES: file_checksums(stem.parent, tables)})
     finite = [result for result in report.results if np.isfinite(result.value)]
@@ -36,8 +36,7 @@ def write_evaluation(report: Report, stem: Path) -> Path:
     if finite and find_spec("matplotlib"):
         figure = stem.with_suffix(".png")
         save(draw(finite), figure)
-    header, rows = table(report)
-    values = {"figure": figure, "notes": notes(report), "header": header, "rows": rows, "legend": legend(report)}
+    values = {"figure": figure, **vars(shown)}
     return write_page(stem.with_suffix(".html"), "evaluation.html", title="Evaluation", wide=True, **values)
 
 
@@ -69,7 +68,7 @@ def draw(results: Sequence[Result]) -> Figure:
 
 
 def _panel(axes: Axes, results: Sequence[Result], encoders: list[str]) -> None:
-    best, near, better = best_of(results), near_best(results), "lower" if SCORES[results[0].score].smaller else "higher"
+    best, near, better = best_of(results), near_best(results), "lower" if results[0].smaller else "higher"
     for result in results:
         standing = "the best" if result is best else "≈ may be as good" if result.encoder in near else "below"
         ends = [[max(0.0, result.value - result.low)], [max(0.0, result.high - result.value)]]

@@ -16,7 +16,7 @@ from tests.evaluation.made import RATE, Levels, make_task
 from unheard.api import evaluate
 from unheard.cli import main
 from unheard.errors import ConfigError
-from unheard.evaluation.hear.encoders import encoders
+from unheard.evaluation.encoders.choose import encoders
 
 Frames = tuple[torch.Tensor, torch.Tensor]
 

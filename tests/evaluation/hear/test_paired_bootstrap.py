@@ -13,10 +13,11 @@ from jaxtyping import Bool
 from tests.evaluation.made import make_task, scene_rows
 
 from unheard.bootstrap import N_RESAMPLES, bc_interval
+from unheard.evaluation.comparison import significantly_worse
 from unheard.evaluation.hear import heareval
 from unheard.evaluation.hear.fit import FitResult
 from unheard.evaluation.hear.head import HyperParams
-from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores, significantly_worse
+from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores
 from unheard.evaluation.hear.rows import Rows, score_all
 from unheard.evaluation.hear.task_folder import Task, read_task
 

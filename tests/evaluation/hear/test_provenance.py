@@ -17,13 +17,13 @@ import torch
 from tests.evaluation.made import RATE, Levels, make_task
 
 from unheard.errors import AudioError, DataError
+from unheard.evaluation.encoders.choose import PrecomputedEmbeddings
 from unheard.evaluation.hear import suite
 from unheard.evaluation.hear.embeddings import embed_task
-from unheard.evaluation.hear.encoders import PrecomputedEmbeddings
-from unheard.evaluation.hear.report import Report
 from unheard.evaluation.hear.rows import read_splits
 from unheard.evaluation.hear.suite import EvaluationConfig
 from unheard.evaluation.hear.task_folder import read_task
+from unheard.evaluation.report import Report
 from unheard.files import file_checksums, read_json, write_json
 from unheard.teachers.hear_module import HearEncoder
 

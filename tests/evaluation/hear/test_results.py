@@ -7,8 +7,10 @@ from dataclasses import fields, replace
 
 import pytest
 
-from unheard.evaluation.hear.report import Report, Result
-from unheard.evaluation.hear.results import as_json, markdown, near_best, published
+from unheard.evaluation.comparison import near_best
+from unheard.evaluation.hear.results import markdown, published
+from unheard.evaluation.report import Report, Result
+from unheard.evaluation.results import as_json
 
 HEAR = {  # as hear-preprocess names its folders: what published rows call the task, and its first score
     "beehive_states_fold0-v2-full": ("beehive_states", "aucroc"),

@@ -17,8 +17,8 @@ from unheard.cli import main
 from unheard.embedding.embedder import Options
 from unheard.embedding.loading import load
 from unheard.errors import ConfigError
-from unheard.evaluation.hear.encoders import encoders, folder_name
-from unheard.evaluation.hear.own_encoder import Runtime
+from unheard.evaluation.encoders.choose import encoders, folder_name
+from unheard.evaluation.encoders.own_encoder import Runtime
 from unheard.hear import HearModel, get_scene_embeddings, load_model
 
 

@@ -17,13 +17,13 @@ from tests.evaluation.made import RATE, Levels, make_task
 from unheard.api import evaluate
 from unheard.cli import main
 from unheard.errors import ConfigError, DataError
+from unheard.evaluation.encoders.choose import encoders
 from unheard.evaluation.hear import robust
 from unheard.evaluation.hear.embeddings import DONE, batch_size, embed_task
-from unheard.evaluation.hear.encoders import encoders
-from unheard.evaluation.hear.report import Report, Result
 from unheard.evaluation.hear.results import markdown, published
 from unheard.evaluation.hear.rows import read_splits, shuffled
 from unheard.evaluation.hear.task_folder import read_task
+from unheard.evaluation.report import Report, Result
 from unheard.teachers.hear_module import HearEncoder
 
 
@@ -242,7 +242,7 @@ def test_the_command_line_refuses_seeds_of_the_published_protocol(
         str(tmp_path / "out"),
     ]
     assert main([*command, "--seeds", "2"]) == main([*command, "--mode", "heareval", "--seeds", "3"]) == 2
-    assert "--seeds needs --mode robust; the mode heareval has one seed" in capsys.readouterr().err
+    assert "--seeds needs --mode robust or xares; the mode heareval has one seed" in capsys.readouterr().err
     assert main([*command, "--mode", "robust", "--seeds", "0"]) == 2
     assert not (tmp_path / "out").exists()
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from unheard.audio.waveform import read
 from unheard.errors import AudioError, DataError, ModelError, UnheardError, warn_damaged
-from unheard.evaluation.hear.encoders import Encoder
+from unheard.evaluation.encoders.choose import Encoder
 from unheard.evaluation.hear.events import Events, active_labels
 from unheard.evaluation.hear.provenance import AUDIO, audio_files, audio_rate, task_files
 from unheard.evaluation.hear.rows import shuffled

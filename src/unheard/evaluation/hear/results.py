@@ -1,20 +1,18 @@
-"""Results of an evaluation as text: a CSV of scores, and a table of encoders, tasks and published numbers."""
+"""Results of HEAR tasks as a table of encoders, tasks and published numbers."""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 
-from unheard.evaluation.hear.paired_bootstrap import significantly_worse
-from unheard.evaluation.hear.report import Report, Result, plain
-from unheard.evaluation.hear.scores import SCORES
+from unheard.evaluation.comparison import TIED_MARK, marked_cells
+from unheard.evaluation.report import Report
+from unheard.evaluation.results import EvaluationTable, notes, options_used
 
-BEST, TIED_MARK = "**", "≈"
 UNSTATED = ("beehive_states", "nsynth_pitch", "speech_commands")  # tasks of HEAR that come in two versions
 LEGEND = (
     "In brackets: 95 % bootstrap intervals over test files, and over seeds where there are several. The best of our"
@@ -60,44 +58,15 @@ def published() -> list[Published]:
     ]  # fmt: skip
 
 
-def as_json(report: Report) -> dict[str, object]:
-    """Return a report as values for JSON, without the replicates; see `plain`."""
-    failed = [{"task": task, "encoder": encoder, "error": error} for task, encoder, error in report.failed]
-    results = [
-        {name: value for name, value in asdict(result).items() if name != "replicates"} for result in report.results
-    ]
-    return {"results": plain(results), "failed": failed, "remarks": report.remarks}
-
-
-def to_csv(results: Sequence[Result]) -> str:
-    """Return a CSV with a row for each score of each test split, and for each mean (split empty)."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["task", "encoder", "mode", "split", "seed", "score", "value", "low", "high"])
-    for result in results:
-        place = (result.task, result.encoder, result.mode)
-        for name, value in result.scores.items():
-            first = name == result.score
-            rows.writerow([*place, "", "", name, value, result.low if first else "", result.high if first else ""])
-        for split in result.splits:
-            rows.writerows([*place, split["split"], split["seed"], key, split[key], "", ""] for key in result.scores)
-    return text.getvalue()
+def evaluation_table(report: Report) -> EvaluationTable:
+    """Return the table of encoders, tasks and published numbers."""
+    header, rows = table(report)
+    return EvaluationTable(header, rows, notes(report), legend(report))
 
 
 def markdown(report: Report) -> str:
     """Return a report as Markdown: notes, then the table of encoders, tasks and published numbers."""
-    header, rows = table(report)
-    lines = [f"- {line}" for line in notes(report)]
-    lines += [""] * bool(lines)
-    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", legend(report)]) + "\n"
-
-
-def notes(report: Report) -> list[str]:
-    """Return a line for each failed task or encoder, and for each caveat."""
-    failed = [f"{' '.join(filter(None, (task, encoder)))} failed: {error}" for task, encoder, error in report.failed]
-    return [*failed, *report.remarks]
+    return evaluation_table(report).markdown()
 
 
 def legend(report: Report) -> str:
@@ -106,20 +75,7 @@ def legend(report: Report) -> str:
     text = LEGEND + (
         f" The papers do not state the version of {', '.join(unclear)} that their numbers are for." if unclear else ""
     )
-    return " ".join([text, *_options(report.results)])
-
-
-def _options(results: Sequence[Result]) -> Iterator[str]:
-    """Yield a sentence for each set of embedding options, with the encoders that used it."""
-    ways: dict[str, dict[str, None]] = {}
-    for result in results:
-        if result.options:
-            words = ", ".join(
-                f"{name} {'default' if value is None else value}" for name, value in result.options.items()
-            )
-            ways.setdefault(words, {})[result.encoder] = None
-    for words, names in ways.items():
-        yield f"Options of the embeddings of {', '.join(names)}: {words}."
+    return " ".join([text, *options_used(report.results)])
 
 
 def table(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -132,7 +88,7 @@ def table(report: Report) -> tuple[list[str], list[list[str]]]:
     encoders = dict.fromkeys(
         [*(result.encoder for result in results), *(encoder for _, encoder, _ in report.failed if encoder)]
     )
-    cells = {task: _cells([result for result in results if result.task == task]) for task in tasks}
+    cells = {task: marked_cells([result for result in results if result.task == task]) for task in tasks}
     rows = [
         [encoder, *("failed" if (encoder, task) in failed else cells[task].get(encoder, "") for task in tasks), ""]
         for encoder in encoders
@@ -141,32 +97,6 @@ def table(report: Report) -> tuple[list[str], list[list[str]]]:
         *rows,
         *_published_rows(tasks),
     ]
-
-
-def best_of(results: Sequence[Result]) -> Result | None:
-    """Return the best result of one task; None if no value is finite."""
-    known = [result for result in results if math.isfinite(result.value)]
-    if not known:
-        return None
-    return (min if SCORES[known[0].score].smaller else max)(known, key=lambda result: result.value)
-
-
-def near_best(column: Sequence[Result]) -> list[str]:
-    """Return the encoders that are not significantly worse than the best one in one task, including the best."""
-    best = best_of(column)
-    if best is None:
-        return []
-    known = [each for each in column if math.isfinite(each.value)]
-    worse = significantly_worse([each.replicates for each in known], known.index(best), SCORES[best.score].smaller)
-    return [each.encoder for each, is_worse in zip(known, worse, strict=True) if not is_worse]
-
-
-def _cells(column: Sequence[Result]) -> dict[str, str]:
-    """Return the cell of each encoder in the column of one task."""
-    best, near = best_of(column), near_best(column)
-    texts = {result.encoder: f"{result.value:.3f} [{result.low:.3f}, {result.high:.3f}]" for result in column}
-    marked = {name: f"{text} {TIED_MARK}" if name in near else text for name, text in texts.items()}
-    return marked if best is None else marked | {best.encoder: f"{BEST}{texts[best.encoder]}{BEST}"}
 
 
 def _slug(task: str) -> str:

@@ -11,32 +11,31 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from unheard.bootstrap import bc_interval
-from unheard.errors import ConfigError, DataError, ModelError, UnheardError, require
+from unheard.errors import ConfigError, DataError, require
+from unheard.evaluation.comparison import mean
+from unheard.evaluation.encoders.choose import Encoder, PrecomputedEmbeddings, folder_name
+from unheard.evaluation.encoders.own_encoder import DEFAULT, Runtime
+from unheard.evaluation.failures import FAILURES, report_failure
 from unheard.evaluation.hear import heareval, robust
 from unheard.evaluation.hear.embeddings import PROVENANCE_FILE, damaged_files, embed_task
-from unheard.evaluation.hear.encoders import Encoder, PrecomputedEmbeddings, folder_name
 from unheard.evaluation.hear.fit_cache import DiskFitCache
 from unheard.evaluation.hear.head import GRID_POINTS, grid
 from unheard.evaluation.hear.heareval import SplitResult
-from unheard.evaluation.hear.own_encoder import DEFAULT, Runtime
-from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores, mean
+from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores
 from unheard.evaluation.hear.provenance import audio_rate, input_digest, is_stale, stored_origin
-from unheard.evaluation.hear.report import Report, Result, load_result, save_result
 from unheard.evaluation.hear.rows import file_order, read_splits, untrained_labels
+from unheard.evaluation.hear.scores import SCORES
 from unheard.evaluation.hear.task_folder import Task, find_tasks, read_task
-from unheard.files import write_text
+from unheard.evaluation.report import Report, Result, load_result, save_result
 from unheard.progress import Item, Track, silent
 
-SCORING_VERSION = 3  # version of scores and intervals; results of other versions are recomputed
-FAILURES = "failures"  # folder of tracebacks
+SCORING_VERSION = 4  # version of scores and intervals; results of other versions are recomputed
 
 Mode = Literal["heareval", "robust"]
 
@@ -113,7 +112,7 @@ def evaluate(
 
     report, traces = Report(), out / FAILURES / plan.mode
     for path in tasks:
-        with _report_failure(report, path.name, "", traces, log):
+        with report_failure(report, path.name, "", traces, log):
             task = read_task(path)
             grid(task, plan.num_grid_points)  # before anything is embedded
             for remark in untrained_labels(task):
@@ -121,7 +120,7 @@ def evaluate(
                 log(remark)
             for encoder in encoders:
                 with (
-                    _report_failure(report, task.name, encoder.name, traces, log),
+                    report_failure(report, task.name, encoder.name, traces, log),
                     threadpool_limits(limits=1, user_api="blas"),
                 ):
                     report.results.append(_result(task, encoder, out, plan, track, log))
@@ -243,37 +242,5 @@ def _summed(
         chosen,
         encoder.options,
         replicates,
+        SCORES[name].smaller,
     )
-
-
-@contextmanager
-def _report_failure(
-    report: Report, task: str, encoder: str, folder: Path, log: Callable[[str], None]
-) -> Iterator[None]:
-    """Report an exception of the block in one line and continue; write the traceback of unexpected errors."""
-    called = ", ".join(filter(None, (task, encoder)))
-    trace = folder / f"{called.replace('/', '_')}.txt"
-    with suppress(OSError, ValueError):
-        trace.unlink(missing_ok=True)
-    try:
-        yield
-    except Exception as error:  # the other tasks and encoders continue
-        foreseen = isinstance(error, UnheardError)
-        text = (
-            str(error)
-            if foreseen
-            else f"failed unexpectedly with {type(error).__name__}: {' '.join(str(error).split())}"
-        )
-        report.failed.append((task, encoder, text))
-        where = "" if foreseen and not isinstance(error, ModelError) else _traced(error, trace)
-        log(f"{called}{' failed:' if foreseen else ''} {text}{where}")
-
-
-def _traced(error: Exception, file: Path) -> str:
-    """Write a traceback, if possible. Return a hint on where it is."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, "".join(traceback.format_exception(error)))
-    except (OSError, ValueError) as second:
-        return f" (its traceback could not be written to {file}: {second})"
-    return f"; see {file}"

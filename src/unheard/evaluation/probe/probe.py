@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from unheard.bootstrap import N_RESAMPLES
 from unheard.data.label_table import Labels, read_labels
 from unheard.errors import DataError
+from unheard.evaluation.head_training import one_thread
 from unheard.evaluation.probe.caveats import leakage_warnings
 from unheard.evaluation.probe.classes import answers, class_scores, confusions
 from unheard.evaluation.probe.curve import learning_curve
@@ -25,7 +26,7 @@ from unheard.evaluation.probe.heads import NEIGHBOURS, Table, Vectors, knn
 from unheard.evaluation.probe.layers import LAYER_MIX, Layers, layer_scores
 from unheard.evaluation.probe.linear import LinearHeads
 from unheard.evaluation.probe.mlp import mlp
-from unheard.evaluation.probe.protocol import Predictions, ProbeProtocol, ProtocolSplit, one_thread
+from unheard.evaluation.probe.protocol import Predictions, ProbeProtocol, ProtocolSplit
 from unheard.evaluation.probe.report import ProbeReport, Score, adjusted
 from unheard.progress import Track, silent
 

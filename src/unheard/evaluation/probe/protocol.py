@@ -7,14 +7,12 @@ clips are not resampled. The dependence on training clips shows in the spread ov
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
@@ -24,7 +22,7 @@ from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
 from unheard.data.splits import assign_folds
-from unheard.errors import DataError, require
+from unheard.errors import DataError
 from unheard.evaluation.probe.heads import InnerSplits, Table, mean_average_precision
 from unheard.evaluation.probe.report import Difference, Score
 from unheard.metrics import accuracy, balanced_accuracy
@@ -213,21 +211,6 @@ class ProbeProtocol:
         if metric == "balanced accuracy":
             return bootstrap.balanced_accuracy_statistic(truth, answer)
         return bootstrap.mean_statistic(truth == answer)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit linear algebra to one thread, because several threads slow the solver down on a loaded machine."""
-    require("threadpoolctl", "eval")
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _split(labels: Labels, number: int, train: Index, valid: Index, test: Index) -> ProtocolSplit:

@@ -21,8 +21,8 @@ from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
 from unheard.embedding.loading import loaded, name_of, own
 from unheard.errors import ConfigError
-from unheard.evaluation.hear.own_encoder import ExternalEncoder, OwnEncoder, Runtime
-from unheard.evaluation.hear.xares_encoder import xares_encoder
+from unheard.evaluation.encoders.own_encoder import ExternalEncoder, OwnEncoder, Runtime
+from unheard.evaluation.encoders.xares_encoder import xares_encoder
 from unheard.teachers.hear_module import Frames, HearEncoder, Scenes, hear_encoder
 from unheard.weights.built_in import reinitialised
 from unheard.weights.checkpoint import SavedModel
@@ -124,7 +124,9 @@ class PrecomputedEmbeddings:
         raise ConfigError(f"{self.folder} holds embeddings and no model")
 
 
-def encoders(model: EmbeddingModel | str | Path, device: str = "cpu", runtime: Runtime = Runtime()) -> list[Encoder]:
+def encoders(
+    model: EmbeddingModel | str | Path, device: str = "cpu", runtime: Runtime = Runtime(), finest: bool = True
+) -> list[Encoder]:
     """Return the encoders to evaluate: the model, a random encoder and log-mel.
 
     Parameters
@@ -137,6 +139,8 @@ def encoders(model: EmbeddingModel | str | Path, device: str = "cpu", runtime: R
         Where a model that is given by name embeds, and the untrained one with it.
     runtime : Runtime
         How models of this library embed. Options that are given are passed on to ``load_model`` of a HEAR module.
+    finest : bool
+        Whether timestamps of our models have their finest hop by default, or one patch.
 
     Returns
     -------
@@ -150,15 +154,17 @@ def encoders(model: EmbeddingModel | str | Path, device: str = "cpu", runtime: R
         When a module cannot be imported or lacks what the interface asks for, or a model does not have an option that
         is given.
     """
-    return list(_each(model, device, runtime))
+    return list(_each(model, device, runtime, finest))
 
 
-def encoder(model: EmbeddingModel | str | Path, device: str = "cpu", runtime: Runtime = Runtime()) -> Encoder:
+def encoder(
+    model: EmbeddingModel | str | Path, device: str = "cpu", runtime: Runtime = Runtime(), finest: bool = True
+) -> Encoder:
     """Return the first of `encoders`, without building the others."""
-    return next(_each(model, device, runtime))
+    return next(_each(model, device, runtime, finest))
 
 
-def _each(model: EmbeddingModel | str | Path, device: str, runtime: Runtime) -> Iterator[Encoder]:
+def _each(model: EmbeddingModel | str | Path, device: str, runtime: Runtime, finest: bool) -> Iterator[Encoder]:
     kind, colon, name = model.partition(":") if isinstance(model, str) else ("", "", "")
     if colon and kind in ("xares", "embeddings") and (given := runtime.given()):
         raise ConfigError(
@@ -177,14 +183,16 @@ def _each(model: EmbeddingModel | str | Path, device: str, runtime: Runtime) -> 
     elif colon and kind == "embeddings":
         yield PrecomputedEmbeddings(Path(name))
     else:
-        yield from _ours(model, device, runtime)
+        yield from _ours(model, device, runtime, finest)
 
 
-def _ours(model: EmbeddingModel | str | Path, device: str, runtime: Runtime) -> Iterator[Encoder]:
+def _ours(model: EmbeddingModel | str | Path, device: str, runtime: Runtime, finest: bool) -> Iterator[Encoder]:
     ours, name = own(model, device), "model"
     if not isinstance(model, EmbeddingModel):
         name = name_of(model)
-    yield OwnEncoder(name, ours, runtime)
+    yield OwnEncoder(name, ours, runtime, finest)
     saved = SavedModel(ours.learner, ours.config, ours.statistics, ours.provenance)
-    yield OwnEncoder("random", Model(reinitialised(saved, seed=0), ours.device.type, precision=ours.precision), runtime)
+    yield OwnEncoder(
+        "random", Model(reinitialised(saved, seed=0), ours.device.type, precision=ours.precision), runtime, finest
+    )
     yield LogMelEncoder(ours.frontend)

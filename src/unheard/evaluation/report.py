@@ -24,7 +24,7 @@ class Result:
     value : float
         The first score: mean over test splits and seeds.
     low, high : float
-        95 % interval of that mean, see `unheard.evaluation.hear.paired_bootstrap`.
+        95 % interval of that mean, see `unheard.evaluation.comparison`.
     scores : dict of str to float
         All scores, means over test splits and seeds.
     splits : list of dict
@@ -32,11 +32,13 @@ class Result:
     chosen : dict
         Hyper-parameters, and the post-processing of event tasks.
     options : dict
-        Options of the embedding, see `unheard.evaluation.hear.own_encoder.Runtime`; ``event_hop`` is the hop of event
-        tasks, in seconds.
+        Options of the embedding, see `unheard.evaluation.encoders.own_encoder.Runtime`; ``event_hop`` is the hop of
+        event tasks, in seconds.
     replicates : list of float
         The score of each of `N_RESAMPLES` bootstrap resamples of the test files; resample i is the same for every
         encoder. A replicate is NaN or infinite where the score is.
+    smaller : bool
+        Whether smaller values of the score are better.
     """
 
     task: str
@@ -51,6 +53,7 @@ class Result:
     chosen: dict[str, Any]
     options: dict[str, Any]
     replicates: list[float]
+    smaller: bool = False
 
 
 @dataclass

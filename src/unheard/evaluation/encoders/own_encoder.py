@@ -53,15 +53,20 @@ DEFAULT = Runtime()
 class OwnEncoder:
     """A model of this library with its `Runtime`; the model is not changed.
 
+    Parameters
+    ----------
+    finest : bool
+        Whether timestamps have the finest hop of the model if the runtime has none, or one patch.
+
     Raises
     ------
     ConfigError
         When the model has no such layer or hop, or the pooling does not return one vector.
     """
 
-    def __init__(self, name: str, model: Model, runtime: Runtime = Runtime()) -> None:
-        finest = model.config.frontend.hop_size / model.sample_rate
-        frame_hop = finest if runtime.hop is None and runtime.published == "no" else runtime.hop
+    def __init__(self, name: str, model: Model, runtime: Runtime = Runtime(), finest: bool = True) -> None:
+        smallest = model.config.frontend.hop_size / model.sample_rate
+        frame_hop = smallest if finest and runtime.hop is None and runtime.published == "no" else runtime.hop
         self.name, self.sample_rate = name, model.sample_rate
         self._scenes, self._frames = (
             HearModel(model, Options(runtime.layer, runtime.pool, hop), runtime.published)

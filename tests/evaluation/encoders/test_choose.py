@@ -13,8 +13,8 @@ from tests.evaluation.made import RATE, Levels
 
 from unheard.audio.frontend import LogMel, LogMelConfig
 from unheard.errors import ConfigError
-from unheard.evaluation.hear import encoders as encoders_module
-from unheard.evaluation.hear.encoders import LogMelEncoder, encoder, encoders, folder_name
+from unheard.evaluation.encoders import choose as encoders_module
+from unheard.evaluation.encoders.choose import LogMelEncoder, encoder, encoders, folder_name
 
 
 def test_one_encoder_alone_makes_no_baselines(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ class XaresEncoder:
     """
 
     def __init__(self, name: str, module: nn.Module, device: str = "cpu") -> None:
-        self.name, self.identity, self.options = name, name, dict[str, Any]()
+        self.name, self.identity, self.options = name, f"{name} {_fingerprint(module)}", dict[str, Any]()
         self.sample_rate, self.hop_ms = declared_rate(module, "sampling_rate", name), _hop(module, name)
         self._module, self._device = module.to(device).eval(), device
 
@@ -67,3 +70,15 @@ def _hop(module: nn.Module, name: str) -> float:
             f"the model of {name} has the hop_size_in_ms {hop!r}; it must be a number of milliseconds such as 40"
         )
     return float(hop)
+
+
+def _fingerprint(module: nn.Module) -> str:
+    """Return a hash of the weights of a module and of the file that defines its class."""
+    digest = hashlib.sha256()
+    with suppress(OSError, TypeError):  # a class made at run time has no file
+        digest.update(Path(inspect.getfile(type(module))).read_bytes())
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(value, Tensor):
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Models of any kind as encoders of an evaluation."""

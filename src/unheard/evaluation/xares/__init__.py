@@ -1,0 +1,1 @@
+"""X-ARES task folders: protocol, scores and weighted averages."""
