@@ -21,8 +21,8 @@ from unheard.version import __version__
 
 PAGE = Path(__file__).parent / "page"
 DESCRIPTION = (
-    "Embeddings, reconstruction, attention, search, labels and detections of one model. Sounds are uploaded, or files of"
-    " a folder, which are named by an id."
+    "Embeddings, reconstruction, attention, search, labels and detections of one model. Sounds are uploaded, or are"
+    " files of a folder, which are named by an id."
 )
 PROBLEM = {"type": "object", "title": "Problem", "required": ["detail"], "properties": {"detail": {"type": "string"}}}
 
