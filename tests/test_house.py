@@ -33,7 +33,7 @@ ROWS = (
     ("training", "embedding"),
     ("evaluation",),
     ("finetuning", "evaluation.hear"),
-    ("evaluation.probe",),
+    ("evaluation.probe", "finetuning.spans"),
     ("view",),
     ("serving",),
     ("api", "hear", "hf"),

@@ -7,6 +7,7 @@
     evaluate     score models on HEAR task folders
     pretrain     pre-train a model on a folder of audio; resume continues it
     finetune     fine-tune a model on a labels CSV; resume_finetune continues it
+    detect       find the classes of a fine-tuned model in recordings, with times
     reconstruct  plot what a model predicts for masked patches
     attention    plot where the last layer of a model attends
     report       write the page of a run or probe
@@ -29,6 +30,7 @@ from unheard.version import __version__
 
 if TYPE_CHECKING:
     from unheard.api.converting import convert as convert
+    from unheard.api.detecting import detect as detect
     from unheard.api.embedding import embed as embed
     from unheard.api.embedding import load as load
     from unheard.api.embedding import search as search
@@ -68,7 +70,7 @@ _HOMES: dict[str, str] = {
     **dict.fromkeys(
         (
             *("load", "embed", "search", "verify", "probe", "evaluate", "pretrain", "resume", "finetune"),
-            *("resume_finetune", "reconstruct", "attention", "report", "targets", "convert", "export"),
+            *("resume_finetune", "detect", "reconstruct", "attention", "report", "targets", "convert", "export"),
         ),
         "unheard.api",
     ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unheard.api.converting import convert
+    from unheard.api.detecting import detect
     from unheard.api.embedding import embed, load, search, verify
     from unheard.api.evaluating import evaluate
     from unheard.api.exporting import export
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "converting": ("convert",),
+    "detecting": ("detect",),
     "embedding": ("embed", "load", "search", "verify"),
     "evaluating": ("evaluate",),
     "exporting": ("export",),
@@ -32,6 +34,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "attention",
     "convert",
+    "detect",
     "embed",
     "evaluate",
     "export",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DeviceOption, Json, Overwrite, Strict, emit, log, status, verb
+from unheard.api.options import DetectOptions
+from unheard.cli.detecting import detect
+from unheard.cli.shell import DeviceOption, Flat, Json, Overwrite, Strict, emit, log, status, verb
 from unheard.errors import ConfigError
 from unheard.outputs import locked_file
 from unheard.progress import bar
@@ -23,26 +26,53 @@ if TYPE_CHECKING:
 Scored = Callable[[Iterable["Sound"], Callable[["Sound", "AudioError"], None]], Iterator[tuple["Sound", "np.ndarray"]]]
 
 
+@dataclass(frozen=True)
+class PredictOptions:
+    """What is predicted.
+
+    Parameters
+    ----------
+    labels
+        Class names, separated by commas; only for a model trained with captions.
+    top
+        Number of classes to print for each sound. Default: 3.
+    spans
+        Print the parts of each recording in which a class is detected, with start, end and score.
+    resume
+        With --spans: continue an interrupted job, or add recordings to a finished one.
+    """
+
+    labels: str | None = None
+    top: int | None = None
+    spans: bool = False
+    resume: bool = False
+
+
 @verb("unheard predict runs/classifier my_audio/ -o predictions.csv")
 def predict(
     model: str,
     audio: list[Path],
     /,
     *,
-    labels: str | None = None,
-    top: int = 3,
+    options: Annotated[PredictOptions, Flat] = PredictOptions(),
+    detection: Annotated[DetectOptions, Flat] = DetectOptions(),
     out: Annotated[
         Path | None,
-        Parameter(name=["--out", "-o"], help="CSV file to write, with every score; OUT.json has its checksum."),
+        Parameter(
+            name=["--out", "-o"],
+            help="CSV file to write, with every score. With --spans: a .csv, .txt or folder. OUT.json has its checksum."
+            " Must not exist, unless --overwrite or, with --spans, --resume is given.",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     device: DeviceOption = "auto",
     strict: Strict = False,
     json: Json = False,
 ) -> int:
-    """Predict classes for audio files and folders.
+    """Predict classes for audio files and folders, or with --spans for parts of recordings.
 
     A fine-tuned model predicts its own classes. A model trained with captions predicts the classes given with --labels.
+    Options from --threshold on need --spans.
 
     Parameters
     ----------
@@ -50,18 +80,39 @@ def predict(
         A run or a model folder.
     audio
         Sound files and folders.
-    labels
-        Class names, separated by commas; only for a model trained with captions.
-    top
-        Number of classes to print for each sound.
     """
+    if options.spans:
+        if options.labels is not None or options.top is not None:
+            raise ConfigError("--labels and --top are for whole files; leave them out with --spans")
+        output = {"out": out, "resume": options.resume, "overwrite": overwrite}
+        return detect(model, audio, {**vars(detection), **output, "device": device}, strict=strict, json=json)
+    if options.resume or detection != DetectOptions():
+        default = DetectOptions()
+        changed = [name for name, value in vars(detection).items() if value != getattr(default, name)]
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in (*changed, *["resume"] * options.resume))
+        raise ConfigError(f"{names} can only be given with --spans")
+    return _predict_files(model, audio, options, out, overwrite, device, strict, json)
+
+
+def _predict_files(
+    model: str,
+    audio: list[Path],
+    options: PredictOptions,
+    out: Path | None,
+    overwrite: bool,
+    device: str,
+    strict: bool,
+    json: bool,
+) -> int:
+    """Predict classes for whole files, and print and write the scores."""
     from unheard.embedding.bulk import expand
 
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
+    top = 3 if options.top is None else options.top
     if top < 1:
         raise ConfigError(f"--top must be at least 1; got {top}")
-    names, score = _scorer(model, device, labels)
+    names, score = _scorer(model, device, options.labels)
     files, skipped = expand(audio), {}
 
     def skip(sound: Sound, error: AudioError) -> None:

@@ -1,4 +1,4 @@
-"""Model selection in fine-tuning: scores of the validation clips, and tracking of the best model."""
+"""Model selection in fine-tuning: scores and thresholds of the validation clips, and tracking of the best model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from unheard.files import read_json_lines
 from unheard.metrics import accuracy, average_precisions, balanced_accuracy, roc_aucs
-from unheard.model.classification import clip_losses
+from unheard.model.classification import clip_losses, probabilities
 from unheard.training.early_stopping import EarlyStopping
 
 UNDEFINED_MEANS = {"mAP": 0.0, "mAUC": 0.5}  # used if no class has a score
@@ -59,6 +59,34 @@ def scores(
     per_class = {"mAP": average_precisions(*rows), "mAUC": roc_aucs(*rows)}
     means = {name: _mean(values, UNDEFINED_MEANS[name]) for name, values in per_class.items()}
     return {**means, "loss": value}
+
+
+def detection_thresholds(
+    logits: Float[np.ndarray, "n C"], target: Float[np.ndarray, "n C"], known: Float[np.ndarray, "n C"], activation: str
+) -> tuple[float | None, ...]:
+    """Return the score of each class from which on a clip counts as detected; None for a class without positive clips.
+
+    It has the highest F1 on these clips, and lies midway between two scores (our choice). If clips have one class each,
+    only the class with the highest score of a clip can be detected.
+    """
+    several = activation == "sigmoid"
+    score = probabilities(torch.from_numpy(np.asarray(logits, np.float64)), several).numpy()
+    first = np.ones(score.shape, bool) if several else score.argmax(axis=1)[:, None] == np.arange(score.shape[1])
+    columns = zip(score.T, (target > 0).T, (known > 0).T, first.T, strict=True)
+    return tuple(_threshold(values[there], true[there], can[there]) for values, true, there, can in columns)
+
+
+def _threshold(score: Float[np.ndarray, " n"], true: np.ndarray, can: np.ndarray) -> float | None:
+    """Return the threshold with the highest F1; ``can`` tells which clips a threshold can select."""
+    if not true.any():
+        return None
+    order = np.argsort(-score, kind="stable")
+    score, hit, found = score[order], np.cumsum((true & can)[order]), np.cumsum(can[order])
+    f1 = 2 * hit / (found + true.sum())
+    below = np.append(score[1:], 0.0)
+    f1[score == below] = -1.0  # no threshold lies between equal scores
+    best = int(f1.argmax())
+    return float((score[best] + below[best]) / 2)
 
 
 def _mean(values: Float[np.ndarray, " C"], otherwise: float) -> float:

@@ -23,7 +23,7 @@ from unheard.finetuning.augment import AugmentBatch
 from unheard.finetuning.clips import PackedLabelledClips
 from unheard.finetuning.learning_rates import rate_at
 from unheard.finetuning.loader import LabelledLoader
-from unheard.finetuning.model_selection import BestModelTracker, scores
+from unheard.finetuning.model_selection import BestModelTracker, detection_thresholds, scores
 from unheard.finetuning.network import FinetuneModule, FinetuneSetup, Network, build_optimiser
 from unheard.finetuning.validation import Validation
 from unheard.model.classifier import Classifier
@@ -203,11 +203,11 @@ class FinetuneTrainer:
             The validation scores, and whether patience is exhausted.
         """
         logits, first = self.logits() if len(self.valid) else None, self.engine.rank == 0
-        valid_scores: dict[str, float] = {}
-        if first and logits is not None:
-            valid_scores = scores(logits, *self.sounds.marks(self.valid), self.start.activation)
+        valid_scores, valid = {}, () if logits is None else (logits, *self.sounds.marks(self.valid))
+        if first and valid:
+            valid_scores = scores(*valid, self.start.activation)
         if first and best.update(valid_scores):
-            self._keep(step, valid_scores)
+            self._keep(step, valid_scores, detection_thresholds(*valid, self.start.activation) if valid else ())
         decision: tuple[dict[str, float], bool] = self.engine.fabric.broadcast((valid_scores, best.exhausted))
         return {f"valid/{name}": score for name, score in decision[0].items()}, decision[1]
 
@@ -267,17 +267,18 @@ class FinetuneTrainer:
         finally:
             self.tuned.train()
 
-    def _as_saved(self) -> SavedModel:
+    def _as_saved(self, thresholds: tuple[float | None, ...]) -> SavedModel:
         """Return the selected weights as a model; they are shared, not copied."""
-        network, learner = self.tuned.eval_network, self.saved.learner
-        learner.model.encoder = network.encoder
+        network, learner, frontend = self.tuned.eval_network, self.saved.learner, self.saved.recipe.frontend
+        learner.model.encoder, window = network.encoder, self.width * frontend.hop_size / frontend.sample_rate
+        network.classifier.config = replace(network.classifier.config, thresholds=thresholds, window=window)
         learner.eval()
         return replace(self.saved, classifier=network.classifier)
 
-    def _keep(self, step: int, valid_scores: dict[str, float]) -> None:
+    def _keep(self, step: int, valid_scores: dict[str, float], thresholds: tuple[float | None, ...]) -> None:
         """Write the model folder, after the clips read so far were verified against their checksums."""
         self._verify()
-        saved, training = self._as_saved(), self.start.recipe.training
+        saved, training = self._as_saved(thresholds), self.start.recipe.training
         decision = {name: round(value, 4) for name, value in valid_scores.items()}
         trained: dict[str, Any] = {"fine-tuning recipe": self.start.recipe.name, "steps": f"{step} of {self.total}"}
         trained |= {"clips": len(self.train), "seed": training.seed, **({"validation": decision} if decision else {})}

@@ -42,6 +42,12 @@ class ClassifierConfig:
     """
     norm: Literal["layer", "batch", "none"] = "layer"
     """LayerNorm, BatchNorm without gain and bias, or nothing between the pooled vector and the head."""
+    thresholds: tuple[float | None, ...] = ()
+    """Score from which on each class is detected, chosen on validation clips; null for a class without such clips,
+    empty if there were none.
+    """
+    window: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of the longest part of a clip that was trained at once; null if that is not known."""
 
 
 class Classifier(nn.Module):

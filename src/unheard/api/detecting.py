@@ -1,0 +1,79 @@
+"""Detection: parts of recordings with their classes, times and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from unheard.api.options import DetectOptions, documented
+from unheard.progress import Track, silent
+
+if TYPE_CHECKING:
+    from unheard.finetuning.spans.classifier import WindowClassifier
+    from unheard.finetuning.spans.job import DetectionReport
+
+
+@documented(DetectOptions)
+def detect(
+    model: WindowClassifier | str | Path,
+    audio: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    threshold: float | Literal["auto"] = 0.5,
+    min_duration: float = 0.0,
+    window: float | None = None,
+    hop: float | None = None,
+    format: Literal["csv", "raven", "audacity"] | None = None,
+    truth: str | Path | None = None,
+    tolerance: float = 0.2,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    track: Track = silent,
+) -> DetectionReport:
+    """Detect the classes of a fine-tuned model in recordings of any length, and write the detections.
+
+    Parameters
+    ----------
+    model : path, or WindowClassifier
+        A fine-tuned run, a model folder with a classifier, or an object with the attributes of `WindowClassifier`.
+    audio : path, or sequence of paths
+        Sound files and folders.
+    out : path, optional
+        Output file or folder. Default: nothing is written.
+    device : str
+        Device of a model given by its path.
+    resume, overwrite : bool
+        Continue or extend an earlier output, or replace it; otherwise an existing one is refused.
+    track : Track
+        Progress over the windows of all recordings.
+
+    Returns
+    -------
+    DetectionReport
+        ``spans``: the detections with path, start, end, label and score; ``skipped``: recordings that could not be read
+        to their end; ``scores``: with ``truth``.
+
+    Raises
+    ------
+    ConfigError
+        When an option is invalid, the output exists, or the model has no classifier.
+    DataError
+        When no recording can be read, or the annotations cannot be used.
+
+    Examples
+    --------
+    >>> import unheard
+    >>> unheard.detect("runs/clf", "recordings/", "spans.csv", threshold="auto").spans[0]  # doctest: +SKIP
+    Span(path='recordings/night.wav', start=312.5, end=314.0, label='owl', score=0.97)
+    """
+    from unheard.finetuning.spans.classifier import open_classifier
+    from unheard.finetuning.spans.detecting import plan_detection
+    from unheard.finetuning.spans.job import DetectionOutput, run_detection
+
+    opened = open_classifier(model, device) if isinstance(model, str | Path) else model
+    plan = plan_detection(opened, threshold, min_duration, window, hop)
+    output = DetectionOutput(None if out is None else Path(out), format, resume, overwrite)
+    sources = [audio] if isinstance(audio, str | Path) else list(audio)
+    return run_detection(opened, sources, plan, output, truth=truth, tolerance=tolerance, track=track)

@@ -1,0 +1,86 @@
+"""``unheard predict --spans``: detections with times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unheard.cli.shell import emit, log, status, table
+from unheard.progress import bar
+
+if TYPE_CHECKING:
+    from unheard.finetuning.spans.job import DetectionReport
+    from unheard.finetuning.spans.scoring import SpanScores
+
+PRINTED = 50
+"""Largest number of detections that are printed; a file has all of them (our choice)."""
+
+
+def detect(model: str, audio: list[Path], options: Mapping[str, Any], *, strict: bool, json: bool) -> int:
+    """Detect the classes of a model in recordings, and print the detections and their scores."""
+    from unheard import api
+
+    report = api.detect(model, audio, **options, track=bar)
+    for note in report.plan.notes:
+        log(f"note: {note}")
+    emit(_lines(report), _values(report), json)
+    return status(len(report.skipped), strict)
+
+
+def _lines(report: DetectionReport) -> list[str]:
+    spans = report.spans
+    rows = [(f"{each.start:.2f}", f"{each.end:.2f}", f"{each.score:.3f}", each.label, each.path) for each in spans]
+    lines = table(("start", "end", "score", "label", "recording"), rows[:PRINTED]) if rows else []
+    if len(rows) > PRINTED:
+        lines.append(f"... {len(rows) - PRINTED} more")
+    lines += [f"skipped {path}: {reason}" for path, reason in report.skipped]
+    seconds = sum(each.seconds for each in report.recordings)
+    resumed = f", {report.resumed} of them by an earlier job" if report.resumed else ""
+    lines.append(
+        f"{len(spans)} detections in {len(report.recordings)} recordings ({seconds / 60:.1f} minutes){resumed};"
+        f" windows of {report.plan.window:g} s every {report.plan.hop:g} s"
+        f"{'' if report.out is None else f'; written to {report.out}'}"
+    )
+    return [*lines, *([] if report.scores is None else _score_lines(report.scores))]
+
+
+def _score_lines(scores: SpanScores) -> list[str]:
+    low, high = scores.interval
+    interval = "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]"
+    columns = ("class", "annotated", "detected", "matched", "F1", "precision", "recall", "segment AP")
+    rows = [
+        (
+            name, *(str(count) for count in (each.annotations, each.detections, each.matches)),
+            *(f"{value:.3f}" for value in (each.f1, each.precision, each.recall, each.average_precision)),
+        )
+        for name, each in scores.classes.items()
+    ]  # fmt: skip
+    return [
+        "",
+        *table(columns, rows),
+        (
+            f"event F1    {scores.f1:.3f}{interval}  precision {scores.precision:.3f}, recall {scores.recall:.3f};"
+            f" starts within {scores.tolerance:g} s"
+        ),
+        f"segment mAP {scores.segment_map:.3f}  {scores.segments} segments of 1 s",
+        f"{scores.recordings} recordings with annotations",
+    ]
+
+
+def _values(report: DetectionReport) -> dict[str, Any]:
+    scores = None if report.scores is None else asdict(report.scores)
+    return {
+        "out": None if report.out is None else str(report.out),
+        "window": report.plan.window,
+        "hop": report.plan.hop,
+        "thresholds": report.thresholds,
+        "recordings": [{"path": each.path, "seconds": each.seconds} for each in report.recordings],
+        "detections": [asdict(span) for span in report.spans],
+        "resumed": report.resumed,
+        "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
+        "notes": list(report.plan.notes),
+        **({} if scores is None else {"scores": scores}),
+    }

@@ -1,0 +1,157 @@
+"""Output of a detection job: an interrupted one is continued, and a finished one extended by other recordings.
+
+OUT                        the detections, see `formats`
+OUT.json                   the identity of the job, the recordings with their detections, and the checksum of OUT
+.OUT.recordings.jsonl      during the job: the identity, then one line for each finished recording
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from unheard.embedding.identity import differences
+from unheard.embedding.tables import absolute
+from unheard.errors import ConfigError, DataError
+from unheard.files import (
+    FILES,
+    differing_files,
+    file_checksums,
+    json_line,
+    read_json,
+    read_json_lines,
+    write_json,
+    write_text,
+)
+from unheard.finetuning.spans.formats import Recording, SpanFormat, write_spans
+from unheard.finetuning.spans.merging import Span
+from unheard.outputs import locked_file
+
+RECORDINGS = "recordings"
+
+
+class DetectionJournal:
+    """Stores the recordings of a job as they are finished; a context manager.
+
+    Parameters
+    ----------
+    out : Path
+    identity : dict
+        All that the detections depend on; an earlier job with another identity is refused.
+    resume, overwrite : bool
+        Continue or extend an earlier job, or replace it. With neither, an existing one is refused.
+
+    Attributes
+    ----------
+    earlier : dict of str to Recording
+        Recordings of earlier jobs by absolute path.
+
+    Raises
+    ------
+    ConfigError
+        When the output exists and neither flag was given, another process writes it, the earlier job has another
+        identity, or a folder to be replaced was not written by a job.
+    DataError
+        When the earlier output was edited or is damaged.
+    """
+
+    def __init__(self, out: Path, identity: dict[str, Any], resume: bool = False, overwrite: bool = False) -> None:
+        if resume and overwrite:
+            raise ConfigError("an output is either continued or replaced; give --resume or --overwrite, not both")
+        self.out, self.identity, self.resume, self.overwrite = out, identity, resume, overwrite
+        self.companion = out.with_name(f"{out.name}.json")
+        self.lines = out.with_name(f".{out.name}.{RECORDINGS}.jsonl")
+        self.earlier: dict[str, Recording] = {}
+        self._lock = locked_file(out)
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> DetectionJournal:
+        """Lock the output and read earlier results if they are to be continued."""
+        self._lock.__enter__()
+        try:
+            self._refuse()
+            if self.resume:
+                self._take_up()
+            done = [json_line(_row(recording)) for recording in self.earlier.values()]
+            write_text(self.lines, "".join([json_line({"identity": self.identity}), *done]))
+            self._file = self.lines.open("a")
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file and release the lock; a job without a finished recording leaves nothing."""
+        try:
+            if self._file is not None:
+                self._file.close()
+            if not self.earlier:
+                self.lines.unlink(missing_ok=True)
+        finally:
+            self._lock.__exit__(kind, error, trace)
+
+    def add(self, recording: Recording) -> None:
+        """Store a recording. One that could not be read to its end is read again by the next job."""
+        assert self._file is not None, "the journal is open"
+        if not recording.error:
+            self.earlier[absolute(recording.path)] = recording
+            self._file.write(json_line(_row(recording)))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def finish(self, kind: SpanFormat, recordings: list[Recording], sample_rate: int) -> None:
+        """Write the output and its companion, and delete the lines of the job."""
+        names = write_spans(self.out, kind, recordings, sample_rate)
+        rows = [_row(recording) for recording in recordings]
+        checksums = file_checksums(self.out.parent, names)
+        write_json(self.companion, {"identity": self.identity, RECORDINGS: rows, FILES: checksums})
+        self.lines.unlink(missing_ok=True)
+
+    def _refuse(self) -> None:
+        if self.overwrite and self.out.is_dir() and not self.companion.is_file():
+            raise ConfigError(
+                f"{self.out} is a folder that no detection wrote: {self.companion.name} is missing; choose another -o"
+            )
+        if not self.resume and not self.overwrite and (self.out.exists() or self.lines.exists()):
+            state = "exists" if self.out.exists() else "has recordings of an interrupted job"
+            raise ConfigError(
+                f"{self.out} {state}; continue it with --resume, replace it with --overwrite, or choose another -o"
+            )
+
+    def _take_up(self) -> None:
+        """Read the recordings of the finished and of the interrupted job."""
+        if self.out.exists():
+            advice = "replace the output with --overwrite"
+            if not self.companion.is_file():
+                raise DataError(f"{self.out} has no {self.companion.name}, so it cannot be continued; {advice}")
+            stored = read_json(self.companion, DataError, advice)
+            if differing_files(self.out.parent, stored[FILES]):
+                raise DataError(f"{self.out} differs from its checksum: it is edited or damaged; {advice}")
+            self._compare(stored["identity"])
+            self._keep(stored[RECORDINGS])
+        if self.lines.is_file():
+            rows, _ = read_json_lines(self.lines)  # a last line that is not complete is one recording less
+            if rows:
+                self._compare(rows[0]["identity"])
+            self._keep(rows[1:])
+
+    def _keep(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            if not row["error"]:
+                spans = tuple(Span(**span) for span in row["spans"])
+                self.earlier[absolute(row["path"])] = Recording(row["path"], row["seconds"], spans)
+
+    def _compare(self, stored: dict[str, Any]) -> None:
+        if differing := differences(stored, self.identity):
+            raise ConfigError(
+                f"{self.out} has another identity ({differing}); choose another -o, or replace it with --overwrite"
+            )
+
+
+def _row(recording: Recording) -> dict[str, Any]:
+    return asdict(recording)
