@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 from unheard.embedding.embedder import Model
 from unheard.embedding.loading import load_own
 from unheard.serving.app import build_app
+from unheard.serving.folder_vectors import FolderVectors
 from unheard.serving.guard import Address
 from unheard.serving.library import Library
 from unheard.serving.limits import Limits
@@ -102,5 +103,23 @@ def serve(bench: Workbench, address: Address = Address()) -> Served:
 def served(served_model: Model, served_folder: Path) -> Iterator[Served]:
     """Return a server with the folder, and small limits."""
     bench = Workbench(served_model, Library(served_folder), SMALL)
+    yield serve(bench)
+    bench.close()
+
+
+@pytest.fixture(scope="session")
+def served_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for embeddings that tests share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def embedded(served_model: Model, served_folder: Path, served_cache: Path, tmp_path: Path) -> Iterator[Served]:
+    """Return a server whose folder is embedded, with labels in a folder of the test."""
+    library = Library(served_folder)
+    folder = FolderVectors(served_model, library, served_cache)
+    folder.start()
+    folder.wait()
+    bench = Workbench(served_model, library, SMALL, folder, tmp_path / "labels.csv")
     yield serve(bench)
     bench.close()

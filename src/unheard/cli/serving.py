@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @verb("unheard serve unheard-tiny my_audio/")
 def serve(
     *given: Annotated[str, Parameter(name="[MODEL] [FOLDER]")],
+    labels: Path = Path("labels.csv"),
     port: int = 8000,
     host: str = "127.0.0.1",
     device: DeviceOption = "auto",
@@ -29,6 +30,8 @@ def serve(
     given
         MODEL: a run, a model folder or a built-in name; default: unheard-tiny. FOLDER: sound files for the map, the
         search and the labels; they are embedded in the background, and the embeddings are cached.
+    labels
+        Table in which the page stores labels of FOLDER. Classifiers are saved next to it.
     port
         Port of the page.
     host
@@ -39,7 +42,7 @@ def serve(
 
     model, folder = _model_and_folder(given)
     log(f"model: {model or DEFAULT}; folder: {folder or 'none'}")
-    run(model or DEFAULT, folder, host=host, port=port, device=device, ready=_announce)
+    run(model or DEFAULT, folder, labels=labels, host=host, port=port, device=device, ready=_announce)
     return DONE
 
 

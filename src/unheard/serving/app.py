@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from unheard.errors import UnheardError, shown
 from unheard.serving.guard import Address, Guard
 from unheard.serving.limits import RefusedError
-from unheard.serving.routes import inspecting, sounds
+from unheard.serving.routes import detecting, inspecting, labelling, searching, sounds
 from unheard.serving.workbench import Workbench
 from unheard.version import __version__
 
@@ -53,7 +53,7 @@ def build_app(bench: Workbench, address: Address = Address()) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.bench = bench
-    for module in (inspecting, sounds):
+    for module in (inspecting, sounds, searching, labelling, detecting):
         app.include_router(module.router)
     _answer_errors(app)
     _describe_errors(app)

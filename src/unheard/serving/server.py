@@ -20,6 +20,7 @@ def serve(
     model: str | Path,
     folder: str | Path | None = None,
     *,
+    labels: str | Path = "labels.csv",
     host: str = "127.0.0.1",
     port: int = 8000,
     device: str = "auto",
@@ -31,6 +32,8 @@ def serve(
     ----------
     folder : path, optional
         Sound files for the map, the search and the labels.
+    labels : path
+        Where labels of the page are stored; classifiers are saved next to it.
     host, port : str, int
         Where to bind. Any host but the loopback interface requires a token, which is part of the address.
     ready : callable
@@ -48,6 +51,7 @@ def serve(
     import uvicorn
 
     from unheard.serving.app import build_app
+    from unheard.serving.folder_vectors import FolderVectors, default_cache
     from unheard.serving.library import Library
     from unheard.serving.workbench import Workbench
 
@@ -56,7 +60,11 @@ def serve(
     with bound:
         library = None if folder is None else Library(Path(folder))
         limits = Limits()
-        bench = Workbench(load(model, device), library, limits)
+        opened = load(model, device)
+        vectors = None if library is None else FolderVectors(opened, library, default_cache())
+        bench = Workbench(opened, library, limits, vectors, Path(labels))
+        if library is not None and Path(labels).exists():
+            _ = bench.label_file  # a table of others is refused before anything is served
         config = uvicorn.Config(
             build_app(bench, address),
             log_level="warning",
@@ -66,6 +74,8 @@ def serve(
             limit_concurrency=4 * (limits.workers + limits.queue),
         )
         ready(address)
+        if vectors is not None:
+            vectors.start()
         uvicorn.Server(config).run(sockets=[bound])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
@@ -12,10 +13,14 @@ from unheard.audio.waveform import from_array, info, read
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.job import Options
-from unheard.errors import AudioError, CheckpointError
+from unheard.errors import AudioError, CheckpointError, shown
+from unheard.serving.detections import Detections
+from unheard.serving.folder_vectors import Embedded, FolderVectors
 from unheard.serving.jobs import Jobs
+from unheard.serving.label_file import LabelFile
+from unheard.serving.labelling import Labelling
 from unheard.serving.library import Library
-from unheard.serving.limits import Limits
+from unheard.serving.limits import Limits, RefusedError
 from unheard.serving.uploads import Uploads
 from unheard.view.window import Window, window_of, window_seconds
 
@@ -32,11 +37,17 @@ class Workbench:
     library : Library, optional
         The files of FOLDER.
     limits : Limits
+    folder : FolderVectors, optional
+        The embeddings of its files.
+    labels : Path
+        Where labels of the page are stored. Classifiers are saved in the folder of this file.
     """
 
     model: EmbeddingModel
     library: Library | None = None
     limits: Limits = field(default_factory=Limits)
+    folder: FolderVectors | None = None
+    labels: Path = Path("labels.csv")
 
     @cached_property
     def jobs(self) -> Jobs:
@@ -64,14 +75,59 @@ class Workbench:
             )
         return self.model
 
-    def in_folder(self, sound: str) -> bool:
-        """Return whether an id is one of FOLDER."""
-        return self.library is not None and sound in self.library
+    @cached_property
+    def label_file(self) -> LabelFile:
+        """Return the labels of the page. Errors as in `LabelFile` and `files`."""
+        return LabelFile(self.labels, self.files)
+
+    @cached_property
+    def labelling(self) -> Labelling:
+        """Return the classes that are being labelled; the folder must be embedded. Errors as in `label_file`."""
+        return Labelling(self.embedded, self.label_file)
+
+    @cached_property
+    def detections(self) -> Detections:
+        """Return the classifiers of the server."""
+        return Detections(self.model, self.labels)
+
+    @property
+    def files(self) -> Library:
+        """Return the files of FOLDER.
+
+        Raises
+        ------
+        RefusedError
+            With status 409, when the server has no folder.
+        """
+        if self.library is None:
+            raise RefusedError(409, "this server has no folder of sounds; start it as: unheard serve MODEL FOLDER")
+        return self.library
+
+    @property
+    def embedded(self) -> Embedded:
+        """Return the embeddings of FOLDER. Errors as in `files` and `FolderVectors.found`."""
+        if self.folder is None:
+            raise RefusedError(409, "this server has no folder of sounds; start it as: unheard serve MODEL FOLDER")
+        return self.folder.found
+
+    def label_of(self, sound: str) -> str:
+        """Return the label of a file of FOLDER; empty if it has none."""
+        return self.label_file.label(sound) if self.library is not None else ""
+
+    def relative(self, text: str) -> str:
+        """Return a message without the place of FOLDER on this machine."""
+        return shown(text if self.library is None else text.replace(f"{self.library.root}/", ""))
 
     def name(self, sound: str) -> str:
         """Return the name of a sound by its id."""
         if self.library is not None and sound in self.library:
             return self.library[sound].name
+        return self.uploads.get(sound).name
+
+    def address_of(self, sound: str) -> str:
+        """Return the path of a file of FOLDER, for commands that the user copies; the name of an upload."""
+        if self.library is not None and sound in self.library:
+            return str(self.library[sound].path)
         return self.uploads.get(sound).name
 
     def seconds(self, sound: str) -> float:
@@ -102,7 +158,7 @@ class Workbench:
             try:
                 return read(self.library.path(sound), sample_rate, start=start, seconds=seconds)
             except AudioError as error:  # the client gets the name of the file, not its place on this machine
-                raise AudioError(str(error).replace(f"{self.library.root}/", "")) from None
+                raise AudioError(self.relative(str(error))) from None
         held = self.uploads.get(sound)
         first = round(start * held.sample_rate)
         if first >= len(held.wav):
@@ -127,3 +183,5 @@ class Workbench:
     def close(self) -> None:
         """Stop all threads."""
         self.jobs.close()
+        if self.folder is not None:
+            self.folder.stop()

@@ -124,9 +124,8 @@ def _sentence(result: Reconstruction) -> str:
 
 def _command(bench: Workbench, asked: ReconstructIn) -> str:
     """Return the command that plots the same figure."""
-    model, name = bench.own.origin or "MODEL", bench.name(asked.sound)
-    path = str(bench.library[asked.sound].path) if bench.library and bench.in_folder(asked.sound) else name
-    words = ["unheard", "reconstruct", model, path, "-o", "reconstruction.png"]
+    words = ["unheard", "reconstruct", bench.own.origin or "MODEL", bench.address_of(asked.sound)]
+    words += ["-o", "reconstruction.png"]
     if asked.hidden is not None:
         words += ["--painted", painted_text(np.array(asked.hidden))]
     else:
