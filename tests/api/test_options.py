@@ -12,6 +12,7 @@ import pytest
 from unheard import api
 from unheard.api.options import (
     ConvertOptions,
+    DetectOptions,
     EmbedOptions,
     EvaluateOptions,
     ExportOptions,
@@ -28,6 +29,7 @@ from unheard.errors import ConfigError
     ("verb", "options"),
     [
         (api.convert, ConvertOptions),
+        (api.detect, DetectOptions),
         (api.embed, EmbedOptions),
         (api.evaluate, EvaluateOptions),
         (api.export, ExportOptions),

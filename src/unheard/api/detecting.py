@@ -22,6 +22,7 @@ def detect(
     *,
     threshold: float | Literal["auto"] = 0.5,
     min_duration: float = 0.0,
+    max_gap: float = 0.0,
     window: float | None = None,
     hop: float | None = None,
     format: Literal["csv", "raven", "audacity"] | None = None,
@@ -73,7 +74,7 @@ def detect(
     from unheard.finetuning.spans.job import DetectionOutput, run_detection
 
     opened = open_classifier(model, device) if isinstance(model, str | Path) else model
-    plan = plan_detection(opened, threshold, min_duration, window, hop)
+    plan = plan_detection(opened, threshold, min_duration=min_duration, max_gap=max_gap, window=window, hop=hop)
     output = DetectionOutput(None if out is None else Path(out), format, resume, overwrite)
     sources = [audio] if isinstance(audio, str | Path) else list(audio)
     return run_detection(opened, sources, plan, output, truth=truth, tolerance=tolerance, track=track)

@@ -12,6 +12,8 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from unheard.api.detect_options import DetectOptions as DetectOptions
+
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
@@ -143,40 +145,6 @@ class FinetuneOptions:
     skip_bad_batches: int | None = None
     corpus: Path | None = None
     log: Literal["tensorboard", "wandb", "mlflow"] | None = None
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """Options of detections.
-
-    Parameters
-    ----------
-    threshold
-        Lowest score of a detection, above 0 and at most 1; auto: that of each class with the highest F1 on the
-        validation clips of the run.
-    min_duration
-        Leave out detections that are shorter, in seconds.
-    window
-        Seconds of sound that are scored at once. Default: those of the clips that the classifier was trained with, at
-        most the window of the encoder.
-    hop
-        Seconds between the starts of windows. Default: half a window. Times are as exact as the hop.
-    format
-        Default: csv if the output ends in .csv, raven for .txt and .tsv, and audacity for a folder.
-    truth
-        Annotations of the recordings: a CSV with the columns path, start, end and label, or a file or folder of Raven
-        or Audacity. Event F1 and segment mAP are then computed.
-    tolerance
-        Largest difference of the starts of a detection and an annotation that match, in seconds.
-    """
-
-    threshold: float | Literal["auto"] = 0.5
-    min_duration: float = 0.0
-    window: float | None = None
-    hop: float | None = None
-    format: Literal["csv", "raven", "audacity"] | None = None
-    truth: Path | None = None
-    tolerance: float = 0.2
 
 
 @dataclass(frozen=True)

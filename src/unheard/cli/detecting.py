@@ -71,7 +71,7 @@ def _score_lines(scores: SpanScores) -> list[str]:
 
 
 def _values(report: DetectionReport) -> dict[str, Any]:
-    scores = None if report.scores is None else asdict(report.scores)
+    scores = None if report.scores is None else _without_nan(asdict(report.scores))
     return {
         "out": None if report.out is None else str(report.out),
         "window": report.plan.window,
@@ -84,3 +84,12 @@ def _values(report: DetectionReport) -> dict[str, Any]:
         "notes": list(report.plan.notes),
         **({} if scores is None else {"scores": scores}),
     }
+
+
+def _without_nan(value: Any) -> Any:
+    """Return nested values with None for every NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -195,12 +195,8 @@ class FinetuneTrainer:
     def _choose(self, best: BestModelTracker, step: int) -> tuple[dict[str, float], bool]:
         """Score the validation clips, and save the weights if they are the best so far.
 
-        All processes compute logits; the first one computes the scores, writes them and broadcasts them.
-
-        Returns
-        -------
-        tuple of dict and bool
-            The validation scores, and whether patience is exhausted.
+        All processes compute logits; the first one computes the scores, writes them and broadcasts them. Return the
+        validation scores, and whether patience is exhausted.
         """
         logits, first = self.logits() if len(self.valid) else None, self.engine.rank == 0
         valid_scores, valid = {}, () if logits is None else (logits, *self.sounds.marks(self.valid))
@@ -270,7 +266,11 @@ class FinetuneTrainer:
     def _as_saved(self, thresholds: tuple[float | None, ...]) -> SavedModel:
         """Return the selected weights as a model; they are shared, not copied."""
         network, learner, frontend = self.tuned.eval_network, self.saved.learner, self.saved.recipe.frontend
-        learner.model.encoder, window = network.encoder, self.width * frontend.hop_size / frontend.sample_rate
+        learner.model.encoder, frames = (
+            network.encoder,
+            min(self.width, int(self.sounds.store.frames[self.train].max())),
+        )
+        window = frames * frontend.hop_size / frontend.sample_rate
         network.classifier.config = replace(network.classifier.config, thresholds=thresholds, window=window)
         learner.eval()
         return replace(self.saved, classifier=network.classifier)

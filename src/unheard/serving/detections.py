@@ -17,7 +17,7 @@ from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.errors import ConfigError
 from unheard.finetuning.ensemble import CHUNK, ClassifierEnsemble
 from unheard.finetuning.spans.classifier import RunClassifier, WindowClassifier, open_classifier
-from unheard.finetuning.spans.detecting import DetectionPlan, plan_detection
+from unheard.finetuning.spans.detecting import DetectionPlan
 from unheard.finetuning.spans.formats import Recording, SpanFormat, write_spans
 from unheard.finetuning.spans.merging import Share, Shares, Span, SpanMerger
 from unheard.weights.checkpoint import is_model
@@ -120,11 +120,6 @@ class Detections:
     def _has_classes(self, name: str) -> bool:
         place = self._folder / name
         return is_model(place) and '"classifier"' in (place / "config.json").read_text()
-
-
-def plan_for(classifier: WindowClassifier, threshold: float, min_duration: float, hop: float | None) -> DetectionPlan:
-    """Return the settings of a detection; errors as in `plan_detection`."""
-    return plan_detection(classifier, threshold, min_duration, None, hop)
 
 
 def recording(path: str, scored: Scored, plan: DetectionPlan) -> Recording:

@@ -176,7 +176,11 @@ def _recording_of(table: Path) -> Path:
 
 
 def _named(table: Path, name: str, by_name: dict[str, list[Path]]) -> Path:
-    """Return the recording that a table of Raven names: next to it, below the folder, or at the path itself."""
+    """Return the recording that a table of Raven names: at its absolute path, next to the table, or below the
+    folder.
+    """
+    if Path(name).is_absolute() and Path(name).is_file():
+        return Path(name)
     base = PureWindowsPath(name).name  # splits at both kinds of slash
     if (by_table := table.parent / base).is_file():
         return by_table

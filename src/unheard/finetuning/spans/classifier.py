@@ -20,7 +20,7 @@ from unheard.embedding.identity import fingerprint
 from unheard.errors import ConfigError
 from unheard.finetuning.ensemble import ClassifierEnsemble, open_finetuned
 
-Waveform = Float32[np.ndarray, " s"]
+Waveform = Float32[np.ndarray, " _"]
 
 
 @runtime_checkable

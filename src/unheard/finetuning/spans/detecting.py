@@ -63,7 +63,9 @@ class _End:
 def plan_detection(
     classifier: WindowClassifier,
     threshold: float | str = THRESHOLD,
+    *,
     min_duration: float = 0.0,
+    max_gap: float = 0.0,
     window: float | None = None,
     hop: float | None = None,
 ) -> DetectionPlan:
@@ -75,6 +77,8 @@ def plan_detection(
         Lowest score of a detection, or those chosen on the validation clips of the run.
     min_duration : float
         Seconds; shorter spans are left out.
+    max_gap : float
+        Seconds; spans of a class that are at most this far apart are joined.
     window, hop : float, optional
         Seconds. Default: the window of the classifier, and half of it.
 
@@ -83,12 +87,13 @@ def plan_detection(
     ConfigError
         When a setting is out of range, or the classifier has no thresholds.
     """
-    if not (math.isfinite(min_duration) and min_duration >= 0):
-        raise ConfigError(f"the minimum duration must be at least 0 seconds; got {min_duration:g}")
+    for name, value in (("min_duration", min_duration), ("max_gap", max_gap)):
+        if not (math.isfinite(value) and value >= 0):
+            raise ConfigError(f"{name} must be at least 0 seconds; got {value:g}")
     length = classifier.window if window is None else window
     step = check_window(length, length / 2 if hop is None else hop)
     values, notes = _thresholds(classifier, threshold)
-    decision = Decision(classifier.labels, values, classifier.multilabel, min_duration)
+    decision = Decision(classifier.labels, values, classifier.multilabel, min_duration, max_gap)
     if set(classifier.labels) == {BACKGROUND}:
         raise ConfigError(f"the only class of this model is {BACKGROUND}, so it detects nothing; train other classes")
     return DetectionPlan(decision, length, step, notes)

@@ -140,6 +140,7 @@ def _identity(classifier: WindowClassifier, plan: DetectionPlan) -> dict[str, ob
         "labels": list(decision.labels),
         "thresholds": decision.thresholds.tolist(),
         "min_duration": decision.min_duration,
+        "max_gap": decision.max_gap,
         "window": plan.window,
         "hop": plan.hop,
     }

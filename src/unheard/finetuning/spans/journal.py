@@ -65,7 +65,7 @@ class DetectionJournal:
         self.companion = out.with_name(f"{out.name}.json")
         self.lines = out.with_name(f".{out.name}.{RECORDINGS}.jsonl")
         self.earlier: dict[str, Recording] = {}
-        self._lock = locked_file(out)
+        self._lock = locked_file(self.companion)  # the output itself is locked while a folder is replaced
         self._file: IO[str] | None = None
 
     def __enter__(self) -> DetectionJournal:

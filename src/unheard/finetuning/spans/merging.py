@@ -3,9 +3,10 @@
     window k from s_k to e_k, centre c_k:   its share of the time is  [(c_{k-1} + c_k) / 2, (c_k + c_{k+1}) / 2]
 
 A window stands for the times that are nearer to its centre than to that of another window; the first share begins with
-the first window, the last one ends with the last. Between windows that do not touch there is no share. A span is a run
-of shares that touch, whose windows all detect one class. Its score is the largest of its windows (our choice). The
-class `BACKGROUND`, of parts without a sound of interest, gives no spans.
+the first window, the last one ends with the last. Between windows that do not touch there is no share.
+
+A span is a run of shares that touch, or lie at most a given gap apart, whose windows all detect one class. Its score is
+the largest of its windows (our choice). The class `BACKGROUND`, of parts without a sound of interest, gives no spans.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from unheard.datasets.selections import BACKGROUND
+
+ROUNDING = 1e-9
+"""Seconds: times that differ by less are equal."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,15 @@ class Decision:
         that no other class is detected where `BACKGROUND` has the highest score.
     min_duration : float
         Shorter spans are left out, in seconds.
+    max_gap : float
+        Spans of a class that are at most this far apart are joined, in seconds.
     """
 
     labels: tuple[str, ...]
     thresholds: Float[np.ndarray, " C"]
     multilabel: bool
     min_duration: float = 0.0
+    max_gap: float = 0.0
 
     def detected(self, scores: Float[np.ndarray, " C"]) -> Bool[np.ndarray, " C"]:
         """Return which classes are detected in a window with these scores."""
@@ -122,25 +129,28 @@ class SpanMerger:
 
     def __init__(self, path: str, decision: Decision) -> None:
         self.path, self.decision = path, decision
-        self._end = 0.0
-        self._open: dict[int, tuple[float, float]] = {}  # start and largest score of the span of each class
+        self._open: dict[int, tuple[float, float, float]] = {}  # start, end and largest score of the span of a class
 
     def add(self, share: Share) -> Iterator[Span]:
-        """Add the next share. Yield the spans that end before it."""
-        found = np.flatnonzero(self.decision.detected(share.scores)).tolist()
-        touches = share.start == self._end
-        yield from self._close([k for k in self._open if not touches or k not in found])
-        for k in found:
-            start, best = self._open.get(k, (share.start, 0.0))
-            self._open[k] = (start, max(best, float(share.scores[k])))
-        self._end = share.end
+        """Add the next share. Yield the spans that no later share can extend."""
+        for k in np.flatnonzero(self.decision.detected(share.scores)).tolist():
+            if not self._near(k, share.start):
+                yield from self._close(k)
+            start, _, best = self._open.get(k, (share.start, 0.0, 0.0))
+            self._open[k] = (start, share.end, max(best, float(share.scores[k])))
+        for k in [k for k in self._open if not self._near(k, share.end)]:
+            yield from self._close(k)
 
     def finish(self) -> Iterator[Span]:
         """Yield the spans that end with the recording."""
-        yield from self._close(list(self._open))
+        for k in list(self._open):
+            yield from self._close(k)
 
-    def _close(self, classes: list[int]) -> Iterator[Span]:
-        for k in classes:
-            start, score = self._open.pop(k)
-            if self._end - start >= self.decision.min_duration - 1e-9:
-                yield Span(self.path, round(start, 6), round(self._end, 6), self.decision.labels[k], score)
+    def _near(self, k: int, time: float) -> bool:
+        """Return whether a share from this time on can extend the span of a class."""
+        return k in self._open and time - self._open[k][1] <= self.decision.max_gap + ROUNDING
+
+    def _close(self, k: int) -> Iterator[Span]:
+        start, end, score = self._open.pop(k, (0.0, -1.0, 0.0))
+        if end - start >= self.decision.min_duration - ROUNDING:
+            yield Span(self.path, round(start, 6), round(end, 6), self.decision.labels[k], score)

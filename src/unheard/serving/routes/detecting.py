@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query, Response
 from jaxtyping import Float32
 
 from unheard.errors import shown
-from unheard.finetuning.spans.detecting import DetectionPlan
+from unheard.finetuning.spans.detecting import DetectionPlan, plan_detection
 from unheard.finetuning.spans.formats import Recording
-from unheard.serving.detections import LONGEST, Scored, exported, plan_for, recording
+from unheard.serving.detections import LONGEST, Scored, exported, recording
 from unheard.serving.routes.context import ERRORS, Bench, SoundPath, rounded
 from unheard.serving.schemas_search import ClassifierOut, ExportIn, Overview, SpanOut, SpansIn, SpansOut
 from unheard.serving.workbench import Workbench
@@ -69,7 +69,9 @@ def _classifiers(bench: Workbench) -> list[ClassifierOut]:
 
 
 def _found(bench: Workbench, asked: SpansIn) -> tuple[Recording, Scored, DetectionPlan]:
-    plan = plan_for(bench.detections.classifier(asked.classifier), asked.threshold, asked.min_duration, asked.hop)
+    plan = plan_detection(
+        bench.detections.classifier(asked.classifier), asked.threshold, min_duration=asked.min_duration, hop=asked.hop
+    )
 
     def read(rate: int) -> Float32[np.ndarray, " S"]:
         return bench.part(asked.sound, 0.0, LONGEST, rate)[0]
