@@ -6,7 +6,7 @@ import { attempt } from "./message.js";
 import { stop } from "./player.js";
 
 const VIEWS = ["reconstruct", "map", "search", "label", "spans"];
-const opened = new Map();
+const opened = new Map(); // promises of what the views offer
 let status = null;
 
 async function open(name, focus = false) {
@@ -20,18 +20,18 @@ async function open(name, focus = false) {
   stop();
   history.replaceState(null, "", `#${name}`);
   if (!opened.has(name)) {
-    opened.set(name, null);
-    opened.set(name, await attempt(async () => (await import(`./${name}.js`)).start(byId(`view-${name}`), status)));
-  } else {
-    opened.get(name)?.shown?.();
+    opened.set(name, attempt(async () => (await import(`./${name}.js`)).start(byId(`view-${name}`), status)));
+    return opened.get(name);
   }
+  const view = await opened.get(name);
+  view?.shown?.();
+  return view;
 }
 
-// Other views open one another: go("reconstruct", sound).
-export async function go(name, sound) {
-  await open(name, true);
-  opened.get(name)?.take?.(sound);
-}
+document.addEventListener("go", async ({ detail }) => {
+  const view = await open(detail.view, true);
+  if (detail.sound) view?.take?.(detail.sound);
+});
 
 function bindTabs() {
   VIEWS.forEach((name, index) => {
@@ -43,11 +43,11 @@ function bindTabs() {
   });
 }
 
-await attempt(async () => {
+attempt(async () => {
   status = await get("/api/status");
   const folder = status.folder ? `, ${status.files} files of ${status.folder}` : "";
   byId("model").textContent = `${status.model}, ${status.sample_rate / 1000} kHz, ${status.device}${folder}`;
   bindTabs();
   const wanted = location.hash.slice(1);
-  await open(VIEWS.includes(wanted) ? wanted : "reconstruct");
+  open(VIEWS.includes(wanted) ? wanted : "reconstruct");
 });
