@@ -41,7 +41,11 @@ class Jobs:
         """
         if not self._places.acquire(blocking=False):
             raise RefusedError(503, "the server is busy; try again in a moment", {"Retry-After": str(RETRY_AFTER)})
-        future = self._pool.submit(partial(work, *args, **kwargs))
+        try:
+            future = self._pool.submit(partial(work, *args, **kwargs))
+        except RuntimeError:  # the pool is closed
+            self._places.release()
+            raise RefusedError(503, "the server stops", {"Retry-After": str(RETRY_AFTER)}) from None
         future.add_done_callback(self._release)  # a client that leaves does not free the place: the thread still works
         return await asyncio.wrap_future(future)
 

@@ -7,6 +7,7 @@ the smallest margin |logit|.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import RLock
 
@@ -68,8 +69,8 @@ class Labelling:
         self._row = {each.id: row for row, each in enumerate(found.files)}
         self._concepts: dict[str, Concept] = {}
 
-    def begin(self, name: str, like: Float32[np.ndarray, "n D"]) -> LabelState:
-        """Begin a class, or continue it, with the clips that are similar to examples.
+    def begin(self, name: str, like: Float32[np.ndarray, "n D"], first: Sequence[str] = ()) -> LabelState:
+        """Begin a class, or continue it: ``first`` some files by id, then the clips that are similar to examples.
 
         Raises
         ------
@@ -79,7 +80,7 @@ class Labelling:
         if name.startswith(NOT) or name != name.strip():
             raise ConfigError(f"a class must not begin with {NOT!r} or with a space; got {name!r}")
         with self._lock:
-            order = self._first_order(like)
+            order = [*(self._row[sound] for sound in first if sound in self._row), *self._first_order(like)]
             if name in self._concepts:
                 self._concepts[name].order = order
             else:

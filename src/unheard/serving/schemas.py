@@ -44,8 +44,8 @@ class WindowOut(BaseModel):
     spec: list[list[float]] = Field(description="Bands x frames, in nats.")
     mel_hz: list[float] = Field(description="Centre frequency of each band.")
     hop_seconds: float
-    patch_size: tuple[int, int] = Field(description="Bands and frames of one patch.")
-    grid: tuple[int, int] = Field(description="Patches along frequency and time.")
+    patch_size: list[int] = Field(description="Bands and frames of one patch.")
+    grid: list[int] = Field(description="Patches along frequency and time.")
 
 
 class ReconstructIn(Strict):

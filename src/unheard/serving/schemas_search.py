@@ -17,7 +17,7 @@ class FolderState(BaseModel):
     state: Literal["none", "embedding", "ready", "failed"]
     done: int = 0
     total: int = 0
-    skipped: list[tuple[str, str]] = Field(default=[], description="Name and reason of files that cannot be read.")
+    skipped: list[list[str]] = Field(default=[], description="Name and reason of files that cannot be read.")
     error: str = ""
 
 
@@ -68,8 +68,8 @@ class Point(BaseModel):
     folder: str
     label: str
     cluster: int
-    pca: tuple[float, float]
-    tsne: tuple[float, float]
+    pca: list[float]
+    tsne: list[float]
 
 
 class MapOut(BaseModel):

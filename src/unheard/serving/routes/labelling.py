@@ -29,7 +29,11 @@ async def labels(bench: Bench) -> dict[str, dict[str, int]]:
 @router.post("/labels")
 async def begin(asked: ConceptIn, bench: Bench) -> LabelState:
     """Begin a class with the clips that are similar to examples, or continue it."""
-    return await bench.jobs.run(lambda: bench.labelling.begin(asked.name.strip(), vectors_of(bench, asked.examples)))
+    return await bench.jobs.run(
+        lambda: bench.labelling.begin(
+            asked.name.strip(), vectors_of(bench, asked.examples), [part.sound for part in asked.examples]
+        )
+    )
 
 
 @router.post("/labels/answer")

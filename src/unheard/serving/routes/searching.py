@@ -38,7 +38,7 @@ async def folder(bench: Bench) -> FolderState:
     if bench.folder is None:
         return FolderState(state="none")
     now = bench.folder.progress
-    names = [(bench.relative(path), bench.relative(reason)) for path, reason in now.skipped]
+    names = [[bench.relative(path), bench.relative(reason)] for path, reason in now.skipped]
     return FolderState(state=now.state, done=now.done, total=now.total, skipped=names, error=shown(now.error))
 
 
@@ -124,8 +124,8 @@ def _map(bench: Workbench, count: int) -> MapOut:
                 folder=shown(file.group),
                 label=labels(file.id),
                 cluster=int(numbers[at]),
-                pca=(round(float(made.pca[at, 0]), 4), round(float(made.pca[at, 1]), 4)),
-                tsne=(round(float(made.tsne[at, 0]), 4), round(float(made.tsne[at, 1]), 4)),
+                pca=made.pca[at].round(4).tolist(),
+                tsne=made.tsne[at].round(4).tolist(),
             )
         )
     return MapOut(points=points, variance=round(made.variance, 4))

@@ -81,6 +81,6 @@ def _window(bench: Workbench, sound: str, start: float) -> WindowOut:
         spec=rounded(found.spec),
         mel_hz=[round(hz, 2) for hz in found.scale.mel_hz],
         hop_seconds=found.scale.hop_seconds,
-        patch_size=found.grid.patch_size,
-        grid=(found.grid.freq, found.grid.time),
+        patch_size=list(found.grid.patch_size),
+        grid=[found.grid.freq, found.grid.time],
     )
