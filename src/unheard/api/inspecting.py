@@ -27,6 +27,7 @@ def reconstruct(
     mask_ratio: float | None = None,
     start: float = 0.0,
     seed: int = 0,
+    painted: str | None = None,
     wav: str | Path | None = None,
     overwrite: bool = False,
 ) -> ReconstructionError:
@@ -45,12 +46,13 @@ def reconstruct(
     from unheard.audio.resynthesis import griffin_lim, write_wave
     from unheard.view.axes import save
     from unheard.view.reconstruction import figure
-    from unheard.view.window import reconstruct_window, take_window
+    from unheard.view.window import parse_painted, reconstruct_window, take_window
 
+    chosen = mask if painted is None else parse_painted(painted)
     for file in [out] if wav is None else [out, wav]:
         refuse_existing(file, overwrite)
     opened = own(model)
-    shown = reconstruct_window(opened, take_window(opened, audio, start), mask, mask_ratio, seed)
+    shown = reconstruct_window(opened, take_window(opened, audio, start), chosen, mask_ratio, seed)
     save(figure(shown), out)
     if wav is not None:
         write_wave(griffin_lim(shown.drawn, opened.config.frontend), opened.sample_rate, wav)

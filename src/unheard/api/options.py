@@ -228,6 +228,9 @@ class ReconstructOptions:
         Start of the window in seconds.
     seed
         Seed of the mask.
+    painted
+        A mask of your own instead of --mask: one row of x (masked) and . (visible) for each frequency, the lowest
+        first, separated by /. The page of unheard serve gives it.
     wav
         Also write the reconstruction as a sound file.
     """
@@ -236,6 +239,7 @@ class ReconstructOptions:
     mask_ratio: float | None = None
     start: float = 0.0
     seed: int = 0
+    painted: str | None = None
     wav: Path | None = None
 
 

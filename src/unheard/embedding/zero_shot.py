@@ -47,10 +47,7 @@ class ZeroShot:
     """
 
     def __init__(self, model: Model, labels: Sequence[str], templates: Sequence[str] = TEMPLATES) -> None:
-        if "contrast" not in model.learner.objectives:
-            raise ConfigError(
-                "this model was not trained with captions, so it cannot read labels; train one with --recipe clap-mini"
-            )
+        refuse_words(model)
         if len(labels) < 2 or len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
             raise ConfigError(
                 "zero-shot classification needs at least two different labels, such as 'dog, rain'; got"
@@ -58,12 +55,7 @@ class ZeroShot:
             )
         self.model, self.labels = model, tuple(labels)
         self._contrast = cast(ContrastiveLoss, model.learner.objectives["contrast"])
-        encoder = TextEncoder(model.config.objectives.contrast.text)
-        with torch.inference_mode():
-            encoded = (encoder([template.format(label) for label in labels]).to(model.device) for template in templates)
-            self._captions = F.normalize(
-                torch.stack([self._contrast.captions(text) for text in encoded]).mean(dim=0), dim=-1
-            )
+        self._captions = caption_vectors(model, labels, templates)
 
     def scores(
         self, sounds: Iterable[Sound], skip: Callable[[Sound, AudioError], None] | None = None
@@ -76,5 +68,39 @@ class ZeroShot:
                 yield sound, self._scores(torch.from_numpy(embedding.scene).to(self.model.device)).cpu().numpy()
 
     def _scores(self, scene: Float[Tensor, " fD"]) -> Float[Tensor, " L"]:
-        mean = scene.reshape(1, self.model.grid.freq, -1).mean(dim=1)
-        return (self._contrast.scale() * self._contrast.project_audio(mean) @ self._captions.T)[0].softmax(dim=0)
+        audio = audio_vectors(self.model, scene[None])[0]
+        return (self._contrast.scale() * audio @ self._captions.T).softmax(dim=0)
+
+
+def refuse_words(model: Model) -> None:
+    """Refuse a model that has no text side.
+
+    Raises
+    ------
+    ConfigError
+        When it was not trained with captions.
+    """
+    if "contrast" not in model.learner.objectives:
+        raise ConfigError(
+            "this model was not trained with captions, so it cannot read labels; train one with --recipe clap-mini"
+        )
+
+
+@torch.inference_mode()
+def caption_vectors(model: Model, texts: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Float[Tensor, "L C"]:
+    """Return a unit vector for each text: the mean over sentences with the text in place of ``{}``. Errors as
+    `refuse_words`.
+    """
+    refuse_words(model)
+    contrast = cast(ContrastiveLoss, model.learner.objectives["contrast"])
+    encoder = TextEncoder(model.config.objectives.contrast.text)
+    encoded = (encoder([template.format(text) for text in texts]).to(model.device) for template in templates)
+    return F.normalize(torch.stack([contrast.captions(each) for each in encoded]).mean(dim=0), dim=-1)
+
+
+@torch.inference_mode()
+def audio_vectors(model: Model, scenes: Float[Tensor, "n fD"]) -> Float[Tensor, "n C"]:
+    """Return a unit vector for each scene embedding, comparable with `caption_vectors`. Errors as `refuse_words`."""
+    refuse_words(model)
+    contrast = cast(ContrastiveLoss, model.learner.objectives["contrast"])
+    return contrast.project_audio(scenes.reshape(len(scenes), model.grid.freq, -1).mean(dim=1))

@@ -141,13 +141,13 @@ class Encoder(nn.Module):
         return [self.split_cls(x)[0] for x in outputs]
 
     def attention(
-        self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None
+        self, patches: Float[Tensor, "B N P"], keep: Int[Tensor, "B K"] | None = None, layer: int | None = None
     ) -> Float[Tensor, "B heads K K"]:
-        """Return the attention of the last block among the patches.
+        """Return the attention of a block, counted from 1, among the patches; default: the last block.
 
         The CLS row and column are removed, so rows sum to less than one.
         """
-        weights = self.transformer.attention(self.with_cls(self.tokens(patches, keep)))
+        weights = self.transformer.attention(self.with_cls(self.tokens(patches, keep)), layer)
         return weights if self.cls_token is None else weights[:, :, 1:, 1:]
 
 

@@ -166,12 +166,13 @@ class Transformer(nn.Module):
             x = outputs[-1][0]
         return outputs
 
-    def attention(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B heads N N"]:
-        """Return the attention weights of the last block."""
-        for block in self.blocks[:-1]:
+    def attention(self, x: Float[Tensor, "B N D"], layer: int | None = None) -> Float[Tensor, "B heads N N"]:
+        """Return the attention weights of a block, counted from 1; default: the last one."""
+        number = len(self.blocks) if layer is None else layer
+        for block in self.blocks[: number - 1]:
             x = block(x)
-        last = cast(Block, self.blocks[-1])
-        return last.attn.weights(last.attention_input(x))
+        chosen = cast(Block, self.blocks[number - 1])
+        return chosen.attn.weights(chosen.attention_input(x))
 
 
 def use_attention(module: nn.Module, kernel: AttentionKernel) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from unheard.audio.frontend import MIN_STD
@@ -55,10 +55,14 @@ def take_window(model: Model, audio: str | Path, start: float = 0.0) -> Window:
     AudioError
         When the file cannot be read, or is shorter than ``start``.
     """
-    full, framing = model.grid, model.frontend.framing
-    seconds = (full.frames * framing.hop_size + framing.frame_size) / framing.sample_rate
-    wav, _ = read(audio, model.sample_rate, start=start, seconds=seconds)
+    wav, _ = read(audio, model.sample_rate, start=start, seconds=window_seconds(model))
     return window_of(model, model.frontend.spectrogram_cpu(wav), Path(audio).name, start)
+
+
+def window_seconds(model: Model) -> float:
+    """Return the seconds of a sound that one window needs."""
+    framing = model.frontend.framing
+    return (model.grid.frames * framing.hop_size + framing.frame_size) / framing.sample_rate
 
 
 def window_of(model: Model, spec: Float32[np.ndarray, "T F"], name: str, start: float = 0.0) -> Window:
@@ -72,15 +76,40 @@ def window_of(model: Model, spec: Float32[np.ndarray, "T F"], name: str, start: 
     return Window(spec.T, torch.from_numpy(normal).transpose(1, 2), grid, SpectrogramAxes.of(frontend, start), title)
 
 
+Painted = Bool[np.ndarray, "f t"]
+"""A mask of one's own: True on masked patches, the lowest frequency first."""
+
+
+def parse_painted(text: str) -> Painted:
+    """Return a mask from rows of ``x`` (masked) and ``.`` (visible) that are separated by ``/``, the lowest row first.
+
+    Raises
+    ------
+    ConfigError
+        When the text holds another character, or its rows differ in length.
+    """
+    rows = text.strip().split("/")
+    if not rows[0] or any(len(row) != len(rows[0]) or set(row) - {"x", "."} for row in rows):
+        raise ConfigError(
+            f"a painted mask is rows of x and . of equal length, separated by /, such as xx../...x; got {text!r:.80}"
+        )
+    return np.array([[letter == "x" for letter in row] for row in rows])
+
+
+def painted_text(hidden: Painted) -> str:
+    """Return a mask as text that `parse_painted` reads."""
+    return "/".join("".join("x" if patch else "." for patch in row) for row in hidden)
+
+
 def reconstruct_window(
-    model: Model, window: Window, mask: str = "random", mask_ratio: float | None = None, seed: int = 0
+    model: Model, window: Window, mask: str | Painted = "random", mask_ratio: float | None = None, seed: int = 0
 ) -> Reconstruction:
     """Mask patches of a window and reconstruct them.
 
     Parameters
     ----------
-    mask : {"random", "vertical", "horizontal", "chessboard", "structured"}
-        Pattern of the masked patches.
+    mask : {"random", "vertical", "horizontal", "chessboard", "structured"}, or ndarray (f, t)
+        Pattern of the masked patches; or True on the patches to mask, in the grid of the window.
     mask_ratio : float, optional
         Fraction of masked patches; default: that of the training. Rounded to whole patches, see `masking.named_mask`.
 
@@ -88,6 +117,37 @@ def reconstruct_window(
     ------
     CheckpointError
         When the model cannot reconstruct.
+    ConfigError
+        When a mask of one's own has another shape than the grid of the window, or hides no patch or all.
+    """
+    refuse_reconstruction(model)
+    full, frames = model.grid, window.spec.shape[1]
+    tokens, kind = _hidden_tokens(model, window, mask, mask_ratio, seed)
+    flags = torch.ones(1, full.num_patches, dtype=torch.bool)  # padding stays masked
+    flags[:, full.crop_time(window.grid.time)] = tokens
+    chosen, normal = masking.mask_from_flags(flags), window.normal.to(model.device)
+    drawn_mask = masking.Mask(chosen.keep.to(model.device), chosen.hide.to(model.device))
+    drawn = predict(model.learner, normal, drawn_mask)[0, :, :frames].cpu().numpy()
+    hidden = window.grid.to_timesteps(tokens[..., None].float())[0].T.bool().numpy()
+    statistics = model.statistics.with_min_std(MIN_STD)  # what normalises the window
+    mean, std = (np.asarray(values, np.float32)[:, None] for values in (statistics.mean, statistics.std))
+    back = np.where(on_frames(hidden, full.patch_size, frames), drawn * std + mean, window.spec).astype(np.float32)
+    error = reconstruction_error(model.learner, normal, drawn_mask, frames)
+    return Reconstruction(window.spec, back, hidden, full.patch_size, window.scale, f"{window.title}; {kind}", error)
+
+
+def on_frames(hidden: Painted, patch_size: tuple[int, int], frames: int) -> Bool[np.ndarray, "F T"]:
+    """Return a mask of patches as one of spectrogram values."""
+    return np.repeat(np.repeat(hidden, patch_size[0], 0), patch_size[1], 1)[:, :frames]
+
+
+def refuse_reconstruction(model: Model) -> None:
+    """Refuse a model that cannot reconstruct.
+
+    Raises
+    ------
+    CheckpointError
+        When its front end scales each window by its own extremes, or its decoder is not trained.
     """
     if model.statistics.top_db is not None:
         raise CheckpointError(
@@ -96,41 +156,56 @@ def reconstruct_window(
         )
     if model.provenance.encoder_only:
         raise CheckpointError("this model has no trained decoder, so it cannot reconstruct; use a pre-training run")
-    full, frames = model.grid, window.spec.shape[1]
-    ratio = model.config.model.mask_ratio if mask_ratio is None else mask_ratio
-    noise = torch.rand(1, window.grid.num_patches, generator=torch.Generator().manual_seed(seed))
-    flags = torch.ones(1, full.num_patches, dtype=torch.bool)  # padding stays masked
-    flags[:, full.crop_time(window.grid.time)] = masking.named_mask(mask, window.grid, noise, ratio).hidden()
-    chosen, normal = masking.mask_from_flags(flags), window.normal.to(model.device)
-    drawn_mask = masking.Mask(chosen.keep.to(model.device), chosen.hide.to(model.device))
-    drawn = predict(model.learner, normal, drawn_mask)[0, :, :frames].cpu().numpy()
-    hidden = window.grid.to_timesteps(flags[:, full.crop_time(window.grid.time), None].float())[0].T.bool().numpy()
-    statistics = model.statistics.with_min_std(MIN_STD)  # what normalises the window
-    mean, std = (np.asarray(values, np.float32)[:, None] for values in (statistics.mean, statistics.std))
-    masked = np.repeat(np.repeat(hidden, full.patch_size[0], 0), full.patch_size[1], 1)[:, :frames]
-    back = np.where(masked, drawn * std + mean, window.spec).astype(np.float32)
-    kind = f"{mask} mask, ratio {ratio:g}" if mask in ("random", "structured") else f"{mask} mask"
-    error = reconstruction_error(model.learner, normal, drawn_mask, frames)
-    return Reconstruction(window.spec, back, hidden, full.patch_size, window.scale, f"{window.title}; {kind}", error)
 
 
-def attention_window(model: Model, window: Window, at: Sequence[tuple[int, int]] | None = None) -> list[AttentionMap]:
-    """The last layer's attention of chosen patches, averaged over heads.
+def _hidden_tokens(
+    model: Model, window: Window, mask: str | Painted, mask_ratio: float | None, seed: int
+) -> tuple[Bool[Tensor, "1 n"], str]:
+    """Return True on the masked tokens of a window, and the name of the mask."""
+    grid = window.grid
+    if isinstance(mask, str):
+        ratio = model.config.model.mask_ratio if mask_ratio is None else mask_ratio
+        noise = torch.rand(1, grid.num_patches, generator=torch.Generator().manual_seed(seed))
+        kind = f"{mask} mask, ratio {ratio:g}" if mask in ("random", "structured") else f"{mask} mask"
+        return masking.named_mask(mask, grid, noise, ratio).hidden(), kind
+    if mask.shape != (grid.freq, grid.time):
+        raise ConfigError(
+            f"the painted mask has {mask.shape[0]} x {mask.shape[1]} patches, the window {grid.freq} x {grid.time}"
+            " (frequency x time); give one row for each frequency"
+        )
+    if mask.all() or not mask.any():
+        raise ConfigError("a painted mask must hide at least one patch and leave at least one visible")
+    return torch.from_numpy(mask)[grid.rows(), grid.columns()][None], "painted mask"
+
+
+def attention_window(
+    model: Model,
+    window: Window,
+    at: Sequence[tuple[int, int]] | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+) -> list[AttentionMap]:
+    """Return the attention of chosen patches to all patches.
 
     Parameters
     ----------
     at : sequence of (frequency, time) patch indices, optional
         Reference patches; default: three loud ones at different times.
+    layer, head : int, optional
+        Counted from 1. Default: the last layer, and the mean over heads.
 
     Raises
     ------
     ConfigError
-        When a patch is outside the window.
+        When a patch is outside the window, or there is no such layer or head.
     """
     grid, full = window.grid, model.grid
+    _refuse_number("layer", layer, model.depth)
     keep = full.crop_time(grid.time)[None].to(model.device)
     with torch.inference_mode():
-        weights = model.encoder.attention(full.patchify(window.normal.to(model.device)), keep)[0].mean(dim=0).cpu()
+        every = model.encoder.attention(full.patchify(window.normal.to(model.device)), keep, layer)[0].cpu()
+    _refuse_number("head", head, len(every))
+    weights = every.mean(dim=0) if head is None else every[head - 1]
     maps = []
     for row, column in loud_patches(window) if at is None else at:
         if not (0 <= row < grid.freq and 0 <= column < grid.time):
@@ -142,6 +217,11 @@ def attention_window(model: Model, window: Window, at: Sequence[tuple[int, int]]
         map_ = grid.to_timesteps(weights[token][None, :, None])[0].T
         maps.append(AttentionMap(row, column, map_.numpy()))
     return maps
+
+
+def _refuse_number(name: str, value: int | None, most: int) -> None:
+    if value is not None and not 1 <= value <= most:
+        raise ConfigError(f"{name} must be 1 to {most}; got {value}")
 
 
 def loud_patches(window: Window, count: int = 3) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ annotated; such targets are ignored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,23 +104,34 @@ def _exclusive(train: Vectors, target: Target, test: Others, strengths: Sequence
 def _independent(train: Vectors, target: Target, test: Others, strengths: Sequence[float]) -> list[Table]:
     there = (target > 0).any(axis=0)
     live = there & (target == 0).any(axis=0)
-    x, y = torch.from_numpy(train), torch.from_numpy(target[:, live].astype(np.float64))
+    tables = []
+    for weight, bias in independent_weights(train, target[:, live], strengths):
+        table = np.tile(there.astype(np.float64), (len(test), 1))
+        table[:, live] = probabilities((torch.from_numpy(test) @ weight + bias).detach(), multilabel=True).numpy()
+        tables.append(table)
+    return tables
+
+
+def independent_weights(
+    train: Vectors, target: Target, strengths: Sequence[float]
+) -> Iterator[tuple[Float[Tensor, "D C"], Float[Tensor, " C"]]]:
+    """Yield weights and biases of binary logistic regressions, for each inverse regularisation C.
+
+    Every class needs positive and negative clips. The tensors are changed by the next fit, which begins there.
+    """
+    x, y = torch.from_numpy(train), torch.from_numpy(target.astype(np.float64))
     weight, bias = (
         torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64),
         torch.zeros(y.shape[1], dtype=torch.float64),
     )
-    tables = []
     for strength in strengths:
 
         def loss(divisor: float = 2 * strength * len(x)) -> Tensor:
             return loss_per_clip(x @ weight + bias, y, multilabel=True) + weight.square().sum() / divisor
 
-        if live.any():  # SciPy before 1.15 refuses to minimise nothing
+        if y.shape[1]:  # SciPy before 1.15 refuses to minimise nothing
             lbfgs(loss, [weight, bias])
-        table = np.tile(there.astype(np.float64), (len(test), 1))
-        table[:, live] = probabilities((torch.from_numpy(test) @ weight + bias).detach(), multilabel=True).numpy()
-        tables.append(table)
-    return tables
+        yield weight, bias
 
 
 def choose_strength(vectors: Vectors, target: Target, inner_splits: InnerSplits, multilabel: bool) -> float:
@@ -215,10 +226,15 @@ def loss_per_clip(logits: Float[Tensor, "n C"], y: Float[Tensor, "n C"], multila
 
 def standardise(train: Vectors, test: Others) -> tuple[Vectors, Others]:
     """Standardise with mean and deviation of the training clips, in float64; constant dimensions become 0."""
-    train, test = train.astype(np.float64), test.astype(np.float64)
+    mean, scale = standardisation(train)
+    return (train.astype(np.float64) - mean) * scale, (test.astype(np.float64) - mean) * scale
+
+
+def standardisation(train: Vectors) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, " D"]]:
+    """Return the mean of each dimension, and the factor after which its deviation is 1; 0 for a constant one."""
+    train = train.astype(np.float64)
     mean, spread = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(spread > 1e-8 * (1 + np.abs(mean)), 1 / np.maximum(spread, 1e-300), 0)
-    return (train - mean) * scale, (test - mean) * scale
+    return mean, np.where(spread > 1e-8 * (1 + np.abs(mean)), 1 / np.maximum(spread, 1e-300), 0)
 
 
 def pca_project(train: Vectors, test: Others) -> tuple[Float[np.ndarray, "n P"], Float[np.ndarray, "m P"]]:

@@ -1,0 +1,1 @@
+"""Endpoints of the server, one module a view."""

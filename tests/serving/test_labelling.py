@@ -1,0 +1,242 @@
+"""Labels by questions: what is asked, what is stored, and the classifier that comes out."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tests.serving.conftest import RATE, SMALL, Served, serve, tone
+
+import unheard
+from unheard.cli import main
+from unheard.data.label_table import read_labels
+from unheard.errors import DataError
+from unheard.evaluation.probe.fitted_head import cross_validated, fit_head
+from unheard.evaluation.probe.heads import REGULARISATION, logistic_regression
+from unheard.serving.label_file import LabelFile
+from unheard.serving.labelling import EVERY
+from unheard.serving.workbench import Workbench
+
+
+def begin(served: Served, name: str = "low", like: str = "low/low 00.wav") -> dict:
+    asked = {"name": name, "examples": [{"sound": served.ids()[like]}]}
+    response = served.client.post("/api/labels", json=asked)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def answer(served: Served, state: dict, given: str | None = None) -> dict:
+    """Answer the next question truthfully, or as given."""
+    clip = state["next"]
+    truth = "yes" if clip["name"].startswith(state["name"]) else "no"
+    asked = {"name": state["name"], "sound": clip["id"], "answer": given or truth}
+    return served.client.post("/api/labels/answer", json=asked).json()
+
+
+def rows(served: Served) -> list[dict[str, str]]:
+    with served.bench.labels.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_similar_clips_come_first_and_answers_are_stored_at_once(embedded: Served) -> None:
+    state, asked = begin(embedded), []
+    for number in range(1, 7):
+        asked.append(state["next"]["name"])
+        state = answer(embedded, state)
+        assert len(rows(embedded)) == number == state["yes"] + state["no"]
+    assert sum(name.startswith("low") for name in asked) >= 4 and state["head"] is None
+    assert state["until_fit"] == EVERY - 6
+    labels = {Path(row["path"]).name: row["label"] for row in rows(embedded)}
+    assert all(label == ("low" if name.startswith("low") else "not low") for name, label in labels.items())
+
+
+def test_after_twenty_answers_a_head_is_fitted_and_the_smallest_margin_is_next(embedded: Served) -> None:
+    state = begin(embedded)
+    for _ in range(EVERY):
+        assert state["head"] is None and state["next"]["score"] is None
+        state = answer(embedded, state)
+    assert state["head"]["clips"] == EVERY and state["head"]["precision"] > 0.8 and state["until_fit"] == EVERY
+    found, given = embedded.bench.embedded, embedded.bench.label_file.answers["low"]
+    known = [row for row, file in enumerate(found.files) if file.id in given]
+    target = np.array([[int(given[found.files[row].id])] for row in known])
+    logits = fit_head(found.vectors[known], target, ["low"]).logits(found.vectors)[:, 0]
+    left = [row for row in range(36) if row not in known]
+    assert state["next"]["id"] == found.files[min(left, key=lambda row: abs(logits[row]))].id
+
+
+def test_skips_are_not_asked_again_and_undo_takes_back_one_answer(embedded: Served) -> None:
+    state = begin(embedded)
+    first = state["next"]["id"]
+    state = answer(embedded, state, "skip")
+    assert state["skipped"] == 1 and state["next"]["id"] != first and not embedded.bench.labels.exists()
+    second = state["next"]["id"]
+    state = answer(embedded, state)
+    assert len(rows(embedded)) == 1
+    state = embedded.client.post("/api/labels/undo", json={"name": "low"}).json()
+    assert rows(embedded) == [] and state["next"]["id"] == second
+    state = embedded.client.post("/api/labels/undo", json={"name": "low"}).json()
+    assert state["skipped"] == 0 and state["next"]["id"] == first
+    response = embedded.client.post("/api/labels/undo", json={"name": "low"})
+    assert response.status_code == 422 and "no answer" in response.json()["detail"]
+
+
+def test_equal_answers_give_no_head_and_a_reason(embedded: Served) -> None:
+    state = begin(embedded)
+    for _ in range(EVERY):
+        state = answer(embedded, state, "yes")
+    assert state["head"] is None and "with and without" in state["message"]
+    response = embedded.client.post("/api/labels/save")
+    assert response.status_code == 422 and "without it" in response.json()["detail"]
+
+
+def test_labels_are_continued_by_another_server(embedded: Served) -> None:
+    state = begin(embedded)
+    for _ in range(EVERY + 2):
+        state = answer(embedded, state)
+    other = serve(
+        Workbench(embedded.bench.model, embedded.bench.library, SMALL, embedded.bench.folder, embedded.bench.labels)
+    )
+    again = begin(other)
+    assert (again["yes"], again["no"]) == (state["yes"], state["no"]) and again["head"] is not None
+    assert other.client.get("/api/labels").json() == {"low": {"yes": state["yes"], "no": state["no"]}}
+
+
+def test_one_class_gives_a_table_of_two_labels(embedded: Served) -> None:
+    state = begin(embedded)
+    for _ in range(36):
+        state = answer(embedded, state)
+    assert state["next"] is None
+    labels = read_labels(embedded.bench.labels)
+    assert labels.classes == ["low", "not low"] and not labels.multilabel and len(labels) == 36
+
+
+@pytest.mark.slow
+def test_probe_reads_the_table(embedded: Served) -> None:
+    state = begin(embedded)
+    for _ in range(36):
+        state = answer(embedded, state)
+    out = embedded.bench.labels.parent / "probe"
+    assert main(["probe", "random-tiny", str(embedded.bench.labels), "-o", str(out), "--seeds", "1"]) == 0
+
+
+def test_several_classes_give_a_table_with_known_classes(embedded: Served) -> None:
+    for name in ("low", "high"):
+        state = begin(embedded, name, f"{name}/{name} 00.wav")
+        for _ in range(12):
+            state = answer(embedded, state)
+    labels = read_labels(embedded.bench.labels)
+    assert labels.classes == ["high", "low"] and labels.multilabel and labels.known is not None
+    file = LabelFile(embedded.bench.labels, embedded.bench.files)
+    assert file.answers == embedded.bench.label_file.answers and set(file.answers) == {"low", "high"}
+
+
+def test_the_saved_head_is_a_classifier_of_the_library(embedded: Served, served_folder, capsys) -> None:
+    for name in ("low", "high"):
+        state = begin(embedded, name, f"{name}/{name} 00.wav")
+        for _ in range(EVERY):
+            state = answer(embedded, state)
+    saved = embedded.client.post("/api/labels/save").json()
+    place = embedded.bench.labels.parent / saved["folder"]
+    assert sorted(file.name for file in place.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    model = unheard.load(place, device="cpu")
+    right = 0
+    for name in ("low", "high", "noise"):
+        for number in range(12):
+            scores = model.predict(served_folder / name / f"{name} {number:02d}.wav")
+            right += {label for label, score in scores.items() if score >= 0.5} == {name} - {"noise"}
+    assert right >= 33
+    found = embedded.bench.embedded
+    logits = embedded.bench.labelling.head().logits(found.vectors[:3])
+    scores = [model.predict(found.files[row].path) for row in range(3)]
+    np.testing.assert_allclose([[s["low"], s["high"]] for s in scores], 1 / (1 + np.exp(-logits)), atol=1e-4)
+    assert main(["predict", str(place), str(served_folder / "low"), "--top", "1"]) == 0
+    assert embedded.client.post("/api/labels/save").status_code == 200  # replaces its own
+
+
+def test_detections_of_the_saved_head_are_those_of_the_command(embedded: Served, tmp_path, capsys) -> None:
+    state = begin(embedded)
+    for _ in range(EVERY):
+        state = answer(embedded, state)
+    saved = embedded.client.post("/api/labels/save").json()
+    quiet = 0.3 * np.random.default_rng(99).standard_normal(2 * RATE).astype(np.float32)
+    wav = np.concatenate([quiet, tone(170, 3.0), quiet])
+    soundfile.write(tmp_path / "long.wav", wav, RATE)
+    sound = embedded.client.post("/api/sounds?name=long.wav", content=(tmp_path / "long.wav").read_bytes()).json()["id"]
+    (classifier,) = embedded.client.get("/api/classifiers").json()
+    assert classifier["labels"] == ["low"] and classifier["id"] == saved["folder"]
+    asked = {"sound": sound, "classifier": classifier["id"], "threshold": 0.5, "hop": 0.5}
+    found = embedded.client.post("/api/spans", json=asked).json()
+    report = unheard.detect(tmp_path / saved["folder"], tmp_path / "long.wav", threshold=0.5, hop=0.5)
+    assert [(s["start"], s["end"], s["label"]) for s in found["spans"]] == [
+        (span.start, span.end, span.label) for span in report.spans
+    ]
+    assert len(found["spans"]) == 1 and abs(found["spans"][0]["start"] - 2) < 1.2
+    none = embedded.client.post("/api/spans", json={**asked, "threshold": 1.0}).json()
+    assert none["spans"] == [] and none["scores"] == found["scores"]
+
+
+@pytest.mark.parametrize(("kind", "begin_with"), [("csv", "path,start"), ("raven", "Selection\t"), ("audacity", "")])
+def test_detections_are_exported(embedded: Served, kind: str, begin_with: str) -> None:
+    state = begin(embedded)
+    for _ in range(EVERY):
+        state = answer(embedded, state)
+    saved = embedded.client.post("/api/labels/save").json()
+    sound = embedded.ids()["low/low 11.wav"]
+    asked = {"sound": sound, "classifier": saved["folder"], "threshold": 0.01, "format": kind}
+    response = embedded.client.post("/api/spans/export", json=asked)
+    assert response.status_code == 200 and "attachment" in response.headers["content-disposition"]
+    assert response.text.startswith(begin_with) and "low" in response.text and "/tmp" not in response.text
+    if kind == "csv":
+        (row,) = csv.DictReader(io.StringIO(response.text))
+        assert row["path"] == "low/low 11.wav" and float(row["end"]) <= 1.0
+
+
+def test_unknown_classifiers_and_files_are_refused(embedded: Served) -> None:
+    sound = embedded.ids()["low/low 00.wav"]
+    for name in ("none", "../secret", "..", "/etc"):
+        response = embedded.client.post("/api/spans", json={"sound": sound, "classifier": name})
+        assert response.status_code == 422 and "no classifier" in response.json()["detail"]
+    begin(embedded)
+    asked = {"name": "low", "sound": "f00", "answer": "yes"}
+    assert embedded.client.post("/api/labels/answer", json=asked).status_code == 422
+    asked = {"name": "never begun", "sound": sound, "answer": "yes"}
+    assert embedded.client.post("/api/labels/answer", json=asked).status_code == 422
+    for name in ("", " ", "a|b", "not low", "a\nb"):
+        assert embedded.client.post("/api/labels", json={"name": name}).status_code == 422, name
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["path,label,split\nlow/low 00.wav,a,train\n", "path,label\nelsewhere.wav,a\n", "path,label\n{low},a\n{high},b\n"],
+)
+def test_a_table_of_others_is_not_replaced(embedded: Served, served_folder, text: str) -> None:
+    names = {"low": served_folder / "low/low 00.wav", "high": served_folder / "high/high 00.wav"}
+    embedded.bench.labels.write_text(text.format(**names))
+    with pytest.raises(DataError, match="was not written by this page"):
+        LabelFile(embedded.bench.labels, embedded.bench.files)
+    assert embedded.client.get("/api/labels").status_code == 422
+
+
+def test_the_head_has_the_probabilities_of_the_probe() -> None:
+    rng = np.random.default_rng(0)
+    for count in (30, 90):  # fewer and more clips than dimensions
+        vectors = rng.standard_normal((count, 40)).astype(np.float32) * 3 + 5
+        vectors[:, 7] = 2.5
+        target = (vectors[:, :2] > 5).astype(np.int64)
+        target[::5, 1] = -1
+        fresh = rng.standard_normal((20, 40)).astype(np.float32) * 3 + 5
+        fresh[:, 7] = 2.5
+        (expected,) = logistic_regression(vectors, target, fresh, [REGULARISATION], True)
+        logits = fit_head(vectors, target, ["a", "b"]).logits(fresh)
+        np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=2e-4)
+
+
+def test_cross_validation_never_tests_on_a_training_clip() -> None:
+    rng = np.random.default_rng(0)
+    vectors, target = rng.standard_normal((60, 30)).astype(np.float32), np.arange(60) % 2
+    found = cross_validated(vectors, target)
+    assert 0.3 < ((found >= 0.5) == target).mean() < 0.7  # random vectors
+    vectors[:, 0] += 6 * target
+    assert ((cross_validated(vectors, target) >= 0.5) == target).mean() > 0.9
