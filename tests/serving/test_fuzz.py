@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from tests.serving.conftest import SMALL, make_folder
+
 from unheard.embedding.embedder import Model
 from unheard.serving.app import build_app
 from unheard.serving.folder_vectors import FolderVectors
