@@ -30,7 +30,7 @@ def take(page: Page) -> None:
     """Use each view, and write its picture."""
     page.goto(f"http://127.0.0.1:{PORT}/")
     page.locator("#view-reconstruct .list button").nth(4).click()
-    page.wait_for_function("document.getElementById('command').textContent.length > 0")
+    page.wait_for_selector("#command:not(:empty)")
     page.screenshot(path=IMAGES / "serve-reconstruction.png")
     page.click("#tab-search")
     page.locator("#view-search .list button").first.click()
