@@ -48,6 +48,7 @@ def take(page: Page) -> None:
         with page.expect_response("**/labels/answer"):
             page.keyboard.press(answer)
         page.wait_for_timeout(80)
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=IMAGES / "serve-label.png")
 
 

@@ -75,7 +75,7 @@ def test_drop_paint_ratio_attention_and_play(page: Any, place: Path) -> None:
     page.wait_for_timeout(800)
     assert "--painted" in page.inner_text("#command") and page.input_value("#mask") == "painted"
     page.check("[name=click][value=attention]")
-    page.mouse.click(box["x"] + 300, box["y"] + 80)
+    page.locator("#input-plot canvas").click(position={"x": 300, "y": 80})
     page.wait_for_selector("#attention-figure:not([hidden])")
     with page.expect_response("**/api/resynthesis") as answer:
         page.click("[data-play=reconstructed]")
