@@ -1,4 +1,4 @@
-"""Options of detections; part of `unheard.api.options`, which has the others."""
+"""Options of detections."""
 
 from __future__ import annotations
 

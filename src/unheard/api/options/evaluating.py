@@ -1,0 +1,72 @@
+"""Options of probes and evaluations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Options of a probe.
+
+    Parameters
+    ----------
+    seeds
+        Number of seeds for the random encoders, the fold assignment and the MLP initialisation.
+    pool
+        Pooling of time steps into one vector.
+    layer
+        Output of this block, 1 to depth. Default: the last block, normalised.
+    layers
+        all: also score every layer, and learned layer weights.
+    shots
+        Also score logistic regression on this number of training clips of each class, as MAEB does with 8.
+    draws
+        Number of times that these clips are drawn.
+    """
+
+    seeds: int = 3
+    pool: Literal["mean", "mean+std", "max"] = "mean"
+    layer: int | None = None
+    layers: Literal["all"] | None = None
+    shots: int | None = None
+    draws: int = 10
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of an evaluation.
+
+    Parameters
+    ----------
+    mode
+        heareval: results are comparable with published ones. robust: shuffles each epoch, tolerates NaN losses, trains
+        several seeds and is faster. xares: the protocol of X-ARES, on its tasks.
+    seeds
+        Number of seeds of the modes robust, default 3, and xares, default 1. The mode heareval has one seed.
+    exact
+        xares: encode without padding, use all crops, choose no epoch on test clips. Scores are then not comparable
+        with published ones.
+    vocabulary
+        xares: the vocab.txt of bert-base-uncased. Without it, Clotho is left out.
+    published
+        Reproduce the published runtime of MSM-MAE or M2D, to compare with their scores.
+    hop
+        Seconds between time steps; must divide the duration of a patch. Default: the smallest hop for events, one patch
+        for scenes. A larger hop needs less time and disk space.
+    pool
+        Pooling of time steps into one vector.
+    layer
+        Output of this block, 1 to depth, or negative from the end. Default: the last block, normalised.
+    """
+
+    mode: Literal["heareval", "robust", "xares"] = "heareval"
+    seeds: int | None = None
+    exact: bool = False
+    vocabulary: Path | None = None
+    published: Literal["no", "msm-mae", "m2d"] = "no"
+    hop: float | None = None
+    pool: Literal["mean", "mean+std", "max"] = "mean"
+    layer: int | None = None
