@@ -21,12 +21,15 @@ class EvaluationTable:
     notes : list of str
         Failures and caveats.
     legend : str
+    n_published : int
+        Number of the last rows that are published results.
     """
 
     header: list[str]
     rows: list[list[str]]
     notes: list[str]
     legend: str
+    n_published: int = 0
 
     def markdown(self) -> str:
         """Return notes, table and legend as Markdown."""

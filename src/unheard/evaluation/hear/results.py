@@ -61,7 +61,8 @@ def published() -> list[Published]:
 def evaluation_table(report: Report) -> EvaluationTable:
     """Return the table of encoders, tasks and published numbers."""
     header, rows = table(report)
-    return EvaluationTable(header, rows, notes(report), legend(report))
+    n_published = sum(bool(row[-1]) for row in rows)
+    return EvaluationTable(header, rows, notes(report), legend(report), n_published)
 
 
 def markdown(report: Report) -> str:
