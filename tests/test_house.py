@@ -36,7 +36,7 @@ ROWS = (
     ("evaluation.probe", "finetuning.spans"),
     ("view",),
     ("serving",),
-    ("api", "hear", "hf", "mteb", "sentence_transformers"),
+    ("api", "hear", "hf", "mteb", "sentence_transformers", "xares"),
     ("cli",),
     ("__init__", "__main__"),
 )

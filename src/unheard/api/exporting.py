@@ -17,7 +17,10 @@ from unheard.outputs import locked_file, refuse_existing
 if TYPE_CHECKING:
     from unheard.weights.export.int8 import Agreement
 
-Format = Literal["onnx", "hf", "unheard"]
+Format = Literal["onnx", "hf", "unheard", "xares"]
+
+FORMATS: dict[str, Format] = {".onnx": "onnx", ".py": "xares"}
+"""Suffix of each format that is a file."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,14 @@ def export(
     model: Model | str | Path, out: str | Path, *, to: Format | None = None, int8: bool = False,
     check: str | Path | None = None, code: bool = False, release: str | Path | None = None, overwrite: bool = False,
 ) -> Exported:  # fmt: skip
-    """Export a model to an ONNX file, a folder that Hugging Face transformers loads, or a released model folder.
+    """Export a model to an ONNX file, a folder of Hugging Face, an X-ARES encoder, or a released model folder.
 
     Parameters
     ----------
     model : Model, path or str
         A model, a run, a model folder, or a built-in name.
     out : path
-        A file that ends in ``.onnx``, or a folder.
+        A file that ends in ``.onnx`` or ``.py``, or a folder.
     overwrite : bool
         Replace an existing output.
 
@@ -66,6 +69,8 @@ def export(
     if isinstance(model, str) and model.partition(":")[0] in ("hear", "hf", "xares"):
         raise ConfigError(f"{model} is not a model of unheard, so it cannot be exported; give a run or a model folder")
     refuse_existing(path, overwrite)
+    if chosen == "xares":
+        return _export_xares(model, path)
     if chosen == "hf":
         return _export_hf(own(model, "cpu"), path, code, overwrite)
     if release is not None:
@@ -74,15 +79,18 @@ def export(
 
 
 def _format(out: Path, release: str | Path | None) -> Format:
-    if out.suffix == ".onnx":
-        return "onnx"
+    if out.suffix in FORMATS:
+        return FORMATS[out.suffix]
     return "hf" if release is None else "unheard"
 
 
 def _refuse_options(out: Path, to: Format, onnx: bool, code: bool, release: str | Path | None) -> None:
     """Refuse options that belong to another format."""
-    if (to == "onnx") != (out.suffix == ".onnx"):
-        raise ConfigError(f"{out}: the name of an ONNX file ends in .onnx, and that of a folder does not")
+    if FORMATS.get(out.suffix, "" if to in FORMATS.values() else to) != to:
+        raise ConfigError(
+            f"{out}: the name of an ONNX file ends in .onnx, that of an X-ARES encoder in .py, and that of a folder in"
+            " neither"
+        )
     if to != "onnx" and onnx:
         raise ConfigError("--int8 and --check belong to ONNX files; give an -o that ends in .onnx")
     if to != "hf" and code:
@@ -142,6 +150,17 @@ def _agreement(model: Model, file: Path, sounds: list[Path]) -> Agreement:
 def _export_hf(model: Model, out: Path, code: bool, overwrite: bool) -> Exported:
     model.save_pretrained(out, code=code, overwrite=overwrite)
     return Exported(out, "hf", sum(file.stat().st_size for file in out.iterdir()))
+
+
+def _export_xares(model: Model | str | Path, out: Path) -> Exported:
+    """Write a file that loads the model from its present place."""
+    from unheard.xares import write_encoder
+
+    weights = own(model, "cpu").origin
+    if not weights:
+        raise ConfigError("a model that was built in Python has no weights to load; save it first, or give its folder")
+    write_encoder(weights, out)
+    return Exported(out, "xares", out.stat().st_size)
 
 
 def _export_release(model: Model, out: Path, description: Path) -> Exported:

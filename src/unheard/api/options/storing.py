@@ -14,7 +14,8 @@ class ExportOptions:
     Parameters
     ----------
     to
-        Format. Default: onnx if the output ends in .onnx, unheard with --release, otherwise hf, a Hugging Face folder.
+        Format. Default: onnx if the output ends in .onnx, xares if it ends in .py, unheard with --release, otherwise
+        hf, a Hugging Face folder.
     int8
         ONNX: store the weights of the encoder as 8-bit integers, a quarter to a third of the size.
     check
@@ -26,7 +27,7 @@ class ExportOptions:
         with float16 weights, a model card, and a sound with its stored embedding.
     """
 
-    to: Literal["onnx", "hf", "unheard"] | None = None
+    to: Literal["onnx", "hf", "unheard", "xares"] | None = None
     int8: bool = False
     check: Path | None = None
     code: bool = False
