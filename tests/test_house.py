@@ -36,7 +36,8 @@ ROWS = (
     ("evaluation.probe", "finetuning.spans"),
     ("view",),
     ("serving",),
-    ("api", "hear", "hf", "mteb", "sentence_transformers", "xares"),
+    ("hear", "hf", "mteb", "sentence_transformers", "xares"),
+    ("api",),
     ("cli",),
     ("__init__", "__main__"),
 )

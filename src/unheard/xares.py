@@ -1,7 +1,7 @@
 """Models of this library as encoders of X-ARES: the base class of the files that ``unheard export -o NAME.py`` writes.
 
 X-ARES imports such a file by its path relative to the working directory, and takes the one class whose name ends in
-``Encoder``. The path of the weights inside it is absolute, because each worker of X-ARES imports the file anew.
+``Encoder``. The path of the weights inside it is absolute, because each worker of X-ARES imports the file itself.
 """
 
 from __future__ import annotations
