@@ -37,7 +37,7 @@ def recipes(
     no_code
         Refuse a recipe that is a .py file.
     finetune
-        Take the recipes for unheard finetune --recipe instead.
+        List the recipes for unheard finetune --recipe; with RECIPE, the settings of one of them.
     published
         List the published scores on a data set instead, such as esc50 or openmic; fractions, in JSON percent.
     """

@@ -40,6 +40,8 @@ def serve(
     from unheard.serving.server import serve as run
     from unheard.weights.built_in import DEFAULT
 
+    if not host.strip():
+        raise ConfigError("--host is empty; give an address such as 127.0.0.1")
     model, folder = _model_and_folder(given)
     log(f"model: {model or DEFAULT}; folder: {folder or 'none'}")
     run(model or DEFAULT, folder, labels=labels, host=host, port=port, device=device, ready=_announce)
@@ -49,7 +51,7 @@ def serve(
 def _announce(address: Address) -> None:
     log(f"open {address.url}   (Ctrl+C ends the server)")
     if address.token:
-        log("every client on the network that has this address can use the server; keep it to yourself")
+        log("every client on the network that has this address can use the server; do not share it")
 
 
 def _model_and_folder(given: Sequence[str]) -> tuple[str | None, Path | None]:

@@ -91,7 +91,7 @@ def test_one_recording_gives_one_label_file(recordings: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("name", "options"), [("spans.json", {}), ("spans.csv", {"format": "raven"})])
 def test_another_suffix_is_refused(recordings: Path, tmp_path: Path, name: str, options: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match=r"must end in \.csv"):
+    with pytest.raises(ConfigError, match="no known suffix|does not fit"):
         detect(recordings, tmp_path / name, **options)
 
 

@@ -149,7 +149,8 @@ class DetectionJournal:
     def _compare(self, stored: dict[str, Any]) -> None:
         if differing := differences(stored, self.identity):
             raise ConfigError(
-                f"{self.out} has another identity ({differing}); choose another -o, or replace it with --overwrite"
+                f"{self.out} was written with other settings ({differing}); repeat them, choose another -o, or replace"
+                " it with --overwrite"
             )
 
 
