@@ -73,8 +73,8 @@ def format_of(out: Path, chosen: SpanFormat | None, recordings: int) -> SpanForm
     if kind is None or suffix not in SUFFIXES[kind]:
         raise ConfigError(
             f"{out}{f' does not fit the format {chosen}' if chosen else ' has no known suffix'}: a table ends in .csv,"
-            " a selection table of Raven in .txt or .tsv, a label file of Audacity in .txt with the format audacity, and"
-            " a folder with label files of Audacity in no suffix"
+            " a selection table of Raven in .txt or .tsv, a label file of Audacity in .txt with the format audacity,"
+            " and a folder with label files of Audacity in no suffix"
         )
     if kind == "audacity" and suffix and recordings > 1:
         raise ConfigError(
