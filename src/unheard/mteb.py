@@ -74,8 +74,9 @@ def load(model: str | Path = DEFAULT, name: str = "", *, device: str = "auto", *
     fields
         As `model_meta`.
     """
-    meta = model_meta(model, name, **fields)
-    encoder = AudioEncoder(meta.name, meta.revision, device, model=model)
+    loaded = own(model, device)
+    meta = _meta(loaded, str(model), name, **fields)
+    encoder = AudioEncoder(meta.name, meta.revision, model=loaded)
     encoder.mteb_model_meta = meta
     return encoder
 
@@ -105,13 +106,27 @@ def model_meta(
     ConfigError
         When the name has not the form that mteb accepts.
     """
+    return _meta(
+        own(model, "cpu"),
+        str(model),
+        name,
+        revision=revision,
+        release_date=release_date,
+        licence=licence,
+        training_datasets=training_datasets,
+    )
+
+
+def _meta(
+    loaded: Model, model: str, name: str, *, revision: str = "1", release_date: str | None = None,
+    licence: str | None = "apache-2.0", training_datasets: Iterable[str] | None = None,
+) -> ModelMeta:  # fmt: skip
     chosen = name or f"unheard/{Path(model).name}"
     if chosen.count("/") != 1 or not all(chosen.split("/")):
         raise ConfigError(f"name must have the form organisation/model; got {chosen!r}")
-    loaded = own(model, "cpu")
     count = sum(each.numel() for each in loaded.encoder.parameters())
     return ModelMeta(
-        loader=partial(AudioEncoder, model=str(model)),
+        loader=partial(AudioEncoder, model=model),
         name=chosen,
         revision=revision,
         release_date=release_date,

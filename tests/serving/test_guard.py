@@ -8,6 +8,8 @@ import httpx2
 import pytest
 from tests.serving.conftest import SMALL, Served, serve
 
+from unheard.errors import ConfigError
+from unheard.serving import server
 from unheard.serving.guard import Address, Guard, is_loopback
 from unheard.serving.jobs import Jobs
 from unheard.serving.limits import Limits, RefusedError
@@ -138,3 +140,8 @@ def test_clients_at_the_same_time_get_their_own_results(served: Served) -> None:
     alone = [ask(sound) for sound in ids]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, ids)) == alone
+
+
+def test_an_empty_host_is_not_every_interface() -> None:
+    with pytest.raises(ConfigError, match="the host is empty"):
+        server.serve("random-tiny", host="")

@@ -173,8 +173,22 @@ def test_detections_of_the_saved_head_are_those_of_the_command(embedded: Served,
         (span.start, span.end, span.label) for span in report.spans
     ]
     assert len(found["spans"]) == 1 and abs(found["spans"][0]["start"] - 2) < 1.2
+    assert found["total"] == found["seconds"] == pytest.approx(7.0)
     none = embedded.client.post("/api/spans", json={**asked, "threshold": 1.0}).json()
     assert none["spans"] == [] and none["scores"] == found["scores"]
+
+
+def test_a_recording_that_is_scored_in_part_has_its_whole_length(embedded: Served, monkeypatch) -> None:
+    state = begin(embedded)
+    for _ in range(EVERY):
+        state = answer(embedded, state)
+    classifier = embedded.client.post("/api/labels/save").json()["folder"]
+    monkeypatch.setattr("unheard.serving.routes.detecting.LONGEST", 2.0)
+    place = io.BytesIO()
+    soundfile.write(place, tone(170, 5.0), RATE, format="WAV")
+    sound = embedded.client.post("/api/sounds?name=five.wav", content=place.getvalue()).json()["id"]
+    found = embedded.client.post("/api/spans", json={"sound": sound, "classifier": classifier, "threshold": 0.5}).json()
+    assert (found["seconds"], found["total"]) == (2.0, 5.0)
 
 
 @pytest.mark.parametrize(("kind", "begin_with"), [("csv", "path,start"), ("raven", "Selection\t"), ("audacity", "")])

@@ -68,7 +68,7 @@ def test_a_search_needs_an_example_and_a_model_with_text_for_words(embedded: Ser
 
 def test_the_map_separates_the_folders(embedded: Served) -> None:
     found = embedded.client.get("/api/map?clusters=3").json()
-    assert len(found["points"]) == 36 and 0 < found["variance"] <= 1
+    assert len(found["points"]) == found["total"] == 36 and 0 < found["variance"] <= 1
     groups = {name: [p for p in found["points"] if p["folder"] == name] for name in ("low", "high", "noise")}
     assert {len(points) for points in groups.values()} == {12}
     assert len({p["cluster"] for p in groups["noise"]}) == 1
@@ -76,6 +76,13 @@ def test_the_map_separates_the_folders(embedded: Served) -> None:
     spread = max(place.std(axis=0).max() for place in places.values())
     assert np.linalg.norm(places["noise"].mean(axis=0) - places["high"].mean(axis=0)) > spread
     assert embedded.client.get("/api/map?clusters=3").json() == found
+
+
+def test_a_map_of_some_files_states_how_many_there_are(embedded: Served, monkeypatch) -> None:
+    monkeypatch.setattr("unheard.evaluation.probe.projection.MOST_POINTS", 10)
+    monkeypatch.setattr("unheard.serving.folder_map.EmbeddingCache", lambda *_: lambda name, make: make())
+    found = embedded.client.get("/api/map?clusters=3").json()
+    assert (len(found["points"]), found["total"]) == (10, 36)
 
 
 def test_without_a_folder_and_before_the_end_there_is_a_reason(served_model, served_folder, tmp_path) -> None:

@@ -20,14 +20,14 @@ def detect(
     audio: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     *,
-    threshold: float | Literal["auto"] = 0.5,
-    min_duration: float = 0.0,
-    max_gap: float = 0.0,
+    threshold: float | Literal["auto"] | None = None,
+    min_duration: float | None = None,
+    max_gap: float | None = None,
     window: float | None = None,
     hop: float | None = None,
     format: Literal["csv", "raven", "audacity"] | None = None,
     truth: str | Path | None = None,
-    tolerance: float = 0.2,
+    tolerance: float | None = None,
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
@@ -69,12 +69,25 @@ def detect(
     >>> unheard.detect("runs/clf", "recordings/", "spans.csv", threshold="auto").spans[0]  # doctest: +SKIP
     Span(path='recordings/night.wav', start=312.5, end=314.0, label='owl', score=0.97)
     """
+    from unheard.errors import ConfigError
     from unheard.finetuning.spans.classifier import open_classifier
-    from unheard.finetuning.spans.detecting import plan_detection
+    from unheard.finetuning.spans.detecting import THRESHOLD, plan_detection
     from unheard.finetuning.spans.job import DetectionOutput, run_detection
+    from unheard.finetuning.spans.scoring import TOLERANCE
 
+    if tolerance is not None and truth is None:
+        raise ConfigError("a tolerance needs annotations to compare with; give --truth, or leave --tolerance out")
     opened = open_classifier(model, device) if isinstance(model, str | Path) else model
-    plan = plan_detection(opened, threshold, min_duration=min_duration, max_gap=max_gap, window=window, hop=hop)
+    plan = plan_detection(
+        opened,
+        THRESHOLD if threshold is None else threshold,
+        min_duration=min_duration or 0.0,
+        max_gap=max_gap or 0.0,
+        window=window,
+        hop=hop,
+    )
     output = DetectionOutput(None if out is None else Path(out), format, resume, overwrite)
     sources = [audio] if isinstance(audio, str | Path) else list(audio)
-    return run_detection(opened, sources, plan, output, truth=truth, tolerance=tolerance, track=track)
+    return run_detection(
+        opened, sources, plan, output, truth=truth, tolerance=TOLERANCE if tolerance is None else tolerance, track=track
+    )

@@ -102,7 +102,7 @@ def figure(
     device: str = "auto",
     overwrite: bool = False,
 ) -> None:
-    """Plot a figure as in papers on masked spectrogram modelling, for any models and sounds.
+    """Plot a common figure of papers on masked spectrogram modelling, for any models and sounds.
 
     Parameters
     ----------

@@ -44,9 +44,9 @@ def _lines(report: DetectionReport) -> list[str]:
         f" windows of {report.plan.window:g} s every {report.plan.hop:g} s"
         f"{'' if report.out is None else f'; written to {report.out}'}"
     )
-    if not spans and report.plan.decision.thresholds.size:
+    if not spans:
         lowest = min(report.thresholds.values())
-        lines.append(f"no window reached its threshold ({lowest:g} or more); try a lower --threshold, or auto")
+        lines.append(f"nothing was detected with thresholds of {lowest:g} or more; try a lower --threshold, or auto")
     return [*lines, *([] if report.scores is None else _score_lines(report.scores))]
 
 

@@ -87,8 +87,7 @@ def predict(
         output = {"out": out, "resume": options.resume, "overwrite": overwrite}
         return detect(model, audio, {**vars(detection), **output, "device": device}, strict=strict, json=json)
     if options.resume or detection != DetectOptions():
-        default = DetectOptions()
-        changed = [name for name, value in vars(detection).items() if value != getattr(default, name)]
+        changed = [name for name, value in vars(detection).items() if value is not None]
         names = ", ".join(f"--{name.replace('_', '-')}" for name in (*changed, *["resume"] * options.resume))
         raise ConfigError(f"{names} can only be given with --spans")
     return _predict_files(model, audio, options, out, overwrite, device, strict, json)

@@ -40,8 +40,6 @@ def serve(
     from unheard.serving.server import serve as run
     from unheard.weights.built_in import DEFAULT
 
-    if not host.strip():
-        raise ConfigError("--host is empty; give an address such as 127.0.0.1")
     model, folder = _model_and_folder(given)
     log(f"model: {model or DEFAULT}; folder: {folder or 'none'}")
     run(model or DEFAULT, folder, labels=labels, host=host, port=port, device=device, ready=_announce)

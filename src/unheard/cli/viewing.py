@@ -95,7 +95,7 @@ def figure(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Plot a figure as in papers on masked spectrogram modelling, for any models and sounds.
+    """Plot a common figure of papers on masked spectrogram modelling, for any models and sounds.
 
     masks: three random masks. strips: vertical, horizontal and chessboard masks. ratios: mask ratios from 0.40 to
     0.99. attention: maps of two reference patches. durations: one sound in windows of several lengths, those of

@@ -77,7 +77,7 @@ def detection_thresholds(
 
 
 def _threshold(score: Float[np.ndarray, " n"], true: np.ndarray, can: np.ndarray) -> float | None:
-    """Return the threshold with the highest F1; ``can`` tells which clips a threshold can select."""
+    """Return the threshold with the highest F1; ``can`` marks the clips that a threshold can select."""
     if not true.any():
         return None
     order = np.argsort(-score, kind="stable")

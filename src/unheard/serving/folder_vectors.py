@@ -155,13 +155,13 @@ class FolderVectors:
             report = embed_table(self._model, paths, table, OPTIONS, resume=True, track=self._track)
         self.progress = replace(self.progress, skipped=report.skipped, done=self.progress.total)
         opened = EmbeddingTable(table)
-        files, kept, values = [], [], np.concatenate([vectors(block) for block in read_blocks(table)])
-        for row, path in enumerate(path for block in read_blocks(table) for path in block["path"].to_pylist()):
-            if file := self._library.of_path(absolute(path)):
-                files.append(file)
-                kept.append(row)
+        files, values = [], []
+        for block in read_blocks(table):
+            there = [self._library.of_path(absolute(path)) for path in block["path"].to_pylist()]
+            files += [file for file in there if file is not None]
+            values.append(vectors(block)[[file is not None for file in there]])
         key = hashlib.sha256(json.dumps([self.folder.name, stamps]).encode()).hexdigest()
-        return Embedded(opened, files, np.ascontiguousarray(values[kept], np.float32), key)
+        return Embedded(opened, files, np.ascontiguousarray(np.concatenate(values), np.float32), key)
 
     def _track(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
         """Count the files that are embedded; those of an earlier run count from the start."""

@@ -76,6 +76,7 @@ class MapOut(BaseModel):
     """Files of FOLDER in two dimensions; at most 2000, selected at random."""
 
     points: list[Point]
+    total: int = Field(description="Files of FOLDER with an embedding.")
     variance: float = Field(description="Fraction of the variance that the two principal components explain.")
 
 
@@ -177,7 +178,8 @@ class SpanOut(BaseModel):
 class SpansOut(BaseModel):
     """Detections and the scores of all windows."""
 
-    seconds: float
+    seconds: float = Field(description="Length that was scored, from the start.")
+    total: float = Field(description="Length of the recording.")
     labels: list[str]
     spans: list[SpanOut]
     times: list[float] = Field(description="Centre of each window in seconds.")

@@ -42,7 +42,7 @@ def serve(
     Raises
     ------
     ConfigError
-        When the port is taken, or the host is not one of this machine.
+        When the port is taken, or the host is empty or not one of this machine.
     UnheardError
         When the extra ``serve`` is not installed, or the model or the folder cannot be used.
     """
@@ -50,6 +50,8 @@ def serve(
         require(package, "serve")
     import uvicorn
 
+    if not host.strip():  # the system would take it for every interface
+        raise ConfigError("the host is empty; give an address such as 127.0.0.1")
     from unheard.serving.app import build_app
     from unheard.serving.folder_vectors import FolderVectors, default_cache
     from unheard.serving.library import Library

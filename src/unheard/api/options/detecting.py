@@ -15,11 +15,11 @@ class DetectOptions:
     ----------
     threshold
         Lowest score of a detection, above 0 and at most 1; auto: that of each class with the highest F1 on the
-        validation clips of the run.
+        validation clips of the run. Default: 0.5.
     min_duration
-        Leave out detections that are shorter, in seconds.
+        Leave out detections that are shorter, in seconds. Default: 0.
     max_gap
-        Join detections of a class that are at most this far apart, in seconds.
+        Join detections of a class that are at most this far apart, in seconds. Default: 0.
     window
         Seconds of sound that are scored at once. Default: those of the clips that the classifier was trained with, at
         most the window of the encoder.
@@ -31,14 +31,15 @@ class DetectOptions:
         Annotations of the recordings: a CSV with the columns path, start, end and label, or a file or folder of Raven
         or Audacity. Event F1 and segment mAP are then computed.
     tolerance
-        Largest difference of the starts of a detection and an annotation that match, in seconds.
+        With --truth: largest difference of the starts of a detection and an annotation that match, in seconds. Default:
+        0.2.
     """
 
-    threshold: float | Literal["auto"] = 0.5
-    min_duration: float = 0.0
-    max_gap: float = 0.0
+    threshold: float | Literal["auto"] | None = None
+    min_duration: float | None = None
+    max_gap: float | None = None
     window: float | None = None
     hop: float | None = None
     format: Literal["csv", "raven", "audacity"] | None = None
     truth: Path | None = None
-    tolerance: float = 0.2
+    tolerance: float | None = None

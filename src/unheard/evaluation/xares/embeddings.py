@@ -166,7 +166,7 @@ def _part(run: Sequence[list[Clip]], first: int, task: XaresTask, how: Embedding
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(file) as unfinished, unfinished.open("wb") as target:
-        np.savez(target, allow_pickle=False, **part)
+        np.savez(target, **part)
     return part
 
 

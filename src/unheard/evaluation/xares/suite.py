@@ -166,7 +166,4 @@ class _Run:
             assert self.vocabulary is not None, "the task is left out without it"
             return score_captions(task, splits, self.vocabulary, self.plan.seeds)
         rows = {name: rows_of(task, split, hop) for name, split in splits.items()}
-        with one_thread():
-            return score_rows(
-                task, rounds(task, rows, self.plan.exact), hop, self.plan.seeds, self.plan.exact, self.track
-            )
+        return score_rows(task, rounds(task, rows, self.plan.exact), hop, self.plan.seeds, self.plan.exact, self.track)

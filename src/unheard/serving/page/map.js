@@ -30,7 +30,8 @@ export async function start(view) {
       make("label", {}, "Clusters ", countText, count), make("label", { class: "choice" }, hover, "play under the pointer")),
     box, line, legend, chosen,
   );
-  const about = "Click a point to play it. Drag to select an area. With the keyboard: arrow keys go to the nearest point in that direction, Enter plays.";
+  const about = "Click a point to play it. Drag to select an area. With the keyboard: arrow keys go to the nearest point in that direction, Enter plays."
+    + (found.points.length < found.total ? ` The map shows ${found.points.length} of ${found.total} files, selected at random.` : "");
   line.textContent = about;
 
   const scatter = new Scatter(box, {

@@ -48,6 +48,7 @@ export async function start(view, status) {
     state.found = found;
     const count = found.spans.length, total = found.spans.reduce((sum, span) => sum + span.end - span.start, 0);
     text.textContent = count ? `${count} ${count === 1 ? "detection" : "detections"}, ${total.toFixed(1)} s of ${found.seconds.toFixed(1)} s.` : `No detection at this threshold; the highest score is ${Math.max(...found.scores.flat()).toFixed(2)}.`;
+    if (found.total > found.seconds + 1) text.textContent += ` Only the first ${Math.round(found.seconds / 60)} of ${Math.round(found.total / 60)} minutes are scored here, also for the export. The command scores the whole recording.`;
     const colours = new Map(found.labels.map((label, at) => [label, groupColour(at)]));
     plot.overlay = (context, box) => found.spans.forEach((span) => {
       const x0 = plot.xOf(span.start), x1 = Math.max(x0 + 2, plot.xOf(span.end));

@@ -84,6 +84,7 @@ def _spans(bench: Workbench, asked: SpansIn) -> SpansOut:
     found, scored, plan = _found(bench, asked)
     return SpansOut(
         seconds=found.seconds,
+        total=max(found.seconds, bench.seconds(asked.sound)),
         labels=list(plan.decision.labels),
         spans=[SpanOut(start=s.start, end=s.end, label=s.label, score=round(s.score, 4)) for s in found.spans],
         times=[round((share.start + share.end) / 2, 4) for share in scored.shares],

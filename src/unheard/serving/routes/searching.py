@@ -128,4 +128,4 @@ def _map(bench: Workbench, count: int) -> MapOut:
                 tsne=made.tsne[at].round(4).tolist(),
             )
         )
-    return MapOut(points=points, variance=round(made.variance, 4))
+    return MapOut(points=points, total=len(found.files), variance=round(made.variance, 4))
