@@ -17,7 +17,7 @@ from unheard.audio.waveform import read
 from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.loader import PretrainLoader
 from unheard.data.mapping import open_store
-from unheard.data.open_store import open_corpus_store
+from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.pack import pack
 from unheard.data.pack_clip import PackConfig
 from unheard.data.prefetch import BatchPlan, RankSlice
@@ -168,18 +168,20 @@ def test_another_rate_is_resampled_on_the_way(corpora: dict[int, Corpus]) -> Non
 def test_what_a_recipe_needs_is_asked_for_by_name(corpora: dict[int, Corpus], tmp_path: Path) -> None:
     pack(corpora[32000], PackConfig(MASKSPEC, "int16"), tmp_path / "waves")
     pack(corpora[32000], PLAIN, tmp_path / "specs")
-    assert isinstance(open_corpus_store(tmp_path / "waves", MASKSPEC, tmp_path, store_kind="wav"), WaveStore)
-    still = open_corpus_store(tmp_path / "waves", PLAIN, tmp_path, store_kind="wav")
+    assert isinstance(open_corpus_store(tmp_path / "waves", MASKSPEC, Cache(tmp_path), store_kind="wav"), WaveStore)
+    still = open_corpus_store(tmp_path / "waves", PLAIN, Cache(tmp_path), store_kind="wav")
     assert still.frontend == PLAIN and still.fingerprint == open_store(tmp_path / "waves").fingerprint
     with pytest.raises(DataError, match="n_mels is 128, wanted 64"):
-        open_corpus_store(tmp_path / "waves", replace(PLAIN, n_mels=64), tmp_path, store_kind="wav")
+        open_corpus_store(tmp_path / "waves", replace(PLAIN, n_mels=64), Cache(tmp_path), store_kind="wav")
     with pytest.raises(DataError, match="holds wav shards, this recipe needs spec"):
-        open_corpus_store(tmp_path / "waves", PLAIN, tmp_path)
+        open_corpus_store(tmp_path / "waves", PLAIN, Cache(tmp_path))
     with pytest.raises(DataError, match="--store wav"):
-        open_corpus_store(tmp_path / "specs", MASKSPEC, tmp_path, store_kind="wav")
+        open_corpus_store(tmp_path / "specs", MASKSPEC, Cache(tmp_path), store_kind="wav")
     with pytest.raises(ConfigError, match=r"data\.input=wav"):
-        open_corpus_store(tmp_path / "specs", MASKSPEC, tmp_path)
-    assert isinstance(open_corpus_store(corpora[32000].root, MASKSPEC, tmp_path / "cache", store_kind="wav"), WaveStore)
+        open_corpus_store(tmp_path / "specs", MASKSPEC, Cache(tmp_path))
+    assert isinstance(
+        open_corpus_store(corpora[32000].root, MASKSPEC, Cache(tmp_path / "cache"), store_kind="wav"), WaveStore
+    )
 
 
 def test_loud_samples_are_clipped_not_wrapped(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.config import override
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import read_labels
+from unheard.data.open_store import Cache
 from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.errors import DataError
 from unheard.finetuning.clips import PackedLabelledClips, open_sounds
@@ -51,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sounds_of(folder: Path, frontend: AnyFrontendConfig = MSM_MAE_16K, file: str = "labels.csv") -> PackedLabelledClips:
     labels = read_labels(folder / file)
-    return open_sounds(labels, frontend, "mix", folder / "cache")
+    return open_sounds(labels, frontend, "mix", Cache(folder / "cache"))
 
 
 def loader(

@@ -14,6 +14,7 @@ import soundfile
 
 from unheard.audio.frontend import MATPAC, MSM_MAE_16K
 from unheard.data.label_table import read_labels
+from unheard.data.open_store import Cache
 from unheard.finetuning import clips
 from unheard.finetuning import shared_corpus as shared
 from unheard.finetuning.clips import PackedLabelledClips, open_sounds
@@ -53,7 +54,7 @@ def opened(
         read_labels(table),
         MATPAC if matpac else MSM_MAE_16K,
         channel,
-        table.parent / "own",
+        Cache(table.parent / "own"),
         shared=place,
         log=log,  # type: ignore[arg-type]
     )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from unheard.audio.frontend import Statistics
 from unheard.config import override
+from unheard.data.open_store import Cache
 from unheard.embedding.classify import logits_many
 from unheard.embedding.embedder import Model
 from unheard.errors import DataError
@@ -97,7 +98,7 @@ def member(folder: Path, *settings: str) -> FinetuneTrainer:
     recipe = override(STILL, list(settings))
     saved, start = load_model(folder / "model"), FinetuneSetup(recipe, ("a", "b", "c"), "softmax", "here")
     table = open_table(folder / "labels.csv", recipe)
-    sounds = open_sounds(table.labels, saved.recipe.frontend, "mix", folder / "corpus")
+    sounds = open_sounds(table.labels, saved.recipe.frontend, "mix", Cache(folder / "corpus"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier, "HEAD_STD", 1.0)
         return FinetuneTrainer(

@@ -92,6 +92,36 @@ def test_two_processes_learn_what_one_does_and_speak_once(extra: list[str], soun
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
     assert not list((tmp_path / "two").rglob(".*"))
+    assert not (tmp_path / "one" / "corpus").exists()
+
+
+COUNTED = """
+import sys
+import unheard.data.pack as pack
+from unheard.cli import main
+from unheard.training.processes import first_process
+real = pack.transformed
+def transformed(*arguments):
+    print("decodes", "first" if first_process() else "another", file=sys.stderr, flush=True)
+    return real(*arguments)
+pack.transformed = transformed
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_two_processes_decode_a_small_corpus_once(sounds: Path, tmp_path: Path) -> None:
+    (tmp_path / "counted.py").write_text(COUNTED)
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    run = ["pretrain", str(sounds), "-o", str(tmp_path / "two"), "--device", "cpu", *settings()]
+    done = subprocess.run(
+        [*start, str(tmp_path / "counted.py"), *run],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("decodes first") == 1 and "decodes another" not in done.stderr
 
 
 def test_a_run_continues_with_another_number_of_processes(sounds: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Protocol, runtime_checkable
@@ -24,13 +24,34 @@ MEMORY_BYTES = 2 * 2**30
 """
 
 
+@dataclass(frozen=True)
+class Cache:
+    """Storage of a corpus that is not packed.
+
+    Parameters
+    ----------
+    folder : path
+        Folder in which a corpus is packed that does not stay in memory.
+    memory_bytes : int
+        Largest corpus that stays in memory, as stored.
+    """
+
+    folder: Path
+    memory_bytes: int = MEMORY_BYTES
+
+    @classmethod
+    def of(cls, folder: Path, processes: int) -> Cache:
+        """Return the cache of a run. Several processes share the folder, so that audio is decoded once for all."""
+        return cls(folder) if processes == 1 else cls(folder, 0)
+
+
 def open_corpus_store(
-    source: str | Path, frontend: AnyFrontendConfig, cache: Path, track: Track = silent, store_kind: Stores = "spec"
+    source: str | Path, frontend: AnyFrontendConfig, cache: Cache, track: Track = silent, store_kind: Stores = "spec"
 ) -> Store:
     """Open a packed corpus, or read a folder, CSV or manifest.
 
-    Audio that is not packed is read once. A small corpus stays in memory; a larger one is packed into ``cache``, where
-    a second call finds it.
+    Audio that is not packed is read once. A small corpus stays in memory; a larger one is packed into the folder of
+    ``cache``, where a second call finds it.
 
     Parameters
     ----------
@@ -63,10 +84,11 @@ def open_corpus_store(
     )
 
 
-def pack_once(corpus: Corpus, packing: PackConfig, cache: Path, track: Track = silent) -> Store:
-    """Pack a corpus in memory, or a large one into ``cache``, where a second call finds it."""
-    small = corpus.hours * 3600 * packing.bytes_a_second <= MEMORY_BYTES
-    return pack(corpus, packing, None if small else cache, track=track)
+def pack_once(corpus: Corpus, packing: PackConfig, cache: Cache, track: Track = silent) -> Store:
+    """Pack a corpus in memory, or a large one into the folder of ``cache``, where a second call finds it."""
+    small = corpus.hours * 3600 * packing.bytes_a_second <= cache.memory_bytes
+    in_memory = small and not (cache.folder / HEADER).is_file()
+    return pack(corpus, packing, None if in_memory else cache.folder, track=track)
 
 
 def check_frontend(store: Store, wanted: AnyFrontendConfig) -> None:

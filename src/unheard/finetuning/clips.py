@@ -16,7 +16,7 @@ from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
 from unheard.data.corpus import Clip, Corpus, Skipped, scan_files
 from unheard.data.label_table import Labels
 from unheard.data.mapping import open_store
-from unheard.data.open_store import Verification, pack_once
+from unheard.data.open_store import Cache, Verification, pack_once
 from unheard.data.pack_clip import PackConfig
 from unheard.data.shard_layout import HEADER
 from unheard.data.store import WaveStore
@@ -65,7 +65,7 @@ def open_sounds(
     labels: Labels,
     frontend: AnyFrontendConfig,
     channel: Channel,
-    cache: Path,
+    cache: Cache,
     track: Track = silent,
     *,
     shared: Path | None = None,
@@ -75,8 +75,8 @@ def open_sounds(
 
     Parameters
     ----------
-    cache : Path
-        Folder in which a large corpus is packed; a small one stays in memory.
+    cache : Cache
+        Storage of the packed waveforms.
     shared : Path, optional
         Folder of packed clips of several runs, used instead of ``cache``; see `shared_folder`.
     log : callable
@@ -97,7 +97,7 @@ def open_sounds(
     else:
         store = pack_once(_corpus(labels, track), packing, cache, track)
     if not isinstance(store, WaveStore):
-        raise DataError(f"{store.folder or cache} contains no waveforms; delete it and run again")
+        raise DataError(f"{store.folder or cache.folder} contains no waveforms; delete it and run again")
     rows = np.array([int(row) for row in store.labels], np.int64)
     return PackedLabelledClips(
         store, rows, labels.target.take(rows), None if labels.known is None else labels.known.take(rows)

@@ -66,7 +66,7 @@ def replay(
     engine = Engine(recipe.training, device)
     table, saved, sounds = open_inputs(root, session, engine, report)
     if channel != session.channels[0]:
-        sounds = sounds_of(root, table, saved, channel, session.shared_corpus, report)
+        sounds = sounds_of(root, table, saved, channel, session.shared_corpus, engine, report)
     start = FinetuneSetup(recipe, session.classes, session.activation, session.model)
     fold = next(fold for fold in table.parts if fold.name == part)
     trainer = FinetuneTrainer(folder, begin(saved, start), start, sounds, fold, engine)

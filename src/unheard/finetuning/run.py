@@ -12,6 +12,7 @@ from pathlib import Path
 from unheard.audio.waveform import Channel
 from unheard.config import override
 from unheard.data.label_table import Labels
+from unheard.data.open_store import Cache
 from unheard.errors import ConfigError, DataError, require
 from unheard.files import write_json
 from unheard.finetuning.clips import PackedLabelledClips, open_sounds
@@ -102,7 +103,7 @@ def finetune(
     source = origin_of(model)
     start = FinetuneSetup(recipe, tuple(table.labels.classes), activation, source)
     with engine.first_process_first():
-        sounds = sounds_of(run, table, saved, recipe.task.channels[0], shared, report)
+        sounds = sounds_of(run, table, saved, recipe.task.channels[0], shared, engine, report)
     trial = FinetuneTrainer(run, begin(saved, start), start, sounds, table.parts[0], engine)
     session = FinetuneSession(
         recipe,
@@ -167,7 +168,7 @@ def open_inputs(
     """
     table, saved = training_table(run, session), open_model(session.model)
     with engine.first_process_first():
-        sounds = sounds_of(run, table, saved, session.channels[0], session.shared_corpus, report)
+        sounds = sounds_of(run, table, saved, session.channels[0], session.shared_corpus, engine, report)
     if _fingerprint(sounds, table) != session.fingerprint:
         raise DataError(
             f"the clips of {session.labels} have changed since {run} started; restore them, or start a new run"
@@ -194,7 +195,8 @@ def _train(
     for number, (name, channel) in enumerate(session.members):
         if channel != current_channel:
             with engine.first_process_first():
-                sounds, current_channel = sounds_of(run, table, saved, channel, session.shared_corpus, report), channel
+                sounds = sounds_of(run, table, saved, channel, session.shared_corpus, engine, report)
+            current_channel = channel
         if len(session.members) > 1:
             callbacks.log(
                 f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}"
@@ -221,10 +223,17 @@ def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
 
 
 def sounds_of(
-    run: Path, table: LabelledSplits, saved: SavedModel, channel: Channel, shared: Path | None, report: Callbacks | None
+    run: Path,
+    table: LabelledSplits,
+    saved: SavedModel,
+    channel: Channel,
+    shared: Path | None,
+    engine: Engine,
+    report: Callbacks | None,
 ) -> PackedLabelledClips:
     """Return the packed clips of one channel of a run."""
-    callbacks, cache = report if report is not None and first_process() else Callbacks(), run / "corpus" / channel
+    callbacks = report if report is not None and first_process() else Callbacks()
+    cache = Cache.of(run / "corpus" / channel, engine.processes)
     return open_sounds(
         table.labels, saved.recipe.frontend, channel, cache, callbacks.progress, shared=shared, log=callbacks.log
     )

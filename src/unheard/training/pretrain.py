@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unheard.data.open_store import open_corpus_store
+from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
 from unheard.files import write_json
 from unheard.model.sizes import resolved
@@ -79,7 +79,8 @@ def pretrain(
     if engine.rank == 0:
         prepare_output_dir(run, Path(data), overwrite)
     with engine.first_process_first():
-        store = open_corpus_store(data, recipe.frontend, run / "corpus", report.progress, recipe.data.input)
+        cache = Cache.of(run / "corpus", engine.processes)
+        store = open_corpus_store(data, recipe.frontend, cache, report.progress, recipe.data.input)
         recipe = inputs.attach_to_corpus(store, engine.device, report.progress)
     session = Session(
         recipe=recipe,

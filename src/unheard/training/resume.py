@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unheard.config import override
-from unheard.data.open_store import open_corpus_store
+from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
 from unheard.errors import ConfigError, DataError
 from unheard.training.callbacks import Callbacks, Run
@@ -93,9 +93,8 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
         )
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
-        store = open_corpus_store(
-            session.data, session.recipe.frontend, run / "corpus", report.progress, session.recipe.data.input
-        )
+        cache, recipe = Cache.of(run / "corpus", engine.processes), session.recipe
+        store = open_corpus_store(session.data, recipe.frontend, cache, report.progress, recipe.data.input)
         if store.fingerprint != session.fingerprint:
             raise DataError(
                 f"the corpus {session.data} is not the one that {run} started with, or has changed; restore it, give"
