@@ -25,6 +25,7 @@ install_import_hook("unheard", "beartype.beartype(conf=beartype.BeartypeConf(is_
 
 # No deadlines: a loaded machine is not a bug. Derandomised: the same examples on every machine.
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=40, database=None)
+settings.register_profile("long", deadline=None, derandomize=True, max_examples=500, database=None)
 settings.load_profile("house")
 
 

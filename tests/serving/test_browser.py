@@ -23,6 +23,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 uvicorn = pytest.importorskip("uvicorn")
 CHROMIUM, PORT = Path("/usr/bin/chromium"), 8467
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.is_file(), reason="there is no /usr/bin/chromium")]
+MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 VIEWS = ("reconstruct", "map", "search", "label", "spans")
 
 
@@ -49,7 +50,7 @@ def place(served_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def page(place: Path) -> Iterator[Any]:
     """Return the page, and fail on errors of its scripts and on requests to other hosts."""
     with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *MICROPHONE])
         opened, problems = browser.new_page(viewport={"width": 1200, "height": 900}), []
         opened.on("pageerror", lambda error: problems.append(str(error)))
         opened.on("request", lambda asked: problems.append(asked.url) if f":{PORT}/" not in asked.url else None)
@@ -60,8 +61,17 @@ def page(place: Path) -> Iterator[Any]:
         assert not [problem for problem in problems if not problem.startswith("blob:")]
 
 
+DROP = """([bytes, name]) => {
+  const data = new DataTransfer();
+  data.items.add(new File([new Uint8Array(bytes)], name, { type: "audio/wav" }));
+  const target = document.querySelector("#view-reconstruct .drop");
+  for (const type of ["dragover", "drop"])
+    target.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+}"""
+
+
 def test_drop_paint_ratio_attention_and_play(page: Any, place: Path) -> None:
-    page.set_input_files("#view-reconstruct input[type=file]", place / "dropped.wav")
+    page.evaluate(DROP, [list((place / "dropped.wav").read_bytes()), "dropped.wav"])
     page.wait_for_selector("#command:not(:empty)")
     first = page.inner_text("#sentence")
     page.locator("#ratio").fill("0.3")
@@ -77,9 +87,25 @@ def test_drop_paint_ratio_attention_and_play(page: Any, place: Path) -> None:
     page.check("[name=click][value=attention]")
     page.locator("#input-plot canvas").click(position={"x": 300, "y": 80})
     page.wait_for_selector("#attention-figure:not([hidden])")
-    with page.expect_response("**/api/resynthesis") as answer:
-        page.click("[data-play=reconstructed]")
-    assert answer.value.status == 200
+    assert "dropped.wav, 3.00 s" in page.inner_text("#view-reconstruct .drop")
+    sizes = []
+    for whole, what in ((False, "reconstructed"), (True, "masked")):
+        page.set_checked("#whole", whole)
+        with page.expect_response("**/api/resynthesis") as answer:
+            page.click(f"[data-play={what}]")
+        assert answer.value.status == 200
+        sizes.append(int(answer.value.header_value("content-length")))
+    assert sizes[1] > sizes[0]
+
+
+def test_a_recording_of_the_microphone_is_reconstructed(page: Any) -> None:
+    """Chromium plays beeps into its fake microphone."""
+    page.click("#view-reconstruct >> text=Record")
+    page.wait_for_selector("#view-reconstruct >> text=Stop recording")
+    page.wait_for_timeout(1500)
+    page.click("#view-reconstruct >> text=Stop recording")
+    page.wait_for_selector("#command:not(:empty)")
+    assert "The error on masked patches" in page.inner_text("#sentence")
 
 
 def test_search_label_forty_clips_and_detect(page: Any, place: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from schemathesis.specs.openapi.checks import (  # noqa: E402
     status_code_conformance,
 )
 
+GROWTH_KIB = 1 << 20
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
@@ -47,6 +49,12 @@ def bench(served_model: Model, place: Path) -> Iterator[Workbench]:
     made = Workbench(served_model, library, SMALL, folder, place / "labels" / "labels.csv")
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory(bench: Workbench) -> int:
+    """Return the memory of this process before the requests, in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +83,7 @@ ENDPOINTS = sorted(
 
 
 @pytest.mark.parametrize(("path", "method"), ENDPOINTS)
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_request_breaks_the_server(api: Any, bench: Workbench, path: str, method: str, data: st.DataObject) -> None:
     case = data.draw(api[path][method].as_strategy())
@@ -86,8 +94,9 @@ def test_no_request_breaks_the_server(api: Any, bench: Workbench, path: str, met
     case.call_and_validate(checks=CHECKS)
 
 
-def test_no_file_is_left(place: Path, bench: Workbench) -> None:
+def test_no_file_is_left_and_memory_is_bounded(place: Path, bench: Workbench, memory: int) -> None:
     """Runs after the generated requests: there is nothing besides what the page writes."""
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < GROWTH_KIB
     assert {file.name for file in place.iterdir()} == {"sounds", "secret.wav", "cache", "labels"}
     assert {file.name for file in (place / "labels").iterdir()} <= {"labels.csv", "labels-classifier"}
     assert len(os.listdir(place / "sounds")) == 4  # noqa: PTH208

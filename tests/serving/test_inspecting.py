@@ -32,7 +32,7 @@ def test_a_reconstruction_is_that_of_the_library(served: Served, served_folder, 
     np.testing.assert_array_equal(found["hidden"], expected.hidden)
     np.testing.assert_allclose(found["drawn"], expected.drawn, atol=6e-4)
     assert found["error"] == pytest.approx(expected.error.model, abs=1e-5)
-    assert f"{expected.error.model:.2f} of the variance" in found["sentence"]
+    assert f"{expected.error.model:.3f} of the variance" in found["sentence"]
 
 
 def test_a_painted_mask_hides_exactly_these_patches(served: Served) -> None:

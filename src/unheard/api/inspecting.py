@@ -29,6 +29,7 @@ def reconstruct(
     seed: int = 0,
     painted: str | None = None,
     wav: str | Path | None = None,
+    sounds: str | Path | None = None,
     overwrite: bool = False,
 ) -> ReconstructionError:
     """Plot the reconstruction of the masked patches of one window: input, reconstruction, error.
@@ -46,16 +47,20 @@ def reconstruct(
     from unheard.audio.resynthesis import griffin_lim, write_wave
     from unheard.view.axes import save
     from unheard.view.reconstruction import figure
+    from unheard.view.whole import MaskPlan, write_sounds
     from unheard.view.window import parse_painted, reconstruct_window, take_window
 
     chosen = mask if painted is None else parse_painted(painted)
-    for file in [out] if wav is None else [out, wav]:
-        refuse_existing(file, overwrite)
+    for file in (out, wav, sounds):
+        if file is not None:
+            refuse_existing(file, overwrite)
     opened = own(model)
     shown = reconstruct_window(opened, take_window(opened, audio, start), chosen, mask_ratio, seed)
     save(figure(shown), out)
     if wav is not None:
         write_wave(griffin_lim(shown.drawn, opened.config.frontend), opened.sample_rate, wav)
+    if sounds is not None:
+        write_sounds(opened, audio, sounds, MaskPlan(chosen, mask_ratio, seed), start)
     return shown.error
 
 

@@ -41,7 +41,10 @@ def reconstruct(
 
     loaded = api.load(model, device)
     error = api.reconstruct(loaded, audio, out, **vars(options), overwrite=overwrite)
-    emit([error.line(), f"figure: {out}"], {"out": str(out), **asdict(error)}, json)
+    lines = [error.line(), f"figure: {out}"]
+    if options.sounds is not None:
+        lines.append(f"sounds: {options.sounds}, from {options.start:g} s on, 120 s at most")
+    emit(lines, {"out": str(out), **asdict(error)}, json)
     return DONE
 
 

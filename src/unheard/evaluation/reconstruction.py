@@ -26,6 +26,14 @@ from unheard.weights.checkpoint import SavedModel
 CROPS = 512  # gives two significant digits in seconds on a CPU; our choice
 SEED = 20_000  # seed of crops and masks, different from training seeds
 
+BASELINES = {
+    "band mean": "the mean of each mel band",
+    "nearest": "the nearest visible frame",
+    "linear": "interpolation in time",
+    "oracle_patch_mean": "the true mean of each patch",
+}
+"""What each baseline predicts."""
+
 
 @dataclass(frozen=True)
 class ReconstructionError:
@@ -49,6 +57,20 @@ class ReconstructionError:
     def best(self) -> tuple[str, float]:
         """Best baseline and its error."""
         return min(self.baselines.items(), key=lambda item: item[1])
+
+    @property
+    def better(self) -> bool:
+        """Whether the error of the model is lower than that of every baseline."""
+        return self.model < self.best[1]
+
+    def sentences(self) -> str:
+        """Return what the errors mean."""
+        name, error = self.best
+        if not np.isfinite([self.model, error]).all():
+            return "The spectrograms have no variance, so the error has no unit."
+        found = f"The error on masked patches is {self.model:.3f} of the variance."
+        relation = "better" if self.better else "not better"
+        return f"{found} The best baseline, {BASELINES[name]}, has {error:.3f}: the reconstruction is {relation}."
 
     def line(self) -> str:
         """Return the result as one line."""

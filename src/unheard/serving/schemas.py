@@ -77,6 +77,7 @@ class ResynthesisIn(ReconstructIn):
     """A window, its mask, and which of the three spectrograms is converted to sound."""
 
     what: Literal["original", "masked", "reconstructed"] = "reconstructed"
+    whole: bool = Field(False, description="The first 30 seconds of the sound, its windows joined.")
 
 
 class AttentionIn(Strict):

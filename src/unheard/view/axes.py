@@ -104,12 +104,12 @@ def caption(axes: Axes, text: str) -> None:
 def patch_box(
     axes: Axes, scale: SpectrogramAxes, patch_size: tuple[int, int], row: int, column: int, **style: Any
 ) -> None:
-    """Outline one patch of a spectrogram plotted by `show`."""
+    """Outline one patch of a spectrogram plotted by `show`; ``fill=True`` covers it."""
     from matplotlib.patches import Rectangle
 
     pf, pt = patch_size
     corner = (scale.start + column * pt * scale.hop_seconds, row * pf - 0.5)
-    axes.add_patch(Rectangle(corner, pt * scale.hop_seconds, pf, fill=False, **style))
+    axes.add_patch(Rectangle(corner, pt * scale.hop_seconds, pf, **{"fill": False, **style}))
 
 
 def robust_limits(values: Float32[np.ndarray, "F T"], low: float = 1, high: float = 99.7) -> tuple[float, float]:

@@ -14,6 +14,9 @@ from unheard.view.axes import SpectrogramAxes, caption, colour_bar, new_figure, 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SHADE = {"fill": True, "facecolor": "#6b7280", "alpha": 0.55, "edgecolor": "none", "linewidth": 0.0}
+"""Appearance of masked patches."""
+
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -52,7 +55,9 @@ def figure(shown: Reconstruction) -> Figure:
     top, middle, bottom = grid[:, 0]
     limits = robust_limits(shown.spec)
     show(top, shown.spec, shown.scale, limits)
-    caption(top, f"input: {shown.title}")
+    for row, column in np.argwhere(shown.hidden):
+        patch_box(top, shown.scale, shown.patch_size, int(row), int(column), **SHADE)
+    caption(top, f"input: {shown.title}; masked patches are shaded")
     image = show(middle, shown.drawn, shown.scale, limits)
     for row, column in np.argwhere(~shown.hidden):
         patch_box(middle, shown.scale, shown.patch_size, int(row), int(column), edgecolor="white", linewidth=0.7)

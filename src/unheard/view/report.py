@@ -8,6 +8,7 @@ from typing import Any
 
 from unheard.errors import DataError
 from unheard.evaluation.probe.files import read_report
+from unheard.evaluation.reconstruction import ReconstructionError
 from unheard.files import read_json
 from unheard.finetuning.summary import interval
 from unheard.training.journal import duration
@@ -57,7 +58,8 @@ def write_report(run: Path) -> Path:
         figures_title="Confusion matrix" if tuned else "Reconstruction of masked patches",
         probes=[(file.parent, read_report(file)) for file in sorted(run.glob("*/probe.json"))],
         score_rows=score_rows,
-        hidden_error=_stored(run / "hidden_error.json"),
+        hidden_error=(measured := _stored(run / "hidden_error.json")),
+        verdict="" if measured is None else _verdict(ReconstructionError(**measured)),
         **_scores(run),
     )
 
@@ -67,6 +69,10 @@ def _scores(run: Path) -> dict[str, Any]:
     scores = _stored(run / "scores.json")
     found = interval(scores["low"], scores["high"]) if scores else ""
     return {"scores": scores, "interval": found, "rows_of": lambda rows: [list(row.values()) for row in rows]}
+
+
+def _verdict(error: ReconstructionError) -> str:
+    return error.sentences() if error.better else f"{error.sentences()} Train longer."
 
 
 def _stored(file: Path) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from unheard.evaluation.reconstruction import corpus_reconstruction_error
 from unheard.files import read_json_lines, write_json
 from unheard.view.axes import FONT, caption, new_figure, save
 from unheard.view.reconstruction import figure as reconstruction_figure
+from unheard.view.whole import write_kinds
 from unheard.view.window import reconstruct_window, window_of
 from unheard.weights.checkpoint import load_model
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXAMPLES = 3  # number of example figures; our choice
+EXAMPLE_SECONDS = 15.0  # longest part of the first example that is converted to sound; our choice
 TRIED_CLIPS, TRIED_WINDOWS = 24, 200  # number of candidates for the examples; our choice
 AUDIBLE = 9.0  # nats (39 dB) below the loudest frame down to which a frame counts as audible; our choice
 SOUNDING = 0.9  # minimum fraction of audible frames; our choice
@@ -60,6 +62,9 @@ def _examples(run: Path, model: Model, store: Store) -> None:
         window = window_of(model, store.clip(clip, start, model.grid.frames), Path(store.names[clip]).name, start * hop)
         shown = reconstruct_window(model, window, MASKS[number % len(MASKS)])
         save(reconstruction_figure(shown), run / "figures" / f"reconstruction-{number + 1}.png")
+        if number == 0 and model.config.frontend.kind == "log-mel":
+            whole = store.clip(clip, 0, round(EXAMPLE_SECONDS / hop))
+            write_kinds(model, whole, run / "figures", "sound-1-")
 
 
 def most_active_windows(store: Store, width: int, count: int) -> list[tuple[int, int]]:

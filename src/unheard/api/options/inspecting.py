@@ -27,6 +27,9 @@ class ReconstructOptions:
         first, separated by /. The page of unheard serve gives it.
     wav
         Also write the reconstruction as a sound file.
+    sounds
+        Also write original.wav, masked.wav and reconstructed.wav of the whole recording, its windows joined, into this
+        folder: from --start on, 120 seconds at most. One vocoder makes all three.
     """
 
     mask: Literal["random", "vertical", "horizontal", "chessboard", "structured"] = "random"
@@ -35,6 +38,7 @@ class ReconstructOptions:
     seed: int = 0
     painted: str | None = None
     wav: Path | None = None
+    sounds: Path | None = None
 
 
 @dataclass(frozen=True)

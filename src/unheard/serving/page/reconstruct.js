@@ -207,8 +207,9 @@ function bindPlayers(state, asked, status) {
     playButton(button, async () => {
       try {
         if (!state.window) throw new Error("Choose a sound first.");
-        const seconds = state.window.hop_seconds * state.window.spec[0].length;
-        return what === "file" ? audioOf(state.sound.id, state.window.start, seconds) : await postForBlob("/api/resynthesis", { ...asked(), what });
+        const whole = byId("whole").checked, seconds = state.window.hop_seconds * state.window.spec[0].length;
+        if (what === "file") return whole ? audioOf(state.sound.id, 0, 30) : audioOf(state.sound.id, state.window.start, seconds);
+        return await postForBlob("/api/resynthesis", { ...asked(), what, whole });
       } catch (error) {
         showError(error);
         throw error;

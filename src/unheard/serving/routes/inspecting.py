@@ -20,9 +20,9 @@ from unheard.serving.schemas import (
 )
 from unheard.serving.workbench import Workbench
 from unheard.view.reconstruction import Reconstruction
+from unheard.view.whole import MaskPlan, reconstruct_whole
 from unheard.view.window import (
     attention_window,
-    on_frames,
     painted_text,
     reconstruct_window,
     refuse_reconstruction,
@@ -31,8 +31,7 @@ from unheard.view.window import (
 
 router = APIRouter(prefix="/api", tags=["model"], responses=ERRORS)
 
-
-BASELINES = {"band mean": "the mean of each band", "nearest": "the nearest visible frame", "linear": "linear in time"}
+PLAYED_SECONDS = 30.0  # longest part of a whole sound that is converted, some seconds of computing; our choice
 
 
 @router.get("/status")
@@ -73,7 +72,10 @@ async def reconstruct(asked: ReconstructIn, bench: Bench) -> ReconstructOut:
 
 @router.post("/resynthesis", responses=WAV, response_class=Response)
 async def resynthesis(asked: ResynthesisIn, bench: Bench) -> Response:
-    """Convert the original, masked or reconstructed spectrogram to sound, all with the same vocoder (Griffin-Lim)."""
+    """Convert the original, masked or reconstructed spectrogram to sound, all with the same vocoder (Griffin-Lim).
+
+    With ``whole``, the windows of the first 30 seconds are joined.
+    """
     return await bench.jobs.run(_resynthesis, bench, asked)
 
 
@@ -111,15 +113,7 @@ def _reconstruct(bench: Workbench, asked: ReconstructIn) -> ReconstructOut:
 
 def _sentence(result: Reconstruction) -> str:
     """Return the result as a sentence."""
-    share = f"{result.hidden.mean():.0%} of the patches are masked"
-    name, best = result.error.best
-    if finite(result.error.model) is None or finite(best) is None:
-        return f"{share}. The window has no variance, so the error has no unit."
-    relation = "lower" if result.error.model < best else "not lower"
-    return (
-        f"{share}. The error on them is {result.error.model:.2f} of the variance. The best interpolation,"
-        f" {BASELINES.get(name, name)}, has {best:.2f}: the error of the model is {relation}."
-    )
+    return f"{result.hidden.mean():.0%} of the patches are masked. {result.error.sentences()}"
 
 
 def _command(bench: Workbench, asked: ReconstructIn) -> str:
@@ -137,15 +131,12 @@ def _command(bench: Workbench, asked: ReconstructIn) -> str:
 
 
 def _resynthesis(bench: Workbench, asked: ResynthesisIn) -> Response:
-    model = bench.own
-    if asked.what == "original":
-        spec = bench.window(asked.sound, asked.start).spec
-    else:
-        made = _shown(bench, asked)
-        masked = on_frames(made.hidden, made.patch_size, made.spec.shape[1])
-        silent = np.where(masked, np.float32(made.spec.min()), made.spec)
-        spec = silent if asked.what == "masked" else made.drawn
-    return wav_response(griffin_lim(spec, model.config.frontend), model.sample_rate)
+    model, seconds = bench.own, PLAYED_SECONDS if asked.whole else window_seconds(bench.own)
+    wav, _ = bench.part(asked.sound, 0.0 if asked.whole else asked.start, seconds, model.sample_rate)
+    spec = model.frontend.spectrogram_cpu(wav)
+    plan = MaskPlan(asked.mask if asked.hidden is None else _painted(asked.hidden), asked.mask_ratio, asked.seed)
+    made = reconstruct_whole(model, spec if asked.whole else spec[: model.grid.frames], plan)
+    return wav_response(griffin_lim(made.spectrogram(asked.what), model.config.frontend), model.sample_rate)
 
 
 def _attention(bench: Workbench, asked: AttentionIn) -> AttentionOut:
