@@ -14,6 +14,7 @@ import unheard
 from unheard.cli import main
 from unheard.errors import ConfigError
 from unheard.evaluation.report_card.card import CHECKS, report_card, run_check
+from unheard.evaluation.report_card.cost import peak_growth
 from unheard.evaluation.report_card.result import Outcome, ReportCard
 from unheard.evaluation.report_card.subject import Subject, open_subject
 
@@ -147,6 +148,14 @@ def test_an_error_in_one_check_leaves_the_others(write_encoder: Encoder) -> None
     assert [check.name for check in card.failed] == ["one sample", "a tenth of a second"]
     assert card.failed[0].meaning == "The encoder raised AssertionError: too short"
     assert card.failed[0].value is None and "2 failed" in card.summary
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux reports the peak")
+def test_memory_that_is_freed_before_the_end_of_a_call_is_counted() -> None:
+    held = [np.ones(2**17) for _ in range(64)]  # 64 MiB that the allocator may keep
+    del held
+    grown = peak_growth(lambda: float(np.concatenate([np.ones(2**17) for _ in range(32)]).sum()))
+    assert grown is not None and 48 <= grown <= 96  # 32 MiB of parts and 32 MiB of their copy
 
 
 def test_numbers_that_are_not_finite_are_left_out() -> None:

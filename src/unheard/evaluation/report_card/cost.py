@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,7 @@ def speed(subject: Subject) -> Outcome:
 
 def peak_growth(call: Callable[[], object]) -> float | None:
     """Return by how many MiB resident memory grows at most during a call; None where Linux does not report it."""
+    _release_free_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from the present size
         before = _resident("VmRSS")
@@ -84,6 +87,12 @@ def peak_growth(call: Callable[[], object]) -> float | None:
         return None
     call()
     return max(0.0, _resident("VmHWM") - before)
+
+
+def _release_free_memory() -> None:
+    """Return freed memory to the system, where the C library can; a call that reused it would seem to need none."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _resident(field: str) -> float:
