@@ -14,6 +14,7 @@
     report       write the page of a run or probe
     runs         list the runs below a folder
     compare      write a page that compares two runs
+    doctor       check an encoder of any kind
     targets      store what a frozen teacher gives for a corpus
     convert      convert a published checkpoint into a model folder
     export       write a model as an ONNX file or a Hugging Face folder
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from unheard.api.finetuning import resume_finetune as resume_finetune
     from unheard.api.inspecting import attention as attention
     from unheard.api.inspecting import compare as compare
+    from unheard.api.inspecting import doctor as doctor
     from unheard.api.inspecting import figure as figure
     from unheard.api.inspecting import reconstruct as reconstruct
     from unheard.api.inspecting import report as report
@@ -77,7 +79,7 @@ _HOMES: dict[str, str] = {
         (
             *("load", "embed", "search", "verify", "probe", "evaluate", "pretrain", "resume", "finetune"),
             *("resume_finetune", "detect", "reconstruct", "attention", "report", "runs", "compare", "figure"),
-            *("targets", "convert", "export"),
+            *("doctor", "targets", "convert", "export"),
         ),
         "unheard.api",
     ),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unheard.api.evaluating import evaluate
     from unheard.api.exporting import export
     from unheard.api.finetuning import finetune, resume_finetune
-    from unheard.api.inspecting import attention, compare, figure, reconstruct, report, runs
+    from unheard.api.inspecting import attention, compare, doctor, figure, reconstruct, report, runs
     from unheard.api.pretraining import pretrain, resume
     from unheard.api.probing import probe
     from unheard.api.storing import targets
@@ -24,7 +24,7 @@ _MODULES = {
     "evaluating": ("evaluate",),
     "exporting": ("export",),
     "finetuning": ("finetune", "resume_finetune"),
-    "inspecting": ("attention", "compare", "figure", "reconstruct", "report", "runs"),
+    "inspecting": ("attention", "compare", "doctor", "figure", "reconstruct", "report", "runs"),
     "pretraining": ("pretrain", "resume"),
     "probing": ("probe",),
     "storing": ("targets",),
@@ -36,6 +36,7 @@ __all__ = [
     "compare",
     "convert",
     "detect",
+    "doctor",
     "embed",
     "evaluate",
     "export",

@@ -10,9 +10,11 @@ from unheard.api.options import FigureOptions, ReconstructOptions, documented
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.loading import own
 from unheard.outputs import refuse_existing
+from unheard.progress import Track, silent
 
 if TYPE_CHECKING:
     from unheard.evaluation.reconstruction import ReconstructionError
+    from unheard.evaluation.report_card.result import ReportCard
     from unheard.view.runs.comparison import Comparison
     from unheard.view.runs.listing import ListedRun
 
@@ -187,3 +189,46 @@ def compare(
     from unheard.view.runs.comparison import compare_runs
 
     return compare_runs(Path(run), Path(other), Path(out), [Path(each) for each in audio], device, overwrite)
+
+
+def doctor(
+    model: EmbeddingModel | str | Path,
+    out: str | Path | None = None,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    track: Track = silent,
+) -> ReportCard:
+    """Check an encoder of any kind with generated sounds: its vectors, times, input, speed and memory.
+
+    Parameters
+    ----------
+    model : model, path or str
+        What `unheard.load` accepts, or ``xares:MODULE``.
+    out : path, optional
+        ``.html``, the page of the report card.
+    device : str
+        Where an encoder that is given by name computes.
+    track : Track
+        Progress display.
+
+    Returns
+    -------
+    ReportCard
+        ``passed``, and ``checks`` with state, number and meaning. An error of the encoder in one check is the failure
+        of that check.
+
+    Raises
+    ------
+    ConfigError
+        When the encoder cannot be loaded, or the output exists.
+    """
+    from unheard.evaluation.report_card.card import report_card
+    from unheard.view.report_card_page import write_report_card
+
+    if out is not None:
+        refuse_existing(out, overwrite)
+    card = report_card(model, device, track)
+    if out is not None:
+        write_report_card(card, Path(out))
+    return card

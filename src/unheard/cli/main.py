@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 
 from unheard.cli import (
+    checking,
     data,
     debugging,
     embedding,
@@ -43,6 +44,7 @@ VERBS = (
     runs,
     serving,
     models,
+    checking,
     exporting,
     debugging,
 )

@@ -1,4 +1,4 @@
-"""``unheard recipes``, ``models``, ``convert`` and ``doctor``."""
+"""``unheard recipes``, ``models`` and ``convert``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from unheard.api.options import ConvertOptions
-from unheard.cli.shell import DONE, FAILED, Flat, Json, Out, Overwrite, Settings, allow_code, emit, table, verb
+from unheard.cli.shell import DONE, Flat, Json, Out, Overwrite, Settings, allow_code, emit, table, verb
 from unheard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -223,13 +223,3 @@ def convert(
         lines.append(f"note: the file has no names for its {len(labels)} classes; give them with --classes")
     emit(lines, values, json)
     return DONE
-
-
-@verb("unheard doctor")
-def doctor(*, json: Json = False) -> int:
-    """Check this installation: versions, device, readable formats, extras, and a quick self-test."""
-    from unheard.cli.doctor import examine
-
-    health = examine()
-    emit(health.lines(), health.to_json(), json)
-    return DONE if health.well else FAILED
