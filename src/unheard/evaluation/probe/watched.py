@@ -7,6 +7,7 @@ vectors of ``unheard embed``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,8 @@ class WatchedLabels:
         vectors = np.stack([each.scene for _, each in model.embed_many(sounds, Options(frames=False))])
         train, test = np.split(vectors.astype(np.float64), [len(self.sides[0])])
         target, truth = self._targets
-        with one_thread():
+        with one_thread(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "lbfgs failed to converge")  # an early model may have equal vectors
             answers = {
                 "linear": logistic_regression(train, target, test, [REGULARISATION], self.labels.multilabel)[0],
                 "knn": knn(train, target, test),
