@@ -164,10 +164,10 @@ def test_resuming_a_finished_table_adds_new_files_and_keeps_the_rows(model, fold
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options(layer=3, frames=False), "layer is None, now 3"),
-        (Options(pool="max", frames=False), "pool is mean, now max"),
+        (Options(layer=3, frames=False), "--layer is None, now 3"),
+        (Options(pool="max", frames=False), "--pool is mean, now max"),
         (Options(pool="mean+std", frames=False), "size is 960, now 1920"),
-        (Options(frames=True), "frames is False, now True"),
+        (Options(frames=True), "--frames is False, now True"),
     ],
 )
 def test_resume_with_other_options_is_refused(model, folder, tmp_path, end, options, message):

@@ -103,7 +103,7 @@ def test_the_standard_input_is_a_wav_file_or_raw_samples(model, wav, tmp_path):
     ("name", "content", "message"),
     [
         ("-", b"not a sound", b"no WAV file"),
-        ("-", b"", b"no WAV file"),
+        ("-", b"", b"is empty or ends in the header of a WAV file; send"),
         ("-@fast", b"", b"give the rate of the raw samples in Hz"),
         ("-@16000", b"", b"holds no samples"),
     ],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from unheard.data.store import Store
     from unheard.trackers import TrackerName
     from unheard.training.callbacks import Callbacks, Run
+    from unheard.training.watch.plan import WatchedTable, WatchPlan
 
 
 @documented(PretrainOptions)
@@ -36,6 +37,8 @@ def pretrain(
     skip_bad_batches: int | None = None,
     no_code: bool = False,
     log: TrackerName | None = None,
+    watch: str | Path | None = None,
+    watch_every: int | None = None,
     device: str = "auto",
     overwrite: bool = False,
     report: Callbacks | None = None,
@@ -66,7 +69,9 @@ def pretrain(
     >>> unheard.pretrain("my_audio/", "runs/first", settings=["model.size=tiny"])  # doctest: +SKIP
     """
     from unheard.training import pretrain as training
+    from unheard.training.watch.plan import WatchPlan
 
+    plan = WatchPlan.of(watch, watch_every)
     if no_code and isinstance(recipe, str):
         refuse_code(recipe)
     name = recipe if isinstance(recipe, str) else None
@@ -74,7 +79,7 @@ def pretrain(
     start = None if init is None else Path(init)
     options = PretrainOptions(name, no_code, epochs, steps, batch_size, minutes, start, skip_bad_batches, log)
     chosen = chosen_recipe(options, settings, watched.log, None if isinstance(recipe, str) else recipe)
-    origin = training.Origin(init, minutes, recipe_file(name) if name else None)
+    origin = training.Origin(init, minutes, recipe_file(name) if name else None, plan)
     return training.pretrain(data, out, chosen, origin=origin, device=device, overwrite=overwrite, report=watched)
 
 
@@ -167,14 +172,21 @@ def tracked(report: Callbacks | None, log: TrackerName | None) -> Callbacks:
 
 
 def _watched(given: Callbacks) -> Callbacks:
-    """Return the callbacks of the caller, extended to write the figures and measurements of a finished run."""
+    """Return the callbacks of the caller, extended to write the figures and measurements of a finished run, and to
+    read the table of a watched one.
+    """
     from unheard.view.run import finish
 
     def finished(run: Path, store: Store) -> None:
         given.on_end(run, store)
         finish(run, store, given.log)
 
-    return replace(given, on_end=finished)
+    def table(plan: WatchPlan, recipe: Recipe) -> WatchedTable:
+        from unheard.evaluation.probe.watched import WatchedLabels
+
+        return WatchedLabels.read(plan, recipe, given.progress)
+
+    return replace(given, on_end=finished, watch=table)
 
 
 def training_settings(

@@ -59,7 +59,9 @@ class StandardInput(Decoder):
         advice = "send 16-bit PCM as a WAV file, or raw 16-bit mono samples as -@RATE"
         try:
             header = wave.open(self._source)  # noqa: SIM115 - closing it would close the standard input
-        except (wave.Error, EOFError) as error:
+        except EOFError as error:
+            raise AudioError(f"the standard input is empty or ends in the header of a WAV file; {advice}") from error
+        except wave.Error as error:
             raise AudioError(f"the standard input is no WAV file of whole numbers ({error}); {advice}") from error
         width = header.getsampwidth()
         if width not in _WIDTHS:

@@ -19,7 +19,8 @@ def runs(root: Path = Path(), /, *, strict: Strict = False, json: Json = False) 
     """List the runs below a folder: recipe, data, steps, loss, score, time and state.
 
     The score is that of the test clips of a fine-tuned run, or of the best probe in the run folder, with its linear
-    head. A run is finished, stopped or running. A stopped one continues with --resume.
+    head. The best probe is the best score of pretrain --watch. A run is finished, stopped or running. A stopped one
+    continues with --resume.
 
     Parameters
     ----------
@@ -30,7 +31,8 @@ def runs(root: Path = Path(), /, *, strict: Strict = False, json: Json = False) 
 
     found, unreadable = api.runs(root)
     lines = table(
-        ("run", "recipe", "data", "steps", "loss", "score", "changed", "state"), [_row(run, root) for run in found]
+        ("run", "recipe", "data", "steps", "loss", "score", "best probe", "changed", "state"),
+        [_row(run, root) for run in found],
     )
     lines = lines if found else [f"no runs below {root}"]
     values = {
@@ -44,6 +46,8 @@ def runs(root: Path = Path(), /, *, strict: Strict = False, json: Json = False) 
 def _row(run: ListedRun, root: Path) -> tuple[str, ...]:
     score = "" if run.score is None else f"{run.score.metric.replace('_', ' ')} {run.score.value:.3f}"
     where = f" ({run.score.source})" if run.score is not None else ""
+    best = "" if run.watched is None else f"{run.watched.metric.replace('_', ' ')} {run.watched.value:.3f}"
+    best += f" ({run.watched.source})" if run.watched is not None else ""
     path = run.path if run.path == root else run.path.relative_to(root)
     loss = "" if run.loss is None else f"{run.loss:.4f}"
     return (
@@ -53,6 +57,7 @@ def _row(run: ListedRun, root: Path) -> tuple[str, ...]:
         f"{run.steps}/{run.total}",
         loss,
         score + where,
+        best,
         run.changed,
         (run.state),
     )
@@ -72,7 +77,8 @@ def compare(
 ) -> int:
     """Write a page that compares two runs: settings that differ, loss curves, scores and reconstructions.
 
-    Scores come from probes with the same folder name in both runs, and from the test clips of fine-tuned runs.
+    Scores come from probes and evaluations with the same folder name in both runs, and from the test clips of
+    fine-tuned runs.
     Differences on the same clips have paired bootstrap intervals.
 
     Parameters

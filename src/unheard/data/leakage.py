@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +55,20 @@ def on_both_sides(sides: Sequence[tuple[Index, Index]], keys: Keys) -> Bool[np.n
 def few_groups(count: int) -> list[str]:
     """Return a warning when intervals over the tested groups are too narrow, because there are few."""
     return [f"only {count} groups were tested: intervals over so few are too narrow"] if count < FEW_GROUPS else []
+
+
+def same_as_others(paths: Sequence[Path], others: Sequence[Path]) -> list[Path]:
+    """Return the files with the same bytes as one of the others; only files of equal size are read.
+
+    Others that do not exist are ignored: the audio of a packed corpus may be gone.
+    """
+    sizes = defaultdict[int, list[Path]](list)
+    for other in others:
+        with suppress(OSError):
+            sizes[other.stat().st_size].append(other)
+    found = []
+    for path in paths:
+        equal = sizes.get(path.stat().st_size, [])
+        if equal and content_of([path])[0] in content_of(equal):
+            found.append(path)
+    return found

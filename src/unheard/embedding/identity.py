@@ -48,10 +48,29 @@ def identity(model: EmbeddingModel, options: Options) -> dict[str, Any]:
     return {**made, "precision": precision_of(model), "segments": None, **chosen}
 
 
+OPTIONS = ("layer", "pool", "frames", "window", "hop", "segments", "precision", "min_duration", "max_gap", "format")
+"""Fields of identities with the value of the option of their name."""
+
+NAMES = {"unheard": "the version of unheard", "thresholds": "--threshold", "labels": "the list of classes"} | {
+    name: f"--{name.replace('_', '-')}" for name in OPTIONS
+}
+"""How messages name the fields of identities."""
+
+
 def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Return the fields in which two identities differ, such as ``layer is 3, now 6``; empty when there are none."""
+    """Return the options in which two identities differ, such as ``--layer is 3, now 6``; empty when there are none."""
     names = [name for name in wanted if name != SOURCE and stored.get(name) != wanted[name]]
     return "; ".join(
-        "the model is different" if name == "model" else f"{name} is {stored.get(name)}, now {wanted[name]}"
+        "the model is different"
+        if name == "model"
+        else f"{NAMES.get(name, name)} is {_text(stored.get(name))}, now {_text(wanted[name])}"
         for name in names
     )
+
+
+def _text(value: Any) -> str:
+    """Return a value as text; a list with equal values, such as one threshold for all classes, as one value."""
+    if not isinstance(value, list):
+        return str(value)
+    texts = [f"{each:.4g}" if isinstance(each, float) else str(each) for each in value]
+    return ", ".join(texts if len(set(texts)) > 1 else texts[:1])

@@ -90,6 +90,21 @@ def load_result(file: Path, stamp: str) -> Result | None:
         return None
 
 
+def stored_result(folder: Path, row: dict[str, Any]) -> Result:
+    """Return a result of ``results-MODE.json`` with its replicates, which are in ``folder/scores``; without them if
+    their file is missing, damaged or of other scores.
+    """
+    result = Result(**_numbers(row), replicates=[])
+    for file in sorted((folder / "scores" / result.mode).glob(f"*/{result.task}.json")):
+        try:
+            kept = Result(**_numbers(read_json(file)["result"]))
+        except (OSError, DataError, TypeError, KeyError):
+            continue
+        if kept.encoder == result.encoder and kept.scores == result.scores:
+            return kept
+    return result
+
+
 def plain(value: Any) -> Any:
     """Return a value for JSON: numbers that are not finite become the strings inf, -inf and nan."""
     if isinstance(value, dict):

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from unheard.data.store import Store
 from unheard.progress import Track, silent
+from unheard.recipes.recipe import Recipe
 from unheard.trackers import TrackerName
+from unheard.training.watch.plan import WatchedTable, WatchPlan, no_table
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Callbacks:
         Called once after the last step, with the run folder and its corpus.
     tracker : {"tensorboard", "wandb", "mlflow"}, optional
         Where the metrics are also sent; default: TensorBoard, if it is installed.
+    watch : callable
+        Reads the labelled table that a run scores while it trains.
     """
 
     log: Callable[[str], None] = lambda text: None
@@ -61,3 +65,4 @@ class Callbacks:
     show_progress: bool = False
     on_end: Callable[[Path, Store], None] = lambda run, store: None
     tracker: TrackerName | None = None
+    watch: Callable[[WatchPlan, Recipe], WatchedTable] = no_table

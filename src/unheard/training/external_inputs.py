@@ -19,6 +19,7 @@ from unheard.teachers.load import absolute_name
 from unheard.teachers.stored import StoredTargets
 from unheard.teachers.targets import DistillTargets
 from unheard.teachers.text import TextEncoder
+from unheard.training.watch.plan import WatchedTable
 
 
 class ExternalInputs:
@@ -36,6 +37,8 @@ class ExternalInputs:
         Transforms applied to each batch, in order; empty before `attach_to_corpus`.
     lines : list of str
         Summary lines to print.
+    watched : WatchedTable, optional
+        Labelled table that is scored while the run trains; in the first process only.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class ExternalInputs:
         self.added: list[Callable[[Batch], Batch]] = []
         self.targets: DistillTargets | None = None
         self.text: TextEncoder | None = None
+        self.watched: WatchedTable | None = None
         if requested.distill.weight > 0:
             self.targets = DistillTargets(requested.distill, recipe.data.input == "wav")
             requested = requested.updated(self.targets.config)

@@ -20,6 +20,9 @@ from unheard.trackers import NOT_CURVES, open_tracker
 from unheard.training.callbacks import Callbacks
 from unheard.version import __version__
 
+SCORES = ("probe/linear/", "probe/knn/")
+"""Beginnings of the names of scores of a watched table."""
+
 
 class MetricsLogger:
     """Write the metrics of a run and show its progress.
@@ -40,7 +43,7 @@ class MetricsLogger:
         self, run: Path, start: int, total: int, report: Callbacks = Callbacks(), settings: Mapping[str, Any] = {}
     ) -> None:
         self.file = run / "metrics.jsonl"
-        truncate_metrics(self.file, start)
+        truncate_metrics(self.file, start or -1)  # scores before the first step are computed again
         self.start, self.total = start, total
         self.began = time.perf_counter()
         self._tracker = open_tracker(report.tracker, run, start, settings)
@@ -68,7 +71,7 @@ class MetricsLogger:
         if self._tracker is not None:
             curves = {name: value for name, value in row.items() if name not in NOT_CURVES}
             self._tracker.write(int(row["step"]), curves)
-        if self._display is not None:
+        if self._display is not None and "clips_per_second" in row:
             self._display.show(row, time.perf_counter() - self.began)
 
 
@@ -103,6 +106,7 @@ class _Display:
             f"loss {row.get('loss', math.nan):.4f}  {row['clips_per_second']:.0f} clips/s  loader wait"
             f" {100 * row['loader_wait']:.0f} %"
         )
+        text += "".join(f"  {name.split('/')[1]} {row[name]:.3f}" for name in row if name.startswith(SCORES))
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=row["step"], description=text)
         else:

@@ -31,6 +31,7 @@ from unheard.training.guards import NonFiniteGuard, ThroughputMeter, graceful_sh
 from unheard.training.journal import MetricsLogger
 from unheard.training.optim import learning_rate, peak_learning_rate
 from unheard.training.session import Session, sampler_of
+from unheard.training.watch.watcher import Watcher
 
 OVERHEAD = 1.2  # whole step over losses and gradients: optimiser, checkpoints; our choice
 
@@ -83,7 +84,7 @@ def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Loss
     learner.begin_step(now)
     buffers = engine.saved_buffers() if training.skip_bad_batches else []
     losses = engine.losses_and_gradients(batch, step)
-    if (step + 1) % training.log_every == 0 or step + 1 == session.total:
+    if session.logged(step + 1):
         losses["gradient_norm"] = gradient_norm(engine)
     if training.skip_bad_batches and engine.any_rank(not bool(torch.isfinite(losses["loss"]))):
         engine.undo(buffers)
@@ -116,9 +117,19 @@ class Loop:
     writer : CheckpointWriter
     loader : PretrainLoader
     report : Callbacks
+    watcher : Watcher, optional
+        Scores of a labelled table.
     """
 
-    def __init__(self, session: Session, writer: CheckpointWriter, loader: PretrainLoader, report: Callbacks) -> None:
+    def __init__(
+        self,
+        session: Session,
+        writer: CheckpointWriter,
+        loader: PretrainLoader,
+        report: Callbacks,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.watcher = watcher
         self.session, self.writer, self.loader, self.report = session, writer, loader, report
         self.engine, training = writer.engine, session.recipe.training
         self.bad = BadBatches(writer.run, loader, training, self.engine, report.log)
@@ -141,6 +152,8 @@ class Loop:
             else nullcontext()
         )
         with journal as rows, graceful_shutdown() as stopped:
+            if rows is not None and self.watcher is not None and self.watcher.initial:
+                rows.write({"step": first, "epoch": 0.0, **self.watcher.initial})
             return self._steps(rows, stopped)
 
     def _steps(self, rows: MetricsLogger | None, stopped: Callable[[], bool]) -> int:
@@ -155,9 +168,9 @@ class Loop:
                 guard.record(step, batch.clips, losses["loss"])
             ending = step == total or engine.any_rank(stopped())
             saving = ending or step % training.checkpoint_every == 0
-            if saving or step % training.log_every == 0:
+            if saving or self.session.logged(step):
                 guard.check()
-            if losses is not None and (ending or step % training.log_every == 0):
+            if losses is not None and (ending or self.session.logged(step)):
                 self._write(rows, step, losses)
             if saving:
                 guard.check_weights(engine.learner, step)
@@ -173,6 +186,10 @@ class Loop:
         epoch = step * self.session.recipe.training.batch_size / self.loader.epoch_size
         row = {"step": step, "epoch": epoch, **means, **engine.learner.schedules(done)}
         row |= {"learning_rate": rate_of(self.session, step - 1), **self.meter.lap(step)}
+        if self.watcher is not None and self.session.watched(step):
+            self.guard.check_weights(engine.learner, step)
+            row |= self.watcher.scores()
+            self.meter.lap(step)  # the time of the scores is not that of steps
         if rows is not None:
             rows.write(row)
             self.collapse.update(row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from unheard.data.loader import PretrainLoader
 from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
 from unheard.files import write_json
@@ -23,6 +24,8 @@ from unheard.training.processes import first_process, lost_processes
 from unheard.training.run_folder import mark_complete, one_writer, prepare_output_dir
 from unheard.training.session import Session, sampler_of, statistics_of, total_steps, write_session
 from unheard.training.summary import summary_lines
+from unheard.training.watch.plan import WatchPlan
+from unheard.training.watch.watcher import Watcher
 from unheard.weights.built_in import origin_of
 
 
@@ -38,11 +41,14 @@ class Origin:
         Duration of the training, from which the steps are computed.
     code : RecipeFile, optional
         File that registers objectives of the recipe; it is executed again when the run is resumed.
+    watch : WatchPlan, optional
+        Labelled table that is scored while the run trains.
     """
 
     init: str | Path | None = None
     minutes: float | None = None
     code: RecipeFile | None = None
+    watch: WatchPlan | None = None
 
 
 @lost_processes()
@@ -77,6 +83,7 @@ def pretrain(
     learner = build_initialised(trial, init)  # raises errors of recipe and weights before audio is read
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
+        inputs.watched = None if origin.watch is None else report.watch(origin.watch, recipe)
         prepare_output_dir(run, Path(data), overwrite)
     with engine.first_process_first():
         cache = Cache.of(run / "corpus", engine.processes)
@@ -92,6 +99,7 @@ def pretrain(
         minutes=origin.minutes,
         teacher=inputs.fingerprint,
         code=origin.code if recipe.objectives.added() else None,
+        watch=origin.watch,
     )
     if engine.rank == 0:
         run.mkdir(parents=True, exist_ok=True)
@@ -124,7 +132,8 @@ def train(
             lines = summary_lines(session, store, loader.sampler, learner, engine, loader.peek(), step)
             for line in [*inputs.lines, *lines]:
                 report.log(line)
-            step = Loop(session, writer, loader, report).run()
+            watcher = _watcher(session, inputs, writer, loader, report)
+            step = Loop(session if watcher is None else watcher.session, writer, loader, report, watcher).run()
     elif engine.rank == 0:
         writer.save_model(step)
     engine.close()
@@ -133,6 +142,24 @@ def train(
         if engine.rank == 0:
             mark_complete(run, session)
     return Run(run, step, session.total)
+
+
+def _watcher(
+    session: Session,
+    inputs: ExternalInputs,
+    writer: CheckpointWriter,
+    loader: PretrainLoader,
+    report: Callbacks,
+) -> Watcher | None:
+    """Return what scores the labelled table of a run, if it has one, after the interval is stored."""
+    if session.watch is None:
+        return None
+    watcher = Watcher(session, writer.engine, inputs.watched)
+    for line in watcher.begin(writer.store, loader.peek(), loader.steps.start):
+        report.log(f"watch      {line}")
+    if writer.engine.rank == 0:
+        write_session(writer.run, watcher.session)
+    return watcher
 
 
 def rank_zero_report(report: Callbacks | None) -> Callbacks:

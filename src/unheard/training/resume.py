@@ -50,6 +50,8 @@ def resume(
         When ``out`` is not a run.
     DataError
         When the corpus is not the one of the run.
+    AudioError
+        When a clip of the labelled table that the run scores cannot be read.
     ConfigError
         When the run is finished and ``data`` is not the corpus of the run, because it would not be read.
         When the recipe file of the run is missing or has changed.
@@ -66,6 +68,8 @@ def resume(
         return Run(run, session.total, session.total)
     changed = _changed(session, data, skip_bad_batches)
     store, engine, inputs = open_session(run, changed, device, report)
+    if engine.rank == 0 and changed.watch is not None:
+        inputs.watched = report.watch(changed.watch, changed.recipe)
     if engine.rank == 0 and changed != session:
         write_session(run, changed)
     learner = build_initialised(changed.recipe, None if checkpoints(run) else changed.init)

@@ -18,6 +18,7 @@ from unheard.errors import CheckpointError, ConfigError, shown
 from unheard.files import read_json, write_json
 from unheard.recipes.file import RecipeFile
 from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
+from unheard.training.watch.plan import WatchPlan
 from unheard.version import __version__
 from unheard.weights.built_in import open_model
 
@@ -41,6 +42,16 @@ class Session:
     """Duration of the training, if it determines the steps; ``total`` is 0 until the time of a step is measured."""
     code: RecipeFile | None = None
     """File that registers objectives of the recipe, if there is one; it is executed again on resume."""
+    watch: WatchPlan | None = None
+    """Labelled table that is scored while the run trains."""
+
+    def watched(self, step: int) -> bool:
+        """Return whether the labelled table is scored after a step."""
+        return self.watch is not None and self.watch.due(step, self.total)
+
+    def logged(self, step: int) -> bool:
+        """Return whether a step has a row of metrics."""
+        return step % self.recipe.training.log_every == 0 or step == self.total or self.watched(step)
 
 
 def sampler_of(store: Store, recipe: Recipe) -> CropSampler:

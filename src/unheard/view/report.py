@@ -16,7 +16,7 @@ from unheard.training.session import read_config
 from unheard.view.axes import save
 from unheard.view.page import write_page
 from unheard.view.probe_page import score_rows
-from unheard.view.run import curve_figure, read_metrics
+from unheard.view.run import best_probe, curve_figure, read_metrics
 
 MOST_CLASSES = 20  # maximum number of classes listed; our choice
 
@@ -99,7 +99,7 @@ def _tuned_facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str
 def _facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
     recipe, training = config["recipe"], config["recipe"]["training"]
     model, frontend = recipe["model"], recipe["frontend"]
-    speed = sorted(row["clips_per_second"] for row in rows)[len(rows) // 2]
+    speeds = sorted(row["clips_per_second"] for row in rows if "clips_per_second" in row)
     crops = rows[-1]["step"] * training["batch_size"]
     return {
         "data": str(config["data"]),
@@ -109,9 +109,23 @@ def _facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]
         ),
         "encoder": f"width {model['embed_dim']}, {model['depth']} blocks, {model['num_heads']} heads",
         "trained on": f"{crops:,} windows, {rows[-1]['epoch']:.1f} epochs, seed {training['seed']}",
-        "speed": f"{speed:.0f} windows/s (median)",
+        "speed": f"{speeds[len(speeds) // 2]:.0f} windows/s (median)" if speeds else "not measured yet",
         "time": f"{duration(sum(row.get('seconds', 0.0) for row in rows))} of training, over all sessions",
+        **_watched(config, rows),
     }
+
+
+def _watched(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the best score on the watched table, if there is one."""
+    best = best_probe(rows)
+    if best is None:
+        return {}
+    metric, value, step = best
+    start = best_probe(row for row in rows if row["step"] == 0)
+    before = "" if start is None else f"; {start[1]:.3f} before the first step"
+    table, spent = Path(config["watch"]["table"]).name, sum(row.get("probe/seconds", 0.0) for row in rows)
+    text = f"{metric.replace('_', ' ')} {value:.3f} (linear head, step {step}) on {table}{before}"
+    return {"best probe": f"{text}; {duration(spent)} for all scores"}
 
 
 def _share_hidden(model: dict[str, Any]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from unheard.embedding.embedder import Model
 from unheard.errors import DataError, UnheardError
 from unheard.evaluation.reconstruction import corpus_reconstruction_error
 from unheard.files import read_json_lines, write_json
+from unheard.training.journal import SCORES
 from unheard.view.axes import FONT, caption, new_figure, save
 from unheard.view.reconstruction import figure as reconstruction_figure
 from unheard.view.whole import write_kinds
@@ -31,6 +32,7 @@ AUDIBLE = 9.0  # nats (39 dB) below the loudest frame down to which a frame coun
 SOUNDING = 0.9  # minimum fraction of audible frames; our choice
 MOVING = 0.1  # minimum deviation over time in nats; a window below it is silence or a test tone; our choice
 FEW_ROWS = 20  # below this number of rows, points are plotted, too; our choice
+HEAD_NAMES = {"linear": "linear", "knn": "kNN"}
 MASKS = ("random", "vertical", "chessboard")
 
 
@@ -93,7 +95,7 @@ def _activity(spec: Float[np.ndarray, "T F"]) -> tuple[bool, float]:
 
 
 def curve_figure(run: Path) -> Figure:
-    """Plot loss, learning rate and speed over the steps of a run.
+    """Plot loss, learning rate and speed over the steps of a run, and the scores of its watched table.
 
     Raises
     ------
@@ -103,25 +105,51 @@ def curve_figure(run: Path) -> Figure:
     rows = read_metrics(run)
     if not rows:
         raise DataError(f"{run} has no metrics yet; let it train for some steps first")
-    fig, grid = new_figure(8.0, 2.4, 1, 3)
-    steps = [row["step"] for row in rows]
-    losses, rate, speed = grid[0]
+    watched = score_names(rows)
+    fig, grid = new_figure(8.0 + 2.6 * bool(watched), 2.4, 1, 3 + bool(watched))
     style: dict[str, Any] = {"linewidth": 1.2, "marker": "o" if len(rows) < FEW_ROWS else None, "markersize": 3}
+
+    def curve(axes: Any, name: str, **more: Any) -> None:
+        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]  # skipped steps have no loss
+        axes.plot([step for step, _ in points], [value for _, value in points], **{**style, **more})
+
+    losses, rate, speed = grid[0][:3]
     names = list(dict.fromkeys(key for row in rows for key in row if key.startswith("loss")))
     for name in names:
         if name == "loss" or sum(key.startswith("loss/") for key in names) > 1:
-            losses.plot(
-                steps, [row.get(name, np.nan) for row in rows], label=name, **style
-            )  # skipped steps have no loss
+            curve(losses, name, label=name)
     losses.legend(fontsize=FONT, frameon=False)
-    rate.plot(steps, [row["learning_rate"] for row in rows], color="tab:green", **style)
-    speed.plot(steps, [row["clips_per_second"] for row in rows], color="tab:purple", **style)
-    for axes, title in zip(grid[0], ("loss", "learning rate", "clips per second"), strict=True):
+    curve(rate, "learning_rate", color="tab:green")
+    curve(speed, "clips_per_second", color="tab:purple")
+    titles = ["loss", "learning rate", "clips per second"]
+    if watched:
+        for name in watched:
+            curve(grid[0][3], name, label=HEAD_NAMES[name.split("/")[1]], marker="o")
+        grid[0][3].legend(fontsize=FONT, frameon=False)
+        titles.append(f"labelled table: {watched[0].split('/')[2].replace('_', ' ')}")
+    for axes, title in zip(grid[0], titles, strict=True):
         caption(axes, title)
         axes.set_xlabel("step")
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(bottom=0)
     return fig
+
+
+def score_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the scores of a watched table in rows of metrics, the linear head first."""
+    found = dict.fromkeys(key for row in rows for key in row if key.startswith(SCORES))
+    return sorted(found, key=lambda name: name.split("/")[1] != "linear")
+
+
+def best_probe(rows: Iterable[Mapping[str, Any]]) -> tuple[str, float, int] | None:
+    """Return metric, value and step of the best score of the linear head on the watched table; None without one."""
+    rows = list(rows)
+    names = [name for name in score_names(rows) if name.split("/")[1] == "linear"]
+    found = [(row[names[0]], -row["step"]) for row in rows if names and row.get(names[0]) is not None]
+    if not found:
+        return None
+    value, step = max(found)
+    return names[0].split("/")[2], float(value), -int(step)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

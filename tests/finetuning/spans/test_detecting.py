@@ -129,8 +129,10 @@ def test_an_interrupted_job_is_continued(recording: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "out.csv").exists()
     with pytest.raises(ConfigError, match="has recordings of an interrupted job; continue it with --resume"):
         unheard.detect(ToneClassifier(), long, tmp_path / "out.csv")
-    with pytest.raises(ConfigError, match="other settings .*hop is 0.5, now 0.25"):
+    with pytest.raises(ConfigError, match="other settings .*--hop is 0.5, now 0.25"):
         unheard.detect(ToneClassifier(), long, tmp_path / "out.csv", resume=True, hop=0.25)
+    with pytest.raises(ConfigError, match=r"\(--threshold is 0.5, now 0.75; --min-duration is 0.0, now 0.3\)"):
+        unheard.detect(ToneClassifier(), long, tmp_path / "out.csv", resume=True, threshold=0.75, min_duration=0.3)
     counted = Counted()
     done = unheard.detect(counted, long, tmp_path / "out.csv", resume=True)
     assert done.resumed == 1 and counted.count == 2 * 79

@@ -157,3 +157,11 @@ def test_the_command_writes_a_figure(sound: Path, tmp_path: Path, capsys: pytest
     assert "neither a model nor a sound file" in capsys.readouterr().err
     unheard.figure("masks", load(str(tmp_path / "model"), "cpu"), sound, tmp_path / "masks.pdf")
     assert (tmp_path / "masks.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("kind", ["patches", "masks"])
+def test_a_model_that_is_given_twice_is_refused_by_name(kind: str, sound: Path, tmp_path: Path) -> None:
+    saved = made(304)
+    save_model(tmp_path / "first", saved.learner, saved.recipe, saved.statistics, saved.provenance)
+    with pytest.raises(ConfigError, match="the model .*first is given twice"):
+        draw_figure(kind, [load(tmp_path / "first", "cpu"), load(f"{tmp_path}/./first", "cpu")], [sound])

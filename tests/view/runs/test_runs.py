@@ -15,6 +15,9 @@ from unheard.cli import main
 from unheard.errors import ConfigError, DataError
 from unheard.evaluation.probe.files import write
 from unheard.evaluation.probe.report import Prediction, ProbeReport, Score
+from unheard.evaluation.report import Report, Result, save_result
+from unheard.evaluation.results import as_json
+from unheard.files import write_json
 from unheard.outputs import in_use, locked_folder
 from unheard.view.runs.paired import paired_scores
 
@@ -151,3 +154,46 @@ def test_what_cannot_be_compared_is_refused(place: Path, tmp_path: Path, other: 
     with pytest.raises(unheard.UnheardError, match=message):
         unheard.compare(place / "runs" / "one", place / "runs" / other, tmp_path / out)
     assert not (tmp_path / out).exists()
+
+
+def evaluation(folder: Path, values: list[float], encoder: str) -> None:
+    """Write the files of an evaluation: results of a model and a baseline, and their replicates."""
+    results = []
+    for name, shift in ((encoder, 0.0), ("random", -0.3)):
+        replicates = [value + shift for value in values]
+        means = {"accuracy": float(np.mean(replicates))}
+        splits = [{"split": "test", "seed": 0, **means}]
+        row = Result(
+            "birds", name, "robust", "accuracy", means["accuracy"], 0.1, 0.9, means, splits, {}, {}, replicates
+        )
+        save_result(folder / "scores" / "robust" / name / "birds.json", "stamp", row)
+        results.append(row)
+    write_json(folder / "results-robust.json", as_json(Report(results)))
+
+
+def test_evaluations_of_one_name_are_compared(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    one = draws.normal(0.5, 0.05, 5000)
+    two = one + draws.normal(0.1, 0.01, 5000)
+    evaluation(tmp_path / "x" / "hear", one.tolist(), "x")
+    evaluation(tmp_path / "y" / "hear", two.tolist(), "y")
+    (score,) = paired_scores(tmp_path / "x", tmp_path / "y")
+    assert (score.name, score.first.metric) == ("hear, birds", "accuracy")
+    assert score.difference == pytest.approx(0.1, abs=0.01) and score.low is not None and score.high is not None
+    assert 0.07 < score.low < score.high < 0.13 and score.p == pytest.approx(0, abs=0.01)
+    (tmp_path / "y" / "hear" / "scores" / "robust" / "y" / "birds.json").unlink()
+    (score,) = paired_scores(tmp_path / "x", tmp_path / "y")
+    assert score.difference is None and "replicates" in score.reason and score.second.value > score.first.value
+
+
+@pytest.mark.parametrize("kind", ["file", "table"])
+def test_sounds_of_a_corpus_that_is_no_folder_are_reconstructed(kind: str, place: Path, tmp_path: Path) -> None:
+    data = place / "sounds" / "3.wav"
+    if kind == "table":
+        data = tmp_path / "few.csv"
+        data.write_text("path\n" + "".join(f"{place / 'sounds' / f'{k}.wav'}\n" for k in (1, 2)))
+    unheard.pretrain(data, tmp_path / "alone", settings=TINY, steps=2, device="cpu")
+    found = unheard.compare(tmp_path / "alone", place / "runs" / "one", tmp_path / "page.html", device="cpu")
+    assert found.notes == []
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/png") == (2 if kind == "file" else 3)  # curves and the sounds

@@ -33,6 +33,11 @@ class PretrainOptions:
         training.skip_bad_batches=N.
     log
         Also send the metrics there: tensorboard, wandb or mlflow. Default: tensorboard, if it is installed.
+    watch
+        Labels CSV that is scored while the run trains, with a linear head and kNN on the scene vectors. The training
+        does not change. The scores are in the rows of metrics.
+    watch_every
+        Steps between two scores of --watch. Default: as short as 3 % of the training time allows.
     """
 
     recipe: str | None = None
@@ -44,6 +49,8 @@ class PretrainOptions:
     init: Path | None = None
     skip_bad_batches: int | None = None
     log: Literal["tensorboard", "wandb", "mlflow"] | None = None
+    watch: Path | None = None
+    watch_every: int | None = None
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ def draw_figure(kind: str, models: Sequence[Model], sounds: Sequence[Path], plan
         raise ConfigError(f"unknown figure {kind!r}; choose one of {', '.join(get_args(FigureKind))}")
     if not models or not sounds:
         raise DataError("a figure needs at least one model and one sound; give MODEL... AUDIO...")
+    _refuse_twice(models)
     if len(models) * len(sounds) > MOST_PANELS:
         raise ConfigError(
             f"{len(models)} models and {len(sounds)} sounds do not fit a figure; give at most {MOST_PANELS} pairs"
@@ -99,6 +100,14 @@ def draw_figure(kind: str, models: Sequence[Model], sounds: Sequence[Path], plan
     titles = [(model, sound, _title(model, sound, models)) for sound in sounds for model in models]
     windows = [(model, take_window(model, sound, plan.start), title) for model, sound, title in titles]
     return reconstruction_grid([Column(title, make(model, window, plan)) for model, window, title in windows])
+
+
+def _refuse_twice(models: Sequence[Model]) -> None:
+    """Refuse a model that is given twice: its panels would be equal."""
+    origins = [str(model.origin) for model in models if model.origin]
+    names = [str(Path(each).resolve()) if Path(each).exists() else each for each in origins]
+    if again := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise ConfigError(f"the model {again[0]} is given twice; give each model once")
 
 
 def _title(model: Model, sound: Path, models: Sequence[Model]) -> str:

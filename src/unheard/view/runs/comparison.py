@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.audio.folders import find_audio
+from unheard.data.tables import read_csv
 from unheard.embedding.loading import load_own
 from unheard.errors import ConfigError, UnheardError
 from unheard.outputs import refuse_existing
+from unheard.training.journal import SCORES
 from unheard.training.session import read_config
 from unheard.view.axes import FONT, caption, colour_bar, new_figure, robust_limits, save, show
 from unheard.view.page import write_page
@@ -66,7 +69,7 @@ def compare_runs(
     Parameters
     ----------
     audio : sequence of Path
-        Sounds that both runs reconstruct. Default: some of the corpus of the first run, if it is a folder.
+        Sounds that both runs reconstruct. Default: some of the corpus of the first run.
 
     Raises
     ------
@@ -137,7 +140,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _curves(runs: tuple[Path, Path], folder: Path, notes: list[str]) -> Path | None:
-    """Plot the losses of both runs, and the validation scores that both have."""
+    """Plot the losses of both runs, and the scores on validation clips and watched tables that both have."""
     rows = [read_metrics(model_folders(run)[0]) for run in runs]
     missing = [str(run) for run, each in zip(runs, rows, strict=True) if not each]
     if missing:
@@ -146,7 +149,7 @@ def _curves(runs: tuple[Path, Path], folder: Path, notes: list[str]) -> Path | N
     keys = [
         key
         for key in dict.fromkeys(key for row in rows[0] for key in row)
-        if (key == "loss" or key.startswith(("loss/", "valid/"))) and any(key in row for row in rows[1])
+        if (key == "loss" or key.startswith(("loss/", "valid/", *SCORES))) and any(key in row for row in rows[1])
     ]
     keys = [key for key in keys if not key.startswith("loss/") or sum(each.startswith("loss/") for each in keys) > 1]
     figure, grid = new_figure(min(11.0, 3.2 * max(2, len(keys))), 2.8, 1, max(1, len(keys)))
@@ -173,7 +176,7 @@ def _pictures(
         return
     sounds = list(audio) or _sounds(Path(runs[0].data))
     if not sounds:
-        notes.append(f"no reconstructions: {runs[0].data} is not a folder of sounds; give some with --audio")
+        notes.append(f"no reconstructions: {runs[0].data} has no sounds; give some with --audio")
         return
     try:
         models = [load_own(str(run.path), device) for run in runs]
@@ -186,8 +189,14 @@ def _pictures(
 
 
 def _sounds(corpus: Path) -> list[Path]:
-    """Return some sounds of a corpus, evenly chosen."""
-    found = find_audio(corpus) if corpus.is_dir() else []
+    """Return some sounds of a corpus, evenly chosen: of a folder, of the rows of a CSV, or the one file."""
+    if corpus.is_dir():
+        found = find_audio(corpus)
+    elif corpus.suffix.lower() in AUDIO_SUFFIXES | AV_SUFFIXES:
+        found = [corpus]
+    else:
+        names = dict.fromkeys(row["path"] for row in read_csv(corpus, ("path",))) if corpus.is_file() else {}
+        found = [corpus.parent / name for name in names]
     return [found[at] for at in np.unique(np.linspace(0, len(found) - 1, min(SOUNDS, len(found))).astype(int))]
 
 

@@ -15,7 +15,7 @@ from unheard.outputs import in_use
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.run_folder import FINISHED
 from unheard.training.session import read_config
-from unheard.view.run import read_metrics
+from unheard.view.run import best_probe, read_metrics
 from unheard.weights.checkpoint import ENSEMBLE_DIR
 
 State = Literal["finished", "stopped", "running"]
@@ -58,6 +58,8 @@ class ListedRun:
         The last one.
     score : ListedScore, optional
         That of the best probe with a linear head, or of the test clips.
+    watched : ListedScore, optional
+        Best score of the linear head on the table of ``--watch``, and its step as the source.
     changed : str
         Time of the last metrics, else of the start: ``YYYY-MM-DD HH:MM``, local time.
     state : {"finished", "stopped", "running"}
@@ -72,6 +74,7 @@ class ListedRun:
     total: int
     loss: float | None
     score: ListedScore | None
+    watched: ListedScore | None
     changed: str
     state: State
 
@@ -140,6 +143,7 @@ def read_run(folder: Path, config: dict[str, Any] | None = None) -> ListedRun:
         total,
         float(losses[-1]) if losses else None,
         _score(folder),
+        _watched(folder),
         _changed(folder, parts),
         "running" if in_use(folder) else "finished" if finished else "stopped",
     )
@@ -166,6 +170,11 @@ def _score(run: Path) -> ListedScore | None:
         return ListedScore("test clips", stored["metric"], stored["mean"], stored["low"], stored["high"])
     scores = [score for file in sorted(run.glob("*/probe.json")) if (score := probe_score(file)) is not None]
     return max(scores, key=lambda score: score.value, default=None)
+
+
+def _watched(run: Path) -> ListedScore | None:
+    best = best_probe(read_metrics(run))
+    return None if best is None else ListedScore(f"step {best[2]}", best[0], best[1], None, None)
 
 
 def probe_score(file: Path) -> ListedScore | None:

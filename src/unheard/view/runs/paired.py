@@ -15,6 +15,7 @@ from unheard import bootstrap
 from unheard.data.label_table import Labels
 from unheard.errors import UnheardError
 from unheard.evaluation.probe.files import read_report
+from unheard.evaluation.report import Result, stored_result
 from unheard.files import read_json
 from unheard.finetuning.session import read_session, training_table
 from unheard.view.runs.listing import ListedScore, probe_score
@@ -52,7 +53,7 @@ class PairedScore:
         Second minus first on the clips that both predicted, its 95 % interval, and its two-sided p-value; None where
         ``reason`` states why there are none.
     clips : int
-        Number of clips that both predicted.
+        Number of clips that both predicted; 0 for evaluations, whose files do not state it.
     reason : str
     """
 
@@ -77,11 +78,12 @@ class PairedScore:
         if self.difference is None or self.low is None or self.high is None or self.p is None:
             return self.reason
         p = "< 0.001" if self.p < 0.001 else f"= {self.p:.3f}"
-        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}], p {p}, {self.clips} clips"
+        clips = f", {self.clips} clips" if self.clips else ""
+        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}], p {p}{clips}"
 
 
 def paired_scores(first: Path, second: Path) -> Iterator[PairedScore]:
-    """Yield the scores that both runs have: test clips of fine-tuned runs, and probes of one name."""
+    """Yield the scores that both runs have: test clips of fine-tuned runs, and probes and evaluations of one name."""
     if all((run / "scores.json").is_file() for run in (first, second)):
         stored = [read_json(run / "scores.json") for run in (first, second)]
         listed = [_listed("test clips", each) for each in stored]
@@ -90,6 +92,10 @@ def paired_scores(first: Path, second: Path) -> Iterator[PairedScore]:
         other = second / file.parent.name / "probe.json"
         if other.is_file() and (one := probe_score(file)) and (two := probe_score(other)):
             yield _paired_probes(file, other, one, two)
+    for file in sorted(first.glob("*/results-*.json")):
+        other = second / file.parent.name / file.name
+        if other.is_file():
+            yield from _paired_evaluations(file, other)
 
 
 def _paired_test_clips(
@@ -139,6 +145,38 @@ def _paired_probes(first: Path, second: Path, one: ListedScore, two: ListedScore
     if grouped:
         groups = {(str(row["clip"]), row["true"]): row["group"] or f"#{row['clip']}" for row in rows}
     return _difference(name, (one, two), predicted, groups)
+
+
+def _paired_evaluations(first: Path, second: Path) -> Iterator[PairedScore]:
+    """Yield the scores of the tasks of two evaluations, of the first encoder of each."""
+    sides = [_evaluated(file) for file in (first, second)]
+    for task, one in sides[0].items():
+        if (two := sides[1].get(task)) is None:
+            continue
+        name = f"{first.parent.name}, {task}"
+        listed = (_of_result(first.parent.name, one), _of_result(first.parent.name, two))
+        splits = [[part["split"] for part in each.splits] for each in (one, two)]
+        if one.score != two.score or splits[0] != splits[1]:
+            yield PairedScore(name, *listed, reason="the evaluations have different splits or scores")
+        elif not one.replicates or len(one.replicates) != len(two.replicates):
+            yield PairedScore(name, *listed, reason="the stored replicates of an evaluation are missing")
+        else:
+            apart = np.array(two.replicates) - np.array(one.replicates)
+            low, high = bootstrap.bc_interval(apart)
+            yield PairedScore(name, *listed, two.value - one.value, low, high, bootstrap.two_sided(apart))
+
+
+def _of_result(source: str, found: Result) -> ListedScore:
+    return ListedScore(source, found.score, found.value, found.low, found.high)
+
+
+def _evaluated(file: Path) -> dict[str, Result]:
+    """Return the result of the first encoder of an evaluation for each task, with its stored replicates."""
+    found: dict[str, Result] = {}
+    for row in read_json(file)["results"]:
+        if row["task"] not in found:
+            found[row["task"]] = stored_result(file.parent, row)
+    return found
 
 
 def _difference(

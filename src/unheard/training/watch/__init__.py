@@ -1,0 +1,1 @@
+"""Scores of a labelled table while a run trains."""
