@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.parity.bat_heads import compare_heads
 from benchmarks.parity.compare import Checker, Comparison, arrays
 from benchmarks.parity.eat import (
     LOSS,
@@ -27,7 +28,6 @@ from unheard.audio.decibels import DB_MINMAX, DbMinMax
 from unheard.errors import CheckpointError
 from unheard.finetuning.learning_rates import layer_scale, rate_at
 from unheard.finetuning.named_recipes import find_finetune_recipe
-from unheard.model.classification import asymmetric_losses, clip_losses
 from unheard.model.decoder import Decoder
 from unheard.model.masked_model import MaskedPass
 from unheard.model.masking import Mask
@@ -65,7 +65,7 @@ def compare(folder: Path, table: Comparison) -> None:
     scales = json.loads((folder / "finetune_groups.json").read_text())
     names = {key: _network_name(key) for key in scales}
     compare_scales(scales, names, find_finetune_recipe("bat-20k"), config["bat"]["depth"], table)
-    _probes(Checker("probes", arrays(folder / "probes.npz"), table))
+    compare_heads(Checker("probes", arrays(folder / "probes.npz"), table))
 
 
 def _network_name(key: str) -> str:
@@ -74,28 +74,6 @@ def _network_name(key: str) -> str:
         return "classifier." + key.removeprefix("head.").replace("ln.", "norm.").replace("fc.", "head.")
     name = key.replace("patch_embed.proj", "patch_embed").replace("pre_norm", "input_norm")
     return "encoder." + (f"transformer.{name}" if name.startswith("blocks.") else name)
-
-
-def _probes(check: Checker) -> None:
-    """The asymmetric loss of fine-tuning, element by element; heads of probes are not part of this comparison."""
-    logits = torch.from_numpy(check.stored["asym_logits"])
-    for value in (0, 1):
-        flat = logits.flatten()[:, None]
-        found = asymmetric_losses(flat, torch.full_like(flat, float(value))).reshape(logits.shape)
-        check(f"asym_target{value}", found, **NETWORK)
-    labels = torch.from_numpy(check.stored["labels"]).float()
-    for key in [
-        key.removesuffix("_logits") for key in check.stored if key.endswith("_logits") and key != "asym_logits"
-    ]:
-        check.skip(f"{key}_logits", "this head of a probe is not built yet")
-        scores = torch.from_numpy(check.stored[f"{key}_logits"])
-        if scores.shape == labels.shape:
-            check(f"{key}_bce", clip_losses(scores, labels, True).mean(), **NETWORK)
-            check(f"{key}_asymmetric_loss", asymmetric_losses(scores, labels).mean(), **NETWORK)
-    for key in [key for key in check.stored if "_grad__" in key]:
-        check.skip(key, "this head of a probe is not built yet")
-    weights = [key for key in check.stored if "__" in key and "_grad__" not in key]
-    check.complete(["asym_logits", "labels", "vqt_queries", *weights, *(k for k in check.stored if "feature_" in k)])
 
 
 def _frontend(check: Checker) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from unheard.api.options import ProbeOptions, documented
+from unheard.api.options.evaluating import Head
 from unheard.data.label_table import read_labels
 from unheard.data.leakage import content_of
 from unheard.embedding.embedding_model import EmbeddingModel
@@ -20,10 +21,12 @@ from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_finge
 from unheard.evaluation.probe.few_shot import refuse_multilabel
 from unheard.evaluation.probe.files import make_folder, map_rows, write
 from unheard.evaluation.probe.layers import LAYER_MIX
-from unheard.evaluation.probe.probe import ProbeConfig, probe_embeddings
+from unheard.evaluation.probe.probe import HEADS, TOKEN_HEADS, ProbeConfig, chosen_heads, probe_embeddings
 from unheard.evaluation.probe.projection import draw_map
 from unheard.evaluation.probe.protocol import ProbeProtocol
 from unheard.evaluation.probe.report import ProbeReport
+from unheard.evaluation.probe.token_heads.sources import TokenStore
+from unheard.evaluation.probe.token_heads.tokens import refuse_without_tokens
 from unheard.evaluation.probe.vectors import LOG_MEL, RANDOM, baselines, check_clips, layer_vectors, scenes
 from unheard.outputs import locked_folder, refuse_existing
 from unheard.progress import Track, silent
@@ -40,6 +43,8 @@ def probe(
     labels: str | Path,
     out: str | Path,
     *,
+    head: Head | Sequence[Head] = (),
+    prototypes: int | None = None,
     seeds: int = 3,
     pool: Literal["mean", "mean+std", "max"] = "mean",
     layer: int | None = None,
@@ -66,7 +71,8 @@ def probe(
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; give an output folder with -o")
     several = [models] if isinstance(models, EmbeddingModel | str | Path) else list(models)
-    options = ProbeOptions(seeds, pool, layer, layers, shots, draws)
+    heads = (head,) if isinstance(head, str) else tuple(head)
+    options = ProbeOptions(heads, prototypes, seeds, pool, layer, layers, shots, draws)
     return probe_table(named(several, first=MODEL), Path(labels), Path(out), options, track)
 
 
@@ -88,17 +94,10 @@ def probe_table(
     """
     _refuse_missing()
     _refuse_reserved(models)
-    model = next(iter(models.values()))
-    if options.pool not in ("mean", "mean+std", "max"):
-        raise ConfigError(f"a probe needs one vector per clip: pool is mean, mean+std or max; got {options.pool}")
-    if options.seeds < 1:
-        raise ConfigError(f"--seeds must be at least 1; got {options.seeds}")
-    if options.draws < 1 or (options.shots is not None and options.shots < 1):
-        raise ConfigError(f"--shots and --draws must be at least 1; got {options.shots} and {options.draws}")
-    labels = read_labels(table)
+    config = _checked(models, options)
+    model, labels = next(iter(models.values())), read_labels(table)
     if options.shots:
         refuse_multilabel(labels)
-    config = ProbeConfig(tuple(range(options.seeds)), shots=options.shots, draws=options.draws)
     ProbeProtocol.of(labels, config.seeds, config.n_resamples)
     notes = check_clips(labels, track)
     make_folder(out)
@@ -119,23 +118,22 @@ def probe_table(
             get = partial(scenes, other, labels, vector_options, f"embedding ({name})", track)
             compared[name] = stored(f"compared-{index}", get)
         baseline_vectors = baselines(model, labels, config.seeds, vector_options, track, cache)
+        sources = None
+        if set(config.heads) & set(TOKEN_HEADS):
+            tokens = TokenStore(out / FOLDER, labels, content, track)
+            sources = tokens.sources(models, config.seeds)
+            notes += tokens.notes(models)
         report = probe_embeddings(
             {MODEL: own, **compared, **baseline_vectors},
             labels,
             config,
             track,
             layers=layers,
+            tokens=sources,
             content=content,
             statistics=baseline_vectors[LOG_MEL],
         )
-        about = {
-            "model": model.description,
-            **({"compared with": ", ".join(compared)} if compared else {}),
-            "table": table.name,
-            "pooling": options.pool,
-            "layer": str(options.layer or "last"),
-        }
-        report = replace(report, warnings=[*report.warnings, *notes], about=about)
+        report = replace(report, warnings=[*report.warnings, *notes], about=_about(models, table, options))
         with one_thread():
             projection = draw_map(own, config.seeds[0])
         points = map_rows(report, labels, projection)
@@ -143,6 +141,32 @@ def probe_table(
         draw(report, projection, [point["label"] for point in points], out)
         write_probe_page(out, track)
         return report
+
+
+def _checked(models: Mapping[str, EmbeddingModel], options: ProbeOptions) -> ProbeConfig:
+    """Check the options before anything is read; return those of fits and scores."""
+    if options.pool not in ("mean", "mean+std", "max"):
+        raise ConfigError(f"a probe needs one vector per clip: pool is mean, mean+std or max; got {options.pool}")
+    if options.seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1; got {options.seeds}")
+    if options.draws < 1 or (options.shots is not None and options.shots < 1):
+        raise ConfigError(f"--shots and --draws must be at least 1; got {options.shots} and {options.draws}")
+    heads, prototypes = chosen_heads(options.head, options.prototypes)
+    refuse_without_tokens(models, [head for head in heads if head in TOKEN_HEADS], HEADS)
+    seeds = tuple(range(options.seeds))
+    return ProbeConfig(seeds, heads, shots=options.shots, draws=options.draws, prototypes=prototypes)
+
+
+def _about(models: Mapping[str, EmbeddingModel], table: Path, options: ProbeOptions) -> dict[str, str]:
+    """Return the source of the embeddings and labels."""
+    model, *compared = models
+    return {
+        "model": models[model].description,
+        **({"compared with": ", ".join(compared)} if compared else {}),
+        "table": table.name,
+        "pooling": options.pool,
+        "layer": str(options.layer or "last"),
+    }
 
 
 def _refuse_reserved(models: Mapping[str, EmbeddingModel]) -> None:

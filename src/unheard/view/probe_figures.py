@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unheard.evaluation.probe.layers import LAYER_MIX
-from unheard.evaluation.probe.probe import HEADS
+from unheard.evaluation.probe.probe import ALL_HEADS
 from unheard.evaluation.probe.projection import Projection2D
 from unheard.evaluation.probe.report import ProbeReport, Score
 from unheard.view.axes import FONT, caption, new_figure, save
@@ -19,8 +19,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"linear": "#2b6cb0", "knn": "#dd8b3d", "mlp": "#5a9a5a"}
-TITLES = {"linear": "linear", "knn": "k nearest neighbours", "mlp": "MLP"}
+COLOURS = {
+    "linear": "#2b6cb0",
+    "knn": "#dd8b3d",
+    "mlp": "#5a9a5a",
+    "cgp": "#8a63b5",
+    "prototypes": "#c44e52",
+    "attentive": "#7f7f7f",
+}
+TITLES = {
+    "linear": "linear",
+    "knn": "k nearest neighbours",
+    "mlp": "MLP",
+    "cgp": "convex gated probe",
+    "prototypes": "binarised prototypes",
+    "attentive": "attentive",
+}
 MOST_SQUARE = 40  # maximum number of classes for a confusion matrix; our choice
 MOST_PAIRS = 25  # number of confused pairs listed if there are more classes; our choice
 MOST_COLOURS = 20  # maximum number of colours for classes; our choice
@@ -48,7 +62,7 @@ def scores(report: ProbeReport) -> Figure:
     """Plot the main metric with intervals, one group of bars per embedding, and the chance level as a line."""
     found = [score for score in report.scores if score.metric == report.metric]
     names = list(dict.fromkeys(score.embedding for score in found))[::-1]
-    heads = [head for head in HEADS if any(score.head == head for score in found)]
+    heads = [head for head in ALL_HEADS if any(score.head == head for score in found)]
     width = 0.8 / len(heads)
     picture, grid = new_figure(7, 1.2 + 0.25 * len(heads) * len(names), 1, 1)
     axes = grid[0, 0]

@@ -12,7 +12,7 @@ from jinja2 import UndefinedError
 
 from unheard.errors import CheckpointError, DataError
 from unheard.evaluation.probe.files import read_report
-from unheard.evaluation.probe.probe import HEADS
+from unheard.evaluation.probe.probe import ALL_HEADS, main_head
 from unheard.evaluation.probe.report import Difference
 from unheard.progress import Track, silent
 from unheard.view.page import write_page
@@ -51,8 +51,8 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
     """Return the main score, the comparisons, and the rows of the score table."""
     differences = [Difference(**row) for row in report["differences"] if row["metric"] == report["metric"]]
     return {
-        "score": _linear(report, "model"),
-        "differences": sorted(differences, key=lambda row: HEADS.index(row.head)),
+        "score": _main(report),
+        "differences": sorted(differences, key=lambda row: ALL_HEADS.index(row.head)),
         "label_doubling_gain": Difference(**report["label_doubling_gain"]) if report["label_doubling_gain"] else None,
         "scores": [
             *score_rows(report),
@@ -73,7 +73,7 @@ def score_rows(report: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 def _classes(report: dict[str, Any]) -> dict[str, Any]:
     """Return the rows of the class table, lowest F1 first, and the classes with low recall."""
-    rows = [row for row in report["per_class"] if (row["embedding"], row["head"]) == ("model", "linear")]
+    rows = [row for row in report["per_class"] if (row["embedding"], row["head"]) == ("model", _main(report)["head"])]
     rows.sort(key=lambda row: row["f1"])
     columns = ("name", "clips", "precision", "recall", "f1", "average_precision")
     weak = [row["name"] for row in rows if row["clips"] and row["recall"] < WEAK]
@@ -108,12 +108,11 @@ def _point(row: dict[str, str], sound: str | None) -> dict[str, Any]:
     }
 
 
-def _linear(report: dict[str, Any], embedding: str) -> dict[str, Any]:
-    wanted = (embedding, "linear", report["metric"])
-    for score in report["scores"]:
-        if (score["embedding"], score["head"], score["metric"]) == wanted:
-            return dict(score)
-    raise KeyError(embedding)
+def _main(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the score of the model with the head of the per-class results."""
+    found = [dict(s) for s in report["scores"] if (s["embedding"], s["metric"]) == ("model", report["metric"])]
+    head = main_head([score["head"] for score in found])
+    return next(score for score in found if score["head"] == head)
 
 
 def _seconds(text: str) -> float | None:

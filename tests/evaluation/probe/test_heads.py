@@ -10,7 +10,7 @@ import pytest
 
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe import heads
-from unheard.evaluation.probe import mlp as mlp_module
+from unheard.evaluation.probe import steps as steps_module
 from unheard.evaluation.probe.heads import (
     C_GRID,
     balanced_accuracy_score,
@@ -22,6 +22,7 @@ from unheard.evaluation.probe.heads import (
     strength_of,
 )
 from unheard.evaluation.probe.mlp import mlp
+from unheard.evaluation.probe.steps import Clips
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
 
@@ -137,16 +138,16 @@ def test_the_network_trains_for_more_steps_where_there_are_more_clips(
     monkeypatch: pytest.MonkeyPatch, clips: int
 ) -> None:
     steps: list[int] = []
-    learn = mlp_module.learn
+    learn = steps_module.learn
 
     def counted(*given: Any) -> Any:
         steps.append(given[2])
-        return learn(given[0][:64], given[1][:64], *given[2:])
+        return learn(given[0][:64], given[1][:64], 1, *given[3:])
 
-    monkeypatch.setattr(mlp_module, "learn", counted)
+    monkeypatch.setattr(steps_module, "learn", counted)
     target = np.eye(2, dtype=np.int64)[np.arange(clips) % 2]
     x = np.random.default_rng(0).standard_normal((clips, 4))
-    mlp(x, target, np.arange(clips), np.arange(4), [], seed=0, multilabel=False)
+    mlp(x, Clips(target, np.arange(clips), np.arange(4), [], seed=0, multilabel=False))
     assert steps == [max(200, 25 * -(-clips // 256)) // 2]
 
 
@@ -176,9 +177,9 @@ def test_the_network_finds_what_no_line_does() -> None:
     classes = (x[:, 0] * x[:, 1] > 0).astype(int)
     target = np.eye(2, dtype=np.int64)[classes]
     fit, held, test = np.arange(300), np.arange(300, 400), np.arange(400, 600)
-    curved = mlp(x, target, fit, test, [(fit, held)], seed=0, multilabel=False)
+    curved = mlp(x, Clips(target, fit, test, [(fit, held)], seed=0, multilabel=False))
     (straight,) = logistic_regression(x[:400], target[:400], x[400:], [1.0], multilabel=False)
     assert (
         (curved.argmax(axis=1) == classes[400:]).mean() > 0.8 > 0.65 > (straight.argmax(axis=1) == classes[400:]).mean()
     )
-    np.testing.assert_array_equal(curved, mlp(x, target, fit, test, [(fit, held)], seed=0, multilabel=False))
+    np.testing.assert_array_equal(curved, mlp(x, Clips(target, fit, test, [(fit, held)], seed=0, multilabel=False)))

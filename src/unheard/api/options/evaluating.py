@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+Head = Literal["linear", "knn", "mlp", "cgp", "prototypes", "attentive"]
+
 
 @dataclass(frozen=True)
 class ProbeOptions:
@@ -13,6 +15,11 @@ class ProbeOptions:
 
     Parameters
     ----------
+    head
+        Classifier to train; may be repeated. cgp, prototypes and attentive read the patch tokens of all layers, the
+        others one vector per clip. Default: linear, knn and mlp.
+    prototypes
+        Number of prototypes of the heads cgp and prototypes. Default 256; published for AudioSet: 10,000.
     seeds
         Number of seeds for the random encoders, the fold assignment and the MLP initialisation.
     pool
@@ -27,6 +34,8 @@ class ProbeOptions:
         Number of times that these clips are drawn.
     """
 
+    head: tuple[Head, ...] = ()
+    prototypes: int | None = None
     seeds: int = 3
     pool: Literal["mean", "mean+std", "max"] = "mean"
     layer: int | None = None

@@ -30,6 +30,7 @@ Flags = Bool[np.ndarray, " m"]
 
 def leakage_warnings(
     protocol: ProbeProtocol,
+    head: str,
     predictions: Predictions,
     content: Sequence[str] | None = None,
     statistics: Float[np.ndarray, "n D"] | None = None,
@@ -39,8 +40,9 @@ def leakage_warnings(
     Parameters
     ----------
     protocol : ProbeProtocol
+    head : str
     predictions : list of ndarray
-        Predictions of the model, to compute its score without leaked clips.
+        Predictions of the model with this head, to compute its score without leaked clips.
     content : sequence of str, optional
         Hash of the audio bytes of each row.
     statistics : Float[ndarray, "n D"], optional
@@ -50,18 +52,18 @@ def leakage_warnings(
     copied = shared(protocol, content) if content is not None else np.zeros(len(protocol.test_indices), bool)
     if copied.any():
         warnings.append(
-            f"{_leaked(protocol, predictions, copied)} are from files with the same bytes as training files"
+            f"{_leaked(protocol, head, predictions, copied)} are from files with the same bytes as training files"
             " (copies, or parts of one recording)"
         )
     if statistics is not None and (same := equal(protocol, statistics) & ~copied).any():
         warnings.append(
-            f"{_leaked(protocol, predictions, same)} are equal to a training clip (same log-mel statistics)"
+            f"{_leaked(protocol, head, predictions, same)} are equal to a training clip (same log-mel statistics)"
         )
     if any(labels.group):
         both = shared(protocol, [name or None for name in labels.group])
         if both.any():
             warnings.append(
-                f"{_leaked(protocol, predictions, both)} belong to a group that is also in training; put every"
+                f"{_leaked(protocol, head, predictions, both)} belong to a group that is also in training; put every"
                 " group into one split or fold"
             )
         warnings += few_groups(protocol.groups)
@@ -95,7 +97,7 @@ def equal(protocol: ProbeProtocol, statistics: Float[np.ndarray, "n D"]) -> Flag
     return np.asarray(warnings[protocol.test_indices])
 
 
-def _leaked(protocol: ProbeProtocol, predictions: Predictions, flags: Flags) -> str:
+def _leaked(protocol: ProbeProtocol, head: str, predictions: Predictions, flags: Flags) -> str:
     """Return the number of affected clips, and the score of the model without them, if it can be computed."""
     rest, target = np.flatnonzero(~flags), protocol.labels.target[protocol.test_indices]
     count, others = (
@@ -109,7 +111,7 @@ def _leaked(protocol: ProbeProtocol, predictions: Predictions, flags: Flags) -> 
     if gone := int((target.any(axis=0) & ~target[rest].any(axis=0)).sum()):
         return f"{count} ({others} lack {gone} of the tested classes, so there is no score without them)"
     whole, without = (float(np.mean([protocol.value(answer, at) for answer in predictions])) for at in (None, rest))
-    return f"{count} (on {others} {protocol.metric} of the model's linear head is {without:.3f}, not {whole:.3f})"
+    return f"{count} (on {others} {protocol.metric} of the model's {head} head is {without:.3f}, not {whole:.3f})"
 
 
 def _stem_without_index(path: Path) -> str | None:

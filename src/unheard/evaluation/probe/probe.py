@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unheard.bootstrap import N_RESAMPLES
 from unheard.data.label_table import Labels, read_labels
-from unheard.errors import DataError
+from unheard.errors import ConfigError, DataError
 from unheard.evaluation.head_training import one_thread
 from unheard.evaluation.probe.caveats import leakage_warnings
 from unheard.evaluation.probe.classes import answers, class_scores, confusions
@@ -28,11 +28,17 @@ from unheard.evaluation.probe.linear import LinearHeads
 from unheard.evaluation.probe.mlp import mlp
 from unheard.evaluation.probe.protocol import Predictions, ProbeProtocol, ProtocolSplit
 from unheard.evaluation.probe.report import ProbeReport, Score, adjusted
+from unheard.evaluation.probe.steps import Clips
+from unheard.evaluation.probe.token_heads.fit import PROTOTYPES, TokenSource, token_head
 from unheard.progress import Track, silent
 
 __all__ = ["HEADS", "NEIGHBOURS", "ProbeConfig", "ProbeReport", "Score", "probe_embeddings", "read_labels"]
 
 HEADS = ("linear", "knn", "mlp")
+"""Heads on one vector of a clip; the default."""
+TOKEN_HEADS = ("cgp", "prototypes", "attentive")
+"""Heads on the tokens of all layers."""
+ALL_HEADS = (*HEADS, *TOKEN_HEADS)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class ProbeConfig:
         One run per seed. The seed determines the folds if the table has neither split nor fold, the initial weights of
         the MLP, and the clips of the learning curve.
     heads : tuple of str
-        Subset of `HEADS`.
+        Subset of `ALL_HEADS`.
     C : float, optional
         Inverse regularisation of the linear head. Default: selected on the validation clips, or by three-fold
         cross-validation on the training clips.
@@ -55,6 +61,8 @@ class ProbeConfig:
         Also score the linear head on fractions of the training clips.
     shots, draws : int
         Also score `draws` classifiers on ``shots`` training clips of each class, see `few_shot_scores`.
+    prototypes : int
+        Number of prototypes K of the heads cgp and prototypes.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -64,6 +72,7 @@ class ProbeConfig:
     curve: bool = True
     shots: int | None = None
     draws: int = 10
+    prototypes: int = PROTOTYPES
 
 
 def probe_embeddings(
@@ -73,6 +82,7 @@ def probe_embeddings(
     track: Track = silent,
     *,
     layers: Layers | None = None,
+    tokens: Mapping[str, TokenSource] | None = None,
     content: Sequence[str] | None = None,
     statistics: Float[np.ndarray, "n S"] | None = None,
 ) -> ProbeReport:
@@ -87,6 +97,8 @@ def probe_embeddings(
         Result of `read_labels`; split, fold and group determine the test clips, see `partitions`.
     layers : Float[ndarray, "n L D"], optional
         Vectors of all layers of the first embedding, to score each layer and learned layer weights.
+    tokens : mapping of str to callable, optional
+        Tokens of an embedding in a run, for `TOKEN_HEADS`. Embeddings without tokens do not have these heads.
     content, statistics : optional
         Inputs of `leakage_warnings`, to detect clips in both training and test.
 
@@ -112,9 +124,10 @@ def probe_embeddings(
     first = next(iter(runs))
     with one_thread():
         heads = LinearHeads(protocol, runs, how.C)
-        predictions = _predictions(heads, how, track)
+        predictions = _predictions(heads, how, tokens or {}, track)
         report = _compared(protocol, predictions, first)
-        plain = predictions.get((first, "linear"), next(iter(predictions.values())))
+        main = main_head(how.heads)
+        plain = predictions[first, main]
         if how.curve and (first, "linear") in predictions:
             points, half = learning_curve(heads, {name: predictions[name, "linear"] for name in runs}, track)
             label_doubling_gain = protocol.difference("linear", "half of the labels", plain, half)
@@ -126,16 +139,44 @@ def probe_embeddings(
             report = replace(report, layers=found, scores=scores)
         if how.shots:
             report = replace(report, few_shot=few_shot_scores(protocol, runs, how.shots, how.draws, track))
-        return replace(report, warnings=leakage_warnings(protocol, plain, content, statistics))
+        return replace(report, warnings=leakage_warnings(protocol, main, plain, content, statistics))
 
 
-def _predictions(heads: LinearHeads, how: ProbeConfig, track: Track) -> dict[tuple[str, str], Predictions]:
-    """Return the predictions of every embedding with every head."""
-    jobs = [(name, head) for name in heads.runs for head in how.heads]
-    return {(name, head): _ask(heads, name, head, how) for name, head in track(jobs, len(jobs), "probe")}
+def chosen_heads(heads: Sequence[str], prototypes: int | None) -> tuple[tuple[str, ...], int]:
+    """Return the heads to train, by default `HEADS`, and the number of prototypes.
+
+    Raises
+    ------
+    ConfigError
+        When a head does not exist, or the number is too small or has no effect.
+    """
+    if unknown := [head for head in heads if head not in ALL_HEADS]:
+        raise ConfigError(f"there is no head {unknown[0]!r}; the heads are {', '.join(ALL_HEADS)}")
+    if prototypes is None:
+        return tuple(dict.fromkeys(heads)) or HEADS, PROTOTYPES
+    if not {"cgp", "prototypes"} & set(heads):
+        raise ConfigError("--prototypes has no effect; add --head cgp or --head prototypes, or leave it out")
+    if prototypes < 1:
+        raise ConfigError(f"--prototypes must be at least 1; got {prototypes}")
+    return tuple(dict.fromkeys(heads)), prototypes
 
 
-def _ask(heads: LinearHeads, name: str, head: str, how: ProbeConfig) -> Predictions:
+def main_head(heads: Sequence[str]) -> str:
+    """Return the head of the per-class results: linear, or the first one if linear was not chosen."""
+    return "linear" if "linear" in heads else heads[0]
+
+
+def _predictions(
+    heads: LinearHeads, how: ProbeConfig, tokens: Mapping[str, TokenSource], track: Track
+) -> dict[tuple[str, str], Predictions]:
+    """Return the predictions of every embedding with every head that it can have."""
+    jobs = [(name, head) for name in heads.runs for head in how.heads if head in HEADS or name in tokens]
+    return {
+        (name, head): _ask(heads, name, head, how, tokens.get(name)) for name, head in track(jobs, len(jobs), "probe")
+    }
+
+
+def _ask(heads: LinearHeads, name: str, head: str, how: ProbeConfig, tokens: TokenSource | None = None) -> Predictions:
     vectors, labels = heads.runs[name], heads.protocol.labels
     if head == "linear":
         return heads.answers(name)
@@ -144,14 +185,17 @@ def _ask(heads: LinearHeads, name: str, head: str, how: ProbeConfig) -> Predicti
         rows, target = vectors[run], labels.ternary_targets
         if head == "knn":
             return knn(rows[part.train], target[part.train], rows[part.test])
-        return mlp(rows, target, part.train, part.test, part.inner_splits, how.seeds[run], labels.multilabel)
+        clips = Clips(target, part.train, part.test, part.inner_splits, how.seeds[run], labels.multilabel)
+        if head == "mlp" or tokens is None:
+            return mlp(rows, clips)
+        return token_head(tokens(run), head, clips, how.prototypes)
 
     return heads.protocol.answers(fit_predict, same=head == "knn" and all(run is vectors[0] for run in vectors))
 
 
 def _compared(protocol: ProbeProtocol, predictions: Mapping[tuple[str, str], Predictions], first: str) -> ProbeReport:
     """Return the scores and per-class results, and the comparison of the first embedding with the others."""
-    plain = predictions.get((first, "linear"), next(iter(predictions.values())))[0]
+    plain = predictions[first, main_head([head for name, head in predictions if name == first])][0]
     return ProbeReport(
         protocol.labels.classes,
         len(protocol.labels),

@@ -18,6 +18,7 @@ from unheard.audio.waveform import from_array, info, read
 from unheard.data.label_table import Labels
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.external import ExternalModel
 from unheard.embedding.job import Options, Pool, Sound
 from unheard.embedding.loading import load_own
 from unheard.errors import AudioError, ConfigError
@@ -62,19 +63,28 @@ def baselines(
     AudioError
         When a clip cannot be read, because scores on a part of the table would not be comparable.
     """
-    own = model if isinstance(model, Model) else load_own(BASELINE, model.device.type)
-    saved = SavedModel(own.learner, own.config, own.statistics, own.provenance)
+    own = baseline_of(model)
     options = options if own is model else replace(options, layer=None)
 
     def untrained(seed: int) -> Float[np.ndarray, "n D"]:
-        blank = Model(reinitialised(saved, seed), own.device.type, precision=own.precision)
-        return scenes(blank, labels, options, f"embedding (random encoder, seed {seed})", track)
+        return scenes(random_encoder(own, seed), labels, options, f"embedding (random encoder, seed {seed})", track)
 
     def statistics() -> Float[np.ndarray, "n D"]:
         return np.stack([log_mel(own, sound) for sound in track(sounds_of(labels), len(labels), LOG_MEL)])
 
     random = np.stack([keep(f"random-{seed}", partial(untrained, seed)) for seed in seeds])
     return {RANDOM: random, LOG_MEL: keep("log-mel", statistics)}
+
+
+def baseline_of(model: EmbeddingModel) -> Model:
+    """Return the model whose network and front end are the baselines: ``model``, or `BASELINE` for one of others."""
+    return model if isinstance(model, Model) else load_own(BASELINE, model.device.type)
+
+
+def random_encoder(own: Model, seed: int) -> Model:
+    """Return the same network, randomly initialised."""
+    saved = SavedModel(own.learner, own.config, own.statistics, own.provenance)
+    return Model(reinitialised(saved, seed), own.device.type, precision=own.precision)
 
 
 def layer_vectors(
@@ -91,7 +101,26 @@ def layer_vectors(
         raise ConfigError(f"{model.description} has no layers to choose from; leave layers out")
     flat = scenes(model, labels, Options(pool=pool, frames=False, layers=True), "embedding (all layers)", track)
     parts = 2 if pool == "mean+std" else 1
-    return np.moveaxis(flat.reshape(len(flat), parts, model.depth, -1), 1, 2).reshape(len(flat), model.depth, -1)
+    rows = by_layer(model, flat.reshape(len(flat) * parts, -1)).reshape(len(flat), parts, model.depth, -1)
+    return np.moveaxis(rows, 1, 2).reshape(len(flat), model.depth, -1)
+
+
+def by_layer(model: EmbeddingModel, rows: Float[np.ndarray, "t W"]) -> Float[np.ndarray, "t L f D"]:
+    """Return rows of all layers with one axis each for layers, frequency bands and dimensions.
+
+    Rows of our models join the bands of each layer; those of other encoders join the layers of each band.
+    """
+    if isinstance(model, ExternalModel):
+        return rows.reshape(len(rows), bands_of(model), model.depth, -1).swapaxes(1, 2)
+    return rows.reshape(len(rows), model.depth, bands_of(model), -1)
+
+
+def bands_of(model: EmbeddingModel) -> int:
+    """Return the number of frequency bands of a model's frames."""
+    if isinstance(model, ExternalModel):
+        return model.embedding_size // model.teacher.dim
+    assert isinstance(model, Model)
+    return model.grid.freq
 
 
 def scenes(
