@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from unheard.api import probe
 from unheard.data.label_table import Labels
+from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.loading import load
 from unheard.errors import ConfigError
 from unheard.evaluation.probe.probe import TOKEN_HEADS, ProbeConfig, chosen_heads, probe_embeddings
@@ -102,16 +104,14 @@ def test_what_has_no_effect_or_no_tokens_is_refused() -> None:
     with pytest.raises(ConfigError, match="--prototypes has no effect"):
         chosen_heads(("linear",), 10)
 
-    class Bare:
-        depth, description = 0, "hear:panns"
-
+    bare = Mock(spec=EmbeddingModel, depth=0, description="hear:panns")
     with pytest.raises(ConfigError, match=r"cgp .*hear:panns has no layers.*linear, knn, mlp"):
-        refuse_without_tokens({"model": Bare()}, ["cgp"], ("linear", "knn", "mlp"))  # type: ignore[dict-item]
+        refuse_without_tokens({"model": bare}, ["cgp"], ("linear", "knn", "mlp"))
 
 
 def test_layers_are_separated_from_bands() -> None:
     model = load("random-tiny")
-    rows = np.arange(2 * model.depth * model.embedding_size).reshape(2, -1)
+    rows = np.arange(2.0 * model.depth * model.embedding_size).reshape(2, -1)
     split = by_layer(model, rows)
     assert split.shape == (2, model.depth, model.grid.freq, model.encoder.embed_dim)
     np.testing.assert_array_equal(split[0, 1].ravel(), rows[0, model.embedding_size : 2 * model.embedding_size])
