@@ -21,10 +21,11 @@ from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_finge
 from unheard.evaluation.probe.few_shot import refuse_multilabel
 from unheard.evaluation.probe.files import make_folder, map_rows, write
 from unheard.evaluation.probe.layers import LAYER_MIX
-from unheard.evaluation.probe.probe import HEADS, TOKEN_HEADS, ProbeConfig, chosen_heads, probe_embeddings
+from unheard.evaluation.probe.probe import HEADS, TOKEN_HEADS, InnerOutputs, ProbeConfig, chosen_heads, probe_embeddings
 from unheard.evaluation.probe.projection import draw_map
 from unheard.evaluation.probe.protocol import ProbeProtocol
 from unheard.evaluation.probe.report import ProbeReport
+from unheard.evaluation.probe.token_heads.fit import TokenSource
 from unheard.evaluation.probe.token_heads.sources import TokenStore
 from unheard.evaluation.probe.token_heads.tokens import refuse_without_tokens
 from unheard.evaluation.probe.vectors import LOG_MEL, RANDOM, baselines, check_clips, layer_vectors, scenes
@@ -118,7 +119,7 @@ def probe_table(
             get = partial(scenes, other, labels, vector_options, f"embedding ({name})", track)
             compared[name] = stored(f"compared-{index}", get)
         baseline_vectors = baselines(model, labels, config.seeds, vector_options, track, cache)
-        sources = None
+        sources: dict[str, TokenSource] = {}
         if set(config.heads) & set(TOKEN_HEADS):
             tokens = TokenStore(out / FOLDER, labels, content, track)
             sources = tokens.sources(models, config.seeds)
@@ -128,8 +129,7 @@ def probe_table(
             labels,
             config,
             track,
-            layers=layers,
-            tokens=sources,
+            inner=InnerOutputs(layers, sources),
             content=content,
             statistics=baseline_vectors[LOG_MEL],
         )

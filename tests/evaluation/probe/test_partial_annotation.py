@@ -13,7 +13,7 @@ from unheard.data.class_sets import AnnotatedClasses, ClassSets
 from unheard.data.label_table import Labels
 from unheard.evaluation.probe.heads import NEIGHBOURS, knn, logistic_regression, mean_average_precision
 from unheard.evaluation.probe.layers import LAYER_MIX
-from unheard.evaluation.probe.probe import ProbeConfig, probe_embeddings
+from unheard.evaluation.probe.probe import InnerOutputs, ProbeConfig, probe_embeddings
 
 Table = Callable[..., Labels]
 
@@ -32,7 +32,7 @@ def half_annotated(table: Table) -> tuple[np.ndarray, Labels]:
 def test_labels_without_annotation_are_not_used(table: Table) -> None:
     vectors, labels = half_annotated(table)
     how = ProbeConfig(seeds=(0,), n_resamples=50, C=1.0)
-    report = probe_embeddings({"x": vectors}, labels, how, layers=np.stack([vectors, vectors], axis=1))
+    report = probe_embeddings({"x": vectors}, labels, how, inner=InnerOutputs(np.stack([vectors, vectors], axis=1)))
     assert {score.head for score in report.scores} == {"linear", "knn", "mlp"} and LAYER_MIX in {
         score.embedding for score in report.scores
     }

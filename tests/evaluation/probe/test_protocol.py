@@ -17,7 +17,7 @@ from unheard.errors import DataError
 from unheard.evaluation.probe.curve import FRACTIONS, learning_curve
 from unheard.evaluation.probe.layers import LAYER_MIX, scalar_mix
 from unheard.evaluation.probe.linear import LinearHeads
-from unheard.evaluation.probe.probe import ProbeConfig, probe_embeddings
+from unheard.evaluation.probe.probe import InnerOutputs, ProbeConfig, probe_embeddings
 from unheard.evaluation.probe.projection import draw_map
 from unheard.evaluation.probe.protocol import ProbeProtocol
 
@@ -133,7 +133,7 @@ def test_the_gate_hears_the_layer_that_knows(table: Table, clouds: Clouds) -> No
     assert weight.sum() == pytest.approx(1) and weight.argmax() == 2 and weight[2] > 0.8
     assert (answer.argmax(axis=1) == classes[160:]).mean() > 0.7
     report = probe_embeddings(
-        {"x": layers[:, 3]}, table(classes, split=["train"] * 160 + ["test"] * 80), LINEAR, layers=layers
+        {"x": layers[:, 3]}, table(classes, split=["train"] * 160 + ["test"] * 80), LINEAR, inner=InnerOutputs(layers)
     )
     assert max(report.layers, key=lambda row: row.mean).layer == 3 and report.layers[2].weight > 0.8
     assert {score.embedding for score in report.scores} == {"x", LAYER_MIX}
@@ -153,7 +153,7 @@ def test_clips_of_one_class_teach_to_say_several_where_the_table_has_several(tab
             {"x": x},
             labels,
             ProbeConfig(seeds=(0,), heads=(head,), C=1.0, n_resamples=20, curve=False),
-            layers=x[:, None],
+            inner=InnerOutputs(x[:, None]),
         )
         message = {answer.clip: answer.predicted for answer in report.answers}
         assert sum("|" in message[clip] for clip in several) > 5, head  # a softmax never gives two classes a half

@@ -17,7 +17,7 @@ from unheard.data.label_table import Labels
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.loading import load
 from unheard.errors import ConfigError
-from unheard.evaluation.probe.probe import TOKEN_HEADS, ProbeConfig, chosen_heads, probe_embeddings
+from unheard.evaluation.probe.probe import TOKEN_HEADS, InnerOutputs, ProbeConfig, chosen_heads, probe_embeddings
 from unheard.evaluation.probe.steps import Clips
 from unheard.evaluation.probe.token_heads import tokens as tokens_module
 from unheard.evaluation.probe.token_heads.fit import build_head, token_head
@@ -63,7 +63,9 @@ def test_only_embeddings_with_tokens_have_these_heads(table: Table) -> None:
     labels = replace(table(classes.tolist()), split=["test" if i >= 60 else "train" for i in range(90)])
     vectors = tokens.mean(axis=2)[:, -1]
     how = ProbeConfig((0,), ("attentive", "knn"), n_resamples=50, curve=False)
-    report = probe_embeddings({"model": vectors, "plain": vectors}, labels, how, tokens={"model": lambda run: tokens})
+    report = probe_embeddings(
+        {"model": vectors, "plain": vectors}, labels, how, inner=InnerOutputs(tokens={"model": lambda run: tokens})
+    )
     assert {(s.embedding, s.head) for s in report.scores} == {
         ("model", "attentive"),
         ("model", "knn"),

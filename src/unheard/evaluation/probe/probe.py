@@ -7,7 +7,7 @@ clips are never used for selection.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -75,14 +75,29 @@ class ProbeConfig:
     prototypes: int = PROTOTYPES
 
 
+@dataclass(frozen=True)
+class InnerOutputs:
+    """Outputs of the layers of encoders.
+
+    Parameters
+    ----------
+    layers : Float[ndarray, "n L D"], optional
+        Vectors of all layers of the first embedding, to score each layer and learned layer weights.
+    tokens : mapping of str to callable
+        Tokens of an embedding in a run, for `TOKEN_HEADS`. Embeddings without tokens do not have these heads.
+    """
+
+    layers: Layers | None = None
+    tokens: Mapping[str, TokenSource] = field(default_factory=dict)
+
+
 def probe_embeddings(
     embeddings: Mapping[str, NDArray[Any]],
     labels: Labels,
     how: ProbeConfig | None = None,
     track: Track = silent,
     *,
-    layers: Layers | None = None,
-    tokens: Mapping[str, TokenSource] | None = None,
+    inner: InnerOutputs = InnerOutputs(),
     content: Sequence[str] | None = None,
     statistics: Float[np.ndarray, "n S"] | None = None,
 ) -> ProbeReport:
@@ -95,10 +110,7 @@ def probe_embeddings(
         encoders. The first embedding is compared with the others.
     labels : Labels
         Result of `read_labels`; split, fold and group determine the test clips, see `partitions`.
-    layers : Float[ndarray, "n L D"], optional
-        Vectors of all layers of the first embedding, to score each layer and learned layer weights.
-    tokens : mapping of str to callable, optional
-        Tokens of an embedding in a run, for `TOKEN_HEADS`. Embeddings without tokens do not have these heads.
+    inner : InnerOutputs
     content, statistics : optional
         Inputs of `leakage_warnings`, to detect clips in both training and test.
 
@@ -124,7 +136,7 @@ def probe_embeddings(
     first = next(iter(runs))
     with one_thread():
         heads = LinearHeads(protocol, runs, how.C)
-        predictions = _predictions(heads, how, tokens or {}, track)
+        predictions = _predictions(heads, how, inner.tokens, track)
         report = _compared(protocol, predictions, first)
         main = main_head(how.heads)
         plain = predictions[first, main]
@@ -132,9 +144,9 @@ def probe_embeddings(
             points, half = learning_curve(heads, {name: predictions[name, "linear"] for name in runs}, track)
             label_doubling_gain = protocol.difference("linear", "half of the labels", plain, half)
             report = replace(report, curve=points, label_doubling_gain=label_doubling_gain)
-        if layers is not None:
-            _refuse_unusable("layers", np.moveaxis(layers, 1, 0), labels)
-            found, layer_mix = layer_scores(heads, first, layers, track)
+        if inner.layers is not None:
+            _refuse_unusable("layers", np.moveaxis(inner.layers, 1, 0), labels)
+            found, layer_mix = layer_scores(heads, first, inner.layers, track)
             scores = [*report.scores, *protocol.scores(LAYER_MIX, "linear", layer_mix)]
             report = replace(report, layers=found, scores=scores)
         if how.shots:
