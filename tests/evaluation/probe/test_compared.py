@@ -33,3 +33,13 @@ def test_models_of_one_name_are_refused_before_anything_is_embedded(stand_in: Pa
     with pytest.raises(ConfigError, match="2 models have the name run"):
         unheard.probe(["random-tiny", run, run], stand_in / "sounds/labels.csv", tmp_path / "probe")
     assert not (tmp_path / "probe").exists()
+
+
+def test_a_quick_probe_trains_one_head_without_a_curve(stand_in: Path, tmp_path: Path) -> None:
+    labels, out = stand_in / "sounds/labels.csv", tmp_path / "quick"
+    report = unheard.probe(stand_in / "run", labels, out, quick=True)
+    assert {score.head for score in report.scores} == {"linear"} and report.curve == []
+    assert {len(score.runs) for score in report.scores} == {1}
+    assert (out / "report.html").is_file() and not (out / "curve.png").exists()
+    with pytest.raises(ConfigError, match="--quick uses one seed"):
+        unheard.probe(stand_in / "run", labels, tmp_path / "no", quick=True, seeds=3)

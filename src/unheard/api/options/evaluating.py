@@ -20,8 +20,10 @@ class ProbeOptions:
         others one vector per clip. Default: linear, knn and mlp.
     prototypes
         Number of prototypes of the heads cgp and prototypes. Default 256; published for AudioSet: 10,000.
+    quick
+        A first look: one seed, the linear head only unless --head is given, and no learning curve.
     seeds
-        Number of seeds for the random encoders, the fold assignment and the MLP initialisation.
+        Number of seeds for the random encoders, the fold assignment and the MLP initialisation. Default: 3.
     pool
         Pooling of time steps into one vector.
     layer
@@ -36,7 +38,8 @@ class ProbeOptions:
 
     head: tuple[Head, ...] = ()
     prototypes: int | None = None
-    seeds: int = 3
+    quick: bool = False
+    seeds: int | None = None
     pool: Literal["mean", "mean+std", "max"] = "mean"
     layer: int | None = None
     layers: Literal["all"] | None = None
