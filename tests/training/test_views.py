@@ -53,7 +53,7 @@ def command(name: str, sounds: Path, run: Path, *settings: str) -> list[str]:
     return ["-m", "unheard", "pretrain", str(sounds), "-o", str(run), "--recipe", name, "--device", "cpu", *options]
 
 
-@pytest.mark.parametrize("name", ["eat", "bat"])
+@pytest.mark.parametrize("name", ["eat", "sslam", "bat"])
 def test_a_resumed_run_equals_the_uninterrupted_one(name: str, sounds: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     pretrain(sounds, run, override(find_recipe(name), SETTINGS), device="cpu")
