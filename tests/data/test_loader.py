@@ -82,6 +82,21 @@ def test_processes_share_the_batch_of_one(store: SpecStore, processes: int) -> N
             assert parts == [None] * processes if values is None else torch.equal(torch.cat(parts), values), name
 
 
+def test_each_window_comes_with_the_one_before_it_for_any_number_of_processes(store: SpecStore) -> None:
+    def mixing(rank: int, processes: int) -> list[Batch]:
+        plan = BatchPlan(range(3), RankSlice(8, rank, processes), mixtures=True)
+        return batches(PretrainLoader(store, CropSampler(store.frames, 32, seed=3), GRID, STATISTICS, plan))
+
+    whole, shares = mixing(0, 1), [mixing(rank, 2) for rank in range(2)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert batch.previous is not None and batch.previous_frames is not None and batch.regions is not None
+        assert torch.equal(batch.previous, batch.spec.roll(1, 0))
+        assert torch.equal(batch.previous_frames, batch.frames.roll(1))
+        assert (batch.regions == batch.regions[0]).all()
+        for name in ("spec", "previous", "previous_frames", "regions"):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name)), name
+
+
 def test_starting_later_gives_the_same_batches(store: SpecStore) -> None:
     late, whole = batches(loader(store, range(2, 4))), batches(loader(store))
     assert all(

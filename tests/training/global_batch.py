@@ -44,6 +44,7 @@ RECIPES: dict[str, tuple[str, list[str]]] = {
     "latents": ("m2d", []),
     "prototypes": ("matpac++", []),
     "views, encoder as teacher": ("eat", VIEWS),
+    "mixtures": ("sslam", VIEWS),
     "views, gate": ("bat", [*VIEWS, "model.decoder_projection=affine"]),
     "supervise": ("sup-mam", []),
     "distill and supervise": ("sup-mam-clap", []),
@@ -73,6 +74,7 @@ def batch_of(learner: PretrainModule, labelled: int) -> Batch:
     frames = torch.randint(1, grid.frames + 1, (WINDOWS,), generator=generator)
     frames[: WINDOWS // 3] = 9  # the first windows are nearly empty, so that processes and parts differ
     spec = normal(WINDOWS, grid.n_mels, grid.frames) * (torch.arange(grid.frames) < frames[:, None])[:, None]
+    mixed = learner.recipe.data.mixtures
     return Batch(
         spec=spec,
         valid=grid.valid(frames),
@@ -87,6 +89,9 @@ def batch_of(learner: PretrainModule, labelled: int) -> Batch:
         has_labels=torch.arange(WINDOWS) >= WINDOWS - labelled,
         text=normal(WINDOWS, WIDTH),
         captions=torch.randint(-1, 9, (WINDOWS,), generator=generator),
+        previous=spec.roll(1, 0) if mixed else None,
+        previous_frames=frames.roll(1) if mixed else None,
+        regions=torch.tensor([[0.6, 0.3]]).expand(WINDOWS, 2) if mixed else None,
     )
 
 

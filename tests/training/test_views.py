@@ -53,7 +53,7 @@ def command(name: str, sounds: Path, run: Path, *settings: str) -> list[str]:
     return ["-m", "unheard", "pretrain", str(sounds), "-o", str(run), "--recipe", name, "--device", "cpu", *options]
 
 
-@pytest.mark.parametrize("name", ["eat", "bat"])
+@pytest.mark.parametrize("name", ["eat", "sslam", "bat"])
 def test_a_resumed_run_equals_the_uninterrupted_one(name: str, sounds: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     pretrain(sounds, run, override(find_recipe(name), SETTINGS), device="cpu")
@@ -94,13 +94,14 @@ def test_kill_9_loses_nothing_before_the_last_checkpoint(sounds: Path, tmp_path:
     assert all(torch.equal(value, ours[key]) for key, value in theirs.items())
 
 
-def test_two_processes_learn_what_one_does(sounds: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["eat", "sslam"])
+def test_two_processes_learn_what_one_does(name: str, sounds: Path, tmp_path: Path) -> None:
     start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    two = [*start, "--standalone", *command("eat", sounds, tmp_path / "two")]
+    two = [*start, "--standalone", *command(name, sounds, tmp_path / "two")]
     done = subprocess.run(two, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    pretrain(sounds, tmp_path / "one", override(find_recipe("eat"), SETTINGS), device="cpu")
+    pretrain(sounds, tmp_path / "one", override(find_recipe(name), SETTINGS), device="cpu")
     found, expected = (rows_of((tmp_path / run / "metrics.jsonl").read_text()) for run in ("two", "one"))
     for row, alone in zip(found, expected, strict=True):
         assert all(row[key] == pytest.approx(alone[key], rel=1e-4, abs=1e-6) for key in alone if key.startswith("loss"))

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from unheard.audio.frontend import Statistics
 from unheard.data.prefetch import BatchPlan, Prefetcher
 from unheard.data.store import Store, to_device
-from unheard.data.windows.crops import CropSampler
+from unheard.data.windows.crops import CropSampler, WindowSegments
+from unheard.data.windows.order import Indices
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch
@@ -57,6 +60,7 @@ class PretrainLoader(Prefetcher[Batch]):
             )
         self.store, self.sampler, self.grid, self.statistics = store, sampler, grid, statistics
         self.share, self.device, self.transforms = plan.share, plan.device, transforms
+        self.mixtures = plan.mixtures
         self.numbers = grid.num_patches if numbers is None else numbers
 
     @property
@@ -72,23 +76,14 @@ class PretrainLoader(Prefetcher[Batch]):
 
     def batch(self, step: int) -> Batch:
         """Return the part of this process of the batch of one step."""
-        epochs, positions = (
-            values[self.share.local_slice] for values in self.sampler.positions(step, self.share.batch_size)
-        )
-        pieces, count = self.sampler.pieces(epochs, positions), len(positions)
-        jitter_noise = to_device(self.sampler.jitter(epochs, positions), self.device)
-        raw = self.store.windows(pieces, count, self.sampler.width, self.device, jitter_noise)
-        real = pieces.real_frames(count)
-        if pieces.full(count, self.sampler.width):
-            spec = self.statistics.normalise(raw).contiguous()
-        else:
-            covered = to_device(pieces.mask(count, self.sampler.width), self.device)
-            spec = self.statistics.normalise(raw, covered).contiguous() * covered[:, None, :]
-        frames = to_device(real, self.device)
+        whole = self.sampler.positions(step, self.share.batch_size)
+        epochs, positions = (values[self.share.local_slice] for values in whole)
+        pieces, spec, frames = self._windows(epochs, positions)
+        count = len(positions)
         config = self.store.frontend
         starts = pieces.starts[:count] * (config.hop_size / config.sample_rate)
         batch = Batch(
-            spec=spec[..., : self.grid.frames],
+            spec=spec,
             valid=self.grid.valid(frames),
             clips=to_device(pieces.ids[:count], self.device),
             frames=frames,
@@ -96,6 +91,31 @@ class PretrainLoader(Prefetcher[Batch]):
             noise=to_device(self.sampler.noise(epochs, positions, self.numbers), self.device),
             wav=self.store.waves(pieces, count, self.grid.frames, self.device),
         )
+        if self.mixtures:
+            batch.previous, batch.previous_frames, batch.regions = self._previous(*whole)
         for transform in self.transforms:
             batch = transform(batch)
         return batch
+
+    def _windows(
+        self, epochs: Indices, positions: Indices
+    ) -> tuple[WindowSegments, Float[Tensor, "B F T"], Int[Tensor, " B"]]:
+        """Return the pieces of windows, the normalised windows, and their real frames."""
+        pieces, count = self.sampler.pieces(epochs, positions), len(positions)
+        jitter_noise = to_device(self.sampler.jitter(epochs, positions), self.device)
+        raw = self.store.windows(pieces, count, self.sampler.width, self.device, jitter_noise)
+        if pieces.full(count, self.sampler.width):
+            spec = self.statistics.normalise(raw).contiguous()
+        else:
+            covered = to_device(pieces.mask(count, self.sampler.width), self.device)
+            spec = self.statistics.normalise(raw, covered).contiguous() * covered[:, None, :]
+        return pieces, spec[..., : self.grid.frames], to_device(pieces.real_frames(count), self.device)
+
+    def _previous(self, epochs: Indices, positions: Indices) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the window before each window of this process, its real frames, and the numbers for the regions."""
+        share = self.share.local_slice
+        _, spec, frames = self._windows(np.roll(epochs, 1)[share], np.roll(positions, 1)[share])
+        # the first window of the batch has two more numbers than its masks take
+        numbers = self.sampler.noise(epochs[:1], positions[:1], self.numbers + 2)[:, self.numbers :]
+        regions = to_device(np.repeat(numbers, len(spec), axis=0), self.device)
+        return spec, frames, regions

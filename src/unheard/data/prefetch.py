@@ -67,11 +67,14 @@ class BatchPlan:
     share : RankSlice
         Part of every batch that belongs to this process.
     device : torch.device
+    mixtures : bool
+        Whether each window comes with the window before it in the batch of all processes.
     """
 
     steps: range
     share: RankSlice
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    mixtures: bool = False
 
 
 Item = TypeVar("Item")

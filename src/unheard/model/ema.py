@@ -55,7 +55,7 @@ class EmaTeacher(nn.Module):
         encoder: Encoder,
         patches: Float[Tensor, "B N P"],
         index: Int[Tensor, "R M"] | None = None,
-        valid: Bool[Tensor, "B N"] | None = None,
+        valid: Bool[Tensor, "R M"] | None = None,
     ) -> Float[Tensor, "R M D"]:
         """Return the targets of the patches at ``index``, or of all, CLS left out.
 
@@ -63,14 +63,20 @@ class EmaTeacher(nn.Module):
         ----------
         encoder : Encoder
             The student's.
-        valid : Bool[Tensor, "B N"], optional
-            False on padding, which takes no part in norms over patches.
+        valid : Bool[Tensor, "R M"], optional
+            False on padding among these patches, which takes no part in norms over patches.
         """
+        return averaged(self.layers(encoder, patches, index), self.config, valid)
+
+    @torch.no_grad()
+    def layers(
+        self, encoder: Encoder, patches: Float[Tensor, "B N P"], index: Int[Tensor, "R M"] | None = None
+    ) -> list[Float[Tensor, "R M D"]]:
+        """Return the layers that `forward` averages, CLS left out."""
         own = encoder if self.encoder is None else self.encoder
         tokens = own.with_cls(own.tokens(patches, index))
         blocks = self.transformer if self.encoder is None else self.encoder.transformer
-        layers = tapped(blocks, tokens, self.config)
-        return averaged([own.split_cls(layer)[0] for layer in layers], self.config, valid)
+        return [own.split_cls(layer)[0] for layer in tapped(blocks, tokens, self.config)]
 
     @torch.no_grad()
     def ema_update(self, encoder: Encoder, momentum: float) -> None:

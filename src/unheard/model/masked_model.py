@@ -15,10 +15,11 @@ from unheard.model.decoder import build_decoder
 from unheard.model.ema import EmaTeacher
 from unheard.model.encoder import Encoder, take
 from unheard.model.masking import Mask
+from unheard.model.mixtures import Sources, retained
 from unheard.model.patches import Grid
 from unheard.model.predictor import Predictor
 from unheard.model.sizes import ModelConfig
-from unheard.model.targets import TargetConfig
+from unheard.model.targets import TargetConfig, averaged
 
 
 def identity(value: Tensor) -> Tensor:
@@ -48,6 +49,10 @@ class MaskedPass:
         The teacher's latents at hidden patches, without gradient.
     whole : Float[Tensor, "B N D"] or None
         The targets of all patches of each window, if the teacher encodes all of them.
+    last : Float[Tensor, "B N D"] or None
+        The same from the last blocks only, if the targets of the CLS token differ (``teacher.utterance_layers``).
+    retained : Float[Tensor, "BV/2 M D"] or None
+        The mean targets of both sources at hidden patches of the mixtures, the second half of the windows.
     best : Int[Tensor, "BV M"] or None
         Index of the hypothesis with the largest cosine to the target, if there are several.
     layers : dict of Float[Tensor, "BV K D"]
@@ -73,6 +78,8 @@ class MaskedPass:
     predicted: Float[Tensor, "BV M R D"] | None = None
     target: Float[Tensor, "BV M D"] | None = None
     whole: Float[Tensor, "B N D"] | None = None
+    last: Float[Tensor, "B N D"] | None = None
+    retained: Float[Tensor, "half M D"] | None = None
     best: Int[Tensor, "BV M"] | None = None
     layers: dict[int, Float[Tensor, "BV K D"]] = field(default_factory=dict)
     progress: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
@@ -145,7 +152,11 @@ class MaskedModel(nn.Module):
         self.teacher = EmaTeacher(self.encoder, teacher_copied, targets) if latents else None
 
     def forward(
-        self, patches: Float[Tensor, "B N P"], mask: Mask, valid: Bool[Tensor, "B N"] | None = None
+        self,
+        patches: Float[Tensor, "B N P"],
+        mask: Mask,
+        valid: Bool[Tensor, "B N"] | None = None,
+        sources: Sources | None = None,
     ) -> MaskedPass:
         """Encode the visible patches, decode all patches, and apply the teacher.
 
@@ -156,6 +167,8 @@ class MaskedModel(nn.Module):
         ----------
         valid : Bool[Tensor, "B N"], optional
             False on patches of padding, for a teacher that normalises over patches.
+        sources : Sources, optional
+            What is mixed into the first half of the windows to make the second half.
         """
         if self.layers:
             visible, cls, layers = self.encoder.with_layers(patches, mask.keep, self.layers)
@@ -168,17 +181,31 @@ class MaskedModel(nn.Module):
             out.predicted = self.predictor(take(decoded, mask.hide))
         if self.teacher is not None:
             self._add_targets(out, self.teacher, valid)
+            if sources is not None and valid is not None and out.whole is not None:
+                self._add_retained(out, self.teacher, valid, sources)
         return out
 
     def _add_targets(self, out: MaskedPass, teacher: EmaTeacher, valid: Bool[Tensor, "B N"] | None) -> None:
         hide = out.mask.hide
         if teacher.config.sees == "all":
-            out.whole = teacher(self.encoder, out.patches, None, valid)
+            layers = teacher.layers(self.encoder, out.patches)
+            out.whole = averaged(layers, teacher.config, valid)
+            if teacher.config.utterance_layers is not None:
+                out.last = averaged(layers[-teacher.config.utterance_layers :], teacher.config, valid)
             out.target = take(out.whole, hide)
         else:
             out.target = teacher(self.encoder, out.patches, hide)
         if out.predicted is not None and out.predicted.shape[2] > 1:
             out.best = best_hypothesis(out.predicted, out.target)
+
+    @torch.no_grad()
+    def _add_retained(self, out: MaskedPass, teacher: EmaTeacher, valid: Bool[Tensor, "B N"], sources: Sources) -> None:
+        assert out.whole is not None
+        real = sources.valid.gather(1, sources.outside)
+        other = teacher(self.encoder, sources.patches, sources.outside, real)
+        half = sources.valid.shape[0]
+        targets = retained(out.whole[:half], other, valid[:half], sources)
+        out.retained = take(targets, out.mask.hide[out.mask.hide.shape[0] // 2 :])
 
     def without_decoder(self) -> None:
         """Skip the decoder and the predictor in every pass; their weights stay unchanged."""

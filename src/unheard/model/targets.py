@@ -46,6 +46,8 @@ class TargetConfig:
     """instance_layer: each layer is normalised over the patches of the window, and the mean over the channels."""
     norm_eps: Positive = 1e-5
     """Added to the variances of both norms (EAT; BAT: 1e-6)."""
+    utterance_layers: Count | None = None
+    """Number of last blocks averaged for the target of the CLS token (SSLAM: 1); null: those of the patches."""
 
     def check(self, depth: int) -> None:
         """Compare the settings with each other and with the depth of the encoder.
@@ -63,6 +65,13 @@ class TargetConfig:
         if self.layers is not None and self.layers > depth:
             raise ConfigError(
                 f"teacher.layers is {self.layers}, but the encoder has {depth} blocks; set it to at most {depth}"
+            )
+        if self.utterance_layers is not None and self.sees == "hidden":
+            raise ConfigError("teacher.utterance_layers needs targets of all patches; set teacher.sees=all")
+        if self.utterance_layers is not None and self.utterance_layers > (self.layers or depth):
+            raise ConfigError(
+                f"teacher.utterance_layers is {self.utterance_layers}, but teacher.layers averages"
+                f" {self.layers or depth} blocks; set it to at most {self.layers or depth}"
             )
         if self.sees == "hidden" and self.norm != "none":
             raise ConfigError(

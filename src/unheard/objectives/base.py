@@ -54,6 +54,12 @@ class Batch:
         The text encoder's vector of each crop's caption.
     captions : Int[Tensor, "B"], optional
         Index of the caption, equal for equal captions; -1 without one.
+    previous : Float[Tensor, "B F T"], optional
+        The window before each window in the batch of all processes; for recipes that mix windows.
+    previous_frames : Int[Tensor, "B"], optional
+        Its real frames.
+    regions : Float[Tensor, "B 2"], optional
+        Uniform numbers in [0, 1), equal in all rows, from which the regions without mixture are computed.
     """
 
     spec: Float[Tensor, "windows F T"]
@@ -68,6 +74,9 @@ class Batch:
     has_labels: Bool[Tensor, " B"] | None = None
     text: Float[Tensor, "B W"] | None = None
     captions: Int[Tensor, " B"] | None = None
+    previous: Float[Tensor, "windows F T"] | None = None
+    previous_frames: Int[Tensor, " B"] | None = None
+    regions: Float[Tensor, "B 2"] | None = None
 
     def for_views(self, mask: Mask) -> Batch:
         """Return the batch with a row for each view of a mask, as objectives read it; spectrograms and waveforms are

@@ -29,7 +29,7 @@ class PredictUtterance(Objective):
         L = mean over views v and channels d of (c_vd - mean_n y_nd)^2
 
     c: CLS output of the student; y: the teacher's target of patch n, over all patches that are not padding, without
-    gradient.
+    gradient, from the last ``teacher.utterance_layers`` blocks if that is set.
     """
 
     needs_decoder = False
@@ -50,9 +50,10 @@ class PredictUtterance(Objective):
             raise ConfigError("objectives.utterance needs the targets of all patches; set teacher.sees=all")
         if out.cls is None:
             raise ConfigError("objectives.utterance trains the CLS token; set model.cls_token=true")
-        views = out.cls.shape[0] // out.whole.shape[0]
-        valid = batch.valid[::views, :, None].to(out.whole.dtype)
-        mean = (out.whole * valid).sum(dim=1) / valid.sum(dim=1).clamp(min=1)
+        whole = out.whole if out.last is None else out.last
+        views = out.cls.shape[0] // whole.shape[0]
+        valid = batch.valid[::views, :, None].to(whole.dtype)
+        mean = (whole * valid).sum(dim=1) / valid.sum(dim=1).clamp(min=1)
         distance = (out.cls.float() - mean.float().repeat_interleave(views, dim=0)).square().mean(dim=-1)
         return distance.sum() / totals["views"]
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from unheard.errors import ConfigError
-from unheard.recipes import audiomae, bat, clap_mini, distill, eat, m2d, mam_clap, maskspec, matpac, msm_mae
+from unheard.recipes import audiomae, bat, clap_mini, distill, eat, m2d, mam_clap, maskspec, matpac, msm_mae, sslam
 from unheard.recipes.file import RecipeFile, run_file
 from unheard.recipes.recipe import Recipe
 
@@ -22,6 +22,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "matpac++": matpac.plus,
     "eat": eat.recipe,
     "eat-large": eat.large,
+    "sslam": sslam.recipe,
     "bat": bat.recipe,
     "bat-small": bat.small,
     "mam-clap": mam_clap.clap,

@@ -14,11 +14,16 @@ from unheard.errors import ConfigError
 from unheard.model import masking
 from unheard.model.masked_model import MaskedModel, identity
 from unheard.model.masking import Mask
+from unheard.model.mixtures import MIN_COLUMNS
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch, Objective, Totals
+from unheard.objectives.mixing import with_mixtures
 from unheard.objectives.registry import REGISTERED
 from unheard.objectives.teacher_schedules import TrainingProgress, momentum
 from unheard.recipes.recipe import Recipe
+
+MIXABLE = ("reconstruct", "latents", "utterance", "retention")
+"""Objectives that mixtures can be combined with; the others read labels, captions or features of one window."""
 
 
 class PretrainModule(nn.Module):
@@ -37,6 +42,7 @@ class PretrainModule(nn.Module):
                 "every objective has weight 0, so there is nothing to learn; set one, for example"
                 " objectives.reconstruct.weight=1"
             )
+        _check_mixtures(recipe, self.grid)
         teacher = recipe.teacher
         self.model = MaskedModel(recipe.model, self.grid, needs_teacher(recipe), teacher.init_from_student, teacher)
         self.objectives = nn.ModuleDict(
@@ -56,6 +62,7 @@ class PretrainModule(nn.Module):
 
     def totals(self, batch: Batch, mask: Mask) -> dict[str, Totals]:
         """Return the sums over a batch that each objective needs of the whole batch."""
+        batch, mask, _ = with_mixtures(batch, mask, self.grid)
         rows = batch.for_views(mask)
         return {
             name: objective.totals(rows, mask) for name, objective in zip(self.objectives, self.parts(), strict=True)
@@ -79,10 +86,11 @@ class PretrainModule(nn.Module):
             parts of an objective of several. Their sums over all parts of the batch are the losses of the batch.
             "diagnostics/<name>": the diagnostics of this part.
         """
-        out = self.model(self.grid.patchify(batch.spec), mask, batch.valid)
+        totals = self.totals(batch, mask) if totals is None else totals
+        batch, mask, sources = with_mixtures(batch, mask, self.grid)
+        out = self.model(self.grid.patchify(batch.spec), mask, batch.valid, sources)
         out.progress = self.progress
         out.sum_over_processes, out.gather_over_processes = self.sum_over_processes, self.gather_over_processes
-        totals = self.totals(batch, mask) if totals is None else totals
         rows = batch.for_views(mask)
         losses = {name: objective(out, rows, totals[name]) for name, objective in self.objectives.items()}
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
@@ -145,6 +153,26 @@ class PretrainModule(nn.Module):
 def needs_teacher(recipe: Recipe) -> bool:
     """Return whether an active objective reads the predictor and the EMA teacher."""
     return any(REGISTERED[name].teacher for name in recipe.objectives.active())
+
+
+def _check_mixtures(recipe: Recipe, grid: Grid) -> None:
+    active = recipe.objectives.active()
+    if not recipe.data.mixtures:
+        if "retention" in active:
+            raise ConfigError("objectives.retention predicts the sources of mixtures; set data.mixtures=true")
+        return
+    if "retention" in active and recipe.teacher.sees != "all":
+        raise ConfigError("objectives.retention needs the targets of all patches; set teacher.sees=all")
+    if refused := [name for name in active if name not in MIXABLE]:
+        raise ConfigError(
+            f"data.mixtures cannot be combined with objectives.{refused[0]}; set its weight to 0, or"
+            " data.mixtures=false"
+        )
+    if grid.time < MIN_COLUMNS:
+        raise ConfigError(
+            f"data.mixtures needs windows of at least {MIN_COLUMNS} columns of patches; these have {grid.time}; set"
+            f" model.frames to at least {MIN_COLUMNS * grid.patch_size[1]}"
+        )
 
 
 def weights_of_others(recipe: Recipe, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.prototypes import PrototypesConfig
 from unheard.objectives.reconstruct import ReconstructConfig
 from unheard.objectives.registry import REGISTERED, name_of
+from unheard.objectives.retention import RetentionConfig
 from unheard.objectives.supervise import SuperviseConfig
 from unheard.objectives.teacher_schedules import TeacherConfig
 from unheard.objectives.utterance import UtteranceConfig
@@ -49,6 +50,8 @@ class ObjectivesConfig(OpenSection, Mapping[str, Any]):
     """Prediction of the teacher's prototype assignments of hidden patches."""
     utterance: UtteranceConfig
     """Prediction of the teacher's mean latent of the window from the CLS token."""
+    retention: RetentionConfig
+    """Prediction of the teacher's latents of both sources from their mixture."""
     distill: DistillConfig
     """Feature distillation from frozen teachers."""
     supervise: SuperviseConfig
@@ -197,6 +200,8 @@ class DataConfig:
     """
     min_std: Weight = 0.0
     """Smaller deviations are raised to this, for bands that hardly vary, such as those that a codec left empty."""
+    mixtures: bool = False
+    """Add the mixture of each window with the window before it in the batch, which doubles the batch (SSLAM)."""
     input: Literal["spec", "wav"] = "spec"
     """Cut windows from packed spectrograms, or from waveforms; teachers and bands that vary need waveforms."""
 

@@ -55,7 +55,8 @@ def prepare(session: Session, engine: Engine, learner: PretrainModule, checkpoin
 def loader_of(session: Session, store: Store, engine: Engine, inputs: ExternalInputs, steps: range) -> PretrainLoader:
     """Return the loader of the batches of some steps."""
     recipe = session.recipe
-    plan = BatchPlan(steps, RankSlice(recipe.training.batch_size, engine.rank, engine.processes), engine.device)
+    share = RankSlice(recipe.training.batch_size, engine.rank, engine.processes)
+    plan = BatchPlan(steps, share, engine.device, recipe.data.mixtures)
     grid = engine.learner.grid
     numbers = noise_size(recipe.model, recipe.mask, grid)
     sampler = sampler_of(store, recipe)
