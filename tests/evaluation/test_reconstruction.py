@@ -4,7 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unheard.evaluation.reconstruction import hidden_values, interpolation_baselines, predict, reconstruction_error
+from unheard.evaluation.reconstruction import (
+    ReconstructionError,
+    hidden_values,
+    interpolation_baselines,
+    predict,
+    reconstruction_error,
+)
 from unheard.model import masking
 from unheard.model.patches import Grid
 from unheard.weights.built_in import untrained
@@ -70,3 +76,12 @@ def test_a_model_that_is_given_the_level_of_a_patch_is_held_against_that_level()
     spec = torch.randn(8, 80, 208) + 3 * torch.randn(8, 5, 13).repeat_interleave(16, 1).repeat_interleave(16, 2)
     error = reconstruction_error(learner, spec, masking.random(torch.rand(8, 65), 0.75))
     assert error.best[0] == "true patch mean" and error.model == pytest.approx(error.best[1], rel=1e-4)
+
+
+def test_sentences_advise_only_a_model_that_a_baseline_equals():
+    def sentences(model: float, mean: float) -> str:
+        return ReconstructionError(model, {"band mean": mean, "linear": 2 * mean}, 1).sentences("Train longer.")
+
+    assert "has 0.300: the reconstruction is better." in sentences(0.2, 0.3) and "longer" not in sentences(0.2, 0.3)
+    assert sentences(0.3, 0.3).endswith("the reconstruction is not better. Train longer.")
+    assert sentences(float("nan"), 0.3) == "The spectrograms have no variance, so the error has no unit."

@@ -9,8 +9,9 @@ import pytest
 
 import unheard
 from unheard.cli import main
+from unheard.data import leakage
 from unheard.data.label_table import read_labels
-from unheard.data.leakage import shared_content
+from unheard.data.leakage import same_as_others, shared_content
 from unheard.data.partitions import make_folds
 from unheard.finetuning.scores import score_labelled
 
@@ -84,3 +85,17 @@ def test_weights_that_one_class_chose_are_reported(folder: Path) -> None:
         "all validation clips have the same class, and the weights were selected on them; put clips of every class into"
         " the split valid" in report.notes
     )
+
+
+def test_each_file_is_read_once_to_find_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips of one length have files of one size, as in many corpora of commands."""
+    own, theirs = ([tmp_path / f"{name}{number}" for number in range(20)] for name in "ab")
+    for number, path in enumerate([*own, *theirs]):
+        path.write_bytes(bytes([number]) * 100)
+    theirs[7].write_bytes(own[3].read_bytes())
+    own[4].write_bytes(b"another size")
+    read: list[Path] = []
+    real = leakage.content_of
+    monkeypatch.setattr(leakage, "content_of", lambda paths: read.extend(paths) or real(paths))
+    assert same_as_others(own, theirs) == [own[3]]
+    assert len(read) == len(set(read)) == 39

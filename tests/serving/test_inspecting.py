@@ -10,6 +10,8 @@ from tests.serving.conftest import Served, tone
 
 from unheard import api
 from unheard.cli import main
+from unheard.errors import CheckpointError
+from unheard.serving.routes import inspecting
 from unheard.view.window import parse_painted, reconstruct_window, take_window
 
 
@@ -106,3 +108,19 @@ def test_status_names_what_the_model_can_do(served: Served) -> None:
     found = served.client.get("/api/status").json()
     assert found["reconstructs"] and found["plays"] and not found["words"]
     assert (found["layers"], found["heads"], found["files"]) == (12, 3, 36)
+
+
+def test_the_original_is_played_without_a_decoder(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model without a decoder has no reconstruction, and the original needs none."""
+
+    def refused(*_: object) -> None:
+        raise CheckpointError("this model has no trained decoder")
+
+    monkeypatch.setattr(inspecting, "reconstruct_whole", refused)
+    sound = served.upload(tone(500, 3.0))
+    for whole, seconds in ((False, 2.08), (True, 3.0)):
+        asked = {"sound": sound, "what": "original", "whole": whole}
+        found = served.client.post("/api/resynthesis", json=asked)
+        assert found.status_code == 200
+        assert soundfile.info(io.BytesIO(found.content)).duration == pytest.approx(seconds, abs=0.05)
+    assert served.client.post("/api/resynthesis", json={"sound": sound, "what": "masked"}).status_code == 422

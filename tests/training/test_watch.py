@@ -103,8 +103,15 @@ def test_a_resumed_run_has_the_rows_of_an_uninterrupted_one(sounds: Path, table:
     shutil.rmtree(tmp_path / "cut" / "checkpoints")
     unheard.resume(tmp_path / "cut", device="cpu")
     assert scores_of(tmp_path / "cut") == scores_of(tmp_path / "whole")
-    table.rename(table.with_suffix(".moved"))
     shutil.rmtree(tmp_path / "cut" / "checkpoints")
+    text = table.read_text()
+    table.write_text(text.rsplit("\n", 2)[0] + "\n")
+    try:
+        with pytest.raises(UnheardError, match="labels.csv has changed since the run started"):
+            unheard.resume(tmp_path / "cut", device="cpu")
+    finally:
+        table.write_text(text)
+    table.rename(table.with_suffix(".moved"))
     try:
         with pytest.raises(UnheardError, match="labels.csv: no such file"):
             unheard.resume(tmp_path / "cut", device="cpu")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +57,8 @@ def few_groups(count: int) -> list[str]:
 
 
 def same_as_others(paths: Sequence[Path], others: Sequence[Path]) -> list[Path]:
-    """Return the files with the same bytes as one of the others; only files of equal size are read.
-
-    Others that do not exist are ignored: the audio of a packed corpus may be gone.
-    """
-    sizes = defaultdict[int, list[Path]](list)
-    for other in others:
-        with suppress(OSError):
-            sizes[other.stat().st_size].append(other)
-    found = []
-    for path in paths:
-        equal = sizes.get(path.stat().st_size, [])
-        if equal and content_of([path])[0] in content_of(equal):
-            found.append(path)
-    return found
+    """Return the files with the same bytes as one of the others. Files of equal size are read, each of them once."""
+    own, theirs = ({path: path.stat().st_size for path in each} for each in (paths, others))
+    near = [path for path, size in own.items() if size in set(theirs.values())]
+    contents = set(content_of([path for path, size in theirs.items() if size in set(own.values())]))
+    return [path for path, content in zip(near, content_of(near), strict=True) if content in contents]

@@ -58,19 +58,14 @@ class ReconstructionError:
         """Best baseline and its error."""
         return min(self.baselines.items(), key=lambda item: item[1])
 
-    @property
-    def better(self) -> bool:
-        """Whether the error of the model is lower than that of every baseline."""
-        return self.model < self.best[1]
-
-    def sentences(self) -> str:
-        """Return what the errors mean."""
+    def sentences(self, advice: str = "") -> str:
+        """Return what the errors mean; with ``advice`` at the end, if a baseline is as good as the model."""
         name, error = self.best
         if not np.isfinite([self.model, error]).all():
             return "The spectrograms have no variance, so the error has no unit."
         found = f"The error on masked patches is {self.model:.3f} of the variance."
-        relation = "better" if self.better else "not better"
-        return f"{found} The best baseline, {BASELINES[name]}, has {error:.3f}: the reconstruction is {relation}."
+        relation, more = ("better", "") if self.model < error else ("not better", advice and f" {advice}")
+        return f"{found} The best baseline, {BASELINES[name]}, has {error:.3f}: the reconstruction is {relation}.{more}"
 
     def line(self) -> str:
         """Return the result as one line."""

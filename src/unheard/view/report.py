@@ -59,7 +59,7 @@ def write_report(run: Path) -> Path:
         probes=[(file.parent, read_report(file)) for file in sorted(run.glob("*/probe.json"))],
         score_rows=score_rows,
         hidden_error=(measured := _stored(run / "hidden_error.json")),
-        verdict="" if measured is None else _verdict(ReconstructionError(**measured)),
+        verdict="" if measured is None else ReconstructionError(**measured).sentences("Train longer."),
         **_scores(run),
     )
 
@@ -69,10 +69,6 @@ def _scores(run: Path) -> dict[str, Any]:
     scores = _stored(run / "scores.json")
     found = interval(scores["low"], scores["high"]) if scores else ""
     return {"scores": scores, "interval": found, "rows_of": lambda rows: [list(row.values()) for row in rows]}
-
-
-def _verdict(error: ReconstructionError) -> str:
-    return error.sentences() if error.better else f"{error.sentences()} Train longer."
 
 
 def _stored(file: Path) -> dict[str, Any] | None:

@@ -13,16 +13,17 @@ import soundfile
 import torch
 
 from unheard.api import probe
-from unheard.data.label_table import Labels
+from unheard.data.label_table import Labels, read_labels
 from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.job import Options
 from unheard.embedding.loading import load
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, DataError
 from unheard.evaluation.probe.probe import TOKEN_HEADS, InnerOutputs, ProbeConfig, chosen_heads, probe_embeddings
 from unheard.evaluation.probe.steps import Clips
 from unheard.evaluation.probe.token_heads import tokens as tokens_module
 from unheard.evaluation.probe.token_heads.fit import build_head, token_head
 from unheard.evaluation.probe.token_heads.tokens import embed_tokens, refuse_without_tokens
-from unheard.evaluation.probe.vectors import by_layer
+from unheard.evaluation.probe.vectors import by_layer, layer_vectors, scenes
 
 Table = Callable[..., Labels]
 
@@ -134,3 +135,21 @@ def test_a_probe_with_heads_on_tokens_writes_their_scores(tmp_path: Path) -> Non
     assert model.mean > 0.8 and report.confusion and not report.curve
     page = (tmp_path / "out" / "report.html").read_text()
     assert "The attentive head on frozen embeddings" in page
+
+
+def test_a_head_on_tokens_without_tokens_is_refused(table: Table) -> None:
+    labels = replace(table([0, 1] * 4), split=["train", "train", "test", "test"] * 2)
+    with pytest.raises(DataError, match="attentive need tokens"):
+        probe_embeddings({"model": np.ones((8, 2))}, labels, ProbeConfig((0,), ("linear", "attentive")))
+
+
+def test_layers_of_an_encoder_with_several_bands_are_those_of_single_layers(
+    hf_model: Callable[[str], Path], stand_in: Path
+) -> None:
+    model = load(f"hf:{hf_model('audio-spectrogram-transformer')}", "cpu")
+    labels = read_labels(stand_in / "sounds/labels.csv")
+    found = layer_vectors(model, labels)
+    for layer in range(model.depth):
+        single = None if layer + 1 == model.depth else layer + 1  # the last one is normalised
+        expected = scenes(model, labels, Options(layer=single, frames=False), "")
+        np.testing.assert_allclose(found[:, layer], expected, atol=1e-5)

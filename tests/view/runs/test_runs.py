@@ -197,3 +197,7 @@ def test_sounds_of_a_corpus_that_is_no_folder_are_reconstructed(kind: str, place
     assert found.notes == []
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/png") == (2 if kind == "file" else 3)  # curves and the sounds
+    if kind == "table":
+        data.write_text("name\n1.wav\n")
+        found = unheard.compare(tmp_path / "alone", place / "runs" / "one", tmp_path / "other.html", device="cpu")
+        assert "no reconstructions" in found.notes[0] and (tmp_path / "other.html").is_file()

@@ -131,6 +131,8 @@ def probe_embeddings(
     >>> print(report.table())  # doctest: +SKIP
     """
     how = how or ProbeConfig()
+    if (needing := [head for head in how.heads if head in TOKEN_HEADS]) and next(iter(embeddings)) not in inner.tokens:
+        raise DataError(f"the heads {', '.join(needing)} need tokens of the first embedding; give them as inner.tokens")
     runs = {name: _runs(name, vectors, labels, len(how.seeds)) for name, vectors in embeddings.items()}
     protocol = ProbeProtocol.of(labels, how.seeds, how.n_resamples)
     first = next(iter(runs))
@@ -184,7 +186,8 @@ def _predictions(
     """Return the predictions of every embedding with every head that it can have."""
     jobs = [(name, head) for name in heads.runs for head in how.heads if head in HEADS or name in tokens]
     return {
-        (name, head): _ask(heads, name, head, how, tokens.get(name)) for name, head in track(jobs, len(jobs), "probe")
+        (name, head): _ask(heads, name, head, how, tokens[name] if head in TOKEN_HEADS else None)
+        for name, head in track(jobs, len(jobs), "probe")
     }
 
 
@@ -198,9 +201,7 @@ def _ask(heads: LinearHeads, name: str, head: str, how: ProbeConfig, tokens: Tok
         if head == "knn":
             return knn(rows[part.train], target[part.train], rows[part.test])
         clips = Clips(target, part.train, part.test, part.inner_splits, how.seeds[run], labels.multilabel)
-        if head == "mlp" or tokens is None:
-            return mlp(rows, clips)
-        return token_head(tokens(run), head, clips, how.prototypes)
+        return mlp(rows, clips) if tokens is None else token_head(tokens(run), head, clips, how.prototypes)
 
     return heads.protocol.answers(fit_predict, same=head == "knn" and all(run is vectors[0] for run in vectors))
 

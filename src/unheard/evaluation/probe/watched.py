@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from unheard.audio.waveform import Waveform, from_array, info, read
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels, read_labels
-from unheard.data.leakage import same_as_others
+from unheard.data.leakage import content_of, same_as_others
 from unheard.data.partitions import partitions
 from unheard.data.splits import draw_subset
 from unheard.data.store import Store
@@ -89,7 +89,8 @@ class WatchedLabels:
         Raises
         ------
         DataError
-            When the table cannot be read or split, a side has one class only, or its clips are too long.
+            When the table has changed since the run started, or cannot be read or split, a side has one class only, or
+            its clips are too long.
         AudioError
             Naming clips that cannot be read.
         """
@@ -98,6 +99,10 @@ class WatchedLabels:
         table = Path(plan.table)
         if not table.exists():
             raise DataError(f"{table}: no such file; --watch needs a CSV with the columns path and label")
+        if plan.content and plan.content != content_of([table])[0]:
+            raise DataError(
+                f"{table} has changed since the run started, so its scores could not be compared; restore it"
+            )
         labels, rate = read_labels(table), recipe.frontend.sample_rate
         sides, notes = _sides(labels)
         _refuse_one_class(table, labels, sides)
@@ -151,8 +156,11 @@ class WatchedLabels:
             return [f"not compared with the {len(store)} clips of the corpus; keep the watched clips out of it"]
         root = data if data.is_dir() else data.parent
         others = [root / name for name in dict.fromkeys(store.names[number] for number in range(len(store)))]
+        there = [path for path in others if path.is_file()]
+        if not there:
+            return ["not compared with the corpus, whose sound files are not there; keep the watched clips out of it"]
         files = list(dict.fromkeys(self.labels.paths[row] for row in np.concatenate(self.sides).tolist()))
-        common = same_as_others(files, others)
+        common = same_as_others(files, there)
         if not common:
             return []
         return [

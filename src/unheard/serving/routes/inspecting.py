@@ -134,8 +134,12 @@ def _resynthesis(bench: Workbench, asked: ResynthesisIn) -> Response:
     model, seconds = bench.own, PLAYED_SECONDS if asked.whole else window_seconds(bench.own)
     wav, _ = bench.part(asked.sound, 0.0 if asked.whole else asked.start, seconds, model.sample_rate)
     spec = model.frontend.spectrogram_cpu(wav)
+    if not asked.whole:
+        spec = spec[: model.grid.frames]
+    if asked.what == "original":
+        return wav_response(griffin_lim(spec.T, model.config.frontend), model.sample_rate)
     plan = MaskPlan(asked.mask if asked.hidden is None else _painted(asked.hidden), asked.mask_ratio, asked.seed)
-    made = reconstruct_whole(model, spec if asked.whole else spec[: model.grid.frames], plan)
+    made = reconstruct_whole(model, spec, plan)
     return wav_response(griffin_lim(made.spectrogram(asked.what), model.config.frontend), model.sample_rate)
 
 

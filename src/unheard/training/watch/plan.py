@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from unheard.data.leakage import content_of
 from unheard.data.store import Store
 from unheard.errors import ConfigError
 from unheard.recipes.recipe import Recipe
@@ -30,10 +31,13 @@ class WatchPlan:
         Absolute path of the labels CSV.
     every : int
         Steps between two scores; 0 until it is chosen from the measured times.
+    content : str
+        SHA-256 of the table when the run started; empty if it is not compared.
     """
 
     table: str
     every: int = 0
+    content: str = ""
 
     @classmethod
     def of(cls, table: str | Path | None, every: int | None) -> WatchPlan | None:
@@ -48,7 +52,10 @@ class WatchPlan:
             raise ConfigError("--watch-every needs --watch labels.csv, the table that is scored")
         if every is not None and every < 1:
             raise ConfigError(f"--watch-every must be at least 1 step; got {every}")
-        return None if table is None else cls(str(Path(table).resolve()), every or 0)
+        if table is None:
+            return None
+        path = Path(table).resolve()
+        return cls(str(path), every or 0, content_of([path])[0] if path.is_file() else "")
 
     def due(self, step: int, total: int) -> bool:
         """Return whether the table is scored after a step; it always is after the last one."""

@@ -174,11 +174,11 @@ def _pictures(
         if audio:
             notes.append("no reconstructions: a fine-tuned run has no decoder")
         return
-    sounds = list(audio) or _sounds(Path(runs[0].data))
-    if not sounds:
-        notes.append(f"no reconstructions: {runs[0].data} has no sounds; give some with --audio")
-        return
     try:
+        sounds = list(audio) or _sounds(Path(runs[0].data))
+        if not sounds:
+            notes.append(f"no reconstructions: {runs[0].data} has no sounds; give some with --audio")
+            return
         models = [load_own(str(run.path), device) for run in runs]
         for number, sound in enumerate(sounds):
             shown = [reconstruct_window(model, take_window(model, sound)) for model in models]
