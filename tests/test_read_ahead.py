@@ -132,10 +132,10 @@ def test_bf16_is_close_and_another_identity(sounds, tmp_path):
     cosine = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
     assert cosine.min() > 0.999
     embed_table(whole, sounds, tmp_path / "emb.npz")
-    with pytest.raises(ConfigError, match="precision is None, now bf16"):
+    with pytest.raises(ConfigError, match="precision is float32, now bf16"):
         embed_table(half, sounds, tmp_path / "emb.npz", resume=True)
     embed_table(half, sounds, tmp_path / "half.npz")
-    with pytest.raises(ConfigError, match="precision is bf16, now None"):
+    with pytest.raises(ConfigError, match="precision is bf16, now float32"):
         embed_table(whole, sounds, tmp_path / "half.npz", resume=True)
 
 

@@ -10,6 +10,7 @@ from unheard.api.options import DetectOptions, documented
 from unheard.progress import Track, silent
 
 if TYPE_CHECKING:
+    from unheard.embedding.embedder import Precision
     from unheard.finetuning.spans.classifier import WindowClassifier
     from unheard.finetuning.spans.job import DetectionReport
 
@@ -29,6 +30,7 @@ def detect(
     truth: str | Path | None = None,
     tolerance: float | None = None,
     device: str = "auto",
+    precision: Precision = "float32",
     resume: bool = False,
     overwrite: bool = False,
     track: Track = silent,
@@ -45,6 +47,8 @@ def detect(
         Output file or folder. Default: nothing is written.
     device : str
         Device of a model given by its path.
+    precision : {"float32", "bf16"}
+        Of the matrix products of the encoder of such a model.
     resume, overwrite : bool
         Continue or extend an earlier output, or replace it; otherwise an existing one is refused.
     track : Track
@@ -59,7 +63,8 @@ def detect(
     Raises
     ------
     ConfigError
-        When an option is invalid, the output exists, or the model has no classifier.
+        When an option is invalid, the output exists, the model has no classifier, or a precision is given for a loaded
+        one.
     DataError
         When no recording can be read, or the annotations cannot be used.
 
@@ -77,7 +82,9 @@ def detect(
 
     if tolerance is not None and truth is None:
         raise ConfigError("a tolerance needs annotations to compare with; give --truth, or leave --tolerance out")
-    opened = open_classifier(model, device) if isinstance(model, str | Path) else model
+    if precision != "float32" and not isinstance(model, str | Path):
+        raise ConfigError("the classifier is loaded already; give its path, or leave precision out")
+    opened = open_classifier(model, device, precision) if isinstance(model, str | Path) else model
     plan = plan_detection(
         opened,
         THRESHOLD if threshold is None else threshold,

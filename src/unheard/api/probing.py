@@ -12,7 +12,9 @@ from unheard.api.options import ProbeOptions, documented
 from unheard.api.options.evaluating import Head
 from unheard.data.label_table import read_labels
 from unheard.data.leakage import content_of
+from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.identity import precision_of
 from unheard.embedding.job import Options
 from unheard.embedding.loading import named
 from unheard.errors import ConfigError, require
@@ -54,6 +56,7 @@ def probe(
     layers: Literal["all"] | None = None,
     shots: int | None = None,
     draws: int = 10,
+    precision: Precision = "float32",
     overwrite: bool = False,
     track: Track = silent,
 ) -> ProbeReport:
@@ -68,15 +71,16 @@ def probe(
     DataError, AudioError
         When the table, or one of its sounds, cannot be used.
     ConfigError
-        When ``out`` exists and ``overwrite`` is false, or two models have the same name.
+        When ``out`` exists and ``overwrite`` is false, two models have the same name, or bf16 is asked of an encoder of
+        others or of a model loaded in float32.
     """
     refuse_existing(out, overwrite)
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; give an output folder with -o")
     several = [models] if isinstance(models, EmbeddingModel | str | Path) else list(models)
     heads = (head,) if isinstance(head, str) else tuple(head)
-    options = ProbeOptions(heads, prototypes, quick, seeds, pool, layer, layers, shots, draws)
-    return probe_table(named(several, first=MODEL), Path(labels), Path(out), options, track)
+    options = ProbeOptions(heads, prototypes, quick, seeds, pool, layer, layers, shots, draws, precision)
+    return probe_table(named(several, MODEL, precision), Path(labels), Path(out), options, track)
 
 
 def probe_table(
@@ -172,6 +176,7 @@ def _about(models: Mapping[str, EmbeddingModel], table: Path, options: ProbeOpti
         "table": table.name,
         "pooling": options.pool,
         "layer": str(options.layer or "last"),
+        **({"precision": precision} if (precision := precision_of(models[model])) else {}),
     }
 
 

@@ -61,7 +61,7 @@ def probe(
 
     names = [model, *compare]
     refuse_same_names(["model", *map(name_of, names[1:])])
-    loaded = [api.load(name, device) for name in names]
+    loaded = [api.load(name, device, options.precision) for name in names]
     report = api.probe(loaded, labels, out, **vars(options), overwrite=overwrite, track=bar)
     emit([report.table()], report.to_json(), json)
     log(f"report, tables and figures in {out}; open {out / 'report.html'}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -40,12 +40,16 @@ class PredictOptions:
         Print the parts of each recording in which a class is detected, with start, end and score.
     resume
         With --spans: continue an interrupted job, or add recordings to a finished one.
+    precision
+        Precision of the matrix products of the encoder. bf16 is faster on processors that have it, and slower on
+        others: see unheard doctor.
     """
 
     labels: str | None = None
     top: int | None = None
     spans: bool = False
     resume: bool = False
+    precision: Literal["float32", "bf16"] = "float32"
 
 
 @verb("unheard predict runs/classifier my_audio/ -o predictions.csv")
@@ -85,7 +89,13 @@ def predict(
         if options.labels is not None or options.top is not None:
             raise ConfigError("--labels and --top are for whole files; leave them out with --spans")
         output = {"out": out, "resume": options.resume, "overwrite": overwrite}
-        return detect(model, audio, {**vars(detection), **output, "device": device}, strict=strict, json=json)
+        return detect(
+            model,
+            audio,
+            {**vars(detection), **output, "device": device, "precision": options.precision},
+            strict=strict,
+            json=json,
+        )
     if options.resume or detection != DetectOptions():
         changed = [name for name, value in vars(detection).items() if value is not None]
         names = ", ".join(f"--{name.replace('_', '-')}" for name in (*changed, *["resume"] * options.resume))
@@ -111,7 +121,7 @@ def _predict_files(
     top = 3 if options.top is None else options.top
     if top < 1:
         raise ConfigError(f"--top must be at least 1; got {top}")
-    names, score = _scorer(model, device, options.labels)
+    names, score = _scorer(model, device, options)
     files, skipped = expand(audio), {}
 
     def skip(sound: Sound, error: AudioError) -> None:
@@ -154,19 +164,22 @@ def evaluate_labelled(
     return status(len(report.skipped), strict)
 
 
-def _scorer(name: str, device: str, labels: str | None) -> tuple[Sequence[str], Scored]:
+def _scorer(name: str, device: str, options: PredictOptions) -> tuple[Sequence[str], Scored]:
     """Return the classes of a model and its scoring function."""
     from unheard.embedding.loading import load_own
     from unheard.finetuning.ensemble import ClassifierEnsemble, open_finetuned, session_of
 
-    if labels is not None:
+    precision = options.precision
+    if options.labels is not None:
         from unheard.embedding.zero_shot import ZeroShot
 
-        chosen = ZeroShot(load_own(name, device), [label.strip() for label in labels.split(",") if label.strip()])
+        chosen = ZeroShot(
+            load_own(name, device, precision), [label.strip() for label in options.labels.split(",") if label.strip()]
+        )
         return chosen.labels, chosen.scores
-    tuned = None if session_of(name) is None else open_finetuned(name, device)
+    tuned = None if session_of(name) is None else open_finetuned(name, device, precision)
     if tuned is None:
-        model = load_own(name, device)
+        model = load_own(name, device, precision)
         if not model.labels and "contrast" in model.learner.objectives:
             raise ConfigError(
                 'this model was trained with captions and has no fixed classes; give them with --labels "dog, rain"'

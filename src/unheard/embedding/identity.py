@@ -60,16 +60,20 @@ NAMES = {"unheard": "the version of unheard", "thresholds": "--threshold", "labe
 def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
     """Return the options in which two identities differ, such as ``--layer is 3, now 6``; empty when there are none."""
     names = [name for name in wanted if name != SOURCE and stored.get(name) != wanted[name]]
+    if "precision" in names:  # the hash of the model depends on it
+        names = [name for name in names if name != "model"]
     return "; ".join(
         "the model is different"
         if name == "model"
-        else f"{NAMES.get(name, name)} is {_text(stored.get(name))}, now {_text(wanted[name])}"
+        else f"{NAMES.get(name, name)} is {_text(name, stored.get(name))}, now {_text(name, wanted[name])}"
         for name in names
     )
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
     """Return a value as text; a list with equal values, such as one threshold for all classes, as one value."""
+    if name == "precision":
+        return value or "float32"
     if not isinstance(value, list):
         return str(value)
     texts = [f"{each:.4g}" if isinstance(each, float) else str(each) for each in value]

@@ -95,7 +95,9 @@ def loaded(
     return model
 
 
-def named(models: Sequence[EmbeddingModel | str | Path], first: str | None = None) -> dict[str, EmbeddingModel]:
+def named(
+    models: Sequence[EmbeddingModel | str | Path], first: str | None = None, precision: Precision = "float32"
+) -> dict[str, EmbeddingModel]:
     """Return models by their names, loaded if a name or path is given; see `name_of`.
 
     Parameters
@@ -110,7 +112,7 @@ def named(models: Sequence[EmbeddingModel | str | Path], first: str | None = Non
     """
     names = [first if first is not None and not at else name_of(each) for at, each in enumerate(models)]
     refuse_same_names(names)
-    return {name: loaded(each) for name, each in zip(names, models, strict=True)}
+    return {name: loaded(each, precision=precision) for name, each in zip(names, models, strict=True)}
 
 
 def name_of(model: EmbeddingModel | str | Path) -> str:

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from unheard.audio.waveform import Channel, from_array, read
 from unheard.embedding.classify import by_name, classifier_of, logits_many
-from unheard.embedding.embedder import Model, Sound
+from unheard.embedding.embedder import Model, Precision, Sound
 from unheard.embedding.loading import load_own
 from unheard.errors import AudioError, CheckpointError
 from unheard.finetuning.session import FinetuneSession, finished, read_session
@@ -96,8 +96,8 @@ class ClassifierEnsemble:
                     yield sound, np.asarray(np.mean([each[id(sound)] for each in logits], axis=0), np.float32)
 
 
-def open_finetuned(path: str | Path, device: str = "auto") -> ClassifierEnsemble:
-    """Open a fine-tuned run, or a model folder with a classifier.
+def open_finetuned(path: str | Path, device: str = "auto", precision: Precision = "float32") -> ClassifierEnsemble:
+    """Open a fine-tuned run, or a model folder with a classifier; its encoders compute at ``precision``.
 
     Raises
     ------
@@ -108,20 +108,24 @@ def open_finetuned(path: str | Path, device: str = "auto") -> ClassifierEnsemble
     """
     run, session = Path(path), session_of(path)
     if session is None:
-        return ClassifierEnsemble([(load_own(path, device), "mix")])
+        return ClassifierEnsemble([(load_own(path, device, precision), "mix")])
     if len(session.members) > 1 and not finished(run, session):
         raise CheckpointError(
             f"{run} has models that are not trained yet; continue with: unheard finetune --resume {run}"
         )
-    return open_members(run, session, session.members, device)
+    return open_members(run, session, session.members, device, precision)
 
 
 def open_members(
-    run: Path, session: FinetuneSession, members: Sequence[tuple[str, Channel]], device: str = "auto"
+    run: Path,
+    session: FinetuneSession,
+    members: Sequence[tuple[str, Channel]],
+    device: str = "auto",
+    precision: Precision = "float32",
 ) -> ClassifierEnsemble:
     """Open some of the models of a run."""
     return ClassifierEnsemble(
-        [(load_own(session.folder(run, part, channel), device), channel) for part, channel in members]
+        [(load_own(session.folder(run, part, channel), device, precision), channel) for part, channel in members]
     )
 
 

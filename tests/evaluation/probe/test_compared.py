@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.evaluation.made import Levels
 
 import unheard
 from unheard.cli import main
+from unheard.data.label_table import read_labels
 from unheard.errors import ConfigError
 
 
@@ -43,3 +45,19 @@ def test_a_quick_probe_trains_one_head_without_a_curve(stand_in: Path, tmp_path:
     assert (out / "report.html").is_file() and not (out / "curve.png").exists()
     with pytest.raises(ConfigError, match="--quick uses one seed"):
         unheard.probe(stand_in / "run", labels, tmp_path / "no", quick=True, seeds=3)
+
+
+def test_a_probe_in_bf16_reads_the_vectors_of_the_model_in_bf16(stand_in: Path, tmp_path: Path) -> None:
+    table, out = stand_in / "sounds/labels.csv", tmp_path / "half"
+    given = ["probe", str(stand_in / "run"), str(table), "-o", str(out), "--quick", "--precision", "bf16"]
+    assert main(given) == 0
+    stored = np.load(out / "vectors/model.npy")
+    model = unheard.load(stand_in / "run", precision="bf16")
+    labels = read_labels(table)
+    expected = np.stack([model.embed(path).scene for path in labels.paths])
+    assert np.allclose(stored, expected, atol=1e-6)
+    exact = unheard.load(stand_in / "run")
+    assert not np.allclose(stored, np.stack([exact.embed(path).scene for path in labels.paths]), atol=1e-6)
+    assert json.loads((out / "probe.json").read_text())["about"]["precision"] == "bf16"
+    with pytest.raises(ConfigError, match="loaded in float32"):
+        unheard.probe(exact, table, tmp_path / "no", quick=True, precision="bf16")

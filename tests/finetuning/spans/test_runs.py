@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from unheard.audio.frontend import Statistics
 from unheard.cli import main
 from unheard.embedding.loading import load
 from unheard.errors import ConfigError
+from unheard.finetuning.ensemble import open_finetuned
 from unheard.finetuning.model_selection import detection_thresholds
 from unheard.finetuning.spans.classifier import WindowClassifier, open_classifier
 from unheard.recipes.learner import build
@@ -133,3 +135,25 @@ def test_a_run_of_single_channels_is_refused(place: Path) -> None:
     run = unheard.finetune(place / "model", place / "labels.csv", place / "two", settings=settings, device="cpu").folder
     with pytest.raises(ConfigError, match="this run has models of the channels left, right"):
         open_classifier(run, "cpu")
+
+
+def test_predictions_in_bf16_are_those_of_the_model_in_bf16(place: Path, tmp_path: Path) -> None:
+    run, sound, out = place / "run", place / "0.wav", tmp_path / "scores.csv"
+    assert main(["predict", str(run), str(sound), "-o", str(out), "--precision", "bf16"]) == 0
+    with out.open(newline="") as file:
+        row = next(csv.DictReader(file))
+    exact, half = open_finetuned(run).predict(sound), open_finetuned(run, precision="bf16").predict(sound)
+    assert exact != half
+    assert {name: float(row[f"score {name}"]) for name in half} == pytest.approx(half, abs=1e-5)
+
+
+def test_detections_in_bf16_are_stored_as_such(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, recordings, out = str(place / "run"), str(place / "recordings"), tmp_path / "spans.csv"
+    given = ["predict", run, recordings, "--spans", "-o", str(out)]
+    assert main([*given, "--precision", "bf16"]) == 0
+    assert json.loads((tmp_path / "spans.csv.json").read_text())["identity"]["precision"] == "bf16"
+    assert main([*given, "--resume"]) == 2
+    errors = capsys.readouterr().err
+    assert "--precision is bf16, now float32" in errors and "model is different" not in errors
+    with pytest.raises(ConfigError, match="is loaded already"):
+        unheard.detect(open_classifier(run), recordings, precision="bf16")

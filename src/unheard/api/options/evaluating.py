@@ -34,6 +34,9 @@ class ProbeOptions:
         Also score logistic regression on this number of training clips of each class, as MAEB does with 8.
     draws
         Number of times that these clips are drawn.
+    precision
+        Precision of the matrix products of the encoder, also of the random ones. bf16 is faster on processors that
+        have it, and slower on others: see unheard doctor.
     """
 
     head: tuple[Head, ...] = ()
@@ -45,6 +48,7 @@ class ProbeOptions:
     layers: Literal["all"] | None = None
     shots: int | None = None
     draws: int = 10
+    precision: Literal["float32", "bf16"] = "float32"
 
 
 @dataclass(frozen=True)

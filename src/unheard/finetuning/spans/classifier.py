@@ -15,8 +15,8 @@ from jaxtyping import Float, Float32
 
 from unheard.audio.frontend_kinds import build_frontend
 from unheard.embedding.classify import classifier_of
-from unheard.embedding.embedder import Model
-from unheard.embedding.identity import fingerprint
+from unheard.embedding.embedder import Model, Precision
+from unheard.embedding.identity import fingerprint, precision_of
 from unheard.errors import ConfigError
 from unheard.finetuning.ensemble import ClassifierEnsemble, open_finetuned
 
@@ -117,8 +117,9 @@ class RunClassifier:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Return hashes of the models, their classes, and the path of the run."""
-        return {"model": [_fingerprint(model) for model in self._models], "source": self.source}
+        """Return hashes of the models, their classes, the path of the run, and the precision if not float32."""
+        precision = precision_of(self._models[0])
+        return {"model": [_fingerprint(model) for model in self._models], "source": self.source, "precision": precision}
 
     def scores(self, windows: Sequence[Waveform]) -> Float[np.ndarray, "n C"]:
         """Return the scores of windows, (n, C).
@@ -133,7 +134,7 @@ class RunClassifier:
         return np.stack([values for _, values in self.ensemble.scores([(wav, rate) for wav in cut])])
 
 
-def open_classifier(path: str | Path, device: str = "auto") -> RunClassifier:
+def open_classifier(path: str | Path, device: str = "auto", precision: Precision = "float32") -> RunClassifier:
     """Open a fine-tuned run, or a model folder with a classifier, for detection.
 
     Raises
@@ -143,7 +144,7 @@ def open_classifier(path: str | Path, device: str = "auto") -> RunClassifier:
     ConfigError
         When a model has no classifier, or reads one channel.
     """
-    return RunClassifier(open_finetuned(path, device), str(path))
+    return RunClassifier(open_finetuned(path, device, precision), str(path))
 
 
 def _encoder_seconds(model: Model) -> float:
