@@ -26,6 +26,9 @@ sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
 LONG = bool(os.environ.get("UNHEARD_LONG"))
 ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # the packages of the peers, and the smallest sizes
     "frontend": (("librosa", "nnAudio"), {"CLIPS": 2}),
+    "filter_bank": (("librosa", "nnAudio", "kaldi_native_fbank"), {}),
+    "packing": (("librosa", "nnAudio"), {"CLIPS": 1}),
+    "files": (("librosa", "nnAudio"), {"SIZE": "tiny"}),
     "loader": ((), {"CLIPS": 24, "BATCH": 8}),
     "embed": (("transformers",), {"SIZES": ("tiny",), "COUNTS": (1,)}),
     "train_step": ((), {"CASES": {"a1 tiny": ("tiny", 208, 2)}}),
