@@ -10,31 +10,25 @@ sizes; both losses are compared first.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import arguments, interleave, show
+from benchmarks.steps import NOW, RATE, Step, candidates, compare_and_time, made_batch
+from benchmarks.timing import arguments
 from benchmarks.train_step import stack
 from unheard.model import masking
-from unheard.model.transformer import AttentionKernel, use_attention
 from unheard.objectives.base import Batch
-from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
-from unheard.recipes.recipe import Recipe
-from unheard.training.engine import bf16_on_cpu
-from unheard.training.optim import build_optimiser
 
 CASES = {
     "a4 tiny 80x208 batch 32": ("tiny", 208, 32),
     "a4 small 80x208 batch 16": ("small", 208, 16),
 }  # row: size, frames, batch
-NOW, NEXT = TrainingProgress(100, 1000), TrainingProgress(101, 1000)
+CLIP = 3.0
 
 
 class Baseline(nn.Module):
@@ -101,67 +95,23 @@ def logits_of(head: nn.Module, latents: Tensor) -> Tensor:
     return F.linear(bottleneck, head.weight_g * head.weight_v / head.weight_v.norm(dim=1, keepdim=True))
 
 
-def baseline_step(learner: PretrainModule, batch: Batch, kept: int) -> Callable[[], int]:
-    """The reference's step; returns how many samples it took."""
+def baseline_step(learner: PretrainModule, batch: Batch) -> Step:
+    """The reference's step."""
+    kept = masking.num_keep(learner.grid.num_patches, learner.recipe.model.mask_ratio)
     model = Baseline(learner)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=1e-6, betas=(0.9, 0.95), weight_decay=0.05, foreach=False, fused=False)
+    optimiser = torch.optim.AdamW(trained, lr=RATE, betas=(0.9, 0.95), weight_decay=0.05, foreach=False, fused=False)
 
-    def step() -> int:
+    def run() -> tuple[float, ...]:
         latents, prototypes = model(batch.spec, batch.noise, kept)
         model.ema_update(0.9999)
         optimiser.zero_grad()
         (0.5 * latents + 0.5 * prototypes).backward()
-        torch.nn.utils.clip_grad_norm_(trained, 3.0, foreach=False)
+        torch.nn.utils.clip_grad_norm_(trained, CLIP, foreach=False)
         optimiser.step()
-        step.losses = (latents.item(), prototypes.item())
-        return len(batch.spec)
+        return latents.item(), prototypes.item()
 
-    return step
-
-
-def our_step(learner: PretrainModule, batch: Batch, bf16: bool, compiled: bool) -> Callable[[], int]:
-    """The step of our training loop."""
-    kernel: AttentionKernel = "explicit" if bf16 else "fused"
-    use_attention(learner, kernel)
-    if compiled:
-        learner.compile(dynamic=False)
-    optimiser = build_optimiser(learner, learner.recipe.training)
-    for group in optimiser.param_groups:
-        group["lr"] = 1e-6
-
-    def step() -> int:
-        learner.begin_step(NOW)
-        mask = masking.random(batch.noise, learner.recipe.model.mask_ratio, batch.valid)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            losses = learner(batch, mask)
-        optimiser.zero_grad()
-        losses["loss"].backward()
-        learner.before_step(NOW)
-        torch.nn.utils.clip_grad_norm_([p for p in learner.parameters() if p.grad is not None], 3.0)
-        optimiser.step()
-        learner.after_step(NEXT)
-        step.losses = (losses["loss/latents"].item(), losses["loss/prototypes"].item())
-        return len(batch.spec)
-
-    return step
-
-
-def case(recipe: Recipe, frames: int, count: int) -> dict[str, Callable[[], int]]:
-    """Every candidate with the same weights, sound and mask."""
-    generator = torch.Generator().manual_seed(0)
-    patches = build(recipe, 0).grid.num_patches
-    spec, noise = torch.randn(count, 80, frames, generator=generator), torch.rand(count, patches, generator=generator)
-    valid = torch.ones_like(noise, dtype=torch.bool)
-    batch = Batch(spec, valid, torch.arange(count), torch.full((count,), frames), torch.zeros(count), noise)
-    kept = masking.num_keep(patches, recipe.model.mask_ratio)
-    steps = {"MATPAC-style step, float32": baseline_step(build(recipe, 0), batch, kept)}
-    steps["ours, float32"] = our_step(build(recipe, 0), batch, False, False)
-    steps["ours, float32, compiled"] = our_step(build(recipe, 0), batch, False, True)
-    if bf16_on_cpu():
-        steps["ours, bf16"] = our_step(build(recipe, 0), batch, True, False)
-        steps["ours, bf16, compiled"] = our_step(build(recipe, 0), batch, True, True)
-    return steps
+    return Step(run, len(batch.spec))
 
 
 def main() -> None:
@@ -169,22 +119,11 @@ def main() -> None:
     given = arguments(__doc__.splitlines()[0], rounds=7)
     torch.set_num_threads(1)
     for title, (size, frames, count) in CASES.items():
-        recipe = find_recipe("matpac")
-        steps = case(replace(recipe, model=replace(recipe.model, size=size, frames=frames)), frames, count)
-        for step in steps.values():
-            step()
-        losses = {name: step.losses for name, step in steps.items()}
-        first = next(iter(losses.values()))
-        for name, pair in losses.items():
-            tolerance = 2e-2 if "bf16" in name else 1e-3
-            if any(abs(mine - theirs) > tolerance * theirs for mine, theirs in zip(pair, first, strict=True)):
-                sys.exit(
-                    f"{title}: the losses of {name} are {pair}, of the baseline {first}; they do not compute the same"
-                    " thing"
-                )
-        checked = "losses of the first step: " + ", ".join(f"{name} {a:.5f} {b:.5f}" for name, (a, b) in losses.items())
-        show(title, interleave(steps, given.rounds), "samples", checked, given.json)
-        print()
+        published = find_recipe("matpac")
+        recipe = replace(published, model=replace(published.model, size=size, frames=frames))
+        batch = made_batch(recipe, frames, count)
+        baseline = {"MATPAC-style step, float32": baseline_step(build(recipe, 0), batch)}
+        compare_and_time(title, candidates(baseline, recipe, batch, CLIP), "samples", given)
 
 
 if __name__ == "__main__":

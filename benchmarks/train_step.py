@@ -8,23 +8,20 @@ compared first.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import arguments, interleave, show
+from benchmarks.steps import RATE, Step, candidates, compare_and_time, made_batch
+from benchmarks.timing import arguments
 from unheard.model import masking
 from unheard.model.sizes import ModelConfig
-from unheard.model.transformer import AttentionKernel, use_attention
 from unheard.objectives.base import Batch
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
-from unheard.training.engine import bf16_on_cpu
-from unheard.training.optim import build_optimiser, parameter_groups
+from unheard.training.optim import parameter_groups
 
 # row: size, frames, batch
 CASES = {
@@ -78,45 +75,21 @@ def stack(transformer: nn.Module, x: Tensor) -> Tensor:
     return transformer.norm(x)
 
 
-def baseline_step(learner: PretrainModule, spec: Tensor, noise: Tensor) -> Callable[[], int]:
-    """The reference's step; returns how many samples it took."""
+def baseline_step(learner: PretrainModule, batch: Batch) -> Step:
+    """The reference's step."""
     model = Baseline(learner)
     groups = parameter_groups(model, 0.05)
-    optimiser = torch.optim.AdamW(groups, lr=1e-6, betas=(0.9, 0.95), foreach=False, fused=False)
-    kept = masking.num_keep(noise.shape[1], 0.75)
+    optimiser = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), foreach=False, fused=False)
+    kept = masking.num_keep(batch.noise.shape[1], 0.75)
 
-    def step() -> int:
-        loss = model(spec, noise, kept)
+    def run() -> tuple[float, ...]:
+        loss = model(batch.spec, batch.noise, kept)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        step.loss = loss.item()
-        return len(spec)
+        return (loss.item(),)
 
-    return step
-
-
-def our_step(learner: PretrainModule, batch: Batch, bf16: bool, compiled: bool) -> Callable[[], int]:
-    """The step of our training loop."""
-    kernel: AttentionKernel = "explicit" if bf16 else "fused"
-    use_attention(learner, kernel)
-    if compiled:
-        learner.compile(dynamic=False)
-    optimiser = build_optimiser(learner, learner.recipe.training)
-    for group in optimiser.param_groups:
-        group["lr"] = 1e-6
-
-    def step() -> int:
-        mask = masking.random(batch.noise, 0.75, batch.valid)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = learner(batch, mask)["loss"]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        step.loss = loss.item()
-        return len(batch.spec)
-
-    return step
+    return Step(run, len(batch.spec))
 
 
 def main() -> None:
@@ -125,37 +98,9 @@ def main() -> None:
     torch.set_num_threads(1)
     for title, (size, frames, count) in CASES.items():
         recipe = replace(find_recipe("msm-mae"), model=ModelConfig(size=size, frames=frames))
-        generator = torch.Generator().manual_seed(0)
-        spec = torch.randn(count, 80, frames, generator=generator)
-        noise = torch.rand(count, build(recipe, 0).grid.num_patches, generator=generator)
-        batch = Batch(
-            spec,
-            torch.ones_like(noise, dtype=torch.bool),
-            torch.arange(count),
-            torch.full((count,), frames),
-            torch.zeros(count),
-            noise,
-        )
-        steps = {"MAE-style step, float32": baseline_step(build(recipe, 0), spec, noise)}
-        steps["ours, float32 (a3)"] = our_step(build(recipe, 0), batch, False, False)
-        steps["ours, float32, compiled (a3)"] = our_step(build(recipe, 0), batch, False, True)
-        if bf16_on_cpu():
-            steps["ours, bf16"] = our_step(build(recipe, 0), batch, True, False)
-            steps["ours, bf16, compiled"] = our_step(build(recipe, 0), batch, True, True)
-        for step in steps.values():
-            step()
-        losses = {name: step.loss for name, step in steps.items()}
-        first = next(iter(losses.values()))
-        for name, loss in losses.items():
-            tolerance = 2e-2 if "bf16" in name else 1e-3
-            if abs(loss - first) > tolerance * first:
-                sys.exit(
-                    f"{title}: the loss of {name} is {loss}, of the baseline {first}; they do not compute the same"
-                    " thing"
-                )
-        checked = "losses of the first step: " + ", ".join(f"{name} {loss:.5f}" for name, loss in losses.items())
-        show(title, interleave(steps, given.rounds), "samples", checked, given.json)
-        print()
+        batch = made_batch(recipe, frames, count)
+        baseline = {"MAE-style step, float32": baseline_step(build(recipe, 0), batch)}
+        compare_and_time(title, candidates(baseline, recipe, batch), "samples", given)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # the packages of t
     "embed": (("transformers",), {"SIZES": ("tiny",), "COUNTS": (1,)}),
     "train_step": ((), {"CASES": {"a1 tiny": ("tiny", 208, 2)}}),
     "matpac_step": ((), {"CASES": {"a4 tiny": ("tiny", 208, 2)}}),
+    "bat_step": ((), {"CASES": {"a5 tiny": ("tiny", 208, 1, 2)}}),
     "coverage": (
         ("sklearn",),
         {"WORLDS": ((40, 3, 1.0, 1.1),), "EQUAL": (2,), "POPULATION": 500, "SETS": 2, "N_RESAMPLES": 20},
