@@ -88,7 +88,8 @@ def probe_table(
 ) -> ProbeReport:
     """Probe models on a labels CSV, compare the first with the others, and write the report into ``out``.
 
-    The table is checked before anything is embedded. Vectors are cached in ``out/vectors``.
+    The table is checked before anything is embedded. Vectors are cached in ``out/vectors``, and until the end the
+    predictions of finished heads, so that an interrupted probe continues with ``--overwrite``.
 
     Raises
     ------
@@ -133,7 +134,7 @@ def probe_table(
         report = probe_embeddings(
             {MODEL: own, **compared, **baseline_vectors},
             labels,
-            config,
+            replace(config, finished=out / FOLDER / "heads"),
             track,
             inner=InnerOutputs(layers, sources),
             content=content,

@@ -15,6 +15,7 @@ from unheard.data.label_table import Labels
 from unheard.data.splits import draw_subset
 from unheard.errors import DataError
 from unheard.evaluation.probe.curve import FRACTIONS, learning_curve
+from unheard.evaluation.probe.finished_heads import FinishedHeads
 from unheard.evaluation.probe.layers import LAYER_MIX, scalar_mix
 from unheard.evaluation.probe.linear import LinearHeads
 from unheard.evaluation.probe.probe import InnerOutputs, ProbeConfig, probe_embeddings
@@ -234,7 +235,7 @@ def test_the_seed_of_each_run_draws_its_share_of_the_clips(table: Callable[..., 
             seen.append(few)
             return answers
 
-    learning_curve(Heads(exam, {}, None), {"x": answers})
+    learning_curve(Heads(exam, {"x": []}, None), {"x": answers}, FinishedHeads(None, exam))
     for run, seed in enumerate((5, 9)):
         for part, few in zip(exam.runs[run], seen[0][run], strict=True):
             assert (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from unheard.data.splits import draw_subset
+from unheard.evaluation.probe.finished_heads import FinishedHeads
 from unheard.evaluation.probe.linear import LinearHeads
 from unheard.evaluation.probe.protocol import Predictions
 from unheard.evaluation.probe.report import CurvePoint
@@ -17,7 +19,7 @@ HALF = 0.5
 
 
 def learning_curve(
-    heads: LinearHeads, whole: Mapping[str, Predictions], track: Track = silent
+    heads: LinearHeads, whole: Mapping[str, Predictions], finished: FinishedHeads, track: Track = silent
 ) -> tuple[list[CurvePoint], Predictions]:
     """Score every embedding on `FRACTIONS` of the training clips. The regularisation is selected on the same fraction.
 
@@ -26,6 +28,7 @@ def learning_curve(
     heads : LinearHeads
     whole : mapping of str to list of ndarray
         Predictions with all training clips, by embedding.
+    finished : FinishedHeads
 
     Returns
     -------
@@ -48,7 +51,8 @@ def learning_curve(
             ]
             for run, parts in enumerate(protocol.runs)
         ]
-        found = whole[name] if fraction == 1 else heads.answers(name, few)
+        train = partial(heads.answers, name, few)
+        found = whole[name] if fraction == 1 else finished(heads.runs[name], f"linear {fraction}", train)
         values = [protocol.value(answer) for answer in found]
         clips = float(np.mean([len(part.train) for parts in few for part in parts]))
         points.append(CurvePoint(name, fraction, clips, float(np.mean(values)), min(values), max(values)))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from unheard.evaluation.probe.caveats import leakage_warnings
 from unheard.evaluation.probe.classes import answers, class_scores, confusions
 from unheard.evaluation.probe.curve import learning_curve
 from unheard.evaluation.probe.few_shot import few_shot_scores
+from unheard.evaluation.probe.finished_heads import FinishedHeads
 from unheard.evaluation.probe.heads import NEIGHBOURS, Table, Vectors, knn
 from unheard.evaluation.probe.layers import LAYER_MIX, Layers, layer_scores
 from unheard.evaluation.probe.linear import LinearHeads
@@ -63,6 +66,8 @@ class ProbeConfig:
         Also score `draws` classifiers on ``shots`` training clips of each class, see `few_shot_scores`.
     prototypes : int
         Number of prototypes K of the heads cgp and prototypes.
+    finished : Path, optional
+        Folder for the predictions of finished heads until the probe is complete, see `FinishedHeads`.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -73,6 +78,7 @@ class ProbeConfig:
     shots: int | None = None
     draws: int = 10
     prototypes: int = PROTOTYPES
+    finished: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -138,12 +144,13 @@ def probe_embeddings(
     first = next(iter(runs))
     with one_thread():
         heads = LinearHeads(protocol, runs, how.C)
-        predictions = _predictions(heads, how, inner.tokens, track)
+        finished = FinishedHeads(how.finished, protocol, (how.C, how.prototypes))
+        predictions = _predictions(heads, how, inner.tokens, finished, track)
         report = _compared(protocol, predictions, first)
         main = main_head(how.heads)
         plain = predictions[first, main]
         if how.curve and (first, "linear") in predictions:
-            points, half = learning_curve(heads, {name: predictions[name, "linear"] for name in runs}, track)
+            points, half = learning_curve(heads, {name: predictions[name, "linear"] for name in runs}, finished, track)
             label_doubling_gain = protocol.difference("linear", "half of the labels", plain, half)
             report = replace(report, curve=points, label_doubling_gain=label_doubling_gain)
         if inner.layers is not None:
@@ -153,7 +160,9 @@ def probe_embeddings(
             report = replace(report, layers=found, scores=scores)
         if how.shots:
             report = replace(report, few_shot=few_shot_scores(protocol, runs, how.shots, how.draws, track))
-        return replace(report, warnings=leakage_warnings(protocol, main, plain, content, statistics))
+        report = replace(report, warnings=leakage_warnings(protocol, main, plain, content, statistics))
+        finished.clear()
+        return report
 
 
 def chosen_heads(heads: Sequence[str], prototypes: int | None) -> tuple[tuple[str, ...], int]:
@@ -181,14 +190,15 @@ def main_head(heads: Sequence[str]) -> str:
 
 
 def _predictions(
-    heads: LinearHeads, how: ProbeConfig, tokens: Mapping[str, TokenSource], track: Track
+    heads: LinearHeads, how: ProbeConfig, tokens: Mapping[str, TokenSource], finished: FinishedHeads, track: Track
 ) -> dict[tuple[str, str], Predictions]:
     """Return the predictions of every embedding with every head that it can have."""
     jobs = [(name, head) for name in heads.runs for head in how.heads if head in HEADS or name in tokens]
-    return {
-        (name, head): _ask(heads, name, head, how, tokens[name] if head in TOKEN_HEADS else None)
-        for name, head in track(jobs, len(jobs), "probe")
-    }
+    found = {}
+    for name, head in track(jobs, len(jobs), "probe"):
+        train = partial(_ask, heads, name, head, how, tokens[name] if head in TOKEN_HEADS else None)
+        found[name, head] = finished(heads.runs[name], head, train)
+    return found
 
 
 def _ask(heads: LinearHeads, name: str, head: str, how: ProbeConfig, tokens: TokenSource | None = None) -> Predictions:
