@@ -8,8 +8,8 @@ and counts the frames of mp3 files. Truncated files are reported, and wrong size
 from __future__ import annotations
 
 import io
-import mmap
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from unheard.audio import flac
+from unheard.audio.archives.archive import mapped
+from unheard.audio.archives.members import byte_size, open_bytes
 from unheard.audio.mpeg import measure
 
 UNKNOWN = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
@@ -51,11 +53,11 @@ def inspect(path: Path) -> Container:
 
     Raises
     ------
-    OSError
+    OSError, AudioError
         When it cannot be read.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    size, suffix = byte_size(path), path.suffix.lower()
+    with open_bytes(path) as file:
         begin = file.read(12)
         if begin[:4] in (b"RIFF", b"RF64") and begin[8:] == b"WAVE":
             return _wav(file, size)
@@ -69,8 +71,8 @@ def inspect(path: Path) -> Container:
             return _flac(file, size)
         if begin[:4] == b"OggS":
             return _ogg(file, size)
-        if path.suffix.lower() == ".mp3":
-            return _mp3(file)
+        if suffix == ".mp3" or (not suffix and _MP3.match(begin)):  # a row of a parquet file may lack a name
+            return _mp3(file, size)
     return Container()
 
 
@@ -167,9 +169,9 @@ def _ogg_pages(file: BinaryIO) -> Iterator[int]:
     """Yield the header type of every page up to the first damaged one: 2 in the first page of a stream, 4 in its
     last.
     """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with mapped(file) as content:
         at = 0
-        while content[at : at + 4] == b"OggS" and at + 27 <= len(content):
+        while bytes(content[at : at + 4]) == b"OggS" and at + 27 <= len(content):
             yield content[at + 5]
             segments = at + 27 + content[at + 26]
             at = segments + sum(content[at + 27 : segments])
@@ -182,10 +184,14 @@ def _flac(file: BinaryIO, size: int) -> Container:
     return Container(f"it is truncated: its header declares {announced} samples, it holds {there}", frames=there)
 
 
-def _mp3(file: BinaryIO) -> Container:
-    if not os.fstat(file.fileno()).st_size:
+_MP3 = re.compile(rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")
+"""Begin of an mp3 file: a tag, or a frame of layer III."""
+
+
+def _mp3(file: BinaryIO, size: int) -> Container:
+    if not size:
         return Container(sound=False)
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
+    with mapped(file) as view:
         length = measure(view)
     if length is None:
         return Container(sound=False)
@@ -215,10 +221,10 @@ def _cut(announced: int, there: int) -> str:
 class Patched(io.RawIOBase):
     """A file with a corrected header: ``head`` is read in place of its first ``skip`` bytes."""
 
-    def __init__(self, path: Path, head: bytes, skip: int) -> None:
+    def __init__(self, file: BinaryIO, head: bytes, skip: int) -> None:
         super().__init__()
-        self.file, self.head, self.skip, self.position = path.open("rb"), head, skip, 0
-        self.size = len(head) + path.stat().st_size - skip
+        self.file, self.head, self.skip, self.position = file, head, skip, 0
+        self.size = len(head) + file.seek(0, os.SEEK_END) - skip
 
     def close(self) -> None:
         """Close the file."""

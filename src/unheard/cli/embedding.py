@@ -77,9 +77,11 @@ def embed(
 
 def _model_and_audio(given: Sequence[str], segments: bool) -> tuple[str | None, list[Path]]:
     """Return the model and the sounds of the arguments. The first one is a model if its name or its folder is one."""
+    from unheard.audio.archives.members import is_sound_file
     from unheard.weights.built_in import is_model_name
 
     if not given:
         return None, []
-    named = segments or is_model_name(given[0]) or (len(given) > 1 and not Path(given[0]).exists())
+    there = Path(given[0]).exists() or is_sound_file(given[0])
+    named = segments or is_model_name(given[0]) or (len(given) > 1 and not there)
     return (given[0], [Path(each) for each in given[1:]]) if named else (None, [Path(each) for each in given])
