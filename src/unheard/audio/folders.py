@@ -68,6 +68,24 @@ def find_sounds(source: str | Path) -> list[Path]:
     return found
 
 
+def find_archives(source: Path, suffix: str) -> list[Path]:
+    """Return the archives with a suffix below a folder, sorted by their relative path; or the one archive given.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+    """
+    if source.is_file() and source.suffix.lower() == suffix:
+        return [source]
+    found = [path for path in _files(source) if path.suffix.lower() == suffix] if source.is_dir() else []
+    if not found:
+        raise DataError(
+            f"{shown(source)}: no {suffix} file; give files that end in {suffix}, or folders that hold some"
+        )
+    return found
+
+
 class _Counts:
     """Counts the files that are left out."""
 
