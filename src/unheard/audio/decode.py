@@ -10,8 +10,9 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -114,7 +115,7 @@ class _Sndfile(Decoder):
 
     def __init__(self, path: Path, container: Container, member: bool) -> None:
         self.path, self.note = path, container.note
-        self._source: BinaryIO | Patched | None = open_bytes(path) if member or container.head else None
+        self._source: BufferedReader | Patched | None = open_bytes(path) if member or container.head else None
         if container.head and self._source is not None:
             self._source = Patched(self._source, container.head, container.skip)
         try:

@@ -9,15 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any
 
 from unheard.errors import AudioError, shown
 
 BUFFER = 1 << 16
 """Bytes that are read at once from a member of a tar file (our choice)."""
-
-OpenBytes: TypeAlias = io.BufferedReader | io.BytesIO
-"""Bytes that are open for reading: in a file or in memory."""
 
 
 class Archive(ABC):
@@ -56,7 +53,7 @@ class Archive(ABC):
         """
 
     @abstractmethod
-    def open(self, name: str) -> OpenBytes:
+    def open(self, name: str) -> io.BufferedReader:
         """Open a member for reading, with a position of its own.
 
         Raises
@@ -131,7 +128,7 @@ class Slice(io.RawIOBase):
 
 
 @contextmanager
-def mapped(file: BinaryIO) -> Iterator[memoryview]:
+def mapped(file: io.BufferedReader) -> Iterator[memoryview]:
     """Yield the bytes of a file that is open for reading and not empty, or of a member of an archive."""
     raw = getattr(file, "raw", file)
     if isinstance(raw, io.BytesIO):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
-from unheard.audio.archives.archive import Archive, OpenBytes
+from unheard.audio.archives.archive import Archive
 from unheard.audio.archives.parquet import ParquetArchive
 from unheard.audio.archives.tar import TarArchive
 from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
@@ -65,7 +66,7 @@ def find_member(path: str | Path) -> tuple[Archive, str] | None:
     for found in _INSIDE.finditer(text):
         archive = text[: found.end()]
         if os.path.isfile(archive):  # noqa: PTH113 - millions of names
-            return open_archive(Path(archive)), PurePosixPath(text[found.end() + 1 :]).as_posix()
+            return open_archive(Path(archive)), PurePosixPath(text[found.end() :].lstrip("/")).as_posix()
     return None
 
 
@@ -92,7 +93,7 @@ def byte_size(path: Path) -> int:
     return path.stat().st_size if found is None else found[0].size(found[1])
 
 
-def open_bytes(path: Path) -> OpenBytes:
+def open_bytes(path: Path) -> BufferedReader:
     """Open a file or a member of an archive for reading.
 
     Raises

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
-from unheard.audio.archives.archive import Archive, OpenBytes
+from unheard.audio.archives.archive import Archive
 from unheard.errors import AudioError, shown
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ class ParquetArchive(Archive):
         """Return the bytes of a sound."""
         return len(self._content(name))
 
-    def open(self, name: str) -> OpenBytes:
+    def open(self, name: str) -> io.BufferedReader:
         """Open a sound that is held in memory."""
-        return io.BytesIO(self._content(name))
+        return io.BufferedReader(io.BytesIO(self._content(name)))
 
     def _content(self, name: str) -> memoryview:
         """Return the bytes of a row."""

@@ -11,9 +11,9 @@ import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-from unheard.audio.archives.archive import BUFFER, Archive, OpenBytes, Slice
+from unheard.audio.archives.archive import BUFFER, Archive, Slice
 from unheard.errors import AudioError, shown
 
 BLOCK = tarfile.BLOCKSIZE
@@ -93,7 +93,7 @@ class TarArchive(Archive):
         """Return the bytes of a member."""
         return self._entry(name).size
 
-    def open(self, name: str) -> OpenBytes:
+    def open(self, name: str) -> io.BufferedReader:
         """Open a member with a file position of its own, so that threads and processes do not share one."""
         entry = self._entry(name)
         return io.BufferedReader(Slice(self.path, entry.offset, entry.size), BUFFER)
@@ -114,7 +114,7 @@ def unpacked_name(name: str) -> str:
     return "/".join(parts)
 
 
-def read_headers(file: BinaryIO) -> Iterator[Entry]:
+def read_headers(file: io.BufferedReader) -> Iterator[Entry]:
     """Yield the files and links of a tar file in their order.
 
     Sizes are compared with the file: a member that it does not hold completely is not yielded.
@@ -160,7 +160,7 @@ _EXTENDED = (
 """Types of headers that describe the next member, or with ``XGLTYPE`` all that follow."""
 
 
-def _header(file: BinaryIO, at: int, total: int, count: int) -> tarfile.TarInfo | None:
+def _header(file: io.BufferedReader, at: int, total: int, count: int) -> tarfile.TarInfo | None:
     """Read the header at a byte; None for the end mark."""
     file.seek(at)
     block = file.read(BLOCK)
@@ -195,12 +195,14 @@ def _entry(info: tarfile.TarInfo, name: str, fields: dict[str, str], content: in
     return Entry(name, content, size)
 
 
-def _fields(file: BinaryIO, content: int, size: int, kind: bytes, count: int) -> dict[str, str]:
+def _fields(file: io.BufferedReader, content: int, size: int, kind: bytes, count: int) -> dict[str, str]:
     """Return the fields that an extended header gives to the next member."""
     file.seek(content)
     text = file.read(size) if 0 <= size <= MOST_EXTENDED else b""
-    damaged = AudioError(f"it is damaged or truncated after {count} files, in a header at byte {content}")
-    if len(text) != size:
+    if len(text) < size <= MOST_EXTENDED:
+        raise AudioError(f"it ends after {count} files, in a header; download it again")
+    damaged = AudioError(f"it is damaged after {count} files, at byte {content}; the files after it are not read")
+    if not 0 <= size <= MOST_EXTENDED:
         raise damaged
     if kind in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
         long = text.partition(b"\0")[0].decode("utf-8", "surrogateescape")
