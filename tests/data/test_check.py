@@ -81,7 +81,7 @@ def test_a_clean_folder_and_a_list_of_files(folder: Path, tmp_path: Path) -> Non
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="no such file or folder"):
         check(tmp_path / "nowhere")
 
 

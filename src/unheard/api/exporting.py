@@ -100,7 +100,7 @@ def _refuse_options(out: Path, to: Format, onnx: bool, code: bool, release: str 
 
 
 def _export_onnx(model: Model | str | Path, out: Path, int8: bool, check: str | Path | None) -> Exported:
-    from unheard.audio.folders import find_audio
+    from unheard.audio.folders import find_sounds
     from unheard.weights.export.graph import waveform_model
     from unheard.weights.export.metadata import check_exportable, describe
     from unheard.weights.export.onnx_file import require_onnx, write_onnx
@@ -108,7 +108,7 @@ def _export_onnx(model: Model | str | Path, out: Path, int8: bool, check: str | 
     if out.is_dir():
         raise ConfigError(f"{out} is a folder; give the name of a file")
     require_onnx()
-    sounds = [] if check is None else find_audio(check)
+    sounds = [] if check is None else find_sounds(check)
     opened = own(model, "cpu")
     if opened.pad_window:
         raise ConfigError("a model that pads its last windows cannot be exported; load it without pad_window")

@@ -43,7 +43,8 @@ def pretrain(
     overwrite: bool = False,
     report: Callbacks | None = None,
 ) -> Run:
-    """Pre-train a recipe on a folder of audio, a CSV with a ``path`` column, a manifest or a packed corpus.
+    """Pre-train a recipe on a folder of audio or archives, an archive, a CSV with a ``path`` column, a manifest or a
+    packed corpus.
 
     Parameters
     ----------

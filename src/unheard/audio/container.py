@@ -8,15 +8,17 @@ and counts the frames of mp3 files. Truncated files are reported, and wrong size
 from __future__ import annotations
 
 import io
-import mmap
 import os
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from unheard.audio import flac
+from unheard.audio.archives.archive import mapped
+from unheard.audio.archives.members import byte_size, open_bytes
 from unheard.audio.mpeg import measure
 
 UNKNOWN = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
@@ -51,11 +53,11 @@ def inspect(path: Path) -> Container:
 
     Raises
     ------
-    OSError
+    OSError, AudioError
         When it cannot be read.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    size, suffix = byte_size(path), path.suffix.lower()
+    with open_bytes(path) as file:
         begin = file.read(12)
         if begin[:4] in (b"RIFF", b"RF64") and begin[8:] == b"WAVE":
             return _wav(file, size)
@@ -69,12 +71,12 @@ def inspect(path: Path) -> Container:
             return _flac(file, size)
         if begin[:4] == b"OggS":
             return _ogg(file, size)
-        if path.suffix.lower() == ".mp3":
-            return _mp3(file)
+        if suffix == ".mp3" or (not suffix and _MP3.match(begin)):  # a row of a parquet file may lack a name
+            return _mp3(file, size)
     return Container()
 
 
-def _wav(file: BinaryIO, size: int) -> Container:
+def _wav(file: io.BufferedReader, size: int) -> Container:
     announced64 = None
     for name, length, at in _chunks(file, "<I", size):
         if name == b"ds64":
@@ -95,7 +97,7 @@ def _wav(file: BinaryIO, size: int) -> Container:
     return Container()
 
 
-def _continues(file: BinaryIO, at: int, size: int, length: int) -> bool:
+def _continues(file: io.BufferedReader, at: int, size: int, length: int) -> bool:
     """Return whether a data chunk of size 0 is really empty: another chunk follows, and the chunks fill the file."""
     if length:
         return False
@@ -106,14 +108,14 @@ def _continues(file: BinaryIO, at: int, size: int, length: int) -> bool:
     )
 
 
-def _aiff(file: BinaryIO, size: int) -> Container:
+def _aiff(file: io.BufferedReader, size: int) -> Container:
     for name, length, at in _chunks(file, ">I", size):
         if name == b"SSND":
             return Container("" if length in UNKNOWN else _cut(length, size - at))
     return Container()
 
 
-def _au(file: BinaryIO, size: int) -> Container:
+def _au(file: io.BufferedReader, size: int) -> Container:
     file.seek(4)
     at, length = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
     return Container("" if length in UNKNOWN else _cut(length, max(0, size - at)))
@@ -123,7 +125,7 @@ _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0"
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\0\xc0\x4f\x8e\xdb\x8a"
 
 
-def _w64(file: BinaryIO, size: int) -> Container:
+def _w64(file: io.BufferedReader, size: int) -> Container:
     """Read the chunks of a Sony Wave64 file.
 
     A chunk begins with 16 bytes of name and 8 bytes of length, which include these 24. Each chunk begins at a multiple
@@ -141,7 +143,7 @@ def _w64(file: BinaryIO, size: int) -> Container:
     return Container()
 
 
-def _ogg(file: BinaryIO, size: int) -> Container:
+def _ogg(file: io.BufferedReader, size: int) -> Container:
     """Check that the last page of an ogg file ends the stream, and that the file holds one stream only.
 
     Chained streams should have different serial numbers (RFC 3533, section 4). A file appended to itself has one serial
@@ -163,29 +165,33 @@ def _ogg(file: BinaryIO, size: int) -> Container:
     return Container()
 
 
-def _ogg_pages(file: BinaryIO) -> Iterator[int]:
+def _ogg_pages(file: io.BufferedReader) -> Iterator[int]:
     """Yield the header type of every page up to the first damaged one: 2 in the first page of a stream, 4 in its
     last.
     """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with mapped(file) as content:
         at = 0
-        while content[at : at + 4] == b"OggS" and at + 27 <= len(content):
+        while bytes(content[at : at + 4]) == b"OggS" and at + 27 <= len(content):
             yield content[at + 5]
             segments = at + 27 + content[at + 26]
             at = segments + sum(content[at + 27 : segments])
 
 
-def _flac(file: BinaryIO, size: int) -> Container:
+def _flac(file: io.BufferedReader, size: int) -> Container:
     announced, there = flac.measure(file, size) or (0, 0)
     if there == announced:
         return Container()
     return Container(f"it is truncated: its header declares {announced} samples, it holds {there}", frames=there)
 
 
-def _mp3(file: BinaryIO) -> Container:
-    if not os.fstat(file.fileno()).st_size:
+_MP3 = re.compile(rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")
+"""Begin of an mp3 file: a tag, or a frame of layer III."""
+
+
+def _mp3(file: io.BufferedReader, size: int) -> Container:
+    if not size:
         return Container(sound=False)
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
+    with mapped(file) as view:
         length = measure(view)
     if length is None:
         return Container(sound=False)
@@ -197,7 +203,7 @@ def _mp3(file: BinaryIO) -> Container:
     return Container(note, length.header_frame(), length.begin, length.frames * length.first.samples)
 
 
-def _chunks(file: BinaryIO, kind: str, size: int, at: int = 12) -> Iterator[tuple[bytes, int, int]]:
+def _chunks(file: io.BufferedReader, kind: str, size: int, at: int = 12) -> Iterator[tuple[bytes, int, int]]:
     """Yield the name, the size and the first byte of every chunk."""
     while at + 8 <= size:
         file.seek(at)
@@ -215,10 +221,10 @@ def _cut(announced: int, there: int) -> str:
 class Patched(io.RawIOBase):
     """A file with a corrected header: ``head`` is read in place of its first ``skip`` bytes."""
 
-    def __init__(self, path: Path, head: bytes, skip: int) -> None:
+    def __init__(self, file: io.BufferedReader, head: bytes, skip: int) -> None:
         super().__init__()
-        self.file, self.head, self.skip, self.position = path.open("rb"), head, skip, 0
-        self.size = len(head) + path.stat().st_size - skip
+        self.file, self.head, self.skip, self.position = file, head, skip, 0
+        self.size = len(head) + file.seek(0, os.SEEK_END) - skip
 
     def close(self) -> None:
         """Close the file."""

@@ -10,6 +10,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +18,15 @@ import numpy as np
 import soundfile
 from jaxtyping import Float32
 
+from unheard.audio.archives.members import byte_size, find_member, open_bytes, refuse_archive
 from unheard.audio.container import Container, Patched, inspect
 from unheard.audio.decoder import Decoder
 from unheard.audio.limits import RATES
 from unheard.audio.standard_input import StandardInput, is_standard_input
+from unheard.audio.suffixes import AV_SUFFIXES
 from unheard.errors import AudioError, UnheardError, require, shown
 
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".w64", ".caf"}
-)
-"""Suffixes of sound files that are read without extras, in lower case."""
-
-AV_SUFFIXES = frozenset(
-    {".m4a", ".mp4", ".aac", ".webm", ".wma", ".mka", ".mkv", ".mov", ".amr", ".ac3", ".3gp", ".m4b"}
-)
-"""Suffixes of sound files that need the extra ``av``, in lower case."""
-
-TABLES = frozenset({".csv", ".tsv", ".txt", ".json", ".xlsx", ".parquet"})
+TABLES = frozenset({".csv", ".tsv", ".txt", ".json", ".xlsx"})
 """Suffixes of tables and texts, which users give by mistake in place of a sound file."""
 
 _ESTIMATED = frozenset({"MP3", "OGG"})
@@ -54,7 +47,7 @@ _OGG_LEAD = 1.0
 
 
 def open_sound(path: str | Path) -> Decoder:
-    """Open a sound file.
+    """Open a sound file, or a member of an archive.
 
     Raises
     ------
@@ -64,22 +57,19 @@ def open_sound(path: str | Path) -> Decoder:
     if is_standard_input(path):
         return StandardInput(str(path))
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(
-            f"{shown(path)}: is a folder; give one sound file" if path.is_dir() else f"{shown(path)}: no such file"
-        )
     suffix = path.suffix.lower()
-    if suffix in TABLES:
-        raise AudioError(
-            f"{shown(path)}: a table or text, not a sound file; give sound files or the folder that holds them"
-        )
     try:
-        if not path.stat().st_size:
+        member = _is_member(path)
+        if suffix in TABLES:
+            raise AudioError(
+                f"{shown(path)}: a table or text, not a sound file; give sound files or the folder that holds them"
+            )
+        if not byte_size(path):
             raise AudioError(f"{shown(path)}: not a sound file: it is empty")
         container = inspect(path)
         if not container.sound:
             raise AudioError(f"{shown(path)}: not a sound file that can be read: it holds no mp3 frame")
-        decoder = _Av(path) if suffix in AV_SUFFIXES else _Sndfile(path, container)
+        decoder = _Av(path, member) if suffix in AV_SUFFIXES else _Sndfile(path, container, member)
     except OSError as error:
         raise AudioError(f"{shown(path)}: cannot be read ({error.strerror or error})") from error
     if not RATES[0] <= decoder.sample_rate <= RATES[1]:
@@ -89,6 +79,18 @@ def open_sound(path: str | Path) -> Decoder:
             " the header is damaged"
         )
     return decoder
+
+
+def _is_member(path: Path) -> bool:
+    """Return whether a path names a member of an archive rather than a file; refuse what is neither."""
+    if path.is_file():
+        refuse_archive(path)
+        return False
+    if find_member(path) is not None:
+        return True
+    raise AudioError(
+        f"{shown(path)}: is a folder; give one sound file" if path.is_dir() else f"{shown(path)}: no such file"
+    )
 
 
 @cache
@@ -111,12 +113,13 @@ class _Sequential(soundfile.SoundFile):  # type: ignore[misc]
 class _Sndfile(Decoder):
     """A file that libsndfile decodes."""
 
-    def __init__(self, path: Path, container: Container) -> None:
-        self.path, self.note, self._patched = path, container.note, None
-        if container.head:
-            self._patched = Patched(path, container.head, container.skip)
+    def __init__(self, path: Path, container: Container, member: bool) -> None:
+        self.path, self.note = path, container.note
+        self._source: BufferedReader | Patched | None = open_bytes(path) if member or container.head else None
+        if container.head and self._source is not None:
+            self._source = Patched(self._source, container.head, container.skip)
         try:
-            self._file = _Sequential(self._patched or os.fsencode(path))
+            self._file = _Sequential(os.fsencode(path) if self._source is None else self._source)
         except (RuntimeError, TypeError, ValueError) as error:
             self.close()
             raise AudioError(f"{shown(path)}: not a sound file that can be read; convert it to wav or flac") from error
@@ -167,14 +170,14 @@ class _Sndfile(Decoder):
     def close(self) -> None:
         if hasattr(self, "_file"):
             self._file.close()
-        if self._patched is not None:
-            self._patched.close()
+        if self._source is not None:
+            self._source.close()
 
 
 class _Av(Decoder):
     """A file that FFmpeg decodes: its first audio track."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, member: bool) -> None:
         try:
             require("av", "av")
         except UnheardError as error:
@@ -182,8 +185,10 @@ class _Av(Decoder):
         import av
 
         self.path, self.note = path, ""
+        self._source = open_bytes(path) if member else None
+        name = os.fsencode(path).decode("utf-8", "surrogateescape")
         try:
-            self._container = av.open(os.fsencode(path).decode("utf-8", "surrogateescape"), metadata_errors="ignore")
+            self._container = av.open(name if self._source is None else self._source, metadata_errors="ignore")
         except (OSError, ValueError, av.FFmpegError) as error:
             raise AudioError(f"{shown(path)}: not a sound file that can be read; convert it to wav or flac") from error
         if not self._container.streams.audio:
@@ -218,3 +223,5 @@ class _Av(Decoder):
 
     def close(self) -> None:
         self._container.close()
+        if self._source is not None:
+            self._source.close()

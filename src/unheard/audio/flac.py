@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import BinaryIO
+from io import BufferedReader
 
 INFO = 42
 """Bytes up to the end of STREAMINFO, the first block of every file."""
@@ -47,14 +47,14 @@ class StreamInfo:
     samples: int
 
 
-def measure(file: BinaryIO, size: int) -> tuple[int, int] | None:
+def measure(file: BufferedReader, size: int) -> tuple[int, int] | None:
     """Return the declared and the actual number of samples per channel of a flac file.
 
     A file of which only the last frame is damaged counts as complete. To detect that, the file must be decoded.
 
     Parameters
     ----------
-    file : BinaryIO
+    file : BufferedReader
     size : int
         Bytes of the file.
 

@@ -1,13 +1,15 @@
-"""Sound files of a folder."""
+"""Sound files of a folder, and of the archives in it."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
 
-from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES, av_installed
+from unheard.audio.archives.members import COMPRESSED, find_member, is_archive, is_sound_file, open_archive
+from unheard.audio.decode import av_installed
+from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.errors import DataError, shown, warn_audio
 
 MANY = 100
@@ -15,7 +17,7 @@ MANY = 100
 
 
 def find_audio(folder: str | Path) -> list[Path]:
-    """Return every sound file below ``folder``, sorted by its relative path.
+    """Return every sound file below ``folder``, sorted by its relative path; archives are not read.
 
     Suffixes are those of `AUDIO_SUFFIXES`, and of `AV_SUFFIXES` if the extra ``av`` is installed. Hidden files and
     folders are skipped, and linked folders are not followed. An `AudioWarning` gives the number of sound files that
@@ -26,31 +28,128 @@ def find_audio(folder: str | Path) -> list[Path]:
     DataError
         When ``folder`` is not a folder.
     """
+    root = _checked_folder(folder)
+    counts = _Counts()
+    found = [path for path in _files(root) if counts.usable(path)]
+    counts.warn(root)
+    return found
+
+
+def find_sounds(source: str | Path) -> list[Path]:
+    """Return every sound of a folder, of an archive, or the one sound that ``source`` names.
+
+    A folder is searched as in `find_audio`, and its archives are read: a member is the path ``ARCHIVE/MEMBER``, sorted
+    by name in a tar file, and by row in a parquet file. An archive that is damaged follows its members by itself, so
+    that opening it gives the reason.
+
+    Raises
+    ------
+    DataError
+        When there is no such file or folder.
+
+    Warns
+    -----
+    AudioWarning
+        For compressed archives, for archives whose names occur more than once, and as in `find_audio`.
+    """
+    root = Path(source)
+    if not root.is_dir() and not is_sound_file(root):
+        raise DataError(f"{shown(root)}: no such file or folder; give sound files, archives, or folders that hold some")
+    if (root.is_file() and not is_archive(root)) or find_member(root) is not None:
+        return [root]
+    counts = _Counts()
+    found: list[Path] = []
+    for path in [root] if root.is_file() else _files(root):
+        if is_archive(path):
+            found += _members(path, counts)
+        elif counts.usable(path):
+            found.append(path)
+    counts.warn(root)
+    return found
+
+
+def find_archives(source: Path, suffix: str) -> list[Path]:
+    """Return the archives with a suffix below a folder, sorted by their relative path; or the one archive given.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+    """
+    if source.is_file() and source.suffix.lower() == suffix:
+        return [source]
+    found = [path for path in _files(source) if path.suffix.lower() == suffix] if source.is_dir() else []
+    if not found:
+        raise DataError(
+            f"{shown(source)}: no {suffix} file; give files that end in {suffix}, or folders that hold some"
+        )
+    return found
+
+
+class _Counts:
+    """Counts the files that are left out."""
+
+    def __init__(self) -> None:
+        self._suffixes = AUDIO_SUFFIXES | (AV_SUFFIXES if av_installed() else frozenset())
+        self._needing_av, self._compressed = Counter[str](), 0
+
+    def usable(self, path: PurePath) -> bool:
+        """Return whether a file has the suffix of a sound file that can be read."""
+        suffix = path.suffix.lower()
+        if suffix in AV_SUFFIXES - self._suffixes:
+            self._needing_av[suffix] += 1
+        self._compressed += COMPRESSED.search(path.name) is not None
+        return suffix in self._suffixes
+
+    def warn(self, root: Path) -> None:
+        """Warn about what was left out."""
+        if self._needing_av:
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self._needing_av.items()))
+            warn_audio(
+                f"{shown(root)}: {self._needing_av.total()} sound files are left out ({counts}); to read them: pip"
+                " install 'unheard[av]'"
+            )
+        if self._compressed:
+            warn_audio(
+                f"{shown(root)}: {self._compressed} compressed tar files are left out; to read them, unpack the"
+                " compression (gunzip, bunzip2, unxz or unzstd)"
+            )
+
+
+def _members(path: Path, counts: _Counts) -> Iterator[Path]:
+    """Yield the sounds of an archive, and the archive itself if it cannot be read completely."""
+    try:
+        archive = open_archive(path)
+    except OSError:  # opening it as a sound gives the reason
+        yield path
+        return
+    if archive.note:
+        warn_audio(f"{shown(path)}: {archive.note}")
+    named = path.suffix.lower() == ".tar"  # every member of a parquet file is a sound
+    yield from (path / name for name in archive.names if not named or counts.usable(PurePath(name)))
+    if archive.problem:
+        yield path
+
+
+def _checked_folder(folder: str | Path) -> Path:
     root = Path(folder)
     if not root.is_dir():
         problem = "is a file" if root.is_file() else "no such folder"
         raise DataError(f"{shown(root)}: {problem}; give a folder that holds sound files")
-    suffixes = AUDIO_SUFFIXES | (AV_SUFFIXES if av_installed() else frozenset())
-    found, left_out = [], Counter[str]()
+    return root
+
+
+def _files(root: Path) -> list[Path]:
+    """Return the files below a folder that are not hidden, sorted by their relative path."""
+    found: list[Path] = []
     for parent, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in (name for name in names if not name.startswith(".")):
-            suffix = Path(name).suffix.lower()
-            if suffix in suffixes:
-                found.append(Path(parent, name))
-            elif suffix in AV_SUFFIXES:
-                left_out[suffix] += 1
-    if left_out:
-        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
-        warn_audio(
-            f"{shown(root)}: {left_out.total()} sound files are left out ({counts}); to read them: pip install"
-            " 'unheard[av]'"
-        )
+        found += (Path(parent, name) for name in names if not name.startswith("."))
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
 def missing_files(folder: str, names: Iterable[str]) -> set[str]:
-    """Return the names, relative to ``folder``, that are not files.
+    """Return the names, relative to ``folder``, that are neither files nor members of archives.
 
     Folders that hold many of them are listed: that takes a tenth of the time of a check for each of millions of files.
     A name that a listing lacks is checked by itself, as its case or its form may differ.
@@ -64,7 +163,7 @@ def missing_files(folder: str, names: Iterable[str]) -> set[str]:
         missing.update(
             name
             for name in inside
-            if os.path.basename(name) not in listed and not os.path.isfile(os.path.join(folder, name))  # noqa: PTH113, PTH118, PTH119
+            if os.path.basename(name) not in listed and not is_sound_file(os.path.join(folder, name))  # noqa: PTH118, PTH119
         )
     return missing
 

@@ -30,21 +30,24 @@ TABLES = (".csv", ".tsv")
 
 
 @verb("unheard data check my_audio/", data)
-def check(path: Path, /, *, json: Json = False, strict: Strict = False) -> int:
+def check(*paths: Path, json: Json = False, strict: Strict = False) -> int:
     """Check sound files, and list those that are unreadable, truncated, empty, silent, clipped, duplicate or unusual.
 
     Parameters
     ----------
-    path
-        A sound file, or a folder that is searched recursively; other files are ignored.
+    paths
+        Sound files, archives (.tar, .parquet), and folders that are searched recursively; other files are ignored.
     """
+    from unheard.audio.folders import find_sounds
     from unheard.data.check import check as check_files
 
-    report = check_files(path, bar)
+    if not paths:
+        raise ConfigError("give at least one path: a sound file, an archive, or a folder that holds some")
+    report = check_files(paths[0] if len(paths) == 1 else [file for path in paths for file in find_sounds(path)], bar)
     if not report.files:
         raise DataError(
-            f"{path}: holds no sound files that can be read here; expected wav, flac, ogg, opus, mp3 or aiff files in"
-            " it or below it"
+            f"{', '.join(map(str, paths))}: holds no sound files that can be read here; expected wav, flac, ogg, opus,"
+            " mp3 or aiff files in it or below it"
         )
     emit(report.lines(), report.to_json(), json)
     return status(not report.clean, strict)
@@ -208,9 +211,7 @@ class FrontEnd:
 
 @verb("unheard data pack my_audio/ -o corpora/mine", data)
 def pack(
-    source: Path,
-    /,
-    *,
+    *sources: Path,
     out: GrowingOut,
     front_end: FrontEnd = FrontEnd(),
     store: Literal["spec", "wav"] | None = None,
@@ -224,8 +225,8 @@ def pack(
 
     Parameters
     ----------
-    source
-        A folder of audio, a CSV with a column path, or a fetched corpus.
+    sources
+        Folders of audio, archives (.tar, .parquet), CSVs with a column path, or fetched corpora.
     store
         spec: spectrograms. wav: 16-bit waveforms, transformed during training. Default: the input of the recipe.
     dtype
@@ -235,6 +236,8 @@ def pack(
     workers
         Number of threads. Default: one per core.
     """
+    if not sources:
+        raise ConfigError("give at least one source: a folder of audio, an archive, a CSV, or a fetched corpus")
     allow_code(front_end.recipe, front_end.no_code)
     from unheard.data.corpus import open_corpus
     from unheard.data.pack import pack as transform
@@ -248,7 +251,7 @@ def pack(
             f"--rate is the sample rate of waveforms in Hz, such as 48000, and needs --store wav; got {rate}"
         )
     packing = PackConfig(chosen.frontend, "int16" if waves else dtype, rate)
-    packed = transform(open_corpus(source, bar), packing, out, workers, bar)
+    packed = transform(open_corpus(sources, bar), packing, out, workers, bar)
     mean, std = packed.statistics.mean[0], packed.statistics.std[0]
     lines = [
         *(f"skipped {skipped.path}: {skipped.reason}" for skipped in packed.skipped),

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import torch
 
-from unheard.audio.decode import AUDIO_SUFFIXES
+from unheard.audio.suffixes import AUDIO_SUFFIXES
 from unheard.devices import torch_device
 from unheard.embedding.loading import load_own
 from unheard.errors import UnheardError

@@ -44,8 +44,8 @@ def embed(
     ----------
     given
         MODEL: a run, a model folder, a built-in name such as random-tiny, hf:DIR or hear:MODULE[:WEIGHTS]; default:
-        unheard-tiny, the trained model of the package. AUDIO: sound files and folders; - for a WAV file on the standard
-        input, -@RATE for raw 16-bit mono samples.
+        unheard-tiny, the trained model of the package. AUDIO: sound files, archives (.tar, .parquet), files in them as
+        ARCHIVE/FILE, and folders; - for a WAV file on the standard input, -@RATE for raw 16-bit mono samples.
     """
     from unheard import api
     from unheard.weights.built_in import DEFAULT
@@ -77,9 +77,11 @@ def embed(
 
 def _model_and_audio(given: Sequence[str], segments: bool) -> tuple[str | None, list[Path]]:
     """Return the model and the sounds of the arguments. The first one is a model if its name or its folder is one."""
+    from unheard.audio.archives.members import is_sound_file
     from unheard.weights.built_in import is_model_name
 
     if not given:
         return None, []
-    named = segments or is_model_name(given[0]) or (len(given) > 1 and not Path(given[0]).exists())
+    there = Path(given[0]).exists() or is_sound_file(given[0])
+    named = segments or is_model_name(given[0]) or (len(given) > 1 and not there)
     return (given[0], [Path(each) for each in given[1:]]) if named else (None, [Path(each) for each in given])

@@ -13,7 +13,7 @@ from unheard.outputs import locked_file, refuse_existing
 
 @dataclass(frozen=True)
 class SelectionOptions:
-    """Options of an import of raven or audacity annotations.
+    """Options of an import of annotations.
 
     Parameters
     ----------
@@ -22,6 +22,7 @@ class SelectionOptions:
         background. If a part has several labels, they have none.
     label_column
         raven: column with the label. Default: Annotation, Label, Species, Common Name or another usual name.
+        webdataset, hf-parquet: field or column with the label. Default: label and labels.
     """
 
     background: bool = False
@@ -33,39 +34,52 @@ class SelectionOptions:
 )
 def import_(
     layout: str,
-    folder: Path,
     /,
-    *,
+    *folders: Path,
     out: Out,
     options: Annotated[SelectionOptions, Flat] = SelectionOptions(),
     overwrite: Overwrite = False,
     json: Json = False,
     strict: Strict = False,
 ) -> int:
-    """Write the label table of annotated recordings or of a public data set, for unheard probe and finetune.
+    """Write the label table of annotated recordings, of archives or of a public data set, for unheard probe and
+    finetune.
 
     Parameters
     ----------
     layout
-        raven: selection tables. audacity: label files. Or a public data set: audioset, audioset-20k, esc50, us8k,
+        raven: selection tables. audacity: label files. webdataset: tar files with sounds and JSON. hf-parquet: parquet
+        files of Hugging Face datasets. Or a public data set: audioset, audioset-20k, esc50, us8k,
         speech-commands-v1, speech-commands-v2, fsd50k, dcase2019-task1a, openmic, nsynth, nsynth-pitch, gtzan or
         magnatagatune.
-    folder
-        Recordings with their tables next to them, one such table, or the folder of the unpacked data set.
+    folders
+        Recordings with their tables next to them, one such table, or the folder of the unpacked data set. webdataset,
+        hf-parquet: archives, or folders with some.
     """
     from unheard.data.selections.formats import Format
+    from unheard.datasets.archives.table import SUFFIX, import_archives
     from unheard.datasets.layouts import import_labels
     from unheard.datasets.selections import import_selections
 
+    if not folders or (len(folders) > 1 and layout not in SUFFIX):
+        raise ConfigError(f"give one folder with the data after {layout}; got {len(folders)}")
+    folder = folders[0]
     refuse_existing(out, overwrite)
     with locked_file(out):
+        for archives in SUFFIX:
+            if layout == archives:
+                if options.background:
+                    raise ConfigError("--background needs raven or audacity; leave it out")
+                packed = import_archives(archives, folders, out, options.label_column)
+                emit(packed.lines(), packed.to_json(), json)
+                return status(len(packed.left_out), strict)
         for kind in get_args(Format):
             if layout == kind:
                 annotated = import_selections(kind, folder, out, **vars(options))
                 emit(annotated.lines(), annotated.to_json(), json)
                 return status(0, strict)
         if options != SelectionOptions():
-            raise ConfigError("--background and --label-column need raven or audacity; leave them out")
+            raise ConfigError("--background and --label-column are not for public data sets; leave them out")
         report = import_labels(layout, folder, out)
     emit(report.lines(), report.to_json(), json)
     return status(len(report.missing), strict)

@@ -31,8 +31,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from unheard.audio.archives.members import byte_size
 from unheard.audio.decode import open_sound
-from unheard.audio.folders import find_audio
+from unheard.audio.folders import find_sounds
 from unheard.audio.waveform import LOUDEST, AudioInfo
 from unheard.errors import AudioError, shown
 from unheard.progress import Track, silent
@@ -114,7 +115,7 @@ def check(folder: Path | str | Sequence[Path], track: Track = silent, workers: i
     Parameters
     ----------
     folder : Path, or sequence of Path
-        A folder, searched recursively, one file, or the files themselves (such as those of a corpus).
+        A folder, searched recursively, an archive, one file, or the files themselves (such as those of a corpus).
     workers : int, optional
         Threads. Default: one a core.
 
@@ -129,10 +130,9 @@ def check(folder: Path | str | Sequence[Path], track: Track = silent, workers: i
     '0 unreadable, 0 empty, 1 silent, 0 clipped, 2 duplicate, 0 odd'
     """
     root = Path(folder) if isinstance(folder, str | Path) else None
-    if root is not None and root.is_file():
-        paths, root = [root], root.parent
-    else:
-        paths = list(folder) if not isinstance(folder, str | Path) else find_audio(folder)
+    paths = find_sounds(folder) if isinstance(folder, str | Path) else list(folder)
+    if root is not None and not root.is_dir():
+        root = root.parent
     report, first = CheckReport(files=len(paths)), dict[str, str]()
     rates, channels, formats = Counter[int](), Counter[int](), Counter[str]()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
@@ -155,7 +155,7 @@ def _look(path: Path, root: Path | None) -> _FileReport:
     """Read one file to its end."""
     look = _FileReport(shown((path.relative_to(root) if root else path).as_posix()))
     try:
-        if not path.stat().st_size:
+        if not byte_size(path):
             look.found.append(("empty", "the file is empty"))
             return look
         measures, look.header = _measure(path)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES
-from unheard.audio.folders import find_audio
+from unheard.audio.archives.members import ARCHIVES, COMPRESSED, byte_size, is_sound_file, open_bytes
+from unheard.audio.folders import find_sounds
+from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.audio.waveform import info
 from unheard.data.tables import read_csv, read_seconds, refuse_empty_word, refuse_reversed
 from unheard.errors import AudioError, DataError, shown
@@ -26,6 +27,9 @@ HELD_OUT = frozenset({"test", "valid", "validation", "val", "dev", "eval"})
 
 SAMPLE = 4096
 """Bytes read at each of three places of a file to identify its content: a page of the disk (our choice)."""
+
+SHOWN = 3
+"""Sources that a message names (our choice)."""
 
 THREADS = 2 * (os.cpu_count() or 1)
 """Number of headers read at once; reading waits for the disk (our choice)."""
@@ -123,41 +127,66 @@ class Corpus:
         return digest.hexdigest()
 
 
-def open_corpus(source: str | Path, track: Track = silent) -> Corpus:
-    """Find the clips of a folder, a file, a CSV or a fetched corpus, and read the header of every file.
+def open_corpus(source: str | Path | Sequence[str | Path], track: Track = silent) -> Corpus:
+    """Find the clips of a folder, a file, an archive, a CSV or a fetched corpus, and read the header of every file.
 
     A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``,
     ``label``, ``caption``, ``split`` and ``heldout``. Rows whose split is one of `HELD_OUT`, or whose ``heldout`` is 1,
-    are left out and counted. A folder is searched recursively, or read through its `MANIFEST` if it has one.
+    are left out and counted. A folder is searched recursively with its archives, or read through its `MANIFEST` if it
+    has one. The clips of several sources are one corpus, in the order of the sources.
 
     Raises
     ------
     DataError
-        When the source does not exist, a CSV is malformed, or nothing in it can be used.
+        When a source does not exist, a CSV is malformed, or nothing in it can be used.
     """
-    source = Path(source)
-    table = source / MANIFEST if (source / MANIFEST).is_file() else source
-    if table.is_dir():
-        root, rows = source, [{"path": path.relative_to(source).as_posix()} for path in find_audio(source)]
-    elif table.is_file() and table.suffix.lower() in AUDIO_SUFFIXES | AV_SUFFIXES:
-        root, rows = table.parent, [{"path": table.name}]
-    elif table.is_file():
-        root, rows = table.parent, read_csv(table, ("path",))
-    else:
-        raise DataError(
-            f"{source}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus"
-        )
-    kept = [row for row in rows if row.get("split", "").lower() not in HELD_OUT and row.get("heldout") != "1"]
-    lengths = scan_files(root, dict.fromkeys(row["path"] for row in kept), track)
-    made = [_clip(row, lengths[row["path"]], table) for row in kept]
+    sources = [Path(each) for each in ([source] if isinstance(source, str | Path) else source)]
+    parts = [_find_rows(each) for each in sources]
+    root = parts[0].root if len(parts) == 1 else Path(os.path.commonpath([_absolute(part.root) for part in parts]))
+    rows = [(part.below(root, row) if len(parts) > 1 else row, part.table) for part in parts for row in part.rows]
+    kept = [pair for pair in rows if pair[0].get("split", "").lower() not in HELD_OUT and pair[0].get("heldout") != "1"]
+    lengths = scan_files(root, dict.fromkeys(row["path"] for row, _ in kept), track)
+    made = [_clip(row, lengths[row["path"]], table) for row, table in kept]
     clips = tuple(clip for clip in made if isinstance(clip, Clip))
     skipped = tuple(clip for clip in made if isinstance(clip, Skipped))
     if not clips:
         why = "it holds no sound files that can be read"
         if skipped:
             why = f"the first of {len(skipped)} files, {shown(skipped[0].path)}, was skipped: {skipped[0].reason}"
-        raise DataError(f"{source}: nothing in it can be used; {why}")
+        raise DataError(f"{', '.join(map(str, sources[:SHOWN]))}: nothing in it can be used; {why}")
     return Corpus(root, clips, skipped, len(rows) - len(kept))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The rows of one source of a corpus, and the table or folder that they are from."""
+
+    root: Path
+    rows: list[dict[str, str]]
+    table: Path
+
+    def below(self, root: Path, row: dict[str, str]) -> dict[str, str]:
+        """Return a row with its path relative to a folder above."""
+        return {**row, "path": (Path(_absolute(self.root)).relative_to(root) / row["path"]).as_posix()}
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - links are not followed
+
+
+def _find_rows(source: Path) -> _Part:
+    table = source / MANIFEST if (source / MANIFEST).is_file() else source
+    suffix = table.suffix.lower()
+    sounds = suffix in AUDIO_SUFFIXES | AV_SUFFIXES | ARCHIVES or COMPRESSED.search(table.name)
+    if table.is_dir() or (sounds and is_sound_file(table)):
+        root = source if table.is_dir() else source.parent
+        return _Part(root, [{"path": path.relative_to(root).as_posix()} for path in find_sounds(source)], table)
+    if not table.is_file():
+        raise DataError(
+            f"{source}: no such file or folder; give a folder of audio, an archive, a CSV with a column path, or a"
+            " packed corpus"
+        )
+    return _Part(table.parent, read_csv(table, ("path",)), table)
 
 
 Found: TypeAlias = tuple[float, int, str]
@@ -169,7 +198,7 @@ def scan_files(root: Path, paths: Iterable[str], track: Track) -> dict[str, Foun
 
     def look(path: str) -> Found | str:
         try:
-            seconds, size = info(root / path).seconds, (root / path).stat().st_size
+            seconds, size = info(root / path).seconds, byte_size(root / path)
             return seconds, size, _content(root / path, size)
         except (AudioError, OSError) as error:
             return str(error).removeprefix(f"{shown(root / path)}: ")
@@ -182,7 +211,7 @@ def scan_files(root: Path, paths: Iterable[str], track: Track) -> dict[str, Foun
 def _content(path: Path, size: int) -> str:
     """Return a hash of the first, middle and last bytes of a file; beginnings and ends are often silence."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         for start in (0, (size - SAMPLE) // 2, size - SAMPLE):
             file.seek(max(0, start))
             digest.update(file.read(SAMPLE))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from unheard.audio.archives.members import byte_size, open_bytes
 from unheard.data.class_sets import Index
 
 FEW_GROUPS = 10  # intervals over fewer groups are too narrow; our choice
@@ -23,7 +24,7 @@ def content_of(paths: Sequence[Path]) -> list[str]:
     found: dict[Path, str] = {}
     for path in paths:
         if path not in found:
-            with path.open("rb") as file:
+            with open_bytes(path) as file:
                 found[path] = hashlib.file_digest(file, "sha256").hexdigest()
     return [found[path] for path in paths]
 
@@ -33,7 +34,7 @@ def shared_content(paths: Sequence[Path]) -> list[str | None]:
 
     The others cannot have duplicates, are not read, and get None.
     """
-    times = Counter(sizes := [path.stat().st_size for path in paths])
+    times = Counter(sizes := [byte_size(path) for path in paths])
     common = [path for path, size in zip(paths, sizes, strict=True) if times[size] > 1]
     found = dict(zip(common, content_of(common), strict=True))
     return [found.get(path) for path in paths]
@@ -58,7 +59,7 @@ def few_groups(count: int) -> list[str]:
 
 def same_as_others(paths: Sequence[Path], others: Sequence[Path]) -> list[Path]:
     """Return the files with the same bytes as one of the others. Files of equal size are read, each of them once."""
-    own, theirs = ({path: path.stat().st_size for path in each} for each in (paths, others))
+    own, theirs = ({path: byte_size(path) for path in each} for each in (paths, others))
     near = [path for path, size in own.items() if size in set(theirs.values())]
     contents = set(content_of([path for path, size in theirs.items() if size in set(own.values())]))
     return [path for path, content in zip(near, content_of(near), strict=True) if content in contents]

@@ -129,7 +129,9 @@ def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportRepor
     {'1': 400, '2': 400, '3': 400, '4': 400, '5': 400}
     """
     if name not in LAYOUTS:
-        raise ConfigError(f"there is no layout {name!r}; choose one of {', '.join(LAYOUTS)}, raven, audacity")
+        raise ConfigError(
+            f"there is no layout {name!r}; choose one of {', '.join(LAYOUTS)}, raven, audacity, webdataset, hf-parquet"
+        )
     root, out = _root(name, Path(folder)), Path(out)
     rows, missing = [], []
     for row in LAYOUTS[name].read(root):

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from unheard.audio.decode import AUDIO_SUFFIXES
+from unheard.audio.suffixes import AUDIO_SUFFIXES
 from unheard.audio.waveform import info
 from unheard.data.manifest import COLUMNS, NAME, read_manifest
 from unheard.datasets.filename_labels import test_paths

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
-from unheard.audio.folders import find_audio
+from unheard.audio.archives.members import is_sound_file
+from unheard.audio.folders import find_sounds
 from unheard.audio.standard_input import is_standard_input
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import identity
@@ -240,15 +241,15 @@ def _plain_rows(options: Options, kind: str) -> Options:
 
 
 def expand(sources: Iterable[str | Path]) -> list[str]:
-    """Return the audio files of the given files and folders, each once, however its path is written.
+    """Return the sounds of the given files, archives and folders, each once, however its path is written.
 
-    Files of a folder with other suffixes are ignored; a file given by path is not. The standard input, ``-`` or
-    ``-@RATE``, is kept as it is.
+    Files of a folder or an archive with other suffixes are ignored; a file given by path is not. The standard input,
+    ``-`` or ``-@RATE``, is kept as it is.
 
     Raises
     ------
     DataError
-        When a path does not exist, or a folder holds no audio.
+        When a path does not exist, or a folder or an archive holds no audio.
     """
     files: list[str] = []
     for source in sources:
@@ -256,11 +257,13 @@ def expand(sources: Iterable[str | Path]) -> list[str]:
         if is_standard_input(source):
             files.append(str(source))
             continue
-        if not path.exists():
+        if not path.exists() and not is_sound_file(path):
             raise DataError(f"there is no file or folder {path}; correct the path")
-        found = [path] if path.is_file() else find_audio(path)
+        found = find_sounds(path)
         if not found:
-            raise DataError(f"no audio in {path}; give files or folders with wav, flac, ogg, opus, mp3 or aiff")
+            raise DataError(
+                f"no audio in {path}; give files, folders or archives with wav, flac, ogg, opus, mp3 or aiff"
+            )
         files += map(str, found)
     once: dict[str, str] = {}
     for file in files:

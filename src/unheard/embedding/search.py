@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
+from unheard.audio.archives.members import is_sound_file
 from unheard.audio.waveform import read
 from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
@@ -72,11 +73,11 @@ def parse_example(text: str | Path) -> Example:
         When the file does not exist, or the part does not end after its start.
     """
     path, start, end = str(text), None, None
-    if not Path(path).exists() and (match := _PART.fullmatch(path)):
+    if not is_sound_file(path) and (match := _PART.fullmatch(path)):
         path, start, end = match[1], float(match[2]), float(match[3])
         if end <= start:
             raise ConfigError(f"{shown(text)} ends at {end:g} s, which is not after its start; give FILE@START-END")
-    if not Path(path).is_file():
+    if not is_sound_file(path):
         raise ConfigError(f"there is no sound file {shown(path)}; give FILE, or FILE@START-END in seconds")
     return Example(path, start, end)
 

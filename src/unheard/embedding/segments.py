@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unheard.audio.archives.members import is_sound_file
 from unheard.audio.waveform import read, stream
 from unheard.data.selections.reading import label_columns
 from unheard.data.tables import read_seconds, refuse_reversed
@@ -133,7 +134,7 @@ def read_segments(table: str | Path) -> list[SegmentRow]:
     folder, columns = label_columns(place, ("path",), ("start", "end"))
     if not columns["path"]:
         raise DataError(f"{place} has no rows; give one row for each segment under the header path,start,end")
-    if absent := [name for name in dict.fromkeys(columns["path"]) if not (folder / name).is_file()]:
+    if absent := [name for name in dict.fromkeys(columns["path"]) if not is_sound_file(folder / name)]:
         raise DataError(
             f"{place} names {len(absent)} files that do not exist, the first {absent[0]}; paths must be relative to"
             f" {folder}"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from unheard.audio.archives.members import file_state
 from unheard.data.corpus import THREADS, Corpus
 from unheard.data.label_table import Labels
 from unheard.data.pack import pack
@@ -90,8 +90,8 @@ def _states(names: list[str]) -> bytes:
     lines = []
     for name in names:
         try:
-            state = os.stat(name)  # noqa: PTH116 - millions of names
-            lines.append(f"{name}\t{state.st_size}\t{state.st_mtime_ns}\n")
+            size, modified = file_state(name)
+            lines.append(f"{name}\t{size}\t{modified}\n")
         except OSError:
             lines.append(f"{name}\t\t\n")
     return "".join(lines).encode("utf-8", "surrogateescape")

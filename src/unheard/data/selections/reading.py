@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES
+from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.data.selections.formats import Annotation, Format, find_format, read_annotations
 from unheard.data.tables import read_columns
 from unheard.errors import DataError

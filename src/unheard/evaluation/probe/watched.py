@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 
+from unheard.audio.archives.members import is_sound_file
 from unheard.audio.waveform import Waveform, from_array, info, read
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels, read_labels
@@ -156,7 +157,7 @@ class WatchedLabels:
             return [f"not compared with the {len(store)} clips of the corpus; keep the watched clips out of it"]
         root = data if data.is_dir() else data.parent
         others = [root / name for name in dict.fromkeys(store.names[number] for number in range(len(store)))]
-        there = [path for path in others if path.is_file()]
+        there = [path for path in others if is_sound_file(path)]
         if not there:
             return ["not compared with the corpus, whose sound files are not there; keep the watched clips out of it"]
         files = list(dict.fromkeys(self.labels.paths[row] for row in np.concatenate(self.sides).tolist()))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unheard.audio.decode import AUDIO_SUFFIXES, AV_SUFFIXES
-from unheard.audio.folders import find_audio
+from unheard.audio.archives.members import ARCHIVES
+from unheard.audio.folders import find_sounds
+from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.data.tables import read_csv
 from unheard.embedding.loading import load_own
 from unheard.errors import ConfigError, UnheardError
@@ -190,10 +191,8 @@ def _pictures(
 
 def _sounds(corpus: Path) -> list[Path]:
     """Return some sounds of a corpus, evenly chosen: of a folder, of the rows of a CSV, or the one file."""
-    if corpus.is_dir():
-        found = find_audio(corpus)
-    elif corpus.suffix.lower() in AUDIO_SUFFIXES | AV_SUFFIXES:
-        found = [corpus]
+    if corpus.is_dir() or corpus.suffix.lower() in AUDIO_SUFFIXES | AV_SUFFIXES | ARCHIVES:
+        found = find_sounds(corpus)
     else:
         names = dict.fromkeys(row["path"] for row in read_csv(corpus, ("path",))) if corpus.is_file() else {}
         found = [corpus.parent / name for name in names]

@@ -1,0 +1,1 @@
+"""Sounds inside archives, which are read without unpacking."""

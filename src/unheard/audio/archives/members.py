@@ -1,0 +1,146 @@
+"""One notion of a sound in an archive: the path ``ARCHIVE/MEMBER``, where ARCHIVE is a file.
+
+Functions here take the path of a file or of a member, so that what reads sounds need not tell them apart. The index of
+an archive is made once in a process, and again if the file has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from io import BufferedReader
+from pathlib import Path, PurePosixPath
+from threading import Lock
+
+from unheard.audio.archives.archive import Archive
+from unheard.audio.archives.parquet import ParquetArchive
+from unheard.audio.archives.tar import TarArchive
+from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
+from unheard.errors import AudioError, shown
+
+ARCHIVES = frozenset({".tar", ".parquet"})
+"""Suffixes of archives, in lower case."""
+
+COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst)|tgz|tbz2|txz)$", re.IGNORECASE)
+"""Ends of names of compressed tar files, in which a member cannot be read at its place."""
+
+_INSIDE = re.compile(r"\.(?:tar|parquet)(?=/)", re.IGNORECASE)
+
+State = tuple[int, int]
+"""Size in bytes and modification time in ns of a file."""
+
+_known: dict[str, tuple[State, Archive]] = {}
+_lock = Lock()
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file has the suffix of an archive."""
+    return path.suffix.lower() in ARCHIVES
+
+
+def open_archive(path: Path) -> Archive:
+    """Return the index of an archive.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be read.
+    """
+    key, state = os.path.abspath(path), file_state(path)  # noqa: PTH100 - links are not followed
+    with _lock:
+        if key not in _known or _known[key][0] != state:
+            tar = path.suffix.lower() == ".tar"
+            _known[key] = state, TarArchive(path) if tar else ParquetArchive(path, AUDIO_SUFFIXES | AV_SUFFIXES)
+        return _known[key][1]
+
+
+def find_member(path: str | Path) -> tuple[Archive, str] | None:
+    """Return the archive and the name of the member that a path names; None if no part of it is an archive.
+
+    Raises
+    ------
+    OSError
+        When the archive cannot be read.
+    """
+    text = os.fspath(path)
+    for found in _INSIDE.finditer(text):
+        archive = text[: found.end()]
+        if os.path.isfile(archive):  # noqa: PTH113 - millions of names
+            return open_archive(Path(archive)), PurePosixPath(text[found.end() :].lstrip("/")).as_posix()
+    return None
+
+
+def is_sound_file(path: str | Path) -> bool:
+    """Return whether a path is a file, or names a member of an archive."""
+    if os.path.isfile(path):  # noqa: PTH113 - millions of names
+        return True
+    try:
+        found = find_member(path)
+    except OSError:
+        return False
+    return found is not None and found[1] in found[0]
+
+
+def byte_size(path: Path) -> int:
+    """Return the bytes of a file or of a member of an archive.
+
+    Raises
+    ------
+    OSError, AudioError
+        When it cannot be read.
+    """
+    found = _not_a_file(path)
+    return path.stat().st_size if found is None else found[0].size(found[1])
+
+
+def open_bytes(path: Path) -> BufferedReader:
+    """Open a file or a member of an archive for reading.
+
+    Raises
+    ------
+    OSError, AudioError
+        When it cannot be read.
+    """
+    found = _not_a_file(path)
+    return path.open("rb") if found is None else found[0].open(found[1])
+
+
+def file_state(path: str | Path) -> State:
+    """Return size and modification time of a file, or of the archive that holds a member.
+
+    Raises
+    ------
+    OSError
+        When it is not there.
+    """
+    try:
+        state = os.stat(path)  # noqa: PTH116 - millions of names
+    except NotADirectoryError:
+        found = find_member(path)
+        if found is None:
+            raise
+        state = found[0].path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def refuse_archive(path: Path) -> None:
+    """Refuse an archive in place of one sound, with the reason why its members cannot be read, if there is one.
+
+    Raises
+    ------
+    OSError, AudioError
+        For an archive.
+    """
+    if COMPRESSED.search(path.name):
+        raise AudioError(
+            f"{shown(path)}: a compressed tar file, in which sounds cannot be read at their place; unpack the"
+            " compression (gunzip, bunzip2, unxz or unzstd) and give the tar file"
+        )
+    if is_archive(path):
+        reason = open_archive(path).problem or "an archive, not one sound; give one of its files as ARCHIVE/FILE"
+        raise AudioError(f"{shown(path)}: {reason}")
+
+
+def _not_a_file(path: Path) -> tuple[Archive, str] | None:
+    """Return the member that a path names if it is not a file."""
+    return None if path.is_file() else find_member(path)
