@@ -13,8 +13,7 @@ import unheard
 from unheard.cli import main
 from unheard.data.label_table import read_labels
 from unheard.errors import DataError
-from unheard.evaluation.probe.fitted_head import cross_validated, fit_head
-from unheard.evaluation.probe.heads import REGULARISATION, logistic_regression
+from unheard.evaluation.probe.rare_class import PRECISION, WhitenedFolder, fit_class
 from unheard.serving.label_file import LabelFile
 from unheard.serving.labelling import EVERY
 from unheard.serving.workbench import Workbench
@@ -60,8 +59,9 @@ def test_after_twenty_answers_a_head_is_fitted_and_the_smallest_margin_is_next(e
     assert state["head"]["clips"] == EVERY and state["head"]["precision"] > 0.8 and state["until_fit"] == EVERY
     found, given = embedded.bench.embedded, embedded.bench.label_file.answers["low"]
     known = [row for row, file in enumerate(found.files) if file.id in given]
-    target = np.array([[int(given[found.files[row].id])] for row in known])
-    logits = fit_head(found.vectors[known], target, ["low"]).logits(found.vectors)[:, 0]
+    order = [found.row(sound) for sound in given]
+    head = fit_class(WhitenedFolder(found.vectors), np.array(order), np.array([int(each) for each in given.values()]))
+    logits = found.vectors @ head.weight + head.bias
     left = [row for row in range(36) if row not in known]
     assert state["next"]["id"] == found.files[min(left, key=lambda row: abs(logits[row]))].id
 
@@ -86,9 +86,32 @@ def test_equal_answers_give_no_head_and_a_reason(embedded: Served) -> None:
     state = begin(embedded)
     for _ in range(EVERY):
         state = answer(embedded, state, "yes")
-    assert state["head"] is None and "with and without" in state["message"]
+    assert state["head"] is None and "2 without it" in state["message"]
     response = embedded.client.post("/api/labels/save")
-    assert response.status_code == 422 and "without it" in response.json()["detail"]
+    assert response.status_code == 422 and "2 without it" in response.json()["detail"]
+
+
+def test_one_clip_with_the_class_is_too_few_and_the_second_gives_a_head(embedded: Served) -> None:
+    state = answer(embedded, begin(embedded), "yes")
+    while state["no"] < EVERY - 1:
+        state = answer(embedded, state, "no")
+    assert state["head"] is None and "2 clips with the class" in state["message"] and state["until_fit"] == 1
+    assert embedded.client.post("/api/labels/save").status_code == 422
+    state = answer(embedded, state, "yes")
+    assert state["head"]["clips"] == EVERY + 1 and state["until_fit"] == EVERY
+
+
+def test_the_page_states_what_is_expected_of_clips_without_an_answer(embedded: Served) -> None:
+    state = begin(embedded)
+    for _ in range(EVERY):
+        state = answer(embedded, state)
+    found, given, head = embedded.bench.embedded, embedded.bench.label_file.answers["low"], state["head"]
+    logits = embedded.bench.labelling.head().logits(found.vectors)[:, 0]
+    probability = {file.id: 1 / (1 + np.exp(-z)) for file, z in zip(found.files, logits, strict=True)}
+    reach = [p for sound, p in probability.items() if sound not in given and p >= head["threshold"]]
+    assert head["detected"] == len(reach)
+    assert head["expected"] == (pytest.approx(np.mean(reach), abs=2e-3) if reach else None)
+    assert not reach or head["expected"] >= PRECISION
 
 
 def test_labels_are_continued_by_another_server(embedded: Served) -> None:
@@ -151,6 +174,12 @@ def test_the_saved_head_is_a_classifier_of_the_library(embedded: Served, served_
     logits = embedded.bench.labelling.head().logits(found.vectors[:3])
     scores = [model.predict(found.files[row].path) for row in range(3)]
     np.testing.assert_allclose([[s["low"], s["high"]] for s in scores], 1 / (1 + np.exp(-logits)), atol=1e-4)
+    assert saved["command"].endswith("--spans --threshold auto")
+    thresholds = unheard.detect(place, served_folder / "low", threshold="auto").thresholds
+    stored = embedded.bench.labelling.head().thresholds
+    assert thresholds == pytest.approx(dict(zip(("low", "high"), stored, strict=True)))
+    (classifier,) = embedded.client.get("/api/classifiers").json()
+    assert classifier["thresholds"] == pytest.approx(stored)
     assert main(["predict", str(place), str(served_folder / "low"), "--top", "1"]) == 0
     assert embedded.client.post("/api/labels/save").status_code == 200  # replaces its own
 
@@ -174,6 +203,8 @@ def test_detections_of_the_saved_head_are_those_of_the_command(embedded: Served,
     ]
     assert len(found["spans"]) == 1 and abs(found["spans"][0]["start"] - 2) < 1.2
     assert found["total"] == found["seconds"] == pytest.approx(7.0)
+    own = embedded.client.post("/api/spans", json={**asked, "threshold": "auto"}).json()
+    assert own["thresholds"] == classifier["thresholds"] and "--threshold auto" in own["command"]
     none = embedded.client.post("/api/spans", json={**asked, "threshold": 1.0}).json()
     assert none["spans"] == [] and none["scores"] == found["scores"]
 
@@ -231,26 +262,3 @@ def test_a_table_of_others_is_not_replaced(embedded: Served, served_folder, text
     with pytest.raises(DataError, match="was not written by this page"):
         LabelFile(embedded.bench.labels, embedded.bench.files)
     assert embedded.client.get("/api/labels").status_code == 422
-
-
-def test_the_head_has_the_probabilities_of_the_probe() -> None:
-    rng = np.random.default_rng(0)
-    for count in (30, 90):  # fewer and more clips than dimensions
-        vectors = rng.standard_normal((count, 40)).astype(np.float32) * 3 + 5
-        vectors[:, 7] = 2.5
-        target = (vectors[:, :2] > 5).astype(np.int64)
-        target[::5, 1] = -1
-        fresh = rng.standard_normal((20, 40)).astype(np.float32) * 3 + 5
-        fresh[:, 7] = 2.5
-        (expected,) = logistic_regression(vectors, target, fresh, [REGULARISATION], True)
-        logits = fit_head(vectors, target, ["a", "b"]).logits(fresh)
-        np.testing.assert_allclose(1 / (1 + np.exp(-logits)), expected, atol=2e-4)
-
-
-def test_cross_validation_never_tests_on_a_training_clip() -> None:
-    rng = np.random.default_rng(0)
-    vectors, target = rng.standard_normal((60, 30)).astype(np.float32), np.arange(60) % 2
-    found = cross_validated(vectors, target)
-    assert 0.3 < ((found >= 0.5) == target).mean() < 0.7  # random vectors
-    vectors[:, 0] += 6 * target
-    assert ((cross_validated(vectors, target) >= 0.5) == target).mean() > 0.9

@@ -1,8 +1,8 @@
 """Label a class by questions: which clip is next, and when the head is fitted.
 
 The first clips are similar to the examples, with random ones between them, because a head needs clips without the
-class. After every `EVERY` answers a linear head is fitted on all answers. From then on the next clip is the one with
-the smallest margin |logit|.
+class. After every `EVERY` answers a linear head is fitted on all answers (`unheard.evaluation.probe.rare_class`). From
+then on the next clip is the one with the smallest margin |logit|: its probability is nearest to one half.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from unheard.errors import ConfigError
-from unheard.evaluation.probe.fitted_head import LinearHead, cross_validated, fit_head
+from unheard.evaluation.probe.fitted_head import LinearHead
+from unheard.evaluation.probe.rare_class import FEWEST, ClassHead, WhitenedFolder, fit_class, joined
 from unheard.serving.folder_vectors import Embedded
 from unheard.serving.label_file import NOT, LabelFile
 from unheard.serving.schemas_search import ClipOut, HeadOut, LabelState
@@ -37,14 +38,14 @@ class Concept:
         Rows of the embeddings in the order of the first questions.
     history : list of (id, answer)
         For undo; None: skipped.
-    head : LinearHead, optional
+    head : ClassHead, optional
     fitted : int
         Number of answers at the latest fit.
     """
 
     order: list[int]
     history: list[tuple[str, bool | None]] = field(default_factory=list)
-    head: LinearHead | None = None
+    head: ClassHead | None = None
     scored: HeadOut | None = None
     fitted: int = 0
     message: str = ""
@@ -68,6 +69,7 @@ class Labelling:
         self.found, self.file, self._lock = found, file, RLock()
         self._row = {each.id: row for row, each in enumerate(found.files)}
         self._concepts: dict[str, Concept] = {}
+        self._whitened: WhitenedFolder | None = None
 
     def begin(self, name: str, like: Float32[np.ndarray, "n D"], first: Sequence[str] = ()) -> LabelState:
         """Begin a class, or continue it: ``first`` some files by id, then the clips that are similar to examples.
@@ -136,7 +138,7 @@ class Labelling:
             )
 
     def head(self) -> LinearHead:
-        """Fit the head of all classes that have clips with and without them.
+        """Fit the head of all classes that have enough clips with and without them.
 
         Raises
         ------
@@ -144,15 +146,13 @@ class Labelling:
             When there is no such class.
         """
         with self._lock:
-            names = [name for name, given in self.file.answers.items() if len(set(given.values())) == 2]
-            if not names:
+            fitted = {name: self._fitted(name) for name in self.file.answers}
+            heads = {name: head for name, (head, _) in fitted.items() if head is not None}
+            if not heads:
                 raise ConfigError(
-                    "a classifier needs at least one clip with a class and one without it; label some more"
+                    f"a classifier needs at least {FEWEST} clips with a class and {FEWEST} without it; label some more"
                 )
-            sounds = list(dict.fromkeys(s for name in names for s in self.file.answers[name] if s in self._row))
-            given = [[self.file.answers[name].get(sound) for name in names] for sound in sounds]
-            target = np.array([[-1 if each is None else int(each) for each in row] for row in given])
-            return fit_head(self.found.vectors[[self._row[sound] for sound in sounds]], target, names)
+            return joined([*heads.values()], [*heads])
 
     def _concept(self, name: str) -> Concept:
         if name not in self._concepts:
@@ -176,22 +176,31 @@ class Labelling:
         return [*mixed, *(row for row in random if row not in mixed)]
 
     def _fit(self, name: str, concept: Concept) -> None:
+        head, target = self._fitted(name)
+        if head is not None:
+            concept.head, concept.fitted, concept.scored = head, len(target), _scored(head, target)
+        elif len(target) >= EVERY:
+            concept.message = (
+                f"A head needs {FEWEST} clips with the class and {FEWEST} without it. It is fitted as soon as they have"
+                " an answer."
+            )
+
+    def _fitted(self, name: str) -> tuple[ClassHead | None, Int[np.ndarray, " n"]]:
+        """Return the head of a class, None if it needs more answers, and the answers."""
         answers = {sound: given for sound, given in self.file.answers.get(name, {}).items() if sound in self._row}
         target = np.array([int(given) for given in answers.values()], np.int64)
-        if len(set(target.tolist())) < 2:
-            if len(target) >= EVERY:
-                concept.message = "All answers are equal. A head needs clips with and without the class."
-            return
-        vectors = self.found.vectors[[self._row[sound] for sound in answers]]
-        concept.head = fit_head(vectors, target[:, None], [name])
-        concept.fitted, concept.scored = len(target), _scored(vectors, target)
+        if min((target == 1).sum(), (target == 0).sum()) < FEWEST:
+            return None, target
+        if self._whitened is None:
+            self._whitened = WhitenedFolder(self.found.vectors)
+        return fit_class(self._whitened, np.array([self._row[sound] for sound in answers]), target), target
 
     def _next(self, concept: Concept, answers: dict[str, bool]) -> ClipOut | None:
         done = {self._row[sound] for sound in {*answers, *concept.skipped} if sound in self._row}
         if concept.head is None:
             row = next((row for row in concept.order if row not in done), None)
             return None if row is None else self._clip(row, None)
-        logits = concept.head.logits(self.found.vectors)[:, 0]
+        logits = joined([concept.head], ["class"]).logits(self.found.vectors)[:, 0]
         for row in np.argsort(np.abs(logits), kind="stable").tolist():
             if row not in done:
                 return self._clip(row, float(1 / (1 + np.exp(-logits[row]))))
@@ -202,9 +211,9 @@ class Labelling:
         return ClipOut(id=file.id, name=file.name, score=None if score is None else round(score, 4))
 
 
-def _scored(vectors: Float32[np.ndarray, "n D"], target: Int[np.ndarray, " n"]) -> HeadOut:
-    """Return precision and recall over the labelled clips, by cross-validation."""
-    predicted = cross_validated(vectors, target) >= 0.5
+def _scored(head: ClassHead, target: Int[np.ndarray, " n"]) -> HeadOut:
+    """Return the cross-validated scores of the labelled clips, and what is expected of the other clips."""
+    predicted = head.held_out >= head.threshold
     right = int((predicted & (target == 1)).sum())
     return HeadOut(
         clips=len(target),
@@ -212,4 +221,7 @@ def _scored(vectors: Float32[np.ndarray, "n D"], target: Int[np.ndarray, " n"]) 
         recall=round(right / int(target.sum()), 4),
         true_positives=right,
         predicted=int(predicted.sum()),
+        threshold=round(head.threshold, 4),
+        detected=head.detected,
+        expected=None if head.precision is None else round(head.precision, 4),
     )

@@ -110,13 +110,16 @@ class ClipOut(BaseModel):
 
 
 class HeadOut(BaseModel):
-    """A fitted linear head, scored on labelled clips by cross-validation."""
+    """A fitted linear head, scored on labelled clips by cross-validation at its threshold."""
 
     clips: int
     precision: float | None
     recall: float | None
     true_positives: int
     predicted: int
+    threshold: float = Field(description="Probability from which on a clip is detected.")
+    detected: int = Field(description="Clips without an answer that reach the threshold.")
+    expected: float | None = Field(description="Expected precision on these clips; null if there are none.")
 
 
 class LabelState(BaseModel):
@@ -147,6 +150,7 @@ class ClassifierOut(BaseModel):
     id: str
     name: str
     labels: list[str]
+    thresholds: list[float | None] = Field(description="Stored with the classifier, for each class; may be empty.")
     window: float
 
 
@@ -155,7 +159,9 @@ class SpansIn(Strict):
 
     sound: SoundId
     classifier: Annotated[str, Field(max_length=100)]
-    threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.5
+    threshold: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | Literal["auto"] = Field(
+        0.5, description="auto: the thresholds that are stored with the classifier."
+    )
     min_duration: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 0.0
     hop: Annotated[float, Field(ge=0.05, le=60, allow_inf_nan=False)] | None = None
 
@@ -181,6 +187,7 @@ class SpansOut(BaseModel):
     seconds: float = Field(description="Length that was scored, from the start.")
     total: float = Field(description="Length of the recording.")
     labels: list[str]
+    thresholds: list[float] = Field(description="Of each class, as used.")
     spans: list[SpanOut]
     times: list[float] = Field(description="Centre of each window in seconds.")
     scores: list[list[float]] = Field(description="Windows x classes.")

@@ -14,8 +14,8 @@ class DetectOptions:
     Parameters
     ----------
     threshold
-        Lowest score of a detection, above 0 and at most 1; auto: that of each class with the highest F1 on the
-        validation clips of the run. Default: 0.5.
+        Lowest score of a detection, above 0 and at most 1; auto: those stored with the classifier. A fine-tuned run
+        stores that of each class with the highest F1 on its validation clips. Default: 0.5.
     min_duration
         Leave out detections that are shorter, in seconds. Default: 0.
     max_gap

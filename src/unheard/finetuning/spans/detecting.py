@@ -74,7 +74,7 @@ def plan_detection(
     Parameters
     ----------
     threshold : float or "auto"
-        Lowest score of a detection, or those chosen on the validation clips of the run.
+        Lowest score of a detection, or those stored with the classifier.
     min_duration : float
         Seconds; shorter spans are left out.
     max_gap : float

@@ -72,12 +72,12 @@ export async function start(view, status) {
     card.hidden = false;
     message.textContent = now.message;
     clip.textContent = now.next ? now.next.name : "Every clip of the folder has an answer.";
-    guess.textContent = now.next && now.next.score !== null ? `The head gives ${now.name} a probability of ${Math.round(100 * now.next.score)} %: the clip with the smallest margin.` : "";
+    guess.textContent = now.next && now.next.score !== null ? `The head gives ${now.name} a probability of ${Math.round(100 * now.next.score)} %. This clip has the smallest margin.` : "";
     const box = (title, value) => make("div", {}, make("b", {}, String(value)), title);
     const share = (value) => (value === null ? "none" : `${Math.round(100 * value)} %`);
     numbers.replaceChildren(
       box(now.name, now.yes), box(`not ${now.name}`, now.no), box("answers until the next fit", now.until_fit),
-      ...(now.head ? [box(`precision over ${now.head.clips} labelled clips (${now.head.true_positives} of ${now.head.predicted}), cross-validated`, share(now.head.precision)), box("recall over the same clips", share(now.head.recall))] : []),
+      ...(now.head ? [box(now.head.expected === null ? `no clip without an answer reaches the threshold ${now.head.threshold.toFixed(2)}: label more` : `expected precision of the ${now.head.detected} clips without an answer that reach the threshold ${now.head.threshold.toFixed(2)}`, share(now.head.expected)), box(`precision over ${now.head.clips} labelled clips (${now.head.true_positives} of ${now.head.predicted}), cross-validated`, share(now.head.precision)), box("recall over the same clips", share(now.head.recall))] : []),
     );
     loadKnown();
   }

@@ -12,13 +12,14 @@ export async function start(view, status) {
   view.classList.add("split");
   const picking = make("div"), chooser = make("select"), threshold = make("input", { type: "range", min: "0.02", max: "0.98", step: "0.02", value: "0.5" });
   const shown = make("output", {}, "0.50"), shortest = make("input", { type: "range", min: "0", max: "3", step: "0.1", value: "0" }), shortestText = make("output", {}, "0.0 s");
+  const own = make("input", { type: "checkbox" }), ownText = make("span"), ownLabel = make("label", { class: "choice", hidden: true }, own, ownText);
   view.append(make("div", { class: "controls" }, make("h2", {}, "Detections with times"), picking, make("fieldset", {}, make("legend", {}, "Detection"),
-    make("label", {}, "Classifier", chooser), make("label", {}, "Threshold ", shown, threshold), make("label", {}, "Shortest detection ", shortestText, shortest))));
+    make("label", {}, "Classifier", chooser), ownLabel, make("label", {}, "Threshold ", shown, threshold), make("label", {}, "Shortest detection ", shortestText, shortest))));
   const plotBox = make("div", { class: "plot", role: "img", "aria-label": "Spectrogram of the recording with detections" }), curveBox = make("canvas", { class: "curve", role: "img", "aria-label": "Scores over time" });
   const text = make("p", { class: "sentence", "aria-live": "polite" }, "Choose a recording."), table = make("div", { class: "scroll" }), exports = make("div", { class: "row", hidden: true, role: "group", "aria-label": "Export" }), command = make("code");
   view.append(make("div", { class: "result" }, text, make("figure", {}, plotBox, curveBox), exports, make("div", { class: "command" }, command), table));
   plotBox.style.touchAction = "auto";
-  const plot = new Spectrogram(plotBox, 180), state = { sound: null, found: null };
+  const plot = new Spectrogram(plotBox, 180), state = { sound: null, found: null, classifiers: [] };
   for (const [kind, title] of [["csv", "CSV"], ["raven", "Raven selection table"], ["audacity", "Audacity labels"]]) {
     exports.append(make("button", { type: "button", onclick: () => attempt(() => download(kind)) }, `Export: ${title}`));
   }
@@ -26,12 +27,27 @@ export async function start(view, status) {
   async function loadClassifiers() {
     const found = await attempt(() => get("/api/classifiers"));
     if (!found) return;
+    state.classifiers = found;
     fill(chooser, found.map((each) => [each.id, `${each.name}: ${each.labels.join(", ").slice(0, 60)}`]));
     if (!found.length) text.textContent = "There is no classifier yet. Save one in the view Label, or serve a fine-tuned model.";
-    if (state.sound) detect();
+    chosen();
   }
 
-  const asked = () => ({ sound: state.sound.id, classifier: chooser.value, threshold: Number(threshold.value), min_duration: Number(shortest.value) });
+  // a classifier with stored thresholds uses them until the box is cleared
+  function chosen() {
+    const stored = state.classifiers.find((each) => each.id === chooser.value)?.thresholds || [];
+    ownLabel.hidden = !stored.length;
+    ownText.textContent = `The classifier's own threshold (${stored.map((each) => (each ?? 0.5).toFixed(2)).join(", ")})`;
+    own.checked = stored.length > 0;
+    detectNow();
+  }
+
+  function detectNow() {
+    threshold.disabled = own.checked;
+    detect();
+  }
+
+  const asked = () => ({ sound: state.sound.id, classifier: chooser.value, threshold: own.checked ? "auto" : Number(threshold.value), min_duration: Number(shortest.value) });
   let running = false, again = false;
 
   async function detect() {
@@ -57,7 +73,7 @@ export async function start(view, status) {
       context.strokeRect(x0, box.top + 1, x1 - x0, box.height - 2);
       context.fillRect(x0, box.top, x1 - x0, 5);
     });
-    drawCurve(curveBox, plot, found, Number(threshold.value), colours);
+    drawCurve(curveBox, plot, found, colours);
     exports.hidden = false;
     command.textContent = found.command;
     table.replaceChildren(spanTable(found.spans, state.sound));
@@ -84,12 +100,13 @@ export async function start(view, status) {
   new ResizeObserver(() => state.found && show(state.found)).observe(plotBox);
   threshold.addEventListener("input", () => { shown.textContent = Number(threshold.value).toFixed(2); detect(); });
   shortest.addEventListener("input", () => { shortestText.textContent = `${Number(shortest.value).toFixed(1)} s`; detect(); });
-  chooser.addEventListener("change", detect);
+  chooser.addEventListener("change", chosen);
+  own.addEventListener("change", detectNow);
   await loadClassifiers();
   return { shown: loadClassifiers };
 }
 
-function drawCurve(canvas, plot, found, threshold, colours) {
+function drawCurve(canvas, plot, found, colours) {
   const height = 90, ratio = window.devicePixelRatio || 1, { left, width } = plot.box, inner = height - 16;
   canvas.style.height = `${height}px`;
   canvas.width = Math.round((left + width + 6) * ratio);
@@ -102,10 +119,12 @@ function drawCurve(canvas, plot, found, threshold, colours) {
   context.textBaseline = "middle";
   for (const tick of [0, 0.5, 1]) context.fillText(String(tick), left - 6, y(tick));
   context.setLineDash([5, 4]);
-  context.beginPath();
-  context.moveTo(left, y(threshold));
-  context.lineTo(left + width, y(threshold));
-  context.stroke();
+  for (const threshold of new Set(found.thresholds)) {
+    context.beginPath();
+    context.moveTo(left, y(threshold));
+    context.lineTo(left + width, y(threshold));
+    context.stroke();
+  }
   context.setLineDash([]);
   found.labels.forEach((label, at) => {
     context.strokeStyle = colours.get(label);

@@ -64,7 +64,8 @@ def _classifiers(bench: Workbench) -> list[ClassifierOut]:
     for name in bench.detections.names():
         opened = bench.detections.classifier(name)
         title = "the served model" if name == "model" else name
-        found.append(ClassifierOut(id=name, name=shown(title), labels=list(opened.labels), window=opened.window))
+        labels, stored = list(opened.labels), list(opened.thresholds)
+        found.append(ClassifierOut(id=name, name=shown(title), labels=labels, thresholds=stored, window=opened.window))
     return found
 
 
@@ -86,6 +87,7 @@ def _spans(bench: Workbench, asked: SpansIn) -> SpansOut:
         seconds=found.seconds,
         total=max(found.seconds, bench.seconds(asked.sound)),
         labels=list(plan.decision.labels),
+        thresholds=plan.decision.thresholds.tolist(),
         spans=[SpanOut(start=s.start, end=s.end, label=s.label, score=round(s.score, 4)) for s in found.spans],
         times=[round((share.start + share.end) / 2, 4) for share in scored.shares],
         scores=rounded(np.stack([share.scores for share in scored.shares]).astype(np.float32)),
@@ -104,7 +106,7 @@ def _command(bench: Workbench, asked: SpansIn) -> str:
         bench.address_of(asked.sound),
         "--spans",
         "--threshold",
-        f"{asked.threshold:g}",
+        asked.threshold if isinstance(asked.threshold, str) else f"{asked.threshold:g}",
     ]
     words += ["--min-duration", f"{asked.min_duration:g}"] if asked.min_duration else []
     words += ["--hop", f"{asked.hop:g}"] if asked.hop else []

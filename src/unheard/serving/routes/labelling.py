@@ -60,5 +60,5 @@ def _save(bench: Workbench) -> Saved:
     place = bench.detections.path(name)
     save_head(bench.own, head, place, overwrite=True)
     bench.detections.forget(name)
-    command = shlex.join(["unheard", "predict", str(place), "recording.wav", "--spans"])
+    command = shlex.join(["unheard", "predict", str(place), "recording.wav", "--spans", "--threshold", "auto"])
     return Saved(folder=shown(place.name), labels=list(head.labels), command=shown(command))
