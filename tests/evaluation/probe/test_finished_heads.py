@@ -65,7 +65,7 @@ def test_other_vectors_targets_or_options_are_trained_again(
     table: Table, clouds: Clouds, trained: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embeddings, labels = made(table, clouds)
-    monkeypatch.setattr("unheard.evaluation.probe.finished_heads.FinishedHeads.clear", lambda self: None)
+    monkeypatch.setattr("unheard.evaluation.probe.cache.FinishedHeads.clear", lambda self: None)
     kept = replace(HOW, finished=tmp_path / "heads", heads=("knn",), curve=False)
     probe_embeddings(embeddings, labels, kept)
     first = trained["knn"]

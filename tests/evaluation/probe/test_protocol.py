@@ -14,8 +14,8 @@ from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
 from unheard.data.splits import draw_subset
 from unheard.errors import DataError
+from unheard.evaluation.probe.cache import FinishedHeads
 from unheard.evaluation.probe.curve import FRACTIONS, learning_curve
-from unheard.evaluation.probe.finished_heads import FinishedHeads
 from unheard.evaluation.probe.layers import LAYER_MIX, scalar_mix
 from unheard.evaluation.probe.linear import LinearHeads
 from unheard.evaluation.probe.probe import InnerOutputs, ProbeConfig, probe_embeddings

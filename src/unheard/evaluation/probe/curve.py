@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from unheard.data.splits import draw_subset
-from unheard.evaluation.probe.finished_heads import FinishedHeads
+from unheard.evaluation.probe.cache import FinishedHeads
 from unheard.evaluation.probe.linear import LinearHeads
 from unheard.evaluation.probe.protocol import Predictions
 from unheard.evaluation.probe.report import CurvePoint

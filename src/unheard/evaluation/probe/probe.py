@@ -20,11 +20,11 @@ from unheard.bootstrap import N_RESAMPLES
 from unheard.data.label_table import Labels, read_labels
 from unheard.errors import ConfigError, DataError
 from unheard.evaluation.head_training import one_thread
+from unheard.evaluation.probe.cache import FinishedHeads
 from unheard.evaluation.probe.caveats import leakage_warnings
 from unheard.evaluation.probe.classes import answers, class_scores, confusions
 from unheard.evaluation.probe.curve import learning_curve
 from unheard.evaluation.probe.few_shot import few_shot_scores
-from unheard.evaluation.probe.finished_heads import FinishedHeads
 from unheard.evaluation.probe.heads import NEIGHBOURS, Table, Vectors, knn
 from unheard.evaluation.probe.layers import LAYER_MIX, Layers, layer_scores
 from unheard.evaluation.probe.linear import LinearHeads
