@@ -31,7 +31,7 @@ class Spread:
         ``I/N``: only the I-th of N tasks, in the process of the caller.
     """
 
-    engine: Engine = "local"
+    engine: str = "local"
     processes: int | None = None
     task: str | None = None
 

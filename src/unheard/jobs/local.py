@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
@@ -113,8 +114,10 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _end_with_parent() -> None:
-    """End this process at once when the one that started it ended."""
+    """End this process when the one that started it ended; a task stores its rows before."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(STOP_SECONDS)
         os._exit(1)

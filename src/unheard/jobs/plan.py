@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -130,14 +130,14 @@ def task_count(items: int, workers: int) -> int:
     return max(1, min(items, MOST_TASKS, max(-(-items // TASK_ITEMS), TASKS_PER_WORKER * workers)))
 
 
-def open_plan(folder: Path, identity: dict[str, Any], items: Sequence[Any], keys: Sequence[str], tasks: int) -> Plan:
+def open_plan(folder: Path, identity: dict[str, Any], items: Sequence[Any], keys: Iterable[str], tasks: int) -> Plan:
     """Write the plan of a new job, or open the plan of an interrupted one, which keeps its number of tasks.
 
     Parameters
     ----------
     identity : dict
         All that the results depend on apart from the items, as plain values. The caller compares it.
-    keys : sequence of str
+    keys : iterable of str
         One text for each item that identifies it.
     tasks : int
         Number of tasks of a new job.
@@ -194,7 +194,7 @@ def read_outcome(part: Path) -> Outcome:
     return Outcome(**{**stored, "skipped": skipped, "warnings": tuple(stored["warnings"])})
 
 
-def _checksum(keys: Sequence[str]) -> str:
+def _checksum(keys: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for key in keys:
         digest.update(key.encode("utf-8", "surrogateescape") + b"\0")
