@@ -104,12 +104,3 @@ def test_actors_end_with_a_killed_driver_and_done_tasks_stay(tmp_path):
     wait_until(lambda: not alive(worker), 120)
     plan = plan_of(tmp_path, ["first", "slow", "third"], 3)
     assert plan.missing() == [2, 3]
-
-
-def test_a_cluster_that_does_not_answer_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with (
-        pytest.raises(UnheardError, match="Ray did not start or connect .*check RAY_ADDRESS"),
-        open_workers(Spread("ray", 1), MadeWork(tmp_path), 1),
-    ):
-        pass
