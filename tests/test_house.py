@@ -24,7 +24,7 @@ ROWS = (
     ("errors", "version"),
     ("outputs",),
     ("config", "settings", "files", "progress", "metrics", "bootstrap", "devices", "read_ahead"),
-    ("audio", "model"),
+    ("audio", "model", "jobs"),
     ("objectives", "trackers"),
     ("recipes",),
     ("data",),

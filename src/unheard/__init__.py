@@ -2,6 +2,7 @@
 
     load         open a model: unheard-tiny, a run, a model folder, hf:DIR or hear:MODULE
     embed        embed files and folders into a table, one row for each file or part
+    plan_embed   measure what embed will need on a sample of the sounds
     search       find the rows of a table that are most similar to an example
     probe        train probes on frozen embeddings of a labels CSV
     evaluate     score models on HEAR task folders
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from unheard.api.detecting import detect as detect
     from unheard.api.embedding import embed as embed
     from unheard.api.embedding import load as load
+    from unheard.api.embedding import plan_embed as plan_embed
     from unheard.api.embedding import search as search
     from unheard.api.embedding import verify as verify
     from unheard.api.evaluating import evaluate as evaluate
@@ -77,7 +79,7 @@ _HOMES: dict[str, str] = {
     "FinetunedRun": "unheard.finetuning.scores",
     **dict.fromkeys(
         (
-            *("load", "embed", "search", "verify", "probe", "evaluate", "pretrain", "resume", "finetune"),
+            *("load", "embed", "plan_embed", "search", "verify", "probe", "evaluate", "pretrain", "resume", "finetune"),
             *("resume_finetune", "detect", "reconstruct", "attention", "report", "runs", "compare", "figure"),
             *("doctor", "targets", "convert", "export"),
         ),

@@ -9,6 +9,7 @@ UnheardError
 
 AudioWarning         a sound was used although it is truncated, or files were left out
 DamageWarning        a file of a cache is damaged, and its content is recomputed
+JobWarning           a worker of a job was lost, and its task is continued
 
 Every message states what is wrong, where, what is accepted and how to fix it. The command line prints it as one line
 and exits with status 2.
@@ -58,6 +59,10 @@ class DamageWarning(UserWarning):
     """A file of a cache differs from its checksum; its content is recomputed."""
 
 
+class JobWarning(UserWarning):
+    """A worker of a job was lost; its task is continued by another one."""
+
+
 def warn_audio(text: str) -> None:
     """Warn about a sound that is used nevertheless, or about files that are left out."""
     warnings.warn(AudioWarning(text), stacklevel=3)
@@ -69,6 +74,11 @@ def warn_damaged(file: Path) -> None:
         DamageWarning(f"{shown(file)} is damaged: it differs from its checksum; its content is recomputed"),
         stacklevel=3,
     )
+
+
+def warn_job(text: str) -> None:
+    """Warn about a worker that was lost."""
+    warnings.warn(JobWarning(text), stacklevel=3)
 
 
 def missing_extra(package: str, extra: str, install: str = "") -> UnheardError:

@@ -83,7 +83,12 @@ class Background(Generic[Item]):
 
 def reader_count() -> int:
     """Return the default number of readers: one for each core this process may use, at most `MOST_READERS`."""
-    return min(MOST_READERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(MOST_READERS, core_count())
+
+
+def core_count() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_ahead(

@@ -21,6 +21,7 @@ from unheard.api.options import (
     PretrainOptions,
     ProbeOptions,
     ReconstructOptions,
+    SpreadOptions,
     TargetOptions,
 )
 from unheard.errors import ConfigError
@@ -32,6 +33,9 @@ from unheard.errors import ConfigError
         (api.convert, ConvertOptions),
         (api.detect, DetectOptions),
         (api.embed, EmbedOptions),
+        (api.embed, SpreadOptions),
+        (api.plan_embed, EmbedOptions),
+        (api.plan_embed, SpreadOptions),
         (api.evaluate, EvaluateOptions),
         (api.export, ExportOptions),
         (api.figure, FigureOptions),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unheard.api.converting import convert
     from unheard.api.detecting import detect
-    from unheard.api.embedding import embed, load, search, verify
+    from unheard.api.embedding import embed, load, plan_embed, search, verify
     from unheard.api.evaluating import evaluate
     from unheard.api.exporting import export
     from unheard.api.finetuning import finetune, resume_finetune
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "converting": ("convert",),
     "detecting": ("detect",),
-    "embedding": ("embed", "load", "search", "verify"),
+    "embedding": ("embed", "load", "plan_embed", "search", "verify"),
     "evaluating": ("evaluate",),
     "exporting": ("export",),
     "finetuning": ("finetune", "resume_finetune"),
@@ -43,6 +43,7 @@ __all__ = [
     "figure",
     "finetune",
     "load",
+    "plan_embed",
     "pretrain",
     "probe",
     "reconstruct",

@@ -7,20 +7,27 @@ from copy import copy
 from pathlib import Path
 from typing import Literal
 
-from unheard.api.options import EmbedOptions, documented
-from unheard.embedding.bulk import BulkReport, embed_segments_table, embed_table
+from unheard.api.options import EmbedOptions, SpreadOptions, documented
+from unheard.audio.standard_input import is_standard_input
 from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.job import Options, Pool
 from unheard.embedding.loading import load, loaded
 from unheard.embedding.search import search
+from unheard.embedding.segments import read_segments
+from unheard.embedding.table_jobs.estimate import Estimate, estimate
+from unheard.embedding.table_jobs.inputs import checked_options, expand
+from unheard.embedding.table_jobs.report import BulkReport
+from unheard.embedding.table_jobs.run import TableJob, embed_job
 from unheard.embedding.verify import verify
 from unheard.errors import ConfigError
+from unheard.jobs.engines import Engine, Spread
 from unheard.progress import Track, silent
 
-__all__ = ["embed", "load", "search", "verify"]
+__all__ = ["embed", "load", "plan_embed", "search", "verify"]
 
 
+@documented(SpreadOptions)
 @documented(EmbedOptions)
 def embed(
     model: EmbeddingModel | str | Path,
@@ -37,6 +44,9 @@ def embed(
     precision: Precision = "float32",
     workers: int | None = None,
     batch_size: int | None = None,
+    engine: Engine = "local",
+    processes: int | None = None,
+    task: str | None = None,
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
@@ -70,12 +80,83 @@ def embed(
     >>> import unheard
     >>> unheard.embed("runs/first", "my_audio/", out="emb.parquet", window=3.0, hop=1.5)  # doctest: +SKIP
     """
+    chosen = Options(layer, pool, hop, frames, window=window, on_error=on_error)
+    opened = _opened(model, device, precision, workers, batch_size)
+    job = _job(opened, audio, segments, out, chosen, _device(model, device), resume)
+    return embed_job(job, Spread(engine, processes, task), resume=resume, overwrite=overwrite, track=track)
+
+
+@documented(SpreadOptions)
+@documented(EmbedOptions)
+def plan_embed(
+    model: EmbeddingModel | str | Path,
+    audio: str | Path | Sequence[str | Path] | None,
+    out: str | Path,
+    *,
+    frames: bool = False,
+    layer: int | None = None,
+    pool: Pool = "mean",
+    window: float | None = None,
+    hop: float | None = None,
+    segments: str | Path | None = None,
+    on_error: Literal["skip", "raise"] = "skip",
+    precision: Precision = "float32",
+    workers: int | None = None,
+    batch_size: int | None = None,
+    engine: Engine = "local",
+    processes: int | None = None,
+    task: str | None = None,
+    device: str = "auto",
+) -> Estimate:
+    """Measure what `embed` with the same arguments will need, on a sample of at most 64 sounds; nothing is written.
+
+    Parameters
+    ----------
+    model, audio, out, device
+        As of `embed`; ``out`` selects the format.
+
+    Returns
+    -------
+    Estimate
+        Numbers of sounds and tasks, size of the table, and hours.
+    """
+    chosen = Options(layer, pool, hop, frames, window=window, on_error=on_error)
+    opened = _opened(model, device, precision, workers, batch_size)
+    job = _job(opened, audio, segments, out, chosen, _device(model, device))
+    return estimate(job, Spread(engine, processes, task))
+
+
+def _opened(
+    model: EmbeddingModel | str | Path, device: str, precision: Precision, workers: int | None, batch_size: int | None
+) -> EmbeddingModel:
+    """Return a loaded model with a speed of its own; the model of the caller keeps its speed."""
+    opened = copy(loaded(model, device, precision))
+    opened.set_speed(opened.workers if workers is None else workers, batch_size or opened.batch_size)
+    return opened
+
+
+def _device(model: EmbeddingModel | str | Path, device: str) -> str:
+    """Return the device of a model in other processes."""
+    return str(model.device) if isinstance(model, EmbeddingModel) else device
+
+
+def _job(
+    model: EmbeddingModel,
+    audio: str | Path | Sequence[str | Path] | None,
+    segments: str | Path | None,
+    out: str | Path,
+    options: Options,
+    device: str,
+    resume: bool = False,
+) -> TableJob:
+    """Return the job of a call: the files or segments, and complete options."""
     sources = [audio] if isinstance(audio, str | Path) else list(audio or ())
     if bool(sources) == (segments is not None):
         raise ConfigError("give sound files or folders, or --segments with a table of their parts, and not both")
-    opened = copy(loaded(model, device, precision))  # the caller's model keeps its speed
-    opened.set_speed(opened.workers if workers is None else workers, batch_size or opened.batch_size)
-    chosen = Options(layer, pool, hop, frames, window=window, on_error=on_error)
+    complete = checked_options(options, segments is not None)
     if segments is not None:
-        return embed_segments_table(opened, segments, out, chosen, resume=resume, overwrite=overwrite, track=track)
-    return embed_table(opened, sources, out, chosen, resume=resume, overwrite=overwrite, track=track)
+        return TableJob(model, read_segments(segments), Path(out), complete, device)
+    files = expand(sources)
+    if resume and any(map(is_standard_input, files)):
+        raise ConfigError("the standard input cannot be continued; leave --resume out, or record it to a file first")
+    return TableJob(model, files, Path(out), complete, device)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.api.options import EmbedOptions
+from unheard.api.options import EmbedOptions, SpreadOptions
 from unheard.cli.shell import (
+    DONE,
     DeviceOption,
     Flat,
     Json,
@@ -24,12 +26,31 @@ from unheard.cli.shell import (
 )
 from unheard.progress import bar
 
+if TYPE_CHECKING:
+    from unheard.embedding.table_jobs.estimate import Estimate
+    from unheard.embedding.table_jobs.report import BulkReport
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How the job is spread over processes, and whether it is only planned.
+
+    Parameters
+    ----------
+    plan
+        Embed a sample of at most 64 sounds, print what the whole job will need, and write nothing.
+    """
+
+    spread: Annotated[SpreadOptions, Flat] = field(default_factory=SpreadOptions)
+    plan: bool = False
+
 
 @verb("unheard embed runs/first my_audio/ -o embeddings.parquet")
 def embed(
     *given: Annotated[str, Parameter(name="[MODEL] AUDIO")],
     out: ResumableOut,
     options: Annotated[EmbedOptions, Flat] = EmbedOptions(),
+    job: Annotated[JobOptions, Flat] = JobOptions(),
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: DeviceOption = "auto",
@@ -54,15 +75,12 @@ def embed(
     if model is None:
         model = DEFAULT
         log(f"model: {DEFAULT}, built in; to choose another, give MODEL before AUDIO")
-    report = api.embed(model, audio, out, **vars(options), device=device, resume=resume, overwrite=overwrite, track=bar)
-    unit = "files" if options.segments is None else "segments"
-    lines = [
-        *(f"skipped {path}: {reason}" for path, reason in report.skipped),
-        (
-            f"{report.embedded} {unit} embedded, {report.resumed} already done, {len(report.skipped)} skipped;"
-            f" {report.rows} rows in {report.out}"
-        ),
-    ]
+    chosen: dict[str, Any] = {**vars(options), **vars(job.spread), "device": device}
+    if job.plan:
+        found = api.plan_embed(model, audio, out, **chosen)
+        emit(_estimated(found), asdict(found), json)
+        return DONE
+    report = api.embed(model, audio, out, **chosen, resume=resume, overwrite=overwrite, track=bar)
     skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
     values = {
         "out": str(report.out),
@@ -71,8 +89,36 @@ def embed(
         "resumed": report.resumed,
         "skipped": skipped,
     }
-    emit(lines, values, json)
+    if report.waits_for:
+        values["waits_for"] = report.waits_for
+    emit(_summary(report, "files" if options.segments is None else "segments"), values, json)
     return status(len(skipped), strict)
+
+
+def _summary(report: BulkReport, unit: str) -> list[str]:
+    """Return the lines of the report of a job."""
+    rows = f"{report.rows} rows in {report.out}"
+    if report.waits_for:
+        rows = f"{report.rows} rows of this task; {report.out} waits for {report.waits_for}"
+    return [
+        *(f"skipped {path}: {reason}" for path, reason in report.skipped),
+        f"{report.embedded} {unit} embedded, {report.resumed} already done, {len(report.skipped)} skipped; {rows}",
+    ]
+
+
+def _estimated(found: Estimate) -> list[str]:
+    """Return the lines of a plan."""
+    audio = "" if found.audio_hours is None else f", {found.audio_hours:.3g} hours of audio"
+    processes = f"{found.processes} processes" if found.processes > 1 else "one process"
+    return [
+        f"{found.items} sounds{audio}; {found.tasks} tasks",
+        f"table: {found.megabytes:.3g} MB, and as much again for the parts until they are joined",
+        (
+            f"time: {found.hours:.3g} hours with {processes}, {found.cpu_hours:.3g} hours of processor time"
+            f" ({found.items_per_second:.3g} sounds per second and process)"
+        ),
+        f"estimated from {found.measured} of the sounds, on this machine; nothing was written",
+    ]
 
 
 def _model_and_audio(given: Sequence[str], segments: bool) -> tuple[str | None, list[Path]]:

@@ -114,7 +114,7 @@ def _predict_files(
     json: bool,
 ) -> int:
     """Predict classes for whole files, and print and write the scores."""
-    from unheard.embedding.bulk import expand
+    from unheard.embedding.table_jobs.inputs import expand
 
     if out is not None and out.exists() and not overwrite:
         raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")

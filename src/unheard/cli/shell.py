@@ -106,17 +106,17 @@ warned: dict[str, None] = {}
 
 @contextmanager
 def showing_warnings() -> Iterator[None]:
-    """Print every `AudioWarning` and `DamageWarning` once on stderr, and store it for the JSON document."""
+    """Print every warning of this library once on stderr, and store it for the JSON document."""
     import warnings
 
-    from unheard.errors import AudioWarning, DamageWarning
+    from unheard.errors import AudioWarning, DamageWarning, JobWarning
 
     warned.clear()
     with warnings.catch_warnings():
         show = warnings.showwarning
 
         def one_line(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if not issubclass(category, AudioWarning | DamageWarning):
+            if not issubclass(category, AudioWarning | DamageWarning | JobWarning):
                 show(message, category, *rest, **more)
             elif str(message) not in warned:
                 warned[str(message)] = None
@@ -124,6 +124,7 @@ def showing_warnings() -> Iterator[None]:
 
         warnings.simplefilter("always", AudioWarning)
         warnings.simplefilter("always", DamageWarning)
+        warnings.simplefilter("always", JobWarning)
         warnings.showwarning = one_line
         yield
 

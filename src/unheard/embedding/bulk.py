@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from unheard.audio.archives.members import is_sound_file
-from unheard.audio.folders import find_sounds
 from unheard.audio.standard_input import is_standard_input
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import identity
 from unheard.embedding.job import Embedding, Options, Sound
-from unheard.embedding.segments import Segment, check_window, cut_file, embed_segments, load_segment, read_segments
+from unheard.embedding.segments import (
+    Segment,
+    SegmentRow,
+    cut_file,
+    embed_segments,
+    load_segment,
+    read_segments,
+)
+from unheard.embedding.table_jobs.inputs import checked_options, expand, rows_left, table_identity
+from unheard.embedding.table_jobs.report import BulkReport, NothingReadError
 from unheard.embedding.tables import TableWriter, absolute
-from unheard.errors import AudioError, ConfigError, DataError, shown
+from unheard.errors import AudioError, ConfigError, shown
 from unheard.progress import Track, silent
-
-
-@dataclass(frozen=True)
-class BulkReport:
-    """Summary of an embedding job.
-
-    Parameters
-    ----------
-    out : Path
-        Path of the table.
-    rows : int
-        Number of its rows.
-    embedded, resumed : int
-        Number of files embedded now, and by an earlier job.
-    skipped : tuple of (path, reason)
-        Files that could not be read.
-    """
-
-    out: Path
-    rows: int
-    embedded: int
-    resumed: int
-    skipped: tuple[tuple[str, str], ...]
 
 
 def embed_table(
@@ -72,15 +56,30 @@ def embed_table(
         When ``out`` exists and neither ``resume`` nor ``overwrite`` is given, or ``resume`` finds rows of another model
         or other options.
     """
-    options, files = options or Options(frames=False), expand(sources)
+    files = expand(sources)
     if resume and any(map(is_standard_input, files)):
         raise ConfigError("the standard input cannot be continued; leave --resume out, or record it to a file first")
+    return embed_files(
+        model, files, Path(out), options or Options(frames=False), resume=resume, overwrite=overwrite, track=track
+    )
+
+
+def embed_files(
+    model: EmbeddingModel,
+    files: list[str],
+    out: Path,
+    options: Options,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    track: Track = silent,
+) -> BulkReport:
+    """Embed different files into one table; parameters and errors as in `embed_table`."""
+    options = checked_options(options, segments=False)
     if options.window is not None:
-        return _embed_windows(model, files, out, _window_options(options), resume, overwrite, track)
-    if options.pool == "none":
-        options = replace(options, frames=True)
+        return _embed_windows(model, files, out, options, resume, overwrite, track)
     skipped, embedded = _Skipped(options), 0
-    with TableWriter(Path(out), identity(model, options), model.row_size(options), resume, overwrite) as table:
+    with TableWriter(out, identity(model, options), model.row_size(options), resume, overwrite) as table:
         todo, earlier = _todo(files, table, model.sample_rate, skipped)
         for file, embedding in _embeddings(model, table, track(todo, len(todo), "embedding"), options, skipped):
             embedded += 1
@@ -91,7 +90,7 @@ def embed_table(
         if not embedded and not table.done():
             skipped.refuse(f"{len(files)} files")
         rows = table.finish()
-    return BulkReport(Path(out), rows, embedded, earlier, skipped.all)
+    return BulkReport(out, rows, embedded, earlier, skipped.all)
 
 
 def embed_segments_table(
@@ -108,20 +107,32 @@ def embed_segments_table(
 
     Parameters and errors as in `embed_table`. ``embedded`` and ``resumed`` of the report count segments.
     """
-    options = _plain_rows(options or Options(frames=False), "segments")
-    if options.hop is not None or options.window is not None:
-        raise ConfigError("the rows of a table of segments have their own lengths; leave window and hop out")
-    todo, skipped, embedded = read_segments(segments), _Skipped(options), 0
-    origin = {**identity(model, options), "segments": True}
-    with TableWriter(Path(out), origin, model.row_size(options), resume, overwrite) as table:
+    return embed_rows(
+        model,
+        read_segments(segments),
+        Path(out),
+        options or Options(frames=False),
+        resume=resume,
+        overwrite=overwrite,
+        track=track,
+    )
+
+
+def embed_rows(
+    model: EmbeddingModel,
+    todo: list[SegmentRow],
+    out: Path,
+    options: Options,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    track: Track = silent,
+) -> BulkReport:
+    """Embed different segments into one table; parameters and errors as in `embed_segments_table`."""
+    options, skipped, embedded = checked_options(options, segments=True), _Skipped(options), 0
+    with TableWriter(out, table_identity(model, options, True), model.row_size(options), resume, overwrite) as table:
         stored = table.stored_segments()
-        starts = {(path, start) for path, start, _ in stored}
-        left = [
-            row
-            for row in todo
-            if (absolute(row.path), row.start or 0.0, row.end) not in stored
-            and (row.end is not None or (absolute(row.path), row.start or 0.0) not in starts)
-        ]
+        left = rows_left(todo, stored)
 
         def loaded() -> Iterator[Segment]:
             for row in track(left, len(left), "embedding"):
@@ -136,23 +147,23 @@ def embed_segments_table(
         if not embedded and not stored:
             skipped.refuse(f"{len(todo)} segments")
         rows = table.finish()
-    return BulkReport(Path(out), rows, embedded, len(todo) - len(left), skipped.all)
+    return BulkReport(out, rows, embedded, len(todo) - len(left), skipped.all)
 
 
 def _embed_windows(
     model: EmbeddingModel,
     files: list[str],
-    out: str | Path,
+    out: Path,
     options: Options,
     resume: bool,
     overwrite: bool,
     track: Track,
 ) -> BulkReport:
     """Embed the windows of files. A file that breaks off with an error keeps its rows up to there."""
-    assert options.window is not None and options.hop is not None, "set by _window_options"
+    assert options.window is not None and options.hop is not None, "set by checked_options"
     window, hop, skipped = options.window, options.hop, _Skipped(options)
     embedded = written = 0
-    with TableWriter(Path(out), identity(model, options), model.row_size(options), resume, overwrite) as table:
+    with TableWriter(out, identity(model, options), model.row_size(options), resume, overwrite) as table:
         open_file, after = table.last_row() or ("", -1.0)
         todo, earlier = _todo(files, table, model.sample_rate, skipped, open_file)
 
@@ -175,7 +186,7 @@ def _embed_windows(
         if not written and not table.done():
             skipped.refuse(f"{len(files)} files")
         rows = table.finish()
-    return BulkReport(Path(out), rows, embedded, earlier, skipped.all)
+    return BulkReport(out, rows, embedded, earlier, skipped.all)
 
 
 def _embeddings(
@@ -209,7 +220,7 @@ class _Skipped:
     def refuse(self, count: str) -> None:
         """Raise the error of a job in which nothing could be read."""
         first = ": ".join(next(iter(self.found.items()), ("", "")))
-        raise DataError(f"none of the {count} could be read; the first one: {first}")
+        raise NothingReadError(f"none of the {count} could be read; the first one: {first}", self.all)
 
 
 def _todo(
@@ -224,48 +235,3 @@ def _todo(
     todo = [file for file in files if absolute(file) not in done and absolute(file) not in dead]
     todo.sort(key=lambda file: (absolute(file) != open_file, absolute(file) not in suspects))
     return todo, len(files) - len(todo) - len(fatal)
-
-
-def _window_options(options: Options) -> Options:
-    """Return checked options of a table of windows, with their hop."""
-    assert options.window is not None
-    hop = check_window(options.window, options.hop)
-    return replace(_plain_rows(options, "windows"), frames=False, hop=hop)
-
-
-def _plain_rows(options: Options, kind: str) -> Options:
-    """Return the options of a table with one vector a row; refuse those that give several."""
-    if options.frames or options.pool == "none":
-        raise ConfigError(f"a table of {kind} has one vector a row; leave frames and pool none out")
-    return options
-
-
-def expand(sources: Iterable[str | Path]) -> list[str]:
-    """Return the sounds of the given files, archives and folders, each once, however its path is written.
-
-    Files of a folder or an archive with other suffixes are ignored; a file given by path is not. The standard input,
-    ``-`` or ``-@RATE``, is kept as it is.
-
-    Raises
-    ------
-    DataError
-        When a path does not exist, or a folder or an archive holds no audio.
-    """
-    files: list[str] = []
-    for source in sources:
-        path = Path(source)
-        if is_standard_input(source):
-            files.append(str(source))
-            continue
-        if not path.exists() and not is_sound_file(path):
-            raise DataError(f"there is no file or folder {path}; correct the path")
-        found = find_sounds(path)
-        if not found:
-            raise DataError(
-                f"no audio in {path}; give files, folders or archives with wav, flac, ogg, opus, mp3 or aiff"
-            )
-        files += map(str, found)
-    once: dict[str, str] = {}
-    for file in files:
-        once.setdefault(absolute(file), file)
-    return list(once.values())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
 from unheard.embedding.job import Options
+from unheard.errors import ConfigError
 from unheard.version import __version__
 
 
@@ -68,6 +70,20 @@ def differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
         else f"{NAMES.get(name, name)} is {_text(name, stored.get(name))}, now {_text(name, wanted[name])}"
         for name in names
     )
+
+
+def refuse_differences(out: str | Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse a table of another identity.
+
+    Raises
+    ------
+    ConfigError
+        Naming the options that differ.
+    """
+    if differing := differences(stored, wanted):
+        raise ConfigError(
+            f"{out} has another identity ({differing}); choose another -o, or replace it with --overwrite"
+        )
 
 
 def _text(name: str, value: Any) -> str:

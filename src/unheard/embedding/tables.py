@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unheard.audio.waveform import stream
-from unheard.embedding.identity import differences
+from unheard.embedding.identity import refuse_differences
 from unheard.embedding.table_files import FORMATS, read_blocks, read_columns, read_identity, read_paths, write_table
 from unheard.errors import ConfigError, DataError, UnheardError, utf8
 from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, remove_unfinished, write_json
@@ -74,7 +74,7 @@ class TableWriter:
             resume,
             overwrite,
         )
-        self.parts = out.with_name(f".{out.name}.parts")
+        self.parts = parts_folder(out)
         self._rows: list[dict[str, Any]] = []
         self._values, self._flushed = 0, time.monotonic()
         self._in_work: list[str] = []
@@ -83,7 +83,7 @@ class TableWriter:
 
     def __enter__(self) -> TableWriter:
         """Lock the table and read earlier results if they are to be continued."""
-        with _clear_errors(self.out):
+        with clear_errors(self.out):
             self._lock.__enter__()
             try:
                 if not self.resume and not self.overwrite and (self.out.exists() or self.parts.exists()):
@@ -110,7 +110,7 @@ class TableWriter:
         """Store the rows in memory, also after an error or Ctrl-C, and release the lock."""
         try:
             if self.parts.exists():
-                with _clear_errors(self.out):
+                with clear_errors(self.out):
                     self._flush()
                     (self.parts / "in-work").unlink(missing_ok=True)
                 if not self._manifest[FILES]:
@@ -166,12 +166,12 @@ class TableWriter:
         self._rows.append({"path": utf8(path), "embedding": embedding.reshape(-1, self.size), "columns": columns})
         self._values += embedding.size
         if self._values >= PART_VALUES or time.monotonic() - self._flushed >= PART_SECONDS:
-            with _clear_errors(self.out):
+            with clear_errors(self.out):
                 self._flush()
 
     def finish(self) -> int:
         """Join earlier rows and the parts to the final file, atomically. Return its number of rows."""
-        with _clear_errors(self.out):
+        with clear_errors(self.out):
             self._flush()
             if not self._manifest[FILES]:
                 rows = sum(len(block) for block in self._earlier())
@@ -184,10 +184,10 @@ class TableWriter:
         """Compare earlier results with this job, and record the file on which the process died."""
         manifest = self.parts / "manifest.json"
         if self.out.exists():
-            self._compare(read_identity(self.out))
+            refuse_differences(self.out, read_identity(self.out), self.identity)
         if manifest.exists():
             stored = read_json(manifest, DataError, "start again with --overwrite")
-            self._compare(stored)
+            refuse_differences(self.out, stored, self.identity)
             if damaged := differing_files(self.parts, stored[FILES]):
                 raise DataError(
                     f"{self.parts}: {', '.join(damaged)} is missing or differs from its checksum; start again with"
@@ -215,12 +215,6 @@ class TableWriter:
         if not self.out.exists():
             return False
         return read_paths(self.out).issuperset({path for part in parts for path in read_paths(self.parts / part)})
-
-    def _compare(self, stored: dict[str, Any]) -> None:
-        if differing := differences(stored, self.identity):
-            raise ConfigError(
-                f"{self.out} has another identity ({differing}); choose another -o, or replace it with --overwrite"
-            )
 
     def _earlier(self) -> Iterator[pa.Table]:
         """Yield the rows of the finished table and of the parts, in blocks."""
@@ -254,6 +248,11 @@ class TableWriter:
         self._rows, self._values = [], 0
 
 
+def parts_folder(out: Path) -> Path:
+    """Return the folder of the parts of a table that is being written."""
+    return out.with_name(f".{out.name}.parts")
+
+
 def discard(parts: Path) -> None:
     """Delete the parts of a table that is complete."""
     shutil.rmtree(parts, ignore_errors=True)
@@ -265,7 +264,7 @@ def absolute(path: str) -> str:
 
 
 @contextmanager
-def _clear_errors(out: Path) -> Iterator[None]:
+def clear_errors(out: Path) -> Iterator[None]:
     """Convert a failed write to one clear error; complete parts stay."""
     try:
         yield

@@ -16,6 +16,7 @@ from unheard.api.options.evaluating import EvaluateOptions as EvaluateOptions
 from unheard.api.options.evaluating import ProbeOptions as ProbeOptions
 from unheard.api.options.inspecting import FigureOptions as FigureOptions
 from unheard.api.options.inspecting import ReconstructOptions as ReconstructOptions
+from unheard.api.options.spreading import SpreadOptions as SpreadOptions
 from unheard.api.options.storing import ConvertOptions as ConvertOptions
 from unheard.api.options.storing import ExportOptions as ExportOptions
 from unheard.api.options.storing import TargetOptions as TargetOptions

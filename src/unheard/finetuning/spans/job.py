@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unheard.audio.standard_input import is_standard_input
-from unheard.embedding.bulk import expand
+from unheard.embedding.table_jobs.inputs import expand
 from unheard.embedding.tables import absolute
 from unheard.errors import ConfigError, DataError, shown
 from unheard.finetuning.spans.classifier import WindowClassifier

@@ -1,0 +1,128 @@
+"""What one worker does: open the work once, then do tasks. The same for local processes, Ray and array tasks."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from unheard.errors import AudioWarning, ConfigError, InUseError, UnheardError
+from unheard.jobs.plan import Outcome, Task, read_outcome, write_outcome
+
+FORMER_WORKER_SECONDS = 60.0
+"""Time in which a worker that was given up releases the lock of its part (our choice)."""
+
+Do = Callable[[Task], Outcome]
+"""Function that computes one task: writes its part, unless nothing is in it, and returns the outcome."""
+
+
+@runtime_checkable
+class Work(Protocol):
+    """What a job computes; it is pickled and sent to the workers."""
+
+    @property
+    def advice(self) -> str:
+        """Return what the user can do if a worker has too little memory, for messages."""
+        ...
+
+    def open(self, worker: int, threads: int) -> Do:
+        """Load what all tasks share, such as a model, in the ``worker``-th worker, which has ``threads`` cores."""
+        ...
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error that ended a task; a repetition would end the same way."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker that ended during a task, with the reason; the task can be continued."""
+
+    reason: str
+
+
+class Session:
+    """One worker: opens the work with the first task, and does tasks.
+
+    Parameters
+    ----------
+    work : Work
+    worker : int
+        Number of this worker, from 0.
+    threads : int
+        Number of cores for it.
+    place : str
+        Working directory of the user's process, to which paths are relative.
+    """
+
+    def __init__(self, work: Work, worker: int, threads: int, place: str) -> None:
+        self._work, self._worker, self._threads, self._place = work, worker, threads, place
+        self._do: Do | None = None
+
+    def do(self, task: Task) -> Outcome | Failure:
+        """Do a task and store its outcome. A task that is done returns the stored outcome.
+
+        Errors are returned, because a process that is lost raises, too.
+        """
+        try:
+            return self._done(task)
+        except Exception as error:
+            return Failure(_portable(error))
+
+    def _done(self, task: Task) -> Outcome:
+        if task.part.with_name(f"{task.part.name}.json").exists():
+            return read_outcome(task.part)
+        if self._do is None:
+            _enter(self._place)
+            self._do = self._work.open(self._worker, self._threads)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", AudioWarning)
+            outcome = _unlocked(self._do, task)
+        texts = dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, AudioWarning))
+        outcome = replace(outcome, warnings=tuple(texts))
+        write_outcome(task.part, outcome)
+        return outcome
+
+
+def _unlocked(do: Do, task: Task) -> Outcome:
+    """Do a task; wait for the lock of its part, which the process of a lost worker may still hold."""
+    until = time.monotonic() + FORMER_WORKER_SECONDS
+    while True:
+        try:
+            return do(task)
+        except InUseError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.5)
+
+
+def _enter(place: str) -> None:
+    """Use the working directory of the user's process."""
+    if not Path(place).is_dir():
+        raise ConfigError(
+            f"a worker has no folder {place}; the sounds, the model and the output must have the same path on every"
+            " machine"
+        )
+    os.chdir(place)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error that can be sent to another process; an unexpected one carries its traceback as a note."""
+    if not isinstance(error, UnheardError):
+        error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
+    plain = error.with_traceback(None)
+    plain.__cause__ = plain.__context__ = None
+    try:
+        pickle.loads(pickle.dumps(plain))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__} in a worker: {error}\n{''.join(error.__notes__)}")
+    return plain
