@@ -185,7 +185,7 @@ def test_a_worker_that_was_killed_while_it_was_idle_is_replaced(tmp_path):
     assert workers.wait()[1].number == 1  # type: ignore[union-attr]
     (worker,) = (int(path.name.partition("-")[2]) for path in tmp_path.glob("worker-*"))
     os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: not alive(worker))
+    wait_until(lambda: not workers._idle[0][1].is_alive())  # all of its threads have ended
     try:
         workers.give(plan.task(2))
         assert workers.wait()[1].number == 2  # type: ignore[union-attr]

@@ -45,10 +45,12 @@ class LocalWorkers:
         """Send a task to an idle process, or to a new one."""
         while self._idle:
             number, process, pipe = self._idle.pop()
-            with suppress(OSError):  # it was killed while it was idle
-                pipe.send(task)
-                self._busy[pipe] = number, process, task
-                return
+            with suppress(OSError):
+                if process.is_alive():
+                    pipe.send(task)
+                    self._busy[pipe] = number, process, task
+                    return
+            pipe.close()  # it was killed while it was idle
             self._free.append(number)
         number = self._free.pop(0)
         pipe, other = self._context.Pipe()
