@@ -88,8 +88,9 @@ def resampled(groups: np.ndarray) -> list[np.ndarray]:
 def test_one_part_is_drawn_as_it_always_was(groups: int) -> None:
     one = part(3, 0, False, groups)
     result = summary({"": one}, NAMES, "softmax")
+    scores = [one.scores("softmax", at) for at in resampled(one.groups)]
     for name in ("balanced_accuracy", "accuracy"):
-        values = np.array([one.scores("softmax", at)[name] for at in resampled(one.groups)])
+        values = np.array([each[name] for each in scores])
         assert result.intervals[name] == pytest.approx(bc_interval(values, result.means[name]), abs=1e-5)
     assert result.means == one.scores("softmax")
 

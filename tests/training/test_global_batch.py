@@ -10,17 +10,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 SCRIPT = Path(__file__).with_name("global_batch.py")
 Found = dict[int, dict[str, np.ndarray]]
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """What the script finds, by number of processes."""
-    folder = tmp_path_factory.mktemp("gradients")
-    results = {}
+def results(folder: Path) -> Found:
+    """Return what the script finds, by number of processes."""
+    found = {}
     for processes in (1, 2, 3):
         start = (
             ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"] if processes > 1 else []
@@ -31,8 +28,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
             command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        results[processes] = dict(np.load(file))
-    return results
+        found[processes] = dict(np.load(file))
+    return found
 
 
 def whole(key: str) -> str:
@@ -41,23 +38,18 @@ def whole(key: str) -> str:
     return f"{kind}|1|{name}"
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3])
-def test_gradients_losses_and_statistics_are_those_of_the_whole_batch(processes: int, found: Found) -> None:
+def test_gradients_losses_and_statistics_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    found = results(tmp_path)
     assert {key.split(",")[0] for key in found[1]} >= {"supervise", "prototypes", "distill and supervise", "contrast"}
-    for key, value in found[processes].items():
-        expected = found[1][whole(key)].astype(np.float64)
-        error = np.linalg.norm(value - expected) / max(np.linalg.norm(expected), 1e-3)
-        assert error <= (1e-6 if "|0/" in key else 3e-6), (
-            key,
-            error,
-        )  # Adam divides by small numbers, so rounding grows in a step
-
-
-def test_no_label_is_no_loss_and_one_label_is_a_whole_one(found: Found) -> None:
+    for processes, values in found.items():
+        for key, value in values.items():
+            expected = found[1][whole(key)].astype(np.float64)
+            error = np.linalg.norm(value - expected) / max(np.linalg.norm(expected), 1e-3)
+            # Adam divides by small numbers, so rounding grows in a step
+            assert error <= (1e-6 if "|0/" in key else 3e-6), (processes, key, error)
+    # no label is no loss, and one label is a whole one
     losses = {n: float(found[1][f"supervise, {n} labelled|1|0/loss/supervise"]) for n in (0, 1, 24)}
     assert losses[0] == 0 and losses[1] > 0.1 and losses[24] > 0.1
-
-
-def test_an_empty_gradient_is_not_what_is_compared(found: Found) -> None:
+    # an empty gradient is not what is compared
     sizes = {key: np.linalg.norm(value) for key, value in found[1].items() if key.endswith("gradient")}
     assert min(sizes.values()) > 1e-2

@@ -172,7 +172,7 @@ def test_parts_of_files_with_several_labels_in_folds(model: Model, tmp_path: Pat
             }
             for at in (0, 1, 2, 5, 6, 7)
         ]
-    report = api.probe(model, write_rows(tmp_path / "labels.csv", rows), tmp_path / "out", seeds=1)
+    report = api.probe(model, write_rows(tmp_path / "labels.csv", rows), tmp_path / "out", head="linear", seeds=1)
     assert report.metric == "mAP" and not report.confusion and report.tested == 24
     assert any("are from files with the same bytes as training files" in warning for warning in report.warnings)
     assert {row.average_precision is not None for row in report.per_class} == {True}
@@ -246,28 +246,28 @@ def test_a_probe_that_was_interrupted_embeds_nothing_twice(model: Model, labels:
 
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        api.probe(model, labels, out, seeds=1, track=interrupted)
+        api.probe(model, labels, out, head="linear", seeds=1, track=interrupted)
     lines: list[str] = []
-    report = api.probe(model, labels, out, seeds=1, overwrite=True, track=remembering(lines))
+    report = api.probe(model, labels, out, head="linear", seeds=1, overwrite=True, track=remembering(lines))
     assert "probe" in lines and not any("embedding" in line or "log-mel" in line for line in lines)
-    assert report == api.probe(model, labels, tmp_path / "fresh", seeds=1)
+    assert report == api.probe(model, labels, tmp_path / "fresh", head="linear", seeds=1)
 
 
 def test_vectors_of_another_making_are_made_again(model: Model, labels: Path, tmp_path: Path) -> None:
     out, lines = tmp_path / "out", list[str]()
-    api.probe(model, labels, out, seeds=1)
+    api.probe(model, labels, out, head="knn", seeds=1)
     (out / "vectors" / "random-0.npy").write_bytes(b"damaged")
     with pytest.warns(DamageWarning, match="random-0.npy is damaged"):
-        api.probe(model, labels, out, seeds=2, overwrite=True, track=remembering(lines))
+        api.probe(model, labels, out, head="knn", seeds=2, overwrite=True, track=remembering(lines))
     assert [line for line in lines if "embedding" in line] == [
         f"embedding (random encoder, seed {seed})" for seed in (0, 1)
     ]
     lines.clear()
-    api.probe(model, labels, out, seeds=1, pool="max", overwrite=True, track=remembering(lines))
+    api.probe(model, labels, out, head="knn", seeds=1, pool="max", overwrite=True, track=remembering(lines))
     assert sum("embedding" in line for line in lines) == 2
     lines.clear()
     other = Model(reinitialised(SavedModel(model.learner, model.config, model.statistics, model.provenance), seed=7))
-    api.probe(other, labels, out, seeds=1, pool="max", overwrite=True, track=remembering(lines))
+    api.probe(other, labels, out, head="knn", seeds=1, pool="max", overwrite=True, track=remembering(lines))
     assert sum("embedding" in line for line in lines) == 2
 
 
