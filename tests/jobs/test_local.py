@@ -17,6 +17,7 @@ from unheard.errors import AudioError, AudioWarning, ConfigError, DataError, Job
 from unheard.jobs.engines import Spread, array_task, open_workers, worker_count
 from unheard.jobs.local import LocalWorkers
 from unheard.jobs.plan import Plan, open_plan, read_outcome, task_count
+from unheard.jobs.ray_workers import refuse_unreachable
 from unheard.jobs.supervise import MOST_LOSSES, run
 
 ITEMS = [f"item {number}" for number in range(7)]
@@ -191,3 +192,11 @@ def test_a_worker_that_was_killed_while_it_was_idle_is_replaced(tmp_path):
         assert workers.wait()[1].number == 2  # type: ignore[union-attr]
     finally:
         workers.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"])
+def test_a_ray_cluster_that_does_not_answer_is_named(address):
+    with pytest.raises(UnheardError, match=f"no Ray cluster accepts a connection at {address}.*correct RAY_ADDRESS"):
+        refuse_unreachable(address)
+    for other in ("", "auto", "local"):
+        refuse_unreachable(other)

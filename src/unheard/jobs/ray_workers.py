@@ -8,6 +8,7 @@ second way to write it. Ray Data's own checkpoints doubled rows after the driver
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ from unheard.read_ahead import core_count
 
 START_SECONDS = 180
 """Time in which Ray starts on this machine; its default of 15 s is too short on a busy one (our measurement)."""
+
+CONNECT_SECONDS = 10.0
+"""Time in which a cluster accepts a connection; Ray itself tries for minutes (our choice)."""
 
 STORE_BYTES = 100 * 2**20
 """Memory for objects of Ray on this machine; parts go to disk, so tasks and outcomes are all it holds (our choice)."""
@@ -125,6 +129,7 @@ def _start(ray: Any, processes: int | None) -> None:
     os.environ.setdefault("RAY_enable_metrics_collection", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    refuse_unreachable(os.environ.get("RAY_ADDRESS", ""))
     try:
         try:
             ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **quiet)
@@ -144,4 +149,24 @@ def _start(ray: Any, processes: int | None) -> None:
         raise UnheardError(
             f"Ray did not start or connect ({type(error).__name__}: {text[:300]}); check RAY_ADDRESS and ray"
             " status, or use --processes without --engine ray"
+        ) from error
+
+
+def refuse_unreachable(address: str) -> None:
+    """Refuse an address ``HOST:PORT`` or ``ray://HOST:PORT`` at which nothing accepts a connection; others are ignored.
+
+    Raises
+    ------
+    UnheardError
+        When nothing accepts a connection there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UnheardError(
+            f"no Ray cluster accepts a connection at {address} ({error}); correct RAY_ADDRESS, or remove it to start Ray"
+            " on this machine"
         ) from error
