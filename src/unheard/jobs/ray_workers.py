@@ -167,6 +167,6 @@ def refuse_unreachable(address: str) -> None:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise UnheardError(
-            f"no Ray cluster accepts a connection at {address} ({error}); correct RAY_ADDRESS, or remove it to start Ray"
-            " on this machine"
+            f"no Ray cluster accepts a connection at {address} ({error}); correct RAY_ADDRESS, or remove it to start"
+            " Ray on this machine"
         ) from error
