@@ -47,6 +47,7 @@ def test_every_row_of_the_script_is_here_and_runs_as_a_module() -> None:
     assert '-m "benchmarks.$program"' in (ROOT / "scripts" / "bench").read_text()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the peers
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_runs_for_one_round(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
