@@ -196,7 +196,7 @@ def test_bad_files_are_skipped_and_counted(sounds: Path, tmp_path: Path, documen
         ("pretrain . -o run --set model.mask_ration=0.5", "did you mean model.mask_ratio?"),
         ("pretrain . -o run --set model.depth", "section.key=value"),
         ("pretrain --resume nowhere", "there is no run at nowhere; give the folder"),
-        ("data check nowhere", "no such folder"),
+        ("data check nowhere", "no such file or folder"),
         ("data pack nowhere -o packed", "no such file or folder"),
         ("data pack . -o packed --recipe my.py --no-code", "--no-code forbids executing my.py"),
         ("data fetch XXL -o x", "XXL"),
