@@ -218,16 +218,23 @@ def _cut(announced: int, there: int) -> str:
     return f"it is truncated: its header declares {announced} bytes of audio, it holds {there}"
 
 
-class Patched(io.RawIOBase):
-    """A file with a corrected header: ``head`` is read in place of its first ``skip`` bytes."""
+class ReadOnly(io.RawIOBase):
+    """A file that is computed from another one; subclasses define `readinto`.
 
-    def __init__(self, file: io.BufferedReader, head: bytes, skip: int) -> None:
+    Parameters
+    ----------
+    file : binary file
+        Closed with this one.
+    size : int
+        Bytes.
+    """
+
+    def __init__(self, file: io.RawIOBase | io.BufferedReader, size: int) -> None:
         super().__init__()
-        self.file, self.head, self.skip, self.position = file, head, skip, 0
-        self.size = len(head) + file.seek(0, os.SEEK_END) - skip
+        self.file, self.size, self.position = file, size, 0
 
     def close(self) -> None:
-        """Close the file."""
+        """Close both files."""
         self.file.close()
         super().close()
 
@@ -248,6 +255,14 @@ class Patched(io.RawIOBase):
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
         self.position = max(0, base + offset)
         return self.position
+
+
+class Patched(ReadOnly):
+    """A file with a corrected header: ``head`` is read in place of its first ``skip`` bytes."""
+
+    def __init__(self, file: io.BufferedReader, head: bytes, skip: int) -> None:
+        super().__init__(file, len(head) + file.seek(0, os.SEEK_END) - skip)
+        self.head, self.skip = head, skip
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import mmap
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from unheard.audio.container import ReadOnly
 from unheard.errors import AudioError, shown
 
 BUFFER = 1 << 16
@@ -68,7 +68,7 @@ class Archive(ABC):
         return AudioError(f"{shown(self.path / name)}: no such file in the archive {shown(self.path)}{reason}")
 
 
-class Slice(io.RawIOBase):
+class Slice(ReadOnly):
     """A part of a file as a file.
 
     Parameters
@@ -79,38 +79,15 @@ class Slice(io.RawIOBase):
     """
 
     def __init__(self, path: Path, offset: int, size: int) -> None:
-        super().__init__()
-        self._file, self._offset, self._size, self._position = path.open("rb", buffering=0), offset, size, 0
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        super().close()
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position of the next byte to read."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the read position and return it."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
+        super().__init__(path.open("rb", buffering=0), size)
+        self._offset = offset
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer."""
-        count = max(0, min(len(buffer), self._size - self._position))
-        self._file.seek(self._offset + self._position)
-        came = self._file.readinto(memoryview(buffer)[:count]) or 0
-        self._position += came
+        count = max(0, min(len(buffer), self.size - self.position))
+        self.file.seek(self._offset + self.position)
+        came = self.file.readinto(memoryview(buffer)[:count]) or 0
+        self.position += came
         return came
 
     @contextmanager
@@ -119,7 +96,7 @@ class Slice(io.RawIOBase):
         before = self._offset % mmap.ALLOCATIONGRANULARITY
         with (
             mmap.mmap(
-                self._file.fileno(), before + self._size, access=mmap.ACCESS_READ, offset=self._offset - before
+                self.file.fileno(), before + self.size, access=mmap.ACCESS_READ, offset=self._offset - before
             ) as content,
             memoryview(content) as whole,
             whole[before:] as view,
