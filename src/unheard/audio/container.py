@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from unheard.audio import flac
-from unheard.audio.archives.archive import mapped
+from unheard.audio.archives.archive import ReadOnly, mapped
 from unheard.audio.archives.members import byte_size, open_bytes
 from unheard.audio.mpeg import measure
 
@@ -216,45 +216,6 @@ def _cut(announced: int, there: int) -> str:
     if there >= announced:
         return ""
     return f"it is truncated: its header declares {announced} bytes of audio, it holds {there}"
-
-
-class ReadOnly(io.RawIOBase):
-    """A file that is computed from another one; subclasses define `readinto`.
-
-    Parameters
-    ----------
-    file : binary file
-        Closed with this one.
-    size : int
-        Bytes.
-    """
-
-    def __init__(self, file: io.RawIOBase | io.BufferedReader, size: int) -> None:
-        super().__init__()
-        self.file, self.size, self.position = file, size, 0
-
-    def close(self) -> None:
-        """Close both files."""
-        self.file.close()
-        super().close()
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position of the next byte to read."""
-        return self.position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the read position and return it."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
-        self.position = max(0, base + offset)
-        return self.position
 
 
 class Patched(ReadOnly):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import mmap
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unheard.audio.container import ReadOnly
 from unheard.errors import AudioError, shown
 
 BUFFER = 1 << 16
@@ -66,6 +66,45 @@ class Archive(ABC):
         """Return the error for a name that is not among the members."""
         reason = f"; the archive cannot be read completely: {self.problem}" if self.problem else ""
         return AudioError(f"{shown(self.path / name)}: no such file in the archive {shown(self.path)}{reason}")
+
+
+class ReadOnly(io.RawIOBase):
+    """A file that is computed from another one; subclasses define `readinto`.
+
+    Parameters
+    ----------
+    file : binary file
+        Closed with this one.
+    size : int
+        Bytes.
+    """
+
+    def __init__(self, file: io.RawIOBase | io.BufferedReader, size: int) -> None:
+        super().__init__()
+        self.file, self.size, self.position = file, size, 0
+
+    def close(self) -> None:
+        """Close both files."""
+        self.file.close()
+        super().close()
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position of the next byte to read."""
+        return self.position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the read position and return it."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.size}[whence]
+        self.position = max(0, base + offset)
+        return self.position
 
 
 class Slice(ReadOnly):
