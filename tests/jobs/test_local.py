@@ -93,6 +93,7 @@ def test_a_task_that_always_loses_its_worker_ends_the_job(tmp_path, monkeypatch)
 
 
 DRIVER = """
+import signal
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
@@ -101,6 +102,7 @@ from tests.jobs.test_local import plan_of
 from unheard.jobs.local import LocalWorkers
 from unheard.jobs.supervise import run
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for jobs in the background
     place = Path(sys.argv[1])
     work = MadeWork(place)
     run(plan_of(place, ["first", "slow", "third"], 3), work, LocalWorkers(work, 1))
