@@ -172,7 +172,7 @@ def test_parts_of_files_with_several_labels_in_folds(model: Model, tmp_path: Pat
             }
             for at in (0, 1, 2, 5, 6, 7)
         ]
-    report = api.probe(model, write_rows(tmp_path / "labels.csv", rows), tmp_path / "out", head="linear", seeds=1)
+    report = api.probe(model, write_rows(tmp_path / "labels.csv", rows), tmp_path / "out", seeds=1)
     assert report.metric == "mAP" and not report.confusion and report.tested == 24
     assert any("are from files with the same bytes as training files" in warning for warning in report.warnings)
     assert {row.average_precision is not None for row in report.per_class} == {True}

@@ -164,7 +164,7 @@ def refuse_unreachable(address: str) -> None:
     if not host or not port.isdecimal():
         return
     try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise UnheardError(
             f"no Ray cluster accepts a connection at {address} ({error}); correct RAY_ADDRESS, or remove it to start"

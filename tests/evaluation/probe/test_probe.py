@@ -78,8 +78,10 @@ def test_neighbours_agree_with_scikit_learn(table: Table, clouds: Clouds) -> Non
 def test_same_seeds_same_report(table: Table, clouds: Clouds) -> None:
     classes = [i % 3 for i in range(60)]
     vectors = clouds(classes, 1.0)
-    how, labels = ProbeConfig(seeds=(0, 1), n_resamples=20), table(classes, split="rrrre" * 12)
-    assert probe_embeddings({"x": vectors}, labels, how) == probe_embeddings({"x": vectors}, labels, how)
+    how, split = ProbeConfig(seeds=(0, 1), n_resamples=20), table(classes, split="rrrre" * 12)
+    assert probe_embeddings({"x": vectors}, split, how) == probe_embeddings({"x": vectors}, split, how)
+    how, folds = replace(how, heads=("linear", "knn")), table(classes)  # the seeds also assign the folds
+    assert probe_embeddings({"x": vectors}, folds, how) == probe_embeddings({"x": vectors}, folds, how)
 
 
 def test_several_labels_a_clip_are_scored_by_map(table: Table) -> None:
