@@ -18,6 +18,7 @@ from benchmarks.ablation.sweep import Sweep
 from unheard.errors import UnheardError
 from unheard.files import read_json, write_json
 from unheard.training.pretrain import pretrain
+from unheard.weights.checkpoint import load_model
 
 TRIAL = 12  # steps that tell how many a number of minutes holds; the first are slower and do not count
 
@@ -44,15 +45,8 @@ def main() -> int:
     )
     try:
         sweep.begin()
-        if given.minutes is not None:
-            plan = given.out / f"plan-{given.minutes:g}.json"
-            known = read_json(plan) if plan.is_file() else {}
-            steps = {arm: known[arm] if arm in known else steps_in(sweep, arm, given.minutes) for arm in arms}
-            write_json(plan, known | steps)
-            for arm in arms:
-                replace(sweep, arms=[arm], steps=steps[arm]).train()
-        else:
-            sweep.train()
+        for arm, steps in lengths(sweep, given.minutes, given.views).items():
+            replace(sweep, arms=[arm], steps=steps).train()
         rows = sweep.score()
     except UnheardError as error:
         print(f"ablation: {error}", file=sys.stderr)
@@ -60,6 +54,25 @@ def main() -> int:
     result.write(rows, {arm: [last_loss(sweep.run(arm, seed)) for seed in seeds] for arm in arms}, given.out)
     print((given.out / "table.md").read_text())
     return 0
+
+
+def lengths(sweep: Sweep, minutes: float | None, views: int | None) -> dict[str, int]:
+    """Steps of each arm: as many as fill the minutes, as give the views, or the steps of the sweep."""
+    if views is not None:
+        return {arm: max(1, round(views / views_per_step(sweep, arm))) for arm in sweep.arms}
+    if minutes is None:
+        return dict.fromkeys(sweep.arms, sweep.steps)
+    plan = sweep.out / f"plan-{minutes:g}.json"
+    known = read_json(plan) if plan.is_file() else {}
+    steps = {arm: known[arm] if arm in known else steps_in(sweep, arm, minutes) for arm in sweep.arms}
+    write_json(plan, known | steps)
+    return steps
+
+
+def views_per_step(sweep: Sweep, arm: str) -> int:
+    """Masked passes of a step: windows times masks of each window."""
+    recipe = recipe_of(arm, sweep.size, 0, 1, 1, sweep.teacher, sweep.settings)
+    return recipe.training.batch_size * recipe.mask.views
 
 
 def steps_in(sweep: Sweep, arm: str, minutes: float) -> int:
@@ -73,9 +86,11 @@ def steps_in(sweep: Sweep, arm: str, minutes: float) -> int:
     return max(1, round(minutes * 60 * rate / recipe.training.batch_size))
 
 
-def last_loss(run: Path) -> float:
-    """The loss in the last row of a run's journal."""
-    return float(json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["loss"])
+def last_row(run: Path) -> result.Row:
+    """The last row of a run's journal, with ``views``: masked passes until then, windows times masks of each window."""
+    row = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    recipe = load_model(run).recipe
+    return {**row, "views": row["step"] * recipe.training.batch_size * recipe.mask.views}
 
 
 def arguments() -> argparse.Namespace:
@@ -88,6 +103,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=2000, help="optimiser steps of every run")
     parser.add_argument("--minutes", type=float, help="equal time instead: as many steps as each arm does in it")
+    parser.add_argument("--views", type=int, help="equal masked passes instead: windows times masks of each window")
     parser.add_argument("--points", type=int, default=3, help="checkpoints of a run that are probed")
     parser.add_argument("--size", default="tiny")
     parser.add_argument("--teacher", default="", help="folder of a CLAP checkpoint, or of a model of ours")

@@ -20,6 +20,8 @@ STUDENT = (
 NO_PIXELS = "objectives.reconstruct.weight=0"
 EMA = (NO_PIXELS, "model.mask_ratio=0.7", "model.decoder_preset=latents", "objectives.latents.standardise_target=false")
 CLAP = (NO_PIXELS, "objectives.distill.weight=1")
+WAVE = ("data.input=wav",)  # each recipe computes its own front end
+MANY_VIEWS = (*WAVE, "training.learning_rate=5e-4", "training.batch_size=12")  # the published rate; 192 views a step
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,13 @@ class Arm:
     """Supervision beyond the sound itself."""
     teacher: str = ""
     """"given": the teacher of the command line; else the name of a model."""
+    recipe: str = "msm-mae"
+    """The named recipe that the settings change."""
 
     @property
     def store(self) -> Stores:
         """What its windows are cut from."""
-        return "wav" if self.teacher else "spec"
+        return "wav" if self.teacher or "data.input=wav" in self.settings else "spec"
 
 
 ARMS: dict[str, Arm] = {
@@ -51,6 +55,11 @@ ARMS: dict[str, Arm] = {
     "random-teacher": Arm(CLAP, "nothing", "random-tiny"),
     "supervised": Arm(("objectives.supervise.weight=1",), "labels"),
     "supervised-clap": Arm((*CLAP, "objectives.supervise.weight=1"), "labels, captions", "given"),
+    "msm-mae": Arm(WAVE),
+    "m2d": Arm(WAVE, recipe="m2d"),
+    "matpac": Arm(WAVE, recipe="matpac"),
+    "eat": Arm(MANY_VIEWS, recipe="eat"),
+    "bat": Arm(MANY_VIEWS, recipe="bat"),
 }
 
 
@@ -85,4 +94,4 @@ def recipe_of(
         f"training.keep_checkpoints={points + 1}",
     ]
     own = [f"model.size={size}", f"training.seed={seed}", "training.log_every=10", *length]
-    return replace(override(find_recipe("msm-mae"), [*STUDENT, *own, *supervision, *settings]), name=name)
+    return replace(override(find_recipe(arm.recipe), [*STUDENT, *own, *supervision, *settings]), name=name)

@@ -16,6 +16,9 @@ from benchmarks.ablation.sweep import LOG_MEL, UNTRAINED, Row
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+COLUMNS = {"views": ".0f", "loss": ".3f", "diagnostics/effective_rank": ".1f"}
+"""Numbers of the last row of a journal, with their formats."""
+
 
 def final(rows: list[Row]) -> dict[str, dict[int, dict[str, float]]]:
     """Scores of the last step: arm -> seed -> task."""
@@ -38,28 +41,36 @@ def interval(values: list[float]) -> tuple[float, float]:
     )
 
 
-def table(rows: list[Row], loss: dict[str, list[float]]) -> str:
-    """Markdown: each arm with its mean over tasks, and each task; intervals are over seeds."""
+def table(rows: list[Row], last: dict[str, list[Row]]) -> str:
+    """Markdown: each arm with its mean over tasks, and each task; intervals are over seeds.
+
+    `last` has the last row of the journal of each run of an arm.
+    """
     scores, tasks = final(rows), sorted({row["task"] for row in rows})
     seconds = {arm: [row["seconds"] for row in rows if row["arm"] == arm] for arm in scores}
     lines = [
-        f"| arm | supervision | seeds | seconds | loss | mean | {' | '.join(tasks)} |",
-        "|---" * (6 + len(tasks)) + "|",
+        f"| arm | supervision | seeds | seconds | views | loss | rank | mean | {' | '.join(tasks)} |",
+        "|---" * (8 + len(tasks)) + "|",
     ]
     for arm, seeds in sorted(scores.items(), key=lambda item: item[0] in ARMS):
         means = [float(np.mean(list(found.values()))) for found in seeds.values()]
         cells = [shown([found[task] for found in seeds.values() if task in found]) for task in tasks]
-        supervision, losses = ARMS[arm].supervision if arm in ARMS else "nothing", loss.get(arm)
-        final_loss = f"{np.mean(losses):.3f}" if losses else "-"
+        supervision = ARMS[arm].supervision if arm in ARMS else "nothing"
+        journal = (f"{mean_of(last.get(arm, []), key):{form}}" for key, form in COLUMNS.items())
         lines.append(
-            f"| {arm} | {supervision} | {len(seeds)} | {max(seconds[arm]):.0f} | {final_loss} | {shown(means)} |"
-            f" {' | '.join(cells)} |"
+            f"| {arm} | {supervision} | {len(seeds)} | {max(seconds[arm]):.0f} | {' | '.join(journal)} |"
+            f" {shown(means)} | {' | '.join(cells)} |"
         )
     note = (
         "Scores are linear probes of mean-pooled features, the interval is 95 % over seeds: two that overlap do not"
         " differ."
     )
     return "\n".join([*lines, "", note, ""])
+
+
+def mean_of(rows: list[Row], key: str) -> float:
+    """The mean over runs of a number of the journal; nan where a run has none."""
+    return float(np.mean([row.get(key, math.nan) for row in rows])) if rows else math.nan
 
 
 def shown(values: list[float]) -> str:
@@ -102,7 +113,7 @@ def figure(rows: list[Row]) -> Figure:
     return drawn
 
 
-def write(rows: list[Row], loss: dict[str, list[float]], out: Path) -> None:
+def write(rows: list[Row], last: dict[str, list[Row]], out: Path) -> None:
     """``table.md`` and ``score.png``."""
-    (out / "table.md").write_text(table(rows, loss))
+    (out / "table.md").write_text(table(rows, last))
     figure(rows).savefig(out / "score.png", dpi=150)

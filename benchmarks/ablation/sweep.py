@@ -142,14 +142,14 @@ class Sweep:
             for task in self.tasks:
                 labels = read_labels(task)
                 for arm, seed, step, seconds, model in self.models():
-                    if (arm, seed, step, task.stem) in done:
+                    if (arm, seed, step, name_of(task)) in done:
                         continue
                     row = {
                         "arm": arm,
                         "seed": seed,
                         "step": step,
                         "seconds": seconds,
-                        "task": task.stem,
+                        "task": name_of(task),
                         **probed(model(), labels, arm),
                     }
                     print(json.dumps(row), file=journal, flush=True)
@@ -183,6 +183,11 @@ class Sweep:
                         clock(step),
                         lambda folder=folder, run=self.run(arm, seed): at_checkpoint(run, folder),
                     )
+
+
+def name_of(task: Path) -> str:
+    """The name of a task: that of its folder for the labels.csv of a task folder, else that of its table."""
+    return task.parent.name if task.stem == "labels" else task.stem
 
 
 def whole_rows(file: Path) -> list[Row]:
