@@ -75,23 +75,31 @@ def absent(one: Predictions) -> tuple[np.ndarray, np.ndarray]:
     return target, one.known
 
 
-def resampled(groups: np.ndarray) -> list[np.ndarray]:
-    """The clips of each resample, as indices."""
-    return [
-        np.repeat(np.arange(len(groups)), column.astype(int))
-        for counts in resample_counts(groups, 0)
-        for column in counts.T
-    ]
+def scores_of(one: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Balanced accuracy and accuracy of each resample (a column of counts), by their definitions."""
+    truth, correct = one.target.argmax(1), one.target.argmax(1) == one.logits.argmax(1)
+    recalls = []
+    for number in range(len(NAMES)):
+        of_class = counts * (truth == number)[:, None]
+        with np.errstate(invalid="ignore"):
+            recalls.append((of_class * correct[:, None]).sum(0) / of_class.sum(0))
+    return {
+        "balanced_accuracy": np.nanmean(recalls, 0),
+        "accuracy": (counts * correct[:, None]).sum(0) / counts.sum(0),
+    }
 
 
 @pytest.mark.parametrize("groups", [0, 12])
-def test_one_part_is_drawn_as_it_always_was(groups: int) -> None:
+def test_the_interval_of_one_part_is_that_of_its_resamples(groups: int) -> None:
     one = part(3, 0, False, groups)
     result = summary({"": one}, NAMES, "softmax")
-    scores = [one.scores("softmax", at) for at in resampled(one.groups)]
-    for name in ("balanced_accuracy", "accuracy"):
-        values = np.array([each[name] for each in scores])
-        assert result.intervals[name] == pytest.approx(bc_interval(values, result.means[name]), abs=1e-5)
+    counts = np.concatenate([block[:] for block in resample_counts(one.groups, 0)], axis=1)
+    values = scores_of(one, counts)
+    for column in range(50):
+        each = one.scores("softmax", np.repeat(np.arange(len(counts)), counts[:, column].astype(int)))
+        assert {name: each[name] for name in values} == pytest.approx({name: values[name][column] for name in values})
+    for name in values:
+        assert result.intervals[name] == pytest.approx(bc_interval(values[name], result.means[name]), abs=1e-5)
     assert result.means == one.scores("softmax")
 
 
