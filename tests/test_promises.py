@@ -27,6 +27,14 @@ def test_everything_offered_is_there() -> None:
     assert set(unheard.__all__) == set(dir(unheard))
 
 
+def test_a_release_has_one_version_everywhere() -> None:
+    released = re.findall(r"^## \[(\d[^\]]*)\] - (\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    version, date = released[0]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {version}\n" in citation and f"\ndate-released: {date}\n" in citation
+    assert unheard.__version__ == version or re.fullmatch(r"\d+\.\d+\.\d+\.dev\d+", unheard.__version__)
+
+
 @pytest.mark.parametrize("command", [["-c", "import unheard"], ["-m", "unheard", "--help"]], ids=["import", "help"])
 def test_first_contact_loads_nothing_heavy(command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=True)
