@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,16 @@ def test_a_linear_head_of_several_labels_equals_scikit_learn() -> None:
     for k in range(3):
         model = LogisticRegression(C=0.1, tol=1e-8).fit(scaler.transform(x[:100]), target[:100, k])
         np.testing.assert_allclose(answer[:, k], model.predict_proba(scaler.transform(x[100:]))[:, 1], atol=2e-3)
+
+
+def test_a_linear_head_of_similar_dimensions_is_fitted_to_the_end() -> None:
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.standard_normal((200, 200)))[0]
+    x = (rng.standard_normal((150, 200)) * np.arange(1.0, 201.0) ** -1.5) @ rotation
+    target = np.eye(5, dtype=np.int64)[rng.integers(0, 5, 150)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # scikit-learn warns where the iterations end before the optimum
+        logistic_regression(x, target, x, [10.0], multilabel=False)
 
 
 def test_more_dimensions_than_clips_change_nothing(clouds: Clouds) -> None:

@@ -27,7 +27,7 @@ C_GRID = range(-6, 1)  # candidates for C as powers of the square root of 10: 0.
 WIDEST = range(-12, 9)  # limits of the search for C; our choice
 MAX_TUNING_SAMPLES = 2000  # clips of the first search for C; the second, around its result, uses all clips (our choice)
 WORKING_MEMORY = 64  # MiB for a block of cosines; our choice
-ITERATIONS, TOLERANCE = 300, 1e-5  # of L-BFGS, and the largest entry of the gradient that is left; our choice
+ITERATIONS, TOLERANCE = 3000, 1e-5  # of L-BFGS, and the largest entry of the gradient that is left; our choice
 PROB_EPS = 1e-6  # lower limit of probabilities in the log loss; our choice
 
 Vectors = Float[np.ndarray, "n D"]
