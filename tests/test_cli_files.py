@@ -1,4 +1,9 @@
-"""Files that the command line does not change."""
+"""Files that the command line does not change, and warnings about files."""
+
+import json
+
+import numpy as np
+import soundfile
 
 from unheard.cli import main
 
@@ -20,3 +25,17 @@ def test_other_peoples_files_are_not_written_over(tmp_path, capsys):
     assert main(["attention", "random-tiny", str(tmp_path / "sounds"), "-o", str(tmp_path / "a.png")]) == 2
     assert "is a folder; give one sound file" in capsys.readouterr().err
     assert (tmp_path / "mine/notes.txt").read_text() == "mine"
+
+
+def test_many_truncated_files_are_counted_instead_of_listed(tmp_path, capsys):
+    for number in range(9):
+        file = tmp_path / "sounds" / f"{number}.wav"
+        file.parent.mkdir(exist_ok=True)
+        soundfile.write(file, np.random.default_rng(number).uniform(-0.1, 0.1, 4000 + number), 16000)
+        file.write_bytes(file.read_bytes()[:-2000])
+    assert main(["embed", "random-tiny", str(tmp_path / "sounds"), "-o", str(tmp_path / "e.csv"), "--json"]) == 0
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.splitlines() if line.startswith("warning:")]
+    assert len(lines) == 6
+    assert lines[-1].startswith("warning: 4 more files: it is truncated: its header declares N bytes")
+    assert len(json.loads(printed.out)["warnings"]) == 9

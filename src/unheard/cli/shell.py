@@ -6,7 +6,9 @@ Results go to stdout; progress and messages go to stderr. With ``--json``, stdou
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,18 +102,24 @@ def log(text: str) -> None:
     print("\n".join(map(shown, text.split("\n"))), file=sys.stderr, flush=True)
 
 
+LIKE = 5
+"""Warnings of one kind that are printed; our choice."""
 warned: dict[str, None] = {}
 """Warnings of this run, each once, in order."""
 
 
 @contextmanager
 def showing_warnings() -> Iterator[None]:
-    """Print every warning of this library once on stderr, and store it for the JSON document."""
+    """Print warnings of this library on stderr, each once, and store them for the JSON document.
+
+    Of warnings that differ only in the file and in numbers, the first `LIKE` are printed, and the number of the others.
+    """
     import warnings
 
     from unheard.errors import AudioWarning, DamageWarning, JobWarning
 
     warned.clear()
+    alike: Counter[str] = Counter()
     with warnings.catch_warnings():
         show = warnings.showwarning
 
@@ -120,13 +128,21 @@ def showing_warnings() -> Iterator[None]:
                 show(message, category, *rest, **more)
             elif str(message) not in warned:
                 warned[str(message)] = None
-                log(f"warning: {message}")
+                kind = re.sub(r"\d+", "N", str(message).partition(": ")[2])
+                alike[kind] += 1
+                if not kind or category is not AudioWarning or alike[kind] <= LIKE:
+                    log(f"warning: {message}")
 
         warnings.simplefilter("always", AudioWarning)
         warnings.simplefilter("always", DamageWarning)
         warnings.simplefilter("always", JobWarning)
         warnings.showwarning = one_line
-        yield
+        try:
+            yield
+        finally:
+            for kind, count in alike.items():
+                if kind and count > LIKE:
+                    log(f"warning: {count - LIKE} more files: {kind}")
 
 
 def emit(lines: Iterable[str], values: Mapping[str, Any] | list[Any], json: bool) -> None:
