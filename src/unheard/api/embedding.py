@@ -59,8 +59,8 @@ def embed(
     model : EmbeddingModel, path or str
         A loaded model, or what `unheard.load` accepts.
     audio : path, or sequence of paths
-        Sound files, archives (``.tar``, ``.parquet``), their members as ``ARCHIVE/MEMBER``, and folders; None with
-        ``segments``.
+        Sound files, archives (``.tar``, ``.parquet``, ``.h5``), their members as ``ARCHIVE/MEMBER``, and folders;
+        None with ``segments``.
     out : path
         The table.
     device : str

@@ -39,8 +39,8 @@ def find_sounds(source: str | Path) -> list[Path]:
     """Return every sound of a folder, of an archive, or the one sound that ``source`` names.
 
     A folder is searched as in `find_audio`, and its archives are read: a member is the path ``ARCHIVE/MEMBER``, sorted
-    by name in a tar file, and by row in a parquet file. An archive that is damaged follows its members by itself, so
-    that opening it gives the reason.
+    by name in a tar file, and by row in a parquet or an HDF5 file. An archive that is damaged follows its
+    members by itself, so that opening it gives the reason.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def _members(path: Path, counts: _Counts) -> Iterator[Path]:
         return
     if archive.note:
         warn_audio(f"{shown(path)}: {archive.note}")
-    named = path.suffix.lower() == ".tar"  # every member of a parquet file is a sound
+    named = path.suffix.lower() == ".tar"  # every member of the others is a sound
     yield from (path / name for name in archive.names if not named or counts.usable(PurePath(name)))
     if archive.problem:
         yield path

@@ -36,7 +36,7 @@ def check(*paths: Path, json: Json = False, strict: Strict = False) -> int:
     Parameters
     ----------
     paths
-        Sound files, archives (.tar, .parquet), and folders that are searched recursively; other files are ignored.
+        Sound files, archives (.tar, .parquet, .h5), and folders that are searched recursively; other files are ignored.
     """
     from unheard.audio.folders import find_sounds
     from unheard.data.check import check as check_files
@@ -226,7 +226,7 @@ def pack(
     Parameters
     ----------
     sources
-        Folders of audio, archives (.tar, .parquet), CSVs with a column path, or fetched corpora.
+        Folders of audio, archives (.tar, .parquet, .h5), CSVs with a column path, or fetched corpora.
     store
         spec: spectrograms. wav: 16-bit waveforms, transformed during training. Default: the input of the recipe.
     dtype

@@ -83,7 +83,7 @@ def predict(
     model
         A run or a model folder.
     audio
-        Sound files, archives (.tar, .parquet) and folders.
+        Sound files, archives (.tar, .parquet, .h5) and folders.
     """
     if options.spans:
         if options.labels is not None or options.top is not None:

@@ -67,8 +67,8 @@ def pretrain(
     Parameters
     ----------
     source
-        A folder of audio or of archives (.tar, .parquet), one archive, a CSV with a column path, a fetched or a packed
-        corpus.
+        A folder of audio or of archives (.tar, .parquet, .h5), one archive, a CSV with a column path, a fetched or a
+        packed corpus.
     show
         Print every setting that the run would have, and do not train. DATA and -o are not needed.
     """

@@ -13,18 +13,20 @@ from pathlib import Path, PurePosixPath
 from threading import Lock
 
 from unheard.audio.archives.archive import Archive
+from unheard.audio.archives.hdf5 import SUFFIXES as HDF5
+from unheard.audio.archives.hdf5 import Hdf5Archive
 from unheard.audio.archives.parquet import ParquetArchive
 from unheard.audio.archives.tar import TarArchive
 from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.errors import AudioError, shown
 
-ARCHIVES = frozenset({".tar", ".parquet"})
+ARCHIVES = HDF5 | {".tar", ".parquet"}
 """Suffixes of archives, in lower case."""
 
 COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst)|tgz|tbz2|txz)$", re.IGNORECASE)
 """Ends of names of compressed tar files, in which a member cannot be read at its place."""
 
-_INSIDE = re.compile(r"\.(?:tar|parquet)(?=/)", re.IGNORECASE)
+_INSIDE = re.compile(r"\.(?:tar|parquet|h5|hdf5)(?=/)", re.IGNORECASE)
 
 State = tuple[int, int]
 """Size in bytes and modification time in ns of a file."""
@@ -49,9 +51,14 @@ def open_archive(path: Path) -> Archive:
     key, state = os.path.abspath(path), file_state(path)  # noqa: PTH100 - links are not followed
     with _lock:
         if key not in _known or _known[key][0] != state:
-            tar = path.suffix.lower() == ".tar"
-            _known[key] = state, TarArchive(path) if tar else ParquetArchive(path, AUDIO_SUFFIXES | AV_SUFFIXES)
+            _known[key] = state, _read(path, path.suffix.lower())
         return _known[key][1]
+
+
+def _read(path: Path, suffix: str) -> Archive:
+    if suffix == ".tar":
+        return TarArchive(path)
+    return (Hdf5Archive if suffix in HDF5 else ParquetArchive)(path, AUDIO_SUFFIXES | AV_SUFFIXES)
 
 
 def find_member(path: str | Path) -> tuple[Archive, str] | None:
