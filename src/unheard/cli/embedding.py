@@ -66,7 +66,8 @@ def embed(
     given
         MODEL: a run, a model folder, a built-in name such as random-tiny, hf:DIR or hear:MODULE[:WEIGHTS]; default:
         unheard-tiny, the trained model of the package. AUDIO: sound files, archives (.tar, .parquet, .h5),
-        files in them as ARCHIVE/FILE, and folders; - for a WAV file on the standard input, -@RATE for raw 16-bit mono samples.
+        files in them as ARCHIVE/FILE, and folders; - for a WAV file on the standard input, -@RATE for raw 16-bit mono
+        samples.
     """
     from unheard import api
     from unheard.weights.built_in import DEFAULT
