@@ -68,6 +68,50 @@ class Archive(ABC):
         return AudioError(f"{shown(self.path / name)}: no such file in the archive {shown(self.path)}{reason}")
 
 
+class RowArchive(Archive):
+    """An archive whose members are rows of a table; a row that is opened is held in memory.
+
+    Subclasses set `rows`, the number of the row of each member, and define `content`.
+    """
+
+    rows: dict[str, int]
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names in the order of the rows."""
+        return list(self.rows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.rows
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a sound."""
+        return len(self._content(name))
+
+    def open(self, name: str) -> io.BufferedReader:
+        """Open a sound that is held in memory."""
+        return io.BufferedReader(io.BytesIO(self._content(name)))
+
+    @abstractmethod
+    def content(self, row: int) -> bytes | memoryview:
+        """Return the bytes of a row; its errors name the reason only.
+
+        Raises
+        ------
+        OSError, RuntimeError, ValueError
+            When it cannot be read.
+        """
+
+    def _content(self, name: str) -> bytes | memoryview:
+        if name not in self.rows:
+            raise self.lacks(name)
+        try:
+            return self.content(self.rows[name])
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise AudioError(f"{shown(self.path / name)}: its row cannot be read ({reason})") from error
+
+
 class ReadOnly(io.RawIOBase):
     """A file that is computed from another one; subclasses define `readinto`.
 

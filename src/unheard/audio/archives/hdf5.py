@@ -6,11 +6,10 @@ member is called ``ROW/NAME``, with the number of the row from 0, as in a parque
 
 from __future__ import annotations
 
-import io
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from unheard.audio.archives.archive import Archive
+from unheard.audio.archives.archive import RowArchive
 from unheard.errors import AudioError, UnheardError, require, shown
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ SOUNDS = ("mp3", "flac", "wav", "ogg", "audio")
 NAMES = "audio_name"
 
 
-class Hdf5Archive(Archive):
+class Hdf5Archive(RowArchive):
     """An HDF5 file.
 
     Parameters
@@ -39,7 +38,7 @@ class Hdf5Archive(Archive):
 
     def __init__(self, path: Path, suffixes: frozenset[str]) -> None:
         self.path, self.problem, self.note, self.dataset = path, "", "", ""
-        self._rows: dict[str, int] = {}
+        self.rows = {}
         path.open("rb").close()
         try:
             require("h5py", "hdf5")
@@ -50,40 +49,18 @@ class Hdf5Archive(Archive):
             with _open(path) as file:
                 self.dataset, self.problem = _dataset(file)
                 if self.dataset:
-                    self._rows = {name: row for row, name in enumerate(_names(file, self.dataset, suffixes))}
+                    self.rows = {name: row for row, name in enumerate(_names(file, self.dataset, suffixes))}
         except (OSError, RuntimeError, ValueError) as error:
             self.problem = f"it cannot be read as an HDF5 file ({' '.join(str(error).split())}); download it again"
-
-    @property
-    def names(self) -> list[str]:
-        """Return the names in the order of the rows."""
-        return list(self._rows)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._rows
-
-    def size(self, name: str) -> int:
-        """Return the bytes of a sound."""
-        return len(self._content(name))
-
-    def open(self, name: str) -> io.BufferedReader:
-        """Open a sound that is held in memory."""
-        return io.BufferedReader(io.BytesIO(self._content(name)))
 
     def lacks(self, name: str) -> AudioError:
         """Return the error for a name that is not among the members; without h5py none is."""
         return AudioError(f"{shown(self.path / name)}: {self.note}") if self.note else super().lacks(name)
 
-    def _content(self, name: str) -> bytes:
+    def content(self, row: int) -> bytes:
         """Return the bytes of a row. The file is opened for each, so that processes and threads share nothing."""
-        if name not in self._rows:
-            raise self.lacks(name)
-        try:
-            with _open(self.path) as file:
-                return bytes(file[self.dataset][self._rows[name]])
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise AudioError(f"{shown(self.path / name)}: its row cannot be read ({reason})") from error
+        with _open(self.path) as file:
+            return bytes(file[self.dataset][row])
 
 
 def _open(path: Path) -> h5py.File:

@@ -6,7 +6,6 @@ if that is not the name of a sound file. Row groups are read completely, and the
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_right
 from collections import OrderedDict
 from itertools import accumulate
@@ -14,8 +13,7 @@ from pathlib import Path, PurePath
 from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
-from unheard.audio.archives.archive import Archive
-from unheard.errors import AudioError, shown
+from unheard.audio.archives.archive import RowArchive
 
 if TYPE_CHECKING:
     import pyarrow
@@ -29,7 +27,7 @@ AUDIO = "audio"
 Chunks: TypeAlias = "pyarrow.ChunkedArray"
 
 
-class ParquetArchive(Archive):
+class ParquetArchive(RowArchive):
     """A parquet file.
 
     Parameters
@@ -45,7 +43,7 @@ class ParquetArchive(Archive):
     """
 
     def __init__(self, path: Path, suffixes: frozenset[str]) -> None:
-        self.path, self.problem, self._rows = path, "", dict[str, int]()
+        self.path, self.problem, self.rows = path, "", dict[str, int]()
         self._kept, self._lock = OrderedDict[int, Chunks](), Lock()
         self.column, self._ends = "", list[int]()
         from pyarrow import ArrowException
@@ -58,40 +56,17 @@ class ParquetArchive(Archive):
                     self._ends = list(
                         accumulate(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups))
                     )
-                    self._rows = {name: row for row, name in enumerate(_names(file, self.column, suffixes))}
+                    self.rows = {name: row for row, name in enumerate(_names(file, self.column, suffixes))}
         except (ArrowException, ValueError) as error:
             self.problem = f"it cannot be read as a parquet file ({' '.join(str(error).split())}); download it again"
 
-    @property
-    def names(self) -> list[str]:
-        """Return the names in the order of the rows."""
-        return list(self._rows)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._rows
-
-    def size(self, name: str) -> int:
-        """Return the bytes of a sound."""
-        return len(self._content(name))
-
-    def open(self, name: str) -> io.BufferedReader:
-        """Open a sound that is held in memory."""
-        return io.BufferedReader(io.BytesIO(self._content(name)))
-
-    def _content(self, name: str) -> memoryview:
+    def content(self, row: int) -> memoryview:
         """Return the bytes of a row."""
-        if name not in self._rows:
-            raise self.lacks(name)
-        row = self._rows[name]
         group = bisect_right(self._ends, row)
         first = self._ends[group - 1] if group else 0
-        try:
-            value = self._group(group)[row - first]["bytes"]
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise AudioError(f"{shown(self.path / name)}: its row group cannot be read ({reason})") from error
+        value = self._group(group)[row - first]["bytes"]
         if not value.is_valid:
-            raise AudioError(f"{shown(self.path / name)}: its row holds no bytes, only the path of a file elsewhere")
+            raise ValueError("it holds no bytes, only the path of a file elsewhere")
         return memoryview(value.as_buffer())
 
     def _group(self, number: int) -> Chunks:
