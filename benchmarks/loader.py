@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.timing import arguments, interleave, show
 from unheard.audio.frontend import LogMelConfig, Statistics
+from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.data.loader import PretrainLoader
 from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.shard_layout import Dtype, Header, Index, Texts, dequantise, quantise, value_range
@@ -46,18 +47,19 @@ class OneFileAClip(Dataset[Tensor]):
         return torch.from_numpy((crop - STATISTICS.mean[0]) / STATISTICS.std[0])[None]
 
 
-def packed(folder: Path, specs: list[np.ndarray], dtype: Dtype) -> SpecStore:
-    """The clips as a mapped shard."""
-    file = folder / f"{dtype}.bin"
-    np.concatenate([quantise(spec.T, dtype, RANGE)[0] for spec in specs]).tofile(file)
-    counts, names = np.full(CLIPS, FRAMES), Texts.of([str(i) for i in range(CLIPS)])
+def packed(
+    folder: Path, specs: list[np.ndarray], dtype: Dtype, frontend: AnyFrontendConfig = LogMelConfig()
+) -> SpecStore:
+    """The clips, all of `FRAMES` frames, as a mapped shard."""
+    file, limits, clips = folder / f"{dtype}.bin", value_range(frontend), len(specs)
+    np.concatenate([quantise(spec.T, dtype, limits)[0] for spec in specs]).tofile(file)
+    counts, names = np.full(clips, FRAMES), Texts.of([str(i) for i in range(clips)])
     index = Index(
-        np.zeros(CLIPS, np.int64), np.arange(CLIPS) * FRAMES, counts, names, names, np.zeros(CLIPS), counts * 0.01
+        np.zeros(clips, np.int64), np.arange(clips) * FRAMES, counts, names, names, np.zeros(clips), counts * 0.01
     )
-    shard = np.memmap(file, dtype, mode="r", shape=(CLIPS * FRAMES, 80))
-    return SpecStore(
-        Header(LogMelConfig(), dtype, STATISTICS, STATISTICS, "benchmark", value_range=RANGE), index, [shard]
-    )
+    shard = np.memmap(file, dtype, mode="r", shape=(clips * FRAMES, frontend.n_mels))
+    header = Header(frontend, dtype, STATISTICS, STATISTICS, "benchmark", value_range=limits)
+    return SpecStore(header, index, [shard])
 
 
 def gather(store: SpecStore, steps: int = 200) -> Callable[[], int]:
@@ -75,10 +77,14 @@ def gather(store: SpecStore, steps: int = 200) -> Callable[[], int]:
 
 def finished(store: SpecStore, steps: int = 30) -> Callable[[], int]:
     """Whole training batches: float32, normalised, band-major, with mask noise."""
-    sampler, grid = CropSampler(store.frames, WIDTH, seed=0, crops="one"), Grid.of(80, WIDTH, (16, 16))
-    loader = PretrainLoader(store, sampler, grid, STATISTICS, BatchPlan(range(1), RankSlice(BATCH)))
-    turn = iter(range(10**9))
+    loader, turn = loader_of(store, Grid.of(80, WIDTH, (16, 16)), BATCH), iter(range(10**9))
     return lambda: sum(len(loader.batch(next(turn)).spec) for _ in range(steps))
+
+
+def loader_of(store: SpecStore, grid: Grid, count: int) -> PretrainLoader:
+    """The loader of a training run with one process."""
+    sampler = CropSampler(store.frames, grid.frames, seed=0, crops="one")
+    return PretrainLoader(store, sampler, grid, STATISTICS, BatchPlan(range(1), RankSlice(count)))
 
 
 def check(store: SpecStore, specs: list[np.ndarray]) -> float:
