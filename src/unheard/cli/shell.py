@@ -9,11 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from cyclopts import App, Parameter
 
+from unheard.api.options import SpreadOptions
 from unheard.errors import shown
 from unheard.version import __version__
 
@@ -56,6 +58,22 @@ def _shown(default: Any) -> str | None:
 
 Flat = Parameter(name="*")
 """Marks a dataclass of options: each field is a flag of its own."""
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How the job is spread over processes, and whether it is only planned.
+
+    Parameters
+    ----------
+    plan
+        Process a sample of at most 64 sounds, print what the whole job will need, and write nothing.
+    """
+
+    spread: Annotated[SpreadOptions, Flat] = field(default_factory=SpreadOptions)
+    plan: bool = False
+
+
 _PARAMETER = Parameter(negative=(), show_default=_shown)
 app = App(
     name="unheard",
