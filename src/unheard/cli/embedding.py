@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,6 @@ from cyclopts import Parameter
 
 from unheard.api.options import EmbedOptions
 from unheard.cli.shell import (
-    DONE,
     DeviceOption,
     Flat,
     JobOptions,
@@ -22,6 +20,7 @@ from unheard.cli.shell import (
     Strict,
     emit,
     log,
+    planned,
     status,
     verb,
 )
@@ -63,9 +62,7 @@ def embed(
         log(f"model: {DEFAULT}, built in; to choose another, give MODEL before AUDIO")
     chosen: dict[str, Any] = {**vars(options), **vars(job.spread), "device": device}
     if job.plan:
-        found = api.plan_embed(model, audio, out, **chosen)
-        emit(found.lines(), asdict(found), json)
-        return DONE
+        return planned(api.plan_embed(model, audio, out, **chosen), json)
     report = api.embed(model, audio, out, **chosen, resume=resume, overwrite=overwrite, track=bar)
     skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
     values = {

@@ -19,8 +19,9 @@ from unheard.audio.frontend import LogMelConfig
 from unheard.data.corpus import open_corpus
 from unheard.data.mapping import open_store
 from unheard.data.open_store import MEMORY_BYTES
-from unheard.data.pack import mean_and_deviation, pack
+from unheard.data.pack import pack
 from unheard.data.pack_clip import PackConfig
+from unheard.data.packing.shards import mean_and_deviation
 from unheard.data.shard_layout import HEADER as CORPUS
 from unheard.data.shard_layout import sounds_fingerprint
 from unheard.data.shard_writing import (
