@@ -168,6 +168,8 @@ def targets(
     teacher: str,
     options: Annotated[TargetOptions, Flat] = TargetOptions(),
     out: GrowingOut,
+    job: Annotated[JobOptions, Flat] = JobOptions(),
+    resume: Continue = False,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> int:
@@ -176,13 +178,22 @@ def targets(
     Parameters
     ----------
     source
-        A corpus packed with --store wav, or a folder of audio that fits into memory.
+        A corpus packed with --store wav; for one process, also a folder of audio that fits into memory.
     teacher
         Folder of a Hugging Face CLAP, hf:DIR, hear:MODULE, or any model of ours.
     """
     from unheard import api
+    from unheard.jobs.engines import Spread
+    from unheard.jobs.running import TaskReport
+    from unheard.teachers.storing import TargetsConfig
+    from unheard.teachers.target_tasks import estimate_targets
 
-    stored = api.targets(source, teacher, out, **vars(options), device=device, track=bar)
+    if job.plan:
+        config = TargetsConfig(teacher, **vars(options))
+        return planned(estimate_targets(source, config, device, Spread(**vars(job.spread))), json)
+    stored = api.targets(source, teacher, out, **vars(options), **vars(job.spread), device=device, track=bar)
+    if isinstance(stored, TaskReport):
+        return one_task(stored, out, "clips computed", json, False)
     header, size = stored.header, sum(shard.nbytes for shard in stored.shards)
     kept = "" if header.explained is None else f" ({header.explained:.1%} of the variance)"
     lines = [

@@ -17,9 +17,10 @@ from typing import Any, Generic, TypeVar
 
 from unheard.errors import ConfigError, InUseError, shown, warn_audio
 from unheard.jobs.engines import Spread, array_task, open_workers
-from unheard.jobs.plan import TASK_ITEMS, Outcome, Plan, open_plan, read_plan, task_count
+from unheard.jobs.plan import TASK_ITEMS, Outcome, Plan, open_plan, read_plan, task_count, tasks_folder
 from unheard.jobs.session import Failure, Session, Work
 from unheard.jobs.supervise import run
+from unheard.outputs import refuse_existing
 from unheard.progress import Track, silent
 from unheard.read_ahead import core_count
 
@@ -125,6 +126,26 @@ class TaskReport:
 
     outcome: Outcome
     waits_for: str
+
+
+def refuse_interrupted(out: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse an output that exists, or that has parts of an interrupted job, unless these are continued or replaced.
+
+    Raises
+    ------
+    ConfigError
+        With the options that the user has.
+    """
+    if overwrite:
+        return
+    interrupted = tasks_folder(out).exists()
+    if interrupted and not resume:
+        raise ConfigError(
+            f"{out} has parts of an interrupted job; continue it with --resume, replace it with --overwrite, or choose"
+            " another -o"
+        )
+    if not interrupted:
+        refuse_existing(out, False)
 
 
 def do_tasks(job: Job[SomeWork], spread: Spread, track: Track = silent) -> Parts:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tests.data.packing.killing import KillingWork
+from tests.jobs.killing import KillingWork
 
 from unheard.audio.frontend import MSM_MAE_16K
 from unheard.cli import main
@@ -179,7 +179,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from tests.data.packing.killing import KillingWork
+from tests.jobs.killing import KillingWork
 from tests.data.packing.test_tasks import job_of
 from unheard.data.packing import job
 from unheard.jobs.engines import Spread

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from unheard.data.shard_writing import refuse_foreign, writing
+from unheard.data.shard_writing import writing
 from unheard.errors import ConfigError, DataError, shown
 from unheard.files import remove_unfinished
 from unheard.jobs.engines import Spread, worker_count
@@ -30,21 +30,21 @@ class FolderJob(Generic[Opened]):
     Parameters
     ----------
     folder : Path
-    names : tuple of str
-        Other files that the folder may have.
-    what : str
-        What the folder is, for messages.
+    refuse : callable
+        Refuses a folder with other files or with the shards of another job.
     finished : callable
         Opens the folder if it is complete; None otherwise.
     finish : callable
         Completes the folder when all shards are there.
+    prepare : callable, optional
+        Computes what all tasks share, before the first one.
     """
 
     folder: Path
-    names: tuple[str, ...]
-    what: str
+    refuse: Callable[[], None]
     finished: Callable[[], Opened | None]
     finish: Callable[[], Opened]
+    prepare: Callable[[], None] | None = None
 
 
 def shard_job(folder: Path, shards: Sequence[Any], key: str, work: Work, unit: str, description: str) -> Job[Work]:
@@ -91,11 +91,13 @@ def write_folder(
     if spread.task is not None:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            refuse_foreign(folder, output.names, output.what)
+            output.refuse()
             return do_array_task(job, here, spread, len(job.items), lambda: locked_folder(folder), join)
     with writing(folder), locked_folder(folder):
-        refuse_foreign(folder, output.names, output.what)
+        output.refuse()
         remove_unfinished(folder)
+        if output.prepare is not None:
+            output.prepare()
         return join(do_tasks(job, spread, track))
 
 

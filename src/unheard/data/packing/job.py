@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from unheard.data.corpus import Clip, Corpus
@@ -12,7 +13,7 @@ from unheard.data.pack_clip import PackConfig, transformed
 from unheard.data.packing.folder_jobs import FolderJob, required, shard_job, write_folder
 from unheard.data.packing.shards import SHARD_BYTES, pack_shards, plan_shards, stored_record, write_header
 from unheard.data.shard_layout import HEADER
-from unheard.data.shard_writing import job_key, writing
+from unheard.data.shard_writing import job_key, refuse_foreign, writing
 from unheard.data.store import Store
 from unheard.jobs.engines import Spread, worker_count
 from unheard.jobs.estimate import Estimate, Measured, Size, estimate, for_a_while, sample_of
@@ -128,7 +129,12 @@ def pack_in_tasks(job: PackJob, spread: Spread, track: Track = silent) -> Store 
         write_header(job.out, job.corpus, records, fingerprint, job.config)
         return open_store(job.out)
 
-    output = FolderJob(job.out, (HEADER,), "a packed corpus", lambda: finished_before(job.out, fingerprint), finish)
+    output = FolderJob(
+        job.out,
+        partial(refuse_foreign, job.out, (HEADER,), "a packed corpus"),
+        lambda: finished_before(job.out, fingerprint),
+        finish,
+    )
     tasks = shard_job(job.out, shards, key, work, job.unit, "packing")
     return write_folder(tasks, replace(work, track=track), output, spread, track)
 

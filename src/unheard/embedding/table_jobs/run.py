@@ -22,7 +22,7 @@ from unheard.embedding.table_jobs.report import BulkReport, NothingReadError
 from unheard.embedding.table_jobs.work import EmbedWork, LoadedWork
 from unheard.embedding.tables import absolute, parts_folder
 from unheard.errors import ConfigError, shown
-from unheard.jobs.engines import Spread, worker_count
+from unheard.jobs.engines import Spread, refuse_overwrite, worker_count
 from unheard.jobs.plan import tasks_folder
 from unheard.jobs.running import Job, Parts, do_array_task, do_tasks
 from unheard.outputs import locked_file
@@ -138,10 +138,7 @@ def check_job(job: TableJob, spread: Spread, overwrite: bool = False) -> None:
         raise ConfigError(f"{job.out}: the name of the table must end in {', '.join(FORMATS)}")
     if not job.segments and any(map(is_standard_input, _files(job))):
         raise ConfigError("the standard input is read by one process; leave --engine, --processes and --task out")
-    if spread.task is not None and overwrite:
-        raise ConfigError(
-            "--task continues what the other tasks wrote; leave --overwrite out, and delete the old table"
-        )
+    refuse_overwrite(spread, overwrite)
     worker_count(spread, len(job.items), job.unit)
 
 

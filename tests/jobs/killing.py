@@ -1,4 +1,4 @@
-"""Work in which a worker is killed at a clip, once."""
+"""Work in which a worker is killed in a task, once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unheard.jobs.session import Do, Work
 
 @dataclass(frozen=True)
 class KillingWork:
-    """Work whose process is killed before its task ``number``, when the others of the part are written.
+    """Work whose process is killed after it has written the part of task ``number``, before the outcome.
 
     ``parent``: the process that started it is killed instead.
     """
