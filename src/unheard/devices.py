@@ -28,3 +28,28 @@ def torch_device(name: str) -> str:
     if not kind or not there.get(kind, True):
         raise ConfigError(f"device {name!r} is not available here; usable: auto, {', '.join(usable)}")
     return name
+
+
+def device_of_worker(name: str, worker: int, threads: int) -> str:
+    """Return the device of one of several workers, which take several GPUs one after the other; set its threads.
+
+    Parameters
+    ----------
+    name : str
+        As of `torch_device`.
+    worker : int
+        Number of the worker, from 0.
+    threads : int
+        Number of threads of torch.
+
+    Raises
+    ------
+    ConfigError
+        As `torch_device`.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    device = torch_device(name)
+    count = torch.cuda.device_count() if device == "cuda" else 0
+    return f"cuda:{worker % count}" if count > 1 else device

@@ -44,6 +44,7 @@ from unheard.errors import ConfigError
         (api.probe, ProbeOptions),
         (api.reconstruct, ReconstructOptions),
         (api.targets, TargetOptions),
+        (api.targets, SpreadOptions),
     ],
 )
 def test_a_function_takes_every_option_of_its_command(verb: Callable[..., Any], options: type) -> None:

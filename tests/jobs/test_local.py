@@ -144,7 +144,7 @@ def test_a_plan_of_other_items_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="has parts of a job of 7 items, and the 6 items now are not the same"):
         plan_of(tmp_path, ITEMS[:6], 3)
     (tmp_path / "tasks/plan.json").write_text("{}")
-    with pytest.raises(DataError, match=r"plan\.json has no checksum.*start again with --overwrite"):
+    with pytest.raises(DataError, match=r"plan\.json has no checksum.*delete its folder to start again"):
         plan_of(tmp_path, ITEMS, 3)
 
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unheard.teachers import storing, targets
+from unheard.teachers import storing, target_tasks, targets
 from unheard.teachers.align import FeatureMapAxes
 from unheard.teachers.teacher import FrozenTeacher
 
@@ -63,3 +63,4 @@ def use(monkeypatch: pytest.MonkeyPatch, *teachers: FrozenTeacher) -> None:
 
     monkeypatch.setattr(storing, "load_teacher", load)
     monkeypatch.setattr(targets, "load_teacher", load)
+    monkeypatch.setattr(target_tasks, "load_teacher", load)

@@ -15,13 +15,14 @@ from unheard.embedding.job import Options, Pool
 from unheard.embedding.loading import load, loaded
 from unheard.embedding.search import search
 from unheard.embedding.segments import read_segments
-from unheard.embedding.table_jobs.estimate import Estimate, estimate
+from unheard.embedding.table_jobs.estimate import estimate_table
 from unheard.embedding.table_jobs.inputs import checked_options, expand
 from unheard.embedding.table_jobs.report import BulkReport
 from unheard.embedding.table_jobs.run import TableJob, embed_job
 from unheard.embedding.verify import verify
 from unheard.errors import ConfigError
 from unheard.jobs.engines import Engine, Spread
+from unheard.jobs.estimate import Estimate
 from unheard.progress import Track, silent
 
 __all__ = ["embed", "load", "plan_embed", "search", "verify"]
@@ -123,7 +124,7 @@ def plan_embed(
     chosen = Options(layer, pool, hop, frames, window=window, on_error=on_error)
     opened = _opened(model, device, precision, workers, batch_size)
     job = _job(opened, audio, segments, out, chosen, _device(model, device))
-    return estimate(job, Spread(engine, processes, task))
+    return estimate_table(job, Spread(engine, processes, task))
 
 
 def _opened(

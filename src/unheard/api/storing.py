@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from unheard.api.options import TargetOptions, documented
+from unheard.api.options import SpreadOptions, TargetOptions, documented
 from unheard.devices import torch_device
 from unheard.progress import Track, silent
 
 if TYPE_CHECKING:
+    from unheard.jobs.engines import Engine
+    from unheard.jobs.running import TaskReport
     from unheard.teachers.stored import StoredTargets
 
 
+@documented(SpreadOptions)
 @documented(TargetOptions)
 def targets(
     data: str | Path,
@@ -22,22 +25,32 @@ def targets(
     stage: Literal["final", "middle"] = "final",
     projected: bool = False,
     pca: int | None = None,
+    engine: Engine = "local",
+    processes: int | None = None,
+    task: str | None = None,
     device: str = "auto",
     track: Track = silent,
-) -> StoredTargets:
+) -> StoredTargets | TaskReport:
     """Compute the feature maps of a frozen teacher for every clip of a corpus, and store them as float16.
 
     Parameters
     ----------
     data : path
-        A corpus packed as waves, or a folder or table of sounds that fits into memory.
+        A corpus packed as waves, or, for one process, a folder or table of sounds that fits into memory.
     teacher : str
         Folder of a Hugging Face CLAP, ``hf:DIR``, ``hear:MODULE``, or any model of this library.
     out : path
         Folder to write; partly stored targets of the same corpus and teacher are completed.
 
+    Returns
+    -------
+    StoredTargets
+        The targets. With ``task``, the report of the task while others are missing.
+
     Raises
     ------
+    ConfigError
+        When the options of processes exclude each other, or several of them get a corpus that is not packed.
     DataError
         When the corpus holds no waves, ``out`` holds other targets, or the teacher returns values that cannot be
         stored.
@@ -49,6 +62,11 @@ def targets(
     >>> import unheard
     >>> unheard.api.targets("corpora/mine", "models/clap", "targets/clap", pca=128)  # doctest: +SKIP
     """
+    from unheard.jobs.engines import Spread
     from unheard.teachers.storing import TargetsConfig, store_targets
+    from unheard.teachers.target_tasks import store_in_tasks
 
-    return store_targets(data, TargetsConfig(teacher, stage, projected, pca), out, torch_device(device), track)
+    config, spread = TargetsConfig(teacher, stage, projected, pca), Spread(engine, processes, task)
+    if spread != Spread():
+        return store_in_tasks(Path(data), config, Path(out), device, spread, track)
+    return store_targets(data, config, out, torch_device(device), track)

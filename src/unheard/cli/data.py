@@ -1,8 +1,8 @@
-"""``unheard data``: check, generate, fetch, label and pack corpora."""
+"""``unheard data``: check, generate, fetch, label and verify corpora."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,6 @@ from unheard.cli.shell import (
     Out,
     Overwrite,
     Strict,
-    allow_code,
     data,
     emit,
     status,
@@ -190,90 +189,6 @@ def captions(corpus: Path, /, *, out: Out, notes: bool = True, overwrite: Overwr
     written = write_captions(corpus, out, notes, bar)
     emit([f"captions: {written}"], {"captions": str(written)}, json)
     return DONE
-
-
-@Flat
-@dataclass(frozen=True)
-class FrontEnd:
-    """Choice of the recipe whose front end transforms the sounds.
-
-    Parameters
-    ----------
-    recipe
-        Recipe whose front end is used: a name listed by unheard recipes, or a .py file, which is executed.
-    no_code
-        Refuse a recipe that is a .py file.
-    """
-
-    recipe: str = "msm-mae"
-    no_code: bool = False
-
-
-@verb("unheard data pack my_audio/ -o corpora/mine", data)
-def pack(
-    *sources: Path,
-    out: GrowingOut,
-    front_end: FrontEnd = FrontEnd(),
-    store: Literal["spec", "wav"] | None = None,
-    dtype: Literal["float16", "uint8"] = "float16",
-    rate: int | None = None,
-    workers: int | None = None,
-    json: Json = False,
-    strict: Strict = False,
-) -> int:
-    """Pack a corpus for training as spectrograms or waveforms. A partly packed folder is completed.
-
-    Parameters
-    ----------
-    sources
-        Folders of audio, archives (.tar, .parquet, .h5), CSVs with a column path, or fetched corpora.
-    store
-        spec: spectrograms. wav: 16-bit waveforms, transformed during training. Default: the input of the recipe.
-    dtype
-        Data type of spectrograms; uint8 needs half the space.
-    rate
-        Sample rate of waveforms in Hz. Default: that of the front end.
-    workers
-        Number of threads. Default: one per core.
-    """
-    if not sources:
-        raise ConfigError("give at least one source: a folder of audio, an archive, a CSV, or a fetched corpus")
-    allow_code(front_end.recipe, front_end.no_code)
-    from unheard.data.corpus import open_corpus
-    from unheard.data.pack import pack as transform
-    from unheard.data.pack_clip import PackConfig
-    from unheard.recipes import find_recipe
-
-    chosen = find_recipe(front_end.recipe)
-    waves = (store or chosen.data.input) == "wav"
-    if rate is not None and not (waves and rate > 0):
-        raise ConfigError(
-            f"--rate is the sample rate of waveforms in Hz, such as 48000, and needs --store wav; got {rate}"
-        )
-    packing = PackConfig(chosen.frontend, "int16" if waves else dtype, rate)
-    packed = transform(open_corpus(sources, bar), packing, out, workers, bar)
-    mean, std = packed.statistics.mean[0], packed.statistics.std[0]
-    lines = [
-        *(f"skipped {skipped.path}: {skipped.reason}" for skipped in packed.skipped),
-        (
-            f"{len(packed)} clips, {packed.seconds_total / 3600:.2f} hours, {len(packed.skipped)} skipped;"
-            f" {f'waves at {packing.rate} Hz, ' if waves else ''}spectrogram mean {mean:.4f}, deviation {std:.4f};"
-            f" packed in {out}"
-        ),
-    ]
-    if packed.header.clipped:
-        lines.append(f"{packed.header.clipped} values were outside the range of {packing.dtype} and were clipped")
-    values = {
-        "out": str(out),
-        "clips": len(packed),
-        "hours": packed.seconds_total / 3600,
-        "store": packed.header.kind,
-        "clipped": packed.header.clipped,
-        "statistics": {"mean": mean, "std": std},
-        "skipped": [asdict(skipped) for skipped in packed.skipped],
-    }
-    emit(lines, values, json)
-    return status(len(packed.skipped), strict)
 
 
 @verb("unheard data verify corpora/mine runs/first emb.parquet", data)

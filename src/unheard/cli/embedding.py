@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unheard.api.options import EmbedOptions, SpreadOptions
+from unheard.api.options import EmbedOptions
 from unheard.cli.shell import (
-    DONE,
     DeviceOption,
     Flat,
+    JobOptions,
     Json,
     Overwrite,
     ResumableOut,
@@ -21,28 +20,14 @@ from unheard.cli.shell import (
     Strict,
     emit,
     log,
+    planned,
     status,
     verb,
 )
 from unheard.progress import bar
 
 if TYPE_CHECKING:
-    from unheard.embedding.table_jobs.estimate import Estimate
     from unheard.embedding.table_jobs.report import BulkReport
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """How the job is spread over processes, and whether it is only planned.
-
-    Parameters
-    ----------
-    plan
-        Embed a sample of at most 64 sounds, print what the whole job will need, and write nothing.
-    """
-
-    spread: Annotated[SpreadOptions, Flat] = field(default_factory=SpreadOptions)
-    plan: bool = False
 
 
 @verb("unheard embed runs/first my_audio/ -o embeddings.parquet")
@@ -78,9 +63,7 @@ def embed(
         log(f"model: {DEFAULT}, built in; to choose another, give MODEL before AUDIO")
     chosen: dict[str, Any] = {**vars(options), **vars(job.spread), "device": device}
     if job.plan:
-        found = api.plan_embed(model, audio, out, **chosen)
-        emit(_estimated(found), asdict(found), json)
-        return DONE
+        return planned(api.plan_embed(model, audio, out, **chosen), json)
     report = api.embed(model, audio, out, **chosen, resume=resume, overwrite=overwrite, track=bar)
     skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
     values = {
@@ -104,21 +87,6 @@ def _summary(report: BulkReport, unit: str) -> list[str]:
     return [
         *(f"skipped {path}: {reason}" for path, reason in report.skipped),
         f"{report.embedded} {unit} embedded, {report.resumed} already done, {len(report.skipped)} skipped; {rows}",
-    ]
-
-
-def _estimated(found: Estimate) -> list[str]:
-    """Return the lines of a plan."""
-    audio = "" if found.audio_hours is None else f", {found.audio_hours:.3g} hours of audio"
-    processes = f"{found.processes} processes" if found.processes > 1 else "one process"
-    return [
-        f"{found.items} sounds{audio}; {found.tasks} tasks",
-        f"table: {found.megabytes:.3g} MB, and as much again for the parts until they are joined",
-        (
-            f"time: {found.hours:.3g} hours with {processes}, {found.cpu_hours:.3g} hours of processor time"
-            f" ({found.items_per_second:.3g} sounds per second and process)"
-        ),
-        f"estimated from {found.measured} of the sounds, on this machine; nothing was written",
     ]
 
 

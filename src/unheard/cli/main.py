@@ -22,7 +22,7 @@ from unheard.cli import (
     runs,
     searching,
     serving,
-    targets,
+    storing,
     training,
     viewing,
 )
@@ -34,7 +34,7 @@ __all__ = ["VERBS", "main"]
 VERBS = (
     data,
     importing,
-    targets,
+    storing,
     training,
     embedding,
     searching,

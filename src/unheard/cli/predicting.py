@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,28 @@ from cyclopts import Parameter
 
 from unheard.api.options import DetectOptions
 from unheard.cli.detecting import detect
-from unheard.cli.shell import DeviceOption, Flat, Json, Overwrite, Strict, emit, log, status, verb
+from unheard.cli.shell import (
+    DeviceOption,
+    Flat,
+    JobOptions,
+    Json,
+    Overwrite,
+    Strict,
+    emit,
+    log,
+    one_task,
+    planned,
+    status,
+    verb,
+)
 from unheard.errors import ConfigError
 from unheard.outputs import locked_file
 from unheard.progress import bar
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from unheard.embedding.embedder import Sound
     from unheard.errors import AudioError
-
-Scored = Callable[[Iterable["Sound"], Callable[["Sound", "AudioError"], None]], Iterator[tuple["Sound", "np.ndarray"]]]
+    from unheard.finetuning.predicting.scorer import FileScorer
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,6 @@ class PredictOptions:
         Number of classes to print for each sound. Default: 3.
     spans
         Print the parts of each recording in which a class is detected, with start, end and score.
-    resume
-        With --spans: continue an interrupted job, or add recordings to a finished one.
     precision
         Precision of the matrix products of the encoder. bf16 is faster on processors that have it, and slower on
         others: see unheard doctor.
@@ -48,8 +55,30 @@ class PredictOptions:
     labels: str | None = None
     top: int | None = None
     spans: bool = False
-    resume: bool = False
     precision: Literal["float32", "bf16"] = "float32"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where predictions are written.
+
+    Parameters
+    ----------
+    resume
+        Continue an interrupted job of several processes. With --spans also continue one of this process, or add
+        recordings to a finished one.
+    """
+
+    out: Annotated[
+        Path | None,
+        Parameter(
+            name=["--out", "-o"],
+            help="CSV file to write, with every score. With --spans: a .csv, .txt or folder. OUT.json has its checksum."
+            " Must not exist, unless --overwrite or --resume is given.",
+        ),
+    ] = None
+    resume: bool = False
+    overwrite: Overwrite = False
 
 
 @verb("unheard predict runs/classifier my_audio/ -o predictions.csv")
@@ -60,15 +89,8 @@ def predict(
     *,
     options: Annotated[PredictOptions, Flat] = PredictOptions(),
     detection: Annotated[DetectOptions, Flat] = DetectOptions(),
-    out: Annotated[
-        Path | None,
-        Parameter(
-            name=["--out", "-o"],
-            help="CSV file to write, with every score. With --spans: a .csv, .txt or folder. OUT.json has its checksum."
-            " Must not exist, unless --overwrite or, with --spans, --resume is given.",
-        ),
-    ] = None,
-    overwrite: Overwrite = False,
+    job: Annotated[JobOptions, Flat] = JobOptions(),
+    output: Annotated[Output, Flat] = Output(),
     device: DeviceOption = "auto",
     strict: Strict = False,
     json: Json = False,
@@ -88,57 +110,99 @@ def predict(
     if options.spans:
         if options.labels is not None or options.top is not None:
             raise ConfigError("--labels and --top are for whole files; leave them out with --spans")
-        output = {"out": out, "resume": options.resume, "overwrite": overwrite}
         return detect(
             model,
             audio,
-            {**vars(detection), **output, "device": device, "precision": options.precision},
+            {**vars(detection), **vars(output), "device": device, "precision": options.precision},
             strict=strict,
             json=json,
         )
-    if options.resume or detection != DetectOptions():
+    if detection != DetectOptions():
         changed = [name for name, value in vars(detection).items() if value is not None]
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in (*changed, *["resume"] * options.resume))
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         raise ConfigError(f"{names} can only be given with --spans")
-    return _predict_files(model, audio, options, out, overwrite, device, strict, json)
+    return _predict_files(model, audio, options, job, output, device, strict, json)
 
 
 def _predict_files(
     model: str,
     audio: list[Path],
     options: PredictOptions,
-    out: Path | None,
-    overwrite: bool,
+    job: JobOptions,
+    output: Output,
     device: str,
     strict: bool,
     json: bool,
 ) -> int:
-    """Predict classes for whole files, and print and write the scores."""
+    """Predict classes for whole files, and print or write the scores."""
     from unheard.embedding.table_jobs.inputs import expand
+    from unheard.finetuning.predicting.job import ScoreJob, estimate_scores, score_in_tasks
+    from unheard.finetuning.predicting.scorer import open_scorer
+    from unheard.jobs.engines import Spread
+    from unheard.jobs.plan import tasks_folder
+    from unheard.jobs.running import TaskReport
 
-    if out is not None and out.exists() and not overwrite:
+    spread, out = Spread(**vars(job.spread)), output.out
+    in_tasks = spread != Spread() or (out is not None and tasks_folder(out).exists() and not output.overwrite)
+    if output.resume and not in_tasks:
+        raise ConfigError("--resume needs --spans, or an interrupted job of --processes, --engine or --task")
+    if out is None and (in_tasks or job.plan):
+        raise ConfigError("several processes write a table of scores; give -o")
+    if out is not None and out.exists() and not (output.overwrite or in_tasks or job.plan):
         raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
     top = 3 if options.top is None else options.top
     if top < 1:
         raise ConfigError(f"--top must be at least 1; got {top}")
-    names, score = _scorer(model, device, options)
-    files, skipped = expand(audio), {}
+    scorer = open_scorer(model, device, options.precision, options.labels)
+    files = expand(audio)
+    if out is None or not (in_tasks or job.plan):
+        return _score_here(scorer, files, out, top, strict, json)
+    table = ScoreJob(scorer, files, out, device, options.precision, options.labels)
+    if job.plan:
+        return planned(estimate_scores(table, spread), json)
+    report = score_in_tasks(table, spread, resume=output.resume, overwrite=output.overwrite, track=bar)
+    if isinstance(report, TaskReport):
+        return one_task(report, out, "files predicted", json, strict)
+    lines = [
+        *(f"skipped {path}: {reason}" for path, reason in report.skipped),
+        f"{report.done} files predicted, {report.resumed} already done, {len(report.skipped)} skipped; {report.rows}"
+        f" rows in {out}",
+    ]
+    values = {
+        "out": str(out),
+        "rows": report.rows,
+        "predicted": report.done,
+        "resumed": report.resumed,
+        "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
+    }
+    emit(lines, values, json)
+    return status(len(report.skipped), strict)
+
+
+def _score_here(scorer: FileScorer, files: list[str], out: Path | None, top: int, strict: bool, json: bool) -> int:
+    """Score files in this process, print the best classes, and write the scores."""
+    from unheard.finetuning.predicting.job import write_identity, write_scores
+    from unheard.finetuning.predicting.scorer import best
+
+    skipped: dict[str, str] = {}
 
     def skip(sound: Sound, error: AudioError) -> None:
         skipped[str(sound)] = str(error)
 
     with nullcontext() if out is None else locked_file(out):
-        found = {str(sound): values for sound, values in score(bar(files, len(files), "predicting"), skip)}
+        found = dict(scorer.scores(bar(files, len(files), "predicting"), skip))
         if out is not None:
-            _write(out, model, names, found)
-    best = {file: _best(names, values, top) for file, values in found.items()}
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_scores(out, scorer.labels, found.items())
+            write_identity(out, scorer)
+    highest = {file: best(scorer.labels, values, top) for file, values in found.items()}
     lines = [
         *(f"skipped {path}: {reason}" for path, reason in skipped.items()),
-        *(f"{file}: {', '.join(f'{name} {value:.2f}' for name, value in scores)}" for file, scores in best.items()),
+        *(f"{file}: {', '.join(f'{name} {value:.2f}' for name, value in scores)}" for file, scores in highest.items()),
     ]
     values: dict[str, Any] = {
-        "labels": list(names),
-        "predictions": [{"path": file, "scores": dict(scores)} for file, scores in best.items()],
+        "labels": list(scorer.labels),
+        "predictions": [{"path": file, "scores": dict(scores)} for file, scores in highest.items()],
         "skipped": [{"path": path, "reason": reason} for path, reason in skipped.items()],
     }
     emit(lines, values, json)
@@ -162,45 +226,3 @@ def evaluate_labelled(
     emit([report.line(), *lines, *notes], asdict(report), json)
     log(f"scores.json, classes.csv, predictions.csv and figures in {out}")
     return status(len(report.skipped), strict)
-
-
-def _scorer(name: str, device: str, options: PredictOptions) -> tuple[Sequence[str], Scored]:
-    """Return the classes of a model and its scoring function."""
-    from unheard.embedding.loading import load_own
-    from unheard.finetuning.ensemble import ClassifierEnsemble, open_finetuned, session_of
-
-    precision = options.precision
-    if options.labels is not None:
-        from unheard.embedding.zero_shot import ZeroShot
-
-        chosen = ZeroShot(
-            load_own(name, device, precision), [label.strip() for label in options.labels.split(",") if label.strip()]
-        )
-        return chosen.labels, chosen.scores
-    tuned = None if session_of(name) is None else open_finetuned(name, device, precision)
-    if tuned is None:
-        model = load_own(name, device, precision)
-        if not model.labels and "contrast" in model.learner.objectives:
-            raise ConfigError(
-                'this model was trained with captions and has no fixed classes; give them with --labels "dog, rain"'
-            )
-        tuned = ClassifierEnsemble([(model, "mix")])
-    return tuned.labels, tuned.scores
-
-
-def _best(names: Sequence[str], scores: np.ndarray, top: int) -> list[tuple[str, float]]:
-    order = (-scores).argsort(kind="stable")[:top]
-    return [(names[i], float(scores[i])) for i in order]
-
-
-def _write(out: Path, model: str, names: Sequence[str], found: dict[str, np.ndarray]) -> None:
-    from unheard.embedding.table_files import write_companion
-    from unheard.files import write_table
-
-    columns = ("path", *(f"score {name}" for name in names))  # a class may be called path
-    rows = (
-        dict(zip(columns, (file, *(f"{value:.6g}" for value in scores)), strict=True)) for file, scores in found.items()
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_table(out, columns, rows)
-    write_companion(out, {"model": model, "labels": list(names)})

@@ -11,13 +11,19 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 from cyclopts import App, Parameter
 
+from unheard.api.options import SpreadOptions
 from unheard.errors import shown
 from unheard.version import __version__
+
+if TYPE_CHECKING:
+    from unheard.jobs.estimate import Estimate
+    from unheard.jobs.running import TaskReport
 
 DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -38,6 +44,12 @@ GrowingOut: TypeAlias = Annotated[
 ]
 Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace an existing output.")]
 Resume: TypeAlias = Annotated[bool, Parameter(name="--resume", help="Continue an interrupted job.")]
+Continue: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        name="--resume", help="Continue an interrupted job; a partly written folder is completed without it, too."
+    ),
+]
 Json: TypeAlias = Annotated[bool, Parameter(name="--json", help="Print one JSON document on stdout.")]
 Strict: TypeAlias = Annotated[
     bool, Parameter(name="--strict", help="Exit with status 1 if any file was skipped or failed a check.")
@@ -58,6 +70,22 @@ def _shown(default: Any) -> str | None:
 
 Flat = Parameter(name="*")
 """Marks a dataclass of options: each field is a flag of its own."""
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How the job is spread over processes, and whether it is only planned.
+
+    Parameters
+    ----------
+    plan
+        Process a sample of at most 64 sounds, print what the whole job will need, and write nothing.
+    """
+
+    spread: Annotated[SpreadOptions, Flat] = field(default_factory=SpreadOptions)
+    plan: bool = False
+
+
 _PARAMETER = Parameter(negative=(), show_default=_shown)
 app = App(
     name="unheard",
@@ -168,3 +196,28 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]
 def status(failed: int, strict: bool) -> int:
     """Return the exit code of a command in which ``failed`` items were skipped or failed."""
     return FAILED if failed and strict else DONE
+
+
+def planned(found: Estimate, json: bool) -> int:
+    """Print what a job will need."""
+    emit(found.lines(), asdict(found), json)
+    return DONE
+
+
+def one_task(report: TaskReport, out: Path, done: str, json: bool, strict: bool) -> int:
+    """Print what one task of an array did, while others are missing; ``done``: such as clips packed."""
+    outcome = report.outcome
+    lines = [
+        *(f"skipped {path}: {reason}" for path, reason in outcome.skipped),
+        f"{outcome.done} {done}, {outcome.resumed} already done, {len(outcome.skipped)} skipped; {out} waits for"
+        f" {report.waits_for}",
+    ]
+    values = {
+        "out": str(out),
+        "done": outcome.done,
+        "resumed": outcome.resumed,
+        "skipped": [{"path": path, "reason": reason} for path, reason in outcome.skipped],
+        "waits_for": report.waits_for,
+    }
+    emit(lines, values, json)
+    return status(len(outcome.skipped), strict)

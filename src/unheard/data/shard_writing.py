@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 from unheard.data.shard_layout import INDEX, Frames, shard_name
 from unheard.errors import DataError
 from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, write_json
+from unheard.jobs.plan import tasks_folder
 from unheard.outputs import LOCK, locked_folder
 
 
@@ -78,14 +80,18 @@ def write_record(folder: Path, number: int, record: Mapping[str, Any]) -> None:
     write_json(_record_file(folder, number), record)
 
 
-def finished_shard(folder: Path | None, number: int, key: str) -> dict[str, Any] | None:
-    """Return the record of a shard that an earlier run of the same job finished."""
+def finished_shard(folder: Path | None, number: int, key: str, verify: bool = True) -> dict[str, Any] | None:
+    """Return the record of a shard that an earlier run of the same job finished.
+
+    With ``verify``, its file is read and compared with its checksum.
+    """
     if folder is None:
         return None
     try:
         record = read_json(_record_file(folder, number))
-        same = record["key"] == key and not differing_files(folder, {shard_name(number): record["checksum"]})
-        return record if same else None
+        if record["key"] != key:
+            return None
+        return None if verify and differing_files(folder, {shard_name(number): record["checksum"]}) else record
     except (OSError, DataError, KeyError):
         return None
 
@@ -121,7 +127,11 @@ def write_summary(
     listed = {name: file_checksum(folder / name) for name in (INDEX, *others)}
     listed |= {shard_name(number): checksum for number, checksum in enumerate(checksums)}
     write_json(folder / header[0], {**header[1], FILES: listed})
+    for shard in folder.glob("shard-*.bin"):
+        if shard.name not in listed:  # of an interrupted job with more shards
+            shard.unlink()
     remove_records(folder)
+    shutil.rmtree(tasks_folder(folder), ignore_errors=True)
 
 
 def remove_records(folder: Path) -> None:
@@ -131,16 +141,18 @@ def remove_records(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a process left that was killed after it had written the header: records and the lock.
+    """Delete what a process left that was killed after it had written the header: records, parts and the lock.
 
     Raises
     ------
     InUseError
         When that process is still working.
     """
-    if (folder / LOCK).exists() or any(folder.glob("shard-*.json")):
+    tasks = tasks_folder(folder)
+    if (folder / LOCK).exists() or tasks.exists() or any(folder.glob("shard-*.json")):
         with locked_folder(folder):
             remove_records(folder)
+            shutil.rmtree(tasks, ignore_errors=True)
 
 
 def _record_file(folder: Path, number: int) -> Path:

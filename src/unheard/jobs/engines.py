@@ -59,6 +59,20 @@ def worker_count(spread: Spread, items: int, unit: str) -> int | None:
     return spread.processes
 
 
+def refuse_overwrite(spread: Spread, overwrite: bool) -> None:
+    """Refuse to replace an output by one task of several, which would delete what the others wrote.
+
+    Raises
+    ------
+    ConfigError
+        When ``--task`` and ``--overwrite`` are given.
+    """
+    if spread.task is not None and overwrite:
+        raise ConfigError(
+            "--task continues what the other tasks wrote; leave --overwrite out, and delete the old output"
+        )
+
+
 def array_task(spread: Spread, items: int, unit: str) -> tuple[int, int]:
     """Return the number of the task and the number of tasks of ``--task I/N``.
 

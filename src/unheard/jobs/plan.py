@@ -125,9 +125,14 @@ class Plan:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def task_count(items: int, workers: int) -> int:
-    """Return the default number of tasks for a number of items and workers."""
-    return max(1, min(items, MOST_TASKS, max(-(-items // TASK_ITEMS), TASKS_PER_WORKER * workers)))
+def task_count(items: int, workers: int, task_items: int = TASK_ITEMS) -> int:
+    """Return the default number of tasks for a number of items, of workers, and of items of a task."""
+    return max(1, min(items, MOST_TASKS, max(-(-items // task_items), TASKS_PER_WORKER * workers)))
+
+
+def tasks_folder(out: Path) -> Path:
+    """Return the folder of the parts of an output."""
+    return out.with_name(f".{out.name}.tasks")
 
 
 def open_plan(folder: Path, identity: dict[str, Any], items: Sequence[Any], keys: Iterable[str], tasks: int) -> Plan:
@@ -158,7 +163,7 @@ def open_plan(folder: Path, identity: dict[str, Any], items: Sequence[Any], keys
     if {name: stored.get(name) for name in wanted} != wanted:
         raise ConfigError(
             f"{shown(folder)} has parts of a job of {stored.get('items')} items, and the {len(items)} items now are not"
-            " the same; give the same sounds, or start again with --overwrite"
+            " the same; give the same sounds, or delete that folder to start again"
         )
     return Plan(folder, items, int(stored["tasks"]))
 
@@ -173,7 +178,12 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     """
     if not (folder / PLAN).is_file():
         return None
-    return read_json(folder / PLAN, DataError, "start again with --overwrite")
+    return read_json(folder / PLAN, DataError, "delete its folder to start again")
+
+
+def is_done(part: Path) -> bool:
+    """Return whether the outcome of a task is stored."""
+    return part.with_name(f"{part.name}.json").exists()
 
 
 def write_outcome(part: Path, outcome: Outcome) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from unheard.errors import AudioWarning, ConfigError, InUseError, UnheardError
-from unheard.jobs.plan import Outcome, Task, read_outcome, write_outcome
+from unheard.jobs.plan import Outcome, Task, is_done, read_outcome, write_outcome
+from unheard.outputs import locked_file
 
 FORMER_WORKER_SECONDS = 60.0
 """Time in which a worker that was given up releases the lock of its part (our choice)."""
@@ -79,30 +80,32 @@ class Session:
             return Failure(_portable(error))
 
     def _done(self, task: Task) -> Outcome:
-        if task.part.with_name(f"{task.part.name}.json").exists():
-            return read_outcome(task.part)
-        if self._do is None:
-            _enter(self._place)
-            self._do = self._work.open(self._worker, self._threads)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", AudioWarning)
-            outcome = _unlocked(self._do, task)
-        texts = dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, AudioWarning))
-        outcome = replace(outcome, warnings=tuple(texts))
-        write_outcome(task.part, outcome)
-        return outcome
+        """Do a task; wait for the lock of its part, which the process of a lost worker may still hold."""
+        until = time.monotonic() + FORMER_WORKER_SECONDS
+        while True:
+            if is_done(task.part):
+                return read_outcome(task.part)
+            if self._do is None:
+                _enter(self._place)
+                self._do = self._work.open(self._worker, self._threads)
+            try:
+                with locked_file(task.part):
+                    return read_outcome(task.part) if is_done(task.part) else _computed(self._do, task)
+            except InUseError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.5)
 
 
-def _unlocked(do: Do, task: Task) -> Outcome:
-    """Do a task; wait for the lock of its part, which the process of a lost worker may still hold."""
-    until = time.monotonic() + FORMER_WORKER_SECONDS
-    while True:
-        try:
-            return do(task)
-        except InUseError:
-            if time.monotonic() > until:
-                raise
-        time.sleep(0.5)
+def _computed(do: Do, task: Task) -> Outcome:
+    """Compute a task and store its outcome, with the warnings that it issued."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AudioWarning)
+        outcome = do(task)
+    texts = dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, AudioWarning))
+    outcome = replace(outcome, warnings=tuple(texts))
+    write_outcome(task.part, outcome)
+    return outcome
 
 
 def _enter(place: str) -> None:

@@ -6,7 +6,7 @@ after the finished shards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,8 +19,9 @@ from unheard.audio.frontend import LogMelConfig
 from unheard.data.corpus import open_corpus
 from unheard.data.mapping import open_store
 from unheard.data.open_store import MEMORY_BYTES
-from unheard.data.pack import mean_and_deviation, pack
+from unheard.data.pack import pack
 from unheard.data.pack_clip import PackConfig
+from unheard.data.packing.shards import mean_and_deviation
 from unheard.data.shard_layout import HEADER as CORPUS
 from unheard.data.shard_layout import sounds_fingerprint
 from unheard.data.shard_writing import (
@@ -34,7 +35,7 @@ from unheard.data.shard_writing import (
     write_summary,
     writing,
 )
-from unheard.data.store import WaveStore
+from unheard.data.store import Store, WaveStore
 from unheard.errors import DataError, shown
 from unheard.files import remove_unfinished
 from unheard.outputs import locked_folder
@@ -90,19 +91,17 @@ def store_targets(
     """
     folder, teacher = Path(out), load_teacher(config.name, stage=config.stage, projected=config.projected).to(device)
     store = _waves(data, teacher, track)
-    job = _Job(folder, store, teacher, config)
+    job = TargetsJob(folder, store, teacher, config)
     if (folder / HEADER).is_file():
         remove_leftovers(folder)
-        return job.finished_before()
+    if (stored := job.finished_before()) is not None:
+        return stored
     with writing(folder), locked_folder(folder):
-        if (folder / HEADER).is_file():  # another process has stored them since
-            return job.finished_before()
-        refuse_foreign(folder, (HEADER, FILE), "stored targets")
-        if other_key(folder, job.key):
-            raise DataError(job.other())
+        if (stored := job.finished_before()) is not None:  # another process has stored them since
+            return stored
+        job.refuse()
         remove_unfinished(folder)
-        job.run(track)
-    return open_targets(folder)
+        return job.run(track)
 
 
 def _waves(data: str | Path, teacher: FrozenTeacher, track: Track) -> WaveStore:
@@ -117,6 +116,17 @@ def _waves(data: str | Path, teacher: FrozenTeacher, track: Track) -> WaveStore:
                 f" {data} -o PACKED --store wav"
             )
         store = pack(corpus, packing, track=track)
+    return refuse_spectrograms(data, store)
+
+
+def refuse_spectrograms(data: str | Path, store: Store) -> WaveStore:
+    """Return a store of waves; refuse another one.
+
+    Raises
+    ------
+    DataError
+        When it holds spectrograms.
+    """
     if not isinstance(store, WaveStore):
         raise DataError(
             f"{data} holds spectrograms, and a teacher needs waveforms; pack the corpus with --store wav. The targets"
@@ -141,8 +151,16 @@ class _Sums:
         self.squares = (np.array(self.squares or 0.0) + np.square(exact).sum(axis=0)).tolist()
 
 
-class _Job:
-    """The work of `store_targets`."""
+@dataclass(frozen=True)
+class TargetShard:
+    """The clips of a shard, by their numbers in the corpus."""
+
+    number: int
+    clips: range
+
+
+class TargetsJob:
+    """The work of `store_targets`: one folder, corpus, teacher and configuration."""
 
     def __init__(self, folder: Path, store: WaveStore, teacher: FrozenTeacher, config: TargetsConfig) -> None:
         self.folder, self.store, self.teacher, self.config = folder, store, teacher, config
@@ -160,29 +178,53 @@ class _Job:
             " or delete it"
         )
 
-    def finished_before(self) -> StoredTargets:
-        """Open finished targets, if they are those of this job."""
+    def refuse(self) -> None:
+        """Refuse a folder that holds other files, or the shards of another job."""
+        refuse_foreign(self.folder, (HEADER, FILE), "stored targets")
+        if other_key(self.folder, self.key):
+            raise DataError(self.other())
+
+    def finished_before(self) -> StoredTargets | None:
+        """Open finished targets, if they are those of this job; None if they are not finished."""
+        if not (self.folder / HEADER).is_file():
+            return None
         stored = open_targets(self.folder)
         if stored.header.key != self.key:
             raise DataError(self.other())
         return stored
 
-    def run(self, track: Track) -> None:
+    def prepare(self, track: Track = silent) -> None:
+        """Read the projection of an earlier run, or compute it from a sample of the corpus and store it."""
+        if self.config.pca is None:
+            return
+        self.projection = Projection.load(self.folder, self.key)
+        if self.projection is None:
+            generator = np.random.default_rng(0)
+            chosen = generator.permutation(len(self.store))[:SAMPLED_CHUNKS].tolist()
+            samples = (self._positions(clip, generator) for clip in track(chosen, len(chosen), "sampling for --pca"))
+            self.projection = fit(samples, self.config.pca)
+            self.projection.save(self.folder, self.key)
+
+    def run(self, track: Track) -> StoredTargets:
         """Compute the shards that are missing, then write index and header."""
-        self.projection = self._projection(track)
-        plan = self._plan()
-        records = [finished_shard(self.folder, number, self.key) for number in range(len(plan))]
-        todo = [clip for clips, record in zip(plan, records, strict=True) if record is None for clip in clips]
+        self.prepare(track)
+        return self.finish([record for record, _ in self.write(self.plan(), track)])
+
+    def write(self, shards: Sequence[TargetShard], track: Track = silent) -> Iterator[tuple[dict[str, Any], bool]]:
+        """Compute shards that are missing. Yield the record of each, in order, and whether an earlier run wrote it."""
+        records = [finished_shard(self.folder, shard.number, self.key) for shard in shards]
+        todo = [clip for shard, found in zip(shards, records, strict=True) if found is None for clip in shard.clips]
         clips = iter(track(todo, len(todo), "computing targets"))
-        for number, numbers in enumerate(plan):
-            if records[number] is None:
-                sums = _Sums()
-                checksum = write_shard(self.folder, number, self._shard(clips, len(numbers), sums))
-                record = {"key": self.key, "checksum": checksum, **asdict(sums)}
-                write_record(self.folder, number, record)
-                records[number] = record
+        for shard, found in zip(shards, records, strict=True):
+            if found is not None:
+                yield found, True
+                continue
+            sums = _Sums()
+            checksum = write_shard(self.folder, shard.number, self._shard(clips, len(shard.clips), sums))
+            record = {"key": self.key, "checksum": checksum, **asdict(sums)}
+            write_record(self.folder, shard.number, record)
+            yield record, False
         next(clips, None)  # requests the end of the iterator, so that the progress shows the last clip as done
-        self._summarise(plan, [record for record in records if record is not None])
 
     def _shard(self, clips: Iterator[int], count: int, sums: _Sums) -> Iterator[Float16[np.ndarray, "n f C"]]:
         """Yield the stored values of the next clips."""
@@ -200,19 +242,6 @@ class _Job:
                     f"{shown(self.store.names[clip])}: {error}; finished shards stay in {self.folder}"
                 ) from error
 
-    def _projection(self, track: Track) -> Projection | None:
-        """Return the projection of an earlier run, or compute it from a sample of the corpus."""
-        if self.config.pca is None:
-            return None
-        found = Projection.load(self.folder, self.key)
-        if found is None:
-            generator = np.random.default_rng(0)
-            chosen = generator.permutation(len(self.store))[:SAMPLED_CHUNKS].tolist()
-            samples = (self._positions(clip, generator) for clip in track(chosen, len(chosen), "sampling for --pca"))
-            found = fit(samples, self.config.pca)
-            found.save(self.folder, self.key)
-        return found
-
     def _positions(self, clip: int, generator: np.random.Generator) -> Float64[np.ndarray, "n C"]:
         """Return the channels at some positions of one chunk of a clip."""
         chunks = self.chunks(clip)
@@ -224,17 +253,20 @@ class _Job:
     def _chunks(self, clip: int) -> list[Chunk]:
         return chunks_of(self.teacher, int(self.store.index.rows[clip]), self.store.sample_rate)
 
-    def _plan(self) -> list[range]:
-        """Assign clips to shards, in order."""
-        plan, first, seconds = [], 0, 0.0
+    def plan(self) -> list[TargetShard]:
+        """Assign clips to shards of `SHARD_SECONDS`, in order."""
+        plan: list[TargetShard] = []
+        first, seconds = 0, 0.0
         for number, length in enumerate(self.store.index.seconds.tolist()):
             seconds += length
             if seconds >= SHARD_SECONDS or number == len(self.store) - 1:
-                plan.append(range(first, number + 1))
+                plan.append(TargetShard(len(plan), range(first, number + 1)))
                 first, seconds = number + 1, 0.0
         return plan
 
-    def _summarise(self, plan: list[range], records: list[dict[str, Any]]) -> None:
+    def finish(self, records: list[dict[str, Any]]) -> StoredTargets:
+        """Write index and header from the records of all shards, and open the targets."""
+        plan = [shard.clips for shard in self.plan()]
         times = [np.concatenate([chunk.times for chunk in self._chunks(clip)]) for clip in range(len(self.store))]
         columns = np.array([len(each) for each in times], np.int64)
         per_shard = [columns[numbers.start : numbers.stop] for numbers in plan]
@@ -264,3 +296,4 @@ class _Job:
         content = (HEADER, {"format": FORMAT, "header": asdict(header)})
         others = [] if self.projection is None else [FILE]
         write_summary(self.folder, content, arrays, [record["checksum"] for record in records], others)
+        return open_targets(self.folder)

@@ -15,7 +15,7 @@ class SpreadOptions:
     engine
         local: processes of this machine. ray: a Ray cluster, the one of RAY_ADDRESS, or one of this machine.
     processes
-        Number of processes, each with its own copy of the model. Default: 1; with ray one per GPU of the cluster, or
+        Number of processes, each with its own copy of a model. Default: 1; with ray one per GPU of the cluster, or
         per core if it has none.
     task
         I/N: do only the I-th of N tasks in this process, as one task of a SLURM array. The last one that ends joins the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,12 @@ from unheard.embedding.table_jobs.joining import join, joined
 from unheard.embedding.table_jobs.report import BulkReport, NothingReadError
 from unheard.embedding.table_jobs.work import EmbedWork, LoadedWork
 from unheard.embedding.tables import absolute, parts_folder
-from unheard.errors import ConfigError, InUseError, shown, warn_audio
-from unheard.jobs.engines import Spread, array_task, open_workers, worker_count
-from unheard.jobs.plan import Outcome, Plan, open_plan, read_plan, task_count
-from unheard.jobs.session import Failure, Session
-from unheard.jobs.supervise import run
+from unheard.errors import ConfigError, shown
+from unheard.jobs.engines import Spread, refuse_overwrite, worker_count
+from unheard.jobs.plan import tasks_folder
+from unheard.jobs.running import Job, Parts, do_array_task, do_tasks
 from unheard.outputs import locked_file
 from unheard.progress import Track, silent
-from unheard.read_ahead import core_count
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class TableJob:
     @property
     def folder(self) -> Path:
         """Return the folder of the parts of tasks."""
-        return self.out.with_name(f".{self.out.name}.tasks")
+        return tasks_folder(self.out)
 
     def work(self) -> EmbedWork:
         """Return what workers need.
@@ -124,11 +123,7 @@ def embed_job(
         left = _left(job, resume, overwrite)
         if not left:
             return _nothing_left(job)
-        with open_workers(spread, job.work(), len(left)) as workers:
-            plan = _plan(job, left, task_count(len(left), workers.size))
-            missing = set(plan.missing())
-            run(plan, job.work(), workers, track, "embedding")
-        return _join(job, plan, missing, earlier=resume and job.out.exists())
+        return _join(job, do_tasks(_in_tasks(job, left), spread, track), earlier=resume and job.out.exists())
 
 
 def check_job(job: TableJob, spread: Spread, overwrite: bool = False) -> None:
@@ -143,54 +138,34 @@ def check_job(job: TableJob, spread: Spread, overwrite: bool = False) -> None:
         raise ConfigError(f"{job.out}: the name of the table must end in {', '.join(FORMATS)}")
     if not job.segments and any(map(is_standard_input, _files(job))):
         raise ConfigError("the standard input is read by one process; leave --engine, --processes and --task out")
-    if spread.task is not None and overwrite:
-        raise ConfigError(
-            "--task continues what the other tasks wrote; leave --overwrite out, and delete the old table"
-        )
+    refuse_overwrite(spread, overwrite)
     worker_count(spread, len(job.items), job.unit)
 
 
 def _embed_task(job: TableJob, spread: Spread, resume: bool, track: Track) -> BulkReport:
     """Do one task of an array, and join the parts if it was the last one."""
-    number, tasks = array_task(spread, len(job.items), job.unit)
     left = _left(job, resume or job.folder.exists(), False)
     if not left:
         return _nothing_left(job)
-    plan = _plan(job, left, min(tasks, len(left)))
-    if plan.tasks != min(tasks, len(left)):
-        raise ConfigError(
-            f"{shown(job.folder)} has parts of a job of {plan.tasks} tasks; give --task {number}/{plan.tasks}"
-        )
-    if number > plan.tasks:
-        return BulkReport(job.out, 0, 0, 0, (), "the other tasks: this one has nothing to do")
-    session = Session(LoadedWork(job.work(), job.model, track), 0, core_count(), str(Path.cwd()))
-    outcome = session.do(plan.task(number))
-    if isinstance(outcome, Failure):
-        raise outcome.error
-    for text in outcome.warnings:
-        warn_audio(text)
-    return _join_if_complete(job, plan, outcome)
+    tasks = _in_tasks(job, left)
+    report = do_array_task(
+        tasks,
+        LoadedWork(tasks.work, job.model, track),
+        spread,
+        len(job.items),
+        lambda: locked_file(job.out),
+        lambda parts: _join(job, parts, earlier=job.out.exists()),
+    )
+    if isinstance(report, BulkReport):
+        return report
+    outcome = report.outcome
+    return BulkReport(job.out, outcome.rows, outcome.done, outcome.resumed, outcome.skipped, report.waits_for)
 
 
-def _join_if_complete(job: TableJob, plan: Plan, outcome: Outcome) -> BulkReport:
-    """Join the parts if all tasks are done; otherwise return the report of one task."""
-    waits = _numbers(plan.missing(), plan.tasks)
-    if not waits:
-        try:
-            with locked_file(job.out):
-                if job.folder.exists():
-                    return _join(job, plan, set(range(1, plan.tasks + 1)), earlier=job.out.exists())
-        except InUseError:
-            pass
-        waits = "another process, which joins the parts"
-    return BulkReport(job.out, outcome.rows, outcome.done, outcome.resumed, outcome.skipped, waits)
-
-
-def _numbers(missing: list[int], tasks: int) -> str:
-    if not missing:
-        return ""
-    first = ", ".join(map(str, missing[:10]))
-    return f"the tasks {first}{', ...' if len(missing) > 10 else ''} of {tasks}"
+def _in_tasks(job: TableJob, left: list[Any]) -> Job[EmbedWork]:
+    """Return the job of the items that the table lacks."""
+    check = partial(refuse_differences, shown(job.out), wanted=job.identity)
+    return Job(job.folder, left, _key, job.identity, check, job.work(), job.unit, "embedding")
 
 
 def _nothing_left(job: TableJob) -> BulkReport:
@@ -204,18 +179,6 @@ def _files(job: TableJob) -> list[str]:
 
 def _segments(job: TableJob) -> list[SegmentRow]:
     return [item for item in job.items if isinstance(item, SegmentRow)]
-
-
-def _plan(job: TableJob, left: list[Any], tasks: int) -> Plan:
-    """Open the plan of an interrupted job of the same identity, or make one."""
-    stored = read_plan(job.folder)
-    if stored is not None:
-        refuse_differences(shown(job.out), stored["identity"], job.identity)
-    keys = [
-        repr((absolute(each.path), each.start, each.end)) if isinstance(each, SegmentRow) else absolute(each)
-        for each in left
-    ]
-    return open_plan(job.folder, job.identity, left, keys, tasks)
 
 
 def _key(item: str | SegmentRow) -> str:
@@ -253,17 +216,14 @@ def _left(job: TableJob, resume: bool, overwrite: bool) -> list[Any]:
     return [file for file in _files(job) if absolute(file) not in done]
 
 
-def _join(job: TableJob, plan: Plan, missing: set[int], earlier: bool) -> BulkReport:
-    """Join the parts and return the report of the job, in which the tasks of ``missing`` were done now."""
-    outcomes = plan.outcomes()
-    skipped = tuple(pair for outcome in outcomes for pair in outcome.skipped)
-    if not any(outcome.rows for outcome in outcomes) and not earlier:
-        plan.discard()
-        first = ": ".join(next(iter(skipped), ("", "")))
+def _join(job: TableJob, parts: Parts, earlier: bool) -> BulkReport:
+    """Join the parts and return the report of the job."""
+    if not any(outcome.rows for outcome in parts.outcomes) and not earlier:
+        parts.plan.discard()
+        first = ": ".join(next(iter(parts.skipped), ("", "")))
         raise NothingReadError(
-            f"none of the {len(job.items)} {job.unit} could be read; the first one: {first}", skipped
+            f"none of the {len(job.items)} {job.unit} could be read; the first one: {first}", parts.skipped
         )
-    rows = join(plan, outcomes, job.out, job.identity, earlier)
-    embedded = sum(outcome.done for outcome in outcomes if outcome.number in missing)
-    resumed = sum(outcome.resumed + (0 if outcome.number in missing else outcome.done) for outcome in outcomes)
-    return BulkReport(job.out, rows, embedded, resumed + len(job.items) - len(plan.items), skipped)
+    rows = join(parts.plan, parts.outcomes, job.out, job.identity, earlier)
+    resumed = parts.resumed + len(job.items) - len(parts.plan.items)
+    return BulkReport(job.out, rows, parts.done, resumed, parts.skipped)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unheard.devices import torch_device
+from unheard.devices import device_of_worker
 from unheard.embedding.bulk import embed_files, embed_rows
 from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
@@ -64,13 +64,7 @@ class EmbedWork:
         ConfigError
             When the model of this worker is not that of the job.
         """
-        import torch
-
-        torch.set_num_threads(threads)
-        device = torch_device(self.device)
-        if device == "cuda" and (count := torch.cuda.device_count()) > 1:
-            device = f"cuda:{worker % count}"
-        model = load(self.model, device, self.precision)
+        model = load(self.model, device_of_worker(self.device, worker, threads), self.precision)
         model.set_speed(min(threads, reader_count()) if self.workers is None else self.workers, self.batch_size)
         refuse_differences(
             f"the table of worker {worker}", self.identity, table_identity(model, self.options, self.segments)
