@@ -52,6 +52,11 @@ def scheme_of(address: str) -> str:
     return address.partition("://")[0]
 
 
+def located(path: str | os.PathLike[str]) -> str:
+    """Return the address, or the absolute path of a local file with its links resolved."""
+    return address_of(path) or str(Path(path).resolve())
+
+
 def named(path: str | os.PathLike[str]) -> str:
     """Return an address as the user writes it, and the name of a local file as it is."""
     return address_of(path) or os.fspath(path)

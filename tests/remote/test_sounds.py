@@ -105,7 +105,7 @@ def test_a_failed_upload_keeps_the_table_and_is_continued(
     with monkeypatch.context() as patch:
         patch.setattr("fsspec.implementations.memory.MemoryFileSystem.put_file", _broken)
         with pytest.raises(
-            RemoteError, match=r"could not be written in 3 attempts \(no network\).*is kept in .*--resume"
+            RemoteError, match=r"could not be written in 3 attempts \(no network\).*is kept in .*with --resume"
         ):
             unheard.embed(model, sounds, out)
     assert working_place(out).is_file()

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from unheard.addresses import named
 from unheard.cli.shell import (
     DONE,
     USER_ERROR,
@@ -226,7 +227,8 @@ def pack(
     Parameters
     ----------
     sources
-        Folders of audio, archives (.tar, .parquet), CSVs with a column path, or fetched corpora.
+        Folders of audio, archives (.tar, .parquet), CSVs with a column path, or fetched corpora. Sources and -o may
+        be at addresses such as s3://BUCKET/FOLDER.
     store
         spec: spectrograms. wav: 16-bit waveforms, transformed during training. Default: the input of the recipe.
     dtype
@@ -258,13 +260,13 @@ def pack(
         (
             f"{len(packed)} clips, {packed.seconds_total / 3600:.2f} hours, {len(packed.skipped)} skipped;"
             f" {f'waves at {packing.rate} Hz, ' if waves else ''}spectrogram mean {mean:.4f}, deviation {std:.4f};"
-            f" packed in {out}"
+            f" packed in {named(out)}"
         ),
     ]
     if packed.header.clipped:
         lines.append(f"{packed.header.clipped} values were outside the range of {packing.dtype} and were clipped")
     values = {
-        "out": str(out),
+        "out": named(out),
         "clips": len(packed),
         "hours": packed.seconds_total / 3600,
         "store": packed.header.kind,

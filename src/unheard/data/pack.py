@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from unheard.addresses import address_of, named
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.data.corpus import Clip, Corpus, Skipped
 from unheard.data.mapping import open_store
 from unheard.data.pack_clip import PackConfig, Packed, transformed
-from unheard.data.shard_layout import FORMAT, HEADER, Frames, Header, Index, Texts, describe
+from unheard.data.shard_layout import FORMAT, HEADER, INDEX, Frames, Header, Index, Texts, describe
 from unheard.data.shard_writing import (
     finished_shard,
     job_key,
@@ -38,6 +39,8 @@ from unheard.errors import DataError
 from unheard.files import remove_unfinished
 from unheard.outputs import locked_folder
 from unheard.progress import Track, silent
+from unheard.remote.listing import exists, files_below, is_file
+from unheard.remote.writing import local_output
 
 SHARD_BYTES = 256 * 2**20
 """Planned size of a shard: small enough that an interruption loses little work (our choice)."""
@@ -100,7 +103,8 @@ def pack(
     packing : PackConfig or front end configuration
         A front end alone means float16 spectrograms.
     out : path, optional
-        Folder to write; a partly packed folder of the same corpus is completed. Default: keep everything in memory.
+        Folder to write; a partly packed folder of the same corpus is completed. One at an address is packed locally,
+        then uploaded, the header last. Default: keep everything in memory.
     workers : int, optional
         Threads. Default: one a core.
     shard_bytes : int
@@ -114,6 +118,13 @@ def pack(
     config = packing if isinstance(packing, PackConfig) else PackConfig(packing)
     fingerprint = job_key(FORMAT, corpus.fingerprint(), *config.key())
     folder = None if out is None else Path(out)
+    if folder is not None and address_of(folder):
+        if is_file(folder / HEADER):
+            return _finished_before(folder, fingerprint)
+        _refuse_foreign_address(folder)
+        with local_output(folder, overwrite=True) as place:
+            pack(corpus, packing, place, workers, track, shard_bytes)
+        return open_store(folder)
     if folder is not None and (folder / HEADER).exists():
         remove_leftovers(folder)
         return _finished_before(folder, fingerprint)
@@ -149,10 +160,17 @@ def pack(
     return open_store(folder)
 
 
+def _refuse_foreign_address(folder: Path) -> None:
+    """Refuse an address with other files than those of an interrupted upload."""
+    for name in files_below(folder) if exists(folder) else ():
+        if not name.startswith(("shard-", INDEX)):
+            raise DataError(f"{named(folder)} holds other files ({name}); choose an empty folder for the packed corpus")
+
+
 def _finished_before(folder: Path, fingerprint: str) -> Store:
     store = open_store(folder)
     if store.fingerprint != fingerprint:
-        raise DataError(f"{folder} holds another packed corpus; choose another folder, or delete it")
+        raise DataError(f"{named(folder)} holds another packed corpus; choose another folder, or delete it")
     return store
 
 

@@ -23,7 +23,7 @@ from io import BufferedReader
 from pathlib import Path
 from threading import Lock, RLock
 
-from unheard.errors import ConfigError, RemoteError, shown
+from unheard.errors import ConfigError, RemoteError, shown, warn_damaged
 from unheard.remote.access import attempt
 from unheard.remote.listing import entry_of, forget
 
@@ -75,6 +75,7 @@ class FileCache:
     folder: Path
     limit: int
     _used: int | None = None
+    _intact: set[str] = field(default_factory=set)
     _lock: RLock = field(default_factory=RLock)
     _locks: dict[str, Lock] = field(default_factory=lambda: defaultdict(Lock))
 
@@ -93,15 +94,31 @@ class FileCache:
             When there is no such file, it cannot be read, it differs from its checksum, or there is no space for it.
         """
         entry = entry_of(address)
+        with self._lock:
+            if self._used is None:  # the limit may be lower than that of earlier processes
+                self._evict(0)
         key = sha256 or hashlib.sha256(f"{address}\n{entry.size}\n{entry.version}".encode()).hexdigest()
         file = self.folder / key[:2] / key
         with self._locks[key]:
-            found = _opened(file)
+            found = self._verified(file, sha256)
             while found is None:
                 self._download(address, file, sha256)
                 found = _opened(file)
         self._locks.pop(key, None)
         return found
+
+    def _verified(self, file: Path, sha256: str) -> BufferedReader | None:
+        """Open a copy of an earlier process, if there is one; a damaged one is deleted."""
+        opened = _opened(file)
+        if opened is None or not sha256 or sha256 in self._intact:
+            return opened
+        if _checksum(file) == sha256:
+            self._intact.add(sha256)
+            return opened
+        opened.close()
+        warn_damaged(file)
+        file.unlink(missing_ok=True)
+        return None
 
     def _download(self, address: str, file: Path, sha256: str) -> None:
         """Download a file and rename it to its final name."""
@@ -132,6 +149,7 @@ class FileCache:
         finally:
             unfinished.unlink(missing_ok=True)
         with self._lock:
+            self._intact.update({sha256} - {""})
             self._used = (self._used or 0) + file.stat().st_size
 
     def _unwritable(self, address: str, error: OSError) -> RemoteError:

@@ -134,7 +134,8 @@ def local_output(out: str | Path, *, overwrite: bool = False, resume: bool = Fal
         _replace(place, address)
     except RemoteError as error:
         raise RemoteError(
-            f"{error}; the finished output is kept in {shown(place)}, and the same command with --resume uploads it"
+            f"{error}; the finished output is kept in {shown(place)}, and the same command uploads it (with --resume,"
+            " if it has this option)"
         ) from error
     shutil.rmtree(place.parent, ignore_errors=True)
 
