@@ -39,7 +39,6 @@ def upload(file: Path, address: str) -> None:
     RemoteError
         When it cannot be written, or has another size afterwards.
     """
-    size = file.stat().st_size
 
     def put(system: Any, place: str) -> None:
         target = place
@@ -47,12 +46,13 @@ def upload(file: Path, address: str) -> None:
             parent, _, name = place.rpartition("/")
             target = f"{parent}/.{name}.part"
             system.makedirs(parent, exist_ok=True)
+        size = file.stat().st_size
         system.put_file(str(file), target)
         if target != place:
             system.mv(target, place)
         system.invalidate_cache()
         came = int(system.info(place)["size"])
-        if came != size:
+        if not size <= came <= file.stat().st_size:  # a log may have grown meanwhile
             raise OSError(f"{came} of {size} bytes were written")
 
     forget(address)

@@ -126,7 +126,7 @@ def train(
         session = replace(session, total=measured_steps(session, store, engine, inputs))
         if engine.rank == 0:
             write_session(run, session)
-    writer = CheckpointWriter(run, session, store, engine, inputs.stored)
+    writer = CheckpointWriter(run, session, store, engine, inputs.stored, report.on_save)
     if step < session.total:
         loader = loader_of(session, store, engine, inputs, range(step, session.total))
         with loader:

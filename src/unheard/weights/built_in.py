@@ -93,7 +93,7 @@ def is_model_name(name: str) -> bool:
 
 def origin_of(name: str | Path) -> str:
     """Return a built-in name, the address, or the absolute path of a model."""
-    return model_address(name) or str(name) if str(name) in BUILT_IN else str(Path(name).absolute())
+    return model_address(name) or (str(name) if str(name) in BUILT_IN else str(Path(name).absolute()))
 
 
 def untrained(name: str) -> SavedModel:
