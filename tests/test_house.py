@@ -21,9 +21,11 @@ SOURCE = ROOT / "src" / "unheard"
 
 # A package imports itself and the rows above its own; packages in one row are blind to each other.
 ROWS = (
-    ("errors", "version"),
+    ("addresses", "version"),
+    ("errors",),
     ("outputs",),
     ("config", "settings", "files", "progress", "metrics", "bootstrap", "devices", "read_ahead"),
+    ("remote",),
     ("audio", "model", "jobs"),
     ("objectives", "trackers"),
     ("recipes",),

@@ -5,6 +5,7 @@ UnheardError
 │   └── InUseError   an output that another process writes
 ├── AudioError       a file or array that is not usable sound
 ├── DataError        a corpus, CSV or shard that cannot be used
+│   └── RemoteError  a file at an address, such as s3://bucket/a.wav, that cannot be read or written; also an OSError
 └── CheckpointError  a model or run folder, or a published file, that cannot be used
 
 AudioWarning         a sound was used although it is truncated, or files were left out
@@ -20,7 +21,9 @@ from __future__ import annotations
 import unicodedata
 import warnings
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
+
+from unheard.addresses import named
 
 
 class UnheardError(Exception):
@@ -41,6 +44,10 @@ class AudioError(UnheardError):
 
 class DataError(UnheardError):
     """A corpus, a label table or a shard could not be used."""
+
+
+class RemoteError(DataError, OSError):
+    """A file at an address could not be read or written; as an `OSError`, it is handled like an error of a disk."""
 
 
 class CheckpointError(UnheardError):
@@ -117,9 +124,13 @@ def require(module: str, extra: str = "", package: str = "", install: str = "") 
 
 
 def shown(text: object) -> str:
-    """Return an untrusted text as one line for a terminal: invalid bytes and control characters escaped."""
+    """Return an untrusted text as one line for a terminal: invalid bytes and control characters escaped.
+
+    A path that is an address is shown as the address.
+    """
+    plain = named(text) if isinstance(text, PurePath) else str(text)
     return "".join(
-        ascii(letter)[1:-1] if unicodedata.category(letter) in _CONTROL else letter for letter in utf8(str(text))
+        ascii(letter)[1:-1] if unicodedata.category(letter) in _CONTROL else letter for letter in utf8(plain)
     )
 
 

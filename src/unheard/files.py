@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from unheard.errors import DataError, UnheardError
-from unheard.outputs import LOCK, locked_file
+from unheard.outputs import LOCK, locked_file, refuse_address
 
 CHECKSUM = "content_sha256"
 """Field of a JSON file that holds the SHA-256 of its other fields."""
@@ -41,6 +41,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     The name is unique, so that several processes can write the same file: the last one wins, and each version is
     complete.
     """
+    refuse_address(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{UNFINISHED}")
     mode = _mode_of_new_files(unfinished)
     try:

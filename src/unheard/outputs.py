@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from unheard.addresses import address_of
 from unheard.errors import ConfigError, InUseError
 
 LOCK = ".lock"
@@ -39,6 +40,7 @@ def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
     ConfigError
         When the output exists. If a process is writing to it, the message has its id and host.
     """
+    refuse_address(out)
     path = Path(out)
     if overwrite or not path.exists():
         return
@@ -46,6 +48,18 @@ def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
         with locked_folder(path):
             pass  # the lock of a process that was killed
     raise ConfigError(f"{out} exists; {ways}")
+
+
+def refuse_address(path: str | os.PathLike[str]) -> None:
+    """Refuse to write to an address, such as ``s3://bucket/folder``, where only local files are written.
+
+    Raises
+    ------
+    ConfigError
+        Naming it.
+    """
+    if address := address_of(path):
+        raise ConfigError(f"{address}: this writes local files only; give a local path, and copy the result")
 
 
 def in_use(folder: Path) -> bool:
@@ -105,6 +119,7 @@ def _holding(lock: Path, output: Path) -> Iterator[None]:
 
 def _take(lock: Path, output: Path) -> int:
     """Open and lock a lock file; if its last owner deleted it or its empty folder in the meantime, make it again."""
+    refuse_address(output)
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:

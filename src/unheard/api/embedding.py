@@ -7,6 +7,7 @@ from copy import copy
 from pathlib import Path
 from typing import Literal
 
+from unheard.addresses import address_of, named
 from unheard.api.options import EmbedOptions, SpreadOptions, documented
 from unheard.audio.standard_input import is_standard_input
 from unheard.embedding.embedder import Precision
@@ -24,6 +25,7 @@ from unheard.errors import ConfigError
 from unheard.jobs.engines import Engine, Spread
 from unheard.jobs.estimate import Estimate
 from unheard.progress import Track, silent
+from unheard.remote.writing import local_output, relocated
 
 __all__ = ["embed", "load", "plan_embed", "search", "verify"]
 
@@ -60,10 +62,10 @@ def embed(
     model : EmbeddingModel, path or str
         A loaded model, or what `unheard.load` accepts.
     audio : path, or sequence of paths
-        Sound files, archives (``.tar``, ``.parquet``, ``.h5``), their members as ``ARCHIVE/MEMBER``, and folders;
-        None with ``segments``.
+        Sound files, archives (``.tar``, ``.parquet``, ``.h5``), their members as ``ARCHIVE/MEMBER``, and folders, here
+        or at an address such as ``s3://bucket/folder``; None with ``segments``.
     out : path
-        The table.
+        The table; at an address, it is written locally first, then uploaded.
     device : str
         Device of a model given by name; a loaded model keeps its device.
     resume, overwrite : bool
@@ -83,8 +85,13 @@ def embed(
     """
     chosen = Options(layer, pool, hop, frames, window=window, on_error=on_error)
     opened = _opened(model, device, precision, workers, batch_size)
-    job = _job(opened, audio, segments, out, chosen, _device(model, device), resume)
-    return embed_job(job, Spread(engine, processes, task), resume=resume, overwrite=overwrite, track=track)
+    spread = Spread(engine, processes, task)
+    if address_of(out) and (task is not None or engine == "ray"):
+        raise ConfigError(f"the tasks of {named(out)} need a folder that all of them share; give a local path with -o")
+    with local_output(out, overwrite=overwrite, resume=resume) as place:
+        job = _job(opened, audio, segments, place, chosen, _device(model, device), resume)
+        report = embed_job(job, spread, resume=resume, overwrite=overwrite, track=track)
+    return relocated(report, place, out)
 
 
 @documented(SpreadOptions)

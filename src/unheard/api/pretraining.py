@@ -14,6 +14,7 @@ from unheard.errors import ConfigError
 from unheard.recipes import find_recipe, recipe_file
 from unheard.recipes.file import refuse_code
 from unheard.recipes.recipe import Recipe
+from unheard.remote.writing import relocated
 
 if TYPE_CHECKING:
     from unheard.data.store import Store
@@ -46,6 +47,9 @@ def pretrain(
     """Pre-train a recipe on a folder of audio or archives, an archive, a CSV with a ``path`` column, a manifest or a
     packed corpus.
 
+    ``data`` and ``out`` may be at addresses such as ``s3://bucket/folder``. A run at an address is written to a local
+    folder that is mirrored at every checkpoint.
+
     Parameters
     ----------
     recipe : str or Recipe, optional
@@ -70,6 +74,7 @@ def pretrain(
     >>> unheard.pretrain("my_audio/", "runs/first", settings=["model.size=tiny"])  # doctest: +SKIP
     """
     from unheard.training import pretrain as training
+    from unheard.training.mirrors.mirrored_run import mirrored_run
     from unheard.training.watch.plan import WatchPlan
 
     plan = WatchPlan.of(watch, watch_every)
@@ -81,7 +86,9 @@ def pretrain(
     options = PretrainOptions(name, no_code, epochs, steps, batch_size, minutes, start, skip_bad_batches, log)
     chosen = chosen_recipe(options, settings, watched.log, None if isinstance(recipe, str) else recipe)
     origin = training.Origin(init, minutes, recipe_file(name) if name else None, plan)
-    return training.pretrain(data, out, chosen, origin=origin, device=device, overwrite=overwrite, report=watched)
+    with mirrored_run(out, watched, overwrite=overwrite) as (place, mirrored):
+        run = training.pretrain(data, place, chosen, origin=origin, device=device, overwrite=overwrite, report=mirrored)
+    return relocated(run, place, out)
 
 
 def chosen_recipe(
@@ -151,15 +158,13 @@ def resume(
         As in `pretrain`; the curves of the run are continued.
     """
     from unheard.training import resume as training
+    from unheard.training.mirrors.mirrored_run import mirrored_run
 
-    return training.resume(
-        out,
-        data=data,
-        skip_bad_batches=skip_bad_batches,
-        no_code=no_code,
-        device=device,
-        report=_watched(tracked(report, log)),
-    )
+    with mirrored_run(out, _watched(tracked(report, log)), resume=True) as (place, mirrored):
+        run = training.resume(
+            place, data=data, skip_bad_batches=skip_bad_batches, no_code=no_code, device=device, report=mirrored
+        )
+    return relocated(run, place, out)
 
 
 def tracked(report: Callbacks | None, log: TrackerName | None) -> Callbacks:

@@ -18,13 +18,15 @@ import numpy as np
 import soundfile
 from jaxtyping import Float32
 
+from unheard.addresses import address_of
 from unheard.audio.archives.members import byte_size, find_member, open_bytes, refuse_archive
 from unheard.audio.container import Container, Patched, inspect
 from unheard.audio.decoder import Decoder
 from unheard.audio.limits import RATES
 from unheard.audio.standard_input import StandardInput, is_standard_input
 from unheard.audio.suffixes import AV_SUFFIXES
-from unheard.errors import AudioError, UnheardError, require, shown
+from unheard.errors import AudioError, RemoteError, UnheardError, require, shown
+from unheard.remote.listing import entry_of
 
 TABLES = frozenset({".csv", ".tsv", ".txt", ".json", ".xlsx"})
 """Suffixes of tables and texts, which users give by mistake in place of a sound file."""
@@ -47,7 +49,7 @@ _OGG_LEAD = 1.0
 
 
 def open_sound(path: str | Path) -> Decoder:
-    """Open a sound file, or a member of an archive.
+    """Open a sound file, here or at an address, or a member of an archive.
 
     Raises
     ------
@@ -70,6 +72,8 @@ def open_sound(path: str | Path) -> Decoder:
         if not container.sound:
             raise AudioError(f"{shown(path)}: not a sound file that can be read: it holds no mp3 frame")
         decoder = _Av(path, member) if suffix in AV_SUFFIXES else _Sndfile(path, container, member)
+    except RemoteError as error:  # it names the file
+        raise AudioError(str(error)) from error
     except OSError as error:
         raise AudioError(f"{shown(path)}: cannot be read ({error.strerror or error})") from error
     if not RATES[0] <= decoder.sample_rate <= RATES[1]:
@@ -82,11 +86,18 @@ def open_sound(path: str | Path) -> Decoder:
 
 
 def _is_member(path: Path) -> bool:
-    """Return whether a path names a member of an archive rather than a file; refuse what is neither."""
-    if path.is_file():
+    """Return whether a path names a member of an archive or an address rather than a local file; refuse what is
+    neither.
+    """
+    address = address_of(path)
+    if not address and path.is_file():
         refuse_archive(path)
         return False
     if find_member(path) is not None:
+        return True
+    if address:
+        refuse_archive(path)
+        entry_of(address)  # raises the reason why it cannot be read
         return True
     raise AudioError(
         f"{shown(path)}: is a folder; give one sound file" if path.is_dir() else f"{shown(path)}: no such file"

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
+from unheard.addresses import address_of
 from unheard.audio.archives.members import COMPRESSED, find_member, is_archive, is_sound_file, open_archive
 from unheard.audio.decode import av_installed
 from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.errors import DataError, shown, warn_audio
+from unheard.remote import listing
 
 MANY = 100
 """Names in one folder from which on it is listed (our choice)."""
@@ -53,6 +55,8 @@ def find_sounds(source: str | Path) -> list[Path]:
         For compressed archives, for archives whose names occur more than once, and as in `find_audio`.
     """
     root = Path(source)
+    if address_of(root):
+        return _find_remote(root)
     if not root.is_dir() and not is_sound_file(root):
         raise DataError(f"{shown(root)}: no such file or folder; give sound files, archives, or folders that hold some")
     if (root.is_file() and not is_archive(root)) or find_member(root) is not None:
@@ -66,6 +70,27 @@ def find_sounds(source: str | Path) -> list[Path]:
             found.append(path)
     counts.warn(root)
     return found
+
+
+def _find_remote(root: Path) -> list[Path]:
+    """Return the sounds of a folder, of an archive, or the one sound at an address; see `find_sounds`."""
+    if listing.is_file(root) and not is_archive(root):
+        return [root]
+    counts = _Counts()
+    found: list[Path] = []
+    if is_archive(root) and listing.is_file(root):
+        return list(_members(root, counts))
+    if (member := find_member(root)) is not None and member[1] in member[0]:
+        return [root]
+    for path in (root / name for name in listing.files_below(root)):
+        if any(part.startswith(".") for part in path.relative_to(root).parts):
+            continue
+        if is_archive(path):
+            found += _members(path, counts)
+        elif counts.usable(path):
+            found.append(path)
+    counts.warn(root)
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
 def find_archives(source: Path, suffix: str) -> list[Path]:
@@ -170,6 +195,8 @@ def missing_files(folder: str, names: Iterable[str]) -> set[str]:
 
 def _listed(folder: str) -> frozenset[str]:
     """Return the names of the files in a folder; none if it cannot be listed."""
+    if address_of(folder):
+        return listing.names_in(folder)
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries if entry.is_file())

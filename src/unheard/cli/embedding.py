@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from unheard.addresses import named
 from unheard.api.options import EmbedOptions
 from unheard.cli.shell import (
     DeviceOption,
@@ -52,7 +53,7 @@ def embed(
         MODEL: a run, a model folder, a built-in name such as random-tiny, hf:DIR or hear:MODULE[:WEIGHTS]; default:
         unheard-tiny, the trained model of the package. AUDIO: sound files, archives (.tar, .parquet, .h5),
         files in them as ARCHIVE/FILE, and folders; - for a WAV file on the standard input, -@RATE for raw 16-bit mono
-        samples.
+        samples. Runs and sounds may be at addresses such as s3://BUCKET/FOLDER, which are read through a local cache.
     """
     from unheard import api
     from unheard.weights.built_in import DEFAULT
@@ -67,7 +68,7 @@ def embed(
     report = api.embed(model, audio, out, **chosen, resume=resume, overwrite=overwrite, track=bar)
     skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
     values = {
-        "out": str(report.out),
+        "out": named(report.out),
         "rows": report.rows,
         "embedded": report.embedded,
         "resumed": report.resumed,
@@ -81,7 +82,7 @@ def embed(
 
 def _summary(report: BulkReport, unit: str) -> list[str]:
     """Return the lines of the report of a job."""
-    rows = f"{report.rows} rows in {report.out}"
+    rows = f"{report.rows} rows in {named(report.out)}"
     if report.waits_for:
         rows = f"{report.rows} rows of this task; {report.out} waits for {report.waits_for}"
     return [
@@ -93,10 +94,11 @@ def _summary(report: BulkReport, unit: str) -> list[str]:
 def _model_and_audio(given: Sequence[str], segments: bool) -> tuple[str | None, list[Path]]:
     """Return the model and the sounds of the arguments. The first one is a model if its name or its folder is one."""
     from unheard.audio.archives.members import is_sound_file
+    from unheard.remote.listing import exists
     from unheard.weights.built_in import is_model_name
 
     if not given:
         return None, []
-    there = Path(given[0]).exists() or is_sound_file(given[0])
-    named = segments or is_model_name(given[0]) or (len(given) > 1 and not there)
-    return (given[0], [Path(each) for each in given[1:]]) if named else (None, [Path(each) for each in given])
+    there = exists(given[0]) or is_sound_file(given[0])
+    model = segments or is_model_name(given[0]) or (len(given) > 1 and not there)
+    return (given[0], [Path(each) for each in given[1:]]) if model else (None, [Path(each) for each in given])

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from unheard.addresses import named
 from unheard.api.options import TargetOptions
 from unheard.cli.shell import (
     DONE,
@@ -95,6 +96,7 @@ def pack(
     ----------
     sources
         Folders of audio, archives (.tar, .parquet, .h5), CSVs with a column path, or fetched corpora.
+        Sources and -o may be at addresses such as s3://BUCKET/FOLDER.
     """
     if not sources:
         raise ConfigError("give at least one source: a folder of audio, an archive, a CSV, or a fetched corpus")
@@ -142,13 +144,13 @@ def _packed(packed: Store, out: Path, packing: PackConfig, json: bool, strict: b
         (
             f"{len(packed)} clips, {packed.seconds_total / 3600:.2f} hours, {len(packed.skipped)} skipped;"
             f" {f'waves at {packing.rate} Hz, ' if packing.waves else ''}spectrogram mean {mean:.4f}, deviation"
-            f" {std:.4f}; packed in {out}"
+            f" {std:.4f}; packed in {named(out)}"
         ),
     ]
     if packed.header.clipped:
         lines.append(f"{packed.header.clipped} values were outside the range of {packing.dtype} and were clipped")
     values = {
-        "out": str(out),
+        "out": named(out),
         "clips": len(packed),
         "hours": packed.seconds_total / 3600,
         "store": packed.header.kind,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from unheard.addresses import named
 from unheard.api.options import FinetuneOptions, PretrainOptions
 from unheard.cli.shell import (
     DONE,
@@ -68,7 +69,8 @@ def pretrain(
     ----------
     source
         A folder of audio or of archives (.tar, .parquet, .h5), one archive, a CSV with a column path, a fetched or a
-        packed corpus.
+        packed corpus. It may be at an address such as s3://BUCKET/FOLDER: its files are read through a local cache of
+        at most 20 GB, or UNHEARD_CACHE_GB, in the folder UNHEARD_CACHE. -o may be an address, too.
     show
         Print every setting that the run would have, and do not train. DATA and -o are not needed.
     """
@@ -190,10 +192,11 @@ def _print_run(run: Run, json: bool) -> int:
     """Print the progress of a run, in the first process only."""
     from unheard.training.processes import first_process
 
-    values = {"run": str(run.folder), "step": run.step, "total": run.total, "finished": run.finished}
-    ending = "finished" if run.finished else f"stopped; continue with: unheard pretrain --resume {run.folder}"
+    folder = named(run.folder)
+    values = {"run": folder, "step": run.step, "total": run.total, "finished": run.finished}
+    ending = "finished" if run.finished else f"stopped; continue with: unheard pretrain --resume {folder}"
     if first_process():
-        emit([f"{run.folder}: step {run.step} of {run.total}, {ending}"], values, json)
+        emit([f"{folder}: step {run.step} of {run.total}, {ending}"], values, json)
     return DONE if run.finished else INTERRUPTED
 
 

@@ -37,6 +37,7 @@ from unheard.audio.folders import find_sounds
 from unheard.audio.waveform import LOUDEST, AudioInfo
 from unheard.errors import AudioError, shown
 from unheard.progress import Track, silent
+from unheard.remote.listing import is_folder
 
 KINDS = ("unreadable", "cut", "empty", "silent", "clipped", "duplicate", "odd")
 BLOCK = 1 << 18  # samples of each channel decoded at once
@@ -131,7 +132,7 @@ def check(folder: Path | str | Sequence[Path], track: Track = silent, workers: i
     """
     root = Path(folder) if isinstance(folder, str | Path) else None
     paths = find_sounds(folder) if isinstance(folder, str | Path) else list(folder)
-    if root is not None and not root.is_dir():
+    if root is not None and not is_folder(root):
         root = root.parent
     report, first = CheckReport(files=len(paths)), dict[str, str]()
     rates, channels, formats = Counter[int](), Counter[int](), Counter[str]()

@@ -18,6 +18,7 @@ from unheard.audio.waveform import info
 from unheard.data.tables import read_csv, read_seconds, refuse_empty_word, refuse_reversed
 from unheard.errors import AudioError, DataError, shown
 from unheard.progress import Track, silent
+from unheard.remote.listing import is_file, is_folder
 
 MANIFEST = "manifest.csv"
 """Name of the manifest. A folder with this file is read through it."""
@@ -153,7 +154,7 @@ def open_corpus(source: str | Path | Sequence[str | Path], track: Track = silent
         why = "it holds no sound files that can be read"
         if skipped:
             why = f"the first of {len(skipped)} files, {shown(skipped[0].path)}, was skipped: {skipped[0].reason}"
-        raise DataError(f"{', '.join(map(str, sources[:SHOWN]))}: nothing in it can be used; {why}")
+        raise DataError(f"{', '.join(map(shown, sources[:SHOWN]))}: nothing in it can be used; {why}")
     return Corpus(root, clips, skipped, len(rows) - len(kept))
 
 
@@ -175,16 +176,17 @@ def _absolute(path: Path) -> str:
 
 
 def _find_rows(source: Path) -> _Part:
-    table = source / MANIFEST if (source / MANIFEST).is_file() else source
+    table = source / MANIFEST if is_file(source / MANIFEST) else source
     suffix = table.suffix.lower()
     sounds = suffix in AUDIO_SUFFIXES | AV_SUFFIXES | ARCHIVES or COMPRESSED.search(table.name)
-    if table.is_dir() or (sounds and is_sound_file(table)):
-        root = source if table.is_dir() else source.parent
+    folder = is_folder(table)
+    if folder or (sounds and is_sound_file(table)):
+        root = source if folder else source.parent
         return _Part(root, [{"path": path.relative_to(root).as_posix()} for path in find_sounds(source)], table)
-    if not table.is_file():
+    if not is_file(table):
         raise DataError(
-            f"{source}: no such file or folder; give a folder of audio, an archive, a CSV with a column path, or a"
-            " packed corpus"
+            f"{shown(source)}: no such file or folder; give a folder of audio, an archive, a CSV with a column path, or"
+            " a packed corpus"
         )
     return _Part(table.parent, read_csv(table, ("path",)), table)
 

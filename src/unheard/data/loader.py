@@ -16,6 +16,10 @@ from unheard.data.windows.order import Indices
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch
+from unheard.remote.shards import RemoteShards
+
+AHEAD = 64
+"""Steps after which a shard that is downloaded in advance is used (our choice)."""
 
 
 class PretrainLoader(Prefetcher[Batch]):
@@ -78,6 +82,7 @@ class PretrainLoader(Prefetcher[Batch]):
         """Return the part of this process of the batch of one step."""
         whole = self.sampler.positions(step, self.share.batch_size)
         epochs, positions = (values[self.share.local_slice] for values in whole)
+        self._expect(step + AHEAD)
         pieces, spec, frames = self._windows(epochs, positions)
         count = len(positions)
         config = self.store.frontend
@@ -96,6 +101,15 @@ class PretrainLoader(Prefetcher[Batch]):
         for transform in self.transforms:
             batch = transform(batch)
         return batch
+
+    def _expect(self, step: int) -> None:
+        """Download the shards of a later step of this process in the background, if they are at addresses."""
+        if isinstance(self.store.shards, RemoteShards):
+            epochs, positions = (
+                values[self.share.local_slice] for values in self.sampler.positions(step, self.share.batch_size)
+            )
+            clips = self.sampler.draw(epochs, positions)[0]
+            self.store.shards.expect(np.unique(self.store.index.shard[clips]).tolist())
 
     def _windows(
         self, epochs: Indices, positions: Indices

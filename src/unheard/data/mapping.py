@@ -10,11 +10,15 @@ from typing import BinaryIO
 
 import numpy as np
 
+from unheard.addresses import address_of
 from unheard.config import from_json
 from unheard.data.shard_layout import FORMAT, HEADER, INDEX, Frames, Header, Index, shard_name
 from unheard.data.store import Store, make_store
 from unheard.errors import ConfigError, DataError
 from unheard.files import FILES, differing_files, read_json
+from unheard.remote.reading import local_folder
+from unheard.remote.shards import RemoteShards, Shard
+from unheard.remote.writing import naming
 
 LOCAL_HEADER = 30
 """Bytes of the fixed part of a local header of a zip file."""
@@ -27,12 +31,33 @@ CHECKED_AT_ONCE = 2**28
 def open_store(path: str | Path) -> Store:
     """Open a packed corpus; its index and shards are mapped, not read.
 
+    The index of a corpus at an address is copied; a shard is downloaded when it is used.
+
     Raises
     ------
     DataError
         When the folder is not a packed corpus, has a newer format, or a shard is missing or truncated.
     """
-    folder = Path(path)
+    place = Path(path)
+    if address := address_of(place):
+        folder = local_folder(place, (HEADER, INDEX).__contains__)
+        with naming(folder, address):
+            header, index, checksums = _read_summary(folder)
+        names = [shard_name(number) for number in range(len(checksums))]
+        shards = [
+            Shard(f"{address.rstrip('/')}/{name}", checksums[name], (_rows(index, at), *header.row), header.dtype)
+            for at, name in enumerate(names)
+        ]
+        return make_store(header, index, RemoteShards(shards), place)
+    header, index, checksums = _read_summary(place)
+    counts = [_rows(index, number) for number in range(len(checksums))]
+    return make_store(
+        header, index, [_map(place / shard_name(i), header, rows) for i, rows in enumerate(counts)], place
+    )
+
+
+def _read_summary(folder: Path) -> tuple[Header, Index, dict[str, str]]:
+    """Return the header and the index of a packed corpus, and the SHA-256 of each shard."""
     try:
         stored = read_json(folder / HEADER, DataError, "copy the corpus again, or pack it into a new folder")
         if stored["format"] != FORMAT:
@@ -53,10 +78,7 @@ def open_store(path: str | Path) -> Store:
         raise DataError(
             f"{folder}: not a packed corpus ({error}); make one with: unheard data pack DIR -o {folder}"
         ) from error
-    counts = [_rows(index, number) for number in range(len(checksums))]
-    return make_store(
-        header, index, [_map(folder / shard_name(i), header, rows) for i, rows in enumerate(counts)], folder
-    )
+    return header, index, checksums
 
 
 def _rows(index: Index, number: int) -> int:

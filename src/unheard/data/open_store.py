@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Protocol, runtime_checkable
 
+from unheard.addresses import named
 from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.data.corpus import Corpus, open_corpus
 from unheard.data.mapping import open_store
@@ -17,6 +18,7 @@ from unheard.data.shard_layout import HEADER, Stores
 from unheard.data.store import Store, WaveStore
 from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
+from unheard.remote.listing import is_file
 
 MEMORY_BYTES = 2 * 2**30
 """Largest corpus that is kept in memory, as stored: 37 hours of float16 log-mel with 80 bands, 18 hours of 16 kHz waves
@@ -70,11 +72,11 @@ def open_corpus_store(
             "this front end varies its bands in training, which needs waves: set data.input=wav, "
             "or frontend.f_min_jitter=0 and frontend.f_max_jitter=0"
         )
-    if (Path(source) / HEADER).is_file():
+    if is_file(Path(source) / HEADER):
         store = open_store(source)
         if store.header.kind != store_kind:
             raise DataError(
-                f"the packed corpus {source} holds {store.header.kind} shards, this recipe needs {store_kind}; "
+                f"the packed corpus {named(source)} holds {store.header.kind} shards, this recipe needs {store_kind}; "
                 f"pack the audio again with --store {store_kind}, or set data.input={store.header.kind}"
             )
         check_frontend(store, frontend)
@@ -105,8 +107,8 @@ def check_frontend(store: Store, wanted: AnyFrontendConfig) -> None:
     differing = [f"{name} is {have.get(name)}, wanted {want[name]}" for name in names if have.get(name) != want[name]]
     if differing:
         raise DataError(
-            f"the packed corpus {store.folder or ''} has another front end: {'; '.join(differing)}; pack the audio"
-            " again for this recipe"
+            f"the packed corpus {named(store.folder or '')} has another front end: {'; '.join(differing)}; pack the"
+            " audio again for this recipe"
         )
 
 

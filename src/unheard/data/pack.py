@@ -11,18 +11,21 @@ import os
 from contextlib import nullcontext
 from pathlib import Path
 
+from unheard.addresses import address_of, named
 from unheard.audio.frontend_kinds import AnyFrontendConfig
 from unheard.data.corpus import Corpus
 from unheard.data.mapping import open_store
 from unheard.data.pack_clip import PackConfig
 from unheard.data.packing.shards import SHARD_BYTES, pack_shards, plan_shards, summary, write_header
-from unheard.data.shard_layout import FORMAT, HEADER
+from unheard.data.shard_layout import FORMAT, HEADER, INDEX
 from unheard.data.shard_writing import job_key, refuse_foreign, remove_leftovers, writing
 from unheard.data.store import Store, make_store
 from unheard.errors import DataError
 from unheard.files import remove_unfinished
 from unheard.outputs import locked_folder
 from unheard.progress import Track, silent
+from unheard.remote.listing import exists, files_below, is_file
+from unheard.remote.writing import local_output
 
 
 def pack(
@@ -43,7 +46,8 @@ def pack(
     packing : PackConfig or front end configuration
         A front end alone means float16 spectrograms.
     out : path, optional
-        Folder to write; a partly packed folder of the same corpus is completed. Default: keep everything in memory.
+        Folder to write; a partly packed folder of the same corpus is completed. One at an address is packed locally,
+        then uploaded, the header last. Default: keep everything in memory.
     workers : int, optional
         Threads. Default: one a core.
     shard_bytes : int
@@ -57,6 +61,13 @@ def pack(
     config = packing if isinstance(packing, PackConfig) else PackConfig(packing)
     fingerprint = fingerprint_of(corpus, config)
     folder = None if out is None else Path(out)
+    if folder is not None and address_of(folder):
+        if is_file(folder / HEADER):
+            return _of_job(folder, fingerprint)
+        _refuse_foreign_address(folder)
+        with local_output(folder, overwrite=True) as place:
+            pack(corpus, packing, place, workers, track, shard_bytes)
+        return open_store(folder)
     if folder is not None and (finished := finished_before(folder, fingerprint)) is not None:
         return finished
     with writing(folder), nullcontext() if folder is None else locked_folder(folder):
@@ -74,6 +85,13 @@ def pack(
             return make_store(*summary(corpus, records, fingerprint, config), kept)
         write_header(folder, corpus, records, fingerprint, config)
     return open_store(folder)
+
+
+def _refuse_foreign_address(folder: Path) -> None:
+    """Refuse an address with other files than those of an interrupted upload."""
+    for name in files_below(folder) if exists(folder) else ():
+        if not name.startswith(("shard-", INDEX)):
+            raise DataError(f"{named(folder)} holds other files ({name}); choose an empty folder for the packed corpus")
 
 
 def fingerprint_of(corpus: Corpus, config: PackConfig) -> str:
@@ -98,5 +116,5 @@ def finished_before(folder: Path, fingerprint: str) -> Store | None:
 def _of_job(folder: Path, fingerprint: str) -> Store:
     store = open_store(folder)
     if store.fingerprint != fingerprint:
-        raise DataError(f"{folder} holds another packed corpus; choose another folder, or delete it")
+        raise DataError(f"{named(folder)} holds another packed corpus; choose another folder, or delete it")
     return store

@@ -7,7 +7,7 @@ sides of a window are read from the clip, and reflected only at its ends.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from unheard.data.shard_layout import HEADER, Frames, Header, Index, Texts, dequ
 from unheard.data.windows.crops import WindowSegments
 from unheard.errors import DataError
 from unheard.files import FILES, differing_files, read_json
+from unheard.remote.shards import RemoteShards
 
 Device = torch.device | str
 
@@ -36,13 +37,16 @@ class Store(ABC):
     header : Header
     index : Index
     shards : sequence of arrays, (rows, ...)
-        Maps of the shard files, or arrays in memory.
+        Maps of the shard files, or arrays in memory; or `RemoteShards`.
     folder : Path, optional
         Folder of the shards.
     """
 
-    def __init__(self, header: Header, index: Index, shards: Sequence[Frames], folder: Path | None = None) -> None:
-        self.header, self.index, self.shards, self.folder = header, index, tuple(shards), folder
+    def __init__(
+        self, header: Header, index: Index, shards: Sequence[Frames] | RemoteShards, folder: Path | None = None
+    ) -> None:
+        self.header, self.index, self.folder = header, index, folder
+        self.shards = shards if isinstance(shards, RemoteShards) else tuple(shards)
         self.frontend, self.statistics = header.frontend, header.statistics
         self.band_statistics = header.band_statistics
         self.fingerprint, self.skipped, self.frames = header.fingerprint, header.skipped, index.frames
@@ -113,7 +117,7 @@ class Store(ABC):
         DataError
             Naming the files that differ.
         """
-        if self.folder is None:
+        if self.folder is None or isinstance(self.shards, RemoteShards):  # compared when they are downloaded
             return
         if differing := differing_files(self.folder, read_json(self.folder / HEADER).get(FILES, {})):
             raise DataError(
@@ -171,13 +175,20 @@ class SpecStore(Store):
         sources = self.index.shard[pieces.ids].tolist()
         first = ((self.index.offset[pieces.ids] + pieces.starts) * row).tolist()
         to = ((pieces.windows * width + pieces.offsets) * row).tolist()
+        flat = self._bytes_of(sources)
         for source, a, b, size in zip(sources, first, to, (pieces.lengths * row).tolist(), strict=True):
-            out[b : b + size] = self._flat[source][a : a + size]
+            out[b : b + size] = flat[source][a : a + size]
         return np.asarray(out.view(self.header.dtype).reshape(batch, width, self.frontend.n_mels))
 
     @cached_property
     def _flat(self) -> list[Frames]:
-        return [_bytes(shard) for shard in self.shards]
+        return [_bytes(self.shards[number]) for number in range(len(self.shards))]
+
+    def _bytes_of(self, sources: list[int]) -> Mapping[int, Frames] | list[Frames]:
+        """Return some shards as bytes, by their numbers; only these are downloaded."""
+        if isinstance(self.shards, RemoteShards):
+            return {source: _bytes(self.shards[source]) for source in dict.fromkeys(sources)}
+        return self._flat
 
 
 class WaveStore(Store):
@@ -200,7 +211,7 @@ class WaveStore(Store):
         """Return the stored samples of one clip."""
         index = self.index
         first = int(index.offset[number])
-        return np.asarray(self.shards[index.shard[number]][first : first + int(index.rows[number])])
+        return np.asarray(self.shards[int(index.shard[number])][first : first + int(index.rows[number])])
 
     def windows(
         self,
@@ -251,7 +262,9 @@ def to_device(values: Frames, device: Device) -> Tensor:
     return tensor.pin_memory().to(target, non_blocking=True) if target.type == "cuda" else tensor.to(target)
 
 
-def make_store(header: Header, index: Index, shards: Sequence[Frames], folder: Path | None = None) -> Store:
+def make_store(
+    header: Header, index: Index, shards: Sequence[Frames] | RemoteShards, folder: Path | None = None
+) -> Store:
     """Create the store for the kind of the shards."""
     return (WaveStore if header.kind == "wav" else SpecStore)(header, index, shards, folder)
 

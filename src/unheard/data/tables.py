@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from unheard.errors import DataError
+from unheard.errors import DataError, RemoteError, shown
+from unheard.remote.reading import local_path
 
 EMPTY_WORDS = frozenset({"nan", "null", "n/a", "#n/a", "<na>", "nat"})
 """Words that programs write for an empty cell, in lower case."""
@@ -105,6 +106,8 @@ def _records(path: str | Path, required: tuple[str, ...]) -> Iterator[list[str]]
                 raise DataError(_lacks(path, columns, missing, required))
             yield columns
             yield from _checked_records(path, columns, reader)
+    except RemoteError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; give a CSV with the columns {', '.join(required)}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -140,18 +143,19 @@ def _lacks(path: str | Path, columns: list[str], missing: list[str], required: t
 
 
 def open_text(path: Path) -> IO[str]:
-    """Open a table: UTF-8, or UTF-16 with a byte order mark.
+    """Open a table, here or at an address: UTF-8, or UTF-16 with a byte order mark.
 
     Raises
     ------
     DataError
         When the file is a workbook or another kind of file.
     """
-    with path.open("rb") as file:
+    local = local_path(path)
+    with local.open("rb") as file:
         begin = file.read(4096)
     if begin[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
-        raise DataError(f"{path}: is a workbook, not a CSV; save the sheet as CSV (UTF-8) and give that file")
+        raise DataError(f"{shown(path)}: is a workbook, not a CSV; save the sheet as CSV (UTF-8) and give that file")
     wide = begin[:2] in (b"\xff\xfe", b"\xfe\xff")
     if not wide and b"\0" in begin:
-        raise DataError(f"{path}: is a binary file, not a table; give a CSV with a header line")
-    return path.open(encoding="utf-16" if wide else "utf-8-sig", newline="")
+        raise DataError(f"{shown(path)}: is a binary file, not a table; give a CSV with a header line")
+    return local.open(encoding="utf-16" if wide else "utf-8-sig", newline="")

@@ -16,7 +16,7 @@ from unheard.embedding.stored_check import verify_check
 from unheard.errors import ConfigError
 from unheard.teachers.load import load_teacher
 from unheard.weights.built_in import DEFAULT, open_model, origin_of
-from unheard.weights.names import HEAR, HF
+from unheard.weights.names import HEAR, HF, model_address
 
 
 @overload
@@ -52,7 +52,7 @@ def load(name: str | Path = DEFAULT, device: str = "auto", precision: Precision 
         When the encoder of others gives features that are not finite or do not follow its hop.
     """
     text = str(name)
-    if not text.startswith((HF, HEAR)):
+    if model_address(name) or not text.startswith((HF, HEAR)):
         return load_own(name, device, precision)
     if precision != "float32":
         raise ConfigError(f"{text} computes at its own precision; leave precision out, or use a model of this library")

@@ -31,6 +31,7 @@ from unheard.embedding.table_files import FORMATS, read_blocks, read_identity, v
 from unheard.embedding.tables import absolute
 from unheard.embedding.vector_file import VectorFile
 from unheard.errors import CheckpointError, ConfigError, DataError, shown
+from unheard.remote.reading import local_path
 
 DIGITS = 6
 """Decimals of a score; equal scores are sorted by their row, whatever the rounding of the products (our choice)."""
@@ -98,6 +99,8 @@ class EmbeddingTable:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if self.path.suffix in FORMATS:
+            self.path = local_path(path)
         if not self.path.is_file() or self.path.suffix not in FORMATS:
             raise DataError(
                 f"{shown(path)}: no such table; give one that unheard embed wrote, which ends in {', '.join(FORMATS)}"

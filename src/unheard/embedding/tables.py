@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unheard.addresses import address_of, named
 from unheard.audio.waveform import stream
 from unheard.embedding.identity import refuse_differences
 from unheard.embedding.table_files import FORMATS, read_blocks, read_columns, read_identity, read_paths, write_table
@@ -163,7 +164,8 @@ class TableWriter:
 
     def add(self, path: str, embedding: np.ndarray, **columns: float | np.ndarray) -> None:
         """Append rows of a file: one vector (D,), or several (T, D), with a value or T values for other columns."""
-        self._rows.append({"path": utf8(path), "embedding": embedding.reshape(-1, self.size), "columns": columns})
+        rows = embedding.reshape(-1, self.size)
+        self._rows.append({"path": utf8(named(path)), "embedding": rows, "columns": columns})
         self._values += embedding.size
         if self._values >= PART_VALUES or time.monotonic() - self._flushed >= PART_SECONDS:
             with clear_errors(self.out):
@@ -259,8 +261,8 @@ def discard(parts: Path) -> None:
 
 
 def absolute(path: str) -> str:
-    """Return the identity of a file in a table: its absolute path, without following links."""
-    return os.path.abspath(utf8(path))  # noqa: PTH100
+    """Return the identity of a file in a table: its address, or its absolute path without following links."""
+    return address_of(path) or os.path.abspath(utf8(path))  # noqa: PTH100
 
 
 @contextmanager

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from unheard.addresses import address_of
 from unheard.embedding.table_files import FORMATS, read_blocks, read_identity
 from unheard.errors import DataError, shown
 from unheard.files import verify_folder
 from unheard.progress import Track, silent
+from unheard.remote.listing import is_folder
+from unheard.remote.reading import local_folder, local_path
 
 
 def verify(paths: Iterable[str | Path], track: Track = silent) -> list[str]:
@@ -32,6 +35,8 @@ def verify(paths: Iterable[str | Path], track: Track = silent) -> list[str]:
     roots = [Path(path) for path in paths]
     found: list[str] = []
     for path in track(roots, len(roots), "verifying"):
+        if address_of(path):
+            path = local_folder(path) if is_folder(path) else local_path(path)
         if not path.exists():
             raise DataError(
                 f"{shown(path)}: no such file or folder; give a packed corpus, a model, a run, or a table of embeddings"

@@ -202,6 +202,12 @@ class DataConfig:
     """Smaller deviations are raised to this, for bands that hardly vary, such as those that a codec left empty."""
     mixtures: bool = False
     """Add the mixture of each window with the window before it in the batch, which doubles the batch (SSLAM)."""
+    shuffle: Literal["windows", "blocks"] = "windows"
+    """Shuffle all windows of an epoch, or read the shards of a packed corpus in random order and shuffle the windows of
+    block_shards shards at a time; for a corpus at an address that is larger than the cache.
+    """
+    block_shards: Count = 8
+    """Shards whose windows are shuffled together with shuffle=blocks."""
     input: Literal["spec", "wav"] = "spec"
     """Cut windows from packed spectrograms, or from waveforms; teachers and bands that vary need waveforms."""
 

@@ -54,6 +54,8 @@ class Callbacks:
         Print the training progress on stderr.
     on_end : callable
         Called once after the last step, with the run folder and its corpus.
+    on_save : callable
+        Called with the run folder after every checkpoint, in the first process.
     tracker : {"tensorboard", "wandb", "mlflow"}, optional
         Where the metrics are also sent; default: TensorBoard, if it is installed.
     watch : callable
@@ -64,5 +66,6 @@ class Callbacks:
     progress: Track = silent
     show_progress: bool = False
     on_end: Callable[[Path, Store], None] = lambda run, store: None
+    on_save: Callable[[Path], None] = lambda run: None
     tracker: TrackerName | None = None
     watch: Callable[[WatchPlan, Recipe], WatchedTable] = no_table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,11 +120,20 @@ class CheckpointWriter:
     engine : Engine
     targets : sequence of Shards
         Stored targets, verified as well.
+    on_save : callable
+        Called with the run folder after every checkpoint.
     """
 
     def __init__(
-        self, run: Path, session: Session, store: Store, engine: Engine, targets: Sequence[Shards] = ()
+        self,
+        run: Path,
+        session: Session,
+        store: Store,
+        engine: Engine,
+        targets: Sequence[Shards] = (),
+        on_save: Callable[[Path], None] = lambda run: None,
     ) -> None:
+        self.on_save = on_save
         self.run, self.session, self.store, self.engine = run, session, store, engine
         self.verification = Verification(store, *targets) if engine.rank == 0 else None
 
@@ -143,6 +152,7 @@ class CheckpointWriter:
             keep_checkpoints = self.session.recipe.training.keep_checkpoints
             save_checkpoint(self.run, self.engine.learner, self.engine.optimiser, state, keep_checkpoints)
             self.save_model(step)
+            self.on_save(self.run)
         self.engine.wait()
 
     def save_model(self, step: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from unheard.addresses import located
 from unheard.data.loader import PretrainLoader
 from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
@@ -91,7 +92,7 @@ def pretrain(
         recipe = inputs.attach_to_corpus(store, engine.device, report.progress)
     session = Session(
         recipe=recipe,
-        data=str(Path(data).resolve()),
+        data=located(data),
         fingerprint=store.fingerprint,
         statistics=statistics_of(store, recipe, init),
         total=0 if origin.minutes else total_steps(recipe.training, sampler_of(store, recipe).size),
@@ -125,7 +126,7 @@ def train(
         session = replace(session, total=measured_steps(session, store, engine, inputs))
         if engine.rank == 0:
             write_session(run, session)
-    writer = CheckpointWriter(run, session, store, engine, inputs.stored)
+    writer = CheckpointWriter(run, session, store, engine, inputs.stored, report.on_save)
     if step < session.total:
         loader = loader_of(session, store, engine, inputs, range(step, session.total))
         with loader:

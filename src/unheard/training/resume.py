@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from unheard.addresses import located
 from unheard.config import override
 from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
 from unheard.errors import ConfigError, DataError
+from unheard.remote.listing import exists
 from unheard.training.callbacks import Callbacks, Run
 from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine
@@ -59,7 +61,7 @@ def resume(
     run, report = Path(out), rank_zero_report(report)
     session = read_session(run, no_code, report.log)
     if is_complete(run, session):
-        if data is not None and Path(data).resolve() != Path(session.data):
+        if data is not None and located(data) != session.data:
             raise ConfigError(
                 f"{run} is finished and was trained on {session.data}, so --data {data} would not be used. Omit --data,"
                 f" or start a new run on the other corpus with --init {run}"
@@ -90,7 +92,7 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
             f"the teacher of {run}, or its stored targets, changed since the run started; restore them, or start a new"
             f" run with --init {run}"
         )
-    if not Path(session.data).exists():
+    if not exists(session.data):
         raise DataError(
             f"{session.data}: no such file or folder; if the corpus of {run} has moved, give its new path: --resume"
             f" {run} --data NEW_PATH"
@@ -111,7 +113,7 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
 def _changed(session: Session, data: str | Path | None, skip_bad_batches: int | None) -> Session:
     """Return the session with the values that a resumed run may change."""
     if data is not None:
-        session = replace(session, data=str(Path(data).resolve()))
+        session = replace(session, data=located(data))
     if skip_bad_batches is not None:
         session = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
     return session

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.addresses import address_of
+from unheard.errors import CheckpointError, ConfigError, DataError, shown
 from unheard.files import read_json, remove_contents, remove_unfinished, write_json
 from unheard.outputs import LOCK, locked_folder
+from unheard.remote.listing import exists
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.processes import first_process
 from unheard.training.session import Session, read_config
@@ -41,9 +43,10 @@ def prepare_output_dir(run: Path, data: Path, overwrite: bool) -> None:
     ConfigError
         When ``run`` exists and must not be replaced.
     """
-    if not data.exists():
+    if not exists(data):
         raise DataError(
-            f"{data}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed corpus"
+            f"{shown(data)}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed"
+            " corpus"
         )
     if not (run.is_file() or (run.exists() and any(entry.name != LOCK for entry in run.iterdir()))):
         return
@@ -56,7 +59,7 @@ def prepare_output_dir(run: Path, data: Path, overwrite: bool) -> None:
         raise ConfigError(
             f"{run} is not a run folder, so --overwrite does not delete it; choose another -o, or delete it yourself"
         )
-    if data.resolve().is_relative_to(run.resolve()):
+    if not address_of(data) and data.resolve().is_relative_to(run.resolve()):
         raise ConfigError(f"the data {data} is inside {run}, which --overwrite would delete; choose another -o")
     remove_contents(run)
 

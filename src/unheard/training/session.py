@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unheard.audio.decibels import DbMinMaxConfig
 from unheard.audio.frontend import Statistics
 from unheard.audio.presets import MASKSPEC_AUDIOSET
@@ -18,6 +20,8 @@ from unheard.errors import CheckpointError, ConfigError, shown
 from unheard.files import read_json, write_json
 from unheard.recipes.file import RecipeFile
 from unheard.recipes.recipe import ObjectivesConfig, Recipe, TrainingConfig
+from unheard.remote.cache import LIMIT, cache_limit
+from unheard.remote.shards import RemoteShards
 from unheard.training.watch.plan import WatchPlan
 from unheard.version import __version__
 from unheard.weights.built_in import open_model
@@ -58,7 +62,7 @@ def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
     """Return the sampler of training windows of a recipe."""
     domains = store.domains if recipe.data.balance == "domain" else None
     data, window = recipe.data, recipe.model.frames
-    return CropSampler(
+    sampler = CropSampler(
         store.frames,
         window,
         recipe.training.seed,
@@ -67,6 +71,22 @@ def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
         data.short_clips,
         align=recipe.model.patch_size[1],
     )
+    if data.shuffle == "blocks":
+        sampler.shuffle_blocks(np.searchsorted(store.index.shard, np.arange(len(store.shards) + 1)), data.block_shards)
+    else:
+        _refuse_too_large(store)
+    return sampler
+
+
+def _refuse_too_large(store: Store) -> None:
+    """Refuse to read random windows of a corpus at an address that the cache cannot hold."""
+    if isinstance(store.shards, RemoteShards) and store.shards.nbytes > cache_limit():
+        size, limit = store.shards.nbytes / 1e9, cache_limit() / 1e9
+        raise ConfigError(
+            f"the packed corpus {shown(store.folder)} has {size:.3g} GB, the cache {limit:.3g} GB, and windows in"
+            " random order would download shards again and again; set data.shuffle=blocks, or"
+            f" {LIMIT} to a larger number"
+        )
 
 
 def statistics_of(store: Store, recipe: Recipe, init: str | Path | None = None) -> Statistics:

@@ -15,9 +15,12 @@ from unheard.files import recover_interrupted
 from unheard.model.sizes import SIZES, Size
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
+from unheard.remote.listing import is_file
+from unheard.remote.reading import local_folder
+from unheard.remote.writing import naming
 from unheard.weights.checkpoint import Provenance, SavedModel, load_model
 from unheard.weights.export.hf_folder import is_hf, open_hf
-from unheard.weights.names import HEAR, HF, refuse_names_of_others
+from unheard.weights.names import HEAR, HF, model_address, refuse_names_of_others
 
 DEFAULT = "unheard-tiny"
 """The trained model of the package, which is used where no model is given."""
@@ -25,12 +28,16 @@ FOLDER = Path(__file__).parent.parent / "builtin"
 """Folder of the trained models of the package."""
 RANDOM = tuple(f"random-{size}" for size in SIZES)
 BUILT_IN = (DEFAULT, *RANDOM)
+NOT_OF_MODEL = frozenset({"checkpoints", "corpus", "tensorboard", "figures"})
+"""Folders of a run at an address that loading its model does not need."""
 RANDOM_STATISTICS = Statistics((-7.1,), (4.2,))  # of AudioSet, as fixed in the M2D reference
 
 
 @torch.inference_mode(mode=False)
 def open_model(name: str | Path) -> SavedModel:
     """Read a model: a run folder, a model folder, an exported Hugging Face folder, or one of `BUILT_IN`.
+
+    A folder may be at an address.
 
     Its tensors can be trained and saved for a backward pass, even if it is read inside ``torch.inference_mode()``.
 
@@ -44,6 +51,10 @@ def open_model(name: str | Path) -> SavedModel:
         return load_model(trained_folder())
     if text in RANDOM:
         return untrained(text)
+    if address := model_address(name):
+        folder = local_folder(address, lambda file: file.partition("/")[0] not in NOT_OF_MODEL)
+        with naming(folder, address):
+            return open_model(folder)
     refuse_names_of_others(text)
     if not recover_interrupted(Path(name)).exists():
         near = difflib.get_close_matches(text, BUILT_IN, n=1)
@@ -75,14 +86,14 @@ def trained_folder() -> Path:
 
 def is_model_name(name: str) -> bool:
     """Return whether a text names a model: a built-in name, one of another library, or a folder that holds a model."""
-    if name in BUILT_IN or name.startswith((HF, HEAR)):
+    if name in BUILT_IN or (name.startswith((HF, HEAR)) and not model_address(name)):
         return True
-    return any((place / "config.json").is_file() for place in (Path(name), Path(name, "model")))
+    return any(is_file(place / "config.json") for place in (Path(name), Path(name, "model")))
 
 
 def origin_of(name: str | Path) -> str:
-    """Return a built-in name, or the absolute path of a model."""
-    return str(name) if str(name) in BUILT_IN else str(Path(name).absolute())
+    """Return a built-in name, the address, or the absolute path of a model."""
+    return model_address(name) or (str(name) if str(name) in BUILT_IN else str(Path(name).absolute()))
 
 
 def untrained(name: str) -> SavedModel:

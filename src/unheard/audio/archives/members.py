@@ -2,16 +2,20 @@
 
 Functions here take the path of a file or of a member, so that what reads sounds need not tell them apart. The index of
 an archive is made once in a process, and again if the file has changed.
+
+A file may be at an address, such as ``s3://bucket/a.wav``: its local copy is read, see `unheard.remote`.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import zlib
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
+from unheard.addresses import address_of
 from unheard.audio.archives.archive import Archive
 from unheard.audio.archives.hdf5 import SUFFIXES as HDF5
 from unheard.audio.archives.hdf5 import Hdf5Archive
@@ -19,6 +23,7 @@ from unheard.audio.archives.parquet import ParquetArchive
 from unheard.audio.archives.tar import TarArchive
 from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.errors import AudioError, shown
+from unheard.remote import listing, reading
 
 ARCHIVES = HDF5 | {".tar", ".parquet"}
 """Suffixes of archives, in lower case."""
@@ -51,7 +56,7 @@ def open_archive(path: Path) -> Archive:
     key, state = os.path.abspath(path), file_state(path)  # noqa: PTH100 - links are not followed
     with _lock:
         if key not in _known or _known[key][0] != state:
-            _known[key] = state, _read(path, path.suffix.lower())
+            _known[key] = state, _read(reading.local_path(path), path.suffix.lower())
         return _known[key][1]
 
 
@@ -72,14 +77,14 @@ def find_member(path: str | Path) -> tuple[Archive, str] | None:
     text = os.fspath(path)
     for found in _INSIDE.finditer(text):
         archive = text[: found.end()]
-        if os.path.isfile(archive):  # noqa: PTH113 - millions of names
+        if listing.is_file(archive):
             return open_archive(Path(archive)), PurePosixPath(text[found.end() :].lstrip("/")).as_posix()
     return None
 
 
 def is_sound_file(path: str | Path) -> bool:
     """Return whether a path is a file, or names a member of an archive."""
-    if os.path.isfile(path):  # noqa: PTH113 - millions of names
+    if listing.is_file(path):
         return True
     try:
         found = find_member(path)
@@ -97,7 +102,9 @@ def byte_size(path: Path) -> int:
         When it cannot be read.
     """
     found = _not_a_file(path)
-    return path.stat().st_size if found is None else found[0].size(found[1])
+    if found is not None:
+        return found[0].size(found[1])
+    return reading.size_of(path) if address_of(path) else path.stat().st_size
 
 
 def open_bytes(path: Path) -> BufferedReader:
@@ -109,7 +116,9 @@ def open_bytes(path: Path) -> BufferedReader:
         When it cannot be read.
     """
     found = _not_a_file(path)
-    return path.open("rb") if found is None else found[0].open(found[1])
+    if found is not None:
+        return found[0].open(found[1])
+    return reading.open_file(path) if address_of(path) else path.open("rb")
 
 
 def file_state(path: str | Path) -> State:
@@ -120,6 +129,10 @@ def file_state(path: str | Path) -> State:
     OSError
         When it is not there.
     """
+    if address := address_of(path):
+        inside = _INSIDE.search(address)
+        entry = listing.entry_of(address[: inside.end()] if inside else address)
+        return entry.size, zlib.crc32(entry.version.encode())
     try:
         state = os.stat(path)  # noqa: PTH116 - millions of names
     except NotADirectoryError:
@@ -150,4 +163,4 @@ def refuse_archive(path: Path) -> None:
 
 def _not_a_file(path: Path) -> tuple[Archive, str] | None:
     """Return the member that a path names if it is not a file."""
-    return None if path.is_file() else find_member(path)
+    return None if not address_of(path) and path.is_file() else find_member(path)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt64
 from numpy.typing import ArrayLike
 
-from unheard.data.windows.order import GOLDEN_GAMMA, Indices, Slots, epoch_order, splitmix64
+from unheard.data.windows.order import GOLDEN_GAMMA, Indices, Slots, block_order, epoch_order, splitmix64
 from unheard.errors import ConfigError, DataError
 
 SAMPLING = 2
@@ -116,11 +116,38 @@ class CropSampler:
         if self._slots.shortest < 1:
             raise DataError("a corpus without frames has no windows; give at least one clip that can be read")
         self._short = np.flatnonzero(self.frames < width) if short == "join" else np.empty(0, np.int64)
+        self._joins, self._blocks = short == "join", _ALL
         self._by_domain: list[Slots] = []
         if domains is not None:
             codes = np.unique(np.asarray(domains), return_inverse=True)[1]
             chosen = (np.flatnonzero(codes == code) for code in range(codes.max() + 1))
             self._by_domain = [Slots(self.frames, windows, clips) for clips in chosen]
+
+    def shuffle_blocks(self, first_clips: Indices, together: int) -> None:
+        """Shuffle the windows of ``together`` shards at a time, instead of all windows.
+
+        Parameters
+        ----------
+        first_clips : Int64[ndarray, "shards"]
+            First clip of each shard, and the number of clips.
+        together : int
+
+        Raises
+        ------
+        ConfigError
+            When windows are also drawn from other shards, to balance domains or to fill up short clips.
+        """
+        if self._by_domain or self._joins:
+            raise ConfigError(
+                "data.shuffle=blocks reads a few shards at a time, which data.balance=domain and data.short_clips=join"
+                " do not; leave these out, or set data.shuffle=windows"
+            )
+        self._blocks = self._slots.before(first_clips), together
+
+    def _order(self, positions: Indices, epoch: int) -> Indices:
+        if self._blocks is None:
+            return epoch_order(positions, self.size, self.seed, epoch)
+        return block_order(positions, *self._blocks, self.seed, epoch)
 
     @property
     def size(self) -> int:
@@ -146,7 +173,7 @@ class CropSampler:
         if not self._by_domain:
             for number in np.unique(epoch):
                 here = epoch == number
-                ids[here] = self._slots.clips(epoch_order(positions[here], self.size, self.seed, int(number)))
+                ids[here] = self._slots.clips(self._order(positions[here], int(number)))
         else:
             sizes = np.array([pool.size for pool in self._by_domain])
             turn = positions % len(sizes)
@@ -210,6 +237,7 @@ class CropSampler:
         return key
 
 
+_ALL: tuple[Indices, int] | None = None  # all windows are shuffled together
 _JITTER = 2**32  # a purpose that is larger than any number of joined clips
 
 

@@ -46,6 +46,38 @@ def epoch_order(positions: Indices, size: int, seed: int, epoch: int) -> Indices
     return values.astype(np.int64)
 
 
+def block_order(
+    positions: Indices, bounds: Int64[np.ndarray, " shards"], together: int, seed: int, epoch: int
+) -> Indices:
+    """Return the slots at some positions of an epoch that reads a few shards at a time.
+
+    The shards are in the order `epoch_order` of the epoch. ``together`` shards that follow each other are a block, and
+    the slots of a block are in the order `epoch_order` of that block. So each slot is at one position, and at any
+    moment the windows come from one block.
+
+    Parameters
+    ----------
+    positions : Int64[ndarray, "B"]
+    bounds : Int64[ndarray, "shards"]
+        First slot of each shard, and the number of all slots.
+    together : int
+        Shards of a block.
+    seed, epoch : int
+    """
+    sizes = np.diff(bounds)
+    shards = epoch_order(np.arange(len(sizes)), len(sizes), seed, epoch)
+    begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[shards])])
+    edges = np.append(begins[:-1:together], begins[-1])
+    blocks = np.searchsorted(edges, positions, side="right") - 1
+    slots = np.empty_like(positions)
+    for block in np.unique(blocks).tolist():
+        here, first, size = blocks == block, int(edges[block]), int(edges[block + 1] - edges[block])
+        inside = first + epoch_order(positions[here] - first, size, seed ^ (block + 1) << 32, epoch)
+        at = np.searchsorted(begins, inside, side="right") - 1
+        slots[here] = bounds[shards[at]] + inside - begins[at]
+    return slots
+
+
 def _network(values: UInt64[np.ndarray, " n"], keys: UInt64[np.ndarray, " r"], high: int, low: int) -> np.ndarray:
     """Apply all rounds to values of ``high + low`` bits."""
     shift, least, most = np.uint64(low), np.uint64(2**low - 1), np.uint64(2**high - 1)
@@ -113,6 +145,13 @@ class Slots:
         ends = np.cumsum(self._counts(self._frames[clips]) * inside, axis=1)
         chosen = (ends <= (slots - self._ends[blocks])[:, None]).sum(axis=1)
         return np.asarray(clips[np.arange(len(slots)), chosen])
+
+    def before(self, clips: Indices) -> Indices:
+        """Return the number of slots of the clips before each of ``clips``, for slots of all clips."""
+        blocks = clips // BLOCK
+        rows = blocks[:, None] * BLOCK + np.arange(BLOCK)
+        counts = self._counts(self._frames[np.minimum(rows, self._count - 1)]) * (rows < clips[:, None])
+        return np.asarray(self._ends[blocks] + counts.sum(axis=1))
 
     def _lengths(self, first: int, last: int) -> Indices:
         chosen = slice(first, last) if self._clips is None else self._clips[first:last]

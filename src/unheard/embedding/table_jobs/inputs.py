@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from unheard.addresses import address_of, named
 from unheard.audio.archives.members import is_sound_file
 from unheard.audio.folders import find_sounds
 from unheard.audio.standard_input import is_standard_input
@@ -15,7 +16,7 @@ from unheard.embedding.identity import identity
 from unheard.embedding.job import Options
 from unheard.embedding.segments import SegmentRow, check_window
 from unheard.embedding.tables import absolute
-from unheard.errors import ConfigError, DataError
+from unheard.errors import ConfigError, DataError, shown
 
 
 def expand(sources: Iterable[str | Path]) -> list[str]:
@@ -35,14 +36,14 @@ def expand(sources: Iterable[str | Path]) -> list[str]:
         if is_standard_input(source):
             files.append(str(source))
             continue
-        if not path.exists() and not is_sound_file(path):
+        if not address_of(path) and not path.exists() and not is_sound_file(path):
             raise DataError(f"there is no file or folder {path}; correct the path")
         found = find_sounds(path)
         if not found:
             raise DataError(
-                f"no audio in {path}; give files, folders or archives with wav, flac, ogg, opus, mp3 or aiff"
+                f"no audio in {shown(path)}; give files, folders or archives with wav, flac, ogg, opus, mp3 or aiff"
             )
-        files += map(str, found)
+        files += map(named, found)
     once: dict[str, str] = {}
     for file in files:
         once.setdefault(absolute(file), file)

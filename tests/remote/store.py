@@ -1,0 +1,109 @@
+"""An S3 server on the loopback interface, whose answers a test can disturb."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+BUCKET = "sounds"
+Start = Callable[..., Any]
+
+
+@dataclass
+class Fault:
+    """What happens to the next requests of a method for a key that ends in a text.
+
+    Parameters
+    ----------
+    kind : str
+        "503", "cut" (half of the body, then the connection is closed) or "slow" (no answer for ``seconds``).
+    """
+
+    kind: str
+    method: str
+    key: str
+    times: int = 1
+    seconds: float = 0.0
+
+
+@dataclass
+class Store:
+    """The server, and the faults that are left."""
+
+    url: str = ""
+    faults: list[Fault] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    app: Any = field(default_factory=lambda: DomainDispatcherApplication(create_backend_app))
+
+    def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        """Answer a request of WSGI."""
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.requests.append((method, path))
+        fault = next((each for each in self.faults if each.method == method and path.endswith(each.key)), None)
+        if fault is None:
+            return self.app(environ, start)
+        fault.times -= 1
+        if not fault.times:
+            self.faults.remove(fault)
+        if fault.kind == "503":
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start("503 Slow Down", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>"]
+        if fault.kind == "slow":
+            time.sleep(fault.seconds)
+            return self.app(environ, start)
+        body = b"".join(self.app(environ, start))
+        return [body[: len(body) // 2]]
+
+    def count(self, method: str, key: str) -> int:
+        """Return the number of requests of a method for a key that ends in a text."""
+        return sum(each == method and path.endswith(key) for each, path in self.requests)
+
+    @property
+    def client(self) -> Any:
+        """Return a client that does not use the library."""
+        return boto3.client("s3", endpoint_url=self.url, region_name="us-east-1")
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the keys in the bucket that begin with a text."""
+        found = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+        return [each["Key"] for each in found.get("Contents", [])]
+
+    def put(self, key: str, content: bytes) -> str:
+        """Store bytes. Return the address."""
+        self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
+        return f"s3://{BUCKET}/{key}"
+
+    def get(self, key: str) -> bytes:
+        """Return stored bytes."""
+        content: bytes = self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return content
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def running() -> Iterator[Store]:
+    """Run a server with an empty bucket."""
+    store = Store()
+    server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=_Quiet)
+    store.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield store
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
