@@ -32,6 +32,7 @@ from unheard.errors import ConfigError
     [
         (api.convert, ConvertOptions),
         (api.detect, DetectOptions),
+        (api.detect, SpreadOptions),
         (api.embed, EmbedOptions),
         (api.embed, SpreadOptions),
         (api.plan_embed, EmbedOptions),

@@ -10,12 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tests.embedding.table_jobs.killing import KillingWork
+from tests.data.packing.test_tasks import job_of, one
+from tests.data.packing.test_tasks import same as same_folder
+from tests.embedding.table_jobs.killing import KillingWork as KillingEmbedWork
 from tests.embedding.table_jobs.test_tasks import same
+from tests.jobs.killing import KillingWork
 from tests.jobs.made import MadeWork
 from tests.jobs.test_local import ITEMS, alive, joined, plan_of, wait_until
+from tests.teachers.local_teacher import write_sounds
 
 from unheard import api
+from unheard.data.packing import job as packing
+from unheard.data.packing.job import pack_in_tasks
 from unheard.embedding.table_jobs.run import TableJob
 from unheard.errors import JobWarning, UnheardError
 from unheard.jobs.engines import Spread, open_workers
@@ -63,7 +69,7 @@ def test_the_table_of_ray_is_that_of_one_process(tmp_path, monkeypatch):
         soundfile.write(sounds / f"{index}.wav", noise, 16000)
     (sounds / "3-broken.mp3").write_text("no sound")
     api.embed("random-tiny", sounds, tmp_path / "one.parquet", device="cpu")
-    monkeypatch.setattr(TableJob, "work", lambda job: KillingWork(plain(job), ("4.wav",), tmp_path))
+    monkeypatch.setattr(TableJob, "work", lambda job: KillingEmbedWork(plain(job), ("4.wav",), tmp_path))
     out = tmp_path / "many.parquet"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", JobWarning)
@@ -73,6 +79,24 @@ def test_the_table_of_ray_is_that_of_one_process(tmp_path, monkeypatch):
     assert (tmp_path / "killed-4.wav").exists()
     assert [Path(path).name for path, _ in report.skipped] == ["3-broken.mp3"]
     same(tmp_path / "one.parquet", out)
+
+
+def test_the_shards_of_ray_are_those_of_one_process(tmp_path, monkeypatch):
+    write_sounds(tmp_path / "sounds")
+    made, plain = job_of(tmp_path / "sounds", tmp_path / "many"), packing.shard_job
+    (tmp_path / "place").mkdir()
+    monkeypatch.setattr(
+        packing,
+        "shard_job",
+        lambda folder, shards, key, work, *rest: plain(
+            folder, shards, key, KillingWork(work, tmp_path / "place"), *rest
+        ),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", JobWarning)
+        started(lambda: pack_in_tasks(made, Spread("ray", 2)))
+    assert (tmp_path / "place/killed").exists()
+    same_folder(one(tmp_path / "sounds", tmp_path / "one"), tmp_path / "many")
 
 
 DRIVER = """

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from unheard.api.options import DetectOptions, documented
+from unheard.api.options import DetectOptions, SpreadOptions, documented
 from unheard.progress import Track, silent
 
 if TYPE_CHECKING:
     from unheard.embedding.embedder import Precision
     from unheard.finetuning.spans.classifier import WindowClassifier
     from unheard.finetuning.spans.job import DetectionReport
+    from unheard.jobs.engines import Engine
+    from unheard.jobs.running import TaskReport
 
 
+@documented(SpreadOptions)
 @documented(DetectOptions)
 def detect(
     model: WindowClassifier | str | Path,
@@ -29,12 +32,15 @@ def detect(
     format: Literal["csv", "raven", "audacity"] | None = None,
     truth: str | Path | None = None,
     tolerance: float | None = None,
+    engine: Engine = "local",
+    processes: int | None = None,
+    task: str | None = None,
     device: str = "auto",
     precision: Precision = "float32",
     resume: bool = False,
     overwrite: bool = False,
     track: Track = silent,
-) -> DetectionReport:
+) -> DetectionReport | TaskReport:
     """Detect the classes of a fine-tuned model in recordings of any length, and write the detections.
 
     Parameters
@@ -58,13 +64,13 @@ def detect(
     -------
     DetectionReport
         ``spans``: the detections with path, start, end, label and score; ``skipped``: recordings that could not be read
-        to their end; ``scores``: with ``truth``.
+        to their end; ``scores``: with ``truth``. With ``task``, the report of the task while others are missing.
 
     Raises
     ------
     ConfigError
-        When an option is invalid, the output exists, the model has no classifier, or a precision is given for a loaded
-        one.
+        When an option is invalid, the output exists, the model has no classifier, or a precision or several processes
+        are given for a loaded one.
     DataError
         When no recording can be read, or the annotations cannot be used.
 
@@ -77,8 +83,11 @@ def detect(
     from unheard.errors import ConfigError
     from unheard.finetuning.spans.classifier import open_classifier
     from unheard.finetuning.spans.detecting import THRESHOLD, plan_detection
-    from unheard.finetuning.spans.job import DetectionOutput, run_detection
+    from unheard.finetuning.spans.job import DetectionOutput, detect_in_tasks, run_detection
     from unheard.finetuning.spans.scoring import TOLERANCE
+    from unheard.finetuning.spans.tasks import SpanWork
+    from unheard.jobs.engines import Spread
+    from unheard.jobs.plan import tasks_folder
 
     if tolerance is not None and truth is None:
         raise ConfigError("a tolerance needs annotations to compare with; give --truth, or leave --tolerance out")
@@ -94,7 +103,14 @@ def detect(
         hop=hop,
     )
     output = DetectionOutput(None if out is None else Path(out), format, resume, overwrite)
-    sources = [audio] if isinstance(audio, str | Path) else list(audio)
+    sources, spread = [audio] if isinstance(audio, str | Path) else list(audio), Spread(engine, processes, task)
+    if spread != Spread() or (out is not None and tasks_folder(Path(out)).exists()):
+        if not isinstance(model, str | Path):
+            raise ConfigError("a loaded classifier exists in this process only; give its path for several processes")
+        if truth is not None:
+            raise ConfigError("annotations need all windows in one process; leave --truth out with several processes")
+        work = SpanWork(str(model), device, precision, plan, opened.identity)
+        return detect_in_tasks(opened, sources, work, output, spread, track)
     return run_detection(
         opened, sources, plan, output, truth=truth, tolerance=TOLERANCE if tolerance is None else tolerance, track=track
     )

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unheard.cli.shell import emit, log, status, table
+from unheard.cli.shell import emit, log, one_task, planned, status, table
 from unheard.progress import bar
 
 if TYPE_CHECKING:
+    from unheard.api.options import SpreadOptions
     from unheard.finetuning.spans.job import DetectionReport
     from unheard.finetuning.spans.scoring import SpanScores
 
@@ -22,12 +23,29 @@ PRINTED = 50
 def detect(model: str, audio: list[Path], options: Mapping[str, Any], *, strict: bool, json: bool) -> int:
     """Detect the classes of a model in recordings, and print the detections and their scores."""
     from unheard import api
+    from unheard.jobs.running import TaskReport
 
     report = api.detect(model, audio, **options, track=bar)
+    if isinstance(report, TaskReport):
+        return one_task(report, options["out"], "recordings scored", json, strict)
     for note in report.plan.notes:
         log(f"note: {note}")
     emit(_lines(report), _values(report), json)
     return status(len(report.skipped), strict)
+
+
+def plan_detect(model: str, audio: list[Path], options: Mapping[str, Any], spread: SpreadOptions, json: bool) -> int:
+    """Print what a detection in recordings will need."""
+    from unheard.embedding.table_jobs.inputs import expand
+    from unheard.finetuning.spans.classifier import open_classifier
+    from unheard.finetuning.spans.detecting import THRESHOLD, plan_detection
+    from unheard.finetuning.spans.tasks import estimate_spans
+    from unheard.jobs.engines import Spread
+
+    classifier = open_classifier(model, options["device"], options["precision"])
+    threshold = THRESHOLD if options["threshold"] is None else options["threshold"]
+    plan = plan_detection(classifier, threshold, window=options["window"], hop=options["hop"])
+    return planned(estimate_spans(classifier, expand(audio), plan, Spread(**vars(spread))), json)
 
 
 def _lines(report: DetectionReport) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from unheard.api.options import DetectOptions
-from unheard.cli.detecting import detect
+from unheard.cli.detecting import detect, plan_detect
 from unheard.cli.shell import (
     DeviceOption,
     Flat,
@@ -110,13 +110,10 @@ def predict(
     if options.spans:
         if options.labels is not None or options.top is not None:
             raise ConfigError("--labels and --top are for whole files; leave them out with --spans")
-        return detect(
-            model,
-            audio,
-            {**vars(detection), **vars(output), "device": device, "precision": options.precision},
-            strict=strict,
-            json=json,
-        )
+        chosen = {**vars(detection), "device": device, "precision": options.precision}
+        if job.plan:
+            return plan_detect(model, audio, chosen, job.spread, json)
+        return detect(model, audio, {**chosen, **vars(output), **vars(job.spread)}, strict=strict, json=json)
     if detection != DetectOptions():
         changed = [name for name, value in vars(detection).items() if value is not None]
         names = ", ".join(f"--{name.replace('_', '-')}" for name in changed)

@@ -63,24 +63,29 @@ class Estimate:
 
     def lines(self) -> list[str]:
         """Return the estimate as lines of text."""
-        audio = "" if self.audio_hours is None else f", {self.audio_hours:.3g} hours of audio"
+        audio = "" if self.audio_hours is None else f", {_number(self.audio_hours)} hours of audio"
         processes = f"{self.processes} processes" if self.processes > 1 else "one process"
         copies = ", and as much again for the parts until they are joined" if self.copies else ""
         large = "; ".join(
-            f"{count // 10**6} million need {self.megabytes * count / self.items / 1e3:.3g} GB and"
-            f" {self.cpu_hours * count / self.items:.3g} hours"
+            f"{count // 10**6} million need {_number(self.megabytes * count / self.items / 1e3)} GB and"
+            f" {_number(self.cpu_hours * count / self.items)} hours"
             for count in LARGE
         )
         return [
             f"{self.items} sounds{audio}; {self.tasks} tasks",
-            f"{self.output}: {self.megabytes:.3g} MB{copies}",
+            f"{self.output}: {_number(self.megabytes)} MB{copies}",
             (
-                f"time: {self.hours:.3g} hours with {processes}, {self.cpu_hours:.3g} hours of processor time"
+                f"time: {_number(self.hours)} hours with {processes}, {_number(self.cpu_hours)} hours of processor time"
                 f" ({self.items_per_second:.3g} sounds per second and process)"
             ),
             f"at this rate, of such sounds: {large} of processor time",
             f"estimated from {self.measured} of the sounds, on this machine; nothing was written",
         ]
+
+
+def _number(value: float) -> str:
+    """Return a number with three digits, without an exponent if it is large."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 @dataclass

@@ -177,7 +177,7 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(recording: Path, tm
 
 def test_options_of_detections_need_spans(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "random-tiny", str(recording), "--threshold", "0.5", "--hop", "1", "--resume"]) == 2
-    assert "--threshold, --hop, --resume can only be given with --spans" in capsys.readouterr().err
+    assert "--threshold, --hop can only be given with --spans" in capsys.readouterr().err
     assert main(["predict", "random-tiny", str(recording), "--spans", "--top", "2"]) == 2
     assert "leave them out with --spans" in capsys.readouterr().err
     assert main(["predict", "random-tiny", str(recording), "--spans", "--json"]) == 2

@@ -22,10 +22,11 @@ from unheard.devices import device_of_worker
 from unheard.embedding.embedder import Precision, Sound
 from unheard.embedding.identity import refuse_differences
 from unheard.embedding.table_files import write_companion
-from unheard.embedding.tables import absolute, clear_errors
+from unheard.embedding.tables import clear_errors
 from unheard.errors import AudioError, ConfigError, DataError, shown
 from unheard.files import write_table
 from unheard.finetuning.ensemble import CHUNK
+from unheard.finetuning.predicting.groups import group_key, grouped
 from unheard.finetuning.predicting.scorer import FileScorer, open_scorer
 from unheard.jobs.engines import Spread, refuse_overwrite, worker_count
 from unheard.jobs.estimate import Estimate, Measured, Size, estimate, for_a_while, sample_of
@@ -174,7 +175,7 @@ def score_in_tasks(
     identity = job.scorer.identity
     work = ScoreWork(job.scorer.name, job.device, job.precision, job.words, identity)
     check = partial(refuse_differences, shown(job.out), wanted=identity)
-    tasks = Job(folder, groups, _key, identity, check, work, job.unit, "predicting", 1)
+    tasks = Job(folder, groups, group_key, identity, check, work, job.unit, "predicting", 1)
     if spread.task is not None:
         refuse_interrupted(job.out, resume=folder.exists(), overwrite=False)
         here = LoadedScoreWork(job.scorer, track)
@@ -223,17 +224,8 @@ def write_identity(out: Path, scorer: FileScorer) -> None:
     write_companion(out, {"model": scorer.name, "labels": list(scorer.labels)})
 
 
-def grouped(files: Sequence[str], size: int) -> list[tuple[str, ...]]:
-    """Return files in groups of a size; the last one may be smaller."""
-    return [tuple(files[first : first + size]) for first in range(0, len(files), size)]
-
-
 def _ignore(sound: Sound, error: AudioError) -> None:
     """Leave out a file that cannot be read."""
-
-
-def _key(group: tuple[str, ...]) -> str:
-    return "\0".join(map(absolute, group))
 
 
 def _score(scorer: FileScorer, track: Track, task: Task) -> Outcome:

@@ -29,6 +29,11 @@ from unheard.read_ahead import in_background, reader_count
 THRESHOLD = 0.5
 """Default threshold, and that of a class whose threshold could not be chosen (our choice)."""
 
+TOGETHER = 8
+"""Recordings whose windows may be scored together. Scores depend on nothing but these recordings, whatever number of
+processes computes them (our choice).
+"""
+
 Observer = Callable[[str, Share], None]
 """Function that is called with a recording and the share and scores of each of its windows."""
 
@@ -196,14 +201,16 @@ def _items(files: Iterable[str], sample_rate: int, plan: DetectionPlan) -> Itera
 
 
 def _groups(items: Iterable[Segment | _End]) -> Iterator[list[Segment | _End]]:
-    """Yield consecutive items together: `CHUNK` windows, or fewer if they are long."""
+    """Yield consecutive items together: `CHUNK` windows, or fewer if they are long or `TOGETHER` recordings end."""
     group: list[Segment | _End] = []
-    count, seconds = 0, 0.0
+    count, seconds, ends = 0, 0.0, 0
     for item in items:
         group.append(item)
+        ends += isinstance(item, _End)
+        apart = isinstance(item, _End) and ends % TOGETHER == 0
         if isinstance(item, Segment):
             count, seconds = count + 1, seconds + item.end - item.start
-        if count >= CHUNK or seconds >= GROUP_SECONDS or len(group) >= 2 * CHUNK:
+        if apart or count >= CHUNK or seconds >= GROUP_SECONDS or len(group) >= 2 * CHUNK:
             yield group
             group, count, seconds = [], 0, 0.0
     if group:

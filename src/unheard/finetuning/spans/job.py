@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,16 @@ from unheard.embedding.table_jobs.inputs import expand
 from unheard.embedding.tables import absolute
 from unheard.errors import ConfigError, DataError, shown
 from unheard.finetuning.spans.classifier import WindowClassifier
-from unheard.finetuning.spans.detecting import DetectionPlan, detect_recordings
+from unheard.finetuning.spans.detecting import TOGETHER, DetectionPlan, detect_recordings
 from unheard.finetuning.spans.formats import Recording, SpanFormat, format_of
 from unheard.finetuning.spans.journal import DetectionJournal
 from unheard.finetuning.spans.merging import Span
 from unheard.finetuning.spans.scoring import TOLERANCE, SpanScores, Truth
+from unheard.finetuning.spans.tasks import UNIT, LoadedSpanWork, SpanWork, span_job, stored_recordings
+from unheard.jobs.engines import Spread, refuse_overwrite, worker_count
+from unheard.jobs.plan import Plan, tasks_folder
+from unheard.jobs.running import Parts, TaskReport, do_array_task, do_tasks, refuse_interrupted
+from unheard.outputs import locked_file
 from unheard.progress import Track, silent
 from unheard.version import __version__
 
@@ -130,6 +136,70 @@ def run_detection(
         report = DetectionReport(output.out, recordings, len(files) - len(todo), plan)
     scores = None if annotated is None else annotated.score(report.recordings, tolerance)
     return DetectionReport(report.out, report.recordings, report.resumed, plan, scores)
+
+
+def detect_in_tasks(
+    classifier: WindowClassifier,
+    sources: Sequence[str | Path],
+    work: SpanWork,
+    output: DetectionOutput,
+    spread: Spread,
+    track: Track = silent,
+) -> DetectionReport | TaskReport:
+    """Detect the classes of a classifier in recordings in tasks, by several processes, and join the parts.
+
+    Returns
+    -------
+    DetectionReport
+        When the output is written; otherwise the report of one task of an array.
+
+    Raises
+    ------
+    ConfigError
+        When the output exists or an interrupted job is another one, or options exclude each other.
+    DataError
+        When no recording can be read, or a task loses one worker after the other.
+    """
+    files, out = expand(sources), output.out
+    if out is None:
+        raise ConfigError("several processes write their detections; give -o")
+    if any(map(is_standard_input, files)):
+        raise ConfigError("the standard input is read by one process; leave --engine, --processes and --task out")
+    refuse_overwrite(spread, output.overwrite)
+    worker_count(spread, -(-len(files) // TOGETHER), UNIT)
+    kind, folder = format_of(out, output.format, len(files)), tasks_folder(out)
+    identity = {**_identity(classifier, work.plan), "format": kind}
+    if spread.task is not None:
+        refuse_interrupted(out, resume=folder.exists(), overwrite=False)
+
+        def join(parts: Parts) -> DetectionReport:
+            with DetectionJournal(out, identity, overwrite=True) as journal:  # of this job, if there is one
+                return _finished(classifier, work.plan, journal, parts)
+
+        here, job = LoadedSpanWork(classifier, work.plan, track), span_job(out, files, work, identity)
+        return do_array_task(job, here, spread, len(job.items), lambda: locked_file(folder), join)
+    if folder.exists() or not output.resume:
+        refuse_interrupted(out, output.resume, output.overwrite)
+    with DetectionJournal(out, identity, output.resume, output.overwrite) as journal:
+        left = [file for file in files if absolute(file) not in journal.earlier]
+        if output.overwrite or not left:  # nothing is left after a kill between the join and the end, too
+            shutil.rmtree(folder, ignore_errors=True)
+        parts = do_tasks(span_job(out, left, work, identity), spread, track) if left else Parts(Plan(folder, [], 0))
+        return _finished(classifier, work.plan, journal, parts)
+
+
+def _finished(
+    classifier: WindowClassifier, plan: DetectionPlan, journal: DetectionJournal, parts: Parts
+) -> DetectionReport:
+    """Write the recordings of earlier jobs and of all parts, and delete the parts."""
+    earlier = list(journal.earlier.values())
+    recordings = (*earlier, *stored_recordings(parts))
+    _refuse_unreadable(recordings)
+    kind = journal.identity["format"]
+    format_of(journal.out, kind, len(recordings))
+    journal.finish(kind, list(recordings), classifier.sample_rate)
+    parts.plan.discard()
+    return DetectionReport(journal.out, recordings, parts.resumed + len(earlier), plan)
 
 
 def _identity(classifier: WindowClassifier, plan: DetectionPlan) -> dict[str, object]:

@@ -8,6 +8,7 @@ OUT.json                   the identity of the job, the recordings with their de
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -75,7 +76,7 @@ class DetectionJournal:
             self._refuse()
             if self.resume:
                 self._take_up()
-            done = [json_line(_row(recording)) for recording in self.earlier.values()]
+            done = [json_line(row_of(recording)) for recording in self.earlier.values()]
             write_text(self.lines, "".join([json_line({"identity": self.identity}), *done]))
             self._file = self.lines.open("a")
         except BaseException:
@@ -100,14 +101,14 @@ class DetectionJournal:
         assert self._file is not None, "the journal is open"
         if not recording.error:
             self.earlier[absolute(recording.path)] = recording
-            self._file.write(json_line(_row(recording)))
+            self._file.write(json_line(row_of(recording)))
             self._file.flush()
             os.fsync(self._file.fileno())
 
     def finish(self, kind: SpanFormat, recordings: list[Recording], sample_rate: int) -> None:
         """Write the output and its companion, and delete the lines of the job."""
         names = write_spans(self.out, kind, recordings, sample_rate)
-        rows = [_row(recording) for recording in recordings]
+        rows = [row_of(recording) for recording in recordings]
         checksums = file_checksums(self.out.parent, names)
         write_json(self.companion, {"identity": self.identity, RECORDINGS: rows, FILES: checksums})
         self.lines.unlink(missing_ok=True)
@@ -143,8 +144,7 @@ class DetectionJournal:
     def _keep(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:
             if not row["error"]:
-                spans = tuple(Span(**span) for span in row["spans"])
-                self.earlier[absolute(row["path"])] = Recording(row["path"], row["seconds"], spans)
+                self.earlier[absolute(row["path"])] = recording_of(row)
 
     def _compare(self, stored: dict[str, Any]) -> None:
         if differing := differences(stored, self.identity):
@@ -154,5 +154,12 @@ class DetectionJournal:
             )
 
 
-def _row(recording: Recording) -> dict[str, Any]:
+def row_of(recording: Recording) -> dict[str, Any]:
+    """Return a recording as plain values."""
     return asdict(recording)
+
+
+def recording_of(row: Mapping[str, Any]) -> Recording:
+    """Return the recording of the result of `row_of`."""
+    spans = tuple(Span(**span) for span in row["spans"])
+    return Recording(row["path"], row["seconds"], spans, row["error"])
