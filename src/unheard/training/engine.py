@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unheard.errors import ConfigError
 from unheard.model.masking import Mask
-from unheard.model.transformer import AttentionKernel, use_attention
+from unheard.model.transformer import AttentionKernel, use_attention, use_recompute
 from unheard.objectives.base import Batch
 from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import TrainingConfig
@@ -80,6 +80,8 @@ class Engine:
         slow_fused = self.accelerator == "cpu" and self.precision == "bf16"
         self.kernel = kernel or ("explicit" if slow_fused else "fused")
         use_attention(module, self.kernel)
+        if self.training.activation_checkpointing:
+            use_recompute(module)
         if self.training.compile or (self.training.compile is None and self.accelerator == "cuda"):
             module.compile(dynamic=False)
         self.module, self._optimiser = self.fabric.setup(module, optimiser)
