@@ -39,6 +39,7 @@ def pretrain(
     log: TrackerName | None = None,
     watch: str | Path | None = None,
     watch_every: int | None = None,
+    resume_or_start: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     report: Callbacks | None = None,
@@ -70,6 +71,8 @@ def pretrain(
     >>> unheard.pretrain("my_audio/", "runs/first", settings=["model.size=tiny"])  # doctest: +SKIP
     """
     from unheard.training import pretrain as training
+    from unheard.training.resume import moved_corpus
+    from unheard.training.run_folder import is_started
     from unheard.training.watch.plan import WatchPlan
 
     plan = WatchPlan.of(watch, watch_every)
@@ -80,7 +83,14 @@ def pretrain(
     start = None if init is None else Path(init)
     options = PretrainOptions(name, no_code, epochs, steps, batch_size, minutes, start, skip_bad_batches, log)
     chosen = chosen_recipe(options, settings, watched.log, None if isinstance(recipe, str) else recipe)
-    origin = training.Origin(init, minutes, recipe_file(name) if name else None, plan)
+    origin = training.Origin(init, minutes, recipe_file(name) if name else None, plan, partial=resume_or_start)
+    if resume_or_start and overwrite:
+        raise ConfigError("--resume-or-start continues a run, and --overwrite deletes it; give only one of them")
+    if resume_or_start and is_started(Path(out)):
+        moved = moved_corpus(Path(out), data, chosen, origin, no_code)
+        return resume(
+            out, data=moved, skip_bad_batches=skip_bad_batches, no_code=no_code, log=log, device=device, report=report
+        )
     return training.pretrain(data, out, chosen, origin=origin, device=device, overwrite=overwrite, report=watched)
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
 from typing import Any, cast
 
 import torch
@@ -15,12 +13,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
-from unheard.model.masking import Mask
 from unheard.model.transformer import AttentionKernel, use_attention, use_recompute
 from unheard.objectives.base import Batch
 from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import TrainingConfig
 from unheard.training.optim import build_optimiser
+from unheard.training.parallel.parts import split_batch
 from unheard.training.processes import (
     OWN_LAUNCHER,
     OWN_VARIABLES,
@@ -127,11 +125,15 @@ class Engine:
             for buffer in module.buffers():
                 buffer.copy_(self.fabric.broadcast(buffer.cpu()))
 
+    def largest(self, number: int) -> int:
+        """Return the largest number of all processes; with several, the device is synchronised."""
+        if self.processes == 1:
+            return number
+        return int(cast(Tensor, self.fabric.all_reduce(torch.tensor(number, device=self.device), reduce_op="max")))
+
     def any_rank(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
-        if self.processes == 1:
-            return flag
-        return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
+        return self.largest(flag) > 0
 
     def first_process_first(self) -> AbstractContextManager[None]:
         """Return a context that the first process completes before the others enter it, so that they find its files."""
@@ -168,7 +170,7 @@ class Engine:
             name: {key: self.sum(value) for key, value in each.items()}
             for name, each in self.learner.totals(batch, mask).items()
         }
-        parts = _split(batch, mask, self.training.accumulate)
+        parts = split_batch(batch, mask, self.training.accumulate)
         losses: Losses = {}
         for index, (part, hidden) in enumerate(parts):
             last = index == len(parts) - 1
@@ -273,25 +275,3 @@ def _processes(devices: int) -> dict[str, Any]:
         }
     strategy = DistributedStrategy() if devices > 1 else "auto"
     return {"devices": devices, "strategy": strategy, "plugins": [OwnProcessEnvironment()]}
-
-
-def _split(batch: Batch, mask: Mask, parts: int) -> list[tuple[Batch, Mask]]:
-    if len(batch.spec) % parts:
-        raise ConfigError(
-            f"training.accumulate={parts} does not divide the {len(batch.spec)} windows per process; change"
-            " training.batch_size or training.accumulate"
-        )
-    batches = zip(*(_chunks(getattr(batch, field.name), parts) for field in fields(batch)), strict=True)
-    return [(Batch(*tensors), part) for tensors, part in zip(batches, mask.chunk(parts), strict=True)]
-
-
-def one_by_one(batch: Batch) -> list[Batch]:
-    """Split a batch into batches of one window."""
-    columns = zip(*(_chunks(getattr(batch, field.name), batch.spec.shape[0]) for field in fields(batch)), strict=True)
-    return [Batch(*tensors) for tensors in columns]
-
-
-def _chunks(values: Tensor | tuple[Tensor, ...] | None, parts: int) -> Sequence[Any]:
-    if isinstance(values, tuple):
-        return list(zip(*(each.chunk(parts) for each in values), strict=True))
-    return [None] * parts if values is None else values.chunk(parts)

@@ -27,7 +27,7 @@ from unheard.training.checkpoints import CheckpointWriter, checkpoints, read_pro
 from unheard.training.collapse import CollapseDetector
 from unheard.training.engine import Engine, Losses
 from unheard.training.external_inputs import ExternalInputs
-from unheard.training.guards import NonFiniteGuard, ThroughputMeter, graceful_shutdown
+from unheard.training.guards import NonFiniteGuard, Stop, ThroughputMeter, graceful_shutdown
 from unheard.training.journal import MetricsLogger
 from unheard.training.optim import learning_rate, peak_learning_rate
 from unheard.training.session import Session, sampler_of
@@ -120,6 +120,11 @@ class Loop:
     report : Callbacks
     watcher : Watcher, optional
         Scores of a labelled table.
+
+    Attributes
+    ----------
+    stop : Stop
+        Why the steps ended before the last one.
     """
 
     def __init__(
@@ -130,7 +135,7 @@ class Loop:
         report: Callbacks,
         watcher: Watcher | None = None,
     ) -> None:
-        self.watcher = watcher
+        self.watcher, self.stop = watcher, Stop.NO
         self.session, self.writer, self.loader, self.report = session, writer, loader, report
         self.engine, training = writer.engine, session.recipe.training
         self.bad = BadBatches(writer.run, loader, training, self.engine, report.log)
@@ -157,7 +162,7 @@ class Loop:
                 rows.write({"step": first, "epoch": 0.0, **self.watcher.initial})
             return self._steps(rows, stopped)
 
-    def _steps(self, rows: MetricsLogger | None, stopped: Callable[[], bool]) -> int:
+    def _steps(self, rows: MetricsLogger | None, stopped: Callable[[], Stop]) -> int:
         training, engine, guard, total = self.session.recipe.training, self.engine, self.guard, self.session.total
         step = self.loader.steps.start
         for batch in self.loader:
@@ -167,7 +172,8 @@ class Loop:
                 self.bad.skip(step)
             else:
                 guard.record(step, batch.clips, losses["loss"])
-            ending = step == total or engine.any_rank(stopped())
+            self.stop = self._stop(step, stopped())
+            ending = step == total or self.stop > Stop.NO
             saving = ending or step % training.checkpoint_every == 0
             if saving or self.session.logged(step):
                 guard.check()
@@ -179,6 +185,12 @@ class Loop:
             if ending:
                 break
         return step
+
+    def _stop(self, step: int, stop: Stop) -> Stop:
+        """Return whether a process was asked to stop; several processes exchange this in logged steps only."""
+        if self.engine.processes > 1 and not self.session.logged(step):
+            return Stop.NO
+        return Stop(self.engine.largest(stop))
 
     def _write(self, rows: MetricsLogger | None, step: int, losses: Losses) -> None:
         """Write a row of metrics."""
