@@ -174,6 +174,10 @@ class TrainingConfig:
     """torch.compile; null: on CUDA only."""
     devices: Count = 1
     """GPUs (or CPU processes) of this machine; torchrun and SLURM set their own number."""
+    shard: bool = False
+    """Split weights, gradients and optimiser states over the processes (FSDP2) in pre-training: for models that do not
+    fit one device. It cannot be combined with compile=true.
+    """
     log_every: Count = 20
     """Steps between two rows of metrics.jsonl."""
     checkpoint_every: Count = 500

@@ -19,6 +19,7 @@ from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import TrainingConfig
 from unheard.training.optim import build_optimiser
 from unheard.training.parallel.parts import split_batch
+from unheard.training.parallel.sharding import average_whole_gradients, clip_gradients, gradient_norm, shard
 from unheard.training.processes import (
     OWN_LAUNCHER,
     OWN_VARIABLES,
@@ -68,6 +69,10 @@ class Engine:
             Attention kernel of an earlier session of the run.
         """
         self.learner = learner
+        if self.sharded:
+            if self.training.compile:
+                raise ConfigError("training.shard=true cannot be combined with training.compile=true; remove one")
+            shard(learner.to(self.device), self.device, self.processes)
         self.setup_module(learner, build_optimiser(learner, self.training), kernel)
         learner.sum_over_processes, learner.gather_over_processes = self.sum, self.gather
 
@@ -75,12 +80,15 @@ class Engine:
         self, module: nn.Module, optimiser: torch.optim.Optimizer, kernel: AttentionKernel | None = None
     ) -> None:
         """Move a module and its optimiser to the device; afterwards call ``self.module``."""
+        if self.training.shard and not isinstance(module, PretrainModule):
+            raise ConfigError("training.shard=true is for pre-training only; remove it")
         slow_fused = self.accelerator == "cpu" and self.precision == "bf16"
         self.kernel = kernel or ("explicit" if slow_fused else "fused")
         use_attention(module, self.kernel)
         if self.training.activation_checkpointing:
             use_recompute(module)
-        if self.training.compile or (self.training.compile is None and self.accelerator == "cuda"):
+        on_gpu = self.training.compile is None and self.accelerator == "cuda" and not self.sharded
+        if self.training.compile or on_gpu:
             module.compile(dynamic=False)
         self.module, self._optimiser = self.fabric.setup(module, optimiser)
         self.optimiser = self._optimiser.optimizer
@@ -100,6 +108,11 @@ class Engine:
     def processes(self) -> int:
         """Number of processes that train together."""
         return int(self.fabric.world_size)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether weights, gradients and optimiser states are split over the processes."""
+        return self.training.shard and self.processes > 1
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean over all processes."""
@@ -175,14 +188,20 @@ class Engine:
         for index, (part, hidden) in enumerate(parts):
             last = index == len(parts) - 1
             self._seed(step)
-            with nullcontext() if last else self.fabric.no_backward_sync(self.module):
+            with nullcontext() if last or self.sharded else self.fabric.no_backward_sync(self.module):
                 values: Losses = self.module(part, hidden, totals)
                 # gradients are averaged over processes, but must be summed
                 self.fabric.backward(values["loss"] * self.processes)
             for name, value in values.items():
                 share = 1 / len(parts) if name.startswith("diagnostics/") else self.processes
                 losses[name] = losses.get(name, torch.zeros_like(value)) + value.detach() * share
+        if self.sharded:
+            average_whole_gradients(self.learner, self.mean)
         return losses
+
+    def gradient_norm(self) -> Tensor:
+        """Return the Euclidean norm of all gradients of the learner; every process must call this."""
+        return gradient_norm(self.learner, self.sum)
 
     def step(self, rate: float) -> None:
         """Clip the gradients, update the weights, and reset the gradients.
@@ -194,7 +213,9 @@ class Engine:
         """
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
-        if self.training.clip_norm is not None:
+        if self.training.clip_norm is not None and self.sharded:
+            clip_gradients(self.learner, self.gradient_norm(), self.training.clip_norm)
+        elif self.training.clip_norm is not None:
             self.fabric.clip_gradients(
                 self.module, self._optimiser, max_norm=self.training.clip_norm, error_if_nonfinite=False
             )

@@ -20,6 +20,7 @@ from unheard.data.shard_layout import Texts
 from unheard.errors import DataError
 from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine
+from unheard.training.parallel.sharding import own_part
 
 REQUEUED = (signal.SIGTERM, signal.SIGUSR1)
 """Signals of a batch system at the end of its time: a checkpoint is saved, and the job is to be started again."""
@@ -95,7 +96,7 @@ class NonFiniteGuard:
         DataError
             When a weight is not finite; see `check`.
         """
-        if not all_finite(learner):
+        if self.engine.any_rank(not all_finite(learner)):
             raise self._divergence_error("parameters contain NaN or infinity", step)
 
     def _divergence_error(self, what: str, step: int, more: str = "") -> DataError:
@@ -110,8 +111,8 @@ class NonFiniteGuard:
 
 
 def all_finite(module: nn.Module) -> bool:
-    """Return whether every parameter is finite; the device is synchronised once."""
-    return bool(torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all())
+    """Return whether every parameter is finite, or the part that this process has; the device is synchronised once."""
+    return bool(torch.stack([own_part(each).isfinite().all() for each in module.parameters()]).all())
 
 
 class ThroughputMeter:

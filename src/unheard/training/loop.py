@@ -10,8 +10,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from unheard.config import to_json
 from unheard.data.loader import PretrainLoader
@@ -23,7 +21,7 @@ from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes.learner import PretrainModule
 from unheard.training.bad_batches import BadBatches
 from unheard.training.callbacks import Callbacks
-from unheard.training.checkpoints import CheckpointWriter, checkpoints, read_progress, restore
+from unheard.training.checkpoints import CheckpointWriter, checkpoints, read_progress, restore_moments, restore_weights
 from unheard.training.collapse import CollapseDetector
 from unheard.training.engine import Engine, Losses
 from unheard.training.external_inputs import ExternalInputs
@@ -44,11 +42,13 @@ def latest(run: Path) -> Path | None:
 
 def prepare(session: Session, engine: Engine, learner: PretrainModule, checkpoint: Path | None) -> int:
     """Set up the engine and restore a checkpoint. Return the steps done."""
-    progress = None if checkpoint is None else read_progress(checkpoint)
-    engine.setup(learner, progress.kernel if progress else None)
-    if checkpoint is None or progress is None:
+    if checkpoint is None:
+        engine.setup(learner)
         return 0
-    restore(checkpoint, learner, engine.optimiser)
+    progress = read_progress(checkpoint)
+    restore_weights(checkpoint, learner)  # before the engine may split them
+    engine.setup(learner, progress.kernel)
+    restore_moments(checkpoint, learner, engine.optimiser)
     return progress.step
 
 
@@ -86,7 +86,7 @@ def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Loss
     buffers = engine.saved_buffers() if training.skip_bad_batches else []
     losses = engine.losses_and_gradients(batch, step)
     if session.logged(step + 1):
-        losses["gradient_norm"] = gradient_norm(engine)
+        losses["gradient_norm"] = engine.gradient_norm()
     if training.skip_bad_batches and engine.any_rank(not bool(torch.isfinite(losses["loss"]))):
         engine.undo(buffers)
         return None
@@ -94,12 +94,6 @@ def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Loss
     engine.step(rate_of(session, step))
     learner.after_step(TrainingProgress(step + 1, session.total))
     return losses
-
-
-def gradient_norm(engine: Engine) -> Float[Tensor, ""]:
-    """Return the Euclidean norm of all gradients, before clipping; every process has the same gradients."""
-    gradients = [each.grad for each in engine.learner.parameters() if each.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients)
 
 
 def rate_of(session: Session, step: int) -> float:

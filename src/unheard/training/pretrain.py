@@ -144,7 +144,7 @@ def train(
             watcher = _watcher(session, inputs, writer, loader, report)
             loop = Loop(session if watcher is None else watcher.session, writer, loader, report, watcher)
             step, stop = loop.run(), loop.stop
-    elif engine.rank == 0:
+    else:
         writer.save_model(step)
     engine.close()
     if step >= session.total:
