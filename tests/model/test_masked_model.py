@@ -7,6 +7,7 @@ import torch
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from unheard.audio.frontend import LogMelConfig
+from unheard.config import override
 from unheard.errors import ConfigError
 from unheard.model import masking
 from unheard.model.sizes import ModelConfig, resolve_sizes
@@ -14,6 +15,7 @@ from unheard.model.transformer import use_attention
 from unheard.objectives.base import Batch
 from unheard.objectives.latents import LatentsConfig
 from unheard.objectives.reconstruct import ReconstructConfig
+from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
 
@@ -162,7 +164,9 @@ def test_the_same_seed_builds_the_same_weights_and_leaves_the_global_generator_a
     assert not torch.equal(first.model.encoder.patch_embed.weight, other.model.encoder.patch_embed.weight)
 
 
-@pytest.mark.parametrize(("size", "millions"), [("tiny", 5.4), ("small", 21.4), ("base", 85.3), ("large", 302.7)])
+@pytest.mark.parametrize(
+    ("size", "millions"), [("tiny", 5.4), ("small", 21.4), ("base", 85.3), ("large", 302.7), ("huge", 630.4)]
+)
 def test_named_sizes_are_the_usual_vits(size, millions):
     chosen = resolve_sizes(ModelConfig(size=size))
     count = 12 * chosen.embed_dim**2 * chosen.depth + 256 * chosen.embed_dim
@@ -172,6 +176,16 @@ def test_named_sizes_are_the_usual_vits(size, millions):
 def test_a_width_its_heads_do_not_divide_is_refused():
     with pytest.raises(ConfigError, match="multiple of 4 and of model.num_heads"):
         resolve_sizes(ModelConfig(embed_dim=50, num_heads=4))
+
+
+@pytest.mark.parametrize("name", ["msm-mae", "m2d", "audiomae", "eat"])
+def test_the_encoder_of_size_huge_has_632_million_parameters(name):
+    with torch.device("meta"):
+        learner = build(override(find_recipe(name), ["model.size=huge"]))
+    blocks = learner.model.encoder.transformer.blocks
+    assert (learner.model.encoder.embed_dim, len(blocks), blocks[0].attn.num_heads) == (1280, 32, 16)
+    count = sum(parameter.numel() for parameter in learner.model.encoder.parameters())
+    assert count / 1e6 == pytest.approx(632, rel=0.005)
 
 
 def test_the_paper_model_has_the_published_number_of_trainable_parameters():

@@ -75,7 +75,7 @@ def batch_of(learner: PretrainModule, labelled: int) -> Batch:
     frames[: WINDOWS // 3] = 9  # the first windows are nearly empty, so that processes and parts differ
     spec = normal(WINDOWS, grid.n_mels, grid.frames) * (torch.arange(grid.frames) < frames[:, None])[:, None]
     mixed = learner.recipe.data.mixtures
-    return Batch(
+    made = Batch(
         spec=spec,
         valid=grid.valid(frames),
         clips=torch.arange(WINDOWS),
@@ -93,6 +93,8 @@ def batch_of(learner: PretrainModule, labelled: int) -> Batch:
         previous_frames=frames.roll(1) if mixed else None,
         regions=torch.tensor([[0.6, 0.3]]).expand(WINDOWS, 2) if mixed else None,
     )
+    other = ("targets", "labels", "has_labels", "text", "captions")  # no objective of mixtures reads them
+    return replace(made, **dict.fromkeys(other)) if mixed else made
 
 
 def share_of(batch: Batch, share: RankSlice) -> Batch:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unheard.addresses import address_of, named
 from unheard.api.options import PretrainOptions, documented
 from unheard.config import override
 from unheard.errors import ConfigError
@@ -40,6 +41,7 @@ def pretrain(
     log: TrackerName | None = None,
     watch: str | Path | None = None,
     watch_every: int | None = None,
+    resume_or_start: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     report: Callbacks | None = None,
@@ -75,6 +77,8 @@ def pretrain(
     """
     from unheard.training import pretrain as training
     from unheard.training.mirrors.mirrored_run import mirrored_run
+    from unheard.training.resume import moved_corpus
+    from unheard.training.run_folder import is_started
     from unheard.training.watch.plan import WatchPlan
 
     plan = WatchPlan.of(watch, watch_every)
@@ -85,7 +89,16 @@ def pretrain(
     start = None if init is None else Path(init)
     options = PretrainOptions(name, no_code, epochs, steps, batch_size, minutes, start, skip_bad_batches, log)
     chosen = chosen_recipe(options, settings, watched.log, None if isinstance(recipe, str) else recipe)
-    origin = training.Origin(init, minutes, recipe_file(name) if name else None, plan)
+    origin = training.Origin(init, minutes, recipe_file(name) if name else None, plan, partial=resume_or_start)
+    if resume_or_start and overwrite:
+        raise ConfigError("--resume-or-start continues a run, and --overwrite deletes it; give only one of them")
+    if resume_or_start and address_of(out):
+        raise ConfigError(f"{named(out)}: --resume-or-start needs a local run folder; give one, or use --resume")
+    if resume_or_start and is_started(Path(out)):
+        moved = moved_corpus(Path(out), data, chosen, origin, no_code)
+        return resume(
+            out, data=moved, skip_bad_batches=skip_bad_batches, no_code=no_code, log=log, device=device, report=report
+        )
     with mirrored_run(out, watched, overwrite=overwrite) as (place, mirrored):
         run = training.pretrain(data, place, chosen, origin=origin, device=device, overwrite=overwrite, report=mirrored)
     return relocated(run, place, out)

@@ -26,7 +26,7 @@ from unheard.cli import (
     training,
     viewing,
 )
-from unheard.cli.shell import DONE, INTERRUPTED, USER_ERROR, app, log, showing_warnings
+from unheard.cli.shell import DONE, INTERRUPTED, REQUEUE, USER_ERROR, Requeued, app, log, showing_warnings
 from unheard.errors import UnheardError, shown
 
 __all__ = ["VERBS", "main"]
@@ -82,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"{error} See: {words} --help")
     except UnheardError as error:
         return _refuse(str(error))
+    except Requeued:
+        log("unheard: stopped by a signal of the system; start the same command again")
+        return REQUEUE
     except KeyboardInterrupt:
         log("unheard: interrupted")
         return INTERRUPTED

@@ -1,6 +1,7 @@
 """Common parts of all commands: the application, shared options, and output of results.
 
-Exit codes: 0 success; 1 items failed and ``--strict`` was given; 2 invalid input; 130 interrupted.
+Exit codes: 0 success; 1 items failed and ``--strict`` was given; 2 invalid input; 75 stopped by a batch system, to be
+started again; 130 interrupted.
 Results go to stdout; progress and messages go to stderr. With ``--json``, stdout holds one JSON document only.
 """
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from unheard.jobs.estimate import Estimate
     from unheard.jobs.running import TaskReport
 
-DONE, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USER_ERROR, REQUEUE, INTERRUPTED = 0, 1, 2, 75, 130
 
 Verb = TypeVar("Verb", bound=Callable[..., int])
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -123,6 +124,30 @@ def allow_code(recipe: str, no_code: bool) -> None:
         refuse_code(recipe)
     elif recipe.endswith(".py"):
         log(f"the recipe {recipe} is a Python file and is executed")
+
+
+class Requeued(KeyboardInterrupt):
+    """A batch system stopped the command, which can be started again."""
+
+
+@contextmanager
+def requeued_on_signals() -> Iterator[None]:
+    """Raise `Requeued` on SIGTERM and SIGUSR1. While a run trains, it handles these signals itself."""
+    import signal
+    import threading
+
+    def stop(number: int, frame: object) -> None:
+        raise Requeued
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def log(text: str) -> None:

@@ -13,6 +13,7 @@ from unheard.api.options import FinetuneOptions, PretrainOptions
 from unheard.cli.shell import (
     DONE,
     INTERRUPTED,
+    REQUEUE,
     DeviceOption,
     Flat,
     Json,
@@ -21,6 +22,7 @@ from unheard.cli.shell import (
     allow_code,
     emit,
     log,
+    requeued_on_signals,
     verb,
 )
 from unheard.errors import ConfigError
@@ -63,7 +65,8 @@ def pretrain(
 ) -> int:
     """Pre-train a model on your own audio, or continue a run.
 
-    A summary with the estimated time is printed before the start. Ctrl-C saves a checkpoint.
+    A summary with the estimated time is printed before the start. Ctrl-C saves a checkpoint; so do SIGTERM and SIGUSR1,
+    with exit code 75.
 
     Parameters
     ----------
@@ -85,15 +88,16 @@ def pretrain(
             )
         from unheard.api import resume as resumed
 
-        run = resumed(
-            continued.resume,
-            data=continued.data,
-            skip_bad_batches=options.skip_bad_batches,
-            no_code=options.no_code,
-            log=options.log,
-            device=device,
-            report=run_callbacks(),
-        )
+        with requeued_on_signals():
+            run = resumed(
+                continued.resume,
+                data=continued.data,
+                skip_bad_batches=options.skip_bad_batches,
+                no_code=options.no_code,
+                log=options.log,
+                device=device,
+                report=run_callbacks(),
+            )
         return _print_run(run, json)
     if continued.data is not None:
         raise ConfigError(
@@ -107,9 +111,10 @@ def pretrain(
     from unheard.api import pretrain as train
 
     allow_code(options.recipe or "", options.no_code)
-    run = train(
-        source, out, settings=settings, **vars(options), device=device, overwrite=overwrite, report=run_callbacks()
-    )
+    with requeued_on_signals():
+        run = train(
+            source, out, settings=settings, **vars(options), device=device, overwrite=overwrite, report=run_callbacks()
+        )
     return _print_run(run, json)
 
 
@@ -197,7 +202,7 @@ def _print_run(run: Run, json: bool) -> int:
     ending = "finished" if run.finished else f"stopped; continue with: unheard pretrain --resume {folder}"
     if first_process():
         emit([f"{folder}: step {run.step} of {run.total}, {ending}"], values, json)
-    return DONE if run.finished else INTERRUPTED
+    return DONE if run.finished else REQUEUE if run.requeue else INTERRUPTED
 
 
 def _print_finetuned(run: FinetunedRun, json: bool) -> int:

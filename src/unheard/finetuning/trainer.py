@@ -31,7 +31,7 @@ from unheard.training.bad_batches import BadBatches
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import RunState, checkpoints, read_progress, restore, save_checkpoint
 from unheard.training.engine import Engine
-from unheard.training.guards import NonFiniteGuard, ThroughputMeter, graceful_shutdown
+from unheard.training.guards import NonFiniteGuard, Stop, ThroughputMeter, graceful_shutdown
 from unheard.training.journal import MetricsLogger
 from unheard.training.session import total_steps
 from unheard.weights.checkpoint import SavedModel, save_model
@@ -154,7 +154,7 @@ class FinetuneTrainer:
         )
 
     def _loop(
-        self, loader: LabelledLoader, bad: BadBatches, rows: MetricsLogger | None, stopped: Callable[[], bool]
+        self, loader: LabelledLoader, bad: BadBatches, rows: MetricsLogger | None, stopped: Callable[[], Stop]
     ) -> RunState:
         """Run the steps. Return the state after the last one."""
         engine, training, total = self.engine, self.start.recipe.training, self.total
@@ -184,7 +184,7 @@ class FinetuneTrainer:
                 if rows is not None:
                     rows.write(row)
             state = RunState(step, step if early else total, engine.kernel)
-            ending = step == state.total or engine.any_rank(stopped())
+            ending = step == state.total or engine.any_rank(bool(stopped()))
             if ending or step % training.checkpoint_every == 0:
                 guard.check_weights(self.tuned, step)
                 self._checkpoint(state)

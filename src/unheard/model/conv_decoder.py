@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from unheard.model.masking import Mask
 from unheard.model.patches import Grid
 from unheard.model.sizes import ModelConfig, resolve_sizes
+from unheard.model.transformer import RecomputableModule
 
 NOISE_STD = 0.01
 DECODER_EPS = 1e-5
 BITS = 31  # of one uniform number
 
 
-class ConvDecoder(nn.Module):
+class ConvDecoder(RecomputableModule):
     """Map visible tokens to one output for every patch of the grid.
 
     The first layer takes tokens of the encoder's width. Weights begin as PyTorch's default, as in the reference.
@@ -52,9 +53,7 @@ class ConvDecoder(nn.Module):
         """
         x = self.grid_of(self.placed(visible, mask))  # (B, D, t, f)
         for layer in self.layers:
-            y = layer(x).movedim(1, -1)
-            y = F.gelu(F.layer_norm(y, y.shape[-1:], eps=DECODER_EPS)).movedim(-1, 1)
-            x = x + y if x.shape == y.shape else y
+            x = self.computed(_applied, layer, x)
         return self.tokens_of(x)
 
     def placed(self, visible: Float[Tensor, "B K D"], mask: Mask) -> Float[Tensor, "B N D"]:
@@ -84,6 +83,12 @@ class ConvDecoder(nn.Module):
         """Undo `grid_of`."""
         order = (0, 2, 3, 1) if self.grid.order == "time" else (0, 3, 2, 1)
         return image.permute(*order).flatten(1, 2)
+
+
+def _applied(layer: nn.Module, x: Tensor) -> Tensor:
+    y = layer(x).movedim(1, -1)
+    y = F.gelu(F.layer_norm(y, y.shape[-1:], eps=DECODER_EPS)).movedim(-1, 1)
+    return x + y if x.shape == y.shape else y
 
 
 def normal_numbers(seed: Int[Tensor, " B"], index: Int[Tensor, "B M"], dim: int) -> Float[Tensor, "B M d"]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unheard.model.transformer import NORM_EPS, AttentionBase, attention_weights
+from unheard.model.transformer import NORM_EPS, AttentionBase, RecomputableModule, attention_weights
 
 
 class CrossAttention(AttentionBase):
@@ -39,7 +39,7 @@ class CrossAttention(AttentionBase):
         return x.reshape(batch, tokens, self.num_heads, dim // self.num_heads).transpose(1, 2)
 
 
-class CrossBlock(nn.Module):
+class CrossBlock(RecomputableModule):
     """One pre-norm block."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
@@ -52,6 +52,9 @@ class CrossBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "B M E"], memory: Float[Tensor, "B K E"]) -> Float[Tensor, "B M E"]:
         """Apply the block."""
+        return self.computed(self._output, x, memory)
+
+    def _output(self, x: Tensor, memory: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x), memory)
         out: Tensor = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
         return out

@@ -81,7 +81,20 @@ class EmaTeacher(nn.Module):
     @torch.no_grad()
     def ema_update(self, encoder: Encoder, momentum: float) -> None:
         """Move towards the student: teacher = momentum * teacher + (1 - momentum) * student."""
-        blocks = self.encoder is None
-        teacher: list[Tensor] = list(self.parameters())
-        student: list[Tensor] = list((encoder.transformer if blocks else encoder).parameters())
-        torch._foreach_lerp_(teacher, student, 1 - momentum)
+        move_towards(self, encoder.transformer if self.encoder is None else encoder, momentum)
+
+
+@torch.no_grad()
+def move_towards(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Update the parameters of a teacher: teacher = momentum * teacher + (1 - momentum) * student.
+
+    Of parameters that are split over processes, each process updates its part.
+    """
+    ours, theirs = ([_own_part(each) for each in module.parameters()] for module in (teacher, student))
+    torch._foreach_lerp_(ours, theirs, 1 - momentum)
+
+
+def _own_part(parameter: Tensor) -> Tensor:
+    """Return the part of this process of a DTensor, whose module is slow to import; another tensor as it is."""
+    part: Tensor = parameter.to_local() if hasattr(parameter, "to_local") else parameter
+    return part

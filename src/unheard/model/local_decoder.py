@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unheard.model.patches import Grid
-from unheard.model.transformer import NORM_EPS
+from unheard.model.transformer import NORM_EPS, RecomputableModule
 
 WINDOW = 4  # patches along each side of a window
 SHIFT = 2  # columns by which windows of odd blocks are shifted; rows stay
@@ -146,7 +146,7 @@ class WindowAttention(nn.Module):
         return out
 
 
-class LocalBlock(nn.Module):
+class LocalBlock(RecomputableModule):
     """One block of width ``dim``: attention in windows, then an MLP, each normalised before it is added."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float) -> None:
@@ -159,6 +159,9 @@ class LocalBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "B W P E"], mask: Float[Tensor, "W P P"] | None) -> Float[Tensor, "B W P E"]:
         """Apply the block to tokens that lie in windows."""
+        return self.computed(self._output, x, mask)
+
+    def _output(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = x + self.norm1(self.attn(x, mask))
         out: Tensor = x + self.norm2(self.fc2(F.gelu(self.fc1(x))))
         return out

@@ -11,52 +11,59 @@ from unheard.config import Count, Fraction, Positive
 from unheard.errors import ConfigError
 from unheard.model.patches import Positions, TokenOrder
 
-Size = Literal["tiny", "small", "base", "large"]
+Size = Literal["tiny", "small", "base", "large", "huge"]
 
 # embed_dim, depth, num_heads | decoder_embed_dim, decoder_depth, decoder_num_heads
-# base: MSM-MAE, section 3. large: the reference's vit_large with MAE's decoder. tiny and small: our choice; the decoder
-# is half as wide as the encoder, because an equal one would cost more than half of a step.
+# base: MSM-MAE, section 3. large: the reference's vit_large with MAE's decoder. huge: ViT-H with MAE's (He et al.
+# 2021, arXiv 2111.06377). tiny and small: our choice; the decoder is half as wide as the encoder, because an equal one
+# would cost more than half of a step.
 SIZES: dict[str, tuple[int, int, int, int, int, int]] = {
     "tiny": (192, 12, 3, 96, 2, 3),
     "small": (384, 12, 6, 192, 4, 3),
     "base": (768, 12, 12, 384, 4, 6),
     "large": (1024, 24, 16, 512, 8, 16),
+    "huge": (1280, 32, 16, 512, 8, 16),
 }
 
-# decoder_embed_dim, decoder_depth, decoder_num_heads of the local decoder. base and large: AudioMAE, published. tiny
-# and small: our choice, heads of 32 channels as published, an even depth so that half of the windows are shifted.
+# decoder_embed_dim, decoder_depth, decoder_num_heads of the local decoder. base and large: AudioMAE, published. tiny,
+# small and huge: our choice, heads of 32 channels as published, an even depth so that half of the windows are shifted.
 LOCAL_DECODERS: dict[str, tuple[int, int, int]] = {
     "tiny": (96, 4, 3),
     "small": (192, 6, 6),
     "base": (512, 16, 16),
     "large": (512, 16, 16),
+    "huge": (512, 16, 16),
 }
 
 # decoder_embed_dim, decoder_depth, decoder_num_heads of a decoder that predicts latents. base and large: M2D and
 # MATPAC, published. tiny and small: our choice, two thirds as wide as the encoder, heads of 32 channels as published.
+# huge: our choice, that of large.
 LATENT_DECODERS: dict[str, tuple[int, int, int]] = {
     "tiny": (128, 4, 4),
     "small": (256, 6, 8),
     "base": (512, 8, 16),
     "large": (512, 8, 16),
+    "huge": (512, 8, 16),
 }
 
 # decoder_embed_dim, decoder_depth, decoder_num_heads of a decoder as wide as the encoder. base and small: BAT,
-# published. tiny and large: our choice.
+# published. tiny, large and huge: our choice.
 WIDE_DECODERS: dict[str, tuple[int, int, int]] = {
     "tiny": (192, 4, 3),
     "small": (384, 6, 6),
     "base": (768, 6, 12),
     "large": (1024, 6, 16),
+    "huge": (1280, 6, 16),
 }
 
-# decoder_embed_dim, decoder_depth, groups of the convolutional decoder. base and large: EAT, published. tiny and small:
-# our choice.
+# decoder_embed_dim, decoder_depth, groups of the convolutional decoder. base and large: EAT, published. The
+# others: our choice.
 CONV_DECODERS: dict[str, tuple[int, int, int]] = {
     "tiny": (192, 4, 16),
     "small": (384, 6, 16),
     "base": (768, 6, 16),
     "large": (1024, 3, 16),
+    "huge": (1280, 3, 16),
 }
 AxisShare = Annotated[float, Field(ge=0, lt=1)]
 

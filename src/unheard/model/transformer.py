@@ -9,16 +9,19 @@ whole branches of a sample (`use_drop_path`).
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Callable
+from typing import Literal, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 AttentionKernel = Literal["fused", "explicit"]
 NormPlace = Literal["pre", "post"]
 NORM_EPS = 1e-6  # MAE reference
+Output = TypeVar("Output")
 
 
 class AttentionBase(nn.Module):
@@ -75,7 +78,27 @@ def attention_weights(
     return scores.softmax(dim=-1, dtype=torch.float32).to(q.dtype)
 
 
-class Block(nn.Module):
+class RecomputableModule(nn.Module):
+    """Base of modules whose activations are stored for the backward pass, or computed again in it.
+
+    Attributes
+    ----------
+    recompute : bool
+        Activation checkpointing (Chen et al. 2016, arXiv 1604.06174): only the inputs are stored.
+    """
+
+    recompute = False
+
+    def computed(self, function: Callable[..., Output], *inputs: object) -> Output:
+        """Return ``function(*inputs)``; with ``recompute``, the backward pass calls it a second time with the same
+        random numbers.
+        """
+        if self.recompute and torch.is_grad_enabled():
+            return cast(Output, checkpoint(function, *inputs, use_reentrant=False))
+        return function(*inputs)
+
+
+class Block(RecomputableModule):
     """One block of width ``dim``."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float, norm: NormPlace = "pre", gate: bool = False) -> None:
@@ -92,12 +115,15 @@ class Block(nn.Module):
         self, x: Float[Tensor, "B N D"], bias: Float[Tensor, "B 1 1 N"] | None = None
     ) -> Float[Tensor, "B N D"]:
         """Apply the block."""
-        return self.branches(x, bias)[0]
+        return self.computed(self._outputs, x, bias)[0]
 
     def branches(
         self, x: Float[Tensor, "B N D"], bias: Float[Tensor, "B 1 1 N"] | None = None
     ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N D"]]:
         """Apply the block; return its output, and the output of its MLP before the residual and the norm."""
+        return self.computed(self._outputs, x, bias)
+
+    def _outputs(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         x = x + self._drop_path(self.attn(self.attention_input(x), bias))
         x = self.norm1(x) if self.post else x
         branch: Tensor = self.fc2(F.gelu(self.fc1(x if self.post else self.norm2(x))))
@@ -180,6 +206,13 @@ def use_attention(module: nn.Module, kernel: AttentionKernel) -> None:
     for child in module.modules():
         if isinstance(child, AttentionBase):
             child.kernel = kernel
+
+
+def use_recompute(module: nn.Module) -> None:
+    """Compute the activations of every block below ``module`` again in the backward pass, instead of storing them."""
+    for child in module.modules():
+        if isinstance(child, RecomputableModule):
+            child.recompute = True
 
 
 def use_drop_path(transformer: Transformer, rate: float) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unheard.config import Count, Fraction, Momentum, Positive, Weight
 from unheard.errors import ConfigError
+from unheard.model.ema import move_towards
 from unheard.model.masked_model import MaskedPass
 from unheard.model.transformer import initialise
 from unheard.objectives.base import Batch, Objective, Totals, hidden_weights, masked_mean
@@ -157,12 +158,12 @@ class Prototypes(Objective):
     def before_step(self, when: TrainingProgress) -> None:
         """Update the teacher head, if it is updated before the optimiser step (MATPAC)."""
         if self.moving.should_update("before_step", when):
-            self._follow(when)
+            move_towards(self.teacher, self.student, self.momentum(when))
 
     def after_step(self, when: TrainingProgress) -> None:
         """Update the teacher head, if it is updated after the optimiser step (M2D), and the centre."""
         if self.moving.should_update("after_step", when):
-            self._follow(when)
+            move_towards(self.teacher, self.student, self.momentum(when))
         mean = self.pending / self.pending_tokens.clamp(min=1)
         moved = torch.lerp(self.center, mean, 1 - self.config.center_momentum)
         self.center.copy_(torch.where(self.pending_tokens > 0, moved, self.center))
@@ -176,12 +177,6 @@ class Prototypes(Objective):
     def schedules(self, when: TrainingProgress) -> dict[str, float]:
         """Return the momentum of the teacher head and the temperature of its distribution."""
         return {"head_momentum": self.momentum(when), "teacher_temp": float(self.temperature(when.progress_tensor()))}
-
-    @torch.no_grad()
-    def _follow(self, when: TrainingProgress) -> None:
-        teacher: list[Tensor] = list(self.teacher.parameters())
-        student: list[Tensor] = list(self.student.parameters())
-        torch._foreach_lerp_(teacher, student, 1 - self.momentum(when))
 
     def _accumulate_center(
         self,

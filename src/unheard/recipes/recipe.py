@@ -144,6 +144,10 @@ class TrainingConfig:
     """Parts into which each process splits its share of the batch, to save memory. The contrast with captions compares
     the windows of one part only.
     """
+    activation_checkpointing: bool = False
+    """Store the inputs of each block only, and compute its activations again in the backward pass: less memory, about a
+    third more computation, the same numbers.
+    """
     learning_rate: Weight | None = None
     """Peak learning rate; null: base_learning_rate * batch_size / 256."""
     base_learning_rate: Weight = 3e-4
@@ -170,6 +174,10 @@ class TrainingConfig:
     """torch.compile; null: on CUDA only."""
     devices: Count = 1
     """GPUs (or CPU processes) of this machine; torchrun and SLURM set their own number."""
+    shard: bool = False
+    """Split weights, gradients and optimiser states over the processes (FSDP2) in pre-training: for models that do not
+    fit one device. It cannot be combined with compile=true.
+    """
     log_every: Count = 20
     """Steps between two rows of metrics.jsonl."""
     checkpoint_every: Count = 500

@@ -24,11 +24,14 @@ class Run:
         Optimiser steps done.
     total : int
         Optimiser steps of the whole run.
+    requeue : bool
+        Whether SIGTERM or SIGUSR1 of a batch system ended the run early: it is to be started again.
     """
 
     folder: Path
     step: int
     total: int
+    requeue: bool = False
 
     def __repr__(self) -> str:
         state = "finished" if self.finished else "not finished"

@@ -17,13 +17,15 @@ from unheard.files import FILES, file_checksums, read_json, replace_folder, writ
 from unheard.model.transformer import AttentionKernel
 from unheard.training.engine import Engine
 from unheard.training.optim import optimiser_state, restore_optimiser
+from unheard.training.parallel.shard_files import read_whole, write_parts
+from unheard.training.parallel.sharding import own_parts, whole_tensors
 from unheard.training.session import Session
 from unheard.version import __version__
 from unheard.weights.checkpoint import Provenance, save_model
-from unheard.weights.tensors import read_tensors, write_tensors
+from unheard.weights.tensors import write_tensors
 
 TENSORS = ("learner.safetensors", "optimiser.safetensors")
-"""Tensor files of a checkpoint; ``state.json`` holds their checksums."""
+"""Tensor files of a checkpoint; a sharded run has one of each for every process. ``state.json`` has their checksums."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,39 @@ def save_checkpoint(
     The folder holds all weights (including the teacher), the optimiser state and the step. It is renamed to its final
     name only when it is complete.
     """
-    folder = run / "checkpoints" / f"step-{progress.step:08d}"
 
     def write(unfinished: Path) -> None:
         write_tensors(unfinished / TENSORS[0], dict(learner.state_dict()))
         write_tensors(unfinished / TENSORS[1], optimiser_state(optimiser, learner))
         write_json(unfinished / "state.json", {**vars(progress), FILES: file_checksums(unfinished, TENSORS)})
 
+    return _replace(run, progress, keep, write)
+
+
+def _replace(run: Path, progress: RunState, keep: int, write: Callable[[Path], None]) -> Path:
+    folder = run / "checkpoints" / f"step-{progress.step:08d}"
     replace_folder(folder, write)
     for old in checkpoints(run)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def save_sharded(run: Path, engine: Engine, progress: RunState, keep: int) -> None:
+    """Write a checkpoint as `save_checkpoint`, in which every process writes its part; all processes must call this."""
+    first = engine.rank == 0
+    states = (dict(engine.learner.state_dict()), optimiser_state(engine.optimiser, engine.learner))
+    tensors = {name: own_parts(state, first) for name, state in zip(TENSORS, states, strict=True)}
+
+    def write(unfinished: Path | None) -> None:
+        shared = Path(engine.fabric.broadcast(str(unfinished)))
+        checksums = write_parts(shared, tensors, engine.rank, engine.processes)
+        if first:
+            write_json(shared / "state.json", {**vars(progress), FILES: checksums})
+
+    if first:
+        _replace(run, progress, keep, write)
+    else:
+        write(None)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -83,15 +107,30 @@ def restore(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer) 
     CheckpointError
         When its tensors do not match the learner.
     """
-    checksums = _read_state(folder)[1]
-    tensors = read_tensors(folder / TENSORS[0], checksums)
+    restore_weights(folder, learner)
+    restore_moments(folder, learner, optimiser)
+
+
+def restore_weights(folder: Path, learner: nn.Module) -> None:
+    """Load the weights of a checkpoint into a learner that is not sharded.
+
+    Raises
+    ------
+    CheckpointError
+        When its tensors do not match the learner.
+    """
+    tensors = read_whole(folder / TENSORS[0], _read_state(folder)[1])
     try:
         learner.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(
             f"{folder} does not match the configuration of the run: {str(error).splitlines()[-1].strip()}"
         ) from error
-    restore_optimiser(optimiser, learner, read_tensors(folder / TENSORS[1], checksums))
+
+
+def restore_moments(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Load the optimiser state of a checkpoint; of a sharded learner, the part of this process."""
+    restore_optimiser(optimiser, learner, read_whole(folder / TENSORS[1], _read_state(folder)[1]))
 
 
 def _read_state(folder: Path) -> tuple[RunState, dict[str, str]]:
@@ -148,17 +187,23 @@ class CheckpointWriter:
         """
         if self.verification is not None:
             self.verification.check(wait=step >= self.session.total)
-            state = RunState(step, self.session.total, self.engine.kernel)
-            keep_checkpoints = self.session.recipe.training.keep_checkpoints
-            save_checkpoint(self.run, self.engine.learner, self.engine.optimiser, state, keep_checkpoints)
-            self.save_model(step)
+        engine, state = self.engine, RunState(step, self.session.total, self.engine.kernel)
+        keep_checkpoints = self.session.recipe.training.keep_checkpoints
+        if engine.sharded:
+            save_sharded(self.run, engine, state, keep_checkpoints)
+        elif engine.rank == 0:
+            save_checkpoint(self.run, engine.learner, engine.optimiser, state, keep_checkpoints)
+        self.save_model(step)
+        if engine.rank == 0:
             self.on_save(self.run)
-        self.engine.wait()
+        engine.wait()
 
     def save_model(self, step: int) -> None:
-        """Write ``model/``."""
-        recipe, statistics = self.session.recipe, self.session.statistics
-        save_model(self.run / "model", self.engine.learner, recipe, statistics, self.provenance(step))
+        """Write ``model/``; every process must call this."""
+        recipe, statistics, learner = self.session.recipe, self.session.statistics, self.engine.learner
+        tensors = whole_tensors(learner.export_state_dict(), self.engine.rank == 0)
+        if self.engine.rank == 0:
+            save_model(self.run / "model", learner, recipe, statistics, self.provenance(step), tensors=tensors)
 
     def provenance(self, step: int) -> Provenance:
         """Return the entries of the model card that describe this run."""

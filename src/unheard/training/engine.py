@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
 from typing import Any, cast
 
 import torch
@@ -15,12 +13,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from unheard.errors import ConfigError
-from unheard.model.masking import Mask
-from unheard.model.transformer import AttentionKernel, use_attention
+from unheard.model.transformer import AttentionKernel, use_attention, use_recompute
 from unheard.objectives.base import Batch
 from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import TrainingConfig
 from unheard.training.optim import build_optimiser
+from unheard.training.parallel.parts import split_batch
+from unheard.training.parallel.sharding import average_whole_gradients, clip_gradients, gradient_norm, shard
 from unheard.training.processes import (
     OWN_LAUNCHER,
     OWN_VARIABLES,
@@ -70,6 +69,10 @@ class Engine:
             Attention kernel of an earlier session of the run.
         """
         self.learner = learner
+        if self.sharded:
+            if self.training.compile:
+                raise ConfigError("training.shard=true cannot be combined with training.compile=true; remove one")
+            shard(learner.to(self.device), self.device, self.processes)
         self.setup_module(learner, build_optimiser(learner, self.training), kernel)
         learner.sum_over_processes, learner.gather_over_processes = self.sum, self.gather
 
@@ -77,10 +80,15 @@ class Engine:
         self, module: nn.Module, optimiser: torch.optim.Optimizer, kernel: AttentionKernel | None = None
     ) -> None:
         """Move a module and its optimiser to the device; afterwards call ``self.module``."""
+        if self.training.shard and not isinstance(module, PretrainModule):
+            raise ConfigError("training.shard=true is for pre-training only; remove it")
         slow_fused = self.accelerator == "cpu" and self.precision == "bf16"
         self.kernel = kernel or ("explicit" if slow_fused else "fused")
         use_attention(module, self.kernel)
-        if self.training.compile or (self.training.compile is None and self.accelerator == "cuda"):
+        if self.training.activation_checkpointing:
+            use_recompute(module)
+        on_gpu = self.training.compile is None and self.accelerator == "cuda" and not self.sharded
+        if self.training.compile or on_gpu:
             module.compile(dynamic=False)
         self.module, self._optimiser = self.fabric.setup(module, optimiser)
         self.optimiser = self._optimiser.optimizer
@@ -100,6 +108,11 @@ class Engine:
     def processes(self) -> int:
         """Number of processes that train together."""
         return int(self.fabric.world_size)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether weights, gradients and optimiser states are split over the processes."""
+        return self.training.shard and self.processes > 1
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean over all processes."""
@@ -125,11 +138,15 @@ class Engine:
             for buffer in module.buffers():
                 buffer.copy_(self.fabric.broadcast(buffer.cpu()))
 
+    def largest(self, number: int) -> int:
+        """Return the largest number of all processes; with several, the device is synchronised."""
+        if self.processes == 1:
+            return number
+        return int(cast(Tensor, self.fabric.all_reduce(torch.tensor(number, device=self.device), reduce_op="max")))
+
     def any_rank(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
-        if self.processes == 1:
-            return flag
-        return bool(self.mean(torch.tensor(float(flag), device=self.device)) > 0)
+        return self.largest(flag) > 0
 
     def first_process_first(self) -> AbstractContextManager[None]:
         """Return a context that the first process completes before the others enter it, so that they find its files."""
@@ -166,19 +183,25 @@ class Engine:
             name: {key: self.sum(value) for key, value in each.items()}
             for name, each in self.learner.totals(batch, mask).items()
         }
-        parts = _split(batch, mask, self.training.accumulate)
+        parts = split_batch(batch, mask, self.training.accumulate)
         losses: Losses = {}
         for index, (part, hidden) in enumerate(parts):
             last = index == len(parts) - 1
             self._seed(step)
-            with nullcontext() if last else self.fabric.no_backward_sync(self.module):
+            with nullcontext() if last or self.sharded else self.fabric.no_backward_sync(self.module):
                 values: Losses = self.module(part, hidden, totals)
                 # gradients are averaged over processes, but must be summed
                 self.fabric.backward(values["loss"] * self.processes)
             for name, value in values.items():
                 share = 1 / len(parts) if name.startswith("diagnostics/") else self.processes
                 losses[name] = losses.get(name, torch.zeros_like(value)) + value.detach() * share
+        if self.sharded:
+            average_whole_gradients(self.learner, self.mean)
         return losses
+
+    def gradient_norm(self) -> Tensor:
+        """Return the Euclidean norm of all gradients of the learner; every process must call this."""
+        return gradient_norm(self.learner, self.sum)
 
     def step(self, rate: float) -> None:
         """Clip the gradients, update the weights, and reset the gradients.
@@ -190,7 +213,9 @@ class Engine:
         """
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
-        if self.training.clip_norm is not None:
+        if self.training.clip_norm is not None and self.sharded:
+            clip_gradients(self.learner, self.gradient_norm(), self.training.clip_norm)
+        elif self.training.clip_norm is not None:
             self.fabric.clip_gradients(
                 self.module, self._optimiser, max_norm=self.training.clip_norm, error_if_nonfinite=False
             )
@@ -271,25 +296,3 @@ def _processes(devices: int) -> dict[str, Any]:
         }
     strategy = DistributedStrategy() if devices > 1 else "auto"
     return {"devices": devices, "strategy": strategy, "plugins": [OwnProcessEnvironment()]}
-
-
-def _split(batch: Batch, mask: Mask, parts: int) -> list[tuple[Batch, Mask]]:
-    if len(batch.spec) % parts:
-        raise ConfigError(
-            f"training.accumulate={parts} does not divide the {len(batch.spec)} windows per process; change"
-            " training.batch_size or training.accumulate"
-        )
-    batches = zip(*(_chunks(getattr(batch, field.name), parts) for field in fields(batch)), strict=True)
-    return [(Batch(*tensors), part) for tensors, part in zip(batches, mask.chunk(parts), strict=True)]
-
-
-def one_by_one(batch: Batch) -> list[Batch]:
-    """Split a batch into batches of one window."""
-    columns = zip(*(_chunks(getattr(batch, field.name), batch.spec.shape[0]) for field in fields(batch)), strict=True)
-    return [Batch(*tensors) for tensors in columns]
-
-
-def _chunks(values: Tensor | tuple[Tensor, ...] | None, parts: int) -> Sequence[Any]:
-    if isinstance(values, tuple):
-        return list(zip(*(each.chunk(parts) for each in values), strict=True))
-    return [None] * parts if values is None else values.chunk(parts)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -19,9 +20,20 @@ from unheard.data.shard_layout import Texts
 from unheard.errors import DataError
 from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine
+from unheard.training.parallel.sharding import own_part
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that save a checkpoint before the run ends: Ctrl-C, end of a job, closed terminal."""
+REQUEUED = (signal.SIGTERM, signal.SIGUSR1)
+"""Signals of a batch system at the end of its time: a checkpoint is saved, and the job is to be started again."""
+STOPPING = (signal.SIGINT, signal.SIGHUP, *REQUEUED)
+"""Signals that save a checkpoint before the run ends: Ctrl-C, closed terminal, end of a job."""
+
+
+class Stop(IntEnum):
+    """Whether a run was asked to stop, and whether it is to be started again; of several processes, the largest."""
+
+    NO = 0
+    INTERRUPT = 1
+    REQUEUE = 2
 
 
 @runtime_checkable
@@ -84,7 +96,7 @@ class NonFiniteGuard:
         DataError
             When a weight is not finite; see `check`.
         """
-        if not all_finite(learner):
+        if self.engine.any_rank(not all_finite(learner)):
             raise self._divergence_error("parameters contain NaN or infinity", step)
 
     def _divergence_error(self, what: str, step: int, more: str = "") -> DataError:
@@ -99,8 +111,8 @@ class NonFiniteGuard:
 
 
 def all_finite(module: nn.Module) -> bool:
-    """Return whether every parameter is finite; the device is synchronised once."""
-    return bool(torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all())
+    """Return whether every parameter is finite, or the part that this process has; the device is synchronised once."""
+    return bool(torch.stack([own_part(each).isfinite().all() for each in module.parameters()]).all())
 
 
 class ThroughputMeter:
@@ -138,24 +150,26 @@ class ThroughputMeter:
 
 
 @contextmanager
-def graceful_shutdown() -> Iterator[Callable[[], bool]]:
-    """Let the loop finish its step after Ctrl-C, SIGTERM or SIGHUP; a second signal interrupts at once.
+def graceful_shutdown() -> Iterator[Callable[[], Stop]]:
+    """Let the loop finish its step after Ctrl-C, SIGHUP, SIGTERM or SIGUSR1.
+
+    A second Ctrl-C or SIGHUP interrupts at once. Batch systems send several signals, so SIGTERM and SIGUSR1 do not.
 
     Yields
     ------
     callable
-        Returns whether a signal was received.
+        Returns which kind of signal was received.
     """
-    requested = False
+    requested = Stop.NO
 
     def ask(number: int, frame: object) -> None:
         nonlocal requested
-        if requested:
+        if requested and number not in REQUEUED:
             raise KeyboardInterrupt
-        requested = True
+        requested = max(requested, Stop.REQUEUE if number in REQUEUED else Stop.INTERRUPT)
 
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: Stop.NO
         return
     before = {number: signal.signal(number, ask) for number in STOPPING}
     try:

@@ -10,8 +10,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from unheard.config import to_json
 from unheard.data.loader import PretrainLoader
@@ -23,11 +21,11 @@ from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes.learner import PretrainModule
 from unheard.training.bad_batches import BadBatches
 from unheard.training.callbacks import Callbacks
-from unheard.training.checkpoints import CheckpointWriter, checkpoints, read_progress, restore
+from unheard.training.checkpoints import CheckpointWriter, checkpoints, read_progress, restore_moments, restore_weights
 from unheard.training.collapse import CollapseDetector
 from unheard.training.engine import Engine, Losses
 from unheard.training.external_inputs import ExternalInputs
-from unheard.training.guards import NonFiniteGuard, ThroughputMeter, graceful_shutdown
+from unheard.training.guards import NonFiniteGuard, Stop, ThroughputMeter, graceful_shutdown
 from unheard.training.journal import MetricsLogger
 from unheard.training.optim import learning_rate, peak_learning_rate
 from unheard.training.session import Session, sampler_of
@@ -44,11 +42,13 @@ def latest(run: Path) -> Path | None:
 
 def prepare(session: Session, engine: Engine, learner: PretrainModule, checkpoint: Path | None) -> int:
     """Set up the engine and restore a checkpoint. Return the steps done."""
-    progress = None if checkpoint is None else read_progress(checkpoint)
-    engine.setup(learner, progress.kernel if progress else None)
-    if checkpoint is None or progress is None:
+    if checkpoint is None:
+        engine.setup(learner)
         return 0
-    restore(checkpoint, learner, engine.optimiser)
+    progress = read_progress(checkpoint)
+    restore_weights(checkpoint, learner)  # before the engine may split them
+    engine.setup(learner, progress.kernel)
+    restore_moments(checkpoint, learner, engine.optimiser)
     return progress.step
 
 
@@ -86,7 +86,7 @@ def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Loss
     buffers = engine.saved_buffers() if training.skip_bad_batches else []
     losses = engine.losses_and_gradients(batch, step)
     if session.logged(step + 1):
-        losses["gradient_norm"] = gradient_norm(engine)
+        losses["gradient_norm"] = engine.gradient_norm()
     if training.skip_bad_batches and engine.any_rank(not bool(torch.isfinite(losses["loss"]))):
         engine.undo(buffers)
         return None
@@ -94,12 +94,6 @@ def take_step(session: Session, engine: Engine, batch: Batch, step: int) -> Loss
     engine.step(rate_of(session, step))
     learner.after_step(TrainingProgress(step + 1, session.total))
     return losses
-
-
-def gradient_norm(engine: Engine) -> Float[Tensor, ""]:
-    """Return the Euclidean norm of all gradients, before clipping; every process has the same gradients."""
-    gradients = [each.grad for each in engine.learner.parameters() if each.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients)
 
 
 def rate_of(session: Session, step: int) -> float:
@@ -120,6 +114,11 @@ class Loop:
     report : Callbacks
     watcher : Watcher, optional
         Scores of a labelled table.
+
+    Attributes
+    ----------
+    stop : Stop
+        Why the steps ended before the last one.
     """
 
     def __init__(
@@ -130,7 +129,7 @@ class Loop:
         report: Callbacks,
         watcher: Watcher | None = None,
     ) -> None:
-        self.watcher = watcher
+        self.watcher, self.stop = watcher, Stop.NO
         self.session, self.writer, self.loader, self.report = session, writer, loader, report
         self.engine, training = writer.engine, session.recipe.training
         self.bad = BadBatches(writer.run, loader, training, self.engine, report.log)
@@ -157,7 +156,7 @@ class Loop:
                 rows.write({"step": first, "epoch": 0.0, **self.watcher.initial})
             return self._steps(rows, stopped)
 
-    def _steps(self, rows: MetricsLogger | None, stopped: Callable[[], bool]) -> int:
+    def _steps(self, rows: MetricsLogger | None, stopped: Callable[[], Stop]) -> int:
         training, engine, guard, total = self.session.recipe.training, self.engine, self.guard, self.session.total
         step = self.loader.steps.start
         for batch in self.loader:
@@ -167,7 +166,8 @@ class Loop:
                 self.bad.skip(step)
             else:
                 guard.record(step, batch.clips, losses["loss"])
-            ending = step == total or engine.any_rank(stopped())
+            self.stop = self._stop(step, stopped())
+            ending = step == total or self.stop > Stop.NO
             saving = ending or step % training.checkpoint_every == 0
             if saving or self.session.logged(step):
                 guard.check()
@@ -179,6 +179,12 @@ class Loop:
             if ending:
                 break
         return step
+
+    def _stop(self, step: int, stop: Stop) -> Stop:
+        """Return whether a process was asked to stop; several processes exchange this in logged steps only."""
+        if self.engine.processes > 1 and not self.session.logged(step):
+            return Stop.NO
+        return Stop(self.engine.largest(stop))
 
     def _write(self, rows: MetricsLogger | None, step: int, losses: Losses) -> None:
         """Write a row of metrics."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unheard.recipes.recipe import TrainingConfig
+from unheard.training.parallel.sharding import like_parameter, separated
 
 
 def parameter_groups(module: nn.Module, weight_decay: float, everything: bool = False) -> list[dict[str, object]]:
@@ -28,7 +29,7 @@ def parameter_groups(module: nn.Module, weight_decay: float, everything: bool = 
 def build_optimiser(module: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """Return fused AdamW with the betas of the recipe; the learning rate is set before every step."""
     groups = parameter_groups(module, config.weight_decay, everything=config.weight_decay_on == "all")
-    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.adam_eps, fused=True)
+    return torch.optim.AdamW(separated(groups), lr=0.0, betas=config.betas, eps=config.adam_eps, fused=True)
 
 
 def peak_learning_rate(config: TrainingConfig) -> float:
@@ -69,4 +70,4 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, module: nn.Module, tenso
     for full, value in tensors.items():
         name, _, key = full.rpartition("/")
         parameter = parameters[name]
-        optimiser.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        optimiser.state[parameter][key] = value if key == "step" else like_parameter(value, parameter)

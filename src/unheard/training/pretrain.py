@@ -9,6 +9,7 @@ from unheard.addresses import located
 from unheard.data.loader import PretrainLoader
 from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
+from unheard.errors import CheckpointError
 from unheard.files import write_json
 from unheard.model.sizes import resolved
 from unheard.recipes.file import RecipeFile
@@ -18,6 +19,7 @@ from unheard.training.callbacks import Callbacks, Run
 from unheard.training.checkpoints import CheckpointWriter
 from unheard.training.engine import Engine
 from unheard.training.external_inputs import ExternalInputs
+from unheard.training.guards import Stop
 from unheard.training.initial import build_initialised
 from unheard.training.journal import environment
 from unheard.training.loop import Loop, latest, loader_of, measured_steps, prepare
@@ -44,12 +46,15 @@ class Origin:
         File that registers objectives of the recipe; it is executed again when the run is resumed.
     watch : WatchPlan, optional
         Labelled table that is scored while the run trains.
+    partial : bool
+        Whether the run folder may hold the corpus of a run that was stopped while it read it.
     """
 
     init: str | Path | None = None
     minutes: float | None = None
     code: RecipeFile | None = None
     watch: WatchPlan | None = None
+    partial: bool = False
 
 
 @lost_processes()
@@ -85,7 +90,7 @@ def pretrain(
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
         inputs.watched = None if origin.watch is None else report.watch(origin.watch, recipe)
-        prepare_output_dir(run, Path(data), overwrite)
+        prepare_output_dir(run, Path(data), overwrite, origin.partial)
     with engine.first_process_first():
         cache = Cache.of(run / "corpus", engine.processes)
         store = open_corpus_store(data, recipe.frontend, cache, report.progress, recipe.data.input)
@@ -121,7 +126,11 @@ def train(
     report: Callbacks,
 ) -> Run:
     """Restore a checkpoint, print the summary, run the loop, and complete the run."""
-    step = prepare(session, engine, learner, latest(run))
+    step, stop = prepare(session, engine, learner, latest(run)), Stop.NO
+    if engine.largest(step) != -engine.largest(-step):
+        raise CheckpointError(
+            f"the processes found different checkpoints in {run}; the folder must be the same on every machine"
+        )
     if not session.total:
         session = replace(session, total=measured_steps(session, store, engine, inputs))
         if engine.rank == 0:
@@ -134,15 +143,16 @@ def train(
             for line in [*inputs.lines, *lines]:
                 report.log(line)
             watcher = _watcher(session, inputs, writer, loader, report)
-            step = Loop(session if watcher is None else watcher.session, writer, loader, report, watcher).run()
-    elif engine.rank == 0:
+            loop = Loop(session if watcher is None else watcher.session, writer, loader, report, watcher)
+            step, stop = loop.run(), loop.stop
+    else:
         writer.save_model(step)
     engine.close()
     if step >= session.total:
         report.on_end(run, store)
         if engine.rank == 0:
             mark_complete(run, session)
-    return Run(run, step, session.total)
+    return Run(run, step, session.total, requeue=stop == Stop.REQUEUE and step < session.total)
 
 
 def _watcher(

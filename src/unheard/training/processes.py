@@ -22,8 +22,10 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import nn
 
 from unheard.errors import ConfigError, UnheardError
+from unheard.training.parallel.sharding import is_sharded
 
 JOINING = timedelta(minutes=5)  # our choice; timeout of the processes for each other at the start
 DIST_TIMEOUT = timedelta(hours=12)  # our choice; the others wait while the first process reads or packs a corpus
@@ -197,6 +199,10 @@ class DistributedStrategy(DDPStrategy):
 
     def __init__(self) -> None:
         super().__init__(timeout=DIST_TIMEOUT)
+
+    def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]
+        """Wrap a module for data parallelism; a sharded one exchanges its gradients itself."""
+        return module if is_sharded(module) else super().setup_module(module)
 
     def setup_environment(self) -> None:
         """Create the process group."""

@@ -17,10 +17,11 @@ from unheard.objectives.base import Batch
 from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.training.bad_batches import CHECKPOINT, STATE, recorded_step
 from unheard.training.callbacks import Callbacks
-from unheard.training.engine import Engine, one_by_one
+from unheard.training.engine import Engine
 from unheard.training.guards import all_finite
 from unheard.training.initial import build_initialised
 from unheard.training.loop import loader_of, prepare, take_step
+from unheard.training.parallel.parts import one_by_one
 from unheard.training.resume import open_session
 from unheard.training.session import read_session
 

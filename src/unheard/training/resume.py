@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from unheard.addresses import located
-from unheard.config import override
+from unheard.config import override, to_json
 from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
 from unheard.errors import ConfigError, DataError
+from unheard.model.sizes import resolved
+from unheard.recipes.recipe import Recipe
 from unheard.remote.listing import exists
 from unheard.training.callbacks import Callbacks, Run
 from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine
 from unheard.training.external_inputs import ExternalInputs
 from unheard.training.initial import build_initialised
-from unheard.training.pretrain import rank_zero_report, train
+from unheard.training.pretrain import Origin, rank_zero_report, train
 from unheard.training.processes import lost_processes
 from unheard.training.run_folder import is_complete, one_writer
 from unheard.training.session import Session, read_session, write_session
+from unheard.weights.built_in import origin_of
 
 
 @lost_processes()
@@ -117,3 +121,58 @@ def _changed(session: Session, data: str | Path | None, skip_bad_batches: int | 
     if skip_bad_batches is not None:
         session = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
     return session
+
+
+def moved_corpus(run: Path, data: str | Path, recipe: Recipe, origin: Origin, no_code: bool = False) -> Path | None:
+    """Compare the options of a command with those that a run was started with.
+
+    Fields that a run takes from its corpus may be empty, and ``training.skip_bad_batches`` may change.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        With the settings of the command.
+    no_code : bool
+        As in `read_session`.
+
+    Returns
+    -------
+    Path or None
+        The path of the corpus if it is not the one that is stored; `resume` compares its content.
+
+    Raises
+    ------
+    ConfigError
+        Names each option that differs, with both values.
+    """
+    session = read_session(run, no_code)
+    init = None if origin.init is None else origin_of(origin.init)
+    given = _leaves(to_json(replace(recipe, model=resolved(recipe.model))))
+    given |= {"--init": init, "--minutes": origin.minutes, "--watch": origin.watch and origin.watch.table}
+    stored = _leaves(to_json(session.recipe))
+    stored |= {"--init": session.init, "--minutes": session.minutes, "--watch": session.watch and session.watch.table}
+    if origin.watch is not None and origin.watch.every and session.watch is not None:
+        given["--watch-every"], stored["--watch-every"] = origin.watch.every, session.watch.every
+    differing = [
+        f"{name} is {stored.get(name)!r}, given {given[name]!r}"
+        for name in given
+        if given[name] != stored.get(name)
+        and name != "training.skip_bad_batches"
+        and (given[name] not in (None, "", []) or name.startswith("--"))
+    ]
+    if differing:
+        raise ConfigError(
+            f"{run} was started with other options: {'; '.join(differing)}; give those of the run, another -o, or"
+            " replace the run with --overwrite instead of --resume-or-start"
+        )
+    return None if Path(data).resolve() == Path(session.data) else Path(data)
+
+
+def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the fields of a configuration by dotted name; entries of lists of sections by their number."""
+    if isinstance(values, list) and values and isinstance(values[0], dict):
+        values = {str(number): each for number, each in enumerate(values)}
+    if not isinstance(values, dict):
+        return {prefix: values}
+    inner = {f"{prefix}.{name}" if prefix else name: each for name, each in values.items()}
+    return {name: value for key, each in inner.items() for name, value in _leaves(each, key).items()}

@@ -15,7 +15,7 @@ from unheard.outputs import LOCK, locked_folder
 from unheard.remote.listing import exists
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.processes import first_process
-from unheard.training.session import Session, read_config
+from unheard.training.session import CONFIG, Session, read_config
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -33,8 +33,18 @@ def is_run(folder: Path) -> bool:
     return True
 
 
-def prepare_output_dir(run: Path, data: Path, overwrite: bool) -> None:
+def is_started(folder: Path) -> bool:
+    """Return whether a folder holds the configuration of a run."""
+    return (folder / CONFIG).is_file()
+
+
+def prepare_output_dir(run: Path, data: Path, overwrite: bool, partial: bool = False) -> None:
     """Prepare the folder of a new run. Only run folders of this library are ever deleted.
+
+    Parameters
+    ----------
+    partial : bool
+        Accept a folder that holds a packed corpus only.
 
     Raises
     ------
@@ -49,6 +59,8 @@ def prepare_output_dir(run: Path, data: Path, overwrite: bool) -> None:
             " corpus"
         )
     if not (run.is_file() or (run.exists() and any(entry.name != LOCK for entry in run.iterdir()))):
+        return
+    if partial and not run.is_file() and is_run(run) and not is_started(run):
         return
     if not overwrite:
         raise ConfigError(

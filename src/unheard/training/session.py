@@ -26,6 +26,8 @@ from unheard.training.watch.plan import WatchPlan
 from unheard.version import __version__
 from unheard.weights.built_in import open_model
 
+CONFIG = "config.json"
+"""File of a run folder with its session."""
 STEP_BUDGET = 10_000  # our choice: 1.3 million crops at the default batch, hours on two cores, minutes on a GPU
 EPOCH_BUDGET = 400  # our choice: maximum number of epochs of a small corpus
 
@@ -138,7 +140,7 @@ def read_config(run: Path) -> dict[str, Any]:
     CheckpointError
         When ``run`` is not a run, or its configuration is damaged.
     """
-    file = run / "config.json"
+    file = run / CONFIG
     if not file.is_file():
         raise CheckpointError(
             f"there is no run at {run}; give the folder that unheard pretrain or finetune wrote with -o"
@@ -203,4 +205,4 @@ def _refuse_unregistered(run: Path, recipe: Any) -> None:
 
 def write_session(run: Path, session: Session) -> None:
     """Write ``config.json`` of a run."""
-    write_json(run / "config.json", {"unheard": __version__, "sampling": SAMPLING, **to_json(session)})
+    write_json(run / CONFIG, {"unheard": __version__, "sampling": SAMPLING, **to_json(session)})

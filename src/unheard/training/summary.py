@@ -57,7 +57,8 @@ def summary_lines(
     lines.append(
         f"training   {session.total} steps of {training.batch_size} windows,"
         f" {session.total * training.batch_size / sampler.size:.1f} epochs; {engine.precision} on"
-        f" {engine.device.type}{f' x {engine.processes}' if engine.processes > 1 else ''}; about {duration(seconds)}"
+        f" {engine.device.type}{f' x {engine.processes}' if engine.processes > 1 else ''}"
+        f"{', sharded' if engine.sharded else ''}; about {duration(seconds)}"
     )
     median = float(np.median(store.frames))
     if median < recipe.model.frames / 2:

@@ -102,10 +102,17 @@ def save_model(
     statistics: Statistics,
     provenance: Provenance,
     classifier: Classifier | None = None,
+    tensors: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write a model folder; an existing one is replaced only when the new one is complete."""
+    """Write a model folder; an existing one is replaced only when the new one is complete.
+
+    Parameters
+    ----------
+    tensors : dict of Tensor, optional
+        The weights, if those of ``learner`` are split over several processes.
+    """
     config = model_config(recipe, statistics, provenance)
-    tensors = learner.export_state_dict()
+    tensors = learner.export_state_dict() if tensors is None else tensors
     labels = classifier.config.labels if classifier is not None else ()
     if classifier is not None:
         config["classifier"] = to_json(classifier.config)

@@ -38,6 +38,9 @@ class PretrainOptions:
         does not change. The scores are in the rows of metrics.
     watch_every
         Steps between two scores of --watch. Default: as short as 3 % of the training time allows.
+    resume_or_start
+        Continue the run of the output if there is one, with the same options; else start it. A complete run is left as
+        it is. For jobs that a batch system starts again.
     """
 
     recipe: str | None = None
@@ -51,6 +54,7 @@ class PretrainOptions:
     log: Literal["tensorboard", "wandb", "mlflow"] | None = None
     watch: Path | None = None
     watch_every: int | None = None
+    resume_or_start: bool = False
 
 
 @dataclass(frozen=True)

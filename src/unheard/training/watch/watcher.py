@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unheard.data.store import Store
 from unheard.objectives.base import Batch
 from unheard.recipes.learner import build
 from unheard.training.engine import Engine
+from unheard.training.parallel.sharding import whole_tensors
 from unheard.training.session import Session
 from unheard.training.watch.plan import WatchedTable, chosen_interval, share_of
 from unheard.weights.checkpoint import Provenance, SavedModel, load_weights
@@ -79,23 +81,24 @@ class Watcher:
     def scores(self) -> dict[str, float]:
         """Return the scores of the current weights, and the seconds they took; empty in all processes but the first."""
         found: dict[str, float] = {}
+        tensors = whole_tensors(self.engine.learner.export_state_dict(), self.table is not None)
         if self.table is not None:
             begin = time.perf_counter()
             with same_random_state():
-                found = dict(self.table.score(self._current(), str(self.engine.device)))
+                found = dict(self.table.score(self._current(tensors), str(self.engine.device)))
             found["probe/seconds"] = time.perf_counter() - begin
         if self.engine.processes > 1:
             self.engine.wait()
         return found
 
     @torch.inference_mode(mode=False)
-    def _current(self) -> SavedModel:
+    def _current(self, tensors: dict[str, Tensor]) -> SavedModel:
         """Return a copy of the trained model, as a model folder would hold it."""
         recipe = self.session.recipe
         if self._copy is None:
             learner = build(recipe, seed=0)
             self._copy = SavedModel(learner, recipe, self.session.statistics, Provenance()).frozen()
-        load_weights(self._copy.learner, self.engine.learner.export_state_dict(), "the trained model")
+        load_weights(self._copy.learner, tensors, "the trained model")
         return self._copy
 
 
