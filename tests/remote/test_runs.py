@@ -95,11 +95,13 @@ def test_a_stopped_run_is_resumed_with_the_same_losses(
     assert is_file(f"{memory}/checkpoints/step-00000004/state.json") and is_file(f"{memory}/model/config.json")
     if machine == "another":
         shutil.rmtree(place)
-    run = unheard.resume(memory, device="cpu")
+    lines: list[str] = []
+    run = unheard.resume(memory, device="cpu", report=Callbacks(log=lines.append))
     assert run.finished and named(run.folder) == memory
     unheard.pretrain(sounds, tmp_path / "run", RECIPE, device="cpu")
     assert losses(content(f"{memory}/metrics.jsonl")) == losses((tmp_path / "run/metrics.jsonl").read_bytes())
-    assert unheard.resume(memory, device="cpu").finished  # nothing is left to do
+    assert unheard.resume(memory, device="cpu", report=Callbacks(log=lines.append)).finished  # nothing is left to do
+    assert lines[-1] == f"{memory} is finished: 6 of 6 steps" and not any(str(place) in line for line in lines)
 
 
 def test_a_checkpoint_that_cannot_be_uploaded_does_not_end_the_run(

@@ -19,6 +19,7 @@ from unheard.data.check import check
 from unheard.data.label_table import read_labels
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.errors import AudioError, ConfigError, DataError, RemoteError
+from unheard.files import write_text
 from unheard.remote.writing import upload_folder, working_place
 
 RATE = 16000
@@ -144,8 +145,11 @@ def test_what_cannot_be_used_is_named_by_its_address(
         find_sounds(f"{memory}/none")
     assert main(["embed", "xyz://bucket/a.wav", "-o", "t.csv"]) == 2
     assert "xyz://bucket/a.wav: the scheme xyz:// is unknown" in capsys.readouterr().err
-    assert main(["export", "random-tiny", "-o", f"{memory}/model.onnx"]) == 2
-    assert f"{memory}/model.onnx: this writes local files only" in capsys.readouterr().err
+    for option in (["-o", f"{memory}/x.onnx"], [f"--out={memory}/x.onnx"], ["--out", f"{memory}/x.onnx"]):
+        assert main(["export", "random-tiny", *option]) == 2
+        assert f"{memory}/x.onnx: this writes local files only" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=rf"{memory}/x.csv: this writes local files only"):
+        write_text(Path(f"{memory}/x.csv"), "")
     assert main(["embed", f"{memory}/a.wav", "-o", f"{memory}/t.csv", "--task", "1/2"]) == 2
     assert "need a folder that all of them share" in capsys.readouterr().err
 

@@ -28,6 +28,7 @@ from unheard.cli import (
 )
 from unheard.cli.shell import DONE, INTERRUPTED, REQUEUE, USER_ERROR, Requeued, app, log, showing_warnings
 from unheard.errors import UnheardError, shown
+from unheard.outputs import refuse_address
 
 __all__ = ["VERBS", "main"]
 
@@ -49,6 +50,9 @@ VERBS = (
     debugging,
 )
 """Modules that register their commands on import."""
+
+REMOTE_OUTPUTS = {("embed",), ("pretrain",), ("data", "pack")}
+"""Commands whose output may be at an address such as ``s3://bucket/folder``."""
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout was closed, as in `unheard recipes | head -1`
 
@@ -74,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # the standard input, which would be read as an option; see `unheard.audio.standard_input`, which is slow to import
     arguments = [f"./{each}" if each == "-" or each.startswith("-@") else each for each in given]
     try:
+        _refuse_remote_output(arguments)
         with showing_warnings():
             code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return DONE if code is None else int(code)
@@ -97,6 +102,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = f"{shown(error.filename)}: " if error.filename is not None else ""
         advice = "; free some space, or choose another folder" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         return _refuse(f"{place}{error.strerror}{advice}")
+
+
+def _refuse_remote_output(arguments: Sequence[str]) -> None:
+    """Refuse an output at an address before anything is computed, if the command writes local files only.
+
+    Raises
+    ------
+    ConfigError
+        Naming the address.
+    """
+    if tuple(arguments[:1]) in REMOTE_OUTPUTS or tuple(arguments[:2]) in REMOTE_OUTPUTS:
+        return
+    for name, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        if name in ("-o", "--out"):
+            refuse_address(value)
+        elif name.startswith("--out="):
+            refuse_address(name.partition("=")[2])
 
 
 def _own_output() -> None:

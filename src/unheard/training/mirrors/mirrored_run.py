@@ -72,7 +72,7 @@ def mirrored_run(
         report.on_save(run)
 
     with naming(place, address):
-        yield place, replace(report, on_save=save)
+        yield place, replace(report, on_save=save, log=lambda text: report.log(text.replace(str(place), address)))
     if not first_process():
         return
     try:
