@@ -67,6 +67,7 @@ def stopping_after(step: int, lines: list[str] | None = None) -> Callbacks:
     return Callbacks(on_save=stop, log=[].append if lines is None else lines.append)
 
 
+@pytest.mark.slow
 def test_a_run_at_an_address_is_that_of_a_folder(sounds: Path, store: Store, tmp_path: Path, place: Path) -> None:
     out = "s3://sounds/runs/first"
     run = unheard.pretrain(sounds, out, SHORT, device="cpu")

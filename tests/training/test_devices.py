@@ -154,6 +154,7 @@ def test_a_run_learns_what_it_learns_on_the_cpu(device: str, sounds: Path, tmp_p
 
 
 @DEVICES
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_run_learns_what_an_eager_one_does(device: str, sounds: Path, tmp_path: Path) -> None:
     """In processes of their own: the type checks of the tests would be compiled, too."""

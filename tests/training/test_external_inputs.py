@@ -198,7 +198,7 @@ def test_without_its_weights_the_student_is_audiomae(corpus: Path, tmp_path: Pat
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-@pytest.mark.parametrize("name", ["clap-mini", "sup-mam-clap"])
+@pytest.mark.parametrize("name", [pytest.param("clap-mini", marks=pytest.mark.slow), "sup-mam-clap"])
 def test_two_processes_learn_what_one_does(
     name: str, corpus: Path, settings: dict[str, list[str]], tmp_path: Path
 ) -> None:

@@ -94,7 +94,7 @@ def test_kill_9_loses_nothing_before_the_last_checkpoint(sounds: Path, tmp_path:
     assert all(torch.equal(value, ours[key]) for key, value in theirs.items())
 
 
-@pytest.mark.parametrize("name", ["eat", "sslam"])
+@pytest.mark.parametrize("name", ["eat", pytest.param("sslam", marks=pytest.mark.slow)])
 def test_two_processes_learn_what_one_does(name: str, sounds: Path, tmp_path: Path) -> None:
     start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
