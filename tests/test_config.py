@@ -92,7 +92,7 @@ def test_settings_apply_in_order_and_leave_the_original_alone() -> None:
         ("model.depth", r"has the form section\.key=value, for example training\.batch_size=64; got 'model\.depth'"),
         ("model.frames=many", "model.frames: got 'many'; Input should be a valid integer"),
         ("model.frames=1.5", "model.frames: got 1.5"),
-        ("model.size=tinny", "model.size: got 'tinny'; Input should be 'tiny', 'small', 'base' or 'large'"),
+        ("model.size=tinny", "model.size: got 'tinny'; Input should be 'tiny', 'small', 'base', 'large' or 'huge'"),
         ("model.patch_size=16", "model.patch_size: got 16"),
         ("model.patch_size=[16]", r"model.patch_size: got \[16\]; value 1 is missing"),
         ("training.batch_size=null", "training.batch_size: got None"),

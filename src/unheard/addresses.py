@@ -19,6 +19,11 @@ SCHEMES = LOCAL | frozenset({"s3", "s3a", "gs", "gcs", "hf", "az", "abfs", "abfs
 )  # fmt: skip
 """Schemes that are recognised wherever they stand in a path; others only at its begin and with two slashes."""
 
+HF_KINDS = ("datasets/", "spaces/")
+"""What an address of the Hugging Face Hub begins with where its two slashes were joined to one: ``hf:/DIR`` is the
+Hugging Face folder ``/DIR`` of this machine.
+"""
+
 _INSIDE = re.compile(rf"(?:^|/)({'|'.join(sorted(SCHEMES))}):/+(?=[^/])")
 _BEGIN = re.compile(r"([a-z][a-z0-9+.-]+)://+(?=[^/])")
 _UNKNOWN = re.compile(r"([a-z][a-z0-9+.-]+):/(?=[^/])")
@@ -44,6 +49,8 @@ def address_of(path: str | os.PathLike[str]) -> str:
     if found is None:
         return ""
     scheme, place = found[1], text[found.end() :]
+    if scheme == "hf" and "hf://" not in text and not place.startswith(HF_KINDS):
+        return ""
     return f"{scheme}://{'/' if scheme in LOCAL else ''}{place}"
 
 

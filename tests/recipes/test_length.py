@@ -33,7 +33,7 @@ def audioset(name: str, clips: int) -> Store:
     frontend = build_frontend(recipe.frontend)
     frames = np.full(clips, frontend.num_frames(10 * recipe.frontend.sample_rate), np.int64)
     frames[::1000] = frontend.num_frames(7 * recipe.frontend.sample_rate)
-    index: Any = Mock(spec=Store, frames=frames, domains=np.full(clips, ""))
+    index: Any = Mock(spec=Store, frames=frames, domains=np.full(clips, ""), shards=())
     return cast(Store, index)
 
 

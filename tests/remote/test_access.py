@@ -9,6 +9,7 @@ import pytest
 import s3fs
 from tests.remote.store import BUCKET, Fault, Store
 
+from unheard.addresses import address_of
 from unheard.errors import ConfigError, RemoteError, UnheardError
 from unheard.remote import access, cache, listing
 from unheard.remote.listing import exists, files_below, is_folder
@@ -16,6 +17,21 @@ from unheard.remote.reading import open_file
 from unheard.remote.writing import upload
 
 CONTENT = bytes(range(256)) * 4096
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ("hf:/models/ast", ""),  # a folder of this machine, for an encoder of transformers
+        (Path("hf:/models/ast"), ""),
+        ("hf://models/ast", "hf://models/ast"),
+        (Path("hf://datasets/user/sounds"), "hf://datasets/user/sounds"),
+        (Path("/data") / "s3://bucket/a.wav", "s3://bucket/a.wav"),
+        ("sounds/s3.wav", ""),
+    ],
+)
+def test_what_an_address_is(path: str | Path, address: str) -> None:
+    assert address_of(path) == address
 
 
 @pytest.mark.parametrize("kind", ["503", "cut"])

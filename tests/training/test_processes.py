@@ -97,7 +97,7 @@ def test_two_processes_learn_what_one_does_and_speak_once(extra: list[str], soun
 
 COUNTED = """
 import sys
-import unheard.data.pack as pack
+import unheard.data.packing.shards as pack
 from unheard.cli import main
 from unheard.training.processes import first_process
 real = pack.transformed

@@ -16,7 +16,16 @@ CODE = "modeling_unheard.py"
 """Name of the file."""
 
 MODULES = (
-    *("errors", "audio.workspace", "audio.limits", "audio.framing", "audio.frontend", "audio.kaldi", "audio.decibels"),
+    *(
+        "addresses",
+        "errors",
+        "audio.workspace",
+        "audio.limits",
+        "audio.framing",
+        "audio.frontend",
+        "audio.kaldi",
+        "audio.decibels",
+    ),
     "audio.frontend_kinds",
     *("model.patches", "model.sizes", "model.transformer", "model.encoder", "model.classification", "model.classifier"),
     *("weights.export.graph", "weights.export.hf_model"),
