@@ -12,7 +12,7 @@ from tests.remote.store import BUCKET, Fault, Store
 from unheard.addresses import address_of
 from unheard.errors import ConfigError, RemoteError, UnheardError
 from unheard.remote import access, cache, listing
-from unheard.remote.listing import exists, files_below, is_folder
+from unheard.remote.listing import exists, files_below, is_file, is_folder
 from unheard.remote.reading import open_file
 from unheard.remote.writing import upload
 
@@ -41,6 +41,11 @@ def test_a_fault_that_passes_is_tried_again(store: Store, kind: str) -> None:
     with open_file(address) as file:
         assert file.read() == CONTENT
     assert not store.faults
+
+
+def test_below_a_file_there_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    assert is_file(f"file://{tmp_path}/a.wav") and not is_file(f"file://{tmp_path}/a.wav/config.json")
 
 
 def test_a_fault_that_stays_is_named_and_leaves_nothing(

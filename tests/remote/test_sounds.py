@@ -158,3 +158,9 @@ def test_a_file_system_address_is_written_at_once(tmp_path: Path, model: Embeddi
     report = unheard.embed(model, f"file://{sounds}/a.wav", f"file://{tmp_path}/new/t.parquet")
     assert report.rows == 1
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["t.parquet"]
+
+
+def test_one_sound_at_an_address_is_drawn_and_embedded(tmp_path: Path, sounds: Path) -> None:
+    sound = f"file://{sounds}/a.wav"
+    assert main(["figure", "masks", "random-tiny", sound, "-o", str(tmp_path / "masks.png")]) == 0
+    assert main(["embed", sound, "-o", str(tmp_path / "a.csv")]) == 0

@@ -112,11 +112,12 @@ def figure(
         MODEL: runs, model folders or built-in names. AUDIO: sound files.
     """
     from unheard import api
+    from unheard.audio.archives.members import is_sound_file
     from unheard.weights.built_in import is_model_name
 
     models = [each for each in given if is_model_name(each)]
     sounds = [each for each in given if each not in models]
-    if unknown := [each for each in sounds if not Path(each).is_file()]:
+    if unknown := [each for each in sounds if not is_sound_file(each)]:
         raise ConfigError(f"{unknown[0]} is neither a model nor a sound file; give MODEL... AUDIO...")
     patches = [_patch_index(text) for text in at] or None
     api.figure(kind, models, sounds, out, **vars(options), at=patches, device=device, overwrite=overwrite)

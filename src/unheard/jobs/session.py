@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from unheard.errors import AudioWarning, ConfigError, InUseError, UnheardError
 from unheard.jobs.plan import Outcome, Task, is_done, read_outcome, write_outcome
@@ -18,6 +18,9 @@ from unheard.outputs import locked_file
 
 FORMER_WORKER_SECONDS = 60.0
 """Time in which a worker that was given up releases the lock of its part (our choice)."""
+
+FEWER = "use fewer --processes"
+"""Advice for work whose memory depends on the number of processes only."""
 
 Do = Callable[[Task], Outcome]
 """Function that computes one task: writes its part, unless nothing is in it, and returns the outcome."""
@@ -35,6 +38,24 @@ class Work(Protocol):
     def open(self, worker: int, threads: int) -> Do:
         """Load what all tasks share, such as a model, in the ``worker``-th worker, which has ``threads`` cores."""
         ...
+
+
+@dataclass(frozen=True)
+class OpenedWork:
+    """Work in the process that has already loaded what the tasks share.
+
+    Parameters
+    ----------
+    do : callable
+        Does one task.
+    """
+
+    do: Do
+    advice: ClassVar[str] = FEWER
+
+    def open(self, worker: int, threads: int) -> Do:
+        """Return the function that does tasks."""
+        return self.do
 
 
 @dataclass(frozen=True)

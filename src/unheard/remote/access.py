@@ -105,6 +105,8 @@ def attempt(address: str, verb: str, call: Callable[[AbstractFileSystem, str], R
             return call(system, place)
         except (FileNotFoundError, RemoteError):
             raise
+        except NotADirectoryError as error:  # a place below a file
+            raise FileNotFoundError(*error.args) from error
         except Exception as error:  # each file system has errors of its own
             if (final := _final(address, verb, error)) is not None:
                 raise final from error

@@ -9,7 +9,7 @@ from unheard.errors import RemoteError
 from unheard.outputs import LOCK
 from unheard.remote.listing import exists, files_below
 from unheard.remote.reading import fetch
-from unheard.remote.writing import LAST, delete, upload
+from unheard.remote.writing import completing_last, delete, upload
 
 NOT_MIRRORED = ("corpus",)
 """Folders that stay local: a packed corpus can be made again from its sounds."""
@@ -40,12 +40,12 @@ class Mirror:
             When the address cannot be written. What was uploaded stays valid.
         """
         now = dict(self._files())
-        for name in sorted(now, key=_last):
+        for name in sorted(now, key=completing_last):
             if self._done.get(name) != now[name] and (self.folder / name).exists():
                 upload(self.folder / name, f"{self.address}/{name}")
                 self._done[name] = now[name]
         gone = set(files_below(self.address) if exists(self.address) else ()) - set(now)
-        for name in sorted(gone, key=_last, reverse=True):
+        for name in sorted(gone, key=completing_last, reverse=True):
             delete(f"{self.address}/{name}")
             self._done.pop(name, None)
 
@@ -57,10 +57,6 @@ class Mirror:
                 continue
             state = path.stat()
             yield name, (state.st_size, state.st_mtime_ns)
-
-
-def _last(name: str) -> tuple[bool, str]:
-    return name.rpartition("/")[2] in LAST, name
 
 
 def fetch_folder(address: str, place: Path) -> None:

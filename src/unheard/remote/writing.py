@@ -74,7 +74,7 @@ def upload_folder(folder: Path, address: str, names: Iterable[str]) -> None:
     RemoteError
         As `upload`.
     """
-    for name in sorted(names, key=_last):
+    for name in sorted(names, key=completing_last):
         upload(folder / name, f"{address}/{name}")
 
 
@@ -174,7 +174,7 @@ def _replace(place: Path, address: str) -> None:
         names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
         old = set(files_below(address)) - set(names) if exists(address) else set()
         upload_folder(place, address, names)
-        for name in sorted(old, key=_last, reverse=True):
+        for name in sorted(old, key=completing_last, reverse=True):
             delete(f"{address}/{name}")
     elif place.exists():
         parent = address.rpartition("/")[0]
@@ -182,7 +182,7 @@ def _replace(place: Path, address: str) -> None:
         upload_folder(place.parent, parent, names)
 
 
-def _last(name: str) -> tuple[bool, bool, str]:
-    """Sort the files that complete a folder after the others, and those of the folder itself last."""
+def completing_last(name: str) -> tuple[bool, bool, str]:
+    """Return a key that sorts files that complete a folder after the others, and those of the folder itself last."""
     final = name.rpartition("/")[2] in LAST
     return final, final and "/" not in name, name

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 from unheard.data.mapping import open_store
 from unheard.data.packing.folder_jobs import FolderJob, required, shard_job, write_folder
@@ -22,7 +23,7 @@ from unheard.jobs.engines import Spread, worker_count
 from unheard.jobs.estimate import Estimate, Measured, Size, estimate, for_a_while, sample_of
 from unheard.jobs.plan import Outcome, Task
 from unheard.jobs.running import TaskReport
-from unheard.jobs.session import Do
+from unheard.jobs.session import FEWER, Do, OpenedWork
 from unheard.outputs import locked_file
 from unheard.progress import Track, silent
 from unheard.teachers.load import load_teacher
@@ -58,11 +59,7 @@ class TargetWork:
     device: str
     key: str
     track: Track = silent
-
-    @property
-    def advice(self) -> str:
-        """Return what to do if a worker has too little memory."""
-        return "use fewer --processes"
+    advice: ClassVar[str] = FEWER
 
     def open(self, worker: int, threads: int) -> Do:
         """Load the teacher on ``threads`` cores, and read the projection.
@@ -153,24 +150,7 @@ def store_in_tasks(
 
     output = FolderJob(out, job.refuse, finished, finish, partial(prepare, job, track))
     tasks = shard_job(out, shards, job.key, work, UNIT, "computing targets")
-    return write_folder(tasks, HereWork(job, track), output, spread, track)
-
-
-@dataclass(frozen=True)
-class HereWork:
-    """`TargetWork` in the process that has loaded the teacher."""
-
-    job: TargetsJob
-    track: Track
-
-    @property
-    def advice(self) -> str:
-        """Return what to do if there is too little memory."""
-        return "use fewer --processes"
-
-    def open(self, worker: int, threads: int) -> Do:
-        """Return the function that does tasks."""
-        return partial(compute, self.job, self.track)
+    return write_folder(tasks, OpenedWork(partial(compute, job, track)), output, spread, track)
 
 
 def estimate_targets(data: Path, config: TargetsConfig, device: str, spread: Spread) -> Estimate:

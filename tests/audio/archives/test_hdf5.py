@@ -72,7 +72,15 @@ def test_what_cannot_be_read_is_named(sounds: list[Path], tmp_path: Path) -> Non
         read(find_sounds(two)[-1])
     with h5py.File(tmp_path / "weights.h5", "w") as other:
         other.create_dataset("kernel", data=np.zeros((3, 3)))
+        other["gone"] = h5py.SoftLink("/nothing")
     assert find_sounds(tmp_path / "weights.h5") == []
+
+
+def test_names_that_are_not_a_list_are_left_out(sounds: list[Path], tmp_path: Path) -> None:
+    file = packed(tmp_path / "d.h5", sounds)
+    with h5py.File(file, "a") as other:
+        other.create_group("audio_name")
+    assert [path.name for path in find_sounds(file)] == ["0", "1", "2"]
 
 
 def test_without_the_package_the_extra_is_named(

@@ -27,7 +27,7 @@ def test_a_position_of_a_large_epoch_is_found_without_the_others() -> None:
 
 @pytest.mark.parametrize("size", [2, 5, 20, 33])
 def test_slots_are_at_every_position_equally_often(size: int) -> None:
-    epochs = 600
+    epochs = 2000
     orders = np.stack([epoch_order(np.arange(size), size, 1, epoch) for epoch in range(epochs)])
     counts = np.stack([np.bincount(column, minlength=size) for column in orders.T])
     chi_square = ((counts - epochs / size) ** 2 / (epochs / size)).sum()

@@ -71,7 +71,7 @@ def _open(path: Path) -> h5py.File:
 
 def _dataset(file: h5py.File) -> tuple[str, str]:
     """Return the name of the dataset with sounds, empty if there is none, and why none of several was selected."""
-    found = [name for name in file if _holds_files(file[name])]
+    found = [name for name in file if _holds_files(file.get(name))]  # None for a link to nothing
     if len(found) < 2:
         return "".join(found), ""
     known = [name for name in SOUNDS if name in found]
@@ -91,7 +91,7 @@ def _holds_files(item: Any) -> bool:
 def _names(file: h5py.File, dataset: str, suffixes: frozenset[str]) -> list[str]:
     """Return the names of all rows."""
     count = len(file[dataset])
-    stored = file[NAMES][:] if NAMES in file and file[NAMES].shape == (count,) else [b""] * count
+    stored = file[NAMES][:] if getattr(file.get(NAMES), "shape", None) == (count,) else [b""] * count
     names = []
     for row, value in enumerate(stored):
         name = PurePath(value.decode(errors="replace") if isinstance(value, bytes) else str(value)).name

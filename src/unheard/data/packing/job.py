@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from unheard.data.corpus import Clip, Corpus
 from unheard.data.mapping import open_store
@@ -48,11 +49,7 @@ class PackWork:
     key: str
     workers: int | None = None
     track: Track = silent
-
-    @property
-    def advice(self) -> str:
-        """Return what to do if a worker has too little memory."""
-        return "use fewer --workers or --processes"
+    advice: ClassVar[str] = "use fewer --workers or --processes"
 
     def open(self, worker: int, threads: int) -> Do:
         """Return the function that packs the shards of a task with ``threads`` threads."""

@@ -116,7 +116,8 @@ class CropSampler:
         if self._slots.shortest < 1:
             raise DataError("a corpus without frames has no windows; give at least one clip that can be read")
         self._short = np.flatnonzero(self.frames < width) if short == "join" else np.empty(0, np.int64)
-        self._joins, self._blocks = short == "join", _ALL
+        self._joins = short == "join"
+        self._blocks: tuple[Indices, int] | None = None  # bounds of the shards, and how many are shuffled together
         self._by_domain: list[Slots] = []
         if domains is not None:
             codes = np.unique(np.asarray(domains), return_inverse=True)[1]
@@ -237,7 +238,6 @@ class CropSampler:
         return key
 
 
-_ALL: tuple[Indices, int] | None = None  # all windows are shuffled together
 _JITTER = 2**32  # a purpose that is larger than any number of joined clips
 
 

@@ -19,12 +19,13 @@ from unheard.embedding.table_files import FORMATS, read_columns, read_identity, 
 from unheard.embedding.table_jobs.inputs import rows_left, table_identity
 from unheard.embedding.table_jobs.joining import join, joined
 from unheard.embedding.table_jobs.report import BulkReport, NothingReadError
-from unheard.embedding.table_jobs.work import EmbedWork, LoadedWork
+from unheard.embedding.table_jobs.work import EmbedWork
 from unheard.embedding.tables import absolute, parts_folder
 from unheard.errors import ConfigError, shown
 from unheard.jobs.engines import Spread, refuse_overwrite, worker_count
 from unheard.jobs.plan import tasks_folder
 from unheard.jobs.running import Job, Parts, do_array_task, do_tasks
+from unheard.jobs.session import OpenedWork
 from unheard.outputs import locked_file
 from unheard.progress import Track, silent
 
@@ -150,7 +151,7 @@ def _embed_task(job: TableJob, spread: Spread, resume: bool, track: Track) -> Bu
     tasks = _in_tasks(job, left)
     report = do_array_task(
         tasks,
-        LoadedWork(tasks.work, job.model, track),
+        OpenedWork(tasks.work.doing(job.model, track)),
         spread,
         len(job.items),
         lambda: locked_file(job.out),

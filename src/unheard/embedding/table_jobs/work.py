@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from unheard.devices import device_of_worker
 from unheard.embedding.bulk import embed_files, embed_rows
@@ -50,11 +50,7 @@ class EmbedWork:
     options: Options
     segments: bool
     identity: dict[str, Any]
-
-    @property
-    def advice(self) -> str:
-        """Return what to do if a worker has too little memory."""
-        return "use a smaller --batch-size or fewer --processes"
+    advice: ClassVar[str] = "use a smaller --batch-size or fewer --processes"
 
     def open(self, worker: int, threads: int) -> Do:
         """Load the model on ``threads`` cores; of several GPUs, workers take one after the other.
@@ -87,24 +83,6 @@ class EmbedWork:
             return Outcome(task.number, report.embedded, report.resumed, report.rows, report.skipped)
 
         return do
-
-
-@dataclass(frozen=True)
-class LoadedWork:
-    """`EmbedWork` in the process that has loaded the model."""
-
-    work: EmbedWork
-    loaded: EmbeddingModel
-    track: Track = silent
-
-    @property
-    def advice(self) -> str:
-        """Return what to do if a worker has too little memory."""
-        return self.work.advice
-
-    def open(self, worker: int, threads: int) -> Do:
-        """Return the function that does tasks."""
-        return self.work.doing(self.loaded, self.track)
 
 
 def part_file(part: Path) -> Path:

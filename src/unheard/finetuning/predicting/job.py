@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from unheard.jobs.engines import Spread, refuse_overwrite, worker_count
 from unheard.jobs.estimate import Estimate, Measured, Size, estimate, for_a_while, sample_of
 from unheard.jobs.plan import Outcome, Task, tasks_folder
 from unheard.jobs.running import Job, Parts, TaskReport, do_array_task, do_tasks, refuse_interrupted
-from unheard.jobs.session import Do
+from unheard.jobs.session import FEWER, Do, OpenedWork
 from unheard.outputs import locked_file
 from unheard.progress import Track, silent
 from unheard.read_ahead import reader_count
@@ -58,11 +58,7 @@ class ScoreWork:
     precision: Precision
     words: str | None
     identity: dict[str, Any]
-
-    @property
-    def advice(self) -> str:
-        """Return what to do if a worker has too little memory."""
-        return "use fewer --processes"
+    advice: ClassVar[str] = FEWER
 
     def open(self, worker: int, threads: int) -> Do:
         """Load the model on ``threads`` cores.
@@ -76,23 +72,6 @@ class ScoreWork:
         scorer.set_readers(min(threads, reader_count()))
         refuse_differences(f"the table of worker {worker}", self.identity, scorer.identity)
         return partial(_score, scorer, silent)
-
-
-@dataclass(frozen=True)
-class LoadedScoreWork:
-    """`ScoreWork` in the process that has loaded the model."""
-
-    scorer: FileScorer
-    track: Track
-
-    @property
-    def advice(self) -> str:
-        """Return what to do if there is too little memory."""
-        return "use fewer --processes"
-
-    def open(self, worker: int, threads: int) -> Do:
-        """Return the function that does tasks."""
-        return partial(_score, self.scorer, self.track)
 
 
 @dataclass(frozen=True)
@@ -178,7 +157,7 @@ def score_in_tasks(
     tasks = Job(folder, groups, group_key, identity, check, work, job.unit, "predicting", 1)
     if spread.task is not None:
         refuse_interrupted(job.out, resume=folder.exists(), overwrite=False)
-        here = LoadedScoreWork(job.scorer, track)
+        here = OpenedWork(partial(_score, job.scorer, track))
         return do_array_task(tasks, here, spread, len(groups), lambda: locked_file(folder), partial(_join, job))
     with locked_file(job.out):
         refuse_interrupted(job.out, resume, overwrite)

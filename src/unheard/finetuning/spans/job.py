@@ -17,7 +17,7 @@ from unheard.finetuning.spans.formats import Recording, SpanFormat, format_of
 from unheard.finetuning.spans.journal import DetectionJournal
 from unheard.finetuning.spans.merging import Span
 from unheard.finetuning.spans.scoring import TOLERANCE, SpanScores, Truth
-from unheard.finetuning.spans.tasks import UNIT, LoadedSpanWork, SpanWork, span_job, stored_recordings
+from unheard.finetuning.spans.tasks import UNIT, SpanWork, opened_work, span_job, stored_recordings
 from unheard.jobs.engines import Spread, refuse_overwrite, worker_count
 from unheard.jobs.plan import Plan, tasks_folder
 from unheard.jobs.running import Parts, TaskReport, do_array_task, do_tasks, refuse_interrupted
@@ -176,7 +176,7 @@ def detect_in_tasks(
             with DetectionJournal(out, identity, overwrite=True) as journal:  # of this job, if there is one
                 return _finished(classifier, work.plan, journal, parts)
 
-        here, job = LoadedSpanWork(classifier, work.plan, track), span_job(out, files, work, identity)
+        here, job = opened_work(classifier, work.plan, track), span_job(out, files, work, identity)
         return do_array_task(job, here, spread, len(job.items), lambda: locked_file(folder), join)
     if folder.exists() or not output.resume:
         refuse_interrupted(out, output.resume, output.overwrite)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 from unheard.audio.waveform import info
 from unheard.devices import device_of_worker
@@ -30,7 +30,7 @@ from unheard.jobs.engines import Spread, worker_count
 from unheard.jobs.estimate import Estimate, Measured, Size, estimate, for_a_while, sample_of
 from unheard.jobs.plan import Outcome, Task, tasks_folder
 from unheard.jobs.running import Job, Parts
-from unheard.jobs.session import Do, Work
+from unheard.jobs.session import FEWER, Do, OpenedWork, Work
 from unheard.progress import Track, silent
 
 UNIT = f"groups of {TOGETHER} recordings"
@@ -55,11 +55,7 @@ class SpanWork:
     precision: Precision
     plan: DetectionPlan
     identity: dict[str, Any]
-
-    @property
-    def advice(self) -> str:
-        """Return what to do if a worker has too little memory."""
-        return "use fewer --processes"
+    advice: ClassVar[str] = FEWER
 
     def open(self, worker: int, threads: int) -> Do:
         """Load the classifier on ``threads`` cores.
@@ -74,22 +70,9 @@ class SpanWork:
         return partial(_detect, classifier, self.plan, silent)
 
 
-@dataclass(frozen=True)
-class LoadedSpanWork:
-    """`SpanWork` in the process that has loaded the classifier."""
-
-    classifier: WindowClassifier
-    plan: DetectionPlan
-    track: Track
-
-    @property
-    def advice(self) -> str:
-        """Return what to do if there is too little memory."""
-        return "use fewer --processes"
-
-    def open(self, worker: int, threads: int) -> Do:
-        """Return the function that does tasks."""
-        return partial(_detect, self.classifier, self.plan, self.track)
+def opened_work(classifier: WindowClassifier, plan: DetectionPlan, track: Track) -> OpenedWork:
+    """Return the work in the process that has loaded the classifier."""
+    return OpenedWork(partial(_detect, classifier, plan, track))
 
 
 def span_job(out: Path, files: Sequence[str], work: Work, identity: dict[str, Any]) -> Job[Work]:
