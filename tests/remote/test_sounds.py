@@ -162,5 +162,5 @@ def test_a_file_system_address_is_written_at_once(tmp_path: Path, model: Embeddi
 
 def test_one_sound_at_an_address_is_drawn_and_embedded(tmp_path: Path, sounds: Path) -> None:
     sound = f"file://{sounds}/a.wav"
-    assert main(["figure", "masks", "random-tiny", sound, "-o", str(tmp_path / "masks.png")]) == 0
+    assert main(["figure", "masks", "unheard-tiny", sound, "-o", str(tmp_path / "masks.png")]) == 0
     assert main(["embed", sound, "-o", str(tmp_path / "a.csv")]) == 0
