@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from unheard.finetuning.spans.classifier import WindowClassifier
     from unheard.finetuning.spans.job import DetectionReport
     from unheard.jobs.engines import Engine
-    from unheard.jobs.running import TaskReport
 
 
 @documented(SpreadOptions)
@@ -40,7 +39,7 @@ def detect(
     resume: bool = False,
     overwrite: bool = False,
     track: Track = silent,
-) -> DetectionReport | TaskReport:
+) -> DetectionReport:
     """Detect the classes of a fine-tuned model in recordings of any length, and write the detections.
 
     Parameters
@@ -64,7 +63,7 @@ def detect(
     -------
     DetectionReport
         ``spans``: the detections with path, start, end, label and score; ``skipped``: recordings that could not be read
-        to their end; ``scores``: with ``truth``. With ``task``, the report of the task while others are missing.
+        to their end; ``scores``: with ``truth``. ``task``: with that option, while other tasks are missing.
 
     Raises
     ------

@@ -23,11 +23,10 @@ PRINTED = 50
 def detect(model: str, audio: list[Path], options: Mapping[str, Any], *, strict: bool, json: bool) -> int:
     """Detect the classes of a model in recordings, and print the detections and their scores."""
     from unheard import api
-    from unheard.jobs.running import TaskReport
 
     report = api.detect(model, audio, **options, track=bar)
-    if isinstance(report, TaskReport):
-        return one_task(report, options["out"], "recordings scored", json, strict)
+    if report.task is not None:
+        return one_task(report.task, options["out"], "recordings scored", json, strict)
     for note in report.plan.notes:
         log(f"note: {note}")
     emit(_lines(report), _values(report), json)

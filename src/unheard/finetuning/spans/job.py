@@ -42,6 +42,8 @@ class DetectionReport:
         Thresholds, window and hop.
     scores : SpanScores, optional
         Scores against annotations, if some were given.
+    task : TaskReport, optional
+        What one task of an array did while others are missing; there are no recordings then.
     """
 
     out: Path | None
@@ -49,6 +51,7 @@ class DetectionReport:
     resumed: int
     plan: DetectionPlan
     scores: SpanScores | None = None
+    task: TaskReport | None = None
 
     @property
     def spans(self) -> list[Span]:
@@ -58,6 +61,8 @@ class DetectionReport:
     @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
         """Return path and reason of every recording that could not be read to its end."""
+        if self.task is not None:
+            return self.task.outcome.skipped
         return tuple((shown(each.path), each.error) for each in self.recordings if each.error)
 
     @property
@@ -145,13 +150,13 @@ def detect_in_tasks(
     output: DetectionOutput,
     spread: Spread,
     track: Track = silent,
-) -> DetectionReport | TaskReport:
+) -> DetectionReport:
     """Detect the classes of a classifier in recordings in tasks, by several processes, and join the parts.
 
     Returns
     -------
     DetectionReport
-        When the output is written; otherwise the report of one task of an array.
+        With `task` if the output waits for other tasks of an array.
 
     Raises
     ------
@@ -177,7 +182,8 @@ def detect_in_tasks(
                 return _finished(classifier, work.plan, journal, parts)
 
         here, job = opened_work(classifier, work.plan, track), span_job(out, files, work, identity)
-        return do_array_task(job, here, spread, len(job.items), lambda: locked_file(folder), join)
+        found = do_array_task(job, here, spread, len(job.items), lambda: locked_file(folder), join)
+        return DetectionReport(out, (), 0, work.plan, task=found) if isinstance(found, TaskReport) else found
     if folder.exists() or not output.resume:
         refuse_interrupted(out, output.resume, output.overwrite)
     with DetectionJournal(out, identity, output.resume, output.overwrite) as journal:
