@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 from unheard.api.options import SpreadOptions, TargetOptions, documented
 from unheard.devices import torch_device
@@ -13,6 +13,22 @@ if TYPE_CHECKING:
     from unheard.jobs.engines import Engine
     from unheard.jobs.running import TaskReport
     from unheard.teachers.stored import StoredTargets
+
+
+@overload
+def targets(
+    data: str | Path, teacher: str, out: str | Path, *, stage: Literal["final", "middle"] = ..., projected: bool = ...,
+    pca: int | None = ..., engine: Engine = ..., processes: int | None = ..., task: None = ..., device: str = ...,
+    track: Track = ...,
+) -> StoredTargets: ...  # fmt: skip
+
+
+@overload
+def targets(
+    data: str | Path, teacher: str, out: str | Path, *, stage: Literal["final", "middle"] = ..., projected: bool = ...,
+    pca: int | None = ..., engine: Engine = ..., processes: int | None = ..., task: str, device: str = ...,
+    track: Track = ...,
+) -> StoredTargets | TaskReport: ...  # fmt: skip
 
 
 @documented(SpreadOptions)
