@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -30,8 +31,18 @@ class Crepe(nn.Module):
         """Embed frames, each brought to mean 0 and deviation 1 as torchcrepe does."""
         frames = frames - frames.mean(dim=1, keepdim=True)
         frames = frames / frames.std(dim=1, keepdim=True).clamp(min=1e-10)
-        embedded: Tensor = self.network(frames, embed=True)
-        return embedded.flatten(1)
+        return layers(frames, self.network).flatten(1)
+
+
+def layers(frames: Float[Tensor, "m W"], network: nn.Module) -> Float[Tensor, "m C t"]:
+    """Return what ``network(frames, embed=True)`` returns. Time is the last axis here, which takes half the time."""
+    x = frames[:, None]
+    for number, padding in enumerate([(254, 254)] + 4 * [(31, 32)], 1):
+        conv, norm = getattr(network, f"conv{number}"), getattr(network, f"conv{number}_BN")
+        x = F.conv1d(F.pad(x, padding), conv.weight[..., 0], conv.bias, conv.stride[0])
+        scale = (norm.weight, norm.bias)
+        x = F.max_pool1d(F.batch_norm(F.relu(x), norm.running_mean, norm.running_var, *scale, eps=norm.eps), 2)
+    return x
 
 
 def load_model(model_file_path: str = "", *, capacity: Literal["tiny", "full"] = "tiny", hop: float = HOP) -> Crepe:

@@ -15,7 +15,7 @@ ROW = {"task": "drum-hit", "encoder": "unheard-tiny", "mode": "robust", "score":
 
 def test_the_description_has_the_teachers_and_the_scores_of_a_model(tmp_path: Path) -> None:
     results = {"results": [ROW, {**ROW, "encoder": "random"}]}
-    assert {each.name for each in read_release(DESCRIPTION).teachers} == {"YAMNet", "CREPE"}
+    assert {each.name for each in read_release(DESCRIPTION).teachers} == {"YAMNet", "CREPE", "resemblyzer"}
     (tmp_path / "release.json").write_text(json.dumps(described(results, "unheard-tiny", ["yamnet"])))
     release = read_release(tmp_path / "release.json")
     (score,), (teacher,) = release.scores, release.teachers
@@ -23,5 +23,5 @@ def test_the_description_has_the_teachers_and_the_scores_of_a_model(tmp_path: Pa
     assert teacher.name == "YAMNet"
     with pytest.raises(SystemExit, match="no score of another; the encoders are random, unheard-tiny"):
         described(results, "another", ["yamnet"])
-    with pytest.raises(SystemExit, match="does not describe the teacher vgg; it has yamnet, crepe"):
+    with pytest.raises(SystemExit, match="does not describe the teacher vgg; it has yamnet, crepe, resemblyzer"):
         described(results, "unheard-tiny", ["vgg"])

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from tests.evaluation.made import RATE, Levels
 
+from unheard.audio.frontend import MSM_MAE_16K
+from unheard.data.corpus import open_corpus
+from unheard.data.pack import pack
+from unheard.data.pack_clip import PackConfig
 from unheard.errors import ConfigError, DataError
+from unheard.teachers.chunks import CHUNK
 from unheard.teachers.load import load_teacher
+from unheard.teachers.storing import TargetsConfig, store_targets
 
 
 def test_timestamps_become_a_map_with_one_row(levels: Levels) -> None:
@@ -33,6 +42,27 @@ def test_the_times_of_a_length_are_asked_for_once(levels: Levels, monkeypatch: p
         teacher(torch.zeros(1, 8000))
         teacher.axes(8000)
     assert calls == [8000] * 3
+
+
+def test_storing_targets_runs_the_module_once_for_each_chunk(
+    levels: Levels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unheard.teachers.hear_module.REMEMBERED", 2)
+    calls, own = list[int](), levels.get_timestamp_embeddings
+    lengths = [12000, 12500, 13000, 13500, 12 * RATE]
+    for number, samples in enumerate(lengths):
+        soundfile.write(tmp_path / f"{number}.wav", np.full(samples, 0.1), RATE)
+    pack(open_corpus(tmp_path), PackConfig(MSM_MAE_16K, "int16"), tmp_path / "packed")
+
+    def counted(audio: torch.Tensor, model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.extend([audio.shape[1]] * len(audio))
+        return own(audio, model)
+
+    monkeypatch.setattr(levels, "get_timestamp_embeddings", counted)
+    stored = store_targets(tmp_path / "packed", TargetsConfig("hear:levels"), tmp_path / "targets")
+    silent_ones = [RATE, CHUNK * RATE]  # to read the channels, and the axes for the header
+    assert sorted(calls) == sorted([*[max(each, RATE) for each in lengths[:4]], 10 * RATE, 4 * RATE, *silent_ones])
+    assert stored.index.columns.tolist() == [15, 16, 17, 17, 240]
 
 
 @pytest.mark.parametrize(

@@ -33,44 +33,47 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Chunk:
-    """A part of a clip, and the columns of its map that are used."""
+    """A part of a clip, in samples."""
 
     start: int
     """First sample."""
     stop: int
     """Sample after the last one."""
-    columns: slice
-    times: Float64[np.ndarray, " n"]
-    """Centres of these columns in seconds from the start of the clip, rising."""
+    is_first: bool
+    is_last: bool
+
+    def columns(self, teacher: FrozenTeacher, sample_rate: int) -> tuple[slice, Float64[np.ndarray, " n"]]:
+        """Return the columns of its map that are used, and their centres in seconds from the start of the clip, rising.
+
+        A teacher from a HEAR module has computed the map before, otherwise it processes silence to get the times.
+        """
+        begin = self.start / sample_rate
+        length = -(-max(self.stop - self.start, SHORTEST * sample_rate) * teacher.sample_rate // sample_rate)
+        centres = begin + np.asarray(teacher.axes(length).columns, np.float64)
+        first = 0 if self.is_first else int(np.searchsorted(centres, begin + OVERLAP))
+        if self.is_last:
+            edges = (centres[1:] + centres[:-1]) / 2
+            last = 1 + int(np.searchsorted(edges, self.stop / sample_rate))
+        else:
+            last = int(np.searchsorted(centres, begin + CHUNK - OVERLAP))
+        used = slice(first, max(last, first + self.is_first))
+        return used, centres[used]
 
 
-def chunks_of(teacher: FrozenTeacher, samples: int, sample_rate: int) -> list[Chunk]:
+def chunks_of(samples: int, sample_rate: int) -> list[Chunk]:
     """Return the chunks of a clip of ``samples`` samples."""
     step, size = (CHUNK - 2 * OVERLAP) * sample_rate, CHUNK * sample_rate
-    count = max(1, -(-(samples - 2 * OVERLAP * sample_rate) // step)) if samples > size else 1
-    return [_chunk(teacher, number, count, samples, sample_rate) for number in range(count)]
-
-
-def _chunk(teacher: FrozenTeacher, number: int, count: int, samples: int, sample_rate: int) -> Chunk:
-    start = number * (CHUNK - 2 * OVERLAP) * sample_rate
-    stop = samples if number == count - 1 else start + CHUNK * sample_rate
-    begin = start / sample_rate
-    length = -(-max(stop - start, SHORTEST * sample_rate) * teacher.sample_rate // sample_rate)
-    centres = begin + np.asarray(teacher.axes(length).columns, np.float64)
-    first = np.searchsorted(centres, begin + OVERLAP) if number else 0
-    if number < count - 1:
-        last = np.searchsorted(centres, begin + CHUNK - OVERLAP)
-    else:
-        edges = (centres[1:] + centres[:-1]) / 2
-        last = 1 + np.searchsorted(edges, samples / sample_rate)
-    columns = slice(int(first), max(int(last), int(first) + (number == 0)))
-    return Chunk(start, stop, columns, centres[columns])
+    last = max(1, -(-(samples - 2 * OVERLAP * sample_rate) // step)) - 1 if samples > size else 0
+    return [
+        Chunk(number * step, samples if number == last else number * step + size, number == 0, number == last)
+        for number in range(last + 1)
+    ]
 
 
 def clip_maps(
     teacher: FrozenTeacher, wav: Int16[np.ndarray, " S"], sample_rate: int, chunks: list[Chunk]
-) -> Iterator[Float[Tensor, "n f C"]]:
-    """Yield the columns of each chunk of a stored wave, in order, float32.
+) -> Iterator[tuple[Float[Tensor, "n f C"], Float64[np.ndarray, " n"]]]:
+    """Yield the used columns of each chunk of a stored wave, in order, float32, and their centres in seconds.
 
     Raises
     ------
@@ -87,7 +90,8 @@ def clip_maps(
             inputs = F.pad(inputs, (0, max(0, SHORTEST * sample_rate - inputs.shape[1])))
             maps = teacher(resample(inputs, sample_rate, teacher.sample_rate))
             for chunk, found in zip(batch, maps, strict=True):
-                yield found[..., chunk.columns].permute(2, 1, 0)
+                used, times = chunk.columns(teacher, sample_rate)
+                yield found[..., used].permute(2, 1, 0), times
 
 
 def rounded(maps: Float[Tensor, "*shape"]) -> Float16[np.ndarray, "*shape"]:

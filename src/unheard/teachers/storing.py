@@ -6,14 +6,14 @@ after the finished shards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float16, Float64
+from jaxtyping import Float, Float16, Float64
+from torch import Tensor
 
 from unheard.audio.frontend import LogMelConfig
 from unheard.data.corpus import open_corpus
@@ -43,6 +43,7 @@ from unheard.progress import Track, silent
 from unheard.teachers.chunks import CHUNK, OVERLAP, SHORTEST, Chunk, chunks_of, clip_maps, rounded
 from unheard.teachers.load import load_teacher
 from unheard.teachers.projection import FILE, Projection, fit
+from unheard.teachers.shard_record import ShardRecord
 from unheard.teachers.stored import FORMAT, HEADER, StoredTargets, TargetsHeader, TargetsIndex, open_targets
 from unheard.teachers.teacher import FrozenTeacher
 
@@ -135,22 +136,6 @@ def refuse_spectrograms(data: str | Path, store: Store) -> WaveStore:
     return store
 
 
-@dataclass
-class _Sums:
-    """Sums of the stored values of a shard over columns and rows, for each channel, in float64."""
-
-    count: int = 0
-    total: list[float] = field(default_factory=list)
-    squares: list[float] = field(default_factory=list)
-
-    def add(self, values: Float16[np.ndarray, "n f C"]) -> None:
-        """Add the columns of a map."""
-        exact = values.reshape(-1, values.shape[-1]).astype(np.float64)
-        self.count += len(exact)
-        self.total = (np.array(self.total or 0.0) + exact.sum(axis=0)).tolist()
-        self.squares = (np.array(self.squares or 0.0) + np.square(exact).sum(axis=0)).tolist()
-
-
 @dataclass(frozen=True)
 class TargetShard:
     """The clips of a shard, by their numbers in the corpus."""
@@ -168,7 +153,6 @@ class TargetsJob:
         self.key = job_key(
             FORMAT, self.sounds, store.sample_rate, teacher.fingerprint, config.pca, (CHUNK, OVERLAP, SHORTEST)
         )
-        self.chunks = lru_cache(maxsize=64)(self._chunks)
         self.projection: Projection | None = None
 
     def other(self) -> str:
@@ -208,7 +192,7 @@ class TargetsJob:
     def run(self, track: Track) -> StoredTargets:
         """Compute the shards that are missing, then write index and header."""
         self.prepare(track)
-        return self.finish([record for record, _ in self.write(self.plan(), track)])
+        return self.finish(record for record, _ in self.write(self.plan(), track))
 
     def write(self, shards: Sequence[TargetShard], track: Track = silent) -> Iterator[tuple[dict[str, Any], bool]]:
         """Compute shards that are missing. Yield the record of each, in order, and whether an earlier run wrote it."""
@@ -219,23 +203,22 @@ class TargetsJob:
             if found is not None:
                 yield found, True
                 continue
-            sums = _Sums()
-            checksum = write_shard(self.folder, shard.number, self._shard(clips, len(shard.clips), sums))
-            record = {"key": self.key, "checksum": checksum, **asdict(sums)}
+            computed = ShardRecord()
+            checksum = write_shard(self.folder, shard.number, self._shard(clips, len(shard.clips), computed))
+            record = {"key": self.key, "checksum": checksum, **asdict(computed)}
             write_record(self.folder, shard.number, record)
             yield record, False
         next(clips, None)  # requests the end of the iterator, so that the progress shows the last clip as done
 
-    def _shard(self, clips: Iterator[int], count: int, sums: _Sums) -> Iterator[Float16[np.ndarray, "n f C"]]:
+    def _shard(self, clips: Iterator[int], count: int, computed: ShardRecord) -> Iterator[Float16[np.ndarray, "n f C"]]:
         """Yield the stored values of the next clips."""
         for _ in range(count):
             clip = next(clips)
+            computed.columns.append(0)
             try:
-                for maps in clip_maps(
-                    self.teacher, self.store.samples(clip), self.store.sample_rate, self.chunks(clip)
-                ):
+                for maps, times in self._maps(clip, self._chunks(clip)):
                     values = rounded(maps if self.projection is None else self.projection(maps))
-                    sums.add(values)
+                    computed.add(values, times)
                     yield values
             except DataError as error:
                 raise DataError(
@@ -244,14 +227,18 @@ class TargetsJob:
 
     def _positions(self, clip: int, generator: np.random.Generator) -> Float64[np.ndarray, "n C"]:
         """Return the channels at some positions of one chunk of a clip."""
-        chunks = self.chunks(clip)
-        chunk = chunks[int(generator.integers(len(chunks)))]
-        maps = next(clip_maps(self.teacher, self.store.samples(clip), self.store.sample_rate, [chunk]))
+        chunks = self._chunks(clip)
+        maps, _ = next(self._maps(clip, [chunks[int(generator.integers(len(chunks)))]]))
         flat = maps.flatten(0, 1).cpu().double().numpy()
         return np.asarray(flat[generator.permutation(len(flat))[:SAMPLED_POSITIONS]])
 
     def _chunks(self, clip: int) -> list[Chunk]:
-        return chunks_of(self.teacher, int(self.store.index.rows[clip]), self.store.sample_rate)
+        return chunks_of(int(self.store.index.rows[clip]), self.store.sample_rate)
+
+    def _maps(
+        self, clip: int, chunks: list[Chunk]
+    ) -> Iterator[tuple[Float[Tensor, "n f C"], Float64[np.ndarray, " n"]]]:
+        return clip_maps(self.teacher, self.store.samples(clip), self.store.sample_rate, chunks)
 
     def plan(self) -> list[TargetShard]:
         """Assign clips to shards of `SHARD_SECONDS`, in order."""
@@ -264,19 +251,20 @@ class TargetsJob:
                 first, seconds = number + 1, 0.0
         return plan
 
-    def finish(self, records: list[dict[str, Any]]) -> StoredTargets:
-        """Write index and header from the records of all shards, and open the targets."""
-        plan = [shard.clips for shard in self.plan()]
-        times = [np.concatenate([chunk.times for chunk in self._chunks(clip)]) for clip in range(len(self.store))]
-        columns = np.array([len(each) for each in times], np.int64)
-        per_shard = [columns[numbers.start : numbers.stop] for numbers in plan]
+    def finish(self, records: Iterable[dict[str, Any]]) -> StoredTargets:
+        """Write index and header from the records of all shards, in order, and open the targets."""
+        kept, per_shard, times = [], [], []
+        for record in records:
+            per_shard.append(np.array(record.pop("columns"), np.int64))
+            times.append(np.array(record.pop("times"), np.float64))
+            kept.append(record)
         index = TargetsIndex(
-            np.repeat(np.arange(len(plan)), [len(part) for part in per_shard]),
+            np.repeat(np.arange(len(kept)), [len(part) for part in per_shard]),
             np.concatenate([np.cumsum(part) - part for part in per_shard]),
-            columns,
+            np.concatenate(per_shard),
             np.concatenate(times),
         )
-        total, squares = (np.sum([record[name] for record in records], axis=0) for name in ("total", "squares"))
+        total, squares = (np.sum([record[name] for record in kept], axis=0) for name in ("total", "squares"))
         header = TargetsHeader(
             name=self.config.name,
             teacher=self.teacher.name,
@@ -286,7 +274,7 @@ class TargetsJob:
             seconds=self.store.seconds_total,
             dim=self.config.pca or self.teacher.dim,
             edges=tuple(self.teacher.axes(CHUNK * self.teacher.sample_rate).edges),
-            statistics=mean_and_deviation(total, squares, sum(record["count"] for record in records)),
+            statistics=mean_and_deviation(total, squares, sum(record["count"] for record in kept)),
             stage=self.config.stage,
             projected=self.config.projected,
             pca=self.config.pca,
@@ -295,5 +283,5 @@ class TargetsJob:
         arrays = {name: getattr(index, name) for name in ("shard", "offset", "columns", "times")}
         content = (HEADER, {"format": FORMAT, "header": asdict(header)})
         others = [] if self.projection is None else [FILE]
-        write_summary(self.folder, content, arrays, [record["checksum"] for record in records], others)
+        write_summary(self.folder, content, arrays, [record["checksum"] for record in kept], others)
         return open_targets(self.folder)

@@ -140,8 +140,8 @@ def store_in_tasks(
 
     def finish() -> StoredTargets:
         prepare(job)
-        records = [finished_shard(out, shard.number, job.key, verify=False) for shard in shards]
-        return job.finish([required(found, out, shard.number) for found, shard in zip(records, shards, strict=True)])
+        found = ((finished_shard(out, shard.number, job.key, verify=False), shard.number) for shard in shards)
+        return job.finish(required(record, out, number) for record, number in found)
 
     def finished() -> StoredTargets | None:
         if (out / HEADER).is_file():
