@@ -189,7 +189,7 @@ class Engine:
             last = index == len(parts) - 1
             self._seed(step)
             with nullcontext() if last or self.sharded else self.fabric.no_backward_sync(self.module):
-                values: Losses = self.module(part, hidden, totals)
+                values: Losses = self.learner.finish(self.module(part, hidden, totals), totals)
                 # gradients are averaged over processes, but must be summed
                 self.fabric.backward(values["loss"] * self.processes)
             for name, value in values.items():
