@@ -60,7 +60,7 @@ def our_step(learner: PretrainModule, batch: Batch, bf16: bool, compiled: bool, 
         learner.begin_step(NOW)
         mask = learner.training_mask(batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            losses = learner(batch, mask)
+            losses = learner.losses(batch, mask)
         optimiser.zero_grad()
         losses["loss"].backward()
         learner.before_step(NOW)

@@ -232,7 +232,7 @@ def _update(run: _Run, when: TrainingProgress, check: Checker) -> None:
     with torch.no_grad():
         out = learner.model(learner.grid.patchify(batch.spec), mask, batch.valid)
         _inside(check, learner, out, mask)
-    losses = learner(batch, mask)
+    losses = learner.losses(batch, mask)
     losses["loss"].backward()
     check("loss_local", losses["loss/latents"], **LOSS)
     check("loss_global", losses["loss/utterance"], **LOSS)

@@ -308,7 +308,7 @@ def _update(run: _Run, when: TrainingProgress, check: Checker) -> None:
         out = learner.model(learner.grid.patchify(batch.spec), mask, batch.valid)
         _inside(check, run, out)
         _losses(check, out)
-    losses = learner(batch, mask)
+    losses = learner.losses(batch, mask)
     losses["loss"].backward()
     check("loss_total_over_sample_size", losses["loss"], **LOSS)
     check("loss_frame_mse", losses["loss/latents"], **LOSS)

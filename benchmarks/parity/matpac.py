@@ -239,7 +239,7 @@ def _update(run: _Run, when: TrainingProgress, check: Checker) -> None:
         _inside(check, learner, out)
         _losses(check, run, out, batch)
         _diagnostics(check, run, out, batch)
-    losses = learner(batch, mask)
+    losses = learner.losses(batch, mask)
     losses["loss"].backward()
     check("loss_pred_mean", losses["loss/latents"], **NETWORK)
     check("loss_cls_mean", losses["loss/prototypes"], **NETWORK)

@@ -246,7 +246,7 @@ def _gradients(check: Checker, learner: PretrainModule, spec: torch.Tensor, nois
     if learner.model.teacher is not None:
         learner.model.teacher.requires_grad_(False)
     learner.zero_grad()
-    learner(batch_of(spec, noise), masking.random(noise, learner.recipe.model.mask_ratio))["loss"].backward()
+    learner.losses(batch_of(spec, noise), masking.random(noise, learner.recipe.model.mask_ratio))["loss"].backward()
     gradients = {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
     for key in [key for key in check.stored if key.startswith("grad_") and key != "grad_total_norm"]:
         check(key, _theirs(gradients, key.removeprefix("grad_"), learner, check.stored[key].shape), **NETWORK)
@@ -264,7 +264,7 @@ def _six_steps(check: Checker, learner: PretrainModule, folder: Path, spec: torc
         for group in optimiser.param_groups:
             group["lr"] = float(rate)
         drawn = torch.from_numpy(noise)
-        loss = learner(batch_of(spec, drawn), masking.random(drawn, 0.75))["loss"]
+        loss = learner.losses(batch_of(spec, drawn), masking.random(drawn, 0.75))["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

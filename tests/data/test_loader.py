@@ -144,3 +144,19 @@ def test_impossible_batches_are_refused(store: SpecStore) -> None:
         loader(store, share=(0, 3))
     with pytest.raises(ConfigError, match="model.frames"):
         PretrainLoader(store, CropSampler(store.frames, 50, 0), GRID, STATISTICS, BatchPlan(range(1), RankSlice(8)))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("short", ["pad", "join"])
+def test_batches_of_the_thread_are_those_of_the_caller_on_a_gpu(store: SpecStore, short: str) -> None:
+    sampler = CropSampler(store.frames, 32, seed=3, short=short, align=8)
+    plan = BatchPlan(range(40), RankSlice(8), torch.device("cuda:0"))
+    expected = PretrainLoader(store, sampler, GRID, STATISTICS, plan)
+    with PretrainLoader(store, sampler, GRID, STATISTICS, plan) as here:
+        for step, batch in enumerate(here):
+            wanted = expected.batch(step)
+            for name in ("spec", "valid", "clips", "frames", "start_seconds", "noise"):
+                value = getattr(batch, name)
+                assert value.device.type == "cuda" and torch.equal(value, getattr(wanted, name)), (step, name)
+            del batch, value  # its memory is free for the next ones, while work on it may be queued
+            torch.randn(512, 512, device="cuda").matmul(torch.randn(512, 512, device="cuda"))

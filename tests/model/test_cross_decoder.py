@@ -74,7 +74,7 @@ def test_every_weight_learns_and_a_window_is_learned_by_heart() -> None:
     losses = []
     for _ in range(150):
         optimiser.zero_grad()
-        loss = learner(batch, mask)["loss"]
+        loss = learner.losses(batch, mask)["loss"]
         loss.backward()
         assert [name for name, p in learner.named_parameters() if p.requires_grad and p.grad is None] == []
         optimiser.step()

@@ -78,7 +78,7 @@ def test_the_mixture_is_the_larger_value_outside_of_regions_and_padding() -> Non
 def test_targets_and_losses_equal_the_definition() -> None:
     learner, batch = learner_and_batch([128, 128, 128])
     mask = learner.training_mask(batch)
-    losses = learner(batch, mask)
+    losses = learner.losses(batch, mask)
     both, masks, sources = with_mixtures(batch, mask, learner.grid)
     assert sources is not None and learner.model.teacher is not None
     assert torch.equal(masks.keep[:6], masks.keep[6:]) and both.spec.shape[0] == 6
@@ -116,7 +116,7 @@ def test_padding_of_one_source_leaves_the_other_alone() -> None:
     assert torch.equal(both.spec[3][:, padding & ~inside], batch.spec[0][:, padding & ~inside])
     assert (both.spec[3][:, padding & inside] == 0).all()
     assert torch.equal(both.valid[3], batch.valid[1] | ~inside[learner.grid.columns() * 16])
-    assert torch.isfinite(learner(batch, mask)["loss"])
+    assert torch.isfinite(learner.losses(batch, mask)["loss"])
 
 
 @pytest.mark.parametrize(

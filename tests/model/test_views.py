@@ -96,7 +96,7 @@ def test_the_teacher_gets_no_gradient_and_starts_as_the_student() -> None:
     assert teacher is not None and teacher.encoder is not None
     for own, students in zip(teacher.encoder.parameters(), encoder.parameters(), strict=True):
         assert torch.equal(own, students) and own is not students
-    learner(batch, learner.training_mask(batch))["loss"].backward()
+    learner.losses(batch, learner.training_mask(batch))["loss"].backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
     missing = {name for name, value in learner.named_parameters() if value.requires_grad and value.grad is None}
     assert not missing
@@ -166,4 +166,4 @@ def test_the_utterance_objective_names_what_it_needs() -> None:
     learner = build(replace(recipe, teacher=replace(recipe.teacher, sees="hidden", norm="none")))
     batch = batch_of(learner)
     with pytest.raises(ConfigError, match="set teacher.sees=all"):
-        learner(batch, learner.training_mask(batch))
+        learner.losses(batch, learner.training_mask(batch))

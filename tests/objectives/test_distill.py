@@ -177,7 +177,7 @@ def gradients(recipe_settings: list[str]) -> tuple[PretrainModule, Batch]:
     generator = torch.Generator().manual_seed(0)
     spec = torch.randn(2, learner.grid.n_mels, learner.grid.frames, generator=generator)
     batch = a_batch(torch.ones(2, n, dtype=torch.bool), torch.randn(2, n, C, generator=generator), spec)
-    learner(batch, random(torch.rand(2, n, generator=generator), 0.75, batch.valid))["loss"].backward()
+    learner.losses(batch, random(torch.rand(2, n, generator=generator), 0.75, batch.valid))["loss"].backward()
     return learner, batch
 
 
@@ -261,7 +261,7 @@ def test_a_tiny_student_learns_its_teacher() -> None:
     losses = []
     for step in range(60):
         optimiser.zero_grad()
-        loss = learner(batch, mask)["loss"]
+        loss = learner.losses(batch, mask)["loss"]
         loss.backward()
         optimiser.step()
         learner.after_step(TrainingProgress(step + 1, 60))

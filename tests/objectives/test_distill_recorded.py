@@ -94,7 +94,7 @@ def measured(learner: PretrainModule, generator: torch.Generator) -> list[float]
         labels=(torch.randn(B, 3, generator=generator) > 0).float(), has_labels=torch.arange(B) > 0,
     )  # fmt: skip
     learner.zero_grad()
-    losses = learner(batch, random(batch.noise, 0.75, valid))
+    losses = learner.losses(batch, random(batch.noise, 0.75, valid))
     losses["loss"].backward()
     norms = [
         torch.stack(

@@ -83,11 +83,11 @@ def test_metrics_have_the_loss_of_each_of_several_teachers() -> None:
     learner = build(override(ONLY, [f"objectives.distill.teachers={teachers}"]), 0)
     _, batch = gradients([])
     assert batch.targets is not None
-    losses = learner(replace(batch, targets=2 * batch.targets), random(batch.noise, 0.75, batch.valid))
+    losses = learner.losses(replace(batch, targets=2 * batch.targets), random(batch.noise, 0.75, batch.valid))
     expected = losses["loss/distill/clap"] + 0.5 * losses["loss/distill/panns"]
     torch.testing.assert_close(losses["loss/distill"].detach(), expected)
     alone, batch = gradients([])
-    assert set(alone(batch, random(batch.noise, 0.75, batch.valid))) == {"loss", "loss/distill"}
+    assert set(alone.losses(batch, random(batch.noise, 0.75, batch.valid))) == {"loss", "loss/distill"}
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def example(learner: PretrainModule) -> tuple[Batch, Mask]:
 @pytest.mark.parametrize("alone", ["latents", "prototypes"])
 def test_each_loss_alone_reaches_the_encoder_and_never_a_teacher(alone: str) -> None:
     learner = build(SMALL)
-    learner(*example(learner))[f"loss/{alone}"].backward()
+    learner.losses(*example(learner))[f"loss/{alone}"].backward()
     for name, parameter in learner.named_parameters():
         if "teacher." in name:
             assert parameter.grad is None and not parameter.requires_grad, name
@@ -195,10 +195,10 @@ def test_it_can_learn_one_batch_by_heart(copied: bool) -> None:
     learner = build(override(SMALL, settings))
     batch, mask = example(learner)
     optimiser = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=3e-3)
-    first = learner(batch, mask)
+    first = learner.losses(batch, mask)
     for _ in range(150):
         optimiser.zero_grad()
-        losses = learner(batch, mask)
+        losses = learner.losses(batch, mask)
         losses["loss"].backward()
         optimiser.step()
     assert losses["diagnostics/agreement"] > 0.8 > first["diagnostics/agreement"]
@@ -222,9 +222,9 @@ def test_a_pass_without_a_teacher_is_refused() -> None:
 def test_losses_stay_near_in_reduced_precision(exact: torch.dtype) -> None:
     learner = build(SMALL)
     batch, mask = example(learner)
-    full = learner(batch, mask)
+    full = learner.losses(batch, mask)
     with torch.autocast("cpu", dtype=exact):
-        reduced = learner(batch, mask)
+        reduced = learner.losses(batch, mask)
     for name, value in full.items():
         assert torch.isfinite(reduced[name]), name
         if name.startswith("loss"):

@@ -118,7 +118,7 @@ def test_parts_add_up_to_the_mean_over_the_batch() -> None:
 def gradients(learner: PretrainModule) -> dict[str, float]:
     spec = torch.randn(4, 80, 32, generator=torch.Generator().manual_seed(0))
     mask = random(torch.rand(4, learner.grid.num_patches, generator=torch.Generator().manual_seed(1)), 0.75)
-    learner(replace(a_batch(torch.ones(4, learner.grid.num_patches, dtype=torch.bool)), spec=spec), mask)[
+    learner.losses(replace(a_batch(torch.ones(4, learner.grid.num_patches, dtype=torch.bool)), spec=spec), mask)[
         "loss"
     ].backward()
     return {name: 0.0 if p.grad is None else float(p.grad.abs().max()) for name, p in learner.named_parameters()}
@@ -139,7 +139,7 @@ def test_it_can_learn_one_batch_by_heart() -> None:
     losses = []
     for _ in range(150):
         optimiser.zero_grad()
-        loss = learner(batch, mask)["loss"]
+        loss = learner.losses(batch, mask)["loss"]
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
@@ -157,6 +157,6 @@ def test_the_loss_is_the_weighted_sum_of_the_objectives() -> None:
     learner = build(override(SMALL, ["objectives.reconstruct.weight=0.3", "objectives.latents.weight=2"]))
     spec = torch.randn(4, 80, 32, generator=torch.Generator().manual_seed(0))
     batch = replace(a_batch(torch.ones(4, learner.grid.num_patches, dtype=torch.bool)), spec=spec)
-    losses = learner(batch, random(torch.rand(4, learner.grid.num_patches), 0.75))
+    losses = learner.losses(batch, random(torch.rand(4, learner.grid.num_patches), 0.75))
     assert {"loss", "loss/reconstruct", "loss/latents"} <= set(losses)
     torch.testing.assert_close(losses["loss"], 0.3 * losses["loss/reconstruct"] + 2 * losses["loss/latents"])

@@ -59,7 +59,7 @@ def test_it_learns_a_window_by_heart() -> None:
     optimiser = torch.optim.Adam(learner.parameters(), 5e-3)
     losses = []
     for _ in range(150):
-        loss = learner(batch, masking.random(noise, 0.75))["loss"]
+        loss = learner.losses(batch, masking.random(noise, 0.75))["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

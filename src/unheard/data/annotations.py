@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unheard.data.class_sets import ClassSets
+from unheard.data.store import to_device
 from unheard.errors import DataError
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent
@@ -63,8 +64,8 @@ class LabelTable:
         """Return the batch with its labels."""
         clips = batch.clips.cpu()
         device = batch.clips.device
-        target = torch.from_numpy(self._target[clips.numpy()])
-        return replace(batch, labels=target.to(device).float(), has_labels=self._known[clips].to(device))
+        labels, known = to_device(self._target[clips.numpy()], device), to_device(self._known[clips].numpy(), device)
+        return replace(batch, labels=labels.float(), has_labels=known)
 
 
 class CaptionTable:
@@ -109,4 +110,5 @@ class CaptionTable:
         """Return the batch with the vectors and indices of its captions; zeros and -1 for a clip without one."""
         numbers = self._numbers[batch.clips.cpu()]
         text = self._vectors[numbers.clamp(min=0)] * (numbers >= 0)[:, None]
-        return replace(batch, text=text.to(batch.clips.device), captions=numbers.to(batch.clips.device))
+        device = batch.clips.device
+        return replace(batch, text=to_device(text.numpy(), device), captions=to_device(numbers.numpy(), device))

@@ -56,14 +56,14 @@ class PretrainLoader(Prefetcher[Batch]):
         transforms: Sequence[Callable[[Batch], Batch]] = (),
         numbers: int | None = None,
     ) -> None:
-        super().__init__(plan.steps)
+        super().__init__(plan.steps, plan.device)
         if not 0 <= sampler.width - grid.frames < grid.patch_size[1] or store.frontend.n_mels != grid.n_mels:
             raise ConfigError(
                 f"windows of {store.frontend.n_mels} bands x {sampler.width} frames do not fit a grid of {grid.n_mels}"
                 f" x {grid.frames}; set model.frames to a multiple of the patch width"
             )
         self.store, self.sampler, self.grid, self.statistics = store, sampler, grid, statistics
-        self.share, self.device, self.transforms = plan.share, plan.device, transforms
+        self.share, self.transforms = plan.share, transforms
         self.mixtures = plan.mixtures
         self.numbers = grid.num_patches if numbers is None else numbers
 

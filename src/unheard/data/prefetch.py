@@ -1,16 +1,21 @@
-"""Batches that one background thread prepares in advance."""
+"""Batches that one background thread prepares in advance.
+
+On a GPU, the thread copies and computes on a stream of its own, so that neither waits for the steps. Pinned memory is
+that of PyTorch's cache, which reuses a buffer when its copy is done.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from unheard.errors import ConfigError
 from unheard.read_ahead import Background
@@ -90,6 +95,8 @@ class Prefetcher(ABC, Generic[Item]):
     ----------
     steps : range
         The steps to prepare, in order.
+    device : torch.device
+        The device of the batches.
 
     Attributes
     ----------
@@ -97,11 +104,11 @@ class Prefetcher(ABC, Generic[Item]):
         Time that the consumer has waited for batches.
     """
 
-    def __init__(self, steps: range) -> None:
-        self.steps, self.wait_seconds = steps, 0.0
+    def __init__(self, steps: range, device: torch.device = torch.device("cpu")) -> None:
+        self.steps, self.device, self.wait_seconds = steps, device, 0.0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._ready: Iterator[Item] = iter(())
+        self._ready: Iterator[tuple[Item, torch.cuda.Event | None]] = iter(())
         self._peeked: Item | None = None
 
     @abstractmethod
@@ -110,11 +117,32 @@ class Prefetcher(ABC, Generic[Item]):
 
     def __enter__(self: Mine) -> Mine:
         """Start the thread."""
-        batches = Background(map(self.batch, self.steps), self._stop, QUEUE_SIZE)
+        batches = Background(self._prepared(), self._stop, QUEUE_SIZE)
         self._ready = iter(batches)
         self._thread = threading.Thread(target=batches.run, name="batches", daemon=True)
         self._thread.start()
         return self
+
+    def _prepared(self) -> Iterator[tuple[Item, torch.cuda.Event | None]]:
+        """Prepare the batches in the thread; on a GPU each with the event at which it is complete."""
+        if self.device.type != "cuda":
+            yield from ((self.batch(step), None) for step in self.steps)
+            return
+        torch.cuda.set_device(self.device)  # a new thread is bound to the first GPU
+        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.default_stream(self.device))  # weights of teachers may still be copied
+        torch.cuda.set_stream(stream)
+        for step in self.steps:
+            yield self.batch(step), stream.record_event()
+
+    def _taken(self, item: Item, complete: torch.cuda.Event | None) -> Item:
+        """Let the stream of the caller wait for a batch; its memory is not reused before that stream is done."""
+        if complete is not None:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(complete)
+            for tensor in tensors_of(item):
+                tensor.record_stream(stream)
+        return item
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -143,7 +171,22 @@ class Prefetcher(ABC, Generic[Item]):
         if self._peeked is None:
             begin = time.perf_counter()
             try:
-                self._peeked = next(self._ready)
+                self._peeked = self._taken(*next(self._ready))
             finally:
                 self.wait_seconds += time.perf_counter() - begin
         return self._peeked
+
+
+def tensors_of(item: object) -> Iterator[Tensor]:
+    """Yield all tensors in a batch: a tensor, or a dataclass, a mapping or a tuple of such."""
+    if isinstance(item, Tensor):
+        yield item
+    elif isinstance(item, Mapping):
+        for value in item.values():
+            yield from tensors_of(value)
+    elif isinstance(item, tuple | list):
+        for value in item:
+            yield from tensors_of(value)
+    elif is_dataclass(item):
+        for each in fields(item):
+            yield from tensors_of(getattr(item, each.name))

@@ -83,9 +83,9 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
         width: int,
         plan: BatchPlan,
     ) -> None:
-        super().__init__(plan.steps)
+        super().__init__(plan.steps, plan.device)
         self.sounds, self.clips, self.recipe, self.statistics, self.width = sounds, clips, recipe, statistics, width
-        self.device, self.share = plan.device, plan.share
+        self.share = plan.share
         self.frontend = build_frontend(sounds.store.frontend).to(self.device)
         task = recipe.task
         self.epoch_size = min(task.epoch_clips or len(clips), len(clips))

@@ -94,13 +94,13 @@ class Network(nn.Module):
             return self.classifier.pool(tokens, cls)
         width = grid.patch_size[1]
         real = (
-            (frames.clamp(min=1)[:, None] - grid.columns().to(keep.device)[keep] * width)
+            (frames.clamp(min=1)[:, None] - grid.columns(keep.device)[keep] * width)
             .clamp(0, width)
             .to(tokens.dtype)[..., None]
         )
         if self.classifier.config.pool == "bands":
             # (b, K, f); 0 for a band without any kept patch
-            share = real * F.one_hot(grid.rows().to(keep.device)[keep], grid.freq)
+            share = real * F.one_hot(grid.rows(keep.device)[keep], grid.freq)
             return self.classifier.pool(share.transpose(1, 2) @ tokens / share.sum(dim=1).clamp(min=1)[..., None])
         return self.classifier.pool((tokens * real) * (real.shape[1] / real.sum(dim=1, keepdim=True)))
 

@@ -91,14 +91,14 @@ class WindowLoader(Prefetcher[Windows]):
     def __init__(
         self, store: WaveStore, groups: list[Index], statistics: Statistics, width: int, device: torch.device
     ) -> None:
-        self.store, self.statistics, self.width, self.device = store, statistics, width, device
+        self.store, self.statistics, self.width = store, statistics, width
         counts = [int(_windows(store.frames[group], width).sum()) for group in groups]
         self._parts = [
             (group, slice(first, first + WINDOWS), first + WINDOWS >= count)
             for group, count in zip(groups, counts, strict=True)
             for first in range(0, count, WINDOWS)
         ]
-        super().__init__(range(len(self._parts)))
+        super().__init__(range(len(self._parts)), device)
 
     def batch(self, step: int) -> Windows:
         """Return the windows of a group, or a part of them."""

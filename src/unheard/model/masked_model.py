@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -20,11 +19,6 @@ from unheard.model.patches import Grid
 from unheard.model.predictor import Predictor
 from unheard.model.sizes import ModelConfig
 from unheard.model.targets import TargetConfig, averaged
-
-
-def identity(value: Tensor) -> Tensor:
-    """Return the value: the reduction of a single process."""
-    return value
 
 
 @dataclass
@@ -64,10 +58,9 @@ class MaskedPass:
     terms : dict of Tensor
         Parts of the loss of an objective, each a scalar by name, for the metrics log. As losses, they are sums over a
         part of the batch, divided by the totals of the batch.
-    sum_over_processes : Callable
-        Adds up a tensor over all processes of a run, without gradient.
-    gather_over_processes : Callable
-        Concatenates the tensors of all processes along the first axis, with gradients.
+    sums : dict of Tensor
+        Sums that objectives measured in this pass, without gradient, by name. They are added up over all processes
+        after the pass, for `Objective.after_pass`.
     """
 
     patches: Float[Tensor, "B N P"]
@@ -85,8 +78,7 @@ class MaskedPass:
     progress: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros(()))
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
     terms: dict[str, Tensor] = field(default_factory=dict)
-    sum_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
-    gather_over_processes: Callable[[Tensor], Tensor] = field(default=identity, repr=False)
+    sums: dict[str, Tensor] = field(default_factory=dict)
 
     def best_prediction(self) -> Float[Tensor, "B M D"]:
         """Return the prediction of each hidden patch; of several hypotheses, the one nearest to the target.

@@ -101,12 +101,12 @@ def structured(
     """
     hidden = []
     for noise, share, place in (
-        (noise_freq, mask_ratios[0], grid.rows()),
-        (noise_time, mask_ratios[1], grid.columns()),
+        (noise_freq, mask_ratios[0], grid.rows(noise_freq.device)),
+        (noise_time, mask_ratios[1], grid.columns(noise_time.device)),
     ):
         kept = noise.argsort(dim=1)[:, : num_keep(noise.shape[1], share)]
         flags = torch.ones_like(noise, dtype=torch.bool).scatter_(1, kept, False)
-        hidden.append(flags[:, place.to(noise.device)])  # (B, N)
+        hidden.append(flags[:, place])  # (B, N)
     return _in_order(hidden[0] | hidden[1], num_hidden(grid, mask_ratios))
 
 
@@ -120,7 +120,7 @@ def visible_blocks(grid: Grid, centres: Int[Tensor, "B S"], side: int) -> Bool[T
 
     A square of even side has one row and one column more before its centre than after it.
     """
-    rows, columns = grid.rows().to(centres.device), grid.columns().to(centres.device)
+    rows, columns = grid.rows(centres.device), grid.columns(centres.device)
     found = torch.zeros(centres.shape[0], grid.num_patches, dtype=torch.bool, device=centres.device)
     for centre in centres.unbind(dim=1):
         inside = [
@@ -190,7 +190,8 @@ def training_mask(
     if valid is not None and views > 1:
         valid = valid.repeat_interleave(views, dim=0)
     mask = _one_view(config, grid, noise, valid, blocks)
-    mask.seed = ((noise[:, :2] * 2**24).long() * torch.tensor([2**24, 1], device=noise.device)[: noise.shape[1]]).sum(1)
+    high, *low = (noise[:, :2] * 2**24).long().unbind(dim=1)
+    mask.seed = sum(low, high * 2**24)
     return mask
 
 
@@ -211,8 +212,9 @@ def _one_view(
         return random(noise, config.mask_ratio, valid)
     by_time = noise[:, : grid.time]
     if valid is not None:
-        lowest = (grid.rows() == 0).nonzero()[:, 0]  # a column is padding when the patch of its lowest row is
-        by_time = by_time + (~valid[:, lowest.to(valid.device)]).to(noise.dtype)
+        # a column is padding when the patch of its lowest row is
+        lowest = grid.rows(valid.device).argsort(stable=True)[: grid.time]
+        by_time = by_time + (~valid[:, lowest]).to(noise.dtype)
     return structured(grid, noise[:, -grid.freq :], by_time, config.mask_ratio_2d)
 
 

@@ -71,7 +71,7 @@ def region_columns(numbers: Float[Tensor, "B 2"], columns: int) -> Bool[Tensor, 
 
 def outside_tokens(regions: Bool[Tensor, "B t"], grid: Grid) -> Int[Tensor, "B K"]:
     """Return the tokens outside of the regions, which have the same size in every row, in token order."""
-    inside = regions[:, grid.columns().to(regions.device)]
+    inside = regions[:, grid.columns(regions.device)]
     width = max(1, grid.time * REGION[0] // REGION[1])
     order = torch.argsort(inside.to(torch.int8), dim=1, stable=True)
     return order[:, : (grid.time - 2 * width) * grid.freq]

@@ -106,14 +106,14 @@ class Grid:
             tokens = tokens.reshape(batch, self.freq, self.time, dim).transpose(1, 2)
         return tokens.reshape(batch, self.time, self.freq * dim)
 
-    def rows(self) -> Int[Tensor, " N"]:
-        """Frequency index i of each token."""
-        tokens = torch.arange(self.num_patches)
+    def rows(self, device: torch.device | None = None) -> Int[Tensor, " N"]:
+        """Frequency index i of each token. On a given device it is computed there: a copy would wait for the device."""
+        tokens = torch.arange(self.num_patches, device=device)
         return tokens // self.time if self.order == "freq" else tokens % self.freq
 
-    def columns(self) -> Int[Tensor, " N"]:
-        """Time index j of each token."""
-        tokens = torch.arange(self.num_patches)
+    def columns(self, device: torch.device | None = None) -> Int[Tensor, " N"]:
+        """Time index j of each token; as `rows`."""
+        tokens = torch.arange(self.num_patches, device=device)
         return tokens % self.time if self.order == "freq" else tokens // self.freq
 
     def crop_time(self, time: int) -> Int[Tensor, " n"]:
@@ -130,7 +130,7 @@ class Grid:
         """Return True where a token's patch holds at least one of the first ``frames[b]`` frames, False on pure
         padding.
         """
-        starts = self.columns().to(frames.device) * self.patch_size[1]
+        starts = self.columns(frames.device) * self.patch_size[1]
         return starts[None, :] < frames.clamp(min=1)[:, None]
 
 

@@ -3,6 +3,10 @@
 A batch may be split over processes and, within one, into parts. An objective divides by sums over the whole batch
 (`Objective.totals`). The losses of all parts therefore add up to the loss of the batch, and their gradients to its
 gradient.
+
+A pass exchanges nothing with other processes, so that it compiles into one graph. What needs the other processes is
+computed after it: diagnostics and statistics in `Objective.after_pass`, comparisons of windows in
+`Objective.loss_of_rows`.
 """
 
 from __future__ import annotations
@@ -96,7 +100,8 @@ class Batch:
 
 
 class Objective(nn.Module, ABC):
-    """Base class of losses: reads a masked pass and returns one scalar. Optional hooks run once per optimiser step.
+    """Base class of losses: reads a masked pass and returns one scalar. Optional hooks run after a pass, and once per
+    optimiser step.
 
     Attributes
     ----------
@@ -123,12 +128,39 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
         """Return the contribution of a part of a batch to the loss: a sum over the part, divided by the totals of the
-        batch.
+        batch. It may add to ``out.diagnostics``, ``out.terms`` and ``out.sums``.
         """
 
+    def rows(self, out: MaskedPass, batch: Batch) -> Totals:
+        """Return tensors with a row for each window that the loss compares between all processes, by name.
+
+        If there are any, training computes `loss_of_rows` from them instead of `loss`. The base class returns none.
+        """
+        return {}
+
+    def loss_of_rows(self, own: Totals, everyone: Totals, totals: Totals) -> Float[Tensor, ""]:
+        """Return the loss of the windows of this process.
+
+        Parameters
+        ----------
+        own, everyone : dict of Tensor
+            `rows` of this process, and of all processes one after the other; both have gradients.
+        """
+        raise NotImplementedError
+
+    def after_pass(self, sums: Totals) -> dict[str, Tensor]:
+        """Return diagnostics from the ``sums`` of a pass (`MaskedPass.sums`) over all processes, and store what
+        `after_step` needs of them. The base class does nothing.
+        """
+        return {}
+
     def forward(self, out: MaskedPass, batch: Batch, totals: Totals | None = None) -> Float[Tensor, ""]:
-        """Return `loss`; without totals ``batch`` is a whole batch."""
-        return self.loss(out, batch, self.totals(batch, out.mask) if totals is None else totals)
+        """Return `loss` and add the diagnostics to the pass, for one process; without totals ``batch`` is a whole
+        batch.
+        """
+        value = self.loss(out, batch, self.totals(batch, out.mask) if totals is None else totals)
+        out.diagnostics |= self.after_pass(out.sums)
+        return value
 
     def before_step(self, when: TrainingProgress) -> None:
         """Update state between the gradients and each optimiser step; ``when`` counts the steps done before it."""

@@ -88,10 +88,25 @@ class ContrastiveLoss(Objective):
         ConfigError
             As `totals`.
         """
+        own = self.rows(out, batch)
+        return self.loss_of_rows(own, own, totals)
+
+    def rows(self, out: MaskedPass, batch: Batch) -> Totals:
+        """Return "sounds" and "captions", unit vectors, and "numbers", the index of each caption.
+
+        Raises
+        ------
+        ConfigError
+            As `totals`.
+        """
         text, numbers = _captions(batch)
-        sounds, captions, everyone = self.sounds(out, batch), self.captions(text), out.gather_over_processes(numbers)
-        of_sounds = matching(sounds, out.gather_over_processes(captions), numbers, everyone, self.scale())
-        of_captions = matching(captions, out.gather_over_processes(sounds), numbers, everyone, self.scale())
+        return {"sounds": self.sounds(out, batch), "captions": self.captions(text), "numbers": numbers}
+
+    def loss_of_rows(self, own: Totals, everyone: Totals, totals: Totals) -> Float[Tensor, ""]:
+        """Return the loss over the windows of this process with captions, compared with those of ``everyone``."""
+        numbers = own["numbers"], everyone["numbers"]
+        of_sounds = matching(own["sounds"], everyone["captions"], *numbers, self.scale())
+        of_captions = matching(own["captions"], everyone["sounds"], *numbers, self.scale())
         return (of_sounds + of_captions).sum() / (2 * totals["captions"].clamp(min=1))
 
     @torch.no_grad()

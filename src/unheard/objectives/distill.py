@@ -78,7 +78,7 @@ class DistillObjective(Objective):
         found = {
             "visible": valid_at(batch, mask.keep).sum(),
             "hidden": valid_at(batch, mask.hide).sum(),
-            "windows": weights.new_tensor(len(batch.valid)),
+            "windows": weights.new_full((), len(batch.valid)),
             "patches": weights.sum(),
         }
         for number, (term, target) in enumerate(zip(self._losses(), self._targets(batch), strict=True)):

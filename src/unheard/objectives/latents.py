@@ -99,6 +99,13 @@ class PredictLatents(Objective):
             progress, config.wta_temperature_start, config.wta_temperature_end, config.wta_fraction
         )
 
+    def after_pass(self, sums: Totals) -> dict[str, Tensor]:
+        """Return the perplexity of the hypotheses, if there are several."""
+        if "latents/wins" not in sums:
+            return {}
+        wins = sums["latents/wins"]
+        return {"hypothesis_perplexity": perplexity(wins / wins.sum().clamp(min=1))}
+
     def schedules(self, when: TrainingProgress) -> dict[str, float]:
         """Return the temperature of the hypotheses, if there are several."""
         return {"wta_temperature": float(self.temperature(when.progress_tensor()))} if self.hypotheses > 1 else {}
@@ -116,8 +123,7 @@ class PredictLatents(Objective):
         out.diagnostics["between_clip_variance_fraction"] = between_clip_variance(target, weights)
         out.diagnostics["prediction_std"] = feature_std(prediction, weights)
         if out.best is not None:
-            wins = out.sum_over_processes(shares(out.best, weights, self.hypotheses))
-            out.diagnostics["hypothesis_perplexity"] = perplexity(wins / wins.sum().clamp(min=1))
+            out.sums["latents/wins"] = shares(out.best, weights, self.hypotheses)
 
 
 register("latents", LatentsConfig, lambda config, model, _: PredictLatents(config, model.num_hypotheses), teacher=True)

@@ -141,7 +141,7 @@ class Prototypes(Objective):
         with torch.no_grad():
             logits = self.teacher(out.target)
             probabilities = self.assign(logits, out.progress)
-            self._accumulate_center(logits, probabilities, out, weights)
+            out.sums |= self._sums(logits, probabilities, weights)
             agree = (student.argmax(dim=-1) == probabilities.argmax(dim=-1)).float()
             out.diagnostics["agreement"] = masked_mean(agree, weights, weights.sum())
         return masked_mean(-(probabilities * student.log_softmax(dim=-1)).sum(dim=-1), weights, totals["hidden"])
@@ -154,6 +154,39 @@ class Prototypes(Objective):
         """Return tau_t at this fraction of the run."""
         config = self.config
         return linear_warmup(progress, config.teacher_temp_start, config.teacher_temp, config.teacher_temp_warmup)
+
+    def _sums(
+        self, logits: Float[Tensor, "B M K"], probabilities: Float[Tensor, "B M K"], weights: Float[Tensor, "B M"]
+    ) -> Totals:
+        """Return the sums of the teacher's outputs over the hidden patches, for `after_pass`."""
+        found = {
+            "prototypes/tokens": weights.sum(),
+            "prototypes/probabilities": torch.einsum("bm,bmk->k", weights, probabilities),
+            "prototypes/assigned": shares(probabilities.argmax(dim=-1), weights, self.center.shape[0]),
+            "prototypes/entropy": (torch.special.entr(probabilities).sum(dim=-1) * weights).sum(),
+        }
+        if self.config.center == "logits":
+            found["prototypes/logits"] = torch.einsum("bm,bmk->k", weights, logits)
+        return found
+
+    @torch.no_grad()
+    def after_pass(self, sums: Totals) -> dict[str, Tensor]:
+        """Add a pass to the statistics of the centre, while training. Return how many prototypes the teacher uses.
+
+        "effective_prototypes", exp(H(mean of q) - mean of H(q)), is the exponential of the mutual information between
+        patch and prototype. It is 1 when the teacher gives the same distribution for every patch.
+        """
+        tokens, total = sums["prototypes/tokens"], sums["prototypes/probabilities"]
+        if self.training:
+            self.pending += sums.get("prototypes/logits", total)
+            self.pending_tokens += tokens
+        used = perplexity(total / tokens.clamp(min=1))
+        entropy = sums["prototypes/entropy"] / tokens.clamp(min=1)
+        return {
+            "prototype_perplexity": used,
+            "effective_prototypes": used / entropy.exp(),
+            "active_prototypes": (sums["prototypes/assigned"] > 0).sum().float(),
+        }
 
     def before_step(self, when: TrainingProgress) -> None:
         """Update the teacher head, if it is updated before the optimiser step (MATPAC)."""
@@ -177,32 +210,6 @@ class Prototypes(Objective):
     def schedules(self, when: TrainingProgress) -> dict[str, float]:
         """Return the momentum of the teacher head and the temperature of its distribution."""
         return {"head_momentum": self.momentum(when), "teacher_temp": float(self.temperature(when.progress_tensor()))}
-
-    def _accumulate_center(
-        self,
-        logits: Float[Tensor, "B M K"],
-        probabilities: Float[Tensor, "B M K"],
-        out: MaskedPass,
-        weights: Float[Tensor, "B M"],
-    ) -> None:
-        """Add a pass to the statistics of the centre, and measure how many prototypes it uses.
-
-        "effective_prototypes", exp(H(mean of q) - mean of H(q)), is the exponential of the mutual information between
-        patch and prototype. It is 1 when the teacher gives the same distribution for every patch.
-        """
-        tokens = out.sum_over_processes(weights.sum())
-        total = out.sum_over_processes(torch.einsum("bm,bmk->k", weights, probabilities))
-        if self.training:
-            centred = self.config.center == "probs"
-            self.pending += total if centred else out.sum_over_processes(torch.einsum("bm,bmk->k", weights, logits))
-            self.pending_tokens += tokens
-        assigned = out.sum_over_processes(shares(probabilities.argmax(dim=-1), weights, self.center.shape[0]))
-        entropy = out.sum_over_processes(
-            (torch.special.entr(probabilities).sum(dim=-1) * weights).sum()
-        ) / tokens.clamp(min=1)
-        out.diagnostics["prototype_perplexity"] = perplexity(total / tokens.clamp(min=1))
-        out.diagnostics["effective_prototypes"] = out.diagnostics["prototype_perplexity"] / entropy.exp()
-        out.diagnostics["active_prototypes"] = (assigned > 0).sum().float()
 
 
 def head_sizes(config: PrototypesConfig, embed_dim: int) -> tuple[int, int, int]:

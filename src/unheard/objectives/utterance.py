@@ -36,7 +36,7 @@ class PredictUtterance(Objective):
 
     def totals(self, batch: Batch, mask: Mask) -> Totals:
         """Return "views", the number of views of the batch."""
-        return {"views": batch.valid.new_tensor(mask.keep.shape[0], dtype=batch.noise.dtype)}
+        return {"views": batch.noise.new_full((), mask.keep.shape[0])}
 
     def loss(self, out: MaskedPass, batch: Batch, totals: Totals) -> Float[Tensor, ""]:
         """Return the loss over the views.

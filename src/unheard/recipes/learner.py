@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unheard.config import from_json, to_json
 from unheard.errors import ConfigError
 from unheard.model import masking
-from unheard.model.masked_model import MaskedModel, identity
+from unheard.model.masked_model import MaskedModel
 from unheard.model.masking import Mask
 from unheard.model.mixtures import MIN_COLUMNS
 from unheard.model.patches import Grid
@@ -24,6 +24,31 @@ from unheard.recipes.recipe import Recipe
 
 MIXABLE = ("reconstruct", "latents", "utterance", "retention")
 """Objectives that mixtures can be combined with; the others read labels, captions or features of one window."""
+
+
+class PassResult(NamedTuple):
+    """Result of the pass of a part of a batch, before anything is exchanged with other processes.
+
+    Parameters
+    ----------
+    losses : dict of Tensor
+        Of each objective whose loss needs no windows of other processes.
+    terms, diagnostics, sums : dict of Tensor
+        Those of the `MaskedPass`.
+    rows : dict of dict of Tensor
+        `Objective.rows` of the other objectives.
+    """
+
+    losses: dict[str, Tensor]
+    terms: dict[str, Tensor]
+    diagnostics: dict[str, Tensor]
+    sums: dict[str, Tensor]
+    rows: dict[str, Totals]
+
+
+def alone(value: Tensor) -> Tensor:
+    """Return the value: the reduction of a single process."""
+    return value
 
 
 class PretrainModule(nn.Module):
@@ -52,8 +77,8 @@ class PretrainModule(nn.Module):
         self.register_buffer("progress", torch.zeros(()), persistent=False)
         if not any(objective.needs_decoder for objective in self.parts()):
             self.model.without_decoder()
-        self.sum_over_processes: Callable[[Tensor], Tensor] = identity
-        self.gather_over_processes: Callable[[Tensor], Tensor] = identity
+        self.sum_over_processes: Callable[[Tensor], Tensor] = alone
+        self.gather_over_processes: Callable[[Tensor], Tensor] = alone
 
     def training_mask(self, batch: Batch) -> Mask:
         """Return the mask of a batch: a row for each view of each window."""
@@ -68,16 +93,29 @@ class PretrainModule(nn.Module):
             name: objective.totals(rows, mask) for name, objective in zip(self.objectives, self.parts(), strict=True)
         }
 
-    def forward(
-        self, batch: Batch, mask: Mask, totals: Mapping[str, Totals] | None = None
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Run one masked pass and compute the losses.
+    def forward(self, batch: Batch, mask: Mask, totals: Mapping[str, Totals]) -> PassResult:
+        """Run one masked pass. It exchanges nothing with other processes, so that it compiles into one graph.
 
         Parameters
         ----------
-        totals : mapping, optional
-            Sum of `totals` over all parts and processes of the batch. Default: those of ``batch``, which is then the
-            whole batch.
+        totals : mapping
+            Sum of `totals` over all parts and processes of the batch.
+        """
+        batch, mask, sources = with_mixtures(batch, mask, self.grid)
+        out = self.model(self.grid.patchify(batch.spec), mask, batch.valid, sources)
+        out.progress = self.progress
+        windows = batch.for_views(mask)
+        losses: dict[str, Tensor] = {}
+        rows: dict[str, Totals] = {}
+        for name, objective in zip(self.objectives, self.parts(), strict=True):
+            if compared := objective.rows(out, windows):
+                rows[name] = compared
+            else:
+                losses[name] = objective.loss(out, windows, totals[name])
+        return PassResult(losses, out.terms, out.diagnostics, out.sums, rows)
+
+    def finish(self, found: PassResult, totals: Mapping[str, Totals]) -> dict[str, Float[Tensor, ""]]:
+        """Exchange the sums and rows of a pass with the other processes, and return the losses.
 
         Returns
         -------
@@ -86,16 +124,23 @@ class PretrainModule(nn.Module):
             parts of an objective of several. Their sums over all parts of the batch are the losses of the batch.
             "diagnostics/<name>": the diagnostics of this part.
         """
-        totals = self.totals(batch, mask) if totals is None else totals
-        batch, mask, sources = with_mixtures(batch, mask, self.grid)
-        out = self.model(self.grid.patchify(batch.spec), mask, batch.valid, sources)
-        out.progress = self.progress
-        out.sum_over_processes, out.gather_over_processes = self.sum_over_processes, self.gather_over_processes
-        rows = batch.for_views(mask)
-        losses = {name: objective(out, rows, totals[name]) for name, objective in self.objectives.items()}
+        sums = {name: self.sum_over_processes(value) for name, value in found.sums.items()}
+        losses, diagnostics = {}, dict(found.diagnostics)
+        for name, objective in zip(self.objectives, self.parts(), strict=True):
+            if name in found.rows:
+                everyone = {key: self.gather_over_processes(value) for key, value in found.rows[name].items()}
+                losses[name] = objective.loss_of_rows(found.rows[name], everyone, totals[name])
+            else:
+                losses[name] = found.losses[name]
+            diagnostics |= objective.after_pass(sums)
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
-        named = {f"loss/{name}": value for name, value in (losses | out.terms).items()}
-        return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in out.diagnostics.items()}}
+        named = {f"loss/{name}": value for name, value in (losses | found.terms).items()}
+        return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in diagnostics.items()}}
+
+    def losses(self, batch: Batch, mask: Mask) -> dict[str, Float[Tensor, ""]]:
+        """Return the losses of a whole batch, as `finish`."""
+        totals = self.totals(batch, mask)
+        return self.finish(self(batch, mask, totals), totals)
 
     def parts(self) -> Iterator[Objective]:
         """Yield the objectives, in the order in which they were built."""

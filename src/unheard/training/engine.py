@@ -18,6 +18,7 @@ from unheard.objectives.base import Batch
 from unheard.recipes.learner import PretrainModule
 from unheard.recipes.recipe import TrainingConfig
 from unheard.training.optim import build_optimiser
+from unheard.training.parallel.exchange import summed
 from unheard.training.parallel.parts import split_batch
 from unheard.training.parallel.sharding import average_whole_gradients, clip_gradients, gradient_norm, shard
 from unheard.training.processes import (
@@ -116,15 +117,11 @@ class Engine:
 
     def mean(self, value: Tensor) -> Tensor:
         """Return the mean over all processes."""
-        if self.processes == 1:
-            return value
-        return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="mean"))
+        return value if self.processes == 1 else summed(value) / self.processes
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum over all processes."""
-        if self.processes == 1:
-            return value
-        return cast(Tensor, self.fabric.all_reduce(value.detach().clone(), reduce_op="sum"))
+        return value if self.processes == 1 else summed(value)
 
     def gather(self, value: Tensor) -> Tensor:
         """Concatenate the tensors of all processes along the first axis, with gradients."""
@@ -189,7 +186,7 @@ class Engine:
             last = index == len(parts) - 1
             self._seed(step)
             with nullcontext() if last or self.sharded else self.fabric.no_backward_sync(self.module):
-                values: Losses = self.module(part, hidden, totals)
+                values: Losses = self.learner.finish(self.module(part, hidden, totals), totals)
                 # gradients are averaged over processes, but must be summed
                 self.fabric.backward(values["loss"] * self.processes)
             for name, value in values.items():

@@ -108,7 +108,7 @@ def _windows(engine: Engine, batch: Batch, names: Texts) -> list[ReplayedWindow]
     learner = engine.learner
     windows = []
     for single in one_by_one(batch):
-        losses = learner(single, learner.training_mask(single))
+        losses = learner.losses(single, learner.training_mask(single))
         values = {name: float(value) for name, value in losses.items() if name.startswith("loss/")}
         largest = float(single.spec.abs().max())
         windows.append(ReplayedWindow(names[int(single.clips[0])], float(single.start_seconds[0]), largest, values))
