@@ -72,6 +72,27 @@ def find_sounds(source: str | Path) -> list[Path]:
     return found
 
 
+def find_each_sound(sources: Iterable[str | Path]) -> list[Path]:
+    """Return the sounds of several sources, in their order; each once, however its path is written.
+
+    Raises
+    ------
+    DataError
+        When a source does not exist, or holds no sounds.
+    """
+    once: dict[str, Path] = {}
+    for source in sources:
+        found = find_sounds(source)
+        if not found:
+            raise DataError(
+                f"no audio in {shown(Path(source))}; give files, folders or archives with wav, flac, ogg, opus, mp3 or"
+                " aiff"
+            )
+        for path in found:
+            once.setdefault(address_of(path) or os.path.abspath(path), path)  # noqa: PTH100 - links are not followed
+    return list(once.values())
+
+
 def _find_remote(root: Path) -> list[Path]:
     """Return the sounds of a folder, of an archive, or the one sound at an address; see `find_sounds`."""
     if listing.is_file(root) and not is_archive(root):
