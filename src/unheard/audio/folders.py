@@ -114,21 +114,20 @@ def _find_remote(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
-def find_archives(source: Path, suffix: str) -> list[Path]:
-    """Return the archives with a suffix below a folder, sorted by their relative path; or the one archive given.
+def find_archives(source: Path, suffixes: frozenset[str]) -> list[Path]:
+    """Return the archives with some suffixes below a folder, sorted by their relative path; or the one archive given.
 
     Raises
     ------
     DataError
         When there is none.
     """
-    if source.is_file() and source.suffix.lower() == suffix:
+    if source.is_file() and source.suffix.lower() in suffixes:
         return [source]
-    found = [path for path in _files(source) if path.suffix.lower() == suffix] if source.is_dir() else []
+    found = [path for path in _files(source) if path.suffix.lower() in suffixes] if source.is_dir() else []
     if not found:
-        raise DataError(
-            f"{shown(source)}: no {suffix} file; give files that end in {suffix}, or folders that hold some"
-        )
+        ends = " or ".join(sorted(suffixes))
+        raise DataError(f"{shown(source)}: no {ends} file; give files that end in {ends}, or folders that hold some")
     return found
 
 
