@@ -189,7 +189,7 @@ def test_bad_files_are_skipped_and_counted(sounds: Path, tmp_path: Path, documen
         ("embed m a.wav", "--out"),
         ("embed m a.wav -o", "-o requires an argument"),
         ("pretrain . -o run --steps many", "--steps"),
-        ("pretrain", "pretrain DATA -o RUN"),
+        ("pretrain", "pretrain DATA... -o RUN"),
         ("pretrain . -o run --steps 2 --epochs 1", "give only one of them"),
         ("pretrain . --resume run", "takes its settings from the run"),
         ("pretrain . -o run --recipe msm-may", "did you mean msm-mae?"),

@@ -12,10 +12,12 @@ import soundfile
 from tests.remote.store import Fault, Store
 
 import unheard
+from unheard.addresses import address_of
 from unheard.audio.folders import find_sounds
 from unheard.audio.waveform import info, read
 from unheard.cli import main
 from unheard.data.check import check
+from unheard.data.corpus import open_corpus
 from unheard.data.label_table import read_labels
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.errors import AudioError, ConfigError, DataError, RemoteError
@@ -62,6 +64,18 @@ def test_sounds_and_archives_are_found_and_decoded_as_local_ones(sounds: Path, m
         np.testing.assert_array_equal(read(one)[0], read(other)[0])
         assert info(one).seconds == info(other).seconds
     assert check(sounds).lines() == check(memory).lines()
+
+
+def test_several_addresses_are_one_corpus(sounds: Path, memory: str) -> None:
+    """Also together with a local folder, whose clips then are below the common folder of this machine."""
+    put(sounds, memory)
+    local = open_corpus([sounds / "deep", sounds / "more.tar"])
+    remote = open_corpus([f"{memory}/deep", f"{memory}/more.tar"])
+    assert remote.clips == local.clips and remote.fingerprint() == local.fingerprint() and len(local.clips) == 3
+    mixed = open_corpus([f"{memory}/more.tar", sounds / "deep"])
+    assert [address_of(mixed.root / clip.path) for clip in mixed.clips] == [f"{memory}/more.tar/inside/f.wav", "", ""]
+    with pytest.raises(DataError, match=rf"^{memory}/deep/d\.mp3 is in {memory}/deep and again in {memory}; give each"):
+        open_corpus([f"{memory}/deep", memory])
 
 
 def test_a_table_of_a_bucket_equals_that_of_a_folder(

@@ -161,9 +161,14 @@ def test_a_large_table_is_sampled_and_the_memory_bounded(
     assert len(WatchedLabels.read(WatchPlan(str(table)), recipe).waves) <= 11
 
 
-def test_clips_of_the_corpus_are_reported(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("pattern", [".", "*.wav"])
+def test_clips_of_the_corpus_are_reported(
+    pattern: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The corpus is the folder, or its files as several sources."""
     settings = [part for each in SETTINGS for part in ("--set", each)]
-    command = ["pretrain", str(table.parent), "-o", str(tmp_path / "run"), "--device", "cpu", *settings]
+    sources = [table.parent] if pattern == "." else sorted(table.parent.glob(pattern))
+    command = ["pretrain", *map(str, sources), "-o", str(tmp_path / "run"), "--device", "cpu", *settings]
     assert main([*command, "--watch", str(table), "--watch-every", "8"]) == 0
     printed = capsys.readouterr().err
     assert "30 of 30 files are also in the training corpus" in printed

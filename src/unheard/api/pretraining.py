@@ -18,6 +18,7 @@ from unheard.recipes.recipe import Recipe
 from unheard.remote.writing import relocated
 
 if TYPE_CHECKING:
+    from unheard.data.corpus import Sources
     from unheard.data.store import Store
     from unheard.trackers import TrackerName
     from unheard.training.callbacks import Callbacks, Run
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @documented(PretrainOptions)
 def pretrain(
-    data: str | Path,
+    data: Sources,
     out: str | Path,
     recipe: str | Recipe | None = None,
     settings: Iterable[str] = (),
@@ -46,11 +47,12 @@ def pretrain(
     overwrite: bool = False,
     report: Callbacks | None = None,
 ) -> Run:
-    """Pre-train a recipe on a folder of audio or archives, an archive, a CSV with a ``path`` column, a manifest or a
+    """Pre-train a recipe on folders of audio or archives, archives, CSVs with a ``path`` column and manifests, or on a
     packed corpus.
 
-    ``data`` and ``out`` may be at addresses such as ``s3://bucket/folder``. A run at an address is written to a local
-    folder that is mirrored at every checkpoint.
+    Several sources are a list. They are one corpus, in their order: archives in the order of their names give the run
+    of the folder that holds them. Sources and ``out`` may be at addresses such as ``s3://bucket/folder``. A run at an
+    address is written to a local folder that is mirrored at every checkpoint.
 
     Parameters
     ----------
@@ -158,15 +160,15 @@ def _refuse_inactive(recipe: Recipe, settings: Sequence[str]) -> None:
 
 
 def resume(
-    out: str | Path, *, data: str | Path | None = None, skip_bad_batches: int | None = None, no_code: bool = False,
+    out: str | Path, *, data: Sources | None = None, skip_bad_batches: int | None = None, no_code: bool = False,
     log: TrackerName | None = None, device: str = "auto", report: Callbacks | None = None,
 ) -> Run:  # fmt: skip
     """Continue an interrupted run; the result is the same as without the interruption.
 
     Parameters
     ----------
-    data : path, optional
-        New path of the corpus, if it has moved.
+    data : path, or sequence of path, optional
+        New path of the corpus, if it has moved: all sources in their order, or one that holds them.
     log : {"tensorboard", "wandb", "mlflow"}, optional
         As in `pretrain`; the curves of the run are continued.
     """

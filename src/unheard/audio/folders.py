@@ -72,6 +72,27 @@ def find_sounds(source: str | Path) -> list[Path]:
     return found
 
 
+def find_each_sound(sources: Iterable[str | Path]) -> list[Path]:
+    """Return the sounds of several sources, in their order; each once, however its path is written.
+
+    Raises
+    ------
+    DataError
+        When a source does not exist, or holds no sounds.
+    """
+    once: dict[str, Path] = {}
+    for source in sources:
+        found = find_sounds(source)
+        if not found:
+            raise DataError(
+                f"no audio in {shown(Path(source))}; give files, folders or archives with wav, flac, ogg, opus, mp3 or"
+                " aiff"
+            )
+        for path in found:
+            once.setdefault(address_of(path) or os.path.abspath(path), path)  # noqa: PTH100 - links are not followed
+    return list(once.values())
+
+
 def _find_remote(root: Path) -> list[Path]:
     """Return the sounds of a folder, of an archive, or the one sound at an address; see `find_sounds`."""
     if listing.is_file(root) and not is_archive(root):
@@ -93,21 +114,20 @@ def _find_remote(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
-def find_archives(source: Path, suffix: str) -> list[Path]:
-    """Return the archives with a suffix below a folder, sorted by their relative path; or the one archive given.
+def find_archives(source: Path, suffixes: frozenset[str]) -> list[Path]:
+    """Return the archives with some suffixes below a folder, sorted by their relative path; or the one archive given.
 
     Raises
     ------
     DataError
         When there is none.
     """
-    if source.is_file() and source.suffix.lower() == suffix:
+    if source.is_file() and source.suffix.lower() in suffixes:
         return [source]
-    found = [path for path in _files(source) if path.suffix.lower() == suffix] if source.is_dir() else []
+    found = [path for path in _files(source) if path.suffix.lower() in suffixes] if source.is_dir() else []
     if not found:
-        raise DataError(
-            f"{shown(source)}: no {suffix} file; give files that end in {suffix}, or folders that hold some"
-        )
+        ends = " or ".join(sorted(suffixes))
+        raise DataError(f"{shown(source)}: no {ends} file; give files that end in {ends}, or folders that hold some")
     return found
 
 

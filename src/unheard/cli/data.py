@@ -36,13 +36,14 @@ def check(*paths: Path, json: Json = False, strict: Strict = False) -> int:
     ----------
     paths
         Sound files, archives (.tar, .parquet, .h5), and folders that are searched recursively; other files are ignored.
+        A sound in several of them is checked once.
     """
-    from unheard.audio.folders import find_sounds
+    from unheard.audio.folders import find_each_sound
     from unheard.data.check import check as check_files
 
     if not paths:
         raise ConfigError("give at least one path: a sound file, an archive, or a folder that holds some")
-    report = check_files(paths[0] if len(paths) == 1 else [file for path in paths for file in find_sounds(path)], bar)
+    report = check_files(paths[0] if len(paths) == 1 else find_each_sound(paths), bar)
     if not report.files:
         raise DataError(
             f"{', '.join(map(str, paths))}: holds no sound files that can be read here; expected wav, flac, ogg, opus,"

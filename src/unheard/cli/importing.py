@@ -22,11 +22,16 @@ class SelectionOptions:
         background. If a part has several labels, they have none.
     label_column
         raven: column with the label. Default: Annotation, Label, Species, Common Name or another usual name.
-        webdataset, hf-parquet: field or column with the label. Default: label and labels.
+        webdataset, hf-parquet: field or column with the label. Default: label and labels. hdf5: dataset with the rows
+        of 0 and 1. Default: target.
+    classes
+        hdf5: names of the classes, as class_labels_indices.csv of AudioSet, or as a text file with one name per line.
+        Default: class-000, class-001 and so on.
     """
 
     background: bool = False
     label_column: str | None = None
+    classes: Path | None = None
 
 
 @data.command(
@@ -49,33 +54,38 @@ def import_(
     ----------
     layout
         raven: selection tables. audacity: label files. webdataset: tar files with sounds and JSON. hf-parquet: parquet
-        files of Hugging Face datasets. Or a public data set: audioset, audioset-20k, esc50, us8k,
-        speech-commands-v1, speech-commands-v2, fsd50k, dcase2019-task1a, openmic, nsynth, nsynth-pitch, gtzan or
-        magnatagatune.
+        files of Hugging Face datasets. hdf5: HDF5 files of MaskSpec, PaSST and PANNs. Or a public data set: audioset,
+        audioset-20k, esc50, us8k, speech-commands-v1, speech-commands-v2, fsd50k, dcase2019-task1a, openmic, nsynth,
+        nsynth-pitch, gtzan or magnatagatune.
     folders
         Recordings with their tables next to them, one such table, or the folder of the unpacked data set. webdataset,
-        hf-parquet: archives, or folders with some.
+        hf-parquet, hdf5: archives, or folders with some.
     """
     from unheard.data.selections.formats import Format
-    from unheard.datasets.archives.table import SUFFIX, import_archives
+    from unheard.datasets.archives.table import SUFFIXES, import_archives
     from unheard.datasets.layouts import import_labels
     from unheard.datasets.selections import import_selections
 
-    if not folders or (len(folders) > 1 and layout not in SUFFIX):
+    if not folders or (len(folders) > 1 and layout not in SUFFIXES):
         raise ConfigError(f"give one folder with the data after {layout}; got {len(folders)}")
+    if options.classes is not None and layout != "hdf5":
+        raise ConfigError("--classes needs hdf5; leave it out")
     folder = folders[0]
     refuse_existing(out, overwrite)
     with locked_file(out):
-        for archives in SUFFIX:
+        for archives in SUFFIXES:
             if layout == archives:
                 if options.background:
                     raise ConfigError("--background needs raven or audacity; leave it out")
-                packed = import_archives(archives, folders, out, options.label_column)
+                classes = None if options.classes is None else _names(options.classes)
+                packed = import_archives(archives, folders, out, options.label_column, classes)
                 emit(packed.lines(), packed.to_json(), json)
                 return status(len(packed.left_out), strict)
         for kind in get_args(Format):
             if layout == kind:
-                annotated = import_selections(kind, folder, out, **vars(options))
+                annotated = import_selections(
+                    kind, folder, out, background=options.background, label_column=options.label_column
+                )
                 emit(annotated.lines(), annotated.to_json(), json)
                 return status(0, strict)
         if options != SelectionOptions():
@@ -83,3 +93,10 @@ def import_(
         report = import_labels(layout, folder, out)
     emit(report.lines(), report.to_json(), json)
     return status(len(report.missing), strict)
+
+
+def _names(file: Path) -> tuple[str, ...]:
+    """Return the names of classes in a list."""
+    from unheard.weights.class_names import read_class_names
+
+    return read_class_names(file)

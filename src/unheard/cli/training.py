@@ -42,18 +42,17 @@ class ContinueOptions:
     resume
         Continue this interrupted run instead.
     data
-        With --resume: new path of the corpus, if it has moved.
+        With --resume: new path of the corpus, if it has moved. Of several sources all, in their order; or a folder that
+        holds them.
     """
 
     resume: Path | None = None
-    data: Path | None = None
+    data: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = ()
 
 
 @verb("unheard pretrain my_audio/ -o runs/first --set model.size=tiny --steps 2000")
 def pretrain(
-    source: Annotated[Path | None, Parameter(name="DATA")] = None,
-    /,
-    *,
+    *sources: Annotated[Path, Parameter(name="DATA")],
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Run folder to write.")] = None,
     options: Annotated[PretrainOptions, Flat] = PretrainOptions(),
     settings: Settings = (),
@@ -70,10 +69,11 @@ def pretrain(
 
     Parameters
     ----------
-    source
-        A folder of audio or of archives (.tar, .parquet, .h5), one archive, a CSV with a column path, a fetched or a
-        packed corpus. It may be at an address such as s3://BUCKET/FOLDER: its files are read through a local cache of
-        at most 20 GB, or UNHEARD_CACHE_GB, in the folder UNHEARD_CACHE. -o may be an address, too.
+    sources
+        Folders of audio, archives (.tar, .parquet, .h5), CSVs with a column path and fetched corpora, in the order in
+        which they are read; or one packed corpus. They may be at addresses such as s3://BUCKET/FOLDER: their files are
+        read through a local cache of at most 20 GB, or UNHEARD_CACHE_GB, in the folder UNHEARD_CACHE. -o may be an
+        address, too.
     show
         Print every setting that the run would have, and do not train. DATA and -o are not needed.
     """
@@ -81,7 +81,7 @@ def pretrain(
         return _show(options, settings, continued, json)
     if continued.resume is not None:
         kept = PretrainOptions(skip_bad_batches=options.skip_bad_batches, no_code=options.no_code, log=options.log)
-        if source or out or settings or overwrite or options != kept:
+        if sources or out or settings or overwrite or options != kept:
             raise ConfigError(
                 "--resume RUN takes its settings from the run; it can be combined only with --data NEW_PATH (if the"
                 " corpus has moved), --skip-bad-batches, --no-code, --log and --device"
@@ -91,7 +91,7 @@ def pretrain(
         with requeued_on_signals():
             run = resumed(
                 continued.resume,
-                data=continued.data,
+                data=continued.data or None,
                 skip_bad_batches=options.skip_bad_batches,
                 no_code=options.no_code,
                 log=options.log,
@@ -99,21 +99,21 @@ def pretrain(
                 report=run_callbacks(),
             )
         return _print_run(run, json)
-    if continued.data is not None:
+    if continued.data:
         raise ConfigError(
             "--data needs --resume: unheard pretrain --resume RUN --data NEW_PATH; for a new run, give DATA as an"
             " argument"
         )
-    if source is None or out is None:
+    if not sources or out is None:
         raise ConfigError(
-            "pretrain needs data and an output, or a run to continue: unheard pretrain DATA -o RUN | --resume RUN"
+            "pretrain needs data and an output, or a run to continue: unheard pretrain DATA... -o RUN | --resume RUN"
         )
     from unheard.api import pretrain as train
 
     allow_code(options.recipe or "", options.no_code)
     with requeued_on_signals():
         run = train(
-            source, out, settings=settings, **vars(options), device=device, overwrite=overwrite, report=run_callbacks()
+            sources, out, settings=settings, **vars(options), device=device, overwrite=overwrite, report=run_callbacks()
         )
     return _print_run(run, json)
 

@@ -16,7 +16,7 @@ from unheard.audio.folders import find_sounds
 from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.audio.waveform import info
 from unheard.data.tables import read_csv, read_seconds, refuse_empty_word, refuse_reversed
-from unheard.errors import AudioError, DataError, shown
+from unheard.errors import AudioError, ConfigError, DataError, shown
 from unheard.progress import Track, silent
 from unheard.remote.listing import is_file, is_folder
 
@@ -128,7 +128,37 @@ class Corpus:
         return digest.hexdigest()
 
 
-def open_corpus(source: str | Path | Sequence[str | Path], track: Track = silent) -> Corpus:
+Sources: TypeAlias = str | Path | Sequence[str | Path]
+"""A folder, a file, an archive, a CSV or a fetched corpus; or several of them, in their order."""
+
+
+def listed(sources: Sources) -> list[Path]:
+    """Return one source or several as a list.
+
+    Raises
+    ------
+    ConfigError
+        When there is none.
+    """
+    found = [Path(each) for each in ([sources] if isinstance(sources, str | Path) else sources)]
+    if not found:
+        raise ConfigError("no source is given; give folders of audio, archives, CSVs, or one packed corpus")
+    return found
+
+
+def brief(sources: Sources) -> str:
+    """Return the names of sources, of many those of the first, as one line of text."""
+    names = [shown(each) for each in listed(sources)]
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def root_of(sources: Sources) -> Path:
+    """Return the folder to which the paths of the clips of a corpus are relative; of several sources the common one."""
+    roots = [each if is_folder(each) else each.parent for each in listed(sources)]
+    return roots[0] if len(roots) == 1 else Path(os.path.commonpath(map(_absolute, roots)))
+
+
+def open_corpus(source: Sources, track: Track = silent) -> Corpus:
     """Find the clips of a folder, a file, an archive, a CSV or a fetched corpus, and read the header of every file.
 
     A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``,
@@ -138,12 +168,16 @@ def open_corpus(source: str | Path | Sequence[str | Path], track: Track = silent
 
     Raises
     ------
+    ConfigError
+        When no source is given.
     DataError
-        When a source does not exist, a CSV is malformed, or nothing in it can be used.
+        When a source does not exist, a CSV is malformed, or nothing in it can be used. When one of several sources has
+        no sounds, or the clip of an earlier one.
     """
-    sources = [Path(each) for each in ([source] if isinstance(source, str | Path) else source)]
-    parts = [_find_rows(each) for each in sources]
-    root = parts[0].root if len(parts) == 1 else Path(os.path.commonpath([_absolute(part.root) for part in parts]))
+    sources = listed(source)
+    parts, root = [_find_rows(each) for each in sources], root_of(sources)
+    if len(parts) > 1:
+        _refuse_empty_or_repeated(parts)
     rows = [(part.below(root, row) if len(parts) > 1 else row, part.table) for part in parts for row in part.rows]
     kept = [pair for pair in rows if pair[0].get("split", "").lower() not in HELD_OUT and pair[0].get("heldout") != "1"]
     lengths = scan_files(root, dict.fromkeys(row["path"] for row, _ in kept), track)
@@ -154,7 +188,7 @@ def open_corpus(source: str | Path | Sequence[str | Path], track: Track = silent
         why = "it holds no sound files that can be read"
         if skipped:
             why = f"the first of {len(skipped)} files, {shown(skipped[0].path)}, was skipped: {skipped[0].reason}"
-        raise DataError(f"{', '.join(map(shown, sources[:SHOWN]))}: nothing in it can be used; {why}")
+        raise DataError(f"{brief(sources)}: nothing in it can be used; {why}")
     return Corpus(root, clips, skipped, len(rows) - len(kept))
 
 
@@ -171,14 +205,32 @@ class _Part:
         return {**row, "path": (Path(_absolute(self.root)).relative_to(root) / row["path"]).as_posix()}
 
 
+def _refuse_empty_or_repeated(parts: Sequence[_Part]) -> None:
+    """Refuse a source without sounds, and one with a clip of an earlier source, held out or not."""
+    known: dict[tuple[str, float, float | None], Path] = {}
+    for part in parts:
+        if not part.rows:
+            raise DataError(f"{shown(part.table)}: holds no sound files that can be read; leave it out")
+        root = os.path.realpath(part.root)
+        clips = dict.fromkeys(
+            (os.path.normpath(os.path.join(root, row["path"])), *_times(row, part.table))  # noqa: PTH118 - many names
+            for row in part.rows
+        )
+        if twice := next((clip for clip in clips if clip in known), None):
+            raise DataError(
+                f"{shown(Path(twice[0]))} is in {shown(known[twice])} and again in {shown(part.table)}; give each sound"
+                " once"
+            )
+        known.update(dict.fromkeys(clips, part.table))
+
+
 def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - links are not followed
 
 
 def _find_rows(source: Path) -> _Part:
     table = source / MANIFEST if is_file(source / MANIFEST) else source
-    suffix = table.suffix.lower()
-    sounds = suffix in AUDIO_SUFFIXES | AV_SUFFIXES | ARCHIVES or COMPRESSED.search(table.name)
+    sounds = table.suffix.lower() in AUDIO_SUFFIXES | AV_SUFFIXES | ARCHIVES or COMPRESSED.search(table.name)
     folder = is_folder(table)
     if folder or (sounds and is_sound_file(table)):
         root = source if folder else source.parent
@@ -226,12 +278,7 @@ def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skippe
     if isinstance(found, str):
         return Skipped(path, found)
     length, size, content = found
-    where = f"{table}: {shown(row['path'])}"
-    start, end = (
-        read_seconds(row.get(column, ""), f"{table}: {column} of {shown(row['path'])}") for column in ("start", "end")
-    )
-    refuse_reversed(start, end, where)
-    start = start or 0.0
+    start, end = _times(row, table)
     seconds = min(length, math.inf if end is None else end) - start
     if seconds <= 0:
         return Skipped(
@@ -242,3 +289,12 @@ def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skippe
     for name, text in annotations.items():
         refuse_empty_word(text, f"{table}: {name} of {shown(row['path'])}")
     return Clip(path, seconds, row.get("domain", ""), start, end, size, content + row.get("sha256", ""), **annotations)
+
+
+def _times(row: dict[str, str], table: Path) -> tuple[float, float | None]:
+    """Return start and end of one row in seconds."""
+    start, end = (
+        read_seconds(row.get(column, ""), f"{table}: {column} of {shown(row['path'])}") for column in ("start", "end")
+    )
+    refuse_reversed(start, end, f"{table}: {shown(row['path'])}")
+    return start or 0.0, end

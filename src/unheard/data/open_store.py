@@ -10,13 +10,13 @@ from typing import Protocol, runtime_checkable
 
 from unheard.addresses import named
 from unheard.audio.frontend_kinds import AnyFrontendConfig
-from unheard.data.corpus import Corpus, open_corpus
+from unheard.data.corpus import Corpus, Sources, listed, open_corpus
 from unheard.data.mapping import open_store
 from unheard.data.pack import pack
 from unheard.data.pack_clip import PackConfig
 from unheard.data.shard_layout import HEADER, Stores
 from unheard.data.store import Store, WaveStore
-from unheard.errors import ConfigError, DataError
+from unheard.errors import ConfigError, DataError, shown
 from unheard.progress import Track, silent
 from unheard.remote.listing import is_file
 
@@ -48,9 +48,9 @@ class Cache:
 
 
 def open_corpus_store(
-    source: str | Path, frontend: AnyFrontendConfig, cache: Cache, track: Track = silent, store_kind: Stores = "spec"
+    source: Sources, frontend: AnyFrontendConfig, cache: Cache, track: Track = silent, store_kind: Stores = "spec"
 ) -> Store:
-    """Open a packed corpus, or read a folder, CSV or manifest.
+    """Open a packed corpus, or read folders, archives, CSVs or manifests.
 
     Audio that is not packed is read once. A small corpus stays in memory; a larger one is packed into the folder of
     ``cache``, where a second call finds it.
@@ -65,19 +65,27 @@ def open_corpus_store(
     ConfigError
         When the front end varies its bands in training, which needs waves.
     DataError
-        When nothing can be used, or a packed corpus has another kind or another front end.
+        When nothing can be used. When a packed corpus has another kind or another front end, or is one of several
+        sources.
     """
     if store_kind == "spec" and getattr(frontend, "jitters", False):
         raise ConfigError(
             "this front end varies its bands in training, which needs waves: set data.input=wav, "
             "or frontend.f_min_jitter=0 and frontend.f_max_jitter=0"
         )
-    if is_file(Path(source) / HEADER):
-        store = open_store(source)
+    sources = listed(source)
+    packed = [each for each in sources if is_file(each / HEADER)]
+    if packed and len(sources) > 1:
+        raise DataError(
+            f"{shown(packed[0])} is a packed corpus, which cannot be joined with other sources; give it alone, or give"
+            " the sounds that it was packed from"
+        )
+    if packed:
+        store = open_store(packed[0])
         if store.header.kind != store_kind:
             raise DataError(
-                f"the packed corpus {named(source)} holds {store.header.kind} shards, this recipe needs {store_kind}; "
-                f"pack the audio again with --store {store_kind}, or set data.input={store.header.kind}"
+                f"the packed corpus {named(packed[0])} holds {store.header.kind} shards, this recipe needs"
+                f" {store_kind}; pack the audio again with --store {store_kind}, or set data.input={store.header.kind}"
             )
         check_frontend(store, frontend)
         return store.with_frontend(frontend) if isinstance(store, WaveStore) else store

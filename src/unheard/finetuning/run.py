@@ -97,7 +97,7 @@ def finetune(
     saved, activation = open_model(model), _activation(recipe, table.labels)
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
-        prepare_output_dir(run, Path(labels), storage.overwrite)
+        prepare_output_dir(run, [Path(labels)], storage.overwrite)
     shared = None if storage.corpus is None else Path(storage.corpus).resolve()
     members = tuple((part.name, channel) for channel in recipe.task.channels for part in table.parts)
     source = origin_of(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unheard.addresses import located
+from unheard.data.corpus import Sources, listed
 from unheard.data.loader import PretrainLoader
 from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
@@ -25,7 +25,14 @@ from unheard.training.journal import environment
 from unheard.training.loop import Loop, latest, loader_of, measured_steps, prepare
 from unheard.training.processes import first_process, lost_processes
 from unheard.training.run_folder import mark_complete, one_writer, prepare_output_dir
-from unheard.training.session import Session, sampler_of, statistics_of, total_steps, write_session
+from unheard.training.session import (
+    Session,
+    absolute_sources,
+    sampler_of,
+    statistics_of,
+    total_steps,
+    write_session,
+)
 from unheard.training.summary import summary_lines
 from unheard.training.watch.plan import WatchPlan
 from unheard.training.watch.watcher import Watcher
@@ -60,7 +67,7 @@ class Origin:
 @lost_processes()
 @one_writer
 def pretrain(
-    data: str | Path,
+    data: Sources,
     out: str | Path,
     recipe: Recipe,
     *,
@@ -73,8 +80,9 @@ def pretrain(
 
     Parameters
     ----------
-    data : path
-        A folder of audio, a CSV with a ``path`` column, a manifest, or a packed corpus.
+    data : path, or sequence of path
+        A folder of audio, an archive, a CSV with a ``path`` column or a manifest, or several of them; or a packed
+        corpus.
 
     Raises
     ------
@@ -90,14 +98,14 @@ def pretrain(
     engine = Engine(recipe.training, device)
     if engine.rank == 0:
         inputs.watched = None if origin.watch is None else report.watch(origin.watch, recipe)
-        prepare_output_dir(run, Path(data), overwrite, origin.partial)
+        prepare_output_dir(run, listed(data), overwrite, origin.partial)
     with engine.first_process_first():
         cache = Cache.of(run / "corpus", engine.processes)
         store = open_corpus_store(data, recipe.frontend, cache, report.progress, recipe.data.input)
         recipe = inputs.attach_to_corpus(store, engine.device, report.progress)
     session = Session(
         recipe=recipe,
-        data=located(data),
+        data=absolute_sources(data),
         fingerprint=store.fingerprint,
         statistics=statistics_of(store, recipe, init),
         total=0 if origin.minutes else total_steps(recipe.training, sampler_of(store, recipe).size),

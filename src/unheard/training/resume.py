@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unheard.addresses import located
+from unheard.audio.archives.members import is_sound_file
 from unheard.config import override, to_json
+from unheard.data.corpus import Sources, brief, listed
 from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
-from unheard.errors import ConfigError, DataError
+from unheard.errors import ConfigError, DataError, shown
 from unheard.model.sizes import resolved
 from unheard.recipes.recipe import Recipe
 from unheard.remote.listing import exists
@@ -22,7 +23,7 @@ from unheard.training.initial import build_initialised
 from unheard.training.pretrain import Origin, rank_zero_report, train
 from unheard.training.processes import lost_processes
 from unheard.training.run_folder import is_complete, one_writer
-from unheard.training.session import Session, read_session, write_session
+from unheard.training.session import Session, absolute_sources, read_session, same_sources, write_session
 from unheard.weights.built_in import origin_of
 
 
@@ -31,7 +32,7 @@ from unheard.weights.built_in import origin_of
 def resume(
     out: str | Path,
     *,
-    data: str | Path | None = None,
+    data: Sources | None = None,
     skip_bad_batches: int | None = None,
     no_code: bool = False,
     device: str = "auto",
@@ -43,8 +44,9 @@ def resume(
 
     Parameters
     ----------
-    data : path, optional
-        New location of the corpus, if it has moved; its content must be unchanged.
+    data : path, or sequence of path, optional
+        New location of the corpus, if it has moved: all sources in their order, or one that holds them. Its content,
+        the order of the clips, and their paths below the common folder must be unchanged.
     skip_bad_batches : int, optional
         New value of ``training.skip_bad_batches``.
     no_code : bool
@@ -65,10 +67,10 @@ def resume(
     run, report = Path(out), rank_zero_report(report)
     session = read_session(run, no_code, report.log)
     if is_complete(run, session):
-        if data is not None and located(data) != session.data:
+        if data is not None and not same_sources(data, session.data):
             raise ConfigError(
-                f"{run} is finished and was trained on {session.data}, so --data {data} would not be used. Omit --data,"
-                f" or start a new run on the other corpus with --init {run}"
+                f"{run} is finished and was trained on {brief(session.data)}, so --data {brief(data)} would not be"
+                f" used. Omit --data, or start a new run on the other corpus with --init {run}"
             )
         report.log(f"{run} is finished: {session.total} of {session.total} steps")
         return Run(run, session.total, session.total)
@@ -96,34 +98,35 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
             f"the teacher of {run}, or its stored targets, changed since the run started; restore them, or start a new"
             f" run with --init {run}"
         )
-    if not exists(session.data):
-        raise DataError(
-            f"{session.data}: no such file or folder; if the corpus of {run} has moved, give its new path: --resume"
-            f" {run} --data NEW_PATH"
-        )
+    for source in listed(session.data):
+        if not exists(source) and not is_sound_file(source):
+            raise DataError(
+                f"{shown(source)}: no such file or folder; if the corpus of {run} has moved, give its new path:"
+                f" --resume {run} --data NEW_PATH{' for each source' * (len(listed(session.data)) > 1)}"
+            )
     engine = Engine(session.recipe.training, device)
     with engine.first_process_first():
         cache, recipe = Cache.of(run / "corpus", engine.processes), session.recipe
         store = open_corpus_store(session.data, recipe.frontend, cache, report.progress, recipe.data.input)
         if store.fingerprint != session.fingerprint:
             raise DataError(
-                f"the corpus {session.data} is not the one that {run} started with, or has changed; restore it, give"
-                f" the path of an identical one with --data NEW_PATH, or start a new run with --init {run}"
+                f"the corpus {brief(session.data)} is not the one that {run} started with, or has changed; restore it,"
+                f" give the path of an identical one with --data NEW_PATH, or start a new run with --init {run}"
             )
         inputs.attach_to_corpus(store, engine.device, report.progress)
     return store, engine, inputs
 
 
-def _changed(session: Session, data: str | Path | None, skip_bad_batches: int | None) -> Session:
+def _changed(session: Session, data: Sources | None, skip_bad_batches: int | None) -> Session:
     """Return the session with the values that a resumed run may change."""
     if data is not None:
-        session = replace(session, data=located(data))
+        session = replace(session, data=absolute_sources(data))
     if skip_bad_batches is not None:
         session = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
     return session
 
 
-def moved_corpus(run: Path, data: str | Path, recipe: Recipe, origin: Origin, no_code: bool = False) -> Path | None:
+def moved_corpus(run: Path, data: Sources, recipe: Recipe, origin: Origin, no_code: bool = False) -> Sources | None:
     """Compare the options of a command with those that a run was started with.
 
     Fields that a run takes from its corpus may be empty, and ``training.skip_bad_batches`` may change.
@@ -137,8 +140,8 @@ def moved_corpus(run: Path, data: str | Path, recipe: Recipe, origin: Origin, no
 
     Returns
     -------
-    Path or None
-        The path of the corpus if it is not the one that is stored; `resume` compares its content.
+    path, sequence of path or None
+        The corpus if it is not the one that is stored; `resume` compares its content.
 
     Raises
     ------
@@ -165,7 +168,7 @@ def moved_corpus(run: Path, data: str | Path, recipe: Recipe, origin: Origin, no
             f"{run} was started with other options: {'; '.join(differing)}; give those of the run, another -o, or"
             " replace the run with --overwrite instead of --resume-or-start"
         )
-    return None if Path(data).resolve() == Path(session.data) else Path(data)
+    return None if same_sources(data, session.data) else data
 
 
 def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:

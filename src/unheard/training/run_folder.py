@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from unheard.addresses import address_of
+from unheard.audio.archives.members import is_sound_file
 from unheard.errors import CheckpointError, ConfigError, DataError, shown
 from unheard.files import read_json, remove_contents, remove_unfinished, write_json
 from unheard.outputs import LOCK, locked_folder
@@ -38,7 +39,7 @@ def is_started(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def prepare_output_dir(run: Path, data: Path, overwrite: bool, partial: bool = False) -> None:
+def prepare_output_dir(run: Path, sources: Sequence[Path], overwrite: bool, partial: bool = False) -> None:
     """Prepare the folder of a new run. Only run folders of this library are ever deleted.
 
     Parameters
@@ -49,15 +50,16 @@ def prepare_output_dir(run: Path, data: Path, overwrite: bool, partial: bool = F
     Raises
     ------
     DataError
-        When ``data`` does not exist.
+        When one of ``sources`` does not exist.
     ConfigError
         When ``run`` exists and must not be replaced.
     """
-    if not exists(data):
-        raise DataError(
-            f"{shown(data)}: no such file or folder; give a folder of audio, a CSV with a column path, or a packed"
-            " corpus"
-        )
+    for data in sources:
+        if not exists(data) and not is_sound_file(data):
+            raise DataError(
+                f"{shown(data)}: no such file or folder; give folders of audio, archives, CSVs with a column path, or a"
+                " packed corpus"
+            )
     if not (run.is_file() or (run.exists() and any(entry.name != LOCK for entry in run.iterdir()))):
         return
     if partial and not run.is_file() and is_run(run) and not is_started(run):
@@ -71,8 +73,9 @@ def prepare_output_dir(run: Path, data: Path, overwrite: bool, partial: bool = F
         raise ConfigError(
             f"{run} is not a run folder, so --overwrite does not delete it; choose another -o, or delete it yourself"
         )
-    if not address_of(data) and data.resolve().is_relative_to(run.resolve()):
-        raise ConfigError(f"the data {data} is inside {run}, which --overwrite would delete; choose another -o")
+    for data in sources:
+        if not address_of(data) and data.resolve().is_relative_to(run.resolve()):
+            raise ConfigError(f"the data {data} is inside {run}, which --overwrite would delete; choose another -o")
     remove_contents(run)
 
 

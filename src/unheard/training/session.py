@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from unheard.addresses import address_of, located
 from unheard.audio.decibels import DbMinMaxConfig
 from unheard.audio.frontend import Statistics
 from unheard.audio.presets import MASKSPEC_AUDIOSET
 from unheard.config import from_json, to_json
+from unheard.data.corpus import Sources, listed
 from unheard.data.store import Store
 from unheard.data.windows.crops import SAMPLING, CropSampler
 from unheard.errors import CheckpointError, ConfigError, shown
@@ -37,7 +39,8 @@ class Session:
     """Settings that are fixed when a run starts; stored as ``config.json`` of the run folder."""
 
     recipe: Recipe
-    data: str
+    data: str | tuple[str, ...]
+    """Address or absolute path of the corpus; of several sources all, in their order."""
     fingerprint: str
     statistics: Statistics
     total: int
@@ -58,6 +61,20 @@ class Session:
     def logged(self, step: int) -> bool:
         """Return whether a step has a row of metrics."""
         return step % self.recipe.training.log_every == 0 or step == self.total or self.watched(step)
+
+
+def absolute_sources(sources: Sources) -> str | tuple[str, ...]:
+    """Return the address or absolute path of a source, or of each of several, as a session stores them.
+
+    Links are kept: names and order of clips, and the suffix of an archive, are those of the link.
+    """
+    found = tuple(address_of(each) or str(each.absolute()) for each in listed(sources))
+    return found[0] if len(found) == 1 else found
+
+
+def same_sources(first: Sources, second: Sources) -> bool:
+    """Return whether sources are the same files and folders, in the same order."""
+    return [located(each) for each in listed(first)] == [located(each) for each in listed(second)]
 
 
 def sampler_of(store: Store, recipe: Recipe) -> CropSampler:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from unheard.data.corpus import brief
 from unheard.errors import DataError
 from unheard.evaluation.probe.files import read_report
 from unheard.evaluation.reconstruction import ReconstructionError
@@ -98,7 +99,7 @@ def _facts(config: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]
     speeds = sorted(row["clips_per_second"] for row in rows if "clips_per_second" in row)
     crops = rows[-1]["step"] * training["batch_size"]
     return {
-        "data": str(config["data"]),
+        "data": brief(config["data"]),
         "window": f"{model['frames']} frames, {model['frames'] * frontend['hop_size'] / frontend['sample_rate']:.2f} s",
         "patches": (
             f"{model['patch_size'][0]} mel bands x {model['patch_size'][1]} frames, {_share_hidden(model):.0%} masked"

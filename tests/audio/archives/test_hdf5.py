@@ -52,7 +52,8 @@ def test_rows_are_the_files(sounds: list[Path], tmp_path: Path) -> None:
 def test_the_table_of_an_archive_has_the_vectors_of_the_files(sounds: list[Path], tmp_path: Path) -> None:
     packed(tmp_path / "b.hdf5", sounds)
     tables = []
-    for number, source in enumerate((tmp_path / "b.hdf5", sounds[0].parent)):
+    (tmp_path / "b.hdf5").rename(tmp_path / "b.hdf")  # the suffix of the files of PaSST
+    for number, source in enumerate((tmp_path / "b.hdf", sounds[0].parent)):
         out = tmp_path / f"{number}.npz"
         assert main(["embed", "random-tiny", str(source), "-o", str(out)]) == 0
         tables.append(np.load(out))
@@ -74,6 +75,26 @@ def test_what_cannot_be_read_is_named(sounds: list[Path], tmp_path: Path) -> Non
         other.create_dataset("kernel", data=np.zeros((3, 3)))
         other["gone"] = h5py.SoftLink("/nothing")
     assert find_sounds(tmp_path / "weights.h5") == []
+
+
+@pytest.mark.parametrize("kind", ["int16", "float32"])
+def test_rows_of_samples_are_wav_files(kind: str, tmp_path: Path) -> None:
+    """An HDF5 file as PANNs' scripts write it; the name of a file from which samples are is kept without its suffix."""
+    values = np.random.default_rng(0).uniform(-0.5, 0.5, (3, 800))
+    stored = (values * 32768).astype("int16") if kind == "int16" else values.astype("float32")
+    with h5py.File(tmp_path / "a.h5", "w") as out:
+        out.create_dataset("waveform", data=stored)
+        out.create_dataset("audio_name", data=np.array(["Yone.wav", "Ytwo.mp3", "Ythree"], "S11"))
+    with pytest.raises(AudioError, match=r"a\.h5: .*its dataset waveform has no attribute sample_rate with a rate"):
+        read(find_sounds(tmp_path / "a.h5")[0])
+    with h5py.File(tmp_path / "a.h5", "a") as out:
+        out.attrs["sample_rate"] = np.int32(32000)
+    members = find_sounds(tmp_path / "a.h5")
+    assert [path.parent.name + "/" + path.name for path in members] == ["0/Yone.wav", "1/Ytwo.wav", "2/Ythree.wav"]
+    for row, member in enumerate(members):
+        ours, rate = read(member)
+        assert rate == 32000
+        np.testing.assert_array_equal(ours, stored[row] / np.float32(32768 if kind == "int16" else 1))
 
 
 def test_names_that_are_not_a_list_are_left_out(sounds: list[Path], tmp_path: Path) -> None:

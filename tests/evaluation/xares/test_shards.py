@@ -62,13 +62,38 @@ def test_a_truncated_tar_is_one_clear_error(tmp_path: Path, part: float) -> None
     content = shard.read_bytes()
     end = content.rstrip(b"\0")
     shard.write_bytes(end[: int(part * len(end))])
-    with pytest.raises(DataError, match=r"a\.tar is truncated or damaged after \d files .*download it again"):
+    with pytest.raises(DataError, match=r"a\.tar: it ends .*after \d files.*; download it again"):
         read(shard)
+
+
+def test_a_damaged_header_after_silence_is_found(tmp_path: Path) -> None:
+    """The zeros of the silence before it are not taken for the end of the file."""
+    silence = wav(np.zeros(1000, np.float32))
+    shard = write_tar(tmp_path / "a.tar", [("a.json", b"1"), ("a.wav", silence), *members({"b": (SOUND, 2)})])
+    with tarfile.open(shard) as tar:
+        header = tar.getmember("b.wav").offset
+    content = bytearray(shard.read_bytes())
+    content[header : header + 100] = b"x" * 100
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.tar: it is damaged after 2 files, at byte {header}"):
+        read(shard)
+
+
+def test_links_are_left_out(tmp_path: Path) -> None:
+    """The reference reads files only."""
+    shard = write_tar(tmp_path / "a.tar", members({"a": (SOUND, 1)}))
+    with tarfile.open(shard, "a") as tar:
+        for name, kind in (("b.wav", tarfile.LNKTYPE), ("b.json", tarfile.SYMTYPE)):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, f"a.{name.partition('.')[2]}"
+            tar.addfile(link)
+    (sample,), skipped = read(shard)
+    assert sample.key == "a" and not skipped and count_samples(shard) == 1
 
 
 def test_a_file_that_is_no_tar_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"<html>not found</html>" * 100)
-    with pytest.raises(DataError, match=r"a\.tar is no tar file"):
+    with pytest.raises(DataError, match=r"a\.tar: it is not a tar file"):
         read(tmp_path / "a.tar")
 
 

@@ -31,7 +31,7 @@ ARCHIVES = HDF5 | {".tar", ".parquet"}
 COMPRESSED = re.compile(r"\.(tar\.(gz|bz2|xz|zst)|tgz|tbz2|txz)$", re.IGNORECASE)
 """Ends of names of compressed tar files, in which a member cannot be read at its place."""
 
-_INSIDE = re.compile(r"\.(?:tar|parquet|h5|hdf5)(?=/)", re.IGNORECASE)
+_INSIDE = re.compile(r"\.(?:tar|parquet|h5|hdf5?)(?=/)", re.IGNORECASE)
 
 State = tuple[int, int]
 """Size in bytes and modification time in ns of a file."""

@@ -10,21 +10,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unheard.audio.archives.archive import Archive
+from unheard.audio.archives.hdf5 import SUFFIXES as HDF5
 from unheard.audio.archives.members import open_archive
 from unheard.audio.folders import find_archives, find_sounds
 from unheard.data.label_table import SPLITS
 from unheard.data.manifest import from_table
 from unheard.datasets.archives.cells import CAPTIONS, LABELS, Names, caption_cell, label_cell
+from unheard.datasets.archives.hdf5_targets import TARGET, read_targets
 from unheard.datasets.archives.hf_parquet import read_rows
 from unheard.datasets.archives.webdataset import read_samples
-from unheard.errors import DataError, UnheardError, shown
+from unheard.errors import DataError, UnheardError, require, shown
 from unheard.files import write_table
 
-Kind = Literal["webdataset", "hf-parquet"]
-SUFFIX: dict[Kind, str] = {"webdataset": ".tar", "hf-parquet": ".parquet"}
+Kind = Literal["webdataset", "hf-parquet", "hdf5"]
+SUFFIXES: dict[Kind, frozenset[str]] = {
+    "webdataset": frozenset({".tar"}),
+    "hf-parquet": frozenset({".parquet"}),
+    "hdf5": HDF5,
+}
 COLUMNS = ("path", "label", "caption", "split")
 
-_SPLIT = re.compile(rf"(?:{'|'.join(sorted(SPLITS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
+_SPLIT = re.compile(
+    rf"(?:(?:un)?balanced_)?({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE
+)
+"""Begin of the name of an archive of one split; AudioSet's training clips are called balanced and unbalanced."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +77,26 @@ class ArchiveImport:
         ]
 
 
-def import_archives(kind: Kind, sources: Sequence[Path], out: Path, label_column: str | None = None) -> ArchiveImport:
+def import_archives(
+    kind: Kind,
+    sources: Sequence[Path],
+    out: Path,
+    label_column: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> ArchiveImport:
     """Write a CSV with the path, label and caption of the sounds in archives, for every verb that reads tables.
 
     If the names of all archives begin with a split, and there are several, the table has the column ``split``.
 
     Parameters
     ----------
-    kind : {"webdataset", "hf-parquet"}
+    kind : {"webdataset", "hf-parquet", "hdf5"}
     sources : sequence of Path
         Archives, or folders that are searched for them.
     label_column : str, optional
-        Field with the label. Default: label and labels.
+        Field with the label. Default: label and labels; target of an HDF5 file.
+    classes : sequence of str, optional
+        Names of the classes of HDF5 files, in their order. Default: class-000, class-001, ...
 
     Raises
     ------
@@ -87,15 +104,17 @@ def import_archives(kind: Kind, sources: Sequence[Path], out: Path, label_column
         When there are no archives, none of their sounds has a label or a caption, an annotation cannot be used, or the
         table cannot be written.
     """
-    archives = [path for source in sources for path in find_archives(source, SUFFIX[kind])]
-    fields = LABELS if label_column is None else (label_column,)
+    if kind == "hdf5":
+        require("h5py", "hdf5")
+    archives = [path for source in sources for path in find_archives(source, SUFFIXES[kind])]
+    fields = (label_column,) if label_column is not None else (TARGET,) if kind == "hdf5" else LABELS
     rows: list[dict[str, str]] = []
     left_out: list[tuple[str, str]] = []
     for path in archives:
         archive = open_archive(path)
-        split = found[0].lower() if (found := _SPLIT.match(path.name)) else ""
+        split = found[1].lower() if (found := _SPLIT.match(path.name)) else ""
         own = []
-        for name, row in _rows(kind, archive, fields):
+        for name, row in _rows(kind, archive, fields, classes):
             if isinstance(row, str):
                 left_out.append((shown(path / name), row))
             else:
@@ -109,7 +128,9 @@ def import_archives(kind: Kind, sources: Sequence[Path], out: Path, label_column
     return _write(out, rows, left_out)
 
 
-def _rows(kind: Kind, archive: Archive, fields: Sequence[str]) -> Iterator[tuple[str, dict[str, str] | str]]:
+def _rows(
+    kind: Kind, archive: Archive, fields: Sequence[str], classes: Sequence[str] | None
+) -> Iterator[tuple[str, dict[str, str] | str]]:
     """Yield the sounds of an archive, each with its label and caption, or with the reason why it has none."""
     sounds = [path.relative_to(archive.path).as_posix() for path in find_sounds(archive.path) if path != archive.path]
     names: Names = {}
@@ -117,7 +138,11 @@ def _rows(kind: Kind, archive: Archive, fields: Sequence[str]) -> Iterator[tuple
     if kind == "webdataset":
         records = read_samples(archive, sounds)
     elif sounds:
-        names, records = read_rows(archive.path, (*fields, *CAPTIONS))
+        names, records = (
+            read_targets(archive.path, fields[0], len(sounds), classes)
+            if kind == "hdf5"
+            else read_rows(archive.path, (*fields, *CAPTIONS))
+        )
     for name, record in zip(sounds, records, strict=True):
         try:
             if isinstance(record, UnheardError):

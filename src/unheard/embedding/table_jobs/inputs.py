@@ -9,14 +9,14 @@ from typing import Any
 
 from unheard.addresses import address_of, named
 from unheard.audio.archives.members import is_sound_file
-from unheard.audio.folders import find_sounds
+from unheard.audio.folders import find_each_sound
 from unheard.audio.standard_input import is_standard_input
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import identity
 from unheard.embedding.job import Options
 from unheard.embedding.segments import SegmentRow, check_window
 from unheard.embedding.tables import absolute
-from unheard.errors import ConfigError, DataError, shown
+from unheard.errors import ConfigError, DataError
 
 
 def expand(sources: Iterable[str | Path]) -> list[str]:
@@ -38,12 +38,7 @@ def expand(sources: Iterable[str | Path]) -> list[str]:
             continue
         if not address_of(path) and not path.exists() and not is_sound_file(path):
             raise DataError(f"there is no file or folder {path}; correct the path")
-        found = find_sounds(path)
-        if not found:
-            raise DataError(
-                f"no audio in {shown(path)}; give files, folders or archives with wav, flac, ogg, opus, mp3 or aiff"
-            )
-        files += map(named, found)
+        files += map(named, find_each_sound([path]))
     once: dict[str, str] = {}
     for file in files:
         once.setdefault(absolute(file), file)

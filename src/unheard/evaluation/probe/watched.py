@@ -151,11 +151,10 @@ class WatchedLabels:
         first = f"{shown(self.table.name)}: {train} training and {test} test clips, {classes} tested classes"
         return [first, *self.notes]
 
-    def overlap(self, store: Store, data: Path) -> list[str]:
+    def overlap(self, store: Store, root: Path) -> list[str]:
         """Return a warning if clips of the table are in the training corpus, by the bytes of their files."""
         if len(store) > COMPARED:
             return [f"not compared with the {len(store)} clips of the corpus; keep the watched clips out of it"]
-        root = data if data.is_dir() else data.parent
         others = [root / name for name in dict.fromkeys(store.names[number] for number in range(len(store)))]
         there = [path for path in others if is_sound_file(path)]
         if not there:

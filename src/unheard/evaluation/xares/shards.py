@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
+from unheard.audio.archives.tar import Entry, read_headers
 from unheard.audio.waveform import read_channels
 from unheard.errors import AudioError, DataError, shown
 
@@ -81,8 +82,8 @@ def count_samples(shard: Path) -> int:
     """
     if shard.is_dir():
         return sum(path.suffix == ".json" for path in shard.rglob("*"))
-    with _opened(shard) as tar:
-        return sum(name.endswith(".json") for name in _members(shard, tar, lambda member: member.name))
+    with shard.open("rb") as tar:
+        return sum(member.name.endswith(".json") for member in _members(shard, tar))
 
 
 def read_samples(shard: Path, skip: Callable[[str], None]) -> Iterator[Sample]:
@@ -137,47 +138,23 @@ def _groups(members: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, dict[st
 
 
 def _contents(shard: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the name and the content of each file of a shard."""
+    """Yield the name and the content of each file of a shard, in their order."""
     if shard.is_dir():
         for path in shard_files(shard):
             yield path.relative_to(shard).as_posix(), path.read_bytes()
         return
-    with _opened(shard) as tar:
-        yield from _members(shard, tar, lambda member: (member.name, _content(tar, member)))
+    with shard.open("rb") as tar:
+        for member in _members(shard, tar):
+            tar.seek(member.offset)
+            yield member.name, tar.read(member.size)
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    assert file is not None, "only files are read"
-    content = file.read()
-    if len(content) != member.size:
-        raise tarfile.ReadError("unexpected end of data")
-    return content
+def _members(shard: Path, tar: BufferedReader) -> Iterator[Entry]:
+    """Yield the files of a tar file in their order, as the reference reads them; links are left out.
 
-
-def _members(shard: Path, tar: tarfile.TarFile, read: Callable[[tarfile.TarInfo], Any]) -> Iterator[Any]:
-    count = 0
+    An index by name, as of `unheard.audio.archives`, would lose the order and all but one of several equal names.
+    """
     try:
-        for member in tar:
-            if member.isfile():
-                yield read(member)
-                count += 1
-        if not _ends(shard, tar.offset):
-            raise tarfile.ReadError("it has no end mark")
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{shard} is truncated or damaged after {count} files ({error}); download it again") from error
-
-
-def _ends(shard: Path, offset: int) -> bool:
-    """Return whether a tar file has a block of zeros where its members end."""
-    with shard.open("rb") as file:
-        file.seek(max(0, offset - tarfile.BLOCKSIZE))
-        rest = file.read(2 * tarfile.BLOCKSIZE)
-    return tarfile.NUL * tarfile.BLOCKSIZE in rest
-
-
-def _opened(shard: Path) -> tarfile.TarFile:
-    try:
-        return tarfile.open(shard, "r:")
-    except (tarfile.TarError, OSError) as error:
-        raise DataError(f"{shard} is no tar file ({error}); download it again") from error
+        yield from (member for member in read_headers(tar) if not member.problem)
+    except AudioError as error:
+        raise DataError(f"{shown(shard)}: {error}") from error

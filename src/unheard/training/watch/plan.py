@@ -74,8 +74,8 @@ class WatchedTable(Protocol):
         """Return what is scored, and what was left out, a text for each line."""
         ...
 
-    def overlap(self, store: Store, data: Path) -> list[str]:
-        """Return warnings about clips of the table that are in the training corpus at ``data``."""
+    def overlap(self, store: Store, root: Path) -> list[str]:
+        """Return warnings about clips of the table that are in the training corpus below ``root``."""
         ...
 
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unheard.data.corpus import root_of
 from unheard.data.store import Store
 from unheard.objectives.base import Batch
 from unheard.recipes.learner import build
@@ -64,7 +64,7 @@ class Watcher:
         plan, total = self.session.watch, self.session.total
         assert plan is not None, "only sessions with a plan are watched"
         about = [] if self.table is None else self.table.about()
-        warnings = [] if self.table is None else self.table.overlap(store, Path(self.session.data))
+        warnings = [] if self.table is None else self.table.overlap(store, root_of(self.session.data))
         if step and plan.every:
             return [*about, f"scored every {plan.every} steps", *warnings]
         seconds = self.engine.benchmark_step(batch)
