@@ -26,7 +26,7 @@ from unheard.objectives.base import Batch
 from unheard.objectives.distill import DistillConfig, DistillTeacher
 from unheard.teachers.chunks import chunks_of
 from unheard.teachers.stored import StoredTargets, open_targets
-from unheard.teachers.storing import TargetsConfig, store_targets
+from unheard.teachers.storing import TargetsConfig, TargetsJob, store_targets
 from unheard.teachers.targets import ComputedTargets, DistillTargets, ReadTargets, StudentPatches
 
 WIDTH = 96
@@ -160,6 +160,14 @@ def test_the_projection_keeps_the_channels_that_vary(packed: Path, tmp_path: Pat
         store_targets(packed, TargetsConfig("2", pca=12), tmp_path / "wide")
     with pytest.raises(DataError, match="another --pca"):
         store_targets(packed, TargetsConfig("2"), tmp_path / "pca")
+
+
+def test_shards_of_an_earlier_version_are_refused(packed: Path, tmp_path: Path, teacher: LocalTeacher) -> None:
+    job = TargetsJob(tmp_path, waves(packed), teacher, TargetsConfig("0"))
+    records = [dict(record) for record, _ in job.write(job.plan())]
+    records[-1].pop("times")
+    with pytest.raises(DataError, match="begun by an earlier version of unheard; delete it and start again"):
+        job.finish(records)
 
 
 @pytest.mark.usefixtures("teacher")

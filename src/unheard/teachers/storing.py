@@ -255,6 +255,8 @@ class TargetsJob:
         """Write index and header from the records of all shards, in order, and open the targets."""
         kept, per_shard, times = [], [], []
         for record in records:
+            if "times" not in record:
+                raise DataError(f"{self.folder} was begun by an earlier version of unheard; delete it and start again")
             per_shard.append(np.array(record.pop("columns"), np.int64))
             times.append(np.array(record.pop("times"), np.float64))
             kept.append(record)
