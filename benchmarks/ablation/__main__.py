@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.ablation import result
 from benchmarks.ablation.arms import ARMS, recipe_of
-from benchmarks.ablation.sweep import Sweep
+from benchmarks.ablation.sweep import Row, Sweep
 from unheard.errors import UnheardError
 from unheard.files import read_json, write_json
 from unheard.training.pretrain import pretrain
@@ -51,7 +52,7 @@ def main() -> int:
     except UnheardError as error:
         print(f"ablation: {error}", file=sys.stderr)
         return 2
-    result.write(rows, {arm: [last_loss(sweep.run(arm, seed)) for seed in seeds] for arm in arms}, given.out)
+    result.write(rows, {arm: [last_row(sweep.run(arm, seed)) for seed in seeds] for arm in arms}, given.out)
     print((given.out / "table.md").read_text())
     return 0
 
@@ -79,14 +80,15 @@ def steps_in(sweep: Sweep, arm: str, minutes: float) -> int:
     """Steps an arm does in some minutes, from the second half of a short trial."""
     trial = sweep.out / "trial"
     recipe = recipe_of(arm, sweep.size, 0, TRIAL, 1, sweep.teacher, (*sweep.settings, "training.log_every=6"))
+    shutil.rmtree(trial, ignore_errors=True)
     begin = time.perf_counter()
-    pretrain(sweep.corpus(arm), trial, recipe, overwrite=trial.exists())
+    pretrain(sweep.corpus(arm), trial, recipe)
     rate = json.loads((trial / "metrics.jsonl").read_text().splitlines()[-1])["clips_per_second"]
     print(f"{arm}: {rate:.0f} clips/s, trial of {time.perf_counter() - begin:.0f} s")
     return max(1, round(minutes * 60 * rate / recipe.training.batch_size))
 
 
-def last_row(run: Path) -> result.Row:
+def last_row(run: Path) -> Row:
     """The last row of a run's journal, with ``views``: masked passes until then, windows times masks of each window."""
     row = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     recipe = load_model(run).recipe

@@ -20,8 +20,8 @@ STUDENT = (
 NO_PIXELS = "objectives.reconstruct.weight=0"
 EMA = (NO_PIXELS, "model.mask_ratio=0.7", "model.decoder_preset=latents", "objectives.latents.standardise_target=false")
 CLAP = (NO_PIXELS, "objectives.distill.weight=1")
-WAVE = ("data.input=wav",)  # each recipe computes its own front end
-MANY_VIEWS = (*WAVE, "training.learning_rate=5e-4", "training.batch_size=12")  # the published rate; 192 views a step
+WAVE = ("data.input=wav", "training.batch_size=32")  # each recipe computes its own front end
+MANY_VIEWS = ("data.input=wav", "training.learning_rate=5e-4", "training.batch_size=12")  # published rate; 192 views
 
 
 @dataclass(frozen=True)

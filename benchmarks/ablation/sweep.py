@@ -1,6 +1,6 @@
 """Train the arms that are not trained yet, probe those not probed yet. The same command continues after a kill.
 
-DIR/corpora/{spec,wav}      the corpus, packed once for all arms
+DIR/corpora/STORE-RECIPE    the corpus, packed once for all arms with the front end of a recipe
 DIR/runs/ARM-SEED           one run each
 DIR/scores.jsonl            one row a score: arm, seed, step, seconds, task, score
 """
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ablation.arms import ARMS, recipe_of
+from unheard.audio.frontend_kinds import AnyFrontendConfig
+from unheard.config import override
 from unheard.data.corpus import open_corpus
 from unheard.data.label_table import Labels, read_labels
 from unheard.data.pack import pack
@@ -118,18 +120,18 @@ class Sweep:
         return self.out / "runs" / f"{arm}-{seed}"
 
     def corpus(self, arm: str) -> Path:
-        """The packed corpus an arm cuts its windows from; every arm and seed draws the same windows of it."""
-        stores = ARMS[arm].store
-        folder = self.out / "corpora" / stores
+        """The packed corpus an arm cuts its windows from; arms with one front end share it."""
+        stores, frontend = ARMS[arm].store, self.frontend(arm)
+        same = next(each for each in ARMS if ARMS[each].store == stores and self.frontend(each) == frontend)
+        folder = self.out / "corpora" / f"{stores}-{ARMS[same].recipe}"
         if not (folder / HEADER).is_file():
-            frontend = find_recipe("msm-mae").frontend
-            pack(
-                open_corpus(self.data, bar),
-                PackConfig(frontend, "int16" if stores == "wav" else "uint8"),
-                folder,
-                track=bar,
-            )
+            packing = PackConfig(frontend, "int16" if stores == "wav" else "uint8")
+            pack(open_corpus(self.data, bar), packing, folder, track=bar)
         return folder
+
+    def frontend(self, arm: str) -> AnyFrontendConfig:
+        """The front end of an arm."""
+        return override(find_recipe(ARMS[arm].recipe), [*ARMS[arm].settings, *self.settings]).frontend
 
     def score(self) -> list[Row]:
         """Probe every checkpoint, the untrained encoders and log-mel statistics; rows that are there are not made

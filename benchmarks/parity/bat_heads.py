@@ -106,7 +106,7 @@ def _outputs(
     loss = _losses(check, stored, key, logits)
     if loss is None or f"{key}_grad__fc.bias" not in stored:
         return
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     for name, parameter in named.items():
         assert parameter.grad is not None
         theirs = f"{key}_grad__{name}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from unheard.evaluation.hear import fit as fitting
 from unheard.evaluation.hear import heareval
 from unheard.evaluation.hear.events import Events, Postprocessing, find_events, join
 from unheard.evaluation.hear.head import Head, HyperParams
-from unheard.evaluation.hear.rows import EvaluationRound, Rows, score_all, stack
+from unheard.evaluation.hear.rows import EvaluationRound, Rows, parts, score_all, stack
 from unheard.evaluation.hear.task_folder import Task, find_tasks, read_task
 
 SCORE, STEP, FULL = {"atol": 1e-6}, {"atol": 1e-6, "rtol": 1e-5}, {"atol": 1e-6}  # README of the folder
@@ -157,11 +157,11 @@ def _full(task: Task, splits: dict[str, Rows], golden: Json, alike: bool, table:
         recorded.append([])
         return plain(head, task, train, valid, hyper, recorded[-1].append)
 
-    heareval.fit = cast(Any, observed)
+    setattr(heareval, "fit", observed)  # noqa: B010 - the module only uses it
     try:
         outcome = heareval.evaluate(task, splits, golden["grid_points"])
     finally:
-        heareval.fit = plain
+        setattr(heareval, "fit", plain)  # noqa: B010
     if not alike:
         score, stored = (
             heareval.summary(outcome.tested)[task.scores[0]]["mean"],
@@ -189,7 +189,7 @@ def _fits(
     table: Comparison,
 ) -> None:
     """Every validation of every fit, and the choice among them."""
-    rounds = [heareval.parts(task)[0]] * len(outcome.points) + heareval.parts(task)[1:]
+    rounds = [parts(task)[0]] * len(outcome.points) + parts(task)[1:]
     for index, (epochs, part, stored) in enumerate(zip(recorded, rounds, golden["fits"], strict=True)):
         _validations(f"{task.task_name}/fit {index}", task, splits[part.valid], epochs, stored["valid"], table)
     for index, (point, stored) in enumerate(zip(outcome.points, golden["grid"], strict=True)):
@@ -205,7 +205,10 @@ def _fits(
 
 def _means(task: Task, outcome: heareval.ProtocolResult, stored: Json, table: Comparison) -> None:
     means = heareval.summary(outcome.tested)
-    chosen = {"validation_score": [t.fit.score for t in outcome.tested], "epoch": [t.fit.epoch for t in outcome.tested]}
+    chosen: dict[str, list[float]] = {
+        "validation_score": [t.fit.score for t in outcome.tested],
+        "epoch": [t.fit.epoch for t in outcome.tested],
+    }
     for key, value in stored.items():
         name, kind = key.removeprefix("test_").rsplit("_", 1)
         if name in chosen:

@@ -184,10 +184,10 @@ def _optimiser(stored: dict[str, Any], table: Comparison) -> None:
         ]
         table.check(f"optim/{name}", ours, list(rates.values()), atol=1e-12, rtol=1e-9)
     keys, wanted = stored["lrd_table"], stored["weight_decay"]
-    ours = {key: _ours(key) for key in keys}
-    scales = [layer_scale(ours[key], stored["depth"], stored["layer_decay"]) for key in keys]
+    names = {key: _ours(key) for key in keys}
+    scales = [layer_scale(names[key], stored["depth"], stored["layer_decay"]) for key in keys]
     table.check("optim/lrd_table: lr_scale", scales, [row["lr_scale"] for row in keys.values()], rtol=1e-12)
-    decayed = [wanted * decays(ours[key], 1 if key.endswith("bias") or "norm" in key else 2) for key in keys]
+    decayed = [wanted * decays(names[key], 1 if key.endswith("bias") or "norm" in key else 2) for key in keys]
     table.check("optim/lrd_table: weight_decay", decayed, [row["weight_decay"] for row in keys.values()])
     exempt = [
         key for key in stored["no_weight_decay"] if key != "dist_token"

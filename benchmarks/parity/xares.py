@@ -294,8 +294,8 @@ def _captions(folder: Path, task: XaresTask, stored: Arrays, check: Checker, gol
     check.table.check(
         f"{check.title}: score", sum(recall_at_1(audio, text, CAPTIONS)) / 2, goldens["mlp"], CHAOTIC_SCORE
     )
-    vectors = (torch.from_numpy(check.stored[key]) for key in ("fit0.test_logits", "fit0.test_text"))
-    found = sum(recall_at_1(*vectors, CAPTIONS)) / 2
+    logits, captions = (torch.from_numpy(check.stored[key]) for key in ("fit0.test_logits", "fit0.test_text"))
+    found = sum(recall_at_1(logits, captions, CAPTIONS)) / 2
     check.table.check(f"{check.title}: score of the stored vectors", found, goldens["mlp"], METRIC)
     for key in ("valid_metric", "valid_loss", "test_logits", "test_text"):
         check.skip(f"fit0.{key}", "the start of this training is chaotic")
