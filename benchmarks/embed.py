@@ -17,6 +17,7 @@ import torch
 from transformers import ASTConfig, ASTModel
 
 from benchmarks.timing import arguments, interleave, show
+from unheard.devices import bf16_on_cpu
 from unheard.embedding.embedder import Model
 from unheard.embedding.loading import load
 from unheard.embedding.windows import Window, cut
@@ -24,7 +25,6 @@ from unheard.model.sizes import ModelConfig, resolve_sizes
 from unheard.model.transformer import use_attention
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
-from unheard.training.engine import bf16_on_cpu
 from unheard.weights.built_in import RANDOM_STATISTICS
 from unheard.weights.checkpoint import Provenance, SavedModel
 

@@ -18,12 +18,12 @@ import torch
 from benchmarks.frontend import transforms
 from benchmarks.packing import SECONDS, write_clips
 from benchmarks.timing import arguments, interleave, show
+from unheard.devices import bf16_on_cpu
 from unheard.embedding.embedder import Model
 from unheard.embedding.job import Options
 from unheard.embedding.loading import load_own
 from unheard.embedding.windows import cut
 from unheard.model.transformer import use_attention
-from unheard.training.engine import bf16_on_cpu
 
 SIZE, WINDOW = "small", 208
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 import torch
 
 from benchmarks.timing import interleave, show
+from unheard.devices import bf16_on_cpu
 from unheard.model.masking import noise_size
 from unheard.model.transformer import AttentionKernel, use_attention
 from unheard.objectives.base import Batch
 from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import Recipe
-from unheard.training.engine import bf16_on_cpu
 from unheard.training.optim import build_optimiser
 
 NOW, NEXT = TrainingProgress(100, 1000), TrainingProgress(101, 1000)

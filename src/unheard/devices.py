@@ -1,4 +1,4 @@
-"""Devices of models."""
+"""Devices of models, and what they support."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def torch_device(name: str) -> str:
     if not kind or not there.get(kind, True):
         raise ConfigError(f"device {name!r} is not available here; usable: auto, {', '.join(usable)}")
     return name
+
+
+def bf16_on_cpu() -> bool:
+    """Return whether this processor supports bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def device_of_worker(name: str, worker: int, threads: int) -> str:

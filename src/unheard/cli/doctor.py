@@ -13,10 +13,9 @@ import soundfile
 import torch
 
 from unheard.audio.suffixes import AUDIO_SUFFIXES
-from unheard.devices import torch_device
+from unheard.devices import bf16_on_cpu, torch_device
 from unheard.embedding.loading import load_own
 from unheard.errors import UnheardError
-from unheard.training.engine import bf16_on_cpu
 from unheard.version import __version__
 
 CORE = ("torch", "numpy", "soundfile", "soxr", "safetensors", "pydantic", "cyclopts", "lightning-fabric", "pyarrow")

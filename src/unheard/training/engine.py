@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from unheard.devices import bf16_on_cpu, torch_device
 from unheard.errors import ConfigError
 from unheard.model.transformer import AttentionKernel, use_attention, use_recompute
 from unheard.objectives.base import Batch
@@ -48,7 +49,7 @@ class Engine:
     kernel: AttentionKernel
 
     def __init__(self, training: TrainingConfig, device: str = "auto") -> None:
-        self.accelerator = accelerator(device)
+        self.accelerator = _accelerator(device)
         self.precision = _precision(training.precision, self.accelerator)
         self.training = training
         # Fabric logs processes and precision; `summary_lines` already prints them
@@ -249,26 +250,12 @@ class Engine:
             buffer.copy_(value)
 
 
-def bf16_on_cpu() -> bool:
-    """Return whether this processor supports bfloat16 in hardware (AVX512-BF16 or AMX)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def accelerator(device: str) -> str:
-    """Return the device that a name stands for: "auto" is a GPU if there is one.
-
-    Raises
-    ------
-    ConfigError
-        When the device is not available on this machine.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(device, False):
-        usable = ", ".join(name for name, there in available.items() if there)
-        raise ConfigError(f"device {device!r} is not available here; usable: auto, {usable}")
-    return device
+def _accelerator(device: str) -> str:
+    """Return the kind of device that a name stands for: "auto" is a GPU if there is one."""
+    name = torch_device(device)
+    if name not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"training takes cuda, mps or cpu, not {name!r}; select GPUs with CUDA_VISIBLE_DEVICES")
+    return name
 
 
 def _precision(requested: str, accelerator: str) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unheard.devices import torch_device
 from unheard.errors import UnheardError
 from unheard.finetuning.scores import FinetunedRun, score_run
 from unheard.finetuning.summary import FinetuneScores
 from unheard.training.callbacks import Callbacks
-from unheard.training.engine import accelerator
 from unheard.training.processes import first_process
 from unheard.view.axes import FONT, new_figure, save
 
@@ -27,7 +27,7 @@ def finalise(run: Path, done: bool, report: Callbacks | None, device: str) -> Fi
     callbacks = report or Callbacks()
     if not done or not first_process():
         return FinetunedRun(run, done)
-    scores = score_run(run, accelerator(device), callbacks.progress)
+    scores = score_run(run, torch_device(device), callbacks.progress)
     if scores is None:
         callbacks.log(
             "test       the table has no test clips, so no test score is computed; validation scores are in"
