@@ -101,9 +101,10 @@ def meanings(kind: type[Any]) -> dict[str, str]:
 def _own_meanings(kind: type[Any]) -> dict[str, str]:
     try:
         body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    except (OSError, TypeError):  # a class without a source file, such as one of an interactive session
+    except (OSError, TypeError, SyntaxError, IndexError):  # no source file, such as in an interactive session
         return {}
-    assert isinstance(body, ast.ClassDef)
+    if not isinstance(body, ast.ClassDef) or body.name != kind.__name__:  # Python 3.13: other lines of the module
+        return {}
     found: dict[str, str] = {}
     for field, text in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):

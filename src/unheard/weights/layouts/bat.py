@@ -21,19 +21,12 @@ from unheard.recipes import bat
 from unheard.recipes.recipe import ObjectivesConfig, Recipe
 from unheard.weights.checkpoint import SavedModel
 from unheard.weights.layouts.audiomae import transpose_patch
+from unheard.weights.layouts.eat import NEEDS
 from unheard.weights.layouts.mae import Released, assemble, depth, heads, rename, require
 
 LICENCE = "published under the MIT licence; see the LICENSE of houtan-ghaffari/BAT_ICML2026"
 STUDENT = "student.encoder."
 LEFT_OUT = ("student.decoder.", "teacher.")
-NEEDS = {
-    "cls_token": 3,
-    "pos_embed": 3,
-    "patch_embed.proj.weight": 4,
-    "pre_norm.weight": 1,
-    "blocks.0.attn.qkv.weight": 2,
-    "blocks.0.mlp.fc1.weight": 2,
-}  # key: rank
 
 
 def read(released: Released, settings: Iterable[str]) -> SavedModel:
