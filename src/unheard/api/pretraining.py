@@ -81,21 +81,19 @@ def pretrain(
     from unheard.training.mirrors.mirrored_run import mirrored_run
     from unheard.training.resume import moved_corpus
     from unheard.training.run_folder import is_started
-    from unheard.training.watch.plan import WatchPlan
 
-    plan = WatchPlan.of(watch, watch_every)
     if no_code and isinstance(recipe, str):
         refuse_code(recipe)
     name = recipe if isinstance(recipe, str) else None
+    start, table = (None if each is None else Path(each) for each in (init, watch))
+    options = PretrainOptions(
+        name, no_code, epochs, steps, batch_size, minutes, start, skip_bad_batches, log, table, watch_every,
+        resume_or_start,
+    )  # fmt: skip
+    plan = checked_options(options, out, overwrite)
     watched = _watched(tracked(report, log))
-    start = None if init is None else Path(init)
-    options = PretrainOptions(name, no_code, epochs, steps, batch_size, minutes, start, skip_bad_batches, log)
     chosen = chosen_recipe(options, settings, watched.log, None if isinstance(recipe, str) else recipe)
     origin = training.Origin(init, minutes, recipe_file(name) if name else None, plan, partial=resume_or_start)
-    if resume_or_start and overwrite:
-        raise ConfigError("--resume-or-start continues a run, and --overwrite deletes it; give only one of them")
-    if resume_or_start and address_of(out):
-        raise ConfigError(f"{named(out)}: --resume-or-start needs a local run folder; give one, or use --resume")
     if resume_or_start and is_started(Path(out)):
         moved = moved_corpus(Path(out), data, chosen, origin, no_code)
         return resume(
@@ -104,6 +102,27 @@ def pretrain(
     with mirrored_run(out, watched, overwrite=overwrite) as (place, mirrored):
         run = training.pretrain(data, place, chosen, origin=origin, device=device, overwrite=overwrite, report=mirrored)
     return relocated(run, place, out)
+
+
+def checked_options(options: PretrainOptions, out: str | Path | None, overwrite: bool) -> WatchPlan | None:
+    """Check the options of a run that are no settings of its recipe. Return which table it scores while it trains.
+
+    Raises
+    ------
+    ConfigError
+        When options exclude each other, or ``watch_every`` is not positive.
+    UnheardError
+        When the package of ``log`` is not installed.
+    """
+    from unheard.trackers import require_tracker
+    from unheard.training.watch.plan import WatchPlan
+
+    require_tracker(options.log)
+    if options.resume_or_start and overwrite:
+        raise ConfigError("--resume-or-start continues a run, and --overwrite deletes it; give only one of them")
+    if options.resume_or_start and out is not None and address_of(out):
+        raise ConfigError(f"{named(out)}: --resume-or-start needs a local run folder; give one, or use --resume")
+    return WatchPlan.of(options.watch, options.watch_every)
 
 
 def chosen_recipe(

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from unheard.training.callbacks import Callbacks, Run
 
 
+IN_RECIPE = ("recipe", "no_code", "epochs", "steps", "batch_size", "skip_bad_batches")
+"""Options of pretrain that --show prints as settings of the recipe, or that are not part of the run."""
+
+
 @dataclass(frozen=True)
 class ContinueOptions:
     """Which run is continued.
@@ -75,10 +79,11 @@ def pretrain(
         read through a local cache of at most 20 GB, or UNHEARD_CACHE_GB, in the folder UNHEARD_CACHE. -o may be an
         address, too.
     show
-        Print every setting that the run would have, and do not train. DATA and -o are not needed.
+        Print every setting and option that the run would have, and do not train. DATA and -o are not needed; values
+        that come from DATA are empty.
     """
     if show:
-        return _show(options, settings, continued, json)
+        return _show(options, settings, (out, overwrite), continued, json)
     if continued.resume is not None:
         kept = PretrainOptions(skip_bad_batches=options.skip_bad_batches, no_code=options.no_code, log=options.log)
         if sources or out or settings or overwrite or options != kept:
@@ -174,15 +179,23 @@ def finetune(
     return _print_finetuned(run, json)
 
 
-def _show(options: PretrainOptions, settings: tuple[str, ...], continued: ContinueOptions, json: bool) -> int:
-    """Print the settings of a run that is not started."""
-    from unheard.api.pretraining import chosen_recipe
+def _show(
+    options: PretrainOptions,
+    settings: tuple[str, ...],
+    output: tuple[Path | None, bool],
+    continued: ContinueOptions,
+    json: bool,
+) -> int:
+    """Print the settings and options of a run that is not started; ``output`` is its folder, and --overwrite."""
+    from unheard.api.pretraining import checked_options, chosen_recipe
     from unheard.cli.models import emit_settings
+    from unheard.settings import options_of
 
     if continued != ContinueOptions():
         raise ConfigError("--show prints the settings of a new run; those of RUN are in RUN/config.json")
     allow_code(options.recipe or "", options.no_code)
-    emit_settings(chosen_recipe(options, settings, log), json)
+    checked_options(options, *output)
+    emit_settings(chosen_recipe(options, settings, log), json, options_of(options, IN_RECIPE))
     return DONE
 
 
