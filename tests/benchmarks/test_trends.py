@@ -51,7 +51,7 @@ def test_the_table_has_each_kind_with_intervals_and_the_figure_is_drawn(
         cells = [tuple(map(float, cell)) for cell in re.findall(NUMBER, row)]
         assert len(cells) == len(trends.MASKS)
         assert all(low <= value <= high and low < high and value > 0 for value, low, high in cells)
-    assert list(counts)[0] == "sustained note"  # rows are in the order of the change over time
+    assert next(iter(counts)) == "sustained note"  # rows are in the order of the change over time
     after = printed.split("rank correlation")[1]
     others = [tuple(map(float, cell)) for cell in re.findall(NUMBER, after)]
     assert len(others) == 2 * len(trends.MASKS) + 2 and all(low <= value <= high for value, low, high in others)
