@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,7 +93,7 @@ def pretrain(
             )
         from unheard.api import resume as resumed
 
-        with requeued_on_signals():
+        with requeued_on_signals() as ending:
             run = resumed(
                 continued.resume,
                 data=continued.data or None,
@@ -101,7 +101,7 @@ def pretrain(
                 no_code=options.no_code,
                 log=options.log,
                 device=device,
-                report=run_callbacks(),
+                report=replace(run_callbacks(), on_stop=ending),
             )
         return _print_run(run, json)
     if continued.data:
@@ -116,10 +116,9 @@ def pretrain(
     from unheard.api import pretrain as train
 
     allow_code(options.recipe or "", options.no_code)
-    with requeued_on_signals():
-        run = train(
-            sources, out, settings=settings, **vars(options), device=device, overwrite=overwrite, report=run_callbacks()
-        )
+    with requeued_on_signals() as ending:
+        report = replace(run_callbacks(), on_stop=ending)
+        run = train(sources, out, settings=settings, **vars(options), device=device, overwrite=overwrite, report=report)
     return _print_run(run, json)
 
 
