@@ -95,10 +95,11 @@ def pretrain(
     chosen = chosen_recipe(options, settings, watched.log, None if isinstance(recipe, str) else recipe)
     origin = training.Origin(init, minutes, recipe_file(name) if name else None, plan, partial=resume_or_start)
     if resume_or_start and is_started(Path(out)):
-        moved = moved_corpus(Path(out), data, chosen, origin, no_code)
+        moved, devices = moved_corpus(Path(out), data, chosen, origin, no_code), chosen.training.devices
         return resume(
-            out, data=moved, skip_bad_batches=skip_bad_batches, no_code=no_code, log=log, device=device, report=report
-        )
+            out, data=moved, skip_bad_batches=skip_bad_batches, settings=[f"training.devices={devices}"],
+            no_code=no_code, log=log, device=device, report=report,
+        )  # fmt: skip
     with mirrored_run(out, watched, overwrite=overwrite) as (place, mirrored):
         run = training.pretrain(data, place, chosen, origin=origin, device=device, overwrite=overwrite, report=mirrored)
     return relocated(run, place, out)
@@ -179,8 +180,8 @@ def _refuse_inactive(recipe: Recipe, settings: Sequence[str]) -> None:
 
 
 def resume(
-    out: str | Path, *, data: Sources | None = None, skip_bad_batches: int | None = None, no_code: bool = False,
-    log: TrackerName | None = None, device: str = "auto", report: Callbacks | None = None,
+    out: str | Path, *, data: Sources | None = None, skip_bad_batches: int | None = None, settings: Iterable[str] = (),
+    no_code: bool = False, log: TrackerName | None = None, device: str = "auto", report: Callbacks | None = None,
 ) -> Run:  # fmt: skip
     """Continue an interrupted run; the result is the same as without the interruption.
 
@@ -188,6 +189,8 @@ def resume(
     ----------
     data : path, or sequence of path, optional
         New path of the corpus, if it has moved: all sources in their order, or one that holds them.
+    settings : iterable of str
+        ``training.devices=N`` or ``training.skip_bad_batches=N``; all other settings are those of the run.
     log : {"tensorboard", "wandb", "mlflow"}, optional
         As in `pretrain`; the curves of the run are continued.
     """
@@ -196,8 +199,9 @@ def resume(
 
     with mirrored_run(out, _watched(tracked(report, log)), resume=True) as (place, mirrored):
         run = training.resume(
-            place, data=data, skip_bad_batches=skip_bad_batches, no_code=no_code, device=device, report=mirrored
-        )
+            place, data=data, skip_bad_batches=skip_bad_batches, settings=settings, no_code=no_code, device=device,
+            report=mirrored,
+        )  # fmt: skip
     return relocated(run, place, out)
 
 

@@ -86,10 +86,10 @@ def pretrain(
         return _show(options, settings, (out, overwrite), continued, json)
     if continued.resume is not None:
         kept = PretrainOptions(skip_bad_batches=options.skip_bad_batches, no_code=options.no_code, log=options.log)
-        if sources or out or settings or overwrite or options != kept:
+        if sources or out or overwrite or options != kept:
             raise ConfigError(
                 "--resume RUN takes its settings from the run; it can be combined only with --data NEW_PATH (if the"
-                " corpus has moved), --skip-bad-batches, --no-code, --log and --device"
+                " corpus has moved), --set training.devices=N, --skip-bad-batches, --no-code, --log and --device"
             )
         from unheard.api import resume as resumed
 
@@ -98,6 +98,7 @@ def pretrain(
                 continued.resume,
                 data=continued.data or None,
                 skip_bad_batches=options.skip_bad_batches,
+                settings=settings,
                 no_code=options.no_code,
                 log=options.log,
                 device=device,
