@@ -90,7 +90,7 @@ def test_the_life_of_a_model(sounds: Path, run: Path, tmp_path: Path, document: 
     assert Path(document("report", run)["report"]).is_file()
 
 
-def test_settings_reach_the_run_and_set_wins(sounds: Path, tmp_path: Path) -> None:
+def test_settings_reach_the_run_and_set_wins(sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [
         "pretrain",
         str(sounds),
@@ -102,8 +102,11 @@ def test_settings_reach_the_run_and_set_wins(sounds: Path, tmp_path: Path) -> No
         "8",
         "--set",
         "training.batch_size=4",
+        "--device",
+        "cpu",
     ]
-    assert main([*command, *SMALL, "--set", "training.seed=7"]) == 0
+    code = main([*command, *SMALL, "--set", "training.seed=7"])
+    assert code == 0, capsys.readouterr().err
     training = json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["training"]
     assert (training["epochs"], training["steps"], training["batch_size"], training["seed"]) == (0.1, None, 4, 7)
 

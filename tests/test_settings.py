@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,36 @@ def test_show_refuses_a_run_that_exists(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["pretrain", "--show", "--resume", "runs/first"]) == 2
     printed = capsys.readouterr()
     assert "config.json" in printed.err and not printed.out
+
+
+def test_show_lists_the_options_that_are_no_settings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    command = ["pretrain", "--show", "--minutes", "5", "--init", "random-tiny", "--watch", str(table)]
+    assert main([*command, "--watch-every", "20", "--resume-or-start"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    given = ["--minutes=5.0", "--init=random-tiny", f"--watch={table}", "--watch-every=20", "--resume-or-start=true"]
+    assert [line for line in lines if line.startswith("--")] == given
+    assert "scored while the run trains" in " ".join(lines)
+    assert main([*command, "--json"]) == 0
+    shown = {each["name"]: each["value"] for each in json.loads(capsys.readouterr().out)}
+    assert (shown["--watch"], shown["--minutes"], shown["training.steps"]) == (str(table), 5.0, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--watch-every", "2"], "--watch-every needs --watch"),
+        (["--watch", "labels.csv", "--watch-every", "0"], "at least 1 step"),
+        (["--resume-or-start", "--overwrite"], "give only one of them"),
+        (["--resume-or-start", "-o", "s3://bucket/run"], "needs a local run folder"),
+        (["--minutes", "1", "--steps", "2"], "give only one"),
+    ],
+)
+def test_show_refuses_what_a_run_refuses(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for command in (["pretrain", "--show"], ["pretrain", str(tmp_path), "-o", str(tmp_path / "run")]):
+        given = [*command[:2], *options] if "-o" in options else [*command, *options]
+        assert main(given) == 2
+        printed = capsys.readouterr()
+        assert message in printed.err and not printed.out

@@ -9,13 +9,17 @@ import ast
 import dataclasses
 import inspect
 import json
+import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+PARAMETER = re.compile(r"^(\w+)\n((?:    .+\n?)+)", re.MULTILINE)
+"""Name and text of a parameter in a docstring of NumPy style."""
 BOUNDS = {"Ge": ">=", "Gt": ">", "Le": "<=", "Lt": "<"}
 
 
@@ -55,6 +59,30 @@ def settings_of(tree: Any) -> list[Setting]:
         A recipe for pre-training or for fine-tuning, or a section of one.
     """
     return list(_settings(tree, ""))
+
+
+def options_of(options: Any, without: Sequence[str] = ()) -> list[Setting]:
+    """Return the options of a verb that differ from their defaults, named as flags such as ``--watch-every``.
+
+    Parameters
+    ----------
+    options : dataclass
+        A class of `unheard.api.options` whose docstring describes its fields.
+    without : sequence of str
+        Fields that are left out.
+    """
+    hints, texts = get_type_hints(type(options)), dict(PARAMETER.findall(inspect.getdoc(options) or ""))
+    return [
+        Setting(
+            f"--{field.name.replace('_', '-')}",
+            value if isinstance(value, bool | int | float) else str(value),
+            field.default,
+            type_text(hints[field.name]).removesuffix(" or null"),
+            " ".join(texts[field.name].split()),
+        )
+        for field in dataclasses.fields(options)
+        if field.name not in without and (value := getattr(options, field.name)) != field.default
+    ]
 
 
 def _settings(section: Any, prefix: str) -> Iterator[Setting]:
@@ -126,7 +154,7 @@ def type_text(hint: Any) -> str:
     if origin is tuple:
         inner = [each for each in arguments if each is not Ellipsis]
         return f"list of {type_text(inner[0])}" if Ellipsis in arguments else " x ".join(map(type_text, inner))
-    return {bool: "true or false", int: "whole number", float: "number", str: "text"}.get(
+    return {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path"}.get(
         hint, getattr(hint, "__name__", str(hint))
     )
 

@@ -54,6 +54,12 @@ def test_a_function_takes_every_option_of_its_command(verb: Callable[..., Any], 
     assert all(f"\n{field.name}\n" in (verb.__doc__ or "") for field in fields(options))
 
 
+def test_a_plan_takes_the_arguments_of_its_job_and_no_others() -> None:
+    plan, job = (inspect.signature(each).parameters for each in (api.plan_embed, api.embed))
+    own = ("resume", "overwrite", "track")
+    assert dict(plan) == {name: each for name, each in job.items() if name not in own}
+
+
 def test_every_name_is_there_and_another_is_refused() -> None:
     assert all(callable(getattr(api, name)) for name in api.__all__)
     with pytest.raises(AttributeError, match=r"no attribute 'prob'.*probe"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -197,24 +198,13 @@ def test_a_process_whose_others_never_come_ends_and_names_what_it_waited_for(
     assert f"process {rank} of 2 waits for the others" in capfd.readouterr().err
 
 
-def test_the_others_end_with_one_line_when_a_process_is_killed(sounds: Path, tmp_path: Path) -> None:
+def two_processes(sounds: Path, run: Path) -> list[subprocess.Popen[str]]:
+    """Start a long run in two processes, and return them after its first checkpoint."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "unheard",
-        "pretrain",
-        str(sounds),
-        "-o",
-        str(tmp_path / "run"),
-        "--device",
-        "cpu",
-    ]
-    command += settings(["training.steps=100000", "training.checkpoint_every=20"])
+    command = [sys.executable, "-W", "ignore", "-m", "unheard", "pretrain", str(sounds), "-o", str(run)]
+    command += ["--device", "cpu", *settings(["training.steps=100000", "training.checkpoint_every=20"])]
     both = []
     for rank in (0, 1):
         place = {
@@ -227,11 +217,30 @@ def test_the_others_end_with_one_line_when_a_process_is_killed(sounds: Path, tmp
         env = {**os.environ, "OMP_NUM_THREADS": "1", **place, "MASTER_PORT": str(port)}
         both.append(subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env))
     deadline = time.monotonic() + 120
-    while not checkpoints(tmp_path / "run") and time.monotonic() < deadline:
+    while not checkpoints(run) and time.monotonic() < deadline:
         time.sleep(0.1)
+    return both
+
+
+def test_the_others_end_with_one_line_when_a_process_is_killed(sounds: Path, tmp_path: Path) -> None:
+    both = two_processes(sounds, tmp_path / "run")
     both[1].kill()
     _, err = both[0].communicate(timeout=120)
     both[1].communicate()
     assert both[0].returncode == 2, err
     assert "Traceback" not in err and len([line for line in err.splitlines() if line.startswith("unheard: ")]) == 1
     assert "process 0 lost another process of this run" in err and "--resume" in err
+
+
+def test_signals_until_the_end_leave_one_checkpoint_and_the_code_75(sounds: Path, tmp_path: Path) -> None:
+    both = two_processes(sounds, tmp_path / "run")
+    while any(each.poll() is None for each in both):
+        for each in both:
+            each.send_signal(signal.SIGTERM)  # does nothing if the process has ended
+        time.sleep(0.01)
+    found = [each.communicate() for each in both]
+    assert [each.returncode for each in both] == [75, 75], found
+    assert not any("Traceback" in err or "unheard: " in err for _, err in found)
+    assert "stopped; continue with: unheard pretrain --resume" in found[0][0] and not found[1][0]
+    saved = checkpoints(tmp_path / "run")[-1].name
+    assert f"step {int(saved.rpartition('-')[2])} of 100000" in found[0][0]

@@ -100,6 +100,7 @@ def test_other_options_than_those_of_the_run_are_refused(sounds: Path, tmp_path:
     begin(sounds, run, 2)
     with pytest.raises(ConfigError, match=r"training\.steps is 2, given 3; training\.batch_size is 8, given 4"):
         begin(sounds, run, 3, ("training.batch_size=4",))
+    assert begin(sounds, run, 2, ("training.devices=2",)).finished  # updates do not depend on it
     with pytest.raises(ConfigError, match="--init is None, given 'random-tiny'"):
         pretrain(sounds, run, "msm-mae", SETTINGS, steps=2, resume_or_start=True, init="random-tiny", device="cpu")
     with pytest.raises(ConfigError, match="--overwrite deletes it"):

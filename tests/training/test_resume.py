@@ -1,7 +1,10 @@
 """A run is resumed to its very end: model, figures, and a corpus that has moved."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -111,6 +114,22 @@ def test_the_corpus_of_a_run_can_move(sounds, tmp_path):
     assert resume(tmp_path / "run", data=new, device="cpu").finished
     with pytest.raises(ConfigError, match=r"is finished and was trained on .*new, so --data .*other would not be used"):
         resume(tmp_path / "run", data=tmp_path / "other", device="cpu")
+
+
+def test_the_number_of_devices_can_change_and_other_settings_cannot(sounds, tmp_path, capsys):
+    run = tmp_path / "run"
+    pretrain(sounds, run, override(SMALL, SETTINGS), device="cpu")
+    shutil.rmtree(checkpoints(run)[-1])
+    command = ["pretrain", "--resume", str(run), "--device", "cpu", "--set"]
+    assert main([*command, "training.batch_size=4"]) == 2
+    line = capsys.readouterr().err
+    assert "cannot change training.batch_size=4; it can change training.devices, training.skip_bad_batches" in line
+    assert f"--init {run} --set training.batch_size=4" in line
+    program = [sys.executable, "-W", "ignore", "-m", "unheard", *command, "training.devices=2"]
+    done = subprocess.run(program, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0 and "float32 on cpu x 2" in done.stderr, done.stderr
+    stored = json.loads((run / "config.json").read_text())["recipe"]["training"]
+    assert (stored["devices"], stored["batch_size"], len(losses(run))) == (2, 8, 14)
 
 
 def test_the_command_resumes_with_the_new_place_and_refuses_it_without(sounds, tmp_path, capsys):

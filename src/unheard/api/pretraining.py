@@ -81,29 +81,49 @@ def pretrain(
     from unheard.training.mirrors.mirrored_run import mirrored_run
     from unheard.training.resume import moved_corpus
     from unheard.training.run_folder import is_started
-    from unheard.training.watch.plan import WatchPlan
 
-    plan = WatchPlan.of(watch, watch_every)
     if no_code and isinstance(recipe, str):
         refuse_code(recipe)
     name = recipe if isinstance(recipe, str) else None
+    start, table = (None if each is None else Path(each) for each in (init, watch))
+    options = PretrainOptions(
+        name, no_code, epochs, steps, batch_size, minutes, start, skip_bad_batches, log, table, watch_every,
+        resume_or_start,
+    )  # fmt: skip
+    plan = checked_options(options, out, overwrite)
     watched = _watched(tracked(report, log))
-    start = None if init is None else Path(init)
-    options = PretrainOptions(name, no_code, epochs, steps, batch_size, minutes, start, skip_bad_batches, log)
     chosen = chosen_recipe(options, settings, watched.log, None if isinstance(recipe, str) else recipe)
     origin = training.Origin(init, minutes, recipe_file(name) if name else None, plan, partial=resume_or_start)
-    if resume_or_start and overwrite:
-        raise ConfigError("--resume-or-start continues a run, and --overwrite deletes it; give only one of them")
-    if resume_or_start and address_of(out):
-        raise ConfigError(f"{named(out)}: --resume-or-start needs a local run folder; give one, or use --resume")
     if resume_or_start and is_started(Path(out)):
-        moved = moved_corpus(Path(out), data, chosen, origin, no_code)
+        moved, devices = moved_corpus(Path(out), data, chosen, origin, no_code), chosen.training.devices
         return resume(
-            out, data=moved, skip_bad_batches=skip_bad_batches, no_code=no_code, log=log, device=device, report=report
-        )
+            out, data=moved, skip_bad_batches=skip_bad_batches, settings=[f"training.devices={devices}"],
+            no_code=no_code, log=log, device=device, report=report,
+        )  # fmt: skip
     with mirrored_run(out, watched, overwrite=overwrite) as (place, mirrored):
         run = training.pretrain(data, place, chosen, origin=origin, device=device, overwrite=overwrite, report=mirrored)
     return relocated(run, place, out)
+
+
+def checked_options(options: PretrainOptions, out: str | Path | None, overwrite: bool) -> WatchPlan | None:
+    """Check the options of a run that are no settings of its recipe. Return which table it scores while it trains.
+
+    Raises
+    ------
+    ConfigError
+        When options exclude each other, or ``watch_every`` is not positive.
+    UnheardError
+        When the package of ``log`` is not installed.
+    """
+    from unheard.trackers import require_tracker
+    from unheard.training.watch.plan import WatchPlan
+
+    require_tracker(options.log)
+    if options.resume_or_start and overwrite:
+        raise ConfigError("--resume-or-start continues a run, and --overwrite deletes it; give only one of them")
+    if options.resume_or_start and out is not None and address_of(out):
+        raise ConfigError(f"{named(out)}: --resume-or-start needs a local run folder; give one, or use --resume")
+    return WatchPlan.of(options.watch, options.watch_every)
 
 
 def chosen_recipe(
@@ -160,8 +180,8 @@ def _refuse_inactive(recipe: Recipe, settings: Sequence[str]) -> None:
 
 
 def resume(
-    out: str | Path, *, data: Sources | None = None, skip_bad_batches: int | None = None, no_code: bool = False,
-    log: TrackerName | None = None, device: str = "auto", report: Callbacks | None = None,
+    out: str | Path, *, data: Sources | None = None, skip_bad_batches: int | None = None, settings: Iterable[str] = (),
+    no_code: bool = False, log: TrackerName | None = None, device: str = "auto", report: Callbacks | None = None,
 ) -> Run:  # fmt: skip
     """Continue an interrupted run; the result is the same as without the interruption.
 
@@ -169,6 +189,8 @@ def resume(
     ----------
     data : path, or sequence of path, optional
         New path of the corpus, if it has moved: all sources in their order, or one that holds them.
+    settings : iterable of str
+        ``training.devices=N`` or ``training.skip_bad_batches=N``; all other settings are those of the run.
     log : {"tensorboard", "wandb", "mlflow"}, optional
         As in `pretrain`; the curves of the run are continued.
     """
@@ -177,8 +199,9 @@ def resume(
 
     with mirrored_run(out, _watched(tracked(report, log)), resume=True) as (place, mirrored):
         run = training.resume(
-            place, data=data, skip_bad_batches=skip_bad_batches, no_code=no_code, device=device, report=mirrored
-        )
+            place, data=data, skip_bad_batches=skip_bad_batches, settings=settings, no_code=no_code, device=device,
+            report=mirrored,
+        )  # fmt: skip
     return relocated(run, place, out)
 
 

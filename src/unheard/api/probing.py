@@ -25,7 +25,7 @@ from unheard.evaluation.probe.files import make_folder, map_rows, write
 from unheard.evaluation.probe.layers import LAYER_MIX
 from unheard.evaluation.probe.probe import HEADS, TOKEN_HEADS, InnerOutputs, ProbeConfig, chosen_heads, probe_embeddings
 from unheard.evaluation.probe.projection import draw_map
-from unheard.evaluation.probe.protocol import ProbeProtocol
+from unheard.evaluation.probe.protocol import ProbeProtocol, clips_digest
 from unheard.evaluation.probe.report import ProbeReport
 from unheard.evaluation.probe.token_heads.fit import TokenSource
 from unheard.evaluation.probe.token_heads.sources import TokenStore
@@ -140,7 +140,14 @@ def probe_table(
             content=content,
             statistics=baseline_vectors[LOG_MEL],
         )
-        report = replace(report, warnings=[*report.warnings, *notes], about=_about(models, table, options))
+        about = _about(models, table, options)
+        settings = {"seeds": len(config.seeds), **{name: about.get(name) for name in ("pooling", "layer", "precision")}}
+        report = replace(
+            report,
+            warnings=[*report.warnings, *notes],
+            about=about,
+            protocol={"clips": clips_digest(labels, content), **settings},
+        )
         with one_thread():
             projection = draw_map(own, config.seeds[0])
         points = map_rows(report, labels, projection)

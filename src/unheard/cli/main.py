@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from cyclopts import CycloptsError
 
@@ -26,7 +27,17 @@ from unheard.cli import (
     training,
     viewing,
 )
-from unheard.cli.shell import DONE, INTERRUPTED, REQUEUE, USER_ERROR, Requeued, app, log, showing_warnings
+from unheard.cli.shell import (
+    DONE,
+    INTERRUPTED,
+    REQUEUE,
+    USER_ERROR,
+    Requeued,
+    app,
+    log,
+    restored_signals,
+    showing_warnings,
+)
 from unheard.errors import UnheardError, shown
 from unheard.outputs import refuse_address
 
@@ -79,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [f"./{each}" if each == "-" or each.startswith("-@") else each for each in given]
     try:
         _refuse_remote_output(arguments)
-        with showing_warnings():
+        with showing_warnings(), nullcontext() if argv is None else restored_signals():
             code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return DONE if code is None else int(code)
     except CycloptsError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from unheard.errors import ConfigError
 if TYPE_CHECKING:
     from unheard.finetuning.recipe import FinetuneRecipe
     from unheard.recipes.recipe import Recipe
+    from unheard.settings import Setting
 
 
 @verb("unheard recipes msm-mae")
@@ -57,16 +59,20 @@ def recipes(
     return DONE
 
 
-def emit_settings(recipe: Recipe | FinetuneRecipe, json: bool) -> None:
-    """Print every setting of a recipe as ``--set`` takes it, with its accepted values, default and meaning."""
+def emit_settings(recipe: Recipe | FinetuneRecipe, json: bool, options: Sequence[Setting] = ()) -> None:
+    """Print every setting of a recipe as ``--set`` takes it, with its accepted values, default and meaning; then
+    options that are no settings.
+    """
     from textwrap import wrap
 
     from unheard.settings import settings_of
 
-    found = settings_of(recipe)
+    found = [*settings_of(recipe), *options]
     lines = [f"# {recipe.name}; numbers from: {recipe.hyperparameter_source or 'not stated'}"]
     for each in found:
-        default = "" if each.value == each.default else f"; default of the section: {dumps(each.default)}"
+        default = (
+            "" if each in options or each.value == each.default else f"; default of the section: {dumps(each.default)}"
+        )
         lines += [
             each.given,
             *wrap(f"{each.accepted}{default}. {each.meaning}", 100, initial_indent="    ", subsequent_indent="    "),

@@ -131,18 +131,51 @@ class Requeued(KeyboardInterrupt):
 
 
 @contextmanager
-def requeued_on_signals() -> Iterator[None]:
-    """Raise `Requeued` on SIGTERM and SIGUSR1. While a run trains, it handles these signals itself."""
+def requeued_on_signals() -> Iterator[Callable[[], None]]:
+    """Raise `Requeued` on the first SIGTERM or SIGUSR1, and ignore all later ones: the command is ending.
+
+    They stay ignored until the process ends, or until `restored_signals` does.
+
+    Yields
+    ------
+    callable
+        To be called when a run has stopped for a signal, which it handles itself while it trains.
+    """
     import signal
     import threading
 
+    ending = False
+
+    def end() -> None:
+        nonlocal ending
+        ending = True
+
     def stop(number: int, frame: object) -> None:
-        raise Requeued
+        if not ending:
+            end()
+            raise Requeued
+
+    if threading.current_thread() is not threading.main_thread():
+        yield end
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield end
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if ending else handler)
+
+
+@contextmanager
+def restored_signals() -> Iterator[None]:
+    """Restore the handlers of SIGTERM and SIGUSR1 at the end, for a command that is called in a process of others."""
+    import signal
+    import threading
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +31,10 @@ from unheard.progress import bar
 if TYPE_CHECKING:
     from unheard.finetuning.scores import FinetunedRun
     from unheard.training.callbacks import Callbacks, Run
+
+
+IN_RECIPE = ("recipe", "no_code", "epochs", "steps", "batch_size", "skip_bad_batches")
+"""Options of pretrain that --show prints as settings of the recipe, or that are not part of the run."""
 
 
 @dataclass(frozen=True)
@@ -75,28 +79,30 @@ def pretrain(
         read through a local cache of at most 20 GB, or UNHEARD_CACHE_GB, in the folder UNHEARD_CACHE. -o may be an
         address, too.
     show
-        Print every setting that the run would have, and do not train. DATA and -o are not needed.
+        Print every setting and option that the run would have, and do not train. DATA and -o are not needed; values
+        that come from DATA are empty.
     """
     if show:
-        return _show(options, settings, continued, json)
+        return _show(options, settings, (out, overwrite), continued, json)
     if continued.resume is not None:
         kept = PretrainOptions(skip_bad_batches=options.skip_bad_batches, no_code=options.no_code, log=options.log)
-        if sources or out or settings or overwrite or options != kept:
+        if sources or out or overwrite or options != kept:
             raise ConfigError(
                 "--resume RUN takes its settings from the run; it can be combined only with --data NEW_PATH (if the"
-                " corpus has moved), --skip-bad-batches, --no-code, --log and --device"
+                " corpus has moved), --set training.devices=N, --skip-bad-batches, --no-code, --log and --device"
             )
         from unheard.api import resume as resumed
 
-        with requeued_on_signals():
+        with requeued_on_signals() as ending:
             run = resumed(
                 continued.resume,
                 data=continued.data or None,
                 skip_bad_batches=options.skip_bad_batches,
+                settings=settings,
                 no_code=options.no_code,
                 log=options.log,
                 device=device,
-                report=run_callbacks(),
+                report=replace(run_callbacks(), on_stop=ending),
             )
         return _print_run(run, json)
     if continued.data:
@@ -111,10 +117,9 @@ def pretrain(
     from unheard.api import pretrain as train
 
     allow_code(options.recipe or "", options.no_code)
-    with requeued_on_signals():
-        run = train(
-            sources, out, settings=settings, **vars(options), device=device, overwrite=overwrite, report=run_callbacks()
-        )
+    with requeued_on_signals() as ending:
+        report = replace(run_callbacks(), on_stop=ending)
+        run = train(sources, out, settings=settings, **vars(options), device=device, overwrite=overwrite, report=report)
     return _print_run(run, json)
 
 
@@ -174,15 +179,23 @@ def finetune(
     return _print_finetuned(run, json)
 
 
-def _show(options: PretrainOptions, settings: tuple[str, ...], continued: ContinueOptions, json: bool) -> int:
-    """Print the settings of a run that is not started."""
-    from unheard.api.pretraining import chosen_recipe
+def _show(
+    options: PretrainOptions,
+    settings: tuple[str, ...],
+    output: tuple[Path | None, bool],
+    continued: ContinueOptions,
+    json: bool,
+) -> int:
+    """Print the settings and options of a run that is not started; ``output`` is its folder, and --overwrite."""
+    from unheard.api.pretraining import checked_options, chosen_recipe
     from unheard.cli.models import emit_settings
+    from unheard.settings import options_of
 
     if continued != ContinueOptions():
         raise ConfigError("--show prints the settings of a new run; those of RUN are in RUN/config.json")
     allow_code(options.recipe or "", options.no_code)
-    emit_settings(chosen_recipe(options, settings, log), json)
+    checked_options(options, *output)
+    emit_settings(chosen_recipe(options, settings, log), json, options_of(options, IN_RECIPE))
     return DONE
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ class Result:
         encoder. A replicate is NaN or infinite where the score is.
     smaller : bool
         Whether smaller values of the score are better.
+    protocol : dict
+        ``clips``, a hash of the clips with their labels and splits, and the settings of the scores. Replicates of two
+        results are of the same resampled clips if it is equal. Empty in results of version 0.2.0.
     """
 
     task: str
@@ -54,6 +57,7 @@ class Result:
     options: dict[str, Any]
     replicates: list[float]
     smaller: bool = False
+    protocol: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -101,7 +105,7 @@ def stored_result(folder: Path, row: dict[str, Any]) -> Result:
         except (OSError, DataError, TypeError, KeyError):
             continue
         if kept.encoder == result.encoder and kept.scores == result.scores:
-            return kept
+            return replace(result, replicates=kept.replicates)
     return result
 
 

@@ -59,8 +59,8 @@ class MaskedPass:
         Parts of the loss of an objective, each a scalar by name, for the metrics log. As losses, they are sums over a
         part of the batch, divided by the totals of the batch.
     sums : dict of Tensor
-        Sums that objectives measured in this pass, without gradient, by name. They are added up over all processes
-        after the pass, for `Objective.after_pass`.
+        Sums that an objective measured in this pass, without gradient, by name. They are added up over all processes
+        after the pass, for its `Objective.after_pass`. Each objective begins with none.
     """
 
     patches: Float[Tensor, "B N P"]

@@ -149,8 +149,8 @@ class Objective(nn.Module, ABC):
         raise NotImplementedError
 
     def after_pass(self, sums: Totals) -> dict[str, Tensor]:
-        """Return diagnostics from the ``sums`` of a pass (`MaskedPass.sums`) over all processes, and store what
-        `after_step` needs of them. The base class does nothing.
+        """Return diagnostics from the sums over all processes of what this objective added to `MaskedPass.sums`, and
+        store what `after_step` needs of them. The base class does nothing.
         """
         return {}
 
@@ -158,6 +158,7 @@ class Objective(nn.Module, ABC):
         """Return `loss` and add the diagnostics to the pass, for one process; without totals ``batch`` is a whole
         batch.
         """
+        out.sums = {}
         value = self.loss(out, batch, self.totals(batch, out.mask) if totals is None else totals)
         out.diagnostics |= self.after_pass(out.sums)
         return value

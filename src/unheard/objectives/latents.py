@@ -101,9 +101,9 @@ class PredictLatents(Objective):
 
     def after_pass(self, sums: Totals) -> dict[str, Tensor]:
         """Return the perplexity of the hypotheses, if there are several."""
-        if "latents/wins" not in sums:
+        if "wins" not in sums:
             return {}
-        wins = sums["latents/wins"]
+        wins = sums["wins"]
         return {"hypothesis_perplexity": perplexity(wins / wins.sum().clamp(min=1))}
 
     def schedules(self, when: TrainingProgress) -> dict[str, float]:
@@ -123,7 +123,7 @@ class PredictLatents(Objective):
         out.diagnostics["between_clip_variance_fraction"] = between_clip_variance(target, weights)
         out.diagnostics["prediction_std"] = feature_std(prediction, weights)
         if out.best is not None:
-            out.sums["latents/wins"] = shares(out.best, weights, self.hypotheses)
+            out.sums["wins"] = shares(out.best, weights, self.hypotheses)
 
 
 register("latents", LatentsConfig, lambda config, model, _: PredictLatents(config, model.num_hypotheses), teacher=True)

@@ -160,13 +160,13 @@ class Prototypes(Objective):
     ) -> Totals:
         """Return the sums of the teacher's outputs over the hidden patches, for `after_pass`."""
         found = {
-            "prototypes/tokens": weights.sum(),
-            "prototypes/probabilities": torch.einsum("bm,bmk->k", weights, probabilities),
-            "prototypes/assigned": shares(probabilities.argmax(dim=-1), weights, self.center.shape[0]),
-            "prototypes/entropy": (torch.special.entr(probabilities).sum(dim=-1) * weights).sum(),
+            "tokens": weights.sum(),
+            "probabilities": torch.einsum("bm,bmk->k", weights, probabilities),
+            "assigned": shares(probabilities.argmax(dim=-1), weights, self.center.shape[0]),
+            "entropy": (torch.special.entr(probabilities).sum(dim=-1) * weights).sum(),
         }
         if self.config.center == "logits":
-            found["prototypes/logits"] = torch.einsum("bm,bmk->k", weights, logits)
+            found["logits"] = torch.einsum("bm,bmk->k", weights, logits)
         return found
 
     @torch.no_grad()
@@ -176,16 +176,16 @@ class Prototypes(Objective):
         "effective_prototypes", exp(H(mean of q) - mean of H(q)), is the exponential of the mutual information between
         patch and prototype. It is 1 when the teacher gives the same distribution for every patch.
         """
-        tokens, total = sums["prototypes/tokens"], sums["prototypes/probabilities"]
+        tokens, total = sums["tokens"], sums["probabilities"]
         if self.training:
-            self.pending += sums.get("prototypes/logits", total)
+            self.pending += sums.get("logits", total)
             self.pending_tokens += tokens
         used = perplexity(total / tokens.clamp(min=1))
-        entropy = sums["prototypes/entropy"] / tokens.clamp(min=1)
+        entropy = sums["entropy"] / tokens.clamp(min=1)
         return {
             "prototype_perplexity": used,
             "effective_prototypes": used / entropy.exp(),
-            "active_prototypes": (sums["prototypes/assigned"] > 0).sum().float(),
+            "active_prototypes": (sums["assigned"] > 0).sum().float(),
         }
 
     def before_step(self, when: TrainingProgress) -> None:

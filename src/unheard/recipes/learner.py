@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, NamedTuple, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -26,6 +26,9 @@ MIXABLE = ("reconstruct", "latents", "utterance", "retention")
 """Objectives that mixtures can be combined with; the others read labels, captions or features of one window."""
 
 
+Value = TypeVar("Value", Tensor, float)
+
+
 class PassResult(NamedTuple):
     """Result of the pass of a part of a batch, before anything is exchanged with other processes.
 
@@ -33,8 +36,10 @@ class PassResult(NamedTuple):
     ----------
     losses : dict of Tensor
         Of each objective whose loss needs no windows of other processes.
-    terms, diagnostics, sums : dict of Tensor
-        Those of the `MaskedPass`.
+    terms, diagnostics : dict of Tensor
+        Those of the `MaskedPass`, of all objectives.
+    sums : dict of dict of Tensor
+        `MaskedPass.sums` of each objective.
     rows : dict of dict of Tensor
         `Objective.rows` of the other objectives.
     """
@@ -42,13 +47,25 @@ class PassResult(NamedTuple):
     losses: dict[str, Tensor]
     terms: dict[str, Tensor]
     diagnostics: dict[str, Tensor]
-    sums: dict[str, Tensor]
+    sums: dict[str, Totals]
     rows: dict[str, Totals]
 
 
 def alone(value: Tensor) -> Tensor:
     """Return the value: the reduction of a single process."""
     return value
+
+
+def _add(
+    found: dict[str, Value], new: Mapping[str, Value], objective: str, kind: str, taken: Sequence[str] = ()
+) -> None:
+    """Add what an objective measured by name; refuse a name that another one uses, whose value would be lost."""
+    if same := [name for name in new if name in found or name in taken]:
+        raise ConfigError(
+            f"objectives.{objective} names a {kind} {same[0]!r}, and so does another objective of the recipe; give it"
+            " another name in one of them"
+        )
+    found.update(new)
 
 
 class PretrainModule(nn.Module):
@@ -105,14 +122,17 @@ class PretrainModule(nn.Module):
         out = self.model(self.grid.patchify(batch.spec), mask, batch.valid, sources)
         out.progress = self.progress
         windows = batch.for_views(mask)
-        losses: dict[str, Tensor] = {}
-        rows: dict[str, Totals] = {}
+        found = PassResult({}, {}, {}, {}, {})
         for name, objective in zip(self.objectives, self.parts(), strict=True):
+            out.terms, out.diagnostics, out.sums = {}, {}, {}  # each objective has names of its own
             if compared := objective.rows(out, windows):
-                rows[name] = compared
+                found.rows[name] = compared
             else:
-                losses[name] = objective.loss(out, windows, totals[name])
-        return PassResult(losses, out.terms, out.diagnostics, out.sums, rows)
+                found.losses[name] = objective.loss(out, windows, totals[name])
+            found.sums[name] = out.sums
+            _add(found.terms, out.terms, name, "term of the loss", taken=list(self.objectives))
+            _add(found.diagnostics, out.diagnostics, name, "diagnostic")
+        return found
 
     def finish(self, found: PassResult, totals: Mapping[str, Totals]) -> dict[str, Float[Tensor, ""]]:
         """Exchange the sums and rows of a pass with the other processes, and return the losses.
@@ -124,7 +144,6 @@ class PretrainModule(nn.Module):
             parts of an objective of several. Their sums over all parts of the batch are the losses of the batch.
             "diagnostics/<name>": the diagnostics of this part.
         """
-        sums = {name: self.sum_over_processes(value) for name, value in found.sums.items()}
         losses, diagnostics = {}, dict(found.diagnostics)
         for name, objective in zip(self.objectives, self.parts(), strict=True):
             if name in found.rows:
@@ -132,7 +151,8 @@ class PretrainModule(nn.Module):
                 losses[name] = objective.loss_of_rows(found.rows[name], everyone, totals[name])
             else:
                 losses[name] = found.losses[name]
-            diagnostics |= objective.after_pass(sums)
+            sums = {key: self.sum_over_processes(value) for key, value in found.sums[name].items()}
+            _add(diagnostics, objective.after_pass(sums), name, "diagnostic")
         total = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         named = {f"loss/{name}": value for name, value in (losses | found.terms).items()}
         return {"loss": total, **named, **{f"diagnostics/{name}": value for name, value in diagnostics.items()}}
@@ -166,7 +186,9 @@ class PretrainModule(nn.Module):
 
     def schedules(self, when: TrainingProgress) -> dict[str, float]:
         """Return momenta and temperatures at this step, for the metrics log."""
-        found = {name: value for objective in self.parts() for name, value in objective.schedules(when).items()}
+        found: dict[str, float] = {}
+        for name, objective in zip(self.objectives, self.parts(), strict=True):
+            _add(found, objective.schedules(when), name, "schedule", taken=("teacher_momentum",))
         if self.model.teacher is not None:
             found["teacher_momentum"] = self.momentum(when)
         return {f"diagnostics/{name}": value for name, value in found.items()}

@@ -59,6 +59,9 @@ class Callbacks:
         Called once after the last step, with the run folder and its corpus.
     on_save : callable
         Called with the run folder after every checkpoint, in the first process.
+    on_stop : callable
+        Called in every process when SIGTERM or SIGUSR1 ended the steps early, after the checkpoint is saved and before
+        the handlers of the caller are restored.
     tracker : {"tensorboard", "wandb", "mlflow"}, optional
         Where the metrics are also sent; default: TensorBoard, if it is installed.
     watch : callable
@@ -70,5 +73,6 @@ class Callbacks:
     show_progress: bool = False
     on_end: Callable[[Path, Store], None] = lambda run, store: None
     on_save: Callable[[Path], None] = lambda run: None
+    on_stop: Callable[[], None] = lambda: None
     tracker: TrackerName | None = None
     watch: Callable[[WatchPlan, Recipe], WatchedTable] = no_table

@@ -154,7 +154,10 @@ class Loop:
         with journal as rows, graceful_shutdown() as stopped:
             if rows is not None and self.watcher is not None and self.watcher.initial:
                 rows.write({"step": first, "epoch": 0.0, **self.watcher.initial})
-            return self._steps(rows, stopped)
+            step = self._steps(rows, stopped)
+            if self.stop == Stop.REQUEUE:
+                self.report.on_stop()
+            return step
 
     def _steps(self, rows: MetricsLogger | None, stopped: Callable[[], Stop]) -> int:
         training, engine, guard, total = self.session.recipe.training, self.engine, self.guard, self.session.total

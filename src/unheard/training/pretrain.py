@@ -182,5 +182,6 @@ def _watcher(
 
 
 def rank_zero_report(report: Callbacks | None) -> Callbacks:
-    """Return the callbacks of the caller in the first process, and silent ones in the others."""
-    return report if report is not None and first_process() else Callbacks()
+    """Return the callbacks of the caller in the first process, and silent ones in the others, except ``on_stop``."""
+    given = report or Callbacks()
+    return given if first_process() else Callbacks(on_stop=given.on_stop)

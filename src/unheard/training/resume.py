@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from unheard.training.run_folder import is_complete, one_writer
 from unheard.training.session import Session, absolute_sources, read_session, same_sources, write_session
 from unheard.weights.built_in import origin_of
 
+CHANGEABLE = ("training.devices", "training.skip_bad_batches")
+"""Settings that may change when a run is continued: the batches and their updates do not depend on them."""
+
 
 @lost_processes()
 @one_writer
@@ -34,6 +38,7 @@ def resume(
     *,
     data: Sources | None = None,
     skip_bad_batches: int | None = None,
+    settings: Iterable[str] = (),
     no_code: bool = False,
     device: str = "auto",
     report: Callbacks | None = None,
@@ -49,6 +54,8 @@ def resume(
         the order of the clips, and their paths below the common folder must be unchanged.
     skip_bad_batches : int, optional
         New value of ``training.skip_bad_batches``.
+    settings : iterable of str
+        ``section.key=value`` of fields in `CHANGEABLE`.
     no_code : bool
         Refuse a run that needs to execute a recipe file.
 
@@ -63,9 +70,11 @@ def resume(
     ConfigError
         When the run is finished and ``data`` is not the corpus of the run, because it would not be read.
         When the recipe file of the run is missing or has changed.
+        When a setting cannot change.
     """
     run, report = Path(out), rank_zero_report(report)
-    session = read_session(run, no_code, report.log)
+    session, settings = read_session(run, no_code, report.log), list(settings)
+    refuse_unchangeable(run, settings)
     if is_complete(run, session):
         if data is not None and not same_sources(data, session.data):
             raise ConfigError(
@@ -74,7 +83,7 @@ def resume(
             )
         report.log(f"{run} is finished: {session.total} of {session.total} steps")
         return Run(run, session.total, session.total)
-    changed = _changed(session, data, skip_bad_batches)
+    changed = _changed(session, data, skip_bad_batches, settings)
     store, engine, inputs = open_session(run, changed, device, report)
     if engine.rank == 0 and changed.watch is not None:
         inputs.watched = report.watch(changed.watch, changed.recipe)
@@ -117,19 +126,35 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
     return store, engine, inputs
 
 
-def _changed(session: Session, data: Sources | None, skip_bad_batches: int | None) -> Session:
+def refuse_unchangeable(run: Path, settings: Iterable[str]) -> None:
+    """Refuse settings that a continued run takes from its start.
+
+    Raises
+    ------
+    ConfigError
+        Names the setting, and those that can change.
+    """
+    for given in settings:
+        if given.partition("=")[0] not in CHANGEABLE:
+            raise ConfigError(
+                f"--resume {run} cannot change {given}; it can change {', '.join(CHANGEABLE)}. For other settings,"
+                f" start a new run from its weights: unheard pretrain DATA -o OTHER_RUN --init {run} --set {given}"
+            )
+
+
+def _changed(session: Session, data: Sources | None, skip_bad_batches: int | None, settings: Sequence[str]) -> Session:
     """Return the session with the values that a resumed run may change."""
     if data is not None:
         session = replace(session, data=absolute_sources(data))
     if skip_bad_batches is not None:
-        session = replace(session, recipe=override(session.recipe, [f"training.skip_bad_batches={skip_bad_batches}"]))
-    return session
+        settings = [f"training.skip_bad_batches={skip_bad_batches}", *settings]
+    return replace(session, recipe=override(session.recipe, settings))
 
 
 def moved_corpus(run: Path, data: Sources, recipe: Recipe, origin: Origin, no_code: bool = False) -> Sources | None:
     """Compare the options of a command with those that a run was started with.
 
-    Fields that a run takes from its corpus may be empty, and ``training.skip_bad_batches`` may change.
+    Fields that a run takes from its corpus may be empty, and those in `CHANGEABLE` may change.
 
     Parameters
     ----------
@@ -160,7 +185,7 @@ def moved_corpus(run: Path, data: Sources, recipe: Recipe, origin: Origin, no_co
         f"{name} is {stored.get(name)!r}, given {given[name]!r}"
         for name in given
         if given[name] != stored.get(name)
-        and name != "training.skip_bad_batches"
+        and name not in CHANGEABLE
         and (given[name] not in (None, "", []) or name.startswith("--"))
     ]
     if differing:

@@ -40,6 +40,9 @@ def test_any_hear_module_is_evaluated_and_broken_tasks_do_not_stop_the_others(le
     }
     assert len(messages) == 4
     found = {(result.task, result.encoder): result for result in report.results}
+    one, other = (found["noise-v1", encoder].protocol for encoder in ("levels", "random"))
+    assert one == other and one["clips"] != found["onsets-v1", "levels"].protocol["clips"]
+    assert {key: one[key] for key in ("seeds", "grid points")} == {"seeds": 1, "grid points": 8}
     assert set(found) == {
         (task, encoder) for task in ("noise-v1", "onsets-v1") for encoder in ("levels", "random", "log-mel")
     }

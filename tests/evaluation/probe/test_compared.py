@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ from tests.evaluation.made import Levels
 import unheard
 from unheard.cli import main
 from unheard.data.label_table import read_labels
+from unheard.data.leakage import content_of
 from unheard.errors import ConfigError
+from unheard.evaluation.probe.protocol import clips_digest
 
 
 def test_several_models_share_one_table_with_paired_differences(
@@ -40,6 +44,14 @@ def test_models_of_one_name_are_refused_before_anything_is_embedded(stand_in: Pa
 def test_a_quick_probe_trains_one_head_without_a_curve(stand_in: Path, tmp_path: Path) -> None:
     labels, out = stand_in / "sounds/labels.csv", tmp_path / "quick"
     report = unheard.probe(stand_in / "run", labels, out, quick=True)
+    (table, content), moved = (read_labels(labels), content_of(read_labels(labels).paths)), tmp_path / "moved"
+    assert report.protocol == {
+        "clips": clips_digest(table, content), "seeds": 1, "pooling": "mean", "layer": "last", "precision": None,
+    }  # fmt: skip
+    shutil.copytree(stand_in / "sounds", moved)
+    assert clips_digest(read_labels(moved / "labels.csv"), content) == report.protocol["clips"]
+    assert clips_digest(replace(table, group=["a"] * len(table)), content) != report.protocol["clips"]
+    assert clips_digest(table, content[::-1]) != report.protocol["clips"]
     assert {score.head for score in report.scores} == {"linear"} and report.curve == []
     assert {len(score.runs) for score in report.scores} == {1}
     assert (out / "report.html").is_file() and not (out / "curve.png").exists()

@@ -92,6 +92,8 @@ def test_changed_shards_are_embedded_again(tmp_path: Path) -> None:
     write_tar(folder / "wds-audio-test-000000.tar", members(samples))
     after = run(folder.parent, out).results[0]
     assert before.scores["knn_rows"] > 0.9 > after.scores["knn_rows"]
+    assert before.protocol["clips"] != after.protocol["clips"] and before.protocol["seeds"] == after.protocol["seeds"]
+    assert run(folder.parent, out).results[0].protocol == after.protocol
 
 
 @pytest.mark.parametrize("exact", [False, True])

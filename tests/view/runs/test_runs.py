@@ -10,16 +10,9 @@ import pytest
 import soundfile
 
 import unheard
-from unheard.bootstrap import bc_interval, mean_statistic, replicates
 from unheard.cli import main
 from unheard.errors import ConfigError, DataError
-from unheard.evaluation.probe.files import write
-from unheard.evaluation.probe.report import Prediction, ProbeReport, Score
-from unheard.evaluation.report import Report, Result, save_result
-from unheard.evaluation.results import as_json
-from unheard.files import write_json
 from unheard.outputs import in_use, locked_folder
-from unheard.view.runs.paired import paired_scores
 
 TINY = [
     *("model.frames=32", "model.embed_dim=24", "model.depth=1", "model.num_heads=2", "model.decoder_embed_dim=16"),
@@ -92,6 +85,39 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(place: Path, capsys: p
         unheard.runs(place / "missing")
 
 
+def test_clips_with_other_labels_have_no_difference(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "sounds").symlink_to(place / "sounds")
+    rows = (place / "labels.csv").read_text().splitlines()
+    rows[1] = rows[1].replace(",a,", ",b,")
+    rows[4] = rows[4].replace("test", "train")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    settings, runs = ["training.batch_size=4", "training.steps=4"], place / "runs"
+    tuned = unheard.finetune(runs / "two", tmp_path / "labels.csv", tmp_path / "tuned", settings=settings, device="cpu")
+    found = unheard.compare(runs / "tuned-two", tuned.folder, tmp_path / "page.html", audio=["a.wav"])
+    assert [score.text for score in found.scores] == ["not compared: 1 of 3 clips have different labels"]
+    assert any("no curves of valid/" in note for note in found.notes)
+    (tmp_path / "labels.csv").write_text((tmp_path / "labels.csv").read_text().replace("0.wav,b,", "0.wav,a,", 1))
+    tuned = unheard.finetune(runs / "two", tmp_path / "labels.csv", tmp_path / "more", settings=settings, device="cpu")
+    found = unheard.compare(runs / "tuned-two", tuned.folder, tmp_path / "more.html", audio=["a.wav"])
+    assert found.scores[0].text.endswith(", 3 clips, 1 clips of one run left out")
+
+
+def test_curves_of_other_watched_tables_are_left_out(place: Path, tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        (tmp_path / f"{name}.csv").write_text(
+            "path,label\n"
+            + "".join(f"{place}/sounds/{k}.wav,{'ab'[k % 2 if name == 'x' else k // 6]}\n" for k in range(12))
+        )
+    for run, table in (("x", "x"), ("same", "x"), ("y", "y")):
+        unheard.pretrain(
+            place / "sounds", tmp_path / run, settings=TINY, steps=2, device="cpu", watch=tmp_path / f"{table}.csv"
+        )
+    same = unheard.compare(tmp_path / "x", tmp_path / "same", tmp_path / "same.html", device="cpu")
+    assert same.notes == []
+    other = unheard.compare(tmp_path / "x", tmp_path / "y", tmp_path / "other.html", device="cpu")
+    assert len(other.notes) == 1 and "no curves of probe/" in other.notes[0]
+
+
 def test_two_runs_are_compared_on_one_page(place: Path, tmp_path: Path) -> None:
     found = unheard.compare(place / "runs" / "one", place / "runs" / "two", tmp_path / "page.html", device="cpu")
     assert ("recipe.model.mask_ratio", "0.75", "0.5") in found.settings
@@ -115,37 +141,6 @@ def test_fine_tuned_runs_have_a_paired_difference(place: Path, tmp_path: Path) -
     assert found.notes == ["no reconstructions: a fine-tuned run has no decoder"]
 
 
-def probe(folder: Path, predicted: str, groups: str = "") -> None:
-    """Write a probe of clips whose true class is a."""
-    answers = [Prediction(k, "a", name, 0.9, groups[k] if groups else "") for k, name in enumerate(predicted)]
-    value = predicted.count("a") / len(predicted)
-    score = Score("model", "linear", "accuracy", value, 0.0, 1.0, [value])
-    report = ProbeReport(["a", "b"], len(predicted), len(predicted), "accuracy", {"accuracy": 0.5}, [score])
-    unit = "groups" if groups else "clips"
-    write(ProbeReport(**{**vars(report), "answers": answers, "resampling_unit": unit}), folder)
-
-
-def test_the_difference_of_probes_is_a_paired_bootstrap(tmp_path: Path) -> None:
-    one, two = "aabbabab", "aaababaa"
-    for run, predicted in (("x", one), ("y", two)):
-        probe(tmp_path / run / "probe", predicted)
-        probe(tmp_path / run / "birds", predicted, "ppqqrrss")
-    scores = {score.name: score for score in paired_scores(tmp_path / "x", tmp_path / "y")}
-    right = [np.array([each == "a" for each in predicted]) for predicted in (one, two)]
-    for name, units in (("probe", np.array(list("01234567"))), ("probe birds", np.array(list("ppqqrrss")))):
-        apart = replicates(mean_statistic(right[1]), units, 0) - replicates(mean_statistic(right[0]), units, 0)
-        score = scores[name]
-        assert score.difference == pytest.approx(2 / 8) and score.clips == 8
-        assert (score.low, score.high) == pytest.approx(bc_interval(apart))
-    assert "+0.250 [" in scores["probe"].line()
-
-
-def test_scores_of_different_clips_have_no_difference(tmp_path: Path) -> None:
-    probe(tmp_path / "x" / "probe", "ab")
-    probe(tmp_path / "y" / "other", "ab")
-    assert list(paired_scores(tmp_path / "x", tmp_path / "y")) == []
-
-
 @pytest.mark.parametrize(
     ("other", "out", "message"),
     [("one", "page.html", "are one run"), ("two", "page.pdf", r"must end in \.html"), ("", "page.html", "no run")],
@@ -154,36 +149,6 @@ def test_what_cannot_be_compared_is_refused(place: Path, tmp_path: Path, other: 
     with pytest.raises(unheard.UnheardError, match=message):
         unheard.compare(place / "runs" / "one", place / "runs" / other, tmp_path / out)
     assert not (tmp_path / out).exists()
-
-
-def evaluation(folder: Path, values: list[float], encoder: str) -> None:
-    """Write the files of an evaluation: results of a model and a baseline, and their replicates."""
-    results = []
-    for name, shift in ((encoder, 0.0), ("random", -0.3)):
-        replicates = [value + shift for value in values]
-        means = {"accuracy": float(np.mean(replicates))}
-        splits = [{"split": "test", "seed": 0, **means}]
-        row = Result(
-            "birds", name, "robust", "accuracy", means["accuracy"], 0.1, 0.9, means, splits, {}, {}, replicates
-        )
-        save_result(folder / "scores" / "robust" / name / "birds.json", "stamp", row)
-        results.append(row)
-    write_json(folder / "results-robust.json", as_json(Report(results)))
-
-
-def test_evaluations_of_one_name_are_compared(tmp_path: Path) -> None:
-    draws = np.random.default_rng(0)
-    one = draws.normal(0.5, 0.05, 5000)
-    two = one + draws.normal(0.1, 0.01, 5000)
-    evaluation(tmp_path / "x" / "hear", one.tolist(), "x")
-    evaluation(tmp_path / "y" / "hear", two.tolist(), "y")
-    (score,) = paired_scores(tmp_path / "x", tmp_path / "y")
-    assert (score.name, score.first.metric) == ("hear, birds", "accuracy")
-    assert score.difference == pytest.approx(0.1, abs=0.01) and score.low is not None and score.high is not None
-    assert 0.07 < score.low < score.high < 0.13 and score.p == pytest.approx(0, abs=0.01)
-    (tmp_path / "y" / "hear" / "scores" / "robust" / "y" / "birds.json").unlink()
-    (score,) = paired_scores(tmp_path / "x", tmp_path / "y")
-    assert score.difference is None and "replicates" in score.reason and score.second.value > score.first.value
 
 
 @pytest.mark.parametrize("kind", ["file", "table"])

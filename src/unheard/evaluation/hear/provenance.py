@@ -80,6 +80,11 @@ def input_digest(task: Task, folder: Path) -> list[bytes]:
     return [*_labels(task), *(path.read_bytes() for path in records if path.is_file())]
 
 
+def clips_digest(task: Task) -> str:
+    """Return a hash of the names and labels of the clips of every split, and of the metadata of the task."""
+    return hashlib.sha256(repr(_labels(task)).encode()).hexdigest()
+
+
 def stored_origin(task: Task, folder: Path) -> list[bytes]:
     """Return the inputs that identify stored embeddings: labels, and names, sizes and modification times of files."""
     stored = [path for path in sorted(folder.glob("*")) if path.suffix in (".npy", ".json")]

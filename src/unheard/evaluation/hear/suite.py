@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -28,7 +28,7 @@ from unheard.evaluation.hear.fit_cache import DiskFitCache
 from unheard.evaluation.hear.head import GRID_POINTS, grid
 from unheard.evaluation.hear.heareval import SplitResult
 from unheard.evaluation.hear.paired_bootstrap import bootstrap_scores
-from unheard.evaluation.hear.provenance import audio_rate, input_digest, is_stale, stored_origin
+from unheard.evaluation.hear.provenance import audio_rate, clips_digest, input_digest, is_stale, stored_origin
 from unheard.evaluation.hear.rows import file_order, read_splits, untrained_labels
 from unheard.evaluation.hear.scores import SCORES
 from unheard.evaluation.hear.task_folder import Task, find_tasks, read_task
@@ -136,9 +136,11 @@ def _result(
     stamp = hashlib.sha256(
         repr((made_from, plan.mode, plan.num_grid_points, seeds, SCORING_VERSION)).encode()
     ).hexdigest()
+    protocol = {"clips": clips_digest(task), "seeds": seeds, "grid points": plan.num_grid_points}
+    protocol["version of scores"] = SCORING_VERSION
     kept = out / "scores" / plan.mode / folder_name(encoder) / f"{task.name}.json"
     if (before := load_result(kept, stamp)) is not None:
-        return before
+        return replace(before, protocol=protocol)
     if kept.is_file():
         log(
             f"{task.name}: {encoder.name} was scored with other inputs, settings or another version, or {kept} is"
@@ -157,7 +159,8 @@ def _result(
             robust.evaluate(task, splits, plan.num_grid_points, plan.seeds, DiskFitCache(fits), named, plan.device),
             robust.ZERO_DIVISION,
         )
-    found = _summed(task, encoder, plan, runs, bootstrap_scores(task, splits, file_order(folder, task), runs, unfound))
+    replicates = bootstrap_scores(task, splits, file_order(folder, task), runs, unfound)
+    found = replace(_summed(task, encoder, plan, runs, replicates), protocol=protocol)
     save_result(kept, stamp, found)
     shutil.rmtree(fits, ignore_errors=True)
     return found

@@ -213,6 +213,21 @@ class ProbeProtocol:
         return bootstrap.mean_statistic(truth == answer)
 
 
+def clips_digest(labels: Labels, content: Sequence[str]) -> str:
+    """Return a hash of the clips of a table with their labels, splits, folds and groups; paths do not count.
+
+    Parameters
+    ----------
+    labels : Labels
+    content : sequence of str
+        Hash of the file of each clip, see `content_of`.
+    """
+    columns = (content, labels.start, labels.end, labels.split, labels.fold, labels.group)
+    digest = hashlib.sha256(repr((labels.classes, labels.multilabel, *map(list, columns))).encode())
+    digest.update(np.ascontiguousarray(labels.ternary_targets).data)
+    return digest.hexdigest()
+
+
 def _split(labels: Labels, number: int, train: Index, valid: Index, test: Index) -> ProtocolSplit:
     _refuse_one_class(labels, train, "training")
     return ProtocolSplit(number, train, valid, test, _inner_splits(labels, train, valid))

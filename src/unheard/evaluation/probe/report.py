@@ -223,6 +223,9 @@ class ProbeReport:
         Unit that the bootstrap resamples: "clips" or "groups".
     about : dict of str to str
         Source of the embeddings and labels.
+    protocol : dict
+        ``clips``, a hash of the clips with their labels and splits, and the settings of the scores. Two probes are of
+        the same clips if it is equal. Empty in probes of version 0.2.0.
     """
 
     classes: list[str]
@@ -242,6 +245,7 @@ class ProbeReport:
     warnings: list[str] = field(default_factory=list)
     resampling_unit: str = "clips"
     about: dict[str, str] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ class EmbeddedSplit:
         A line for each sample that could not be used.
     stamp : str
         Hash of all that the embeddings depend on.
+    content : str
+        Hash of the shards.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -66,6 +68,7 @@ class EmbeddedSplit:
     written: int = 0
     skipped: list[str] = field(default_factory=list)
     stamp: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,10 @@ def embed_split(task: XaresTask, folder: Path, pattern: str, how: Embedding) -> 
         When there are no shards, no usable sample, or the encoder returns a wrong shape.
     """
     shards = find_shards(folder, pattern)
-    stamp = _stamp(task, shards, how)
+    stamp, content = _stamp(task, shards, how), hashlib.sha256(repr(_contents(shards)).encode()).hexdigest()
     stem = how.out / pattern.strip("-")
     if (before := _stored(stem, stamp)) is not None:
-        return before
+        return replace(before, content=content)
     parts = stem.with_name(f"{stem.name}.parts") / stamp[:12]
     skipped: list[str] = []
     clips = read_clips(shards, how.encoder.sample_rate, task.crop, skipped.append)
@@ -110,7 +113,7 @@ def embed_split(task: XaresTask, folder: Path, pattern: str, how: Embedding) -> 
     if not found:
         raise DataError(f"{folder}: no sample of {pattern.strip('-')} can be used; {_first(skipped)}")
     whole = _joined(found, task, how)
-    whole.skipped, whole.stamp = skipped, stamp
+    whole.skipped, whole.stamp, whole.content = skipped, stamp, content
     _store(stem, whole)
     shutil.rmtree(parts.parent, ignore_errors=True)
     return whole
@@ -127,14 +130,18 @@ def _first(skipped: Sequence[str]) -> str:
 
 
 def _stamp(task: XaresTask, shards: Sequence[Path], how: Embedding) -> str:
-    content = [
+    settings = (task.crop, task.encode_batch, task.kind == "frames", how.exact, STORED_VERSION)
+    made_from = (how.encoder.identity, how.encoder.sample_rate, settings, _contents(shards))
+    return hashlib.sha256(repr(made_from).encode()).hexdigest()
+
+
+def _contents(shards: Sequence[Path]) -> list[tuple[str, str]]:
+    """Return the name and the hash of every file of the shards."""
+    return [
         (path.name, _content(path, path.stat().st_size, path.stat().st_mtime_ns))
         for shard in shards
         for path in shard_files(shard)
     ]
-    settings = (task.crop, task.encode_batch, task.kind == "frames", how.exact, STORED_VERSION)
-    made_from = (how.encoder.identity, how.encoder.sample_rate, settings, content)
-    return hashlib.sha256(repr(made_from).encode()).hexdigest()
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -132,9 +132,12 @@ class _Run:
         words = file_checksum(self.plan.vocabulary) if captions and self.plan.vocabulary else ""
         settings = (task, self.plan.mode, self.plan.seeds, hop, words, SCORING_VERSION)
         stamp = hashlib.sha256(repr((made_from, settings)).encode()).hexdigest()
+        clips = hashlib.sha256(repr((task, [(each.content, each.keys) for each in splits.values()])).encode())
+        protocol = {"clips": clips.hexdigest(), "seeds": self.plan.seeds, "vocabulary": words}
+        protocol["version of scores"] = SCORING_VERSION
         kept = self.out / "scores" / self.plan.mode / folder_name(encoder) / f"{task.name}.json"
         if (before := load_result(kept, stamp)) is not None:
-            return before
+            return replace(before, protocol=protocol)
         if kept.is_file():
             self.log(f"{task.name}: {encoder.name} was scored with other inputs or settings; scoring it again")
         with one_thread():
@@ -142,7 +145,7 @@ class _Run:
         low, high = bc_interval(found.replicates, found.means[task.metric])
         result = Result(
             task.name, encoder.name, self.plan.mode, task.metric, found.means[task.metric], low, high, found.means,
-            found.splits, found.chosen, encoder.options, found.replicates,
+            found.splits, found.chosen, encoder.options, found.replicates, protocol=protocol,
         )  # fmt: skip
         save_result(kept, stamp, result)
         return result

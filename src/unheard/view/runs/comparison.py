@@ -24,7 +24,7 @@ from unheard.view.axes import FONT, caption, colour_bar, new_figure, robust_limi
 from unheard.view.page import write_page
 from unheard.view.run import FEW_ROWS, read_metrics
 from unheard.view.runs.listing import ListedRun, model_folders, read_run
-from unheard.view.runs.paired import PairedScore, paired_scores
+from unheard.view.runs.paired import PairedScore, paired_scores, unpaired_scores
 from unheard.view.window import reconstruct_window, take_window
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ def compare_runs(
     runs = (read_run(first, configs[0]), read_run(second, configs[1]))
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        curves = _curves((first, second), Path(folder), notes)
+        curves = _curves((first, second), Path(folder), _other_clips(configs), notes)
         pictures = list(_pictures(runs, audio, Path(folder), device, notes))
+        notes += unpaired_scores(first, second)
         found = Comparison(runs, _settings(configs), list(paired_scores(first, second)), notes)
         names = _names(first, second)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -140,8 +141,17 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
 
 
-def _curves(runs: tuple[Path, Path], folder: Path, notes: list[str]) -> Path | None:
-    """Plot the losses of both runs, and the scores on validation clips and watched tables that both have."""
+def _other_clips(configs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the beginnings of the names of curves that are of other clips or labels in each run."""
+    watched = [(each.get("watch") or {}).get("content") for each in configs]
+    tables = [each["fingerprint"].rpartition("-")[2] for each in configs]
+    return (*(SCORES if watched[0] != watched[1] else ()), *(("valid/",) if tables[0] != tables[1] else ()))
+
+
+def _curves(runs: tuple[Path, Path], folder: Path, other: tuple[str, ...], notes: list[str]) -> Path | None:
+    """Plot the losses of both runs, and the scores on validation clips and watched tables that both have, without
+    those whose names begin with one of ``other``.
+    """
     rows = [read_metrics(model_folders(run)[0]) for run in runs]
     missing = [str(run) for run, each in zip(runs, rows, strict=True) if not each]
     if missing:
@@ -152,6 +162,9 @@ def _curves(runs: tuple[Path, Path], folder: Path, notes: list[str]) -> Path | N
         for key in dict.fromkeys(key for row in rows[0] for key in row)
         if (key == "loss" or key.startswith(("loss/", "valid/", *SCORES))) and any(key in row for row in rows[1])
     ]
+    if left_out := [key for key in keys if key.startswith(other)]:
+        notes.append(f"no curves of {', '.join(left_out)}: the clips or labels differ")
+    keys = [key for key in keys if key not in left_out]
     keys = [key for key in keys if not key.startswith("loss/") or sum(each.startswith("loss/") for each in keys) > 1]
     figure, grid = new_figure(min(11.0, 3.2 * max(2, len(keys))), 2.8, 1, max(1, len(keys)))
     for axes, key in zip(grid[0], keys, strict=False):

@@ -54,6 +54,8 @@ class PairedScore:
         ``reason`` states why there are none.
     clips : int
         Number of clips that both predicted; 0 for evaluations, whose files do not state it.
+    single : int
+        Number of clips that only one predicted; they are left out of the difference.
     reason : str
     """
 
@@ -65,6 +67,7 @@ class PairedScore:
     high: float | None = None
     p: float | None = None
     clips: int = 0
+    single: int = 0
     reason: str = ""
 
     def line(self) -> str:
@@ -79,11 +82,34 @@ class PairedScore:
             return self.reason
         p = "< 0.001" if self.p < 0.001 else f"= {self.p:.3f}"
         clips = f", {self.clips} clips" if self.clips else ""
+        clips += f", {self.single} clips of one run left out" if self.single else ""
         return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}], p {p}{clips}"
 
 
+def unpaired_scores(first: Path, second: Path) -> Iterator[str]:
+    """Yield a line for each score that only one of two runs has, by the names that `paired_scores` compares."""
+    one, two = (dict.fromkeys(_score_names(run)) for run in (first, second))
+    for run, own, others in ((first, one, two), (second, two, one)):
+        for name in own:
+            if name not in others:
+                yield f"{name} is not compared: only {run} has it"
+
+
+def _score_names(run: Path) -> Iterator[str]:
+    if (run / "scores.json").is_file():
+        yield "test clips"
+    for file in sorted(run.glob("*/probe.json")):
+        yield _probe_name(file) if probe_score(file) else f"{_probe_name(file)} without a linear head"
+    for file in sorted(run.glob("*/results-*.json")):
+        mode = file.stem.removeprefix("results-")
+        yield from (f"{file.parent.name}, {task}, mode {mode}," for task in _evaluated(file))
+
+
 def paired_scores(first: Path, second: Path) -> Iterator[PairedScore]:
-    """Yield the scores that both runs have: test clips of fine-tuned runs, and probes and evaluations of one name."""
+    """Yield the scores that both runs have: test clips of fine-tuned runs, and probes and evaluations of one name.
+
+    Differences are computed only for the same clips with the same labels, and scores with the same settings.
+    """
     if all((run / "scores.json").is_file() for run in (first, second)):
         stored = [read_json(run / "scores.json") for run in (first, second)]
         listed = [_listed("test clips", each) for each in stored]
@@ -107,10 +133,10 @@ def _paired_test_clips(
     if one.metric == "mAP" and any(len(each["parts"]) > 1 for each in stored):
         return PairedScore(name, one, two, reason="scores of several folds are not comparable")
     try:
-        labels = training_table(first, read_session(first)).labels
+        labels, others = (training_table(run, read_session(run)).labels for run in (first, second))
     except UnheardError as error:
         return PairedScore(name, one, two, reason=f"the table of the clips cannot be read: {error}")
-    if labels.known is not None:
+    if labels.known is not None or others.known is not None:
         return PairedScore(name, one, two, reason="clips with partial annotation are not compared")
     grouped = any(each["resample"] == "groups" for each in stored)
     predicted = [_test_clips(run / "predictions.csv") for run in (first, second)]
@@ -118,18 +144,15 @@ def _paired_test_clips(
 
 
 def _paired_probes(first: Path, second: Path, one: ListedScore, two: ListedScore) -> PairedScore:
-    reports, folder = [read_report(file) for file in (first, second)], first.parent.name
-    name = folder if folder.startswith("probe") else f"probe {folder}"
+    reports, name = [read_report(file) for file in (first, second)], _probe_name(first)
     if one.metric != two.metric or reports[0]["classes"] != reports[1]["classes"]:
         return PairedScore(name, one, two, reason="the probes have different classes")
+    if reason := _differs("probe", *(report.get("protocol", {}) for report in reports)):
+        return PairedScore(name, one, two, reason=reason)
     if one.metric == "mAP":
         return PairedScore(name, one, two, reason="probes of several labels a clip store no scores of clips")
     rows = reports[0]["answers"]
     grouped = any(report["resampling_unit"] == "groups" for report in reports)
-    if grouped and not all("group" in row for row in rows):
-        return PairedScore(
-            name, one, two, reason="a probe of an earlier version does not store the groups of its clips"
-        )
     classes = {label: k for k, label in enumerate(reports[0]["classes"])}
     predicted = [
         _Predicted(
@@ -147,23 +170,48 @@ def _paired_probes(first: Path, second: Path, one: ListedScore, two: ListedScore
     return _difference(name, (one, two), predicted, groups)
 
 
+def _probe_name(file: Path) -> str:
+    """Return the name of a probe: that of its folder."""
+    folder = file.parent.name
+    return folder if folder.startswith("probe") else f"probe {folder}"
+
+
+def _differs(kind: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> str:
+    """Return the reason why scores with these protocols cannot be compared; empty if they can."""
+    if not one or not two:
+        return f"not compared: the {kind} of an earlier version does not store its clips and settings; compute it again"
+    names = [name for name in dict.fromkeys([*one, *two]) if one.get(name) != two.get(name)]
+    texts = [
+        "the clips, labels or splits differ" if name == "clips" else f"{name} {one.get(name)} and {two.get(name)}"
+        for name in names
+    ]
+    return f"not compared: {'; '.join(texts)}" if texts else ""
+
+
 def _paired_evaluations(first: Path, second: Path) -> Iterator[PairedScore]:
     """Yield the scores of the tasks of two evaluations, of the first encoder of each."""
     sides = [_evaluated(file) for file in (first, second)]
     for task, one in sides[0].items():
         if (two := sides[1].get(task)) is None:
             continue
-        name = f"{first.parent.name}, {task}"
+        name, reason = f"{first.parent.name}, {task}", _differs("evaluation", _settings_of(one), _settings_of(two))
         listed = (_of_result(first.parent.name, one), _of_result(first.parent.name, two))
         splits = [[part["split"] for part in each.splits] for each in (one, two)]
         if one.score != two.score or splits[0] != splits[1]:
             yield PairedScore(name, *listed, reason="the evaluations have different splits or scores")
+        elif reason:
+            yield PairedScore(name, *listed, reason=reason)
         elif not one.replicates or len(one.replicates) != len(two.replicates):
             yield PairedScore(name, *listed, reason="the stored replicates of an evaluation are missing")
         else:
             apart = np.array(two.replicates) - np.array(one.replicates)
             low, high = bootstrap.bc_interval(apart)
             yield PairedScore(name, *listed, two.value - one.value, low, high, bootstrap.two_sided(apart))
+
+
+def _settings_of(found: Result) -> dict[str, Any]:
+    """Return the protocol of a result and the options of its embeddings; the hop of events is that of the model."""
+    return {**found.protocol, **{k: v for k, v in found.options.items() if k != "event_hop"}} if found.protocol else {}
 
 
 def _of_result(source: str, found: Result) -> ListedScore:
@@ -188,6 +236,8 @@ def _difference(
     if not keys or first.classes != second.classes:
         reason = "the runs have different classes" if keys else "no clip was tested in both runs"
         return PairedScore(name, *listed, reason=reason)
+    if other := sum(first.clips[key][0] != second.clips[key][0] for key in keys):
+        return PairedScore(name, *listed, reason=f"not compared: {other} of {len(keys)} clips have different labels")
     units = np.array([groups.get(key, str(number)) for number, key in enumerate(keys)])
     if len(np.unique(units)) < 2:
         return PairedScore(name, *listed, clips=len(keys), reason="the clips that both tested are one group")
@@ -195,11 +245,12 @@ def _difference(
     statistics = [
         _statistic(listed[0].metric, target, np.stack([side.clips[key][1] for key in keys])) for side in predicted
     ]
+    single = len(first.clips) + len(second.clips) - 2 * len(keys)
     one, two = (bootstrap.replicates(statistic, units, 0) for statistic in statistics)
     once = np.ones((len(keys), 1), np.float32)
     whole = float(statistics[1](once)[0] - statistics[0](once)[0])
     low, high = bootstrap.bc_interval(two - one)
-    return PairedScore(name, *listed, whole, low, high, bootstrap.two_sided(two - one), len(keys))
+    return PairedScore(name, *listed, whole, low, high, bootstrap.two_sided(two - one), len(keys), single)
 
 
 def _statistic(metric: str, target: Int[np.ndarray, "n C"], table: Float[np.ndarray, "n C"]) -> bootstrap.Statistic:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 from torch import nn
 
@@ -16,7 +15,6 @@ from unheard.evaluation.probe.token_heads.cgp import ConvexGatedProbe
 from unheard.evaluation.probe.token_heads.prototypes import BinarisedPrototypes
 from unheard.evaluation.probe.token_heads.tokens import TokenRows, Tokens
 
-TokenHead = Literal["cgp", "prototypes", "attentive"]
 TokenSource = Callable[[int], Tokens]
 """Returns the tokens of a run."""
 
