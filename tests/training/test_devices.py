@@ -20,6 +20,7 @@ from torch import Tensor
 
 from unheard.config import override
 from unheard.embedding.loading import load
+from unheard.errors import ConfigError
 from unheard.evaluation.hear.head import Head, HyperParams
 from unheard.evaluation.hear.head_ensemble import BatchedHeads, SequentialHeads
 from unheard.objectives.base import Batch
@@ -225,3 +226,10 @@ def test_stacked_heads_learn_what_heads_one_by_one_do(multilabel: bool, device: 
     for one, other in zip(stacked.predict(x.to(place), 7), sequential.predict(x, 7), strict=True):
         assert one.device.type == "cpu"
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("device", "message"), [("tpu", "usable: auto"), ("meta", "CUDA_VISIBLE_DEVICES")])
+def test_training_takes_kinds_of_devices(sounds: Path, tmp_path: Path, device: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        pretrain(sounds, tmp_path / "run", override(find_recipe("msm-mae"), SETTINGS), device=device)
+    assert not (tmp_path / "run").exists()

@@ -295,10 +295,3 @@ def test_bf16_is_refused_where_the_processor_has_none(sounds, tmp_path, monkeypa
     monkeypatch.setattr("unheard.training.engine.bf16_on_cpu", lambda: False)
     with pytest.raises(ConfigError, match="AVX512-BF16 or AMX"):
         pretrain(sounds, tmp_path / "run", override(SMALL, [*SETTINGS, "training.precision=bf16"]), device="cpu")
-
-
-@pytest.mark.parametrize(("device", "said"), [("tpu", "usable: auto"), ("meta", "CUDA_VISIBLE_DEVICES")])
-def test_training_takes_kinds_of_devices(sounds, tmp_path, device, said):
-    with pytest.raises(ConfigError, match=said):
-        pretrain(sounds, tmp_path / "run", override(SMALL, SETTINGS), device=device)
-    assert not (tmp_path / "run").exists()

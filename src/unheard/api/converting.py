@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from unheard.api.options import ConvertOptions, documented
@@ -10,6 +11,8 @@ from unheard.embedding.embedder import Model
 from unheard.embedding.loading import load_own
 from unheard.errors import ConfigError
 from unheard.outputs import refuse_existing
+from unheard.remote.outputs import uploaded
+from unheard.weights.checkpoint import SavedModel, is_model
 
 
 @documented(ConvertOptions)
@@ -23,15 +26,24 @@ def convert(
     ----------
     layout : {"msm-mae", "m2d", "maskspec", "audiomae", "matpac"}
         Layout of the file.
+    out : path
+        The model folder, also at an address.
     """
-    from unheard.weights.checkpoint import is_model, save_model
     from unheard.weights.published import convert as read
+
+    _write(partial(read, file, layout, name, settings, classes), out, overwrite=overwrite)
+    return load_own(out)
+
+
+@uploaded("out")
+def _write(read: Callable[[], SavedModel], out: str | Path, *, overwrite: bool) -> None:
+    """Write the model folder of what is read."""
+    from unheard.weights.checkpoint import save_model
 
     refuse_existing(out, overwrite)
     if Path(out).exists() and not is_model(Path(out)):
         raise ConfigError(
             f"{out} is not a model folder, so --overwrite does not replace it; choose another -o, or delete it yourself"
         )
-    saved = read(file, layout, name, settings, classes)
+    saved = read()
     save_model(Path(out), saved.learner, saved.recipe, saved.statistics, saved.provenance, saved.classifier)
-    return load_own(out)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from unheard.api.options import DetectOptions, SpreadOptions, documented
 from unheard.progress import Track, silent
+from unheard.remote.outputs import uploaded
 
 if TYPE_CHECKING:
     from unheard.embedding.embedder import Precision
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 @documented(SpreadOptions)
 @documented(DetectOptions)
+@uploaded("out")
 def detect(
     model: WindowClassifier | str | Path,
     audio: str | Path | Sequence[str | Path],
@@ -49,7 +51,7 @@ def detect(
     audio : path, or sequence of paths
         Sound files and folders.
     out : path, optional
-        Output file or folder. Default: nothing is written.
+        Output file or folder, also at an address. Default: nothing is written.
     device : str
         Device of a model given by its path.
     precision : {"float32", "bf16"}

@@ -7,7 +7,6 @@ from copy import copy
 from pathlib import Path
 from typing import Literal
 
-from unheard.addresses import address_of, named
 from unheard.api.options import EmbedOptions, SpreadOptions, documented
 from unheard.audio.standard_input import is_standard_input
 from unheard.embedding.embedder import Precision
@@ -25,13 +24,14 @@ from unheard.errors import ConfigError
 from unheard.jobs.engines import Engine, Spread
 from unheard.jobs.estimate import Estimate
 from unheard.progress import Track, silent
-from unheard.remote.writing import local_output, relocated
+from unheard.remote.outputs import uploaded
 
 __all__ = ["embed", "load", "plan_embed", "search", "verify"]
 
 
 @documented(SpreadOptions)
 @documented(EmbedOptions)
+@uploaded("out")
 def embed(
     model: EmbeddingModel | str | Path,
     audio: str | Path | Sequence[str | Path] | None,
@@ -85,13 +85,8 @@ def embed(
     """
     chosen = Options(layer, pool, hop, frames, window=window, on_error=on_error)
     opened = _opened(model, device, precision, workers, batch_size)
-    spread = Spread(engine, processes, task)
-    if address_of(out) and (task is not None or engine == "ray"):
-        raise ConfigError(f"the tasks of {named(out)} need a folder that all of them share; give a local path with -o")
-    with local_output(out, overwrite=overwrite, resume=resume) as place:
-        job = _job(opened, audio, segments, place, chosen, _device(model, device), resume)
-        report = embed_job(job, spread, resume=resume, overwrite=overwrite, track=track)
-    return relocated(report, place, out)
+    job = _job(opened, audio, segments, out, chosen, _device(model, device), resume)
+    return embed_job(job, Spread(engine, processes, task), resume=resume, overwrite=overwrite, track=track)
 
 
 @documented(SpreadOptions)

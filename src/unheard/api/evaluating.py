@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, TypeVar, get_args
 
+from unheard.addresses import address_of
 from unheard.api.options import EvaluateOptions, documented
 from unheard.devices import torch_device
 from unheard.embedding.embedding_model import EmbeddingModel
@@ -29,10 +30,16 @@ from unheard.evaluation.xares.suite import XaresConfig, XaresMode
 from unheard.evaluation.xares.tasks import choose_tasks as choose_xares_tasks
 from unheard.outputs import locked_folder, refuse_existing
 from unheard.progress import Track, silent
+from unheard.remote.outputs import uploaded
+from unheard.remote.reading import local_folder
+from unheard.remote.writing import naming
 from unheard.view.evaluation_page import write_evaluation
+
+Tasks = TypeVar("Tasks")
 
 
 @documented(EvaluateOptions)
+@uploaded("out")
 def evaluate(
     models: EmbeddingModel | str | Path | Sequence[EmbeddingModel | str | Path],
     tasks: str | Path,
@@ -67,6 +74,9 @@ def evaluate(
         The random encoder and log-mel baseline are those of the first.
     tasks : path
         A folder of task folders in the layout of hear-preprocess, or for the mode xares the folder ``env`` of X-ARES.
+        One at an address is copied first.
+    out : path
+        Output folder, also at an address.
     names : sequence of str
         Prefixes of task names; default: all tasks.
     device : str
@@ -130,7 +140,7 @@ class _Hear:
     """The protocols of HEAR."""
 
     def __init__(self, plan: EvaluationConfig, tasks: str | Path, names: Sequence[str]) -> None:
-        self.plan, self.tasks = plan, choose_tasks(tasks, names)
+        self.plan, self.tasks = plan, _chosen(choose_tasks, tasks, names)
         self.mode: str = plan.mode
 
     def evaluate(
@@ -146,7 +156,7 @@ class _Xares:
     def __init__(self, plan: XaresConfig, tasks: str | Path, names: Sequence[str]) -> None:
         self.plan = plan
         self.mode: str = plan.mode
-        self.tasks, self.remarks = choose_xares_tasks(tasks, names)
+        self.tasks, self.remarks = _chosen(choose_xares_tasks, tasks, names)
 
     def evaluate(
         self, encoders: Sequence[Encoder], out: Path, track: Track, log: Callable[[str], None]
@@ -156,6 +166,13 @@ class _Xares:
         report = xares_suite.evaluate(encoders, self.tasks, out, self.plan, track, log)
         report.remarks[:0] = self.remarks
         return report, xares_tables.evaluation_table(report, [task for _, task in self.tasks], self.plan.exact)
+
+
+def _chosen(choose: Callable[[Path, Sequence[str]], Tasks], tasks: str | Path, names: Sequence[str]) -> Tasks:
+    """Return some tasks of a folder; one at an address is copied first."""
+    folder = local_folder(tasks)
+    with naming(folder, address_of(tasks) or str(tasks)):
+        return choose(folder, names)
 
 
 def _refuse(folder: Path, overwrite: bool) -> None:

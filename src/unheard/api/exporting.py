@@ -13,6 +13,7 @@ from unheard.embedding.embedder import Model
 from unheard.embedding.loading import own
 from unheard.errors import AudioError, ConfigError
 from unheard.outputs import locked_file, refuse_existing
+from unheard.remote.outputs import uploaded
 
 if TYPE_CHECKING:
     from unheard.weights.export.int8 import Agreement
@@ -42,6 +43,7 @@ class Exported:
 
 
 @documented(ExportOptions)
+@uploaded("out")
 def export(
     model: Model | str | Path, out: str | Path, *, to: Format | None = None, int8: bool = False,
     check: str | Path | None = None, code: bool = False, release: str | Path | None = None, overwrite: bool = False,
@@ -53,7 +55,7 @@ def export(
     model : Model, path or str
         A model, a run, a model folder, or a built-in name.
     out : path
-        A file that ends in ``.onnx`` or ``.py``, or a folder.
+        A file that ends in ``.onnx`` or ``.py``, or a folder; also at an address.
     overwrite : bool
         Replace an existing output.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from unheard.api.options import FinetuneOptions, documented
 from unheard.api.pretraining import tracked, training_settings
 from unheard.config import override
 from unheard.finetuning.recipe import FinetuneRecipe
+from unheard.remote.writing import relocated
 
 if TYPE_CHECKING:
     from unheard.finetuning.scores import FinetunedRun
@@ -41,6 +43,8 @@ def finetune(
     ----------
     model : path or str
         A run, a model folder or a built-in name.
+    out : path
+        Run folder. One at an address is written to a local folder that is mirrored at every checkpoint.
     recipe : str or FinetuneRecipe
         Also a recipe itself.
     settings : iterable of str
@@ -63,8 +67,10 @@ def finetune(
     settings = [*training_settings(epochs, steps, batch_size, skip_bad_batches), *settings]
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
     storage = training.Storage(overwrite, corpus)
-    done = training.finetune(model, labels, out, chosen, storage=storage, device=device, report=tracked(report, log))
-    return finalise(Path(out), done, report, device)
+    with _mirrored(out, tracked(report, log), overwrite=overwrite) as (place, mirrored):
+        done = training.finetune(model, labels, place, chosen, storage=storage, device=device, report=mirrored)
+        run = finalise(place, done, mirrored, device)
+    return relocated(run, place, out)
 
 
 def resume_finetune(
@@ -87,5 +93,20 @@ def resume_finetune(
     from unheard.finetuning import run as training
     from unheard.view.finetuned import finalise
 
-    done = training.resume(out, skip_bad_batches=skip_bad_batches, device=device, report=tracked(report, log))
-    return finalise(Path(out), done, report, device)
+    with _mirrored(out, tracked(report, log), resume=True) as (place, mirrored):
+        done = training.resume(place, skip_bad_batches=skip_bad_batches, device=device, report=mirrored)
+        run = finalise(place, done, mirrored, device)
+    return relocated(run, place, out)
+
+
+def _mirrored(
+    out: str | Path, report: Callbacks, *, resume: bool = False, overwrite: bool = False
+) -> AbstractContextManager[tuple[Path, Callbacks]]:
+    """Return the context in which a run is written, see `mirrored_run`."""
+    from unheard.finetuning.session import finished, read_session
+    from unheard.training.mirrors.mirrored_run import mirrored_run
+
+    def trained(run: Path) -> bool:
+        return finished(run, read_session(run))
+
+    return mirrored_run(out, report, resume=resume, overwrite=overwrite, verb="finetune", finished=trained)

@@ -11,6 +11,7 @@ from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.loading import own
 from unheard.outputs import refuse_existing
 from unheard.progress import Track, silent
+from unheard.remote.outputs import uploaded
 
 if TYPE_CHECKING:
     from unheard.evaluation.reconstruction import ReconstructionError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 @documented(ReconstructOptions)
+@uploaded("out", "wav", "sounds")
 def reconstruct(
     model: EmbeddingModel | str | Path,
     audio: str | Path,
@@ -66,6 +68,7 @@ def reconstruct(
     return shown.error
 
 
+@uploaded("out")
 def attention(
     model: EmbeddingModel | str | Path,
     audio: str | Path,
@@ -96,6 +99,7 @@ def attention(
 
 
 @documented(FigureOptions)
+@uploaded("out")
 def figure(
     kind: str,
     models: EmbeddingModel | str | Path | Sequence[EmbeddingModel | str | Path],
@@ -163,6 +167,7 @@ def runs(root: str | Path = ".") -> tuple[list[ListedRun], list[str]]:
     return list_runs(root)
 
 
+@uploaded("out")
 def compare(
     run: str | Path,
     other: str | Path,
@@ -191,6 +196,7 @@ def compare(
     return compare_runs(Path(run), Path(other), Path(out), [Path(each) for each in audio], device, overwrite)
 
 
+@uploaded("out")
 def doctor(
     model: EmbeddingModel | str | Path,
     out: str | Path | None = None,

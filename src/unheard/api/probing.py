@@ -33,6 +33,7 @@ from unheard.evaluation.probe.token_heads.tokens import refuse_without_tokens
 from unheard.evaluation.probe.vectors import LOG_MEL, RANDOM, baselines, check_clips, layer_vectors, scenes
 from unheard.outputs import locked_folder, refuse_existing
 from unheard.progress import Track, silent
+from unheard.remote.outputs import uploaded
 from unheard.view.probe_figures import draw
 from unheard.view.probe_page import write_probe_page
 
@@ -42,6 +43,7 @@ MODEL = "model"
 
 
 @documented(ProbeOptions)
+@uploaded("out")
 def probe(
     models: EmbeddingModel | str | Path | Sequence[EmbeddingModel | str | Path],
     labels: str | Path,
@@ -64,7 +66,7 @@ def probe(
 
     ``models`` is a model of any kind, or several. The first is compared with each of the others, by paired differences;
     the random encoder and log-mel are those of the first.
-    Writes ``report.html``, ``probe.json``, tables and figures into ``out``.
+    Writes ``report.html``, ``probe.json``, tables and figures into ``out``, which may be at an address.
 
     Raises
     ------

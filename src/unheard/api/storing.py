@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Literal, overload
 from unheard.api.options import SpreadOptions, TargetOptions, documented
 from unheard.devices import torch_device
 from unheard.progress import Track, silent
+from unheard.remote.outputs import uploaded
 
 if TYPE_CHECKING:
+    from unheard.data.corpus import Sources
     from unheard.jobs.engines import Engine
     from unheard.jobs.running import TaskReport
     from unheard.teachers.stored import StoredTargets
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @overload
 def targets(
-    data: str | Path, teacher: str, out: str | Path, *, stage: Literal["final", "middle"] = ..., projected: bool = ...,
+    data: Sources, teacher: str, out: str | Path, *, stage: Literal["final", "middle"] = ..., projected: bool = ...,
     pca: int | None = ..., engine: Engine = ..., processes: int | None = ..., task: None = ..., device: str = ...,
     track: Track = ...,
 ) -> StoredTargets: ...  # fmt: skip
@@ -25,7 +27,7 @@ def targets(
 
 @overload
 def targets(
-    data: str | Path, teacher: str, out: str | Path, *, stage: Literal["final", "middle"] = ..., projected: bool = ...,
+    data: Sources, teacher: str, out: str | Path, *, stage: Literal["final", "middle"] = ..., projected: bool = ...,
     pca: int | None = ..., engine: Engine = ..., processes: int | None = ..., task: str, device: str = ...,
     track: Track = ...,
 ) -> StoredTargets | TaskReport: ...  # fmt: skip
@@ -33,8 +35,9 @@ def targets(
 
 @documented(SpreadOptions)
 @documented(TargetOptions)
+@uploaded("out")
 def targets(
-    data: str | Path,
+    data: Sources,
     teacher: str,
     out: str | Path,
     *,
@@ -51,12 +54,13 @@ def targets(
 
     Parameters
     ----------
-    data : path
-        A corpus packed as waves, or, for one process, a folder or table of sounds that fits into memory.
+    data : path, or sequence of path
+        A corpus packed as waves, also at an address. For one process also folders, archives and tables of sounds that
+        fit into memory; several are one corpus, as in `pretrain`.
     teacher : str
         Folder of a Hugging Face CLAP, ``hf:DIR``, ``hear:MODULE``, or any model of this library.
     out : path
-        Folder to write; partly stored targets of the same corpus and teacher are completed.
+        Folder to write, also at an address; partly stored targets of the same corpus and teacher are completed.
 
     Returns
     -------
@@ -84,5 +88,5 @@ def targets(
 
     config, spread = TargetsConfig(teacher, stage, projected, pca), Spread(engine, processes, task)
     if spread != Spread():
-        return store_in_tasks(Path(data), config, Path(out), device, spread, track)
+        return store_in_tasks(data, config, Path(out), device, spread, track)
     return store_targets(data, config, out, torch_device(device), track)

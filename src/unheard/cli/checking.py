@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, FAILED, Device, Json, Overwrite, emit, table, verb
+from unheard.addresses import named
+from unheard.cli.shell import ADDRESS, DONE, FAILED, Device, Json, Overwrite, emit, table, verb
 from unheard.errors import ConfigError
 
 
@@ -19,7 +20,7 @@ def doctor(
         Path | None,
         Parameter(
             name=["--out", "-o"],
-            help="With --model: page to write, .html. Must not exist, unless --overwrite is given.",
+            help=f"With --model: page to write, .html. Must not exist, unless --overwrite is given. {ADDRESS}",
         ),
     ] = None,
     device: Annotated[
@@ -66,6 +67,6 @@ def _encoder(model: str, out: Path | None, device: Device, overwrite: bool, json
     rows = [(check.name, check.state, check.number, check.meaning) for check in card.checks]
     lines = [*table(("check", "state", "number", "meaning"), rows), card.summary]
     if out is not None:
-        lines.append(f"page: {out}")
-    emit(lines, {**card.to_json(), "out": None if out is None else str(out)}, json)
+        lines.append(f"page: {named(out)}")
+    emit(lines, {**card.to_json(), "out": None if out is None else named(out)}, json)
     return DONE if card.passed else FAILED

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from unheard.addresses import named
 from unheard.cli.shell import (
     DONE,
     USER_ERROR,
     Flat,
-    GrowingOut,
     Json,
+    LocalGrowingOut,
+    LocalOut,
     Out,
     Overwrite,
     Strict,
@@ -21,8 +23,8 @@ from unheard.cli.shell import (
     verb,
 )
 from unheard.errors import ConfigError, DataError
-from unheard.outputs import refuse_existing
 from unheard.progress import bar
+from unheard.remote.outputs import local_output
 
 TABLES = (".csv", ".tsv")
 """Suffixes of label tables."""
@@ -66,15 +68,15 @@ def generate(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite 
     """
     from unheard.datasets.generate import make_sounds
 
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} exists; choose another -o, or write into it with --overwrite")
-    labels = make_sounds(out, clips, seed, track=bar)
-    emit([f"{clips} sounds and their labels: {labels}"], {"labels": str(labels), "clips": clips, "seed": seed}, json)
+    with local_output(out, resume=overwrite, verb="generate") as place:  # other files in the folder are kept
+        make_sounds(place, clips, seed, track=bar)
+    labels = named(out / "labels.csv")
+    emit([f"{clips} sounds and their labels: {labels}"], {"labels": labels, "clips": clips, "seed": seed}, json)
     return DONE
 
 
 @verb("unheard data fetch S -o corpora/S", data)
-def fetch(name: str, /, *, out: GrowingOut, json: Json = False, strict: Strict = False) -> int:
+def fetch(name: str, /, *, out: LocalGrowingOut, json: Json = False, strict: Strict = False) -> int:
     """Fetch a corpus of real sounds with the package manager of the system.
 
     Parameters
@@ -102,9 +104,9 @@ def labels(name: str, corpus: Path, /, *, out: Out, overwrite: Overwrite = False
     """
     from unheard.datasets.filename_labels import write_labels
 
-    refuse_existing(out, overwrite)
-    written = write_labels(name, corpus, out, bar)
-    emit([f"labels: {written}"], {"labels": str(written)}, json)
+    with local_output(out, overwrite=overwrite, verb="labels") as place:
+        write_labels(name, corpus, place, bar)
+    emit([f"labels: {named(out)}"], {"labels": named(out)}, json)
     return DONE
 
 
@@ -137,7 +139,7 @@ class TaskShape:
 @verb("unheard data tasks drum-hit unit-action -o tasks/", data)
 def tasks(
     *names: str,
-    out: Out,
+    out: LocalOut,
     corpus: Path | None = None,
     shape: TaskShape = TaskShape(),
     overwrite: Overwrite = False,
@@ -186,9 +188,9 @@ def captions(corpus: Path, /, *, out: Out, notes: bool = True, overwrite: Overwr
     """
     from unheard.datasets.captions import write_captions
 
-    refuse_existing(out, overwrite)
-    written = write_captions(corpus, out, notes, bar)
-    emit([f"captions: {written}"], {"captions": str(written)}, json)
+    with local_output(out, overwrite=overwrite, verb="captions") as place:
+        write_captions(corpus, place, notes, bar)
+    emit([f"captions: {named(out)}"], {"captions": named(out)}, json)
     return DONE
 
 

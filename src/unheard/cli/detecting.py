@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unheard.addresses import named
 from unheard.cli.shell import emit, log, one_task, planned, status, table
 from unheard.progress import bar
 
@@ -59,7 +60,7 @@ def _lines(report: DetectionReport) -> list[str]:
     lines.append(
         f"{len(spans)} detections in {len(report.recordings)} recordings ({seconds / 60:.1f} minutes){resumed};"
         f" windows of {report.plan.window:g} s every {report.plan.hop:g} s"
-        f"{'' if report.out is None else f'; written to {report.out}'}"
+        f"{'' if report.out is None else f'; written to {named(report.out)}'}"
     )
     if not spans:
         lowest = min(report.thresholds.values())
@@ -98,7 +99,7 @@ def _text(value: float) -> str:
 def _values(report: DetectionReport) -> dict[str, Any]:
     scores = None if report.scores is None else _without_nan(asdict(report.scores))
     return {
-        "out": None if report.out is None else str(report.out),
+        "out": None if report.out is None else named(report.out),
         "window": report.plan.window,
         "hop": report.plan.hop,
         "thresholds": report.thresholds,

@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
+from unheard.addresses import named
 from unheard.api.options import EvaluateOptions, ProbeOptions
 from unheard.cli.shell import (
     DONE,
@@ -25,6 +26,8 @@ from unheard.cli.shell import (
 )
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
+from unheard.remote.listing import is_file
+from unheard.remote.reading import local_path
 
 Compare: TypeAlias = Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=False)]
 
@@ -64,7 +67,7 @@ def probe(
     loaded = [api.load(name, device, options.precision) for name in names]
     report = api.probe(loaded, labels, out, **vars(options), overwrite=overwrite, track=bar)
     emit([report.table()], report.to_json(), json)
-    log(f"report, tables and figures in {out}; open {out / 'report.html'}")
+    log(f"report, tables and figures in {named(out)}; open {named(out / 'report.html')}")
     return DONE
 
 
@@ -127,9 +130,9 @@ def evaluate(
         embeddings:FOLDER in the layout written by heareval.
     tasks_dir
         A folder of task folders in the layout of hear-preprocess, or with --mode xares of X-ARES, or a CSV with the
-        columns path and label.
+        columns path and label; also at an address, from which the whole folder is copied first.
     """
-    if tasks_dir.is_file():
+    if is_file(tasks_dir):
         from unheard.cli.predicting import evaluate_labelled
 
         if options != EvaluateOptions() or selection != Selection() or existing.resume:
@@ -157,11 +160,11 @@ def evaluate(
             log=log,
         )
     except KeyboardInterrupt:
-        log(f"finished results are kept in {out}; continue with the same command and --resume")
+        log(f"finished results are kept in {named(out)}; continue with the same command and --resume")
         raise
     stem = out / f"results-{options.mode}{'-exact' * options.exact}"
-    emit([stem.with_suffix(".md").read_text(encoding="utf-8")], as_json(report), json)
-    log(f"report: {stem}.html; all scores are also in the .csv file of the same name")
+    emit([local_path(stem.with_suffix(".md")).read_text(encoding="utf-8")], as_json(report), json)
+    log(f"report: {named(stem)}.html; all scores are also in the .csv file of the same name")
     if not report.results:
         raise DataError(f"nothing could be scored: {report.failed[0][2]}")
     return status(len(report.failed), strict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
+from unheard.addresses import named
 from unheard.api.options import ExportOptions
 from unheard.cli.shell import DONE, Flat, Json, Out, Overwrite, emit, verb
 from unheard.errors import ConfigError
@@ -38,14 +39,14 @@ def export(
     kind = {"onnx": "ONNX file", "hf": "Hugging Face folder", "unheard": "model folder", "xares": "X-ARES encoder"}[
         made.to
     ]
-    lines = [f"{kind}: {made.out} ({made.size / 1e6:.1f} MB)"]
+    lines = [f"{kind}: {named(made.out)} ({made.size / 1e6:.1f} MB)"]
     if made.to == "xares":
-        lines = [f"{kind}: {made.out}; give X-ARES its path relative to the working directory"]
+        lines = [f"{kind}: {named(made.out)}; give X-ARES its path relative to the working directory"]
     if made.errors is not None:
         found = ", ".join(f"{length} {error:.1e}" for length, error in made.errors.items())
         lines.append(f"opset {made.opset}; largest difference from the model{' before int8' * options.int8}: {found}")
     if made.check is not None:
         lines.append(made.check.line())
-    values = {**asdict(made), "out": str(made.out)}
+    values = {**asdict(made), "out": named(made.out)}
     emit(lines, values, json)
     return DONE

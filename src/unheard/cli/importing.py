@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from unheard.cli.shell import Flat, Json, Out, Overwrite, Strict, data, emit, status
 from unheard.errors import ConfigError
-from unheard.outputs import locked_file, refuse_existing
+from unheard.outputs import locked_file
+from unheard.remote.outputs import local_output
+from unheard.remote.writing import relocated
+
+if TYPE_CHECKING:
+    from unheard.datasets.archives.table import ArchiveImport
+    from unheard.datasets.layouts import ImportReport
+    from unheard.datasets.selections import SelectionReport
 
 
 @dataclass(frozen=True)
@@ -61,38 +69,43 @@ def import_(
         Recordings with their tables next to them, one such table, or the folder of the unpacked data set. webdataset,
         hf-parquet, hdf5: archives, or folders with some.
     """
-    from unheard.data.selections.formats import Format
-    from unheard.datasets.archives.table import SUFFIXES, import_archives
-    from unheard.datasets.layouts import import_labels
-    from unheard.datasets.selections import import_selections
+    from unheard.datasets.archives.table import SUFFIXES
 
     if not folders or (len(folders) > 1 and layout not in SUFFIXES):
         raise ConfigError(f"give one folder with the data after {layout}; got {len(folders)}")
     if options.classes is not None and layout != "hdf5":
         raise ConfigError("--classes needs hdf5; leave it out")
-    folder = folders[0]
-    refuse_existing(out, overwrite)
-    with locked_file(out):
-        for archives in SUFFIXES:
-            if layout == archives:
-                if options.background:
-                    raise ConfigError("--background needs raven or audacity; leave it out")
-                classes = None if options.classes is None else _names(options.classes)
-                packed = import_archives(archives, folders, out, options.label_column, classes)
-                emit(packed.lines(), packed.to_json(), json)
-                return status(len(packed.left_out), strict)
-        for kind in get_args(Format):
-            if layout == kind:
-                annotated = import_selections(
-                    kind, folder, out, background=options.background, label_column=options.label_column
-                )
-                emit(annotated.lines(), annotated.to_json(), json)
-                return status(0, strict)
-        if options != SelectionOptions():
-            raise ConfigError("--background and --label-column are not for public data sets; leave them out")
-        report = import_labels(layout, folder, out)
+    with local_output(out, overwrite=overwrite, verb="import") as place, locked_file(place):
+        report, left_out = _imported(layout, folders, place, options)
+    report = relocated(report, place, out)
     emit(report.lines(), report.to_json(), json)
-    return status(len(report.missing), strict)
+    return status(left_out, strict)
+
+
+def _imported(
+    layout: str, folders: Sequence[Path], out: Path, options: SelectionOptions
+) -> tuple[ArchiveImport | SelectionReport | ImportReport, int]:
+    """Write the table. Return its report, and the number of sounds that were left out."""
+    from unheard.data.selections.formats import Format
+    from unheard.datasets.archives.table import SUFFIXES, import_archives
+    from unheard.datasets.layouts import import_labels
+    from unheard.datasets.selections import import_selections
+
+    for archives in SUFFIXES:
+        if layout == archives:
+            if options.background:
+                raise ConfigError("--background needs raven or audacity; leave it out")
+            classes = None if options.classes is None else _names(options.classes)
+            packed = import_archives(archives, folders, out, options.label_column, classes)
+            return packed, len(packed.left_out)
+    for kind in get_args(Format):
+        if layout == kind:
+            chosen: dict[str, Any] = {"background": options.background, "label_column": options.label_column}
+            return import_selections(kind, folders[0], out, **chosen), 0
+    if options != SelectionOptions():
+        raise ConfigError("--background and --label-column are not for public data sets; leave them out")
+    report = import_labels(layout, folders[0], out)
+    return report, len(report.missing)
 
 
 def _names(file: Path) -> tuple[str, ...]:

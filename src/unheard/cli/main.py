@@ -62,8 +62,8 @@ VERBS = (
 )
 """Modules that register their commands on import."""
 
-REMOTE_OUTPUTS = {("embed",), ("pretrain",), ("data", "pack")}
-"""Commands whose output may be at an address such as ``s3://bucket/folder``."""
+LOCAL_OUTPUTS = {("data", "fetch"), ("data", "tasks")}
+"""Commands that unpack packages in their output folder, so that it cannot be at an address."""
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout was closed, as in `unheard recipes | head -1`
 
@@ -116,14 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse_remote_output(arguments: Sequence[str]) -> None:
-    """Refuse an output at an address before anything is computed, if the command writes local files only.
+    """Refuse an output at an address before anything is fetched, if the command writes local files only.
 
     Raises
     ------
     ConfigError
         Naming the address.
     """
-    if tuple(arguments[:1]) in REMOTE_OUTPUTS or tuple(arguments[:2]) in REMOTE_OUTPUTS:
+    if tuple(arguments[:2]) not in LOCAL_OUTPUTS:
         return
     for name, value in zip(arguments, [*arguments[1:], ""], strict=True):
         if name in ("-o", "--out"):

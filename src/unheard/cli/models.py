@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from unheard.addresses import named
 from unheard.api.options import ConvertOptions
 from unheard.cli.shell import DONE, Flat, Json, Out, Overwrite, Settings, allow_code, emit, table, verb
 from unheard.errors import ConfigError
@@ -214,14 +215,14 @@ def convert(
     made = api.convert(file, out, layout, settings=settings, **vars(options), overwrite=overwrite)
     origin, labels = made.provenance, made.labels
     values = {
-        "out": str(out),
+        "out": named(out),
         "licence": origin.licence,
         "notes": list(origin.notes),
         "encoder_only": origin.encoder_only,
     }
     values["classes"] = list(labels)
     lines = [
-        f"model folder: {out}",
+        f"model folder: {named(out)}",
         f"licence of the weights: {origin.licence or 'unknown'}",
         *(f"note: {text}" for text in origin.notes),
     ]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
+from unheard.addresses import address_of, named
 from unheard.api.options import DetectOptions
 from unheard.cli.detecting import detect, plan_detect
 from unheard.cli.shell import (
+    ADDRESS,
     DeviceOption,
     Flat,
     JobOptions,
@@ -28,11 +30,17 @@ from unheard.cli.shell import (
 from unheard.errors import ConfigError
 from unheard.outputs import locked_file
 from unheard.progress import bar
+from unheard.remote.outputs import local_output, refuse_tasks_at
 
 if TYPE_CHECKING:
     from unheard.embedding.embedder import Sound
     from unheard.errors import AudioError
+    from unheard.finetuning.predicting.job import ScoreReport
     from unheard.finetuning.predicting.scorer import FileScorer
+    from unheard.jobs.engines import Spread
+
+Printed: TypeAlias = tuple[list[str], dict[str, Any], int]
+"""Lines and values to print, and the number of sounds that were skipped."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ class Output:
         Parameter(
             name=["--out", "-o"],
             help="CSV file to write, with every score. With --spans: a .csv, .txt or folder. OUT.json has its checksum."
-            " Must not exist, unless --overwrite or --resume is given.",
+            f" Must not exist, unless --overwrite or --resume is given. {ADDRESS}",
         ),
     ] = None
     resume: bool = False
@@ -136,48 +144,71 @@ def _predict_files(
     from unheard.finetuning.predicting.job import ScoreJob, estimate_scores, score_in_tasks
     from unheard.finetuning.predicting.scorer import open_scorer
     from unheard.jobs.engines import Spread
-    from unheard.jobs.plan import tasks_folder
     from unheard.jobs.running import TaskReport
 
-    spread, out = Spread(**vars(job.spread)), output.out
-    in_tasks = spread != Spread() or (out is not None and tasks_folder(out).exists() and not output.overwrite)
-    if output.resume and not in_tasks:
-        raise ConfigError("--resume needs --spans, or an interrupted job of --processes, --engine or --task")
-    if out is None and (in_tasks or job.plan):
+    spread, out, top = Spread(**vars(job.spread)), output.out, 3 if options.top is None else options.top
+    if out is None and (spread != Spread() or job.plan):
         raise ConfigError("several processes write a table of scores; give -o")
-    if out is not None and out.exists() and not (output.overwrite or in_tasks or job.plan):
-        raise ConfigError(f"{out} exists; choose another -o, or replace it with --overwrite")
-    top = 3 if options.top is None else options.top
     if top < 1:
         raise ConfigError(f"--top must be at least 1; got {top}")
-    scorer = open_scorer(model, device, options.precision, options.labels)
-    files = expand(audio)
-    if out is None or not (in_tasks or job.plan):
-        return _score_here(scorer, files, out, top, strict, json)
-    table = ScoreJob(scorer, files, out, device, options.precision, options.labels)
-    if job.plan:
-        return planned(estimate_scores(table, spread), json)
-    report = score_in_tasks(table, spread, resume=output.resume, overwrite=output.overwrite, track=bar)
-    if isinstance(report, TaskReport):
-        return one_task(report, out, "files predicted", json, strict)
+    chosen = (device, options.precision, options.labels)
+    with nullcontext(out) if out is None or job.plan else _place(out, output, spread) as place:
+        in_tasks = place is not None and _in_tasks(place, output, spread, job.plan)
+        scorer, files = open_scorer(model, *chosen), expand(audio)
+        if place is None or not (in_tasks or job.plan):
+            lines, values, skipped = _score_here(scorer, files, place, top)
+        elif job.plan:
+            return planned(estimate_scores(ScoreJob(scorer, files, place, *chosen), spread), json)
+        else:
+            table, overwrite = ScoreJob(scorer, files, place, *chosen), output.overwrite or place != out
+            report = score_in_tasks(table, spread, resume=output.resume, overwrite=overwrite, track=bar)
+            if isinstance(report, TaskReport):
+                return one_task(report, place, "files predicted", json, strict)
+            lines, values, skipped = _joined(report, named(out or place))
+    emit(lines, values, json)
+    return status(skipped, strict)
+
+
+def _place(out: Path, output: Output, spread: Spread) -> AbstractContextManager[Path]:
+    """Return the place of a table: its path, or for an address a local one."""
+    if not address_of(out):
+        return nullcontext(out)
+    refuse_tasks_at(out, spread.task, spread.engine)
+    return local_output(out, overwrite=output.overwrite, verb="predict")
+
+
+def _in_tasks(place: Path, output: Output, spread: Spread, plan: bool) -> bool:
+    """Return whether the table is written in tasks. Refuse options and outputs that do not fit."""
+    from unheard.jobs.engines import Spread
+    from unheard.jobs.plan import tasks_folder
+
+    in_tasks = spread != Spread() or (tasks_folder(place).exists() and not output.overwrite)
+    if output.resume and not in_tasks:
+        raise ConfigError("--resume needs --spans, or an interrupted job of --processes, --engine or --task")
+    if place == output.out and place.exists() and not (output.overwrite or in_tasks or plan):
+        raise ConfigError(f"{place} exists; choose another -o, or replace it with --overwrite")
+    return in_tasks
+
+
+def _joined(report: ScoreReport, out: str) -> Printed:
+    """Return the summary of a table that several processes wrote."""
     lines = [
         *(f"skipped {path}: {reason}" for path, reason in report.skipped),
         f"{report.done} files predicted, {report.resumed} already done, {len(report.skipped)} skipped; {report.rows}"
         f" rows in {out}",
     ]
     values = {
-        "out": str(out),
+        "out": out,
         "rows": report.rows,
         "predicted": report.done,
         "resumed": report.resumed,
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
     }
-    emit(lines, values, json)
-    return status(len(report.skipped), strict)
+    return lines, values, len(report.skipped)
 
 
-def _score_here(scorer: FileScorer, files: list[str], out: Path | None, top: int, strict: bool, json: bool) -> int:
-    """Score files in this process, print the best classes, and write the scores."""
+def _score_here(scorer: FileScorer, files: list[str], out: Path | None, top: int) -> Printed:
+    """Score files in this process, and write the scores. Return the best classes."""
     from unheard.finetuning.predicting.job import write_identity, write_scores
     from unheard.finetuning.predicting.scorer import best
 
@@ -202,8 +233,7 @@ def _score_here(scorer: FileScorer, files: list[str], out: Path | None, top: int
         "predictions": [{"path": file, "scores": dict(scores)} for file, scores in highest.items()],
         "skipped": [{"path": path, "reason": reason} for path, reason in skipped.items()],
     }
-    emit(lines, values, json)
-    return status(len(skipped), strict)
+    return lines, values, len(skipped)
 
 
 def evaluate_labelled(
@@ -216,10 +246,12 @@ def evaluate_labelled(
     from unheard.finetuning.summary import interval
     from unheard.view.finetuned import draw
 
-    report = score_labelled(model, labels, out, device=device, overwrite=overwrite, track=bar)
-    draw(report, out, log)
+    # with --overwrite, other files in the folder are kept
+    with local_output(out, overwrite=overwrite, resume=overwrite, verb="score_labelled") as place:
+        report = score_labelled(model, labels, place, device=device, overwrite=True, track=bar)
+        draw(report, place, log)
     lines = [f"{name:18} {report.means[name]:.3f}  {interval(*ends)}" for name, ends in report.intervals.items()]
     notes = [*(f"note       {text}" for text in report.notes), *(f"skipped {reason}" for reason in report.skipped)]
     emit([report.line(), *lines, *notes], asdict(report), json)
-    log(f"scores.json, classes.csv, predictions.csv and figures in {out}")
+    log(f"scores.json, classes.csv, predictions.csv and figures in {named(out)}")
     return status(len(report.skipped), strict)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from unheard.addresses import named
 from unheard.cli.shell import DeviceOption, Json, Out, Overwrite, Strict, emit, log, status, table, verb
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def compare(
     found = api.compare(run, other, out, audio=audio, device=device, overwrite=overwrite)
     for note in found.notes:
         log(f"note: {note}")
-    lines = [f"{len(found.settings)} settings differ", *(row.line() for row in found.scores), f"page: {out}"]
-    values = {"out": str(out), **asdict(found)}
+    lines = [f"{len(found.settings)} settings differ", *(row.line() for row in found.scores), f"page: {named(out)}"]
+    values = {"out": named(out), **asdict(found)}
     emit(lines, values, json)
     return 0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from unheard.cli.shell import DONE, DeviceOption, Json, Overwrite, emit, log, verb
+from unheard.addresses import named
+from unheard.cli.shell import ADDRESS, DONE, DeviceOption, Json, Overwrite, emit, log, verb
 from unheard.cli.shell import table as aligned
-from unheard.outputs import locked_file, refuse_existing
+from unheard.outputs import locked_file
+from unheard.remote.outputs import local_output
 
 COLUMNS = ("path", "start", "end", "score")
 
@@ -23,7 +26,7 @@ def search(
     like: tuple[str, ...],
     unlike: tuple[str, ...] = (),
     k: Annotated[int, Parameter(name=["--count", "-k"])] = 20,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="CSV file to write.")] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help=f"CSV file to write. {ADDRESS}")] = None,
     overwrite: Overwrite = False,
     model: str | None = None,
     device: DeviceOption = "auto",
@@ -49,15 +52,14 @@ def search(
     from unheard.embedding.search import search as find
     from unheard.files import write_table
 
-    if out is not None:
-        refuse_existing(out, overwrite)
-    hits = find(table, like, k, unlike=unlike, model=model, device=device)
-    if out is not None:
-        rows = [{name: str(value) for name, value in asdict(hit).items()} for hit in hits]
-        with locked_file(out):
-            write_table(out, COLUMNS, rows)
+    with nullcontext() if out is None else local_output(out, overwrite=overwrite, verb="search") as place:
+        hits = find(table, like, k, unlike=unlike, model=model, device=device)
+        if place is not None:
+            rows = [{name: str(value) for name, value in asdict(hit).items()} for hit in hits]
+            with locked_file(place):
+                write_table(place, COLUMNS, rows)
     cells = ((f"{hit.score:.3f}", f"{hit.start:.2f}", f"{hit.end:.2f}", hit.path) for hit in hits)
     emit(aligned(("score", "start", "end", "path"), cells), {"hits": [asdict(hit) for hit in hits]}, json)
     if out is not None:
-        log(f"{len(hits)} rows in {out}")
+        log(f"{len(hits)} rows in {named(out)}")
     return DONE

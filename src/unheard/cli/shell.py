@@ -30,19 +30,23 @@ DONE, FAILED, USER_ERROR, REQUEUE, INTERRUPTED = 0, 1, 2, 75, 130
 
 Verb = TypeVar("Verb", bound=Callable[..., int])
 Device = Literal["auto", "cpu", "cuda", "mps"]
+ADDRESS = "May be at an address such as s3://BUCKET/NAME."
+"""End of the help of an output."""
+_NEW, _GROWING = "Must not exist, unless --overwrite is given.", "Folder to write. A partly written one is completed."
 Out: TypeAlias = Annotated[
     Path,
-    Parameter(name=["--out", "-o"], help="Output file or folder. Must not exist, unless --overwrite is given."),
+    Parameter(name=["--out", "-o"], help=f"Output file or folder. {_NEW} {ADDRESS}"),
 ]
+LocalOut: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help=f"Local output folder. {_NEW}")]
 ResumableOut: TypeAlias = Annotated[
     Path,
     Parameter(
-        name=["--out", "-o"], help="Output file or folder. Must not exist, unless --overwrite or --resume is given."
+        name=["--out", "-o"],
+        help=f"Output file or folder. Must not exist, unless --overwrite or --resume is given. {ADDRESS}",
     ),
 ]
-GrowingOut: TypeAlias = Annotated[
-    Path, Parameter(name=["--out", "-o"], help="Folder to write. A partly written one is completed.")
-]
+GrowingOut: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help=f"{_GROWING} {ADDRESS}")]
+LocalGrowingOut: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help=f"Local f{_GROWING[1:]}")]
 Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace an existing output.")]
 Resume: TypeAlias = Annotated[bool, Parameter(name="--resume", help="Continue an interrupted job.")]
 Continue: TypeAlias = Annotated[

@@ -164,9 +164,7 @@ def _packed(packed: Store, out: Path, packing: PackConfig, json: bool, strict: b
 
 @verb("unheard data targets corpora/mine --teacher models/clap -o targets/clap", data)
 def targets(
-    source: Path,
-    /,
-    *,
+    *sources: Path,
     teacher: str,
     options: Annotated[TargetOptions, Flat] = TargetOptions(),
     out: GrowingOut,
@@ -179,8 +177,9 @@ def targets(
 
     Parameters
     ----------
-    source
-        A corpus packed with --store wav; for one process, also a folder of audio that fits into memory.
+    sources
+        A corpus packed with --store wav. For one process also folders of audio, archives (.tar, .parquet, .h5) and CSVs
+        with a column path that fit into memory: give those of unheard pretrain, in the same order.
     teacher
         Folder of a Hugging Face CLAP, hf:DIR, hear:MODULE, or any model of ours.
     """
@@ -190,21 +189,24 @@ def targets(
     from unheard.teachers.storing import TargetsConfig
     from unheard.teachers.target_tasks import estimate_targets
 
+    if not sources:
+        raise ConfigError("give at least one source: a packed corpus, a folder of audio, an archive, or a CSV")
     if job.plan:
         config = TargetsConfig(teacher, **vars(options))
-        return planned(estimate_targets(source, config, device, Spread(**vars(job.spread))), json)
-    stored = api.targets(source, teacher, out, **vars(options), **vars(job.spread), device=device, track=bar)
+        return planned(estimate_targets(sources, config, device, Spread(**vars(job.spread))), json)
+    stored = api.targets(sources, teacher, out, **vars(options), **vars(job.spread), device=device, track=bar)
     if isinstance(stored, TaskReport):
         return one_task(stored, out, "clips computed", json, False)
     header, size = stored.header, sum(shard.nbytes for shard in stored.shards)
     kept = "" if header.explained is None else f" ({header.explained:.1%} of the variance)"
     lines = [
         f"{header.clips} clips, {header.seconds / 3600:.2f} hours; {len(stored.index.times)} columns of {stored.rows} x"
-        f" {header.dim} channels{kept}, {size / 1e6:.1f} MB; targets of {header.teacher} in {out}",
-        f"use them with: unheard pretrain {source} -o RUN --recipe distill --set {NAME}={out}",
+        f" {header.dim} channels{kept}, {size / 1e6:.1f} MB; targets of {header.teacher} in {named(out)}",
+        f"use them with: unheard pretrain {' '.join(map(named, sources))} -o RUN --recipe distill --set"
+        f" {NAME}={named(out)}",
     ]
     values = {
-        "out": str(out),
+        "out": named(out),
         "teacher": header.teacher,
         "clips": header.clips,
         "hours": header.seconds / 3600,

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from unheard.addresses import named
 from unheard.api.options import FinetuneOptions, PretrainOptions
 from unheard.cli.shell import (
+    ADDRESS,
     DONE,
     INTERRUPTED,
     REQUEUE,
@@ -57,7 +58,7 @@ class ContinueOptions:
 @verb("unheard pretrain my_audio/ -o runs/first --set model.size=tiny --steps 2000")
 def pretrain(
     *sources: Annotated[Path, Parameter(name="DATA")],
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Run folder to write.")] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help=f"Run folder to write. {ADDRESS}")] = None,
     options: Annotated[PretrainOptions, Flat] = PretrainOptions(),
     settings: Settings = (),
     overwrite: Overwrite = False,
@@ -76,8 +77,7 @@ def pretrain(
     sources
         Folders of audio, archives (.tar, .parquet, .h5), CSVs with a column path and fetched corpora, in the order in
         which they are read; or one packed corpus. They may be at addresses such as s3://BUCKET/FOLDER: their files are
-        read through a local cache of at most 20 GB, or UNHEARD_CACHE_GB, in the folder UNHEARD_CACHE. -o may be an
-        address, too.
+        read through a local cache of at most 20 GB, or UNHEARD_CACHE_GB, in the folder UNHEARD_CACHE.
     show
         Print every setting and option that the run would have, and do not train. DATA and -o are not needed; values
         that come from DATA are empty.
@@ -129,7 +129,7 @@ def finetune(
     labels: Path | None = None,
     /,
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="Run folder to write.")] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help=f"Run folder to write. {ADDRESS}")] = None,
     options: Annotated[FinetuneOptions, Flat] = FinetuneOptions(),
     settings: Settings = (),
     overwrite: Overwrite = False,
@@ -222,17 +222,17 @@ def _print_finetuned(run: FinetunedRun, json: bool) -> int:
     """Print the scores of a fine-tuned run, in the first process only."""
     from unheard.training.processes import first_process
 
-    scores = run.scores
-    values = {"run": str(run.folder), "finished": run.finished, "scores": None if scores is None else asdict(scores)}
-    ending = f"finished; use it with: unheard predict {run.folder} AUDIO"
+    folder, scores = named(run.folder), run.scores
+    values = {"run": folder, "finished": run.finished, "scores": None if scores is None else asdict(scores)}
+    ending = f"finished; use it with: unheard predict {folder} AUDIO"
     if not run.finished:
-        ending = f"stopped; continue with: unheard finetune --resume {run.folder}"
-    lines = [f"{run.folder}: {ending}"]
+        ending = f"stopped; continue with: unheard finetune --resume {folder}"
+    lines = [f"{folder}: {ending}"]
     if scores is not None:
         lines = [
             scores.line(),
             *(f"note       {text}" for text in scores.notes),
-            f"classes, predictions and figure in {run.folder}",
+            f"classes, predictions and figure in {folder}",
             *lines,
         ]
     if first_process():

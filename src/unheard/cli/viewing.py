@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from unheard.addresses import named
 from unheard.api.options import FigureOptions, ReconstructOptions
 from unheard.cli.shell import DONE, DeviceOption, Flat, Json, Out, Overwrite, emit, verb
 from unheard.errors import ConfigError
@@ -41,10 +42,10 @@ def reconstruct(
 
     loaded = api.load(model, device)
     error = api.reconstruct(loaded, audio, out, **vars(options), overwrite=overwrite)
-    lines = [error.line(), f"figure: {out}"]
+    lines = [error.line(), f"figure: {named(out)}"]
     if options.sounds is not None:
-        lines.append(f"sounds: {options.sounds}, from {options.start:g} s on, 120 s at most")
-    emit(lines, {"out": str(out), **asdict(error)}, json)
+        lines.append(f"sounds: {named(options.sounds)}, from {options.start:g} s on, 120 s at most")
+    emit(lines, {"out": named(out), **asdict(error)}, json)
     return DONE
 
 
@@ -79,7 +80,7 @@ def attention(
 
     patches = [_patch_index(text) for text in at] or None
     api.attention(api.load(model, device), audio, out, at=patches, start=start, overwrite=overwrite)
-    emit([f"figure: {out}"], {"out": str(out)}, json)
+    emit([f"figure: {named(out)}"], {"out": named(out)}, json)
     return DONE
 
 
@@ -121,7 +122,7 @@ def figure(
         raise ConfigError(f"{unknown[0]} is neither a model nor a sound file; give MODEL... AUDIO...")
     patches = [_patch_index(text) for text in at] or None
     api.figure(kind, models, sounds, out, **vars(options), at=patches, device=device, overwrite=overwrite)
-    emit([f"figure: {out}"], {"out": str(out), "models": models, "sounds": sounds}, json)
+    emit([f"figure: {named(out)}"], {"out": named(out), "models": models, "sounds": sounds}, json)
     return DONE
 
 

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from unheard.data.tables import read_csv
 from unheard.errors import DataError
+from unheard.remote.writing import is_working_place
 
 NAME = "manifest.csv"
 COLUMNS = ("path", "package", "version", "member", "sha256", "seconds", "domain", "heldout")
@@ -40,9 +41,10 @@ def read_manifest(folder: Path | str) -> list[dict[str, str]]:
 
 def from_table(rows: Iterable[Mapping[str, str]], root: Path, table: Path) -> list[dict[str, str]]:
     """Convert rows with paths relative to ``root`` to paths relative to the folder of ``table``; folder links are
-    resolved.
+    resolved. A table that will be uploaded has absolute paths.
     """
-    base = os.path.relpath(root.resolve(), table.parent.resolve())
+    base = str(root.resolve())
+    base = base if is_working_place(table) else os.path.relpath(base, table.parent.resolve())
     return [{**row, "path": PurePosixPath(base, row["path"]).as_posix()} for row in rows]
 
 

@@ -25,7 +25,7 @@ from unheard.files import remove_unfinished
 from unheard.outputs import locked_folder
 from unheard.progress import Track, silent
 from unheard.remote.listing import exists, files_below, is_file
-from unheard.remote.writing import local_output
+from unheard.remote.outputs import local_output
 
 
 def pack(

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from unheard.addresses import named
 from unheard.data.manifest import from_table
 from unheard.datasets import layout_music, layout_sounds
 from unheard.datasets.layout_tables import ClipRow, find
@@ -91,12 +92,12 @@ class ImportReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
-        return {**vars(self), "table": str(self.table), "missing": list(self.missing)}
+        return {**vars(self), "table": named(self.table), "missing": list(self.missing)}
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
         sides = ", ".join(f"{side} {count}" for side, count in self.sides.items())
-        report = [f"{self.table}: {self.clips} clips of {self.classes} classes; {sides}"]
+        report = [f"{named(self.table)}: {self.clips} clips of {self.classes} classes; {sides}"]
         if self.missing:
             report.append(
                 f"{len(self.missing)} clips left out, their file is missing: {', '.join(self.missing[:SHOWN])} ..."

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from unheard.addresses import named
 from unheard.audio.waveform import info
 from unheard.data.manifest import from_table
 from unheard.data.selections.formats import Annotation, Format
@@ -49,13 +50,13 @@ class SelectionReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
-        return {**vars(self), "table": str(self.table)}
+        return {**vars(self), "table": named(self.table)}
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
         found = [
-            f"{self.table}: {self.annotations} annotations of {self.classes} classes in {self.recordings} recordings,"
-            f" {self.background} background"
+            f"{named(self.table)}: {self.annotations} annotations of {self.classes} classes in {self.recordings}"
+            f" recordings, {self.background} background"
         ]
         if not self.grouped:
             found.append(

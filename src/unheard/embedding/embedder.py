@@ -33,6 +33,7 @@ from unheard.model.encoder import Encoder
 from unheard.model.patches import Grid
 from unheard.outputs import refuse_existing
 from unheard.recipes.recipe import Recipe
+from unheard.remote.outputs import uploaded
 from unheard.weights.checkpoint import SavedModel
 from unheard.weights.export.hf_folder import save_hf
 from unheard.weights.export.hub import Upload, push
@@ -108,8 +109,9 @@ class Model(EmbeddingModel):
         """Return the parts of the model, as stored in a model folder."""
         return SavedModel(self.learner, self.config, self.statistics, self.provenance, self.classifier)
 
+    @uploaded("folder")
     def save_pretrained(self, folder: str | Path, *, code: bool = False, overwrite: bool = False) -> None:
-        """Write a folder that Hugging Face transformers loads; with ``code`` also without this package.
+        """Write a folder, also at an address, that transformers loads; with ``code`` also without this package.
 
         Raises
         ------

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from unheard.addresses import named
 from unheard.audio.waveform import Channel, from_array, read
 from unheard.embedding.classify import by_name, classifier_of, logits_many
 from unheard.embedding.embedder import Model, Precision, Sound
 from unheard.embedding.loading import load_own
 from unheard.errors import AudioError, CheckpointError
 from unheard.finetuning.session import FinetuneSession, finished, read_session
+from unheard.weights.built_in import local_model
 
 Skip = Callable[[Sound, AudioError], None]
 CHUNK = 64  # number of sounds processed by all models at a time; our choice
@@ -106,12 +108,13 @@ def open_finetuned(path: str | Path, device: str = "auto", precision: Precision 
     ConfigError
         When a model has no classifier.
     """
-    run, session = Path(path), session_of(path)
-    if session is None:
-        return ClassifierEnsemble([(load_own(path, device, precision), "mix")])
-    if len(session.members) > 1 and not finished(run, session):
+    run, session = local_model(path), session_of(path)
+    if session is None or len(session.members) == 1:
+        channel = "mix" if session is None else session.members[0][1]
+        return ClassifierEnsemble([(load_own(path, device, precision), channel)])
+    if not finished(run, session):
         raise CheckpointError(
-            f"{run} has models that are not trained yet; continue with: unheard finetune --resume {run}"
+            f"{named(path)} has models that are not trained yet; continue with: unheard finetune --resume {named(path)}"
         )
     return open_members(run, session, session.members, device, precision)
 
@@ -132,7 +135,7 @@ def open_members(
 def session_of(path: str | Path) -> FinetuneSession | None:
     """Return the session of the fine-tuning run at ``path``; None if it is not one."""
     try:
-        return read_session(Path(path))
+        return read_session(local_model(path))
     except CheckpointError:
         return None
 

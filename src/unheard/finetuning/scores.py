@@ -19,6 +19,8 @@ from unheard.finetuning.session import read_session, training_table
 from unheard.finetuning.summary import FinetuneScores, Predictions, joined, summary, write
 from unheard.outputs import locked_folder, refuse_existing
 from unheard.progress import Track, silent
+from unheard.remote.outputs import uploaded
+from unheard.weights.built_in import local_model
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def score_run(run: Path, device: str = "auto", track: Track = silent, out: Path 
     return report
 
 
+@uploaded("out")
 def score_labelled(
     model: str | Path,
     labels: str | Path,
@@ -123,7 +126,7 @@ def score_labelled(
         A CSV with the columns path and label, and optionally start, end, split, known. Its classes must be classes of
         the model.
     out : path
-        Output folder.
+        Output folder, also at an address.
 
     Raises
     ------
@@ -149,7 +152,7 @@ def score_labelled(
 def _score_into(folder: Path, model: str | Path, labels: str | Path, device: str, track: Track) -> FinetuneScores:
     session = session_of(model)
     if session is not None and Path(session.labels) == Path(labels).resolve():
-        if report := score_run(Path(model), device, track, folder):
+        if report := score_run(local_model(model), device, track, folder):
             return report
         raise DataError(
             f"{labels} was used to train the run and has no test clips; give a table of other clips, or add a split"

@@ -115,7 +115,7 @@ class FinetuneTrainer:
         progress = read_progress(saved[-1]) if saved else None
         if progress is not None and progress.step >= progress.total:
             return progress
-        engine, recipe = self.engine, self.start.recipe
+        engine, recipe, self.on_save = self.engine, self.start.recipe, report.on_save
         step = self.prepare(saved[-1] if saved else None)
         self.folder.mkdir(parents=True, exist_ok=True)
         loader = self.loader(range(step, self.total), engine.rank, engine.processes)
@@ -293,7 +293,7 @@ class FinetuneTrainer:
     def _checkpoint(self, progress: RunState) -> None:
         self._verify(wait=progress.step >= progress.total)
         if self.engine.rank == 0:
-            save_checkpoint(
-                self.folder, self.tuned, self.engine.optimiser, progress, self.start.recipe.training.keep_checkpoints
-            )
+            keep = self.start.recipe.training.keep_checkpoints
+            save_checkpoint(self.folder, self.tuned, self.engine.optimiser, progress, keep)
+            self.on_save(self.folder)
         self.engine.wait()

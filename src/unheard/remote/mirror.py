@@ -1,35 +1,44 @@
-"""A folder that grows, mirrored to an address: what is new or changed is uploaded, what is gone is deleted."""
+"""A folder and its copy at an address: what is new or changed is uploaded, what is gone is deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from unheard.errors import RemoteError
-from unheard.outputs import LOCK
 from unheard.remote.listing import exists, files_below
 from unheard.remote.reading import fetch
 from unheard.remote.writing import completing_last, delete, upload
-
-NOT_MIRRORED = ("corpus",)
-"""Folders that stay local: a packed corpus can be made again from its sounds."""
 
 State = tuple[int, int]
 """Size and time of a file."""
 
 
 class Mirror:
-    """The copy of a folder at an address.
+    """The copy of a folder at an address. Files and folders whose names begin with a dot have none.
 
     Parameters
     ----------
     folder : Path
     address : str
+    local : collection of str
+        Folders in it that have no copy, either.
     """
 
-    def __init__(self, folder: Path, address: str) -> None:
-        self.folder, self.address = folder, address
+    def __init__(self, folder: Path, address: str, local: Collection[str] = ()) -> None:
+        self.folder, self.address, self.local = folder, address, local
         self._done: dict[str, State] = {}
+
+    def fetch(self) -> None:
+        """Copy the files that the local folder lacks. They are not uploaded again, unless they change.
+
+        Raises
+        ------
+        RemoteError
+            When the address is no folder, or cannot be read.
+        """
+        lacking = [name for name in self._copies() if not (self.folder / name).exists()]
+        fetch(self.address, self.folder, lacking)
+        self._done |= {name: _state(self.folder / name) for name in lacking}
 
     def update(self) -> None:
         """Upload new and changed files, those that complete a folder last; then delete what is gone.
@@ -44,30 +53,25 @@ class Mirror:
             if self._done.get(name) != now[name] and (self.folder / name).exists():
                 upload(self.folder / name, f"{self.address}/{name}")
                 self._done[name] = now[name]
-        gone = set(files_below(self.address) if exists(self.address) else ()) - set(now)
+        gone = set(self._copies() if exists(self.address) else ()) - set(now)
         for name in sorted(gone, key=completing_last, reverse=True):
             delete(f"{self.address}/{name}")
             self._done.pop(name, None)
 
+    def _copies(self) -> list[str]:
+        return [name for name in files_below(self.address) if self._has_copy(name)]
+
     def _files(self) -> Iterator[tuple[str, State]]:
         for path in self.folder.rglob("*"):
             name = path.relative_to(self.folder).as_posix()
-            parts = name.split("/")
-            if parts[0] in NOT_MIRRORED or any(part.startswith(".") for part in parts) or not path.is_file():
-                continue
-            state = path.stat()
-            yield name, (state.st_size, state.st_mtime_ns)
+            if self._has_copy(name) and path.is_file():
+                yield name, _state(path)
+
+    def _has_copy(self, name: str) -> bool:
+        parts = name.split("/")
+        return parts[0] not in self.local and not any(part.startswith(".") for part in parts)
 
 
-def fetch_folder(address: str, place: Path) -> None:
-    """Copy a mirrored folder to its local place.
-
-    Raises
-    ------
-    RemoteError
-        When it is not there, or cannot be read.
-    """
-    names = [name for name in files_below(address) if name.partition("/")[0] not in NOT_MIRRORED]
-    if not names:
-        raise RemoteError(f"{address}: no such folder; correct the address")
-    fetch(address, place, [name for name in names if name.rpartition("/")[2] != LOCK])
+def _state(file: Path) -> State:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns

@@ -1,33 +1,34 @@
-"""Outputs at addresses: written to a local folder first, then uploaded, file by file.
+"""Files written to addresses, one by one.
 
 A store replaces a file at once when its upload is complete, so that a reader never sees a part of it. The sizes are
-compared afterwards. If an upload fails, the local files are kept, and the same command continues with them.
+compared afterwards.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from unheard.addresses import address_of, scheme_of
-from unheard.errors import ConfigError, RemoteError, UnheardError, shown
-from unheard.outputs import WAYS
+from unheard.errors import RemoteError, UnheardError, shown
 from unheard.remote.access import attempt
 from unheard.remote.cache import cache_folder
-from unheard.remote.listing import entry_of, exists, files_below, forget, is_file
-from unheard.remote.reading import fetch
+from unheard.remote.listing import entry_of, forget
 
 Result = TypeVar("Result")
 
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "hf", "az", "abfs", "abfss", "oss", "oci", "memory"})
 """Schemes of stores in which an upload replaces a file at once."""
 
-LAST = ("dataset.json", "targets.json", "state.json", "config.json", "finished.json")
+LAST = (
+    *("dataset.json", "targets.json", "state.json", "config.json", "finished.json"),
+    *("probe.json", "results-*.json", "scores.json", "labels.csv"),
+)
 """Names of files that make a folder complete; they are uploaded after the others."""
 
 
@@ -91,53 +92,19 @@ def delete(address: str) -> None:
     forget(address)
 
 
-def working_place(out: str | Path) -> Path:
-    """Return the local file or folder in which the output of an address is written."""
+def working_place(out: str | Path, verb: str = "") -> Path:
+    """Return the local file or folder in which a verb writes the output of an address; each verb has its own."""
     address = address_of(out).rstrip("/")
-    return cache_folder() / "out" / hashlib.sha256(address.encode()).hexdigest()[:16] / Path(address).name
+    return _waiting() / hashlib.sha256(f"{verb}{address}".encode()).hexdigest()[:16] / Path(address).name
 
 
-@contextmanager
-def local_output(out: str | Path, *, overwrite: bool = False, resume: bool = False) -> Iterator[Path]:
-    """Yield the place where an output is written. For an address it is uploaded when the block ends without an error.
+def is_working_place(path: Path) -> bool:
+    """Return whether a file waits for its upload: paths in it cannot be relative to its folder."""
+    return path.resolve().is_relative_to(_waiting().resolve())
 
-    Parameters
-    ----------
-    out : path
-        A file or a folder; a local one is yielded as it is.
-    overwrite : bool
-        Replace what is at the address.
-    resume : bool
-        Continue: what is at the address is copied to the local place first, unless this machine has a newer one.
 
-    Raises
-    ------
-    ConfigError
-        When there is something at the address, and neither ``overwrite`` nor ``resume`` is given.
-    RemoteError
-        When the address cannot be read or written. The local files are kept.
-    """
-    address = address_of(out).rstrip("/")
-    if not address:
-        yield Path(out)
-        return
-    place = working_place(address)
-    there = exists(address)
-    if there and not (overwrite or resume):
-        raise ConfigError(f"{shown(address)} exists; {WAYS}")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if there and resume and not place.exists():
-        _fetch(address, place)
-    with naming(place, address):
-        yield place
-    try:
-        _replace(place, address)
-    except RemoteError as error:
-        raise RemoteError(
-            f"{error}; the finished output is kept in {shown(place)}, and the same command uploads it (with --resume,"
-            " if it has this option)"
-        ) from error
-    shutil.rmtree(place.parent, ignore_errors=True)
+def _waiting() -> Path:
+    return cache_folder() / "out"
 
 
 @contextmanager
@@ -151,38 +118,22 @@ def naming(place: Path, address: str) -> Iterator[None]:
 
 
 def relocated(result: Result, place: Path, out: str | Path) -> Result:
-    """Return a report with the output that the caller gave, instead of the local place."""
-    if not address_of(out) or isinstance(result, type) or not is_dataclass(result):
+    """Return a report with the output that the caller gave, instead of the local place, or a file below it."""
+    if not address_of(out) or isinstance(result, type):
         return result
-    names = [each.name for each in fields(result) if getattr(result, each.name) == place]
+    if not is_dataclass(result):
+        if getattr(result, "folder", None) == place:
+            vars(result)["folder"] = Path(out)
+        return result
+    values = {each.name: getattr(result, each.name) for each in fields(result)}
+    below = {name: each for name, each in values.items() if isinstance(each, Path) and each.is_relative_to(place)}
     report: Any = result
-    return cast("Result", replace(report, **dict.fromkeys(names, Path(out))))
-
-
-def _fetch(address: str, place: Path) -> None:
-    if is_file(address):
-        parent, name = address.rpartition("/")[::2]
-        fetch(parent, place.parent, [name, *([f"{name}.json"] if is_file(f"{address}.json") else [])])
-    else:
-        fetch(address, place, list(files_below(address)))
-
-
-def _replace(place: Path, address: str) -> None:
-    """Upload an output, and delete files of an older one that it does not have."""
-    if place.is_dir():
-        names = [path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()]
-        names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
-        old = set(files_below(address)) - set(names) if exists(address) else set()
-        upload_folder(place, address, names)
-        for name in sorted(old, key=completing_last, reverse=True):
-            delete(f"{address}/{name}")
-    elif place.exists():
-        parent = address.rpartition("/")[0]
-        names = [path.name for path in place.parent.iterdir() if path.is_file() and not path.name.startswith(".")]
-        upload_folder(place.parent, parent, names)
+    return cast(
+        "Result", replace(report, **{name: Path(out) / each.relative_to(place) for name, each in below.items()})
+    )
 
 
 def completing_last(name: str) -> tuple[bool, bool, str]:
     """Return a key that sorts files that complete a folder after the others, and those of the folder itself last."""
-    final = name.rpartition("/")[2] in LAST
+    final = any(fnmatch(name.rpartition("/")[2], last) for last in LAST)
     return final, final and "/" not in name, name

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float16, Float32, Float64, Int64
 
+from unheard.addresses import named
 from unheard.audio.frontend import Statistics
 from unheard.config import from_json
 from unheard.data.mapping import map_arrays
@@ -24,6 +25,9 @@ from unheard.data.shard_layout import INDEX, shard_name, sounds_fingerprint
 from unheard.data.store import Store
 from unheard.errors import ConfigError, DataError
 from unheard.files import FILES, differing_files, json_checksum, read_json
+from unheard.remote.listing import is_file
+from unheard.remote.reading import local_folder
+from unheard.remote.writing import naming
 from unheard.teachers.align import interpolation
 
 HEADER, FORMAT = "targets.json", 1
@@ -86,6 +90,7 @@ class StoredTargets:
     Parameters
     ----------
     folder : Path
+        The folder, or its address.
     header : TargetsHeader
     index : TargetsIndex
     checksums : mapping
@@ -94,9 +99,10 @@ class StoredTargets:
 
     def __init__(self, folder: Path, header: TargetsHeader, index: TargetsIndex, checksums: Mapping[str, str]) -> None:
         self.folder, self.header, self.index, self.checksums = folder, header, index, checksums
+        copy = local_folder(folder)
         self.rows = len(header.edges) + 1
         counts = np.bincount(index.shard, index.columns).astype(int).tolist()
-        self.shards = [_map(folder / shard_name(i), (rows, self.rows, header.dim)) for i, rows in enumerate(counts)]
+        self.shards = [_map(copy / shard_name(i), (rows, self.rows, header.dim)) for i, rows in enumerate(counts)]
 
     @property
     def fingerprint(self) -> str:
@@ -111,8 +117,10 @@ class StoredTargets:
         DataError
             Naming the files that differ.
         """
-        if differing := differing_files(self.folder, self.checksums):
-            raise DataError(f"{self.folder}: {', '.join(differing)} differ from their checksums; compute them again")
+        if differing := differing_files(local_folder(self.folder), self.checksums):
+            raise DataError(
+                f"{named(self.folder)}: {', '.join(differing)} differ from their checksums; compute them again"
+            )
 
     def check_corpus(self, store: Store) -> None:
         """Check that these are the targets of a corpus.
@@ -124,10 +132,10 @@ class StoredTargets:
         """
         if self.header.sounds != sounds_fingerprint(store.header, store.index):
             raise DataError(
-                f"{self.folder} holds targets of another corpus, or the corpus has changed since they were stored"
-                f" ({self.header.clips} clips, {self.header.seconds / 3600:.2f} hours; the corpus has {len(store)}"
-                f" clips, {store.seconds_total / 3600:.2f} hours); compute them again: unheard data targets CORPUS"
-                f" --teacher {self.header.name} -o NEW"
+                f"{named(self.folder)} holds targets of another corpus, or the corpus has changed since they were"
+                f" stored ({self.header.clips} clips, {self.header.seconds / 3600:.2f} hours; the corpus has"
+                f" {len(store)} clips, {store.seconds_total / 3600:.2f} hours); compute them again: unheard data"
+                f" targets CORPUS --teacher {self.header.name} -o NEW"
             )
 
     def columns_at(
@@ -166,25 +174,31 @@ class StoredTargets:
 
 def is_stored(folder: Path) -> bool:
     """Return whether a folder holds stored targets, finished or not."""
-    if (folder / HEADER).is_file():
+    if is_file(folder / HEADER):
         return True
     return folder.is_dir() and any(folder.glob("shard-*")) and not (folder / "dataset.json").is_file()
 
 
 def open_targets(path: str | Path) -> StoredTargets:
-    """Open stored targets.
+    """Open stored targets. Those at an address are copied first, whole.
 
     Raises
     ------
     DataError
         When they are not finished, damaged, of a newer version, or a shard is missing.
     """
-    folder = Path(path)
-    if not (folder / HEADER).is_file():
+    if not is_file(Path(path) / HEADER):
         raise DataError(
-            f"{folder} holds no finished targets; complete them with the same command: unheard data targets CORPUS"
-            f" --teacher NAME -o {folder}"
+            f"{named(path)} holds no finished targets; complete them with the same command: unheard data targets CORPUS"
+            f" --teacher NAME -o {named(path)}"
         )
+    copy = local_folder(path)
+    with naming(copy, named(path)):
+        return _opened(Path(path), copy)
+
+
+def _opened(origin: Path, folder: Path) -> StoredTargets:
+    """Open the targets in a local folder; it is the copy of ``origin`` if that is an address."""
     try:
         stored: dict[str, Any] = read_json(folder / HEADER, DataError, "compute the targets again")
         if stored["format"] != FORMAT:
@@ -195,7 +209,7 @@ def open_targets(path: str | Path) -> StoredTargets:
         index = TargetsIndex(**map_arrays(folder / INDEX))
     except (OSError, KeyError, ValueError, TypeError, ConfigError) as error:
         raise DataError(f"{folder}: cannot be read as stored targets ({error}); compute them again") from error
-    return StoredTargets(folder, header, index, checksums)
+    return StoredTargets(origin, header, index, checksums)
 
 
 def _map(file: Path, shape: tuple[int, ...]) -> np.ndarray:

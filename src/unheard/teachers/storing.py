@@ -16,7 +16,7 @@ from jaxtyping import Float, Float16, Float64
 from torch import Tensor
 
 from unheard.audio.frontend import LogMelConfig
-from unheard.data.corpus import open_corpus
+from unheard.data.corpus import Sources, brief, listed, open_corpus
 from unheard.data.mapping import open_store
 from unheard.data.open_store import MEMORY_BYTES
 from unheard.data.pack import pack
@@ -40,6 +40,7 @@ from unheard.errors import DataError, shown
 from unheard.files import remove_unfinished
 from unheard.outputs import locked_folder
 from unheard.progress import Track, silent
+from unheard.remote.listing import is_file
 from unheard.teachers.chunks import CHUNK, OVERLAP, SHORTEST, Chunk, chunks_of, clip_maps, rounded
 from unheard.teachers.load import load_teacher
 from unheard.teachers.projection import FILE, Projection, fit
@@ -69,14 +70,15 @@ class TargetsConfig:
 
 
 def store_targets(
-    data: str | Path, config: TargetsConfig, out: str | Path, device: str = "cpu", track: Track = silent
+    data: Sources, config: TargetsConfig, out: str | Path, device: str = "cpu", track: Track = silent
 ) -> StoredTargets:
     """Store the targets of every clip of a corpus; partly stored targets of the same corpus and teacher are completed.
 
     Parameters
     ----------
-    data : path
-        A corpus packed as waves, or a folder or table of sounds of at most `MEMORY_BYTES` as waves.
+    data : path, or sequence of path
+        A corpus packed as waves; or folders, archives and tables of sounds of at most `MEMORY_BYTES` as waves, which
+        are one corpus, in their order.
     out : path
         Folder to write.
 
@@ -105,22 +107,28 @@ def store_targets(
         return job.run(track)
 
 
-def _waves(data: str | Path, teacher: FrozenTeacher, track: Track) -> WaveStore:
+def _waves(data: Sources, teacher: FrozenTeacher, track: Track) -> WaveStore:
     """Open the waves of a corpus."""
-    if (Path(data) / CORPUS).is_file():
-        store = open_store(data)
+    if is_packed(data):
+        store = open_store(listed(data)[0])
     else:
         corpus, packing = open_corpus(data, track), PackConfig(LogMelConfig(), "int16", teacher.sample_rate)
         if corpus.hours * 3600 * packing.bytes_a_second > MEMORY_BYTES:
             raise DataError(
-                f"{data} is too long to keep in memory ({corpus.hours:.0f} hours); pack it first: unheard data pack"
-                f" {data} -o PACKED --store wav"
+                f"{brief(data)} is too long to keep in memory ({corpus.hours:.0f} hours); pack it first: unheard data"
+                f" pack {brief(data)} -o PACKED --store wav"
             )
         store = pack(corpus, packing, track=track)
     return refuse_spectrograms(data, store)
 
 
-def refuse_spectrograms(data: str | Path, store: Store) -> WaveStore:
+def is_packed(data: Sources) -> bool:
+    """Return whether sources are one packed corpus, here or at an address."""
+    found = listed(data)
+    return len(found) == 1 and is_file(found[0] / CORPUS)
+
+
+def refuse_spectrograms(data: Sources, store: Store) -> WaveStore:
     """Return a store of waves; refuse another one.
 
     Raises
@@ -130,8 +138,8 @@ def refuse_spectrograms(data: str | Path, store: Store) -> WaveStore:
     """
     if not isinstance(store, WaveStore):
         raise DataError(
-            f"{data} holds spectrograms, and a teacher needs waveforms; pack the corpus with --store wav. The targets"
-            " fit every packed corpus of the same sounds"
+            f"{brief(data)} holds spectrograms, and a teacher needs waveforms; pack the corpus with --store wav. The"
+            " targets fit every packed corpus of the same sounds"
         )
     return store
 

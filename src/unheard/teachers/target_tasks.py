@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
 
+from unheard.data.corpus import Sources, brief, listed
 from unheard.data.mapping import open_store
 from unheard.data.packing.folder_jobs import FolderJob, required, shard_job, write_folder
-from unheard.data.shard_layout import HEADER as CORPUS
 from unheard.data.shard_layout import shard_name
 from unheard.data.shard_writing import finished_shard, remove_leftovers, writing
 from unheard.devices import device_of_worker, torch_device
@@ -29,7 +29,14 @@ from unheard.progress import Track, silent
 from unheard.teachers.load import load_teacher
 from unheard.teachers.projection import FILE
 from unheard.teachers.stored import HEADER, StoredTargets
-from unheard.teachers.storing import SHARD_SECONDS, TargetsConfig, TargetShard, TargetsJob, refuse_spectrograms
+from unheard.teachers.storing import (
+    SHARD_SECONDS,
+    TargetsConfig,
+    TargetShard,
+    TargetsJob,
+    is_packed,
+    refuse_spectrograms,
+)
 
 UNIT = f"shards of {SHARD_SECONDS / 60:g} minutes"
 """What a task computes, for messages."""
@@ -41,7 +48,7 @@ class TargetWork:
 
     Parameters
     ----------
-    data : Path
+    data : path
         The packed corpus.
     config : TargetsConfig
     folder : Path
@@ -53,7 +60,7 @@ class TargetWork:
         Progress over the clips of a task.
     """
 
-    data: Path
+    data: Sources
     config: TargetsConfig
     folder: Path
     device: str
@@ -98,7 +105,7 @@ def prepare(job: TargetsJob, track: Track = silent) -> None:
             time.sleep(0.5)
 
 
-def opened_job(data: Path, config: TargetsConfig, folder: Path, device: str) -> TargetsJob:
+def opened_job(data: Sources, config: TargetsConfig, folder: Path, device: str) -> TargetsJob:
     """Return the job of a packed corpus, with the teacher on a device.
 
     Raises
@@ -108,17 +115,17 @@ def opened_job(data: Path, config: TargetsConfig, folder: Path, device: str) -> 
     DataError
         When it holds no waves.
     """
-    if not (data / CORPUS).is_file():
+    if not is_packed(data):
         raise ConfigError(
-            f"{data} is not packed, and several processes would each decode it; pack it first: unheard data pack {data}"
-            " -o PACKED --store wav"
+            f"{brief(data)} is not packed, and several processes would each decode it; pack it first: unheard data pack"
+            f" {brief(data)} -o PACKED --store wav"
         )
     teacher = load_teacher(config.name, stage=config.stage, projected=config.projected).to(device)
-    return TargetsJob(folder, refuse_spectrograms(data, open_store(data)), teacher, config)
+    return TargetsJob(folder, refuse_spectrograms(data, open_store(listed(data)[0])), teacher, config)
 
 
 def store_in_tasks(
-    data: Path, config: TargetsConfig, out: Path, device: str, spread: Spread, track: Track = silent
+    data: Sources, config: TargetsConfig, out: Path, device: str, spread: Spread, track: Track = silent
 ) -> StoredTargets | TaskReport:
     """Compute the targets of a packed corpus in tasks. The folder has the content that `store_targets` writes.
 
@@ -153,7 +160,7 @@ def store_in_tasks(
     return write_folder(tasks, OpenedWork(partial(compute, job, track)), output, spread, track)
 
 
-def estimate_targets(data: Path, config: TargetsConfig, device: str, spread: Spread) -> Estimate:
+def estimate_targets(data: Sources, config: TargetsConfig, device: str, spread: Spread) -> Estimate:
     """Compute the targets of a sample of a packed corpus, and what the whole job will need. Nothing is kept.
 
     Without the time for the projection of ``pca``.

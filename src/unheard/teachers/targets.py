@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from unheard.addresses import named
 from unheard.audio.frontend_kinds import FrontendConfig, build_frontend
 from unheard.audio.resample import resample
 from unheard.data.store import Store, WaveStore, to_device
@@ -167,7 +168,7 @@ class DistillTargets:
             self.sources.append(source)
             if isinstance(source, StoredTargets):
                 sections.append(_with_stored(rooted, source, where))
-                self.lines.append(f"targets    {source.header.teacher}, stored in {source.folder}")
+                self.lines.append(f"targets    {source.header.teacher}, stored in {named(source.folder)}")
             else:
                 standardise = "running" if section.standardise == "auto" else section.standardise
                 sections.append(replace(rooted, dim=source.dim, standardise=standardise))
@@ -234,8 +235,8 @@ def _with_stored(section: DistillTeacher, stored: StoredTargets, where: str) -> 
         wanted, found = getattr(section, name), getattr(header, name)
         if wanted not in (default, found):
             raise ConfigError(
-                f"{where}.{name} is {wanted}, and the targets in {stored.folder} were stored with {found}; omit the"
-                " setting, or store other targets"
+                f"{where}.{name} is {wanted}, and the targets in {named(stored.folder)} were stored with {found}; omit"
+                " the setting, or store other targets"
             )
     standardise = "stored" if section.standardise == "auto" else section.standardise
     kept = replace(section, stage=header.stage, projected=header.projected, pca=header.pca)

@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parent.parent / "builtin"
 RANDOM = tuple(f"random-{size}" for size in SIZES)
 BUILT_IN = (DEFAULT, *RANDOM)
 NOT_OF_MODEL = frozenset({"checkpoints", "corpus", "tensorboard", "figures"})
-"""Folders of a run at an address that loading its model does not need."""
+"""Folders of a run at an address, and of the models in it, that loading it does not need."""
 RANDOM_STATISTICS = Statistics((-7.1,), (4.2,))  # of AudioSet, as fixed in the M2D reference
 
 
@@ -52,8 +52,7 @@ def open_model(name: str | Path) -> SavedModel:
     if text in RANDOM:
         return untrained(text)
     if address := model_address(name):
-        folder = local_folder(address, lambda file: file.partition("/")[0] not in NOT_OF_MODEL)
-        with naming(folder, address):
+        with naming(folder := local_model(address), address):
             return open_model(folder)
     refuse_names_of_others(text)
     if not recover_interrupted(Path(name)).exists():
@@ -65,6 +64,15 @@ def open_model(name: str | Path) -> SavedModel:
         )
         raise CheckpointError(f"there is no model {text}; {hint}")
     return open_hf(Path(name)) if is_hf(Path(name)) else load_model(Path(name))
+
+
+def local_model(name: str | Path) -> Path:
+    """Return the folder of a run or model; of one at an address, a local copy of what is needed to load it."""
+
+    def needed(file: str) -> bool:
+        return not NOT_OF_MODEL.intersection(file.split("/")[:-1]) or file.endswith("/state.json")
+
+    return local_folder(model_address(name) or name, needed)
 
 
 def trained_folder() -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from unheard.addresses import named
 from unheard.audio.archives.archive import Archive
 from unheard.audio.archives.hdf5 import SUFFIXES as HDF5
 from unheard.audio.archives.members import open_archive
@@ -65,12 +66,12 @@ class ArchiveImport:
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
         left_out = [{"path": path, "reason": reason} for path, reason in self.left_out]
-        return {**vars(self), "table": str(self.table), "left_out": left_out}
+        return {**vars(self), "table": named(self.table), "left_out": left_out}
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
         splits = "".join(f"; {split} {count}" for split, count in self.splits.items())
-        total = f"{self.table}: {self.clips} clips, {self.labelled} with labels of {self.classes} classes"
+        total = f"{named(self.table)}: {self.clips} clips, {self.labelled} with labels of {self.classes} classes"
         return [
             *(f"left out {path}: {reason}" for path, reason in self.left_out),
             f"{total}, {self.captioned} with captions{splits}; {len(self.left_out)} left out",

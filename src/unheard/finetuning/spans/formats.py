@@ -1,6 +1,7 @@
 """Detections as files: a CSV, a selection table of Raven, or label files of Audacity.
 
-- csv: ``path,start,end,label,score``; paths are relative to the table, which is a labels CSV.
+- csv: ``path,start,end,label,score``; paths are relative to the table, which is a labels CSV, or those of addresses. A
+  table that will be uploaded has absolute paths.
 - raven: one table for all recordings, tab-separated. ``Begin Time (s)`` counts through the recordings in their order,
   as Raven does when it opens them together; ``File Offset (s)`` is the start in the recording.
 - audacity: one file for a recording, without scores; several recordings give a folder with one file each.
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from unheard.addresses import address_of
 from unheard.audio.standard_input import is_standard_input
 from unheard.data.selections.formats import BEGIN, END, OFFSET
 from unheard.data.selections.reading import seconds_text
@@ -22,6 +24,7 @@ from unheard.embedding.tables import absolute
 from unheard.errors import ConfigError, shown
 from unheard.files import atomic_write, replace_folder, write_table, write_text
 from unheard.finetuning.spans.merging import Span
+from unheard.remote.writing import is_working_place
 
 SpanFormat: TypeAlias = Literal["csv", "raven", "audacity"]
 SUFFIXES: dict[SpanFormat, tuple[str, ...]] = {
@@ -115,7 +118,11 @@ def write_spans(out: Path, kind: SpanFormat, recordings: Sequence[Recording], sa
 
 def _csv_row(span: Span, folder: Path) -> dict[str, str]:
     times = (seconds_text(span.start), seconds_text(span.end))
-    path = span.path if is_standard_input(span.path) else Path(os.path.relpath(span.path, folder)).as_posix()
+    path = span.path
+    if address_of(path) or is_working_place(folder):
+        path = path if is_standard_input(path) else absolute(path)
+    elif not is_standard_input(path):
+        path = Path(os.path.relpath(path, folder)).as_posix()
     return dict(zip(COLUMNS, (path, *times, span.label, f"{span.score:.6g}"), strict=True))
 
 

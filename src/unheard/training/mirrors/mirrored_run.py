@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +12,28 @@ from pathlib import Path
 from unheard.addresses import address_of
 from unheard.errors import CheckpointError, ConfigError, RemoteError, shown
 from unheard.remote.listing import exists, files_below, is_file
-from unheard.remote.mirror import Mirror, fetch_folder
+from unheard.remote.mirror import Mirror
 from unheard.remote.writing import naming, working_place
 from unheard.training.callbacks import Callbacks
 from unheard.training.processes import first_process, launch
 from unheard.training.run_folder import FINISHED
 
-_CHECKPOINT = re.compile(r"checkpoints/step-(\d+)/state\.json")
+NOT_MIRRORED = ("corpus",)
+"""Folders of a run that stay local: a packed corpus can be made again from its sounds."""
+
+_CHECKPOINT = re.compile(r"(.*)checkpoints/step-(\d+)/state\.json")
+
+
+def is_finished(run: Path) -> bool:
+    """Return whether a pre-training run is finished, with its figures."""
+    return (run / FINISHED).is_file()
 
 
 @contextmanager
 def mirrored_run(
-    out: str | Path, report: Callbacks, *, resume: bool = False, overwrite: bool = False
-) -> Iterator[tuple[Path, Callbacks]]:
+    out: str | Path, report: Callbacks, *, resume: bool = False, overwrite: bool = False, verb: str = "pretrain",
+    finished: Callable[[Path], bool] = is_finished,
+) -> Iterator[tuple[Path, Callbacks]]:  # fmt: skip
     """Yield the local folder of a run, and callbacks that mirror it to its address at every checkpoint.
 
     A checkpoint that cannot be uploaded is reported, and the next one is tried again; training continues. When the
@@ -39,6 +48,10 @@ def mirrored_run(
         Fetch the run, unless this machine has the same or a later checkpoint.
     overwrite : bool
         Replace a run at the address.
+    verb : str
+        The command that writes the run, for messages.
+    finished : callable
+        Returns whether the run in a folder is finished.
 
     Raises
     ------
@@ -53,7 +66,8 @@ def mirrored_run(
     if not address:
         yield Path(out), report
         return
-    place, mirror = working_place(address), Mirror(working_place(address), address)
+    place = working_place(address)
+    mirror = Mirror(place, address, NOT_MIRRORED)
     launched = launch()
     if launched is not None and launched.launcher != "unheard":
         raise ConfigError(
@@ -62,7 +76,7 @@ def mirrored_run(
         )
     if first_process():
         place.parent.mkdir(parents=True, exist_ok=True)
-        _resume(address, place) if resume else _prepare(address, place, overwrite)
+        _resume(mirror, verb) if resume else _prepare(address, place, overwrite)
 
     def save(run: Path) -> None:
         try:
@@ -79,9 +93,9 @@ def mirrored_run(
         mirror.update()
     except RemoteError as error:
         raise RemoteError(
-            f"{error}; the run is kept in {shown(place)}, and unheard pretrain --resume {shown(address)} uploads it"
+            f"{error}; the run is kept in {shown(place)}, and unheard {verb} --resume {shown(address)} uploads it"
         ) from error
-    if (place / FINISHED).is_file():
+    if finished(place):
         shutil.rmtree(place.parent, ignore_errors=True)
 
 
@@ -102,20 +116,24 @@ def _prepare(address: str, place: Path, overwrite: bool) -> None:
     shutil.rmtree(place, ignore_errors=True)
 
 
-def _resume(address: str, place: Path) -> None:
+def _resume(mirror: Mirror, verb: str) -> None:
     """Fetch a run, unless this machine has the same or a later checkpoint of it."""
+    address, place = mirror.address, mirror.folder
     there = files_below(address) if exists(address) else {}
     here = [path.relative_to(place).as_posix() for path in place.rglob("*")] if place.exists() else []
     if "config.json" not in there and "config.json" not in here:
         raise CheckpointError(
-            f"there is no run at {shown(address)}; give the address that unheard pretrain wrote with -o"
+            f"there is no run at {shown(address)}; give the address that unheard {verb} wrote with -o"
         )
-    if "config.json" in here and _latest(here) >= _latest(there):
+    if "config.json" in here and _steps(here) >= _steps(there):
         return
     shutil.rmtree(place, ignore_errors=True)
-    fetch_folder(address, place)
+    mirror.fetch()
 
 
-def _latest(names: Iterable[str]) -> int:
-    """Return the step of the latest complete checkpoint; -1 without one."""
-    return max((int(found[1]) for found in map(_CHECKPOINT.fullmatch, names) if found), default=-1)
+def _steps(names: Iterable[str]) -> int:
+    """Return the steps of the latest complete checkpoints of all models of a run; -1 without one."""
+    latest: dict[str, int] = {}
+    for found in filter(None, map(_CHECKPOINT.fullmatch, names)):
+        latest[found[1]] = max(latest.get(found[1], 0), int(found[2]))
+    return sum(latest.values()) if latest else -1

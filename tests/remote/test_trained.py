@@ -1,0 +1,162 @@
+"""Classifiers, evaluations and stored targets at addresses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tests.evaluation.made import make_task
+
+import unheard
+from unheard import api
+from unheard.addresses import named
+from unheard.audio.frontend import Statistics
+from unheard.cli import main
+from unheard.config import override
+from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.finetuning.ensemble import open_finetuned
+from unheard.recipes import find_recipe
+from unheard.recipes.learner import build
+from unheard.remote.listing import files_below, is_file
+from unheard.remote.reading import open_file
+from unheard.remote.writing import upload_folder, working_place
+from unheard.teachers.stored import StoredTargets, open_targets
+from unheard.teachers.storing import TargetsConfig, store_targets
+from unheard.training.callbacks import Callbacks
+from unheard.weights.checkpoint import Provenance, save_model
+
+SIZES = ("frames=32", "embed_dim=24", "depth=1", "num_heads=2")
+DECODER = ("decoder_embed_dim=16", "decoder_depth=1", "decoder_num_heads=2")
+BASE = override(find_recipe("msm-mae"), [f"model.{size}" for size in (*SIZES, *DECODER)])
+QUICK = ["training.batch_size=8", "training.steps=4", "training.checkpoint_every=2", "training.log_every=1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tones with labels in two folds, and a model."""
+    place, rng = tmp_path_factory.mktemp("tones"), np.random.default_rng(1)
+    rows = ["path,label,fold"]
+    for number in range(12):
+        (place / "sounds").mkdir(exist_ok=True)
+        tone = 0.2 * np.sin(np.arange(4000) * (0.1, 0.4)[number % 2]) + 0.01 * rng.standard_normal(4000)
+        soundfile.write(place / "sounds" / f"{number:02d}.wav", tone, 16000)
+        rows.append(f"sounds/{number:02d}.wav,{'ab'[number % 2]},{number // 2 % 2}")
+    (place / "folds.csv").write_text("\n".join(rows) + "\n")
+    save_model(place / "model", build(BASE), BASE, Statistics((-9.0,), (4.0,)), Provenance())
+    return place
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path) -> Path:
+    """The classifier in a local folder."""
+    unheard.finetune(folder / "model", folder / "folds.csv", folder / "run", settings=QUICK, device="cpu")
+    return folder / "run"
+
+
+class StoppedError(Exception):
+    """Ends a run after a checkpoint."""
+
+
+def stopping(name: str) -> Callbacks:
+    """Stop when a model of a run has its first checkpoint."""
+
+    def stop(model: Path) -> None:
+        if model.name == name:
+            raise StoppedError
+
+    return Callbacks(on_save=stop)
+
+
+def loaded(address: str) -> dict[str, object]:
+    with open_file(address) as file:
+        found: dict[str, object] = json.load(file)
+    return found
+
+
+def test_a_classifier_is_stopped_and_resumed_on_another_machine(
+    folder: Path, local: Path, memory: str, place: Path
+) -> None:
+    out = f"{memory}/run"
+    with pytest.raises(StoppedError):
+        unheard.finetune(
+            folder / "model", folder / "folds.csv", out, settings=QUICK, device="cpu", report=stopping("fold-1")
+        )
+    assert not is_file(f"{out}/scores.json")
+    with pytest.raises(CheckpointError, match=rf"{out} has models that are not trained yet; continue with: .* {out}"):
+        open_finetuned(out)
+    shutil.rmtree(place)
+    run = unheard.resume_finetune(out, device="cpu")
+    assert run.finished and named(run.folder) == out and not working_place(out).exists()
+    assert loaded(f"{out}/scores.json") == json.loads((local / "scores.json").read_text())
+    sound = folder / "sounds/00.wav"
+    assert run.predict(sound) == open_finetuned(local).predict(sound)
+    with pytest.raises(ConfigError, match=rf"^{out} exists and is not empty"):
+        unheard.finetune(folder / "model", folder / "folds.csv", out, settings=QUICK, device="cpu")
+
+
+def test_predictions_have_paths_that_hold_at_the_address(
+    folder: Path, local: Path, memory: str, tmp_path: Path
+) -> None:
+    sounds, out = str(folder / "sounds"), f"{memory}/scores.csv"
+    assert main(["predict", str(local), sounds, "-o", out]) == 0
+    assert main(["predict", str(local), sounds, "-o", str(tmp_path / "scores.csv")]) == 0
+    with open_file(out) as file:
+        assert file.read() == (tmp_path / "scores.csv").read_bytes()
+    assert is_file(f"{out}.json") and main(["data", "verify", out]) == 0
+    assert main(["predict", str(local), sounds, "-o", out]) == 2
+    spans = f"{memory}/spans.csv"
+    assert main(["predict", str(local), sounds, "-o", spans, "--spans", "--threshold", "0.01"]) == 0
+    found = unheard.detect(local, folder / "sounds", spans, threshold=0.01, resume=True)
+    assert named(found.out or "") == spans and found.resumed == 12
+    with open_file(spans) as file:
+        assert str(folder / "sounds" / "00.wav") in file.read().decode()
+
+
+def test_tasks_at_an_address_are_evaluated_into_another(folder: Path, memory: str, tmp_path: Path) -> None:
+    make_task(tmp_path / "tasks" / "loudness")
+    names = [path.relative_to(tmp_path).as_posix() for path in (tmp_path / "tasks").rglob("*") if path.is_file()]
+    upload_folder(tmp_path, memory, names)
+    tasks, out = f"{memory}/tasks", f"{memory}/scores"
+    report = unheard.evaluate(folder / "model", tasks, out, device="cpu")
+    assert not report.failed and len(report.results) == 3
+    assert is_file(f"{out}/results-heareval.json") and not working_place(out, "evaluate").exists()
+    with pytest.raises(ConfigError, match=rf"^{out} exists"):
+        unheard.evaluate(folder / "model", tasks, out, device="cpu")
+    with pytest.raises(ConfigError, match=rf"there is no task other in {tasks}; available: loudness"):
+        unheard.evaluate(folder / "model", tasks, f"{memory}/new", names=["other"], device="cpu")
+    before = files_below(out)
+    again = unheard.evaluate(folder / "model", tasks, out, device="cpu", resume=True)
+    assert again.results == report.results
+    reused = [name for name in before if name.startswith("scores/")]
+    assert reused and {name: files_below(out)[name] for name in reused} == {name: before[name] for name in reused}
+
+
+def test_targets_of_several_sources_are_stored_and_read_by_a_run(folder: Path, memory: str, tmp_path: Path) -> None:
+    sources = [folder / "sounds" / f"{number:02d}.wav" for number in range(4)]
+    teacher, out = str(folder / "model"), f"{memory}/targets"
+    stored = api.targets(sources, teacher, out, device="cpu")
+    local = store_targets(sources, TargetsConfig(teacher), tmp_path / "targets")
+    assert isinstance(stored, StoredTargets) and named(stored.folder) == out
+    for targets in (stored, open_targets(out)):
+        assert targets.fingerprint == local.fingerprint and targets.header.clips == 4
+        targets.verify()
+    before = files_below(out)
+    assert api.targets(sources, teacher, out, device="cpu").fingerprint == local.fingerprint  # nothing is left to do
+    assert files_below(out) == before
+    with pytest.raises(DataError, match=rf"^{out} holds targets of another corpus or teacher"):
+        api.targets(sources[:2], teacher, out, device="cpu")
+    with pytest.raises(ConfigError, match=r"00.wav, .*01.wav, .*is not packed"):
+        api.targets(sources, teacher, tmp_path / "other", processes=2, device="cpu")
+    lines: list[str] = []
+    settings = [f"model.{size}" for size in (*SIZES, *DECODER)]
+    settings += [f"objectives.distill.teachers.0.name={out}", "training.steps=1", "training.batch_size=2"]
+    run = unheard.pretrain(
+        sources, tmp_path / "run", "distill", settings, device="cpu", report=Callbacks(log=lines.append)
+    )
+    assert run.finished and any(line.endswith(f"stored in {out}") for line in lines)
+    with pytest.raises(DataError, match=rf"^{memory}/none holds no finished targets"):
+        open_targets(f"{memory}/none")
