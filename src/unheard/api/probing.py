@@ -199,4 +199,4 @@ def _refuse_reserved(models: Mapping[str, EmbeddingModel]) -> None:
 def _refuse_missing() -> None:
     require("sklearn", "eval", "scikit-learn")
     require("threadpoolctl", "eval")
-    require("matplotlib", "view")
+    require("matplotlib", "eval")
