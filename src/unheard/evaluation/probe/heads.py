@@ -28,6 +28,7 @@ WIDEST = range(-12, 9)  # limits of the search for C; our choice
 MAX_TUNING_SAMPLES = 2000  # clips of the first search for C; the second, around its result, uses all clips (our choice)
 WORKING_MEMORY = 64  # MiB for a block of cosines; our choice
 ITERATIONS, TOLERANCE = 3000, 1e-5  # of L-BFGS, and the largest entry of the gradient that is left; our choice
+DISTANCE_STEP = 1e-9  # of cosine distances; our choice
 PROB_EPS = 1e-6  # lower limit of probabilities in the log loss; our choice
 
 Vectors = Float[np.ndarray, "n D"]
@@ -54,16 +55,31 @@ def knn(train: Vectors, target: Target, test: Others) -> Table:
 
 
 def _votes(train: Vectors, target: Target, test: Others) -> Table:
-    require("sklearn", "eval", "scikit-learn")
-    from sklearn import config_context
-    from sklearn.neighbors import NearestNeighbors
-
     count = min(NEIGHBOURS, max(1, int(np.sqrt(len(target)))))
-    with config_context(working_memory=WORKING_MEMORY):
-        distance, nearest = NearestNeighbors(n_neighbors=count, metric="cosine").fit(train).kneighbors(test)
+    distance, nearest = _nearest(train, test, count)
     weight = 2 - distance
     votes = np.einsum("mk,mkc->mc", weight, target[nearest])
     return np.asarray(votes / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12))
+
+
+def _nearest(train: Vectors, test: Others, count: int) -> tuple[Float[np.ndarray, "m k"], Int[np.ndarray, "m k"]]:
+    """Return the cosine distances and rows of the nearest training clips, by blocks of test clips.
+
+    Distances are rounded to `DISTANCE_STEP`, and of equal ones the first rows are taken. Otherwise the rounding of a
+    matrix product, which depends on the block and on the processor, would select among equal distances.
+    """
+    require("sklearn", "eval", "scikit-learn")
+    from sklearn.metrics import pairwise_distances_chunked
+
+    def smallest(distances: Float[np.ndarray, "b n"], start: int) -> Int[np.ndarray, "b k"]:
+        keys = np.rint(distances / DISTANCE_STEP).astype(np.int64) * len(train) + np.arange(len(train))
+        return np.sort(np.partition(keys, count - 1, axis=1)[:, :count], axis=1)
+
+    blocks = pairwise_distances_chunked(
+        test, train, reduce_func=smallest, metric="cosine", working_memory=WORKING_MEMORY
+    )
+    steps, rows = np.divmod(np.concatenate(list(blocks)), len(train))
+    return steps * DISTANCE_STEP, rows
 
 
 def logistic_regression(
