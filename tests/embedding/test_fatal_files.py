@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
+from unheard.embedding import tables
 from unheard.embedding.tables import TableWriter
 
 JOB = """
@@ -58,3 +60,23 @@ def test_only_the_latest_files_are_suspects_and_they_come_first(tmp_path):
     with TableWriter(out, {}, 2, resume=True) as again:
         assert again.suspects() == {*paths[1:4]}
         assert again.fatal(16000) == {}
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_an_interrupt_while_a_part_is_written_doubles_no_row(tmp_path, monkeypatch, written):
+    out, plain, calls = tmp_path / "table.parquet", tables.write_json, []
+
+    def interrupted(*given):
+        calls.append(given)
+        if written or len(calls) > 1:
+            plain(*given)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tables, "write_json", interrupted)
+    monkeypatch.setattr(tables, "PART_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt), TableWriter(out, {}, 2) as table:
+        table.add("a.wav", np.ones(2, np.float32))
+    with TableWriter(out, {}, 2, resume=True) as again:
+        assert len(again.done()) == 1
+        assert again.finish() == 1

@@ -113,6 +113,8 @@ class TableWriter:
             if self.parts.exists():
                 with clear_errors(self.out):
                     self._flush()
+                    if self._manifest[FILES]:
+                        write_json(self.parts / "manifest.json", self._manifest)  # an interrupt may have prevented it
                     (self.parts / "in-work").unlink(missing_ok=True)
                 if not self._manifest[FILES]:
                     shutil.rmtree(self.parts, ignore_errors=True)
@@ -226,7 +228,11 @@ class TableWriter:
             yield from read_blocks(self.parts / part)
 
     def _flush(self) -> None:
-        """Write the rows in memory as one part, then its checksum, which makes it valid."""
+        """Write the rows in memory as one part, then its checksum, which makes it valid.
+
+        An interrupt may come at any time, and `__exit__` then flushes again. So the rows leave memory together with the
+        entry of their part, before the manifest is written.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -245,9 +251,9 @@ class TableWriter:
         target = self.parts / f"part-{len(self._manifest[FILES]):06d}.parquet"
         with atomic_write(target) as unfinished:
             pq.write_table(pa.table(columns), unfinished, write_page_checksum=True)
-        self._manifest[FILES][target.name] = file_checksum(target)
+        checksum = file_checksum(target)
+        self._rows, self._values, self._manifest[FILES][target.name] = [], 0, checksum
         write_json(self.parts / "manifest.json", self._manifest)
-        self._rows, self._values = [], 0
 
 
 def parts_folder(out: Path) -> Path:
