@@ -194,3 +194,9 @@ def test_the_network_finds_what_no_line_does() -> None:
         (curved.argmax(axis=1) == classes[400:]).mean() > 0.8 > 0.65 > (straight.argmax(axis=1) == classes[400:]).mean()
     )
     np.testing.assert_array_equal(curved, mlp(x, Clips(target, fit, test, [(fit, held)], seed=0, multilabel=False)))
+
+
+def test_of_equal_distances_the_first_clips_are_the_nearest() -> None:
+    distance, rows = heads._nearest(np.tile([[3.0, 4.0]], (300, 1)), np.array([[6.0, 8.0], [4.0, -3.0]]), 10)
+    np.testing.assert_array_equal(rows, np.tile(np.arange(10), (2, 1)))
+    np.testing.assert_allclose(distance, [[0.0] * 10, [1.0] * 10])
