@@ -49,6 +49,17 @@ def test_a_saved_model_is_loaded_again_with_its_layer_and_pool(tmp_path: Path) -
     assert AudioEncoder.load(str(tmp_path / "saved"), "0_AudioEncoder").get_embedding_dimension() == 1920
 
 
+@pytest.mark.parametrize("layer", [1, 2, [2, 12]])
+def test_a_layer_is_that_of_embed(layer: int | list[int]) -> None:
+    from unheard.sentence_transformers import AudioEncoder
+
+    encoder, sounds = AudioEncoder("random-tiny", layer=layer), _sounds(2)
+    rows = encoder(encoder.preprocess([{"array": wav, "sampling_rate": rate} for wav, rate in sounds]))
+    expected = np.stack([each.scene for each in unheard.load("random-tiny").embed(sounds, layer=layer)])
+    np.testing.assert_allclose(rows["sentence_embedding"], expected, atol=1e-5)
+    assert encoder.get_embedding_dimension() == expected.shape[1]
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     from unheard.sentence_transformers import AudioEncoder
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from unheard.embedding.embedder import Model
-from unheard.embedding.job import Options, Pool, dataset_sound
+from unheard.embedding.job import Layer, Options, Pool, dataset_sound
 from unheard.embedding.loading import own
 from unheard.errors import CheckpointError, require
 from unheard.weights.built_in import DEFAULT
@@ -55,11 +55,12 @@ class AudioEncoder(InputModule):  # type: ignore[misc]
     config_keys = ["layer", "pool"]  # noqa: RUF012 - the base class defines it so
     save_in_root = False
 
-    def __init__(self, model: Model | str | Path = DEFAULT, layer: int | None = None, pool: Pool = "mean") -> None:
+    def __init__(self, model: Model | str | Path = DEFAULT, layer: Layer = None, pool: Pool = "mean") -> None:
         super().__init__()
         self.layer, self.pool = layer, pool
         self.model = own(model, "cpu")
-        self.options = self.model.prepared(Options(layer, pool, None, False))
+        self.options = Options(layer, pool, None, False)
+        self.model.check_options(self.options)
         self.encoder = self.model.learner  # a submodule, so that .to(device) moves it
 
     @property

@@ -95,6 +95,18 @@ def test_pools_and_layers(model):
     assert not np.allclose(first, last, atol=1e-2)
 
 
+def test_several_layers_are_concatenated_in_their_order(model):
+    sound = (noise(3.0), RATE)
+    first, last, both = (model.embed(sound, layer=layer, pool="mean+std") for layer in (3, -1, [3, -1]))
+    np.testing.assert_array_equal(both.frames, np.concatenate([first.frames, last.frames], axis=1))
+    means = np.concatenate([first.scene[:960], last.scene[:960]])
+    np.testing.assert_allclose(both.scene[:1920], means, rtol=1e-6)
+    deviations = np.concatenate([first.scene[960:], last.scene[960:]])
+    np.testing.assert_allclose(both.scene[1920:], deviations, rtol=1e-6)
+    np.testing.assert_array_equal(model.embed(sound, layer=(12, 3)).frames[:, 960:], first.frames)
+    np.testing.assert_array_equal(model.embed(sound, layer=[3]).scene, model.embed(sound, layer=3).scene)
+
+
 def test_a_finer_hop_gives_the_frames_of_shifted_windows_in_order(model):
     wav = noise(2.0)
     fine = model.embed((wav, RATE), hop=0.04)
@@ -158,6 +170,9 @@ def test_a_bad_sound_in_the_middle_takes_nothing_else_with_it(model, tmp_path):
 def test_layers_that_do_not_exist_are_refused(model):
     with pytest.raises(ConfigError, match="layer must be 1 to 12"):
         model.embed((noise(0.1), RATE), layer=13)
+    for layers in ([], [3, 3], [12, -1]):
+        with pytest.raises(ConfigError, match="at least one block, and each only once"):
+            model.embed((noise(0.1), RATE), layer=layers)
 
 
 def test_models_that_do_not_exist_are_refused(tmp_path):

@@ -86,6 +86,8 @@ def test_layers_and_pooling(hf_model: Folder) -> None:
     first, last = model.embed(clip, layer=1), model.embed(clip)
     assert not np.allclose(first.scene, last.scene) and model.depth == 2
     assert model.embed(clip, pool="mean+std", frames=False).scene.shape == (32,)
+    both = model.embed(clip, layer=[1, 2])
+    np.testing.assert_array_equal(both.scene, np.concatenate([first.scene, last.scene]))
     for how, message in (({"hop": 0.01}, "frames at its own hop"), ({"layer": 9}, "layer must be 1 to 2")):
         with pytest.raises(ConfigError, match=message):
             model.embed(clip, **how)

@@ -64,6 +64,20 @@ def test_windows_with_the_sound_of_the_example_come_first(folder):
     assert {hit.start for hit in hits[-2:]} == {2.0, 7.0}
 
 
+@pytest.mark.parametrize("end", [".parquet", ".npz", ".csv"])
+def test_a_table_of_several_layers_is_continued_and_searched(folder, tmp_path, end):
+    out, chirp = tmp_path / f"emb{end}", folder / "chirp.wav"
+    options = ["--layer", "3", "--layer", "12", "--pool", "mean+std", "--window", "1"]
+    assert main(["embed", "random-tiny", str(folder / "noise.wav"), "-o", str(out), *options]) == 0
+    chosen = {"layer": [3, 12], "pool": "mean+std", "window": 1.0}
+    report = unheard.embed("random-tiny", [folder / "noise.wav", folder / "long.wav"], out, resume=True, **chosen)
+    assert (report.embedded, report.resumed) == (1, 1)
+    hits = unheard.search(out, like=chirp, k=2)
+    assert {round(hit.start) for hit in hits} == {2, 7} and all(hit.path.endswith("long.wav") for hit in hits)
+    with pytest.raises(ConfigError, match="--layer is 3, 12, now 12, 3"):
+        unheard.embed("random-tiny", [folder], out, resume=True, **{**chosen, "layer": [12, 3]})
+
+
 def test_rows_of_the_example_itself_are_left_out(folder, monkeypatch):
     monkeypatch.chdir(folder)
     hits = unheard.search("emb.parquet", like="long.wav@2-3", k=12)

@@ -124,8 +124,9 @@ def test_a_layer_is_that_of_transformers(hf_model: Folder) -> None:
     assert isinstance(teacher, HfTeacher)
     states = theirs(hf_model("hubert"), wav).hidden_states
     assert torch.allclose(teacher.at_layer(1)(wav), as_map(states[1], "hubert"), atol=1e-5)
+    assert torch.equal(teacher.at_layer(2)(wav), teacher(wav))
     assert torch.equal(teacher.at_layer(-2)(wav), teacher.at_layer(1)(wav))
-    both = teacher.at_layer(None, layers=True)(wav)
+    both = teacher.at_layer([1, 2])(wav)
     assert torch.equal(both, torch.cat([teacher.at_layer(1)(wav), teacher(wav)], dim=1))
     with pytest.raises(ConfigError, match="layer must be 1 to 2"):
         teacher.at_layer(3)

@@ -11,7 +11,7 @@ from unheard.api.options import EmbedOptions, SpreadOptions, documented
 from unheard.audio.standard_input import is_standard_input
 from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
-from unheard.embedding.job import Options, Pool
+from unheard.embedding.job import Layer, Options, Pool
 from unheard.embedding.loading import load, loaded
 from unheard.embedding.search import search
 from unheard.embedding.segments import read_segments
@@ -38,7 +38,7 @@ def embed(
     out: str | Path,
     *,
     frames: bool = False,
-    layer: int | None = None,
+    layer: Layer = None,
     pool: Pool = "mean",
     window: float | None = None,
     hop: float | None = None,
@@ -97,7 +97,7 @@ def plan_embed(
     out: str | Path,
     *,
     frames: bool = False,
-    layer: int | None = None,
+    layer: Layer = None,
     pool: Pool = "mean",
     window: float | None = None,
     hop: float | None = None,

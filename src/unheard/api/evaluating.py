@@ -13,6 +13,7 @@ from unheard.api.options import EvaluateOptions, documented
 from unheard.devices import torch_device
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.hear_api import Published
+from unheard.embedding.job import Layer
 from unheard.embedding.loading import refuse_same_names
 from unheard.errors import ConfigError
 from unheard.evaluation.encoders.choose import Encoder, encoder, encoders
@@ -53,7 +54,7 @@ def evaluate(
     published: Published = "no",
     hop: float | None = None,
     pool: Literal["mean", "mean+std", "max"] = "mean",
-    layer: int | None = None,
+    layer: Layer = None,
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,

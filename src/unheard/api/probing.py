@@ -15,7 +15,7 @@ from unheard.data.leakage import content_of
 from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import precision_of
-from unheard.embedding.job import Options
+from unheard.embedding.job import Layer, Options
 from unheard.embedding.loading import named
 from unheard.errors import ConfigError, require
 from unheard.evaluation.head_training import one_thread
@@ -54,7 +54,7 @@ def probe(
     quick: bool = False,
     seeds: int | None = None,
     pool: Literal["mean", "mean+std", "max"] = "mean",
-    layer: int | None = None,
+    layer: Layer = None,
     layers: Literal["all"] | None = None,
     shots: int | None = None,
     draws: int = 10,
@@ -81,7 +81,8 @@ def probe(
         raise ConfigError(f"{out} is a file; give an output folder with -o")
     several = [models] if isinstance(models, EmbeddingModel | str | Path) else list(models)
     heads = (head,) if isinstance(head, str) else tuple(head)
-    options = ProbeOptions(heads, prototypes, quick, seeds, pool, layer, layers, shots, draws, precision)
+    chosen = (layer,) if isinstance(layer, int) else None if layer is None else tuple(layer)
+    options = ProbeOptions(heads, prototypes, quick, seeds, pool, chosen, layers, shots, draws, precision)
     return probe_table(named(several, MODEL, precision), Path(labels), Path(out), options, track)
 
 
@@ -185,7 +186,7 @@ def _about(models: Mapping[str, EmbeddingModel], table: Path, options: ProbeOpti
         **({"compared with": ", ".join(compared)} if compared else {}),
         "table": table.name,
         "pooling": options.pool,
-        "layer": str(options.layer or "last"),
+        "layer": ", ".join(map(str, options.layer or ("last",))),
         **({"precision": precision} if (precision := precision_of(models[model])) else {}),
     }
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, overload
 
@@ -25,11 +24,11 @@ from unheard.audio.frontend_kinds import build_frontend
 from unheard.audio.waveform import from_array, stream
 from unheard.embedding.classify import by_name, classify_many
 from unheard.embedding.embedding_model import EmbeddingModel, Pending
-from unheard.embedding.job import Embedding, EmbeddingAccumulator, LiveFrames, Options, Sound
+from unheard.embedding.job import Embedding, EmbeddingAccumulator, Layer, LiveFrames, Options, Sound
 from unheard.embedding.streaming import stream_frames
 from unheard.embedding.windows import Window, column_frames, cut_at_offsets, shifts
 from unheard.errors import ConfigError
-from unheard.model.encoder import Encoder
+from unheard.model.encoder import Encoder, layer_numbers
 from unheard.model.patches import Grid
 from unheard.outputs import refuse_existing
 from unheard.recipes.recipe import Recipe
@@ -143,7 +142,7 @@ class Model(EmbeddingModel):
         return next(classify_many(self, [sound]))[1]
 
     def stream(
-        self, chunks: Iterable[ArrayLike], sample_rate: int, *, hop: float | None = None, layer: int | None = None
+        self, chunks: Iterable[ArrayLike], sample_rate: int, *, hop: float | None = None, layer: Layer = None
     ) -> Iterator[LiveFrames]:
         """Yield the frames of a signal as soon as the audio they need is there, in order of time.
 
@@ -211,12 +210,13 @@ class Model(EmbeddingModel):
 
     def row_size(self, options: Options) -> int:
         """Return the width of the rows of a table: of frames, or of scenes if frames are left out."""
-        return self.embedding_size * (2 if options.pool == "mean+std" and not options.frames else 1)
+        width = self.embedding_size * len(layer_numbers(options.layer, self.depth))
+        return width * (2 if options.pool == "mean+std" and not options.frames else 1)
 
-    def prepared(self, options: Options) -> Options:
-        """Check options; layers count from 0 in those that are returned."""
+    def check_options(self, options: Options) -> None:
+        """Check options."""
         self.offsets(options.hop)
-        return replace(options, layer=self._layer(options.layer))
+        layer_numbers(options.layer, self.depth)
 
     def windows(self, sound: Sound, job: EmbeddingAccumulator) -> Iterator[Window]:
         """Yield the windows of a clip at every offset, in the order in which they are complete."""
@@ -260,7 +260,7 @@ class Model(EmbeddingModel):
     def encode_windows(
         self, windows: list[Window], columns: int, options: Options = Options()
     ) -> Float32[np.ndarray, "B t D"]:
-        """Return frame embeddings of windows that fill ``columns`` patches in time; layers count from 0 here."""
+        """Return frame embeddings of windows that fill ``columns`` patches in time."""
         spec = np.zeros((len(windows), self.grid.frames, self.grid.n_mels), dtype=np.float32)
         for row, window in zip(spec, windows, strict=True):
             row[: window.frames] = self.statistics.normalise_frames(window.spec)
@@ -270,15 +270,13 @@ class Model(EmbeddingModel):
         if options.cls:
             return self._cls(patches, keep)[:, None].float().cpu().numpy()
         narrow = Grid(self.grid.freq, self.grid.time if whole else columns, self.grid.patch_size, self.grid.order)
-        if options.layers:
-            every = [narrow.to_timesteps(tokens)[:, :columns] for tokens in self.encoder.layers(patches, keep)]
-            return torch.cat(every, dim=-1).float().cpu().numpy()
-        tokens: Tensor = (
-            self.encoder(patches, keep)[0]
-            if options.layer is None
-            else self.encoder.layers(patches, keep)[options.layer]
-        )
-        return narrow.to_timesteps(tokens)[:, :columns].float().cpu().numpy()
+        if options.layer is None:
+            chosen = [self.encoder(patches, keep)[0]]
+        else:
+            every = self.encoder.layers(patches, keep)
+            chosen = [every[number - 1] for number in layer_numbers(options.layer, self.depth)]
+        frames = [narrow.to_timesteps(tokens)[:, :columns] for tokens in chosen]
+        return torch.cat(frames, dim=-1).float().cpu().numpy()
 
     def _cls(self, patches: Tensor, keep: Tensor | None) -> Tensor:
         """Return the CLS output (B, D)."""
@@ -286,14 +284,6 @@ class Model(EmbeddingModel):
         if cls is None:
             raise ConfigError("this model's encoder has no CLS token; use the patch tokens")
         return cls
-
-    def _layer(self, layer: int | None) -> int | None:
-        depth = self.depth
-        if layer is None:
-            return None
-        if not (1 <= layer <= depth or -depth <= layer <= -1):
-            raise ConfigError(f"layer must be 1 to {depth}, or -{depth} to -1 from the end; got {layer}")
-        return layer - 1 if layer > 0 else layer
 
     def offsets(self, hop: float | None) -> list[int]:
         """Return the first frames of the shifted passes that together give one frame every ``hop`` seconds."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, overload
 
 import torch
 
-from unheard.embedding.job import Embedding, EmbeddingAccumulator, Options, Pool, Sound, checked_sound, finished
+from unheard.embedding.job import Embedding, EmbeddingAccumulator, Layer, Options, Pool, Sound, checked_sound, finished
 from unheard.errors import AudioError, ConfigError, warn_audio
 from unheard.read_ahead import read_ahead, reader_count
 
@@ -89,8 +89,8 @@ class EmbeddingModel(ABC):
         """Return the width of the rows of a table: of frames, or of scenes if frames are left out."""
 
     @abstractmethod
-    def prepared(self, options: Options) -> Options:
-        """Check options before anything is read. Return them as the other methods expect them.
+    def check_options(self, options: Options) -> None:
+        """Check options before anything is read.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class EmbeddingModel(ABC):
 
     @overload
     def embed(
-        self, sound: Sound, *, layer: int | None = ..., pool: Pool = ..., hop: float | None = ..., frames: bool = ...
+        self, sound: Sound, *, layer: Layer = ..., pool: Pool = ..., hop: float | None = ..., frames: bool = ...
     ) -> Embedding: ...
 
     @overload
@@ -116,7 +116,7 @@ class EmbeddingModel(ABC):
         self,
         sound: list[Sound],
         *,
-        layer: int | None = ...,
+        layer: Layer = ...,
         pool: Pool = ...,
         hop: float | None = ...,
         frames: bool = ...,
@@ -128,7 +128,7 @@ class EmbeddingModel(ABC):
         self,
         sound: list[Sound],
         *,
-        layer: int | None = ...,
+        layer: Layer = ...,
         pool: Pool = ...,
         hop: float | None = ...,
         frames: bool = ...,
@@ -139,7 +139,7 @@ class EmbeddingModel(ABC):
         self,
         sound: Sound | list[Sound],
         *,
-        layer: int | None = None,
+        layer: Layer = None,
         pool: Pool = "mean",
         hop: float | None = None,
         frames: bool = True,
@@ -151,8 +151,9 @@ class EmbeddingModel(ABC):
         ----------
         sound : path, (array, sample_rate), or a list of them
             Arrays have the shape (samples,) or (channels, samples).
-        layer : int, optional
-            The block whose output is used, 1 to depth, or negative from the end. Default: the last one, normalised.
+        layer : int or sequence of int, optional
+            The block whose output is used, 1 to depth, or negative from the end; several are concatenated. Default: the
+            last one, normalised.
         pool : {"mean", "mean+std", "max", "none"}
             Aggregation of frames to the scene vector.
         hop : float, optional
@@ -209,7 +210,8 @@ class EmbeddingModel(ABC):
         With ``skip``, a clip that cannot be read is passed to it and left out; without it the error is raised.
         ``readers`` threads read clips ahead; by default as many as `EmbeddingModel.readers`.
         """
-        options, width = self.prepared(options), self.row_size(replace(options, frames=True))
+        self.check_options(options)
+        width = self.row_size(replace(options, frames=True))
         pending: Pending = []
         jobs: list[EmbeddingAccumulator] = []
         most = PENDING * self.batch

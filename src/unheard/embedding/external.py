@@ -101,7 +101,7 @@ class ExternalModel(EmbeddingModel):
         width = self._at(options).dim * self._rows
         return width * (2 if options.pool == "mean+std" and not options.frames else 1)
 
-    def prepared(self, options: Options) -> Options:
+    def check_options(self, options: Options) -> None:
         """Check options.
 
         Raises
@@ -112,7 +112,6 @@ class ExternalModel(EmbeddingModel):
         if options.hop is not None or options.cls:
             raise ConfigError(f"{self.name} has frames at its own hop and no other; leave hop and cls out")
         self._at(options)
-        return options
 
     def windows(self, sound: Sound, job: EmbeddingAccumulator) -> Iterator[WavePiece]:
         """Yield the windows of a clip: those of the model's trained length, or the whole clip."""
@@ -173,11 +172,11 @@ class ExternalModel(EmbeddingModel):
 
     def _at(self, options: Options) -> FrozenTeacher:
         """Return the teacher whose map is the layer of the options."""
-        if options.layer is None and not options.layers:
+        if options.layer is None:
             return self.teacher
         if not isinstance(self.teacher, HfTeacher):
             raise ConfigError(f"{self.name} has no layers to choose from; leave layer and layers out")
-        return self.teacher.at_layer(options.layer, options.layers)
+        return self.teacher.at_layer(options.layer)
 
 
 def cut_waves(blocks: Iterable[Float32[np.ndarray, " _"]], windows: Windows) -> Iterator[WavePiece]:

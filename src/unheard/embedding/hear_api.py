@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from unheard.audio.frontend import Statistics
 from unheard.embedding.embedder import Embedding, Model, Options
-from unheard.embedding.job import Pool
+from unheard.embedding.job import Layer, Pool
 from unheard.embedding.loading import load_own
 from unheard.errors import ConfigError
 from unheard.weights.built_in import DEFAULT
@@ -54,14 +55,14 @@ class HearModel(nn.Module):
         self.options = options
         self.published = published
         self.sample_rate = model.sample_rate
-        self.timestamp_embedding_size = model.embedding_size
-        self.scene_embedding_size = model.embedding_size * (2 if options.pool == "mean+std" else 1)
+        self.timestamp_embedding_size = model.row_size(replace(options, frames=True))
+        self.scene_embedding_size = model.row_size(replace(options, frames=False))
 
 
 def load_model(
     model_file_path: str = "",
     *,
-    layer: int | None = None,
+    layer: Layer = None,
     pool: Pool = "mean",
     hop: float | None = None,
     published: Published = "no",

@@ -46,7 +46,11 @@ SOURCE = "source"
 def identity(model: EmbeddingModel, options: Options) -> dict[str, Any]:
     """Return all that the embedding of a clip depends on, apart from the clip, as plain values."""
     made = {"unheard": __version__, "model": fingerprint(model), SOURCE: model.origin}
-    chosen = {name: value for name, value in asdict(options).items() if name != "on_error"}
+    chosen = {
+        name: list(value) if isinstance(value, tuple) else value  # as JSON returns it
+        for name, value in asdict(options).items()
+        if name != "on_error"
+    }
     return {**made, "precision": precision_of(model), "segments": None, **chosen}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -14,6 +14,8 @@ from jaxtyping import Float, Float32
 from unheard.errors import AudioError, ConfigError, shown
 
 Pool = Literal["mean", "mean+std", "max", "none"]
+Layer: TypeAlias = int | Sequence[int] | None
+"""Blocks whose outputs are used, 1 to depth, or negative from the end; None: the last one, normalised."""
 Sound: TypeAlias = str | Path | tuple[np.ndarray, int]
 LiveFrames: TypeAlias = tuple[Float32[np.ndarray, "t D"], Float32[np.ndarray, " t"]]
 """Frame embeddings (t, D') with the centres of their time steps in milliseconds."""
@@ -51,8 +53,9 @@ class Options:
 
     Parameters
     ----------
-    layer : int, optional
-        The block whose output is used, 1 to depth, or negative from the end; None: the last one, normalised.
+    layer : int or sequence of int, optional
+        The block whose output is used, 1 to depth, or negative from the end; None: the last one. Outputs of several
+        blocks are concatenated in the order of the numbers. The output of the last block is normalised.
     pool : {"mean", "mean+std", "max", "none"}
         Aggregation of frames to the scene vector.
     hop : float, optional
@@ -63,22 +66,29 @@ class Options:
     cls : bool
         Use the CLS token of each window, as its only frame, instead of the patch tokens of the last layer; excludes
         layer.
-    layers : bool
-        Concatenate the outputs of all blocks, the first block's first, instead of one layer.
     window : float, optional
         Only for tables: one row for every part of this many seconds instead of one for every file.
     on_error : {"skip", "raise"}
         Only for tables: list sounds that cannot be read, or raise the error of the first one.
     """
 
-    layer: int | None = None
+    layer: Layer = None
     pool: Pool = "mean"
     hop: float | None = None
     frames: bool = True
     cls: bool = False
-    layers: bool = False
     window: float | None = None
     on_error: Literal["skip", "raise"] = "skip"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", plain_layer(self.layer))
+
+
+def plain_layer(layer: Layer) -> int | tuple[int, ...] | None:
+    """Return the one form in which a choice of layers is compared and stored: a number if it is one."""
+    if layer is None or isinstance(layer, int):
+        return layer
+    return layer[0] if len(layer) == 1 else tuple(layer)
 
 
 def checked_sound(sound: object) -> Sound:

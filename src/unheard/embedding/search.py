@@ -262,7 +262,7 @@ def _options(table: EmbeddingTable) -> Options:
     """Return the options with which an example becomes one vector like the rows of the table."""
     stored = table.identity
     pool: Pool = "mean" if stored["pool"] == "none" or stored["frames"] else stored["pool"]
-    return Options(stored["layer"], pool, None, False, stored["cls"], stored["layers"])
+    return Options(stored["layer"], pool, None, False, stored["cls"])
 
 
 def _times(columns: dict[str, Any], rows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -30,14 +30,15 @@ def stream_frames(
     model: Model, chunks: Iterable[ArrayLike], sample_rate: int, options: Options
 ) -> Iterator[LiveFrames]:
     """Yield the frames of a signal in order of time; see `Model.stream`."""
-    offsets, prepared = model.offsets(options.hop), model.prepared(replace(options, frames=True))
+    offsets, options = model.offsets(options.hop), replace(options, frames=True)
+    model.check_options(options)
     pieces = resampled_chunks(chunks, sample_rate, model.sample_rate)
     if (first := next(pieces, None)) is None:
         return
     blocks = model.frontend.stream(chain([first], pieces))
-    job = EmbeddingAccumulator((np.zeros(1), sample_rate), prepared, model.sample_rate, model.row_size(prepared))
+    job = EmbeddingAccumulator((np.zeros(1), sample_rate), options, model.sample_rate, model.row_size(options))
     for windows, final in cut_at_offsets(blocks, model.grid.frames, offsets):
-        model.encode([(job, window) for window in windows], prepared)
+        model.encode([(job, window) for window in windows], options)
         frames, times = job.take(1000 * model.frontend.frame_centre(final))
         if len(frames):
             yield frames, times

@@ -8,11 +8,14 @@ strided convolution over the whole spectrogram (MAE), without its cost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unheard.errors import ConfigError
 from unheard.model.patches import Grid, position_table
 from unheard.model.sizes import ModelConfig, resolve_sizes
 from unheard.model.transformer import NORM_EPS, Transformer, initialise
@@ -149,6 +152,28 @@ class Encoder(nn.Module):
         """
         weights = self.transformer.attention(self.with_cls(self.tokens(patches, keep)), layer)
         return weights if self.cls_token is None else weights[:, :, 1:, 1:]
+
+
+def layer_numbers(layer: int | Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    """Return the numbers of blocks, counted from 1.
+
+    Parameters
+    ----------
+    layer : int or sequence of int, optional
+        1 to ``depth``, or negative from the end; None: the last one.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such block, none is named, or one is named twice.
+    """
+    given = (depth,) if layer is None else (layer,) if isinstance(layer, int) else tuple(layer)
+    if wrong := [each for each in given if not (1 <= each <= depth or -depth <= each <= -1)]:
+        raise ConfigError(f"layer must be 1 to {depth}, or -{depth} to -1 from the end; got {wrong[0]}")
+    numbers = tuple(each if each > 0 else depth + 1 + each for each in given)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ConfigError(f"layer must name at least one block, and each only once; got {list(given)}")
+    return numbers
 
 
 def take(tokens: Float[Tensor, "B N D"], index: Int[Tensor, "R K"]) -> Float[Tensor, "R K D"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from unheard.errors import ConfigError
+from unheard.model.encoder import layer_numbers
 from unheard.teachers.align import FeatureMapAxes
 from unheard.teachers.hf_folder import HfFolder, fingerprint
 from unheard.teachers.hf_kinds import read_kind
@@ -37,7 +38,7 @@ class HfTeacher(FrozenTeacher):
         super().__init__()
         kind = read_kind(source)
         self.model, self.extractor, self.columns, self.edges = kind.model, kind.extractor, kind.columns, kind.edges
-        self.leading, self.layer, self.layers = kind.leading, None, False
+        self.leading, self.numbers = kind.leading, None
         self.sample_rate, self.dim = int(kind.extractor.sampling_rate), int(kind.model.config.hidden_size)
         self.depth = int(kind.model.config.num_hidden_layers)
         self.windows = self.columns.windows
@@ -45,8 +46,8 @@ class HfTeacher(FrozenTeacher):
         self.fingerprint = fingerprint([source.config, source.preprocessor], self.model)
         self.freeze()
 
-    layer: int | None
-    layers: bool
+    numbers: tuple[int, ...] | None
+    """Layers whose outputs are the map; None: the last hidden state."""
 
     def axes(self, samples: int) -> FeatureMapAxes:
         """Return the axes: the rows of AST's patches or one row, and columns at the hop of the model."""
@@ -56,26 +57,23 @@ class HfTeacher(FrozenTeacher):
             self.edges, tuple((columns.first + j * columns.hop) / self.sample_rate for j in range(count))
         )
 
-    def at_layer(self, layer: int | None, layers: bool = False) -> HfTeacher:
-        """Return the same teacher whose map is another layer's output.
+    def at_layer(self, layer: int | Sequence[int]) -> HfTeacher:
+        """Return the same teacher whose map is another layer's output, or those of several layers, concatenated.
 
         Parameters
         ----------
-        layer : int, optional
-            1 to depth, or negative from the end; None: the model's last hidden state, normalised where it does so.
-        layers : bool
-            Concatenate the outputs of all layers instead; the last one as for None.
+        layer : int or sequence of int
+            1 to depth, or negative from the end. The last one is the model's last hidden state, normalised where it
+            does so.
 
         Raises
         ------
         ConfigError
-            When there is no such layer.
+            When there is no such layer, or one is named twice.
         """
-        if layer is not None and not (1 <= layer <= self.depth or -self.depth <= layer <= -1):
-            raise ConfigError(f"layer must be 1 to {self.depth}, or -{self.depth} to -1 from the end; got {layer}")
         other = copy.copy(self)
-        other.layer = None if layer is None else layer % (self.depth + 1)
-        other.layers, other.dim = layers, self.dim * (self.depth if layers else 1)
+        other.numbers = layer_numbers(layer, self.depth)
+        other.dim = self.dim * len(other.numbers)
         return other
 
     def extract(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
@@ -93,11 +91,9 @@ class HfTeacher(FrozenTeacher):
         sounds: Any = [each.cpu().numpy() for each in wav]
         made = self.extractor(sounds, sampling_rate=self.sample_rate, return_tensors="pt")
         features = made[self.extractor.model_input_names[0]].to(wav.device, torch.float32)
-        out = self.model(features, output_hidden_states=self.layers or self.layer is not None, return_dict=True)
-        if self.layers:
-            tokens = torch.cat([*out.hidden_states[1 : self.depth], out.last_hidden_state], dim=-1)
-        else:
-            tokens = out.last_hidden_state if self.layer is None else out.hidden_states[self.layer]
+        out = self.model(features, output_hidden_states=self.numbers is not None, return_dict=True)
+        every = [*out.hidden_states[1 : self.depth], out.last_hidden_state] if self.numbers else [out.last_hidden_state]
+        tokens = torch.cat([every[number - 1] for number in self.numbers or (1,)], dim=-1)
         by_row: Tensor = tokens[:, self.leading :].reshape(len(wav), len(self.edges) + 1, -1, tokens.shape[-1])
         kept = count if self.columns.padded else by_row.shape[2]  # `run` compares the number of the others
         return by_row[:, :, :kept].permute(0, 3, 1, 2)

@@ -19,7 +19,7 @@ from unheard.embedding.loading import load
 from unheard.errors import ConfigError
 from unheard.evaluation.encoders.choose import encoders, folder_name
 from unheard.evaluation.encoders.own_encoder import Runtime
-from unheard.hear import HearModel, get_scene_embeddings, load_model
+from unheard.hear import HearModel, get_scene_embeddings, get_timestamp_embeddings, load_model
 
 
 def audio(count: int = 2, seconds: float = 1.5) -> torch.Tensor:
@@ -84,6 +84,13 @@ def test_options_reach_load_model_of_a_hear_module(monkeypatch: pytest.MonkeyPat
     assert torch.equal(
         ours.scenes(audio()), get_scene_embeddings(audio(), load_model("random-tiny", layer=1, device="cpu"))
     )
+
+
+def test_sizes_are_those_of_the_embeddings() -> None:
+    model = load_model("random-tiny", layer=[3, 12], pool="mean+std", device="cpu")
+    frames, _ = get_timestamp_embeddings(audio(), model)
+    assert frames.shape[2] == model.timestamp_embedding_size == 2 * 960
+    assert get_scene_embeddings(audio(), model).shape[1] == model.scene_embedding_size == 4 * 960
 
 
 def test_the_model_of_the_caller_stays_as_it_is() -> None:

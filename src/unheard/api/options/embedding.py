@@ -16,7 +16,8 @@ class EmbedOptions:
     frames
         Write one row per time step instead of one row per file.
     layer
-        Output of this block, 1 to depth, or negative from the end. Default: the last block, normalised.
+        Output of this block, 1 to depth, or negative from the end; may be repeated, and the outputs are concatenated.
+        Default: the last block, normalised.
     pool
         Pooling of time steps into one vector.
     window
@@ -40,7 +41,7 @@ class EmbedOptions:
     """
 
     frames: bool = False
-    layer: int | None = None
+    layer: tuple[int, ...] | None = None
     pool: Literal["mean", "mean+std", "max", "none"] = "mean"
     window: float | None = None
     hop: float | None = None

@@ -27,7 +27,8 @@ class ProbeOptions:
     pool
         Pooling of time steps into one vector.
     layer
-        Output of this block, 1 to depth. Default: the last block, normalised.
+        Output of this block, 1 to depth, or negative from the end; may be repeated, and the outputs are concatenated.
+        Default: the last block, normalised.
     layers
         all: also score every layer, and learned layer weights.
     shots
@@ -44,7 +45,7 @@ class ProbeOptions:
     quick: bool = False
     seeds: int | None = None
     pool: Literal["mean", "mean+std", "max"] = "mean"
-    layer: int | None = None
+    layer: tuple[int, ...] | None = None
     layers: Literal["all"] | None = None
     shots: int | None = None
     draws: int = 10
@@ -75,7 +76,8 @@ class EvaluateOptions:
     pool
         Pooling of time steps into one vector.
     layer
-        Output of this block, 1 to depth, or negative from the end. Default: the last block, normalised.
+        Output of this block, 1 to depth, or negative from the end; may be repeated, and the outputs are concatenated.
+        Default: the last block, normalised.
     """
 
     mode: Literal["heareval", "robust", "xares"] = "heareval"
@@ -85,4 +87,4 @@ class EvaluateOptions:
     published: Literal["no", "msm-mae", "m2d"] = "no"
     hop: float | None = None
     pool: Literal["mean", "mean+std", "max"] = "mean"
-    layer: int | None = None
+    layer: tuple[int, ...] | None = None

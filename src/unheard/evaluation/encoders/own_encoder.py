@@ -16,7 +16,7 @@ from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.hear_api import HearModel, Published
 from unheard.embedding.identity import fingerprint
-from unheard.embedding.job import Embedding, Options, Pool
+from unheard.embedding.job import Embedding, Layer, Options, Pool, plain_layer
 from unheard.errors import ConfigError
 
 
@@ -33,14 +33,17 @@ class Runtime:
         scenes one patch; a published runtime uses one patch for both.
     pool : {"mean", "mean+std", "max"}
         Pooling of the time steps of a clip.
-    layer : int, optional
-        Block whose output is used, 1 to depth, or negative from the end. Default: the last, normalised.
+    layer : int or sequence of int, optional
+        Blocks whose outputs are used, 1 to depth, or negative from the end. Default: the last, normalised.
     """
 
     published: Published = "no"
     hop: float | None = None
     pool: Pool = "mean"
-    layer: int | None = None
+    layer: Layer = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", plain_layer(self.layer))
 
     def given(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""
@@ -107,7 +110,7 @@ class ExternalEncoder:
         self.name, self.sample_rate = _called(model.description), model.sample_rate
         self.options: dict[str, Any] = runtime.given()
         self._model, self._embedding = model, Options(runtime.layer, runtime.pool, runtime.hop)
-        model.prepared(self._embedding)
+        model.check_options(self._embedding)
         self.identity = f"{fingerprint(model)} {self.options}"
 
     def scenes(self, audio: Float[Tensor, "n S"]) -> Tensor:

@@ -99,10 +99,16 @@ def layer_vectors(
     """
     if not model.depth:
         raise ConfigError(f"{model.description} has no layers to choose from; leave layers out")
-    flat = scenes(model, labels, Options(pool=pool, frames=False, layers=True), "embedding (all layers)", track)
+    options = Options(every_layer(model), pool, frames=False)
+    flat = scenes(model, labels, options, "embedding (all layers)", track)
     parts = 2 if pool == "mean+std" else 1
     rows = by_layer(model, flat.reshape(len(flat) * parts, -1)).reshape(len(flat), parts, model.depth, -1)
     return np.moveaxis(rows, 1, 2).reshape(len(flat), model.depth, -1)
+
+
+def every_layer(model: EmbeddingModel) -> tuple[int, ...]:
+    """Return the numbers of all layers of a model."""
+    return tuple(range(1, model.depth + 1))
 
 
 def by_layer(model: EmbeddingModel, rows: Float[np.ndarray, "t W"]) -> Float[np.ndarray, "t L f D"]:

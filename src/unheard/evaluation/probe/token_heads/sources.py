@@ -12,7 +12,7 @@ from unheard.data.label_table import Labels
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.evaluation.probe.cache import EmbeddingCache, vectors_fingerprint
 from unheard.evaluation.probe.token_heads.fit import TokenSource
-from unheard.evaluation.probe.token_heads.tokens import OPTIONS, Tokens, embed_tokens, most_columns
+from unheard.evaluation.probe.token_heads.tokens import Tokens, embed_tokens, most_columns, token_options
 from unheard.evaluation.probe.vectors import RANDOM, bands_of, baseline_of, random_encoder
 from unheard.progress import Track, silent
 
@@ -78,7 +78,7 @@ class TokenStore:
     def _add(
         self, model: EmbeddingModel, name: str, description: str, build: Callable[[], EmbeddingModel]
     ) -> TokenSource:
-        cache = EmbeddingCache(self.folder, vectors_fingerprint(model, self.labels, self.content, OPTIONS))
+        cache = EmbeddingCache(self.folder, vectors_fingerprint(model, self.labels, self.content, token_options(model)))
         self._makers[name] = lambda: cache(name, lambda: embed_tokens(build(), self.labels, description, self.track))
         return lambda run: self.load(name)
 

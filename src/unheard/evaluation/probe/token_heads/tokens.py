@@ -15,12 +15,11 @@ from unheard.data.label_table import Labels
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.job import Options
 from unheard.errors import ConfigError, DataError
-from unheard.evaluation.probe.vectors import by_layer, sounds_of
+from unheard.evaluation.probe.vectors import by_layer, every_layer, sounds_of
 from unheard.progress import Track, silent
 
 MOST_BYTES = 2**30  # of the tokens of one embedding; our choice
 MOST_COLUMNS, LEAST_COLUMNS = 16, 4  # time columns kept of a clip; fewer are refused; our choice, for CPUs
-OPTIONS = Options(layers=True, frames=True)
 
 Tokens = Float16[np.ndarray, "n L N D"]
 """Patches of all layers; those that a clip does not have are NaN."""
@@ -78,7 +77,7 @@ def embed_tokens(model: EmbeddingModel, labels: Labels, description: str, track:
         When a value is outside the range of float16.
     """
     found: list[Float16[np.ndarray, "L N D"]] = []
-    for _, embedding in model.embed_many(track(sounds_of(labels), len(labels), description), OPTIONS):
+    for _, embedding in model.embed_many(track(sounds_of(labels), len(labels), description), token_options(model)):
         most = most_columns(len(labels), embedding.frames.shape[1])
         frames = by_layer(model, _thinned(embedding.frames, most))
         with np.errstate(over="ignore"):
@@ -93,6 +92,11 @@ def embed_tokens(model: EmbeddingModel, labels: Labels, description: str, track:
     for row, each in zip(tokens, found, strict=True):
         row[:, : each.shape[1]] = each
     return tokens
+
+
+def token_options(model: EmbeddingModel) -> Options:
+    """Return the options of the embeddings that hold the tokens of all layers."""
+    return Options(every_layer(model), frames=True)
 
 
 def most_columns(clips: int, width: int) -> int:
