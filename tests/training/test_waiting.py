@@ -24,6 +24,7 @@ from unheard.objectives.base import Batch
 from unheard.recipes import RECIPES
 from unheard.recipes.learner import build
 from unheard.training.engine import Engine
+from unheard.training.guards import Stop, common_stop
 from unheard.training.loop import take_step
 from unheard.training.parallel.exchange import summed
 from unheard.training.session import Session
@@ -97,6 +98,14 @@ def test_a_step_does_not_wait_for_a_gpu(name: str, extra: list[str]) -> None:
     step(2)  # libraries and the state of the optimiser are set up
     with no_waiting_on_gpu():
         step(3)
+
+
+def test_processes_agree_on_a_stop_in_logged_steps_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, asked = Engine(RECIPES["msm-mae"]().training, "cpu"), []
+    monkeypatch.setattr(Engine, "processes", 2)
+    monkeypatch.setattr(Engine, "largest", lambda engine, number: asked.append(number) or Stop.REQUEUE)
+    assert common_stop(engine, Stop.INTERRUPT, logged=False) == Stop.NO and asked == []
+    assert common_stop(engine, Stop.INTERRUPT, logged=True) == Stop.REQUEUE and asked == [Stop.INTERRUPT]
 
 
 @pytest.fixture
