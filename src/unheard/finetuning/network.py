@@ -154,7 +154,7 @@ class FinetuneModule(nn.Module):
         late = ended is not None and progress > adapt.average_from and ended % adapt.average_every == 0
         if self.average is None or (adapt.weight_averaging == "swa" and not late):
             return
-        count = self.num_averaged  # computed with on the device: reading it would wait
+        count = self.num_averaged  # it stays on the device: reading it would wait
         newest = 1 / (count + 1)
         if adapt.weight_averaging == "ema":
             # larger in the first steps, so that the initial weights are forgotten quickly
