@@ -111,7 +111,7 @@ class Statistics:
         if self.top_db is not None:
             return scaled_to_unit(spec, self.top_db, real)
         values = torch.tensor([self.mean, self.divisors()], dtype=spec.dtype)
-        mean, std = to_device(values, spec.device)[:, :, None]
+        mean, std = to_device(values, spec.device)[:, :, None].unbind()
         return (spec - mean) / std
 
     def normalise_frames(self, spec: Float32[np.ndarray, "*batch T F"]) -> Float32[np.ndarray, "*batch T F"]:

@@ -9,6 +9,7 @@ import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -74,10 +75,11 @@ class Network(nn.Module):
         """Return the input of the classifier: one vector per window. Parameters as in `forward`."""
         grid = self.encoder.grid
         patches = grid.patchify(F.pad(spec, (0, max(0, grid.frames - spec.shape[-1]))))
-        filled, order = (-(-frames // grid.patch_size[1])).clamp(1, grid.time).sort(stable=True)
-        columns, sizes = (each.tolist() for each in filled.unique_consecutive(return_counts=True))
+        filled = (-(-frames // grid.patch_size[1])).clamp(1, grid.time)
+        columns, sizes = (each.tolist() for each in np.unique(filled.numpy(), return_counts=True))
+        order = filled.argsort(stable=True)
         rows, real = to_device(order, spec.device), to_device(frames[order], spec.device)
-        groups = zip(patches[rows].split(sizes), real.split(sizes), columns, strict=True)
+        groups = zip(patches[rows].split_with_sizes(sizes), real.split_with_sizes(sizes), columns, strict=True)
         return torch.cat([self._pooled(*group) for group in groups])[rows.argsort()]
 
     def _pooled(self, patches: Float[Tensor, "b N P"], frames: Int[Tensor, " b"], columns: int) -> Float[Tensor, "b D"]:
