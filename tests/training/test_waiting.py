@@ -7,84 +7,35 @@ copy from the CPU, for which the program would wait for a GPU, is visible.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.accelerators import CPUAccelerator
-from lightning_fabric.strategies import SingleDeviceStrategy
 from tests.training.compiled_steps import tiny
 from tests.training.global_batch import WINDOWS, batch_of
+from tests.training.waiting import META, Copies, HostValues, meta_engine, no_waiting_on_gpu, no_waiting_on_meta
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from unheard.audio.frontend import Statistics
+from unheard.devices import to_device
 from unheard.objectives.base import Batch
 from unheard.recipes import RECIPES
 from unheard.recipes.learner import build
 from unheard.training.engine import Engine
+from unheard.training.guards import Stop, common_stop
 from unheard.training.loop import take_step
 from unheard.training.parallel.exchange import summed
 from unheard.training.session import Session
 
 STRUCTURED = "model.mask_ratio_2d=[0.6,0.5]"
 CASES = [(name, []) for name in RECIPES if not name.startswith("msm-mae-")] + [("audiomae", [STRUCTURED])]
-META = torch.device("meta")
-FROM_VALUES = ("tensor", "new_tensor", "as_tensor")
-
-
-class Copies(TorchDispatchMode):
-    """Collects the copies between devices."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        tensors = [each for each in (*args, result) if isinstance(each, Tensor)]
-        if "copy" in str(func) and len({each.device for each in tensors}) > 1:
-            self.found.append(str(func))
-        return result
-
-
-class HostValues(TorchFunctionMode):
-    """Collects the tensors of the device that are made from numbers of Python."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") in FROM_VALUES and result.device == META:
-            self.found.append(func.__name__)
-        return result
-
-
-class MetaAccelerator(CPUAccelerator):
-    def setup_device(self, device: torch.device) -> None:
-        """Accept any device."""
 
 
 @pytest.fixture
 def meta(monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """An engine on the device without values; autocast and the fused optimiser do not support it."""
-    autocast, adam = torch.autocast, torch.optim.AdamW
-    monkeypatch.setattr(
-        torch,
-        "autocast",
-        lambda kind, *given, **named: nullcontext() if kind == "meta" else autocast(kind, *given, **named),
-    )
-    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, fused, **named: adam(groups, foreach=True, **named))
-    engine = Engine(RECIPES["msm-mae"]().training, "cpu")
-    engine.fabric = Fabric(strategy=SingleDeviceStrategy(META, accelerator=MetaAccelerator()))
-    return engine
+    return meta_engine(RECIPES["msm-mae"]().training, monkeypatch)
 
 
 def on(device: torch.device, values: Any) -> Any:
@@ -113,9 +64,8 @@ def assert_taken(losses: dict[str, Tensor] | None) -> None:
 @pytest.mark.parametrize(("name", "extra"), CASES)
 def test_a_step_reads_nothing_and_copies_nothing(name: str, extra: list[str], meta: Engine) -> None:
     step = prepared(meta, name, extra)
-    with Copies() as copies, HostValues() as values:
+    with no_waiting_on_meta():
         step(3)
-    assert copies.found == [] and values.found == []
     assert all(parameter.device == META for parameter in meta.learner.parameters())
     assert len(meta.optimiser.state) > 10  # the step was taken
 
@@ -133,6 +83,7 @@ def test_reads_and_copies_are_found(meta: Engine) -> None:
     with Copies() as copies, HostValues() as values:
         torch.zeros(3).to(META)
         torch.zeros(3, device=META).copy_(torch.zeros(3))
+        to_device(torch.zeros(3), META)
         number.new_tensor([1.0])
         torch.tensor([1.0], device=META)
         torch.zeros(3).clone()
@@ -145,12 +96,16 @@ def test_reads_and_copies_are_found(meta: Engine) -> None:
 def test_a_step_does_not_wait_for_a_gpu(name: str, extra: list[str]) -> None:
     step = prepared(Engine(RECIPES["msm-mae"]().training, "cuda"), name, extra)
     step(2)  # libraries and the state of the optimiser are set up
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting_on_gpu():
         step(3)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_processes_agree_on_a_stop_in_logged_steps_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, asked = Engine(RECIPES["msm-mae"]().training, "cpu"), []
+    monkeypatch.setattr(Engine, "processes", 2)
+    monkeypatch.setattr(Engine, "largest", lambda engine, number: asked.append(number) or Stop.REQUEUE)
+    assert common_stop(engine, Stop.INTERRUPT, logged=False) == Stop.NO and asked == []
+    assert common_stop(engine, Stop.INTERRUPT, logged=True) == Stop.REQUEUE and asked == [Stop.INTERRUPT]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from unheard.audio.framing import FrameSpec, Frontend
 from unheard.audio.limits import check_frontend
+from unheard.devices import to_device
 from unheard.errors import ConfigError
 
 FLOAT32_EPS = 1.1920928955078125e-07
@@ -109,8 +110,8 @@ class Statistics:
         """
         if self.top_db is not None:
             return scaled_to_unit(spec, self.top_db, real)
-        mean = torch.tensor(self.mean, dtype=spec.dtype, device=spec.device)[:, None]
-        std = torch.tensor(self.divisors(), dtype=spec.dtype, device=spec.device)[:, None]
+        values = torch.tensor([self.mean, self.divisors()], dtype=spec.dtype)
+        mean, std = to_device(values, spec.device)[:, :, None].unbind()
         return (spec - mean) / std
 
     def normalise_frames(self, spec: Float32[np.ndarray, "*batch T F"]) -> Float32[np.ndarray, "*batch T F"]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unheard.data.class_sets import ClassSets
-from unheard.data.store import to_device
+from unheard.devices import to_device
 from unheard.errors import DataError
 from unheard.objectives.base import Batch
 from unheard.progress import Track, silent

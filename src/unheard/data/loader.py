@@ -10,9 +10,10 @@ from torch import Tensor
 
 from unheard.audio.frontend import Statistics
 from unheard.data.prefetch import BatchPlan, Prefetcher
-from unheard.data.store import Store, to_device
+from unheard.data.store import Store
 from unheard.data.windows.crops import CropSampler, WindowSegments
 from unheard.data.windows.order import Indices
+from unheard.devices import to_device
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch

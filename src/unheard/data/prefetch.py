@@ -141,7 +141,8 @@ class Prefetcher(ABC, Generic[Item]):
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(complete)
             for tensor in tensors_of(item):
-                tensor.record_stream(stream)
+                if tensor.is_cuda:
+                    tensor.record_stream(stream)
         return item
 
     def __exit__(

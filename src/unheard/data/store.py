@@ -22,6 +22,7 @@ from unheard.audio.frontend_kinds import AnyFrontendConfig, build_frontend
 from unheard.audio.resample import resample
 from unheard.data.shard_layout import HEADER, Frames, Header, Index, Texts, dequantise
 from unheard.data.windows.crops import WindowSegments
+from unheard.devices import to_device
 from unheard.errors import DataError
 from unheard.files import FILES, differing_files, read_json
 from unheard.remote.shards import RemoteShards
@@ -254,12 +255,6 @@ class WaveStore(Store):
     @cached_property
     def _frontend(self) -> Frontend:
         return build_frontend(self.frontend)
-
-
-def to_device(values: Frames, device: Device) -> Tensor:
-    """Copy to a device, through pinned memory, so that a GPU does not wait for it."""
-    tensor, target = torch.from_numpy(np.ascontiguousarray(values)), torch.device(device)
-    return tensor.pin_memory().to(target, non_blocking=True) if target.type == "cuda" else tensor.to(target)
 
 
 def make_store(

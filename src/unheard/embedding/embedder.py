@@ -266,7 +266,7 @@ class Model(EmbeddingModel):
             row[: window.frames] = self.statistics.normalise_frames(window.spec)
         patches = self.grid.patchify(torch.from_numpy(spec).to(self.device).transpose(1, 2))
         whole = self.pad_window or columns == self.grid.time
-        keep = None if whole else self.grid.crop_time(columns).to(self.device).expand(len(windows), -1)
+        keep = None if whole else self.grid.crop_time(columns, self.device).expand(len(windows), -1)
         if options.cls:
             return self._cls(patches, keep)[:, None].float().cpu().numpy()
         narrow = Grid(self.grid.freq, self.grid.time if whole else columns, self.grid.patch_size, self.grid.order)

@@ -14,17 +14,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unheard.devices import to_device
+
 
 @dataclass
 class AugmentBatch:
-    """Clips of a batch, as waveforms (B, S) or as normalised spectrograms (B, F, T).
+    """Clips of a batch, as waveforms (B, S) or as normalised spectrograms (B, F, T), on any device.
 
     Parameters
     ----------
     values : Float[Tensor, "B *rest T"]
         Samples or frames along the last axis; 0 after the end of each clip.
     lengths : Int[Tensor, "B"]
-        Samples or frames of each clip.
+        Samples or frames of each clip, on the CPU: what is computed depends on them, and reading them from a device
+        would wait for it.
     target : Float[Tensor, "B C"]
         Fraction of each class.
     known : Float[Tensor, "B C"]
@@ -39,7 +42,16 @@ class AugmentBatch:
     @property
     def valid_mask(self) -> Bool[Tensor, "B T"]:
         """True on the samples or frames that belong to the clips."""
-        return torch.arange(self.values.shape[-1], device=self.values.device) < self.lengths[:, None]
+        return torch.arange(self.values.shape[-1], device=self.device) < self.placed(self.lengths)[:, None]
+
+    @property
+    def device(self) -> torch.device:
+        """Device of all but the lengths."""
+        return self.values.device
+
+    def placed(self, numbers: Tensor) -> Tensor:
+        """Copy numbers of the CPU, such as random ones, to the device, which does not wait."""
+        return to_device(numbers, self.device)
 
     def pieces(self, parts: int) -> Iterator[AugmentBatch]:
         """Yield consecutive parts of the batch."""
@@ -50,15 +62,16 @@ class AugmentBatch:
 def gain(clips: AugmentBatch, decibels: tuple[int, int], generator: torch.Generator) -> AugmentBatch:
     """Scale each clip by an integer number of decibels, uniform in the closed range (MaskSpec: -7 to 6)."""
     steps = torch.randint(min(decibels), max(decibels) + 1, (len(clips.values),), generator=generator)
-    factor = (10.0 ** (steps.float() / 20)).to(clips.values)
+    factor = clips.placed(10.0 ** (steps.float() / 20))
     return replace(clips, values=clips.values * _column(factor, clips.values))
 
 
 def roll(clips: AugmentBatch, max_shift: int, generator: torch.Generator) -> AugmentBatch:
     """Shift each clip circularly within its length by up to ``max_shift`` samples or frames in either direction."""
-    shift = torch.randint(-max_shift, max_shift + 1, (len(clips.values), 1), generator=generator).to(clips.lengths)
-    position = torch.arange(clips.values.shape[-1], device=clips.lengths.device)[None]
-    index = torch.where(clips.valid_mask, (position - shift) % clips.lengths[:, None].clamp(min=1), position)
+    shift = torch.randint(-max_shift, max_shift + 1, (len(clips.values), 1), generator=generator)
+    position = torch.arange(clips.values.shape[-1], device=clips.device)[None]
+    turned = (position - clips.placed(shift)) % clips.placed(clips.lengths)[:, None].clamp(min=1)
+    index = torch.where(clips.valid_mask, turned, position)
     between = index.reshape(len(index), *[1] * (clips.values.ndim - 2), -1).expand_as(clips.values)
     return replace(clips, values=torch.gather(clips.values, -1, between))
 
@@ -100,26 +113,22 @@ def mixup(
         share, chance = share[:1].expand(count), chance[:1].expand(count)
     mixed = chance < probability
     own = torch.maximum(share, 1 - share) if share_of == "larger" else share
-    own_weight = torch.where(mixed, own, torch.ones(())).to(clips.values)
-    partner, mixed = partner.to(clips.lengths.device), mixed.to(clips.lengths.device)
+    lengths = torch.where(mixed, torch.maximum(clips.lengths, clips.lengths[partner]), clips.lengths)
+    own_weight = clips.placed(torch.where(mixed, own, torch.ones(())))
+    partner, mixed = clips.placed(partner), clips.placed(mixed)
     values = _centred(clips) if centred else clips.values
     weight = _column(own_weight, values)
     blend = replace(
         clips,
         values=weight * values + (1 - weight) * values[partner],
-        lengths=torch.maximum(clips.lengths, clips.lengths[partner]),
+        lengths=lengths,
         target=own_weight[:, None] * clips.target + (1 - own_weight[:, None]) * clips.target[partner],
         known=clips.known * clips.known[partner],
     )
     values = _centred(blend) if centred else blend.values
-    pairs = (
-        (values, clips.values),
-        (blend.lengths, clips.lengths),
-        (blend.target, clips.target),
-        (blend.known, clips.known),
-    )
-    results = [torch.where(_column(mixed, a), a, b) for a, b in pairs]
-    return AugmentBatch(*results)
+    pairs = ((values, clips.values), (blend.target, clips.target), (blend.known, clips.known))
+    values, target, known = (torch.where(_column(mixed, a), a, b) for a, b in pairs)
+    return AugmentBatch(values, lengths, target, known)
 
 
 def spec_augment(clips: AugmentBatch, freq: float, time: float, generator: torch.Generator) -> AugmentBatch:
@@ -127,10 +136,10 @@ def spec_augment(clips: AugmentBatch, freq: float, time: float, generator: torch
 
     Widths are uniform from 0 to the given fractions of the bands and of the frames of the clip. Positions are uniform.
     """
-    noise = torch.rand(4, len(clips.values), 1, generator=generator).to(clips.values)
+    noise = clips.placed(torch.rand(4, len(clips.values), 1, generator=generator))
     bands, frames = clips.values.shape[-2:]
     rows = _stretch(noise[0], noise[1], freq, torch.full_like(noise[0], bands), bands)
-    columns = _stretch(noise[2], noise[3], time, clips.lengths[:, None].to(noise), frames)
+    columns = _stretch(noise[2], noise[3], time, clips.placed(clips.lengths.float())[:, None], frames)
     return replace(clips, values=clips.values.masked_fill(rows[:, :, None] | columns[:, None, :], 0.0))
 
 
@@ -138,7 +147,7 @@ def add_noise(clips: AugmentBatch, max_level: float, generator: torch.Generator)
     """Add uniform noise in [0, r) to each clip, r uniform up to ``max_level`` (AudioMAE on Speech Commands: 0.1)."""
     level = torch.rand(len(clips.values), generator=generator) * max_level
     noise = torch.rand(clips.values.shape, generator=generator) * _column(level, clips.values)
-    return replace(clips, values=clips.values + noise.to(clips.values) * clips.valid_mask[:, None])
+    return replace(clips, values=clips.values + clips.placed(noise) * clips.valid_mask[:, None])
 
 
 def _stretch(width: Tensor, position: Tensor, fraction: float, length: Tensor, size: int) -> Bool[Tensor, "B size"]:
@@ -164,7 +173,7 @@ def _centred(clips: AugmentBatch) -> Float[Tensor, "B *rest T"]:
     """Return the values with mean 0 over the length of each clip; padding stays 0."""
     valid_mask = _column(clips.valid_mask, clips.values) if clips.values.ndim == 2 else clips.valid_mask[:, None]
     total = (clips.values * valid_mask).sum(dim=-1, keepdim=True)
-    mean = total / clips.lengths.clamp(min=1).reshape(-1, *[1] * (clips.values.ndim - 1))
+    mean = total / _column(clips.placed(clips.lengths).clamp(min=1), clips.values)
     return (clips.values - mean) * valid_mask
 
 

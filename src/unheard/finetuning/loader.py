@@ -15,9 +15,10 @@ from unheard.audio.frontend import Statistics
 from unheard.audio.frontend_kinds import build_frontend
 from unheard.data.class_sets import ClassSets
 from unheard.data.prefetch import BatchPlan, Prefetcher
-from unheard.data.store import WaveStore, to_device
+from unheard.data.store import WaveStore
 from unheard.data.windows.crops import WindowSegments
 from unheard.data.windows.order import Indices
+from unheard.devices import to_device
 from unheard.finetuning.augment import AugmentBatch, add_noise, gain, mixup, roll, spec_augment
 from unheard.finetuning.clips import PackedLabelledClips
 from unheard.finetuning.recipe import FinetuneRecipe
@@ -145,10 +146,8 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
             target, known = clips.target, clips.known
         else:
             pieces = WindowSegments.single(ids, starts, store.frames, self.width)
-            spec, frames = (
-                store.windows(pieces, len(ids), self.width, self.device, offsets),
-                to_device(pieces.lengths, self.device),
-            )
+            spec = store.windows(pieces, len(ids), self.width, self.device, offsets)
+            frames = torch.from_numpy(pieces.lengths)
         clips = AugmentBatch(spec, frames, target, known)
         values = self.statistics.normalise(spec, clips.valid_mask) * clips.valid_mask[:, None]
         clips = AugmentBatch(values, frames, target, known)
@@ -176,7 +175,7 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
         hops[ids] = -(-rows // hop)
         starts = np.minimum(starts, np.maximum(hops[ids] - 1, 0))
         wav = store.waves(WindowSegments.single(ids, starts, hops, wide), len(ids), wide, self.device)
-        return AugmentBatch(wav, to_device(np.minimum(rows - starts * hop, wide * hop), self.device), target, known)
+        return AugmentBatch(wav, torch.from_numpy(np.minimum(rows - starts * hop, wide * hop)), target, known)
 
     def _augmented(self, clips: AugmentBatch, generator: torch.Generator) -> AugmentBatch:
         augment_config = self.recipe.augment

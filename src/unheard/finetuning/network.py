@@ -9,11 +9,13 @@ import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from unheard.devices import to_device
 from unheard.finetuning.augment import AugmentBatch
 from unheard.finetuning.learning_rates import decays, layer_scale
 from unheard.finetuning.recipe import AugmentConfig, FinetuneRecipe
@@ -43,7 +45,7 @@ def patchout(grid: Grid, columns: int, config: AugmentConfig, noise: Float[Tenso
     mask = masking.random(noise, config.patchout)
     if any(config.patchout_2d):
         mask = masking.structured(narrow, noise[:, -grid.freq :], noise[:, :columns], config.patchout_2d)
-    return grid.crop_time(columns).to(noise.device)[mask.keep]
+    return grid.crop_time(columns, noise.device)[mask.keep]
 
 
 class Network(nn.Module):
@@ -62,23 +64,23 @@ class Network(nn.Module):
         self.encoder, self.classifier, self.augment = encoder, classifier, augment
 
     def forward(self, spec: Float[Tensor, "B F T"], frames: Int[Tensor, " B"]) -> Float[Tensor, "B C"]:
-        """Return the logits of clips with ``frames[b]`` valid frames; windows may be shorter than the encoder's."""
+        """Return the logits of clips with ``frames[b]`` valid frames; windows may be shorter than the encoder's.
+
+        ``frames`` are on the CPU, so that grouping clips by length does not wait for the device.
+        """
         logits: Tensor = self.classifier(self.pooled(spec, frames))
         return logits
 
     def pooled(self, spec: Float[Tensor, "B F T"], frames: Int[Tensor, " B"]) -> Float[Tensor, "B W"]:
-        """Return the input of the classifier: one vector per window."""
+        """Return the input of the classifier: one vector per window. Parameters as in `forward`."""
         grid = self.encoder.grid
         patches = grid.patchify(F.pad(spec, (0, max(0, grid.frames - spec.shape[-1]))))
-        filled = (-(-frames // grid.patch_size[1])).clamp(1, grid.time).tolist()
-        pooled: list[Tensor] = []
-        order: list[int] = []
-        for columns in sorted(set(filled)):
-            rows = [row for row, other in enumerate(filled) if other == columns]
-            order += rows
-            pooled.append(self._pooled(patches[rows], frames[rows], columns))
-        back = torch.tensor(order, device=spec.device).argsort()
-        return torch.cat(pooled)[back]
+        filled = (-(-frames // grid.patch_size[1])).clamp(1, grid.time)
+        columns, sizes = (each.tolist() for each in np.unique(filled.numpy(), return_counts=True))
+        order = filled.argsort(stable=True)
+        rows, real = to_device(order, spec.device), to_device(frames[order], spec.device)
+        groups = zip(patches[rows].split_with_sizes(sizes), real.split_with_sizes(sizes), columns, strict=True)
+        return torch.cat([self._pooled(*group) for group in groups])[rows.argsort()]
 
     def _pooled(self, patches: Float[Tensor, "b N P"], frames: Int[Tensor, " b"], columns: int) -> Float[Tensor, "b D"]:
         """Return one vector per clip; partly padded columns are weighted by their valid part, as in inference."""
@@ -88,7 +90,7 @@ class Network(nn.Module):
                 grid, columns, self.augment, torch.rand(patches.shape[0], grid.freq * columns, device=patches.device)
             )
         else:
-            keep = grid.crop_time(columns).to(patches.device).expand(patches.shape[0], -1)
+            keep = grid.crop_time(columns, patches.device).expand(patches.shape[0], -1)
         tokens, cls = self.encoder(patches, keep)
         if self.classifier.config.pool == "cls":
             return self.classifier.pool(tokens, cls)
@@ -154,14 +156,15 @@ class FinetuneModule(nn.Module):
         late = ended is not None and progress > adapt.average_from and ended % adapt.average_every == 0
         if self.average is None or (adapt.weight_averaging == "swa" and not late):
             return
-        count = int(self.num_averaged)
+        count = self.num_averaged  # it stays on the device: reading it would wait
         newest = 1 / (count + 1)
         if adapt.weight_averaging == "ema":
             # larger in the first steps, so that the initial weights are forgotten quickly
-            newest = max(1 - adapt.average_decay, 9 / (10 + count))
+            later = (torch.full_like(newest, 9.0) / (count + 10)).clamp(min=1 - adapt.average_decay)
+            newest = torch.where(count > 0, later, 1.0)
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(value, newest if count else 1.0)
+                mean.lerp_(value, newest)
             for averaged_buffer, buffer in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 averaged_buffer.copy_(buffer)
         self.num_averaged += 1

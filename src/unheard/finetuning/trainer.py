@@ -31,7 +31,7 @@ from unheard.training.bad_batches import BadBatches
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import RunState, checkpoints, read_progress, restore, save_checkpoint
 from unheard.training.engine import Engine
-from unheard.training.guards import NonFiniteGuard, Stop, ThroughputMeter, graceful_shutdown
+from unheard.training.guards import NonFiniteGuard, Stop, ThroughputMeter, common_stop, graceful_shutdown
 from unheard.training.journal import MetricsLogger
 from unheard.training.session import total_steps
 from unheard.weights.checkpoint import SavedModel, save_model
@@ -168,11 +168,12 @@ class FinetuneTrainer:
             value = self.take_step(step, {engine.rank: batch.clips})
             step += 1
             epoch_ends, early = self._epoch_end(step) is not None, False
+            logged = epoch_ends or step % training.log_every == 0
             if value is None:
                 bad.skip(step)
             else:
                 guard.record(step, batch.rows, value)
-            if epoch_ends or (value is not None and step % training.log_every == 0):
+            if epoch_ends or (value is not None and logged):
                 guard.check()
                 row = {"step": step, "epoch": step * training.batch_size / loader.epoch_size}
                 row |= {} if value is None else {"loss": float(engine.mean(value))}
@@ -184,7 +185,7 @@ class FinetuneTrainer:
                 if rows is not None:
                     rows.write(row)
             state = RunState(step, step if early else total, engine.kernel)
-            ending = step == state.total or engine.any_rank(bool(stopped()))
+            ending = step == state.total or common_stop(engine, stopped(), logged) > Stop.NO
             if ending or step % training.checkpoint_every == 0:
                 guard.check_weights(self.tuned, step)
                 self._checkpoint(state)

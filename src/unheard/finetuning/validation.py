@@ -19,8 +19,9 @@ from torch import Tensor
 from unheard.audio.frontend import Statistics
 from unheard.data.class_sets import Index
 from unheard.data.prefetch import Prefetcher
-from unheard.data.store import WaveStore, to_device
+from unheard.data.store import WaveStore
 from unheard.data.windows.crops import WindowSegments
+from unheard.devices import to_device
 from unheard.errors import DataError
 from unheard.finetuning.network import Network
 from unheard.training.engine import Engine
@@ -38,7 +39,7 @@ class Windows:
     spec : Float[Tensor, "B F T"]
         Normalised spectrograms; 0 after the end of each window.
     frames : Int[Tensor, "B"]
-        Number of valid frames of each window.
+        Number of valid frames of each window, on the CPU.
     share : Float[Tensor, "k W"], optional
         Weight of every window of the group in the mean of each of its k clips; only with the last windows of a group.
     """
@@ -108,8 +109,8 @@ class WindowLoader(Prefetcher[Windows]):
         count, wide = len(part_owners), int(lengths_here.max())
         zero = np.zeros(count, np.int64)
         pieces = WindowSegments(np.arange(count), group[part_owners], starts[part], zero, lengths_here)
-        frames = to_device(lengths_here, self.device)
-        inside = torch.arange(wide, device=self.device) < frames[:, None]
+        frames = torch.from_numpy(lengths_here)
+        inside = torch.arange(wide, device=self.device) < to_device(lengths_here, self.device)[:, None]
         spec = self.statistics.normalise(self.store.windows(pieces, count, wide, self.device), inside)
         share = to_device(_share(owners, lengths, len(group)), self.device) if last else None
         return Windows(spec * inside[:, None], frames, share)

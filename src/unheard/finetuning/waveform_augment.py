@@ -54,50 +54,54 @@ def augment_waveform(
         change_speed,
     )
     for selected, values, change in zip(applied, amounts, changes, strict=True):
-        rows = selected.nonzero().flatten().to(clips.lengths.device)
+        rows = selected.nonzero().flatten()
         if len(rows):
+            there = clips.placed(rows)
             subset = change(
-                AugmentBatch(clips.values[rows], clips.lengths[rows], clips.target[rows], clips.known[rows]),
+                AugmentBatch(clips.values[there], clips.lengths[rows], clips.target[there], clips.known[there]),
                 values[selected],
             )
             lengths = clips.lengths.index_copy(0, rows, subset.lengths)
-            clips = replace(clips, values=clips.values.index_copy(0, rows, subset.values), lengths=lengths)
+            clips = replace(clips, values=clips.values.index_copy(0, there, subset.values), lengths=lengths)
     return clips
 
 
 def add_white_noise(clips: AugmentBatch, decibels: Float[Tensor, " B"], generator: torch.Generator) -> AugmentBatch:
     """Add white noise ``decibels`` below the mean power of each clip; a silent clip stays silent."""
-    power = clips.values.square().sum(dim=1) / clips.lengths.clamp(min=1)
-    level = (power * 10 ** (-decibels.to(power) / 10)).sqrt()
-    noise = torch.randn(clips.values.shape, generator=generator).to(clips.values)
+    power = clips.values.square().sum(dim=1) / clips.placed(clips.lengths).clamp(min=1)
+    level = (power * 10 ** (-clips.placed(decibels) / 10)).sqrt()
+    noise = clips.placed(torch.randn(clips.values.shape, generator=generator))
     return replace(clips, values=clips.values + noise * level[:, None] * clips.valid_mask)
 
 
 def apply_gain(clips: AugmentBatch, decibels: Float[Tensor, " B"]) -> AugmentBatch:
     """Change the gain of each clip by ``decibels``."""
-    return replace(clips, values=clips.values * (10 ** (decibels.to(clips.values) / 20))[:, None])
+    return replace(clips, values=clips.values * (10 ** (clips.placed(decibels) / 20))[:, None])
 
 
 def biquad_filter(clips: AugmentBatch, kind: str, cutoff: Float[Tensor, " B"], sample_rate: int) -> AugmentBatch:
     """Filter each clip with its own cutoff: ``kind`` "low" or "high", -3 dB at ``cutoff`` Hz."""
     size = -(-(clips.values.shape[1] + TAIL) // TAIL) * TAIL
-    response = _response(kind, (cutoff / sample_rate).clamp(max=HIGHEST).to(clips.values), size)
+    response = _response(kind, clips.placed((cutoff / sample_rate).clamp(max=HIGHEST)), size)
     filtered = torch.fft.irfft(torch.fft.rfft(clips.values, n=size) * response, n=size)
     return replace(clips, values=filtered[:, : clips.values.shape[1]] * clips.valid_mask)
 
 
 def change_speed(clips: AugmentBatch, factor: Float[Tensor, " B"]) -> AugmentBatch:
-    """Play each clip ``factor`` times as fast, which also changes the pitch; cut it to the length of the row."""
-    values, lengths = torch.zeros_like(clips.values), clips.lengths.clone()
+    """Play each clip ``factor`` times as fast, which also changes the pitch; cut it to the length of the row.
+
+    Clips are resampled on the CPU: alone of all effects, this one reads values from the device and waits for them.
+    """
+    waves, lengths = clips.values.cpu(), clips.lengths.clone()
+    values = torch.zeros_like(waves)
     for row, (speed, length) in enumerate(zip(factor.tolist(), clips.lengths.tolist(), strict=True)):
-        wave = clips.values[row, :length]
+        wave = waves[row, :length]
         if speed != 1 and length:
-            wave = torch.from_numpy(np.ascontiguousarray(soxr.resample(wave.cpu().numpy(), speed, 1.0))).to(values)[
-                : values.shape[1]
-            ]
+            played = soxr.resample(wave.numpy(), speed, 1.0)
+            wave = torch.from_numpy(np.ascontiguousarray(played))[: values.shape[1]]
             lengths[row] = max(len(wave), 1)
         values[row, : len(wave)] = wave
-    return replace(clips, values=values, lengths=lengths)
+    return replace(clips, values=clips.placed(values), lengths=lengths)
 
 
 def _response(kind: str, cutoff: Float[Tensor, " B"], size: int) -> Tensor:

@@ -116,10 +116,10 @@ class Grid:
         tokens = torch.arange(self.num_patches, device=device)
         return tokens % self.time if self.order == "freq" else tokens // self.freq
 
-    def crop_time(self, time: int) -> Int[Tensor, " n"]:
-        """Return the tokens of the first ``time`` columns, in the token order of the narrower grid (f x time)."""
+    def crop_time(self, time: int, device: torch.device | None = None) -> Int[Tensor, " n"]:
+        """Return the tokens of the first ``time`` columns, in token order of the narrower grid; device as in `rows`."""
         narrow = Grid(self.freq, time, self.patch_size, self.order)
-        rows, columns = narrow.rows(), narrow.columns()
+        rows, columns = narrow.rows(device), narrow.columns(device)
         return rows * self.time + columns if self.order == "freq" else columns * self.freq + rows
 
     def real_columns(self, frames: int) -> int:

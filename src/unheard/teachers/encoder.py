@@ -54,7 +54,7 @@ class EncoderTeacher(FrozenTeacher):
         """Encode one window, or the remaining part of one."""
         columns = spec.shape[2] // self.grid.patch_size[1]
         patches = self.grid.patchify(F.pad(spec, (0, self.grid.frames - spec.shape[2])))
-        tokens, _ = self.encoder(patches, self.grid.crop_time(columns).to(spec.device).expand(len(spec), -1))
+        tokens, _ = self.encoder(patches, self.grid.crop_time(columns, spec.device).expand(len(spec), -1))
         by_time = Grid(self.grid.freq, columns, self.grid.patch_size, self.grid.order).to_timesteps(tokens)
         return by_time.reshape(len(spec), columns, self.grid.freq, self.dim).permute(0, 3, 2, 1)
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from unheard.addresses import named
 from unheard.audio.frontend_kinds import FrontendConfig, build_frontend
 from unheard.audio.resample import resample
-from unheard.data.store import Store, WaveStore, to_device
+from unheard.data.store import Store, WaveStore
+from unheard.devices import to_device
 from unheard.errors import ConfigError, DataError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch

@@ -36,6 +36,21 @@ class Stop(IntEnum):
     REQUEUE = 2
 
 
+def common_stop(engine: Engine, stop: Stop, logged: bool) -> Stop:
+    """Return whether a process was asked to stop; several processes exchange this in logged steps only.
+
+    Parameters
+    ----------
+    stop : Stop
+        Of this process.
+    logged : bool
+        Whether the step is logged, in which the device is waited for anyway.
+    """
+    if engine.processes > 1 and not logged:
+        return Stop.NO
+    return Stop(engine.largest(stop))
+
+
 @runtime_checkable
 class BatchSource(Protocol):
     """Source of the batches of some steps, with the seconds spent waiting for it."""

@@ -25,7 +25,7 @@ from unheard.training.checkpoints import CheckpointWriter, checkpoints, read_pro
 from unheard.training.collapse import CollapseDetector
 from unheard.training.engine import Engine, Losses
 from unheard.training.external_inputs import ExternalInputs
-from unheard.training.guards import NonFiniteGuard, Stop, ThroughputMeter, graceful_shutdown
+from unheard.training.guards import NonFiniteGuard, Stop, ThroughputMeter, common_stop, graceful_shutdown
 from unheard.training.journal import MetricsLogger
 from unheard.training.optim import learning_rate, peak_learning_rate
 from unheard.training.session import Session, sampler_of
@@ -169,7 +169,7 @@ class Loop:
                 self.bad.skip(step)
             else:
                 guard.record(step, batch.clips, losses["loss"])
-            self.stop = self._stop(step, stopped())
+            self.stop = common_stop(engine, stopped(), self.session.logged(step))
             ending = step == total or self.stop > Stop.NO
             saving = ending or step % training.checkpoint_every == 0
             if saving or self.session.logged(step):
@@ -182,12 +182,6 @@ class Loop:
             if ending:
                 break
         return step
-
-    def _stop(self, step: int, stop: Stop) -> Stop:
-        """Return whether a process was asked to stop; several processes exchange this in logged steps only."""
-        if self.engine.processes > 1 and not self.session.logged(step):
-            return Stop.NO
-        return Stop(self.engine.largest(stop))
 
     def _write(self, rows: MetricsLogger | None, step: int, losses: Losses) -> None:
         """Write a row of metrics."""

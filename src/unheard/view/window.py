@@ -201,7 +201,7 @@ def attention_window(
     """
     grid, full = window.grid, model.grid
     _refuse_number("layer", layer, model.depth)
-    keep = full.crop_time(grid.time)[None].to(model.device)
+    keep = full.crop_time(grid.time, model.device)[None]
     with torch.inference_mode():
         every = model.encoder.attention(full.patchify(window.normal.to(model.device)), keep, layer)[0].cpu()
     _refuse_number("head", head, len(every))
