@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 import subprocess
@@ -295,14 +294,3 @@ def test_a_cut_flac_file_has_the_length_that_is_there(channels: int, subtype: st
         (tmp_path / "cut.flac").write_bytes(content[:end])
         counts.append(info(tmp_path / "cut.flac").frames)
     assert counts == sorted(counts) and all(count % 4096 == 0 for count in counts if count < len(long))
-
-
-@pytest.mark.parametrize("rate", [0, 1, 4_000_000_000])
-def test_a_rate_out_of_range_is_refused_also_from_the_standard_input(
-    rate: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    header = struct.pack("<HHIIHH", 1, 1, rate, 2 * rate % 2**32, 2, 16)
-    body = b"WAVE" + chunk(b"fmt ", header) + chunk(b"data", bytes(64))
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(chunk(b"RIFF", body))))
-    with pytest.raises(AudioError, match=f"its header states {rate} Hz; accepted are 100 to 1000000 Hz"):
-        open_sound("-")

@@ -15,14 +15,12 @@ from unheard.audio.archives.members import ARCHIVES, COMPRESSED, byte_size, is_s
 from unheard.audio.folders import find_sounds
 from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.audio.waveform import info
+from unheard.data.manifest import NAME as MANIFEST
 from unheard.data.manifest import held_out
 from unheard.data.tables import read_csv, read_seconds, refuse_empty_word, refuse_reversed
 from unheard.errors import AudioError, ConfigError, DataError, shown
 from unheard.progress import Track, silent
 from unheard.remote.listing import is_file, is_folder
-
-MANIFEST = "manifest.csv"
-"""Name of the manifest. A folder with this file is read through it."""
 
 COLUMNS = ("start", "end", "domain", "label", "caption", "split", "heldout", "sha256")
 """Columns of a CSV that are read, apart from ``path``."""
@@ -164,8 +162,8 @@ def open_corpus(source: Sources, track: Track = silent) -> Corpus:
 
     A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``,
     ``label``, ``caption``, ``split`` and ``heldout``. Rows that are `held_out` are left out and counted. A folder is
-    searched recursively with its archives, or read through its `MANIFEST` if it has one. The clips of several sources
-    are one corpus, in the order of the sources.
+    searched recursively with its archives, or read through its ``manifest.csv`` if it has one. The clips of several
+    sources are one corpus, in the order of the sources.
 
     Raises
     ------
