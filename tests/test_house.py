@@ -286,3 +286,15 @@ def test_names_and_texts_use_plain_words() -> None:
             for match in DENIED.finditer(token.string.replace("_", " "))
         ]
     assert not found
+
+
+def test_text_files_name_their_encoding() -> None:
+    """The default is that of the locale, where names of classes may be lost or raise an error."""
+    arguments, found = {"read_text": 0, "write_text": 1}, []
+    for path in SOURCE.rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+            mode = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
+            if len(call.args) <= arguments.get(name, -1) or (name == "open" and mode in ("r", "w", "a", "x", "r+")):
+                found += [] if "encoding" in [key.arg for key in call.keywords] else [f"{path}:{call.lineno}"]
+    assert found == []

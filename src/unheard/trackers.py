@@ -214,7 +214,7 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, 
 
 
 def _read(file: Path) -> str:
-    return file.read_text().strip() if file.is_file() else ""
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
 
 
 def _keep(file: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unheard.audio.waveform import from_array, read
+from unheard.data.annotations import LabelTable
 from unheard.data.class_sets import AnnotatedClasses
 from unheard.data.corpus import open_corpus
 from unheard.data.label_table import read_labels
@@ -52,6 +53,48 @@ def test_clips_of_none_of_several_labels_are_what_they_were(folder: Path) -> Non
 def test_words_for_an_empty_cell_are_no_classes(word: str, folder: Path) -> None:
     with pytest.raises(DataError, match="row 3 has the label .* programs write for an empty cell"):
         read_labels(table(folder, "0.wav,a", f"1.wav,{word}", "2.wav,b"))
+
+
+@pytest.mark.parametrize("column", ["known", "fold", "group"])
+def test_words_for_an_empty_cell_are_no_folds_groups_or_annotated_classes(column: str, folder: Path) -> None:
+    rows = (*(f"{row},a" for row in ROWS[:3]), f"{ROWS[3]},NaN")
+    with pytest.raises(DataError, match=f"{column} of row 5 is 'NaN', which programs write for an empty cell"):
+        read_labels(table(folder, *rows, header=f"path,label,{column}"))
+
+
+@pytest.mark.parametrize("column", ["label", "fold", "group"])
+def test_a_name_in_two_unicode_forms_is_refused(column: str, folder: Path) -> None:
+    names = ("caf\u00e9", "cafe\u0301", "x", "x")
+    header = "path,label" if column == "label" else f"path,label,{column}"
+    rows = [f"{n}.wav,{'' if column == 'label' else 'ab'[n % 2] + ','}{name}" for n, name in enumerate(names)]
+    with pytest.raises(DataError, match=f"{column} 'caf.*' is written in two Unicode forms"):
+        read_labels(table(folder, *rows, header=header))
+    with pytest.raises(DataError, match="written in two Unicode forms"):
+        LabelTable(names)
+    assert LabelTable(names[1:]).classes == ("cafe\u0301", "x")
+
+
+@pytest.mark.parametrize("name", ["Split", "START", "Label"])
+def test_a_column_in_capitals_is_refused_because_it_would_not_be_read(name: str, folder: Path) -> None:
+    header = f"path,{'' if name == 'Label' else 'label,'}{name}"
+    cells = "a" if name == "Label" else "a,test" if name == "Split" else "a,0.1"
+    for reader in (read_labels, open_corpus):
+        with pytest.raises(DataError, match=f"has the column '{name}', which is read only as '{name.lower()}'"):
+            reader(table(folder, f"0.wav,{cells}", header=header))
+    assert len(open_corpus(table(folder, "0.wav,a,test", header="path,label,Splits")).clips) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"), [("split", " Test"), ("heldout", "1"), ("heldout", "1.0"), ("heldout", " True")]
+)
+def test_every_spelling_of_a_held_out_row_is_left_out_of_a_corpus(column: str, cell: str, folder: Path) -> None:
+    found = open_corpus(table(folder, "0.wav,", f"1.wav,{cell}", header=f"path,{column}"))
+    assert ([clip.path for clip in found.clips], found.held_out) == (["0.wav"], 1)
+
+
+def test_an_unknown_mark_of_a_held_out_row_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"heldout of 1.wav is 'fold 3'; use 1 for a held-out sound, else 0"):
+        open_corpus(table(folder, "0.wav,0", "1.wav,fold 3", header="path,heldout"))
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.3, 0.1), (0.2, 0.2)])

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import errno
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -95,6 +96,31 @@ def test_an_interrupted_job_continues_and_gives_the_same_table(model, folder, tm
     with np.load(tmp_path / "emb.npz") as ours, np.load(tmp_path / "whole.npz") as whole:
         assert ours["path"].tolist() == whole["path"].tolist()
         np.testing.assert_allclose(ours["embedding"], whole["embedding"], atol=1e-5)
+    assert not list(tmp_path.glob(".emb*"))
+
+
+@pytest.mark.parametrize("stopped_at", [0, 2])
+def test_an_interrupted_replacement_is_continued_without_the_rows_of_the_old_table(
+    model, folder, tmp_path, monkeypatch, stopped_at
+):
+    files, out = [folder / f"deep/{index}.wav" for index in range(4)], tmp_path / "emb.npz"
+    embed_table(model, files[:2], out)
+    shutil.copy(files[3], files[1])  # the sound has changed since
+    one_by_one(model, monkeypatch)
+
+    def stop(items, total, description):
+        for index, item in enumerate(items):
+            if index == stopped_at:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_table(model, files[1:], out, overwrite=True, track=stop)
+    report = embed_table(model, files[1:], out, resume=True)
+    assert report.rows == 3
+    with np.load(out) as found:
+        assert found["path"].tolist() == [str(file) for file in files[1:]]
+        np.testing.assert_allclose(found["embedding"][0], model.embed(files[3]).scene, atol=1e-5)
     assert not list(tmp_path.glob(".emb*"))
 
 

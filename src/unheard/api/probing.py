@@ -21,7 +21,7 @@ from unheard.errors import ConfigError, require
 from unheard.evaluation.head_training import one_thread
 from unheard.evaluation.probe.cache import FOLDER, EmbeddingCache, vectors_fingerprint
 from unheard.evaluation.probe.few_shot import refuse_multilabel
-from unheard.evaluation.probe.files import make_folder, map_rows, write
+from unheard.evaluation.probe.files import map_rows, report_folder, write
 from unheard.evaluation.probe.layers import LAYER_MIX
 from unheard.evaluation.probe.probe import HEADS, TOKEN_HEADS, InnerOutputs, ProbeConfig, chosen_heads, probe_embeddings
 from unheard.evaluation.probe.projection import draw_map
@@ -31,7 +31,7 @@ from unheard.evaluation.probe.token_heads.fit import TokenSource
 from unheard.evaluation.probe.token_heads.sources import TokenStore
 from unheard.evaluation.probe.token_heads.tokens import refuse_without_tokens
 from unheard.evaluation.probe.vectors import LOG_MEL, RANDOM, baselines, check_clips, layer_vectors, scenes
-from unheard.outputs import locked_folder, refuse_existing
+from unheard.outputs import refuse_existing
 from unheard.progress import Track, silent
 from unheard.remote.outputs import uploaded
 from unheard.view.probe_figures import draw
@@ -111,8 +111,7 @@ def probe_table(
         refuse_multilabel(labels)
     ProbeProtocol.of(labels, config.seeds, config.n_resamples)
     notes = check_clips(labels, track)
-    make_folder(out)
-    with locked_folder(out):
+    with report_folder(out):
         content, vector_options = (
             content_of(labels.paths),
             Options(layer=options.layer, pool=options.pool, frames=False),

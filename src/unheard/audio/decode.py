@@ -56,9 +56,17 @@ def open_sound(path: str | Path) -> Decoder:
     AudioError
         When it is missing, is not a supported sound file, or has a sample rate out of range.
     """
-    if is_standard_input(path):
-        return StandardInput(str(path))
-    path = Path(path)
+    decoder = StandardInput(str(path)) if is_standard_input(path) else _open_file(Path(path))
+    if not RATES[0] <= decoder.sample_rate <= RATES[1]:
+        decoder.close()
+        raise AudioError(
+            f"{shown(path)}: its header states {decoder.sample_rate} Hz; accepted are {RATES[0]} to {RATES[1]} Hz, so"
+            " the header is damaged"
+        )
+    return decoder
+
+
+def _open_file(path: Path) -> Decoder:
     suffix = path.suffix.lower()
     try:
         member = _is_member(path)
@@ -71,18 +79,11 @@ def open_sound(path: str | Path) -> Decoder:
         container = inspect(path)
         if not container.sound:
             raise AudioError(f"{shown(path)}: not a sound file that can be read: it holds no mp3 frame")
-        decoder = _Av(path, member) if suffix in AV_SUFFIXES else _Sndfile(path, container, member)
+        return _Av(path, member) if suffix in AV_SUFFIXES else _Sndfile(path, container, member)
     except RemoteError as error:  # it names the file
         raise AudioError(str(error)) from error
     except OSError as error:
         raise AudioError(f"{shown(path)}: cannot be read ({error.strerror or error})") from error
-    if not RATES[0] <= decoder.sample_rate <= RATES[1]:
-        decoder.close()
-        raise AudioError(
-            f"{shown(path)}: its header states {decoder.sample_rate} Hz; accepted are {RATES[0]} to {RATES[1]} Hz, so"
-            " the header is damaged"
-        )
-    return decoder
 
 
 def _is_member(path: Path) -> bool:

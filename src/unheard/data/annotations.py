@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unheard.data.class_sets import ClassSets
+from unheard.data.tables import refuse_two_forms
 from unheard.devices import to_device
 from unheard.errors import DataError
 from unheard.objectives.base import Batch
@@ -33,7 +34,8 @@ class LabelTable:
     Raises
     ------
     DataError
-        When no clip has a label, or one has a label that is not among the classes.
+        When no clip has a label, one has a label that is not among the classes, or a label is written in two Unicode
+        forms.
     """
 
     def __init__(self, labels: Sequence[str], classes: Sequence[str] = ()) -> None:
@@ -44,6 +46,7 @@ class LabelTable:
                 "no clip of this corpus has a label; give a CSV with the columns path and label, or a corpus packed"
                 " from one"
             )
+        refuse_two_forms(present, "the label")
         self.classes = tuple(classes) or tuple(present)
         if unknown := [name for name in present if name not in set(self.classes)]:
             raise DataError(

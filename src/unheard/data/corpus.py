@@ -15,16 +15,15 @@ from unheard.audio.archives.members import ARCHIVES, COMPRESSED, byte_size, is_s
 from unheard.audio.folders import find_sounds
 from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.audio.waveform import info
+from unheard.data.manifest import NAME as MANIFEST
+from unheard.data.manifest import held_out
 from unheard.data.tables import read_csv, read_seconds, refuse_empty_word, refuse_reversed
 from unheard.errors import AudioError, ConfigError, DataError, shown
 from unheard.progress import Track, silent
 from unheard.remote.listing import is_file, is_folder
 
-MANIFEST = "manifest.csv"
-"""Name of the manifest. A folder with this file is read through it."""
-
-HELD_OUT = frozenset({"test", "valid", "validation", "val", "dev", "eval"})
-"""Values of the column ``split`` whose rows are not used in pre-training."""
+COLUMNS = ("start", "end", "domain", "label", "caption", "split", "heldout", "sha256")
+"""Columns of a CSV that are read, apart from ``path``."""
 
 SAMPLE = 4096
 """Bytes read at each of three places of a file to identify its content: a page of the disk (our choice)."""
@@ -162,9 +161,9 @@ def open_corpus(source: Sources, track: Track = silent) -> Corpus:
     """Find the clips of a folder, a file, an archive, a CSV or a fetched corpus, and read the header of every file.
 
     A CSV has a column ``path`` (relative to the CSV), and optionally ``start``, ``end`` (seconds), ``domain``,
-    ``label``, ``caption``, ``split`` and ``heldout``. Rows whose split is one of `HELD_OUT`, or whose ``heldout`` is 1,
-    are left out and counted. A folder is searched recursively with its archives, or read through its `MANIFEST` if it
-    has one. The clips of several sources are one corpus, in the order of the sources.
+    ``label``, ``caption``, ``split`` and ``heldout``. Rows that are `held_out` are left out and counted. A folder is
+    searched recursively with its archives, or read through its ``manifest.csv`` if it has one. The clips of several
+    sources are one corpus, in the order of the sources.
 
     Raises
     ------
@@ -179,7 +178,7 @@ def open_corpus(source: Sources, track: Track = silent) -> Corpus:
     if len(parts) > 1:
         _refuse_empty_or_repeated(parts)
     rows = [(part.below(root, row) if len(parts) > 1 else row, part.table) for part in parts for row in part.rows]
-    kept = [pair for pair in rows if pair[0].get("split", "").lower() not in HELD_OUT and pair[0].get("heldout") != "1"]
+    kept = [(row, table) for row, table in rows if not held_out(row, table)]
     lengths = scan_files(root, dict.fromkeys(row["path"] for row, _ in kept), track)
     made = [_clip(row, lengths[row["path"]], table) for row, table in kept]
     clips = tuple(clip for clip in made if isinstance(clip, Clip))
@@ -240,7 +239,7 @@ def _find_rows(source: Path) -> _Part:
             f"{shown(source)}: no such file or folder; give a folder of audio, an archive, a CSV with a column path, or"
             " a packed corpus"
         )
-    return _Part(table.parent, read_csv(table, ("path",)), table)
+    return _Part(table.parent, read_csv(table, ("path",), COLUMNS), table)
 
 
 Found: TypeAlias = tuple[float, int, str]

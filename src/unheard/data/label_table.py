@@ -27,7 +27,7 @@ from unheard.audio.folders import missing_files
 from unheard.audio.waveform import read_channels
 from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
 from unheard.data.selections.reading import label_columns
-from unheard.data.tables import EMPTY_WORDS, read_seconds, refuse_reversed
+from unheard.data.tables import EMPTY_WORDS, read_seconds, refuse_empty_word, refuse_reversed, refuse_two_forms
 from unheard.errors import DataError
 
 SPLITS = {
@@ -165,8 +165,8 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     ------
     DataError
         When it cannot be read, lacks path or label, or names missing files. When it has too few classes, an
-        unknown split, or an invalid time or part. When a label is a word for an empty cell, or a cell is empty although
-        the other clips have one label each.
+        unknown split, or an invalid time or part. When a label, fold, group or annotated class is a word for an empty
+        cell or is written in two Unicode forms, or a label is empty although the other clips have one label each.
     """
     path = Path(path)
     root, table = label_columns(path, ("path", "label"), ("known", "split", "fold", "group", "start", "end"))
@@ -182,6 +182,7 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
         raise DataError(
             f"{path} names {rows} files that do not exist, the first {first}; paths must be relative to {root}"
         )
+    _refuse_empty_words(path, table)
     named = {text: _names(text) for text in dict.fromkeys(texts)}
     classes = sorted({name for names in named.values() for name in names})
     _refuse_unclear(path, texts, table.get("known", empty), named)
@@ -196,6 +197,8 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     split, fold, group = (
         [value.strip() for value in table.get(column, empty)] for column in ("split", "fold", "group")
     )
+    for column, names in (("label", classes), ("fold", fold), ("group", group)):
+        refuse_two_forms(names, f"{path}: {column}")
     start, end = (
         [
             read_seconds(text, f"{path}: {column} of row {row}") if text else None
@@ -225,6 +228,15 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
 def _names(cell: str) -> list[str]:
     """Return the names in a cell, which are joined by ``|``."""
     return [sys.intern(name) for part in cell.split("|") if (name := part.strip())]
+
+
+def _refuse_empty_words(path: Path, table: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a word for an empty cell in the columns known, fold and group, where it would be a name."""
+    for column in ("known", "fold", "group"):
+        cells = table.get(column, ())
+        for text in dict.fromkeys(cells):
+            if any(name.lower() in EMPTY_WORDS for name in _names(text)):
+                refuse_empty_word(text, f"{path}: {column} of row {cells.index(text) + 2}")
 
 
 def _refuse_unclear(path: Path, texts: Sequence[str], known: Sequence[str], named: Mapping[str, Sequence[str]]) -> None:

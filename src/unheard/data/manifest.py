@@ -16,11 +16,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from unheard.data.tables import read_csv
-from unheard.errors import DataError
+from unheard.errors import DataError, shown
 from unheard.remote.writing import is_working_place
 
 NAME = "manifest.csv"
 COLUMNS = ("path", "package", "version", "member", "sha256", "seconds", "domain", "heldout")
+HELD_OUT = frozenset({"test", "valid", "validation", "val", "dev", "eval"})
+"""Values of the column ``split`` whose rows are not used in pre-training."""
+
+YES, NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"", "0", "0.0", "false", "no"})
+"""Values of the column ``heldout``, in lower case."""
 
 
 def read_manifest(folder: Path | str) -> list[dict[str, str]]:
@@ -51,3 +56,17 @@ def from_table(rows: Iterable[Mapping[str, str]], root: Path, table: Path) -> li
 def pretraining_rows(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:
     """Return the manifest rows for pre-training: those that are not in the test split of a task."""
     return [row for row in rows if row["heldout"] != "1"]
+
+
+def held_out(row: Mapping[str, str], table: Path) -> bool:
+    """Return whether a row of a table is left out of pre-training, by its columns ``split`` and ``heldout``.
+
+    Raises
+    ------
+    DataError
+        When ``heldout`` is not one of `YES` or `NO`.
+    """
+    mark = row.get("heldout", "").strip().lower()
+    if mark not in YES | NO:
+        raise DataError(f"{table}: heldout of {shown(row['path'])} is {mark!r}; use 1 for a held-out sound, else 0")
+    return mark in YES or row.get("split", "").strip().lower() in HELD_OUT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -62,15 +63,32 @@ def refuse_empty_word(text: str, where: str) -> None:
         )
 
 
-def read_csv(path: str | Path, required: tuple[str, ...]) -> list[dict[str, str]]:
+def refuse_two_forms(names: Iterable[str], where: str) -> None:
+    """Refuse names that look equal and differ in their Unicode form, such as an accent as a letter of its own.
+
+    macOS writes file names in one form and most programs text in the other.
+
+    Raises
+    ------
+    DataError
+        With the first such name.
+    """
+    forms: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if forms.setdefault(unicodedata.normalize("NFC", name), name) != name:
+            raise DataError(f"{where} {name!r} is written in two Unicode forms; write it in one, such as NFC")
+
+
+def read_csv(path: str | Path, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> list[dict[str, str]]:
     """Return the rows of a CSV with a header line; a missing value is empty.
 
     Raises
     ------
     DataError
         When the file is missing, not UTF-8 text, lacks a column of ``required``, or has a row with too many values.
+        When a column has the name of one of ``required`` or ``optional`` in capitals.
     """
-    records = _records(path, required)
+    records = _records(path, required, optional)
     columns = next(records)
     return [{name: value for name, value in zip(columns, record, strict=True) if name} for record in records]
 
@@ -83,7 +101,7 @@ def read_columns(path: str | Path, required: tuple[str, ...], optional: tuple[st
     DataError
         As `read_csv`.
     """
-    records = _records(path, required)
+    records = _records(path, required, optional)
     positions = {name: number for number, name in enumerate(next(records)) if name in required + optional}
     found: dict[str, list[str]] = {name: [] for name in positions}
     once: dict[str, str] = {}  # equal values are stored once
@@ -94,7 +112,7 @@ def read_columns(path: str | Path, required: tuple[str, ...], optional: tuple[st
     return found
 
 
-def _records(path: str | Path, required: tuple[str, ...]) -> Iterator[list[str]]:
+def _records(path: str | Path, required: tuple[str, ...], optional: tuple[str, ...]) -> Iterator[list[str]]:
     """Yield the names of the columns, then the values of every row that is not empty, one for each column."""
     try:
         with open_text(Path(path)) as file:
@@ -102,6 +120,7 @@ def _records(path: str | Path, required: tuple[str, ...]) -> Iterator[list[str]]
             columns = [name.strip() for name in next(reader, [])]
             if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
                 raise DataError(f"{path}: has the column {twice[0]!r} twice; give each column a name of its own")
+            _refuse_capitals(path, columns, required + optional)
             if missing := [name for name in required if name not in columns]:
                 raise DataError(_lacks(path, columns, missing, required))
             yield columns
@@ -112,6 +131,13 @@ def _records(path: str | Path, required: tuple[str, ...]) -> Iterator[list[str]]
         raise DataError(f"{path}: no such file; give a CSV with the columns {', '.join(required)}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a CSV ({error}); give a UTF-8 table with a header line") from error
+
+
+def _refuse_capitals(path: str | Path, columns: list[str], read: tuple[str, ...]) -> None:
+    """Refuse a column such as ``Split``, which would not be read."""
+    for name in columns:
+        if name not in read and name.lower() in read and name.lower() not in columns:
+            raise DataError(f"{path}: has the column {name!r}, which is read only as {name.lower()!r}; rename it")
 
 
 def _checked_records(path: str | Path, columns: list[str], reader: Iterable[list[str]]) -> Iterator[list[str]]:

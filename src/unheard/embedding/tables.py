@@ -4,7 +4,8 @@ A table has one row a clip (``path, seconds, embedding``), one row a frame with 
 part of a file (``path, start, end, embedding``). During the job, a folder ``.TABLE.parts`` holds
 
     part-00000.parquet ...   finished rows
-    manifest.json            the identity of model and options, and the SHA-256 of each part; other parts are ignored
+    manifest.json            the identity of model and options, the SHA-256 of each part (other parts are ignored), and
+                             whether the job replaces an existing table, whose rows are not kept then
     in-work                  the files that are being read; if the process dies, one of them may be the reason
 """
 
@@ -68,18 +69,13 @@ class TableWriter:
     ) -> None:
         if out.suffix not in FORMATS:
             raise ConfigError(f"{out}: the name of the table must end in {', '.join(FORMATS)}")
-        self.out, self.identity, self.size, self.resume, self.overwrite = (
-            out,
-            {**identity, "size": size},
-            size,
-            resume,
-            overwrite,
-        )
+        self.out, self.size, self.resume, self.overwrite = out, size, resume, overwrite
+        self.identity = {**identity, "size": size}
         self.parts = parts_folder(out)
         self._rows: list[dict[str, Any]] = []
         self._values, self._flushed = 0, time.monotonic()
         self._in_work: list[str] = []
-        self._manifest: dict[str, Any] = {**self.identity, FILES: {}, "deaths": {}}
+        self._manifest: dict[str, Any] = {**self.identity, FILES: {}, "deaths": {}, "replaces": overwrite}
         self._lock = locked_file(out)
 
     def __enter__(self) -> TableWriter:
@@ -95,11 +91,11 @@ class TableWriter:
                     )
                 if self.resume:
                     self._take_up()
-                else:
-                    shutil.rmtree(
-                        self.parts, ignore_errors=True
-                    )  # the table itself is replaced when the new one is complete
+                else:  # the table itself is replaced when the new one is complete
+                    shutil.rmtree(self.parts, ignore_errors=True)
                 self.parts.mkdir(parents=True, exist_ok=True)
+                if self.overwrite:  # a killed job is continued without the rows of the table that it replaces
+                    write_json(self.parts / "manifest.json", self._manifest)
             except BaseException:
                 self._lock.__exit__(None, None, None)
                 raise
@@ -116,16 +112,24 @@ class TableWriter:
                     if self._manifest[FILES]:
                         write_json(self.parts / "manifest.json", self._manifest)  # an interrupt may have prevented it
                     (self.parts / "in-work").unlink(missing_ok=True)
-                if not self._manifest[FILES]:
+                if not self._manifest[FILES] and not (self._manifest["replaces"] and self.out.exists()):
                     shutil.rmtree(self.parts, ignore_errors=True)
         finally:
             self._lock.__exit__(kind, error, trace)
 
+    @property
+    def _extends(self) -> bool:
+        """Return whether the rows of an existing table are kept."""
+        return self.resume and self.out.exists() and not self._manifest["replaces"]
+
+    @property
+    def _stored(self) -> list[Path]:
+        """Return the files with the rows of earlier jobs, and the parts of this one."""
+        return [self.out] * self._extends + [self.parts / part for part in sorted(self._manifest[FILES])]
+
     def done(self) -> set[str]:
         """Return the absolute paths of the clips that are finished."""
-        files = [self.out] if self.resume and self.out.exists() else []
-        files += [self.parts / part for part in self._manifest[FILES]]
-        return {absolute(path) for file in files for path in read_paths(file)}
+        return {absolute(path) for file in self._stored for path in read_paths(file)}
 
     def fatal(self, sample_rate: int) -> dict[str, str]:
         """Return files on which the process died and which are left out: their decoder crashes, or it happened
@@ -159,9 +163,7 @@ class TableWriter:
 
     def stored_segments(self) -> set[tuple[str, float, float]]:
         """Return absolute path, start and end of the rows of earlier jobs, for a table with starts and ends."""
-        files = [self.out] if self.resume and self.out.exists() else []
-        files += [self.parts / part for part in self._manifest[FILES]]
-        columns = (read_columns(file, ("path", "start", "end")) for file in files)
+        columns = (read_columns(file, ("path", "start", "end")) for file in self._stored)
         return {(absolute(path), start, end) for rows in columns for path, start, end in zip(*rows, strict=True)}
 
     def add(self, path: str, embedding: np.ndarray, **columns: float | np.ndarray) -> None:
@@ -187,10 +189,11 @@ class TableWriter:
     def _take_up(self) -> None:
         """Compare earlier results with this job, and record the file on which the process died."""
         manifest = self.parts / "manifest.json"
-        if self.out.exists():
+        stored = read_json(manifest, DataError, "start again with --overwrite") if manifest.exists() else {}
+        self._manifest["replaces"] = stored.get("replaces", False)
+        if self._extends:
             refuse_differences(self.out, read_identity(self.out), self.identity)
-        if manifest.exists():
-            stored = read_json(manifest, DataError, "start again with --overwrite")
+        if stored:
             refuse_differences(self.out, stored, self.identity)
             if damaged := differing_files(self.parts, stored[FILES]):
                 raise DataError(
@@ -216,16 +219,14 @@ class TableWriter:
         """Return whether the table contains the clips of the parts: the process died after joining and before deleting
         them.
         """
-        if not self.out.exists():
-            return False
-        return read_paths(self.out).issuperset({path for part in parts for path in read_paths(self.parts / part)})
+        return self._extends and read_paths(self.out).issuperset(
+            {path for part in parts for path in read_paths(self.parts / part)}
+        )
 
     def _earlier(self) -> Iterator[pa.Table]:
         """Yield the rows of the finished table and of the parts, in blocks."""
-        if self.resume and self.out.exists():
-            yield from read_blocks(self.out)
-        for part in sorted(self._manifest[FILES]):
-            yield from read_blocks(self.parts / part)
+        for file in self._stored:
+            yield from read_blocks(file)
 
     def _flush(self) -> None:
         """Write the rows in memory as one part, then its checksum, which makes it valid.

@@ -119,7 +119,7 @@ class Detections:
 
     def _has_classes(self, name: str) -> bool:
         place = self._folder / name
-        return is_model(place) and '"classifier"' in (place / "config.json").read_text()
+        return is_model(place) and '"classifier"' in (place / "config.json").read_text(encoding="utf-8")
 
 
 def recording(path: str, scored: Scored, plan: DetectionPlan) -> Recording:

@@ -66,7 +66,7 @@ class MetricsLogger:
 
     def write(self, row: Mapping[str, float]) -> None:
         """Append one row of metrics, which must contain ``step``."""
-        with self.file.open("a") as file:
+        with self.file.open("a", encoding="utf-8") as file:
             file.write(json_line(row))
         if self._tracker is not None:
             curves = {name: value for name, value in row.items() if name not in NOT_CURVES}

@@ -121,11 +121,10 @@ def save_model(
     def write(place: Path) -> None:
         write_tensors(place / WEIGHTS, tensors)
         write_json(place / "config.json", {**config, FILES: file_checksums(place, [WEIGHTS])})
-        (place / "README.md").write_text(
-            model_card(
-                recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes, labels
-            )
+        card = model_card(
+            recipe, statistics, provenance.source, provenance.licence, provenance.trained, provenance.notes, labels
         )
+        (place / "README.md").write_text(card, encoding="utf-8")
 
     replace_folder(folder, write)
 

@@ -103,6 +103,15 @@ def test_parquet_with_class_names(tmp_path: Path) -> None:
     assert rows(out)[1:] == [[f"../train-0-of-1.parquet/{n}/{n}.wav", kind] for n, kind in enumerate("xy")]
 
 
+def test_an_archive_that_is_given_twice_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "tars").mkdir()
+    samples = {key: {"json": {"label": key}} for key in ("dog", "cat")}
+    shard = write_shard(tmp_path / "tars/a.tar", samples)
+    sources = [tmp_path / "tars", shard, tmp_path / "tars/../tars"]
+    assert import_archives("webdataset", sources, tmp_path / "labels.csv").clips == 2
+    assert len(rows(tmp_path / "labels.csv")) == 3
+
+
 def test_archives_without_annotations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_shard(tmp_path / "a.tar", {"1": {}, "2": {}})
     with pytest.raises(DataError, match="no sound has a label or a caption; the first of 2"):

@@ -166,6 +166,22 @@ def test_overwrite_deletes_the_parts_of_tasks(model, sounds, tmp_path):
     assert not (tmp_path / ".many.parquet.tasks").exists()
 
 
+def test_an_interrupted_replacement_in_tasks_keeps_no_row_of_the_old_table(model, sounds, tmp_path, monkeypatch):
+    out, files = tmp_path / "many.parquet", [sounds / f"{index}.wav" for index in range(3)]
+    api.embed(model, files[:2], out)
+
+    def stop(job, spread, track):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unheard.embedding.table_jobs.run.do_tasks", stop)
+    with pytest.raises(KeyboardInterrupt):
+        api.embed(model, files[1:], out, processes=2, overwrite=True)
+    report = api.embed(model, files[1:], out, task="1/1", resume=True)
+    assert (report.rows, report.embedded, report.resumed) == (2, 2, 0)
+    assert [Path(path).name for path in pq.read_table(out)["path"].to_pylist()] == ["1.wav", "2.wav"]
+    assert not list(tmp_path.glob(".many*"))
+
+
 def test_parts_of_one_process_are_not_lost(model, sounds, tmp_path):
     out = tmp_path / "emb.parquet"
     with TableWriter(out, {}, 2) as table:

@@ -15,7 +15,7 @@ import unheard
 from unheard.cli import main
 from unheard.data.label_table import read_labels
 from unheard.data.leakage import content_of
-from unheard.errors import ConfigError
+from unheard.errors import ConfigError, DataError
 from unheard.evaluation.probe.protocol import clips_digest
 
 
@@ -73,3 +73,17 @@ def test_a_probe_in_bf16_reads_the_vectors_of_the_model_in_bf16(stand_in: Path, 
     assert json.loads((out / "probe.json").read_text())["about"]["precision"] == "bf16"
     with pytest.raises(ConfigError, match="loaded in float32"):
         unheard.probe(exact, table, tmp_path / "no", quick=True, precision="bf16")
+
+
+def test_a_probe_that_stops_before_anything_is_embedded_leaves_no_folder(stand_in: Path, tmp_path: Path) -> None:
+    table, out = stand_in / "sounds/labels.csv", tmp_path / "probe"
+    with pytest.raises(ConfigError, match="layer"):
+        unheard.probe(stand_in / "run", table, out, layer=99)
+    assert not out.exists()
+    out.mkdir()
+    with pytest.raises(ConfigError, match="layer"):
+        unheard.probe(stand_in / "run", table, out, layer=99, overwrite=True)
+    assert list(out.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write the probe's report to .*; choose another -o"):
+        unheard.probe(stand_in / "run", table, tmp_path / "file/probe")

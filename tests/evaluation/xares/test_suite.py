@@ -182,6 +182,28 @@ def test_a_task_of_ones_own_is_described_by_a_file(tmp_path: Path) -> None:
         choose_tasks(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"splits": ["a", "b", "ab"]}, "the shards of 'ab' would also be those of 'a'"),
+        ({"splits": (), "folds": ["fold1", "fold2", "fold10"]}, "shards of 'fold10' would also be those of 'fold1'"),
+        ({"classes": ["H", "S", "H"]}, "classes, each once"),
+        ({"kind": "frames"}, "the metric of the kind 'frames' is segmentf1_macro or segmentf1_micro"),
+        ({"kind": "multi", "metric": "mAP"}, "set knn to false"),
+        ({"weight": 0}, "weight is 0; it must be a whole number of at least 1"),
+        ({"epochs": "3"}, "epochs is '3'; it must be a whole number"),
+    ],
+)
+def test_a_task_that_would_be_scored_wrongly_is_refused(fields: dict[str, object], text: str, tmp_path: Path) -> None:
+    (folder := tmp_path / "moods").mkdir()
+    values = {"weight": 1, "label": "label", "splits": ["a", "b", "b"], "classes": ["H", "S"]}
+    (folder / OWN_TASK).write_text(json.dumps(values))
+    assert [task.splits for _, task in choose_tasks(tmp_path)[0]] == [("a", "b", "b")]
+    (folder / OWN_TASK).write_text(json.dumps({**values, **fields}))
+    with pytest.raises(DataError, match=text):
+        choose_tasks(tmp_path)
+
+
 class Undeclared(Bands):
     """An encoder that declares no hop."""
 

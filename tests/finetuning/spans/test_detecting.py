@@ -144,6 +144,25 @@ def test_an_interrupted_job_is_continued(recording: Path, tmp_path: Path) -> Non
     assert not list(tmp_path.glob(".out*"))
 
 
+@pytest.mark.parametrize("stopped_at", [0, 140])
+def test_an_interrupted_replacement_is_continued_without_the_old_recordings(tmp_path: Path, stopped_at: int) -> None:
+    def stopping(items: Iterable[object], total: int, description: str) -> Iterator[object]:
+        for number, item in enumerate(items):
+            if number == stopped_at:
+                raise KeyboardInterrupt
+            yield item
+
+    old = write_tones(tmp_path / "old.wav", 6.0, [(1.0, 2.0, "low")])
+    long = [write_tones(tmp_path / f"long{k}.wav", 40.0, [(1.0 + k, 2.0 + k, "low")]) for k in range(2)]
+    unheard.detect(ToneClassifier(), old, tmp_path / "out.csv")
+    with pytest.raises(KeyboardInterrupt):
+        unheard.detect(ToneClassifier(), long, tmp_path / "out.csv", overwrite=True, track=stopping)
+    done = unheard.detect(ToneClassifier(), long, tmp_path / "out.csv", resume=True)
+    assert [recording.path for recording in done.recordings] == [str(file) for file in long]
+    fresh = unheard.detect(ToneClassifier(), long, tmp_path / "fresh.csv")
+    assert done.spans == fresh.spans and not list(tmp_path.glob(".out*"))
+
+
 def test_an_existing_output_is_refused(recording: Path, tmp_path: Path) -> None:
     unheard.detect(ToneClassifier(), recording, tmp_path / "out.csv")
     with pytest.raises(ConfigError, match="exists; continue it with --resume, replace it with --overwrite"):

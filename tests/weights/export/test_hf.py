@@ -195,6 +195,28 @@ def test_folders_of_others_and_of_newer_versions_are_refused(tmp_path: Path) -> 
         unheard.load(tmp_path / "hf")
 
 
+@pytest.mark.parametrize(
+    ("section", "value", "text"),
+    [
+        ("id2label", None, "id2label and classifier must be JSON objects"),
+        ("classifier", [], "id2label and classifier must be JSON objects"),
+        ("id2label", {"one": "a", "two": "b"}, "id2label must have the numbers of the classes"),
+        ("id2label", {"0": "a", "2": "b"}, "id2label must have the numbers of the classes"),
+        ("id2label", {"0": "a", "1": "a"}, "a different name for each"),
+        ("statistics", {"mean": [0, 0], "std": [1, 1]}, "must be finite numbers, one or 128 of each"),
+        ("statistics", {"mean": [0], "std": [float("nan")]}, "must be finite numbers, one or 128 of each"),
+    ],
+)
+def test_a_damaged_configuration_is_one_line(section: str, value: object, text: str, tmp_path: Path) -> None:
+    made("kaldi-fbank").save_pretrained(tmp_path / "hf")
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    place = config["unheard"] if section == "statistics" else config
+    place[section] = value
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=f"does not describe a model of this version: .*{text}"):
+        unheard.load(tmp_path / "hf")
+
+
 def test_push_to_hub(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     hub = pytest.importorskip("huggingface_hub")
     calls: list[Any] = []

@@ -93,7 +93,7 @@ def import_archives(
     ----------
     kind : {"webdataset", "hf-parquet", "hdf5"}
     sources : sequence of Path
-        Archives, or folders that are searched for them.
+        Archives, or folders that are searched for them. An archive that is in several of them is read once.
     label_column : str, optional
         Field with the label. Default: label and labels; target of an HDF5 file.
     classes : sequence of str, optional
@@ -107,11 +107,11 @@ def import_archives(
     """
     if kind == "hdf5":
         require("h5py", "hdf5")
-    archives = [path for source in sources for path in find_archives(source, SUFFIXES[kind])]
+    archives = {path.resolve(): path for source in sources for path in find_archives(source, SUFFIXES[kind])}
     fields = (label_column,) if label_column is not None else (TARGET,) if kind == "hdf5" else LABELS
     rows: list[dict[str, str]] = []
     left_out: list[tuple[str, str]] = []
-    for path in archives:
+    for path in archives.values():
         archive = open_archive(path)
         split = found[1].lower() if (found := _SPLIT.match(path.name)) else ""
         own = []

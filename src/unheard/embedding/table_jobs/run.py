@@ -74,6 +74,16 @@ class TableJob:
         """Return the folder of the parts of tasks."""
         return tasks_folder(self.out)
 
+    @property
+    def replaces(self) -> Path:
+        """Return the file that marks a job in tasks which replaces an existing table."""
+        return self.folder / "replaces"
+
+    @property
+    def extends(self) -> bool:
+        """Return whether there is a table whose rows are kept."""
+        return self.out.exists() and not self.replaces.exists()
+
     def work(self) -> EmbedWork:
         """Return what workers need.
 
@@ -124,7 +134,7 @@ def embed_job(
         left = _left(job, resume, overwrite)
         if not left:
             return _nothing_left(job)
-        return _join(job, do_tasks(_in_tasks(job, left), spread, track), earlier=resume and job.out.exists())
+        return _join(job, do_tasks(_in_tasks(job, left), spread, track), earlier=resume and job.extends)
 
 
 def check_job(job: TableJob, spread: Spread, overwrite: bool = False) -> None:
@@ -155,7 +165,7 @@ def _embed_task(job: TableJob, spread: Spread, resume: bool, track: Track) -> Bu
         spread,
         len(job.items),
         lambda: locked_file(job.out),
-        lambda parts: _join(job, parts, earlier=job.out.exists()),
+        lambda parts: _join(job, parts, earlier=job.extends),
     )
     if isinstance(report, BulkReport):
         return report
@@ -193,6 +203,9 @@ def _left(job: TableJob, resume: bool, overwrite: bool) -> list[Any]:
     if overwrite:
         shutil.rmtree(job.folder, ignore_errors=True)
         shutil.rmtree(parts, ignore_errors=True)
+        if job.out.exists():
+            job.folder.mkdir(exist_ok=True)
+            job.replaces.touch()
         return job.items
     if joined(job.folder, job.out):
         shutil.rmtree(job.folder, ignore_errors=True)
@@ -206,7 +219,7 @@ def _left(job: TableJob, resume: bool, overwrite: bool) -> list[Any]:
         raise ConfigError(
             f"{job.out} has parts of a job of one process; continue it without --engine, --processes and --task"
         )
-    if not job.out.exists():
+    if not job.extends:
         return job.items
     refuse_differences(shown(job.out), read_identity(job.out), job.identity)
     if job.segments:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from unheard.evaluation.probe.report import (
     Score,
 )
 from unheard.files import FILES, file_checksums, read_json, write_confusion, write_json, write_table, write_text
+from unheard.outputs import locked_folder
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -40,19 +42,32 @@ TABLES = (
 MAP_COLUMNS = ("clip", "path", "start", "end", "label", "predicted", "right", "pca_x", "pca_y", "tsne_x", "tsne_y")
 
 
-def make_folder(out: Path) -> None:
-    """Create the folder of a report and check that it is writable.
+@contextmanager
+def report_folder(out: Path) -> Iterator[None]:
+    """Create the folder of a report, check that it is writable, and hold its lock while the block runs.
+
+    A folder that was created is deleted if it stays empty, such as by an error before anything is embedded.
 
     Raises
     ------
     DataError
         When the folder is not writable.
+    InUseError
+        When another process writes to it.
     """
+    existed = out.is_dir()
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / ".trial", "").unlink()
     except OSError as error:
         raise DataError(f"cannot write the probe's report to {out}: {error}; choose another -o") from error
+    try:
+        with locked_folder(out):
+            yield
+    finally:
+        if not existed:
+            with suppress(OSError):  # it holds a report or vectors
+                out.rmdir()
 
 
 def write(report: ProbeReport, out_dir: Path | str, points: Sequence[Mapping[str, str]] = ()) -> Path:

@@ -81,7 +81,7 @@ def peak_growth(call: Callable[[], object]) -> float | None:
     """Return by how many MiB resident memory grows at most during a call; None where Linux does not report it."""
     _release_free_memory()
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from the present size
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts again from the present size
         before = _resident("VmRSS")
     except (OSError, StopIteration):
         return None
@@ -96,7 +96,7 @@ def _release_free_memory() -> None:
 
 
 def _resident(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 

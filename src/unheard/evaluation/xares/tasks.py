@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,6 +19,14 @@ from unheard.errors import ConfigError, DataError
 
 Kind = Literal["single", "multi", "frames", "captions"]
 Metric = Literal["accuracy", "mAP", "segmentf1_macro", "segmentf1_micro", "recallatk_r1"]
+
+METRICS: dict[Kind, tuple[Metric, ...]] = {
+    "single": ("accuracy",),
+    "multi": ("mAP",),
+    "frames": ("segmentf1_macro", "segmentf1_micro"),
+    "captions": ("recallatk_r1",),
+}
+"""Metrics of each kind of task."""
 
 
 @dataclass(frozen=True)
@@ -176,10 +185,20 @@ def read_task(folder: Path) -> XaresTask | None:
 def _checked(task: XaresTask) -> XaresTask:
     if task.kind not in get_args(Kind) or task.metric not in get_args(Metric):
         raise ValueError(f"kind {task.kind!r} or metric {task.metric!r} does not exist")
+    if task.metric not in METRICS[task.kind]:
+        raise ValueError(f"the metric of the kind {task.kind!r} is {' or '.join(METRICS[task.kind])}")
+    for name in ("weight", "epochs", "batch", "encode_batch"):
+        if type(value := getattr(task, name)) is not int or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
     if len(task.splits) != 3 and len(task.folds) < 2:
         raise ValueError("it needs splits (training, validation, test) or at least two folds")
-    if task.kind != "captions" and not task.classes:
-        raise ValueError("it needs classes")
+    if task.kind != "captions" and (not task.classes or len(set(task.classes)) < len(task.classes)):
+        raise ValueError("it needs classes, each once")
+    if task.knn and task.kind in ("multi", "frames"):
+        raise ValueError(f"nearest neighbours cannot score the kind {task.kind!r}; set knn to false")
+    for first, second in permutations(task.patterns, 2):
+        if second.startswith(first):
+            raise ValueError(f"the shards of {second!r} would also be those of {first!r}, which begins their names")
     return task
 
 

@@ -109,7 +109,7 @@ def write_spans(out: Path, kind: SpanFormat, recordings: Sequence[Recording], sa
         def write(folder: Path) -> None:
             for name, recording in files.items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_text("".join(map(_audacity_line, recording.spans)))
+                (folder / name).write_text("".join(map(_audacity_line, recording.spans)), encoding="utf-8")
 
         replace_folder(out, write)
         return [f"{out.name}/{name}" for name in files]

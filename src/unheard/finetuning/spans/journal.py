@@ -2,7 +2,8 @@
 
 OUT                        the detections, see `formats`
 OUT.json                   the identity of the job, the recordings with their detections, and the checksum of OUT
-.OUT.recordings.jsonl      during the job: the identity, then one line for each finished recording
+.OUT.recordings.jsonl      during the job: the identity, and whether OUT is replaced; then one line for each finished
+                           recording
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class DetectionJournal:
         if resume and overwrite:
             raise ConfigError("an output is either continued or replaced; give --resume or --overwrite, not both")
         self.out, self.identity, self.resume, self.overwrite = out, identity, resume, overwrite
+        self.replaces = overwrite
         self.companion = out.with_name(f"{out.name}.json")
         self.lines = out.with_name(f".{out.name}.{RECORDINGS}.jsonl")
         self.earlier: dict[str, Recording] = {}
@@ -77,8 +79,9 @@ class DetectionJournal:
             if self.resume:
                 self._take_up()
             done = [json_line(row_of(recording)) for recording in self.earlier.values()]
-            write_text(self.lines, "".join([json_line({"identity": self.identity}), *done]))
-            self._file = self.lines.open("a")
+            head = {"identity": self.identity, "replaces": self.replaces}
+            write_text(self.lines, "".join([json_line(head), *done]))
+            self._file = self.lines.open("a", encoding="utf-8")
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -91,7 +94,7 @@ class DetectionJournal:
         try:
             if self._file is not None:
                 self._file.close()
-            if not self.earlier:
+            if not self.earlier and not (self.replaces and self.out.exists()):
                 self.lines.unlink(missing_ok=True)
         finally:
             self._lock.__exit__(kind, error, trace)
@@ -125,8 +128,12 @@ class DetectionJournal:
             )
 
     def _take_up(self) -> None:
-        """Read the recordings of the finished and of the interrupted job."""
-        if self.out.exists():
+        """Read the recordings of the finished and of the interrupted job; of the latter only, if it replaces the
+        output.
+        """
+        rows = read_json_lines(self.lines)[0] if self.lines.is_file() else []  # without a last line that is torn
+        self.replaces = bool(rows) and rows[0].get("replaces", False)
+        if self.out.exists() and not self.replaces:
             advice = "replace the output with --overwrite"
             if not self.companion.is_file():
                 raise DataError(f"{self.out} has no {self.companion.name}, so it cannot be continued; {advice}")
@@ -135,11 +142,9 @@ class DetectionJournal:
                 raise DataError(f"{self.out} differs from its checksum: it is edited or damaged; {advice}")
             self._compare(stored["identity"])
             self._keep(stored[RECORDINGS])
-        if self.lines.is_file():
-            rows, _ = read_json_lines(self.lines)  # a last line that is not complete is one recording less
-            if rows:
-                self._compare(rows[0]["identity"])
-            self._keep(rows[1:])
+        if rows:
+            self._compare(rows[0]["identity"])
+        self._keep(rows[1:])
 
     def _keep(self, rows: list[dict[str, Any]]) -> None:
         for row in rows:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -62,8 +63,8 @@ def save_hf(saved: SavedModel, folder: Path, *, code: bool = False) -> None:
 
     def write(place: Path) -> None:
         config, extractor = _config(saved, code), _extractor(saved, code)
-        (place / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        (place / "preprocessor_config.json").write_text(json.dumps(extractor, indent=2) + "\n")
+        (place / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (place / "preprocessor_config.json").write_text(json.dumps(extractor, indent=2) + "\n", encoding="utf-8")
         save_file(_tensors(saved), place / WEIGHTS, metadata={"format": "pt"})
         (place / "README.md").write_text(hf_card(saved, code), encoding="utf-8")
         if code:
@@ -100,6 +101,7 @@ def open_hf(folder: Path) -> SavedModel:
         )
     try:
         recipe, statistics = read_recipe(ours["recipe"]), from_json(Statistics, ours["statistics"])
+        _refuse_unfit(statistics, recipe.frontend.n_mels)
         provenance = replace(from_json(Provenance, ours["provenance"]), encoder_only=True)
         head = from_json(ClassifierConfig, _head(config)) if _classifies(config) else None
         tensors = {
@@ -232,7 +234,18 @@ def _classifies(config: dict[str, Any]) -> bool:
 
 def _head(config: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration of the classifier, also of one that transformers trained."""
-    names = sorted(config["id2label"].items(), key=lambda item: int(item[0]))
+    names, head = config.get("id2label"), config.get("classifier", {})
+    if not isinstance(names, dict) or not isinstance(head, dict):
+        raise ConfigError("id2label and classifier must be JSON objects")
+    numbers = [str(number) for number in range(len(names))]
+    if set(names) != set(numbers) or len({repr(name) for name in names.values()}) < len(names):
+        raise ConfigError("id2label must have the numbers of the classes, from 0, and a different name for each")
     several = config.get("problem_type") == "multi_label_classification"
     activation = {"activation": "sigmoid" if several else "softmax"}
-    return {**config.get("classifier", {}), "labels": [label for _, label in names], **activation}
+    return {**head, "labels": [names[number] for number in numbers], **activation}
+
+
+def _refuse_unfit(statistics: Statistics, bands: int) -> None:
+    """Refuse statistics that do not fit the front end or are not numbers."""
+    if len(statistics.mean) not in (1, bands) or not np.isfinite([*statistics.mean, *statistics.std]).all():
+        raise ConfigError(f"the statistics must be finite numbers, one or {bands} of each")
