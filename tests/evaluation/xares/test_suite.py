@@ -191,7 +191,7 @@ def test_a_task_of_ones_own_is_described_by_a_file(tmp_path: Path) -> None:
         ({"kind": "frames"}, "the metric of the kind 'frames' is segmentf1_macro or segmentf1_micro"),
         ({"kind": "multi", "metric": "mAP"}, "set knn to false"),
         ({"weight": 0}, "weight is 0; it must be a whole number of at least 1"),
-        ({"epochs": "3"}, "epochs is '3'; it must be a whole number"),
+        ({"epochs": 0}, "epochs is 0; it must be a whole number of at least 1"),
     ],
 )
 def test_a_task_that_would_be_scored_wrongly_is_refused(fields: dict[str, object], text: str, tmp_path: Path) -> None:
