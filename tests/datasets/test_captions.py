@@ -60,6 +60,20 @@ def test_names_and_folders_become_words(corpus: Path) -> None:
         assert all(word in found[path] for word in words) if words else path not in found
 
 
+def test_held_out_files_have_no_caption_however_they_are_marked(corpus: Path) -> None:
+    file = corpus / "manifest.csv"
+    found, text = captions(corpus), file.read_text()
+    held = [line for line in text.splitlines() if line.endswith(",1")]
+    assert held
+    for line in held:
+        text = text.replace(line, f"{line[:-1]} True")
+    file.write_text(text)
+    assert captions(corpus) == found
+    file.write_text(text.replace(" True", "maybe"))
+    with pytest.raises(DataError, match="use 1 for a held-out sound, else 0"):
+        captions(corpus)
+
+
 def test_the_same_file_always_gets_the_same_caption(corpus: Path) -> None:
     assert captions(corpus) == captions(corpus)
 

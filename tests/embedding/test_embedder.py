@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import unheard
 from unheard.audio.resample import resample
 from unheard.embedding.embedder import Model, Options
-from unheard.embedding.job import checked_sound
+from unheard.embedding.job import checked_sound, plain_layer
 from unheard.embedding.loading import load
 from unheard.embedding.windows import column_frames, cut
 from unheard.errors import AudioError, CheckpointError, ConfigError
@@ -105,6 +105,7 @@ def test_several_layers_are_concatenated_in_their_order(model):
     np.testing.assert_allclose(both.scene[1920:], deviations, rtol=1e-6)
     np.testing.assert_array_equal(model.embed(sound, layer=(12, 3)).frames[:, 960:], first.frames)
     np.testing.assert_array_equal(model.embed(sound, layer=[3]).scene, model.embed(sound, layer=3).scene)
+    assert plain_layer([3]) == 3 and plain_layer(range(1, 4)) == (1, 2, 3)
 
 
 def test_a_finer_hop_gives_the_frames_of_shifted_windows_in_order(model):

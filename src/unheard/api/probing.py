@@ -15,7 +15,7 @@ from unheard.data.leakage import content_of
 from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import precision_of
-from unheard.embedding.job import Layer, Options
+from unheard.embedding.job import Layer, Options, plain_layer
 from unheard.embedding.loading import named
 from unheard.errors import ConfigError, require
 from unheard.evaluation.head_training import one_thread
@@ -81,7 +81,8 @@ def probe(
         raise ConfigError(f"{out} is a file; give an output folder with -o")
     several = [models] if isinstance(models, EmbeddingModel | str | Path) else list(models)
     heads = (head,) if isinstance(head, str) else tuple(head)
-    chosen = (layer,) if isinstance(layer, int) else None if layer is None else tuple(layer)
+    plain = plain_layer(layer)
+    chosen = (plain,) if isinstance(plain, int) else plain
     options = ProbeOptions(heads, prototypes, quick, seeds, pool, chosen, layers, shots, draws, precision)
     return probe_table(named(several, MODEL, precision), Path(labels), Path(out), options, track)
 

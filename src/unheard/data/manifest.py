@@ -29,19 +29,19 @@ YES, NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"", "0", "0.0", "fa
 
 
 def read_manifest(folder: Path | str) -> list[dict[str, str]]:
-    """Return the rows of ``folder/manifest.csv``.
+    """Return the rows of ``folder/manifest.csv``; ``heldout`` is "1" or empty, in whatever way it is written.
 
     Raises
     ------
     DataError
-        When it is missing or lacks columns.
+        When it is missing or lacks columns, or ``heldout`` is not one of `YES` or `NO`.
     """
     path = Path(folder) / NAME
     if not path.exists():
         raise DataError(
             f"{path}: no such file; fetch a corpus into that folder first: unheard data fetch M -o {folder}"
         )
-    return read_csv(path, COLUMNS)
+    return [{**row, "heldout": "1" if _marked(row, path) else ""} for row in read_csv(path, COLUMNS)]
 
 
 def from_table(rows: Iterable[Mapping[str, str]], root: Path, table: Path) -> list[dict[str, str]]:
@@ -66,7 +66,11 @@ def held_out(row: Mapping[str, str], table: Path) -> bool:
     DataError
         When ``heldout`` is not one of `YES` or `NO`.
     """
+    return _marked(row, table) or row.get("split", "").strip().lower() in HELD_OUT
+
+
+def _marked(row: Mapping[str, str], table: Path) -> bool:
     mark = row.get("heldout", "").strip().lower()
     if mark not in YES | NO:
         raise DataError(f"{table}: heldout of {shown(row['path'])} is {mark!r}; use 1 for a held-out sound, else 0")
-    return mark in YES or row.get("split", "").strip().lower() in HELD_OUT
+    return mark in YES

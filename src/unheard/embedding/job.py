@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -86,9 +87,10 @@ class Options:
 
 def plain_layer(layer: Layer) -> int | tuple[int, ...] | None:
     """Return the one form in which a choice of layers is compared and stored: a number if it is one."""
-    if layer is None or isinstance(layer, int):
-        return layer
-    return layer[0] if len(layer) == 1 else tuple(layer)
+    if layer is None:
+        return None
+    numbers = tuple(map(index, layer)) if isinstance(layer, Iterable) else (index(layer),)
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def checked_sound(sound: object) -> Sound:

@@ -38,7 +38,7 @@ class HfTeacher(FrozenTeacher):
         super().__init__()
         kind = read_kind(source)
         self.model, self.extractor, self.columns, self.edges = kind.model, kind.extractor, kind.columns, kind.edges
-        self.leading, self.numbers = kind.leading, None
+        self.leading, self.layers = kind.leading, None
         self.sample_rate, self.dim = int(kind.extractor.sampling_rate), int(kind.model.config.hidden_size)
         self.depth = int(kind.model.config.num_hidden_layers)
         self.windows = self.columns.windows
@@ -46,7 +46,7 @@ class HfTeacher(FrozenTeacher):
         self.fingerprint = fingerprint([source.config, source.preprocessor], self.model)
         self.freeze()
 
-    numbers: tuple[int, ...] | None
+    layers: tuple[int, ...] | None
     """Layers whose outputs are the map; None: the last hidden state."""
 
     def axes(self, samples: int) -> FeatureMapAxes:
@@ -72,8 +72,8 @@ class HfTeacher(FrozenTeacher):
             When there is no such layer, or one is named twice.
         """
         other = copy.copy(self)
-        other.numbers = layer_numbers(layer, self.depth)
-        other.dim = self.dim * len(other.numbers)
+        other.layers = layer_numbers(layer, self.depth)
+        other.dim = self.dim * len(other.layers)
         return other
 
     def extract(self, wav: Float[Tensor, "B S"]) -> Float[Tensor, "B C f t"]:
@@ -91,9 +91,9 @@ class HfTeacher(FrozenTeacher):
         sounds: Any = [each.cpu().numpy() for each in wav]
         made = self.extractor(sounds, sampling_rate=self.sample_rate, return_tensors="pt")
         features = made[self.extractor.model_input_names[0]].to(wav.device, torch.float32)
-        out = self.model(features, output_hidden_states=self.numbers is not None, return_dict=True)
-        every = [*out.hidden_states[1 : self.depth], out.last_hidden_state] if self.numbers else [out.last_hidden_state]
-        tokens = torch.cat([every[number - 1] for number in self.numbers or (1,)], dim=-1)
+        out = self.model(features, output_hidden_states=self.layers is not None, return_dict=True)
+        every = [*out.hidden_states[1 : self.depth], out.last_hidden_state] if self.layers else [out.last_hidden_state]
+        tokens = torch.cat([every[number - 1] for number in self.layers or (1,)], dim=-1)
         by_row: Tensor = tokens[:, self.leading :].reshape(len(wav), len(self.edges) + 1, -1, tokens.shape[-1])
         kept = count if self.columns.padded else by_row.shape[2]  # `run` compares the number of the others
         return by_row[:, :, :kept].permute(0, 3, 1, 2)
