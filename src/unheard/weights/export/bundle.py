@@ -19,6 +19,7 @@ MODULES = (
     *(
         "addresses",
         "errors",
+        "devices",
         "audio.workspace",
         "audio.limits",
         "audio.framing",
