@@ -84,11 +84,29 @@ def test_they_travel_with_a_packed_corpus(tmp_path: Path, dtype: str) -> None:
     assert store.labels == ["", "l1", "l0", "l1"] and store.captions[2] == "sound 2, so to say"
 
 
-def test_another_label_is_another_corpus(tmp_path: Path) -> None:
+def test_another_label_or_domain_is_another_corpus(tmp_path: Path) -> None:
     make_sounds(tmp_path / "sounds", clips=1)
     name = next((tmp_path / "sounds").rglob("*.wav")).relative_to(tmp_path)
     prints = []
-    for text in (f"path\n{name}\n", f"path,label\n{name},dog\n", f"path,label\n{name},cat\n"):
-        (tmp_path / "table.csv").write_text(text)
+    tables = (
+        "path\n{}\n",
+        "path,label\n{},dog\n",
+        "path,label\n{},cat\n",
+        "path,domain\n{},dog\n",
+        "path,domain\n{},cat\n",
+    )
+    for text in tables:
+        (tmp_path / "table.csv").write_text(text.format(name))
         prints.append(open_corpus(tmp_path / "table.csv").fingerprint())
-    assert len(set(prints)) == 3
+    assert len(set(prints)) == len(tables)
+
+
+def test_a_corpus_with_another_domain_is_not_taken_for_the_packed_one(tmp_path: Path) -> None:
+    make_sounds(tmp_path / "sounds", clips=1)
+    name = next((tmp_path / "sounds").rglob("*.wav")).relative_to(tmp_path)
+    table = tmp_path / "table.csv"
+    table.write_text(f"path,domain\n{name},music\n")
+    pack(open_corpus(table), PackConfig(MSM_MAE_16K), tmp_path / "packed")
+    table.write_text(f"path,domain\n{name},speech\n")
+    with pytest.raises(DataError, match="another packed corpus"):
+        pack(open_corpus(table), PackConfig(MSM_MAE_16K), tmp_path / "packed")

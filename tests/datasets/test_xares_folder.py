@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from unheard.cli import main
 from unheard.datasets.hear_tasks import TaskOptions, build_table_task
 from unheard.datasets.write_hear_folder import Event, Item, TaskSpec
 from unheard.datasets.xares_folder import OWN_TASK, write_xares_folder
@@ -109,3 +110,14 @@ def test_what_the_layout_cannot_hold_is_refused(tmp_path: Path) -> None:
         build_table_task(labels, tmp_path / "out", TaskOptions())
     with pytest.raises(ConfigError, match="one sample rate"):
         build_table_task(labels, tmp_path / "out", TaskOptions((16000, 44100), layout="xares"))
+
+
+def test_two_tables_that_would_be_one_task_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [[f"{number}.wav", "ab"[number % 2]] for number in range(20)]
+    first, second = (table(tmp_path / parent / "drum_hit", ["path", "label"], rows) for parent in ("x", "y"))
+    out = tmp_path / "out"
+    for names in ([str(first), str(second)], ["drum-hit", str(second)], [str(first), str(first)]):
+        assert main(["data", "tasks", *names, "-o", str(out), "--layout", "xares", "--overwrite"]) == 2
+        assert "would both be the task drum_hit" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["data", "tasks", str(first), "-o", str(out), "--layout", "xares"]) == 0

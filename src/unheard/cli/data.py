@@ -155,7 +155,7 @@ def tasks(
     corpus
         Folder that unheard data fetch wrote. Default: the packages are fetched into -o.
     """
-    from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_table_task, build_task
+    from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_table_task, build_task, refuse_same_names
 
     if not names:
         raise ConfigError(f"name the tasks to build: all, or some of {', '.join(HEAR_TASKS)}")
@@ -165,6 +165,7 @@ def tasks(
     tables = [name for name in chosen if name not in HEAR_TASKS and Path(name).suffix.lower() in TABLES]
     if unknown := [name for name in chosen if name not in HEAR_TASKS and name not in tables]:
         raise ConfigError(f"no task is called {unknown[0]!r}; choose all, or some of {', '.join(HEAR_TASKS)}")
+    refuse_same_names(chosen)
     built = [
         build_table_task(Path(name), out, options, overwrite=overwrite, track=bar)
         if name in tables

@@ -107,7 +107,7 @@ class Corpus:
         return sum(clip.seconds for clip in self.clips) / 3600
 
     def fingerprint(self) -> str:
-        """Return a hash of the clips: paths, parts, lengths, sizes, samples of the bytes, labels.
+        """Return a hash of the clips: paths, parts, lengths, sizes, samples of the bytes, labels, captions, domains.
 
         It does not depend on where and when files were written. A change between the sampled bytes that keeps a file's
         size is not detected.
@@ -115,16 +115,22 @@ class Corpus:
         return self._hash(annotated=True)
 
     def sounds_fingerprint(self) -> str:
-        """Return a hash as `fingerprint` that does not depend on labels and captions."""
+        """Return a hash as `fingerprint` that does not depend on labels, captions and domains."""
         return self._hash(annotated=False)
 
     def _hash(self, annotated: bool) -> str:
         digest = hashlib.sha256()
         for clip in self.clips:
-            annotations = f"\t{clip.label}\t{clip.caption}" if annotated and (clip.label or clip.caption) else ""
+            annotations = _annotations(clip) if annotated else ""
             line = f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\t{clip.content}{annotations}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+
+def _annotations(clip: Clip) -> str:
+    """Return what is hashed of the columns of a clip; nothing of empty ones, so that older hashes stay valid."""
+    texts = [clip.label, clip.caption, clip.domain] if clip.domain else [clip.label, clip.caption]
+    return "".join(f"\t{text}" for text in texts) if any(texts) else ""
 
 
 Sources: TypeAlias = str | Path | Sequence[str | Path]

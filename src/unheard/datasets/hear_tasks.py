@@ -29,7 +29,7 @@ from unheard.datasets.note_mixtures import mixture_items
 from unheard.datasets.notes import FONTS, GM_TASKS, Player
 from unheard.datasets.sources import fetch
 from unheard.datasets.write_hear_folder import Item, TaskSpec, write_folder
-from unheard.datasets.xares_folder import table_task, write_xares_folder
+from unheard.datasets.xares_folder import table_name, table_task, write_xares_folder
 from unheard.errors import ConfigError, DataError
 from unheard.progress import Track, silent
 
@@ -159,8 +159,25 @@ def build_task(
     }
     if event:
         notes |= {"evaluation_params": POSTPROCESSING}
-    sheet = TaskSpec(name.replace("-", "_"), mode, seconds, making.scores, event, name == "gm-multilabel", notes)
+    sheet = TaskSpec(_sheet_name(name), mode, seconds, making.scores, event, name == "gm-multilabel", notes)
     return _written(sheet, items, out, options, overwrite=overwrite, track=track)
+
+
+def refuse_same_names(names: Sequence[str]) -> None:
+    """Raise a ConfigError if two tasks, or tables, would be one folder, of which the second replaces the first."""
+    taken: dict[str, str] = {}
+    for name in names:
+        folder = _sheet_name(name) if name in HEAR_TASKS else table_name(Path(name))
+        if folder in taken:
+            raise ConfigError(
+                f"{taken[folder]} and {name} would both be the task {folder}; give each once, rename a table, or build"
+                " the second into another -o"
+            )
+        taken[folder] = name
+
+
+def _sheet_name(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def build_table_task(

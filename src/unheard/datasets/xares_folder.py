@@ -106,8 +106,9 @@ def table_task(table: Path, seconds: float | None = None, seed: int = 0) -> tupl
     partitions(labels, seed)  # refuses what cannot be trained or tested
     splits = _table_splits(labels, seed)
     mode = "split" if any(labels.split) else "folds"
-    name = re.sub(UNFIT, "_", table.stem if table.stem != "labels" else table.resolve().parent.name)
-    sheet = TaskSpec(name, mode, seconds, ("mAP" if labels.multilabel else "top1_acc",), multilabel=labels.multilabel)
+    sheet = TaskSpec(
+        table_name(table), mode, seconds, ("mAP" if labels.multilabel else "top1_acc",), multilabel=labels.multilabel
+    )
     items = []
     for clip, split in enumerate(splits):
         stem = re.sub(r"[^\w-]+", "_", labels.paths[clip].stem)
@@ -116,6 +117,11 @@ def table_task(table: Path, seconds: float | None = None, seed: int = 0) -> tupl
         items.append(Item(f"{clip:06d}-{stem}", split, names, wav, labels.files[clip], labels.group[clip]))
     checked_splits(sheet, items, every_class=False)
     return sheet, items
+
+
+def table_name(table: Path) -> str:
+    """Return the name of a table without suffix, or of its folder if the table is called labels."""
+    return re.sub(UNFIT, "_", table.stem if table.stem != "labels" else table.resolve().parent.name)
 
 
 def _table_splits(labels: Labels, seed: int) -> list[str]:
