@@ -32,8 +32,8 @@ FRAMES, WINDOW = 1001, 208
 SIZES, COUNTS = ("tiny", "small"), (1, 16)  # clips at once
 
 
-def ast_model(size: str) -> ASTModel:
-    """The peer: ViT of the same width and depth over 80 bands x 1008 frames."""
+def ast_model(size: str, bands: int = 80, frames: int = 1008) -> ASTModel:
+    """The peer: ViT of the same width and depth, for spectrograms of one length."""
     chosen = resolve_sizes(ModelConfig(size=size))
     config = ASTConfig(
         hidden_size=chosen.embed_dim,
@@ -43,8 +43,8 @@ def ast_model(size: str) -> ASTModel:
         patch_size=16,
         frequency_stride=16,
         time_stride=16,
-        max_length=1008,
-        num_mel_bins=80,
+        max_length=frames,
+        num_mel_bins=bands,
         attn_implementation="sdpa",
     )
     return ASTModel(config).eval()

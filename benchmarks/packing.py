@@ -28,12 +28,12 @@ from unheard.data.shard_layout import Dtype
 CLIPS, SECONDS, RATE = 40, 10, 44100
 
 
-def write_clips(folder: Path) -> list[Path]:
+def write_clips(folder: Path, clips: int = CLIPS) -> list[Path]:
     """Stereo MP3 files: bursts of noise whose amplitude falls with 1/f, over a tone."""
     rng, samples = np.random.default_rng(0), SECONDS * RATE
     frequencies = np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 50)
     files = []
-    for number in range(CLIPS):
+    for number in range(clips):
         noise = np.fft.irfft(np.fft.rfft(rng.normal(0, 50, (samples, 2)), axis=0) / frequencies[:, None], samples, 0)
         loud = np.repeat(rng.uniform(0.05, 1, SECONDS * 4), RATE // 4)[:, None]
         tone = 0.1 * np.sin(np.arange(samples) * 2 * np.pi * rng.uniform(100, 2000) / RATE)[:, None]
