@@ -9,7 +9,7 @@ shorter ones are padded, longer ones are cut, as its feature extractor does. Our
 random.
 g3: ``unheard embed --engine ray`` with two workers, beside one worker. Each has one thread. Needs the package ray.
 
-Without ``--sounds``, 96 MP3 files of 10 s are generated. Wall time counts, from the start of the command to the table;
+Without ``--sounds``, MP3 files of 10 s are generated. Wall time counts, from the start of the command to the table;
 so the machine must be idle. The candidates take turns.
 """
 
@@ -34,7 +34,8 @@ from benchmarks.timing import machine
 from unheard.data.corpus import open_corpus
 
 PROGRAM = Path(sys.executable).with_name("unheard")
-RATE, BANDS, FRAMES = 16000, 128, 1024
+RATE, BANDS, FRAMES = 16000, 128, 1024  # of the AST
+CLIPS = 96  # that are generated
 
 
 class Sounds(torch.utils.data.Dataset[torch.Tensor]):
@@ -80,7 +81,7 @@ def link_sounds(sounds: Path | None, files: int, folder: Path) -> float:
     """Fill a folder with links to sounds that are evenly spaced over a corpus. Return the hours of sound."""
     folder.mkdir()
     if sounds is None:
-        write_clips(folder, 96)
+        write_clips(folder, CLIPS)
         return open_corpus(folder).hours
     clips = {str((sounds / clip.path).resolve()): clip for clip in open_corpus(sounds).clips if clip.end is None}
     names = sorted(clips)

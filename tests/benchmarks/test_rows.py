@@ -34,16 +34,22 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # the packages of t
     "train_step": ((), {"CASES": {"a1 tiny": ("tiny", 208, 2)}}),
     "matpac_step": ((), {"CASES": {"a4 tiny": ("tiny", 208, 2)}}),
     "bat_step": ((), {"CASES": {"a5 tiny": ("tiny", 208, 1, 2)}}),
+    "stream": ((), {"SECONDS": 6}),
     "coverage": (
         ("sklearn",),
         {"WORLDS": ((40, 3, 1.0, 1.1),), "EQUAL": (2,), "POPULATION": 500, "SETS": 2, "N_RESAMPLES": 20},
     ),
 }
-PROGRAMS = sorted(set(re.findall(r"programs\+=\((\w+)\)", (ROOT / "scripts" / "bench").read_text())))
+OTHERS = {
+    "heareval",
+    "xares",
+    "embed_folder",
+}  # peers with environments of their own, and commands instead of functions
+PROGRAMS = sorted(set(re.findall(r"programs\+=\(\"?(\w+)", (ROOT / "scripts" / "bench").read_text())))
 
 
 def test_every_row_of_the_script_is_here_and_runs_as_a_module() -> None:
-    assert set(PROGRAMS) == set(ROWS) - {"coverage"} | {"heareval"}
+    assert set(PROGRAMS) == set(ROWS) - {"coverage"} | OTHERS
     assert '-m "benchmarks.$program"' in (ROOT / "scripts" / "bench").read_text()
 
 
@@ -74,7 +80,27 @@ def test_a_row_runs_for_one_round(
         )
 
 
-@pytest.mark.parametrize("name", [*ROWS, "heareval"])
+def test_a_folder_is_embedded_by_both_sides(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("librosa")
+    from benchmarks import embed_folder
+    from benchmarks.packing import write_clips
+
+    monkeypatch.setattr(embed_folder, "CLIPS", 2)
+    monkeypatch.setattr(sys, "argv", ["embed_folder", "g1", "--json"])
+    embed_folder.main()
+    found = json.loads(capsys.readouterr().out)
+    assert found["files"] == 2 and 0 < found["hours"] < 0.02
+    assert [each["name"] for each in found["rows"]] == ["transformers, DataLoader", "unheard embed"]
+    (tmp_path / "sounds").mkdir()
+    write_clips(tmp_path / "sounds", 3)
+    assert embed_folder.link_sounds(tmp_path / "sounds", 2, tmp_path / "links") == pytest.approx(20 / 3600, rel=0.05)
+    assert [each.resolve().name for each in sorted((tmp_path / "links").iterdir())] == ["000.mp3", "002.mp3"]
+
+
+@pytest.mark.parametrize("name", [*ROWS, *sorted(OTHERS)])
 def test_a_row_starts_as_a_module_on_a_clean_path(name: str) -> None:
     if any(find_spec(package) is None for package in ROWS.get(name, ((), {}))[0]):
         pytest.skip("its peer is not installed")
