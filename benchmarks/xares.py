@@ -160,7 +160,7 @@ def _draw(
 def _tone(clip: int, label: int, seconds: tuple[float, float], rate: int) -> Waveform:
     rng = np.random.default_rng(clip)
     times = np.arange(round(rng.uniform(*seconds) * rate)) / rate
-    return from_array(0.02 * np.sin(2 * np.pi * 100 * (label + 1) * times) + rng.normal(0, 0.1, len(times)), rate, rate)
+    return from_array(0.08 * np.sin(2 * np.pi * 100 * (label + 1) * times) + rng.normal(0, 0.1, len(times)), rate, rate)
 
 
 def write_config(task: XaresTask, folder: Path, file: Path) -> None:
