@@ -3,11 +3,11 @@
     scripts/bench g1 -- --sounds corpora/L --files 5000
     scripts/bench g3 -- --sounds corpora/L --files 5000
 
-g1: ``unheard embed``, beside transformers' ASTFeatureExtractor and ASTModel over a DataLoader with one process a core.
-The AST has the width and depth of ours, and patches of 16x16 without overlap. It computes 10.24 s of each sound:
+g1: ``unheard embed``, compared with transformers' ASTFeatureExtractor and ASTModel over a DataLoader with one process a
+core. The AST has the width and depth of ours, and patches of 16x16 without overlap. It computes 10.24 s of each sound:
 shorter ones are padded, longer ones are cut, as its feature extractor does. Ours computes the whole sound. Weights are
 random.
-g3: ``unheard embed --engine ray`` with two workers, beside one worker. Each has one thread. Needs the package ray.
+g3: ``unheard embed --engine ray`` with two workers, compared with one worker. Each has one thread. Needs ray.
 
 Without ``--sounds``, MP3 files of 10 s are generated. Wall time counts, from the start of the command to the table;
 so the machine must be idle. The candidates take turns.

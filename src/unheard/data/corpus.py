@@ -121,16 +121,13 @@ class Corpus:
     def _hash(self, annotated: bool) -> str:
         digest = hashlib.sha256()
         for clip in self.clips:
-            annotations = _annotations(clip) if annotated else ""
+            columns = (clip.label, clip.caption, clip.domain)[
+                : 2 + bool(clip.domain)
+            ]  # as older hashes, without domain
+            annotations = "".join(f"\t{text}" for text in columns) if annotated and any(columns) else ""
             line = f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\t{clip.content}{annotations}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
-
-
-def _annotations(clip: Clip) -> str:
-    """Return what is hashed of the columns of a clip; nothing of empty ones, so that older hashes stay valid."""
-    texts = [clip.label, clip.caption, clip.domain] if clip.domain else [clip.label, clip.caption]
-    return "".join(f"\t{text}" for text in texts) if any(texts) else ""
 
 
 Sources: TypeAlias = str | Path | Sequence[str | Path]
