@@ -121,10 +121,8 @@ class Corpus:
     def _hash(self, annotated: bool) -> str:
         digest = hashlib.sha256()
         for clip in self.clips:
-            columns = (clip.label, clip.caption, clip.domain)[
-                : 2 + bool(clip.domain)
-            ]  # as older hashes, without domain
-            annotations = "".join(f"\t{text}" for text in columns) if annotated and any(columns) else ""
+            annotations = f"\t{clip.label}\t{clip.caption}" if annotated and (clip.label or clip.caption) else ""
+            annotations += f"\t\t\t{clip.domain}" if annotated and clip.domain else ""
             line = f"{clip.path}\t{clip.start:.4f}\t{clip.seconds:.4f}\t{clip.size}\t{clip.content}{annotations}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
