@@ -16,6 +16,7 @@ from tests.embedding.table_jobs.killing import KillingWork as KillingEmbedWork
 from tests.embedding.table_jobs.test_tasks import same
 from tests.jobs.killing import KillingWork
 from tests.jobs.made import MadeWork
+from tests.jobs.several import started
 from tests.jobs.test_local import ITEMS, alive, joined, plan_of, wait_until
 from tests.teachers.local_teacher import write_sounds
 
@@ -23,26 +24,12 @@ from unheard import api
 from unheard.data.packing import job as packing
 from unheard.data.packing.job import pack_in_tasks
 from unheard.embedding.table_jobs.run import TableJob
-from unheard.errors import JobWarning, UnheardError
+from unheard.errors import JobWarning
 from unheard.jobs.engines import Spread, open_workers
 from unheard.jobs.supervise import run
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
-
-STARTS = 3
-"""Attempts to start Ray, which fails on a machine that is too busy."""
-
-
-def started(call):
-    """Call a function again if Ray did not start."""
-    for attempt in range(STARTS):
-        try:
-            return call()
-        except UnheardError as error:
-            if "Ray did not start" not in str(error) or attempt == STARTS - 1:
-                raise
-    return None
 
 
 def test_a_lost_actor_loses_nothing_and_doubles_nothing(tmp_path):
@@ -105,7 +92,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from tests.jobs.made import MadeWork
 from tests.jobs.test_local import plan_of
-from tests.jobs.test_ray import started
+from tests.jobs.several import started
 from unheard.jobs.engines import Spread, open_workers
 from unheard.jobs.supervise import run
 place = Path(sys.argv[1])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.jobs.killing import KillingWork
+from tests.jobs.several import ENGINES, LOST, started
 from tests.teachers.local_teacher import LocalTeacher, use, write_sounds
 
 from unheard import api
@@ -132,11 +133,13 @@ def kill(monkeypatch: pytest.MonkeyPatch, place: Path, parent: bool = False) -> 
 
 
 @pytest.mark.slow
-def test_two_processes_of_which_one_is_killed(packed: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_workers_of_which_one_is_killed(packed: Path, tmp_path: Path, monkeypatch, engine: str) -> None:
     (tmp_path / "place").mkdir()
     kill(monkeypatch, tmp_path / "place")
-    with pytest.warns(JobWarning, match=r"SIGKILL.*use fewer --processes"):
-        api.targets(packed, "0", tmp_path / "many", pca=2, processes=2, device="cpu")
+    more = {"pca": 2, "engine": engine, "processes": 2, "device": "cpu"}
+    with pytest.warns(JobWarning, match=rf"({LOST}).*use fewer --processes"):
+        started(lambda: api.targets(packed, "0", tmp_path / "many", **more))
     store_targets(packed, TargetsConfig("0", pca=2), tmp_path / "one")
     same(tmp_path / "one", tmp_path / "many")
 

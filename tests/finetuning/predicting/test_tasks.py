@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.finetuning.conftest import QUICK
 from tests.jobs.killing import KillingWork
+from tests.jobs.several import ENGINES, LOST, started
 
 import unheard
 from unheard.cli import main
@@ -157,8 +158,9 @@ def test_a_plan_measures_a_sample_and_writes_nothing(scorer: FileScorer, files: 
 
 
 @pytest.mark.slow
-def test_two_processes_of_which_one_is_killed(
-    scorer: FileScorer, files: list[str], one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_workers_of_which_one_is_killed(
+    scorer: FileScorer, files: list[str], one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     (tmp_path / "many").mkdir()
     plain = predicting.Job
@@ -166,8 +168,8 @@ def test_two_processes_of_which_one_is_killed(
         predicting, "Job", lambda *given: plain(*given[:5], KillingWork(given[5], tmp_path), *given[6:])
     )
     job = ScoreJob(scorer, files, tmp_path / "many/scores.csv", "cpu")
-    with pytest.warns(JobWarning, match=r"SIGKILL.*use fewer --processes"):
-        report = score_in_tasks(job, Spread(processes=2))
+    with pytest.warns(JobWarning, match=rf"({LOST}).*use fewer --processes"):
+        report = started(lambda: score_in_tasks(job, Spread(engine, 2)))
     assert isinstance(report, ScoreReport) and (report.rows, len(report.skipped)) == (30, 1)
     same(one, job.out)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 
 import pytest
 from tests.finetuning.conftest import QUICK
 from tests.jobs.killing import KillingWork
+from tests.jobs.several import ENGINES, LOST, started
 
 import unheard
 from unheard.cli import main
@@ -118,8 +120,9 @@ def test_the_command_plans_and_reports_a_task(
 
 
 @pytest.mark.slow
-def test_two_processes_of_which_one_is_killed_add_recordings(
-    model: Path, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_workers_of_which_one_is_killed_add_recordings(
+    model: Path, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     one, many, plain = tmp_path / "one/spans.csv", tmp_path / "two/spans.csv", spans.span_job
     unheard.detect(model, files[:5], one, **OPTIONS)
@@ -130,7 +133,8 @@ def test_two_processes_of_which_one_is_killed_add_recordings(
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", JobWarning)
-        report = unheard.detect(model, files, many, **OPTIONS, processes=2, resume=True)
-    assert any("SIGKILL" in str(each.message) for each in caught)
+        more = {**OPTIONS, "engine": engine, "processes": 2, "resume": True}
+        report = started(lambda: unheard.detect(model, files, many, **more))
+    assert any(re.search(LOST, str(each.message)) for each in caught)
     assert isinstance(report, DetectionReport) and report.resumed == 5 and len(report.recordings) == 13
     assert content(one) == content(many)
