@@ -8,7 +8,6 @@ from itertools import product
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, get_args
 
-from unheard.addresses import address_of
 from unheard.api.options import EvaluateOptions, documented
 from unheard.devices import torch_device
 from unheard.embedding.embedding_model import EmbeddingModel
@@ -32,8 +31,7 @@ from unheard.evaluation.xares.tasks import choose_tasks as choose_xares_tasks
 from unheard.outputs import locked_folder, refuse_existing
 from unheard.progress import Track, silent
 from unheard.remote.outputs import uploaded
-from unheard.remote.reading import local_folder
-from unheard.remote.writing import naming
+from unheard.remote.reading import copied_folder
 from unheard.view.evaluation_page import write_evaluation
 
 Tasks = TypeVar("Tasks")
@@ -171,8 +169,7 @@ class _Xares:
 
 def _chosen(choose: Callable[[Path, Sequence[str]], Tasks], tasks: str | Path, names: Sequence[str]) -> Tasks:
     """Return some tasks of a folder; one at an address is copied first."""
-    folder = local_folder(tasks)
-    with naming(folder, address_of(tasks) or str(tasks)):
+    with copied_folder(tasks) as folder:
         return choose(folder, names)
 
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unheard.addresses import address_of
 from unheard.api.options import FigureOptions, ReconstructOptions, documented
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.loading import own
 from unheard.outputs import refuse_existing
 from unheard.progress import Track, silent
+from unheard.remote.mirror import Mirror
 from unheard.remote.outputs import uploaded
+from unheard.remote.writing import naming
 
 if TYPE_CHECKING:
     from unheard.evaluation.reconstruction import ReconstructionError
     from unheard.evaluation.report_card.result import ReportCard
     from unheard.view.runs.comparison import Comparison
     from unheard.view.runs.listing import ListedRun
+
+NOT_OF_REPORT = ("checkpoints", "corpus", "tensorboard")
+"""Folders of a run that a report does not need."""
 
 
 @documented(ReconstructOptions)
@@ -146,12 +153,28 @@ def figure(
 
 
 def report(run: str | Path) -> Path:
-    """Write ``report.html`` with scores, figures and sounds into the folder of a run or probe. Return its path."""
+    """Write ``report.html`` with scores, figures and sounds into the folder of a run or probe. Return its path.
+
+    A folder at an address is copied first, without its checkpoints. The page and its new figures are uploaded.
+    """
+    address = address_of(run).rstrip("/")
+    if not address:
+        return _write_page(Path(run))
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / address.rpartition("/")[2]
+        mirror = Mirror(copy, address, local=NOT_OF_REPORT)
+        mirror.fetch()
+        with naming(copy, address):
+            page = _write_page(copy)
+        mirror.update(delete_gone=False)
+    return Path(address) / page.relative_to(copy)
+
+
+def _write_page(folder: Path) -> Path:
     from unheard.view.probe_page import write_probe_page
     from unheard.view.report import write_report
 
-    probed = (Path(run) / "probe.json").is_file()
-    return write_probe_page(Path(run)) if probed else write_report(Path(run))
+    return write_probe_page(folder) if (folder / "probe.json").is_file() else write_report(folder)
 
 
 def runs(root: str | Path = ".") -> tuple[list[ListedRun], list[str]]:
@@ -181,6 +204,8 @@ def compare(
 
     Parameters
     ----------
+    run, other : path
+        Run folders, also at addresses.
     out : path
         ``.html``.
     audio : sequence of paths
@@ -193,7 +218,7 @@ def compare(
     """
     from unheard.view.runs.comparison import compare_runs
 
-    return compare_runs(Path(run), Path(other), Path(out), [Path(each) for each in audio], device, overwrite)
+    return compare_runs(run, other, Path(out), [Path(each) for each in audio], device, overwrite)
 
 
 @uploaded("out")

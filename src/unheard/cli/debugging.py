@@ -41,12 +41,14 @@ def replay(
         Refuse a run that needs to execute a recipe file.
     """
     from unheard.finetuning import replay as finetuning
+    from unheard.remote.reading import copied_folder
     from unheard.training import replay as pretraining
 
-    if finetuning.root_of(run):
-        result = finetuning.replay(run, step, device=device, report=run_callbacks())
-    else:
-        result = pretraining.replay(run, step, no_code=no_code, device=device, report=run_callbacks())
+    with copied_folder(run) as folder:
+        if finetuning.root_of(folder):
+            result = finetuning.replay(folder, step, device=device, report=run_callbacks())
+        else:
+            result = pretraining.replay(folder, step, no_code=no_code, device=device, report=run_callbacks())
     names = list(result.windows[0].losses)
     rows = [
         (

@@ -137,8 +137,8 @@ def report(run: Path, /, *, json: Json = False) -> int:
     """
     from unheard import api
 
-    page = api.report(run)
-    emit([f"report: {page}"], {"report": str(page)}, json)
+    page = named(api.report(run))
+    emit([f"report: {page}"], {"report": page}, json)
     return DONE
 
 

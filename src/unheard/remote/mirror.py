@@ -40,8 +40,13 @@ class Mirror:
         fetch(self.address, self.folder, lacking)
         self._done |= {name: _state(self.folder / name) for name in lacking}
 
-    def update(self) -> None:
+    def update(self, delete_gone: bool = True) -> None:
         """Upload new and changed files, those that complete a folder last; then delete what is gone.
+
+        Parameters
+        ----------
+        delete_gone : bool
+            False: keep what the local folder does not have, such as files that another process has added.
 
         Raises
         ------
@@ -53,7 +58,7 @@ class Mirror:
             if self._done.get(name) != now[name] and (self.folder / name).exists():
                 upload(self.folder / name, f"{self.address}/{name}")
                 self._done[name] = now[name]
-        gone = set(self._copies() if exists(self.address) else ()) - set(now)
+        gone = set(self._copies() if delete_gone and exists(self.address) else ()) - set(now)
         for name in sorted(gone, key=completing_last, reverse=True):
             delete(f"{self.address}/{name}")
             self._done.pop(name, None)

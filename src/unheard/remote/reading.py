@@ -6,16 +6,18 @@ import atexit
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from tempfile import mkdtemp
 
-from unheard.addresses import address_of
+from unheard.addresses import address_of, named
 from unheard.errors import RemoteError, shown
 from unheard.remote.cache import STALE, cache_folder, shared_cache
 from unheard.remote.listing import Entry, entry_of, files_below, is_file
+from unheard.remote.writing import naming
 
 _copies: dict[tuple[int, str, tuple[tuple[str, Entry], ...]], Path] = {}
 """Folders with the copies of this process, by process, address and versions."""
@@ -80,6 +82,14 @@ def local_folder(path: str | Path, wanted: Callable[[str], bool] = lambda name: 
     if not found:
         raise RemoteError(f"{shown(address)}: no such folder; correct the address")
     return _copied(address, found)
+
+
+@contextmanager
+def copied_folder(path: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Path]:
+    """Yield the folder of `local_folder`, and name the address instead of a copy in errors."""
+    folder = local_folder(path, wanted)
+    with naming(folder, named(path)):
+        yield folder
 
 
 def fetch(address: str, folder: Path, names: Iterable[str], linked: bool = False) -> None:

@@ -68,11 +68,12 @@ def open_model(name: str | Path) -> SavedModel:
 
 def local_model(name: str | Path) -> Path:
     """Return the folder of a run or model; of one at an address, a local copy of what is needed to load it."""
+    return local_folder(model_address(name) or name, is_needed)
 
-    def needed(file: str) -> bool:
-        return not NOT_OF_MODEL.intersection(file.split("/")[:-1]) or file.endswith("/state.json")
 
-    return local_folder(model_address(name) or name, needed)
+def is_needed(file: str) -> bool:
+    """Return whether loading a run or model at an address needs a file, by its name relative to the folder."""
+    return not NOT_OF_MODEL.intersection(file.split("/")[:-1]) or file.endswith("/state.json")
 
 
 def trained_folder() -> Path:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from unheard.addresses import address_of, named
 from unheard.audio.archives.members import ARCHIVES
 from unheard.audio.folders import find_sounds
 from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
@@ -18,6 +19,7 @@ from unheard.data.tables import read_csv
 from unheard.embedding.loading import load_own
 from unheard.errors import ConfigError, UnheardError
 from unheard.outputs import refuse_existing
+from unheard.remote.reading import copied_folder
 from unheard.training.journal import SCORES
 from unheard.training.session import read_config
 from unheard.view.axes import FONT, caption, colour_bar, new_figure, robust_limits, save, show
@@ -26,6 +28,7 @@ from unheard.view.run import FEW_ROWS, read_metrics
 from unheard.view.runs.listing import ListedRun, model_folders, read_run
 from unheard.view.runs.paired import PairedScore, paired_scores, unpaired_scores
 from unheard.view.window import reconstruct_window, take_window
+from unheard.weights.built_in import is_needed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,12 +66,19 @@ class Comparison:
 
 
 def compare_runs(
-    first: Path, second: Path, out: Path, audio: Sequence[Path] = (), device: str = "auto", overwrite: bool = False
+    first: str | Path,
+    second: str | Path,
+    out: Path,
+    audio: Sequence[Path] = (),
+    device: str = "auto",
+    overwrite: bool = False,
 ) -> Comparison:
     """Compare two runs, and write the page ``out``.
 
     Parameters
     ----------
+    first, second : path
+        Run folders; of those at addresses, what is needed is copied first.
     audio : sequence of Path
         Sounds that both runs reconstruct. Default: some of the corpus of the first run.
 
@@ -82,17 +92,22 @@ def compare_runs(
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{out}: the name of the page must end in .html")
     refuse_existing(out, overwrite)
-    if first.resolve() == second.resolve():
-        raise ConfigError(f"{first} and {second} are one run; give two")
-    configs = [read_config(run) for run in (first, second)]
-    runs = (read_run(first, configs[0]), read_run(second, configs[1]))
+    names = _names(first, second)
+    if names[0] == names[1]:
+        raise ConfigError(f"{named(first)} and {named(second)} are one run; give two")
     notes: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        curves = _curves((first, second), Path(folder), _other_clips(configs), notes)
-        pictures = list(_pictures(runs, audio, Path(folder), device, notes))
-        notes += unpaired_scores(first, second)
-        found = Comparison(runs, _settings(configs), list(paired_scores(first, second)), notes)
-        names = _names(first, second)
+    with (
+        copied_folder(first, is_needed) as one,
+        copied_folder(second, is_needed) as two,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        configs = [read_config(run) for run in (one, two)]
+        listed = [read_run(run, config) for run, config in zip((one, two), configs, strict=True)]
+        runs = (replace(listed[0], path=Path(first)), replace(listed[1], path=Path(second)))
+        curves = _curves((one, two), names, Path(folder), _other_clips(configs), notes)
+        pictures = list(_pictures(runs, names, audio, Path(folder), device, notes))
+        notes += unpaired_scores(one, two)
+        found = Comparison(runs, _settings(configs), list(paired_scores(one, two)), notes)
         out.parent.mkdir(parents=True, exist_ok=True)
         title = f"{names[0]} and {names[1]}"
         write_page(
@@ -108,16 +123,18 @@ def compare_runs(
     return found
 
 
-def _names(first: Path, second: Path) -> tuple[str, str]:
+def _names(first: str | Path, second: str | Path) -> tuple[str, str]:
     """Return the names of the folders, with those of their parents where they are the same."""
-    one, two = first.resolve(), second.resolve()
-    return (one.name, two.name) if one.name != two.name else (str(first), str(second))
+    one, two = (address_of(run).rstrip("/") or str(Path(run).resolve()) for run in (first, second))
+    last = one.rpartition("/")[2], two.rpartition("/")[2]
+    return last if last[0] != last[1] else (one, two)
 
 
 def _facts(runs: tuple[ListedRun, ListedRun]) -> list[tuple[str, str, str]]:
     def values(run: ListedRun) -> tuple[str, ...]:
         loss = "" if run.loss is None else f"{run.loss:.4f}"
-        return run.recipe, run.data, f"{run.steps} of {run.total}", loss, run.changed, run.state
+        now = ("", "") if address_of(run.path) else (run.changed, run.state)  # a copy has neither
+        return run.recipe, run.data, f"{run.steps} of {run.total}", loss, *now
 
     names = ("recipe", "data", "steps", "last loss", "changed", "state")
     return list(zip(names, values(runs[0]), values(runs[1]), strict=True))
@@ -148,7 +165,9 @@ def _other_clips(configs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return (*(SCORES if watched[0] != watched[1] else ()), *(("valid/",) if tables[0] != tables[1] else ()))
 
 
-def _curves(runs: tuple[Path, Path], folder: Path, other: tuple[str, ...], notes: list[str]) -> Path | None:
+def _curves(
+    runs: tuple[Path, Path], names: tuple[str, str], folder: Path, other: tuple[str, ...], notes: list[str]
+) -> Path | None:
     """Plot the losses of both runs, and the scores on validation clips and watched tables that both have, without
     those whose names begin with one of ``other``.
     """
@@ -168,7 +187,7 @@ def _curves(runs: tuple[Path, Path], folder: Path, other: tuple[str, ...], notes
     keys = [key for key in keys if not key.startswith("loss/") or sum(each.startswith("loss/") for each in keys) > 1]
     figure, grid = new_figure(min(11.0, 3.2 * max(2, len(keys))), 2.8, 1, max(1, len(keys)))
     for axes, key in zip(grid[0], keys, strict=False):
-        for each, name, colour in zip(rows, _names(*runs), COLOURS, strict=True):
+        for each, name, colour in zip(rows, names, COLOURS, strict=True):
             points = [(row["step"], row[key]) for row in each if row.get(key) is not None]
             marker = "o" if len(points) < FEW_ROWS else None
             axes.plot(*zip(*points, strict=True), color=colour, label=name, linewidth=1.2, marker=marker, markersize=3)
@@ -181,7 +200,12 @@ def _curves(runs: tuple[Path, Path], folder: Path, other: tuple[str, ...], notes
 
 
 def _pictures(
-    runs: tuple[ListedRun, ListedRun], audio: Sequence[Path], folder: Path, device: str, notes: list[str]
+    runs: tuple[ListedRun, ListedRun],
+    names: tuple[str, str],
+    audio: Sequence[Path],
+    folder: Path,
+    device: str,
+    notes: list[str],
 ) -> Iterator[tuple[str, Path]]:
     """Yield the reconstructions of each sound by both runs."""
     if any(run.kind == "finetune" for run in runs):
@@ -193,10 +217,10 @@ def _pictures(
         if not sounds:
             notes.append(f"no reconstructions: {runs[0].data} has no sounds; give some with --audio")
             return
-        models = [load_own(str(run.path), device) for run in runs]
+        models = [load_own(named(run.path), device) for run in runs]
         for number, sound in enumerate(sounds):
             shown = [reconstruct_window(model, take_window(model, sound)) for model in models]
-            save(_side_by_side(shown, _names(runs[0].path, runs[1].path)), folder / f"{number}.png")
+            save(_side_by_side(shown, names), folder / f"{number}.png")
             yield sound.name, folder / f"{number}.png"
     except UnheardError as error:
         notes.append(f"no reconstructions: {error}")
