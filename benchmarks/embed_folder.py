@@ -29,7 +29,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.packing import write_clips
 from benchmarks.timing import machine
 from unheard.data.corpus import open_corpus
 
@@ -81,6 +80,8 @@ def link_sounds(sounds: Path | None, files: int, folder: Path) -> float:
     """Fill a folder with links to sounds that are evenly spaced over a corpus. Return the hours of sound."""
     folder.mkdir()
     if sounds is None:
+        from benchmarks.packing import write_clips
+
         write_clips(folder, CLIPS)
         return open_corpus(folder).hours
     clips = {str((sounds / clip.path).resolve()): clip for clip in open_corpus(sounds).clips if clip.end is None}

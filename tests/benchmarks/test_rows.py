@@ -83,8 +83,8 @@ def test_a_row_runs_for_one_round(
 def test_a_folder_is_embedded_by_both_sides(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    pytest.importorskip("transformers")
-    pytest.importorskip("librosa")
+    for package in ("transformers", "librosa", "nnAudio"):
+        pytest.importorskip(package)
     from benchmarks import embed_folder
     from benchmarks.packing import write_clips
 
